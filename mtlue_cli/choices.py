@@ -1,0 +1,53 @@
+"""Values that options accept, and exit codes. Imports nothing heavy: ``--help`` loads this module."""
+
+from enum import IntEnum, StrEnum
+
+
+class ExitCode(IntEnum):
+    """What the process says when it ends."""
+
+    SUCCESS = 0
+    UNEXPECTED = 1
+    INPUT = 2
+    QUARANTINE = 3
+    NOT_PROTECTED = 4
+    INCONCLUSIVE = 5
+    INTERRUPTED = 130
+
+
+class TaskKind(StrEnum):
+    """How a task is labelled."""
+
+    BINARY = "binary"
+    CATEGORICAL = "categorical"
+
+
+class ObjectiveName(StrEnum):
+    """The base method a generator is trained on."""
+
+    EM = "em"
+    TAP = "tap"
+    SEP = "sep"
+
+
+class BackboneName(StrEnum):
+    """The shared part of a surrogate or victim."""
+
+    RESNET18 = "resnet18"
+    SMALL = "small"
+
+
+class ImageFormat(StrEnum):
+    """How protected images are written."""
+
+    PNG = "png"
+    WEBP = "webp"
+    KEEP = "keep"
+
+
+class Precision(StrEnum):
+    """Arithmetic of training."""
+
+    AUTO = "auto"
+    FLOAT32 = "float32"
+    BFLOAT16 = "bfloat16"

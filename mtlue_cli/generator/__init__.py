@@ -1,0 +1,1 @@
+"""The label-conditioned perturbation generator and its checkpoint."""

@@ -1,0 +1,52 @@
+"""Decoder: latent and label embedding to an unbounded perturbation."""
+
+import torch
+from torch import Tensor, nn
+
+from mtlue_cli.generator.blocks import InvertedBlock
+from mtlue_cli.generator.image_encoder import STRIDE
+
+
+class PerturbationDecoder(nn.Module):
+    """Latent beside the label embedding, 1x1 to ``width``, inverted blocks, a 3x3 convolution, pixel shuffle.
+
+    The leading ``pattern_channels`` (three: red, green, blue) channels of the label embedding also reach the output
+    directly, scaled up bilinearly and multiplied by a learned gain: the class patterns are drawn from the first step,
+    and the network learns what to add for the image at hand.
+
+    Source:
+        Plays the part of ``D`` in MTL-UE (there: three transposed convolutions). Deviation: the direct path.
+    """
+
+    def __init__(
+        self, latent_channels: int, label_channels: int, width: int, depth: int, pattern_channels: int, gain: float
+    ) -> None:
+        super().__init__()
+        self.pattern_channels = pattern_channels
+        self.mix = nn.Conv2d(latent_channels + label_channels, width, 1)
+        self.blocks = nn.Sequential(*(InvertedBlock(width) for _ in range(depth)))
+        self.draw = nn.Conv2d(width, 3 * STRIDE * STRIDE, 3, padding=1)
+        self.shuffle = nn.PixelShuffle(STRIDE)
+        self.gain = nn.Parameter(torch.tensor(gain))
+
+    def forward(self, latent: Tensor, label: Tensor) -> Tensor:
+        """Unbounded perturbation.
+
+        Args:
+            latent: ``(B, latent_channels, h, w)``.
+            label: ``(B, label_channels, g, g)``, any grid.
+
+        Returns:
+            ``(B, 3, 4h, 4w)`` float.
+        """
+        height, width = latent.shape[-2:]
+        at_latent = nn.functional.interpolate(label, size=(height, width), mode="bilinear", align_corners=False)
+        features = self.blocks(self.mix(torch.cat([latent, at_latent], dim=1)))
+        drawn: Tensor = self.shuffle(self.draw(features))
+        pattern = nn.functional.interpolate(
+            label[:, : self.pattern_channels],
+            size=(height * STRIDE, width * STRIDE),
+            mode="bilinear",
+            align_corners=False,
+        )
+        return drawn + self.gain * pattern

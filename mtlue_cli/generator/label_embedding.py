@@ -1,0 +1,121 @@
+"""Class-wise label embeddings: the label prior of MTL-UE."""
+
+import math
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+
+from mtlue_cli.tasks.spec import UNLABELLED, TaskSet
+
+
+class LabelEmbedding(nn.Module):
+    """One learnable spatial map a (task, class); the maps of a sample's labels are summed over the tasks.
+
+    There are ``sum_k C_k`` maps for ``prod_k C_k`` label combinations. Summing (then dividing by the square root of the
+    number of tasks, which keeps the variance) makes the cost of the network after it independent of the number of tasks.
+    A map is a sampled function on the unit square: it is resized bilinearly to whatever latent it meets, so no
+    embedding is tied to an image size.
+
+    The first ``pattern_channels`` channels start as closed-form patterns (:func:`initial_patterns`), which a
+    convolutional network learns within an epoch; the rest start small and random.
+
+    Args:
+        tasks: The tasks, in the order in which their maps are stored.
+        channels: Channels of a map.
+        grid: Side of a map in cells.
+        pattern_channels: How many leading channels are drawn as colour by the decoder's skip connection.
+        pattern_grid: Side of the coarse grid of the initial patterns, in cells.
+        rng: Source of the initial values.
+
+    Source:
+        Yu et al., ICML 2025, section 4. Deviations: summed instead of concatenated, resizable, structured start.
+    """
+
+    def __init__(
+        self,
+        tasks: TaskSet,
+        channels: int,
+        grid: int,
+        pattern_channels: int,
+        pattern_grid: int,
+        rng: torch.Generator,
+    ) -> None:
+        super().__init__()
+        self.tasks = tasks
+        self.maps = nn.ParameterDict()
+        patterns = initial_patterns([task.num_classes for task in tasks], pattern_channels, pattern_grid, rng)
+        for index, (task, pattern) in enumerate(zip(tasks, patterns, strict=True)):
+            coarse = nn.functional.interpolate(pattern, size=(grid, grid), mode="bilinear", align_corners=False)
+            free = 0.1 * torch.randn(task.num_classes, channels - pattern_channels, grid, grid, generator=rng)
+            self.maps[f"task{index}"] = nn.Parameter(torch.cat([coarse, free], dim=1))
+
+    def of_task(self, name: str) -> Tensor:
+        """All maps of one task, ``(C, channels, grid, grid)``; the row is the class index."""
+        return self.maps[f"task{self.tasks.names.index(name)}"]
+
+    def forward(self, labels: Mapping[str, Tensor]) -> Tensor:
+        """Sum of the maps that ``labels`` pick, over the square root of the number of tasks.
+
+        Args:
+            labels: Task name to class indices, ``(B,)`` int64. A task that is absent, or an index of
+                :data:`~mtlue_cli.tasks.spec.UNLABELLED`, gets the mean of the task's maps, which says nothing about it.
+
+        Returns:
+            ``(B, channels, grid, grid)`` float.
+        """
+        total: Tensor | None = None
+        neutral = torch.zeros((), device=next(iter(self.maps.values())).device)
+        for task in self.tasks:
+            maps = self.of_task(task.name)
+            mean = maps.mean(dim=0, keepdim=True)
+            index = labels.get(task.name)
+            if index is None:
+                neutral = neutral + mean
+                continue
+            picked = torch.cat([maps, mean])[torch.where(index == UNLABELLED, task.num_classes, index)]
+            total = picked if total is None else total + picked
+        combined = neutral if total is None else total + neutral
+        return combined / math.sqrt(len(self.tasks))
+
+
+def initial_patterns(class_counts: list[int], channels: int, grid: int, rng: torch.Generator) -> list[Tensor]:
+    """Coarse, mirror-symmetric patterns, far apart within a task and orthogonal between tasks.
+
+    Random directions are orthonormalised together over all tasks as far as the space of mirror-symmetric grids
+    reaches, then centred within each task. Centred orthonormal directions form a simplex: every two classes of a
+    task have the cosine ``-1 / (C - 1)``, the lowest that ``C`` directions can share, and the tasks stay orthogonal.
+    When there are more classes than dimensions, the surplus directions are random, hence nearly orthogonal.
+
+    Args:
+        class_counts: Number of classes, a task each.
+        channels: Channels of a pattern.
+        grid: Side of a pattern in cells.
+        rng: Source of the random directions.
+
+    Returns:
+        A tensor a task, ``(C, channels, grid, grid)``, with unit variance over each pattern.
+    """
+    half = (grid + 1) // 2
+    dimension = channels * grid * half
+    total = sum(class_counts)
+    directions = torch.randn(dimension, total, generator=rng)
+    for start in range(0, total, dimension):
+        block = directions[:, start : start + dimension]
+        directions[:, start : start + dimension] = torch.linalg.qr(block).Q
+    # Off-centre columns stand twice in the mirrored grid: weigh them so that angles are kept.
+    weight = torch.full((half,), math.sqrt(0.5))
+    if grid % 2:
+        weight[-1] = 1.0
+    patterns: list[Tensor] = []
+    start = 0
+    for count in class_counts:
+        chosen = directions[:, start : start + count].T
+        start += count
+        if count > 1:
+            chosen = chosen - chosen.mean(dim=0, keepdim=True)
+        left = chosen.reshape(count, channels, grid, half) * weight
+        right = left[..., : grid - half].flip(-1)
+        full = torch.cat([left, right], dim=-1)
+        patterns.append(full / full.flatten(1).std(dim=1).clamp_min(1e-8).view(-1, 1, 1, 1))
+    return patterns

@@ -1,0 +1,97 @@
+"""The perturbation generator: image and labels to a bounded delta."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from mtlue_cli.generator.decoder import PerturbationDecoder
+from mtlue_cli.generator.image_encoder import STRIDE, ImageEncoder
+from mtlue_cli.generator.label_embedding import LabelEmbedding
+from mtlue_cli.perturbation.bound import soft_bound
+from mtlue_cli.tasks.spec import TaskSet
+
+
+@dataclass(frozen=True)
+class GeneratorConfig:
+    """Everything that fixes a generator's shape.
+
+    Attributes:
+        epsilon: Bound in 255ths.
+        image_size: Side in pixels of the square images that the generator sees when protecting.
+        encoder_width, encoder_depth: Channels and blocks of the image encoder.
+        label_channels, label_grid: Channels and side in cells of an embedding.
+        decoder_width, decoder_depth: Channels and blocks of the decoder.
+        pattern_grid: Side in cells of the closed-form patterns that embeddings start from.
+        pattern_gain: Initial gain of those patterns before the bound; 0 starts without them.
+    """
+
+    epsilon: int = 8
+    image_size: int = 72
+    encoder_width: int = 48
+    encoder_depth: int = 2
+    label_channels: int = 32
+    label_grid: int = 16
+    decoder_width: int = 96
+    decoder_depth: int = 3
+    pattern_grid: int = 9
+    pattern_gain: float = 1.0
+
+
+class PerturbationGenerator(nn.Module):
+    """``delta(x, y)``: bounded by epsilon, conditioned on the image and on the labels of every task.
+
+    Args:
+        config: The shape.
+        tasks: What the labels stand for.
+        seed: Seed of the initial weights.
+
+    Source:
+        Yu et al., ICML 2025, section 4 and figure 2. Deviations: light encoder and decoder, tanh instead of clamp,
+        embeddings summed and resizable, a direct path for class patterns.
+    """
+
+    PATTERN_CHANNELS = 3
+
+    def __init__(self, config: GeneratorConfig, tasks: TaskSet, seed: int = 0) -> None:
+        super().__init__()
+        self.config = config
+        self.tasks = tasks
+        rng = torch.Generator().manual_seed(seed)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            self.image_encoder = ImageEncoder(config.encoder_width, config.encoder_depth)
+            self.decoder = PerturbationDecoder(
+                config.encoder_width,
+                config.label_channels,
+                config.decoder_width,
+                config.decoder_depth,
+                self.PATTERN_CHANNELS,
+                config.pattern_gain,
+            )
+        self.label_embedding = LabelEmbedding(
+            tasks, config.label_channels, config.label_grid, self.PATTERN_CHANNELS, config.pattern_grid, rng
+        )
+
+    def forward(self, images: Tensor, labels: Mapping[str, Tensor]) -> Tensor:
+        """Perturbation of ``images``.
+
+        Args:
+            images: ``(B, 3, H, W)`` float in [0, 1], any height and width.
+            labels: Task name to class indices, ``(B,)`` int64; absent or negative: unlabelled.
+
+        Returns:
+            ``(B, 3, H, W)`` float within ``[-epsilon/255, epsilon/255]``.
+        """
+        height, width = images.shape[-2:]
+        right, below = -width % STRIDE, -height % STRIDE
+        padded = nn.functional.pad(images, (0, right, 0, below), mode="replicate") if right or below else images
+        embedding = self.label_embedding(labels).expand(len(images), -1, -1, -1)
+        unbounded = self.decoder(self.image_encoder(padded), embedding)
+        return soft_bound(unbounded[..., :height, :width].float(), self.config.epsilon)
+
+    @torch.inference_mode()
+    def perturb(self, images: Tensor, labels: Mapping[str, Tensor]) -> Tensor:
+        """:meth:`forward` without gradients, in units of 1/255: what ``protect`` scales up to the photo."""
+        return self(images, labels) * 255.0

@@ -1,0 +1,1 @@
+"""Finding, decoding, encoding and batching images."""

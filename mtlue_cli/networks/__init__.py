@@ -1,0 +1,1 @@
+"""Multi-task networks for surrogate and victim alike."""

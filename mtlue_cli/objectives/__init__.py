@@ -1,0 +1,1 @@
+"""Base objectives that a generator is trained on: EM, TAP, SEP."""

@@ -1,0 +1,1 @@
+"""The bound on a perturbation and its application to photos."""

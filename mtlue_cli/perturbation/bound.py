@@ -1,0 +1,67 @@
+"""The one owner of epsilon: a smooth bound for training, an exact one for what is written."""
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+LEVELS = 255
+"""Levels of an 8-bit image; epsilon counts in units of one of these."""
+
+
+def soft_bound(unbounded: Tensor, epsilon: int) -> Tensor:
+    """Squash into the open interval of +-``epsilon``/255 with a gradient everywhere.
+
+    The reference implementation clamps; nearly every value then saturates at the first step and gets no gradient.
+
+    Args:
+        unbounded: Any shape, any range.
+        epsilon: Bound in 255ths.
+
+    Returns:
+        The same shape, within ``[-epsilon/255, epsilon/255]``.
+    """
+    return torch.tanh(unbounded) * (epsilon / LEVELS)
+
+
+def add_to_training_images(images: Tensor, delta: Tensor) -> Tensor:
+    """Add ``delta`` and clamp to [0, 1], passing the gradient straight through the clamp.
+
+    Args:
+        images: ``(B, 3, H, W)`` float in [0, 1].
+        delta: The same shape, float.
+
+    Returns:
+        Protected images in [0, 1]; the gradient towards ``delta`` is the identity also where the clamp acts.
+    """
+    shifted = images + delta
+    return shifted + (shifted.detach().clamp(0, 1) - shifted.detach())
+
+
+def add_bounded(
+    original: npt.NDArray[np.uint8] | npt.NDArray[np.uint16], delta: npt.NDArray[np.float32], epsilon: int
+) -> npt.NDArray[np.uint8] | npt.NDArray[np.uint16]:
+    """Add a perturbation to pixels on integers: round, clip to epsilon, add, clip to the range of the type.
+
+    The result differs from ``original`` by at most ``epsilon`` 255ths at every pixel, exactly.
+
+    Args:
+        original: Pixels, any shape, uint8 or uint16.
+        delta: The same shape, float, in 255ths (of full range for either type).
+        epsilon: Bound in 255ths.
+
+    Returns:
+        Pixels of the same shape and type.
+
+    Raises:
+        ValueError: The shapes differ, or a value of ``delta`` is not finite.
+    """
+    if original.shape != delta.shape:
+        raise ValueError(f"image of shape {original.shape} and delta of shape {delta.shape} do not match")
+    if not np.isfinite(delta).all():
+        raise ValueError("the perturbation holds values that are not finite")
+    limit = np.iinfo(original.dtype).max
+    scale = limit // LEVELS
+    bound = epsilon * scale
+    steps = np.clip(np.rint(delta * scale), -bound, bound).astype(np.int32)
+    return np.clip(original.astype(np.int32) + steps, 0, limit).astype(original.dtype)

@@ -1,0 +1,1 @@
+"""Embedding regularisation within a task and between tasks."""

@@ -1,0 +1,1 @@
+"""Tasks, their label files, losses and shifted targets."""

@@ -1,0 +1,1 @@
+"""Seeded training loops for multi-task networks and generators."""

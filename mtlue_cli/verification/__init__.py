@@ -1,0 +1,1 @@
+"""Victim experiments, the audit of a release and the verdict."""
