@@ -1,0 +1,136 @@
+"""The program: its commands and the one boundary where errors become text and exit codes."""
+
+import functools
+import importlib.util
+import os
+import signal
+import sys
+import traceback
+from collections.abc import Callable, Sequence
+from types import FrameType
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperCommand
+
+from mtlue_cli import __version__
+from mtlue_cli.choices import ExitCode
+from mtlue_cli.commands.console import stderr_console, stop_drawing
+from mtlue_cli.errors import InputError, MtlueError
+
+DEBUG_VARIABLE = "MTLUE_DEBUG"
+
+app = typer.Typer(
+    name="mtlue",
+    help=(
+        "Publish labelled images that nobody can learn from.\n\n"
+        "Protect a folder with an invisible, label-dependent perturbation, and verify that a model trained on the "
+        "release learns nothing, for every label column at once.\n\n"
+        "Start with: [bold]mtlue demo[/bold]"
+    ),
+    no_args_is_help=True,
+    rich_markup_mode="rich",
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["--help", "-h"]},
+)
+
+
+class Command(TyperCommand):
+    """A command in which a bare ``--json`` means ``--json -``."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:  # noqa: ANN401 - typer's own context, vendored or click's
+        """Parse ``args`` after filling in the dash."""
+        parsed: list[str] = super().parse_args(ctx, with_json_dash(args))
+        return parsed
+
+
+def with_json_dash(words: Sequence[str]) -> list[str]:
+    """``words`` with ``-`` put after a ``--json`` that is last or that another option follows."""
+    filled: list[str] = []
+    for position, word in enumerate(words):
+        filled.append(word)
+        if word == "--":
+            return [*filled, *words[position + 1 :]]
+        following = words[position + 1] if position + 1 < len(words) else None
+        if word == "--json" and (following is None or (following.startswith("-") and following != "-")):
+            filled.append("-")
+    return filled
+
+
+def bounded(command: Callable[..., None]) -> Callable[..., None]:
+    """``command`` within the error boundary; its signature, which Typer reads, stays."""
+
+    @functools.wraps(command)
+    def within_boundary(*args: Any, **options: Any) -> None:  # noqa: ANN401 - whatever the command takes
+        try:
+            command(*args, **options)
+            sys.stdout.flush()
+        except (typer.Exit, typer.Abort, typer.BadParameter):
+            raise
+        except BrokenPipeError:
+            stop_drawing()
+            # Whoever read our output has left: what is still in the buffer must not fail again at exit.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            raise typer.Exit(ExitCode.UNEXPECTED) from None
+        except KeyboardInterrupt:
+            stop_drawing()
+            _complain("interrupted, run the same command again to go on")
+            raise typer.Exit(ExitCode.INTERRUPTED) from None
+        except Exception as error:
+            stop_drawing()
+            if os.environ.get(DEBUG_VARIABLE):
+                traceback.print_exception(error)
+            _complain(*_described(error))
+            raise typer.Exit(ExitCode.INPUT if isinstance(error, InputError) else ExitCode.UNEXPECTED) from None
+
+    return within_boundary
+
+
+def _described(error: Exception) -> list[str]:
+    """The lines that tell a user about ``error``."""
+    if isinstance(error, InputError):
+        lines = [f"error: {error}", *(f"  {fault}" for fault in error.faults)]
+        return [*lines, f"hint: {error.hint}"] if error.hint else lines
+    if isinstance(error, MtlueError):
+        return [f"error: {error}"]
+    summary = str(error).strip().splitlines()
+    what = f"{type(error).__name__}: {summary[0]}" if summary else type(error).__name__
+    return [f"unexpected failure: {what}", f"hint: set {DEBUG_VARIABLE}=1 and run again to see the traceback"]
+
+
+def _complain(*lines: str) -> None:
+    console = stderr_console()
+    for line in lines:
+        console.print(line, soft_wrap=True)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"mtlue {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[
+        bool, typer.Option("--version", help="Say the version and leave.", callback=_version, is_eager=True)
+    ] = False,
+) -> None:
+    """Carry the options of the program itself."""
+
+
+for _name in ("demo", "protect", "train_generator", "verify", "inspect"):
+    # Until every command has arrived.
+    if importlib.util.find_spec(f"mtlue_cli.commands.{_name}") is not None:
+        _module = importlib.import_module(f"mtlue_cli.commands.{_name}")
+        app.command(_name.replace("_", "-"), cls=Command)(bounded(getattr(_module, _name)))
+
+
+def _interrupt(number: int, frame: FrameType | None) -> None:  # noqa: ARG001 - the signature of a signal handler
+    raise KeyboardInterrupt
+
+
+def main() -> None:
+    """Run the program; a polite request to end is treated like Ctrl-C, so that work can be resumed."""
+    signal.signal(signal.SIGTERM, _interrupt)
+    app(prog_name="mtlue")

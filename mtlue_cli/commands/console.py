@@ -1,0 +1,228 @@
+"""What the terminal shows: progress and remarks on stderr, results on stdout."""
+
+import json
+import os
+import threading
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console, RenderableType
+
+from mtlue_cli.errors import InputError
+from mtlue_cli.workflows.progress import Progress, SilentProgress
+
+if TYPE_CHECKING:
+    from rich.progress import Progress as RichProgress
+
+STDOUT = Path("-")
+LINE_SECONDS = 5.0
+"""Shortest time between two progress lines of a stage off a terminal."""
+PLAIN_WIDTH = 160
+"""Columns of a table that is piped or redirected, unless ``COLUMNS`` says otherwise."""
+
+
+class Terminal:
+    """One command's output.
+
+    Args:
+        quiet: Say and show nothing; errors and requested JSON still appear.
+        json_target: File for the JSON result, ``-`` for stdout, or None for no JSON.
+
+    Raises:
+        InputError: ``json_target`` cannot be a file; found here, before any work starts.
+    """
+
+    def __init__(self, quiet: bool = False, json_target: Path | None = None) -> None:
+        if json_target is not None and json_target != STDOUT:
+            if json_target.is_dir():
+                raise InputError(f"--json: {json_target} is a folder, expected a file name")
+            if not json_target.absolute().parent.is_dir():
+                raise InputError(f"--json: the folder of {json_target} does not exist")
+        self.quiet = quiet
+        self.json_target = json_target
+        self._stderr = stderr_console()
+        self.progress: Progress
+        if quiet:
+            self.progress = SilentProgress()
+        elif self._stderr.is_terminal and not self._stderr.is_dumb_terminal:
+            self.progress = BarProgress(self._stderr)
+        else:
+            self.progress = LineProgress(self.say)
+
+    def say(self, text: str) -> None:
+        """One remark on stderr, unless quiet. Brackets are text, not markup."""
+        if not self.quiet:
+            self._stderr.print(text, soft_wrap=True)
+
+    def show(self, renderable: RenderableType) -> None:
+        """A result on stdout, unless quiet or JSON goes there."""
+        if self.quiet or self.json_target == STDOUT:
+            return
+        console = Console(highlight=False)
+        if not console.is_terminal and "COLUMNS" not in os.environ:
+            console.width = PLAIN_WIDTH
+        console.print(renderable)
+
+    def write_json(self, document: Mapping[str, Any]) -> None:
+        """Write ``document`` where ``--json`` asked for it; atomically if that is a file, nowhere if it was not given.
+
+        Raises:
+            ValueError: A number is not finite, which JSON cannot say.
+        """
+        if self.json_target is None:
+            return
+        text = json.dumps(document, indent=2, allow_nan=False, default=str) + "\n"
+        if self.json_target == STDOUT:
+            # Not through rich, which would wrap long lines.
+            print(text, end="")
+            return
+        partial = self.json_target.with_name(f".{self.json_target.name}.partial")
+        try:
+            partial.write_text(text, encoding="utf-8")
+            os.replace(partial, self.json_target)
+        except OSError as error:
+            partial.unlink(missing_ok=True)
+            raise InputError(f"--json: cannot write {self.json_target}: {error.strerror}") from error
+
+
+class LineProgress:
+    """Progress where no bar can be drawn: a line at a stage's start and end, and at most one every five seconds.
+
+    Args:
+        say: Prints one line.
+        clock: Seconds that only grow.
+    """
+
+    def __init__(self, say: Callable[[str], None], clock: Callable[[], float] = time.monotonic) -> None:
+        self._say = say
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._stage: str | None = None
+        self._total: int | None = None
+        self._done = 0
+        self._figures: dict[str, float] = {}
+        self._began = self._spoke = 0.0
+
+    def start(self, stage: str, total: int | None) -> None:
+        """Say that ``stage`` begins; an unfinished stage before it ends first."""
+        self.finish()
+        with self._lock:
+            self._stage, self._total, self._done = stage, total, 0
+            self._figures = {}
+            self._began = self._spoke = self._clock()
+            self._say(f"{stage} ..." if total is None else f"{stage}: {total} to do")
+
+    def advance(self, steps: int = 1, figures: Mapping[str, float] | None = None) -> None:
+        """Count; say so if the last line is long enough ago."""
+        with self._lock:
+            self._done += steps
+            self._figures.update(figures or {})
+            now = self._clock()
+            if self._stage is not None and now - self._spoke >= LINE_SECONDS:
+                self._spoke = now
+                self._say(self._line(now))
+
+    def finish(self) -> None:
+        """Say that the stage is over and how long it took; nothing if none is running."""
+        with self._lock:
+            if self._stage is None:
+                return
+            parts = [f"{self._stage}: done, {self._done} in {duration(self._clock() - self._began)}"]
+            parts.extend(written(self._figures))
+            self._stage = None
+            self._say(", ".join(parts))
+
+    def note(self, message: str) -> None:
+        """Say ``message``."""
+        with self._lock:
+            self._say(message)
+
+    def _line(self, now: float) -> str:
+        elapsed = now - self._began
+        if self._total:
+            parts = [f"{self._stage}: {self._done} of {self._total} ({100 * self._done // self._total} %)"]
+            if 0 < self._done < self._total:
+                parts.append(f"{duration(elapsed * (self._total - self._done) / self._done)} left")
+        else:
+            parts = [f"{self._stage}: {self._done}, {duration(elapsed)} so far"]
+        return ", ".join(parts + written(self._figures))
+
+
+class BarProgress:
+    """Progress as a bar with time left and the latest figures, on a terminal."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._bar: RichProgress | None = None
+        self._task: Any = None
+        self._figures: dict[str, float] = {}
+
+    def start(self, stage: str, total: int | None) -> None:
+        """Draw a bar for ``stage``; an unfinished stage before it ends first."""
+        from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+        from rich.progress import Progress as RichProgress
+
+        self.finish()
+        self._figures = {}
+        left = TimeElapsedColumn() if total is None else TimeRemainingColumn()
+        unit = "so far" if total is None else "left"
+        self._bar = RichProgress(
+            TextColumn("{task.description}", markup=False),
+            BarColumn(),
+            MofNCompleteColumn(),
+            left,
+            TextColumn(unit),
+            TextColumn("{task.fields[figures]}", markup=False),
+            console=self._console,
+            refresh_per_second=4,
+        )
+        self._task = self._bar.add_task(stage, total=total, figures="")
+        _drawing.append(self._bar)
+        self._bar.start()
+
+    def advance(self, steps: int = 1, figures: Mapping[str, float] | None = None) -> None:
+        """Move the bar."""
+        if self._bar is None:
+            return
+        self._figures.update(figures or {})
+        self._bar.update(self._task, advance=steps, figures=", ".join(written(self._figures)))
+
+    def finish(self) -> None:
+        """Leave the bar as it is and go on below it; nothing if none is drawn."""
+        if self._bar is not None:
+            self._bar.stop()
+            _drawing.remove(self._bar)
+            self._bar = None
+
+    def note(self, message: str) -> None:
+        """A line above the bar."""
+        self._console.print(message, soft_wrap=True)
+
+
+_drawing: "list[RichProgress]" = []
+
+
+def stop_drawing() -> None:
+    """Give the terminal back, cursor and all, before an error is printed."""
+    while _drawing:
+        _drawing[-1].stop()
+        _drawing.pop()
+
+
+def stderr_console() -> Console:
+    """A console on stderr that takes text as it is; ``NO_COLOR`` and ``TERM=dumb`` are honoured by rich."""
+    return Console(stderr=True, highlight=False, markup=False, emoji=False)
+
+
+def duration(seconds: float) -> str:
+    """``75`` as ``1:15``, ``3700`` as ``1:01:40``."""
+    whole = round(max(seconds, 0.0))
+    hours, minutes = divmod(whole // 60, 60)
+    return f"{hours}:{minutes:02d}:{whole % 60:02d}" if hours else f"{minutes}:{whole % 60:02d}"
+
+
+def written(figures: Mapping[str, float]) -> list[str]:
+    """Named values, each with four significant digits."""
+    return [f"{name} {value:.4g}" for name, value in figures.items()]

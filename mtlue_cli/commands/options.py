@@ -1,0 +1,226 @@
+"""Options that commands share: type, help text, panel and environment variable in one place.
+
+An option of one command only stands in that command's file, with :func:`variable` for its environment variable.
+"""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+INPUT = "Input"
+PROTECTION = "Protection"
+TRAINING = "Training"
+COMPUTATION = "Computation"
+OUTPUT = "Output"
+
+MAX_EPSILON = 64
+"""Largest bound that any command accepts, in 255ths."""
+
+
+def variable(option: str) -> str:
+    """Environment variable of an option: ``--max-minutes`` gives ``MTLUE_MAX_MINUTES``."""
+    return "MTLUE_" + option.removeprefix("--").replace("-", "_").upper()
+
+
+ImagesArgument = Annotated[
+    Path,
+    typer.Argument(
+        metavar="IMAGES",
+        help="Folder of images; folders in it are read too.",
+        exists=True,
+        file_okay=False,
+        readable=True,
+    ),
+]
+LabelsOption = Annotated[
+    Path,
+    typer.Option(
+        "--labels",
+        "-l",
+        metavar="FILE",
+        help="CSV with one row an image: a file column and one column a task. An empty cell means unlabelled.",
+        exists=True,
+        dir_okay=False,
+        readable=True,
+        envvar=variable("--labels"),
+        rich_help_panel=INPUT,
+    ),
+]
+FileColumnOption = Annotated[
+    str | None,
+    typer.Option(
+        "--file-column",
+        metavar="NAME",
+        help="Column with the file names, if it is none of file_name, filename, image, image_id, path.",
+        envvar=variable("--file-column"),
+        rich_help_panel=INPUT,
+    ),
+]
+TasksOption = Annotated[
+    str | None,
+    typer.Option(
+        "--tasks",
+        metavar="A,B",
+        help="Only these tasks, by column name, separated by commas.",
+        envvar=variable("--tasks"),
+        rich_help_panel=PROTECTION,
+    ),
+]
+ExceptOption = Annotated[
+    str | None,
+    typer.Option(
+        "--except",
+        metavar="C",
+        help="All tasks but these, separated by commas.",
+        envvar=variable("--except"),
+        rich_help_panel=PROTECTION,
+    ),
+]
+LimitOption = Annotated[
+    int | None,
+    typer.Option(
+        "--limit",
+        min=1,
+        metavar="N",
+        help="Only the first N rows of the labels, for a quick look.",
+        envvar=variable("--limit"),
+        rich_help_panel=INPUT,
+    ),
+]
+WeightsOption = Annotated[
+    str | None,
+    typer.Option(
+        "--weights",
+        "-w",
+        metavar="NAME|FILE",
+        help="Generator: a shipped one's name or a .safetensors file. Unset: the shipped one that fits the labels.",
+        envvar=variable("--weights"),
+        rich_help_panel=PROTECTION,
+    ),
+]
+EpsilonOption = Annotated[
+    int,
+    typer.Option(
+        "--epsilon",
+        "-e",
+        min=1,
+        max=MAX_EPSILON,
+        metavar="N",
+        help="Largest change of a pixel value, in 255ths.",
+        envvar=variable("--epsilon"),
+        rich_help_panel=PROTECTION,
+    ),
+]
+OptionalEpsilonOption = Annotated[
+    int | None,
+    typer.Option(
+        "--epsilon",
+        "-e",
+        min=1,
+        max=MAX_EPSILON,
+        metavar="N",
+        help="Largest change of a pixel value, in 255ths. Unset: the generator's own.",
+        envvar=variable("--epsilon"),
+        rich_help_panel=PROTECTION,
+    ),
+]
+SeedOption = Annotated[
+    int,
+    typer.Option(
+        "--seed",
+        min=0,
+        metavar="N",
+        help="Seed of everything random.",
+        envvar=variable("--seed"),
+        rich_help_panel=COMPUTATION,
+    ),
+]
+DeviceOption = Annotated[
+    str,
+    typer.Option(
+        "--device",
+        "-d",
+        metavar="NAME",
+        help="auto, cpu, cuda, cuda:1 or mps.",
+        envvar=variable("--device"),
+        rich_help_panel=COMPUTATION,
+    ),
+]
+WorkersOption = Annotated[
+    int,
+    typer.Option(
+        "--workers",
+        min=1,
+        max=256,
+        metavar="N",
+        help="Threads that decode and encode images.",
+        envvar=variable("--workers"),
+        rich_help_panel=COMPUTATION,
+    ),
+]
+BatchSizeOption = Annotated[
+    int,
+    typer.Option(
+        "--batch-size",
+        "-b",
+        min=1,
+        metavar="N",
+        help="Images a training step.",
+        envvar=variable("--batch-size"),
+        rich_help_panel=TRAINING,
+    ),
+]
+AutoBatchSizeOption = Annotated[
+    str,
+    typer.Option(
+        "--batch-size",
+        "-b",
+        metavar="N|auto",
+        help="Images at a time on the device; auto starts high and halves when memory runs out.",
+        envvar=variable("--batch-size"),
+        rich_help_panel=COMPUTATION,
+    ),
+]
+LearningRateOption = Annotated[
+    float,
+    typer.Option(
+        "--learning-rate",
+        min=1e-7,
+        max=10.0,
+        metavar="RATE",
+        help="Adam's learning rate.",
+        envvar=variable("--learning-rate"),
+        rich_help_panel=TRAINING,
+    ),
+]
+OverwriteOption = Annotated[
+    bool,
+    typer.Option(
+        "--overwrite",
+        help="Replace an earlier result.",
+        envvar=variable("--overwrite"),
+        rich_help_panel=OUTPUT,
+    ),
+]
+QuietOption = Annotated[
+    bool,
+    typer.Option(
+        "--quiet",
+        "-q",
+        help="Say nothing but errors.",
+        envvar=variable("--quiet"),
+        rich_help_panel=OUTPUT,
+    ),
+]
+JsonOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--json",
+        metavar="[FILE]",
+        help="Write the result as JSON to FILE; without FILE, or with -, to stdout in place of the table.",
+        allow_dash=True,
+        envvar=variable("--json"),
+        rich_help_panel=OUTPUT,
+    ),
+]
