@@ -1,0 +1,164 @@
+"""A small labelled image set drawn by program, for the demo and for tests where no photos are at hand."""
+
+import csv
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image, ImageDraw
+
+COLOURS: Mapping[str, tuple[int, int, int]] = {
+    "red": (205, 60, 55),
+    "green": (65, 165, 75),
+    "blue": (60, 95, 200),
+    "yellow": (215, 190, 60),
+    "violet": (150, 75, 180),
+}
+SHAPES = ("circle", "square", "star", "triangle")
+TEXTURES = ("checks", "dots", "stripes")
+LABELS_FILE = "labels.csv"
+
+_OVERSAMPLING = 2
+_NOISE = 7.0
+_COLOUR_JITTER = 22
+
+
+@dataclass(frozen=True)
+class DrawnImage:
+    """One drawn image with what is known of it.
+
+    Attributes:
+        pixels: ``(S, S, 3)`` uint8 RGB.
+        inside: ``(S, S)`` bool, true where the shape covers the whole pixel.
+        labels: Class names of the tasks ``shape``, ``colour`` and ``texture``.
+    """
+
+    pixels: npt.NDArray[np.uint8]
+    inside: npt.NDArray[np.bool_]
+    labels: Mapping[str, str]
+
+
+def draw_image(rng: np.random.Generator, size: int = 64) -> DrawnImage:
+    """One coloured shape on a textured background.
+
+    Classes are drawn uniformly and independently. Position, size, angle, exact colour, background colours, small grey
+    distractors, brightness and noise vary.
+
+    Args:
+        rng: Source of everything random.
+        size: Side in pixels.
+    """
+    shape = SHAPES[rng.integers(len(SHAPES))]
+    colour = tuple(COLOURS)[rng.integers(len(COLOURS))]
+    texture = TEXTURES[rng.integers(len(TEXTURES))]
+    side = size * _OVERSAMPLING
+
+    canvas = Image.fromarray(_background(rng, texture, side))
+    pen = ImageDraw.Draw(canvas)
+    for _ in range(rng.integers(2, 6)):
+        x, y = rng.uniform(0, side, 2)
+        reach = rng.uniform(0.02, 0.05) * side
+        grey = int(rng.integers(30, 226))
+        pen.rectangle((x - reach, y - reach, x + reach, y + reach), fill=(grey, grey, grey))
+
+    stencil = Image.new("L", (side, side))
+    outline = _outline(rng, shape, side)
+    if outline is None:
+        radius, (x, y) = _place(rng, side)
+        ImageDraw.Draw(stencil).ellipse((x - radius, y - radius, x + radius, y + radius), fill=255)
+    else:
+        ImageDraw.Draw(stencil).polygon(outline, fill=255)
+    shade = np.clip(np.array(COLOURS[colour]) + rng.integers(-_COLOUR_JITTER, _COLOUR_JITTER + 1, 3), 0, 255)
+    canvas.paste(tuple(int(value) for value in shade), mask=stencil)
+
+    small = np.asarray(canvas.resize((size, size), Image.Resampling.BOX), dtype=np.float32)
+    noisy = small * rng.uniform(0.8, 1.15) + rng.normal(0.0, _NOISE, small.shape)
+    inside = np.asarray(stencil.resize((size, size), Image.Resampling.BOX)) == 255
+    return DrawnImage(
+        np.clip(np.rint(noisy), 0, 255).astype(np.uint8),
+        inside,
+        {"shape": shape, "colour": colour, "texture": texture},
+    )
+
+
+def draw_set(
+    folder: Path, count: int, *, size: int = 64, seed: int = 0, on_image: Callable[[], None] | None = None
+) -> Path:
+    """Draw ``count`` PNG files into ``folder`` and write their labels, last, beside them.
+
+    Image ``i`` depends on ``seed`` and ``i`` alone. Running it again writes the same bytes.
+
+    Args:
+        folder: Made if it does not exist.
+        count: Number of images.
+        size: Side in pixels.
+        seed: Any whole number from 0.
+        on_image: Called after each image.
+
+    Returns:
+        The label file.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    rows: list[dict[str, str]] = []
+    for index in range(count):
+        drawn = draw_image(np.random.default_rng([seed, index]), size)
+        name = f"{index:05d}.png"
+        Image.fromarray(drawn.pixels).save(folder / name, compress_level=1)
+        rows.append({"file_name": name, **drawn.labels})
+        if on_image is not None:
+            on_image()
+    labels = folder / LABELS_FILE
+    partial = folder / f".{LABELS_FILE}.partial"
+    with partial.open("w", newline="", encoding="utf-8") as stream:
+        writer = csv.DictWriter(stream, fieldnames=["file_name", "shape", "colour", "texture"])
+        writer.writeheader()
+        writer.writerows(rows)
+    partial.replace(labels)
+    return labels
+
+
+def _place(rng: np.random.Generator, side: int) -> tuple[float, tuple[float, float]]:
+    """Radius and centre of a shape that stays within the canvas, in oversampled pixels."""
+    radius = rng.uniform(0.2, 0.34) * side
+    x, y = rng.uniform(radius, side - radius, 2)
+    return float(radius), (float(x), float(y))
+
+
+def _outline(rng: np.random.Generator, shape: str, side: int) -> list[tuple[float, float]] | None:
+    """Corners of ``shape``, turned at random; None for a circle, which has none."""
+    spokes = {"square": (4, (1.0,)), "star": (10, (1.0, 0.42)), "triangle": (3, (1.0,))}.get(shape)
+    if spokes is None:
+        return None
+    corners, lengths = spokes
+    radius, (x, y) = _place(rng, side)
+    turn = rng.uniform(0.0, 2.0 * math.pi)
+    return [
+        (
+            x + radius * lengths[corner % len(lengths)] * math.cos(turn + 2.0 * math.pi * corner / corners),
+            y + radius * lengths[corner % len(lengths)] * math.sin(turn + 2.0 * math.pi * corner / corners),
+        )
+        for corner in range(corners)
+    ]
+
+
+def _background(rng: np.random.Generator, texture: str, side: int) -> npt.NDArray[np.uint8]:
+    """``(side, side, 3)`` uint8: two muted colours in a turned, shifted pattern."""
+    first = rng.uniform(85, 170, 3)
+    second = first + rng.choice([-1.0, 1.0]) * rng.uniform(28, 60) + rng.uniform(-12, 12, 3)
+    turn = rng.uniform(0.0, math.pi)
+    period = rng.uniform(0.12, 0.22) * side
+    shift = rng.uniform(0.0, period, 2)
+    rows, columns = np.mgrid[0:side, 0:side].astype(np.float32)
+    along = (columns * math.cos(turn) + rows * math.sin(turn) + shift[0]) / period % 1.0
+    across = (rows * math.cos(turn) - columns * math.sin(turn) + shift[1]) / period % 1.0
+    if texture == "stripes":
+        on = along < 0.5
+    elif texture == "checks":
+        on = (along < 0.5) ^ (across < 0.5)
+    else:
+        on = (along - 0.5) ** 2 + (across - 0.5) ** 2 < 0.3**2
+    mixed = np.where(on[..., None], first, second)
+    return np.clip(np.rint(mixed), 0, 255).astype(np.uint8)
