@@ -1,0 +1,120 @@
+"""Accuracy of a classifier, what a constant guess reaches, and how much a protected victim still learned."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torchmetrics.functional.classification import multiclass_accuracy
+
+from mtlue_cli.tasks.spec import UNLABELLED, TaskSet
+
+CONCLUSIVE_MARGIN = 0.02
+"""A clean victim must beat the floor by this much, or its task says nothing about protection."""
+
+_ROUNDING = 1e-9
+"""Slack for the binary representation of shares such as 0.52 - 0.5."""
+
+
+def accuracies(logits: Mapping[str, Tensor], labels: Mapping[str, Tensor], tasks: TaskSet) -> dict[str, float]:
+    """Share of labelled images whose highest logit is their class, a task.
+
+    Args:
+        logits: Task name to ``(N, C)`` float.
+        labels: Task name to ``(N,)`` int64 class indices; negative: unlabelled, left out.
+        tasks: The tasks to score.
+
+    Returns:
+        Task name to accuracy in [0, 1].
+
+    Raises:
+        ValueError: A task has no labelled image.
+    """
+    scores: dict[str, float] = {}
+    for task in tasks:
+        _require_labels(task.name, labels[task.name])
+        score = multiclass_accuracy(
+            logits[task.name], labels[task.name], num_classes=task.num_classes, average="micro", ignore_index=UNLABELLED
+        )
+        scores[task.name] = float(score)
+    return scores
+
+
+def floors(labels: Mapping[str, Tensor], tasks: TaskSet) -> dict[str, float]:
+    """Accuracy of the best constant guess: the share of the majority class of the labelled images, a task.
+
+    Args:
+        labels: Task name to ``(N,)`` int64 class indices; negative: unlabelled, left out.
+        tasks: The tasks to score.
+
+    Raises:
+        ValueError: A task has no labelled image.
+    """
+    shares: dict[str, float] = {}
+    for task in tasks:
+        _require_labels(task.name, labels[task.name])
+        counts = torch.bincount(labels[task.name][labels[task.name] >= 0], minlength=task.num_classes)
+        shares[task.name] = int(counts.max()) / int(counts.sum())
+    return shares
+
+
+def is_conclusive(clean: float, floor: float) -> bool:
+    """Whether a clean victim of accuracy ``clean`` beats ``floor`` by :data:`CONCLUSIVE_MARGIN`."""
+    return clean - floor >= CONCLUSIVE_MARGIN - _ROUNDING
+
+
+def learned_fraction(victim: float, clean: float, floor: float) -> float | None:
+    """How much of what clean data teach a victim learned: 1 all, 0 nothing, negative misled.
+
+    Args:
+        victim: Accuracy after training on the release, in [0, 1].
+        clean: Accuracy after training on the clean images.
+        floor: Accuracy of the best constant guess.
+
+    Returns:
+        ``(victim - floor) / (clean - floor)``; None if the clean victim does not beat the floor clearly.
+    """
+    return (victim - floor) / (clean - floor) if is_conclusive(clean, floor) else None
+
+
+@dataclass(frozen=True)
+class AverageLearned:
+    """The figures of several tasks taken together.
+
+    Attributes:
+        tasks: The conclusive tasks that the means run over.
+        victim, clean, floor: Mean accuracies over those tasks.
+        fraction: ``(victim - floor) / (clean - floor)`` of the means.
+    """
+
+    tasks: tuple[str, ...]
+    victim: float
+    clean: float
+    floor: float
+
+    @property
+    def fraction(self) -> float:
+        """Ratio of the means: single ratios with a small denominator would drown the rest."""
+        return (self.victim - self.floor) / (self.clean - self.floor)
+
+
+def average_learned(
+    victim: Mapping[str, float], clean: Mapping[str, float], floor: Mapping[str, float], names: Iterable[str]
+) -> AverageLearned | None:
+    """Average over those of the tasks ``names`` that are conclusive.
+
+    Returns:
+        The average, or None if no task is conclusive.
+    """
+    kept = tuple(name for name in names if is_conclusive(clean[name], floor[name]))
+    if not kept:
+        return None
+    victim_mean, clean_mean, floor_mean = (
+        sum(figures[name] for name in kept) / len(kept) for figures in (victim, clean, floor)
+    )
+    return AverageLearned(kept, victim_mean, clean_mean, floor_mean)
+
+
+def _require_labels(name: str, labels: Tensor) -> None:
+    if not bool((labels >= 0).any()):
+        raise ValueError(f"task {name!r} has no labelled image")
