@@ -1,0 +1,222 @@
+"""The manifest of a release: what was done to every file, and under which settings.
+
+``.mtlue/manifest.jsonl`` holds one JSON record a line, appended as files are done, so that a run that is killed can be
+resumed; ``.mtlue/run.json`` holds the settings.
+"""
+
+import hashlib
+import json
+import os
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from mtlue_cli.errors import InputError
+
+SCHEMA_VERSION = 1
+FOLDER = ".mtlue"
+MANIFEST_NAME = "manifest.jsonl"
+RUN_NAME = "run.json"
+LABELS_NAME = "labels.csv"
+
+
+@dataclass(frozen=True)
+class FileRecord:
+    """One protected file.
+
+    Attributes:
+        file_name: Path in the release, relative POSIX.
+        source: Path in the originals, relative POSIX.
+        source_sha256, sha256: Digests of the original's and the released file's bytes.
+        labels: Class of each protected task, None where unlabelled.
+        max_change: Largest measured change of a colour value of the saved file, in 255ths.
+        psnr: Peak signal-to-noise ratio of the saved file in dB; None if nothing changed.
+    """
+
+    file_name: str
+    source: str
+    source_sha256: str
+    sha256: str
+    labels: Mapping[str, str | None]
+    max_change: float
+    psnr: float | None
+    status: Literal["protected"] = "protected"
+
+
+@dataclass(frozen=True)
+class QuarantineRecord:
+    """One original that could not be protected and is therefore not in the release."""
+
+    source: str
+    reason: str
+    status: Literal["quarantined"] = "quarantined"
+
+
+@dataclass(frozen=True)
+class RunRecord:
+    """The settings of a release.
+
+    Attributes:
+        epsilon: Bound in 255ths.
+        weights_name, weights_sha256: The generator.
+        tasks: Names of the protected tasks.
+        image_format: How files were written: ``png``, ``webp`` or ``keep``.
+        keep_metadata: Whether EXIF data were kept.
+        complete: Whether the run reached its end.
+        versions: Versions of the program and of what it computed with.
+        counts: Figures of the last run, for people.
+    """
+
+    epsilon: int
+    weights_name: str
+    weights_sha256: str
+    tasks: tuple[str, ...]
+    image_format: str
+    keep_metadata: bool
+    complete: bool = False
+    versions: Mapping[str, str] = field(default_factory=dict)
+    counts: Mapping[str, int] = field(default_factory=dict)
+
+    def differences(self, other: "RunRecord") -> list[str]:
+        """Settings that decide about the released bytes and differ, a line each."""
+        names = ("epsilon", "weights_sha256", "tasks", "image_format", "keep_metadata")
+        pairs = [(name, getattr(other, name), getattr(self, name)) for name in names]
+        return [f"{name}: the release has {old}, this run {new}" for name, old, new in pairs if old != new]
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """A release's records: of two about one source, the later counts."""
+
+    run: RunRecord
+    files: tuple[FileRecord, ...]
+    quarantine: tuple[QuarantineRecord, ...]
+
+
+def is_release(folder: Path) -> bool:
+    """Whether ``folder`` holds a run record."""
+    return (folder / FOLDER / RUN_NAME).is_file()
+
+
+def read_run(release: Path) -> RunRecord:
+    """The settings of a release.
+
+    Raises:
+        InputError: There is none, it is damaged, or it is of a newer schema.
+    """
+    path = release / FOLDER / RUN_NAME
+    try:
+        document = json.loads(path.read_text(encoding="utf-8"))
+        version = document.pop("schema_version")
+        if version != SCHEMA_VERSION:
+            raise InputError(f"{path} has schema version {version}, this program reads {SCHEMA_VERSION}")
+        return RunRecord(**{**document, "tasks": tuple(document["tasks"])})
+    except FileNotFoundError as error:
+        raise InputError(f"{release} is no release: {FOLDER}/{RUN_NAME} is missing") from error
+    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+        raise InputError(f"{path} is damaged: {error}") from error
+
+
+def read_manifest(release: Path) -> Manifest:
+    """The records of a release; a torn last line, left by a killed run, is ignored.
+
+    Raises:
+        InputError: ``release`` is no release, or a record is damaged.
+    """
+    run = read_run(release)
+    path = release / FOLDER / MANIFEST_NAME
+    records: dict[str, FileRecord | QuarantineRecord] = {}
+    try:
+        lines = path.read_bytes().split(b"\n") if path.exists() else []
+    except OSError as error:
+        raise InputError(f"{path} cannot be read: {error}") from error
+    for number, line in enumerate(lines, 1):
+        if not line:
+            continue
+        try:
+            record = _record(json.loads(line))
+        except (ValueError, TypeError, KeyError) as error:
+            if number == len(lines):
+                break
+            raise InputError(f"{path}, line {number} is damaged: {error}") from error
+        records.pop(record.source, None)
+        records[record.source] = record
+    return Manifest(
+        run,
+        tuple(record for record in records.values() if isinstance(record, FileRecord)),
+        tuple(record for record in records.values() if isinstance(record, QuarantineRecord)),
+    )
+
+
+def write_run(release: Path, run: RunRecord) -> None:
+    """Write the settings, atomically; the folders are made if need be."""
+    document = {"schema_version": SCHEMA_VERSION, **asdict(run), "tasks": list(run.tasks)}
+    write_atomically(release / FOLDER / RUN_NAME, (json.dumps(document, indent=2) + "\n").encode())
+
+
+def write_manifest(release: Path, records: Iterable[FileRecord | QuarantineRecord]) -> None:
+    """Write the whole manifest, atomically, in the order given."""
+    text = "".join(_line(record) for record in records)
+    write_atomically(release / FOLDER / MANIFEST_NAME, text.encode())
+
+
+class ManifestLog:
+    """The manifest of a run under way: records are appended and reach the operating system at once.
+
+    Args:
+        release: Folder of the release; made if need be.
+    """
+
+    def __init__(self, release: Path) -> None:
+        path = release / FOLDER / MANIFEST_NAME
+        path.parent.mkdir(parents=True, exist_ok=True)
+        torn = path.exists() and path.stat().st_size > 0 and not path.read_bytes().endswith(b"\n")
+        if torn:
+            whole = path.read_bytes()
+            write_atomically(path, whole[: whole.rfind(b"\n") + 1])
+        self._stream = path.open("a", encoding="utf-8")
+
+    def append(self, record: FileRecord | QuarantineRecord) -> None:
+        """Add one record."""
+        self._stream.write(_line(record))
+        self._stream.flush()
+
+    def close(self) -> None:
+        """End the log."""
+        self._stream.close()
+
+
+def write_atomically(path: Path, content: bytes) -> None:
+    """Write ``content`` so that ``path`` is at any time either absent, old or whole; folders are made if need be."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with temporary.open("wb") as stream:
+            stream.write(content)
+            stream.flush()
+            os.fsync(stream.fileno())
+        os.replace(temporary, path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+def file_digest(path: Path) -> str:
+    """SHA-256 of a file, hexadecimal.
+
+    Raises:
+        OSError: The file cannot be read.
+    """
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def _line(record: FileRecord | QuarantineRecord) -> str:
+    return json.dumps(asdict(record), ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def _record(document: dict[str, Any]) -> FileRecord | QuarantineRecord:
+    kind = {"protected": FileRecord, "quarantined": QuarantineRecord}[document["status"]]
+    record: FileRecord | QuarantineRecord = kind(**document)
+    return record

@@ -1,0 +1,127 @@
+from pathlib import Path
+
+import pytest
+
+from mtlue_cli.choices import TaskKind
+from mtlue_cli.errors import InputError
+from mtlue_cli.tasks.labels import ordered_classes, read_label_file, read_labels
+from mtlue_cli.tasks.spec import UNLABELLED
+
+
+def write(folder: Path, text: str, name: str = "labels.csv") -> Path:
+    path = folder / name
+    path.write_bytes(text.encode())
+    return path
+
+
+def faults_of(path: Path, file_column: str | None = None) -> str:
+    with pytest.raises(InputError) as caught:
+        read_labels(path, file_column=file_column)
+    return "\n".join((str(caught.value), *caught.value.faults))
+
+
+def test_columns_become_tasks_and_empty_cells_are_unlabelled(tmp_path: Path) -> None:
+    path = write(tmp_path, "file_name,age,gender\na.jpg,10-19,0\nsub/b.jpg,,1\nc.jpg,3-9,\nd.jpg,70+,1\n")
+    table = read_labels(path)
+    assert table.file_names == ("a.jpg", "sub/b.jpg", "c.jpg", "d.jpg")
+    assert table.tasks["age"].classes == ("3-9", "10-19", "70+")
+    assert table.tasks["age"].kind is TaskKind.CATEGORICAL
+    assert table.tasks["gender"].kind is TaskKind.BINARY
+    assert table.columns["age"].tolist() == [1, UNLABELLED, 0, 2]
+    assert table.columns["gender"].tolist() == [0, 1, UNLABELLED, 1]
+
+
+def test_byte_order_mark_quotes_and_line_ends_are_accepted(tmp_path: Path) -> None:
+    table = read_labels(write(tmp_path, '\ufefffile_name,"a, b"\r\n"x, y.jpg",1\r\n\r\nz.jpg,-1\r\n'))
+    assert table.file_names == ("x, y.jpg", "z.jpg")
+    assert table.tasks["a, b"].classes == ("-1", "1")
+
+
+@pytest.mark.parametrize(
+    ("cells", "expected"),
+    [
+        (["10", "9", "-1", "9"], ("-1", "9", "10")),
+        (["70+", "10-19", "0-2", "3-9", ""], ("0-2", "3-9", "10-19", "70+")),
+        (["b", "a", "c"], ("a", "b", "c")),
+        (["class10", "class9"], ("class9", "class10")),
+    ],
+)
+def test_class_order_does_not_depend_on_the_rows(cells: list[str], expected: tuple[str, ...]) -> None:
+    assert ordered_classes(cells) == expected
+    assert ordered_classes(cells[::-1]) == expected
+
+
+@pytest.mark.parametrize("header", ["file_name", "filename", "image", "image_id", "path"])
+def test_known_file_columns(tmp_path: Path, header: str) -> None:
+    assert read_labels(write(tmp_path, f"t,{header}\n0,a.jpg\n1,b.jpg\n")).file_names == ("a.jpg", "b.jpg")
+
+
+def test_named_file_column(tmp_path: Path) -> None:
+    path = write(tmp_path, "photo,t\na.jpg,0\nb.jpg,1\n")
+    with pytest.raises(InputError) as caught:
+        read_labels(path)
+    assert "--file-column" in str(caught.value.hint)
+    assert read_labels(path, file_column="photo").file_names == ("a.jpg", "b.jpg")
+    assert "'other'" in faults_of(path, "other")
+
+
+def test_every_fault_is_reported_with_its_row(tmp_path: Path) -> None:
+    text = (
+        "file_name,t,t,one,none\n"
+        "a.jpg,0,0,x,\n"
+        "../b.jpg,1,1,x,\n"
+        "/c.jpg,1,1,x,\n"
+        "C:/d.jpg,1,1,x,\n"
+        "sub\\e.jpg,1,1,x,\n"
+        ",1,1,x,\n"
+        "f.jpg,1\n"
+        "./a.jpg,1,1,x,\n"
+        "g\0.jpg,1,1,x,\n"
+    )
+    report = faults_of(write(tmp_path, text))
+    for expected in (
+        "column 't' stands more than once",
+        "row 3: file name '../b.jpg' leaves",
+        "row 4: file name '/c.jpg' is absolute",
+        "row 5: file name 'C:/d.jpg' is absolute",
+        "row 6: file name 'sub\\\\e.jpg' holds a backslash",
+        "row 7: file name is empty",
+        "row 8: 2 cells, expected 5",
+        "row 9: file 'a.jpg' stands already in row 2",
+        "row 10: file name holds a NUL",
+        "column 'one' holds only one class",
+        "column 'none' holds no label",
+    ):
+        assert expected in report
+
+
+def test_an_identifier_column_is_named(tmp_path: Path) -> None:
+    rows = "".join(f"{i}.jpg,{i % 2},person{i}\n" for i in range(1001))
+    report = faults_of(write(tmp_path, "file_name,t,who\n" + rows))
+    assert "'who' holds 1001 distinct values" in report
+    assert "'t'" not in report
+
+
+def test_a_folder_to_protect_may_show_one_class(tmp_path: Path) -> None:
+    path = write(tmp_path, "note,file_name,t,u\nhello,a.jpg,0,\n")
+    labels = read_label_file(path, for_learning=False)
+    assert labels.table.columns["t"].tolist() == [0]
+    assert labels.table.columns["u"].tolist() == [UNLABELLED]
+    assert labels.header == ("note", "file_name", "t", "u")
+    assert labels.rows == (("hello", "a.jpg", "0", ""),)
+    assert labels.file_index == 1
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [("", "is empty"), ("file_name,t\n", "no row"), ("file_name\na.jpg\n", "nothing to learn"), ('a,"b', "not CSV")],
+)
+def test_unusable_files(tmp_path: Path, text: str, message: str) -> None:
+    assert message in faults_of(write(tmp_path, text))
+
+
+def test_other_kinds_of_files(tmp_path: Path) -> None:
+    assert "not read" in faults_of(write(tmp_path, "x", "labels.xlsx"))
+    path = tmp_path / "labels.csv"
+    path.write_bytes(b"file_name,t\n\xff\xfe.jpg,1\n")
+    assert "not UTF-8" in faults_of(path)

@@ -1,0 +1,97 @@
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from mtlue_cli.errors import InputError
+from mtlue_cli.manifest import (
+    FOLDER,
+    MANIFEST_NAME,
+    RUN_NAME,
+    FileRecord,
+    ManifestLog,
+    QuarantineRecord,
+    RunRecord,
+    is_release,
+    read_manifest,
+    write_atomically,
+    write_manifest,
+    write_run,
+)
+
+RUN = RunRecord(8, "faces", "ab" * 32, ("age", "race"), "png", False, versions={"mtlue": "1"})
+FILE = FileRecord("sub/ä.png", "sub/ä.jpg", "0" * 64, "1" * 64, {"age": "3-9", "race": None}, 8.0, 34.5)
+BAD = QuarantineRecord("b.jpg", "truncated")
+
+
+def test_records_come_back_as_they_were_written(tmp_path: Path) -> None:
+    assert not is_release(tmp_path)
+    write_run(tmp_path, RUN)
+    write_manifest(tmp_path, [FILE, BAD])
+    assert is_release(tmp_path)
+    manifest = read_manifest(tmp_path)
+    assert manifest.run == RUN
+    assert manifest.files == (FILE,)
+    assert manifest.quarantine == (BAD,)
+
+
+def test_the_later_record_of_a_source_counts(tmp_path: Path) -> None:
+    write_run(tmp_path, RUN)
+    log = ManifestLog(tmp_path)
+    log.append(QuarantineRecord(FILE.source, "no memory"))
+    log.append(FILE)
+    log.close()
+    assert read_manifest(tmp_path).files == (FILE,)
+    assert read_manifest(tmp_path).quarantine == ()
+
+
+def test_a_torn_last_line_is_ignored_and_cut_off(tmp_path: Path) -> None:
+    write_run(tmp_path, RUN)
+    write_manifest(tmp_path, [FILE])
+    path = tmp_path / FOLDER / MANIFEST_NAME
+    path.write_bytes(path.read_bytes() + b'{"source": "x')
+    assert read_manifest(tmp_path).files == (FILE,)
+    log = ManifestLog(tmp_path)
+    log.append(BAD)
+    log.close()
+    assert read_manifest(tmp_path).files == (FILE,)
+    assert read_manifest(tmp_path).quarantine == (BAD,)
+
+
+@pytest.mark.parametrize("line", [b"nonsense", b'{"status": "other"}', b'{"status": "quarantined"}', b"[]"])
+def test_a_damaged_line_is_named(tmp_path: Path, line: bytes) -> None:
+    write_run(tmp_path, RUN)
+    (tmp_path / FOLDER / MANIFEST_NAME).write_bytes(line + b"\n")
+    with pytest.raises(InputError, match="line 1 is damaged"):
+        read_manifest(tmp_path)
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{}", '{"schema_version": 99}', '{"schema_version": 1, "tasks": []}'])
+def test_an_unreadable_run_record_is_an_input_error(tmp_path: Path, text: str) -> None:
+    write_run(tmp_path, RUN)
+    (tmp_path / FOLDER / RUN_NAME).write_text(text)
+    with pytest.raises(InputError):
+        read_manifest(tmp_path)
+
+
+def test_a_folder_without_run_record_is_no_release(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="no release"):
+        read_manifest(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"epsilon": 4}, {"weights_sha256": "x"}, {"tasks": ("age",)}, {"image_format": "webp"}, {"keep_metadata": True}],
+)
+def test_settings_that_decide_about_bytes_differ(change: dict[str, object]) -> None:
+    assert RUN.differences(replace(RUN, complete=True, versions={})) == []
+    assert len(RUN.differences(replace(RUN, **change))) == 1  # type: ignore[arg-type]  # values fit their fields
+
+
+def test_atomic_write_leaves_nothing_behind_when_it_fails(tmp_path: Path) -> None:
+    path = tmp_path / "a.bin"
+    write_atomically(path, b"one")
+    with pytest.raises(TypeError):
+        write_atomically(path, "text")  # type: ignore[arg-type]  # on purpose
+    assert path.read_bytes() == b"one"
+    assert [entry.name for entry in tmp_path.iterdir()] == ["a.bin"]
