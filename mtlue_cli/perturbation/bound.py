@@ -64,4 +64,6 @@ def add_bounded(
     scale = limit // LEVELS
     bound = epsilon * scale
     steps = np.clip(np.rint(delta * scale), -bound, bound).astype(np.int32)
-    return np.clip(original.astype(np.int32) + steps, 0, limit).astype(original.dtype)
+    added: npt.NDArray[np.uint8] | npt.NDArray[np.uint16]
+    added = np.clip(original.astype(np.int32) + steps, 0, limit).astype(original.dtype)
+    return added

@@ -1,0 +1,72 @@
+"""From a generator's perturbation to protected pixels, and the measurement of what was saved."""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from mtlue_cli.perturbation.bound import LEVELS, add_bounded
+from mtlue_cli.perturbation.resize import scaled_strips
+
+Pixels = npt.NDArray[np.uint8] | npt.NDArray[np.uint16]
+
+
+@dataclass(frozen=True)
+class Change:
+    """How far saved pixels are from their original.
+
+    Attributes:
+        largest: Largest difference of a colour value, in 255ths.
+        psnr: Peak signal-to-noise ratio in dB; None if nothing differs.
+    """
+
+    largest: float
+    psnr: float | None
+
+
+def protect_pixels(pixels: Pixels, delta: npt.NDArray[np.float32], epsilon: int) -> Pixels:
+    """Scale a perturbation to a photo and add it within the bound.
+
+    Args:
+        pixels: ``(H, W)`` grey or ``(H, W, 3)`` RGB, uint8 or uint16.
+        delta: ``(3, S, S)`` float in 255ths; averaged over the colours for a grey photo.
+        epsilon: Bound in 255ths.
+
+    Returns:
+        Pixels of the same shape and type, each within ``epsilon`` 255ths of its original.
+
+    Raises:
+        ValueError: ``delta`` holds values that are not finite.
+    """
+    low = delta if pixels.ndim == 3 else delta.mean(axis=0)
+    protected = np.empty_like(pixels)
+    for rows, values in scaled_strips(low, pixels.shape[0], pixels.shape[1]):
+        protected[rows] = add_bounded(pixels[rows], values, epsilon)
+    return protected
+
+
+def measure_change(original: Pixels, saved: Pixels) -> Change:
+    """Measure saved pixels against their original.
+
+    Raises:
+        ValueError: Shape or type differ.
+    """
+    if original.shape != saved.shape or original.dtype != saved.dtype:
+        raise ValueError(
+            f"saved pixels are {saved.shape} {saved.dtype}, the original's {original.shape} {original.dtype}"
+        )
+    scale = np.iinfo(original.dtype).max // LEVELS
+    largest, total = 0, 0.0
+    rows = max(1, (1 << 20) // max(1, original[0].size))
+    for start in range(0, len(original), rows):
+        strip = slice(start, start + rows)
+        difference = np.subtract(original[strip], saved[strip], dtype=np.int32).ravel()
+        if difference.size:
+            largest = max(largest, int(difference.max()), -int(difference.min()))
+        floating = difference.astype(np.float32 if scale == 1 else np.float64)
+        total += float(np.dot(floating, floating))
+    if total == 0:
+        return Change(0.0, None)
+    error = total / original.size / scale**2
+    return Change(largest / scale, 10 * math.log10(LEVELS**2 / error))

@@ -1,0 +1,91 @@
+"""Perturbations in batches whose size neither shows in the result nor exhausts the device."""
+
+from collections.abc import Mapping, Sequence
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from mtlue_cli.errors import MtlueError
+from mtlue_cli.perturbation.bound import LEVELS
+from mtlue_cli.perturbation.resize import quantised
+
+CALL_SIZE = {"cpu": 16}
+"""Images a call of the network, by kind of device. 16 is the fastest on two cores; other devices take 64."""
+
+
+class Perturbs(Protocol):
+    """What a generator offers here."""
+
+    def perturb(self, images: Tensor, labels: Mapping[str, Tensor]) -> Tensor:
+        """``(B, 3, S, S)`` images in [0, 1] and ``(B,)`` labels to a perturbation in 255ths."""
+
+
+class BatchedPerturbation:
+    """Runs a generator over any number of images.
+
+    Convolutions sum in an order that depends on the batch size, so the last bits of a result would too. Here every call
+    sees the same number of images, the last one filled up by repetition: a file's perturbation depends neither on its
+    neighbours nor on how many there are. When the device runs out of memory the call size is halved for good.
+
+    Args:
+        generator: The network, on ``device`` already.
+        device: Where it runs.
+        scale: Factor on its perturbation.
+    """
+
+    def __init__(self, generator: Perturbs, device: torch.device, scale: float = 1.0) -> None:
+        self._generator = generator
+        self._device = device
+        self._scale = scale
+        self.call_size = CALL_SIZE.get(device.type, 64)
+
+    def __call__(
+        self, images: Sequence[npt.NDArray[np.uint8]], labels: Mapping[str, Sequence[int]]
+    ) -> list[npt.NDArray[np.float32]]:
+        """Perturbations of ``images``.
+
+        Args:
+            images: ``(3, S, S)`` uint8 each.
+            labels: Task name to class indices, one an image.
+
+        Returns:
+            ``(3, S, S)`` float32 in 255ths each, rounded (see :mod:`mtlue_cli.perturbation.resize`).
+
+        Raises:
+            MtlueError: Not even one image fits into memory.
+        """
+        done: list[npt.NDArray[np.float32]] = []
+        while len(done) < len(images):
+            part = slice(len(done), len(done) + self.call_size)
+            try:
+                done.extend(self._call(images[part], {name: values[part] for name, values in labels.items()}))
+            except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
+                if not _is_out_of_memory(error):
+                    raise
+                if self.call_size == 1:
+                    raise MtlueError(f"{self._device} has too little memory for a single image") from error
+                self.call_size //= 2
+                if self._device.type == "cuda":
+                    torch.cuda.empty_cache()
+        return done
+
+    def _call(
+        self, images: Sequence[npt.NDArray[np.uint8]], labels: Mapping[str, Sequence[int]]
+    ) -> list[npt.NDArray[np.float32]]:
+        fill = np.arange(self.call_size) % len(images)
+        batch = torch.from_numpy(np.stack(images)[fill]).to(self._device).float() / LEVELS
+        columns = {
+            name: torch.from_numpy(np.asarray(values, dtype=np.int64)[fill]).to(self._device)
+            for name, values in labels.items()
+        }
+        delta = self._generator.perturb(batch, columns)[: len(images)] * self._scale
+        return list(quantised(delta.float().cpu().numpy()))
+
+
+def _is_out_of_memory(error: BaseException) -> bool:
+    if isinstance(error, torch.OutOfMemoryError | MemoryError):
+        return True
+    return any(sign in str(error).lower() for sign in ("out of memory", "not enough memory", "can't allocate memory"))

@@ -1,0 +1,73 @@
+"""Scaling of a perturbation to a photo by an interpolation that cannot exceed the bound."""
+
+import math
+from collections.abc import Iterator
+from functools import lru_cache
+
+import numpy as np
+import numpy.typing as npt
+
+STEPS = 16
+"""A perturbation is rounded to one part in so many of a 255th before it is scaled up: float noise in the network's
+last bits then reaches no pixel, but for the rare value beside a rounding edge."""
+
+STRIP_PIXELS = 1 << 19
+"""Pixels that are interpolated at a time, so that memory does not grow with the photo."""
+
+
+def quantised(delta: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    """``delta``, in 255ths, rounded to multiples of ``1 / STEPS``."""
+    rounded: npt.NDArray[np.float32] = np.rint(delta * np.float32(STEPS)) / np.float32(STEPS)
+    return rounded.astype(np.float32)
+
+
+def scaled_strips(
+    delta: npt.NDArray[np.float32], height: int, width: int
+) -> Iterator[tuple[slice, npt.NDArray[np.float32]]]:
+    """Scale a perturbation to a photo, a strip of rows at a time.
+
+    Bilinear where the photo is larger, a triangle filter as wide as the reduction where it is smaller. Every value is a
+    mean of values of ``delta`` with weights that are not negative and sum to one, so none can leave their range.
+
+    Args:
+        delta: ``(3, S, S)`` or ``(S, S)``, any unit.
+        height: Rows of the photo.
+        width: Columns of the photo.
+
+    Yields:
+        Rows of the photo, and their values, ``(rows, width, 3)`` or ``(rows, width)`` float32.
+    """
+    across = _weighted(np.moveaxis(delta, -1, 0), *_taps(delta.shape[-1], width))
+    # Now (width, [3,] S): rows first, colour last.
+    source = np.ascontiguousarray(np.moveaxis(across, (-1, 0), (0, 1)))
+    indices, weights = _taps(delta.shape[-2], height)
+    rows = max(1, STRIP_PIXELS // width)
+    for start in range(0, height, rows):
+        strip = slice(start, min(start + rows, height))
+        yield strip, _weighted(source, indices[strip], weights[strip])
+
+
+def _weighted(
+    values: npt.NDArray[np.float32], indices: npt.NDArray[np.intp], weights: npt.NDArray[np.float32]
+) -> npt.NDArray[np.float32]:
+    """Weighted means over the first axis; ``indices`` and ``weights`` are ``(out, taps)``."""
+    shape = (-1,) + (1,) * (values.ndim - 1)
+    total = values[indices[:, 0]] * weights[:, 0].reshape(shape)
+    for tap in range(1, indices.shape[1]):
+        total += values[indices[:, tap]] * weights[:, tap].reshape(shape)
+    return total
+
+
+@lru_cache(maxsize=256)
+def _taps(source: int, target: int) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.float32]]:
+    """Source positions and weights of every target position, ``(target, taps)``; pixel centres are aligned."""
+    ratio = source / target
+    support = max(ratio, 1.0)
+    taps = 2 * math.ceil(support)
+    centre = (np.arange(target) + 0.5) * ratio - 0.5
+    first = np.floor(centre).astype(np.intp) - taps // 2 + 1
+    positions = first[:, None] + np.arange(taps)
+    weights = np.clip(1.0 - np.abs(positions - centre[:, None]) / support, 0.0, None)
+    weights[(positions < 0) | (positions >= source)] = 0.0
+    weights /= weights.sum(axis=1, keepdims=True)
+    return positions.clip(0, source - 1), weights.astype(np.float32)

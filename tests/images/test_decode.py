@@ -1,0 +1,154 @@
+import io
+import zlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from mtlue_cli.errors import ImageError
+from mtlue_cli.images import decode
+from mtlue_cli.images.decode import decode_bytes, decode_image, pixel_count, to_square
+
+RNG = np.random.default_rng(0)
+COLOUR = RNG.integers(0, 256, (6, 9, 3), dtype=np.uint8)
+GREY = COLOUR[..., 0]
+ALPHA = RNG.integers(0, 256, (6, 9), dtype=np.uint8)
+DEEP = RNG.integers(0, 65536, (6, 9), dtype=np.uint16)
+
+
+def encoded(image: Image.Image, name: str = "PNG", **options: object) -> bytes:
+    stream = io.BytesIO()
+    image.save(stream, format=name, **options)
+    return stream.getvalue()
+
+
+@pytest.mark.parametrize("name", ["PNG", "BMP", "TIFF", "WEBP"])
+def test_colour_is_read_as_it_is(name: str) -> None:
+    image = decode_bytes(encoded(Image.fromarray(COLOUR), name, **({"lossless": True} if name == "WEBP" else {})))
+    assert np.array_equal(image.pixels, COLOUR)
+    assert image.alpha is None
+    assert image.format == name
+    assert image.size == (6, 9)
+
+
+@pytest.mark.parametrize("name", ["PNG", "TIFF"])
+def test_sixteen_bit_grey_stays(name: str) -> None:
+    image = decode_bytes(encoded(Image.fromarray(DEEP), name))
+    assert image.pixels.dtype == np.uint16
+    assert np.array_equal(image.pixels, DEEP)
+    assert np.array_equal(to_square(image, 4)[0], to_square(image, 4)[2])
+
+
+def test_grey_alpha_palette_and_bitmap() -> None:
+    grey = decode_bytes(encoded(Image.fromarray(GREY)))
+    assert np.array_equal(grey.pixels, GREY)
+    both = decode_bytes(encoded(Image.fromarray(np.dstack([GREY, ALPHA]))))
+    assert np.array_equal(both.pixels, GREY)
+    assert np.array_equal(both.alpha, ALPHA)  # type: ignore[arg-type]  # not None, or unequal
+    rgba = decode_bytes(encoded(Image.fromarray(np.dstack([COLOUR, ALPHA]))))
+    assert np.array_equal(rgba.pixels, COLOUR)
+    assert np.array_equal(rgba.alpha, ALPHA)  # type: ignore[arg-type]  # not None, or unequal
+    palette = Image.fromarray(COLOUR).quantize(8)
+    assert np.array_equal(decode_bytes(encoded(palette)).pixels, np.asarray(palette.convert("RGB")))
+    see_through = decode_bytes(encoded(palette, transparency=0))
+    assert see_through.alpha is not None
+    assert set(np.unique(see_through.alpha)) == {0, 255}
+    bitmap = decode_bytes(encoded(Image.fromarray(GREY).convert("1")))
+    assert set(np.unique(bitmap.pixels)) == {0, 255}
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_orientation_is_applied(orientation: int) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    image = decode_bytes(encoded(Image.fromarray(COLOUR), exif=exif.tobytes()))
+    expected = {
+        1: COLOUR,
+        2: COLOUR[:, ::-1],
+        3: COLOUR[::-1, ::-1],
+        4: COLOUR[::-1],
+        5: COLOUR.transpose(1, 0, 2),
+        6: np.rot90(COLOUR, -1),
+        7: COLOUR.transpose(1, 0, 2)[::-1, ::-1],
+        8: np.rot90(COLOUR, 1),
+    }[orientation]
+    assert np.array_equal(image.pixels, expected)
+    assert image.exif is None
+
+
+def test_metadata_travel_without_previews() -> None:
+    exif = Image.Exif()
+    exif[0x010E] = "a description"
+    exif[0x0112] = 6
+    exif[0x8769] = {0x9003: "2020:01:01 00:00:00", 0x927C: b"a preview in a maker note", 0xA002: 9}
+    image = decode_bytes(encoded(Image.fromarray(COLOUR), "JPEG", exif=exif.tobytes(), icc_profile=b"profile"))
+    assert image.icc_profile == b"profile"
+    assert image.exif is not None
+    kept = Image.Exif()
+    kept.load(image.exif)
+    assert dict(kept)[0x010E] == "a description"
+    assert 0x0112 not in kept
+    assert dict(kept.get_ifd(0x8769)) == {0x9003: "2020:01:01 00:00:00"}
+    assert b"preview" not in image.exif
+
+
+def test_the_profile_of_other_colours_is_dropped() -> None:
+    image = decode_bytes(encoded(Image.fromarray(COLOUR).convert("CMYK"), "JPEG", icc_profile=b"profile"))
+    assert image.pixels.shape == (6, 9, 3)
+    assert image.icc_profile is None
+
+
+def deep_colour_png() -> bytes:
+    content = bytearray(encoded(Image.fromarray(COLOUR)))
+    content[24] = 16
+    content[29:33] = zlib.crc32(content[12:29]).to_bytes(4, "big")
+    return bytes(content)
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (b"", "not an image"),
+        (b"GIF89a" + bytes(40), "not an image"),
+        (encoded(Image.fromarray(COLOUR))[:-40], "damaged"),
+        (encoded(Image.fromarray(np.tile(COLOUR, (40, 40, 1))), "JPEG")[:2000], "damaged"),
+        (
+            encoded(Image.fromarray(COLOUR), "TIFF", save_all=True, append_images=[Image.fromarray(COLOUR)]),
+            "several frames",
+        ),
+        (
+            encoded(Image.fromarray(COLOUR), "WEBP", save_all=True, append_images=[Image.fromarray(255 - COLOUR)]),
+            "several frames",
+        ),
+        (encoded(Image.fromarray(COLOUR[..., 0].astype(np.float32)), "TIFF"), "32-bit"),
+        (deep_colour_png(), "16 bits a colour"),
+    ],
+)
+def test_what_cannot_be_protected_says_why(content: bytes, reason: str) -> None:
+    with pytest.raises(ImageError, match=reason):
+        decode_bytes(content)
+
+
+def test_too_large(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(decode, "MAX_PIXELS", 50)
+    with pytest.raises(ImageError, match="too large"):
+        decode_bytes(encoded(Image.fromarray(COLOUR)))
+
+
+def test_files(tmp_path: Path) -> None:
+    (tmp_path / "a.png").write_bytes(encoded(Image.fromarray(COLOUR)))
+    (tmp_path / "b.png").write_bytes(b"nothing")
+    assert pixel_count(tmp_path / "a.png") == 54
+    assert pixel_count(tmp_path / "b.png") == 0
+    assert decode_image(tmp_path / "a.png").size == (6, 9)
+    with pytest.raises(ImageError, match="cannot be read"):
+        decode_image(tmp_path / "absent.png")
+
+
+def test_the_square_is_the_generator_s_view() -> None:
+    flat = decode_bytes(encoded(Image.new("RGB", (40, 20), (10, 20, 30))))
+    square = to_square(flat, 8)
+    assert square.shape == (3, 8, 8)
+    assert square.dtype == np.uint8
+    assert square[:, 3, 3].tolist() == [10, 20, 30]

@@ -1,0 +1,61 @@
+import itertools
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from mtlue_cli.errors import InputError
+from mtlue_cli.images.folder import find_images, match_labels, refuse_nesting, released_names
+from mtlue_cli.tasks.spec import LabelTable, TaskSet
+
+
+def touch(folder: Path, *names: str) -> None:
+    for name in names:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).touch()
+
+
+def table(*names: str) -> LabelTable:
+    return LabelTable(names, {"t": np.zeros(len(names), dtype=np.int64)}, TaskSet(()))
+
+
+def test_images_are_found_sorted_without_hidden_ones(tmp_path: Path) -> None:
+    touch(tmp_path, "b.JPG", "a.png", "sub/c.webp", "notes.txt", ".mtlue/d.png", ".e.png")
+    assert find_images(tmp_path) == ["a.png", "b.JPG", "sub/c.webp"]
+    with pytest.raises(InputError):
+        find_images(tmp_path / "absent")
+
+
+def test_rows_without_file_are_all_listed_and_images_without_row_are_told(tmp_path: Path) -> None:
+    touch(tmp_path, "a.jpg", "b.jpg", "c.odd")
+    assert match_labels(tmp_path, table("b.jpg", "c.odd")).unlabelled == ("a.jpg",)
+    with pytest.raises(InputError) as caught:
+        match_labels(tmp_path, table("a.jpg", "x.jpg", "sub/y.jpg", "../z.jpg"))
+    assert [fault.split(":")[0] for fault in caught.value.faults[:2]] == ["x.jpg", "sub/y.jpg"]
+    assert len(caught.value.faults) == 3
+
+
+def test_names_keep_their_stem_and_never_meet() -> None:
+    sources = ["a.jpg", "a.png", "a.jpg.png", "sub/a.jpg", "B.jpg", "b.bmp", "c.tar.jpg"]
+    names = released_names(sources, ".png")
+    assert names["a.jpg"] == "a.jpg.png"
+    assert names["a.png"] == "a.png.png"
+    assert names["sub/a.jpg"] == "sub/a.png"
+    assert names["c.tar.jpg"] == "c.tar.png"
+    assert names["B.jpg"] == "B.jpg.png"
+    assert names["b.bmp"] == "b.bmp.png"
+    assert len({name.casefold() for name in names.values()}) == len(sources)
+    for order in itertools.islice(itertools.permutations(sources), 0, 5040, 500):
+        assert released_names(order, ".png") == names
+
+
+def test_keeping_suffixes_keeps_names() -> None:
+    assert released_names(["a.jpg", "a.png"], None) == {"a.jpg": "a.jpg", "a.png": "a.png"}
+
+
+@pytest.mark.parametrize("out", ["images", "images/out", "."])
+def test_nested_folders_are_refused(tmp_path: Path, out: str) -> None:
+    (tmp_path / "images").mkdir()
+    with pytest.raises(InputError):
+        refuse_nesting(tmp_path / "images", tmp_path / out)
+    refuse_nesting(tmp_path / "images", tmp_path / "images-protected")
