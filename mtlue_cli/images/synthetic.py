@@ -18,12 +18,13 @@ COLOURS: Mapping[str, tuple[int, int, int]] = {
     "violet": (150, 75, 180),
 }
 SHAPES = ("circle", "square", "star", "triangle")
-TEXTURES = ("checks", "dots", "stripes")
+TEXTURES = ("checks", "plain", "stripes")
 LABELS_FILE = "labels.csv"
 
 _OVERSAMPLING = 2
 _NOISE = 7.0
 _COLOUR_JITTER = 22
+_LARGEST_TURN = math.radians(20)
 
 
 @dataclass(frozen=True)
@@ -58,7 +59,7 @@ def draw_image(rng: np.random.Generator, size: int = 64) -> DrawnImage:
 
     canvas = Image.fromarray(_background(rng, texture, side))
     pen = ImageDraw.Draw(canvas)
-    for _ in range(rng.integers(2, 6)):
+    for _ in range(rng.integers(1, 4)):
         x, y = rng.uniform(0, side, 2)
         reach = rng.uniform(0.02, 0.05) * side
         grey = int(rng.integers(30, 226))
@@ -122,19 +123,23 @@ def draw_set(
 
 def _place(rng: np.random.Generator, side: int) -> tuple[float, tuple[float, float]]:
     """Radius and centre of a shape that stays within the canvas, in oversampled pixels."""
-    radius = rng.uniform(0.2, 0.34) * side
+    radius = rng.uniform(0.26, 0.38) * side
     x, y = rng.uniform(radius, side - radius, 2)
     return float(radius), (float(x), float(y))
 
 
 def _outline(rng: np.random.Generator, shape: str, side: int) -> list[tuple[float, float]] | None:
     """Corners of ``shape``, turned at random; None for a circle, which has none."""
-    spokes = {"square": (4, (1.0,)), "star": (10, (1.0, 0.42)), "triangle": (3, (1.0,))}.get(shape)
+    spokes = {
+        "square": (4, (1.0,), -math.pi / 4),
+        "star": (10, (1.0, 0.42), -math.pi / 2),
+        "triangle": (3, (1.0,), -math.pi / 2),
+    }.get(shape)
     if spokes is None:
         return None
-    corners, lengths = spokes
+    corners, lengths, upright = spokes
     radius, (x, y) = _place(rng, side)
-    turn = rng.uniform(0.0, 2.0 * math.pi)
+    turn = upright + rng.uniform(-_LARGEST_TURN, _LARGEST_TURN)
     return [
         (
             x + radius * lengths[corner % len(lengths)] * math.cos(turn + 2.0 * math.pi * corner / corners),
@@ -146,10 +151,10 @@ def _outline(rng: np.random.Generator, shape: str, side: int) -> list[tuple[floa
 
 def _background(rng: np.random.Generator, texture: str, side: int) -> npt.NDArray[np.uint8]:
     """``(side, side, 3)`` uint8: two muted colours in a turned, shifted pattern."""
-    first = rng.uniform(85, 170, 3)
-    second = first + rng.choice([-1.0, 1.0]) * rng.uniform(28, 60) + rng.uniform(-12, 12, 3)
+    first = rng.uniform(100, 160) + rng.uniform(-20, 20, 3)
+    second = first + rng.choice([-1.0, 1.0]) * rng.uniform(35, 70) + rng.uniform(-12, 12, 3)
     turn = rng.uniform(0.0, math.pi)
-    period = rng.uniform(0.12, 0.22) * side
+    period = rng.uniform(0.22, 0.34) * side
     shift = rng.uniform(0.0, period, 2)
     rows, columns = np.mgrid[0:side, 0:side].astype(np.float32)
     along = (columns * math.cos(turn) + rows * math.sin(turn) + shift[0]) / period % 1.0
@@ -159,6 +164,6 @@ def _background(rng: np.random.Generator, texture: str, side: int) -> npt.NDArra
     elif texture == "checks":
         on = (along < 0.5) ^ (across < 0.5)
     else:
-        on = (along - 0.5) ** 2 + (across - 0.5) ** 2 < 0.3**2
+        on = np.zeros_like(along, dtype=bool)
     mixed = np.where(on[..., None], first, second)
     return np.clip(np.rint(mixed), 0, 255).astype(np.uint8)

@@ -1,0 +1,234 @@
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import typer
+from rich.table import Table
+from typer.testing import CliRunner
+
+from mtlue_cli import __version__
+from mtlue_cli.choices import ExitCode
+from mtlue_cli.commands.app import Command, app, bounded, with_json_dash
+from mtlue_cli.commands.console import LineProgress, Terminal, duration
+from mtlue_cli.commands.options import DeviceOption, JsonOption
+from mtlue_cli.errors import CheckpointError, ImageError, InputError
+
+
+def program(command: Callable[..., None]) -> typer.Typer:
+    """An app of one bounded command."""
+    alone = typer.Typer(pretty_exceptions_enable=False, add_completion=False)
+    alone.command(cls=Command)(bounded(command))
+    return alone
+
+
+def failing(error: BaseException) -> typer.Typer:
+    def command() -> None:
+        raise error
+
+    return program(command)
+
+
+def test_version_is_the_package_version() -> None:
+    result = CliRunner().invoke(app, ["--version"])
+    assert result.exit_code == 0
+    assert result.stdout == f"mtlue {__version__}\n"
+
+
+@pytest.mark.parametrize("name", [command.name for command in app.registered_commands])
+def test_help_of_every_command_has_an_example_panels_and_the_common_options(name: str) -> None:
+    result = CliRunner().invoke(app, [name, "--help"], env={"COLUMNS": "200", "NO_COLOR": "1"})
+    assert result.exit_code == 0
+    assert f"Example: mtlue {name}" in re.sub(r"\s+", " ", result.stdout)
+    assert "─ Output ─" in result.stdout
+    for word in ("--quiet", "--json", "MTLUE_QUIET", "MTLUE_JSON"):
+        assert word in result.stdout
+
+
+@pytest.mark.parametrize("words", [["no-such-command"], ["train-generator"], ["demo", "--seed", "x"]])
+def test_wrong_usage_exits_with_2_and_says_so_on_stderr(words: list[str]) -> None:
+    result = CliRunner().invoke(app, words)
+    assert result.exit_code == ExitCode.INPUT
+    assert "Error" in result.stderr
+    assert result.stdout == ""
+
+
+def test_input_error_lists_every_fault_and_the_hint() -> None:
+    faults = [f"labels.csv row {row}: [bad] cell" for row in range(2, 40)]
+    result = CliRunner().invoke(failing(InputError("38 faults", faults, "mend the rows")), [])
+    assert result.exit_code == ExitCode.INPUT
+    assert result.stdout == ""
+    assert result.stderr.splitlines() == [
+        "error: 38 faults",
+        *(f"  {fault}" for fault in faults),
+        "hint: mend the rows",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "text"),
+    [
+        (CheckpointError("damaged"), ExitCode.INPUT, "error: damaged"),
+        (ImageError("cut short"), ExitCode.UNEXPECTED, "error: cut short"),
+        (RuntimeError("boom\nmore"), ExitCode.UNEXPECTED, "unexpected failure: RuntimeError: boom"),
+        (AssertionError(), ExitCode.UNEXPECTED, "unexpected failure: AssertionError"),
+        (KeyboardInterrupt(), ExitCode.INTERRUPTED, "interrupted, run the same command again to go on"),
+    ],
+)
+def test_errors_become_a_line_and_an_exit_code(error: BaseException, code: ExitCode, text: str) -> None:
+    result = CliRunner().invoke(failing(error), [], env={"MTLUE_DEBUG": None})
+    assert result.exit_code == code
+    assert result.stderr.splitlines()[0] == text
+    assert "Traceback" not in result.stderr
+
+
+def test_unexpected_failure_says_how_to_see_the_traceback_and_shows_it_on_demand() -> None:
+    plain = CliRunner().invoke(failing(ValueError("odd")), [], env={"MTLUE_DEBUG": None})
+    assert "MTLUE_DEBUG=1" in plain.stderr
+    loud = CliRunner().invoke(failing(ValueError("odd")), [], env={"MTLUE_DEBUG": "1"})
+    assert loud.exit_code == ExitCode.UNEXPECTED
+    assert "Traceback" in loud.stderr
+
+
+def test_exit_codes_of_a_command_pass_the_boundary() -> None:
+    assert CliRunner().invoke(failing(typer.Exit(ExitCode.QUARANTINE)), []).exit_code == ExitCode.QUARANTINE
+    assert CliRunner().invoke(failing(typer.BadParameter("no")), []).exit_code == ExitCode.INPUT
+
+
+def child(body: str) -> list[str]:
+    """Words that run ``body`` as a command of the real program, in a process of its own."""
+    source = f"""
+import sys, time
+from mtlue_cli.commands import app as program
+def waiting() -> None:
+    {body}
+program.app.command("waiting")(program.bounded(waiting))
+sys.argv = ["mtlue", "waiting"]
+program.main()
+"""
+    return [sys.executable, "-c", source]
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_interrupted_process_exits_with_130(number: signal.Signals) -> None:
+    words = child("print('ready', flush=True); time.sleep(60)")
+    with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        assert process.stdout.readline() == "ready\n"
+        process.send_signal(number)
+        assert "interrupted" in process.stderr.read()
+    assert process.returncode == ExitCode.INTERRUPTED
+
+
+def test_reader_that_leaves_is_no_reason_for_noise() -> None:
+    words = child("print('x' * 1_000_000)")
+    with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdout.close()
+        assert process.stderr.read() == ""
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (["--json"], ["--json", "-"]),
+        (["--json", "--quiet"], ["--json", "-", "--quiet"]),
+        (["--json", "-"], ["--json", "-"]),
+        (["--json", "f.json", "-q"], ["--json", "f.json", "-q"]),
+        (["--json=f.json"], ["--json=f.json"]),
+        (["--", "--json"], ["--", "--json"]),
+    ],
+)
+def test_bare_json_means_stdout(words: list[str], expected: list[str]) -> None:
+    assert with_json_dash(words) == expected
+
+
+def reporting() -> typer.Typer:
+    def report(quiet: bool = False, json_target: JsonOption = None, device: DeviceOption = "auto") -> None:
+        terminal = Terminal(quiet, json_target)
+        terminal.say(f"device [{device}]")
+        terminal.progress.note("a note")
+        table = Table("result")
+        table.add_row("42")
+        terminal.show(table)
+        terminal.write_json({"schema_version": 1, "path": Path("a/b"), "text": "x" * 300})
+
+    return program(report)
+
+
+def test_results_go_to_stdout_and_the_rest_to_stderr() -> None:
+    result = CliRunner().invoke(reporting(), [])
+    assert "42" in result.stdout
+    assert "note" not in result.stdout
+    assert result.stderr.splitlines() == ["device [auto]", "a note"]
+
+
+def test_json_on_stdout_is_all_that_stands_there() -> None:
+    result = CliRunner().invoke(reporting(), ["--json"])
+    assert json.loads(result.stdout) == {"schema_version": 1, "path": "a/b", "text": "x" * 300}
+
+
+def test_json_in_a_file_leaves_the_table(tmp_path: Path) -> None:
+    target = tmp_path / "result.json"
+    result = CliRunner().invoke(reporting(), ["--json", str(target)])
+    assert "42" in result.stdout
+    assert json.loads(target.read_text(encoding="utf-8"))["schema_version"] == 1
+    assert os.listdir(tmp_path) == ["result.json"]
+
+
+def test_quiet_says_nothing_but_writes_requested_json() -> None:
+    assert CliRunner().invoke(reporting(), ["--quiet"]).output == ""
+    result = CliRunner().invoke(reporting(), ["--quiet", "--json"])
+    assert json.loads(result.stdout)["schema_version"] == 1
+    assert result.stderr == ""
+
+
+def test_json_target_that_cannot_be_written_is_found_before_the_work(tmp_path: Path) -> None:
+    for target in (tmp_path, tmp_path / "none" / "f.json"):
+        result = CliRunner().invoke(reporting(), ["--json", str(target)])
+        assert result.exit_code == ExitCode.INPUT
+        assert result.stdout == ""
+
+
+def test_option_is_read_from_its_environment_variable() -> None:
+    assert "device [cpu]" in CliRunner().invoke(reporting(), [], env={"MTLUE_DEVICE": "cpu"}).stderr
+
+
+def test_lines_off_a_terminal_come_at_most_every_five_seconds_with_time_left() -> None:
+    now = [0.0]
+    lines: list[str] = []
+    progress = LineProgress(lines.append, lambda: now[0])
+    progress.start("protect", 100)
+    for _ in range(100):
+        now[0] += 0.12
+        progress.advance(1, {"loss": 0.5})
+    progress.finish()
+    assert lines == [
+        "protect: 100 to do",
+        "protect: 42 of 100 (42 %), 0:07 left, loss 0.5",
+        "protect: 84 of 100 (84 %), 0:02 left, loss 0.5",
+        "protect: done, 100 in 0:12, loss 0.5",
+    ]
+
+
+def test_lines_of_an_unknown_total_say_the_time_so_far_and_a_new_stage_ends_the_old() -> None:
+    now = [0.0]
+    lines: list[str] = []
+    progress = LineProgress(lines.append, lambda: now[0])
+    progress.finish()
+    progress.start("train", None)
+    now[0] = 61.0
+    progress.advance(7)
+    progress.start("next", 3)
+    assert lines == ["train ...", "train: 7, 1:01 so far", "train: done, 7 in 1:01", "next: 3 to do"]
+
+
+def test_duration_is_written_as_a_clock() -> None:
+    assert [duration(seconds) for seconds in (0, 9.6, 75, 3700)] == ["0:00", "0:10", "1:15", "1:01:40"]

@@ -1,0 +1,152 @@
+import dataclasses
+import inspect
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner
+
+from mtlue_cli.choices import ExitCode
+from mtlue_cli.commands.app import app
+from mtlue_cli.commands.train_generator import DEFAULT_MINUTES, train_generator
+from mtlue_cli.generator.checkpoint import read_card
+from mtlue_cli.images.synthetic import draw_set
+from mtlue_cli.workflows import train_generator as workflow
+from mtlue_cli.workflows.train_generator import TrainConfig
+
+QUICK = ("--size", "32", "--surrogate", "small", "--surrogate-epochs", "1", "--batch-size", "8", "--device", "cpu")
+
+
+@pytest.fixture(scope="module")
+def labels(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return draw_set(tmp_path_factory.mktemp("drawn"), 24, size=32)
+
+
+class Asked(Exception):
+    """Carries the configuration that the command would have run."""
+
+    def __init__(self, config: TrainConfig) -> None:
+        self.config = config
+
+
+def asked(labels: Path, *words: str, environment: Mapping[str, str] | None = None) -> TrainConfig:
+    """The configuration that ``words`` lead to."""
+
+    def stop(config: TrainConfig, progress: object) -> None:  # noqa: ARG001 - the workflow's signature
+        raise Asked(config)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(workflow, "train_generator", stop)
+        patch.setattr("mtlue_cli.commands.app._described", _reraise)
+        result = CliRunner().invoke(
+            app,
+            ["train-generator", str(labels.parent), "--labels", str(labels), "--out", "g.safetensors", *words],
+            env=environment,
+        )
+    assert isinstance(result.exception, Asked), result.output
+    return result.exception.config
+
+
+def _reraise(error: Exception) -> list[str]:
+    raise error
+
+
+def test_defaults_are_those_of_the_workflow_but_for_the_time(labels: Path) -> None:
+    config = asked(labels)
+    own = TrainConfig(labels.parent, labels, Path("g.safetensors"), max_minutes=DEFAULT_MINUTES)
+    assert config == own
+
+
+@pytest.mark.parametrize(
+    ("words", "field", "value"),
+    [
+        ("--objective sep", "objective", "sep"),
+        ("--size 48", "size", 48),
+        ("--epsilon 4", "epsilon", 4),
+        ("--epochs 3", "epochs", 3),
+        ("--max-minutes 2.5", "max_minutes", 2.5),
+        ("--surrogate resnet18", "surrogate", "resnet18"),
+        ("--surrogate-epochs 2", "surrogate_epochs", 2),
+        ("--intra-weight 0", "intra_weight", 0.0),
+        ("--inter-weight 3", "inter_weight", 3.0),
+        ("--batch-size 16", "batch_size", 16),
+        ("--learning-rate 0.01", "learning_rate", 0.01),
+        ("--tasks colour,shape", "tasks", ("colour", "shape")),
+        ("--file-column file_name", "file_column", "file_name"),
+        ("--limit 9", "limit", 9),
+        ("--licence CC0", "licence", "CC0"),
+        ("--contact-sheet s.png", "contact_sheet", Path("s.png")),
+        ("--overwrite", "overwrite", True),
+        ("--seed 5", "seed", 5),
+        ("--device cpu", "device", "cpu"),
+        ("--precision float32", "precision", "float32"),
+        ("--workers 1", "workers", 1),
+    ],
+)
+def test_option_reaches_its_field_from_the_line_and_from_the_environment(
+    labels: Path, words: str, field: str, value: object
+) -> None:
+    option, _, given = words.partition(" ")
+    assert getattr(asked(labels, *words.split()), field) == value
+    name = "MTLUE_" + option[2:].replace("-", "_").upper()
+    assert getattr(asked(labels, environment={name: given or "1"}), field) == value
+
+
+def test_every_field_of_the_workflow_has_its_option() -> None:
+    fields = {field.name for field in dataclasses.fields(TrainConfig)}
+    assert fields == set(inspect.signature(train_generator).parameters) - {"quiet", "json_target"}
+
+
+def test_epochs_unset_the_default_time(labels: Path) -> None:
+    assert asked(labels, "--epochs", "2").max_minutes is None
+
+
+def test_epochs_and_minutes_exclude_each_other(labels: Path, tmp_path: Path) -> None:
+    out = tmp_path / "g.safetensors"
+    words = ["train-generator", str(labels.parent), "--labels", str(labels), "--out", str(out)]
+    result = CliRunner().invoke(app, [*words, "--epochs", "1", "--max-minutes", "1"])
+    assert result.exit_code == ExitCode.INPUT
+    assert "exclude each other" in result.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_missing_folder_and_label_file_are_wrong_usage(labels: Path, tmp_path: Path) -> None:
+    out = str(tmp_path / "g.safetensors")
+    runner = CliRunner()
+    nowhere = ["train-generator", str(tmp_path / "none"), "--labels", str(labels), "--out", out]
+    assert runner.invoke(app, nowhere).exit_code == ExitCode.INPUT
+    unlabelled = ["train-generator", str(labels.parent), "--labels", str(tmp_path / "none.csv"), "--out", out]
+    assert runner.invoke(app, unlabelled).exit_code == ExitCode.INPUT
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_faulty_labels_exit_with_2_and_leave_nothing(labels: Path, tmp_path: Path) -> None:
+    faulty = tmp_path / "labels.csv"
+    faulty.write_text(labels.read_text(encoding="utf-8") + "gone.png,circle,red,plain\n", encoding="utf-8")
+    words = ["train-generator", str(labels.parent), "--labels", str(faulty), "--out", str(tmp_path / "g.safetensors")]
+    result = CliRunner().invoke(app, [*words, *QUICK, "--epochs", "1"])
+    assert result.exit_code == ExitCode.INPUT
+    assert "gone.png" in result.stderr
+    assert [path.name for path in tmp_path.iterdir()] == ["labels.csv"]
+
+
+def test_trains_and_answers_with_table_next_step_and_json(labels: Path, tmp_path: Path) -> None:
+    out, target = tmp_path / "g.safetensors", tmp_path / "result.json"
+    words = ["train-generator", str(labels.parent), "--labels", str(labels), "--out", str(out), "--epochs", "1"]
+    result = CliRunner().invoke(app, [*words, *QUICK, "--licence", "CC0", "--json", str(target)])
+    assert result.exit_code == 0, result.output
+    card = read_card(out)
+    document: dict[str, Any] = json.loads(target.read_text(encoding="utf-8"))
+    assert document["schema_version"] == 1
+    assert document["digest"] == card.digest
+    assert document["tasks"] == card.tasks.to_json()
+    assert document["licence"] == card.licence == "CC0"
+    assert document["steps"] == 3
+    assert Path(document["contact_sheet"]).is_file()
+    for text in ("circle, square, star, triangle", "8 / 255", card.digest):
+        assert text in result.stdout
+    assert "device: " in result.stderr
+    assert f"mtlue protect {labels.parent} --labels {labels} --weights {out}" in result.stderr
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["g.png", "g.safetensors", "result.json"]

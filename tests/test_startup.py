@@ -1,0 +1,59 @@
+"""Asking for help is cheap: no torch, little time."""
+
+import os
+import resource
+import subprocess
+import sys
+
+import pytest
+
+from mtlue_cli.commands.app import app
+
+HEAVY = ("torch", "torchvision", "torchmetrics", "safetensors")
+MOST_SECONDS = 0.4
+COMMANDS = [command.name for command in app.registered_commands]
+ASK = """
+import sys
+from mtlue_cli.commands.app import main
+sys.argv = ["mtlue", *{words!r}]
+try:
+    main()
+except SystemExit as end:
+    assert not end.code, end.code
+loaded = sorted(set({heavy!r}) & set(sys.modules))
+sys.exit(f"loaded: {{loaded}}" if loaded else 0)
+"""
+
+
+def test_all_commands_of_the_contract_are_there() -> None:
+    assert COMMANDS == ["demo", "protect", "train-generator", "verify", "inspect"]
+
+
+@pytest.mark.parametrize("words", [["--help"], ["--version"], *([name, "--help"] for name in COMMANDS)], ids=" ".join)
+def test_help_loads_nothing_heavy(words: list[str]) -> None:
+    asked = subprocess.run(
+        [sys.executable, "-c", ASK.format(words=words, heavy=HEAVY)], capture_output=True, text=True, check=False
+    )
+    assert asked.returncode == 0, asked.stderr
+    assert asked.stdout.strip()
+
+
+def test_the_check_itself_notices_a_heavy_import() -> None:
+    source = ASK.format(words=["--help"], heavy=HEAVY).replace("import sys\n", "import sys\nimport safetensors\n", 1)
+    asked = subprocess.run([sys.executable, "-c", source], capture_output=True, text=True, check=False)
+    assert asked.returncode == 1
+    assert "safetensors" in asked.stderr
+
+
+def test_help_answers_within_its_cpu_time() -> None:
+    # The one timing in the tests, as it is a promise: processor time, so that a busy machine does not fail it.
+    spent: list[float] = []
+    for _ in range(4):
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
+        subprocess.run(
+            [sys.executable, "-m", "mtlue_cli", "--help"], stdout=subprocess.DEVNULL, check=True, env={**os.environ}
+        )
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        spent.append(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
+    # The first run may still compile byte code.
+    assert min(spent[1:]) < MOST_SECONDS
