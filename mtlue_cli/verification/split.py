@@ -1,9 +1,42 @@
-"""Hold out clean test images by content, so that a file stays on its side whatever else is in the folder."""
+"""The two sides of a verification: images to train on and clean images to test on."""
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from mtlue_cli.errors import InputError
+from mtlue_cli.manifest import file_digest
+from mtlue_cli.tasks.spec import LabelTable
+
+FEW_TEST_IMAGES = 200
+"""Below this many test images the figures are called coarse."""
 
 _RESOLUTION = 2**64
+
+
+@dataclass(frozen=True)
+class Side:
+    """Images by name below one folder, with their labels."""
+
+    folder: Path
+    table: LabelTable
+
+    def labels(self) -> dict[str, Tensor]:
+        """Task name to ``(N,)`` int64."""
+        return {name: torch.from_numpy(column) for name, column in self.table.columns.items()}
+
+
+@dataclass(frozen=True)
+class Sides:
+    """Training and test images, and what a reader should know about them."""
+
+    train: Side
+    test: Side
+    notes: tuple[str, ...]
 
 
 def is_held_out(content: str, fraction: float, seed: int) -> bool:
@@ -19,7 +52,66 @@ def is_held_out(content: str, fraction: float, seed: int) -> bool:
 
 
 def split_by_content(contents: Sequence[str], fraction: float, seed: int) -> tuple[list[int], list[int]]:
-    """Rows of the training and of the test side, each in the given order; equal files never part."""
+    """Rows of the training and of the test side; a file's side depends on nothing but its content and the seed."""
     held_out = [is_held_out(content, fraction, seed) for content in contents]
     train = [row for row, held in enumerate(held_out) if not held]
     return train, [row for row, held in enumerate(held_out) if held]
+
+
+def divide(
+    images: Side,
+    test: Side | None,
+    *,
+    left_out: Collection[str] = (),
+    limit: int | None = None,
+    fraction: float = 0.2,
+    seed: int = 0,
+    on_file: Callable[[], None] | None = None,
+) -> Sides:
+    """Take the training side and, if there are no test images of their own, hold a share of it out.
+
+    Args:
+        images: All clean images.
+        test: Test images of their own, in the same tasks; None: hold out a share.
+        left_out: Names of images that are not to be used.
+        limit: Only so many of the first remaining images.
+        fraction: Expected share of held-out images, in (0, 1).
+        seed: Of the split.
+        on_file: Called after each image is read.
+
+    Raises:
+        InputError: Too few images on a side, or a task without any label on the test side.
+    """
+    unwanted = set(left_out)
+    rows = [row for row, name in enumerate(images.table.file_names) if name not in unwanted][:limit]
+    contents: list[str] = []
+    for row in rows:
+        contents.append(file_digest(images.folder / images.table.file_names[row]))
+        if on_file is not None:
+            on_file()
+    notes: list[str] = []
+    if test is not None:
+        train = Side(images.folder, images.table.take(rows))
+        known = set(contents)
+        common = sum(file_digest(test.folder / name) in known for name in test.table.file_names)
+        if common:
+            notes.append(f"{common} of {len(test.table)} test images are training images too: the test is not fair")
+    else:
+        kept, held_out = split_by_content(contents, fraction, seed)
+        train = Side(images.folder, images.table.take(rows[place] for place in kept))
+        test = Side(images.folder, images.table.take(rows[place] for place in held_out))
+    _check(train, test)
+    if len(test.table) < FEW_TEST_IMAGES:
+        notes.append(f"only {len(test.table)} test images: the figures are coarse")
+    return Sides(train, test, tuple(notes))
+
+
+def _check(train: Side, test: Side) -> None:
+    hint = "give more images, or test images of their own with --test and --test-labels"
+    if len(train.table) < 2 or len(test.table) < 1:
+        counts = f"{len(train.table)} training and {len(test.table)} test images"
+        raise InputError(f"{counts} are too few to train and test a victim", hint=hint)
+    unlabelled = [name for name, column in test.table.columns.items() if not bool((column >= 0).any())]
+    if unlabelled:
+        faults = [f"task {name!r}: no test image has a label" for name in unlabelled]
+        raise InputError("some tasks cannot be tested", faults, hint)

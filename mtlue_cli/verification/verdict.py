@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
-from mtlue_cli.metrics.classification import AverageLearned, average_learned, learned_fraction
+from mtlue_cli.metrics.classification import AverageLearned, average_learned, is_conclusive, learned_fraction
 from mtlue_cli.tasks.spec import TaskSet
 
 RELIABLE_CONTROL = 0.5
@@ -73,6 +73,11 @@ class Judgement:
     protected: AverageLearned | None = None
     control: AverageLearned | None = None
     worst: TaskFigures | None = None
+
+    @property
+    def can_judge(self) -> bool:
+        """Whether the clean victim beats the floor on any judged task, so that more victims are worth their time."""
+        return any(task.gated and is_conclusive(task.clean, task.floor) for task in self.tasks)
 
     def to_json(self) -> dict[str, Any]:
         """A JSON-ready document."""

@@ -27,4 +27,4 @@ def test_noise_depends_on_the_seed_alone_and_differs_an_image() -> None:
     assert torch.equal(first, again)
     assert not torch.equal(first, other)
     assert not torch.equal(first[0], first[1])
-    assert GREY.unique().tolist() == [128]
+    assert bool((GREY == 128).all())

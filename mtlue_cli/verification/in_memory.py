@@ -1,0 +1,92 @@
+"""Protect training images in memory, as ``protect`` would on disk, to judge a generator without a release."""
+
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from mtlue_cli.errors import ImageError, InputError
+from mtlue_cli.images.decode import decode_image, to_square
+from mtlue_cli.perturbation.apply import protect_pixels
+from mtlue_cli.perturbation.batching import BatchedPerturbation
+
+CHUNK = 64
+"""Images that are decoded together."""
+
+
+def protect_in_memory(
+    perturb: BatchedPerturbation,
+    generator_size: int,
+    epsilon: int,
+    folder: Path,
+    file_names: Sequence[str],
+    labels: Mapping[str, npt.NDArray[np.int64]],
+    images: Tensor,
+    *,
+    workers: int = 2,
+    on_images: Callable[[int], None] | None = None,
+) -> Tensor:
+    """Add to every image the perturbation that its file would get, scaled to the image's size.
+
+    Args:
+        perturb: The generator.
+        generator_size: Side in pixels of the squares that it sees.
+        epsilon: Bound in 255ths.
+        folder: Where the photos are.
+        file_names: Their names below it, ``N`` of them.
+        labels: Task name to ``(N,)`` class indices of the generator.
+        images: The photos as the victim's loader made them, ``(N, 3, S, S)`` uint8.
+        workers: Threads that decode.
+        on_images: Called with the number of images after each chunk.
+
+    Returns:
+        A new tensor of the shape of ``images``, each value within ``epsilon`` of the original's.
+
+    Raises:
+        InputError: Lists every photo that ``protect`` would put into quarantine.
+    """
+    protected = torch.empty_like(images)
+    faults: list[str] = []
+
+    def seen(name: str) -> tuple[npt.NDArray[np.uint8], bool] | str:
+        try:
+            photo = decode_image(folder / name)
+        except ImageError as error:
+            return f"{name}: {error}"
+        return to_square(photo, generator_size), photo.pixels.ndim == 2
+
+    with ThreadPoolExecutor(max_workers=max(workers, 1)) as pool:
+        for start in range(0, len(file_names), CHUNK):
+            rows = range(start, min(start + CHUNK, len(file_names)))
+            squares: list[tuple[npt.NDArray[np.uint8], bool]] = []
+            for found in pool.map(seen, [file_names[row] for row in rows]):
+                if isinstance(found, str):
+                    faults.append(found)
+                else:
+                    squares.append(found)
+            if not faults:
+                part = {name: column[rows.start : rows.stop].tolist() for name, column in labels.items()}
+                deltas = perturb([square for square, _ in squares], part)
+                for row, delta, (_, grey) in zip(rows, deltas, squares, strict=True):
+                    protected[row] = _added(images[row], delta, epsilon, grey)
+            if on_images is not None:
+                on_images(len(rows))
+    if faults:
+        raise InputError(
+            f"{len(faults)} of {len(file_names)} images cannot be protected",
+            faults,
+            "mend or remove these files and their rows",
+        )
+    return protected
+
+
+def _added(image: Tensor, delta: npt.NDArray[np.float32], epsilon: int, grey: bool) -> Tensor:
+    """``image``, ``(3, S, S)`` uint8, with its perturbation; a grey photo's stays grey."""
+    pixels = image.permute(1, 2, 0).contiguous().numpy()
+    if grey:
+        return torch.from_numpy(protect_pixels(pixels[..., 0].copy(), delta, epsilon)).expand(3, -1, -1)
+    return torch.from_numpy(protect_pixels(pixels, delta, epsilon)).permute(2, 0, 1)
