@@ -8,7 +8,7 @@ from mtlue_cli.generator.image_encoder import STRIDE
 
 
 class PerturbationDecoder(nn.Module):
-    """Latent beside the label embedding, 1x1 to ``width``, inverted blocks, a 3x3 convolution, pixel shuffle.
+    """Latent beside the label embedding, 1x1 to ``width``, inverted blocks, 1x1 to pixels, pixel shuffle.
 
     The leading ``pattern_channels`` (three: red, green, blue) channels of the label embedding also reach the output
     directly, scaled up bilinearly and multiplied by a learned gain: the class patterns are drawn from the first step,
@@ -25,7 +25,7 @@ class PerturbationDecoder(nn.Module):
         self.pattern_channels = pattern_channels
         self.mix = nn.Conv2d(latent_channels + label_channels, width, 1)
         self.blocks = nn.Sequential(*(InvertedBlock(width) for _ in range(depth)))
-        self.draw = nn.Conv2d(width, 3 * STRIDE * STRIDE, 3, padding=1)
+        self.draw = nn.Conv2d(width, 3 * STRIDE * STRIDE, 1)
         self.shuffle = nn.PixelShuffle(STRIDE)
         self.gain = nn.Parameter(torch.tensor(gain))
 

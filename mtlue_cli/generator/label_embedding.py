@@ -62,21 +62,25 @@ class LabelEmbedding(nn.Module):
                 :data:`~mtlue_cli.tasks.spec.UNLABELLED`, gets the mean of the task's maps, which says nothing about it.
 
         Returns:
-            ``(B, channels, grid, grid)`` float.
+            ``(B, channels, grid, grid)`` float; ``B`` is 1 if ``labels`` is empty.
         """
-        total: Tensor | None = None
-        neutral = torch.zeros((), device=next(iter(self.maps.values())).device)
-        for task in self.tasks:
-            maps = self.of_task(task.name)
-            mean = maps.mean(dim=0, keepdim=True)
-            index = labels.get(task.name)
-            if index is None:
-                neutral = neutral + mean
-                continue
-            picked = torch.cat([maps, mean])[torch.where(index == UNLABELLED, task.num_classes, index)]
-            total = picked if total is None else total + picked
-        combined = neutral if total is None else total + neutral
-        return combined / math.sqrt(len(self.tasks))
+        batch = len(next(iter(labels.values()))) if labels else 1
+        maps = torch.cat([self.of_task(task.name) for task in self.tasks])
+        # A product with a selection matrix: its gradient is deterministic, that of indexing is not.
+        choice = torch.cat(
+            [self._choice(labels.get(task.name), task.num_classes, batch, maps) for task in self.tasks], 1
+        )
+        summed = choice @ maps.flatten(1)
+        return summed.view(batch, *maps.shape[1:]) / math.sqrt(len(self.tasks))
+
+    @staticmethod
+    def _choice(index: Tensor | None, count: int, batch: int, like: Tensor) -> Tensor:
+        """``(B, C)`` weights of a task's maps: one-hot, or uniform where unlabelled."""
+        uniform = like.new_full((batch, count), 1.0 / count)
+        if index is None:
+            return uniform
+        one_hot = nn.functional.one_hot(index.clamp_min(0), count).to(like.dtype)
+        return torch.where((index == UNLABELLED)[:, None], uniform, one_hot)
 
 
 def initial_patterns(class_counts: list[int], channels: int, grid: int, rng: torch.Generator) -> list[Tensor]:

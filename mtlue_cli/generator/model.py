@@ -30,11 +30,11 @@ class GeneratorConfig:
     epsilon: int = 8
     image_size: int = 72
     encoder_width: int = 48
-    encoder_depth: int = 2
+    encoder_depth: int = 1
     label_channels: int = 32
     label_grid: int = 16
     decoder_width: int = 96
-    decoder_depth: int = 3
+    decoder_depth: int = 2
     pattern_grid: int = 9
     pattern_gain: float = 1.0
 

@@ -1,0 +1,57 @@
+"""Find weights: by path, by name, or the shipped ones that fit the labels."""
+
+from pathlib import Path
+
+import mtlue_cli
+from mtlue_cli.errors import InputError
+from mtlue_cli.generator.checkpoint import read_card
+from mtlue_cli.tasks.spec import TaskSet
+
+SUFFIX = ".safetensors"
+
+
+def weights_folder() -> Path:
+    """Where shipped weights lie: inside an installed wheel, or ``weights/`` beside the package in a checkout."""
+    package = Path(mtlue_cli.__file__).parent
+    installed = package / "_weights"
+    return installed if installed.is_dir() else package.parent / "weights"
+
+
+def shipped_weights() -> dict[str, Path]:
+    """Name to path of all shipped checkpoints, sorted by name."""
+    return {path.stem: path for path in sorted(weights_folder().glob(f"*{SUFFIX}"))}
+
+
+def resolve_weights(name_or_path: str | None, labels: TaskSet) -> Path:
+    """The checkpoint to protect with.
+
+    Args:
+        name_or_path: A file, the name of shipped weights, or None to look for shipped ones that fit ``labels``.
+        labels: The tasks that the label file holds.
+
+    Raises:
+        InputError: No such weights; or they do not fit the labels, with each column that differs.
+    """
+    shipped = shipped_weights()
+    train = "train a generator for these labels: mtlue train-generator IMAGES --labels FILE --out weights.safetensors"
+    if name_or_path is not None:
+        path = shipped.get(name_or_path, Path(name_or_path))
+        if not path.is_file():
+            known = ", ".join(shipped) or "none"
+            raise InputError(f"no weights called {name_or_path!r}: not a file, and not shipped (shipped: {known})")
+        differences = read_card(path).tasks.unmet_by(labels)
+        if differences:
+            raise InputError(f"the weights {name_or_path} do not fit the labels", differences, train)
+        return path
+    faults: list[str] = []
+    fitting: list[tuple[int, Path]] = []
+    for name, path in shipped.items():
+        tasks = read_card(path).tasks
+        differences = tasks.unmet_by(labels)
+        if differences:
+            faults += [f"{name}: {difference}" for difference in differences]
+        else:
+            fitting.append((len(tasks), path))
+    if not fitting:
+        raise InputError("no shipped weights fit the labels, and --weights names none", faults, train)
+    return max(fitting, key=lambda entry: entry[0])[1]

@@ -1,0 +1,75 @@
+"""A folder's images as one tensor of equal squares, for training."""
+
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image, ImageOps
+from torch import Tensor
+
+from mtlue_cli.errors import InputError
+
+
+def load_square(path: Path, size: int) -> Tensor:
+    """One image, upright, in RGB, stretched to a square.
+
+    Returns:
+        ``(3, size, size)`` uint8.
+
+    Raises:
+        OSError, ValueError, Image.DecompressionBombError: The file cannot be read as an image.
+    """
+    with Image.open(path) as opened:
+        upright = ImageOps.exif_transpose(opened)
+        square = upright.convert("RGB").resize((size, size), Image.Resampling.BILINEAR)
+    return torch.from_numpy(np.array(square)).permute(2, 0, 1).contiguous()
+
+
+def load_square_images(
+    folder: Path,
+    file_names: Sequence[str],
+    size: int,
+    *,
+    workers: int = 2,
+    on_image: Callable[[], None] | None = None,
+) -> Tensor:
+    """Images of a folder in the order of ``file_names``, decoded by threads.
+
+    Args:
+        folder: Where the names lead from.
+        file_names: Relative POSIX paths.
+        size: Side in pixels; images are stretched to the square with antialiased bilinear interpolation.
+        workers: Decoding threads.
+        on_image: Called after each image.
+
+    Returns:
+        ``(N, 3, size, size)`` uint8; ``3 * size**2`` bytes an image are kept in memory.
+
+    Raises:
+        InputError: Lists every file that could not be read.
+    """
+    images = torch.empty((len(file_names), 3, size, size), dtype=torch.uint8)
+    faults: list[str] = []
+
+    def load(row: int) -> str | None:
+        try:
+            images[row] = load_square(folder / file_names[row], size)
+        except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+            return f"{file_names[row]}: {error}"
+        return None
+
+    with ThreadPoolExecutor(max_workers=max(workers, 1)) as pool:
+        for fault in pool.map(load, range(len(file_names))):
+            if fault is not None:
+                faults.append(fault)
+            if on_image is not None:
+                on_image()
+    if faults:
+        raise InputError(
+            f"{len(faults)} of {len(file_names)} images cannot be read",
+            faults,
+            "mend or remove these files and their rows",
+        )
+    return images

@@ -1,0 +1,59 @@
+"""Backbones: images to a feature vector. One function a backbone and a registry."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from torch import nn
+from torchvision.models.resnet import BasicBlock, conv1x1, resnet18
+
+from mtlue_cli.choices import BackboneName
+
+
+@dataclass(frozen=True)
+class Backbone:
+    """A network without its head, and the length of the vector that it gives."""
+
+    network: nn.Module
+    features: int
+
+
+def build_resnet18() -> Backbone:
+    """ResNet-18 as torchvision has it, without the classification layer.
+
+    Source:
+        He et al., CVPR 2016. The stem keeps its stride: 64-pixel input reaches the last stage at 2x2.
+    """
+    network = resnet18(weights=None)
+    network.fc = nn.Identity()
+    return Backbone(network, 512)
+
+
+def build_small() -> Backbone:
+    """ResNet-18 at half the width (32, 64, 128, 256 channels): a quarter of its multiply-adds.
+
+    For surrogates on a CPU and for quick runs in CI.
+    """
+    stages: list[nn.Module] = [
+        nn.Conv2d(3, 32, 7, stride=2, padding=3, bias=False),
+        nn.BatchNorm2d(32),
+        nn.ReLU(inplace=True),
+        nn.MaxPool2d(3, stride=2, padding=1),
+    ]
+    width = 32
+    for planes, stride in ((32, 1), (64, 2), (128, 2), (256, 2)):
+        shortcut = None
+        if stride != 1 or width != planes:
+            shortcut = nn.Sequential(conv1x1(width, planes, stride), nn.BatchNorm2d(planes))
+        stages += [BasicBlock(width, planes, stride, shortcut), BasicBlock(planes, planes)]
+        width = planes
+    network = nn.Sequential(*stages, nn.AdaptiveAvgPool2d(1), nn.Flatten())
+    for module in network.modules():
+        if isinstance(module, nn.Conv2d):
+            nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+    return Backbone(network, width)
+
+
+BACKBONES: Mapping[BackboneName, Callable[[], Backbone]] = {
+    BackboneName.RESNET18: build_resnet18,
+    BackboneName.SMALL: build_small,
+}

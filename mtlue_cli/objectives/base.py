@@ -1,0 +1,64 @@
+"""What every base objective offers to the generator's training loop."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from typing import Any
+
+from torch import Tensor, nn
+
+from mtlue_cli.tasks.losses import count_correct
+from mtlue_cli.tasks.spec import TaskSet
+
+
+class Objective(ABC):
+    """``L_base``: how well protected images serve their purpose with a surrogate.
+
+    A surrogate is any module that maps ``(B, 3, H, W)`` images in [0, 1] to task name and ``(B, C)`` logits.
+
+    Attributes:
+        tasks: The tasks that the surrogate knows.
+        follows: What :meth:`agreement` counts, in words for a progress line.
+    """
+
+    follows: str
+
+    def __init__(self, tasks: TaskSet) -> None:
+        self.tasks = tasks
+
+    @abstractmethod
+    def loss(self, protected: Tensor, labels: Mapping[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
+        """The generator's loss on one batch, and the surrogate's logits.
+
+        Args:
+            protected: ``(B, 3, H, W)`` float in [0, 1], as a victim would crop it.
+            labels: Task name to true class indices, ``(B,)``, negative where unlabelled.
+        """
+
+    @abstractmethod
+    def targets(self, labels: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """The classes that the surrogate should see in a protected image."""
+
+    def surrogate_turn(self, generator_step: int) -> int:  # noqa: ARG002
+        """How many batches the surrogate trains on after this generator step; 0 for a frozen one."""
+        return 0
+
+    def train_surrogate(self, protected: Tensor, labels: Mapping[str, Tensor]) -> None:
+        """One surrogate step on protected images (no gradient to the generator)."""
+        raise NotImplementedError(f"the surrogate of {type(self).__name__} is frozen")
+
+    def agreement(self, logits: Mapping[str, Tensor], labels: Mapping[str, Tensor]) -> float:
+        """Share of labelled cells, over all tasks, where the surrogate says :meth:`targets`."""
+        counts = count_correct(logits, self.targets(labels), self.tasks).values()
+        return sum(correct for correct, _ in counts) / max(1, sum(known for _, known in counts))
+
+    def state_dict(self) -> dict[str, Any]:
+        """What must be kept to go on after an interruption; tensors and plain values only."""
+        return {}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:  # noqa: B027
+        """Take up what :meth:`state_dict` gave."""
+
+
+def freeze(surrogate: nn.Module) -> nn.Module:
+    """The surrogate in evaluation mode with no gradient towards its weights."""
+    return surrogate.eval().requires_grad_(False)

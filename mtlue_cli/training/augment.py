@@ -1,0 +1,56 @@
+"""What a victim does to an image before it learns from it: crop, resize, flip."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+
+@dataclass(frozen=True)
+class View:
+    """One augmentation of a batch: a window, common to the batch, and a flip, drawn for each image.
+
+    Attributes:
+        top, left, side: The square window, in pixels.
+        flip: ``(B,)`` bool.
+    """
+
+    top: int
+    left: int
+    side: int
+    flip: Tensor
+
+
+def draw_crop(image_size: int, crop_size: int, batch: int, rng: torch.Generator) -> View:
+    """A victim's usual view: a random window of ``crop_size`` pixels, half of the images flipped."""
+    room = image_size - crop_size + 1
+    top, left = torch.randint(room, (2,), generator=rng).tolist()
+    return View(top, left, crop_size, torch.rand(batch, generator=rng) < 0.5)
+
+
+def draw_zoom(image_size: int, smallest: float, batch: int, rng: torch.Generator) -> View:
+    """A view that also zooms: the side is uniform between ``smallest`` and 1 of the image's."""
+    low = max(1, round(image_size * smallest))
+    side = int(torch.randint(low, image_size + 1, (1,), generator=rng))
+    return draw_crop(image_size, side, batch, rng)
+
+
+def apply_view(images: Tensor, view: View, out_size: int) -> Tensor:
+    """Cut, flip and, if the window has another size, resize bilinearly; differentiable.
+
+    Args:
+        images: ``(B, 3, H, W)`` float.
+        view: What :func:`draw_crop` or :func:`draw_zoom` gave.
+        out_size: Side of the result in pixels.
+
+    Returns:
+        ``(B, 3, out_size, out_size)`` float.
+    """
+    window = images[..., view.top : view.top + view.side, view.left : view.left + view.side]
+    flip = view.flip.to(images.device).view(-1, 1, 1, 1)
+    window = torch.where(flip, window.flip(-1), window)
+    if view.side == out_size:
+        return window
+    return nn.functional.interpolate(
+        window, size=(out_size, out_size), mode="bilinear", align_corners=False, antialias=view.side > out_size
+    )

@@ -1,0 +1,195 @@
+"""Train a perturbation generator against an objective."""
+
+import math
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from mtlue_cli.choices import Precision
+from mtlue_cli.generator.model import PerturbationGenerator
+from mtlue_cli.objectives.base import Objective
+from mtlue_cli.perturbation.bound import add_to_training_images
+from mtlue_cli.regularisers.inter_task import inter_task_similarity
+from mtlue_cli.regularisers.intra_task import intra_task_similarity
+from mtlue_cli.training.augment import apply_view, draw_zoom
+from mtlue_cli.training.multitask_loop import to_float
+from mtlue_cli.training.runtime import autocast, choose_precision
+
+
+@dataclass(frozen=True)
+class GeneratorSettings:
+    """How a generator is trained.
+
+    Attributes:
+        steps: Optimiser steps in all; the learning rate follows a half cosine to nothing over them.
+        batch_size: Images a step.
+        learning_rate: Peak rate of Adam.
+        warmup_steps: Steps of linear rise to it.
+        clip_norm: Largest gradient norm.
+        intra_weight, inter_weight: Weights of the embedding regularisers; 0 removes one.
+        view_size: Side in pixels of what the surrogate sees.
+        smallest_view: Least side of a random window, as a share of the image's.
+        seed: Of order and augmentation.
+        precision: Arithmetic.
+    """
+
+    steps: int
+    batch_size: int = 64
+    learning_rate: float = 2e-3
+    warmup_steps: int = 50
+    clip_norm: float = 1.0
+    intra_weight: float = 10.0
+    inter_weight: float = 200.0
+    view_size: int = 64
+    smallest_view: float = 0.8
+    seed: int = 0
+    precision: Precision = Precision.AUTO
+
+
+@dataclass(frozen=True)
+class StepRecord:
+    """Running means of a stretch of steps; what a progress line and the contact sheet's caption show."""
+
+    step: int
+    loss: float
+    base: float
+    intra: float
+    inter: float
+    agreement: float
+    mean_change: float
+    seconds: float
+
+
+class GeneratorLoop:
+    """One resumable training run of a generator.
+
+    Its whole state is in :meth:`state_dict`; a run that is stopped between two steps and goes on from that state ends
+    with the same weights, bit for bit, on a CPU.
+
+    Args:
+        generator: What is trained.
+        objective: What it is trained on.
+        images: ``(N, 3, S, S)`` uint8 at the generator's own size.
+        labels: Task name to class indices, ``(N,)`` int64, negative where unlabelled.
+        settings: How.
+        device: Where; the generator and the objective's networks must be there.
+    """
+
+    def __init__(
+        self,
+        generator: PerturbationGenerator,
+        objective: Objective,
+        images: Tensor,
+        labels: Mapping[str, Tensor],
+        settings: GeneratorSettings,
+        device: torch.device,
+    ) -> None:
+        self.generator = generator.train()
+        self.objective = objective
+        self.images, self.labels, self.settings, self.device = images, labels, settings, device
+        self.optimizer = torch.optim.Adam(generator.parameters(), settings.learning_rate, betas=(0.9, 0.99))
+        self.dtype = choose_precision(settings.precision, device)
+        self.rng = torch.Generator().manual_seed(settings.seed)
+        self.order: list[int] = []
+        self.step = 0
+
+    def run(
+        self,
+        until: int | None = None,
+        on_step: Callable[[StepRecord], None] | None = None,
+    ) -> None:
+        """Train to step ``until`` (default: all steps of the settings), reporting every step."""
+        last = self.settings.steps if until is None else min(until, self.settings.steps)
+        while self.step < last:
+            record = self._advance()
+            if on_step is not None:
+                on_step(record)
+
+    def _advance(self) -> StepRecord:
+        started = time.monotonic()
+        for _ in range(self.objective.surrogate_turn(self.step)):
+            with torch.no_grad(), autocast(self.device, self.dtype):
+                protected, labels, _ = self._protected_views()
+            self.objective.train_surrogate(protected, labels)
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.settings.learning_rate * self._rate(self.step)
+        self.optimizer.zero_grad(set_to_none=True)
+        with autocast(self.device, self.dtype):
+            protected, labels, delta = self._protected_views()
+            base, logits = self.objective.loss(protected, labels)
+        embeddings = {task.name: self.generator.label_embedding.of_task(task.name) for task in self.generator.tasks}
+        intra, inter = intra_task_similarity(embeddings), inter_task_similarity(embeddings)
+        loss = base + self.settings.intra_weight * intra + self.settings.inter_weight * inter
+        loss.backward()  # type: ignore[no-untyped-call]  # torch's stubs leave it untyped
+        torch.nn.utils.clip_grad_norm_(self.generator.parameters(), self.settings.clip_norm)
+        self.optimizer.step()
+        self.step += 1
+        return StepRecord(
+            self.step,
+            float(loss.detach()),
+            float(base.detach()),
+            float(intra.detach()),
+            float(inter.detach()),
+            self.objective.agreement(logits, labels),
+            float(delta.detach().abs().mean()) * 255,
+            time.monotonic() - started,
+        )
+
+    def _rate(self, step: int) -> float:
+        warmup = min(self.settings.warmup_steps, max(1, self.settings.steps // 10))
+        if step < warmup:
+            return (step + 1) / warmup
+        progress = (step - warmup) / max(1, self.settings.steps - warmup)
+        return 0.5 * (1 + math.cos(math.pi * progress))
+
+    def _protected_views(self) -> tuple[Tensor, dict[str, Tensor], Tensor]:
+        rows = self._next_rows()
+        images = to_float(self.images[rows], self.device)
+        labels = {task.name: self.labels[task.name][rows].to(self.device) for task in self.generator.tasks}
+        delta = self.generator(images, labels)
+        view = draw_zoom(images.shape[-1], self.settings.smallest_view, len(images), self.rng)
+        protected = apply_view(add_to_training_images(images, delta), view, self.settings.view_size)
+        return protected.contiguous(memory_format=torch.channels_last), labels, delta
+
+    def _next_rows(self) -> Tensor:
+        size = min(self.settings.batch_size, len(self.images))
+        if len(self.order) < size:
+            self.order += torch.randperm(len(self.images), generator=self.rng).tolist()
+        rows, self.order = self.order[:size], self.order[size:]
+        return torch.tensor(rows)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything that the next step depends on; tensors and plain values only."""
+        return {
+            "generator": self.generator.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "objective": self.objective.state_dict(),
+            "rng": self.rng.get_state(),
+            "order": list(self.order),
+            "step": self.step,
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on from what :meth:`state_dict` gave."""
+        self.generator.load_state_dict(state["generator"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.objective.load_state_dict(state["objective"])
+        self.rng.set_state(state["rng"])
+        self.order = list(state["order"])
+        self.step = int(state["step"])
+
+
+def mean_record(records: Sequence[StepRecord]) -> StepRecord:
+    """The mean of a stretch of records, at the step of the last."""
+    count = len(records)
+    return StepRecord(
+        records[-1].step,
+        *(
+            sum(getattr(record, name) for record in records) / count
+            for name in ("loss", "base", "intra", "inter", "agreement", "mean_change", "seconds")
+        ),
+    )

@@ -1,0 +1,86 @@
+"""Where and how training runs: device, precision, digests of data."""
+
+import hashlib
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
+
+import torch
+from torch import Tensor
+
+from mtlue_cli.choices import Precision
+from mtlue_cli.errors import InputError
+
+
+def choose_device(name: str) -> torch.device:
+    """The device called ``name``; ``auto`` takes CUDA, then MPS, then the CPU.
+
+    Raises:
+        InputError: No such device here.
+    """
+    if name == "auto":
+        if torch.cuda.is_available():
+            return torch.device("cuda")
+        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise InputError(
+            f"device {name!r} is not available here", [str(error).splitlines()[0]], "try --device cpu"
+        ) from None
+    return device
+
+
+def describe_device(device: torch.device) -> str:
+    """The device in words, for the first line of a run."""
+    if device.type == "cuda":
+        return f"{device} ({torch.cuda.get_device_name(device)})"
+    if device.type == "cpu":
+        return f"cpu ({torch.get_num_threads()} threads)"
+    return str(device)
+
+
+def choose_precision(requested: Precision, device: torch.device) -> torch.dtype:
+    """The arithmetic type to train in; ``auto`` takes bfloat16 where the processor computes in it.
+
+    A CPU without AVX-512 or AMX instructions for bfloat16 emulates it, an order of magnitude slower than float32.
+    """
+    if requested is not Precision.AUTO:
+        return torch.bfloat16 if requested is Precision.BFLOAT16 else torch.float32
+    if device.type == "cuda":
+        return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float32
+    if device.type == "cpu":
+        capabilities = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
+        fast = bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16") or capabilities.get("bf16"))
+        return torch.bfloat16 if fast else torch.float32
+    return torch.float32
+
+
+def autocast(device: torch.device, dtype: torch.dtype) -> AbstractContextManager[None]:
+    """Mixed precision in ``dtype``; does nothing for float32."""
+    return torch.autocast(device.type, dtype=dtype, enabled=dtype is not torch.float32)
+
+
+@contextmanager
+def flush_denormals() -> Iterator[None]:
+    """Treat denormal numbers as zero while training on a CPU, where they are slow."""
+    torch.set_flush_denormal(True)
+    try:
+        yield
+    finally:
+        torch.set_flush_denormal(False)
+
+
+def tensor_digest(images: Tensor, labels: Mapping[str, Tensor]) -> str:
+    """SHA-256 over pixels and labels: the name of a data set by content.
+
+    Args:
+        images: uint8, any shape.
+        labels: Task name to int64 indices.
+    """
+    digest = hashlib.sha256(str(tuple(images.shape)).encode())
+    digest.update(images.contiguous().numpy().data)
+    for name in sorted(labels):
+        digest.update(name.encode() + b"\0")
+        digest.update(labels[name].contiguous().numpy().data)
+    return digest.hexdigest()
