@@ -28,7 +28,7 @@ class GeneratorSettings:
         steps: Optimiser steps in all; the learning rate follows a half cosine to nothing over them.
         batch_size: Images a step.
         learning_rate: Peak rate of Adam.
-        warmup_steps: Steps of linear rise to it.
+        warmup_steps: Steps of linear rise to it; at most a quarter of all steps.
         clip_norm: Largest gradient norm.
         intra_weight, inter_weight: Weights of the embedding regularisers; 0 removes one.
         view_size: Side in pixels of what the surrogate sees.
@@ -140,7 +140,7 @@ class GeneratorLoop:
         )
 
     def _rate(self, step: int) -> float:
-        warmup = min(self.settings.warmup_steps, max(1, self.settings.steps // 10))
+        warmup = min(self.settings.warmup_steps, max(1, self.settings.steps // 4))
         if step < warmup:
             return (step + 1) / warmup
         progress = (step - warmup) / max(1, self.settings.steps - warmup)

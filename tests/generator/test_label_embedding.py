@@ -1,0 +1,41 @@
+"""The initial patterns: a simplex within a task, orthogonal between tasks, mirror-symmetric."""
+
+import pytest
+import torch
+
+from mtlue_cli.generator.label_embedding import initial_patterns
+
+
+def cosines(first: torch.Tensor, second: torch.Tensor) -> torch.Tensor:
+    unit = [torch.nn.functional.normalize(maps.flatten(1), dim=1) for maps in (first, second)]
+    return unit[0] @ unit[1].T
+
+
+@pytest.fixture(scope="module")
+def patterns() -> list[torch.Tensor]:
+    return initial_patterns([9, 5, 2], channels=3, grid=9, rng=torch.Generator().manual_seed(0))
+
+
+@pytest.mark.parametrize("task", [0, 1, 2])
+def test_classes_of_a_task_form_a_simplex(patterns: list[torch.Tensor], task: int) -> None:
+    count = len(patterns[task])
+    between = cosines(patterns[task], patterns[task])[~torch.eye(count, dtype=torch.bool)]
+    assert torch.allclose(between, torch.full_like(between, -1 / (count - 1)), atol=1e-4)
+
+
+def test_tasks_are_orthogonal(patterns: list[torch.Tensor]) -> None:
+    assert cosines(patterns[0], patterns[1]).abs().max() < 1e-4
+    assert cosines(patterns[1], patterns[2]).abs().max() < 1e-4
+
+
+def test_patterns_are_symmetric_and_of_unit_variance(patterns: list[torch.Tensor]) -> None:
+    for maps in patterns:
+        assert torch.equal(maps, maps.flip(-1))
+        assert torch.allclose(maps.flatten(1).std(dim=1), torch.ones(len(maps)), atol=1e-4)
+
+
+def test_more_classes_than_dimensions_stay_finite_and_distinct() -> None:
+    (maps,) = initial_patterns([200], channels=3, grid=9, rng=torch.Generator().manual_seed(1))
+    assert maps.isfinite().all()
+    between = cosines(maps, maps)[~torch.eye(200, dtype=torch.bool)]
+    assert between.max() < 0.6

@@ -1,0 +1,54 @@
+"""Finding weights by path, by name and by labels."""
+
+from pathlib import Path
+
+import pytest
+
+from mtlue_cli.choices import TaskKind
+from mtlue_cli.errors import InputError
+from mtlue_cli.generator import shipped
+from mtlue_cli.generator.checkpoint import save_checkpoint
+from mtlue_cli.generator.model import PerturbationGenerator
+from mtlue_cli.tasks.spec import Task, TaskSet
+from tests.generator.test_checkpoint import CONFIG, make_card
+from tests.multitask_sample import TASKS
+
+IN_CHECKOUT = shipped.weights_folder()
+OTHER = TaskSet((Task("colour", TaskKind.CATEGORICAL, ("red", "violet")),))
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    save_checkpoint(tmp_path / "squares.safetensors", PerturbationGenerator(CONFIG, TASKS), make_card())
+    monkeypatch.setattr(shipped, "weights_folder", lambda: tmp_path)
+    return tmp_path
+
+
+def test_a_name_a_path_and_the_labels_find_the_same_file(folder: Path) -> None:
+    expected = folder / "squares.safetensors"
+    assert shipped.resolve_weights("squares", TASKS) == expected
+    assert shipped.resolve_weights(str(expected), TASKS) == expected
+    assert shipped.resolve_weights(None, TASKS) == expected
+
+
+def test_labels_with_fewer_classes_are_served(folder: Path) -> None:
+    fewer = TaskSet((Task("colour", TaskKind.BINARY, ("blue", "red")), TASKS["bright"]))
+    assert shipped.resolve_weights(None, fewer) == folder / "squares.safetensors"
+
+
+def test_when_nothing_fits_each_differing_column_and_the_next_command_are_named() -> None:
+    with pytest.raises(InputError) as caught:
+        shipped.resolve_weights(None, OTHER)
+    assert any("violet" in fault for fault in caught.value.faults)
+    assert any("'bright' is missing" in fault for fault in caught.value.faults)
+    assert "train-generator" in (caught.value.hint or "")
+
+
+def test_an_unknown_name_lists_what_is_shipped() -> None:
+    with pytest.raises(InputError, match="shipped: squares"):
+        shipped.resolve_weights("cats", TASKS)
+
+
+def test_a_checkout_looks_in_its_own_weights_folder() -> None:
+    assert Path(shipped.mtlue_cli.__file__).parent.parent / "weights" == IN_CHECKOUT
+    assert IN_CHECKOUT.is_dir()

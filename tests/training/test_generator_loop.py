@@ -1,0 +1,105 @@
+"""The generator's loop: it lowers its loss, each weight acts, and it goes on as if never stopped."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from mtlue_cli.choices import BackboneName, ObjectiveName
+from mtlue_cli.errors import CheckpointError
+from mtlue_cli.generator.model import GeneratorConfig, PerturbationGenerator
+from mtlue_cli.networks.multitask import build_network
+from mtlue_cli.objectives.registry import OBJECTIVES, Ingredients
+from mtlue_cli.training.augment import View, apply_view, draw_crop, draw_zoom
+from mtlue_cli.training.generator_loop import GeneratorLoop, GeneratorSettings, StepRecord
+from mtlue_cli.training.state import load_state, save_state
+from tests.multitask_sample import TASKS, draw_sample
+
+CPU = torch.device("cpu")
+SHAPE = GeneratorConfig(image_size=20, encoder_width=8, decoder_width=16, label_channels=8, label_grid=8)
+SETTINGS = GeneratorSettings(steps=12, batch_size=8, view_size=16, warmup_steps=3)
+
+
+def fresh(seed: int) -> nn.Module:
+    return build_network(BackboneName.SMALL, TASKS, seed)
+
+
+def make_loop(name: ObjectiveName, settings: GeneratorSettings = SETTINGS) -> GeneratorLoop:
+    images, labels = draw_sample(40, 20)
+    objective = OBJECTIVES[name].build(Ingredients(TASKS, [fresh(1), fresh(2)], fresh, seed=0))
+    return GeneratorLoop(PerturbationGenerator(SHAPE, TASKS, seed=0), objective, images, labels, settings, CPU)
+
+
+def weights(loop: GeneratorLoop) -> torch.Tensor:
+    return torch.cat([parameter.detach().flatten() for parameter in loop.generator.parameters()])
+
+
+@pytest.mark.parametrize("name", list(ObjectiveName))
+def test_a_stopped_run_goes_on_to_the_same_weights(name: ObjectiveName, tmp_path: Path) -> None:
+    whole = make_loop(name)
+    whole.run()
+    first = make_loop(name)
+    first.run(until=7)
+    save_state(tmp_path / "state.safetensors", first.state_dict())
+    second = make_loop(name)
+    second.load_state_dict(load_state(tmp_path / "state.safetensors"))
+    second.run()
+    assert second.step == 12
+    assert torch.equal(weights(whole), weights(second))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"learning_rate": 1e-2},
+        {"intra_weight": 0.0},
+        {"inter_weight": 0.0},
+        {"seed": 1},
+        {"smallest_view": 1.0},
+        {"clip_norm": 0.01},
+        {"batch_size": 4},
+        {"warmup_steps": 1},
+    ],
+)
+def test_every_setting_changes_the_result(change: dict[str, float]) -> None:
+    base, changed = make_loop(ObjectiveName.TAP), make_loop(ObjectiveName.TAP, replace(SETTINGS, **change))  # type: ignore[arg-type]  # mixed value types
+    base.run(until=3)
+    changed.run(until=3)
+    assert not torch.equal(weights(base), weights(changed))
+
+
+def test_training_lowers_the_base_loss() -> None:
+    records: list[StepRecord] = []
+    settings = replace(SETTINGS, steps=60, learning_rate=1e-2, batch_size=16)
+    make_loop(ObjectiveName.TAP, settings).run(on_step=records.append)
+    assert records[-1].step == 60
+    assert sum(record.base for record in records[-10:]) < 0.8 * sum(record.base for record in records[:10])
+
+
+def test_a_damaged_state_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "state.safetensors"
+    save_state(path, {"a": torch.zeros(2), "b": [1, {"c": torch.ones(1)}], 3: None})
+    assert load_state(path)["b"][1]["c"].item() == 1.0
+    assert load_state(path)[3] is None  # type: ignore[index]  # keys keep their type
+    path.write_bytes(path.read_bytes()[:20])
+    with pytest.raises(CheckpointError, match="damaged"):
+        load_state(path)
+
+
+def test_views_cut_flip_and_resize() -> None:
+    images = torch.arange(2 * 3 * 6 * 6, dtype=torch.float32).view(2, 3, 6, 6)
+    view = View(top=1, left=2, side=3, flip=torch.tensor([False, True]))
+    cut = apply_view(images, view, 3)
+    assert torch.equal(cut[0], images[0, :, 1:4, 2:5])
+    assert torch.equal(cut[1], images[1, :, 1:4, 2:5].flip(-1))
+    assert apply_view(images, view, 5).shape == (2, 3, 5, 5)
+    rng = torch.Generator().manual_seed(0)
+    for _ in range(50):
+        zoom, crop = draw_zoom(20, 0.8, 2, rng), draw_crop(20, 16, 2, rng)
+        assert 16 <= zoom.side <= 20
+        assert crop.side == 16
+        for drawn in (zoom, crop):
+            assert 0 <= drawn.top <= 20 - drawn.side
+            assert 0 <= drawn.left <= 20 - drawn.side
