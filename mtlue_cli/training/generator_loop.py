@@ -68,7 +68,7 @@ class GeneratorLoop:
     """One resumable training run of a generator.
 
     Its whole state is in :meth:`state_dict`; a run that is stopped between two steps and goes on from that state ends
-    with the same weights, bit for bit, on a CPU.
+    with the same weights, bit for bit, on a CPU. :attr:`between_steps` is False while a step is half done.
 
     Args:
         generator: What is trained.
@@ -96,6 +96,7 @@ class GeneratorLoop:
         self.rng = torch.Generator().manual_seed(settings.seed)
         self.order: list[int] = []
         self.step = 0
+        self.between_steps = True
 
     def run(
         self,
@@ -105,7 +106,9 @@ class GeneratorLoop:
         """Train to step ``until`` (default: all steps of the settings), reporting every step."""
         last = self.settings.steps if until is None else min(until, self.settings.steps)
         while self.step < last:
+            self.between_steps = False
             record = self._advance()
+            self.between_steps = True
             if on_step is not None:
                 on_step(record)
 

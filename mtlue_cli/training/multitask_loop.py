@@ -11,7 +11,7 @@ from mtlue_cli.networks.multitask import MultiTaskNetwork, build_network
 from mtlue_cli.tasks.losses import count_correct, mean_loss, task_losses
 from mtlue_cli.tasks.spec import TaskSet
 from mtlue_cli.training.augment import apply_view, draw_crop
-from mtlue_cli.training.runtime import autocast, choose_precision
+from mtlue_cli.training.runtime import autocast, choose_precision, placed
 
 MILESTONES = (0.6, 0.8)
 """Shares of the epochs after which the learning rate drops to a tenth (36 and 48 of the paper's 60)."""
@@ -80,7 +80,7 @@ def train_multitask(
         The trained network, in evaluation mode.
     """
     rng = torch.Generator().manual_seed(settings.seed)
-    network = build_network(settings.backbone, tasks, settings.seed).to(device, memory_format=torch.channels_last)
+    network = placed(build_network(settings.backbone, tasks, settings.seed), device)
     optimizer = torch.optim.Adam(
         network.parameters(), settings.learning_rate, weight_decay=settings.weight_decay, fused=device.type != "mps"
     )
@@ -91,7 +91,7 @@ def train_multitask(
     for epoch in range(1, settings.epochs + 1):
         network.train()
         loss_sum, counts = 0.0, {task.name: (0, 0) for task in tasks}
-        for rows in torch.randperm(len(images), generator=rng).split(settings.batch_size):
+        for rows in torch.split(torch.randperm(len(images), generator=rng), settings.batch_size):
             if len(rows) == 1 and len(images) > 1:
                 continue  # batch statistics of a single sample are of no use
             batch_labels = {task.name: labels[task.name][rows].to(device) for task in tasks}
@@ -136,5 +136,5 @@ def predict(
     network.eval()
     offset = (images.shape[-1] - crop_size) // 2
     crops = images[..., offset : offset + crop_size, offset : offset + crop_size]
-    parts = [network(to_float(batch, device)) for batch in crops.split(batch_size)]
+    parts = [network(to_float(batch, device)) for batch in torch.split(crops, batch_size)]
     return {name: torch.cat([part[name].float().cpu() for part in parts]) for name in parts[0]}

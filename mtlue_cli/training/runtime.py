@@ -1,14 +1,21 @@
 """Where and how training runs: device, precision, digests of data."""
 
 import hashlib
-from collections.abc import Iterator, Mapping
+import signal
+import threading
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
+from types import FrameType
+from typing import TypeVar
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from mtlue_cli.choices import Precision
 from mtlue_cli.errors import InputError
+
+
+ModuleT = TypeVar("ModuleT", bound=nn.Module)
 
 
 def choose_device(name: str) -> torch.device:
@@ -69,6 +76,36 @@ def flush_denormals() -> Iterator[None]:
         yield
     finally:
         torch.set_flush_denormal(False)
+
+
+def placed(module: ModuleT, device: torch.device) -> ModuleT:
+    """The module on ``device`` with channels-last weights, the faster layout for convolutions."""
+    return module.to(device).to(memory_format=torch.channels_last)
+
+
+@contextmanager
+def deferred_interrupt() -> Iterator[Callable[[], bool]]:
+    """Hold Ctrl-C back until the caller asks: yields a function that says whether it was pressed.
+
+    A step that is half done cannot be saved. A second Ctrl-C interrupts at once. Outside the main thread, where signals
+    cannot be handled, nothing is held back.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield lambda: False
+        return
+    pressed = False
+
+    def remember(signum: int, frame: FrameType | None) -> None:  # noqa: ARG001  # the signature is given
+        nonlocal pressed
+        if pressed:
+            raise KeyboardInterrupt
+        pressed = True
+
+    before = signal.signal(signal.SIGINT, remember)
+    try:
+        yield lambda: pressed
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def tensor_digest(images: Tensor, labels: Mapping[str, Tensor]) -> str:

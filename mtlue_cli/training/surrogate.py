@@ -11,6 +11,7 @@ from torch import Tensor
 from mtlue_cli.networks.multitask import MultiTaskNetwork, build_network
 from mtlue_cli.tasks.spec import TaskSet
 from mtlue_cli.training.multitask_loop import EpochRecord, LearningSettings, train_multitask
+from mtlue_cli.training.runtime import placed
 
 Weights = dict[str, Tensor]
 
@@ -35,7 +36,7 @@ class SurrogateRun:
         for weights in self.checkpoints:
             network = build_network(self.settings.backbone, tasks, self.settings.seed)
             network.load_state_dict(weights)
-            built.append(network.to(device, memory_format=torch.channels_last))
+            built.append(placed(network, device))
         return built
 
 

@@ -117,6 +117,7 @@ def test_em_surrogate_learns_in_its_turns_and_restarts() -> None:
     objective.train_surrogate(images(), LABELS)
     assert objective.restarts == 1
     fresh = LinearSurrogate(1)
+    assert isinstance(objective.surrogate, LinearSurrogate)
     distance = (objective.surrogate.colour - fresh.colour).abs().max()
     assert distance <= settings.learning_rate * 1.01
 

@@ -1,0 +1,97 @@
+"""What a training run is told, what it works on and what it leaves."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from mtlue_cli.choices import BackboneName, ObjectiveName, Precision
+from mtlue_cli.generator.checkpoint import CheckpointCard
+from mtlue_cli.tasks.spec import TaskSet
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """What ``train-generator`` was told; units as in its help."""
+
+    images: Path
+    labels: Path
+    out: Path
+    file_column: str | None = None
+    tasks: tuple[str, ...] | None = None
+    objective: ObjectiveName = ObjectiveName.TAP
+    size: int = 64
+    epsilon: int = 8
+    epochs: int | None = None
+    max_minutes: float | None = None
+    surrogate: BackboneName = BackboneName.SMALL
+    surrogate_epochs: int = 8
+    intra_weight: float = 10.0
+    inter_weight: float = 200.0
+    batch_size: int = 64
+    learning_rate: float = 2e-3
+    seed: int = 0
+    device: str = "auto"
+    precision: Precision = Precision.AUTO
+    licence: str = "unspecified"
+    contact_sheet: Path | None = None
+    overwrite: bool = False
+    workers: int = 2
+    limit: int | None = None
+
+    @property
+    def state_folder(self) -> Path:
+        """Where an unfinished run keeps what it needs to go on."""
+        return self.out.with_name(self.out.name + ".training")
+
+    @property
+    def sheet_path(self) -> Path:
+        """Where the contact sheet goes."""
+        return self.contact_sheet or self.out.with_suffix(".png")
+
+    def recorded_settings(self) -> dict[str, Any]:
+        """Everything that decides the weights, without paths."""
+        aside = {"images", "labels", "out", "device", "licence", "contact_sheet", "overwrite", "workers", "file_column"}
+        return {
+            name: value
+            for name, value in json.loads(json.dumps(asdict(self), default=str)).items()
+            if name not in aside
+        }
+
+
+@dataclass(frozen=True)
+class TrainResult:
+    """What a finished run left.
+
+    Attributes:
+        checkpoint, contact_sheet: The files written.
+        card: What the checkpoint says of itself.
+        history: Mean figures of each stretch of 50 generator steps.
+        seconds: Time of this process, reading included.
+        steps: Generator steps in all.
+    """
+
+    checkpoint: Path
+    contact_sheet: Path
+    card: CheckpointCard
+    history: list[dict[str, float]]
+    seconds: float
+    steps: int
+
+
+@dataclass(frozen=True)
+class TrainingData:
+    """Images at the generator's size, ``(N, 3, S, S)`` uint8, labels a task, and their SHA-256."""
+
+    images: Tensor
+    labels: Mapping[str, Tensor]
+    tasks: TaskSet
+    digest: str
+
+
+def generator_size(view_size: int) -> int:
+    """Side of the whole images whose 90 % crops are ``view_size`` wide, in multiples of four."""
+    return 4 * round(view_size * 1.125 / 4)

@@ -1,0 +1,159 @@
+"""The train-generator workflow on a tiny folder: checkpoint, contact sheet, interruption, refusals."""
+
+import csv
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from mtlue_cli.choices import BackboneName, ObjectiveName
+from mtlue_cli.errors import InputError
+from mtlue_cli.generator.checkpoint import load_checkpoint
+from mtlue_cli.workflows.progress import SilentProgress
+from mtlue_cli.workflows.train_generator import TrainConfig, generator_size, train_generator
+from tests.multitask_sample import TASKS, draw_sample
+
+COUNT = 24
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    target = tmp_path_factory.mktemp("squares")
+    pixels, labels = draw_sample(COUNT, 24)
+    with (target / "labels.csv").open("w", newline="") as stream:
+        writer = csv.writer(stream)
+        writer.writerow(["file_name", *TASKS.names])
+        for row in range(COUNT):
+            name = f"{row:03}.png"
+            Image.fromarray(pixels[row].permute(1, 2, 0).numpy()).save(target / name)
+            writer.writerow([name, *(task.classes[int(labels[task.name][row])] for task in TASKS)])
+    return target
+
+
+@pytest.fixture
+def config(folder: Path, tmp_path: Path) -> TrainConfig:
+    return TrainConfig(
+        images=folder,
+        labels=folder / "labels.csv",
+        out=tmp_path / "squares.safetensors",
+        size=16,
+        epochs=2,
+        surrogate=BackboneName.SMALL,
+        surrogate_epochs=1,
+        batch_size=8,
+        device="cpu",
+        licence="CC0-1.0",
+    )
+
+
+class Interrupting(SilentProgress):
+    """Raises KeyboardInterrupt at a given generator step, as Ctrl-C would."""
+
+    def __init__(self, at: int) -> None:
+        self.at = at
+        self.stage = ""
+        self.steps = 0
+        self.notes: list[str] = []
+
+    def start(self, stage: str, total: int | None) -> None:  # noqa: ARG002
+        self.stage = stage
+
+    def advance(self, steps: int = 1, figures: Mapping[str, float] | None = None) -> None:  # noqa: ARG002
+        if self.stage.startswith("generator"):
+            self.steps += steps
+            if self.steps == self.at:
+                raise KeyboardInterrupt
+
+    def note(self, message: str) -> None:
+        self.notes.append(message)
+
+
+def test_a_run_leaves_a_checkpoint_a_contact_sheet_and_nothing_else(config: TrainConfig) -> None:
+    result = train_generator(config, SilentProgress())
+    assert sorted(path.name for path in config.out.parent.iterdir()) == ["squares.png", "squares.safetensors"]
+    loaded = load_checkpoint(config.out)
+    card = loaded.card
+    assert set(card.tasks.names) == set(TASKS.names)
+    assert (card.epsilon, card.objective, card.licence) == (8, "tap", "CC0-1.0")
+    assert card.image_size == generator_size(16) == loaded.generator.config.image_size
+    assert card.settings["steps"] == result.steps == 2 * COUNT // 8
+    assert len(card.data_digest) == 64
+    assert result.history[-1]["step"] == result.steps
+    with Image.open(config.sheet_path) as sheet:
+        assert sheet.width > 8 * generator_size(16)
+
+
+@pytest.mark.parametrize("objective", list(ObjectiveName))
+def test_an_interrupted_run_goes_on_to_the_same_weights(config: TrainConfig, objective: ObjectiveName) -> None:
+    config = replace(config, objective=objective)
+    whole = train_generator(config, SilentProgress()).card.digest
+    config.out.unlink()
+    interrupting = Interrupting(at=3)
+    with pytest.raises(KeyboardInterrupt):
+        train_generator(config, interrupting)
+    assert config.state_folder.is_dir()
+    assert not config.out.exists()
+    resumed = Interrupting(at=-1)
+    assert train_generator(config, resumed).card.digest == whole
+    assert any("going on" in note for note in resumed.notes)
+    assert resumed.steps == 2 * COUNT // 8 - 3
+
+
+def test_a_state_of_other_settings_is_not_taken_up(config: TrainConfig) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        train_generator(config, Interrupting(at=3))
+    other = replace(config, seed=1)
+    progress = Interrupting(at=-1)
+    digest = train_generator(other, progress).card.digest
+    assert any("starting anew" in note for note in progress.notes)
+    other.out.unlink()
+    assert train_generator(other, SilentProgress()).card.digest == digest
+
+
+def test_minutes_bound_the_number_of_steps(config: TrainConfig) -> None:
+    result = train_generator(replace(config, epochs=None, max_minutes=0.02), SilentProgress())
+    assert result.steps >= 10
+    assert result.card.settings["max_minutes"] == 0.02
+
+
+def test_chosen_tasks_are_the_only_ones(config: TrainConfig) -> None:
+    result = train_generator(replace(config, tasks=("bright",)), SilentProgress())
+    assert result.card.tasks.names == ("bright",)
+
+
+@pytest.mark.parametrize(
+    ("change", "fault"),
+    [
+        ({"out": Path("x.pt")}, "safetensors"),
+        ({"epochs": None}, "--epochs and --max-minutes"),
+        ({"max_minutes": 1.0}, "exclude each other"),
+        ({"images": Path("/nonexistent")}, "not a folder"),
+        ({"tasks": ("colour", "weight")}, "weight"),
+    ],
+)
+def test_wrong_input_is_refused_before_anything_is_written(
+    config: TrainConfig, change: dict[str, object], fault: str
+) -> None:
+    wrong = replace(config, **change)  # type: ignore[arg-type]  # values of several types
+    with pytest.raises(InputError) as caught:
+        train_generator(wrong, SilentProgress())
+    assert fault in "\n".join([str(caught.value), *caught.value.faults])
+    assert list(config.out.parent.iterdir()) == []
+
+
+def test_an_existing_checkpoint_is_kept_unless_told_otherwise(config: TrainConfig) -> None:
+    config.out.write_bytes(b"precious")
+    with pytest.raises(InputError) as caught:
+        train_generator(config, SilentProgress())
+    assert "--overwrite" in caught.value.faults[0]
+    assert config.out.read_bytes() == b"precious"
+
+
+def test_missing_files_are_all_named(config: TrainConfig, tmp_path: Path) -> None:
+    labels = tmp_path / "labels.csv"
+    labels.write_text(config.labels.read_text() + "nine.png,red,0\nten.png,blue,1\n")
+    with pytest.raises(InputError) as caught:
+        train_generator(replace(config, labels=labels), SilentProgress())
+    assert caught.value.faults == ("nine.png", "ten.png")
