@@ -76,7 +76,7 @@ def decode_bytes(content: bytes) -> DecodedImage:
         raise ImageError(f"not an image in a known format ({', '.join(FORMATS)})") from error
     except Exception as error:
         # Pillow's decoders raise almost anything on damaged files.
-        raise ImageError(f"damaged: {error or type(error).__name__}") from error
+        raise ImageError(f"damaged: {str(error) or type(error).__name__}") from error
 
 
 def pixel_count(path: Path) -> int:

@@ -1,0 +1,1 @@
+"""Measurements that print figures and ratios; nothing here is a test."""

@@ -1,0 +1,113 @@
+"""``mtlue inspect``: what a checkpoint or a release is, and whether it is whole."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from mtlue_cli.choices import ExitCode
+from mtlue_cli.commands.console import Terminal
+from mtlue_cli.commands.options import INPUT, JsonOption, QuietOption, WorkersOption, variable
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from mtlue_cli.workflows.inspect import CheckpointReport, ReleaseReport
+
+LISTED = 20
+"""Classes or faults that a report lists before it counts the rest."""
+
+
+def inspect(
+    path: Annotated[
+        Path, typer.Argument(metavar="CHECKPOINT|RELEASE", help="A .safetensors file, or a folder made by protect.")
+    ],
+    against: Annotated[
+        Path | None,
+        typer.Option(
+            "--against",
+            metavar="ORIGINALS",
+            help="Folder of the originals: measure every released file against its own.",
+            envvar=variable("--against"),
+            rich_help_panel=INPUT,
+        ),
+    ] = None,
+    workers: WorkersOption = 2,
+    quiet: QuietOption = False,
+    json_target: JsonOption = None,
+) -> None:
+    """Show what a checkpoint or a release is, and check that every byte is as recorded.
+
+    Exit code 4: the release is not whole.
+
+    [bold]Example:[/bold] mtlue inspect photos-protected --against photos
+    """
+    terminal = Terminal(quiet, json_target)
+
+    from mtlue_cli.workflows.inspect import ReleaseReport, inspect_path
+
+    report = inspect_path(path, terminal.progress, against=against, workers=workers)
+    if isinstance(report, ReleaseReport):
+        terminal.show(release_table(report))
+        for record in report.quarantine:
+            terminal.say(f"in quarantine: {record.source}: {record.reason}")
+        for fault in report.faults:
+            terminal.say(f"fault: {fault}")
+    else:
+        terminal.show(checkpoint_table(report))
+    terminal.write_json(report.to_json())
+    if report.exit_code != ExitCode.SUCCESS:
+        raise typer.Exit(report.exit_code)
+
+
+def checkpoint_table(report: "CheckpointReport") -> "Table":
+    """A checkpoint as a table of names and values."""
+    card = report.card
+    rows = {
+        "checkpoint": str(report.path),
+        "epsilon": f"{card.epsilon}/255",
+        "objective": card.objective,
+        "size": f"{card.image_size} pixels",
+        "parameters": f"{report.parameters:,} ({report.file_size / 1e6:.1f} MB)",
+        "digest": card.digest,
+        "licence": card.licence,
+        "made": f"{card.created} by {', '.join(f'{name} {version}' for name, version in card.versions.items())}",
+        "trained on": card.data_digest,
+    }
+    for task in card.tasks:
+        shown = ", ".join(task.classes[:LISTED]) + (", ..." if task.num_classes > LISTED else "")
+        rows[f"task {task.name}"] = f"{task.kind.value}, {task.num_classes} classes: {shown}"
+    return _table(rows)
+
+
+def release_table(report: "ReleaseReport") -> "Table":
+    """A release as a table of names and values."""
+    run = report.run
+    how = f"measured on {report.measured} files" if report.measured else "as recorded"
+    whole = "yes" if not report.faults else f"no, {len(report.faults)} faults"
+    rows = {
+        "release": str(report.path),
+        "whole": whole,
+        "files": f"{report.files}, {len(report.quarantine)} in quarantine",
+        "tasks": ", ".join(run.tasks),
+        "weights": f"{run.weights_name} ({run.weights_sha256[:16]})",
+        "format": run.image_format,
+    }
+    if report.max_change is not None:
+        rows["largest change"] = f"{report.max_change:g}/255, bound {run.epsilon}/255 ({how})"
+    if report.over_bound:
+        rows["over the bound"] = f"{report.over_bound} files, by their compression alone"
+    if report.mean_psnr is not None:
+        rows["mean PSNR"] = f"{report.mean_psnr:.2f} dB"
+    rows["mean SSIM"] = "give --against to measure it" if report.mean_ssim is None else f"{report.mean_ssim:.4f}"
+    return _table(rows)
+
+
+def _table(rows: dict[str, str]) -> "Table":
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(show_header=False, box=None, pad_edge=False)
+    for name, value in rows.items():
+        table.add_row(Text(name), Text(value))
+    return table

@@ -1,0 +1,173 @@
+"""``mtlue protect``: a protected copy of a folder of labelled images."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from mtlue_cli.choices import ExitCode, ImageFormat
+from mtlue_cli.commands.console import Terminal, duration
+from mtlue_cli.commands.options import (
+    OUTPUT,
+    AutoBatchSizeOption,
+    DeviceOption,
+    ExceptOption,
+    FileColumnOption,
+    ImagesArgument,
+    JsonOption,
+    LabelsOption,
+    OptionalEpsilonOption,
+    OverwriteOption,
+    QuietOption,
+    TasksOption,
+    WeightsOption,
+    WorkersOption,
+    variable,
+)
+from mtlue_cli.errors import InputError
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from mtlue_cli.workflows.protect import ProtectResult
+
+LISTED = 20
+"""Names that a summary lists before it counts the rest."""
+
+
+def protect(
+    images: ImagesArgument,
+    labels: LabelsOption,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            "--out",
+            "-o",
+            metavar="DIR",
+            help="Folder of the release. Unset: beside IMAGES, with -protected after its name.",
+            envvar=variable("--out"),
+            rich_help_panel=OUTPUT,
+        ),
+    ] = None,
+    weights: WeightsOption = None,
+    epsilon: OptionalEpsilonOption = None,
+    tasks: TasksOption = None,
+    exclude: ExceptOption = None,
+    image_format: Annotated[
+        ImageFormat,
+        typer.Option(
+            "--format",
+            help="png and webp are lossless: the bound holds for every pixel. keep writes JPEG as JPEG again.",
+            envvar=variable("--format"),
+            rich_help_panel=OUTPUT,
+        ),
+    ] = ImageFormat.PNG,
+    keep_metadata: Annotated[
+        bool,
+        typer.Option(
+            "--keep-metadata",
+            help="Keep EXIF data (place and time among them); previews are dropped all the same.",
+            envvar=variable("--keep-metadata"),
+            rich_help_panel=OUTPUT,
+        ),
+    ] = False,
+    overwrite: OverwriteOption = False,
+    file_column: FileColumnOption = None,
+    batch_size: AutoBatchSizeOption = "auto",
+    device: DeviceOption = "auto",
+    workers: WorkersOption = 2,
+    quiet: QuietOption = False,
+    json_target: JsonOption = None,
+) -> None:
+    """Write a protected copy of every labelled image, and labels.csv with it.
+
+    Originals are never changed. Run again, it goes on where it was interrupted and does only what has changed. Exit
+    code 3: done, but some images could not be protected; they are listed and not in the release.
+
+    [bold]Example:[/bold] mtlue protect photos --labels photos/labels.csv
+    """
+    terminal = Terminal(quiet, json_target)
+    count = _batch_size(batch_size)
+
+    from mtlue_cli.workflows.protect import ProtectConfig, protect_folder
+
+    config = ProtectConfig(
+        images=images,
+        labels=labels,
+        out=out,
+        file_column=file_column,
+        weights=weights,
+        epsilon=epsilon,
+        tasks=_names(tasks),
+        exclude=_names(exclude),
+        image_format=image_format,
+        batch_size=count,
+        device=device,
+        workers=workers,
+        keep_metadata=keep_metadata,
+        overwrite=overwrite,
+    )
+    result = protect_folder(config, terminal.progress)
+    terminal.show(summary(result))
+    for line in remarks(result):
+        terminal.say(line)
+    terminal.write_json(result.to_json())
+    if result.exit_code != ExitCode.SUCCESS:
+        raise typer.Exit(result.exit_code)
+
+
+def summary(result: "ProtectResult") -> "Table":
+    """The result as a table of names and values."""
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(show_header=False, box=None, pad_edge=False)
+    rows = {
+        "release": str(result.release),
+        "images": f"{result.protected} protected, {result.kept} already done, {len(result.quarantine)} in quarantine",
+        "tasks": ", ".join(result.tasks),
+        "not protected": ", ".join(result.unprotected_tasks),
+        "largest change": ""
+        if result.max_change is None
+        else f"{result.max_change:g}/255 (bound {result.epsilon}/255)",
+        "mean PSNR": "" if result.mean_psnr is None else f"{result.mean_psnr:.2f} dB",
+        "weights": result.weights,
+        "time": f"{duration(result.seconds)} on {result.device}",
+    }
+    for name, value in rows.items():
+        if value:
+            table.add_row(name, Text(value))
+    return table
+
+
+def remarks(result: "ProtectResult") -> list[str]:
+    """What a user should know beside the figures, a line each."""
+    lines: list[str] = []
+    if result.compressed:
+        lines.append(
+            f"{result.compressed} JPEG files are compressed anew: the bound holds before compression, "
+            "the measured change of each is in the manifest"
+        )
+    if result.unlabelled:
+        lines.append(f"{len(result.unlabelled)} images have no row in the labels and are not in the release:")
+        lines += [f"  {name}" for name in result.unlabelled[:LISTED]] + _rest(len(result.unlabelled))
+    if result.quarantine:
+        lines.append(f"{len(result.quarantine)} images could not be protected and are not in the release:")
+        lines += [f"  {record.source}: {record.reason}" for record in result.quarantine]
+    return lines
+
+
+def _rest(count: int) -> list[str]:
+    return [f"  and {count - LISTED} more"] if count > LISTED else []
+
+
+def _names(value: str | None) -> tuple[str, ...] | None:
+    return None if value is None else tuple(name for name in (part.strip() for part in value.split(",")) if name)
+
+
+def _batch_size(value: str) -> int | None:
+    if value == "auto":
+        return None
+    if not value.isdecimal() or int(value) < 1:
+        raise InputError(f"--batch-size is {value!r}, expected auto or a number from 1 up")
+    return int(value)

@@ -1,0 +1,215 @@
+"""Protect a folder of labelled images: plan, stream, record."""
+
+import csv
+import io
+import time
+import warnings
+from collections.abc import Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+from mtlue_cli.choices import ExitCode, ImageFormat
+from mtlue_cli.errors import MtlueError
+from mtlue_cli.generator.checkpoint import load_checkpoint
+from mtlue_cli.manifest import (
+    LABELS_NAME,
+    FileRecord,
+    ManifestLog,
+    QuarantineRecord,
+    write_atomically,
+    write_manifest,
+    write_run,
+)
+from mtlue_cli.perturbation.batching import BatchedPerturbation
+from mtlue_cli.tasks.labels import path_fault
+from mtlue_cli.training.runtime import choose_device, describe_device
+from mtlue_cli.workflows.progress import Progress
+from mtlue_cli.workflows.protect_files import PhotoSteps, Pipeline, Record
+from mtlue_cli.workflows.protect_plan import TEMPORARY, ProtectConfig, ProtectPlan, plan_protection
+
+__all__ = ["ProtectConfig", "ProtectResult", "protect_folder"]
+
+SCHEMA_VERSION = 1
+
+
+@dataclass(frozen=True)
+class ProtectResult:
+    """What came out.
+
+    Attributes:
+        release: The output folder.
+        protected: Files written by this run.
+        kept: Files that an earlier run had already written.
+        quarantine: Originals that could not be protected, with the reason; they are not released.
+        unlabelled: Images of the folder without a row; they are not released.
+        tasks, unprotected_tasks: Names.
+        epsilon: Bound in 255ths.
+        max_change: Largest measured change over all released files in 255ths; None if there is none.
+        mean_psnr: Mean over all released files in dB; None if there is none.
+        compressed: Released files that are compressed with loss: their bound holds before compression.
+        weights: Name of the generator.
+        device: Where it ran, in words.
+        seconds: Time taken.
+    """
+
+    release: Path
+    protected: int
+    kept: int
+    quarantine: tuple[QuarantineRecord, ...]
+    unlabelled: tuple[str, ...]
+    tasks: tuple[str, ...]
+    unprotected_tasks: tuple[str, ...]
+    epsilon: int
+    max_change: float | None
+    mean_psnr: float | None
+    compressed: int
+    weights: str
+    device: str
+    seconds: float
+
+    @property
+    def exit_code(self) -> ExitCode:
+        """:attr:`ExitCode.QUARANTINE` if an image was left out."""
+        return ExitCode.QUARANTINE if self.quarantine else ExitCode.SUCCESS
+
+    def to_json(self) -> dict[str, Any]:
+        """A JSON-ready document."""
+        return {
+            "schema_version": SCHEMA_VERSION,
+            "command": "protect",
+            "release": str(self.release),
+            "protected": self.protected,
+            "already_protected": self.kept,
+            "quarantined": [{"file": record.source, "reason": record.reason} for record in self.quarantine],
+            "without_labels": list(self.unlabelled),
+            "tasks": list(self.tasks),
+            "unprotected_tasks": list(self.unprotected_tasks),
+            "epsilon": self.epsilon,
+            "max_change": self.max_change,
+            "mean_psnr": self.mean_psnr,
+            "compressed_with_loss": self.compressed,
+            "weights": self.weights,
+            "device": self.device,
+            "seconds": round(self.seconds, 3),
+            "exit_code": int(self.exit_code),
+        }
+
+
+def protect_folder(config: ProtectConfig, progress: Progress) -> ProtectResult:
+    """Write a protected copy of every labelled image; an interrupted run goes on where it stopped.
+
+    Raises:
+        InputError: Something does not fit; nothing was written.
+        MtlueError: The output cannot be written; the same command goes on later.
+    """
+    began = time.monotonic()
+    plan = plan_protection(config)
+    device = choose_device(config.device)
+    progress.note(f"device: {describe_device(device)}")
+    loaded = load_checkpoint(plan.weights)
+    perturb = BatchedPerturbation(
+        loaded.generator.to(device).eval(), device, scale=plan.run.epsilon / plan.card.epsilon
+    )
+    batch_size = config.batch_size or (256 if device.type == "cuda" else 64)
+    try:
+        _clear(plan)
+        records = _stream(config, plan, perturb, batch_size, progress)
+        _close(plan, records)
+    except OSError as error:
+        raise MtlueError(
+            f"the release {plan.release} cannot be written: {error}; mend that and run the same command again to go on"
+        ) from error
+    return _result(plan, records, describe_device(device), time.monotonic() - began)
+
+
+def _clear(plan: ProtectPlan) -> None:
+    """Make the output folder ready: nothing half written, nothing of other settings, run record first."""
+    for parent in {(plan.release / target).parent for target in plan.targets}:
+        for left in parent.glob(".*.tmp") if parent.is_dir() else ():
+            if TEMPORARY.match(left.name):
+                left.unlink()
+    _remove(plan.release, plan.obsolete)
+    if plan.obsolete or not plan.earlier:
+        write_manifest(plan.release, ())
+    write_run(plan.release, plan.run)
+
+
+def _stream(
+    config: ProtectConfig, plan: ProtectPlan, perturb: BatchedPerturbation, batch_size: int, progress: Progress
+) -> dict[int, Record]:
+    records: dict[int, Record] = {}
+    log = ManifestLog(plan.release)
+    progress.start("protecting", len(plan.table))
+
+    def done(row: int, record: Record) -> None:
+        if plan.earlier.get(record.source) is not record:
+            log.append(record)
+        records[row] = record
+        progress.advance()
+
+    pool = ThreadPoolExecutor(max_workers=config.workers, thread_name_prefix="photo")
+    try:
+        with warnings.catch_warnings():
+            # Pillow warns of odd EXIF data and of photos that are large but within our own limit.
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+            warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\..*")
+            steps = PhotoSteps(plan, config.images)
+            pipeline = Pipeline(steps, plan.table.columns, perturb, pool, config.workers, batch_size, done)
+            pipeline.run(range(len(plan.table)))
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
+        log.close()
+        progress.finish()
+    return records
+
+
+def _close(plan: ProtectPlan, records: Mapping[int, Record]) -> None:
+    """Remove what no longer belongs to the release; write manifest, labels and, last, that the run is complete."""
+    ordered = [records[row] for row in sorted(records)]
+    released = {record.file_name for record in ordered if isinstance(record, FileRecord)}
+    _remove(plan.release, (record.file_name for record in plan.earlier.values() if record.file_name not in released))
+    write_manifest(plan.release, ordered)
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(plan.labels.header)
+    position = plan.labels.file_index
+    for row, cells in enumerate(plan.labels.rows):
+        record = records[row]
+        if isinstance(record, FileRecord):
+            writer.writerow([*cells[:position], record.file_name, *cells[position + 1 :]])
+    write_atomically(plan.release / LABELS_NAME, text.getvalue().encode())
+    counts = {"released": len(released), "quarantined": len(ordered) - len(released)}
+    write_run(plan.release, replace(plan.run, complete=True, counts=counts))
+
+
+def _remove(release: Path, names: Iterable[str]) -> None:
+    for name in names:
+        if path_fault(name) is None:
+            (release / name).unlink(missing_ok=True)
+
+
+def _result(plan: ProtectPlan, records: Mapping[int, Record], device: str, seconds: float) -> ProtectResult:
+    files = [record for record in records.values() if isinstance(record, FileRecord)]
+    kept = sum(plan.earlier.get(record.source) is record for record in files)
+    psnrs = [record.psnr for record in files if record.psnr is not None]
+    keeps = plan.run.image_format == ImageFormat.KEEP
+    return ProtectResult(
+        release=plan.release,
+        protected=len(files) - kept,
+        kept=kept,
+        quarantine=tuple(records[row] for row in sorted(records) if isinstance(records[row], QuarantineRecord)),  # type: ignore[misc]  # just checked
+        unlabelled=plan.unlabelled,
+        tasks=plan.tasks.names,
+        unprotected_tasks=tuple(name for name in plan.card.tasks.names if name not in plan.tasks),
+        epsilon=plan.run.epsilon,
+        max_change=max((record.max_change for record in files), default=None),
+        mean_psnr=sum(psnrs) / len(psnrs) if psnrs else None,
+        compressed=sum(keeps and record.file_name.lower().endswith((".jpg", ".jpeg")) for record in files),
+        weights=plan.card.name,
+        device=device,
+        seconds=seconds,
+    )

@@ -1,0 +1,220 @@
+"""Single photos on their way into a release, and the pipeline that keeps decoder, network and encoder busy at once."""
+
+import hashlib
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Executor, Future
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from mtlue_cli.choices import ImageFormat
+from mtlue_cli.errors import ImageError, MtlueError
+from mtlue_cli.images.decode import DecodedImage, decode_bytes, pixel_count, to_square
+from mtlue_cli.images.encode import comparable_pixels, encode_image, is_lossless, same_alpha
+from mtlue_cli.manifest import FileRecord, QuarantineRecord, file_digest, write_atomically
+from mtlue_cli.perturbation.apply import measure_change, protect_pixels
+from mtlue_cli.tasks.labels import path_fault
+from mtlue_cli.workflows.protect_plan import ProtectPlan
+
+Record = FileRecord | QuarantineRecord
+Perturb = Callable[[Sequence[npt.NDArray[np.uint8]], Mapping[str, Sequence[int]]], Sequence[npt.NDArray[np.float32]]]
+
+PIXEL_BUDGET = 48_000_000
+"""Pixels of decoded photos that may wait in memory at once (a single larger photo passes alone)."""
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A decoded photo.
+
+    Attributes:
+        row: Its row in the plan.
+        digest: SHA-256 of its file.
+        image: What it holds.
+        square: ``(3, S, S)`` uint8, what the generator sees.
+    """
+
+    row: int
+    digest: str
+    image: DecodedImage
+    square: npt.NDArray[np.uint8]
+
+
+class PhotoSteps:
+    """The two halves of a photo's way, either side of the network; safe to call from several threads.
+
+    Args:
+        plan: What is to be done.
+        images: Folder of the originals.
+    """
+
+    def __init__(self, plan: ProtectPlan, images: Path) -> None:
+        self._plan = plan
+        self._images = images
+        self._format = ImageFormat(plan.run.image_format)
+
+    def path(self, row: int) -> Path:
+        """The original of a row."""
+        return self._images / self._plan.table.file_names[row]
+
+    def prepare(self, row: int) -> Prepared | Record:
+        """Read and decode; the earlier record if the release already holds this very photo."""
+        source = self._plan.table.file_names[row]
+        try:
+            content = self.path(row).read_bytes()
+        except OSError as error:
+            return self.quarantine(row, ImageError(f"cannot be read: {error.strerror or error}"))
+        digest = hashlib.sha256(content).hexdigest()
+        record = self._plan.earlier.get(source)
+        if record is not None and self._is_current(row, record, digest):
+            return record
+        try:
+            image = decode_bytes(content)
+            return Prepared(row, digest, image, to_square(image, self._plan.card.image_size))
+        except ImageError as error:
+            return self.quarantine(row, error)
+
+    def finish(self, prepared: Prepared, delta: npt.NDArray[np.float32]) -> Record:
+        """Add, encode, read back, measure, and only then write.
+
+        Raises:
+            MtlueError: The file cannot be written: the disk is full, say.
+        """
+        run, image = self._plan.run, prepared.image
+        try:
+            pixels = protect_pixels(image.pixels, delta, run.epsilon)
+            content = encode_image(pixels, image, self._format, run.keep_metadata)
+            saved = decode_bytes(content)
+            change = measure_change(comparable_pixels(image.pixels, saved.pixels), saved.pixels)
+            if not same_alpha(image.alpha, saved.alpha):
+                raise ImageError("its alpha does not survive the format; use --format png")
+            if is_lossless(self._format, image.format) and change.largest > run.epsilon:
+                raise ImageError(f"changed by {change.largest:g}/255 when saved, the bound is {run.epsilon}/255")
+        except (ImageError, ValueError) as error:
+            return self.quarantine(prepared.row, error)
+        target = self._plan.targets[prepared.row]
+        try:
+            write_atomically(self._plan.release / target, content)
+        except OSError as error:
+            raise MtlueError(
+                f"{self._plan.release / target} cannot be written: {error.strerror or error}; "
+                "mend that and run the same command again to go on"
+            ) from error
+        return FileRecord(
+            target,
+            self._plan.table.file_names[prepared.row],
+            prepared.digest,
+            hashlib.sha256(content).hexdigest(),
+            self._plan.cells(prepared.row),
+            change.largest,
+            None if change.psnr is None else round(change.psnr, 3),
+        )
+
+    def quarantine(self, row: int, error: Exception) -> QuarantineRecord:
+        """Record why a photo is not released, and see to it that no earlier version of it is."""
+        (self._plan.release / self._plan.targets[row]).unlink(missing_ok=True)
+        return QuarantineRecord(self._plan.table.file_names[row], str(error))
+
+    def _is_current(self, row: int, record: FileRecord, digest: str) -> bool:
+        if record.source_sha256 != digest or record.file_name != self._plan.targets[row]:
+            return False
+        if dict(record.labels) != self._plan.cells(row) or path_fault(record.file_name) is not None:
+            return False
+        try:
+            return file_digest(self._plan.release / record.file_name) == record.sha256
+        except OSError:
+            return False
+
+
+class Pipeline:
+    """Decodes ahead, runs the network on full batches, and encodes behind, within a fixed budget of memory.
+
+    The caller's thread runs the network; ``pool`` decodes the photos to come and encodes those that are through. At
+    most a few batches are in memory, fewer when the photos are large.
+
+    Args:
+        steps: The two halves of a photo's way.
+        columns: Task name to class indices, a row each.
+        perturb: The network: squares and labels to perturbations.
+        pool: Threads.
+        workers: Their number.
+        batch_size: Photos that are gathered before the network runs.
+        done: Called in the caller's thread with each row and its record.
+    """
+
+    def __init__(
+        self,
+        steps: PhotoSteps,
+        columns: Mapping[str, npt.NDArray[np.int64]],
+        perturb: Perturb,
+        pool: Executor,
+        workers: int,
+        batch_size: int,
+        done: Callable[[int, Record], None],
+    ) -> None:
+        self._steps = steps
+        self._columns = columns
+        self._perturb = perturb
+        self._pool = pool
+        self._ahead = batch_size + workers
+        self._batch_size = batch_size
+        self._done = done
+        self._decoding: deque[tuple[int, Future[Prepared | Record]]] = deque()
+        self._batch: list[Prepared] = []
+        self._encoding: deque[tuple[int, Future[Record]]] = deque()
+        self._pixels: dict[int, int] = {}
+        self._held = 0
+
+    def run(self, rows: Sequence[int]) -> None:
+        """Bring ``rows`` through."""
+        for row in rows:
+            pixels = pixel_count(self._steps.path(row))
+            while self._decoding and (len(self._decoding) >= self._ahead or self._is_full(pixels)):
+                self._take_decoded()
+            if self._is_full(pixels):
+                self._flush()
+            while self._encoding and self._is_full(pixels):
+                self._take_encoded()
+            self._pixels[row] = pixels
+            self._held += pixels
+            self._decoding.append((row, self._pool.submit(self._steps.prepare, row)))
+        while self._decoding:
+            self._take_decoded()
+        self._flush()
+        while self._encoding:
+            self._take_encoded()
+
+    def _is_full(self, pixels: int) -> bool:
+        return self._held > 0 and self._held + pixels > PIXEL_BUDGET
+
+    def _take_decoded(self) -> None:
+        row, future = self._decoding.popleft()
+        outcome = future.result()
+        if not isinstance(outcome, Prepared):
+            self._record(row, outcome)
+            return
+        self._batch.append(outcome)
+        if len(self._batch) >= self._batch_size:
+            self._flush()
+
+    def _flush(self) -> None:
+        if not self._batch:
+            return
+        batch, self._batch = self._batch, []
+        labels = {name: [int(column[prepared.row]) for prepared in batch] for name, column in self._columns.items()}
+        deltas = self._perturb([prepared.square for prepared in batch], labels)
+        for prepared, delta in zip(batch, deltas, strict=True):
+            self._encoding.append((prepared.row, self._pool.submit(self._steps.finish, prepared, delta)))
+        while len(self._encoding) > self._ahead:
+            self._take_encoded()
+
+    def _take_encoded(self) -> None:
+        row, future = self._encoding.popleft()
+        self._record(row, future.result())
+
+    def _record(self, row: int, record: Record) -> None:
+        self._held -= self._pixels.pop(row)
+        self._done(row, record)

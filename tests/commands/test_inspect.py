@@ -1,0 +1,119 @@
+import json
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from mtlue_cli.choices import ExitCode, ImageFormat
+from mtlue_cli.commands.app import app
+from mtlue_cli.manifest import FOLDER, MANIFEST_NAME
+from mtlue_cli.workflows.progress import SilentProgress
+from mtlue_cli.workflows.protect import ProtectConfig, protect_folder
+from tests.small_set import write_checkpoint, write_images
+
+RUNNER = CliRunner()
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> Path:
+    write_images(tmp_path / "photos", count=4)
+    return tmp_path / "photos"
+
+
+def released(photos: Path, image_format: ImageFormat = ImageFormat.PNG) -> Path:
+    weights = write_checkpoint(photos.parent / "generator.safetensors")
+    config = ProtectConfig(photos, photos / "labels.csv", weights=str(weights), device="cpu", image_format=image_format)
+    return protect_folder(config, SilentProgress()).release
+
+
+def run(*arguments: object) -> Result:
+    return RUNNER.invoke(app, ["inspect", *map(str, arguments)])
+
+
+def test_a_checkpoint_shows_its_card(tmp_path: Path) -> None:
+    weights = write_checkpoint(tmp_path / "generator.safetensors")
+    result = run(weights)
+    assert result.exit_code == ExitCode.SUCCESS
+    for expected in ("8/255", "tap", "16 pixels", "categorical, 3 classes: red, green, blue", "Apache-2.0"):
+        assert expected in result.stdout
+    document = json.loads(run(weights, "--json", "-").stdout)
+    assert document["kind"] == "checkpoint"
+    assert document["parameters"] > 1000
+    assert document["card"]["digest"] in result.stdout
+
+
+def test_a_whole_release(photos: Path) -> None:
+    release = released(photos)
+    result = run(release)
+    assert result.exit_code == ExitCode.SUCCESS
+    assert "give --against" in result.stdout
+    recorded = json.loads(run(release, "--json", "-").stdout)
+    measured = json.loads(run(release, "--against", photos, "--json", "-").stdout)
+    assert recorded["whole"] is measured["whole"] is True
+    assert (recorded["measured"], measured["measured"], measured["files"]) == (0, 4, 4)
+    assert 4 < measured["max_change"] <= 8
+    assert measured["max_change"] == recorded["max_change"]
+    assert measured["mean_psnr"] == pytest.approx(recorded["mean_psnr"], abs=0.01)
+    assert recorded["mean_ssim"] is None
+    assert 0.9 < measured["mean_ssim"] < 1
+
+
+def test_every_fault_of_a_release_is_told(photos: Path) -> None:
+    release = released(photos)
+    (release / "photo1.png").write_bytes((release / "photo2.png").read_bytes())
+    (release / "sub" / "photo0.png").unlink()
+    (release / "stranger.png").touch()
+    rows = (release / "labels.csv").read_text().splitlines()
+    (release / "labels.csv").write_text("\n".join([*rows[:2], "other.png,red,1"]) + "\n")
+    result = run(release, "--against", photos)
+    assert result.exit_code == ExitCode.NOT_PROTECTED
+    for expected in (
+        "photo1.png: its bytes are not those",
+        "photo1.png: cannot be measured",
+        "sub/photo0.png: missing",
+        "stranger.png: not in the manifest",
+        "no row for photo2.png",
+        "other.png is not in the manifest",
+    ):
+        assert expected in result.stderr
+
+
+def test_a_file_over_the_bound_and_another_original_are_told(photos: Path) -> None:
+    release = released(photos)
+    manifest = release / FOLDER / MANIFEST_NAME
+    manifest.write_text(manifest.read_text().replace('"max_change": ', '"max_change": 2'))
+    result = run(release)
+    assert result.exit_code == ExitCode.NOT_PROTECTED
+    assert "the bound is 8/255" in result.stderr
+    (photos / "photo1.png").write_bytes((photos / "sub" / "photo3.jpg").read_bytes())
+    assert "photo1.png: the original is not the one" in run(release, "--against", photos).stderr
+
+
+def test_compression_over_the_bound_is_said_but_no_fault(photos: Path) -> None:
+    release = released(photos, ImageFormat.KEEP)
+    for more in ([], ["--against", photos]):
+        result = run(release, *more, "--json", "-")
+        assert result.exit_code == ExitCode.SUCCESS
+        assert json.loads(result.stdout)["compressed_over_bound"] > 0
+
+
+def test_an_unfinished_release_is_not_whole(photos: Path) -> None:
+    release = released(photos)
+    (release / FOLDER / "run.json").write_text(
+        (release / FOLDER / "run.json").read_text().replace('"complete": true', '"complete": false')
+    )
+    result = run(release)
+    assert result.exit_code == ExitCode.NOT_PROTECTED
+    assert "did not reach its end" in result.stderr
+
+
+def test_neither_checkpoint_nor_release(photos: Path) -> None:
+    for path, message in (
+        (photos, "is no release"),
+        (photos / "absent", "does not exist"),
+        (photos / "labels.csv", "cannot be read as a checkpoint"),
+    ):
+        result = run(path)
+        assert result.exit_code == ExitCode.INPUT
+        assert message in result.stderr
+    assert run(photos / "labels.csv", "--against", photos).exit_code == ExitCode.INPUT

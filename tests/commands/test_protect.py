@@ -1,0 +1,97 @@
+import json
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from mtlue_cli.choices import ExitCode
+from mtlue_cli.commands.app import app
+from mtlue_cli.manifest import read_manifest
+from tests.small_set import write_checkpoint, write_images
+
+RUNNER = CliRunner()
+
+
+@pytest.fixture
+def arguments(tmp_path: Path) -> list[str]:
+    labels = write_images(tmp_path / "photos", count=4)
+    weights = write_checkpoint(tmp_path / "generator.safetensors")
+    return ["protect", str(tmp_path / "photos"), "--labels", str(labels), "--weights", str(weights), "--device", "cpu"]
+
+
+def run(arguments: list[str], *more: str) -> Result:
+    return RUNNER.invoke(app, [*arguments, *more])
+
+
+def test_a_folder_is_protected_and_the_result_shown(arguments: list[str], tmp_path: Path) -> None:
+    result = run(arguments)
+    assert result.exit_code == ExitCode.SUCCESS
+    assert "4 protected, 0 already done, 0 in quarantine" in result.stdout
+    assert "bound 8/255" in result.stdout
+    assert "device: cpu" in result.stderr
+    assert len(read_manifest(tmp_path / "photos-protected").files) == 4
+
+
+def test_options_reach_the_release(arguments: list[str], tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    options = ["--epsilon", "4", "--tasks", "colour", "--format", "webp", "--keep-metadata", "--batch-size", "2"]
+    result = run(arguments, "--out", str(out), *options, "--json", "-", "--quiet")
+    assert result.exit_code == ExitCode.SUCCESS
+    document = json.loads(result.stdout)
+    assert document["schema_version"] == 1
+    assert (document["protected"], document["epsilon"], document["tasks"]) == (4, 4, ["colour"])
+    assert document["unprotected_tasks"] == ["round"]
+    settings = read_manifest(out).run
+    assert (settings.epsilon, settings.tasks, settings.image_format, settings.keep_metadata) == (
+        4,
+        ("colour",),
+        "webp",
+        True,
+    )
+
+
+def test_options_come_from_the_environment(
+    arguments: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MTLUE_EXCEPT", "colour")
+    monkeypatch.setenv("MTLUE_FORMAT", "keep")
+    assert run(arguments).exit_code == ExitCode.SUCCESS
+    settings = read_manifest(tmp_path / "photos-protected").run
+    assert (settings.tasks, settings.image_format) == (("round",), "keep")
+
+
+def test_bad_images_end_with_exit_code_three_and_are_listed(arguments: list[str], tmp_path: Path) -> None:
+    (tmp_path / "photos" / "photo1.png").write_bytes(b"nothing")
+    (tmp_path / "photos" / "stranger.png").write_bytes(b"nothing")
+    result = run(arguments)
+    assert result.exit_code == ExitCode.QUARANTINE
+    assert "photo1.png: not an image in a known format" in result.stderr
+    assert "1 images have no row in the labels" in result.stderr
+    assert "stranger.png" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--batch-size", "many"], "expected auto or a number"),
+        (["--tasks", "colour", "--except", "round"], "exclude each other"),
+        (["--tasks", "age"], "no task 'age'"),
+        (["--epsilon", "99"], "Invalid value"),
+        (["--format", "gif"], "Invalid value"),
+    ],
+)
+def test_wrong_usage_ends_with_exit_code_two(
+    arguments: list[str], tmp_path: Path, options: list[str], message: str
+) -> None:
+    result = run(arguments, *options)
+    assert result.exit_code == ExitCode.INPUT
+    assert message in result.stderr
+    assert not (tmp_path / "photos-protected").exists()
+
+
+def test_every_label_fault_is_shown(arguments: list[str], tmp_path: Path) -> None:
+    (tmp_path / "photos" / "labels.csv").write_text("file_name,colour,round\n../a.png,red,1\nb.png,red\n")
+    result = run(arguments)
+    assert result.exit_code == ExitCode.INPUT
+    assert "row 2" in result.stderr
+    assert "row 3" in result.stderr
