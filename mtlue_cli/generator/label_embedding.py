@@ -13,7 +13,7 @@ class LabelEmbedding(nn.Module):
     """One learnable spatial map a (task, class); the maps of a sample's labels are summed over the tasks.
 
     There are ``sum_k C_k`` maps for ``prod_k C_k`` label combinations. Summing (then dividing by the square root of the
-    number of tasks, which keeps the variance) makes the cost of the network after it independent of the number of tasks.
+    number of tasks, which keeps the variance) makes the cost of the network after it independent of their number.
     A map is a sampled function on the unit square: it is resized bilinearly to whatever latent it meets, so no
     embedding is tied to an image size.
 
@@ -52,7 +52,8 @@ class LabelEmbedding(nn.Module):
 
     def of_task(self, name: str) -> Tensor:
         """All maps of one task, ``(C, channels, grid, grid)``; the row is the class index."""
-        return self.maps[f"task{self.tasks.names.index(name)}"]
+        maps: Tensor = self.maps[f"task{self.tasks.names.index(name)}"]
+        return maps
 
     def forward(self, labels: Mapping[str, Tensor]) -> Tensor:
         """Sum of the maps that ``labels`` pick, over the square root of the number of tasks.

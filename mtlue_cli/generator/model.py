@@ -94,4 +94,5 @@ class PerturbationGenerator(nn.Module):
     @torch.inference_mode()
     def perturb(self, images: Tensor, labels: Mapping[str, Tensor]) -> Tensor:
         """:meth:`forward` without gradients, in units of 1/255: what ``protect`` scales up to the photo."""
-        return self(images, labels) * 255.0
+        delta: Tensor = self(images, labels)
+        return delta * 255.0

@@ -14,7 +14,6 @@ from torch import Tensor, nn
 from mtlue_cli.choices import Precision
 from mtlue_cli.errors import InputError
 
-
 ModuleT = TypeVar("ModuleT", bound=nn.Module)
 
 
