@@ -1,12 +1,11 @@
 """The program: its commands and the one boundary where errors become text and exit codes."""
 
 import functools
-import importlib.util
 import os
 import signal
 import sys
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from types import FrameType
 from typing import Annotated, Any
 
@@ -16,6 +15,11 @@ from typer.core import TyperCommand
 from mtlue_cli import __version__
 from mtlue_cli.choices import ExitCode
 from mtlue_cli.commands.console import stderr_console, stop_drawing
+from mtlue_cli.commands.demo import demo
+from mtlue_cli.commands.inspect import inspect
+from mtlue_cli.commands.protect import protect
+from mtlue_cli.commands.train_generator import train_generator
+from mtlue_cli.commands.verify import verify
 from mtlue_cli.errors import InputError, MtlueError
 
 DEBUG_VARIABLE = "MTLUE_DEBUG"
@@ -119,11 +123,15 @@ def _root(
     """Carry the options of the program itself."""
 
 
-for _name in ("demo", "protect", "train_generator", "verify", "inspect"):
-    # Until every command has arrived.
-    if importlib.util.find_spec(f"mtlue_cli.commands.{_name}") is not None:
-        _module = importlib.import_module(f"mtlue_cli.commands.{_name}")
-        app.command(_name.replace("_", "-"), cls=Command)(bounded(getattr(_module, _name)))
+COMMANDS: Mapping[str, Callable[..., None]] = {
+    "demo": demo,
+    "protect": protect,
+    "train-generator": train_generator,
+    "verify": verify,
+    "inspect": inspect,
+}
+for _name, _command in COMMANDS.items():
+    app.command(_name, cls=Command)(bounded(_command))
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:  # noqa: ARG001 - the signature of a signal handler

@@ -24,7 +24,8 @@ LABELS_FILE = "labels.csv"
 _OVERSAMPLING = 2
 _NOISE = 7.0
 _COLOUR_JITTER = 22
-_LARGEST_TURN = math.radians(20)
+_LARGEST_TURN = math.radians(12)
+_LARGEST_SHIFT = 0.1
 
 
 @dataclass(frozen=True)
@@ -124,7 +125,7 @@ def draw_set(
 def _place(rng: np.random.Generator, side: int) -> tuple[float, tuple[float, float]]:
     """Radius and centre of a shape that stays within the canvas, in oversampled pixels."""
     radius = rng.uniform(0.26, 0.38) * side
-    x, y = rng.uniform(radius, side - radius, 2)
+    x, y = rng.uniform((0.5 - _LARGEST_SHIFT) * side, (0.5 + _LARGEST_SHIFT) * side, 2)
     return float(radius), (float(x), float(y))
 
 
@@ -152,9 +153,9 @@ def _outline(rng: np.random.Generator, shape: str, side: int) -> list[tuple[floa
 def _background(rng: np.random.Generator, texture: str, side: int) -> npt.NDArray[np.uint8]:
     """``(side, side, 3)`` uint8: two muted colours in a turned, shifted pattern."""
     first = rng.uniform(100, 160) + rng.uniform(-20, 20, 3)
-    second = first + rng.choice([-1.0, 1.0]) * rng.uniform(35, 70) + rng.uniform(-12, 12, 3)
-    turn = rng.uniform(0.0, math.pi)
-    period = rng.uniform(0.22, 0.34) * side
+    second = first + rng.choice([-1.0, 1.0]) * rng.uniform(50, 90) + rng.uniform(-12, 12, 3)
+    turn = rng.uniform(-0.35, 0.35)
+    period = rng.uniform(0.2, 0.3) * side
     shift = rng.uniform(0.0, period, 2)
     rows, columns = np.mgrid[0:side, 0:side].astype(np.float32)
     along = (columns * math.cos(turn) + rows * math.sin(turn) + shift[0]) / period % 1.0

@@ -9,10 +9,11 @@ from pathlib import Path
 from mtlue_cli.choices import BackboneName, ObjectiveName
 from mtlue_cli.errors import InputError
 from mtlue_cli.images.synthetic import LABELS_FILE, draw_set
+from mtlue_cli.verification.report import VerifyResult
 from mtlue_cli.workflows.progress import Progress
 from mtlue_cli.workflows.protect import ProtectConfig, ProtectResult, protect_folder
 from mtlue_cli.workflows.train_generator import TrainConfig, train_generator
-from mtlue_cli.workflows.verify import VerifyConfig, VerifyResult, verify_release
+from mtlue_cli.workflows.verify import VerifyConfig, verify_release
 
 MARKER = ".mtlue-demo.json"
 """File that tells a folder of the demo from any other, with the settings that it was made with."""

@@ -1,0 +1,110 @@
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner
+
+from mtlue_cli.choices import ExitCode
+from mtlue_cli.commands.app import app
+from mtlue_cli.errors import InputError
+from mtlue_cli.manifest import read_manifest
+from mtlue_cli.workflows.demo import MARKER, DemoConfig, claim_folder, run_demo
+from mtlue_cli.workflows.progress import SilentProgress
+
+
+def tiny(out: Path) -> DemoConfig:
+    return DemoConfig(
+        out,
+        minutes=0.02,
+        train_count=32,
+        test_count=16,
+        image_size=32,
+        generator_size=32,
+        victim_size=28,
+        surrogate_epochs=1,
+        victim_epochs=1,
+        device="cpu",
+    )
+
+
+class Stages(SilentProgress):
+    """Remembers which stages began."""
+
+    def __init__(self) -> None:
+        self.begun: list[str] = []
+
+    def start(self, stage: str, total: int | None) -> None:  # noqa: ARG002 - the protocol's signature
+        self.begun.append(stage)
+
+
+def test_folder_is_claimed_once_and_known_again(tmp_path: Path) -> None:
+    config = tiny(tmp_path / "new" / "demo")
+    claim_folder(config)
+    claim_folder(config)
+    assert [path.name for path in config.out.iterdir()] == [MARKER]
+
+
+@pytest.mark.parametrize("field", ["seed", "minutes", "train_count", "image_size", "generator_size"])
+def test_folder_of_a_demo_with_other_settings_is_refused(tmp_path: Path, field: str) -> None:
+    config = tiny(tmp_path / "demo")
+    claim_folder(config)
+    with pytest.raises(InputError, match="other settings"):
+        claim_folder(dataclasses.replace(config, **{field: getattr(config, field) + 1}))
+
+
+def test_damaged_marker_is_refused(tmp_path: Path) -> None:
+    (tmp_path / MARKER).write_text("{", encoding="utf-8")
+    with pytest.raises(InputError, match="other settings"):
+        claim_folder(tiny(tmp_path))
+
+
+def test_foreign_folder_is_refused_and_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "holiday.txt").write_text("mine", encoding="utf-8")
+    result = CliRunner().invoke(app, ["demo", "--out", str(tmp_path)])
+    assert result.exit_code == ExitCode.INPUT
+    assert "not a folder of the demo" in result.stderr
+    assert "choose another --out" in result.stderr
+    assert [path.name for path in tmp_path.iterdir()] == ["holiday.txt"]
+
+
+def test_file_in_place_of_the_folder_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    assert CliRunner().invoke(app, ["demo", "--out", str(tmp_path / "file")]).exit_code == ExitCode.INPUT
+
+
+def test_second_run_goes_on_with_what_is_there(tmp_path: Path) -> None:
+    config = tiny(tmp_path / "demo")
+    first_stages, second_stages = Stages(), Stages()
+    first = run_demo(config, first_stages)
+    manifest = read_manifest(first.release)
+    assert len(manifest.files) == config.train_count
+    assert max(record.max_change for record in manifest.files) <= 8
+    stamps = {path: path.stat().st_mtime_ns for path in (first.checkpoint, first.labels, *first.images.glob("*.png"))}
+
+    # As if killed after drawing: labels are written last, so the set without them is drawn again, to the same bytes.
+    (config.out / "test" / "labels.csv").unlink()
+    second = run_demo(config, second_stages)
+    assert {path: path.stat().st_mtime_ns for path in stamps} == stamps
+    assert second.verification.judgement == first.verification.judgement
+    assert {"draw train", "draw test"} <= set(first_stages.begun)
+    assert "draw test" in second_stages.begun
+    assert "draw train" not in second_stages.begun
+
+
+@pytest.mark.slow
+def test_demo_protects_as_its_own_verification_says(tmp_path: Path) -> None:
+    out, target = tmp_path / "demo", tmp_path / "demo.json"
+    result = CliRunner().invoke(app, ["demo", "--out", str(out), "--device", "cpu", "--json", str(target)])
+    assert result.exit_code == 0, result.output
+    document: dict[str, Any] = json.loads(target.read_text(encoding="utf-8"))
+    assert document["schema_version"] == 1
+    verification = document["verification"]
+    assert verification["verdict"] == "protected"
+    for task in verification["tasks"]:
+        assert task["accuracy"]["clean"] > 0.8, task
+        assert task["accuracy"]["noise"] > 0.7, task
+    for place in ("images", "labels", "checkpoint", "contact_sheet", "release"):
+        assert Path(document[place]).exists()
+        assert document[place] in result.stderr or place == "labels"
