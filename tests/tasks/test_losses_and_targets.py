@@ -10,9 +10,7 @@ from mtlue_cli.tasks.losses import count_correct, mean_loss, task_losses
 from mtlue_cli.tasks.spec import UNLABELLED, Task, TaskSet
 from mtlue_cli.tasks.targets import shifted_labels
 
-TASKS = TaskSet(
-    (Task("five", TaskKind.CATEGORICAL, tuple("abcde")), Task("two", TaskKind.BINARY, ("no", "yes")))
-)
+TASKS = TaskSet((Task("five", TaskKind.CATEGORICAL, tuple("abcde")), Task("two", TaskKind.BINARY, ("no", "yes"))))
 
 
 def test_labels_shift_by_half_the_classes() -> None:
