@@ -1,6 +1,13 @@
 import hashlib
+from pathlib import Path
 
-from mtlue_cli.verification.split import is_held_out, split_by_content
+import numpy as np
+import pytest
+
+from mtlue_cli.choices import TaskKind
+from mtlue_cli.errors import InputError
+from mtlue_cli.tasks.spec import LabelTable, Task, TaskSet
+from mtlue_cli.verification.split import Side, divide, is_held_out, split_by_content
 
 CONTENTS = [hashlib.sha256(bytes([row % 256, row // 256])).hexdigest() for row in range(1000)]
 
@@ -23,3 +30,48 @@ def test_a_larger_share_holds_the_smaller_and_a_seed_draws_anew() -> None:
     small = set(split_by_content(CONTENTS, 0.2, seed=0)[1])
     assert small < set(split_by_content(CONTENTS, 0.4, seed=0)[1])
     assert small != set(split_by_content(CONTENTS, 0.2, seed=1)[1])
+
+
+@pytest.fixture
+def images(tmp_path: Path) -> Side:
+    """Twenty files, the last two of equal content; task ``t`` is labelled in rows 0 to 9."""
+    names = tuple(f"{number:02d}" for number in range(20))
+    for name in names:
+        (tmp_path / name).write_text("same" if name in ("18", "19") else name)
+    column = np.array([0, 1] * 5 + [-1] * 10)
+    return Side(tmp_path, LabelTable(names, {"t": column}, TaskSet((Task("t", TaskKind.BINARY, ("0", "1")),))))
+
+
+def test_divide_holds_out_a_share_in_order(images: Side) -> None:
+    seen: list[int] = []
+    sides = divide(images, None, fraction=0.5, on_file=lambda: seen.append(1))
+    train, test = sides.train.table.file_names, sides.test.table.file_names
+    assert sorted(train + test) == list(images.table.file_names)
+    assert list(train) == sorted(train)
+    assert ("18" in train) == ("19" in train)
+    assert len(seen) == 20
+    assert sides.test.labels()["t"].tolist() == [images.table.columns["t"][int(name)] for name in test]
+    assert sides.notes == (f"only {len(test)} test images: the figures are coarse",)
+
+
+def test_divide_leaves_out_before_it_limits(images: Side) -> None:
+    sides = divide(images, images, left_out=["00", "02"], limit=3)
+    assert sides.train.table.file_names == ("01", "03", "04")
+
+
+def test_shared_test_images_are_noted(images: Side) -> None:
+    sides = divide(images, images, limit=5)
+    assert sides.test is images
+    assert sides.notes[0].startswith("5 of 20 test images are training images too")
+
+
+def test_too_few_images_are_an_error(images: Side) -> None:
+    with pytest.raises(InputError, match="1 training and 20 test images are too few"):
+        divide(images, images, limit=1)
+
+
+def test_a_task_without_test_labels_is_an_error(images: Side) -> None:
+    test = Side(images.folder, images.table.take([10, 11]))
+    with pytest.raises(InputError, match="cannot be tested") as caught:
+        divide(images, test)
+    assert caught.value.faults == ("task 't': no test image has a label",)

@@ -1,0 +1,98 @@
+import json
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from mtlue_cli.choices import ExitCode
+from mtlue_cli.commands.app import app
+from tests.verification.made_release import MadeSet, make_release, make_set, nothing
+
+QUICK = ["--backbone", "small", "--size", "16", "--batch-size", "10", "--learning-rate", "3e-3", "--device", "cpu"]
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> MadeSet:
+    return make_set(tmp_path_factory.mktemp("command") / "clean")
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One cache for all tests, so that the clean victim is trained once."""
+    return tmp_path_factory.mktemp("cache")
+
+
+def _verify(made: MadeSet, *options: object) -> Result:
+    command = ["verify", str(made.images), "--labels", str(made.labels), *QUICK, *map(str, options)]
+    return CliRunner().invoke(app, command)
+
+
+def test_protected_ends_with_0_and_a_table(made: MadeSet, cache: Path, tmp_path: Path) -> None:
+    make_release(made, tmp_path / "release")
+    target = tmp_path / "result.json"
+    options = ["--protected", tmp_path / "release", "--epochs", 4, "--cache", cache]
+    result = _verify(made, *options, "--json", target)
+    assert result.exit_code == ExitCode.SUCCESS, result.output
+    assert "PROTECTED: a victim learns" in result.stdout
+    assert "largest change of a pixel value: 16/255 over 200 files" in result.stdout
+    for word in ("green", "red", "average of 2", "noise %", "floor %", "learned"):
+        assert word in result.stdout
+    assert "device: cpu" in result.stderr
+    document = json.loads(target.read_text())
+    assert (document["schema_version"], document["command"], document["verdict"]) == (1, "verify", "protected")
+    fraction = document["average"]["learned_fraction"]
+    assert f"{fraction:.2f}" in result.stdout
+
+    silent = _verify(made, *options, "--quiet")
+    assert (silent.stdout, silent.stderr) == ("", "")
+    piped = _verify(made, *options, "--json", "-")
+    assert json.loads(piped.stdout)["digest"] == document["digest"]
+
+
+def test_not_protected_ends_with_4(made: MadeSet, cache: Path, tmp_path: Path) -> None:
+    make_release(made, tmp_path / "release", nothing)
+    options = ["--protected", tmp_path / "release", "--epochs", 4, "--cache", cache, "--no-control"]
+    result = _verify(made, *options)
+    assert result.exit_code == ExitCode.NOT_PROTECTED, result.output
+    assert "NOT PROTECTED: a victim learns 1.00" in result.stdout
+    assert "noise %" not in result.stdout
+    # The gate is what the option says.
+    assert _verify(made, *options, "--max-learned", 1.0).exit_code == ExitCode.SUCCESS
+
+
+def test_an_audit_fault_ends_with_4_and_lists_the_faults(made: MadeSet, tmp_path: Path) -> None:
+    manifest = make_release(made, tmp_path / "release")
+    for record in manifest.files[:25]:
+        (tmp_path / "release" / record.file_name).unlink()
+    target = tmp_path / "result.json"
+    result = _verify(made, "--protected", tmp_path / "release", "--no-cache", "--json", target)
+    assert result.exit_code == ExitCode.NOT_PROTECTED
+    assert result.stdout.count("missing in the release") == 20
+    assert "and 5 more faults" in result.stdout
+    assert "NOT PROTECTED: the audit of the release found 25 faults" in result.stdout
+    assert len(json.loads(target.read_text())["audit"]["faults"]) == 25
+
+
+def test_inconclusive_ends_with_5(tmp_path: Path) -> None:
+    made = make_set(tmp_path / "random", count=60, seed=5, learnable=False)
+    make_release(made, tmp_path / "release")
+    options = ["--protected", tmp_path / "release", "--epochs", 1, "--learning-rate", "1e-7", "--no-cache"]
+    result = _verify(made, *options, "--test-fraction", 0.5)
+    assert result.exit_code == ExitCode.INCONCLUSIVE, result.output
+    assert "INCONCLUSIVE: the victim trained on clean images" in result.stdout
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ([], "exactly one of --protected and --weights"),
+        (["--weights", "nowhere"], "no weights called 'nowhere'"),
+        (["--protected", "missing-folder"], "--protected"),
+        (["--weights", "w", "--test-fraction", "0"], "--test-fraction"),
+        (["--weights", "w", "--test", "."], "belong together"),
+    ],
+)
+def test_wrong_usage_ends_with_2(made: MadeSet, options: list[str], message: str) -> None:
+    result = _verify(made, *options)
+    assert result.exit_code == ExitCode.INPUT
+    assert message in result.stderr

@@ -1,0 +1,86 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from mtlue_cli.errors import InputError
+from mtlue_cli.generator.model import GeneratorConfig, PerturbationGenerator
+from mtlue_cli.images.dataset import load_square_images
+from mtlue_cli.images.decode import decode_image, to_square
+from mtlue_cli.perturbation.apply import protect_pixels
+from mtlue_cli.perturbation.batching import BatchedPerturbation
+from mtlue_cli.verification.in_memory import protect_in_memory
+from tests.verification.made_release import SIDE, MadeSet, make_set
+
+CPU = torch.device("cpu")
+SIZE = 16
+
+
+@pytest.fixture
+def made(tmp_path: Path) -> MadeSet:
+    return make_set(tmp_path / "clean", count=5)
+
+
+def _perturb(made: MadeSet) -> BatchedPerturbation:
+    config = GeneratorConfig(
+        epsilon=6, image_size=SIZE, encoder_width=8, encoder_depth=1, label_channels=4, decoder_width=8, decoder_depth=1
+    )
+    return BatchedPerturbation(PerturbationGenerator(config, made.table.tasks, seed=1).eval(), CPU)
+
+
+def _protect(made: MadeSet, side: int = SIDE) -> tuple[torch.Tensor, torch.Tensor]:
+    table = made.table
+    images = load_square_images(made.images, table.file_names, side)
+    seen: list[int] = []
+    protected = protect_in_memory(
+        _perturb(made), SIZE, 6, made.images, table.file_names, table.columns, images, on_images=seen.append
+    )
+    assert sum(seen) == len(table)
+    return images, protected
+
+
+def test_images_of_the_working_size_become_what_protect_would_save(made: MadeSet) -> None:
+    images, protected = _protect(made)
+    table, perturb = made.table, _perturb(made)
+    for row, name in enumerate(table.file_names):
+        photo = decode_image(made.images / name)
+        labels = {task: [int(column[row])] for task, column in table.columns.items()}
+        delta = perturb([to_square(photo, SIZE)], labels)[0]
+        expected = protect_pixels(photo.pixels, delta, 6)
+        assert np.array_equal(protected[row].permute(1, 2, 0).numpy(), expected)
+    assert not torch.equal(images, protected)
+
+
+@pytest.mark.parametrize("side", [12, 16, 40])
+def test_the_bound_holds_at_any_working_size(made: MadeSet, side: int) -> None:
+    images, protected = _protect(made, side)
+    assert 0 < int((images.int() - protected.int()).abs().max()) <= 6
+
+
+def test_labels_decide_about_the_perturbation(made: MadeSet) -> None:
+    table = made.table
+    images = load_square_images(made.images, table.file_names, SIDE)
+    unlabelled = {name: np.full_like(column, -1) for name, column in table.columns.items()}
+    neutral = protect_in_memory(_perturb(made), SIZE, 6, made.images, table.file_names, unlabelled, images)
+    assert not torch.equal(neutral, _protect(made)[1])
+
+
+def test_a_grey_photo_stays_grey(made: MadeSet) -> None:
+    name = made.table.file_names[0]
+    Image.open(made.images / name).convert("L").save(made.images / name)
+    images, protected = _protect(made)
+    assert torch.equal(protected[0, 0], protected[0, 1])
+    assert torch.equal(protected[0, 0], protected[0, 2])
+    assert not torch.equal(protected[0], images[0])
+
+
+def test_every_photo_that_cannot_be_protected_is_listed(made: MadeSet) -> None:
+    table = made.table
+    images = load_square_images(made.images, table.file_names, SIDE)
+    for row in (1, 3):
+        (made.images / table.file_names[row]).write_text("no image")
+    with pytest.raises(InputError, match="2 of 5 images") as caught:
+        protect_in_memory(_perturb(made), SIZE, 6, made.images, table.file_names, table.columns, images)
+    assert [fault.split(":")[0] for fault in caught.value.faults] == [table.file_names[1], table.file_names[3]]

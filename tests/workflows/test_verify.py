@@ -1,0 +1,262 @@
+import json
+import shutil
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from mtlue_cli.choices import BackboneName, ExitCode
+from mtlue_cli.errors import InputError
+from mtlue_cli.manifest import FOLDER
+from mtlue_cli.verification.verdict import Verdict
+from mtlue_cli.workflows.progress import SilentProgress
+from mtlue_cli.workflows.protect import ProtectConfig, protect_folder
+from mtlue_cli.workflows.verify import VerifyConfig, verify_release
+from tests.small_set import write_checkpoint
+from tests.verification.made_release import (
+    EPSILON,
+    MadeSet,
+    make_release,
+    make_set,
+    nothing,
+    quarantine_first,
+    save_manifest,
+)
+
+
+class RecordedProgress:
+    """A progress that remembers stages, steps and notes."""
+
+    def __init__(self) -> None:
+        self.stages: dict[str, int | None] = {}
+        self.steps: dict[str, int] = {}
+        self.figures: dict[str, dict[str, float]] = {}
+        self.notes: list[str] = []
+        self._stage = ""
+
+    def start(self, stage: str, total: int | None) -> None:
+        self._stage = stage
+        self.stages[stage] = total
+        self.steps[stage] = 0
+
+    def advance(self, steps: int = 1, figures: Mapping[str, float] | None = None) -> None:
+        self.steps[self._stage] += steps
+        self.figures.setdefault(self._stage, {}).update(figures or {})
+
+    def finish(self) -> None:
+        self._stage = ""
+
+    def note(self, message: str) -> None:
+        self.notes.append(message)
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> MadeSet:
+    return make_set(tmp_path_factory.mktemp("verify") / "clean")
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Finished victims, so that the tests do not train the clean one again and again."""
+    return tmp_path_factory.mktemp("victims")
+
+
+@pytest.fixture
+def config(made: MadeSet, cache: Path, tmp_path: Path) -> VerifyConfig:
+    return VerifyConfig(
+        clean=made.images,
+        labels=made.labels,
+        protected=tmp_path / "release",
+        test_fraction=0.3,
+        backbone=BackboneName.SMALL,
+        epochs=4,
+        size=16,
+        batch_size=10,
+        learning_rate=3e-3,
+        cache=cache,
+        device="cpu",
+        workers=1,
+    )
+
+
+def test_a_release_that_misleads_is_protected(config: VerifyConfig, made: MadeSet, tmp_path: Path) -> None:
+    make_release(made, tmp_path / "release")
+    config = replace(config, cache=tmp_path / "cache")
+    progress = RecordedProgress()
+    result = verify_release(config, progress)
+    assert result.judgement.verdict is Verdict.PROTECTED, result.judgement.reason
+    assert result.exit_code is ExitCode.SUCCESS
+    document = result.to_json()
+    assert json.loads(json.dumps(document, allow_nan=False)) == document
+    assert document["schema_version"] == 1
+    assert list(document["victims"]) == ["clean", "protected", "noise"]
+    assert [len(victim["curve"]) for victim in document["victims"].values()] == [4, 4, 4]
+    assert document["average"]["learned_fraction"] < 0.1
+    assert document["noise_average"]["learned_fraction"] > 0.6
+    assert document["counts"]["train_images"] + document["counts"]["test_images"] == 200
+    assert document["settings"]["epochs"] == 4
+    assert document["audit"]["max_change"] == EPSILON
+    train = document["counts"]["train_images"]
+    for row in ("clean", "protected", "noise"):
+        assert progress.stages[f"{row} victim"] == 4 * train
+        assert progress.steps[f"{row} victim"] == 4 * train
+        assert set(progress.figures[f"{row} victim"]) == {"loss", "accuracy"}
+    assert progress.notes[0].startswith("device: cpu")
+
+    again = RecordedProgress()
+    repeated = verify_release(config, again)
+    assert all(victim.cached for victim in repeated.victims.values())
+    assert repeated.judgement == result.judgement
+    assert repeated.to_json()["digest"] == document["digest"]
+    assert all("accuracy" not in again.figures[f"{row} victim"] for row in ("clean", "protected", "noise"))
+
+
+def test_the_verdict_rests_on_what_the_cache_holds(config: VerifyConfig, made: MadeSet, tmp_path: Path) -> None:
+    """A changed entry changes the figures: a cached victim is not trained again behind the scenes."""
+    make_release(made, tmp_path / "release", nothing)
+    quick = replace(config, control=False, epochs=2, cache=tmp_path / "cache")
+    first = verify_release(quick, SilentProgress())
+    entry = tmp_path / "cache" / f"{first.victims['protected'].digest}.json"
+    stored = json.loads(entry.read_text())
+    stored["result"]["accuracy"] = {"green": 0.25, "red": 0.125}
+    entry.write_text(json.dumps(stored))
+    tasks = verify_release(quick, SilentProgress()).judgement.tasks
+    assert [task.protected for task in tasks] == [0.25, 0.125]
+    assert [
+        task.protected for task in verify_release(replace(quick, cache=None), SilentProgress()).judgement.tasks
+    ] == [task.protected for task in first.judgement.tasks]
+
+
+def test_a_release_of_the_originals_is_not_protected(config: VerifyConfig, made: MadeSet, tmp_path: Path) -> None:
+    make_release(made, tmp_path / "release", nothing)
+    result = verify_release(replace(config, control=False), SilentProgress())
+    assert result.exit_code is ExitCode.NOT_PROTECTED
+    assert [task.learned for task in result.judgement.tasks] == [pytest.approx(1.0)] * 2
+    assert list(result.victims) == ["clean", "protected"]
+
+
+def test_an_audit_fault_ends_it_before_any_victim(config: VerifyConfig, made: MadeSet, tmp_path: Path) -> None:
+    make_release(made, tmp_path / "release")
+    (tmp_path / "release" / "a/004.png").unlink()
+    result = verify_release(replace(config, cache=tmp_path / "cache"), SilentProgress())
+    assert result.exit_code is ExitCode.NOT_PROTECTED
+    assert result.to_json()["victims"] == {}
+    assert result.to_json()["audit"]["faults"] == ["a/004.png: missing in the release"]
+    assert not (tmp_path / "cache").exists()
+
+
+def test_clean_images_that_teach_nothing_are_inconclusive(config: VerifyConfig, tmp_path: Path) -> None:
+    made = make_set(tmp_path / "random", count=80, seed=5, learnable=False)
+    make_release(made, tmp_path / "release", nothing)
+    # One epoch at a vanishing rate: the victim stays at what its initial weights guess.
+    config = replace(config, clean=made.images, labels=made.labels, epochs=1, learning_rate=1e-7, test_fraction=0.5)
+    result = verify_release(config, SilentProgress())
+    assert result.exit_code is ExitCode.INCONCLUSIVE
+    assert list(result.victims) == ["clean"]
+
+
+def test_noise_that_protects_is_inconclusive(config: VerifyConfig, made: MadeSet, tmp_path: Path) -> None:
+    make_release(made, tmp_path / "release", epsilon=255)
+    result = verify_release(config, SilentProgress())
+    assert result.judgement.control is not None
+    assert result.judgement.control.fraction < 0.5
+    assert result.exit_code is ExitCode.INCONCLUSIVE
+    assert "unreliable" in result.judgement.reason
+
+
+def test_tasks_left_open_and_quarantined_images(config: VerifyConfig, made: MadeSet, tmp_path: Path) -> None:
+    release = tmp_path / "release"
+
+    def only_red(green: int, red: int) -> tuple[int, int, int]:  # noqa: ARG001 - a Shift
+        return EPSILON * (1 - 2 * red), 0, 0
+
+    manifest = make_release(made, release, only_red)
+    manifest = replace(manifest, run=replace(manifest.run, tasks=("red",)))
+    name = quarantine_first(release, manifest)
+    progress = RecordedProgress()
+    result = verify_release(replace(config, control=False), progress)
+    assert result.exit_code is ExitCode.SUCCESS
+    green, red = result.judgement.tasks
+    assert (green.gated, red.gated) == (False, True)
+    assert green.learned is not None
+    assert green.learned > 0.5
+    counts = result.to_json()["counts"]
+    assert counts["train_images"] + counts["test_images"] == 199
+    assert result.to_json()["audit"]["quarantined"] == {name: "damaged"}
+    assert "not protected by design, shown and not judged: green" in progress.notes
+
+
+def test_a_release_without_a_manifest_and_test_images_of_their_own(
+    config: VerifyConfig, made: MadeSet, tmp_path: Path
+) -> None:
+    make_release(made, tmp_path / "release")
+    shutil.rmtree(tmp_path / "release" / FOLDER)
+    test = make_set(tmp_path / "test", count=60, seed=9)
+    config = replace(config, test=test.images, test_labels=test.labels, limit=120, control=False)
+    progress = RecordedProgress()
+    result = verify_release(config, progress)
+    assert result.exit_code is ExitCode.SUCCESS
+    assert result.to_json()["counts"] == {"train_images": 120, "test_images": 60}
+    assert any("no manifest" in note for note in progress.notes)
+
+
+def test_usage_faults_are_found_first(config: VerifyConfig, made: MadeSet, tmp_path: Path) -> None:
+    make_release(made, tmp_path / "release")
+    for wrong, message in (
+        ({"protected": None}, "exactly one"),
+        ({"weights": "w"}, "exactly one"),
+        ({"test": made.images}, "belong together"),
+        ({"test_fraction": 1.0}, "test-fraction"),
+        ({"protected": tmp_path / "none"}, "no folder"),
+        ({"protected": made.images}, "same folder"),
+    ):
+        with pytest.raises(InputError, match=message):
+            verify_release(replace(config, **wrong), SilentProgress())
+
+
+def test_unknown_test_classes_and_columns_are_faults(config: VerifyConfig, made: MadeSet, tmp_path: Path) -> None:
+    make_release(made, tmp_path / "release")
+    test = make_set(tmp_path / "test", count=4, seed=9)
+    test.labels.write_text("file_name,green\na/000.png,0\nb/001.png,7\n")
+    with pytest.raises(InputError, match="do not fit") as caught:
+        verify_release(replace(config, test=test.images, test_labels=test.labels), SilentProgress())
+    assert "unknown classes 7" in caught.value.faults[0]
+    assert "'red' is missing" in caught.value.faults[1]
+
+
+def test_a_release_for_other_tasks_is_a_fault(config: VerifyConfig, made: MadeSet, tmp_path: Path) -> None:
+    manifest = make_release(made, tmp_path / "release")
+    records = tuple(replace(record, labels={}) for record in manifest.files)
+    save_manifest(tmp_path / "release", replace(manifest, run=replace(manifest.run, tasks=("age",)), files=records))
+    with pytest.raises(InputError, match="no label column is a protected task"):
+        verify_release(config, SilentProgress())
+
+
+def test_a_generator_is_judged_on_images_protected_in_memory(
+    config: VerifyConfig, made: MadeSet, tmp_path: Path
+) -> None:
+    weights = write_checkpoint(tmp_path / "hand.safetensors", made.table.tasks)
+    config = replace(config, protected=None, weights=str(weights), epochs=1, control=False)
+    progress = RecordedProgress()
+    result = verify_release(config, progress)
+    assert result.audit is None
+    assert result.subject == "generator hand"
+    assert result.to_json()["epsilon"] == 8
+    assert progress.steps["protecting in memory"] == result.to_json()["counts"]["train_images"]
+    assert any("no released file is checked" in note for note in progress.notes)
+
+
+def test_what_protect_makes_passes_the_audit(config: VerifyConfig, made: MadeSet, tmp_path: Path) -> None:
+    small = make_set(tmp_path / "small", count=30, seed=3)
+    weights = write_checkpoint(tmp_path / "hand.safetensors", small.table.tasks)
+    release = tmp_path / "release"
+    protect_folder(
+        ProtectConfig(small.images, small.labels, out=release, weights=str(weights), device="cpu"), SilentProgress()
+    )
+    quick = replace(config, clean=small.images, labels=small.labels, epochs=1, control=False)
+    result = verify_release(replace(quick, test=made.images, test_labels=made.labels), SilentProgress())
+    assert result.audit is not None
+    assert result.audit.faults == ()
+    assert result.audit.measured == 30
+    assert 0 < (result.audit.max_change or 0) <= 8
