@@ -18,6 +18,7 @@ MAX_PIXELS = 178_956_970
 
 Pixels = npt.NDArray[np.uint8] | npt.NDArray[np.uint16]
 
+_ORIENTATION = 0x0112
 _KEPT_TAGS = (0x010E, 0x010F, 0x0110, 0x011A, 0x011B, 0x0128, 0x0131, 0x0132, 0x013B, 0x8298)
 """Description, make, model, resolution (3), software, date, artist, copyright."""
 _KEPT_TABLES = (0x8769, 0x8825)
@@ -95,7 +96,9 @@ def to_square(image: DecodedImage, size: int) -> npt.NDArray[np.uint8]:
         ``(3, size, size)`` uint8.
     """
     eight_bit = (image.pixels >> 8).astype(np.uint8) if image.pixels.dtype == np.uint16 else image.pixels
-    picture = Image.fromarray(eight_bit).convert("RGB")
+    picture = Image.fromarray(eight_bit)
+    if picture.mode != "RGB":
+        picture = picture.convert("RGB")
     square = picture.resize((size, size), Image.Resampling.BILINEAR, reducing_gap=3.0)
     return np.ascontiguousarray(np.asarray(square).transpose(2, 0, 1))
 
@@ -109,9 +112,11 @@ def _decode(opened: Image.Image, content: bytes) -> DecodedImage:
     if _is_deep_colour(opened, content):
         raise ImageError("has 16 bits a colour, which would be cut to 8; convert it to 8 bits first")
     source_format = "JPEG" if opened.format == "MPO" else str(opened.format)
-    exif = _kept_exif(opened)
     opened.load()
-    upright = ImageOps.exif_transpose(opened)
+    exif = _kept_exif(opened)
+    # The transposition copies even what is upright already.
+    turned = opened.getexif().get(_ORIENTATION, 1) != 1
+    upright = ImageOps.exif_transpose(opened) if turned else opened
     profile = opened.info.get("icc_profile")
     # A profile fits the colours it was made for: only grey and RGB stay what they were.
     icc = profile if profile and opened.mode not in ("CMYK", "YCbCr", "LAB", "HSV") else None
@@ -134,7 +139,7 @@ def _pixels(image: Image.Image) -> tuple[Pixels, npt.NDArray[np.uint8] | None]:
     grey = mode in ("1", "L", "LA", "La")
     transparent = mode in ("LA", "La", "RGBA", "RGBa", "PA") or "transparency" in image.info
     target = ("LA" if transparent else "L") if grey else ("RGBA" if transparent else "RGB")
-    array = np.array(image if mode == target else image.convert(target))
+    array = np.asarray(image if mode == target else image.convert(target))
     if not transparent:
         return array, None
     colour = array[..., 0] if grey else array[..., :3]
@@ -159,6 +164,8 @@ def _kept_exif(opened: Image.Image) -> bytes | None:
     dropped; so is the orientation, which has been applied.
     """
     found = opened.getexif()
+    if not len(found):
+        return None
     kept = Image.Exif()
     for tag in _KEPT_TAGS:
         if tag in found:

@@ -12,8 +12,9 @@ from mtlue_cli.errors import MtlueError
 from mtlue_cli.perturbation.bound import LEVELS
 from mtlue_cli.perturbation.resize import quantised
 
-CALL_SIZE = {"cpu": 16}
-"""Images a call of the network, by kind of device. 16 is the fastest on two cores; other devices take 64."""
+CALL_SIZE = {"cpu": 8}
+"""Images a call of the network, by kind of device. On a CPU 8 stay in its cache: 1.9 ms an image at 72 pixels on one
+core, against 2.9 ms with 16. Other devices take 64."""
 
 
 class Perturbs(Protocol):

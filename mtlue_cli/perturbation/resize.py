@@ -52,9 +52,13 @@ def _weighted(
 ) -> npt.NDArray[np.float32]:
     """Weighted means over the first axis; ``indices`` and ``weights`` are ``(out, taps)``."""
     shape = (-1,) + (1,) * (values.ndim - 1)
-    total = values[indices[:, 0]] * weights[:, 0].reshape(shape)
+    total = values.take(indices[:, 0], axis=0)
+    total *= weights[:, 0].reshape(shape)
+    term = np.empty_like(total)
     for tap in range(1, indices.shape[1]):
-        total += values[indices[:, tap]] * weights[:, tap].reshape(shape)
+        values.take(indices[:, tap], axis=0, out=term, mode="clip")
+        term *= weights[:, tap].reshape(shape)
+        total += term
     return total
 
 
