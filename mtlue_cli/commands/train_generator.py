@@ -116,7 +116,7 @@ def train_generator(
             envvar=variable("--intra-weight"),
             rich_help_panel=TRAINING,
         ),
-    ] = 10.0,
+    ] = 1.0,
     inter_weight: Annotated[
         float,
         typer.Option(
@@ -126,7 +126,17 @@ def train_generator(
             envvar=variable("--inter-weight"),
             rich_help_panel=TRAINING,
         ),
-    ] = 200.0,
+    ] = 10.0,
+    learnability_weight: Annotated[
+        float,
+        typer.Option(
+            min=0.0,
+            metavar="W",
+            help="tap and sep: weight of a companion that keeps the perturbation easy to learn; 0 removes it.",
+            envvar=variable("--learnability-weight"),
+            rich_help_panel=TRAINING,
+        ),
+    ] = 1.0,
     batch_size: BatchSizeOption = 64,
     learning_rate: LearningRateOption = 2e-3,
     file_column: FileColumnOption = None,
@@ -193,6 +203,7 @@ def train_generator(
         surrogate_epochs=surrogate_epochs,
         intra_weight=intra_weight,
         inter_weight=inter_weight,
+        learnability_weight=learnability_weight,
         batch_size=batch_size,
         learning_rate=learning_rate,
         seed=seed,

@@ -25,7 +25,7 @@ class ErrorMinimizingSettings:
     """
 
     generator_steps: int = 10
-    surrogate_steps: int = 5
+    surrogate_steps: int = 4
     restart_after: int = 100
     learning_rate: float = 1e-3
 

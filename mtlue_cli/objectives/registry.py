@@ -8,6 +8,7 @@ from torch import nn
 from mtlue_cli.choices import ObjectiveName
 from mtlue_cli.objectives.base import Objective
 from mtlue_cli.objectives.error_minimizing import ErrorMinimizing, ErrorMinimizingSettings
+from mtlue_cli.objectives.learnable import Learnable
 from mtlue_cli.objectives.self_ensemble import SelfEnsemble, SelfEnsembleSettings
 from mtlue_cli.objectives.targeted_adversarial import TargetedAdversarial
 from mtlue_cli.tasks.spec import TaskSet
@@ -22,12 +23,14 @@ class Ingredients:
         clean: Checkpoints of a clean-trained surrogate, oldest first.
         fresh: Makes an untrained surrogate from a seed.
         seed: Of whatever the objective draws.
+        learnability: Weight of an error-minimising companion beside TAP and SEP; 0 goes without.
     """
 
     tasks: TaskSet
     clean: Sequence[nn.Module]
     fresh: Callable[[int], nn.Module]
     seed: int
+    learnability: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -43,16 +46,20 @@ class ObjectiveSpec:
     clean_checkpoints: int
 
 
-def _em(given: Ingredients) -> Objective:
+def _em(given: Ingredients) -> ErrorMinimizing:
     return ErrorMinimizing(given.tasks, given.fresh, ErrorMinimizingSettings(), given.seed)
 
 
 def _tap(given: Ingredients) -> Objective:
-    return TargetedAdversarial(given.tasks, given.clean[-1])
+    return _with_companion(TargetedAdversarial(given.tasks, given.clean[-1]), given)
 
 
 def _sep(given: Ingredients) -> Objective:
-    return SelfEnsemble(given.tasks, given.clean, SelfEnsembleSettings(), given.seed)
+    return _with_companion(SelfEnsemble(given.tasks, given.clean, SelfEnsembleSettings(), given.seed), given)
+
+
+def _with_companion(main: Objective, given: Ingredients) -> Objective:
+    return Learnable(main, _em(given), given.learnability) if given.learnability else main
 
 
 OBJECTIVES: Mapping[ObjectiveName, ObjectiveSpec] = {

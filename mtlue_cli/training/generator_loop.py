@@ -42,8 +42,8 @@ class GeneratorSettings:
     learning_rate: float = 2e-3
     warmup_steps: int = 50
     clip_norm: float = 1.0
-    intra_weight: float = 10.0
-    inter_weight: float = 200.0
+    intra_weight: float = 1.0
+    inter_weight: float = 10.0
     view_size: int = 64
     smallest_view: float = 0.8
     seed: int = 0

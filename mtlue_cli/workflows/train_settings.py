@@ -29,8 +29,9 @@ class TrainConfig:
     max_minutes: float | None = None
     surrogate: BackboneName = BackboneName.SMALL
     surrogate_epochs: int = 8
-    intra_weight: float = 10.0
-    inter_weight: float = 200.0
+    intra_weight: float = 1.0
+    inter_weight: float = 10.0
+    learnability_weight: float = 1.0
     batch_size: int = 64
     learning_rate: float = 2e-3
     seed: int = 0

@@ -140,7 +140,9 @@ class TrainingRun:
         def fresh(seed: int) -> torch.nn.Module:
             return placed(build_network(self.config.surrogate, self.data.tasks, seed), self.device)
 
-        return self.spec.build(Ingredients(self.data.tasks, clean, fresh, self.config.seed))
+        return self.spec.build(
+            Ingredients(self.data.tasks, clean, fresh, self.config.seed, self.config.learnability_weight)
+        )
 
     def _loop(self, generator: PerturbationGenerator, objective: Objective, steps: int) -> GeneratorLoop:
         config, data = self.config, self.data

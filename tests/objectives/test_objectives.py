@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from mtlue_cli.choices import ObjectiveName
 from mtlue_cli.objectives.base import Objective
 from mtlue_cli.objectives.error_minimizing import ErrorMinimizing, ErrorMinimizingSettings
+from mtlue_cli.objectives.learnable import Learnable
 from mtlue_cli.objectives.registry import OBJECTIVES, Ingredients
 from mtlue_cli.objectives.self_ensemble import SelfEnsemble, SelfEnsembleSettings
 from mtlue_cli.tasks.spec import UNLABELLED
@@ -120,6 +121,23 @@ def test_em_surrogate_learns_in_its_turns_and_restarts() -> None:
     assert isinstance(objective.surrogate, LinearSurrogate)
     distance = (objective.surrogate.colour - fresh.colour).abs().max()
     assert distance <= settings.learning_rate * 1.01
+
+
+@pytest.mark.parametrize("name", [ObjectiveName.TAP, ObjectiveName.SEP])
+def test_the_companion_adds_its_weighted_loss_and_trains_its_own_surrogate(name: ObjectiveName) -> None:
+    members = [LinearSurrogate(seed) for seed in range(3)]
+    both = OBJECTIVES[name].build(Ingredients(TASKS, members, LinearSurrogate, seed=0, learnability=0.5))
+    alone, em = build(name), build(ObjectiveName.EM)
+    expected = alone.loss(images(), LABELS)[0] + 0.5 * em.loss(images(), LABELS)[0]
+    assert both.loss(images(), LABELS)[0].item() == pytest.approx(expected.item(), rel=1e-5)
+    assert both.surrogate_turn(0) == em.surrogate_turn(0) > 0
+    assert isinstance(both, Learnable)
+    before = both.companion.loss(images(), LABELS)[0].item()
+    both.train_surrogate(images(), LABELS)
+    assert both.companion.loss(images(), LABELS)[0].item() != before
+    again = OBJECTIVES[name].build(Ingredients(TASKS, members, LinearSurrogate, seed=0, learnability=0.5))
+    again.load_state_dict(both.state_dict())
+    assert again.loss(images(), LABELS)[0].item() == both.loss(images(), LABELS)[0].item()
 
 
 @pytest.mark.parametrize("name", [ObjectiveName.TAP, ObjectiveName.SEP])
