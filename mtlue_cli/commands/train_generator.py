@@ -106,7 +106,7 @@ def train_generator(
             envvar=variable("--surrogate-epochs"),
             rich_help_panel=TRAINING,
         ),
-    ] = 8,
+    ] = 6,
     intra_weight: Annotated[
         float,
         typer.Option(

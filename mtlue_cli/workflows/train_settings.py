@@ -28,7 +28,7 @@ class TrainConfig:
     epochs: int | None = None
     max_minutes: float | None = None
     surrogate: BackboneName = BackboneName.SMALL
-    surrogate_epochs: int = 8
+    surrogate_epochs: int = 6
     intra_weight: float = 1.0
     inter_weight: float = 10.0
     learnability_weight: float = 1.0
