@@ -1,0 +1,143 @@
+"""The commands as a user runs them, on real faces: bound on every file, recovery from a kill, verdict, training."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+FACES = Path(__file__).parents[3] / "shared" / "data" / "utkface"
+COUNT = 300
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(not FACES.is_dir(), reason="the real images of ../shared/data are not here"),
+]
+
+
+def mtlue(*arguments: object, check: bool = True) -> "subprocess.CompletedProcess[str]":
+    command = [sys.executable, "-m", "mtlue_cli", *map(str, arguments)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if check:
+        assert done.returncode == 0, done.stderr
+    return done
+
+
+def tree(folder: Path) -> dict[str, bytes]:
+    """Every file of a release but the record of the run, which holds times."""
+    return {
+        path.relative_to(folder).as_posix(): path.read_bytes()
+        for path in sorted(folder.rglob("*"))
+        if path.is_file() and path.name != "run.json"
+    }
+
+
+@pytest.fixture(scope="module")
+def faces(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The first few hundred training faces with their labels."""
+    folder = tmp_path_factory.mktemp("faces")
+    header, *rows = (FACES / "train" / "labels.csv").read_text().splitlines()
+    for row in rows[:COUNT]:
+        name = row.split(",")[0]
+        shutil.copyfile(FACES / "train" / name, folder / name)
+    (folder / "labels.csv").write_text("\n".join([header, *rows[:COUNT]]) + "\n")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def release(faces: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The faces protected by the shipped weights, found by their columns."""
+    out = tmp_path_factory.mktemp("out") / "release"
+    mtlue("protect", faces, "--labels", faces / "labels.csv", "--out", out)
+    return out
+
+
+def test_every_saved_file_is_within_the_bound_and_changed(faces: Path, release: Path) -> None:
+    rows = (release / "labels.csv").read_text().splitlines()[1:]
+    assert len(rows) == COUNT
+    for row in rows:
+        name = row.split(",")[0]
+        with Image.open(release / name) as saved, Image.open(faces / f"{Path(name).stem}.jpg") as original:
+            change = np.asarray(saved.convert("RGB"), int) - np.asarray(original.convert("RGB"), int)
+        assert np.abs(change).max() <= 8
+        assert np.abs(change).mean() > 4
+
+
+def test_a_killed_run_goes_on_to_the_same_bytes(faces: Path, release: Path, tmp_path: Path) -> None:
+    out = tmp_path / "killed"
+    command = [sys.executable, "-m", "mtlue_cli", "protect", str(faces), "--labels", str(faces / "labels.csv")]
+    process = subprocess.Popen([*command, "--out", str(out)], stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+    deadline = time.monotonic() + 120
+    while len(list(out.glob("*.png"))) < COUNT // 3 and time.monotonic() < deadline:
+        time.sleep(0.01)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    written = len(list(out.glob("*.png")))
+    assert COUNT // 3 <= written < COUNT
+    done = mtlue("protect", faces, "--labels", faces / "labels.csv", "--out", out, "--json")
+    assert json.loads(done.stdout)["already_protected"] > 0
+    assert tree(out) == tree(release)
+
+
+def test_the_release_is_whole_until_a_byte_changes(faces: Path, release: Path, tmp_path: Path) -> None:
+    mtlue("inspect", release, "--against", faces)
+    copy = tmp_path / "copy"
+    shutil.copytree(release, copy)
+    victim = sorted(copy.glob("*.png"))[5]
+    with Image.open(victim) as image:
+        pixels = np.array(image.convert("RGB"))
+    pixels[0, 0, 0] ^= 64
+    Image.fromarray(pixels).save(victim)
+    broken = mtlue("inspect", copy, "--against", faces, check=False)
+    assert broken.returncode == 4
+    assert victim.name in broken.stdout + broken.stderr
+
+
+def test_the_shipped_weights_protect_and_noise_does_not(tmp_path: Path) -> None:
+    done = mtlue(
+        *("verify", FACES / "train", "--labels", FACES / "train" / "labels.csv", "--weights", "utkface"),
+        *("--test", FACES / "test", "--test-labels", FACES / "test" / "labels.csv"),
+        *("--backbone", "small", "--epochs", 5, "--limit", 4000, "--batch-size", 64),
+        *("--cache", tmp_path / "cache", "--json"),
+    )
+    document = json.loads(done.stdout)
+    assert document["verdict"] == "protected"
+    assert document["average"]["learned_fraction"] <= 0.0
+    assert document["noise_average"]["learned_fraction"] > 0.8
+
+
+def test_a_generator_is_trained_interrupted_and_finished(faces: Path, tmp_path: Path) -> None:
+    out = tmp_path / "own.safetensors"
+    command = ["train-generator", str(faces), "--labels", str(faces / "labels.csv"), "--out", str(out)]
+    command += ["--epochs", "4", "--surrogate-epochs", "1", "--size", "32", "--batch-size", "32"]
+    process = subprocess.Popen([sys.executable, "-m", "mtlue_cli", *command], stderr=subprocess.PIPE, text=True)
+    assert process.stderr is not None
+    for line in process.stderr:
+        if line.startswith("generator"):
+            break
+    process.send_signal(signal.SIGINT)
+    process.communicate()
+    assert process.returncode == 130
+    mtlue(*command)
+    shown = json.loads(mtlue("inspect", out, "--json").stdout)
+    assert shown["objective"] == "tap"
+    with Image.open(out.with_suffix(".png")) as sheet:
+        assert sheet.height > 3 * 36
+
+
+def test_labels_that_nothing_fits_name_the_columns_and_the_command(faces: Path, tmp_path: Path) -> None:
+    labels = tmp_path / "labels.csv"
+    labels.write_text((faces / "labels.csv").read_text().replace("gender", "sex", 1))
+    refused = mtlue("protect", faces, "--labels", labels, "--out", tmp_path / "out", check=False)
+    assert refused.returncode == 2
+    assert "'gender' is missing" in refused.stderr
+    assert "mtlue train-generator" in refused.stderr
+    assert not (tmp_path / "out").exists()
+    assert os.listdir(tmp_path) == ["labels.csv"]
