@@ -16,7 +16,8 @@ def draw_contact_sheet(
     """Write a PNG with a column an image: original above, protected below it, then the change times ten on grey.
 
     Args:
-        originals, protected: ``(N, H, W, 3)`` uint8.
+        originals: ``(N, H, W, 3)`` uint8.
+        protected: The same shape and type.
         path: Where to; folders are made.
         scale: Screen pixels a pixel.
     """

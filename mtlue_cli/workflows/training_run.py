@@ -26,6 +26,8 @@ SURROGATE_SHARE = 0.4
 SURROGATE_SEED_OFFSET = 1000
 SAVE_SECONDS = 30.0
 HISTORY_STEPS = 50
+TRIAL_STEPS = 30
+"""Steps that are timed to plan ``max_minutes``; the first third, when memory is still being taken, does not count."""
 
 
 class TrainingRun:
@@ -164,8 +166,9 @@ class TrainingRun:
             return -(-self.config.epochs * len(self.data.images) // self.config.batch_size)
         trial = self._loop(self._fresh_generator(), self._objective(clean), 10**6)
         marks = [time.monotonic()]
-        trial.run(until=12, on_step=lambda _: marks.append(time.monotonic()))
-        seconds = (marks[-1] - marks[2]) / (len(marks) - 3)
+        trial.run(until=TRIAL_STEPS, on_step=lambda _: marks.append(time.monotonic()))
+        warm = marks[TRIAL_STEPS // 3 :]
+        seconds = (warm[-1] - warm[0]) / (len(warm) - 1)
         return max(10, int(self._remaining() * 0.97 / seconds))
 
     def _train_generator(self, loop: GeneratorLoop) -> list[dict[str, float]]:
