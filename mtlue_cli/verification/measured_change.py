@@ -7,7 +7,7 @@ import numpy as np
 
 from mtlue_cli.errors import ImageError
 from mtlue_cli.images.decode import decode_image
-from mtlue_cli.images.encode import comparable_pixels
+from mtlue_cli.images.encode import comparable_pixels, same_alpha
 from mtlue_cli.perturbation.apply import measure_change
 
 
@@ -40,9 +40,7 @@ def compare_files(original: Path, released: Path) -> FileChange:
     pixels = comparable_pixels(before.pixels, after.pixels)
     if pixels.shape != after.pixels.shape or pixels.dtype != after.pixels.dtype:
         raise ValueError(f"{_described(after.pixels)}, its original {_described(before.pixels)}")
-    if (before.alpha is None) != (after.alpha is None) or (
-        before.alpha is not None and after.alpha is not None and not np.array_equal(before.alpha, after.alpha)
-    ):
+    if not same_alpha(before.alpha, after.alpha):
         raise ValueError("its alpha is not the original's")
     return FileChange(measure_change(pixels, after.pixels).largest, before.format)
 
