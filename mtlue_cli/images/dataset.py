@@ -4,27 +4,23 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-import numpy as np
 import torch
-from PIL import Image, ImageOps
 from torch import Tensor
 
-from mtlue_cli.errors import InputError
+from mtlue_cli.errors import ImageError, InputError
+from mtlue_cli.images.decode import decode_image, to_square
 
 
 def load_square(path: Path, size: int) -> Tensor:
-    """One image, upright, in RGB, stretched to a square.
+    """One image as a generator or a victim sees it: upright, in RGB, stretched to a square.
 
     Returns:
         ``(3, size, size)`` uint8.
 
     Raises:
-        OSError, ValueError, Image.DecompressionBombError: The file cannot be read as an image.
+        ImageError: The file cannot be read as a photo.
     """
-    with Image.open(path) as opened:
-        upright = ImageOps.exif_transpose(opened)
-        square = upright.convert("RGB").resize((size, size), Image.Resampling.BILINEAR)
-    return torch.from_numpy(np.array(square)).permute(2, 0, 1).contiguous()
+    return torch.from_numpy(to_square(decode_image(path), size))
 
 
 def load_square_images(
@@ -56,7 +52,7 @@ def load_square_images(
     def load(row: int) -> str | None:
         try:
             images[row] = load_square(folder / file_names[row], size)
-        except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        except ImageError as error:
             return f"{file_names[row]}: {error}"
         return None
 
