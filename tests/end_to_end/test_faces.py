@@ -127,7 +127,7 @@ def test_a_generator_is_trained_interrupted_and_finished(faces: Path, tmp_path: 
     assert process.returncode == 130
     mtlue(*command)
     shown = json.loads(mtlue("inspect", out, "--json").stdout)
-    assert shown["objective"] == "tap"
+    assert shown["card"]["objective"] == "tap"
     with Image.open(out.with_suffix(".png")) as sheet:
         assert sheet.height > 3 * 36
 
