@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -10,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from safetensors import SafetensorError, safe_open
 
-from mtlue_cli.errors import CheckpointError
+from mtlue_cli.errors import CheckpointError, MtlueError
+from mtlue_cli.manifest import write_atomically
 from mtlue_cli.tasks.spec import TaskSet
 
 if TYPE_CHECKING:
@@ -71,19 +71,18 @@ class LoadedGenerator:
 
 
 def save_checkpoint(path: Path, generator: "PerturbationGenerator", card: CheckpointCard) -> CheckpointCard:
-    """Write weights and card atomically; returns the card with the digest of the weights."""
+    """Write weights and card atomically; returns the card with the digest of the weights.
+
+    Raises:
+        MtlueError: The weights are not finite: training has diverged.
+    """
     from safetensors.torch import save
 
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in generator.state_dict().items()}
+    if not all(tensor.isfinite().all() for tensor in tensors.values()):
+        raise MtlueError("training has diverged: the generator's weights are not finite; lower --learning-rate")
     complete = replace(card, digest=weights_digest(tensors), name=path.stem)
-    data = save(tensors, metadata={METADATA_KEY: json.dumps(complete.to_json(), sort_keys=True)})
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    with temporary.open("wb") as stream:
-        stream.write(data)
-        stream.flush()
-        os.fsync(stream.fileno())
-    temporary.replace(path)
+    write_atomically(path, save(tensors, metadata={METADATA_KEY: json.dumps(complete.to_json(), sort_keys=True)}))
     return complete
 
 

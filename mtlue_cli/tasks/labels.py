@@ -3,7 +3,7 @@
 import csv
 import re
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
@@ -97,7 +97,13 @@ def read_labels(path: Path, *, file_column: str | None = None) -> LabelTable:
     return read_label_file(path, file_column=file_column).table
 
 
-def read_label_file(path: Path, *, file_column: str | None = None, for_learning: bool = True) -> LabelFile:
+def read_label_file(
+    path: Path,
+    *,
+    file_column: str | None = None,
+    for_learning: bool = True,
+    learned: Collection[str] | None = None,
+) -> LabelFile:
     """Labels together with the cells they came from.
 
     Args:
@@ -105,6 +111,7 @@ def read_label_file(path: Path, *, file_column: str | None = None, for_learning:
         file_column: Header of the file column; None tries :data:`FILE_COLUMNS`.
         for_learning: Whether a column with fewer than two classes, or with so many that it looks like an identifier,
             is a fault. A folder that is only to be protected may be small, and may carry columns that are no tasks.
+        learned: The columns that ``for_learning`` looks at; None: all.
 
     Raises:
         InputError: Lists every fault with its row.
@@ -125,7 +132,7 @@ def read_label_file(path: Path, *, file_column: str | None = None, for_learning:
             continue
         cells = [raw.rows[row][position] for row in kept]
         classes = ordered_classes(cells)
-        if for_learning and kept:
+        if for_learning and kept and (learned is None or name in learned):
             faults += _class_faults(name, classes)
         tasks.append(Task(name, TaskKind.BINARY if len(classes) <= 2 else TaskKind.CATEGORICAL, classes))
         index_of = {value: index for index, value in enumerate(classes)}

@@ -84,7 +84,7 @@ def placed(module: ModuleT, device: torch.device) -> ModuleT:
 
 @contextmanager
 def deferred_interrupt() -> Iterator[Callable[[], bool]]:
-    """Hold Ctrl-C back until the caller asks: yields a function that says whether it was pressed.
+    """Hold Ctrl-C (and SIGTERM) back until the caller asks: yields a function that says whether it was pressed.
 
     A step that is half done cannot be saved. A second Ctrl-C interrupts at once. Outside the main thread, where signals
     cannot be handled, nothing is held back.
@@ -100,11 +100,12 @@ def deferred_interrupt() -> Iterator[Callable[[], bool]]:
             raise KeyboardInterrupt
         pressed = True
 
-    before = signal.signal(signal.SIGINT, remember)
+    before = {signum: signal.signal(signum, remember) for signum in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield lambda: pressed
     finally:
-        signal.signal(signal.SIGINT, before)
+        for signum, handler in before.items():
+            signal.signal(signum, handler)
 
 
 def tensor_digest(images: Tensor, labels: Mapping[str, Tensor]) -> str:

@@ -1,7 +1,6 @@
 """Training state on disk without pickle: tensors in safetensors, structure in its JSON metadata."""
 
 import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ from safetensors.torch import save
 from torch import Tensor
 
 from mtlue_cli.errors import CheckpointError
+from mtlue_cli.manifest import write_atomically
 
 KEY = "mtlue-training-state"
 
@@ -20,13 +20,7 @@ def save_state(path: Path, state: Mapping[str, Any]) -> None:
     """Write nested dictionaries and lists of tensors and plain JSON values, atomically."""
     tensors: dict[str, Tensor] = {}
     structure = json.dumps(_encode(state, tensors))
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    with temporary.open("wb") as stream:
-        stream.write(save(tensors, metadata={KEY: structure}))
-        stream.flush()
-        os.fsync(stream.fileno())
-    temporary.replace(path)
+    write_atomically(path, save(tensors, metadata={KEY: structure}))
 
 
 def load_state(path: Path) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from mtlue_cli.generator.model import GeneratorConfig, PerturbationGenerator
 from mtlue_cli.images.contact_sheet import draw_contact_sheet
 from mtlue_cli.images.dataset import load_square_images
 from mtlue_cli.perturbation.bound import add_bounded
-from mtlue_cli.tasks.labels import read_labels
+from mtlue_cli.tasks.labels import read_label_file
 from mtlue_cli.tasks.spec import LabelTable
 from mtlue_cli.training.generator_loop import GeneratorSettings
 from mtlue_cli.training.runtime import choose_device, describe_device, flush_denormals, tensor_digest
@@ -41,8 +41,8 @@ def train_generator(config: TrainConfig, progress: Progress) -> TrainResult:
     started = time.monotonic()
     device = choose_device(config.device)
     _check(config)
-    table = read_labels(config.labels, file_column=config.file_column)
-    table = _chosen(table, config)
+    labels = read_label_file(config.labels, file_column=config.file_column, learned=config.tasks)
+    table = _chosen(labels.table, config)
     progress.note(f"device: {describe_device(device)}")
     data = _load(table, config, progress)
     with flush_denormals():
@@ -62,6 +62,11 @@ def _check(config: TrainConfig) -> None:
         faults.append(f"--out {config.out}: checkpoints are safetensors files; end the name in .safetensors")
     if config.out.exists() and not config.overwrite:
         faults.append(f"--out {config.out} exists; --overwrite replaces it")
+    sheet = config.sheet_path
+    if sheet.suffix != ".png":
+        faults.append(f"--contact-sheet {sheet}: the sheet is a PNG; end the name in .png")
+    if sheet.exists() and (not config.overwrite or sheet.resolve().is_relative_to(config.images.resolve())):
+        faults.append(f"the contact sheet {sheet} would replace a file; name another with --contact-sheet")
     if config.epochs is not None and config.max_minutes is not None:
         faults.append("--epochs and --max-minutes exclude each other")
     if config.epochs is None and config.max_minutes is None:

@@ -9,7 +9,10 @@ from typing import Any
 
 import torch
 
+import mtlue_cli
+from mtlue_cli.errors import InputError
 from mtlue_cli.generator.model import GeneratorConfig, PerturbationGenerator
+from mtlue_cli.manifest import write_atomically
 from mtlue_cli.networks.multitask import build_network
 from mtlue_cli.objectives.base import Objective
 from mtlue_cli.objectives.registry import OBJECTIVES, Ingredients
@@ -47,25 +50,40 @@ class TrainingRun:
         self.config, self.data, self.device, self.progress, self.started = config, data, device, progress, started
         self.folder = config.state_folder
         self.spec = OBJECTIVES[config.objective]
-        identity = json.dumps([config.recorded_settings(), data.digest, torch.__version__], sort_keys=True)
-        self.fingerprint = hashlib.sha256(identity.encode()).hexdigest()
+        versions = [mtlue_cli.__version__, torch.__version__]
+        identity = [config.recorded_settings(), data.tasks.to_json(), data.digest, versions]
+        self.fingerprint = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
         self.plan: dict[str, Any] = {"fingerprint": self.fingerprint}
 
     def take_up_or_plan(self) -> None:
-        """Go on with the plan on disk if it is of the same run; else drop what is there."""
+        """Go on with the plan on disk if it is of the same run; one of another run is dropped only if told so.
+
+        Raises:
+            InputError: The folder holds another unfinished run, or something that is none.
+        """
         path = self.folder / "plan.json"
+        if not self.folder.exists():
+            self._write_plan()
+            return
+        if not path.is_file():
+            raise InputError(
+                f"{self.folder} is in the way and no unfinished run", hint="move it, or choose another --out"
+            )
         try:
             found = json.loads(path.read_text())
-        except (OSError, ValueError):
+        except ValueError:
             found = {}
         if found.get("fingerprint") == self.fingerprint:
             self.plan = found
             self.progress.note(f"going on with the unfinished run in {self.folder}")
             return
-        if self.folder.exists():
-            self.progress.note(f"the unfinished run in {self.folder} had other settings or data: starting anew")
-            shutil.rmtree(self.folder)
-        self.folder.mkdir(parents=True)
+        if not self.config.overwrite:
+            raise InputError(
+                f"{self.folder} holds an unfinished run with other settings, labels or images",
+                hint="finish it with the command that began it, or drop it with --overwrite",
+            )
+        self.progress.note(f"the unfinished run in {self.folder} is dropped, as --overwrite says")
+        shutil.rmtree(self.folder)
         self._write_plan()
 
     def train(self) -> tuple[GeneratorLoop, list[dict[str, float]]]:
@@ -79,9 +97,7 @@ class TrainingRun:
         return loop, self._train_generator(loop)
 
     def _write_plan(self) -> None:
-        temporary = self.folder / "plan.json.tmp"
-        temporary.write_text(json.dumps(self.plan))
-        temporary.replace(self.folder / "plan.json")
+        write_atomically(self.folder / "plan.json", json.dumps(self.plan).encode())
 
     def _remaining(self) -> float:
         assert self.config.max_minutes is not None
@@ -174,22 +190,24 @@ class TrainingRun:
     def _train_generator(self, loop: GeneratorLoop) -> list[dict[str, float]]:
         path = self.folder / "generator.safetensors"
         history: list[dict[str, float]] = []
+        recent: list[StepRecord] = []
         if path.exists():
             state = load_state(path)
             loop.load_state_dict(state["loop"])
             history = state["history"]
-        recent: list[StepRecord] = []
+            recent = [StepRecord(**record) for record in state["recent"]]
         saved = time.monotonic()
         self.progress.start(f"generator ({self.config.objective.value})", loop.settings.steps - loop.step)
 
         def keep() -> None:
-            save_state(path, {"loop": loop.state_dict(), "history": history})
+            unfinished = [asdict(record) for record in recent]
+            save_state(path, {"loop": loop.state_dict(), "history": history, "recent": unfinished})
 
         def on_step(record: StepRecord) -> None:
             nonlocal saved
+            recent.append(record)
             if interrupted():
                 raise KeyboardInterrupt
-            recent.append(record)
             mean = mean_record(recent[-HISTORY_STEPS:])
             self.progress.advance(
                 1, {"loss": mean.base, loop.objective.follows: mean.agreement, "mean change": mean.mean_change}

@@ -90,6 +90,7 @@ def test_an_interrupted_run_goes_on_to_the_same_weights(config: TrainConfig, obj
     config = replace(config, objective=objective)
     whole = train_generator(config, SilentProgress()).card.digest
     config.out.unlink()
+    config.sheet_path.unlink()
     interrupting = Interrupting(at=3)
     with pytest.raises(KeyboardInterrupt):
         train_generator(config, interrupting)
@@ -101,15 +102,56 @@ def test_an_interrupted_run_goes_on_to_the_same_weights(config: TrainConfig, obj
     assert resumed.steps == 2 * COUNT // 8 - 3
 
 
-def test_a_state_of_other_settings_is_not_taken_up(config: TrainConfig) -> None:
+def test_an_unfinished_run_of_other_settings_is_dropped_only_when_told(config: TrainConfig) -> None:
     with pytest.raises(KeyboardInterrupt):
         train_generator(config, Interrupting(at=3))
     other = replace(config, seed=1)
+    with pytest.raises(InputError, match="unfinished run"):
+        train_generator(other, SilentProgress())
+    assert (config.state_folder / "generator.safetensors").is_file()
     progress = Interrupting(at=-1)
-    digest = train_generator(other, progress).card.digest
-    assert any("starting anew" in note for note in progress.notes)
-    other.out.unlink()
-    assert train_generator(other, SilentProgress()).card.digest == digest
+    digest = train_generator(replace(other, overwrite=True), progress).card.digest
+    assert any("dropped" in note for note in progress.notes)
+    undisturbed = replace(other, out=config.out.with_name("undisturbed.safetensors"))
+    assert train_generator(undisturbed, SilentProgress()).card.digest == digest
+
+
+def test_another_order_of_the_columns_is_another_run(config: TrainConfig, tmp_path: Path) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        train_generator(config, Interrupting(at=3))
+    swapped = tmp_path / "swapped.csv"
+    rows = [line.split(",") for line in config.labels.read_text().splitlines()]
+    swapped.write_text("".join(f"{name},{second},{first}\n" for name, first, second in rows))
+    with pytest.raises(InputError, match="unfinished run"):
+        train_generator(replace(config, labels=swapped), SilentProgress())
+
+
+def test_a_folder_in_the_way_is_never_deleted(config: TrainConfig) -> None:
+    config.state_folder.mkdir()
+    (config.state_folder / "thesis.txt").write_text("precious")
+    with pytest.raises(InputError, match="in the way"):
+        train_generator(replace(config, overwrite=True), SilentProgress())
+    assert (config.state_folder / "thesis.txt").read_text() == "precious"
+
+
+def test_the_contact_sheet_never_replaces_an_image(config: TrainConfig) -> None:
+    image = config.images / "000.png"
+    before = image.read_bytes()
+    for overwrite in (False, True):
+        with pytest.raises(InputError) as caught:
+            train_generator(replace(config, contact_sheet=image, overwrite=overwrite), SilentProgress())
+        assert "would replace" in caught.value.faults[0]
+    assert image.read_bytes() == before
+
+
+def test_columns_that_are_no_tasks_can_be_left_out(config: TrainConfig, tmp_path: Path) -> None:
+    labels = tmp_path / "labels.csv"
+    header, *rows = config.labels.read_text().splitlines()
+    labels.write_text("\n".join([f"{header},constant", *(f"{row},same" for row in rows)]) + "\n")
+    with pytest.raises(InputError, match="fault"):
+        train_generator(replace(config, labels=labels), SilentProgress())
+    result = train_generator(replace(config, labels=labels, tasks=("colour", "bright")), SilentProgress())
+    assert set(result.card.tasks.names) == {"colour", "bright"}
 
 
 def test_minutes_bound_the_number_of_steps(config: TrainConfig) -> None:
@@ -129,6 +171,7 @@ def test_chosen_tasks_are_the_only_ones(config: TrainConfig) -> None:
         ({"out": Path("x.pt")}, "safetensors"),
         ({"epochs": None}, "--epochs and --max-minutes"),
         ({"max_minutes": 1.0}, "exclude each other"),
+        ({"contact_sheet": Path("sheet")}, ".png"),
         ({"images": Path("/nonexistent")}, "not a folder"),
         ({"tasks": ("colour", "weight")}, "weight"),
     ],
