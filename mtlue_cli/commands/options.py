@@ -177,7 +177,8 @@ AutoBatchSizeOption = Annotated[
         "--batch-size",
         "-b",
         metavar="N|auto",
-        help="Images at a time on the device; auto starts high and halves when memory runs out.",
+        help="Images at a time on a GPU, halved when memory runs out; auto starts high. On a CPU the network always "
+        "sees 8 at a time, and this is only how many photos are gathered for it.",
         envvar=variable("--batch-size"),
         rich_help_panel=COMPUTATION,
     ),

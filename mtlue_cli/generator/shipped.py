@@ -1,5 +1,7 @@
 """Find weights: by path, by name, or the shipped ones that fit the labels."""
 
+import shlex
+from collections.abc import Callable
 from pathlib import Path
 
 import mtlue_cli
@@ -22,24 +24,44 @@ def shipped_weights() -> dict[str, Path]:
     return {path.stem: path for path in sorted(weights_folder().glob(f"*{SUFFIX}"))}
 
 
-def resolve_weights(name_or_path: str | None, labels: TaskSet) -> Path:
+def is_shipped(path: Path) -> bool:
+    """Whether a checkpoint is one that comes with the program, and so is public."""
+    return path.resolve() in {shipped.resolve() for shipped in shipped_weights().values()}
+
+
+def training_command(images: Path | str, labels: Path | str, file_column: str | None = None) -> str:
+    """The command that trains a generator for a folder and its labels, ready for a shell."""
+    column = [] if file_column is None else ["--file-column", file_column]
+    parts = ["mtlue", "train-generator", str(images), "--labels", str(labels), *column, "--out", "weights.safetensors"]
+    return shlex.join(parts)
+
+
+def resolve_weights(
+    name_or_path: str | None,
+    labels: TaskSet,
+    chosen: Callable[[TaskSet], TaskSet] | None = None,
+    command: str = training_command("IMAGES", "FILE"),
+) -> Path:
     """The checkpoint to protect with.
 
     Args:
         name_or_path: A file, the name of shipped weights, or None to look for shipped ones that fit ``labels``.
         labels: The tasks that the label file holds.
+        chosen: Picks, of a generator's tasks, those that are asked for; only their columns must be there. None: all.
+        command: What to run when nothing fits.
 
     Raises:
         InputError: No such weights; or they do not fit the labels, with each column that differs.
     """
     shipped = shipped_weights()
-    train = "train a generator for these labels: mtlue train-generator IMAGES --labels FILE --out weights.safetensors"
+    train = f"train a generator for these labels: {command}"
     if name_or_path is not None:
         path = shipped.get(name_or_path, Path(name_or_path))
         if not path.is_file():
             known = ", ".join(shipped) or "none"
             raise InputError(f"no weights called {name_or_path!r}: not a file, and not shipped (shipped: {known})")
-        differences = read_card(path).tasks.unmet_by(labels)
+        offered = read_card(path).tasks
+        differences = (offered if chosen is None else chosen(offered)).unmet_by(labels)
         if differences:
             raise InputError(f"the weights {name_or_path} do not fit the labels", differences, train)
         return path
@@ -47,7 +69,11 @@ def resolve_weights(name_or_path: str | None, labels: TaskSet) -> Path:
     fitting: list[tuple[int, Path]] = []
     for name, path in shipped.items():
         tasks = read_card(path).tasks
-        differences = tasks.unmet_by(labels)
+        try:
+            tasks = tasks if chosen is None else chosen(tasks)
+            differences = tasks.unmet_by(labels)
+        except InputError as error:
+            differences = [str(error)]
         if differences:
             faults += [f"{name}: {difference}" for difference in differences]
         else:

@@ -1,5 +1,7 @@
 """Finding weights by path, by name and by labels."""
 
+import shlex
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -52,3 +54,38 @@ def test_an_unknown_name_lists_what_is_shipped() -> None:
 def test_a_checkout_looks_in_its_own_weights_folder() -> None:
     assert Path(__file__).parents[2] / "weights" == IN_CHECKOUT
     assert IN_CHECKOUT.is_dir()
+
+
+def test_only_the_chosen_tasks_need_their_columns(folder: Path) -> None:
+    bright = TASKS.subset(["bright"])
+    expected = folder / "squares.safetensors"
+    for name in (None, "squares"):
+        assert shipped.resolve_weights(name, bright, lambda known: known.subset(["bright"])) == expected
+        with pytest.raises(InputError) as caught:
+            shipped.resolve_weights(name, bright, lambda known: known.subset(["colour"]))
+        assert any("'colour' is missing" in fault for fault in caught.value.faults)
+
+
+def test_weights_without_a_chosen_task_are_a_difference_and_no_end_of_the_search(folder: Path) -> None:
+    save_checkpoint(folder / "a.safetensors", PerturbationGenerator(CONFIG, OTHER), replace(make_card(), tasks=OTHER))
+
+    def chosen(known: TaskSet) -> TaskSet:
+        if "bright" not in known:
+            raise InputError("no task 'bright'")
+        return known.subset(["bright"])
+
+    assert shipped.resolve_weights(None, TASKS, chosen) == folder / "squares.safetensors"
+
+
+def test_the_training_command_is_ready_for_a_shell() -> None:
+    command = shipped.training_command(Path("my photos"), Path("l.csv"), "photo id")
+    expected = ["mtlue", "train-generator", "my photos", "--labels", "l.csv", "--file-column", "photo id"]
+    assert shlex.split(command)[:7] == expected
+    with pytest.raises(InputError) as caught:
+        shipped.resolve_weights(None, OTHER, command=command)
+    assert command in (caught.value.hint or "")
+
+
+def test_shipped_weights_are_known_as_such(folder: Path, tmp_path: Path) -> None:
+    assert shipped.is_shipped(folder / "squares.safetensors")
+    assert not shipped.is_shipped(tmp_path / "elsewhere" / "squares.safetensors")

@@ -57,3 +57,11 @@ def test_other_failures_pass_and_a_single_image_that_does_not_fit_is_told() -> N
         BatchedPerturbation(Limited(0, RuntimeError("shapes differ")), CPU)(IMAGES, LABELS)
     with pytest.raises(MtlueError, match="too little memory"):
         BatchedPerturbation(Limited(0, MemoryError()), CPU)(IMAGES, LABELS)
+
+
+def test_a_cpu_keeps_its_call_size_and_other_devices_take_the_one_asked_for() -> None:
+    generator = Limited(99, MemoryError())
+    BatchedPerturbation(generator, CPU, call_size=5)(IMAGES, LABELS)
+    assert set(generator.calls) == {8}
+    for device in ("cuda", "mps"):
+        assert BatchedPerturbation(generator, torch.device(device), call_size=5).call_size == 5
