@@ -1,7 +1,8 @@
 """The manifest of a release: what was done to every file, and under which settings.
 
 ``.mtlue/manifest.jsonl`` holds one JSON record a line, appended as files are done, so that a run that is killed can be
-resumed; ``.mtlue/run.json`` holds the settings.
+resumed; ``.mtlue/run.json`` holds the settings. While a run is under way ``.mtlue/planned.json`` lists every file that
+it or an unfinished run before it may have put into the release: a killed run leaves files that no record names.
 """
 
 import hashlib
@@ -18,6 +19,7 @@ SCHEMA_VERSION = 1
 FOLDER = ".mtlue"
 MANIFEST_NAME = "manifest.jsonl"
 RUN_NAME = "run.json"
+PLANNED_NAME = "planned.json"
 LABELS_NAME = "labels.csv"
 
 
@@ -66,6 +68,7 @@ class RunRecord:
         complete: Whether the run reached its end.
         versions: Versions of the program and of what it computed with.
         counts: Figures of the last run, for people.
+        file_column: Header of the file column in the release's label file; None in releases of older versions.
     """
 
     epsilon: int
@@ -77,6 +80,7 @@ class RunRecord:
     complete: bool = False
     versions: Mapping[str, str] = field(default_factory=dict)
     counts: Mapping[str, int] = field(default_factory=dict)
+    file_column: str | None = None
 
     def differences(self, other: "RunRecord") -> list[str]:
         """Settings that decide about the released bytes and differ, a line each."""
@@ -161,6 +165,25 @@ def write_manifest(release: Path, records: Iterable[FileRecord | QuarantineRecor
     write_atomically(release / FOLDER / MANIFEST_NAME, text.encode())
 
 
+def read_planned(release: Path) -> frozenset[str]:
+    """Files that unfinished runs may have put into the release; none if that cannot be told."""
+    try:
+        names = json.loads((release / FOLDER / PLANNED_NAME).read_text(encoding="utf-8"))
+        return frozenset(name for name in names if isinstance(name, str))
+    except (OSError, ValueError, TypeError):
+        return frozenset()
+
+
+def write_planned(release: Path, names: Iterable[str]) -> None:
+    """Note, atomically and before the first of them is written, which files a run may put into the release."""
+    write_atomically(release / FOLDER / PLANNED_NAME, json.dumps(sorted(names)).encode())
+
+
+def remove_planned(release: Path) -> None:
+    """Drop the note of :func:`write_planned`: the run is complete and its manifest names every file."""
+    (release / FOLDER / PLANNED_NAME).unlink(missing_ok=True)
+
+
 class ManifestLog:
     """The manifest of a run under way: records are appended and reach the operating system at once.
 
@@ -190,7 +213,9 @@ class ManifestLog:
 def write_atomically(path: Path, content: bytes) -> None:
     """Write ``content`` so that ``path`` is at any time either absent, old or whole; folders are made if need be."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    # Short whatever the name: one that just fits the file system must not fail for its temporary file.
+    short = hashlib.sha256(os.fsencode(path.name)).hexdigest()[:16]
+    temporary = path.with_name(f".{short}.{os.getpid()}.tmp")
     try:
         with temporary.open("wb") as stream:
             stream.write(content)

@@ -1,3 +1,4 @@
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from mtlue_cli.manifest import (
     RunRecord,
     is_release,
     read_manifest,
+    read_run,
     write_atomically,
     write_manifest,
     write_run,
@@ -95,3 +97,19 @@ def test_atomic_write_leaves_nothing_behind_when_it_fails(tmp_path: Path) -> Non
         write_atomically(path, "text")  # type: ignore[arg-type]  # on purpose
     assert path.read_bytes() == b"one"
     assert [entry.name for entry in tmp_path.iterdir()] == ["a.bin"]
+
+
+def test_the_longest_name_that_fits_can_be_written(tmp_path: Path) -> None:
+    path = tmp_path / ("a" * 251 + ".png")
+    write_atomically(path, b"one")
+    assert path.read_bytes() == b"one"
+
+
+def test_a_run_record_without_its_file_column_is_read(tmp_path: Path) -> None:
+    write_run(tmp_path, replace(RUN, file_column="photo"))
+    path = tmp_path / FOLDER / RUN_NAME
+    assert read_run(tmp_path).file_column == "photo"
+    document = json.loads(path.read_text())
+    del document["file_column"]
+    path.write_text(json.dumps(document))
+    assert read_run(tmp_path) == RUN

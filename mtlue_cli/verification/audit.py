@@ -76,7 +76,8 @@ def audit_release(
         release: Folder of protected images.
         originals: Folder of the clean images.
         labels: The rows that the release should hold.
-        file_column: Header of the file column of the release's label file; None: by the usual names.
+        file_column: Header of the file column of the release's label file if its run record, made by an older version,
+            does not say; None: by the usual names.
         workers: Threads that decode.
         on_file: Called after each of the label rows is checked.
     """
@@ -107,7 +108,7 @@ def audit_release(
             changes.append(found.change)
         if name in by_source:
             released[name] = by_source[name].file_name
-    faults.extend(_label_faults(release, labels, released, file_column))
+    faults.extend(_label_faults(release, labels, released, manifest.run.file_column or file_column))
     faults.extend(_conditioning_faults(labels, by_source))
     if lossy_over:
         notes.append(

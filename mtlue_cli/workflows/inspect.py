@@ -246,7 +246,7 @@ def _folder_faults(release: Path, files: Iterable[FileRecord], run: RunRecord) -
         f"{name}: not in the manifest, it may be unprotected" for name in find_images(release) if name not in names
     ]
     try:
-        listed = set(_released_rows(release))
+        listed = set(_released_rows(release, run.file_column))
     except InputError as error:
         return [*faults, str(error), *error.faults]
     if listed != names:
@@ -255,8 +255,8 @@ def _folder_faults(release: Path, files: Iterable[FileRecord], run: RunRecord) -
     return faults
 
 
-def _released_rows(release: Path) -> tuple[str, ...]:
-    return read_label_file(release / LABELS_NAME, for_learning=False).table.file_names
+def _released_rows(release: Path, file_column: str | None) -> tuple[str, ...]:
+    return read_label_file(release / LABELS_NAME, file_column=file_column, for_learning=False).table.file_names
 
 
 def _mean(values: Iterable[float | None]) -> float | None:

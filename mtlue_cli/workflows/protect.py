@@ -2,6 +2,7 @@
 
 import csv
 import io
+import os
 import time
 import warnings
 from collections.abc import Iterable, Mapping
@@ -15,20 +16,24 @@ from PIL import Image
 from mtlue_cli.choices import ExitCode, ImageFormat
 from mtlue_cli.errors import MtlueError
 from mtlue_cli.generator.checkpoint import load_checkpoint
+from mtlue_cli.generator.shipped import is_shipped
+from mtlue_cli.images.folder import find_images
 from mtlue_cli.manifest import (
     LABELS_NAME,
     FileRecord,
     ManifestLog,
     QuarantineRecord,
+    remove_planned,
     write_atomically,
     write_manifest,
+    write_planned,
     write_run,
 )
 from mtlue_cli.perturbation.batching import BatchedPerturbation
 from mtlue_cli.tasks.labels import path_fault
 from mtlue_cli.training.runtime import choose_device, describe_device
 from mtlue_cli.workflows.progress import Progress
-from mtlue_cli.workflows.protect_files import PhotoSteps, Pipeline, Record
+from mtlue_cli.workflows.protect_files import PhotoSteps, Pipeline, Record, discard
 from mtlue_cli.workflows.protect_plan import TEMPORARY, ProtectConfig, ProtectPlan, plan_protection
 
 __all__ = ["ProtectConfig", "ProtectResult", "protect_folder"]
@@ -110,11 +115,15 @@ def protect_folder(config: ProtectConfig, progress: Progress) -> ProtectResult:
     plan = plan_protection(config)
     device = choose_device(config.device)
     progress.note(f"device: {describe_device(device)}")
+    if is_shipped(plan.weights):
+        progress.note(
+            f"the weights {plan.card.name} are public: whoever has them can learn to undo the perturbation; "
+            f"weights of your own, kept to yourself, do not have that weakness: {config.training_command}"
+        )
     loaded = load_checkpoint(plan.weights)
-    perturb = BatchedPerturbation(
-        loaded.generator.to(device).eval(), device, scale=plan.run.epsilon / plan.card.epsilon
-    )
     batch_size = config.batch_size or (256 if device.type == "cuda" else 64)
+    generator = loaded.generator.to(device).eval()
+    perturb = BatchedPerturbation(generator, device, plan.run.epsilon / plan.card.epsilon, batch_size)
     try:
         _clear(plan)
         records = _stream(config, plan, perturb, batch_size, progress)
@@ -128,12 +137,13 @@ def protect_folder(config: ProtectConfig, progress: Progress) -> ProtectResult:
 
 def _clear(plan: ProtectPlan) -> None:
     """Make the output folder ready: nothing half written, nothing of other settings, run record first."""
-    for parent in {(plan.release / target).parent for target in plan.targets}:
-        for left in parent.glob(".*.tmp") if parent.is_dir() else ():
+    write_planned(plan.release, plan.ours)
+    for parent in {(plan.release / name).parent for name in plan.ours if path_fault(name) is None}:
+        for left in parent.glob(".*.tmp") if os.path.isdir(parent) else ():
             if TEMPORARY.match(left.name):
                 left.unlink()
     _remove(plan.release, plan.obsolete)
-    if plan.obsolete or not plan.earlier:
+    if not plan.earlier:
         write_manifest(plan.release, ())
     write_run(plan.release, plan.run)
 
@@ -168,10 +178,14 @@ def _stream(
 
 
 def _close(plan: ProtectPlan, records: Mapping[int, Record]) -> None:
-    """Remove what no longer belongs to the release; write manifest, labels and, last, that the run is complete."""
+    """Remove what no longer belongs to the release; write manifest, labels and, last, that the run is complete.
+
+    Raises:
+        MtlueError: Images that no record names stand in the release; it is not called complete.
+    """
     ordered = [records[row] for row in sorted(records)]
     released = {record.file_name for record in ordered if isinstance(record, FileRecord)}
-    _remove(plan.release, (record.file_name for record in plan.earlier.values() if record.file_name not in released))
+    _remove(plan.release, plan.ours - released)
     write_manifest(plan.release, ordered)
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
@@ -182,14 +196,21 @@ def _close(plan: ProtectPlan, records: Mapping[int, Record]) -> None:
         if isinstance(record, FileRecord):
             writer.writerow([*cells[:position], record.file_name, *cells[position + 1 :]])
     write_atomically(plan.release / LABELS_NAME, text.getvalue().encode())
+    strangers = [name for name in find_images(plan.release) if name not in released]
+    if strangers:
+        raise MtlueError(
+            f"images that mtlue did not write appeared in {plan.release}, they may be unprotected: "
+            f"{', '.join(strangers)}; move them out and run the same command again"
+        )
     counts = {"released": len(released), "quarantined": len(ordered) - len(released)}
     write_run(plan.release, replace(plan.run, complete=True, counts=counts))
+    remove_planned(plan.release)
 
 
 def _remove(release: Path, names: Iterable[str]) -> None:
     for name in names:
         if path_fault(name) is None:
-            (release / name).unlink(missing_ok=True)
+            discard(release / name)
 
 
 def _result(plan: ProtectPlan, records: Mapping[int, Record], device: str, seconds: float) -> ProtectResult:

@@ -1,5 +1,6 @@
 """Single photos on their way into a release, and the pipeline that keeps decoder, network and encoder busy at once."""
 
+import errno
 import hashlib
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
@@ -74,7 +75,7 @@ class PhotoSteps:
         try:
             image = decode_bytes(content)
             return Prepared(row, digest, image, to_square(image, self._plan.card.image_size))
-        except ImageError as error:
+        except Exception as error:  # one bad photo must not end the run, whatever its decoder raises
             return self.quarantine(row, error)
 
     def finish(self, prepared: Prepared, delta: npt.NDArray[np.float32]) -> Record:
@@ -93,12 +94,14 @@ class PhotoSteps:
                 raise ImageError("its alpha does not survive the format; use --format png")
             if is_lossless(self._format, image.format) and change.largest > run.epsilon:
                 raise ImageError(f"changed by {change.largest:g}/255 when saved, the bound is {run.epsilon}/255")
-        except (ImageError, ValueError) as error:
+        except Exception as error:  # one bad photo must not end the run, whatever its encoder raises
             return self.quarantine(prepared.row, error)
         target = self._plan.targets[prepared.row]
         try:
             write_atomically(self._plan.release / target, content)
         except OSError as error:
+            if error.errno == errno.ENAMETOOLONG:
+                return self.quarantine(prepared.row, ImageError(f"its released name is too long: {target}"))
             raise MtlueError(
                 f"{self._plan.release / target} cannot be written: {error.strerror or error}; "
                 "mend that and run the same command again to go on"
@@ -115,8 +118,10 @@ class PhotoSteps:
 
     def quarantine(self, row: int, error: Exception) -> QuarantineRecord:
         """Record why a photo is not released, and see to it that no earlier version of it is."""
-        (self._plan.release / self._plan.targets[row]).unlink(missing_ok=True)
-        return QuarantineRecord(self._plan.table.file_names[row], str(error))
+        discard(self._plan.release / self._plan.targets[row])
+        known = isinstance(error, ImageError | ValueError)
+        reason = str(error) if known else f"cannot be protected: {type(error).__name__}: {error}"
+        return QuarantineRecord(self._plan.table.file_names[row], reason)
 
     def _is_current(self, row: int, record: FileRecord, digest: str) -> bool:
         if record.source_sha256 != digest or record.file_name != self._plan.targets[row]:
@@ -127,6 +132,15 @@ class PhotoSteps:
             return file_digest(self._plan.release / record.file_name) == record.sha256
         except OSError:
             return False
+
+
+def discard(path: Path) -> None:
+    """Remove a file if it is there; one whose name is too long for the file system is not."""
+    try:
+        path.unlink(missing_ok=True)
+    except OSError as error:
+        if error.errno != errno.ENAMETOOLONG:
+            raise
 
 
 class Pipeline:

@@ -8,12 +8,12 @@ from pathlib import Path
 
 from mtlue_cli import __version__
 from mtlue_cli.choices import ImageFormat
-from mtlue_cli.errors import InputError
+from mtlue_cli.errors import CheckpointError, InputError
 from mtlue_cli.generator.checkpoint import CheckpointCard, read_card
-from mtlue_cli.generator.shipped import resolve_weights
+from mtlue_cli.generator.shipped import resolve_weights, training_command
 from mtlue_cli.images.encode import released_suffix
-from mtlue_cli.images.folder import match_labels, refuse_nesting, released_names
-from mtlue_cli.manifest import FOLDER, FileRecord, RunRecord, is_release, read_manifest
+from mtlue_cli.images.folder import find_images, match_labels, refuse_nesting, released_names
+from mtlue_cli.manifest import FOLDER, FileRecord, RunRecord, is_release, read_manifest, read_planned
 from mtlue_cli.tasks.labels import LabelFile, read_label_file
 from mtlue_cli.tasks.spec import UNLABELLED, LabelTable, TaskSet
 
@@ -34,7 +34,8 @@ class ProtectConfig:
         tasks: Protect only these tasks.
         exclude: Protect all tasks but these; not together with ``tasks``.
         image_format: How files are written.
-        batch_size: Images that are gathered before the network runs; None: 64, on a GPU 256.
+        batch_size: Images that are gathered before the network runs, and on a GPU its first call size (a CPU's is
+            fixed); None: 64, on CUDA 256.
         device: ``auto``, ``cpu``, ``cuda`` and so on.
         workers: Threads that decode and encode.
         keep_metadata: Keep EXIF data.
@@ -64,6 +65,11 @@ class ProtectConfig:
         absolute = self.images.resolve()
         return absolute.with_name(absolute.name + "-protected")
 
+    @property
+    def training_command(self) -> str:
+        """The command that trains a generator for this very folder."""
+        return training_command(self.images, self.labels, self.file_column)
+
 
 @dataclass(frozen=True)
 class ProtectPlan:
@@ -80,7 +86,9 @@ class ProtectPlan:
         targets: Released path of each row.
         unlabelled: Images without a row; they are not released.
         earlier: Records of an earlier run with the same settings, by source.
-        obsolete: Files of an earlier release with other settings, to be removed before work starts.
+        obsolete: Files to be removed before work starts: those of a release with other settings, and those that a
+            killed run left without a record.
+        ours: Every file that this run or an earlier one may have put into the release.
     """
 
     release: Path
@@ -93,7 +101,8 @@ class ProtectPlan:
     targets: tuple[str, ...]
     unlabelled: tuple[str, ...]
     earlier: dict[str, FileRecord] = field(default_factory=dict)
-    obsolete: tuple[str, ...] = ()
+    obsolete: frozenset[str] = frozenset()
+    ours: frozenset[str] = frozenset()
 
     def cells(self, row: int) -> dict[str, str | None]:
         """Class of each protected task in a row, None where unlabelled."""
@@ -115,9 +124,14 @@ def plan_protection(config: ProtectConfig) -> ProtectPlan:
     refuse_nesting(config.images, release)
     labels = read_label_file(config.labels, file_column=config.file_column, for_learning=False)
     match = match_labels(config.images, labels.table)
-    weights = resolve_weights(config.weights, labels.table.tasks)
+
+    def chosen(known: TaskSet) -> TaskSet:
+        return select_tasks(known, config.tasks, config.exclude)
+
+    weights = resolve_weights(config.weights, labels.table.tasks, chosen, config.training_command)
     card = read_card(weights)
-    tasks = select_tasks(card.tasks, config.tasks, config.exclude)
+    _check_bound(weights, card)
+    tasks = chosen(card.tasks)
     run = RunRecord(
         epsilon=card.epsilon if config.epsilon is None else config.epsilon,
         weights_name=card.name,
@@ -126,9 +140,10 @@ def plan_protection(config: ProtectConfig) -> ProtectPlan:
         image_format=config.image_format.value,
         keep_metadata=config.keep_metadata,
         versions=_versions(),
+        file_column=labels.header[labels.file_index],
     )
-    earlier, obsolete = _earlier_release(release, run, config.overwrite)
     names = released_names(labels.table.file_names, released_suffix(config.image_format))
+    earlier, obsolete, ours = _earlier_release(release, run, config.overwrite, frozenset(names.values()))
     return ProtectPlan(
         release,
         weights,
@@ -141,6 +156,7 @@ def plan_protection(config: ProtectConfig) -> ProtectPlan:
         match.unlabelled,
         earlier,
         obsolete,
+        ours,
     )
 
 
@@ -181,30 +197,48 @@ def _check_options(config: ProtectConfig) -> None:
         raise InputError("the options do not go together", faults)
 
 
-def _earlier_release(release: Path, run: RunRecord, overwrite: bool) -> tuple[dict[str, FileRecord], tuple[str, ...]]:
-    """Records to go on from, and files to remove."""
+def _check_bound(weights: Path, card: CheckpointCard) -> None:
+    if type(card.epsilon) is not int or not 1 <= card.epsilon <= MAX_EPSILON:
+        raise CheckpointError(
+            f"{weights} has the epsilon {card.epsilon!r}, expected a whole number from 1 to {MAX_EPSILON}"
+        )
+
+
+def _earlier_release(
+    release: Path, run: RunRecord, overwrite: bool, targets: frozenset[str]
+) -> tuple[dict[str, FileRecord], frozenset[str], frozenset[str]]:
+    """Records to go on from, files to remove, and every file that may be ours."""
     if release.exists() and not release.is_dir():
         raise InputError(f"the output {release} is a file, expected a folder")
     if not release.is_dir() or not any(release.iterdir()):
-        return {}, ()
+        return {}, frozenset(), targets
     if not is_release(release):
         if all(entry.name == FOLDER for entry in release.iterdir()):
-            return {}, ()  # a run that was killed before it wrote its settings
+            return {}, frozenset(), targets  # a run that was killed before it wrote its settings
         raise InputError(
             f"the output folder {release} is not empty and holds no release of mtlue",
             hint="give another one with --out",
         )
     manifest = read_manifest(release)
     differences = run.differences(manifest.run)
-    if not differences:
-        return {record.source: record for record in manifest.files}, ()
-    if not overwrite:
+    if differences and not overwrite:
         raise InputError(
             f"{release} was made with other settings",
             differences,
             "give another folder with --out, or --overwrite to replace it",
         )
-    return {}, tuple(record.file_name for record in manifest.files)
+    recorded = frozenset(record.file_name for record in manifest.files)
+    ours = recorded | read_planned(release) | targets
+    strangers = [name for name in find_images(release) if name not in ours]
+    if strangers:
+        raise InputError(
+            f"{release} holds {len(strangers)} images that mtlue did not write there, they may be unprotected",
+            strangers,
+            "move them out of the release, or give another folder with --out",
+        )
+    if differences:
+        return {}, ours, ours
+    return {record.source: record for record in manifest.files}, ours - recorded, ours
 
 
 TEMPORARY = re.compile(r"^\..+\.\d+\.tmp$")
