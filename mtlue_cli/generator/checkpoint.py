@@ -113,7 +113,7 @@ def read_card(path: Path) -> CheckpointCard:
             )
         document["tasks"] = TaskSet.from_json(document["tasks"])
         return CheckpointCard(**document, name=path.stem)
-    except (KeyError, TypeError, ValueError) as error:
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise CheckpointError(f"{path} has damaged metadata: {type(error).__name__}: {error}") from None
 
 
@@ -132,7 +132,7 @@ def load_checkpoint(path: Path) -> LoadedGenerator:
         tensors = load_file(path)
         generator = PerturbationGenerator(GeneratorConfig(**card.generator), card.tasks)
         generator.load_state_dict(tensors)
-    except (OSError, SafetensorError, TypeError, RuntimeError) as error:
+    except (OSError, SafetensorError, AttributeError, KeyError, TypeError, ValueError, RuntimeError) as error:
         raise CheckpointError(f"{path} does not hold the weights that its metadata describes", [str(error)]) from None
     if weights_digest(tensors) != card.digest:
         raise CheckpointError(f"{path} is damaged: its weights do not have the digest in its metadata")

@@ -113,3 +113,29 @@ def test_weights_that_are_not_finite_are_refused(path: Path) -> None:
     save_file(tensors, path, metadata={METADATA_KEY: json.dumps(document)})
     with pytest.raises(CheckpointError, match="not finite"):
         load_checkpoint(path)
+
+
+@pytest.mark.parametrize(
+    "field",
+    [
+        {"generator": "small"},
+        {"generator": {"image_size": "large"}},
+        {"generator": None},
+        {"tasks": "colour"},
+        {"tasks": 3},
+        {"tasks": [{"name": "colour", "kind": "odd", "classes": ["0", "1"]}]},
+        {"tasks": [{"name": "a.b", "kind": "binary", "classes": ["0", "1"]}]},
+        {"schema_version": "1"},
+    ],
+)
+def test_a_card_with_fields_of_other_types_is_refused(path: Path, field: dict[str, object]) -> None:
+    rewrite(path, **field)
+    with pytest.raises(CheckpointError):
+        load_checkpoint(path)
+
+
+@pytest.mark.parametrize("document", ["card", ["card"], 3, None])
+def test_a_card_that_is_no_object_is_refused(path: Path, document: object) -> None:
+    save_file(load_file(path), path, metadata={METADATA_KEY: json.dumps(document)})
+    with pytest.raises(CheckpointError, match="damaged metadata"):
+        read_card(path)
