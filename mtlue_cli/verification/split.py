@@ -80,20 +80,16 @@ def divide(
         on_file: Called after each image is read.
 
     Raises:
-        InputError: Too few images on a side, or a task without any label on the test side.
+        InputError: A file cannot be read, too few images on a side, or a task without any label on the test side.
     """
     unwanted = set(left_out)
     rows = [row for row, name in enumerate(images.table.file_names) if name not in unwanted][:limit]
-    contents: list[str] = []
-    for row in rows:
-        contents.append(file_digest(images.folder / images.table.file_names[row]))
-        if on_file is not None:
-            on_file()
+    contents = _digests(images.folder, [images.table.file_names[row] for row in rows], on_file)
     notes: list[str] = []
     if test is not None:
         train = Side(images.folder, images.table.take(rows))
         known = set(contents)
-        common = sum(file_digest(test.folder / name) in known for name in test.table.file_names)
+        common = sum(content in known for content in _digests(test.folder, test.table.file_names))
         if common:
             notes.append(f"{common} of {len(test.table)} test images are training images too: the test is not fair")
     else:
@@ -104,6 +100,22 @@ def divide(
     if len(test.table) < FEW_TEST_IMAGES:
         notes.append(f"only {len(test.table)} test images: the figures are coarse")
     return Sides(train, test, tuple(notes))
+
+
+def _digests(folder: Path, names: Sequence[str], on_file: Callable[[], None] | None = None) -> list[str]:
+    """Content of every file, hashed; all that cannot be read are reported together."""
+    contents: list[str] = []
+    faults: list[str] = []
+    for name in names:
+        try:
+            contents.append(file_digest(folder / name))
+        except OSError as error:
+            faults.append(f"{name}: cannot be read: {error.strerror or error}")
+        if on_file is not None:
+            on_file()
+    if faults:
+        raise InputError(f"{len(faults)} of {len(names)} images in {folder} cannot be read", faults)
+    return contents
 
 
 def _check(train: Side, test: Side) -> None:

@@ -75,3 +75,14 @@ def test_a_task_without_test_labels_is_an_error(images: Side) -> None:
     with pytest.raises(InputError, match="cannot be tested") as caught:
         divide(images, test)
     assert caught.value.faults == ("task 't': no test image has a label",)
+
+
+def test_files_that_cannot_be_read_are_named_together(images: Side) -> None:
+    for name in ("03", "07"):
+        (images.folder / name).unlink()
+    with pytest.raises(InputError, match="2 of 20 images") as caught:
+        divide(images, None)
+    assert [fault.split(":")[0] for fault in caught.value.faults] == ["03", "07"]
+    intact = Side(images.folder, images.table.take([0, 1]))
+    with pytest.raises(InputError, match="2 of 20 images"):
+        divide(intact, images)
