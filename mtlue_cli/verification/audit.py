@@ -66,9 +66,12 @@ def audit_release(
     *,
     file_column: str | None = None,
     workers: int = 2,
+    on_start: Callable[[int], None] | None = None,
     on_file: Callable[[], None] | None = None,
 ) -> Audit:
     """Check files, hashes, labels and bound of ``release``; nothing is changed.
+
+    Files of the manifest without a label row are checked too; their bound only where their original is there.
 
     Without a manifest only the presence of the files is enforced, and the change is reported.
 
@@ -79,9 +82,12 @@ def audit_release(
         file_column: Header of the file column of the release's label file if its run record, made by an older version,
             does not say; None: by the usual names.
         workers: Threads that decode.
-        on_file: Called after each of the label rows is checked.
+        on_start: Called with the number of files, before the first is checked.
+        on_file: Called after each file.
     """
     if not (release / FOLDER).exists():
+        if on_start is not None:
+            on_start(len(labels))
         return _audit_foreign(release, originals, labels, workers, on_file)
     try:
         manifest = read_manifest(release)
@@ -89,6 +95,10 @@ def audit_release(
         return Audit(None, (str(error),), (), {}, {}, None, 0)
     by_source = {record.source: record for record in manifest.files}
     quarantined = {record.source: record.reason for record in manifest.quarantine}
+    labelled = set(labels.file_names)
+    unlisted = tuple(name for name in by_source if name not in labelled)
+    if on_start is not None:
+        on_start(len(labels) + len(unlisted))
     faults = _whole_release_faults(release, manifest)
     notes: list[str] = []
 
@@ -96,17 +106,19 @@ def audit_release(
         record = by_source.get(name)
         if record is None:
             return _FileCheck(() if name in quarantined else (f"{name}: not in the manifest",))
-        return _check_file(release, originals, record, manifest.run)
+        return _check_file(release, originals, record, manifest.run, must_measure=name in labelled)
 
     released: dict[str, str] = {}
     changes: list[float] = []
     lossy_over = 0
-    for name, found in _each(check, labels.file_names, workers, on_file):
+    unmeasured = 0
+    for name, found in _each(check, (*labels.file_names, *unlisted), workers, on_file):
         faults.extend(found.faults)
+        unmeasured += found.no_original
         lossy_over += found.lossy_over
         if found.change is not None:
             changes.append(found.change)
-        if name in by_source:
+        if name in by_source and name in labelled:
             released[name] = by_source[name].file_name
     faults.extend(_label_faults(release, labels, released, manifest.run.file_column or file_column))
     faults.extend(_conditioning_faults(labels, by_source))
@@ -115,27 +127,41 @@ def audit_release(
             f"{lossy_over} files were compressed with loss and change by more than {manifest.run.epsilon}/255; "
             "their bound holds before compression"
         )
-    missing = {name: reason for name, reason in quarantined.items() if name in set(labels.file_names)}
+    missing = {name: reason for name, reason in quarantined.items() if name in labelled}
     if missing:
         notes.append(f"{len(missing)} images are in quarantine, not in the release, and left out here")
-    unlisted = len(by_source.keys() - set(labels.file_names))
     if unlisted:
-        notes.append(f"{unlisted} files of the release have no row in the labels and were not checked")
+        notes.append(
+            f"{len(unlisted)} files of the release have no row in the labels: checked all the same, but not trained on"
+        )
+    if unmeasured:
+        notes.append(f"{unmeasured} of them have no original here: their hashes were checked, their change was not")
     return Audit(manifest, tuple(faults), tuple(notes), released, missing, max(changes, default=None), len(changes))
 
 
 @dataclass(frozen=True)
 class _FileCheck:
-    """Faults of one file, its measured change, and whether only lossy compression took it over the bound."""
+    """Faults of one file, its measured change, and what kept it from being measured or held to the bound.
+
+    Attributes:
+        faults: A line each.
+        change: Largest measured change in 255ths, or None.
+        lossy_over: Only lossy compression took it over the bound.
+        no_original: There is nothing to measure it against.
+    """
 
     faults: tuple[str, ...]
     change: float | None = None
     lossy_over: bool = False
+    no_original: bool = False
 
 
-def _check_file(release: Path, originals: Path, record: FileRecord, run: RunRecord) -> _FileCheck:
-    if (unsafe := path_fault(record.file_name)) is not None:
-        return _FileCheck((f"{record.source}: in the manifest, {unsafe}",))
+def _check_file(
+    release: Path, originals: Path, record: FileRecord, run: RunRecord, *, must_measure: bool
+) -> _FileCheck:
+    for name in (record.file_name, record.source):
+        if (unsafe := path_fault(name)) is not None:
+            return _FileCheck((f"{record.source}: in the manifest, {unsafe}",))
     path = release / record.file_name
     if not path.is_file():
         return _FileCheck((f"{record.file_name}: missing in the release",))
@@ -143,6 +169,8 @@ def _check_file(release: Path, originals: Path, record: FileRecord, run: RunReco
     try:
         if file_digest(path) != record.sha256:
             faults.append(f"{record.file_name}: its bytes are not those of the manifest")
+        if not must_measure and not (originals / record.source).is_file():
+            return _FileCheck(tuple(faults), no_original=True)
         if file_digest(originals / record.source) != record.source_sha256:
             faults.append(f"{record.source}: the original is not the one that was protected")
         change = compare_files(originals / record.source, path)

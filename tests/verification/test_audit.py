@@ -231,3 +231,52 @@ class TestReleaseOfAnotherTool:
         assert audit.faults == ()
         assert audit.measured == 5
         assert "1 files differ" in audit.notes[1]
+
+
+class TestFilesWithoutALabelRow:
+    """The labels that are given name only some of the manifest's files; all are checked."""
+
+    def audit(self, made: MadeSet, release: Path) -> Audit:
+        self.counts: list[int] = []
+        table = made.table.take([4, 5])
+        return audit_release(
+            release, made.images, table, on_start=self.counts.append, on_file=lambda: self.counts.append(1)
+        )
+
+    @pytest.mark.parametrize(
+        ("damage", "message"),
+        [
+            (_lose_file, "a/002.png: missing in the release"),
+            (_change_byte, "b/001.png: its bytes are not those of the manifest"),
+            (_break_bound, "a/000.png: changed by 1"),
+            (_other_original, "b/003.png: the original is not the one"),
+            (_escape, "leaves the image folder"),
+        ],
+    )
+    def test_their_damage_is_found(self, made: MadeSet, tmp_path: Path, damage: Damage, message: str) -> None:
+        release = tmp_path / "release"
+        damage(release, make_release(made, release))
+        faults = self.audit(made, release).faults
+        assert any(message in fault for fault in faults), faults
+
+    def test_they_are_counted_and_not_trained_on(self, made: MadeSet, tmp_path: Path) -> None:
+        make_release(made, tmp_path / "release")
+        audit = self.audit(made, tmp_path / "release")
+        assert audit.faults == ()
+        assert audit.measured == 6
+        assert self.counts == [6, *[1] * 6]
+        assert list(audit.released) == ["a/004.png", "b/005.png"]
+        assert len(audit.notes) == 1
+        assert "4 files of the release have no row" in audit.notes[0]
+
+    def test_without_an_original_only_the_hash_is_checked(self, made: MadeSet, tmp_path: Path) -> None:
+        release = tmp_path / "release"
+        manifest = make_release(made, release)
+        (made.images / "a/000.png").unlink()
+        (made.images / "b/001.png").unlink()
+        audit = self.audit(made, release)
+        assert audit.faults == ()
+        assert audit.measured == 4
+        assert "2 of them have no original" in audit.notes[1]
+        _change_byte(release, manifest)
+        assert self.audit(made, release).faults == ("b/001.png: its bytes are not those of the manifest",)
