@@ -64,6 +64,7 @@ class Judgement:
         tasks: One line a task.
         protected, control: Averages over the judged, conclusive tasks; None where not measured or none is conclusive.
         worst: The judged task with the highest learned fraction, or None.
+        above_gate: Judged tasks whose own learned fraction exceeds the gate, whatever the average says.
     """
 
     verdict: Verdict
@@ -73,6 +74,15 @@ class Judgement:
     protected: AverageLearned | None = None
     control: AverageLearned | None = None
     worst: TaskFigures | None = None
+    above_gate: tuple[TaskFigures, ...] = ()
+
+    @property
+    def warning(self) -> str | None:
+        """Which tasks a victim learns although the gate is on the average; None if there is none."""
+        if not self.above_gate:
+            return None
+        named = ", ".join(f"{task.name} ({task.learned:.2f})" for task in self.above_gate)
+        return f"taken alone, a victim learns more than {self.max_learned:.2f} of: {named}"
 
     @property
     def can_judge(self) -> bool:
@@ -88,6 +98,8 @@ class Judgement:
             "tasks": [task.to_json() for task in self.tasks],
             "average": _average_to_json(self.protected),
             "noise_average": _average_to_json(self.control),
+            "tasks_above_gate": [task.name for task in self.above_gate],
+            "warning": self.warning,
             "worst_task": self.worst.name if self.worst else None,
         }
 
@@ -133,7 +145,8 @@ def judge(
     )
     worst = ranked[-1] if ranked else None
     verdict, reason = _decide(clean, floor, judged, average, noise, worst, max_learned)
-    return Judgement(verdict, reason, max_learned, lines, average, noise, worst)
+    above = tuple(line for line in ranked if line.learned is not None and line.learned > max_learned)
+    return Judgement(verdict, reason, max_learned, lines, average, noise, worst, above)
 
 
 def failed_audit(faults: int, max_learned: float) -> Judgement:
@@ -168,6 +181,9 @@ def _decide(
         f"a victim learns {average.fraction:.2f} of what clean images teach on average "
         f"(at most {max_learned:.2f} allowed; worst task: {worst.name} with {worst.learned:.2f})"
     )
+    untold = [name for name in judged if name not in average.tasks]
+    if untold:
+        figures += f"; not in the average, since clean images teach hardly more than the floor: {', '.join(untold)}"
     return (Verdict.PROTECTED if average.fraction <= max_learned else Verdict.NOT_PROTECTED), figures
 
 

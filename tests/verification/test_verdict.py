@@ -83,3 +83,19 @@ def test_document_holds_the_figures_of_every_task() -> None:
         "noise_learned_fraction": pytest.approx(1.0),
     }
     assert document["average"]["tasks"] == ["a", "b"]
+
+
+def test_a_task_learned_entirely_is_named_though_the_average_passes() -> None:
+    judgement = _judge({"a": 0.1, "b": 0.7, "c": 0.5})
+    assert judgement.verdict is Verdict.PROTECTED
+    assert judgement.warning == "taken alone, a victim learns more than 0.25 of: b (1.00)"
+    document = judgement.to_json()
+    assert document["tasks_above_gate"] == ["b"]
+    assert document["warning"] == judgement.warning
+    at_ease = _judge({"a": 0.1, "b": 0.7, "c": 0.5}, gated="ac")
+    assert (at_ease.warning, at_ease.to_json()["tasks_above_gate"]) == (None, [])
+
+
+def test_judged_tasks_outside_the_average_are_named() -> None:
+    assert _judge({"a": 0.5, "b": 0.5, "c": 0.9}).reason.endswith("hardly more than the floor: c")
+    assert "hardly more" not in _judge({"a": 0.5, "b": 0.5, "c": 0.9}, gated="ab").reason
