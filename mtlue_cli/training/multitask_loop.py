@@ -92,8 +92,8 @@ def train_multitask(
         network.train()
         loss_sum, counts = 0.0, {task.name: (0, 0) for task in tasks}
         for rows in torch.split(torch.randperm(len(images), generator=rng), settings.batch_size):
-            if len(rows) == 1 and len(images) > 1:
-                continue  # batch statistics of a single sample are of no use
+            if len(rows) == 1 < min(settings.batch_size, len(images)):
+                continue  # the ragged last batch: batch statistics of a single sample are of no use
             batch_labels = {task.name: labels[task.name][rows].to(device) for task in tasks}
             view = draw_crop(size, settings.crop_size, len(rows), rng)
             batch = apply_view(to_float(images[rows], device), view, settings.crop_size)

@@ -108,3 +108,12 @@ def test_epochs_are_cut_to_the_time_there_is() -> None:
     images, labels = draw_sample(64, 18)
     assert epochs_within(1e6, images, labels, TASKS, SETTINGS, CPU) == SETTINGS.epochs
     assert epochs_within(1e-6, images, labels, TASKS, SETTINGS, CPU) == 1
+
+
+@pytest.mark.parametrize(("batch_size", "seen"), [(1, [1, 1, 1]), (2, [2]), (3, [3])])
+def test_only_a_ragged_last_batch_of_one_is_skipped(batch_size: int, seen: list[int]) -> None:
+    images, labels = draw_sample(3, 66)
+    settings = LearningSettings(1, batch_size, crop_size=64, backbone=BackboneName.SMALL, seed=4)
+    steps: list[int] = []
+    train_multitask(images, labels, TASKS, settings, CPU, steps.append)
+    assert steps == seen
