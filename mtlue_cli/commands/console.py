@@ -1,5 +1,6 @@
 """What the terminal shows: progress and remarks on stderr, results on stdout."""
 
+import contextlib
 import json
 import os
 import threading
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from rich.console import Console, RenderableType
 
-from mtlue_cli.errors import InputError
+from mtlue_cli.errors import InputError, MtlueError
 from mtlue_cli.workflows.progress import Progress, SilentProgress
 
 if TYPE_CHECKING:
@@ -36,10 +37,7 @@ class Terminal:
 
     def __init__(self, quiet: bool = False, json_target: Path | None = None) -> None:
         if json_target is not None and json_target != STDOUT:
-            if json_target.is_dir():
-                raise InputError(f"--json: {json_target} is a folder, expected a file name")
-            if not json_target.absolute().parent.is_dir():
-                raise InputError(f"--json: the folder of {json_target} does not exist")
+            _check_target(json_target)
         self.quiet = quiet
         self.json_target = json_target
         self._stderr = stderr_console()
@@ -69,6 +67,7 @@ class Terminal:
         """Write ``document`` where ``--json`` asked for it; atomically if that is a file, nowhere if it was not given.
 
         Raises:
+            MtlueError: The file cannot be written; whatever the command made is there all the same.
             ValueError: A number is not finite, which JSON cannot say.
         """
         if self.json_target is None:
@@ -78,13 +77,16 @@ class Terminal:
             # Not through rich, which would wrap long lines.
             print(text, end="")
             return
-        partial = self.json_target.with_name(f".{self.json_target.name}.partial")
+        partial = _partial(self.json_target)
         try:
             partial.write_text(text, encoding="utf-8")
             os.replace(partial, self.json_target)
         except OSError as error:
-            partial.unlink(missing_ok=True)
-            raise InputError(f"--json: cannot write {self.json_target}: {error.strerror}") from error
+            with contextlib.suppress(OSError):
+                partial.unlink(missing_ok=True)
+            raise MtlueError(
+                f"the work is done, but --json: {self.json_target} cannot be written: {error.strerror}"
+            ) from error
 
 
 class LineProgress:
@@ -202,6 +204,24 @@ class BarProgress:
 
 
 _drawing: "list[RichProgress]" = []
+
+
+def _partial(target: Path) -> Path:
+    """Where a JSON result is written before it takes its place."""
+    return target.with_name(f".{target.name}.partial")
+
+
+def _check_target(target: Path) -> None:
+    """Refuse a JSON file that could not be put in place, by making and removing what would be written first."""
+    if target.exists() and not target.is_file():
+        raise InputError(f"--json: {target} is no regular file, expected a file name, or - for stdout")
+    if not target.absolute().parent.is_dir():
+        raise InputError(f"--json: the folder of {target} does not exist")
+    try:
+        _partial(target).touch()
+        _partial(target).unlink()
+    except OSError as error:
+        raise InputError(f"--json: {target} cannot be written: {error.strerror}") from error
 
 
 def stop_drawing() -> None:

@@ -28,7 +28,7 @@ def inspect(
             "--against",
             metavar="ORIGINALS",
             help="Folder of the originals: measure every released file against its own.",
-            envvar=variable("--against"),
+            envvar=variable("--against", "inspect"),
             rich_help_panel=INPUT,
         ),
     ] = None,

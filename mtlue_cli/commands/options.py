@@ -1,6 +1,7 @@
 """Options that commands share: type, help text, panel and environment variable in one place.
 
-An option of one command only stands in that command's file, with :func:`variable` for its environment variable.
+An option of one command only stands in that command's file, with :func:`variable` for its environment variable: it
+carries the command's name, so that what is set for one command never reaches another that means something else by it.
 """
 
 from pathlib import Path
@@ -18,9 +19,16 @@ MAX_EPSILON = 64
 """Largest bound that any command accepts, in 255ths."""
 
 
-def variable(option: str) -> str:
-    """Environment variable of an option: ``--max-minutes`` gives ``MTLUE_MAX_MINUTES``."""
-    return "MTLUE_" + option.removeprefix("--").replace("-", "_").upper()
+def variable(option: str, command: str | None = None) -> str:
+    """Environment variable of an option.
+
+    Args:
+        option: Such as ``--file-column``, which gives ``MTLUE_FILE_COLUMN``.
+        command: The only command that means this by the option, in one word: ``--out`` of ``protect`` gives
+            ``MTLUE_PROTECT_OUT``. None for an option that every command with it reads alike.
+    """
+    words = (command, option.removeprefix("--")) if command else (option.removeprefix("--"),)
+    return "_".join(("MTLUE", *words)).replace("-", "_").upper()
 
 
 ImagesArgument = Annotated[
@@ -73,7 +81,7 @@ ExceptOption = Annotated[
         "--except",
         metavar="C",
         help="All tasks but these, separated by commas.",
-        envvar=variable("--except"),
+        envvar=variable("--except", "protect"),
         rich_help_panel=PROTECTION,
     ),
 ]
@@ -95,7 +103,7 @@ WeightsOption = Annotated[
         "-w",
         metavar="NAME|FILE",
         help="Generator: a shipped one's name or a .safetensors file. Unset: the shipped one that fits the labels.",
-        envvar=variable("--weights"),
+        envvar=variable("--weights", "protect"),
         rich_help_panel=PROTECTION,
     ),
 ]
@@ -164,7 +172,7 @@ BatchSizeOption = Annotated[
     typer.Option(
         "--batch-size",
         "-b",
-        min=1,
+        min=2,
         metavar="N",
         help="Images a training step.",
         envvar=variable("--batch-size"),
@@ -179,7 +187,7 @@ AutoBatchSizeOption = Annotated[
         metavar="N|auto",
         help="Images at a time on a GPU, halved when memory runs out; auto starts high. On a CPU the network always "
         "sees 8 at a time, and this is only how many photos are gathered for it.",
-        envvar=variable("--batch-size"),
+        envvar=variable("--batch-size", "protect"),
         rich_help_panel=COMPUTATION,
     ),
 ]

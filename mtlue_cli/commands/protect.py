@@ -45,7 +45,7 @@ def protect(
             "-o",
             metavar="DIR",
             help="Folder of the release. Unset: beside IMAGES, with -protected after its name.",
-            envvar=variable("--out"),
+            envvar=variable("--out", "protect"),
             rich_help_panel=OUTPUT,
         ),
     ] = None,
@@ -58,7 +58,7 @@ def protect(
         typer.Option(
             "--format",
             help="png and webp are lossless: the bound holds for every pixel. keep writes JPEG as JPEG again.",
-            envvar=variable("--format"),
+            envvar=variable("--format", "protect"),
             rich_help_panel=OUTPUT,
         ),
     ] = ImageFormat.PNG,
@@ -67,7 +67,7 @@ def protect(
         typer.Option(
             "--keep-metadata",
             help="Keep EXIF data (place and time among them); previews are dropped all the same.",
-            envvar=variable("--keep-metadata"),
+            envvar=variable("--keep-metadata", "protect"),
             rich_help_panel=OUTPUT,
         ),
     ] = False,

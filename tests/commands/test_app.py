@@ -191,10 +191,49 @@ def test_quiet_says_nothing_but_writes_requested_json() -> None:
 
 
 def test_json_target_that_cannot_be_written_is_found_before_the_work(tmp_path: Path) -> None:
-    for target in (tmp_path, tmp_path / "none" / "f.json"):
+    os.mkfifo(tmp_path / "pipe")
+    for target in (tmp_path, tmp_path / "none" / "f.json", tmp_path / "pipe", tmp_path / ("x" * 250)):
         result = CliRunner().invoke(reporting(), ["--json", str(target)])
         assert result.exit_code == ExitCode.INPUT
+        assert "--json: " in result.stderr
         assert result.stdout == ""
+    assert os.listdir(tmp_path) == ["pipe"]
+
+
+def test_json_that_fails_after_the_work_is_not_wrong_input(tmp_path: Path) -> None:
+    target = tmp_path / "result.json"
+
+    def work(json_target: JsonOption = None) -> None:
+        terminal = Terminal(json_target=json_target)
+        target.mkdir()
+        terminal.write_json({})
+
+    result = CliRunner().invoke(program(work), ["--json", str(target)])
+    assert result.exit_code == ExitCode.UNEXPECTED
+    assert f"error: the work is done, but --json: {target} cannot be written" in result.stderr
+    assert os.listdir(tmp_path) == ["result.json"]
+
+
+def test_commands_that_share_a_variable_mean_the_same_by_it() -> None:
+    meanings: dict[str, dict[str, tuple[str, str, str]]] = {}
+    group = typer.main.get_command(app)
+    for name, command in group.commands.items():  # type: ignore[attr-defined]  # typer's group, vendored or click's
+        for option in command.params:
+            if isinstance(option.envvar, str):
+                sentence = option.help.split(". ")[0].rstrip(".")
+                meaning = (option.opts[0], str(option.metavar), sentence)
+                meanings.setdefault(option.envvar, {})[name] = meaning
+    assert len(meanings) > 40
+    assert {name: found for name, found in meanings.items() if len(set(found.values())) > 1} == {}
+    commands = {"PROTECT", "TRAIN", "VERIFY", "INSPECT", "DEMO"}
+    own = {name for name in meanings if name.split("_")[1] in commands}
+    assert {"MTLUE_PROTECT_OUT", "MTLUE_TRAIN_OUT", "MTLUE_DEMO_OUT", "MTLUE_VERIFY_WEIGHTS"} <= own
+    assert [name for name in own if len(meanings[name]) > 1] == []
+
+
+def test_help_tells_about_the_variables() -> None:
+    words = CliRunner().invoke(app, ["--help"], env={"COLUMNS": "200", "NO_COLOR": "1"}).stdout
+    assert "MTLUE_PROTECT_OUT" in words
 
 
 def test_option_is_read_from_its_environment_variable() -> None:

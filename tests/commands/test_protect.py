@@ -53,8 +53,8 @@ def test_options_reach_the_release(arguments: list[str], tmp_path: Path) -> None
 def test_options_come_from_the_environment(
     arguments: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("MTLUE_EXCEPT", "colour")
-    monkeypatch.setenv("MTLUE_FORMAT", "keep")
+    monkeypatch.setenv("MTLUE_PROTECT_EXCEPT", "colour")
+    monkeypatch.setenv("MTLUE_PROTECT_FORMAT", "keep")
     assert run(arguments).exit_code == ExitCode.SUCCESS
     settings = read_manifest(tmp_path / "photos-protected").run
     assert (settings.tasks, settings.image_format) == (("round",), "keep")

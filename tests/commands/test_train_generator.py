@@ -18,6 +18,20 @@ from mtlue_cli.workflows.train_generator import TrainConfig
 
 QUICK = ("--size", "32", "--surrogate", "small", "--surrogate-epochs", "1", "--batch-size", "8", "--device", "cpu")
 
+SHARED = {
+    "--epsilon",
+    "--batch-size",
+    "--learning-rate",
+    "--tasks",
+    "--file-column",
+    "--limit",
+    "--overwrite",
+    "--seed",
+    "--device",
+    "--workers",
+}
+"""Options that other commands read alike: their variables carry no command's name."""
+
 
 @pytest.fixture(scope="module")
 def labels(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -90,7 +104,7 @@ def test_option_reaches_its_field_from_the_line_and_from_the_environment(
 ) -> None:
     option, _, given = words.partition(" ")
     assert getattr(asked(labels, *words.split()), field) == value
-    name = "MTLUE_" + option[2:].replace("-", "_").upper()
+    name = ("MTLUE_" if option in SHARED else "MTLUE_TRAIN_") + option[2:].replace("-", "_").upper()
     assert getattr(asked(labels, environment={name: given or "1"}), field) == value
 
 
