@@ -49,7 +49,7 @@ def verify(
             help="The release to judge, made from IMAGES. It is audited first.",
             exists=True,
             file_okay=False,
-            envvar=variable("--protected"),
+            envvar=variable("--protected", "verify"),
             rich_help_panel=INPUT,
         ),
     ] = None,
@@ -60,7 +60,7 @@ def verify(
             "-w",
             metavar="NAME|FILE",
             help="In place of a release: protect in memory with this generator and judge that.",
-            envvar=variable("--weights"),
+            envvar=variable("--weights", "verify"),
             rich_help_panel=INPUT,
         ),
     ] = None,
@@ -72,7 +72,7 @@ def verify(
             help="Clean test images. Unset: a share of IMAGES is held out.",
             exists=True,
             file_okay=False,
-            envvar=variable("--test"),
+            envvar=variable("--test", "verify"),
             rich_help_panel=INPUT,
         ),
     ] = None,
@@ -84,7 +84,7 @@ def verify(
             help="Labels of the test images.",
             exists=True,
             dir_okay=False,
-            envvar=variable("--test-labels"),
+            envvar=variable("--test-labels", "verify"),
             rich_help_panel=INPUT,
         ),
     ] = None,
@@ -95,7 +95,7 @@ def verify(
             max=0.9,
             metavar="SHARE",
             help="Share of IMAGES held out for testing, chosen by content.",
-            envvar=variable("--test-fraction"),
+            envvar=variable("--test-fraction", "verify"),
             rich_help_panel=INPUT,
         ),
     ] = 0.2,
@@ -103,7 +103,7 @@ def verify(
     limit: LimitOption = None,
     backbone: Annotated[
         BackboneName,
-        typer.Option(help="The victim.", envvar=variable("--backbone"), rich_help_panel=TRAINING),
+        typer.Option(help="The victim.", envvar=variable("--backbone", "verify"), rich_help_panel=TRAINING),
     ] = BackboneName.RESNET18,
     epochs: Annotated[
         int,
@@ -111,7 +111,7 @@ def verify(
             min=1,
             metavar="N",
             help="Passes of every victim over the images.",
-            envvar=variable("--epochs"),
+            envvar=variable("--epochs", "verify"),
             rich_help_panel=TRAINING,
         ),
     ] = 8,
@@ -122,7 +122,7 @@ def verify(
             max=512,
             metavar="PIXELS",
             help="Side of the random crops that a victim sees, of images a tenth larger.",
-            envvar=variable("--size"),
+            envvar=variable("--size", "verify"),
             rich_help_panel=TRAINING,
         ),
     ] = 64,
@@ -135,7 +135,7 @@ def verify(
             max=1.0,
             metavar="FRACTION",
             help="Highest average learned fraction that still counts as protected: 0 nothing, 1 as from clean images.",
-            envvar=variable("--max-learned"),
+            envvar=variable("--max-learned", "verify"),
             rich_help_panel=OUTPUT,
         ),
     ] = 0.25,
@@ -144,7 +144,7 @@ def verify(
         typer.Option(
             "--control/--no-control",
             help="Also train a victim on plain noise of the same epsilon, which must not protect.",
-            envvar=variable("--control"),
+            envvar=variable("--control", "verify"),
             rich_help_panel=TRAINING,
         ),
     ] = True,
@@ -155,7 +155,7 @@ def verify(
             metavar="DIR",
             help="Folder of finished victims. Unset: mtlue/verify in the user's cache folder.",
             file_okay=False,
-            envvar=variable("--cache"),
+            envvar=variable("--cache", "verify"),
             rich_help_panel=OUTPUT,
         ),
     ] = None,
@@ -164,7 +164,7 @@ def verify(
         typer.Option(
             "--no-cache",
             help="Train every victim anew and keep none.",
-            envvar=variable("--no-cache"),
+            envvar=variable("--no-cache", "verify"),
             rich_help_panel=OUTPUT,
         ),
     ] = False,
@@ -231,6 +231,8 @@ def show_verification(terminal: Terminal, result: "VerifyResult") -> None:
         terminal.show(figures(result.judgement))
     verdict = Text(result.judgement.verdict.value.upper(), style=STYLES[result.exit_code])
     terminal.show(Text.assemble(verdict, f": {result.judgement.reason} (took {duration(result.seconds)})"))
+    if result.judgement.warning is not None:
+        terminal.show(Text(f"warning: {result.judgement.warning}", style="bold yellow"))
 
 
 def figures(judgement: "Judgement") -> Table:

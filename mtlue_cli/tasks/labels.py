@@ -133,7 +133,7 @@ def read_label_file(
         cells = [raw.rows[row][position] for row in kept]
         classes = ordered_classes(cells)
         if for_learning and kept and (learned is None or name in learned):
-            faults += _class_faults(name, classes)
+            faults += class_faults(name, classes)
         tasks.append(Task(name, TaskKind.BINARY if len(classes) <= 2 else TaskKind.CATEGORICAL, classes))
         index_of = {value: index for index, value in enumerate(classes)}
         columns[name] = np.array([index_of.get(cell, UNLABELLED) for cell in cells], dtype=np.int64)
@@ -225,7 +225,8 @@ def _check_rows(raw: RawTable, file_index: int) -> tuple[list[int], list[str]]:
     return kept, faults
 
 
-def _class_faults(name: str, classes: Sequence[str]) -> list[str]:
+def class_faults(name: str, classes: Sequence[str]) -> list[str]:
+    """Why nothing can be learned from the column ``name`` of ``classes``, a line each."""
     if not classes:
         return [f"column {name!r} holds no label at all"]
     if len(classes) == 1:

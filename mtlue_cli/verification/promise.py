@@ -1,10 +1,13 @@
 """What a release or a generator promises: a bound, and the tasks that nobody is to learn."""
 
+import contextlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 
 from mtlue_cli.errors import InputError
-from mtlue_cli.manifest import Manifest
+from mtlue_cli.manifest import FOLDER, Manifest, read_manifest
+from mtlue_cli.tasks.labels import class_faults
 from mtlue_cli.tasks.spec import TaskSet
 
 ASSUMED_EPSILON = 8
@@ -17,8 +20,8 @@ class Promise:
 
     Attributes:
         epsilon: Bound in 255ths; the noise control takes the same.
-        tasks: The label columns that are protected; the verdict rests on these.
-        notes: What a reader should know.
+        tasks: The label columns that are protected and can be measured; the verdict rests on these.
+        notes: What a reader should know, above all what is not measured.
     """
 
     epsilon: int
@@ -26,27 +29,50 @@ class Promise:
     notes: tuple[str, ...] = ()
 
 
+def promised_by_release(release: Path, labels: TaskSet) -> Promise:
+    """The promise of a release; one without a readable manifest is held to protect every label column.
+
+    Raises:
+        InputError: No label column is a protected task that can be measured.
+    """
+    manifest = None
+    if (release / FOLDER).exists():
+        with contextlib.suppress(InputError):  # the audit reports what is wrong with it
+            manifest = read_manifest(release)
+    return promised_by_manifest(manifest, labels)
+
+
 def promised_by_manifest(manifest: Manifest | None, labels: TaskSet) -> Promise:
     """The promise of a release; one without a manifest is held to protect every label column.
 
     Raises:
-        InputError: No label column is a protected task.
+        InputError: No label column is a protected task that can be measured.
     """
     if manifest is None:
         note = f"the release does not say its epsilon: the noise control takes {ASSUMED_EPSILON}/255"
-        return Promise(ASSUMED_EPSILON, labels.names, (note,))
+        promise = promised(ASSUMED_EPSILON, labels.names, labels)
+        return replace(promise, notes=(note, *promise.notes))
     return promised(manifest.run.epsilon, manifest.run.tasks, labels)
 
 
 def promised(epsilon: int, tasks: Sequence[str], labels: TaskSet) -> Promise:
-    """The promise to protect ``tasks``, as far as they are label columns.
+    """The promise to protect ``tasks``, as far as they are label columns that something can be learned from.
 
     Raises:
         InputError: None is.
     """
-    covered = tuple(name for name in labels.names if name in tasks)
+    covered = labels.subset(tasks)
     left_open = ", ".join(name for name in labels.names if name not in tasks)
     if not covered:
         raise InputError(f"no label column is a protected task (columns: {left_open}; protected: {', '.join(tasks)})")
-    notes = (f"not protected by design, shown and not judged: {left_open}",) if left_open else ()
-    return Promise(epsilon, covered, notes)
+    faults = {task.name: class_faults(task.name, task.classes) for task in covered}
+    measured = tuple(name for name in covered.names if not faults[name])
+    unfit = [fault for name in covered.names for fault in faults[name]]
+    if not measured:
+        raise InputError("no protected task can be measured with these labels", unfit)
+    notes = [f"not protected by design and left out: {left_open}"] if left_open else []
+    absent = ", ".join(name for name in tasks if name not in labels)
+    if absent:
+        notes.append(f"protected, but not measured, since the labels have no such column: {absent}")
+    notes += [f"not measured: {fault}" for fault in unfit]
+    return Promise(epsilon, measured, tuple(notes))

@@ -19,7 +19,7 @@ from mtlue_cli.images.dataset import load_square_images
 from mtlue_cli.images.folder import match_labels
 from mtlue_cli.metrics.classification import floors
 from mtlue_cli.perturbation.batching import BatchedPerturbation
-from mtlue_cli.tasks.labels import read_label_file, read_labels
+from mtlue_cli.tasks.labels import read_label_file
 from mtlue_cli.tasks.spec import LabelTable, TaskSet
 from mtlue_cli.training.multitask_loop import LearningSettings
 from mtlue_cli.training.runtime import choose_device, describe_device
@@ -27,7 +27,7 @@ from mtlue_cli.verification.audit import Audit, audit_release
 from mtlue_cli.verification.controls import uniform_noise
 from mtlue_cli.verification.experiment import Condition, CurvePoint, ExperimentData, VictimResult, run_condition
 from mtlue_cli.verification.in_memory import protect_in_memory
-from mtlue_cli.verification.promise import Promise, promised, promised_by_manifest
+from mtlue_cli.verification.promise import Promise, promised, promised_by_release
 from mtlue_cli.verification.report import VerifyResult
 from mtlue_cli.verification.result_cache import ResultCache
 from mtlue_cli.verification.split import Side, Sides, divide
@@ -96,22 +96,28 @@ def verify_release(config: VerifyConfig, progress: Progress) -> VerifyResult:
     """
     started = time.monotonic()
     _check_usage(config)
-    table = read_labels(config.labels, file_column=config.file_column)
-    match_labels(config.clean, table)
+    labels = read_label_file(config.labels, file_column=config.file_column, for_learning=False).table
+    match_labels(config.clean, labels)
+    loaded = load_checkpoint(resolve_weights(config.weights, labels.tasks)) if config.weights is not None else None
+    promise = _promise(config, loaded, labels.tasks)
+    table = labels.recoded(labels.tasks.subset(promise.tasks))
     own_test = _read_test_side(config, table)
-    loaded = load_checkpoint(resolve_weights(config.weights, table.tasks)) if config.weights is not None else None
     device = choose_device(config.device)
     progress.note(f"device: {describe_device(device)}")
+    for note in promise.notes:
+        progress.note(note)
     subject = f"release {config.protected}" if loaded is None else f"generator {loaded.card.name}"
     setting: dict[str, Any] = {
         "settings": _settings_to_json(config),
         "device": describe_device(device),
         "versions": _versions(),
+        "epsilon": promise.epsilon,
+        "notes": list(promise.notes),
     }
 
     audit = None
     if config.protected is not None:
-        audit = _audit(config, config.protected, table, progress)
+        audit = _audit(config, config.protected, labels, progress)
         if audit.faults:
             judgement = failed_audit(len(audit.faults), config.max_learned)
             return VerifyResult(judgement, audit, {}, subject, setting, _since(started))
@@ -121,14 +127,13 @@ def verify_release(config: VerifyConfig, progress: Progress) -> VerifyResult:
     sides = _divide(config, Side(config.clean, table), own_test, audit, progress)
     train, test = sides.train, sides.test
     floor = floors(test.labels(), table.tasks)
-    promise = _promise(table.tasks, audit, loaded, progress)
     clean_images = _load(train, "clean images", config, progress)
     test_images = _load(test, "test images", config, progress)
     data = ExperimentData(table.tasks, train.labels(), test_images, test.labels())
 
     def protected_images() -> Tensor:
         if loaded is not None:
-            return _protect(loaded, train, clean_images, config, device, progress)
+            return _protect(loaded, train, labels, clean_images, config, device, progress)
         assert audit is not None and config.protected is not None  # noqa: PT018 - _check_usage saw to it
         names = tuple(audit.released[name] for name in train.table.file_names)
         released = LabelTable(names, train.table.columns, train.table.tasks)
@@ -153,7 +158,6 @@ def verify_release(config: VerifyConfig, progress: Progress) -> VerifyResult:
         if not judgement.can_judge:
             break  # the clean victim learned nothing: more victims would tell nothing
     setting["counts"] = {"train_images": len(train.table), "test_images": len(test.table)}
-    setting["epsilon"] = promise.epsilon
     return VerifyResult(judgement, audit, victims, subject, setting, _since(started))
 
 
@@ -183,13 +187,13 @@ def _read_test_side(config: VerifyConfig, table: LabelTable) -> Side | None:
 
 
 def _audit(config: VerifyConfig, release: Path, table: LabelTable, progress: Progress) -> Audit:
-    progress.start("audit", len(table))
     audit = audit_release(
         release,
         config.clean,
         table,
         file_column=config.file_column,
         workers=config.workers,
+        on_start=lambda files: progress.start("audit", files),
         on_file=progress.advance,
     )
     progress.finish()
@@ -215,14 +219,11 @@ def _divide(config: VerifyConfig, images: Side, test: Side | None, audit: Audit 
     return sides
 
 
-def _promise(labels: TaskSet, audit: Audit | None, loaded: LoadedGenerator | None, progress: Progress) -> Promise:
+def _promise(config: VerifyConfig, loaded: LoadedGenerator | None, labels: TaskSet) -> Promise:
     if loaded is not None:
-        promise = promised(loaded.card.epsilon, loaded.card.tasks.names, labels)
-    else:
-        promise = promised_by_manifest(audit.manifest if audit is not None else None, labels)
-    for note in promise.notes:
-        progress.note(note)
-    return promise
+        return promised(loaded.card.epsilon, loaded.card.tasks.names, labels)
+    assert config.protected is not None  # _check_usage saw to it
+    return promised_by_release(config.protected, labels)
 
 
 def _load(side: Side, what: str, config: VerifyConfig, progress: Progress) -> Tensor:
@@ -237,12 +238,16 @@ def _load(side: Side, what: str, config: VerifyConfig, progress: Progress) -> Te
 def _protect(
     loaded: LoadedGenerator,
     train: Side,
+    labels: LabelTable,
     clean_images: Tensor,
     config: VerifyConfig,
     device: torch.device,
     progress: Progress,
 ) -> Tensor:
     generator = loaded.generator.to(device)
+    # The generator takes all its tasks, also those that these labels cannot measure.
+    row_of = {name: row for row, name in enumerate(labels.file_names)}
+    given = labels.take(row_of[name] for name in train.table.file_names).recoded(loaded.card.tasks)
     progress.start("protecting in memory", len(clean_images))
     protected = protect_in_memory(
         BatchedPerturbation(generator, device),
@@ -250,7 +255,7 @@ def _protect(
         loaded.card.epsilon,
         train.folder,
         train.table.file_names,
-        train.table.recoded(loaded.card.tasks).columns,
+        given.columns,
         clean_images,
         workers=config.workers,
         on_images=progress.advance,

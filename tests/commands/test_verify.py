@@ -1,11 +1,18 @@
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import typer
 from typer.testing import CliRunner, Result
 
-from mtlue_cli.choices import ExitCode
+from mtlue_cli.choices import ExitCode, TaskKind
 from mtlue_cli.commands.app import app
+from mtlue_cli.commands.console import Terminal
+from mtlue_cli.commands.verify import show_verification
+from mtlue_cli.tasks.spec import Task, TaskSet
+from mtlue_cli.verification.report import VerifyResult
+from mtlue_cli.verification.verdict import judge
 from tests.verification.made_release import MadeSet, make_release, make_set, nothing
 
 QUICK = ["--backbone", "small", "--size", "16", "--batch-size", "10", "--learning-rate", "3e-3", "--device", "cpu"]
@@ -90,9 +97,40 @@ def test_inconclusive_ends_with_5(tmp_path: Path) -> None:
         (["--protected", "missing-folder"], "--protected"),
         (["--weights", "w", "--test-fraction", "0"], "--test-fraction"),
         (["--weights", "w", "--test", "."], "belong together"),
+        (["--weights", "w", "--batch-size", "1"], "--batch-size"),
     ],
 )
 def test_wrong_usage_ends_with_2(made: MadeSet, options: list[str], message: str) -> None:
     result = _verify(made, *options)
     assert result.exit_code == ExitCode.INPUT
     assert message in result.stderr
+
+
+def test_variables_of_other_commands_are_none_of_its_business(
+    made: MadeSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_release(made, tmp_path / "release")
+    (tmp_path / "release" / "a/000.png").unlink()
+    for name in ("MTLUE_WEIGHTS", "MTLUE_PROTECT_WEIGHTS", "MTLUE_PROTECT_BATCH_SIZE", "MTLUE_TRAIN_EPOCHS"):
+        monkeypatch.setenv(name, "auto")
+    result = _verify(made, "--protected", tmp_path / "release", "--no-cache")
+    assert result.exit_code == ExitCode.NOT_PROTECTED, result.output
+    monkeypatch.setenv("MTLUE_VERIFY_WEIGHTS", "utkface")
+    assert "exactly one of" in _verify(made, "--protected", tmp_path / "release", "--no-cache").stderr
+
+
+def test_a_task_above_the_gate_is_shown_below_the_verdict() -> None:
+    tasks = TaskSet(tuple(Task(name, TaskKind.BINARY, ("0", "1")) for name in ("green", "red")))
+    half, clean = {"green": 0.5, "red": 0.5}, {"green": 0.9, "red": 0.9}
+    judgement = judge(tasks, half, clean, {"green": 0.1, "red": 0.9}, None, tasks.names, 0.25)
+    result = VerifyResult(judgement, None, {}, "release", {}, 1.0)
+    shown = CliRunner().invoke(bounded_app(lambda: show_verification(Terminal(), result)), []).stdout
+    assert "PROTECTED: a victim learns 0.00" in shown
+    assert "warning: taken alone, a victim learns more than 0.25 of: red (1.00)" in shown
+
+
+def bounded_app(command: Callable[[], None]) -> typer.Typer:
+    """An app of one command."""
+    alone = typer.Typer(add_completion=False)
+    alone.command()(command)
+    return alone

@@ -1,10 +1,12 @@
+from pathlib import Path
+
 import pytest
 
 from mtlue_cli.choices import TaskKind
 from mtlue_cli.errors import InputError
-from mtlue_cli.manifest import Manifest, RunRecord
+from mtlue_cli.manifest import FOLDER, Manifest, RunRecord
 from mtlue_cli.tasks.spec import Task, TaskSet
-from mtlue_cli.verification.promise import promised, promised_by_manifest
+from mtlue_cli.verification.promise import promised, promised_by_manifest, promised_by_release
 
 LABELS = TaskSet(tuple(Task(name, TaskKind.BINARY, ("0", "1")) for name in ("a", "b", "c")))
 
@@ -13,7 +15,7 @@ def test_a_release_promises_what_its_run_record_says() -> None:
     run = RunRecord(4, "w", "0", ("c", "a"), "png", keep_metadata=False, complete=True)
     promise = promised_by_manifest(Manifest(run, (), ()), LABELS)
     assert (promise.epsilon, promise.tasks) == (4, ("a", "c"))
-    assert promise.notes == ("not protected by design, shown and not judged: b",)
+    assert promise.notes == ("not protected by design and left out: b",)
 
 
 def test_a_release_without_a_manifest_is_held_to_protect_everything() -> None:
@@ -25,3 +27,27 @@ def test_a_release_without_a_manifest_is_held_to_protect_everything() -> None:
 def test_a_promise_about_no_column_is_an_error() -> None:
     with pytest.raises(InputError, match="no label column is a protected task"):
         promised(8, ["other"], LABELS)
+
+
+def test_a_protected_task_without_a_column_is_named() -> None:
+    assert promised(8, ["a", "gone", "b", "lost", "c"], LABELS).notes == (
+        "protected, but not measured, since the labels have no such column: gone, lost",
+    )
+
+
+def test_columns_that_cannot_be_learned_are_left_out_and_named() -> None:
+    constant = Task("d", TaskKind.BINARY, ("same",))
+    identifier = Task("id", TaskKind.CATEGORICAL, tuple(str(number) for number in range(2000)))
+    promise = promised_by_manifest(None, TaskSet((*LABELS, constant, identifier)))
+    assert promise.tasks == ("a", "b", "c")
+    assert "not measured: column 'd' holds only one class" in promise.notes[1]
+    assert "not measured: column 'id' holds 2000 distinct values" in promise.notes[2]
+    with pytest.raises(InputError, match="no protected task can be measured") as caught:
+        promised(8, ["d"], TaskSet((constant,)))
+    assert "only one class" in caught.value.faults[0]
+
+
+def test_a_manifest_that_cannot_be_read_leaves_the_promise_to_the_audit(tmp_path: Path) -> None:
+    (tmp_path / FOLDER).mkdir()
+    (tmp_path / FOLDER / "run.json").write_text("{")
+    assert promised_by_release(tmp_path, LABELS).tasks == ("a", "b", "c")

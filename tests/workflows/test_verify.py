@@ -177,14 +177,51 @@ def test_tasks_left_open_and_quarantined_images(config: VerifyConfig, made: Made
     progress = RecordedProgress()
     result = verify_release(replace(config, control=False), progress)
     assert result.exit_code is ExitCode.SUCCESS
-    green, red = result.judgement.tasks
-    assert (green.gated, red.gated) == (False, True)
-    assert green.learned is not None
-    assert green.learned > 0.5
+    assert [task.name for task in result.judgement.tasks] == ["red"]
     counts = result.to_json()["counts"]
     assert counts["train_images"] + counts["test_images"] == 199
     assert result.to_json()["audit"]["quarantined"] == {name: "damaged"}
-    assert "not protected by design, shown and not judged: green" in progress.notes
+    assert "not protected by design and left out: green" in progress.notes
+    assert result.to_json()["notes"] == ["not protected by design and left out: green"]
+
+
+def test_columns_that_are_no_tasks_do_not_stop_it(config: VerifyConfig, made: MadeSet, tmp_path: Path) -> None:
+    def widened(path: Path) -> Path:
+        head, *rows = path.read_text().splitlines()
+        wide = [f"{head},id,site", *(f"{row},{row.split(',')[0]},lab" for row in rows)]
+        target = tmp_path / f"{path.parent.name}.csv"
+        target.write_text("\n".join(wide) + "\n")
+        return target
+
+    make_release(made, tmp_path / "release")
+    wide = widened(made.labels)
+    shutil.copy(wide, tmp_path / "release" / "labels.csv")
+    test = make_set(tmp_path / "test", count=40, seed=9)  # it has no such columns
+    config = replace(config, labels=wide, test=test.images, test_labels=test.labels, control=False, epochs=1)
+    progress = RecordedProgress()
+    result = verify_release(config, progress)
+    assert result.audit is not None
+    assert result.audit.faults == ()
+    assert [task.name for task in result.judgement.tasks] == ["green", "red"]
+    assert "not protected by design and left out: id, site" in progress.notes
+
+    shutil.rmtree(tmp_path / "release" / FOLDER)
+    foreign = verify_release(replace(config, test=None, test_labels=None, limit=60), progress)
+    assert [task.name for task in foreign.judgement.tasks] == ["green", "red", "id"]
+    assert any("not measured: column 'site' holds only one class" in note for note in foreign.to_json()["notes"])
+
+
+def test_a_generator_gets_the_labels_of_a_task_that_cannot_be_measured(
+    config: VerifyConfig, made: MadeSet, tmp_path: Path
+) -> None:
+    weights = write_checkpoint(tmp_path / "hand.safetensors", made.table.tasks)
+    constant = tmp_path / "labels.csv"
+    head, *rows = made.labels.read_text().splitlines()
+    constant.write_text("\n".join([head, *(f"{row.rsplit(',', 1)[0]},1" for row in rows)]) + "\n")
+    config = replace(config, labels=constant, protected=None, weights=str(weights), epochs=1, control=False)
+    result = verify_release(config, SilentProgress())
+    assert [task.name for task in result.judgement.tasks] == ["green"]
+    assert any("column 'red' holds only one class" in note for note in result.to_json()["notes"])
 
 
 def test_a_release_without_a_manifest_and_test_images_of_their_own(
