@@ -103,8 +103,8 @@ def test_demo_protects_as_its_own_verification_says(tmp_path: Path) -> None:
     verification = document["verification"]
     assert verification["verdict"] == "protected"
     for task in verification["tasks"]:
-        assert task["accuracy"]["clean"] > 0.8, task
-        assert task["accuracy"]["noise"] > 0.7, task
+        assert task["accuracy"]["clean"] > task["floor"] + 0.3, task
+    assert verification["noise_average"]["learned_fraction"] > 0.7
     for place in ("images", "labels", "checkpoint", "contact_sheet", "release"):
         assert Path(document[place]).exists()
         assert document[place] in result.stderr or place == "labels"
