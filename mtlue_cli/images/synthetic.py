@@ -11,11 +11,11 @@ import numpy.typing as npt
 from PIL import Image, ImageDraw
 
 COLOURS: Mapping[str, tuple[int, int, int]] = {
-    "red": (151, 86, 83),
-    "green": (85, 130, 90),
-    "blue": (92, 108, 155),
-    "yellow": (182, 171, 112),
-    "violet": (142, 108, 155),
+    "red": (158, 114, 112),
+    "green": (117, 147, 120),
+    "blue": (110, 121, 152),
+    "yellow": (146, 138, 100),
+    "violet": (132, 110, 142),
 }
 SHAPES = ("circle", "square", "star", "triangle")
 TEXTURES = ("checks", "plain", "stripes")
@@ -26,7 +26,8 @@ _NOISE = 5.0
 _CONTRAST = 0.25
 """Share of the drawn contrast that is left, as in fog. At full contrast, plain colours are learned faster than any
 perturbation of 8/255: nothing could protect them."""
-_COLOUR_JITTER = 12
+_COLOUR_JITTER = 8
+_LUMINANCE_JITTER = 80
 _LARGEST_TURN = math.radians(12)
 _LARGEST_SHIFT = 0.1
 
@@ -76,7 +77,8 @@ def draw_image(rng: np.random.Generator, size: int = 64) -> DrawnImage:
         ImageDraw.Draw(stencil).ellipse((x - radius, y - radius, x + radius, y + radius), fill=255)
     else:
         ImageDraw.Draw(stencil).polygon(outline, fill=255)
-    shade = np.clip(np.array(COLOURS[colour]) + rng.integers(-_COLOUR_JITTER, _COLOUR_JITTER + 1, 3), 0, 255)
+    shade = np.array(COLOURS[colour]) + rng.integers(-_COLOUR_JITTER, _COLOUR_JITTER + 1, 3)
+    shade = np.clip(shade + rng.integers(-_LUMINANCE_JITTER, _LUMINANCE_JITTER + 1), 0, 255)
     canvas.paste(tuple(int(value) for value in shade), mask=stencil)
 
     small = np.asarray(canvas.resize((size, size), Image.Resampling.BOX), dtype=np.float32)
