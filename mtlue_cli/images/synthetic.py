@@ -22,8 +22,8 @@ TEXTURES = ("checks", "plain", "stripes")
 LABELS_FILE = "labels.csv"
 
 _OVERSAMPLING = 2
-_NOISE = 5.0
-_CONTRAST = 0.25
+_NOISE = 3.6
+_CONTRAST = 0.18
 """Share of the drawn contrast that is left, as in fog. At full contrast, plain colours are learned faster than any
 perturbation of 8/255: nothing could protect them."""
 _COLOUR_JITTER = 8
