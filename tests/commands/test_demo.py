@@ -104,7 +104,7 @@ def test_demo_protects_as_its_own_verification_says(tmp_path: Path) -> None:
     assert verification["verdict"] == "protected"
     for task in verification["tasks"]:
         assert task["accuracy"]["clean"] > task["floor"] + 0.3, task
-    assert verification["noise_average"]["learned_fraction"] > 0.7
+    assert verification["noise_average"]["learned_fraction"] > 0.5
     for place in ("images", "labels", "checkpoint", "contact_sheet", "release"):
         assert Path(document[place]).exists()
         assert document[place] in result.stderr or place == "labels"
