@@ -2,6 +2,9 @@
 
 from enum import IntEnum, StrEnum
 
+MAX_EPSILON = 64
+"""Largest bound that any command accepts, in 255ths."""
+
 
 class ExitCode(IntEnum):
     """What the process says when it ends."""

@@ -9,14 +9,18 @@ from typing import Annotated
 
 import typer
 
+from mtlue_cli.choices import MAX_EPSILON
+
 INPUT = "Input"
 PROTECTION = "Protection"
 TRAINING = "Training"
 COMPUTATION = "Computation"
 OUTPUT = "Output"
 
-MAX_EPSILON = 64
-"""Largest bound that any command accepts, in 255ths."""
+
+def listed_names(value: str | None) -> tuple[str, ...] | None:
+    """The names in a comma-separated option; None if the option was not given."""
+    return None if value is None else tuple(name for name in (part.strip() for part in value.split(",")) if name)
 
 
 def variable(option: str, command: str | None = None) -> str:

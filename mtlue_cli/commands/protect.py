@@ -22,6 +22,7 @@ from mtlue_cli.commands.options import (
     TasksOption,
     WeightsOption,
     WorkersOption,
+    listed_names,
     variable,
 )
 from mtlue_cli.errors import InputError
@@ -98,8 +99,8 @@ def protect(
         file_column=file_column,
         weights=weights,
         epsilon=epsilon,
-        tasks=_names(tasks),
-        exclude=_names(exclude),
+        tasks=listed_names(tasks),
+        exclude=listed_names(exclude),
         image_format=image_format,
         batch_size=count,
         device=device,
@@ -159,10 +160,6 @@ def remarks(result: "ProtectResult") -> list[str]:
 
 def _rest(count: int) -> list[str]:
     return [f"  and {count - LISTED} more"] if count > LISTED else []
-
-
-def _names(value: str | None) -> tuple[str, ...] | None:
-    return None if value is None else tuple(name for name in (part.strip() for part in value.split(",")) if name)
 
 
 def _batch_size(value: str) -> int | None:

@@ -26,6 +26,7 @@ from mtlue_cli.commands.options import (
     SeedOption,
     TasksOption,
     WorkersOption,
+    listed_names,
     variable,
 )
 from mtlue_cli.errors import InputError
@@ -195,7 +196,7 @@ def train_generator(
         labels=labels,
         out=out,
         file_column=file_column,
-        tasks=None if tasks is None else tuple(name.strip() for name in tasks.split(",") if name.strip()),
+        tasks=listed_names(tasks),
         objective=objective,
         size=size,
         epsilon=epsilon,

@@ -7,7 +7,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from mtlue_cli import __version__
-from mtlue_cli.choices import ImageFormat
+from mtlue_cli.choices import MAX_EPSILON, ImageFormat
 from mtlue_cli.errors import CheckpointError, InputError
 from mtlue_cli.generator.checkpoint import CheckpointCard, read_card
 from mtlue_cli.generator.shipped import resolve_weights, training_command
@@ -16,8 +16,6 @@ from mtlue_cli.images.folder import find_images, match_labels, refuse_nesting, r
 from mtlue_cli.manifest import FOLDER, FileRecord, RunRecord, is_release, read_manifest, read_planned
 from mtlue_cli.tasks.labels import LabelFile, read_label_file
 from mtlue_cli.tasks.spec import UNLABELLED, LabelTable, TaskSet
-
-MAX_EPSILON = 64
 
 
 @dataclass(frozen=True)
