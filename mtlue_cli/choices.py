@@ -40,6 +40,12 @@ class BackboneName(StrEnum):
     SMALL = "small"
 
 
+class WeightingName(StrEnum):
+    """How a multi-task victim puts the losses of its tasks together."""
+
+    LS = "ls"
+
+
 class ImageFormat(StrEnum):
     """How protected images are written."""
 

@@ -26,11 +26,18 @@ class MultiTaskNetwork(nn.Module):
         self.shared = nn.Linear(backbone.features, SHARED_WIDTH)
         self.heads = nn.Linear(SHARED_WIDTH, sum(task.num_classes for task in tasks))
 
-    def forward(self, images: Tensor) -> dict[str, Tensor]:
-        """Logits a task, ``(B, C)``, of ``(B, 3, H, W)`` images in [0, 1]."""
-        features = nn.functional.relu(self.shared(self.backbone((images - 0.5) * 4.0)))
+    def features(self, images: Tensor) -> Tensor:
+        """The representation that all heads share, ``(B, 256)``, of ``(B, 3, H, W)`` images in [0, 1]."""
+        return nn.functional.relu(self.shared(self.backbone((images - 0.5) * 4.0)))
+
+    def scores(self, features: Tensor) -> dict[str, Tensor]:
+        """Logits a task, ``(B, C)``, of what :meth:`features` gave."""
         scores = self.heads(features).split([task.num_classes for task in self.tasks], dim=1)
         return dict(zip(self.tasks.names, scores, strict=True))
+
+    def forward(self, images: Tensor) -> dict[str, Tensor]:
+        """Logits a task, ``(B, C)``, of ``(B, 3, H, W)`` images in [0, 1]."""
+        return self.scores(self.features(images))
 
 
 def build_network(backbone: BackboneName, tasks: TaskSet, seed: int) -> MultiTaskNetwork:

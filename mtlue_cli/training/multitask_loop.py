@@ -1,17 +1,21 @@
 """Train a multi-task network from scratch, and predict with it: surrogate and victim alike."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from mtlue_cli.choices import BackboneName, Precision
+from mtlue_cli.choices import BackboneName, Precision, WeightingName
 from mtlue_cli.networks.multitask import MultiTaskNetwork, build_network
-from mtlue_cli.tasks.losses import count_correct, mean_loss, task_losses
+from mtlue_cli.tasks.losses import count_correct, task_losses
 from mtlue_cli.tasks.spec import TaskSet
 from mtlue_cli.training.augment import apply_view, draw_crop
+from mtlue_cli.training.intervention import Intervention, Mixture
+from mtlue_cli.training.methods.base import TrainingMethod
+from mtlue_cli.training.methods.scratch import FromScratch
 from mtlue_cli.training.runtime import autocast, choose_precision, placed
+from mtlue_cli.weightings.registry import build_weighting
 
 MILESTONES = (0.6, 0.8)
 """Shares of the epochs after which the learning rate drops to a tenth (36 and 48 of the paper's 60)."""
@@ -27,6 +31,7 @@ class LearningSettings:
         learning_rate, weight_decay: Of Adam.
         crop_size: Side in pixels of the random crops that the network sees.
         backbone: Its shared part.
+        weighting: How the losses of the tasks are put together.
         seed: Of weights, order and augmentation.
         precision: Arithmetic.
     """
@@ -37,6 +42,7 @@ class LearningSettings:
     weight_decay: float = 0.0
     crop_size: int = 64
     backbone: BackboneName = BackboneName.RESNET18
+    weighting: WeightingName = WeightingName.LS
     seed: int = 0
     precision: Precision = Precision.AUTO
 
@@ -64,8 +70,11 @@ def train_multitask(
     device: torch.device,
     on_step: Callable[[int], None] | None = None,
     on_epoch: Callable[[EpochRecord, MultiTaskNetwork], None] | None = None,
+    *,
+    intervention: Intervention | None = None,
+    method: TrainingMethod | None = None,
 ) -> MultiTaskNetwork:
-    """Train from scratch with Adam on random crops and flips; deterministic on a CPU.
+    """Train with Adam on random crops and flips; deterministic on a CPU.
 
     Args:
         images: ``(N, 3, S, S)`` uint8 with ``S >= settings.crop_size``.
@@ -75,39 +84,49 @@ def train_multitask(
         device: Where.
         on_step: Called after each step with the number of images in it.
         on_epoch: Called after each epoch with its figures and the network.
+        intervention: Changes each batch, such as MixUp; None leaves it as it is.
+        method: What is trained and from where; None: everything, from scratch.
 
     Returns:
         The trained network, in evaluation mode.
     """
     rng = torch.Generator().manual_seed(settings.seed)
+    method = method or FromScratch()
     network = placed(build_network(settings.backbone, tasks, settings.seed), device)
+    weighting = build_weighting(settings.weighting, len(tasks), settings.seed).to(device)
+    batches = _Batches(images, labels, tasks, settings, device)
+    method.prepare(network, lambda: _sample_loss(network, batches, tasks))
     optimizer = torch.optim.Adam(
-        network.parameters(), settings.learning_rate, weight_decay=settings.weight_decay, fused=device.type != "mps"
+        [*(p for p in network.parameters() if p.requires_grad), *weighting.parameters()],
+        settings.learning_rate,
+        weight_decay=settings.weight_decay,
+        fused=device.type != "mps",
     )
     drops = [max(1, round(settings.epochs * share)) for share in MILESTONES]
     schedule = torch.optim.lr_scheduler.MultiStepLR(optimizer, drops, gamma=0.1)
     dtype = choose_precision(settings.precision, device)
-    size = images.shape[-1]
     for epoch in range(1, settings.epochs + 1):
-        network.train()
+        method.train_mode(network)
         loss_sum, counts = 0.0, {task.name: (0, 0) for task in tasks}
-        for rows in torch.split(torch.randperm(len(images), generator=rng), settings.batch_size):
-            if len(rows) == 1 < min(settings.batch_size, len(images)):
-                continue  # the ragged last batch: batch statistics of a single sample are of no use
-            batch_labels = {task.name: labels[task.name][rows].to(device) for task in tasks}
-            view = draw_crop(size, settings.crop_size, len(rows), rng)
-            batch = apply_view(to_float(images[rows], device), view, settings.crop_size)
+        for batch, batch_labels in batches.epoch(rng):
+            mixture = Mixture(batch, batch_labels)
+            if intervention is not None:
+                mixture = intervention(network, batch, batch_labels, rng)
             optimizer.zero_grad(set_to_none=True)
             with autocast(device, dtype):
-                logits = network(batch)
-            loss = mean_loss(task_losses(logits, batch_labels, tasks))
-            loss.backward()  # type: ignore[no-untyped-call]  # torch's stubs leave it untyped
+                features = network.features(mixture.images)
+                logits = network.scores(features)
+            losses = mixture.losses(logits, tasks)
+            weighting.backward(losses, features)
+            method.before_step(network)
             optimizer.step()
-            loss_sum += float(loss.detach()) * len(rows)
-            for name, (correct, known) in count_correct(logits, batch_labels, tasks).items():
+            method.after_step(network)
+            mean = torch.stack(list(losses.values())).detach().mean()
+            loss_sum += float(mean) * len(batch)
+            for name, (correct, known) in count_correct(logits, mixture.labels, tasks).items():
                 counts[name] = (counts[name][0] + correct, counts[name][1] + known)
             if on_step is not None:
-                on_step(len(rows))
+                on_step(len(batch))
         schedule.step()
         if on_epoch is not None:
             accuracy = {name: correct / known if known else float("nan") for name, (correct, known) in counts.items()}
@@ -115,6 +134,35 @@ def train_multitask(
             on_epoch(EpochRecord(epoch, settings.epochs, loss_sum / len(images), accuracy), network)
     network.eval()
     return network
+
+
+@dataclass
+class _Batches:
+    """Augmented batches of one training set."""
+
+    images: Tensor
+    labels: Mapping[str, Tensor]
+    tasks: TaskSet
+    settings: LearningSettings
+    device: torch.device
+
+    def epoch(self, rng: torch.Generator) -> Iterator[tuple[Tensor, dict[str, Tensor]]]:
+        """Every image once, in an order of ``rng``: ``(B, 3, crop, crop)`` float, and labels."""
+        size, crop = self.images.shape[-1], self.settings.crop_size
+        for rows in torch.split(torch.randperm(len(self.images), generator=rng), self.settings.batch_size):
+            if len(rows) == 1 < min(self.settings.batch_size, len(self.images)):
+                continue  # the ragged last batch: batch statistics of a single sample are of no use
+            labels = {task.name: self.labels[task.name][rows].to(self.device) for task in self.tasks}
+            view = draw_crop(size, crop, len(rows), rng)
+            yield apply_view(to_float(self.images[rows], self.device), view, crop), labels
+
+
+def _sample_loss(network: MultiTaskNetwork, batches: _Batches, tasks: TaskSet) -> Iterator[Tensor]:
+    """Mean task loss of each batch of one pass, for methods that choose what to train by its gradient."""
+    rng = torch.Generator().manual_seed(batches.settings.seed)
+    for batch, labels in batches.epoch(rng):
+        losses = task_losses(network(batch), labels, tasks)
+        yield torch.stack(list(losses.values())).mean()
 
 
 @torch.inference_mode()

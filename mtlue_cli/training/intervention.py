@@ -1,0 +1,52 @@
+"""What a trainer may do to each batch: mix images and labels, disturb them, attack the network with them."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor, nn
+
+from mtlue_cli.tasks.losses import task_losses
+from mtlue_cli.tasks.spec import TaskSet
+
+
+@dataclass(frozen=True)
+class Mixture:
+    """A batch as it is learned: images, and one or two sets of labels with their shares.
+
+    Attributes:
+        images: ``(B, 3, H, W)`` float in [0, 1].
+        labels: Task name to ``(B,)`` int64, negative where unlabelled.
+        other: Labels of what is mixed in; None if nothing is.
+        share: Share of ``labels`` in the loss; the rest is that of ``other``.
+    """
+
+    images: Tensor
+    labels: Mapping[str, Tensor]
+    other: Mapping[str, Tensor] | None = None
+    share: float = 1.0
+
+    def losses(self, logits: Mapping[str, Tensor], tasks: TaskSet) -> dict[str, Tensor]:
+        """Mean cross-entropy of each task under the labels, or under both sets by their shares."""
+        first = task_losses(logits, self.labels, tasks)
+        if self.other is None:
+            return first
+        second = task_losses(logits, self.other, tasks)
+        return {name: self.share * loss + (1 - self.share) * second[name] for name, loss in first.items()}
+
+
+class Intervention(Protocol):
+    """Called with every batch, before the network learns from it."""
+
+    def __call__(
+        self, network: nn.Module, images: Tensor, labels: Mapping[str, Tensor], rng: torch.Generator
+    ) -> Mixture:
+        """The batch as it is to be learned.
+
+        Args:
+            network: In training mode; must be left in that mode, with its parameters and their ``grad`` untouched.
+            images: ``(B, 3, H, W)`` float in [0, 1], cropped and flipped already.
+            labels: Task name to ``(B,)`` int64, negative where unlabelled.
+            rng: On the CPU; all chance comes from here.
+        """

@@ -1,0 +1,1 @@
+"""Ways of training: from scratch, in part, or from a pretrained backbone."""

@@ -1,0 +1,1 @@
+"""Task weightings of a multi-task network: adapters on TorchJD."""
