@@ -36,11 +36,15 @@ class BatchedPerturbation:
         device: Where it runs.
         scale: Factor on its perturbation.
         call_size: Images a call to start with; a CPU takes :data:`CPU_CALL_SIZE` whatever is asked for.
+
+    Attributes:
+        device: Where it runs.
+        call_size: Images a call now.
     """
 
     def __init__(self, generator: Perturbs, device: torch.device, scale: float = 1.0, call_size: int = 64) -> None:
         self._generator = generator
-        self._device = device
+        self.device = device
         self._scale = scale
         self.call_size = CPU_CALL_SIZE if device.type == "cpu" else call_size
 
@@ -68,9 +72,9 @@ class BatchedPerturbation:
                 if not _is_out_of_memory(error):
                     raise
                 if self.call_size == 1:
-                    raise MtlueError(f"{self._device} has too little memory for a single image") from error
+                    raise MtlueError(f"{self.device} has too little memory for a single image") from error
                 self.call_size //= 2
-                if self._device.type == "cuda":
+                if self.device.type == "cuda":
                     torch.cuda.empty_cache()
         return done
 
@@ -78,9 +82,9 @@ class BatchedPerturbation:
         self, images: Sequence[npt.NDArray[np.uint8]], labels: Mapping[str, Sequence[int]]
     ) -> list[npt.NDArray[np.float32]]:
         fill = np.arange(self.call_size) % len(images)
-        batch = torch.from_numpy(np.stack(images)[fill]).to(self._device).float() / LEVELS
+        batch = torch.from_numpy(np.stack(images)[fill]).to(self.device).float() / LEVELS
         columns = {
-            name: torch.from_numpy(np.asarray(values, dtype=np.int64)[fill]).to(self._device)
+            name: torch.from_numpy(np.asarray(values, dtype=np.int64)[fill]).to(self.device)
             for name, values in labels.items()
         }
         delta = self._generator.perturb(batch, columns)[: len(images)] * self._scale

@@ -8,9 +8,11 @@ import warnings
 from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import torch
 from PIL import Image
 
 from mtlue_cli.choices import ExitCode, ImageFormat
@@ -121,12 +123,11 @@ def protect_folder(config: ProtectConfig, progress: Progress) -> ProtectResult:
             f"weights of your own, kept to yourself, do not have that weakness: {config.training_command}"
         )
     loaded = load_checkpoint(plan.weights)
-    batch_size = config.batch_size or (256 if device.type == "cuda" else 64)
     generator = loaded.generator.to(device).eval()
-    perturb = BatchedPerturbation(generator, device, plan.run.epsilon / plan.card.epsilon, batch_size)
+    perturb = BatchedPerturbation(generator, device, plan.run.epsilon / plan.card.epsilon, config.batch_size or 256)
     try:
         _clear(plan)
-        records = _stream(config, plan, perturb, batch_size, progress)
+        records = _stream(config, plan, perturb, progress)
         _close(plan, records)
     except OSError as error:
         raise MtlueError(
@@ -149,7 +150,7 @@ def _clear(plan: ProtectPlan) -> None:
 
 
 def _stream(
-    config: ProtectConfig, plan: ProtectPlan, perturb: BatchedPerturbation, batch_size: int, progress: Progress
+    config: ProtectConfig, plan: ProtectPlan, perturb: BatchedPerturbation, progress: Progress
 ) -> dict[int, Record]:
     records: dict[int, Record] = {}
     log = ManifestLog(plan.release)
@@ -161,17 +162,24 @@ def _stream(
         records[row] = record
         progress.advance()
 
-    pool = ThreadPoolExecutor(max_workers=config.workers, thread_name_prefix="photo")
+    on_cpu = perturb.device.type == "cpu"
+    threads = torch.get_num_threads()
+    # A network that the pool calls computes in the calling thread alone: threads within threads would fight for cores.
+    threads_within = partial(torch.set_num_threads, 1 if on_cpu else threads)
+    pool = ThreadPoolExecutor(config.workers, thread_name_prefix="photo", initializer=threads_within)
     try:
         with warnings.catch_warnings():
             # Pillow warns of odd EXIF data and of photos that are large but within our own limit.
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
             warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\..*")
             steps = PhotoSteps(plan, config.images)
-            pipeline = Pipeline(steps, plan.table.columns, perturb, pool, config.workers, batch_size, done)
+            pipeline = Pipeline(
+                steps, plan.table.columns, perturb, pool, config.workers, perturb.call_size, done, in_pool=on_cpu
+            )
             pipeline.run(range(len(plan.table)))
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
+        torch.set_num_threads(threads)
         log.close()
         progress.finish()
     return records

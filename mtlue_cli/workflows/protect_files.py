@@ -6,6 +6,7 @@ from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor, Future
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -146,17 +147,20 @@ def discard(path: Path) -> None:
 class Pipeline:
     """Decodes ahead, runs the network on full batches, and encodes behind, within a fixed budget of memory.
 
-    The caller's thread runs the network; ``pool`` decodes the photos to come and encodes those that are through. At
-    most a few batches are in memory, fewer when the photos are large.
+    ``pool`` decodes the photos to come and finishes those that are through. A network on an accelerator is called from
+    the caller's thread; one on the CPU is called from the pool too, a small batch a thread, so that cores are shared
+    out by whole batches instead of being fought over within each. At most a few batches are in memory, fewer when the
+    photos are large.
 
     Args:
         steps: The two halves of a photo's way.
         columns: Task name to class indices, a row each.
-        perturb: The network: squares and labels to perturbations.
+        perturb: The network: squares and labels to perturbations; called from several threads if ``in_pool``.
         pool: Threads.
         workers: Their number.
         batch_size: Photos that are gathered before the network runs.
         done: Called in the caller's thread with each row and its record.
+        in_pool: Whether the network runs in ``pool``.
     """
 
     def __init__(
@@ -168,17 +172,21 @@ class Pipeline:
         workers: int,
         batch_size: int,
         done: Callable[[int, Record], None],
+        *,
+        in_pool: bool = False,
     ) -> None:
         self._steps = steps
         self._columns = columns
         self._perturb = perturb
         self._pool = pool
-        self._ahead = batch_size + workers
+        self._ahead = (workers + 1) * batch_size if in_pool else batch_size + workers
         self._batch_size = batch_size
         self._done = done
+        self._in_pool = in_pool
         self._decoding: deque[tuple[int, Future[Prepared | Record]]] = deque()
         self._batch: list[Prepared] = []
-        self._encoding: deque[tuple[int, Future[Record]]] = deque()
+        self._encoding: deque[tuple[Sequence[int], Future[Sequence[Record]]]] = deque()
+        self._waiting = 0
         self._pixels: dict[int, int] = {}
         self._held = 0
 
@@ -218,16 +226,30 @@ class Pipeline:
         if not self._batch:
             return
         batch, self._batch = self._batch, []
-        labels = {name: [int(column[prepared.row]) for prepared in batch] for name, column in self._columns.items()}
-        deltas = self._perturb([prepared.square for prepared in batch], labels)
-        for prepared, delta in zip(batch, deltas, strict=True):
-            self._encoding.append((prepared.row, self._pool.submit(self._steps.finish, prepared, delta)))
-        while len(self._encoding) > self._ahead:
+        if self._in_pool:
+            self._submit(batch, lambda: self._finish(batch, self._deltas(batch)))
+        else:
+            for prepared, delta in zip(batch, self._deltas(batch), strict=True):
+                self._submit([prepared], partial(self._finish, [prepared], [delta]))
+        while self._waiting > self._ahead:
             self._take_encoded()
 
+    def _deltas(self, batch: Sequence[Prepared]) -> Sequence[npt.NDArray[np.float32]]:
+        labels = {name: [int(column[prepared.row]) for prepared in batch] for name, column in self._columns.items()}
+        return self._perturb([prepared.square for prepared in batch], labels)
+
+    def _finish(self, batch: Sequence[Prepared], deltas: Sequence[npt.NDArray[np.float32]]) -> list[Record]:
+        return [self._steps.finish(prepared, delta) for prepared, delta in zip(batch, deltas, strict=True)]
+
+    def _submit(self, batch: Sequence[Prepared], work: Callable[[], Sequence[Record]]) -> None:
+        self._waiting += len(batch)
+        self._encoding.append(([prepared.row for prepared in batch], self._pool.submit(work)))
+
     def _take_encoded(self) -> None:
-        row, future = self._encoding.popleft()
-        self._record(row, future.result())
+        rows, future = self._encoding.popleft()
+        self._waiting -= len(rows)
+        for row, record in zip(rows, future.result(), strict=True):
+            self._record(row, record)
 
     def _record(self, row: int, record: Record) -> None:
         self._held -= self._pixels.pop(row)
