@@ -18,7 +18,7 @@ class InvertedBlock(nn.Module):
         self.spatial = nn.Conv2d(channels, channels, 5, padding=2, groups=channels)
         self.norm = nn.GroupNorm(1, channels)
         self.expand = nn.Conv2d(channels, channels * expansion, 1)
-        self.activation = nn.ReLU()
+        self.activation = nn.ReLU(inplace=True)
         self.project = nn.Conv2d(channels * expansion, channels, 1)
         nn.init.normal_(self.project.weight, std=1e-2)
 

@@ -80,10 +80,10 @@ def decode_bytes(content: bytes) -> DecodedImage:
         raise ImageError(f"damaged: {str(error) or type(error).__name__}") from error
 
 
-def pixel_count(path: Path) -> int:
-    """Number of pixels that a file's header announces; 0 where it cannot be told."""
+def pixel_count(content: bytes) -> int:
+    """Number of pixels that the header in a file's content announces; 0 where it cannot be told."""
     try:
-        with Image.open(path, formats=FORMATS) as opened:
+        with Image.open(io.BytesIO(content), formats=FORMATS) as opened:
             return opened.width * opened.height
     except Exception:  # the reason follows when the file is decoded
         return 0

@@ -82,7 +82,8 @@ class BatchedPerturbation:
         self, images: Sequence[npt.NDArray[np.uint8]], labels: Mapping[str, Sequence[int]]
     ) -> list[npt.NDArray[np.float32]]:
         fill = np.arange(self.call_size) % len(images)
-        batch = torch.from_numpy(np.stack(images)[fill]).to(self.device).float() / LEVELS
+        pixels = torch.from_numpy(np.stack(images)[fill]).to(self.device)
+        batch = (pixels.float() / LEVELS).contiguous(memory_format=torch.channels_last)
         columns = {
             name: torch.from_numpy(np.asarray(values, dtype=np.int64)[fill]).to(self.device)
             for name, values in labels.items()

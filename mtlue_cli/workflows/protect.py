@@ -33,7 +33,7 @@ from mtlue_cli.manifest import (
 )
 from mtlue_cli.perturbation.batching import BatchedPerturbation
 from mtlue_cli.tasks.labels import path_fault
-from mtlue_cli.training.runtime import choose_device, describe_device
+from mtlue_cli.training.runtime import choose_device, describe_device, placed
 from mtlue_cli.workflows.progress import Progress
 from mtlue_cli.workflows.protect_files import PhotoSteps, Pipeline, Record, discard
 from mtlue_cli.workflows.protect_plan import TEMPORARY, ProtectConfig, ProtectPlan, plan_protection
@@ -123,7 +123,7 @@ def protect_folder(config: ProtectConfig, progress: Progress) -> ProtectResult:
             f"weights of your own, kept to yourself, do not have that weakness: {config.training_command}"
         )
     loaded = load_checkpoint(plan.weights)
-    generator = loaded.generator.to(device).eval()
+    generator = placed(loaded.generator, device).eval()
     perturb = BatchedPerturbation(generator, device, plan.run.epsilon / plan.card.epsilon, config.batch_size or 256)
     try:
         _clear(plan)

@@ -58,17 +58,16 @@ class PhotoSteps:
         self._images = images
         self._format = ImageFormat(plan.run.image_format)
 
-    def path(self, row: int) -> Path:
-        """The original of a row."""
-        return self._images / self._plan.table.file_names[row]
-
-    def prepare(self, row: int) -> Prepared | Record:
-        """Read and decode; the earlier record if the release already holds this very photo."""
-        source = self._plan.table.file_names[row]
+    def read(self, row: int) -> bytes | QuarantineRecord:
+        """Content of the original."""
         try:
-            content = self.path(row).read_bytes()
+            return (self._images / self._plan.table.file_names[row]).read_bytes()
         except OSError as error:
             return self.quarantine(row, ImageError(f"cannot be read: {error.strerror or error}"))
+
+    def prepare(self, row: int, content: bytes) -> Prepared | Record:
+        """Decode; the earlier record if the release already holds this very photo."""
+        source = self._plan.table.file_names[row]
         digest = hashlib.sha256(content).hexdigest()
         record = self._plan.earlier.get(source)
         if record is not None and self._is_current(row, record, digest):
@@ -193,7 +192,11 @@ class Pipeline:
     def run(self, rows: Sequence[int]) -> None:
         """Bring ``rows`` through."""
         for row in rows:
-            pixels = pixel_count(self._steps.path(row))
+            content = self._steps.read(row)
+            if isinstance(content, QuarantineRecord):
+                self._done(row, content)
+                continue
+            pixels = pixel_count(content)
             while self._decoding and (len(self._decoding) >= self._ahead or self._is_full(pixels)):
                 self._take_decoded()
             if self._is_full(pixels):
@@ -202,7 +205,7 @@ class Pipeline:
                 self._take_encoded()
             self._pixels[row] = pixels
             self._held += pixels
-            self._decoding.append((row, self._pool.submit(self._steps.prepare, row)))
+            self._decoding.append((row, self._pool.submit(self._steps.prepare, row, content)))
         while self._decoding:
             self._take_decoded()
         self._flush()

@@ -22,7 +22,7 @@ from mtlue_cli.perturbation.batching import BatchedPerturbation
 from mtlue_cli.tasks.labels import read_label_file
 from mtlue_cli.tasks.spec import LabelTable, TaskSet
 from mtlue_cli.training.multitask_loop import LearningSettings
-from mtlue_cli.training.runtime import choose_device, describe_device
+from mtlue_cli.training.runtime import choose_device, describe_device, placed
 from mtlue_cli.verification.audit import Audit, audit_release
 from mtlue_cli.verification.controls import uniform_noise
 from mtlue_cli.verification.experiment import Condition, CurvePoint, ExperimentData, VictimResult, run_condition
@@ -244,7 +244,7 @@ def _protect(
     device: torch.device,
     progress: Progress,
 ) -> Tensor:
-    generator = loaded.generator.to(device)
+    generator = placed(loaded.generator, device).eval()
     # The generator takes all its tasks, also those that these labels cannot measure.
     row_of = {name: row for row, name in enumerate(labels.file_names)}
     given = labels.take(row_of[name] for name in train.table.file_names).recoded(loaded.card.tasks)
