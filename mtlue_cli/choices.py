@@ -46,6 +46,14 @@ class WeightingName(StrEnum):
     LS = "ls"
 
 
+class MetricName(StrEnum):
+    """What a victim is judged by."""
+
+    ACCURACY = "accuracy"
+    BALANCED = "balanced-accuracy"
+    AUROC = "auroc"
+
+
 class ImageFormat(StrEnum):
     """How protected images are written."""
 

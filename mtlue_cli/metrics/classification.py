@@ -5,8 +5,9 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from torchmetrics.functional.classification import multiclass_accuracy
+from torchmetrics.functional.classification import binary_auroc, multiclass_accuracy
 
+from mtlue_cli.choices import MetricName
 from mtlue_cli.tasks.spec import UNLABELLED, TaskSet
 
 CONCLUSIVE_MARGIN = 0.02
@@ -40,6 +41,52 @@ def accuracies(logits: Mapping[str, Tensor], labels: Mapping[str, Tensor], tasks
     return scores
 
 
+def balanced_accuracies(
+    logits: Mapping[str, Tensor], labels: Mapping[str, Tensor], tasks: TaskSet
+) -> dict[str, float]:
+    """Mean over the classes that occur of the share of their images that are recognised, a task.
+
+    Arguments, range and errors as for :func:`accuracies`.
+    """
+    scores: dict[str, float] = {}
+    for task in tasks:
+        _require_labels(task.name, labels[task.name])
+        recalls = multiclass_accuracy(
+            logits[task.name], labels[task.name], num_classes=task.num_classes, average=None, ignore_index=UNLABELLED
+        )
+        present = torch.bincount(_known(labels[task.name]), minlength=task.num_classes) > 0
+        scores[task.name] = float(recalls[present].mean())
+    return scores
+
+
+def aurocs(
+    logits: Mapping[str, Tensor], labels: Mapping[str, Tensor], tasks: TaskSet
+) -> dict[str, float | None]:
+    """Area under the ROC curve, a task: of the second class where there are two, else the mean of one against the rest.
+
+    Classes without an image, or without an image of any other class, do not count.
+
+    Returns:
+        Task name to a value in [0, 1]; None where only one class occurs.
+
+    Raises:
+        ValueError: A task has no labelled image.
+    """
+    scores: dict[str, float | None] = {}
+    for task in tasks:
+        _require_labels(task.name, labels[task.name])
+        known = labels[task.name] >= 0
+        target, shares = labels[task.name][known], logits[task.name][known].float().softmax(dim=1)
+        classes = [1] if task.num_classes == 2 else range(task.num_classes)
+        areas = [
+            float(binary_auroc(shares[:, index], (target == index).long()))
+            for index in classes
+            if bool((target == index).any()) and not bool((target == index).all())
+        ]
+        scores[task.name] = sum(areas) / len(areas) if areas else None
+    return scores
+
+
 def floors(labels: Mapping[str, Tensor], tasks: TaskSet) -> dict[str, float]:
     """Accuracy of the best constant guess: the share of the majority class of the labelled images, a task.
 
@@ -53,9 +100,25 @@ def floors(labels: Mapping[str, Tensor], tasks: TaskSet) -> dict[str, float]:
     shares: dict[str, float] = {}
     for task in tasks:
         _require_labels(task.name, labels[task.name])
-        counts = torch.bincount(labels[task.name][labels[task.name] >= 0], minlength=task.num_classes)
+        counts = torch.bincount(_known(labels[task.name]), minlength=task.num_classes)
         shares[task.name] = int(counts.max()) / int(counts.sum())
     return shares
+
+
+def chance_floors(metric: MetricName, labels: Mapping[str, Tensor], tasks: TaskSet) -> dict[str, float]:
+    """What a constant guess reaches under ``metric``, a task.
+
+    Accuracy: the majority class (:func:`floors`). Balanced accuracy: one of the classes that occur. AUROC: a half.
+
+    Raises:
+        ValueError: A task has no labelled image.
+    """
+    majority = floors(labels, tasks)
+    if metric is MetricName.ACCURACY:
+        return majority
+    if metric is MetricName.AUROC:
+        return dict.fromkeys(majority, 0.5)
+    return {name: 1 / int(_known(labels[name]).unique().numel()) for name in majority}
 
 
 def is_conclusive(clean: float, floor: float) -> bool:
@@ -113,6 +176,10 @@ def average_learned(
         sum(figures[name] for name in kept) / len(kept) for figures in (victim, clean, floor)
     )
     return AverageLearned(kept, victim_mean, clean_mean, floor_mean)
+
+
+def _known(labels: Tensor) -> Tensor:
+    return labels[labels >= 0]
 
 
 def _require_labels(name: str, labels: Tensor) -> None:

@@ -1,36 +1,36 @@
-"""One victim from scratch on one condition's training images, tested on clean images."""
+"""One victim on one condition's training images, tested on clean images."""
 
-import math
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 
 import torch
 from torch import Tensor
 
 from mtlue_cli import __version__
-from mtlue_cli.metrics.classification import accuracies
+from mtlue_cli.choices import BackboneName, MetricName
+from mtlue_cli.metrics.classification import accuracies, aurocs, balanced_accuracies
 from mtlue_cli.networks.multitask import MultiTaskNetwork
 from mtlue_cli.tasks.spec import TaskSet
-from mtlue_cli.training.multitask_loop import EpochRecord, LearningSettings, predict, train_multitask
+from mtlue_cli.training.intervention import Intervention
+from mtlue_cli.training.methods.registry import build_method
+from mtlue_cli.training.multitask_loop import LearningSettings, predict
+from mtlue_cli.training.pretrained import PretrainedStart
 from mtlue_cli.training.runtime import choose_precision
+from mtlue_cli.verification.clean_share import clean_part, mix
+from mtlue_cli.verification.conditions import Condition, Material
+from mtlue_cli.verification.controls import uniform_noise
+from mtlue_cli.verification.countermeasures.base import AttackerView, Countermeasure
+from mtlue_cli.verification.countermeasures.registry import COUNTERMEASURES
+from mtlue_cli.verification.early_stopping import halve, stop_early
+from mtlue_cli.verification.learner import LearnedEpoch, train_learner
 from mtlue_cli.verification.result_cache import ResultCache, document_digest, labels_digest, tensor_digest
+from mtlue_cli.verification.victim_result import CurvePoint, VictimResult
 
-RESULT_SCHEMA = 1
-
-
-@dataclass(frozen=True)
-class Condition:
-    """One row of the experiment: what a victim is trained on.
-
-    Attributes:
-        name: Name of the row, such as ``clean``.
-        images: Supplies the training images, ``(N, 3, S, S)`` uint8, when the row's turn comes.
-    """
-
-    name: str
-    images: Callable[[], Tensor]
+RESULT_SCHEMA = 2
+PAIRS = 200
+"""Originals and their protected versions that an attacker with a published generator is given."""
 
 
 @dataclass(frozen=True)
@@ -62,155 +62,189 @@ class ExperimentData:
 
 
 @dataclass(frozen=True)
-class CurvePoint:
-    """A victim after one epoch; accuracies in [0, 1], a task."""
+class TrainingImages:
+    """The two sets of training images that everything else is made from.
 
-    epoch: int
-    loss: float
-    train_accuracy: Mapping[str, float]
-    test_accuracy: Mapping[str, float]
+    Attributes:
+        clean: ``(N, 3, S, S)`` uint8.
+        release: The same images as released; called when first needed.
+        epsilon: Bound of the release in 255ths, and of the noise that is compared with it.
+    """
+
+    clean: Tensor
+    release: Callable[[], Tensor]
+    epsilon: int
 
 
 @dataclass(frozen=True)
-class VictimResult:
-    """A finished victim.
+class Laboratory:
+    """Everything that stays the same from condition to condition.
 
     Attributes:
-        condition: Name of its row.
-        accuracy: Test accuracy after the last epoch, a task, in [0, 1].
-        curve: Figures after every epoch.
-        seconds: What its training took (when it was trained, if it comes from the cache).
-        digest: Identity of everything that determines it.
-        cached: Whether it comes from the cache.
+        data: Labels and test images.
+        images: Clean and released training images.
+        settings: Budget of every victim; backbone, weighting and seed are set by the condition.
+        device: Where victims are trained.
+        cache: Finished victims.
+        starts: Where ways of training that need one start from, by backbone.
     """
 
-    condition: str
-    accuracy: Mapping[str, float]
-    curve: tuple[CurvePoint, ...]
-    seconds: float
-    digest: str
-    cached: bool
+    data: ExperimentData
+    images: TrainingImages
+    settings: LearningSettings
+    device: torch.device
+    cache: ResultCache
+    starts: Mapping[BackboneName, PretrainedStart] = field(default_factory=dict)
 
-    def to_json(self) -> dict[str, Any]:
-        """A JSON-ready document."""
-        return {
-            "condition": self.condition,
-            "accuracy": dict(self.accuracy),
-            "curve": [
-                {
-                    "epoch": point.epoch,
-                    "train_loss": _finite(point.loss),
-                    "train_accuracy": {name: _finite(value) for name, value in point.train_accuracy.items()},
-                    "test_accuracy": dict(point.test_accuracy),
-                }
-                for point in self.curve
-            ],
-            "seconds": self.seconds,
-            "digest": self.digest,
-            "cached": self.cached,
-        }
+    def run(
+        self,
+        condition: Condition,
+        seed: int,
+        on_step: Callable[[int], None] | None = None,
+        on_epoch: Callable[[CurvePoint], None] | None = None,
+        on_preparation: Callable[[float], None] | None = None,
+    ) -> VictimResult:
+        """Train the victim of ``condition`` and test it after every epoch, or fetch it from the cache.
 
-    @classmethod
-    def from_json(cls, document: Mapping[str, Any], tasks: TaskSet) -> "VictimResult":
-        """Read what :meth:`to_json` wrote, as a cached result.
+        The last epoch counts, and beside it the best one as chosen by clean images that it is not measured on.
+
+        Args:
+            condition: What is trained on what.
+            seed: Of weights, order, augmentation and whatever the attacker draws.
+            on_step: Called with the number of images after every step.
+            on_epoch: Called after every epoch.
+            on_preparation: Called with the share, in [0, 1], of what the attacker does before training that is done.
 
         Raises:
-            AttributeError, KeyError, TypeError, ValueError: The document has another form.
+            InputError: The victim needs a start and there is none.
+            ValueError: A task has no labelled test image.
         """
+        images, labels = self._material(condition, seed)
+        victim = condition.victim
+        start = self.starts.get(victim.backbone)
+        settings = replace(self.settings, backbone=victim.backbone, weighting=victim.weighting, seed=seed)
+        key = self._key(condition, settings, images)
+        found = self.cache.load(key)
+        if found is not None:
+            try:
+                return VictimResult.from_json(found, self.data.tasks)
+            except (AttributeError, KeyError, TypeError, ValueError):
+                pass  # a damaged entry: train again and replace it
+        started = time.monotonic()
+        countermeasure = _countermeasure(condition)
+        test_images = self.data.test_images
+        make_intervention: Callable[[TaskSet, Mapping[str, Tensor]], Intervention | None] | None = None
+        if countermeasure is not None:
+            view = self._view(countermeasure, labels, seed, on_preparation)
+            images = countermeasure.before_training(images, view)
+            test_images = countermeasure.at_inference(test_images)
 
-        def shares(figures: Mapping[str, Any]) -> dict[str, float]:
-            values = {name: float(figures[name]) for name in tasks.names}
-            if not all(0 <= value <= 1 for value in values.values()):
-                raise ValueError("an accuracy lies outside [0, 1]")
-            return values
+            def make_intervention(tasks: TaskSet, own: Mapping[str, Tensor]) -> Intervention | None:
+                return countermeasure.during_training(replace(view, tasks=tasks, labels=own))
 
-        curve = tuple(
-            CurvePoint(
-                int(point["epoch"]),
-                _number(point["train_loss"]),
-                {name: _number(value) for name, value in point["train_accuracy"].items()},
-                shares(point["test_accuracy"]),
-            )
-            for point in document["curve"]
+        curve: list[CurvePoint] = []
+
+        def test(network: MultiTaskNetwork) -> Mapping[str, Tensor]:
+            return predict(network, test_images, settings.crop_size, self.device)
+
+        def record(epoch: LearnedEpoch) -> None:
+            guesses = {name: _one_hot(epoch.predictions[name], self.data.tasks, name) for name in epoch.predictions}
+            scores = accuracies(guesses, self.data.test_labels, self.data.tasks)
+            figures = epoch.record
+            curve.append(CurvePoint(figures.epoch, figures.loss, dict(figures.accuracy), scores))
+            if on_epoch is not None:
+                on_epoch(curve[-1])
+
+        run = train_learner(
+            victim.learner,
+            images,
+            labels,
+            self.data.tasks,
+            settings,
+            self.device,
+            test,
+            intervention_factory=make_intervention,
+            method_factory=partial(build_method, victim.method, start),
+            on_step=on_step,
+            on_epoch=record,
         )
-        return cls(
-            str(document["condition"]),
-            shares(document["accuracy"]),
-            curve,
-            float(document["seconds"]),
-            str(document["digest"]),
-            cached=True,
+        early = stop_early(run.predictions(), self.data.test_labels, halve(self.data.test_images, self.settings.seed))
+        result = VictimResult(
+            condition.name,
+            seed,
+            _scores(run.probabilities, self.data),
+            None if early is None else early.accuracy,
+            None if early is None else early.epochs,
+            tuple(curve),
+            round(time.monotonic() - started, 2),
+            key,
+            cached=False,
+        )
+        self.cache.store(key, result.to_json())
+        return result
+
+    def _material(self, condition: Condition, seed: int) -> tuple[Tensor, Mapping[str, Tensor]]:
+        """Training images of a condition before any countermeasure, and their labels."""
+        labels = self.data.train_labels
+        if condition.material is Material.CLEAN:
+            return self.images.clean, labels
+        if condition.material is Material.NOISE:
+            return uniform_noise(self.images.clean, self.images.epsilon, seed), labels
+        release = self.images.release()
+        if condition.protected_fraction == 1:
+            return release, labels
+        mixed, protected = mix(release, self.images.clean, condition.protected_fraction, seed)
+        return (mixed, labels) if condition.material is Material.RELEASE else clean_part(mixed, labels, protected)
+
+    def _view(
+        self,
+        countermeasure: Countermeasure,
+        labels: Mapping[str, Tensor],
+        seed: int,
+        on_progress: Callable[[float], None] | None,
+    ) -> AttackerView:
+        pairs = None
+        if countermeasure.needs_pairs:
+            rng = torch.Generator().manual_seed(seed)
+            chosen = torch.randperm(len(self.images.clean), generator=rng)[:PAIRS]
+            pairs = (self.images.clean[chosen], self.images.release()[chosen])
+        return AttackerView(
+            labels, self.data.tasks, pairs, self.settings.crop_size, seed, self.device, on_progress=on_progress
+        )
+
+    def _key(self, condition: Condition, settings: LearningSettings, images: Tensor) -> str:
+        return document_digest(
+            {
+                "schema": RESULT_SCHEMA,
+                "condition": condition.name,
+                "countermeasure": repr(_countermeasure(condition)),
+                "images": tensor_digest(images),
+                "data": self.data.digest(),
+                "settings": asdict(settings),
+                "start": start.digest if (start := self.starts.get(condition.victim.backbone)) is not None else None,
+                "device": self.device.type,
+                "arithmetic": str(choose_precision(settings.precision, self.device)),
+                "torch": torch.__version__,
+                "mtlue": __version__,
+            }
         )
 
 
-def run_condition(
-    condition: Condition,
-    data: ExperimentData,
-    settings: LearningSettings,
-    device: torch.device,
-    cache: ResultCache,
-    on_step: Callable[[int], None] | None = None,
-    on_epoch: Callable[[CurvePoint], None] | None = None,
-) -> VictimResult:
-    """Train a victim on ``condition`` and test it after every epoch, or fetch it from the cache.
-
-    The last epoch counts: no figure of the test images chooses anything.
-
-    Args:
-        condition: What it is trained on.
-        data: Labels and test images.
-        settings: Budget and seed, the same for every condition that is compared.
-        device: Where it is trained.
-        cache: Finished victims.
-        on_step: Called with the number of images after every step.
-        on_epoch: Called after every epoch.
-
-    Raises:
-        ValueError: A task has no labelled test image.
-    """
-    images = condition.images()
-    key = document_digest(
-        {
-            "schema": RESULT_SCHEMA,
-            "condition": condition.name,
-            "images": tensor_digest(images),
-            "data": data.digest(),
-            "settings": asdict(settings),
-            "device": device.type,
-            "arithmetic": str(choose_precision(settings.precision, device)),
-            "torch": torch.__version__,
-            "mtlue": __version__,
-        }
-    )
-    found = cache.load(key)
-    if found is not None:
-        try:
-            return VictimResult.from_json(found, data.tasks)
-        except (AttributeError, KeyError, TypeError, ValueError):
-            pass  # a damaged entry: train again and replace it
-    curve: list[CurvePoint] = []
-
-    def test(record: EpochRecord, network: MultiTaskNetwork) -> None:
-        training = network.training
-        logits = predict(network, data.test_images, settings.crop_size, device)
-        network.train(training)
-        scores = accuracies(logits, data.test_labels, data.tasks)
-        curve.append(CurvePoint(record.epoch, record.loss, dict(record.accuracy), scores))
-        if on_epoch is not None:
-            on_epoch(curve[-1])
-
-    started = time.monotonic()
-    train_multitask(images, data.train_labels, data.tasks, settings, device, on_step=on_step, on_epoch=test)
-    seconds = round(time.monotonic() - started, 2)
-    result = VictimResult(condition.name, curve[-1].test_accuracy, tuple(curve), seconds, key, cached=False)
-    cache.store(key, result.to_json())
-    return result
+def _countermeasure(condition: Condition) -> Countermeasure | None:
+    return None if condition.countermeasure is None else COUNTERMEASURES[condition.countermeasure].build()
 
 
-def _finite(value: float) -> float | None:
-    """JSON has no NaN: a figure that does not exist is null."""
-    return value if math.isfinite(value) else None
+def _scores(
+    probabilities: Mapping[str, Tensor], data: ExperimentData
+) -> dict[MetricName, Mapping[str, float | None]]:
+    logits = {name: shares.clamp_min(1e-30).log() for name, shares in probabilities.items()}
+    return {
+        MetricName.ACCURACY: dict(accuracies(logits, data.test_labels, data.tasks)),
+        MetricName.BALANCED: dict(balanced_accuracies(logits, data.test_labels, data.tasks)),
+        MetricName.AUROC: aurocs(logits, data.test_labels, data.tasks),
+    }
 
 
-def _number(value: float | None) -> float:
-    return math.nan if value is None else float(value)
+def _one_hot(classes: Tensor, tasks: TaskSet, name: str) -> Tensor:
+    count = next(task.num_classes for task in tasks if task.name == name)
+    return torch.nn.functional.one_hot(classes.long(), count).float()

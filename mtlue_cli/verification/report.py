@@ -1,16 +1,20 @@
 """The result of a verification as one document."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from mtlue_cli.choices import ExitCode
+from mtlue_cli.choices import ExitCode, MetricName, Tier
+from mtlue_cli.metrics.repeated import Repeated
 from mtlue_cli.verification.audit import Audit
-from mtlue_cli.verification.experiment import VictimResult
+from mtlue_cli.verification.countermeasures.registry import COUNTERMEASURES
+from mtlue_cli.verification.probes.base import ProbeResult
+from mtlue_cli.verification.probes.registry import PROBES
 from mtlue_cli.verification.result_cache import document_digest
-from mtlue_cli.verification.verdict import Judgement, Verdict
+from mtlue_cli.verification.tiers import NotTested
+from mtlue_cli.verification.verdict import HALF, Average, ConditionFigures, Judgement, TaskFigures, Verdict
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 EXIT_CODES = {
     Verdict.PROTECTED: ExitCode.SUCCESS,
@@ -24,19 +28,27 @@ class VerifyResult:
     """A finished verification.
 
     Attributes:
-        judgement: The verdict and its figures.
+        judgement: The verdict and the figures of every condition; without conditions if the audit failed.
         audit: What was found in the release; None if a generator was judged.
-        victims: Row name to victim, in the order they were trained; empty if the audit failed.
+        probes: What was measured without a victim.
+        not_tested: What the laboratory offers and this run left out.
         subject: What was judged, in words.
+        tier: The tier that was asked for, if any.
         setting: Settings, counts, device and versions, JSON-ready.
+        command_line: What was typed, or how to type it.
+        samples: A few originals and their protected versions, ``(3, S, S)`` uint8 tensors, for a picture.
         seconds: Wall time.
     """
 
     judgement: Judgement
     audit: Audit | None
-    victims: Mapping[str, VictimResult]
+    probes: tuple[ProbeResult, ...]
+    not_tested: tuple[NotTested, ...]
     subject: str
+    tier: Tier | None
     setting: Mapping[str, Any]
+    command_line: str
+    samples: tuple[tuple[Any, Any], ...]
     seconds: float
 
     @property
@@ -46,22 +58,108 @@ class VerifyResult:
 
     def to_json(self) -> dict[str, Any]:
         """The result document; its digest names figures and verdict, whenever and wherever they were computed."""
-        judgement = self.judgement.to_json()
+        judgement = self.judgement
+        conditions = [condition_to_json(found, judgement.max_learned) for found in judgement.conditions]
         audit = self.audit.to_json() if self.audit else None
-        victims = {name: victim.to_json() for name, victim in self.victims.items()}
-        content = {
-            "judgement": judgement,
-            "audit": audit,
-            "victims": {name: victim.digest for name, victim in self.victims.items()},
+        probes = [_probe(found) for found in self.probes]
+        verdict = {
+            "verdict": judgement.verdict.value,
+            "reason": judgement.reason,
+            "warning": judgement.warning,
+            "max_learned": judgement.max_learned,
+            "metric": judgement.metric.value,
+            "worst_condition": judgement.worst.condition.name if judgement.worst else None,
         }
+        victims = [victim.digest for found in judgement.conditions for victim in found.victims]
         return {
             "schema_version": SCHEMA_VERSION,
             "command": "verify",
             "subject": self.subject,
-            **judgement,
+            **verdict,
+            "exit_code": int(self.exit_code),
+            "tier": self.tier.value if self.tier else None,
+            "conditions": conditions,
+            "probes": probes,
+            "not_tested": [{"name": left.name, "reason": left.reason} for left in self.not_tested],
             "audit": audit,
-            "victims": victims,
             **self.setting,
+            "command_line": self.command_line,
             "seconds": self.seconds,
-            "digest": document_digest(content),
+            "digest": document_digest({**verdict, "audit": audit, "probes": probes, "victims": victims}),
         }
+
+
+def condition_to_json(found: ConditionFigures, max_learned: float) -> dict[str, Any]:
+    """One condition, JSON-ready."""
+    condition = found.condition
+    spec = None if condition.countermeasure is None else COUNTERMEASURES[condition.countermeasure]
+    learned = found.learned
+    return {
+        "name": condition.name,
+        "title": condition.name if spec is None else f"{condition.victim.name} + {spec.title}",
+        "role": condition.role.value,
+        "victim": condition.victim.to_json(),
+        "countermeasure": spec.name.value if spec else None,
+        "source": spec.source if spec else None,
+        "protected_fraction": condition.protected_fraction,
+        "seeds": [victim.seed for victim in found.victims],
+        "tasks": [_task(task) for task in found.tasks],
+        "average": _average(found.average),
+        "best_epoch_average": _average(found.best_average),
+        "best_epochs": [list(victim.best_epochs) if victim.best_epochs else None for victim in found.victims],
+        "learned_fraction": learned,
+        "above_gate": learned is not None and learned > max_learned,
+        "recovers_half": learned is not None and learned > HALF,
+        "curves": [
+            {"seed": victim.seed, "epochs": victim.to_json()["curve"]} for victim in found.victims
+        ],
+        "seconds": round(sum(victim.seconds for victim in found.victims), 2),
+        "cached": all(victim.cached for victim in found.victims),
+    }
+
+
+def _probe(found: ProbeResult) -> dict[str, Any]:
+    return {
+        "name": found.probe.value,
+        "title": PROBES[found.probe].title,
+        "figures": dict(found.figures),
+        "meaning": found.finding,
+    }
+
+
+def _task(task: TaskFigures) -> dict[str, Any]:
+    return {
+        "task": task.name,
+        "judged": task.judged,
+        "conclusive": task.conclusive,
+        "floor": task.floor,
+        "clean": task.clean.to_json(),
+        "score": task.score.to_json(),
+        "accuracy": _figure(task.others[MetricName.ACCURACY]),
+        "balanced_accuracy": _figure(task.others[MetricName.BALANCED]),
+        "auroc": _figure(task.others[MetricName.AUROC]),
+        "learned_fraction": _figure(task.learned),
+        "best_epoch_accuracy": _figure(task.best),
+        "best_epoch_learned_fraction": _figure(task.best_learned),
+    }
+
+
+def _average(average: Average | None) -> dict[str, Any] | None:
+    if average is None:
+        return None
+    return {
+        "tasks": list(average.tasks),
+        "score": average.score.to_json(),
+        "clean_score": average.clean.to_json(),
+        "floor": average.floor,
+        "learned_fraction": average.learned.to_json(),
+    }
+
+
+def _figure(figure: Repeated | None) -> dict[str, Any] | None:
+    return None if figure is None else figure.to_json()
+
+
+def shown(conditions: Sequence[ConditionFigures], name: str) -> ConditionFigures | None:
+    """The condition called ``name``, if it was run."""
+    return next((found for found in conditions if found.condition.name == name), None)

@@ -1,15 +1,21 @@
-"""From the accuracies of the victims to one verdict."""
+"""From the figures of all victims to one verdict: the gate is the worst condition."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any
 
-from mtlue_cli.metrics.classification import AverageLearned, average_learned, is_conclusive, learned_fraction
+from mtlue_cli.choices import MetricName
+from mtlue_cli.metrics.classification import is_conclusive
+from mtlue_cli.metrics.repeated import Repeated
 from mtlue_cli.tasks.spec import TaskSet
+from mtlue_cli.verification.conditions import Condition, Role
+from mtlue_cli.verification.victim_result import VictimResult
 
 RELIABLE_CONTROL = 0.5
 """Noise that protects better than this learned fraction shows that the victims are too weak to judge by."""
+
+HALF = 0.5
+"""A condition that recovers more than this share of the gap breaks the protection, whatever the gate says."""
 
 
 class Verdict(StrEnum):
@@ -22,35 +28,110 @@ class Verdict(StrEnum):
 
 @dataclass(frozen=True)
 class TaskFigures:
-    """One line of the table; accuracies in [0, 1], None where that victim was not trained.
+    """One task under one condition; figures in [0, 1].
 
     Attributes:
         name: The task.
-        gated: Whether the release means to protect this task; others are shown and not judged.
-        floor, clean, protected, control: Accuracies.
-        learned: Learned fraction of the protected victim; None if inconclusive or not measured.
-        control_learned: The same of the control victim.
+        judged: Whether the release means to protect it; others are shown and not judged.
+        conclusive: Whether the clean victim beats the floor clearly.
+        floor: What a constant guess reaches.
+        clean: The clean victim of the same kind.
+        score: This victim after its last epoch.
+        best: At the best epoch by clean validation images; None where that is not measured.
+        others: Further metrics after the last epoch, by name; None where a metric does not exist.
     """
 
     name: str
-    gated: bool
+    judged: bool
+    conclusive: bool
     floor: float
-    clean: float
-    protected: float | None
-    control: float | None
-    learned: float | None
-    control_learned: float | None
+    clean: Repeated
+    score: Repeated
+    best: Repeated | None
+    others: Mapping[MetricName, Repeated | None]
 
-    def to_json(self) -> dict[str, Any]:
-        """A JSON-ready document."""
-        return {
-            "task": self.name,
-            "judged": self.gated,
-            "floor": self.floor,
-            "accuracy": {"clean": self.clean, "protected": self.protected, "noise": self.control},
-            "learned_fraction": self.learned,
-            "noise_learned_fraction": self.control_learned,
-        }
+    @property
+    def learned(self) -> Repeated | None:
+        """Learned fraction; None if inconclusive."""
+        return self._learned(self.score)
+
+    @property
+    def best_learned(self) -> Repeated | None:
+        """Learned fraction at the best epoch; None if inconclusive or not measured."""
+        return self._learned(self.best)
+
+    def _learned(self, score: Repeated | None) -> Repeated | None:
+        if score is None or not self.conclusive:
+            return None
+        gap = self.clean.mean - self.floor
+        return Repeated(tuple((value - self.floor) / gap for value in score.values))
+
+
+@dataclass(frozen=True)
+class Average:
+    """Means over the judged, conclusive tasks.
+
+    Attributes:
+        tasks: Their names.
+        floor: Mean floor.
+        clean, score: Mean figures, one value a seed.
+    """
+
+    tasks: tuple[str, ...]
+    floor: float
+    clean: Repeated
+    score: Repeated
+
+    @property
+    def learned(self) -> Repeated:
+        """Ratio of the means: single ratios with a small denominator would drown the rest."""
+        gap = self.clean.mean - self.floor
+        return Repeated(tuple((value - self.floor) / gap for value in self.score.values))
+
+
+@dataclass(frozen=True)
+class ConditionFigures:
+    """All figures of one condition.
+
+    Attributes:
+        condition: Which.
+        victims: The victims that they rest on, one a seed.
+        tasks: One line a task.
+        average: Over the judged, conclusive tasks after the last epoch; None if there is none.
+        best_average: The same at the best epoch; None if there is none, or none was measured.
+    """
+
+    condition: Condition
+    victims: tuple[VictimResult, ...]
+    tasks: tuple[TaskFigures, ...]
+    average: Average | None
+    best_average: Average | None
+
+    @property
+    def learned(self) -> float | None:
+        """What the stronger attacker learns: he who stops at the last epoch, or he who stops at the best."""
+        found = [average.learned.mean for average in (self.average, self.best_average) if average is not None]
+        return max(found, default=None)
+
+    @property
+    def stopped_early(self) -> bool:
+        """Whether :attr:`learned` is that of the best epoch."""
+        return (
+            self.average is not None
+            and self.best_average is not None
+            and self.best_average.learned.mean > self.average.learned.mean
+        )
+
+    @property
+    def worst_task(self) -> TaskFigures | None:
+        """The judged task with the highest learned fraction after the last epoch."""
+        ranked = [task for task in self.tasks if task.judged and task.learned is not None]
+        return max(ranked, key=lambda task: task.learned.mean if task.learned else 0.0, default=None)
+
+    def above(self, gate: float) -> tuple[TaskFigures, ...]:
+        """Judged tasks whose own learned fraction exceeds ``gate``, whatever the average says; highest last."""
+        found = [task for task in self.tasks if task.judged and task.learned and task.learned.mean > gate]
+        return tuple(sorted(found, key=lambda task: task.learned.mean if task.learned else 0.0))
 
 
 @dataclass(frozen=True)
@@ -60,93 +141,85 @@ class Judgement:
     Attributes:
         verdict: The outcome.
         reason: One sentence for a reader.
-        max_learned: The gate on the average learned fraction.
-        tasks: One line a task.
-        protected, control: Averages over the judged, conclusive tasks; None where not measured or none is conclusive.
-        worst: The judged task with the highest learned fraction, or None.
-        above_gate: Judged tasks whose own learned fraction exceeds the gate, whatever the average says.
+        max_learned: The gate on the average learned fraction of every judged condition.
+        metric: What is measured.
+        conditions: In the order they were run.
+        worst: The judged condition whose victims learned most; None if none is conclusive.
     """
 
     verdict: Verdict
     reason: str
     max_learned: float
-    tasks: tuple[TaskFigures, ...] = ()
-    protected: AverageLearned | None = None
-    control: AverageLearned | None = None
-    worst: TaskFigures | None = None
-    above_gate: tuple[TaskFigures, ...] = ()
+    metric: MetricName = MetricName.ACCURACY
+    conditions: tuple[ConditionFigures, ...] = ()
+    worst: ConditionFigures | None = None
 
     @property
     def warning(self) -> str | None:
-        """Which tasks a victim learns although the gate is on the average; None if there is none."""
-        if not self.above_gate:
+        """Which tasks the victims of the worst condition learn although the gate is on the average."""
+        above = self.worst.above(self.max_learned) if self.worst else ()
+        if not above:
             return None
-        named = ", ".join(f"{task.name} ({task.learned:.2f})" for task in self.above_gate)
+        named = ", ".join(f"{task.name} ({task.learned.mean:.2f})" for task in above if task.learned)
         return f"taken alone, a victim learns more than {self.max_learned:.2f} of: {named}"
 
     @property
-    def can_judge(self) -> bool:
-        """Whether the clean victim beats the floor on any judged task, so that more victims are worth their time."""
-        return any(task.gated and is_conclusive(task.clean, task.floor) for task in self.tasks)
+    def breaking(self) -> tuple[ConditionFigures, ...]:
+        """Judged conditions that recover more than half of the gap between floor and clean images."""
+        return tuple(
+            found
+            for found in self.conditions
+            if found.condition.role is Role.JUDGED and found.learned is not None and found.learned > HALF
+        )
 
-    def to_json(self) -> dict[str, Any]:
-        """A JSON-ready document."""
-        return {
-            "verdict": self.verdict.value,
-            "reason": self.reason,
-            "max_learned": self.max_learned,
-            "tasks": [task.to_json() for task in self.tasks],
-            "average": _average_to_json(self.protected),
-            "noise_average": _average_to_json(self.control),
-            "tasks_above_gate": [task.name for task in self.above_gate],
-            "warning": self.warning,
-            "worst_task": self.worst.name if self.worst else None,
-        }
+
+def figures_of(
+    condition: Condition,
+    victims: Sequence[VictimResult],
+    clean: Sequence[VictimResult],
+    floor: Mapping[str, float],
+    tasks: TaskSet,
+    judged: Collection[str],
+    metric: MetricName,
+) -> ConditionFigures:
+    """Put the figures of one condition together.
+
+    Args:
+        condition: Which.
+        victims: Its victims, one a seed.
+        clean: The victims of the same kind and seeds that were trained on clean images.
+        floor: What a constant guess reaches under ``metric``, a task.
+        tasks: All tasks.
+        judged: Names of those that the release means to protect.
+        metric: What is measured.
+    """
+    lines = tuple(_line(name, name in judged, victims, clean, floor[name], metric) for name in tasks.names)
+    kept = [line for line in lines if line.judged and line.conclusive]
+    return ConditionFigures(
+        condition,
+        tuple(victims),
+        lines,
+        _average(kept, [line.score for line in kept]),
+        _average(kept, [line.best for line in kept]),
+    )
 
 
 def judge(
-    tasks: TaskSet,
-    floor: Mapping[str, float],
-    clean: Mapping[str, float],
-    protected: Mapping[str, float] | None,
-    control: Mapping[str, float] | None,
-    gated: Collection[str],
-    max_learned: float,
+    conditions: Sequence[ConditionFigures], metric: MetricName, max_learned: float, judged: Sequence[str]
 ) -> Judgement:
-    """Judge a release by its victims.
+    """Judge a release by everything that was tried against it.
 
     Args:
-        tasks: All tasks of the victims.
-        floor: Accuracy of the best constant guess, a task.
-        clean: Accuracy of the victim trained on clean images.
-        protected: Accuracy of the victim trained on the release; None if it was not trained.
-        control: Accuracy of the victim trained on noisy images; None if there was no control.
-        gated: Names of the tasks that the release means to protect.
+        conditions: In the order they were run; the clean victims among them.
+        metric: What was measured.
         max_learned: Highest average learned fraction that still counts as protected.
+        judged: Names of the tasks that the release means to protect.
     """
-    judged = tuple(name for name in tasks.names if name in gated)
-    lines = tuple(
-        TaskFigures(
-            name=name,
-            gated=name in gated,
-            floor=floor[name],
-            clean=clean[name],
-            protected=protected[name] if protected else None,
-            control=control[name] if control else None,
-            learned=learned_fraction(protected[name], clean[name], floor[name]) if protected else None,
-            control_learned=learned_fraction(control[name], clean[name], floor[name]) if control else None,
-        )
-        for name in tasks.names
-    )
-    average = average_learned(protected, clean, floor, judged) if protected else None
-    noise = average_learned(control, clean, floor, judged) if control else None
-    ranked = sorted(
-        (line for line in lines if line.gated and line.learned is not None), key=lambda line: line.learned or 0
-    )
-    worst = ranked[-1] if ranked else None
-    verdict, reason = _decide(clean, floor, judged, average, noise, worst, max_learned)
-    above = tuple(line for line in ranked if line.learned is not None and line.learned > max_learned)
-    return Judgement(verdict, reason, max_learned, lines, average, noise, worst, above)
+    tried = [found for found in conditions if found.condition.role is Role.JUDGED and found.learned is not None]
+    worst = max(tried, key=lambda found: found.learned or 0.0, default=None)
+    control = next((found for found in conditions if found.condition.role is Role.CONTROL), None)
+    verdict, reason = _decide(conditions, worst, control, len(tried), max_learned, judged)
+    return Judgement(verdict, reason, max_learned, metric, tuple(conditions), worst)
 
 
 def failed_audit(faults: int, max_learned: float) -> Judgement:
@@ -156,44 +229,84 @@ def failed_audit(faults: int, max_learned: float) -> Judgement:
     return Judgement(Verdict.NOT_PROTECTED, reason, max_learned)
 
 
+def _line(
+    name: str,
+    judged: bool,
+    victims: Sequence[VictimResult],
+    clean: Sequence[VictimResult],
+    floor: float,
+    metric: MetricName,
+) -> TaskFigures:
+    def scores(results: Sequence[VictimResult], which: MetricName) -> Repeated | None:
+        values = [result.scores[which][name] for result in results]
+        known = [value for value in values if value is not None]
+        return Repeated(tuple(known)) if known and len(known) == len(values) else None
+
+    # A metric that does not exist for a task, AUROC with one class, tells nothing: the floor.
+    unknown = Repeated((floor,) * len(victims))
+    reference = scores(clean, metric) or unknown
+    best = [result.best_accuracy[name] for result in victims if result.best_accuracy is not None]
+    measured = metric is MetricName.ACCURACY and len(best) == len(victims)
+    return TaskFigures(
+        name,
+        judged,
+        is_conclusive(reference.mean, floor),
+        floor,
+        reference,
+        scores(victims, metric) or unknown,
+        Repeated(tuple(best)) if measured else None,
+        {which: scores(victims, which) for which in MetricName},
+    )
+
+
+def _average(lines: Sequence[TaskFigures], scores: Sequence[Repeated | None]) -> Average | None:
+    known = [score for score in scores if score is not None]
+    if not lines or len(known) < len(lines):
+        return None
+    return Average(
+        tuple(line.name for line in lines),
+        sum(line.floor for line in lines) / len(lines),
+        _mean([line.clean for line in lines]),
+        _mean(known),
+    )
+
+
+def _mean(figures: Sequence[Repeated]) -> Repeated:
+    """Mean over tasks, seed by seed."""
+    return Repeated(tuple(sum(values) / len(figures) for values in zip(*(f.values for f in figures), strict=True)))
+
+
 def _decide(
-    clean: Mapping[str, float],
-    floor: Mapping[str, float],
-    judged: tuple[str, ...],
-    average: AverageLearned | None,
-    noise: AverageLearned | None,
-    worst: TaskFigures | None,
+    conditions: Sequence[ConditionFigures],
+    worst: ConditionFigures | None,
+    control: ConditionFigures | None,
+    tried: int,
     max_learned: float,
+    judged: Sequence[str],
 ) -> tuple[Verdict, str]:
-    if average_learned(clean, clean, floor, judged) is None:
+    references = [found for found in conditions if found.condition.role is Role.REFERENCE]
+    if not any(found.average is not None for found in references):
         return Verdict.INCONCLUSIVE, (
             "the victim trained on clean images beats the floor by 2 points on no judged task; "
             "give it more images or --epochs"
         )
-    if noise is not None and noise.fraction < RELIABLE_CONTROL:
+    if control is not None and control.average is not None and control.average.learned.mean < RELIABLE_CONTROL:
         return Verdict.INCONCLUSIVE, (
-            f"the measurement is unreliable: plain noise already lowers the learned fraction to {noise.fraction:.2f} "
-            f"(it should stay above {RELIABLE_CONTROL}); give the victims more images or --epochs"
+            "the measurement is unreliable: plain noise already lowers the learned fraction to "
+            f"{control.average.learned.mean:.2f} (it should stay above {RELIABLE_CONTROL}); give the victims more "
+            "images or --epochs"
         )
-    if average is None or worst is None:
+    if worst is None or worst.average is None or worst.learned is None or worst.worst_task is None:
         return Verdict.INCONCLUSIVE, "no victim was trained on protected images"
-    figures = (
-        f"a victim learns {average.fraction:.2f} of what clean images teach on average "
-        f"(at most {max_learned:.2f} allowed; worst task: {worst.name} with {worst.learned:.2f})"
+    task = worst.worst_task
+    where = "" if tried == 1 else f"under the worst of {tried} conditions, {worst.condition.name}, "
+    early = " when it stops at its best epoch" if worst.stopped_early else ""
+    alone = task.learned.mean if task.learned else 0.0
+    reason = (
+        f"{where}a victim learns {worst.learned:.2f} of what clean images teach on average{early} "
+        f"(at most {max_learned:.2f} allowed; worst task: {task.name} with {alone:.2f})"
     )
-    untold = [name for name in judged if name not in average.tasks]
+    untold = [name for name in judged if name not in worst.average.tasks]
     if untold:
-        figures += f"; not in the average, since clean images teach hardly more than the floor: {', '.join(untold)}"
-    return (Verdict.PROTECTED if average.fraction <= max_learned else Verdict.NOT_PROTECTED), figures
-
-
-def _average_to_json(average: AverageLearned | None) -> dict[str, Any] | None:
-    if average is None:
-        return None
-    return {
-        "tasks": list(average.tasks),
-        "accuracy": average.victim,
-        "clean_accuracy": average.clean,
-        "floor": average.floor,
-        "learned_fraction": average.fraction,
-    }
+        reason += f"; not in the average, since clean images teach hardly more than the floor: {', '.join(untold)}"
+    return (Verdict.PROTECTED if worst.learned <= max_learned else Verdict.NOT_PROTECTED), reason

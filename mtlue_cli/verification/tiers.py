@@ -1,0 +1,137 @@
+"""What a tier tries, and what a run leaves untried."""
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+
+from mtlue_cli.choices import (
+    BackboneName,
+    CountermeasureName,
+    LearnerName,
+    ProbeName,
+    Tier,
+    TrainingMethodName,
+    WeightingName,
+)
+from mtlue_cli.verification.conditions import Condition, VictimSpec
+from mtlue_cli.verification.countermeasures.registry import countermeasures_of
+
+
+@dataclass(frozen=True)
+class TierSpec:
+    """What one tier tries unless options say otherwise.
+
+    Attributes:
+        epochs: Passes of every victim over the images.
+        limit: Images that are used at most; None: all.
+        batch_size: Images a step.
+        victims: The first is tried with everything, the others on clean images and the release.
+        countermeasures: Tried with the first victim.
+        fractions: Shares of the release that are protected.
+        probes: What is measured without a victim.
+    """
+
+    epochs: int
+    limit: int | None
+    batch_size: int
+    victims: tuple[VictimSpec, ...]
+    countermeasures: tuple[CountermeasureName, ...]
+    fractions: tuple[float, ...]
+    probes: tuple[ProbeName, ...]
+
+
+PAPER_WEIGHTINGS = (
+    WeightingName.UW,
+    WeightingName.RLW,
+    WeightingName.ALIGNED_MTL,
+    WeightingName.FAIRGRAD,
+)
+"""Those of Yu et al., ICML 2025, beside linear scalarisation, which every tier uses."""
+
+
+def _countermeasures(tier: Tier) -> tuple[CountermeasureName, ...]:
+    return tuple(spec.name for spec in countermeasures_of(tier))
+
+
+_STANDARD_VICTIMS = (
+    VictimSpec(),
+    VictimSpec(learner=LearnerName.STL),
+    *(VictimSpec(backbone) for backbone in BackboneName if backbone is not BackboneName.RESNET18),
+    *(VictimSpec(weighting=weighting) for weighting in PAPER_WEIGHTINGS),
+    VictimSpec(method=TrainingMethodName.SPARSE),
+)
+
+TIERS: Mapping[Tier, TierSpec] = {
+    Tier.SMOKE: TierSpec(
+        epochs=8,
+        limit=2000,
+        batch_size=32,
+        victims=(VictimSpec(BackboneName.SMALL),),
+        countermeasures=_countermeasures(Tier.SMOKE),
+        fractions=(),
+        probes=tuple(ProbeName),
+    ),
+    Tier.STANDARD: TierSpec(
+        epochs=30,
+        limit=None,
+        batch_size=128,
+        victims=_STANDARD_VICTIMS,
+        countermeasures=_countermeasures(Tier.STANDARD),
+        fractions=(0.5,),
+        probes=tuple(ProbeName),
+    ),
+    Tier.FULL: TierSpec(
+        epochs=60,
+        limit=None,
+        batch_size=128,
+        victims=(
+            *_STANDARD_VICTIMS,
+            *(
+                VictimSpec(weighting=weighting)
+                for weighting in WeightingName
+                if weighting not in (WeightingName.LS, *PAPER_WEIGHTINGS)
+            ),
+        ),
+        countermeasures=_countermeasures(Tier.FULL),
+        fractions=(0.2, 0.5, 0.8),
+        probes=tuple(ProbeName),
+    ),
+}
+
+
+@dataclass(frozen=True)
+class NotTested:
+    """Something that the laboratory offers and a run did not try.
+
+    Attributes:
+        name: What.
+        reason: Why.
+    """
+
+    name: str
+    reason: str
+
+
+def not_tested(conditions: Sequence[Condition], probes: Collection[ProbeName]) -> tuple[NotTested, ...]:
+    """Everything on offer that ``conditions`` and ``probes`` leave out; a reader must not take it for passed."""
+    victims = {condition.victim for condition in conditions}
+    tried: list[tuple[str, Sequence[str], Collection[str]]] = [
+        ("backbone", [name.value for name in BackboneName], {victim.backbone.value for victim in victims}),
+        ("learner", [name.value for name in LearnerName], {victim.learner.value for victim in victims}),
+        ("weighting", [name.value for name in WeightingName], {victim.weighting.value for victim in victims}),
+        ("method", [name.value for name in TrainingMethodName], {victim.method.value for victim in victims}),
+        (
+            "countermeasure",
+            [name.value for name in CountermeasureName],
+            {found.countermeasure.value for found in conditions if found.countermeasure is not None},
+        ),
+        ("probe", [name.value for name in ProbeName], {name.value for name in probes}),
+    ]
+    missing = [
+        NotTested(f"{kind} {name}", "not part of this run")
+        for kind, names, done in tried
+        for name in names
+        if name not in done
+    ]
+    if all(condition.protected_fraction == 1 for condition in conditions):
+        missing.append(NotTested("a release that is protected in part", "not part of this run"))
+    return tuple(missing)

@@ -1,0 +1,220 @@
+"""What a verification is told, and what it makes of that before it reads an image."""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from enum import Enum
+from pathlib import Path
+from typing import Any
+
+from mtlue_cli.choices import (
+    BackboneName,
+    CountermeasureName,
+    LearnerName,
+    MetricName,
+    ProbeName,
+    Tier,
+    TrainingMethodName,
+    WeightingName,
+)
+from mtlue_cli.errors import InputError
+from mtlue_cli.training.methods.registry import METHODS
+from mtlue_cli.verification.conditions import Condition, VictimSpec, plan_conditions, plan_victims
+from mtlue_cli.verification.tiers import TIERS, NotTested, not_tested
+
+MARGIN = 1.1
+"""Side of the loaded images over the side of the crops that a victim sees."""
+
+DEFAULT_EPOCHS = 8
+DEFAULT_BATCH_SIZE = 128
+
+
+@dataclass(frozen=True)
+class VerifyConfig:
+    """What to verify, and how.
+
+    What is None takes the tier's choice, or the usual one where there is no tier.
+
+    Attributes:
+        clean, labels: The original images and their label file.
+        protected: The release to judge; or
+        weights: a generator, by name or path, to judge without a release. Exactly one of the two.
+        test, test_labels: Clean test images; None: a share of ``clean`` is held out.
+        test_fraction: That share, in (0, 1).
+        file_column: Header of the file column.
+        tier: How much is tried.
+        backbones, learners, weightings, methods: Victims: every combination. The first is tried with everything.
+        countermeasures: Tried with the first victim.
+        fractions: Shares of the release that are protected, in (0, 1), each compared with its clean part alone.
+        start: Where fine-tuned victims start from: a safetensors file or ``timm:NAME``; or
+        pretrain_images, pretrain_labels: other clean images to train that start on first.
+        epochs, batch_size, learning_rate: Of every victim.
+        size: Side in pixels of the crops that a victim sees.
+        metric: What victims are judged by.
+        max_learned: Highest average learned fraction that still counts as protected.
+        control: Whether to train a victim on uniform noise too.
+        probes: Whether to measure detectability and label recovery.
+        seeds: Victims a condition, with seeds from ``seed`` on.
+        cache: Folder of finished victims; None: none is kept.
+        limit: Only the first rows of the labels.
+        seed: Of split, noise and victims.
+        device: As the option says, such as ``auto``.
+        workers: Threads that decode.
+        command_line: What was typed, for the report.
+    """
+
+    clean: Path
+    labels: Path
+    protected: Path | None = None
+    weights: str | None = None
+    test: Path | None = None
+    test_labels: Path | None = None
+    test_fraction: float = 0.2
+    file_column: str | None = None
+    tier: Tier | None = None
+    backbones: tuple[BackboneName, ...] | None = None
+    learners: tuple[LearnerName, ...] | None = None
+    weightings: tuple[WeightingName, ...] | None = None
+    methods: tuple[TrainingMethodName, ...] | None = None
+    countermeasures: tuple[CountermeasureName, ...] | None = None
+    fractions: tuple[float, ...] | None = None
+    start: str | None = None
+    pretrain_images: Path | None = None
+    pretrain_labels: Path | None = None
+    epochs: int | None = None
+    size: int = 64
+    batch_size: int | None = None
+    learning_rate: float = 1e-3
+    metric: MetricName = MetricName.ACCURACY
+    max_learned: float = 0.25
+    control: bool = True
+    probes: bool = True
+    seeds: int = 1
+    cache: Path | None = None
+    limit: int | None = None
+    seed: int = 0
+    device: str = "auto"
+    workers: int = 2
+    command_line: str = ""
+
+    @property
+    def side(self) -> int:
+        """Side in pixels of the square images that are loaded."""
+        return max(round(self.size * MARGIN), self.size)
+
+    @property
+    def seed_range(self) -> range:
+        """Seeds of the victims of every condition."""
+        return range(self.seed, self.seed + self.seeds)
+
+    @property
+    def has_start(self) -> bool:
+        """Whether fine-tuned victims have something to start from."""
+        return self.start is not None or self.pretrain_images is not None
+
+    def settings_to_json(self) -> dict[str, Any]:
+        """All of it, JSON-ready, without the command line."""
+        document = {name: _plain(value) for name, value in asdict(self).items() if name != "command_line"}
+        return {**document, "epochs": self.plan.epochs, "batch_size": self.plan.batch_size, "limit": self.plan.limit}
+
+    @property
+    def plan(self) -> "VerifyPlan":
+        """What is to be run."""
+        return _planned(self)
+
+
+@dataclass(frozen=True)
+class VerifyPlan:
+    """What a verification will run.
+
+    Attributes:
+        conditions: In order; each is run with every seed.
+        probes: What is measured without a victim.
+        left_out: What the laboratory offers and this run does not try.
+        epochs, batch_size: Of every victim.
+        limit: Images that are used at most; None: all.
+    """
+
+    conditions: tuple[Condition, ...]
+    probes: tuple[ProbeName, ...]
+    left_out: tuple[NotTested, ...]
+    epochs: int
+    batch_size: int
+    limit: int | None
+
+
+def check_usage(config: VerifyConfig) -> None:
+    """Refuse what does not go together.
+
+    Raises:
+        InputError: Says what, and what to do instead.
+    """
+    if (config.protected is None) == (config.weights is None):
+        raise InputError("give exactly one of --protected and --weights: a release to judge, or a generator")
+    if (config.test is None) != (config.test_labels is None):
+        raise InputError("--test and --test-labels belong together: a folder of clean test images and its labels")
+    if config.test is None and not 0 < config.test_fraction < 1:
+        raise InputError(f"--test-fraction is {config.test_fraction:g}, expected a share between 0 and 1")
+    if config.protected is not None and not config.protected.is_dir():
+        raise InputError(f"{config.protected} is no folder", hint="make a release with mtlue protect")
+    if config.protected is not None and config.protected.resolve() == config.clean.resolve():
+        raise InputError("the release and the clean images are the same folder")
+    odd = [share for share in config.fractions or () if not 0 < share < 1]
+    if odd:
+        raise InputError(f"--protected-fraction is {odd[0]:g}, expected a share between 0 and 1")
+    if (config.pretrain_images is None) != (config.pretrain_labels is None):
+        raise InputError("--pretrain-images and --pretrain-labels belong together: other clean images and their labels")
+    if config.start is not None and config.pretrain_images is not None:
+        raise InputError("give one of --start and --pretrain-images: a start that is there, or one to be trained")
+    if config.seeds < 1:
+        raise InputError(f"--seeds is {config.seeds}, expected at least 1")
+    waiting = [name for name in config.methods or () if METHODS[name].needs_start]
+    if waiting and not config.has_start:
+        raise InputError(
+            f"--method {waiting[0].value} starts from a pretrained backbone, and none is given",
+            hint="give one with --start FILE|timm:NAME, or images to train one on first with "
+            "--pretrain-images DIR --pretrain-labels FILE",
+        )
+
+
+def _planned(config: VerifyConfig) -> VerifyPlan:
+    tier = TIERS[config.tier] if config.tier is not None else None
+    victims = _victims(config, tier.victims if tier is not None else (VictimSpec(),))
+    countermeasures = _chosen(config.countermeasures, tier.countermeasures if tier else ())
+    fractions = _chosen(config.fractions, tier.fractions if tier else ())
+    conditions = plan_conditions(victims, countermeasures, fractions, control=config.control)
+    probes = tuple(ProbeName) if config.probes else ()
+    return VerifyPlan(
+        conditions,
+        probes,
+        not_tested(conditions, probes),
+        config.epochs or (tier.epochs if tier else DEFAULT_EPOCHS),
+        config.batch_size or (tier.batch_size if tier else DEFAULT_BATCH_SIZE),
+        config.limit or (tier.limit if tier else None),
+    )
+
+
+def _victims(config: VerifyConfig, usual: Sequence[VictimSpec]) -> tuple[VictimSpec, ...]:
+    first = usual[0]
+    if any(named for named in (config.backbones, config.learners, config.weightings, config.methods)):
+        return plan_victims(
+            config.backbones or (first.backbone,),
+            config.learners or (first.learner,),
+            config.weightings or (first.weighting,),
+            config.methods or (first.method,),
+        )
+    if config.tier is None or not config.has_start:
+        return tuple(usual)
+    tuned = (VictimSpec(first.backbone, method=name) for name, spec in METHODS.items() if spec.needs_start)
+    return (*usual, *tuned)
+
+
+def _chosen(given: tuple[Any, ...] | None, usual: tuple[Any, ...]) -> tuple[Any, ...]:
+    return usual if given is None else tuple(dict.fromkeys(given))
+
+
+def _plain(value: Any) -> Any:  # noqa: ANN401 - whatever a setting holds
+    if isinstance(value, Path):
+        return str(value)
+    if isinstance(value, Enum):
+        return value.value
+    return [_plain(part) for part in value] if isinstance(value, tuple) else value
