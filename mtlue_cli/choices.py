@@ -54,6 +54,42 @@ class MetricName(StrEnum):
     AUROC = "auroc"
 
 
+class Tier(StrEnum):
+    """How much a verification tries, least first; each tier includes those before it.
+
+    Text compares by its letters, so ask :meth:`includes` rather than ``<``.
+    """
+
+    SMOKE = "smoke"
+    STANDARD = "standard"
+    FULL = "full"
+
+    def includes(self, other: "Tier") -> bool:
+        """Whether whoever runs this tier runs what belongs to ``other``."""
+        order = list(Tier)
+        return order.index(other) <= order.index(self)
+
+
+class CountermeasureName(StrEnum):
+    """What an attacker does so that his network learns from a protected release all the same."""
+
+    JPEG_10 = "jpeg-10"
+    JPEG_30 = "jpeg-30"
+    JPEG_50 = "jpeg-50"
+    JPEG_75 = "jpeg-75"
+    GRAYSCALE = "grayscale"
+    BIT_DEPTH = "bit-depth"
+    GAUSSIAN_BLUR = "gaussian-blur"
+    LOW_PASS = "low-pass"
+    RESIZE = "resize"
+    GAUSSIAN_NOISE = "gaussian-noise"
+    CUTOUT = "cutout"
+    MIXUP = "mixup"
+    CUTMIX = "cutmix"
+    RANDOM_RESIZED_CROP = "random-resized-crop"
+    COLOUR_JITTER = "colour-jitter"
+
+
 class ImageFormat(StrEnum):
     """How protected images are written."""
 

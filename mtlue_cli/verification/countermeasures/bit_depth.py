@@ -1,0 +1,50 @@
+"""Bit-depth reduction: few levels a channel."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from mtlue_cli.choices import CountermeasureName, Tier
+from mtlue_cli.verification.countermeasures.preprocessing import Preprocessing, rounded
+from mtlue_cli.verification.countermeasures.spec import CountermeasureSpec
+
+
+@dataclass(frozen=True)
+class FewerBits:
+    """Rounds every value to one of ``2 ** bits`` evenly spaced levels from 0 to 255.
+
+    With two bits the levels lie 85 apart: a perturbation of a few 255ths shows only where the image is close to the
+    middle between two of them.
+
+    Attributes:
+        bits: Bits a channel, 1 to 7.
+
+    Source:
+        Xu et al., "Feature Squeezing", NDSS 2018; against unlearnable examples Liu et al., ICML 2023, who cut the low
+        bits off. Deviation from the latter: levels are rounded to, which keeps the image's brightness.
+
+    Raises:
+        ValueError: ``bits`` is out of range.
+    """
+
+    bits: int = 2
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.bits <= 7:
+            raise ValueError(f"1 to 7 bits are expected, not {self.bits}")
+
+    def __call__(self, images: Tensor) -> Tensor:
+        """``(B, 3, H, W)`` uint8 on the levels."""
+        steps = 2**self.bits - 1
+        return rounded((images.to(torch.float32) * (steps / 255)).round() * (255 / steps))
+
+
+BIT_DEPTH = CountermeasureSpec(
+    name=CountermeasureName.BIT_DEPTH,
+    title="Bit depth, 2 bits",
+    cost=1.0,
+    tier=Tier.STANDARD,
+    source="Xu et al., Feature Squeezing, NDSS 2018; Liu et al., ICML 2023",
+    build=lambda: Preprocessing(FewerBits(bits=2)),
+)

@@ -1,0 +1,73 @@
+"""Cutout: a hole in every image."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from mtlue_cli.choices import CountermeasureName, Tier
+from mtlue_cli.training.intervention import Mixture
+from mtlue_cli.verification.countermeasures.augmentation import Augmentation
+from mtlue_cli.verification.countermeasures.spec import CountermeasureSpec
+
+
+@dataclass(frozen=True)
+class Cutout:
+    """Paints a square of every image in one grey; its centre is uniform over the image, so it may hang over the border.
+
+    Attributes:
+        side: Of the square, as a share of the image's side, (0, 1].
+        grey: Its value in [0, 1].
+
+    Source:
+        DeVries and Taylor, arXiv 1708.04552: half of the side on CIFAR-10. They fill with zero after the mean was
+        subtracted; mid-grey is what our networks map to zero.
+
+    Raises:
+        ValueError: A setting is out of range.
+    """
+
+    side: float = 0.5
+    grey: float = 0.5
+
+    def __post_init__(self) -> None:
+        if not 0 < self.side <= 1:
+            raise ValueError(f"a side in (0, 1] is expected, not {self.side}")
+        if not 0 <= self.grey <= 1:
+            raise ValueError(f"a grey in [0, 1] is expected, not {self.grey}")
+
+    def __call__(
+        self, network: nn.Module, images: Tensor, labels: Mapping[str, Tensor], rng: torch.Generator
+    ) -> Mixture:
+        """The batch with its holes under its own labels."""
+        del network
+        rows, columns = images.shape[-2:]
+        middle_row = torch.randint(rows, (len(images),), generator=rng)
+        middle_column = torch.randint(columns, (len(images),), generator=rng)
+        return Mixture(self.cut(images, middle_row, middle_column), labels)
+
+    def cut(self, images: Tensor, middle_row: Tensor, middle_column: Tensor) -> Tensor:
+        """The images ``(B, 3, H, W)`` with holes around the given pixels, ``(B,)`` int64 each."""
+        rows, columns = images.shape[-2:]
+        inside_rows = _span(middle_row, rows, round(rows * self.side))
+        inside_columns = _span(middle_column, columns, round(columns * self.side))
+        hole = (inside_rows.unsqueeze(2) & inside_columns.unsqueeze(1)).unsqueeze(1)
+        return images.masked_fill(hole.to(images.device), self.grey)
+
+
+def _span(middle: Tensor, size: int, length: int) -> Tensor:
+    """``(B, size)`` bool: the ``length`` positions around each middle, as far as they exist."""
+    first = (middle - length // 2).unsqueeze(1)
+    position = torch.arange(size)
+    return (position >= first) & (position < first + length)
+
+
+CUTOUT = CountermeasureSpec(
+    name=CountermeasureName.CUTOUT,
+    title="Cutout",
+    cost=1.0,
+    tier=Tier.FULL,
+    source="DeVries and Taylor, Improved Regularization with Cutout, 2017",
+    build=lambda: Augmentation(Cutout()),
+)

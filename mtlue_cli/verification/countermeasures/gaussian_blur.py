@@ -1,0 +1,50 @@
+"""Gaussian blur."""
+
+import math
+from dataclasses import dataclass
+
+from torch import Tensor
+from torchvision.transforms.v2.functional import gaussian_blur
+
+from mtlue_cli.choices import CountermeasureName, Tier
+from mtlue_cli.verification.countermeasures.preprocessing import Preprocessing
+from mtlue_cli.verification.countermeasures.spec import CountermeasureSpec
+
+
+@dataclass(frozen=True)
+class Blur:
+    """Replaces every pixel by a Gaussian mean of its neighbourhood; borders are mirrored.
+
+    Attributes:
+        sigma: Standard deviation in pixels; the kernel reaches three of them to each side, which the image must exceed.
+
+    Source:
+        Liu et al., "Image Shortcut Squeezing", ICML 2023, among the filters that they compare. Deviation: their
+        standard deviation of 0.1 pixels leaves an image as it is; one pixel halves what lies at about 0.37 of the
+        Nyquist frequency.
+
+    Raises:
+        ValueError: ``sigma`` is not positive.
+    """
+
+    sigma: float = 1.0
+
+    def __post_init__(self) -> None:
+        if self.sigma <= 0:
+            raise ValueError(f"a positive standard deviation is expected, not {self.sigma}")
+
+    def __call__(self, images: Tensor) -> Tensor:
+        """``(B, 3, H, W)`` uint8, blurred and rounded."""
+        side = 2 * math.ceil(3 * self.sigma) + 1
+        blurred: Tensor = gaussian_blur(images, [side, side], [self.sigma, self.sigma])
+        return blurred
+
+
+GAUSSIAN_BLUR = CountermeasureSpec(
+    name=CountermeasureName.GAUSSIAN_BLUR,
+    title="Gaussian blur, 1 px",
+    cost=1.0,
+    tier=Tier.STANDARD,
+    source="Liu et al., Image Shortcut Squeezing, ICML 2023",
+    build=lambda: Preprocessing(Blur(sigma=1.0)),
+)

@@ -1,0 +1,55 @@
+"""Gaussian noise, fresh in every batch."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from mtlue_cli.choices import CountermeasureName, Tier
+from mtlue_cli.training.intervention import Mixture
+from mtlue_cli.verification.countermeasures.augmentation import Augmentation
+from mtlue_cli.verification.countermeasures.spec import CountermeasureSpec
+
+
+@dataclass(frozen=True)
+class GaussianNoise:
+    """Adds independent normal noise to every value and clips to [0, 1].
+
+    Drowns perturbations that a network reads pixel by pixel; those that it can average over an area survive.
+
+    Attributes:
+        deviation: Standard deviation in 255ths. 16 is twice the usual bound.
+
+    Source:
+        Zantedeschi et al., "Efficient Defenses Against Adversarial Attacks", AISec 2017. Deviation: one strength.
+
+    Raises:
+        ValueError: ``deviation`` is negative.
+    """
+
+    deviation: float = 16.0
+
+    def __post_init__(self) -> None:
+        if self.deviation < 0:
+            raise ValueError(f"a deviation of at least 0 is expected, not {self.deviation}")
+
+    def __call__(
+        self, network: nn.Module, images: Tensor, labels: Mapping[str, Tensor], rng: torch.Generator
+    ) -> Mixture:
+        """The noisy batch under its own labels."""
+        del network
+        # Millions of values a batch: drawn where the images are, from a seed that the given generator draws.
+        local = torch.Generator(images.device).manual_seed(int(torch.randint(2**62, (), generator=rng)))
+        noise = torch.randn(images.shape, generator=local, device=images.device)
+        return Mixture(torch.add(images, noise, alpha=self.deviation / 255).clamp_(0, 1), labels)
+
+
+GAUSSIAN_NOISE = CountermeasureSpec(
+    name=CountermeasureName.GAUSSIAN_NOISE,
+    title="Gaussian noise, 16/255",
+    cost=1.0,
+    tier=Tier.STANDARD,
+    source="Zantedeschi et al., Efficient Defenses Against Adversarial Attacks, AISec 2017",
+    build=lambda: Augmentation(GaussianNoise(deviation=16.0)),
+)

@@ -1,0 +1,96 @@
+"""JPEG: compress and decompress."""
+
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from io import BytesIO
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from PIL import Image
+from torch import Tensor
+
+from mtlue_cli.choices import CountermeasureName, Tier
+from mtlue_cli.verification.countermeasures.preprocessing import Preprocessing
+from mtlue_cli.verification.countermeasures.spec import CountermeasureSpec
+
+_HALVED_CHROMA = 2
+"""Pillow's number for 4:2:0: one pair of chroma values for every two by two pixels."""
+
+_SOURCE = "Liu et al., Image Shortcut Squeezing, ICML 2023"
+
+
+@dataclass(frozen=True)
+class JpegRoundTrip:
+    """Writes each image as a JPEG file in memory and reads it back, with the encoder that attackers use.
+
+    Quantisation takes fine detail out and 4:2:0 halves the resolution of colour: perturbations of high frequency do not
+    survive it. Pillow leaves the interpreter while it encodes and decodes, so images run on as many threads as there
+    are processors.
+
+    Attributes:
+        quality: From 1 (smallest file) to 95, in libjpeg's scale.
+
+    Source:
+        Liu et al., "Image Shortcut Squeezing", ICML 2023 (quality 10); Das et al., "SHIELD", KDD 2018 (other
+        qualities). Chroma is halved, which is what Pillow does at every quality unless told otherwise.
+
+    Raises:
+        ValueError: ``quality`` is out of range.
+    """
+
+    quality: int = 10
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.quality <= 95:
+            raise ValueError(f"a quality in 1 to 95 is expected, not {self.quality}")
+
+    def __call__(self, images: Tensor) -> Tensor:
+        """``(B, 3, H, W)`` uint8 after the round trip."""
+        pixels = images.permute(0, 2, 3, 1).contiguous().cpu().numpy()
+        with ThreadPoolExecutor() as pool:
+            read = np.stack(list(pool.map(self._round_trip, pixels)))
+        return torch.from_numpy(read).permute(0, 3, 1, 2).to(images.device)
+
+    def _round_trip(self, pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
+        stream = BytesIO()
+        Image.fromarray(pixels).save(stream, format="JPEG", quality=self.quality, subsampling=_HALVED_CHROMA)
+        with Image.open(stream) as compressed:
+            return np.asarray(compressed)
+
+
+JPEG_10 = CountermeasureSpec(
+    name=CountermeasureName.JPEG_10,
+    title="JPEG, quality 10",
+    cost=1.0,
+    tier=Tier.SMOKE,
+    source=_SOURCE,
+    build=lambda: Preprocessing(JpegRoundTrip(quality=10)),
+)
+
+JPEG_30 = CountermeasureSpec(
+    name=CountermeasureName.JPEG_30,
+    title="JPEG, quality 30",
+    cost=1.0,
+    tier=Tier.STANDARD,
+    source=_SOURCE,
+    build=lambda: Preprocessing(JpegRoundTrip(quality=30)),
+)
+
+JPEG_50 = CountermeasureSpec(
+    name=CountermeasureName.JPEG_50,
+    title="JPEG, quality 50",
+    cost=1.0,
+    tier=Tier.FULL,
+    source=_SOURCE,
+    build=lambda: Preprocessing(JpegRoundTrip(quality=50)),
+)
+
+JPEG_75 = CountermeasureSpec(
+    name=CountermeasureName.JPEG_75,
+    title="JPEG, quality 75",
+    cost=1.0,
+    tier=Tier.FULL,
+    source=_SOURCE,
+    build=lambda: Preprocessing(JpegRoundTrip(quality=75)),
+)

@@ -1,0 +1,64 @@
+"""Low pass: coarse structure only, cut in the Fourier domain."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from mtlue_cli.choices import CountermeasureName, Tier
+from mtlue_cli.verification.countermeasures.preprocessing import Preprocessing, rounded
+from mtlue_cli.verification.countermeasures.spec import CountermeasureSpec
+
+
+@dataclass(frozen=True)
+class LowPass:
+    """Damps every spatial frequency by its distance from zero, alike in all directions; the mean colour is kept.
+
+    Attributes:
+        cutoff: Share of the Nyquist frequency, (0, 1]. At 0.25 a 64-pixel image keeps eight periods a side.
+        order: Of the Butterworth gain ``1 / (1 + (f / cutoff) ** (2 * order))``: the higher, the steeper.
+            None: ideal, nothing above ``cutoff`` and all up to it, at the price of ringing at edges.
+
+    Source:
+        Gains as in Gonzalez and Woods, "Digital Image Processing", chapter 4; against unlearnable examples Kim and
+        Sandoval-Segura, arXiv 2411.01742 (frequency filtering). Deviation from the latter: a fixed radial gain of
+        Fourier, not of cosine coefficients. The transform sees the image as periodic, so opposite borders blend a
+        little.
+
+    Raises:
+        ValueError: A setting is out of range.
+    """
+
+    cutoff: float = 0.25
+    order: int | None = 2
+
+    def __post_init__(self) -> None:
+        if not 0 < self.cutoff <= 1:
+            raise ValueError(f"a cutoff in (0, 1] is expected, not {self.cutoff}")
+        if self.order is not None and self.order < 1:
+            raise ValueError(f"an order of at least 1, or none, is expected, not {self.order}")
+
+    def __call__(self, images: Tensor) -> Tensor:
+        """``(B, 3, H, W)`` uint8, filtered and rounded."""
+        height, width = images.shape[-2:]
+        spectrum = torch.fft.rfft2(images.to(torch.float32)) * self.gain(height, width, images.device)
+        return rounded(torch.fft.irfft2(spectrum, s=(height, width)))
+
+    def gain(self, height: int, width: int, device: torch.device) -> Tensor:
+        """Factor of each frequency of ``torch.fft.rfft2``, ``(height, width // 2 + 1)`` float in [0, 1]."""
+        down = torch.fft.fftfreq(height, device=device).unsqueeze(1)
+        across = torch.fft.rfftfreq(width, device=device)
+        share = torch.hypot(down, across) / (0.5 * self.cutoff)
+        if self.order is None:
+            return (share <= 1).to(torch.float32)
+        return 1 / (1 + share ** (2 * self.order))
+
+
+LOW_PASS = CountermeasureSpec(
+    name=CountermeasureName.LOW_PASS,
+    title="Low pass, a quarter of the band",
+    cost=1.0,
+    tier=Tier.STANDARD,
+    source="Kim and Sandoval-Segura, Learning from Convolution-based Unlearnable Datasets, 2024",
+    build=lambda: Preprocessing(LowPass(cutoff=0.25, order=2)),
+)

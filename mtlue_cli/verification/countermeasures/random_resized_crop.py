@@ -1,0 +1,104 @@
+"""Random resized crop: zoom into every image."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from mtlue_cli.choices import CountermeasureName, Tier
+from mtlue_cli.training.intervention import Mixture
+from mtlue_cli.verification.countermeasures.augmentation import Augmentation
+from mtlue_cli.verification.countermeasures.spec import CountermeasureSpec
+
+
+@dataclass(frozen=True)
+class RandomResizedCrop:
+    """Cuts a window of random size, proportions and place out of every image and scales it to the image's size.
+
+    Moves and stretches a perturbation, each image in its own way: patterns that are tied to a place or a scale are
+    blurred over the training set.
+
+    Attributes:
+        smallest_area: Least share of the area that a window covers, (0, 1]; uniform from there to 1.
+        widest: Largest ratio of its sides, either way, at least 1; log-uniform.
+
+    Source:
+        Szegedy et al., "Going Deeper with Convolutions", CVPR 2015. Deviations: a quarter of the area at least, not
+        8 %, which of a 64-pixel crop would leave 18 pixels; a side that would exceed the image is cut to it rather
+        than drawn again.
+
+    Raises:
+        ValueError: A setting is out of range.
+    """
+
+    smallest_area: float = 0.25
+    widest: float = 4 / 3
+
+    def __post_init__(self) -> None:
+        if not 0 < self.smallest_area <= 1:
+            raise ValueError(f"an area in (0, 1] is expected, not {self.smallest_area}")
+        if self.widest < 1:
+            raise ValueError(f"a ratio of at least 1 is expected, not {self.widest}")
+
+    def __call__(
+        self, network: nn.Module, images: Tensor, labels: Mapping[str, Tensor], rng: torch.Generator
+    ) -> Mixture:
+        """The zoomed batch under its own labels."""
+        del network
+        height, width = images.shape[-2:]
+        zoomed = zoom(images, self.draw(len(images), height, width, rng))
+        # The four weights of a pixel add up to 1 but for the last bit.
+        return Mixture(zoomed.clamp_(0, 1), labels)
+
+    def draw(self, count: int, height: int, width: int, rng: torch.Generator) -> Tensor:
+        """``(count, 4)`` int64: top, left, height and width in pixels of a window in each image."""
+        area, stretch, down, across = torch.rand(4, count, generator=rng)
+        side = (self.smallest_area + (1 - self.smallest_area) * area).sqrt()
+        ratio = torch.exp((2 * stretch - 1) * math.log(self.widest)).sqrt()
+        rows = (height * side / ratio).round().clamp(1, height)
+        columns = (width * side * ratio).round().clamp(1, width)
+        top = (down * (height - rows + 1)).floor().clamp(max=height - rows)
+        left = (across * (width - columns + 1)).floor().clamp(max=width - columns)
+        return torch.stack((top, left, rows, columns), dim=1).long()
+
+
+def zoom(images: Tensor, windows: Tensor) -> Tensor:
+    """Each window scaled bilinearly to the whole image, as if it had been cut out first.
+
+    Args:
+        images: ``(B, 3, H, W)`` float.
+        windows: ``(B, 4)`` int64: top, left, height and width in pixels, within the image.
+
+    Returns:
+        ``(B, 3, H, W)`` float.
+    """
+    height, width = images.shape[-2:]
+    top, left, rows, columns = windows.to(images.device).float().unbind(dim=1)
+    down = _sampled(top, rows, height).unsqueeze(2).expand(-1, height, width)
+    across = _sampled(left, columns, width).unsqueeze(1).expand(-1, height, width)
+    return nn.functional.grid_sample(
+        images, torch.stack((across, down), dim=3), mode="bilinear", padding_mode="border", align_corners=False
+    )
+
+
+def _sampled(first: Tensor, length: Tensor, size: int) -> Tensor:
+    """Where ``size`` pixels are read along one axis, ``(B, size)``, -1 and 1 being the image's outer edges.
+
+    No pixel is read beyond the first and last centres of the window, so that nothing outside it shines in.
+    """
+    first, length = first.unsqueeze(1), length.unsqueeze(1)
+    position = (torch.arange(size, device=first.device) + 0.5) * (length / size) - 0.5
+    position = first + torch.minimum(position.clamp_min(0), length - 1)
+    return (2 * position + 1) / size - 1
+
+
+RANDOM_RESIZED_CROP = CountermeasureSpec(
+    name=CountermeasureName.RANDOM_RESIZED_CROP,
+    title="Random resized crop",
+    cost=1.0,
+    tier=Tier.SMOKE,
+    source="Szegedy et al., Going Deeper with Convolutions, CVPR 2015",
+    build=lambda: Augmentation(RandomResizedCrop()),
+)

@@ -1,0 +1,53 @@
+"""All countermeasures by name, and which of them a tier runs.
+
+``smoke`` has ten minutes on two processor cores for a clean, a protected and a noise victim beside the attacked ones,
+so it takes one countermeasure of each kind, each the one that its kind is judged by:
+
+- ``jpeg-10``: compression. Of the methods in Liu et al., ICML 2023, those made with fully trained surrogates (TAP, SEP)
+  fall to it.
+- ``grayscale``: colour. In the same table the coarse patterns of EM fall to it.
+- ``cutmix``: training that mixes labels, and with them what a pattern stands for.
+- ``random-resized-crop``: geometry. It moves and scales what is tied to a place.
+
+``standard`` adds every other kind once, and ``full`` repeats kinds: milder JPEG, and Cutout, which CutMix contains.
+"""
+
+from collections.abc import Mapping
+
+from mtlue_cli.choices import CountermeasureName, Tier
+from mtlue_cli.verification.countermeasures.bit_depth import BIT_DEPTH
+from mtlue_cli.verification.countermeasures.colour_jitter import COLOUR_JITTER
+from mtlue_cli.verification.countermeasures.cutmix import CUTMIX
+from mtlue_cli.verification.countermeasures.cutout import CUTOUT
+from mtlue_cli.verification.countermeasures.gaussian_blur import GAUSSIAN_BLUR
+from mtlue_cli.verification.countermeasures.gaussian_noise import GAUSSIAN_NOISE
+from mtlue_cli.verification.countermeasures.grayscale import GRAYSCALE
+from mtlue_cli.verification.countermeasures.jpeg import JPEG_10, JPEG_30, JPEG_50, JPEG_75
+from mtlue_cli.verification.countermeasures.low_pass import LOW_PASS
+from mtlue_cli.verification.countermeasures.mixup import MIXUP
+from mtlue_cli.verification.countermeasures.random_resized_crop import RANDOM_RESIZED_CROP
+from mtlue_cli.verification.countermeasures.resize_down_up import RESIZE
+from mtlue_cli.verification.countermeasures.spec import CountermeasureSpec
+
+COUNTERMEASURES: Mapping[CountermeasureName, CountermeasureSpec] = {
+    CountermeasureName.JPEG_10: JPEG_10,
+    CountermeasureName.JPEG_30: JPEG_30,
+    CountermeasureName.JPEG_50: JPEG_50,
+    CountermeasureName.JPEG_75: JPEG_75,
+    CountermeasureName.GRAYSCALE: GRAYSCALE,
+    CountermeasureName.BIT_DEPTH: BIT_DEPTH,
+    CountermeasureName.GAUSSIAN_BLUR: GAUSSIAN_BLUR,
+    CountermeasureName.LOW_PASS: LOW_PASS,
+    CountermeasureName.RESIZE: RESIZE,
+    CountermeasureName.GAUSSIAN_NOISE: GAUSSIAN_NOISE,
+    CountermeasureName.CUTOUT: CUTOUT,
+    CountermeasureName.MIXUP: MIXUP,
+    CountermeasureName.CUTMIX: CUTMIX,
+    CountermeasureName.RANDOM_RESIZED_CROP: RANDOM_RESIZED_CROP,
+    CountermeasureName.COLOUR_JITTER: COLOUR_JITTER,
+}
+
+
+def countermeasures_of(tier: Tier) -> tuple[CountermeasureSpec, ...]:
+    """What ``tier`` runs, in the order of the registry."""
+    return tuple(spec for spec in COUNTERMEASURES.values() if tier.includes(spec.tier))

@@ -1,0 +1,50 @@
+"""Resize down and up again."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torchvision.transforms.v2.functional import InterpolationMode, resize
+
+from mtlue_cli.choices import CountermeasureName, Tier
+from mtlue_cli.verification.countermeasures.preprocessing import Preprocessing, rounded
+from mtlue_cli.verification.countermeasures.spec import CountermeasureSpec
+
+
+@dataclass(frozen=True)
+class ResizeDownUp:
+    """Scales each image down, with a filter against aliasing, and back up to its size; both bilinear.
+
+    Attributes:
+        scale: Side of the small image as a share of the image's, (0, 1); at least one pixel.
+
+    Source:
+        Guo et al., "Countering Adversarial Images using Input Transformations", ICLR 2018 (rescaling). Deviation: no
+        random crop; that is a countermeasure of its own.
+
+    Raises:
+        ValueError: ``scale`` is out of range.
+    """
+
+    scale: float = 0.5
+
+    def __post_init__(self) -> None:
+        if not 0 < self.scale < 1:
+            raise ValueError(f"a scale between 0 and 1 is expected, not {self.scale}")
+
+    def __call__(self, images: Tensor) -> Tensor:
+        """``(B, 3, H, W)`` uint8, without what the small image cannot hold."""
+        size = list(images.shape[-2:])
+        small = [max(1, round(side * self.scale)) for side in size]
+        reduced = resize(images.to(torch.float32), small, InterpolationMode.BILINEAR, antialias=True)
+        return rounded(resize(reduced, size, InterpolationMode.BILINEAR, antialias=True))
+
+
+RESIZE = CountermeasureSpec(
+    name=CountermeasureName.RESIZE,
+    title="Resize to a half and back",
+    cost=1.0,
+    tier=Tier.STANDARD,
+    source="Guo et al., Countering Adversarial Images using Input Transformations, ICLR 2018",
+    build=lambda: Preprocessing(ResizeDownUp(scale=0.5)),
+)
