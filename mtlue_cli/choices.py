@@ -90,6 +90,23 @@ class CountermeasureName(StrEnum):
     COLOUR_JITTER = "colour-jitter"
 
 
+class TrainingMethodName(StrEnum):
+    """Where a victim starts from, and which of its parameters change."""
+
+    SCRATCH = "scratch"
+    SPARSE = "sparse"
+    GPS = "gps"
+    HEAD = "head"
+    FULL = "full"
+
+
+class LearnerName(StrEnum):
+    """How many networks a victim is: one for all tasks, or one a task."""
+
+    MTL = "mtl"
+    STL = "stl"
+
+
 class ImageFormat(StrEnum):
     """How protected images are written."""
 
