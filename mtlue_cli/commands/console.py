@@ -37,7 +37,7 @@ class Terminal:
 
     def __init__(self, quiet: bool = False, json_target: Path | None = None) -> None:
         if json_target is not None and json_target != STDOUT:
-            _check_target(json_target)
+            check_target("--json", json_target)
         self.quiet = quiet
         self.json_target = json_target
         self._stderr = stderr_console()
@@ -77,16 +77,22 @@ class Terminal:
             # Not through rich, which would wrap long lines.
             print(text, end="")
             return
-        partial = _partial(self.json_target)
+        self.write_file("--json", self.json_target, text.encode())
+
+    def write_file(self, option: str, target: Path, content: bytes) -> None:
+        """Put ``content`` where ``option`` asked for it, atomically.
+
+        Raises:
+            MtlueError: The file cannot be written; whatever the command made is there all the same.
+        """
+        partial = _partial(target)
         try:
-            partial.write_text(text, encoding="utf-8")
-            os.replace(partial, self.json_target)
+            partial.write_bytes(content)
+            os.replace(partial, target)
         except OSError as error:
             with contextlib.suppress(OSError):
                 partial.unlink(missing_ok=True)
-            raise MtlueError(
-                f"the work is done, but --json: {self.json_target} cannot be written: {error.strerror}"
-            ) from error
+            raise MtlueError(f"the work is done, but {option}: {target} cannot be written: {error.strerror}") from error
 
 
 class LineProgress:
@@ -211,17 +217,17 @@ def _partial(target: Path) -> Path:
     return target.with_name(f".{target.name}.partial")
 
 
-def _check_target(target: Path) -> None:
-    """Refuse a JSON file that could not be put in place, by making and removing what would be written first."""
+def check_target(option: str, target: Path) -> None:
+    """Refuse a result file that could not be put in place, by making and removing what would be written first."""
     if target.exists() and not target.is_file():
-        raise InputError(f"--json: {target} is no regular file, expected a file name, or - for stdout")
+        raise InputError(f"{option}: {target} is no regular file, expected a file name, or - for stdout")
     if not target.absolute().parent.is_dir():
-        raise InputError(f"--json: the folder of {target} does not exist")
+        raise InputError(f"{option}: the folder of {target} does not exist")
     try:
         _partial(target).touch()
         _partial(target).unlink()
     except OSError as error:
-        raise InputError(f"--json: {target} cannot be written: {error.strerror}") from error
+        raise InputError(f"{option}: {target} cannot be written: {error.strerror}") from error
 
 
 def stop_drawing() -> None:

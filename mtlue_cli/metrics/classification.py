@@ -41,9 +41,7 @@ def accuracies(logits: Mapping[str, Tensor], labels: Mapping[str, Tensor], tasks
     return scores
 
 
-def balanced_accuracies(
-    logits: Mapping[str, Tensor], labels: Mapping[str, Tensor], tasks: TaskSet
-) -> dict[str, float]:
+def balanced_accuracies(logits: Mapping[str, Tensor], labels: Mapping[str, Tensor], tasks: TaskSet) -> dict[str, float]:
     """Mean over the classes that occur of the share of their images that are recognised, a task.
 
     Arguments, range and errors as for :func:`accuracies`.
@@ -59,9 +57,7 @@ def balanced_accuracies(
     return scores
 
 
-def aurocs(
-    logits: Mapping[str, Tensor], labels: Mapping[str, Tensor], tasks: TaskSet
-) -> dict[str, float | None]:
+def aurocs(logits: Mapping[str, Tensor], labels: Mapping[str, Tensor], tasks: TaskSet) -> dict[str, float | None]:
     """Area under the ROC curve, a task: of the second class where there are two, else the mean of one against the rest.
 
     Classes without an image, or without an image of any other class, do not count.

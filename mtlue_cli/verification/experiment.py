@@ -234,9 +234,7 @@ def _countermeasure(condition: Condition) -> Countermeasure | None:
     return None if condition.countermeasure is None else COUNTERMEASURES[condition.countermeasure].build()
 
 
-def _scores(
-    probabilities: Mapping[str, Tensor], data: ExperimentData
-) -> dict[MetricName, Mapping[str, float | None]]:
+def _scores(probabilities: Mapping[str, Tensor], data: ExperimentData) -> dict[MetricName, Mapping[str, float | None]]:
     logits = {name: shares.clamp_min(1e-30).log() for name, shares in probabilities.items()}
     return {
         MetricName.ACCURACY: dict(accuracies(logits, data.test_labels, data.tasks)),

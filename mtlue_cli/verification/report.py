@@ -110,9 +110,7 @@ def condition_to_json(found: ConditionFigures, max_learned: float) -> dict[str, 
         "learned_fraction": learned,
         "above_gate": learned is not None and learned > max_learned,
         "recovers_half": learned is not None and learned > HALF,
-        "curves": [
-            {"seed": victim.seed, "epochs": victim.to_json()["curve"]} for victim in found.victims
-        ],
+        "curves": [{"seed": victim.seed, "epochs": victim.to_json()["curve"]} for victim in found.victims],
         "seconds": round(sum(victim.seconds for victim in found.victims), 2),
         "cached": all(victim.cached for victim in found.victims),
     }

@@ -1,0 +1,169 @@
+"""What ``verify`` shows on a terminal."""
+
+from typing import TYPE_CHECKING
+
+from rich.table import Table
+from rich.text import Text
+
+from mtlue_cli.choices import ExitCode
+from mtlue_cli.commands.console import Terminal, duration
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from mtlue_cli.metrics.repeated import Repeated
+    from mtlue_cli.verification.report import VerifyResult
+    from mtlue_cli.verification.tiers import NotTested
+    from mtlue_cli.verification.verdict import Average, ConditionFigures, Judgement
+    from mtlue_cli.workflows.verify_dry_run import DryRun
+
+LISTED_FAULTS = 20
+"""Faults of an audit that are printed; the JSON result holds all."""
+
+STYLES = {ExitCode.SUCCESS: "bold green", ExitCode.NOT_PROTECTED: "bold red", ExitCode.INCONCLUSIVE: "bold yellow"}
+HALF_NOTE = "recovers more than half"
+
+
+def show_verification(terminal: Terminal, result: "VerifyResult") -> None:
+    """Audit faults, or the tables of victims, then the verdict, on stdout."""
+    audit, judgement = result.audit, result.judgement
+    if audit is not None:
+        for fault in audit.faults[:LISTED_FAULTS]:
+            terminal.show(Text(fault))
+        if len(audit.faults) > LISTED_FAULTS:
+            terminal.show(Text(f"... and {len(audit.faults) - LISTED_FAULTS} more faults (--json lists all)"))
+        if audit.max_change is not None:
+            terminal.show(
+                Text(f"largest change of a pixel value: {audit.max_change:g}/255 over {audit.measured} files")
+            )
+    if judgement.conditions:
+        terminal.show(task_table(judgement))
+    if len(judgement.conditions) > 3 or any(found.best_average for found in judgement.conditions):
+        terminal.show(condition_table(judgement))
+    for probe in result.probes:
+        terminal.show(Text(f"{probe.probe.value}: {probe.finding}"))
+    if judgement.conditions:
+        show_not_tested(terminal, result.not_tested)
+    verdict = Text(judgement.verdict.value.upper(), style=STYLES[result.exit_code])
+    terminal.show(Text.assemble(verdict, f": {judgement.reason} (took {duration(result.seconds)})"))
+    if judgement.warning is not None:
+        terminal.show(Text(f"warning: {judgement.warning}", style="bold yellow"))
+
+
+def show_not_tested(terminal: Terminal, left: "Sequence[NotTested]") -> None:
+    """What was not tried, a line a kind; it must not be taken for passed."""
+    kinds: dict[str, list[str]] = {}
+    for untried in left:
+        kind, _, name = untried.name.partition(" ")
+        whole = untried.reason != "not part of this run" or not name
+        kinds.setdefault("other" if whole or kind == "a" else kind, []).append(
+            f"{untried.name} ({untried.reason})" if whole else name if kind != "a" else untried.name
+        )
+    for kind, names in kinds.items():
+        terminal.show(Text(f"not tested, {kind}: {', '.join(names)}", style="dim"))
+
+
+def task_table(judgement: "Judgement") -> Table:
+    """One line a task for the first victim: clean images, the release, noise; in %, and learned fractions."""
+    first = judgement.conditions[0].condition.victim
+    own = {found.condition.name: found for found in judgement.conditions if found.condition.victim == first}
+    clean = own[f"{first.name}: clean images"]
+    release, noise = own.get(first.name), own.get(f"{first.name}: noise")
+    table = Table("task")
+    for name in ("clean %", "protected %", *(("noise %",) if noise else ()), "floor %", "learned"):
+        table.add_column(name, justify="right")
+    for row, task in enumerate(clean.tasks):
+        protected = release.tasks[row] if release else None
+        learned = _fraction(protected.learned if protected else None)
+        table.add_row(
+            Text(task.name),
+            _percent(task.clean),
+            _percent(protected.score if protected else None),
+            *((_percent(noise.tasks[row].score),) if noise else ()),
+            f"{100 * task.floor:.1f}",
+            learned if task.judged else f"({learned})",
+        )
+    average = release.average if release else None
+    if average is not None:
+        control = noise.average if noise else None
+        table.add_section()
+        table.add_row(
+            f"average of {len(average.tasks)}",
+            _percent(average.clean),
+            _percent(average.score),
+            *((_percent(control.score if control else None),) if noise else ()),
+            f"{100 * average.floor:.1f}",
+            _fraction(average.learned),
+            style="bold",
+        )
+        if control is not None:
+            table.caption = f"noise of the same epsilon: learned {control.learned.mean:.2f} (it must not protect)"
+    return table
+
+
+def condition_table(judgement: "Judgement") -> Table:
+    """One line a condition: average figures over the judged, conclusive tasks."""
+    table = Table("condition")
+    for name in (f"{judgement.metric.value} %", "learned", "at best epoch"):
+        table.add_column(name, justify="right")
+    table.add_column("")
+    for found in judgement.conditions:
+        table.add_row(
+            Text(found.condition.name),
+            _percent(found.average.score if found.average else None),
+            _fraction(_learned(found.average)),
+            _fraction(_learned(found.best_average)),
+            _remark(found, judgement),
+        )
+    return table
+
+
+def show_dry_run(terminal: Terminal, planned: "DryRun") -> None:
+    """The plan and its estimate, on stdout."""
+    table = Table("condition", "role")
+    for name in ("networks", "about"):
+        table.add_column(name, justify="right")
+    for row in planned.conditions:
+        table.add_row(Text(row.name), row.role.value, str(row.victims), duration(row.seconds))
+    table.add_section()
+    table.add_row("all", "", str(sum(row.victims for row in planned.conditions)), duration(planned.seconds))
+    terminal.show(table)
+    terminal.show(
+        Text(
+            f"about {duration(planned.seconds)} on {planned.device} for about {planned.images} training images and "
+            f"{planned.epochs} epochs; victims that are in the cache take no time"
+        )
+    )
+    show_not_tested(terminal, planned.left_out)
+
+
+def _remark(found: "ConditionFigures", judgement: "Judgement") -> Text:
+    words: list[str] = []
+    if found in judgement.breaking:
+        words.append(HALF_NOTE)
+    if judgement.worst is found and len(judgement.conditions) > 3:
+        words.append("the worst")
+    if found.average is None:
+        words.append("inconclusive")
+    if not words and found.condition.role.value in ("reference", "control", "comparison"):
+        words.append(f"({found.condition.role.value})")
+    above = found.learned is not None and found.learned > judgement.max_learned
+    return Text(", ".join(words), style="bold red" if above and found.condition.role.value == "judged" else "")
+
+
+def _learned(average: "Average | None") -> "Repeated | None":
+    return None if average is None else average.learned
+
+
+def _percent(figure: "Repeated | None") -> str:
+    if figure is None:
+        return "-"
+    half = figure.half_width
+    return f"{100 * figure.mean:.1f}" + ("" if half is None else f" ± {100 * half:.1f}")
+
+
+def _fraction(figure: "Repeated | None") -> str:
+    if figure is None:
+        return "-"
+    half = figure.half_width
+    return f"{figure.mean:.2f}" + ("" if half is None else f" ± {half:.2f}")

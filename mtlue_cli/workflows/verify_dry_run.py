@@ -1,0 +1,100 @@
+"""What a verification would do, and about how long it would take; nothing is trained or written."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from mtlue_cli.choices import LearnerName
+from mtlue_cli.tasks.labels import read_label_file
+from mtlue_cli.training.multitask_loop import LearningSettings
+from mtlue_cli.training.runtime import choose_device, describe_device
+from mtlue_cli.verification.conditions import Role
+from mtlue_cli.verification.estimate import relative_cost, seconds_per_image
+from mtlue_cli.verification.tiers import NotTested
+from mtlue_cli.workflows.progress import Progress
+from mtlue_cli.workflows.verify_settings import VerifyConfig, check_usage
+
+SCHEMA_VERSION = 1
+
+
+@dataclass(frozen=True)
+class PlannedCondition:
+    """One row of a plan.
+
+    Attributes:
+        name, role: Of the condition.
+        victims: Networks that are trained: one a seed, times the tasks where each has its own.
+        seconds: Estimate for all of them.
+    """
+
+    name: str
+    role: Role
+    victims: int
+    seconds: float
+
+
+@dataclass(frozen=True)
+class DryRun:
+    """A plan with its cost.
+
+    Attributes:
+        conditions: In order.
+        left_out: What will not be tested.
+        images: Training images, about: the split is drawn by content when it runs.
+        epochs: Of every victim.
+        device: Where, in words.
+    """
+
+    conditions: tuple[PlannedCondition, ...]
+    left_out: tuple[NotTested, ...]
+    images: int
+    epochs: int
+    device: str
+
+    @property
+    def seconds(self) -> float:
+        """Estimate for everything; victims that are cached already cost nothing."""
+        return sum(planned.seconds for planned in self.conditions)
+
+    def to_json(self) -> dict[str, Any]:
+        """A JSON-ready document."""
+        return {
+            "schema_version": SCHEMA_VERSION,
+            "command": "verify --dry-run",
+            "conditions": [
+                {
+                    "name": planned.name,
+                    "role": planned.role.value,
+                    "victims": planned.victims,
+                    "seconds": round(planned.seconds, 1),
+                }
+                for planned in self.conditions
+            ],
+            "not_tested": [{"name": left.name, "reason": left.reason} for left in self.left_out],
+            "train_images": self.images,
+            "epochs": self.epochs,
+            "device": self.device,
+            "seconds": round(self.seconds, 1),
+        }
+
+
+def dry_run(config: VerifyConfig, progress: Progress) -> DryRun:
+    """Plan a verification and estimate its time from a few steps on noise.
+
+    Raises:
+        InputError: The options or the labels are at fault.
+    """
+    check_usage(config)
+    plan = config.plan
+    table = read_label_file(config.labels, file_column=config.file_column, for_learning=False).table
+    available = len(table) if plan.limit is None else min(plan.limit, len(table))
+    images = available if config.test is not None else round(available * (1 - config.test_fraction))
+    device = choose_device(config.device)
+    progress.note(f"device: {describe_device(device)}")
+    settings = LearningSettings(epochs=plan.epochs, batch_size=plan.batch_size, crop_size=config.size)
+    an_image = seconds_per_image(table.tasks, settings, device)
+    rows = []
+    for condition in plan.conditions:
+        networks = len(table.tasks) if condition.victim.learner is LearnerName.STL else 1
+        seconds = an_image * images * plan.epochs * relative_cost(condition, table.tasks) * config.seeds
+        rows.append(PlannedCondition(condition.name, condition.role, networks * config.seeds, seconds))
+    return DryRun(tuple(rows), plan.left_out, images, plan.epochs, describe_device(device))

@@ -1,0 +1,153 @@
+"""The images of a verification: audited, divided, loaded, protected in memory."""
+
+from functools import cached_property
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from mtlue_cli.errors import InputError
+from mtlue_cli.generator.checkpoint import LoadedGenerator
+from mtlue_cli.images.dataset import load_square_images
+from mtlue_cli.images.folder import match_labels
+from mtlue_cli.perturbation.batching import BatchedPerturbation
+from mtlue_cli.tasks.labels import read_label_file
+from mtlue_cli.tasks.spec import LabelTable
+from mtlue_cli.training.runtime import placed
+from mtlue_cli.verification.audit import Audit, audit_release
+from mtlue_cli.verification.in_memory import protect_in_memory
+from mtlue_cli.verification.split import Side, Sides, divide
+from mtlue_cli.workflows.progress import Progress
+from mtlue_cli.workflows.verify_settings import VerifyConfig
+
+
+class Sources:
+    """The released version of the training images: read from the release, or made with the generator.
+
+    Args:
+        config: What was asked for.
+        train: The training side.
+        labels: Labels of all images in every column, for a generator that knows more tasks than are measured.
+        clean: The training images as victims see them.
+        audit: Of the release; None if a generator is judged.
+        loaded: That generator.
+        device: Where it runs.
+        progress: Whom loading is told.
+    """
+
+    def __init__(
+        self,
+        config: VerifyConfig,
+        train: Side,
+        labels: LabelTable,
+        clean: Tensor,
+        audit: Audit | None,
+        loaded: LoadedGenerator | None,
+        device: torch.device,
+        progress: Progress,
+    ) -> None:
+        self._config, self._train, self._labels, self._clean = config, train, labels, clean
+        self._audit, self._loaded, self._device, self._progress = audit, loaded, device, progress
+
+    def release(self) -> Tensor:
+        """``(N, 3, S, S)`` uint8, in the order of the training images; made once."""
+        return self._release
+
+    @cached_property
+    def _release(self) -> Tensor:
+        if self._loaded is not None:
+            return _protect(
+                self._loaded, self._train, self._labels, self._clean, self._config, self._device, self._progress
+            )
+        assert self._audit is not None and self._config.protected is not None  # noqa: PT018 - one of the two is there
+        names = tuple(self._audit.released[name] for name in self._train.table.file_names)
+        released = LabelTable(names, self._train.table.columns, self._train.table.tasks)
+        return load_side(Side(self._config.protected, released), "released images", self._config, self._progress)
+
+
+def read_test_side(config: VerifyConfig, table: LabelTable) -> Side | None:
+    """Separate test images in the class indices of ``table``; None if a share is held out instead."""
+    if config.test is None or config.test_labels is None:
+        return None
+    found = read_label_file(config.test_labels, file_column=config.file_column, for_learning=False).table
+    match_labels(config.test, found)
+    problems = table.tasks.unmet_by(found.tasks)
+    if problems:
+        raise InputError(f"the test labels {config.test_labels} do not fit {config.labels}", problems)
+    return Side(config.test, found.recoded(table.tasks))
+
+
+def audit_files(config: VerifyConfig, release: Path, table: LabelTable, progress: Progress) -> Audit:
+    """Check every file of the release, and tell the progress what a reader should know."""
+    audit = audit_release(
+        release,
+        config.clean,
+        table,
+        file_column=config.file_column,
+        workers=config.workers,
+        on_start=lambda files: progress.start("audit", files),
+        on_file=progress.advance,
+    )
+    progress.finish()
+    for note in audit.notes:
+        progress.note(note)
+    return audit
+
+
+def divide_sides(
+    config: VerifyConfig, limit: int | None, images: Side, test: Side | None, audit: Audit | None, progress: Progress
+) -> Sides:
+    """Training and test side, of at most ``limit`` images."""
+    progress.start("reading files", None if limit is None else min(limit, len(images.table)))
+    sides = divide(
+        images,
+        test,
+        left_out=audit.quarantined if audit is not None else (),
+        limit=limit,
+        fraction=config.test_fraction,
+        seed=config.seed,
+        on_file=progress.advance,
+    )
+    progress.finish()
+    for note in sides.notes:
+        progress.note(note)
+    return sides
+
+
+def load_side(side: Side, what: str, config: VerifyConfig, progress: Progress) -> Tensor:
+    """The images of one side as victims see them, ``(N, 3, S, S)`` uint8; ``what`` names them for the progress."""
+    progress.start(f"loading {what}", len(side.table))
+    images = load_square_images(
+        side.folder, side.table.file_names, config.side, workers=config.workers, on_image=progress.advance
+    )
+    progress.finish()
+    return images
+
+
+def _protect(
+    loaded: LoadedGenerator,
+    train: Side,
+    labels: LabelTable,
+    clean_images: Tensor,
+    config: VerifyConfig,
+    device: torch.device,
+    progress: Progress,
+) -> Tensor:
+    generator = placed(loaded.generator, device).eval()
+    # The generator takes all its tasks, also those that these labels cannot measure.
+    row_of = {name: row for row, name in enumerate(labels.file_names)}
+    given = labels.take(row_of[name] for name in train.table.file_names).recoded(loaded.card.tasks)
+    progress.start("protecting in memory", len(clean_images))
+    protected = protect_in_memory(
+        BatchedPerturbation(generator, device),
+        loaded.card.image_size,
+        loaded.card.epsilon,
+        train.folder,
+        train.table.file_names,
+        given.columns,
+        clean_images,
+        workers=config.workers,
+        on_images=progress.advance,
+    )
+    progress.finish()
+    return protected
