@@ -1,10 +1,13 @@
 import pytest
 import torch
 
-from mtlue_cli.choices import TaskKind
+from mtlue_cli.choices import MetricName, TaskKind
 from mtlue_cli.metrics.classification import (
     accuracies,
+    aurocs,
     average_learned,
+    balanced_accuracies,
+    chance_floors,
     floors,
     is_conclusive,
     learned_fraction,
@@ -62,3 +65,38 @@ def test_average_is_the_ratio_of_means_over_conclusive_tasks() -> None:
     # Means 0.65, 0.75, 0.5: 0.15 / 0.25. The mean of the ratios 0.25 and 2 would be 1.125.
     assert average.fraction == pytest.approx(0.6)
     assert average_learned(victim, clean, floor, ["c"]) is None
+
+
+def test_balanced_accuracy_is_the_mean_of_the_recalls_of_occurring_classes() -> None:
+    logits = {"shape": _logits([0, 1, 2, 2, 0], 3), "dark": _logits([1, 1, 0, 1, 1], 2)}
+    # shape: recalls 1/1, 1/2, 1/1; dark: class 0 is never recognised, class 1 in 3 of 4 images.
+    assert balanced_accuracies(logits, LABELS, TASKS) == {
+        "shape": pytest.approx((1 + 0.5 + 1) / 3),
+        "dark": pytest.approx((0 + 3 / 4) / 2),
+    }
+    only_squares = {**LABELS, "shape": torch.tensor([1, 1, 1, 1, -1])}
+    assert balanced_accuracies(logits, only_squares, TASKS)["shape"] == pytest.approx(1 / 4)
+
+
+def test_auroc_by_hand() -> None:
+    # dark: scores of class 1 are 0.9, 0.8, 0.3 where it is true and 0.5 where not: two of three pairs are in order.
+    shares = torch.tensor([0.9, 0.8, 0.3, 0.5, 0.7])
+    dark = torch.stack([1 - shares, shares], dim=1).log()
+    labels = {"dark": torch.tensor([1, 1, 1, 0, -1])}
+    tasks = TASKS.subset(["dark"])
+    assert aurocs({"dark": dark}, labels, tasks) == {"dark": pytest.approx(2 / 3)}
+    assert aurocs({"dark": dark}, {"dark": torch.ones(5, dtype=torch.int64)}, tasks) == {"dark": None}
+
+
+def test_auroc_of_several_classes_is_the_mean_of_one_against_the_rest() -> None:
+    tasks = TASKS.subset(["shape"])
+    labels = {"shape": torch.tensor([0, 1, 1, 0])}
+    shares = torch.tensor([[0.6, 0.3, 0.1], [0.2, 0.7, 0.1], [0.5, 0.4, 0.1], [0.3, 0.5, 0.2]])
+    # Class 0: (0.6, 0.3) against (0.2, 0.5): 3 of 4 pairs; class 1: (0.7, 0.4) against (0.3, 0.5): 3 of 4.
+    assert aurocs({"shape": shares.log()}, labels, tasks)["shape"] == pytest.approx(0.75)
+
+
+def test_what_a_constant_guess_reaches_under_each_metric() -> None:
+    assert chance_floors(MetricName.ACCURACY, LABELS, TASKS) == floors(LABELS, TASKS)
+    assert chance_floors(MetricName.BALANCED, LABELS, TASKS) == {"shape": pytest.approx(1 / 3), "dark": 0.5}
+    assert chance_floors(MetricName.AUROC, LABELS, TASKS) == {"shape": 0.5, "dark": 0.5}

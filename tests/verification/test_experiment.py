@@ -1,21 +1,33 @@
 import json
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
 
-from mtlue_cli.choices import BackboneName, TaskKind
+from mtlue_cli.choices import (
+    BackboneName,
+    CountermeasureName,
+    LearnerName,
+    MetricName,
+    TaskKind,
+    TrainingMethodName,
+    WeightingName,
+)
 from mtlue_cli.tasks.spec import Task, TaskSet
 from mtlue_cli.training.multitask_loop import LearningSettings
-from mtlue_cli.verification.experiment import Condition, CurvePoint, ExperimentData, VictimResult, run_condition
+from mtlue_cli.verification.conditions import Condition, Material, VictimSpec
+from mtlue_cli.verification.experiment import ExperimentData, Laboratory, TrainingImages
 from mtlue_cli.verification.result_cache import ResultCache
+from mtlue_cli.verification.victim_result import CurvePoint, VictimResult
 
 TASKS = TaskSet((Task("bright", TaskKind.BINARY, ("0", "1")), Task("red", TaskKind.BINARY, ("0", "1"))))
-SETTINGS = LearningSettings(
-    epochs=2, batch_size=20, learning_rate=3e-3, crop_size=16, backbone=BackboneName.SMALL, seed=1
-)
+SETTINGS = LearningSettings(epochs=2, batch_size=20, learning_rate=3e-3, crop_size=16, seed=1)
+SMALL = VictimSpec(BackboneName.SMALL)
+CLEAN = Condition(SMALL, Material.CLEAN)
 CPU = torch.device("cpu")
 
 
@@ -29,28 +41,88 @@ def _set(count: int, seed: int) -> tuple[Tensor, dict[str, Tensor]]:
 
 
 IMAGES, LABELS = _set(160, seed=0)
-DATA = ExperimentData(TASKS, LABELS, *_set(60, seed=1))
+TEST_IMAGES, TEST_LABELS = _set(60, seed=1)
+DATA = ExperimentData(TASKS, LABELS, TEST_IMAGES, TEST_LABELS)
+GREY = torch.full_like(IMAGES, 128)
+
+
+def laboratory(cache: Path | None = None, release: Tensor = GREY, clean: Tensor = IMAGES, **changes: Any) -> Laboratory:  # noqa: ANN401 - any field
+    lab = Laboratory(DATA, TrainingImages(clean, lambda: release, 8), SETTINGS, CPU, ResultCache(cache))
+    return replace(lab, **changes)
+
+
+def accuracy(result: VictimResult) -> dict[str, float | None]:
+    return dict(result.scores[MetricName.ACCURACY])
 
 
 def test_a_victim_learns_and_is_tested_after_every_epoch() -> None:
     steps: list[int] = []
     points: list[CurvePoint] = []
-    result = run_condition(
-        Condition("clean", lambda: IMAGES), DATA, SETTINGS, CPU, ResultCache(None), steps.append, points.append
-    )
+    result = laboratory().run(CLEAN, 1, steps.append, points.append)
     assert sum(steps) == 2 * 160
     assert [point.epoch for point in points] == [1, 2]
     assert result.curve == tuple(points)
-    assert result.accuracy == points[-1].test_accuracy
-    assert min(result.accuracy.values()) > 0.8
+    assert accuracy(result) == pytest.approx(points[-1].test_accuracy)
+    assert min(value or 0 for value in accuracy(result).values()) > 0.8
+    assert min(value or 0 for value in result.scores[MetricName.AUROC].values()) > 0.9
+    assert result.best_accuracy is not None
+    assert min(result.best_accuracy.values()) > 0.8
     assert not result.cached
 
 
-def test_a_finished_victim_is_not_trained_again(tmp_path: Path) -> None:
-    cache = ResultCache(tmp_path)
-    first = run_condition(Condition("clean", lambda: IMAGES), DATA, SETTINGS, CPU, cache)
+def test_a_grey_release_teaches_nothing() -> None:
+    result = laboratory().run(Condition(SMALL), 1)
+    assert max(value or 0 for value in result.scores[MetricName.BALANCED].values()) <= 0.75
+
+
+def test_one_network_a_task_learns_too() -> None:
     steps: list[int] = []
-    again = run_condition(Condition("clean", lambda: IMAGES.clone()), DATA, SETTINGS, CPU, cache, steps.append)
+    single = VictimSpec(BackboneName.SMALL, LearnerName.STL)
+    result = laboratory().run(Condition(single, Material.CLEAN), 1, steps.append)
+    assert sum(steps) == 2 * 2 * 160
+    assert min(value or 0 for value in accuracy(result).values()) > 0.8
+
+
+@pytest.mark.parametrize(
+    "victim",
+    [
+        VictimSpec(BackboneName.SMALL, weighting=WeightingName.UW),
+        VictimSpec(BackboneName.SMALL, method=TrainingMethodName.SPARSE),
+    ],
+)
+def test_weighting_and_method_change_the_victim(victim: VictimSpec) -> None:
+    quick = laboratory(settings=replace(SETTINGS, epochs=1))
+    usual = quick.run(CLEAN, 1)
+    other = quick.run(Condition(victim, Material.CLEAN), 1)
+    assert other.curve[0].loss != usual.curve[0].loss
+
+
+def test_a_countermeasure_works_on_training_and_test_images() -> None:
+    """Without colour nobody can tell red; brightness stays."""
+    result = laboratory(release=IMAGES).run(Condition(SMALL, countermeasure=CountermeasureName.GRAYSCALE), 1)
+    plain = laboratory(release=IMAGES).run(Condition(SMALL), 1)
+    red, plain_red = result.scores[MetricName.AUROC]["red"], plain.scores[MetricName.AUROC]["red"]
+    assert red is not None
+    assert plain_red is not None
+    assert red < plain_red
+
+
+def test_a_partly_protected_release_and_its_clean_part() -> None:
+    steps: list[int] = []
+    lab = laboratory()
+    mixed = lab.run(Condition(SMALL, protected_fraction=0.5), 1, steps.append)
+    assert sum(steps) == 2 * 160
+    steps.clear()
+    alone = lab.run(Condition(SMALL, Material.CLEAN_PART, protected_fraction=0.5), 1, steps.append)
+    assert 2 * 40 < sum(steps) < 2 * 120
+    assert min(value or 0 for value in mixed.scores[MetricName.AUROC].values()) > 0.7
+    assert alone.digest != mixed.digest
+
+
+def test_a_finished_victim_is_not_trained_again(tmp_path: Path) -> None:
+    first = laboratory(tmp_path).run(CLEAN, 1)
+    steps: list[int] = []
+    again = laboratory(tmp_path, clean=IMAGES.clone()).run(CLEAN, 1, steps.append)
     assert steps == []
     assert again == replace(first, cached=True)
 
@@ -58,48 +130,48 @@ def test_a_finished_victim_is_not_trained_again(tmp_path: Path) -> None:
 def test_whatever_determines_the_result_is_in_its_digest() -> None:
     changed_image = IMAGES.clone()
     changed_image[3, 0, 0, 0] += 1
-    changed_labels = {**LABELS, "red": 1 - LABELS["red"]}
-    clean = Condition("clean", lambda: IMAGES)
-    quick = replace(SETTINGS, epochs=1)
-    variants = [
-        (clean, DATA, quick),
-        (Condition("clean", lambda: changed_image), DATA, quick),
-        (Condition("noise", lambda: IMAGES), DATA, quick),
-        (clean, replace(DATA, train_labels=changed_labels), quick),
-        (
-            clean,
-            replace(
-                DATA, test_images=DATA.test_images[:59], test_labels={k: v[:59] for k, v in DATA.test_labels.items()}
-            ),
-            quick,
-        ),
-        (clean, DATA, replace(quick, seed=2)),
+    quick = {"settings": replace(SETTINGS, epochs=1, batch_size=80)}
+    fewer = replace(DATA, test_images=TEST_IMAGES[:59], test_labels={k: v[:59] for k, v in TEST_LABELS.items()})
+    relabelled = replace(DATA, train_labels={**LABELS, "red": 1 - LABELS["red"]})
+    variants: Sequence[tuple[Laboratory, Condition, int]] = [
+        (laboratory(**quick), CLEAN, 1),
+        (laboratory(**quick), CLEAN, 2),
+        (laboratory(clean=changed_image, **quick), CLEAN, 1),
+        (laboratory(release=IMAGES, **quick), Condition(SMALL), 1),
+        (laboratory(release=IMAGES, **quick), Condition(SMALL, countermeasure=CountermeasureName.JPEG_10), 1),
+        (laboratory(release=IMAGES, **quick), Condition(SMALL, countermeasure=CountermeasureName.JPEG_30), 1),
+        (laboratory(**quick), Condition(SMALL, Material.NOISE), 1),
+        (laboratory(data=relabelled, **quick), CLEAN, 1),
+        (laboratory(data=fewer, **quick), CLEAN, 1),
+        (laboratory(settings=replace(SETTINGS, epochs=1, batch_size=40)), CLEAN, 1),
     ]
-    digests = [run_condition(*variant, CPU, ResultCache(None)).digest for variant in variants]
+    digests = [lab.run(condition, seed).digest for lab, condition, seed in variants]
     assert len(set(digests)) == len(variants)
 
 
 @pytest.mark.parametrize(
     "damage",
-    [{"accuracy": {"bright": 0.5}}, {"accuracy": {"bright": 0.5, "red": 7}}, {"curve": None}, {"seconds": "x"}],
+    [{"scores": {"accuracy": {"bright": 0.5}}}, {"best_accuracy": {"bright": 7, "red": 0}}, {"curve": None}],
 )
 def test_a_damaged_entry_is_trained_again_and_replaced(tmp_path: Path, damage: dict[str, object]) -> None:
-    cache = ResultCache(tmp_path)
-    quick = replace(SETTINGS, epochs=1)
-    first = run_condition(Condition("clean", lambda: IMAGES), DATA, quick, CPU, cache)
+    lab = laboratory(tmp_path, settings=replace(SETTINGS, epochs=1, batch_size=40))
+    first = lab.run(CLEAN, 1)
     entry = tmp_path / f"{first.digest}.json"
     document = json.loads(entry.read_text())
     document["result"].update(damage)
     entry.write_text(json.dumps(document))
-    again = run_condition(Condition("clean", lambda: IMAGES), DATA, quick, CPU, cache)
+    again = lab.run(CLEAN, 1)
     assert not again.cached
-    assert again.accuracy == first.accuracy
-    assert VictimResult.from_json(json.loads(entry.read_text())["result"], TASKS).accuracy == first.accuracy
+    assert again.scores == first.scores
+    assert VictimResult.from_json(json.loads(entry.read_text())["result"], TASKS).scores == first.scores
 
 
 def test_a_figure_that_does_not_exist_is_null_in_json() -> None:
     point = CurvePoint(1, float("nan"), {"bright": float("nan"), "red": 0.5}, {"bright": 0.5, "red": 0.5})
-    result = VictimResult("clean", {"bright": 0.5, "red": 0.5}, (point,), 1.0, "d", cached=False)
+    scores: dict[MetricName, dict[str, float | None]] = {metric: {"bright": None, "red": 0.5} for metric in MetricName}
+    result = VictimResult("clean", 0, scores, None, None, (point,), 1.0, "d", cached=False)
     text = json.dumps(result.to_json(), allow_nan=False)
     assert json.loads(text)["curve"][0]["train_accuracy"] == {"bright": None, "red": 0.5}
-    assert VictimResult.from_json(json.loads(text), TASKS).to_json()["curve"] == result.to_json()["curve"]
+    read = VictimResult.from_json(json.loads(text), TASKS)
+    assert read.to_json()["curve"] == result.to_json()["curve"]
+    assert read.scores == scores

@@ -1,46 +1,108 @@
-import json
+from collections.abc import Mapping, Sequence
 
 import pytest
 
-from mtlue_cli.choices import TaskKind
+from mtlue_cli.choices import BackboneName, CountermeasureName, MetricName, TaskKind
 from mtlue_cli.tasks.spec import Task, TaskSet
-from mtlue_cli.verification.verdict import Judgement, Verdict, failed_audit, judge
+from mtlue_cli.verification.conditions import Condition, Material, VictimSpec
+from mtlue_cli.verification.verdict import ConditionFigures, Judgement, Verdict, failed_audit, figures_of, judge
+from mtlue_cli.verification.victim_result import VictimResult
 
 TASKS = TaskSet(tuple(Task(name, TaskKind.BINARY, ("0", "1")) for name in ("a", "b", "c")))
 FLOOR = {"a": 0.5, "b": 0.5, "c": 0.5}
 CLEAN = {"a": 0.9, "b": 0.7, "c": 0.51}
+SMALL = VictimSpec(BackboneName.SMALL)
+JPEG = Condition(SMALL, countermeasure=CountermeasureName.JPEG_10)
+Scores = Mapping[str, float]
 
 
-def _judge(
-    protected: dict[str, float], control: dict[str, float] | None = None, gated: str = "abc", max_learned: float = 0.25
+def victim(
+    scores: Scores, best: Scores | None = None, seed: int = 0, metric: MetricName = MetricName.ACCURACY
+) -> VictimResult:
+    """A finished victim of these figures; under other metrics it is at chance."""
+    every: dict[MetricName, Mapping[str, float | None]] = {name: dict(FLOOR) for name in MetricName}
+    every[metric] = dict(scores)
+    return VictimResult("x", seed, every, best, None, (), 1.0, "digest", cached=False)
+
+
+def figures(
+    condition: Condition, victims: Sequence[VictimResult], judged: str = "abc", metric: MetricName = MetricName.ACCURACY
+) -> ConditionFigures:
+    clean = [victim(CLEAN, metric=metric)] * len(victims)
+    return figures_of(condition, victims, clean, FLOOR, TASKS, set(judged), metric)
+
+
+def verdict_on(
+    release: Scores,
+    *,
+    noise: Scores | None = None,
+    best: Scores | None = None,
+    others: Mapping[Condition, Scores] | None = None,
+    judged: str = "abc",
+    max_learned: float = 0.25,
 ) -> Judgement:
-    return judge(TASKS, FLOOR, CLEAN, protected, control, set(gated), max_learned)
+    rows = [figures(Condition(SMALL, Material.CLEAN), [victim(CLEAN)], judged)]
+    rows.append(figures(Condition(SMALL), [victim(release, best)], judged))
+    if noise is not None:
+        rows.append(figures(Condition(SMALL, Material.NOISE), [victim(noise)], judged))
+    rows += [figures(condition, [victim(scores)], judged) for condition, scores in (others or {}).items()]
+    return judge(rows, MetricName.ACCURACY, max_learned, tuple(judged))
 
 
 def test_the_gate_is_on_the_average() -> None:
     # Means over a and b: floor 0.5, clean 0.8, protected 0.575: fraction 0.25; b alone has 0.5.
-    judgement = _judge({"a": 0.55, "b": 0.6, "c": 0.99})
+    judgement = verdict_on({"a": 0.55, "b": 0.6, "c": 0.99})
     assert judgement.verdict is Verdict.PROTECTED
-    assert judgement.protected is not None
-    assert judgement.protected.fraction == pytest.approx(0.25)
     assert judgement.worst is not None
-    assert judgement.worst.name == "b"
+    assert judgement.worst.learned == pytest.approx(0.25)
+    assert judgement.worst.worst_task is not None
+    assert judgement.worst.worst_task.name == "b"
     assert "0.25" in judgement.reason
     assert "b with 0.50" in judgement.reason
 
 
 def test_above_the_gate_is_not_protected() -> None:
-    assert _judge({"a": 0.56, "b": 0.6, "c": 0.5}).verdict is Verdict.NOT_PROTECTED
-    assert _judge({"a": 0.56, "b": 0.6, "c": 0.5}, max_learned=0.3).verdict is Verdict.PROTECTED
+    assert verdict_on({"a": 0.56, "b": 0.6, "c": 0.5}).verdict is Verdict.NOT_PROTECTED
+    assert verdict_on({"a": 0.56, "b": 0.6, "c": 0.5}, max_learned=0.3).verdict is Verdict.PROTECTED
+
+
+def test_the_worst_condition_decides_and_is_named() -> None:
+    held = {"a": 0.5, "b": 0.5, "c": 0.5}
+    # JPEG: mean 0.7 of a and b, 0.2 of the gap of 0.3.
+    judgement = verdict_on(held, others={JPEG: {"a": 0.8, "b": 0.6, "c": 0.5}})
+    assert judgement.verdict is Verdict.NOT_PROTECTED
+    assert judgement.worst is not None
+    assert judgement.worst.condition == JPEG
+    assert judgement.reason.startswith("under the worst of 2 conditions, small + jpeg-10, a victim learns 0.67")
+    assert [found.condition for found in judgement.breaking] == [JPEG]
+    assert verdict_on(held, others={JPEG: held}).verdict is Verdict.PROTECTED
+
+
+def test_partly_protected_releases_are_shown_and_not_judged() -> None:
+    half = Condition(SMALL, protected_fraction=0.5)
+    judgement = verdict_on({"a": 0.5, "b": 0.5, "c": 0.5}, others={half: CLEAN})
+    assert judgement.verdict is Verdict.PROTECTED
+    assert judgement.breaking == ()
+    assert judgement.conditions[-1].learned == pytest.approx(1.0)
+
+
+def test_who_stops_at_the_best_epoch_is_judged_too() -> None:
+    last, best = {"a": 0.4, "b": 0.4, "c": 0.5}, {"a": 0.8, "b": 0.6, "c": 0.5}
+    judgement = verdict_on(last, best=best)
+    assert judgement.verdict is Verdict.NOT_PROTECTED
+    assert "when it stops at its best epoch" in judgement.reason
+    assert judgement.worst is not None
+    assert judgement.worst.stopped_early
+    assert verdict_on(last, best=last).verdict is Verdict.PROTECTED
 
 
 def test_inconclusive_tasks_are_shown_without_a_fraction() -> None:
-    line = _judge({"a": 0.5, "b": 0.5, "c": 0.9}).tasks[2]
-    assert (line.name, line.learned, line.protected) == ("c", None, 0.9)
+    line = verdict_on({"a": 0.5, "b": 0.5, "c": 0.9}).conditions[1].tasks[2]
+    assert (line.name, line.learned, line.score.values) == ("c", None, (0.9,))
 
 
 def test_no_conclusive_task_is_inconclusive() -> None:
-    judgement = _judge({"a": 0.5, "b": 0.5, "c": 0.5}, gated="c")
+    judgement = verdict_on({"a": 0.5, "b": 0.5, "c": 0.5}, judged="c")
     assert judgement.verdict is Verdict.INCONCLUSIVE
     assert "clean" in judgement.reason
 
@@ -48,20 +110,22 @@ def test_no_conclusive_task_is_inconclusive() -> None:
 def test_noise_that_protects_makes_the_measurement_unreliable() -> None:
     release = {"a": 0.5, "b": 0.5, "c": 0.5}
     # Noise: mean 0.64 of a and b against 0.8 clean: 0.14 / 0.3 = 0.47; 0.65 gives 0.5.
-    judgement = _judge(release, {"a": 0.68, "b": 0.6, "c": 0.5})
+    judgement = verdict_on(release, noise={"a": 0.68, "b": 0.6, "c": 0.5})
     assert judgement.verdict is Verdict.INCONCLUSIVE
     assert "unreliable" in judgement.reason
     assert "0.47" in judgement.reason
-    assert _judge(release, {"a": 0.701, "b": 0.6, "c": 0.5}).verdict is Verdict.PROTECTED
+    assert verdict_on(release, noise={"a": 0.701, "b": 0.6, "c": 0.5}).verdict is Verdict.PROTECTED
 
 
 def test_tasks_that_the_release_leaves_open_are_not_judged() -> None:
     protected = {"a": 0.5, "b": 0.7, "c": 0.5}
-    assert _judge(protected).verdict is Verdict.NOT_PROTECTED
-    judgement = _judge(protected, gated="a")
+    assert verdict_on(protected).verdict is Verdict.NOT_PROTECTED
+    judgement = verdict_on(protected, judged="a")
     assert judgement.verdict is Verdict.PROTECTED
-    assert judgement.tasks[1].learned == pytest.approx(1.0)
-    assert not judgement.tasks[1].gated
+    open_task = judgement.conditions[1].tasks[1]
+    assert open_task.learned is not None
+    assert open_task.learned.mean == pytest.approx(1.0)
+    assert not open_task.judged
 
 
 def test_an_audit_fault_is_not_protected() -> None:
@@ -70,32 +134,33 @@ def test_an_audit_fault_is_not_protected() -> None:
     assert "2 faults" in judgement.reason
 
 
-def test_document_holds_the_figures_of_every_task() -> None:
-    document = _judge({"a": 0.55, "b": 0.6, "c": 0.5}, {"a": 0.9, "b": 0.7, "c": 0.5}).to_json()
-    assert json.loads(json.dumps(document, allow_nan=False)) == document
-    assert document["verdict"] == "protected"
-    assert document["tasks"][0] == {
-        "task": "a",
-        "judged": True,
-        "floor": 0.5,
-        "accuracy": {"clean": 0.9, "protected": 0.55, "noise": 0.9},
-        "learned_fraction": pytest.approx(0.125),
-        "noise_learned_fraction": pytest.approx(1.0),
-    }
-    assert document["average"]["tasks"] == ["a", "b"]
-
-
 def test_a_task_learned_entirely_is_named_though_the_average_passes() -> None:
-    judgement = _judge({"a": 0.1, "b": 0.7, "c": 0.5})
+    judgement = verdict_on({"a": 0.1, "b": 0.7, "c": 0.5})
     assert judgement.verdict is Verdict.PROTECTED
     assert judgement.warning == "taken alone, a victim learns more than 0.25 of: b (1.00)"
-    document = judgement.to_json()
-    assert document["tasks_above_gate"] == ["b"]
-    assert document["warning"] == judgement.warning
-    at_ease = _judge({"a": 0.1, "b": 0.7, "c": 0.5}, gated="ac")
-    assert (at_ease.warning, at_ease.to_json()["tasks_above_gate"]) == (None, [])
+    assert verdict_on({"a": 0.1, "b": 0.7, "c": 0.5}, judged="ac").warning is None
 
 
 def test_judged_tasks_outside_the_average_are_named() -> None:
-    assert _judge({"a": 0.5, "b": 0.5, "c": 0.9}).reason.endswith("hardly more than the floor: c")
-    assert "hardly more" not in _judge({"a": 0.5, "b": 0.5, "c": 0.9}, gated="ab").reason
+    assert verdict_on({"a": 0.5, "b": 0.5, "c": 0.9}).reason.endswith("hardly more than the floor: c")
+    assert "hardly more" not in verdict_on({"a": 0.5, "b": 0.5, "c": 0.9}, judged="ab").reason
+
+
+def test_seeds_give_a_mean_with_an_interval() -> None:
+    victims = [victim({"a": value, "b": 0.5, "c": 0.5}, seed=seed) for seed, value in enumerate((0.5, 0.6, 0.7))]
+    found = figures(Condition(SMALL), victims)
+    learned = found.tasks[0].learned
+    assert learned is not None
+    assert learned.values == pytest.approx((0.0, 0.25, 0.5))
+    assert found.average is not None
+    # Mean of a and b a seed: 0.5, 0.55, 0.6 against floor 0.5 and clean 0.8.
+    assert found.average.learned.values == pytest.approx((0.0, 1 / 6, 1 / 3))
+    assert found.average.learned.half_width == pytest.approx(4.303 * (1 / 6) / 3**0.5, rel=1e-3)
+
+
+def test_another_metric_is_judged_by_its_own_figures_and_knows_no_best_epoch() -> None:
+    scores = {"a": 0.9, "b": 0.7, "c": 0.5}
+    found = figures(Condition(SMALL), [victim(scores, best=CLEAN, metric=MetricName.AUROC)], metric=MetricName.AUROC)
+    assert found.learned == pytest.approx(1.0)
+    assert found.best_average is None
+    assert figures(Condition(SMALL), [victim(scores, best=CLEAN)]).best_average is not None
