@@ -1,0 +1,212 @@
+"""Pretrained backbones to start from: out of a file, out of timm, or trained here on other images."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor
+
+from mtlue_cli.choices import BackboneName, TaskKind
+from mtlue_cli.errors import CheckpointError, InputError
+from mtlue_cli.generator.checkpoint import weights_digest
+from mtlue_cli.manifest import write_atomically
+from mtlue_cli.networks.multitask import MultiTaskNetwork, build_network
+from mtlue_cli.tasks.spec import Task, TaskSet
+from mtlue_cli.training.multitask_loop import EpochRecord, LearningSettings, train_multitask
+
+METADATA_KEY = "mtlue-backbone"
+TIMM_PREFIX = "timm:"
+
+TIMM_ARCHITECTURES: Mapping[str, str] = {
+    "resnet18": "resnet18",
+    "resnet50": "resnet50",
+    "vgg16": "vgg16_bn",
+    "densenet121": "densenet121",
+}
+"""Backbone to the timm architecture that computes the same under the same parameter names.
+
+Names and shapes alone would not tell: timm has networks, such as those with blurred pooling, that share them with a
+ResNet and compute something else.
+"""
+
+_CLASSIFIERS = ("classifier.", "fc.", "head.", "pre_logits.")
+"""Names that timm and torchvision give to what lies behind a backbone."""
+
+_ANY_TASK = TaskSet((Task("any", TaskKind.BINARY, ("0", "1")),))
+
+
+@dataclass(frozen=True)
+class PretrainedStart:
+    """A trained backbone.
+
+    Attributes:
+        backbone: Its architecture.
+        weights: Its state dictionary, on the CPU.
+        source: Where it comes from, for a reader.
+        digest: SHA-256 of the weights: its identity.
+    """
+
+    backbone: BackboneName
+    weights: Mapping[str, Tensor]
+    source: str
+    digest: str = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "digest", weights_digest(self.weights))
+
+    def load_into(self, network: MultiTaskNetwork) -> None:
+        """Give the weights to the backbone of ``network``, wherever it is.
+
+        Raises:
+            InputError: It has another backbone.
+        """
+        try:
+            network.backbone.load_state_dict(self.weights)
+        except RuntimeError as error:
+            raise InputError(
+                f"the weights of {self.source} are those of a {self.backbone.value}, not of the network to be trained",
+                str(error).splitlines()[1:],
+                f"train with --backbone {self.backbone.value}, or give another start",
+            ) from None
+
+
+def read_start(source: str, backbone: BackboneName) -> PretrainedStart:
+    """The start that an option names.
+
+    Args:
+        source: ``timm:NAME`` or the path of a safetensors file.
+        backbone: What it is to be the start of.
+
+    Raises:
+        InputError: There is no such start, or it is of another architecture.
+    """
+    if source.startswith(TIMM_PREFIX):
+        return load_timm(source.removeprefix(TIMM_PREFIX), backbone)
+    return load_start(Path(source), backbone)
+
+
+def save_start(path: Path, start: PretrainedStart) -> None:
+    """Write a backbone for :func:`load_start`, atomically."""
+    write_atomically(path, save(dict(start.weights), metadata={METADATA_KEY: start.backbone.value}))
+
+
+def load_start(path: Path, backbone: BackboneName) -> PretrainedStart:
+    """Read a backbone.
+
+    A file of others, which does not say what it holds, is taken if its names and shapes are those of the backbone; a
+    classifier behind it is left out.
+
+    Raises:
+        CheckpointError: The file is unreadable, damaged or of another architecture.
+    """
+    try:
+        with safe_open(path, framework="pt") as stream:
+            named = (stream.metadata() or {}).get(METADATA_KEY)
+            weights = {name: stream.get_tensor(name) for name in stream.keys()}  # noqa: SIM118  # not a dictionary
+    except (OSError, SafetensorError) as error:
+        raise CheckpointError(
+            f"{path} cannot be read as a backbone: {error}", hint="mtlue reads safetensors files only"
+        ) from None
+    if named is not None and named != backbone.value:
+        raise CheckpointError(
+            f"{path} holds the backbone {named!r}, expected {backbone.value!r}",
+            hint=f"train with --backbone {named}, or give another start",
+        )
+    return PretrainedStart(backbone, _backbone_part(weights, backbone, str(path)), str(path))
+
+
+def load_timm(name: str, backbone: BackboneName) -> PretrainedStart:
+    """Published weights by their timm name, such as ``resnet18.a1_in1k``; timm fetches and caches them.
+
+    They were trained on images normalised by the mean and deviation of ImageNet; the network here centres at 0.5 and
+    multiplies by 4, which is close to it.
+
+    Raises:
+        InputError: timm is missing, cannot supply these weights, or its network is not this backbone.
+    """
+    architecture = TIMM_ARCHITECTURES.get(backbone.value)
+    if architecture is None:
+        raise InputError(
+            f"timm has no network that computes what the backbone {backbone.value!r} does",
+            hint="give a file as --start, or images to train one on first with --pretrain-images and --pretrain-labels",
+        )
+    if name.partition(".")[0] != architecture:
+        raise InputError(
+            f"timm network {name!r} is not the backbone {backbone.value!r}",
+            hint=f"give --start {TIMM_PREFIX}{architecture} (or one of its tags, {TIMM_PREFIX}{architecture}.TAG)",
+        )
+    try:
+        import timm
+    except ImportError:
+        raise InputError(
+            f"{TIMM_PREFIX}{name} needs the package timm, which is not installed", hint="pip install 'mtlue[timm]'"
+        ) from None
+    try:
+        with torch.random.fork_rng(devices=[]):
+            weights = timm.create_model(name, pretrained=True).state_dict()
+    except Exception as error:  # timm, its hub client and the network each fail in their own way
+        raise InputError(
+            f"timm cannot supply the weights {name!r}",
+            [f"{type(error).__name__}: {error}"],
+            "check the name with timm.list_pretrained() and the connection, or give a file as --start",
+        ) from error
+    return PretrainedStart(backbone, _backbone_part(weights, backbone, TIMM_PREFIX + name), TIMM_PREFIX + name)
+
+
+def pretrain_backbone(
+    images: Tensor,
+    labels: Mapping[str, Tensor],
+    tasks: TaskSet,
+    settings: LearningSettings,
+    device: torch.device,
+    on_step: Callable[[int], None] | None = None,
+    on_epoch: Callable[[EpochRecord], None] | None = None,
+) -> PretrainedStart:
+    """Train a network on other clean images and keep its backbone.
+
+    Arguments as in :func:`~mtlue_cli.training.multitask_loop.train_multitask`; the tasks may be any.
+    """
+
+    def report(record: EpochRecord, network: MultiTaskNetwork) -> None:
+        del network
+        if on_epoch is not None:
+            on_epoch(record)
+
+    network = train_multitask(images, labels, tasks, settings, device, on_step, report)
+    source = f"a {settings.backbone.value} trained on {len(images)} other images"
+    return PretrainedStart(settings.backbone, _plain(network.backbone.state_dict()), source)
+
+
+def _plain(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """On the CPU, in the layout that files and digests expect, independent of whoever held them."""
+    return {
+        name: tensor.detach().cpu().clone(memory_format=torch.contiguous_format) for name, tensor in weights.items()
+    }
+
+
+def _backbone_part(weights: Mapping[str, Tensor], backbone: BackboneName, source: str) -> dict[str, Tensor]:
+    """``weights`` without a classifier, checked against ``backbone``.
+
+    Raises:
+        CheckpointError: Names or shapes differ, or a value is not finite.
+    """
+    expected = build_network(backbone, _ANY_TASK, seed=0).backbone.state_dict()
+    kept = {name: tensor for name, tensor in weights.items() if name in expected or not name.startswith(_CLASSIFIERS)}
+    faults = [f"{name} is missing" for name in expected if name not in kept]
+    faults += [f"{name} is not part of it" for name in kept if name not in expected]
+    for name in sorted(kept.keys() & expected.keys()):
+        found, wanted = tuple(kept[name].shape), tuple(expected[name].shape)
+        if found != wanted:
+            faults.append(f"{name} has the shape {found}, expected {wanted}")
+        elif not bool(kept[name].isfinite().all()):
+            faults.append(f"{name} is not finite")
+    if faults:
+        raise CheckpointError(
+            f"{source} does not hold the weights of a {backbone.value} backbone",
+            faults,
+            "give weights of the chosen --backbone, under the names that torchvision gives them",
+        )
+    return _plain({name: kept[name] for name in expected})
