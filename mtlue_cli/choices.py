@@ -46,6 +46,23 @@ class WeightingName(StrEnum):
     LS = "ls"
 
 
+class TrainingMethodName(StrEnum):
+    """Where a victim starts from, and which of its parameters change."""
+
+    SCRATCH = "scratch"
+    SPARSE = "sparse"
+    GPS = "gps"
+    HEAD = "head"
+    FULL = "full"
+
+
+class LearnerName(StrEnum):
+    """How many networks a victim is: one for all tasks, or one a task."""
+
+    MTL = "mtl"
+    STL = "stl"
+
+
 class ImageFormat(StrEnum):
     """How protected images are written."""
 
