@@ -1,0 +1,50 @@
+import pytest
+import torch
+
+from mtlue_cli.verification.clean_share import clean_part, mix
+
+CLEAN = torch.randint(250, (10, 3, 4, 4), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+PROTECTED = CLEAN + 3
+LABELS = {"a": torch.arange(10), "b": torch.arange(10) - 5}
+
+
+def test_a_share_is_protected_and_the_rest_is_clean() -> None:
+    images, mask = mix(PROTECTED, CLEAN, 0.3, seed=0)
+    assert int(mask.sum()) == 3
+    assert torch.equal(images[mask], PROTECTED[mask])
+    assert torch.equal(images[~mask], CLEAN[~mask])
+    assert images.dtype == torch.uint8
+
+
+def test_the_ends_are_the_release_and_the_originals() -> None:
+    assert torch.equal(mix(PROTECTED, CLEAN, 1.0, seed=0)[0], PROTECTED)
+    assert torch.equal(mix(PROTECTED, CLEAN, 0.0, seed=0)[0], CLEAN)
+
+
+def test_the_same_seed_protects_the_same_images_and_another_does_not() -> None:
+    masks = [mix(PROTECTED, CLEAN, 0.5, seed)[1] for seed in (0, 0, 1)]
+    assert torch.equal(masks[0], masks[1])
+    assert not torch.equal(masks[0], masks[2])
+
+
+def test_which_images_are_protected_does_not_depend_on_the_generator() -> None:
+    assert torch.equal(mix(PROTECTED, CLEAN, 0.5, 0)[1], mix(CLEAN + 5, CLEAN, 0.5, 0)[1])
+
+
+def test_the_clean_part_keeps_images_and_labels_together() -> None:
+    images, mask = mix(PROTECTED, CLEAN, 0.3, seed=0)
+    rest, labels = clean_part(images, LABELS, mask)
+    rows = [row for row in range(10) if not mask[row]]
+    assert torch.equal(rest, CLEAN[rows])
+    assert labels["a"].tolist() == rows
+    assert labels["b"].tolist() == [row - 5 for row in rows]
+
+
+def test_nothing_is_left_of_a_wholly_protected_release() -> None:
+    rest, labels = clean_part(*mix(PROTECTED, CLEAN, 1.0, 0)[:1], LABELS, torch.ones(10, dtype=torch.bool))
+    assert len(rest) == len(labels["a"]) == 0
+
+
+def test_images_of_other_shapes_are_refused() -> None:
+    with pytest.raises(ValueError, match="do not match"):
+        mix(PROTECTED[:9], CLEAN, 0.5, 0)
