@@ -1,0 +1,187 @@
+"""Learners: one network for all tasks, or one a task. They differ only in how they share the tasks out."""
+
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+import torch
+from torch import Tensor
+
+from mtlue_cli.choices import LearnerName, WeightingName
+from mtlue_cli.errors import InputError
+from mtlue_cli.networks.multitask import MultiTaskNetwork
+from mtlue_cli.tasks.spec import TaskSet
+from mtlue_cli.training.intervention import Intervention
+from mtlue_cli.training.methods.base import TrainingMethod
+from mtlue_cli.training.multitask_loop import EpochRecord, LearningSettings, train_multitask
+
+LEARNERS: Mapping[LearnerName, Callable[[TaskSet], tuple[TaskSet, ...]]] = {
+    LearnerName.MTL: lambda tasks: (tasks,),
+    LearnerName.STL: lambda tasks: tuple(tasks.subset([name]) for name in tasks.names),
+}
+"""How a learner shares the tasks out among networks: every task to exactly one."""
+
+FEWEST_IMAGES = 2
+"""Labelled images that a network needs: batch statistics of a single one are of no use."""
+
+Test = Callable[[MultiTaskNetwork], Mapping[str, Tensor]]
+"""Called with a network in evaluation mode; gives logits ``(M, C)`` of the test images for each of its tasks."""
+
+
+@dataclass(frozen=True)
+class LearnedEpoch:
+    """One epoch of all networks together.
+
+    Attributes:
+        record: Figures on the training images; the loss is the mean over the tasks.
+        predictions: Task name to predicted classes of the test images, ``(M,)`` int32 on the CPU.
+    """
+
+    record: EpochRecord
+    predictions: Mapping[str, Tensor]
+
+
+@dataclass(frozen=True)
+class LearnerRun:
+    """What a learner left.
+
+    Attributes:
+        epochs: In order.
+        probabilities: Task name to class probabilities of the test images after the last epoch, ``(M, C)`` float32.
+    """
+
+    epochs: tuple[LearnedEpoch, ...]
+    probabilities: Mapping[str, Tensor]
+
+    def predictions(self) -> dict[str, Tensor]:
+        """Task name to predicted classes of the test images after every epoch, ``(E, M)`` int32."""
+        return {
+            name: torch.stack([epoch.predictions[name] for epoch in self.epochs])
+            for name in self.epochs[-1].predictions
+        }
+
+
+def train_learner(
+    learner: LearnerName,
+    images: Tensor,
+    labels: Mapping[str, Tensor],
+    tasks: TaskSet,
+    settings: LearningSettings,
+    device: torch.device,
+    test: Test,
+    *,
+    intervention_factory: Callable[[TaskSet, Mapping[str, Tensor]], Intervention | None] | None = None,
+    method_factory: Callable[[], TrainingMethod] | None = None,
+    on_step: Callable[[int], None] | None = None,
+    on_epoch: Callable[[LearnedEpoch], None] | None = None,
+) -> LearnerRun:
+    """Train the networks of a learner one after another, each on the images that have a label for it.
+
+    Several networks have seeds of their own, drawn from ``settings.seed`` and their tasks' names, and no weighting:
+    with one task there is nothing to weigh. At most one network is in memory.
+
+    Args:
+        learner: Which.
+        images: ``(N, 3, S, S)`` uint8.
+        labels: Task name to ``(N,)`` int64, negative where unlabelled.
+        tasks: What is learned.
+        settings: How; the same for every network but for the seed.
+        device: Where.
+        test: What is asked of every network after every epoch.
+        intervention_factory: Makes what is done to the batches of one network, from its tasks and labels.
+        method_factory: Makes the way in which one network is trained.
+        on_step: Called after each step with the number of images in it.
+        on_epoch: Called with each epoch as soon as all networks have reached it.
+
+    Returns:
+        All epochs, with what was predicted.
+
+    Raises:
+        InputError: A network would have fewer than two labelled images; found before any is trained.
+    """
+    groups = LEARNERS[learner](tasks)
+    labelled = [_labelled(labels, group) for group in groups]
+    _check(groups, labelled)
+    epochs = _Epochs(len(groups), test, on_epoch)
+    for group, rows in zip(groups, labelled, strict=True):
+        own_labels = {name: labels[name][rows] for name in group.names}
+        own_settings = settings
+        if len(groups) > 1:
+            seed = _own_seed(settings.seed, group)
+            own_settings = replace(settings, seed=seed, weighting=WeightingName.LS)
+        train_multitask(
+            images if bool(rows.all()) else images[rows],
+            own_labels,
+            group,
+            own_settings,
+            device,
+            on_step,
+            epochs.add,
+            intervention=intervention_factory(group, own_labels) if intervention_factory is not None else None,
+            method=method_factory() if method_factory is not None else None,
+        )
+    return LearnerRun(tuple(epochs.complete), {name: epochs.probabilities[name] for name in tasks.names})
+
+
+def images_an_epoch(learner: LearnerName, labels: Mapping[str, Tensor], tasks: TaskSet) -> int:
+    """How many images all networks of a learner see in one epoch: what its progress is counted in."""
+    return sum(int(_labelled(labels, group).sum()) for group in LEARNERS[learner](tasks))
+
+
+@dataclass
+class _Epochs:
+    """Puts the epochs of networks that are trained one after another together."""
+
+    networks: int
+    test: Test
+    on_epoch: Callable[[LearnedEpoch], None] | None
+    complete: list[LearnedEpoch] = field(default_factory=list)
+    probabilities: dict[str, Tensor] = field(default_factory=dict)
+    _parts: dict[int, list[LearnedEpoch]] = field(default_factory=dict)
+
+    def add(self, record: EpochRecord, network: MultiTaskNetwork) -> None:
+        """Test a network after one of its epochs; report the epoch if it was the last network to reach it."""
+        logits = {name: scores.detach().float().cpu() for name, scores in self.test(network).items()}
+        predictions = {name: scores.argmax(dim=1).to(torch.int32) for name, scores in logits.items()}
+        if record.epoch == record.epochs:
+            self.probabilities.update({name: scores.softmax(dim=1) for name, scores in logits.items()})
+        parts = self._parts.setdefault(record.epoch, [])
+        parts.append(LearnedEpoch(record, predictions))
+        if len(parts) == self.networks:
+            self.complete.append(_together(self._parts.pop(record.epoch)))
+            if self.on_epoch is not None:
+                self.on_epoch(self.complete[-1])
+
+
+def _together(parts: Sequence[LearnedEpoch]) -> LearnedEpoch:
+    """One epoch of networks of different tasks; each task counts the same in the loss."""
+    records = [part.record for part in parts]
+    accuracy = {name: value for record in records for name, value in record.accuracy.items()}
+    loss = sum(record.loss * len(record.accuracy) for record in records) / len(accuracy)
+    predictions = {name: classes for part in parts for name, classes in part.predictions.items()}
+    return LearnedEpoch(EpochRecord(records[0].epoch, records[0].epochs, loss, accuracy), predictions)
+
+
+def _labelled(labels: Mapping[str, Tensor], tasks: TaskSet) -> Tensor:
+    """Which images have a label for any of ``tasks``, ``(N,)`` bool."""
+    return torch.stack([labels[name] >= 0 for name in tasks.names]).any(dim=0)
+
+
+def _check(groups: Sequence[TaskSet], labelled: Sequence[Tensor]) -> None:
+    faults = [
+        f"task {', '.join(group.names)}: {int(rows.sum())} labelled training images, expected at least {FEWEST_IMAGES}"
+        for group, rows in zip(groups, labelled, strict=True)
+        if int(rows.sum()) < FEWEST_IMAGES
+    ]
+    if faults:
+        raise InputError(
+            "some networks have too little to learn from",
+            faults,
+            "give more labelled images, leave these tasks out, or train one network for all tasks with --learner mtl",
+        )
+
+
+def _own_seed(seed: int, tasks: TaskSet) -> int:
+    """A seed for one network of several that depends on ``seed`` and its tasks alone, not on the other tasks."""
+    drawn = hashlib.sha256(f"mtlue learner {seed} {' '.join(tasks.names)}".encode()).digest()
+    return int.from_bytes(drawn[:4], "big")
