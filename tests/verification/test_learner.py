@@ -7,10 +7,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from mtlue_cli.choices import BackboneName, LearnerName
+from mtlue_cli.choices import BackboneName, LearnerName, TaskKind, WeightingName
 from mtlue_cli.errors import InputError
 from mtlue_cli.networks.multitask import MultiTaskNetwork
-from mtlue_cli.tasks.spec import UNLABELLED, TaskSet
+from mtlue_cli.tasks.spec import UNLABELLED, Task, TaskSet
 from mtlue_cli.training import multitask_loop
 from mtlue_cli.training.intervention import Intervention, Mixture
 from mtlue_cli.training.methods.base import TrainingMethod
@@ -100,6 +100,20 @@ def test_a_network_of_its_own_does_not_depend_on_the_labels_and_order_of_other_t
     assert torch.equal(plain.probabilities["colour"], other.probabilities["colour"])
     assert not torch.equal(plain.probabilities["bright"], other.probabilities["bright"])
     assert list(other.probabilities) == ["bright", "colour"]
+
+
+def test_networks_of_equal_labels_have_seeds_of_their_own() -> None:
+    twin = Task("twin", TaskKind.BINARY, ("0", "1"))
+    tasks = TaskSet((TASKS["bright"], twin))
+    run = learn(LearnerName.STL, {"bright": LABELS["bright"], "twin": LABELS["bright"]}, tasks)
+    assert not torch.equal(run.probabilities["bright"], run.probabilities["twin"])
+
+
+@pytest.mark.parametrize("weighting", list(WeightingName))
+def test_with_one_task_a_network_there_is_nothing_to_weigh(weighting: WeightingName) -> None:
+    settings = replace(SETTINGS, weighting=weighting)
+    run = train_learner(LearnerName.STL, IMAGES, LABELS, TASKS, settings, CPU, on_test_images)
+    assert torch.equal(run.probabilities["colour"], learn(LearnerName.STL).probabilities["colour"])
 
 
 def test_a_network_of_its_own_sees_only_the_images_that_are_labelled_for_it() -> None:
