@@ -46,6 +46,13 @@ class WeightingName(StrEnum):
     LS = "ls"
 
 
+class ProbeName(StrEnum):
+    """What is read off a release without training a victim on it."""
+
+    DETECTABILITY = "detectability"
+    LABEL_RECOVERY = "label-recovery"
+
+
 class ImageFormat(StrEnum):
     """How protected images are written."""
 
