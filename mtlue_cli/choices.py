@@ -107,6 +107,13 @@ class LearnerName(StrEnum):
     STL = "stl"
 
 
+class ProbeName(StrEnum):
+    """What is read off a release without training a victim on it."""
+
+    DETECTABILITY = "detectability"
+    LABEL_RECOVERY = "label-recovery"
+
+
 class ImageFormat(StrEnum):
     """How protected images are written."""
 

@@ -24,6 +24,7 @@ class AttackerView:
         seed: Of whatever he draws.
         device: Where he computes.
         on_progress: Called now and then with the share that is done, in [0, 1]; None: nobody listens.
+        pair_labels: Labels of the pairs, as ``labels``, ``(M,)``: whoever makes pairs chose them. None without pairs.
     """
 
     labels: Mapping[str, Tensor]
@@ -33,6 +34,7 @@ class AttackerView:
     seed: int
     device: torch.device
     on_progress: Callable[[float], None] | None = None
+    pair_labels: Mapping[str, Tensor] | None = None
 
 
 class Countermeasure(ABC):  # noqa: B024 - each hook has a neutral default; a countermeasure overrides what it needs

@@ -1,0 +1,161 @@
+"""TrivialAugment: one photometric or geometric operation an image, of random strength."""
+
+import math
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+from torchvision.transforms.v2 import functional
+
+Operation = Callable[[Tensor, Tensor], Tensor]
+"""``(B, 3, H, W)`` float images in [0, 1] and ``(B,)`` strengths in [-1, 1] to images alike."""
+
+LUMA = (0.299, 0.587, 0.114)
+"""Weights of red, green and blue in the grey of ITU-R BT.601."""
+
+
+def _identity(images: Tensor, strength: Tensor) -> Tensor:  # noqa: ARG001 - an Operation
+    return images
+
+
+def _auto_contrast(images: Tensor, strength: Tensor) -> Tensor:  # noqa: ARG001 - an Operation
+    lowest, highest = images.amin((2, 3), keepdim=True), images.amax((2, 3), keepdim=True)
+    spread = highest - lowest
+    return torch.where(spread > 0, (images - lowest) / spread.clamp_min(1e-6), images).clamp(0.0, 1.0)
+
+
+def _equalize(images: Tensor, strength: Tensor) -> Tensor:  # noqa: ARG001 - an Operation
+    levels: Tensor = functional.equalize_image((images * 255.0).round().to(torch.uint8))
+    return levels.to(images.dtype) / 255.0
+
+
+def _posterize(images: Tensor, strength: Tensor) -> Tensor:
+    """Keep 8 to 4 bits of each colour value."""
+    step = _each(2.0 ** (4.0 * strength.abs()).round())
+    return ((images * 255.0).round() / step).floor() * step / 255.0
+
+
+def _solarize(images: Tensor, strength: Tensor) -> Tensor:
+    """Invert what is brighter than one less the strength."""
+    return torch.where(images > 1.0 - _each(strength.abs()), 1.0 - images, images)
+
+
+def _brightness(images: Tensor, strength: Tensor) -> Tensor:
+    return _blend(torch.zeros_like(images), images, strength)
+
+
+def _contrast(images: Tensor, strength: Tensor) -> Tensor:
+    return _blend(_grey(images).mean((1, 2, 3), keepdim=True), images, strength)
+
+
+def _colour(images: Tensor, strength: Tensor) -> Tensor:
+    return _blend(_grey(images), images, strength)
+
+
+def _sharpness(images: Tensor, strength: Tensor) -> Tensor:
+    padded = nn.functional.pad(images, (1, 1, 1, 1), mode="replicate")
+    kernel = images.new_tensor([[1.0, 1.0, 1.0], [1.0, 5.0, 1.0], [1.0, 1.0, 1.0]]) / 13.0
+    smooth = nn.functional.conv2d(padded, kernel.expand(3, 1, 3, 3), groups=3)
+    return _blend(smooth, images, strength)
+
+
+def _rotate(images: Tensor, strength: Tensor) -> Tensor:
+    """By up to 30 degrees."""
+    angle = strength * math.radians(30)
+    return _warp(images, angle.cos(), -angle.sin(), angle.sin(), angle.cos())
+
+
+def _shear_x(images: Tensor, strength: Tensor) -> Tensor:
+    one = torch.ones_like(strength)
+    return _warp(images, one, 0.3 * strength, 0.0 * strength, one)
+
+
+def _shear_y(images: Tensor, strength: Tensor) -> Tensor:
+    one = torch.ones_like(strength)
+    return _warp(images, one, 0.0 * strength, 0.3 * strength, one)
+
+
+def _translate_x(images: Tensor, strength: Tensor) -> Tensor:
+    """By up to a tenth of the width."""
+    one = torch.ones_like(strength)
+    return _warp(images, one, 0.0 * one, 0.0 * one, one, right=0.2 * strength)
+
+
+def _translate_y(images: Tensor, strength: Tensor) -> Tensor:
+    """By up to a tenth of the height."""
+    one = torch.ones_like(strength)
+    return _warp(images, one, 0.0 * one, 0.0 * one, one, down=0.2 * strength)
+
+
+TRIVIAL_OPERATIONS: tuple[Operation, ...] = (
+    _identity,
+    _auto_contrast,
+    _equalize,
+    _posterize,
+    _solarize,
+    _brightness,
+    _contrast,
+    _colour,
+    _sharpness,
+    _rotate,
+    _shear_x,
+    _shear_y,
+    _translate_x,
+    _translate_y,
+)
+"""What is drawn from, each equally likely."""
+
+
+def augment_trivially(images: Tensor, rng: torch.Generator) -> Tensor:
+    """Apply to every image one operation of random strength.
+
+    Args:
+        images: ``(B, 3, H, W)`` float in [0, 1].
+        rng: On the CPU.
+
+    Returns:
+        A new ``(B, 3, H, W)`` float in [0, 1].
+
+    Source:
+        Müller and Hutter, "TrivialAugment: Tuning-free Yet State-of-the-Art Data Augmentation", ICCV 2021; the
+        narrow ranges (30 degrees, shear 0.3, a tenth of a side, 4 bits), as the UEraser authors use them. Deviation:
+        strengths are continuous in place of 31 steps, and what is moved in from outside repeats the border.
+    """
+    choice = torch.randint(len(TRIVIAL_OPERATIONS), (len(images),), generator=rng)
+    strength = (2.0 * torch.rand(len(images), generator=rng) - 1.0).to(images.device)
+    augmented = images.clone()
+    for number, operation in enumerate(TRIVIAL_OPERATIONS):
+        rows = (choice == number).nonzero().flatten().to(images.device)
+        if len(rows):
+            augmented[rows] = operation(images[rows], strength[rows]).to(images.dtype)
+    return augmented
+
+
+def _each(values: Tensor) -> Tensor:
+    return values.view(-1, 1, 1, 1)
+
+
+def _grey(images: Tensor) -> Tensor:
+    return (images * images.new_tensor(LUMA).view(3, 1, 1)).sum(dim=1, keepdim=True)
+
+
+def _blend(less: Tensor, images: Tensor, strength: Tensor) -> Tensor:
+    """Between ``less`` and beyond ``images``: factor 0.1 to 1.9."""
+    return (less + (images - less) * _each(1.0 + 0.9 * strength)).clamp(0.0, 1.0)
+
+
+def _warp(
+    images: Tensor,
+    xx: Tensor,
+    xy: Tensor,
+    yx: Tensor,
+    yy: Tensor,
+    right: Tensor | None = None,
+    down: Tensor | None = None,
+) -> Tensor:
+    """Sample at the affine image of each pixel's place, in units of half a side about the centre."""
+    right = torch.zeros_like(xx) if right is None else right
+    down = torch.zeros_like(xx) if down is None else down
+    matrix = torch.stack([torch.stack([xx, xy, right], dim=1), torch.stack([yx, yy, down], dim=1)], dim=1)
+    grid = nn.functional.affine_grid(matrix, list(images.shape), align_corners=False)
+    return nn.functional.grid_sample(images, grid, mode="bilinear", padding_mode="border", align_corners=False)

@@ -1,0 +1,140 @@
+"""UEraser: strong random augmentation, and of several tries the one that the network finds hardest."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from mtlue_cli.tasks.spec import TaskSet
+from mtlue_cli.training.intervention import Intervention, Mixture
+from mtlue_cli.verification.countermeasures.base import AttackerView, Countermeasure
+from mtlue_cli.verification.countermeasures.plasma import plasma_brightness, plasma_contrast, plasma_fields
+from mtlue_cli.verification.countermeasures.sample_loss import sample_losses
+from mtlue_cli.verification.countermeasures.steady_network import steady
+from mtlue_cli.verification.countermeasures.trivial_augment import augment_trivially
+
+
+@dataclass(frozen=True)
+class UEraserSettings:
+    """Number of tries and strength of each.
+
+    Attributes:
+        candidates: Augmented versions of each image, of which the hardest is learned; 1 is the "lite" variant, which
+            learns whatever was drawn.
+        brightness: Chance that an image gets plasma brightness.
+        contrast: Chance that it gets plasma contrast.
+        shuffle: Chance that its colour channels are shuffled.
+        roughness: Range of the amplitude of each scale of the plasma against the next coarser one.
+        intensity: Range of the largest change of brightness, 1 being the whole scale.
+    """
+
+    candidates: int = 5
+    brightness: float = 0.5
+    contrast: float = 0.5
+    shuffle: float = 0.5
+    roughness: tuple[float, float] = (0.3, 0.7)
+    intensity: tuple[float, float] = (0.5, 1.0)
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot be drawn.
+
+        Raises:
+            ValueError: Fewer than one candidate.
+        """
+        if self.candidates < 1:
+            raise ValueError(f"UEraser needs at least one candidate, not {self.candidates}")
+
+
+class UEraser(Countermeasure):
+    """Augments every batch beyond the range of the perturbation and learns the versions of the highest loss.
+
+    Source:
+        Qin et al., "Learning the Unlearnable: Adversarial Augmentations Suppress Unlearnable Example Attacks", 2023
+        (arXiv 2303.15127): plasma brightness and contrast, channel shuffle, TrivialAugment, then the maximum over K
+        tries for each sample ("UEraser-max", here through the whole training; "UEraser-lite" is K = 1). Strengths are
+        those of the authors' code. Deviations: a sample's loss is the mean over the tasks that it is labelled for;
+        the tries are compared without gradient and without a trace in running statistics, then only the hardest
+        version is learned from, where the authors pass all K through the network with gradients: the gradient is
+        that of the same version, only the batch statistics of batch norm are those of the hardest versions; the
+        plasma is a sum of scales, not midpoint displacement, and differs for each colour.
+
+        Cost: K passes forward and K augmentations before each step.
+    """
+
+    def __init__(self, settings: UEraserSettings | None = None) -> None:
+        self.settings = settings or UEraserSettings()
+        self.cost = "about 1.2x" if self.settings.candidates == 1 else f"about {1 + self.settings.candidates / 2:.1f}x"
+
+    def during_training(self, view: AttackerView) -> Intervention:
+        """Augmentation of each batch."""
+        settings = self.settings
+
+        def erase(network: nn.Module, images: Tensor, labels: Mapping[str, Tensor], rng: torch.Generator) -> Mixture:
+            def draw() -> Tensor:
+                return augment_strongly(images, settings, rng)
+
+            if settings.candidates == 1:
+                return Mixture(draw(), labels)
+            return Mixture(hardest(network, draw, settings.candidates, labels, view.tasks), labels)
+
+        return erase
+
+
+def hardest(
+    network: nn.Module, draw: Callable[[], Tensor], candidates: int, labels: Mapping[str, Tensor], tasks: TaskSet
+) -> Tensor:
+    """Of several versions of each sample the one with the highest loss; the first of equals.
+
+    Args:
+        network: Images to logits a task; left as it was.
+        draw: Gives another ``(B, 3, H, W)`` version of the batch at each call.
+        candidates: How many are drawn.
+        labels: Task name to ``(B,)`` int64, negative where unlabelled.
+        tasks: The tasks.
+
+    Returns:
+        ``(B, 3, H, W)`` float.
+    """
+    with torch.no_grad(), steady(network):
+        images = draw()
+        highest = sample_losses(network(images), labels, tasks)
+        for _ in range(candidates - 1):
+            other = draw()
+            losses = sample_losses(network(other), labels, tasks)
+            harder = losses > highest
+            images = torch.where(harder.view(-1, 1, 1, 1), other, images)
+            highest = torch.where(harder, losses, highest)
+    return images
+
+
+def augment_strongly(images: Tensor, settings: UEraserSettings, rng: torch.Generator) -> Tensor:
+    """Plasma brightness, plasma contrast and channel shuffle by their chances, then one TrivialAugment operation.
+
+    Args:
+        images: ``(B, 3, H, W)`` float in [0, 1], square.
+        settings: Chances and strengths.
+        rng: On the CPU.
+
+    Returns:
+        ``(B, 3, H, W)`` float in [0, 1].
+    """
+    count, channels, size, _ = images.shape
+    augmented = images.clone()
+
+    def chosen(chance: float) -> Tensor:
+        return (torch.rand(count, generator=rng) < chance).nonzero().flatten()
+
+    def within(bounds: tuple[float, float], rows: Tensor) -> Tensor:
+        return (bounds[0] + (bounds[1] - bounds[0]) * torch.rand(len(rows), generator=rng)).to(images)
+
+    if len(rows := chosen(settings.brightness)):
+        fields = plasma_fields(len(rows), channels, size, within(settings.roughness, rows), rng)
+        augmented[rows] = plasma_brightness(augmented[rows], fields, within(settings.intensity, rows))
+    if len(rows := chosen(settings.contrast)):
+        fields = plasma_fields(len(rows), channels, size, within(settings.roughness, rows), rng)
+        augmented[rows] = plasma_contrast(augmented[rows], fields)
+    rows = chosen(settings.shuffle)
+    order = torch.rand(len(rows), channels, generator=rng).argsort(dim=1)
+    augmented[rows] = augmented[rows.unsqueeze(1), order]
+    return augment_trivially(augmented, rng)

@@ -1,0 +1,132 @@
+"""A remover trained on pairs: what it learns holds for images that it never saw."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import Tensor
+
+from mtlue_cli.tasks.spec import UNLABELLED
+from mtlue_cli.verification.countermeasures.base import AttackerView
+from mtlue_cli.verification.countermeasures.pair_remover import PairRemover, PairRemoverSettings, train_remover
+from mtlue_cli.verification.countermeasures.remover_network import RemoverNetwork
+from tests.multitask_sample import TASKS
+from tests.verification.countermeasures.toy_release import class_signal, make_release, with_seed
+
+CPU = torch.device("cpu")
+QUICK = PairRemoverSettings(steps=2, batch_size=4, width=8)
+TRAINED = PairRemoverSettings(steps=120, batch_size=16, width=8, learning_rate=1e-2, crop_share=1.0)
+
+
+def view(count: int = 60, *, labelled: bool = True) -> AttackerView:
+    """An attacker with pairs made of other images than the release's."""
+    pairs = make_release(count, seed=5, block=4)
+    held = pairs.labels if labelled else None
+    return replace(make_release(80).view, pairs=(pairs.originals, pairs.release), pair_labels=held)
+
+
+def error(images: Tensor, originals: Tensor) -> float:
+    return float((images.double() - originals.double()).square().mean())
+
+
+def test_it_lowers_the_error_and_the_class_signal_of_images_that_it_never_saw() -> None:
+    toy = make_release(80, block=4)
+    cleaned = PairRemover(TRAINED).before_training(toy.release, view())
+    assert error(cleaned, toy.originals) < 0.6 * error(toy.release, toy.originals)
+    assert class_signal(cleaned, toy.labels) < 0.6 * class_signal(toy.release, toy.labels)
+    assert cleaned.dtype == torch.uint8
+    assert cleaned.shape == toy.release.shape
+
+
+def test_a_constant_perturbation_is_found_without_labels() -> None:
+    toy = make_release(80, block=4)
+    darker = toy.originals - 6
+    attacker = replace(toy.view, pairs=(toy.originals[:40], darker[:40]))
+    settings = replace(TRAINED, use_labels=False, steps=60)
+    cleaned = PairRemover(settings).before_training(darker[40:], attacker)
+    assert error(cleaned, toy.originals[40:]) < 0.1 * 36
+
+
+def test_no_value_moves_further_than_the_pairs_show() -> None:
+    toy = make_release(80, block=4)
+    given = view()
+    assert given.pairs is not None
+    bound = int((given.pairs[0].int() - given.pairs[1].int()).abs().max())
+    assert bound == 8
+    cleaned = PairRemover(replace(TRAINED, steps=20)).before_training(toy.release, given)
+    assert (cleaned.int() - toy.release.int()).abs().max() <= bound
+
+
+def test_it_needs_pairs_and_their_labels() -> None:
+    toy = make_release(20)
+    assert PairRemover().needs_pairs
+    with pytest.raises(ValueError, match="needs pairs"):
+        PairRemover(QUICK).before_training(toy.release, toy.view)
+    with pytest.raises(ValueError, match="labels of its pairs"):
+        PairRemover(QUICK).before_training(toy.release, view(labelled=False))
+    without = PairRemover(replace(QUICK, use_labels=False)).before_training(toy.release, view(labelled=False))
+    assert without.shape == toy.release.shape
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        replace(QUICK, steps=3),
+        replace(QUICK, batch_size=8),
+        replace(QUICK, learning_rate=0.05),
+        replace(QUICK, width=16),
+        replace(QUICK, crop_share=0.5),
+        replace(QUICK, use_labels=False),
+    ],
+    ids=["steps", "batch_size", "learning_rate", "width", "crop_share", "use_labels"],
+)
+def test_each_setting_changes_the_result(other: PairRemoverSettings) -> None:
+    given = view()
+    assert given.pairs is not None
+    states = []
+    for settings in (QUICK, other):
+        labels = given.pair_labels if settings.use_labels else None
+        states.append(train_remover(*given.pairs, labels, TASKS, settings, 0, CPU).state_dict())
+    weights = [state["leave.weight"] for state in states]
+    assert weights[0].shape != weights[1].shape or not torch.equal(*weights)
+
+
+def test_the_same_seed_repeats_it_and_another_does_not() -> None:
+    toy = make_release(20)
+    shares: list[float] = []
+    given = replace(view(), on_progress=shares.append)
+    first = PairRemover(QUICK).before_training(toy.release, given)
+    torch.rand(3)
+    assert torch.equal(first, PairRemover(QUICK).before_training(toy.release, given))
+    assert not torch.equal(first, PairRemover(QUICK).before_training(toy.release, with_seed(given, 1)))
+    assert shares[-1] == 1.0
+
+
+def test_training_leaves_the_global_random_state_alone() -> None:
+    torch.manual_seed(7)
+    expected = torch.rand(1)
+    torch.manual_seed(7)
+    PairRemover(QUICK).before_training(make_release(8).release, view())
+    assert torch.equal(torch.rand(1), expected)
+
+
+@pytest.mark.parametrize("size", [16, 19, 24])
+def test_the_network_takes_any_side_and_stays_within_its_bound(size: int) -> None:
+    network = RemoverNetwork(TASKS, bound=0.1, width=8).eval()
+    images = torch.rand(3, 3, size, size)
+    labels = {"colour": torch.tensor([0, 1, 2]), "bright": torch.tensor([0, UNLABELLED, 1])}
+    with torch.no_grad():
+        network.leave.weight.mul_(1e4)
+        delta = network(network.inputs(images, labels))
+    assert delta.shape == images.shape
+    assert delta.abs().max() == pytest.approx(0.1)
+
+
+def test_labels_lay_the_maps_of_their_classes_beside_the_pixels() -> None:
+    network = RemoverNetwork(TASKS, bound=0.1, width=8, map_channels=1)
+    with torch.no_grad():
+        network.maps.copy_(torch.arange(5.0).view(5, 1, 1, 1).expand_as(network.maps))
+    labels = {"colour": torch.tensor([2, 1, UNLABELLED]), "bright": torch.tensor([1, UNLABELLED, UNLABELLED])}
+    inputs = network.inputs(torch.zeros(3, 3, 8, 8), labels)
+    # Class 2 of the first task is row 2, class 1 of the second row 4; the sum is divided by the root of two tasks.
+    assert inputs[:, 3].amax((1, 2)).tolist() == pytest.approx([6 / 2**0.5, 1 / 2**0.5, 0.0])
