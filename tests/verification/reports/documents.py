@@ -252,6 +252,7 @@ def failed_audit(faults: int = 2) -> dict[str, Any]:
         f"the audit of the release found {faults} faults; no victim was trained",
         [],
         probes=[],
+        counts=None,
         audit=_audit(lines),
     )
 
