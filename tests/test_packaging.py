@@ -28,6 +28,13 @@ def test_the_wheel_holds_every_shipped_checkpoint(unpacked: Path) -> None:
     assert sorted(path.name for path in (unpacked / "mtlue_cli" / "_weights").glob("*.safetensors")) == shipped
 
 
+def test_the_wheel_holds_what_the_html_report_is_made_of(unpacked: Path) -> None:
+    folder = Path("mtlue_cli", "verification", "reports")
+    parts = {path.name for path in (ROOT / folder).iterdir() if path.suffix in {".css", ".jinja"}}
+    assert "report.html.jinja" in parts
+    assert parts <= {path.name for path in (unpacked / folder).iterdir()}
+
+
 def test_an_installed_package_finds_weights_by_name(unpacked: Path) -> None:
     code = (
         "from mtlue_cli.generator.shipped import shipped_weights, resolve_weights\n"

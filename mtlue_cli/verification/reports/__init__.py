@@ -1,0 +1,1 @@
+"""The result document of a verification as JUnit XML, Markdown and one HTML page."""

@@ -1,0 +1,187 @@
+"""Accuracies over the epochs as small charts, in coordinates that a template turns into inline SVG."""
+
+import math
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+
+from mtlue_cli.verification.reports.wording import Document, clean_text, mean_of, percent
+
+WIDTH, HEIGHT = 320, 192
+LEFT, RIGHT, TOP, BOTTOM = 42, 8, 10, 36
+"""Margins of the plot within a chart, in the units of its view box."""
+
+MOST_TICKS = 6
+GRID_STEPS = (0.05, 0.1, 0.2)
+"""Distances of grid lines in accuracy: the smallest that gives at most :data:`MOST_TICKS` lines is taken."""
+
+
+@dataclass(frozen=True)
+class Line:
+    """A curve, or a part of one between two gaps.
+
+    Attributes:
+        kind: ``train``, ``test``, ``floor`` or ``clean``.
+        points: Coordinates as SVG's ``points``.
+        dots: Coordinates of the single points, which no line would show.
+    """
+
+    kind: str
+    points: str
+    dots: tuple[tuple[float, float], ...] = ()
+
+
+@dataclass(frozen=True)
+class Tick:
+    """A mark on an axis: its place in the view box and its text."""
+
+    place: float
+    text: str
+
+
+@dataclass(frozen=True)
+class Chart:
+    """The curves of one condition.
+
+    Attributes:
+        name, title: Of the condition.
+        summary: What the picture shows, in words.
+        lines: Curves, one or more a seed.
+        x_ticks, y_ticks: Epochs and percentages.
+    """
+
+    name: str
+    title: str
+    summary: str
+    lines: tuple[Line, ...]
+    x_ticks: tuple[Tick, ...]
+    y_ticks: tuple[Tick, ...]
+
+
+def charts(document: Document) -> tuple[Chart, ...]:
+    """A chart for every condition with at least one epoch, all with the same vertical scale."""
+    series = [one for one in map(_series, document["conditions"]) if one.has_epochs]
+    values = [value for one in series for value in one.values()]
+    if not values:
+        return ()
+    ticks = _grid(min(values), max(values))
+    return tuple(_chart(one, ticks) for one in series)
+
+
+@dataclass(frozen=True)
+class _Series:
+    """Means over the tasks that a condition's average runs over.
+
+    Attributes:
+        condition: Where it comes from.
+        epochs: Of every seed, the epochs' numbers.
+        train, test: Of every seed, accuracies in [0, 1], None where not measured.
+        levels: ``clean`` and ``floor``, as far as there are.
+    """
+
+    condition: Document
+    epochs: tuple[tuple[int, ...], ...]
+    train: tuple[tuple[float | None, ...], ...]
+    test: tuple[tuple[float | None, ...], ...]
+    levels: tuple[tuple[str, float], ...]
+
+    @property
+    def has_epochs(self) -> bool:
+        return any(self.epochs)
+
+    def values(self) -> list[float]:
+        """All accuracies that are to be drawn."""
+        drawn = [value for curves in (self.train, self.test) for curve in curves for value in curve]
+        return [value for value in drawn if value is not None] + [level for _, level in self.levels]
+
+
+def _series(condition: Document) -> _Series:
+    average = condition["average"]
+    if average is not None:
+        names = average["tasks"]
+        clean = mean_of(average["clean_accuracy"])
+        levels = [("floor", float(average["floor"]))]
+        if clean is not None and condition["role"] != "reference":
+            levels.append(("clean", clean))
+    else:
+        judged = [task for task in condition["tasks"] if task["judged"]] or condition["tasks"]
+        names = [task["task"] for task in judged]
+        levels = [("floor", sum(task["floor"] for task in judged) / len(judged))] if judged else []
+    runs = [run["epochs"] for run in condition["curves"]]
+    return _Series(
+        condition=condition,
+        epochs=tuple(tuple(int(epoch["epoch"]) for epoch in epochs) for epochs in runs),
+        train=tuple(tuple(_mean(epoch["train_accuracy"], names) for epoch in epochs) for epochs in runs),
+        test=tuple(tuple(_mean(epoch["test_accuracy"], names) for epoch in epochs) for epochs in runs),
+        levels=tuple(levels),
+    )
+
+
+def _mean(figures: Document, names: Iterable[str]) -> float | None:
+    values = [figures[name] for name in names if figures.get(name) is not None]
+    return sum(values) / len(values) if values else None
+
+
+def _grid(low: float, high: float) -> tuple[float, ...]:
+    """Round accuracies that enclose ``low`` and ``high``."""
+    for step in GRID_STEPS:
+        first, last = math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9)
+        last = max(last, first + 1)
+        if last - first < MOST_TICKS:
+            break
+    return tuple(number * step for number in range(first, last + 1))
+
+
+def _chart(series: _Series, grid: Sequence[float]) -> Chart:
+    numbers = sorted({number for run in series.epochs for number in run})
+    first, last = numbers[0], numbers[-1]
+
+    def x(epoch: int) -> float:
+        return LEFT + (WIDTH - LEFT - RIGHT) * ((epoch - first) / (last - first) if last > first else 0.5)
+
+    def y(accuracy: float) -> float:
+        return TOP + (HEIGHT - TOP - BOTTOM) * (1 - (accuracy - grid[0]) / (grid[-1] - grid[0]))
+
+    lines = [Line(kind, f"{LEFT},{y(level):.1f} {WIDTH - RIGHT},{y(level):.1f}") for kind, level in series.levels]
+    for kind, curves in (("train", series.train), ("test", series.test)):
+        for run, curve in zip(series.epochs, curves, strict=True):
+            lines += [_line(kind, part) for part in _parts([x(epoch) for epoch in run], curve, y)]
+    return Chart(
+        name=clean_text(series.condition["name"]),
+        title=clean_text(series.condition["title"]),
+        summary=_summary(series),
+        lines=tuple(lines),
+        x_ticks=tuple(Tick(round(x(number), 1), str(number)) for number in _thinned(numbers)),
+        y_ticks=tuple(Tick(round(y(value), 1), f"{100 * value:.0f} %") for value in grid),
+    )
+
+
+def _parts(
+    places: Sequence[float], curve: Sequence[float | None], y: Callable[[float], float]
+) -> list[list[tuple[float, float]]]:
+    """Coordinates of the unbroken parts of a curve with gaps."""
+    parts: list[list[tuple[float, float]]] = [[]]
+    for place, value in zip(places, curve, strict=True):
+        if value is None:
+            parts.append([])
+        else:
+            parts[-1].append((round(place, 1), round(y(value), 1)))
+    return [part for part in parts if part]
+
+
+def _line(kind: str, part: list[tuple[float, float]]) -> Line:
+    return Line(kind, " ".join(f"{x:g},{y:g}" for x, y in part), tuple(part) if len(part) == 1 else ())
+
+
+def _thinned(numbers: Sequence[int]) -> list[int]:
+    """At most :data:`MOST_TICKS` of the epochs: evenly spaced, the first and the last among them."""
+    if len(numbers) <= MOST_TICKS:
+        return list(numbers)
+    step = (len(numbers) - 1) / (MOST_TICKS - 1)
+    return [numbers[round(step * number)] for number in range(MOST_TICKS)]
+
+
+def _summary(series: _Series) -> str:
+    ends = [curve[-1] for curve in series.test if curve]
+    levels = "".join(f", {kind} {percent(level)} %" for kind, level in series.levels)
+    reached = " and ".join(f"{percent(end)} %" for end in ends)
+    return f"test accuracy after the last epoch {reached}{levels}"

@@ -1,0 +1,138 @@
+"""Learned fractions of all tasks under all conditions as coloured cells."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from mtlue_cli.verification.reports.wording import (
+    Document,
+    average_learned,
+    clean_text,
+    fraction,
+    fraction_with_interval,
+    mean_of,
+    task_names,
+    worst_first,
+)
+
+STEP = 0.25
+"""Width of a colour in learned fraction."""
+
+STEPS = 4
+"""Colours on either side of the gate; the outermost are open-ended."""
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One figure.
+
+    Attributes:
+        text: As shown.
+        colour: Class of the style sheet: ``below-4`` to ``below-1``, ``above-1`` to ``above-4``, ``none``, ``open``.
+        note: What a tooltip adds.
+    """
+
+    text: str
+    colour: str
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Column:
+    """One condition.
+
+    Attributes:
+        name, title: Its key, and its name for a reader.
+        role: Such as ``judged``.
+        average: Its average over the judged, conclusive tasks.
+        cells: A cell a task, in the order of the map's tasks.
+        above_gate: Whether it breaks the gate.
+        is_worst: Whether the verdict names it.
+    """
+
+    name: str
+    title: str
+    role: str
+    average: Cell
+    cells: tuple[Cell, ...]
+    above_gate: bool
+    is_worst: bool
+
+
+@dataclass(frozen=True)
+class HeatMap:
+    """Tasks downward, conditions across, the worst condition first.
+
+    Attributes:
+        tasks: Names.
+        columns: Conditions; the clean victims, which are 1 by definition, have none.
+        legend: Class of the style sheet and the fractions that it stands for, from low to high.
+    """
+
+    tasks: tuple[str, ...]
+    columns: tuple[Column, ...]
+    legend: tuple[tuple[str, str], ...]
+
+
+def heat_map(document: Document) -> HeatMap:
+    """The map of a result document; one without columns if nothing but clean victims was trained."""
+    gate = document["max_learned"]
+    conditions = [one for one in worst_first(document["conditions"]) if one["role"] != "reference"]
+    names = task_names(conditions)
+    columns = tuple(_column(one, names, gate, document["worst_condition"]) for one in conditions)
+    return HeatMap(tuple(map(clean_text, names)), columns, _legend(gate))
+
+
+def colour(learned: float, gate: float) -> str:
+    """Class of the style sheet for a learned fraction; exactly the gate is still below it."""
+    if learned <= gate:
+        return f"below-{min(STEPS, int((gate - learned) / STEP) + 1)}"
+    return f"above-{min(STEPS, int((learned - gate) / STEP) + 1)}"
+
+
+def _column(condition: Document, names: Sequence[str], gate: float, worst: str | None) -> Column:
+    by_name = {task["task"]: task for task in condition["tasks"]}
+    average = condition["average"]
+    return Column(
+        name=clean_text(condition["name"]),
+        title=clean_text(condition["title"]),
+        role=condition["role"],
+        average=_average_cell(average, average_learned(condition), gate),
+        cells=tuple(_cell(by_name.get(name), gate) for name in names),
+        above_gate=condition["above_gate"],
+        is_worst=condition["name"] == worst,
+    )
+
+
+def _average_cell(average: Document | None, learned: float | None, gate: float) -> Cell:
+    if average is None or learned is None:
+        return Cell(fraction(None), "none", "no judged task is conclusive")
+    return Cell(fraction(learned, gate), colour(learned, gate), _interval(average["learned_fraction"]))
+
+
+def _cell(task: Document | None, gate: float) -> Cell:
+    learned = None if task is None else mean_of(task["learned_fraction"])
+    if task is None:
+        return Cell("", "none", "not trained")
+    if not task["judged"]:
+        return Cell(f"({fraction(learned)})", "open", "not judged: the release does not mean to protect it")
+    if learned is None:
+        return Cell(fraction(None), "none", "inconclusive: the clean victim does not clearly beat the floor")
+    return Cell(fraction(learned, gate), colour(learned, gate), _interval(task["learned_fraction"]))
+
+
+def _interval(figure: Document) -> str:
+    return "" if figure["low"] is None else fraction_with_interval(figure)
+
+
+def _legend(gate: float) -> tuple[tuple[str, str], ...]:
+    below = [(f"below-{step}", gate - step * STEP, gate - (step - 1) * STEP) for step in range(STEPS, 0, -1)]
+    above = [(f"above-{step}", gate + (step - 1) * STEP, gate + step * STEP) for step in range(1, STEPS + 1)]
+    entries: list[tuple[str, str]] = []
+    for name, low, high in (*below, *above):
+        if name == f"below-{STEPS}":
+            entries.append((name, f"up to {fraction(high)}"))
+        elif name == f"above-{STEPS}":
+            entries.append((name, f"over {fraction(low)}"))
+        else:
+            entries.append((name, f"{fraction(low)} to {fraction(high)}"))
+    return tuple(entries)

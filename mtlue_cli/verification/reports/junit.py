@@ -1,0 +1,191 @@
+"""A verification as JUnit XML: what CI systems show as tests.
+
+A test suite a judged condition, with a case for its average and one for every task. The gate is on the average, so a
+task fails only where its condition does; a task above the gate in a condition that passes says so in its output. What
+was not tested is skipped, never passed. Controls and comparisons are not judged and have no cases; what they mean for
+the verdict is in the case of the verdict, which agrees with the exit code.
+"""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from enum import StrEnum
+from xml.etree import ElementTree
+
+from mtlue_cli.verification.reports.wording import (
+    Document,
+    clean_text,
+    counted,
+    fraction_with_interval,
+    mean_of,
+    percent,
+    share_with_interval,
+    victim_in_words,
+)
+
+LISTED_FAULTS = 100
+"""Faults of the audit with a case each; one more case counts the rest."""
+
+AVERAGE = "average"
+
+
+class Outcome(StrEnum):
+    """Element of a case that did not simply pass; its plural is the attribute that counts it."""
+
+    FAILURE = "failure"
+    ERROR = "error"
+    SKIPPED = "skipped"
+
+
+_COUNTERS = {Outcome.FAILURE: "failures", Outcome.ERROR: "errors", Outcome.SKIPPED: "skipped"}
+
+
+@dataclass(frozen=True)
+class Case:
+    """One test case.
+
+    Attributes:
+        name: Its name within the suite.
+        outcome: None if it passed.
+        message: Why it did not pass; for a case that passed, what it has to say all the same, or nothing.
+        seconds: What it took; 0 where a part cannot be told from the whole.
+    """
+
+    name: str
+    outcome: Outcome | None = None
+    message: str = ""
+    seconds: float = 0.0
+
+
+def write_junit(document: Document) -> bytes:
+    """The result document of ``mtlue verify`` as JUnit XML.
+
+    Args:
+        document: As read from JSON.
+
+    Returns:
+        An XML document in UTF-8, with its declaration. The same document gives the same bytes.
+    """
+    root = ElementTree.Element("testsuites", name="mtlue verify")
+    suites = [_suite("verdict", [_verdict_case(document)])]
+    if document["audit"] is not None:
+        suites.append(_suite("audit", _audit_cases(document["audit"]["faults"])))
+    for condition in document["conditions"]:
+        if condition["role"] == "judged":
+            suites.append(_condition_suite(condition, document["max_learned"]))
+    if document["not_tested"]:
+        suites.append(
+            _suite(
+                "not tested",
+                [
+                    Case(part["name"], Outcome.SKIPPED, f"not tested: {part['reason']}")
+                    for part in document["not_tested"]
+                ],
+            )
+        )
+    for attribute in ("tests", *_COUNTERS.values()):
+        root.set(attribute, str(sum(int(suite.get(attribute, "0")) for suite in suites)))
+    root.set("time", f"{document['seconds']:.2f}")
+    root.extend(suites)
+    ElementTree.indent(root)
+    written: bytes = ElementTree.tostring(root, encoding="utf-8", xml_declaration=True)
+    return written + b"\n"
+
+
+def _suite(name: str, cases: Iterable[Case], properties: Iterable[tuple[str, str]] = ()) -> ElementTree.Element:
+    """A suite whose cases carry its name as their class."""
+    suite = ElementTree.Element("testsuite", name=clean_text(name))
+    listed = list(properties)
+    if listed:
+        holder = ElementTree.SubElement(suite, "properties")
+        for key, value in listed:
+            ElementTree.SubElement(holder, "property", name=key, value=clean_text(value))
+    counts = dict.fromkeys(_COUNTERS.values(), 0)
+    tests = 0
+    seconds = 0.0
+    for case in cases:
+        tests += 1
+        seconds += case.seconds
+        element = ElementTree.SubElement(
+            suite,
+            "testcase",
+            classname=clean_text(name),
+            name=clean_text(case.name),
+            time=f"{case.seconds:.2f}",
+        )
+        message = clean_text(case.message)
+        if case.outcome is not None:
+            counts[_COUNTERS[case.outcome]] += 1
+            ElementTree.SubElement(element, case.outcome.value, message=message)
+        elif message:
+            ElementTree.SubElement(element, "system-out").text = message
+    suite.set("tests", str(tests))
+    for attribute, count in counts.items():
+        suite.set(attribute, str(count))
+    suite.set("time", f"{seconds:.2f}")
+    return suite
+
+
+def _verdict_case(document: Document) -> Case:
+    verdict, reason = document["verdict"], f"{document['verdict']}: {document['reason']}"
+    if verdict == "protected":
+        return Case("verdict", message=f"warning: {document['warning']}" if document["warning"] else reason)
+    return Case("verdict", Outcome.FAILURE if verdict == "not protected" else Outcome.ERROR, reason)
+
+
+def _audit_cases(faults: list[str]) -> Iterator[Case]:
+    if not faults:
+        yield Case("files of the release")
+    for number, fault in enumerate(faults[:LISTED_FAULTS], start=1):
+        yield Case(f"fault {number}", Outcome.ERROR, fault)
+    left = len(faults) - LISTED_FAULTS
+    if left > 0:
+        yield Case("further faults", Outcome.ERROR, f"{counted(left, 'more fault')}, all in the JSON result")
+
+
+def _condition_suite(condition: Document, max_learned: float) -> ElementTree.Element:
+    properties = [
+        ("title", condition["title"]),
+        ("victim", victim_in_words(condition)),
+        ("countermeasure", condition["countermeasure"] or "none"),
+        ("seeds", ", ".join(map(str, condition["seeds"]))),
+        ("protected_fraction", f"{condition['protected_fraction']:g}"),
+    ]
+    tasks = condition["tasks"]
+    cases = [_average_case(condition, max_learned, {task["task"] for task in tasks})]
+    cases += [_task_case(task, condition["above_gate"], max_learned) for task in tasks]
+    return _suite(condition["name"], cases, properties)
+
+
+def _average_case(condition: Document, max_learned: float, taken: set[str]) -> Case:
+    name = AVERAGE if AVERAGE not in taken else f"{AVERAGE} of the tasks"
+    seconds = condition["seconds"]
+    average = condition["average"]
+    if average is None:
+        message = "inconclusive: the clean victim beats the floor clearly on no judged task"
+        return Case(name, Outcome.SKIPPED, message, seconds)
+    message = (
+        f"learned {fraction_with_interval(average['learned_fraction'], max_learned)}, at most {max_learned:g} allowed; "
+        f"{_accuracies(average['accuracy'], average['clean_accuracy'], average['floor'])}, "
+        f"over {counted(len(average['tasks']), 'task')}"
+    )
+    return Case(name, Outcome.FAILURE if condition["above_gate"] else None, message, seconds)
+
+
+def _task_case(task: Document, condition_fails: bool, max_learned: float) -> Case:
+    figures = _accuracies(task["accuracy"], task["clean"], task["floor"])
+    if not task["judged"]:
+        return Case(task["task"], Outcome.SKIPPED, f"not judged: the release does not mean to protect it; {figures}")
+    learned = mean_of(task["learned_fraction"])
+    if learned is None:
+        why = "not measured" if task["conclusive"] else "inconclusive: the clean victim does not beat the floor clearly"
+        return Case(task["task"], Outcome.SKIPPED, f"{why}; {figures}")
+    told = f"learned {fraction_with_interval(task['learned_fraction'], max_learned)}; {figures}"
+    if learned <= max_learned:
+        return Case(task["task"], message=told)
+    if condition_fails:
+        return Case(task["task"], Outcome.FAILURE, f"{told}; at most {max_learned:g} allowed")
+    return Case(task["task"], message=f"warning: above {max_learned:g} taken alone, though the average passes; {told}")
+
+
+def _accuracies(accuracy: Document, clean: Document, floor: float) -> str:
+    return f"accuracy {share_with_interval(accuracy)} %, clean {share_with_interval(clean)} %, floor {percent(floor)} %"

@@ -1,0 +1,265 @@
+"""A verification as GitHub-flavoured Markdown: a step summary, a comment, a file.
+
+The verdict comes first. GitHub refuses a step summary of more than 1 MiB, so every part has a budget of bytes; what
+does not fit is left out from the end of its table or list, and a sentence in its place says how much that was.
+"""
+
+import re
+from collections.abc import Iterable, Sequence
+
+from mtlue_cli.verification.reports.wording import (
+    NOTHING,
+    Document,
+    average_learned,
+    clipped,
+    counted,
+    elapsed,
+    fraction,
+    fraction_with_interval,
+    mean_of,
+    percent,
+    share_with_interval,
+    task_names,
+    victim_in_words,
+    worst_first,
+    worst_task,
+)
+
+MOST_BYTES = 1024 * 1024
+"""Largest step summary that GitHub takes."""
+
+MOST_NAME, MOST_TEXT, MOST_COMMAND = 80, 2_000, 20_000
+"""Characters of a name, of a free text and of the command line; longer ones are cut."""
+
+TABLE_BYTES, MATRIX_BYTES, LIST_BYTES = 250_000, 400_000, 40_000
+"""Budgets of the table of conditions, of the table of tasks by conditions, and of every list. With five lists and the
+texts at four bytes a character they stay below :data:`MOST_BYTES`."""
+
+OPEN_COLUMNS = 8
+"""A wider table of tasks by conditions is folded away."""
+
+ELSEWHERE = "the JSON result holds all"
+
+_SIGNS = {"protected": "✅", "not protected": "❌", "inconclusive": "⚠️"}
+_SPECIAL = re.compile(r"([\\`*_\[\]<>#|~$&!@])")
+_SPACE = re.compile(r"\s+")
+
+
+def write_markdown(document: Document) -> str:
+    """The result document of ``mtlue verify`` as Markdown.
+
+    Args:
+        document: As read from JSON.
+
+    Returns:
+        Text of less than :data:`MOST_BYTES` bytes in UTF-8, ending with a line end. Names and texts of the document are
+        escaped: they read as they are and form no markup.
+    """
+    blocks = [
+        *_head(document),
+        *_audit(document["audit"]),
+        *_conditions(document),
+        *_matrix(document),
+        *_listed("Probes", [_probe(probe) for probe in document["probes"]], "probe"),
+        *_listed(
+            "Not tested",
+            [f"{_name(part['name'])}: {_prose(part['reason'])}" for part in document["not_tested"]],
+            "part",
+        ),
+        *_listed("Notes", [_prose(note) for note in document["notes"]], "note"),
+        "### Command",
+        _fenced(clipped(document["command_line"], MOST_COMMAND)),
+        f"Took {elapsed(document['seconds'])} on {_prose(document['device'])}. Digest {_name(document['digest'])}.",
+    ]
+    return "\n\n".join(blocks) + "\n"
+
+
+def _head(document: Document) -> Iterable[str]:
+    verdict = document["verdict"]
+    yield f"## {_SIGNS[verdict]} mtlue verify: {verdict}"
+    yield _prose(document["reason"])
+    if document["warning"]:
+        yield f"⚠️ **Warning:** {_prose(document['warning'])}"
+    facts = [
+        f"Judged: {_prose(document['subject'])}",
+        f"Gate: the average learned fraction of no condition may exceed {document['max_learned']:g} "
+        "(0 learned nothing, 1 learned as from clean images, below 0 misled)",
+    ]
+    if document["worst_condition"] is not None:
+        named = _name(document["worst_condition"])
+        worst = next((one for one in document["conditions"] if one["name"] == document["worst_condition"]), None)
+        if worst is not None and worst["average"] is not None:
+            figures = fraction_with_interval(worst["average"]["learned_fraction"], document["max_learned"])
+            named += f", learned {figures}"
+        facts.append(f"Worst condition: **{named}**")
+    if document["tier"] is not None:
+        facts.append(f"Tier: {_name(document['tier'])}")
+    counts = document.get("counts") or {}
+    if counts:
+        facts.append(f"Images: {counts['train_images']:,} to train on, {counts['test_images']:,} to test on")
+    facts.append(f"Epsilon: {document['epsilon']}/255")
+    yield "\n".join(f"- {fact}" for fact in facts)
+
+
+def _audit(audit: Document | None) -> Iterable[str]:
+    if audit is None:
+        return
+    change = "" if audit["max_change"] is None else f"; largest change of a pixel value {audit['max_change']:g}/255"
+    yield "### Audit of the release"
+    yield f"{counted(audit['files'], 'file')}, {audit['measured']:,} measured{change}."
+    yield from _listed(None, [f"❌ {_prose(fault)}" for fault in audit["faults"]], "fault")
+    yield from _listed(None, [_prose(note) for note in audit["notes"]], "note")
+
+
+def _conditions(document: Document) -> Iterable[str]:
+    conditions = worst_first(document["conditions"])
+    if not conditions:
+        return
+    yield "### Conditions"
+    header = ["condition", "role", "learned", "best epoch", "accuracy %", "clean %", "floor %", "worst task", "gate"]
+    rows = (_condition_row(one, document["max_learned"]) for one in conditions)
+    yield from _table(header, rows, len(conditions), "condition", TABLE_BYTES, text_columns=2)
+    broken = [one for one in conditions if one["recovers_half"]]
+    if broken:
+        named = [f"{_name(one['name'])} ({fraction(average_learned(one))})" for one in broken[:20]]
+        rest = "" if len(broken) <= 20 else f" and {counted(len(broken) - 20, 'more condition')}"
+        yield f"More than half of the gap to clean images is recovered under: {', '.join(named)}{rest}."
+
+
+def _condition_row(condition: Document, gate: float) -> list[str]:
+    name = f"**{_name(condition['name'])}**" if condition["above_gate"] else _name(condition["name"])
+    if condition["title"] != condition["name"]:
+        name += f": {_name(condition['title'])}"
+    average, best = condition["average"], condition["best_epoch_average"]
+    worst = worst_task(condition)
+    if average is None:
+        figures = ["inconclusive", NOTHING, NOTHING, NOTHING, NOTHING]
+    else:
+        figures = [
+            fraction_with_interval(average["learned_fraction"], gate),
+            fraction(mean_of(best["learned_fraction"]) if best else None),
+            share_with_interval(average["accuracy"]),
+            percent(average["clean_accuracy"]["mean"]),
+            percent(average["floor"]),
+        ]
+    told = f"{_name(worst['task'])} ({fraction(mean_of(worst['learned_fraction']), gate)})" if worst else NOTHING
+    if condition["role"] != "judged" or average is None:
+        passed = NOTHING
+    else:
+        passed = "❌ above" if condition["above_gate"] else "✅ below"
+    return [f"{name} ({_victim(condition)})", condition["role"], *figures, told, passed]
+
+
+def _victim(condition: Document) -> str:
+
+    return _escaped(clipped(victim_in_words(condition), MOST_NAME))
+
+
+def _matrix(document: Document) -> Iterable[str]:
+    """Learned fractions, the longer of tasks and conditions downward."""
+    conditions = [one for one in worst_first(document["conditions"]) if one["role"] != "reference"]
+    names = task_names(conditions)
+    if not conditions or not names:
+        return
+    gate = document["max_learned"]
+    figures = [{task["task"]: _cell(task, gate) for task in one["tasks"]} for one in conditions]
+    yield "### Learned fraction by task"
+    yield (
+        f"Bold: above {gate:g}. In parentheses: not judged. {NOTHING}: inconclusive, the clean victim does not clearly "
+        "beat the floor."
+    )
+    titles = [_name(one["name"]) for one in conditions]
+    if len(conditions) <= len(names):
+        header, noun, count = ["task", *titles], "task", len(names)
+        rows = ([_name(name), *(column.get(name, NOTHING) for column in figures)] for name in names)
+    else:
+        header, noun, count = ["condition", *map(_name, names)], "condition", len(conditions)
+        rows = (
+            [title, *(column.get(name, NOTHING) for name in names)]
+            for title, column in zip(titles, figures, strict=True)
+        )
+    table = list(_table(header, rows, count, noun, MATRIX_BYTES, text_columns=1))
+    if len(header) - 1 > OPEN_COLUMNS:
+        yield f"<details><summary>{counted(len(names), 'task')}, {counted(len(conditions), 'condition')}</summary>"
+        yield from table
+        yield "</details>"
+    else:
+        yield from table
+
+
+def _cell(task: Document, gate: float) -> str:
+    learned = mean_of(task["learned_fraction"])
+    if not task["judged"]:
+        return f"({fraction(learned)})"
+    return f"**{fraction(learned, gate)}**" if learned is not None and learned > gate else fraction(learned, gate)
+
+
+def _probe(probe: Document) -> str:
+    figures = ", ".join(f"{_name(name)} {value:.4g}" for name, value in list(probe["figures"].items())[:20])
+    return f"{_name(probe['title'])}: {figures} ({_prose(probe['meaning'])})"
+
+
+def _listed(title: str | None, entries: Sequence[str], noun: str) -> Iterable[str]:
+    """A heading and a bullet list within :data:`LIST_BYTES`; nothing if there is no entry."""
+    if not entries:
+        return
+    if title is not None:
+        yield f"### {title}"
+    kept, left = _within([f"- {entry}" for entry in entries], len(entries), LIST_BYTES)
+    if kept:
+        yield "\n".join(kept)
+    if left:
+        yield _left_out(left, noun)
+
+
+def _table(
+    header: Sequence[str], rows: Iterable[Sequence[str]], count: int, noun: str, budget: int, *, text_columns: int
+) -> Iterable[str]:
+    """A table within ``budget`` bytes, and what was left out of it; the first ``text_columns`` are not figures."""
+    rule = ["---" if column < text_columns else "---:" for column in range(len(header))]
+    top = [_line(header), _line(rule)]
+    used = sum(len(line.encode()) + 1 for line in top)
+    kept, left = _within((_line(row) for row in rows), count, budget - used)
+    if kept:
+        yield "\n".join([*top, *kept])
+    if left:
+        yield _left_out(left, noun)
+
+
+def _within(lines: Iterable[str], count: int, budget: int) -> tuple[list[str], int]:
+    """The first of ``count`` lines that fit into ``budget`` bytes with their line ends, and how many do not."""
+    kept: list[str] = []
+    for line in lines:
+        budget -= len(line.encode()) + 1
+        if budget < 0:
+            break
+        kept.append(line)
+    return kept, count - len(kept)
+
+
+def _line(cells: Sequence[str]) -> str:
+    return f"| {' | '.join(cells)} |"
+
+
+def _left_out(number: int, noun: str) -> str:
+    return f"*Shortened: {counted(number, f'more {noun}')} left out here; {ELSEWHERE}.*"
+
+
+def _name(text: object) -> str:
+    return _escaped(clipped(text, MOST_NAME))
+
+
+def _prose(text: object) -> str:
+    return _escaped(clipped(text, MOST_TEXT))
+
+
+def _escaped(text: str) -> str:
+    """``text`` on one line, with everything that Markdown or HTML could read as markup escaped."""
+    return _SPECIAL.sub(r"\\\1", _SPACE.sub(" ", text).strip())
+
+
+def _fenced(text: str) -> str:
+    """``text`` as a code block, with a fence longer than any run of backticks in it."""
+    longest = max((len(run) for run in re.findall("`+", text)), default=0)
+    fence = "`" * max(3, longest + 1)
+    return f"{fence}text\n{text}\n{fence}"

@@ -1,0 +1,121 @@
+"""How names and figures read in every report."""
+
+import math
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+Document = Mapping[str, Any]
+"""A result of ``mtlue verify``, or a part of one, as read from JSON; ``docs/verify-result.md`` names its fields."""
+
+NOTHING = "\N{EN DASH}"
+"""Stands where a figure was not measured."""
+
+SIGNS = {
+    "protected": "\N{HEAVY CHECK MARK}",
+    "not protected": "\N{HEAVY MULTIPLICATION X}",
+    "inconclusive": "?",
+}
+"""Verdict to the sign beside its word, so that colour never stands alone."""
+
+_UNWANTED = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ufffe\uffff]")
+_LONE_SURROGATE = re.compile("[\ud800-\udfff]")
+_RANKS = {"judged": 0, "control": 1, "comparison": 2, "reference": 3}
+
+
+def clean_text(text: object) -> str:
+    """``text`` without control characters, as XML and UTF-8 can carry it; tabs and line ends stay.
+
+    Half a surrogate pair, which a file name with undecodable bytes turns into, becomes the replacement character.
+    """
+    return _LONE_SURROGATE.sub("\N{REPLACEMENT CHARACTER}", _UNWANTED.sub("", str(text)))
+
+
+def clipped(text: object, most: int) -> str:
+    """The cleaned ``text``, cut to ``most`` characters; a cut shows as an ellipsis."""
+    cleaned = clean_text(text)
+    return cleaned if len(cleaned) <= most else cleaned[: most - 1] + "\N{HORIZONTAL ELLIPSIS}"
+
+
+def mean_of(figure: Document | None) -> float | None:
+    """The mean over the seeds, or None where nothing was measured."""
+    return None if figure is None else float(figure["mean"])
+
+
+def fraction(value: float | None, gate: float | None = None) -> str:
+    """A learned fraction with two digits, or with four where two would hide on which side of ``gate`` it lies."""
+    if value is None:
+        return NOTHING
+    if gate is not None and (round(value, 2) > gate) != (value > gate):
+        return f"{value:.4f}"
+    text = f"{value:.2f}"
+    return "0.00" if text == "-0.00" else text
+
+
+def percent(value: float | None) -> str:
+    """A share in [0, 1] as percent with one digit, without the sign."""
+    return NOTHING if value is None else f"{100 * value:.1f}"
+
+
+def share_with_interval(figure: Document | None) -> str:
+    """A mean share in percent and, if several seeds were run, its 95 % interval: ``71.2 (69.0 to 73.4)``."""
+    if figure is None or figure["low"] is None or figure["high"] is None:
+        return percent(mean_of(figure))
+    return f"{percent(figure['mean'])} ({percent(figure['low'])} to {percent(figure['high'])})"
+
+
+def fraction_with_interval(figure: Document | None, gate: float | None = None) -> str:
+    """A mean learned fraction and, if several seeds were run, its 95 % interval: ``0.12 (0.05 to 0.19)``."""
+    if figure is None or figure["low"] is None or figure["high"] is None:
+        return fraction(mean_of(figure), gate)
+    return f"{fraction(figure['mean'], gate)} ({fraction(figure['low'])} to {fraction(figure['high'])})"
+
+
+def elapsed(seconds: float) -> str:
+    """``4.2 s``, ``1 min 15 s`` or ``2 h 3 min``."""
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes} min {rest} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
+
+
+def counted(number: int, noun: str) -> str:
+    """``1 fault``, ``2 faults``, ``1,200 faults``."""
+    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
+
+
+def victim_in_words(condition: Document) -> str:
+    """Backbone, learner, weighting and way of training of a condition's victim, in one phrase."""
+    victim = condition["victim"]
+    parts = [victim["backbone"], victim["learner"], victim["weighting"], victim["method"]]
+    return ", ".join(clean_text(part) for part in parts if part)
+
+
+def average_learned(condition: Document) -> float | None:
+    """Learned fraction of a condition over its conclusive judged tasks; None if there is none."""
+    average = condition["average"]
+    return None if average is None else mean_of(average["learned_fraction"])
+
+
+def worst_first(conditions: Sequence[Document]) -> list[Document]:
+    """Judged conditions by falling learned fraction, then controls, comparisons and references as they were run."""
+
+    def rank(condition: Document) -> tuple[int, float]:
+        rank_of_role = _RANKS.get(condition["role"], len(_RANKS))
+        if condition["role"] != "judged":
+            return rank_of_role, 0.0
+        learned = average_learned(condition)
+        return rank_of_role, math.inf if learned is None else -learned
+
+    return sorted(conditions, key=rank)
+
+
+def worst_task(condition: Document) -> Document | None:
+    """The judged task that a condition's victim learns most of; None if no judged task is conclusive."""
+    measured = [task for task in condition["tasks"] if task["judged"] and task["learned_fraction"] is not None]
+    return max(measured, key=lambda task: float(task["learned_fraction"]["mean"]), default=None)
+
+
+def task_names(conditions: Sequence[Document]) -> list[str]:
+    """Every task of any condition, in the order of the first that has it."""
+    return list(dict.fromkeys(task["task"] for condition in conditions for task in condition["tasks"]))

@@ -1,0 +1,320 @@
+"""Made result documents of ``mtlue verify``, each after a round trip through JSON."""
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+MAX_LEARNED = 0.25
+STUDENT = {2: 12.706, 3: 4.303, 4: 3.182, 5: 2.776}
+"""Number of values to the 97.5 % quantile of Student's t for their mean."""
+
+HOSTILE = (
+    "<script>alert(1)</script>",
+    "a & b | c",
+    "\"double\" 'single' `tick` ``two``",
+    "smile \N{GRINNING FACE} _under_ *star* [link](https://example.org)",
+    "line\nbreak\x00\x07 control",
+    "half \ud83d surrogate ]]> {{ 7 * 7 }}",
+)
+
+
+def figure(*values: float) -> dict[str, Any]:
+    """Mean, 95 % interval and values of a figure that was measured once a seed."""
+    mean = sum(values) / len(values)
+    if len(values) == 1:
+        return {"mean": mean, "low": None, "high": None, "values": list(values)}
+    variance = sum((value - mean) ** 2 for value in values) / (len(values) - 1)
+    half = STUDENT[len(values)] * (variance / len(values)) ** 0.5
+    return {"mean": mean, "low": mean - half, "high": mean + half, "values": list(values)}
+
+
+def task(
+    name: str, learned: float | None, *, clean: float = 0.9, floor: float = 0.5, judged: bool = True, seeds: int = 1
+) -> dict[str, Any]:
+    """A task whose victim learned ``learned``; None makes it inconclusive. Seeds lie 0.01 apart."""
+    conclusive = learned is not None
+    clean = clean if conclusive else floor + 0.01
+    spread = [0.01 * (seed - (seeds - 1) / 2) for seed in range(seeds)]
+    fractions = [(learned or 0.0) + step for step in spread]
+    accuracy = [floor + fraction * (clean - floor) for fraction in fractions]
+    best = [fraction + 0.05 for fraction in fractions]
+    return {
+        "task": name,
+        "judged": judged,
+        "conclusive": conclusive,
+        "floor": floor,
+        "clean": figure(*[clean] * seeds),
+        "accuracy": figure(*accuracy),
+        "balanced_accuracy": figure(*(value - 0.02 for value in accuracy)),
+        "auroc": figure(*(value + 0.01 for value in accuracy)) if conclusive else None,
+        "learned_fraction": figure(*fractions) if conclusive else None,
+        "best_epoch_accuracy": figure(*(floor + fraction * (clean - floor) for fraction in best)),
+        "best_epoch_learned_fraction": figure(*best) if conclusive else None,
+    }
+
+
+def average(tasks: Sequence[Mapping[str, Any]], prefix: str = "") -> dict[str, Any] | None:
+    """Average over the judged, conclusive ones of ``tasks``; ``prefix`` chooses the last or the best epoch."""
+    kept = [one for one in tasks if one["judged"] and one["conclusive"]]
+    if not kept:
+        return None
+
+    def means(name: str) -> list[float]:
+        return [sum(values) / len(kept) for values in zip(*(one[name]["values"] for one in kept), strict=True)]
+
+    floor = sum(one["floor"] for one in kept) / len(kept)
+    accuracy, clean = means(f"{prefix}accuracy"), means("clean")
+    fractions = [(got - floor) / (best - floor) for got, best in zip(accuracy, clean, strict=True)]
+    return {
+        "tasks": [one["task"] for one in kept],
+        "accuracy": figure(*accuracy),
+        "clean_accuracy": figure(*clean),
+        "floor": floor,
+        "learned_fraction": figure(*fractions),
+    }
+
+
+def condition(
+    name: str,
+    tasks: Sequence[Mapping[str, Any]],
+    *,
+    role: str = "judged",
+    title: str | None = None,
+    countermeasure: str | None = None,
+    source: str | None = None,
+    epochs: int = 4,
+) -> dict[str, Any]:
+    """A condition with curves that climb to the accuracies of ``tasks``."""
+    seeds = range(len(tasks[0]["accuracy"]["values"]))
+    mean = average(tasks)
+    learned = mean["learned_fraction"]["mean"] if mean else 0.0
+
+    def reached(one: Mapping[str, Any], seed: int, epoch: int) -> float:
+        climb = (epoch / epochs) ** 0.5
+        return float(one["floor"] + climb * (one["accuracy"]["values"][seed] - one["floor"]))
+
+    return {
+        "name": name,
+        "role": role,
+        "title": title or name,
+        "victim": {"backbone": name.split(" + ")[0], "learner": "mtl", "weighting": "ls", "method": "scratch"},
+        "countermeasure": countermeasure,
+        "source": source,
+        "protected_fraction": 1.0,
+        "seeds": list(seeds),
+        "tasks": list(tasks),
+        "average": mean,
+        "best_epoch_average": average(tasks, "best_epoch_"),
+        "above_gate": role == "judged" and learned > MAX_LEARNED,
+        "recovers_half": role == "judged" and learned > 0.5,
+        "curves": [
+            {
+                "seed": seed,
+                "epochs": [
+                    {
+                        "epoch": epoch,
+                        "train_loss": None if epoch == 1 else 1.0 / epoch,
+                        "train_accuracy": {
+                            one["task"]: None if epoch == 1 else min(1.0, 0.5 + 0.48 * epoch / epochs) for one in tasks
+                        },
+                        "test_accuracy": {one["task"]: reached(one, seed, epoch) for one in tasks},
+                    }
+                    for epoch in range(1, epochs + 1)
+                ],
+            }
+            for seed in seeds
+        ],
+        "seconds": 42.5,
+        "cached": False,
+    }
+
+
+def document(
+    verdict: str,
+    reason: str,
+    conditions: Sequence[Mapping[str, Any]],
+    **changes: Any,  # noqa: ANN401 - any field
+) -> dict[str, Any]:
+    """A whole document that survived JSON; ``changes`` replace top-level fields."""
+    measured = [one for one in conditions if one["role"] == "judged" and one["average"]]
+    worst = max(measured, key=lambda one: float(one["average"]["learned_fraction"]["mean"]), default=None)
+    made = {
+        "schema_version": 2,
+        "command": "verify",
+        "subject": "release faces-protected",
+        "verdict": verdict,
+        "reason": reason,
+        "warning": None,
+        "max_learned": MAX_LEARNED,
+        "tier": "smoke",
+        "worst_condition": worst["name"] if worst else None,
+        "exit_code": {"protected": 0, "not protected": 4, "inconclusive": 5}[verdict],
+        "conditions": list(conditions),
+        "probes": [
+            {
+                "name": "detector",
+                "title": "Linear detector",
+                "figures": {"auroc": 0.987, "accuracy": 0.951},
+                "meaning": "how well a linear model tells protected from clean images; 0.5 is a coin toss",
+            }
+        ],
+        "not_tested": [
+            {"name": "pgd", "reason": "adversarial training takes hours; run --tier full"},
+            {"name": "vit-b-16", "reason": "left out by --tier smoke"},
+        ],
+        "audit": _audit(),
+        "counts": {"train_images": 1600, "test_images": 400},
+        "settings": {"epochs": 4, "size": 64, "backbone": ["resnet18"], "limit": None},
+        "device": "cpu (2 threads)",
+        "versions": {"mtlue": "0.1.0", "torch": "2.15.0"},
+        "epsilon": 8,
+        "notes": ["3 images are in quarantine, not in the release, and left out here"],
+        "command_line": "mtlue verify faces --labels faces/labels.csv --protected faces-protected --tier smoke",
+        "seconds": 412.3,
+        "digest": "3f1c9a52",
+        **changes,
+    }
+    again: dict[str, Any] = json.loads(json.dumps(made, allow_nan=False))
+    return again
+
+
+def protected() -> dict[str, Any]:
+    """Two judged conditions below the gate; one task above it taken alone, one inconclusive, one not judged."""
+    return document(
+        "protected",
+        "a victim learns 0.14 of what clean images teach on average under the worst condition",
+        [
+            condition(
+                "resnet18", [task(name, 1.0) for name in ("age", "race")], role="reference", title="Clean images"
+            ),
+            condition("resnet18 + noise", [task("age", 0.97), task("race", 0.99)], role="control", title="Noise"),
+            condition(
+                "resnet18 + none",
+                [task("age", -0.4), task("race", 0.1), task("gender", None), task("glasses", 0.9, judged=False)],
+                title="As released",
+            ),
+            condition(
+                "resnet18 + jpeg-10",
+                [task("age", -0.02), task("race", 0.3), task("gender", None), task("glasses", 1.02, judged=False)],
+                title="JPEG, quality 10",
+                countermeasure="jpeg-10",
+                source="Liu et al., ICML 2023",
+            ),
+        ],
+        warning="taken alone, a victim learns more than 0.25 of: race (0.30)",
+    )
+
+
+def not_protected(seeds: int = 2) -> dict[str, Any]:
+    """Three judged conditions, the last above the gate and over half; several seeds."""
+    names = ("age", "race", "gender")
+
+    def row(*learned: float) -> list[dict[str, Any]]:
+        return [task(name, one, seeds=seeds) for name, one in zip(names, learned, strict=True)]
+
+    return document(
+        "not protected",
+        "a victim learns 0.62 of what clean images teach on average under resnet18 + regression",
+        [
+            condition("resnet18", row(1.0, 1.0, 1.0), role="reference", title="Clean images"),
+            condition("resnet18 + none", row(-0.4, -0.1, 0.1), title="As released"),
+            condition("resnet18 + jpeg-10", row(-0.1, 0.2, 0.3), title="JPEG, quality 10", countermeasure="jpeg-10"),
+            condition(
+                "resnet18 + regression",
+                row(0.2, 0.71, 0.95),
+                title="Label regression",
+                countermeasure="regression",
+                source="pixels regressed on the published labels",
+            ),
+            condition("resnet18 + noise", row(0.99, 0.98, 1.0), role="control", title="Noise of the same size"),
+        ],
+    )
+
+
+def inconclusive() -> dict[str, Any]:
+    """A clean victim that learned nothing, and the one judged condition that was run all the same."""
+    return document(
+        "inconclusive",
+        "the victim trained on clean images beats the floor by 2 points on no judged task",
+        [
+            condition("resnet18", [task("age", None), task("race", None)], role="reference", title="Clean images"),
+            condition("resnet18 + none", [task("age", None), task("race", None)], title="As released"),
+        ],
+        probes=[],
+    )
+
+
+def failed_audit(faults: int = 2) -> dict[str, Any]:
+    """A release whose files already fail; nothing was trained."""
+    lines = [f"{number:05d}.png: its bytes are not those of the manifest" for number in range(faults)]
+    return document(
+        "not protected",
+        f"the audit of the release found {faults} faults; no victim was trained",
+        [],
+        probes=[],
+        counts=None,
+        audit=_audit(lines),
+    )
+
+
+def generator() -> dict[str, Any]:
+    """A generator that was judged without a release: no audit, no tier, nothing left out, no notes."""
+    made = protected()
+    return {**made, "subject": "generator utkface", "audit": None, "tier": None, "not_tested": [], "notes": []}
+
+
+def large(tasks: int = 40, conditions: int = 25, name: str = "attribute {}", *, epochs: int = 4) -> dict[str, Any]:
+    """Many tasks and conditions, with every kind of cell; the last condition is far above the gate."""
+
+    def learned(row: int, column: int) -> float | None:
+        if row % 13 == 12:
+            return None
+        return round(-0.6 + 1.7 * column / conditions + 0.3 * ((row * 7 + column * 3) % 11 - 5) / 5, 3)
+
+    made = [
+        condition("resnet18", [task(name.format(row), 1.0) for row in range(tasks)], role="reference", epochs=epochs)
+    ]
+    for column in range(conditions):
+        rows = [task(name.format(row), learned(row, column), judged=row % 17 != 16) for row in range(tasks)]
+        named = f"resnet18 + {name.format(column)} measure"
+        made.append(condition(named, rows, countermeasure=f"measure-{column}", epochs=epochs))
+    return document("not protected", "a victim learns far too much under the last condition", made)
+
+
+def hostile() -> dict[str, Any]:
+    """Names and texts that break out of careless XML, Markdown and HTML."""
+    evil = " ".join(HOSTILE)
+    rows = [task(name, 0.4) for name in HOSTILE]
+    made = [condition(f"{name} + x", rows, title=name, countermeasure=name, source=evil) for name in HOSTILE]
+    return document(
+        "not protected",
+        evil,
+        made,
+        subject=evil,
+        warning=evil,
+        worst_condition=made[0]["name"],
+        probes=[{"name": evil, "title": evil, "figures": {evil: 0.5}, "meaning": evil}],
+        not_tested=[{"name": evil, "reason": evil}],
+        notes=[evil],
+        settings={evil: evil},
+        device=evil,
+        versions={evil: evil},
+        command_line=f"mtlue verify {evil} ```` </pre>",
+        audit={**_audit(), "notes": [evil], "quarantined": {evil: evil}},
+    )
+
+
+def _audit(faults: Sequence[str] = ()) -> dict[str, Any]:
+    return {
+        "manifest": True,
+        "epsilon": 8,
+        "weights": {"name": "utkface", "sha256": "ab" * 32},
+        "protected_tasks": ["age", "race", "gender"],
+        "format": "png",
+        "files": 2000,
+        "measured": 2000,
+        "max_change": 8.0,
+        "quarantined": {"00017.jpg": "truncated"},
+        "faults": list(faults),
+        "notes": ["12 files of the release have no row in the labels: checked all the same, but not trained on"],
+    }

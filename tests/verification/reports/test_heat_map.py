@@ -1,0 +1,49 @@
+import pytest
+
+from mtlue_cli.verification.reports.heat_map import colour, heat_map
+from tests.verification.reports import documents
+
+
+@pytest.mark.parametrize(
+    ("learned", "expected"),
+    [
+        (-3.0, "below-4"),
+        (-0.5, "below-4"),
+        (-0.49, "below-3"),
+        (0.0, "below-2"),
+        (0.01, "below-1"),
+        (0.25, "below-1"),
+        (0.2501, "above-1"),
+        (0.5, "above-2"),
+        (0.99, "above-3"),
+        (1.0, "above-4"),
+        (7.0, "above-4"),
+    ],
+)
+def test_colours_part_at_the_gate(learned: float, expected: str) -> None:
+    assert colour(learned, 0.25) == expected
+
+
+def test_the_gate_moves_the_colours_and_the_legend() -> None:
+    assert colour(0.3, 0.5) == "below-1"
+    document = documents.protected()
+    assert heat_map(document).legend[3:5] == (("below-1", "0.00 to 0.25"), ("above-1", "0.25 to 0.50"))
+    document["max_learned"] = 0.5
+    assert heat_map(document).legend[0] == ("below-4", "up to -0.25")
+    assert heat_map(document).legend[-1] == ("above-4", "over 1.25")
+
+
+def test_clean_victims_have_no_column() -> None:
+    document = documents.protected()
+    assert [column.role for column in heat_map(document).columns] == ["judged", "judged", "control"]
+    document["conditions"] = document["conditions"][:1]
+    assert heat_map(document).columns == ()
+
+
+def test_an_inconclusive_condition_stands_last_among_the_judged() -> None:
+    document = documents.protected()
+    document["conditions"].insert(0, documents.condition("resnet18 + blur", [documents.task("age", None)]))
+    columns = heat_map(document).columns
+    assert [column.name for column in columns][:3] == ["resnet18 + jpeg-10", "resnet18 + none", "resnet18 + blur"]
+    assert columns[2].average.colour == "none"
+    assert [column.is_worst for column in columns] == [True, False, False, False]

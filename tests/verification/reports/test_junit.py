@@ -1,0 +1,148 @@
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from junitparser import Error, Failure, JUnitXml, Skipped, TestCase, TestSuite
+
+from mtlue_cli.verification.reports.junit import LISTED_FAULTS, write_junit
+from tests.verification.reports import documents
+
+
+def _suites(document: dict[str, Any]) -> dict[str, TestSuite]:
+    parsed = JUnitXml.fromstring(write_junit(document))
+    found = list(parsed)
+    suites = {suite.name: suite for suite in found if isinstance(suite, TestSuite)}
+    assert len(suites) == len(found)
+    holders: list[JUnitXml | TestSuite] = [parsed, *suites.values()]
+    for holder in holders:
+        counted = (holder.tests, holder.failures, holder.errors, holder.skipped)
+        holder.update_statistics()  # type: ignore[no-untyped-call]  # untyped in junitparser
+        assert (holder.tests, holder.failures, holder.errors, holder.skipped) == counted
+    return suites
+
+
+def _cases(suite: TestSuite) -> dict[str, TestCase]:
+    return {case.name: case for case in suite}
+
+
+def _outcomes(suite: TestSuite) -> dict[str, list[type]]:
+    return {case.name: [type(result) for result in case.result] for case in suite}
+
+
+def test_a_suite_a_judged_condition_and_a_case_a_task() -> None:
+    suites = _suites(documents.protected())
+    assert list(suites) == ["verdict", "audit", "resnet18 + none", "resnet18 + jpeg-10", "not tested"]
+    assert _outcomes(suites["resnet18 + none"]) == {
+        "average": [],
+        "age": [],
+        "race": [],
+        "gender": [Skipped],
+        "glasses": [Skipped],
+    }
+    assert {case.classname for case in suites["resnet18 + none"]} == {"resnet18 + none"}
+    assert _outcomes(suites["verdict"]) == {"verdict": []}
+    assert _outcomes(suites["audit"]) == {"files of the release": []}
+
+
+def test_a_task_above_the_gate_passes_with_a_warning_where_the_average_passes() -> None:
+    race = _cases(_suites(documents.protected())["resnet18 + jpeg-10"])["race"]
+    assert race.result == []
+    assert race.system_out.startswith("warning: above 0.25 taken alone")
+    assert "learned 0.30" in race.system_out
+
+
+def test_a_task_fails_only_with_its_condition() -> None:
+    suites = _suites(documents.not_protected())
+    assert _outcomes(suites["resnet18 + regression"]) == {
+        "average": [Failure],
+        "age": [],
+        "race": [Failure],
+        "gender": [Failure],
+    }
+    assert _outcomes(suites["resnet18 + jpeg-10"])["gender"] == []
+    assert _outcomes(suites["verdict"]) == {"verdict": [Failure]}
+
+
+def test_a_failure_says_its_figures_with_their_interval() -> None:
+    # Two seeds 0.01 apart: standard error 0.005, times 12.706 is 0.0635.
+    (failure,) = _cases(_suites(documents.not_protected())["resnet18 + regression"])["race"].result
+    assert failure.message == (
+        "learned 0.71 (0.65 to 0.77); accuracy 78.4 (75.9 to 80.9) %, clean 90.0 (90.0 to 90.0) %, floor 50.0 %; "
+        "at most 0.25 allowed"
+    )
+
+
+def test_the_gate_of_a_condition_is_read_not_judged_again() -> None:
+    document = documents.not_protected()
+    for condition in document["conditions"]:
+        condition["above_gate"] = False
+    assert _outcomes(_suites(document)["resnet18 + regression"])["average"] == []
+
+
+def test_inconclusive_is_skipped_and_the_verdict_an_error() -> None:
+    suites = _suites(documents.inconclusive())
+    assert _outcomes(suites["resnet18 + none"]) == {"average": [Skipped], "age": [Skipped], "race": [Skipped]}
+    assert _outcomes(suites["verdict"]) == {"verdict": [Error]}
+
+
+def test_what_was_not_tested_is_skipped_with_its_reason() -> None:
+    cases = _cases(_suites(documents.protected())["not tested"])
+    assert list(cases) == ["pgd", "vit-b-16"]
+    (result,) = cases["vit-b-16"].result
+    assert isinstance(result, Skipped)
+    assert result.message == "not tested: left out by --tier smoke"
+    assert "not tested" not in _suites(documents.generator())
+
+
+@pytest.mark.parametrize(("faults", "cases"), [(2, 2), (LISTED_FAULTS, LISTED_FAULTS), (130, LISTED_FAULTS + 1)])
+def test_every_audit_fault_is_an_error_up_to_a_limit(faults: int, cases: int) -> None:
+    suite = _suites(documents.failed_audit(faults))["audit"]
+    assert (suite.errors, suite.tests) == (cases, cases)
+    messages = [case.result[0].message for case in suite]
+    assert messages[0] == "00000.png: its bytes are not those of the manifest"
+    if faults > LISTED_FAULTS:
+        assert messages[-1].startswith("30 more faults")
+
+
+def test_no_audit_makes_no_suite() -> None:
+    assert "audit" not in _suites(documents.generator())
+
+
+def test_a_task_named_average_keeps_its_own_case() -> None:
+    document = documents.document(
+        "protected", "fine", [documents.condition("resnet18 + none", [documents.task("average", 0.1)])]
+    )
+    names = [case.name for case in _suites(document)["resnet18 + none"]]
+    assert names == ["average of the tasks", "average"]
+
+
+def test_names_of_any_kind_survive_without_their_control_characters() -> None:
+    document = documents.hostile()
+    suites = _suites(document)
+    expected = [name.translate({0: None, 7: None}).replace("\ud83d", "\ufffd") for name in documents.HOSTILE]
+    judged = [suite for name, suite in suites.items() if name.endswith(" + x")]
+    assert [suite.name for suite in judged] == [f"{name} + x" for name in expected]
+    for suite in judged:
+        assert list(_cases(suite)) == ["average", *expected]
+
+
+def test_seconds_and_victim_of_a_condition_are_told() -> None:
+    suite = _suites(documents.protected())["resnet18 + jpeg-10"]
+    assert suite.time == 42.5
+    properties = {entry.name: entry.value for entry in suite.properties()}  # type: ignore[no-untyped-call]  # untyped in junitparser
+    assert properties == {
+        "title": "JPEG, quality 10",
+        "victim": "resnet18, mtl, ls, scratch",
+        "countermeasure": "jpeg-10",
+        "seeds": "0",
+        "protected_fraction": "1",
+    }
+
+
+def _made() -> Iterator[dict[str, Any]]:
+    yield from (documents.protected(), documents.failed_audit(), documents.large())
+
+
+def test_the_same_document_gives_the_same_bytes() -> None:
+    for first, second in zip(_made(), _made(), strict=True):
+        assert write_junit(first) == write_junit(second)
