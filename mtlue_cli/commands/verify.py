@@ -156,7 +156,10 @@ def verify(
         terminal.write_json(planned.to_json())
         return
 
-    from mtlue_cli.verification.reports import write_html, write_junit, write_markdown
+    from mtlue_cli.verification.reports.html import write_html
+    from mtlue_cli.verification.reports.junit import write_junit
+    from mtlue_cli.verification.reports.markdown import write_markdown
+    from mtlue_cli.verification.reports.samples import draw_samples
     from mtlue_cli.workflows.verify import verify_release
 
     result = verify_release(config, terminal.progress)
@@ -168,8 +171,7 @@ def verify(
     if markdown is not None:
         terminal.write_file("--markdown", markdown, write_markdown(document).encode())
     if report is not None:
-        samples = [(original.numpy(), released.numpy()) for original, released in result.samples]
-        terminal.write_file("--report", report, write_html(document, samples).encode())
+        terminal.write_file("--report", report, write_html(document, draw_samples(*result.samples)).encode())
     if result.exit_code is not ExitCode.SUCCESS:
         raise typer.Exit(result.exit_code)
 

@@ -1,12 +1,16 @@
 """The result of a verification as one document."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
+
+import numpy as np
+import numpy.typing as npt
 
 from mtlue_cli.choices import ExitCode, MetricName, Tier
 from mtlue_cli.metrics.repeated import Repeated
 from mtlue_cli.verification.audit import Audit
+from mtlue_cli.verification.conditions import Role
 from mtlue_cli.verification.countermeasures.registry import COUNTERMEASURES
 from mtlue_cli.verification.probes.base import ProbeResult
 from mtlue_cli.verification.probes.registry import PROBES
@@ -36,7 +40,7 @@ class VerifyResult:
         tier: The tier that was asked for, if any.
         setting: Settings, counts, device and versions, JSON-ready.
         command_line: What was typed, or how to type it.
-        samples: A few originals and their protected versions, ``(3, S, S)`` uint8 tensors, for a picture.
+        samples: A few originals, and their protected versions, ``(S, S, 3)`` uint8 each, for a picture.
         seconds: Wall time.
     """
 
@@ -48,7 +52,7 @@ class VerifyResult:
     tier: Tier | None
     setting: Mapping[str, Any]
     command_line: str
-    samples: tuple[tuple[Any, Any], ...]
+    samples: tuple[list[npt.NDArray[np.uint8]], list[npt.NDArray[np.uint8]]]
     seconds: float
 
     @property
@@ -93,7 +97,7 @@ def condition_to_json(found: ConditionFigures, max_learned: float) -> dict[str, 
     """One condition, JSON-ready."""
     condition = found.condition
     spec = None if condition.countermeasure is None else COUNTERMEASURES[condition.countermeasure]
-    learned = found.learned
+    learned, judged = found.learned, condition.role is Role.JUDGED
     return {
         "name": condition.name,
         "title": condition.name if spec is None else f"{condition.victim.name} + {spec.title}",
@@ -108,8 +112,8 @@ def condition_to_json(found: ConditionFigures, max_learned: float) -> dict[str, 
         "best_epoch_average": _average(found.best_average),
         "best_epochs": [list(victim.best_epochs) if victim.best_epochs else None for victim in found.victims],
         "learned_fraction": learned,
-        "above_gate": learned is not None and learned > max_learned,
-        "recovers_half": learned is not None and learned > HALF,
+        "above_gate": judged and learned is not None and learned > max_learned,
+        "recovers_half": judged and learned is not None and learned > HALF,
         "curves": [{"seed": victim.seed, "epochs": victim.to_json()["curve"]} for victim in found.victims],
         "seconds": round(sum(victim.seconds for victim in found.victims), 2),
         "cached": all(victim.cached for victim in found.victims),
@@ -156,8 +160,3 @@ def _average(average: Average | None) -> dict[str, Any] | None:
 
 def _figure(figure: Repeated | None) -> dict[str, Any] | None:
     return None if figure is None else figure.to_json()
-
-
-def shown(conditions: Sequence[ConditionFigures], name: str) -> ConditionFigures | None:
-    """The condition called ``name``, if it was run."""
-    return next((found for found in conditions if found.condition.name == name), None)

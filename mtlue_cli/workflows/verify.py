@@ -2,10 +2,11 @@
 
 import platform
 import time
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import torch
 import torchvision
 from torch import Tensor
@@ -76,7 +77,7 @@ def verify_release(config: VerifyConfig, progress: Progress) -> VerifyResult:
         if audit.faults:
             judgement = failed_audit(len(audit.faults), config.max_learned)
             return VerifyResult(
-                judgement, audit, (), (), subject, config.tier, setting, config.command_line, (), _since(started)
+                judgement, audit, (), (), subject, config.tier, setting, config.command_line, ([], []), _since(started)
             )
     else:
         progress.note("judging the generator on images protected in memory; no released file is checked")
@@ -119,7 +120,7 @@ def verify_release(config: VerifyConfig, progress: Progress) -> VerifyResult:
         config.tier,
         setting,
         config.command_line,
-        _samples(clean, sources.release) if conditions[0].average is not None else (),
+        (_pictures(clean), _pictures(sources.release())),
         _since(started),
     )
 
@@ -208,8 +209,8 @@ def _promise(config: VerifyConfig, loaded: LoadedGenerator | None, labels: TaskS
     return promised_by_release(config.protected, labels)
 
 
-def _samples(clean: Tensor, release: Callable[[], Tensor]) -> tuple[tuple[Tensor, Tensor], ...]:
-    return tuple(zip(clean[:SAMPLES], release()[:SAMPLES], strict=True))
+def _pictures(images: Tensor) -> list[npt.NDArray[np.uint8]]:
+    return [image.permute(1, 2, 0).contiguous().numpy() for image in images[:SAMPLES]]
 
 
 def _versions() -> dict[str, str]:

@@ -98,7 +98,7 @@ def _series(condition: Document) -> _Series:
     average = condition["average"]
     if average is not None:
         names = average["tasks"]
-        clean = mean_of(average["clean_accuracy"])
+        clean = mean_of(average["clean_score"])
         levels = [("floor", float(average["floor"]))]
         if clean is not None and condition["role"] != "reference":
             levels.append(("clean", clean))

@@ -165,14 +165,14 @@ def _average_case(condition: Document, max_learned: float, taken: set[str]) -> C
         return Case(name, Outcome.SKIPPED, message, seconds)
     message = (
         f"learned {fraction_with_interval(average['learned_fraction'], max_learned)}, at most {max_learned:g} allowed; "
-        f"{_accuracies(average['accuracy'], average['clean_accuracy'], average['floor'])}, "
+        f"{_accuracies(average['score'], average['clean_score'], average['floor'])}, "
         f"over {counted(len(average['tasks']), 'task')}"
     )
     return Case(name, Outcome.FAILURE if condition["above_gate"] else None, message, seconds)
 
 
 def _task_case(task: Document, condition_fails: bool, max_learned: float) -> Case:
-    figures = _accuracies(task["accuracy"], task["clean"], task["floor"])
+    figures = _accuracies(task["score"], task["clean"], task["floor"])
     if not task["judged"]:
         return Case(task["task"], Outcome.SKIPPED, f"not judged: the release does not mean to protect it; {figures}")
     learned = mean_of(task["learned_fraction"])

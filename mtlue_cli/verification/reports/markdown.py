@@ -116,7 +116,7 @@ def _conditions(document: Document) -> Iterable[str]:
     if not conditions:
         return
     yield "### Conditions"
-    header = ["condition", "role", "learned", "best epoch", "accuracy %", "clean %", "floor %", "worst task", "gate"]
+    header = ["condition", "role", "learned", "best epoch", f"{document['metric']} %", "clean %", "floor %", "worst task", "gate"]
     rows = (_condition_row(one, document["max_learned"]) for one in conditions)
     yield from _table(header, rows, len(conditions), "condition", TABLE_BYTES, text_columns=2)
     broken = [one for one in conditions if one["recovers_half"]]
@@ -138,8 +138,8 @@ def _condition_row(condition: Document, gate: float) -> list[str]:
         figures = [
             fraction_with_interval(average["learned_fraction"], gate),
             fraction(mean_of(best["learned_fraction"]) if best else None),
-            share_with_interval(average["accuracy"]),
-            percent(average["clean_accuracy"]["mean"]),
+            share_with_interval(average["score"]),
+            percent(average["clean_score"]["mean"]),
             percent(average["floor"]),
         ]
     told = f"{_name(worst['task'])} ({fraction(mean_of(worst['learned_fraction']), gate)})" if worst else NOTHING

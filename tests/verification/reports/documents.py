@@ -44,6 +44,7 @@ def task(
         "conclusive": conclusive,
         "floor": floor,
         "clean": figure(*[clean] * seeds),
+        "score": figure(*accuracy),
         "accuracy": figure(*accuracy),
         "balanced_accuracy": figure(*(value - 0.02 for value in accuracy)),
         "auroc": figure(*(value + 0.01 for value in accuracy)) if conclusive else None,
@@ -67,8 +68,8 @@ def average(tasks: Sequence[Mapping[str, Any]], prefix: str = "") -> dict[str, A
     fractions = [(got - floor) / (best - floor) for got, best in zip(accuracy, clean, strict=True)]
     return {
         "tasks": [one["task"] for one in kept],
-        "accuracy": figure(*accuracy),
-        "clean_accuracy": figure(*clean),
+        "score": figure(*accuracy),
+        "clean_score": figure(*clean),
         "floor": floor,
         "learned_fraction": figure(*fractions),
     }
@@ -105,6 +106,8 @@ def condition(
         "tasks": list(tasks),
         "average": mean,
         "best_epoch_average": average(tasks, "best_epoch_"),
+        "best_epochs": [[epochs, epochs - 1] for _ in seeds],
+        "learned_fraction": learned if mean else None,
         "above_gate": role == "judged" and learned > MAX_LEARNED,
         "recovers_half": role == "judged" and learned > 0.5,
         "curves": [
@@ -146,6 +149,7 @@ def document(
         "reason": reason,
         "warning": None,
         "max_learned": MAX_LEARNED,
+        "metric": "accuracy",
         "tier": "smoke",
         "worst_condition": worst["name"] if worst else None,
         "exit_code": {"protected": 0, "not protected": 4, "inconclusive": 5}[verdict],
