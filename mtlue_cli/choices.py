@@ -88,6 +88,12 @@ class CountermeasureName(StrEnum):
     CUTMIX = "cutmix"
     RANDOM_RESIZED_CROP = "random-resized-crop"
     COLOUR_JITTER = "colour-jitter"
+    LABEL_REGRESSION = "label-regression"
+    ORTHOGONAL_PROJECTION = "orthogonal-projection"
+    UERASER = "ueraser"
+    FGSM_TRAINING = "fgsm-training"
+    ADVERSARIAL_TRAINING = "adversarial-training"
+    PAIR_REMOVER = "pair-remover"
 
 
 class TrainingMethodName(StrEnum):

@@ -203,21 +203,26 @@ class Laboratory:
         seed: int,
         on_progress: Callable[[float], None] | None,
     ) -> AttackerView:
-        pairs = None
-        if countermeasure.needs_pairs:
-            rng = torch.Generator().manual_seed(seed)
-            chosen = torch.randperm(len(self.images.clean), generator=rng)[:PAIRS]
-            pairs = (self.images.clean[chosen], self.images.release()[chosen])
-        return AttackerView(
-            labels, self.data.tasks, pairs, self.settings.crop_size, seed, self.device, on_progress=on_progress
+        view = AttackerView(
+            labels, self.data.tasks, None, self.settings.crop_size, seed, self.device, on_progress=on_progress
+        )
+        if not countermeasure.needs_pairs:
+            return view
+        rng = torch.Generator().manual_seed(seed)
+        chosen = torch.randperm(len(self.images.clean), generator=rng)[:PAIRS]
+        return replace(
+            view,
+            pairs=(self.images.clean[chosen], self.images.release()[chosen]),
+            pair_labels={name: column[chosen] for name, column in self.data.train_labels.items()},
         )
 
     def _key(self, condition: Condition, settings: LearningSettings, images: Tensor) -> str:
+        countermeasure = _countermeasure(condition)
         return document_digest(
             {
                 "schema": RESULT_SCHEMA,
                 "condition": condition.name,
-                "countermeasure": repr(_countermeasure(condition)),
+                "countermeasure": repr(sorted(vars(countermeasure).items())) if countermeasure is not None else None,
                 "images": tensor_digest(images),
                 "data": self.data.digest(),
                 "settings": asdict(settings),

@@ -6,10 +6,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from mtlue_cli.choices import CountermeasureName, Tier
 from mtlue_cli.tasks.losses import mean_loss, task_losses
 from mtlue_cli.tasks.spec import TaskSet
 from mtlue_cli.training.intervention import Intervention, Mixture
 from mtlue_cli.verification.countermeasures.base import AttackerView, Countermeasure
+from mtlue_cli.verification.countermeasures.spec import CountermeasureSpec
 from mtlue_cli.verification.countermeasures.steady_network import steady
 
 
@@ -111,3 +113,23 @@ def worst_within(
             (gradient,) = torch.autograd.grad(loss, [worst])
             worst = (worst.detach() + stride * gradient.sign()).clamp(low, high)
     return worst.detach()
+
+
+FGSM_TRAINING = CountermeasureSpec(
+    name=CountermeasureName.FGSM_TRAINING,
+    title="Adversarial training, FGSM",
+    cost=2.0,
+    tier=Tier.STANDARD,
+    source="Wong et al., Fast is better than free, ICLR 2020",
+    build=lambda: AdversarialTraining(fgsm_settings()),
+)
+
+
+ADVERSARIAL_TRAINING = CountermeasureSpec(
+    name=CountermeasureName.ADVERSARIAL_TRAINING,
+    title="Adversarial training, PGD",
+    cost=8.0,
+    tier=Tier.FULL,
+    source="Madry et al., ICLR 2018; Tao et al., Better Safe Than Sorry, NeurIPS 2021",
+    build=AdversarialTraining,
+)

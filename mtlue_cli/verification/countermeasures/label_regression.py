@@ -6,9 +6,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from mtlue_cli.choices import CountermeasureName, Tier
 from mtlue_cli.tasks.spec import TaskSet
 from mtlue_cli.verification.countermeasures.base import AttackerView, Countermeasure
 from mtlue_cli.verification.countermeasures.rounding import rounded_by_chance
+from mtlue_cli.verification.countermeasures.spec import CountermeasureSpec
 
 PIXELS = 1024
 """Colour values of all images that are regressed at a time: 4 bytes each and image."""
@@ -88,3 +90,13 @@ def centred_design(labels: Mapping[str, Tensor], tasks: TaskSet) -> Tensor:
         hot[known] -= hot[known].sum(dim=0) / known.sum().clamp_min(1)
         columns.append(hot)
     return torch.cat(columns, dim=1)
+
+
+LABEL_REGRESSION = CountermeasureSpec(
+    name=CountermeasureName.LABEL_REGRESSION,
+    title="Label regression",
+    cost=1.0,
+    tier=Tier.SMOKE,
+    source="Least squares of the pixels on the labels; cf. Sandoval-Segura et al., NeurIPS 2023, for the linear case",
+    build=LabelRegression,
+)

@@ -5,10 +5,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from mtlue_cli.choices import CountermeasureName, Tier
 from mtlue_cli.tasks.losses import task_losses
 from mtlue_cli.tasks.spec import TaskSet
 from mtlue_cli.verification.countermeasures.base import AttackerView, Countermeasure
 from mtlue_cli.verification.countermeasures.rounding import rounded_by_chance
+from mtlue_cli.verification.countermeasures.spec import CountermeasureSpec
 
 ROWS = 256
 """Images that are held as floats at a time."""
@@ -167,3 +169,13 @@ def _mean_squared_norm(images: Tensor, mean: Tensor, pool: Tensor, device: torch
 
 def _rows(view: AttackerView, rows: Tensor) -> dict[str, Tensor]:
     return {name: view.labels[name][rows].to(view.device) for name in view.tasks.names}
+
+
+ORTHOGONAL_PROJECTION = CountermeasureSpec(
+    name=CountermeasureName.ORTHOGONAL_PROJECTION,
+    title="Orthogonal projection",
+    cost=1.1,
+    tier=Tier.SMOKE,
+    source="Sandoval-Segura et al., What Can We Learn from Unlearnable Datasets?, NeurIPS 2023",
+    build=OrthogonalProjection,
+)

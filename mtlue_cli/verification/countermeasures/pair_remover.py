@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from mtlue_cli.choices import CountermeasureName, Tier
 from mtlue_cli.tasks.spec import TaskSet
 from mtlue_cli.training.augment import apply_view, draw_crop
 from mtlue_cli.training.multitask_loop import to_float
@@ -13,6 +14,7 @@ from mtlue_cli.training.runtime import placed
 from mtlue_cli.verification.countermeasures.base import AttackerView, Countermeasure
 from mtlue_cli.verification.countermeasures.remover_network import STRIDE, RemoverNetwork
 from mtlue_cli.verification.countermeasures.rounding import rounded_by_chance
+from mtlue_cli.verification.countermeasures.spec import CountermeasureSpec
 
 CALL = 64
 """Images that are cleaned at a time."""
@@ -162,3 +164,13 @@ def remove(
         restored = pixels - network(network.inputs(pixels, known))
         cleaned[rows] = rounded_by_chance((restored * 255.0).cpu(), rng)
     return cleaned
+
+
+PAIR_REMOVER = CountermeasureSpec(
+    name=CountermeasureName.PAIR_REMOVER,
+    title="Pair-trained remover",
+    cost=1.5,
+    tier=Tier.STANDARD,
+    source="U-Net (Ronneberger et al., MICCAI 2015) with residual learning (Zhang et al., IEEE TIP 2017)",
+    build=PairRemover,
+)

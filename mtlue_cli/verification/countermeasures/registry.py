@@ -8,6 +8,7 @@ so it takes one countermeasure of each kind, each the one that its kind is judge
 - ``grayscale``: colour. In the same table the coarse patterns of EM fall to it.
 - ``cutmix``: training that mixes labels, and with them what a pattern stands for.
 - ``random-resized-crop``: geometry. It moves and scales what is tied to a place.
+- ``label-regression`` and ``orthogonal-projection``: linear algebra. They take out what is fixed for a class.
 
 ``standard`` adds every other kind once, and ``full`` repeats kinds: milder JPEG, and Cutout, which CutMix contains.
 """
@@ -15,6 +16,7 @@ so it takes one countermeasure of each kind, each the one that its kind is judge
 from collections.abc import Mapping
 
 from mtlue_cli.choices import CountermeasureName, Tier
+from mtlue_cli.verification.countermeasures.adversarial_training import ADVERSARIAL_TRAINING, FGSM_TRAINING
 from mtlue_cli.verification.countermeasures.bit_depth import BIT_DEPTH
 from mtlue_cli.verification.countermeasures.colour_jitter import COLOUR_JITTER
 from mtlue_cli.verification.countermeasures.cutmix import CUTMIX
@@ -23,11 +25,15 @@ from mtlue_cli.verification.countermeasures.gaussian_blur import GAUSSIAN_BLUR
 from mtlue_cli.verification.countermeasures.gaussian_noise import GAUSSIAN_NOISE
 from mtlue_cli.verification.countermeasures.grayscale import GRAYSCALE
 from mtlue_cli.verification.countermeasures.jpeg import JPEG_10, JPEG_30, JPEG_50, JPEG_75
+from mtlue_cli.verification.countermeasures.label_regression import LABEL_REGRESSION
 from mtlue_cli.verification.countermeasures.low_pass import LOW_PASS
 from mtlue_cli.verification.countermeasures.mixup import MIXUP
+from mtlue_cli.verification.countermeasures.orthogonal_projection import ORTHOGONAL_PROJECTION
+from mtlue_cli.verification.countermeasures.pair_remover import PAIR_REMOVER
 from mtlue_cli.verification.countermeasures.random_resized_crop import RANDOM_RESIZED_CROP
 from mtlue_cli.verification.countermeasures.resize_down_up import RESIZE
 from mtlue_cli.verification.countermeasures.spec import CountermeasureSpec
+from mtlue_cli.verification.countermeasures.ueraser import UERASER
 
 COUNTERMEASURES: Mapping[CountermeasureName, CountermeasureSpec] = {
     CountermeasureName.JPEG_10: JPEG_10,
@@ -45,6 +51,12 @@ COUNTERMEASURES: Mapping[CountermeasureName, CountermeasureSpec] = {
     CountermeasureName.CUTMIX: CUTMIX,
     CountermeasureName.RANDOM_RESIZED_CROP: RANDOM_RESIZED_CROP,
     CountermeasureName.COLOUR_JITTER: COLOUR_JITTER,
+    CountermeasureName.LABEL_REGRESSION: LABEL_REGRESSION,
+    CountermeasureName.ORTHOGONAL_PROJECTION: ORTHOGONAL_PROJECTION,
+    CountermeasureName.UERASER: UERASER,
+    CountermeasureName.FGSM_TRAINING: FGSM_TRAINING,
+    CountermeasureName.ADVERSARIAL_TRAINING: ADVERSARIAL_TRAINING,
+    CountermeasureName.PAIR_REMOVER: PAIR_REMOVER,
 }
 
 

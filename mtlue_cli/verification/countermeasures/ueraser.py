@@ -6,11 +6,13 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from mtlue_cli.choices import CountermeasureName, Tier
 from mtlue_cli.tasks.spec import TaskSet
 from mtlue_cli.training.intervention import Intervention, Mixture
 from mtlue_cli.verification.countermeasures.base import AttackerView, Countermeasure
 from mtlue_cli.verification.countermeasures.plasma import plasma_brightness, plasma_contrast, plasma_fields
 from mtlue_cli.verification.countermeasures.sample_loss import sample_losses
+from mtlue_cli.verification.countermeasures.spec import CountermeasureSpec
 from mtlue_cli.verification.countermeasures.steady_network import steady
 from mtlue_cli.verification.countermeasures.trivial_augment import augment_trivially
 
@@ -138,3 +140,13 @@ def augment_strongly(images: Tensor, settings: UEraserSettings, rng: torch.Gener
     order = torch.rand(len(rows), channels, generator=rng).argsort(dim=1)
     augmented[rows] = augmented[rows.unsqueeze(1), order]
     return augment_trivially(augmented, rng)
+
+
+UERASER = CountermeasureSpec(
+    name=CountermeasureName.UERASER,
+    title="UEraser",
+    cost=3.5,
+    tier=Tier.STANDARD,
+    source="Qin et al., Learning the Unlearnable, 2023, arXiv 2303.15127",
+    build=UEraser,
+)

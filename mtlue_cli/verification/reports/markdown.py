@@ -116,7 +116,17 @@ def _conditions(document: Document) -> Iterable[str]:
     if not conditions:
         return
     yield "### Conditions"
-    header = ["condition", "role", "learned", "best epoch", f"{document['metric']} %", "clean %", "floor %", "worst task", "gate"]
+    header = [
+        "condition",
+        "role",
+        "learned",
+        "best epoch",
+        f"{document['metric']} %",
+        "clean %",
+        "floor %",
+        "worst task",
+        "gate",
+    ]
     rows = (_condition_row(one, document["max_learned"]) for one in conditions)
     yield from _table(header, rows, len(conditions), "condition", TABLE_BYTES, text_columns=2)
     broken = [one for one in conditions if one["recovers_half"]]

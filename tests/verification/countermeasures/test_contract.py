@@ -1,6 +1,7 @@
 """What holds for every countermeasure of the registry."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 import pytest
 import torch
@@ -11,7 +12,8 @@ from mtlue_cli.networks.backbones import Backbone
 from mtlue_cli.networks.multitask import MultiTaskNetwork
 from mtlue_cli.tasks.spec import UNLABELLED
 from mtlue_cli.training.intervention import Mixture
-from mtlue_cli.verification.countermeasures.base import AttackerView
+from mtlue_cli.verification.countermeasures.base import AttackerView, Countermeasure
+from mtlue_cli.verification.countermeasures.pair_remover import PairRemover
 from mtlue_cli.verification.countermeasures.registry import COUNTERMEASURES, countermeasures_of
 from tests.multitask_sample import TASKS, draw_sample
 
@@ -28,13 +30,21 @@ def release(seed: int = 0) -> tuple[Tensor, dict[str, Tensor]]:
     return images, labels
 
 
+def build(name: CountermeasureName) -> Countermeasure:
+    """As verification builds it, but for how long it trains a network of its own."""
+    built = COUNTERMEASURES[name].build()
+    if isinstance(built, PairRemover):
+        built.settings = replace(built.settings, steps=8)
+    return built
+
+
 def view_for(name: CountermeasureName, labels: Mapping[str, Tensor], seed: int = 0) -> AttackerView:
     """What the attacker has; pairs only for who declares that he needs them."""
-    pairs = None
-    if COUNTERMEASURES[name].build().needs_pairs:
-        originals, _ = draw_sample(8, SIZE, seed=7)
+    pairs, pair_labels = None, None
+    if build(name).needs_pairs:
+        originals, pair_labels = draw_sample(8, SIZE, seed=7)
         pairs = (originals, originals.roll(1, dims=-1))
-    return AttackerView(labels, TASKS, pairs, CROP, seed, torch.device("cpu"))
+    return AttackerView(labels, TASKS, pairs, CROP, seed, torch.device("cpu"), pair_labels=pair_labels)
 
 
 def batch(seed: int = 0) -> tuple[Tensor, dict[str, Tensor]]:
@@ -59,7 +69,7 @@ def intervene(
     victim: MultiTaskNetwork | None = None,
 ) -> Mixture | None:
     """The batch as a victim would learn it; None if nothing is done to batches."""
-    intervention = COUNTERMEASURES[name].build().during_training(view_for(name, labels))
+    intervention = build(name).during_training(view_for(name, labels))
     if intervention is None:
         return None
     return intervention(victim or network(), images, labels, torch.Generator().manual_seed(seed))
@@ -97,7 +107,7 @@ def test_each_tier_includes_those_below_it() -> None:
 @every_countermeasure
 def test_it_does_something(name: CountermeasureName) -> None:
     images, labels = release()
-    changed = COUNTERMEASURES[name].build().before_training(images.clone(), view_for(name, labels))
+    changed = build(name).before_training(images.clone(), view_for(name, labels))
     crops, batch_labels = batch()
     mixture = intervene(name, crops, batch_labels)
     assert not torch.equal(changed, images) or (mixture is not None and not torch.equal(mixture.images, crops))
@@ -107,7 +117,7 @@ def test_it_does_something(name: CountermeasureName) -> None:
 def test_images_keep_shape_and_type_and_the_given_ones_stay(name: CountermeasureName) -> None:
     images, labels = release()
     given, given_labels = images.clone(), {task: column.clone() for task, column in labels.items()}
-    countermeasure = COUNTERMEASURES[name].build()
+    countermeasure = build(name)
     changed = countermeasure.before_training(given, view_for(name, given_labels))
     judged = countermeasure.at_inference(given[:5])
     for result, count in ((changed, COUNT), (judged, 5)):
@@ -123,7 +133,7 @@ def test_the_same_seed_gives_the_same_images(name: CountermeasureName) -> None:
     results = []
     for state in (1, 2):
         torch.manual_seed(state)  # the global generator has no say
-        countermeasure = COUNTERMEASURES[name].build()
+        countermeasure = build(name)
         changed = countermeasure.before_training(images, view_for(name, labels, seed=3))
         results.append((changed, countermeasure.at_inference(images)))
     assert torch.equal(results[0][0], results[1][0])
@@ -136,7 +146,7 @@ def test_the_global_random_state_is_left_alone(name: CountermeasureName) -> None
     crops, batch_labels = batch()
     victim = network()
     before = torch.get_rng_state()
-    countermeasure = COUNTERMEASURES[name].build()
+    countermeasure = build(name)
     countermeasure.before_training(images, view_for(name, labels))
     countermeasure.at_inference(images)
     intervene(name, crops, batch_labels, victim=victim)
