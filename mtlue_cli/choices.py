@@ -37,6 +37,10 @@ class BackboneName(StrEnum):
     """The shared part of a surrogate or victim."""
 
     RESNET18 = "resnet18"
+    RESNET50 = "resnet50"
+    VGG16 = "vgg16"
+    DENSENET121 = "densenet121"
+    VIT_B_16 = "vit_b_16"
     SMALL = "small"
 
 
@@ -44,6 +48,18 @@ class WeightingName(StrEnum):
     """How a multi-task victim puts the losses of its tasks together."""
 
     LS = "ls"
+    UW = "uw"
+    RLW = "rlw"
+    ALIGNED_MTL = "aligned-mtl"
+    FAIRGRAD = "fairgrad"
+    EXCESS_MTL = "excess-mtl"
+    DWA = "dwa"
+    PCGRAD = "pcgrad"
+    CAGRAD = "cagrad"
+    MGDA = "mgda"
+    IMTL_G = "imtl-g"
+    NASH_MTL = "nash-mtl"
+    UPGRAD = "upgrad"
 
 
 class MetricName(StrEnum):
