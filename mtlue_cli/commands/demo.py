@@ -61,7 +61,7 @@ def demo(
     """
     terminal = Terminal(quiet, json_target)
 
-    from mtlue_cli.commands.verify import show_verification
+    from mtlue_cli.commands.verify_tables import show_verification
     from mtlue_cli.workflows.demo import DemoConfig, run_demo
 
     config = DemoConfig(out=out, seed=seed, minutes=minutes, device=device, workers=workers)

@@ -108,7 +108,7 @@ def run_demo(config: DemoConfig, progress: Progress) -> DemoResult:
             protected=release,
             test=test,
             test_labels=held_back,
-            backbone=BackboneName.SMALL,
+            backbones=(BackboneName.SMALL,),
             epochs=config.victim_epochs,
             size=config.victim_size,
             batch_size=32,

@@ -6,14 +6,14 @@ import pytest
 import typer
 from typer.testing import CliRunner, Result
 
-from mtlue_cli.choices import ExitCode, TaskKind
+from mtlue_cli.choices import ExitCode
 from mtlue_cli.commands.app import app
 from mtlue_cli.commands.console import Terminal
-from mtlue_cli.commands.verify import show_verification
-from mtlue_cli.tasks.spec import Task, TaskSet
+from mtlue_cli.commands.verify_tables import show_verification
 from mtlue_cli.verification.report import VerifyResult
-from mtlue_cli.verification.verdict import judge
 from tests.verification.made_release import MadeSet, make_release, make_set, nothing
+from tests.verification.reports.test_documented_fields import document_parts, documented_fields
+from tests.verification.test_verdict import verdict_on
 
 QUICK = ["--backbone", "small", "--size", "16", "--batch-size", "10", "--learning-rate", "3e-3", "--device", "cpu"]
 
@@ -46,9 +46,10 @@ def test_protected_ends_with_0_and_a_table(made: MadeSet, cache: Path, tmp_path:
         assert word in result.stdout
     assert "device: cpu" in result.stderr
     document = json.loads(target.read_text())
-    assert (document["schema_version"], document["command"], document["verdict"]) == (1, "verify", "protected")
-    fraction = document["average"]["learned_fraction"]
+    assert (document["schema_version"], document["command"], document["verdict"]) == (2, "verify", "protected")
+    fraction = document["conditions"][1]["average"]["learned_fraction"]["mean"]
     assert f"{fraction:.2f}" in result.stdout
+    assert "not tested, countermeasure: jpeg-10" in result.stdout
 
     silent = _verify(made, *options, "--quiet")
     assert (silent.stdout, silent.stderr) == ("", "")
@@ -120,13 +121,43 @@ def test_variables_of_other_commands_are_none_of_its_business(
 
 
 def test_a_task_above_the_gate_is_shown_below_the_verdict() -> None:
-    tasks = TaskSet(tuple(Task(name, TaskKind.BINARY, ("0", "1")) for name in ("green", "red")))
-    half, clean = {"green": 0.5, "red": 0.5}, {"green": 0.9, "red": 0.9}
-    judgement = judge(tasks, half, clean, {"green": 0.1, "red": 0.9}, None, tasks.names, 0.25)
-    result = VerifyResult(judgement, None, {}, "release", {}, 1.0)
+    judgement = verdict_on({"a": 0.1, "b": 0.7, "c": 0.5})
+    result = VerifyResult(judgement, None, (), (), "release", None, {}, "mtlue verify", ([], []), 1.0)
     shown = CliRunner().invoke(bounded_app(lambda: show_verification(Terminal(), result)), []).stdout
-    assert "PROTECTED: a victim learns 0.00" in shown
-    assert "warning: taken alone, a victim learns more than 0.25 of: red (1.00)" in shown
+    assert "PROTECTED: a victim learns" in shown
+    assert "warning: taken alone, a victim learns more than 0.25 of: b (1.00)" in shown
+
+
+def test_reports_are_written_whatever_the_verdict(made: MadeSet, cache: Path, tmp_path: Path) -> None:
+    make_release(made, tmp_path / "release", nothing)
+    files = {name: tmp_path / f"result.{name}" for name in ("junit", "markdown", "report", "json")}
+    options = [part for name, path in files.items() for part in (f"--{name}", path)]
+    done = _verify(made, "--protected", tmp_path / "release", "--epochs", 4, "--cache", cache, *options)
+    assert done.exit_code == ExitCode.NOT_PROTECTED, done.output
+    assert "not protected" in files["markdown"].read_text().lower()
+    assert files["report"].read_text().startswith("<!DOCTYPE html>")
+    assert b"<testsuites" in files["junit"].read_bytes()
+    document = json.loads(files["json"].read_text())
+    documented = documented_fields()
+    for title, part in document_parts(document):
+        assert sorted(part) == sorted(documented[title]), title
+
+
+def test_a_dry_run_trains_nothing(made: MadeSet, tmp_path: Path) -> None:
+    make_release(made, tmp_path / "release")
+    cache = tmp_path / "cache"
+    done = _verify(made, "--protected", tmp_path / "release", "--tier", "smoke", "--dry-run", "--cache", cache)
+    assert done.exit_code == 0, done.output
+    assert "small + grayscale" in done.stdout
+    assert "victims that are in the cache take no time" in done.stdout
+    assert not cache.exists()
+
+
+def test_a_report_that_cannot_be_written_is_found_before_any_work(made: MadeSet, tmp_path: Path) -> None:
+    make_release(made, tmp_path / "release")
+    done = _verify(made, "--protected", tmp_path / "release", "--junit", tmp_path / "none" / "x.xml")
+    assert done.exit_code == ExitCode.INPUT
+    assert "--junit: the folder of" in done.stderr
 
 
 def bounded_app(command: Callable[[], None]) -> typer.Typer:

@@ -6,13 +6,24 @@ from pathlib import Path
 
 import pytest
 
-from mtlue_cli.choices import BackboneName, ExitCode
+from mtlue_cli.choices import (
+    BackboneName,
+    CountermeasureName,
+    ExitCode,
+    LearnerName,
+    MetricName,
+    Tier,
+    TrainingMethodName,
+    WeightingName,
+)
 from mtlue_cli.errors import InputError
 from mtlue_cli.manifest import FOLDER
+from mtlue_cli.verification.report import VerifyResult
 from mtlue_cli.verification.verdict import Verdict
 from mtlue_cli.workflows.progress import SilentProgress
 from mtlue_cli.workflows.protect import ProtectConfig, protect_folder
 from mtlue_cli.workflows.verify import VerifyConfig, verify_release
+from mtlue_cli.workflows.verify_dry_run import dry_run
 from tests.small_set import write_checkpoint
 from tests.verification.made_release import (
     EPSILON,
@@ -23,6 +34,13 @@ from tests.verification.made_release import (
     quarantine_first,
     save_manifest,
 )
+
+ROWS = ("small: clean images", "small", "small: noise")
+
+
+def scores(result: VerifyResult) -> list[float]:
+    """What the victim of the release reached, a task."""
+    return [task.score.mean for task in result.judgement.conditions[1].tasks]
 
 
 class RecordedProgress:
@@ -69,7 +87,7 @@ def config(made: MadeSet, cache: Path, tmp_path: Path) -> VerifyConfig:
         labels=made.labels,
         protected=tmp_path / "release",
         test_fraction=0.3,
-        backbone=BackboneName.SMALL,
+        backbones=(BackboneName.SMALL,),
         epochs=4,
         size=16,
         batch_size=10,
@@ -89,27 +107,34 @@ def test_a_release_that_misleads_is_protected(config: VerifyConfig, made: MadeSe
     assert result.exit_code is ExitCode.SUCCESS
     document = result.to_json()
     assert json.loads(json.dumps(document, allow_nan=False)) == document
-    assert document["schema_version"] == 1
-    assert list(document["victims"]) == ["clean", "protected", "noise"]
-    assert [len(victim["curve"]) for victim in document["victims"].values()] == [4, 4, 4]
-    assert document["average"]["learned_fraction"] < 0.1
-    assert document["noise_average"]["learned_fraction"] > 0.6
+    assert document["schema_version"] == 2
+    assert [row["name"] for row in document["conditions"]] == list(ROWS)
+    assert [row["role"] for row in document["conditions"]] == ["reference", "judged", "control"]
+    assert [len(row["curves"][0]["epochs"]) for row in document["conditions"]] == [4, 4, 4]
+    fractions = [row["average"]["learned_fraction"]["mean"] for row in document["conditions"]]
+    assert fractions[0] == pytest.approx(1.0)
+    assert fractions[1] < 0.1
+    assert fractions[2] > 0.6
+    assert {probe["name"] for probe in document["probes"]} == {"detectability", "label-recovery"}
+    untried = {left["name"] for left in document["not_tested"]}
+    assert {"backbone resnet18", "countermeasure jpeg-10", "learner stl"} <= untried
+    assert "backbone small" not in untried
     assert document["counts"]["train_images"] + document["counts"]["test_images"] == 200
     assert document["settings"]["epochs"] == 4
     assert document["audit"]["max_change"] == EPSILON
     train = document["counts"]["train_images"]
-    for row in ("clean", "protected", "noise"):
-        assert progress.stages[f"{row} victim"] == 4 * train
-        assert progress.steps[f"{row} victim"] == 4 * train
-        assert set(progress.figures[f"{row} victim"]) == {"loss", "accuracy"}
+    for row in ROWS:
+        assert progress.stages[row] == 4 * train
+        assert progress.steps[row] == 4 * train
+        assert set(progress.figures[row]) == {"loss", "accuracy"}
     assert progress.notes[0].startswith("device: cpu")
 
     again = RecordedProgress()
     repeated = verify_release(config, again)
-    assert all(victim.cached for victim in repeated.victims.values())
-    assert repeated.judgement == result.judgement
+    assert all(row["cached"] for row in repeated.to_json()["conditions"])
+    assert repeated.judgement.reason == result.judgement.reason
     assert repeated.to_json()["digest"] == document["digest"]
-    assert all("accuracy" not in again.figures[f"{row} victim"] for row in ("clean", "protected", "noise"))
+    assert all("accuracy" not in again.figures[row] for row in ROWS)
 
 
 def test_the_verdict_rests_on_what_the_cache_holds(config: VerifyConfig, made: MadeSet, tmp_path: Path) -> None:
@@ -117,23 +142,21 @@ def test_the_verdict_rests_on_what_the_cache_holds(config: VerifyConfig, made: M
     make_release(made, tmp_path / "release", nothing)
     quick = replace(config, control=False, epochs=2, cache=tmp_path / "cache")
     first = verify_release(quick, SilentProgress())
-    entry = tmp_path / "cache" / f"{first.victims['protected'].digest}.json"
+    entry = tmp_path / "cache" / f"{first.judgement.conditions[1].victims[0].digest}.json"
     stored = json.loads(entry.read_text())
-    stored["result"]["accuracy"] = {"green": 0.25, "red": 0.125}
+    stored["result"]["scores"]["accuracy"] = {"green": 0.25, "red": 0.125}
     entry.write_text(json.dumps(stored))
-    tasks = verify_release(quick, SilentProgress()).judgement.tasks
-    assert [task.protected for task in tasks] == [0.25, 0.125]
-    assert [
-        task.protected for task in verify_release(replace(quick, cache=None), SilentProgress()).judgement.tasks
-    ] == [task.protected for task in first.judgement.tasks]
+    assert scores(verify_release(quick, SilentProgress())) == [0.25, 0.125]
+    assert scores(verify_release(replace(quick, cache=None), SilentProgress())) == scores(first)
 
 
 def test_a_release_of_the_originals_is_not_protected(config: VerifyConfig, made: MadeSet, tmp_path: Path) -> None:
     make_release(made, tmp_path / "release", nothing)
     result = verify_release(replace(config, control=False), SilentProgress())
     assert result.exit_code is ExitCode.NOT_PROTECTED
-    assert [task.learned for task in result.judgement.tasks] == [pytest.approx(1.0)] * 2
-    assert list(result.victims) == ["clean", "protected"]
+    learned = [task.learned.mean if task.learned else None for task in result.judgement.conditions[1].tasks]
+    assert learned == [pytest.approx(1.0)] * 2
+    assert [found.condition.name for found in result.judgement.conditions] == ["small: clean images", "small"]
 
 
 def test_an_audit_fault_ends_it_before_any_victim(config: VerifyConfig, made: MadeSet, tmp_path: Path) -> None:
@@ -141,7 +164,7 @@ def test_an_audit_fault_ends_it_before_any_victim(config: VerifyConfig, made: Ma
     (tmp_path / "release" / "a/004.png").unlink()
     result = verify_release(replace(config, cache=tmp_path / "cache"), SilentProgress())
     assert result.exit_code is ExitCode.NOT_PROTECTED
-    assert result.to_json()["victims"] == {}
+    assert result.to_json()["conditions"] == []
     assert result.to_json()["audit"]["faults"] == ["a/004.png: missing in the release"]
     assert not (tmp_path / "cache").exists()
 
@@ -153,14 +176,16 @@ def test_clean_images_that_teach_nothing_are_inconclusive(config: VerifyConfig, 
     config = replace(config, clean=made.images, labels=made.labels, epochs=1, learning_rate=1e-7, test_fraction=0.5)
     result = verify_release(config, SilentProgress())
     assert result.exit_code is ExitCode.INCONCLUSIVE
-    assert list(result.victims) == ["clean"]
+    assert [found.condition.name for found in result.judgement.conditions] == ["small: clean images"]
+    assert "learns nothing from clean images" in {left.name: left.reason for left in result.not_tested}["small"]
 
 
 def test_noise_that_protects_is_inconclusive(config: VerifyConfig, made: MadeSet, tmp_path: Path) -> None:
     make_release(made, tmp_path / "release", epsilon=255)
     result = verify_release(config, SilentProgress())
-    assert result.judgement.control is not None
-    assert result.judgement.control.fraction < 0.5
+    control = result.judgement.conditions[2].average
+    assert control is not None
+    assert control.learned.mean < 0.5
     assert result.exit_code is ExitCode.INCONCLUSIVE
     assert "unreliable" in result.judgement.reason
 
@@ -177,12 +202,12 @@ def test_tasks_left_open_and_quarantined_images(config: VerifyConfig, made: Made
     progress = RecordedProgress()
     result = verify_release(replace(config, control=False), progress)
     assert result.exit_code is ExitCode.SUCCESS
-    assert [task.name for task in result.judgement.tasks] == ["red"]
+    assert [task.name for task in result.judgement.conditions[0].tasks] == ["red"]
     counts = result.to_json()["counts"]
     assert counts["train_images"] + counts["test_images"] == 199
     assert result.to_json()["audit"]["quarantined"] == {name: "damaged"}
     assert "not protected by design and left out: green" in progress.notes
-    assert result.to_json()["notes"] == ["not protected by design and left out: green"]
+    assert result.to_json()["notes"][0] == "not protected by design and left out: green"
 
 
 def test_columns_that_are_no_tasks_do_not_stop_it(config: VerifyConfig, made: MadeSet, tmp_path: Path) -> None:
@@ -202,12 +227,12 @@ def test_columns_that_are_no_tasks_do_not_stop_it(config: VerifyConfig, made: Ma
     result = verify_release(config, progress)
     assert result.audit is not None
     assert result.audit.faults == ()
-    assert [task.name for task in result.judgement.tasks] == ["green", "red"]
+    assert [task.name for task in result.judgement.conditions[0].tasks] == ["green", "red"]
     assert "not protected by design and left out: id, site" in progress.notes
 
     shutil.rmtree(tmp_path / "release" / FOLDER)
     foreign = verify_release(replace(config, test=None, test_labels=None, limit=60), progress)
-    assert [task.name for task in foreign.judgement.tasks] == ["green", "red", "id"]
+    assert [task.name for task in foreign.judgement.conditions[0].tasks] == ["green", "red", "id"]
     assert any("not measured: column 'site' holds only one class" in note for note in foreign.to_json()["notes"])
 
 
@@ -220,7 +245,7 @@ def test_a_generator_gets_the_labels_of_a_task_that_cannot_be_measured(
     constant.write_text("\n".join([head, *(f"{row.rsplit(',', 1)[0]},1" for row in rows)]) + "\n")
     config = replace(config, labels=constant, protected=None, weights=str(weights), epochs=1, control=False)
     result = verify_release(config, SilentProgress())
-    assert [task.name for task in result.judgement.tasks] == ["green"]
+    assert [task.name for task in result.judgement.conditions[0].tasks] == ["green"]
     assert any("column 'red' holds only one class" in note for note in result.to_json()["notes"])
 
 
@@ -247,6 +272,10 @@ def test_usage_faults_are_found_first(config: VerifyConfig, made: MadeSet, tmp_p
         ({"test_fraction": 1.0}, "test-fraction"),
         ({"protected": tmp_path / "none"}, "no folder"),
         ({"protected": made.images}, "same folder"),
+        ({"fractions": (0.5, 1.5)}, "protected-fraction is 1.5"),
+        ({"methods": (TrainingMethodName.HEAD,)}, "head starts from a pretrained backbone"),
+        ({"pretrain_images": made.images}, "belong together"),
+        ({"seeds": 0}, "--seeds is 0"),
     ):
         with pytest.raises(InputError, match=message):
             verify_release(replace(config, **wrong), SilentProgress())
@@ -297,3 +326,63 @@ def test_what_protect_makes_passes_the_audit(config: VerifyConfig, made: MadeSet
     assert result.audit.faults == ()
     assert result.audit.measured == 30
     assert 0 < (result.audit.max_change or 0) <= 8
+
+
+def test_everything_that_is_asked_for_is_run(config: VerifyConfig, made: MadeSet, tmp_path: Path) -> None:
+    make_release(made, tmp_path / "release")
+    config = replace(
+        config,
+        epochs=1,
+        learners=(LearnerName.MTL, LearnerName.STL),
+        weightings=(WeightingName.LS, WeightingName.UW),
+        countermeasures=(CountermeasureName.GRAYSCALE, CountermeasureName.CUTMIX),
+        fractions=(0.5,),
+        methods=(TrainingMethodName.SCRATCH, TrainingMethodName.HEAD),
+        pretrain_images=made.images.parent / "other",
+        pretrain_labels=make_set(made.images.parent / "other", count=40, seed=8).labels,
+        control=False,
+        metric=MetricName.BALANCED,
+        seeds=2,
+    )
+    result = verify_release(config, SilentProgress())
+    document = result.to_json()
+    run = {row["name"] for row in document["conditions"]}
+    skipped = {left["name"] for left in document["not_tested"] if "learns nothing" in left["reason"]}
+    assert run | skipped >= {
+        *("small: clean images", "small", "small + grayscale", "small + cutmix", "small: 50 % protected"),
+        *("small: the clean part of 50 % protected alone", "small uw", "small stl", "small head", "small stl head"),
+    }
+    assert all(row["seeds"] == [0, 1] for row in document["conditions"])
+    assert document["metric"] == "balanced-accuracy"
+    assert document["conditions"][0]["tasks"][0]["floor"] == 0.5
+
+
+def test_a_tier_brings_its_own_budget_and_options_go_before_it(config: VerifyConfig) -> None:
+    plan = replace(config, tier=Tier.SMOKE, epochs=None, batch_size=None, backbones=None).plan
+    names = [condition.name for condition in plan.conditions]
+    assert names[:3] == list(ROWS)
+    assert {"small + jpeg-10", "small + label-regression"} <= set(names)
+    assert (plan.epochs, plan.limit) == (8, 2000)
+    changed = replace(config, tier=Tier.SMOKE, epochs=3, limit=50, countermeasures=()).plan
+    assert [condition.name for condition in changed.conditions] == list(ROWS)
+    assert (changed.epochs, changed.batch_size, changed.limit) == (3, 10, 50)
+    standard = replace(config, tier=Tier.STANDARD, backbones=None).plan
+    assert len(standard.conditions) > 2 * len(plan.conditions)
+    with_start = replace(config, tier=Tier.STANDARD, backbones=None, start="x").plan
+    assert "resnet18 head" in {condition.name for condition in with_start.conditions}
+    assert "method head" in {left.name for left in standard.left_out}
+
+
+def test_a_dry_run_names_every_condition_and_estimates_time(
+    config: VerifyConfig, made: MadeSet, tmp_path: Path
+) -> None:
+    make_release(made, tmp_path / "release")
+    planned = dry_run(replace(config, tier=Tier.SMOKE, seeds=2), SilentProgress())
+    assert [row.name for row in planned.conditions] == [
+        condition.name for condition in replace(config, tier=Tier.SMOKE).plan.conditions
+    ]
+    assert all(row.seconds > 0 for row in planned.conditions)
+    assert planned.images == 140
+    assert planned.to_json()["seconds"] == pytest.approx(planned.seconds, abs=0.1)
+    twice = dry_run(replace(config, tier=Tier.SMOKE, seeds=2, learners=(LearnerName.STL,)), SilentProgress())
+    assert [row.victims for row in twice.conditions] == [4] * len(twice.conditions)

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from mtlue_cli.choices import CountermeasureName, Tier
-from mtlue_cli.networks.backbones import Backbone
+from mtlue_cli.networks.backbones.base import Backbone
 from mtlue_cli.networks.multitask import MultiTaskNetwork
 from mtlue_cli.tasks.spec import UNLABELLED
 from mtlue_cli.training.intervention import Mixture

@@ -13,7 +13,7 @@ DOCUMENTATION = Path(__file__).parents[3] / "docs" / "verify-result.md"
 Parts = list[tuple[str, dict[str, Any]]]
 
 
-def _documented() -> dict[str, list[str]]:
+def documented_fields() -> dict[str, list[str]]:
     """Heading to the fields in the table below it, and the headings that their types name."""
     sections = re.split(r"^## ", DOCUMENTATION.read_text(encoding="utf-8"), flags=re.M)[1:]
     return {section.splitlines()[0]: re.findall(r"^\| `(\w+)` \|", section, flags=re.M) for section in sections}
@@ -25,7 +25,7 @@ def _measures(holder: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
             yield "Measure", value
 
 
-def _parts(document: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
+def document_parts(document: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
     """Every object of a document with the heading that describes it."""
     yield "Document", document
     for title, name in (("Audit", "audit"), ("Counts", "counts")):
@@ -54,16 +54,16 @@ def _parts(document: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
     ids=["protected", "not protected", "inconclusive", "failed audit"],
 )
 def test_documents_have_exactly_the_documented_fields(document: dict[str, Any]) -> None:
-    documented = _documented()
-    for title, part in _parts(document):
+    documented = documented_fields()
+    for title, part in document_parts(document):
         assert sorted(part) == sorted(documented[title]), title
 
 
 def test_every_documented_object_occurs() -> None:
-    assert {title for title, _ in _parts(documents.not_protected())} == set(_documented())
+    assert {title for title, _ in document_parts(documents.not_protected())} == set(documented_fields())
 
 
 def test_links_of_the_documentation_lead_to_a_heading() -> None:
     text = DOCUMENTATION.read_text(encoding="utf-8")
     targets = set(re.findall(r"\]\(#([\w-]+)\)", text))
-    assert targets <= {title.lower().replace(" ", "-") for title in _documented()}
+    assert targets <= {title.lower().replace(" ", "-") for title in documented_fields()}
