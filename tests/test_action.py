@@ -57,7 +57,6 @@ def _options_used() -> set[str]:
     return set(re.findall(r"(?<![\w-])--[a-z][\w-]+", STEPS["Verify"]["run"]))
 
 
-@pytest.mark.xfail(reason="verify does not have the options of its reports yet", strict=True)
 def test_every_option_that_it_uses_is_one_of_the_command() -> None:
     command: Any = typer.main.get_command(app)
     known = {option for parameter in command.commands["verify"].params for option in parameter.opts}
