@@ -114,7 +114,7 @@ def chance_floors(metric: MetricName, labels: Mapping[str, Tensor], tasks: TaskS
         return majority
     if metric is MetricName.AUROC:
         return dict.fromkeys(majority, 0.5)
-    return {name: 1 / int(_known(labels[name]).unique().numel()) for name in majority}
+    return {name: 1 / int((torch.bincount(_known(labels[name])) > 0).sum()) for name in majority}
 
 
 def is_conclusive(clean: float, floor: float) -> bool:

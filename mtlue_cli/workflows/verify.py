@@ -165,9 +165,10 @@ class _Run:
             self.skipped += [NotTested(f"probe {name.value}", "too few images") for name in self.plan.probes]
         if too_few or not self.plan.probes:
             return ()
-        self.progress.start("probes", len(self.plan.probes))
         data = self.lab.data
+        # Loading the release is a stage of its own.
         sample = ProbeSample(self.lab.images.clean, self.lab.images.release(), data.train_labels, data.tasks)
+        self.progress.start("probes", len(self.plan.probes))
         results: list[ProbeResult] = []
         for name in self.plan.probes:
             results.append(PROBES[name].run(sample, self.config.seed, self.lab.device))

@@ -9,6 +9,9 @@ from torch import Tensor
 from mtlue_cli.choices import ProbeName
 from mtlue_cli.tasks.spec import TaskSet
 
+FEWEST_IMAGES = 8
+"""Images that a probe needs: it divides them."""
+
 
 @dataclass(frozen=True)
 class ProbeSample:
@@ -37,8 +40,8 @@ class ProbeSample:
                 f"originals are {tuple(self.originals.shape)}, the release is {tuple(self.release.shape)}: "
                 "a probe needs the same images in the same order"
             )
-        if len(self.originals) < 8:
-            raise ValueError(f"a probe needs at least 8 images, not {len(self.originals)}")
+        if len(self.originals) < FEWEST_IMAGES:
+            raise ValueError(f"a probe needs at least {FEWEST_IMAGES} images, not {len(self.originals)}")
 
 
 @dataclass(frozen=True)
