@@ -55,7 +55,7 @@ class RepresentationWeighting(Weighting):
 
     Args:
         tasks: Number of tasks.
-        seed: As for every weighting; what draws gets its own.
+        seed: Kept for the record; a weigher that draws has its own stream.
         weigher: Chooses the weights.
     """
 
