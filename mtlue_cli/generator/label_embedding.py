@@ -1,7 +1,7 @@
 """Class-wise label embeddings: the label prior of MTL-UE."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -26,6 +26,7 @@ class LabelEmbedding(nn.Module):
         grid: Side of a map in cells.
         pattern_channels: How many leading channels are drawn as colour by the decoder's skip connection.
         pattern_grid: Side of the coarse grid of the initial patterns, in cells.
+        priors: Share of each class among the labels, a task each; None: classes are taken as equally frequent.
         rng: Source of the initial values.
 
     Source:
@@ -39,12 +40,14 @@ class LabelEmbedding(nn.Module):
         grid: int,
         pattern_channels: int,
         pattern_grid: int,
+        priors: Sequence[Sequence[float]] | None,
         rng: torch.Generator,
     ) -> None:
         super().__init__()
         self.tasks = tasks
         self.maps = nn.ParameterDict()
-        patterns = initial_patterns([task.num_classes for task in tasks], pattern_channels, pattern_grid, rng)
+        shares = [[1 / task.num_classes] * task.num_classes for task in tasks] if priors is None else priors
+        patterns = initial_patterns(shares, pattern_channels, pattern_grid, rng)
         for index, (task, pattern) in enumerate(zip(tasks, patterns, strict=True)):
             coarse = nn.functional.interpolate(pattern, size=(grid, grid), mode="bilinear", align_corners=False)
             free = 0.1 * torch.randn(task.num_classes, channels - pattern_channels, grid, grid, generator=rng)
@@ -84,7 +87,7 @@ class LabelEmbedding(nn.Module):
         return torch.where((index == UNLABELLED)[:, None], uniform, one_hot)
 
 
-def initial_patterns(class_counts: list[int], channels: int, grid: int, rng: torch.Generator) -> list[Tensor]:
+def initial_patterns(priors: Sequence[Sequence[float]], channels: int, grid: int, rng: torch.Generator) -> list[Tensor]:
     """Coarse, mirror-symmetric patterns, far apart within a task and orthogonal between tasks.
 
     Random directions are orthonormalised together over all tasks as far as the space of mirror-symmetric grids
@@ -92,18 +95,23 @@ def initial_patterns(class_counts: list[int], channels: int, grid: int, rng: tor
     task have the cosine ``-1 / (C - 1)``, the lowest that ``C`` directions can share, and the tasks stay orthogonal.
     When there are more classes than dimensions, the surplus directions are random, hence nearly orthogonal.
 
+    At last each task's patterns are shifted so that their mean over the *images* is zero. What nearly every image would
+    carry, the pattern of a frequent class, tells nothing and would take up the bound: with forty attributes, most of
+    them rare, this leaves more than twice the amplitude to what does tell classes apart.
+
     Args:
-        class_counts: Number of classes, a task each.
+        priors: Share of each class, a task each; they sum to one.
         channels: Channels of a pattern.
         grid: Side of a pattern in cells.
         rng: Source of the random directions.
 
     Returns:
-        A tensor a task, ``(C, channels, grid, grid)``, with unit variance over each pattern.
+        A tensor a task, ``(C, channels, grid, grid)``. A sample's sum over the tasks, divided by the square root of
+        their number, has unit variance over images and cells.
     """
     half = (grid + 1) // 2
     dimension = channels * grid * half
-    total = sum(class_counts)
+    total = sum(len(shares) for shares in priors)
     directions = torch.randn(dimension, total, generator=rng)
     for start in range(0, total, dimension):
         block = directions[:, start : start + dimension]
@@ -113,14 +121,19 @@ def initial_patterns(class_counts: list[int], channels: int, grid: int, rng: tor
     if grid % 2:
         weight[-1] = 1.0
     patterns: list[Tensor] = []
-    start = 0
-    for count in class_counts:
-        chosen = directions[:, start : start + count].T
-        start += count
-        if count > 1:
+    power, start = 0.0, 0
+    for shares in priors:
+        chosen = directions[:, start : start + len(shares)].T
+        start += len(shares)
+        if len(shares) > 1:
             chosen = chosen - chosen.mean(dim=0, keepdim=True)
-        left = chosen.reshape(count, channels, grid, half) * weight
+        left = chosen.reshape(len(shares), channels, grid, half) * weight
         right = left[..., : grid - half].flip(-1)
         full = torch.cat([left, right], dim=-1)
-        patterns.append(full / full.flatten(1).std(dim=1).clamp_min(1e-8).view(-1, 1, 1, 1))
-    return patterns
+        full = full / full.square().mean().sqrt().clamp_min(1e-8)
+        share = torch.tensor(list(shares)).view(-1, 1, 1, 1)
+        full = full - (share * full).sum(dim=0, keepdim=True)
+        power += float((share * full.square()).sum()) / full[0].numel()
+        patterns.append(full)
+    scale = math.sqrt(len(patterns) / max(power, 1e-8))
+    return [scale * pattern for pattern in patterns]

@@ -1,6 +1,6 @@
 """The perturbation generator: image and labels to a bounded delta."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -36,7 +36,7 @@ class GeneratorConfig:
     decoder_width: int = 96
     decoder_depth: int = 2
     pattern_grid: int = 9
-    pattern_gain: float = 1.0
+    pattern_gain: float = 2.0
 
 
 class PerturbationGenerator(nn.Module):
@@ -46,6 +46,7 @@ class PerturbationGenerator(nn.Module):
         config: The shape.
         tasks: What the labels stand for.
         seed: Seed of the initial weights.
+        priors: Share of each class among the labels that it will be trained on, a task each, for the initial patterns.
 
     Source:
         Yu et al., ICML 2025, section 4 and figure 2. Deviations: light encoder and decoder, tanh instead of clamp,
@@ -54,7 +55,13 @@ class PerturbationGenerator(nn.Module):
 
     PATTERN_CHANNELS = 3
 
-    def __init__(self, config: GeneratorConfig, tasks: TaskSet, seed: int = 0) -> None:
+    def __init__(
+        self,
+        config: GeneratorConfig,
+        tasks: TaskSet,
+        seed: int = 0,
+        priors: Sequence[Sequence[float]] | None = None,
+    ) -> None:
         super().__init__()
         self.config = config
         self.tasks = tasks
@@ -71,7 +78,7 @@ class PerturbationGenerator(nn.Module):
                 config.pattern_gain,
             )
         self.label_embedding = LabelEmbedding(
-            tasks, config.label_channels, config.label_grid, self.PATTERN_CHANNELS, config.pattern_grid, rng
+            tasks, config.label_channels, config.label_grid, self.PATTERN_CHANNELS, config.pattern_grid, priors, rng
         )
 
     def forward(self, images: Tensor, labels: Mapping[str, Tensor]) -> Tensor:

@@ -38,13 +38,8 @@ class Objective(ABC):
     def targets(self, labels: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """The classes that the surrogate should see in a protected image."""
 
-    def surrogate_turn(self, generator_step: int) -> int:  # noqa: ARG002
-        """How many batches the surrogate trains on after this generator step; 0 for a frozen one."""
-        return 0
-
-    def train_surrogate(self, protected: Tensor, labels: Mapping[str, Tensor]) -> None:
-        """One surrogate step on protected images (no gradient to the generator)."""
-        raise NotImplementedError(f"the surrogate of {type(self).__name__} is frozen")
+    def step_surrogate(self) -> None:  # noqa: B027
+        """Called after each generator step: a surrogate that learns beside it takes its own; others are frozen."""
 
     def agreement(self, logits: Mapping[str, Tensor], labels: Mapping[str, Tensor]) -> float:
         """Share of labelled cells, over all tasks, where the surrogate says :meth:`targets`."""

@@ -40,13 +40,9 @@ class Learnable(Objective):
         learned, _ = self.companion.loss(protected, labels)
         return base + self.weight * learned, logits
 
-    def surrogate_turn(self, generator_step: int) -> int:
+    def step_surrogate(self) -> None:
         """The companion's; the main surrogate is frozen."""
-        return self.companion.surrogate_turn(generator_step)
-
-    def train_surrogate(self, protected: Tensor, labels: Mapping[str, Tensor]) -> None:
-        """One step of the companion's surrogate."""
-        self.companion.train_surrogate(protected, labels)
+        self.companion.step_surrogate()
 
     def state_dict(self) -> dict[str, Any]:
         """Of both parts."""

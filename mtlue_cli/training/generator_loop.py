@@ -114,10 +114,6 @@ class GeneratorLoop:
 
     def _advance(self) -> StepRecord:
         started = time.monotonic()
-        for _ in range(self.objective.surrogate_turn(self.step)):
-            with torch.no_grad(), autocast(self.device, self.dtype):
-                protected, labels, _ = self._protected_views()
-            self.objective.train_surrogate(protected, labels)
         for group in self.optimizer.param_groups:
             group["lr"] = self.settings.learning_rate * self._rate(self.step)
         self.optimizer.zero_grad(set_to_none=True)
@@ -130,6 +126,7 @@ class GeneratorLoop:
         loss.backward()  # type: ignore[no-untyped-call]  # torch's stubs leave it untyped
         torch.nn.utils.clip_grad_norm_(self.generator.parameters(), self.settings.clip_norm)
         self.optimizer.step()
+        self.objective.step_surrogate()
         self.step += 1
         return StepRecord(
             self.step,

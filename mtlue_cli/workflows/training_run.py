@@ -16,6 +16,7 @@ from mtlue_cli.manifest import write_atomically
 from mtlue_cli.networks.multitask import build_network
 from mtlue_cli.objectives.base import Objective
 from mtlue_cli.objectives.registry import OBJECTIVES, Ingredients
+from mtlue_cli.tasks.shares import class_shares
 from mtlue_cli.training.generator_loop import GeneratorLoop, GeneratorSettings, StepRecord, mean_record
 from mtlue_cli.training.multitask_loop import EpochRecord, LearningSettings
 from mtlue_cli.training.runtime import deferred_interrupt, placed
@@ -151,7 +152,8 @@ class TrainingRun:
 
     def _fresh_generator(self) -> PerturbationGenerator:
         shape = GeneratorConfig(epsilon=self.config.epsilon, image_size=generator_size(self.config.size))
-        generator = PerturbationGenerator(shape, self.data.tasks, self.config.seed)
+        priors = class_shares(self.data.labels, self.data.tasks)
+        generator = PerturbationGenerator(shape, self.data.tasks, self.config.seed, priors)
         return placed(generator, self.device)
 
     def _objective(self, clean: list[Any]) -> Objective:
