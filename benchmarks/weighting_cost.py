@@ -2,8 +2,9 @@
 
 Usage: python -m benchmarks.weighting_cost [--tasks 3,40] [--steps 20] [--weightings pcgrad,mgda]
 
-At most twice linear scalarisation is wanted at 3 tasks where the method allows it. Steps of all weightings take turns, so
-that a busy machine slows all of them alike, and the median counts. Weightings whose modules are not installed are named.
+At most twice linear scalarisation is wanted at 3 tasks where the method allows it. Steps of all weightings take turns,
+so that a busy machine slows all of them alike, and the median counts. Weightings whose modules are not installed are
+named.
 """
 
 import argparse
