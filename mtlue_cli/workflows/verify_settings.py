@@ -1,7 +1,7 @@
 """What a verification is told, and what it makes of that before it reads an image."""
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from enum import Enum
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ from mtlue_cli.errors import InputError
 from mtlue_cli.training.methods.registry import METHODS
 from mtlue_cli.verification.conditions import Condition, VictimSpec, plan_conditions, plan_victims
 from mtlue_cli.verification.tiers import TIERS, NotTested, not_tested
+from mtlue_cli.weightings.registry import INSTALL, WEIGHTINGS, require_installed
 
 MARGIN = 1.1
 """Side of the loaded images over the side of the crops that a victim sees."""
@@ -167,6 +168,8 @@ def check_usage(config: VerifyConfig) -> None:
         raise InputError("give one of --start and --pretrain-images: a start that is there, or one to be trained")
     if config.seeds < 1:
         raise InputError(f"--seeds is {config.seeds}, expected at least 1")
+    for name in config.weightings or ():
+        require_installed(name, WEIGHTINGS[name])
     waiting = [name for name in config.methods or () if METHODS[name].needs_start]
     if waiting and not config.has_start:
         raise InputError(
@@ -178,15 +181,22 @@ def check_usage(config: VerifyConfig) -> None:
 
 def _planned(config: VerifyConfig) -> VerifyPlan:
     tier = TIERS[config.tier] if config.tier is not None else None
-    victims = _victims(config, tier.victims if tier is not None else (VictimSpec(),))
+    wanted = _victims(config, tier.victims if tier is not None else (VictimSpec(),))
+    victims = [victim for victim in wanted if not WEIGHTINGS[victim.weighting].missing()]
     countermeasures = _chosen(config.countermeasures, tier.countermeasures if tier else ())
     fractions = _chosen(config.fractions, tier.fractions if tier else ())
     conditions = plan_conditions(victims, countermeasures, fractions, control=config.control)
     probes = tuple(ProbeName) if config.probes else ()
+    untried = not_tested(conditions, probes)
+    uninstalled = {
+        f"weighting {name.value}": f"needs {', '.join(spec.missing())}: {INSTALL}"
+        for name, spec in WEIGHTINGS.items()
+        if spec.missing()
+    }
     return VerifyPlan(
         conditions,
         probes,
-        not_tested(conditions, probes),
+        tuple(replace(left, reason=uninstalled.get(left.name, left.reason)) for left in untried),
         config.epochs or (tier.epochs if tier else DEFAULT_EPOCHS),
         config.batch_size or (tier.batch_size if tier else DEFAULT_BATCH_SIZE),
         config.limit or (tier.limit if tier else None),

@@ -386,3 +386,14 @@ def test_a_dry_run_names_every_condition_and_estimates_time(
     assert planned.to_json()["seconds"] == pytest.approx(planned.seconds, abs=0.1)
     twice = dry_run(replace(config, tier=Tier.SMOKE, seeds=2, learners=(LearnerName.STL,)), SilentProgress())
     assert [row.victims for row in twice.conditions] == [4] * len(twice.conditions)
+
+
+def test_a_weighting_that_is_not_installed_is_named(config: VerifyConfig, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mtlue_cli.weightings.registry.find_spec", lambda _: None)
+    (config.protected or Path()).mkdir()
+    with pytest.raises(InputError, match="fairgrad needs scipy") as caught:
+        verify_release(replace(config, weightings=(WeightingName.FAIRGRAD,)), SilentProgress())
+    assert "mtlue[weightings]" in (caught.value.hint or "")
+    plan = replace(config, tier=Tier.STANDARD, backbones=None).plan
+    assert "resnet18 fairgrad" not in {condition.name for condition in plan.conditions}
+    assert "needs scipy" in {left.name: left.reason for left in plan.left_out}["weighting fairgrad"]
