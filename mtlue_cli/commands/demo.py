@@ -15,6 +15,7 @@ from mtlue_cli.commands.options import (
     QuietOption,
     SeedOption,
     WorkersOption,
+    threads,
     variable,
 )
 
@@ -49,7 +50,7 @@ def demo(
     ] = 1.5,
     seed: SeedOption = 0,
     device: DeviceOption = "auto",
-    workers: WorkersOption = 2,
+    workers: WorkersOption = None,
     quiet: QuietOption = False,
     json_target: JsonOption = None,
 ) -> None:
@@ -64,7 +65,7 @@ def demo(
     from mtlue_cli.commands.verify_tables import show_verification
     from mtlue_cli.workflows.demo import DemoConfig, run_demo
 
-    config = DemoConfig(out=out, seed=seed, minutes=minutes, device=device, workers=workers)
+    config = DemoConfig(out=out, seed=seed, minutes=minutes, device=device, workers=threads(workers))
     result = run_demo(config, terminal.progress)
     show_verification(terminal, result.verification)
     terminal.say(f"finished in {duration(result.seconds)}; look at:")

@@ -7,7 +7,7 @@ import typer
 
 from mtlue_cli.choices import ExitCode
 from mtlue_cli.commands.console import Terminal
-from mtlue_cli.commands.options import INPUT, JsonOption, QuietOption, WorkersOption, variable
+from mtlue_cli.commands.options import INPUT, JsonOption, QuietOption, WorkersOption, threads, variable
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -32,7 +32,7 @@ def inspect(
             rich_help_panel=INPUT,
         ),
     ] = None,
-    workers: WorkersOption = 2,
+    workers: WorkersOption = None,
     quiet: QuietOption = False,
     json_target: JsonOption = None,
 ) -> None:
@@ -46,7 +46,7 @@ def inspect(
 
     from mtlue_cli.workflows.inspect import ReleaseReport, inspect_path
 
-    report = inspect_path(path, terminal.progress, against=against, workers=workers)
+    report = inspect_path(path, terminal.progress, against=against, workers=threads(workers))
     if isinstance(report, ReleaseReport):
         terminal.show(release_table(report))
         for record in report.quarantine:

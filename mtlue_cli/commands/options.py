@@ -4,6 +4,7 @@ An option of one command only stands in that command's file, with :func:`variabl
 carries the command's name, so that what is set for one command never reaches another that means something else by it.
 """
 
+import os
 from pathlib import Path
 from typing import Annotated
 
@@ -33,6 +34,14 @@ def variable(option: str, command: str | None = None) -> str:
     """
     words = (command, option.removeprefix("--")) if command else (option.removeprefix("--"),)
     return "_".join(("MTLUE", *words)).replace("-", "_").upper()
+
+
+def threads(workers: int | None) -> int:
+    """``--workers``, or one thread a core that this process may use; at least two, since disks keep one waiting."""
+    if workers is not None:
+        return workers
+    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(2, usable)
 
 
 ImagesArgument = Annotated[
@@ -160,13 +169,13 @@ DeviceOption = Annotated[
     ),
 ]
 WorkersOption = Annotated[
-    int,
+    int | None,
     typer.Option(
         "--workers",
         min=1,
         max=256,
         metavar="N",
-        help="Threads that decode and encode images.",
+        help="Threads that decode and encode images. Unset: one a processor core, at least two.",
         envvar=variable("--workers"),
         rich_help_panel=COMPUTATION,
     ),

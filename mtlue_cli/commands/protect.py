@@ -23,6 +23,7 @@ from mtlue_cli.commands.options import (
     WeightsOption,
     WorkersOption,
     listed_names,
+    threads,
     variable,
 )
 from mtlue_cli.errors import InputError
@@ -76,7 +77,7 @@ def protect(
     file_column: FileColumnOption = None,
     batch_size: AutoBatchSizeOption = "auto",
     device: DeviceOption = "auto",
-    workers: WorkersOption = 2,
+    workers: WorkersOption = None,
     quiet: QuietOption = False,
     json_target: JsonOption = None,
 ) -> None:
@@ -104,7 +105,7 @@ def protect(
         image_format=image_format,
         batch_size=count,
         device=device,
-        workers=workers,
+        workers=threads(workers),
         keep_metadata=keep_metadata,
         overwrite=overwrite,
     )

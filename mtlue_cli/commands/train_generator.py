@@ -27,6 +27,7 @@ from mtlue_cli.commands.options import (
     TasksOption,
     WorkersOption,
     listed_names,
+    threads,
     variable,
 )
 from mtlue_cli.errors import InputError
@@ -174,7 +175,7 @@ def train_generator(
             rich_help_panel=COMPUTATION,
         ),
     ] = Precision.AUTO,
-    workers: WorkersOption = 2,
+    workers: WorkersOption = None,
     quiet: QuietOption = False,
     json_target: JsonOption = None,
 ) -> None:
@@ -215,7 +216,7 @@ def train_generator(
         licence=licence,
         contact_sheet=contact_sheet,
         overwrite=overwrite,
-        workers=workers,
+        workers=threads(workers),
         limit=limit,
     )
     result = run(config, terminal.progress)

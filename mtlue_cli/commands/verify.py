@@ -20,6 +20,7 @@ from mtlue_cli.commands.options import (
     QuietOption,
     SeedOption,
     WorkersOption,
+    threads,
 )
 from mtlue_cli.commands.verify_options import (
     BackbonesOption,
@@ -94,7 +95,7 @@ def verify(
     no_cache: NoCacheOption = False,
     seed: SeedOption = 0,
     device: DeviceOption = "auto",
-    workers: WorkersOption = 2,
+    workers: WorkersOption = None,
     quiet: QuietOption = False,
     json_target: JsonOption = None,
 ) -> None:
@@ -145,7 +146,7 @@ def verify(
         limit=limit,
         seed=seed,
         device=device,
-        workers=workers,
+        workers=threads(workers),
         command_line=shlex.join(["mtlue", *sys.argv[1:]]),
     )
     if dry_run:

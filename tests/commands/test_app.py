@@ -16,7 +16,7 @@ from mtlue_cli import __version__
 from mtlue_cli.choices import ExitCode
 from mtlue_cli.commands.app import Command, app, bounded, with_json_dash
 from mtlue_cli.commands.console import LineProgress, Terminal, duration
-from mtlue_cli.commands.options import DeviceOption, JsonOption
+from mtlue_cli.commands.options import DeviceOption, JsonOption, threads
 from mtlue_cli.errors import CheckpointError, ImageError, InputError
 
 
@@ -271,3 +271,11 @@ def test_lines_of_an_unknown_total_say_the_time_so_far_and_a_new_stage_ends_the_
 
 def test_duration_is_written_as_a_clock() -> None:
     assert [duration(seconds) for seconds in (0, 9.6, 75, 3700)] == ["0:00", "0:10", "1:15", "1:01:40"]
+
+
+def test_unset_workers_are_one_a_core(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("os.sched_getaffinity", lambda _: set(range(6)), raising=False)
+    assert threads(None) == 6
+    assert threads(3) == 3
+    monkeypatch.setattr("os.sched_getaffinity", lambda _: {0}, raising=False)
+    assert threads(None) == 2
