@@ -37,6 +37,10 @@ class BackboneName(StrEnum):
     """The shared part of a surrogate or victim."""
 
     RESNET18 = "resnet18"
+    RESNET50 = "resnet50"
+    VGG16 = "vgg16"
+    DENSENET121 = "densenet121"
+    VIT_B_16 = "vit_b_16"
     SMALL = "small"
 
 

@@ -4,7 +4,8 @@ import torch
 from torch import Tensor, nn
 
 from mtlue_cli.choices import BackboneName
-from mtlue_cli.networks.backbones import BACKBONES, Backbone
+from mtlue_cli.networks.backbones.base import Backbone
+from mtlue_cli.networks.backbones.registry import BACKBONES
 from mtlue_cli.tasks.spec import TaskSet
 
 SHARED_WIDTH = 256
@@ -44,4 +45,4 @@ def build_network(backbone: BackboneName, tasks: TaskSet, seed: int) -> MultiTas
     """A fresh network whose weights depend on ``seed`` alone; the global random state is left as it was."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return MultiTaskNetwork(BACKBONES[backbone](), tasks)
+        return MultiTaskNetwork(BACKBONES[backbone].build(), tasks)

@@ -2,11 +2,13 @@
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from mtlue_cli.choices import BackboneName, Precision, WeightingName
+from mtlue_cli.networks.backbones.registry import BACKBONES
 from mtlue_cli.networks.multitask import MultiTaskNetwork, build_network
 from mtlue_cli.tasks.losses import count_correct, task_losses
 from mtlue_cli.tasks.spec import TaskSet
@@ -28,7 +30,8 @@ class LearningSettings:
     Attributes:
         epochs: Passes over the images.
         batch_size: Images a step.
-        learning_rate, weight_decay: Of Adam.
+        learning_rate: Of Adam, for ResNet-18; other backbones multiply it by their ``learning_rate_scale``.
+        weight_decay: Of Adam.
         crop_size: Side in pixels of the random crops that the network sees.
         backbone: Its shared part.
         weighting: How the losses of the tasks are put together.
@@ -96,8 +99,13 @@ def train_multitask(
     weighting = build_weighting(settings.weighting, len(tasks), settings.seed).to(device)
     batches = _Batches(images, labels, tasks, settings, device)
     method.prepare(network, lambda: _sample_loss(network, batches, tasks))
+    rate = settings.learning_rate * BACKBONES[settings.backbone].learning_rate_scale
+    groups: list[dict[str, Any]] = [
+        {"params": [p for p in network.parameters() if p.requires_grad], "lr": rate},
+        {"params": list(weighting.parameters())},
+    ]
     optimizer = torch.optim.Adam(
-        [*(p for p in network.parameters() if p.requires_grad), *weighting.parameters()],
+        groups,
         settings.learning_rate,
         weight_decay=settings.weight_decay,
         fused=device.type != "mps",

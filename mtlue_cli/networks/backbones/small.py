@@ -1,31 +1,9 @@
-"""Backbones: images to a feature vector. One function a backbone and a registry."""
-
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+"""The small backbone."""
 
 from torch import nn
-from torchvision.models.resnet import BasicBlock, conv1x1, resnet18
+from torchvision.models.resnet import BasicBlock, conv1x1
 
-from mtlue_cli.choices import BackboneName
-
-
-@dataclass(frozen=True)
-class Backbone:
-    """A network without its head, and the length of the vector that it gives."""
-
-    network: nn.Module
-    features: int
-
-
-def build_resnet18() -> Backbone:
-    """ResNet-18 as torchvision has it, without the classification layer.
-
-    Source:
-        He et al., CVPR 2016. The stem keeps its stride: 64-pixel input reaches the last stage at 2x2.
-    """
-    network = resnet18(weights=None)
-    network.fc = nn.Identity()
-    return Backbone(network, 512)
+from mtlue_cli.networks.backbones.base import Backbone
 
 
 def build_small() -> Backbone:
@@ -51,9 +29,3 @@ def build_small() -> Backbone:
         if isinstance(module, nn.Conv2d):
             nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
     return Backbone(network, width)
-
-
-BACKBONES: Mapping[BackboneName, Callable[[], Backbone]] = {
-    BackboneName.RESNET18: build_resnet18,
-    BackboneName.SMALL: build_small,
-}

@@ -1,0 +1,25 @@
+"""DenseNet-121."""
+
+from torch import nn
+from torchvision.models.densenet import densenet121
+
+from mtlue_cli.networks.backbones.base import Backbone
+
+
+def build_densenet121() -> Backbone:
+    """DenseNet-121 whose first convolution has stride 1, without the classification layer.
+
+    With the original stride of 2, 64-pixel input would reach the third and fourth block, which hold 40 of the 58 dense
+    layers, at 4x4 and 2x2 (at 32 pixels: 2x2 and 1x1, where a 3x3 convolution sees padding only). Stride 1 gives them
+    8x8 and 4x4, at four times the multiply-adds. The pooling that follows stays.
+
+    Parameters are called and shaped as in torchvision's ``densenet121``.
+
+    Source:
+        Huang et al., CVPR 2017.
+    """
+    network = densenet121(weights=None)
+    network.features.conv0.stride = (1, 1)
+    features = network.classifier.in_features
+    network.classifier = nn.Identity()
+    return Backbone(network, features)
