@@ -48,6 +48,18 @@ class WeightingName(StrEnum):
     """How a multi-task victim puts the losses of its tasks together."""
 
     LS = "ls"
+    UW = "uw"
+    RLW = "rlw"
+    ALIGNED_MTL = "aligned-mtl"
+    FAIRGRAD = "fairgrad"
+    EXCESS_MTL = "excess-mtl"
+    DWA = "dwa"
+    PCGRAD = "pcgrad"
+    CAGRAD = "cagrad"
+    MGDA = "mgda"
+    IMTL_G = "imtl-g"
+    NASH_MTL = "nash-mtl"
+    UPGRAD = "upgrad"
 
 
 class ImageFormat(StrEnum):

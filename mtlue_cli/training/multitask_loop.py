@@ -115,6 +115,7 @@ def train_multitask(
     dtype = choose_precision(settings.precision, device)
     for epoch in range(1, settings.epochs + 1):
         method.train_mode(network)
+        weighting.new_epoch()
         loss_sum, counts = 0.0, {task.name: (0, 0) for task in tasks}
         for batch, batch_labels in batches.epoch(rng):
             mixture = Mixture(batch, batch_labels)

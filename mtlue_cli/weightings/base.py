@@ -11,6 +11,9 @@ class Weighting(ABC, nn.Module):
 
     Its parameters, if it learns any, are trained beside the network's. One object belongs to one training run.
 
+    A task without a labelled sample in the batch, whose loss is exactly 0, takes no part in that step: it gets no
+    weight, and what the weighting remembers of it stays as it was.
+
     Args:
         tasks: Number of tasks.
         seed: Of whatever it draws.
@@ -29,3 +32,6 @@ class Weighting(ABC, nn.Module):
             losses: Task name to scalar; exactly 0 where no sample of the batch is labelled.
             features: The shared representation ``(B, D)`` that every loss depends on, in the graph of the network.
         """
+
+    def new_epoch(self) -> None:
+        """Called before the first step of every epoch."""
