@@ -62,6 +62,80 @@ class WeightingName(StrEnum):
     UPGRAD = "upgrad"
 
 
+class MetricName(StrEnum):
+    """What a victim is judged by."""
+
+    ACCURACY = "accuracy"
+    BALANCED = "balanced-accuracy"
+    AUROC = "auroc"
+
+
+class Tier(StrEnum):
+    """How much a verification tries, least first; each tier includes those before it.
+
+    Text compares by its letters, so ask :meth:`includes` rather than ``<``.
+    """
+
+    SMOKE = "smoke"
+    STANDARD = "standard"
+    FULL = "full"
+
+    def includes(self, other: "Tier") -> bool:
+        """Whether whoever runs this tier runs what belongs to ``other``."""
+        order = list(Tier)
+        return order.index(other) <= order.index(self)
+
+
+class CountermeasureName(StrEnum):
+    """What an attacker does so that his network learns from a protected release all the same."""
+
+    JPEG_10 = "jpeg-10"
+    JPEG_30 = "jpeg-30"
+    JPEG_50 = "jpeg-50"
+    JPEG_75 = "jpeg-75"
+    GRAYSCALE = "grayscale"
+    BIT_DEPTH = "bit-depth"
+    GAUSSIAN_BLUR = "gaussian-blur"
+    LOW_PASS = "low-pass"
+    RESIZE = "resize"
+    GAUSSIAN_NOISE = "gaussian-noise"
+    CUTOUT = "cutout"
+    MIXUP = "mixup"
+    CUTMIX = "cutmix"
+    RANDOM_RESIZED_CROP = "random-resized-crop"
+    COLOUR_JITTER = "colour-jitter"
+    LABEL_REGRESSION = "label-regression"
+    ORTHOGONAL_PROJECTION = "orthogonal-projection"
+    UERASER = "ueraser"
+    FGSM_TRAINING = "fgsm-training"
+    ADVERSARIAL_TRAINING = "adversarial-training"
+    PAIR_REMOVER = "pair-remover"
+
+
+class TrainingMethodName(StrEnum):
+    """Where a victim starts from, and which of its parameters change."""
+
+    SCRATCH = "scratch"
+    SPARSE = "sparse"
+    GPS = "gps"
+    HEAD = "head"
+    FULL = "full"
+
+
+class LearnerName(StrEnum):
+    """How many networks a victim is: one for all tasks, or one a task."""
+
+    MTL = "mtl"
+    STL = "stl"
+
+
+class ProbeName(StrEnum):
+    """What is read off a release without training a victim on it."""
+
+    DETECTABILITY = "detectability"
+    LABEL_RECOVERY = "label-recovery"
+
+
 class ImageFormat(StrEnum):
     """How protected images are written."""
 
