@@ -2,7 +2,7 @@
 
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TypeVar
 
 import typer
@@ -54,6 +54,7 @@ from mtlue_cli.commands.verify_options import (
     WeightingsOption,
 )
 from mtlue_cli.commands.verify_tables import show_dry_run, show_verification
+from mtlue_cli.errors import MtlueError
 
 OptionT = TypeVar("OptionT")
 
@@ -166,15 +167,33 @@ def verify(
     result = verify_release(config, terminal.progress)
     show_verification(terminal, result)
     document = result.to_json()
-    terminal.write_json(document)
+    writers: dict[str, Callable[[], None]] = {"--json": lambda: terminal.write_json(document)}
     if junit is not None:
-        terminal.write_file("--junit", junit, write_junit(document))
+        writers["--junit"] = lambda: terminal.write_file("--junit", junit, write_junit(document))
     if markdown is not None:
-        terminal.write_file("--markdown", markdown, write_markdown(document).encode())
+        writers["--markdown"] = lambda: terminal.write_file("--markdown", markdown, write_markdown(document).encode())
     if report is not None:
-        terminal.write_file("--report", report, write_html(document, draw_samples(*result.samples)).encode())
+        page = write_html(document, draw_samples(*result.samples))
+        writers["--report"] = lambda: terminal.write_file("--report", report, page.encode())
+    write_all(list(writers.values()))
     if result.exit_code is not ExitCode.SUCCESS:
         raise typer.Exit(result.exit_code)
+
+
+def write_all(writers: Sequence[Callable[[], None]]) -> None:
+    """Write every result file, also after one that fails.
+
+    Raises:
+        MtlueError: Names all that could not be written.
+    """
+    faults: list[str] = []
+    for write in writers:
+        try:
+            write()
+        except MtlueError as error:
+            faults.append(str(error))
+    if faults:
+        raise MtlueError("; ".join(faults))
 
 
 def _given(values: Sequence[OptionT] | None) -> tuple[OptionT, ...] | None:

@@ -12,9 +12,10 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from mtlue_cli.metrics.repeated import Repeated
+    from mtlue_cli.verification.figures import Average, ConditionFigures
     from mtlue_cli.verification.report import VerifyResult
     from mtlue_cli.verification.tiers import NotTested
-    from mtlue_cli.verification.verdict import Average, ConditionFigures, Judgement
+    from mtlue_cli.verification.verdict import Judgement
     from mtlue_cli.workflows.verify_dry_run import DryRun
 
 LISTED_FAULTS = 20
@@ -67,7 +68,7 @@ def task_table(judgement: "Judgement") -> Table:
     """One line a task for the first victim: clean images, the release, noise; in %, and learned fractions."""
     first = judgement.conditions[0].condition.victim
     own = {found.condition.name: found for found in judgement.conditions if found.condition.victim == first}
-    clean = own[f"{first.name}: clean images"]
+    clean = judgement.conditions[0]
     release, noise = own.get(first.name), own.get(f"{first.name}: noise")
     table = Table("task")
     for name in ("clean %", "protected %", *(("noise %",) if noise else ()), "floor %", "learned"):

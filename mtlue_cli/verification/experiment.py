@@ -1,20 +1,23 @@
 """One victim on one condition's training images, tested on clean images."""
 
+import math
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
+from importlib.metadata import version
 
 import torch
 from torch import Tensor
 
 from mtlue_cli import __version__
-from mtlue_cli.choices import BackboneName, MetricName
+from mtlue_cli.choices import BackboneName, MetricName, WeightingName
+from mtlue_cli.errors import InputError
 from mtlue_cli.metrics.classification import accuracies, aurocs, balanced_accuracies
 from mtlue_cli.networks.multitask import MultiTaskNetwork
 from mtlue_cli.tasks.spec import TaskSet
 from mtlue_cli.training.intervention import Intervention
-from mtlue_cli.training.methods.registry import build_method
+from mtlue_cli.training.methods.registry import METHODS, MethodSettings, build_method
 from mtlue_cli.training.multitask_loop import LearningSettings, predict
 from mtlue_cli.training.pretrained import PretrainedStart
 from mtlue_cli.training.runtime import choose_precision
@@ -28,9 +31,18 @@ from mtlue_cli.verification.learner import LearnedEpoch, train_learner
 from mtlue_cli.verification.result_cache import ResultCache, document_digest, labels_digest, tensor_digest
 from mtlue_cli.verification.victim_result import CurvePoint, VictimResult
 
-RESULT_SCHEMA = 2
+RESULT_SCHEMA = 3
 PAIRS = 200
-"""Originals and their protected versions that an attacker with a published generator is given."""
+"""Most originals with their protected versions that an attacker with a published generator is given."""
+
+PAIRS_SHARE = 0.1
+"""Most pairs as a share of the training images: with more he would simply train on his clean ones."""
+
+FEWEST_PAIRS = 8
+
+
+class DivergedError(Exception):
+    """A victim whose loss or output is no longer finite; it says nothing of the release."""
 
 
 @dataclass(frozen=True)
@@ -116,14 +128,15 @@ class Laboratory:
             on_preparation: Called with the share, in [0, 1], of what the attacker does before training that is done.
 
         Raises:
-            InputError: The victim needs a start and there is none.
+            InputError: The victim needs a start and there is none, or there is too little to learn from.
+            DivergedError: Its loss or its output is not finite.
             ValueError: A task has no labelled test image.
         """
         images, labels = self._material(condition, seed)
         victim = condition.victim
-        start = self.starts.get(victim.backbone)
+        start = self.starts.get(victim.backbone) if METHODS[victim.method].needs_start else None
         settings = replace(self.settings, backbone=victim.backbone, weighting=victim.weighting, seed=seed)
-        key = self._key(condition, settings, images)
+        key = self._key(condition, settings, images, start)
         found = self.cache.load(key)
         if found is not None:
             try:
@@ -168,6 +181,9 @@ class Laboratory:
             on_step=on_step,
             on_epoch=record,
         )
+        outputs = (bool(shares.isfinite().all()) for shares in run.probabilities.values())
+        if not math.isfinite(curve[-1].loss) or not all(outputs):
+            raise DivergedError("its training diverged: the loss or the output is not finite")
         early = stop_early(run.predictions(), self.data.test_labels, halve(self.data.test_images, self.settings.seed))
         result = VictimResult(
             condition.name,
@@ -209,27 +225,37 @@ class Laboratory:
         if not countermeasure.needs_pairs:
             return view
         rng = torch.Generator().manual_seed(seed)
-        chosen = torch.randperm(len(self.images.clean), generator=rng)[:PAIRS]
+        count = min(PAIRS, int(PAIRS_SHARE * len(self.images.clean)))
+        if count < FEWEST_PAIRS:
+            raise InputError(f"{len(self.images.clean)} training images leave too few for pairs")
+        chosen = torch.randperm(len(self.images.clean), generator=rng)[:count]
         return replace(
             view,
             pairs=(self.images.clean[chosen], self.images.release()[chosen]),
             pair_labels={name: column[chosen] for name, column in self.data.train_labels.items()},
         )
 
-    def _key(self, condition: Condition, settings: LearningSettings, images: Tensor) -> str:
+    def _key(
+        self, condition: Condition, settings: LearningSettings, images: Tensor, start: PretrainedStart | None
+    ) -> str:
         countermeasure = _countermeasure(condition)
+        pairs = countermeasure is not None and countermeasure.needs_pairs
         return document_digest(
             {
                 "schema": RESULT_SCHEMA,
                 "condition": condition.name,
-                "countermeasure": repr(sorted(vars(countermeasure).items())) if countermeasure is not None else None,
+                "countermeasure": None if countermeasure is None else repr(sorted(vars(countermeasure).items())),
+                "pairs": [PAIRS, PAIRS_SHARE, tensor_digest(self.images.clean)] if pairs else None,
                 "images": tensor_digest(images),
                 "data": self.data.digest(),
+                "halves": self.settings.seed,
                 "settings": asdict(settings),
-                "start": start.digest if (start := self.starts.get(condition.victim.backbone)) is not None else None,
+                "methods": repr(MethodSettings()),
+                "start": None if start is None else start.digest,
                 "device": self.device.type,
                 "arithmetic": str(choose_precision(settings.precision, self.device)),
                 "torch": torch.__version__,
+                "torchjd": None if settings.weighting is WeightingName.LS else version("torchjd"),
                 "mtlue": __version__,
             }
         )

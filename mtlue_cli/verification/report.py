@@ -12,11 +12,12 @@ from mtlue_cli.metrics.repeated import Repeated
 from mtlue_cli.verification.audit import Audit
 from mtlue_cli.verification.conditions import Role
 from mtlue_cli.verification.countermeasures.registry import COUNTERMEASURES
+from mtlue_cli.verification.figures import Average, ConditionFigures, TaskFigures
 from mtlue_cli.verification.probes.base import ProbeResult
 from mtlue_cli.verification.probes.registry import PROBES
 from mtlue_cli.verification.result_cache import document_digest
 from mtlue_cli.verification.tiers import NotTested
-from mtlue_cli.verification.verdict import HALF, Average, ConditionFigures, Judgement, TaskFigures, Verdict
+from mtlue_cli.verification.verdict import HALF, Judgement, Verdict
 
 SCHEMA_VERSION = 2
 

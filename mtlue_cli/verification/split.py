@@ -64,6 +64,7 @@ def divide(
     *,
     left_out: Collection[str] = (),
     limit: int | None = None,
+    drawn: bool = False,
     fraction: float = 0.2,
     seed: int = 0,
     on_file: Callable[[], None] | None = None,
@@ -74,7 +75,8 @@ def divide(
         images: All clean images.
         test: Test images of their own, in the same tasks; None: hold out a share.
         left_out: Names of images that are not to be used.
-        limit: Only so many of the first remaining images.
+        limit: Only so many of the remaining images: the first.
+        drawn: Draw them by name and seed instead, so that a sorted label file gives no lopsided sample.
         fraction: Expected share of held-out images, in (0, 1).
         seed: Of the split.
         on_file: Called after each image is read.
@@ -83,7 +85,12 @@ def divide(
         InputError: A file cannot be read, too few images on a side, or a task without any label on the test side.
     """
     unwanted = set(left_out)
-    rows = [row for row, name in enumerate(images.table.file_names) if name not in unwanted][:limit]
+    names = images.table.file_names
+    rows = [row for row, name in enumerate(names) if name not in unwanted]
+    if drawn and limit is not None:
+        rows.sort(key=lambda row: hashlib.sha256(f"mtlue sample {seed} {names[row]}".encode()).digest())
+        rows = sorted(rows[:limit])
+    rows = rows[:limit]
     contents = _digests(images.folder, [images.table.file_names[row] for row in rows], on_file)
     notes: list[str] = []
     if test is not None:

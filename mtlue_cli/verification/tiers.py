@@ -114,10 +114,11 @@ class NotTested:
 def not_tested(conditions: Sequence[Condition], probes: Collection[ProbeName]) -> tuple[NotTested, ...]:
     """Everything on offer that ``conditions`` and ``probes`` leave out; a reader must not take it for passed."""
     victims = {condition.victim for condition in conditions}
+    weightings = {victim.weighting.value for victim in victims if victim.learner is LearnerName.MTL}
     tried: list[tuple[str, Sequence[str], Collection[str]]] = [
         ("backbone", [name.value for name in BackboneName], {victim.backbone.value for victim in victims}),
         ("learner", [name.value for name in LearnerName], {victim.learner.value for victim in victims}),
-        ("weighting", [name.value for name in WeightingName], {victim.weighting.value for victim in victims}),
+        ("weighting", [name.value for name in WeightingName], weightings),
         ("method", [name.value for name in TrainingMethodName], {victim.method.value for victim in victims}),
         (
             "countermeasure",

@@ -2,7 +2,6 @@
 
 import platform
 import time
-from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -15,26 +14,21 @@ from mtlue_cli import __version__
 from mtlue_cli.generator.checkpoint import LoadedGenerator, load_checkpoint
 from mtlue_cli.generator.shipped import resolve_weights
 from mtlue_cli.images.folder import match_labels
-from mtlue_cli.metrics.classification import chance_floors
 from mtlue_cli.tasks.labels import read_label_file
 from mtlue_cli.tasks.spec import TaskSet
 from mtlue_cli.training.multitask_loop import LearningSettings
 from mtlue_cli.training.runtime import choose_device, describe_device
-from mtlue_cli.verification.conditions import Condition, Material, Role, VictimSpec
 from mtlue_cli.verification.experiment import ExperimentData, Laboratory, TrainingImages
-from mtlue_cli.verification.learner import images_an_epoch
-from mtlue_cli.verification.probes.base import FEWEST_IMAGES, ProbeResult, ProbeSample
-from mtlue_cli.verification.probes.registry import PROBES
 from mtlue_cli.verification.promise import Promise, promised, promised_by_release
 from mtlue_cli.verification.report import VerifyResult
 from mtlue_cli.verification.result_cache import ResultCache
 from mtlue_cli.verification.split import Side
 from mtlue_cli.verification.tiers import NotTested
-from mtlue_cli.verification.verdict import ConditionFigures, failed_audit, figures_of, judge
-from mtlue_cli.verification.victim_result import CurvePoint, VictimResult
+from mtlue_cli.verification.verdict import failed_audit
 from mtlue_cli.workflows.progress import Progress
 from mtlue_cli.workflows.verify_images import Sources, audit_files, divide_sides, load_side, read_test_side
-from mtlue_cli.workflows.verify_settings import VerifyConfig, VerifyPlan, check_usage
+from mtlue_cli.workflows.verify_run import PlanRun
+from mtlue_cli.workflows.verify_settings import VerifyConfig, check_usage
 from mtlue_cli.workflows.verify_starts import make_starts
 
 __all__ = ["VerifyConfig", "verify_release"]
@@ -75,14 +69,28 @@ def verify_release(config: VerifyConfig, progress: Progress) -> VerifyResult:
     if config.protected is not None:
         audit = audit_files(config, config.protected, labels, progress)
         if audit.faults:
-            judgement = failed_audit(len(audit.faults), config.max_learned)
+            judgement = failed_audit(len(audit.faults), config.max_learned, config.metric)
+            untried = [
+                *(condition.name for condition in plan.conditions),
+                *(f"probe {name.value}" for name in plan.probes),
+            ]
+            left_out = (*plan.left_out, *(NotTested(name, "the audit failed") for name in untried))
             return VerifyResult(
-                judgement, audit, (), (), subject, config.tier, setting, config.command_line, ([], []), _since(started)
+                judgement,
+                audit,
+                (),
+                left_out,
+                subject,
+                config.tier,
+                setting,
+                config.command_line,
+                ([], []),
+                _since(started),
             )
     else:
         progress.note("judging the generator on images protected in memory; no released file is checked")
 
-    sides = divide_sides(config, plan.limit, Side(config.clean, table), own_test, audit, progress)
+    sides = divide_sides(config, plan, Side(config.clean, table), own_test, audit, progress)
     setting["counts"] = {"train_images": len(sides.train.table), "test_images": len(sides.test.table)}
     setting["notes"] += list(sides.notes)
     data = ExperimentData(
@@ -106,15 +114,14 @@ def verify_release(config: VerifyConfig, progress: Progress) -> VerifyResult:
         settings,
         device,
         ResultCache(config.cache),
-        make_starts(config, plan, settings, device, progress),
+        make_starts(config, plan, settings, (sides.train, sides.test), device, progress),
     )
-    run = _Run(lab, config, plan, promise, progress)
-    conditions = run.conditions()
-    judgement = judge(conditions, config.metric, config.max_learned, promise.tasks)
+    run = PlanRun(lab, config, plan, promise, progress)
+    judgement, probes = run.judgement(), run.probes()
     return VerifyResult(
         judgement,
         audit,
-        run.probes(),
+        probes,
         (*plan.left_out, *run.skipped),
         subject,
         config.tier,
@@ -123,84 +130,6 @@ def verify_release(config: VerifyConfig, progress: Progress) -> VerifyResult:
         (_pictures(clean), _pictures(sources.release())),
         _since(started),
     )
-
-
-@dataclass
-class _Run:
-    """All conditions of one plan, as far as their clean victims learn anything."""
-
-    lab: Laboratory
-    config: VerifyConfig
-    plan: VerifyPlan
-    promise: Promise
-    progress: Progress
-    skipped: list[NotTested] = field(default_factory=list)
-
-    def conditions(self) -> list[ConditionFigures]:
-        """Train everything; what rests on a clean victim that learned nothing is skipped."""
-        tasks = self.lab.data.tasks
-        floor = chance_floors(self.config.metric, self.lab.data.test_labels, tasks)
-        clean: dict[VictimSpec, list[VictimResult]] = {}
-        useless: set[VictimSpec] = set()
-        found: list[ConditionFigures] = []
-        for condition in self.plan.conditions:
-            if condition.victim in useless:
-                self.skipped.append(NotTested(condition.name, "its victim learns nothing from clean images either"))
-                continue
-            victims = [self._victim(condition, seed) for seed in self.config.seed_range]
-            if condition.material is Material.CLEAN:
-                clean[condition.victim] = victims
-            reference = clean[condition.victim]
-            found.append(
-                figures_of(condition, victims, reference, floor, tasks, self.promise.tasks, self.config.metric)
-            )
-            if condition.role is Role.REFERENCE and found[-1].average is None:
-                useless.add(condition.victim)
-        return found
-
-    def probes(self) -> tuple[ProbeResult, ...]:
-        """What is measured without a victim."""
-        too_few = len(self.lab.images.clean) < FEWEST_IMAGES
-        if too_few:
-            self.skipped += [NotTested(f"probe {name.value}", "too few images") for name in self.plan.probes]
-        if too_few or not self.plan.probes:
-            return ()
-        data = self.lab.data
-        # Loading the release is a stage of its own.
-        sample = ProbeSample(self.lab.images.clean, self.lab.images.release(), data.train_labels, data.tasks)
-        self.progress.start("probes", len(self.plan.probes))
-        results: list[ProbeResult] = []
-        for name in self.plan.probes:
-            results.append(PROBES[name].run(sample, self.config.seed, self.lab.device))
-            self.progress.advance()
-        self.progress.finish()
-        return tuple(results)
-
-    def _victim(self, condition: Condition, seed: int) -> VictimResult:
-        name = condition.name if self.config.seeds == 1 else f"{condition.name} (seed {seed})"
-        if condition.material not in (Material.CLEAN, Material.NOISE):
-            self.lab.images.release()  # loading the release is a stage of its own
-        data = self.lab.data
-        total = images_an_epoch(condition.victim.learner, data.train_labels, data.tasks) * self.plan.epochs
-        self.progress.start(name, total)
-
-        def on_epoch(point: CurvePoint) -> None:
-            accuracy = sum(point.test_accuracy.values()) / len(point.test_accuracy)
-            self.progress.advance(0, {"loss": point.loss, "accuracy": accuracy})
-
-        result = self.lab.run(
-            condition,
-            seed,
-            on_step=self.progress.advance,
-            on_epoch=on_epoch,
-            on_preparation=lambda share: self.progress.advance(0, {"prepared %": 100 * share}),
-        )
-        if result.cached:
-            self.progress.advance(total)
-        self.progress.finish()
-        if result.cached:
-            self.progress.note(f"{name}: finished earlier, taken from the cache")
-        return result
 
 
 def _promise(config: VerifyConfig, loaded: LoadedGenerator | None, labels: TaskSet) -> Promise:

@@ -18,7 +18,7 @@ from mtlue_cli.verification.audit import Audit, audit_release
 from mtlue_cli.verification.in_memory import protect_in_memory
 from mtlue_cli.verification.split import Side, Sides, divide
 from mtlue_cli.workflows.progress import Progress
-from mtlue_cli.workflows.verify_settings import VerifyConfig
+from mtlue_cli.workflows.verify_settings import VerifyConfig, VerifyPlan
 
 
 class Sources:
@@ -95,15 +95,17 @@ def audit_files(config: VerifyConfig, release: Path, table: LabelTable, progress
 
 
 def divide_sides(
-    config: VerifyConfig, limit: int | None, images: Side, test: Side | None, audit: Audit | None, progress: Progress
+    config: VerifyConfig, plan: VerifyPlan, images: Side, test: Side | None, audit: Audit | None, progress: Progress
 ) -> Sides:
-    """Training and test side, of at most ``limit`` images."""
+    """Training and test side: of the first ``--limit`` images, or of as many as the tier draws from all."""
+    limit = plan.limit
     progress.start("reading files", None if limit is None else min(limit, len(images.table)))
     sides = divide(
         images,
         test,
         left_out=audit.quarantined if audit is not None else (),
         limit=limit,
+        drawn=config.limit is None,
         fraction=config.test_fraction,
         seed=config.seed,
         on_file=progress.advance,

@@ -17,6 +17,10 @@ from mtlue_cli.choices import (
     WeightingName,
 )
 from mtlue_cli.errors import InputError
+from mtlue_cli.generator.checkpoint import read_card
+from mtlue_cli.generator.shipped import is_shipped, shipped_weights
+from mtlue_cli.manifest import read_manifest
+from mtlue_cli.networks.backbones.registry import BACKBONES
 from mtlue_cli.training.methods.registry import METHODS
 from mtlue_cli.verification.conditions import Condition, VictimSpec, plan_conditions, plan_victims
 from mtlue_cli.verification.tiers import TIERS, NotTested, not_tested
@@ -170,6 +174,14 @@ def check_usage(config: VerifyConfig) -> None:
         raise InputError(f"--seeds is {config.seeds}, expected at least 1")
     for name in config.weightings or ():
         require_installed(name, WEIGHTINGS[name])
+    if config.weightings and config.learners and LearnerName.MTL not in config.learners:
+        raise InputError("--weighting weighs the tasks of one network; --learner stl trains one network a task")
+    used = {condition.victim.backbone for condition in config.plan.conditions}
+    small = [name.value for name in used if BACKBONES[name].smallest_side > config.size]
+    if small:
+        raise InputError(
+            f"--size {config.size} is too small for {', '.join(sorted(small))}", hint="take --size 32 or more"
+        )
     waiting = [name for name in config.methods or () if METHODS[name].needs_start]
     if waiting and not config.has_start:
         raise InputError(
@@ -177,26 +189,49 @@ def check_usage(config: VerifyConfig) -> None:
             hint="give one with --start FILE|timm:NAME, or images to train one on first with "
             "--pretrain-images DIR --pretrain-labels FILE",
         )
+    if config.has_start and not any(METHODS[row.victim.method].needs_start for row in config.plan.conditions):
+        raise InputError("no victim of this plan uses a start", hint="add --method head, gps or full")
+
+
+def generator_is_public(config: VerifyConfig) -> bool:
+    """Whether the generator that is judged, or made the release, comes with the program, so that anyone has it."""
+    shipped = shipped_weights()
+    if config.weights is not None:
+        return config.weights in shipped or is_shipped(Path(config.weights))
+    if config.protected is None:
+        return False
+    try:
+        used = read_manifest(config.protected).run.weights_sha256
+    except InputError:
+        return False
+    return any(read_card(path).digest == used for path in shipped.values())
 
 
 def _planned(config: VerifyConfig) -> VerifyPlan:
     tier = TIERS[config.tier] if config.tier is not None else None
     wanted = _victims(config, tier.victims if tier is not None else (VictimSpec(),))
     victims = [victim for victim in wanted if not WEIGHTINGS[victim.weighting].missing()]
-    countermeasures = _chosen(config.countermeasures, tier.countermeasures if tier else ())
+    usual = tier.countermeasures if tier else ()
+    if not generator_is_public(config):
+        usual = tuple(name for name in usual if name is not CountermeasureName.PAIR_REMOVER)
+    countermeasures = _chosen(config.countermeasures, usual)
     fractions = _chosen(config.fractions, tier.fractions if tier else ())
     conditions = plan_conditions(victims, countermeasures, fractions, control=config.control)
     probes = tuple(ProbeName) if config.probes else ()
     untried = not_tested(conditions, probes)
-    uninstalled = {
+    reasons = {
         f"weighting {name.value}": f"needs {', '.join(spec.missing())}: {INSTALL}"
         for name, spec in WEIGHTINGS.items()
         if spec.missing()
     }
+    if config.metric is not MetricName.ACCURACY:
+        untried = (*untried, NotTested("early stopping", "it is measured under --metric accuracy only"))
+    if not generator_is_public(config):
+        reasons["countermeasure pair-remover"] = "the generator is not public as far as known; ask for it by name"
     return VerifyPlan(
         conditions,
         probes,
-        tuple(replace(left, reason=uninstalled.get(left.name, left.reason)) for left in untried),
+        tuple(replace(left, reason=reasons.get(left.name, left.reason)) for left in untried),
         config.epochs or (tier.epochs if tier else DEFAULT_EPOCHS),
         config.batch_size or (tier.batch_size if tier else DEFAULT_BATCH_SIZE),
         config.limit or (tier.limit if tier else None),

@@ -5,7 +5,8 @@ import pytest
 from mtlue_cli.choices import BackboneName, CountermeasureName, MetricName, TaskKind
 from mtlue_cli.tasks.spec import Task, TaskSet
 from mtlue_cli.verification.conditions import Condition, Material, VictimSpec
-from mtlue_cli.verification.verdict import ConditionFigures, Judgement, Verdict, failed_audit, figures_of, judge
+from mtlue_cli.verification.figures import ConditionFigures, figures_of
+from mtlue_cli.verification.verdict import Judgement, Verdict, failed_audit, judge
 from mtlue_cli.verification.victim_result import VictimResult
 
 TASKS = TaskSet(tuple(Task(name, TaskKind.BINARY, ("0", "1")) for name in ("a", "b", "c")))
@@ -115,6 +116,21 @@ def test_noise_that_protects_makes_the_measurement_unreliable() -> None:
     assert "unreliable" in judgement.reason
     assert "0.47" in judgement.reason
     assert verdict_on(release, noise={"a": 0.701, "b": 0.6, "c": 0.5}).verdict is Verdict.PROTECTED
+
+
+def test_what_was_learned_counts_although_the_measurement_is_weak() -> None:
+    learned = {"a": 0.9, "b": 0.6, "c": 0.5}
+    assert verdict_on(learned, noise={"a": 0.6, "b": 0.6, "c": 0.5}).verdict is Verdict.NOT_PROTECTED
+
+
+def test_a_first_victim_that_learns_nothing_leaves_noise_and_countermeasures_untried() -> None:
+    def with_second_victim(release: Scores) -> Judgement:
+        rows = [figures(Condition(VictimSpec(), Material.CLEAN), [victim(CLEAN)])]
+        rows.append(figures(Condition(VictimSpec()), [victim(release)]))
+        return judge(rows, MetricName.ACCURACY, 0.25, ("a", "b", "c"), complete=False)
+
+    assert with_second_victim(FLOOR).verdict is Verdict.INCONCLUSIVE
+    assert with_second_victim(CLEAN).verdict is Verdict.NOT_PROTECTED
 
 
 def test_tasks_that_the_release_leaves_open_are_not_judged() -> None:

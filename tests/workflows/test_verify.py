@@ -19,6 +19,7 @@ from mtlue_cli.choices import (
 from mtlue_cli.errors import InputError
 from mtlue_cli.manifest import FOLDER
 from mtlue_cli.verification.report import VerifyResult
+from mtlue_cli.verification.split import Side, Sides, divide
 from mtlue_cli.verification.verdict import Verdict
 from mtlue_cli.workflows.progress import SilentProgress
 from mtlue_cli.workflows.protect import ProtectConfig, protect_folder
@@ -397,3 +398,82 @@ def test_a_weighting_that_is_not_installed_is_named(config: VerifyConfig, monkey
     plan = replace(config, tier=Tier.STANDARD, backbones=None).plan
     assert "resnet18 fairgrad" not in {condition.name for condition in plan.conditions}
     assert "needs scipy" in {left.name: left.reason for left in plan.left_out}["weighting fairgrad"]
+
+
+def test_victims_that_diverge_are_not_taken_for_protected(config: VerifyConfig, made: MadeSet, tmp_path: Path) -> None:
+    make_release(made, tmp_path / "release")
+    result = verify_release(replace(config, learning_rate=1e30, epochs=1, control=False, cache=None), SilentProgress())
+    assert result.exit_code is ExitCode.INCONCLUSIVE
+    reasons = {left.name: left.reason for left in result.not_tested}
+    assert "diverged" in reasons["small: clean images"]
+    assert "cannot be trained on clean images" in reasons["small"]
+    assert result.to_json()["conditions"] == []
+
+
+def test_a_condition_that_cannot_be_trained_does_not_end_the_run(
+    config: VerifyConfig, made: MadeSet, tmp_path: Path
+) -> None:
+    make_release(made, tmp_path / "release")
+    progress = RecordedProgress()
+    result = verify_release(replace(config, epochs=2, fractions=(0.999,), control=False), progress)
+    assert "small" in {found.condition.name for found in result.judgement.conditions}
+    name = "small: the clean part of 99.9 % protected alone"
+    assert "too little to learn from" in {left.name: left.reason for left in result.not_tested}[name]
+    assert any(note.startswith(f"not tested: {name}") for note in progress.notes)
+
+
+def test_a_failed_audit_leaves_everything_untested(config: VerifyConfig, made: MadeSet, tmp_path: Path) -> None:
+    make_release(made, tmp_path / "release")
+    (tmp_path / "release" / "a/004.png").unlink()
+    result = verify_release(replace(config, cache=None), SilentProgress())
+    reasons = {left.name: left.reason for left in result.not_tested}
+    assert reasons["small"] == "the audit failed"
+    assert reasons["probe detectability"] == "the audit failed"
+
+
+def test_a_start_must_not_have_seen_the_judged_images(config: VerifyConfig, made: MadeSet, tmp_path: Path) -> None:
+    make_release(made, tmp_path / "release")
+    shutil.copytree(made.images, tmp_path / "copy")
+    copied = replace(
+        config,
+        methods=(TrainingMethodName.HEAD,),
+        pretrain_images=tmp_path / "copy",
+        pretrain_labels=tmp_path / "copy" / made.labels.relative_to(made.images),
+    )
+    with pytest.raises(InputError, match="among those that are judged"):
+        verify_release(copied, SilentProgress())
+    with pytest.raises(InputError, match="no victim of this plan uses a start"):
+        verify_release(replace(copied, methods=(TrainingMethodName.SPARSE,)), SilentProgress())
+
+
+def test_a_start_is_trained_once(config: VerifyConfig, made: MadeSet, tmp_path: Path) -> None:
+    make_release(made, tmp_path / "release")
+    other = make_set(tmp_path / "other", count=40, seed=8)
+    tuned = replace(
+        config,
+        methods=(TrainingMethodName.HEAD,),
+        pretrain_images=other.images,
+        pretrain_labels=other.labels,
+        epochs=1,
+        control=False,
+        probes=False,
+        cache=tmp_path / "cache",
+    )
+    verify_release(tuned, SilentProgress())
+    progress = RecordedProgress()
+    verify_release(tuned, progress)
+    assert "start for small: trained earlier, taken from the cache" in progress.notes
+
+
+def test_a_tier_draws_its_images_and_a_limit_takes_the_first(config: VerifyConfig, made: MadeSet) -> None:
+    names = list(made.table.file_names)
+    first = divide(Side(made.images, made.table), None, limit=30, seed=0)
+    drawn = divide(Side(made.images, made.table), None, limit=30, drawn=True, seed=0)
+
+    def used(sides: Sides) -> set[str]:
+        return {*sides.train.table.file_names, *sides.test.table.file_names}
+
+    assert used(first) == set(names[:30])
+    assert len(used(drawn)) == 30
+    assert used(drawn) != used(first)
+    assert config.limit is None

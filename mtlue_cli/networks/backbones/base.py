@@ -27,8 +27,10 @@ class BackboneSpec:
         build: Makes it, with weights from the random state at hand.
         relative_cost: Multiply-adds of a 64-pixel image, as a multiple of ResNet-18's 148 million.
         learning_rate_scale: What a learning rate that suits ResNet-18 is multiplied by for this one.
+        smallest_side: Side in pixels of the smallest images that it takes.
     """
 
     build: Callable[[], Backbone]
     relative_cost: float
     learning_rate_scale: float = 1.0
+    smallest_side: int = 16

@@ -64,8 +64,8 @@ def label_recovery(
     squares = fit.T @ fit
     scores = {
         task.name: discriminant_scores(
-            fit, squares, sample.labels[task.name][fit_rows].to(device), test, task.num_classes, settings.shrinkage
-        ).cpu()
+            fit, squares, sample.labels[task.name][fit_rows], test, task.num_classes, settings.shrinkage
+        )
         for task in tasks
     }
     truth = {name: sample.labels[name][test_rows] for name in tasks.names}
@@ -113,7 +113,8 @@ def _deltas(sample: ProbeSample, rows: Tensor, side: int, device: torch.device) 
     for part in torch.split(rows, ROWS):
         delta = sample.release[part].to(device).float() - sample.originals[part].to(device).float()
         parts.append(nn.functional.adaptive_avg_pool2d(delta, min(side, delta.shape[-1])).flatten(1))
-    return torch.cat(parts).double()
+    # On the CPU: not every accelerator computes in float64.
+    return torch.cat(parts).cpu().double()
 
 
 def _finding(accuracy: float, floor: float, tasks: TaskSet) -> str:

@@ -1,0 +1,204 @@
+"""The figures of one condition: a line a task, and averages over the tasks that count."""
+
+import math
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+
+from mtlue_cli.choices import MetricName
+from mtlue_cli.metrics.classification import is_conclusive
+from mtlue_cli.metrics.repeated import Repeated
+from mtlue_cli.tasks.spec import TaskSet
+from mtlue_cli.verification.conditions import Condition
+from mtlue_cli.verification.victim_result import VictimResult
+
+
+@dataclass(frozen=True)
+class TaskFigures:
+    """One task under one condition; figures in [0, 1].
+
+    Attributes:
+        name: The task.
+        judged: Whether the release means to protect it; others are shown and not judged.
+        conclusive: Whether the clean victim beats the floor clearly.
+        floor: What a constant guess reaches.
+        clean: The clean victim of the same kind.
+        score: This victim after its last epoch.
+        best: At the best epoch by clean validation images; None where that is not measured.
+        others: Further metrics after the last epoch, by name; None where a metric does not exist.
+    """
+
+    name: str
+    judged: bool
+    conclusive: bool
+    floor: float
+    clean: Repeated
+    score: Repeated
+    best: Repeated | None
+    others: Mapping[MetricName, Repeated | None]
+
+    @property
+    def learned(self) -> Repeated | None:
+        """Learned fraction; None if inconclusive."""
+        return self._learned(self.score)
+
+    @property
+    def best_learned(self) -> Repeated | None:
+        """Learned fraction at the best epoch; None if inconclusive or not measured."""
+        return self._learned(self.best)
+
+    @property
+    def strongest(self) -> float:
+        """The higher of both learned fractions; minus infinity if inconclusive."""
+        found = [figure.mean for figure in (self.learned, self.best_learned) if figure is not None]
+        return max(found, default=-math.inf)
+
+    def _learned(self, score: Repeated | None) -> Repeated | None:
+        if score is None or not self.conclusive:
+            return None
+        gap = self.clean.mean - self.floor
+        return Repeated(tuple((value - self.floor) / gap for value in score.values))
+
+
+@dataclass(frozen=True)
+class Average:
+    """Means over the judged, conclusive tasks.
+
+    Attributes:
+        tasks: Their names.
+        floor: Mean floor.
+        clean, score: Mean figures, one value a seed.
+    """
+
+    tasks: tuple[str, ...]
+    floor: float
+    clean: Repeated
+    score: Repeated
+
+    @property
+    def learned(self) -> Repeated:
+        """Ratio of the means: single ratios with a small denominator would drown the rest."""
+        gap = self.clean.mean - self.floor
+        return Repeated(tuple((value - self.floor) / gap for value in self.score.values))
+
+
+@dataclass(frozen=True)
+class ConditionFigures:
+    """All figures of one condition.
+
+    Attributes:
+        condition: Which.
+        victims: The victims that they rest on, one a seed.
+        tasks: One line a task.
+        average: Over the judged, conclusive tasks after the last epoch; None if there is none.
+        best_average: The same at the best epoch; None if there is none, or none was measured.
+    """
+
+    condition: Condition
+    victims: tuple[VictimResult, ...]
+    tasks: tuple[TaskFigures, ...]
+    average: Average | None
+    best_average: Average | None
+
+    @property
+    def learned(self) -> float | None:
+        """What the stronger attacker learns: he who stops at the last epoch, or he who stops at the best."""
+        found = [average.learned.mean for average in (self.average, self.best_average) if average is not None]
+        return max(found, default=None)
+
+    @property
+    def stopped_early(self) -> bool:
+        """Whether :attr:`learned` is that of the best epoch."""
+        return (
+            self.average is not None
+            and self.best_average is not None
+            and self.best_average.learned.mean > self.average.learned.mean
+        )
+
+    @property
+    def worst_task(self) -> TaskFigures | None:
+        """The judged task with the highest learned fraction, at the last or the best epoch."""
+        ranked = [task for task in self.tasks if task.judged and task.learned is not None]
+        return max(ranked, key=lambda task: task.strongest, default=None)
+
+    def above(self, gate: float) -> tuple[TaskFigures, ...]:
+        """Judged tasks whose own learned fraction exceeds ``gate``, whatever the average says; highest last."""
+        found = [task for task in self.tasks if task.judged and task.strongest > gate]
+        return tuple(sorted(found, key=lambda task: task.strongest))
+
+
+def figures_of(
+    condition: Condition,
+    victims: Sequence[VictimResult],
+    clean: Sequence[VictimResult],
+    floor: Mapping[str, float],
+    tasks: TaskSet,
+    judged: Collection[str],
+    metric: MetricName,
+) -> ConditionFigures:
+    """Put the figures of one condition together.
+
+    Args:
+        condition: Which.
+        victims: Its victims, one a seed.
+        clean: The victims of the same kind and seeds that were trained on clean images.
+        floor: What a constant guess reaches under ``metric``, a task.
+        tasks: All tasks.
+        judged: Names of those that the release means to protect.
+        metric: What is measured.
+    """
+    lines = tuple(_line(name, name in judged, victims, clean, floor[name], metric) for name in tasks.names)
+    kept = [line for line in lines if line.judged and line.conclusive]
+    return ConditionFigures(
+        condition,
+        tuple(victims),
+        lines,
+        _average(kept, [line.score for line in kept]),
+        _average(kept, [line.best for line in kept]),
+    )
+
+
+def _line(
+    name: str,
+    judged: bool,
+    victims: Sequence[VictimResult],
+    clean: Sequence[VictimResult],
+    floor: float,
+    metric: MetricName,
+) -> TaskFigures:
+    def scores(results: Sequence[VictimResult], which: MetricName) -> Repeated | None:
+        values = [result.scores[which][name] for result in results]
+        known = [value for value in values if value is not None]
+        return Repeated(tuple(known)) if known and len(known) == len(values) else None
+
+    # A metric that does not exist for a task, AUROC with one class, tells nothing: the floor.
+    unknown = Repeated((floor,) * len(victims))
+    reference = scores(clean, metric) or unknown
+    best = [result.best_accuracy[name] for result in victims if result.best_accuracy is not None]
+    measured = metric is MetricName.ACCURACY and len(best) == len(victims)
+    return TaskFigures(
+        name,
+        judged,
+        is_conclusive(reference.mean, floor),
+        floor,
+        reference,
+        scores(victims, metric) or unknown,
+        Repeated(tuple(best)) if measured else None,
+        {which: scores(victims, which) for which in MetricName},
+    )
+
+
+def _average(lines: Sequence[TaskFigures], scores: Sequence[Repeated | None]) -> Average | None:
+    known = [score for score in scores if score is not None]
+    if not lines or len(known) < len(lines):
+        return None
+    return Average(
+        tuple(line.name for line in lines),
+        sum(line.floor for line in lines) / len(lines),
+        _mean([line.clean for line in lines]),
+        _mean(known),
+    )
+
+
+def _mean(figures: Sequence[Repeated]) -> Repeated:
+    """Mean over tasks, seed by seed."""
+    return Repeated(tuple(sum(values) / len(figures) for values in zip(*(f.values for f in figures), strict=True)))
