@@ -82,6 +82,8 @@ def judge(
     tried = [found for found in conditions if found.condition.role is Role.JUDGED and found.learned is not None]
     worst = max(tried, key=lambda found: found.learned or 0.0, default=None)
     control = next((found for found in conditions if found.condition.role is Role.CONTROL), None)
+    references = [found for found in conditions if found.condition.role is Role.REFERENCE]
+    complete = complete and (not references or references[0].average is not None)
     verdict, reason = _decide(worst, control, len(tried), max_learned, judged, complete)
     return Judgement(verdict, reason, max_learned, metric, tuple(conditions), worst)
 
