@@ -45,7 +45,9 @@ class PairRemover(Countermeasure):
     """Trains a small U-Net on pairs made with a published generator and cleans the whole release with it.
 
     It measures what publishing a checkpoint costs. It sees the published labels by default, the stronger attack: the
-    perturbation depends on them, they are published with the images, and whoever makes the pairs knows theirs.
+    perturbation depends on them, they are published with the images, and whoever makes the pairs knows theirs. With
+    200 pairs made by the shipped weights, the root mean square distance of faces to their originals fell from 7.7 to
+    4.7 levels after 150 steps with labels (3.5 after 600), to 5.7 without.
 
     Source:
         Residual learning of a restoration network, as Zhang et al., "Beyond a Gaussian Denoiser", IEEE TIP 2017, on
@@ -57,11 +59,11 @@ class PairRemover(Countermeasure):
         rounded to 8 bits by chance. An attacker who has the generator itself, not only its pairs, could also invert
         it image by image; this is not that attack.
 
-        Cost: ``steps`` small steps and one pass over the release, whatever the number of images that it was fitted
-        on; with the defaults about a minute and a half on two slow CPU cores at 72 pixels.
+        Cost: ``steps`` small steps, whatever the number of pairs, with the defaults 100 to 130 s of one slow CPU core
+        at 72 pixels; then a pass forward for each image of the release, 5 ms on such a core.
     """
 
-    cost = "1x after about 90 s of training on two CPU cores"
+    cost = "1x after about a minute of training on two CPU cores"
     needs_pairs = True
 
     def __init__(self, settings: PairRemoverSettings | None = None) -> None:

@@ -17,7 +17,7 @@ from mtlue_cli.verification.countermeasures.orthogonal_projection import (
 from tests.multitask_sample import TASKS
 from tests.verification.countermeasures.toy_release import ToyRelease, class_signal, make_release, with_seed
 
-QUICK = OrthogonalProjectionSettings(epochs=8, batch_size=128)
+QUICK = OrthogonalProjectionSettings(epochs=8, batch_size=256)
 
 
 def probe_accuracy(fit: Tensor, labels: Tensor, test: Tensor, test_labels: Tensor, classes: int) -> float:
