@@ -5,11 +5,12 @@ from dataclasses import dataclass
 
 from mtlue_cli.verification.reports.wording import (
     Document,
+    Learned,
     average_learned,
     clean_text,
     fraction,
     fraction_with_interval,
-    mean_of,
+    task_learned,
     task_names,
     worst_first,
 )
@@ -29,11 +30,13 @@ class Cell:
         text: As shown.
         colour: Class of the style sheet: ``below-4`` to ``below-1``, ``above-1`` to ``above-4``, ``none``, ``open``.
         note: What a tooltip adds.
+        remark: What stands beside the text: that the figure is of the best epoch, or nothing.
     """
 
     text: str
     colour: str
     note: str = ""
+    remark: str = ""
 
 
 @dataclass(frozen=True)
@@ -91,37 +94,39 @@ def colour(learned: float, gate: float) -> str:
 
 def _column(condition: Document, names: Sequence[str], gate: float, worst: str | None) -> Column:
     by_name = {task["task"]: task for task in condition["tasks"]}
-    average = condition["average"]
     return Column(
         name=clean_text(condition["name"]),
         title=clean_text(condition["title"]),
         role=condition["role"],
-        average=_average_cell(average, average_learned(condition), gate),
-        cells=tuple(_cell(by_name.get(name), gate) for name in names),
+        average=_average_cell(average_learned(condition), gate),
+        cells=tuple(_cell(by_name.get(name), condition["role"], gate) for name in names),
         above_gate=condition["above_gate"],
         is_worst=condition["name"] == worst,
     )
 
 
-def _average_cell(average: Document | None, learned: float | None, gate: float) -> Cell:
-    if average is None or learned is None:
+def _average_cell(learned: Learned | None, gate: float) -> Cell:
+    if learned is None:
         return Cell(fraction(None), "none", "no judged task is conclusive")
-    return Cell(fraction(learned, gate), colour(learned, gate), _interval(average["learned_fraction"]))
+    return _judged_cell(learned, gate)
 
 
-def _cell(task: Document | None, gate: float) -> Cell:
-    learned = None if task is None else mean_of(task["learned_fraction"])
+def _cell(task: Document | None, role: str, gate: float) -> Cell:
     if task is None:
         return Cell("", "none", "not trained")
+    learned = task_learned(task, role)
     if not task["judged"]:
-        return Cell(f"({fraction(learned)})", "open", "not judged: the release does not mean to protect it")
+        text = f"({fraction(learned.mean if learned else None)})"
+        note = "not judged: the release does not mean to protect it"
+        return Cell(text, "open", note, learned.remark if learned else "")
     if learned is None:
         return Cell(fraction(None), "none", "inconclusive: the clean victim does not clearly beat the floor")
-    return Cell(fraction(learned, gate), colour(learned, gate), _interval(task["learned_fraction"]))
+    return _judged_cell(learned, gate)
 
 
-def _interval(figure: Document) -> str:
-    return "" if figure["low"] is None else fraction_with_interval(figure)
+def _judged_cell(learned: Learned, gate: float) -> Cell:
+    note = "" if learned.fraction["low"] is None else fraction_with_interval(learned.fraction)
+    return Cell(fraction(learned.mean, gate), colour(learned.mean, gate), note, learned.remark)
 
 
 def _legend(gate: float) -> tuple[tuple[str, str], ...]:

@@ -41,6 +41,7 @@ def write_html(document: Document, samples: Sequence[Sample] = ()) -> str:
         finalize=_finalize,
     )
     environment.filters.update(
+        average_learned=wording.average_learned,
         counted=wording.counted,
         elapsed=wording.elapsed,
         fraction=wording.fraction,
@@ -50,12 +51,14 @@ def write_html(document: Document, samples: Sequence[Sample] = ()) -> str:
         victim=wording.victim_in_words,
     )
     conditions = wording.worst_first(document["conditions"])
+    worst = next((one for one in conditions if one["name"] == document["worst_condition"]), None)
     return environment.get_template(TEMPLATE).render(
         document=document,
         conditions=conditions,
         judged=[one for one in conditions if one["role"] == "judged"],
-        worst=next((one for one in conditions if one["name"] == document["worst_condition"]), None),
+        worst=worst,
         counts=document.get("counts"),
+        worst_learned=wording.average_learned(worst) if worst else None,
         several_seeds=any(len(one["seeds"]) > 1 for one in conditions),
         sign=SIGNS[document["verdict"]],
         heat_map=heat_map(document),

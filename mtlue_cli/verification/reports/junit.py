@@ -13,12 +13,12 @@ from xml.etree import ElementTree
 
 from mtlue_cli.verification.reports.wording import (
     Document,
+    average_learned,
     clean_text,
     counted,
-    fraction_with_interval,
-    mean_of,
     percent,
     share_with_interval,
+    task_learned,
     victim_in_words,
 )
 
@@ -71,7 +71,7 @@ def write_junit(document: Document) -> bytes:
         suites.append(_suite("audit", _audit_cases(document["audit"]["faults"])))
     for condition in document["conditions"]:
         if condition["role"] == "judged":
-            suites.append(_condition_suite(condition, document["max_learned"]))
+            suites.append(_condition_suite(condition, document["max_learned"], document["metric"]))
     if document["not_tested"]:
         suites.append(
             _suite(
@@ -142,7 +142,7 @@ def _audit_cases(faults: list[str]) -> Iterator[Case]:
         yield Case("further faults", Outcome.ERROR, f"{counted(left, 'more fault')}, all in the JSON result")
 
 
-def _condition_suite(condition: Document, max_learned: float) -> ElementTree.Element:
+def _condition_suite(condition: Document, max_learned: float, metric: str) -> ElementTree.Element:
     properties = [
         ("title", condition["title"]),
         ("victim", victim_in_words(condition)),
@@ -151,41 +151,42 @@ def _condition_suite(condition: Document, max_learned: float) -> ElementTree.Ele
         ("protected_fraction", f"{condition['protected_fraction']:g}"),
     ]
     tasks = condition["tasks"]
-    cases = [_average_case(condition, max_learned, {task["task"] for task in tasks})]
-    cases += [_task_case(task, condition["above_gate"], max_learned) for task in tasks]
+    cases = [_average_case(condition, max_learned, metric, {task["task"] for task in tasks})]
+    cases += [_task_case(task, condition, max_learned, metric) for task in tasks]
     return _suite(condition["name"], cases, properties)
 
 
-def _average_case(condition: Document, max_learned: float, taken: set[str]) -> Case:
+def _average_case(condition: Document, max_learned: float, metric: str, taken: set[str]) -> Case:
     name = AVERAGE if AVERAGE not in taken else f"{AVERAGE} of the tasks"
     seconds = condition["seconds"]
-    average = condition["average"]
-    if average is None:
+    average, learned = condition["average"], average_learned(condition)
+    if average is None or learned is None:
         message = "inconclusive: the clean victim beats the floor clearly on no judged task"
         return Case(name, Outcome.SKIPPED, message, seconds)
     message = (
-        f"learned {fraction_with_interval(average['learned_fraction'], max_learned)}, at most {max_learned:g} allowed; "
-        f"{_accuracies(average['score'], average['clean_score'], average['floor'])}, "
+        f"learned {learned.told(max_learned)}, at most {max_learned:g} allowed; "
+        f"{_scores(metric, learned.score, average['clean_score'], average['floor'])}, "
         f"over {counted(len(average['tasks']), 'task')}"
     )
     return Case(name, Outcome.FAILURE if condition["above_gate"] else None, message, seconds)
 
 
-def _task_case(task: Document, condition_fails: bool, max_learned: float) -> Case:
-    figures = _accuracies(task["score"], task["clean"], task["floor"])
+def _task_case(task: Document, condition: Document, max_learned: float, metric: str) -> Case:
+    learned = task_learned(task, condition["role"])
+    score = task["score"] if learned is None else learned.score
+    figures = _scores(metric, score, task["clean"], task["floor"])
     if not task["judged"]:
         return Case(task["task"], Outcome.SKIPPED, f"not judged: the release does not mean to protect it; {figures}")
-    learned = mean_of(task["learned_fraction"])
     if learned is None:
         why = "not measured" if task["conclusive"] else "inconclusive: the clean victim does not beat the floor clearly"
         return Case(task["task"], Outcome.SKIPPED, f"{why}; {figures}")
-    told = f"learned {fraction_with_interval(task['learned_fraction'], max_learned)}; {figures}"
-    if learned <= max_learned:
+    told = f"learned {learned.told(max_learned)}; {figures}"
+    if learned.mean <= max_learned:
         return Case(task["task"], message=told)
-    if condition_fails:
+    if condition["above_gate"]:
         return Case(task["task"], Outcome.FAILURE, f"{told}; at most {max_learned:g} allowed")
     return Case(task["task"], message=f"warning: above {max_learned:g} taken alone, though the average passes; {told}")
 
 
-def _accuracies(accuracy: Document, clean: Document, floor: float) -> str:
-    return f"accuracy {share_with_interval(accuracy)} %, clean {share_with_interval(clean)} %, floor {percent(floor)} %"
+def _scores(metric: str, score: Document, clean: Document, floor: float) -> str:
+    return f"{metric} {share_with_interval(score)} %, clean {share_with_interval(clean)} %, floor {percent(floor)} %"

@@ -8,6 +8,7 @@ import re
 from collections.abc import Iterable, Sequence
 
 from mtlue_cli.verification.reports.wording import (
+    BEST_EPOCH,
     NOTHING,
     Document,
     average_learned,
@@ -15,10 +16,10 @@ from mtlue_cli.verification.reports.wording import (
     counted,
     elapsed,
     fraction,
-    fraction_with_interval,
     mean_of,
     percent,
     share_with_interval,
+    task_learned,
     task_names,
     victim_in_words,
     worst_first,
@@ -88,9 +89,9 @@ def _head(document: Document) -> Iterable[str]:
     if document["worst_condition"] is not None:
         named = _name(document["worst_condition"])
         worst = next((one for one in document["conditions"] if one["name"] == document["worst_condition"]), None)
-        if worst is not None and worst["average"] is not None:
-            figures = fraction_with_interval(worst["average"]["learned_fraction"], document["max_learned"])
-            named += f", learned {figures}"
+        learned = None if worst is None else average_learned(worst)
+        if learned is not None:
+            named += f", learned {learned.told(document['max_learned'])}"
         facts.append(f"Worst condition: **{named}**")
     if document["tier"] is not None:
         facts.append(f"Tier: {_name(document['tier'])}")
@@ -120,6 +121,7 @@ def _conditions(document: Document) -> Iterable[str]:
         "condition",
         "role",
         "learned",
+        "last epoch",
         "best epoch",
         f"{document['metric']} %",
         "clean %",
@@ -129,9 +131,10 @@ def _conditions(document: Document) -> Iterable[str]:
     ]
     rows = (_condition_row(one, document["max_learned"]) for one in conditions)
     yield from _table(header, rows, len(conditions), "condition", TABLE_BYTES, text_columns=2)
-    broken = [one for one in conditions if one["recovers_half"]]
+    recovered = [(one["name"], average_learned(one)) for one in conditions if one["recovers_half"]]
+    broken = [(name, learned) for name, learned in recovered if learned is not None]
     if broken:
-        named = [f"{_name(one['name'])} ({fraction(average_learned(one))})" for one in broken[:20]]
+        named = [f"{_name(name)} ({learned.told_briefly(document['max_learned'])})" for name, learned in broken[:20]]
         rest = "" if len(broken) <= 20 else f" and {counted(len(broken) - 20, 'more condition')}"
         yield f"More than half of the gap to clean images is recovered under: {', '.join(named)}{rest}."
 
@@ -140,19 +143,20 @@ def _condition_row(condition: Document, gate: float) -> list[str]:
     name = f"**{_name(condition['name'])}**" if condition["above_gate"] else _name(condition["name"])
     if condition["title"] != condition["name"]:
         name += f": {_name(condition['title'])}"
-    average, best = condition["average"], condition["best_epoch_average"]
+    average, best, learned = condition["average"], condition["best_epoch_average"], average_learned(condition)
     worst = worst_task(condition)
-    if average is None:
-        figures = ["inconclusive", NOTHING, NOTHING, NOTHING, NOTHING]
+    if average is None or learned is None:
+        figures = ["inconclusive", *[NOTHING] * 5]
     else:
         figures = [
-            fraction_with_interval(average["learned_fraction"], gate),
-            fraction(mean_of(best["learned_fraction"]) if best else None),
-            share_with_interval(average["score"]),
+            learned.told(gate),
+            fraction(mean_of(average["learned_fraction"]), gate),
+            fraction(mean_of(best["learned_fraction"]) if best else None, gate),
+            share_with_interval(learned.score),
             percent(average["clean_score"]["mean"]),
             percent(average["floor"]),
         ]
-    told = f"{_name(worst['task'])} ({fraction(mean_of(worst['learned_fraction']), gate)})" if worst else NOTHING
+    told = f"{_name(worst[0])} ({worst[1].told_briefly(gate)})" if worst else NOTHING
     if condition["role"] != "judged" or average is None:
         passed = NOTHING
     else:
@@ -161,7 +165,6 @@ def _condition_row(condition: Document, gate: float) -> list[str]:
 
 
 def _victim(condition: Document) -> str:
-
     return _escaped(clipped(victim_in_words(condition), MOST_NAME))
 
 
@@ -172,11 +175,11 @@ def _matrix(document: Document) -> Iterable[str]:
     if not conditions or not names:
         return
     gate = document["max_learned"]
-    figures = [{task["task"]: _cell(task, gate) for task in one["tasks"]} for one in conditions]
+    figures = [{task["task"]: _cell(task, one["role"], gate) for task in one["tasks"]} for one in conditions]
     yield "### Learned fraction by task"
     yield (
-        f"Bold: above {gate:g}. In parentheses: not judged. {NOTHING}: inconclusive, the clean victim does not clearly "
-        "beat the floor."
+        f"Bold: above {gate:g}. {BEST_EPOCH}: higher than after the last epoch. In parentheses: not judged. {NOTHING}: "
+        "inconclusive, the clean victim does not clearly beat the floor."
     )
     titles = [_name(one["name"]) for one in conditions]
     if len(conditions) <= len(names):
@@ -197,11 +200,14 @@ def _matrix(document: Document) -> Iterable[str]:
         yield from table
 
 
-def _cell(task: Document, gate: float) -> str:
-    learned = mean_of(task["learned_fraction"])
+def _cell(task: Document, role: str, gate: float) -> str:
+    learned = task_learned(task, role)
+    if learned is None:
+        return NOTHING if task["judged"] else f"({NOTHING})"
     if not task["judged"]:
-        return f"({fraction(learned)})"
-    return f"**{fraction(learned, gate)}**" if learned is not None and learned > gate else fraction(learned, gate)
+        return f"({fraction(learned.mean)}){learned.remark}"
+    text = fraction(learned.mean, gate)
+    return (f"**{text}**" if learned.mean > gate else text) + learned.remark
 
 
 def _probe(probe: Document) -> str:

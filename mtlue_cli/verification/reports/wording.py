@@ -3,6 +3,7 @@
 import math
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 Document = Mapping[str, Any]
@@ -10,6 +11,9 @@ Document = Mapping[str, Any]
 
 NOTHING = "\N{EN DASH}"
 """Stands where a figure was not measured."""
+
+BEST_EPOCH = "(best epoch)"
+"""Stands beside a figure that was not reached after the last epoch."""
 
 SIGNS = {
     "protected": "\N{HEAVY CHECK MARK}",
@@ -21,6 +25,41 @@ SIGNS = {
 _UNWANTED = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ufffe\uffff]")
 _LONE_SURROGATE = re.compile("[\ud800-\udfff]")
 _RANKS = {"judged": 0, "control": 1, "comparison": 2, "reference": 3}
+_TO_THE_LAST_EPOCH = frozenset({"control", "reference"})
+"""Roles without an attacker who would stop early: the verdict reads them after the last epoch."""
+
+
+@dataclass(frozen=True)
+class Learned:
+    """What the stronger attacker reaches: he who stops at the last epoch, or he who stops at the best.
+
+    Attributes:
+        fraction: Learned fraction, a measure.
+        score: Measure under the metric at the same epoch.
+        best_epoch: Whether it is that of the best epoch, which is then higher than that of the last.
+    """
+
+    fraction: Document
+    score: Document
+    best_epoch: bool
+
+    @property
+    def mean(self) -> float:
+        """Mean learned fraction over the seeds."""
+        return float(self.fraction["mean"])
+
+    @property
+    def remark(self) -> str:
+        """What stands behind the figure: :data:`BEST_EPOCH` after a space, or nothing."""
+        return f" {BEST_EPOCH}" if self.best_epoch else ""
+
+    def told(self, gate: float) -> str:
+        """Mean, interval and epoch: ``0.12 (0.05 to 0.19) (best epoch)``."""
+        return fraction_with_interval(self.fraction, gate) + self.remark
+
+    def told_briefly(self, gate: float) -> str:
+        """Mean and epoch for a place within parentheses: ``0.12, best epoch``."""
+        return fraction(self.mean, gate) + (f", {BEST_EPOCH.strip('()')}" if self.best_epoch else "")
 
 
 def clean_text(text: object) -> str:
@@ -91,10 +130,33 @@ def victim_in_words(condition: Document) -> str:
     return ", ".join(clean_text(part) for part in parts if part)
 
 
-def average_learned(condition: Document) -> float | None:
-    """Learned fraction of a condition over its conclusive judged tasks; None if there is none."""
-    average = condition["average"]
-    return None if average is None else mean_of(average["learned_fraction"])
+def average_learned(condition: Document) -> Learned | None:
+    """What the gate compares: learned over the conclusive judged tasks; None if there is none.
+
+    Controls and references, which are not compared with the gate, are read after the last epoch.
+    """
+    last, best = condition["average"], condition["best_epoch_average"]
+    return _higher(
+        None if last is None else Learned(last["learned_fraction"], last["score"], best_epoch=False),
+        None if best is None else Learned(best["learned_fraction"], best["score"], best_epoch=True),
+        condition["role"],
+    )
+
+
+def task_learned(task: Document, role: str) -> Learned | None:
+    """The same of one task of a condition with this role; None if it is inconclusive."""
+    last, best = task["learned_fraction"], task["best_epoch_learned_fraction"]
+    return _higher(
+        None if last is None else Learned(last, task["score"], best_epoch=False),
+        None if best is None else Learned(best, task["best_epoch_accuracy"], best_epoch=True),
+        role,
+    )
+
+
+def _higher(last: Learned | None, best: Learned | None, role: str) -> Learned | None:
+    if best is None or role in _TO_THE_LAST_EPOCH:
+        return last
+    return best if last is None or best.mean > last.mean else last
 
 
 def worst_first(conditions: Sequence[Document]) -> list[Document]:
@@ -105,15 +167,16 @@ def worst_first(conditions: Sequence[Document]) -> list[Document]:
         if condition["role"] != "judged":
             return rank_of_role, 0.0
         learned = average_learned(condition)
-        return rank_of_role, math.inf if learned is None else -learned
+        return rank_of_role, math.inf if learned is None else -learned.mean
 
     return sorted(conditions, key=rank)
 
 
-def worst_task(condition: Document) -> Document | None:
-    """The judged task that a condition's victim learns most of; None if no judged task is conclusive."""
-    measured = [task for task in condition["tasks"] if task["judged"] and task["learned_fraction"] is not None]
-    return max(measured, key=lambda task: float(task["learned_fraction"]["mean"]), default=None)
+def worst_task(condition: Document) -> tuple[str, Learned] | None:
+    """Name of the judged task that a condition's victim learns most of, and how much; None if none is conclusive."""
+    figures = [(task["task"], task_learned(task, condition["role"])) for task in condition["tasks"] if task["judged"]]
+    measured = [(name, learned) for name, learned in figures if learned is not None]
+    return max(measured, key=lambda one: one[1].mean, default=None)
 
 
 def task_names(conditions: Sequence[Document]) -> list[str]:

@@ -29,15 +29,25 @@ def figure(*values: float) -> dict[str, Any]:
 
 
 def task(
-    name: str, learned: float | None, *, clean: float = 0.9, floor: float = 0.5, judged: bool = True, seeds: int = 1
+    name: str,
+    learned: float | None,
+    *,
+    best_gain: float | None = -0.05,
+    clean: float = 0.9,
+    floor: float = 0.5,
+    judged: bool = True,
+    seeds: int = 1,
 ) -> dict[str, Any]:
-    """A task whose victim learned ``learned``; None makes it inconclusive. Seeds lie 0.01 apart."""
+    """A task whose victim learned ``learned``; None makes it inconclusive. Seeds lie 0.01 apart.
+
+    At the best epoch it learned ``best_gain`` more; None: that was not measured.
+    """
     conclusive = learned is not None
     clean = clean if conclusive else floor + 0.01
     spread = [0.01 * (seed - (seeds - 1) / 2) for seed in range(seeds)]
     fractions = [(learned or 0.0) + step for step in spread]
     accuracy = [floor + fraction * (clean - floor) for fraction in fractions]
-    best = [fraction + 0.05 for fraction in fractions]
+    best = None if best_gain is None else [fraction + best_gain for fraction in fractions]
     return {
         "task": name,
         "judged": judged,
@@ -49,26 +59,26 @@ def task(
         "balanced_accuracy": figure(*(value - 0.02 for value in accuracy)),
         "auroc": figure(*(value + 0.01 for value in accuracy)) if conclusive else None,
         "learned_fraction": figure(*fractions) if conclusive else None,
-        "best_epoch_accuracy": figure(*(floor + fraction * (clean - floor) for fraction in best)),
-        "best_epoch_learned_fraction": figure(*best) if conclusive else None,
+        "best_epoch_accuracy": figure(*(floor + fraction * (clean - floor) for fraction in best)) if best else None,
+        "best_epoch_learned_fraction": figure(*best) if best and conclusive else None,
     }
 
 
-def average(tasks: Sequence[Mapping[str, Any]], prefix: str = "") -> dict[str, Any] | None:
-    """Average over the judged, conclusive ones of ``tasks``; ``prefix`` chooses the last or the best epoch."""
+def average(tasks: Sequence[Mapping[str, Any]], score: str = "score") -> dict[str, Any] | None:
+    """Average over the judged, conclusive ones of ``tasks``; ``score`` names the figure of the last or best epoch."""
     kept = [one for one in tasks if one["judged"] and one["conclusive"]]
-    if not kept:
+    if not kept or any(one[score] is None for one in kept):
         return None
 
     def means(name: str) -> list[float]:
         return [sum(values) / len(kept) for values in zip(*(one[name]["values"] for one in kept), strict=True)]
 
     floor = sum(one["floor"] for one in kept) / len(kept)
-    accuracy, clean = means(f"{prefix}accuracy"), means("clean")
-    fractions = [(got - floor) / (best - floor) for got, best in zip(accuracy, clean, strict=True)]
+    reached, clean = means(score), means("clean")
+    fractions = [(got - floor) / (best - floor) for got, best in zip(reached, clean, strict=True)]
     return {
         "tasks": [one["task"] for one in kept],
-        "score": figure(*accuracy),
+        "score": figure(*reached),
         "clean_score": figure(*clean),
         "floor": floor,
         "learned_fraction": figure(*fractions),
@@ -87,8 +97,8 @@ def condition(
 ) -> dict[str, Any]:
     """A condition with curves that climb to the accuracies of ``tasks``."""
     seeds = range(len(tasks[0]["accuracy"]["values"]))
-    mean = average(tasks)
-    learned = mean["learned_fraction"]["mean"] if mean else 0.0
+    last, best = average(tasks), average(tasks, "best_epoch_accuracy")
+    learned = max((one["learned_fraction"]["mean"] for one in (last, best) if one), default=None)
 
     def reached(one: Mapping[str, Any], seed: int, epoch: int) -> float:
         climb = (epoch / epochs) ** 0.5
@@ -104,12 +114,12 @@ def condition(
         "protected_fraction": 1.0,
         "seeds": list(seeds),
         "tasks": list(tasks),
-        "average": mean,
-        "best_epoch_average": average(tasks, "best_epoch_"),
+        "average": last,
+        "best_epoch_average": best,
         "best_epochs": [[epochs, epochs - 1] for _ in seeds],
-        "learned_fraction": learned if mean else None,
-        "above_gate": role == "judged" and learned > MAX_LEARNED,
-        "recovers_half": role == "judged" and learned > 0.5,
+        "learned_fraction": learned,
+        "above_gate": role == "judged" and learned is not None and learned > MAX_LEARNED,
+        "recovers_half": role == "judged" and learned is not None and learned > 0.5,
         "curves": [
             {
                 "seed": seed,
@@ -139,8 +149,8 @@ def document(
     **changes: Any,  # noqa: ANN401 - any field
 ) -> dict[str, Any]:
     """A whole document that survived JSON; ``changes`` replace top-level fields."""
-    measured = [one for one in conditions if one["role"] == "judged" and one["average"]]
-    worst = max(measured, key=lambda one: float(one["average"]["learned_fraction"]["mean"]), default=None)
+    measured = [one for one in conditions if one["role"] == "judged" and one["learned_fraction"] is not None]
+    worst = max(measured, key=lambda one: float(one["learned_fraction"]), default=None)
     made = {
         "schema_version": 2,
         "command": "verify",
@@ -233,6 +243,34 @@ def not_protected(seeds: int = 2) -> dict[str, Any]:
             condition("resnet18 + noise", row(0.99, 0.98, 1.0), role="control", title="Noise of the same size"),
         ],
     )
+
+
+def stopped_early(seeds: int = 1) -> dict[str, Any]:
+    """A judged condition above the gate at its best epoch alone: below the gate, and below another, after the last."""
+    return document(
+        "not protected",
+        "under the worst of 2 conditions, small, a victim learns 0.75 of what clean images teach on average when it "
+        "stops at its best epoch",
+        [
+            condition("resnet18", [task("age", 1.0, best_gain=0.07, seeds=seeds)], role="reference"),
+            condition("resnet18 + noise", [task("age", 0.9, best_gain=0.07, seeds=seeds)], role="control"),
+            condition("resnet18 + none", [task("age", 0.2, seeds=seeds), task("race", 0.2, seeds=seeds)]),
+            condition(
+                "small",
+                [
+                    task("age", 0.03, best_gain=1.002, seeds=seeds),
+                    task("race", 0.23, best_gain=0.24, seeds=seeds),
+                    task("glasses", 0.1, best_gain=0.2, judged=False, seeds=seeds),
+                ],
+            ),
+        ],
+    )
+
+
+def other_metric() -> dict[str, Any]:
+    """One judged condition under a metric for which no best epoch is measured."""
+    rows = [task("age", 0.4, best_gain=None), task("race", None, best_gain=None)]
+    return document("not protected", "too much", [condition("resnet18 + none", rows)], metric="balanced-accuracy")
 
 
 def inconclusive() -> dict[str, Any]:

@@ -50,8 +50,15 @@ def document_parts(document: dict[str, Any]) -> Iterator[tuple[str, dict[str, An
 
 @pytest.mark.parametrize(
     "document",
-    [documents.protected(), documents.not_protected(), documents.inconclusive(), documents.failed_audit()],
-    ids=["protected", "not protected", "inconclusive", "failed audit"],
+    [
+        documents.protected(),
+        documents.not_protected(),
+        documents.stopped_early(),
+        documents.other_metric(),
+        documents.inconclusive(),
+        documents.failed_audit(),
+    ],
+    ids=["protected", "not protected", "stopped early", "other metric", "inconclusive", "failed audit"],
 )
 def test_documents_have_exactly_the_documented_fields(document: dict[str, Any]) -> None:
     documented = documented_fields()

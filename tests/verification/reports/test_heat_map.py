@@ -40,6 +40,27 @@ def test_clean_victims_have_no_column() -> None:
     assert heat_map(document).columns == ()
 
 
+def test_the_best_epoch_ranks_colours_and_is_marked_where_it_decides() -> None:
+    columns = heat_map(documents.stopped_early()).columns
+    assert [(column.name, column.is_worst) for column in columns] == [
+        ("small", True),
+        ("resnet18 + none", False),
+        ("resnet18 + noise", False),
+    ]
+    seen = [[(cell.text, cell.colour, cell.remark.strip()) for cell in (one.average, *one.cells)] for one in columns]
+    assert seen[0] == [
+        ("0.75", "above-3", "(best epoch)"),
+        ("1.03", "above-4", "(best epoch)"),
+        ("0.47", "above-1", "(best epoch)"),
+        ("(0.30)", "open", "(best epoch)"),
+    ]
+    assert seen[1] == [("0.20", "below-1", "")] * 3 + [("", "none", "")]
+    # The control's best epoch is higher too, and is not looked at.
+    assert seen[2][:2] == [("0.90", "above-3", "")] * 2
+    several = heat_map(documents.stopped_early(seeds=2)).columns[0]
+    assert several.average.note == "0.75 (0.69 to 0.81)"
+
+
 def test_an_inconclusive_condition_stands_last_among_the_judged() -> None:
     document = documents.protected()
     document["conditions"].insert(0, documents.condition("resnet18 + blur", [documents.task("age", None)]))

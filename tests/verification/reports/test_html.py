@@ -75,6 +75,22 @@ def test_the_heat_map_shows_every_task_and_condition_worst_first() -> None:
     }
 
 
+def test_the_best_epoch_decides_in_facts_map_and_table() -> None:
+    page = _page(documents.stopped_early(seeds=2))
+    (facts,) = page.all("dl", cls="facts")
+    assert "learned 0.75 (0.69 to 0.81) (best epoch)" in _words(facts)
+    assert _heat(page)["average"] == [
+        ("0.75▲ (best epoch)", "above-3"),
+        ("0.20", "below-1"),
+        ("0.90▲", "above-3"),
+    ]
+    rows = page.all("table", cls="plain")[0].all("tbody")[0].all("tr")
+    cells = [_words(cell) for cell in rows[0].all("td")]
+    assert cells[:4] == ["✖ above", "0.750.69 to 0.81 (best epoch)", "0.13", "0.75"]
+    assert cells[4].startswith("80.0")
+    assert "(best epoch)" not in _words(rows[3])
+
+
 def test_every_heat_cell_has_its_row_and_column_header() -> None:
     (table,) = _page(documents.not_protected()).all("table", cls="heat")
     assert {cell.attributes.get("scope") for cell in table.all("thead")[0].all("th")} == {"col"}

@@ -72,6 +72,46 @@ def test_a_failure_says_its_figures_with_their_interval() -> None:
     )
 
 
+def test_the_best_epoch_tells_its_figures_where_it_decides() -> None:
+    # At the best epoch 1.03 and 0.47, in the mean 0.75, after the last 0.13; of 40 points above the floor of 50.
+    suites = _suites(documents.stopped_early())
+    (failure,) = _cases(suites["small"])["average"].result
+    assert failure.message == (
+        "learned 0.75 (best epoch), at most 0.25 allowed; accuracy 80.0 %, clean 90.0 %, floor 50.0 %, over 2 tasks"
+    )
+    (failure,) = _cases(suites["small"])["race"].result
+    assert failure.message.startswith("learned 0.47 (best epoch); accuracy 68.8 %, clean")
+    (skipped,) = _cases(suites["small"])["glasses"].result
+    assert "accuracy 62.0 %" in skipped.message
+    passed = _cases(suites["resnet18 + none"])["average"]
+    assert passed.system_out.startswith("learned 0.20, at most 0.25 allowed; accuracy 58.0 %")
+
+
+def test_the_interval_is_of_the_epoch_that_decides() -> None:
+    (failure,) = _cases(_suites(documents.stopped_early(seeds=2))["small"])["average"].result
+    assert failure.message.startswith("learned 0.75 (0.69 to 0.81) (best epoch), at most")
+
+
+def test_a_task_may_be_above_the_gate_at_its_best_epoch_alone() -> None:
+    rows = [documents.task("age", -0.4), documents.task("race", 0.2, best_gain=0.1)]
+    made = documents.document("protected", "fine", [documents.condition("none", rows)])
+    race = _cases(_suites(made)["none"])["race"]
+    assert race.result == []
+    assert race.system_out.startswith("warning: above 0.25 taken alone, though the average passes; learned 0.30 (best")
+
+
+def test_figures_carry_the_name_of_the_metric() -> None:
+    cases = _cases(_suites(documents.other_metric())["resnet18 + none"])
+    messages = {name: case.result[0].message for name, case in cases.items()}
+    assert messages == {
+        "average": "learned 0.40, at most 0.25 allowed; "
+        "balanced-accuracy 66.0 %, clean 90.0 %, floor 50.0 %, over 1 task",
+        "age": "learned 0.40; balanced-accuracy 66.0 %, clean 90.0 %, floor 50.0 %; at most 0.25 allowed",
+        "race": "inconclusive: the clean victim does not beat the floor clearly; "
+        "balanced-accuracy 50.0 %, clean 51.0 %, floor 50.0 %",
+    }
+
+
 def test_the_gate_of_a_condition_is_read_not_judged_again() -> None:
     document = documents.not_protected()
     for condition in document["conditions"]:

@@ -30,11 +30,38 @@ def test_a_row_a_condition_worst_first() -> None:
         "resnet18 + noise: Noise of the same size",
         "resnet18: Clean images",
     ]
-    # Of the learned fractions 0.2, 0.71 and 0.95 with equal floors the average is 0.62; the best epoch is 0.05 higher.
-    assert rows[2][2:4] == ["0.62 (0.56 to 0.68)", "0.67"]
-    assert rows[2][7:] == ["gender (0.95)", "❌ above"]
-    assert rows[3][8] == "✅ below"
-    assert rows[5][8] == rows[6][8] == NOTHING
+    # Of the learned fractions 0.2, 0.71 and 0.95 with equal floors the average is 0.62; the best epoch is 0.05 lower.
+    assert rows[2][2:5] == ["0.62 (0.56 to 0.68)", "0.62", "0.57"]
+    assert rows[2][8:] == ["gender (0.95)", "❌ above"]
+    assert rows[3][9] == "✅ below"
+    assert rows[5][9] == rows[6][9] == NOTHING
+
+
+def test_the_best_epoch_ranks_and_is_told_where_it_decides() -> None:
+    text = write_markdown(documents.stopped_early())
+    assert "- Worst condition: **small, learned 0.75 (best epoch)**\n" in text
+    assert "recovered under: small (0.75, best epoch)." in text
+    rows = _rows(text, "Conditions")[2:]
+    assert [row[0].split(" (")[0] for row in rows] == ["**small**", "resnet18 + none", "resnet18 + noise", "resnet18"]
+    assert rows[0][2:6] == ["0.75 (best epoch)", "0.13", "0.75", "80.0"]
+    assert rows[0][8:] == ["age (1.03, best epoch)", "❌ above"]
+    assert rows[1][2:6] == ["0.20", "0.20", "0.15", "58.0"]
+    # A control and a reference: the last epoch, although the best is higher.
+    assert [row[2:5] for row in rows[2:]] == [["0.90", "0.90", "0.97"], ["1.00", "1.00", "1.07"]]
+    assert rows[2][8] == "age (0.90)"
+    cells = {row[0]: row[1:] for row in _rows(text, "Learned fraction by task")[2:]}
+    assert cells == {
+        "age": ["**1.03** (best epoch)", "0.20", "**0.90**"],
+        "race": ["**0.47** (best epoch)", "0.20", NOTHING],
+        "glasses": ["(0.30) (best epoch)", NOTHING, NOTHING],
+    }
+
+
+def test_without_a_best_epoch_the_last_one_decides() -> None:
+    text = write_markdown(documents.other_metric())
+    rows = _rows(text, "Conditions")
+    assert rows[0][5] == "balanced-accuracy %"
+    assert rows[2][2:6] == ["0.40", "0.40", NOTHING, "66.0"]
 
 
 def test_tasks_by_conditions() -> None:
@@ -95,7 +122,7 @@ def test_names_form_no_markup() -> None:
     assert not re.search(r"(?<!\\)`", outside)
     assert "\x00" not in text
     for row in _rows(text, "Conditions"):
-        assert len(row) == 9
+        assert len(row) == 10
     matrix = _rows(text, "Learned fraction by task")
     assert {len(row) for row in matrix} == {7}
     assert "a \\& b \\| c" in {row[0] for row in matrix}
