@@ -67,7 +67,7 @@ def demo(
 
     config = DemoConfig(out=out, seed=seed, minutes=minutes, device=device, workers=threads(workers))
     result = run_demo(config, terminal.progress)
-    show_verification(terminal, result.verification)
+    show_verification(terminal, result.verification, brief=True)
     terminal.say(f"finished in {duration(result.seconds)}; look at:")
     for what, path in places(result).items():
         terminal.say(f"  {path}: {what}")

@@ -25,8 +25,8 @@ STYLES = {ExitCode.SUCCESS: "bold green", ExitCode.NOT_PROTECTED: "bold red", Ex
 HALF_NOTE = "recovers more than half"
 
 
-def show_verification(terminal: Terminal, result: "VerifyResult") -> None:
-    """Audit faults, or the tables of victims, then the verdict, on stdout."""
+def show_verification(terminal: Terminal, result: "VerifyResult", *, brief: bool = False) -> None:
+    """Audit faults, or the tables of victims, then the verdict, on stdout; ``brief`` leaves out what was not tested."""
     audit, judgement = result.audit, result.judgement
     if audit is not None:
         for fault in audit.faults[:LISTED_FAULTS]:
@@ -43,7 +43,7 @@ def show_verification(terminal: Terminal, result: "VerifyResult") -> None:
         terminal.show(condition_table(judgement))
     for probe in result.probes:
         terminal.show(Text(f"{probe.probe.value}: {probe.finding}"))
-    if judgement.conditions:
+    if judgement.conditions and not brief:
         show_not_tested(terminal, result.not_tested)
     verdict = Text(judgement.verdict.value.upper(), style=STYLES[result.exit_code])
     terminal.show(Text.assemble(verdict, f": {judgement.reason} (took {duration(result.seconds)})"))
