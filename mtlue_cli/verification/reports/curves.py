@@ -59,7 +59,8 @@ class Chart:
 
 def charts(document: Document) -> tuple[Chart, ...]:
     """A chart for every condition with at least one epoch, all with the same vertical scale."""
-    series = [one for one in map(_series, document["conditions"]) if one.has_epochs]
+    drawn = (_series(condition, document["metric"]) for condition in document["conditions"])
+    series = [one for one in drawn if one.has_epochs]
     values = [value for one in series for value in one.values()]
     if not values:
         return ()
@@ -94,7 +95,7 @@ class _Series:
         return [value for value in drawn if value is not None] + [level for _, level in self.levels]
 
 
-def _series(condition: Document) -> _Series:
+def _series(condition: Document, metric: str) -> _Series:
     average = condition["average"]
     if average is not None:
         names = average["tasks"]
@@ -106,6 +107,8 @@ def _series(condition: Document) -> _Series:
         judged = [task for task in condition["tasks"] if task["judged"]] or condition["tasks"]
         names = [task["task"] for task in judged]
         levels = [("floor", sum(task["floor"] for task in judged) / len(judged))] if judged else []
+    if metric != "accuracy":
+        levels = []  # the curves are accuracies, floor and clean are not
     runs = [run["epochs"] for run in condition["curves"]]
     return _Series(
         condition=condition,

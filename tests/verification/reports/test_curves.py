@@ -75,3 +75,9 @@ def test_many_epochs_are_thinned_to_a_few_ticks() -> None:
 def test_no_epochs_make_no_chart() -> None:
     assert charts(documents.failed_audit()) == ()
     assert charts(documents.large(2, 2, epochs=0)) == ()
+
+
+def test_levels_of_another_metric_are_not_drawn_among_accuracies() -> None:
+    under_accuracy, under_another = charts(documents.protected())[0], charts(documents.other_metric())[0]
+    assert [line for line in under_accuracy.lines if line.kind in ("floor", "clean")]
+    assert not [line for line in under_another.lines if line.kind in ("floor", "clean")]
