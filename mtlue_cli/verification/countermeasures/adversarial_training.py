@@ -67,7 +67,6 @@ class AdversarialTraining(Countermeasure):
 
     def __init__(self, settings: AdversarialTrainingSettings | None = None) -> None:
         self.settings = settings or AdversarialTrainingSettings()
-        self.cost = f"about {self.settings.steps + 1}x"
 
     def during_training(self, view: AttackerView) -> Intervention:
         """The attack on each batch."""

@@ -41,11 +41,9 @@ class Countermeasure(ABC):  # noqa: B024 - each hook has a neutral default; a co
     """Something an attacker does so that his network learns from a protected release all the same.
 
     Attributes:
-        cost: Time against plain training, in words for a reader, such as ``1x`` or ``about 4x``.
         needs_pairs: Whether it cannot run without :attr:`AttackerView.pairs`.
     """
 
-    cost: str = "1x"
     needs_pairs: bool = False
 
     def before_training(self, images: Tensor, view: AttackerView) -> Tensor:

@@ -44,8 +44,6 @@ class LabelRegression(Countermeasure):
         Cost: two matrix products with the one-hot labels, a second or two for 8,000 images at 72 pixels.
     """
 
-    cost = "1x after a regression of seconds"
-
     def __init__(self, settings: LabelRegressionSettings | None = None) -> None:
         self.settings = settings or LabelRegressionSettings()
 

@@ -69,8 +69,6 @@ class OrthogonalProjection(Countermeasure):
         training then costs what it costs without.
     """
 
-    cost = "1x after a linear fit of seconds"
-
     def __init__(self, settings: OrthogonalProjectionSettings | None = None) -> None:
         self.settings = settings or OrthogonalProjectionSettings()
 

@@ -63,7 +63,6 @@ class PairRemover(Countermeasure):
         at 72 pixels; then a pass forward for each image of the release, 5 ms on such a core.
     """
 
-    cost = "1x after about a minute of training on two CPU cores"
     needs_pairs = True
 
     def __init__(self, settings: PairRemoverSettings | None = None) -> None:

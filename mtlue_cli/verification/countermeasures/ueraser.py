@@ -66,7 +66,6 @@ class UEraser(Countermeasure):
 
     def __init__(self, settings: UEraserSettings | None = None) -> None:
         self.settings = settings or UEraserSettings()
-        self.cost = "about 1.2x" if self.settings.candidates == 1 else f"about {1 + self.settings.candidates / 2:.1f}x"
 
     def during_training(self, view: AttackerView) -> Intervention:
         """Augmentation of each batch."""

@@ -153,8 +153,6 @@ def test_the_same_seed_repeats_it_and_another_does_not() -> None:
 def test_the_fast_variant_is_one_step_of_one_and_a_quarter_radius() -> None:
     assert fgsm_settings().stride == 10.0
     assert AdversarialTrainingSettings(radius=8, steps=5).stride == 4.0
-    assert AdversarialTraining(fgsm_settings()).cost == "about 2x"
-    assert AdversarialTraining().cost == "about 8x"
 
 
 class TwoColours(nn.Module):
