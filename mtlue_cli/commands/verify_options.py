@@ -1,5 +1,6 @@
 """Options of ``verify`` alone."""
 
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -22,6 +23,10 @@ ATTACK = "What is tried"
 def _option(long: str, *short: str, panel: str, **settings: Any) -> Any:  # noqa: ANN401 - typer's own types
     """An option with an environment variable of this command's own."""
     return typer.Option(long, *short, rich_help_panel=panel, envvar=variable(long.split("/")[0], "verify"), **settings)
+
+
+def _all(names: type[StrEnum]) -> str:
+    return ", ".join(name.value for name in names)
 
 
 ProtectedOption = Annotated[
@@ -87,7 +92,9 @@ BackbonesOption = Annotated[
     _option(
         "--backbone",
         panel=ATTACK,
-        help="The victim's network; repeat it for more. Everything else is tried with the first.",
+        help="The victim's network; repeat it for more. Everything else is tried with the first. "
+        f"One of {_all(BackboneName)}.",
+        metavar="NAME",
     ),
 ]
 LearnersOption = Annotated[
@@ -96,19 +103,31 @@ LearnersOption = Annotated[
 ]
 WeightingsOption = Annotated[
     list[WeightingName] | None,
-    _option("--weighting", panel=ATTACK, help="How a network weighs its tasks; may be repeated."),
+    _option(
+        "--weighting",
+        panel=ATTACK,
+        help=f"How a network weighs its tasks; may be repeated. One of {_all(WeightingName)}.",
+        metavar="NAME",
+    ),
 ]
 MethodsOption = Annotated[
     list[TrainingMethodName] | None,
     _option(
         "--method",
         panel=ATTACK,
-        help="What of the victim is trained; may be repeated. gps, head and full need a start.",
+        help=f"What of the victim is trained; may be repeated. One of {_all(TrainingMethodName)}; gps, head and full "
+        "need a start.",
+        metavar="NAME",
     ),
 ]
 CountermeasuresOption = Annotated[
     list[CountermeasureName] | None,
-    _option("--countermeasure", panel=ATTACK, help="What the attacker does about the protection; may be repeated."),
+    _option(
+        "--countermeasure",
+        panel=ATTACK,
+        help=f"What the attacker does about the protection; may be repeated. One of {_all(CountermeasureName)}.",
+        metavar="NAME",
+    ),
 ]
 FractionsOption = Annotated[
     list[float] | None,
