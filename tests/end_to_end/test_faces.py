@@ -142,3 +142,23 @@ def test_labels_that_nothing_fits_name_the_columns_and_the_command(faces: Path, 
     assert "mtlue train-generator" in refused.stderr
     assert not (tmp_path / "out").exists()
     assert os.listdir(tmp_path) == ["labels.csv"]
+
+
+def test_the_smoke_tier_tells_protection_from_noise_and_writes_its_reports(tmp_path: Path) -> None:
+    files = {name: tmp_path / f"result.{name}" for name in ("json", "junit", "markdown", "report")}
+    done = mtlue(
+        *("verify", FACES / "train", "--labels", FACES / "train" / "labels.csv", "--weights", "utkface"),
+        *("--test", FACES / "test", "--test-labels", FACES / "test" / "labels.csv", "--tier", "smoke"),
+        *("--limit", 1500, "--epochs", 5, "--cache", tmp_path / "cache"),
+        *(part for name, path in files.items() for part in (f"--{name}", path)),
+        check=False,
+    )
+    document = json.loads(files["json"].read_text())
+    assert done.returncode == document["exit_code"]
+    learned = {row["name"]: row["learned_fraction"] for row in document["conditions"]}
+    attacked = {name for name in learned if name.startswith("small + ")}
+    assert {"small + jpeg-10", "small + label-regression", "small + orthogonal-projection"} <= attacked
+    assert learned["small"] < 0.25 < learned["small: noise"]
+    assert document["worst_condition"] == max(attacked | {"small"}, key=lambda name: learned[name])
+    assert {"backbone vit_b_16", "countermeasure ueraser"} <= {left["name"] for left in document["not_tested"]}
+    assert all(path.stat().st_size > 0 for path in files.values())
