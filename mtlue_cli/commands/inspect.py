@@ -20,7 +20,11 @@ LISTED = 20
 
 def inspect(
     path: Annotated[
-        Path, typer.Argument(metavar="CHECKPOINT|RELEASE", help="A .safetensors file, or a folder made by protect.")
+        Path,
+        typer.Argument(
+            metavar="CHECKPOINT|RELEASE",
+            help="A .safetensors file, the name of shipped weights, or a folder made by protect.",
+        ),
     ],
     against: Annotated[
         Path | None,

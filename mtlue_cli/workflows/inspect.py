@@ -9,6 +9,7 @@ from typing import Any
 from mtlue_cli.choices import ExitCode, ImageFormat
 from mtlue_cli.errors import ImageError, InputError
 from mtlue_cli.generator.checkpoint import CheckpointCard, load_checkpoint
+from mtlue_cli.generator.shipped import shipped_weights
 from mtlue_cli.images.decode import decode_image
 from mtlue_cli.images.encode import comparable_pixels, is_lossless, same_alpha
 from mtlue_cli.images.folder import find_images
@@ -126,10 +127,10 @@ class _FileReport:
 def inspect_path(
     path: Path, progress: Progress, *, against: Path | None = None, workers: int = 2
 ) -> CheckpointReport | ReleaseReport:
-    """Look at a checkpoint (a file) or a release (a folder).
+    """Look at a checkpoint (a file, or the name of shipped weights) or a release (a folder).
 
     Args:
-        path: What to look at.
+        path: What to look at; the name of shipped weights where nothing is called so.
         progress: Told of every file.
         against: Folder of the originals, to measure every released file again.
         workers: Threads.
@@ -137,6 +138,8 @@ def inspect_path(
     Raises:
         InputError: ``path`` is neither, or the checkpoint is damaged.
     """
+    if not path.exists():
+        path = shipped_weights().get(str(path), path)
     if path.is_dir():
         if against is not None and not against.is_dir():
             raise InputError(f"--against: {against} is no folder")

@@ -44,6 +44,12 @@ def test_a_checkpoint_shows_its_card(tmp_path: Path) -> None:
     assert document["card"]["digest"] in result.stdout
 
 
+def test_shipped_weights_are_found_by_name() -> None:
+    result = RUNNER.invoke(app, ["inspect", "utkface", "--json"])
+    assert result.exit_code == 0, result.output
+    assert json.loads(result.stdout)["card"]["epsilon"] == 8
+
+
 def test_a_whole_release(photos: Path) -> None:
     release = released(photos)
     result = run(release)
