@@ -14,6 +14,9 @@ RELIABLE_CONTROL = 0.5
 HALF = 0.5
 """A condition that recovers more than this share of the gap breaks the protection, whatever the gate says."""
 
+NAMED_TASKS = 6
+"""Most tasks that the reason names; more are counted, and shown in the table."""
+
 
 class Verdict(StrEnum):
     """What a verification ends with."""
@@ -135,5 +138,6 @@ def _in_words(worst: ConditionFigures, tried: int, max_learned: float, judged: S
     told = worst.average.tasks if worst.average is not None else ()
     untold = [name for name in judged if name not in told]
     if untold:
-        reason += f"; not in the average, since clean images teach hardly more than the floor: {', '.join(untold)}"
+        named = ", ".join(untold) if len(untold) <= NAMED_TASKS else f"{len(untold)} of {len(judged)} tasks"
+        reason += f"; not in the average, since clean images teach hardly more than the floor: {named}"
     return reason

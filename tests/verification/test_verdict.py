@@ -162,6 +162,13 @@ def test_judged_tasks_outside_the_average_are_named() -> None:
     assert "hardly more" not in verdict_on({"a": 0.5, "b": 0.5, "c": 0.9}, judged="ab").reason
 
 
+def test_many_tasks_outside_the_average_are_counted() -> None:
+    many = tuple("abc") + tuple(f"t{index}" for index in range(9))
+    rows = [figures(Condition(SMALL, Material.CLEAN), [victim(CLEAN)]), figures(Condition(SMALL), [victim(FLOOR)])]
+    reason = judge(rows, MetricName.ACCURACY, 0.25, many).reason
+    assert reason.endswith("hardly more than the floor: 10 of 12 tasks")
+
+
 def test_seeds_give_a_mean_with_an_interval() -> None:
     victims = [victim({"a": value, "b": 0.5, "c": 0.5}, seed=seed) for seed, value in enumerate((0.5, 0.6, 0.7))]
     found = figures(Condition(SMALL), victims)
