@@ -64,7 +64,7 @@ TIERS: Mapping[Tier, TierSpec] = {
     Tier.SMOKE: TierSpec(
         epochs=8,
         limit=2000,
-        batch_size=32,
+        batch_size=64,
         victims=(VictimSpec(BackboneName.SMALL),),
         countermeasures=_countermeasures(Tier.SMOKE),
         fractions=(),
