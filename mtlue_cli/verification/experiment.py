@@ -4,7 +4,7 @@ import math
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, replace
-from functools import partial
+from functools import cached_property, partial
 from importlib.metadata import version
 
 import torch
@@ -61,8 +61,9 @@ class ExperimentData:
     test_images: Tensor
     test_labels: Mapping[str, Tensor]
 
+    @cached_property
     def digest(self) -> str:
-        """Identity of the shared data."""
+        """Identity of the shared data; hashed once for all conditions."""
         return document_digest(
             {
                 "tasks": self.tasks.to_json(),
@@ -247,7 +248,7 @@ class Laboratory:
                 "countermeasure": None if countermeasure is None else repr(sorted(vars(countermeasure).items())),
                 "pairs": [PAIRS, PAIRS_SHARE, tensor_digest(self.images.clean)] if pairs else None,
                 "images": tensor_digest(images),
-                "data": self.data.digest(),
+                "data": self.data.digest,
                 "halves": self.settings.seed,
                 "settings": asdict(settings),
                 "methods": repr(MethodSettings()),

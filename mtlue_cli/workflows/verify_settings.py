@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from enum import Enum
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from mtlue_cli.choices import (
 from mtlue_cli.errors import InputError
 from mtlue_cli.generator.checkpoint import read_card
 from mtlue_cli.generator.shipped import is_shipped, shipped_weights
-from mtlue_cli.manifest import read_manifest
+from mtlue_cli.manifest import read_run
 from mtlue_cli.networks.backbones.registry import BACKBONES
 from mtlue_cli.training.methods.registry import METHODS
 from mtlue_cli.verification.conditions import Condition, VictimSpec, plan_conditions, plan_victims
@@ -121,9 +122,9 @@ class VerifyConfig:
         document = {name: _plain(value) for name, value in asdict(self).items() if name != "command_line"}
         return {**document, "epochs": self.plan.epochs, "batch_size": self.plan.batch_size, "limit": self.plan.limit}
 
-    @property
+    @cached_property
     def plan(self) -> "VerifyPlan":
-        """What is to be run."""
+        """What is to be run; made once, since it looks into the release."""
         return _planned(self)
 
 
@@ -201,7 +202,7 @@ def generator_is_public(config: VerifyConfig) -> bool:
     if config.protected is None:
         return False
     try:
-        used = read_manifest(config.protected).run.weights_sha256
+        used = read_run(config.protected).weights_sha256
     except InputError:
         return False
     return any(read_card(path).digest == used for path in shipped.values())
@@ -212,7 +213,8 @@ def _planned(config: VerifyConfig) -> VerifyPlan:
     wanted = _victims(config, tier.victims if tier is not None else (VictimSpec(),))
     victims = [victim for victim in wanted if not WEIGHTINGS[victim.weighting].missing()]
     usual = tier.countermeasures if tier else ()
-    if not generator_is_public(config):
+    is_public = generator_is_public(config)
+    if not is_public:
         usual = tuple(name for name in usual if name is not CountermeasureName.PAIR_REMOVER)
     countermeasures = _chosen(config.countermeasures, usual)
     fractions = _chosen(config.fractions, tier.fractions if tier else ())
@@ -226,7 +228,7 @@ def _planned(config: VerifyConfig) -> VerifyPlan:
     }
     if config.metric is not MetricName.ACCURACY:
         untried = (*untried, NotTested("early stopping", "it is measured under --metric accuracy only"))
-    if not generator_is_public(config):
+    if not is_public:
         reasons["countermeasure pair-remover"] = "the generator is not public as far as known; ask for it by name"
     return VerifyPlan(
         conditions,

@@ -59,38 +59,18 @@ class JpegRoundTrip:
             return np.asarray(compressed)
 
 
-JPEG_10 = CountermeasureSpec(
-    name=CountermeasureName.JPEG_10,
-    title="JPEG, quality 10",
-    cost=1.0,
-    tier=Tier.SMOKE,
-    source=_SOURCE,
-    build=lambda: Preprocessing(JpegRoundTrip(quality=10)),
-)
+def _spec(name: CountermeasureName, quality: int, tier: Tier) -> CountermeasureSpec:
+    return CountermeasureSpec(
+        name=name,
+        title=f"JPEG, quality {quality}",
+        cost=1.0,
+        tier=tier,
+        source=_SOURCE,
+        build=lambda: Preprocessing(JpegRoundTrip(quality=quality)),
+    )
 
-JPEG_30 = CountermeasureSpec(
-    name=CountermeasureName.JPEG_30,
-    title="JPEG, quality 30",
-    cost=1.0,
-    tier=Tier.STANDARD,
-    source=_SOURCE,
-    build=lambda: Preprocessing(JpegRoundTrip(quality=30)),
-)
 
-JPEG_50 = CountermeasureSpec(
-    name=CountermeasureName.JPEG_50,
-    title="JPEG, quality 50",
-    cost=1.0,
-    tier=Tier.FULL,
-    source=_SOURCE,
-    build=lambda: Preprocessing(JpegRoundTrip(quality=50)),
-)
-
-JPEG_75 = CountermeasureSpec(
-    name=CountermeasureName.JPEG_75,
-    title="JPEG, quality 75",
-    cost=1.0,
-    tier=Tier.FULL,
-    source=_SOURCE,
-    build=lambda: Preprocessing(JpegRoundTrip(quality=75)),
-)
+JPEG_10 = _spec(CountermeasureName.JPEG_10, 10, Tier.SMOKE)
+JPEG_30 = _spec(CountermeasureName.JPEG_30, 30, Tier.STANDARD)
+JPEG_50 = _spec(CountermeasureName.JPEG_50, 50, Tier.FULL)
+JPEG_75 = _spec(CountermeasureName.JPEG_75, 75, Tier.FULL)
