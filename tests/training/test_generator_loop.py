@@ -83,8 +83,8 @@ def test_training_misleads_a_clean_surrogate() -> None:
     GeneratorLoop(generator, objective, images, labels, settings, CPU).run(on_step=records.append)
     first, last = mean_record(records[:10]), mean_record(records[-10:])
     assert last.step == 60
-    assert last.base < 0.5 * first.base
-    assert last.agreement > 0.7 > first.agreement
+    assert last.base < 0.6 * first.base
+    assert last.agreement > 0.5 > first.agreement
 
 
 def test_a_damaged_state_is_refused(tmp_path: Path) -> None:
