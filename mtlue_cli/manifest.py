@@ -213,9 +213,7 @@ class ManifestLog:
 def write_atomically(path: Path, content: bytes) -> None:
     """Write ``content`` so that ``path`` is at any time either absent, old or whole; folders are made if need be."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    # Short whatever the name: one that just fits the file system must not fail for its temporary file.
-    short = hashlib.sha256(os.fsencode(path.name)).hexdigest()[:16]
-    temporary = path.with_name(f".{short}.{os.getpid()}.tmp")
+    temporary = temporary_beside(path)
     try:
         with temporary.open("wb") as stream:
             stream.write(content)
@@ -225,6 +223,13 @@ def write_atomically(path: Path, content: bytes) -> None:
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
+
+
+def temporary_beside(path: Path) -> Path:
+    """Where :func:`write_atomically` gathers what is to become ``path``."""
+    # Short whatever the name: one that just fits the file system must not fail for its temporary file.
+    short = hashlib.sha256(os.fsencode(path.name)).hexdigest()[:16]
+    return path.with_name(f".{short}.{os.getpid()}.tmp")
 
 
 def file_digest(path: Path) -> str:

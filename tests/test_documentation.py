@@ -16,6 +16,8 @@ from mtlue_cli.choices import (
     WeightingName,
 )
 from mtlue_cli.networks.backbones.registry import BACKBONES
+from mtlue_cli.training.methods.registry import METHODS
+from mtlue_cli.training.named_settings import written
 from mtlue_cli.verification.countermeasures.registry import COUNTERMEASURES
 
 LABORATORY = (Path(__file__).parents[1] / "docs" / "laboratory.md").read_text(encoding="utf-8")
@@ -40,8 +42,21 @@ def test_every_choice_is_described(names: type[BackboneName]) -> None:
 def test_the_table_of_countermeasures_is_the_registry() -> None:
     table = rows("`--countermeasure`")
     assert table == {
-        spec.name.value: [spec.title, f"{spec.cost:g}", spec.tier.value, spec.source]
+        spec.name.value: [
+            spec.title_with(spec.settings),
+            ", ".join(f"`{line}`" for line in written(spec.settings)),
+            f"{spec.cost_with(spec.settings):g}",
+            spec.tier.value,
+            spec.source,
+        ]
         for spec in COUNTERMEASURES.values()
+    }
+
+
+def test_the_table_of_methods_gives_their_settings() -> None:
+    table = rows("`--method`")
+    assert {name: line[1] for name, line in table.items()} == {
+        name.value: ", ".join(f"`{line}`" for line in written(spec.settings)) for name, spec in METHODS.items()
     }
 
 

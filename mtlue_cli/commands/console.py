@@ -1,6 +1,5 @@
 """What the terminal shows: progress and remarks on stderr, results on stdout."""
 
-import contextlib
 import json
 import os
 import threading
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console, RenderableType
 
 from mtlue_cli.errors import InputError, MtlueError
+from mtlue_cli.manifest import temporary_beside, write_atomically
 from mtlue_cli.workflows.progress import Progress, SilentProgress
 
 if TYPE_CHECKING:
@@ -85,13 +85,9 @@ class Terminal:
         Raises:
             MtlueError: The file cannot be written; whatever the command made is there all the same.
         """
-        partial = _partial(target)
         try:
-            partial.write_bytes(content)
-            os.replace(partial, target)
+            write_atomically(target, content)
         except OSError as error:
-            with contextlib.suppress(OSError):
-                partial.unlink(missing_ok=True)
             raise MtlueError(f"the work is done, but {option}: {target} cannot be written: {error.strerror}") from error
 
 
@@ -212,11 +208,6 @@ class BarProgress:
 _drawing: "list[RichProgress]" = []
 
 
-def _partial(target: Path) -> Path:
-    """Where a JSON result is written before it takes its place."""
-    return target.with_name(f".{target.name}.partial")
-
-
 def check_target(option: str, target: Path) -> None:
     """Refuse a result file that could not be put in place, by making and removing what would be written first."""
     if target.exists() and not target.is_file():
@@ -224,8 +215,8 @@ def check_target(option: str, target: Path) -> None:
     if not target.absolute().parent.is_dir():
         raise InputError(f"{option}: the folder of {target} does not exist")
     try:
-        _partial(target).touch()
-        _partial(target).unlink()
+        temporary_beside(target).touch()
+        temporary_beside(target).unlink()
     except OSError as error:
         raise InputError(f"{option}: {target} cannot be written: {error.strerror}") from error
 

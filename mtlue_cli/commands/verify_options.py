@@ -1,5 +1,6 @@
 """Options of ``verify`` alone."""
 
+from collections.abc import Callable
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
@@ -23,6 +24,11 @@ ATTACK = "What is tried"
 def _option(long: str, *short: str, panel: str, **settings: Any) -> Any:  # noqa: ANN401 - typer's own types
     """An option with an environment variable of this command's own."""
     return typer.Option(long, *short, rich_help_panel=panel, envvar=variable(long.split("/")[0], "verify"), **settings)
+
+
+def _names(names: type[StrEnum]) -> Callable[[], list[str]]:
+    """What a shell may complete."""
+    return lambda: [name.value for name in names]
 
 
 def _all(names: type[StrEnum]) -> str:
@@ -111,22 +117,25 @@ WeightingsOption = Annotated[
     ),
 ]
 MethodsOption = Annotated[
-    list[TrainingMethodName] | None,
+    list[str] | None,
     _option(
         "--method",
         panel=ATTACK,
         help=f"What of the victim is trained; may be repeated. One of {_all(TrainingMethodName)}; gps, head and full "
-        "need a start.",
-        metavar="NAME",
+        "need a start. Settings follow a colon: sparse:share=0.1; an unknown one lists those there are.",
+        metavar="NAME[:SETTING=VALUE,...]",
+        autocompletion=_names(TrainingMethodName),
     ),
 ]
 CountermeasuresOption = Annotated[
-    list[CountermeasureName] | None,
+    list[str] | None,
     _option(
         "--countermeasure",
         panel=ATTACK,
-        help=f"What the attacker does about the protection; may be repeated. One of {_all(CountermeasureName)}.",
-        metavar="NAME",
+        help=f"What the attacker does about the protection; may be repeated. One of {_all(CountermeasureName)}. "
+        "Settings follow a colon: jpeg:quality=20, adversarial-training:steps=10,radius=4.",
+        metavar="NAME[:SETTING=VALUE,...]",
+        autocompletion=_names(CountermeasureName),
     ),
 ]
 FractionsOption = Annotated[

@@ -124,10 +124,14 @@ def show_dry_run(terminal: Terminal, planned: "DryRun") -> None:
     table = Table("condition", "role")
     for name in ("networks", "about"):
         table.add_column(name, justify="right")
+    for start in planned.starts:
+        table.add_row(f"start for {start.backbone.value}", "start", "1", duration(start.seconds))
     for row in planned.conditions:
         table.add_row(Text(row.name), row.role.value, str(row.victims), duration(row.seconds))
     table.add_section()
-    table.add_row("all", "", str(sum(row.victims for row in planned.conditions)), duration(planned.seconds))
+    table.add_row(
+        "all", "", str(len(planned.starts) + sum(row.victims for row in planned.conditions)), duration(planned.seconds)
+    )
     terminal.show(table)
     terminal.show(
         Text(

@@ -1,7 +1,6 @@
-"""Accuracy of a classifier, what a constant guess reaches, and how much a protected victim still learned."""
+"""Accuracy of a classifier, and what a constant guess reaches."""
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
 
 import torch
 from torch import Tensor
@@ -120,58 +119,6 @@ def chance_floors(metric: MetricName, labels: Mapping[str, Tensor], tasks: TaskS
 def is_conclusive(clean: float, floor: float) -> bool:
     """Whether a clean victim of accuracy ``clean`` beats ``floor`` by :data:`CONCLUSIVE_MARGIN`."""
     return clean - floor >= CONCLUSIVE_MARGIN - _ROUNDING
-
-
-def learned_fraction(victim: float, clean: float, floor: float) -> float | None:
-    """How much of what clean data teach a victim learned: 1 all, 0 nothing, negative misled.
-
-    Args:
-        victim: Accuracy after training on the release, in [0, 1].
-        clean: Accuracy after training on the clean images.
-        floor: Accuracy of the best constant guess.
-
-    Returns:
-        ``(victim - floor) / (clean - floor)``; None if the clean victim does not beat the floor clearly.
-    """
-    return (victim - floor) / (clean - floor) if is_conclusive(clean, floor) else None
-
-
-@dataclass(frozen=True)
-class AverageLearned:
-    """The figures of several tasks taken together.
-
-    Attributes:
-        tasks: The conclusive tasks that the means run over.
-        victim, clean, floor: Mean accuracies over those tasks.
-        fraction: ``(victim - floor) / (clean - floor)`` of the means.
-    """
-
-    tasks: tuple[str, ...]
-    victim: float
-    clean: float
-    floor: float
-
-    @property
-    def fraction(self) -> float:
-        """Ratio of the means: single ratios with a small denominator would drown the rest."""
-        return (self.victim - self.floor) / (self.clean - self.floor)
-
-
-def average_learned(
-    victim: Mapping[str, float], clean: Mapping[str, float], floor: Mapping[str, float], names: Iterable[str]
-) -> AverageLearned | None:
-    """Average over those of the tasks ``names`` that are conclusive.
-
-    Returns:
-        The average, or None if no task is conclusive.
-    """
-    kept = tuple(name for name in names if is_conclusive(clean[name], floor[name]))
-    if not kept:
-        return None
-    victim_mean, clean_mean, floor_mean = (
-        sum(figures[name] for name in kept) / len(kept) for figures in (victim, clean, floor)
-    )
-    return AverageLearned(kept, victim_mean, clean_mean, floor_mean)
 
 
 def _known(labels: Tensor) -> Tensor:

@@ -1,7 +1,6 @@
 """One figure measured with several seeds: its mean and how far that may be off."""
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -49,14 +48,3 @@ class Repeated:
             "high": None if half is None else self.mean + half,
             "values": list(self.values),
         }
-
-
-def repeated(values: Sequence[float]) -> Repeated:
-    """``values``, at least one, as a :class:`Repeated`.
-
-    Raises:
-        ValueError: There are none.
-    """
-    if not values:
-        raise ValueError("a repeated figure needs at least one value")
-    return Repeated(tuple(values))

@@ -108,16 +108,16 @@ def deferred_interrupt() -> Iterator[Callable[[], bool]]:
             signal.signal(signum, handler)
 
 
-def tensor_digest(images: Tensor, labels: Mapping[str, Tensor]) -> str:
-    """SHA-256 over pixels and labels: the name of a data set by content.
+def data_digest(images: Tensor, labels: Mapping[str, Tensor]) -> str:
+    """SHA-256 over pixels and labels: the name of a data set by content, which checkpoints record.
 
     Args:
-        images: uint8, any shape.
-        labels: Task name to int64 indices.
+        images: uint8, any shape, on any device.
+        labels: Task name to int64 indices, in any order; may be empty.
     """
     digest = hashlib.sha256(str(tuple(images.shape)).encode())
-    digest.update(images.contiguous().numpy().data)
+    digest.update(images.cpu().contiguous().numpy().data)
     for name in sorted(labels):
         digest.update(name.encode() + b"\0")
-        digest.update(labels[name].contiguous().numpy().data)
+        digest.update(labels[name].cpu().contiguous().numpy().data)
     return digest.hexdigest()

@@ -3,8 +3,11 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Any
 
-from mtlue_cli.choices import BackboneName, CountermeasureName, LearnerName, TrainingMethodName, WeightingName
+from mtlue_cli.choices import BackboneName, LearnerName, TrainingMethodName, WeightingName
+from mtlue_cli.training.methods.registry import Way, way_named
+from mtlue_cli.verification.countermeasures.registry import Attack, attack_named
 
 
 class Material(StrEnum):
@@ -33,20 +36,26 @@ class VictimSpec:
         backbone: Its network.
         learner: One network for all tasks, or one a task.
         weighting: How the losses of several tasks are put together; plays no part for one network a task.
-        method: Where it starts from, and what of it is trained.
+        method: Where it starts from, and what of it is trained: ``NAME`` or ``NAME:SETTING=VALUE,...``, as
+            :func:`~mtlue_cli.training.methods.registry.way_named` writes it.
     """
 
     backbone: BackboneName = BackboneName.RESNET18
     learner: LearnerName = LearnerName.MTL
     weighting: WeightingName = WeightingName.LS
-    method: TrainingMethodName = TrainingMethodName.SCRATCH
+    method: str = TrainingMethodName.SCRATCH.value
+
+    @property
+    def way(self) -> Way:
+        """How it is trained."""
+        return way_named(self.method)
 
     @property
     def name(self) -> str:
         """Such as ``resnet18`` or ``vit_b_16 stl``; what is usual goes without saying."""
         usual = VictimSpec()
         named = [
-            part.value
+            str(part)
             for part, default in (
                 (self.learner, usual.learner),
                 (self.weighting, usual.weighting),
@@ -56,13 +65,14 @@ class VictimSpec:
         ]
         return " ".join([self.backbone.value, *named])
 
-    def to_json(self) -> dict[str, str]:
+    def to_json(self) -> dict[str, Any]:
         """A JSON-ready document."""
         return {
             "backbone": self.backbone.value,
             "learner": self.learner.value,
             "weighting": self.weighting.value,
-            "method": self.method.value,
+            "method": str(self.method),
+            "method_settings": self.way.settings_to_json(),
         }
 
 
@@ -73,13 +83,14 @@ class Condition:
     Attributes:
         victim: Which.
         material: Training images.
-        countermeasure: What the attacker does about the protection; None: nothing.
+        countermeasure: What the attacker does about the protection: ``NAME`` or ``NAME:SETTING=VALUE,...``, as
+            :func:`~mtlue_cli.verification.countermeasures.registry.attack_named` writes it; None: nothing.
         protected_fraction: Share of the release that is protected; below 1 the rest is clean.
     """
 
     victim: VictimSpec
     material: Material = Material.RELEASE
-    countermeasure: CountermeasureName | None = None
+    countermeasure: str | None = None
     protected_fraction: float = 1.0
 
     @property
@@ -95,7 +106,7 @@ class Condition:
         if self.material is Material.RELEASE and self.protected_fraction < 1:
             name += f": {share}"
         if self.countermeasure is not None:
-            name += f" + {self.countermeasure.value}"
+            name += f" + {self.countermeasure}"
         return name
 
     @property
@@ -110,16 +121,16 @@ class Condition:
         return Role.JUDGED
 
     @property
-    def reference(self) -> "Condition":
-        """The victim of the same kind that is trained on clean images."""
-        return Condition(self.victim, Material.CLEAN)
+    def attack(self) -> Attack | None:
+        """The countermeasure with its settings."""
+        return None if self.countermeasure is None else attack_named(self.countermeasure)
 
 
 def plan_victims(
     backbones: Sequence[BackboneName],
     learners: Sequence[LearnerName],
     weightings: Sequence[WeightingName],
-    methods: Sequence[TrainingMethodName],
+    methods: Sequence[str],
 ) -> tuple[VictimSpec, ...]:
     """Every combination once, in the order given; one network a task knows no weighting."""
     found: dict[VictimSpec, None] = {}
@@ -133,7 +144,7 @@ def plan_victims(
 
 def plan_conditions(
     victims: Sequence[VictimSpec],
-    countermeasures: Sequence[CountermeasureName] = (),
+    countermeasures: Sequence[str] = (),
     fractions: Sequence[float] = (),
     *,
     control: bool = True,

@@ -10,7 +10,6 @@ from mtlue_cli.networks.backbones.registry import BACKBONES
 from mtlue_cli.tasks.spec import TaskSet
 from mtlue_cli.training.multitask_loop import LearningSettings, train_multitask
 from mtlue_cli.verification.conditions import Condition, Material
-from mtlue_cli.verification.countermeasures.registry import COUNTERMEASURES
 
 TIMED_STEPS = 6
 
@@ -37,8 +36,8 @@ def relative_cost(condition: Condition, tasks: TaskSet) -> float:
     cost = BACKBONES[condition.victim.backbone].relative_cost
     if condition.victim.learner is LearnerName.STL:
         cost *= len(tasks)
-    if condition.countermeasure is not None:
-        cost *= COUNTERMEASURES[condition.countermeasure].cost
+    if condition.attack is not None:
+        cost *= condition.attack.cost
     if condition.material is Material.CLEAN_PART:
         cost *= 1 - condition.protected_fraction
     return cost

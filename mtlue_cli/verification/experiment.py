@@ -17,21 +17,19 @@ from mtlue_cli.metrics.classification import accuracies, aurocs, balanced_accura
 from mtlue_cli.networks.multitask import MultiTaskNetwork
 from mtlue_cli.tasks.spec import TaskSet
 from mtlue_cli.training.intervention import Intervention
-from mtlue_cli.training.methods.registry import METHODS, MethodSettings, build_method
 from mtlue_cli.training.multitask_loop import LearningSettings, predict
 from mtlue_cli.training.pretrained import PretrainedStart
-from mtlue_cli.training.runtime import choose_precision
+from mtlue_cli.training.runtime import choose_precision, data_digest
 from mtlue_cli.verification.clean_share import clean_part, mix
 from mtlue_cli.verification.conditions import Condition, Material
 from mtlue_cli.verification.controls import uniform_noise
 from mtlue_cli.verification.countermeasures.base import AttackerView, Countermeasure
-from mtlue_cli.verification.countermeasures.registry import COUNTERMEASURES
 from mtlue_cli.verification.early_stopping import halve, stop_early
 from mtlue_cli.verification.learner import LearnedEpoch, train_learner
-from mtlue_cli.verification.result_cache import ResultCache, document_digest, labels_digest, tensor_digest
+from mtlue_cli.verification.result_cache import ResultCache, document_digest
 from mtlue_cli.verification.victim_result import CurvePoint, VictimResult
 
-RESULT_SCHEMA = 3
+RESULT_SCHEMA = 4
 PAIRS = 200
 """Most originals with their protected versions that an attacker with a published generator is given."""
 
@@ -39,6 +37,9 @@ PAIRS_SHARE = 0.1
 """Most pairs as a share of the training images: with more he would simply train on his clean ones."""
 
 FEWEST_PAIRS = 8
+
+FROM_CLEAN = frozenset({Material.CLEAN, Material.NOISE})
+"""What is made without the release."""
 
 
 class DivergedError(Exception):
@@ -67,9 +68,8 @@ class ExperimentData:
         return document_digest(
             {
                 "tasks": self.tasks.to_json(),
-                "train_labels": labels_digest(self.train_labels),
-                "test_images": tensor_digest(self.test_images),
-                "test_labels": labels_digest(self.test_labels),
+                "train": data_digest(torch.empty(0, dtype=torch.uint8), self.train_labels),
+                "test": data_digest(self.test_images, self.test_labels),
             }
         )
 
@@ -87,6 +87,16 @@ class TrainingImages:
     clean: Tensor
     release: Callable[[], Tensor]
     epsilon: int
+
+    @cached_property
+    def clean_digest(self) -> str:
+        """Identity of the clean images; hashed once for all conditions."""
+        return data_digest(self.clean, {})
+
+    @cached_property
+    def release_digest(self) -> str:
+        """Identity of the released images; hashed once for all conditions."""
+        return data_digest(self.release(), {})
 
 
 @dataclass(frozen=True)
@@ -133,11 +143,10 @@ class Laboratory:
             DivergedError: Its loss or its output is not finite.
             ValueError: A task has no labelled test image.
         """
-        images, labels = self._material(condition, seed)
         victim = condition.victim
-        start = self.starts.get(victim.backbone) if METHODS[victim.method].needs_start else None
+        start = self.starts.get(victim.backbone) if victim.way.needs_start else None
         settings = replace(self.settings, backbone=victim.backbone, weighting=victim.weighting, seed=seed)
-        key = self._key(condition, settings, images, start)
+        key = self._key(condition, settings, start)
         found = self.cache.load(key)
         if found is not None:
             try:
@@ -145,7 +154,8 @@ class Laboratory:
             except (AttributeError, KeyError, TypeError, ValueError):
                 pass  # a damaged entry: train again and replace it
         started = time.monotonic()
-        countermeasure = _countermeasure(condition)
+        images, labels = self._material(condition, seed)
+        countermeasure = None if condition.attack is None else condition.attack.build()
         test_images = self.data.test_images
         make_intervention: Callable[[TaskSet, Mapping[str, Tensor]], Intervention | None] | None = None
         if countermeasure is not None:
@@ -178,14 +188,14 @@ class Laboratory:
             self.device,
             test,
             intervention_factory=make_intervention,
-            method_factory=partial(build_method, victim.method, start),
+            method_factory=partial(victim.way.build, start),
             on_step=on_step,
             on_epoch=record,
         )
         outputs = (bool(shares.isfinite().all()) for shares in run.probabilities.values())
         if not math.isfinite(curve[-1].loss) or not all(outputs):
             raise DivergedError("its training diverged: the loss or the output is not finite")
-        early = stop_early(run.predictions(), self.data.test_labels, halve(self.data.test_images, self.settings.seed))
+        early = stop_early(run.predictions(), self.data.test_labels, self._first_half)
         result = VictimResult(
             condition.name,
             seed,
@@ -221,7 +231,14 @@ class Laboratory:
         on_progress: Callable[[float], None] | None,
     ) -> AttackerView:
         view = AttackerView(
-            labels, self.data.tasks, None, self.settings.crop_size, seed, self.device, on_progress=on_progress
+            labels,
+            self.data.tasks,
+            None,
+            self.settings.crop_size,
+            seed,
+            self.device,
+            on_progress=on_progress,
+            epsilon=self.images.epsilon,
         )
         if not countermeasure.needs_pairs:
             return view
@@ -236,22 +253,25 @@ class Laboratory:
             pair_labels={name: column[chosen] for name, column in self.data.train_labels.items()},
         )
 
-    def _key(
-        self, condition: Condition, settings: LearningSettings, images: Tensor, start: PretrainedStart | None
-    ) -> str:
-        countermeasure = _countermeasure(condition)
-        pairs = countermeasure is not None and countermeasure.needs_pairs
+    @cached_property
+    def _first_half(self) -> Tensor:
+        return halve(self.data.test_images, self.settings.seed)
+
+    def _key(self, condition: Condition, settings: LearningSettings, start: PretrainedStart | None) -> str:
+        attack = condition.attack
         return document_digest(
             {
                 "schema": RESULT_SCHEMA,
                 "condition": condition.name,
-                "countermeasure": None if countermeasure is None else repr(sorted(vars(countermeasure).items())),
-                "pairs": [PAIRS, PAIRS_SHARE, tensor_digest(self.images.clean)] if pairs else None,
-                "images": tensor_digest(images),
+                "countermeasure": None if attack is None else [attack.spec.name.value, repr(attack.settings)],
+                "pairs": [PAIRS, PAIRS_SHARE],
+                "clean": self.images.clean_digest,
+                "release": None if condition.material in FROM_CLEAN else self.images.release_digest,
+                "epsilon": None if condition.material is Material.CLEAN else self.images.epsilon,
                 "data": self.data.digest,
                 "halves": self.settings.seed,
                 "settings": asdict(settings),
-                "methods": repr(MethodSettings()),
+                "method": repr(condition.victim.way.settings),
                 "start": None if start is None else start.digest,
                 "device": self.device.type,
                 "arithmetic": str(choose_precision(settings.precision, self.device)),
@@ -260,10 +280,6 @@ class Laboratory:
                 "mtlue": __version__,
             }
         )
-
-
-def _countermeasure(condition: Condition) -> Countermeasure | None:
-    return None if condition.countermeasure is None else COUNTERMEASURES[condition.countermeasure].build()
 
 
 def _scores(probabilities: Mapping[str, Tensor], data: ExperimentData) -> dict[MetricName, Mapping[str, float | None]]:

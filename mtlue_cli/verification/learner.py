@@ -1,6 +1,5 @@
 """Learners: one network for all tasks, or one a task. They differ only in how they share the tasks out."""
 
-import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
@@ -14,6 +13,7 @@ from mtlue_cli.tasks.spec import TaskSet
 from mtlue_cli.training.intervention import Intervention
 from mtlue_cli.training.methods.base import TrainingMethod
 from mtlue_cli.training.multitask_loop import EpochRecord, LearningSettings, train_multitask
+from mtlue_cli.verification.by_content import draw
 
 LEARNERS: Mapping[LearnerName, Callable[[TaskSet], tuple[TaskSet, ...]]] = {
     LearnerName.MTL: lambda tasks: (tasks,),
@@ -183,5 +183,4 @@ def _check(groups: Sequence[TaskSet], labelled: Sequence[Tensor]) -> None:
 
 def _own_seed(seed: int, tasks: TaskSet) -> int:
     """A seed for one network of several that depends on ``seed`` and its tasks alone, not on the other tasks."""
-    drawn = hashlib.sha256(f"mtlue learner {seed} {' '.join(tasks.names)}".encode()).digest()
-    return int.from_bytes(drawn[:4], "big")
+    return int.from_bytes(draw("learner", seed, " ".join(tasks.names).encode())[:4], "big")

@@ -11,7 +11,6 @@ from mtlue_cli.choices import ExitCode, MetricName, Tier
 from mtlue_cli.metrics.repeated import Repeated
 from mtlue_cli.verification.audit import Audit
 from mtlue_cli.verification.conditions import Role
-from mtlue_cli.verification.countermeasures.registry import COUNTERMEASURES
 from mtlue_cli.verification.figures import Average, ConditionFigures, TaskFigures
 from mtlue_cli.verification.probes.base import ProbeResult
 from mtlue_cli.verification.probes.registry import PROBES
@@ -97,15 +96,16 @@ class VerifyResult:
 def condition_to_json(found: ConditionFigures, max_learned: float) -> dict[str, Any]:
     """One condition, JSON-ready."""
     condition = found.condition
-    spec = None if condition.countermeasure is None else COUNTERMEASURES[condition.countermeasure]
+    attack = condition.attack
     learned, judged = found.learned, condition.role is Role.JUDGED
     return {
         "name": condition.name,
-        "title": condition.name if spec is None else f"{condition.victim.name} + {spec.title}",
+        "title": condition.name if attack is None else f"{condition.victim.name} + {attack.title}",
         "role": condition.role.value,
         "victim": condition.victim.to_json(),
-        "countermeasure": spec.name.value if spec else None,
-        "source": spec.source if spec else None,
+        "countermeasure": attack.name if attack else None,
+        "countermeasure_settings": attack.settings_to_json() if attack else None,
+        "source": attack.spec.source if attack else None,
         "protected_fraction": condition.protected_fraction,
         "seeds": [victim.seed for victim in found.victims],
         "tasks": [_task(task) for task in found.tasks],

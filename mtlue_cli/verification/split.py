@@ -1,6 +1,5 @@
 """The two sides of a verification: images to train on and clean images to test on."""
 
-import hashlib
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +10,7 @@ from torch import Tensor
 from mtlue_cli.errors import InputError
 from mtlue_cli.manifest import file_digest
 from mtlue_cli.tasks.spec import LabelTable
+from mtlue_cli.verification.by_content import draw
 
 FEW_TEST_IMAGES = 200
 """Below this many test images the figures are called coarse."""
@@ -47,8 +47,7 @@ def is_held_out(content: str, fraction: float, seed: int) -> bool:
         fraction: Expected share of test images, in (0, 1).
         seed: Another seed draws another split.
     """
-    drawn = hashlib.sha256(f"mtlue split {seed} {content}".encode()).digest()
-    return int.from_bytes(drawn[:8], "big") < fraction * _RESOLUTION
+    return int.from_bytes(draw("split", seed, content.encode())[:8], "big") < fraction * _RESOLUTION
 
 
 def split_by_content(contents: Sequence[str], fraction: float, seed: int) -> tuple[list[int], list[int]]:
@@ -88,7 +87,7 @@ def divide(
     names = images.table.file_names
     rows = [row for row, name in enumerate(names) if name not in unwanted]
     if drawn and limit is not None:
-        rows.sort(key=lambda row: hashlib.sha256(f"mtlue sample {seed} {names[row]}".encode()).digest())
+        rows.sort(key=lambda row: draw("sample", seed, names[row].encode()))
         rows = sorted(rows[:limit])
     rows = rows[:limit]
     contents = _digests(images.folder, [images.table.file_names[row] for row in rows], on_file)

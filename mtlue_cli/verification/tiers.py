@@ -34,7 +34,7 @@ class TierSpec:
     limit: int | None
     batch_size: int
     victims: tuple[VictimSpec, ...]
-    countermeasures: tuple[CountermeasureName, ...]
+    countermeasures: tuple[str, ...]
     fractions: tuple[float, ...]
     probes: tuple[ProbeName, ...]
 
@@ -48,8 +48,8 @@ PAPER_WEIGHTINGS = (
 """Those of Yu et al., ICML 2025, beside linear scalarisation, which every tier uses."""
 
 
-def _countermeasures(tier: Tier) -> tuple[CountermeasureName, ...]:
-    return tuple(spec.name for spec in countermeasures_of(tier))
+def _countermeasures(tier: Tier) -> tuple[str, ...]:
+    return tuple(spec.name.value for spec in countermeasures_of(tier))
 
 
 _STANDARD_VICTIMS = (
@@ -57,7 +57,7 @@ _STANDARD_VICTIMS = (
     VictimSpec(learner=LearnerName.STL),
     *(VictimSpec(backbone) for backbone in BackboneName if backbone is not BackboneName.RESNET18),
     *(VictimSpec(weighting=weighting) for weighting in PAPER_WEIGHTINGS),
-    VictimSpec(method=TrainingMethodName.SPARSE),
+    VictimSpec(method=TrainingMethodName.SPARSE.value),
 )
 
 TIERS: Mapping[Tier, TierSpec] = {
@@ -119,11 +119,11 @@ def not_tested(conditions: Sequence[Condition], probes: Collection[ProbeName]) -
         ("backbone", [name.value for name in BackboneName], {victim.backbone.value for victim in victims}),
         ("learner", [name.value for name in LearnerName], {victim.learner.value for victim in victims}),
         ("weighting", [name.value for name in WeightingName], weightings),
-        ("method", [name.value for name in TrainingMethodName], {victim.method.value for victim in victims}),
+        ("method", [name.value for name in TrainingMethodName], {victim.way.entry.value for victim in victims}),
         (
             "countermeasure",
             [name.value for name in CountermeasureName],
-            {found.countermeasure.value for found in conditions if found.countermeasure is not None},
+            {found.attack.name.partition(":")[0] for found in conditions if found.attack is not None},
         ),
         ("probe", [name.value for name in ProbeName], {name.value for name in probes}),
     ]

@@ -1,7 +1,6 @@
 """The whole product on drawn images: train a generator, protect, verify. Needs no data."""
 
 import json
-import os
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,6 +8,7 @@ from pathlib import Path
 from mtlue_cli.choices import BackboneName, ObjectiveName
 from mtlue_cli.errors import InputError
 from mtlue_cli.images.synthetic import LABELS_FILE, draw_set
+from mtlue_cli.manifest import write_atomically
 from mtlue_cli.verification.report import VerifyResult
 from mtlue_cli.workflows.progress import Progress
 from mtlue_cli.workflows.protect import ProtectConfig, ProtectResult, protect_folder
@@ -154,10 +154,7 @@ def claim_folder(config: DemoConfig) -> None:
         return
     if config.out.is_dir() and any(config.out.iterdir()):
         raise InputError(f"{config.out} is not empty and not a folder of the demo", hint=fresh)
-    config.out.mkdir(parents=True, exist_ok=True)
-    partial = marker.with_name(f"{MARKER}.partial")
-    partial.write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
-    os.replace(partial, marker)
+    write_atomically(marker, (json.dumps(settings, indent=2) + "\n").encode())
 
 
 def _drawn(folder: Path, count: int, config: DemoConfig, seed: int, progress: Progress) -> Path:

@@ -19,7 +19,7 @@ from mtlue_cli.perturbation.bound import add_bounded
 from mtlue_cli.tasks.labels import read_label_file
 from mtlue_cli.tasks.spec import LabelTable
 from mtlue_cli.training.generator_loop import GeneratorSettings
-from mtlue_cli.training.runtime import choose_device, describe_device, flush_denormals, tensor_digest
+from mtlue_cli.training.runtime import choose_device, data_digest, describe_device, flush_denormals
 from mtlue_cli.workflows.progress import Progress
 from mtlue_cli.workflows.train_settings import TrainConfig, TrainingData, TrainResult, generator_size
 from mtlue_cli.workflows.training_run import TrainingRun
@@ -110,7 +110,7 @@ def _load(table: LabelTable, config: TrainConfig, progress: Progress) -> Trainin
     )
     progress.finish()
     labels = {name: torch.from_numpy(column.copy()) for name, column in table.columns.items()}
-    return TrainingData(images, labels, table.tasks, tensor_digest(images, labels))
+    return TrainingData(images, labels, table.tasks, data_digest(images, labels))
 
 
 def _card(config: TrainConfig, data: TrainingData, settings: GeneratorSettings) -> CheckpointCard:

@@ -29,7 +29,7 @@ from mtlue_cli.workflows.progress import Progress
 from mtlue_cli.workflows.verify_images import Sources, audit_files, divide_sides, load_side, read_test_side
 from mtlue_cli.workflows.verify_run import PlanRun
 from mtlue_cli.workflows.verify_settings import VerifyConfig, check_usage
-from mtlue_cli.workflows.verify_starts import make_starts
+from mtlue_cli.workflows.verify_starts import make_starts, read_starts
 
 __all__ = ["VerifyConfig", "verify_release"]
 
@@ -46,6 +46,7 @@ def verify_release(config: VerifyConfig, progress: Progress) -> VerifyResult:
     started = time.monotonic()
     check_usage(config)
     plan = config.plan
+    starts = read_starts(config)
     labels = read_label_file(config.labels, file_column=config.file_column, for_learning=False).table
     match_labels(config.clean, labels)
     loaded = load_checkpoint(resolve_weights(config.weights, labels.tasks)) if config.weights is not None else None
@@ -114,7 +115,7 @@ def verify_release(config: VerifyConfig, progress: Progress) -> VerifyResult:
         settings,
         device,
         ResultCache(config.cache),
-        make_starts(config, plan, settings, (sides.train, sides.test), device, progress),
+        make_starts(config, settings, (sides.train, sides.test), starts, device, progress),
     )
     run = PlanRun(lab, config, plan, promise, progress)
     judgement, probes = run.judgement(), run.probes()

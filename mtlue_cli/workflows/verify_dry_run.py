@@ -3,7 +3,8 @@
 from dataclasses import dataclass
 from typing import Any
 
-from mtlue_cli.choices import LearnerName
+from mtlue_cli.choices import BackboneName, LearnerName
+from mtlue_cli.networks.backbones.registry import BACKBONES
 from mtlue_cli.tasks.labels import read_label_file
 from mtlue_cli.training.multitask_loop import LearningSettings
 from mtlue_cli.training.runtime import choose_device, describe_device
@@ -12,6 +13,7 @@ from mtlue_cli.verification.estimate import relative_cost, seconds_per_image
 from mtlue_cli.verification.tiers import NotTested
 from mtlue_cli.workflows.progress import Progress
 from mtlue_cli.workflows.verify_settings import VerifyConfig, check_usage
+from mtlue_cli.workflows.verify_starts import backbones_to_start, read_starts
 
 SCHEMA_VERSION = 1
 
@@ -33,10 +35,26 @@ class PlannedCondition:
 
 
 @dataclass(frozen=True)
+class PlannedStart:
+    """A backbone that is trained first, for fine-tuned victims.
+
+    Attributes:
+        backbone: Which.
+        images: Other clean images that it is trained on.
+        seconds: Estimate.
+    """
+
+    backbone: BackboneName
+    images: int
+    seconds: float
+
+
+@dataclass(frozen=True)
 class DryRun:
     """A plan with its cost.
 
     Attributes:
+        starts: What is trained before the conditions.
         conditions: In order.
         left_out: What will not be tested.
         images: Training images, about: the split is drawn by content when it runs.
@@ -44,6 +62,7 @@ class DryRun:
         device: Where, in words.
     """
 
+    starts: tuple[PlannedStart, ...]
     conditions: tuple[PlannedCondition, ...]
     left_out: tuple[NotTested, ...]
     images: int
@@ -53,13 +72,21 @@ class DryRun:
     @property
     def seconds(self) -> float:
         """Estimate for everything; victims that are cached already cost nothing."""
-        return sum(planned.seconds for planned in self.conditions)
+        return sum(planned.seconds for planned in (*self.starts, *self.conditions))
 
     def to_json(self) -> dict[str, Any]:
         """A JSON-ready document."""
         return {
             "schema_version": SCHEMA_VERSION,
             "command": "verify --dry-run",
+            "starts": [
+                {
+                    "backbone": planned.backbone.value,
+                    "images": planned.images,
+                    "seconds": round(planned.seconds, 1),
+                }
+                for planned in self.starts
+            ],
             "conditions": [
                 {
                     "name": planned.name,
@@ -84,6 +111,7 @@ def dry_run(config: VerifyConfig, progress: Progress) -> DryRun:
         InputError: The options or the labels are at fault.
     """
     check_usage(config)
+    read_starts(config, fetch=False)
     plan = config.plan
     table = read_label_file(config.labels, file_column=config.file_column, for_learning=False).table
     available = len(table) if plan.limit is None else min(plan.limit, len(table))
@@ -92,9 +120,16 @@ def dry_run(config: VerifyConfig, progress: Progress) -> DryRun:
     progress.note(f"device: {describe_device(device)}")
     settings = LearningSettings(epochs=plan.epochs, batch_size=plan.batch_size, crop_size=config.size)
     an_image = seconds_per_image(table.tasks, settings, device)
+    starts = []
+    if config.pretrain_labels is not None:
+        other = read_label_file(config.pretrain_labels, file_column=config.file_column).table
+        starts = [
+            PlannedStart(backbone, len(other), an_image * len(other) * plan.epochs * BACKBONES[backbone].relative_cost)
+            for backbone in backbones_to_start(plan)
+        ]
     rows = []
     for condition in plan.conditions:
         networks = len(table.tasks) if condition.victim.learner is LearnerName.STL else 1
         seconds = an_image * images * plan.epochs * relative_cost(condition, table.tasks) * config.seeds
         rows.append(PlannedCondition(condition.name, condition.role, networks * config.seeds, seconds))
-    return DryRun(tuple(rows), plan.left_out, images, plan.epochs, describe_device(device))
+    return DryRun(tuple(starts), tuple(rows), plan.left_out, images, plan.epochs, describe_device(device))

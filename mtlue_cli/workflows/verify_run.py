@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from mtlue_cli.errors import InputError
 from mtlue_cli.metrics.classification import chance_floors
 from mtlue_cli.verification.conditions import Condition, Material, Role, VictimSpec
-from mtlue_cli.verification.experiment import DivergedError, Laboratory
+from mtlue_cli.verification.experiment import FROM_CLEAN, DivergedError, Laboratory
 from mtlue_cli.verification.figures import ConditionFigures, figures_of
 from mtlue_cli.verification.learner import images_an_epoch
 from mtlue_cli.verification.probes.base import FEWEST_IMAGES, ProbeResult, ProbeSample
@@ -97,7 +97,7 @@ class PlanRun:
 
     def _victim(self, condition: Condition, seed: int) -> VictimResult:
         name = condition.name if self.config.seeds == 1 else f"{condition.name} (seed {seed})"
-        if condition.material not in (Material.CLEAN, Material.NOISE):
+        if condition.material not in FROM_CLEAN:
             self.lab.images.release()  # loading the release is a stage of its own
         data = self.lab.data
         total = images_an_epoch(condition.victim.learner, data.train_labels, data.tasks) * self.plan.epochs

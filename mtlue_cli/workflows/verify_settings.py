@@ -14,7 +14,6 @@ from mtlue_cli.choices import (
     MetricName,
     ProbeName,
     Tier,
-    TrainingMethodName,
     WeightingName,
 )
 from mtlue_cli.errors import InputError
@@ -22,8 +21,11 @@ from mtlue_cli.generator.checkpoint import read_card
 from mtlue_cli.generator.shipped import is_shipped, shipped_weights
 from mtlue_cli.manifest import read_run
 from mtlue_cli.networks.backbones.registry import BACKBONES
-from mtlue_cli.training.methods.registry import METHODS
+from mtlue_cli.training.methods.registry import ENTRIES as METHOD_ENTRIES
+from mtlue_cli.training.methods.registry import METHODS, way_named
+from mtlue_cli.training.named_settings import configure_all
 from mtlue_cli.verification.conditions import Condition, VictimSpec, plan_conditions, plan_victims
+from mtlue_cli.verification.countermeasures.registry import ENTRIES as COUNTERMEASURE_ENTRIES
 from mtlue_cli.verification.tiers import TIERS, NotTested, not_tested
 from mtlue_cli.weightings.registry import INSTALL, WEIGHTINGS, require_installed
 
@@ -49,7 +51,8 @@ class VerifyConfig:
         file_column: Header of the file column.
         tier: How much is tried.
         backbones, learners, weightings, methods: Victims: every combination. The first is tried with everything.
-        countermeasures: Tried with the first victim.
+            Methods may have settings: ``sparse:share=0.1``.
+        countermeasures: Tried with the first victim; may have settings: ``jpeg:quality=20``.
         fractions: Shares of the release that are protected, in (0, 1), each compared with its clean part alone.
         start: Where fine-tuned victims start from: a safetensors file or ``timm:NAME``; or
         pretrain_images, pretrain_labels: other clean images to train that start on first.
@@ -80,8 +83,8 @@ class VerifyConfig:
     backbones: tuple[BackboneName, ...] | None = None
     learners: tuple[LearnerName, ...] | None = None
     weightings: tuple[WeightingName, ...] | None = None
-    methods: tuple[TrainingMethodName, ...] | None = None
-    countermeasures: tuple[CountermeasureName, ...] | None = None
+    methods: tuple[str, ...] | None = None
+    countermeasures: tuple[str, ...] | None = None
     fractions: tuple[float, ...] | None = None
     start: str | None = None
     pretrain_images: Path | None = None
@@ -183,14 +186,14 @@ def check_usage(config: VerifyConfig) -> None:
         raise InputError(
             f"--size {config.size} is too small for {', '.join(sorted(small))}", hint="take --size 32 or more"
         )
-    waiting = [name for name in config.methods or () if METHODS[name].needs_start]
+    waiting = [name for name in config.methods or () if way_named(name).needs_start]
     if waiting and not config.has_start:
         raise InputError(
-            f"--method {waiting[0].value} starts from a pretrained backbone, and none is given",
+            f"--method {waiting[0]} starts from a pretrained backbone, and none is given",
             hint="give one with --start FILE|timm:NAME, or images to train one on first with "
             "--pretrain-images DIR --pretrain-labels FILE",
         )
-    if config.has_start and not any(METHODS[row.victim.method].needs_start for row in config.plan.conditions):
+    if config.has_start and not any(row.victim.way.needs_start for row in config.plan.conditions):
         raise InputError("no victim of this plan uses a start", hint="add --method head, gps or full")
 
 
@@ -209,14 +212,23 @@ def generator_is_public(config: VerifyConfig) -> bool:
 
 
 def _planned(config: VerifyConfig) -> VerifyPlan:
+    methods, countermeasures = (
+        tuple(found.name for found in kind)
+        for kind in configure_all(
+            [
+                ("--method", config.methods or (), METHOD_ENTRIES),
+                ("--countermeasure", config.countermeasures or (), COUNTERMEASURE_ENTRIES),
+            ]
+        )
+    )
     tier = TIERS[config.tier] if config.tier is not None else None
-    wanted = _victims(config, tier.victims if tier is not None else (VictimSpec(),))
+    wanted = _victims(config, methods, tier.victims if tier is not None else (VictimSpec(),))
     victims = [victim for victim in wanted if not WEIGHTINGS[victim.weighting].missing()]
     usual = tier.countermeasures if tier else ()
     is_public = generator_is_public(config)
     if not is_public:
-        usual = tuple(name for name in usual if name is not CountermeasureName.PAIR_REMOVER)
-    countermeasures = _chosen(config.countermeasures, usual)
+        usual = tuple(name for name in usual if name != CountermeasureName.PAIR_REMOVER)
+    countermeasures = _chosen(None if config.countermeasures is None else countermeasures, usual)
     fractions = _chosen(config.fractions, tier.fractions if tier else ())
     conditions = plan_conditions(victims, countermeasures, fractions, control=config.control)
     probes = tuple(ProbeName) if config.probes else ()
@@ -240,18 +252,18 @@ def _planned(config: VerifyConfig) -> VerifyPlan:
     )
 
 
-def _victims(config: VerifyConfig, usual: Sequence[VictimSpec]) -> tuple[VictimSpec, ...]:
+def _victims(config: VerifyConfig, methods: tuple[str, ...], usual: Sequence[VictimSpec]) -> tuple[VictimSpec, ...]:
     first = usual[0]
     if any(named for named in (config.backbones, config.learners, config.weightings, config.methods)):
         return plan_victims(
             config.backbones or (first.backbone,),
             config.learners or (first.learner,),
             config.weightings or (first.weighting,),
-            config.methods or (first.method,),
+            methods or (first.method,),
         )
     if config.tier is None or not config.has_start:
         return tuple(usual)
-    tuned = (VictimSpec(first.backbone, method=name) for name, spec in METHODS.items() if spec.needs_start)
+    tuned = (VictimSpec(first.backbone, method=name.value) for name, spec in METHODS.items() if spec.needs_start)
     return (*usual, *tuned)
 
 

@@ -14,20 +14,60 @@ from mtlue_cli.images.dataset import load_square_images
 from mtlue_cli.images.folder import match_labels
 from mtlue_cli.manifest import file_digest
 from mtlue_cli.tasks.labels import read_label_file
-from mtlue_cli.training.methods.registry import METHODS
 from mtlue_cli.training.multitask_loop import EpochRecord, LearningSettings
-from mtlue_cli.training.pretrained import PretrainedStart, load_start, pretrain_backbone, read_start, save_start
-from mtlue_cli.verification.result_cache import document_digest, labels_digest, tensor_digest
+from mtlue_cli.training.pretrained import (
+    TIMM_PREFIX,
+    PretrainedStart,
+    load_start,
+    pretrain_backbone,
+    read_start,
+    save_start,
+)
+from mtlue_cli.training.runtime import data_digest
+from mtlue_cli.verification.result_cache import document_digest
 from mtlue_cli.verification.split import Side
 from mtlue_cli.workflows.progress import Progress
 from mtlue_cli.workflows.verify_settings import VerifyConfig, VerifyPlan
 
 
+def backbones_to_start(plan: VerifyPlan) -> tuple[BackboneName, ...]:
+    """The backbones of the plan that some victim does not train from scratch, each once."""
+    waiting = [found.victim.backbone for found in plan.conditions if found.victim.way.needs_start]
+    return tuple(dict.fromkeys(waiting))
+
+
+def read_starts(config: VerifyConfig, *, fetch: bool = True) -> dict[BackboneName, PretrainedStart]:
+    """Open what ``--start`` names, for every backbone of the plan that needs it; nothing if it names nothing.
+
+    Args:
+        config: What was asked for.
+        fetch: Whether timm may be asked for weights, which it may have to fetch; a file is opened in any case.
+
+    Raises:
+        InputError: It cannot be read, or is of another architecture than one of the backbones; all are told.
+    """
+    if config.start is None or (not fetch and config.start.startswith(TIMM_PREFIX)):
+        return {}
+    starts: dict[BackboneName, PretrainedStart] = {}
+    faults: list[InputError] = []
+    for backbone in backbones_to_start(config.plan):
+        try:
+            starts[backbone] = read_start(config.start, backbone)
+        except InputError as error:
+            faults.append(error)
+    if len(faults) == 1:
+        raise faults[0]
+    if faults:
+        told = [line for error in faults for line in (str(error), *error.faults)]
+        raise InputError(f"--start {config.start} fits not every backbone", told, faults[0].hint)
+    return starts
+
+
 def make_starts(
     config: VerifyConfig,
-    plan: VerifyPlan,
     settings: LearningSettings,
     judged: Sequence[Side],
+    read: Mapping[BackboneName, PretrainedStart],
     device: torch.device,
     progress: Progress,
 ) -> dict[BackboneName, PretrainedStart]:
@@ -37,24 +77,22 @@ def make_starts(
 
     Args:
         config: What was asked for.
-        plan: What is to be run.
         settings: How a start is trained.
         judged: Training and test images of the verification, which a start must not have seen.
+        read: What :func:`read_starts` opened before.
         device: Where.
         progress: Whom it tells.
 
     Raises:
-        InputError: A start cannot be read, is of another architecture, or its training images are the judged ones.
+        InputError: The training images of a start are the judged ones, or cannot be read.
     """
-    waiting = [found.victim for found in plan.conditions if METHODS[found.victim.method].needs_start]
-    backbones = tuple(dict.fromkeys(victim.backbone for victim in waiting))
+    backbones = backbones_to_start(config.plan)
     if not backbones:
         return {}
     if config.start is not None:
-        starts = {backbone: read_start(config.start, backbone) for backbone in backbones}
-        for start in starts.values():
+        for start in read.values():
             progress.note(f"fine-tuned victims start from {start.source}")
-        return starts
+        return dict(read)
     return _pretrained(config, backbones, settings, judged, device, progress)
 
 
@@ -113,8 +151,7 @@ def _kept(
         return None
     digest = document_digest(
         {
-            "images": tensor_digest(images),
-            "labels": labels_digest(labels),
+            "data": data_digest(images, labels),
             "settings": asdict(settings),
             "versions": [__version__, torch.__version__],
         }

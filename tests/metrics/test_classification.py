@@ -5,12 +5,10 @@ from mtlue_cli.choices import MetricName, TaskKind
 from mtlue_cli.metrics.classification import (
     accuracies,
     aurocs,
-    average_learned,
     balanced_accuracies,
     chance_floors,
     floors,
     is_conclusive,
-    learned_fraction,
 )
 from mtlue_cli.tasks.spec import Task, TaskSet
 
@@ -44,27 +42,9 @@ def test_a_task_without_labels_is_an_error(measure) -> None:  # type: ignore[no-
         measure({"dark": torch.tensor([-1, -1])}, TASKS.subset(["dark"]))
 
 
-@pytest.mark.parametrize(("victim", "expected"), [(0.8, 1.0), (0.4, 0.0), (0.5, 0.25), (0.3, -0.25)])
-def test_learned_fraction(victim: float, expected: float) -> None:
-    assert learned_fraction(victim, 0.8, 0.4) == pytest.approx(expected)
-
-
 def test_two_points_above_the_floor_are_conclusive() -> None:
     assert is_conclusive(0.52, 0.50)
     assert not is_conclusive(0.519, 0.50)
-    assert learned_fraction(0.3, 0.519, 0.50) is None
-
-
-def test_average_is_the_ratio_of_means_over_conclusive_tasks() -> None:
-    clean = {"a": 0.9, "b": 0.6, "c": 0.51}
-    floor = {"a": 0.5, "b": 0.5, "c": 0.5}
-    victim = {"a": 0.6, "b": 0.7, "c": 0.1}
-    average = average_learned(victim, clean, floor, ["a", "b", "c"])
-    assert average is not None
-    assert average.tasks == ("a", "b")
-    # Means 0.65, 0.75, 0.5: 0.15 / 0.25. The mean of the ratios 0.25 and 2 would be 1.125.
-    assert average.fraction == pytest.approx(0.6)
-    assert average_learned(victim, clean, floor, ["c"]) is None
 
 
 def test_balanced_accuracy_is_the_mean_of_the_recalls_of_occurring_classes() -> None:

@@ -64,4 +64,4 @@ def test_the_first_victim_is_tried_with_everything() -> None:
 def test_every_condition_has_its_clean_victim_before_it() -> None:
     planned = plan_conditions([SMALL, VictimSpec()], list(CountermeasureName), [0.2])
     for place, condition in enumerate(planned):
-        assert planned.index(condition.reference) <= place
+        assert planned.index(Condition(condition.victim, Material.CLEAN)) <= place

@@ -1,7 +1,7 @@
 """Adversarial training: learn from images that are first changed to raise the network's own loss."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
@@ -20,30 +20,64 @@ class AdversarialTrainingSettings:
     """The attack on each batch; the defaults are projected gradient descent.
 
     Attributes:
-        radius: Largest change of a colour value, in 255ths.
+        radius: Largest change of a colour value, in 255ths; None: the bound of the release.
         steps: Gradient steps, each a pass forward and backward; 0 leaves the random start alone.
         step_size: Of each, in 255ths; None: ``2.5 * radius / steps``.
         random_start: Whether it starts from uniform noise within the radius rather than from the image.
     """
 
-    radius: float = 8.0
+    radius: float | None = None
     steps: int = 7
     step_size: float | None = None
     random_start: bool = True
 
+    def __post_init__(self) -> None:
+        """Refuse what is no attack.
+
+        Raises:
+            ValueError: A radius or a step that is not positive, or a negative number of steps.
+        """
+        if self.radius is not None and self.radius <= 0:
+            raise ValueError(f"a positive radius is expected, not {self.radius:g}")
+        if self.steps < 0:
+            raise ValueError(f"at least 0 steps are expected, not {self.steps}")
+        if self.step_size is not None and self.step_size <= 0:
+            raise ValueError(f"a positive step_size is expected, not {self.step_size:g}")
+
     @property
     def stride(self) -> float:
-        """Size of a step in 255ths."""
+        """Size of a step in 255ths; the radius is known."""
+        assert self.radius is not None
         return 2.5 * self.radius / max(self.steps, 1) if self.step_size is None else self.step_size
 
+    def within(self, epsilon: int) -> "AdversarialTrainingSettings":
+        """The same, the radius being ``epsilon`` 255ths unless it is given."""
+        return self if self.radius is not None else replace(self, radius=float(epsilon))
 
-def fgsm_settings(radius: float = 8.0) -> AdversarialTrainingSettings:
+
+@dataclass(frozen=True)
+class FgsmSettings:
     """One step of 1.25 times the radius from a random start.
+
+    Attributes:
+        radius: Largest change of a colour value, in 255ths; None: the bound of the release.
 
     Source:
         Wong et al., "Fast is better than free: Revisiting adversarial training", ICLR 2020.
+
+    Raises:
+        ValueError: ``radius`` is not positive.
     """
-    return AdversarialTrainingSettings(radius=radius, steps=1, step_size=1.25 * radius)
+
+    radius: float | None = None
+
+    def __post_init__(self) -> None:
+        self.attack(1)
+
+    def attack(self, epsilon: int) -> AdversarialTrainingSettings:
+        """The same as the general attack has it, against a release of bound ``epsilon``, in 255ths."""
+        radius = float(epsilon) if self.radius is None else self.radius
+        return AdversarialTrainingSettings(radius=radius, steps=1, step_size=1.25 * radius)
 
 
 class AdversarialTraining(Countermeasure):
@@ -56,7 +90,8 @@ class AdversarialTraining(Countermeasure):
         Madry et al., "Towards Deep Learning Models Resistant to Adversarial Attacks", ICLR 2018 (seven steps, random
         start, steps of ``2.5 * radius / steps``). As a countermeasure: Tao et al., "Better Safe Than Sorry: Preventing
         Delusive Adversaries with Adversarial Training", NeurIPS 2021, who show that a radius as large as the
-        perturbation's suffices; hence 8 by default, the usual epsilon; also Huang et al., ICLR 2021, and, with radii up
+        perturbation's suffices; hence the release's own bound by default, which anyone can read off it or its
+        manifest; also Huang et al., ICLR 2021, and, with radii up
         to 4, Fu et al., ICLR 2022. Deviations: the loss is the mean over the tasks, unlabelled cells masked; the
         attack runs with the batch's own statistics (see :func:`~.steady_network.steady`), where many attack in
         evaluation mode: running statistics lag behind in a training of few epochs, and the attack would be one on
@@ -65,12 +100,13 @@ class AdversarialTraining(Countermeasure):
         Cost: ``steps + 1`` passes forward and backward in place of one.
     """
 
-    def __init__(self, settings: AdversarialTrainingSettings | None = None) -> None:
+    def __init__(self, settings: AdversarialTrainingSettings | FgsmSettings | None = None) -> None:
         self.settings = settings or AdversarialTrainingSettings()
 
     def during_training(self, view: AttackerView) -> Intervention:
         """The attack on each batch."""
-        settings = self.settings
+        given = self.settings
+        settings = given.attack(view.epsilon) if isinstance(given, FgsmSettings) else given.within(view.epsilon)
 
         def attack(network: nn.Module, images: Tensor, labels: Mapping[str, Tensor], rng: torch.Generator) -> Mixture:
             return Mixture(worst_within(network, images, labels, view.tasks, settings, rng), labels)
@@ -93,12 +129,13 @@ def worst_within(
         images: ``(B, 3, H, W)`` float in [0, 1].
         labels: Task name to ``(B,)`` int64, negative where unlabelled.
         tasks: The tasks whose mean loss is climbed.
-        settings: Radius and steps.
+        settings: Steps, and a radius that is not None.
         rng: On the CPU; draws the start.
 
     Returns:
         ``(B, 3, H, W)`` float in [0, 1], detached.
     """
+    assert settings.radius is not None
     radius, stride = settings.radius / 255.0, settings.stride / 255.0
     low, high = (images - radius).clamp_min(0.0), (images + radius).clamp_max(1.0)
     worst = images.detach().clone()
@@ -117,18 +154,20 @@ def worst_within(
 FGSM_TRAINING = CountermeasureSpec(
     name=CountermeasureName.FGSM_TRAINING,
     title="Adversarial training, FGSM",
-    cost=2.0,
     tier=Tier.STANDARD,
     source="Wong et al., Fast is better than free, ICLR 2020",
-    build=lambda: AdversarialTraining(fgsm_settings()),
+    settings=FgsmSettings(),
+    make=AdversarialTraining,
+    cost=2.0,
 )
 
 
 ADVERSARIAL_TRAINING = CountermeasureSpec(
     name=CountermeasureName.ADVERSARIAL_TRAINING,
     title="Adversarial training, PGD",
-    cost=8.0,
     tier=Tier.FULL,
     source="Madry et al., ICLR 2018; Tao et al., Better Safe Than Sorry, NeurIPS 2021",
-    build=AdversarialTraining,
+    settings=AdversarialTrainingSettings(),
+    make=AdversarialTraining,
+    cost=lambda settings: 1 + settings.steps,
 )

@@ -25,6 +25,7 @@ class AttackerView:
         device: Where he computes.
         on_progress: Called now and then with the share that is done, in [0, 1]; None: nobody listens.
         pair_labels: Labels of the pairs, as ``labels``, ``(M,)``: whoever makes pairs chose them. None without pairs.
+        epsilon: Bound of the release in 255ths, which anyone can read off it.
     """
 
     labels: Mapping[str, Tensor]
@@ -35,6 +36,7 @@ class AttackerView:
     device: torch.device
     on_progress: Callable[[float], None] | None = None
     pair_labels: Mapping[str, Tensor] | None = None
+    epsilon: int = 8
 
 
 class Countermeasure(ABC):  # noqa: B024 - each hook has a neutral default; a countermeasure overrides what it needs

@@ -42,9 +42,9 @@ class FewerBits:
 
 BIT_DEPTH = CountermeasureSpec(
     name=CountermeasureName.BIT_DEPTH,
-    title="Bit depth, 2 bits",
-    cost=1.0,
+    title="Bit depth, {bits} bits",
     tier=Tier.STANDARD,
     source="Xu et al., Feature Squeezing, NDSS 2018; Liu et al., ICML 2023",
-    build=lambda: Preprocessing(FewerBits(bits=2)),
+    settings=FewerBits(bits=2),
+    make=Preprocessing,
 )

@@ -90,8 +90,8 @@ def turn_hue(images: Tensor, turns: Tensor) -> Tensor:
 COLOUR_JITTER = CountermeasureSpec(
     name=CountermeasureName.COLOUR_JITTER,
     title="Colour jitter",
-    cost=1.0,
     tier=Tier.STANDARD,
     source="Chen et al., A Simple Framework for Contrastive Learning (SimCLR), ICML 2020",
-    build=lambda: Augmentation(ColourJitter()),
+    settings=ColourJitter(),
+    make=Augmentation,
 )

@@ -9,31 +9,19 @@ from torch import Tensor, nn
 from mtlue_cli.choices import CountermeasureName, Tier
 from mtlue_cli.training.intervention import Mixture
 from mtlue_cli.verification.countermeasures.augmentation import Augmentation
-from mtlue_cli.verification.countermeasures.mixing import draw_partners, draw_share
+from mtlue_cli.verification.countermeasures.mixing import Mixing, draw_partners, draw_share
 from mtlue_cli.verification.countermeasures.spec import CountermeasureSpec
 
 
 @dataclass(frozen=True)
-class CutMix:
+class CutMix(Mixing):
     """Pastes the same window of a partner over every image; the losses under both sets of labels count by area.
-
-    Attributes:
-        alpha: Of the Beta distribution that the share outside the window is drawn from, once a batch.
 
     Source:
         Yun et al., "CutMix", ICCV 2019, algorithm 1: a window with the image's proportions around a uniform centre,
         cut off at the border, and the share taken from the area that is left. Every batch is mixed, as on ImageNet.
         Where one of the two is unlabelled, the loss of that set leaves it out.
-
-    Raises:
-        ValueError: ``alpha`` is not positive.
     """
-
-    alpha: float = 1.0
-
-    def __post_init__(self) -> None:
-        if self.alpha <= 0:
-            raise ValueError(f"a positive alpha is expected, not {self.alpha}")
 
     def __call__(
         self, network: nn.Module, images: Tensor, labels: Mapping[str, Tensor], rng: torch.Generator
@@ -60,8 +48,8 @@ def _window(size: int, share: float, rng: torch.Generator) -> slice:
 CUTMIX = CountermeasureSpec(
     name=CountermeasureName.CUTMIX,
     title="CutMix",
-    cost=1.0,
     tier=Tier.SMOKE,
     source="Yun et al., CutMix, ICCV 2019",
-    build=lambda: Augmentation(CutMix()),
+    settings=CutMix(),
+    make=Augmentation,
 )

@@ -66,8 +66,8 @@ def _span(middle: Tensor, size: int, length: int) -> Tensor:
 CUTOUT = CountermeasureSpec(
     name=CountermeasureName.CUTOUT,
     title="Cutout",
-    cost=1.0,
     tier=Tier.FULL,
     source="DeVries and Taylor, Improved Regularization with Cutout, 2017",
-    build=lambda: Augmentation(Cutout()),
+    settings=Cutout(),
+    make=Augmentation,
 )

@@ -42,9 +42,9 @@ class Blur:
 
 GAUSSIAN_BLUR = CountermeasureSpec(
     name=CountermeasureName.GAUSSIAN_BLUR,
-    title="Gaussian blur, 1 px",
-    cost=1.0,
+    title="Gaussian blur, {sigma:g} px",
     tier=Tier.STANDARD,
     source="Liu et al., Image Shortcut Squeezing, ICML 2023",
-    build=lambda: Preprocessing(Blur(sigma=1.0)),
+    settings=Blur(sigma=1.0),
+    make=Preprocessing,
 )

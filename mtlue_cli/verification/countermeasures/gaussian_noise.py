@@ -47,9 +47,9 @@ class GaussianNoise:
 
 GAUSSIAN_NOISE = CountermeasureSpec(
     name=CountermeasureName.GAUSSIAN_NOISE,
-    title="Gaussian noise, 16/255",
-    cost=1.0,
+    title="Gaussian noise, {deviation:g}/255",
     tier=Tier.STANDARD,
     source="Zantedeschi et al., Efficient Defenses Against Adversarial Attacks, AISec 2017",
-    build=lambda: Augmentation(GaussianNoise(deviation=16.0)),
+    settings=GaussianNoise(deviation=16.0),
+    make=Augmentation,
 )

@@ -30,8 +30,8 @@ class ToGrayscale:
 GRAYSCALE = CountermeasureSpec(
     name=CountermeasureName.GRAYSCALE,
     title="Grayscale",
-    cost=1.0,
     tier=Tier.SMOKE,
     source="Liu et al., Image Shortcut Squeezing, ICML 2023",
-    build=lambda: Preprocessing(ToGrayscale()),
+    settings=ToGrayscale(),
+    make=Preprocessing,
 )

@@ -59,14 +59,15 @@ class JpegRoundTrip:
             return np.asarray(compressed)
 
 
-def _spec(name: CountermeasureName, quality: int, tier: Tier) -> CountermeasureSpec:
+def _spec(name: CountermeasureName, quality: int, tier: Tier) -> CountermeasureSpec[JpegRoundTrip]:
     return CountermeasureSpec(
         name=name,
-        title=f"JPEG, quality {quality}",
-        cost=1.0,
+        title="JPEG, quality {quality}",
         tier=tier,
         source=_SOURCE,
-        build=lambda: Preprocessing(JpegRoundTrip(quality=quality)),
+        settings=JpegRoundTrip(quality=quality),
+        make=Preprocessing,
+        family="jpeg",
     )
 
 

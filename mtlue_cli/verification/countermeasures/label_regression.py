@@ -27,6 +27,15 @@ class LabelRegressionSettings:
 
     ridge: float = 1.0
 
+    def __post_init__(self) -> None:
+        """Refuse what leaves the normal equations without a solution.
+
+        Raises:
+            ValueError: ``ridge`` is not positive.
+        """
+        if self.ridge <= 0:
+            raise ValueError(f"a positive ridge is expected, not {self.ridge:g}")
+
 
 class LabelRegression(Countermeasure):
     """Regresses every colour value on the labels of all tasks and subtracts the labels' part; the mean stays.
@@ -93,8 +102,8 @@ def centred_design(labels: Mapping[str, Tensor], tasks: TaskSet) -> Tensor:
 LABEL_REGRESSION = CountermeasureSpec(
     name=CountermeasureName.LABEL_REGRESSION,
     title="Label regression",
-    cost=1.0,
     tier=Tier.SMOKE,
     source="Least squares of the pixels on the labels; cf. Sandoval-Segura et al., NeurIPS 2023, for the linear case",
-    build=LabelRegression,
+    settings=LabelRegressionSettings(),
+    make=LabelRegression,
 )

@@ -56,9 +56,9 @@ class LowPass:
 
 LOW_PASS = CountermeasureSpec(
     name=CountermeasureName.LOW_PASS,
-    title="Low pass, a quarter of the band",
-    cost=1.0,
+    title="Low pass, {cutoff:g} of the band",
     tier=Tier.STANDARD,
     source="Kim and Sandoval-Segura, Learning from Convolution-based Unlearnable Datasets, 2024",
-    build=lambda: Preprocessing(LowPass(cutoff=0.25, order=2)),
+    settings=LowPass(cutoff=0.25, order=2),
+    make=Preprocessing,
 )

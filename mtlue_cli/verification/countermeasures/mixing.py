@@ -1,10 +1,29 @@
 """What MixUp and CutMix draw: a partner for every image, and the share of each."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Mixing:
+    """How much of a partner is mixed in.
+
+    Attributes:
+        alpha: Of the Beta distribution that the share of the image itself is drawn from, once a batch.
+
+    Raises:
+        ValueError: ``alpha`` is not positive.
+    """
+
+    alpha: float = 1.0
+
+    def __post_init__(self) -> None:
+        if self.alpha <= 0:
+            raise ValueError(f"a positive alpha is expected, not {self.alpha:g}")
 
 
 def draw_share(alpha: float, rng: torch.Generator) -> float:

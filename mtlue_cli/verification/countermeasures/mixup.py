@@ -9,30 +9,18 @@ from torch import Tensor, nn
 from mtlue_cli.choices import CountermeasureName, Tier
 from mtlue_cli.training.intervention import Mixture
 from mtlue_cli.verification.countermeasures.augmentation import Augmentation
-from mtlue_cli.verification.countermeasures.mixing import draw_partners, draw_share
+from mtlue_cli.verification.countermeasures.mixing import Mixing, draw_partners, draw_share
 from mtlue_cli.verification.countermeasures.spec import CountermeasureSpec
 
 
 @dataclass(frozen=True)
-class MixUp:
+class MixUp(Mixing):
     """Blends every image with a partner of its batch; the losses under both sets of labels are blended alike.
-
-    Attributes:
-        alpha: Of the Beta distribution that the share of the blend is drawn from, once a batch.
 
     Source:
         Zhang et al., "mixup: Beyond Empirical Risk Minimization", ICLR 2018 (one share a batch, alpha 1 on CIFAR-10).
         Where one of the two is unlabelled, the loss of that set leaves it out.
-
-    Raises:
-        ValueError: ``alpha`` is not positive.
     """
-
-    alpha: float = 1.0
-
-    def __post_init__(self) -> None:
-        if self.alpha <= 0:
-            raise ValueError(f"a positive alpha is expected, not {self.alpha}")
 
     def __call__(
         self, network: nn.Module, images: Tensor, labels: Mapping[str, Tensor], rng: torch.Generator
@@ -47,8 +35,8 @@ class MixUp:
 MIXUP = CountermeasureSpec(
     name=CountermeasureName.MIXUP,
     title="MixUp",
-    cost=1.0,
     tier=Tier.STANDARD,
     source="Zhang et al., mixup: Beyond Empirical Risk Minimization, ICLR 2018",
-    build=lambda: Augmentation(MixUp()),
+    settings=MixUp(),
+    make=Augmentation,
 )

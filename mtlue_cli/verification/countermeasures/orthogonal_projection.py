@@ -39,6 +39,17 @@ class OrthogonalProjectionSettings:
     learning_rate: float = 3.0
     resolution: int | None = None
 
+    def __post_init__(self) -> None:
+        """Refuse what cannot be trained.
+
+        Raises:
+            ValueError: A setting is not positive.
+        """
+        for name in ("epochs", "batch_size", "learning_rate", "resolution"):
+            value = getattr(self, name)
+            if value is not None and value <= 0:
+                raise ValueError(f"a positive {name} is expected, not {value:g}")
+
 
 class OrthogonalProjection(Countermeasure):
     """Trains a linear softmax model a task on the release's pixels and projects every image onto what it cannot see.
@@ -180,8 +191,9 @@ def _rows(view: AttackerView, rows: Tensor) -> dict[str, Tensor]:
 ORTHOGONAL_PROJECTION = CountermeasureSpec(
     name=CountermeasureName.ORTHOGONAL_PROJECTION,
     title="Orthogonal projection",
-    cost=1.1,
     tier=Tier.SMOKE,
     source="Sandoval-Segura et al., What Can We Learn from Unlearnable Datasets?, NeurIPS 2023",
-    build=OrthogonalProjection,
+    settings=OrthogonalProjectionSettings(),
+    make=OrthogonalProjection,
+    cost=lambda settings: 1 + settings.epochs / 200,
 )

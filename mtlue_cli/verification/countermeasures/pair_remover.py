@@ -40,6 +40,20 @@ class PairRemoverSettings:
     crop_share: float = 0.75
     use_labels: bool = True
 
+    def __post_init__(self) -> None:
+        """Refuse what cannot be trained.
+
+        Raises:
+            ValueError: A setting is out of range.
+        """
+        for name in ("steps", "batch_size", "learning_rate"):
+            if getattr(self, name) <= 0:
+                raise ValueError(f"a positive {name} is expected, not {getattr(self, name):g}")
+        if self.width < 8 or self.width % 8:
+            raise ValueError(f"a width that is a multiple of 8 is expected, not {self.width}")
+        if not 0 < self.crop_share <= 1:
+            raise ValueError(f"a crop_share in (0, 1] is expected, not {self.crop_share:g}")
+
 
 class PairRemover(Countermeasure):
     """Trains a small U-Net on pairs made with a published generator and cleans the whole release with it.
@@ -170,8 +184,9 @@ def remove(
 PAIR_REMOVER = CountermeasureSpec(
     name=CountermeasureName.PAIR_REMOVER,
     title="Pair-trained remover",
-    cost=1.5,
     tier=Tier.STANDARD,
     source="U-Net (Ronneberger et al., MICCAI 2015) with residual learning (Zhang et al., IEEE TIP 2017)",
-    build=PairRemover,
+    settings=PairRemoverSettings(),
+    make=PairRemover,
+    cost=lambda settings: 1 + settings.steps / 1200,
 )

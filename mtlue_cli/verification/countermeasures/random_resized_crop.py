@@ -97,8 +97,8 @@ def _sampled(first: Tensor, length: Tensor, size: int) -> Tensor:
 RANDOM_RESIZED_CROP = CountermeasureSpec(
     name=CountermeasureName.RANDOM_RESIZED_CROP,
     title="Random resized crop",
-    cost=1.0,
     tier=Tier.SMOKE,
     source="Szegedy et al., Going Deeper with Convolutions, CVPR 2015",
-    build=lambda: Augmentation(RandomResizedCrop()),
+    settings=RandomResizedCrop(),
+    make=Augmentation,
 )

@@ -14,9 +14,14 @@ so it takes one countermeasure of each kind, each the one that its kind is judge
 """
 
 from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
 
 from mtlue_cli.choices import CountermeasureName, Tier
+from mtlue_cli.training.named_settings import Entry, configure, to_json
 from mtlue_cli.verification.countermeasures.adversarial_training import ADVERSARIAL_TRAINING, FGSM_TRAINING
+from mtlue_cli.verification.countermeasures.base import Countermeasure
 from mtlue_cli.verification.countermeasures.bit_depth import BIT_DEPTH
 from mtlue_cli.verification.countermeasures.colour_jitter import COLOUR_JITTER
 from mtlue_cli.verification.countermeasures.cutmix import CUTMIX
@@ -35,7 +40,7 @@ from mtlue_cli.verification.countermeasures.resize_down_up import RESIZE
 from mtlue_cli.verification.countermeasures.spec import CountermeasureSpec
 from mtlue_cli.verification.countermeasures.ueraser import UERASER
 
-COUNTERMEASURES: Mapping[CountermeasureName, CountermeasureSpec] = {
+COUNTERMEASURES: Mapping[CountermeasureName, CountermeasureSpec[Any]] = {
     CountermeasureName.JPEG_10: JPEG_10,
     CountermeasureName.JPEG_30: JPEG_30,
     CountermeasureName.JPEG_50: JPEG_50,
@@ -60,6 +65,56 @@ COUNTERMEASURES: Mapping[CountermeasureName, CountermeasureSpec] = {
 }
 
 
-def countermeasures_of(tier: Tier) -> tuple[CountermeasureSpec, ...]:
+ENTRIES = tuple(
+    Entry(spec.name.value, spec.settings, spec.family or spec.name.value) for spec in COUNTERMEASURES.values()
+)
+"""What ``--countermeasure`` may name."""
+
+
+@dataclass(frozen=True)
+class Attack:
+    """A countermeasure under given settings.
+
+    Attributes:
+        name: As ``--countermeasure`` takes it, such as ``jpeg-10`` or ``jpeg:quality=20``.
+        spec: What it declares about itself.
+        settings: All of its settings.
+    """
+
+    name: str
+    spec: CountermeasureSpec[Any]
+    settings: Any
+
+    @property
+    def title(self) -> str:
+        """Its name in tables."""
+        return self.spec.title_with(self.settings)
+
+    @property
+    def cost(self) -> float:
+        """Time that it takes, training included, in units of plain training on the same images."""
+        return self.spec.cost_with(self.settings)
+
+    def build(self) -> Countermeasure:
+        """A fresh one."""
+        return self.spec.build(self.settings)
+
+    def settings_to_json(self) -> dict[str, Any]:
+        """Every setting by name."""
+        return to_json(self.settings)
+
+
+@cache
+def attack_named(name: str) -> Attack:
+    """The countermeasure that ``--countermeasure NAME[:SETTING=VALUE,...]`` names.
+
+    Raises:
+        InputError: There is none, or its settings are at fault.
+    """
+    found = configure("countermeasure", str(name), ENTRIES)
+    return Attack(found.name, COUNTERMEASURES[CountermeasureName(found.entry)], found.settings)
+
+
+def countermeasures_of(tier: Tier) -> tuple[CountermeasureSpec[Any], ...]:
     """What ``tier`` runs, in the order of the registry."""
     return tuple(spec for spec in COUNTERMEASURES.values() if tier.includes(spec.tier))

@@ -42,9 +42,9 @@ class ResizeDownUp:
 
 RESIZE = CountermeasureSpec(
     name=CountermeasureName.RESIZE,
-    title="Resize to a half and back",
-    cost=1.0,
+    title="Resize to {scale:g} and back",
     tier=Tier.STANDARD,
     source="Guo et al., Countering Adversarial Images using Input Transformations, ICLR 2018",
-    build=lambda: Preprocessing(ResizeDownUp(scale=0.5)),
+    settings=ResizeDownUp(scale=0.5),
+    make=Preprocessing,
 )

@@ -42,10 +42,16 @@ class UEraserSettings:
         """Refuse what cannot be drawn.
 
         Raises:
-            ValueError: Fewer than one candidate.
+            ValueError: Fewer than one candidate, a chance that is none, or a range that runs backwards.
         """
         if self.candidates < 1:
             raise ValueError(f"UEraser needs at least one candidate, not {self.candidates}")
+        for name in ("brightness", "contrast", "shuffle"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ValueError(f"a {name} in [0, 1] is expected, not {getattr(self, name):g}")
+        for name, (low, high) in (("roughness", self.roughness), ("intensity", self.intensity)):
+            if not 0 <= low <= high <= 1:
+                raise ValueError(f"a {name} within [0, 1], the lower end first, is expected, not {low:g} to {high:g}")
 
 
 class UEraser(Countermeasure):
@@ -144,8 +150,9 @@ def augment_strongly(images: Tensor, settings: UEraserSettings, rng: torch.Gener
 UERASER = CountermeasureSpec(
     name=CountermeasureName.UERASER,
     title="UEraser",
-    cost=3.5,
     tier=Tier.STANDARD,
     source="Qin et al., Learning the Unlearnable, 2023, arXiv 2303.15127",
-    build=UEraser,
+    settings=UEraserSettings(),
+    make=UEraser,
+    cost=lambda settings: 1 + settings.candidates / 2,
 )

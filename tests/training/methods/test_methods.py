@@ -14,7 +14,7 @@ from mtlue_cli.tasks.losses import mean_loss, task_losses
 from mtlue_cli.training import multitask_loop
 from mtlue_cli.training.methods.connections import strongest
 from mtlue_cli.training.methods.gradient_selection import GradientSelectionSettings
-from mtlue_cli.training.methods.registry import METHODS, MethodSettings, build_method
+from mtlue_cli.training.methods.registry import METHODS, way_named
 from mtlue_cli.training.methods.sparse import SparseSettings
 from mtlue_cli.training.multitask_loop import EpochRecord, LearningSettings, predict, train_multitask
 from mtlue_cli.training.pretrained import PretrainedStart
@@ -45,10 +45,8 @@ def start() -> PretrainedStart:
     return PretrainedStart(SETTINGS.backbone, fresh(seed=9).backbone.state_dict(), "a test")
 
 
-def train(
-    name: TrainingMethodName, settings: LearningSettings = SETTINGS, options: MethodSettings | None = None
-) -> MultiTaskNetwork:
-    method = build_method(name, start(), options)
+def train(name: str, settings: LearningSettings = SETTINGS) -> MultiTaskNetwork:
+    method = way_named(name).build(start())
     return train_multitask(IMAGES, LABELS, TASKS, settings, CPU, method=method)
 
 
@@ -86,7 +84,7 @@ def test_every_way_of_training_lowers_the_loss(name: TrainingMethodName) -> None
         settings,
         CPU,
         on_epoch=lambda record, _: records.append(record),
-        method=build_method(name, start()),
+        method=way_named(name).build(start()),
     )
     assert records[-1].loss < records[0].loss
 
@@ -100,17 +98,17 @@ def test_a_backbone_that_is_not_moved_is_the_given_start(name: TrainingMethodNam
 @pytest.mark.parametrize("name", METHOD_NAMES)
 def test_whoever_needs_a_start_says_so_and_how_to_give_one(name: TrainingMethodName) -> None:
     if not METHODS[name].needs_start:
-        network = train_multitask(IMAGES, LABELS, TASKS, SETTINGS, CPU, method=build_method(name))
+        network = train_multitask(IMAGES, LABELS, TASKS, SETTINGS, CPU, method=way_named(name).build())
         assert bool(moved(network, from_start=False)["backbone.0.weight"].any())
         return
     with pytest.raises(InputError, match=f"'{name}' starts from a pretrained backbone") as caught:
-        build_method(name)
+        way_named(name).build()
     assert "--start FILE|timm:NAME" in str(caught.value.hint)
     assert "--pretrain-images DIR --pretrain-labels FILE" in str(caught.value.hint)
 
 
 def test_sparse_training_moves_the_largest_weights_of_each_neuron_only() -> None:
-    changed = moved(train(TrainingMethodName.SPARSE, options=MethodSettings(sparse=SparseSettings(share=0.25))))
+    changed = moved(train("sparse:share=0.25"))
     before = fresh()
     start().load_into(before)
     for name, trained in (("backbone.0.weight", 7), ("backbone.3.weight", 14), ("shared.weight", 8)):  # a quarter
@@ -122,12 +120,12 @@ def test_sparse_training_moves_the_largest_weights_of_each_neuron_only() -> None
 
 
 def test_a_neuron_always_keeps_one_trained_weight() -> None:
-    changed = moved(train(TrainingMethodName.SPARSE, options=MethodSettings(sparse=SparseSettings(share=1e-6))))
+    changed = moved(train("sparse:share=1e-6"))
     assert changed["backbone.3.weight"].flatten(1).sum(dim=1).tolist() == [1] * 8
 
 
 def test_gps_moves_the_connections_of_largest_gradient_only() -> None:
-    changed = moved(train(TrainingMethodName.GPS, options=MethodSettings(gps=GradientSelectionSettings(connections=2))))
+    changed = moved(train("gps:connections=2"))
     network = fresh()
     start().load_into(network)
     network.eval()
@@ -157,7 +155,7 @@ def test_gps_freezes_normalisation_and_tunes_biases_and_the_head() -> None:
 def test_choosing_by_gradient_leaves_statistics_and_gradients_alone() -> None:
     network = fresh()
     batch = IMAGES.float() / 255
-    method = build_method(TrainingMethodName.GPS, start())
+    method = way_named(TrainingMethodName.GPS).build(start())
     method.prepare(network, lambda: iter([mean_loss(task_losses(network(batch), LABELS, TASKS))]))
     assert all(torch.equal(start().weights[name], value) for name, value in network.backbone.state_dict().items())
     assert all(parameter.grad is None for parameter in network.parameters())
@@ -174,15 +172,10 @@ def test_full_fine_tuning_moves_every_parameter() -> None:
     assert bool(changed["backbone.3.weight"].all())
 
 
-@pytest.mark.parametrize(
-    ("name", "options"),
-    [
-        (TrainingMethodName.SPARSE, MethodSettings(sparse=SparseSettings(share=0.6))),
-        (TrainingMethodName.GPS, MethodSettings(gps=GradientSelectionSettings(connections=5))),
-    ],
-)
-def test_each_option_changes_the_result(name: TrainingMethodName, options: MethodSettings) -> None:
-    plain, other = (predict(train(name, options=given), IMAGES, 16, CPU)["colour"] for given in (None, options))
+@pytest.mark.parametrize("name", ["sparse:share=0.6", "gps:connections=5"])
+def test_each_option_changes_the_result(name: str) -> None:
+    usual = name.partition(":")[0]
+    plain, other = (predict(train(given), IMAGES, 16, CPU)["colour"] for given in (usual, name))
     assert not torch.equal(plain, other)
 
 

@@ -17,7 +17,7 @@ from mtlue_cli.training.multitask_loop import LearningSettings, train_multitask
 from mtlue_cli.verification.countermeasures.adversarial_training import (
     AdversarialTraining,
     AdversarialTrainingSettings,
-    fgsm_settings,
+    FgsmSettings,
     worst_within,
 )
 from mtlue_cli.verification.countermeasures.base import AttackerView
@@ -87,11 +87,12 @@ def test_an_image_without_labels_is_moved_by_nothing_but_the_start() -> None:
     assert torch.equal(worst_within(MeanColour(), images, labels, TASKS, settings, torch.Generator()), images)
 
 
-@pytest.mark.parametrize("settings", [PGD, fgsm_settings(4.0)], ids=["pgd", "fgsm"])
+@pytest.mark.parametrize("settings", [PGD, FgsmSettings(4.0).attack(8)], ids=["pgd", "fgsm"])
 def test_it_raises_the_loss_within_radius_and_range(trained: Trained, settings: AdversarialTrainingSettings) -> None:
     network, images, labels = trained.network, trained.images.clone(), trained.labels
     images[0] = 0.0
     images[1] = 1.0
+    assert settings.radius is not None
     worst = worst_within(network, images, labels, TASKS, settings, torch.Generator().manual_seed(0))
     assert (worst - images).abs().max() <= settings.radius / 255 + 1e-6
     assert worst.min() >= 0
@@ -151,8 +152,14 @@ def test_the_same_seed_repeats_it_and_another_does_not() -> None:
 
 
 def test_the_fast_variant_is_one_step_of_one_and_a_quarter_radius() -> None:
-    assert fgsm_settings().stride == 10.0
+    assert FgsmSettings(8.0).attack(4).stride == 10.0
     assert AdversarialTrainingSettings(radius=8, steps=5).stride == 4.0
+
+
+def test_unless_told_otherwise_the_radius_is_the_bound_of_the_release() -> None:
+    assert AdversarialTrainingSettings(steps=5).within(12) == AdversarialTrainingSettings(radius=12.0, steps=5)
+    assert AdversarialTrainingSettings(radius=4.0).within(12).radius == 4.0
+    assert FgsmSettings().attack(12).stride == 15.0
 
 
 class TwoColours(nn.Module):

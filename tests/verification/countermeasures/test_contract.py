@@ -8,13 +8,14 @@ import torch
 from torch import Tensor, nn
 
 from mtlue_cli.choices import CountermeasureName, Tier
+from mtlue_cli.errors import InputError
 from mtlue_cli.networks.backbones.base import Backbone
 from mtlue_cli.networks.multitask import MultiTaskNetwork
 from mtlue_cli.tasks.spec import UNLABELLED
 from mtlue_cli.training.intervention import Mixture
 from mtlue_cli.verification.countermeasures.base import AttackerView, Countermeasure
 from mtlue_cli.verification.countermeasures.pair_remover import PairRemover
-from mtlue_cli.verification.countermeasures.registry import COUNTERMEASURES, countermeasures_of
+from mtlue_cli.verification.countermeasures.registry import COUNTERMEASURES, attack_named, countermeasures_of
 from tests.multitask_sample import TASKS, draw_sample
 
 COUNT, SIZE, CROP = 24, 24, 16
@@ -91,9 +92,28 @@ def test_the_registry_knows_every_name_by_its_own_declaration() -> None:
         assert spec.name is name
         assert spec.title
         assert any(character.isdigit() for character in spec.source), f"{name}: a source has a year"
-        assert spec.cost >= 1
-    titles = [spec.title for spec in COUNTERMEASURES.values()]
+        assert spec.cost_with(spec.settings) >= 1
+    titles = [spec.title_with(spec.settings) for spec in COUNTERMEASURES.values()]
     assert len(set(titles)) == len(titles)
+
+
+def test_settings_show_in_name_title_and_cost_and_a_registered_variant_keeps_its_name() -> None:
+    assert attack_named("jpeg:quality=75") == attack_named("jpeg-75")
+    other = attack_named("jpeg-10:quality=20")
+    assert (other.name, other.title) == ("jpeg:quality=20", "JPEG, quality 20")
+    slower = attack_named("ueraser:candidates=9,intensity=0.2..0.4")
+    assert slower.name == "ueraser:candidates=9,intensity=0.2..0.4"
+    assert slower.title == "UEraser (candidates=9, intensity=0.2..0.4)"
+    assert slower.cost == 5.5
+    assert slower.settings_to_json()["intensity"] == [0.2, 0.4]
+    assert attack_named("adversarial-training:steps=3").cost == 4
+
+
+@pytest.mark.parametrize("name", ["mixup", "cutmix"])
+def test_an_alpha_that_is_not_positive_is_refused(name: str) -> None:
+    with pytest.raises(InputError) as caught:
+        attack_named(f"{name}:alpha=0")
+    assert caught.value.faults == ("a positive alpha is expected, not 0",)
 
 
 def test_each_tier_includes_those_below_it() -> None:
