@@ -129,9 +129,8 @@ def show_dry_run(terminal: Terminal, planned: "DryRun") -> None:
     for row in planned.conditions:
         table.add_row(Text(row.name), row.role.value, str(row.victims), duration(row.seconds))
     table.add_section()
-    table.add_row(
-        "all", "", str(len(planned.starts) + sum(row.victims for row in planned.conditions)), duration(planned.seconds)
-    )
+    networks = len(planned.starts) + sum(row.victims for row in planned.conditions)
+    table.add_row("all", "", str(networks), duration(planned.seconds))
     terminal.show(table)
     terminal.show(
         Text(

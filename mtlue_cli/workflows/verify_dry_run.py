@@ -72,7 +72,7 @@ class DryRun:
     @property
     def seconds(self) -> float:
         """Estimate for everything; victims that are cached already cost nothing."""
-        return sum(planned.seconds for planned in (*self.starts, *self.conditions))
+        return sum(start.seconds for start in self.starts) + sum(planned.seconds for planned in self.conditions)
 
     def to_json(self) -> dict[str, Any]:
         """A JSON-ready document."""

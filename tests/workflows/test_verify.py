@@ -1,10 +1,11 @@
 import json
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 
 from mtlue_cli.choices import (
     BackboneName,
@@ -18,10 +19,11 @@ from mtlue_cli.choices import (
 )
 from mtlue_cli.errors import InputError
 from mtlue_cli.manifest import FOLDER
+from mtlue_cli.training.pretrained import PretrainedStart, save_start
 from mtlue_cli.verification.report import VerifyResult
 from mtlue_cli.verification.split import Side, Sides, divide
 from mtlue_cli.verification.verdict import Verdict
-from mtlue_cli.workflows.progress import SilentProgress
+from mtlue_cli.workflows.progress import Progress, SilentProgress
 from mtlue_cli.workflows.protect import ProtectConfig, protect_folder
 from mtlue_cli.workflows.verify import VerifyConfig, verify_release
 from mtlue_cli.workflows.verify_dry_run import dry_run
@@ -387,6 +389,62 @@ def test_a_dry_run_names_every_condition_and_estimates_time(
     assert planned.to_json()["seconds"] == pytest.approx(planned.seconds, abs=0.1)
     twice = dry_run(replace(config, tier=Tier.SMOKE, seeds=2, learners=(LearnerName.STL,)), SilentProgress())
     assert [row.victims for row in twice.conditions] == [4] * len(twice.conditions)
+
+
+def test_a_dry_run_counts_the_training_of_a_start(config: VerifyConfig, made: MadeSet, tmp_path: Path) -> None:
+    make_release(made, tmp_path / "release")
+    other = make_set(tmp_path / "other", count=40, seed=8)
+    tuned = replace(
+        config,
+        methods=("scratch", "gps:connections=3"),
+        pretrain_images=other.images,
+        pretrain_labels=other.labels,
+        countermeasures=("jpeg:quality=20", "jpeg:quality=75"),
+    )
+    planned = dry_run(tuned, SilentProgress())
+    assert [(start.backbone, start.images) for start in planned.starts] == [(BackboneName.SMALL, 40)]
+    a_victim = planned.conditions[0].seconds
+    assert planned.starts[0].seconds == pytest.approx(a_victim * 40 / planned.images)
+    assert planned.seconds == pytest.approx(planned.starts[0].seconds + sum(row.seconds for row in planned.conditions))
+    assert planned.to_json()["starts"][0]["backbone"] == "small"
+    names = {row.name for row in planned.conditions}
+    assert {"small gps:connections=3", "small + jpeg:quality=20", "small + jpeg-75"} <= names
+
+
+@pytest.mark.parametrize("run", [verify_release, dry_run])
+def test_a_start_is_opened_before_any_work(
+    config: VerifyConfig,
+    made: MadeSet,
+    tmp_path: Path,
+    run: Callable[[VerifyConfig, Progress], object],
+) -> None:
+    make_release(made, tmp_path / "release")
+    wrong = tmp_path / "start.safetensors"
+    tuned = replace(config, methods=("head",), start=str(wrong))
+    progress = RecordedProgress()
+    with pytest.raises(InputError, match="cannot be read as a backbone"):
+        run(tuned, progress)
+    save_start(wrong, PretrainedStart(BackboneName.RESNET50, {"x": torch.zeros(1)}, "a test"))
+    with pytest.raises(InputError, match="holds the backbone 'resnet50', expected 'small'"):
+        run(tuned, progress)
+    with pytest.raises(InputError, match="fits not every backbone") as caught:
+        run(replace(tuned, backbones=(BackboneName.SMALL, BackboneName.RESNET18)), progress)
+    assert len(caught.value.faults) == 2
+    assert progress.stages == {}
+
+
+def test_settings_at_fault_are_told_together(config: VerifyConfig) -> None:
+    (config.protected or Path()).mkdir()
+    wrong = replace(config, methods=("sparse:share=2", "gps"), countermeasures=("jpeg:size=3", "mist"))
+    with pytest.raises(InputError, match="cannot be read") as caught:
+        verify_release(wrong, SilentProgress())
+    assert caught.value.faults == (
+        "--method 'sparse:share=2' cannot be had: "
+        "the share of trained weights is 2, expected more than 0 and at most 1",
+        "--countermeasure 'jpeg:size=3' cannot be had: there is no setting 'size'",
+        "there is no --countermeasure 'mist'",
+    )
+    assert "settings of jpeg: quality=10 (a whole number)" in str(caught.value.hint)
 
 
 def test_a_weighting_that_is_not_installed_is_named(config: VerifyConfig, monkeypatch: pytest.MonkeyPatch) -> None:

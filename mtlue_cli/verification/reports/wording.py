@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from mtlue_cli.verification.figures import SAME
+
 Document = Mapping[str, Any]
 """A result of ``mtlue verify``, or a part of one, as read from JSON; ``docs/verify-result.md`` names its fields."""
 
@@ -156,7 +158,7 @@ def task_learned(task: Document, role: str) -> Learned | None:
 def _higher(last: Learned | None, best: Learned | None, role: str) -> Learned | None:
     if best is None or role in _TO_THE_LAST_EPOCH:
         return last
-    return best if last is None or best.mean > last.mean else last
+    return best if last is None or best.mean > last.mean + SAME else last
 
 
 def worst_first(conditions: Sequence[Document]) -> list[Document]:

@@ -1,6 +1,5 @@
 """Every probe: what it finds where it is known what there is to find."""
 
-from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -12,7 +11,12 @@ from mtlue_cli.choices import ProbeName
 from mtlue_cli.tasks.spec import UNLABELLED
 from mtlue_cli.verification.probes.base import ProbeSample
 from mtlue_cli.verification.probes.detectability import DetectabilitySettings, detectability, detector_features
-from mtlue_cli.verification.probes.label_recovery import LabelRecoverySettings, discriminant_scores, label_recovery
+from mtlue_cli.verification.probes.label_recovery import (
+    LabelRecoverySettings,
+    discriminant_scores,
+    label_recovery,
+    ridge_scores,
+)
 from mtlue_cli.verification.probes.registry import PROBES
 from tests.multitask_sample import TASKS
 from tests.verification.countermeasures.toy_release import make_release
@@ -141,6 +145,29 @@ def test_labels_are_read_off_a_pattern_a_class_and_off_nothing_else(unlabelled: 
     assert "no better than guessing" in nothing.finding
 
 
+def test_labels_are_read_off_a_code_that_averages_hide() -> None:
+    rng = torch.Generator().manual_seed(0)
+    count, side = 160, 32
+    labels = {task.name: torch.randint(task.num_classes, (count,), generator=rng) for task in TASKS}
+    signs = torch.randint(2, (2, 3, side // 2, side // 2), generator=rng) * 2 - 1
+    checkers = torch.tensor([[1, -1], [-1, 1]]).repeat(side // 2, side // 2)
+    codes = 4 * checkers * signs.repeat_interleave(2, dim=2).repeat_interleave(2, dim=3)
+    originals = torch.randint(60, 190, (count, 3, side, side), generator=rng, dtype=torch.uint8)
+    noise = torch.randint(-4, 5, originals.shape, generator=rng)
+    release = (originals + codes[labels["bright"]] + noise).to(torch.uint8)
+    found = label_recovery(ProbeSample(originals, release, labels, TASKS), 0, CPU)
+    assert found.figures["accuracy:bright"] > 0.95
+
+
+def test_ridge_scores_by_hand() -> None:
+    # One feature, -1 for class 0 and 1 for class 1, a third image unlabelled; without damping it is read exactly.
+    fit, labels = torch.tensor([[-1.0], [1.0], [9.0]]).double(), torch.tensor([0, 1, UNLABELLED])
+    scores = ridge_scores(fit @ fit.T, torch.tensor([[1.0], [0.0]]).double() @ fit.T, labels, 2, 0.5)
+    # Products [[1.5, -1], [-1, 1.5]], hot less prior (0.5, -0.5) and its negative: weights (0.2, -0.2), so -0.4 + 0.5.
+    assert scores[0].tolist() == pytest.approx([0.1, 0.9], abs=1e-4)
+    assert scores[1].tolist() == pytest.approx([0.5, 0.5], abs=1e-4)
+
+
 def test_a_task_without_labels_is_left_out() -> None:
     given = sample(100)
     masked = {**given.labels, "bright": torch.full_like(given.labels["bright"], UNLABELLED)}
@@ -152,19 +179,26 @@ def test_a_task_without_labels_is_left_out() -> None:
         label_recovery(replace(given, labels=none), 0, CPU)
 
 
+COARSE = LabelRecoverySettings(fine_images=2)
+"""The fine reader learns from two images only, so that the coarse one reads better."""
+
+
 @pytest.mark.parametrize(
-    ("change", "other"),
+    ("usual", "change"),
     [
-        (lambda: LabelRecoverySettings(resolution=1), "resolution"),
-        (lambda: LabelRecoverySettings(shrinkage=1000.0), "shrinkage"),
+        (COARSE, {"resolution": 1}),
+        (COARSE, {"shrinkage": 1000.0}),
+        (LabelRecoverySettings(), {"fine_images": 2}),
+        (LabelRecoverySettings(), {"fine_resolution": 2}),
     ],
-    ids=["resolution", "shrinkage"],
+    ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
 )
-def test_each_setting_of_the_reader_changes_the_result(change: Callable[[], LabelRecoverySettings], other: str) -> None:
+def test_each_setting_of_the_reader_changes_the_result(usual: LabelRecoverySettings, change: dict[str, Any]) -> None:
     given = sample(200)
     noise = torch.randint(-90, 91, given.release.shape, generator=torch.Generator().manual_seed(0), dtype=torch.int16)
     noisy = replace(given, release=(given.release.short() + noise).clamp(0, 255).to(torch.uint8))
-    assert label_recovery(noisy, 0, CPU).figures != label_recovery(noisy, 0, CPU, change()).figures, other
+    other = replace(usual, **change)
+    assert label_recovery(noisy, 0, CPU, usual).figures != label_recovery(noisy, 0, CPU, other).figures
 
 
 def test_discriminant_scores_by_hand() -> None:
