@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from mtlue_cli.errors import InputError
+from mtlue_cli.files import write_atomically
 from mtlue_cli.manifest import (
     FOLDER,
     MANIFEST_NAME,
@@ -16,7 +17,6 @@ from mtlue_cli.manifest import (
     is_release,
     read_manifest,
     read_run,
-    write_atomically,
     write_manifest,
     write_run,
 )

@@ -15,6 +15,7 @@ from mtlue_cli.generator.checkpoint import (
     load_checkpoint,
     read_card,
     save_checkpoint,
+    sealed,
     weights_digest,
 )
 from mtlue_cli.generator.model import GeneratorConfig, PerturbationGenerator
@@ -47,7 +48,7 @@ def path(tmp_path: Path) -> Path:
 
 def rewrite(path: Path, **changes: object) -> None:
     document = {**read_card(path).to_json(), **changes}
-    save_file(load_file(path), path, metadata={METADATA_KEY: json.dumps(document)})
+    save_file(load_file(path), path, metadata={METADATA_KEY: sealed(document)})
 
 
 def test_a_round_trip_gives_the_same_perturbation_and_card(path: Path) -> None:
@@ -110,7 +111,7 @@ def test_weights_that_are_not_finite_are_refused(path: Path) -> None:
     tensors = load_file(path)
     tensors["decoder.gain"].fill_(float("nan"))
     document = {**read_card(path).to_json(), "digest": weights_digest(tensors)}
-    save_file(tensors, path, metadata={METADATA_KEY: json.dumps(document)})
+    save_file(tensors, path, metadata={METADATA_KEY: sealed(document)})
     with pytest.raises(CheckpointError, match="not finite"):
         load_checkpoint(path)
 
