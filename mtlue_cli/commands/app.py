@@ -23,6 +23,7 @@ from mtlue_cli.commands.verify import verify
 from mtlue_cli.errors import InputError, MtlueError
 
 DEBUG_VARIABLE = "MTLUE_DEBUG"
+SHOW_CURSOR = b"\x1b[?25h"
 
 app = typer.Typer(
     name="mtlue",
@@ -144,6 +145,8 @@ def _interrupt(number: int, frame: FrameType | None) -> None:  # noqa: ARG001 - 
 
 
 def _end_at_once(number: int, frame: FrameType | None) -> None:  # noqa: ARG001 - the signature of a signal handler
+    if sys.stderr.isatty():
+        os.write(sys.stderr.fileno(), SHOW_CURSOR)  # a progress bar has hidden it
     os._exit(ExitCode.INTERRUPTED)
 
 

@@ -17,6 +17,8 @@ from mtlue_cli.tasks.spec import LabelTable
 SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp"})
 """What counts as an image when a folder is searched, lower case."""
 
+_MISSING = "missing"
+
 
 @dataclass(frozen=True)
 class FolderMatch:
@@ -103,23 +105,26 @@ def released_names(sources: Sequence[str], suffix: str | None) -> dict[str, str]
     Returns:
         Source to released path; independent of the order of ``sources``.
     """
-    ways = {source: _names_in_turn(source, suffix) for source in sources}
+    last = 1 if suffix is None else 2
     turn = dict.fromkeys(sources, 0)
-    folders = {_twin_key(str(parent)) for source in sources for parent in PurePosixPath(source).parents}
+    names = {source: _name_in_turn(source, suffix, 0) for source in sources}
+    parents = {PurePosixPath(parent) for parent in {source.rpartition("/")[0] for source in sources}}
+    folders = {_twin_key(str(folder)) for parent in parents for folder in (parent, *parent.parents)}
     while True:
         meeting: dict[str, list[str]] = defaultdict(list)
-        for source, at in turn.items():
-            meeting[_twin_key(ways[source][at])].append(source)
+        for source, name in names.items():
+            meeting[_twin_key(name)].append(source)
         going_on: list[str] = []
         for key, together in meeting.items():
             if len(together) > 1 or key in folders:
                 # Only those at the earliest of their names give way: what has given way once keeps its place.
                 earliest = min(turn[source] for source in together)
-                going_on += [source for source in together if turn[source] == earliest < len(ways[source]) - 1]
+                going_on += [source for source in together if turn[source] == earliest < last]
         if not going_on:
-            return {source: ways[source][at] for source, at in turn.items()}
+            return names
         for source in going_on:
             turn[source] += 1
+            names[source] = _name_in_turn(source, suffix, turn[source])
 
 
 def refuse_nesting(images: Path, out: Path) -> None:
@@ -134,9 +139,6 @@ def refuse_nesting(images: Path, out: Path) -> None:
             f"the output {out} and the input {images} lie in each other",
             hint="give an output folder beside the input with --out",
         )
-
-
-_MISSING = "missing"
 
 
 def _walk(folder: Path) -> Iterator[tuple[str, list[str], list[str]]]:
@@ -188,9 +190,12 @@ def _twin_key(name: str) -> str:
     return unicodedata.normalize("NFC", unicodedata.normalize("NFC", name).casefold())
 
 
-def _names_in_turn(source: str, suffix: str | None) -> list[str]:
-    """What a source may be called, the first choice first."""
+def _name_in_turn(source: str, suffix: str | None, turn: int) -> str:
+    """What a source is called at first, and after having given way: the last name holds a digest of the source."""
     path = PurePosixPath(source)
+    if turn == 0:
+        return source if suffix is None else str(path.with_suffix(suffix))
+    if turn == 1 and suffix is not None:
+        return source + suffix
     digest = hashlib.sha256(os.fsencode(source)).hexdigest()[:12]
-    last = str(path.with_name(f"{path.stem}.{digest}{path.suffix if suffix is None else suffix}"))
-    return [source, last] if suffix is None else [str(path.with_suffix(suffix)), source + suffix, last]
+    return str(path.with_name(f"{path.stem}.{digest}{path.suffix if suffix is None else suffix}"))
