@@ -57,8 +57,8 @@ def rights_that_count() -> Iterator[None]:
     header = (ctypes.c_uint32 * 2)(_CAPABILITIES, 0)
     before, reduced = (ctypes.c_uint32 * 6)(), (ctypes.c_uint32 * 6)()
     assert library.capget(header, before) == 0
-    reduced[:] = before[:]
-    reduced[0] &= ~_IGNORE_MODES
+    for index, word in enumerate(before):
+        reduced[index] = word & ~_IGNORE_MODES if index == 0 else word
     assert library.capset(header, reduced) == 0
     try:
         yield

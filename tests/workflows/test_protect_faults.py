@@ -131,15 +131,21 @@ def test_an_output_that_turns_read_only_is_told_and_the_run_goes_on_later(
 ) -> None:
     release = config.release
 
+    aside = config.images.with_name("aside")
+    aside.mkdir()
+
     def turn() -> None:
-        mount("--bind", release, release)
-        mount("-o", "remount,bind,ro", release)
+        # Made read-only where no thread is writing, for a busy folder cannot be; its copy is read-only from the start.
+        mount("--bind", release, aside)
+        mount("-o", "remount,bind,ro", aside)
+        mount("--bind", aside, release)
 
     try:
         with pytest.raises(MtlueError, match="Read-only file system; make the file system writable"):
             run(config, At(turn, images=2))
     finally:
-        subprocess.run(["umount", release], check=False, capture_output=True)
+        for place in (release, aside):
+            subprocess.run(["umount", place], check=False, capture_output=True)
     assert_nothing_half_written(release, reference)
     assert tree(run(config).release) == reference
 
@@ -275,7 +281,7 @@ def test_a_link_in_the_release_is_refused(config: ProtectConfig, tmp_path: Path,
 
 def test_a_release_as_input_is_refused_unless_forced(config: ProtectConfig, tmp_path: Path) -> None:
     release = run(config).release
-    twice = {"images": release, "labels": release / "labels.csv", "out": tmp_path / "twice"}
+    twice: dict[str, Any] = {"images": release, "labels": release / "labels.csv", "out": tmp_path / "twice"}
     with pytest.raises(InputError, match=f"{COUNT} of {COUNT} images are protected already") as caught:
         run(config, **twice)
     assert "--force" in (caught.value.hint or "")
