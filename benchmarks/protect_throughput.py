@@ -23,7 +23,7 @@ from PIL import Image, ImageChops
 
 from benchmarks.untrained import write_untrained
 from mtlue_cli.choices import ImageFormat
-from mtlue_cli.manifest import write_atomically
+from mtlue_cli.files import write_atomically
 from mtlue_cli.tasks.labels import read_label_file
 from mtlue_cli.workflows.progress import SilentProgress
 from mtlue_cli.workflows.protect import ProtectConfig, protect_folder

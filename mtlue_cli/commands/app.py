@@ -23,6 +23,7 @@ from mtlue_cli.commands.verify import verify
 from mtlue_cli.errors import InputError, MtlueError
 
 DEBUG_VARIABLE = "MTLUE_DEBUG"
+SHOW_CURSOR = b"\x1b[?25h"
 
 app = typer.Typer(
     name="mtlue",
@@ -137,10 +138,24 @@ for _name, _command in COMMANDS.items():
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:  # noqa: ARG001 - the signature of a signal handler
+    """End in order; when asked once more, at once: whatever is written is whole, so nothing is lost by it."""
+    for request in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(request, _end_at_once)
     raise KeyboardInterrupt
+
+
+def _end_at_once(number: int, frame: FrameType | None) -> None:  # noqa: ARG001 - the signature of a signal handler
+    if sys.stderr.isatty():
+        os.write(sys.stderr.fileno(), SHOW_CURSOR)  # a progress bar has hidden it
+    os._exit(ExitCode.INTERRUPTED)
 
 
 def main() -> None:
     """Run the program; a polite request to end is treated like Ctrl-C, so that work can be resumed."""
     signal.signal(signal.SIGTERM, _interrupt)
-    app(prog_name="mtlue")
+    if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:  # a shell's background job ignores Ctrl-C
+        signal.signal(signal.SIGINT, _interrupt)
+    try:
+        app(prog_name="mtlue")
+    except KeyboardInterrupt:  # outside of any command: while options were read, say
+        sys.exit(ExitCode.INTERRUPTED)

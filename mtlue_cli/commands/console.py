@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console, RenderableType
 
 from mtlue_cli.errors import InputError, MtlueError
-from mtlue_cli.manifest import temporary_beside, write_atomically
+from mtlue_cli.files import temporary_beside, write_atomically
 from mtlue_cli.workflows.progress import Progress, SilentProgress
 
 if TYPE_CHECKING:

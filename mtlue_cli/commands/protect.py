@@ -8,6 +8,7 @@ import typer
 from mtlue_cli.choices import ExitCode, ImageFormat
 from mtlue_cli.commands.console import Terminal, duration
 from mtlue_cli.commands.options import (
+    INPUT,
     OUTPUT,
     AutoBatchSizeOption,
     DeviceOption,
@@ -74,6 +75,15 @@ def protect(
         ),
     ] = False,
     overwrite: OverwriteOption = False,
+    force: Annotated[
+        bool,
+        typer.Option(
+            "--force",
+            help="Protect again what a manifest says is protected already; the changes then add up, beyond the bound.",
+            envvar=variable("--force", "protect"),
+            rich_help_panel=INPUT,
+        ),
+    ] = False,
     file_column: FileColumnOption = None,
     batch_size: AutoBatchSizeOption = "auto",
     device: DeviceOption = "auto",
@@ -108,6 +118,7 @@ def protect(
         workers=threads(workers),
         keep_metadata=keep_metadata,
         overwrite=overwrite,
+        force=force,
     )
     result = protect_folder(config, terminal.progress)
     terminal.show(summary(result))

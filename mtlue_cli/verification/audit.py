@@ -9,9 +9,10 @@ from typing import Any, TypeVar
 
 from mtlue_cli.choices import ImageFormat
 from mtlue_cli.errors import ImageError, InputError
+from mtlue_cli.files import file_digest
 from mtlue_cli.images.encode import is_lossless
 from mtlue_cli.images.folder import find_images
-from mtlue_cli.manifest import FOLDER, LABELS_NAME, FileRecord, Manifest, RunRecord, file_digest, read_manifest
+from mtlue_cli.manifest import FOLDER, LABELS_NAME, FileRecord, Manifest, RunRecord, read_manifest
 from mtlue_cli.tasks.labels import path_fault, read_label_file
 from mtlue_cli.tasks.spec import UNLABELLED, LabelTable
 from mtlue_cli.verification.measured_change import compare_files

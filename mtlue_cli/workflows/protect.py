@@ -16,17 +16,20 @@ import torch
 from PIL import Image
 
 from mtlue_cli.choices import ExitCode, ImageFormat
-from mtlue_cli.errors import MtlueError
+from mtlue_cli.errors import InputError, MtlueError
+from mtlue_cli.files import TEMPORARY, file_digest, unwritable, write_atomically
 from mtlue_cli.generator.checkpoint import load_checkpoint
 from mtlue_cli.generator.shipped import is_shipped
 from mtlue_cli.images.folder import find_images
 from mtlue_cli.manifest import (
+    FOLDER,
     LABELS_NAME,
+    MANIFEST_NAME,
     FileRecord,
     ManifestLog,
     QuarantineRecord,
     remove_planned,
-    write_atomically,
+    sole_writer,
     write_manifest,
     write_planned,
     write_run,
@@ -34,9 +37,10 @@ from mtlue_cli.manifest import (
 from mtlue_cli.perturbation.batching import BatchedPerturbation
 from mtlue_cli.tasks.labels import path_fault
 from mtlue_cli.training.runtime import choose_device, describe_device, placed
+from mtlue_cli.workflows.earlier_release import run_record_state
 from mtlue_cli.workflows.progress import Progress
 from mtlue_cli.workflows.protect_files import PhotoSteps, Pipeline, Record, discard
-from mtlue_cli.workflows.protect_plan import TEMPORARY, ProtectConfig, ProtectPlan, plan_protection
+from mtlue_cli.workflows.protect_plan import ProtectConfig, ProtectPlan, plan_protection
 
 __all__ = ["ProtectConfig", "ProtectResult", "protect_folder"]
 
@@ -126,25 +130,30 @@ def protect_folder(config: ProtectConfig, progress: Progress) -> ProtectResult:
     generator = placed(loaded.generator, device).eval()
     perturb = BatchedPerturbation(generator, device, plan.run.epsilon / plan.card.epsilon, config.batch_size or 256)
     try:
-        _clear(plan)
-        records = _stream(config, plan, perturb, progress)
-        _close(plan, records)
+        with sole_writer(plan.release):
+            if run_record_state(plan.release) != plan.earlier.seen:
+                raise InputError(
+                    f"another run has written to {plan.release} meanwhile",
+                    hint="run the same command again to go on from there",
+                )
+            _clear(plan)
+            records = _stream(config, plan, perturb, progress)
+            _close(plan, records)
     except OSError as error:
-        raise MtlueError(
-            f"the release {plan.release} cannot be written: {error}; mend that and run the same command again to go on"
-        ) from error
+        raise MtlueError(unwritable(Path(error.filename or plan.release), error)) from error
     return _result(plan, records, describe_device(device), time.monotonic() - began)
 
 
 def _clear(plan: ProtectPlan) -> None:
     """Make the output folder ready: nothing half written, nothing of other settings, run record first."""
-    write_planned(plan.release, plan.ours)
-    for parent in {(plan.release / name).parent for name in plan.ours if path_fault(name) is None}:
+    write_planned(plan.release, plan.earlier.ours)
+    folders = {(plan.release / name).parent for name in plan.earlier.ours if path_fault(name) is None}
+    for parent in {plan.release / FOLDER, plan.release, *folders}:
         for left in parent.glob(".*.tmp") if os.path.isdir(parent) else ():
             if TEMPORARY.match(left.name):
                 left.unlink()
-    _remove(plan.release, plan.obsolete)
-    if not plan.earlier:
+    _remove(plan.release, plan.earlier.obsolete)
+    if not plan.earlier.records:
         write_manifest(plan.release, ())
     write_run(plan.release, plan.run)
 
@@ -157,7 +166,7 @@ def _stream(
     progress.start("protecting", len(plan.table))
 
     def done(row: int, record: Record) -> None:
-        if plan.earlier.get(record.source) is not record:
+        if plan.earlier.records.get(record.source) is not record:
             log.append(record)
         records[row] = record
         progress.advance()
@@ -193,7 +202,7 @@ def _close(plan: ProtectPlan, records: Mapping[int, Record]) -> None:
     """
     ordered = [records[row] for row in sorted(records)]
     released = {record.file_name for record in ordered if isinstance(record, FileRecord)}
-    _remove(plan.release, plan.ours - released)
+    _remove(plan.release, plan.earlier.ours - released)
     write_manifest(plan.release, ordered)
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
@@ -211,7 +220,8 @@ def _close(plan: ProtectPlan, records: Mapping[int, Record]) -> None:
             f"{', '.join(strangers)}; move them out and run the same command again"
         )
     counts = {"released": len(released), "quarantined": len(ordered) - len(released)}
-    write_run(plan.release, replace(plan.run, complete=True, counts=counts))
+    digests = {name: file_digest(plan.release / name) for name in (f"{FOLDER}/{MANIFEST_NAME}", LABELS_NAME)}
+    write_run(plan.release, replace(plan.run, complete=True, counts=counts, digests=digests))
     remove_planned(plan.release)
 
 
@@ -223,7 +233,7 @@ def _remove(release: Path, names: Iterable[str]) -> None:
 
 def _result(plan: ProtectPlan, records: Mapping[int, Record], device: str, seconds: float) -> ProtectResult:
     files = [record for record in records.values() if isinstance(record, FileRecord)]
-    kept = sum(plan.earlier.get(record.source) is record for record in files)
+    kept = sum(plan.earlier.records.get(record.source) is record for record in files)
     psnrs = [record.psnr for record in files if record.psnr is not None]
     keeps = plan.run.image_format == ImageFormat.KEEP
     return ProtectResult(

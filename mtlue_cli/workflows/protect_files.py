@@ -14,9 +14,10 @@ import numpy.typing as npt
 
 from mtlue_cli.choices import ImageFormat
 from mtlue_cli.errors import ImageError, MtlueError
+from mtlue_cli.files import file_digest, read_regular, unwritable, write_atomically
 from mtlue_cli.images.decode import DecodedImage, decode_bytes, pixel_count, to_square
 from mtlue_cli.images.encode import comparable_pixels, encode_image, is_lossless, same_alpha
-from mtlue_cli.manifest import FileRecord, QuarantineRecord, file_digest, write_atomically
+from mtlue_cli.manifest import FileRecord, QuarantineRecord
 from mtlue_cli.perturbation.apply import measure_change, protect_pixels
 from mtlue_cli.tasks.labels import path_fault
 from mtlue_cli.workflows.protect_plan import ProtectPlan
@@ -61,15 +62,25 @@ class PhotoSteps:
     def read(self, row: int) -> bytes | QuarantineRecord:
         """Content of the original."""
         try:
-            return (self._images / self._plan.table.file_names[row]).read_bytes()
+            return read_regular(self._images / self._plan.table.file_names[row])
         except OSError as error:
             return self.quarantine(row, ImageError(f"cannot be read: {error.strerror or error}"))
 
     def prepare(self, row: int, content: bytes) -> Prepared | Record:
-        """Decode; the earlier record if the release already holds this very photo."""
+        """Decode; the earlier record if the release already holds this very photo.
+
+        Raises:
+            MtlueError: The photo is itself a released one.
+        """
         source = self._plan.table.file_names[row]
         digest = hashlib.sha256(content).hexdigest()
-        record = self._plan.earlier.get(source)
+        released = None if self._plan.force else self._plan.earlier.released.get(digest)
+        if released is not None:
+            raise MtlueError(
+                f"{self._images / source} is protected already: it is {released}, byte for byte; put the original "
+                "back, or give --force to protect it a second time, and run the command again to go on"
+            )
+        record = self._plan.earlier.records.get(source)
         if record is not None and self._is_current(row, record, digest):
             return record
         try:
@@ -102,10 +113,7 @@ class PhotoSteps:
         except OSError as error:
             if error.errno == errno.ENAMETOOLONG:
                 return self.quarantine(prepared.row, ImageError(f"its released name is too long: {target}"))
-            raise MtlueError(
-                f"{self._plan.release / target} cannot be written: {error.strerror or error}; "
-                "mend that and run the same command again to go on"
-            ) from error
+            raise MtlueError(unwritable(self._plan.release / target, error)) from error
         return FileRecord(
             target,
             self._plan.table.file_names[prepared.row],

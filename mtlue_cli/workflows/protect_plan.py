@@ -1,6 +1,5 @@
 """What ``protect`` is asked, and everything that is checked before the first file is written."""
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
@@ -12,10 +11,11 @@ from mtlue_cli.errors import CheckpointError, InputError
 from mtlue_cli.generator.checkpoint import CheckpointCard, read_card
 from mtlue_cli.generator.shipped import resolve_weights, training_command
 from mtlue_cli.images.encode import released_suffix
-from mtlue_cli.images.folder import find_images, match_labels, refuse_nesting, released_names
-from mtlue_cli.manifest import FOLDER, FileRecord, RunRecord, is_release, read_manifest, read_planned
+from mtlue_cli.images.folder import match_labels, refuse_nesting, released_names
+from mtlue_cli.manifest import RunRecord
 from mtlue_cli.tasks.labels import LabelFile, read_label_file
 from mtlue_cli.tasks.spec import UNLABELLED, LabelTable, TaskSet
+from mtlue_cli.workflows.earlier_release import EarlierRelease, read_earlier_release, refuse_protected
 
 
 @dataclass(frozen=True)
@@ -38,6 +38,7 @@ class ProtectConfig:
         workers: Threads that decode and encode.
         keep_metadata: Keep EXIF data.
         overwrite: Replace a release that was made with other settings.
+        force: Protect images again that a manifest says are protected already.
     """
 
     images: Path
@@ -54,6 +55,7 @@ class ProtectConfig:
     workers: int = 2
     keep_metadata: bool = False
     overwrite: bool = False
+    force: bool = False
 
     @property
     def release(self) -> Path:
@@ -83,10 +85,8 @@ class ProtectPlan:
         table: Labels of those tasks, in the generator's class indices.
         targets: Released path of each row.
         unlabelled: Images without a row; they are not released.
-        earlier: Records of an earlier run with the same settings, by source.
-        obsolete: Files to be removed before work starts: those of a release with other settings, and those that a
-            killed run left without a record.
-        ours: Every file that this run or an earlier one may have put into the release.
+        earlier: What the output folder holds already.
+        force: Whether to protect what is protected already.
     """
 
     release: Path
@@ -98,9 +98,8 @@ class ProtectPlan:
     table: LabelTable
     targets: tuple[str, ...]
     unlabelled: tuple[str, ...]
-    earlier: dict[str, FileRecord] = field(default_factory=dict)
-    obsolete: frozenset[str] = frozenset()
-    ours: frozenset[str] = frozenset()
+    earlier: EarlierRelease = field(default_factory=EarlierRelease)
+    force: bool = False
 
     def cells(self, row: int) -> dict[str, str | None]:
         """Class of each protected task in a row, None where unlabelled."""
@@ -141,7 +140,9 @@ def plan_protection(config: ProtectConfig) -> ProtectPlan:
         file_column=labels.header[labels.file_index],
     )
     names = released_names(labels.table.file_names, released_suffix(config.image_format))
-    earlier, obsolete, ours = _earlier_release(release, run, config.overwrite, frozenset(names.values()))
+    earlier = read_earlier_release(release, run, config.overwrite, frozenset(names.values()))
+    if not config.force:
+        refuse_protected(config.images, labels.table.file_names)
     return ProtectPlan(
         release,
         weights,
@@ -153,8 +154,7 @@ def plan_protection(config: ProtectConfig) -> ProtectPlan:
         tuple(names[source] for source in labels.table.file_names),
         match.unlabelled,
         earlier,
-        obsolete,
-        ours,
+        config.force,
     )
 
 
@@ -200,47 +200,6 @@ def _check_bound(weights: Path, card: CheckpointCard) -> None:
         raise CheckpointError(
             f"{weights} has the epsilon {card.epsilon!r}, expected a whole number from 1 to {MAX_EPSILON}"
         )
-
-
-def _earlier_release(
-    release: Path, run: RunRecord, overwrite: bool, targets: frozenset[str]
-) -> tuple[dict[str, FileRecord], frozenset[str], frozenset[str]]:
-    """Records to go on from, files to remove, and every file that may be ours."""
-    if release.exists() and not release.is_dir():
-        raise InputError(f"the output {release} is a file, expected a folder")
-    if not release.is_dir() or not any(release.iterdir()):
-        return {}, frozenset(), targets
-    if not is_release(release):
-        if all(entry.name == FOLDER for entry in release.iterdir()):
-            return {}, frozenset(), targets  # a run that was killed before it wrote its settings
-        raise InputError(
-            f"the output folder {release} is not empty and holds no release of mtlue",
-            hint="give another one with --out",
-        )
-    manifest = read_manifest(release)
-    differences = run.differences(manifest.run)
-    if differences and not overwrite:
-        raise InputError(
-            f"{release} was made with other settings",
-            differences,
-            "give another folder with --out, or --overwrite to replace it",
-        )
-    recorded = frozenset(record.file_name for record in manifest.files)
-    ours = recorded | read_planned(release) | targets
-    strangers = [name for name in find_images(release) if name not in ours]
-    if strangers:
-        raise InputError(
-            f"{release} holds {len(strangers)} images that mtlue did not write there, they may be unprotected",
-            strangers,
-            "move them out of the release, or give another folder with --out",
-        )
-    if differences:
-        return {}, ours, ours
-    return {record.source: record for record in manifest.files}, ours - recorded, ours
-
-
-TEMPORARY = re.compile(r"^\..+\.\d+\.tmp$")
-"""Names of files that a killed run may leave half written."""
 
 
 def _versions() -> dict[str, str]:

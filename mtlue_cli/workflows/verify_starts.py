@@ -10,9 +10,9 @@ from torch import Tensor
 from mtlue_cli import __version__
 from mtlue_cli.choices import BackboneName
 from mtlue_cli.errors import InputError
+from mtlue_cli.files import file_digest
 from mtlue_cli.images.dataset import load_square_images
 from mtlue_cli.images.folder import match_labels
-from mtlue_cli.manifest import file_digest
 from mtlue_cli.tasks.labels import read_label_file
 from mtlue_cli.training.multitask_loop import EpochRecord, LearningSettings
 from mtlue_cli.training.pretrained import (

@@ -126,6 +126,26 @@ def test_interrupted_process_exits_with_130(number: signal.Signals) -> None:
     assert process.returncode == ExitCode.INTERRUPTED
 
 
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_second_request_ends_at_once(number: signal.Signals) -> None:
+    words = child(
+        """
+    try:
+        print("ready", flush=True); time.sleep(60)
+    finally:
+        print("closing", flush=True); time.sleep(60)
+""".strip()
+    )
+    with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        for line in ("ready\n", "closing\n"):
+            assert process.stdout.readline() == line
+            process.send_signal(number)
+        assert "Traceback" not in process.stderr.read()
+    assert process.returncode == ExitCode.INTERRUPTED
+
+
 def test_reader_that_leaves_is_no_reason_for_noise() -> None:
     words = child("print('x' * 1_000_000)")
     with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:

@@ -1,4 +1,5 @@
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -84,6 +85,39 @@ def test_every_fault_of_a_release_is_told(photos: Path) -> None:
         "other.png is not in the manifest",
     ):
         assert expected in result.stderr
+
+
+def test_changed_records_links_and_leftovers_are_told(photos: Path) -> None:
+    release = released(photos)
+    labels = release / "labels.csv"
+    labels.write_text(labels.read_text().replace("red", "green"))
+    (release / FOLDER / ".0f.12.tmp").write_bytes(b"half")
+    (release / "more").symlink_to(photos)
+    (release / "photo1.png").unlink()
+    os.mkfifo(release / "photo1.png")
+    (photos / "photo2.jpg").unlink()
+    os.mkfifo(photos / "photo2.jpg")
+    result = run(release, "--against", photos)
+    assert result.exit_code == ExitCode.NOT_PROTECTED
+    for expected in (
+        "labels.csv: its bytes are not those that the run wrote",
+        f"{FOLDER}/.0f.12.tmp: left half written",
+        "more: is a link",
+        "photo1.png: missing",
+        "photo2.jpg: the original cannot be read: is a FIFO",
+    ):
+        assert expected in result.stderr
+    (release / FOLDER / MANIFEST_NAME).unlink()
+    assert f"{FOLDER}/{MANIFEST_NAME}: cannot be read: No such file" in run(release).stderr
+
+
+def test_a_release_of_an_older_version_has_no_digests_to_check(photos: Path) -> None:
+    release = released(photos)
+    path = release / FOLDER / "run.json"
+    document = json.loads(path.read_text())
+    assert len(document.pop("digests")) == 2
+    path.write_text(json.dumps(document))
+    assert run(release).exit_code == ExitCode.SUCCESS
 
 
 def test_a_file_over_the_bound_and_another_original_are_told(photos: Path) -> None:

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mtlue_cli.manifest import FOLDER, Manifest, file_digest
+from mtlue_cli.files import file_digest
+from mtlue_cli.manifest import FOLDER, Manifest
 from mtlue_cli.verification.audit import Audit, audit_release
 from tests.verification.made_release import (
     EPSILON,

@@ -17,8 +17,9 @@ from PIL import Image
 
 from mtlue_cli.choices import ExitCode, ImageFormat
 from mtlue_cli.errors import InputError, MtlueError
+from mtlue_cli.files import file_digest
 from mtlue_cli.images.decode import decode_image
-from mtlue_cli.manifest import FOLDER, MANIFEST_NAME, RUN_NAME, file_digest, read_manifest
+from mtlue_cli.manifest import FOLDER, MANIFEST_NAME, RUN_NAME, read_manifest
 from mtlue_cli.perturbation.apply import measure_change
 from mtlue_cli.workflows import protect_files
 from mtlue_cli.workflows.progress import SilentProgress
