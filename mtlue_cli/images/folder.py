@@ -1,14 +1,16 @@
 """Images of a folder: discovery, the match with a label table, and names in a release."""
 
 import os
+import unicodedata
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from mtlue_cli.errors import InputError
-from mtlue_cli.tasks.labels import path_fault
+from mtlue_cli.tasks.paths import path_fault
 from mtlue_cli.tasks.spec import LabelTable
+from mtlue_cli.tasks.wording import counted, quoted
 
 SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp"})
 """What counts as an image when a folder is searched, lower case."""
@@ -52,36 +54,95 @@ def find_images(folder: Path) -> list[str]:
     return sorted(found)
 
 
-def match_labels(folder: Path, table: LabelTable) -> FolderMatch:
-    """Check that every row of ``table`` has its file.
+def match_labels(folder: Path, table: LabelTable, other_parts: Collection[str] = ()) -> FolderMatch:
+    """Check that every row of ``table`` has its file inside ``folder``.
+
+    Args:
+        folder: Image folder.
+        table: Its labels.
+        other_parts: Files whose rows belong to another part of the data set: they are not counted as unlabelled.
 
     Raises:
-        InputError: Lists every row whose file is missing or leaves the folder.
+        InputError: Lists every row whose file is missing or leaves the folder, also by a symbolic link.
     """
     found = find_images(folder)
     present = set(found)
+    link_fault = outside_links(folder)
+    missing: list[tuple[str, str]] = []
     faults: list[str] = []
-    for name in table.file_names:
+    for position, name in enumerate(table.file_names):
+        place = f"{table.places[position]}: " if table.places else ""
         problem = path_fault(name)
+        if problem is None and name not in present and not _is_file(folder / name):
+            missing.append((place, name))
+            continue
+        problem = problem or link_fault(name)
         if problem is not None:
-            faults.append(problem)
-        elif name not in present and not (folder / name).is_file():
-            faults.append(f"{name}: no such file in {folder}")
+            faults.append(place + problem)
+    similar = _similar_names(found) if missing else lambda _: ""
+    faults += [f"{place}no file {quoted(name)} in {folder}{similar(name)}" for place, name in missing]
     if faults:
         raise InputError(
-            f"{len(faults)} of {len(table)} rows have no file",
+            f"{len(faults)} of {counted(len(table), 'row')} without a file that may be used",
             faults,
-            "put the files there or take their rows out of the label file",
+            "put the files there or take their rows out of the label file; file names are relative to the image folder",
         )
-    named = set(table.file_names)
+    named = {*table.file_names, *other_parts}
     return FolderMatch(len(table), tuple(name for name in found if name not in named))
+
+
+def outside_links(folder: Path) -> Callable[[str], str | None]:
+    """A check of single files of ``folder``: why one is refused that a symbolic link leads out of it, else None."""
+    root = folder.resolve()
+    parents: dict[str, bool] = {}
+
+    def check(name: str) -> str | None:
+        path = folder / name
+        parent = os.path.dirname(name)
+        if parent not in parents:
+            parents[parent] = path.parent.resolve().is_relative_to(root)
+        if parents[parent] and not (path.is_symlink() and not path.resolve().is_relative_to(root)):
+            return None
+        return f"file name {quoted(name)} leaves the image folder by a symbolic link"
+
+    return check
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except OSError:  # a name that this file system cannot hold, say
+        return False
+
+
+def _similar_names(found: Iterable[str]) -> Callable[[str], str]:
+    """What to say of a name that is not there: a file that differs only in its case, accents or suffix."""
+    folded = {_folded(name): name for name in found}
+    stems = {os.path.splitext(name)[0]: name for name in found}
+
+    def remark(name: str) -> str:
+        twin = folded.get(_folded(name))
+        if twin is not None:
+            same_case = unicodedata.normalize("NFC", twin) == unicodedata.normalize("NFC", name)
+            how = "how its accents are encoded (NFC or NFD)" if same_case else "upper and lower case"
+            return f", but {quoted(twin)}, which differs in {how}"
+        twin = stems.get(os.path.splitext(name)[0])
+        return "" if twin is None else f", but {quoted(twin)}"
+
+    return remark
+
+
+def _folded(name: str) -> str:
+    """Names that some file system takes for one are folded into one."""
+    return unicodedata.normalize("NFC", unicodedata.normalize("NFC", name).casefold())
 
 
 def released_names(sources: Sequence[str], suffix: str | None) -> dict[str, str]:
     """Where each source stands in a release: the same path and stem with the released suffix.
 
     Sources that would meet in one name, such as ``a.jpg`` and ``a.png``, keep their own suffix before the new one
-    (``a.jpg.png``). Names that differ only in case count as meeting: not every file system tells them apart.
+    (``a.jpg.png``). Names that differ only in case or in the encoding of accents count as meeting: not every file
+    system tells them apart.
 
     Args:
         sources: Distinct relative POSIX paths.
@@ -96,7 +157,7 @@ def released_names(sources: Sequence[str], suffix: str | None) -> dict[str, str]
     while True:
         meeting: dict[str, list[str]] = defaultdict(list)
         for source, name in names.items():
-            meeting[name.casefold()].append(source)
+            meeting[_folded(name)].append(source)
         longer = {
             source: source + suffix
             for together in meeting.values()

@@ -23,7 +23,8 @@ from mtlue_cli.manifest import (
 )
 from mtlue_cli.metrics.image_quality import psnr, ssim
 from mtlue_cli.perturbation.apply import measure_change
-from mtlue_cli.tasks.labels import path_fault, read_label_file
+from mtlue_cli.tasks.labels import read_label_file, released_options
+from mtlue_cli.tasks.paths import path_fault
 from mtlue_cli.workflows.progress import Progress
 
 SCHEMA_VERSION = 1
@@ -259,7 +260,7 @@ def _folder_faults(release: Path, files: Iterable[FileRecord], run: RunRecord) -
 
 
 def _released_rows(release: Path, file_column: str | None) -> tuple[str, ...]:
-    return read_label_file(release / LABELS_NAME, file_column=file_column, for_learning=False).table.file_names
+    return read_label_file(release / LABELS_NAME, released_options(file_column), for_learning=False).table.file_names
 
 
 def _mean(values: Iterable[float | None]) -> float | None:

@@ -4,7 +4,8 @@ import pytest
 
 from mtlue_cli.choices import TaskKind
 from mtlue_cli.errors import InputError
-from mtlue_cli.tasks.labels import ordered_classes, read_label_file, read_labels
+from mtlue_cli.tasks.classes import ordered_classes
+from mtlue_cli.tasks.labels import read_label_file, read_labels
 from mtlue_cli.tasks.spec import UNLABELLED
 
 
@@ -87,7 +88,7 @@ def test_every_fault_is_reported_with_its_row(tmp_path: Path) -> None:
         "row 6: file name 'sub\\\\e.jpg' holds a backslash",
         "row 7: file name is empty",
         "row 8: 2 cells, expected 5",
-        "row 9: file 'a.jpg' stands already in row 2",
+        "row 9: file 'a.jpg' stands already in row 2, with other labels: 't' is '0' there and '1' here",
         "row 10: file name holds a NUL",
         "column 'one' holds only one class",
         "column 'none' holds no label",
@@ -108,13 +109,17 @@ def test_a_folder_to_protect_may_show_one_class(tmp_path: Path) -> None:
     assert labels.table.columns["t"].tolist() == [0]
     assert labels.table.columns["u"].tolist() == [UNLABELLED]
     assert labels.header == ("note", "file_name", "t", "u")
-    assert labels.rows == (("hello", "a.jpg", "0", ""),)
     assert labels.file_index == 1
 
 
 @pytest.mark.parametrize(
     ("text", "message"),
-    [("", "is empty"), ("file_name,t\n", "no row"), ("file_name\na.jpg\n", "nothing to learn"), ('a,"b', "not CSV")],
+    [
+        ("", "is empty"),
+        ("file_name,t\n", "no row"),
+        ("file_name\na.jpg\n", "nothing to learn"),
+        ('a,"b', "never closed"),
+    ],
 )
 def test_unusable_files(tmp_path: Path, text: str, message: str) -> None:
     assert message in faults_of(write(tmp_path, text))
@@ -124,4 +129,4 @@ def test_other_kinds_of_files(tmp_path: Path) -> None:
     assert "not read" in faults_of(write(tmp_path, "x", "labels.xlsx"))
     path = tmp_path / "labels.csv"
     path.write_bytes(b"file_name,t\n\xff\xfe.jpg,1\n")
-    assert "not UTF-8" in faults_of(path)
+    assert "row 2: the bytes ff fe 2e 6a are not UTF-8" in faults_of(path)

@@ -10,7 +10,7 @@ from mtlue_cli.tasks.formula import unescaped
 from mtlue_cli.tasks.readers.base import LabelSource, RawTable
 from mtlue_cli.tasks.readers.text import read_text
 
-_STATED = re.compile(r'"?sep=(.)"?(?:\r\n|\r|\n)', re.IGNORECASE)
+_STATED = re.compile(r'(?:"sep=(.)"|sep=(.))(?:\r\n|\r|\n)', re.IGNORECASE)
 """The row that some spreadsheets put on top of all to say how cells are parted."""
 
 
@@ -29,10 +29,10 @@ def read_delimited(source: LabelSource, delimiters: Sequence[str]) -> RawTable:
     stated = _STATED.match(text)
     above = 0
     if stated is not None and len(delimiters) > 1:
-        text, delimiters, above = text[stated.end() :], (stated[1],), 1
+        text, delimiters, above = text[stated.end() :], (stated[1] or stated[2],), 1
     rows, places, faults = _parse(text, _delimiter(text, delimiters, source.file_columns), above)
     if not rows:
-        raise InputError(f"{source.path} has no header", faults, "expected a header and one row an image")
+        raise InputError(f"{source.path}: no header can be read", faults, "expected a header and one row an image")
     return RawTable(rows[0], tuple(rows[1:]), tuple(places[1:]), tuple(faults))
 
 
@@ -44,14 +44,9 @@ def header_of(start: str, delimiter: str) -> tuple[str, ...]:
 
 def _delimiter(text: str, delimiters: Sequence[str], file_columns: Sequence[str]) -> str:
     headers = {delimiter: header_of(text, delimiter) for delimiter in delimiters}
-    named = [delimiter for delimiter, header in headers.items() if set(header) & set(file_columns)]
-    parting = [delimiter for delimiter, header in headers.items() if len(header) > 1]
-    return next(iter((*parting, *named, *delimiters))) if not named else _most_parted(named, headers)
-
-
-def _most_parted(named: Sequence[str], headers: dict[str, tuple[str, ...]]) -> str:
-    """Of the delimiters that find a file column, the first that parts anything: a column alone has no delimiter."""
-    return next((delimiter for delimiter in named if len(headers[delimiter]) > 1), named[0])
+    parting = [delimiter for delimiter in delimiters if len(headers[delimiter]) > 1]
+    named = [delimiter for delimiter in parting if set(headers[delimiter]) & set(file_columns)]
+    return (named or parting or delimiters)[0]
 
 
 def _parse(

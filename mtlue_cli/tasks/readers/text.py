@@ -30,7 +30,9 @@ def read_text(path: Path) -> str:
         text = content.decode(encoding)
     except UnicodeDecodeError as error:
         row = content[: error.start].count(b"\n") + 1
-        found = f"{path}, row {row}: the bytes {content[error.start : error.start + 4].hex(' ')} are not {_shown(encoding)}"
+        found = (
+            f"{path}, row {row}: the bytes {content[error.start : error.start + 4].hex(' ')} are not {_shown(encoding)}"
+        )
         raise InputError(found, hint=SAVE_AS) from error
     if encoding == "utf-8" and "\0" in text[:2]:
         raise InputError(f"{path} looks like UTF-16 without a byte-order mark", hint=SAVE_AS)
