@@ -32,7 +32,7 @@ def read_parquet(source: LabelSource) -> RawTable:
             table = file.read(use_threads=False)
             positions = [at for at, name in enumerate(table.column_names) if not _ROW_INDEX.fullmatch(name)]
             unread = [
-                f"column {quoted(table.column_names[at])} holds {table.schema.field(at).type}, "
+                f"column {quoted(table.column_names[at])} holds {quoted(str(table.schema.field(at).type))}, "
                 "expected text, numbers, booleans or dates"
                 for at in positions
                 if not _is_readable(table.schema.field(at).type)
@@ -40,7 +40,7 @@ def read_parquet(source: LabelSource) -> RawTable:
             columns = [] if unread else [_texts(table.column(at)) for at in positions]
     except (pyarrow.ArrowException, OSError, ValueError, MemoryError) as error:
         reason = next(iter(str(error).splitlines()), type(error).__name__)
-        raise InputError(f"{source.path} cannot be read as Parquet: {reason}") from error
+        raise InputError(f"{source.path} cannot be read as Parquet: {quoted(reason)}") from error
     if unread:
         hint = "leave these columns out; images inside a Parquet file are not read, only files in the folder"
         raise InputError(f"{source.path} has columns that are no labels", unread, hint)
