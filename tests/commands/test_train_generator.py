@@ -8,12 +8,14 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from mtlue_cli.choices import ExitCode
+from mtlue_cli.choices import ExitCode, LabelFormat, SplitPart
 from mtlue_cli.commands.app import app
 from mtlue_cli.commands.label_options import label_options
 from mtlue_cli.commands.train_generator import DEFAULT_MINUTES, train_generator
 from mtlue_cli.generator.checkpoint import read_card
 from mtlue_cli.images.synthetic import draw_set
+from mtlue_cli.tasks.bins import Bins
+from mtlue_cli.tasks.labels import LabelOptions
 from mtlue_cli.workflows import train_generator as workflow
 from mtlue_cli.workflows.train_generator import TrainConfig
 
@@ -24,7 +26,6 @@ SHARED = {
     "--batch-size",
     "--learning-rate",
     "--tasks",
-    "--file-column",
     "--limit",
     "--overwrite",
     "--seed",
@@ -106,6 +107,14 @@ def test_option_reaches_its_field_from_the_line_and_from_the_environment(
     assert getattr(asked(labels, *words.split()), field) == value
     name = ("MTLUE_" if option in SHARED else "MTLUE_TRAIN_") + option[2:].replace("-", "_").upper()
     assert getattr(asked(labels, environment={name: given or "1"}), field) == value
+
+
+def test_options_of_labels_reach_the_reader(labels: Path) -> None:
+    words = "--file-column photo --missing-value NA --missing-value ? --bins age=2,9 --label-format csv --split test"
+    reading = asked(labels, *words.split(), "--split-file", str(labels)).reading
+    expected = LabelOptions(LabelFormat.CSV, "photo", ("NA", "?"), (Bins("age", ("2", "9")),), labels, SplitPart.TEST)
+    assert reading == expected
+    assert asked(labels, environment={"MTLUE_FILE_COLUMN": "photo"}).reading.file_column == "photo"
 
 
 def test_every_field_of_the_workflow_has_its_option() -> None:

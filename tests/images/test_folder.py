@@ -1,4 +1,5 @@
 import itertools
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -31,8 +32,52 @@ def test_rows_without_file_are_all_listed_and_images_without_row_are_told(tmp_pa
     assert match_labels(tmp_path, table("b.jpg", "c.odd")).unlabelled == ("a.jpg",)
     with pytest.raises(InputError) as caught:
         match_labels(tmp_path, table("a.jpg", "x.jpg", "sub/y.jpg", "../z.jpg"))
-    assert [fault.split(":")[0] for fault in caught.value.faults[:2]] == ["x.jpg", "sub/y.jpg"]
+    assert caught.value.faults == (
+        "file name '../z.jpg' leaves the image folder",
+        f"no file 'x.jpg' in {tmp_path}",
+        f"no file 'sub/y.jpg' in {tmp_path}",
+    )
+
+
+def test_rows_of_other_parts_are_not_unlabelled(tmp_path: Path) -> None:
+    touch(tmp_path, "a.jpg", "b.jpg", "c.jpg")
+    assert match_labels(tmp_path, table("a.jpg"), {"b.jpg"}).unlabelled == ("c.jpg",)
+
+
+def test_a_row_that_nearly_names_a_file_is_told_which(tmp_path: Path) -> None:
+    touch(tmp_path, "Case.jpg", "e\u0301.jpg", "suffix.jpg")
+    places = ("row 2", "row 3", "row 4", "row 5")
+    rows = replace(table("case.JPG", "\u00e9.jpg", "suffix.png", "x" * 5000), places=places)
+    with pytest.raises(InputError) as caught:
+        match_labels(tmp_path, rows)
+    assert [fault.split(":")[0] for fault in caught.value.faults] == ["row 5", "row 2", "row 3", "row 4"]
+    assert [fault.split(", but ")[-1] for fault in caught.value.faults[1:]] == [
+        "'Case.jpg', which differs in upper and lower case",
+        f"{'e' + chr(0x301) + '.jpg'!r}, which differs in how its accents are encoded (NFC or NFD)",
+        "'suffix.jpg'",
+    ]
+
+
+def test_links_out_of_the_folder_are_refused_and_links_within_it_are_not(tmp_path: Path) -> None:
+    folder = tmp_path / "photos"
+    touch(tmp_path, "photos/a.jpg", "other/b.jpg")
+    (folder / "inside.jpg").symlink_to("a.jpg")
+    (folder / "outside.jpg").symlink_to("../other/b.jpg")
+    (folder / "away").symlink_to("../other", target_is_directory=True)
+    (folder / "loop.jpg").symlink_to("loop.jpg")
+    assert match_labels(folder, table("a.jpg", "inside.jpg")).labelled == 2
+    with pytest.raises(InputError) as caught:
+        match_labels(folder, table("inside.jpg", "outside.jpg", "away/b.jpg", "loop.jpg"))
+    assert caught.value.faults[:2] == (
+        "file name 'outside.jpg' leaves the image folder by a symbolic link",
+        "file name 'away/b.jpg' leaves the image folder by a symbolic link",
+    )
     assert len(caught.value.faults) == 3
+
+
+def test_names_that_differ_in_the_encoding_of_accents_keep_their_suffixes() -> None:
+    names = released_names(["\u00e9.jpg", "e\u0301.png", "E\u0301.bmp"], ".png")
+    assert list(names.values()) == ["\u00e9.jpg.png", "e\u0301.png.png", "E\u0301.bmp.png"]
 
 
 def test_names_keep_their_stem_and_never_meet() -> None:

@@ -44,7 +44,9 @@ def read_celeba(source: LabelSource) -> RawTable:
             places.append(place)
     stated = int(lines[0][1][0])
     if stated != len(lines) - 2:
-        faults.insert(0, f"row 1: states {counted(stated, 'image')}, {counted(len(lines) - 2, 'row')} follow: cut off?")
+        faults.insert(
+            0, f"row 1: states {counted(stated, 'image')}, the file has {counted(len(lines) - 2, 'row')}: cut off?"
+        )
     header = (CANONICAL_FILE_COLUMN, *attributes)
     return RawTable(header, tuple(rows), tuple(places), tuple(faults), file_column=CANONICAL_FILE_COLUMN)
 

@@ -153,7 +153,7 @@ def test_celeba_faults(tmp_path: Path) -> None:
     text = "4\nSmiling Young\na.jpg 1 0\nb.jpg 1\n../c.jpg -1 1\n"
     faults = faults_of(write(tmp_path, text, "list_attr_celeba.txt"))
     for expected in (
-        "row 1: states 4 images, 3 rows follow: cut off?",
+        "row 1: states 4 images, the file has 3 rows: cut off?",
         "row 3: 'Young' is '0', expected -1 or 1",
         "row 4: 1 value, expected 2",
         "row 5: file name '../c.jpg' leaves",
