@@ -93,15 +93,19 @@ def match_labels(folder: Path, table: LabelTable, other_parts: Collection[str] =
 
 def outside_links(folder: Path) -> Callable[[str], str | None]:
     """A check of single files of ``folder``: why one is refused that a symbolic link leads out of it, else None."""
-    root = folder.resolve()
+    root = os.path.realpath(folder)
     parents: dict[str, bool] = {}
+
+    def is_inside(path: Path) -> bool:
+        # Not Path.resolve, which raises where links lead round in a circle.
+        return Path(os.path.realpath(path)).is_relative_to(root)
 
     def check(name: str) -> str | None:
         path = folder / name
         parent = os.path.dirname(name)
         if parent not in parents:
-            parents[parent] = path.parent.resolve().is_relative_to(root)
-        if parents[parent] and not (path.is_symlink() and not path.resolve().is_relative_to(root)):
+            parents[parent] = is_inside(path.parent)
+        if parents[parent] and (not path.is_symlink() or is_inside(path)):
             return None
         return f"file name {quoted(name)} leaves the image folder by a symbolic link"
 

@@ -11,7 +11,7 @@ import numpy.typing as npt
 from mtlue_cli.choices import TaskKind
 from mtlue_cli.tasks.bins import parse_number
 from mtlue_cli.tasks.spec import UNLABELLED, Task
-from mtlue_cli.tasks.wording import listed, quoted
+from mtlue_cli.tasks.wording import LONGEST, listed, quoted
 
 MAX_CLASSES = 1000
 """A column with more distinct values looks like an identifier, not like a task."""
@@ -61,10 +61,13 @@ def class_faults(task: Task) -> list[str]:
     if len(classes) > MAX_CLASSES:
         return [f"column {name} holds {len(classes)} distinct values: it looks like an identifier, leave it out"]
     spellings: dict[float | str, list[str]] = defaultdict(list)
-    for value in classes:
-        spellings[meaning(value)].append(f"{quoted(value)}{task.place_of(value)}")
+    for value in sorted(classes, key=lambda value: _natural_key(task.place_of(value))):
+        spellings[meaning(value)].append(value)
     return [
-        f"column {name} spells what looks like one class in several ways: {', '.join(ways)}; write it in one way"
+        f"column {name} spells what looks like one class in several ways: "
+        # Letter by letter: two encodings of an accent look the same.
+        + ", ".join(f"{value[:LONGEST]!a}{task.place_of(value)}" for value in ways)
+        + "; write it in one way"
         for ways in spellings.values()
         if len(ways) > 1
     ]

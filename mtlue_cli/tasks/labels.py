@@ -1,5 +1,6 @@
 """Label files understood: files, tasks and classes; every fault found before any work starts."""
 
+import re
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ from mtlue_cli.tasks.readers.registry import reader_of
 from mtlue_cli.tasks.spec import LabelTable, TaskSet
 from mtlue_cli.tasks.wording import counted, quoted
 
+_LIKE_A_FILE = re.compile(r"\.(jpe?g|png|webp|bmp|tiff?)$", re.IGNORECASE)
 LONGEST_CELL = 100_000
 """Characters of a cell; the CSV reader of Python stops a little above."""
 
@@ -169,7 +171,9 @@ def _find_file_column(path: Path, raw: RawTable, candidates: Sequence[str]) -> i
     raise InputError(
         f"{path}: no file column, looked for {looked_for}",
         [f"the columns are {found}" if found else "there are no columns", *raw.faults],
-        "name the column that holds the file names with --file-column",
+        "give the table a header, such as file_name,smiling"
+        if any(_LIKE_A_FILE.search(name) for name in raw.header)
+        else "name the column that holds the file names with --file-column",
     )
 
 

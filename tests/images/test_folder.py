@@ -68,11 +68,10 @@ def test_links_out_of_the_folder_are_refused_and_links_within_it_are_not(tmp_pat
     assert match_labels(folder, table("a.jpg", "inside.jpg")).labelled == 2
     with pytest.raises(InputError) as caught:
         match_labels(folder, table("inside.jpg", "outside.jpg", "away/b.jpg", "loop.jpg"))
-    assert caught.value.faults[:2] == (
+    assert caught.value.faults == (
         "file name 'outside.jpg' leaves the image folder by a symbolic link",
         "file name 'away/b.jpg' leaves the image folder by a symbolic link",
     )
-    assert len(caught.value.faults) == 3
 
 
 def test_names_that_differ_in_the_encoding_of_accents_keep_their_suffixes() -> None:

@@ -22,7 +22,7 @@ FAULTY = {
     "the same file twice, labels differ": ("file_name,t\na.jpg,0\na.jpg,1\n", ".csv"),
     "another encoding": (b"file_name,t\n\xff\xfe.jpg,1\n", ".csv"),
     "UTF-16 without its mark": ("file_name,t\n".encode("utf-16-le"), ".csv"),
-    "not JSON": (JSON_ROW + '{"file_name": "b.jpg",', ".jsonl"),
+    "not JSON": (JSON_ROW + '{"file_name": b.jpg}', ".jsonl"),
     "a nested cell": (JSON_ROW + '{"file_name": "b.jpg", "t": [1]}', ".jsonl"),
     "a key twice": (JSON_ROW + '{"file_name": "b.jpg", "t": 1, "t": 1}', ".jsonl"),
     "CelebA: another value": ("1\nSmiling Young\na.jpg 1 0\n", ".txt"),

@@ -141,10 +141,10 @@ def test_spellings_of_one_class_are_a_fault_only_where_they_are_learned(tmp_path
     path = write(tmp_path, "file_name,t,u\na.jpg,1,a\nb.jpg,1.0,A\nc.jpg,0,e\u0301\nd.jpg,01,\u00e9\n")
     faults = faults_of(path)
     assert (
-        "column 't' spells what looks like one class in several ways: '01' (row 5), '1' (row 2), '1.0' (row 3)"
+        "column 't' spells what looks like one class in several ways: '1' (row 2), '1.0' (row 3), '01' (row 5)"
         in faults
     )
-    assert "column 'u' spells" in faults
+    assert "'e\\u0301' (row 4), '\\xe9' (row 5)" in faults
     assert "'A'" not in faults
     with pytest.raises(InputError) as caught:
         read_label_file(path, learned=["t"])
@@ -164,3 +164,9 @@ def test_long_and_odd_cells_are_shown_short_and_visible(tmp_path: Path) -> None:
     assert "row 3: column 't': holds a NUL" in faults
     assert "row 4: file name '\\x1b[2J/../c.jpg' leaves" in faults
     assert all(len(line) < 300 for line in faults.splitlines())
+
+
+def test_a_table_without_a_header_is_recognised(tmp_path: Path) -> None:
+    with pytest.raises(InputError) as caught:
+        read_labels(write(tmp_path, "a.jpg,1\nb.jpg,0\n"))
+    assert str(caught.value.hint).startswith("give the table a header")

@@ -46,7 +46,7 @@ def reader_of(path: Path, wanted: LabelFormat | None = None) -> LabelReader:
     what = f"files ending in {suffix}" if suffix else "files without a suffix"
     raise InputError(
         f"{path}: {what} are not read as labels",
-        hint=f"expected {known}; or say what it is with --label-format {_names()}",
+        hint=f"expected {known} (a spreadsheet can save as CSV); or say what it is with --label-format {_names()}",
     )
 
 
