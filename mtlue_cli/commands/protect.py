@@ -40,7 +40,6 @@ from mtlue_cli.errors import InputError
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from mtlue_cli.images.labelled import find_labels
     from mtlue_cli.workflows.protect import ProtectResult
 
 LISTED = 20
@@ -115,6 +114,7 @@ def protect(
     terminal = Terminal(quiet, json_target)
     count = _batch_size(batch_size)
 
+    from mtlue_cli.images.labelled import find_labels
     from mtlue_cli.workflows.protect import ProtectConfig, protect_folder
 
     config = ProtectConfig(
