@@ -8,7 +8,7 @@ import re
 
 from mtlue_cli.choices import LabelFormat
 from mtlue_cli.tasks.readers.base import CANONICAL_FILE_COLUMN, LabelReader, LabelSource, RawTable
-from mtlue_cli.tasks.wording import counted, quoted
+from mtlue_cli.tasks.wording import quoted
 
 OLDEST = 116
 GENDERS = ("male", "female")
@@ -34,7 +34,7 @@ def read_utkface(source: LabelSource) -> RawTable:
             rows.append((path, str(int(found[1])), GENDERS[int(found[2])], RACES[int(found[3])]))
     notes: list[str] = []
     if odd:
-        notes = [f"{counted(len(odd), 'file name')} of {len(source.image_names)} carry no labels:", *odd[:_LISTED]]
+        notes = [f"{len(odd)} of {len(source.image_names)} file names carry no labels:", *odd[:_LISTED]]
         notes += [f"  and {len(odd) - _LISTED} more"] if len(odd) > _LISTED else []
     header = (CANONICAL_FILE_COLUMN, "age", "gender", "race")
     places = tuple(quoted(row[0]) for row in rows)

@@ -205,7 +205,7 @@ def test_utkface_names(tmp_path: Path) -> None:
         names[1]: {"age": "100", "gender": "male", "race": "white"},
     }
     told = "\n".join(labels.notes)
-    assert "4 file names of 6 carry no labels" in told
+    assert "4 of 6 file names carry no labels" in told
     for name, reason in zip(names[2:], ("no age_gender_race_date", "age 117", "gender 2", "race 5"), strict=True):
         assert f"{name!r}: {reason}" in told
 
