@@ -15,7 +15,7 @@ from mtlue_cli.tasks.spec import Task, TaskSet
 from tests.tasks.label_files import DOCUMENT, faults_of, write
 
 JSON_ROW = '{"file_name": "a.jpg", "t": 1}\n'
-FAULTY = {
+FAULTY: dict[str, tuple[str | bytes, str]] = {
     "a row is too short or too long": ("file_name,t,u\na.jpg,1\n", ".csv"),
     "text after a closing quote": ('file_name,t\na.jpg,"1"x\n', ".csv"),
     "a quote that is not closed": ('file_name,t\na.jpg,1\nb.jpg,"1\n', ".csv"),
