@@ -25,6 +25,34 @@ class TaskKind(StrEnum):
     CATEGORICAL = "categorical"
 
 
+class LabelFormat(StrEnum):
+    """How labels are written down."""
+
+    CSV = "csv"
+    TSV = "tsv"
+    JSONL = "jsonl"
+    PARQUET = "parquet"
+    CELEBA = "celeba"
+    NIH = "nih"
+    UTKFACE = "utkface"
+
+
+class SplitPart(StrEnum):
+    """A part of a data set whose authors divided it."""
+
+    TRAIN = "train"
+    VALIDATION = "validation"
+    TEST = "test"
+
+
+class Unlabelled(StrEnum):
+    """What happens to an image that has no row in the labels."""
+
+    PROTECT = "protect"
+    SKIP = "skip"
+    FAIL = "fail"
+
+
 class ObjectiveName(StrEnum):
     """The base method a generator is trained on."""
 

@@ -24,6 +24,8 @@ from mtlue_cli.errors import InputError, MtlueError
 
 DEBUG_VARIABLE = "MTLUE_DEBUG"
 SHOW_CURSOR = b"\x1b[?25h"
+MOST_FAULTS = 100
+"""Faults that are listed before the rest is counted: a label file may have a fault in each of a million rows."""
 
 app = typer.Typer(
     name="mtlue",
@@ -96,7 +98,9 @@ def bounded(command: Callable[..., None]) -> Callable[..., None]:
 def _described(error: Exception) -> list[str]:
     """The lines that tell a user about ``error``."""
     if isinstance(error, InputError):
-        lines = [f"error: {error}", *(f"  {fault}" for fault in error.faults)]
+        lines = [f"error: {error}", *(f"  {fault}" for fault in error.faults[:MOST_FAULTS])]
+        if len(error.faults) > MOST_FAULTS:
+            lines.append(f"  and {len(error.faults) - MOST_FAULTS} more")
         return [*lines, f"hint: {error.hint}"] if error.hint else lines
     if isinstance(error, MtlueError):
         return [f"error: {error}"]

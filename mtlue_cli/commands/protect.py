@@ -5,18 +5,26 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mtlue_cli.choices import ExitCode, ImageFormat
+from mtlue_cli.choices import ExitCode, ImageFormat, SplitPart, Unlabelled
 from mtlue_cli.commands.console import Terminal, duration
+from mtlue_cli.commands.label_options import (
+    BinsOption,
+    FileColumnOption,
+    LabelFormatOption,
+    LabelsOption,
+    MissingValuesOption,
+    SplitFileOption,
+    SplitOption,
+    label_options,
+)
 from mtlue_cli.commands.options import (
     INPUT,
     OUTPUT,
     AutoBatchSizeOption,
     DeviceOption,
     ExceptOption,
-    FileColumnOption,
     ImagesArgument,
     JsonOption,
-    LabelsOption,
     OptionalEpsilonOption,
     OverwriteOption,
     QuietOption,
@@ -40,7 +48,7 @@ LISTED = 20
 
 def protect(
     images: ImagesArgument,
-    labels: LabelsOption,
+    labels: LabelsOption = None,
     out: Annotated[
         Path | None,
         typer.Option(
@@ -84,7 +92,21 @@ def protect(
             rich_help_panel=INPUT,
         ),
     ] = False,
+    label_format: LabelFormatOption = None,
     file_column: FileColumnOption = None,
+    missing_value: MissingValuesOption = None,
+    bins: BinsOption = None,
+    split_file: SplitFileOption = None,
+    split: SplitOption = SplitPart.TRAIN,
+    unlabelled: Annotated[
+        Unlabelled,
+        typer.Option(
+            "--unlabelled",
+            help="Images without a row: leave them out, protect them without labels, or refuse to start.",
+            envvar=variable("--unlabelled", "protect"),
+            rich_help_panel=INPUT,
+        ),
+    ] = Unlabelled.SKIP,
     batch_size: AutoBatchSizeOption = "auto",
     device: DeviceOption = "auto",
     workers: WorkersOption = None,
@@ -101,13 +123,15 @@ def protect(
     terminal = Terminal(quiet, json_target)
     count = _batch_size(batch_size)
 
+    from mtlue_cli.images.labelled import find_labels
     from mtlue_cli.workflows.protect import ProtectConfig, protect_folder
 
     config = ProtectConfig(
         images=images,
-        labels=labels,
+        labels=labels or find_labels(images, label_format),
         out=out,
-        file_column=file_column,
+        reading=label_options(label_format, file_column, missing_value, bins, split_file, split),
+        unlabelled=unlabelled,
         weights=weights,
         epsilon=epsilon,
         tasks=listed_names(tasks),

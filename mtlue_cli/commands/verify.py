@@ -9,12 +9,19 @@ import typer
 
 from mtlue_cli.choices import ExitCode, MetricName
 from mtlue_cli.commands.console import Terminal, check_target
+from mtlue_cli.commands.label_options import (
+    BinsOption,
+    FileColumnOption,
+    LabelFormatOption,
+    LabelsOption,
+    MissingValuesOption,
+    SplitFileOption,
+    label_options,
+)
 from mtlue_cli.commands.options import (
     DeviceOption,
-    FileColumnOption,
     ImagesArgument,
     JsonOption,
-    LabelsOption,
     LearningRateOption,
     LimitOption,
     QuietOption,
@@ -61,13 +68,17 @@ OptionT = TypeVar("OptionT")
 
 def verify(
     images: ImagesArgument,
-    labels: LabelsOption,
+    labels: LabelsOption = None,
     protected: ProtectedOption = None,
     weights: GeneratorOption = None,
     test: TestOption = None,
     test_labels: TestLabelsOption = None,
     test_fraction: TestFractionOption = 0.2,
+    label_format: LabelFormatOption = None,
     file_column: FileColumnOption = None,
+    missing_value: MissingValuesOption = None,
+    bins: BinsOption = None,
+    split_file: SplitFileOption = None,
     limit: LimitOption = None,
     tier: TierOption = None,
     backbone: BackbonesOption = None,
@@ -112,18 +123,19 @@ def verify(
         if target is not None:
             check_target(option, target)
 
+    from mtlue_cli.images.labelled import find_labels
     from mtlue_cli.verification.result_cache import default_cache_folder
     from mtlue_cli.workflows.verify_settings import VerifyConfig
 
     config = VerifyConfig(
         clean=images,
-        labels=labels,
+        labels=labels or find_labels(images, label_format),
         protected=protected,
         weights=weights,
         test=test,
         test_labels=test_labels,
         test_fraction=test_fraction,
-        file_column=file_column,
+        reading=label_options(label_format, file_column, missing_value, bins, split_file),
         tier=tier,
         backbones=_given(backbone),
         learners=_given(learner),

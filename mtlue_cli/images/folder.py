@@ -1,23 +1,23 @@
 """Images of a folder: discovery, the match with a label table, and names in a release."""
 
+import functools
 import hashlib
 import os
 import stat
 import unicodedata
 from collections import defaultdict
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from mtlue_cli.errors import InputError
 from mtlue_cli.files import kind_of
-from mtlue_cli.tasks.labels import path_fault
+from mtlue_cli.tasks.paths import path_fault
 from mtlue_cli.tasks.spec import LabelTable
+from mtlue_cli.tasks.wording import counted, quoted
 
 SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp"})
 """What counts as an image when a folder is searched, lower case."""
-
-_MISSING = "missing"
 
 
 @dataclass(frozen=True)
@@ -63,32 +63,71 @@ def find_links(folder: Path) -> list[str]:
     )
 
 
-def match_labels(folder: Path, table: LabelTable) -> FolderMatch:
-    """Check that every row of ``table`` has its file, an ordinary one within the folder.
+def match_labels(folder: Path, table: LabelTable, other_parts: Collection[str] = ()) -> FolderMatch:
+    """Check that every row of ``table`` has its file, an ordinary one within ``folder``.
+
+    Args:
+        folder: Image folder.
+        table: Its labels.
+        other_parts: Files whose rows belong to another part of the data set: they are not counted as unlabelled.
 
     Raises:
-        InputError: Lists every row whose file is missing, leaves the folder by a link, or is a FIFO or the like.
+        InputError: Lists every row whose file is missing, leaves the folder, also by a link, or is a FIFO or the like.
     """
     found = find_images(folder)
-    present = set(found)
-    root = folder.resolve()
+    fault_of = file_check(folder, found)
     faults: list[str] = []
-    missing: list[str] = []
-    for name in table.file_names:
-        problem = path_fault(name) or _file_fault(folder, root, name, name in present)
-        if problem == _MISSING:
-            missing.append(name)
-        elif problem is not None:
-            faults.append(problem)
-    faults = [*_missing_faults(folder, missing, found), *faults]
+    for position, name in enumerate(table.file_names):
+        problem = fault_of(name)
+        if problem is not None:
+            faults.append(f"{table.places[position]}: {problem}" if table.places else problem)
     if faults:
         raise InputError(
-            f"{len(faults)} of {len(table)} rows have no file",
+            f"{len(faults)} of {counted(len(table), 'row')} without a file that may be used",
             faults,
-            "put the files themselves there or take their rows out of the label file",
+            "put the files themselves there or take their rows out of the label file; file names are relative to the "
+            "image folder",
         )
-    named = set(table.file_names)
+    named = {*table.file_names, *other_parts}
     return FolderMatch(len(table), tuple(name for name in found if name not in named))
+
+
+def file_check(folder: Path, found: Collection[str]) -> Callable[[str], str | None]:
+    """A check of single names: why one is no ordinary file within ``folder``; None if it is.
+
+    Args:
+        folder: Image folder.
+        found: Names that :func:`find_images` has found in it.
+    """
+    root = folder.resolve()
+    present = frozenset(found)
+
+    @functools.cache
+    def similar() -> Callable[[str], str]:
+        return _similar_names(found)
+
+    def fault_of(name: str) -> str | None:
+        problem = path_fault(name)
+        if problem is not None:
+            return problem
+        path = os.path.join(folder, name)
+        try:
+            status = os.lstat(path)
+            if stat.S_ISLNK(status.st_mode) or name not in present:
+                real = Path(os.path.realpath(path, strict=True))
+                if root not in real.parents:
+                    return f"file name {quoted(name)} leaves the image folder by a symbolic link"
+                status = os.stat(real)
+        except (FileNotFoundError, NotADirectoryError):
+            if os.path.islink(path):
+                return f"file {quoted(name)} is a link to nothing"
+            return f"no file {quoted(name)} in {folder}{similar()(name)}"
+        except OSError as error:
+            return f"file {quoted(name)} cannot be read: {error.strerror}"
+        kind = kind_of(status.st_mode)
+        return None if kind is None else f"file {quoted(name)} is {kind}, expected a file"
+
+    return fault_of
 
 
 def released_names(sources: Sequence[str], suffix: str | None) -> dict[str, str]:
@@ -157,32 +196,21 @@ def _walk(folder: Path) -> Iterator[tuple[str, list[str], list[str]]]:
         yield "" if inside == "." else f"{inside}/", folders, files
 
 
-def _file_fault(folder: Path, root: Path, name: str, found: bool) -> str | None:
-    """Why ``name`` is no ordinary file within ``folder`` (``root`` once resolved); :data:`_MISSING` if not there."""
-    path = os.path.join(folder, name)
-    try:
-        status = os.lstat(path)
-        if stat.S_ISLNK(status.st_mode) or not found:
-            real = Path(os.path.realpath(path, strict=True))
-            status = os.stat(real)
-            if root not in real.parents:
-                return f"{name}: is or follows a link that leaves {folder}, to {real}"
-    except (FileNotFoundError, NotADirectoryError):
-        return f"{name}: is a link to nothing" if os.path.islink(path) else _MISSING
-    except OSError as error:
-        return f"{name}: cannot be read: {error.strerror}"
-    kind = kind_of(status.st_mode)
-    return None if kind is None else f"{name}: is {kind}, expected a file"
+def _similar_names(found: Iterable[str]) -> Callable[[str], str]:
+    """What to say of a name that is not there: a file that differs only in its case, accents or suffix."""
+    twins = {_twin_key(name): name for name in found}
+    stems = {os.path.splitext(name)[0]: name for name in found}
 
+    def remark(name: str) -> str:
+        twin = twins.get(_twin_key(name))
+        if twin is not None:
+            same_case = unicodedata.normalize("NFC", twin) == unicodedata.normalize("NFC", name)
+            how = "how its accents are encoded (NFC or NFD)" if same_case else "upper and lower case"
+            return f", but {quoted(twin)}, which differs in {how}"
+        twin = stems.get(os.path.splitext(name)[0])
+        return "" if twin is None else f", but {quoted(twin)}"
 
-def _missing_faults(folder: Path, missing: Sequence[str], found: Collection[str]) -> list[str]:
-    """A line each; a file that differs only in case or Unicode form is named, since the eye hardly tells them apart."""
-    twins = {_twin_key(name): name for name in found} if missing else {}
-    return [
-        f"{name}: no such file in {folder}"
-        + (f"; {twin!a} differs only in case or Unicode form" if (twin := twins.get(_twin_key(name))) else "")
-        for name in missing
-    ]
+    return remark
 
 
 def _twin_key(name: str) -> str:

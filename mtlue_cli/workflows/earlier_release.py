@@ -18,7 +18,7 @@ from mtlue_cli.manifest import (
     read_manifest,
     read_planned,
 )
-from mtlue_cli.tasks.labels import path_fault
+from mtlue_cli.tasks.paths import path_fault
 
 Seen = tuple[int, int] | None
 """Inode and time of a release's run record, which every run writes anew; None without one."""

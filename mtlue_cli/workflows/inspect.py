@@ -17,7 +17,8 @@ from mtlue_cli.images.folder import find_images, find_links
 from mtlue_cli.manifest import LABELS_NAME, FileRecord, QuarantineRecord, RunRecord, read_manifest
 from mtlue_cli.metrics.image_quality import psnr, ssim
 from mtlue_cli.perturbation.apply import measure_change
-from mtlue_cli.tasks.labels import path_fault, read_label_file
+from mtlue_cli.tasks.labels import read_label_file, released_options
+from mtlue_cli.tasks.paths import path_fault
 from mtlue_cli.workflows.progress import Progress
 
 SCHEMA_VERSION = 1
@@ -272,7 +273,7 @@ def _changed_records(release: Path, run: RunRecord) -> list[str]:
 
 
 def _released_rows(release: Path, file_column: str | None) -> tuple[str, ...]:
-    return read_label_file(release / LABELS_NAME, file_column=file_column, for_learning=False).table.file_names
+    return read_label_file(release / LABELS_NAME, released_options(file_column), for_learning=False).table.file_names
 
 
 def _mean(values: Iterable[float | None]) -> float | None:

@@ -1,7 +1,5 @@
 """Protect a folder of labelled images: plan, stream, record."""
 
-import csv
-import io
 import os
 import time
 import warnings
@@ -35,7 +33,8 @@ from mtlue_cli.manifest import (
     write_run,
 )
 from mtlue_cli.perturbation.batching import BatchedPerturbation
-from mtlue_cli.tasks.labels import path_fault
+from mtlue_cli.tasks.paths import path_fault
+from mtlue_cli.tasks.released import released_labels
 from mtlue_cli.training.runtime import choose_device, describe_device, placed
 from mtlue_cli.workflows.earlier_release import run_record_state
 from mtlue_cli.workflows.progress import Progress
@@ -121,6 +120,8 @@ def protect_folder(config: ProtectConfig, progress: Progress) -> ProtectResult:
     plan = plan_protection(config)
     device = choose_device(config.device)
     progress.note(f"device: {describe_device(device)}")
+    for note in plan.labels.notes:
+        progress.note(note)
     if is_shipped(plan.weights):
         progress.note(
             f"the weights {plan.card.name} are public: whoever has them can learn to undo the perturbation; "
@@ -204,15 +205,8 @@ def _close(plan: ProtectPlan, records: Mapping[int, Record]) -> None:
     released = {record.file_name for record in ordered if isinstance(record, FileRecord)}
     _remove(plan.release, plan.earlier.ours - released)
     write_manifest(plan.release, ordered)
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(plan.labels.header)
-    position = plan.labels.file_index
-    for row, cells in enumerate(plan.labels.rows):
-        record = records[row]
-        if isinstance(record, FileRecord):
-            writer.writerow([*cells[:position], record.file_name, *cells[position + 1 :]])
-    write_atomically(plan.release / LABELS_NAME, text.getvalue().encode())
+    names = {row: record.file_name for row, record in records.items() if isinstance(record, FileRecord)}
+    write_atomically(plan.release / LABELS_NAME, released_labels(plan.labels, names))
     strangers = [name for name in find_images(plan.release) if name not in released]
     if strangers:
         raise MtlueError(

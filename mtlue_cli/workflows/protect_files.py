@@ -19,7 +19,7 @@ from mtlue_cli.images.decode import DecodedImage, decode_bytes, pixel_count, to_
 from mtlue_cli.images.encode import comparable_pixels, encode_image, is_lossless, same_alpha
 from mtlue_cli.manifest import FileRecord, QuarantineRecord
 from mtlue_cli.perturbation.apply import measure_change, protect_pixels
-from mtlue_cli.tasks.labels import path_fault
+from mtlue_cli.tasks.paths import path_fault
 from mtlue_cli.workflows.protect_plan import ProtectPlan
 
 Record = FileRecord | QuarantineRecord

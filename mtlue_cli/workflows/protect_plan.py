@@ -1,20 +1,22 @@
 """What ``protect`` is asked, and everything that is checked before the first file is written."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from mtlue_cli import __version__
-from mtlue_cli.choices import MAX_EPSILON, ImageFormat
+from mtlue_cli.choices import MAX_EPSILON, ImageFormat, Unlabelled
 from mtlue_cli.errors import CheckpointError, InputError
 from mtlue_cli.generator.checkpoint import CheckpointCard, read_card
 from mtlue_cli.generator.shipped import resolve_weights, training_command
 from mtlue_cli.images.encode import released_suffix
-from mtlue_cli.images.folder import match_labels, refuse_nesting, released_names
+from mtlue_cli.images.folder import file_check, match_labels, refuse_nesting, released_names
+from mtlue_cli.images.labelled import read_folder_labels
 from mtlue_cli.manifest import RunRecord
-from mtlue_cli.tasks.labels import LabelFile, read_label_file
-from mtlue_cli.tasks.spec import UNLABELLED, LabelTable, TaskSet
+from mtlue_cli.tasks.labels import LabelFile, LabelOptions
+from mtlue_cli.tasks.spec import LabelTable, TaskSet
+from mtlue_cli.tasks.wording import quoted
 from mtlue_cli.workflows.earlier_release import EarlierRelease, read_earlier_release, refuse_protected
 
 
@@ -24,9 +26,10 @@ class ProtectConfig:
 
     Attributes:
         images: Folder of the originals; never changed.
-        labels: Label file.
+        labels: Label file, or ``images`` itself if the labels are in the file names.
         out: Release folder; None: beside ``images``, with ``-protected`` after its name.
-        file_column: Header of the file column; None: one of the usual names.
+        reading: How the labels are read.
+        unlabelled: What happens to images without a row.
         weights: Name or path of a generator; None: the shipped one that fits.
         epsilon: Bound in 255ths; None: the generator's own. Another than its own scales the perturbation.
         tasks: Protect only these tasks.
@@ -44,7 +47,8 @@ class ProtectConfig:
     images: Path
     labels: Path
     out: Path | None = None
-    file_column: str | None = None
+    reading: LabelOptions = field(default_factory=LabelOptions)
+    unlabelled: Unlabelled = Unlabelled.SKIP
     weights: str | None = None
     epsilon: int | None = None
     tasks: Sequence[str] | None = None
@@ -68,7 +72,7 @@ class ProtectConfig:
     @property
     def training_command(self) -> str:
         """The command that trains a generator for this very folder."""
-        return training_command(self.images, self.labels, self.file_column)
+        return training_command(self.images, self.reading.arguments(self.labels))
 
 
 @dataclass(frozen=True)
@@ -80,7 +84,7 @@ class ProtectPlan:
         weights: The checkpoint.
         card: What it says of itself.
         run: The settings, as the release will record them.
-        labels: Label file, cells and all.
+        labels: Label file, columns that are no tasks and all, with a row for each image that is to be protected.
         tasks: The protected tasks.
         table: Labels of those tasks, in the generator's class indices.
         targets: Released path of each row.
@@ -103,11 +107,7 @@ class ProtectPlan:
 
     def cells(self, row: int) -> dict[str, str | None]:
         """Class of each protected task in a row, None where unlabelled."""
-        found: dict[str, str | None] = {}
-        for task in self.tasks:
-            index = int(self.table.columns[task.name][row])
-            found[task.name] = None if index == UNLABELLED else task.classes[index]
-        return found
+        return {task.name: self.table.class_name(task.name, row) for task in self.tasks}
 
 
 def plan_protection(config: ProtectConfig) -> ProtectPlan:
@@ -119,8 +119,9 @@ def plan_protection(config: ProtectConfig) -> ProtectPlan:
     _check_options(config)
     release = config.release
     refuse_nesting(config.images, release)
-    labels = read_label_file(config.labels, file_column=config.file_column, for_learning=False)
-    match = match_labels(config.images, labels.table)
+    given = read_folder_labels(config.images, config.labels, config.reading, for_learning=False)
+    match = match_labels(config.images, given.table, given.other_parts)
+    labels, left_out = _with_unlabelled(config, given, match.unlabelled)
 
     def chosen(known: TaskSet) -> TaskSet:
         return select_tasks(known, config.tasks, config.exclude)
@@ -152,10 +153,29 @@ def plan_protection(config: ProtectConfig) -> ProtectPlan:
         tasks,
         labels.table.recoded(tasks),
         tuple(names[source] for source in labels.table.file_names),
-        match.unlabelled,
+        left_out,
         earlier,
         config.force,
     )
+
+
+def _with_unlabelled(
+    config: ProtectConfig, labels: LabelFile, unlabelled: tuple[str, ...]
+) -> tuple[LabelFile, tuple[str, ...]]:
+    """The labels, with a row for each image without one if they are to be protected; and the images left out."""
+    if not unlabelled or config.unlabelled is Unlabelled.SKIP:
+        return labels, unlabelled
+    if config.unlabelled is Unlabelled.FAIL:
+        raise InputError(
+            f"{len(unlabelled)} images of {config.images} have no row in the labels",
+            [quoted(name) for name in unlabelled],
+            "--unlabelled protect protects them without labels, --unlabelled skip leaves them out",
+        )
+    fault_of = file_check(config.images, unlabelled)
+    faults = [fault for name in unlabelled if (fault := fault_of(name)) is not None]
+    if faults:
+        raise InputError("images without a row cannot all be protected", faults, "rename or move these files")
+    return replace(labels, table=labels.table.with_unlabelled(unlabelled)), ()
 
 
 def select_tasks(known: TaskSet, only: Sequence[str] | None, exclude: Sequence[str] | None) -> TaskSet:

@@ -70,6 +70,13 @@ def test_input_error_lists_every_fault_and_the_hint() -> None:
     ]
 
 
+def test_more_faults_than_anyone_reads_are_counted() -> None:
+    result = CliRunner().invoke(failing(InputError("many", [f"row {row}" for row in range(250)])), [])
+    lines = result.stderr.splitlines()
+    assert lines[-2:] == ["  row 99", "  and 150 more"]
+    assert len(lines) == 102
+
+
 @pytest.mark.parametrize(
     ("error", "code", "text"),
     [

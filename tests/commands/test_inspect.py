@@ -8,7 +8,7 @@ from typer.testing import CliRunner, Result
 from mtlue_cli.choices import ExitCode, ImageFormat
 from mtlue_cli.commands.app import app
 from mtlue_cli.manifest import FOLDER, MANIFEST_NAME
-from mtlue_cli.tasks.labels import read_labels
+from mtlue_cli.tasks.labels import LabelOptions, read_labels
 from mtlue_cli.verification.audit import audit_release
 from mtlue_cli.workflows.progress import SilentProgress
 from mtlue_cli.workflows.protect import ProtectConfig, protect_folder
@@ -143,7 +143,9 @@ def test_a_release_with_a_file_column_of_its_own_name_is_whole(photos: Path) -> 
     labels = photos / "labels.csv"
     labels.write_text(labels.read_text().replace("file_name", "photo"))
     weights = write_checkpoint(photos.parent / "generator.safetensors")
-    config = ProtectConfig(photos, labels, file_column="photo", weights=str(weights), device="cpu")
+    config = ProtectConfig(
+        photos, labels, reading=LabelOptions(file_column="photo"), weights=str(weights), device="cpu"
+    )
     release = protect_folder(config, SilentProgress()).release
     assert run(release).exit_code == ExitCode.SUCCESS
     table = read_labels(labels, file_column="photo")

@@ -1,6 +1,7 @@
 import itertools
 import os
 import unicodedata
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -33,8 +34,35 @@ def test_rows_without_file_are_all_listed_and_images_without_row_are_told(tmp_pa
     assert match_labels(tmp_path, table("b.jpg", "c.odd")).unlabelled == ("a.jpg",)
     with pytest.raises(InputError) as caught:
         match_labels(tmp_path, table("a.jpg", "x.jpg", "sub/y.jpg", "../z.jpg"))
-    assert [fault.split(":")[0] for fault in caught.value.faults[:2]] == ["x.jpg", "sub/y.jpg"]
-    assert len(caught.value.faults) == 3
+    assert caught.value.faults == (
+        f"no file 'x.jpg' in {tmp_path}",
+        f"no file 'sub/y.jpg' in {tmp_path}",
+        "file name '../z.jpg' leaves the image folder",
+    )
+
+
+def test_rows_of_other_parts_are_not_unlabelled(tmp_path: Path) -> None:
+    touch(tmp_path, "a.jpg", "b.jpg", "c.jpg")
+    assert match_labels(tmp_path, table("a.jpg"), {"b.jpg"}).unlabelled == ("c.jpg",)
+
+
+def test_a_row_that_nearly_names_a_file_is_told_which(tmp_path: Path) -> None:
+    touch(tmp_path, "Case.jpg", "e\u0301.jpg", "suffix.jpg")
+    places = ("row 2", "row 3", "row 4", "row 5")
+    rows = replace(table("case.JPG", "\u00e9.jpg", "suffix.png", "x" * 5000), places=places)
+    with pytest.raises(InputError) as caught:
+        match_labels(tmp_path, rows)
+    assert [fault.split(":")[0] for fault in caught.value.faults] == list(places)
+    assert [fault.split(", but ")[-1] for fault in caught.value.faults[:-1]] == [
+        "'Case.jpg', which differs in upper and lower case",
+        f"{'e' + chr(0x301) + '.jpg'!r}, which differs in how its accents are encoded (NFC or NFD)",
+        "'suffix.jpg'",
+    ]
+
+
+def test_names_that_differ_in_the_encoding_of_accents_keep_their_suffixes() -> None:
+    names = released_names(["\u00e9.jpg", "e\u0301.png", "E\u0301.bmp"], ".png")
+    assert list(names.values()) == ["\u00e9.jpg.png", "e\u0301.png.png", "E\u0301.bmp.png"]
 
 
 def test_names_keep_their_stem_and_never_meet() -> None:
@@ -100,12 +128,16 @@ def test_links_are_followed_within_the_folder_and_nowhere_else(tmp_path: Path) -
     inside = table("a.jpg", "near.jpg", "nearby/b.jpg", "round/round/a.jpg", "up/photos/a.jpg")
     assert match_labels(folder, inside).labelled == 5
     outside = ("far.jpg", "farther/c.jpg", "up/elsewhere/c.jpg")
+    rows = replace(table("a.jpg", *outside, "nothing.jpg", "loop.jpg"), places=tuple(f"row {n}" for n in range(2, 8)))
     with pytest.raises(InputError, match="5 of 6 rows") as caught:
-        match_labels(folder, table("a.jpg", *outside, "nothing.jpg", "loop.jpg"))
-    told = dict(fault.split(": ", 1) for fault in caught.value.faults)
-    assert all("leaves" in told[name] for name in outside)
-    assert told["nothing.jpg"] == "is a link to nothing"
-    assert told["loop.jpg"].startswith("cannot be read: Too many levels")
+        match_labels(folder, rows)
+    *leaving, nothing, loop = caught.value.faults
+    assert leaving == [
+        f"row {number}: file name {name!r} leaves the image folder by a symbolic link"
+        for number, name in enumerate(outside, 3)
+    ]
+    assert nothing == "row 6: file 'nothing.jpg' is a link to nothing"
+    assert loop.startswith("row 7: file 'loop.jpg' cannot be read: Too many levels")
 
 
 def test_a_folder_may_itself_be_a_link(tmp_path: Path) -> None:
@@ -121,20 +153,13 @@ def test_what_is_no_ordinary_file_is_told(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe.jpg")
     os.mkfifo(tmp_path / "pipe.odd")
     with pytest.raises(InputError) as caught:
-        match_labels(tmp_path, table("folder.jpg", "pipe.jpg", "pipe.odd", "x" * 256, "pipe.jpg/a.jpg"))
-    told = dict(fault.split(": ", 1) for fault in caught.value.faults)
-    assert told["folder.jpg"] == "is a folder, expected a file"
-    assert told["pipe.jpg"] == told["pipe.odd"] == "is a FIFO, expected a file"
-    assert "name too long" in told["x" * 256]
-    assert "no such file" in told["pipe.jpg/a.jpg"]
-
-
-def test_a_missing_file_with_a_twin_is_told_with_it(tmp_path: Path) -> None:
-    touch(tmp_path, DECOMPOSED, "B.jpg")
-    with pytest.raises(InputError) as caught:
-        match_labels(tmp_path, table(COMPOSED, "b.JPG"))
-    assert "'e\\u0301.jpg' differs only in case or Unicode form" in caught.value.faults[0]
-    assert "'B.jpg' differs only" in caught.value.faults[1]
+        match_labels(tmp_path, table("folder.jpg", "pipe.jpg", "pipe.odd", "pipe.jpg/a.jpg"))
+    assert caught.value.faults == (
+        "file 'folder.jpg' is a folder, expected a file",
+        "file 'pipe.jpg' is a FIFO, expected a file",
+        "file 'pipe.odd' is a FIFO, expected a file",
+        f"no file 'pipe.jpg/a.jpg' in {tmp_path}",
+    )
 
 
 def test_keeping_suffixes_keeps_names() -> None:
