@@ -1,13 +1,13 @@
 """The real ``mtlue protect`` on a folder of hostile image files, each accounted for and measured.
 
-Run from a checkout: ``python -m benchmarks.torture_corpus FOLDER``. Made for the test images of Pillow
-(``Tests/images`` of github.com/python-pillow/Pillow: every format it reads, and what once crashed it); any folder will do.
-Every file gets a row in a label file, whatever its name, and a process of its own protects them all with a generator
-drawn at random. Every protected file is then opened with plain Pillow and measured against its original.
+Run from a checkout: ``python -m benchmarks.torture_corpus FOLDER``. Made for Pillow's test images (``Tests/images`` of
+github.com/python-pillow/Pillow: every format that it reads, and what once crashed it); any folder will do. Every file
+gets a row in a label file, whatever its name, and a process of its own protects them all with a generator drawn at
+random. Every protected file is then opened with plain Pillow and measured against its original.
 
-Exit code 1, with the findings listed, where a file is neither protected nor refused with a reason, a saved pixel is further
-from its original than epsilon, a file takes too long, too much memory is used, the process fails, or a library writes to the
-terminal.
+Exit code 1, with the findings listed, where a file is neither protected nor refused with a reason, a saved pixel is
+further from its original than epsilon, a file takes too long, too much memory is used, the process fails, or a library
+writes to the terminal.
 """
 
 import argparse
@@ -172,7 +172,15 @@ def main() -> None:
         weights = write_untrained(place / "untrained.safetensors", TaskSet((Task("t", TaskKind.BINARY, ("0", "1")),)))
         command = [sys.executable, "-m", "benchmarks.torture_corpus", "--run", str(times), str(folder), "--labels"]
         command += [str(labels), "--weights", str(weights), "--out", str(release), "--epsilon", str(EPSILON)]
-        command += ["--device", "cpu", "--quiet", "--format", arguments.format.value, "--json", str(place / "result.json")]
+        command += [
+            "--device",
+            "cpu",
+            "--quiet",
+            "--format",
+            arguments.format.value,
+            "--json",
+            str(place / "result.json"),
+        ]
         command += ["--keep-metadata"] if arguments.keep_metadata else []
         began = time.monotonic()
         ended = subprocess.run(command, capture_output=True, text=True, errors="replace", check=False)

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mtlue_cli.choices import ExitCode, ImageFormat
+from mtlue_cli.choices import MAX_PIXELS, ExitCode, ImageFormat
 from mtlue_cli.commands.console import Terminal, duration
 from mtlue_cli.commands.options import (
     OUTPUT,
@@ -16,6 +16,7 @@ from mtlue_cli.commands.options import (
     ImagesArgument,
     JsonOption,
     LabelsOption,
+    MaxPixelsOption,
     OptionalEpsilonOption,
     OverwriteOption,
     QuietOption,
@@ -59,7 +60,7 @@ def protect(
         ImageFormat,
         typer.Option(
             "--format",
-            help="png and webp are lossless: the bound holds for every pixel. keep writes JPEG as JPEG again.",
+            help="png and webp are lossless: the bound holds for every pixel. keep: JPEG stays JPEG, and so on.",
             envvar=variable("--format", "protect"),
             rich_help_panel=OUTPUT,
         ),
@@ -68,7 +69,7 @@ def protect(
         bool,
         typer.Option(
             "--keep-metadata",
-            help="Keep EXIF data (place and time among them); previews are dropped all the same.",
+            help="Keep EXIF data (place and time among them), XMP and text; previews are dropped all the same.",
             envvar=variable("--keep-metadata", "protect"),
             rich_help_panel=OUTPUT,
         ),
@@ -78,6 +79,7 @@ def protect(
     batch_size: AutoBatchSizeOption = "auto",
     device: DeviceOption = "auto",
     workers: WorkersOption = None,
+    max_pixels: MaxPixelsOption = MAX_PIXELS,
     quiet: QuietOption = False,
     json_target: JsonOption = None,
 ) -> None:
@@ -108,6 +110,7 @@ def protect(
         workers=threads(workers),
         keep_metadata=keep_metadata,
         overwrite=overwrite,
+        max_pixels=max_pixels,
     )
     result = protect_folder(config, terminal.progress)
     terminal.show(summary(result))
@@ -147,7 +150,7 @@ def remarks(result: "ProtectResult") -> list[str]:
     lines: list[str] = []
     if result.compressed:
         lines.append(
-            f"{result.compressed} JPEG files are compressed anew: the bound holds before compression, "
+            f"{result.compressed} JPEG or AVIF files are compressed anew: the bound holds before compression, "
             "the measured change of each is in the manifest"
         )
     if result.unlabelled:

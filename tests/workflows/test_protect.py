@@ -266,9 +266,9 @@ def test_kinds_of_photos(config: ProtectConfig) -> None:
     assert 0 < measure_change(deep, saved["deep.png"].pixels).largest <= 8
     assert saved["turned.jpg"].size == (30, 20)
     assert saved["turned.jpg"].icc_profile == b"profile"
-    assert saved["turned.jpg"].exif is None
+    assert saved["turned.jpg"].metadata.exif is None
     kept = run(config, keep_metadata=True, overwrite=True)
-    assert b"a description" in (decode_image(kept.release / "turned.png").exif or b"")
+    assert b"a description" in (decode_image(kept.release / "turned.png").metadata.exif or b"")
     webp = run(config, image_format=ImageFormat.WEBP, overwrite=True)
     assert [record.source for record in webp.quarantine] == ["deep.png"]
     original_format = run(config, image_format=ImageFormat.KEEP, overwrite=True)
