@@ -4,6 +4,7 @@ import importlib.util
 import io
 import re
 import stat
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -22,6 +23,7 @@ _READABLE_MODES = frozenset({"1", "L", "LA", "La", "P", "PA", "RGB", "RGBA", "RG
 """Pillow's modes of 8 bits that it turns into grey or RGB."""
 _GREY_MODES = ("1", "L", "LA", "La")
 _TRANSPARENT_MODES = ("LA", "La", "RGBA", "RGBa", "PA")
+_STRIP_PIXELS = 1 << 22
 
 
 @dataclass(frozen=True)
@@ -188,11 +190,22 @@ def _pixels(image: Image.Image, source_format: str) -> tuple[Pixels, npt.NDArray
     grey = mode in _GREY_MODES
     transparent = mode in _TRANSPARENT_MODES or "transparency" in image.info
     target = ("LA" if transparent else "L") if grey else ("RGBA" if transparent else "RGB")
-    array = np.asarray(image if mode == target else image.convert(target))
-    if not transparent:
-        return array, None
-    colour = array[..., 0] if grey else array[..., :3]
-    return np.ascontiguousarray(colour), np.ascontiguousarray(array[..., -1])
+    pixels = np.empty((image.height, image.width) if grey else (image.height, image.width, 3), dtype=np.uint8)
+    alpha = np.empty((image.height, image.width), dtype=np.uint8) if transparent else None
+    for rows, strip in _strips(image, target):
+        pixels[rows] = strip if not transparent else strip[..., 0] if grey else strip[..., :3]
+        if alpha is not None:
+            alpha[rows] = strip[..., -1]
+    return pixels, alpha
+
+
+def _strips(image: Image.Image, mode: str) -> Iterator[tuple[slice, npt.NDArray[np.uint8]]]:
+    """Rows of a picture and their values in another mode: all at once would take twice their memory on the way."""
+    height = max(1, _STRIP_PIXELS // image.width)
+    for start in range(0, image.height, height):
+        rows = slice(start, min(start + height, image.height))
+        strip = image if height >= image.height else image.crop((0, rows.start, image.width, rows.stop))
+        yield rows, np.asarray(strip if strip.mode == mode else strip.convert(mode))
 
 
 def _is_deep_colour(opened: Image.Image, content: bytes) -> bool:
@@ -207,7 +220,7 @@ def _is_deep_colour(opened: Image.Image, content: bytes) -> bool:
         options = opened.tile[0][3]  # type: ignore[attr-defined]  # what a file's decoder is told
         return opened.mode == "RGB" and isinstance(options, tuple) and int(options[-1]) > np.iinfo(np.uint8).max
     if opened.format == "AVIF":
-        return any(flags & _AVIF_HIGH_DEPTH for flags in _avif_configurations(content))
+        return any(flags & _AVIF_HIGH_DEPTH for flags in av1_configurations(content))
     return False
 
 
@@ -215,7 +228,7 @@ _AVIF_HIGH_DEPTH = 0x40
 """Bit of the third byte of an AV1 configuration: 10 or 12 bits a sample."""
 
 
-def _avif_configurations(content: bytes) -> list[int]:
+def av1_configurations(content: bytes) -> list[int]:
     """Third byte of every AV1 configuration box of an AVIF.
 
     Source: AV1 Codec ISO Media File Format Binding, section 2.3.3.

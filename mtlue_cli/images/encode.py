@@ -123,7 +123,12 @@ def _metadata(name: str, metadata: Metadata) -> dict[str, Any]:
         options["pnginfo"] = chunks
     elif name == "TIFF":
         if metadata.xmp is not None:
-            options["tiffinfo"] = {_TIFF_XMP: metadata.xmp}
+            # Pillow takes a TIFF's own entries either from EXIF data or from elsewhere.
+            entries = Image.Exif()
+            if metadata.exif is not None:
+                entries.load(metadata.exif)
+            entries[_TIFF_XMP] = metadata.xmp
+            options["exif"] = entries.tobytes()
     else:
         if metadata.xmp is not None and (name != "JPEG" or len(metadata.xmp) <= _JPEG_SEGMENT):
             options["xmp"] = metadata.xmp

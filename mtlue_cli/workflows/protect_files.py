@@ -92,6 +92,7 @@ class PhotoSteps:
         try:
             pixels = protect_pixels(image.pixels, delta, run.epsilon)
             content = encode_image(pixels, image, self._format, run.keep_metadata)
+            del pixels  # makes room for what is read back
             saved = decode_bytes(content)
             change = measure_change(comparable_pixels(image.pixels, saved.pixels), saved.pixels)
             if not same_alpha(image.alpha, saved.alpha):
