@@ -26,8 +26,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
-from PIL import Image, ImageOps
+from PIL import Image, ImageChops, ImageOps
 
 from benchmarks.untrained import write_untrained
 from mtlue_cli.choices import ExitCode, ImageFormat, TaskKind
@@ -103,13 +102,9 @@ def distance(original: Path, released: Path) -> float:
     if after.mode.startswith("I"):
         deep = np.abs(np.asarray(before).astype(np.int64) - np.asarray(after).astype(np.int64))
         return float(deep.max()) / 257
-    difference = np.abs(levels(before) - levels(after))
-    return float("inf") if difference[..., 3].any() else float(difference.max())
-
-
-def levels(image: Image.Image) -> npt.NDArray[np.int16]:
-    """``(H, W, 4)``: colour and opacity."""
-    return np.asarray(image.convert("RGBA")).astype(np.int16)
+    extremes = ImageChops.difference(before.convert("RGBA"), after.convert("RGBA")).getextrema()
+    *colours, opacity = [float(largest) for _, largest in extremes]  # type: ignore[misc]  # a pair a channel
+    return float("inf") if opacity else max(colours)
 
 
 def general(reason: str) -> str:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.table import Table
 
-from mtlue_cli.choices import BackboneName, ObjectiveName, Precision
+from mtlue_cli.choices import MAX_PIXELS, BackboneName, ObjectiveName, Precision
 from mtlue_cli.commands.console import Terminal, duration
 from mtlue_cli.commands.options import (
     COMPUTATION,
@@ -21,6 +21,7 @@ from mtlue_cli.commands.options import (
     LabelsOption,
     LearningRateOption,
     LimitOption,
+    MaxPixelsOption,
     OverwriteOption,
     QuietOption,
     SeedOption,
@@ -176,6 +177,7 @@ def train_generator(
         ),
     ] = Precision.AUTO,
     workers: WorkersOption = None,
+    max_pixels: MaxPixelsOption = MAX_PIXELS,
     quiet: QuietOption = False,
     json_target: JsonOption = None,
 ) -> None:
@@ -189,6 +191,7 @@ def train_generator(
         raise InputError("--epochs and --max-minutes exclude each other", hint="give one of them")
     terminal = Terminal(quiet, json_target)
 
+    from mtlue_cli.images.reading import photos_up_to
     from mtlue_cli.workflows.train_generator import TrainConfig
     from mtlue_cli.workflows.train_generator import train_generator as run
 
@@ -219,7 +222,8 @@ def train_generator(
         workers=threads(workers),
         limit=limit,
     )
-    result = run(config, terminal.progress)
+    with photos_up_to(max_pixels):
+        result = run(config, terminal.progress)
     terminal.show(summary(result))
     terminal.say(f"next: mtlue protect {images} --labels {labels} --weights {result.checkpoint}")
     terminal.write_json(document(config, result))

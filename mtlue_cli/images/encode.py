@@ -91,7 +91,7 @@ def encode_image(pixels: Pixels, like: DecodedImage, image_format: ImageFormat, 
     stream = io.BytesIO()
     try:
         Image.fromarray(_with_alpha(pixels, like.alpha)).save(stream, format=name, **options)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RuntimeError) as error:
         raise ImageError(f"cannot be written as {name}: {error}") from error
     return stream.getvalue()
 
@@ -129,6 +129,9 @@ def _metadata(name: str, metadata: Metadata) -> dict[str, Any]:
                 entries.load(metadata.exif)
             entries[_TIFF_XMP] = metadata.xmp
             options["exif"] = entries.tobytes()
+        if "exif" in options:
+            # libtiff, which Pillow compresses with, cannot write the tables of EXIF data.
+            options["compression"] = None
     else:
         if metadata.xmp is not None and (name != "JPEG" or len(metadata.xmp) <= _JPEG_SEGMENT):
             options["xmp"] = metadata.xmp

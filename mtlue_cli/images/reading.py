@@ -37,14 +37,11 @@ def max_bytes() -> int:
 
 
 @contextlib.contextmanager
-def reading_photos(limit: int = MAX_PIXELS) -> Iterator[None]:
-    """Within it photos of up to ``limit`` pixels are read, and nothing but this program writes to the terminal.
+def photos_up_to(limit: int) -> Iterator[None]:
+    """Within it photos of up to ``limit`` pixels, height times width, are read, and Pillow warns of nothing.
 
-    Pillow warns of odd metadata and of sizes, and libtiff writes of damage straight to the standard error stream; a
-    photo that cannot be read is refused with a reason of our own. Not to be entered by two threads.
-
-    Args:
-        limit: Pixels, height times width.
+    It warns of odd metadata and of sizes; a photo that cannot be read is refused with a reason of our own. Not to be
+    entered by two threads.
     """
     global _limit
     before, before_pillow = _limit, Image.MAX_IMAGE_PIXELS
@@ -53,13 +50,20 @@ def reading_photos(limit: int = MAX_PIXELS) -> Iterator[None]:
     _limit, Image.MAX_IMAGE_PIXELS = limit, max(limit, before_pillow or 0)
     logger.setLevel(logging.CRITICAL)
     try:
-        with warnings.catch_warnings(), _c_libraries_silenced():
+        with warnings.catch_warnings():
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
             warnings.filterwarnings("ignore", module=r"PIL\..*")
             yield
     finally:
         _limit, Image.MAX_IMAGE_PIXELS = before, before_pillow
         logger.setLevel(before_level)
+
+
+@contextlib.contextmanager
+def reading_photos(limit: int = MAX_PIXELS) -> Iterator[None]:
+    """:func:`photos_up_to`; nor do the C libraries speak: libtiff writes of damage straight to standard error."""
+    with photos_up_to(limit), _c_libraries_silenced():
+        yield
 
 
 @contextlib.contextmanager
