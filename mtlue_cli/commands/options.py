@@ -231,7 +231,7 @@ MaxPixelsOption = Annotated[
         "--max-pixels",
         min=1,
         metavar="N",
-        help="Refuse photos of more pixels, width times height; protecting one takes up to BYTES bytes a pixel.",
+        help="Refuse photos of more pixels, width times height; protecting one takes up to 30 bytes a pixel.",
         envvar=variable("--max-pixels"),
         rich_help_panel=COMPUTATION,
     ),
