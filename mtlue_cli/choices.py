@@ -5,6 +5,9 @@ from enum import IntEnum, StrEnum
 MAX_EPSILON = 64
 """Largest bound that any command accepts, in 255ths."""
 
+MAX_PIXELS = 178_956_970
+"""Larger photos are refused unless the user says otherwise: where Pillow itself refuses without being told."""
+
 
 class ExitCode(IntEnum):
     """What the process says when it ends."""

@@ -44,16 +44,6 @@ def open_regular(path: Path) -> io.FileIO:
     return stream
 
 
-def read_regular(path: Path) -> bytes:
-    """Content of an ordinary file.
-
-    Raises:
-        OSError: As :func:`open_regular`.
-    """
-    with open_regular(path) as stream:
-        return stream.read()
-
-
 def file_digest(path: Path) -> str:
     """SHA-256 of an ordinary file, hexadecimal.
 

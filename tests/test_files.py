@@ -8,18 +8,18 @@ from pathlib import Path
 
 import pytest
 
-from mtlue_cli.files import file_digest, read_regular, unwritable, write_atomically
+from mtlue_cli.files import file_digest, open_regular, unwritable, write_atomically
 
 
 def test_a_fifo_nobody_writes_to_is_refused_at_once(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
-    for read in (read_regular, file_digest):
+    for read in (open_regular, file_digest):
         with pytest.raises(OSError, match="is a FIFO"):
             read(tmp_path / "pipe")
     with pytest.raises(OSError, match="is a device"):
-        read_regular(Path(os.devnull))
+        open_regular(Path(os.devnull))
     with pytest.raises(OSError, match="directory"):
-        read_regular(tmp_path)
+        open_regular(tmp_path)
 
 
 def test_a_socket_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -27,7 +27,7 @@ def test_a_socket_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     with socket.socket(socket.AF_UNIX) as door:
         door.bind("door")
         with pytest.raises(OSError, match="No such device"):
-            read_regular(Path("door"))
+            open_regular(Path("door"))
 
 
 def test_content_name_and_folder_reach_the_disk_in_this_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

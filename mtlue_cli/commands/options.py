@@ -201,6 +201,17 @@ OverwriteOption = Annotated[
         rich_help_panel=OUTPUT,
     ),
 ]
+MaxPixelsOption = Annotated[
+    int,
+    typer.Option(
+        "--max-pixels",
+        min=1,
+        metavar="N",
+        help="Refuse photos of more pixels, width times height; protecting one takes up to 30 bytes a pixel.",
+        envvar=variable("--max-pixels"),
+        rich_help_panel=COMPUTATION,
+    ),
+]
 QuietOption = Annotated[
     bool,
     typer.Option(

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mtlue_cli.choices import ExitCode, ImageFormat, SplitPart, Unlabelled
+from mtlue_cli.choices import MAX_PIXELS, ExitCode, ImageFormat, SplitPart, Unlabelled
 from mtlue_cli.commands.console import Terminal, duration
 from mtlue_cli.commands.label_options import (
     BinsOption,
@@ -25,6 +25,7 @@ from mtlue_cli.commands.options import (
     ExceptOption,
     ImagesArgument,
     JsonOption,
+    MaxPixelsOption,
     OptionalEpsilonOption,
     OverwriteOption,
     QuietOption,
@@ -68,7 +69,7 @@ def protect(
         ImageFormat,
         typer.Option(
             "--format",
-            help="png and webp are lossless: the bound holds for every pixel. keep writes JPEG as JPEG again.",
+            help="png and webp are lossless: the bound holds for every pixel. keep: JPEG stays JPEG, and so on.",
             envvar=variable("--format", "protect"),
             rich_help_panel=OUTPUT,
         ),
@@ -77,7 +78,7 @@ def protect(
         bool,
         typer.Option(
             "--keep-metadata",
-            help="Keep EXIF data (place and time among them); previews are dropped all the same.",
+            help="Keep EXIF data (place and time among them), XMP and text; previews are dropped all the same.",
             envvar=variable("--keep-metadata", "protect"),
             rich_help_panel=OUTPUT,
         ),
@@ -110,6 +111,7 @@ def protect(
     batch_size: AutoBatchSizeOption = "auto",
     device: DeviceOption = "auto",
     workers: WorkersOption = None,
+    max_pixels: MaxPixelsOption = MAX_PIXELS,
     quiet: QuietOption = False,
     json_target: JsonOption = None,
 ) -> None:
@@ -143,6 +145,7 @@ def protect(
         keep_metadata=keep_metadata,
         overwrite=overwrite,
         force=force,
+        max_pixels=max_pixels,
     )
     result = protect_folder(config, terminal.progress)
     terminal.show(summary(result))
@@ -182,7 +185,7 @@ def remarks(result: "ProtectResult") -> list[str]:
     lines: list[str] = []
     if result.compressed:
         lines.append(
-            f"{result.compressed} JPEG files are compressed anew: the bound holds before compression, "
+            f"{result.compressed} JPEG or AVIF files are compressed anew: the bound holds before compression, "
             "the measured change of each is in the manifest"
         )
     if result.unlabelled:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.table import Table
 
-from mtlue_cli.choices import BackboneName, ObjectiveName, Precision, SplitPart
+from mtlue_cli.choices import MAX_PIXELS, BackboneName, ObjectiveName, Precision, SplitPart
 from mtlue_cli.commands.console import Terminal, duration
 from mtlue_cli.commands.label_options import (
     BinsOption,
@@ -30,6 +30,7 @@ from mtlue_cli.commands.options import (
     JsonOption,
     LearningRateOption,
     LimitOption,
+    MaxPixelsOption,
     OverwriteOption,
     QuietOption,
     SeedOption,
@@ -190,6 +191,7 @@ def train_generator(
         ),
     ] = Precision.AUTO,
     workers: WorkersOption = None,
+    max_pixels: MaxPixelsOption = MAX_PIXELS,
     quiet: QuietOption = False,
     json_target: JsonOption = None,
 ) -> None:
@@ -204,6 +206,7 @@ def train_generator(
     terminal = Terminal(quiet, json_target)
 
     from mtlue_cli.images.labelled import find_labels
+    from mtlue_cli.images.reading import photos_up_to
     from mtlue_cli.workflows.train_generator import TrainConfig
     from mtlue_cli.workflows.train_generator import train_generator as run
 
@@ -234,7 +237,8 @@ def train_generator(
         workers=threads(workers),
         limit=limit,
     )
-    result = run(config, terminal.progress)
+    with photos_up_to(max_pixels):
+        result = run(config, terminal.progress)
     terminal.show(summary(result))
     words = ["mtlue", "protect", str(images), *config.reading.arguments(config.labels), "--weights", str(out)]
     terminal.say(f"next: {shlex.join(words)}")

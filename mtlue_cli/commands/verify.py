@@ -7,7 +7,7 @@ from typing import TypeVar
 
 import typer
 
-from mtlue_cli.choices import ExitCode, MetricName
+from mtlue_cli.choices import MAX_PIXELS, ExitCode, MetricName
 from mtlue_cli.commands.console import Terminal, check_target
 from mtlue_cli.commands.label_options import (
     BinsOption,
@@ -24,6 +24,7 @@ from mtlue_cli.commands.options import (
     JsonOption,
     LearningRateOption,
     LimitOption,
+    MaxPixelsOption,
     QuietOption,
     SeedOption,
     WorkersOption,
@@ -108,6 +109,7 @@ def verify(
     seed: SeedOption = 0,
     device: DeviceOption = "auto",
     workers: WorkersOption = None,
+    max_pixels: MaxPixelsOption = MAX_PIXELS,
     quiet: QuietOption = False,
     json_target: JsonOption = None,
 ) -> None:
@@ -170,13 +172,15 @@ def verify(
         terminal.write_json(planned.to_json())
         return
 
+    from mtlue_cli.images.reading import photos_up_to
     from mtlue_cli.verification.reports.html import write_html
     from mtlue_cli.verification.reports.junit import write_junit
     from mtlue_cli.verification.reports.markdown import write_markdown
     from mtlue_cli.verification.reports.samples import draw_samples
     from mtlue_cli.workflows.verify import verify_release
 
-    result = verify_release(config, terminal.progress)
+    with photos_up_to(max_pixels):
+        result = verify_release(config, terminal.progress)
     show_verification(terminal, result)
     document = result.to_json()
     writers: dict[str, Callable[[], None]] = {"--json": lambda: terminal.write_json(document)}

@@ -2,7 +2,6 @@
 
 import os
 import time
-import warnings
 from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -11,14 +10,15 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from PIL import Image
 
 from mtlue_cli.choices import ExitCode, ImageFormat
 from mtlue_cli.errors import InputError, MtlueError
 from mtlue_cli.files import TEMPORARY, file_digest, unwritable, write_atomically
 from mtlue_cli.generator.checkpoint import load_checkpoint
 from mtlue_cli.generator.shipped import is_shipped
+from mtlue_cli.images.encode import is_compressed_with_loss
 from mtlue_cli.images.folder import find_images
+from mtlue_cli.images.reading import reading_photos
 from mtlue_cli.manifest import (
     FOLDER,
     LABELS_NAME,
@@ -138,7 +138,8 @@ def protect_folder(config: ProtectConfig, progress: Progress) -> ProtectResult:
                     hint="run the same command again to go on from there",
                 )
             _clear(plan)
-            records = _stream(config, plan, perturb, progress)
+            with reading_photos(config.max_pixels):
+                records = _stream(config, plan, perturb, progress)
             _close(plan, records)
     except OSError as error:
         raise MtlueError(unwritable(Path(error.filename or plan.release), error)) from error
@@ -178,15 +179,11 @@ def _stream(
     threads_within = partial(torch.set_num_threads, 1 if on_cpu else threads)
     pool = ThreadPoolExecutor(config.workers, thread_name_prefix="photo", initializer=threads_within)
     try:
-        with warnings.catch_warnings():
-            # Pillow warns of odd EXIF data and of photos that are large but within our own limit.
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\..*")
-            steps = PhotoSteps(plan, config.images)
-            pipeline = Pipeline(
-                steps, plan.table.columns, perturb, pool, config.workers, perturb.call_size, done, in_pool=on_cpu
-            )
-            pipeline.run(range(len(plan.table)))
+        steps = PhotoSteps(plan, config.images)
+        pipeline = Pipeline(
+            steps, plan.table.columns, perturb, pool, config.workers, perturb.call_size, done, in_pool=on_cpu
+        )
+        pipeline.run(range(len(plan.table)))
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
         torch.set_num_threads(threads)
@@ -241,8 +238,13 @@ def _result(plan: ProtectPlan, records: Mapping[int, Record], device: str, secon
         epsilon=plan.run.epsilon,
         max_change=max((record.max_change for record in files), default=None),
         mean_psnr=sum(psnrs) / len(psnrs) if psnrs else None,
-        compressed=sum(keeps and record.file_name.lower().endswith((".jpg", ".jpeg")) for record in files),
+        compressed=sum(keeps and _is_compressed_with_loss(plan.release / record.file_name) for record in files),
         weights=plan.card.name,
         device=device,
         seconds=seconds,
     )
+
+
+def _is_compressed_with_loss(released: Path) -> bool:
+    with released.open("rb") as stream:
+        return is_compressed_with_loss(stream.read(12))

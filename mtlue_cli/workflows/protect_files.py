@@ -14,8 +14,8 @@ import numpy.typing as npt
 
 from mtlue_cli.choices import ImageFormat
 from mtlue_cli.errors import ImageError, MtlueError
-from mtlue_cli.files import file_digest, read_regular, unwritable, write_atomically
-from mtlue_cli.images.decode import DecodedImage, decode_bytes, pixel_count, to_square
+from mtlue_cli.files import file_digest, unwritable, write_atomically
+from mtlue_cli.images.decode import NO_MEMORY, DecodedImage, decode_bytes, pixel_count, read_content, to_square
 from mtlue_cli.images.encode import comparable_pixels, encode_image, is_lossless, same_alpha
 from mtlue_cli.manifest import FileRecord, QuarantineRecord
 from mtlue_cli.perturbation.apply import measure_change, protect_pixels
@@ -27,6 +27,9 @@ Perturb = Callable[[Sequence[npt.NDArray[np.uint8]], Mapping[str, Sequence[int]]
 
 PIXEL_BUDGET = 48_000_000
 """Pixels of decoded photos that may wait in memory at once (a single larger photo passes alone)."""
+
+BYTES_A_PIXEL = 3
+"""Of a decoded photo; bytes of a file count as pixels at this rate."""
 
 
 @dataclass(frozen=True)
@@ -62,9 +65,9 @@ class PhotoSteps:
     def read(self, row: int) -> bytes | QuarantineRecord:
         """Content of the original."""
         try:
-            return read_regular(self._images / self._plan.table.file_names[row])
-        except OSError as error:
-            return self.quarantine(row, ImageError(f"cannot be read: {error.strerror or error}"))
+            return read_content(self._images / self._plan.table.file_names[row])
+        except ImageError as error:
+            return self.quarantine(row, error)
 
     def prepare(self, row: int, content: bytes) -> Prepared | Record:
         """Decode; the earlier record if the release already holds this very photo.
@@ -99,6 +102,7 @@ class PhotoSteps:
         try:
             pixels = protect_pixels(image.pixels, delta, run.epsilon)
             content = encode_image(pixels, image, self._format, run.keep_metadata)
+            del pixels  # makes room for what is read back
             saved = decode_bytes(content)
             change = measure_change(comparable_pixels(image.pixels, saved.pixels), saved.pixels)
             if not same_alpha(image.alpha, saved.alpha):
@@ -129,6 +133,8 @@ class PhotoSteps:
         discard(self._plan.release / self._plan.targets[row])
         known = isinstance(error, ImageError | ValueError)
         reason = str(error) if known else f"cannot be protected: {type(error).__name__}: {error}"
+        if isinstance(error, MemoryError):
+            reason = NO_MEMORY
         return QuarantineRecord(self._plan.table.file_names[row], reason)
 
     def _is_current(self, row: int, record: FileRecord, digest: str) -> bool:
@@ -204,7 +210,8 @@ class Pipeline:
             if isinstance(content, QuarantineRecord):
                 self._done(row, content)
                 continue
-            pixels = pixel_count(content)
+            # A file may be far larger than its pixels, and waits in memory just so.
+            pixels = max(pixel_count(content), len(content) // BYTES_A_PIXEL)
             while self._decoding and (len(self._decoding) >= self._ahead or self._is_full(pixels)):
                 self._take_decoded()
             if self._is_full(pixels):

@@ -6,7 +6,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from mtlue_cli import __version__
-from mtlue_cli.choices import MAX_EPSILON, ImageFormat, Unlabelled
+from mtlue_cli.choices import MAX_EPSILON, MAX_PIXELS, ImageFormat, Unlabelled
 from mtlue_cli.errors import CheckpointError, InputError
 from mtlue_cli.generator.checkpoint import CheckpointCard, read_card
 from mtlue_cli.generator.shipped import resolve_weights, training_command
@@ -39,9 +39,10 @@ class ProtectConfig:
             fixed); None: 64, on CUDA 256.
         device: ``auto``, ``cpu``, ``cuda`` and so on.
         workers: Threads that decode and encode.
-        keep_metadata: Keep EXIF data.
+        keep_metadata: Keep EXIF data, XMP and text.
         overwrite: Replace a release that was made with other settings.
         force: Protect images again that a manifest says are protected already.
+        max_pixels: Larger photos are refused.
     """
 
     images: Path
@@ -60,6 +61,7 @@ class ProtectConfig:
     keep_metadata: bool = False
     overwrite: bool = False
     force: bool = False
+    max_pixels: int = MAX_PIXELS
 
     @property
     def release(self) -> Path:
@@ -209,6 +211,8 @@ def _check_options(config: ProtectConfig) -> None:
         faults.append(f"--batch-size is {config.batch_size}, expected at least 1")
     if config.workers < 1:
         faults.append(f"--workers is {config.workers}, expected at least 1")
+    if config.max_pixels < 1:
+        faults.append(f"--max-pixels is {config.max_pixels}, expected at least 1")
     if config.tasks is not None and config.exclude is not None:
         faults.append("--tasks and --except exclude each other, give one of them")
     if faults:

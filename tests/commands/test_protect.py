@@ -65,7 +65,7 @@ def test_bad_images_end_with_exit_code_three_and_are_listed(arguments: list[str]
     (tmp_path / "photos" / "stranger.png").write_bytes(b"nothing")
     result = run(arguments)
     assert result.exit_code == ExitCode.QUARANTINE
-    assert "photo1.png: not an image in a known format" in result.stderr
+    assert "photo1.png: is no image of a kind that is read" in result.stderr
     assert "1 images have no row in the labels" in result.stderr
     assert "stranger.png" in result.stderr
 
