@@ -2,8 +2,9 @@
 
 import hashlib
 import json
+import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,8 +25,9 @@ METADATA_KEY = "mtlue"
 _ANEW = "take it from its source again, or train one with mtlue train-generator"
 _DIGEST_KEY = "card_sha256"
 _SUMMARISED = 8
-_LARGEST = {"epsilon": 255, "image_size": 4096, "label_grid": 1024, "pattern_grid": 256}
+_LARGEST = {"epsilon": 255, "image_size": 4096, "stride": 64, "label_grid": 1024, "pattern_grid": 256}
 _LARGEST_WIDTH, _LARGEST_DEPTH = 2048, 64
+_BYTES_A_NUMBER = 4
 _PICKLES = (b"PK\x03\x04", b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05")
 
 
@@ -116,7 +118,7 @@ def read_card(path: Path) -> CheckpointCard:
             metadata = stream.metadata() or {}
     except (OSError, SafetensorError) as error:
         raise CheckpointError(
-            f"{path} cannot be read as a checkpoint: {error.strerror if isinstance(error, OSError) else error}",
+            f"{path} cannot be read as a checkpoint: {getattr(error, 'strerror', None) or error}",
             hint="mtlue reads safetensors files only; if it was one, take it from its source again",
         ) from None
     if METADATA_KEY not in metadata:
@@ -139,7 +141,7 @@ def read_card(path: Path) -> CheckpointCard:
         del document["schema_version"]
         document["tasks"] = TaskSet.from_json(document["tasks"])
         return CheckpointCard(**document, name=path.stem)
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
+    except (AttributeError, KeyError, TypeError, ValueError, RecursionError) as error:
         raise CheckpointError(f"{path} has damaged metadata: {type(error).__name__}: {error}", hint=_ANEW) from None
 
 
@@ -154,12 +156,12 @@ def load_checkpoint(path: Path) -> LoadedGenerator:
     from mtlue_cli.generator.model import GeneratorConfig, PerturbationGenerator
 
     card = read_card(path)
-    _check_size(path, card)
+    _check_shape(path, card, {number.name: number.type for number in fields(GeneratorConfig)})
     unlike = f"{path} does not hold the weights that its metadata describe"
     try:
         tensors = load_file(path)
         generator = PerturbationGenerator(GeneratorConfig(**card.generator), card.tasks)
-    except (OSError, SafetensorError, AttributeError, KeyError, TypeError, ValueError, RuntimeError) as error:
+    except (OSError, SafetensorError, ArithmeticError, KeyError, TypeError, ValueError, RuntimeError) as error:
         raise CheckpointError(unlike, [str(error)], _ANEW) from None
     faults = _differences(generator.state_dict(), tensors)
     if faults:
@@ -186,21 +188,39 @@ def _document_digest(document: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(document, sort_keys=True).encode()).hexdigest()
 
 
-def _check_size(path: Path, card: CheckpointCard) -> None:
-    """Refuse a card whose generator the file cannot hold, before memory is set aside for it."""
-    faults: list[str] = []
+def _check_shape(path: Path, card: CheckpointCard, numbers: Mapping[str, object]) -> None:
+    """Refuse a card whose generator is not built here, or that the file cannot hold, before memory is set aside for it.
+
+    Args:
+        path: The checkpoint.
+        card: What it says of itself.
+        numbers: Name and type, ``int`` or ``float``, of all that fixes a generator's shape.
+    """
     shape = card.generator if isinstance(card.generator, Mapping) else {}
-    for name, value in shape.items():
+    faults = [f"generator: {name} is missing" for name in numbers if name not in shape]
+    faults += [f"generator: {name} is unknown" for name in shape if name not in numbers]
+    if faults:
+        raise CheckpointError(f"{path} describes a generator of another kind than this mtlue builds", faults, _ANEW)
+    for name, kind in numbers.items():
+        value = shape[name]
+        if kind is float:
+            if type(value) not in (int, float) or not math.isfinite(value):
+                faults.append(f"generator: {name} is {value!r}, expected a number")
+            continue
         largest = _LARGEST.get(name, _LARGEST_DEPTH if name.endswith("depth") else _LARGEST_WIDTH)
-        if name != "pattern_gain" and not (type(value) is int and 1 <= value <= largest):
+        if not (type(value) is int and 1 <= value <= largest):
             faults.append(f"generator: {name} is {value!r}, expected a whole number from 1 to {largest}")
-    if card.image_size != shape.get("image_size"):
-        faults.append(f"image_size is {card.image_size!r}, that of the generator {shape.get('image_size')!r}")
+    for name, value in (("epsilon", card.epsilon), ("image_size", card.image_size)):
+        if value != shape[name]:
+            faults.append(f"{name} is {value!r}, that of the generator {shape[name]!r}")
     if not faults:
-        cells = shape.get("label_channels", 1) * shape.get("label_grid", 1) ** 2
-        expected = 4 * cells * sum(task.num_classes for task in card.tasks)
-        if expected > path.stat().st_size:
-            faults.append(f"the embeddings alone take {expected} bytes, the file has {path.stat().st_size}")
+        classes = sum(task.num_classes for task in card.tasks)
+        least = shape["label_channels"] * shape["label_grid"] ** 2 * classes
+        # A block holds two layers of twice its width.
+        least += sum(4 * shape[f"{part}_depth"] * shape[f"{part}_width"] ** 2 for part in ("encoder", "decoder"))
+        size = path.stat().st_size
+        if least * _BYTES_A_NUMBER > size:
+            faults.append(f"embeddings and blocks alone take {least * _BYTES_A_NUMBER} bytes, the file has {size}")
     if faults:
         raise CheckpointError(f"{path} describes a generator that it cannot hold", faults, _ANEW)
 

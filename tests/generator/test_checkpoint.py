@@ -158,12 +158,28 @@ def test_a_header_too_long_or_overlapping_is_refused(tmp_path: Path, header: byt
         {"encoder_width": -1},
         {"label_channels": 4.0},
         {"decoder_depth": True},
+        {"stride": 10**6},
+        {"saturation": "2"},
+        {"saturation": float("inf")},
+        {"epsilon": 9},
     ],
 )
 def test_a_card_that_asks_for_more_than_the_file_holds_is_refused(path: Path, shape: dict[str, object]) -> None:
     rewrite(path, generator={**asdict(CONFIG), **shape}, image_size=shape.get("image_size", 16))
     with pytest.raises(CheckpointError, match="that it cannot hold"):
         load_checkpoint(path)
+
+
+def test_a_generator_of_another_kind_is_refused_and_what_differs_is_named(path: Path) -> None:
+    earlier = {name: value for name, value in asdict(CONFIG).items() if name not in ("stride", "saturation")}
+    rewrite(path, generator={**earlier, "later": 1})
+    with pytest.raises(CheckpointError, match="of another kind than this mtlue builds") as caught:
+        load_checkpoint(path)
+    assert caught.value.faults == (
+        "generator: stride is missing",
+        "generator: saturation is missing",
+        "generator: later is unknown",
+    )
 
 
 def test_a_changed_card_is_found(path: Path) -> None:
@@ -196,7 +212,7 @@ def test_weights_of_another_type_are_refused_and_named(path: Path, kind: torch.d
     save_file(tensors, path, metadata={METADATA_KEY: text})
     with pytest.raises(CheckpointError, match="does not hold the weights") as caught:
         load_checkpoint(path)
-    assert caught.value.faults == (f"decoder.draw.bias: {kind} (48,), expected torch.float32 (48,)",)
+    assert caught.value.faults == (f"decoder.draw.bias: {kind} (108,), expected torch.float32 (108,)",)
 
 
 def test_weights_missing_and_unknown_are_named(path: Path) -> None:
