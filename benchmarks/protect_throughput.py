@@ -51,7 +51,7 @@ def recode(
         with Image.open(stream) as saved:
             if ImageChops.difference(upright, saved).getbbox() is not None:
                 raise RuntimeError(f"{target} is not what was encoded")
-        write_atomically(target, stream.getvalue())
+        write_atomically(target, stream.getvalue(), keep_name=False)
 
     out.mkdir()
     with ThreadPoolExecutor(workers) as pool:

@@ -54,11 +54,16 @@ def file_digest(path: Path) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
-def write_atomically(path: Path, content: bytes) -> None:
+def write_atomically(path: Path, content: bytes, *, keep_name: bool = True) -> None:
     """Write ``content`` so that ``path`` is at any time either absent, old or whole; folders are made if need be.
 
     A temporary file beside it is written, flushed and synchronised with the disk, then renamed; at last the folder is
     synchronised, so that the new name survives a power cut too.
+
+    Args:
+        path: Where.
+        content: What.
+        keep_name: False for one of many files whose folder is synchronised once for all of them, after the last.
 
     Raises:
         OSError: It cannot be written; its ``filename`` is ``path``, and nothing is left behind.
@@ -71,7 +76,8 @@ def write_atomically(path: Path, content: bytes) -> None:
             stream.flush()
             os.fsync(stream.fileno())
         os.replace(temporary, path)
-        _synchronise(path.parent)
+        if keep_name:
+            synchronise(path.parent)
     except BaseException as error:
         # A disk that refuses to write may refuse to delete too; the first refusal is the one to tell.
         with contextlib.suppress(OSError):
@@ -79,6 +85,25 @@ def write_atomically(path: Path, content: bytes) -> None:
         if isinstance(error, OSError):
             raise OSError(error.errno, error.strerror, str(path)) from error
         raise
+
+
+def synchronise(folder: Path) -> None:
+    """Bring the names in ``folder`` to the disk, where the system can: not all open folders.
+
+    Raises:
+        OSError: The disk does not take them.
+    """
+    try:
+        handle = os.open(folder, os.O_RDONLY)
+    except OSError:
+        return
+    try:
+        os.fsync(handle)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP):
+            raise
+    finally:
+        os.close(handle)
 
 
 def temporary_beside(path: Path) -> Path:
@@ -103,19 +128,4 @@ def _make_folder(folder: Path) -> None:
         return
     _make_folder(folder.parent)
     folder.mkdir(exist_ok=True)
-    _synchronise(folder.parent)
-
-
-def _synchronise(folder: Path) -> None:
-    """Bring the names in ``folder`` to the disk, where the system can: not all open folders."""
-    try:
-        handle = os.open(folder, os.O_RDONLY)
-    except OSError:
-        return
-    try:
-        os.fsync(handle)
-    except OSError as error:
-        if error.errno not in (errno.EINVAL, errno.ENOTSUP):
-            raise
-    finally:
-        os.close(handle)
+    synchronise(folder.parent)

@@ -20,6 +20,14 @@ from mtlue_cli.files import write_atomically
 
 SCHEMA_VERSION = 1
 _ANEW = "protect the originals into a new folder"
+_KINDS: Mapping[str, tuple[type, ...]] = {
+    "epsilon": (int,),
+    **dict.fromkeys(("weights_name", "weights_sha256", "image_format"), (str,)),
+    **dict.fromkeys(("keep_metadata", "complete"), (bool,)),
+    **dict.fromkeys(("versions", "counts", "digests"), (dict,)),
+    "file_column": (str, type(None)),
+}
+"""Types of the fields of a run record as it is read; tasks aside."""
 FOLDER = ".mtlue"
 MANIFEST_NAME = "manifest.jsonl"
 RUN_NAME = "run.json"
@@ -126,13 +134,15 @@ def read_run(release: Path) -> RunRecord:
                 f"{path} has schema version {version!r}, this mtlue reads {SCHEMA_VERSION}", hint="upgrade mtlue"
             )
         run = RunRecord(**{**document, "tasks": tuple(document["tasks"])})
-        if type(run.epsilon) is not int or not isinstance(run.digests, dict):
-            raise TypeError("epsilon or digests are of another type")
+        wrong = [name for name, kinds in _KINDS.items() if type(getattr(run, name)) not in kinds]
+        wrong += [] if all(isinstance(name, str) for name in run.tasks) else ["tasks"]
+        if wrong:
+            raise TypeError(f"{', '.join(wrong)} of another type than expected")
         ImageFormat(run.image_format)
         return run
     except FileNotFoundError as error:
         raise InputError(f"{release} is no release: {FOLDER}/{RUN_NAME} is missing") from error
-    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+    except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         raise InputError(f"{path} is damaged: {error}", hint=_ANEW) from error
 
 
@@ -154,7 +164,7 @@ def read_manifest(release: Path) -> Manifest:
             continue
         try:
             record = _record(json.loads(line))
-        except (ValueError, TypeError, KeyError) as error:
+        except (ValueError, TypeError, KeyError, RecursionError) as error:
             if number == len(lines):
                 break
             raise InputError(f"{path}, line {number} is damaged: {error}", hint=_ANEW) from error
@@ -184,7 +194,7 @@ def read_planned(release: Path) -> frozenset[str]:
     try:
         names = json.loads((release / FOLDER / PLANNED_NAME).read_text(encoding="utf-8"))
         return frozenset(name for name in names if isinstance(name, str))
-    except (OSError, ValueError, TypeError):
+    except (OSError, ValueError, TypeError, RecursionError):
         return frozenset()
 
 
@@ -275,4 +285,7 @@ def _record(document: dict[str, Any]) -> FileRecord | QuarantineRecord:
 
 
 def _is_finite(value: object) -> bool:
-    return isinstance(value, int | float) and math.isfinite(value)
+    try:
+        return isinstance(value, int | float) and math.isfinite(value)
+    except OverflowError:  # a whole number of hundreds of digits
+        return False

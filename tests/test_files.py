@@ -51,6 +51,9 @@ def test_content_name_and_folder_reach_the_disk_in_this_order(tmp_path: Path, mo
     steps.clear()
     write_atomically(tmp_path / "new" / "newer" / "a.bin", b"one")
     assert steps == ["folder", "folder", "content", "name", "folder"]
+    steps.clear()
+    write_atomically(tmp_path / "b.bin", b"one", keep_name=False)
+    assert steps == ["content", "name"]
 
 
 def test_atomic_write_leaves_nothing_behind_when_it_fails(tmp_path: Path) -> None:

@@ -63,7 +63,9 @@ def test_a_torn_last_line_is_ignored_and_cut_off(tmp_path: Path) -> None:
     assert read_manifest(tmp_path).quarantine == (BAD,)
 
 
-@pytest.mark.parametrize("line", [b"nonsense", b'{"status": "other"}', b'{"status": "quarantined"}', b"[]"])
+@pytest.mark.parametrize(
+    "line", [b"nonsense", b'{"status": "other"}', b'{"status": "quarantined"}', b"[]", b"[" * 100_000]
+)
 def test_a_damaged_line_is_named(tmp_path: Path, line: bytes) -> None:
     write_run(tmp_path, RUN)
     (tmp_path / FOLDER / MANIFEST_NAME).write_bytes(line + b"\n")
@@ -98,6 +100,7 @@ def test_settings_that_decide_about_bytes_differ(change: dict[str, object]) -> N
     [
         {"max_change": "8"},
         {"max_change": float("nan")},
+        {"max_change": 10**400},
         {"psnr": []},
         {"labels": None},
         {"file_name": 3},
@@ -114,7 +117,18 @@ def test_a_record_of_other_types_is_damaged(tmp_path: Path, change: dict[str, ob
         read_manifest(tmp_path)
 
 
-@pytest.mark.parametrize("change", [{"epsilon": "8"}, {"image_format": "gif"}, {"digests": []}, {"tasks": 3}])
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"epsilon": "8"},
+        {"image_format": "gif"},
+        {"digests": []},
+        {"versions": [1]},
+        {"file_column": 5},
+        {"tasks": 3},
+        {"tasks": [3]},
+    ],
+)
 def test_a_run_record_of_other_types_is_damaged(tmp_path: Path, change: dict[str, object]) -> None:
     write_run(tmp_path, RUN)
     path = tmp_path / FOLDER / RUN_NAME

@@ -7,6 +7,7 @@ import typer
 
 from mtlue_cli.choices import LabelFormat, SplitPart
 from mtlue_cli.commands.options import INPUT, variable
+from mtlue_cli.errors import InputError
 
 if TYPE_CHECKING:
     from mtlue_cli.tasks.labels import LabelOptions
@@ -101,10 +102,12 @@ def label_options(
     """What the options together say of how labels are read.
 
     Raises:
-        InputError: ``--bins`` is not understood.
+        InputError: ``--bins`` is not understood, or ``--split`` is given without ``--split-file``.
     """
     from mtlue_cli.tasks.bins import parse_bins
     from mtlue_cli.tasks.labels import LabelOptions
 
+    if split_file is None and split is not SplitPart.TRAIN:
+        raise InputError(f"--split {split.value} is a part of --split-file, which is not given")
     missing = tuple(text.strip() for text in missing_values or ())
     return LabelOptions(label_format, file_column, missing, parse_bins(bins or ()), split_file, split)

@@ -40,4 +40,8 @@ def path_fault(name: str) -> str | None:
 
 def is_unicode(text: str) -> bool:
     """Whether ``text`` can be written as UTF-8: it holds no half of a surrogate pair."""
-    return text.isascii() or not any("\ud800" <= letter <= "\udfff" for letter in text)
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True

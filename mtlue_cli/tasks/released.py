@@ -18,17 +18,18 @@ def released_labels(labels: LabelFile, names: Mapping[int, str]) -> bytes:
         labels: The labels.
         names: Row to released file; rows that are not in it are left out.
     """
+    table = labels.table
     text = io.StringIO()
     _write(text, [escaped(name) for name in labels.header])
-    for row in range(len(labels.table)):
-        if row in names:
-            cells = [
-                escaped_name(names[row])
-                if position == labels.file_index
-                else escaped(labels.table.class_name(task, row) or "")
-                for position, task in enumerate(labels.header)
-            ]
-            _write(text, cells)
+    # The last of each stands for UNLABELLED, which is -1.
+    texts = {task.name: (*map(escaped, task.classes), "") for task in table.tasks}
+    columns = [
+        None if position == labels.file_index else (texts[name], table.columns[name].tolist())
+        for position, name in enumerate(labels.header)
+    ]
+    for row in sorted(names):
+        name = escaped_name(names[row])
+        _write(text, [name if column is None else column[0][column[1][row]] for column in columns])
     return text.getvalue().encode()
 
 

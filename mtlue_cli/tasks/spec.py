@@ -5,6 +5,7 @@ Torch-free, so that label faults are reported before anything heavy is loaded.
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -56,13 +57,14 @@ class TaskSet:
         return len(self.tasks)
 
     def __getitem__(self, name: str) -> Task:
-        for task in self.tasks:
-            if task.name == name:
-                return task
-        raise KeyError(name)
+        return self._by_name[name]
 
     def __contains__(self, name: object) -> bool:
-        return any(task.name == name for task in self.tasks)
+        return name in self._by_name
+
+    @cached_property
+    def _by_name(self) -> dict[str, Task]:
+        return {task.name: task for task in self.tasks}
 
     @property
     def names(self) -> tuple[str, ...]:

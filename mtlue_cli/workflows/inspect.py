@@ -167,11 +167,13 @@ def inspect_release(release: Path, progress: Progress, originals: Path | None, w
 
     progress.start("inspecting", len(manifest.files))
     reports: list[_FileReport] = []
-    with ThreadPoolExecutor(max_workers=max(1, workers)) as pool:
-        for report in pool.map(look, manifest.files):
-            reports.append(report)
-            progress.advance()
-    progress.finish()
+    try:
+        with ThreadPoolExecutor(max_workers=max(1, workers)) as pool:
+            for report in pool.map(look, manifest.files):
+                reports.append(report)
+                progress.advance()
+    finally:
+        progress.finish()
     faults = [fault for report in reports for fault in report.faults]
     return ReleaseReport(
         path=release,

@@ -13,7 +13,7 @@ import torch
 
 from mtlue_cli.choices import ExitCode, ImageFormat
 from mtlue_cli.errors import InputError, MtlueError
-from mtlue_cli.files import TEMPORARY, file_digest, unwritable, write_atomically
+from mtlue_cli.files import TEMPORARY, file_digest, synchronise, unwritable, write_atomically
 from mtlue_cli.generator.checkpoint import load_checkpoint
 from mtlue_cli.generator.shipped import is_shipped
 from mtlue_cli.images.encode import is_compressed_with_loss
@@ -187,13 +187,17 @@ def _stream(
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
         torch.set_num_threads(threads)
-        log.close()
-        progress.finish()
+        try:
+            progress.finish()
+        finally:
+            log.close()
     return records
 
 
 def _close(plan: ProtectPlan, records: Mapping[int, Record]) -> None:
     """Remove what no longer belongs to the release; write manifest, labels and, last, that the run is complete.
+
+    Before that all folders are synchronised: what is called complete survives a power cut.
 
     Raises:
         MtlueError: Images that no record names stand in the release; it is not called complete.
@@ -210,6 +214,8 @@ def _close(plan: ProtectPlan, records: Mapping[int, Record]) -> None:
             f"images that mtlue did not write appeared in {plan.release}, they may be unprotected: "
             f"{', '.join(strangers)}; move them out and run the same command again"
         )
+    for folder in {(plan.release / name).parent for name in released}:
+        synchronise(folder)
     counts = {"released": len(released), "quarantined": len(ordered) - len(released)}
     digests = {name: file_digest(plan.release / name) for name in (f"{FOLDER}/{MANIFEST_NAME}", LABELS_NAME)}
     write_run(plan.release, replace(plan.run, complete=True, counts=counts, digests=digests))
@@ -246,5 +252,8 @@ def _result(plan: ProtectPlan, records: Mapping[int, Record], device: str, secon
 
 
 def _is_compressed_with_loss(released: Path) -> bool:
-    with released.open("rb") as stream:
-        return is_compressed_with_loss(stream.read(12))
+    try:
+        with released.open("rb") as stream:
+            return is_compressed_with_loss(stream.read(12))
+    except OSError:  # it was there when the release was complete
+        return False

@@ -113,7 +113,7 @@ class PhotoSteps:
             return self.quarantine(prepared.row, error)
         target = self._plan.targets[prepared.row]
         try:
-            write_atomically(self._plan.release / target, content)
+            write_atomically(self._plan.release / target, content, keep_name=False)
         except OSError as error:
             if error.errno == errno.ENAMETOOLONG:
                 return self.quarantine(prepared.row, ImageError(f"its released name is too long: {target}"))

@@ -373,7 +373,7 @@ def test_labels_that_the_generator_does_not_know(config: ProtectConfig) -> None:
 
 
 def test_a_full_disk_stops_the_run_and_can_be_resumed(config: ProtectConfig, monkeypatch: pytest.MonkeyPatch) -> None:
-    def full(*_: object) -> None:
+    def full(*_: object, **__: object) -> None:
         raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as patch:

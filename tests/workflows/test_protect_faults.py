@@ -15,11 +15,13 @@ from typer.testing import CliRunner
 from mtlue_cli.choices import ExitCode, ImageFormat
 from mtlue_cli.commands.app import app
 from mtlue_cli.errors import InputError, MtlueError
+from mtlue_cli.files import synchronise
 from mtlue_cli.images.decode import decode_image
 from mtlue_cli.images.folder import find_images
-from mtlue_cli.manifest import FOLDER, LOCK_NAME, PLANNED_NAME, read_manifest
+from mtlue_cli.manifest import FOLDER, LOCK_NAME, PLANNED_NAME, read_manifest, read_run
 from mtlue_cli.perturbation.apply import measure_change
 from mtlue_cli.perturbation.batching import BatchedPerturbation
+from mtlue_cli.workflows import protect
 from mtlue_cli.workflows.inspect import inspect_release
 from mtlue_cli.workflows.progress import SilentProgress
 from mtlue_cli.workflows.protect import ProtectConfig, ProtectResult, protect_folder
@@ -331,6 +333,21 @@ def test_twins_are_all_released_under_names_of_their_own(config: ProtectConfig, 
     assert result.protected == 3
     assert len({name.casefold() for name in find_images(result.release)}) == 3
     assert inspect_release(result.release, SilentProgress(), config.images, 1).faults == ()
+
+
+def test_every_folder_reaches_the_disk_before_the_release_is_called_complete(
+    config: ProtectConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    complete: dict[Path, bool] = {}
+
+    def noted(folder: Path) -> None:
+        complete[folder] = read_run(config.release).complete
+        synchronise(folder)
+
+    monkeypatch.setattr(protect, "synchronise", noted)
+    release = run(config).release
+    assert complete == {release: False, release / "sub": False}
+    assert read_run(release).complete
 
 
 def test_half_written_files_of_killed_runs_are_cleared_away(config: ProtectConfig, reference: dict[str, bytes]) -> None:
