@@ -14,7 +14,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
@@ -113,7 +113,8 @@ def prepare(place: Path, count: int) -> Trial:
     """Draw ``count`` images, make a generator, and protect them once without disturbance."""
     tasks = TaskSet((Task("t", TaskKind.BINARY, ("0", "1")),))
     config = GeneratorConfig(**SHAPE)
-    card = CheckpointCard(tasks, EPSILON, config.image_size, "tap", {}, SHAPE, "", "Apache-2.0", {}, "1970-01-01")
+    shape = asdict(config)
+    card = CheckpointCard(tasks, EPSILON, config.image_size, "tap", {}, shape, "", "Apache-2.0", {}, "1970-01-01")
     weights = place / "tiny.safetensors"
     save_checkpoint(weights, PerturbationGenerator(config, tasks), card)
     images = _draw(place / "images", count)

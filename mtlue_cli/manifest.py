@@ -77,7 +77,7 @@ class RunRecord:
         weights_name, weights_sha256: The generator.
         tasks: Names of the protected tasks.
         image_format: How files were written: ``png``, ``webp`` or ``keep``.
-        keep_metadata: Whether EXIF data were kept.
+        keep_metadata: Whether EXIF data, XMP and text were kept.
         complete: Whether the run reached its end.
         versions: Versions of the program and of what it computed with.
         counts: Figures of the last run, for people.
