@@ -10,6 +10,7 @@ from mtlue_cli.commands.app import app
 from mtlue_cli.manifest import FOLDER, MANIFEST_NAME
 from mtlue_cli.tasks.labels import LabelOptions, read_labels
 from mtlue_cli.verification.audit import audit_release
+from mtlue_cli.workflows.inspect import inspect_path
 from mtlue_cli.workflows.progress import SilentProgress
 from mtlue_cli.workflows.protect import ProtectConfig, protect_folder
 from tests.small_set import write_checkpoint, write_images
@@ -109,6 +110,21 @@ def test_changed_records_links_and_leftovers_are_told(photos: Path) -> None:
         assert expected in result.stderr
     (release / FOLDER / MANIFEST_NAME).unlink()
     assert f"{FOLDER}/{MANIFEST_NAME}: cannot be read: No such file" in run(release).stderr
+
+
+def test_the_bar_ends_with_a_look_that_breaks_off(photos: Path) -> None:
+    ended: list[bool] = []
+
+    class Broken(SilentProgress):
+        def advance(self, *_: object, **__: object) -> None:
+            raise RuntimeError("broken off")
+
+        def finish(self) -> None:
+            ended.append(True)
+
+    with pytest.raises(RuntimeError):
+        inspect_path(released(photos), Broken())
+    assert ended
 
 
 def test_a_release_of_an_older_version_has_no_digests_to_check(photos: Path) -> None:

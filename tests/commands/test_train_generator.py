@@ -12,6 +12,7 @@ from mtlue_cli.choices import ExitCode, LabelFormat, SplitPart
 from mtlue_cli.commands.app import app
 from mtlue_cli.commands.label_options import label_options
 from mtlue_cli.commands.train_generator import DEFAULT_MINUTES, train_generator
+from mtlue_cli.errors import InputError
 from mtlue_cli.generator.checkpoint import read_card
 from mtlue_cli.images.synthetic import draw_set
 from mtlue_cli.tasks.bins import Bins
@@ -115,6 +116,11 @@ def test_options_of_labels_reach_the_reader(labels: Path) -> None:
     expected = LabelOptions(LabelFormat.CSV, "photo", ("NA", "?"), (Bins("age", ("2", "9")),), labels, SplitPart.TEST)
     assert reading == expected
     assert asked(labels, environment={"MTLUE_FILE_COLUMN": "photo"}).reading.file_column == "photo"
+
+
+def test_a_part_of_no_split_file_is_refused() -> None:
+    with pytest.raises(InputError, match="--split test is a part of --split-file"):
+        label_options(None, None, None, None, None, SplitPart.TEST)
 
 
 def test_every_field_of_the_workflow_has_its_option() -> None:
