@@ -61,7 +61,10 @@ def photos_up_to(limit: int) -> Iterator[None]:
 
 @contextlib.contextmanager
 def reading_photos(limit: int = MAX_PIXELS) -> Iterator[None]:
-    """:func:`photos_up_to`; nor do the C libraries speak: libtiff writes of damage straight to standard error."""
+    """:func:`photos_up_to`; nor do the C libraries speak: libtiff writes of damage straight to standard error.
+
+    A bar that is drawn within must also end within: the stream that it writes to is closed at the end.
+    """
     with photos_up_to(limit), _c_libraries_silenced():
         yield
 

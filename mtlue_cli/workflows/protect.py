@@ -165,7 +165,6 @@ def _stream(
 ) -> dict[int, Record]:
     records: dict[int, Record] = {}
     log = ManifestLog(plan.release)
-    progress.start("protecting", len(plan.table))
 
     def done(row: int, record: Record) -> None:
         if plan.earlier.records.get(record.source) is not record:
@@ -179,6 +178,7 @@ def _stream(
     threads_within = partial(torch.set_num_threads, 1 if on_cpu else threads)
     pool = ThreadPoolExecutor(config.workers, thread_name_prefix="photo", initializer=threads_within)
     try:
+        progress.start("protecting", len(plan.table))
         steps = PhotoSteps(plan, config.images)
         pipeline = Pipeline(
             steps, plan.table.columns, perturb, pool, config.workers, perturb.call_size, done, in_pool=on_cpu
