@@ -219,7 +219,7 @@ def test_quiet_says_nothing_but_writes_requested_json() -> None:
 
 def test_json_target_that_cannot_be_written_is_found_before_the_work(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
-    for target in (tmp_path, tmp_path / "none" / "f.json", tmp_path / "pipe", tmp_path / ("x" * 250)):
+    for target in (tmp_path, tmp_path / "none" / "f.json", tmp_path / "pipe", tmp_path / ("x" * 256)):
         result = CliRunner().invoke(reporting(), ["--json", str(target)])
         assert result.exit_code == ExitCode.INPUT
         assert "--json: " in result.stderr

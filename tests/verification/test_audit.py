@@ -137,7 +137,7 @@ def _other_conditioning(release: Path, manifest: Manifest) -> None:
         (_escape, "leaves the image folder"),
         (_interrupt, "incomplete"),
         (_damage_manifest, "damaged"),
-        (_strange_format, "cannot be measured: 'gif'"),
+        (_strange_format, "'gif' is not a valid ImageFormat"),
         (_lose_labels, "labels.csv cannot be read"),
         (_flip_label, "labels.csv: a/000.png, green:"),
         (_drop_column, "labels.csv: column 'red' is missing"),
