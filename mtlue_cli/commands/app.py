@@ -14,7 +14,7 @@ from typer.core import TyperCommand
 
 from mtlue_cli import __version__
 from mtlue_cli.choices import ExitCode
-from mtlue_cli.commands.console import stderr_console, stop_drawing
+from mtlue_cli.commands.console import stderr_console, stop_drawing, visible
 from mtlue_cli.commands.demo import demo
 from mtlue_cli.commands.inspect import inspect
 from mtlue_cli.commands.protect import protect
@@ -112,7 +112,7 @@ def _described(error: Exception) -> list[str]:
 def _complain(*lines: str) -> None:
     console = stderr_console()
     for line in lines:
-        console.print(line, soft_wrap=True)
+        console.print(visible(line), soft_wrap=True)
 
 
 def _version(wanted: bool) -> None:

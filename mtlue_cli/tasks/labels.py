@@ -21,6 +21,9 @@ _LIKE_A_FILE = re.compile(r"\.(jpe?g|png|webp|bmp|tiff?|gif|p[gbpn]m|avif)$", re
 LONGEST_CELL = 100_000
 """Characters of a cell; the CSV reader of Python stops a little above."""
 
+MOST_REPEATS = 20
+"""Rows that repeat another and are told of one by one."""
+
 
 @dataclass(frozen=True)
 class LabelOptions:
@@ -194,7 +197,7 @@ def _header_faults(header: Sequence[str], bins: Sequence[Bins]) -> list[str]:
 
 
 def _check_rows(raw: RawTable, file_index: int) -> tuple[list[int], list[str], list[str]]:
-    """Positions of the sound rows, a line a fault, and a line a row that repeats another."""
+    """Positions of the sound rows, a line a fault, and a line each of the first rows that repeat another."""
     kept: list[int] = []
     faults: list[str] = []
     notes: list[str] = []
@@ -219,6 +222,9 @@ def _check_rows(raw: RawTable, file_index: int) -> tuple[list[int], list[str], l
             faults.append(f"{place}: file {quoted(name)} stands already in {there}, with other labels: {others[0]}")
         else:
             notes.append(f"{place} repeats {there} and is left out: file {quoted(name)}")
+    more = len(notes) - MOST_REPEATS
+    if more > 0:
+        notes = [*notes[:MOST_REPEATS], f"{counted(more, 'further row')} left out that repeat others"]
     return kept, faults, notes
 
 

@@ -70,6 +70,11 @@ def test_input_error_lists_every_fault_and_the_hint() -> None:
     ]
 
 
+def test_a_name_of_a_file_does_not_command_the_terminal() -> None:
+    result = CliRunner().invoke(failing(InputError("odd", ["\x1b[2J\x9b2J.png"])), [])
+    assert result.stderr.splitlines() == ["error: odd", "  \\x1b[2J\\x9b2J.png"]
+
+
 def test_more_faults_than_anyone_reads_are_counted() -> None:
     result = CliRunner().invoke(failing(InputError("many", [f"row {row}" for row in range(250)])), [])
     lines = result.stderr.splitlines()

@@ -127,6 +127,14 @@ def test_a_row_that_repeats_another_is_left_out_and_told(tmp_path: Path) -> None
     assert labels.notes == ("row 4 repeats row 2 and is left out: file 'a.jpg'",)
 
 
+def test_of_many_rows_that_repeat_others_the_rest_is_counted(tmp_path: Path) -> None:
+    rows = "".join(f"{name}.jpg,{name % 2}\n" for name in range(30))
+    labels = read_label_file(write(tmp_path, "file_name,t\n" + rows + rows))
+    assert len(labels.table) == 30
+    assert len(labels.notes) == 21
+    assert labels.notes[-1] == "10 further rows left out that repeat others"
+
+
 def test_only_what_is_stated_is_missing_and_the_rest_is_pointed_out(tmp_path: Path) -> None:
     path = write(tmp_path, "file_name,t\na.jpg,x\nb.jpg,NA\nc.jpg,y\n")
     labels = read_label_file(path)
