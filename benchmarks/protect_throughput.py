@@ -9,7 +9,6 @@ work, processor time is the steadier figure.
 """
 
 import argparse
-import csv
 import io
 import tempfile
 import time
@@ -23,8 +22,9 @@ from PIL import Image, ImageChops
 
 from benchmarks.untrained import write_untrained
 from mtlue_cli.choices import ImageFormat
-from mtlue_cli.manifest import write_atomically
+from mtlue_cli.files import write_atomically
 from mtlue_cli.tasks.labels import read_label_file
+from mtlue_cli.tasks.released import released_labels
 from mtlue_cli.workflows.progress import SilentProgress
 from mtlue_cli.workflows.protect import ProtectConfig, protect_folder
 
@@ -51,7 +51,7 @@ def recode(
         with Image.open(stream) as saved:
             if ImageChops.difference(upright, saved).getbbox() is not None:
                 raise RuntimeError(f"{target} is not what was encoded")
-        write_atomically(target, stream.getvalue())
+        write_atomically(target, stream.getvalue(), keep_name=False)
 
     out.mkdir()
     with ThreadPoolExecutor(workers) as pool:
@@ -77,12 +77,11 @@ def main() -> None:
     parser.add_argument("--weights", help="a generator that fits the labels; unset: an untrained one")
     arguments = parser.parse_args()
     labels = read_label_file(arguments.images / "labels.csv")
-    rows = labels.rows[: arguments.limit]
-    names = [row[labels.file_index] for row in rows]
+    rows = range(min(arguments.limit, len(labels.table)))
+    names = list(labels.table.file_names[: arguments.limit])
     with tempfile.TemporaryDirectory() as folder:
         place = Path(folder)
-        with (place / "labels.csv").open("w", newline="") as stream:
-            csv.writer(stream).writerows([labels.header, *rows])
+        (place / "labels.csv").write_bytes(released_labels(labels, {row: names[row] for row in rows}))
         weights = arguments.weights or str(write_untrained(place / "untrained.safetensors", labels.table.tasks))
         for turn in range(arguments.repeats):
             config = ProtectConfig(

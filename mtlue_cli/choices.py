@@ -5,6 +5,9 @@ from enum import IntEnum, StrEnum
 MAX_EPSILON = 64
 """Largest bound that any command accepts, in 255ths."""
 
+MAX_PIXELS = 178_956_970
+"""Larger photos are refused unless the user says otherwise: where Pillow itself refuses without being told."""
+
 
 class ExitCode(IntEnum):
     """What the process says when it ends."""
@@ -23,6 +26,34 @@ class TaskKind(StrEnum):
 
     BINARY = "binary"
     CATEGORICAL = "categorical"
+
+
+class LabelFormat(StrEnum):
+    """How labels are written down."""
+
+    CSV = "csv"
+    TSV = "tsv"
+    JSONL = "jsonl"
+    PARQUET = "parquet"
+    CELEBA = "celeba"
+    NIH = "nih"
+    UTKFACE = "utkface"
+
+
+class SplitPart(StrEnum):
+    """A part of a data set whose authors divided it."""
+
+    TRAIN = "train"
+    VALIDATION = "validation"
+    TEST = "test"
+
+
+class Unlabelled(StrEnum):
+    """What happens to an image that has no row in the labels."""
+
+    PROTECT = "protect"
+    SKIP = "skip"
+    FAIL = "fail"
 
 
 class ObjectiveName(StrEnum):

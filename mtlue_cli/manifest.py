@@ -5,22 +5,35 @@ resumed; ``.mtlue/run.json`` holds the settings. While a run is under way ``.mtl
 it or an unfinished run before it may have put into the release: a killed run leaves files that no record names.
 """
 
-import hashlib
 import json
+import math
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal
 
+from mtlue_cli.choices import ImageFormat
 from mtlue_cli.errors import InputError
+from mtlue_cli.files import write_atomically
 
 SCHEMA_VERSION = 1
+_ANEW = "protect the originals into a new folder"
+_KINDS: Mapping[str, tuple[type, ...]] = {
+    "epsilon": (int,),
+    **dict.fromkeys(("weights_name", "weights_sha256", "image_format"), (str,)),
+    **dict.fromkeys(("keep_metadata", "complete"), (bool,)),
+    **dict.fromkeys(("versions", "counts", "digests"), (dict,)),
+    "file_column": (str, type(None)),
+}
+"""Types of the fields of a run record as it is read; tasks aside."""
 FOLDER = ".mtlue"
 MANIFEST_NAME = "manifest.jsonl"
 RUN_NAME = "run.json"
 PLANNED_NAME = "planned.json"
 LABELS_NAME = "labels.csv"
+LOCK_NAME = "lock"
 
 
 @dataclass(frozen=True)
@@ -64,11 +77,13 @@ class RunRecord:
         weights_name, weights_sha256: The generator.
         tasks: Names of the protected tasks.
         image_format: How files were written: ``png``, ``webp`` or ``keep``.
-        keep_metadata: Whether EXIF data were kept.
+        keep_metadata: Whether EXIF data, XMP and text were kept.
         complete: Whether the run reached its end.
         versions: Versions of the program and of what it computed with.
         counts: Figures of the last run, for people.
         file_column: Header of the file column in the release's label file; None in releases of older versions.
+        digests: SHA-256 of manifest and label file by their names, once the run is complete; empty in releases of
+            older versions.
     """
 
     epsilon: int
@@ -81,6 +96,7 @@ class RunRecord:
     versions: Mapping[str, str] = field(default_factory=dict)
     counts: Mapping[str, int] = field(default_factory=dict)
     file_column: str | None = None
+    digests: Mapping[str, str] = field(default_factory=dict)
 
     def differences(self, other: "RunRecord") -> list[str]:
         """Settings that decide about the released bytes and differ, a line each."""
@@ -114,12 +130,20 @@ def read_run(release: Path) -> RunRecord:
         document = json.loads(path.read_text(encoding="utf-8"))
         version = document.pop("schema_version")
         if version != SCHEMA_VERSION:
-            raise InputError(f"{path} has schema version {version}, this program reads {SCHEMA_VERSION}")
-        return RunRecord(**{**document, "tasks": tuple(document["tasks"])})
+            raise InputError(
+                f"{path} has schema version {version!r}, this mtlue reads {SCHEMA_VERSION}", hint="upgrade mtlue"
+            )
+        run = RunRecord(**{**document, "tasks": tuple(document["tasks"])})
+        wrong = [name for name, kinds in _KINDS.items() if type(getattr(run, name)) not in kinds]
+        wrong += [] if all(isinstance(name, str) for name in run.tasks) else ["tasks"]
+        if wrong:
+            raise TypeError(f"{', '.join(wrong)} of another type than expected")
+        ImageFormat(run.image_format)
+        return run
     except FileNotFoundError as error:
         raise InputError(f"{release} is no release: {FOLDER}/{RUN_NAME} is missing") from error
-    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
-        raise InputError(f"{path} is damaged: {error}") from error
+    except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+        raise InputError(f"{path} is damaged: {error}", hint=_ANEW) from error
 
 
 def read_manifest(release: Path) -> Manifest:
@@ -140,10 +164,10 @@ def read_manifest(release: Path) -> Manifest:
             continue
         try:
             record = _record(json.loads(line))
-        except (ValueError, TypeError, KeyError) as error:
+        except (ValueError, TypeError, KeyError, RecursionError) as error:
             if number == len(lines):
                 break
-            raise InputError(f"{path}, line {number} is damaged: {error}") from error
+            raise InputError(f"{path}, line {number} is damaged: {error}", hint=_ANEW) from error
         records.pop(record.source, None)
         records[record.source] = record
     return Manifest(
@@ -170,7 +194,7 @@ def read_planned(release: Path) -> frozenset[str]:
     try:
         names = json.loads((release / FOLDER / PLANNED_NAME).read_text(encoding="utf-8"))
         return frozenset(name for name in names if isinstance(name, str))
-    except (OSError, ValueError, TypeError):
+    except (OSError, ValueError, TypeError, RecursionError):
         return frozenset()
 
 
@@ -206,40 +230,38 @@ class ManifestLog:
         self._stream.flush()
 
     def close(self) -> None:
-        """End the log."""
-        self._stream.close()
+        """End the log, and bring it to the disk."""
+        try:
+            self._stream.flush()
+            os.fsync(self._stream.fileno())
+        finally:
+            self._stream.close()
 
 
-def write_atomically(path: Path, content: bytes) -> None:
-    """Write ``content`` so that ``path`` is at any time either absent, old or whole; folders are made if need be."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = temporary_beside(path)
-    try:
-        with temporary.open("wb") as stream:
-            stream.write(content)
-            stream.flush()
-            os.fsync(stream.fileno())
-        os.replace(temporary, path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
-
-
-def temporary_beside(path: Path) -> Path:
-    """Where :func:`write_atomically` gathers what is to become ``path``."""
-    # Short whatever the name: one that just fits the file system must not fail for its temporary file.
-    short = hashlib.sha256(os.fsencode(path.name)).hexdigest()[:16]
-    return path.with_name(f".{short}.{os.getpid()}.tmp")
-
-
-def file_digest(path: Path) -> str:
-    """SHA-256 of a file, hexadecimal.
+@contextmanager
+def sole_writer(release: Path) -> Iterator[None]:
+    """Hold a release for one run; the system lets go of it however the process ends. Folders are made if need be.
 
     Raises:
-        OSError: The file cannot be read.
+        InputError: Another run holds it.
+        OSError: The lock file cannot be written.
     """
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
+    from filelock import FileLock, Timeout
+
+    path = release / FOLDER / LOCK_NAME
+    path.parent.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(path, timeout=0)
+    try:
+        lock.acquire()
+    except Timeout:
+        raise InputError(
+            f"another run is writing to {release}",
+            hint="wait until it has ended, or give another folder with --out",
+        ) from None
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def _line(record: FileRecord | QuarantineRecord) -> str:
@@ -251,4 +273,19 @@ def _line(record: FileRecord | QuarantineRecord) -> str:
 def _record(document: dict[str, Any]) -> FileRecord | QuarantineRecord:
     kind = {"protected": FileRecord, "quarantined": QuarantineRecord}[document["status"]]
     record: FileRecord | QuarantineRecord = kind(**document)
+    texts = {name: value for name, value in document.items() if name not in ("labels", "max_change", "psnr")}
+    wrong = [name for name, value in texts.items() if not isinstance(value, str)]
+    if isinstance(record, FileRecord):
+        wrong += [] if isinstance(record.labels, dict) else ["labels"]
+        figures = {"max_change": record.max_change, "psnr": 0.0 if record.psnr is None else record.psnr}
+        wrong += [name for name, value in figures.items() if not _is_finite(value)]
+    if wrong:
+        raise TypeError(f"{', '.join(wrong)} of another type than expected")
     return record
+
+
+def _is_finite(value: object) -> bool:
+    try:
+        return isinstance(value, int | float) and math.isfinite(value)
+    except OverflowError:  # a whole number of hundreds of digits
+        return False

@@ -1,6 +1,7 @@
 """A tiny labelled folder and an untrained generator for it, shared by the tests of several layers."""
 
 import csv
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -36,7 +37,7 @@ def write_checkpoint(path: Path, tasks: TaskSet = TASKS, seed: int = 0) -> Path:
         image_size=config.image_size,
         objective="tap",
         settings={"steps": 0},
-        generator=SHAPE,
+        generator=asdict(config),
         data_digest="0" * 64,
         licence="Apache-2.0",
         versions={"mtlue": "0"},

@@ -16,7 +16,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("generator", "objectives", "regularisers", "networks", "weightings", "metrics"),
     ("manifest", "perturbation", "images"),
     ("tasks",),
-    ("choices", "errors"),
+    ("choices", "errors", "files"),
 )
 ROW = {package: row for row, packages in enumerate(LAYERS) for package in packages}
 MOST_LINES = 320

@@ -1,4 +1,6 @@
 import json
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -7,6 +9,7 @@ import pytest
 from mtlue_cli.errors import InputError
 from mtlue_cli.manifest import (
     FOLDER,
+    LOCK_NAME,
     MANIFEST_NAME,
     RUN_NAME,
     FileRecord,
@@ -16,7 +19,7 @@ from mtlue_cli.manifest import (
     is_release,
     read_manifest,
     read_run,
-    write_atomically,
+    sole_writer,
     write_manifest,
     write_run,
 )
@@ -60,7 +63,9 @@ def test_a_torn_last_line_is_ignored_and_cut_off(tmp_path: Path) -> None:
     assert read_manifest(tmp_path).quarantine == (BAD,)
 
 
-@pytest.mark.parametrize("line", [b"nonsense", b'{"status": "other"}', b'{"status": "quarantined"}', b"[]"])
+@pytest.mark.parametrize(
+    "line", [b"nonsense", b'{"status": "other"}', b'{"status": "quarantined"}', b"[]", b"[" * 100_000]
+)
 def test_a_damaged_line_is_named(tmp_path: Path, line: bytes) -> None:
     write_run(tmp_path, RUN)
     (tmp_path / FOLDER / MANIFEST_NAME).write_bytes(line + b"\n")
@@ -90,19 +95,69 @@ def test_settings_that_decide_about_bytes_differ(change: dict[str, object]) -> N
     assert len(RUN.differences(replace(RUN, **change))) == 1  # type: ignore[arg-type]  # values fit their fields
 
 
-def test_atomic_write_leaves_nothing_behind_when_it_fails(tmp_path: Path) -> None:
-    path = tmp_path / "a.bin"
-    write_atomically(path, b"one")
-    with pytest.raises(TypeError):
-        write_atomically(path, "text")  # type: ignore[arg-type]  # on purpose
-    assert path.read_bytes() == b"one"
-    assert [entry.name for entry in tmp_path.iterdir()] == ["a.bin"]
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"max_change": "8"},
+        {"max_change": float("nan")},
+        {"max_change": 10**400},
+        {"psnr": []},
+        {"labels": None},
+        {"file_name": 3},
+        {"sha256": None},
+        {"extra": 1},
+    ],
+)
+def test_a_record_of_other_types_is_damaged(tmp_path: Path, change: dict[str, object]) -> None:
+    write_run(tmp_path, RUN)
+    write_manifest(tmp_path, [FILE])
+    path = tmp_path / FOLDER / MANIFEST_NAME
+    path.write_text(json.dumps({**json.loads(path.read_text()), **change}) + "\n")
+    with pytest.raises(InputError, match="line 1 is damaged"):
+        read_manifest(tmp_path)
 
 
-def test_the_longest_name_that_fits_can_be_written(tmp_path: Path) -> None:
-    path = tmp_path / ("a" * 251 + ".png")
-    write_atomically(path, b"one")
-    assert path.read_bytes() == b"one"
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"epsilon": "8"},
+        {"image_format": "gif"},
+        {"digests": []},
+        {"versions": [1]},
+        {"file_column": 5},
+        {"tasks": 3},
+        {"tasks": [3]},
+    ],
+)
+def test_a_run_record_of_other_types_is_damaged(tmp_path: Path, change: dict[str, object]) -> None:
+    write_run(tmp_path, RUN)
+    path = tmp_path / FOLDER / RUN_NAME
+    path.write_text(json.dumps({**json.loads(path.read_text()), **change}))
+    with pytest.raises(InputError, match="is damaged"):
+        read_run(tmp_path)
+
+
+HOLDER = """
+import fcntl, sys
+stream = open(sys.argv[1], "w")
+fcntl.flock(stream, fcntl.LOCK_EX)
+print("held", flush=True)
+sys.stdin.read()
+"""
+
+
+def test_a_release_that_another_process_holds_is_refused_until_that_is_killed(tmp_path: Path) -> None:
+    with sole_writer(tmp_path), pytest.raises(InputError, match="another run"), sole_writer(tmp_path):
+        raise AssertionError("two writers")
+    words = [sys.executable, "-c", HOLDER, str(tmp_path / FOLDER / LOCK_NAME)]
+    with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "held\n"
+        with pytest.raises(InputError, match="another run"), sole_writer(tmp_path):
+            raise AssertionError("two writers")
+        process.kill()
+    with sole_writer(tmp_path):
+        assert (tmp_path / FOLDER / LOCK_NAME).exists()
 
 
 def test_a_run_record_without_its_file_column_is_read(tmp_path: Path) -> None:

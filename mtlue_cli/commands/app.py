@@ -14,7 +14,7 @@ from typer.core import TyperCommand
 
 from mtlue_cli import __version__
 from mtlue_cli.choices import ExitCode
-from mtlue_cli.commands.console import stderr_console, stop_drawing
+from mtlue_cli.commands.console import stderr_console, stop_drawing, visible
 from mtlue_cli.commands.demo import demo
 from mtlue_cli.commands.inspect import inspect
 from mtlue_cli.commands.protect import protect
@@ -23,6 +23,9 @@ from mtlue_cli.commands.verify import verify
 from mtlue_cli.errors import InputError, MtlueError
 
 DEBUG_VARIABLE = "MTLUE_DEBUG"
+SHOW_CURSOR = b"\x1b[?25h"
+MOST_FAULTS = 100
+"""Faults that are listed before the rest is counted: a label file may have a fault in each of a million rows."""
 
 app = typer.Typer(
     name="mtlue",
@@ -95,7 +98,9 @@ def bounded(command: Callable[..., None]) -> Callable[..., None]:
 def _described(error: Exception) -> list[str]:
     """The lines that tell a user about ``error``."""
     if isinstance(error, InputError):
-        lines = [f"error: {error}", *(f"  {fault}" for fault in error.faults)]
+        lines = [f"error: {error}", *(f"  {fault}" for fault in error.faults[:MOST_FAULTS])]
+        if len(error.faults) > MOST_FAULTS:
+            lines.append(f"  and {len(error.faults) - MOST_FAULTS} more")
         return [*lines, f"hint: {error.hint}"] if error.hint else lines
     if isinstance(error, MtlueError):
         return [f"error: {error}"]
@@ -107,7 +112,7 @@ def _described(error: Exception) -> list[str]:
 def _complain(*lines: str) -> None:
     console = stderr_console()
     for line in lines:
-        console.print(line, soft_wrap=True)
+        console.print(visible(line), soft_wrap=True)
 
 
 def _version(wanted: bool) -> None:
@@ -137,10 +142,24 @@ for _name, _command in COMMANDS.items():
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:  # noqa: ARG001 - the signature of a signal handler
+    """End in order; when asked once more, at once: whatever is written is whole, so nothing is lost by it."""
+    for request in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(request, _end_at_once)
     raise KeyboardInterrupt
+
+
+def _end_at_once(number: int, frame: FrameType | None) -> None:  # noqa: ARG001 - the signature of a signal handler
+    if sys.stderr.isatty():
+        os.write(sys.stderr.fileno(), SHOW_CURSOR)  # a progress bar has hidden it
+    os._exit(ExitCode.INTERRUPTED)
 
 
 def main() -> None:
     """Run the program; a polite request to end is treated like Ctrl-C, so that work can be resumed."""
     signal.signal(signal.SIGTERM, _interrupt)
-    app(prog_name="mtlue")
+    if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:  # a shell's background job ignores Ctrl-C
+        signal.signal(signal.SIGINT, _interrupt)
+    try:
+        app(prog_name="mtlue")
+    except KeyboardInterrupt:  # outside of any command: while options were read, say
+        sys.exit(ExitCode.INTERRUPTED)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console, RenderableType
 
 from mtlue_cli.errors import InputError, MtlueError
-from mtlue_cli.manifest import temporary_beside, write_atomically
+from mtlue_cli.files import temporary_beside, write_atomically
 from mtlue_cli.workflows.progress import Progress, SilentProgress
 
 if TYPE_CHECKING:
@@ -22,6 +22,8 @@ LINE_SECONDS = 5.0
 """Shortest time between two progress lines of a stage off a terminal."""
 PLAIN_WIDTH = 160
 """Columns of a table that is piped or redirected, unless ``COLUMNS`` says otherwise."""
+
+_SPELLED_OUT = {code: f"\\x{code:02x}" for code in (*range(32), *range(127, 160)) if chr(code) not in "\t\n"}
 
 
 class Terminal:
@@ -52,7 +54,7 @@ class Terminal:
     def say(self, text: str) -> None:
         """One remark on stderr, unless quiet. Brackets are text, not markup."""
         if not self.quiet:
-            self._stderr.print(text, soft_wrap=True)
+            self._stderr.print(visible(text), soft_wrap=True)
 
     def show(self, renderable: RenderableType) -> None:
         """A result on stdout, unless quiet or JSON goes there."""
@@ -202,7 +204,7 @@ class BarProgress:
 
     def note(self, message: str) -> None:
         """A line above the bar."""
-        self._console.print(message, soft_wrap=True)
+        self._console.print(visible(message), soft_wrap=True)
 
 
 _drawing: "list[RichProgress]" = []
@@ -231,6 +233,11 @@ def stop_drawing() -> None:
 def stderr_console() -> Console:
     """A console on stderr that takes text as it is; ``NO_COLOR`` and ``TERM=dumb`` are honoured by rich."""
     return Console(stderr=True, highlight=False, markup=False, emoji=False)
+
+
+def visible(text: str) -> str:
+    """``text`` with its control characters spelled out: a file's name must not command the terminal."""
+    return text.translate(_SPELLED_OUT)
 
 
 def duration(seconds: float) -> str:

@@ -5,9 +5,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mtlue_cli.choices import ExitCode
+from mtlue_cli.choices import MAX_PIXELS, ExitCode
 from mtlue_cli.commands.console import Terminal
-from mtlue_cli.commands.options import INPUT, JsonOption, QuietOption, WorkersOption, threads, variable
+from mtlue_cli.commands.options import INPUT, JsonOption, MaxPixelsOption, QuietOption, WorkersOption, threads, variable
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -37,6 +37,7 @@ def inspect(
         ),
     ] = None,
     workers: WorkersOption = None,
+    max_pixels: MaxPixelsOption = MAX_PIXELS,
     quiet: QuietOption = False,
     json_target: JsonOption = None,
 ) -> None:
@@ -48,9 +49,11 @@ def inspect(
     """
     terminal = Terminal(quiet, json_target)
 
+    from mtlue_cli.images.reading import reading_photos
     from mtlue_cli.workflows.inspect import ReleaseReport, inspect_path
 
-    report = inspect_path(path, terminal.progress, against=against, workers=threads(workers))
+    with reading_photos(max_pixels):
+        report = inspect_path(path, terminal.progress, against=against, workers=threads(workers))
     if isinstance(report, ReleaseReport):
         terminal.show(release_table(report))
         for record in report.quarantine:

@@ -54,30 +54,6 @@ ImagesArgument = Annotated[
         readable=True,
     ),
 ]
-LabelsOption = Annotated[
-    Path,
-    typer.Option(
-        "--labels",
-        "-l",
-        metavar="FILE",
-        help="CSV with one row an image: a file column and one column a task. An empty cell means unlabelled.",
-        exists=True,
-        dir_okay=False,
-        readable=True,
-        envvar=variable("--labels"),
-        rich_help_panel=INPUT,
-    ),
-]
-FileColumnOption = Annotated[
-    str | None,
-    typer.Option(
-        "--file-column",
-        metavar="NAME",
-        help="Column with the file names, if it is none of file_name, filename, image, image_id, path.",
-        envvar=variable("--file-column"),
-        rich_help_panel=INPUT,
-    ),
-]
 TasksOption = Annotated[
     str | None,
     typer.Option(
@@ -223,6 +199,17 @@ OverwriteOption = Annotated[
         help="Replace an earlier result.",
         envvar=variable("--overwrite"),
         rich_help_panel=OUTPUT,
+    ),
+]
+MaxPixelsOption = Annotated[
+    int,
+    typer.Option(
+        "--max-pixels",
+        min=1,
+        metavar="N",
+        help="Refuse photos of more pixels, width times height; protecting one takes up to 30 bytes a pixel.",
+        envvar=variable("--max-pixels"),
+        rich_help_panel=COMPUTATION,
     ),
 ]
 QuietOption = Annotated[

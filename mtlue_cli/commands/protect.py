@@ -5,17 +5,27 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mtlue_cli.choices import ExitCode, ImageFormat
+from mtlue_cli.choices import MAX_PIXELS, ExitCode, ImageFormat, SplitPart, Unlabelled
 from mtlue_cli.commands.console import Terminal, duration
+from mtlue_cli.commands.label_options import (
+    BinsOption,
+    FileColumnOption,
+    LabelFormatOption,
+    LabelsOption,
+    MissingValuesOption,
+    SplitFileOption,
+    SplitOption,
+    label_options,
+)
 from mtlue_cli.commands.options import (
+    INPUT,
     OUTPUT,
     AutoBatchSizeOption,
     DeviceOption,
     ExceptOption,
-    FileColumnOption,
     ImagesArgument,
     JsonOption,
-    LabelsOption,
+    MaxPixelsOption,
     OptionalEpsilonOption,
     OverwriteOption,
     QuietOption,
@@ -39,7 +49,7 @@ LISTED = 20
 
 def protect(
     images: ImagesArgument,
-    labels: LabelsOption,
+    labels: LabelsOption = None,
     out: Annotated[
         Path | None,
         typer.Option(
@@ -59,7 +69,7 @@ def protect(
         ImageFormat,
         typer.Option(
             "--format",
-            help="png and webp are lossless: the bound holds for every pixel. keep writes JPEG as JPEG again.",
+            help="png and webp are lossless: the bound holds for every pixel. keep: JPEG stays JPEG, and so on.",
             envvar=variable("--format", "protect"),
             rich_help_panel=OUTPUT,
         ),
@@ -68,16 +78,40 @@ def protect(
         bool,
         typer.Option(
             "--keep-metadata",
-            help="Keep EXIF data (place and time among them); previews are dropped all the same.",
+            help="Keep EXIF data (place and time among them), XMP and text; previews are dropped all the same.",
             envvar=variable("--keep-metadata", "protect"),
             rich_help_panel=OUTPUT,
         ),
     ] = False,
     overwrite: OverwriteOption = False,
+    force: Annotated[
+        bool,
+        typer.Option(
+            "--force",
+            help="Protect again what a manifest says is protected already; the changes then add up, beyond the bound.",
+            envvar=variable("--force", "protect"),
+            rich_help_panel=INPUT,
+        ),
+    ] = False,
+    label_format: LabelFormatOption = None,
     file_column: FileColumnOption = None,
+    missing_value: MissingValuesOption = None,
+    bins: BinsOption = None,
+    split_file: SplitFileOption = None,
+    split: SplitOption = SplitPart.TRAIN,
+    unlabelled: Annotated[
+        Unlabelled,
+        typer.Option(
+            "--unlabelled",
+            help="Images without a row: leave them out, protect them without labels, or refuse to start.",
+            envvar=variable("--unlabelled", "protect"),
+            rich_help_panel=INPUT,
+        ),
+    ] = Unlabelled.SKIP,
     batch_size: AutoBatchSizeOption = "auto",
     device: DeviceOption = "auto",
     workers: WorkersOption = None,
+    max_pixels: MaxPixelsOption = MAX_PIXELS,
     quiet: QuietOption = False,
     json_target: JsonOption = None,
 ) -> None:
@@ -91,13 +125,15 @@ def protect(
     terminal = Terminal(quiet, json_target)
     count = _batch_size(batch_size)
 
+    from mtlue_cli.images.labelled import find_labels
     from mtlue_cli.workflows.protect import ProtectConfig, protect_folder
 
     config = ProtectConfig(
         images=images,
-        labels=labels,
+        labels=labels or find_labels(images, label_format),
         out=out,
-        file_column=file_column,
+        reading=label_options(label_format, file_column, missing_value, bins, split_file, split),
+        unlabelled=unlabelled,
         weights=weights,
         epsilon=epsilon,
         tasks=listed_names(tasks),
@@ -108,6 +144,8 @@ def protect(
         workers=threads(workers),
         keep_metadata=keep_metadata,
         overwrite=overwrite,
+        force=force,
+        max_pixels=max_pixels,
     )
     result = protect_folder(config, terminal.progress)
     terminal.show(summary(result))
@@ -147,7 +185,7 @@ def remarks(result: "ProtectResult") -> list[str]:
     lines: list[str] = []
     if result.compressed:
         lines.append(
-            f"{result.compressed} JPEG files are compressed anew: the bound holds before compression, "
+            f"{result.compressed} JPEG or AVIF files are compressed anew: the bound holds before compression, "
             "the measured change of each is in the manifest"
         )
     if result.unlabelled:

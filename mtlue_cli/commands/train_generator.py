@@ -1,13 +1,24 @@
 """``mtlue train-generator``: learn a perturbation generator for the label columns of a folder."""
 
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.table import Table
 
-from mtlue_cli.choices import BackboneName, ObjectiveName, Precision
+from mtlue_cli.choices import MAX_PIXELS, BackboneName, ObjectiveName, Precision, SplitPart
 from mtlue_cli.commands.console import Terminal, duration
+from mtlue_cli.commands.label_options import (
+    BinsOption,
+    FileColumnOption,
+    LabelFormatOption,
+    LabelsOption,
+    MissingValuesOption,
+    SplitFileOption,
+    SplitOption,
+    label_options,
+)
 from mtlue_cli.commands.options import (
     COMPUTATION,
     OUTPUT,
@@ -15,12 +26,11 @@ from mtlue_cli.commands.options import (
     BatchSizeOption,
     DeviceOption,
     EpsilonOption,
-    FileColumnOption,
     ImagesArgument,
     JsonOption,
-    LabelsOption,
     LearningRateOption,
     LimitOption,
+    MaxPixelsOption,
     OverwriteOption,
     QuietOption,
     SeedOption,
@@ -41,7 +51,6 @@ DEFAULT_MINUTES = 15.0
 
 def train_generator(
     images: ImagesArgument,
-    labels: LabelsOption,
     out: Annotated[
         Path,
         typer.Option(
@@ -53,6 +62,7 @@ def train_generator(
             rich_help_panel=OUTPUT,
         ),
     ],
+    labels: LabelsOption = None,
     objective: Annotated[
         ObjectiveName,
         typer.Option(
@@ -143,7 +153,12 @@ def train_generator(
     ] = 1.0,
     batch_size: BatchSizeOption = 64,
     learning_rate: LearningRateOption = 2e-3,
+    label_format: LabelFormatOption = None,
     file_column: FileColumnOption = None,
+    missing_value: MissingValuesOption = None,
+    bins: BinsOption = None,
+    split_file: SplitFileOption = None,
+    split: SplitOption = SplitPart.TRAIN,
     tasks: TasksOption = None,
     limit: LimitOption = None,
     licence: Annotated[
@@ -176,6 +191,7 @@ def train_generator(
         ),
     ] = Precision.AUTO,
     workers: WorkersOption = None,
+    max_pixels: MaxPixelsOption = MAX_PIXELS,
     quiet: QuietOption = False,
     json_target: JsonOption = None,
 ) -> None:
@@ -189,14 +205,16 @@ def train_generator(
         raise InputError("--epochs and --max-minutes exclude each other", hint="give one of them")
     terminal = Terminal(quiet, json_target)
 
+    from mtlue_cli.images.labelled import find_labels
+    from mtlue_cli.images.reading import photos_up_to
     from mtlue_cli.workflows.train_generator import TrainConfig
     from mtlue_cli.workflows.train_generator import train_generator as run
 
     config = TrainConfig(
         images=images,
-        labels=labels,
+        labels=labels or find_labels(images, label_format),
         out=out,
-        file_column=file_column,
+        reading=label_options(label_format, file_column, missing_value, bins, split_file, split),
         tasks=listed_names(tasks),
         objective=objective,
         size=size,
@@ -219,9 +237,11 @@ def train_generator(
         workers=threads(workers),
         limit=limit,
     )
-    result = run(config, terminal.progress)
+    with photos_up_to(max_pixels):
+        result = run(config, terminal.progress)
     terminal.show(summary(result))
-    terminal.say(f"next: mtlue protect {images} --labels {labels} --weights {result.checkpoint}")
+    words = ["mtlue", "protect", str(images), *config.reading.arguments(config.labels), "--weights", str(out)]
+    terminal.say(f"next: {shlex.join(words)}")
     terminal.write_json(document(config, result))
 
 

@@ -7,16 +7,24 @@ from typing import TypeVar
 
 import typer
 
-from mtlue_cli.choices import ExitCode, MetricName
+from mtlue_cli.choices import MAX_PIXELS, ExitCode, MetricName
 from mtlue_cli.commands.console import Terminal, check_target
+from mtlue_cli.commands.label_options import (
+    BinsOption,
+    FileColumnOption,
+    LabelFormatOption,
+    LabelsOption,
+    MissingValuesOption,
+    SplitFileOption,
+    label_options,
+)
 from mtlue_cli.commands.options import (
     DeviceOption,
-    FileColumnOption,
     ImagesArgument,
     JsonOption,
-    LabelsOption,
     LearningRateOption,
     LimitOption,
+    MaxPixelsOption,
     QuietOption,
     SeedOption,
     WorkersOption,
@@ -61,13 +69,17 @@ OptionT = TypeVar("OptionT")
 
 def verify(
     images: ImagesArgument,
-    labels: LabelsOption,
+    labels: LabelsOption = None,
     protected: ProtectedOption = None,
     weights: GeneratorOption = None,
     test: TestOption = None,
     test_labels: TestLabelsOption = None,
     test_fraction: TestFractionOption = 0.2,
+    label_format: LabelFormatOption = None,
     file_column: FileColumnOption = None,
+    missing_value: MissingValuesOption = None,
+    bins: BinsOption = None,
+    split_file: SplitFileOption = None,
     limit: LimitOption = None,
     tier: TierOption = None,
     backbone: BackbonesOption = None,
@@ -97,6 +109,7 @@ def verify(
     seed: SeedOption = 0,
     device: DeviceOption = "auto",
     workers: WorkersOption = None,
+    max_pixels: MaxPixelsOption = MAX_PIXELS,
     quiet: QuietOption = False,
     json_target: JsonOption = None,
 ) -> None:
@@ -112,18 +125,19 @@ def verify(
         if target is not None:
             check_target(option, target)
 
+    from mtlue_cli.images.labelled import find_labels
     from mtlue_cli.verification.result_cache import default_cache_folder
     from mtlue_cli.workflows.verify_settings import VerifyConfig
 
     config = VerifyConfig(
         clean=images,
-        labels=labels,
+        labels=labels or find_labels(images, label_format),
         protected=protected,
         weights=weights,
         test=test,
         test_labels=test_labels,
         test_fraction=test_fraction,
-        file_column=file_column,
+        reading=label_options(label_format, file_column, missing_value, bins, split_file),
         tier=tier,
         backbones=_given(backbone),
         learners=_given(learner),
@@ -158,13 +172,15 @@ def verify(
         terminal.write_json(planned.to_json())
         return
 
+    from mtlue_cli.images.reading import photos_up_to
     from mtlue_cli.verification.reports.html import write_html
     from mtlue_cli.verification.reports.junit import write_junit
     from mtlue_cli.verification.reports.markdown import write_markdown
     from mtlue_cli.verification.reports.samples import draw_samples
     from mtlue_cli.workflows.verify import verify_release
 
-    result = verify_release(config, terminal.progress)
+    with photos_up_to(max_pixels):
+        result = verify_release(config, terminal.progress)
     show_verification(terminal, result)
     document = result.to_json()
     writers: dict[str, Callable[[], None]] = {"--json": lambda: terminal.write_json(document)}

@@ -2,15 +2,16 @@
 
 import hashlib
 import json
+import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from safetensors import SafetensorError, safe_open
 
 from mtlue_cli.errors import CheckpointError, MtlueError
-from mtlue_cli.manifest import write_atomically
+from mtlue_cli.files import open_regular, write_atomically
 from mtlue_cli.tasks.spec import TaskSet
 
 if TYPE_CHECKING:
@@ -18,8 +19,16 @@ if TYPE_CHECKING:
 
     from mtlue_cli.generator.model import PerturbationGenerator
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
+"""Version 1 had no digest of the card; its files are still read."""
 METADATA_KEY = "mtlue"
+_ANEW = "take it from its source again, or train one with mtlue train-generator"
+_DIGEST_KEY = "card_sha256"
+_SUMMARISED = 8
+_LARGEST = {"epsilon": 255, "image_size": 4096, "stride": 64, "label_grid": 1024, "pattern_grid": 256}
+_LARGEST_WIDTH, _LARGEST_DEPTH = 2048, 64
+_BYTES_A_NUMBER = 4
+_PICKLES = (b"PK\x03\x04", b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05")
 
 
 @dataclass(frozen=True)
@@ -82,22 +91,35 @@ def save_checkpoint(path: Path, generator: "PerturbationGenerator", card: Checkp
     if not all(tensor.isfinite().all() for tensor in tensors.values()):
         raise MtlueError("training has diverged: the generator's weights are not finite; lower --learning-rate")
     complete = replace(card, digest=weights_digest(tensors), name=path.stem)
-    write_atomically(path, save(tensors, metadata={METADATA_KEY: json.dumps(complete.to_json(), sort_keys=True)}))
+    write_atomically(path, save(tensors, metadata={METADATA_KEY: sealed(complete.to_json())}))
     return complete
+
+
+def sealed(document: Mapping[str, Any]) -> str:
+    """A card's document as text, with the digest that tells when it was changed afterwards."""
+    return json.dumps({**document, _DIGEST_KEY: _document_digest(document)}, sort_keys=True)
 
 
 def read_card(path: Path) -> CheckpointCard:
     """The card alone, without loading torch or the weights.
 
     Raises:
-        CheckpointError: Not a safetensors file, not one of ours, or of a newer schema.
+        CheckpointError: Not a safetensors file, not one of ours, of a newer schema, or changed since it was written.
     """
     try:
+        with open_regular(path) as file:
+            start = file.read(4)
+        if start.startswith(_PICKLES):
+            raise CheckpointError(
+                f"{path} cannot be read as a checkpoint: it is a pickle, which can run code when it is loaded",
+                hint="mtlue reads safetensors files only; train one with mtlue train-generator",
+            )
         with safe_open(path, framework="np") as stream:
             metadata = stream.metadata() or {}
     except (OSError, SafetensorError) as error:
         raise CheckpointError(
-            f"{path} cannot be read as a checkpoint: {error}", hint="mtlue reads safetensors files only"
+            f"{path} cannot be read as a checkpoint: {getattr(error, 'strerror', None) or error}",
+            hint="mtlue reads safetensors files only; if it was one, take it from its source again",
         ) from None
     if METADATA_KEY not in metadata:
         raise CheckpointError(
@@ -106,15 +128,21 @@ def read_card(path: Path) -> CheckpointCard:
         )
     try:
         document = json.loads(metadata[METADATA_KEY])
-        version = document.pop("schema_version")
+        version = document["schema_version"]
         if version > SCHEMA_VERSION:
             raise CheckpointError(
                 f"{path} has schema version {version}; this mtlue reads up to {SCHEMA_VERSION}", hint="upgrade mtlue"
             )
+        digest = document.pop(_DIGEST_KEY, None)
+        if digest != _document_digest(document) and (version > 1 or digest is not None):
+            raise CheckpointError(
+                f"{path} is damaged: its metadata do not have the digest written with them", hint=_ANEW
+            )
+        del document["schema_version"]
         document["tasks"] = TaskSet.from_json(document["tasks"])
         return CheckpointCard(**document, name=path.stem)
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
-        raise CheckpointError(f"{path} has damaged metadata: {type(error).__name__}: {error}") from None
+    except (AttributeError, KeyError, TypeError, ValueError, RecursionError) as error:
+        raise CheckpointError(f"{path} has damaged metadata: {type(error).__name__}: {error}", hint=_ANEW) from None
 
 
 def load_checkpoint(path: Path) -> LoadedGenerator:
@@ -128,17 +156,22 @@ def load_checkpoint(path: Path) -> LoadedGenerator:
     from mtlue_cli.generator.model import GeneratorConfig, PerturbationGenerator
 
     card = read_card(path)
+    _check_shape(path, card, {number.name: number.type for number in fields(GeneratorConfig)})
+    unlike = f"{path} does not hold the weights that its metadata describe"
     try:
         tensors = load_file(path)
         generator = PerturbationGenerator(GeneratorConfig(**card.generator), card.tasks)
-        generator.load_state_dict(tensors)
-    except (OSError, SafetensorError, AttributeError, KeyError, TypeError, ValueError, RuntimeError) as error:
-        raise CheckpointError(f"{path} does not hold the weights that its metadata describes", [str(error)]) from None
+    except (OSError, SafetensorError, ArithmeticError, KeyError, TypeError, ValueError, RuntimeError) as error:
+        raise CheckpointError(unlike, [str(error)], _ANEW) from None
+    faults = _differences(generator.state_dict(), tensors)
+    if faults:
+        raise CheckpointError(unlike, faults, _ANEW)
     if weights_digest(tensors) != card.digest:
-        raise CheckpointError(f"{path} is damaged: its weights do not have the digest in its metadata")
+        raise CheckpointError(f"{path} is damaged: its weights do not have the digest written with them", hint=_ANEW)
     broken = [name for name, tensor in tensors.items() if not tensor.isfinite().all()]
     if broken:
-        raise CheckpointError(f"{path} holds weights that are not finite", broken)
+        raise CheckpointError(f"{path} holds weights that are not finite", broken, _ANEW)
+    generator.load_state_dict(tensors)
     return LoadedGenerator(generator.eval(), card)
 
 
@@ -149,3 +182,56 @@ def weights_digest(tensors: Mapping[str, "Tensor"]) -> str:
         digest.update(f"{name}{tuple(tensors[name].shape)}".encode())
         digest.update(tensors[name].contiguous().numpy().data)
     return digest.hexdigest()
+
+
+def _document_digest(document: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(document, sort_keys=True).encode()).hexdigest()
+
+
+def _check_shape(path: Path, card: CheckpointCard, numbers: Mapping[str, object]) -> None:
+    """Refuse a card whose generator is not built here, or that the file cannot hold, before memory is set aside for it.
+
+    Args:
+        path: The checkpoint.
+        card: What it says of itself.
+        numbers: Name and type, ``int`` or ``float``, of all that fixes a generator's shape.
+    """
+    shape = card.generator if isinstance(card.generator, Mapping) else {}
+    faults = [f"generator: {name} is missing" for name in numbers if name not in shape]
+    faults += [f"generator: {name} is unknown" for name in shape if name not in numbers]
+    if faults:
+        raise CheckpointError(f"{path} describes a generator of another kind than this mtlue builds", faults, _ANEW)
+    for name, kind in numbers.items():
+        value = shape[name]
+        if kind is float:
+            if type(value) not in (int, float) or not math.isfinite(value):
+                faults.append(f"generator: {name} is {value!r}, expected a number")
+            continue
+        largest = _LARGEST.get(name, _LARGEST_DEPTH if name.endswith("depth") else _LARGEST_WIDTH)
+        if not (type(value) is int and 1 <= value <= largest):
+            faults.append(f"generator: {name} is {value!r}, expected a whole number from 1 to {largest}")
+    for name, value in (("epsilon", card.epsilon), ("image_size", card.image_size)):
+        if value != shape[name]:
+            faults.append(f"{name} is {value!r}, that of the generator {shape[name]!r}")
+    if not faults:
+        classes = sum(task.num_classes for task in card.tasks)
+        least = shape["label_channels"] * shape["label_grid"] ** 2 * classes
+        # A block holds two layers of twice its width.
+        least += sum(4 * shape[f"{part}_depth"] * shape[f"{part}_width"] ** 2 for part in ("encoder", "decoder"))
+        size = path.stat().st_size
+        if least * _BYTES_A_NUMBER > size:
+            faults.append(f"embeddings and blocks alone take {least * _BYTES_A_NUMBER} bytes, the file has {size}")
+    if faults:
+        raise CheckpointError(f"{path} describes a generator that it cannot hold", faults, _ANEW)
+
+
+def _differences(expected: Mapping[str, "Tensor"], found: Mapping[str, "Tensor"]) -> list[str]:
+    """What the stored tensors lack, have too many, or have in another shape or type, a line each."""
+    faults = [f"{name}: missing" for name in expected if name not in found]
+    faults += [f"{name}: unknown" for name in found if name not in expected]
+    for name in sorted(expected.keys() & found.keys()):
+        wanted, given = expected[name], found[name]
+        if (wanted.shape, wanted.dtype) != (given.shape, given.dtype):
+            faults.append(f"{name}: {given.dtype} {tuple(given.shape)}, expected {wanted.dtype} {tuple(wanted.shape)}")
+    rest = len(faults) - _SUMMARISED
+    return faults if rest <= 0 else [*faults[:_SUMMARISED], f"and {rest} more"]

@@ -1,7 +1,7 @@
 """Find weights: by path, by name, or the shipped ones that fit the labels."""
 
 import shlex
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import mtlue_cli
@@ -29,18 +29,21 @@ def is_shipped(path: Path) -> bool:
     return path.resolve() in {shipped.resolve() for shipped in shipped_weights().values()}
 
 
-def training_command(images: Path | str, labels: Path | str, file_column: str | None = None) -> str:
-    """The command that trains a generator for a folder and its labels, ready for a shell."""
-    column = [] if file_column is None else ["--file-column", file_column]
-    parts = ["mtlue", "train-generator", str(images), "--labels", str(labels), *column, "--out", "weights.safetensors"]
-    return shlex.join(parts)
+def training_command(images: Path | str, label_arguments: Sequence[str]) -> str:
+    """The command that trains a generator for a folder and its labels, ready for a shell.
+
+    Args:
+        images: Folder.
+        label_arguments: What says where its labels are and how they are read.
+    """
+    return shlex.join(["mtlue", "train-generator", str(images), *label_arguments, "--out", "weights.safetensors"])
 
 
 def resolve_weights(
     name_or_path: str | None,
     labels: TaskSet,
     chosen: Callable[[TaskSet], TaskSet] | None = None,
-    command: str = training_command("IMAGES", "FILE"),
+    command: str = training_command("IMAGES", ("--labels", "FILE")),
 ) -> Path:
     """The checkpoint to protect with.
 

@@ -1,30 +1,33 @@
-"""Decoding of photos: upright pixels, alpha and colour profile, or a reason why not."""
+"""Decoding of photos: upright pixels, alpha, colour profile and metadata, or a reason why not."""
 
+import importlib.util
 import io
-from dataclasses import dataclass
+import os
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, UnidentifiedImageError
 
 from mtlue_cli.errors import ImageError
-
-FORMATS = ("JPEG", "PNG", "BMP", "TIFF", "WEBP")
-"""What is read, in Pillow's names; an MPO is opened as a JPEG."""
-
-MAX_PIXELS = 178_956_970
-"""Larger images are refused: Pillow's own limit against decompression bombs."""
+from mtlue_cli.files import open_regular
+from mtlue_cli.images.metadata import Metadata, read_metadata, turn_to_upright
+from mtlue_cli.images.reading import MAX_SIDE, max_bytes, max_pixels
 
 Pixels = npt.NDArray[np.uint8] | npt.NDArray[np.uint16]
 
-_ORIENTATION = 0x0112
-_KEPT_TAGS = (0x010E, 0x010F, 0x0110, 0x011A, 0x011B, 0x0128, 0x0131, 0x0132, 0x013B, 0x8298)
-"""Description, make, model, resolution (3), software, date, artist, copyright."""
-_KEPT_TABLES = (0x8769, 0x8825)
-"""Shooting data and place."""
-_DROPPED_ENTRIES = frozenset({0x927C, 0xA002, 0xA003, 0xA005})
-"""Maker note, stored width and height, interoperability table."""
+NO_MEMORY = "does not fit into memory"
+"""Why a photo is refused for which there is no room."""
+
+_READABLE_MODES = frozenset({"1", "L", "LA", "La", "P", "PA", "RGB", "RGBA", "RGBa", "RGBX", "CMYK", "YCbCr", "LAB"})
+"""Pillow's modes of 8 bits that it turns into grey or RGB."""
+_GREY_MODES = ("1", "L", "LA", "La")
+_TRANSPARENT_MODES = ("LA", "La", "RGBA", "RGBa", "PA")
+_STRIP_PIXELS = 1 << 22
 
 
 @dataclass(frozen=True)
@@ -36,14 +39,14 @@ class DecodedImage:
         alpha: ``(H, W)`` uint8 opacity, or None.
         format: Pillow's name of the file format.
         icc_profile: Colour profile that goes with ``pixels``, or None.
-        exif: EXIF data without orientation, previews and maker notes, or None.
+        metadata: What else may travel with a protected copy.
     """
 
     pixels: Pixels
     alpha: npt.NDArray[np.uint8] | None
     format: str
     icc_profile: bytes | None = None
-    exif: bytes | None = None
+    metadata: Metadata = field(default_factory=Metadata)
 
     @property
     def size(self) -> tuple[int, int]:
@@ -51,39 +54,68 @@ class DecodedImage:
         return self.pixels.shape[0], self.pixels.shape[1]
 
 
+@cache
+def readable_formats() -> tuple[str, ...]:
+    """What is read, in Pillow's names, whatever a file is called; an MPO is opened as a JPEG."""
+    formats = ("JPEG", "PNG", "BMP", "TIFF", "WEBP", "GIF", "PPM")
+    return (*formats, "AVIF") if importlib.util.find_spec("PIL.AvifImagePlugin") else formats
+
+
+def read_content(path: Path) -> bytes:
+    """All bytes of a photo's file.
+
+    Raises:
+        ImageError: It cannot be read, is no ordinary file, or is larger than any photo that may be read.
+    """
+    try:
+        with open_regular(path) as stream:
+            size = os.fstat(stream.fileno()).st_size
+            if size > max_bytes():
+                raise ImageError(
+                    f"has {size:,} bytes, more than a photo of {max_pixels():,} pixels takes; "
+                    "set another limit with --max-pixels"
+                )
+            return stream.read()
+    except OSError as error:
+        raise ImageError(f"cannot be read: {error.strerror or error}") from error
+    except MemoryError as error:
+        raise ImageError(NO_MEMORY) from error
+
+
 def decode_image(path: Path) -> DecodedImage:
     """Read one photo.
 
     Raises:
-        ImageError: It cannot be read, is damaged, too large, animated, or of a pixel type that would lose precision.
+        ImageError: It cannot be read, is damaged, too large, has several frames, or pixels that would lose precision.
     """
-    try:
-        content = path.read_bytes()
-    except OSError as error:
-        raise ImageError(f"cannot be read: {error.strerror or error}") from error
-    return decode_bytes(content)
+    return decode_bytes(read_content(path))
 
 
 def decode_bytes(content: bytes) -> DecodedImage:
     """:func:`decode_image` of a file's content."""
+    if not content:
+        raise ImageError("is empty")
     try:
-        with Image.open(io.BytesIO(content), formats=FORMATS) as opened:
+        with Image.open(io.BytesIO(content), formats=readable_formats()) as opened:
             return _decode(opened, content)
     except ImageError:
         raise
     except Image.DecompressionBombError as error:
-        raise ImageError(f"too large: more than {MAX_PIXELS} pixels") from error
+        raise ImageError(_too_large("more pixels than allowed")) from error
     except UnidentifiedImageError as error:
-        raise ImageError(f"not an image in a known format ({', '.join(FORMATS)})") from error
+        raise ImageError(f"is no image of a kind that is read ({', '.join(readable_formats())})") from error
+    except MemoryError as error:
+        raise ImageError(NO_MEMORY) from error
     except Exception as error:
         # Pillow's decoders raise almost anything on damaged files.
-        raise ImageError(f"damaged: {str(error) or type(error).__name__}") from error
+        told = str(error) or type(error).__name__
+        raise ImageError(f"is damaged, or of a variant that cannot be read; Pillow says: {told}") from error
 
 
 def pixel_count(content: bytes) -> int:
     """Number of pixels that the header in a file's content announces; 0 where it cannot be told."""
     try:
-        with Image.open(io.BytesIO(content), formats=FORMATS) as opened:
+        with Image.open(io.BytesIO(content), formats=readable_formats()) as opened:
             return opened.width * opened.height
     except Exception:  # the reason follows when the file is decoded
         return 0
@@ -104,76 +136,106 @@ def to_square(image: DecodedImage, size: int) -> npt.NDArray[np.uint8]:
 
 
 def _decode(opened: Image.Image, content: bytes) -> DecodedImage:
-    if opened.width * opened.height > MAX_PIXELS:
-        raise ImageError(f"too large: {opened.width} x {opened.height} pixels")
-    # An MPO is a JPEG with extra views behind it, as phones write: its first picture is the photo.
-    if opened.format != "MPO" and getattr(opened, "n_frames", 1) > 1:
-        raise ImageError("holds several frames")
+    _check_size(opened)
+    if _has_frames(opened):
+        raise ImageError("holds several frames or pages; save the one you mean as a file of its own")
     if _is_deep_colour(opened, content):
-        raise ImageError("has 16 bits a colour, which would be cut to 8; convert it to 8 bits first")
-    source_format = "JPEG" if opened.format == "MPO" else str(opened.format)
+        raise ImageError("has more than 8 bits a colour, which would be cut to 8; convert it to 8 bits first")
     opened.load()
-    exif = _kept_exif(opened)
-    # The transposition copies even what is upright already.
-    turned = opened.getexif().get(_ORIENTATION, 1) != 1
-    upright = ImageOps.exif_transpose(opened) if turned else opened
+    source_format = "JPEG" if opened.format == "MPO" else str(opened.format)
+    turn = turn_to_upright(opened)
     profile = opened.info.get("icc_profile")
     # A profile fits the colours it was made for: only grey and RGB stay what they were.
-    icc = profile if profile and opened.mode not in ("CMYK", "YCbCr", "LAB", "HSV") else None
-    pixels, alpha = _pixels(upright)
-    return DecodedImage(pixels, alpha, source_format, icc, exif)
+    icc = profile if profile and opened.mode not in ("CMYK", "YCbCr", "LAB") else None
+    pixels, alpha = _pixels(opened if turn is None else opened.transpose(turn), source_format)
+    return DecodedImage(pixels, alpha, source_format, icc, read_metadata(opened))
 
 
-def _pixels(image: Image.Image) -> tuple[Pixels, npt.NDArray[np.uint8] | None]:
+def _check_size(opened: Image.Image) -> None:
+    width, height = opened.size
+    if width * height > max_pixels():
+        raise ImageError(_too_large(f"{width} x {height} = {width * height:,} pixels"))
+    if max(width, height) > MAX_SIDE:
+        raise ImageError(f"has {width} x {height} pixels, a side may have {MAX_SIDE:,}")
+    if min(width, height) < 1:
+        raise ImageError(f"has {width} x {height} pixels, there is nothing in it")
+
+
+def _too_large(size: str) -> str:
+    return f"has {size}, the limit is {max_pixels():,}; set another one with --max-pixels"
+
+
+def _has_frames(opened: Image.Image) -> bool:
+    """Whether a file holds more than one picture.
+
+    An MPO is a JPEG with others behind it. As phones write it these are previews and maps, and the first is the photo;
+    those that the format itself calls frames are not.
+    """
+    if opened.format == "MPO":
+        views = getattr(opened, "mpinfo", {}).get(0xB002, ())
+        return any(view["Attribute"]["MPType"].startswith("Multi-Frame") for view in views)
+    return bool(getattr(opened, "is_animated", False))
+
+
+def _pixels(image: Image.Image, source_format: str) -> tuple[Pixels, npt.NDArray[np.uint8] | None]:
     mode = image.mode
     if mode.startswith("I;16"):
         if "transparency" in image.info:
             raise ImageError("is 16-bit grey with a transparent level, which is not supported")
         return np.array(image).astype(np.uint16), None
-    if mode == "I" and image.format in (None, "PNG"):
+    if mode == "I" and source_format in ("PNG", "PPM"):
         wide = np.array(image)
         if int(wide.min()) >= 0 and int(wide.max()) <= np.iinfo(np.uint16).max:
             return wide.astype(np.uint16), None
     if mode in ("I", "F"):
-        raise ImageError(f"has 32-bit pixels (mode {mode}), which are not supported")
-    grey = mode in ("1", "L", "LA", "La")
-    transparent = mode in ("LA", "La", "RGBA", "RGBa", "PA") or "transparency" in image.info
+        numbers = "whole numbers" if mode == "I" else "floating-point numbers"
+        raise ImageError(f"has signed or 32-bit {numbers} as pixels; convert it to 8 or 16 bits first")
+    if mode not in _READABLE_MODES:
+        raise ImageError(f"has {mode} colours, which are not supported; convert it to RGB first")
+    grey = mode in _GREY_MODES
+    transparent = mode in _TRANSPARENT_MODES or "transparency" in image.info
     target = ("LA" if transparent else "L") if grey else ("RGBA" if transparent else "RGB")
-    array = np.asarray(image if mode == target else image.convert(target))
-    if not transparent:
-        return array, None
-    colour = array[..., 0] if grey else array[..., :3]
-    return np.ascontiguousarray(colour), np.ascontiguousarray(array[..., -1])
+    pixels = np.empty((image.height, image.width) if grey else (image.height, image.width, 3), dtype=np.uint8)
+    alpha = np.empty((image.height, image.width), dtype=np.uint8) if transparent else None
+    for rows, strip in _strips(image, target):
+        pixels[rows] = strip if not transparent else strip[..., 0] if grey else strip[..., :3]
+        if alpha is not None:
+            alpha[rows] = strip[..., -1]
+    return pixels, alpha
+
+
+def _strips(image: Image.Image, mode: str) -> Iterator[tuple[slice, npt.NDArray[np.uint8]]]:
+    """Rows of a picture and their values in another mode: all at once would take twice their memory on the way."""
+    height = max(1, _STRIP_PIXELS // image.width)
+    for start in range(0, image.height, height):
+        rows = slice(start, min(start + height, image.height))
+        strip = image if height >= image.height else image.crop((0, rows.start, image.width, rows.stop))
+        yield rows, np.asarray(strip if strip.mode == mode else strip.convert(mode))
 
 
 def _is_deep_colour(opened: Image.Image, content: bytes) -> bool:
-    """Whether a file has 16 bits a sample in a mode that Pillow silently cuts to 8."""
+    """Whether a file has more than 8 bits a sample in a mode that Pillow silently cuts to 8."""
     if opened.format == "PNG":
         depth, colour_type = content[24], content[25]
         return depth == 16 and colour_type != 0
     if opened.format == "TIFF":
         depths = opened.tag_v2.get(0x0102, (1,))  # type: ignore[attr-defined]  # TIFF images have it
         return max(depths) > 8 and opened.mode not in ("I", "F") and not opened.mode.startswith("I;16")
+    if opened.format == "PPM":
+        options = opened.tile[0][3]  # type: ignore[attr-defined]  # what a file's decoder is told
+        return opened.mode == "RGB" and isinstance(options, tuple) and int(options[-1]) > np.iinfo(np.uint8).max
+    if opened.format == "AVIF":
+        return any(flags & _AVIF_HIGH_DEPTH for flags in av1_configurations(content))
     return False
 
 
-def _kept_exif(opened: Image.Image) -> bytes | None:
-    """EXIF that may travel with a protected photo.
+_AVIF_HIGH_DEPTH = 0x40
+"""Bit of the third byte of an AV1 configuration: 10 or 12 bits a sample."""
 
-    Previews (second image directory, maker notes, XMP) show the photo as it was before protection, so they are
-    dropped; so is the orientation, which has been applied.
+
+def av1_configurations(content: bytes) -> list[int]:
+    """Third byte of every AV1 configuration box of an AVIF.
+
+    Source: AV1 Codec ISO Media File Format Binding, section 2.3.3.
     """
-    found = opened.getexif()
-    if not len(found):
-        return None
-    kept = Image.Exif()
-    for tag in _KEPT_TAGS:
-        if tag in found:
-            kept[tag] = found[tag]
-    for table in _KEPT_TABLES:
-        entries = {tag: value for tag, value in found.get_ifd(table).items() if tag not in _DROPPED_ENTRIES}
-        if entries:
-            kept[table] = entries
-    if not len(kept):
-        return None
-    return kept.tobytes()
+    return [content[found.end() + 1] for found in re.finditer(b"av1C\x81", content) if found.end() + 1 < len(content)]

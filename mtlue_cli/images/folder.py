@@ -1,16 +1,27 @@
 """Images of a folder: discovery, the match with a label table, and names in a release."""
 
+import functools
+import hashlib
 import os
+import stat
+import unicodedata
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from mtlue_cli.errors import InputError
-from mtlue_cli.tasks.labels import path_fault
+from mtlue_cli.files import kind_of
+from mtlue_cli.tasks.paths import path_fault
 from mtlue_cli.tasks.spec import LabelTable
+from mtlue_cli.tasks.wording import counted, quoted
 
-SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp"})
+SUFFIXES = frozenset(
+    {
+        *(".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".png", ".apng", ".bmp", ".tif", ".tiff", ".webp", ".gif"),
+        *(".ppm", ".pgm", ".pbm", ".pnm", ".avif", ".avifs"),
+    }
+)
 """What counts as an image when a folder is searched, lower case."""
 
 
@@ -30,58 +41,106 @@ class FolderMatch:
 def find_images(folder: Path) -> list[str]:
     """Relative POSIX paths of all images below ``folder``, sorted; hidden files and folders are left out.
 
+    Links to folders are not followed (see :func:`find_links`), so no loop of links can trap the search.
+
     Raises:
         InputError: ``folder`` is no folder or cannot be read.
     """
-    if not folder.is_dir():
-        raise InputError(f"{folder} is no folder")
-    found: list[str] = []
-
-    def refuse(error: OSError) -> None:
-        raise InputError(f"{error.filename} cannot be read: {error.strerror}") from error
-
-    for parent, folders, files in os.walk(folder, onerror=refuse):
-        folders[:] = [name for name in folders if not name.startswith(".")]
-        inside = Path(parent).relative_to(folder).as_posix()
-        prefix = "" if inside == "." else f"{inside}/"
-        found += [
-            prefix + name
-            for name in files
-            if not name.startswith(".") and os.path.splitext(name)[1].lower() in SUFFIXES
-        ]
-    return sorted(found)
+    return sorted(
+        prefix + name
+        for prefix, _, files in _walk(folder)
+        for name in files
+        if not name.startswith(".") and os.path.splitext(name)[1].lower() in SUFFIXES
+    )
 
 
-def match_labels(folder: Path, table: LabelTable) -> FolderMatch:
-    """Check that every row of ``table`` has its file.
+def find_links(folder: Path) -> list[str]:
+    """Relative POSIX paths of all symbolic links below ``folder``, sorted; hidden ones are left out.
 
     Raises:
-        InputError: Lists every row whose file is missing or leaves the folder.
+        InputError: ``folder`` is no folder or cannot be read.
+    """
+    return sorted(
+        prefix + name
+        for prefix, folders, files in _walk(folder)
+        for name in (*folders, *files)
+        if not name.startswith(".") and os.path.islink(os.path.join(folder, prefix + name))
+    )
+
+
+def match_labels(folder: Path, table: LabelTable, other_parts: Collection[str] = ()) -> FolderMatch:
+    """Check that every row of ``table`` has its file, an ordinary one within ``folder``.
+
+    Args:
+        folder: Image folder.
+        table: Its labels.
+        other_parts: Files whose rows belong to another part of the data set: they are not counted as unlabelled.
+
+    Raises:
+        InputError: Lists every row whose file is missing, leaves the folder, also by a link, or is a FIFO or the like.
     """
     found = find_images(folder)
-    present = set(found)
+    fault_of = file_check(folder, found)
     faults: list[str] = []
-    for name in table.file_names:
-        problem = path_fault(name)
+    for position, name in enumerate(table.file_names):
+        problem = fault_of(name)
         if problem is not None:
-            faults.append(problem)
-        elif name not in present and not (folder / name).is_file():
-            faults.append(f"{name}: no such file in {folder}")
+            faults.append(f"{table.places[position]}: {problem}" if table.places else problem)
     if faults:
         raise InputError(
-            f"{len(faults)} of {len(table)} rows have no file",
+            f"{len(faults)} of {counted(len(table), 'row')} without a file that may be used",
             faults,
-            "put the files there or take their rows out of the label file",
+            "put the files themselves there or take their rows out of the label file; file names are relative to the "
+            "image folder",
         )
-    named = set(table.file_names)
+    named = {*table.file_names, *other_parts}
     return FolderMatch(len(table), tuple(name for name in found if name not in named))
+
+
+def file_check(folder: Path, found: Collection[str]) -> Callable[[str], str | None]:
+    """A check of single names: why one is no ordinary file within ``folder``; None if it is.
+
+    Args:
+        folder: Image folder.
+        found: Names that :func:`find_images` has found in it.
+    """
+    root = folder.resolve()
+    present = frozenset(found)
+
+    @functools.cache
+    def similar() -> Callable[[str], str]:
+        return _similar_names(found)
+
+    def fault_of(name: str) -> str | None:
+        problem = path_fault(name)
+        if problem is not None:
+            return problem
+        path = os.path.join(folder, name)
+        try:
+            status = os.lstat(path)
+            if stat.S_ISLNK(status.st_mode) or name not in present:
+                real = Path(os.path.realpath(path, strict=True))
+                if root not in real.parents:
+                    return f"file name {quoted(name)} leaves the image folder by a symbolic link"
+                status = os.stat(real)
+        except (FileNotFoundError, NotADirectoryError):
+            if os.path.islink(path):
+                return f"file {quoted(name)} is a link to nothing"
+            return f"no file {quoted(name)} in {folder}{similar()(name)}"
+        except OSError as error:
+            return f"file {quoted(name)} cannot be read: {error.strerror}"
+        kind = kind_of(status.st_mode)
+        return None if kind is None else f"file {quoted(name)} is {kind}, expected a file"
+
+    return fault_of
 
 
 def released_names(sources: Sequence[str], suffix: str | None) -> dict[str, str]:
     """Where each source stands in a release: the same path and stem with the released suffix.
 
     Sources that would meet in one name, such as ``a.jpg`` and ``a.png``, keep their own suffix before the new one
-    (``a.jpg.png``). Names that differ only in case count as meeting: not every file system tells them apart.
+    (``a.jpg.png``). Names that differ only in case or Unicode form count as meeting, and so does a file with a folder:
+    not every file system tells them apart. What still meets carries a digest of its source (``a.3f0c5d1e2b4a.png``).
 
     Args:
         sources: Distinct relative POSIX paths.
@@ -90,23 +149,26 @@ def released_names(sources: Sequence[str], suffix: str | None) -> dict[str, str]
     Returns:
         Source to released path; independent of the order of ``sources``.
     """
-    if suffix is None:
-        return {source: source for source in sources}
-    names = {source: str(PurePosixPath(source).with_suffix(suffix)) for source in sources}
+    last = 1 if suffix is None else 2
+    turn = dict.fromkeys(sources, 0)
+    names = {source: _name_in_turn(source, suffix, 0) for source in sources}
+    parents = {PurePosixPath(parent) for parent in {source.rpartition("/")[0] for source in sources}}
+    folders = {_twin_key(str(folder)) for parent in parents for folder in (parent, *parent.parents)}
     while True:
         meeting: dict[str, list[str]] = defaultdict(list)
         for source, name in names.items():
-            meeting[name.casefold()].append(source)
-        longer = {
-            source: source + suffix
-            for together in meeting.values()
-            if len(together) > 1
-            for source in together
-            if names[source] != source + suffix
-        }
-        if not longer:
+            meeting[_twin_key(name)].append(source)
+        going_on: list[str] = []
+        for key, together in meeting.items():
+            if len(together) > 1 or key in folders:
+                # Only those at the earliest of their names give way: what has given way once keeps its place.
+                earliest = min(turn[source] for source in together)
+                going_on += [source for source in together if turn[source] == earliest < last]
+        if not going_on:
             return names
-        names.update(longer)
+        for source in going_on:
+            turn[source] += 1
+            names[source] = _name_in_turn(source, suffix, turn[source])
 
 
 def refuse_nesting(images: Path, out: Path) -> None:
@@ -121,3 +183,52 @@ def refuse_nesting(images: Path, out: Path) -> None:
             f"the output {out} and the input {images} lie in each other",
             hint="give an output folder beside the input with --out",
         )
+
+
+def _walk(folder: Path) -> Iterator[tuple[str, list[str], list[str]]]:
+    """Prefix, folders and files of ``folder`` and of every folder below that is neither hidden nor a link."""
+    if not folder.is_dir():
+        raise InputError(f"{folder} is no folder")
+
+    def refuse(error: OSError) -> None:
+        raise InputError(
+            f"{error.filename} cannot be read: {error.strerror}", hint="give yourself the right to read it, or move it"
+        ) from error
+
+    for parent, folders, files in os.walk(folder, onerror=refuse):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        inside = Path(parent).relative_to(folder).as_posix()
+        yield "" if inside == "." else f"{inside}/", folders, files
+
+
+def _similar_names(found: Iterable[str]) -> Callable[[str], str]:
+    """What to say of a name that is not there: a file that differs only in its case, accents or suffix."""
+    twins = {_twin_key(name): name for name in found}
+    stems = {os.path.splitext(name)[0]: name for name in found}
+
+    def remark(name: str) -> str:
+        twin = twins.get(_twin_key(name))
+        if twin is not None:
+            same_case = unicodedata.normalize("NFC", twin) == unicodedata.normalize("NFC", name)
+            how = "how its accents are encoded (NFC or NFD)" if same_case else "upper and lower case"
+            return f", but {quoted(twin)}, which differs in {how}"
+        twin = stems.get(os.path.splitext(name)[0])
+        return "" if twin is None else f", but {quoted(twin)}"
+
+    return remark
+
+
+def _twin_key(name: str) -> str:
+    """Equal for names that some file systems take for one."""
+    return unicodedata.normalize("NFC", unicodedata.normalize("NFC", name).casefold())
+
+
+def _name_in_turn(source: str, suffix: str | None, turn: int) -> str:
+    """What a source is called at first, and after having given way: the last name holds a digest of the source."""
+    path = PurePosixPath(source)
+    if turn == 0:
+        return source if suffix is None else str(path.with_suffix(suffix))
+    if turn == 1 and suffix is not None:
+        return source + suffix
+    digest = hashlib.sha256(os.fsencode(source)).hexdigest()[:12]
+    return str(path.with_name(f"{path.stem}.{digest}{path.suffix if suffix is None else suffix}"))

@@ -15,10 +15,10 @@ LEVELS = 255
 def soft_bound(unbounded: Tensor, epsilon: int, saturation: float) -> Tensor:
     """Squash into the open interval of +-``epsilon``/255 with a gradient everywhere.
 
-    The reference implementation clamps; nearly every value then saturates at the first step and gets no gradient. A bare
-    tanh only puts that off: its argument grows while training until every pixel sits at the bound. Here the
-    argument of each sample is scaled to a fixed root mean square first, so the share of saturated pixels stays
-    what it was, whatever the network puts out.
+    The reference implementation clamps; nearly every value then saturates at the first step and gets no gradient. A
+    bare tanh only puts that off: its argument grows while training until every pixel sits at the bound. Here the
+    argument of each sample is scaled to a fixed root mean square first, so the share of saturated pixels stays what
+    it was, whatever the network puts out.
 
     Args:
         unbounded: ``(B, 3, H, W)``, any range.

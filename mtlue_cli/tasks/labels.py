@@ -1,236 +1,285 @@
-"""Readers of label files: a table of files and task columns, every fault found before any work starts."""
+"""Label files understood: files, tasks and classes; every fault found before any work starts."""
 
-import csv
 import re
 from collections import Counter
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-import numpy as np
-
-from mtlue_cli.choices import TaskKind
+from mtlue_cli.choices import LabelFormat, SplitPart
 from mtlue_cli.errors import InputError
-from mtlue_cli.tasks.spec import UNLABELLED, LabelTable, Task, TaskSet
+from mtlue_cli.tasks.bins import Bins
+from mtlue_cli.tasks.classes import class_faults, make_task, missing_notes
+from mtlue_cli.tasks.partition import read_partition
+from mtlue_cli.tasks.paths import is_unicode, path_fault
+from mtlue_cli.tasks.readers.base import FILE_COLUMNS, Cell, LabelSource, RawTable
+from mtlue_cli.tasks.readers.registry import reader_of
+from mtlue_cli.tasks.spec import LabelTable, TaskSet
+from mtlue_cli.tasks.wording import counted, quoted
 
-FILE_COLUMNS = ("file_name", "filename", "image", "image_id", "path")
-"""Headers that name the file column, first match wins."""
+_LIKE_A_FILE = re.compile(r"\.(jpe?g|png|webp|bmp|tiff?|gif|p[gbpn]m|avif)$", re.IGNORECASE)
+LONGEST_CELL = 100_000
+"""Characters of a cell; the CSV reader of Python stops a little above."""
 
-MAX_CLASSES = 1000
-"""A column with more distinct values looks like an identifier, not like a task."""
-
-_DRIVE = re.compile(r"^[A-Za-z]:")
+MOST_REPEATS = 20
+"""Rows that repeat another and are told of one by one."""
 
 
 @dataclass(frozen=True)
-class RawTable:
-    """Cells as a reader found them.
+class LabelOptions:
+    """How a user wants labels to be read.
 
     Attributes:
-        header: Column names.
-        rows: Cells, a row each.
-        places: Where each row stands, such as ``"row 3"``, for messages.
+        format: Format of the label file; None: its suffix and content decide.
+        file_column: Header of the file column; None: one of the usual names.
+        missing_values: Texts that mean no label, beside the empty cell.
+        bins: Numeric columns that are sorted into classes.
+        split_file: A ``list_eval_partition.txt``; None: all rows.
+        split: The part of it that is wanted.
     """
 
-    header: tuple[str, ...]
-    rows: tuple[tuple[str, ...], ...]
-    places: tuple[str, ...]
+    format: LabelFormat | None = None
+    file_column: str | None = None
+    missing_values: tuple[str, ...] = ()
+    bins: tuple[Bins, ...] = ()
+    split_file: Path | None = None
+    split: SplitPart = SplitPart.TRAIN
+
+    def arguments(self, labels: Path) -> tuple[str, ...]:
+        """The words of a command line that read ``labels`` in this way."""
+        found: list[tuple[str, object]] = [("--labels", labels)] if not labels.is_dir() else []
+        if self.format is not None:
+            found.append(("--label-format", self.format.value))
+        if self.file_column is not None:
+            found.append(("--file-column", self.file_column))
+        found += [("--missing-value", value) for value in self.missing_values]
+        found += [("--bins", bins) for bins in self.bins]
+        if self.split_file is not None:
+            found += [("--split-file", self.split_file), ("--split", self.split.value)]
+        return tuple(str(word) for pair in found for word in pair)
+
+
+def released_options(file_column: str | None) -> LabelOptions:
+    """How the label file of a release is read, whatever the original labels were."""
+    return LabelOptions(LabelFormat.CSV, file_column)
 
 
 @dataclass(frozen=True)
 class LabelFile:
-    """A label file, understood: the class indices beside the cells they came from.
+    """A label file, understood.
 
     Attributes:
         table: File names and class indices.
-        header: Column names as written.
-        rows: Cells as written, in the order of ``table``.
+        header: Columns in order, the file column among them.
         file_index: Position of the file column in ``header``.
+        notes: What a user should know and is no fault, a line each.
+        other_parts: Files with a row that belong to other parts of the split than the one that was asked for.
     """
 
     table: LabelTable
     header: tuple[str, ...]
-    rows: tuple[tuple[str, ...], ...]
     file_index: int
-
-
-def read_csv(path: Path) -> RawTable:
-    """Read a comma-separated file with a header; a byte-order mark and blank lines are accepted.
-
-    Raises:
-        InputError: The file is not UTF-8 text, not CSV, or empty.
-    """
-    rows: list[tuple[str, ...]] = []
-    places: list[str] = []
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as stream:
-            reader = csv.reader(stream, strict=True)
-            for cells in reader:
-                if any(cell.strip() for cell in cells):
-                    rows.append(tuple(cell.strip() for cell in cells))
-                    places.append(f"row {reader.line_num}")
-    except OSError as error:
-        raise InputError(f"{path} cannot be read: {error.strerror or error}") from error
-    except UnicodeDecodeError as error:
-        raise InputError(f"{path} is not UTF-8 text", hint="save the label file as UTF-8") from error
-    except csv.Error as error:
-        raise InputError(f"{path} is not CSV: {error}") from error
-    if not rows:
-        raise InputError(f"{path} is empty", hint="expected a header and one row an image")
-    return RawTable(rows[0], tuple(rows[1:]), tuple(places[1:]))
-
-
-READERS: Mapping[str, Callable[[Path], RawTable]] = {".csv": read_csv}
-"""Reader of each label file suffix; a new format is one function and one line here."""
+    notes: tuple[str, ...] = ()
+    other_parts: frozenset[str] = frozenset()
 
 
 def read_labels(path: Path, *, file_column: str | None = None) -> LabelTable:
     """Labels to learn from: every column must offer at least two classes.
 
     Args:
-        path: Label file; its suffix picks the reader.
-        file_column: Header of the file column; None tries :data:`FILE_COLUMNS`.
+        path: Label file; its suffix and content pick the reader.
+        file_column: Header of the file column; None tries the usual names.
 
     Raises:
         InputError: Lists every fault with its row.
     """
-    return read_label_file(path, file_column=file_column).table
+    return read_label_file(path, LabelOptions(file_column=file_column)).table
 
 
 def read_label_file(
     path: Path,
+    options: LabelOptions | None = None,
     *,
-    file_column: str | None = None,
     for_learning: bool = True,
     learned: Collection[str] | None = None,
+    image_names: Sequence[str] = (),
 ) -> LabelFile:
-    """Labels together with the cells they came from.
+    """Labels together with how they stand in their file.
 
     Args:
-        path: Label file; its suffix picks the reader.
-        file_column: Header of the file column; None tries :data:`FILE_COLUMNS`.
-        for_learning: Whether a column with fewer than two classes, or with so many that it looks like an identifier,
-            is a fault. A folder that is only to be protected may be small, and may carry columns that are no tasks.
+        path: Label file, or the image folder for a format that reads file names.
+        options: How it is read.
+        for_learning: Whether a column with fewer than two classes, with two spellings of one class, or with so many
+            that it looks like an identifier, is a fault. A folder that is only to be protected may be small, and may
+            carry columns that are no tasks.
         learned: The columns that ``for_learning`` looks at; None: all.
+        image_names: The folder's images, for a format that reads file names.
 
     Raises:
         InputError: Lists every fault with its row.
     """
-    reader = READERS.get(path.suffix.lower())
-    if reader is None:
-        raise InputError(f"{path}: label files of this kind are not read", hint=f"expected {', '.join(READERS)}")
-    raw = reader(path)
-    file_index = _find_file_column(path, raw.header, file_column)
-    faults = _header_faults(raw.header)
-    kept, row_faults = _check_rows(raw, file_index)
-    faults += row_faults
-    if not kept and not row_faults:
-        faults.append("no row below the header")
+    options = options or LabelOptions()
+    reader = reader_of(path, options.format)
+    if reader.reads_names and not path.is_dir():
+        raise InputError(f"--label-format {reader.name.value} reads file names, not {path}", hint="leave out --labels")
+    if path.is_dir() and not reader.reads_names:
+        raise InputError(f"{path} is a folder, expected a label file")
+    file_columns = FILE_COLUMNS if options.file_column is None else (options.file_column,)
+    raw = reader.read(LabelSource(path, file_columns, tuple(image_names)))
+    file_index = _find_file_column(path, raw, file_columns)
+    kept, faults, notes = _check_rows(raw, file_index)
+    faults = [*_header_faults(raw.header, options.bins), *raw.faults, *faults]
+    if not raw.rows and not raw.faults:
+        faults.append("no image is named as this format wants it" if reader.reads_names else "no row below the header")
+    if len(raw.header) < 2:
+        faults.append("no column beside the file column: there is nothing to learn or to protect")
+    notes = [*raw.notes, *notes]
     columns, tasks = {}, []
+    bins_of = {bins.column: bins for bins in options.bins}
+    places = tuple(raw.places[row] for row in kept)
     for position, name in enumerate(raw.header):
         if position == file_index:
             continue
-        cells = [raw.rows[row][position] for row in kept]
-        classes = ordered_classes(cells)
-        if for_learning and kept and (learned is None or name in learned):
-            faults += class_faults(name, classes)
-        tasks.append(Task(name, TaskKind.BINARY if len(classes) <= 2 else TaskKind.CATEGORICAL, classes))
-        index_of = {value: index for index, value in enumerate(classes)}
-        columns[name] = np.array([index_of.get(cell, UNLABELLED) for cell in cells], dtype=np.int64)
-    if not tasks:
-        faults.append("no column beside the file column: there is nothing to learn or to protect")
+        cells = [_labelled(raw.rows[row][position], options.missing_values) for row in kept]
+        if name in bins_of:
+            cells, odd = _binned(bins_of[name], cells, places)
+            faults += odd
+        task, columns[name] = make_task(name, cells, places)
+        tasks.append(task)
+        if kept and for_learning and (learned is None or name in learned):
+            faults += class_faults(task)
+            notes += missing_notes(task)
+        elif kept and not task.classes:
+            notes.append(f"column {quoted(name)} holds no label at all")
+    names = tuple(str(PurePosixPath(raw.rows[row][file_index] or "")) for row in kept)
+    rows: Sequence[int] = range(len(kept))
+    other_parts: frozenset[str] = frozenset()
+    if options.split_file is not None:
+        rows, other_parts, odd = _wanted_part(names, places, read_partition(options.split_file), options)
+        faults += odd
     if faults:
-        raise InputError(f"{path} has {len(faults)} fault{'s' if len(faults) > 1 else ''}", faults)
-    names = tuple(str(PurePosixPath(raw.rows[row][file_index])) for row in kept)
-    table = LabelTable(names, columns, TaskSet(tuple(tasks)))
-    return LabelFile(table, raw.header, tuple(raw.rows[row] for row in kept), file_index)
+        raise InputError(f"{path} has {counted(len(faults), 'fault')}", faults)
+    table = LabelTable(names, columns, TaskSet(tuple(tasks)), places)
+    return LabelFile(table.take(rows), raw.header, file_index, tuple(notes), other_parts)
 
 
-def ordered_classes(cells: Sequence[str]) -> tuple[str, ...]:
-    """Distinct values of a column, empty cells left out, in an order that does not depend on the rows.
-
-    Numbers sort by value; other text sorts naturally, runs of digits by value: ``0-2, 3-9, 10-19, 70+``.
-    """
-    values = {cell for cell in cells if cell}
-    try:
-        return tuple(sorted(values, key=lambda value: (int(value), value)))
-    except ValueError:
-        return tuple(sorted(values, key=_natural_key))
-
-
-def path_fault(name: str) -> str | None:
-    """Why ``name`` cannot be a file of the folder; None if it can.
-
-    Only relative POSIX paths that stay inside the folder are accepted, so that no label file can make the program read
-    or write elsewhere.
-    """
-    if not name:
-        return "file name is empty"
-    if "\0" in name:
-        return "file name holds a NUL"
-    if "\\" in name:
-        return f"file name {name!r} holds a backslash, use / between folders"
-    if name.startswith("/") or _DRIVE.match(name):
-        return f"file name {name!r} is absolute, expected one relative to the image folder"
-    if ".." in name.split("/"):
-        return f"file name {name!r} leaves the image folder"
-    if not PurePosixPath(name).name:
-        return f"file name {name!r} names no file"
-    return None
-
-
-def _natural_key(value: str) -> tuple[tuple[int, int, str], ...]:
-    parts = re.findall(r"\d+|\D+", value)
-    return (*((0, int(part), "") if part.isdecimal() else (1, 0, part) for part in parts), (2, 0, value))
-
-
-def _find_file_column(path: Path, header: Sequence[str], wanted: str | None) -> int:
-    candidates = (wanted,) if wanted is not None else FILE_COLUMNS
+def _find_file_column(path: Path, raw: RawTable, candidates: Sequence[str]) -> int:
+    if raw.file_column is not None:
+        return raw.header.index(raw.file_column)
     for candidate in candidates:
-        if candidate in header:
-            return header.index(candidate)
-    looked_for = " or ".join(repr(name) for name in candidates)
+        if candidate in raw.header:
+            return raw.header.index(candidate)
+    looked_for = " or ".join(quoted(name) for name in candidates)
+    found = ", ".join(quoted(name) for name in raw.header[:40])
     raise InputError(
         f"{path}: no file column, looked for {looked_for}",
-        [f"row 1 has the columns {', '.join(repr(name) for name in header)}"],
-        "name the column that holds the file names with --file-column",
+        [f"the columns are {found}" if found else "there are no columns", *raw.faults],
+        "give the table a header, such as file_name,smiling"
+        if any(_LIKE_A_FILE.search(name) for name in raw.header)
+        else "name the column that holds the file names with --file-column",
     )
 
 
-def _header_faults(header: Sequence[str]) -> list[str]:
-    faults = [f"row 1: column {position} has no name" for position, name in enumerate(header, 1) if not name]
+def _header_faults(header: Sequence[str], bins: Sequence[Bins]) -> list[str]:
+    faults = [
+        f"row 1: column {position} has no name (row numbers that pandas wrote? leave them out)"
+        for position, name in enumerate(header, 1)
+        if not name
+    ]
     repeated = [name for name, count in Counter(header).items() if name and count > 1]
-    return faults + [f"row 1: column {name!r} stands more than once" for name in repeated]
+    faults += [f"row 1: column {quoted(name)} stands more than once" for name in repeated]
+    faults += [f"row 1: column {quoted(name)}: {problem}" for name in header if (problem := _text_fault(name))]
+    return faults + [
+        f"--bins {bins_of}: there is no column {quoted(bins_of.column)}"
+        for bins_of in bins
+        if bins_of.column not in header
+    ]
 
 
-def _check_rows(raw: RawTable, file_index: int) -> tuple[list[int], list[str]]:
-    """Positions of the sound rows, and a line a fault."""
+def _check_rows(raw: RawTable, file_index: int) -> tuple[list[int], list[str], list[str]]:
+    """Positions of the sound rows, a line a fault, and a line each of the first rows that repeat another."""
     kept: list[int] = []
     faults: list[str] = []
-    first_place: dict[str, str] = {}
+    notes: list[str] = []
+    first: dict[str, int] = {}
     for position, (cells, place) in enumerate(zip(raw.rows, raw.places, strict=True)):
-        if len(cells) != len(raw.header):
-            faults.append(f"{place}: {len(cells)} cells, expected {len(raw.header)}")
-            continue
-        problem = path_fault(cells[file_index])
+        problem = _row_fault(raw.header, cells, file_index)
         if problem is not None:
             faults.append(f"{place}: {problem}")
             continue
-        name = str(PurePosixPath(cells[file_index]))
-        if name in first_place:
-            faults.append(f"{place}: file {name!r} stands already in {first_place[name]}")
+        name = str(PurePosixPath(cells[file_index] or ""))
+        earlier = first.setdefault(name, position)
+        if earlier == position:
+            kept.append(position)
             continue
-        first_place[name] = place
-        kept.append(position)
-    return kept, faults
+        there = raw.places[earlier]
+        others = [
+            f"{quoted(column)} is {quoted(old or '')} there and {quoted(new or '')} here"
+            for at, (column, old, new) in enumerate(zip(raw.header, raw.rows[earlier], cells, strict=True))
+            if at != file_index and (old or "") != (new or "")
+        ]
+        if others:
+            faults.append(f"{place}: file {quoted(name)} stands already in {there}, with other labels: {others[0]}")
+        else:
+            notes.append(f"{place} repeats {there} and is left out: file {quoted(name)}")
+    more = len(notes) - MOST_REPEATS
+    if more > 0:
+        notes = [*notes[:MOST_REPEATS], f"{counted(more, 'further row')} left out that repeat others"]
+    return kept, faults, notes
 
 
-def class_faults(name: str, classes: Sequence[str]) -> list[str]:
-    """Why nothing can be learned from the column ``name`` of ``classes``, a line each."""
-    if not classes:
-        return [f"column {name!r} holds no label at all"]
-    if len(classes) == 1:
-        return [f"column {name!r} holds only one class, {classes[0]!r}: there is nothing to tell apart"]
-    if len(classes) > MAX_CLASSES:
-        return [f"column {name!r} holds {len(classes)} distinct values: it looks like an identifier, leave it out"]
-    return []
+def _row_fault(header: Sequence[str], cells: Sequence[Cell], file_index: int) -> str | None:
+    if len(cells) != len(header):
+        return f"{counted(len(cells), 'cell')}, expected {len(header)}"
+    problem = path_fault(cells[file_index] or "")
+    if problem is not None:
+        return problem
+    together = "".join(filter(None, cells))
+    if len(together) <= LONGEST_CELL and _text_fault(together) is None:
+        return None  # what most rows are: looking at each cell costs far more
+    for name, cell in zip(header, cells, strict=True):
+        problem = _text_fault(cell or "")
+        if problem is not None:
+            return f"column {quoted(name)}: {problem}"
+    return None
+
+
+def _text_fault(text: str) -> str | None:
+    """Why ``text`` cannot be a column name or a class; None if it can."""
+    if len(text) > LONGEST_CELL:
+        return f"{len(text)} characters, expected a label"
+    if "\0" in text:
+        return "holds a NUL"
+    return None if is_unicode(text) else "is not Unicode"
+
+
+def _labelled(cell: Cell, missing_values: Collection[str]) -> Cell:
+    return None if not cell or cell in missing_values else cell
+
+
+def _binned(bins: Bins, cells: Sequence[Cell], places: Sequence[str]) -> tuple[list[Cell], list[str]]:
+    sorted_in: list[Cell] = []
+    faults: list[str] = []
+    for cell, place in zip(cells, places, strict=True):
+        try:
+            sorted_in.append(None if cell is None else bins.class_of(cell))
+        except ValueError as error:
+            sorted_in.append(None)
+            faults.append(f"{place}: {quoted(bins.column)}: {error}")
+    return sorted_in, faults
+
+
+def _wanted_part(
+    names: Sequence[str], places: Sequence[str], parts: Mapping[str, SplitPart], options: LabelOptions
+) -> tuple[list[int], frozenset[str], list[str]]:
+    """Rows of the part that is asked for, files of the others, and a line a file that is in none."""
+    faults = [
+        f"{place}: file {quoted(name)} is not in {options.split_file}"
+        for name, place in zip(names, places, strict=True)
+        if name not in parts
+    ]
+    rows = [row for row, name in enumerate(names) if parts.get(name) is options.split]
+    if not rows and not faults:
+        faults.append(f"{options.split_file} has no image of these labels in the part {options.split.value}")
+    others = frozenset(name for name in names if parts.get(name) is not options.split)
+    return rows, others, faults

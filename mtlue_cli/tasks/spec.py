@@ -4,13 +4,15 @@ Torch-free, so that label faults are reported before anything heavy is loaded.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from mtlue_cli.choices import TaskKind
+from mtlue_cli.tasks.wording import listed, quoted
 
 UNLABELLED = -1
 """Class index of an empty cell: masked in training, the neutral embedding in protection."""
@@ -18,16 +20,28 @@ UNLABELLED = -1
 
 @dataclass(frozen=True)
 class Task:
-    """One task: its column name and its classes in a stable order (the class index is the position)."""
+    """One task: its column name and its classes in a stable order (the class index is the position).
+
+    Attributes:
+        name: Column name.
+        kind: Binary or categorical.
+        classes: Class names.
+        places: Where each class first stands in its label file, for messages; empty if it comes from elsewhere.
+    """
 
     name: str
     kind: TaskKind
     classes: tuple[str, ...]
+    places: tuple[str, ...] = field(default=(), compare=False, repr=False)
 
     @property
     def num_classes(self) -> int:
         """Number of classes; two for a binary task."""
         return len(self.classes)
+
+    def place_of(self, name: str) -> str:
+        """Where the class ``name`` first stands, in brackets for a message; nothing if that is not known."""
+        return f" ({self.places[self.classes.index(name)]})" if self.places else ""
 
 
 @dataclass(frozen=True)
@@ -43,13 +57,14 @@ class TaskSet:
         return len(self.tasks)
 
     def __getitem__(self, name: str) -> Task:
-        for task in self.tasks:
-            if task.name == name:
-                return task
-        raise KeyError(name)
+        return self._by_name[name]
 
     def __contains__(self, name: object) -> bool:
-        return any(task.name == name for task in self.tasks)
+        return name in self._by_name
+
+    @cached_property
+    def _by_name(self) -> dict[str, Task]:
+        return {task.name: task for task in self.tasks}
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -88,12 +103,16 @@ class TaskSet:
         problems: list[str] = []
         for task in self.tasks:
             if task.name not in labels:
-                problems.append(f"column {task.name!r} is missing")
+                problems.append(f"column {quoted(task.name)} is missing")
                 continue
-            unknown = [name for name in labels[task.name].classes if name not in task.classes]
+            column = labels[task.name]
+            unknown = [name for name in column.classes if name not in task.classes]
             if unknown:
-                known = ", ".join(task.classes[:12]) + (", ..." if task.num_classes > 12 else "")
-                problems.append(f"column {task.name!r} has unknown classes {', '.join(unknown[:12])} (known: {known})")
+                shown = ", ".join(f"{quoted(name)}{column.place_of(name)}" for name in unknown[:12])
+                more = ", ..." if len(unknown) > 12 else ""
+                problems.append(
+                    f"column {quoted(task.name)} has unknown classes {shown}{more}; known: {listed(list(task.classes))}"
+                )
         return problems
 
 
@@ -105,11 +124,13 @@ class LabelTable:
         file_names: Relative POSIX paths, in the order of the label file.
         columns: Task name to class indices, ``(N,)`` int64, :data:`UNLABELLED` where the cell is empty.
         tasks: The tasks that the columns stand for.
+        places: Where each row stands in the label file, for messages; empty for a table from elsewhere.
     """
 
     file_names: tuple[str, ...]
     columns: Mapping[str, npt.NDArray[np.int64]]
     tasks: TaskSet
+    places: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.file_names)
@@ -121,7 +142,23 @@ class LabelTable:
             tuple(self.file_names[i] for i in index),
             {name: column[index] for name, column in self.columns.items()},
             self.tasks,
+            tuple(self.places[i] for i in index) if self.places else (),
         )
+
+    def with_unlabelled(self, names: Iterable[str]) -> "LabelTable":
+        """This table and a row without any label for each of ``names``."""
+        added = tuple(names)
+        columns = {
+            name: np.concatenate([column, np.full(len(added), UNLABELLED, dtype=np.int64)])
+            for name, column in self.columns.items()
+        }
+        places = (*self.places, *("no row",) * len(added)) if self.places else ()
+        return replace(self, file_names=(*self.file_names, *added), columns=columns, places=places)
+
+    def class_name(self, task: str, row: int) -> str | None:
+        """The class of a row in one task, None where it is unlabelled."""
+        index = int(self.columns[task][row])
+        return None if index == UNLABELLED else self.tasks[task].classes[index]
 
     def recoded(self, tasks: TaskSet) -> "LabelTable":
         """The same rows in the class indices of ``tasks``.
@@ -134,4 +171,4 @@ class LabelTable:
             index_of = {name: index for index, name in enumerate(task.classes)}
             lookup = np.array([index_of[name] for name in self.tasks[task.name].classes] + [UNLABELLED], dtype=np.int64)
             columns[task.name] = lookup[self.columns[task.name]]
-        return LabelTable(self.file_names, columns, tasks)
+        return replace(self, columns=columns, tasks=tasks)

@@ -11,8 +11,8 @@ from torch import Tensor
 
 from mtlue_cli.choices import BackboneName, TaskKind
 from mtlue_cli.errors import CheckpointError, InputError
+from mtlue_cli.files import write_atomically
 from mtlue_cli.generator.checkpoint import weights_digest
-from mtlue_cli.manifest import write_atomically
 from mtlue_cli.networks.multitask import MultiTaskNetwork, build_network
 from mtlue_cli.tasks.spec import Task, TaskSet
 from mtlue_cli.training.multitask_loop import EpochRecord, LearningSettings, train_multitask

@@ -11,7 +11,7 @@ from safetensors.torch import save
 from torch import Tensor
 
 from mtlue_cli.errors import CheckpointError
-from mtlue_cli.manifest import write_atomically
+from mtlue_cli.files import write_atomically
 
 KEY = "mtlue-training-state"
 

@@ -9,11 +9,13 @@ from typing import Any, TypeVar
 
 from mtlue_cli.choices import ImageFormat
 from mtlue_cli.errors import ImageError, InputError
+from mtlue_cli.files import file_digest
 from mtlue_cli.images.encode import is_lossless
 from mtlue_cli.images.folder import find_images
-from mtlue_cli.manifest import FOLDER, LABELS_NAME, FileRecord, Manifest, RunRecord, file_digest, read_manifest
-from mtlue_cli.tasks.labels import path_fault, read_label_file
-from mtlue_cli.tasks.spec import UNLABELLED, LabelTable
+from mtlue_cli.manifest import FOLDER, LABELS_NAME, FileRecord, Manifest, RunRecord, read_manifest
+from mtlue_cli.tasks.labels import read_label_file, released_options
+from mtlue_cli.tasks.paths import path_fault
+from mtlue_cli.tasks.spec import LabelTable
 from mtlue_cli.verification.measured_change import compare_files
 
 Found = TypeVar("Found")
@@ -197,7 +199,7 @@ def _whole_release_faults(release: Path, manifest: Manifest) -> list[str]:
 def _label_faults(release: Path, labels: LabelTable, released: Mapping[str, str], file_column: str | None) -> list[str]:
     """Differences between the given labels and the release's own label file."""
     try:
-        found = read_label_file(release / LABELS_NAME, file_column=file_column, for_learning=False).table
+        found = read_label_file(release / LABELS_NAME, released_options(file_column), for_learning=False).table
     except InputError as error:
         return [str(error), *error.faults]
     faults = [f"{LABELS_NAME}: column {name!r} is missing" for name in labels.tasks.names if name not in found.tasks]
@@ -210,7 +212,7 @@ def _label_faults(release: Path, labels: LabelTable, released: Mapping[str, str]
             continue
         for task in labels.tasks:
             if task.name in found.tasks:
-                given, saved = _cell(labels, task.name, row), _cell(found, task.name, row_of[released[name]])
+                given, saved = labels.class_name(task.name, row), found.class_name(task.name, row_of[released[name]])
                 if given != saved:
                     faults.append(
                         f"{LABELS_NAME}: {released[name]}, {task.name}: {saved or 'empty'}, expected {given or 'empty'}"
@@ -227,16 +229,11 @@ def _conditioning_faults(labels: LabelTable, by_source: Mapping[str, FileRecord]
     for row, name in enumerate(labels.file_names):
         used: Mapping[str, str | None] = by_source[name].labels if name in by_source else {}
         for task in labels.tasks:
-            given = _cell(labels, task.name, row)
+            given = labels.class_name(task.name, row)
             if task.name in used and used[task.name] != given:
                 was = used[task.name] or "empty"
                 faults.append(f"{name}: protected with {task.name} {was}, its label is {given or 'empty'}")
     return faults
-
-
-def _cell(table: LabelTable, task: str, row: int) -> str | None:
-    index = int(table.columns[task][row])
-    return None if index == UNLABELLED else table.tasks[task].classes[index]
 
 
 def _audit_foreign(

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from mtlue_cli.errors import InputError
 from mtlue_cli.manifest import FOLDER, Manifest, read_manifest
-from mtlue_cli.tasks.labels import class_faults
+from mtlue_cli.tasks.classes import class_faults
 from mtlue_cli.tasks.spec import TaskSet
 
 ASSUMED_EPSILON = 8
@@ -65,7 +65,7 @@ def promised(epsilon: int, tasks: Sequence[str], labels: TaskSet) -> Promise:
     left_open = ", ".join(name for name in labels.names if name not in tasks)
     if not covered:
         raise InputError(f"no label column is a protected task (columns: {left_open}; protected: {', '.join(tasks)})")
-    faults = {task.name: class_faults(task.name, task.classes) for task in covered}
+    faults = {task.name: class_faults(task) for task in covered}
     measured = tuple(name for name in covered.names if not faults[name])
     unfit = [fault for name in covered.names for fault in faults[name]]
     if not measured:

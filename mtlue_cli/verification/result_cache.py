@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from mtlue_cli.manifest import write_atomically
+from mtlue_cli.files import write_atomically
 
 
 def default_cache_folder() -> Path:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from mtlue_cli.errors import InputError
-from mtlue_cli.manifest import file_digest
+from mtlue_cli.files import file_digest
 from mtlue_cli.tasks.spec import LabelTable
 from mtlue_cli.verification.by_content import draw
 

@@ -7,8 +7,8 @@ from pathlib import Path
 
 from mtlue_cli.choices import BackboneName, ObjectiveName
 from mtlue_cli.errors import InputError
+from mtlue_cli.files import write_atomically
 from mtlue_cli.images.synthetic import LABELS_FILE, draw_set
-from mtlue_cli.manifest import write_atomically
 from mtlue_cli.verification.report import VerifyResult
 from mtlue_cli.workflows.progress import Progress
 from mtlue_cli.workflows.protect import ProtectConfig, ProtectResult, protect_folder
@@ -172,7 +172,6 @@ def _training(config: DemoConfig, images: Path, labels: Path, checkpoint: Path, 
         images=images,
         labels=labels,
         out=checkpoint,
-        file_column=None,
         objective=ObjectiveName.EM,
         size=config.generator_size,
         epsilon=EPSILON,

@@ -8,22 +8,17 @@ from typing import Any
 
 from mtlue_cli.choices import ExitCode, ImageFormat
 from mtlue_cli.errors import ImageError, InputError
+from mtlue_cli.files import TEMPORARY, file_digest
 from mtlue_cli.generator.checkpoint import CheckpointCard, load_checkpoint
 from mtlue_cli.generator.shipped import shipped_weights
 from mtlue_cli.images.decode import decode_image
 from mtlue_cli.images.encode import comparable_pixels, is_lossless, same_alpha
-from mtlue_cli.images.folder import find_images
-from mtlue_cli.manifest import (
-    LABELS_NAME,
-    FileRecord,
-    QuarantineRecord,
-    RunRecord,
-    file_digest,
-    read_manifest,
-)
+from mtlue_cli.images.folder import find_images, find_links
+from mtlue_cli.manifest import LABELS_NAME, FileRecord, QuarantineRecord, RunRecord, read_manifest
 from mtlue_cli.metrics.image_quality import psnr, ssim
 from mtlue_cli.perturbation.apply import measure_change
-from mtlue_cli.tasks.labels import path_fault, read_label_file
+from mtlue_cli.tasks.labels import read_label_file, released_options
+from mtlue_cli.tasks.paths import path_fault
 from mtlue_cli.workflows.progress import Progress
 
 SCHEMA_VERSION = 1
@@ -172,11 +167,13 @@ def inspect_release(release: Path, progress: Progress, originals: Path | None, w
 
     progress.start("inspecting", len(manifest.files))
     reports: list[_FileReport] = []
-    with ThreadPoolExecutor(max_workers=max(1, workers)) as pool:
-        for report in pool.map(look, manifest.files):
-            reports.append(report)
-            progress.advance()
-    progress.finish()
+    try:
+        with ThreadPoolExecutor(max_workers=max(1, workers)) as pool:
+            for report in pool.map(look, manifest.files):
+                reports.append(report)
+                progress.advance()
+    finally:
+        progress.finish()
     faults = [fault for report in reports for fault in report.faults]
     return ReleaseReport(
         path=release,
@@ -245,6 +242,13 @@ def _folder_faults(release: Path, files: Iterable[FileRecord], run: RunRecord) -
     """What is wrong with the release as a whole."""
     faults = [] if run.complete else ["the run did not reach its end: run the same protect command again"]
     names = {record.file_name for record in files}
+    faults += _changed_records(release, run)
+    faults += [f"{name}: is a link, what is behind it may be unprotected" for name in find_links(release)]
+    faults += [
+        f"{left.relative_to(release).as_posix()}: left half written by a killed run, remove it"
+        for left in sorted(release.rglob(".*.tmp"))
+        if TEMPORARY.match(left.name)
+    ]
     faults += [
         f"{name}: not in the manifest, it may be unprotected" for name in find_images(release) if name not in names
     ]
@@ -258,8 +262,20 @@ def _folder_faults(release: Path, files: Iterable[FileRecord], run: RunRecord) -
     return faults
 
 
+def _changed_records(release: Path, run: RunRecord) -> list[str]:
+    """Records that are not as the run left them; none can be told of releases that noted no digests."""
+    faults: list[str] = []
+    for name, digest in run.digests.items():
+        try:
+            if file_digest(release / name) != digest:
+                faults.append(f"{name}: its bytes are not those that the run wrote")
+        except OSError as error:
+            faults.append(f"{name}: cannot be read: {error.strerror or error}")
+    return faults
+
+
 def _released_rows(release: Path, file_column: str | None) -> tuple[str, ...]:
-    return read_label_file(release / LABELS_NAME, file_column=file_column, for_learning=False).table.file_names
+    return read_label_file(release / LABELS_NAME, released_options(file_column), for_learning=False).table.file_names
 
 
 def _mean(values: Iterable[float | None]) -> float | None:

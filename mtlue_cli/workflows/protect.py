@@ -1,10 +1,7 @@
 """Protect a folder of labelled images: plan, stream, record."""
 
-import csv
-import io
 import os
 import time
-import warnings
 from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -13,30 +10,36 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from PIL import Image
 
 from mtlue_cli.choices import ExitCode, ImageFormat
-from mtlue_cli.errors import MtlueError
+from mtlue_cli.errors import InputError, MtlueError
+from mtlue_cli.files import TEMPORARY, file_digest, synchronise, unwritable, write_atomically
 from mtlue_cli.generator.checkpoint import load_checkpoint
 from mtlue_cli.generator.shipped import is_shipped
+from mtlue_cli.images.encode import is_compressed_with_loss
 from mtlue_cli.images.folder import find_images
+from mtlue_cli.images.reading import reading_photos
 from mtlue_cli.manifest import (
+    FOLDER,
     LABELS_NAME,
+    MANIFEST_NAME,
     FileRecord,
     ManifestLog,
     QuarantineRecord,
     remove_planned,
-    write_atomically,
+    sole_writer,
     write_manifest,
     write_planned,
     write_run,
 )
 from mtlue_cli.perturbation.batching import BatchedPerturbation
-from mtlue_cli.tasks.labels import path_fault
+from mtlue_cli.tasks.paths import path_fault
+from mtlue_cli.tasks.released import released_labels
 from mtlue_cli.training.runtime import choose_device, describe_device, placed
+from mtlue_cli.workflows.earlier_release import run_record_state
 from mtlue_cli.workflows.progress import Progress
 from mtlue_cli.workflows.protect_files import PhotoSteps, Pipeline, Record, discard
-from mtlue_cli.workflows.protect_plan import TEMPORARY, ProtectConfig, ProtectPlan, plan_protection
+from mtlue_cli.workflows.protect_plan import ProtectConfig, ProtectPlan, plan_protection
 
 __all__ = ["ProtectConfig", "ProtectResult", "protect_folder"]
 
@@ -117,6 +120,8 @@ def protect_folder(config: ProtectConfig, progress: Progress) -> ProtectResult:
     plan = plan_protection(config)
     device = choose_device(config.device)
     progress.note(f"device: {describe_device(device)}")
+    for note in plan.labels.notes:
+        progress.note(note)
     if is_shipped(plan.weights):
         progress.note(
             f"the weights {plan.card.name} are public: whoever has them can learn to undo the perturbation; "
@@ -126,25 +131,31 @@ def protect_folder(config: ProtectConfig, progress: Progress) -> ProtectResult:
     generator = placed(loaded.generator, device).eval()
     perturb = BatchedPerturbation(generator, device, plan.run.epsilon / plan.card.epsilon, config.batch_size or 256)
     try:
-        _clear(plan)
-        records = _stream(config, plan, perturb, progress)
-        _close(plan, records)
+        with sole_writer(plan.release):
+            if run_record_state(plan.release) != plan.earlier.seen:
+                raise InputError(
+                    f"another run has written to {plan.release} meanwhile",
+                    hint="run the same command again to go on from there",
+                )
+            _clear(plan)
+            with reading_photos(config.max_pixels):
+                records = _stream(config, plan, perturb, progress)
+            _close(plan, records)
     except OSError as error:
-        raise MtlueError(
-            f"the release {plan.release} cannot be written: {error}; mend that and run the same command again to go on"
-        ) from error
+        raise MtlueError(unwritable(Path(error.filename or plan.release), error)) from error
     return _result(plan, records, describe_device(device), time.monotonic() - began)
 
 
 def _clear(plan: ProtectPlan) -> None:
     """Make the output folder ready: nothing half written, nothing of other settings, run record first."""
-    write_planned(plan.release, plan.ours)
-    for parent in {(plan.release / name).parent for name in plan.ours if path_fault(name) is None}:
+    write_planned(plan.release, plan.earlier.ours)
+    folders = {(plan.release / name).parent for name in plan.earlier.ours if path_fault(name) is None}
+    for parent in {plan.release / FOLDER, plan.release, *folders}:
         for left in parent.glob(".*.tmp") if os.path.isdir(parent) else ():
             if TEMPORARY.match(left.name):
                 left.unlink()
-    _remove(plan.release, plan.obsolete)
-    if not plan.earlier:
+    _remove(plan.release, plan.earlier.obsolete)
+    if not plan.earlier.records:
         write_manifest(plan.release, ())
     write_run(plan.release, plan.run)
 
@@ -154,10 +165,9 @@ def _stream(
 ) -> dict[int, Record]:
     records: dict[int, Record] = {}
     log = ManifestLog(plan.release)
-    progress.start("protecting", len(plan.table))
 
     def done(row: int, record: Record) -> None:
-        if plan.earlier.get(record.source) is not record:
+        if plan.earlier.records.get(record.source) is not record:
             log.append(record)
         records[row] = record
         progress.advance()
@@ -168,50 +178,47 @@ def _stream(
     threads_within = partial(torch.set_num_threads, 1 if on_cpu else threads)
     pool = ThreadPoolExecutor(config.workers, thread_name_prefix="photo", initializer=threads_within)
     try:
-        with warnings.catch_warnings():
-            # Pillow warns of odd EXIF data and of photos that are large but within our own limit.
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\..*")
-            steps = PhotoSteps(plan, config.images)
-            pipeline = Pipeline(
-                steps, plan.table.columns, perturb, pool, config.workers, perturb.call_size, done, in_pool=on_cpu
-            )
-            pipeline.run(range(len(plan.table)))
+        progress.start("protecting", len(plan.table))
+        steps = PhotoSteps(plan, config.images)
+        pipeline = Pipeline(
+            steps, plan.table.columns, perturb, pool, config.workers, perturb.call_size, done, in_pool=on_cpu
+        )
+        pipeline.run(range(len(plan.table)))
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
         torch.set_num_threads(threads)
-        log.close()
-        progress.finish()
+        try:
+            progress.finish()
+        finally:
+            log.close()
     return records
 
 
 def _close(plan: ProtectPlan, records: Mapping[int, Record]) -> None:
     """Remove what no longer belongs to the release; write manifest, labels and, last, that the run is complete.
 
+    Before that all folders are synchronised: what is called complete survives a power cut.
+
     Raises:
         MtlueError: Images that no record names stand in the release; it is not called complete.
     """
     ordered = [records[row] for row in sorted(records)]
     released = {record.file_name for record in ordered if isinstance(record, FileRecord)}
-    _remove(plan.release, plan.ours - released)
+    _remove(plan.release, plan.earlier.ours - released)
     write_manifest(plan.release, ordered)
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(plan.labels.header)
-    position = plan.labels.file_index
-    for row, cells in enumerate(plan.labels.rows):
-        record = records[row]
-        if isinstance(record, FileRecord):
-            writer.writerow([*cells[:position], record.file_name, *cells[position + 1 :]])
-    write_atomically(plan.release / LABELS_NAME, text.getvalue().encode())
+    names = {row: record.file_name for row, record in records.items() if isinstance(record, FileRecord)}
+    write_atomically(plan.release / LABELS_NAME, released_labels(plan.labels, names))
     strangers = [name for name in find_images(plan.release) if name not in released]
     if strangers:
         raise MtlueError(
             f"images that mtlue did not write appeared in {plan.release}, they may be unprotected: "
             f"{', '.join(strangers)}; move them out and run the same command again"
         )
+    for folder in {(plan.release / name).parent for name in released}:
+        synchronise(folder)
     counts = {"released": len(released), "quarantined": len(ordered) - len(released)}
-    write_run(plan.release, replace(plan.run, complete=True, counts=counts))
+    digests = {name: file_digest(plan.release / name) for name in (f"{FOLDER}/{MANIFEST_NAME}", LABELS_NAME)}
+    write_run(plan.release, replace(plan.run, complete=True, counts=counts, digests=digests))
     remove_planned(plan.release)
 
 
@@ -223,7 +230,7 @@ def _remove(release: Path, names: Iterable[str]) -> None:
 
 def _result(plan: ProtectPlan, records: Mapping[int, Record], device: str, seconds: float) -> ProtectResult:
     files = [record for record in records.values() if isinstance(record, FileRecord)]
-    kept = sum(plan.earlier.get(record.source) is record for record in files)
+    kept = sum(plan.earlier.records.get(record.source) is record for record in files)
     psnrs = [record.psnr for record in files if record.psnr is not None]
     keeps = plan.run.image_format == ImageFormat.KEEP
     return ProtectResult(
@@ -237,8 +244,16 @@ def _result(plan: ProtectPlan, records: Mapping[int, Record], device: str, secon
         epsilon=plan.run.epsilon,
         max_change=max((record.max_change for record in files), default=None),
         mean_psnr=sum(psnrs) / len(psnrs) if psnrs else None,
-        compressed=sum(keeps and record.file_name.lower().endswith((".jpg", ".jpeg")) for record in files),
+        compressed=sum(keeps and _is_compressed_with_loss(plan.release / record.file_name) for record in files),
         weights=plan.card.name,
         device=device,
         seconds=seconds,
     )
+
+
+def _is_compressed_with_loss(released: Path) -> bool:
+    try:
+        with released.open("rb") as stream:
+            return is_compressed_with_loss(stream.read(12))
+    except OSError:  # it was there when the release was complete
+        return False

@@ -14,11 +14,12 @@ import numpy.typing as npt
 
 from mtlue_cli.choices import ImageFormat
 from mtlue_cli.errors import ImageError, MtlueError
-from mtlue_cli.images.decode import DecodedImage, decode_bytes, pixel_count, to_square
+from mtlue_cli.files import file_digest, unwritable, write_atomically
+from mtlue_cli.images.decode import NO_MEMORY, DecodedImage, decode_bytes, pixel_count, read_content, to_square
 from mtlue_cli.images.encode import comparable_pixels, encode_image, is_lossless, same_alpha
-from mtlue_cli.manifest import FileRecord, QuarantineRecord, file_digest, write_atomically
+from mtlue_cli.manifest import FileRecord, QuarantineRecord
 from mtlue_cli.perturbation.apply import measure_change, protect_pixels
-from mtlue_cli.tasks.labels import path_fault
+from mtlue_cli.tasks.paths import path_fault
 from mtlue_cli.workflows.protect_plan import ProtectPlan
 
 Record = FileRecord | QuarantineRecord
@@ -26,6 +27,9 @@ Perturb = Callable[[Sequence[npt.NDArray[np.uint8]], Mapping[str, Sequence[int]]
 
 PIXEL_BUDGET = 48_000_000
 """Pixels of decoded photos that may wait in memory at once (a single larger photo passes alone)."""
+
+BYTES_A_PIXEL = 3
+"""Of a decoded photo; bytes of a file count as pixels at this rate."""
 
 
 @dataclass(frozen=True)
@@ -61,15 +65,25 @@ class PhotoSteps:
     def read(self, row: int) -> bytes | QuarantineRecord:
         """Content of the original."""
         try:
-            return (self._images / self._plan.table.file_names[row]).read_bytes()
-        except OSError as error:
-            return self.quarantine(row, ImageError(f"cannot be read: {error.strerror or error}"))
+            return read_content(self._images / self._plan.table.file_names[row])
+        except ImageError as error:
+            return self.quarantine(row, error)
 
     def prepare(self, row: int, content: bytes) -> Prepared | Record:
-        """Decode; the earlier record if the release already holds this very photo."""
+        """Decode; the earlier record if the release already holds this very photo.
+
+        Raises:
+            MtlueError: The photo is itself a released one.
+        """
         source = self._plan.table.file_names[row]
         digest = hashlib.sha256(content).hexdigest()
-        record = self._plan.earlier.get(source)
+        released = None if self._plan.force else self._plan.earlier.released.get(digest)
+        if released is not None:
+            raise MtlueError(
+                f"{self._images / source} is protected already: it is {released}, byte for byte; put the original "
+                "back, or give --force to protect it a second time, and run the command again to go on"
+            )
+        record = self._plan.earlier.records.get(source)
         if record is not None and self._is_current(row, record, digest):
             return record
         try:
@@ -88,6 +102,7 @@ class PhotoSteps:
         try:
             pixels = protect_pixels(image.pixels, delta, run.epsilon)
             content = encode_image(pixels, image, self._format, run.keep_metadata)
+            del pixels  # makes room for what is read back
             saved = decode_bytes(content)
             change = measure_change(comparable_pixels(image.pixels, saved.pixels), saved.pixels)
             if not same_alpha(image.alpha, saved.alpha):
@@ -98,14 +113,11 @@ class PhotoSteps:
             return self.quarantine(prepared.row, error)
         target = self._plan.targets[prepared.row]
         try:
-            write_atomically(self._plan.release / target, content)
+            write_atomically(self._plan.release / target, content, keep_name=False)
         except OSError as error:
             if error.errno == errno.ENAMETOOLONG:
                 return self.quarantine(prepared.row, ImageError(f"its released name is too long: {target}"))
-            raise MtlueError(
-                f"{self._plan.release / target} cannot be written: {error.strerror or error}; "
-                "mend that and run the same command again to go on"
-            ) from error
+            raise MtlueError(unwritable(self._plan.release / target, error)) from error
         return FileRecord(
             target,
             self._plan.table.file_names[prepared.row],
@@ -121,6 +133,8 @@ class PhotoSteps:
         discard(self._plan.release / self._plan.targets[row])
         known = isinstance(error, ImageError | ValueError)
         reason = str(error) if known else f"cannot be protected: {type(error).__name__}: {error}"
+        if isinstance(error, MemoryError):
+            reason = NO_MEMORY
         return QuarantineRecord(self._plan.table.file_names[row], reason)
 
     def _is_current(self, row: int, record: FileRecord, digest: str) -> bool:
@@ -196,7 +210,8 @@ class Pipeline:
             if isinstance(content, QuarantineRecord):
                 self._done(row, content)
                 continue
-            pixels = pixel_count(content)
+            # A file may be far larger than its pixels, and waits in memory just so.
+            pixels = max(pixel_count(content), len(content) // BYTES_A_PIXEL)
             while self._decoding and (len(self._decoding) >= self._ahead or self._is_full(pixels)):
                 self._take_decoded()
             if self._is_full(pixels):

@@ -1,21 +1,23 @@
 """What ``protect`` is asked, and everything that is checked before the first file is written."""
 
-import re
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from mtlue_cli import __version__
-from mtlue_cli.choices import MAX_EPSILON, ImageFormat
+from mtlue_cli.choices import MAX_EPSILON, MAX_PIXELS, ImageFormat, Unlabelled
 from mtlue_cli.errors import CheckpointError, InputError
 from mtlue_cli.generator.checkpoint import CheckpointCard, read_card
 from mtlue_cli.generator.shipped import resolve_weights, training_command
 from mtlue_cli.images.encode import released_suffix
-from mtlue_cli.images.folder import find_images, match_labels, refuse_nesting, released_names
-from mtlue_cli.manifest import FOLDER, FileRecord, RunRecord, is_release, read_manifest, read_planned
-from mtlue_cli.tasks.labels import LabelFile, read_label_file
-from mtlue_cli.tasks.spec import UNLABELLED, LabelTable, TaskSet
+from mtlue_cli.images.folder import file_check, match_labels, refuse_nesting, released_names
+from mtlue_cli.images.labelled import read_folder_labels
+from mtlue_cli.manifest import RunRecord
+from mtlue_cli.tasks.labels import LabelFile, LabelOptions
+from mtlue_cli.tasks.spec import LabelTable, TaskSet
+from mtlue_cli.tasks.wording import quoted
+from mtlue_cli.workflows.earlier_release import EarlierRelease, read_earlier_release, refuse_protected
 
 
 @dataclass(frozen=True)
@@ -24,9 +26,10 @@ class ProtectConfig:
 
     Attributes:
         images: Folder of the originals; never changed.
-        labels: Label file.
+        labels: Label file, or ``images`` itself if the labels are in the file names.
         out: Release folder; None: beside ``images``, with ``-protected`` after its name.
-        file_column: Header of the file column; None: one of the usual names.
+        reading: How the labels are read.
+        unlabelled: What happens to images without a row.
         weights: Name or path of a generator; None: the shipped one that fits.
         epsilon: Bound in 255ths; None: the generator's own. Another than its own scales the perturbation.
         tasks: Protect only these tasks.
@@ -36,14 +39,17 @@ class ProtectConfig:
             fixed); None: 64, on CUDA 256.
         device: ``auto``, ``cpu``, ``cuda`` and so on.
         workers: Threads that decode and encode.
-        keep_metadata: Keep EXIF data.
+        keep_metadata: Keep EXIF data, XMP and text.
         overwrite: Replace a release that was made with other settings.
+        force: Protect images again that a manifest says are protected already.
+        max_pixels: Larger photos are refused.
     """
 
     images: Path
     labels: Path
     out: Path | None = None
-    file_column: str | None = None
+    reading: LabelOptions = field(default_factory=LabelOptions)
+    unlabelled: Unlabelled = Unlabelled.SKIP
     weights: str | None = None
     epsilon: int | None = None
     tasks: Sequence[str] | None = None
@@ -54,6 +60,8 @@ class ProtectConfig:
     workers: int = 2
     keep_metadata: bool = False
     overwrite: bool = False
+    force: bool = False
+    max_pixels: int = MAX_PIXELS
 
     @property
     def release(self) -> Path:
@@ -66,7 +74,7 @@ class ProtectConfig:
     @property
     def training_command(self) -> str:
         """The command that trains a generator for this very folder."""
-        return training_command(self.images, self.labels, self.file_column)
+        return training_command(self.images, self.reading.arguments(self.labels))
 
 
 @dataclass(frozen=True)
@@ -78,15 +86,13 @@ class ProtectPlan:
         weights: The checkpoint.
         card: What it says of itself.
         run: The settings, as the release will record them.
-        labels: Label file, cells and all.
+        labels: Label file, columns that are no tasks and all, with a row for each image that is to be protected.
         tasks: The protected tasks.
         table: Labels of those tasks, in the generator's class indices.
         targets: Released path of each row.
         unlabelled: Images without a row; they are not released.
-        earlier: Records of an earlier run with the same settings, by source.
-        obsolete: Files to be removed before work starts: those of a release with other settings, and those that a
-            killed run left without a record.
-        ours: Every file that this run or an earlier one may have put into the release.
+        earlier: What the output folder holds already.
+        force: Whether to protect what is protected already.
     """
 
     release: Path
@@ -98,17 +104,12 @@ class ProtectPlan:
     table: LabelTable
     targets: tuple[str, ...]
     unlabelled: tuple[str, ...]
-    earlier: dict[str, FileRecord] = field(default_factory=dict)
-    obsolete: frozenset[str] = frozenset()
-    ours: frozenset[str] = frozenset()
+    earlier: EarlierRelease = field(default_factory=EarlierRelease)
+    force: bool = False
 
     def cells(self, row: int) -> dict[str, str | None]:
         """Class of each protected task in a row, None where unlabelled."""
-        found: dict[str, str | None] = {}
-        for task in self.tasks:
-            index = int(self.table.columns[task.name][row])
-            found[task.name] = None if index == UNLABELLED else task.classes[index]
-        return found
+        return {task.name: self.table.class_name(task.name, row) for task in self.tasks}
 
 
 def plan_protection(config: ProtectConfig) -> ProtectPlan:
@@ -120,8 +121,9 @@ def plan_protection(config: ProtectConfig) -> ProtectPlan:
     _check_options(config)
     release = config.release
     refuse_nesting(config.images, release)
-    labels = read_label_file(config.labels, file_column=config.file_column, for_learning=False)
-    match = match_labels(config.images, labels.table)
+    given = read_folder_labels(config.images, config.labels, config.reading, for_learning=False)
+    match = match_labels(config.images, given.table, given.other_parts)
+    labels, left_out = _with_unlabelled(config, given, match.unlabelled)
 
     def chosen(known: TaskSet) -> TaskSet:
         return select_tasks(known, config.tasks, config.exclude)
@@ -141,7 +143,9 @@ def plan_protection(config: ProtectConfig) -> ProtectPlan:
         file_column=labels.header[labels.file_index],
     )
     names = released_names(labels.table.file_names, released_suffix(config.image_format))
-    earlier, obsolete, ours = _earlier_release(release, run, config.overwrite, frozenset(names.values()))
+    earlier = read_earlier_release(release, run, config.overwrite, frozenset(names.values()))
+    if not config.force:
+        refuse_protected(config.images, labels.table.file_names)
     return ProtectPlan(
         release,
         weights,
@@ -151,11 +155,29 @@ def plan_protection(config: ProtectConfig) -> ProtectPlan:
         tasks,
         labels.table.recoded(tasks),
         tuple(names[source] for source in labels.table.file_names),
-        match.unlabelled,
+        left_out,
         earlier,
-        obsolete,
-        ours,
+        config.force,
     )
+
+
+def _with_unlabelled(
+    config: ProtectConfig, labels: LabelFile, unlabelled: tuple[str, ...]
+) -> tuple[LabelFile, tuple[str, ...]]:
+    """The labels, with a row for each image without one if they are to be protected; and the images left out."""
+    if not unlabelled or config.unlabelled is Unlabelled.SKIP:
+        return labels, unlabelled
+    if config.unlabelled is Unlabelled.FAIL:
+        raise InputError(
+            f"{len(unlabelled)} images of {config.images} have no row in the labels",
+            [quoted(name) for name in unlabelled],
+            "--unlabelled protect protects them without labels, --unlabelled skip leaves them out",
+        )
+    fault_of = file_check(config.images, unlabelled)
+    faults = [fault for name in unlabelled if (fault := fault_of(name)) is not None]
+    if faults:
+        raise InputError("images without a row cannot all be protected", faults, "rename or move these files")
+    return replace(labels, table=labels.table.with_unlabelled(unlabelled)), ()
 
 
 def select_tasks(known: TaskSet, only: Sequence[str] | None, exclude: Sequence[str] | None) -> TaskSet:
@@ -189,6 +211,8 @@ def _check_options(config: ProtectConfig) -> None:
         faults.append(f"--batch-size is {config.batch_size}, expected at least 1")
     if config.workers < 1:
         faults.append(f"--workers is {config.workers}, expected at least 1")
+    if config.max_pixels < 1:
+        faults.append(f"--max-pixels is {config.max_pixels}, expected at least 1")
     if config.tasks is not None and config.exclude is not None:
         faults.append("--tasks and --except exclude each other, give one of them")
     if faults:
@@ -200,47 +224,6 @@ def _check_bound(weights: Path, card: CheckpointCard) -> None:
         raise CheckpointError(
             f"{weights} has the epsilon {card.epsilon!r}, expected a whole number from 1 to {MAX_EPSILON}"
         )
-
-
-def _earlier_release(
-    release: Path, run: RunRecord, overwrite: bool, targets: frozenset[str]
-) -> tuple[dict[str, FileRecord], frozenset[str], frozenset[str]]:
-    """Records to go on from, files to remove, and every file that may be ours."""
-    if release.exists() and not release.is_dir():
-        raise InputError(f"the output {release} is a file, expected a folder")
-    if not release.is_dir() or not any(release.iterdir()):
-        return {}, frozenset(), targets
-    if not is_release(release):
-        if all(entry.name == FOLDER for entry in release.iterdir()):
-            return {}, frozenset(), targets  # a run that was killed before it wrote its settings
-        raise InputError(
-            f"the output folder {release} is not empty and holds no release of mtlue",
-            hint="give another one with --out",
-        )
-    manifest = read_manifest(release)
-    differences = run.differences(manifest.run)
-    if differences and not overwrite:
-        raise InputError(
-            f"{release} was made with other settings",
-            differences,
-            "give another folder with --out, or --overwrite to replace it",
-        )
-    recorded = frozenset(record.file_name for record in manifest.files)
-    ours = recorded | read_planned(release) | targets
-    strangers = [name for name in find_images(release) if name not in ours]
-    if strangers:
-        raise InputError(
-            f"{release} holds {len(strangers)} images that mtlue did not write there, they may be unprotected",
-            strangers,
-            "move them out of the release, or give another folder with --out",
-        )
-    if differences:
-        return {}, ours, ours
-    return {record.source: record for record in manifest.files}, ours - recorded, ours
-
-
-TEMPORARY = re.compile(r"^\..+\.\d+\.tmp$")
-"""Names of files that a killed run may leave half written."""
 
 
 def _versions() -> dict[str, str]:

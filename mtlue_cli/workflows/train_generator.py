@@ -15,8 +15,9 @@ from mtlue_cli.generator.checkpoint import CheckpointCard, save_checkpoint
 from mtlue_cli.generator.model import GeneratorConfig, PerturbationGenerator
 from mtlue_cli.images.contact_sheet import draw_contact_sheet
 from mtlue_cli.images.dataset import load_square_images
+from mtlue_cli.images.folder import match_labels
+from mtlue_cli.images.labelled import read_folder_labels
 from mtlue_cli.perturbation.bound import add_bounded
-from mtlue_cli.tasks.labels import read_label_file
 from mtlue_cli.tasks.spec import LabelTable
 from mtlue_cli.training.generator_loop import GeneratorSettings
 from mtlue_cli.training.runtime import choose_device, data_digest, describe_device, flush_denormals
@@ -41,9 +42,11 @@ def train_generator(config: TrainConfig, progress: Progress) -> TrainResult:
     started = time.monotonic()
     device = choose_device(config.device)
     _check(config)
-    labels = read_label_file(config.labels, file_column=config.file_column, learned=config.tasks)
+    labels = read_folder_labels(config.images, config.labels, config.reading, learned=config.tasks)
     table = _chosen(labels.table, config)
     progress.note(f"device: {describe_device(device)}")
+    for note in labels.notes:
+        progress.note(note)
     data = _load(table, config, progress)
     with flush_denormals():
         run = TrainingRun(config, data, device, progress, started)
@@ -87,13 +90,7 @@ def _chosen(table: LabelTable, config: TrainConfig) -> LabelTable:
         table = table.recoded(table.tasks.subset(config.tasks))
     if config.limit is not None:
         table = table.take(range(min(config.limit, len(table))))
-    missing = [name for name in table.file_names if not (config.images / name).is_file()]
-    if missing:
-        raise InputError(
-            f"{len(missing)} of {len(table)} labelled files are not in {config.images}",
-            missing,
-            "file names in the label file are relative to IMAGES",
-        )
+    match_labels(config.images, table)
     if len(table) < 2:
         raise InputError(f"{config.labels} has {len(table)} images; a generator needs at least two to learn from")
     return table

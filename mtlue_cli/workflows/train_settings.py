@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,7 @@ from torch import Tensor
 from mtlue_cli.choices import BackboneName, ObjectiveName, Precision
 from mtlue_cli.generator.checkpoint import CheckpointCard
 from mtlue_cli.generator.model import GeneratorConfig
+from mtlue_cli.tasks.labels import LabelOptions
 from mtlue_cli.tasks.spec import TaskSet
 
 
@@ -21,7 +22,7 @@ class TrainConfig:
     images: Path
     labels: Path
     out: Path
-    file_column: str | None = None
+    reading: LabelOptions = field(default_factory=LabelOptions)
     tasks: tuple[str, ...] | None = None
     objective: ObjectiveName = ObjectiveName.TAP
     size: int = 64
@@ -56,7 +57,7 @@ class TrainConfig:
 
     def recorded_settings(self) -> dict[str, Any]:
         """Everything that decides the weights, without paths."""
-        aside = {"images", "labels", "out", "device", "licence", "contact_sheet", "overwrite", "workers", "file_column"}
+        aside = {"images", "labels", "out", "device", "licence", "contact_sheet", "overwrite", "workers", "reading"}
         return {
             name: value
             for name, value in json.loads(json.dumps(asdict(self), default=str)).items()

@@ -11,8 +11,8 @@ import torch
 
 import mtlue_cli
 from mtlue_cli.errors import InputError
+from mtlue_cli.files import write_atomically
 from mtlue_cli.generator.model import GeneratorConfig, PerturbationGenerator
-from mtlue_cli.manifest import write_atomically
 from mtlue_cli.networks.multitask import build_network
 from mtlue_cli.objectives.base import Objective
 from mtlue_cli.objectives.registry import OBJECTIVES, Ingredients

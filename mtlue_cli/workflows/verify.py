@@ -14,7 +14,7 @@ from mtlue_cli import __version__
 from mtlue_cli.generator.checkpoint import LoadedGenerator, load_checkpoint
 from mtlue_cli.generator.shipped import resolve_weights
 from mtlue_cli.images.folder import match_labels
-from mtlue_cli.tasks.labels import read_label_file
+from mtlue_cli.images.labelled import read_folder_labels
 from mtlue_cli.tasks.spec import TaskSet
 from mtlue_cli.training.multitask_loop import LearningSettings
 from mtlue_cli.training.runtime import choose_device, describe_device
@@ -47,7 +47,8 @@ def verify_release(config: VerifyConfig, progress: Progress) -> VerifyResult:
     check_usage(config)
     plan = config.plan
     starts = read_starts(config)
-    labels = read_label_file(config.labels, file_column=config.file_column, for_learning=False).table
+    given = read_folder_labels(config.clean, config.labels, config.reading, for_learning=False)
+    labels = given.table
     match_labels(config.clean, labels)
     loaded = load_checkpoint(resolve_weights(config.weights, labels.tasks)) if config.weights is not None else None
     promise = _promise(config, loaded, labels.tasks)
@@ -55,7 +56,7 @@ def verify_release(config: VerifyConfig, progress: Progress) -> VerifyResult:
     own_test = read_test_side(config, table)
     device = choose_device(config.device)
     progress.note(f"device: {describe_device(device)}")
-    for note in promise.notes:
+    for note in (*given.notes, *promise.notes):
         progress.note(note)
     subject = f"release {config.protected}" if loaded is None else f"generator {loaded.card.name}"
     setting: dict[str, Any] = {

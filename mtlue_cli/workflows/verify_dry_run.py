@@ -4,8 +4,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from mtlue_cli.choices import BackboneName, LearnerName
+from mtlue_cli.images.labelled import read_folder_labels
 from mtlue_cli.networks.backbones.registry import BACKBONES
-from mtlue_cli.tasks.labels import read_label_file
 from mtlue_cli.training.multitask_loop import LearningSettings
 from mtlue_cli.training.runtime import choose_device, describe_device
 from mtlue_cli.verification.conditions import Role
@@ -113,16 +113,16 @@ def dry_run(config: VerifyConfig, progress: Progress) -> DryRun:
     check_usage(config)
     read_starts(config, fetch=False)
     plan = config.plan
-    table = read_label_file(config.labels, file_column=config.file_column, for_learning=False).table
+    table = read_folder_labels(config.clean, config.labels, config.reading, for_learning=False).table
     available = len(table) if plan.limit is None else min(plan.limit, len(table))
-    images = available if config.test is not None else round(available * (1 - config.test_fraction))
+    images = available if config.has_own_test else round(available * (1 - config.test_fraction))
     device = choose_device(config.device)
     progress.note(f"device: {describe_device(device)}")
     settings = LearningSettings(epochs=plan.epochs, batch_size=plan.batch_size, crop_size=config.size)
     an_image = seconds_per_image(table.tasks, settings, device)
     starts = []
-    if config.pretrain_labels is not None:
-        other = read_label_file(config.pretrain_labels, file_column=config.file_column).table
+    if config.pretrain_images is not None and config.pretrain_labels is not None:
+        other = read_folder_labels(config.pretrain_images, config.pretrain_labels, config.whole_reading).table
         starts = [
             PlannedStart(backbone, len(other), an_image * len(other) * plan.epochs * BACKBONES[backbone].relative_cost)
             for backbone in backbones_to_start(plan)

@@ -1,17 +1,19 @@
 """The images of a verification: audited, divided, loaded, protected in memory."""
 
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
+from mtlue_cli.choices import SplitPart
 from mtlue_cli.errors import InputError
 from mtlue_cli.generator.checkpoint import LoadedGenerator
 from mtlue_cli.images.dataset import load_square_images
 from mtlue_cli.images.folder import match_labels
+from mtlue_cli.images.labelled import read_folder_labels
 from mtlue_cli.perturbation.batching import BatchedPerturbation
-from mtlue_cli.tasks.labels import read_label_file
 from mtlue_cli.tasks.spec import LabelTable
 from mtlue_cli.training.runtime import placed
 from mtlue_cli.verification.audit import Audit, audit_release
@@ -66,15 +68,22 @@ class Sources:
 
 
 def read_test_side(config: VerifyConfig, table: LabelTable) -> Side | None:
-    """Separate test images in the class indices of ``table``; None if a share is held out instead."""
-    if config.test is None or config.test_labels is None:
+    """Separate test images in the class indices of ``table``; None if a share is held out instead.
+
+    They are a folder of their own, or the test part of a data set that its authors divided.
+    """
+    if config.test is not None and config.test_labels is not None:
+        folder, labels, reading = config.test, config.test_labels, config.whole_reading
+    elif config.reading.split_file is not None:
+        folder, labels, reading = config.clean, config.labels, replace(config.reading, split=SplitPart.TEST)
+    else:
         return None
-    found = read_label_file(config.test_labels, file_column=config.file_column, for_learning=False).table
-    match_labels(config.test, found)
+    found = read_folder_labels(folder, labels, reading, for_learning=False).table
+    match_labels(folder, found)
     problems = table.tasks.unmet_by(found.tasks)
     if problems:
-        raise InputError(f"the test labels {config.test_labels} do not fit {config.labels}", problems)
-    return Side(config.test, found.recoded(table.tasks))
+        raise InputError(f"the test labels {labels} do not fit {config.labels}", problems)
+    return Side(folder, found.recoded(table.tasks))
 
 
 def audit_files(config: VerifyConfig, release: Path, table: LabelTable, progress: Progress) -> Audit:
@@ -83,7 +92,7 @@ def audit_files(config: VerifyConfig, release: Path, table: LabelTable, progress
         release,
         config.clean,
         table,
-        file_column=config.file_column,
+        file_column=config.reading.file_column,
         workers=config.workers,
         on_start=lambda files: progress.start("audit", files),
         on_file=progress.advance,

@@ -1,7 +1,7 @@
 """What a verification is told, and what it makes of that before it reads an image."""
 
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from enum import Enum
 from functools import cached_property
 from pathlib import Path
@@ -21,6 +21,7 @@ from mtlue_cli.generator.checkpoint import read_card
 from mtlue_cli.generator.shipped import is_shipped, shipped_weights
 from mtlue_cli.manifest import read_run
 from mtlue_cli.networks.backbones.registry import BACKBONES
+from mtlue_cli.tasks.labels import LabelOptions
 from mtlue_cli.training.methods.registry import ENTRIES as METHOD_ENTRIES
 from mtlue_cli.training.methods.registry import METHODS, way_named
 from mtlue_cli.training.named_settings import configure_all
@@ -48,7 +49,7 @@ class VerifyConfig:
         weights: a generator, by name or path, to judge without a release. Exactly one of the two.
         test, test_labels: Clean test images; None: a share of ``clean`` is held out.
         test_fraction: That share, in (0, 1).
-        file_column: Header of the file column.
+        reading: How the labels are read. With a split, its test part is the test side, unless ``test`` is given.
         tier: How much is tried.
         backbones, learners, weightings, methods: Victims: every combination. The first is tried with everything.
             Methods may have settings: ``sparse:share=0.1``.
@@ -78,7 +79,7 @@ class VerifyConfig:
     test: Path | None = None
     test_labels: Path | None = None
     test_fraction: float = 0.2
-    file_column: str | None = None
+    reading: LabelOptions = field(default_factory=LabelOptions)
     tier: Tier | None = None
     backbones: tuple[BackboneName, ...] | None = None
     learners: tuple[LearnerName, ...] | None = None
@@ -119,6 +120,16 @@ class VerifyConfig:
     def has_start(self) -> bool:
         """Whether fine-tuned victims have something to start from."""
         return self.start is not None or self.pretrain_images is not None
+
+    @property
+    def whole_reading(self) -> LabelOptions:
+        """How labels of other folders than ``clean`` are read: a split is of ``clean`` alone."""
+        return replace(self.reading, split_file=None)
+
+    @property
+    def has_own_test(self) -> bool:
+        """Whether test images are given, rather than held out of the training images."""
+        return self.test is not None or self.reading.split_file is not None
 
     def settings_to_json(self) -> dict[str, Any]:
         """All of it, JSON-ready, without the command line."""
@@ -161,7 +172,7 @@ def check_usage(config: VerifyConfig) -> None:
         raise InputError("give exactly one of --protected and --weights: a release to judge, or a generator")
     if (config.test is None) != (config.test_labels is None):
         raise InputError("--test and --test-labels belong together: a folder of clean test images and its labels")
-    if config.test is None and not 0 < config.test_fraction < 1:
+    if not config.has_own_test and not 0 < config.test_fraction < 1:
         raise InputError(f"--test-fraction is {config.test_fraction:g}, expected a share between 0 and 1")
     if config.protected is not None and not config.protected.is_dir():
         raise InputError(f"{config.protected} is no folder", hint="make a release with mtlue protect")
@@ -276,4 +287,6 @@ def _plain(value: Any) -> Any:  # noqa: ANN401 - whatever a setting holds
         return str(value)
     if isinstance(value, Enum):
         return value.value
+    if isinstance(value, Mapping):
+        return {name: _plain(part) for name, part in value.items()}
     return [_plain(part) for part in value] if isinstance(value, tuple) else value

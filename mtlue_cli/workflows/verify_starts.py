@@ -10,10 +10,10 @@ from torch import Tensor
 from mtlue_cli import __version__
 from mtlue_cli.choices import BackboneName
 from mtlue_cli.errors import InputError
+from mtlue_cli.files import file_digest
 from mtlue_cli.images.dataset import load_square_images
 from mtlue_cli.images.folder import match_labels
-from mtlue_cli.manifest import file_digest
-from mtlue_cli.tasks.labels import read_label_file
+from mtlue_cli.images.labelled import read_folder_labels
 from mtlue_cli.training.multitask_loop import EpochRecord, LearningSettings
 from mtlue_cli.training.pretrained import (
     TIMM_PREFIX,
@@ -107,7 +107,7 @@ def _pretrained(
     """Train each backbone on the other clean images that the user named."""
     folder, labels = config.pretrain_images, config.pretrain_labels
     assert folder is not None and labels is not None  # noqa: PT018 - check_usage saw to it
-    table = read_label_file(labels, file_column=config.file_column).table
+    table = read_folder_labels(folder, labels, config.whole_reading).table
     match_labels(folder, table)
     known = {file_digest(side.folder / name) for side in judged for name in side.table.file_names}
     common = [name for name in table.file_names if file_digest(folder / name) in known]

@@ -70,6 +70,18 @@ def test_input_error_lists_every_fault_and_the_hint() -> None:
     ]
 
 
+def test_a_name_of_a_file_does_not_command_the_terminal() -> None:
+    result = CliRunner().invoke(failing(InputError("odd", ["\x1b[2J\x9b2J.png"])), [])
+    assert result.stderr.splitlines() == ["error: odd", "  \\x1b[2J\\x9b2J.png"]
+
+
+def test_more_faults_than_anyone_reads_are_counted() -> None:
+    result = CliRunner().invoke(failing(InputError("many", [f"row {row}" for row in range(250)])), [])
+    lines = result.stderr.splitlines()
+    assert lines[-2:] == ["  row 99", "  and 150 more"]
+    assert len(lines) == 102
+
+
 @pytest.mark.parametrize(
     ("error", "code", "text"),
     [
@@ -123,6 +135,26 @@ def test_interrupted_process_exits_with_130(number: signal.Signals) -> None:
         assert process.stdout.readline() == "ready\n"
         process.send_signal(number)
         assert "interrupted" in process.stderr.read()
+    assert process.returncode == ExitCode.INTERRUPTED
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_second_request_ends_at_once(number: signal.Signals) -> None:
+    words = child(
+        """
+    try:
+        print("ready", flush=True); time.sleep(60)
+    finally:
+        print("closing", flush=True); time.sleep(60)
+""".strip()
+    )
+    with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        for line in ("ready\n", "closing\n"):
+            assert process.stdout.readline() == line
+            process.send_signal(number)
+        assert "Traceback" not in process.stderr.read()
     assert process.returncode == ExitCode.INTERRUPTED
 
 
@@ -192,7 +224,7 @@ def test_quiet_says_nothing_but_writes_requested_json() -> None:
 
 def test_json_target_that_cannot_be_written_is_found_before_the_work(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
-    for target in (tmp_path, tmp_path / "none" / "f.json", tmp_path / "pipe", tmp_path / ("x" * 250)):
+    for target in (tmp_path, tmp_path / "none" / "f.json", tmp_path / "pipe", tmp_path / ("x" * 256)):
         result = CliRunner().invoke(reporting(), ["--json", str(target)])
         assert result.exit_code == ExitCode.INPUT
         assert "--json: " in result.stderr

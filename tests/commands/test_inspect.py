@@ -1,4 +1,5 @@
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -7,8 +8,9 @@ from typer.testing import CliRunner, Result
 from mtlue_cli.choices import ExitCode, ImageFormat
 from mtlue_cli.commands.app import app
 from mtlue_cli.manifest import FOLDER, MANIFEST_NAME
-from mtlue_cli.tasks.labels import read_labels
+from mtlue_cli.tasks.labels import LabelOptions, read_labels
 from mtlue_cli.verification.audit import audit_release
+from mtlue_cli.workflows.inspect import inspect_path
 from mtlue_cli.workflows.progress import SilentProgress
 from mtlue_cli.workflows.protect import ProtectConfig, protect_folder
 from tests.small_set import write_checkpoint, write_images
@@ -86,6 +88,54 @@ def test_every_fault_of_a_release_is_told(photos: Path) -> None:
         assert expected in result.stderr
 
 
+def test_changed_records_links_and_leftovers_are_told(photos: Path) -> None:
+    release = released(photos)
+    labels = release / "labels.csv"
+    labels.write_text(labels.read_text().replace("red", "green"))
+    (release / FOLDER / ".0f.12.tmp").write_bytes(b"half")
+    (release / "more").symlink_to(photos)
+    (release / "photo1.png").unlink()
+    os.mkfifo(release / "photo1.png")
+    (photos / "photo2.jpg").unlink()
+    os.mkfifo(photos / "photo2.jpg")
+    result = run(release, "--against", photos)
+    assert result.exit_code == ExitCode.NOT_PROTECTED
+    for expected in (
+        "labels.csv: its bytes are not those that the run wrote",
+        f"{FOLDER}/.0f.12.tmp: left half written",
+        "more: is a link",
+        "photo1.png: missing",
+        "photo2.jpg: the original cannot be read: is a FIFO",
+    ):
+        assert expected in result.stderr
+    (release / FOLDER / MANIFEST_NAME).unlink()
+    assert f"{FOLDER}/{MANIFEST_NAME}: cannot be read: No such file" in run(release).stderr
+
+
+def test_the_bar_ends_with_a_look_that_breaks_off(photos: Path) -> None:
+    ended: list[bool] = []
+
+    class Broken(SilentProgress):
+        def advance(self, *_: object, **__: object) -> None:
+            raise RuntimeError("broken off")
+
+        def finish(self) -> None:
+            ended.append(True)
+
+    with pytest.raises(RuntimeError):
+        inspect_path(released(photos), Broken())
+    assert ended
+
+
+def test_a_release_of_an_older_version_has_no_digests_to_check(photos: Path) -> None:
+    release = released(photos)
+    path = release / FOLDER / "run.json"
+    document = json.loads(path.read_text())
+    assert len(document.pop("digests")) == 2
+    path.write_text(json.dumps(document))
+    assert run(release).exit_code == ExitCode.SUCCESS
+
+
 def test_a_file_over_the_bound_and_another_original_are_told(photos: Path) -> None:
     release = released(photos)
     manifest = release / FOLDER / MANIFEST_NAME
@@ -109,7 +159,9 @@ def test_a_release_with_a_file_column_of_its_own_name_is_whole(photos: Path) -> 
     labels = photos / "labels.csv"
     labels.write_text(labels.read_text().replace("file_name", "photo"))
     weights = write_checkpoint(photos.parent / "generator.safetensors")
-    config = ProtectConfig(photos, labels, file_column="photo", weights=str(weights), device="cpu")
+    config = ProtectConfig(
+        photos, labels, reading=LabelOptions(file_column="photo"), weights=str(weights), device="cpu"
+    )
     release = protect_folder(config, SilentProgress()).release
     assert run(release).exit_code == ExitCode.SUCCESS
     table = read_labels(labels, file_column="photo")

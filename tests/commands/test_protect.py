@@ -65,7 +65,7 @@ def test_bad_images_end_with_exit_code_three_and_are_listed(arguments: list[str]
     (tmp_path / "photos" / "stranger.png").write_bytes(b"nothing")
     result = run(arguments)
     assert result.exit_code == ExitCode.QUARANTINE
-    assert "photo1.png: not an image in a known format" in result.stderr
+    assert "photo1.png: is no image of a kind that is read" in result.stderr
     assert "1 images have no row in the labels" in result.stderr
     assert "stranger.png" in result.stderr
 
@@ -95,3 +95,32 @@ def test_every_label_fault_is_shown(arguments: list[str], tmp_path: Path) -> Non
     assert result.exit_code == ExitCode.INPUT
     assert "row 2" in result.stderr
     assert "row 3" in result.stderr
+
+
+def test_labels_beside_the_images_need_no_option(arguments: list[str], tmp_path: Path) -> None:
+    at = arguments.index("--labels")
+    without = arguments[:at] + arguments[at + 2 :]
+    refused = run(without)
+    assert refused.exit_code == ExitCode.INPUT
+    assert f"hint: give --labels {tmp_path / 'photos' / 'labels.csv'}" in refused.stderr
+    (tmp_path / "photos" / "labels.csv").rename(tmp_path / "photos" / "metadata.csv")
+    assert run(without).exit_code == ExitCode.SUCCESS
+
+
+def test_options_of_labels_reach_the_reader(arguments: list[str], tmp_path: Path) -> None:
+    labels = tmp_path / "photos" / "labels.csv"
+    text = labels.read_text().replace("file_name", "photo").replace("colour", "tint", 1)
+    rows = [line.replace("red", "NA") for line in text.splitlines()]
+    (tmp_path / "photos" / "labels.txt").write_text("\n".join(rows).replace(",", "\t").replace("tint", "colour"))
+    at = arguments.index("--labels")
+    words = [*arguments[: at + 1], str(tmp_path / "photos" / "labels.txt"), *arguments[at + 2 :]]
+    options = ["--label-format", "tsv", "--file-column", "photo", "--missing-value", "NA", "--unlabelled", "fail"]
+    assert run(words, *options, "--except", "round").exit_code == ExitCode.SUCCESS
+    released = (tmp_path / "photos-protected" / "labels.csv").read_text()
+    assert released.startswith("photo,colour,round\n")
+    assert "NA" not in released
+    wrong = run(words, *options, "--bins", "colour=2,1")
+    assert wrong.exit_code == ExitCode.INPUT
+    assert "the edges must ascend" in wrong.stderr
+    wrong = run(words, *options, "--bins", "colour=1")
+    assert "'green' is no number" in wrong.stderr

@@ -8,11 +8,15 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from mtlue_cli.choices import ExitCode
+from mtlue_cli.choices import ExitCode, LabelFormat, SplitPart
 from mtlue_cli.commands.app import app
+from mtlue_cli.commands.label_options import label_options
 from mtlue_cli.commands.train_generator import DEFAULT_MINUTES, train_generator
+from mtlue_cli.errors import InputError
 from mtlue_cli.generator.checkpoint import read_card
 from mtlue_cli.images.synthetic import draw_set
+from mtlue_cli.tasks.bins import Bins
+from mtlue_cli.tasks.labels import LabelOptions
 from mtlue_cli.workflows import train_generator as workflow
 from mtlue_cli.workflows.train_generator import TrainConfig
 
@@ -23,7 +27,6 @@ SHARED = {
     "--batch-size",
     "--learning-rate",
     "--tasks",
-    "--file-column",
     "--limit",
     "--overwrite",
     "--seed",
@@ -88,7 +91,6 @@ def test_defaults_are_those_of_the_workflow_but_for_the_time(labels: Path) -> No
         ("--batch-size 16", "batch_size", 16),
         ("--learning-rate 0.01", "learning_rate", 0.01),
         ("--tasks colour,shape", "tasks", ("colour", "shape")),
-        ("--file-column file_name", "file_column", "file_name"),
         ("--limit 9", "limit", 9),
         ("--licence CC0", "licence", "CC0"),
         ("--contact-sheet s.png", "contact_sheet", Path("s.png")),
@@ -108,9 +110,23 @@ def test_option_reaches_its_field_from_the_line_and_from_the_environment(
     assert getattr(asked(labels, environment={name: given or "1"}), field) == value
 
 
+def test_options_of_labels_reach_the_reader(labels: Path) -> None:
+    words = "--file-column photo --missing-value NA --missing-value ? --bins age=2,9 --label-format csv --split test"
+    reading = asked(labels, *words.split(), "--split-file", str(labels)).reading
+    expected = LabelOptions(LabelFormat.CSV, "photo", ("NA", "?"), (Bins("age", ("2", "9")),), labels, SplitPart.TEST)
+    assert reading == expected
+    assert asked(labels, environment={"MTLUE_FILE_COLUMN": "photo"}).reading.file_column == "photo"
+
+
+def test_a_part_of_no_split_file_is_refused() -> None:
+    with pytest.raises(InputError, match="--split test is a part of --split-file"):
+        label_options(None, None, None, None, None, SplitPart.TEST)
+
+
 def test_every_field_of_the_workflow_has_its_option() -> None:
-    fields = {field.name for field in dataclasses.fields(TrainConfig)}
-    assert fields == set(inspect.signature(train_generator).parameters) - {"quiet", "json_target"}
+    fields = {field.name for field in dataclasses.fields(TrainConfig)} - {"reading"}
+    reading = set(inspect.signature(label_options).parameters) - {"missing_values"} | {"missing_value"}
+    assert fields | reading == set(inspect.signature(train_generator).parameters) - {"quiet", "json_target", "max_pixels"}
 
 
 def test_epochs_unset_the_default_time(labels: Path) -> None:

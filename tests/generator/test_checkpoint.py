@@ -1,6 +1,8 @@
 """Checkpoints: a round trip, and each way in which a file is refused."""
 
 import json
+import os
+import pickle
 from dataclasses import asdict
 from pathlib import Path
 
@@ -15,10 +17,22 @@ from mtlue_cli.generator.checkpoint import (
     load_checkpoint,
     read_card,
     save_checkpoint,
+    sealed,
     weights_digest,
 )
 from mtlue_cli.generator.model import GeneratorConfig, PerturbationGenerator
 from tests.multitask_sample import TASKS, draw_sample
+
+
+class Trap:
+    """Makes a file when it is unpickled."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = str(path)
+
+    def __reduce__(self) -> tuple[object, tuple[str]]:
+        return os.mkdir, (self.path,)
+
 
 CONFIG = GeneratorConfig(image_size=16, encoder_width=8, decoder_width=8, label_channels=4, label_grid=8)
 
@@ -47,7 +61,7 @@ def path(tmp_path: Path) -> Path:
 
 def rewrite(path: Path, **changes: object) -> None:
     document = {**read_card(path).to_json(), **changes}
-    save_file(load_file(path), path, metadata={METADATA_KEY: json.dumps(document)})
+    save_file(load_file(path), path, metadata={METADATA_KEY: sealed(document)})
 
 
 def test_a_round_trip_gives_the_same_perturbation_and_card(path: Path) -> None:
@@ -81,6 +95,135 @@ def test_a_pickle_is_refused(tmp_path: Path) -> None:
         load_checkpoint(path)
 
 
+@pytest.mark.parametrize("protocol", [2, 3, 4, 5])
+def test_a_bare_pickle_is_refused_as_one_without_being_loaded(tmp_path: Path, protocol: int) -> None:
+    path = tmp_path / "x.safetensors"
+    path.write_bytes(pickle.dumps(Trap(tmp_path / "sprung"), protocol))
+    with pytest.raises(CheckpointError, match="it is a pickle") as caught:
+        load_checkpoint(path)
+    assert "safetensors" in (caught.value.hint or "")
+    assert not (tmp_path / "sprung").exists()
+
+
+def test_a_pipe_is_refused_at_once(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "x.safetensors")
+    with pytest.raises(CheckpointError, match="is a FIFO"):
+        load_checkpoint(tmp_path / "x.safetensors")
+
+
+def with_header(path: Path, header: bytes, length: int | None = None, data: bytes = b"") -> None:
+    path.write_bytes((len(header) if length is None else length).to_bytes(8, "little") + header + data)
+
+
+def tensors_at(*offsets: tuple[int, int]) -> bytes:
+    return json.dumps(
+        {
+            f"t{number}": {"dtype": "F32", "shape": [2], "data_offsets": list(pair)}
+            for number, pair in enumerate(offsets)
+        }
+    ).encode()
+
+
+@pytest.mark.parametrize(
+    ("header", "length"),
+    [
+        (b"{}", 2**63),
+        (b"{}", 2**40),
+        (b"{}", 200_000_000),
+        (b"{}", 3),
+        (b"[]", None),
+        (b"{", None),
+        (b"\xff\xfe", None),
+        (tensors_at((0, 8), (4, 12)), None),
+        (tensors_at((0, 8), (0, 8)), None),
+        (tensors_at((0, 8), (8, 2**62)), None),
+        (tensors_at((8, 0)), None),
+        (b'{"t": {"dtype": "F32", "shape": [4611686018427387904, 4], "data_offsets": [0, 16]}}', None),
+    ],
+)
+def test_a_header_too_long_or_overlapping_is_refused(tmp_path: Path, header: bytes, length: int | None) -> None:
+    path = tmp_path / "x.safetensors"
+    with_header(path, header, length, bytes(16))
+    with pytest.raises(CheckpointError, match="cannot be read as a checkpoint"):
+        load_checkpoint(path)
+
+
+@pytest.mark.parametrize(
+    "shape",
+    [
+        {"decoder_width": 10**9},
+        {"encoder_depth": 10**9},
+        {"label_grid": 1000},
+        {"image_size": 10**6},
+        {"encoder_width": -1},
+        {"label_channels": 4.0},
+        {"decoder_depth": True},
+        {"stride": 10**6},
+        {"saturation": "2"},
+        {"saturation": float("inf")},
+        {"epsilon": 9},
+    ],
+)
+def test_a_card_that_asks_for_more_than_the_file_holds_is_refused(path: Path, shape: dict[str, object]) -> None:
+    rewrite(path, generator={**asdict(CONFIG), **shape}, image_size=shape.get("image_size", 16))
+    with pytest.raises(CheckpointError, match="that it cannot hold"):
+        load_checkpoint(path)
+
+
+def test_a_generator_of_another_kind_is_refused_and_what_differs_is_named(path: Path) -> None:
+    earlier = {name: value for name, value in asdict(CONFIG).items() if name not in ("stride", "saturation")}
+    rewrite(path, generator={**earlier, "later": 1})
+    with pytest.raises(CheckpointError, match="of another kind than this mtlue builds") as caught:
+        load_checkpoint(path)
+    assert caught.value.faults == (
+        "generator: stride is missing",
+        "generator: saturation is missing",
+        "generator: later is unknown",
+    )
+
+
+def test_a_changed_card_is_found(path: Path) -> None:
+    content = path.read_bytes()
+    changed = content.replace(rb"\"epsilon\": 8, \"generator\"", rb"\"epsilon\": 9, \"generator\"")
+    assert changed != content
+    path.write_bytes(changed)
+    for read in (read_card, load_checkpoint):
+        with pytest.raises(CheckpointError, match="metadata do not have the digest"):
+            read(path)
+
+
+def test_a_card_without_its_digest_is_read_only_if_it_is_of_the_first_version(path: Path) -> None:
+    document = read_card(path).to_json()
+    for version, readable in ((1, True), (2, False)):
+        text = json.dumps({**document, "schema_version": version})
+        save_file(load_file(path), path, metadata={METADATA_KEY: text})
+        if readable:
+            assert load_checkpoint(path).card.tasks == TASKS
+        else:
+            with pytest.raises(CheckpointError, match="digest"):
+                load_checkpoint(path)
+
+
+@pytest.mark.parametrize("kind", [torch.bfloat16, torch.int32, torch.float64])
+def test_weights_of_another_type_are_refused_and_named(path: Path, kind: torch.dtype) -> None:
+    tensors = load_file(path)
+    tensors["decoder.draw.bias"] = tensors["decoder.draw.bias"].to(kind)
+    text = sealed(read_card(path).to_json())
+    save_file(tensors, path, metadata={METADATA_KEY: text})
+    with pytest.raises(CheckpointError, match="does not hold the weights") as caught:
+        load_checkpoint(path)
+    assert caught.value.faults == (f"decoder.draw.bias: {kind} (108,), expected torch.float32 (108,)",)
+
+
+def test_weights_missing_and_unknown_are_named(path: Path) -> None:
+    tensors = load_file(path)
+    tensors["other"] = tensors.pop("decoder.gain")
+    save_file(tensors, path, metadata={METADATA_KEY: sealed(read_card(path).to_json())})
+    with pytest.raises(CheckpointError) as caught:
+        load_checkpoint(path)
+    assert caught.value.faults == ("decoder.gain: missing", "other: unknown")
+
+
 def test_foreign_safetensors_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "x.safetensors"
     save_file({"a": torch.zeros(1)}, path)
@@ -110,7 +253,7 @@ def test_weights_that_are_not_finite_are_refused(path: Path) -> None:
     tensors = load_file(path)
     tensors["decoder.gain"].fill_(float("nan"))
     document = {**read_card(path).to_json(), "digest": weights_digest(tensors)}
-    save_file(tensors, path, metadata={METADATA_KEY: json.dumps(document)})
+    save_file(tensors, path, metadata={METADATA_KEY: sealed(document)})
     with pytest.raises(CheckpointError, match="not finite"):
         load_checkpoint(path)
 

@@ -78,7 +78,7 @@ def test_weights_without_a_chosen_task_are_a_difference_and_no_end_of_the_search
 
 
 def test_the_training_command_is_ready_for_a_shell() -> None:
-    command = shipped.training_command(Path("my photos"), Path("l.csv"), "photo id")
+    command = shipped.training_command(Path("my photos"), ("--labels", "l.csv", "--file-column", "photo id"))
     expected = ["mtlue", "train-generator", "my photos", "--labels", "l.csv", "--file-column", "photo id"]
     assert shlex.split(command)[:7] == expected
     with pytest.raises(InputError) as caught:

@@ -1,11 +1,14 @@
 import itertools
+import os
+import unicodedata
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from mtlue_cli.errors import InputError
-from mtlue_cli.images.folder import find_images, match_labels, refuse_nesting, released_names
+from mtlue_cli.images.folder import find_images, find_links, match_labels, refuse_nesting, released_names
 from mtlue_cli.tasks.spec import LabelTable, TaskSet
 
 
@@ -31,8 +34,35 @@ def test_rows_without_file_are_all_listed_and_images_without_row_are_told(tmp_pa
     assert match_labels(tmp_path, table("b.jpg", "c.odd")).unlabelled == ("a.jpg",)
     with pytest.raises(InputError) as caught:
         match_labels(tmp_path, table("a.jpg", "x.jpg", "sub/y.jpg", "../z.jpg"))
-    assert [fault.split(":")[0] for fault in caught.value.faults[:2]] == ["x.jpg", "sub/y.jpg"]
-    assert len(caught.value.faults) == 3
+    assert caught.value.faults == (
+        f"no file 'x.jpg' in {tmp_path}",
+        f"no file 'sub/y.jpg' in {tmp_path}",
+        "file name '../z.jpg' leaves the image folder",
+    )
+
+
+def test_rows_of_other_parts_are_not_unlabelled(tmp_path: Path) -> None:
+    touch(tmp_path, "a.jpg", "b.jpg", "c.jpg")
+    assert match_labels(tmp_path, table("a.jpg"), {"b.jpg"}).unlabelled == ("c.jpg",)
+
+
+def test_a_row_that_nearly_names_a_file_is_told_which(tmp_path: Path) -> None:
+    touch(tmp_path, "Case.jpg", "e\u0301.jpg", "suffix.jpg")
+    places = ("row 2", "row 3", "row 4", "row 5")
+    rows = replace(table("case.JPG", "\u00e9.jpg", "suffix.png", "x" * 5000), places=places)
+    with pytest.raises(InputError) as caught:
+        match_labels(tmp_path, rows)
+    assert [fault.split(":")[0] for fault in caught.value.faults] == list(places)
+    assert [fault.split(", but ")[-1] for fault in caught.value.faults[:-1]] == [
+        "'Case.jpg', which differs in upper and lower case",
+        f"{'e' + chr(0x301) + '.jpg'!r}, which differs in how its accents are encoded (NFC or NFD)",
+        "'suffix.jpg'",
+    ]
+
+
+def test_names_that_differ_in_the_encoding_of_accents_keep_their_suffixes() -> None:
+    names = released_names(["\u00e9.jpg", "e\u0301.png", "E\u0301.bmp"], ".png")
+    assert list(names.values()) == ["\u00e9.jpg.png", "e\u0301.png.png", "E\u0301.bmp.png"]
 
 
 def test_names_keep_their_stem_and_never_meet() -> None:
@@ -47,6 +77,89 @@ def test_names_keep_their_stem_and_never_meet() -> None:
     assert len({name.casefold() for name in names.values()}) == len(sources)
     for order in itertools.islice(itertools.permutations(sources), 0, 5040, 500):
         assert released_names(order, ".png") == names
+
+
+COMPOSED, DECOMPOSED = (unicodedata.normalize(form, "\u00e9.jpg") for form in ("NFC", "NFD"))
+
+
+@pytest.mark.parametrize("suffix", [".png", None])
+@pytest.mark.parametrize(
+    "sources",
+    [
+        ["A.jpg", "a.jpg", "b.jpg"],
+        [COMPOSED, DECOMPOSED, "b.jpg"],
+        ["stra\u00dfe/a.jpg", "STRASSE/A.JPG", "b.jpg"],
+        ["a.jpg/c.jpg", "A.JPG", "b.jpg"],
+    ],
+)
+def test_twins_are_kept_apart_on_every_file_system(sources: list[str], suffix: str | None) -> None:
+    names = released_names(sources, suffix)
+    assert released_names(sources[::-1], suffix) == names
+    assert names["b.jpg"] == ("b.jpg" if suffix is None else "b.png")
+    keys = {unicodedata.normalize("NFC", name).casefold() for name in names.values()}
+    assert len(keys) == 3
+    assert (
+        not {unicodedata.normalize("NFC", source.split("/")[0]).casefold() for source in sources if "/" in source}
+        & keys
+    )
+
+
+def test_a_released_file_gives_way_to_a_folder() -> None:
+    names = released_names(["a.jpg", "a.png/b.jpg"], ".png")
+    assert names == {"a.jpg": "a.jpg.png", "a.png/b.jpg": "a.png/b.png"}
+
+
+def test_links_are_followed_within_the_folder_and_nowhere_else(tmp_path: Path) -> None:
+    folder, elsewhere = tmp_path / "photos", tmp_path / "elsewhere"
+    touch(folder, "a.jpg", "sub/b.jpg")
+    touch(elsewhere, "c.jpg")
+    (folder / "near.jpg").symlink_to("sub/b.jpg")
+    (folder / "nearby").symlink_to("sub")
+    (folder / "far.jpg").symlink_to(elsewhere / "c.jpg")
+    (folder / "farther").symlink_to(elsewhere)
+    (folder / "nothing.jpg").symlink_to("absent.jpg")
+    (folder / "loop.jpg").symlink_to("loop.jpg")
+    (folder / "round").symlink_to(".")
+    (folder / "up").symlink_to("..")
+    assert find_images(folder) == ["a.jpg", "far.jpg", "loop.jpg", "near.jpg", "nothing.jpg", "sub/b.jpg"]
+    assert find_links(folder) == [
+        "far.jpg", "farther", "loop.jpg", "near.jpg", "nearby", "nothing.jpg", "round", "up",
+    ]  # fmt: skip
+    inside = table("a.jpg", "near.jpg", "nearby/b.jpg", "round/round/a.jpg", "up/photos/a.jpg")
+    assert match_labels(folder, inside).labelled == 5
+    outside = ("far.jpg", "farther/c.jpg", "up/elsewhere/c.jpg")
+    rows = replace(table("a.jpg", *outside, "nothing.jpg", "loop.jpg"), places=tuple(f"row {n}" for n in range(2, 8)))
+    with pytest.raises(InputError, match="5 of 6 rows") as caught:
+        match_labels(folder, rows)
+    *leaving, nothing, loop = caught.value.faults
+    assert leaving == [
+        f"row {number}: file name {name!r} leaves the image folder by a symbolic link"
+        for number, name in enumerate(outside, 3)
+    ]
+    assert nothing == "row 6: file 'nothing.jpg' is a link to nothing"
+    assert loop.startswith("row 7: file 'loop.jpg' cannot be read: Too many levels")
+
+
+def test_a_folder_may_itself_be_a_link(tmp_path: Path) -> None:
+    touch(tmp_path / "photos", "a.jpg")
+    (tmp_path / "link").symlink_to("photos")
+    assert match_labels(tmp_path / "link", table("a.jpg")).labelled == 1
+    with pytest.raises(InputError):
+        refuse_nesting(tmp_path / "link", tmp_path / "photos" / "out")
+
+
+def test_what_is_no_ordinary_file_is_told(tmp_path: Path) -> None:
+    (tmp_path / "folder.jpg").mkdir()
+    os.mkfifo(tmp_path / "pipe.jpg")
+    os.mkfifo(tmp_path / "pipe.odd")
+    with pytest.raises(InputError) as caught:
+        match_labels(tmp_path, table("folder.jpg", "pipe.jpg", "pipe.odd", "pipe.jpg/a.jpg"))
+    assert caught.value.faults == (
+        "file 'folder.jpg' is a folder, expected a file",
+        "file 'pipe.jpg' is a FIFO, expected a file",
+        "file 'pipe.odd' is a FIFO, expected a file",
+        f"no file 'pipe.jpg/a.jpg' in {tmp_path}",
+    )
 
 
 def test_keeping_suffixes_keeps_names() -> None:

@@ -4,20 +4,10 @@ import pytest
 
 from mtlue_cli.choices import TaskKind
 from mtlue_cli.errors import InputError
-from mtlue_cli.tasks.labels import ordered_classes, read_label_file, read_labels
+from mtlue_cli.tasks.classes import ordered_classes
+from mtlue_cli.tasks.labels import LabelOptions, read_label_file, read_labels
 from mtlue_cli.tasks.spec import UNLABELLED
-
-
-def write(folder: Path, text: str, name: str = "labels.csv") -> Path:
-    path = folder / name
-    path.write_bytes(text.encode())
-    return path
-
-
-def faults_of(path: Path, file_column: str | None = None) -> str:
-    with pytest.raises(InputError) as caught:
-        read_labels(path, file_column=file_column)
-    return "\n".join((str(caught.value), *caught.value.faults))
+from tests.tasks.label_files import faults_of, write
 
 
 def test_columns_become_tasks_and_empty_cells_are_unlabelled(tmp_path: Path) -> None:
@@ -62,7 +52,7 @@ def test_named_file_column(tmp_path: Path) -> None:
         read_labels(path)
     assert "--file-column" in str(caught.value.hint)
     assert read_labels(path, file_column="photo").file_names == ("a.jpg", "b.jpg")
-    assert "'other'" in faults_of(path, "other")
+    assert "'other'" in faults_of(path, file_column="other")
 
 
 def test_every_fault_is_reported_with_its_row(tmp_path: Path) -> None:
@@ -87,7 +77,7 @@ def test_every_fault_is_reported_with_its_row(tmp_path: Path) -> None:
         "row 6: file name 'sub\\\\e.jpg' holds a backslash",
         "row 7: file name is empty",
         "row 8: 2 cells, expected 5",
-        "row 9: file 'a.jpg' stands already in row 2",
+        "row 9: file 'a.jpg' stands already in row 2, with other labels: 't' is '0' there and '1' here",
         "row 10: file name holds a NUL",
         "column 'one' holds only one class",
         "column 'none' holds no label",
@@ -108,13 +98,17 @@ def test_a_folder_to_protect_may_show_one_class(tmp_path: Path) -> None:
     assert labels.table.columns["t"].tolist() == [0]
     assert labels.table.columns["u"].tolist() == [UNLABELLED]
     assert labels.header == ("note", "file_name", "t", "u")
-    assert labels.rows == (("hello", "a.jpg", "0", ""),)
     assert labels.file_index == 1
 
 
 @pytest.mark.parametrize(
     ("text", "message"),
-    [("", "is empty"), ("file_name,t\n", "no row"), ("file_name\na.jpg\n", "nothing to learn"), ('a,"b', "not CSV")],
+    [
+        ("", "is empty"),
+        ("file_name,t\n", "no row"),
+        ("file_name\na.jpg\n", "nothing to learn"),
+        ('a,"b', "never closed"),
+    ],
 )
 def test_unusable_files(tmp_path: Path, text: str, message: str) -> None:
     assert message in faults_of(write(tmp_path, text))
@@ -124,4 +118,63 @@ def test_other_kinds_of_files(tmp_path: Path) -> None:
     assert "not read" in faults_of(write(tmp_path, "x", "labels.xlsx"))
     path = tmp_path / "labels.csv"
     path.write_bytes(b"file_name,t\n\xff\xfe.jpg,1\n")
-    assert "not UTF-8" in faults_of(path)
+    assert "row 2: the bytes ff fe 2e 6a are not UTF-8" in faults_of(path)
+
+
+def test_a_row_that_repeats_another_is_left_out_and_told(tmp_path: Path) -> None:
+    labels = read_label_file(write(tmp_path, "file_name,t\na.jpg,0\nb.jpg,1\n./a.jpg,0\n"))
+    assert labels.table.file_names == ("a.jpg", "b.jpg")
+    assert labels.notes == ("row 4 repeats row 2 and is left out: file 'a.jpg'",)
+
+
+def test_of_many_rows_that_repeat_others_the_rest_is_counted(tmp_path: Path) -> None:
+    rows = "".join(f"{name}.jpg,{name % 2}\n" for name in range(30))
+    labels = read_label_file(write(tmp_path, "file_name,t\n" + rows + rows))
+    assert len(labels.table) == 30
+    assert len(labels.notes) == 21
+    assert labels.notes[-1] == "10 further rows left out that repeat others"
+
+
+def test_only_what_is_stated_is_missing_and_the_rest_is_pointed_out(tmp_path: Path) -> None:
+    path = write(tmp_path, "file_name,t\na.jpg,x\nb.jpg,NA\nc.jpg,y\n")
+    labels = read_label_file(path)
+    assert labels.table.tasks["t"].classes == ("NA", "x", "y")
+    assert labels.notes == ("column 't' has the class 'NA' (row 3); if that means no label, add --missing-value NA",)
+    labels = read_label_file(path, LabelOptions(missing_values=("NA",)))
+    assert labels.table.columns["t"].tolist() == [0, UNLABELLED, 1]
+    assert labels.notes == ()
+
+
+def test_spellings_of_one_class_are_a_fault_only_where_they_are_learned(tmp_path: Path) -> None:
+    path = write(tmp_path, "file_name,t,u\na.jpg,1,a\nb.jpg,1.0,A\nc.jpg,0,e\u0301\nd.jpg,01,\u00e9\n")
+    faults = faults_of(path)
+    assert (
+        "column 't' spells what looks like one class in several ways: '1' (row 2), '1.0' (row 3), '01' (row 5)"
+        in faults
+    )
+    assert "'e\\u0301' (row 4), '\\xe9' (row 5)" in faults
+    assert "'A'" not in faults
+    with pytest.raises(InputError) as caught:
+        read_label_file(path, learned=["t"])
+    assert len(caught.value.faults) == 1
+    assert len(read_label_file(path, for_learning=False).table) == 4
+
+
+def test_an_unlabelled_column_of_a_folder_to_protect_is_told(tmp_path: Path) -> None:
+    labels = read_label_file(write(tmp_path, "file_name,t,u\na.jpg,0,\n"), for_learning=False)
+    assert labels.notes == ("column 'u' holds no label at all",)
+
+
+def test_long_and_odd_cells_are_shown_short_and_visible(tmp_path: Path) -> None:
+    text = f"file_name,t\na.jpg,{'x' * 110_000}\nb.jpg,n\0l\n\x1b[2J/../c.jpg,1\n"
+    faults = faults_of(write(tmp_path, text))
+    assert "row 2: column 't': 110000 characters, expected a label" in faults
+    assert "row 3: column 't': holds a NUL" in faults
+    assert "row 4: file name '\\x1b[2J/../c.jpg' leaves" in faults
+    assert all(len(line) < 300 for line in faults.splitlines())
+
+
+def test_a_table_without_a_header_is_recognised(tmp_path: Path) -> None:
+    with pytest.raises(InputError) as caught:
+        read_labels(write(tmp_path, "a.jpg,1\nb.jpg,0\n"))
+    assert str(caught.value.hint).startswith("give the table a header")

@@ -8,15 +8,8 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from mtlue_cli.manifest import (
-    FileRecord,
-    Manifest,
-    QuarantineRecord,
-    RunRecord,
-    file_digest,
-    write_manifest,
-    write_run,
-)
+from mtlue_cli.files import file_digest
+from mtlue_cli.manifest import FileRecord, Manifest, QuarantineRecord, RunRecord, write_manifest, write_run
 from mtlue_cli.tasks.labels import read_labels
 from mtlue_cli.tasks.spec import LabelTable
 

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mtlue_cli.manifest import FOLDER, Manifest, file_digest
+from mtlue_cli.files import file_digest
+from mtlue_cli.manifest import FOLDER, Manifest
 from mtlue_cli.verification.audit import Audit, audit_release
 from tests.verification.made_release import (
     EPSILON,
@@ -136,7 +137,7 @@ def _other_conditioning(release: Path, manifest: Manifest) -> None:
         (_escape, "leaves the image folder"),
         (_interrupt, "incomplete"),
         (_damage_manifest, "damaged"),
-        (_strange_format, "cannot be measured: 'gif'"),
+        (_strange_format, "'gif' is not a valid ImageFormat"),
         (_lose_labels, "labels.csv cannot be read"),
         (_flip_label, "labels.csv: a/000.png, green:"),
         (_drop_column, "labels.csv: column 'red' is missing"),

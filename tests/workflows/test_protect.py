@@ -17,8 +17,10 @@ from PIL import Image
 
 from mtlue_cli.choices import ExitCode, ImageFormat
 from mtlue_cli.errors import InputError, MtlueError
+from mtlue_cli.files import file_digest
 from mtlue_cli.images.decode import decode_image
-from mtlue_cli.manifest import FOLDER, MANIFEST_NAME, RUN_NAME, file_digest, read_manifest
+from mtlue_cli.images.encode import comparable_pixels
+from mtlue_cli.manifest import FOLDER, MANIFEST_NAME, RUN_NAME, read_manifest
 from mtlue_cli.perturbation.apply import measure_change
 from mtlue_cli.workflows import protect_files
 from mtlue_cli.workflows.progress import SilentProgress
@@ -266,9 +268,9 @@ def test_kinds_of_photos(config: ProtectConfig) -> None:
     assert 0 < measure_change(deep, saved["deep.png"].pixels).largest <= 8
     assert saved["turned.jpg"].size == (30, 20)
     assert saved["turned.jpg"].icc_profile == b"profile"
-    assert saved["turned.jpg"].exif is None
+    assert saved["turned.jpg"].metadata.exif is None
     kept = run(config, keep_metadata=True, overwrite=True)
-    assert b"a description" in (decode_image(kept.release / "turned.png").exif or b"")
+    assert b"a description" in (decode_image(kept.release / "turned.png").metadata.exif or b"")
     webp = run(config, image_format=ImageFormat.WEBP, overwrite=True)
     assert [record.source for record in webp.quarantine] == ["deep.png"]
     original_format = run(config, image_format=ImageFormat.KEEP, overwrite=True)
@@ -277,6 +279,40 @@ def test_kinds_of_photos(config: ProtectConfig) -> None:
     for name in names:
         with Image.open(result.release / name) as picture, Image.open(config.images / name) as original:
             assert picture.format == original.format
+
+
+def test_whatever_a_file_holds_it_is_released_or_listed_with_a_reason(config: ProtectConfig) -> None:
+    rng = np.random.default_rng(6)
+    photo = Image.fromarray(rng.integers(0, 256, (12, 10, 3), dtype=np.uint8))
+    photo.save(config.images / "really.jpg", format="PNG")
+    photo.save(config.images / "no suffix", format="JPEG")
+    photo.save(config.images / "map.ppm")
+    photo.quantize(8).save(config.images / "one.gif")
+    photo.save(config.images / "two.gif", save_all=True, append_images=[Image.new("RGB", photo.size)])
+    Image.new("RGB", (1, 1)).save(config.images / "dot.png")
+    Image.new("L", (1, 5000)).save(config.images / "line.png")
+    Image.new("RGB", (30, 50)).save(config.images / "large.png")
+    (config.images / "empty.png").touch()
+    names = {
+        **dict.fromkeys(["really.jpg", "no suffix", "map.ppm", "one.gif", "dot.png"], ""),
+        "line.png": "1 x 5000 = 5,000 pixels, the limit is 1,499",
+        "two.gif": "several frames",
+        "large.png": "30 x 50 = 1,500 pixels, the limit is 1,499; set another one with --max-pixels",
+        "empty.png": "is empty",
+    }
+    config.labels.write_text("image,colour,round\n" + "".join(f"{name},red,1\n" for name in names))
+    result = run(config, max_pixels=1499)
+    reasons = {record.source: record.reason for record in result.quarantine}
+    assert set(reasons) == {name for name, reason in names.items() if reason}
+    assert all(names[name] in reason for name, reason in reasons.items())
+    assert run(config).protected == 2  # those that the default limit allows
+    for record in read_manifest(config.release).files:
+        saved = decode_image(config.release / record.file_name).pixels
+        change = measure_change(comparable_pixels(decode_image(config.images / record.source).pixels, saved), saved)
+        assert change.largest == record.max_change <= 8
+    kept = run(config, image_format=ImageFormat.KEEP, overwrite=True)
+    assert kept.compressed == 1  # told by content: the JPEG has no suffix, and what is called a JPEG is none
+    assert "one.gif" in {record.source for record in kept.quarantine}
 
 
 def test_names_that_meet_are_kept_apart(config: ProtectConfig) -> None:
@@ -298,6 +334,7 @@ def test_names_that_meet_are_kept_apart(config: ProtectConfig) -> None:
         ({"epsilon": 0}, "expected 1 to 64"),
         ({"epsilon": 65}, "expected 1 to 64"),
         ({"workers": 0}, "--workers"),
+        ({"max_pixels": 0}, "--max-pixels"),
         ({"batch_size": 0}, "--batch-size"),
         ({"weights": "absent"}, "absent"),
         ({"device": "nowhere"}, "nowhere"),
@@ -336,7 +373,7 @@ def test_labels_that_the_generator_does_not_know(config: ProtectConfig) -> None:
 
 
 def test_a_full_disk_stops_the_run_and_can_be_resumed(config: ProtectConfig, monkeypatch: pytest.MonkeyPatch) -> None:
-    def full(*_: object) -> None:
+    def full(*_: object, **__: object) -> None:
         raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as patch:

@@ -199,4 +199,7 @@ def test_missing_files_are_all_named(config: TrainConfig, tmp_path: Path) -> Non
     labels.write_text(config.labels.read_text() + "nine.png,red,0\nten.png,blue,1\n")
     with pytest.raises(InputError) as caught:
         train_generator(replace(config, labels=labels), SilentProgress())
-    assert caught.value.faults == ("nine.png", "ten.png")
+    assert [fault.partition(" in ")[0] for fault in caught.value.faults] == [
+        "row 26: no file 'nine.png'",
+        "row 27: no file 'ten.png'",
+    ]

@@ -290,7 +290,7 @@ def test_unknown_test_classes_and_columns_are_faults(config: VerifyConfig, made:
     test.labels.write_text("file_name,green\na/000.png,0\nb/001.png,7\n")
     with pytest.raises(InputError, match="do not fit") as caught:
         verify_release(replace(config, test=test.images, test_labels=test.labels), SilentProgress())
-    assert "unknown classes 7" in caught.value.faults[0]
+    assert "unknown classes '7' (row 3)" in caught.value.faults[0]
     assert "'red' is missing" in caught.value.faults[1]
 
 

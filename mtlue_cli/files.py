@@ -1,0 +1,131 @@
+"""Files on disk: read only where they are ordinary files, written whole or not at all."""
+
+import contextlib
+import errno
+import hashlib
+import io
+import os
+import re
+import stat
+from pathlib import Path
+
+TEMPORARY = re.compile(r"^\..+\.\d+\.tmp$")
+"""Names of files that a killed process may leave half written."""
+
+_KINDS = ((stat.S_ISDIR, "a folder"), (stat.S_ISFIFO, "a FIFO"), (stat.S_ISSOCK, "a socket"))
+_STEPS = {
+    errno.ENOSPC: "make space",
+    errno.EDQUOT: "make space within the quota",
+    errno.EFBIG: "raise the limit on the size of a file",
+    errno.EROFS: "make the file system writable",
+    errno.EACCES: "make the folder writable",
+    errno.EPERM: "make the folder writable",
+}
+
+
+def kind_of(mode: int) -> str | None:
+    """What stands where a file was expected, in words, from its ``st_mode``; None for an ordinary file."""
+    if stat.S_ISREG(mode):
+        return None
+    return next((words for is_kind, words in _KINDS if is_kind(mode)), "a device")
+
+
+def open_regular(path: Path) -> io.FileIO:
+    """Open an ordinary file for reading; a FIFO that nobody writes to is refused, not waited for.
+
+    Raises:
+        OSError: It cannot be opened, or is no ordinary file.
+    """
+    stream = io.FileIO(path, opener=_open_without_waiting)
+    kind = kind_of(os.fstat(stream.fileno()).st_mode)
+    if kind is not None:
+        stream.close()
+        raise OSError(errno.EINVAL, f"is {kind}, expected a file", str(path))
+    return stream
+
+
+def file_digest(path: Path) -> str:
+    """SHA-256 of an ordinary file, hexadecimal.
+
+    Raises:
+        OSError: As :func:`open_regular`.
+    """
+    with open_regular(path) as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def write_atomically(path: Path, content: bytes, *, keep_name: bool = True) -> None:
+    """Write ``content`` so that ``path`` is at any time either absent, old or whole; folders are made if need be.
+
+    A temporary file beside it is written, flushed and synchronised with the disk, then renamed; at last the folder is
+    synchronised, so that the new name survives a power cut too.
+
+    Args:
+        path: Where.
+        content: What.
+        keep_name: False for one of many files whose folder is synchronised once for all of them, after the last.
+
+    Raises:
+        OSError: It cannot be written; its ``filename`` is ``path``, and nothing is left behind.
+    """
+    temporary = temporary_beside(path)
+    try:
+        _make_folder(path.parent)
+        with temporary.open("wb") as stream:
+            stream.write(content)
+            stream.flush()
+            os.fsync(stream.fileno())
+        os.replace(temporary, path)
+        if keep_name:
+            synchronise(path.parent)
+    except BaseException as error:
+        # A disk that refuses to write may refuse to delete too; the first refusal is the one to tell.
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
+        if isinstance(error, OSError):
+            raise OSError(error.errno, error.strerror, str(path)) from error
+        raise
+
+
+def synchronise(folder: Path) -> None:
+    """Bring the names in ``folder`` to the disk, where the system can: not all open folders.
+
+    Raises:
+        OSError: The disk does not take them.
+    """
+    try:
+        handle = os.open(folder, os.O_RDONLY)
+    except OSError:
+        return
+    try:
+        os.fsync(handle)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP):
+            raise
+    finally:
+        os.close(handle)
+
+
+def temporary_beside(path: Path) -> Path:
+    """Where :func:`write_atomically` gathers what is to become ``path``."""
+    # Short whatever the name: one that just fits the file system must not fail for its temporary file.
+    short = hashlib.sha256(os.fsencode(path.name)).hexdigest()[:16]
+    return path.with_name(f".{short}.{os.getpid()}.tmp")
+
+
+def unwritable(path: Path, error: OSError) -> str:
+    """What to tell a user whose file could not be written in a run that can be taken up again."""
+    step = _STEPS.get(error.errno or 0, "mend that")
+    return f"{path} cannot be written: {error.strerror or error}; {step} and run the same command again to go on"
+
+
+def _open_without_waiting(name: str, flags: int) -> int:
+    return os.open(name, flags | getattr(os, "O_NONBLOCK", 0))
+
+
+def _make_folder(folder: Path) -> None:
+    if folder.is_dir():
+        return
+    _make_folder(folder.parent)
+    folder.mkdir(exist_ok=True)
+    synchronise(folder.parent)

@@ -1,0 +1,99 @@
+"""The cells of a label column as classes, and what speaks against learning them."""
+
+import re
+import unicodedata
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from mtlue_cli.choices import TaskKind
+from mtlue_cli.tasks.bins import parse_number
+from mtlue_cli.tasks.spec import UNLABELLED, Task
+from mtlue_cli.tasks.wording import LONGEST, listed, quoted
+
+MAX_CLASSES = 1000
+"""A column with more distinct values looks like an identifier, not like a task."""
+
+LIKELY_MISSING = frozenset({"?", "-", "na", "n/a", "nan", "nat", "nil", "none", "null", "unknown", "<na>"})
+"""Texts that often stand for a missing label, lower case; they are pointed out, never taken for one."""
+
+_TRUTH = {"true": 1.0, "false": 0.0}
+_MOST_DIGITS = 4000
+
+
+def make_task(name: str, cells: Sequence[str | None], places: Sequence[str]) -> tuple[Task, npt.NDArray[np.int64]]:
+    """The task that a column stands for, and the class index of each row, ``(N,)`` int64.
+
+    Args:
+        name: The column's header.
+        cells: Class names, None where unlabelled.
+        places: Where each cell stands, for messages.
+    """
+    classes = ordered_classes(cells)
+    first = {cell: place for cell, place in zip(reversed(cells), reversed(places), strict=True) if cell is not None}
+    kind = TaskKind.BINARY if len(classes) <= 2 else TaskKind.CATEGORICAL
+    task = Task(name, kind, classes, tuple(first[value] for value in classes))
+    index_of: Mapping[str | None, int] = {value: index for index, value in enumerate(classes)}
+    return task, np.array([index_of.get(cell, UNLABELLED) for cell in cells], dtype=np.int64)
+
+
+def ordered_classes(cells: Iterable[str | None]) -> tuple[str, ...]:
+    """Distinct values of a column, empty cells left out, in an order that does not depend on the rows.
+
+    Numbers sort by value; other text sorts naturally, runs of digits by value: ``0-2, 3-9, 10-19, 70+``.
+    """
+    values = {cell for cell in cells if cell}
+    try:
+        return tuple(sorted(values, key=lambda value: (int(value), value)))
+    except ValueError:
+        return tuple(sorted(values, key=_natural_key))
+
+
+def class_faults(task: Task) -> list[str]:
+    """Why nothing can be learned from a column, a line each."""
+    name, classes = quoted(task.name), task.classes
+    if not classes:
+        return [f"column {name} holds no label at all"]
+    if len(classes) == 1:
+        return [f"column {name} holds only one class, {quoted(classes[0])}: there is nothing to tell apart"]
+    if len(classes) > MAX_CLASSES:
+        return [f"column {name} holds {len(classes)} distinct values: it looks like an identifier, leave it out"]
+    spellings: dict[float | str, list[str]] = defaultdict(list)
+    for value in sorted(classes, key=lambda value: _natural_key(task.place_of(value))):
+        spellings[meaning(value)].append(value)
+    return [
+        f"column {name} spells what looks like one class in several ways: "
+        # Letter by letter: two encodings of an accent look the same.
+        + ", ".join(f"{value[:LONGEST]!a}{task.place_of(value)}" for value in ways)
+        + "; write it in one way"
+        for ways in spellings.values()
+        if len(ways) > 1
+    ]
+
+
+def meaning(value: str) -> float | str:
+    """What a class name is likely to mean, so that two spellings of it can be found: ``1``, ``1.0`` and ``true``.
+
+    Accents count alike however they are encoded; case does not, as ``a`` and ``A`` may be two letters to be told apart.
+    """
+    number = parse_number(value)
+    return _TRUTH.get(value.lower(), unicodedata.normalize("NFC", value)) if number is None else number
+
+
+def missing_notes(task: Task) -> list[str]:
+    """Classes that may stand for a missing label, a line if there are any."""
+    found = [value for value in task.classes if value.lower() in LIKELY_MISSING]
+    if not found:
+        return []
+    return [
+        f"column {quoted(task.name)} has the class {listed(found)}{task.place_of(found[0])}; "
+        f"if that means no label, add --missing-value {found[0]}"
+    ]
+
+
+def _natural_key(value: str) -> tuple[tuple[int, int, str], ...]:
+    parts = re.findall(r"\d+|\D+", value)
+    sortable = ((0, int(part), "") if part.isdecimal() and len(part) < _MOST_DIGITS else (1, 0, part) for part in parts)
+    return (*sortable, (2, 0, value))

@@ -1,0 +1,47 @@
+"""File names in label files and manifests: which of them may be opened."""
+
+import re
+from pathlib import PurePosixPath
+
+from mtlue_cli.tasks.wording import quoted
+
+LONGEST_PART = 255
+"""Bytes of one part of a path, the most that common file systems hold."""
+LONGEST_PATH = 4000
+"""Bytes of a whole relative path; what the systems allow is a little more, for the folder it leads from."""
+
+_DRIVE = re.compile(r"^[A-Za-z]:")
+
+
+def path_fault(name: str) -> str | None:
+    """Why ``name`` cannot be a file of the folder; None if it can.
+
+    Only relative POSIX paths that stay inside the folder are accepted, so that no label file can make the program read
+    or write elsewhere.
+    """
+    if not name:
+        return "file name is empty"
+    if "\0" in name:
+        return "file name holds a NUL"
+    if not is_unicode(name):
+        return f"file name {quoted(name)} is not Unicode"
+    if "\\" in name:
+        return f"file name {quoted(name)} holds a backslash, use / between folders"
+    if name.startswith("/") or _DRIVE.match(name):
+        return f"file name {quoted(name)} is absolute, expected one relative to the image folder"
+    if ".." in name.split("/"):
+        return f"file name {quoted(name)} leaves the image folder"
+    if not PurePosixPath(name).name:
+        return f"file name {quoted(name)} names no file"
+    if max(len(part.encode()) for part in name.split("/")) > LONGEST_PART or len(name.encode()) > LONGEST_PATH:
+        return f"file name {quoted(name)} is longer than a file system allows ({LONGEST_PART} bytes a part)"
+    return None
+
+
+def is_unicode(text: str) -> bool:
+    """Whether ``text`` can be written as UTF-8: it holds no half of a surrogate pair."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True

@@ -1,0 +1,81 @@
+"""NIH ChestX-ray14's ``Data_Entry_2017.csv``: several findings an image in one cell, parted by ``|``.
+
+Source: Wang et al., "ChestX-ray8", CVPR 2017; the table and the list of the published data set.
+"""
+
+from mtlue_cli.choices import LabelFormat
+from mtlue_cli.errors import InputError
+from mtlue_cli.tasks.readers.base import CANONICAL_FILE_COLUMN, Cell, LabelReader, LabelSource, RawTable
+from mtlue_cli.tasks.readers.delimited import header_of, read_delimited
+from mtlue_cli.tasks.wording import counted, quoted
+
+FILES, LISTED = "Image Index", "Finding Labels"
+NOTHING = "No Finding"
+FINDINGS = (
+    "Atelectasis",
+    "Cardiomegaly",
+    "Consolidation",
+    "Edema",
+    "Effusion",
+    "Emphysema",
+    "Fibrosis",
+    "Hernia",
+    "Infiltration",
+    "Mass",
+    "Nodule",
+    "Pleural_Thickening",
+    "Pneumonia",
+    "Pneumothorax",
+)
+
+
+def read_nih(source: LabelSource) -> RawTable:
+    """Read each of the 14 findings as a binary task; ``No Finding`` is 0 in all, an empty cell is no label.
+
+    The other columns (patient, view, sizes) are no tasks and are left out.
+
+    Raises:
+        InputError: The two columns are not there.
+    """
+    table = read_delimited(LabelSource(source.path, (FILES,)), (",", ";", "\t"))
+    missing = [name for name in (FILES, LISTED) if name not in table.header]
+    if missing:
+        raise InputError(
+            f"{source.path} is no table of ChestX-ray14",
+            [f"row 1: column {quoted(name)} is missing" for name in missing],
+        )
+    file_at, listed_at = table.header.index(FILES), table.header.index(LISTED)
+    rows: list[tuple[Cell, ...]] = []
+    places: list[str] = []
+    faults = list(table.faults)
+    for place, cells in zip(table.places, table.rows, strict=True):
+        if len(cells) != len(table.header):
+            faults.append(f"{place}: {counted(len(cells), 'cell')}, expected {len(table.header)}")
+            continue
+        found = [word.strip() for word in (cells[listed_at] or "").split("|")]
+        problem = _problem(found)
+        if problem is not None:
+            faults.append(f"{place}: {problem}")
+            continue
+        rows.append((cells[file_at], *(str(int(name in found)) if found != [""] else None for name in FINDINGS)))
+        places.append(place)
+    header = (CANONICAL_FILE_COLUMN, *FINDINGS)
+    return RawTable(header, tuple(rows), tuple(places), tuple(faults), file_column=CANONICAL_FILE_COLUMN)
+
+
+def _problem(found: list[str]) -> str | None:
+    if found == [""]:
+        return None
+    unknown = [name for name in found if name not in FINDINGS and name != NOTHING]
+    if unknown:
+        return f"unknown finding {quoted(unknown[0])} (known: {NOTHING}, {', '.join(FINDINGS)})"
+    if NOTHING in found and len(found) > 1:
+        return f"{quoted('|'.join(found))} says both {NOTHING} and a finding"
+    return None
+
+
+def _looks_like_it(start: str) -> bool:
+    return any({FILES, LISTED} <= set(header_of(start, delimiter)) for delimiter in (",", ";", "\t"))
+
+
+NIH = LabelReader(LabelFormat.NIH, "NIH ChestX-ray14's Data_Entry_2017.csv", read_nih, (".csv",), _looks_like_it)

@@ -1,0 +1,54 @@
+"""The label formats, and which of them a file is in."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from mtlue_cli.choices import LabelFormat
+from mtlue_cli.errors import InputError
+from mtlue_cli.tasks.readers.base import LabelReader
+from mtlue_cli.tasks.readers.celeba import CELEBA
+from mtlue_cli.tasks.readers.comma_separated import CSV
+from mtlue_cli.tasks.readers.json_lines import JSON_LINES
+from mtlue_cli.tasks.readers.nih import NIH
+from mtlue_cli.tasks.readers.parquet import PARQUET
+from mtlue_cli.tasks.readers.tab_separated import TSV
+from mtlue_cli.tasks.readers.text import read_start
+from mtlue_cli.tasks.readers.utkface import UTKFACE
+
+READERS: Mapping[LabelFormat, LabelReader] = {
+    reader.name: reader for reader in (NIH, CSV, TSV, JSON_LINES, PARQUET, CELEBA, UTKFACE)
+}
+"""Reader of each format. Of those that share a suffix, the first that recognises the content reads the file."""
+
+
+def reader_of(path: Path, wanted: LabelFormat | None = None) -> LabelReader:
+    """The reader of a label file.
+
+    Args:
+        path: The file, or the image folder for a format that reads file names.
+        wanted: Format that the user names; None: the suffix and the content decide.
+
+    Raises:
+        InputError: No format fits.
+    """
+    if wanted is not None:
+        return READERS[wanted]
+    suffix = path.suffix.lower()
+    candidates = [reader for reader in READERS.values() if suffix in reader.suffixes]
+    start = read_start(path)
+    for reader in candidates:
+        if reader.recognises(start):
+            return reader
+    if candidates:
+        titles = " or ".join(reader.title for reader in candidates)
+        raise InputError(f"{path} does not look like {titles}", hint=f"say what it is with --label-format {_names()}")
+    known = ", ".join(dict.fromkeys(suffix for reader in READERS.values() for suffix in reader.suffixes))
+    what = f"files ending in {suffix}" if suffix else "files without a suffix"
+    raise InputError(
+        f"{path}: {what} are not read as labels",
+        hint=f"expected {known} (a spreadsheet can save as CSV); or say what it is with --label-format {_names()}",
+    )
+
+
+def _names() -> str:
+    return "|".join(READERS)

@@ -1,0 +1,66 @@
+"""Text of a label file in whatever encoding it states."""
+
+import codecs
+from pathlib import Path
+
+from mtlue_cli.errors import InputError
+
+START = 65536
+"""Bytes that are looked at to tell a format."""
+
+MARKS = (
+    (codecs.BOM_UTF8, "utf-8-sig"),
+    (codecs.BOM_UTF32_LE, "utf-32"),  # before UTF-16, whose mark it begins with
+    (codecs.BOM_UTF32_BE, "utf-32"),
+    (codecs.BOM_UTF16_LE, "utf-16"),
+    (codecs.BOM_UTF16_BE, "utf-16"),
+)
+SAVE_AS = "save the label file as UTF-8 (in a spreadsheet: CSV UTF-8)"
+
+
+def read_text(path: Path) -> str:
+    """The whole file: UTF-8, or what its byte-order mark says (UTF-8, UTF-16, UTF-32); line ends stay as they are.
+
+    Raises:
+        InputError: The file cannot be read, is empty, or is no such text; says where.
+    """
+    content = _read(path)
+    encoding = _encoding(content)
+    try:
+        text = content.decode(encoding)
+    except UnicodeDecodeError as error:
+        row = content[: error.start].count(b"\n") + 1
+        found = (
+            f"{path}, row {row}: the bytes {content[error.start : error.start + 4].hex(' ')} are not {_shown(encoding)}"
+        )
+        raise InputError(found, hint=SAVE_AS) from error
+    if encoding == "utf-8" and "\0" in text[:2]:
+        raise InputError(f"{path} looks like UTF-16 without a byte-order mark", hint=SAVE_AS)
+    if not text.strip():
+        raise InputError(f"{path} is empty", hint="expected a header and one row an image")
+    return text
+
+
+def read_start(path: Path) -> str:
+    """The first characters of a file, whatever they are, for telling its format; nothing if it cannot be read."""
+    try:
+        with path.open("rb") as stream:
+            content = stream.read(START)
+    except OSError:
+        return ""
+    return content.decode(_encoding(content), errors="replace")
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise InputError(f"{path} cannot be read: {error.strerror or error}") from error
+
+
+def _encoding(content: bytes) -> str:
+    return next((encoding for mark, encoding in MARKS if content.startswith(mark)), "utf-8")
+
+
+def _shown(encoding: str) -> str:
+    return encoding.upper().removesuffix("-SIG")

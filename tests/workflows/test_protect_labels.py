@@ -1,0 +1,131 @@
+"""Labels of every kind on their way into a release, and back out of it."""
+
+import json
+import unicodedata
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from mtlue_cli.choices import LabelFormat, SplitPart, Unlabelled
+from mtlue_cli.errors import InputError
+from mtlue_cli.manifest import read_manifest
+from mtlue_cli.tasks.bins import parse_bins
+from mtlue_cli.tasks.labels import LabelOptions, read_label_file, released_options
+from mtlue_cli.workflows.inspect import inspect_path
+from mtlue_cli.workflows.progress import SilentProgress
+from mtlue_cli.workflows.protect import ProtectConfig, ProtectResult, protect_folder
+from tests.small_set import write_checkpoint
+from tests.tasks.label_files import cells_of
+
+
+def draw(folder: Path, *names: str) -> None:
+    """A photo of its own for each name."""
+    rng = np.random.default_rng(3)
+    for name in names:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(rng.integers(0, 256, (20, 20, 3), dtype=np.uint8)).save(folder / name)
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> ProtectConfig:
+    weights = write_checkpoint(tmp_path / "generator.safetensors")
+    return ProtectConfig(tmp_path / "photos", tmp_path / "labels.csv", weights=str(weights), device="cpu")
+
+
+def protect(config: ProtectConfig, rows: str, **changes: Any) -> ProtectResult:  # noqa: ANN401 - any field
+    config.labels.write_text("file_name,colour,round\n" + rows, encoding="utf-8")
+    return protect_folder(replace(config, **changes), SilentProgress())
+
+
+def released(result: ProtectResult) -> dict[str, dict[str, str | None]]:
+    labels = read_label_file(result.release / "labels.csv", released_options("file_name"), for_learning=False)
+    return cells_of(labels)
+
+
+def test_names_that_nearly_meet_all_come_out_with_their_own_labels(config: ProtectConfig) -> None:
+    long = "x" * 251
+    names = ("a.jpg", "a.png", "A.jpg", "\u00e9.jpg", "e\u0301.jpg", "=b.jpg", f"{long}.jpg", "sub/a.bmp")
+    draw(config.images, *names)
+    found = len({unicodedata.normalize("NFC", path.name) for path in config.images.iterdir()})
+    if found < len(names) - 2:
+        pytest.skip("this file system takes names that differ in case for one")
+    rows = "".join(f"{name},{('red', 'green', 'blue')[at % 3]},{at % 2}\n" for at, name in enumerate(names))
+    result = protect(config, rows)
+    assert (result.protected, result.quarantine) == (8, ())
+    cells = released(result)
+    records = {record.source: record.file_name for record in read_manifest(result.release).files}
+    assert set(cells) == set(records.values())
+    for at, name in enumerate(names):
+        assert cells[records[name]] == {"colour": ("red", "green", "blue")[at % 3], "round": str(at % 2)}
+        assert (result.release / records[name]).is_file()
+    assert inspect_path(result.release, SilentProgress(), against=config.images).exit_code == 0
+
+
+def test_images_without_a_row(config: ProtectConfig) -> None:
+    draw(config.images, "a.jpg", "b.jpg", " c.jpg")
+    skipped = protect(config, "a.jpg,red,1\n")
+    assert skipped.unlabelled == (" c.jpg", "b.jpg")
+    assert released(skipped) == {"a.png": {"colour": "red", "round": "1"}}
+
+    with pytest.raises(InputError) as caught:
+        protect(config, "a.jpg,red,1\n", unlabelled=Unlabelled.FAIL)
+    assert caught.value.faults == ("' c.jpg'", "'b.jpg'")
+
+    everything = protect(config, "a.jpg,red,1\n", unlabelled=Unlabelled.PROTECT)
+    assert (everything.protected, everything.kept, everything.unlabelled) == (2, 1, ())
+    nothing = {"colour": None, "round": None}
+    assert released(everything) == {"a.png": {"colour": "red", "round": "1"}, " c.png": nothing, "b.png": nothing}
+    assert inspect_path(everything.release, SilentProgress(), against=config.images).exit_code == 0
+
+    (config.images / "link.png").symlink_to(config.labels)
+    with pytest.raises(InputError) as caught:
+        protect(config, "a.jpg,red,1\n", unlabelled=Unlabelled.PROTECT)
+    assert "'link.png' leaves the image folder by a symbolic link" in caught.value.faults[0]
+
+
+def test_one_part_of_a_divided_data_set(config: ProtectConfig, tmp_path: Path) -> None:
+    draw(config.images, "a.jpg", "b.jpg", "c.jpg", "d.jpg")
+    split = tmp_path / "list_eval_partition.txt"
+    split.write_text("a.jpg 0\nb.jpg 1\nc.jpg 2\nelsewhere.jpg 0\n")
+    rows = "a.jpg,red,1\nb.jpg,green,1\nc.jpg,red,0\n"
+    reading = LabelOptions(split_file=split)
+    result = protect(config, rows, reading=reading, unlabelled=Unlabelled.PROTECT)
+    assert set(released(result)) == {"a.png", "d.png"}
+    other = replace(reading, split=SplitPart.VALIDATION)
+    assert set(released(protect(config, rows, reading=other, out=tmp_path / "other"))) == {"b.png"}
+    with pytest.raises(InputError) as caught:
+        protect(config, rows + "d.jpg,red,1\n", reading=reading)
+    assert caught.value.faults == (f"row 5: file 'd.jpg' is not in {split}",)
+    split.write_text("a.jpg 0\na.jpg 1\nb.jpg 3\n\nc.jpg\n")
+    with pytest.raises(InputError) as caught:
+        protect(config, rows, reading=reading)
+    assert [fault.split(":")[0] for fault in caught.value.faults] == ["row 2", "row 3", "row 5"]
+
+
+def test_the_release_needs_no_options_to_be_read_again(config: ProtectConfig) -> None:
+    draw(config.images, "a.jpg", "b.jpg")
+    path = config.images / "metadata.jsonl"
+    rows = (
+        {"photo": "a.jpg", "colour": "red", "round": 1.0, "size": 3},
+        {"photo": "b.jpg", "colour": "?", "round": 0, "size": 12},
+    )
+    path.write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
+    reading = LabelOptions(LabelFormat.JSONL, "photo", ("?",), parse_bins(["size=5,9"]))
+    result = protect(config, "", labels=path, reading=reading)
+    lines = (result.release / "labels.csv").read_text(encoding="utf-8").splitlines()
+    assert lines == ["photo,colour,round,size", "a.png,red,1,0-5", "b.png,,0,10+"]
+    assert inspect_path(result.release, SilentProgress(), against=config.images).exit_code == 0
+
+
+def test_the_command_that_is_recommended_reads_the_labels_alike(config: ProtectConfig) -> None:
+    reading = LabelOptions(LabelFormat.UTKFACE, "f c", ("NA",), parse_bins(["age=2,9"]), Path("s.txt"), SplitPart.TEST)
+    config.images.mkdir()
+    own = replace(config, images=config.images, labels=config.images, reading=reading)
+    words = (
+        "--label-format utkface --file-column 'f c' --missing-value NA --bins age=2,9 --split-file s.txt --split test"
+    )
+    assert f"train-generator {config.images} {words} --out" in own.training_command
