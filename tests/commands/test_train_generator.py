@@ -126,7 +126,11 @@ def test_a_part_of_no_split_file_is_refused() -> None:
 def test_every_field_of_the_workflow_has_its_option() -> None:
     fields = {field.name for field in dataclasses.fields(TrainConfig)} - {"reading"}
     reading = set(inspect.signature(label_options).parameters) - {"missing_values"} | {"missing_value"}
-    assert fields | reading == set(inspect.signature(train_generator).parameters) - {"quiet", "json_target", "max_pixels"}
+    assert fields | reading == set(inspect.signature(train_generator).parameters) - {
+        "quiet",
+        "json_target",
+        "max_pixels",
+    }
 
 
 def test_epochs_unset_the_default_time(labels: Path) -> None:
