@@ -4,6 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from mtlue_cli.generator.blocks import InvertedBlock
+from mtlue_cli.generator.image_encoder import STRIDE
 
 
 class PerturbationDecoder(nn.Module):
@@ -18,22 +19,14 @@ class PerturbationDecoder(nn.Module):
     """
 
     def __init__(
-        self,
-        latent_channels: int,
-        label_channels: int,
-        width: int,
-        depth: int,
-        stride: int,
-        pattern_channels: int,
-        gain: float,
+        self, latent_channels: int, label_channels: int, width: int, depth: int, pattern_channels: int, gain: float
     ) -> None:
         super().__init__()
-        self.stride = stride
         self.pattern_channels = pattern_channels
         self.mix = nn.Conv2d(latent_channels + label_channels, width, 1)
         self.blocks = nn.Sequential(*(InvertedBlock(width) for _ in range(depth)))
-        self.draw = nn.Conv2d(width, 3 * stride * stride, 1)
-        self.shuffle = nn.PixelShuffle(stride)
+        self.draw = nn.Conv2d(width, 3 * STRIDE * STRIDE, 1)
+        self.shuffle = nn.PixelShuffle(STRIDE)
         self.gain = nn.Parameter(torch.tensor(gain))
 
     def forward(self, latent: Tensor, label: Tensor) -> Tensor:
@@ -44,7 +37,7 @@ class PerturbationDecoder(nn.Module):
             label: ``(B, label_channels, g, g)``, any grid.
 
         Returns:
-            ``(B, 3, stride * h, stride * w)`` float.
+            ``(B, 3, 4h, 4w)`` float.
         """
         height, width = latent.shape[-2:]
         at_latent = nn.functional.interpolate(label, size=(height, width), mode="bilinear", align_corners=False)
@@ -52,7 +45,7 @@ class PerturbationDecoder(nn.Module):
         drawn: Tensor = self.shuffle(self.draw(features))
         pattern = nn.functional.interpolate(
             label[:, : self.pattern_channels],
-            size=(height * self.stride, width * self.stride),
+            size=(height * STRIDE, width * STRIDE),
             mode="bilinear",
             align_corners=False,
         )

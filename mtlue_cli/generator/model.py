@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from mtlue_cli.generator.decoder import PerturbationDecoder
-from mtlue_cli.generator.image_encoder import ImageEncoder
+from mtlue_cli.generator.image_encoder import STRIDE, ImageEncoder
 from mtlue_cli.generator.label_embedding import LabelEmbedding
 from mtlue_cli.perturbation.bound import soft_bound
 from mtlue_cli.tasks.spec import TaskSet
@@ -20,18 +20,15 @@ class GeneratorConfig:
     Attributes:
         epsilon: Bound in 255ths.
         image_size: Side in pixels of the square images that the generator sees when protecting.
-        stride: Pixels a latent cell, each way.
         encoder_width, encoder_depth: Channels and blocks of the image encoder.
         label_channels, label_grid: Channels and side in cells of an embedding.
         decoder_width, decoder_depth: Channels and blocks of the decoder.
         pattern_grid: Side in cells of the closed-form patterns that embeddings start from.
-        pattern_gain: Initial gain of those patterns beside what the network draws; 0 starts without them.
-        saturation: Root mean square of what reaches the bound, see :func:`~mtlue_cli.perturbation.bound.soft_bound`.
+        pattern_gain: Initial gain of those patterns before the bound; 0 starts without them.
     """
 
     epsilon: int = 8
     image_size: int = 72
-    stride: int = 6
     encoder_width: int = 48
     encoder_depth: int = 1
     label_channels: int = 32
@@ -39,8 +36,7 @@ class GeneratorConfig:
     decoder_width: int = 96
     decoder_depth: int = 2
     pattern_grid: int = 9
-    pattern_gain: float = 1.0
-    saturation: float = 2.0
+    pattern_gain: float = 2.0
 
 
 class PerturbationGenerator(nn.Module):
@@ -72,13 +68,12 @@ class PerturbationGenerator(nn.Module):
         rng = torch.Generator().manual_seed(seed)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            self.image_encoder = ImageEncoder(config.encoder_width, config.encoder_depth, config.stride)
+            self.image_encoder = ImageEncoder(config.encoder_width, config.encoder_depth)
             self.decoder = PerturbationDecoder(
                 config.encoder_width,
                 config.label_channels,
                 config.decoder_width,
                 config.decoder_depth,
-                config.stride,
                 self.PATTERN_CHANNELS,
                 config.pattern_gain,
             )
@@ -97,11 +92,11 @@ class PerturbationGenerator(nn.Module):
             ``(B, 3, H, W)`` float within ``[-epsilon/255, epsilon/255]``.
         """
         height, width = images.shape[-2:]
-        right, below = -width % self.config.stride, -height % self.config.stride
+        right, below = -width % STRIDE, -height % STRIDE
         padded = nn.functional.pad(images, (0, right, 0, below), mode="replicate") if right or below else images
         embedding = self.label_embedding(labels).expand(len(images), -1, -1, -1)
         unbounded = self.decoder(self.image_encoder(padded), embedding)
-        return soft_bound(unbounded[..., :height, :width].float(), self.config.epsilon, self.config.saturation)
+        return soft_bound(unbounded[..., :height, :width].float(), self.config.epsilon)
 
     @torch.inference_mode()
     def perturb(self, images: Tensor, labels: Mapping[str, Tensor]) -> Tensor:

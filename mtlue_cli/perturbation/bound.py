@@ -5,31 +5,23 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-LEAST_POWER = 1e-4
-"""Added to a sample's mean square before it is divided by: an output that is zero stays zero."""
-
 LEVELS = 255
 """Levels of an 8-bit image; epsilon counts in units of one of these."""
 
 
-def soft_bound(unbounded: Tensor, epsilon: int, saturation: float) -> Tensor:
+def soft_bound(unbounded: Tensor, epsilon: int) -> Tensor:
     """Squash into the open interval of +-``epsilon``/255 with a gradient everywhere.
 
-    The reference implementation clamps; nearly every value then saturates at the first step and gets no gradient. A
-    bare tanh only puts that off: its argument grows while training until every pixel sits at the bound. Here the
-    argument of each sample is scaled to a fixed root mean square first, so the share of saturated pixels stays what
-    it was, whatever the network puts out.
+    The reference implementation clamps; nearly every value then saturates at the first step and gets no gradient.
 
     Args:
-        unbounded: ``(B, 3, H, W)``, any range.
+        unbounded: Any shape, any range.
         epsilon: Bound in 255ths.
-        saturation: Root mean square of what reaches tanh: at 2 the mean magnitude is about three quarters of the bound.
 
     Returns:
         The same shape, within ``[-epsilon/255, epsilon/255]``.
     """
-    power = unbounded.square().mean(dim=(1, 2, 3), keepdim=True)
-    return torch.tanh(unbounded * (saturation * torch.rsqrt(power + LEAST_POWER))) * (epsilon / LEVELS)
+    return torch.tanh(unbounded) * (epsilon / LEVELS)
 
 
 def add_to_training_images(images: Tensor, delta: Tensor) -> Tensor:

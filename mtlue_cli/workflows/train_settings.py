@@ -10,7 +10,6 @@ from torch import Tensor
 
 from mtlue_cli.choices import BackboneName, ObjectiveName, Precision
 from mtlue_cli.generator.checkpoint import CheckpointCard
-from mtlue_cli.generator.model import GeneratorConfig
 from mtlue_cli.tasks.labels import LabelOptions
 from mtlue_cli.tasks.spec import TaskSet
 
@@ -96,5 +95,5 @@ class TrainingData:
 
 
 def generator_size(view_size: int) -> int:
-    """Side of the whole images whose 90 % crops are ``view_size`` wide, in whole cells of the generator's latent."""
-    return GeneratorConfig.stride * round(view_size * 1.125 / GeneratorConfig.stride)
+    """Side of the whole images whose 90 % crops are ``view_size`` wide, in multiples of four."""
+    return 4 * round(view_size * 1.125 / 4)

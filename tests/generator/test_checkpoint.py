@@ -158,9 +158,8 @@ def test_a_header_too_long_or_overlapping_is_refused(tmp_path: Path, header: byt
         {"encoder_width": -1},
         {"label_channels": 4.0},
         {"decoder_depth": True},
-        {"stride": 10**6},
-        {"saturation": "2"},
-        {"saturation": float("inf")},
+        {"pattern_gain": "2"},
+        {"pattern_gain": float("inf")},
         {"epsilon": 9},
     ],
 )
@@ -171,13 +170,13 @@ def test_a_card_that_asks_for_more_than_the_file_holds_is_refused(path: Path, sh
 
 
 def test_a_generator_of_another_kind_is_refused_and_what_differs_is_named(path: Path) -> None:
-    earlier = {name: value for name, value in asdict(CONFIG).items() if name not in ("stride", "saturation")}
+    earlier = {name: value for name, value in asdict(CONFIG).items() if name not in ("label_grid", "pattern_gain")}
     rewrite(path, generator={**earlier, "later": 1})
     with pytest.raises(CheckpointError, match="of another kind than this mtlue builds") as caught:
         load_checkpoint(path)
     assert caught.value.faults == (
-        "generator: stride is missing",
-        "generator: saturation is missing",
+        "generator: label_grid is missing",
+        "generator: pattern_gain is missing",
         "generator: later is unknown",
     )
 
