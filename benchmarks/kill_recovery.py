@@ -13,14 +13,16 @@ import signal
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
-# Imported here, once: each run is then forked in milliseconds, before torch has started a thread.
+# Imported here, once: each run is then forked in milliseconds. torch must not compute in this process: a fork of one
+# whose threads have started waits for them for ever.
 import mtlue_cli.workflows.protect  # noqa: F401
 from mtlue_cli.choices import ExitCode, TaskKind
 from mtlue_cli.commands.app import main as mtlue
@@ -74,23 +76,34 @@ def tree(folder: Path) -> dict[str, bytes]:
     return {path.relative_to(folder).as_posix(): path.read_bytes() for path in files}
 
 
-def _start(images: Path, weights: Path, out: Path) -> int:
+def _fork(work: Callable[[], None], log: Path) -> int:
+    """Do ``work`` in a process of its own that writes to ``log``; returns its id."""
     sys.stdout.flush()
     process = os.fork()
     if process:
         return process
     code = int(ExitCode.UNEXPECTED)
     try:
-        log = os.open(out.with_suffix(".log"), os.O_WRONLY | os.O_CREAT | os.O_APPEND)
-        os.dup2(log, 1)
-        os.dup2(log, 2)
-        options = ["--labels", str(images / "labels.csv"), "--out", str(out), "--weights", str(weights)]
-        sys.argv = ["mtlue", "protect", str(images), *options, "--device", "cpu", "--batch-size", "4", "--workers", "2"]
-        mtlue()
+        output = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+        os.dup2(output, 1)
+        os.dup2(output, 2)
+        work()
+        code = int(ExitCode.SUCCESS)
     except SystemExit as end:
         code = end.code if isinstance(end.code, int) else 0
     finally:
         os._exit(code)
+
+
+def _start(images: Path, weights: Path, out: Path) -> int:
+    options = ["--labels", str(images / "labels.csv"), "--out", str(out), "--weights", str(weights)]
+    words = ["mtlue", "protect", str(images), *options, "--device", "cpu", "--batch-size", "4", "--workers", "2"]
+
+    def protect() -> None:
+        sys.argv = words
+        mtlue()
+
+    return _fork(protect, out.with_suffix(".log"))
 
 
 def _end_of(process: int) -> int:
@@ -109,14 +122,19 @@ def _draw(folder: Path, count: int) -> Path:
     return folder
 
 
-def prepare(place: Path, count: int) -> Trial:
-    """Draw ``count`` images, make a generator, and protect them once without disturbance."""
+def _make_generator(weights: Path) -> None:
     tasks = TaskSet((Task("t", TaskKind.BINARY, ("0", "1")),))
     config = GeneratorConfig(**SHAPE)
     shape = asdict(config)
     card = CheckpointCard(tasks, EPSILON, config.image_size, "tap", {}, shape, "", "Apache-2.0", {}, "1970-01-01")
-    weights = place / "tiny.safetensors"
     save_checkpoint(weights, PerturbationGenerator(config, tasks), card)
+
+
+def prepare(place: Path, count: int) -> Trial:
+    """Draw ``count`` images, make a generator, and protect them once without disturbance."""
+    weights = place / "tiny.safetensors"
+    if _end_of(_fork(partial(_make_generator, weights), place / "weights.log")) != ExitCode.SUCCESS:
+        raise SystemExit(f"no generator could be made:\n{(place / 'weights.log').read_text()}")
     images = _draw(place / "images", count)
     began = time.monotonic()
     code = _end_of(_start(images, weights, place / "whole"))

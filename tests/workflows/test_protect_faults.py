@@ -363,6 +363,6 @@ def test_runs_that_are_killed_or_interrupted_at_random_moments_end_in_the_same_b
     root = Path(__file__).parents[2]
     words = ["--images", "60", "--kills", "9", "--signals", "SIGKILL", "SIGKILL", "SIGKILL", "SIGINT", "SIGTERM"]
     command = [sys.executable, "-m", "benchmarks.kill_recovery", *words]
-    done = subprocess.run(command, cwd=root, capture_output=True, text=True, check=False)
+    done = subprocess.run(command, cwd=root, capture_output=True, text=True, check=False, timeout=900)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "9 of 9 kills recovered to the same bytes" in done.stdout
