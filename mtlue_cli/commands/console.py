@@ -212,11 +212,11 @@ _drawing: "list[RichProgress]" = []
 
 def check_target(option: str, target: Path) -> None:
     """Refuse a result file that could not be put in place, by making and removing what would be written first."""
-    if target.exists() and not target.is_file():
-        raise InputError(f"{option}: {target} is no regular file, expected a file name, or - for stdout")
-    if not target.absolute().parent.is_dir():
-        raise InputError(f"{option}: the folder of {target} does not exist")
     try:
+        if target.exists() and not target.is_file():
+            raise InputError(f"{option}: {target} is no regular file, expected a file name, or - for stdout")
+        if not target.absolute().parent.is_dir():
+            raise InputError(f"{option}: the folder of {target} does not exist")
         temporary_beside(target).touch()
         temporary_beside(target).unlink()
     except OSError as error:
