@@ -14,7 +14,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
@@ -24,25 +24,18 @@ from PIL import Image
 # Imported here, once: each run is then forked in milliseconds. torch must not compute in this process: a fork of one
 # whose threads have started waits for them for ever.
 import mtlue_cli.workflows.protect  # noqa: F401
-from mtlue_cli.choices import ExitCode, TaskKind
+from benchmarks.untrained import write_untrained
+from mtlue_cli.choices import ExitCode
 from mtlue_cli.commands.app import main as mtlue
-from mtlue_cli.generator.checkpoint import CheckpointCard, save_checkpoint
-from mtlue_cli.generator.model import GeneratorConfig, PerturbationGenerator
+from mtlue_cli.generator.model import GeneratorConfig
 from mtlue_cli.images.decode import decode_image
 from mtlue_cli.images.folder import find_images
 from mtlue_cli.perturbation.apply import measure_change
-from mtlue_cli.tasks.spec import Task, TaskSet
 
 EPSILON = 8
-SHAPE = {
-    "epsilon": EPSILON,
-    "image_size": 16,
-    "encoder_width": 8,
-    "label_channels": 4,
-    "label_grid": 4,
-    "decoder_width": 8,
-    "decoder_depth": 1,
-}
+SHAPE = GeneratorConfig(
+    epsilon=EPSILON, image_size=16, encoder_width=8, label_channels=4, label_grid=4, decoder_width=8, decoder_depth=1
+)
 
 
 @dataclass(frozen=True)
@@ -76,7 +69,7 @@ def tree(folder: Path) -> dict[str, bytes]:
     return {path.relative_to(folder).as_posix(): path.read_bytes() for path in files}
 
 
-def _fork(work: Callable[[], None], log: Path) -> int:
+def _fork(work: Callable[[], object], log: Path) -> int:
     """Do ``work`` in a process of its own that writes to ``log``; returns its id."""
     sys.stdout.flush()
     process = os.fork()
@@ -122,18 +115,10 @@ def _draw(folder: Path, count: int) -> Path:
     return folder
 
 
-def _make_generator(weights: Path) -> None:
-    tasks = TaskSet((Task("t", TaskKind.BINARY, ("0", "1")),))
-    config = GeneratorConfig(**SHAPE)
-    shape = asdict(config)
-    card = CheckpointCard(tasks, EPSILON, config.image_size, "tap", {}, shape, "", "Apache-2.0", {}, "1970-01-01")
-    save_checkpoint(weights, PerturbationGenerator(config, tasks), card)
-
-
 def prepare(place: Path, count: int) -> Trial:
     """Draw ``count`` images, make a generator, and protect them once without disturbance."""
     weights = place / "tiny.safetensors"
-    if _end_of(_fork(partial(_make_generator, weights), place / "weights.log")) != ExitCode.SUCCESS:
+    if _end_of(_fork(partial(write_untrained, weights, config=SHAPE), place / "weights.log")) != ExitCode.SUCCESS:
         raise SystemExit(f"no generator could be made:\n{(place / 'weights.log').read_text()}")
     images = _draw(place / "images", count)
     began = time.monotonic()

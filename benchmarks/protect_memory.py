@@ -14,8 +14,6 @@ import numpy as np
 from PIL import Image
 
 from benchmarks.untrained import write_untrained
-from mtlue_cli.choices import TaskKind
-from mtlue_cli.tasks.spec import Task, TaskSet
 
 
 def draw(folder: Path, count: int, side: int) -> Path:
@@ -54,7 +52,7 @@ def main() -> None:
     peaks: list[float] = []
     with tempfile.TemporaryDirectory() as folder:
         place = Path(folder)
-        weights = write_untrained(place / "untrained.safetensors", TaskSet((Task("t", TaskKind.BINARY, ("0", "1")),)))
+        weights = write_untrained(place / "untrained.safetensors")
         for count in arguments.counts:
             images = draw(place / f"images{count}", count, arguments.side)
             command = [sys.executable, "-m", "benchmarks.protect_memory", "--run"]

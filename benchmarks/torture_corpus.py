@@ -29,9 +29,8 @@ import numpy as np
 from PIL import Image, ImageChops, ImageOps
 
 from benchmarks.untrained import write_untrained
-from mtlue_cli.choices import ExitCode, ImageFormat, TaskKind
+from mtlue_cli.choices import ExitCode, ImageFormat
 from mtlue_cli.manifest import FileRecord, Manifest, read_manifest
-from mtlue_cli.tasks.spec import Task, TaskSet
 
 EPSILON = 8
 SLOWEST = 10.0
@@ -164,7 +163,7 @@ def main() -> None:
         place = Path(made)
         release, times = place / "release", place / "times.json"
         labels = write_labels(place / "labels.csv", names)
-        weights = write_untrained(place / "untrained.safetensors", TaskSet((Task("t", TaskKind.BINARY, ("0", "1")),)))
+        weights = write_untrained(place / "untrained.safetensors")
         command = [sys.executable, "-m", "benchmarks.torture_corpus", "--run", str(times), str(folder), "--labels"]
         command += [str(labels), "--weights", str(weights), "--out", str(release), "--epsilon", str(EPSILON)]
         command += [

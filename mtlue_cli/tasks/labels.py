@@ -83,19 +83,6 @@ class LabelFile:
     other_parts: frozenset[str] = frozenset()
 
 
-def read_labels(path: Path, *, file_column: str | None = None) -> LabelTable:
-    """Labels to learn from: every column must offer at least two classes.
-
-    Args:
-        path: Label file; its suffix and content pick the reader.
-        file_column: Header of the file column; None tries the usual names.
-
-    Raises:
-        InputError: Lists every fault with its row.
-    """
-    return read_label_file(path, LabelOptions(file_column=file_column)).table
-
-
 def read_label_file(
     path: Path,
     options: LabelOptions | None = None,

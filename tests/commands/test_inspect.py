@@ -8,7 +8,7 @@ from typer.testing import CliRunner, Result
 from mtlue_cli.choices import ExitCode, ImageFormat
 from mtlue_cli.commands.app import app
 from mtlue_cli.manifest import FOLDER, MANIFEST_NAME
-from mtlue_cli.tasks.labels import LabelOptions, read_labels
+from mtlue_cli.tasks.labels import LabelOptions, read_label_file
 from mtlue_cli.verification.audit import audit_release
 from mtlue_cli.workflows.inspect import inspect_path
 from mtlue_cli.workflows.progress import SilentProgress
@@ -164,7 +164,7 @@ def test_a_release_with_a_file_column_of_its_own_name_is_whole(photos: Path) -> 
     )
     release = protect_folder(config, SilentProgress()).release
     assert run(release).exit_code == ExitCode.SUCCESS
-    table = read_labels(labels, file_column="photo")
+    table = read_label_file(labels, LabelOptions(file_column="photo")).table
     assert audit_release(release, photos, table).faults == ()
 
 

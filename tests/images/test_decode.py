@@ -1,4 +1,3 @@
-import io
 import zlib
 from pathlib import Path
 
@@ -9,18 +8,13 @@ from PIL import Image
 from mtlue_cli.errors import ImageError
 from mtlue_cli.images.decode import decode_bytes, decode_image, pixel_count, to_square
 from mtlue_cli.images.reading import reading_photos
+from tests.images.pictures import encoded, seen_upright
 
 RNG = np.random.default_rng(0)
 COLOUR = RNG.integers(0, 256, (6, 9, 3), dtype=np.uint8)
 GREY = COLOUR[..., 0]
 ALPHA = RNG.integers(0, 256, (6, 9), dtype=np.uint8)
 DEEP = RNG.integers(0, 65536, (6, 9), dtype=np.uint16)
-
-
-def encoded(image: Image.Image, name: str = "PNG", **options: object) -> bytes:
-    stream = io.BytesIO()
-    image.save(stream, format=name, **options)
-    return stream.getvalue()
 
 
 @pytest.mark.parametrize("name", ["PNG", "BMP", "TIFF", "WEBP"])
@@ -63,16 +57,7 @@ def test_orientation_is_applied(orientation: int) -> None:
     exif = Image.Exif()
     exif[0x0112] = orientation
     image = decode_bytes(encoded(Image.fromarray(COLOUR), exif=exif.tobytes()))
-    expected = {
-        1: COLOUR,
-        2: COLOUR[:, ::-1],
-        3: COLOUR[::-1, ::-1],
-        4: COLOUR[::-1],
-        5: COLOUR.transpose(1, 0, 2),
-        6: np.rot90(COLOUR, -1),
-        7: COLOUR.transpose(1, 0, 2)[::-1, ::-1],
-        8: np.rot90(COLOUR, 1),
-    }[orientation]
+    expected = seen_upright(COLOUR, orientation)
     assert np.array_equal(image.pixels, expected)
     assert image.metadata.exif is None
 

@@ -27,6 +27,7 @@ from mtlue_cli.images.decode import (
 from mtlue_cli.images.encode import encode_image, is_compressed_with_loss
 from mtlue_cli.images.metadata import Metadata
 from mtlue_cli.images.reading import reading_photos
+from tests.images.pictures import encoded, seen_upright
 
 RNG = np.random.default_rng(4)
 COLOUR = np.kron(RNG.integers(0, 256, (4, 6, 3), dtype=np.uint8), np.ones((8, 8, 1), dtype=np.uint8))
@@ -35,12 +36,6 @@ ALPHA = RNG.integers(0, 256, GREY.shape, dtype=np.uint8)
 DEEP = RNG.integers(0, 65536, GREY.shape, dtype=np.uint16)
 HAS_AVIF = "AVIF" in readable_formats() and features.check("avif")
 NEEDS_AVIF = pytest.mark.skipif(not HAS_AVIF, reason="this Pillow has no AVIF")
-
-
-def encoded(image: Image.Image, name: str, **options: object) -> bytes:
-    stream = io.BytesIO()
-    image.save(stream, format=name, **options)
-    return stream.getvalue()
 
 
 def plain(content: bytes) -> np.ndarray:
@@ -177,16 +172,7 @@ def with_orientation(name: str, orientation: int, how: str) -> bytes:
 @pytest.mark.parametrize("orientation", range(1, 9))
 @pytest.mark.parametrize(("name", "how"), [("JPEG", "exif"), ("TIFF", "exif"), ("WEBP", "exif"), ("WEBP", "xmp")])
 def test_orientation_of_every_format_is_applied_once(name: str, how: str, orientation: int) -> None:
-    turned = {
-        1: COLOUR,
-        2: COLOUR[:, ::-1],
-        3: COLOUR[::-1, ::-1],
-        4: COLOUR[::-1],
-        5: COLOUR.transpose(1, 0, 2),
-        6: np.rot90(COLOUR, -1),
-        7: COLOUR.transpose(1, 0, 2)[::-1, ::-1],
-        8: np.rot90(COLOUR, 1),
-    }[orientation]
+    turned = seen_upright(COLOUR, orientation)
     image = decode_bytes(with_orientation(name, orientation, how))
     assert image.pixels.shape == turned.shape
     assert np.abs(image.pixels.astype(int) - turned).mean() < (4 if name == "JPEG" else 0.01)

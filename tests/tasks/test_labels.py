@@ -5,14 +5,14 @@ import pytest
 from mtlue_cli.choices import TaskKind
 from mtlue_cli.errors import InputError
 from mtlue_cli.tasks.classes import ordered_classes
-from mtlue_cli.tasks.labels import LabelOptions, read_label_file, read_labels
+from mtlue_cli.tasks.labels import LabelOptions, read_label_file
 from mtlue_cli.tasks.spec import UNLABELLED
 from tests.tasks.label_files import faults_of, write
 
 
 def test_columns_become_tasks_and_empty_cells_are_unlabelled(tmp_path: Path) -> None:
     path = write(tmp_path, "file_name,age,gender\na.jpg,10-19,0\nsub/b.jpg,,1\nc.jpg,3-9,\nd.jpg,70+,1\n")
-    table = read_labels(path)
+    table = read_label_file(path).table
     assert table.file_names == ("a.jpg", "sub/b.jpg", "c.jpg", "d.jpg")
     assert table.tasks["age"].classes == ("3-9", "10-19", "70+")
     assert table.tasks["age"].kind is TaskKind.CATEGORICAL
@@ -22,7 +22,7 @@ def test_columns_become_tasks_and_empty_cells_are_unlabelled(tmp_path: Path) -> 
 
 
 def test_byte_order_mark_quotes_and_line_ends_are_accepted(tmp_path: Path) -> None:
-    table = read_labels(write(tmp_path, '\ufefffile_name,"a, b"\r\n"x, y.jpg",1\r\n\r\nz.jpg,-1\r\n'))
+    table = read_label_file(write(tmp_path, '\ufefffile_name,"a, b"\r\n"x, y.jpg",1\r\n\r\nz.jpg,-1\r\n')).table
     assert table.file_names == ("x, y.jpg", "z.jpg")
     assert table.tasks["a, b"].classes == ("-1", "1")
 
@@ -43,15 +43,15 @@ def test_class_order_does_not_depend_on_the_rows(cells: list[str], expected: tup
 
 @pytest.mark.parametrize("header", ["file_name", "filename", "image", "image_id", "path"])
 def test_known_file_columns(tmp_path: Path, header: str) -> None:
-    assert read_labels(write(tmp_path, f"t,{header}\n0,a.jpg\n1,b.jpg\n")).file_names == ("a.jpg", "b.jpg")
+    assert read_label_file(write(tmp_path, f"t,{header}\n0,a.jpg\n1,b.jpg\n")).table.file_names == ("a.jpg", "b.jpg")
 
 
 def test_named_file_column(tmp_path: Path) -> None:
     path = write(tmp_path, "photo,t\na.jpg,0\nb.jpg,1\n")
     with pytest.raises(InputError) as caught:
-        read_labels(path)
+        read_label_file(path)
     assert "--file-column" in str(caught.value.hint)
-    assert read_labels(path, file_column="photo").file_names == ("a.jpg", "b.jpg")
+    assert read_label_file(path, LabelOptions(file_column="photo")).table.file_names == ("a.jpg", "b.jpg")
     assert "'other'" in faults_of(path, file_column="other")
 
 
@@ -176,5 +176,5 @@ def test_long_and_odd_cells_are_shown_short_and_visible(tmp_path: Path) -> None:
 
 def test_a_table_without_a_header_is_recognised(tmp_path: Path) -> None:
     with pytest.raises(InputError) as caught:
-        read_labels(write(tmp_path, "a.jpg,1\nb.jpg,0\n"))
+        read_label_file(write(tmp_path, "a.jpg,1\nb.jpg,0\n"))
     assert str(caught.value.hint).startswith("give the table a header")

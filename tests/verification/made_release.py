@@ -10,7 +10,7 @@ from PIL import Image
 
 from mtlue_cli.files import file_digest
 from mtlue_cli.manifest import FileRecord, Manifest, QuarantineRecord, RunRecord, write_manifest, write_run
-from mtlue_cli.tasks.labels import read_labels
+from mtlue_cli.tasks.labels import read_label_file
 from mtlue_cli.tasks.spec import LabelTable
 
 EPSILON = 16
@@ -41,7 +41,7 @@ class MadeSet:
 
     @property
     def table(self) -> LabelTable:
-        return read_labels(self.labels)
+        return read_label_file(self.labels).table
 
 
 def make_set(folder: Path, count: int = 200, seed: int = 0, *, learnable: bool = True) -> MadeSet:
