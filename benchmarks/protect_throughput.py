@@ -30,7 +30,7 @@ from mtlue_cli.workflows.protect import ProtectConfig, protect_folder
 
 OPTIONS: dict[str, dict[str, Any]] = {
     "png": {"compress_level": 1, "compress_type": Image.RLE},
-    "webp": {"lossless": True, "exact": True, "method": 0, "quality": 50},
+    "webp": {"lossless": True, "exact": True, "method": 0, "quality": 20},
 }
 
 
