@@ -26,6 +26,14 @@ class TaskKind(StrEnum):
 
     BINARY = "binary"
     CATEGORICAL = "categorical"
+    SEGMENTATION = "segmentation"
+    DEPTH = "depth"
+    NORMALS = "normals"
+
+    @property
+    def is_dense(self) -> bool:
+        """Whether every pixel has a label of its own."""
+        return self in (TaskKind.SEGMENTATION, TaskKind.DEPTH, TaskKind.NORMALS)
 
 
 class LabelFormat(StrEnum):

@@ -24,20 +24,37 @@ class Task:
 
     Attributes:
         name: Column name.
-        kind: Binary or categorical.
-        classes: Class names.
+        kind: How it is labelled.
+        classes: Class names; none for depth and normals.
         places: Where each class first stands in its label file, for messages; empty if it comes from elsewhere.
+        scale: What one unit of a stored number is worth, depth only.
+        ignore: Stored values that are no class, segmentation only.
+        span: Least and largest usual label in the data that a network learns from, depth only; None: not measured.
+            Networks, losses and targets work in it, so that the unit of a depth does not matter.
     """
 
     name: str
     kind: TaskKind
     classes: tuple[str, ...]
     places: tuple[str, ...] = field(default=(), compare=False, repr=False)
+    scale: float = 1.0
+    ignore: tuple[int, ...] = ()
+    span: tuple[float, float] | None = None
 
     @property
     def num_classes(self) -> int:
-        """Number of classes; two for a binary task."""
+        """Number of classes; two for a binary task, none for depth and normals."""
         return len(self.classes)
+
+    @property
+    def is_dense(self) -> bool:
+        """Whether every pixel has a label of its own."""
+        return self.kind.is_dense
+
+    @property
+    def channels(self) -> int:
+        """Width of a network's output: one value a class, one for depth, three for normals."""
+        return {TaskKind.DEPTH: 1, TaskKind.NORMALS: 3}.get(self.kind, self.num_classes)
 
     def place_of(self, name: str) -> str:
         """Where the class ``name`` first stands, in brackets for a message; nothing if that is not known."""
@@ -76,9 +93,22 @@ class TaskSet:
         wanted = set(names)
         return TaskSet(tuple(task for task in self.tasks if task.name in wanted))
 
+    @property
+    def image_level(self) -> "TaskSet":
+        """The tasks with one label an image."""
+        return TaskSet(tuple(task for task in self.tasks if not task.is_dense))
+
+    @property
+    def dense(self) -> "TaskSet":
+        """The tasks that are labelled pixel by pixel."""
+        return TaskSet(tuple(task for task in self.tasks if task.is_dense))
+
     def to_json(self) -> list[dict[str, Any]]:
         """A JSON-ready list that :meth:`from_json` reads back."""
-        return [{"name": task.name, "kind": task.kind.value, "classes": list(task.classes)} for task in self.tasks]
+        return [
+            {"name": task.name, "kind": task.kind.value, "classes": list(task.classes), **_dense_to_json(task)}
+            for task in self.tasks
+        ]
 
     @classmethod
     def from_json(cls, document: Iterable[Mapping[str, Any]]) -> "TaskSet":
@@ -89,7 +119,14 @@ class TaskSet:
         """
         return cls(
             tuple(
-                Task(str(entry["name"]), TaskKind(entry["kind"]), tuple(str(name) for name in entry["classes"]))
+                Task(
+                    str(entry["name"]),
+                    TaskKind(entry["kind"]),
+                    tuple(str(name) for name in entry["classes"]),
+                    scale=float(entry.get("scale", 1.0)),
+                    ignore=tuple(int(value) for value in entry.get("ignore", ())),
+                    span=_span(entry.get("span")),
+                )
                 for entry in document
             )
         )
@@ -114,6 +151,21 @@ class TaskSet:
                     f"column {quoted(task.name)} has unknown classes {shown}{more}; known: {listed(list(task.classes))}"
                 )
         return problems
+
+
+def _dense_to_json(task: Task) -> dict[str, Any]:
+    if not task.is_dense:
+        return {}
+    return {"scale": task.scale, "ignore": list(task.ignore), "span": None if task.span is None else list(task.span)}
+
+
+def _span(found: Iterable[float] | None) -> tuple[float, float] | None:
+    if found is None:
+        return None
+    low, high = map(float, found)
+    if not 0 <= low < high < float("inf"):
+        raise ValueError(f"the span {low:g} to {high:g} is none")
+    return low, high
 
 
 @dataclass(frozen=True)
