@@ -22,7 +22,7 @@ class ExitCode(IntEnum):
 
 
 class TaskKind(StrEnum):
-    """How a task is labelled."""
+    """How a task is labelled: an image by a class, or every pixel of it by a class or a number (a dense task)."""
 
     BINARY = "binary"
     CATEGORICAL = "categorical"
@@ -32,8 +32,8 @@ class TaskKind(StrEnum):
 
     @property
     def is_dense(self) -> bool:
-        """Whether every pixel has a label of its own."""
-        return self in (TaskKind.SEGMENTATION, TaskKind.DEPTH, TaskKind.NORMALS)
+        """Whether the label is a map as large as the image."""
+        return self not in (TaskKind.BINARY, TaskKind.CATEGORICAL)
 
 
 class LabelFormat(StrEnum):
@@ -46,6 +46,7 @@ class LabelFormat(StrEnum):
     CELEBA = "celeba"
     NIH = "nih"
     UTKFACE = "utkface"
+    NYUV2 = "nyuv2"
 
 
 class SplitPart(StrEnum):

@@ -1,7 +1,7 @@
 """What differs between the kinds of tasks once labels are tensors: loss, unknown cells, agreement, wrong targets.
 
 Shapes of labels and outputs, batch first: one class index an image ``(B,)`` with logits ``(B, C)``; a class map
-``(B, H, W)`` with logits ``(B, C, H, W)``; depth ``(B, 1, H, W)``, invalid where it is not positive; normals
+``(B, H, W)`` with logits ``(B, C, H, W)``; depth ``(B, 1, H, W)``, invalid where zero; normals
 ``(B, 3, H, W)``, unit vectors, invalid where zero. Depth and normals are predicted in the shape of their labels.
 """
 
@@ -69,11 +69,11 @@ def _shifted_class(labels: Tensor, task: Task) -> Tensor:
 def _depth_losses(outputs: Tensor, labels: Tensor, task: Task, reduction: str) -> Tensor:
     """Absolute error in shares of the task's span: beside other losses it weighs the same in metres and millimetres."""
     low, high = span_of(task)
-    return _masked((outputs.float() - labels).abs()[:, 0] / (high - low), _known_depth(labels), reduction)
+    return _masked((outputs.float() - labels).abs()[:, 0] / (high - low), _known_value(labels), reduction)
 
 
-def _known_depth(labels: Tensor) -> Tensor:
-    return labels[:, 0] > 0
+def _known_value(labels: Tensor) -> Tensor:
+    return (labels != 0).any(dim=1)
 
 
 def _near_depth(outputs: Tensor, labels: Tensor) -> Tensor:
@@ -88,16 +88,12 @@ def _flipped_depth(labels: Tensor, task: Task) -> Tensor:
     low, high = span_of(task)
     # A span that begins at 0 must not turn the farthest pixels invalid.
     flipped = (low + high - labels).clamp(max(low, 1e-3 * high), high)
-    return torch.where(labels > 0, flipped, labels)
+    return torch.where(labels != 0, flipped, labels)
 
 
 def _normal_losses(outputs: Tensor, labels: Tensor, task: Task, reduction: str) -> Tensor:  # noqa: ARG001 - shared signature
     """One minus the cosine of the angle."""
-    return _masked(1 - _cosine(outputs, labels), _known_normal(labels), reduction)
-
-
-def _known_normal(labels: Tensor) -> Tensor:
-    return (labels != 0).any(dim=1)
+    return _masked(1 - _cosine(outputs, labels), _known_value(labels), reduction)
 
 
 def _near_normal(outputs: Tensor, labels: Tensor) -> Tensor:
@@ -129,8 +125,8 @@ KINDS: Mapping[TaskKind, KindRules] = {
     TaskKind.BINARY: _CLASSES,
     TaskKind.CATEGORICAL: _CLASSES,
     TaskKind.SEGMENTATION: _CLASSES,
-    TaskKind.DEPTH: KindRules(_depth_losses, _known_depth, _near_depth, _flipped_depth),
-    TaskKind.NORMALS: KindRules(_normal_losses, _known_normal, _near_normal, _turned_normal),
+    TaskKind.DEPTH: KindRules(_depth_losses, _known_value, _near_depth, _flipped_depth),
+    TaskKind.NORMALS: KindRules(_normal_losses, _known_value, _near_normal, _turned_normal),
 }
 
 

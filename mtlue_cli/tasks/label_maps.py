@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from mtlue_cli.choices import TaskKind
 from mtlue_cli.tasks.dense import as_labels
 from mtlue_cli.tasks.kinds import KINDS, span_of
-from mtlue_cli.tasks.spec import UNLABELLED, Task
+from mtlue_cli.tasks.spec import Task
 
 DEPTH_CODES = 8
 """Depths between which a depth is interpolated."""
@@ -30,13 +30,11 @@ class MapRules:
         count: How many codes a task has.
         weights: Map to the weights of the codes, ``(B, codes, H, W)`` float: not negative, and of sum 1 at every
             labelled pixel. What they are elsewhere is not said.
-        blank: A map without any label, of so many images and a side in pixels.
     """
 
     mirrored: Callable[[Tensor], Tensor]
     count: Callable[[Task], int]
     weights: Callable[[Tensor, Task], Tensor]
-    blank: Callable[[int, int], Tensor]
 
 
 def _mirrored_normals(labels: Tensor) -> Tensor:
@@ -62,21 +60,9 @@ def _normal_weights(labels: Tensor, task: Task) -> Tensor:  # noqa: ARG001 - sha
 
 
 MAPS: Mapping[TaskKind, MapRules] = {
-    TaskKind.SEGMENTATION: MapRules(
-        lambda labels: labels.flip(-1),
-        lambda task: task.num_classes,
-        _class_weights,
-        lambda count, side: torch.full((count, side, side), UNLABELLED),
-    ),
-    TaskKind.DEPTH: MapRules(
-        lambda labels: labels.flip(-1),
-        lambda _: DEPTH_CODES,
-        _depth_weights,
-        lambda count, side: torch.zeros(count, 1, side, side),
-    ),
-    TaskKind.NORMALS: MapRules(
-        _mirrored_normals, lambda _: 6, _normal_weights, lambda count, side: torch.zeros(count, 3, side, side)
-    ),
+    TaskKind.SEGMENTATION: MapRules(lambda labels: labels.flip(-1), lambda task: task.num_classes, _class_weights),
+    TaskKind.DEPTH: MapRules(lambda labels: labels.flip(-1), lambda _: DEPTH_CODES, _depth_weights),
+    TaskKind.NORMALS: MapRules(_mirrored_normals, lambda _: 6, _normal_weights),
 }
 
 

@@ -29,7 +29,7 @@ def with_spans(tasks: TaskSet, labels: Mapping[str, Tensor]) -> TaskSet:
 def _with_span(task: Task, labels: Mapping[str, Tensor]) -> Task:
     values = labels[task.name].flatten()
     values = values[:: max(1, len(values) // SAMPLED)].float()
-    values = values[values > 0]
+    values = values[values != 0]
     if not len(values):
         return task
     low, high = torch.quantile(values, torch.tensor(SHARES)).tolist()

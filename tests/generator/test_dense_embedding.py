@@ -11,7 +11,7 @@ from torch import Tensor
 from mtlue_cli.generator.checkpoint import CheckpointCard, load_checkpoint, save_checkpoint
 from mtlue_cli.generator.dense_embedding import CELL, DenseEmbedding, tile_side
 from mtlue_cli.generator.model import GeneratorConfig, PerturbationGenerator
-from mtlue_cli.tasks.label_maps import MAPS
+from mtlue_cli.tasks.dense import as_labels, empty_maps
 from mtlue_cli.tasks.shares import class_shares
 from mtlue_cli.tasks.spec import Task, TaskSet
 from tests.dense_sample import DEPTH, NORMALS, PARTS, TASKS, draw_scenes
@@ -88,7 +88,7 @@ def test_a_task_that_is_not_protected_leaves_no_trace_of_its_labels(left_out: st
     _, other = scenes(seed=77)
     kept = {name: column for name, column in labels.items() if name != left_out}
     delta = model.perturb(images, kept)
-    blank = MAPS[TASKS[left_out].kind].blank(4, 32)
+    blank = as_labels(empty_maps(TASKS[left_out], 4, 32))
     assert torch.equal(model.perturb(images, {**kept, left_out: blank}), delta)
     protected = [model.perturb(images, {**kept, left_out: maps[left_out]}) for maps in (labels, other)]
     assert float((protected[0] - protected[1]).abs().mean()) > 0.1

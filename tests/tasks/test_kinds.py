@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from mtlue_cli.choices import TaskKind
-from mtlue_cli.tasks.dense import as_labels
+from mtlue_cli.tasks.dense import as_labels, empty_maps
 from mtlue_cli.tasks.kinds import labelled_rows
 from mtlue_cli.tasks.label_maps import MAPS, code_shares, code_weights
 from mtlue_cli.tasks.losses import count_correct, sample_losses, task_losses
@@ -21,7 +21,7 @@ DENSE = (PARTS, DEPTH, NORMALS)
 
 
 def blank(task: Task, count: int = 2, side: int = 4) -> Tensor:
-    return MAPS[task.kind].blank(count, side)
+    return as_labels(empty_maps(task, count, side))
 
 
 def outputs_for(task: Task, count: int = 2, side: int = 4) -> Tensor:
