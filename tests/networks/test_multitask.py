@@ -72,7 +72,7 @@ def test_the_span_sets_the_unit_of_the_depth() -> None:
     millimetres = build_network(BackboneName.SMALL, scaled, seed=0).eval()
     images = torch.rand(2, 3, 32, 32)
     with torch.no_grad():
-        torch.testing.assert_close(1000 * metres(images)["depth"], millimetres(images)["depth"])
+        torch.testing.assert_close(1000 * metres(images)["depth"], millimetres(images)["depth"], rtol=1e-3, atol=1)
 
 
 @pytest.mark.parametrize("weighting", [WeightingName.LS, WeightingName.MGDA])

@@ -1,5 +1,7 @@
 """Victims, surrogates and generators learn tasks of images and of pixels together."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -18,16 +20,16 @@ from tests.dense_sample import TASKS, draw_scenes
 
 CPU = torch.device("cpu")
 SETTINGS = LearningSettings(
-    epochs=6, batch_size=16, crop_size=32, backbone=BackboneName.SMALL, precision=Precision.FLOAT32
+    epochs=5, batch_size=16, crop_size=32, backbone=BackboneName.SMALL, precision=Precision.FLOAT32
 )
 
 
 @pytest.mark.parametrize("weighting", [WeightingName.LS, WeightingName.ALIGNED_MTL])
 def test_a_victim_learns_images_and_pixels_at_once(weighting: WeightingName) -> None:
-    images, labels = draw_scenes(96, 36)
+    images, labels = draw_scenes(64, 36)
     stored = labels | {"parts": labels["parts"].to(torch.int16), "normals": labels["normals"].half()}
     records: list[EpochRecord] = []
-    settings = LearningSettings(**{**vars(SETTINGS), "weighting": weighting})
+    settings = replace(SETTINGS, weighting=weighting)
     network = train_multitask(images, stored, TASKS, settings, CPU, on_epoch=lambda record, _: records.append(record))
     assert records[-1].loss < 0.6 * records[0].loss
     test_images, test_labels = draw_scenes(32, 36, seed=1)
@@ -38,15 +40,17 @@ def test_a_victim_learns_images_and_pixels_at_once(weighting: WeightingName) -> 
 
 
 def loop(objective: ObjectiveName, tasks: TaskSet, steps: int, seed: int = 0) -> GeneratorLoop:
-    images, labels = draw_scenes(48, 36)
+    images, labels = draw_scenes(32, 36)
     spec = OBJECTIVES[objective]
     clean = []
     if spec.clean_checkpoints:
-        run = train_surrogate(images, labels, tasks, SETTINGS, 2, CPU)
+        run = train_surrogate(images, labels, tasks, replace(SETTINGS, epochs=2), 1, CPU)
         clean = run.networks(tasks, CPU)
     generator = PerturbationGenerator(GeneratorConfig(image_size=36), tasks, seed, class_shares(labels, tasks))
     made = spec.build(Ingredients(tasks, clean, lambda own: build_network(BackboneName.SMALL, tasks, own), seed))
-    settings = GeneratorSettings(steps, batch_size=16, view_size=32, precision=Precision.FLOAT32, warmup_steps=2)
+    settings = GeneratorSettings(
+        steps, batch_size=16, learning_rate=5e-3, view_size=32, precision=Precision.FLOAT32, warmup_steps=2
+    )
     return GeneratorLoop(generator, made, images, labels, settings, CPU)
 
 
@@ -57,18 +61,18 @@ def loop(objective: ObjectiveName, tasks: TaskSet, steps: int, seed: int = 0) ->
 )
 def test_a_generator_lowers_its_objective(objective: ObjectiveName, tasks: TaskSet) -> None:
     records: list[StepRecord] = []
-    running = loop(objective, tasks, 24)
+    running = loop(objective, tasks, 16)
     running.run(on_step=records.append)
-    first, last = (sum(record.base for record in part) / 6 for part in (records[:6], records[-6:]))
-    assert last < 0.9 * first
+    first, last = (sum(record.base for record in part) / 4 for part in (records[:4], records[-4:]))
+    assert last < 0.97 * first
     assert 0 <= records[-1].agreement <= 1
     assert (records[0].intra, records[0].inter) == (0, 0) or tasks is TASKS
 
 
 def test_a_stopped_run_with_dense_tasks_goes_on_bit_for_bit() -> None:
-    whole, first, second = (loop(ObjectiveName.EM, TASKS, 6) for _ in range(3))
+    whole, first, second = (loop(ObjectiveName.EM, TASKS, 4) for _ in range(3))
     whole.run()
-    first.run(until=3)
+    first.run(until=2)
     second.load_state_dict(first.state_dict())
     second.run()
     for name, weight in whole.generator.state_dict().items():

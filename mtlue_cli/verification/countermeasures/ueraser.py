@@ -155,4 +155,5 @@ UERASER = CountermeasureSpec(
     settings=UEraserSettings(),
     make=UEraser,
     cost=lambda settings: 1 + settings.candidates / 2,
+    moves_content=True,
 )
