@@ -1,7 +1,7 @@
 """Which figure a task is judged by, and how figures of different units go into one mean."""
 
 from mtlue_cli.choices import MetricName
-from mtlue_cli.metrics.dense import lower_is_better, main_metric
+from mtlue_cli.metrics.dense import MEAN_ANGLE, lower_is_better, main_metric
 from mtlue_cli.tasks.spec import Task
 
 
@@ -22,3 +22,10 @@ def gain(value: float, floor: float, measure: str) -> float:
 def of_gain(value: float, floor: float, measure: str) -> float:
     """The figure whose :func:`gain` is ``value``."""
     return floor - value * (floor or 1.0) if lower_is_better(measure) else value
+
+
+def in_unit(value: float, measure: str) -> str:
+    """An error with its unit, ``23.1°`` or ``error 0.412``; a share as bare percent, ``71.2``."""
+    if not lower_is_better(measure):
+        return f"{100 * value:.1f}"
+    return f"{value:.1f}°" if measure == MEAN_ANGLE else f"error {value:.3g}"

@@ -1,7 +1,7 @@
 """Perturbations in batches whose size neither shows in the result nor exhausts the device."""
 
 from collections.abc import Mapping, Sequence
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -17,11 +17,15 @@ CPU_CALL_SIZE = 8
 2.9 ms with 16."""
 
 
+Label = int | np.integer[Any] | npt.NDArray[np.int64] | npt.NDArray[np.float32]
+"""Of one image: a class index, or a label map ``(S, S)``, ``(1, S, S)`` or ``(3, S, S)``."""
+
+
 class Perturbs(Protocol):
     """What a generator offers here."""
 
     def perturb(self, images: Tensor, labels: Mapping[str, Tensor]) -> Tensor:
-        """``(B, 3, S, S)`` images in [0, 1] and ``(B,)`` labels to a perturbation in 255ths."""
+        """``(B, 3, S, S)`` images in [0, 1] and ``(B,)`` labels or label maps to a perturbation in 255ths."""
 
 
 class BatchedPerturbation:
@@ -49,13 +53,13 @@ class BatchedPerturbation:
         self.call_size = CPU_CALL_SIZE if device.type == "cpu" else call_size
 
     def __call__(
-        self, images: Sequence[npt.NDArray[np.uint8]], labels: Mapping[str, Sequence[int]]
+        self, images: Sequence[npt.NDArray[np.uint8]], labels: Mapping[str, Sequence[Label]]
     ) -> list[npt.NDArray[np.float32]]:
         """Perturbations of ``images``.
 
         Args:
             images: ``(3, S, S)`` uint8 each.
-            labels: Task name to class indices, one an image.
+            labels: Task name to class indices or label maps, one an image.
 
         Returns:
             ``(3, S, S)`` float32 in 255ths each, rounded (see :mod:`mtlue_cli.perturbation.resize`).
@@ -79,13 +83,13 @@ class BatchedPerturbation:
         return done
 
     def _call(
-        self, images: Sequence[npt.NDArray[np.uint8]], labels: Mapping[str, Sequence[int]]
+        self, images: Sequence[npt.NDArray[np.uint8]], labels: Mapping[str, Sequence[Label]]
     ) -> list[npt.NDArray[np.float32]]:
         fill = np.arange(self.call_size) % len(images)
         pixels = torch.from_numpy(np.stack(images)[fill]).to(self.device)
         batch = (pixels.float() / LEVELS).contiguous(memory_format=torch.channels_last)
         columns = {
-            name: torch.from_numpy(np.asarray(values, dtype=np.int64)[fill]).to(self.device)
+            name: torch.from_numpy(np.stack([np.asarray(value) for value in values])[fill]).to(self.device)
             for name, values in labels.items()
         }
         delta = self._generator.perturb(batch, columns)[: len(images)] * self._scale

@@ -24,7 +24,7 @@ def protect_in_memory(
     epsilon: int,
     folder: Path,
     file_names: Sequence[str],
-    labels: Mapping[str, npt.NDArray[np.int64]],
+    labels: Mapping[str, npt.NDArray[np.int64] | npt.NDArray[np.float32]],
     images: Tensor,
     *,
     workers: int = 2,
@@ -38,7 +38,7 @@ def protect_in_memory(
         epsilon: Bound in 255ths.
         folder: Where the photos are.
         file_names: Their names below it, ``N`` of them.
-        labels: Task name to ``(N,)`` class indices of the generator.
+        labels: Task name to ``(N,)`` class indices of the generator, or to label maps of the generator's size.
         images: The photos as the victim's loader made them, ``(N, 3, S, S)`` uint8.
         workers: Threads that decode.
         on_images: Called with the number of images after each chunk.
@@ -69,7 +69,7 @@ def protect_in_memory(
                 else:
                     squares.append(found)
             if not faults:
-                part = {name: column[rows.start : rows.stop].tolist() for name, column in labels.items()}
+                part = {name: list(column[rows.start : rows.stop]) for name, column in labels.items()}
                 deltas = perturb([square for square, _ in squares], part)
                 for row, delta, (_, grey) in zip(rows, deltas, squares, strict=True):
                     protected[row] = _added(images[row], delta, epsilon, grey)

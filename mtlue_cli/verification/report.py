@@ -138,7 +138,7 @@ def _task(task: TaskFigures) -> dict[str, Any]:
         "floor": task.floor,
         "clean": task.clean.to_json(),
         "score": task.score.to_json(),
-        "measure": task.measure,
+        "metric": task.measure,
         "lower_is_better": task.lower_is_better,
         "accuracy": _figure(task.others.get(MetricName.ACCURACY)),
         "balanced_accuracy": _figure(task.others.get(MetricName.BALANCED)),

@@ -8,6 +8,7 @@ from concurrent.futures import Executor, Future
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -17,13 +18,16 @@ from mtlue_cli.errors import ImageError, MtlueError
 from mtlue_cli.files import file_digest, unwritable, write_atomically
 from mtlue_cli.images.decode import NO_MEMORY, DecodedImage, decode_bytes, pixel_count, read_content, to_square
 from mtlue_cli.images.encode import comparable_pixels, encode_image, is_lossless, same_alpha
+from mtlue_cli.images.targets import row_maps
 from mtlue_cli.manifest import FileRecord, QuarantineRecord
 from mtlue_cli.perturbation.apply import measure_change, protect_pixels
+from mtlue_cli.perturbation.batching import Label
+from mtlue_cli.tasks.dense import as_labels, empty_maps
 from mtlue_cli.tasks.paths import path_fault
 from mtlue_cli.workflows.protect_plan import ProtectPlan
 
 Record = FileRecord | QuarantineRecord
-Perturb = Callable[[Sequence[npt.NDArray[np.uint8]], Mapping[str, Sequence[int]]], Sequence[npt.NDArray[np.float32]]]
+Perturb = Callable[[Sequence[npt.NDArray[np.uint8]], Mapping[str, Sequence[Label]]], Sequence[npt.NDArray[np.float32]]]
 
 PIXEL_BUDGET = 48_000_000
 """Pixels of decoded photos that may wait in memory at once (a single larger photo passes alone)."""
@@ -41,12 +45,14 @@ class Prepared:
         digest: SHA-256 of its file.
         image: What it holds.
         square: ``(3, S, S)`` uint8, what the generator sees.
+        maps: Protected dense task to its label map of that size; wholly unlabelled where there is none.
     """
 
     row: int
     digest: str
     image: DecodedImage
     square: npt.NDArray[np.uint8]
+    maps: Mapping[str, npt.NDArray[Any]]
 
 
 class PhotoSteps:
@@ -88,9 +94,18 @@ class PhotoSteps:
             return record
         try:
             image = decode_bytes(content)
-            return Prepared(row, digest, image, to_square(image, self._plan.card.image_size))
+            size = self._plan.card.image_size
+            return Prepared(row, digest, image, to_square(image, size), self._maps(row, size))
         except Exception as error:  # one bad photo must not end the run, whatever its decoder raises
             return self.quarantine(row, error)
+
+    def _maps(self, row: int, size: int) -> dict[str, npt.NDArray[Any]]:
+        table = self._plan.table
+        if not table.maps:
+            return {}
+        found = row_maps(table.maps_folder, table, table.tasks, row, size)
+        blank = {task.name: as_labels(empty_maps(task, 1, size))[0].numpy() for task in table.tasks.dense}
+        return blank | found
 
     def finish(self, prepared: Prepared, delta: npt.NDArray[np.float32]) -> Record:
         """Add, encode, read back, measure, and only then write.
@@ -253,7 +268,10 @@ class Pipeline:
             self._take_encoded()
 
     def _deltas(self, batch: Sequence[Prepared]) -> Sequence[npt.NDArray[np.float32]]:
-        labels = {name: [int(column[prepared.row]) for prepared in batch] for name, column in self._columns.items()}
+        labels: dict[str, Sequence[Label]] = {
+            name: [int(column[prepared.row]) for prepared in batch] for name, column in self._columns.items()
+        }
+        labels |= {name: [prepared.maps[name] for prepared in batch] for name in batch[0].maps}
         return self._perturb([prepared.square for prepared in batch], labels)
 
     def _finish(self, batch: Sequence[Prepared], deltas: Sequence[npt.NDArray[np.float32]]) -> list[Record]:

@@ -86,7 +86,7 @@ class TrainResult:
 
 @dataclass(frozen=True)
 class TrainingData:
-    """Images at the generator's size, ``(N, 3, S, S)`` uint8, labels a task, and their SHA-256."""
+    """Images at the generator's size, ``(N, 3, S, S)`` uint8, labels a task, and their SHA-256; depths with their spans."""
 
     images: Tensor
     labels: Mapping[str, Tensor]

@@ -15,6 +15,7 @@ from mtlue_cli.generator.checkpoint import LoadedGenerator, load_checkpoint
 from mtlue_cli.generator.shipped import resolve_weights
 from mtlue_cli.images.folder import match_labels
 from mtlue_cli.images.labelled import read_folder_labels
+from mtlue_cli.tasks.spans import with_spans
 from mtlue_cli.tasks.spec import TaskSet
 from mtlue_cli.training.multitask_loop import LearningSettings
 from mtlue_cli.training.runtime import choose_device, describe_device
@@ -26,7 +27,14 @@ from mtlue_cli.verification.split import Side
 from mtlue_cli.verification.tiers import NotTested
 from mtlue_cli.verification.verdict import failed_audit
 from mtlue_cli.workflows.progress import Progress
-from mtlue_cli.workflows.verify_images import Sources, audit_files, divide_sides, load_side, read_test_side
+from mtlue_cli.workflows.verify_images import (
+    Sources,
+    audit_files,
+    divide_sides,
+    load_labels,
+    load_side,
+    read_test_side,
+)
 from mtlue_cli.workflows.verify_run import PlanRun
 from mtlue_cli.workflows.verify_settings import VerifyConfig, check_usage
 from mtlue_cli.workflows.verify_starts import make_starts, read_starts
@@ -95,11 +103,12 @@ def verify_release(config: VerifyConfig, progress: Progress) -> VerifyResult:
     sides = divide_sides(config, plan, Side(config.clean, table), own_test, audit, progress)
     setting["counts"] = {"train_images": len(sides.train.table), "test_images": len(sides.test.table)}
     setting["notes"] += list(sides.notes)
+    train_labels = load_labels(sides.train, "label maps", config, progress)
     data = ExperimentData(
-        table.tasks,
-        sides.train.labels(),
+        with_spans(table.tasks, train_labels),
+        train_labels,
         load_side(sides.test, "test images", config, progress),
-        sides.test.labels(),
+        load_labels(sides.test, "label maps of the test images", config, progress),
     )
     clean = load_side(sides.train, "clean images", config, progress)
     sources = Sources(config, sides.train, labels, clean, audit, loaded, device, progress)

@@ -109,6 +109,10 @@ def _pretrained(
     assert folder is not None and labels is not None  # noqa: PT018 - check_usage saw to it
     table = read_folder_labels(folder, labels, config.whole_reading).table
     match_labels(folder, table)
+    if not len(table.tasks.image_level):
+        raise InputError(
+            f"{labels} labels no whole image", hint="a start is trained on labels of images, not of pixels"
+        )
     known = {file_digest(side.folder / name) for side in judged for name in side.table.file_names}
     common = [name for name in table.file_names if file_digest(folder / name) in known]
     if common:
@@ -123,6 +127,7 @@ def _pretrained(
     )
     progress.finish()
     columns = {name: torch.from_numpy(column) for name, column in table.columns.items()}
+    tasks = table.tasks.image_level
     starts: dict[BackboneName, PretrainedStart] = {}
     for backbone in backbones:
         own = replace(settings, backbone=backbone)
@@ -136,7 +141,7 @@ def _pretrained(
         def on_epoch(record: EpochRecord) -> None:
             progress.advance(0, {"loss": record.loss})
 
-        starts[backbone] = pretrain_backbone(images, columns, table.tasks, own, device, progress.advance, on_epoch)
+        starts[backbone] = pretrain_backbone(images, columns, tasks, own, device, progress.advance, on_epoch)
         progress.finish()
         if kept is not None:
             save_start(kept, starts[backbone])
