@@ -110,9 +110,8 @@ def _pretrained(
     table = read_folder_labels(folder, labels, config.whole_reading).table
     match_labels(folder, table)
     if not len(table.tasks.image_level):
-        raise InputError(
-            f"{labels} labels no whole image", hint="a start is trained on labels of images, not of pixels"
-        )
+        hint = "a start is trained on labels of images, not of pixels"
+        raise InputError(f"{labels} labels no whole image", hint=hint)
     known = {file_digest(side.folder / name) for side in judged for name in side.table.file_names}
     common = [name for name in table.file_names if file_digest(folder / name) in known]
     if common:
