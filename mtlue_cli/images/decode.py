@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
+
 import numpy as np
 import numpy.typing as npt
 from PIL import Image, UnidentifiedImageError

@@ -13,6 +13,8 @@ from torch import Tensor
 from mtlue_cli import __version__
 from mtlue_cli.generator.checkpoint import LoadedGenerator, load_checkpoint
 from mtlue_cli.generator.shipped import resolve_weights
+from mtlue_cli.images.colouring import coloured
+from mtlue_cli.images.dataset import load_labels
 from mtlue_cli.images.folder import match_labels
 from mtlue_cli.images.labelled import read_folder_labels
 from mtlue_cli.tasks.spec import TaskSet
@@ -97,9 +99,9 @@ def verify_release(config: VerifyConfig, progress: Progress) -> VerifyResult:
     setting["notes"] += list(sides.notes)
     data = ExperimentData(
         table.tasks,
-        sides.train.labels(),
+        load_labels(sides.train.table, config.side, workers=config.workers),
         load_side(sides.test, "test images", config, progress),
-        sides.test.labels(),
+        load_labels(sides.test.table, config.side, workers=config.workers),
     )
     clean = load_side(sides.train, "clean images", config, progress)
     sources = Sources(config, sides.train, labels, clean, audit, loaded, device, progress)
@@ -131,6 +133,7 @@ def verify_release(config: VerifyConfig, progress: Progress) -> VerifyResult:
         config.command_line,
         (_pictures(clean), _pictures(sources.release())),
         _since(started),
+        _coloured_maps(data),
     )
 
 
@@ -143,6 +146,14 @@ def _promise(config: VerifyConfig, loaded: LoadedGenerator | None, labels: TaskS
 
 def _pictures(images: Tensor) -> list[npt.NDArray[np.uint8]]:
     return [image.permute(1, 2, 0).contiguous().numpy() for image in images[:SAMPLES]]
+
+
+def _coloured_maps(data: ExperimentData) -> list[dict[str, npt.NDArray[np.uint8]]]:
+    """The maps of the images that :func:`_pictures` shows, coloured, by task."""
+    dense, count = data.tasks.dense, min(SAMPLES, len(next(iter(data.train_labels.values()))))
+    return [
+        {task.name: coloured(data.train_labels[task.name][row].numpy(), task) for task in dense} for row in range(count)
+    ]
 
 
 def _versions() -> dict[str, str]:

@@ -11,7 +11,7 @@ from mtlue_cli import __version__
 from mtlue_cli.choices import BackboneName
 from mtlue_cli.errors import InputError
 from mtlue_cli.files import file_digest
-from mtlue_cli.images.dataset import load_square_images
+from mtlue_cli.images.dataset import load_labels, load_square_images
 from mtlue_cli.images.folder import match_labels
 from mtlue_cli.images.labelled import read_folder_labels
 from mtlue_cli.training.multitask_loop import EpochRecord, LearningSettings
@@ -122,7 +122,7 @@ def _pretrained(
         folder, table.file_names, config.side, workers=config.workers, on_image=progress.advance
     )
     progress.finish()
-    columns = {name: torch.from_numpy(column) for name, column in table.columns.items()}
+    columns = load_labels(table, config.side, workers=config.workers)
     starts: dict[BackboneName, PretrainedStart] = {}
     for backbone in backbones:
         own = replace(settings, backbone=backbone)
