@@ -167,6 +167,7 @@ def summary(result: "ProtectResult") -> "Table":
     rows = {
         "release": str(result.release),
         "images": f"{result.protected} protected, {result.kept} already done, {len(result.quarantine)} in quarantine",
+        "masks and maps": f"{result.maps} copied as they are" if result.maps else "",
         "tasks": ", ".join(result.tasks),
         "not protected": ", ".join(result.unprotected_tasks),
         "largest change": ""

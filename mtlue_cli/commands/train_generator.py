@@ -253,7 +253,8 @@ def summary(result: "TrainResult") -> Table:
     table = Table("generator", str(result.checkpoint))
     table.add_row("objective", card.objective)
     for task in card.tasks:
-        table.add_row(f"task {task.name}", f"{task.num_classes} classes: {', '.join(task.classes[:12])}")
+        shown = f"{task.num_classes} classes: {', '.join(task.classes[:12])}"
+        table.add_row(f"task {task.name}", shown if task.classes else task.kind.value)
     table.add_row("epsilon", f"{card.epsilon} / 255")
     table.add_row("size", f"{card.image_size} pixels")
     table.add_row("steps", f"{result.steps} in {duration(result.seconds)}")

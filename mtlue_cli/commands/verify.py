@@ -191,7 +191,7 @@ def verify(
     if markdown is not None:
         writers["--markdown"] = lambda: terminal.write_file("--markdown", markdown, write_markdown(document).encode())
     if report is not None:
-        page = write_html(document, draw_samples(*result.samples))
+        page = write_html(document, draw_samples(*result.samples, maps=result.sample_maps))
         writers["--report"] = lambda: terminal.write_file("--report", report, page.encode())
     write_all(list(writers.values()))
     if result.exit_code is not ExitCode.SUCCESS:

@@ -73,8 +73,8 @@ def encode_image(pixels: Pixels, like: DecodedImage, image_format: ImageFormat, 
     Args:
         pixels: Shape and type as ``like.pixels``.
         like: The original, decoded.
-        image_format: PNG, lossless WebP, or the original's own format, which is lossless but for JPEG and AVIF. An array
-            stays one whatever is asked for, in its own type and layout: what reads the folder expects that.
+        image_format: PNG, lossless WebP, or the original's own format, which is lossless but for JPEG and AVIF. An
+            array stays one whatever is asked for, in its own type and layout: what reads the folder expects that.
         keep_metadata: Also write the original's metadata, as far as the format has a place for it.
 
     Raises:

@@ -116,6 +116,13 @@ def to_size(target: npt.NDArray[Any], task: Task, size: int) -> npt.NDArray[Any]
     return np.ascontiguousarray(np.atleast_3d(square).transpose(2, 0, 1))
 
 
+def unlabelled_target(task: Task, size: int) -> npt.NDArray[Any]:
+    """What :func:`to_size` makes of a map without any label."""
+    if task.kind is TaskKind.SEGMENTATION:
+        return np.full((size, size), UNLABELLED, dtype=np.int64)
+    return np.zeros((task.channels, size, size), dtype=np.float32)
+
+
 def load_dense_columns(
     folder_of_maps: Path,
     table: LabelTable,
@@ -171,7 +178,7 @@ def load_dense_columns(
 def row_maps(
     folder_of_maps: Path, table: LabelTable, tasks: TaskSet, row: int, size: int
 ) -> dict[str, npt.NDArray[Any]]:
-    """The maps of one row at one size, as :func:`to_size` returns them; what is unlabelled is left out.
+    """The maps of one row at one size, as :func:`to_size` returns them; a wholly unlabelled one where a cell is empty.
 
     Raises:
         ImageError: One cannot be read; the message names it.
@@ -180,6 +187,7 @@ def row_maps(
     for task in tasks.dense:
         file = table.maps[task.name][row]
         if file is None:
+            found[task.name] = unlabelled_target(task, size)
             continue
         try:
             found[task.name] = to_size(read_target(folder_of_maps / file, task), task, size)

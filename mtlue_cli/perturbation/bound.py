@@ -45,8 +45,8 @@ def add_to_training_images(images: Tensor, delta: Tensor) -> Tensor:
 def add_bounded(original: Pixels, delta: npt.NDArray[np.float32], epsilon: int) -> Pixels:
     """Add a perturbation to pixels on integers: round, clip to epsilon, add, clip to the range of the type.
 
-    The result differs from ``original`` by at most ``epsilon`` 255ths at every pixel, exactly. Floating-point pixels are
-    not rounded to levels; where the sum is, in their type, it is rounded towards the original.
+    The result differs from ``original`` by at most ``epsilon`` 255ths at every pixel, exactly. Floating-point pixels
+    are not rounded to levels; where the sum is, in their type, it is rounded towards the original.
 
     Args:
         original: Pixels, any shape, uint8, uint16, or floating point in [0, 1].

@@ -42,6 +42,7 @@ class VerifyResult:
         command_line: What was typed, or how to type it.
         samples: A few originals, and their protected versions, ``(S, S, 3)`` uint8 each, for a picture.
         seconds: Wall time.
+        sample_maps: Of each of the samples its masks and maps, ``(S, S, 3)`` uint8, coloured, by task.
     """
 
     judgement: Judgement
@@ -54,6 +55,7 @@ class VerifyResult:
     command_line: str
     samples: tuple[list[npt.NDArray[np.uint8]], list[npt.NDArray[np.uint8]]]
     seconds: float
+    sample_maps: Sequence[Mapping[str, npt.NDArray[np.uint8]]] = ()
 
     @property
     def exit_code(self) -> ExitCode:

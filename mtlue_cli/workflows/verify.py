@@ -13,6 +13,8 @@ from torch import Tensor
 from mtlue_cli import __version__
 from mtlue_cli.generator.checkpoint import LoadedGenerator, load_checkpoint
 from mtlue_cli.generator.shipped import resolve_weights
+from mtlue_cli.images.colouring import coloured
+from mtlue_cli.images.dataset import load_labels
 from mtlue_cli.images.folder import match_labels
 from mtlue_cli.images.labelled import read_folder_labels
 from mtlue_cli.tasks.spans import with_spans
@@ -27,14 +29,7 @@ from mtlue_cli.verification.split import Side
 from mtlue_cli.verification.tiers import NotTested
 from mtlue_cli.verification.verdict import failed_audit
 from mtlue_cli.workflows.progress import Progress
-from mtlue_cli.workflows.verify_images import (
-    Sources,
-    audit_files,
-    divide_sides,
-    load_labels,
-    load_side,
-    read_test_side,
-)
+from mtlue_cli.workflows.verify_images import Sources, audit_files, divide_sides, load_side, read_test_side
 from mtlue_cli.workflows.verify_run import PlanRun
 from mtlue_cli.workflows.verify_settings import VerifyConfig, check_usage
 from mtlue_cli.workflows.verify_starts import make_starts, read_starts
@@ -103,12 +98,12 @@ def verify_release(config: VerifyConfig, progress: Progress) -> VerifyResult:
     sides = divide_sides(config, plan, Side(config.clean, table), own_test, audit, progress)
     setting["counts"] = {"train_images": len(sides.train.table), "test_images": len(sides.test.table)}
     setting["notes"] += list(sides.notes)
-    train_labels = load_labels(sides.train, "label maps", config, progress)
+    train_labels = load_labels(sides.train.table, config.side, workers=config.workers)
     data = ExperimentData(
         with_spans(table.tasks, train_labels),
         train_labels,
         load_side(sides.test, "test images", config, progress),
-        load_labels(sides.test, "label maps of the test images", config, progress),
+        load_labels(sides.test.table, config.side, workers=config.workers),
     )
     clean = load_side(sides.train, "clean images", config, progress)
     sources = Sources(config, sides.train, labels, clean, audit, loaded, device, progress)
@@ -140,6 +135,7 @@ def verify_release(config: VerifyConfig, progress: Progress) -> VerifyResult:
         config.command_line,
         (_pictures(clean), _pictures(sources.release())),
         _since(started),
+        _coloured_maps(data),
     )
 
 
@@ -152,6 +148,14 @@ def _promise(config: VerifyConfig, loaded: LoadedGenerator | None, labels: TaskS
 
 def _pictures(images: Tensor) -> list[npt.NDArray[np.uint8]]:
     return [image.permute(1, 2, 0).contiguous().numpy() for image in images[:SAMPLES]]
+
+
+def _coloured_maps(data: ExperimentData) -> list[dict[str, npt.NDArray[np.uint8]]]:
+    """The maps of the images that :func:`_pictures` shows, coloured, by task."""
+    dense, count = data.tasks.dense, min(SAMPLES, len(next(iter(data.train_labels.values()))))
+    return [
+        {task.name: coloured(data.train_labels[task.name][row].numpy(), task) for task in dense} for row in range(count)
+    ]
 
 
 def _versions() -> dict[str, str]:

@@ -10,12 +10,10 @@ from torch import Tensor
 from mtlue_cli.choices import SplitPart
 from mtlue_cli.errors import InputError
 from mtlue_cli.generator.checkpoint import LoadedGenerator
-from mtlue_cli.images.dataset import load_square_images
+from mtlue_cli.images.dataset import load_labels, load_square_images
 from mtlue_cli.images.folder import match_labels
 from mtlue_cli.images.labelled import read_folder_labels
-from mtlue_cli.images.targets import load_dense_columns
 from mtlue_cli.perturbation.batching import BatchedPerturbation
-from mtlue_cli.tasks.dense import as_labels
 from mtlue_cli.tasks.spec import LabelTable
 from mtlue_cli.training.runtime import placed
 from mtlue_cli.verification.audit import Audit, audit_release
@@ -137,19 +135,6 @@ def load_side(side: Side, what: str, config: VerifyConfig, progress: Progress) -
     return images
 
 
-def load_labels(side: Side, what: str, config: VerifyConfig, progress: Progress) -> dict[str, Tensor]:
-    """The labels of one side, label maps at the size of its images; ``what`` names them for the progress."""
-    table = side.table
-    if not len(table.tasks.dense):
-        return side.labels()
-    progress.start(f"loading {what}", len(table))
-    maps = load_dense_columns(
-        table.maps_folder, table, table.tasks, config.side, workers=config.workers, on_image=progress.advance
-    )
-    progress.finish()
-    return side.labels() | maps
-
-
 def _protect(
     loaded: LoadedGenerator,
     train: Side,
@@ -163,17 +148,15 @@ def _protect(
     # The generator takes all its tasks, also those that these labels cannot measure.
     row_of = {name: row for row, name in enumerate(labels.file_names)}
     given = labels.take(row_of[name] for name in train.table.file_names).recoded(loaded.card.tasks)
-    size = loaded.card.image_size
-    maps = load_dense_columns(given.maps_folder, given, given.tasks, size, workers=config.workers)
-    columns = {**given.columns, **{name: as_labels(found).numpy() for name, found in maps.items()}}
+    kept = load_labels(given, loaded.card.image_size, workers=config.workers)
     progress.start("protecting in memory", len(clean_images))
     protected = protect_in_memory(
         BatchedPerturbation(generator, device),
-        size,
+        loaded.card.image_size,
         loaded.card.epsilon,
         train.folder,
         train.table.file_names,
-        columns,
+        {name: values.numpy() for name, values in kept.items()},
         clean_images,
         workers=config.workers,
         on_images=progress.advance,

@@ -11,9 +11,10 @@ from mtlue_cli import __version__
 from mtlue_cli.choices import BackboneName
 from mtlue_cli.errors import InputError
 from mtlue_cli.files import file_digest
-from mtlue_cli.images.dataset import load_square_images
+from mtlue_cli.images.dataset import load_labels, load_square_images
 from mtlue_cli.images.folder import match_labels
 from mtlue_cli.images.labelled import read_folder_labels
+from mtlue_cli.tasks.spans import with_spans
 from mtlue_cli.training.multitask_loop import EpochRecord, LearningSettings
 from mtlue_cli.training.pretrained import (
     TIMM_PREFIX,
@@ -109,9 +110,6 @@ def _pretrained(
     assert folder is not None and labels is not None  # noqa: PT018 - check_usage saw to it
     table = read_folder_labels(folder, labels, config.whole_reading).table
     match_labels(folder, table)
-    if not len(table.tasks.image_level):
-        hint = "a start is trained on labels of images, not of pixels"
-        raise InputError(f"{labels} labels no whole image", hint=hint)
     known = {file_digest(side.folder / name) for side in judged for name in side.table.file_names}
     common = [name for name in table.file_names if file_digest(folder / name) in known]
     if common:
@@ -125,8 +123,8 @@ def _pretrained(
         folder, table.file_names, config.side, workers=config.workers, on_image=progress.advance
     )
     progress.finish()
-    columns = {name: torch.from_numpy(column) for name, column in table.columns.items()}
-    tasks = table.tasks.image_level
+    columns = load_labels(table, config.side, workers=config.workers)
+    tasks = with_spans(table.tasks, columns)
     starts: dict[BackboneName, PretrainedStart] = {}
     for backbone in backbones:
         own = replace(settings, backbone=backbone)
