@@ -4,7 +4,7 @@ import importlib.util
 import io
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cache
@@ -20,7 +20,8 @@ from mtlue_cli.images.arrays import Array, decode_array, is_array
 from mtlue_cli.images.metadata import Metadata, read_metadata, turn_to_upright
 from mtlue_cli.images.reading import MAX_SIDE, max_bytes, max_pixels
 
-Pixels = npt.NDArray[np.uint8] | npt.NDArray[np.uint16] | Array
+Pixels = Array
+"""Of a photo: uint8 or uint16, of an array also floating point in [0, 1]."""
 
 ARRAY = "NPY"
 """Format of an image that is stored as a NumPy array."""
@@ -114,7 +115,7 @@ def decode_bytes(content: bytes) -> DecodedImage:
 
 
 @contextmanager
-def opened_image(content: bytes, formats: Sequence[str]) -> Iterator[Image.Image]:
+def opened_image(content: bytes, formats: tuple[str, ...]) -> Iterator[Image.Image]:
     """A picture of one frame and allowed size, opened but not decoded; what fails within is told in our words.
 
     Args:

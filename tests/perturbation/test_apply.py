@@ -2,7 +2,8 @@ import numpy as np
 import pytest
 import torch
 
-from mtlue_cli.perturbation.apply import Pixels, measure_change, protect_pixels
+from mtlue_cli.perturbation.apply import measure_change, protect_pixels
+from mtlue_cli.perturbation.bound import Pixels
 from mtlue_cli.perturbation.resize import STRIP_PIXELS, quantised, scaled_strips
 
 RNG = np.random.default_rng(2)
