@@ -38,7 +38,7 @@ def test_nearer_is_brighter() -> None:
 
 
 def test_normals_are_shifted_into_colours() -> None:
-    normals = np.array([[[0, 0, 1], [-1, 0, 0], [0, 0, 0]]], dtype=np.float32)
+    normals = np.array([[[0, 0, 1], [-1, 0, 0], [0, 0, 0], [0, 1, 0]]], dtype=np.float32)
     picture = coloured(normals, FACING)
     assert picture[0, :2].tolist() == [[128, 128, 255], [0, 128, 128]]
     assert tuple(picture[0, 2]) == UNKNOWN

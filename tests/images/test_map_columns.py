@@ -109,7 +109,7 @@ FAULTY: dict[str, tuple[dict[str, Any], str, str]] = {
     "no such file": ({"m/a.png": CLASSES}, "m/b.png", "m=segmentation"),
     "outside the folder": ({"m/a.png": CLASSES}, "../m.png", "m=segmentation"),
     "another class": ({"m/a.png": CLASSES + 4}, "m/a.png", "m=segmentation:classes=4:ignore=4,5,6"),
-    "another proportion": ({"m/a.png": np.zeros((6, 9), np.uint8)}, "m/a.png", "m=segmentation:classes=4"),
+    "another proportion": ({"m/a.png": np.zeros((6, 10), np.uint8)}, "m/a.png", "m=segmentation:classes=4"),
     "another type": ({"m/a.png": np.zeros((6, 8, 3), np.uint8)}, "m/a.png", "m=segmentation"),
     "an array of objects": ({"m/a.npy": np.array([[None]])}, "m/a.npy", "m=depth"),
     "a photo in place of a map": ({}, "a.png", "m=segmentation"),

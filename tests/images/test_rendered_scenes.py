@@ -25,12 +25,12 @@ from mtlue_cli.images.targets import read_target
 from mtlue_cli.tasks.declared import parse_declarations
 from mtlue_cli.tasks.labels import LabelOptions
 
-SIZE = 96
+SIZE = 64
 
 
 @pytest.fixture(scope="module")
 def scenes() -> RenderedScenes:
-    return render_scenes(40, SIZE, 3)
+    return render_scenes(30, SIZE, 3)
 
 
 def points(scenes: RenderedScenes) -> np.ndarray:  # type: ignore[type-arg]  # float
@@ -50,10 +50,10 @@ def inner(scenes: RenderedScenes) -> np.ndarray:  # type: ignore[type-arg]  # bo
 
 
 def test_shapes_types_and_what_is_unknown(scenes: RenderedScenes) -> None:
-    assert (scenes.images.shape, scenes.images.dtype) == ((40, 3, SIZE, SIZE), np.uint8)
-    assert (scenes.classes.shape, scenes.classes.dtype) == ((40, SIZE, SIZE), np.int64)
-    assert (scenes.depth.shape, scenes.depth.dtype) == ((40, 1, SIZE, SIZE), np.float32)
-    assert (scenes.normals.shape, scenes.normals.dtype) == ((40, 3, SIZE, SIZE), np.float32)
+    assert (scenes.images.shape, scenes.images.dtype) == ((30, 3, SIZE, SIZE), np.uint8)
+    assert (scenes.classes.shape, scenes.classes.dtype) == ((30, SIZE, SIZE), np.int64)
+    assert (scenes.depth.shape, scenes.depth.dtype) == ((30, 1, SIZE, SIZE), np.float32)
+    assert (scenes.normals.shape, scenes.normals.dtype) == ((30, 3, SIZE, SIZE), np.float32)
     sky = scenes.classes == SKY
     assert (scenes.depth[:, 0][sky] == 0).all()
     assert (np.moveaxis(scenes.normals, 1, 3)[sky] == 0).all()
@@ -61,7 +61,7 @@ def test_shapes_types_and_what_is_unknown(scenes: RenderedScenes) -> None:
     assert seen.min() > 0.5
     assert seen.max() < FARTHEST
     lengths = np.linalg.norm(scenes.normals, axis=1)[~sky]
-    assert lengths == pytest.approx(np.ones_like(lengths), abs=1e-3)
+    assert np.allclose(lengths, 1, atol=1e-3)
 
 
 def test_every_class_is_common(scenes: RenderedScenes) -> None:
@@ -91,10 +91,10 @@ def test_the_points_of_a_sphere_lie_on_one(scenes: RenderedScenes) -> None:
     checked = 0
     for scene in range(len(scenes.classes)):
         ball = scenes.classes[scene] == SPHERE
-        row, column = (int(np.median(axis)) for axis in np.nonzero(ball)) if ball.sum() > 400 else (0, 0)
+        row, column = (int(np.median(axis)) for axis in np.nonzero(ball)) if ball.sum() > 150 else (0, 0)
         if not ball[row, column]:
             continue
-        window = np.s_[max(row - 3, 0) : row + 4, max(column - 3, 0) : column + 4]
+        window = np.s_[max(row - 2, 0) : row + 3, max(column - 2, 0) : column + 3]
         if not ball[window].all():
             continue
         spots, outward = place[scene][window].reshape(-1, 3), normals[scene][window].reshape(-1, 3)
@@ -103,7 +103,7 @@ def test_the_points_of_a_sphere_lie_on_one(scenes: RenderedScenes) -> None:
         left = np.linalg.norm(spread - radius * turn, axis=1).max()
         checked += left < 1e-3 * radius
         assert 0.25 < radius < 0.85 or left > 0.1
-    assert checked >= 10
+    assert checked >= 8
 
 
 def test_a_scene_depends_on_seed_and_place_alone() -> None:
@@ -127,7 +127,7 @@ def test_written_scenes_are_read_as_they_were_rendered(tmp_path: Path) -> None:
             task.name: read_target(table.maps_folder / str(table.maps[task.name][row]), task) for task in table.tasks
         }
         assert np.array_equal(found["segmentation"], rendered.classes[row])
-        assert found["depth"] == pytest.approx(rendered.depth[row, 0], abs=0.51 * DEPTH_UNIT)
-        assert found["normals"] == pytest.approx(np.moveaxis(rendered.normals[row], 0, 2), abs=1e-3)
+        assert np.allclose(found["depth"], rendered.depth[row, 0], atol=0.51 * DEPTH_UNIT)
+        assert np.allclose(found["normals"], np.moveaxis(rendered.normals[row], 0, 2), atol=1e-3)
         with Image.open(tmp_path / "set" / table.file_names[row]) as photo:
             assert np.array_equal(np.asarray(photo), np.moveaxis(rendered.images[row], 0, 2))

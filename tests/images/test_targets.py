@@ -16,8 +16,8 @@ from mtlue_cli.tasks.spec import LabelTable, Task, TaskSet, numbered_classes
 MASK = Task("mask", TaskKind.SEGMENTATION, numbered_classes(4), ignore=(9,))
 FAR = Task("far", TaskKind.DEPTH, (), scale=0.001)
 FACING = Task("facing", TaskKind.NORMALS, ())
-CLASSES = np.array([[0, 1, 2], [3, 9, 1]])
-INDICES = [[0, 1, 2], [3, -1, 1]]
+CLASSES = np.array([[0, 1, 2, 2], [3, 9, 1, 0]])
+INDICES = [[0, 1, 2, 2], [3, -1, 1, 0]]
 
 
 def save(folder: Path, content: Any, name: str) -> Path:  # noqa: ANN401 - a picture or an array
@@ -182,7 +182,7 @@ def test_a_column_of_maps_becomes_one_tensor(tmp_path: Path) -> None:
         assert not known[unlabelled].any()
         assert torch.equal(found[task.name][unlabelled], empty_maps(task, 1, 6)[0])
     assert (found["far"][0] == 2).all()
-    assert as_labels(found["mask"])[1, :3, 0].tolist() == [0, 0, 0]
+    assert as_labels(found["mask"])[1, 0].tolist() == [0, 1, 1, 2, 2, 2]
     assert as_labels(found["mask"]).dtype is torch.int64
     assert as_labels(found["facing"])[0, :, 0, 0].tolist() == [0, 0, 1]
 
