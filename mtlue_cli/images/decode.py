@@ -115,20 +115,20 @@ def decode_bytes(content: bytes) -> DecodedImage:
 
 
 @contextmanager
-def opened_image(content: bytes, formats: tuple[str, ...]) -> Iterator[Image.Image]:
+def opened_image(source: bytes | io.FileIO, formats: tuple[str, ...]) -> Iterator[Image.Image]:
     """A picture of one frame and allowed size, opened but not decoded; what fails within is told in our words.
 
     Args:
-        content: Of a file.
+        source: A file, or its content.
         formats: What it may be, in Pillow's names.
 
     Raises:
         ImageError: Also for every error that decoding it raises.
     """
-    if not content:
+    if source == b"":
         raise ImageError("is empty")
     try:
-        with Image.open(io.BytesIO(content), formats=formats) as opened:
+        with Image.open(io.BytesIO(source) if isinstance(source, bytes) else source, formats=formats) as opened:
             check_size(opened.width, opened.height)
             if _has_frames(opened):
                 raise ImageError("holds several frames or pages; save the one you mean as a file of its own")
@@ -156,15 +156,17 @@ def pixel_count(content: bytes) -> int:
         return 0
 
 
-def upright_size(content: bytes) -> tuple[int, int] | None:
+def upright_size(path: Path) -> tuple[int, int] | None:
     """Height and width in which a photo is decoded, by its header; None where it cannot be told."""
     try:
-        if is_array(content):
-            return _decode_array(content).size
-        with opened_image(content, readable_formats()) as opened:
-            turned = turn_to_upright(opened) in _SIDEWAYS
-            return (opened.width, opened.height) if turned else (opened.height, opened.width)
-    except ImageError:  # the reason follows when the file is decoded
+        with open_regular(path) as stream:
+            if is_array(stream.read(8)):
+                return decode_image(path).size
+            stream.seek(0)
+            with opened_image(stream, readable_formats()) as opened:
+                turned = turn_to_upright(opened) in _SIDEWAYS
+                return (opened.width, opened.height) if turned else (opened.height, opened.width)
+    except (OSError, ImageError):  # the reason follows when the file is decoded
         return None
 
 
