@@ -164,8 +164,10 @@ def upright_size(path: Path) -> tuple[int, int] | None:
                 return decode_image(path).size
             stream.seek(0)
             with opened_image(stream, readable_formats()) as opened:
-                turned = turn_to_upright(opened) in _SIDEWAYS
-                return (opened.width, opened.height) if turned else (opened.height, opened.width)
+                if turn_to_upright(opened) not in _SIDEWAYS:
+                    return opened.height, opened.width
+                # Which of its sides a turned TIFF calls its width depends on the version of Pillow.
+                return decode_image(path).size if opened.format == "TIFF" else (opened.width, opened.height)
     except (OSError, ImageError):  # the reason follows when the file is decoded
         return None
 
