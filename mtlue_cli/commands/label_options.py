@@ -107,9 +107,9 @@ def label_options(
     file_column: str | None,
     missing_values: list[str] | None,
     bins: list[str] | None,
-    kinds: list[str] | None,
     split_file: Path | None,
     split: SplitPart = SplitPart.TRAIN,
+    kinds: list[str] | None = None,
 ) -> "LabelOptions":
     """What the options together say of how labels are read.
 
@@ -124,4 +124,4 @@ def label_options(
         raise InputError(f"--split {split.value} is a part of --split-file, which is not given")
     missing = tuple(text.strip() for text in missing_values or ())
     declarations = parse_declarations(kinds or ())
-    return LabelOptions(label_format, file_column, missing, parse_bins(bins or ()), declarations, split_file, split)
+    return LabelOptions(label_format, file_column, missing, parse_bins(bins or ()), split_file, split, declarations)

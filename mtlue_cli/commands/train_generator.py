@@ -216,7 +216,7 @@ def train_generator(
         images=images,
         labels=labels or find_labels(images, label_format),
         out=out,
-        reading=label_options(label_format, file_column, missing_value, bins, kinds, split_file, split),
+        reading=label_options(label_format, file_column, missing_value, bins, split_file, split, kinds),
         tasks=listed_names(tasks),
         objective=objective,
         size=size,

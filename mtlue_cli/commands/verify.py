@@ -139,7 +139,7 @@ def verify(
         test=test,
         test_labels=test_labels,
         test_fraction=test_fraction,
-        reading=label_options(label_format, file_column, missing_value, bins, kinds, split_file),
+        reading=label_options(label_format, file_column, missing_value, bins, split_file, kinds=kinds),
         tier=tier,
         backbones=_given(backbone),
         learners=_given(learner),

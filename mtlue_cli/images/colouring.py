@@ -38,7 +38,8 @@ _OUTLIERS = (0.02, 0.98)
 def palette(count: int) -> npt.NDArray[np.uint8]:
     """Colours of ``count`` classes, ``(count, 3)``: a class has the same in every picture, neighbours differ much."""
     colours = [colorsys.hsv_to_rgb(0.58 + index * _GOLDEN, *_SHADES[index % len(_SHADES)]) for index in range(count)]
-    return np.rint(np.array(colours).reshape(-1, 3) * 255).astype(np.uint8)
+    levels: npt.NDArray[np.uint8] = np.rint(np.array(colours).reshape(-1, 3) * 255).astype(np.uint8)
+    return levels
 
 
 def coloured(target: Array, task: Task) -> npt.NDArray[np.uint8]:

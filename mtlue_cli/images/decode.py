@@ -4,7 +4,7 @@ import importlib.util
 import io
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cache
@@ -20,7 +20,8 @@ from mtlue_cli.images.arrays import Array, decode_array, is_array
 from mtlue_cli.images.metadata import Metadata, read_metadata, turn_to_upright
 from mtlue_cli.images.reading import MAX_SIDE, max_bytes, max_pixels
 
-Pixels = npt.NDArray[np.uint8] | npt.NDArray[np.uint16] | Array
+Pixels = Array
+"""Of a photo: uint8 or uint16, of an array also floating point in [0, 1]."""
 
 ARRAY = "NPY"
 """Format of an image that is stored as a NumPy array."""
@@ -114,20 +115,20 @@ def decode_bytes(content: bytes) -> DecodedImage:
 
 
 @contextmanager
-def opened_image(content: bytes, formats: Sequence[str]) -> Iterator[Image.Image]:
+def opened_image(source: bytes | io.FileIO, formats: tuple[str, ...]) -> Iterator[Image.Image]:
     """A picture of one frame and allowed size, opened but not decoded; what fails within is told in our words.
 
     Args:
-        content: Of a file.
+        source: A file, or its content.
         formats: What it may be, in Pillow's names.
 
     Raises:
         ImageError: Also for every error that decoding it raises.
     """
-    if not content:
+    if source == b"":
         raise ImageError("is empty")
     try:
-        with Image.open(io.BytesIO(content), formats=formats) as opened:
+        with Image.open(io.BytesIO(source) if isinstance(source, bytes) else source, formats=formats) as opened:
             check_size(opened.width, opened.height)
             if _has_frames(opened):
                 raise ImageError("holds several frames or pages; save the one you mean as a file of its own")
@@ -155,15 +156,19 @@ def pixel_count(content: bytes) -> int:
         return 0
 
 
-def upright_size(content: bytes) -> tuple[int, int] | None:
+def upright_size(path: Path) -> tuple[int, int] | None:
     """Height and width in which a photo is decoded, by its header; None where it cannot be told."""
     try:
-        if is_array(content):
-            return _decode_array(content).size
-        with opened_image(content, readable_formats()) as opened:
-            turned = turn_to_upright(opened) in _SIDEWAYS
-            return (opened.width, opened.height) if turned else (opened.height, opened.width)
-    except ImageError:  # the reason follows when the file is decoded
+        with open_regular(path) as stream:
+            if is_array(stream.read(8)):
+                return decode_image(path).size
+            stream.seek(0)
+            with opened_image(stream, readable_formats()) as opened:
+                if turn_to_upright(opened) not in _SIDEWAYS:
+                    return opened.height, opened.width
+                # Which of its sides a turned TIFF calls its width depends on the version of Pillow.
+                return decode_image(path).size if opened.format == "TIFF" else (opened.width, opened.height)
+    except (OSError, ImageError):  # the reason follows when the file is decoded
         return None
 
 

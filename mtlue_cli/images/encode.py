@@ -148,7 +148,7 @@ def comparable_pixels(pixels: Pixels, like: Pixels) -> Pixels:
     """``pixels`` in the layout of ``like``: a format without grey, such as WebP, repeats grey in three channels."""
     if pixels.ndim == 3 or like.ndim == 2:
         return pixels
-    return np.repeat(pixels[..., None], 3, axis=2)  # type: ignore[return-value]  # the type of the values stays
+    return np.repeat(pixels[..., None], 3, axis=2)
 
 
 def same_alpha(one: npt.NDArray[np.uint8] | None, other: npt.NDArray[np.uint8] | None) -> bool:

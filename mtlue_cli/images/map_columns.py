@@ -13,7 +13,7 @@ import numpy as np
 from mtlue_cli.choices import TaskKind
 from mtlue_cli.errors import ImageError
 from mtlue_cli.images.arrays import Array
-from mtlue_cli.images.decode import read_content, upright_size
+from mtlue_cli.images.decode import upright_size
 from mtlue_cli.images.folder import file_check
 from mtlue_cli.images.targets import as_target, class_numbers, read_stored
 from mtlue_cli.tasks.declared import MAX_MAP_CLASSES, Declaration
@@ -149,10 +149,7 @@ def _misfit(stored: Array, photo: Path) -> str | None:
     It may be of any size as long as its sides are in the image's proportion, give or take one pixel; or square, as is
     everything that was made for training on squares.
     """
-    try:
-        size = upright_size(read_content(photo))
-    except ImageError:  # told of the image itself
-        return None
+    size = upright_size(photo)
     height, width = stored.shape[:2]
     if size is None or height == width or abs(width * size[0] - height * size[1]) <= max(height, width, *size):
         return None

@@ -271,4 +271,5 @@ def _shaded(
     flat = colours[..., 0, :] * share + colours[..., 1, :] * (1 - share)
     lit = np.maximum(np.einsum("nrj,nj->nr", normals, scenes.light), 0)
     brightness = np.where(seen, _AMBIENT + (1.15 - _AMBIENT) * lit, 1.0)
-    return (flat * brightness[..., None]).astype(np.float32)
+    shaded: Floats = (flat * brightness[..., None]).astype(np.float32)
+    return shaded

@@ -110,7 +110,7 @@ def to_size(target: npt.NDArray[Any], task: Task, size: int) -> npt.NDArray[Any]
         ``(S, S)`` int64 for segmentation, ``(1, S, S)`` float32 for depth, ``(3, S, S)`` float32 for normals.
     """
     rows, columns = (((np.arange(size) + 0.5) * side / size).astype(np.int64) for side in target.shape[:2])
-    square = target[rows[:, None], columns]
+    square: npt.NDArray[Any] = target[rows[:, None], columns]
     if task.kind is TaskKind.SEGMENTATION:
         return square
     return np.ascontiguousarray(np.atleast_3d(square).transpose(2, 0, 1))

@@ -7,7 +7,8 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-Pixels = npt.NDArray[np.uint8] | npt.NDArray[np.uint16] | npt.NDArray[np.floating[Any]]
+Pixels = npt.NDArray[Any]
+"""uint8, uint16, or floating point in [0, 1]."""
 
 LEVELS = 255
 """Levels of an 8-bit image; epsilon counts in units of one of these."""

@@ -36,18 +36,18 @@ class LabelOptions:
         file_column: Header of the file column; None: one of the usual names.
         missing_values: Texts that mean no label, beside the empty cell.
         bins: Numeric columns that are sorted into classes.
-        declarations: Columns whose kind is stated.
         split_file: A ``list_eval_partition.txt``; None: all rows.
         split: The part of it that is wanted.
+        declarations: Columns whose kind is stated.
     """
 
     format: LabelFormat | None = None
     file_column: str | None = None
     missing_values: tuple[str, ...] = ()
     bins: tuple[Bins, ...] = ()
-    declarations: tuple[Declaration, ...] = ()
     split_file: Path | None = None
     split: SplitPart = SplitPart.TRAIN
+    declarations: tuple[Declaration, ...] = ()
 
     def arguments(self, labels: Path) -> tuple[str, ...]:
         """The words of a command line that read ``labels`` in this way."""
@@ -151,8 +151,7 @@ def read_label_file(
         if look is not None and name not in bins_of and may_be_maps(cells, maps_folder, declaration):
             files, odd = map_names(name, cells, places)
             faults += odd
-            wanted = [[values[row] for row in rows] for values in (files, places, names)]
-            task_of_maps, odd, told = look(MapColumn(name, maps_folder, *map(tuple, wanted), declaration))
+            task_of_maps, odd, told = look(MapColumn(name, maps_folder, files, places, names, declaration).take(rows))
             faults += odd
             notes += told
             if task_of_maps is not None:
@@ -205,8 +204,8 @@ def _header_faults(header: Sequence[str], options: LabelOptions) -> list[str]:
     repeated = [name for name, count in Counter(header).items() if name and count > 1]
     faults += [f"row 1: column {quoted(name)} stands more than once" for name in repeated]
     faults += [f"row 1: column {quoted(name)}: {problem}" for name in header if (problem := _text_fault(name))]
-    said = [("--bins", bins.column, bins) for bins in options.bins]
-    said += [("--task", declaration.column, declaration) for declaration in options.declarations]
+    said = [("--bins", bins.column, str(bins)) for bins in options.bins]
+    said += [("--task", declaration.column, str(declaration)) for declaration in options.declarations]
     faults += [
         f"{option} {text}: there is no column {quoted(column)}" for option, column, text in said if column not in header
     ]

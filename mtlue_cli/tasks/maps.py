@@ -4,8 +4,8 @@ What such a file holds is looked at above this layer; here is what the table alo
 """
 
 import os
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
 from mtlue_cli.choices import TaskKind
@@ -23,7 +23,7 @@ FOLDER_IN_WORDS = "folder of the label file"
 
 @dataclass(frozen=True)
 class MapColumn:
-    """A column of maps, before its files are looked at; a value each for the rows that are wanted.
+    """A column of maps, before its files are looked at.
 
     Attributes:
         name: Its header.
@@ -40,6 +40,16 @@ class MapColumn:
     places: tuple[str, ...]
     images: tuple[str, ...]
     declaration: Declaration | None
+
+    def take(self, rows: Iterable[int]) -> "MapColumn":
+        """The column of the given rows, in that order."""
+        index = tuple(rows)
+        return replace(
+            self,
+            files=tuple(self.files[row] for row in index),
+            places=tuple(self.places[row] for row in index),
+            images=tuple(self.images[row] for row in index),
+        )
 
 
 LookAtMaps = Callable[[MapColumn], tuple[Task | None, list[str], list[str]]]

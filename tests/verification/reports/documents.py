@@ -362,6 +362,7 @@ def _audit(faults: Sequence[str] = ()) -> dict[str, Any]:
         "format": "png",
         "files": 2000,
         "measured": 2000,
+        "maps": 0,
         "max_change": 8.0,
         "quarantined": {"00017.jpg": "truncated"},
         "faults": list(faults),
