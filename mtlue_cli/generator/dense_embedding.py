@@ -134,6 +134,12 @@ class DenseEmbeddings(nn.Module):
                 DenseEmbedding(task, channels, own) for task, own in zip(self.tasks, tiles, strict=True)
             )
 
+    def of_task(self, name: str) -> DenseEmbedding:
+        """That of one task."""
+        found = self.embeddings[self.tasks.names.index(name)]
+        assert isinstance(found, DenseEmbedding)
+        return found
+
     def forward(
         self, labels: Mapping[str, Tensor], batch: int, size: Sequence[int], image_level: Tensor | None
     ) -> Tensor:
@@ -149,12 +155,9 @@ class DenseEmbeddings(nn.Module):
         Returns:
             ``(batch, channels, height / CELL, width / CELL)`` float.
         """
-        summed = torch.stack(
-            [
-                embedding(labels.get(task.name), batch, size)
-                for task, embedding in zip(self.tasks, self.embeddings, strict=True)
-            ]
-        ).sum(dim=0)
+        summed = torch.stack([self.of_task(name)(labels.get(name), batch, size) for name in self.tasks.names]).sum(
+            dim=0
+        )
         if image_level is not None:
             scaled = nn.functional.interpolate(image_level, summed.shape[-2:], mode="bilinear", align_corners=False)
             summed = summed + math.sqrt(self.count - len(self.tasks)) * scaled

@@ -114,7 +114,7 @@ class PerturbationGenerator(nn.Module):
         return soft_bound(unbounded[..., :height, :width].float(), self.config.epsilon)
 
     def _embedding(self, labels: Mapping[str, Tensor], images: Tensor) -> Tensor:
-        image_level = self.label_embedding(labels) if len(self.tasks.image_level) else None
+        image_level: Tensor | None = self.label_embedding(labels) if len(self.tasks.image_level) else None
         if len(self.tasks.dense):
             embedding: Tensor = self.dense_embeddings(labels, len(images), images.shape[-2:], image_level)
             return embedding

@@ -1,6 +1,7 @@
 """The multi-task network of surrogate and victim: one backbone, and what every task adds to it."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
@@ -96,10 +97,9 @@ class MixedNetwork(MultiTaskNetwork):
         self.tasks = tasks
         self.backbone = backbone.maps.extract(backbone.network)
         self.image_level = tasks.image_level
-        self.shared = nn.ModuleDict({"decoder": DenseDecoder(backbone.maps.channels)})
+        self.shared: _Shared = _Shared(backbone.maps.channels, backbone.features if len(self.image_level) else None)
         self.dense_heads = DenseHeads(tasks.dense)
         if len(self.image_level):
-            self.shared["layer"] = nn.Linear(backbone.features, SHARED_WIDTH)
             self.heads = nn.Linear(SHARED_WIDTH, sum(task.num_classes for task in self.image_level))
 
     def represent(self, images: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
@@ -110,14 +110,23 @@ class MixedNetwork(MultiTaskNetwork):
         joint = torch.cat([part.flatten(1) for part in handed], dim=1)
         parts = [
             flat.view(part.shape)
-            for flat, part in zip(joint.split([part[0].numel() for part in handed], dim=1), handed, strict=True)
+            for flat, part in zip(torch.split(joint, [part[0].numel() for part in handed], dim=1), handed, strict=True)
         ]
         outputs: dict[str, Tensor] = {}
-        if len(self.image_level):
-            features = nn.functional.relu(self.shared["layer"](parts.pop()))
+        if self.shared.layer is not None:
+            features = nn.functional.relu(self.shared.layer(parts.pop()))
             outputs |= _split(self.heads(features), self.image_level)
-        outputs |= self.dense_heads(self.shared["decoder"](parts), images.shape[-2:])
+        outputs |= self.dense_heads(self.shared.decoder(parts), images.shape[-2:])
         return joint, {name: outputs[name] for name in self.tasks.names}
+
+
+class _Shared(nn.Module):
+    """What all dense tasks share, and what all image-level tasks share if there are any."""
+
+    def __init__(self, channels: Sequence[int], features: int | None) -> None:
+        super().__init__()
+        self.decoder = DenseDecoder(channels)
+        self.layer = None if features is None else nn.Linear(features, SHARED_WIDTH)
 
 
 def build_network(backbone: BackboneName, tasks: TaskSet, seed: int) -> MultiTaskNetwork:
@@ -133,4 +142,4 @@ def _centred(images: Tensor) -> Tensor:
 
 
 def _split(scores: Tensor, tasks: TaskSet) -> dict[str, Tensor]:
-    return dict(zip(tasks.names, scores.split([task.num_classes for task in tasks], dim=1), strict=True))
+    return dict(zip(tasks.names, torch.split(scores, [task.num_classes for task in tasks], dim=1), strict=True))

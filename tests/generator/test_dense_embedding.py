@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from mtlue_cli.generator.checkpoint import CheckpointCard, load_checkpoint, save_checkpoint
-from mtlue_cli.generator.dense_embedding import CELL, DenseEmbedding, tile_side
+from mtlue_cli.generator.dense_embedding import CELL, tile_side
 from mtlue_cli.generator.model import GeneratorConfig, PerturbationGenerator
 from mtlue_cli.tasks.dense import as_labels, empty_maps
 from mtlue_cli.tasks.shares import class_shares
@@ -59,7 +59,7 @@ def test_a_label_shows_where_it_stands_and_nowhere_far(task: Task) -> None:
 
 
 def test_the_same_label_has_the_same_texture_wherever_it_lies_and_in_the_mirror() -> None:
-    embedding = generator().dense_embeddings.embeddings[0]
+    embedding = generator().dense_embeddings.of_task("parts")
     labels = torch.zeros(1, 32, 32, dtype=torch.int64)
     painted = embedding(labels, 1, (32, 32))[:, :3]
     period = embedding.tiles.shape[-1]
@@ -68,7 +68,8 @@ def test_the_same_label_has_the_same_texture_wherever_it_lies_and_in_the_mirror(
 
 
 def test_textures_of_all_codes_are_far_apart() -> None:
-    tiles = torch.cat([embedding.tiles.flatten(1) for embedding in generator().dense_embeddings.embeddings])
+    embeddings = generator().dense_embeddings
+    tiles = torch.cat([embeddings.of_task(name).tiles.flatten(1) for name in TASKS.dense.names])
     unit = torch.nn.functional.normalize(tiles - tiles.mean(dim=1, keepdim=True), dim=1)
     cosine = (unit @ unit.T).fill_diagonal_(-1)
     assert float(cosine.max()) < 0.7
@@ -97,8 +98,7 @@ def test_a_task_that_is_not_protected_leaves_no_trace_of_its_labels(left_out: st
 
 def test_what_is_not_protected_has_the_mean_of_training() -> None:
     model = train_a_little()
-    embedding = model.dense_embeddings.embeddings[0]
-    assert isinstance(embedding, DenseEmbedding)
+    embedding = model.dense_embeddings.of_task("parts")
     assert float(embedding.mean.abs().max()) > 0
     neutral = embedding(None, 2, (32, 32))
     assert torch.equal(neutral, embedding.mean.view(1, -1, 1, 1).expand(2, -1, 16, 16))
@@ -116,10 +116,10 @@ def train_a_little() -> PerturbationGenerator:
 def test_the_running_mean_moves_in_training_alone() -> None:
     model = generator()
     images, labels = scenes()
-    before = [embedding.mean.clone() for embedding in model.dense_embeddings.embeddings]
+    embeddings = [model.dense_embeddings.of_task(name) for name in TASKS.dense.names]
+    before = [embedding.mean.clone() for embedding in embeddings]
     model(images, labels)
-    after = [embedding.mean for embedding in model.dense_embeddings.embeddings]
-    assert all(torch.equal(one, other) for one, other in zip(before, after, strict=True))
+    assert all(torch.equal(mean, embedding.mean) for mean, embedding in zip(before, embeddings, strict=True))
 
 
 def test_dense_tasks_leave_the_weights_of_the_others_as_they_were() -> None:
@@ -129,7 +129,7 @@ def test_dense_tasks_leave_the_weights_of_the_others_as_they_were() -> None:
 
 
 def test_the_seed_decides_the_textures() -> None:
-    first, again, other = (generator(seed=seed).dense_embeddings.embeddings[0].tiles for seed in (1, 1, 2))
+    first, again, other = (generator(seed=seed).dense_embeddings.of_task("parts").tiles for seed in (1, 1, 2))
     assert torch.equal(first, again)
     assert not torch.equal(first, other)
 

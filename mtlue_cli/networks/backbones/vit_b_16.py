@@ -46,7 +46,7 @@ class VisionTransformerOfAnySize(VisionTransformer):  # type: ignore[misc]  # to
         encoded: Tensor = encoder.ln(encoder.layers(tokens))
         if not self.gives_maps:
             return encoded[:, 0]
-        return {VECTOR: encoded[:, 0], "map0": encoded[:, 1:].transpose(1, 2).unflatten(2, (grid, grid))}
+        return {VECTOR: encoded[:, 0], "map0": encoded[:, 1:].transpose(1, 2).reshape(len(images), -1, grid, grid)}
 
 
 def _giving_maps(network: nn.Module) -> nn.Module:
