@@ -216,8 +216,8 @@ def _check_shape(path: Path, card: CheckpointCard, numbers: Mapping[str, object]
     if not faults:
         classes = sum(task.num_classes for task in card.tasks.image_level)
         least = shape["label_channels"] * shape["label_grid"] ** 2 * classes
-        # A code of a dense task has a tile of three colours and 16 cells at least, and a kernel of 3x3 numbers.
-        least += (3 * 16 + 9) * sum(task.num_classes for task in card.tasks.dense)
+        # A code of a dense task has a tile of three colours and 64 pixels at least, and 64 numbers of a kernel.
+        least += (3 * 64 + 64) * sum(task.num_classes for task in card.tasks.dense)
         # A block holds two layers of twice its width.
         least += sum(4 * shape[f"{part}_depth"] * shape[f"{part}_width"] ** 2 for part in ("encoder", "decoder"))
         size = path.stat().st_size

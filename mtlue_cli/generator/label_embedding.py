@@ -62,7 +62,7 @@ class LabelEmbedding(nn.Module):
         """Sum of the maps that ``labels`` pick, over the square root of the number of tasks.
 
         Args:
-            labels: Task name to class indices, ``(B,)`` int64; others are left alone. A task that is absent, or an index of
+            labels: Task name to class indices, ``(B,)`` int64. A task that is absent, or an index of
                 :data:`~mtlue_cli.tasks.spec.UNLABELLED`, gets the mean of the task's maps, which says nothing about it.
 
         Returns:

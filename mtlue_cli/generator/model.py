@@ -110,16 +110,17 @@ class PerturbationGenerator(nn.Module):
         height, width = images.shape[-2:]
         right, below = -width % STRIDE, -height % STRIDE
         padded = nn.functional.pad(images, (0, right, 0, below), mode="replicate") if right or below else images
-        unbounded = self.decoder(self.image_encoder(padded), self._embedding(labels, padded))
+        unbounded = self.decoder(self.image_encoder(padded), *self._embedded(labels, padded))
         return soft_bound(unbounded[..., :height, :width].float(), self.config.epsilon)
 
-    def _embedding(self, labels: Mapping[str, Tensor], images: Tensor) -> Tensor:
+    def _embedded(self, labels: Mapping[str, Tensor], images: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Embedding, and with dense tasks the pattern that is drawn at the size of the images."""
         image_level: Tensor | None = self.label_embedding(labels) if len(self.tasks.image_level) else None
         if len(self.tasks.dense):
-            embedding: Tensor = self.dense_embeddings(labels, len(images), images.shape[-2:], image_level)
-            return embedding
+            latent, pattern = self.dense_embeddings(labels, len(images), images.shape[-2:], image_level)
+            return latent, pattern
         assert image_level is not None  # a generator has a task
-        return image_level.expand(len(images), -1, -1, -1)
+        return image_level.expand(len(images), -1, -1, -1), None
 
     @torch.inference_mode()
     def perturb(self, images: Tensor, labels: Mapping[str, Tensor]) -> Tensor:

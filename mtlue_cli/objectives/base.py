@@ -32,7 +32,7 @@ class Objective(ABC):
 
         Args:
             protected: ``(B, 3, H, W)`` float in [0, 1], as a victim would crop it.
-            labels: Task name to true class indices, ``(B,)``, negative where unlabelled, or to label maps of the same view.
+            labels: Task name to true class indices, ``(B,)``, negative where unlabelled, or to label maps.
         """
 
     @abstractmethod

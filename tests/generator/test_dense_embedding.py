@@ -9,8 +9,9 @@ import torch
 from torch import Tensor
 
 from mtlue_cli.generator.checkpoint import CheckpointCard, load_checkpoint, save_checkpoint
-from mtlue_cli.generator.dense_embedding import CELL, tile_side
+from mtlue_cli.generator.image_encoder import STRIDE
 from mtlue_cli.generator.model import GeneratorConfig, PerturbationGenerator
+from mtlue_cli.generator.textures import initial_textures, tile_side, waves
 from mtlue_cli.tasks.dense import as_labels, empty_maps
 from mtlue_cli.tasks.shares import class_shares
 from mtlue_cli.tasks.spec import Task, TaskSet
@@ -48,23 +49,23 @@ def test_a_label_shows_where_it_stands_and_nowhere_far(task: Task) -> None:
     region.copy_(2 - region if task is PARTS else 6 - region if task is DEPTH else region.flip(1))
     model = generator()
     model.dense_embeddings.requires_grad_(False)
-    embedding = model.dense_embeddings
-    size = images.shape[-2:]
-    difference = (embedding(labels, 1, size, None) - embedding(changed, 1, size, None)).abs().sum(dim=1)[0]
-    near = slice(10 // CELL - 2, 20 // CELL + 2)
-    assert float(difference[near, near].max()) > 0.5
-    outside = difference.clone()
-    outside[near, near] = 0
-    assert float(outside.max()) == 0
+    found, other = (model.dense_embeddings(maps, 1, images.shape[-2:], None) for maps in (labels, changed))
+    for name, cell, reach in (("pattern", 1, 0), ("latent", STRIDE, 2)):
+        difference = (getattr(found, name) - getattr(other, name)).abs().sum(dim=1)[0]
+        near = slice(10 // cell - reach, -(-20 // cell) + reach)
+        assert float(difference[near, near].max()) > 0.01
+        difference[near, near] = 0
+        assert float(difference.max()) == 0
 
 
 def test_the_same_label_has_the_same_texture_wherever_it_lies_and_in_the_mirror() -> None:
     embedding = generator().dense_embeddings.of_task("parts")
     labels = torch.zeros(1, 32, 32, dtype=torch.int64)
-    painted = embedding(labels, 1, (32, 32))[:, :3]
+    painted = embedding(labels, 1, (32, 32)).pattern
     period = embedding.tiles.shape[-1]
+    assert float(painted.detach().std()) > 0.1
     torch.testing.assert_close(painted[..., 4:8, 4:8], painted[..., 4 + period : 8 + period, 4:8])
-    torch.testing.assert_close(painted[..., 4:12], painted[..., 4:12].flip(-1))
+    torch.testing.assert_close(painted[..., :16], painted[..., :16].flip(-1))
 
 
 def test_textures_of_all_codes_are_far_apart() -> None:
@@ -76,9 +77,35 @@ def test_textures_of_all_codes_are_far_apart() -> None:
     assert len(tiles) == 3 + 8 + 6
 
 
-@pytest.mark.parametrize(("codes", "side"), [(1, 4), (24, 4), (25, 8), (96, 8), (97, 16)])
+@pytest.mark.parametrize(("codes", "side"), [(1, 8), (48, 8), (49, 16)])
 def test_tiles_grow_with_the_number_of_codes(codes: int, side: int) -> None:
     assert tile_side(codes, 3) == side
+
+
+@pytest.mark.parametrize("side", [8, 16])
+def test_waves_are_orthogonal_mirror_images_of_themselves_within_the_band(side: int) -> None:
+    found = waves(side)
+    products = found.flatten(1) @ found.flatten(1).T / side**2
+    torch.testing.assert_close(products, torch.eye(len(found)), atol=1e-4, rtol=0)
+    torch.testing.assert_close(found, found.flip(-1))
+    power = torch.fft.fft2(found).abs().square()
+    frequency = torch.fft.fftfreq(side)
+    outside = (torch.hypot(frequency[:, None], frequency[None]) - 0.3).abs() > 0.1001
+    assert float(power[:, outside].max()) < 1e-6 * float(power.max())
+
+
+def test_textures_of_a_task_cancel_out_over_the_pixels_of_the_data() -> None:
+    priors = [[0.5, 0.3, 0.2], [0.25] * 4]
+    tiles = initial_textures(priors, 3, torch.Generator().manual_seed(0))
+    assert [tuple(tile.shape) for tile in tiles] == [(3, 3, 8, 8), (4, 3, 8, 8)]
+    power = 0.0
+    for shares, tile in zip(priors, tiles, strict=True):
+        share = torch.tensor(shares).view(-1, 1, 1, 1)
+        assert float((share * tile).sum(dim=0).abs().max()) < 1e-5
+        power += float((share * tile.square()).sum(dim=0).mean())
+    assert power == pytest.approx(len(priors), rel=1e-4)
+    unit = torch.nn.functional.normalize(tiles[1].flatten(1), dim=1)
+    assert float((unit @ unit.T).fill_diagonal_(-1).max()) == pytest.approx(-1 / 3, abs=1e-4)
 
 
 @pytest.mark.parametrize("left_out", ["parts", "depth", "normals"])
@@ -101,7 +128,8 @@ def test_what_is_not_protected_has_the_mean_of_training() -> None:
     embedding = model.dense_embeddings.of_task("parts")
     assert float(embedding.mean.abs().max()) > 0
     neutral = embedding(None, 2, (32, 32))
-    assert torch.equal(neutral, embedding.mean.view(1, -1, 1, 1).expand(2, -1, 16, 16))
+    assert torch.equal(neutral.latent, embedding.mean.view(1, -1, 1, 1).expand(2, -1, 8, 8))
+    assert not neutral.pattern.any()
 
 
 def train_a_little() -> PerturbationGenerator:
