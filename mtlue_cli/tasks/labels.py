@@ -11,7 +11,7 @@ from mtlue_cli.errors import InputError
 from mtlue_cli.tasks.bins import Bins
 from mtlue_cli.tasks.classes import class_faults, make_task, missing_notes
 from mtlue_cli.tasks.declared import Declaration
-from mtlue_cli.tasks.maps import LookAtMaps, MapColumn, map_class_faults, map_names, may_be_maps
+from mtlue_cli.tasks.maps import LookAtMaps, MapColumn, find_maps, may_be_maps, not_maps_notes
 from mtlue_cli.tasks.partition import read_partition
 from mtlue_cli.tasks.paths import is_unicode, path_fault
 from mtlue_cli.tasks.readers.base import FILE_COLUMNS, Cell, LabelSource, RawTable
@@ -148,24 +148,24 @@ def read_label_file(
             cells, odd = _binned(bins_of[name], cells, places)
             faults += odd
         declaration = declared.get(name)
+        is_learned = bool(kept) and for_learning and (learned is None or name in learned)
         if look is not None and name not in bins_of and may_be_maps(cells, maps_folder, declaration):
-            files, odd = map_names(name, cells, places)
-            faults += odd
-            task_of_maps, odd, told = look(MapColumn(name, maps_folder, files, places, names, declaration).take(rows))
-            faults += odd
-            notes += told
-            if task_of_maps is not None:
-                maps[name] = files
-                tasks.append(task_of_maps)
-                if kept and for_learning and (learned is None or name in learned) and not odd:
-                    faults += map_class_faults(task_of_maps, files)
+            column = MapColumn(name, maps_folder, tuple(cells), places, names, declaration)
+            found = find_maps(column, rows, look, for_learning=is_learned)
+            faults += found.faults
+            notes += found.notes
+            if found.task is not None:
+                maps[name] = found.files
+                tasks.append(found.task)
             continue
+        if look is not None:
+            notes += not_maps_notes(name, cells, maps_folder, declaration)
         task, columns[name] = make_task(name, cells, places)
         if declaration is not None:
             task, odd = _declared(task, declaration)
             faults += odd
         tasks.append(task)
-        if kept and for_learning and (learned is None or name in learned):
+        if is_learned:
             faults += class_faults(task)
             notes += missing_notes(task)
         elif kept and not task.classes:

@@ -28,7 +28,7 @@ class MapColumn:
     Attributes:
         name: Its header.
         folder: Where its cells lead from.
-        files: Relative POSIX paths, None where the cell is empty or at fault.
+        files: Its cells: relative POSIX paths, None where a cell is empty.
         places: Where each row stands, for messages.
         images: The image of each row.
         declaration: What the user says of it; None: nothing.
@@ -52,6 +52,23 @@ class MapColumn:
         )
 
 
+@dataclass(frozen=True)
+class FoundMaps:
+    """A column of maps, understood.
+
+    Attributes:
+        task: The task that it stands for; None if that cannot be told.
+        files: Relative POSIX path of each row's map in its shortest spelling, None where it is unlabelled.
+        faults: A line each.
+        notes: What a user should know and is no fault.
+    """
+
+    task: Task | None
+    files: tuple[str | None, ...]
+    faults: list[str]
+    notes: list[str]
+
+
 LookAtMaps = Callable[[MapColumn], tuple[Task | None, list[str], list[str]]]
 """The task that a column's files stand for, None if that cannot be told; a line a fault; and what is no fault."""
 
@@ -60,27 +77,48 @@ def may_be_maps(cells: Sequence[str | None], folder: Path, declaration: Declarat
     """Whether a column holds maps: it is declared so, or all its cells end as maps do and some lead to a file."""
     if declaration is not None:
         return declaration.kind.is_dense
-    filled = [cell for cell in cells if cell is not None]
-    if not filled or not all(cell.lower().endswith(MAP_SUFFIXES) for cell in filled):
+    if not _end_as_maps(cells):
         return False
-    return any(path_fault(cell) is None and os.path.isfile(folder / cell) for cell in filled)
+    return any(cell and path_fault(cell) is None and os.path.isfile(folder / cell) for cell in cells)
 
 
-def map_names(
-    column: str, cells: Sequence[str | None], places: Sequence[str]
-) -> tuple[tuple[str | None, ...], list[str]]:
-    """Cells as relative POSIX paths in their shortest spelling, and a line for each that leads out of the folder."""
-    names: list[str | None] = []
+def not_maps_notes(
+    column: str, cells: Sequence[str | None], folder: Path, declaration: Declaration | None
+) -> list[str]:
+    """That cells which end as maps do lead to no file and are taken for classes, a line if so."""
+    if declaration is not None or not _end_as_maps(cells):
+        return []
+    return [f"column {quoted(column)} names files of which none is in {folder}: its cells are taken for classes"]
+
+
+def _end_as_maps(cells: Sequence[str | None]) -> bool:
+    filled = [cell for cell in cells if cell is not None]
+    return bool(filled) and all(cell.lower().endswith(MAP_SUFFIXES) for cell in filled)
+
+
+def find_maps(column: MapColumn, rows: Iterable[int], look: LookAtMaps, *, for_learning: bool) -> FoundMaps:
+    """The task and the files of a column.
+
+    Args:
+        column: The column, its cells as they stand.
+        rows: The rows whose files are looked at.
+        look: Looks at them.
+        for_learning: Whether it is a fault if nothing can be learned from them.
+    """
+    files: list[str | None] = []
     faults: list[str] = []
-    for cell, place in zip(cells, places, strict=True):
+    for cell, place in zip(column.files, column.places, strict=True):
         problem = None if cell is None else path_fault(cell, FOLDER_IN_WORDS)
         if problem is not None:
-            faults.append(f"{place}: column {quoted(column)}: {problem}")
-        names.append(None if cell is None or problem is not None else str(PurePosixPath(cell)))
-    return tuple(names), faults
+            faults.append(f"{place}: column {quoted(column.name)}: {problem}")
+        files.append(None if cell is None or problem is not None else str(PurePosixPath(cell)))
+    task, seen, notes = look(replace(column, files=tuple(files)).take(rows))
+    if task is not None and for_learning and not faults and not seen:
+        seen = _class_faults(task, files)
+    return FoundMaps(task, tuple(files), faults + seen, notes)
 
 
-def map_class_faults(task: Task, files: Sequence[str | None]) -> list[str]:
+def _class_faults(task: Task, files: Sequence[str | None]) -> list[str]:
     """Why nothing can be learned from a column of maps, a line if so."""
     if not any(file is not None for file in files):
         return [f"column {quoted(task.name)} holds no label at all"]

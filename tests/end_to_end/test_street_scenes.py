@@ -4,8 +4,8 @@ import csv
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
-import torch
 
 from mtlue_cli.choices import ExitCode, TaskKind
 from mtlue_cli.images.dataset import load_labels
@@ -50,11 +50,10 @@ def test_the_floor_of_its_masks_is_far_below_what_a_network_reaches() -> None:
         sides.append(load_labels(table, 64)["segmentation"])
     task = table.tasks["segmentation"]
     assert [tuple(side.shape) for side in sides] == [(367, 64, 64), (101, 64, 64)]
-    assert sides[0].unique().tolist() == list(range(-1, 11))
+    assert np.unique(sides[0].numpy()).tolist() == list(range(-1, 11))
     floor, placed = (dense_floor(sides[0], sides[1], task, per_place=per_place) for per_place in (False, True))
     assert floor["miou"] < 0.05
     assert floor["miou"] < placed["miou"] < 0.4
-    assert torch.equal(sides[0], sides[0].clamp(-1, 10))
 
 
 def test_masks_reach_the_release_byte_for_byte(tmp_path: Path) -> None:

@@ -89,7 +89,10 @@ def test_what_is_not_sure_must_be_declared_and_the_message_says_how(
 
 def test_paths_that_lead_nowhere_are_text(tmp_path: Path) -> None:
     folder_of(tmp_path, {}, ["x/a.png", "x/b.png"])
-    assert read(tmp_path).table.tasks["m"].kind is TaskKind.BINARY
+    labels = read(tmp_path)
+    assert labels.table.tasks["m"].kind is TaskKind.BINARY
+    assert labels.notes == (f"column 'm' names files of which none is in {tmp_path}: its cells are taken for classes",)
+    assert read(tmp_path, "m=categorical").notes == ()
 
 
 def test_image_level_kinds_can_be_forced(tmp_path: Path) -> None:
@@ -185,7 +188,7 @@ def test_a_mask_of_one_class_teaches_nothing(tmp_path: Path) -> None:
     assert read(tmp_path, learning=False).table.tasks["m"].num_classes == 1
 
 
-def arrays(folder: Path, name: str, array: np.ndarray) -> None:  # type: ignore[type-arg]  # any numbers
+def arrays(folder: Path, name: str, array: np.ndarray) -> None:
     (folder / name).parent.mkdir(parents=True, exist_ok=True)
     np.save(folder / name, array)
 

@@ -90,7 +90,7 @@ def test_rounding_to_sixteenths() -> None:
 @pytest.mark.parametrize("kind", [np.float16, np.float32, np.float64])
 @pytest.mark.parametrize("epsilon", [1, 8, 63])
 def test_floating_point_pixels_stay_within_the_bound_and_in_range(kind: type, epsilon: int) -> None:
-    pixels = RNG.random((40, 40, 3)).astype(kind)
+    pixels: Pixels = RNG.random((40, 40, 3)).astype(kind)
     pixels[:2], pixels[2:4] = 0, 1
     delta = np.full((3, 8, 8), 1e6, dtype=np.float32) * RNG.choice([-1, 1], (3, 8, 8)).astype(np.float32)
     protected = protect_pixels(pixels, delta, epsilon)
