@@ -5,7 +5,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from mtlue_cli.choices import MetricName
-from mtlue_cli.metrics.dense import beats_floor, lower_is_better
+from mtlue_cli.metrics.dense import beats_floor, learned_fraction, lower_is_better
 from mtlue_cli.metrics.measures import gain, measure_of
 from mtlue_cli.metrics.repeated import Repeated
 from mtlue_cli.tasks.spec import Task, TaskSet
@@ -70,8 +70,8 @@ class TaskFigures:
     def _learned(self, score: Repeated | None) -> Repeated | None:
         if score is None or not self.conclusive:
             return None
-        gap = self.clean.mean - self.floor
-        return Repeated(tuple((value - self.floor) / gap for value in score.values))
+        clean, floor = self.clean.mean, self.floor
+        return Repeated(tuple(learned_fraction(value, clean, floor) for value in score.values))
 
 
 @dataclass(frozen=True)
@@ -94,8 +94,8 @@ class Average:
     @property
     def learned(self) -> Repeated:
         """Ratio of the means: single ratios with a small denominator would drown the rest."""
-        gap = self.clean.mean - self.floor
-        return Repeated(tuple((value - self.floor) / gap for value in self.score.values))
+        clean, floor = self.clean.mean, self.floor
+        return Repeated(tuple(learned_fraction(value, clean, floor) for value in self.score.values))
 
 
 @dataclass(frozen=True)

@@ -133,8 +133,8 @@ def test_the_learned_fraction_works_for_errors_too(
     [
         (0.12, 0.1, "miou", True),
         (0.119, 0.1, "miou", False),
-        (0.95, 1.0, "absolute_error", True),
-        (0.96, 1.0, "mean_angle", False),
+        (0.98, 1.0, "absolute_error", True),
+        (0.985, 1.0, "mean_angle", False),
     ],
 )
 def test_a_clean_victim_must_be_clear_of_the_floor(clean: float, floor: float, metric: str, expected: bool) -> None:
