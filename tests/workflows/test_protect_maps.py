@@ -280,7 +280,7 @@ def test_the_folders_of_nyuv2_are_released_as_folders_of_arrays(image_format: Im
 
 
 def test_nothing_of_the_decoders_reaches_the_terminal(config: ProtectConfig, capfd: pytest.CaptureFixture[str]) -> None:
-    mask = config.images / "photo1.mask.png"
+    mask = config.images / "photo2.mask.png"
     mask.write_bytes(mask.read_bytes()[:50])
     Image.new("L", (24, 25)).save(config.images / "photo1.tif", compression="tiff_lzw")
     torn = (config.images / "photo1.tif").read_bytes()
