@@ -166,15 +166,17 @@ def verify(
         workers=threads(workers),
         command_line=shlex.join(["mtlue", *sys.argv[1:]]),
     )
+    from mtlue_cli.images.reading import photos_up_to
+
     if dry_run:
         from mtlue_cli.workflows.verify_dry_run import dry_run as plan_only
 
-        planned = plan_only(config, terminal.progress)
+        with photos_up_to(max_pixels):
+            planned = plan_only(config, terminal.progress)
         show_dry_run(terminal, planned)
         terminal.write_json(planned.to_json())
         return
 
-    from mtlue_cli.images.reading import photos_up_to
     from mtlue_cli.verification.reports.html import write_html
     from mtlue_cli.verification.reports.junit import write_junit
     from mtlue_cli.verification.reports.markdown import write_markdown

@@ -121,7 +121,8 @@ def protect_folder(config: ProtectConfig, progress: Progress) -> ProtectResult:
         MtlueError: The output cannot be written; the same command goes on later.
     """
     began = time.monotonic()
-    plan = plan_protection(config)
+    with reading_photos(config.max_pixels):  # maps are read and the sizes of photos looked up
+        plan = plan_protection(config)
     device = choose_device(config.device)
     progress.note(f"device: {describe_device(device)}")
     for note in plan.labels.notes:

@@ -109,8 +109,8 @@ def test_a_map_may_have_another_size_in_the_same_proportion(size: tuple[int, int
 
 
 FAULTY: dict[str, tuple[dict[str, Any], str, str]] = {
-    "no such file": ({"m/a.png": CLASSES}, "m/b.png", "m=segmentation"),
-    "outside the folder": ({"m/a.png": CLASSES}, "../m.png", "m=segmentation"),
+    "no such map": ({"m/a.png": CLASSES}, "m/b.png", "m=segmentation"),
+    "a map outside the folder": ({"m/a.png": CLASSES}, "../m.png", "m=segmentation"),
     "another class": ({"m/a.png": CLASSES + 4}, "m/a.png", "m=segmentation:classes=4:ignore=4,5,6"),
     "another proportion": ({"m/a.png": np.zeros((6, 10), np.uint8)}, "m/a.png", "m=segmentation:classes=4"),
     "another type": ({"m/a.png": np.zeros((6, 8, 3), np.uint8)}, "m/a.png", "m=segmentation"),

@@ -277,3 +277,24 @@ def test_the_folders_of_nyuv2_are_released_as_folders_of_arrays(image_format: Im
         assert record.max_change <= 8
         assert measure_change(before, after).largest == record.max_change
         assert {"label", "depth", "normal"} == {name.split("/")[0] for name in record.maps}
+
+
+def test_nothing_of_the_decoders_reaches_the_terminal(config: ProtectConfig, capfd: pytest.CaptureFixture[str]) -> None:
+    mask = config.images / "photo2.mask.png"
+    mask.write_bytes(mask.read_bytes()[:50])
+    Image.new("L", (24, 25)).save(config.images / "photo1.tif", compression="tiff_lzw")
+    torn = (config.images / "photo1.tif").read_bytes()
+    (config.images / "photo1.tif").write_bytes(torn.replace(torn[8:20], b"\xff" * 12))
+    config.labels.write_text(config.labels.read_text().replace("photo1.mask.png", "photo1.tif"))
+    with pytest.raises(InputError):
+        run(
+            config,
+            reading=replace(READING, declarations=parse_declarations(["mask=segmentation", "far=depth:scale=1"])),
+        )
+    assert capfd.readouterr() == ("", "")
+
+
+def test_the_limit_of_photos_is_that_of_maps(config: ProtectConfig) -> None:
+    with pytest.raises(InputError) as caught:
+        run(config, max_pixels=15)
+    assert any("the limit is 15" in fault for fault in caught.value.faults)
