@@ -29,8 +29,8 @@ def step_seconds(
     """Seconds of one forward and backward pass, on the wall and of the processor."""
     wall, processor = time.perf_counter(), time.process_time()
     network.zero_grad(set_to_none=True)
-    features = network.features(images)
-    weighting.backward(task_losses(network.scores(features), labels, network.tasks), features)
+    features, outputs = network.represent(images)
+    weighting.backward(task_losses(outputs, labels, network.tasks), features)
     if images.is_cuda:
         torch.cuda.synchronize()
     return time.perf_counter() - wall, time.process_time() - processor

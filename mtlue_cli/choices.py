@@ -22,10 +22,18 @@ class ExitCode(IntEnum):
 
 
 class TaskKind(StrEnum):
-    """How a task is labelled."""
+    """How a task is labelled: an image by a class, or every pixel of it by a class or a number (a dense task)."""
 
     BINARY = "binary"
     CATEGORICAL = "categorical"
+    SEGMENTATION = "segmentation"
+    DEPTH = "depth"
+    NORMALS = "normals"
+
+    @property
+    def is_dense(self) -> bool:
+        """Whether the label is a map as large as the image."""
+        return self not in (TaskKind.BINARY, TaskKind.CATEGORICAL)
 
 
 class LabelFormat(StrEnum):
@@ -38,6 +46,7 @@ class LabelFormat(StrEnum):
     CELEBA = "celeba"
     NIH = "nih"
     UTKFACE = "utkface"
+    NYUV2 = "nyuv2"
 
 
 class SplitPart(StrEnum):

@@ -28,6 +28,8 @@ _KINDS: Mapping[str, tuple[type, ...]] = {
     "file_column": (str, type(None)),
 }
 """Types of the fields of a run record as it is read; tasks aside."""
+_UNLIKE_TEXT = frozenset({"labels", "max_change", "psnr", "maps"})
+"""Fields of a file's record that are no text."""
 FOLDER = ".mtlue"
 MANIFEST_NAME = "manifest.jsonl"
 RUN_NAME = "run.json"
@@ -44,9 +46,10 @@ class FileRecord:
         file_name: Path in the release, relative POSIX.
         source: Path in the originals, relative POSIX.
         source_sha256, sha256: Digests of the original's and the released file's bytes.
-        labels: Class of each protected task, None where unlabelled.
+        labels: Class of each protected task, of a dense task the file of its map; None where unlabelled.
         max_change: Largest measured change of a colour value of the saved file, in 255ths.
         psnr: Peak signal-to-noise ratio of the saved file in dB; None if nothing changed.
+        maps: Masks and maps that were released with it, byte for byte: path, relative to the release, to digest.
     """
 
     file_name: str
@@ -57,6 +60,7 @@ class FileRecord:
     max_change: float
     psnr: float | None
     status: Literal["protected"] = "protected"
+    maps: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -112,6 +116,17 @@ class Manifest:
     run: RunRecord
     files: tuple[FileRecord, ...]
     quarantine: tuple[QuarantineRecord, ...]
+
+    @property
+    def names(self) -> frozenset[str]:
+        """Every file that the records say is released: images and their maps."""
+        return released_files(self.files)
+
+
+def released_files(records: Iterable[FileRecord | QuarantineRecord]) -> frozenset[str]:
+    """The files that ``records`` say are released: images and their maps."""
+    files = [record for record in records if isinstance(record, FileRecord)]
+    return frozenset(name for record in files for name in (record.file_name, *record.maps))
 
 
 def is_release(folder: Path) -> bool:
@@ -267,16 +282,20 @@ def sole_writer(release: Path) -> Iterator[None]:
 def _line(record: FileRecord | QuarantineRecord) -> str:
     # Not asdict: its deep copy costs more than all the rest.
     document = {part.name: getattr(record, part.name) for part in fields(record)}
+    if not document.get("maps"):
+        document.pop("maps", None)
     return json.dumps(document, ensure_ascii=False, allow_nan=False) + "\n"
 
 
 def _record(document: dict[str, Any]) -> FileRecord | QuarantineRecord:
     kind = {"protected": FileRecord, "quarantined": QuarantineRecord}[document["status"]]
     record: FileRecord | QuarantineRecord = kind(**document)
-    texts = {name: value for name, value in document.items() if name not in ("labels", "max_change", "psnr")}
+    texts = {name: value for name, value in document.items() if name not in _UNLIKE_TEXT}
     wrong = [name for name, value in texts.items() if not isinstance(value, str)]
     if isinstance(record, FileRecord):
         wrong += [] if isinstance(record.labels, dict) else ["labels"]
+        maps = [*record.maps, *record.maps.values()] if isinstance(record.maps, dict) else [None]
+        wrong += [] if all(isinstance(text, str) for text in maps) else ["maps"]
         figures = {"max_change": record.max_change, "psnr": 0.0 if record.psnr is None else record.psnr}
         wrong += [name for name, value in figures.items() if not _is_finite(value)]
     if wrong:

@@ -13,6 +13,7 @@ from PIL import Image
 from mtlue_cli.errors import CheckpointError, ImageError, InputError
 from mtlue_cli.generator.checkpoint import load_checkpoint
 from mtlue_cli.images.decode import decode_bytes
+from mtlue_cli.images.targets import stored_array
 from mtlue_cli.manifest import FOLDER, LABELS_NAME, MANIFEST_NAME
 from mtlue_cli.workflows.inspect import inspect_release
 from mtlue_cli.workflows.progress import SilentProgress
@@ -44,6 +45,30 @@ def test_a_damaged_image_is_decoded_or_refused(image_format: str) -> None:
         for content in damaged(stream.getvalue(), 80, 2, part):
             try:
                 decode_bytes(content)
+            except ImageError as error:
+                outcomes.add(str(error))
+    assert outcomes
+    assert "" not in outcomes
+
+
+@pytest.mark.parametrize("kind", ["PNG", "TIFF", "palette", "float", "array", "colours"])
+def test_a_damaged_map_is_read_or_refused(kind: str) -> None:
+    numbers = np.random.default_rng(1).integers(0, 9, (20, 24), dtype=np.uint8)
+    stream = io.BytesIO()
+    if kind in ("array", "colours"):
+        np.save(stream, numbers if kind == "array" else np.repeat(numbers[..., None] / 9, 3, axis=2))
+    elif kind == "float":
+        Image.fromarray(numbers.astype(np.float32)).save(stream, "TIFF")
+    else:
+        picture = Image.fromarray(numbers)
+        (picture.quantize(9) if kind == "palette" else picture).save(stream, "TIFF" if kind == "TIFF" else "PNG")
+    outcomes: set[str] = set()
+    for part in (80, None):
+        for content in damaged(stream.getvalue(), 80, 4, part):
+            try:
+                assert stored_array(content).ndim in (2, 3)
+                if kind == "colours":
+                    decode_bytes(content)
             except ImageError as error:
                 outcomes.add(str(error))
     assert outcomes

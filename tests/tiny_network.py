@@ -5,7 +5,7 @@ from torch import nn
 
 from mtlue_cli.choices import BackboneName
 from mtlue_cli.networks.backbones.base import Backbone
-from mtlue_cli.networks.multitask import MultiTaskNetwork
+from mtlue_cli.networks.multitask import ImageLevelNetwork, MultiTaskNetwork
 from mtlue_cli.tasks.spec import TaskSet
 
 
@@ -23,4 +23,4 @@ def build_tiny(backbone: BackboneName, tasks: TaskSet, seed: int) -> MultiTaskNe
             nn.AdaptiveAvgPool2d(2),
             nn.Flatten(),
         )
-        return MultiTaskNetwork(Backbone(layers, 32), tasks)
+        return ImageLevelNetwork(Backbone(layers, 32), tasks)

@@ -83,7 +83,7 @@ def checkpoint_table(report: "CheckpointReport") -> "Table":
     }
     for task in card.tasks:
         shown = ", ".join(task.classes[:LISTED]) + (", ..." if task.num_classes > LISTED else "")
-        rows[f"task {task.name}"] = f"{task.kind.value}, {task.num_classes} classes: {shown}"
+        rows[f"task {task.name}"] = task.kind.value + (f", {task.num_classes} classes: {shown}" if task.classes else "")
     return _table(rows)
 
 
@@ -96,10 +96,13 @@ def release_table(report: "ReleaseReport") -> "Table":
         "release": str(report.path),
         "whole": whole,
         "files": f"{report.files}, {len(report.quarantine)} in quarantine",
+        "masks and maps": str(report.maps),
         "tasks": ", ".join(run.tasks),
         "weights": f"{run.weights_name} ({run.weights_sha256[:16]})",
         "format": run.image_format,
     }
+    if not report.maps:
+        del rows["masks and maps"]
     if report.max_change is not None:
         rows["largest change"] = f"{report.max_change:g}/255, bound {run.epsilon}/255 ({how})"
     if report.over_bound:

@@ -67,6 +67,17 @@ BinsOption = Annotated[
         rich_help_panel=INPUT,
     ),
 ]
+KindsOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--task",
+        metavar="NAME=KIND[:KEY=VALUE...]",
+        help="Kind of a column: binary, categorical, or, for paths of masks or maps, segmentation (classes=12 or "
+        "classes=sky|road, ignore=11), depth (scale=0.001) or normals. May be repeated. Unset: told by its cells.",
+        envvar=variable("--task"),
+        rich_help_panel=INPUT,
+    ),
+]
 SplitFileOption = Annotated[
     Path | None,
     typer.Option(
@@ -98,16 +109,19 @@ def label_options(
     bins: list[str] | None,
     split_file: Path | None,
     split: SplitPart = SplitPart.TRAIN,
+    kinds: list[str] | None = None,
 ) -> "LabelOptions":
     """What the options together say of how labels are read.
 
     Raises:
-        InputError: ``--bins`` is not understood, or ``--split`` is given without ``--split-file``.
+        InputError: ``--bins`` or ``--task`` is not understood, or ``--split`` is given without ``--split-file``.
     """
     from mtlue_cli.tasks.bins import parse_bins
+    from mtlue_cli.tasks.declared import parse_declarations
     from mtlue_cli.tasks.labels import LabelOptions
 
     if split_file is None and split is not SplitPart.TRAIN:
         raise InputError(f"--split {split.value} is a part of --split-file, which is not given")
     missing = tuple(text.strip() for text in missing_values or ())
-    return LabelOptions(label_format, file_column, missing, parse_bins(bins or ()), split_file, split)
+    declarations = parse_declarations(kinds or ())
+    return LabelOptions(label_format, file_column, missing, parse_bins(bins or ()), split_file, split, declarations)

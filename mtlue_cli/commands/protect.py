@@ -10,6 +10,7 @@ from mtlue_cli.commands.console import Terminal, duration
 from mtlue_cli.commands.label_options import (
     BinsOption,
     FileColumnOption,
+    KindsOption,
     LabelFormatOption,
     LabelsOption,
     MissingValuesOption,
@@ -97,6 +98,7 @@ def protect(
     file_column: FileColumnOption = None,
     missing_value: MissingValuesOption = None,
     bins: BinsOption = None,
+    kinds: KindsOption = None,
     split_file: SplitFileOption = None,
     split: SplitOption = SplitPart.TRAIN,
     unlabelled: Annotated[
@@ -132,7 +134,7 @@ def protect(
         images=images,
         labels=labels or find_labels(images, label_format),
         out=out,
-        reading=label_options(label_format, file_column, missing_value, bins, split_file, split),
+        reading=label_options(label_format, file_column, missing_value, bins, split_file, split, kinds),
         unlabelled=unlabelled,
         weights=weights,
         epsilon=epsilon,
@@ -165,6 +167,7 @@ def summary(result: "ProtectResult") -> "Table":
     rows = {
         "release": str(result.release),
         "images": f"{result.protected} protected, {result.kept} already done, {len(result.quarantine)} in quarantine",
+        "masks and maps": f"{result.maps} copied as they are" if result.maps else "",
         "tasks": ", ".join(result.tasks),
         "not protected": ", ".join(result.unprotected_tasks),
         "largest change": ""

@@ -12,6 +12,7 @@ from mtlue_cli.commands.console import Terminal, duration
 from mtlue_cli.commands.label_options import (
     BinsOption,
     FileColumnOption,
+    KindsOption,
     LabelFormatOption,
     LabelsOption,
     MissingValuesOption,
@@ -157,6 +158,7 @@ def train_generator(
     file_column: FileColumnOption = None,
     missing_value: MissingValuesOption = None,
     bins: BinsOption = None,
+    kinds: KindsOption = None,
     split_file: SplitFileOption = None,
     split: SplitOption = SplitPart.TRAIN,
     tasks: TasksOption = None,
@@ -214,7 +216,7 @@ def train_generator(
         images=images,
         labels=labels or find_labels(images, label_format),
         out=out,
-        reading=label_options(label_format, file_column, missing_value, bins, split_file, split),
+        reading=label_options(label_format, file_column, missing_value, bins, split_file, split, kinds),
         tasks=listed_names(tasks),
         objective=objective,
         size=size,
@@ -251,7 +253,8 @@ def summary(result: "TrainResult") -> Table:
     table = Table("generator", str(result.checkpoint))
     table.add_row("objective", card.objective)
     for task in card.tasks:
-        table.add_row(f"task {task.name}", f"{task.num_classes} classes: {', '.join(task.classes[:12])}")
+        shown = f"{task.num_classes} classes: {', '.join(task.classes[:12])}"
+        table.add_row(f"task {task.name}", shown if task.classes else task.kind.value)
     table.add_row("epsilon", f"{card.epsilon} / 255")
     table.add_row("size", f"{card.image_size} pixels")
     table.add_row("steps", f"{result.steps} in {duration(result.seconds)}")

@@ -12,6 +12,7 @@ from mtlue_cli.commands.console import Terminal, check_target
 from mtlue_cli.commands.label_options import (
     BinsOption,
     FileColumnOption,
+    KindsOption,
     LabelFormatOption,
     LabelsOption,
     MissingValuesOption,
@@ -79,6 +80,7 @@ def verify(
     file_column: FileColumnOption = None,
     missing_value: MissingValuesOption = None,
     bins: BinsOption = None,
+    kinds: KindsOption = None,
     split_file: SplitFileOption = None,
     limit: LimitOption = None,
     tier: TierOption = None,
@@ -137,7 +139,7 @@ def verify(
         test=test,
         test_labels=test_labels,
         test_fraction=test_fraction,
-        reading=label_options(label_format, file_column, missing_value, bins, split_file),
+        reading=label_options(label_format, file_column, missing_value, bins, split_file, kinds=kinds),
         tier=tier,
         backbones=_given(backbone),
         learners=_given(learner),
@@ -164,15 +166,17 @@ def verify(
         workers=threads(workers),
         command_line=shlex.join(["mtlue", *sys.argv[1:]]),
     )
+    from mtlue_cli.images.reading import photos_up_to
+
     if dry_run:
         from mtlue_cli.workflows.verify_dry_run import dry_run as plan_only
 
-        planned = plan_only(config, terminal.progress)
+        with photos_up_to(max_pixels):
+            planned = plan_only(config, terminal.progress)
         show_dry_run(terminal, planned)
         terminal.write_json(planned.to_json())
         return
 
-    from mtlue_cli.images.reading import photos_up_to
     from mtlue_cli.verification.reports.html import write_html
     from mtlue_cli.verification.reports.junit import write_junit
     from mtlue_cli.verification.reports.markdown import write_markdown
@@ -189,7 +193,7 @@ def verify(
     if markdown is not None:
         writers["--markdown"] = lambda: terminal.write_file("--markdown", markdown, write_markdown(document).encode())
     if report is not None:
-        page = write_html(document, draw_samples(*result.samples))
+        page = write_html(document, draw_samples(*result.samples, maps=result.sample_maps))
         writers["--report"] = lambda: terminal.write_file("--report", report, page.encode())
     write_all(list(writers.values()))
     if result.exit_code is not ExitCode.SUCCESS:

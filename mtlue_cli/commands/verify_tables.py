@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from mtlue_cli.metrics.repeated import Repeated
-    from mtlue_cli.verification.figures import Average, ConditionFigures
+    from mtlue_cli.verification.figures import Average, ConditionFigures, TaskFigures
     from mtlue_cli.verification.report import VerifyResult
     from mtlue_cli.verification.tiers import NotTested
     from mtlue_cli.verification.verdict import Judgement
@@ -65,23 +65,40 @@ def show_not_tested(terminal: Terminal, left: "Sequence[NotTested]") -> None:
 
 
 def task_table(judgement: "Judgement") -> Table:
-    """One line a task for the first victim: clean images, the release, noise; in %, and learned fractions."""
+    """One line a task for the first victim: clean images, the release, noise; in %, and learned fractions.
+
+    Where a task is judged by an error, every figure stands with its unit.
+    """
+    from mtlue_cli.metrics.measures import in_unit
+    from mtlue_cli.metrics.repeated import Repeated
+
     first = judgement.conditions[0].condition.victim
     own = {found.condition.name: found for found in judgement.conditions if found.condition.victim == first}
     clean = judgement.conditions[0]
     release, noise = own.get(first.name), own.get(f"{first.name}: noise")
+    bare = not any(task.lower_is_better for task in clean.tasks)
     table = Table("task")
-    for name in ("clean %", "protected %", *(("noise %",) if noise else ()), "floor %", "learned"):
-        table.add_column(name, justify="right")
+    for name in ("clean", "protected", *(("noise",) if noise else ()), "floor"):
+        table.add_column(f"{name} %" if bare else name, justify="right")
+    table.add_column("learned", justify="right")
+
+    def told(figure: "Repeated | None", task: "TaskFigures") -> str:
+        if figure is None:
+            return "-"
+        sign = "" if bare or task.lower_is_better else " %"
+        half = figure.half_width
+        off = "" if half is None else f" ± {in_unit(half, task.measure).removeprefix('error ')}"
+        return in_unit(figure.mean, task.measure) + off + sign
+
     for row, task in enumerate(clean.tasks):
         protected = release.tasks[row] if release else None
         learned = _fraction(protected.learned if protected else None)
         table.add_row(
-            Text(task.name),
-            _percent(task.clean),
-            _percent(protected.score if protected else None),
-            *((_percent(noise.tasks[row].score),) if noise else ()),
-            f"{100 * task.floor:.1f}",
+            Text(task.name if task.measure == judgement.metric else f"{task.name} ({task.measure})"),
+            told(task.clean, task),
+            told(protected.score if protected else None, task),
+            *((told(noise.tasks[row].score, task),) if noise else ()),
+            told(Repeated((task.floor,)), task),
             learned if task.judged else f"({learned})",
         )
     average = release.average if release else None
@@ -89,7 +106,7 @@ def task_table(judgement: "Judgement") -> Table:
         control = noise.average if noise else None
         table.add_section()
         table.add_row(
-            f"average of {len(average.tasks)}",
+            f"average of {len(average.tasks)}" + ("" if bare else ", % (errors: below the floor)"),
             _percent(average.clean),
             _percent(average.score),
             *((_percent(control.score if control else None),) if noise else ()),

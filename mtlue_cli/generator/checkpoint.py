@@ -214,8 +214,10 @@ def _check_shape(path: Path, card: CheckpointCard, numbers: Mapping[str, object]
         if value != shape[name]:
             faults.append(f"{name} is {value!r}, that of the generator {shape[name]!r}")
     if not faults:
-        classes = sum(task.num_classes for task in card.tasks)
+        classes = sum(task.num_classes for task in card.tasks.image_level)
         least = shape["label_channels"] * shape["label_grid"] ** 2 * classes
+        # A code of a dense task has a tile of three colours and 64 pixels at least, and 64 numbers of a kernel.
+        least += (3 * 64 + 64) * sum(task.num_classes for task in card.tasks.dense)
         # A block holds two layers of twice its width.
         least += sum(4 * shape[f"{part}_depth"] * shape[f"{part}_width"] ** 2 for part in ("encoder", "decoder"))
         size = path.stat().st_size

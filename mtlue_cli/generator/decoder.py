@@ -29,12 +29,13 @@ class PerturbationDecoder(nn.Module):
         self.shuffle = nn.PixelShuffle(STRIDE)
         self.gain = nn.Parameter(torch.tensor(gain))
 
-    def forward(self, latent: Tensor, label: Tensor) -> Tensor:
+    def forward(self, latent: Tensor, label: Tensor, pattern: Tensor | None = None) -> Tensor:
         """Unbounded perturbation.
 
         Args:
             latent: ``(B, latent_channels, h, w)``.
             label: ``(B, label_channels, g, g)``, any grid.
+            pattern: ``(B, pattern_channels, 4h, 4w)`` that is drawn directly; None: the label's leading channels.
 
         Returns:
             ``(B, 3, 4h, 4w)`` float.
@@ -43,10 +44,11 @@ class PerturbationDecoder(nn.Module):
         at_latent = nn.functional.interpolate(label, size=(height, width), mode="bilinear", align_corners=False)
         features = self.blocks(self.mix(torch.cat([latent, at_latent], dim=1)))
         drawn: Tensor = self.shuffle(self.draw(features))
-        pattern = nn.functional.interpolate(
-            label[:, : self.pattern_channels],
-            size=(height * STRIDE, width * STRIDE),
-            mode="bilinear",
-            align_corners=False,
-        )
+        if pattern is None:
+            pattern = nn.functional.interpolate(
+                label[:, : self.pattern_channels],
+                size=(height * STRIDE, width * STRIDE),
+                mode="bilinear",
+                align_corners=False,
+            )
         return drawn + self.gain * pattern

@@ -7,10 +7,14 @@ import torch
 from torch import Tensor, nn
 
 from mtlue_cli.generator.decoder import PerturbationDecoder
+from mtlue_cli.generator.dense_embedding import DenseEmbeddings
 from mtlue_cli.generator.image_encoder import STRIDE, ImageEncoder
 from mtlue_cli.generator.label_embedding import LabelEmbedding
 from mtlue_cli.perturbation.bound import soft_bound
 from mtlue_cli.tasks.spec import TaskSet
+
+DENSE_SEED_OFFSET = 500
+"""Added to a generator's seed for its dense embeddings: those of image-level tasks draw as without them."""
 
 
 @dataclass(frozen=True)
@@ -77,16 +81,28 @@ class PerturbationGenerator(nn.Module):
                 self.PATTERN_CHANNELS,
                 config.pattern_gain,
             )
+        image_level, dense = divided_priors(tasks, priors)
         self.label_embedding = LabelEmbedding(
-            tasks, config.label_channels, config.label_grid, self.PATTERN_CHANNELS, config.pattern_grid, priors, rng
+            tasks.image_level,
+            config.label_channels,
+            config.label_grid,
+            self.PATTERN_CHANNELS,
+            config.pattern_grid,
+            image_level,
+            rng,
         )
+        if len(tasks.dense):
+            self.dense_embeddings = DenseEmbeddings(
+                tasks, config.label_channels, self.PATTERN_CHANNELS, dense, seed + DENSE_SEED_OFFSET
+            )
 
     def forward(self, images: Tensor, labels: Mapping[str, Tensor]) -> Tensor:
         """Perturbation of ``images``.
 
         Args:
             images: ``(B, 3, H, W)`` float in [0, 1], any height and width.
-            labels: Task name to class indices, ``(B,)`` int64; absent or negative: unlabelled.
+            labels: Task name to class indices, ``(B,)`` int64, or to label maps of the images' size; absent or
+                negative: unlabelled.
 
         Returns:
             ``(B, 3, H, W)`` float within ``[-epsilon/255, epsilon/255]``.
@@ -94,12 +110,30 @@ class PerturbationGenerator(nn.Module):
         height, width = images.shape[-2:]
         right, below = -width % STRIDE, -height % STRIDE
         padded = nn.functional.pad(images, (0, right, 0, below), mode="replicate") if right or below else images
-        embedding = self.label_embedding(labels).expand(len(images), -1, -1, -1)
-        unbounded = self.decoder(self.image_encoder(padded), embedding)
+        unbounded = self.decoder(self.image_encoder(padded), *self._embedded(labels, padded))
         return soft_bound(unbounded[..., :height, :width].float(), self.config.epsilon)
+
+    def _embedded(self, labels: Mapping[str, Tensor], images: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Embedding, and with dense tasks the pattern that is drawn at the size of the images."""
+        image_level: Tensor | None = self.label_embedding(labels) if len(self.tasks.image_level) else None
+        if len(self.tasks.dense):
+            latent, pattern = self.dense_embeddings(labels, len(images), images.shape[-2:], image_level)
+            return latent, pattern
+        assert image_level is not None  # a generator has a task
+        return image_level.expand(len(images), -1, -1, -1), None
 
     @torch.inference_mode()
     def perturb(self, images: Tensor, labels: Mapping[str, Tensor]) -> Tensor:
         """:meth:`forward` without gradients, in units of 1/255: what ``protect`` scales up to the photo."""
         delta: Tensor = self(images, labels)
         return delta * 255.0
+
+
+def divided_priors(
+    tasks: TaskSet, priors: Sequence[Sequence[float]] | None
+) -> tuple[list[Sequence[float]] | None, list[Sequence[float]] | None]:
+    """Those of the image-level tasks and those of the dense ones."""
+    if priors is None:
+        return None, None
+    each = list(zip(tasks, priors, strict=True))
+    return [own for task, own in each if not task.is_dense], [own for task, own in each if task.is_dense]

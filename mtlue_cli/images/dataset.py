@@ -9,6 +9,8 @@ from torch import Tensor
 
 from mtlue_cli.errors import ImageError, InputError
 from mtlue_cli.images.decode import decode_image, to_square
+from mtlue_cli.images.targets import load_dense_columns
+from mtlue_cli.tasks.spec import LabelTable
 
 
 def load_square(path: Path, size: int) -> Tensor:
@@ -69,3 +71,22 @@ def load_square_images(
             "mend or remove these files and their rows",
         )
     return images
+
+
+def load_labels(table: LabelTable, size: int, *, workers: int = 2) -> dict[str, Tensor]:
+    """The labels of all rows as a loop takes them, maps at the size of the images.
+
+    Args:
+        table: The labels.
+        size: Side of the maps in pixels.
+        workers: Threads that read maps.
+
+    Returns:
+        Task name to ``(N,)`` int64, or to maps as :func:`~mtlue_cli.images.targets.load_dense_columns` keeps them.
+
+    Raises:
+        InputError: Lists every map that cannot be read.
+    """
+    columns = {name: torch.from_numpy(column.copy()) for name, column in table.columns.items()}
+    maps = load_dense_columns(table.maps_folder, table, table.tasks, size, workers)
+    return {task.name: (maps if task.is_dense else columns)[task.name] for task in table.tasks}

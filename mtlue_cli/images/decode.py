@@ -5,6 +5,7 @@ import io
 import os
 import re
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -15,10 +16,15 @@ from PIL import Image, UnidentifiedImageError
 
 from mtlue_cli.errors import ImageError
 from mtlue_cli.files import open_regular
+from mtlue_cli.images.arrays import Array, decode_array, is_array
 from mtlue_cli.images.metadata import Metadata, read_metadata, turn_to_upright
 from mtlue_cli.images.reading import MAX_SIDE, max_bytes, max_pixels
 
-Pixels = npt.NDArray[np.uint8] | npt.NDArray[np.uint16]
+Pixels = Array
+"""Of a photo: uint8 or uint16, of an array also floating point in [0, 1]."""
+
+ARRAY = "NPY"
+"""Format of an image that is stored as a NumPy array."""
 
 NO_MEMORY = "does not fit into memory"
 """Why a photo is refused for which there is no room."""
@@ -28,6 +34,13 @@ _READABLE_MODES = frozenset({"1", "L", "LA", "La", "P", "PA", "RGB", "RGBA", "RG
 _GREY_MODES = ("1", "L", "LA", "La")
 _TRANSPARENT_MODES = ("LA", "La", "RGBA", "RGBa", "PA")
 _STRIP_PIXELS = 1 << 22
+_SIDEWAYS = (
+    Image.Transpose.ROTATE_90,
+    Image.Transpose.ROTATE_270,
+    Image.Transpose.TRANSPOSE,
+    Image.Transpose.TRANSVERSE,
+)
+"""Turns that swap height and width."""
 
 
 @dataclass(frozen=True)
@@ -35,11 +48,12 @@ class DecodedImage:
     """A photo as it is seen.
 
     Attributes:
-        pixels: ``(H, W)`` grey or ``(H, W, 3)`` RGB, uint8; uint16 for 16-bit grey.
+        pixels: ``(H, W)`` grey or ``(H, W, 3)`` RGB, uint8; uint16 for 16-bit grey; of an array also float in [0, 1].
         alpha: ``(H, W)`` uint8 opacity, or None.
         format: Pillow's name of the file format.
         icc_profile: Colour profile that goes with ``pixels``, or None.
         metadata: What else may travel with a protected copy.
+        channels_first: Whether the file, an array, holds ``(3, H, W)``.
     """
 
     pixels: Pixels
@@ -47,6 +61,7 @@ class DecodedImage:
     format: str
     icc_profile: bytes | None = None
     metadata: Metadata = field(default_factory=Metadata)
+    channels_first: bool = False
 
     @property
     def size(self) -> tuple[int, int]:
@@ -93,17 +108,37 @@ def decode_image(path: Path) -> DecodedImage:
 
 def decode_bytes(content: bytes) -> DecodedImage:
     """:func:`decode_image` of a file's content."""
-    if not content:
+    if is_array(content):
+        return _decode_array(content)
+    with opened_image(content, readable_formats()) as opened:
+        return _decode(opened, content)
+
+
+@contextmanager
+def opened_image(source: bytes | io.FileIO, formats: tuple[str, ...]) -> Iterator[Image.Image]:
+    """A picture of one frame and allowed size, opened but not decoded; what fails within is told in our words.
+
+    Args:
+        source: A file, or its content.
+        formats: What it may be, in Pillow's names.
+
+    Raises:
+        ImageError: Also for every error that decoding it raises.
+    """
+    if source == b"":
         raise ImageError("is empty")
     try:
-        with Image.open(io.BytesIO(content), formats=readable_formats()) as opened:
-            return _decode(opened, content)
+        with Image.open(io.BytesIO(source) if isinstance(source, bytes) else source, formats=formats) as opened:
+            check_size(opened.width, opened.height)
+            if _has_frames(opened):
+                raise ImageError("holds several frames or pages; save the one you mean as a file of its own")
+            yield opened
     except ImageError:
         raise
     except Image.DecompressionBombError as error:
         raise ImageError(_too_large("more pixels than allowed")) from error
     except UnidentifiedImageError as error:
-        raise ImageError(f"is no image of a kind that is read ({', '.join(readable_formats())})") from error
+        raise ImageError(f"is no image of a kind that is read ({', '.join(formats)})") from error
     except MemoryError as error:
         raise ImageError(NO_MEMORY) from error
     except Exception as error:
@@ -121,25 +156,60 @@ def pixel_count(content: bytes) -> int:
         return 0
 
 
+def upright_size(path: Path) -> tuple[int, int] | None:
+    """Height and width in which a photo is decoded, by its header; None where it cannot be told."""
+    try:
+        with open_regular(path) as stream:
+            if is_array(stream.read(8)):
+                return decode_image(path).size
+            stream.seek(0)
+            with opened_image(stream, readable_formats()) as opened:
+                if turn_to_upright(opened) not in _SIDEWAYS:
+                    return opened.height, opened.width
+                # Which of its sides a turned TIFF calls its width depends on the version of Pillow.
+                return decode_image(path).size if opened.format == "TIFF" else (opened.width, opened.height)
+    except (OSError, ImageError):  # the reason follows when the file is decoded
+        return None
+
+
 def to_square(image: DecodedImage, size: int) -> npt.NDArray[np.uint8]:
     """The photo as a generator sees it: RGB, stretched to a square, antialiased bilinear.
 
     Returns:
         ``(3, size, size)`` uint8.
     """
-    eight_bit = (image.pixels >> 8).astype(np.uint8) if image.pixels.dtype == np.uint16 else image.pixels
-    picture = Image.fromarray(eight_bit)
+    picture = Image.fromarray(_eight_bit(image.pixels))
     if picture.mode != "RGB":
         picture = picture.convert("RGB")
     square = picture.resize((size, size), Image.Resampling.BILINEAR, reducing_gap=3.0)
     return np.ascontiguousarray(np.asarray(square).transpose(2, 0, 1))
 
 
+def _eight_bit(pixels: Pixels) -> npt.NDArray[np.uint8]:
+    if np.issubdtype(pixels.dtype, np.floating):
+        return np.rint(pixels * np.float32(255)).astype(np.uint8)
+    return (pixels >> 8).astype(np.uint8) if pixels.dtype == np.uint16 else pixels.astype(np.uint8, copy=False)
+
+
+def _decode_array(content: bytes) -> DecodedImage:
+    array = decode_array(content)
+    channels_first = array.ndim == 3 and array.shape[2] != 3 and array.shape[0] == 3
+    pixels = np.moveaxis(array, 0, 2) if channels_first else array
+    if pixels.ndim != 3 or pixels.shape[2] != 3:
+        raise ImageError(f"is an array of the shape {array.shape}, expected height x width x 3 or 3 x height x width")
+    check_size(pixels.shape[1], pixels.shape[0])
+    if pixels.dtype == np.uint8:
+        return DecodedImage(pixels, None, ARRAY, channels_first=channels_first)
+    if pixels.dtype not in (np.float16, np.float32, np.float64):
+        raise ImageError(f"is an array of {pixels.dtype}, expected floating-point colours in [0, 1] or uint8")
+    # The comparison fails for NaN too.
+    if not (pixels.min() >= 0 and pixels.max() <= 1):
+        raise ImageError("is an array with values that are no colours: floating-point ones lie in [0, 1]")
+    return DecodedImage(pixels, None, ARRAY, channels_first=channels_first)
+
+
 def _decode(opened: Image.Image, content: bytes) -> DecodedImage:
-    _check_size(opened)
-    if _has_frames(opened):
-        raise ImageError("holds several frames or pages; save the one you mean as a file of its own")
-    if _is_deep_colour(opened, content):
+    if is_deep_colour(opened, content):
         raise ImageError("has more than 8 bits a colour, which would be cut to 8; convert it to 8 bits first")
     opened.load()
     source_format = "JPEG" if opened.format == "MPO" else str(opened.format)
@@ -151,8 +221,12 @@ def _decode(opened: Image.Image, content: bytes) -> DecodedImage:
     return DecodedImage(pixels, alpha, source_format, icc, read_metadata(opened))
 
 
-def _check_size(opened: Image.Image) -> None:
-    width, height = opened.size
+def check_size(width: int, height: int) -> None:
+    """Refuse what is larger than may be read, or empty.
+
+    Raises:
+        ImageError: It is so.
+    """
     if width * height > max_pixels():
         raise ImageError(_too_large(f"{width} x {height} = {width * height:,} pixels"))
     if max(width, height) > MAX_SIDE:
@@ -213,7 +287,7 @@ def _strips(image: Image.Image, mode: str) -> Iterator[tuple[slice, npt.NDArray[
         yield rows, np.asarray(strip if strip.mode == mode else strip.convert(mode))
 
 
-def _is_deep_colour(opened: Image.Image, content: bytes) -> bool:
+def is_deep_colour(opened: Image.Image, content: bytes) -> bool:
     """Whether a file has more than 8 bits a sample in a mode that Pillow silently cuts to 8."""
     if opened.format == "PNG":
         depth, colour_type = content[24], content[25]

@@ -9,7 +9,8 @@ from PIL import Image, PngImagePlugin
 
 from mtlue_cli.choices import ImageFormat
 from mtlue_cli.errors import ImageError
-from mtlue_cli.images.decode import DecodedImage, Pixels
+from mtlue_cli.images.arrays import encode_array
+from mtlue_cli.images.decode import ARRAY, DecodedImage, Pixels
 from mtlue_cli.images.metadata import Metadata
 
 PNG_OPTIONS: dict[str, Any] = {"compress_level": 1, "compress_type": Image.RLE}
@@ -73,12 +74,15 @@ def encode_image(pixels: Pixels, like: DecodedImage, image_format: ImageFormat, 
     Args:
         pixels: Shape and type as ``like.pixels``.
         like: The original, decoded.
-        image_format: PNG, lossless WebP, or the original's own format, which is lossless but for JPEG and AVIF.
+        image_format: PNG, lossless WebP, or the original's own format, which is lossless but for JPEG and AVIF. An
+            array stays one whatever is asked for, in its own type and layout: what reads the folder expects that.
         keep_metadata: Also write the original's metadata, as far as the format has a place for it.
 
     Raises:
         ImageError: The format cannot hold the photo.
     """
+    if like.format == ARRAY:
+        return encode_array(np.moveaxis(pixels, 2, 0) if like.channels_first else pixels)
     name = like.format if image_format is ImageFormat.KEEP else image_format.value.upper()
     if name not in _OPTIONS:
         raise ImageError(f"is a {name}, whose palette cannot hold the protected colours; use --format png")
@@ -145,7 +149,7 @@ def comparable_pixels(pixels: Pixels, like: Pixels) -> Pixels:
     """``pixels`` in the layout of ``like``: a format without grey, such as WebP, repeats grey in three channels."""
     if pixels.ndim == 3 or like.ndim == 2:
         return pixels
-    return np.repeat(pixels[..., None], 3, axis=2)  # type: ignore[return-value]  # the type of the values stays
+    return np.repeat(pixels[..., None], 3, axis=2)
 
 
 def same_alpha(one: npt.NDArray[np.uint8] | None, other: npt.NDArray[np.uint8] | None) -> bool:

@@ -3,6 +3,7 @@
 import functools
 import hashlib
 import os
+import posixpath
 import stat
 import unicodedata
 from collections import defaultdict
@@ -16,10 +17,12 @@ from mtlue_cli.tasks.paths import path_fault
 from mtlue_cli.tasks.spec import LabelTable
 from mtlue_cli.tasks.wording import counted, quoted
 
+ARRAY_SUFFIX = ".npy"
+
 SUFFIXES = frozenset(
     {
         *(".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".png", ".apng", ".bmp", ".tif", ".tiff", ".webp", ".gif"),
-        *(".ppm", ".pgm", ".pbm", ".pnm", ".avif", ".avifs"),
+        *(".ppm", ".pgm", ".pbm", ".pnm", ".avif", ".avifs", ARRAY_SUFFIX),
     }
 )
 """What counts as an image when a folder is searched, lower case."""
@@ -93,16 +96,26 @@ def match_labels(folder: Path, table: LabelTable, other_parts: Collection[str] =
             "put the files themselves there or take their rows out of the label file; file names are relative to the "
             "image folder",
         )
-    named = {*table.file_names, *other_parts}
+    named = {*table.file_names, *other_parts, *_maps_within(folder, table)}
     return FolderMatch(len(table), tuple(name for name in found if name not in named))
 
 
-def file_check(folder: Path, found: Collection[str]) -> Callable[[str], str | None]:
+def _maps_within(folder: Path, table: LabelTable) -> set[str]:
+    """The maps of all rows as names of the image folder: what lies there is a label, not an image."""
+    files = table.all_map_files
+    if not files:
+        return set()
+    way = Path(os.path.relpath(table.maps_folder.resolve(), folder.resolve())).as_posix()
+    return {posixpath.normpath(posixpath.join(way, name)) for name in files}
+
+
+def file_check(folder: Path, found: Collection[str], called: str = "image folder") -> Callable[[str], str | None]:
     """A check of single names: why one is no ordinary file within ``folder``; None if it is.
 
     Args:
-        folder: Image folder.
+        folder: Image folder, or that of the label file.
         found: Names that :func:`find_images` has found in it.
+        called: What messages call it.
     """
     root = folder.resolve()
     present = frozenset(found)
@@ -112,7 +125,7 @@ def file_check(folder: Path, found: Collection[str]) -> Callable[[str], str | No
         return _similar_names(found)
 
     def fault_of(name: str) -> str | None:
-        problem = path_fault(name)
+        problem = path_fault(name, called)
         if problem is not None:
             return problem
         path = os.path.join(folder, name)
@@ -121,7 +134,7 @@ def file_check(folder: Path, found: Collection[str]) -> Callable[[str], str | No
             if stat.S_ISLNK(status.st_mode) or name not in present:
                 real = Path(os.path.realpath(path, strict=True))
                 if root not in real.parents:
-                    return f"file name {quoted(name)} leaves the image folder by a symbolic link"
+                    return f"file name {quoted(name)} leaves the {called} by a symbolic link"
                 status = os.stat(real)
         except (FileNotFoundError, NotADirectoryError):
             if os.path.islink(path):
@@ -135,8 +148,8 @@ def file_check(folder: Path, found: Collection[str]) -> Callable[[str], str | No
     return fault_of
 
 
-def released_names(sources: Sequence[str], suffix: str | None) -> dict[str, str]:
-    """Where each source stands in a release: the same path and stem with the released suffix.
+def released_names(sources: Sequence[str], suffix: str | None, taken: Collection[str] = ()) -> dict[str, str]:
+    """Where each source stands in a release: the same path and stem with the released suffix; an array keeps its own.
 
     Sources that would meet in one name, such as ``a.jpg`` and ``a.png``, keep their own suffix before the new one
     (``a.jpg.png``). Names that differ only in case or Unicode form count as meeting, and so does a file with a folder:
@@ -145,6 +158,7 @@ def released_names(sources: Sequence[str], suffix: str | None) -> dict[str, str]
     Args:
         sources: Distinct relative POSIX paths.
         suffix: Released suffix with its dot; None keeps every name as it is.
+        taken: Names of the release that no image may have: its maps, which stand as they are.
 
     Returns:
         Source to released path; independent of the order of ``sources``.
@@ -152,15 +166,16 @@ def released_names(sources: Sequence[str], suffix: str | None) -> dict[str, str]
     last = 1 if suffix is None else 2
     turn = dict.fromkeys(sources, 0)
     names = {source: _name_in_turn(source, suffix, 0) for source in sources}
-    parents = {PurePosixPath(parent) for parent in {source.rpartition("/")[0] for source in sources}}
-    folders = {_twin_key(str(folder)) for parent in parents for folder in (parent, *parent.parents)}
+    parents = {PurePosixPath(parent) for parent in {name.rpartition("/")[0] for name in (*sources, *taken)}}
+    unfree = {_twin_key(str(folder)) for parent in parents for folder in (parent, *parent.parents)}
+    unfree.update(map(_twin_key, taken))
     while True:
         meeting: dict[str, list[str]] = defaultdict(list)
         for source, name in names.items():
             meeting[_twin_key(name)].append(source)
         going_on: list[str] = []
         for key, together in meeting.items():
-            if len(together) > 1 or key in folders:
+            if len(together) > 1 or key in unfree:
                 # Only those at the earliest of their names give way: what has given way once keeps its place.
                 earliest = min(turn[source] for source in together)
                 going_on += [source for source in together if turn[source] == earliest < last]
@@ -226,6 +241,8 @@ def _twin_key(name: str) -> str:
 def _name_in_turn(source: str, suffix: str | None, turn: int) -> str:
     """What a source is called at first, and after having given way: the last name holds a digest of the source."""
     path = PurePosixPath(source)
+    if path.suffix.lower() == ARRAY_SUFFIX:
+        suffix = None
     if turn == 0:
         return source if suffix is None else str(path.with_suffix(suffix))
     if turn == 1 and suffix is not None:

@@ -1,11 +1,13 @@
 """Where a folder's labels are, and the labels themselves."""
 
+import functools
 from collections.abc import Collection
 from pathlib import Path
 
 from mtlue_cli.choices import LabelFormat
 from mtlue_cli.errors import InputError
 from mtlue_cli.images.folder import find_images
+from mtlue_cli.images.map_columns import look_at_maps
 from mtlue_cli.tasks.labels import LabelFile, LabelOptions, read_label_file
 from mtlue_cli.tasks.readers.registry import READERS
 
@@ -49,7 +51,16 @@ def read_folder_labels(
 ) -> LabelFile:
     """The labels of a folder: those of a label file, or, if ``labels`` is a folder, those in its images' names.
 
+    Columns of maps are understood by their files, each of which is read and checked.
+
     Other arguments and errors are those of :func:`~mtlue_cli.tasks.labels.read_label_file`.
     """
     names = find_images(folder) if labels.is_dir() else ()
-    return read_label_file(labels, options, for_learning=for_learning, learned=learned, image_names=names)
+    return read_label_file(
+        labels,
+        options,
+        for_learning=for_learning,
+        learned=learned,
+        image_names=names,
+        look=functools.partial(look_at_maps, folder),
+    )

@@ -6,6 +6,9 @@ import torch
 from torch import Tensor
 from torchmetrics.functional.image import peak_signal_noise_ratio, structural_similarity_index_measure
 
+_FULL = {"uint8": 255.0, "uint16": 65535.0}
+"""Brightest value of a type; floating-point pixels end at 1."""
+
 SSIM_WINDOW = 11
 """Side of the Gaussian window in pixels; smaller images have no SSIM."""
 
@@ -14,7 +17,7 @@ def psnr(original: npt.NDArray[np.generic], saved: npt.NDArray[np.generic]) -> f
     """Peak signal-to-noise ratio in dB, of the full range of the type; None if nothing differs.
 
     Args:
-        original: ``(H, W)`` or ``(H, W, 3)``, uint8 or uint16.
+        original: ``(H, W)`` or ``(H, W, 3)``, uint8 or uint16, or floating point in [0, 1].
         saved: The same shape and type.
     """
     if np.array_equal(original, saved):
@@ -26,7 +29,7 @@ def ssim(original: npt.NDArray[np.generic], saved: npt.NDArray[np.generic]) -> f
     """Structural similarity, 1 for equal images; None for an image smaller than the window.
 
     Args:
-        original: ``(H, W)`` or ``(H, W, 3)``, uint8 or uint16.
+        original: ``(H, W)`` or ``(H, W, 3)``, uint8 or uint16, or floating point in [0, 1].
         saved: The same shape and type.
     """
     if min(original.shape[:2]) < SSIM_WINDOW:
@@ -40,6 +43,6 @@ def ssim(original: npt.NDArray[np.generic], saved: npt.NDArray[np.generic]) -> f
 
 def _as_batch(pixels: npt.NDArray[np.generic]) -> Tensor:
     """``(1, C, H, W)`` float32 in [0, 1]."""
-    limit = 65535.0 if pixels.dtype == np.uint16 else 255.0
+    limit = _FULL.get(pixels.dtype.name, 1.0)
     scaled = torch.from_numpy(pixels.astype(np.float32) / np.float32(limit))
     return (scaled[..., None] if scaled.ndim == 2 else scaled).permute(2, 0, 1)[None]

@@ -1,17 +1,52 @@
-"""The multi-task network of surrogate and victim: backbone, shared layer, a linear head a task."""
+"""The multi-task network of surrogate and victim: one backbone, and what every task adds to it."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
 
 from mtlue_cli.choices import BackboneName
-from mtlue_cli.networks.backbones.base import Backbone
+from mtlue_cli.errors import InputError
+from mtlue_cli.networks.backbones.base import VECTOR, Backbone
 from mtlue_cli.networks.backbones.registry import BACKBONES
+from mtlue_cli.networks.dense_head import DenseDecoder, DenseHeads
 from mtlue_cli.tasks.spec import TaskSet
 
 SHARED_WIDTH = 256
 
 
-class MultiTaskNetwork(nn.Module):
+class MultiTaskNetwork(nn.Module, ABC):
+    """Images to one output a task.
+
+    Attributes:
+        tasks: In the order of the outputs.
+        backbone: The encoder.
+        shared: What lies between it and the heads of the tasks.
+    """
+
+    tasks: TaskSet
+    backbone: nn.Module
+    shared: nn.Module
+
+    @abstractmethod
+    def represent(self, images: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        """What all tasks are told from, and what is told.
+
+        Args:
+            images: ``(B, 3, S, S)`` float in [0, 1].
+
+        Returns:
+            The representation ``(B, D)``, through which every output depends on the backbone, and task name to output:
+            logits ``(B, C)``, or ``(B, channels, S, S)`` for a dense task.
+        """
+
+    def forward(self, images: Tensor) -> dict[str, Tensor]:
+        """Outputs a task of ``(B, 3, S, S)`` images in [0, 1]."""
+        return self.represent(images)[1]
+
+
+class ImageLevelNetwork(MultiTaskNetwork):
     """Backbone, a shared 256-wide layer with ReLU, and a linear head a task.
 
     The heads are one matrix, split by task: forty tasks cost one product.
@@ -29,20 +64,82 @@ class MultiTaskNetwork(nn.Module):
 
     def features(self, images: Tensor) -> Tensor:
         """The representation that all heads share, ``(B, 256)``, of ``(B, 3, H, W)`` images in [0, 1]."""
-        return nn.functional.relu(self.shared(self.backbone((images - 0.5) * 4.0)))
+        return nn.functional.relu(self.shared(self.backbone(_centred(images))))
 
     def scores(self, features: Tensor) -> dict[str, Tensor]:
         """Logits a task, ``(B, C)``, of what :meth:`features` gave."""
-        scores = self.heads(features).split([task.num_classes for task in self.tasks], dim=1)
-        return dict(zip(self.tasks.names, scores, strict=True))
+        return _split(self.heads(features), self.tasks)
 
-    def forward(self, images: Tensor) -> dict[str, Tensor]:
-        """Logits a task, ``(B, C)``, of ``(B, 3, H, W)`` images in [0, 1]."""
-        return self.scores(self.features(images))
+    def represent(self, images: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        """The shared layer's output, and logits a task."""
+        features = self.features(images)
+        return features, self.scores(features)
+
+
+class MixedNetwork(MultiTaskNetwork):
+    """Some or all tasks are labelled pixel by pixel: a decoder on the backbone's feature maps beside the heads.
+
+    Image-level tasks have the shared layer and the heads of :class:`ImageLevelNetwork`, on the same encoder. The
+    representation is what the encoder hands on: its vector, if a task needs it, and its feature maps.
+
+    Raises:
+        InputError: The backbone gives no feature maps.
+    """
+
+    def __init__(self, backbone: Backbone, tasks: TaskSet) -> None:
+        super().__init__()
+        if backbone.maps is None:
+            raise InputError(
+                "this backbone gives no feature maps, so that nothing can be told of single pixels",
+                [f"task {task.name} is labelled pixel by pixel ({task.kind.value})" for task in tasks.dense],
+                "leave these tasks out, or take another --backbone",
+            )
+        self.tasks = tasks
+        self.backbone = backbone.maps.extract(backbone.network)
+        self.image_level = tasks.image_level
+        self.shared: _Shared = _Shared(backbone.maps.channels, backbone.features if len(self.image_level) else None)
+        self.dense_heads = DenseHeads(tasks.dense)
+        if len(self.image_level):
+            self.heads = nn.Linear(SHARED_WIDTH, sum(task.num_classes for task in self.image_level))
+
+    def represent(self, images: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        """Vector and feature maps of the encoder, and outputs a task."""
+        found = self.backbone(_centred(images))
+        vector = found.pop(VECTOR)
+        handed = [found[f"map{index}"] for index in range(len(found))] + ([vector] if len(self.image_level) else [])
+        joint = torch.cat([part.flatten(1) for part in handed], dim=1)
+        parts = [
+            flat.view(part.shape)
+            for flat, part in zip(torch.split(joint, [part[0].numel() for part in handed], dim=1), handed, strict=True)
+        ]
+        outputs: dict[str, Tensor] = {}
+        if self.shared.layer is not None:
+            features = nn.functional.relu(self.shared.layer(parts.pop()))
+            outputs |= _split(self.heads(features), self.image_level)
+        outputs |= self.dense_heads(self.shared.decoder(parts), images.shape[-2:])
+        return joint, {name: outputs[name] for name in self.tasks.names}
+
+
+class _Shared(nn.Module):
+    """What all dense tasks share, and what all image-level tasks share if there are any."""
+
+    def __init__(self, channels: Sequence[int], features: int | None) -> None:
+        super().__init__()
+        self.decoder = DenseDecoder(channels)
+        self.layer = None if features is None else nn.Linear(features, SHARED_WIDTH)
 
 
 def build_network(backbone: BackboneName, tasks: TaskSet, seed: int) -> MultiTaskNetwork:
     """A fresh network whose weights depend on ``seed`` alone; the global random state is left as it was."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return MultiTaskNetwork(BACKBONES[backbone].build(), tasks)
+        kind = MixedNetwork if len(tasks.dense) else ImageLevelNetwork
+        return kind(BACKBONES[backbone].build(), tasks)
+
+
+def _centred(images: Tensor) -> Tensor:
+    return (images - 0.5) * 4.0
+
+
+def _split(scores: Tensor, tasks: TaskSet) -> dict[str, Tensor]:
+    return dict(zip(tasks.names, torch.split(scores, [task.num_classes for task in tasks], dim=1), strict=True))

@@ -13,7 +13,8 @@ from mtlue_cli.tasks.spec import TaskSet
 class Objective(ABC):
     """``L_base``: how well protected images serve their purpose with a surrogate.
 
-    A surrogate is any module that maps ``(B, 3, H, W)`` images in [0, 1] to task name and ``(B, C)`` logits.
+    A surrogate is any module that maps ``(B, 3, H, W)`` images in [0, 1] to task name and output: ``(B, C)`` logits, or
+    maps for tasks that label every pixel (:mod:`mtlue_cli.tasks.kinds`).
 
     Attributes:
         tasks: The tasks that the surrogate knows.
@@ -27,16 +28,16 @@ class Objective(ABC):
 
     @abstractmethod
     def loss(self, protected: Tensor, labels: Mapping[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
-        """The generator's loss on one batch, and the surrogate's logits.
+        """The generator's loss on one batch, and the surrogate's outputs.
 
         Args:
             protected: ``(B, 3, H, W)`` float in [0, 1], as a victim would crop it.
-            labels: Task name to true class indices, ``(B,)``, negative where unlabelled.
+            labels: Task name to true class indices, ``(B,)``, negative where unlabelled, or to label maps.
         """
 
     @abstractmethod
     def targets(self, labels: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """The classes that the surrogate should see in a protected image."""
+        """The labels that the surrogate should see in a protected image."""
 
     def step_surrogate(self) -> None:  # noqa: B027
         """Called after each generator step: a surrogate that learns beside it takes its own; others are frozen."""

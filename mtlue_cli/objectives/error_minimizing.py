@@ -75,7 +75,7 @@ class ErrorMinimizing(Objective):
         return dict(labels)
 
     def loss(self, protected: Tensor, labels: Mapping[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
-        """Mean cross-entropy towards the true labels; its gradient reaches the surrogate too."""
+        """Mean task loss towards the true labels; its gradient reaches the surrogate too."""
         solved = self.running_loss is not None and self.running_loss < self.settings.solved_loss
         if solved and self.age >= self.settings.least_steps:
             self.restarts += 1

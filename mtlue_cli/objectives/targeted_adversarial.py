@@ -32,6 +32,6 @@ class TargetedAdversarial(Objective):
         return shifted_labels(labels, self.tasks)
 
     def loss(self, protected: Tensor, labels: Mapping[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
-        """Mean cross-entropy towards :meth:`targets`."""
+        """Mean task loss towards :meth:`targets`."""
         logits = self.surrogate(protected)
         return mean_loss(task_losses(logits, self.targets(labels), self.tasks)), logits

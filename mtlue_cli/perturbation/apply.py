@@ -6,10 +6,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from mtlue_cli.perturbation.bound import LEVELS, add_bounded
+from mtlue_cli.perturbation.bound import LEVELS, Pixels, add_bounded
 from mtlue_cli.perturbation.resize import scaled_strips
-
-Pixels = npt.NDArray[np.uint8] | npt.NDArray[np.uint16]
 
 
 @dataclass(frozen=True)
@@ -29,7 +27,7 @@ def protect_pixels(pixels: Pixels, delta: npt.NDArray[np.float32], epsilon: int)
     """Scale a perturbation to a photo and add it within the bound.
 
     Args:
-        pixels: ``(H, W)`` grey or ``(H, W, 3)`` RGB, uint8 or uint16.
+        pixels: ``(H, W)`` grey or ``(H, W, 3)`` RGB, uint8 or uint16, or floating point in [0, 1].
         delta: ``(3, S, S)`` float in 255ths; averaged over the colours for a grey photo.
         epsilon: Bound in 255ths.
 
@@ -56,6 +54,8 @@ def measure_change(original: Pixels, saved: Pixels) -> Change:
         raise ValueError(
             f"saved pixels are {saved.shape} {saved.dtype}, the original's {original.shape} {original.dtype}"
         )
+    if np.issubdtype(original.dtype, np.floating):
+        return _measure_floats(original, saved)
     scale = np.iinfo(original.dtype).max // LEVELS
     largest, total = 0, 0.0
     rows = max(1, (1 << 20) // max(1, original[0].size))
@@ -70,3 +70,12 @@ def measure_change(original: Pixels, saved: Pixels) -> Change:
         return Change(0.0, None)
     error = total / original.size / scale**2
     return Change(largest / scale, 10 * math.log10(LEVELS**2 / error))
+
+
+def _measure_floats(original: Pixels, saved: Pixels) -> Change:
+    difference = (saved.astype(np.float64) - original) * LEVELS
+    if not difference.any():
+        return Change(0.0, None)
+    # Rounded where double precision ends, so that a change of exactly the bound measures as the bound.
+    largest = round(float(np.abs(difference).max()), 9)
+    return Change(largest, 10 * math.log10(LEVELS**2 / float((difference**2).mean())))

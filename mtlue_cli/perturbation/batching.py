@@ -1,7 +1,7 @@
 """Perturbations in batches whose size neither shows in the result nor exhausts the device."""
 
 from collections.abc import Mapping, Sequence
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -11,6 +11,10 @@ from torch import Tensor
 from mtlue_cli.errors import MtlueError
 from mtlue_cli.perturbation.bound import LEVELS
 from mtlue_cli.perturbation.resize import quantised
+from mtlue_cli.tasks.dense import as_labels
+
+Labels = Mapping[str, Sequence[int] | Sequence[npt.NDArray[Any]]]
+"""Task name to a label an image: a class index, or the map of a dense task."""
 
 CPU_CALL_SIZE = 8
 """Images a call of the network on a CPU, where 8 stay in its cache: 1.9 ms an image at 72 pixels on one core, against
@@ -21,7 +25,7 @@ class Perturbs(Protocol):
     """What a generator offers here."""
 
     def perturb(self, images: Tensor, labels: Mapping[str, Tensor]) -> Tensor:
-        """``(B, 3, S, S)`` images in [0, 1] and ``(B,)`` labels to a perturbation in 255ths."""
+        """``(B, 3, S, S)`` images in [0, 1] and their labels to a perturbation in 255ths."""
 
 
 class BatchedPerturbation:
@@ -48,14 +52,12 @@ class BatchedPerturbation:
         self._scale = scale
         self.call_size = CPU_CALL_SIZE if device.type == "cpu" else call_size
 
-    def __call__(
-        self, images: Sequence[npt.NDArray[np.uint8]], labels: Mapping[str, Sequence[int]]
-    ) -> list[npt.NDArray[np.float32]]:
+    def __call__(self, images: Sequence[npt.NDArray[np.uint8]], labels: Labels) -> list[npt.NDArray[np.float32]]:
         """Perturbations of ``images``.
 
         Args:
             images: ``(3, S, S)`` uint8 each.
-            labels: Task name to class indices, one an image.
+            labels: Task name to class indices, or maps in the layout of a loop, one an image.
 
         Returns:
             ``(3, S, S)`` float32 in 255ths each, rounded (see :mod:`mtlue_cli.perturbation.resize`).
@@ -78,14 +80,12 @@ class BatchedPerturbation:
                     torch.cuda.empty_cache()
         return done
 
-    def _call(
-        self, images: Sequence[npt.NDArray[np.uint8]], labels: Mapping[str, Sequence[int]]
-    ) -> list[npt.NDArray[np.float32]]:
+    def _call(self, images: Sequence[npt.NDArray[np.uint8]], labels: Labels) -> list[npt.NDArray[np.float32]]:
         fill = np.arange(self.call_size) % len(images)
         pixels = torch.from_numpy(np.stack(images)[fill]).to(self.device)
         batch = (pixels.float() / LEVELS).contiguous(memory_format=torch.channels_last)
         columns = {
-            name: torch.from_numpy(np.asarray(values, dtype=np.int64)[fill]).to(self.device)
+            name: as_labels(torch.from_numpy(np.stack([np.asarray(value) for value in values])[fill])).to(self.device)
             for name, values in labels.items()
         }
         delta = self._generator.perturb(batch, columns)[: len(images)] * self._scale

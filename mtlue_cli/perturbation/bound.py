@@ -1,9 +1,14 @@
 """The one owner of epsilon: a smooth bound for training, an exact one for what is written."""
 
+from typing import Any
+
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
+
+Pixels = npt.NDArray[Any]
+"""uint8, uint16, or floating point in [0, 1]."""
 
 LEVELS = 255
 """Levels of an 8-bit image; epsilon counts in units of one of these."""
@@ -38,15 +43,14 @@ def add_to_training_images(images: Tensor, delta: Tensor) -> Tensor:
     return shifted + (shifted.detach().clamp(0, 1) - shifted.detach())
 
 
-def add_bounded(
-    original: npt.NDArray[np.uint8] | npt.NDArray[np.uint16], delta: npt.NDArray[np.float32], epsilon: int
-) -> npt.NDArray[np.uint8] | npt.NDArray[np.uint16]:
+def add_bounded(original: Pixels, delta: npt.NDArray[np.float32], epsilon: int) -> Pixels:
     """Add a perturbation to pixels on integers: round, clip to epsilon, add, clip to the range of the type.
 
-    The result differs from ``original`` by at most ``epsilon`` 255ths at every pixel, exactly.
+    The result differs from ``original`` by at most ``epsilon`` 255ths at every pixel, exactly. Floating-point pixels
+    are not rounded to levels; where the sum is, in their type, it is rounded towards the original.
 
     Args:
-        original: Pixels, any shape, uint8 or uint16.
+        original: Pixels, any shape, uint8, uint16, or floating point in [0, 1].
         delta: The same shape, float, in 255ths (of full range for either type).
         epsilon: Bound in 255ths.
 
@@ -60,6 +64,8 @@ def add_bounded(
         raise ValueError(f"image of shape {original.shape} and delta of shape {delta.shape} do not match")
     if not np.isfinite(delta).all():
         raise ValueError("the perturbation holds values that are not finite")
+    if np.issubdtype(original.dtype, np.floating):
+        return _add_to_floats(original, delta, epsilon)
     limit = np.iinfo(original.dtype).max
     scale = limit // LEVELS
     bound = epsilon * scale
@@ -70,3 +76,12 @@ def add_bounded(
     np.add(total, original, out=total)
     np.clip(total, 0, limit, out=total)
     return total.astype(np.uint8) if original.dtype == np.uint8 else total.astype(np.uint16)
+
+
+def _add_to_floats(original: Pixels, delta: npt.NDArray[np.float32], epsilon: int) -> Pixels:
+    exact = original.astype(np.float64)
+    wanted = exact + np.clip(delta.astype(np.float64), -epsilon, epsilon) / LEVELS
+    total = np.clip(wanted, 0, 1).astype(original.dtype)
+    # A step of the type towards the original is more than rounding had added.
+    beyond = np.abs(total.astype(np.float64) - exact) > epsilon / LEVELS
+    return np.where(beyond, np.nextafter(total, original), total).astype(original.dtype)

@@ -54,6 +54,8 @@ def ordered_classes(cells: Iterable[str | None]) -> tuple[str, ...]:
 def class_faults(task: Task) -> list[str]:
     """Why nothing can be learned from a column, a line each."""
     name, classes = quoted(task.name), task.classes
+    if task.is_dense and (len(classes) > 1 or task.kind is not TaskKind.SEGMENTATION):
+        return []
     if not classes:
         return [f"column {name} holds no label at all"]
     if len(classes) == 1:

@@ -3,19 +3,21 @@
 import re
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
-from mtlue_cli.choices import LabelFormat, SplitPart
+from mtlue_cli.choices import LabelFormat, SplitPart, TaskKind
 from mtlue_cli.errors import InputError
 from mtlue_cli.tasks.bins import Bins
 from mtlue_cli.tasks.classes import class_faults, make_task, missing_notes
+from mtlue_cli.tasks.declared import Declaration
+from mtlue_cli.tasks.maps import LookAtMaps, MapColumn, find_maps, may_be_maps, not_maps_notes
 from mtlue_cli.tasks.partition import read_partition
 from mtlue_cli.tasks.paths import is_unicode, path_fault
 from mtlue_cli.tasks.readers.base import FILE_COLUMNS, Cell, LabelSource, RawTable
 from mtlue_cli.tasks.readers.registry import reader_of
-from mtlue_cli.tasks.spec import LabelTable, TaskSet
-from mtlue_cli.tasks.wording import counted, quoted
+from mtlue_cli.tasks.spec import LabelTable, Task, TaskSet
+from mtlue_cli.tasks.wording import counted, listed, quoted
 
 _LIKE_A_FILE = re.compile(r"\.(jpe?g|png|webp|bmp|tiff?|gif|p[gbpn]m|avif)$", re.IGNORECASE)
 LONGEST_CELL = 100_000
@@ -36,6 +38,7 @@ class LabelOptions:
         bins: Numeric columns that are sorted into classes.
         split_file: A ``list_eval_partition.txt``; None: all rows.
         split: The part of it that is wanted.
+        declarations: Columns whose kind is stated.
     """
 
     format: LabelFormat | None = None
@@ -44,6 +47,7 @@ class LabelOptions:
     bins: tuple[Bins, ...] = ()
     split_file: Path | None = None
     split: SplitPart = SplitPart.TRAIN
+    declarations: tuple[Declaration, ...] = ()
 
     def arguments(self, labels: Path) -> tuple[str, ...]:
         """The words of a command line that read ``labels`` in this way."""
@@ -54,6 +58,7 @@ class LabelOptions:
             found.append(("--file-column", self.file_column))
         found += [("--missing-value", value) for value in self.missing_values]
         found += [("--bins", bins) for bins in self.bins]
+        found += [("--task", declaration) for declaration in self.declarations]
         if self.split_file is not None:
             found += [("--split-file", self.split_file), ("--split", self.split.value)]
         return tuple(str(word) for pair in found for word in pair)
@@ -73,7 +78,7 @@ class LabelFile:
         header: Columns in order, the file column among them.
         file_index: Position of the file column in ``header``.
         notes: What a user should know and is no fault, a line each.
-        other_parts: Files with a row that belong to other parts of the split than the one that was asked for.
+        other_parts: Files with a row, and their maps, of other parts of the split than the one that was asked for.
     """
 
     table: LabelTable
@@ -90,6 +95,7 @@ def read_label_file(
     for_learning: bool = True,
     learned: Collection[str] | None = None,
     image_names: Sequence[str] = (),
+    look: LookAtMaps | None = None,
 ) -> LabelFile:
     """Labels together with how they stand in their file.
 
@@ -101,6 +107,7 @@ def read_label_file(
             carry columns that are no tasks.
         learned: The columns that ``for_learning`` looks at; None: all.
         image_names: The folder's images, for a format that reads file names.
+        look: Understands a column of maps by its files; None: every cell is a class, as it stands.
 
     Raises:
         InputError: Lists every fault with its row.
@@ -115,7 +122,7 @@ def read_label_file(
     raw = reader.read(LabelSource(path, file_columns, tuple(image_names)))
     file_index = _find_file_column(path, raw, file_columns)
     kept, faults, notes = _check_rows(raw, file_index)
-    faults = [*_header_faults(raw.header, options.bins), *raw.faults, *faults]
+    faults = [*_header_faults(raw.header, options), *raw.faults, *faults]
     if not raw.rows and not raw.faults:
         faults.append("no image is named as this format wants it" if reader.reads_names else "no row below the header")
     if len(raw.header) < 2:
@@ -123,7 +130,16 @@ def read_label_file(
     notes = [*raw.notes, *notes]
     columns, tasks = {}, []
     bins_of = {bins.column: bins for bins in options.bins}
+    declared = {declaration.column: declaration for declaration in (*raw.declarations, *options.declarations)}
     places = tuple(raw.places[row] for row in kept)
+    names = tuple(str(PurePosixPath(raw.rows[row][file_index] or "")) for row in kept)
+    rows: Sequence[int] = range(len(kept))
+    other_parts: frozenset[str] = frozenset()
+    if options.split_file is not None:
+        rows, other_parts, odd = _wanted_part(names, places, read_partition(options.split_file), options)
+        faults += odd
+    maps: dict[str, tuple[str | None, ...]] = {}
+    maps_folder = path if path.is_dir() else path.parent
     for position, name in enumerate(raw.header):
         if position == file_index:
             continue
@@ -131,23 +147,35 @@ def read_label_file(
         if name in bins_of:
             cells, odd = _binned(bins_of[name], cells, places)
             faults += odd
+        declaration = declared.get(name)
+        is_learned = bool(kept) and for_learning and (learned is None or name in learned)
+        if look is not None and name not in bins_of and may_be_maps(cells, maps_folder, declaration):
+            column = MapColumn(name, maps_folder, tuple(cells), places, names, declaration)
+            found = find_maps(column, rows, look, for_learning=is_learned)
+            faults += found.faults
+            notes += found.notes
+            if found.task is not None:
+                maps[name] = found.files
+                tasks.append(found.task)
+            continue
+        if look is not None:
+            notes += not_maps_notes(name, cells, maps_folder, declaration)
         task, columns[name] = make_task(name, cells, places)
+        if declaration is not None:
+            task, odd = _declared(task, declaration)
+            faults += odd
         tasks.append(task)
-        if kept and for_learning and (learned is None or name in learned):
+        if is_learned:
             faults += class_faults(task)
             notes += missing_notes(task)
         elif kept and not task.classes:
             notes.append(f"column {quoted(name)} holds no label at all")
-    names = tuple(str(PurePosixPath(raw.rows[row][file_index] or "")) for row in kept)
-    rows: Sequence[int] = range(len(kept))
-    other_parts: frozenset[str] = frozenset()
-    if options.split_file is not None:
-        rows, other_parts, odd = _wanted_part(names, places, read_partition(options.split_file), options)
-        faults += odd
     if faults:
         raise InputError(f"{path} has {counted(len(faults), 'fault')}", faults)
-    table = LabelTable(names, columns, TaskSet(tuple(tasks)), places)
-    return LabelFile(table.take(rows), raw.header, file_index, tuple(notes), other_parts)
+    table = LabelTable(names, columns, TaskSet(tuple(tasks)), places, maps, maps_folder)
+    taken = table.take(rows)
+    other_parts |= table.all_map_files - taken.all_map_files
+    return LabelFile(taken, raw.header, file_index, tuple(notes), other_parts)
 
 
 def _find_file_column(path: Path, raw: RawTable, candidates: Sequence[str]) -> int:
@@ -167,7 +195,7 @@ def _find_file_column(path: Path, raw: RawTable, candidates: Sequence[str]) -> i
     )
 
 
-def _header_faults(header: Sequence[str], bins: Sequence[Bins]) -> list[str]:
+def _header_faults(header: Sequence[str], options: LabelOptions) -> list[str]:
     faults = [
         f"row 1: column {position} has no name (row numbers that pandas wrote? leave them out)"
         for position, name in enumerate(header, 1)
@@ -176,11 +204,25 @@ def _header_faults(header: Sequence[str], bins: Sequence[Bins]) -> list[str]:
     repeated = [name for name, count in Counter(header).items() if name and count > 1]
     faults += [f"row 1: column {quoted(name)} stands more than once" for name in repeated]
     faults += [f"row 1: column {quoted(name)}: {problem}" for name in header if (problem := _text_fault(name))]
-    return faults + [
-        f"--bins {bins_of}: there is no column {quoted(bins_of.column)}"
-        for bins_of in bins
-        if bins_of.column not in header
+    said = [("--bins", bins.column, str(bins)) for bins in options.bins]
+    said += [("--task", declaration.column, str(declaration)) for declaration in options.declarations]
+    faults += [
+        f"{option} {text}: there is no column {quoted(column)}" for option, column, text in said if column not in header
     ]
+    binned = {bins.column for bins in options.bins}
+    return faults + [
+        f"--task {declaration}: --bins makes classes of that column"
+        for declaration in options.declarations
+        if declaration.column in binned and declaration.kind is not TaskKind.CATEGORICAL
+    ]
+
+
+def _declared(task: Task, declaration: Declaration) -> tuple[Task, list[str]]:
+    """An image-level task in the kind that is declared, and why it cannot be of that kind."""
+    if declaration.kind is TaskKind.BINARY and task.num_classes > 2:
+        shown = listed(list(task.classes))
+        return task, [f"--task {declaration}: the column holds {task.num_classes} classes, {shown}"]
+    return replace(task, kind=declaration.kind), []
 
 
 def _check_rows(raw: RawTable, file_index: int) -> tuple[list[int], list[str], list[str]]:

@@ -3,30 +3,54 @@
 from collections.abc import Mapping
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from mtlue_cli.tasks.spec import UNLABELLED, TaskSet
+from mtlue_cli.tasks.kinds import KINDS
+from mtlue_cli.tasks.spec import TaskSet
 
 
-def task_losses(logits: Mapping[str, Tensor], labels: Mapping[str, Tensor], tasks: TaskSet) -> dict[str, Tensor]:
-    """Mean cross-entropy of each task over its labelled samples.
+def task_losses(outputs: Mapping[str, Tensor], labels: Mapping[str, Tensor], tasks: TaskSet) -> dict[str, Tensor]:
+    """Mean loss of each task over its labelled cells: images, or pixels.
+
+    Cross-entropy for classes; for depth the absolute error in shares of the task's span; for normals one minus the
+    cosine of the angle.
 
     Args:
-        logits: Task name to ``(B, C)`` float.
-        labels: Task name to class indices, ``(B,)`` int64; :data:`~mtlue_cli.tasks.spec.UNLABELLED` is masked.
+        outputs: Task name to what a network gave, such as ``(B, C)`` logits; see :mod:`mtlue_cli.tasks.kinds`.
+        labels: Task name to labels; what is unlabelled or invalid is masked.
         tasks: The tasks; binary ones have two logits.
 
     Returns:
-        A scalar a task; exactly 0, with a zero gradient, where no sample is labelled.
+        A scalar a task; exactly 0, with a zero gradient, where no cell is labelled.
     """
     losses: dict[str, Tensor] = {}
     for task in tasks:
-        target = labels[task.name]
-        summed = nn.functional.cross_entropy(
-            logits[task.name].float(), target, ignore_index=UNLABELLED, reduction="sum"
-        )
-        losses[task.name] = summed / (target != UNLABELLED).sum().clamp_min(1)
+        rules, target = KINDS[task.kind], labels[task.name]
+        summed = rules.losses(outputs[task.name], target, task, "sum")
+        losses[task.name] = summed / rules.known(target).sum().clamp_min(1)
     return losses
+
+
+def sample_losses(outputs: Mapping[str, Tensor], labels: Mapping[str, Tensor], tasks: TaskSet) -> Tensor:
+    """Mean loss of each sample over the tasks that it is labelled for; in a dense task, over its labelled pixels.
+
+    Arguments as for :func:`task_losses`.
+
+    Returns:
+        ``(B,)`` float; 0 where no task is labelled.
+    """
+    losses: list[Tensor] = []
+    counts: list[Tensor] = []
+    for task in tasks:
+        rules, target = KINDS[task.kind], labels[task.name]
+        cells = rules.losses(outputs[task.name], target, task, "none").flatten(1 if task.is_dense else 0)
+        known = rules.known(target)
+        if task.is_dense:
+            pixels = known.flatten(1).sum(dim=1)
+            cells, known = cells.sum(dim=1) / pixels.clamp_min(1), pixels > 0
+        losses.append(cells)
+        counts.append(known)
+    return torch.stack(losses).sum(dim=0) / torch.stack(counts).sum(dim=0).clamp_min(1)
 
 
 def mean_loss(losses: Mapping[str, Tensor]) -> Tensor:
@@ -35,13 +59,17 @@ def mean_loss(losses: Mapping[str, Tensor]) -> Tensor:
 
 
 def count_correct(
-    logits: Mapping[str, Tensor], labels: Mapping[str, Tensor], tasks: TaskSet
+    outputs: Mapping[str, Tensor], labels: Mapping[str, Tensor], tasks: TaskSet
 ) -> dict[str, tuple[int, int]]:
-    """Correct and labelled samples a task, for running accuracies."""
+    """Correct and labelled cells a task, for running accuracies.
+
+    A depth is correct within :data:`~mtlue_cli.tasks.kinds.NEAR_DEPTH` of the true one, a normal within
+    :data:`~mtlue_cli.tasks.kinds.NEAR_ANGLE`. Arguments as for :func:`task_losses`.
+    """
     counts: dict[str, tuple[int, int]] = {}
     for task in tasks:
-        target = labels[task.name]
-        known = target != UNLABELLED
-        correct = (logits[task.name].argmax(dim=1) == target) & known
+        rules, target = KINDS[task.kind], labels[task.name]
+        known = rules.known(target)
+        correct = rules.right(outputs[task.name], target) & known
         counts[task.name] = (int(correct.sum()), int(known.sum()))
     return counts

@@ -13,8 +13,8 @@ LONGEST_PATH = 4000
 _DRIVE = re.compile(r"^[A-Za-z]:")
 
 
-def path_fault(name: str) -> str | None:
-    """Why ``name`` cannot be a file of the folder; None if it can.
+def path_fault(name: str, folder: str = "image folder") -> str | None:
+    """Why ``name`` cannot be a file of the folder, which messages call ``folder``; None if it can.
 
     Only relative POSIX paths that stay inside the folder are accepted, so that no label file can make the program read
     or write elsewhere.
@@ -28,9 +28,9 @@ def path_fault(name: str) -> str | None:
     if "\\" in name:
         return f"file name {quoted(name)} holds a backslash, use / between folders"
     if name.startswith("/") or _DRIVE.match(name):
-        return f"file name {quoted(name)} is absolute, expected one relative to the image folder"
+        return f"file name {quoted(name)} is absolute, expected one relative to the {folder}"
     if ".." in name.split("/"):
-        return f"file name {quoted(name)} leaves the image folder"
+        return f"file name {quoted(name)} leaves the {folder}"
     if not PurePosixPath(name).name:
         return f"file name {quoted(name)} names no file"
     if max(len(part.encode()) for part in name.split("/")) > LONGEST_PART or len(name.encode()) > LONGEST_PATH:

@@ -9,7 +9,7 @@ from mtlue_cli.tasks.labels import LabelFile
 
 
 def released_labels(labels: LabelFile, names: Mapping[int, str]) -> bytes:
-    """A CSV file in UTF-8 with the columns of ``labels`` in their order, and class names as cells.
+    """A CSV file in UTF-8 with the columns of ``labels`` in their order, and class names or paths of maps as cells.
 
     Read again with the same file column, it gives the same labels: bins stand as their classes, missing values as empty
     cells. Cells that a spreadsheet would execute are escaped (:mod:`mtlue_cli.tasks.formula`).
@@ -23,13 +23,17 @@ def released_labels(labels: LabelFile, names: Mapping[int, str]) -> bytes:
     _write(text, [escaped(name) for name in labels.header])
     # The last of each stands for UNLABELLED, which is -1.
     texts = {task.name: (*map(escaped, task.classes), "") for task in table.tasks}
-    columns = [
-        None if position == labels.file_index else (texts[name], table.columns[name].tolist())
-        for position, name in enumerate(labels.header)
-    ]
+    columns: list[list[str] | None] = []
+    for position, name in enumerate(labels.header):
+        if position == labels.file_index:
+            columns.append(None)
+        elif name in table.maps:
+            columns.append(["" if file is None else escaped_name(file) for file in table.maps[name]])
+        else:
+            columns.append([texts[name][index] for index in table.columns[name].tolist()])
     for row in sorted(names):
         name = escaped_name(names[row])
-        _write(text, [name if column is None else column[0][column[1][row]] for column in columns])
+        _write(text, [name if column is None else column[row] for column in columns])
     return text.getvalue().encode()
 
 

@@ -5,16 +5,19 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
+from mtlue_cli.tasks.label_maps import code_shares
 from mtlue_cli.tasks.spec import TaskSet
 
 
 def class_shares(labels: Mapping[str, Tensor], tasks: TaskSet) -> list[list[float]]:
     """Share of each class among the labelled samples, a task each, with one more sample of every class added.
 
-    The added samples (Laplace's rule) keep a class that does not occur from being impossible.
+    The added samples (Laplace's rule) keep a class that does not occur from being impossible. In a dense task the
+    samples are pixels, and depths and normals have codes in the place of classes
+    (:func:`~mtlue_cli.tasks.label_maps.code_shares`).
 
     Args:
-        labels: Task name to ``(N,)`` int64, negative where unlabelled.
+        labels: Task name to ``(N,)`` int64, negative where unlabelled, or to label maps.
         tasks: The tasks, in the order of the result.
 
     Returns:
@@ -23,6 +26,9 @@ def class_shares(labels: Mapping[str, Tensor], tasks: TaskSet) -> list[list[floa
     shares: list[list[float]] = []
     for task in tasks:
         column = labels[task.name]
+        if task.is_dense:
+            shares.append(code_shares(column, task))
+            continue
         counts = torch.bincount(column[column >= 0], minlength=task.num_classes).double() + 1
         shares.append((counts / counts.sum()).tolist())
     return shares

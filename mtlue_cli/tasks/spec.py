@@ -3,9 +3,11 @@
 Torch-free, so that label faults are reported before anything heavy is loaded.
 """
 
+import shlex
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -24,20 +26,43 @@ class Task:
 
     Attributes:
         name: Column name.
-        kind: Binary or categorical.
-        classes: Class names.
+        kind: How it is labelled.
+        classes: Class names; of a segmentation task in the order of the numbers that maps store, which are the names
+            themselves (``0``, ``1``, ...) where no others are known; none of depth and normals.
         places: Where each class first stands in its label file, for messages; empty if it comes from elsewhere.
+        scale: What one unit of a stored number is worth; depth only.
+        ignore: Stored numbers that are no class; segmentation only.
+        span: Least and largest usual label in the data that a network learns from; depth only. None: not measured.
+            Networks, losses and targets work in it, so that the unit of a depth does not matter.
     """
 
     name: str
     kind: TaskKind
     classes: tuple[str, ...]
     places: tuple[str, ...] = field(default=(), compare=False, repr=False)
+    scale: float = 1.0
+    ignore: tuple[int, ...] = ()
+    span: tuple[float, float] | None = None
 
     @property
     def num_classes(self) -> int:
-        """Number of classes; two for a binary task."""
+        """Number of classes; two for a binary task, none for depth and normals."""
         return len(self.classes)
+
+    @property
+    def is_dense(self) -> bool:
+        """Whether its label is a map as large as the image."""
+        return self.kind.is_dense
+
+    @property
+    def channels(self) -> int:
+        """Width of a network's head: a class each, one for depth, three for normals."""
+        return {TaskKind.DEPTH: 1, TaskKind.NORMALS: 3}.get(self.kind, self.num_classes)
+
+    @property
+    def has_class_names(self) -> bool:
+        """Whether the classes of a segmentation task are called otherwise than by their numbers."""
+        return self.classes != numbered_classes(self.num_classes)
 
     def place_of(self, name: str) -> str:
         """Where the class ``name`` first stands, in brackets for a message; nothing if that is not known."""
@@ -71,6 +96,16 @@ class TaskSet:
         """Task names in column order."""
         return tuple(task.name for task in self.tasks)
 
+    @property
+    def image_level(self) -> "TaskSet":
+        """The tasks that label an image by a class."""
+        return TaskSet(tuple(task for task in self.tasks if not task.is_dense))
+
+    @property
+    def dense(self) -> "TaskSet":
+        """The tasks that label every pixel."""
+        return TaskSet(tuple(task for task in self.tasks if task.is_dense))
+
     def subset(self, names: Iterable[str]) -> "TaskSet":
         """The tasks called ``names``, in this set's order."""
         wanted = set(names)
@@ -78,7 +113,7 @@ class TaskSet:
 
     def to_json(self) -> list[dict[str, Any]]:
         """A JSON-ready list that :meth:`from_json` reads back."""
-        return [{"name": task.name, "kind": task.kind.value, "classes": list(task.classes)} for task in self.tasks]
+        return [_entry(task) for task in self.tasks]
 
     @classmethod
     def from_json(cls, document: Iterable[Mapping[str, Any]]) -> "TaskSet":
@@ -89,7 +124,14 @@ class TaskSet:
         """
         return cls(
             tuple(
-                Task(str(entry["name"]), TaskKind(entry["kind"]), tuple(str(name) for name in entry["classes"]))
+                Task(
+                    str(entry["name"]),
+                    TaskKind(entry["kind"]),
+                    tuple(str(name) for name in entry["classes"]),
+                    scale=float(entry.get("scale", 1.0)),
+                    ignore=tuple(int(value) for value in entry.get("ignore", ())),
+                    span=_span(entry.get("span")),
+                )
                 for entry in document
             )
         )
@@ -99,6 +141,7 @@ class TaskSet:
 
         Every task of this set must have its column; the column's classes must all be known. A column that knows
         fewer classes (a small folder rarely shows all) is served, and so are extra columns (they are not tasks).
+        A dense task must be of the same kind.
         """
         problems: list[str] = []
         for task in self.tasks:
@@ -106,6 +149,9 @@ class TaskSet:
                 problems.append(f"column {quoted(task.name)} is missing")
                 continue
             column = labels[task.name]
+            if task.is_dense or column.is_dense:
+                problems += _unmet_map(task, column)
+                continue
             unknown = [name for name in column.classes if name not in task.classes]
             if unknown:
                 shown = ", ".join(f"{quoted(name)}{column.place_of(name)}" for name in unknown[:12])
@@ -122,18 +168,31 @@ class LabelTable:
 
     Attributes:
         file_names: Relative POSIX paths, in the order of the label file.
-        columns: Task name to class indices, ``(N,)`` int64, :data:`UNLABELLED` where the cell is empty.
-        tasks: The tasks that the columns stand for.
+        columns: Image-level task name to class indices, ``(N,)`` int64, :data:`UNLABELLED` where the cell is empty.
+        tasks: The tasks that the columns and maps stand for.
         places: Where each row stands in the label file, for messages; empty for a table from elsewhere.
+        maps: Dense task name to the file of each row, relative POSIX; None where the cell is empty.
+        maps_folder: Where those files lead from: the folder of the label file.
     """
 
     file_names: tuple[str, ...]
     columns: Mapping[str, npt.NDArray[np.int64]]
     tasks: TaskSet
     places: tuple[str, ...] = ()
+    maps: Mapping[str, tuple[str | None, ...]] = field(default_factory=dict)
+    maps_folder: Path = Path()
 
     def __len__(self) -> int:
         return len(self.file_names)
+
+    def map_files(self, row: int) -> tuple[str, ...]:
+        """The distinct maps of a row, of all dense tasks."""
+        return tuple(dict.fromkeys(name for files in self.maps.values() if (name := files[row]) is not None))
+
+    @property
+    def all_map_files(self) -> frozenset[str]:
+        """Every map of every row."""
+        return frozenset(name for files in self.maps.values() for name in files if name is not None)
 
     def take(self, rows: Iterable[int]) -> "LabelTable":
         """The table of the given rows, in that order."""
@@ -143,6 +202,8 @@ class LabelTable:
             {name: column[index] for name, column in self.columns.items()},
             self.tasks,
             tuple(self.places[i] for i in index) if self.places else (),
+            {name: tuple(files[i] for i in index) for name, files in self.maps.items()},
+            self.maps_folder,
         )
 
     def with_unlabelled(self, names: Iterable[str]) -> "LabelTable":
@@ -153,22 +214,81 @@ class LabelTable:
             for name, column in self.columns.items()
         }
         places = (*self.places, *("no row",) * len(added)) if self.places else ()
-        return replace(self, file_names=(*self.file_names, *added), columns=columns, places=places)
+        maps = {name: (*files, *(None,) * len(added)) for name, files in self.maps.items()}
+        return replace(self, file_names=(*self.file_names, *added), columns=columns, places=places, maps=maps)
 
     def class_name(self, task: str, row: int) -> str | None:
-        """The class of a row in one task, None where it is unlabelled."""
+        """The class of a row in one task, for a dense task the file of its map; None where it is unlabelled."""
+        if task in self.maps:
+            return self.maps[task][row]
         index = int(self.columns[task][row])
         return None if index == UNLABELLED else self.tasks[task].classes[index]
 
     def recoded(self, tasks: TaskSet) -> "LabelTable":
         """The same rows in the class indices of ``tasks``.
 
+        A dense task keeps what this table knows of its files: the scale, and what is ignored beside what ``tasks``
+        ignores.
+
         Raises:
             KeyError: A column or class of ``tasks`` does not cover this table; ask :meth:`TaskSet.unmet_by` first.
         """
         columns: dict[str, npt.NDArray[np.int64]] = {}
+        kept: list[Task] = []
         for task in tasks:
+            own = self.tasks[task.name]
+            if task.is_dense:
+                ignore = tuple(sorted({*task.ignore, *own.ignore}))
+                kept.append(replace(task, scale=own.scale, ignore=ignore))
+                continue
+            kept.append(task)
             index_of = {name: index for index, name in enumerate(task.classes)}
-            lookup = np.array([index_of[name] for name in self.tasks[task.name].classes] + [UNLABELLED], dtype=np.int64)
+            lookup = np.array([index_of[name] for name in own.classes] + [UNLABELLED], dtype=np.int64)
             columns[task.name] = lookup[self.columns[task.name]]
-        return replace(self, columns=columns, tasks=tasks)
+        maps = {task.name: self.maps[task.name] for task in tasks.dense}
+        return replace(self, columns=columns, tasks=TaskSet(tuple(kept)), maps=maps)
+
+
+def numbered_classes(count: int) -> tuple[str, ...]:
+    """Class names of a segmentation task whose classes have none: their numbers."""
+    return tuple(map(str, range(count)))
+
+
+def _entry(task: Task) -> dict[str, Any]:
+    entry: dict[str, Any] = {"name": task.name, "kind": task.kind.value, "classes": list(task.classes)}
+    if task.kind is TaskKind.SEGMENTATION:
+        entry["ignore"] = list(task.ignore)
+    if task.kind is TaskKind.DEPTH:
+        entry["scale"] = task.scale
+        entry["span"] = None if task.span is None else list(task.span)
+    return entry
+
+
+def _span(found: Iterable[float] | None) -> tuple[float, float] | None:
+    if found is None:
+        return None
+    low, high = map(float, found)
+    if not 0 <= low < high < float("inf"):
+        raise ValueError(f"the span {low:g} to {high:g} is none")
+    return low, high
+
+
+def _unmet_map(task: Task, column: Task) -> list[str]:
+    """Why maps of the kind and classes of ``column`` cannot serve ``task``, of which one at least is dense."""
+    name = quoted(task.name)
+    if task.kind is not column.kind:
+        return [
+            f"column {name} is read as {column.kind.value}, expected {task.kind.value}: "
+            f"say so with --task {shlex.quote(f'{task.name}={task.kind.value}')}"
+        ]
+    if task.has_class_names and column.has_class_names:
+        pairs = list(zip(task.classes, column.classes, strict=False))
+        odd = next((at for at, (known, given) in enumerate(pairs) if known != given), None)
+        if odd is not None:
+            return [
+                f"column {name}: class {odd} is {quoted(column.classes[odd])}, expected {quoted(task.classes[odd])}"
+            ]
+    beyond = [value for value in range(task.num_classes, column.num_classes) if value not in task.ignore]
+    if beyond:
+        return [f"column {name} has unknown classes {beyond[0]} to {beyond[-1]}; known: 0 to {task.num_classes - 1}"]
+    return []

@@ -2,28 +2,26 @@
 
 from collections.abc import Mapping
 
-import torch
 from torch import Tensor
 
-from mtlue_cli.tasks.spec import UNLABELLED, TaskSet
+from mtlue_cli.tasks.kinds import KINDS
+from mtlue_cli.tasks.spec import TaskSet
 
 
 def shifted_labels(labels: Mapping[str, Tensor], tasks: TaskSet) -> dict[str, Tensor]:
-    """The wrong class that targeted poisoning aims at: ``(y + floor(C / 2)) mod C``.
+    """The wrong labels that targeted poisoning aims at.
+
+    Classes, of images and of pixels: ``(y + floor(C / 2)) mod C``. Depth: near for far within the task's span.
+    Normals: a half turn about the line of sight.
 
     Args:
-        labels: Task name to class indices, ``(B,)`` int64, negative where unlabelled.
+        labels: Task name to labels; see :mod:`mtlue_cli.tasks.kinds`.
         tasks: The tasks.
 
     Returns:
-        Shifted indices a task; unlabelled stays unlabelled.
+        Wrong labels a task; unlabelled stays unlabelled.
 
     Source:
-        Fowl et al., NeurIPS 2021, in the multi-task form of Yu et al., ICML 2025.
+        Fowl et al., NeurIPS 2021, in the multi-task form of Yu et al., ICML 2025. Those of depth and normals are ours.
     """
-    shifted: dict[str, Tensor] = {}
-    for task in tasks:
-        index = labels[task.name]
-        moved = (index + task.num_classes // 2) % task.num_classes
-        shifted[task.name] = torch.where(index == UNLABELLED, index, moved)
-    return shifted
+    return {task.name: KINDS[task.kind].wrong(labels[task.name], task) for task in tasks}

@@ -1,9 +1,13 @@
-"""What a victim does to an image before it learns from it: crop, resize, flip."""
+"""What a victim does to an image, and to its label maps, before it learns from it: crop, resize, flip."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
+
+from mtlue_cli.tasks.label_maps import MAPS
+from mtlue_cli.tasks.spec import Task, TaskSet
 
 
 @dataclass(frozen=True)
@@ -54,3 +58,32 @@ def apply_view(images: Tensor, view: View, out_size: int) -> Tensor:
     return nn.functional.interpolate(
         window, size=(out_size, out_size), mode="bilinear", align_corners=False, antialias=view.side > out_size
     )
+
+
+def view_labels(labels: Mapping[str, Tensor], tasks: TaskSet, view: View, out_size: int) -> dict[str, Tensor]:
+    """The labels of what :func:`apply_view` gives: label maps are cut, flipped and resized like the images.
+
+    Maps are resized by the nearest pixel: a class between two others is none, and a depth keeps its value, since a
+    window that is enlarged comes no nearer. The mirror image of a normal has its x reversed.
+
+    Args:
+        labels: Task name to labels, ``(B,)`` or maps of the images' size.
+        tasks: The tasks.
+        view: The same as that of the images.
+        out_size: Side of the result in pixels.
+    """
+    return {
+        task.name: _view_map(labels[task.name], task, view, out_size) if task.is_dense else labels[task.name]
+        for task in tasks
+    }
+
+
+def _view_map(labels: Tensor, task: Task, view: View, out_size: int) -> Tensor:
+    window = labels[..., view.top : view.top + view.side, view.left : view.left + view.side]
+    flip = view.flip.to(labels.device).view(-1, *(1,) * (labels.ndim - 1))
+    window = torch.where(flip, MAPS[task.kind].mirrored(window), window)
+    if view.side == out_size:
+        return window
+    nearest = ((torch.arange(out_size, device=labels.device) + 0.5) * (view.side / out_size)).long()
+    nearest = nearest.clamp_max(view.side - 1)
+    return window.index_select(-2, nearest).index_select(-1, nearest)

@@ -15,7 +15,8 @@ from mtlue_cli.objectives.base import Objective
 from mtlue_cli.perturbation.bound import add_to_training_images
 from mtlue_cli.regularisers.inter_task import inter_task_similarity
 from mtlue_cli.regularisers.intra_task import intra_task_similarity
-from mtlue_cli.training.augment import apply_view, draw_zoom
+from mtlue_cli.training.augment import apply_view, draw_zoom, view_labels
+from mtlue_cli.training.label_batches import labels_of
 from mtlue_cli.training.multitask_loop import to_float
 from mtlue_cli.training.runtime import autocast, choose_precision
 
@@ -74,7 +75,8 @@ class GeneratorLoop:
         generator: What is trained.
         objective: What it is trained on.
         images: ``(N, 3, S, S)`` uint8 at the generator's own size.
-        labels: Task name to class indices, ``(N,)`` int64, negative where unlabelled.
+        labels: Task name to class indices, ``(N,)`` int64, negative where unlabelled, or to label maps of the
+            images' size.
         settings: How.
         device: Where; the generator and the objective's networks must be there.
     """
@@ -120,7 +122,9 @@ class GeneratorLoop:
         with autocast(self.device, self.dtype):
             protected, labels, delta = self._protected_views()
             base, logits = self.objective.loss(protected, labels)
-        embeddings = {task.name: self.generator.label_embedding.of_task(task.name) for task in self.generator.tasks}
+        # Label maps have no embeddings of classes that could be pushed apart.
+        image_level = self.generator.tasks.image_level
+        embeddings = {task.name: self.generator.label_embedding.of_task(task.name) for task in image_level}
         intra, inter = intra_task_similarity(embeddings), inter_task_similarity(embeddings)
         loss = base + self.settings.intra_weight * intra + self.settings.inter_weight * inter
         loss.backward()  # type: ignore[no-untyped-call]  # torch's stubs leave it untyped
@@ -149,11 +153,12 @@ class GeneratorLoop:
     def _protected_views(self) -> tuple[Tensor, dict[str, Tensor], Tensor]:
         rows = self._next_rows()
         images = to_float(self.images[rows], self.device)
-        labels = {task.name: self.labels[task.name][rows].to(self.device) for task in self.generator.tasks}
+        labels = labels_of(self.labels, self.generator.tasks, rows, self.device)
         delta = self.generator(images, labels)
         view = draw_zoom(images.shape[-1], self.settings.smallest_view, len(images), self.rng)
         protected = apply_view(add_to_training_images(images, delta), view, self.settings.view_size)
-        return protected.contiguous(memory_format=torch.channels_last), labels, delta
+        seen = view_labels(labels, self.generator.tasks, view, self.settings.view_size)
+        return protected.contiguous(memory_format=torch.channels_last), seen, delta
 
     def _next_rows(self) -> Tensor:
         size = min(self.settings.batch_size, len(self.images))

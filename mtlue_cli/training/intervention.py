@@ -17,7 +17,7 @@ class Mixture:
 
     Attributes:
         images: ``(B, 3, H, W)`` float in [0, 1].
-        labels: Task name to ``(B,)`` int64, negative where unlabelled.
+        labels: Task name to ``(B,)`` int64, negative where unlabelled, or to label maps of the images' size.
         other: Labels of what is mixed in; None if nothing is.
         share: Share of ``labels`` in the loss; the rest is that of ``other``.
     """
@@ -27,12 +27,12 @@ class Mixture:
     other: Mapping[str, Tensor] | None = None
     share: float = 1.0
 
-    def losses(self, logits: Mapping[str, Tensor], tasks: TaskSet) -> dict[str, Tensor]:
-        """Mean cross-entropy of each task under the labels, or under both sets by their shares."""
-        first = task_losses(logits, self.labels, tasks)
+    def losses(self, outputs: Mapping[str, Tensor], tasks: TaskSet) -> dict[str, Tensor]:
+        """Mean loss of each task under the labels, or under both sets by their shares."""
+        first = task_losses(outputs, self.labels, tasks)
         if self.other is None:
             return first
-        second = task_losses(logits, self.other, tasks)
+        second = task_losses(outputs, self.other, tasks)
         return {name: self.share * loss + (1 - self.share) * second[name] for name, loss in first.items()}
 
 
@@ -47,6 +47,6 @@ class Intervention(Protocol):
         Args:
             network: In training mode; must be left in that mode, with its parameters and their ``grad`` untouched.
             images: ``(B, 3, H, W)`` float in [0, 1], cropped and flipped already.
-            labels: Task name to ``(B,)`` int64, negative where unlabelled.
+            labels: Task name to ``(B,)`` int64, negative where unlabelled, or to label maps, cropped and flipped alike.
             rng: On the CPU; all chance comes from here.
         """

@@ -12,8 +12,9 @@ from mtlue_cli.networks.backbones.registry import BACKBONES
 from mtlue_cli.networks.multitask import MultiTaskNetwork, build_network
 from mtlue_cli.tasks.losses import count_correct, task_losses
 from mtlue_cli.tasks.spec import TaskSet
-from mtlue_cli.training.augment import apply_view, draw_crop
+from mtlue_cli.training.augment import apply_view, draw_crop, view_labels
 from mtlue_cli.training.intervention import Intervention, Mixture
+from mtlue_cli.training.label_batches import labels_of
 from mtlue_cli.training.methods.base import TrainingMethod
 from mtlue_cli.training.methods.scratch import FromScratch
 from mtlue_cli.training.runtime import autocast, choose_precision, placed
@@ -52,7 +53,10 @@ class LearningSettings:
 
 @dataclass(frozen=True)
 class EpochRecord:
-    """One epoch's figures on the training images: mean loss, accuracy a task (NaN where nothing is labelled)."""
+    """One epoch's figures on the training images: mean loss, accuracy a task (NaN where nothing is labelled).
+
+    The accuracy of a dense task is the share of its labelled pixels that are told right.
+    """
 
     epoch: int
     epochs: int
@@ -81,7 +85,8 @@ def train_multitask(
 
     Args:
         images: ``(N, 3, S, S)`` uint8 with ``S >= settings.crop_size``.
-        labels: Task name to class indices, ``(N,)`` int64, negative where unlabelled (masked).
+        labels: Task name to labels, such as class indices ``(N,)`` int64, negative where unlabelled (masked); label
+            maps have the size of the images.
         tasks: The tasks to learn.
         settings: How.
         device: Where.
@@ -123,16 +128,15 @@ def train_multitask(
                 mixture = intervention(network, batch, batch_labels, rng)
             optimizer.zero_grad(set_to_none=True)
             with autocast(device, dtype):
-                features = network.features(mixture.images)
-                logits = network.scores(features)
-            losses = mixture.losses(logits, tasks)
+                features, outputs = network.represent(mixture.images)
+            losses = mixture.losses(outputs, tasks)
             weighting.backward(losses, features)
             method.before_step(network)
             optimizer.step()
             method.after_step(network)
             mean = torch.stack(list(losses.values())).detach().mean()
             loss_sum += float(mean) * len(batch)
-            for name, (correct, known) in count_correct(logits, mixture.labels, tasks).items():
+            for name, (correct, known) in count_correct(outputs, mixture.labels, tasks).items():
                 counts[name] = (counts[name][0] + correct, counts[name][1] + known)
             if on_step is not None:
                 on_step(len(batch))
@@ -161,9 +165,10 @@ class _Batches:
         for rows in torch.split(torch.randperm(len(self.images), generator=rng), self.settings.batch_size):
             if len(rows) == 1 < min(self.settings.batch_size, len(self.images)):
                 continue  # the ragged last batch: batch statistics of a single sample are of no use
-            labels = {task.name: self.labels[task.name][rows].to(self.device) for task in self.tasks}
+            labels = labels_of(self.labels, self.tasks, rows, self.device)
             view = draw_crop(size, crop, len(rows), rng)
-            yield apply_view(to_float(self.images[rows], self.device), view, crop), labels
+            images = apply_view(to_float(self.images[rows], self.device), view, crop)
+            yield images, view_labels(labels, self.tasks, view, crop)
 
 
 def _sample_loss(network: MultiTaskNetwork, batches: _Batches, tasks: TaskSet) -> Iterator[Tensor]:
@@ -178,7 +183,7 @@ def _sample_loss(network: MultiTaskNetwork, batches: _Batches, tasks: TaskSet) -
 def predict(
     network: MultiTaskNetwork, images: Tensor, crop_size: int, device: torch.device, batch_size: int = 256
 ) -> dict[str, Tensor]:
-    """Logits on centre crops, in evaluation mode and float32.
+    """Outputs on centre crops, in evaluation mode and float32.
 
     Args:
         network: Trained for any tasks.
@@ -188,7 +193,7 @@ def predict(
         batch_size: Images at a time.
 
     Returns:
-        Task name to ``(N, C)`` float on the CPU.
+        Task name to float on the CPU: ``(N, C)``, or ``(N, channels, crop_size, crop_size)`` for a dense task.
     """
     network.eval()
     offset = (images.shape[-1] - crop_size) // 2

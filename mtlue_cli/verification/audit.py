@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import Any, TypeVar
 
@@ -17,6 +17,7 @@ from mtlue_cli.tasks.labels import read_label_file, released_options
 from mtlue_cli.tasks.paths import path_fault
 from mtlue_cli.tasks.spec import LabelTable
 from mtlue_cli.verification.measured_change import compare_files
+from mtlue_cli.verification.released_maps import changed_maps, map_faults
 
 Found = TypeVar("Found")
 
@@ -33,6 +34,7 @@ class Audit:
         quarantined: File names that the manifest says are not in the release, with the reason.
         max_change: Largest measured change of a colour value in 255ths, over all files; None if none was measured.
         measured: Number of files that were measured.
+        maps: Number of masks and maps in the release.
     """
 
     manifest: Manifest | None
@@ -42,6 +44,7 @@ class Audit:
     quarantined: Mapping[str, str]
     max_change: float | None
     measured: int
+    maps: int = 0
 
     def to_json(self) -> dict[str, Any]:
         """A JSON-ready document."""
@@ -54,6 +57,7 @@ class Audit:
             "format": run.image_format if run else None,
             "files": len(self.released),
             "measured": self.measured,
+            "maps": self.maps,
             "max_change": self.max_change,
             "quarantined": dict(self.quarantined),
             "faults": list(self.faults),
@@ -97,7 +101,8 @@ def audit_release(
         return Audit(None, (str(error),), (), {}, {}, None, 0)
     by_source = {record.source: record for record in manifest.files}
     quarantined = {record.source: record.reason for record in manifest.quarantine}
-    labelled = set(labels.file_names)
+    row_of = {name: row for row, name in enumerate(labels.file_names)}
+    labelled = row_of.keys()
     unlisted = tuple(name for name in by_source if name not in labelled)
     if on_start is not None:
         on_start(len(labels) + len(unlisted))
@@ -108,7 +113,11 @@ def audit_release(
         record = by_source.get(name)
         if record is None:
             return _FileCheck(() if name in quarantined else (f"{name}: not in the manifest",))
-        return _check_file(release, originals, record, manifest.run, must_measure=name in labelled)
+        found = _check_file(release, originals, record, manifest.run, must_measure=name in labelled)
+        given = (
+            {} if name not in row_of else {file: labels.maps_folder / file for file in labels.map_files(row_of[name])}
+        )
+        return replace(found, faults=(*found.faults, *map_faults(release, record), *changed_maps(record, given)))
 
     released: dict[str, str] = {}
     changes: list[float] = []
@@ -138,7 +147,9 @@ def audit_release(
         )
     if unmeasured:
         notes.append(f"{unmeasured} of them have no original here: their hashes were checked, their change was not")
-    return Audit(manifest, tuple(faults), tuple(notes), released, missing, max(changes, default=None), len(changes))
+    maps = len({file for record in manifest.files for file in record.maps})
+    largest = max(changes, default=None)
+    return Audit(manifest, tuple(faults), tuple(notes), released, missing, largest, len(changes), maps)
 
 
 @dataclass(frozen=True)
@@ -192,7 +203,9 @@ def _whole_release_faults(release: Path, manifest: Manifest) -> list[str]:
     names = Counter(record.file_name for record in manifest.files)
     faults += [f"{name}: released for {count} originals" for name, count in names.items() if count > 1]
     return faults + [
-        f"{name}: not in the manifest, it may be unprotected" for name in find_images(release) if name not in names
+        f"{name}: not in the manifest, it may be unprotected"
+        for name in find_images(release)
+        if name not in manifest.names
     ]
 
 
@@ -213,6 +226,8 @@ def _label_faults(release: Path, labels: LabelTable, released: Mapping[str, str]
         for task in labels.tasks:
             if task.name in found.tasks:
                 given, saved = labels.class_name(task.name, row), found.class_name(task.name, row_of[released[name]])
+                if task.is_dense and saved is not None:
+                    saved = str(PurePosixPath(saved))
                 if given != saved:
                     faults.append(
                         f"{LABELS_NAME}: {released[name]}, {task.name}: {saved or 'empty'}, expected {given or 'empty'}"
@@ -239,7 +254,8 @@ def _conditioning_faults(labels: LabelTable, by_source: Mapping[str, FileRecord]
 def _audit_foreign(
     release: Path, originals: Path, labels: LabelTable, workers: int, on_file: Callable[[], None] | None
 ) -> Audit:
-    files = find_images(release)
+    maps = labels.all_map_files
+    files = [name for name in find_images(release) if name not in maps]
     present = set(files)
     by_stem: dict[str, list[str]] = {}
     for file in files:

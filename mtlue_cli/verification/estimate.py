@@ -7,6 +7,7 @@ import torch
 
 from mtlue_cli.choices import BackboneName, LearnerName
 from mtlue_cli.networks.backbones.registry import BACKBONES
+from mtlue_cli.tasks.dense import empty_maps
 from mtlue_cli.tasks.spec import TaskSet
 from mtlue_cli.training.multitask_loop import LearningSettings, train_multitask
 from mtlue_cli.verification.conditions import Condition, Material
@@ -22,7 +23,8 @@ def seconds_per_image(tasks: TaskSet, settings: LearningSettings, device: torch.
     rng = torch.Generator().manual_seed(0)
     count, side = TIMED_STEPS * settings.batch_size, settings.crop_size
     images = torch.randint(256, (count, 3, side, side), generator=rng, dtype=torch.uint8)
-    labels = {task.name: torch.randint(task.num_classes, (count,), generator=rng) for task in tasks}
+    labels = {task.name: torch.randint(task.num_classes, (count,), generator=rng) for task in tasks.image_level}
+    labels |= {task.name: empty_maps(task, count, side) for task in tasks.dense}
     marks: list[float] = []
     timed = replace(settings, epochs=1, backbone=BackboneName.SMALL)
     train_multitask(images, labels, tasks, timed, device, lambda _: marks.append(time.monotonic()))

@@ -11,9 +11,8 @@ import torch
 from torch import Tensor
 
 from mtlue_cli import __version__
-from mtlue_cli.choices import BackboneName, MetricName, WeightingName
+from mtlue_cli.choices import BackboneName, WeightingName
 from mtlue_cli.errors import InputError
-from mtlue_cli.metrics.classification import accuracies, aurocs, balanced_accuracies
 from mtlue_cli.networks.multitask import MultiTaskNetwork
 from mtlue_cli.tasks.spec import TaskSet
 from mtlue_cli.training.intervention import Intervention
@@ -24,9 +23,10 @@ from mtlue_cli.verification.clean_share import clean_part, mix
 from mtlue_cli.verification.conditions import Condition, Material
 from mtlue_cli.verification.controls import uniform_noise
 from mtlue_cli.verification.countermeasures.base import AttackerView, Countermeasure
-from mtlue_cli.verification.early_stopping import halve, stop_early
+from mtlue_cli.verification.early_stopping import halve
 from mtlue_cli.verification.learner import LearnedEpoch, train_learner
 from mtlue_cli.verification.result_cache import ResultCache, document_digest
+from mtlue_cli.verification.scoring import Scoring
 from mtlue_cli.verification.victim_result import CurvePoint, VictimResult
 
 RESULT_SCHEMA = 4
@@ -52,9 +52,9 @@ class ExperimentData:
 
     Attributes:
         tasks: What is learned.
-        train_labels: Task name to ``(N,)`` int64, in the order of every condition's images.
+        train_labels: Task name to ``(N,)`` int64, or to label maps, in the order of every condition's images.
         test_images: ``(M, 3, S, S)`` uint8, clean.
-        test_labels: Task name to ``(M,)`` int64.
+        test_labels: Task name to ``(M,)`` int64, or to label maps.
     """
 
     tasks: TaskSet
@@ -155,6 +155,8 @@ class Laboratory:
                 pass  # a damaged entry: train again and replace it
         started = time.monotonic()
         images, labels = self._material(condition, seed)
+        if condition.attack is not None:
+            condition.attack.require_fit(self.data.tasks)
         countermeasure = None if condition.attack is None else condition.attack.build()
         test_images = self.data.test_images
         make_intervention: Callable[[TaskSet, Mapping[str, Tensor]], Intervention | None] | None = None
@@ -172,8 +174,7 @@ class Laboratory:
             return predict(network, test_images, settings.crop_size, self.device)
 
         def record(epoch: LearnedEpoch) -> None:
-            guesses = {name: _one_hot(epoch.predictions[name], self.data.tasks, name) for name in epoch.predictions}
-            scores = accuracies(guesses, self.data.test_labels, self.data.tasks)
+            scores = self.scoring.accuracies(epoch)
             figures = epoch.record
             curve.append(CurvePoint(figures.epoch, figures.loss, dict(figures.accuracy), scores))
             if on_epoch is not None:
@@ -191,21 +192,23 @@ class Laboratory:
             method_factory=partial(victim.way.build, start),
             on_step=on_step,
             on_epoch=record,
+            read=self.scoring.read,
         )
-        outputs = (bool(shares.isfinite().all()) for shares in run.probabilities.values())
+        outputs = (bool(found.isfinite().all()) for found in (*run.probabilities.values(), *run.maps.values()))
         if not math.isfinite(curve[-1].loss) or not all(outputs):
             raise DivergedError("its training diverged: the loss or the output is not finite")
-        early = stop_early(run.predictions(), self.data.test_labels, self._first_half)
+        early = self.scoring.early_stop(run)
         result = VictimResult(
             condition.name,
             seed,
-            _scores(run.probabilities, self.data),
+            self.scoring.image_level(run),
             None if early is None else early.accuracy,
             None if early is None else early.epochs,
             tuple(curve),
             round(time.monotonic() - started, 2),
             key,
             cached=False,
+            dense=self.scoring.dense(run),
         )
         self.cache.store(key, result.to_json())
         return result
@@ -254,8 +257,11 @@ class Laboratory:
         )
 
     @cached_property
-    def _first_half(self) -> Tensor:
-        return halve(self.data.test_images, self.settings.seed)
+    def scoring(self) -> Scoring:
+        """What victims are scored by."""
+        data = self.data
+        first_half = halve(data.test_images, self.settings.seed)
+        return Scoring(data.tasks, data.train_labels, data.test_labels, self.settings.crop_size, first_half)
 
     def _key(self, condition: Condition, settings: LearningSettings, start: PretrainedStart | None) -> str:
         attack = condition.attack
@@ -280,17 +286,3 @@ class Laboratory:
                 "mtlue": __version__,
             }
         )
-
-
-def _scores(probabilities: Mapping[str, Tensor], data: ExperimentData) -> dict[MetricName, Mapping[str, float | None]]:
-    logits = {name: shares.clamp_min(1e-30).log() for name, shares in probabilities.items()}
-    return {
-        MetricName.ACCURACY: dict(accuracies(logits, data.test_labels, data.tasks)),
-        MetricName.BALANCED: dict(balanced_accuracies(logits, data.test_labels, data.tasks)),
-        MetricName.AUROC: aurocs(logits, data.test_labels, data.tasks),
-    }
-
-
-def _one_hot(classes: Tensor, tasks: TaskSet, name: str) -> Tensor:
-    count = next(task.num_classes for task in tasks if task.name == name)
-    return torch.nn.functional.one_hot(classes.long(), count).float()

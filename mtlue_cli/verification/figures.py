@@ -5,9 +5,10 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from mtlue_cli.choices import MetricName
-from mtlue_cli.metrics.classification import is_conclusive
+from mtlue_cli.metrics.dense import beats_floor, learned_fraction, lower_is_better
+from mtlue_cli.metrics.measures import gain, measure_of
 from mtlue_cli.metrics.repeated import Repeated
-from mtlue_cli.tasks.spec import TaskSet
+from mtlue_cli.tasks.spec import Task, TaskSet
 from mtlue_cli.verification.conditions import Condition
 from mtlue_cli.verification.victim_result import VictimResult
 
@@ -17,17 +18,18 @@ SAME = 1e-5
 
 @dataclass(frozen=True)
 class TaskFigures:
-    """One task under one condition; figures in [0, 1].
+    """One task under one condition; shares in [0, 1], errors of dense tasks in their units.
 
     Attributes:
         name: The task.
         judged: Whether the release means to protect it; others are shown and not judged.
-        conclusive: Whether the clean victim beats the floor clearly.
+        conclusive: Whether the clean victim beats the floor clearly: a share by 2 points, an error by 2 % of the floor.
         floor: What a constant guess reaches.
         clean: The clean victim of the same kind.
         score: This victim after its last epoch.
         best: At the best epoch by clean validation images; None where that is not measured.
-        others: Further metrics after the last epoch, by name; None where a metric does not exist.
+        others: All metrics after the last epoch, by name; None where a metric does not exist.
+        measure: Name of the figure that floor, clean, score and best are of.
     """
 
     name: str
@@ -37,7 +39,17 @@ class TaskFigures:
     clean: Repeated
     score: Repeated
     best: Repeated | None
-    others: Mapping[MetricName, Repeated | None]
+    others: Mapping[str, Repeated | None]
+    measure: str = MetricName.ACCURACY.value
+
+    @property
+    def lower_is_better(self) -> bool:
+        """Whether the figures are errors."""
+        return lower_is_better(self.measure)
+
+    def gains(self, figure: Repeated) -> Repeated:
+        """A figure as gains, which are better the larger they are and know no unit."""
+        return Repeated(tuple(gain(value, self.floor, self.measure) for value in figure.values))
 
     @property
     def learned(self) -> Repeated | None:
@@ -58,17 +70,19 @@ class TaskFigures:
     def _learned(self, score: Repeated | None) -> Repeated | None:
         if score is None or not self.conclusive:
             return None
-        gap = self.clean.mean - self.floor
-        return Repeated(tuple((value - self.floor) / gap for value in score.values))
+        clean, floor = self.clean.mean, self.floor
+        return Repeated(tuple(learned_fraction(value, clean, floor) for value in score.values))
 
 
 @dataclass(frozen=True)
 class Average:
     """Means over the judged, conclusive tasks.
 
+    An error, which may be in metres or in degrees, goes in as its gain: the share of the floor that it falls by.
+
     Attributes:
         tasks: Their names.
-        floor: Mean floor.
+        floor: Mean floor; that of a gain is 0.
         clean, score: Mean figures, one value a seed.
     """
 
@@ -80,8 +94,8 @@ class Average:
     @property
     def learned(self) -> Repeated:
         """Ratio of the means: single ratios with a small denominator would drown the rest."""
-        gap = self.clean.mean - self.floor
-        return Repeated(tuple((value - self.floor) / gap for value in self.score.values))
+        clean, floor = self.clean.mean, self.floor
+        return Repeated(tuple(learned_fraction(value, clean, floor) for value in self.score.values))
 
 
 @dataclass(frozen=True)
@@ -144,12 +158,12 @@ def figures_of(
         condition: Which.
         victims: Its victims, one a seed.
         clean: The victims of the same kind and seeds that were trained on clean images.
-        floor: What a constant guess reaches under ``metric``, a task.
+        floor: What a constant guess reaches under ``metric``, of a dense task in its main figure, a task.
         tasks: All tasks.
         judged: Names of those that the release means to protect.
-        metric: What is measured.
+        metric: What is measured of image-level tasks.
     """
-    lines = tuple(_line(name, name in judged, victims, clean, floor[name], metric) for name in tasks.names)
+    lines = tuple(_line(task, task.name in judged, victims, clean, floor[task.name], metric) for task in tasks)
     kept = [line for line in lines if line.judged and line.conclusive]
     return ConditionFigures(
         condition,
@@ -161,32 +175,35 @@ def figures_of(
 
 
 def _line(
-    name: str,
+    task: Task,
     judged: bool,
     victims: Sequence[VictimResult],
     clean: Sequence[VictimResult],
     floor: float,
     metric: MetricName,
 ) -> TaskFigures:
-    def scores(results: Sequence[VictimResult], which: MetricName) -> Repeated | None:
-        values = [result.scores[which][name] for result in results]
+    measure = measure_of(task, metric)
+
+    def scores(results: Sequence[VictimResult], which: str) -> Repeated | None:
+        values = [result.figure(task, which) for result in results]
         known = [value for value in values if value is not None]
         return Repeated(tuple(known)) if known and len(known) == len(values) else None
 
     # A metric that does not exist for a task, AUROC with one class, tells nothing: the floor.
     unknown = Repeated((floor,) * len(victims))
-    reference = scores(clean, metric) or unknown
-    best = [result.best_accuracy[name] for result in victims if result.best_accuracy is not None]
-    measured = metric is MetricName.ACCURACY and len(best) == len(victims)
+    reference = scores(clean, measure) or unknown
+    best = [result.best_accuracy[task.name] for result in victims if result.best_accuracy is not None]
+    measured = (task.is_dense or metric is MetricName.ACCURACY) and len(best) == len(victims)
     return TaskFigures(
-        name,
+        task.name,
         judged,
-        is_conclusive(reference.mean, floor),
+        beats_floor(reference.mean, floor, measure),
         floor,
         reference,
-        scores(victims, metric) or unknown,
+        scores(victims, measure) or unknown,
         Repeated(tuple(best)) if measured else None,
-        {which: scores(victims, which) for which in MetricName},
+        {which: scores(victims, which) for which in victims[0].measures(task)},
+        measure,
     )
 
 
@@ -196,9 +213,9 @@ def _average(lines: Sequence[TaskFigures], scores: Sequence[Repeated | None]) ->
         return None
     return Average(
         tuple(line.name for line in lines),
-        sum(line.floor for line in lines) / len(lines),
-        _mean([line.clean for line in lines]),
-        _mean(known),
+        sum(gain(line.floor, line.floor, line.measure) for line in lines) / len(lines),
+        _mean([line.gains(line.clean) for line in lines]),
+        _mean([line.gains(score) for line, score in zip(lines, known, strict=True)]),
     )
 
 

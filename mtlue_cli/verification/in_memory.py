@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -24,7 +25,7 @@ def protect_in_memory(
     epsilon: int,
     folder: Path,
     file_names: Sequence[str],
-    labels: Mapping[str, npt.NDArray[np.int64]],
+    labels: Mapping[str, npt.NDArray[Any]],
     images: Tensor,
     *,
     workers: int = 2,
@@ -38,7 +39,7 @@ def protect_in_memory(
         epsilon: Bound in 255ths.
         folder: Where the photos are.
         file_names: Their names below it, ``N`` of them.
-        labels: Task name to ``(N,)`` class indices of the generator.
+        labels: Task name to ``(N,)`` class indices of the generator, or to ``N`` maps in ``generator_size``.
         images: The photos as the victim's loader made them, ``(N, 3, S, S)`` uint8.
         workers: Threads that decode.
         on_images: Called with the number of images after each chunk.
@@ -69,7 +70,7 @@ def protect_in_memory(
                 else:
                     squares.append(found)
             if not faults:
-                part = {name: column[rows.start : rows.stop].tolist() for name, column in labels.items()}
+                part = {name: list(column[rows.start : rows.stop]) for name, column in labels.items()}
                 deltas = perturb([square for square, _ in squares], part)
                 for row, delta, (_, grey) in zip(rows, deltas, squares, strict=True):
                     protected[row] = _added(images[row], delta, epsilon, grey)

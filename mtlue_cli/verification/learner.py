@@ -9,6 +9,7 @@ from torch import Tensor
 from mtlue_cli.choices import LearnerName, WeightingName
 from mtlue_cli.errors import InputError
 from mtlue_cli.networks.multitask import MultiTaskNetwork
+from mtlue_cli.tasks.kinds import labelled_rows
 from mtlue_cli.tasks.spec import TaskSet
 from mtlue_cli.training.intervention import Intervention
 from mtlue_cli.training.methods.base import TrainingMethod
@@ -25,7 +26,24 @@ FEWEST_IMAGES = 2
 """Labelled images that a network needs: batch statistics of a single one are of no use."""
 
 Test = Callable[[MultiTaskNetwork], Mapping[str, Tensor]]
-"""Called with a network in evaluation mode; gives logits ``(M, C)`` of the test images for each of its tasks."""
+"""Called with a network in evaluation mode; gives its outputs for the test images a task, such as ``(M, C)``."""
+
+
+@dataclass(frozen=True)
+class DenseEpoch:
+    """What is kept of a dense task's predictions after one epoch: figures, for the maps would not fit into memory.
+
+    Attributes:
+        right: Share of labelled pixels that are told right.
+        halves: The main figure on either half of the test images; None where nothing is labelled.
+    """
+
+    right: float
+    halves: tuple[float | None, float | None]
+
+
+Read = Callable[[str, Tensor], DenseEpoch]
+"""Called with a dense task's name and outputs for the test images, after every epoch."""
 
 
 @dataclass(frozen=True)
@@ -34,11 +52,13 @@ class LearnedEpoch:
 
     Attributes:
         record: Figures on the training images; the loss is the mean over the tasks.
-        predictions: Task name to predicted classes of the test images, ``(M,)`` int32 on the CPU.
+        predictions: Image-level task to predicted classes of the test images, ``(M,)`` int32 on the CPU.
+        dense: Dense task to what is kept of its predictions.
     """
 
     record: EpochRecord
     predictions: Mapping[str, Tensor]
+    dense: Mapping[str, DenseEpoch] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -47,14 +67,17 @@ class LearnerRun:
 
     Attributes:
         epochs: In order.
-        probabilities: Task name to class probabilities of the test images after the last epoch, ``(M, C)`` float32.
+        probabilities: Image-level task to class probabilities of the test images after the last epoch, ``(M, C)``
+            float32.
+        maps: Dense task to its outputs for the test images after the last epoch, ``(M, channels, S, S)`` float32.
     """
 
     epochs: tuple[LearnedEpoch, ...]
     probabilities: Mapping[str, Tensor]
+    maps: Mapping[str, Tensor] = field(default_factory=dict)
 
     def predictions(self) -> dict[str, Tensor]:
-        """Task name to predicted classes of the test images after every epoch, ``(E, M)`` int32."""
+        """Image-level task to predicted classes of the test images after every epoch, ``(E, M)`` int32."""
         return {
             name: torch.stack([epoch.predictions[name] for epoch in self.epochs])
             for name in self.epochs[-1].predictions
@@ -74,6 +97,7 @@ def train_learner(
     method_factory: Callable[[], TrainingMethod] | None = None,
     on_step: Callable[[int], None] | None = None,
     on_epoch: Callable[[LearnedEpoch], None] | None = None,
+    read: Read | None = None,
 ) -> LearnerRun:
     """Train the networks of a learner one after another, each on the images that have a label for it.
 
@@ -83,7 +107,7 @@ def train_learner(
     Args:
         learner: Which.
         images: ``(N, 3, S, S)`` uint8.
-        labels: Task name to ``(N,)`` int64, negative where unlabelled.
+        labels: Task name to ``(N,)`` int64, negative where unlabelled, or to label maps.
         tasks: What is learned.
         settings: How; the same for every network but for the seed.
         device: Where.
@@ -92,6 +116,7 @@ def train_learner(
         method_factory: Makes the way in which one network is trained.
         on_step: Called after each step with the number of images in it.
         on_epoch: Called with each epoch as soon as all networks have reached it.
+        read: What is kept of dense predictions; needed where there are dense tasks.
 
     Returns:
         All epochs, with what was predicted.
@@ -102,7 +127,7 @@ def train_learner(
     groups = LEARNERS[learner](tasks)
     labelled = [_labelled(labels, group) for group in groups]
     _check(groups, labelled)
-    epochs = _Epochs(len(groups), test, on_epoch)
+    epochs = _Epochs(len(groups), test, on_epoch, read)
     for group, rows in zip(groups, labelled, strict=True):
         own_labels = {name: labels[name][rows] for name in group.names}
         own_settings = settings
@@ -120,7 +145,11 @@ def train_learner(
             intervention=intervention_factory(group, own_labels) if intervention_factory is not None else None,
             method=method_factory() if method_factory is not None else None,
         )
-    return LearnerRun(tuple(epochs.complete), {name: epochs.probabilities[name] for name in tasks.names})
+    return LearnerRun(
+        tuple(epochs.complete),
+        {name: epochs.probabilities[name] for name in tasks.image_level.names},
+        {name: epochs.maps[name] for name in tasks.dense.names},
+    )
 
 
 def images_an_epoch(learner: LearnerName, labels: Mapping[str, Tensor], tasks: TaskSet) -> int:
@@ -135,18 +164,24 @@ class _Epochs:
     networks: int
     test: Test
     on_epoch: Callable[[LearnedEpoch], None] | None
+    read: Read | None
     complete: list[LearnedEpoch] = field(default_factory=list)
     probabilities: dict[str, Tensor] = field(default_factory=dict)
+    maps: dict[str, Tensor] = field(default_factory=dict)
     _parts: dict[int, list[LearnedEpoch]] = field(default_factory=dict)
 
     def add(self, record: EpochRecord, network: MultiTaskNetwork) -> None:
         """Test a network after one of its epochs; report the epoch if it was the last network to reach it."""
-        logits = {name: scores.detach().float().cpu() for name, scores in self.test(network).items()}
-        predictions = {name: scores.argmax(dim=1).to(torch.int32) for name, scores in logits.items()}
+        outputs = {name: scores.detach().float().cpu() for name, scores in self.test(network).items()}
+        maps = {name: outputs.pop(name) for name in network.tasks.dense.names}
+        predictions = {name: scores.argmax(dim=1).to(torch.int32) for name, scores in outputs.items()}
         if record.epoch == record.epochs:
-            self.probabilities.update({name: scores.softmax(dim=1) for name, scores in logits.items()})
+            self.probabilities.update({name: scores.softmax(dim=1) for name, scores in outputs.items()})
+            self.maps.update(maps)
+        assert self.read is not None or not maps
+        dense = {name: self.read(name, found) for name, found in maps.items()} if self.read is not None else {}
         parts = self._parts.setdefault(record.epoch, [])
-        parts.append(LearnedEpoch(record, predictions))
+        parts.append(LearnedEpoch(record, predictions, dense))
         if len(parts) == self.networks:
             self.complete.append(_together(self._parts.pop(record.epoch)))
             if self.on_epoch is not None:
@@ -159,12 +194,13 @@ def _together(parts: Sequence[LearnedEpoch]) -> LearnedEpoch:
     accuracy = {name: value for record in records for name, value in record.accuracy.items()}
     loss = sum(record.loss * len(record.accuracy) for record in records) / len(accuracy)
     predictions = {name: classes for part in parts for name, classes in part.predictions.items()}
-    return LearnedEpoch(EpochRecord(records[0].epoch, records[0].epochs, loss, accuracy), predictions)
+    dense = {name: kept for part in parts for name, kept in part.dense.items()}
+    return LearnedEpoch(EpochRecord(records[0].epoch, records[0].epochs, loss, accuracy), predictions, dense)
 
 
 def _labelled(labels: Mapping[str, Tensor], tasks: TaskSet) -> Tensor:
     """Which images have a label for any of ``tasks``, ``(N,)`` bool."""
-    return torch.stack([labels[name] >= 0 for name in tasks.names]).any(dim=0)
+    return torch.stack([labelled_rows(labels[task.name], task) for task in tasks]).any(dim=0)
 
 
 def _check(groups: Sequence[TaskSet], labelled: Sequence[Tensor]) -> None:

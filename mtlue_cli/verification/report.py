@@ -1,6 +1,6 @@
 """The result of a verification as one document."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -42,6 +42,7 @@ class VerifyResult:
         command_line: What was typed, or how to type it.
         samples: A few originals, and their protected versions, ``(S, S, 3)`` uint8 each, for a picture.
         seconds: Wall time.
+        sample_maps: Of each of the samples its masks and maps, ``(S, S, 3)`` uint8, coloured, by task.
     """
 
     judgement: Judgement
@@ -54,6 +55,7 @@ class VerifyResult:
     command_line: str
     samples: tuple[list[npt.NDArray[np.uint8]], list[npt.NDArray[np.uint8]]]
     seconds: float
+    sample_maps: Sequence[Mapping[str, npt.NDArray[np.uint8]]] = ()
 
     @property
     def exit_code(self) -> ExitCode:
@@ -138,9 +140,12 @@ def _task(task: TaskFigures) -> dict[str, Any]:
         "floor": task.floor,
         "clean": task.clean.to_json(),
         "score": task.score.to_json(),
-        "accuracy": _figure(task.others[MetricName.ACCURACY]),
-        "balanced_accuracy": _figure(task.others[MetricName.BALANCED]),
-        "auroc": _figure(task.others[MetricName.AUROC]),
+        "metric": task.measure,
+        "lower_is_better": task.lower_is_better,
+        "accuracy": _figure(task.others.get(MetricName.ACCURACY)),
+        "balanced_accuracy": _figure(task.others.get(MetricName.BALANCED)),
+        "auroc": _figure(task.others.get(MetricName.AUROC)),
+        "dense": {name: _figure(found) for name, found in task.others.items() if name not in set(MetricName)} or None,
         "learned_fraction": _figure(task.learned),
         "best_epoch_accuracy": _figure(task.best),
         "best_epoch_learned_fraction": _figure(task.best_learned),

@@ -4,9 +4,6 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch
-from torch import Tensor
-
 from mtlue_cli.errors import InputError
 from mtlue_cli.files import file_digest
 from mtlue_cli.tasks.spec import LabelTable
@@ -24,10 +21,6 @@ class Side:
 
     folder: Path
     table: LabelTable
-
-    def labels(self) -> dict[str, Tensor]:
-        """Task name to ``(N,)`` int64."""
-        return {name: torch.from_numpy(column) for name, column in self.table.columns.items()}
 
 
 @dataclass(frozen=True)
@@ -130,6 +123,7 @@ def _check(train: Side, test: Side) -> None:
         counts = f"{len(train.table)} training and {len(test.table)} test images"
         raise InputError(f"{counts} are too few to train and test a victim", hint=hint)
     unlabelled = [name for name, column in test.table.columns.items() if not bool((column >= 0).any())]
+    unlabelled += [name for name, files in test.table.maps.items() if not any(file is not None for file in files)]
     if unlabelled:
         faults = [f"task {name!r}: no test image has a label" for name in unlabelled]
         raise InputError("some tasks cannot be tested", faults, hint)

@@ -112,8 +112,9 @@ def _decide(
         return Verdict.NOT_PROTECTED, reason
     if not complete:
         return Verdict.INCONCLUSIVE, (
-            "the victim trained on clean images beats the floor by 2 points on no judged task, so that neither the "
-            "release nor a countermeasure can be tried; give it more images or --epochs, or another --backbone"
+            "the victim trained on clean images beats the floor by 2 points (an error: by 2 % of it) on no judged "
+            "task, so that neither the release nor a countermeasure can be tried; give it more images or --epochs, or "
+            "another --backbone"
         )
     if control is not None and control.average is not None and control.average.learned.mean < RELIABLE_CONTROL:
         return Verdict.INCONCLUSIVE, (

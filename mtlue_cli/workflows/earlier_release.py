@@ -51,7 +51,7 @@ def read_earlier_release(release: Path, run: RunRecord, overwrite: bool, targets
         release: The folder.
         run: Settings of the run to come.
         overwrite: Whether a release with other settings may be replaced.
-        targets: Files that the run is to write, relative POSIX.
+        targets: Files that the run is to write, images and maps, relative POSIX.
 
     Raises:
         InputError: It is no folder, not empty and not ours, of other settings, or holds what mtlue did not write.
@@ -78,7 +78,7 @@ def read_earlier_release(release: Path, run: RunRecord, overwrite: bool, targets
             differences,
             "give another folder with --out, or --overwrite to replace it",
         )
-    recorded = frozenset(record.file_name for record in manifest.files)
+    recorded = manifest.names
     ours = recorded | read_planned(release) | targets
     strangers = [name for name in find_images(release) if name not in ours]
     if strangers:
@@ -148,7 +148,7 @@ def _refuse_reserved(targets: frozenset[str]) -> None:
     ]
     if faults:
         raise InputError(
-            "images would take the place of the release's records", faults, "rename them, and in the label file too"
+            "files would take the place of the release's records", faults, "rename them, and in the label file too"
         )
 
 

@@ -14,11 +14,12 @@ from mtlue_cli.generator.shipped import shipped_weights
 from mtlue_cli.images.decode import decode_image
 from mtlue_cli.images.encode import comparable_pixels, is_lossless, same_alpha
 from mtlue_cli.images.folder import find_images, find_links
-from mtlue_cli.manifest import LABELS_NAME, FileRecord, QuarantineRecord, RunRecord, read_manifest
+from mtlue_cli.manifest import LABELS_NAME, FileRecord, Manifest, QuarantineRecord, RunRecord, read_manifest
 from mtlue_cli.metrics.image_quality import psnr, ssim
 from mtlue_cli.perturbation.apply import measure_change
 from mtlue_cli.tasks.labels import read_label_file, released_options
 from mtlue_cli.tasks.paths import path_fault
+from mtlue_cli.verification.released_maps import map_faults
 from mtlue_cli.workflows.progress import Progress
 
 SCHEMA_VERSION = 1
@@ -58,7 +59,8 @@ class ReleaseReport:
     Attributes:
         path: Its folder.
         run: The settings it was made with.
-        files: Number of released files in the manifest.
+        files: Number of released images in the manifest.
+        maps: Number of the masks and maps that go with them.
         quarantine: Originals that are not in it.
         faults: Everything that makes it less than whole, a line each.
         over_bound: Files compressed with loss whose change exceeds epsilon; no fault, the bound holds before.
@@ -71,6 +73,7 @@ class ReleaseReport:
     path: Path
     run: RunRecord
     files: int
+    maps: int
     quarantine: tuple[QuarantineRecord, ...]
     faults: tuple[str, ...]
     over_bound: int
@@ -98,6 +101,7 @@ class ReleaseReport:
             "format": self.run.image_format,
             "versions": dict(self.run.versions),
             "files": self.files,
+            "maps": self.maps,
             "quarantined": [{"file": record.source, "reason": record.reason} for record in self.quarantine],
             "faults": list(self.faults),
             "compressed_over_bound": self.over_bound,
@@ -179,8 +183,9 @@ def inspect_release(release: Path, progress: Progress, originals: Path | None, w
         path=release,
         run=run,
         files=len(manifest.files),
+        maps=len({name for record in manifest.files for name in record.maps}),
         quarantine=manifest.quarantine,
-        faults=(*_folder_faults(release, manifest.files, run), *faults),
+        faults=(*_folder_faults(release, manifest), *faults),
         over_bound=sum(report.over_bound for report in reports),
         max_change=max((report.change for report in reports if report.change is not None), default=None),
         mean_psnr=_mean(report.psnr for report in reports),
@@ -196,7 +201,7 @@ def _look_at_file(release: Path, record: FileRecord, run: RunRecord, originals: 
     path = release / record.file_name
     if not path.is_file():
         return _FileReport((f"{record.file_name}: missing",))
-    faults: list[str] = []
+    faults = map_faults(release, record)
     try:
         if file_digest(path) != record.sha256:
             faults.append(f"{record.file_name}: its bytes are not those of the manifest")
@@ -238,10 +243,11 @@ def _measure_file(path: Path, original: Path, record: FileRecord, run: RunRecord
     )
 
 
-def _folder_faults(release: Path, files: Iterable[FileRecord], run: RunRecord) -> list[str]:
+def _folder_faults(release: Path, manifest: Manifest) -> list[str]:
     """What is wrong with the release as a whole."""
+    run = manifest.run
     faults = [] if run.complete else ["the run did not reach its end: run the same protect command again"]
-    names = {record.file_name for record in files}
+    names = {record.file_name for record in manifest.files}
     faults += _changed_records(release, run)
     faults += [f"{name}: is a link, what is behind it may be unprotected" for name in find_links(release)]
     faults += [
@@ -250,7 +256,9 @@ def _folder_faults(release: Path, files: Iterable[FileRecord], run: RunRecord) -
         if TEMPORARY.match(left.name)
     ]
     faults += [
-        f"{name}: not in the manifest, it may be unprotected" for name in find_images(release) if name not in names
+        f"{name}: not in the manifest, it may be unprotected"
+        for name in find_images(release)
+        if name not in manifest.names
     ]
     try:
         listed = set(_released_rows(release, run.file_column))

@@ -26,6 +26,7 @@ from mtlue_cli.manifest import (
     FileRecord,
     ManifestLog,
     QuarantineRecord,
+    released_files,
     remove_planned,
     sole_writer,
     write_manifest,
@@ -52,9 +53,10 @@ class ProtectResult:
 
     Attributes:
         release: The output folder.
-        protected: Files written by this run.
+        protected: Images written by this run.
         kept: Files that an earlier run had already written.
-        quarantine: Originals that could not be protected, with the reason; they are not released.
+        maps: Masks and maps in the release.
+        quarantine: Originals that could not be protected, with the reason; they and their maps are not released.
         unlabelled: Images of the folder without a row; they are not released.
         tasks, unprotected_tasks: Names.
         epsilon: Bound in 255ths.
@@ -69,6 +71,7 @@ class ProtectResult:
     release: Path
     protected: int
     kept: int
+    maps: int
     quarantine: tuple[QuarantineRecord, ...]
     unlabelled: tuple[str, ...]
     tasks: tuple[str, ...]
@@ -94,6 +97,7 @@ class ProtectResult:
             "release": str(self.release),
             "protected": self.protected,
             "already_protected": self.kept,
+            "maps": self.maps,
             "quarantined": [{"file": record.source, "reason": record.reason} for record in self.quarantine],
             "without_labels": list(self.unlabelled),
             "tasks": list(self.tasks),
@@ -117,7 +121,8 @@ def protect_folder(config: ProtectConfig, progress: Progress) -> ProtectResult:
         MtlueError: The output cannot be written; the same command goes on later.
     """
     began = time.monotonic()
-    plan = plan_protection(config)
+    with reading_photos(config.max_pixels):  # maps are read and the sizes of photos looked up
+        plan = plan_protection(config)
     device = choose_device(config.device)
     progress.note(f"device: {describe_device(device)}")
     for note in plan.labels.notes:
@@ -203,7 +208,7 @@ def _close(plan: ProtectPlan, records: Mapping[int, Record]) -> None:
         MtlueError: Images that no record names stand in the release; it is not called complete.
     """
     ordered = [records[row] for row in sorted(records)]
-    released = {record.file_name for record in ordered if isinstance(record, FileRecord)}
+    released = released_files(ordered)
     _remove(plan.release, plan.earlier.ours - released)
     write_manifest(plan.release, ordered)
     names = {row: record.file_name for row, record in records.items() if isinstance(record, FileRecord)}
@@ -216,7 +221,9 @@ def _close(plan: ProtectPlan, records: Mapping[int, Record]) -> None:
         )
     for folder in {(plan.release / name).parent for name in released}:
         synchronise(folder)
-    counts = {"released": len(released), "quarantined": len(ordered) - len(released)}
+    counts = {"released": len(names), "quarantined": len(ordered) - len(names)}
+    if len(released) > len(names):
+        counts["maps"] = len(released) - len(names)
     digests = {name: file_digest(plan.release / name) for name in (f"{FOLDER}/{MANIFEST_NAME}", LABELS_NAME)}
     write_run(plan.release, replace(plan.run, complete=True, counts=counts, digests=digests))
     remove_planned(plan.release)
@@ -237,6 +244,7 @@ def _result(plan: ProtectPlan, records: Mapping[int, Record], device: str, secon
         release=plan.release,
         protected=len(files) - kept,
         kept=kept,
+        maps=len({name for record in files for name in record.maps}),
         quarantine=tuple(records[row] for row in sorted(records) if isinstance(records[row], QuarantineRecord)),  # type: ignore[misc]  # just checked
         unlabelled=plan.unlabelled,
         tasks=plan.tasks.names,

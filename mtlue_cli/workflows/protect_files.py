@@ -8,6 +8,7 @@ from concurrent.futures import Executor, Future
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -17,13 +18,16 @@ from mtlue_cli.errors import ImageError, MtlueError
 from mtlue_cli.files import file_digest, unwritable, write_atomically
 from mtlue_cli.images.decode import NO_MEMORY, DecodedImage, decode_bytes, pixel_count, read_content, to_square
 from mtlue_cli.images.encode import comparable_pixels, encode_image, is_lossless, same_alpha
+from mtlue_cli.images.targets import row_maps
 from mtlue_cli.manifest import FileRecord, QuarantineRecord
 from mtlue_cli.perturbation.apply import measure_change, protect_pixels
+from mtlue_cli.perturbation.batching import Labels
 from mtlue_cli.tasks.paths import path_fault
+from mtlue_cli.workflows.map_copies import MapCopies
 from mtlue_cli.workflows.protect_plan import ProtectPlan
 
 Record = FileRecord | QuarantineRecord
-Perturb = Callable[[Sequence[npt.NDArray[np.uint8]], Mapping[str, Sequence[int]]], Sequence[npt.NDArray[np.float32]]]
+Perturb = Callable[[Sequence[npt.NDArray[np.uint8]], Labels], Sequence[npt.NDArray[np.float32]]]
 
 PIXEL_BUDGET = 48_000_000
 """Pixels of decoded photos that may wait in memory at once (a single larger photo passes alone)."""
@@ -41,12 +45,16 @@ class Prepared:
         digest: SHA-256 of its file.
         image: What it holds.
         square: ``(3, S, S)`` uint8, what the generator sees.
+        maps: Of each protected dense task, in the size of ``square``.
+        map_digests: SHA-256 of every map of the row, by its path.
     """
 
     row: int
     digest: str
     image: DecodedImage
     square: npt.NDArray[np.uint8]
+    maps: Mapping[str, npt.NDArray[Any]]
+    map_digests: Mapping[str, str]
 
 
 class PhotoSteps:
@@ -61,6 +69,7 @@ class PhotoSteps:
         self._plan = plan
         self._images = images
         self._format = ImageFormat(plan.run.image_format)
+        self._maps = MapCopies(plan.labels.table.maps_folder, plan.release)
 
     def read(self, row: int) -> bytes | QuarantineRecord:
         """Content of the original."""
@@ -84,11 +93,13 @@ class PhotoSteps:
                 "back, or give --force to protect it a second time, and run the command again to go on"
             )
         record = self._plan.earlier.records.get(source)
-        if record is not None and self._is_current(row, record, digest):
-            return record
         try:
-            image = decode_bytes(content)
-            return Prepared(row, digest, image, to_square(image, self._plan.card.image_size))
+            maps = self._maps.digests(self._plan.labels.table.map_files(row))
+            if record is not None and self._is_current(row, record, digest, maps):
+                return record
+            image, table, size = decode_bytes(content), self._plan.table, self._plan.card.image_size
+            targets = row_maps(table.maps_folder, table, table.tasks, row, size)
+            return Prepared(row, digest, image, to_square(image, size), targets, maps)
         except Exception as error:  # one bad photo must not end the run, whatever its decoder raises
             return self.quarantine(row, error)
 
@@ -113,6 +124,10 @@ class PhotoSteps:
             return self.quarantine(prepared.row, error)
         target = self._plan.targets[prepared.row]
         try:
+            self._maps.copy(prepared.map_digests)
+        except ImageError as error:
+            return self.quarantine(prepared.row, error)
+        try:
             write_atomically(self._plan.release / target, content, keep_name=False)
         except OSError as error:
             if error.errno == errno.ENAMETOOLONG:
@@ -126,10 +141,14 @@ class PhotoSteps:
             self._plan.cells(prepared.row),
             change.largest,
             None if change.psnr is None else round(change.psnr, 3),
+            maps=prepared.map_digests,
         )
 
     def quarantine(self, row: int, error: Exception) -> QuarantineRecord:
-        """Record why a photo is not released, and see to it that no earlier version of it is."""
+        """Record why a photo is not released, and see to it that no earlier version of it is.
+
+        Maps that no released photo names go when the run is closed.
+        """
         discard(self._plan.release / self._plan.targets[row])
         known = isinstance(error, ImageError | ValueError)
         reason = str(error) if known else f"cannot be protected: {type(error).__name__}: {error}"
@@ -137,8 +156,10 @@ class PhotoSteps:
             reason = NO_MEMORY
         return QuarantineRecord(self._plan.table.file_names[row], reason)
 
-    def _is_current(self, row: int, record: FileRecord, digest: str) -> bool:
+    def _is_current(self, row: int, record: FileRecord, digest: str, maps: Mapping[str, str]) -> bool:
         if record.source_sha256 != digest or record.file_name != self._plan.targets[row]:
+            return False
+        if dict(record.maps) != maps or not all(map(self._maps.is_copied, maps, maps.values())):
             return False
         if dict(record.labels) != self._plan.cells(row) or path_fault(record.file_name) is not None:
             return False
@@ -253,7 +274,10 @@ class Pipeline:
             self._take_encoded()
 
     def _deltas(self, batch: Sequence[Prepared]) -> Sequence[npt.NDArray[np.float32]]:
-        labels = {name: [int(column[prepared.row]) for prepared in batch] for name, column in self._columns.items()}
+        labels: dict[str, Sequence[int] | Sequence[npt.NDArray[Any]]] = {
+            name: [int(column[prepared.row]) for prepared in batch] for name, column in self._columns.items()
+        }
+        labels.update({name: [prepared.maps[name] for prepared in batch] for name in batch[0].maps})
         return self._perturb([prepared.square for prepared in batch], labels)
 
     def _finish(self, batch: Sequence[Prepared], deltas: Sequence[npt.NDArray[np.float32]]) -> list[Record]:

@@ -108,7 +108,7 @@ class ProtectPlan:
     force: bool = False
 
     def cells(self, row: int) -> dict[str, str | None]:
-        """Class of each protected task in a row, None where unlabelled."""
+        """Class of each protected task in a row, of a dense task its map; None where unlabelled."""
         return {task.name: self.table.class_name(task.name, row) for task in self.tasks}
 
 
@@ -142,8 +142,9 @@ def plan_protection(config: ProtectConfig) -> ProtectPlan:
         versions=_versions(),
         file_column=labels.header[labels.file_index],
     )
-    names = released_names(labels.table.file_names, released_suffix(config.image_format))
-    earlier = read_earlier_release(release, run, config.overwrite, frozenset(names.values()))
+    maps = labels.table.all_map_files
+    names = released_names(labels.table.file_names, released_suffix(config.image_format), maps)
+    earlier = read_earlier_release(release, run, config.overwrite, maps.union(names.values()))
     if not config.force:
         refuse_protected(config.images, labels.table.file_names)
     return ProtectPlan(

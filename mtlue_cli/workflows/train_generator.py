@@ -13,11 +13,14 @@ import mtlue_cli
 from mtlue_cli.errors import InputError
 from mtlue_cli.generator.checkpoint import CheckpointCard, save_checkpoint
 from mtlue_cli.generator.model import GeneratorConfig, PerturbationGenerator
+from mtlue_cli.images.colouring import coloured_all
 from mtlue_cli.images.contact_sheet import draw_contact_sheet
-from mtlue_cli.images.dataset import load_square_images
+from mtlue_cli.images.dataset import load_labels, load_square_images
 from mtlue_cli.images.folder import match_labels
 from mtlue_cli.images.labelled import read_folder_labels
 from mtlue_cli.perturbation.bound import add_bounded
+from mtlue_cli.tasks.dense import as_labels
+from mtlue_cli.tasks.spans import with_spans
 from mtlue_cli.tasks.spec import LabelTable
 from mtlue_cli.training.generator_loop import GeneratorSettings
 from mtlue_cli.training.runtime import choose_device, data_digest, describe_device, flush_denormals
@@ -106,8 +109,8 @@ def _load(table: LabelTable, config: TrainConfig, progress: Progress) -> Trainin
         on_image=progress.advance,
     )
     progress.finish()
-    labels = {name: torch.from_numpy(column.copy()) for name, column in table.columns.items()}
-    return TrainingData(images, labels, table.tasks, data_digest(images, labels))
+    labels = load_labels(table, generator_size(config.size), workers=config.workers)
+    return TrainingData(images, labels, with_spans(table.tasks, labels), data_digest(images, labels))
 
 
 def _card(config: TrainConfig, data: TrainingData, settings: GeneratorSettings) -> CheckpointCard:
@@ -137,8 +140,9 @@ def _draw_sheet(
     generator.eval()
     rows = torch.linspace(0, len(data.images) - 1, min(SHEET_IMAGES, len(data.images))).long()
     pixels = data.images[rows]
-    labels = {name: column[rows].to(device) for name, column in data.labels.items()}
+    labels = {name: as_labels(column[rows]).to(device) for name, column in data.labels.items()}
     delta = generator.perturb(pixels.to(device).float() / 255, labels).cpu()
     originals = pixels.permute(0, 2, 3, 1).contiguous().numpy()
     protected = add_bounded(originals, delta.permute(0, 2, 3, 1).contiguous().numpy(), config.epsilon)
-    draw_contact_sheet(originals, protected.astype("uint8"), config.sheet_path)
+    maps = [coloured_all(data.labels[task.name][rows].numpy(), task) for task in data.tasks.dense]
+    draw_contact_sheet(originals, protected.astype("uint8"), config.sheet_path, maps=maps)

@@ -86,7 +86,10 @@ class TrainResult:
 
 @dataclass(frozen=True)
 class TrainingData:
-    """Images at the generator's size, ``(N, 3, S, S)`` uint8, labels a task, and their SHA-256."""
+    """Images at the generator's size, ``(N, 3, S, S)`` uint8, labels a task, and their SHA-256.
+
+    Tasks of depth have their spans.
+    """
 
     images: Tensor
     labels: Mapping[str, Tensor]

@@ -13,8 +13,11 @@ from torch import Tensor
 from mtlue_cli import __version__
 from mtlue_cli.generator.checkpoint import LoadedGenerator, load_checkpoint
 from mtlue_cli.generator.shipped import resolve_weights
+from mtlue_cli.images.colouring import coloured
+from mtlue_cli.images.dataset import load_labels
 from mtlue_cli.images.folder import match_labels
 from mtlue_cli.images.labelled import read_folder_labels
+from mtlue_cli.tasks.spans import with_spans
 from mtlue_cli.tasks.spec import TaskSet
 from mtlue_cli.training.multitask_loop import LearningSettings
 from mtlue_cli.training.runtime import choose_device, describe_device
@@ -95,11 +98,12 @@ def verify_release(config: VerifyConfig, progress: Progress) -> VerifyResult:
     sides = divide_sides(config, plan, Side(config.clean, table), own_test, audit, progress)
     setting["counts"] = {"train_images": len(sides.train.table), "test_images": len(sides.test.table)}
     setting["notes"] += list(sides.notes)
+    train_labels = load_labels(sides.train.table, config.side, workers=config.workers)
     data = ExperimentData(
-        table.tasks,
-        sides.train.labels(),
+        with_spans(table.tasks, train_labels),
+        train_labels,
         load_side(sides.test, "test images", config, progress),
-        sides.test.labels(),
+        load_labels(sides.test.table, config.side, workers=config.workers),
     )
     clean = load_side(sides.train, "clean images", config, progress)
     sources = Sources(config, sides.train, labels, clean, audit, loaded, device, progress)
@@ -131,6 +135,7 @@ def verify_release(config: VerifyConfig, progress: Progress) -> VerifyResult:
         config.command_line,
         (_pictures(clean), _pictures(sources.release())),
         _since(started),
+        _coloured_maps(data),
     )
 
 
@@ -143,6 +148,14 @@ def _promise(config: VerifyConfig, loaded: LoadedGenerator | None, labels: TaskS
 
 def _pictures(images: Tensor) -> list[npt.NDArray[np.uint8]]:
     return [image.permute(1, 2, 0).contiguous().numpy() for image in images[:SAMPLES]]
+
+
+def _coloured_maps(data: ExperimentData) -> list[dict[str, npt.NDArray[np.uint8]]]:
+    """The maps of the images that :func:`_pictures` shows, coloured, by task."""
+    dense, count = data.tasks.dense, min(SAMPLES, len(next(iter(data.train_labels.values()))))
+    return [
+        {task.name: coloured(data.train_labels[task.name][row].numpy(), task) for task in dense} for row in range(count)
+    ]
 
 
 def _versions() -> dict[str, str]:

@@ -10,7 +10,7 @@ from torch import Tensor
 from mtlue_cli.choices import SplitPart
 from mtlue_cli.errors import InputError
 from mtlue_cli.generator.checkpoint import LoadedGenerator
-from mtlue_cli.images.dataset import load_square_images
+from mtlue_cli.images.dataset import load_labels, load_square_images
 from mtlue_cli.images.folder import match_labels
 from mtlue_cli.images.labelled import read_folder_labels
 from mtlue_cli.perturbation.batching import BatchedPerturbation
@@ -63,7 +63,7 @@ class Sources:
             )
         assert self._audit is not None and self._config.protected is not None  # noqa: PT018 - one of the two is there
         names = tuple(self._audit.released[name] for name in self._train.table.file_names)
-        released = LabelTable(names, self._train.table.columns, self._train.table.tasks)
+        released = replace(self._train.table, file_names=names)
         return load_side(Side(self._config.protected, released), "released images", self._config, self._progress)
 
 
@@ -148,6 +148,7 @@ def _protect(
     # The generator takes all its tasks, also those that these labels cannot measure.
     row_of = {name: row for row, name in enumerate(labels.file_names)}
     given = labels.take(row_of[name] for name in train.table.file_names).recoded(loaded.card.tasks)
+    kept = load_labels(given, loaded.card.image_size, workers=config.workers)
     progress.start("protecting in memory", len(clean_images))
     protected = protect_in_memory(
         BatchedPerturbation(generator, device),
@@ -155,7 +156,7 @@ def _protect(
         loaded.card.epsilon,
         train.folder,
         train.table.file_names,
-        given.columns,
+        {name: values.numpy() for name, values in kept.items()},
         clean_images,
         workers=config.workers,
         on_images=progress.advance,

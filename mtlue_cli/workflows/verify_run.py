@@ -3,7 +3,6 @@
 from dataclasses import dataclass, field
 
 from mtlue_cli.errors import InputError
-from mtlue_cli.metrics.classification import chance_floors
 from mtlue_cli.verification.conditions import Condition, Material, Role, VictimSpec
 from mtlue_cli.verification.experiment import FROM_CLEAN, DivergedError, Laboratory
 from mtlue_cli.verification.figures import ConditionFigures, figures_of
@@ -72,7 +71,9 @@ class PlanRun:
             return ()
         data = self.lab.data
         # Loading the release is a stage of its own.
-        sample = ProbeSample(self.lab.images.clean, self.lab.images.release(), data.train_labels, data.tasks)
+        sample = ProbeSample(
+            self.lab.images.clean, self.lab.images.release(), data.train_labels, data.tasks.image_level
+        )
         self.progress.start("probes", len(self.plan.probes))
         results: list[ProbeResult] = []
         for name in self.plan.probes:
@@ -92,7 +93,7 @@ class PlanRun:
         self, condition: Condition, victims: list[VictimResult], clean: list[VictimResult]
     ) -> ConditionFigures:
         data, metric = self.lab.data, self.config.metric
-        floor = chance_floors(metric, data.test_labels, data.tasks)
+        floor = self.lab.scoring.floors(metric)
         return figures_of(condition, victims, clean, floor, data.tasks, self.promise.tasks, metric)
 
     def _victim(self, condition: Condition, seed: int) -> VictimResult:

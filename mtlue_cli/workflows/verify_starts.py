@@ -11,9 +11,10 @@ from mtlue_cli import __version__
 from mtlue_cli.choices import BackboneName
 from mtlue_cli.errors import InputError
 from mtlue_cli.files import file_digest
-from mtlue_cli.images.dataset import load_square_images
+from mtlue_cli.images.dataset import load_labels, load_square_images
 from mtlue_cli.images.folder import match_labels
 from mtlue_cli.images.labelled import read_folder_labels
+from mtlue_cli.tasks.spans import with_spans
 from mtlue_cli.training.multitask_loop import EpochRecord, LearningSettings
 from mtlue_cli.training.pretrained import (
     TIMM_PREFIX,
@@ -122,7 +123,8 @@ def _pretrained(
         folder, table.file_names, config.side, workers=config.workers, on_image=progress.advance
     )
     progress.finish()
-    columns = {name: torch.from_numpy(column) for name, column in table.columns.items()}
+    columns = load_labels(table, config.side, workers=config.workers)
+    tasks = with_spans(table.tasks, columns)
     starts: dict[BackboneName, PretrainedStart] = {}
     for backbone in backbones:
         own = replace(settings, backbone=backbone)
@@ -136,7 +138,7 @@ def _pretrained(
         def on_epoch(record: EpochRecord) -> None:
             progress.advance(0, {"loss": record.loss})
 
-        starts[backbone] = pretrain_backbone(images, columns, table.tasks, own, device, progress.advance, on_epoch)
+        starts[backbone] = pretrain_backbone(images, columns, tasks, own, device, progress.advance, on_epoch)
         progress.finish()
         if kept is not None:
             save_start(kept, starts[backbone])

@@ -115,6 +115,12 @@ def test_options_of_labels_reach_the_reader(labels: Path) -> None:
     reading = asked(labels, *words.split(), "--split-file", str(labels)).reading
     expected = LabelOptions(LabelFormat.CSV, "photo", ("NA", "?"), (Bins("age", ("2", "9")),), labels, SplitPart.TEST)
     assert reading == expected
+    kinds = asked(labels, "--task", "m=segmentation:ignore=11", "--task", "far=depth:scale=0.1").reading.declarations
+    assert [str(kind) for kind in kinds] == ["m=segmentation:ignore=11", "far=depth:scale=0.1"]
+    assert asked(labels, environment={"MTLUE_TASK": "n=normals"}).reading.arguments(labels)[-2:] == (
+        "--task",
+        "n=normals",
+    )
     assert asked(labels, environment={"MTLUE_FILE_COLUMN": "photo"}).reading.file_column == "photo"
 
 

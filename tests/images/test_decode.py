@@ -6,7 +6,7 @@ import pytest
 from PIL import Image
 
 from mtlue_cli.errors import ImageError
-from mtlue_cli.images.decode import decode_bytes, decode_image, pixel_count, to_square
+from mtlue_cli.images.decode import decode_bytes, decode_image, pixel_count, to_square, upright_size
 from mtlue_cli.images.reading import reading_photos
 from tests.images.pictures import encoded, seen_upright
 
@@ -136,3 +136,15 @@ def test_the_square_is_the_generator_s_view() -> None:
     assert square.shape == (3, 8, 8)
     assert square.dtype == np.uint8
     assert square[:, 3, 3].tolist() == [10, 20, 30]
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_the_size_by_the_header_is_that_of_the_decoded_photo(orientation: int, tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    for name in ("a.jpg", "a.png", "a.tif"):
+        Image.new("RGB", (9, 6)).save(tmp_path / name, exif=exif)
+        assert upright_size(tmp_path / name) == decode_image(tmp_path / name).size
+    (tmp_path / "b.jpg").write_bytes(b"none")
+    assert upright_size(tmp_path / "b.jpg") is None
+    assert upright_size(tmp_path / "none.jpg") is None

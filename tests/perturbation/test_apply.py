@@ -2,7 +2,8 @@ import numpy as np
 import pytest
 import torch
 
-from mtlue_cli.perturbation.apply import Pixels, measure_change, protect_pixels
+from mtlue_cli.perturbation.apply import measure_change, protect_pixels
+from mtlue_cli.perturbation.bound import Pixels
 from mtlue_cli.perturbation.resize import STRIP_PIXELS, quantised, scaled_strips
 
 RNG = np.random.default_rng(2)
@@ -84,3 +85,22 @@ def test_change_by_hand() -> None:
 
 def test_rounding_to_sixteenths() -> None:
     assert quantised(np.array([0.03, 0.04, -1.0], dtype=np.float32)).tolist() == [0.0, 0.0625, -1.0]
+
+
+@pytest.mark.parametrize("kind", [np.float16, np.float32, np.float64])
+@pytest.mark.parametrize("epsilon", [1, 8, 63])
+def test_floating_point_pixels_stay_within_the_bound_and_in_range(kind: type, epsilon: int) -> None:
+    pixels: Pixels = RNG.random((40, 40, 3)).astype(kind)
+    pixels[:2], pixels[2:4] = 0, 1
+    delta = np.full((3, 8, 8), 1e6, dtype=np.float32) * RNG.choice([-1, 1], (3, 8, 8)).astype(np.float32)
+    protected = protect_pixels(pixels, delta, epsilon)
+    change = np.abs(protected.astype(np.float64) - pixels.astype(np.float64))
+    assert protected.dtype == kind
+    assert change.max() <= epsilon / 255
+    assert change.max() > 0.9 * epsilon / 255
+    assert (protected >= 0).all()
+    assert (protected <= 1).all()
+    measured = measure_change(pixels, protected)
+    assert measured.largest == pytest.approx(255 * change.max(), abs=1e-6)
+    assert measured.largest <= epsilon
+    assert measure_change(pixels, pixels.copy()).psnr is None

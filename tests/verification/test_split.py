@@ -50,7 +50,7 @@ def test_divide_holds_out_a_share_in_order(images: Side) -> None:
     assert list(train) == sorted(train)
     assert ("18" in train) == ("19" in train)
     assert len(seen) == 20
-    assert sides.test.labels()["t"].tolist() == [images.table.columns["t"][int(name)] for name in test]
+    assert sides.test.table.columns["t"].tolist() == [images.table.columns["t"][int(name)] for name in test]
     assert sides.notes == (f"only {len(test)} test images: the figures are coarse",)
 
 

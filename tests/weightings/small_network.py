@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from mtlue_cli.choices import TaskKind, WeightingName
 from mtlue_cli.networks.backbones.base import Backbone
-from mtlue_cli.networks.multitask import MultiTaskNetwork
+from mtlue_cli.networks.multitask import ImageLevelNetwork
 from mtlue_cli.tasks.losses import task_losses
 from mtlue_cli.tasks.spec import Task, TaskSet
 from mtlue_cli.weightings.base import Weighting
@@ -33,11 +33,11 @@ def weighting(name: WeightingName, tasks: int = len(TASKS), seed: int = 0) -> We
     return build_weighting(name, tasks, seed)
 
 
-def network(tasks: TaskSet = TASKS) -> MultiTaskNetwork:
+def network(tasks: TaskSet = TASKS) -> ImageLevelNetwork:
     """The same weights at every call, whatever the tasks: heads of a smaller set are those of the larger."""
     rng = torch.Generator().manual_seed(5)
     with torch.random.fork_rng(devices=[]):
-        built = MultiTaskNetwork(Backbone(nn.Sequential(nn.Flatten(), nn.Linear(12, WIDTH), nn.Tanh()), WIDTH), tasks)
+        built = ImageLevelNetwork(Backbone(nn.Sequential(nn.Flatten(), nn.Linear(12, WIDTH), nn.Tanh()), WIDTH), tasks)
     whole = {name: 0.1 * torch.randn(TASKS[name].num_classes, 256, generator=rng) for name in TASKS.names}
     with torch.no_grad():
         for parameter in (*built.backbone.parameters(), *built.shared.parameters()):
@@ -56,7 +56,7 @@ def draw(count: int = 12, tasks: TaskSet = TASKS) -> tuple[Tensor, dict[str, Ten
 
 
 def step(
-    weighting: Weighting, model: MultiTaskNetwork, images: Tensor, labels: Mapping[str, Tensor], scale: float = 1.0
+    weighting: Weighting, model: ImageLevelNetwork, images: Tensor, labels: Mapping[str, Tensor], scale: float = 1.0
 ) -> Gradients:
     """Gradients of all parameters after one ``backward``, with every loss multiplied by ``scale``."""
     model.zero_grad(set_to_none=True)

@@ -4,6 +4,24 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from torch import nn
+from torchvision.models.feature_extraction import create_feature_extractor
+
+VECTOR = "vector"
+"""What the vector is called beside feature maps; these are called ``map0``, the finest, ``map1`` and so on."""
+
+
+@dataclass(frozen=True)
+class FeatureMaps:
+    """The feature maps that a backbone makes on the way to its vector.
+
+    Attributes:
+        channels: Of each, the finest map first.
+        extract: Turns the network into one of the same parameters, under the same names, that gives vector and maps
+            by name. The network itself is of no use afterwards.
+    """
+
+    channels: tuple[int, ...]
+    extract: Callable[[nn.Module], nn.Module]
 
 
 @dataclass(frozen=True)
@@ -13,10 +31,28 @@ class Backbone:
     Attributes:
         network: ``(B, 3, S, S)`` images, S from 32 to 224 pixels, to ``(B, features)``.
         features: Length of that vector.
+        maps: Its feature maps, for tasks that are labelled pixel by pixel; None: it has none to give.
     """
 
     network: nn.Module
     features: int
+    maps: FeatureMaps | None = None
+
+
+def maps_at(channels: dict[str, int], vector: str) -> FeatureMaps:
+    """Feature maps that a network gives at some of its modules.
+
+    Args:
+        channels: Module to channels of what it gives, the finest first.
+        vector: The last module.
+    """
+    nodes = {name: f"map{index}" for index, name in enumerate(channels)} | {vector: VECTOR}
+
+    def extract(network: nn.Module) -> nn.Module:
+        extractor: nn.Module = create_feature_extractor(network, nodes)
+        return extractor
+
+    return FeatureMaps(tuple(channels.values()), extract)
 
 
 @dataclass(frozen=True)

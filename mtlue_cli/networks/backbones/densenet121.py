@@ -3,7 +3,7 @@
 from torch import nn
 from torchvision.models.densenet import densenet121
 
-from mtlue_cli.networks.backbones.base import Backbone
+from mtlue_cli.networks.backbones.base import Backbone, maps_at
 
 
 def build_densenet121() -> Backbone:
@@ -22,4 +22,6 @@ def build_densenet121() -> Backbone:
     network.features.conv0.stride = (1, 1)
     features = network.classifier.in_features
     network.classifier = nn.Identity()
-    return Backbone(network, features)
+    channels = {"relu0": 64, "denseblock1": 256, "denseblock2": 512, "denseblock3": 1024, "norm5": 1024}
+    maps = maps_at({f"features.{name}": width for name, width in channels.items()}, vector="classifier")
+    return Backbone(network, features, maps)

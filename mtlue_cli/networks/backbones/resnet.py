@@ -3,7 +3,7 @@
 from torch import nn
 from torchvision.models.resnet import resnet18, resnet50
 
-from mtlue_cli.networks.backbones.base import Backbone
+from mtlue_cli.networks.backbones.base import Backbone, maps_at
 
 
 def build_resnet18() -> Backbone:
@@ -14,7 +14,8 @@ def build_resnet18() -> Backbone:
     """
     network = resnet18(weights=None)
     network.fc = nn.Identity()
-    return Backbone(network, 512)
+    maps = maps_at({"relu": 64, "layer1": 64, "layer2": 128, "layer3": 256, "layer4": 512}, vector="fc")
+    return Backbone(network, 512, maps)
 
 
 def build_resnet50() -> Backbone:
@@ -26,4 +27,5 @@ def build_resnet50() -> Backbone:
     """
     network = resnet50(weights=None)
     network.fc = nn.Identity()
-    return Backbone(network, 2048)
+    maps = maps_at({"relu": 64, "layer1": 256, "layer2": 512, "layer3": 1024, "layer4": 2048}, vector="fc")
+    return Backbone(network, 2048, maps)

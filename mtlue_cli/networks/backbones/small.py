@@ -3,7 +3,7 @@
 from torch import nn
 from torchvision.models.resnet import BasicBlock, conv1x1
 
-from mtlue_cli.networks.backbones.base import Backbone
+from mtlue_cli.networks.backbones.base import Backbone, maps_at
 
 
 def build_small() -> Backbone:
@@ -28,4 +28,5 @@ def build_small() -> Backbone:
     for module in network.modules():
         if isinstance(module, nn.Conv2d):
             nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
-    return Backbone(network, width)
+    maps = maps_at({"2": 32, "5": 32, "7": 64, "9": 128, "11": 256}, vector="13")
+    return Backbone(network, width, maps)

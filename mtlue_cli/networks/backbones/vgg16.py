@@ -5,7 +5,7 @@ from collections import OrderedDict
 from torch import nn
 from torchvision.models.vgg import cfgs, make_layers
 
-from mtlue_cli.networks.backbones.base import Backbone
+from mtlue_cli.networks.backbones.base import Backbone, maps_at
 
 
 def build_vgg16() -> Backbone:
@@ -29,4 +29,9 @@ def build_vgg16() -> Backbone:
             if module.bias is not None:
                 nn.init.zeros_(module.bias)
     layers = OrderedDict(features=convolutions, pool=nn.AdaptiveAvgPool2d(1), flatten=nn.Flatten())
-    return Backbone(nn.Sequential(layers), 512)
+    # The last activations before each pooling.
+    maps = maps_at(
+        {"features.5": 64, "features.12": 128, "features.22": 256, "features.32": 512, "features.42": 512},
+        vector="flatten",
+    )
+    return Backbone(nn.Sequential(layers), 512, maps)

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 from torchvision.models.vision_transformer import VisionTransformer
 
-from mtlue_cli.networks.backbones.base import Backbone
+from mtlue_cli.networks.backbones.base import VECTOR, Backbone, FeatureMaps
 
 PATCH = 16
 """Side of a patch in pixels."""
@@ -26,10 +26,15 @@ class VisionTransformerOfAnySize(VisionTransformer):  # type: ignore[misc]  # to
     """torchvision's vision transformer, for square images of any size.
 
     An image is scaled bilinearly to a whole number of patches, the position embeddings to its grid of patches.
+
+    Attributes:
+        gives_maps: Whether it gives the tokens of the patches too, as one feature map beside its vector.
     """
 
-    def forward(self, images: Tensor) -> Tensor:
-        """Class token after the last layer, ``(B, 768)``, of ``(B, 3, S, S)`` images."""
+    gives_maps = False
+
+    def forward(self, images: Tensor) -> Tensor | dict[str, Tensor]:
+        """Class token after the last layer, ``(B, 768)``, of ``(B, 3, S, S)`` images; maps as :attr:`gives_maps`."""
         grid = patches_a_side(images.shape[-1])
         side = grid * PATCH
         if images.shape[-1] != side:
@@ -39,7 +44,15 @@ class VisionTransformerOfAnySize(VisionTransformer):  # type: ignore[misc]  # to
         encoder = self.encoder
         tokens = encoder.dropout(tokens + _positions_of(encoder.pos_embedding, grid))
         encoded: Tensor = encoder.ln(encoder.layers(tokens))
-        return encoded[:, 0]
+        if not self.gives_maps:
+            return encoded[:, 0]
+        return {VECTOR: encoded[:, 0], "map0": encoded[:, 1:].transpose(1, 2).reshape(len(images), -1, grid, grid)}
+
+
+def _giving_maps(network: nn.Module) -> nn.Module:
+    assert isinstance(network, VisionTransformerOfAnySize)
+    network.gives_maps = True
+    return network
 
 
 def _positions_of(table: Tensor, grid: int) -> Tensor:
@@ -70,4 +83,4 @@ def build_vit_b_16() -> Backbone:
         image_size=NATIVE_GRID * PATCH, patch_size=PATCH, num_layers=12, num_heads=12, hidden_dim=768, mlp_dim=3072
     )
     network.heads = nn.Identity()
-    return Backbone(network, 768)
+    return Backbone(network, 768, FeatureMaps((768,), _giving_maps))

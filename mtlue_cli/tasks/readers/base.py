@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mtlue_cli.choices import LabelFormat
+from mtlue_cli.tasks.declared import Declaration
 
 FILE_COLUMNS = ("file_name", "filename", "image", "image_id", "path")
 """Headers that name the file column, first match wins."""
@@ -26,6 +27,7 @@ class RawTable:
         faults: What is wrong with single rows, each with its place; such rows are not in ``rows``.
         notes: What a user should know and is no fault.
         file_column: Header of the file column, where the format settles it.
+        declarations: Columns whose kind the format settles.
     """
 
     header: tuple[str, ...]
@@ -34,6 +36,7 @@ class RawTable:
     faults: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     file_column: str | None = None
+    declarations: tuple[Declaration, ...] = ()
 
 
 @dataclass(frozen=True)

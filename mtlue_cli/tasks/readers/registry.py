@@ -10,13 +10,14 @@ from mtlue_cli.tasks.readers.celeba import CELEBA
 from mtlue_cli.tasks.readers.comma_separated import CSV
 from mtlue_cli.tasks.readers.json_lines import JSON_LINES
 from mtlue_cli.tasks.readers.nih import NIH
+from mtlue_cli.tasks.readers.nyuv2 import NYUV2
 from mtlue_cli.tasks.readers.parquet import PARQUET
 from mtlue_cli.tasks.readers.tab_separated import TSV
 from mtlue_cli.tasks.readers.text import read_start
 from mtlue_cli.tasks.readers.utkface import UTKFACE
 
 READERS: Mapping[LabelFormat, LabelReader] = {
-    reader.name: reader for reader in (NIH, CSV, TSV, JSON_LINES, PARQUET, CELEBA, UTKFACE)
+    reader.name: reader for reader in (NIH, CSV, TSV, JSON_LINES, PARQUET, CELEBA, UTKFACE, NYUV2)
 }
 """Reader of each format. Of those that share a suffix, the first that recognises the content reads the file."""
 

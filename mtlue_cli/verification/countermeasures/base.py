@@ -16,7 +16,7 @@ class AttackerView:
     """What an attacker has at hand.
 
     Attributes:
-        labels: The published labels: task name to ``(N,)`` int64, negative where unlabelled.
+        labels: The published labels: task name to ``(N,)`` int64, negative where unlabelled, or to label maps.
         tasks: Their tasks.
         pairs: A few originals and their protected versions, ``(M, 3, S, S)`` uint8 each, which whoever has the
             generator can make from any images; None where no generator is public.

@@ -20,7 +20,8 @@ class CutMix(Mixing):
     Source:
         Yun et al., "CutMix", ICCV 2019, algorithm 1: a window with the image's proportions around a uniform centre,
         cut off at the border, and the share taken from the area that is left. Every batch is mixed, as on ImageNet.
-        Where one of the two is unlabelled, the loss of that set leaves it out.
+        Where one of the two is unlabelled, the loss of that set leaves it out. Label maps are pasted like images, as
+        French et al., "Semi-supervised semantic segmentation needs strong, varied perturbations", BMVC 2020.
     """
 
     def __call__(
@@ -35,7 +36,13 @@ class CutMix(Mixing):
         mixed = images.clone()
         mixed[..., rows, columns] = partners[..., rows, columns]
         pasted = (rows.stop - rows.start) * (columns.stop - columns.start)
-        return Mixture(mixed, labels, other, 1 - pasted / (height * width))
+        own = dict(labels)
+        for name, column in labels.items():
+            if column.ndim > 1:  # a label map is pasted as its image is: every pixel has one label, whatever the share
+                own[name] = column.clone()
+                own[name][..., rows, columns] = other[name][..., rows, columns]
+                other[name] = own[name]
+        return Mixture(mixed, own, other, 1 - pasted / (height * width))
 
 
 def _window(size: int, share: float, rng: torch.Generator) -> slice:

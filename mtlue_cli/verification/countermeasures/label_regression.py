@@ -58,7 +58,7 @@ class LabelRegression(Countermeasure):
 
     def before_training(self, images: Tensor, view: AttackerView) -> Tensor:
         """The release without the part that its labels predict, ``(N, 3, S, S)`` uint8."""
-        design = centred_design(view.labels, view.tasks)
+        design = centred_design(view.labels, view.tasks.image_level)
         normal = design.T @ design
         normal.diagonal().add_(self.settings.ridge)
         solved = torch.linalg.solve(normal, design.T)
@@ -106,4 +106,5 @@ LABEL_REGRESSION = CountermeasureSpec(
     source="Least squares of the pixels on the labels; cf. Sandoval-Segura et al., NeurIPS 2023, for the linear case",
     settings=LabelRegressionSettings(),
     make=LabelRegression,
+    image_level_only=True,
 )

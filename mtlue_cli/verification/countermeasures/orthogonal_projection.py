@@ -123,7 +123,8 @@ def fit_linear_models(
     size = images.shape[-1]
     side = min(settings.resolution or size, size)
     pool = _pooling(size, side).to(view.device)
-    classes = [task.num_classes for task in view.tasks]
+    tasks = view.tasks.image_level
+    classes = [task.num_classes for task in tasks]
     weights = nn.Parameter(torch.zeros(sum(classes), 3 * side * side, device=view.device))
     norm = _mean_squared_norm(images, mean, pool, view.device)
     optimizer = torch.optim.SGD([weights], settings.learning_rate / max(norm, 1e-12), momentum=MOMENTUM)
@@ -134,14 +135,14 @@ def fit_linear_models(
         for rows in torch.split(torch.randperm(len(images), generator=rng), settings.batch_size):
             seen = _seen(images[rows], mean, pool, view.device)
             scores = torch.split(seen @ weights.T, classes, dim=1)
-            losses = task_losses(dict(zip(view.tasks.names, scores, strict=True)), _rows(view, rows), view.tasks)
+            losses = task_losses(dict(zip(tasks.names, scores, strict=True)), _rows(view, rows), tasks)
             optimizer.zero_grad(set_to_none=True)
             torch.stack(list(losses.values())).sum().backward()  # type: ignore[no-untyped-call]  # untyped in torch
             optimizer.step()
         schedule.step()
         if view.on_progress is not None:
             view.on_progress((epoch + 1) / settings.epochs)
-    differences = _class_differences(weights.detach(), view.tasks).view(-1, 3, side, side)
+    differences = _class_differences(weights.detach(), tasks).view(-1, 3, side, side)
     # A model that sees averages weighs each pixel by its share in them: the transpose of the averaging.
     return (pool.T @ differences @ pool).cpu()
 
@@ -185,7 +186,7 @@ def _mean_squared_norm(images: Tensor, mean: Tensor, pool: Tensor, device: torch
 
 
 def _rows(view: AttackerView, rows: Tensor) -> dict[str, Tensor]:
-    return {name: view.labels[name][rows].to(view.device) for name in view.tasks.names}
+    return {name: view.labels[name][rows].to(view.device) for name in view.tasks.image_level.names}
 
 
 ORTHOGONAL_PROJECTION = CountermeasureSpec(
@@ -196,4 +197,5 @@ ORTHOGONAL_PROJECTION = CountermeasureSpec(
     settings=OrthogonalProjectionSettings(),
     make=OrthogonalProjection,
     cost=lambda settings: 1 + settings.epochs / 200,
+    image_level_only=True,
 )

@@ -30,7 +30,7 @@ class PairRemoverSettings:
         learning_rate: Of Adam at its highest; it rises over the first twentieth of the steps and falls to zero.
         width: Channels of the network's first stage, a multiple of 8.
         crop_share: Side of the random crops against the image's.
-        use_labels: Whether the network sees the published labels.
+        use_labels: Whether the network sees the published labels of whole images; label maps it never sees.
     """
 
     steps: int = 600
@@ -93,11 +93,13 @@ class PairRemover(Countermeasure):
         if self.settings.use_labels and view.pair_labels is None:
             raise ValueError("a remover that sees labels needs the labels of its pairs")
         originals, protected = view.pairs
-        labels = view.pair_labels if self.settings.use_labels else None
+        tasks = view.tasks.image_level
+        sees_labels = self.settings.use_labels and len(tasks) > 0
+        labels = view.pair_labels if sees_labels else None
         network = train_remover(
-            originals, protected, labels, view.tasks, self.settings, view.seed, view.device, view.on_progress
+            originals, protected, labels, tasks, self.settings, view.seed, view.device, view.on_progress
         )
-        return remove(network, images, view.labels if self.settings.use_labels else None, view.device, view.seed)
+        return remove(network, images, view.labels if sees_labels else None, view.device, view.seed)
 
 
 def train_remover(

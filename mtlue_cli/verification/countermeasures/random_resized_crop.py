@@ -45,12 +45,13 @@ class RandomResizedCrop:
     def __call__(
         self, network: nn.Module, images: Tensor, labels: Mapping[str, Tensor], rng: torch.Generator
     ) -> Mixture:
-        """The zoomed batch under its own labels."""
+        """The zoomed batch under its own labels; label maps are zoomed alike, by the nearest pixel."""
         del network
         height, width = images.shape[-2:]
-        zoomed = zoom(images, self.draw(len(images), height, width, rng))
+        windows = self.draw(len(images), height, width, rng)
+        maps = {name: zoom_map(column, windows) for name, column in labels.items() if column.ndim > 1}
         # The four weights of a pixel add up to 1 but for the last bit.
-        return Mixture(zoomed.clamp_(0, 1), labels)
+        return Mixture(zoom(images, windows).clamp_(0, 1), {**labels, **maps})
 
     def draw(self, count: int, height: int, width: int, rng: torch.Generator) -> Tensor:
         """``(count, 4)`` int64: top, left, height and width in pixels of a window in each image."""
@@ -64,11 +65,18 @@ class RandomResizedCrop:
         return torch.stack((top, left, rows, columns), dim=1).long()
 
 
-def zoom(images: Tensor, windows: Tensor) -> Tensor:
-    """Each window scaled bilinearly to the whole image, as if it had been cut out first.
+def zoom_map(labels: Tensor, windows: Tensor) -> Tensor:
+    """What :func:`zoom` does to images, for label maps ``(B, H, W)`` or ``(B, C, H, W)``; no value is mixed."""
+    planes = labels.float() if labels.ndim == 4 else labels[:, None].float()
+    return zoom(planes, windows, "nearest").view(labels.shape).to(labels.dtype)
+
+
+def zoom(images: Tensor, windows: Tensor, mode: str = "bilinear") -> Tensor:
+    """Each window scaled to the whole image, as if it had been cut out first.
 
     Args:
-        images: ``(B, 3, H, W)`` float.
+        images: ``(B, C, H, W)`` float.
+        mode: ``bilinear`` or ``nearest``.
         windows: ``(B, 4)`` int64: top, left, height and width in pixels, within the image.
 
     Returns:
@@ -79,7 +87,7 @@ def zoom(images: Tensor, windows: Tensor) -> Tensor:
     down = _sampled(top, rows, height).unsqueeze(2).expand(-1, height, width)
     across = _sampled(left, columns, width).unsqueeze(1).expand(-1, height, width)
     return nn.functional.grid_sample(
-        images, torch.stack((across, down), dim=3), mode="bilinear", padding_mode="border", align_corners=False
+        images, torch.stack((across, down), dim=3), mode=mode, padding_mode="border", align_corners=False
     )
 
 

@@ -19,6 +19,8 @@ from functools import cache
 from typing import Any
 
 from mtlue_cli.choices import CountermeasureName, Tier
+from mtlue_cli.errors import InputError
+from mtlue_cli.tasks.spec import TaskSet
 from mtlue_cli.training.named_settings import Entry, configure, to_json
 from mtlue_cli.verification.countermeasures.adversarial_training import ADVERSARIAL_TRAINING, FGSM_TRAINING
 from mtlue_cli.verification.countermeasures.base import Countermeasure
@@ -98,6 +100,17 @@ class Attack:
     def build(self) -> Countermeasure:
         """A fresh one."""
         return self.spec.build(self.settings)
+
+    def require_fit(self, tasks: TaskSet) -> None:
+        """Refuse what it cannot be tried on.
+
+        Raises:
+            InputError: It is for tasks of another kind.
+        """
+        if self.spec.moves_content and len(tasks.dense):
+            raise InputError("it moves what images show and leaves label maps where they are")
+        if self.spec.image_level_only and not len(tasks.image_level):
+            raise InputError("it works on labels of whole images, and there are none")
 
     def settings_to_json(self) -> dict[str, Any]:
         """Every setting by name."""

@@ -26,6 +26,10 @@ class CountermeasureSpec(Generic[SettingsT]):
         cost: Time that it takes, training included, in units of plain training on the same images; or a function of
             its settings that gives it.
         family: Name that stands for it with other settings; None: its own.
+        image_level_only: Whether it works on labels of images: it does not see label maps, and cannot run on these
+            alone.
+        moves_content: Whether it moves what an image shows and leaves label maps where they are: it would spoil what it
+            is tried on where tasks are labelled pixel by pixel.
     """
 
     name: CountermeasureName
@@ -36,6 +40,8 @@ class CountermeasureSpec(Generic[SettingsT]):
     make: Callable[[SettingsT], Countermeasure]
     cost: float | Callable[[SettingsT], float] = 1.0
     family: str | None = None
+    image_level_only: bool = False
+    moves_content: bool = False
 
     def build(self, settings: SettingsT | None = None) -> Countermeasure:
         """A fresh one; None: with the usual settings."""

@@ -7,11 +7,11 @@ import torch
 from torch import Tensor, nn
 
 from mtlue_cli.choices import CountermeasureName, Tier
+from mtlue_cli.tasks.losses import sample_losses
 from mtlue_cli.tasks.spec import TaskSet
 from mtlue_cli.training.intervention import Intervention, Mixture
 from mtlue_cli.verification.countermeasures.base import AttackerView, Countermeasure
 from mtlue_cli.verification.countermeasures.plasma import plasma_brightness, plasma_contrast, plasma_fields
-from mtlue_cli.verification.countermeasures.sample_loss import sample_losses
 from mtlue_cli.verification.countermeasures.spec import CountermeasureSpec
 from mtlue_cli.verification.countermeasures.steady_network import steady
 from mtlue_cli.verification.countermeasures.trivial_augment import augment_trivially
@@ -155,4 +155,5 @@ UERASER = CountermeasureSpec(
     settings=UEraserSettings(),
     make=UEraser,
     cost=lambda settings: 1 + settings.candidates / 2,
+    moves_content=True,
 )

@@ -107,7 +107,8 @@ def _series(condition: Document, metric: str) -> _Series:
         judged = [task for task in condition["tasks"] if task["judged"]] or condition["tasks"]
         names = [task["task"] for task in judged]
         levels = [("floor", sum(task["floor"] for task in judged) / len(judged))] if judged else []
-    if metric != "accuracy":
+    named = set(names)
+    if metric != "accuracy" or any(task.get("dense") for task in condition["tasks"] if task["task"] in named):
         levels = []  # the curves are accuracies, floor and clean are not
     runs = [run["epochs"] for run in condition["curves"]]
     return _Series(

@@ -44,6 +44,7 @@ def write_html(document: Document, samples: Sequence[Sample] = ()) -> str:
         average_learned=wording.average_learned,
         counted=wording.counted,
         elapsed=wording.elapsed,
+        figure=lambda value, task: wording.figure_of(task, value),
         fraction=wording.fraction,
         mean=wording.mean_of,
         percent=wording.percent,

@@ -16,8 +16,10 @@ from mtlue_cli.verification.reports.wording import (
     average_learned,
     clean_text,
     counted,
+    figure_of,
     percent,
     share_with_interval,
+    task_figure_with_interval,
     task_learned,
     victim_in_words,
 )
@@ -174,7 +176,7 @@ def _average_case(condition: Document, max_learned: float, metric: str, taken: s
 def _task_case(task: Document, condition: Document, max_learned: float, metric: str) -> Case:
     learned = task_learned(task, condition["role"])
     score = task["score"] if learned is None else learned.score
-    figures = _scores(metric, score, task["clean"], task["floor"])
+    figures = _task_scores(task, metric, score)
     if not task["judged"]:
         return Case(task["task"], Outcome.SKIPPED, f"not judged: the release does not mean to protect it; {figures}")
     if learned is None:
@@ -186,6 +188,13 @@ def _task_case(task: Document, condition: Document, max_learned: float, metric: 
     if condition["above_gate"]:
         return Case(task["task"], Outcome.FAILURE, f"{told}; at most {max_learned:g} allowed")
     return Case(task["task"], message=f"warning: above {max_learned:g} taken alone, though the average passes; {told}")
+
+
+def _task_scores(task: Document, metric: str, score: Document) -> str:
+    if not task.get("lower_is_better"):
+        return _scores(task.get("metric", metric), score, task["clean"], task["floor"])
+    clean, floor = task_figure_with_interval(task, task["clean"]), figure_of(task, task["floor"])
+    return f"{task['metric']} {task_figure_with_interval(task, score)}, clean {clean}, floor {floor}"
 
 
 def _scores(metric: str, score: Document, clean: Document, floor: float) -> str:

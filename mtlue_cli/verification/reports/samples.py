@@ -2,7 +2,7 @@
 
 import base64
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -26,6 +26,7 @@ class Sample:
         change: ``protected - original`` times :data:`AMPLIFICATION` on grey.
         largest_change: Largest absolute change of a colour value, in 255ths, before any scaling.
         width, height: Size of the images in pixels, before any scaling.
+        maps: Names and pictures of its masks and maps.
     """
 
     name: str
@@ -35,12 +36,14 @@ class Sample:
     largest_change: int
     width: int
     height: int
+    maps: tuple[tuple[str, str], ...] = ()
 
 
 def draw_samples(
     originals: Sequence[npt.NDArray[np.uint8]],
     protected: Sequence[npt.NDArray[np.uint8]],
     names: Sequence[str] | None = None,
+    maps: Sequence[Mapping[str, npt.NDArray[np.uint8]]] = (),
 ) -> tuple[Sample, ...]:
     """Draw the first :data:`MOST_SAMPLES` images.
 
@@ -48,16 +51,23 @@ def draw_samples(
         originals: Images of ``(H, W, 3)`` uint8 each.
         protected: Of each the protected version, of the same shape and type.
         names: What they are; None: nothing.
+        maps: Of each its masks and maps, coloured, ``(h, w, 3)`` uint8, by name; none: of no image.
 
     Raises:
         ValueError: The sequences differ in length, or an image has another shape or type.
     """
     titles = [""] * len(originals) if names is None else names
-    triples = list(zip(originals, protected, titles, strict=True))[:MOST_SAMPLES]
-    return tuple(_draw(before, after, title) for before, after, title in triples)
+    beside = maps or [{}] * len(originals)
+    found = list(zip(originals, protected, titles, beside, strict=True))[:MOST_SAMPLES]
+    return tuple(_draw(*one) for one in found)
 
 
-def _draw(original: npt.NDArray[np.uint8], protected: npt.NDArray[np.uint8], name: str) -> Sample:
+def _draw(
+    original: npt.NDArray[np.uint8],
+    protected: npt.NDArray[np.uint8],
+    name: str,
+    maps: Mapping[str, npt.NDArray[np.uint8]],
+) -> Sample:
     for image in (original, protected):
         if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
             raise ValueError(f"expected (H, W, 3) uint8, found {image.shape} {image.dtype}")
@@ -74,12 +84,13 @@ def _draw(original: npt.NDArray[np.uint8], protected: npt.NDArray[np.uint8], nam
         largest_change=int(np.abs(change).max()),
         width=width,
         height=height,
+        maps=tuple((task, _data_uri(picture, Image.Resampling.NEAREST)) for task, picture in maps.items()),
     )
 
 
-def _data_uri(pixels: npt.NDArray[np.uint8]) -> str:
+def _data_uri(pixels: npt.NDArray[np.uint8], how: Image.Resampling = Image.Resampling.LANCZOS) -> str:
     picture = Image.fromarray(pixels)
-    picture.thumbnail((MOST_SIDE, MOST_SIDE), Image.Resampling.LANCZOS)
+    picture.thumbnail((MOST_SIDE, MOST_SIDE), how)
     written = io.BytesIO()
     picture.save(written, format="PNG", optimize=True)
     return f"data:image/png;base64,{base64.b64encode(written.getvalue()).decode('ascii')}"

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from mtlue_cli.metrics.measures import in_unit
 from mtlue_cli.verification.figures import SAME
 
 Document = Mapping[str, Any]
@@ -103,6 +104,22 @@ def share_with_interval(figure: Document | None) -> str:
     if figure is None or figure["low"] is None or figure["high"] is None:
         return percent(mean_of(figure))
     return f"{percent(figure['mean'])} ({percent(figure['low'])} to {percent(figure['high'])})"
+
+
+def figure_of(task: Document, value: float | None) -> str:
+    """A figure of a task in its metric: a share as bare percent, an error with its unit."""
+    if value is None:
+        return NOTHING
+    return in_unit(value, task["metric"]) if task.get("lower_is_better") else percent(value)
+
+
+def task_figure_with_interval(task: Document, figure: Document | None) -> str:
+    """A mean figure of a task and, if several seeds were run, its 95 % interval; a share with the sign."""
+    sign = "" if task.get("lower_is_better") else " %"
+    text = figure_of(task, mean_of(figure))
+    if figure is not None and figure["low"] is not None and figure["high"] is not None:
+        text += f" ({figure_of(task, figure['low'])} to {figure_of(task, figure['high'])})"
+    return text + sign
 
 
 def fraction_with_interval(figure: Document | None, gate: float | None = None) -> str:

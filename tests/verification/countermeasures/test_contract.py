@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from mtlue_cli.choices import CountermeasureName, Tier
 from mtlue_cli.errors import InputError
 from mtlue_cli.networks.backbones.base import Backbone
-from mtlue_cli.networks.multitask import MultiTaskNetwork
+from mtlue_cli.networks.multitask import ImageLevelNetwork
 from mtlue_cli.tasks.spec import UNLABELLED
 from mtlue_cli.training.intervention import Mixture
 from mtlue_cli.verification.countermeasures.base import AttackerView, Countermeasure
@@ -54,12 +54,12 @@ def batch(seed: int = 0) -> tuple[Tensor, dict[str, Tensor]]:
     return crops.contiguous(memory_format=torch.channels_last), labels
 
 
-def network() -> MultiTaskNetwork:
+def network() -> ImageLevelNetwork:
     """A victim small enough for every test to have its own; with batch statistics, so that its mode matters."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         layers = [nn.Conv2d(3, 8, 3, stride=2), nn.BatchNorm2d(8), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten()]
-        return MultiTaskNetwork(Backbone(nn.Sequential(*layers), 8), TASKS).train()
+        return ImageLevelNetwork(Backbone(nn.Sequential(*layers), 8), TASKS).train()
 
 
 def intervene(
@@ -67,7 +67,7 @@ def intervene(
     images: Tensor,
     labels: Mapping[str, Tensor],
     seed: int = 0,
-    victim: MultiTaskNetwork | None = None,
+    victim: ImageLevelNetwork | None = None,
 ) -> Mixture | None:
     """The batch as a victim would learn it; None if nothing is done to batches."""
     intervention = build(name).during_training(view_for(name, labels))

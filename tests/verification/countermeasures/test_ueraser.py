@@ -10,11 +10,11 @@ from torch import Tensor, nn
 
 from mtlue_cli.choices import BackboneName
 from mtlue_cli.networks.multitask import build_network
+from mtlue_cli.tasks.losses import sample_losses
 from mtlue_cli.tasks.spec import UNLABELLED
 from mtlue_cli.training.multitask_loop import LearningSettings, train_multitask
 from mtlue_cli.verification.countermeasures.base import AttackerView
 from mtlue_cli.verification.countermeasures.plasma import plasma_brightness, plasma_contrast, plasma_fields
-from mtlue_cli.verification.countermeasures.sample_loss import sample_losses
 from mtlue_cli.verification.countermeasures.steady_network import steady
 from mtlue_cli.verification.countermeasures.trivial_augment import (
     TRIVIAL_OPERATIONS,

@@ -55,13 +55,23 @@ def task(
         "floor": floor,
         "clean": figure(*[clean] * seeds),
         "score": figure(*accuracy),
+        "metric": "accuracy",
+        "lower_is_better": False,
         "accuracy": figure(*accuracy),
         "balanced_accuracy": figure(*(value - 0.02 for value in accuracy)),
         "auroc": figure(*(value + 0.01 for value in accuracy)) if conclusive else None,
+        "dense": None,
         "learned_fraction": figure(*fractions) if conclusive else None,
         "best_epoch_accuracy": figure(*(floor + fraction * (clean - floor) for fraction in best)) if best else None,
         "best_epoch_learned_fraction": figure(*best) if best and conclusive else None,
     }
+
+
+def angles(name: str, learned: float, seeds: int = 1) -> dict[str, Any]:
+    """A task of normals: floor 40 degrees, clean 20."""
+    found = task(name, learned, clean=20.0, floor=40.0, seeds=seeds)
+    none = dict.fromkeys(("balanced_accuracy", "auroc"))
+    return {**found, **none, "metric": "mean_angle", "lower_is_better": True, "dense": {"mean_angle": found["score"]}}
 
 
 def average(tasks: Sequence[Mapping[str, Any]], score: str = "score") -> dict[str, Any] | None:
@@ -362,6 +372,7 @@ def _audit(faults: Sequence[str] = ()) -> dict[str, Any]:
         "format": "png",
         "files": 2000,
         "measured": 2000,
+        "maps": 0,
         "max_change": 8.0,
         "quarantined": {"00017.jpg": "truncated"},
         "faults": list(faults),

@@ -285,3 +285,14 @@ def test_the_browser_would_have_complained(tmp_path: Path) -> None:
     open_page.write_text(re.sub(r'<meta http-equiv="Content-Security-Policy"[^>]*>', "", text), encoding="utf-8")
     assert "violates" in "".join(_browse(guarded, tmp_path)[1])
     assert _browse(open_page, tmp_path)[2] == ["http://example.invalid/x.png"]
+
+
+def test_labels_of_every_pixel_stand_beside_their_image() -> None:
+    original = np.full((4, 5, 3), 100, dtype=np.uint8)
+    maps = [{"segmentation": original, "de<pth": original}]
+    samples = draw_samples([original], [original], ["a.png"], maps)
+    page = read_page(write_html(documents.protected(), samples))
+    pictures = [element.attributes["alt"] for element in page.all("img")]
+    assert pictures[-2:] == ["label of a.png: segmentation", "label of a.png: de<pth"]
+    assert "Below them the labels of every pixel: segmentation, de<pth." in _words(page)
+    assert "labels of every pixel" not in _words(_page(documents.protected()))

@@ -61,3 +61,15 @@ def test_only_the_first_few_are_drawn() -> None:
 def test_what_does_not_fit_is_refused(protected: list[npt.NDArray[np.uint8]], fault: str) -> None:
     with pytest.raises(ValueError, match=fault):
         draw_samples([GREY], protected)
+
+
+def test_masks_are_drawn_in_their_very_colours_however_large() -> None:
+    image = np.zeros((4, 2 * MOST_SIDE, 3), dtype=np.uint8)
+    mask = np.zeros((4, 2 * MOST_SIDE, 3), dtype=np.uint8)
+    mask[:, 1::4] = mask[:, ::4] = (200, 10, 60)
+    (sample,) = draw_samples([image], [image], maps=[{"mask": mask}])
+    ((name, picture),) = sample.maps
+    assert name == "mask"
+    assert _pixels(picture).shape == (2, MOST_SIDE, 3)
+    assert {tuple(colour) for colour in _pixels(picture).reshape(-1, 3).tolist()} == {(0, 0, 0), (200, 10, 60)}
+    assert draw_samples([image], [image])[0].maps == ()

@@ -1,0 +1,165 @@
+"""Embeddings of label maps: the label prior of MTL-UE for tasks that are labelled pixel by pixel."""
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from mtlue_cli.generator.image_encoder import STRIDE
+from mtlue_cli.generator.textures import initial_textures
+from mtlue_cli.tasks.kinds import labelled_rows
+from mtlue_cli.tasks.label_maps import MAPS, code_weights
+from mtlue_cli.tasks.spec import Task, TaskSet
+
+WIDTH = 32
+"""Channels between the two convolutions."""
+
+MOMENTUM = 0.02
+"""Share of a batch in the running mean."""
+
+
+class Embedded(NamedTuple):
+    """What is told of label maps.
+
+    Attributes:
+        latent: ``(B, channels, h, w)`` at the size of an image encoder's latent.
+        pattern: ``(B, pattern_channels, H, W)`` at the size of the image, for the decoder to draw as it is.
+    """
+
+    latent: Tensor
+    pattern: Tensor
+
+
+class DenseEmbedding(nn.Module):
+    """Label map to embedding map, and to a texture a code, painted where the map says.
+
+    A code is a class; a depth lies between two of several, a normal between those of its components
+    (:func:`~mtlue_cli.tasks.label_maps.code_weights`). The embedding map is what a small network makes of the codes and
+    of where nothing is labelled: a convolution over the pixels of a latent cell and its surroundings, and one over
+    cells. The textures reach the output directly, pixel by pixel, as the patterns of image-level classes do.
+
+    Why textures: a network that predicts pixels looks at a neighbourhood, so what tells a class must be found within a
+    few pixels, wherever the region lies, and fit into a narrow one. A pattern over the whole image, as image-level
+    classes have it, does not. The tiles are mirror-symmetric and repeat every few pixels, so that crops and flips leave
+    them what they are.
+
+    *Not protected.* A sample without any label of the task, and so every sample if the task is not protected, gets the
+    running mean of the embedding over batches and cells of training, one number a channel, and no texture: nothing of a
+    label map can reach it. Unlabelled pixels of a labelled map have no texture, and what the network makes of them.
+
+    Args:
+        task: The task.
+        channels: Of an embedding.
+        tiles: ``(codes, pattern_channels, side, side)``, the textures that it starts from.
+
+    Source:
+        Yu et al., ICML 2025, the embedding module of dense tasks; its form is ours.
+    """
+
+    mean: Tensor
+
+    def __init__(self, task: Task, channels: int, tiles: Tensor) -> None:
+        super().__init__()
+        self.task = task
+        self.tiles = nn.Parameter(tiles.clone())
+        self.see = nn.Conv2d(len(tiles) + 1, WIDTH, 2 * STRIDE, stride=STRIDE, padding=STRIDE // 2)
+        self.tell = nn.Conv2d(WIDTH, channels, 3, padding=1)
+        self.register_buffer("mean", torch.zeros(channels))
+
+    def forward(self, labels: Tensor | None, batch: int, size: Sequence[int]) -> Embedded:
+        """Embedding of a batch.
+
+        Args:
+            labels: Label maps of ``batch`` images, or None if the task is not protected.
+            batch: Number of images.
+            size: Height and width in pixels that the embedding covers, multiples of the encoder's stride; a label map
+                may be smaller and is continued by its last row and column.
+        """
+        cells = (size[0] // STRIDE, size[1] // STRIDE)
+        neutral = self.mean.view(1, -1, 1, 1).expand(batch, -1, *cells)
+        if labels is None:
+            return Embedded(neutral, self.tiles.new_zeros(batch, self.tiles.shape[1], *size))
+        weights, known = code_weights(labels, self.task)
+        seen = torch.cat([weights, (~known).to(weights)], dim=1)
+        below, right = size[0] - seen.shape[-2], size[1] - seen.shape[-1]
+        if below or right:
+            seen = nn.functional.pad(seen, (0, right, 0, below), mode="replicate")
+        latent: Tensor = self.tell(nn.functional.relu(self.see(seen)))
+        labelled = labelled_rows(labels, self.task)
+        if self.training and bool(labelled.any()):
+            with torch.no_grad():
+                self.mean.lerp_(latent[labelled].float().mean(dim=(0, 2, 3)), MOMENTUM)
+        # A map without any label has no weights, and so no texture already.
+        latent = torch.where(labelled.view(-1, 1, 1, 1), latent, neutral.to(latent.dtype))
+        return Embedded(latent, self._painted(seen[:, :-1]))
+
+    def _painted(self, weights: Tensor) -> Tensor:
+        """``(B, codes, H, W)`` weights to ``(B, pattern_channels, H, W)``: the mean of the tiles that lie there."""
+        height, width = weights.shape[-2:]
+        side = self.tiles.shape[-1]
+        canvas = self.tiles.repeat(1, 1, -(-height // side), -(-width // side))[..., :height, :width]
+        return torch.einsum("bkhw,kchw->bchw", weights, canvas)
+
+
+class DenseEmbeddings(nn.Module):
+    """The embeddings of all dense tasks, added to those of the image-level ones.
+
+    Args:
+        tasks: All tasks of the generator.
+        channels: Of an embedding.
+        pattern_channels: How many are drawn as colour.
+        priors: Share of each code among the labelled pixels, a dense task each; None: codes are equally frequent.
+        seed: Of the initial values.
+    """
+
+    def __init__(
+        self,
+        tasks: TaskSet,
+        channels: int,
+        pattern_channels: int,
+        priors: Sequence[Sequence[float]] | None,
+        seed: int,
+    ) -> None:
+        super().__init__()
+        self.count = len(tasks)
+        self.tasks = tasks.dense
+        codes = [MAPS[task.kind].count(task) for task in self.tasks]
+        shares = [[1 / count] * count for count in codes] if priors is None else priors
+        tiles = initial_textures(shares, pattern_channels, torch.Generator().manual_seed(seed))
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            self.embeddings = nn.ModuleList(
+                DenseEmbedding(task, channels, own) for task, own in zip(self.tasks, tiles, strict=True)
+            )
+
+    def of_task(self, name: str) -> DenseEmbedding:
+        """That of one task."""
+        found = self.embeddings[self.tasks.names.index(name)]
+        assert isinstance(found, DenseEmbedding)
+        return found
+
+    def forward(
+        self, labels: Mapping[str, Tensor], batch: int, size: Sequence[int], image_level: Tensor | None
+    ) -> Embedded:
+        """Sum of the embeddings of all tasks, over the square root of their number.
+
+        Args:
+            labels: Task name to label maps; a task that is absent is not protected.
+            batch: Number of images.
+            size: Height and width in pixels that the embedding covers.
+            image_level: That of the image-level tasks, ``(1 or batch, channels, g, g)``, divided by the square root of
+                their own number already; its leading channels are their pattern. None: there are none.
+        """
+        each = [self.of_task(name)(labels.get(name), batch, size) for name in self.tasks.names]
+        latent, pattern = (torch.stack(parts).sum(dim=0) for parts in zip(*each, strict=True))
+        if image_level is not None:
+            share = math.sqrt(self.count - len(self.tasks))
+            latent = latent + share * _resized(image_level, latent.shape[-2:])
+            pattern = pattern + share * _resized(image_level[:, : pattern.shape[1]], pattern.shape[-2:])
+        return Embedded(latent / math.sqrt(self.count), pattern / math.sqrt(self.count))
+
+
+def _resized(maps: Tensor, size: Sequence[int]) -> Tensor:
+    return nn.functional.interpolate(maps, tuple(size), mode="bilinear", align_corners=False)

@@ -1,0 +1,110 @@
+"""What a victim's outputs on the clean test images are worth, in every figure of every task."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+from torch import Tensor
+
+from mtlue_cli.choices import MetricName
+from mtlue_cli.metrics.classification import accuracies, aurocs, balanced_accuracies, chance_floors
+from mtlue_cli.metrics.dense import dense_floor, dense_scores, main_metric
+from mtlue_cli.metrics.measures import gain, of_gain
+from mtlue_cli.tasks.kinds import labelled_rows
+from mtlue_cli.tasks.losses import count_correct
+from mtlue_cli.tasks.spec import Task, TaskSet
+from mtlue_cli.training.label_batches import centred_labels
+from mtlue_cli.verification.early_stopping import EarlyStop, Halves, stop_early
+from mtlue_cli.verification.learner import DenseEpoch, LearnedEpoch, LearnerRun
+
+
+@dataclass(frozen=True)
+class Scoring:
+    """Scores predictions on one set of test images.
+
+    Attributes:
+        tasks: What is learned.
+        train_labels: Task name to labels of the training images, as they are kept.
+        test_labels: Task name to labels of the test images, as they are kept; label maps of whole images.
+        crop_size: Side in pixels of the centre that a victim predicts.
+        first_half: ``(M,)`` bool, which test images choose an epoch that the others measure.
+    """
+
+    tasks: TaskSet
+    train_labels: Mapping[str, Tensor]
+    test_labels: Mapping[str, Tensor]
+    crop_size: int
+    first_half: Tensor
+
+    def read(self, name: str, outputs: Tensor) -> DenseEpoch:
+        """What is kept of a dense task's outputs ``(M, channels, S, S)`` after an epoch."""
+        task, labels = self.tasks[name], self._truth[name]
+        correct, known = count_correct({name: outputs}, {name: labels}, self.tasks.subset([name]))[name]
+        first, second = (_main(task, outputs[half], labels[half]) for half in (self.first_half, ~self.first_half))
+        return DenseEpoch(correct / max(known, 1), (first, second))
+
+    def accuracies(self, epoch: LearnedEpoch) -> dict[str, float]:
+        """Test accuracy of every task after an epoch; of a dense task, the share of its pixels that are right."""
+        guesses = {
+            task.name: torch.nn.functional.one_hot(epoch.predictions[task.name].long(), task.num_classes).float()
+            for task in self.tasks.image_level
+        }
+        found = accuracies(guesses, self._truth, self.tasks.image_level)
+        found |= {name: kept.right for name, kept in epoch.dense.items()}
+        return {name: found[name] for name in self.tasks.names}
+
+    def image_level(self, run: LearnerRun) -> dict[MetricName, Mapping[str, float | None]]:
+        """Every metric of the image-level tasks after the last epoch."""
+        tasks, labels = self.tasks.image_level, self._truth
+        logits = {name: shares.clamp_min(1e-30).log() for name, shares in run.probabilities.items()}
+        return {
+            MetricName.ACCURACY: dict(accuracies(logits, labels, tasks)),
+            MetricName.BALANCED: dict(balanced_accuracies(logits, labels, tasks)),
+            MetricName.AUROC: aurocs(logits, labels, tasks),
+        }
+
+    def dense(self, run: LearnerRun) -> dict[str, dict[str, float]]:
+        """Every figure of the dense tasks after the last epoch."""
+        return {task.name: dense_scores(run.maps[task.name], self._truth[task.name], task) for task in self.tasks.dense}
+
+    def early_stop(self, run: LearnerRun) -> EarlyStop | None:
+        """Who stops at the best epoch; of dense tasks their main figures, in their own units."""
+        scales = {task.name: (self._dense_floors[task.name], main_metric(task)) for task in self.tasks.dense}
+
+        def halves(kept: DenseEpoch, floor: float, measure: str) -> Halves:
+            first, second = (None if value is None else gain(value, floor, measure) for value in kept.halves)
+            return first, second
+
+        gains = {name: [halves(epoch.dense[name], *scale) for epoch in run.epochs] for name, scale in scales.items()}
+        stop = stop_early(run.predictions(), self._truth, self.first_half, gains)
+        if stop is None:
+            return None
+        own = {name: of_gain(stop.accuracy[name], *scale) for name, scale in scales.items()}
+        return EarlyStop({**stop.accuracy, **own}, stop.epochs)
+
+    def floors(self, metric: MetricName) -> dict[str, float]:
+        """What a constant guess reaches under ``metric``, of a dense task in its main figure, a task.
+
+        Raises:
+            ValueError: A task has no labelled test image.
+        """
+        found = chance_floors(metric, self._truth, self.tasks.image_level) | self._dense_floors
+        return {name: found[name] for name in self.tasks.names}
+
+    @cached_property
+    def _truth(self) -> dict[str, Tensor]:
+        return centred_labels(self.test_labels, self.tasks, self.crop_size)
+
+    @cached_property
+    def _dense_floors(self) -> dict[str, float]:
+        return {
+            task.name: dense_floor(self.train_labels[task.name], self._truth[task.name], task)[main_metric(task)]
+            for task in self.tasks.dense
+        }
+
+
+def _main(task: Task, outputs: Tensor, labels: Tensor) -> float | None:
+    if not bool(labelled_rows(labels, task).any()):
+        return None
+    return dense_scores(outputs, labels, task)[main_metric(task)]

@@ -1,0 +1,147 @@
+"""Tasks of images and of pixels together, from files: train, protect, verify."""
+
+import csv
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+from PIL import Image
+
+from mtlue_cli.choices import BackboneName, MetricName, ObjectiveName
+from mtlue_cli.generator.checkpoint import load_checkpoint, read_card
+from mtlue_cli.images.decode import decode_image
+from mtlue_cli.tasks.declared import parse_declarations
+from mtlue_cli.tasks.labels import LabelOptions
+from mtlue_cli.workflows.progress import SilentProgress
+from mtlue_cli.workflows.protect import ProtectConfig, protect_folder
+from mtlue_cli.workflows.train_generator import TrainConfig, train_generator
+from mtlue_cli.workflows.verify import VerifyConfig, verify_release
+from tests.dense_sample import TASKS, draw_scenes
+
+COUNT, SIDE = 32, 40
+READING = LabelOptions(declarations=parse_declarations(["depth=depth:scale=0.001", "normals=normals"]))
+
+
+def write_scenes(folder: Path, seed: int = 0) -> Path:
+    """Images, masks (255: not labelled), depths in millimetres and arrays of normals; the path of their labels."""
+    images, labels = draw_scenes(COUNT, SIDE, seed)
+    (folder / "maps").mkdir(parents=True)
+    rows: list[list[str]] = []
+    for row in range(COUNT):
+        Image.fromarray(images[row].permute(1, 2, 0).numpy()).save(folder / f"{row:02}.png")
+        mask = labels["parts"][row].numpy()
+        Image.fromarray(np.where(mask < 0, 255, mask).astype(np.uint8)).save(folder / f"maps/{row:02}-parts.png")
+        depth = (1000 * labels["depth"][row, 0]).round().numpy().astype(np.uint16)
+        np.save(folder / f"maps/{row:02}-depth.npy", depth)
+        np.save(folder / f"maps/{row:02}-normals.npy", labels["normals"][row].numpy())
+        maps = [f"maps/{row:02}-{name}" for name in ("parts.png", "depth.npy", "normals.npy")]
+        rows.append([f"{row:02}.png", str(int(labels["bright"][row])), *maps])
+    rows[3][2] = ""  # an image whose mask is missing
+    with (folder / "labels.csv").open("w", newline="") as stream:
+        csv.writer(stream).writerows([["file_name", *TASKS.names], *rows])
+    return folder / "labels.csv"
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    target = tmp_path_factory.mktemp("dense") / "scenes"
+    write_scenes(target)
+    return target
+
+
+@pytest.fixture(scope="module")
+def weights(folder: Path) -> Path:
+    out = folder.parent / "scenes.safetensors"
+    config = TrainConfig(
+        images=folder,
+        labels=folder / "labels.csv",
+        out=out,
+        reading=READING,
+        objective=ObjectiveName.TAP,
+        size=32,
+        epochs=2,
+        surrogate_epochs=1,
+        batch_size=16,
+        device="cpu",
+    )
+    train_generator(config, SilentProgress())
+    return out
+
+
+def protect(folder: Path, weights: Path, out: Path, **changes: object) -> Path:
+    config = ProtectConfig(folder, folder / "labels.csv", out, READING, weights=str(weights), device="cpu")
+    result = protect_folder(replace(config, **changes), SilentProgress())  # type: ignore[arg-type]  # any field
+    assert not result.quarantine
+    return result.release
+
+
+def pixels(folder: Path) -> list[npt.NDArray[np.int16]]:
+    return [decode_image(folder / f"{row:02}.png").pixels.astype(np.int16) for row in range(COUNT)]
+
+
+def test_a_checkpoint_knows_kinds_and_span(weights: Path) -> None:
+    card = read_card(weights)
+    assert [task.kind for task in card.tasks] == [task.kind for task in TASKS]
+    span = card.tasks["depth"].span
+    assert span is not None
+    assert 1.4 < span[0] < span[1] < 5.1
+    assert load_checkpoint(weights).card.tasks == card.tasks
+
+
+def test_a_release_keeps_the_bound_and_tells_maps_apart(folder: Path, weights: Path, tmp_path: Path) -> None:
+    released = pixels(protect(folder, weights, tmp_path / "release"))
+    change = [after - before for after, before in zip(released, pixels(folder), strict=True)]
+    assert 0 < max(int(np.abs(one).max()) for one in change) <= 8
+    assert all(np.abs(one).mean() > 1 for one in change)
+
+
+@pytest.mark.parametrize("left_out", ["parts", "depth"])
+def test_a_task_left_out_leaves_no_trace_of_its_maps(
+    folder: Path, weights: Path, tmp_path: Path, left_out: str
+) -> None:
+    """The same images with the maps of other images in this column give the same files, to the pixel."""
+    other = tmp_path / "other"
+    write_scenes(other)
+    header, *rows = csv.reader((other / "labels.csv").read_text().splitlines())
+    column = header.index(left_out)
+    swapped = [[*row[:column], rows[-1 - index][column], *row[column + 1 :]] for index, row in enumerate(rows)]
+    with (other / "labels.csv").open("w", newline="") as stream:
+        csv.writer(stream).writerows([header, *swapped])
+    own = protect(folder, weights, tmp_path / "own", exclude=(left_out,))
+    theirs = protect(other, weights, tmp_path / "theirs", exclude=(left_out,))
+    assert all(np.array_equal(one, two) for one, two in zip(pixels(own), pixels(theirs), strict=True))
+    seen = protect(other, weights, tmp_path / "seen")
+    assert not all(np.array_equal(one, two) for one, two in zip(pixels(own), pixels(seen), strict=True))
+
+
+def test_a_release_with_maps_is_verified(folder: Path, weights: Path, tmp_path: Path) -> None:
+    release = protect(folder, weights, tmp_path / "release")
+    config = VerifyConfig(
+        clean=folder,
+        labels=folder / "labels.csv",
+        reading=READING,
+        protected=release,
+        backbones=(BackboneName.SMALL,),
+        size=32,
+        epochs=1,
+        batch_size=8,
+        device="cpu",
+        cache=None,
+    )
+    result = verify_release(config, SilentProgress())
+    assert result.audit is not None
+    assert result.audit.faults == ()
+    document = result.to_json()
+    json.dumps(document, allow_nan=False)
+    metrics = {task["task"]: task["metric"] for task in document["conditions"][0]["tasks"]}
+    assert metrics == {
+        "bright": MetricName.ACCURACY,
+        "parts": "miou",
+        "depth": "absolute_error",
+        "normals": "mean_angle",
+    }
+    depth = document["conditions"][0]["tasks"][2]
+    assert 0.2 < depth["floor"] < 2  # in metres, though the files hold millimetres
