@@ -6,9 +6,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from mtlue_cli.generator.code_embedding import CodeEmbedding
+from mtlue_cli.generator.codebook import Codebook
 from mtlue_cli.generator.decoder import PerturbationDecoder
 from mtlue_cli.generator.image_encoder import STRIDE, ImageEncoder
 from mtlue_cli.generator.label_embedding import LabelEmbedding
+from mtlue_cli.generator.mirrored_patterns import pattern_dimension
 from mtlue_cli.perturbation.bound import soft_bound
 from mtlue_cli.tasks.spec import TaskSet
 
@@ -44,7 +47,7 @@ class PerturbationGenerator(nn.Module):
 
     Args:
         config: The shape.
-        tasks: What the labels stand for.
+        tasks: What the labels stand for; None: a universal generator, which :meth:`bind` gives codes.
         seed: Seed of the initial weights.
         priors: Share of each class among the labels that it will be trained on, a task each, for the initial patterns.
 
@@ -58,13 +61,13 @@ class PerturbationGenerator(nn.Module):
     def __init__(
         self,
         config: GeneratorConfig,
-        tasks: TaskSet,
+        tasks: TaskSet | None,
         seed: int = 0,
         priors: Sequence[Sequence[float]] | None = None,
     ) -> None:
         super().__init__()
         self.config = config
-        self.tasks = tasks
+        self.tasks = tasks or TaskSet(())
         rng = torch.Generator().manual_seed(seed)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
@@ -77,9 +80,28 @@ class PerturbationGenerator(nn.Module):
                 self.PATTERN_CHANNELS,
                 config.pattern_gain,
             )
-        self.label_embedding = LabelEmbedding(
-            tasks, config.label_channels, config.label_grid, self.PATTERN_CHANNELS, config.pattern_grid, priors, rng
-        )
+            self.label_embedding: LabelEmbedding | CodeEmbedding
+            shape = (config.label_channels, config.label_grid, self.PATTERN_CHANNELS, config.pattern_grid)
+            if tasks is None:
+                self.label_embedding = CodeEmbedding(*shape)
+            else:
+                self.label_embedding = LabelEmbedding(tasks, *shape, priors, rng)
+
+    @property
+    def code_dimension(self) -> int:
+        """Of the codes that :meth:`bind` takes."""
+        return pattern_dimension(self.PATTERN_CHANNELS, self.config.pattern_grid)
+
+    def bind(self, codebook: Codebook) -> None:
+        """Give a universal generator the tasks and codes of ``codebook`` in place of those it had.
+
+        Raises:
+            ValueError: The generator was made for tasks of its own, or the codes have another dimension.
+        """
+        if not isinstance(self.label_embedding, CodeEmbedding):
+            raise ValueError("a generator with learned embeddings takes no codes")
+        self.label_embedding.bind(codebook)
+        self.tasks = codebook.tasks
 
     def forward(self, images: Tensor, labels: Mapping[str, Tensor]) -> Tensor:
         """Perturbation of ``images``.

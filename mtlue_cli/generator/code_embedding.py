@@ -1,0 +1,112 @@
+"""Label embedding from keyed codes: nothing in it is learned for a task or a class."""
+
+import math
+from collections.abc import Mapping
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
+
+from mtlue_cli.generator.codebook import Codebook, reserved_axes
+from mtlue_cli.generator.mirrored_patterns import mirrored_patterns, pattern_dimension
+from mtlue_cli.tasks.spec import UNLABELLED, TaskSet
+
+
+class CodeEmbedding(nn.Module):
+    """The maps of a codebook's classes, summed over the tasks as :class:`~.label_embedding.LabelEmbedding` does.
+
+    The first ``pattern_channels`` channels of a map are the class's code as a mirror-symmetric pattern; the others are
+    what a small network, the same for every task and class, makes of that pattern. So the weights know of no task, and
+    any codebook can be bound to them. Codes are no parameters and never reach a checkpoint.
+
+    Args:
+        channels: Channels of a map.
+        grid: Side of a map in cells.
+        pattern_channels: How many leading channels hold the pattern.
+        pattern_grid: Side of the coarse grid of the patterns, in cells.
+
+    Source:
+        Stands in for the class-wise embeddings of Yu et al., ICML 2025, section 4; their regularisers are fulfilled by
+        :class:`~.codebook.Codebook` in closed form.
+    """
+
+    patterns: Tensor
+
+    def __init__(self, channels: int, grid: int, pattern_channels: int, pattern_grid: int) -> None:
+        super().__init__()
+        self.grid, self.pattern_channels, self.pattern_grid = grid, pattern_channels, pattern_grid
+        self.tasks = TaskSet(())
+        self._first: dict[str, int] = {}
+        self.lift = nn.Sequential(
+            nn.Conv2d(pattern_channels, channels, 3, padding=1),
+            nn.ReLU(),
+            nn.Conv2d(channels, channels - pattern_channels, 3, padding=1),
+        )
+        self.register_buffer("patterns", torch.empty(0, pattern_channels, pattern_grid, pattern_grid), persistent=False)
+
+    @property
+    def dimension(self) -> int:
+        """Of the codes that it takes."""
+        return pattern_dimension(self.pattern_channels, self.pattern_grid)
+
+    def bind(self, codebook: Codebook) -> None:
+        """Take the codes of ``codebook`` in place of those it had.
+
+        Raises:
+            ValueError: Its codes have another dimension.
+        """
+        if codebook.dimension != self.dimension:
+            raise ValueError(f"codes of dimension {self.dimension} are expected, not {codebook.dimension}")
+        self.tasks = codebook.tasks
+        # The last row is the neutral one: no code at all, which is also the mean of every task's codes.
+        cells = self.pattern_channels * self.pattern_grid**2
+        codes = [*(_scaled(codebook, name, cells) for name in self.tasks.names), np.zeros((1, self.dimension))]
+        flat = torch.from_numpy(np.concatenate(codes).astype(np.float32))
+        self.patterns = mirrored_patterns(flat, self.pattern_channels, self.pattern_grid).to(self.patterns.device)
+        counts = np.cumsum([0, *(task.num_classes for task in self.tasks)]).tolist()
+        self._first = dict(zip(self.tasks.names, counts, strict=False))
+
+    def of_task(self, name: str) -> Tensor:
+        """All maps of one task, ``(C, channels, grid, grid)``; the row is the class index."""
+        first = self._first[name]
+        return self._maps(self.patterns[first : first + self.tasks[name].num_classes])
+
+    def forward(self, labels: Mapping[str, Tensor]) -> Tensor:
+        """Sum of the maps that ``labels`` pick, over the square root of the number of tasks.
+
+        Args:
+            labels: Task name to class indices, ``(B,)`` int64. A task that is absent, or an index of
+                :data:`~mtlue_cli.tasks.spec.UNLABELLED`, gets the map of no code, which says nothing about it.
+
+        Returns:
+            ``(B, channels, grid, grid)`` float; ``B`` is 1 if ``labels`` is empty.
+        """
+        batch = len(next(iter(labels.values()))) if labels else 1
+        neutral = len(self.patterns) - 1
+        absent = torch.full((batch,), neutral, dtype=torch.int64, device=self.patterns.device)
+        picked = torch.stack([self._rows(task.name, labels.get(task.name), absent) for task in self.tasks], dim=1)
+        rows, places = torch.unique(picked, return_inverse=True)
+        maps = self._maps(self.patterns[rows])
+        # A product with a selection matrix: its gradient is deterministic, that of indexing is not.
+        choice = nn.functional.one_hot(places, len(rows)).sum(dim=1).to(maps.dtype)
+        return (choice @ maps.flatten(1)).view(batch, *maps.shape[1:]) / math.sqrt(len(self.tasks))
+
+    def _rows(self, name: str, index: Tensor | None, absent: Tensor) -> Tensor:
+        if index is None:
+            return absent
+        return torch.where(index == UNLABELLED, absent, index + self._first[name])
+
+    def _maps(self, patterns: Tensor) -> Tensor:
+        size = (self.grid, self.grid)
+        coarse = nn.functional.interpolate(patterns, size=size, mode="bilinear", align_corners=False)
+        return torch.cat([coarse, self.lift(coarse).to(coarse.dtype)], dim=1)
+
+
+def _scaled(codebook: Codebook, task: str, cells: int) -> npt.NDArray[np.float64]:
+    """Centred codes, ``(C, dimension)``, whose patterns of so many cells have about unit variance.
+
+    The factor is that of a full reserve, exact for two classes: a class that is added within it rescales none.
+    """
+    reserve = reserved_axes(codebook.tasks[task].num_classes)
+    return codebook.centred(task) * math.sqrt(cells / (1 - 1 / reserve))
