@@ -81,6 +81,8 @@ def checkpoint_table(report: "CheckpointReport") -> "Table":
         "made": f"{card.created} by {', '.join(f'{name} {version}' for name, version in card.versions.items())}",
         "trained on": card.data_digest,
     }
+    if card.universal:
+        rows["tasks"] = "any: what it adds depends on a key"
     for task in card.tasks:
         shown = ", ".join(task.classes[:LISTED]) + (", ..." if task.num_classes > LISTED else "")
         rows[f"task {task.name}"] = f"{task.kind.value}, {task.num_classes} classes: {shown}"
@@ -98,6 +100,7 @@ def release_table(report: "ReleaseReport") -> "Table":
         "files": f"{report.files}, {len(report.quarantine)} in quarantine",
         "tasks": ", ".join(run.tasks),
         "weights": f"{run.weights_name} ({run.weights_sha256[:16]})",
+        "key": run.key_fingerprint or "none",
         "format": run.image_format,
     }
     if report.max_change is not None:
