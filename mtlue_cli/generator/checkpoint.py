@@ -98,7 +98,8 @@ class LoadedGenerator:
             return self
         if key is None:
             raise ValueError("a universal generator needs a key")
-        self.generator.bind(Codebook(key, tasks, self.generator.code_dimension))
+        codes = self.generator.codes
+        self.generator.bind(codes.prepared(Codebook(key, tasks, codes.dimension)))
         return replace(self, card=replace(self.card, tasks=tasks))
 
 

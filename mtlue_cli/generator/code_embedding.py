@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
@@ -11,6 +12,20 @@ from torch import Tensor, nn
 from mtlue_cli.generator.codebook import Codebook, reserved_axes
 from mtlue_cli.generator.mirrored_patterns import mirrored_patterns, pattern_dimension
 from mtlue_cli.tasks.spec import UNLABELLED, TaskSet
+
+
+@dataclass(frozen=True)
+class PreparedCodes:
+    """The codes of a codebook as patterns, for whoever binds many in turn.
+
+    Attributes:
+        tasks: What they stand for.
+        patterns: ``(sum of C, plus 1, pattern_channels, pattern_grid, pattern_grid)`` float, class after class and task
+            after task; the last one is no code at all, which is also the mean of every task's codes.
+    """
+
+    tasks: TaskSet
+    patterns: Tensor
 
 
 class CodeEmbedding(nn.Module):
@@ -50,20 +65,23 @@ class CodeEmbedding(nn.Module):
         """Of the codes that it takes."""
         return pattern_dimension(self.pattern_channels, self.pattern_grid)
 
-    def bind(self, codebook: Codebook) -> None:
-        """Take the codes of ``codebook`` in place of those it had.
+    def prepared(self, codebook: Codebook) -> PreparedCodes:
+        """The codes of ``codebook`` as this embedding takes them, on its device.
 
         Raises:
-            ValueError: Its codes have another dimension.
+            ValueError: They have another dimension.
         """
         if codebook.dimension != self.dimension:
             raise ValueError(f"codes of dimension {self.dimension} are expected, not {codebook.dimension}")
-        self.tasks = codebook.tasks
-        # The last row is the neutral one: no code at all, which is also the mean of every task's codes.
         cells = self.pattern_channels * self.pattern_grid**2
-        codes = [*(_scaled(codebook, name, cells) for name in self.tasks.names), np.zeros((1, self.dimension))]
+        codes = [*(_scaled(codebook, name, cells) for name in codebook.tasks.names), np.zeros((1, self.dimension))]
         flat = torch.from_numpy(np.concatenate(codes).astype(np.float32))
-        self.patterns = mirrored_patterns(flat, self.pattern_channels, self.pattern_grid).to(self.patterns.device)
+        patterns = mirrored_patterns(flat, self.pattern_channels, self.pattern_grid)
+        return PreparedCodes(codebook.tasks, patterns.to(self.patterns.device))
+
+    def bind(self, codes: PreparedCodes) -> None:
+        """Take ``codes`` in place of those it had."""
+        self.tasks, self.patterns = codes.tasks, codes.patterns
         counts = np.cumsum([0, *(task.num_classes for task in self.tasks)]).tolist()
         self._first = dict(zip(self.tasks.names, counts, strict=False))
 

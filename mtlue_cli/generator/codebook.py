@@ -74,7 +74,8 @@ class Codebook:
     def centred(self, name: str) -> Numbers:
         """Codes of a task's classes without what they share, ``(C, dimension)``, of length ``sqrt(1 - 1 / C)``."""
         codes = self.of_task(name)
-        return codes - codes.mean(axis=0, keepdims=True)
+        centred: Numbers = codes - codes.mean(axis=0, keepdims=True)
+        return centred
 
     @cached_property
     def _axes(self) -> list[Numbers]:
@@ -103,8 +104,7 @@ class Codebook:
         for index in range(min(len(classes), axes)):
             codes[index, min(reserved_axes(index + 1), axes) :] = 0.0
             codes[index] = _orthonormal(codes[index], codes[:index])
-        rest = codes[axes:]
-        rest /= np.linalg.norm(rest, axis=1, keepdims=True)
+        codes[axes:] /= np.linalg.norm(codes[axes:], axis=1, keepdims=True)
         return codes
 
 
@@ -115,7 +115,8 @@ def reserved_axes(classes: int) -> int:
 
 def normal_numbers(key: Key, words: Iterable[str], count: int) -> Numbers:
     """Standard normal numbers, ``(count,)``, from a key and a name; steps 1 and 2 of the module's text."""
-    return _normal_rows(key, [tuple(words)], count)[0]
+    row: Numbers = _normal_rows(key, [tuple(words)], count)[0]
+    return row
 
 
 def _normal_rows(key: Key, names: Iterable[tuple[str, ...]], count: int) -> Numbers:

@@ -6,12 +6,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from mtlue_cli.generator.code_embedding import CodeEmbedding
-from mtlue_cli.generator.codebook import Codebook
+from mtlue_cli.generator.code_embedding import CodeEmbedding, PreparedCodes
 from mtlue_cli.generator.decoder import PerturbationDecoder
 from mtlue_cli.generator.image_encoder import STRIDE, ImageEncoder
 from mtlue_cli.generator.label_embedding import LabelEmbedding
-from mtlue_cli.generator.mirrored_patterns import pattern_dimension
 from mtlue_cli.perturbation.bound import soft_bound
 from mtlue_cli.tasks.spec import TaskSet
 
@@ -88,20 +86,20 @@ class PerturbationGenerator(nn.Module):
                 self.label_embedding = LabelEmbedding(tasks, *shape, priors, rng)
 
     @property
-    def code_dimension(self) -> int:
-        """Of the codes that :meth:`bind` takes."""
-        return pattern_dimension(self.PATTERN_CHANNELS, self.config.pattern_grid)
-
-    def bind(self, codebook: Codebook) -> None:
-        """Give a universal generator the tasks and codes of ``codebook`` in place of those it had.
+    def codes(self) -> CodeEmbedding:
+        """The embedding of a universal generator.
 
         Raises:
-            ValueError: The generator was made for tasks of its own, or the codes have another dimension.
+            ValueError: The generator was made for tasks of its own.
         """
         if not isinstance(self.label_embedding, CodeEmbedding):
             raise ValueError("a generator with learned embeddings takes no codes")
-        self.label_embedding.bind(codebook)
-        self.tasks = codebook.tasks
+        return self.label_embedding
+
+    def bind(self, codes: PreparedCodes) -> None:
+        """Give a universal generator tasks and their codes in place of those it had."""
+        self.codes.bind(codes)
+        self.tasks = codes.tasks
 
     def forward(self, images: Tensor, labels: Mapping[str, Tensor]) -> Tensor:
         """Perturbation of ``images``.

@@ -267,10 +267,10 @@ class Laboratory:
 
     def _key(self, condition: Condition, settings: LearningSettings, start: PretrainedStart | None) -> str:
         attack = condition.attack
-        has_weights = attack is not None and attack.build().needs_weights and self.weights is not None
+        weights = self.weights if attack is not None and attack.build().needs_weights else None
         return document_digest(
             {
-                **({"weights": file_digest(self.weights)} if has_weights else {}),
+                **({} if weights is None else {"weights": file_digest(weights)}),
                 "schema": RESULT_SCHEMA,
                 "condition": condition.name,
                 "countermeasure": None if attack is None else [attack.spec.name.value, repr(attack.settings)],
