@@ -59,6 +59,18 @@ class LabelEmbedding(nn.Module):
         maps: Tensor = self.maps[f"task{self.tasks.names.index(name)}"]
         return maps
 
+    @torch.no_grad()
+    def take_maps(self, name: str, maps: Tensor) -> None:
+        """Begin from other maps of one task, ``(C, channels, grid, grid)``.
+
+        Raises:
+            ValueError: They have another shape.
+        """
+        own = self.of_task(name)
+        if maps.shape != own.shape:
+            raise ValueError(f"maps of shape {tuple(own.shape)} are expected, not {tuple(maps.shape)}")
+        own.copy_(maps)
+
     def forward(self, labels: Mapping[str, Tensor]) -> Tensor:
         """Sum of the maps that ``labels`` pick, over the square root of the number of tasks.
 

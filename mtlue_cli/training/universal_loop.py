@@ -263,13 +263,12 @@ class UniversalLoop:
 
     def _begin_episode(self) -> None:
         """Restart the oldest surrogate and renew a chunk of the images."""
-        number = self.settings.population + self.step // self.settings.episode_steps - 1
+        episode = self.step // self.settings.episode_steps - 1
+        number = self.settings.population + episode
         self.surrogates[number % self.settings.population] = self._fresh(number)
         chunks = len(self._pool) // CHUNK
-        place = (self.step // self.settings.episode_steps - 1) % chunks
-        self._pool[place * CHUNK : (place + 1) * CHUNK] = self._chunk(
-            chunks + self.step // self.settings.episode_steps - 1
-        )
+        place = episode % chunks * CHUNK
+        self._pool[place : place + CHUNK] = self._chunk(chunks + episode)
 
     def _fresh(self, number: int) -> _Surrogate:
         return _Surrogate(number, self.generator, self.settings, self.device)

@@ -19,6 +19,7 @@ from mtlue_cli.training.surrogate import SurrogateRun, epochs_within, train_surr
 from mtlue_cli.workflows.progress import Progress
 from mtlue_cli.workflows.resumable_run import ResumableRun, steps_within
 from mtlue_cli.workflows.train_settings import TrainConfig, TrainingData, generator_size
+from mtlue_cli.workflows.training_start import TrainingStart
 
 SURROGATE_SHARE = 0.4
 """Largest share of ``max_minutes`` that a clean surrogate may take."""
@@ -35,14 +36,23 @@ class TrainingRun:
         device: Where.
         progress: Whom it tells.
         started: ``time.monotonic()`` at the start, from which ``max_minutes`` counts.
+        start: What the generator begins as; None: untrained.
     """
 
     def __init__(
-        self, config: TrainConfig, data: TrainingData, device: torch.device, progress: Progress, started: float
+        self,
+        config: TrainConfig,
+        data: TrainingData,
+        device: torch.device,
+        progress: Progress,
+        started: float,
+        start: TrainingStart | None = None,
     ) -> None:
         self.config, self.data, self.device, self.progress, self.started = config, data, device, progress, started
+        self.start = start
         self.spec = OBJECTIVES[config.objective]
-        identity = [config.recorded_settings(), data.tasks.to_json(), data.digest]
+        begun = None if start is None else start.to_json()
+        identity = [config.recorded_settings(), data.tasks.to_json(), data.digest, begun]
         self.disk: ResumableRun[StepRecord] = ResumableRun(config.state_folder, identity, config.overwrite, progress)
 
     def take_up_or_plan(self) -> None:
@@ -114,10 +124,12 @@ class TrainingRun:
         return run
 
     def _fresh_generator(self) -> PerturbationGenerator:
-        shape = GeneratorConfig(epsilon=self.config.epsilon, image_size=generator_size(self.config.size))
-        priors = class_shares(self.data.labels, self.data.tasks)
-        generator = PerturbationGenerator(shape, self.data.tasks, self.config.seed, priors)
-        return placed(generator, self.device)
+        config, tasks = self.config, self.data.tasks
+        size, priors = generator_size(config.size), class_shares(self.data.labels, tasks)
+        if self.start is not None:
+            return placed(self.start.generator(tasks, config.epsilon, size, config.seed, priors), self.device)
+        shape = GeneratorConfig(epsilon=config.epsilon, image_size=size)
+        return placed(PerturbationGenerator(shape, tasks, config.seed, priors), self.device)
 
     def _objective(self, clean: list[Any]) -> Objective:
         def fresh(seed: int) -> torch.nn.Module:
