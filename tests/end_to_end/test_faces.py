@@ -137,7 +137,8 @@ def test_a_generator_is_trained_interrupted_and_finished(faces: Path, tmp_path: 
 def test_labels_that_nothing_fits_name_the_columns_and_the_command(faces: Path, tmp_path: Path) -> None:
     labels = tmp_path / "labels.csv"
     labels.write_text((faces / "labels.csv").read_text().replace("gender", "sex", 1))
-    refused = mtlue("protect", faces, "--labels", labels, "--out", tmp_path / "out", check=False)
+    options = ("--weights", "utkface", "--out", tmp_path / "out")
+    refused = mtlue("protect", faces, "--labels", labels, *options, check=False)
     assert refused.returncode == 2
     assert "'gender' is missing" in refused.stderr
     assert "mtlue train-generator" in refused.stderr
