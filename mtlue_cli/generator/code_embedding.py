@@ -94,7 +94,8 @@ class CodeEmbedding(nn.Module):
         """Sum of the maps that ``labels`` pick, over the square root of the number of tasks.
 
         Args:
-            labels: Task name to class indices, ``(B,)`` int64. A task that is absent, or an index of
+            labels: Task name to class indices, ``(B,)`` int64, or ``(B, H, W)`` for a task that is labelled pixel by
+                pixel: there the map of each class is painted where the class is. A task that is absent, or an index of
                 :data:`~mtlue_cli.tasks.spec.UNLABELLED`, gets the map of no code, which says nothing about it.
 
         Returns:
@@ -103,17 +104,28 @@ class CodeEmbedding(nn.Module):
         batch = len(next(iter(labels.values()))) if labels else 1
         neutral = len(self.patterns) - 1
         absent = torch.full((batch,), neutral, dtype=torch.int64, device=self.patterns.device)
-        picked = torch.stack([self._rows(task.name, labels.get(task.name), absent) for task in self.tasks], dim=1)
-        rows, places = torch.unique(picked, return_inverse=True)
+        painted = {name: index for name, index in labels.items() if index.dim() > 1 and name in self._first}
+        whole = [task.name for task in self.tasks if task.name not in painted]
+        picked = [self._rows(name, labels.get(name), neutral, absent) for name in whole]
+        drawn = [self._rows(name, index, neutral, absent) for name, index in painted.items()]
+        rows = torch.unique(torch.cat([rows.flatten() for rows in (*picked, *drawn)]))
         maps = self._maps(self.patterns[rows])
-        # A product with a selection matrix: its gradient is deterministic, that of indexing is not.
-        choice = nn.functional.one_hot(places, len(rows)).sum(dim=1).to(maps.dtype)
-        return (choice @ maps.flatten(1)).view(batch, *maps.shape[1:]) / math.sqrt(len(self.tasks))
+        # Products with selections: their gradient is deterministic, that of indexing is not.
+        choice = maps.new_zeros(batch, len(rows))
+        for index in picked:
+            choice = choice + nn.functional.one_hot(torch.searchsorted(rows, index), len(rows))
+        summed = (choice.to(maps.dtype) @ maps.flatten(1)).view(batch, *maps.shape[1:])
+        for index in drawn:
+            masks = nn.functional.one_hot(torch.searchsorted(rows, index), len(rows)).movedim(-1, 1).to(maps.dtype)
+            at_grid = nn.functional.adaptive_avg_pool2d(masks, self.grid)
+            summed = summed + torch.einsum("buhw,uchw->bchw", at_grid, maps)
+        return summed / math.sqrt(len(self.tasks))
 
-    def _rows(self, name: str, index: Tensor | None, absent: Tensor) -> Tensor:
+    def _rows(self, name: str, index: Tensor | None, neutral: int, absent: Tensor) -> Tensor:
+        """Rows of :attr:`patterns` that labels stand for, in their shape."""
         if index is None:
             return absent
-        return torch.where(index == UNLABELLED, absent, index + self._first[name])
+        return torch.where(index == UNLABELLED, neutral, index + self._first[name])
 
     def _maps(self, patterns: Tensor) -> Tensor:
         size = (self.grid, self.grid)

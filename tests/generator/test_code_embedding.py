@@ -64,6 +64,22 @@ def test_what_is_not_labelled_gets_no_code() -> None:
     torch.testing.assert_close(one[:, :3], embed.of_task("age")[1:2, :3] / math.sqrt(2))
 
 
+def test_a_task_labelled_pixel_by_pixel_is_painted_where_its_classes_are() -> None:
+    embed = embedding()
+    mask = torch.zeros(2, 32, 32, dtype=torch.int64)
+    mask[:, :, 16:] = 2
+    mask[1, :16] = UNLABELLED
+    smile = torch.tensor([1, 0])
+    painted = embed({"age": mask, "smile": smile})
+    zero, two = embed.of_task("age")[0], embed.of_task("age")[2]
+    expected = torch.cat([zero[..., :8], two[..., 8:]], dim=-1)
+    neutral = math.sqrt(2) * embed({})[0] / 2
+    above = torch.stack([expected, torch.cat([neutral[:, :8], expected[:, 8:]], dim=1)])
+    torch.testing.assert_close(painted, (above + embed.of_task("smile")[smile]) / math.sqrt(2))
+    whole = embed({"age": torch.full((2, 7, 5), 2), "smile": smile})
+    torch.testing.assert_close(whole, embed(labels([2, 2], [1, 0])))
+
+
 def test_a_class_added_within_the_reserve_moves_old_maps_by_one_shift() -> None:
     grown = TaskSet((Task("age", TaskKind.CATEGORICAL, (*AGES["age"].classes, "80+")), AGES["smile"]))
     before, after = embedding(), embedding(tasks=grown)
