@@ -92,7 +92,7 @@ def _noise(size: int, rng: torch.Generator, settings: ProceduralSettings) -> Ten
     field = torch.fft.irfft2(spectrum, s=(size, size))
     field = field / field.std(dim=(1, 2, 3), keepdim=True)
     together = _uniform(rng, (CHUNK, 1, 1, 1), 0.5, 1.0)
-    return together * field[:, :1] + (1 - together) * field
+    return torch.lerp(field, field[:, :1], together)
 
 
 def _stripes(size: int, noise: Tensor, rng: torch.Generator) -> Tensor:
@@ -133,11 +133,11 @@ def _filled(
     amounts = _uniform(rng, (CHUNK, kinds, 3), 0.0, 1.0).pow(3).reshape(-1, 3) * torch.tensor([0.6, 0.3, 0.3])
     flat = index.flatten(1) + kinds * torch.arange(CHUNK)[:, None]
     colour = colours[flat].view(CHUNK, size, size, 3).permute(0, 3, 1, 2)
-    gradient, textured, striped = (
-        part[:, None] for part in amounts[flat].view(CHUNK, size, size, 3).permute(3, 0, 1, 2)
-    )
+    amount = amounts[flat].view(CHUNK, size, size, 3).permute(0, 3, 1, 2)
+    gradient, textured, striped = amount.split(1, dim=1)
     across, _ = _plane(size, rng)
-    return colour + gradient * across[:, None] / size + textured * 0.5 * noise + striped * stripes
+    filled: Tensor = colour + gradient * across[:, None] / size + textured * 0.5 * noise + striped * stripes
+    return filled
 
 
 def _plane(

@@ -156,7 +156,7 @@ def shrunk(images: Tensor) -> Tensor:
 
 def bit_depth(images: Tensor, bits: int) -> Tensor:
     """Values rounded to so many bits; the gradient passes as if they were not: neighbours step at other places."""
-    levels = 2**bits - 1
+    levels: int = 2**bits - 1
     rounded = (images.detach() * levels).round() / levels
     return images + (rounded - images.detach())
 

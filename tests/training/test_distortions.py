@@ -55,7 +55,7 @@ def test_rounding_is_exact_and_its_gradient_knows_what_rounds_away() -> None:
     values = torch.tensor([0.1, 0.49, 0.51, -1.3, 2.0], requires_grad=True)
     rounded = rounded_through(values)
     assert rounded.tolist() == [0, 0, 1, -1, 2]
-    rounded.sum().backward()
+    rounded.sum().backward()  # type: ignore[no-untyped-call]  # torch's stubs leave it untyped
     assert values.grad is not None
     torch.testing.assert_close(values.grad, 3 * torch.tensor([0.1, 0.49, 0.49, 0.3, 0.0]).square())
 
@@ -105,7 +105,7 @@ def test_nothing_drawn_changes_nothing_but_flips(images: Tensor) -> None:
 def test_each_chance_is_its_own(images: Tensor, name: str) -> None:
     plain, changed = (
         distort(images, 48, settings, torch.Generator().manual_seed(0))
-        for settings in (NONE, replace(NONE, **{name: 1.0}))
+        for settings in (NONE, replace(NONE, **{name: 1.0}))  # type: ignore[arg-type]  # chances alone
     )
     assert not torch.allclose(plain, changed, atol=1e-3)
 
