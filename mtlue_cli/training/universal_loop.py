@@ -241,7 +241,7 @@ class UniversalLoop:
         rms = (delta.float() * LEVELS).square().mean(dim=(1, 2, 3)).sqrt()
         excess = (rms / settings.largest_rms - 1).clamp_min(0).square().mean()
         loss = guessing + settings.rms_weight * excess
-        loss.backward()  # type: ignore[no-untyped-call]  # torch's stubs leave it untyped
+        loss.backward()
         torch.nn.utils.clip_grad_norm_(self.generator.parameters(), settings.clip_norm)
         self.optimizer.step()
         surrogate.optimizer.step()

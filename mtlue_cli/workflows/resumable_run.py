@@ -24,9 +24,10 @@ TRIAL_STEPS = 30
 """Steps that are timed to plan a run by minutes; the first third, when memory is still being taken, does not count."""
 
 RecordT = TypeVar("RecordT", bound=Record)
+AnyRecord = TypeVar("AnyRecord", bound=Record, covariant=True)
 
 
-class Loop(Protocol[RecordT]):
+class Loop(Protocol[AnyRecord]):
     """A training loop that can stop between two steps and go on from its state."""
 
     step: int
@@ -36,7 +37,7 @@ class Loop(Protocol[RecordT]):
     def steps(self) -> int:
         """Steps in all."""
 
-    def run(self, until: int | None = None, on_step: Callable[[RecordT], None] | None = None) -> None:
+    def run(self, until: int | None = None, on_step: Callable[[AnyRecord], None] | None = None) -> None:
         """Train to step ``until``, or to the end."""
 
     def state_dict(self) -> dict[str, Any]:

@@ -97,7 +97,7 @@ def test_minutes_bound_the_number_of_steps(config: UniversalConfig) -> None:
 def test_faults_are_told_before_anything_is_written(config: UniversalConfig) -> None:
     for change in ({"out": config.out.with_suffix(".pt")}, {"epochs": None}, {"max_minutes": 1.0}):
         with pytest.raises(InputError, match="cannot start"):
-            train_universal(replace(config, **change), SilentProgress())  # type: ignore[arg-type]  # a test's table
+            train_universal(replace(config, **change), SilentProgress())
     assert list(config.out.parent.iterdir()) == []
 
 

@@ -22,11 +22,17 @@ REMOVAL = CountermeasureName.RECOMPUTE_REMOVAL.value
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> MadeSet:
-    return make_set(tmp_path_factory.mktemp("keyed") / "clean", count=60)
+    return make_set(tmp_path_factory.mktemp("keyed") / "clean")
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Finished victims, above all the clean one."""
+    return tmp_path_factory.mktemp("victims")
 
 
 @pytest.fixture
-def config(made: MadeSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> VerifyConfig:
+def config(made: MadeSet, cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> VerifyConfig:
     write_checkpoint(tmp_path / "weights" / "default.safetensors", None)
     monkeypatch.setattr(shipped, "weights_folder", lambda: tmp_path / "weights")
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
@@ -38,12 +44,14 @@ def config(made: MadeSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Ve
         weights="default",
         key=tmp_path / "key",
         backbones=(BackboneName.SMALL,),
-        epochs=1,
+        test_fraction=0.3,
+        epochs=4,
         size=16,
         batch_size=10,
+        learning_rate=3e-3,
         control=False,
         probes=False,
-        cache=None,
+        cache=cache,
         device="cpu",
         workers=1,
     )
@@ -56,6 +64,7 @@ def released(config: VerifyConfig) -> list[object]:
 def test_the_key_decides_what_is_judged_and_its_fingerprint_is_told(
     config: VerifyConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    config = replace(config, epochs=1)
     result = verify_release(config, SilentProgress())
     document = result.to_json()
     assert document["key_fingerprint"] == Key(bytes.fromhex(DIGITS)).fingerprint
@@ -69,14 +78,18 @@ def test_the_key_decides_what_is_judged_and_its_fingerprint_is_told(
 
 def test_an_attacker_gets_the_weights_of_a_public_generator_and_no_key(config: VerifyConfig, made: MadeSet) -> None:
     result = verify_release(replace(config, countermeasures=(REMOVAL,)), SilentProgress())
-    assert [row.name for row in result.judgement.conditions] == ["small: clean images", "small", f"small + {REMOVAL}"]
+    assert [row.condition.name for row in result.judgement.conditions] == [
+        "small: clean images",
+        "small",
+        f"small + {REMOVAL}",
+    ]
     release = made.images.with_name("release")
     protect_folder(ProtectConfig(made.images, made.labels, release, key=config.key, device="cpu"), SilentProgress())
     of_release = replace(config, weights=None, key=None, protected=release, countermeasures=(REMOVAL,))
     attacked = verify_release(of_release, SilentProgress())
     assert attacked.audit is not None
     assert attacked.audit.faults == ()
-    assert [row.name for row in attacked.judgement.conditions][-1] == f"small + {REMOVAL}"
+    assert [row.condition.name for row in attacked.judgement.conditions][-1] == f"small + {REMOVAL}"
 
 
 def test_weights_that_are_not_public_are_attacked_by_name_alone(config: VerifyConfig, tmp_path: Path) -> None:
