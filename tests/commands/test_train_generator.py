@@ -132,6 +132,8 @@ def test_every_field_of_the_workflow_has_its_option() -> None:
         "quiet",
         "json_target",
         "max_pixels",
+        "context",
+        "universal",
     }
 
 
