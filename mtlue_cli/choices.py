@@ -150,6 +150,7 @@ class CountermeasureName(StrEnum):
     FGSM_TRAINING = "fgsm-training"
     ADVERSARIAL_TRAINING = "adversarial-training"
     PAIR_REMOVER = "pair-remover"
+    RECOMPUTE_REMOVAL = "recompute-removal"
 
 
 class TrainingMethodName(StrEnum):

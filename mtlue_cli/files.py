@@ -54,7 +54,7 @@ def file_digest(path: Path) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
-def write_atomically(path: Path, content: bytes, *, keep_name: bool = True) -> None:
+def write_atomically(path: Path, content: bytes, *, keep_name: bool = True, private: bool = False) -> None:
     """Write ``content`` so that ``path`` is at any time either absent, old or whole; folders are made if need be.
 
     A temporary file beside it is written, flushed and synchronised with the disk, then renamed; at last the folder is
@@ -64,6 +64,7 @@ def write_atomically(path: Path, content: bytes, *, keep_name: bool = True) -> N
         path: Where.
         content: What.
         keep_name: False for one of many files whose folder is synchronised once for all of them, after the last.
+        private: Whether nobody but its owner may read it, from the first byte on.
 
     Raises:
         OSError: It cannot be written; its ``filename`` is ``path``, and nothing is left behind.
@@ -71,7 +72,7 @@ def write_atomically(path: Path, content: bytes, *, keep_name: bool = True) -> N
     temporary = temporary_beside(path)
     try:
         _make_folder(path.parent)
-        with temporary.open("wb") as stream:
+        with open(temporary, "wb", opener=_open_privately if private else None) as stream:
             stream.write(content)
             stream.flush()
             os.fsync(stream.fileno())
@@ -121,6 +122,10 @@ def unwritable(path: Path, error: OSError) -> str:
 
 def _open_without_waiting(name: str, flags: int) -> int:
     return os.open(name, flags | getattr(os, "O_NONBLOCK", 0))
+
+
+def _open_privately(name: str, flags: int) -> int:
+    return os.open(name, flags, 0o600)
 
 
 def _make_folder(folder: Path) -> None:

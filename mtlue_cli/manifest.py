@@ -8,7 +8,7 @@ it or an unfinished run before it may have put into the release: a killed run le
 import json
 import math
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
@@ -24,8 +24,8 @@ _KINDS: Mapping[str, tuple[type, ...]] = {
     "epsilon": (int,),
     **dict.fromkeys(("weights_name", "weights_sha256", "image_format"), (str,)),
     **dict.fromkeys(("keep_metadata", "complete"), (bool,)),
-    **dict.fromkeys(("versions", "counts", "digests"), (dict,)),
-    "file_column": (str, type(None)),
+    **dict.fromkeys(("versions", "counts", "digests", "classes"), (dict,)),
+    **dict.fromkeys(("file_column", "key_fingerprint"), (str, type(None))),
 }
 """Types of the fields of a run record as it is read; tasks aside."""
 _UNLIKE_TEXT = frozenset({"labels", "max_change", "psnr", "maps"})
@@ -88,6 +88,8 @@ class RunRecord:
         file_column: Header of the file column in the release's label file; None in releases of older versions.
         digests: SHA-256 of manifest and label file by their names, once the run is complete; empty in releases of
             older versions.
+        key_fingerprint: Of the key, for weights that take one.
+        classes: Classes of each task in the order of their codes, for weights that take a key; else empty.
     """
 
     epsilon: int
@@ -101,10 +103,12 @@ class RunRecord:
     counts: Mapping[str, int] = field(default_factory=dict)
     file_column: str | None = None
     digests: Mapping[str, str] = field(default_factory=dict)
+    key_fingerprint: str | None = None
+    classes: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
     def differences(self, other: "RunRecord") -> list[str]:
         """Settings that decide about the released bytes and differ, a line each."""
-        names = ("epsilon", "weights_sha256", "tasks", "image_format", "keep_metadata")
+        names = ("epsilon", "weights_sha256", "key_fingerprint", "tasks", "image_format", "keep_metadata")
         pairs = [(name, getattr(other, name), getattr(self, name)) for name in names]
         return [f"{name}: the release has {old}, this run {new}" for name, old, new in pairs if old != new]
 
@@ -151,6 +155,8 @@ def read_run(release: Path) -> RunRecord:
         run = RunRecord(**{**document, "tasks": tuple(document["tasks"])})
         wrong = [name for name, kinds in _KINDS.items() if type(getattr(run, name)) not in kinds]
         wrong += [] if all(isinstance(name, str) for name in run.tasks) else ["tasks"]
+        if "classes" not in wrong and not all(_is_list_of_text(names) for names in run.classes.values()):
+            wrong.append("classes")
         if wrong:
             raise TypeError(f"{', '.join(wrong)} of another type than expected")
         ImageFormat(run.image_format)
@@ -301,6 +307,10 @@ def _record(document: dict[str, Any]) -> FileRecord | QuarantineRecord:
     if wrong:
         raise TypeError(f"{', '.join(wrong)} of another type than expected")
     return record
+
+
+def _is_list_of_text(value: object) -> bool:
+    return isinstance(value, list) and all(isinstance(entry, str) for entry in value)
 
 
 def _is_finite(value: object) -> bool:

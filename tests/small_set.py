@@ -28,11 +28,11 @@ SHAPE = {
 }
 
 
-def write_checkpoint(path: Path, tasks: TaskSet = TASKS, seed: int = 0) -> Path:
-    """An untrained generator: class patterns and random weights."""
+def write_checkpoint(path: Path, tasks: TaskSet | None = TASKS, seed: int = 0) -> Path:
+    """An untrained generator: class patterns and random weights; a universal one without tasks."""
     config = GeneratorConfig(**SHAPE)
     card = CheckpointCard(
-        tasks=tasks,
+        tasks=tasks or TaskSet(()),
         epsilon=config.epsilon,
         image_size=config.image_size,
         objective="tap",
@@ -42,6 +42,7 @@ def write_checkpoint(path: Path, tasks: TaskSet = TASKS, seed: int = 0) -> Path:
         licence="Apache-2.0",
         versions={"mtlue": "0"},
         created="2020-01-01T00:00:00+00:00",
+        universal=tasks is None,
     )
     save_checkpoint(path, PerturbationGenerator(config, tasks, seed), card)
     return path

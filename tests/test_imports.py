@@ -14,7 +14,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("verification",),
     ("training",),
     ("generator", "objectives", "regularisers", "networks", "weightings", "metrics"),
-    ("manifest", "perturbation", "images"),
+    ("manifest", "perturbation", "images", "keys"),
     ("tasks",),
     ("choices", "errors", "files"),
 )

@@ -81,6 +81,8 @@ def checkpoint_table(report: "CheckpointReport") -> "Table":
         "made": f"{card.created} by {', '.join(f'{name} {version}' for name, version in card.versions.items())}",
         "trained on": card.data_digest,
     }
+    if card.universal:
+        rows["tasks"] = "any: what it adds depends on a key"
     for task in card.tasks:
         shown = ", ".join(task.classes[:LISTED]) + (", ..." if task.num_classes > LISTED else "")
         rows[f"task {task.name}"] = task.kind.value + (f", {task.num_classes} classes: {shown}" if task.classes else "")
@@ -99,6 +101,7 @@ def release_table(report: "ReleaseReport") -> "Table":
         "masks and maps": str(report.maps),
         "tasks": ", ".join(run.tasks),
         "weights": f"{run.weights_name} ({run.weights_sha256[:16]})",
+        "key": run.key_fingerprint or "none",
         "format": run.image_format,
     }
     if not report.maps:

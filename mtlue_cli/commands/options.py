@@ -91,8 +91,18 @@ WeightsOption = Annotated[
         "--weights",
         "-w",
         metavar="NAME|FILE",
-        help="Generator: a shipped one's name or a .safetensors file. Unset: the shipped one that fits the labels.",
+        help="Generator: a shipped one's name or a .safetensors file. Unset: the shipped default, for any labels.",
         envvar=variable("--weights", "protect"),
+        rich_help_panel=PROTECTION,
+    ),
+]
+KeyOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--key",
+        metavar="FILE",
+        help="File with the key of 64 hexadecimal digits, for weights that take one. Unset: MTLUE_KEY (the digits or a "
+        "file), else your own in the configuration folder, made at first use.",
         rich_help_panel=PROTECTION,
     ),
 ]

@@ -26,6 +26,7 @@ from mtlue_cli.commands.options import (
     ExceptOption,
     ImagesArgument,
     JsonOption,
+    KeyOption,
     MaxPixelsOption,
     OptionalEpsilonOption,
     OverwriteOption,
@@ -63,6 +64,7 @@ def protect(
         ),
     ] = None,
     weights: WeightsOption = None,
+    key: KeyOption = None,
     epsilon: OptionalEpsilonOption = None,
     tasks: TasksOption = None,
     exclude: ExceptOption = None,
@@ -137,6 +139,7 @@ def protect(
         reading=label_options(label_format, file_column, missing_value, bins, split_file, split, kinds),
         unlabelled=unlabelled,
         weights=weights,
+        key=key,
         epsilon=epsilon,
         tasks=listed_names(tasks),
         exclude=listed_names(exclude),
@@ -175,6 +178,7 @@ def summary(result: "ProtectResult") -> "Table":
         else f"{result.max_change:g}/255 (bound {result.epsilon}/255)",
         "mean PSNR": "" if result.mean_psnr is None else f"{result.mean_psnr:.2f} dB",
         "weights": result.weights,
+        "key": result.key_fingerprint or "",
         "time": f"{duration(result.seconds)} on {result.device}",
     }
     for name, value in rows.items():

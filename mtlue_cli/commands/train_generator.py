@@ -2,13 +2,12 @@
 
 import shlex
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated
 
 import typer
-from rich.table import Table
 
 from mtlue_cli.choices import MAX_PIXELS, BackboneName, ObjectiveName, Precision, SplitPart
-from mtlue_cli.commands.console import Terminal, duration
+from mtlue_cli.commands.console import Terminal
 from mtlue_cli.commands.label_options import (
     BinsOption,
     FileColumnOption,
@@ -27,8 +26,8 @@ from mtlue_cli.commands.options import (
     BatchSizeOption,
     DeviceOption,
     EpsilonOption,
-    ImagesArgument,
     JsonOption,
+    KeyOption,
     LearningRateOption,
     LimitOption,
     MaxPixelsOption,
@@ -41,17 +40,23 @@ from mtlue_cli.commands.options import (
     threads,
     variable,
 )
+from mtlue_cli.commands.train_options import OptionalImagesArgument, StartOption, UniversalOption
+from mtlue_cli.commands.train_tables import document, summary
 from mtlue_cli.errors import InputError
 
-if TYPE_CHECKING:
-    from mtlue_cli.workflows.train_generator import TrainConfig, TrainResult
-
-SCHEMA_VERSION = 1
 DEFAULT_MINUTES = 15.0
 
 
+ONLY_WITH_IMAGES = (
+    *("labels", "label_format", "file_column", "missing_value", "bins", "split_file", "split", "tasks", "limit"),
+    *("objective", "surrogate", "surrogate_epochs", "intra_weight", "inter_weight", "learnability_weight"),
+    *("start", "key"),
+)
+"""Parameters that universal weights have no use for."""
+
+
 def train_generator(
-    images: ImagesArgument,
+    context: typer.Context,
     out: Annotated[
         Path,
         typer.Option(
@@ -63,7 +68,11 @@ def train_generator(
             rich_help_panel=OUTPUT,
         ),
     ],
+    images: OptionalImagesArgument = None,
     labels: LabelsOption = None,
+    universal: UniversalOption = False,
+    start: StartOption = None,
+    key: KeyOption = None,
     objective: Annotated[
         ObjectiveName,
         typer.Option(
@@ -197,7 +206,7 @@ def train_generator(
     quiet: QuietOption = False,
     json_target: JsonOption = None,
 ) -> None:
-    """Train a perturbation generator on a folder of labelled images.
+    """Train a perturbation generator on a folder of labelled images, or a universal one on drawn images.
 
     Interrupted with Ctrl-C it keeps its state; the same command goes on where it stopped.
 
@@ -205,7 +214,37 @@ def train_generator(
     """
     if epochs is not None and max_minutes is not None:
         raise InputError("--epochs and --max-minutes exclude each other", hint="give one of them")
+    if universal:
+        _refuse_unused(context)
+    elif images is None:
+        raise InputError("no folder of images is given", hint="give one, or --universal for weights that need none")
     terminal = Terminal(quiet, json_target)
+    minutes = DEFAULT_MINUTES if epochs is None and max_minutes is None else max_minutes
+    if images is None:
+        from mtlue_cli.workflows.train_universal import UniversalConfig, train_universal
+
+        made = train_universal(
+            UniversalConfig(
+                out=out,
+                size=size,
+                epsilon=epsilon,
+                epochs=epochs,
+                max_minutes=minutes,
+                batch_size=batch_size,
+                learning_rate=learning_rate,
+                seed=seed,
+                device=device,
+                precision=precision,
+                licence=licence,
+                contact_sheet=contact_sheet,
+                overwrite=overwrite,
+            ),
+            terminal.progress,
+        )
+        terminal.show(summary(made))
+        terminal.say(f"next: mtlue protect IMAGES --labels FILE --weights {shlex.quote(str(out))}")
+        terminal.write_json(document(size, made))
+        return
 
     from mtlue_cli.images.labelled import find_labels
     from mtlue_cli.images.reading import photos_up_to
@@ -222,7 +261,7 @@ def train_generator(
         size=size,
         epsilon=epsilon,
         epochs=epochs,
-        max_minutes=DEFAULT_MINUTES if epochs is None and max_minutes is None else max_minutes,
+        max_minutes=minutes,
         surrogate=surrogate,
         surrogate_epochs=surrogate_epochs,
         intra_weight=intra_weight,
@@ -238,52 +277,29 @@ def train_generator(
         overwrite=overwrite,
         workers=threads(workers),
         limit=limit,
+        start=start,
+        key=key,
     )
     with photos_up_to(max_pixels):
         result = run(config, terminal.progress)
     terminal.show(summary(result))
     words = ["mtlue", "protect", str(images), *config.reading.arguments(config.labels), "--weights", str(out)]
     terminal.say(f"next: {shlex.join(words)}")
-    terminal.write_json(document(config, result))
+    terminal.write_json(document(size, result))
 
 
-def summary(result: "TrainResult") -> Table:
-    """What was trained, for people."""
-    card = result.card
-    table = Table("generator", str(result.checkpoint))
-    table.add_row("objective", card.objective)
-    for task in card.tasks:
-        shown = f"{task.num_classes} classes: {', '.join(task.classes[:12])}"
-        table.add_row(f"task {task.name}", shown if task.classes else task.kind.value)
-    table.add_row("epsilon", f"{card.epsilon} / 255")
-    table.add_row("size", f"{card.image_size} pixels")
-    table.add_row("steps", f"{result.steps} in {duration(result.seconds)}")
-    for name, value in (result.history[-1] if result.history else {}).items():
-        table.add_row(f"last {name}", f"{value:.4g}" if isinstance(value, float) else str(value))
-    table.add_row("contact sheet", str(result.contact_sheet))
-    table.add_row("digest", card.digest)
-    return table
+def _refuse_unused(context: typer.Context) -> None:
+    """Refuse what was typed and means nothing to universal weights; a variable that is set for other runs may stay.
 
-
-def document(config: "TrainConfig", result: "TrainResult") -> dict[str, Any]:
-    """What was trained, for programs."""
-    card = result.card
-    return {
-        "schema_version": SCHEMA_VERSION,
-        "command": "train-generator",
-        "checkpoint": str(result.checkpoint),
-        "contact_sheet": str(result.contact_sheet),
-        "digest": card.digest,
-        "data_digest": card.data_digest,
-        "objective": card.objective,
-        "tasks": card.tasks.to_json(),
-        "epsilon": card.epsilon,
-        "size": config.size,
-        "image_size": card.image_size,
-        "settings": card.settings,
-        "licence": card.licence,
-        "versions": card.versions,
-        "steps": result.steps,
-        "seconds": round(result.seconds, 3),
-        "history": result.history,
-    }
+    Raises:
+        InputError: Names all of it.
+    """
+    options = {option.name: option for option in context.command.params}
+    typed = (
+        options[name]
+        for name in ("images", *ONLY_WITH_IMAGES)
+        if (source := context.get_parameter_source(name)) is not None and source.name == "COMMANDLINE"
+    )
+    unused = ["IMAGES" if option.param_type_name == "argument" else option.opts[0] for option in typed]
+    if unused:
+        raise InputError(f"--universal trains on drawn images and random labels; leave out {', '.join(unused)}")

@@ -12,15 +12,19 @@ from safetensors import SafetensorError, safe_open
 
 from mtlue_cli.errors import CheckpointError, MtlueError
 from mtlue_cli.files import open_regular, write_atomically
+from mtlue_cli.generator.codebook import Codebook
 from mtlue_cli.tasks.spec import TaskSet
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from mtlue_cli.generator.model import PerturbationGenerator
+    from mtlue_cli.keys import Key
 
-SCHEMA_VERSION = 2
-"""Version 1 had no digest of the card; its files are still read."""
+SCHEMA_VERSION = 3
+"""Version 1 had no digest of the card, version 2 no universal generators; both are still read."""
+_WITH_TASKS = 2
+"""What generators with tasks of their own are written as: nothing about them has changed since."""
 METADATA_KEY = "mtlue"
 _ANEW = "take it from its source again, or train one with mtlue train-generator"
 _DIGEST_KEY = "card_sha256"
@@ -47,6 +51,7 @@ class CheckpointCard:
         versions: Of mtlue and the libraries that computed them.
         created: UTC time, ISO 8601.
         digest: SHA-256 of the weights; filled in by :func:`save_checkpoint`.
+        universal: Whether the generator has no tasks of its own: it is bound to codes, which a key gives, before use.
         name: File stem; filled in when reading.
     """
 
@@ -61,6 +66,7 @@ class CheckpointCard:
     versions: Mapping[str, str]
     created: str
     digest: str = ""
+    universal: bool = False
     name: str = field(default="", compare=False)
 
     def to_json(self) -> dict[str, Any]:
@@ -68,7 +74,9 @@ class CheckpointCard:
         document = asdict(self)
         document["tasks"] = self.tasks.to_json()
         del document["name"]
-        return {"schema_version": SCHEMA_VERSION, **document}
+        if not self.universal:
+            del document["universal"]
+        return {"schema_version": SCHEMA_VERSION if self.universal else _WITH_TASKS, **document}
 
 
 @dataclass(frozen=True)
@@ -77,6 +85,22 @@ class LoadedGenerator:
 
     generator: "PerturbationGenerator"
     card: CheckpointCard
+
+    def bound(self, key: "Key | None", tasks: TaskSet) -> "LoadedGenerator":
+        """This generator for ``tasks``: a universal one with the codes of ``key``, any other as it is.
+
+        The weights are shared with this one, which is bound too.
+
+        Raises:
+            ValueError: It is universal and there is no key.
+        """
+        if not self.card.universal:
+            return self
+        if key is None:
+            raise ValueError("a universal generator needs a key")
+        codes = self.generator.codes
+        self.generator.bind(codes.prepared(Codebook(key, tasks, codes.dimension)))
+        return replace(self, card=replace(self.card, tasks=tasks))
 
 
 def save_checkpoint(path: Path, generator: "PerturbationGenerator", card: CheckpointCard) -> CheckpointCard:
@@ -140,6 +164,8 @@ def read_card(path: Path) -> CheckpointCard:
             )
         del document["schema_version"]
         document["tasks"] = TaskSet.from_json(document["tasks"])
+        if type(universal := document.get("universal", False)) is not bool or (universal and document["tasks"]):
+            raise TypeError("a universal generator has no tasks, and any other is none")
         return CheckpointCard(**document, name=path.stem)
     except (AttributeError, KeyError, TypeError, ValueError, RecursionError) as error:
         raise CheckpointError(f"{path} has damaged metadata: {type(error).__name__}: {error}", hint=_ANEW) from None
@@ -160,7 +186,7 @@ def load_checkpoint(path: Path) -> LoadedGenerator:
     unlike = f"{path} does not hold the weights that its metadata describe"
     try:
         tensors = load_file(path)
-        generator = PerturbationGenerator(GeneratorConfig(**card.generator), card.tasks)
+        generator = PerturbationGenerator(GeneratorConfig(**card.generator), None if card.universal else card.tasks)
     except (OSError, SafetensorError, ArithmeticError, KeyError, TypeError, ValueError, RuntimeError) as error:
         raise CheckpointError(unlike, [str(error)], _ANEW) from None
     faults = _differences(generator.state_dict(), tensors)

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
+from mtlue_cli.generator.mirrored_patterns import mirrored_patterns, pattern_dimension
 from mtlue_cli.tasks.spec import UNLABELLED, TaskSet
 
 
@@ -58,6 +59,18 @@ class LabelEmbedding(nn.Module):
         maps: Tensor = self.maps[f"task{self.tasks.names.index(name)}"]
         return maps
 
+    @torch.no_grad()
+    def take_maps(self, name: str, maps: Tensor) -> None:
+        """Begin from other maps of one task, ``(C, channels, grid, grid)``.
+
+        Raises:
+            ValueError: They have another shape.
+        """
+        own = self.of_task(name)
+        if maps.shape != own.shape:
+            raise ValueError(f"maps of shape {tuple(own.shape)} are expected, not {tuple(maps.shape)}")
+        own.copy_(maps)
+
     def forward(self, labels: Mapping[str, Tensor]) -> Tensor:
         """Sum of the maps that ``labels`` pick, over the square root of the number of tasks.
 
@@ -109,17 +122,12 @@ def initial_patterns(priors: Sequence[Sequence[float]], channels: int, grid: int
         A tensor a task, ``(C, channels, grid, grid)``. A sample's sum over the tasks, divided by the square root of
         their number, has unit variance over images and cells.
     """
-    half = (grid + 1) // 2
-    dimension = channels * grid * half
+    dimension = pattern_dimension(channels, grid)
     total = sum(len(shares) for shares in priors)
     directions = torch.randn(dimension, total, generator=rng)
     for start in range(0, total, dimension):
         block = directions[:, start : start + dimension]
         directions[:, start : start + dimension] = torch.linalg.qr(block).Q
-    # Off-centre columns stand twice in the mirrored grid: weigh them so that angles are kept.
-    weight = torch.full((half,), math.sqrt(0.5))
-    if grid % 2:
-        weight[-1] = 1.0
     patterns: list[Tensor] = []
     power, start = 0.0, 0
     for shares in priors:
@@ -127,9 +135,7 @@ def initial_patterns(priors: Sequence[Sequence[float]], channels: int, grid: int
         start += len(shares)
         if len(shares) > 1:
             chosen = chosen - chosen.mean(dim=0, keepdim=True)
-        left = chosen.reshape(len(shares), channels, grid, half) * weight
-        right = left[..., : grid - half].flip(-1)
-        full = torch.cat([left, right], dim=-1)
+        full = mirrored_patterns(chosen, channels, grid)
         full = full / full.square().mean().sqrt().clamp_min(1e-8)
         share = torch.tensor(list(shares)).view(-1, 1, 1, 1)
         full = full - (share * full).sum(dim=0, keepdim=True)

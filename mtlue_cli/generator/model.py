@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from mtlue_cli.generator.code_embedding import CodeEmbedding, PreparedCodes
 from mtlue_cli.generator.decoder import PerturbationDecoder
 from mtlue_cli.generator.dense_embedding import DenseEmbeddings
 from mtlue_cli.generator.image_encoder import STRIDE, ImageEncoder
@@ -48,7 +49,7 @@ class PerturbationGenerator(nn.Module):
 
     Args:
         config: The shape.
-        tasks: What the labels stand for.
+        tasks: What the labels stand for; None: a universal generator, which :meth:`bind` gives codes.
         seed: Seed of the initial weights.
         priors: Share of each class among the labels that it will be trained on, a task each, for the initial patterns.
 
@@ -62,13 +63,13 @@ class PerturbationGenerator(nn.Module):
     def __init__(
         self,
         config: GeneratorConfig,
-        tasks: TaskSet,
+        tasks: TaskSet | None,
         seed: int = 0,
         priors: Sequence[Sequence[float]] | None = None,
     ) -> None:
         super().__init__()
         self.config = config
-        self.tasks = tasks
+        self.tasks = tasks or TaskSet(())
         rng = torch.Generator().manual_seed(seed)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
@@ -81,20 +82,33 @@ class PerturbationGenerator(nn.Module):
                 self.PATTERN_CHANNELS,
                 config.pattern_gain,
             )
-        image_level, dense = divided_priors(tasks, priors)
-        self.label_embedding = LabelEmbedding(
-            tasks.image_level,
-            config.label_channels,
-            config.label_grid,
-            self.PATTERN_CHANNELS,
-            config.pattern_grid,
-            image_level,
-            rng,
-        )
-        if len(tasks.dense):
+            self.label_embedding: LabelEmbedding | CodeEmbedding
+            shape = (config.label_channels, config.label_grid, self.PATTERN_CHANNELS, config.pattern_grid)
+            if tasks is None:
+                self.label_embedding = CodeEmbedding(*shape)
+            else:
+                image_level, dense = divided_priors(tasks, priors)
+                self.label_embedding = LabelEmbedding(tasks.image_level, *shape, image_level, rng)
+        if tasks is not None and len(tasks.dense):
             self.dense_embeddings = DenseEmbeddings(
                 tasks, config.label_channels, self.PATTERN_CHANNELS, dense, seed + DENSE_SEED_OFFSET
             )
+
+    @property
+    def codes(self) -> CodeEmbedding:
+        """The embedding of a universal generator.
+
+        Raises:
+            ValueError: The generator was made for tasks of its own.
+        """
+        if not isinstance(self.label_embedding, CodeEmbedding):
+            raise ValueError("a generator with learned embeddings takes no codes")
+        return self.label_embedding
+
+    def bind(self, codes: PreparedCodes) -> None:
+        """Give a universal generator tasks and their codes in place of those it had."""
+        self.codes.bind(codes)
+        self.tasks = codes.tasks
 
     def forward(self, images: Tensor, labels: Mapping[str, Tensor]) -> Tensor:
         """Perturbation of ``images``.
@@ -115,6 +129,8 @@ class PerturbationGenerator(nn.Module):
 
     def _embedded(self, labels: Mapping[str, Tensor], images: Tensor) -> tuple[Tensor, Tensor | None]:
         """Embedding, and with dense tasks the pattern that is drawn at the size of the images."""
+        if isinstance(self.label_embedding, CodeEmbedding):  # it paints the codes of maps itself
+            return self.label_embedding(labels).expand(len(images), -1, -1, -1), None
         image_level: Tensor | None = self.label_embedding(labels) if len(self.tasks.image_level) else None
         if len(self.tasks.dense):
             latent, pattern = self.dense_embeddings(labels, len(images), images.shape[-2:], image_level)

@@ -10,6 +10,8 @@ from mtlue_cli.generator.checkpoint import read_card
 from mtlue_cli.tasks.spec import TaskSet
 
 SUFFIX = ".safetensors"
+DEFAULT = "default"
+"""Name of the shipped weights that fit any labels: universal ones, which take a key."""
 
 
 def weights_folder() -> Path:
@@ -48,39 +50,26 @@ def resolve_weights(
     """The checkpoint to protect with.
 
     Args:
-        name_or_path: A file, the name of shipped weights, or None to look for shipped ones that fit ``labels``.
+        name_or_path: A file, the name of shipped weights, or None for :data:`DEFAULT`.
         labels: The tasks that the label file holds.
         chosen: Picks, of a generator's tasks, those that are asked for; only their columns must be there. None: all.
-        command: What to run when nothing fits.
+            Universal weights have no tasks of their own and fit any labels.
+        command: What to run when they do not fit.
 
     Raises:
         InputError: No such weights; or they do not fit the labels, with each column that differs.
     """
     shipped = shipped_weights()
-    train = f"train a generator for these labels: {command}"
-    if name_or_path is not None:
-        path = shipped.get(name_or_path, Path(name_or_path))
-        if not path.is_file():
-            known = ", ".join(shipped) or "none"
-            raise InputError(f"no weights called {name_or_path!r}: not a file, and not shipped (shipped: {known})")
-        offered = read_card(path).tasks
-        differences = (offered if chosen is None else chosen(offered)).unmet_by(labels)
-        if differences:
-            raise InputError(f"the weights {name_or_path} do not fit the labels", differences, train)
+    name = DEFAULT if name_or_path is None else name_or_path
+    path = shipped.get(name, Path(name))
+    if not path.is_file():
+        known = ", ".join(shipped) or "none"
+        raise InputError(f"no weights called {name!r}: not a file, and not shipped (shipped: {known})")
+    card = read_card(path)
+    if card.universal:
         return path
-    faults: list[str] = []
-    fitting: list[tuple[int, Path]] = []
-    for name, path in shipped.items():
-        tasks = read_card(path).tasks
-        try:
-            tasks = tasks if chosen is None else chosen(tasks)
-            differences = tasks.unmet_by(labels)
-        except InputError as error:
-            differences = [str(error)]
-        if differences:
-            faults += [f"{name}: {difference}" for difference in differences]
-        else:
-            fitting.append((len(tasks), path))
-    if not fitting:
-        raise InputError("no shipped weights fit the labels, and --weights names none", faults, train)
-    return max(fitting, key=lambda entry: entry[0])[1]
+    differences = (card.tasks if chosen is None else chosen(card.tasks)).unmet_by(labels)
+    if differences:
+        hint = f"leave out --weights, or train a generator for these labels: {command}"
+        raise InputError(f"the weights {name} do not fit the labels", differences, hint)
+    return path

@@ -3,8 +3,8 @@
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, fields, replace
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -52,10 +52,16 @@ class GeneratorSettings:
 
 
 @dataclass(frozen=True)
-class StepRecord:
-    """Running means of a stretch of steps; what a progress line and the contact sheet's caption show."""
+class Record:
+    """Figures of one step, or running means of a stretch of steps up to it."""
 
     step: int
+
+
+@dataclass(frozen=True)
+class StepRecord(Record):
+    """Running means of a stretch of steps; what a progress line and the contact sheet's caption show."""
+
     loss: float
     base: float
     intra: float
@@ -63,6 +69,9 @@ class StepRecord:
     agreement: float
     mean_change: float
     seconds: float
+
+
+RecordT = TypeVar("RecordT", bound=Record)
 
 
 class GeneratorLoop:
@@ -100,6 +109,11 @@ class GeneratorLoop:
         self.step = 0
         self.between_steps = True
 
+    @property
+    def steps(self) -> int:
+        """Steps in all."""
+        return self.settings.steps
+
     def run(
         self,
         until: int | None = None,
@@ -116,8 +130,9 @@ class GeneratorLoop:
 
     def _advance(self) -> StepRecord:
         started = time.monotonic()
+        share = rate_share(self.step, self.settings.steps, self.settings.warmup_steps)
         for group in self.optimizer.param_groups:
-            group["lr"] = self.settings.learning_rate * self._rate(self.step)
+            group["lr"] = self.settings.learning_rate * share
         self.optimizer.zero_grad(set_to_none=True)
         with autocast(self.device, self.dtype):
             protected, labels, delta = self._protected_views()
@@ -142,13 +157,6 @@ class GeneratorLoop:
             float(delta.detach().abs().mean()) * 255,
             time.monotonic() - started,
         )
-
-    def _rate(self, step: int) -> float:
-        warmup = min(self.settings.warmup_steps, max(1, self.settings.steps // 4))
-        if step < warmup:
-            return (step + 1) / warmup
-        progress = (step - warmup) / max(1, self.settings.steps - warmup)
-        return 0.5 * (1 + math.cos(math.pi * progress))
 
     def _protected_views(self) -> tuple[Tensor, dict[str, Tensor], Tensor]:
         rows = self._next_rows()
@@ -188,13 +196,20 @@ class GeneratorLoop:
         self.step = int(state["step"])
 
 
-def mean_record(records: Sequence[StepRecord]) -> StepRecord:
+def rate_share(step: int, steps: int, warmup_steps: int) -> float:
+    """Learning rate at a step as a share of its peak: a linear rise, then a half cosine to nothing."""
+    warmup = min(warmup_steps, max(1, steps // 4))
+    if step < warmup:
+        return (step + 1) / warmup
+    progress = (step - warmup) / max(1, steps - warmup)
+    return 0.5 * (1 + math.cos(math.pi * progress))
+
+
+def mean_record(records: Sequence[RecordT]) -> RecordT:
     """The mean of a stretch of records, at the step of the last."""
-    count = len(records)
-    return StepRecord(
-        records[-1].step,
-        *(
-            sum(getattr(record, name) for record in records) / count
-            for name in ("loss", "base", "intra", "inter", "agreement", "mean_change", "seconds")
-        ),
-    )
+    means = {
+        part.name: sum(getattr(record, part.name) for record in records) / len(records)
+        for part in fields(records[-1])
+        if part.name != "step"
+    }
+    return replace(records[-1], **means)

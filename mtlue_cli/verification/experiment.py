@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property, partial
 from importlib.metadata import version
+from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -13,6 +14,7 @@ from torch import Tensor
 from mtlue_cli import __version__
 from mtlue_cli.choices import BackboneName, WeightingName
 from mtlue_cli.errors import InputError
+from mtlue_cli.files import file_digest
 from mtlue_cli.networks.multitask import MultiTaskNetwork
 from mtlue_cli.tasks.spec import TaskSet
 from mtlue_cli.training.intervention import Intervention
@@ -110,6 +112,7 @@ class Laboratory:
         device: Where victims are trained.
         cache: Finished victims.
         starts: Where ways of training that need one start from, by backbone.
+        weights: The generator's checkpoint, where an attacker has it.
     """
 
     data: ExperimentData
@@ -118,6 +121,7 @@ class Laboratory:
     device: torch.device
     cache: ResultCache
     starts: Mapping[BackboneName, PretrainedStart] = field(default_factory=dict)
+    weights: Path | None = None
 
     def run(
         self,
@@ -243,6 +247,10 @@ class Laboratory:
             on_progress=on_progress,
             epsilon=self.images.epsilon,
         )
+        if countermeasure.needs_weights:
+            if self.weights is None:
+                raise InputError("the generator's weights are not public as far as known: an attacker lacks them")
+            view = replace(view, weights=self.weights)
         if not countermeasure.needs_pairs:
             return view
         rng = torch.Generator().manual_seed(seed)
@@ -265,8 +273,10 @@ class Laboratory:
 
     def _key(self, condition: Condition, settings: LearningSettings, start: PretrainedStart | None) -> str:
         attack = condition.attack
+        weights = self.weights if attack is not None and attack.build().needs_weights else None
         return document_digest(
             {
+                **({} if weights is None else {"weights": file_digest(weights)}),
                 "schema": RESULT_SCHEMA,
                 "condition": condition.name,
                 "countermeasure": None if attack is None else [attack.spec.name.value, repr(attack.settings)],

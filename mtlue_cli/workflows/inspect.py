@@ -98,6 +98,7 @@ class ReleaseReport:
             "epsilon": self.run.epsilon,
             "tasks": list(self.run.tasks),
             "weights": {"name": self.run.weights_name, "sha256": self.run.weights_sha256},
+            "key_fingerprint": self.run.key_fingerprint,
             "format": self.run.image_format,
             "versions": dict(self.run.versions),
             "files": self.files,

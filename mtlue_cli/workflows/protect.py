@@ -64,6 +64,7 @@ class ProtectResult:
         mean_psnr: Mean over all released files in dB; None if there is none.
         compressed: Released files that are compressed with loss: their bound holds before compression.
         weights: Name of the generator.
+        key_fingerprint: Of the key, for weights that take one.
         device: Where it ran, in words.
         seconds: Time taken.
     """
@@ -81,6 +82,7 @@ class ProtectResult:
     mean_psnr: float | None
     compressed: int
     weights: str
+    key_fingerprint: str | None
     device: str
     seconds: float
 
@@ -107,6 +109,7 @@ class ProtectResult:
             "mean_psnr": self.mean_psnr,
             "compressed_with_loss": self.compressed,
             "weights": self.weights,
+            "key_fingerprint": self.key_fingerprint,
             "device": self.device,
             "seconds": round(self.seconds, 3),
             "exit_code": int(self.exit_code),
@@ -127,12 +130,15 @@ def protect_folder(config: ProtectConfig, progress: Progress) -> ProtectResult:
     progress.note(f"device: {describe_device(device)}")
     for note in plan.labels.notes:
         progress.note(note)
-    if is_shipped(plan.weights):
+    if plan.key is not None:
+        for line in plan.key.described():
+            progress.note(line)
+    elif is_shipped(plan.weights):
         progress.note(
             f"the weights {plan.card.name} are public: whoever has them can learn to undo the perturbation; "
             f"weights of your own, kept to yourself, do not have that weakness: {config.training_command}"
         )
-    loaded = load_checkpoint(plan.weights)
+    loaded = load_checkpoint(plan.weights).bound(None if plan.key is None else plan.key.key, plan.tasks)
     generator = placed(loaded.generator, device).eval()
     perturb = BatchedPerturbation(generator, device, plan.run.epsilon / plan.card.epsilon, config.batch_size or 256)
     try:
@@ -254,6 +260,7 @@ def _result(plan: ProtectPlan, records: Mapping[int, Record], device: str, secon
         mean_psnr=sum(psnrs) / len(psnrs) if psnrs else None,
         compressed=sum(keeps and _is_compressed_with_loss(plan.release / record.file_name) for record in files),
         weights=plan.card.name,
+        key_fingerprint=plan.run.key_fingerprint,
         device=device,
         seconds=seconds,
     )

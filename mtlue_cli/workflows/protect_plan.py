@@ -13,11 +13,13 @@ from mtlue_cli.generator.shipped import resolve_weights, training_command
 from mtlue_cli.images.encode import released_suffix
 from mtlue_cli.images.folder import file_check, match_labels, refuse_nesting, released_names
 from mtlue_cli.images.labelled import read_folder_labels
+from mtlue_cli.keys import FoundKey
 from mtlue_cli.manifest import RunRecord
 from mtlue_cli.tasks.labels import LabelFile, LabelOptions
 from mtlue_cli.tasks.spec import LabelTable, TaskSet
 from mtlue_cli.tasks.wording import quoted
 from mtlue_cli.workflows.earlier_release import EarlierRelease, read_earlier_release, refuse_protected
+from mtlue_cli.workflows.keyed import earlier_classes, in_code_order, key_for, offered_tasks, with_classes
 
 
 @dataclass(frozen=True)
@@ -30,7 +32,8 @@ class ProtectConfig:
         out: Release folder; None: beside ``images``, with ``-protected`` after its name.
         reading: How the labels are read.
         unlabelled: What happens to images without a row.
-        weights: Name or path of a generator; None: the shipped one that fits.
+        weights: Name or path of a generator; None: the shipped one that fits any labels.
+        key: File of the key for weights that take one; None: ``MTLUE_KEY``, else the user's own.
         epsilon: Bound in 255ths; None: the generator's own. Another than its own scales the perturbation.
         tasks: Protect only these tasks.
         exclude: Protect all tasks but these; not together with ``tasks``.
@@ -51,6 +54,7 @@ class ProtectConfig:
     reading: LabelOptions = field(default_factory=LabelOptions)
     unlabelled: Unlabelled = Unlabelled.SKIP
     weights: str | None = None
+    key: Path | None = None
     epsilon: int | None = None
     tasks: Sequence[str] | None = None
     exclude: Sequence[str] | None = None
@@ -84,10 +88,11 @@ class ProtectPlan:
     Attributes:
         release: Output folder.
         weights: The checkpoint.
-        card: What it says of itself.
+        card: What it says of itself; its tasks are all that it could protect here.
         run: The settings, as the release will record them.
         labels: Label file, columns that are no tasks and all, with a row for each image that is to be protected.
         tasks: The protected tasks.
+        key: The key, for weights that take one.
         table: Labels of those tasks, in the generator's class indices.
         targets: Released path of each row.
         unlabelled: Images without a row; they are not released.
@@ -101,6 +106,7 @@ class ProtectPlan:
     run: RunRecord
     labels: LabelFile
     tasks: TaskSet
+    key: FoundKey | None
     table: LabelTable
     targets: tuple[str, ...]
     unlabelled: tuple[str, ...]
@@ -113,7 +119,7 @@ class ProtectPlan:
 
 
 def plan_protection(config: ProtectConfig) -> ProtectPlan:
-    """Check everything that can be checked without decoding an image; writes nothing.
+    """Check everything that can be checked without decoding an image; writes nothing but a user's first key.
 
     Raises:
         InputError: Options, labels, files, weights and output folder do not go together.
@@ -131,7 +137,9 @@ def plan_protection(config: ProtectConfig) -> ProtectPlan:
     weights = resolve_weights(config.weights, labels.table.tasks, chosen, config.training_command)
     card = read_card(weights)
     _check_bound(weights, card)
-    tasks = chosen(card.tasks)
+    offered = offered_tasks(card, labels.table.tasks, config.tasks)
+    tasks = chosen(offered.tasks)
+    key = key_for(card, config.key)
     run = RunRecord(
         epsilon=card.epsilon if config.epsilon is None else config.epsilon,
         weights_name=card.name,
@@ -141,7 +149,12 @@ def plan_protection(config: ProtectConfig) -> ProtectPlan:
         keep_metadata=config.keep_metadata,
         versions=_versions(),
         file_column=labels.header[labels.file_index],
+        key_fingerprint=None if key is None else key.key.fingerprint,
     )
+    if key is not None:
+        tasks = in_code_order(tasks, earlier_classes(release, run))
+        run = with_classes(run, tasks)
+        labels = replace(labels, notes=(*labels.notes, *offered.notes))
     maps = labels.table.all_map_files
     names = released_names(labels.table.file_names, released_suffix(config.image_format), maps)
     earlier = read_earlier_release(release, run, config.overwrite, maps.union(names.values()))
@@ -150,10 +163,11 @@ def plan_protection(config: ProtectConfig) -> ProtectPlan:
     return ProtectPlan(
         release,
         weights,
-        card,
+        replace(card, tasks=offered.tasks),
         run,
         labels,
         tasks,
+        key,
         labels.table.recoded(tasks),
         tuple(names[source] for source in labels.table.file_names),
         left_out,

@@ -12,6 +12,7 @@ from mtlue_cli.choices import BackboneName, ObjectiveName, Precision
 from mtlue_cli.generator.checkpoint import CheckpointCard
 from mtlue_cli.tasks.labels import LabelOptions
 from mtlue_cli.tasks.spec import TaskSet
+from mtlue_cli.workflows.training_files import sheet_beside, state_folder
 
 
 @dataclass(frozen=True)
@@ -43,20 +44,23 @@ class TrainConfig:
     overwrite: bool = False
     workers: int = 2
     limit: int | None = None
+    start: str | None = None
+    key: Path | None = None
 
     @property
     def state_folder(self) -> Path:
         """Where an unfinished run keeps what it needs to go on."""
-        return self.out.with_name(self.out.name + ".training")
+        return state_folder(self.out)
 
     @property
     def sheet_path(self) -> Path:
         """Where the contact sheet goes."""
-        return self.contact_sheet or self.out.with_suffix(".png")
+        return sheet_beside(self.out, self.contact_sheet)
 
     def recorded_settings(self) -> dict[str, Any]:
-        """Everything that decides the weights, without paths."""
+        """Everything that decides the weights, without paths and what they start from."""
         aside = {"images", "labels", "out", "device", "licence", "contact_sheet", "overwrite", "workers", "reading"}
+        aside |= {"start", "key"}
         return {
             name: value
             for name, value in json.loads(json.dumps(asdict(self), default=str)).items()

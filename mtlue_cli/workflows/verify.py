@@ -11,8 +11,7 @@ import torchvision
 from torch import Tensor
 
 from mtlue_cli import __version__
-from mtlue_cli.generator.checkpoint import LoadedGenerator, load_checkpoint
-from mtlue_cli.generator.shipped import resolve_weights
+from mtlue_cli.generator.checkpoint import LoadedGenerator
 from mtlue_cli.images.colouring import coloured
 from mtlue_cli.images.dataset import load_labels
 from mtlue_cli.images.folder import match_labels
@@ -29,6 +28,7 @@ from mtlue_cli.verification.split import Side
 from mtlue_cli.verification.tiers import NotTested
 from mtlue_cli.verification.verdict import failed_audit
 from mtlue_cli.workflows.progress import Progress
+from mtlue_cli.workflows.verify_generator import attackers_weights, load_judged
 from mtlue_cli.workflows.verify_images import Sources, audit_files, divide_sides, load_side, read_test_side
 from mtlue_cli.workflows.verify_run import PlanRun
 from mtlue_cli.workflows.verify_settings import VerifyConfig, check_usage
@@ -53,13 +53,14 @@ def verify_release(config: VerifyConfig, progress: Progress) -> VerifyResult:
     given = read_folder_labels(config.clean, config.labels, config.reading, for_learning=False)
     labels = given.table
     match_labels(config.clean, labels)
-    loaded = load_checkpoint(resolve_weights(config.weights, labels.tasks)) if config.weights is not None else None
+    judged = load_judged(config.weights, config.key, labels.tasks) if config.weights is not None else None
+    loaded = None if judged is None else judged.loaded
     promise = _promise(config, loaded, labels.tasks)
     table = labels.recoded(labels.tasks.subset(promise.tasks))
     own_test = read_test_side(config, table)
     device = choose_device(config.device)
     progress.note(f"device: {describe_device(device)}")
-    for note in (*given.notes, *promise.notes):
+    for note in (*given.notes, *(() if judged is None else judged.notes), *promise.notes):
         progress.note(note)
     subject = f"release {config.protected}" if loaded is None else f"generator {loaded.card.name}"
     setting: dict[str, Any] = {
@@ -67,6 +68,7 @@ def verify_release(config: VerifyConfig, progress: Progress) -> VerifyResult:
         "device": describe_device(device),
         "versions": _versions(),
         "epsilon": promise.epsilon,
+        "key_fingerprint": None if judged is None or judged.key is None else judged.key.key.fingerprint,
         "notes": list(promise.notes),
         "counts": None,
     }
@@ -121,6 +123,7 @@ def verify_release(config: VerifyConfig, progress: Progress) -> VerifyResult:
         device,
         ResultCache(config.cache),
         make_starts(config, settings, (sides.train, sides.test), starts, device, progress),
+        attackers_weights(config.weights, config.protected),
     )
     run = PlanRun(lab, config, plan, promise, progress)
     judgement, probes = run.judgement(), run.probes()

@@ -9,7 +9,6 @@ from typing import Any
 
 from mtlue_cli.choices import (
     BackboneName,
-    CountermeasureName,
     LearnerName,
     MetricName,
     ProbeName,
@@ -17,18 +16,17 @@ from mtlue_cli.choices import (
     WeightingName,
 )
 from mtlue_cli.errors import InputError
-from mtlue_cli.generator.checkpoint import read_card
-from mtlue_cli.generator.shipped import is_shipped, shipped_weights
-from mtlue_cli.manifest import read_run
 from mtlue_cli.networks.backbones.registry import BACKBONES
 from mtlue_cli.tasks.labels import LabelOptions
 from mtlue_cli.training.methods.registry import ENTRIES as METHOD_ENTRIES
 from mtlue_cli.training.methods.registry import METHODS, way_named
 from mtlue_cli.training.named_settings import configure_all
 from mtlue_cli.verification.conditions import Condition, VictimSpec, plan_conditions, plan_victims
+from mtlue_cli.verification.countermeasures.registry import COUNTERMEASURES, attack_named
 from mtlue_cli.verification.countermeasures.registry import ENTRIES as COUNTERMEASURE_ENTRIES
 from mtlue_cli.verification.tiers import TIERS, NotTested, not_tested
 from mtlue_cli.weightings.registry import INSTALL, WEIGHTINGS, require_installed
+from mtlue_cli.workflows.verify_generator import published_weights
 
 MARGIN = 1.1
 """Side of the loaded images over the side of the crops that a victim sees."""
@@ -47,6 +45,7 @@ class VerifyConfig:
         clean, labels: The original images and their label file.
         protected: The release to judge; or
         weights: a generator, by name or path, to judge without a release. Exactly one of the two.
+        key: File of the key for weights that take one; None: ``MTLUE_KEY``, else the user's own.
         test, test_labels: Clean test images; None: a share of ``clean`` is held out.
         test_fraction: That share, in (0, 1).
         reading: How the labels are read. With a split, its test part is the test side, unless ``test`` is given.
@@ -76,6 +75,7 @@ class VerifyConfig:
     labels: Path
     protected: Path | None = None
     weights: str | None = None
+    key: Path | None = None
     test: Path | None = None
     test_labels: Path | None = None
     test_fraction: float = 0.2
@@ -170,6 +170,8 @@ def check_usage(config: VerifyConfig) -> None:
     """
     if (config.protected is None) == (config.weights is None):
         raise InputError("give exactly one of --protected and --weights: a release to judge, or a generator")
+    if config.key is not None and config.weights is None:
+        raise InputError("--key goes with --weights: a release is judged as it is")
     if (config.test is None) != (config.test_labels is None):
         raise InputError("--test and --test-labels belong together: a folder of clean test images and its labels")
     if not config.has_own_test and not 0 < config.test_fraction < 1:
@@ -208,20 +210,6 @@ def check_usage(config: VerifyConfig) -> None:
         raise InputError("no victim of this plan uses a start", hint="add --method head, gps or full")
 
 
-def generator_is_public(config: VerifyConfig) -> bool:
-    """Whether the generator that is judged, or made the release, comes with the program, so that anyone has it."""
-    shipped = shipped_weights()
-    if config.weights is not None:
-        return config.weights in shipped or is_shipped(Path(config.weights))
-    if config.protected is None:
-        return False
-    try:
-        used = read_run(config.protected).weights_sha256
-    except InputError:
-        return False
-    return any(read_card(path).digest == used for path in shipped.values())
-
-
 def _planned(config: VerifyConfig) -> VerifyPlan:
     methods, countermeasures = (
         tuple(found.name for found in kind)
@@ -236,9 +224,9 @@ def _planned(config: VerifyConfig) -> VerifyPlan:
     wanted = _victims(config, methods, tier.victims if tier is not None else (VictimSpec(),))
     victims = [victim for victim in wanted if not WEIGHTINGS[victim.weighting].missing()]
     usual = tier.countermeasures if tier else ()
-    is_public = generator_is_public(config)
+    is_public = published_weights(config.weights, config.protected) is not None
     if not is_public:
-        usual = tuple(name for name in usual if name != CountermeasureName.PAIR_REMOVER)
+        usual = tuple(name for name in usual if not attack_named(name).spec.of_published_weights)
     countermeasures = _chosen(None if config.countermeasures is None else countermeasures, usual)
     fractions = _chosen(config.fractions, tier.fractions if tier else ())
     conditions = plan_conditions(victims, countermeasures, fractions, control=config.control)
@@ -252,7 +240,12 @@ def _planned(config: VerifyConfig) -> VerifyPlan:
     if config.metric is not MetricName.ACCURACY:
         untried = (*untried, NotTested("early stopping", "it is measured under --metric accuracy only"))
     if not is_public:
-        reasons["countermeasure pair-remover"] = "the generator is not public as far as known; ask for it by name"
+        unknown = "the generator is not public as far as known; ask for it by name"
+        reasons |= {
+            f"countermeasure {name.value}": unknown
+            for name, spec in COUNTERMEASURES.items()
+            if spec.of_published_weights
+        }
     return VerifyPlan(
         conditions,
         probes,

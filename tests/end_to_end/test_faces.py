@@ -53,9 +53,9 @@ def faces(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def release(faces: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The faces protected by the shipped weights, found by their columns."""
+    """The faces protected by the shipped weights that were trained for their columns."""
     out = tmp_path_factory.mktemp("out") / "release"
-    mtlue("protect", faces, "--labels", faces / "labels.csv", "--out", out)
+    mtlue("protect", faces, "--labels", faces / "labels.csv", "--weights", "utkface", "--out", out)
     return out
 
 
@@ -73,7 +73,8 @@ def test_every_saved_file_is_within_the_bound_and_changed(faces: Path, release: 
 def test_a_killed_run_goes_on_to_the_same_bytes(faces: Path, release: Path, tmp_path: Path) -> None:
     out = tmp_path / "killed"
     command = [sys.executable, "-m", "mtlue_cli", "protect", str(faces), "--labels", str(faces / "labels.csv")]
-    process = subprocess.Popen([*command, "--out", str(out)], stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+    command += ["--weights", "utkface", "--out", str(out)]
+    process = subprocess.Popen(command, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
     deadline = time.monotonic() + 120
     while len(list(out.glob("*.png"))) < COUNT // 3 and time.monotonic() < deadline:
         time.sleep(0.01)
@@ -81,7 +82,7 @@ def test_a_killed_run_goes_on_to_the_same_bytes(faces: Path, release: Path, tmp_
     process.wait()
     written = len(list(out.glob("*.png")))
     assert COUNT // 3 <= written < COUNT
-    done = mtlue("protect", faces, "--labels", faces / "labels.csv", "--out", out, "--json")
+    done = mtlue("protect", faces, "--labels", faces / "labels.csv", "--weights", "utkface", "--out", out, "--json")
     assert json.loads(done.stdout)["already_protected"] > 0
     assert tree(out) == tree(release)
 
@@ -136,7 +137,8 @@ def test_a_generator_is_trained_interrupted_and_finished(faces: Path, tmp_path: 
 def test_labels_that_nothing_fits_name_the_columns_and_the_command(faces: Path, tmp_path: Path) -> None:
     labels = tmp_path / "labels.csv"
     labels.write_text((faces / "labels.csv").read_text().replace("gender", "sex", 1))
-    refused = mtlue("protect", faces, "--labels", labels, "--out", tmp_path / "out", check=False)
+    options = ("--weights", "utkface", "--out", tmp_path / "out")
+    refused = mtlue("protect", faces, "--labels", labels, *options, check=False)
     assert refused.returncode == 2
     assert "'gender' is missing" in refused.stderr
     assert "mtlue train-generator" in refused.stderr

@@ -26,21 +26,29 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def test_a_name_a_path_and_the_labels_find_the_same_file(folder: Path) -> None:
+def test_a_name_and_a_path_find_the_same_file(folder: Path) -> None:
     expected = folder / "squares.safetensors"
     assert shipped.resolve_weights("squares", TASKS) == expected
     assert shipped.resolve_weights(str(expected), TASKS) == expected
-    assert shipped.resolve_weights(None, TASKS) == expected
+
+
+def test_without_a_name_the_default_is_taken_whatever_the_labels(folder: Path) -> None:
+    with pytest.raises(InputError, match="no weights called 'default'"):
+        shipped.resolve_weights(None, TASKS)
+    card = replace(make_card(), tasks=TaskSet(()), universal=True)
+    save_checkpoint(folder / "default.safetensors", PerturbationGenerator(CONFIG, None), card)
+    for labels in (TASKS, OTHER):
+        assert shipped.resolve_weights(None, labels) == folder / "default.safetensors"
 
 
 def test_labels_with_fewer_classes_are_served(folder: Path) -> None:
     fewer = TaskSet((Task("colour", TaskKind.BINARY, ("blue", "red")), TASKS["bright"]))
-    assert shipped.resolve_weights(None, fewer) == folder / "squares.safetensors"
+    assert shipped.resolve_weights("squares", fewer) == folder / "squares.safetensors"
 
 
-def test_when_nothing_fits_each_differing_column_and_the_next_command_are_named() -> None:
+def test_when_they_do_not_fit_each_differing_column_and_the_next_command_are_named() -> None:
     with pytest.raises(InputError) as caught:
-        shipped.resolve_weights(None, OTHER)
+        shipped.resolve_weights("squares", OTHER)
     assert any("violet" in fault for fault in caught.value.faults)
     assert any("'bright' is missing" in fault for fault in caught.value.faults)
     assert "train-generator" in (caught.value.hint or "")
@@ -59,22 +67,10 @@ def test_a_checkout_looks_in_its_own_weights_folder() -> None:
 def test_only_the_chosen_tasks_need_their_columns(folder: Path) -> None:
     bright = TASKS.subset(["bright"])
     expected = folder / "squares.safetensors"
-    for name in (None, "squares"):
-        assert shipped.resolve_weights(name, bright, lambda known: known.subset(["bright"])) == expected
-        with pytest.raises(InputError) as caught:
-            shipped.resolve_weights(name, bright, lambda known: known.subset(["colour"]))
-        assert any("'colour' is missing" in fault for fault in caught.value.faults)
-
-
-def test_weights_without_a_chosen_task_are_a_difference_and_no_end_of_the_search(folder: Path) -> None:
-    save_checkpoint(folder / "a.safetensors", PerturbationGenerator(CONFIG, OTHER), replace(make_card(), tasks=OTHER))
-
-    def chosen(known: TaskSet) -> TaskSet:
-        if "bright" not in known:
-            raise InputError("no task 'bright'")
-        return known.subset(["bright"])
-
-    assert shipped.resolve_weights(None, TASKS, chosen) == folder / "squares.safetensors"
+    assert shipped.resolve_weights("squares", bright, lambda known: known.subset(["bright"])) == expected
+    with pytest.raises(InputError) as caught:
+        shipped.resolve_weights("squares", bright, lambda known: known.subset(["colour"]))
+    assert any("'colour' is missing" in fault for fault in caught.value.faults)
 
 
 def test_the_training_command_is_ready_for_a_shell() -> None:
@@ -82,7 +78,7 @@ def test_the_training_command_is_ready_for_a_shell() -> None:
     expected = ["mtlue", "train-generator", "my photos", "--labels", "l.csv", "--file-column", "photo id"]
     assert shlex.split(command)[:7] == expected
     with pytest.raises(InputError) as caught:
-        shipped.resolve_weights(None, OTHER, command=command)
+        shipped.resolve_weights("squares", OTHER, command=command)
     assert command in (caught.value.hint or "")
 
 

@@ -3,6 +3,7 @@
 from abc import ABC
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -26,6 +27,7 @@ class AttackerView:
         on_progress: Called now and then with the share that is done, in [0, 1]; None: nobody listens.
         pair_labels: Labels of the pairs, as ``labels``, ``(M,)``: whoever makes pairs chose them. None without pairs.
         epsilon: Bound of the release in 255ths, which anyone can read off it.
+        weights: The generator's checkpoint, where he has it; never the key.
     """
 
     labels: Mapping[str, Tensor]
@@ -37,6 +39,7 @@ class AttackerView:
     on_progress: Callable[[float], None] | None = None
     pair_labels: Mapping[str, Tensor] | None = None
     epsilon: int = 8
+    weights: Path | None = None
 
 
 class Countermeasure(ABC):  # noqa: B024 - each hook has a neutral default; a countermeasure overrides what it needs
@@ -44,9 +47,11 @@ class Countermeasure(ABC):  # noqa: B024 - each hook has a neutral default; a co
 
     Attributes:
         needs_pairs: Whether it cannot run without :attr:`AttackerView.pairs`.
+        needs_weights: Whether it cannot run without :attr:`AttackerView.weights`.
     """
 
     needs_pairs: bool = False
+    needs_weights: bool = False
 
     def before_training(self, images: Tensor, view: AttackerView) -> Tensor:
         """The release as he trains on it.

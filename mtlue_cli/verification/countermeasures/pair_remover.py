@@ -191,4 +191,5 @@ PAIR_REMOVER = CountermeasureSpec(
     settings=PairRemoverSettings(),
     make=PairRemover,
     cost=lambda settings: 1 + settings.steps / 1200,
+    of_published_weights=True,
 )

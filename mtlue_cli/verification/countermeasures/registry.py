@@ -38,6 +38,7 @@ from mtlue_cli.verification.countermeasures.mixup import MIXUP
 from mtlue_cli.verification.countermeasures.orthogonal_projection import ORTHOGONAL_PROJECTION
 from mtlue_cli.verification.countermeasures.pair_remover import PAIR_REMOVER
 from mtlue_cli.verification.countermeasures.random_resized_crop import RANDOM_RESIZED_CROP
+from mtlue_cli.verification.countermeasures.recompute_removal import RECOMPUTE_REMOVAL
 from mtlue_cli.verification.countermeasures.resize_down_up import RESIZE
 from mtlue_cli.verification.countermeasures.spec import CountermeasureSpec
 from mtlue_cli.verification.countermeasures.ueraser import UERASER
@@ -64,6 +65,7 @@ COUNTERMEASURES: Mapping[CountermeasureName, CountermeasureSpec[Any]] = {
     CountermeasureName.FGSM_TRAINING: FGSM_TRAINING,
     CountermeasureName.ADVERSARIAL_TRAINING: ADVERSARIAL_TRAINING,
     CountermeasureName.PAIR_REMOVER: PAIR_REMOVER,
+    CountermeasureName.RECOMPUTE_REMOVAL: RECOMPUTE_REMOVAL,
 }
 
 

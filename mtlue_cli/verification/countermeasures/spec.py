@@ -25,6 +25,8 @@ class CountermeasureSpec(Generic[SettingsT]):
         make: Makes a fresh one with given settings.
         cost: Time that it takes, training included, in units of plain training on the same images; or a function of
             its settings that gives it.
+        of_published_weights: Whether it takes weights that an attacker can get; where none are published, a tier
+            leaves it out.
         family: Name that stands for it with other settings; None: its own.
         image_level_only: Whether it works on labels of images: it does not see label maps, and cannot run on these
             alone.
@@ -42,6 +44,7 @@ class CountermeasureSpec(Generic[SettingsT]):
     family: str | None = None
     image_level_only: bool = False
     moves_content: bool = False
+    of_published_weights: bool = False
 
     def build(self, settings: SettingsT | None = None) -> Countermeasure:
         """A fresh one; None: with the usual settings."""

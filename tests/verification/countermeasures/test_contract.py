@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -17,9 +18,11 @@ from mtlue_cli.verification.countermeasures.base import AttackerView, Countermea
 from mtlue_cli.verification.countermeasures.pair_remover import PairRemover
 from mtlue_cli.verification.countermeasures.registry import COUNTERMEASURES, attack_named, countermeasures_of
 from tests.multitask_sample import TASKS, draw_sample
+from tests.small_set import write_checkpoint
 
 COUNT, SIZE, CROP = 24, 24, 16
 NAMES = list(CountermeasureName)
+WEIGHTS: dict[str, Path] = {}
 every_countermeasure = pytest.mark.parametrize("name", NAMES, ids=str)
 
 
@@ -39,13 +42,20 @@ def build(name: CountermeasureName) -> Countermeasure:
     return built
 
 
+@pytest.fixture(scope="module", autouse=True)
+def published(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """A generator for whoever declares that he needs one."""
+    WEIGHTS["published"] = write_checkpoint(tmp_path_factory.mktemp("weights") / "g.safetensors", TASKS)
+
+
 def view_for(name: CountermeasureName, labels: Mapping[str, Tensor], seed: int = 0) -> AttackerView:
-    """What the attacker has; pairs only for who declares that he needs them."""
+    """What the attacker has; pairs and weights only for who declares that he needs them."""
     pairs, pair_labels = None, None
     if build(name).needs_pairs:
         originals, pair_labels = draw_sample(8, SIZE, seed=7)
         pairs = (originals, originals.roll(1, dims=-1))
-    return AttackerView(labels, TASKS, pairs, CROP, seed, torch.device("cpu"), pair_labels=pair_labels)
+    weights = WEIGHTS["published"] if build(name).needs_weights else None
+    return AttackerView(labels, TASKS, pairs, CROP, seed, torch.device("cpu"), pair_labels=pair_labels, weights=weights)
 
 
 def batch(seed: int = 0) -> tuple[Tensor, dict[str, Tensor]]:

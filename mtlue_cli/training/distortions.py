@@ -1,0 +1,189 @@
+"""What happens to a release on its way into a victim: compression, lost colour, blur, jitter; all with a gradient.
+
+Forward values are those of the real thing, or close to it; where rounding has no gradient, one is passed on
+(:func:`rounded_through`). Every function takes ``(B, 3, H, W)`` float in [0, 1] and gives the same shape and range.
+"""
+
+import math
+from dataclasses import dataclass
+from functools import cache
+
+import torch
+from torch import Tensor, nn
+
+from mtlue_cli.training.augment import apply_view, draw_zoom
+
+_BLOCK = 8
+_LUMINANCE = (
+    *(16, 11, 10, 16, 24, 40, 51, 61, 12, 12, 14, 19, 26, 58, 60, 55, 14, 13, 16, 24, 40, 57, 69, 56),
+    *(14, 17, 22, 29, 51, 87, 80, 62, 18, 22, 37, 56, 68, 109, 103, 77, 24, 35, 55, 64, 81, 104, 113, 92),
+    *(49, 64, 78, 87, 103, 121, 120, 101, 72, 92, 95, 98, 112, 100, 103, 99),
+)
+_CHROMINANCE = (
+    *(17, 18, 24, 47, 99, 99, 99, 99, 18, 21, 26, 66, 99, 99, 99, 99, 24, 26, 56, 99, 99, 99, 99, 99),
+    *(47, 66, 99, 99, 99, 99, 99, 99, *(99,) * 32),
+)
+_TO_YCBCR = ((0.299, 0.587, 0.114), (-0.168736, -0.331264, 0.5), (0.5, -0.418688, -0.081312))
+
+
+@dataclass(frozen=True)
+class DistortionSettings:
+    """How often a batch is distorted, and how strongly; each kind is drawn on its own.
+
+    Attributes:
+        smallest_view: Least side of the random window, as a share of the image's; it is resized to the view.
+        jpeg, quality: Chance of JPEG compression, and the range of its quality.
+        grey: Chance that colour is lost.
+        blur, sigma: Chance of a Gaussian blur, and the range of its standard deviation in pixels.
+        jitter, jitter_strength: Chance of another brightness, contrast and saturation, and how far factors go from 1.
+        shrink: Chance that an image is resized to half its side and back.
+        bits: Chance that values keep four bits.
+    """
+
+    smallest_view: float = 0.8
+    jpeg: float = 0.2
+    quality: tuple[int, int] = (10, 90)
+    grey: float = 0.2
+    blur: float = 0.1
+    sigma: tuple[float, float] = (0.4, 1.2)
+    jitter: float = 0.2
+    jitter_strength: float = 0.4
+    shrink: float = 0.1
+    bits: float = 0.1
+
+
+def distort(images: Tensor, out_size: int, settings: DistortionSettings, rng: torch.Generator) -> Tensor:
+    """A random window of each batch, flipped for half of its images, under whatever distortions are drawn.
+
+    Args:
+        images: ``(B, 3, S, S)`` float in [0, 1].
+        out_size: Side of the result in pixels.
+        settings: Chances and strengths.
+        rng: On the CPU. It draws as many numbers whatever happens.
+
+    Returns:
+        ``(B, 3, out_size, out_size)`` float in [0, 1].
+    """
+    view = draw_zoom(images.shape[-1], settings.smallest_view, len(images), rng)
+    chances = (settings.shrink, settings.jpeg, settings.grey, settings.blur, settings.jitter, settings.bits)
+    happens = (torch.rand(len(chances), generator=rng) < torch.tensor(chances)).tolist()
+    strength, sigma = torch.rand(2, generator=rng).tolist()
+    factors = 1 + settings.jitter_strength * (2 * torch.rand(3, len(images), 1, 1, 1, generator=rng) - 1)
+    shrinks, compresses, greys, blurs, jitters, quantises = happens
+    # Storage first, then what the victim does.
+    if shrinks:
+        images = shrunk(images)
+    if compresses:
+        low, high = settings.quality
+        images = jpeg_like(images, low + (high - low) * strength)
+    images = apply_view(images, view, out_size)
+    if greys:
+        images = grey(images)
+    if blurs:
+        low_sigma, high_sigma = settings.sigma
+        images = blurred(images, low_sigma + (high_sigma - low_sigma) * sigma)
+    if jitters:
+        images = jittered(images, *factors.to(images))
+    return bit_depth(images, 4) if quantises else images
+
+
+def rounded_through(values: Tensor) -> Tensor:
+    """Rounded to the nearest whole number, with a gradient: small near whole numbers, up to 3/4 between them.
+
+    Source:
+        The cubic of Shin and Song, "JPEG-resistant Adversarial Images", 2017, whose slope this passes on; the forward
+        value is exact. A slope of 1 would hide that what is small rounds away.
+    """
+    whole = values.detach().round()
+    soft = whole + (values - whole) ** 3
+    return soft + (whole - soft).detach()
+
+
+def jpeg_like(images: Tensor, quality: float) -> Tensor:
+    """JPEG with halved chroma at a quality from 1 to 95: transform, quantise, transform back; no entropy coding.
+
+    Source:
+        ITU-T T.81, annex K, for tables and scaling as libjpeg applies them.
+    """
+    height, width = images.shape[-2:]
+    right, below = -width % (2 * _BLOCK), -height % (2 * _BLOCK)
+    padded = nn.functional.pad(images.float() * 255, (0, right, 0, below), mode="replicate")
+    matrix = torch.tensor(_TO_YCBCR, device=images.device)
+    colours = torch.einsum("ij,bjhw->bihw", matrix, padded)
+    scale = 5000 / quality if quality < 50 else 200 - 2 * quality
+    luminance = _quantised(colours[:, :1] - 128, _table(_LUMINANCE, scale)) + 128
+    chroma = _quantised(nn.functional.avg_pool2d(colours[:, 1:], 2), _table(_CHROMINANCE, scale))
+    chroma = nn.functional.interpolate(chroma, scale_factor=2.0, mode="bilinear", align_corners=False)
+    back = torch.linalg.inv(matrix)
+    decoded = torch.einsum("ij,bjhw->bihw", back, torch.cat([luminance, chroma], dim=1))
+    return _clamped(decoded[..., :height, :width] / 255).to(images.dtype)
+
+
+def grey(images: Tensor) -> Tensor:
+    """Luminance in all three channels."""
+    weights = images.new_tensor(_TO_YCBCR[0]).view(1, 3, 1, 1)
+    return (images * weights).sum(dim=1, keepdim=True).expand(-1, 3, -1, -1)
+
+
+def blurred(images: Tensor, sigma: float) -> Tensor:
+    """Gaussian blur of standard deviation ``sigma`` in pixels."""
+    reach = max(1, math.ceil(3 * sigma))
+    steps = torch.arange(-reach, reach + 1, device=images.device, dtype=images.dtype)
+    kernel = torch.exp(-0.5 * (steps / sigma).square())
+    kernel = (kernel / kernel.sum()).expand(3, 1, 1, -1)
+    padded = nn.functional.pad(images, (reach, reach, reach, reach), mode="replicate")
+    across = nn.functional.conv2d(padded, kernel, groups=3)
+    return nn.functional.conv2d(across, kernel.transpose(2, 3), groups=3)
+
+
+def jittered(images: Tensor, brightness: Tensor, contrast: Tensor, saturation: Tensor) -> Tensor:
+    """Other brightness, contrast and saturation, by factors ``(B, 1, 1, 1)`` each."""
+    images = images * brightness
+    mean = grey(images).mean(dim=(1, 2, 3), keepdim=True)
+    images = mean + (images - mean) * contrast
+    without = grey(images)
+    return _clamped(without + (images - without) * saturation)
+
+
+def shrunk(images: Tensor) -> Tensor:
+    """Resized to half the side and back, as a thumbnail would be."""
+    height, width = images.shape[-2:]
+    small = nn.functional.interpolate(
+        images, size=(height // 2, width // 2), mode="bilinear", align_corners=False, antialias=True
+    )
+    return nn.functional.interpolate(small, size=(height, width), mode="bilinear", align_corners=False)
+
+
+def bit_depth(images: Tensor, bits: int) -> Tensor:
+    """Values rounded to so many bits; the gradient passes as if they were not: neighbours step at other places."""
+    levels: int = 2**bits - 1
+    rounded = (images.detach() * levels).round() / levels
+    return images + (rounded - images.detach())
+
+
+def _clamped(images: Tensor) -> Tensor:
+    return images + (images.detach().clamp(0, 1) - images.detach())
+
+
+def _quantised(planes: Tensor, table: Tensor) -> Tensor:
+    """Cosine transform of 8x8 blocks, rounded to multiples of ``table``, and back."""
+    batch, channels, height, width = planes.shape
+    basis = _cosines().to(planes.device)
+    blocks = planes.view(batch, channels, height // _BLOCK, _BLOCK, width // _BLOCK, _BLOCK).transpose(3, 4)
+    table = table.to(planes.device)
+    coefficients = rounded_through(basis @ blocks @ basis.T / table) * table
+    return (basis.T @ coefficients @ basis).transpose(3, 4).reshape(batch, channels, height, width)
+
+
+def _table(base: tuple[int, ...], scale: float) -> Tensor:
+    table = ((torch.tensor(base) * scale + 50) / 100).floor().clamp(1, 255)
+    return table.view(_BLOCK, _BLOCK)
+
+
+@cache
+def _cosines() -> Tensor:
+    """Rows are the eight cosines of the orthonormal transform."""
+    places = torch.arange(_BLOCK, dtype=torch.float64)
+    basis = torch.cos(math.pi * (2 * places + 1) * places[:, None] / (2 * _BLOCK)) * math.sqrt(2 / _BLOCK)
+    basis[0] /= math.sqrt(2)
+    return basis.float()

@@ -1,0 +1,87 @@
+"""Start training from weights that are there: universal ones under a key, or those of another run."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from mtlue_cli.errors import InputError
+from mtlue_cli.generator.checkpoint import LoadedGenerator, load_checkpoint
+from mtlue_cli.generator.label_embedding import LabelEmbedding
+from mtlue_cli.generator.model import GeneratorConfig, PerturbationGenerator
+from mtlue_cli.generator.shipped import shipped_weights
+from mtlue_cli.keys import FoundKey
+from mtlue_cli.tasks.spec import TaskSet
+from mtlue_cli.tasks.wording import quoted
+from mtlue_cli.workflows.keyed import key_for
+
+
+@dataclass(frozen=True)
+class TrainingStart:
+    """A trained generator that knows the tasks at hand.
+
+    Attributes:
+        loaded: Bound to the key, if it takes one.
+        key: That key.
+    """
+
+    loaded: LoadedGenerator
+    key: FoundKey | None
+
+    def to_json(self) -> dict[str, str | None]:
+        """What decides the weights that follow, for a checkpoint's settings."""
+        card = self.loaded.card
+        fingerprint = None if self.key is None else self.key.key.fingerprint
+        return {"name": card.name, "digest": card.digest, "key_fingerprint": fingerprint}
+
+    def generator(
+        self, tasks: TaskSet, epsilon: int, image_size: int, seed: int, priors: Sequence[Sequence[float]]
+    ) -> PerturbationGenerator:
+        """A generator with learned embeddings for ``tasks`` that begins as this one.
+
+        Its class maps are those of this one, by name, and are learned from here on; a universal start's are the maps
+        of its codes.
+
+        Args:
+            tasks: What it is trained for; :func:`read_start` has seen that they fit.
+            epsilon: Its bound in 255ths.
+            image_size: Side in pixels of the images that it will see.
+            seed: Of what is not taken over.
+            priors: Share of each class, a task each.
+        """
+        known = self.loaded.generator
+        shape = replace(GeneratorConfig(**self.loaded.card.generator), epsilon=epsilon, image_size=image_size)
+        generator = PerturbationGenerator(shape, tasks, seed, priors)
+        generator.image_encoder.load_state_dict(known.image_encoder.state_dict())
+        generator.decoder.load_state_dict(known.decoder.state_dict())
+        embedding = generator.label_embedding
+        assert isinstance(embedding, LabelEmbedding)  # it was made for tasks
+        for task in tasks:
+            place_of = {name: place for place, name in enumerate(known.tasks[task.name].classes)}
+            maps = known.label_embedding.of_task(task.name).detach()
+            embedding.take_maps(task.name, maps[[place_of[name] for name in task.classes]])
+        return generator
+
+
+def read_start(weights: str, key: Path | None, tasks: TaskSet) -> TrainingStart:
+    """The generator of ``weights``, a file or the name of shipped weights, for these tasks.
+
+    Raises:
+        InputError: There is none, its key cannot be read, or it does not know a task or a class.
+    """
+    path = shipped_weights().get(weights, Path(weights))
+    if not path.is_file():
+        raise InputError(f"--from: no weights called {weights!r}: not a file, and not shipped")
+    loaded = load_checkpoint(path)
+    found = key_for(loaded.card, key)
+    if found is not None:
+        return TrainingStart(loaded.bound(found.key, tasks), found)
+    known = loaded.card.tasks
+    faults = [f"it has no task {quoted(name)}" for name in tasks.names if name not in known]
+    faults += known.subset(tasks.names).unmet_by(tasks)
+    if faults:
+        raise InputError(
+            f"--from: the weights {loaded.card.name} do not know these labels",
+            faults,
+            "start from universal weights, or name the columns that it knows with --tasks",
+        )
+    return TrainingStart(loaded, None)

@@ -1,0 +1,63 @@
+"""The generator of a verification: the one that is judged, and the one that an attacker has."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from mtlue_cli.errors import InputError
+from mtlue_cli.generator.checkpoint import LoadedGenerator, load_checkpoint, read_card
+from mtlue_cli.generator.shipped import is_shipped, resolve_weights, shipped_weights
+from mtlue_cli.keys import FoundKey
+from mtlue_cli.manifest import read_run
+from mtlue_cli.tasks.spec import TaskSet
+from mtlue_cli.workflows.keyed import key_for, offered_tasks
+
+
+@dataclass(frozen=True)
+class JudgedGenerator:
+    """A generator ready to protect the labels at hand.
+
+    Attributes:
+        loaded: Bound to the key, if it takes one; its card holds the tasks that it protects.
+        key: That key.
+        notes: What a reader should know.
+    """
+
+    loaded: LoadedGenerator
+    key: FoundKey | None
+    notes: Sequence[str]
+
+
+def load_judged(weights: str, key: Path | None, labels: TaskSet) -> JudgedGenerator:
+    """The generator called ``weights``, for these label columns.
+
+    Raises:
+        InputError: There is none, it does not fit, or its key cannot be read.
+    """
+    loaded = load_checkpoint(resolve_weights(weights, labels))
+    offered = offered_tasks(loaded.card, labels, None)
+    found = key_for(loaded.card, key)
+    notes = [*offered.notes, *([] if found is None else found.described())]
+    return JudgedGenerator(loaded.bound(None if found is None else found.key, offered.tasks), found, notes)
+
+
+def published_weights(weights: str | None, protected: Path | None) -> Path | None:
+    """The generator that is judged, or made the release, if it comes with the program, so that anyone has it."""
+    shipped = shipped_weights()
+    if weights is not None:
+        path = shipped.get(weights, Path(weights))
+        return path if weights in shipped or is_shipped(path) else None
+    if protected is None:
+        return None
+    try:
+        used = read_run(protected).weights_sha256
+    except InputError:
+        return None
+    return next((path for path in shipped.values() if read_card(path).digest == used), None)
+
+
+def attackers_weights(weights: str | None, protected: Path | None) -> Path | None:
+    """The generator that an attacker is given: the one that is judged, published or not, or a release's if it is."""
+    if weights is not None:
+        return shipped_weights().get(weights, Path(weights))
+    return published_weights(weights, protected)

@@ -1,0 +1,120 @@
+"""Properties of codes: their angles, what they depend on, and what a longer class list leaves as it was."""
+
+import subprocess
+import sys
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from mtlue_cli.choices import TaskKind
+from mtlue_cli.generator.codebook import Codebook, normal_numbers, reserved_axes
+from mtlue_cli.keys import Key
+from mtlue_cli.tasks.spec import Task, TaskSet
+
+KEY = Key(bytes(range(32)))
+keys = st.binary(min_size=32, max_size=32).map(Key)
+names = st.text(max_size=8)
+sizes = st.lists(st.integers(1, 12), min_size=1, max_size=6)
+
+
+def tasks_of(counts: list[int]) -> TaskSet:
+    return TaskSet(
+        tuple(
+            Task(f"task {number}", TaskKind.CATEGORICAL, tuple(f"class {index}" for index in range(count)))
+            for number, count in enumerate(counts)
+        )
+    )
+
+
+def cosines(first: npt.NDArray[np.float64], second: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    unit = [codes / np.linalg.norm(codes, axis=1, keepdims=True) for codes in (first, second)]
+    product: npt.NDArray[np.float64] = unit[0] @ unit[1].T
+    return product
+
+
+@settings(max_examples=40, deadline=None)
+@given(keys, sizes)
+def test_codes_of_a_task_form_a_simplex_and_tasks_are_orthogonal(key: Key, counts: list[int]) -> None:
+    tasks = tasks_of(counts)
+    book = Codebook(key, tasks, sum(reserved_axes(count) for count in counts))
+    for task in tasks:
+        if task.num_classes > 1:
+            codes = book.centred(task.name)
+            expected = np.where(np.eye(len(codes)), 1.0, -1 / (len(codes) - 1))
+            np.testing.assert_allclose(cosines(codes, codes), expected, atol=1e-9)
+            np.testing.assert_allclose(np.linalg.norm(codes, axis=1), np.sqrt(1 - 1 / len(codes)))
+    stacked = [book.of_task(name) for name in tasks.names]
+    for index, codes in enumerate(stacked):
+        for other in stacked[:index]:
+            np.testing.assert_allclose(codes @ other.T, 0.0, atol=1e-9)
+
+
+@settings(max_examples=40, deadline=None)
+@given(keys, st.integers(1, 40), st.integers(1, 40), st.integers(2, 48))
+def test_added_classes_leave_the_codes_and_differences_of_the_old_ones(
+    key: Key, few: int, more: int, dimension: int
+) -> None:
+    before, after = (Codebook(key, tasks_of([3, count, 2]), dimension) for count in (few, few + more))
+    old, new = before.of_task("task 1"), after.of_task("task 1")[:few]
+    np.testing.assert_allclose(new, old, atol=1e-9)
+    shifts = after.centred("task 1")[:few] - before.centred("task 1")
+    np.testing.assert_allclose(shifts, shifts[:1].repeat(few, axis=0), atol=1e-9)
+    same = (before.of_task(name) - after.of_task(name) for name in ("task 0", "task 2"))
+    first, last = (float(np.abs(difference).max()) for difference in same)
+    assert first == 0
+    assert last == 0 or reserved_axes(few) != reserved_axes(few + more)
+
+
+@settings(max_examples=30, deadline=None)
+@given(keys, keys, names, names)
+def test_other_keys_tasks_and_classes_are_unrelated(key: Key, other: Key, task: str, name: str) -> None:
+    drawn = normal_numbers(key, ("class", task, name), 4096)
+    assert abs(drawn.mean()) < 0.1
+    assert drawn.std() == pytest.approx(1.0, abs=0.1)
+    others = [normal_numbers(key, ("class", task, f"{name}x"), 4096), normal_numbers(key, ("class", name, task), 4096)]
+    others += [normal_numbers(key, ("class", f"{task}{name}", ""), 4096)] if task and name else []
+    others += [normal_numbers(other, ("class", task, name), 4096)] if other != key else []
+    related = [abs(np.corrcoef(drawn, numbers)[0, 1]) > 0.1 for numbers in others]
+    assert related == [False, task == name, *related[2:]]
+    assert not any(related[2:])
+
+
+def test_numbers_are_those_of_the_documented_stream() -> None:
+    # Pinned: another machine or version must draw the same codes from the same key.
+    drawn = normal_numbers(KEY, ("class", "age", "0-2"), 5)
+    assert (drawn * 2**20).tolist() == [471513, 335951, -1119819, 1459832, 154507]
+
+
+def test_another_process_draws_the_same() -> None:
+    program = (
+        "from tests.generator.test_codebook import KEY, tasks_of; from mtlue_cli.generator.codebook import Codebook;"
+        "print(Codebook(KEY, tasks_of([5, 2]), 30).centred('task 1').tobytes().hex())"
+    )
+    printed = subprocess.run([sys.executable, "-c", program], capture_output=True, check=True).stdout.decode().strip()
+    assert printed == Codebook(KEY, tasks_of([5, 2]), 30).centred("task 1").tobytes().hex()
+
+
+def test_beyond_the_space_codes_are_nearly_orthogonal() -> None:
+    tasks = tasks_of([2] * 100)
+    book = Codebook(KEY, tasks, 135)
+    between = np.array(
+        [cosines(book.centred(a)[:1], book.centred(b)[:1])[0, 0] for a in tasks.names for b in tasks.names if a < b]
+    )
+    assert np.abs(between).max() < 0.5
+    # 67 tasks of two axes fill a frame, 33 begin the next.
+    exact = 67 * 66 // 2 + 33 * 32 // 2
+    assert int((np.abs(between) < 1e-9).sum()) == exact
+    many = Codebook(KEY, tasks_of([400]), 135).of_task("task 0")
+    np.testing.assert_allclose(np.linalg.norm(many, axis=1), 1.0)
+    off = cosines(many, many)[~np.eye(400, dtype=bool)]
+    assert np.abs(off).max() < 0.5
+    assert np.sqrt(np.square(off).mean()) < 0.1
+
+
+def test_a_single_class_tells_nothing_and_a_space_has_two_dimensions() -> None:
+    assert np.abs(Codebook(KEY, tasks_of([1]), 8).centred("task 0")).max() == 0
+    with pytest.raises(ValueError, match="at least 2 dimensions"):
+        Codebook(KEY, tasks_of([2]), 1)

@@ -1,0 +1,133 @@
+"""Keys: where they come from, what is refused, and that nothing shows them."""
+
+import copy
+import json
+import os
+import pickle
+import subprocess
+import sys
+from dataclasses import asdict
+from pathlib import Path
+
+import pytest
+
+from mtlue_cli.errors import InputError
+from mtlue_cli.keys import VARIABLE, FoundKey, Key, find_key, own_key_path, read_key
+
+DIGITS = "00112233445566778899aabbccddeeff" * 2
+OTHER = "f" * 64
+
+
+@pytest.fixture
+def environment(tmp_path: Path) -> dict[str, str]:
+    return {"XDG_CONFIG_HOME": str(tmp_path / "config")}
+
+
+def write(path: Path, text: str, mode: int = 0o600) -> Path:
+    path.write_text(text, encoding="utf-8")
+    path.chmod(mode)
+    return path
+
+
+def test_the_fingerprint_is_the_documented_one() -> None:
+    # From the command line: printf 'mtlue key fingerprint v1' | openssl dgst -sha256 -mac HMAC -macopt hexkey:0011...
+    assert Key(bytes.fromhex(DIGITS)).fingerprint == "86478b371ef45dec"
+
+
+@pytest.mark.parametrize("text", [DIGITS, f"  {DIGITS}\r\n\n", DIGITS.upper(), f"\ufeff{DIGITS}\n"])
+def test_a_key_is_read_whatever_stands_around_it(tmp_path: Path, text: str) -> None:
+    found = read_key(write(tmp_path / "key", text))
+    assert found.key == Key(bytes.fromhex(DIGITS))
+    assert found.notes == ()
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [("", "0 characters"), (DIGITS[:-1], "63 characters"), (DIGITS + "00", "66 characters"), ("g" * 64, "not hexa")],
+)
+def test_what_is_no_key_is_refused_without_being_repeated(tmp_path: Path, text: str, told: str) -> None:
+    path = write(tmp_path / "key", text)
+    with pytest.raises(InputError, match=told) as caught:
+        read_key(path)
+    assert not text or text[:20] not in f"{caught.value}{caught.value.faults}{caught.value.hint}"
+
+
+def test_what_cannot_be_read_is_refused(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    for name in ("absent", "pipe", "."):
+        with pytest.raises(InputError, match="cannot be read"):
+            read_key(tmp_path / name)
+
+
+@pytest.mark.parametrize("mode", [0o640, 0o604, 0o644])
+def test_a_key_that_others_can_read_is_noted(tmp_path: Path, mode: int) -> None:
+    (note,) = read_key(write(tmp_path / "key", DIGITS, mode)).notes
+    assert "chmod 600" in note
+
+
+def test_nothing_shows_or_copies_the_bytes() -> None:
+    key = Key(bytes.fromhex(DIGITS))
+    shown = [repr(key), str(key), f"{key}", str(asdict(FoundKey(key, "a file"))), json.dumps({"k": key}, default=str)]
+    assert all(DIGITS[:16] not in text and "\\x11" not in text for text in shown)
+    assert copy.deepcopy(key) == key
+    with pytest.raises(TypeError, match="not to be written"):
+        pickle.dumps(key)
+    assert key != Key(bytes.fromhex(OTHER))
+    with pytest.raises(ValueError, match="32 bytes"):
+        Key(b"short")
+
+
+def test_the_option_goes_before_the_variable_and_that_before_the_own_key(
+    tmp_path: Path, environment: dict[str, str]
+) -> None:
+    file = write(tmp_path / "file", OTHER)
+    for value in (DIGITS, f" {DIGITS}\n", str(write(tmp_path / "other", DIGITS))):
+        given = {**environment, VARIABLE: value}
+        assert find_key(None, given).key == Key(bytes.fromhex(DIGITS))
+        assert find_key(file, given).key == Key(bytes.fromhex(OTHER))
+    assert not own_key_path(environment).exists()
+    assert find_key(None, environment).key not in (Key(bytes.fromhex(DIGITS)), Key(bytes.fromhex(OTHER)))
+
+
+def test_a_variable_that_is_neither_is_refused_without_being_repeated(environment: dict[str, str]) -> None:
+    with pytest.raises(InputError, match=VARIABLE) as caught:
+        find_key(None, {**environment, VARIABLE: DIGITS[:-2]})
+    assert DIGITS[:20] not in f"{caught.value}{caught.value.hint}"
+
+
+def test_the_own_key_is_made_once_for_its_owner_alone(environment: dict[str, str]) -> None:
+    before = os.umask(0o022)
+    try:
+        made = find_key(None, environment)
+    finally:
+        os.umask(before)
+    path = own_key_path(environment)
+    assert (made.made, made.origin) == (True, str(path))
+    assert path.stat().st_mode & 0o777 == 0o600
+    assert path.parent.stat().st_mode & 0o777 == 0o700
+    again = find_key(None, environment)
+    assert (again.key, again.made) == (made.key, False)
+    assert made.key.fingerprint in " ".join(made.described())
+
+
+def test_without_the_variable_it_is_below_the_home_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    for value in ({}, {"XDG_CONFIG_HOME": ""}, {"XDG_CONFIG_HOME": "relative"}):
+        assert own_key_path(value) == tmp_path / ".config" / "mtlue" / "key"
+
+
+def test_a_folder_that_cannot_be_made_is_told(tmp_path: Path) -> None:
+    (tmp_path / "config").write_text("a file")
+    with pytest.raises(InputError, match="no key can be kept"):
+        find_key(None, {"XDG_CONFIG_HOME": str(tmp_path / "config")})
+
+
+def test_processes_that_make_it_at_once_get_the_same(environment: dict[str, str]) -> None:
+    program = "from mtlue_cli.keys import find_key; print(find_key(None).key.fingerprint)"
+    running = [
+        subprocess.Popen([sys.executable, "-c", program], env={**os.environ, **environment}, stdout=subprocess.PIPE)
+        for _ in range(4)
+    ]
+    printed = {process.communicate()[0].strip() for process in running}
+    assert {process.returncode for process in running} == {0}
+    assert printed == {find_key(None, environment).key.fingerprint.encode()}

@@ -1,0 +1,166 @@
+"""Keyed weights: any columns, one release a key, and a key that is noted by its fingerprint alone."""
+
+import csv
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+from PIL import Image
+
+from mtlue_cli.choices import ExitCode
+from mtlue_cli.errors import InputError
+from mtlue_cli.generator import shipped
+from mtlue_cli.images.folder import find_images
+from mtlue_cli.keys import VARIABLE, own_key_path
+from mtlue_cli.manifest import read_manifest, read_run
+from mtlue_cli.workflows.inspect import inspect_release
+from mtlue_cli.workflows.progress import SilentProgress
+from mtlue_cli.workflows.protect import ProtectConfig, ProtectResult, protect_folder
+from tests.small_set import write_checkpoint, write_images
+
+DIGITS, OTHER = "ab" * 32, "cd" * 32
+FINGERPRINT = "ca02dfc261c8631e"
+
+
+@pytest.fixture
+def config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ProtectConfig:
+    labels = write_images(tmp_path / "photos")
+    write_checkpoint(tmp_path / "weights" / "default.safetensors", None)
+    monkeypatch.setattr(shipped, "weights_folder", lambda: tmp_path / "weights")
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
+    monkeypatch.setenv(VARIABLE, DIGITS)
+    return ProtectConfig(tmp_path / "photos", labels, device="cpu")
+
+
+class Notes(SilentProgress):
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+
+    def note(self, message: str) -> None:
+        self.lines.append(message)
+
+
+def run(config: ProtectConfig, **changes: Any) -> ProtectResult:  # noqa: ANN401 - any field of the config
+    return protect_folder(replace(config, **changes), SilentProgress())
+
+
+def pictures(release: Path) -> dict[str, bytes]:
+    return {name: (release / name).read_bytes() for name in find_images(release)}
+
+
+def change(release: Path, config: ProtectConfig) -> npt.NDArray[np.float64]:
+    """What was added to all images, in a row."""
+    parts = []
+    for record in read_manifest(release).files:
+        with Image.open(release / record.file_name) as saved, Image.open(config.images / record.source) as original:
+            parts.append(np.asarray(saved.convert("RGB"), float) - np.asarray(original.convert("RGB"), float))
+    return np.concatenate([part.ravel() for part in parts])
+
+
+def edit(path: Path, changed: Callable[[list[str]], list[str]]) -> None:
+    rows = [changed(row) for row in csv.reader(path.read_text().splitlines())]
+    with path.open("w", newline="") as stream:
+        csv.writer(stream).writerows(rows)
+
+
+def test_the_same_key_gives_the_same_release_and_another_an_unrelated_one(
+    config: ProtectConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = run(config, out=tmp_path / "first")
+    again = run(config, out=tmp_path / "again")
+    assert (first.weights, first.tasks, first.exit_code) == ("default", ("colour", "round"), ExitCode.SUCCESS)
+    assert first.max_change is not None
+    assert 4 < first.max_change <= 8
+    assert pictures(first.release) == pictures(again.release)
+    monkeypatch.setenv(VARIABLE, OTHER)
+    other = run(config, out=tmp_path / "other")
+    one, two = change(first.release, config), change(other.release, config)
+    assert abs(np.corrcoef(one, two)[0, 1]) < 0.3
+
+
+def test_only_the_fingerprint_is_recorded_and_inspection_shows_it(config: ProtectConfig) -> None:
+    result = run(config)
+    record = read_run(result.release)
+    assert record.key_fingerprint == result.key_fingerprint == FINGERPRINT
+    written = [path.read_bytes() for path in result.release.rglob("*") if path.is_file()]
+    assert not any(DIGITS[:16].encode() in content for content in written)
+    assert DIGITS[:16] not in json.dumps(result.to_json())
+    report = inspect_release(result.release, SilentProgress(), config.images, 2)
+    assert report.faults == ()
+    assert report.to_json()["key_fingerprint"] == FINGERPRINT
+
+
+def test_a_release_goes_on_under_its_own_key_alone(config: ProtectConfig, monkeypatch: pytest.MonkeyPatch) -> None:
+    release = run(config).release
+    before = pictures(release)
+    monkeypatch.setenv(VARIABLE, OTHER)
+    with pytest.raises(InputError, match="other settings") as caught:
+        run(config)
+    assert any("key_fingerprint" in fault and FINGERPRINT in fault for fault in caught.value.faults)
+    assert pictures(release) == before
+    assert run(config, overwrite=True).protected == len(before)
+    assert pictures(release) != before
+    monkeypatch.setenv(VARIABLE, DIGITS)
+    assert run(config, overwrite=True).protected == len(before)
+    assert pictures(release) == before
+    assert run(config).kept == len(before)
+
+
+def test_without_a_key_one_is_made_once_and_named(config: ProtectConfig, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv(VARIABLE)
+    notes, later = Notes(), Notes()
+    first = protect_folder(config, notes)
+    path = own_key_path({"XDG_CONFIG_HOME": str(config.images.parent / "config")})
+    assert any(str(path) in line and str(first.key_fingerprint) in line for line in notes.lines)
+    assert any("keep it to yourself" in line for line in notes.lines)
+    again = protect_folder(replace(config, out=config.images.parent / "again"), later)
+    assert pictures(again.release) == pictures(first.release)
+    assert not any("keep it to yourself" in line for line in later.lines)
+
+
+def test_a_class_that_is_added_leaves_the_codes_of_the_others(config: ProtectConfig) -> None:
+    release = run(config).release
+    before = pictures(release)
+    assert read_run(release).classes["colour"] == ["blue", "green", "red"]
+    edit(config.labels, lambda row: ["photo1.png", "amber", *row[2:]] if row[0] == "photo1.png" else row)
+    result = run(config)
+    assert read_run(release).classes["colour"] == ["blue", "green", "red", "amber"]
+    assert (result.protected, result.kept) == (1, len(before) - 1)
+    after = pictures(release)
+    assert {name for name in before if before[name] != after[name]} == {"photo1.png"}
+
+
+def test_columns_without_classes_are_left_out_and_said_so(config: ProtectConfig, tmp_path: Path) -> None:
+    def widened(row: list[str]) -> list[str]:
+        return [*row, "same" if row[0] == "file_name" else "1"]
+
+    plain = run(config, out=tmp_path / "plain").release
+    edit(config.labels, widened)
+    notes = Notes()
+    result = protect_folder(config, notes)
+    assert result.tasks == ("colour", "round")
+    assert any("'same'" in line and "nothing to tell apart" in line for line in notes.lines)
+    assert pictures(result.release) == pictures(plain)
+    with pytest.raises(InputError, match="cannot be protected") as caught:
+        run(config, tasks=["same"])
+    assert "'same'" in caught.value.faults[0]
+
+
+def test_part_of_the_columns_can_be_protected(config: ProtectConfig, tmp_path: Path) -> None:
+    part = run(config, out=tmp_path / "part", exclude=["round"])
+    assert (part.tasks, part.unprotected_tasks) == (("colour",), ("round",))
+    edit(config.labels, lambda row: [*row[:2], {"0": "1", "1": "0"}.get(row[2], row[2])])
+    assert pictures(run(config, out=tmp_path / "flipped", exclude=["round"]).release) == pictures(part.release)
+
+
+def test_a_key_for_weights_that_take_none_is_refused(config: ProtectConfig, tmp_path: Path) -> None:
+    weights = write_checkpoint(tmp_path / "own.safetensors")
+    (tmp_path / "key").write_text(DIGITS)
+    with pytest.raises(InputError, match="take no key"):
+        run(config, weights=str(weights), key=tmp_path / "key")
+    assert run(config, weights=str(weights)).key_fingerprint is None

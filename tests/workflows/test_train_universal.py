@@ -1,0 +1,145 @@
+"""Universal weights from nothing but a seed, and training that starts from them."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from mtlue_cli.choices import BackboneName, Precision
+from mtlue_cli.errors import InputError
+from mtlue_cli.generator.checkpoint import load_checkpoint
+from mtlue_cli.generator.label_embedding import LabelEmbedding
+from mtlue_cli.images.procedural import ProceduralSettings
+from mtlue_cli.keys import VARIABLE, Key
+from mtlue_cli.training.universal_loop import UniversalSettings
+from mtlue_cli.workflows.progress import SilentProgress
+from mtlue_cli.workflows.train_generator import TrainConfig, train_generator
+from mtlue_cli.workflows.train_universal import UniversalConfig, train_universal
+from mtlue_cli.workflows.training_start import read_start
+from tests.multitask_sample import TASKS
+from tests.small_set import TASKS as OTHER_TASKS
+from tests.small_set import write_checkpoint
+from tests.workflows.test_train_generator import Interrupting, folder
+
+DIGITS = "ab" * 32
+__all__ = ["folder"]
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> UniversalConfig:
+    training = UniversalSettings(
+        steps=1,
+        population=2,
+        episode_steps=4,
+        kinds=(BackboneName.SMALL,),
+        most_tasks=3,
+        most_classes=3,
+        pool=64,
+        images=ProceduralSettings(leaves=3),
+    )
+    return UniversalConfig(
+        tmp_path / "any.safetensors",
+        size=16,
+        epochs=1,
+        batch_size=8,
+        device="cpu",
+        precision=Precision.FLOAT32,
+        licence="CC0-1.0",
+        training=training,
+    )
+
+
+@pytest.fixture
+def small(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> TrainConfig:
+    monkeypatch.setenv(VARIABLE, DIGITS)
+    return TrainConfig(
+        images=folder,
+        labels=folder / "labels.csv",
+        out=tmp_path / "squares.safetensors",
+        size=16,
+        epochs=1,
+        surrogate=BackboneName.SMALL,
+        surrogate_epochs=1,
+        batch_size=8,
+        device="cpu",
+        start=str(write_checkpoint(tmp_path / "start" / "any.safetensors", None)),
+    )
+
+
+def test_a_run_leaves_a_universal_checkpoint_and_a_contact_sheet(config: UniversalConfig) -> None:
+    result = train_universal(config, SilentProgress())
+    assert sorted(path.name for path in config.out.parent.iterdir()) == ["any.png", "any.safetensors"]
+    card = load_checkpoint(config.out).card
+    assert (card.universal, card.epsilon, card.objective, card.licence) == (True, 8, "em", "CC0-1.0")
+    assert (result.steps, card.settings["steps"], card.settings["population"]) == (8, 8, 2)
+    assert result.history
+
+
+def test_an_interrupted_run_goes_on_to_the_same_weights(config: UniversalConfig) -> None:
+    whole = train_universal(replace(config, out=config.out.with_name("whole.safetensors")), SilentProgress())
+    with pytest.raises(KeyboardInterrupt):
+        train_universal(config, Interrupting(at=5))
+    assert config.state_folder.is_dir()
+    with pytest.raises(InputError, match="unfinished run"):
+        train_universal(replace(config, seed=1), SilentProgress())
+    resumed = Interrupting(at=-1)
+    assert train_universal(config, resumed).card.digest == whole.card.digest
+    assert resumed.steps == 3
+    assert train_universal(replace(config, seed=1, overwrite=True), SilentProgress()).card.digest != whole.card.digest
+
+
+def test_minutes_bound_the_number_of_steps(config: UniversalConfig) -> None:
+    result = train_universal(replace(config, epochs=None, max_minutes=0.02), SilentProgress())
+    assert result.steps >= 10
+
+
+def test_faults_are_told_before_anything_is_written(config: UniversalConfig) -> None:
+    for change in ({"out": config.out.with_suffix(".pt")}, {"epochs": None}, {"max_minutes": 1.0}):
+        with pytest.raises(InputError, match="cannot start"):
+            train_universal(replace(config, **change), SilentProgress())
+    assert list(config.out.parent.iterdir()) == []
+
+
+def test_a_universal_start_gives_the_maps_of_its_codes_and_its_weights(small: TrainConfig) -> None:
+    start = read_start(str(small.start), None, TASKS)
+    begun = start.generator(TASKS, epsilon=4, image_size=20, seed=0, priors=[[1 / 3] * 3, [0.5] * 2])
+    assert (begun.config.epsilon, begun.config.image_size) == (4, 20)
+    known = load_checkpoint(Path(str(small.start))).bound(Key(bytes.fromhex(DIGITS)), TASKS).generator
+    assert isinstance(begun.label_embedding, LabelEmbedding)
+    for name in TASKS.names:
+        assert torch.equal(begun.label_embedding.of_task(name), known.label_embedding.of_task(name))
+    assert torch.equal(begun.decoder.draw.weight, known.decoder.draw.weight)
+    assert torch.equal(begun.image_encoder.stem.weight, known.image_encoder.stem.weight)
+    assert begun.label_embedding.of_task(TASKS.names[0]).requires_grad
+
+
+def test_training_from_a_start_leaves_an_ordinary_checkpoint(
+    small: TrainConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    card = train_generator(small, SilentProgress()).card
+    assert (card.universal, card.tasks.names, card.settings["start"]["name"]) == (False, TASKS.names, "any")
+    assert card.settings["start"]["key_fingerprint"] == Key(bytes.fromhex(DIGITS)).fingerprint
+    assert DIGITS[:16] not in str(card.to_json())
+    assert load_checkpoint(small.out).generator.config.decoder_width == 8
+    fresh = train_generator(replace(small, start=None, overwrite=True), SilentProgress()).card
+    monkeypatch.setenv(VARIABLE, "cd" * 32)
+    other = train_generator(replace(small, overwrite=True), SilentProgress()).card
+    assert len({card.digest, fresh.digest, other.digest}) == 3
+
+
+def test_an_ordinary_start_must_know_the_labels(small: TrainConfig, tmp_path: Path) -> None:
+    fitting = write_checkpoint(tmp_path / "own.safetensors", TASKS, seed=3)
+    assert train_generator(replace(small, start=str(fitting)), SilentProgress()).card.settings["start"]["name"] == "own"
+    other = write_checkpoint(tmp_path / "other.safetensors", OTHER_TASKS)
+    with pytest.raises(InputError, match="do not know these labels") as caught:
+        train_generator(replace(small, start=str(other), overwrite=True), SilentProgress())
+    assert any("'bright'" in fault for fault in caught.value.faults)
+    with pytest.raises(InputError, match="no weights called"):
+        read_start("nowhere", None, TASKS)
+
+
+def test_a_key_without_a_start_is_refused(small: TrainConfig, tmp_path: Path) -> None:
+    with pytest.raises(InputError) as caught:
+        train_generator(replace(small, start=None, key=tmp_path / "key"), SilentProgress())
+    assert "--key goes with --from" in caught.value.faults[0]

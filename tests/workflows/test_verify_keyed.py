@@ -1,0 +1,132 @@
+"""Verification of keyed weights: under a key, and against an attacker who lacks it."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from mtlue_cli.choices import BackboneName, CountermeasureName, Tier
+from mtlue_cli.errors import InputError
+from mtlue_cli.generator import shipped
+from mtlue_cli.keys import VARIABLE, Key
+from mtlue_cli.workflows.progress import SilentProgress
+from mtlue_cli.workflows.protect import ProtectConfig, protect_folder
+from mtlue_cli.workflows.verify import VerifyConfig, verify_release
+from mtlue_cli.workflows.verify_generator import attackers_weights, published_weights
+from tests.small_set import write_checkpoint
+from tests.verification.made_release import MadeSet, make_set
+
+DIGITS = "ab" * 32
+REMOVAL = CountermeasureName.RECOMPUTE_REMOVAL.value
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> MadeSet:
+    return make_set(tmp_path_factory.mktemp("keyed") / "clean")
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Finished victims, above all the clean one."""
+    return tmp_path_factory.mktemp("victims")
+
+
+@pytest.fixture
+def config(made: MadeSet, cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> VerifyConfig:
+    write_checkpoint(tmp_path / "weights" / "default.safetensors", None)
+    monkeypatch.setattr(shipped, "weights_folder", lambda: tmp_path / "weights")
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
+    (tmp_path / "key").write_text(DIGITS)
+    (tmp_path / "key").chmod(0o600)
+    return VerifyConfig(
+        clean=made.images,
+        labels=made.labels,
+        weights="default",
+        key=tmp_path / "key",
+        backbones=(BackboneName.SMALL,),
+        test_fraction=0.3,
+        epochs=4,
+        size=16,
+        batch_size=10,
+        learning_rate=3e-3,
+        control=False,
+        probes=False,
+        cache=cache,
+        device="cpu",
+        workers=1,
+    )
+
+
+def released(config: VerifyConfig) -> list[object]:
+    return [picture.tolist() for picture in verify_release(config, SilentProgress()).samples[1]]
+
+
+def test_the_key_decides_what_is_judged_and_its_fingerprint_is_told(
+    config: VerifyConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = replace(config, epochs=1)
+    result = verify_release(config, SilentProgress())
+    document = result.to_json()
+    assert document["key_fingerprint"] == Key(bytes.fromhex(DIGITS)).fingerprint
+    assert DIGITS[:16] not in str(document)
+    first = [picture.tolist() for picture in result.samples[1]]
+    monkeypatch.setenv(VARIABLE, DIGITS)
+    assert released(replace(config, key=None)) == first
+    monkeypatch.setenv(VARIABLE, "cd" * 32)
+    assert released(replace(config, key=None)) != first
+
+
+def test_an_attacker_gets_the_weights_of_a_public_generator_and_no_key(config: VerifyConfig, made: MadeSet) -> None:
+    result = verify_release(replace(config, countermeasures=(REMOVAL,)), SilentProgress())
+    assert [row.condition.name for row in result.judgement.conditions] == [
+        "small: clean images",
+        "small",
+        f"small + {REMOVAL}",
+    ]
+    release = made.images.with_name("release")
+    protect_folder(ProtectConfig(made.images, made.labels, release, key=config.key, device="cpu"), SilentProgress())
+    of_release = replace(config, weights=None, key=None, protected=release, countermeasures=(REMOVAL,))
+    attacked = verify_release(of_release, SilentProgress())
+    assert attacked.audit is not None
+    assert attacked.audit.faults == ()
+    assert [row.condition.name for row in attacked.judgement.conditions][-1] == f"small + {REMOVAL}"
+
+
+def test_weights_that_are_not_public_are_attacked_by_name_alone(config: VerifyConfig, tmp_path: Path) -> None:
+    own = write_checkpoint(tmp_path / "own.safetensors", None)
+    planned = {
+        name: replace(config, weights=name, backbones=None, epochs=None, batch_size=None, tier=Tier.STANDARD).plan
+        for name in ("default", str(own))
+    }
+    tried = {
+        name: {row.attack.spec.name for row in plan.conditions if row.attack is not None}
+        for name, plan in planned.items()
+    }
+    taken = {CountermeasureName.RECOMPUTE_REMOVAL, CountermeasureName.PAIR_REMOVER}
+    assert tried["default"] - tried[str(own)] == taken
+    untried = {left.name: left.reason for left in planned[str(own)].left_out}
+    assert "not public" in untried[f"countermeasure {REMOVAL}"]
+    assert published_weights(str(own), None) is None
+    assert attackers_weights(str(own), None) == own
+    assert attackers_weights("default", None) == published_weights("default", None)
+
+
+def test_a_release_of_private_weights_leaves_the_attacker_without(
+    config: VerifyConfig, made: MadeSet, tmp_path: Path
+) -> None:
+    own = write_checkpoint(tmp_path / "own.safetensors", None, seed=9)
+    release = tmp_path / "release"
+    given = ProtectConfig(made.images, made.labels, release, weights=str(own), key=config.key, device="cpu")
+    protect_folder(given, SilentProgress())
+    of_release = replace(config, weights=None, key=None, protected=release, countermeasures=(REMOVAL,))
+    result = verify_release(of_release, SilentProgress())
+    (left,) = [left for left in result.not_tested if left.name.endswith(REMOVAL)]
+    assert "an attacker lacks them" in left.reason
+
+
+def test_a_key_goes_with_keyed_weights_alone(config: VerifyConfig, made: MadeSet, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="--key goes with --weights"):
+        verify_release(replace(config, weights=None, protected=tmp_path), SilentProgress())
+    own = write_checkpoint(tmp_path / "own.safetensors", made.table.tasks)
+    with pytest.raises(InputError, match="take no key"):
+        verify_release(replace(config, weights=str(own)), SilentProgress())
