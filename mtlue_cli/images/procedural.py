@@ -134,7 +134,7 @@ def _filled(
     flat = index.flatten(1) + kinds * torch.arange(CHUNK)[:, None]
     colour = colours[flat].view(CHUNK, size, size, 3).permute(0, 3, 1, 2)
     amount = amounts[flat].view(CHUNK, size, size, 3).permute(0, 3, 1, 2)
-    gradient, textured, striped = amount.split(1, dim=1)
+    gradient, textured, striped = amount.tensor_split(3, dim=1)
     across, _ = _plane(size, rng)
     filled: Tensor = colour + gradient * across[:, None] / size + textured * 0.5 * noise + striped * stripes
     return filled
