@@ -156,11 +156,12 @@ def train_generator(
         typer.Option(
             min=0.0,
             metavar="W",
-            help="tap and sep: weight of a companion that keeps the perturbation easy to learn; 0 removes it.",
+            help="tap and sep: weight of a companion that keeps the perturbation easy to learn, for short trainings; "
+            "0 goes without.",
             envvar=variable("--learnability-weight", "train"),
             rich_help_panel=TRAINING,
         ),
-    ] = 1.0,
+    ] = 0.0,
     batch_size: BatchSizeOption = 64,
     learning_rate: LearningRateOption = 2e-3,
     label_format: LabelFormatOption = None,

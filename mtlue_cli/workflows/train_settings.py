@@ -33,7 +33,7 @@ class TrainConfig:
     surrogate_epochs: int = 6
     intra_weight: float = 1.0
     inter_weight: float = 10.0
-    learnability_weight: float = 1.0
+    learnability_weight: float = 0.0
     batch_size: int = 64
     learning_rate: float = 2e-3
     seed: int = 0

@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 
+from mtlue_cli.choices import ObjectiveName
 from mtlue_cli.generator.model import GeneratorConfig, PerturbationGenerator
 from mtlue_cli.networks.multitask import build_network
 from mtlue_cli.objectives.base import Objective
@@ -24,6 +25,8 @@ from mtlue_cli.workflows.training_start import TrainingStart
 SURROGATE_SHARE = 0.4
 """Largest share of ``max_minutes`` that a clean surrogate may take."""
 SURROGATE_SEED_OFFSET = 1000
+QUIET_PATTERNS = 0.5
+"""Initial gain of the closed-form patterns where nothing asks for them; see :meth:`TrainingRun._pattern_gain`."""
 SAVE_SECONDS = 30.0
 
 
@@ -128,8 +131,17 @@ class TrainingRun:
         size, priors = generator_size(config.size), class_shares(self.data.labels, tasks)
         if self.start is not None:
             return placed(self.start.generator(tasks, config.epsilon, size, config.seed, priors), self.device)
-        shape = GeneratorConfig(epsilon=config.epsilon, image_size=size)
+        shape = GeneratorConfig(epsilon=config.epsilon, image_size=size, pattern_gain=self._pattern_gain())
         return placed(PerturbationGenerator(shape, tasks, config.seed, priors), self.device)
+
+    def _pattern_gain(self) -> float:
+        """How loudly the closed-form patterns start.
+
+        Where something asks for what is easy to learn, they are most of the answer. Targeted poisoning alone finds
+        patterns of its own, in luminance too, and is held up by loud ones: they fill the bound.
+        """
+        targeted_alone = self.config.objective is not ObjectiveName.EM and not self.config.learnability_weight
+        return QUIET_PATTERNS if targeted_alone else GeneratorConfig().pattern_gain
 
     def _objective(self, clean: list[Any]) -> Objective:
         def fresh(seed: int) -> torch.nn.Module:

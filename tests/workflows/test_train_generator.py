@@ -11,8 +11,10 @@ from PIL import Image
 from mtlue_cli.choices import BackboneName, ObjectiveName
 from mtlue_cli.errors import InputError
 from mtlue_cli.generator.checkpoint import load_checkpoint
+from mtlue_cli.generator.model import GeneratorConfig
 from mtlue_cli.workflows.progress import SilentProgress
 from mtlue_cli.workflows.train_generator import TrainConfig, generator_size, train_generator
+from mtlue_cli.workflows.training_run import QUIET_PATTERNS
 from tests.multitask_sample import TASKS, draw_sample
 
 COUNT = 24
@@ -85,9 +87,14 @@ def test_a_run_leaves_a_checkpoint_a_contact_sheet_and_nothing_else(config: Trai
         assert sheet.width > 8 * generator_size(16)
 
 
-@pytest.mark.parametrize("objective", list(ObjectiveName))
-def test_an_interrupted_run_goes_on_to_the_same_weights(config: TrainConfig, objective: ObjectiveName) -> None:
-    config = replace(config, objective=objective)
+@pytest.mark.parametrize(
+    ("objective", "learnability"),
+    [(ObjectiveName.EM, 0.0), (ObjectiveName.TAP, 0.0), (ObjectiveName.TAP, 0.5), (ObjectiveName.SEP, 0.5)],
+)
+def test_an_interrupted_run_goes_on_to_the_same_weights(
+    config: TrainConfig, objective: ObjectiveName, learnability: float
+) -> None:
+    config = replace(config, objective=objective, learnability_weight=learnability)
     whole = train_generator(config, SilentProgress()).card.digest
     config.out.unlink()
     config.sheet_path.unlink()
@@ -152,6 +159,19 @@ def test_columns_that_are_no_tasks_can_be_left_out(config: TrainConfig, tmp_path
         train_generator(replace(config, labels=labels), SilentProgress())
     result = train_generator(replace(config, labels=labels, tasks=("colour", "bright")), SilentProgress())
     assert set(result.card.tasks.names) == {"colour", "bright"}
+
+
+@pytest.mark.parametrize(
+    ("objective", "learnability", "loud"),
+    [(ObjectiveName.TAP, 0.0, False), (ObjectiveName.TAP, 1.0, True), (ObjectiveName.EM, 0.0, True)],
+)
+def test_closed_form_patterns_start_quietly_where_nothing_asks_for_them(
+    config: TrainConfig, objective: ObjectiveName, learnability: float, loud: bool
+) -> None:
+    config = replace(config, objective=objective, learnability_weight=learnability, epochs=1)
+    gain = train_generator(config, SilentProgress()).card.generator["pattern_gain"]
+    assert (gain == GeneratorConfig().pattern_gain) is loud
+    assert (gain == QUIET_PATTERNS) is not loud
 
 
 def test_minutes_bound_the_number_of_steps(config: TrainConfig) -> None:
