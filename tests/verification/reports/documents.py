@@ -55,7 +55,6 @@ def task(
         "floor": floor,
         "clean": figure(*[clean] * seeds),
         "score": figure(*accuracy),
-        "metric": "accuracy",
         "lower_is_better": False,
         "accuracy": figure(*accuracy),
         "balanced_accuracy": figure(*(value - 0.02 for value in accuracy)),
