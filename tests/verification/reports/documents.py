@@ -193,6 +193,7 @@ def document(
             {"name": "vit-b-16", "reason": "left out by --tier smoke"},
         ],
         "audit": _audit(),
+        "key_fingerprint": None,
         "counts": {"train_images": 1600, "test_images": 400},
         "settings": {"epochs": 4, "size": 64, "backbone": ["resnet18"], "limit": None},
         "device": "cpu (2 threads)",
