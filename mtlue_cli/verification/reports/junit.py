@@ -154,7 +154,7 @@ def _condition_suite(condition: Document, max_learned: float, metric: str) -> El
     ]
     tasks = condition["tasks"]
     cases = [_average_case(condition, max_learned, metric, {task["task"] for task in tasks})]
-    cases += [_task_case(task, condition, max_learned, metric) for task in tasks]
+    cases += [_task_case(task, condition, max_learned) for task in tasks]
     return _suite(condition["name"], cases, properties)
 
 
@@ -173,10 +173,10 @@ def _average_case(condition: Document, max_learned: float, metric: str, taken: s
     return Case(name, Outcome.FAILURE if condition["above_gate"] else None, message, seconds)
 
 
-def _task_case(task: Document, condition: Document, max_learned: float, metric: str) -> Case:
+def _task_case(task: Document, condition: Document, max_learned: float) -> Case:
     learned = task_learned(task, condition["role"])
     score = task["score"] if learned is None else learned.score
-    figures = _task_scores(task, metric, score)
+    figures = _task_scores(task, score)
     if not task["judged"]:
         return Case(task["task"], Outcome.SKIPPED, f"not judged: the release does not mean to protect it; {figures}")
     if learned is None:
@@ -190,9 +190,9 @@ def _task_case(task: Document, condition: Document, max_learned: float, metric: 
     return Case(task["task"], message=f"warning: above {max_learned:g} taken alone, though the average passes; {told}")
 
 
-def _task_scores(task: Document, metric: str, score: Document) -> str:
+def _task_scores(task: Document, score: Document) -> str:
     if not task.get("lower_is_better"):
-        return _scores(task.get("metric", metric), score, task["clean"], task["floor"])
+        return _scores(task["metric"], score, task["clean"], task["floor"])
     clean, floor = task_figure_with_interval(task, task["clean"]), figure_of(task, task["floor"])
     return f"{task['metric']} {task_figure_with_interval(task, score)}, clean {clean}, floor {floor}"
 
