@@ -50,26 +50,47 @@ def resolve_weights(
     """The checkpoint to protect with.
 
     Args:
-        name_or_path: A file, the name of shipped weights, or None for :data:`DEFAULT`.
+        name_or_path: A file, the name of shipped weights, or None: :data:`DEFAULT` where it is shipped, else the shipped
+            weights that fit.
         labels: The tasks that the label file holds.
         chosen: Picks, of a generator's tasks, those that are asked for; only their columns must be there. None: all.
             Universal weights have no tasks of their own and fit any labels.
-        command: What to run when they do not fit.
+        command: What to run when nothing fits.
 
     Raises:
         InputError: No such weights; or they do not fit the labels, with each column that differs.
     """
     shipped = shipped_weights()
-    name = DEFAULT if name_or_path is None else name_or_path
-    path = shipped.get(name, Path(name))
-    if not path.is_file():
-        known = ", ".join(shipped) or "none"
-        raise InputError(f"no weights called {name!r}: not a file, and not shipped (shipped: {known})")
+    train = f"train a generator for these labels: {command}"
+    name = DEFAULT if name_or_path is None and DEFAULT in shipped else name_or_path
+    if name is not None:
+        path = shipped.get(name, Path(name))
+        if not path.is_file():
+            known = ", ".join(shipped) or "none"
+            raise InputError(f"no weights called {name!r}: not a file, and not shipped (shipped: {known})")
+        differences = _differences(path, labels, chosen)
+        if differences:
+            raise InputError(f"the weights {name} do not fit the labels", differences, train)
+        return path
+    faults: list[str] = []
+    fitting: list[tuple[int, Path]] = []
+    for shipped_name, path in shipped.items():
+        try:
+            differences = _differences(path, labels, chosen)
+        except InputError as error:
+            differences = [str(error)]
+        if differences:
+            faults += [f"{shipped_name}: {difference}" for difference in differences]
+        else:
+            fitting.append((len(read_card(path).tasks), path))
+    if not fitting:
+        raise InputError("no shipped weights fit the labels, and --weights names none", faults, train)
+    return max(fitting, key=lambda entry: entry[0])[1]
+
+
+def _differences(path: Path, labels: TaskSet, chosen: Callable[[TaskSet], TaskSet] | None) -> list[str]:
+    """Why the weights cannot serve the labels, a line each; universal ones serve any."""
     card = read_card(path)
     if card.universal:
-        return path
-    differences = (card.tasks if chosen is None else chosen(card.tasks)).unmet_by(labels)
-    if differences:
-        hint = f"leave out --weights, or train a generator for these labels: {command}"
-        raise InputError(f"the weights {name} do not fit the labels", differences, hint)
-    return path
+        return []
+    return (card.tasks if chosen is None else chosen(card.tasks)).unmet_by(labels)
