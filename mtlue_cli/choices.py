@@ -5,6 +5,9 @@ from enum import IntEnum, StrEnum
 MAX_EPSILON = 64
 """Largest bound that any command accepts, in 255ths."""
 
+FEW_TASKS = 8
+"""Up to so many tasks TAP goes without a companion: it was measured with 3 and with 40, and not between."""
+
 MAX_PIXELS = 178_956_970
 """Larger photos are refused unless the user says otherwise: where Pillow itself refuses without being told."""
 

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from mtlue_cli.choices import MAX_PIXELS, BackboneName, ObjectiveName, Precision, SplitPart
+from mtlue_cli.choices import FEW_TASKS, MAX_PIXELS, BackboneName, ObjectiveName, Precision, SplitPart
 from mtlue_cli.commands.console import Terminal
 from mtlue_cli.commands.label_options import (
     BinsOption,
@@ -152,16 +152,16 @@ def train_generator(
         ),
     ] = 10.0,
     learnability_weight: Annotated[
-        float,
+        float | None,
         typer.Option(
             min=0.0,
             metavar="W",
-            help="tap and sep: weight of a companion that keeps the perturbation easy to learn, for short trainings; "
-            "0 goes without.",
+            help="tap and sep: weight of a companion that keeps the perturbation easy to learn; 0 goes without. Unset: "
+            f"0 for tap with at most {FEW_TASKS} tasks, else 1.",
             envvar=variable("--learnability-weight", "train"),
             rich_help_panel=TRAINING,
         ),
-    ] = 0.0,
+    ] = None,
     batch_size: BatchSizeOption = 64,
     learning_rate: LearningRateOption = 2e-3,
     label_format: LabelFormatOption = None,

@@ -50,8 +50,8 @@ def resolve_weights(
     """The checkpoint to protect with.
 
     Args:
-        name_or_path: A file, the name of shipped weights, or None: :data:`DEFAULT` where it is shipped, else the shipped
-            weights that fit.
+        name_or_path: A file, the name of shipped weights, or None: :data:`DEFAULT` where it is shipped, else those
+            shipped that fit.
         labels: The tasks that the label file holds.
         chosen: Picks, of a generator's tasks, those that are asked for; only their columns must be there. None: all.
             Universal weights have no tasks of their own and fit any labels.

@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import Tensor
 
-from mtlue_cli.choices import BackboneName, ObjectiveName, Precision
+from mtlue_cli.choices import FEW_TASKS, BackboneName, ObjectiveName, Precision
 from mtlue_cli.generator.checkpoint import CheckpointCard
 from mtlue_cli.tasks.labels import LabelOptions
 from mtlue_cli.tasks.spec import TaskSet
@@ -33,7 +33,7 @@ class TrainConfig:
     surrogate_epochs: int = 6
     intra_weight: float = 1.0
     inter_weight: float = 10.0
-    learnability_weight: float = 0.0
+    learnability_weight: float | None = None
     batch_size: int = 64
     learning_rate: float = 2e-3
     seed: int = 0
@@ -56,6 +56,16 @@ class TrainConfig:
     def sheet_path(self) -> Path:
         """Where the contact sheet goes."""
         return sheet_beside(self.out, self.contact_sheet)
+
+    def learnability(self, tasks: int) -> float:
+        """Weight of the learnability companion with so many tasks, unless one is asked for.
+
+        Measured with ResNet-18 victims: for UTKFace's three tasks TAP alone is better (learned fraction -0.50 against
+        -0.42, and it holds in grey), for CelebA's forty far worse (-0.29 against -0.52). EM has no companion.
+        """
+        if self.learnability_weight is not None:
+            return self.learnability_weight
+        return 0.0 if self.objective is ObjectiveName.TAP and tasks <= FEW_TASKS else 1.0
 
     def recorded_settings(self) -> dict[str, Any]:
         """Everything that decides the weights, without paths and what they start from."""

@@ -134,22 +134,23 @@ class TrainingRun:
         shape = GeneratorConfig(epsilon=config.epsilon, image_size=size, pattern_gain=self._pattern_gain())
         return placed(PerturbationGenerator(shape, tasks, config.seed, priors), self.device)
 
+    def _learnability(self) -> float:
+        return self.config.learnability(len(self.data.tasks))
+
     def _pattern_gain(self) -> float:
         """How loudly the closed-form patterns start.
 
         Where something asks for what is easy to learn, they are most of the answer. Targeted poisoning alone finds
         patterns of its own, in luminance too, and is held up by loud ones: they fill the bound.
         """
-        targeted_alone = self.config.objective is not ObjectiveName.EM and not self.config.learnability_weight
+        targeted_alone = self.config.objective is not ObjectiveName.EM and not self._learnability()
         return QUIET_PATTERNS if targeted_alone else GeneratorConfig().pattern_gain
 
     def _objective(self, clean: list[Any]) -> Objective:
         def fresh(seed: int) -> torch.nn.Module:
             return placed(build_network(self.config.surrogate, self.data.tasks, seed), self.device)
 
-        return self.spec.build(
-            Ingredients(self.data.tasks, clean, fresh, self.config.seed, self.config.learnability_weight)
-        )
+        return self.spec.build(Ingredients(self.data.tasks, clean, fresh, self.config.seed, self._learnability()))
 
     def _loop(self, generator: PerturbationGenerator, objective: Objective, steps: int) -> GeneratorLoop:
         config, data = self.config, self.data

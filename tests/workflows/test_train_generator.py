@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from mtlue_cli.choices import BackboneName, ObjectiveName
+from mtlue_cli.choices import FEW_TASKS, BackboneName, ObjectiveName
 from mtlue_cli.errors import InputError
 from mtlue_cli.generator.checkpoint import load_checkpoint
 from mtlue_cli.generator.model import GeneratorConfig
@@ -163,15 +163,22 @@ def test_columns_that_are_no_tasks_can_be_left_out(config: TrainConfig, tmp_path
 
 @pytest.mark.parametrize(
     ("objective", "learnability", "loud"),
-    [(ObjectiveName.TAP, 0.0, False), (ObjectiveName.TAP, 1.0, True), (ObjectiveName.EM, 0.0, True)],
+    [(ObjectiveName.TAP, None, False), (ObjectiveName.TAP, 1.0, True), (ObjectiveName.EM, None, True)],
 )
 def test_closed_form_patterns_start_quietly_where_nothing_asks_for_them(
-    config: TrainConfig, objective: ObjectiveName, learnability: float, loud: bool
+    config: TrainConfig, objective: ObjectiveName, learnability: float | None, loud: bool
 ) -> None:
     config = replace(config, objective=objective, learnability_weight=learnability, epochs=1)
     gain = train_generator(config, SilentProgress()).card.generator["pattern_gain"]
     assert (gain == GeneratorConfig().pattern_gain) is loud
     assert (gain == QUIET_PATTERNS) is not loud
+
+
+def test_the_companion_is_for_many_tasks_and_for_sep_unless_a_weight_is_given(config: TrainConfig) -> None:
+    assert (config.learnability(FEW_TASKS), config.learnability(FEW_TASKS + 1)) == (0.0, 1.0)
+    assert replace(config, objective=ObjectiveName.SEP).learnability(2) == 1.0
+    assert replace(config, learnability_weight=0.3).learnability(40) == 0.3
+    assert train_generator(config, SilentProgress()).card.settings["learnability_weight"] == 0.0
 
 
 def test_minutes_bound_the_number_of_steps(config: TrainConfig) -> None:
