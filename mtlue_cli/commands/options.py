@@ -91,7 +91,7 @@ WeightsOption = Annotated[
         "--weights",
         "-w",
         metavar="NAME|FILE",
-        help="Generator: a shipped one's name or a .safetensors file. Unset: the shipped default, for any labels.",
+        help="Generator: a shipped one's name or a .safetensors file. Unset: shipped weights that fit the labels.",
         envvar=variable("--weights", "protect"),
         rich_help_panel=PROTECTION,
     ),
