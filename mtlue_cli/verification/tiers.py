@@ -64,7 +64,8 @@ TIERS: Mapping[Tier, TierSpec] = {
     Tier.SMOKE: TierSpec(
         epochs=8,
         limit=2000,
-        batch_size=64,
+        # Few images: half the batch gives a victim the steps in which it settles, as it would on a larger release.
+        batch_size=32,
         victims=(VictimSpec(BackboneName.SMALL),),
         countermeasures=_countermeasures(Tier.SMOKE),
         fractions=(),

@@ -151,7 +151,7 @@ def test_the_smoke_tier_tells_protection_from_noise_and_writes_its_reports(tmp_p
     done = mtlue(
         *("verify", FACES / "train", "--labels", FACES / "train" / "labels.csv", "--weights", "utkface"),
         *("--test", FACES / "test", "--test-labels", FACES / "test" / "labels.csv", "--tier", "smoke"),
-        *("--limit", 1500, "--epochs", 5, "--cache", tmp_path / "cache"),
+        *("--cache", tmp_path / "cache"),
         *(part for name, path in files.items() for part in (f"--{name}", path)),
         check=False,
     )
