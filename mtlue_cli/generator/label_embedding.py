@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from mtlue_cli.generator.mirrored_patterns import mirrored_patterns, pattern_dimension
+from mtlue_cli.generator.simplices import drawn_simplices
 from mtlue_cli.tasks.spec import UNLABELLED, TaskSet
 
 
@@ -101,16 +102,9 @@ class LabelEmbedding(nn.Module):
 
 
 def initial_patterns(priors: Sequence[Sequence[float]], channels: int, grid: int, rng: torch.Generator) -> list[Tensor]:
-    """Coarse, mirror-symmetric patterns, far apart within a task and orthogonal between tasks.
+    """Coarse, mirror-symmetric patterns, far apart within a task, orthogonal between tasks, centred on the images.
 
-    Random directions are orthonormalised together over all tasks as far as the space of mirror-symmetric grids
-    reaches, then centred within each task. Centred orthonormal directions form a simplex: every two classes of a
-    task have the cosine ``-1 / (C - 1)``, the lowest that ``C`` directions can share, and the tasks stay orthogonal.
-    When there are more classes than dimensions, the surplus directions are random, hence nearly orthogonal.
-
-    At last each task's patterns are shifted so that their mean over the *images* is zero. What nearly every image would
-    carry, the pattern of a frequent class, tells nothing and would take up the bound: with forty attributes, most of
-    them rare, this leaves more than twice the amplitude to what does tell classes apart.
+    :func:`~mtlue_cli.generator.simplices.drawn_simplices` in the space of mirror-symmetric grids.
 
     Args:
         priors: Share of each class, a task each; they sum to one.
@@ -123,23 +117,4 @@ def initial_patterns(priors: Sequence[Sequence[float]], channels: int, grid: int
         their number, has unit variance over images and cells.
     """
     dimension = pattern_dimension(channels, grid)
-    total = sum(len(shares) for shares in priors)
-    directions = torch.randn(dimension, total, generator=rng)
-    for start in range(0, total, dimension):
-        block = directions[:, start : start + dimension]
-        directions[:, start : start + dimension] = torch.linalg.qr(block).Q
-    patterns: list[Tensor] = []
-    power, start = 0.0, 0
-    for shares in priors:
-        chosen = directions[:, start : start + len(shares)].T
-        start += len(shares)
-        if len(shares) > 1:
-            chosen = chosen - chosen.mean(dim=0, keepdim=True)
-        full = mirrored_patterns(chosen, channels, grid)
-        full = full / full.square().mean().sqrt().clamp_min(1e-8)
-        share = torch.tensor(list(shares)).view(-1, 1, 1, 1)
-        full = full - (share * full).sum(dim=0, keepdim=True)
-        power += float((share * full.square()).sum()) / full[0].numel()
-        patterns.append(full)
-    scale = math.sqrt(len(patterns) / max(power, 1e-8))
-    return [scale * pattern for pattern in patterns]
+    return drawn_simplices(priors, dimension, lambda chosen: mirrored_patterns(chosen, channels, grid), rng)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import mtlue_cli
 from mtlue_cli.errors import InputError
-from mtlue_cli.generator.checkpoint import read_card
+from mtlue_cli.generator.checkpoint import CheckpointCard, read_card
 from mtlue_cli.tasks.spec import TaskSet
 
 SUFFIX = ".safetensors"
@@ -68,29 +68,29 @@ def resolve_weights(
         if not path.is_file():
             known = ", ".join(shipped) or "none"
             raise InputError(f"no weights called {name!r}: not a file, and not shipped (shipped: {known})")
-        differences = _differences(path, labels, chosen)
+        differences = _differences(read_card(path), labels, chosen)
         if differences:
             raise InputError(f"the weights {name} do not fit the labels", differences, train)
         return path
     faults: list[str] = []
     fitting: list[tuple[int, Path]] = []
     for shipped_name, path in shipped.items():
+        card = read_card(path)
         try:
-            differences = _differences(path, labels, chosen)
+            differences = _differences(card, labels, chosen)
         except InputError as error:
             differences = [str(error)]
         if differences:
             faults += [f"{shipped_name}: {difference}" for difference in differences]
         else:
-            fitting.append((len(read_card(path).tasks), path))
+            fitting.append((len(card.tasks), path))
     if not fitting:
         raise InputError("no shipped weights fit the labels, and --weights names none", faults, train)
     return max(fitting, key=lambda entry: entry[0])[1]
 
 
-def _differences(path: Path, labels: TaskSet, chosen: Callable[[TaskSet], TaskSet] | None) -> list[str]:
+def _differences(card: CheckpointCard, labels: TaskSet, chosen: Callable[[TaskSet], TaskSet] | None) -> list[str]:
     """Why the weights cannot serve the labels, a line each; universal ones serve any."""
-    card = read_card(path)
     if card.universal:
         return []
     return (card.tasks if chosen is None else chosen(card.tasks)).unmet_by(labels)

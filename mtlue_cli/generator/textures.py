@@ -6,6 +6,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from mtlue_cli.generator.simplices import drawn_simplices
+
 SMALLEST_SIDE = 8
 """Least side of a tile in pixels."""
 
@@ -17,9 +19,7 @@ above, nothing outlives the least resizing."""
 def initial_textures(priors: Sequence[Sequence[float]], channels: int, rng: torch.Generator) -> list[Tensor]:
     """Tiles whose repetitions are textures, far apart within a task and orthogonal between tasks.
 
-    Directions and means are those of :func:`~mtlue_cli.generator.label_embedding.initial_patterns`: random,
-    orthonormal as far as there are dimensions, centred within each task, then shifted so that their mean over all
-    pixels of the data is zero. The dimensions are the waves of :func:`waves` in every colour.
+    :func:`~mtlue_cli.generator.simplices.drawn_simplices` over the waves of :func:`waves` in every colour.
 
     Args:
         priors: Share of each code among the pixels, a task each; they sum to one.
@@ -30,27 +30,12 @@ def initial_textures(priors: Sequence[Sequence[float]], channels: int, rng: torc
         A tensor a task, ``(codes, channels, side, side)``. The sum over the tasks at a pixel, divided by the square
         root of their number, has unit variance.
     """
-    total = sum(len(shares) for shares in priors)
-    basis = waves(tile_side(total, channels))
-    directions = torch.randn(channels * len(basis), total, generator=rng)
-    for start in range(0, total, len(directions)):
-        block = directions[:, start : start + len(directions)]
-        directions[:, start : start + len(directions)] = torch.linalg.qr(block).Q
-    tiles: list[Tensor] = []
-    power, start = 0.0, 0
-    for shares in priors:
-        chosen = directions[:, start : start + len(shares)].T
-        start += len(shares)
-        if len(shares) > 1:
-            chosen = chosen - chosen.mean(dim=0, keepdim=True)
-        full = torch.einsum("kcm,mij->kcij", chosen.reshape(len(shares), channels, len(basis)), basis)
-        full = full / full.square().mean().sqrt().clamp_min(1e-8)
-        share = torch.tensor(list(shares)).view(-1, 1, 1, 1)
-        full = full - (share * full).sum(dim=0, keepdim=True)
-        power += float((share * full.square()).sum()) / full[0].numel()
-        tiles.append(full)
-    scale = math.sqrt(len(tiles) / max(power, 1e-8))
-    return [scale * tile for tile in tiles]
+    basis = waves(tile_side(sum(len(shares) for shares in priors), channels))
+
+    def draw(chosen: Tensor) -> Tensor:
+        return torch.einsum("kcm,mij->kcij", chosen.reshape(len(chosen), channels, len(basis)), basis)
+
+    return drawn_simplices(priors, channels * len(basis), draw, rng)
 
 
 def waves(side: int) -> Tensor:

@@ -11,7 +11,8 @@ from torchmetrics.functional.regression import mean_absolute_error, mean_absolut
 
 from mtlue_cli.choices import TaskKind
 from mtlue_cli.metrics.classification import is_conclusive
-from mtlue_cli.tasks.dense import as_labels, labelled_pixels
+from mtlue_cli.tasks.dense import as_labels
+from mtlue_cli.tasks.kinds import KINDS
 from mtlue_cli.tasks.spec import Task
 
 MIOU, PIXEL_ACCURACY = "miou", "pixel_accuracy"
@@ -55,7 +56,7 @@ def dense_scores(outputs: Tensor, labels: Tensor, task: Task) -> dict[str, float
         ValueError: No pixel is labelled.
     """
     labels = as_labels(labels)
-    known = labelled_pixels(labels, task)
+    known = KINDS[task.kind].known(labels)
     if not bool(known.any()):
         raise ValueError(f"task {task.name!r} has no labelled pixel")
     if task.kind is TaskKind.SEGMENTATION:
@@ -81,7 +82,7 @@ def dense_floor(train_labels: Tensor, test_labels: Tensor, task: Task, *, per_pl
         ValueError: No pixel is labelled on one of the sides.
     """
     train = as_labels(train_labels)
-    known = labelled_pixels(train, task)
+    known = KINDS[task.kind].known(train)
     if not bool(known.any()):
         raise ValueError(f"task {task.name!r} has no labelled pixel")
     constant = _constant(train, known, task, per_place)

@@ -25,18 +25,3 @@ def empty_maps(task: Task, count: int, size: int) -> Tensor:
 def as_labels(stored: Tensor) -> Tensor:
     """A batch of stored labels as losses and metrics take them: class indices int64, numbers float32."""
     return stored.float() if stored.is_floating_point() else stored.long()
-
-
-def labelled_pixels(labels: Tensor, task: Task) -> Tensor:
-    """Which pixels of a dense label are labelled.
-
-    Args:
-        labels: ``(B, H, W)`` class indices, or ``(B, C, H, W)`` depth or normals.
-        task: Its task.
-
-    Returns:
-        ``(B, H, W)`` bool: no -1, no depth of 0, no zero vector.
-    """
-    if task.kind is TaskKind.SEGMENTATION:
-        return labels != UNLABELLED
-    return (labels != 0).any(dim=1)

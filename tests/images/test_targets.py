@@ -10,7 +10,8 @@ from mtlue_cli.choices import TaskKind
 from mtlue_cli.errors import ImageError, InputError
 from mtlue_cli.images.reading import photos_up_to
 from mtlue_cli.images.targets import load_dense_columns, read_target, to_size
-from mtlue_cli.tasks.dense import as_labels, empty_maps, labelled_pixels
+from mtlue_cli.tasks.dense import as_labels, empty_maps
+from mtlue_cli.tasks.kinds import KINDS
 from mtlue_cli.tasks.spec import LabelTable, Task, TaskSet, numbered_classes
 
 MASK = Task("mask", TaskKind.SEGMENTATION, numbered_classes(4), ignore=(9,))
@@ -177,7 +178,7 @@ def test_a_column_of_maps_becomes_one_tensor(tmp_path: Path) -> None:
         "facing": ((2, 3, 6, 6), torch.float16),
     }
     for task in table.tasks:
-        known = labelled_pixels(as_labels(found[task.name]), task)
+        known = KINDS[task.kind].known(as_labels(found[task.name]))
         unlabelled = 0 if task is MASK else 1
         assert not known[unlabelled].any()
         assert torch.equal(found[task.name][unlabelled], empty_maps(task, 1, 6)[0])

@@ -69,7 +69,7 @@ def whole_loss(running: GeneratorLoop) -> float:
 )
 def test_a_generator_lowers_its_objective(objective: ObjectiveName, tasks: TaskSet) -> None:
     records: list[StepRecord] = []
-    running = loop(objective, tasks, 16)
+    running = loop(objective, tasks, 24)
     before = whole_loss(running)
     running.run(on_step=records.append)
     assert whole_loss(running) < before - 0.01
