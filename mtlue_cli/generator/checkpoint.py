@@ -3,7 +3,7 @@
 import hashlib
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -86,10 +86,18 @@ class LoadedGenerator:
     generator: "PerturbationGenerator"
     card: CheckpointCard
 
-    def bound(self, key: "Key | None", tasks: TaskSet) -> "LoadedGenerator":
+    def bound(
+        self, key: "Key | None", tasks: TaskSet, shares: Mapping[str, Sequence[float]] | None = None
+    ) -> "LoadedGenerator":
         """This generator for ``tasks``: a universal one with the codes of ``key``, any other as it is.
 
         The weights are shared with this one, which is bound too.
+
+        Args:
+            key: For a universal generator.
+            tasks: What is protected, in the order of the codes.
+            shares: Of each class among the images, by task (:func:`~mtlue_cli.tasks.shares.image_level_shares`); None:
+                classes are taken as equally frequent.
 
         Raises:
             ValueError: It is universal and there is no key.
@@ -99,7 +107,7 @@ class LoadedGenerator:
         if key is None:
             raise ValueError("a universal generator needs a key")
         codes = self.generator.codes
-        self.generator.bind(codes.prepared(Codebook(key, tasks, codes.dimension)))
+        self.generator.bind(codes.prepared(Codebook(key, tasks, codes.dimension), shares))
         return replace(self, card=replace(self.card, tasks=tasks))
 
 

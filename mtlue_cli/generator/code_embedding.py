@@ -1,7 +1,7 @@
 """Label embedding from keyed codes: nothing in it is learned for a task or a class."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -9,9 +9,15 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from mtlue_cli.generator.codebook import Codebook, reserved_axes
+from mtlue_cli.generator.codebook import Codebook
 from mtlue_cli.generator.mirrored_patterns import mirrored_patterns, pattern_dimension
 from mtlue_cli.tasks.spec import UNLABELLED, TaskSet
+
+EVEN_SHARE = 0.5
+"""How much of the point that a task's codes are centred on takes all classes as equally frequent. Frequencies alone
+would leave nothing of a class that nearly all images have, and what is protected in parts, class by class, bare."""
+
+_LEAST_POWER = 1e-12
 
 
 @dataclass(frozen=True)
@@ -21,7 +27,7 @@ class PreparedCodes:
     Attributes:
         tasks: What they stand for.
         patterns: ``(sum of C, plus 1, pattern_channels, pattern_grid, pattern_grid)`` float, class after class and task
-            after task; the last one is no code at all, which is also the mean of every task's codes.
+            after task; the last one is no code at all, which is also the point that every task's codes are centred on.
     """
 
     tasks: TaskSet
@@ -65,17 +71,34 @@ class CodeEmbedding(nn.Module):
         """Of the codes that it takes."""
         return pattern_dimension(self.pattern_channels, self.pattern_grid)
 
-    def prepared(self, codebook: Codebook) -> PreparedCodes:
+    def prepared(self, codebook: Codebook, shares: Mapping[str, Sequence[float]] | None = None) -> PreparedCodes:
         """The codes of ``codebook`` as this embedding takes them, on its device.
 
+        They are centred on the images, half way (:data:`EVEN_SHARE`): what nearly every image would carry, the code of
+        a frequent class, tells nothing and would take up the bound. The sum over the tasks, divided by the square root
+        of their number, has unit variance over images and cells.
+
+        Args:
+            codebook: The codes.
+            shares: Of each class among the images, by task; a task that is absent has classes of equal share.
+
         Raises:
-            ValueError: They have another dimension.
+            ValueError: The codes have another dimension.
         """
         if codebook.dimension != self.dimension:
             raise ValueError(f"codes of dimension {self.dimension} are expected, not {codebook.dimension}")
+        found: list[npt.NDArray[np.float64]] = []
+        power = 0.0
+        for task in codebook.tasks:
+            codes = codebook.centred(task.name)
+            even = np.full(task.num_classes, 1 / task.num_classes)
+            share = np.asarray((shares or {}).get(task.name, even), dtype=np.float64)
+            codes = codes - (EVEN_SHARE * even + (1 - EVEN_SHARE) * share) @ codes
+            power += float(share @ np.square(codes).sum(axis=1))
+            found.append(codes)
         cells = self.pattern_channels * self.pattern_grid**2
-        codes = [*(_scaled(codebook, name, cells) for name in codebook.tasks.names), np.zeros((1, self.dimension))]
-        flat = torch.from_numpy(np.concatenate(codes).astype(np.float32))
+        scale = math.sqrt(cells * len(found) / max(power, _LEAST_POWER))
+        flat = torch.from_numpy(scale * np.concatenate([*found, np.zeros((1, self.dimension))])).float()
         patterns = mirrored_patterns(flat, self.pattern_channels, self.pattern_grid)
         return PreparedCodes(codebook.tasks, patterns.to(self.patterns.device))
 
@@ -131,12 +154,3 @@ class CodeEmbedding(nn.Module):
         size = (self.grid, self.grid)
         coarse = nn.functional.interpolate(patterns, size=size, mode="bilinear", align_corners=False)
         return torch.cat([coarse, self.lift(coarse).to(coarse.dtype)], dim=1)
-
-
-def _scaled(codebook: Codebook, task: str, cells: int) -> npt.NDArray[np.float64]:
-    """Centred codes, ``(C, dimension)``, whose patterns of so many cells have about unit variance.
-
-    The factor is that of a full reserve, exact for two classes: a class that is added within it rescales none.
-    """
-    reserve = reserved_axes(codebook.tasks[task].num_classes)
-    return codebook.centred(task) * math.sqrt(cells / (1 - 1 / reserve))

@@ -2,6 +2,8 @@
 
 from collections.abc import Mapping
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
@@ -32,3 +34,10 @@ def class_shares(labels: Mapping[str, Tensor], tasks: TaskSet) -> list[list[floa
         counts = torch.bincount(column[column >= 0], minlength=task.num_classes).double() + 1
         shares.append((counts / counts.sum()).tolist())
     return shares
+
+
+def image_level_shares(labels: Mapping[str, Tensor | npt.NDArray[np.int64]], tasks: TaskSet) -> dict[str, list[float]]:
+    """:func:`class_shares` of the tasks that label whole images, by task; ``labels`` may hold more than theirs."""
+    chosen = tasks.image_level
+    columns = {name: torch.as_tensor(labels[name]).cpu() for name in chosen.names}
+    return dict(zip(chosen.names, class_shares(columns, chosen), strict=True))

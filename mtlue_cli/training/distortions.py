@@ -43,7 +43,7 @@ class DistortionSettings:
     smallest_view: float = 0.8
     jpeg: float = 0.2
     quality: tuple[int, int] = (10, 90)
-    grey: float = 0.2
+    grey: float = 0.3
     blur: float = 0.1
     sigma: tuple[float, float] = (0.4, 1.2)
     jitter: float = 0.2

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from mtlue_cli.choices import BackboneName, Precision, TaskKind
-from mtlue_cli.generator.code_embedding import PreparedCodes
+from mtlue_cli.generator.code_embedding import CodeEmbedding, PreparedCodes
 from mtlue_cli.generator.codebook import Codebook
 from mtlue_cli.generator.model import PerturbationGenerator
 from mtlue_cli.images.procedural import CHUNK, ProceduralSettings, draw_procedural
@@ -23,6 +23,9 @@ from mtlue_cli.training.distortions import DistortionSettings, distort
 from mtlue_cli.training.generator_loop import Record, rate_share
 from mtlue_cli.training.multitask_loop import to_float
 from mtlue_cli.training.runtime import autocast, choose_precision, placed
+
+RUNNING_SHARE = 0.9
+"""What the running mean of a surrogate's loss keeps of itself at each step."""
 
 
 @dataclass(frozen=True)
@@ -37,15 +40,17 @@ class UniversalSettings:
         clip_norm: Largest gradient norm.
         view_size: Side in pixels of what a surrogate sees.
         population: Surrogates at a time; they take steps in turn, each with labels and codes of its own.
-        episode_steps: Steps between two restarts; each restarts the oldest surrogate.
+        solved: Running mean of a surrogate's loss, as a share of guessing, below which it starts afresh: what it has
+            learned to read teaches no more.
+        least_steps, most_steps: Own steps that a surrogate lives at least and at most.
         kinds: Backbones that surrogates are drawn from.
         surrogate_rate: Of a surrogate's Adam.
         most_tasks, most_classes: Most tasks of an episode and classes of a task; small numbers are drawn more often.
         binary_share: Share of tasks with two classes, beside those for which two are drawn.
         skew: How unevenly the classes of a task occur: standard deviation of the logarithm of their odds.
-        largest_rms: Root mean square of a perturbation, in 255ths, above which it is penalised; 6.4 is a PSNR of 32 dB.
+        largest_rms: Root mean square of a perturbation, in 255ths, above which it is penalised; 6.4 is a PSNR of 32 dB, and what is penalised goes a little beyond.
         rms_weight: Weight of that penalty.
-        pool: Images that batches are drawn from; each episode replaces a chunk of them by new ones.
+        pool: Images that batches are drawn from; each restart replaces a chunk of them by new ones.
         images: What they are mixed from.
         distortions: What happens to a protected image before a surrogate sees it.
         seed: Of everything random.
@@ -58,15 +63,17 @@ class UniversalSettings:
     warmup_steps: int = 50
     clip_norm: float = 1.0
     view_size: int = 64
-    population: int = 4
-    episode_steps: int = 25
-    kinds: tuple[BackboneName, ...] = (BackboneName.SMALL, BackboneName.RESNET18)
+    population: int = 2
+    solved: float = 0.25
+    least_steps: int = 40
+    most_steps: int = 300
+    kinds: tuple[BackboneName, ...] = (BackboneName.SMALL,)
     surrogate_rate: float = 1e-3
     most_tasks: int = 40
     most_classes: int = 20
     binary_share: float = 0.4
     skew: float = 0.7
-    largest_rms: float = 6.4
+    largest_rms: float = 6.3
     rms_weight: float = 10.0
     pool: int = 4096
     images: ProceduralSettings = field(default_factory=ProceduralSettings)
@@ -109,6 +116,11 @@ class Episode:
     codebook: Codebook
     shares: Mapping[str, Tensor]
     kind: BackboneName
+
+    def bound_to(self, codes: CodeEmbedding) -> PreparedCodes:
+        """Its codes as an embedding takes them."""
+        shares = {name: part.tolist() for name, part in self.shares.items()}
+        return codes.prepared(self.codebook, shares)
 
 
 def draw_episode(seed: int, dimension: int, settings: UniversalSettings) -> Episode:
@@ -153,19 +165,39 @@ class _Surrogate:
     ) -> None:
         self.number = number
         self.episode = draw_episode(number, generator.codes.dimension, settings)
-        self.codes: PreparedCodes = generator.codes.prepared(self.episode.codebook)
+        self.codes: PreparedCodes = self.episode.bound_to(generator.codes)
         seed = settings.seed * 1_000_003 + number
         self.network: MultiTaskNetwork = placed(
             build_network(self.episode.kind, self.episode.tasks, seed), device
         ).train()
         self.optimizer = torch.optim.Adam(self.network.parameters(), settings.surrogate_rate)
+        self.age = 0
+        self.running = 1.0
+
+    def step(self, guessing: float) -> None:
+        """Take an optimiser step after a loss of ``guessing``, as a share of that of guessing."""
+        self.optimizer.step()
+        self.age += 1
+        self.running = RUNNING_SHARE * self.running + (1 - RUNNING_SHARE) * guessing
+
+    def is_done(self, settings: UniversalSettings) -> bool:
+        """Whether it has nothing more to teach."""
+        solved = self.running < settings.solved and self.age >= settings.least_steps
+        return solved or self.age >= settings.most_steps
 
     def state_dict(self) -> dict[str, Any]:
         return {
             "number": self.number,
             "network": self.network.state_dict(),
             "optimizer": self.optimizer.state_dict(),
+            "age": self.age,
+            "running": self.running,
         }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        self.network.load_state_dict(state["network"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.age, self.running = int(state["age"]), float(state["running"])
 
 
 class UniversalLoop:
@@ -174,8 +206,8 @@ class UniversalLoop:
     Labels are drawn anew for every batch and have nothing to do with the images, so that a surrogate can rely on
     nothing but the perturbation. Generator and surrogate descend the same loss, as in
     :class:`~mtlue_cli.objectives.error_minimizing.ErrorMinimizing`: the surrogate's cross-entropy, that of each task as
-    a share of what guessing costs. Surrogates start afresh in turn, so that what the generator draws is what a fresh
-    network learns first.
+    a share of what guessing costs. A surrogate that has learned to read starts afresh, with other tasks and codes, so
+    that what the generator draws is what a fresh network learns first.
 
     Its whole state is in :meth:`state_dict`; a run that is stopped between two steps and goes on from that state ends
     with the same weights, bit for bit, on a CPU. :attr:`between_steps` is False while a step is half done.
@@ -197,6 +229,7 @@ class UniversalLoop:
         self.dtype = choose_precision(settings.precision, device)
         self.rng = torch.Generator().manual_seed(settings.seed)
         self.step = 0
+        self.restarts = 0
         self.between_steps = True
         self.surrogates = [self._fresh(number) for number in range(settings.population)]
         self._pool = self._drawn_pool()
@@ -219,9 +252,10 @@ class UniversalLoop:
     def _advance(self) -> UniversalRecord:
         started = time.monotonic()
         settings = self.settings
-        if self.step and self.step % settings.episode_steps == 0:
-            self._begin_episode()
-        surrogate = self.surrogates[self.step % settings.population]
+        place = self.step % settings.population
+        if self.surrogates[place].is_done(settings):
+            self._restart(place)
+        surrogate = self.surrogates[place]
         self.generator.bind(surrogate.codes)
         share = rate_share(self.step, settings.steps, settings.warmup_steps)
         for group in self.optimizer.param_groups:
@@ -244,7 +278,7 @@ class UniversalLoop:
         loss.backward()
         torch.nn.utils.clip_grad_norm_(self.generator.parameters(), settings.clip_norm)
         self.optimizer.step()
-        surrogate.optimizer.step()
+        surrogate.step(float(guessing.detach()))
         self.step += 1
         counts = count_correct(logits, labels, tasks).values()
         return UniversalRecord(
@@ -256,19 +290,13 @@ class UniversalLoop:
             time.monotonic() - started,
         )
 
-    @property
-    def _episodes(self) -> int:
-        """Restarts so far."""
-        return max(0, self.step - 1) // self.settings.episode_steps
-
-    def _begin_episode(self) -> None:
-        """Restart the oldest surrogate and renew a chunk of the images."""
-        episode = self.step // self.settings.episode_steps - 1
-        number = self.settings.population + episode
-        self.surrogates[number % self.settings.population] = self._fresh(number)
+    def _restart(self, place: int) -> None:
+        """A fresh surrogate in place of one that is done, and a fresh chunk of images in place of the oldest."""
+        self.surrogates[place] = self._fresh(self.settings.population + self.restarts)
         chunks = len(self._pool) // CHUNK
-        place = episode % chunks * CHUNK
-        self._pool[place : place + CHUNK] = self._chunk(chunks + episode)
+        start = self.restarts % chunks * CHUNK
+        self._pool[start : start + CHUNK] = self._chunk(chunks + self.restarts)
+        self.restarts += 1
 
     def _fresh(self, number: int) -> _Surrogate:
         return _Surrogate(number, self.generator, self.settings, self.device)
@@ -284,8 +312,8 @@ class UniversalLoop:
         """The images as they stand after the restarts so far: in each place, the last chunk that came there."""
         chunks = max(1, self.settings.pool // CHUNK)
         latest = list(range(chunks))
-        for episode in range(self._episodes):
-            latest[episode % chunks] = chunks + episode
+        for restart in range(self.restarts):
+            latest[restart % chunks] = chunks + restart
         return torch.cat([self._chunk(number) for number in latest])
 
     def _chunk(self, number: int) -> Tensor:
@@ -300,6 +328,7 @@ class UniversalLoop:
             "surrogates": [surrogate.state_dict() for surrogate in self.surrogates],
             "rng": self.rng.get_state(),
             "step": self.step,
+            "restarts": self.restarts,
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -307,11 +336,10 @@ class UniversalLoop:
         self.generator.load_state_dict(state["generator"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.rng.set_state(state["rng"])
-        self.step = int(state["step"])
+        self.step, self.restarts = int(state["step"]), int(state["restarts"])
         self.surrogates = []
         for kept in state["surrogates"]:
             surrogate = self._fresh(int(kept["number"]))
-            surrogate.network.load_state_dict(kept["network"])
-            surrogate.optimizer.load_state_dict(kept["optimizer"])
+            surrogate.load_state_dict(kept)
             self.surrogates.append(surrogate)
         self._pool = self._drawn_pool()

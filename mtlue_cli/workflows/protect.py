@@ -36,6 +36,7 @@ from mtlue_cli.manifest import (
 from mtlue_cli.perturbation.batching import BatchedPerturbation
 from mtlue_cli.tasks.paths import path_fault
 from mtlue_cli.tasks.released import released_labels
+from mtlue_cli.tasks.shares import image_level_shares
 from mtlue_cli.training.runtime import choose_device, describe_device, placed
 from mtlue_cli.workflows.earlier_release import run_record_state
 from mtlue_cli.workflows.progress import Progress
@@ -138,7 +139,9 @@ def protect_folder(config: ProtectConfig, progress: Progress) -> ProtectResult:
             f"the weights {plan.card.name} are public: whoever has them can learn to undo the perturbation; "
             f"weights of your own, kept to yourself, do not have that weakness: {config.training_command}"
         )
-    loaded = load_checkpoint(plan.weights).bound(None if plan.key is None else plan.key.key, plan.tasks)
+    loaded = load_checkpoint(plan.weights)
+    if plan.key is not None:
+        loaded = loaded.bound(plan.key.key, plan.tasks, image_level_shares(plan.table.columns, plan.tasks))
     generator = placed(loaded.generator, device).eval()
     perturb = BatchedPerturbation(generator, device, plan.run.epsilon / plan.card.epsilon, config.batch_size or 256)
     try:

@@ -40,7 +40,7 @@ def train_generator(config: TrainConfig, progress: Progress) -> TrainResult:
     progress.note(f"device: {describe_device(device)}")
     for note in labels.notes:
         progress.note(note)
-    start = None if config.start is None else read_start(config.start, config.key, table.tasks)
+    start = None if config.start is None else read_start(config.start, config.key, table)
     for note in () if start is None or start.key is None else start.key.described():
         progress.note(note)
     data = _load(table, config, progress)

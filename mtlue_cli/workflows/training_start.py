@@ -10,7 +10,8 @@ from mtlue_cli.generator.label_embedding import LabelEmbedding
 from mtlue_cli.generator.model import GeneratorConfig, PerturbationGenerator
 from mtlue_cli.generator.shipped import shipped_weights
 from mtlue_cli.keys import FoundKey
-from mtlue_cli.tasks.spec import TaskSet
+from mtlue_cli.tasks.shares import image_level_shares
+from mtlue_cli.tasks.spec import LabelTable, TaskSet
 from mtlue_cli.tasks.wording import quoted
 from mtlue_cli.workflows.keyed import key_for
 
@@ -62,8 +63,8 @@ class TrainingStart:
         return generator
 
 
-def read_start(weights: str, key: Path | None, tasks: TaskSet) -> TrainingStart:
-    """The generator of ``weights``, a file or the name of shipped weights, for these tasks.
+def read_start(weights: str, key: Path | None, labels: LabelTable) -> TrainingStart:
+    """The generator of ``weights``, a file or the name of shipped weights, for these labels.
 
     Raises:
         InputError: There is none, its key cannot be read, or it does not know a task or a class.
@@ -73,8 +74,9 @@ def read_start(weights: str, key: Path | None, tasks: TaskSet) -> TrainingStart:
         raise InputError(f"--from: no weights called {weights!r}: not a file, and not shipped")
     loaded = load_checkpoint(path)
     found = key_for(loaded.card, key)
+    tasks = labels.tasks
     if found is not None:
-        return TrainingStart(loaded.bound(found.key, tasks), found)
+        return TrainingStart(loaded.bound(found.key, tasks, image_level_shares(labels.columns, tasks)), found)
     known = loaded.card.tasks
     faults = [f"it has no task {quoted(name)}" for name in tasks.names if name not in known]
     faults += known.subset(tasks.names).unmet_by(tasks)

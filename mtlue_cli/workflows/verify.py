@@ -53,7 +53,7 @@ def verify_release(config: VerifyConfig, progress: Progress) -> VerifyResult:
     given = read_folder_labels(config.clean, config.labels, config.reading, for_learning=False)
     labels = given.table
     match_labels(config.clean, labels)
-    judged = load_judged(config.weights, config.key, labels.tasks) if config.weights is not None else None
+    judged = load_judged(config.weights, config.key, labels) if config.weights is not None else None
     loaded = None if judged is None else judged.loaded
     promise = _promise(config, loaded, labels.tasks)
     table = labels.recoded(labels.tasks.subset(promise.tasks))

@@ -9,7 +9,8 @@ from mtlue_cli.generator.checkpoint import LoadedGenerator, load_checkpoint, rea
 from mtlue_cli.generator.shipped import is_shipped, resolve_weights, shipped_weights
 from mtlue_cli.keys import FoundKey
 from mtlue_cli.manifest import read_run
-from mtlue_cli.tasks.spec import TaskSet
+from mtlue_cli.tasks.shares import image_level_shares
+from mtlue_cli.tasks.spec import LabelTable
 from mtlue_cli.workflows.keyed import key_for, offered_tasks
 
 
@@ -28,17 +29,19 @@ class JudgedGenerator:
     notes: Sequence[str]
 
 
-def load_judged(weights: str, key: Path | None, labels: TaskSet) -> JudgedGenerator:
-    """The generator called ``weights``, for these label columns.
+def load_judged(weights: str, key: Path | None, labels: LabelTable) -> JudgedGenerator:
+    """The generator called ``weights``, for these labels.
 
     Raises:
         InputError: There is none, it does not fit, or its key cannot be read.
     """
-    loaded = load_checkpoint(resolve_weights(weights, labels))
-    offered = offered_tasks(loaded.card, labels, None)
+    loaded = load_checkpoint(resolve_weights(weights, labels.tasks))
+    offered = offered_tasks(loaded.card, labels.tasks, None)
     found = key_for(loaded.card, key)
     notes = [*offered.notes, *([] if found is None else found.described())]
-    return JudgedGenerator(loaded.bound(None if found is None else found.key, offered.tasks), found, notes)
+    if found is not None:
+        loaded = loaded.bound(found.key, offered.tasks, image_level_shares(labels.columns, offered.tasks))
+    return JudgedGenerator(loaded, found, notes)
 
 
 def published_weights(weights: str | None, protected: Path | None) -> Path | None:

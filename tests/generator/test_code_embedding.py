@@ -45,13 +45,31 @@ def test_a_sample_gets_the_sum_of_its_maps_over_the_root_of_the_tasks() -> None:
     torch.testing.assert_close(summed, expected)
 
 
-def test_patterns_are_the_codes_mirrored_and_of_about_unit_variance() -> None:
+def test_patterns_are_the_codes_mirrored_and_their_sum_has_unit_variance() -> None:
     embed = embedding()
     assert embed.patterns.shape == (6, 3, GRID, GRID)
     torch.testing.assert_close(embed.patterns, embed.patterns.flip(-1))
     variance = embed.patterns.square().mean(dim=(1, 2, 3))
-    torch.testing.assert_close(variance, torch.tensor([8 / 9, 8 / 9, 8 / 9, 1.0, 1.0, 0.0]), atol=1e-5, rtol=0)
+    # Centred codes have squared lengths of 1 - 1 / C: 2/3 and 1/2, 7/6 together, which become 2 for two tasks.
+    torch.testing.assert_close(variance, torch.tensor([*[8 / 7] * 3, *[6 / 7] * 2, 0.0]), atol=1e-5, rtol=0)
     torch.testing.assert_close(embed.patterns[3], -embed.patterns[4], atol=1e-5, rtol=0)
+
+
+def test_codes_are_centred_half_way_on_the_images_and_their_sum_has_unit_variance_over_them() -> None:
+    embed = embedding()
+    shares = {"age": [0.8, 0.1, 0.1], "smile": [0.95, 0.05]}
+    bound = embed.prepared(Codebook(KEY, AGES, embed.dimension), shares).patterns
+    weights = [torch.tensor(shares[name]).view(-1, 1, 1, 1) for name in ("age", "smile")]
+    parts = [bound[:3], bound[3:5]]
+    for part, share in zip(parts, weights, strict=True):
+        half_way = 0.5 * share + 0.5 / len(share)
+        torch.testing.assert_close((half_way * part).sum(dim=0), torch.zeros(3, GRID, GRID), atol=1e-5, rtol=0)
+    power = sum(float((share * part.square()).sum(dim=0).mean()) for part, share in zip(parts, weights, strict=True))
+    assert power / 2 == pytest.approx(1, abs=1e-4)
+    rare, frequent = parts[1][1].square().mean(), parts[1][0].square().mean()
+    # 0.275 and 0.725 of the way between the two codes.
+    assert float((rare / frequent).sqrt()) == pytest.approx(0.725 / 0.275, rel=1e-4)
+    assert bound[5].abs().max() == 0
 
 
 def test_what_is_not_labelled_gets_no_code() -> None:
@@ -80,13 +98,13 @@ def test_a_task_labelled_pixel_by_pixel_is_painted_where_its_classes_are() -> No
     torch.testing.assert_close(whole, embed(labels([2, 2], [1, 0])))
 
 
-def test_a_class_added_within_the_reserve_moves_old_maps_by_one_shift() -> None:
+def test_a_class_added_within_the_reserve_leaves_the_directions_between_old_classes() -> None:
     grown = TaskSet((Task("age", TaskKind.CATEGORICAL, (*AGES["age"].classes, "80+")), AGES["smile"]))
-    before, after = embedding(), embedding(tasks=grown)
-    moved = (after.patterns[:3] - before.patterns[:3]).flatten(1)
-    assert moved.abs().max() > 0.1
-    torch.testing.assert_close(moved, moved[:1].expand_as(moved), atol=1e-5, rtol=0)
-    torch.testing.assert_close(after.patterns[4:], before.patterns[3:])
+    before, after = embedding().patterns, embedding(tasks=grown).patterns
+    between = [(patterns[1:3] - patterns[0]).flatten(1) for patterns in (before, after)]
+    scale = between[1].norm() / between[0].norm()
+    torch.testing.assert_close(between[1], scale * between[0], atol=1e-4, rtol=0)
+    torch.testing.assert_close(after[4:], scale * before[3:], atol=1e-4, rtol=0)
 
 
 def test_other_keys_draw_unrelated_patterns() -> None:

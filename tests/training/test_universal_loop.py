@@ -26,7 +26,8 @@ SETTINGS = UniversalSettings(
     batch_size=8,
     view_size=16,
     population=2,
-    episode_steps=3,
+    least_steps=2,
+    most_steps=3,
     kinds=(BackboneName.SMALL,),
     most_tasks=4,
     most_classes=5,
@@ -70,7 +71,7 @@ def test_episodes_differ_and_keep_to_their_ranges() -> None:
 def test_a_run_that_was_stopped_ends_with_the_same_weights() -> None:
     whole = loop()
     whole.run()
-    # In the middle of an episode, right before a restart, and right after one.
+    # In the middle of two lives, right before a restart, right after one, and after two.
     for stop in (5, 6, 7, 10):
         first = loop()
         first.run(until=stop)
@@ -84,21 +85,31 @@ def test_a_run_that_was_stopped_ends_with_the_same_weights() -> None:
 
 def test_surrogates_restart_in_turn_and_images_are_renewed() -> None:
     run = loop()
-    run.run(until=3)
+    run.run(until=6)
     before = run.state_dict()
     pool = run._pool.clone()
     assert [kept["number"] for kept in before["surrogates"]] == [0, 1]
-    run.run(until=4)
+    run.run(until=7)
     assert [kept["number"] for kept in run.state_dict()["surrogates"]] == [2, 1]
+    assert [kept["age"] for kept in run.state_dict()["surrogates"]] == [1, 3]
     changed = (run._pool != pool).flatten(1).any(dim=1)
     assert changed[:64].all()
     assert not changed[64:].any()
 
 
+def test_a_surrogate_that_has_learned_to_read_restarts_but_not_before_its_time() -> None:
+    ages = []
+    for solved, least in ((2.0, 2), (2.0, 3), (0.0, 2)):
+        run = loop(replace(SETTINGS, population=1, solved=solved, least_steps=least, most_steps=5))
+        run.run(until=6)
+        ages.append((run.restarts, run.surrogates[0].age))
+    assert ages == [(2, 2), (1, 3), (1, 1)]
+
+
 def test_a_surrogate_reads_random_labels_off_the_perturbation() -> None:
     quiet = DistortionSettings(smallest_view=0.9, jpeg=0, grey=0, blur=0, jitter=0, shrink=0, bits=0)
     plain = ProceduralSettings(leaves=4, contrast=(0.005, 0.01))
-    settings = replace(SETTINGS, steps=24, batch_size=16, population=1, episode_steps=100, warmup_steps=1)
+    settings = replace(SETTINGS, steps=24, batch_size=16, population=1, solved=0.0, most_steps=100, warmup_steps=1)
     found = records(replace(settings, most_tasks=1, most_classes=2, skew=0.0, distortions=quiet, images=plain))
     assert found[0].guessing > 0.8
     best = sorted(found, key=lambda record: record.guessing)[:3]
@@ -121,7 +132,9 @@ def test_the_penalty_holds_the_amplitude_down() -> None:
         {"clip_norm": 1e-3},
         {"view_size": 20},
         {"population": 3},
-        {"episode_steps": 2},
+        {"solved": 2.0},
+        {"solved": 2.0, "least_steps": 1},
+        {"most_steps": 2},
         {"kinds": (BackboneName.RESNET18,)},
         {"surrogate_rate": 1e-2},
         {"most_tasks": 9},
@@ -138,5 +151,5 @@ def test_the_penalty_holds_the_amplitude_down() -> None:
 def test_each_setting_shows(change: dict[str, object]) -> None:
     run, other = loop(), loop(replace(SETTINGS, **change))  # type: ignore[arg-type]  # a test's table
     for one in (run, other):
-        one.run(until=5)
+        one.run(until=7)
     assert any(not torch.equal(tensor, weights(other)[name]) for name, tensor in weights(run).items())

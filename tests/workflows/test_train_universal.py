@@ -31,7 +31,7 @@ def config(tmp_path: Path) -> UniversalConfig:
     training = UniversalSettings(
         steps=1,
         population=2,
-        episode_steps=4,
+        most_steps=4,
         kinds=(BackboneName.SMALL,),
         most_tasks=3,
         most_classes=3,

@@ -14,6 +14,7 @@ from mtlue_cli.generator.checkpoint import load_checkpoint
 from mtlue_cli.keys import Key
 from mtlue_cli.perturbation.apply import protect_pixels
 from mtlue_cli.perturbation.batching import BatchedPerturbation
+from mtlue_cli.tasks.shares import image_level_shares
 from mtlue_cli.tasks.spec import UNLABELLED, TaskSet
 from mtlue_cli.training.runtime import placed
 from mtlue_cli.verification.countermeasures.base import AttackerView, Countermeasure
@@ -71,7 +72,8 @@ class RecomputeRemoval(Countermeasure):
         """
         if view.weights is None:
             raise ValueError("removal by recomputing needs the weights of the generator")
-        loaded = load_checkpoint(view.weights).bound(attackers_key(view.seed), view.tasks)
+        shares = image_level_shares(view.labels, view.tasks)
+        loaded = load_checkpoint(view.weights).bound(attackers_key(view.seed), view.tasks, shares)
         scale = view.epsilon / loaded.card.epsilon
         perturb = BatchedPerturbation(placed(loaded.generator, view.device).eval(), view.device, scale)
         labels = known_labels(view.labels, view.tasks, loaded.card.tasks)
