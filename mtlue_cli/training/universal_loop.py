@@ -48,7 +48,8 @@ class UniversalSettings:
         most_tasks, most_classes: Most tasks of an episode and classes of a task; small numbers are drawn more often.
         binary_share: Share of tasks with two classes, beside those for which two are drawn.
         skew: How unevenly the classes of a task occur: standard deviation of the logarithm of their odds.
-        largest_rms: Root mean square of a perturbation, in 255ths, above which it is penalised; 6.4 is a PSNR of 32 dB, and what is penalised goes a little beyond.
+        largest_rms: Root mean square of a perturbation, in 255ths, above which it is penalised, and a little
+            beyond which it settles; 6.4 is a PSNR of 32 dB.
         rms_weight: Weight of that penalty.
         pool: Images that batches are drawn from; each restart replaces a chunk of them by new ones.
         images: What they are mixed from.
