@@ -39,7 +39,8 @@ from mtlue_cli.tasks.released import released_labels
 from mtlue_cli.training.runtime import choose_device, describe_device, placed
 from mtlue_cli.workflows.earlier_release import run_record_state
 from mtlue_cli.workflows.progress import Progress
-from mtlue_cli.workflows.protect_files import PhotoSteps, Pipeline, Record, discard
+from mtlue_cli.workflows.protect_files import PhotoSteps, Record, discard
+from mtlue_cli.workflows.protect_pipeline import DISK_THREADS, Pipeline
 from mtlue_cli.workflows.protect_plan import ProtectConfig, ProtectPlan, plan_protection
 
 __all__ = ["ProtectConfig", "ProtectResult", "protect_folder"]
@@ -188,15 +189,17 @@ def _stream(
     # A network that the pool calls computes in the calling thread alone: threads within threads would fight for cores.
     threads_within = partial(torch.set_num_threads, 1 if on_cpu else threads)
     pool = ThreadPoolExecutor(config.workers, thread_name_prefix="photo", initializer=threads_within)
+    disk = ThreadPoolExecutor(DISK_THREADS, thread_name_prefix="disk")
     try:
         progress.start("protecting", len(plan.table))
         steps = PhotoSteps(plan, config.images)
         pipeline = Pipeline(
-            steps, plan.table.columns, perturb, pool, config.workers, perturb.call_size, done, in_pool=on_cpu
+            steps, plan.table.columns, perturb, pool, disk, config.workers, perturb.call_size, done, in_pool=on_cpu
         )
         pipeline.run(range(len(plan.table)))
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
+        disk.shutdown(wait=True, cancel_futures=True)
         torch.set_num_threads(threads)
         try:
             progress.finish()
