@@ -15,6 +15,7 @@ from mtlue_cli.choices import ExitCode, ImageFormat
 from mtlue_cli.errors import InputError, MtlueError
 from mtlue_cli.files import TEMPORARY, file_digest, synchronise, unwritable, write_atomically
 from mtlue_cli.generator.checkpoint import load_checkpoint
+from mtlue_cli.generator.inference import for_inference
 from mtlue_cli.generator.shipped import is_shipped
 from mtlue_cli.images.encode import is_compressed_with_loss
 from mtlue_cli.images.folder import find_images
@@ -141,7 +142,8 @@ def protect_folder(config: ProtectConfig, progress: Progress) -> ProtectResult:
         )
     loaded = load_checkpoint(plan.weights).bound(None if plan.key is None else plan.key.key, plan.tasks)
     generator = placed(loaded.generator, device).eval()
-    perturb = BatchedPerturbation(generator, device, plan.run.epsilon / plan.card.epsilon, config.batch_size or 256)
+    scale = plan.run.epsilon / plan.card.epsilon
+    perturb = BatchedPerturbation(for_inference(generator, device), device, scale, config.batch_size or 256)
     try:
         with sole_writer(plan.release):
             if run_record_state(plan.release) != plan.earlier.seen:

@@ -13,8 +13,9 @@ import numpy.typing as npt
 from mtlue_cli.choices import ImageFormat
 from mtlue_cli.errors import ImageError, MtlueError
 from mtlue_cli.files import file_digest, unwritable, write_together
-from mtlue_cli.images.decode import NO_MEMORY, DecodedImage, decode_bytes, read_content, to_square
+from mtlue_cli.images.decode import NO_MEMORY, DecodedImage, decode_bytes, read_content
 from mtlue_cli.images.encode import comparable_pixels, encode_image, is_lossless, same_alpha
+from mtlue_cli.images.square import to_square
 from mtlue_cli.images.targets import row_maps
 from mtlue_cli.manifest import FileRecord, QuarantineRecord
 from mtlue_cli.perturbation.apply import measure_change, protect_pixels
@@ -101,7 +102,8 @@ class PhotoSteps:
             maps = self._maps.digests(self._plan.labels.table.map_files(row))
             if record is not None and self._is_current(row, record, digest, maps):
                 return record
-            image, table, size = decode_bytes(content), self._plan.table, self._plan.card.image_size
+            table, size = self._plan.table, self._plan.card.image_size
+            image = decode_bytes(content, self._plan.run.keep_metadata)
             targets = row_maps(table.maps_folder, table, table.tasks, row, size)
             return Prepared(row, digest, image, to_square(image, size), targets, maps)
         except Exception as error:  # one bad photo must not end the run, whatever its decoder raises
@@ -114,7 +116,7 @@ class PhotoSteps:
             pixels = protect_pixels(image.pixels, delta, run.epsilon)
             content = encode_image(pixels, image, self._format, run.keep_metadata)
             del pixels  # makes room for what is read back
-            saved = decode_bytes(content)
+            saved = decode_bytes(content, metadata=False)
             change = measure_change(comparable_pixels(image.pixels, saved.pixels), saved.pixels)
             if not same_alpha(image.alpha, saved.alpha):
                 raise ImageError("its alpha does not survive the format; use --format png")
