@@ -82,7 +82,6 @@ STEPS_A_LEVEL = 8
 """Of perturbations as bytes: eighths of a 255th, so that what scaling rounds is little beside rounding to levels."""
 _LARGEST_IN_STEPS = 15
 _NO_STEP = 128
-_NO_LEVEL = _NO_STEP // STEPS_A_LEVEL
 _SHIFT = STEPS_A_LEVEL.bit_length() - 1
 
 
@@ -128,14 +127,14 @@ def add_bounded_steps(
     """
     if original.shape != steps.shape:
         raise ValueError(f"image of shape {original.shape} and steps of shape {steps.shape} do not match")
-    # Bytes wrap round where no perturbation as bytes lies; whatever they become is clipped next.
-    level = steps + np.uint8(STEPS_A_LEVEL // 2)
-    level >>= np.uint8(_SHIFT)
-    # Up and down apart: then everything, at the ends of the range too, stays within bytes.
-    down = level.clip(_NO_LEVEL - epsilon, _NO_LEVEL)
-    np.subtract(np.uint8(_NO_LEVEL), down, out=down)
-    up = level.clip(_NO_LEVEL, _NO_LEVEL + epsilon, out=level)
-    up -= np.uint8(_NO_LEVEL)
+    # Up and down apart: then everything, at the ends of the range too, stays within bytes, and both round alike.
+    reach, half = epsilon * STEPS_A_LEVEL, STEPS_A_LEVEL // 2
+    up = steps.clip(_NO_STEP, _NO_STEP + reach)
+    up -= np.uint8(_NO_STEP - half)
+    up >>= np.uint8(_SHIFT)
+    down = steps.clip(_NO_STEP - reach, _NO_STEP)
+    np.subtract(np.uint8(_NO_STEP + half), down, out=down)
+    down >>= np.uint8(_SHIFT)
     total: npt.NDArray[np.uint8] = np.subtract(np.uint8(np.iinfo(np.uint8).max), up)
     np.minimum(original, total, out=total)
     total += up
