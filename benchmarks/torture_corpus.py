@@ -73,7 +73,7 @@ def protect_and_time(times: str, arguments: list[str]) -> None:
     for name, row_of in {
         "read": lambda row: row,
         "prepare": lambda row: row,
-        "finish": lambda prepared: prepared.row,
+        "encode": lambda prepared: prepared.row,
     }.items():
         setattr(PhotoSteps, name, timed(getattr(PhotoSteps, name), row_of))
     sys.argv = ["mtlue", "protect", *arguments]

@@ -7,6 +7,7 @@ import io
 import os
 import re
 import stat
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 TEMPORARY = re.compile(r"^\..+\.\d+\.tmp$")
@@ -86,6 +87,53 @@ def write_atomically(path: Path, content: bytes, *, keep_name: bool = True, priv
         if isinstance(error, OSError):
             raise OSError(error.errno, error.strerror, str(path)) from error
         raise
+
+
+def write_together(files: Mapping[Path, bytes]) -> dict[Path, OSError]:
+    """Write several files, each as :func:`write_atomically` does with ``keep_name=False``; folders are made if need be.
+
+    Every file is synchronised with the disk before it gets its name. None gets it before all are synchronised: a name
+    that changes between two of them would be one more change for the file system's journal to bring to the disk first.
+
+    Returns:
+        Why a file could not be written, for each that was not: nothing is left of those. All others are in place.
+    """
+    faults: dict[Path, OSError] = {}
+    opened: dict[Path, int] = {}
+    named: set[Path] = set()
+
+    def each(step: Callable[[Path], object]) -> None:
+        for path in files:
+            if path not in faults:
+                try:
+                    step(path)
+                except OSError as error:
+                    faults[path] = OSError(error.errno, error.strerror, str(path))
+
+    def write(path: Path) -> None:
+        _make_folder(path.parent)
+        opened[path] = os.open(temporary_beside(path), os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o666)
+        rest = memoryview(files[path])
+        while rest:
+            rest = rest[os.write(opened[path], rest) :]
+
+    def name(path: Path) -> None:
+        os.replace(temporary_beside(path), path)
+        named.add(path)
+
+    try:
+        each(write)
+        each(lambda path: os.fsync(opened[path]))
+        each(name)
+    finally:
+        for path, handle in opened.items():
+            with contextlib.suppress(OSError):
+                os.close(handle)
+            if path not in named:
+                # A disk that refuses to write may refuse to delete too; the first refusal is the one to tell.
+                with contextlib.suppress(OSError):
+                    temporary_beside(path).unlink(missing_ok=True)
+    return faults
 
 
 def synchronise(folder: Path) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from mtlue_cli.files import file_digest, open_regular, unwritable, write_atomically
+from mtlue_cli.files import file_digest, open_regular, unwritable, write_atomically, write_together
 
 
 def test_a_fifo_nobody_writes_to_is_refused_at_once(tmp_path: Path) -> None:
@@ -54,6 +54,52 @@ def test_content_name_and_folder_reach_the_disk_in_this_order(tmp_path: Path, mo
     steps.clear()
     write_atomically(tmp_path / "b.bin", b"one", keep_name=False)
     assert steps == ["content", "name"]
+
+
+def test_of_files_written_together_none_has_its_name_before_all_are_on_the_disk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    steps: list[str] = []
+    fsync, replace = os.fsync, os.replace
+
+    def told_fsync(handle: int) -> None:
+        if stat.S_ISREG(os.fstat(handle).st_mode):
+            steps.append("content")
+        fsync(handle)
+
+    def told_replace(old: Path, new: Path) -> None:
+        steps.append(new.name)
+        replace(old, new)
+
+    monkeypatch.setattr(os, "fsync", told_fsync)
+    monkeypatch.setattr(os, "replace", told_replace)
+    files = {tmp_path / "a.bin": b"one", tmp_path / "new" / "b.bin": b""}
+    assert write_together(files) == {}
+    assert steps == ["content", "content", "a.bin", "b.bin"]
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*.*")} == files
+
+
+@pytest.mark.parametrize("step", ["open", "fsync", "replace"])
+def test_one_of_several_files_that_cannot_be_written_leaves_nothing_and_the_others_are_in_place(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str
+) -> None:
+    original = getattr(os, step)
+    calls: list[int] = []
+
+    def broken(*arguments: object) -> object:
+        calls.append(1)
+        if len(calls) == 2:
+            raise OSError(errno.EIO, os.strerror(errno.EIO), ".tmp")
+        return original(*arguments)
+
+    paths = [tmp_path / name for name in ("a.bin", "b.bin", "c.bin")]
+    with monkeypatch.context() as patch:
+        patch.setattr(os, step, broken)
+        faults = write_together(dict.fromkeys(paths, b"one"))
+    assert {path: (fault.errno, fault.filename) for path, fault in faults.items()} == {
+        paths[1]: (errno.EIO, str(paths[1]))
+    }
+    assert sorted(tmp_path.iterdir()) == [paths[0], paths[2]]
 
 
 def test_atomic_write_leaves_nothing_behind_when_it_fails(tmp_path: Path) -> None:

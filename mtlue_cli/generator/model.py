@@ -122,12 +122,17 @@ class PerturbationGenerator(nn.Module):
             ``(B, 3, H, W)`` float within ``[-epsilon/255, epsilon/255]``.
         """
         height, width = images.shape[-2:]
-        right, below = -width % STRIDE, -height % STRIDE
-        padded = nn.functional.pad(images, (0, right, 0, below), mode="replicate") if right or below else images
-        unbounded = self.decoder(self.image_encoder(padded), *self._embedded(labels, padded))
+        padded = self.padded(images)
+        unbounded = self.decoder(self.image_encoder(padded), *self.embedded(labels, padded))
         return soft_bound(unbounded[..., :height, :width].float(), self.config.epsilon)
 
-    def _embedded(self, labels: Mapping[str, Tensor], images: Tensor) -> tuple[Tensor, Tensor | None]:
+    @staticmethod
+    def padded(images: Tensor) -> Tensor:
+        """``images`` with their last rows and columns repeated up to a multiple of :data:`.image_encoder.STRIDE`."""
+        right, below = -images.shape[-1] % STRIDE, -images.shape[-2] % STRIDE
+        return nn.functional.pad(images, (0, right, 0, below), mode="replicate") if right or below else images
+
+    def embedded(self, labels: Mapping[str, Tensor], images: Tensor) -> tuple[Tensor, Tensor | None]:
         """Embedding, and with dense tasks the pattern that is drawn at the size of the images."""
         if isinstance(self.label_embedding, CodeEmbedding):  # it paints the codes of maps itself
             return self.label_embedding(labels).expand(len(images), -1, -1, -1), None

@@ -106,12 +106,12 @@ def decode_image(path: Path) -> DecodedImage:
     return decode_bytes(read_content(path))
 
 
-def decode_bytes(content: bytes) -> DecodedImage:
-    """:func:`decode_image` of a file's content."""
+def decode_bytes(content: bytes, metadata: bool = True) -> DecodedImage:
+    """:func:`decode_image` of a file's content; ``metadata``: also what else may travel with a protected copy."""
     if is_array(content):
         return _decode_array(content)
     with opened_image(content, readable_formats()) as opened:
-        return _decode(opened, content)
+        return _decode(opened, content, metadata)
 
 
 @contextmanager
@@ -172,25 +172,6 @@ def upright_size(path: Path) -> tuple[int, int] | None:
         return None
 
 
-def to_square(image: DecodedImage, size: int) -> npt.NDArray[np.uint8]:
-    """The photo as a generator sees it: RGB, stretched to a square, antialiased bilinear.
-
-    Returns:
-        ``(3, size, size)`` uint8.
-    """
-    picture = Image.fromarray(_eight_bit(image.pixels))
-    if picture.mode != "RGB":
-        picture = picture.convert("RGB")
-    square = picture.resize((size, size), Image.Resampling.BILINEAR, reducing_gap=3.0)
-    return np.ascontiguousarray(np.asarray(square).transpose(2, 0, 1))
-
-
-def _eight_bit(pixels: Pixels) -> npt.NDArray[np.uint8]:
-    if np.issubdtype(pixels.dtype, np.floating):
-        return np.rint(pixels * np.float32(255)).astype(np.uint8)
-    return (pixels >> 8).astype(np.uint8) if pixels.dtype == np.uint16 else pixels.astype(np.uint8, copy=False)
-
-
 def _decode_array(content: bytes) -> DecodedImage:
     array = decode_array(content)
     channels_first = array.ndim == 3 and array.shape[2] != 3 and array.shape[0] == 3
@@ -208,7 +189,7 @@ def _decode_array(content: bytes) -> DecodedImage:
     return DecodedImage(pixels, None, ARRAY, channels_first=channels_first)
 
 
-def _decode(opened: Image.Image, content: bytes) -> DecodedImage:
+def _decode(opened: Image.Image, content: bytes, metadata: bool) -> DecodedImage:
     if is_deep_colour(opened, content):
         raise ImageError("has more than 8 bits a colour, which would be cut to 8; convert it to 8 bits first")
     opened.load()
@@ -218,7 +199,7 @@ def _decode(opened: Image.Image, content: bytes) -> DecodedImage:
     # A profile fits the colours it was made for: only grey and RGB stay what they were.
     icc = profile if profile and opened.mode not in ("CMYK", "YCbCr", "LAB") else None
     pixels, alpha = _pixels(opened if turn is None else opened.transpose(turn), source_format)
-    return DecodedImage(pixels, alpha, source_format, icc, read_metadata(opened))
+    return DecodedImage(pixels, alpha, source_format, icc, read_metadata(opened) if metadata else Metadata())
 
 
 def check_size(width: int, height: int) -> None:
@@ -269,6 +250,8 @@ def _pixels(image: Image.Image, source_format: str) -> tuple[Pixels, npt.NDArray
     grey = mode in _GREY_MODES
     transparent = mode in _TRANSPARENT_MODES or "transparency" in image.info
     target = ("LA" if transparent else "L") if grey else ("RGBA" if transparent else "RGB")
+    if not transparent and image.height * image.width <= _STRIP_PIXELS:
+        return np.asarray(image if mode == target else image.convert(target)), None
     pixels = np.empty((image.height, image.width) if grey else (image.height, image.width, 3), dtype=np.uint8)
     alpha = np.empty((image.height, image.width), dtype=np.uint8) if transparent else None
     for rows, strip in _strips(image, target):

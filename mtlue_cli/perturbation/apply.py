@@ -6,8 +6,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from mtlue_cli.perturbation.bound import LEVELS, Pixels, add_bounded
-from mtlue_cli.perturbation.resize import scaled_strips
+from mtlue_cli.perturbation.bound import LEVELS, Pixels, add_bounded, add_bounded_steps, as_steps
+from mtlue_cli.perturbation.resize import STRIP_PIXELS, scaled_bytes, scaled_strips
 
 
 @dataclass(frozen=True)
@@ -26,6 +26,8 @@ class Change:
 def protect_pixels(pixels: Pixels, delta: npt.NDArray[np.float32], epsilon: int) -> Pixels:
     """Scale a perturbation to a photo and add it within the bound.
 
+    For a photo of 8 bits and ordinary size the perturbation is scaled as bytes, else as numbers: a rounding apart.
+
     Args:
         pixels: ``(H, W)`` grey or ``(H, W, 3)`` RGB, uint8 or uint16, or floating point in [0, 1].
         delta: ``(3, S, S)`` float in 255ths; averaged over the colours for a grey photo.
@@ -38,6 +40,10 @@ def protect_pixels(pixels: Pixels, delta: npt.NDArray[np.float32], epsilon: int)
         ValueError: ``delta`` holds values that are not finite.
     """
     low = delta if pixels.ndim == 3 else delta.mean(axis=0)
+    if pixels.dtype == np.uint8 and pixels.shape[0] * pixels.shape[1] <= STRIP_PIXELS:
+        steps = as_steps(low, epsilon)
+        if steps is not None:
+            return add_bounded_steps(pixels, scaled_bytes(steps, pixels.shape[0], pixels.shape[1]), epsilon)
     protected = np.empty_like(pixels)
     for rows, values in scaled_strips(low, pixels.shape[0], pixels.shape[1]):
         protected[rows] = add_bounded(pixels[rows], values, epsilon)
@@ -61,9 +67,12 @@ def measure_change(original: Pixels, saved: Pixels) -> Change:
     rows = max(1, (1 << 20) // max(1, original[0].size))
     for start in range(0, len(original), rows):
         strip = slice(start, start + rows)
-        difference = np.subtract(original[strip], saved[strip], dtype=np.int32).ravel()
+        # The absolute difference, within the type: a quarter of the memory traffic of wider integers.
+        difference = np.maximum(original[strip], saved[strip])
+        difference -= np.minimum(original[strip], saved[strip])
+        difference = difference.ravel()
         if difference.size:
-            largest = max(largest, int(difference.max()), -int(difference.min()))
+            largest = max(largest, int(difference.max()))
         floating = difference.astype(np.float32 if scale == 1 else np.float64)
         total += float(np.dot(floating, floating))
     if total == 0:

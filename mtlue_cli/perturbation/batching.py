@@ -80,10 +80,13 @@ class BatchedPerturbation:
                     torch.cuda.empty_cache()
         return done
 
+    @torch.inference_mode()
     def _call(self, images: Sequence[npt.NDArray[np.uint8]], labels: Labels) -> list[npt.NDArray[np.float32]]:
         fill = np.arange(self.call_size) % len(images)
-        pixels = torch.from_numpy(np.stack(images)[fill]).to(self.device)
-        batch = (pixels.float() / LEVELS).contiguous(memory_format=torch.channels_last)
+        pixels = torch.from_numpy(np.stack([images[index] for index in fill.tolist()])).to(self.device)
+        batch = pixels.float().div_(LEVELS)
+        if self.device.type != "cpu":
+            batch = batch.contiguous(memory_format=torch.channels_last)
         columns = {
             name: as_labels(torch.from_numpy(np.stack([np.asarray(value) for value in values])[fill])).to(self.device)
             for name, values in labels.items()

@@ -78,6 +78,71 @@ def add_bounded(original: Pixels, delta: npt.NDArray[np.float32], epsilon: int) 
     return total.astype(np.uint8) if original.dtype == np.uint8 else total.astype(np.uint16)
 
 
+STEPS_A_LEVEL = 8
+"""Of perturbations as bytes: eighths of a 255th, so that what scaling rounds is little beside rounding to levels."""
+_LARGEST_IN_STEPS = 15
+_NO_STEP = 128
+_SHIFT = STEPS_A_LEVEL.bit_length() - 1
+
+
+def as_steps(delta: npt.NDArray[np.float32], epsilon: int) -> npt.NDArray[np.uint8] | None:
+    """A perturbation as bytes: clipped to epsilon, in steps of one :data:`STEPS_A_LEVEL`-th of a 255th, 128 for none.
+
+    Args:
+        delta: Any shape, float, in 255ths.
+        epsilon: Bound in 255ths.
+
+    Returns:
+        The same shape; None if epsilon is too large for bytes.
+
+    Raises:
+        ValueError: A value of ``delta`` is not finite.
+    """
+    if epsilon > _LARGEST_IN_STEPS:
+        return None
+    if not np.isfinite(delta).all():
+        raise ValueError("the perturbation holds values that are not finite")
+    reach = epsilon * STEPS_A_LEVEL
+    steps: npt.NDArray[np.float32] = np.rint(delta * np.float32(STEPS_A_LEVEL))
+    np.clip(steps, -reach, reach, out=steps)
+    steps += _NO_STEP
+    return steps.astype(np.uint8)
+
+
+def add_bounded_steps(
+    original: npt.NDArray[np.uint8], steps: npt.NDArray[np.uint8], epsilon: int
+) -> npt.NDArray[np.uint8]:
+    """:func:`add_bounded` of a perturbation as bytes (:func:`as_steps`): a fifth of the time.
+
+    Args:
+        original: Pixels, any shape.
+        steps: The same shape; any values.
+        epsilon: Bound in 255ths, for which there are steps.
+
+    Returns:
+        Pixels of the same shape, each within ``epsilon`` of its original.
+
+    Raises:
+        ValueError: The shapes differ.
+    """
+    if original.shape != steps.shape:
+        raise ValueError(f"image of shape {original.shape} and steps of shape {steps.shape} do not match")
+    # Up and down apart: then everything, at the ends of the range too, stays within bytes, and both round alike.
+    reach, half = epsilon * STEPS_A_LEVEL, STEPS_A_LEVEL // 2
+    up = steps.clip(_NO_STEP, _NO_STEP + reach)
+    up -= np.uint8(_NO_STEP - half)
+    up >>= np.uint8(_SHIFT)
+    down = steps.clip(_NO_STEP - reach, _NO_STEP)
+    np.subtract(np.uint8(_NO_STEP + half), down, out=down)
+    down >>= np.uint8(_SHIFT)
+    total: npt.NDArray[np.uint8] = np.subtract(np.uint8(np.iinfo(np.uint8).max), up)
+    np.minimum(original, total, out=total)
+    total += up
+    np.maximum(total, down, out=total)
+    total -= down
+    return total
+
+
 def _add_to_floats(original: Pixels, delta: npt.NDArray[np.float32], epsilon: int) -> Pixels:
     exact = original.astype(np.float64)
     wanted = exact + np.clip(delta.astype(np.float64), -epsilon, epsilon) / LEVELS

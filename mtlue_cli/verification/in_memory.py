@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 
 from mtlue_cli.errors import ImageError, InputError
-from mtlue_cli.images.decode import decode_image, to_square
+from mtlue_cli.images.decode import decode_image
+from mtlue_cli.images.square import to_square
 from mtlue_cli.perturbation.apply import protect_pixels
 from mtlue_cli.perturbation.batching import BatchedPerturbation
 

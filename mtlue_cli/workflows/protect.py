@@ -15,6 +15,7 @@ from mtlue_cli.choices import ExitCode, ImageFormat
 from mtlue_cli.errors import InputError, MtlueError
 from mtlue_cli.files import TEMPORARY, file_digest, synchronise, unwritable, write_atomically
 from mtlue_cli.generator.checkpoint import load_checkpoint
+from mtlue_cli.generator.inference import for_inference
 from mtlue_cli.generator.shipped import is_shipped
 from mtlue_cli.images.encode import is_compressed_with_loss
 from mtlue_cli.images.folder import find_images
@@ -40,7 +41,8 @@ from mtlue_cli.tasks.shares import image_level_shares
 from mtlue_cli.training.runtime import choose_device, describe_device, placed
 from mtlue_cli.workflows.earlier_release import run_record_state
 from mtlue_cli.workflows.progress import Progress
-from mtlue_cli.workflows.protect_files import PhotoSteps, Pipeline, Record, discard
+from mtlue_cli.workflows.protect_files import PhotoSteps, Record, discard
+from mtlue_cli.workflows.protect_pipeline import DISK_THREADS, Pipeline
 from mtlue_cli.workflows.protect_plan import ProtectConfig, ProtectPlan, plan_protection
 
 __all__ = ["ProtectConfig", "ProtectResult", "protect_folder"]
@@ -143,7 +145,8 @@ def protect_folder(config: ProtectConfig, progress: Progress) -> ProtectResult:
     if plan.key is not None:
         loaded = loaded.bound(plan.key.key, plan.tasks, image_level_shares(plan.table.columns, plan.tasks))
     generator = placed(loaded.generator, device).eval()
-    perturb = BatchedPerturbation(generator, device, plan.run.epsilon / plan.card.epsilon, config.batch_size or 256)
+    scale = plan.run.epsilon / plan.card.epsilon
+    perturb = BatchedPerturbation(for_inference(generator, device), device, scale, config.batch_size or 256)
     try:
         with sole_writer(plan.release):
             if run_record_state(plan.release) != plan.earlier.seen:
@@ -191,15 +194,17 @@ def _stream(
     # A network that the pool calls computes in the calling thread alone: threads within threads would fight for cores.
     threads_within = partial(torch.set_num_threads, 1 if on_cpu else threads)
     pool = ThreadPoolExecutor(config.workers, thread_name_prefix="photo", initializer=threads_within)
+    disk = ThreadPoolExecutor(DISK_THREADS, thread_name_prefix="disk")
     try:
         progress.start("protecting", len(plan.table))
         steps = PhotoSteps(plan, config.images)
         pipeline = Pipeline(
-            steps, plan.table.columns, perturb, pool, config.workers, perturb.call_size, done, in_pool=on_cpu
+            steps, plan.table.columns, perturb, pool, disk, config.workers, perturb.call_size, done, in_pool=on_cpu
         )
         pipeline.run(range(len(plan.table)))
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
+        disk.shutdown(wait=True, cancel_futures=True)
         torch.set_num_threads(threads)
         try:
             progress.finish()

@@ -1,12 +1,9 @@
-"""Single photos on their way into a release, and the pipeline that keeps decoder, network and encoder busy at once."""
+"""Single photos on their way into a release: the steps either side of the network, and that onto the disk."""
 
 import errno
 import hashlib
-from collections import deque
-from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import Executor, Future
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,25 +12,18 @@ import numpy.typing as npt
 
 from mtlue_cli.choices import ImageFormat
 from mtlue_cli.errors import ImageError, MtlueError
-from mtlue_cli.files import file_digest, unwritable, write_atomically
-from mtlue_cli.images.decode import NO_MEMORY, DecodedImage, decode_bytes, pixel_count, read_content, to_square
+from mtlue_cli.files import file_digest, unwritable, write_together
+from mtlue_cli.images.decode import NO_MEMORY, DecodedImage, decode_bytes, read_content
 from mtlue_cli.images.encode import comparable_pixels, encode_image, is_lossless, same_alpha
+from mtlue_cli.images.square import to_square
 from mtlue_cli.images.targets import row_maps
 from mtlue_cli.manifest import FileRecord, QuarantineRecord
 from mtlue_cli.perturbation.apply import measure_change, protect_pixels
-from mtlue_cli.perturbation.batching import Labels
 from mtlue_cli.tasks.paths import path_fault
 from mtlue_cli.workflows.map_copies import MapCopies
 from mtlue_cli.workflows.protect_plan import ProtectPlan
 
 Record = FileRecord | QuarantineRecord
-Perturb = Callable[[Sequence[npt.NDArray[np.uint8]], Labels], Sequence[npt.NDArray[np.float32]]]
-
-PIXEL_BUDGET = 48_000_000
-"""Pixels of decoded photos that may wait in memory at once (a single larger photo passes alone)."""
-
-BYTES_A_PIXEL = 3
-"""Of a decoded photo; bytes of a file count as pixels at this rate."""
 
 
 @dataclass(frozen=True)
@@ -57,8 +47,23 @@ class Prepared:
     map_digests: Mapping[str, str]
 
 
+@dataclass(frozen=True)
+class Encoded:
+    """A protected photo as a file: read back, measured and within the bound, but not on the disk yet.
+
+    Attributes:
+        row: Its row in the plan.
+        content: The file.
+        record: What the manifest will say of it.
+    """
+
+    row: int
+    content: bytes
+    record: FileRecord
+
+
 class PhotoSteps:
-    """The two halves of a photo's way, either side of the network; safe to call from several threads.
+    """The steps of a photo's way, either side of the network; safe to call from several threads.
 
     Args:
         plan: What is to be done.
@@ -97,24 +102,21 @@ class PhotoSteps:
             maps = self._maps.digests(self._plan.labels.table.map_files(row))
             if record is not None and self._is_current(row, record, digest, maps):
                 return record
-            image, table, size = decode_bytes(content), self._plan.table, self._plan.card.image_size
+            table, size = self._plan.table, self._plan.card.image_size
+            image = decode_bytes(content, self._plan.run.keep_metadata)
             targets = row_maps(table.maps_folder, table, table.tasks, row, size)
             return Prepared(row, digest, image, to_square(image, size), targets, maps)
         except Exception as error:  # one bad photo must not end the run, whatever its decoder raises
             return self.quarantine(row, error)
 
-    def finish(self, prepared: Prepared, delta: npt.NDArray[np.float32]) -> Record:
-        """Add, encode, read back, measure, and only then write.
-
-        Raises:
-            MtlueError: The file cannot be written: the disk is full, say.
-        """
+    def encode(self, prepared: Prepared, delta: npt.NDArray[np.float32]) -> Encoded | QuarantineRecord:
+        """Add, encode, read back and measure."""
         run, image = self._plan.run, prepared.image
         try:
             pixels = protect_pixels(image.pixels, delta, run.epsilon)
             content = encode_image(pixels, image, self._format, run.keep_metadata)
             del pixels  # makes room for what is read back
-            saved = decode_bytes(content)
+            saved = decode_bytes(content, metadata=False)
             change = measure_change(comparable_pixels(image.pixels, saved.pixels), saved.pixels)
             if not same_alpha(image.alpha, saved.alpha):
                 raise ImageError("its alpha does not survive the format; use --format png")
@@ -122,19 +124,8 @@ class PhotoSteps:
                 raise ImageError(f"changed by {change.largest:g}/255 when saved, the bound is {run.epsilon}/255")
         except Exception as error:  # one bad photo must not end the run, whatever its encoder raises
             return self.quarantine(prepared.row, error)
-        target = self._plan.targets[prepared.row]
-        try:
-            self._maps.copy(prepared.map_digests)
-        except ImageError as error:
-            return self.quarantine(prepared.row, error)
-        try:
-            write_atomically(self._plan.release / target, content, keep_name=False)
-        except OSError as error:
-            if error.errno == errno.ENAMETOOLONG:
-                return self.quarantine(prepared.row, ImageError(f"its released name is too long: {target}"))
-            raise MtlueError(unwritable(self._plan.release / target, error)) from error
-        return FileRecord(
-            target,
+        record = FileRecord(
+            self._plan.targets[prepared.row],
             self._plan.table.file_names[prepared.row],
             prepared.digest,
             hashlib.sha256(content).hexdigest(),
@@ -143,6 +134,33 @@ class PhotoSteps:
             None if change.psnr is None else round(change.psnr, 3),
             maps=prepared.map_digests,
         )
+        return Encoded(prepared.row, content, record)
+
+    def write(self, photos: Sequence[Encoded]) -> list[Record]:
+        """Bring photos and their maps to the disk; a record is given only of what is there.
+
+        Raises:
+            MtlueError: A file cannot be written: the disk is full, say.
+        """
+        records: list[Record] = []
+        places = [self._plan.release / photo.record.file_name for photo in photos]
+        refused: dict[int, ImageError] = {}
+        for photo in photos:
+            try:
+                self._maps.copy(photo.record.maps)
+            except ImageError as error:
+                refused[photo.row] = error
+        files = {place: photo.content for place, photo in zip(places, photos, strict=True) if photo.row not in refused}
+        faults = write_together(files)
+        for place, photo in zip(places, photos, strict=True):
+            fault = faults.get(place)
+            if fault is not None and fault.errno == errno.ENAMETOOLONG:
+                refused[photo.row] = ImageError(f"its released name is too long: {photo.record.file_name}")
+            elif fault is not None:
+                raise MtlueError(unwritable(place, fault)) from fault
+            reason = refused.get(photo.row)
+            records.append(photo.record if reason is None else self.quarantine(photo.row, reason))
+        return records
 
     def quarantine(self, row: int, error: Exception) -> QuarantineRecord:
         """Record why a photo is not released, and see to it that no earlier version of it is.
@@ -176,123 +194,3 @@ def discard(path: Path) -> None:
     except OSError as error:
         if error.errno != errno.ENAMETOOLONG:
             raise
-
-
-class Pipeline:
-    """Decodes ahead, runs the network on full batches, and encodes behind, within a fixed budget of memory.
-
-    ``pool`` decodes the photos to come and finishes those that are through. A network on an accelerator is called from
-    the caller's thread; one on the CPU is called from the pool too, a small batch a thread, so that cores are shared
-    out by whole batches instead of being fought over within each. At most a few batches are in memory, fewer when the
-    photos are large.
-
-    Args:
-        steps: The two halves of a photo's way.
-        columns: Task name to class indices, a row each.
-        perturb: The network: squares and labels to perturbations; called from several threads if ``in_pool``.
-        pool: Threads.
-        workers: Their number.
-        batch_size: Photos that are gathered before the network runs.
-        done: Called in the caller's thread with each row and its record.
-        in_pool: Whether the network runs in ``pool``.
-    """
-
-    def __init__(
-        self,
-        steps: PhotoSteps,
-        columns: Mapping[str, npt.NDArray[np.int64]],
-        perturb: Perturb,
-        pool: Executor,
-        workers: int,
-        batch_size: int,
-        done: Callable[[int, Record], None],
-        *,
-        in_pool: bool = False,
-    ) -> None:
-        self._steps = steps
-        self._columns = columns
-        self._perturb = perturb
-        self._pool = pool
-        self._ahead = (workers + 1) * batch_size if in_pool else batch_size + workers
-        self._batch_size = batch_size
-        self._done = done
-        self._in_pool = in_pool
-        self._decoding: deque[tuple[int, Future[Prepared | Record]]] = deque()
-        self._batch: list[Prepared] = []
-        self._encoding: deque[tuple[Sequence[int], Future[Sequence[Record]]]] = deque()
-        self._waiting = 0
-        self._pixels: dict[int, int] = {}
-        self._held = 0
-
-    def run(self, rows: Sequence[int]) -> None:
-        """Bring ``rows`` through."""
-        for row in rows:
-            content = self._steps.read(row)
-            if isinstance(content, QuarantineRecord):
-                self._done(row, content)
-                continue
-            # A file may be far larger than its pixels, and waits in memory just so.
-            pixels = max(pixel_count(content), len(content) // BYTES_A_PIXEL)
-            while self._decoding and (len(self._decoding) >= self._ahead or self._is_full(pixels)):
-                self._take_decoded()
-            if self._is_full(pixels):
-                self._flush()
-            while self._encoding and self._is_full(pixels):
-                self._take_encoded()
-            self._pixels[row] = pixels
-            self._held += pixels
-            self._decoding.append((row, self._pool.submit(self._steps.prepare, row, content)))
-        while self._decoding:
-            self._take_decoded()
-        self._flush()
-        while self._encoding:
-            self._take_encoded()
-
-    def _is_full(self, pixels: int) -> bool:
-        return self._held > 0 and self._held + pixels > PIXEL_BUDGET
-
-    def _take_decoded(self) -> None:
-        row, future = self._decoding.popleft()
-        outcome = future.result()
-        if not isinstance(outcome, Prepared):
-            self._record(row, outcome)
-            return
-        self._batch.append(outcome)
-        if len(self._batch) >= self._batch_size:
-            self._flush()
-
-    def _flush(self) -> None:
-        if not self._batch:
-            return
-        batch, self._batch = self._batch, []
-        if self._in_pool:
-            self._submit(batch, lambda: self._finish(batch, self._deltas(batch)))
-        else:
-            for prepared, delta in zip(batch, self._deltas(batch), strict=True):
-                self._submit([prepared], partial(self._finish, [prepared], [delta]))
-        while self._waiting > self._ahead:
-            self._take_encoded()
-
-    def _deltas(self, batch: Sequence[Prepared]) -> Sequence[npt.NDArray[np.float32]]:
-        labels: dict[str, Sequence[int] | Sequence[npt.NDArray[Any]]] = {
-            name: [int(column[prepared.row]) for prepared in batch] for name, column in self._columns.items()
-        }
-        labels.update({name: [prepared.maps[name] for prepared in batch] for name in batch[0].maps})
-        return self._perturb([prepared.square for prepared in batch], labels)
-
-    def _finish(self, batch: Sequence[Prepared], deltas: Sequence[npt.NDArray[np.float32]]) -> list[Record]:
-        return [self._steps.finish(prepared, delta) for prepared, delta in zip(batch, deltas, strict=True)]
-
-    def _submit(self, batch: Sequence[Prepared], work: Callable[[], Sequence[Record]]) -> None:
-        self._waiting += len(batch)
-        self._encoding.append(([prepared.row for prepared in batch], self._pool.submit(work)))
-
-    def _take_encoded(self) -> None:
-        rows, future = self._encoding.popleft()
-        self._waiting -= len(rows)
-        for row, record in zip(rows, future.result(), strict=True):
-            self._record(row, record)
-
-    def _record(self, row: int, record: Record) -> None:
-        self._held -= self._pixels.pop(row)
-        self._done(row, record)

@@ -10,6 +10,7 @@ from torch import Tensor
 from mtlue_cli.choices import SplitPart
 from mtlue_cli.errors import InputError
 from mtlue_cli.generator.checkpoint import LoadedGenerator
+from mtlue_cli.generator.inference import for_inference
 from mtlue_cli.images.dataset import load_labels, load_square_images
 from mtlue_cli.images.folder import match_labels
 from mtlue_cli.images.labelled import read_folder_labels
@@ -151,7 +152,7 @@ def _protect(
     kept = load_labels(given, loaded.card.image_size, workers=config.workers)
     progress.start("protecting in memory", len(clean_images))
     protected = protect_in_memory(
-        BatchedPerturbation(generator, device),
+        BatchedPerturbation(for_inference(generator, device), device),
         loaded.card.image_size,
         loaded.card.epsilon,
         train.folder,

@@ -6,8 +6,9 @@ import pytest
 from PIL import Image
 
 from mtlue_cli.errors import ImageError
-from mtlue_cli.images.decode import decode_bytes, decode_image, pixel_count, to_square, upright_size
+from mtlue_cli.images.decode import decode_bytes, decode_image, pixel_count, upright_size
 from mtlue_cli.images.reading import reading_photos
+from mtlue_cli.images.square import to_square
 from tests.images.pictures import encoded, seen_upright
 
 RNG = np.random.default_rng(0)

@@ -3,8 +3,8 @@ import pytest
 import torch
 
 from mtlue_cli.perturbation.apply import measure_change, protect_pixels
-from mtlue_cli.perturbation.bound import Pixels
-from mtlue_cli.perturbation.resize import STRIP_PIXELS, quantised, scaled_strips
+from mtlue_cli.perturbation.bound import Pixels, add_bounded, add_bounded_steps, as_steps
+from mtlue_cli.perturbation.resize import STRIP_PIXELS, quantised, scaled_bytes, scaled_strips
 
 RNG = np.random.default_rng(2)
 
@@ -42,7 +42,7 @@ def test_strips_cover_a_large_photo_without_seams() -> None:
         RNG.integers(0, 256, (30, 21, 3), dtype=np.uint8),
         RNG.integers(0, 256, (30, 21), dtype=np.uint8),
         RNG.integers(0, 65536, (30, 21), dtype=np.uint16),
-        np.full((3, 4, 3), 255, dtype=np.uint8),
+        np.full((30, 21, 3), 255, dtype=np.uint8),
     ],
     ids=["colour", "grey", "deep", "white"],
 )
@@ -52,6 +52,42 @@ def test_no_pixel_leaves_the_bound(pixels: Pixels, epsilon: int) -> None:
     assert protected.dtype == pixels.dtype
     change = measure_change(pixels, protected)
     assert 0 < change.largest <= epsilon
+
+
+@pytest.mark.parametrize("epsilon", [1, 8, 15])
+def test_bytes_are_added_as_numbers_are_and_none_leaves_the_bound(epsilon: int) -> None:
+    pixels, steps = np.meshgrid(np.arange(256, dtype=np.uint8), np.arange(256, dtype=np.uint8))
+    protected = add_bounded_steps(pixels, steps, epsilon)
+    assert protected.dtype == np.uint8
+    assert measure_change(pixels, protected).largest == epsilon
+    eighths = steps.astype(np.float32) - 128
+    level = np.copysign(np.floor(np.abs(eighths) / 8 + 0.5), eighths)
+    assert np.array_equal(protected, add_bounded(pixels, level, epsilon))
+    with pytest.raises(ValueError, match="do not match"):
+        add_bounded_steps(pixels, steps[:1], epsilon)
+
+
+def test_steps_by_hand() -> None:
+    steps = as_steps(np.array([0, 0.5, -1, 9, -1e9], dtype=np.float32), 8)
+    assert steps is not None
+    assert steps.tolist() == [128, 132, 120, 192, 64]
+    assert as_steps(np.zeros(1, dtype=np.float32), 16) is None
+
+
+@pytest.mark.parametrize("shape", [(41, 23, 3), (41, 23), (9, 100, 3), (7, 7), (1, 1, 3)])
+def test_a_perturbation_scaled_as_bytes_is_that_scaled_as_numbers_but_for_rounding(shape: tuple[int, ...]) -> None:
+    delta = RNG.uniform(-8, 8, (3, 16, 16) if len(shape) == 3 else (16, 16)).astype(np.float32)
+    steps = as_steps(delta, 8)
+    assert steps is not None
+    ours = scaled_bytes(steps, shape[0], shape[1])
+    assert ours.shape == shape
+    assert ours.flags.c_contiguous
+    assert np.abs((ours.astype(np.float32) - 128) / 8 - scaled(delta, shape[0], shape[1])).max() < 0.25
+    pixels = RNG.integers(0, 256, shape, dtype=np.uint8)
+    colour = delta if len(shape) == 3 else np.stack([delta] * 3)
+    difference = protect_pixels(pixels, colour, 8).astype(int) - add_bounded(pixels, scaled(delta, *shape[:2]), 8)
+    assert np.abs(difference).max() <= 1
+    assert np.abs(difference).mean() < (0.2 if difference.size > 99 else 0.5)
 
 
 def test_a_constant_perturbation_is_added_everywhere() -> None:

@@ -8,7 +8,8 @@ from PIL import Image
 from mtlue_cli.errors import InputError
 from mtlue_cli.generator.model import GeneratorConfig, PerturbationGenerator
 from mtlue_cli.images.dataset import load_square_images
-from mtlue_cli.images.decode import decode_image, to_square
+from mtlue_cli.images.decode import decode_image
+from mtlue_cli.images.square import to_square
 from mtlue_cli.perturbation.apply import protect_pixels
 from mtlue_cli.perturbation.batching import BatchedPerturbation
 from mtlue_cli.verification.in_memory import protect_in_memory

@@ -22,7 +22,7 @@ from mtlue_cli.images.decode import decode_image
 from mtlue_cli.images.encode import comparable_pixels
 from mtlue_cli.manifest import FOLDER, MANIFEST_NAME, RUN_NAME, read_manifest
 from mtlue_cli.perturbation.apply import measure_change
-from mtlue_cli.workflows import protect_files
+from mtlue_cli.workflows import protect_files, protect_pipeline
 from mtlue_cli.workflows.progress import SilentProgress
 from mtlue_cli.workflows.protect import ProtectConfig, ProtectResult, protect_folder
 from tests.small_set import TASKS, write_checkpoint, write_images
@@ -104,7 +104,7 @@ def test_row_order_does_not_show(config: ProtectConfig, tmp_path: Path) -> None:
 
 def test_memory_budget_does_not_show(config: ProtectConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     reference = snapshot(run(config).release)
-    monkeypatch.setattr(protect_files, "PIXEL_BUDGET", 700)
+    monkeypatch.setattr(protect_pipeline, "PIXEL_BUDGET", 700)
     assert snapshot(run(config, out=tmp_path / "other").release) == reference
 
 
@@ -373,11 +373,11 @@ def test_labels_that_the_generator_does_not_know(config: ProtectConfig) -> None:
 
 
 def test_a_full_disk_stops_the_run_and_can_be_resumed(config: ProtectConfig, monkeypatch: pytest.MonkeyPatch) -> None:
-    def full(*_: object, **__: object) -> None:
-        raise OSError(28, "No space left on device")
+    def full(files: Mapping[Path, bytes]) -> dict[Path, OSError]:
+        return dict.fromkeys(files, OSError(28, "No space left on device"))
 
     with monkeypatch.context() as patch:
-        patch.setattr(protect_files, "write_atomically", full)
+        patch.setattr(protect_files, "write_together", full)
         with pytest.raises(MtlueError, match="No space left"):
             run(config)
     assert run(config).protected == 7

@@ -18,7 +18,7 @@ from mtlue_cli.files import file_digest
 from mtlue_cli.generator.checkpoint import read_card, save_checkpoint
 from mtlue_cli.generator.model import GeneratorConfig, PerturbationGenerator
 from mtlue_cli.images.labelled import read_folder_labels
-from mtlue_cli.manifest import FOLDER, MANIFEST_NAME, FileRecord, read_manifest, write_planned
+from mtlue_cli.manifest import FOLDER, MANIFEST_NAME, FileRecord, QuarantineRecord, read_manifest, write_planned
 from mtlue_cli.perturbation.apply import measure_change
 from mtlue_cli.perturbation.batching import Labels
 from mtlue_cli.tasks.declared import parse_declarations
@@ -28,7 +28,8 @@ from mtlue_cli.verification.audit import audit_release
 from mtlue_cli.workflows.inspect import inspect_release
 from mtlue_cli.workflows.progress import SilentProgress
 from mtlue_cli.workflows.protect import ProtectConfig, ProtectResult, protect_folder
-from mtlue_cli.workflows.protect_files import PhotoSteps, Pipeline, Prepared, Record
+from mtlue_cli.workflows.protect_files import Encoded, PhotoSteps, Prepared, Record
+from mtlue_cli.workflows.protect_pipeline import Pipeline
 from mtlue_cli.workflows.protect_plan import plan_protection
 from tests.small_set import SHAPE, TASKS, write_checkpoint, write_images
 
@@ -203,9 +204,9 @@ def test_the_generator_is_given_the_maps_in_its_size(config: ProtectConfig, tmp_
         given.append(labels)
         return [np.zeros((3, 16, 16), dtype=np.float32) for _ in squares]
 
-    with ThreadPoolExecutor(2) as pool:
+    with ThreadPoolExecutor(2) as pool, ThreadPoolExecutor(1) as disk:
         pipeline = Pipeline(
-            PhotoSteps(plan, config.images), plan.table.columns, perturb, pool, 2, 7, records.__setitem__
+            PhotoSteps(plan, config.images), plan.table.columns, perturb, pool, disk, 2, 7, records.__setitem__
         )
         pipeline.run(range(7))
     (labels,) = given
@@ -229,7 +230,10 @@ def test_a_mask_that_changes_while_its_image_is_protected_keeps_both_out(config:
     prepared = steps.prepare(1, content)
     assert isinstance(prepared, Prepared)
     Image.fromarray(np.ones((25, 24), dtype=np.uint8)).save(config.images / "photo1.mask.png")
-    record = steps.finish(prepared, np.zeros((3, 16, 16), dtype=np.float32))
+    encoded = steps.encode(prepared, np.zeros((3, 16, 16), dtype=np.float32))
+    assert isinstance(encoded, Encoded)
+    (record,) = steps.write([encoded])
+    assert isinstance(record, QuarantineRecord)
     assert record.status == "quarantined"
     assert record.reason == "its map 'photo1.mask.png' changed while the image was protected"
     assert "photo1.png" not in files_of(plan.release)
@@ -264,7 +268,9 @@ def test_the_folders_of_nyuv2_are_released_as_folders_of_arrays(image_format: Im
         assert isinstance(content, bytes)
         prepared = steps.prepare(row, content)
         assert isinstance(prepared, Prepared)
-        record = steps.finish(prepared, delta)
+        encoded = steps.encode(prepared, delta)
+        assert isinstance(encoded, Encoded), encoded
+        (record,) = steps.write([encoded])
         assert isinstance(record, FileRecord), record
         assert record.file_name == f"image/{row}.npy"
         before, after = (np.load(root / record.file_name) for root in (folder, plan.release))

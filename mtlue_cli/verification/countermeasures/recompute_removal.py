@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from mtlue_cli.choices import CountermeasureName, Tier
 from mtlue_cli.generator.checkpoint import load_checkpoint
+from mtlue_cli.generator.inference import for_inference
 from mtlue_cli.keys import Key
 from mtlue_cli.perturbation.apply import protect_pixels
 from mtlue_cli.perturbation.batching import BatchedPerturbation
@@ -75,7 +76,8 @@ class RecomputeRemoval(Countermeasure):
         shares = image_level_shares(view.labels, view.tasks)
         loaded = load_checkpoint(view.weights).bound(attackers_key(view.seed), view.tasks, shares)
         scale = view.epsilon / loaded.card.epsilon
-        perturb = BatchedPerturbation(placed(loaded.generator, view.device).eval(), view.device, scale)
+        generator = for_inference(placed(loaded.generator, view.device).eval(), view.device)
+        perturb = BatchedPerturbation(generator, view.device, scale)
         labels = known_labels(view.labels, view.tasks, loaded.card.tasks)
         cleaned = torch.empty_like(images)
         for start in range(0, len(images), CHUNK):

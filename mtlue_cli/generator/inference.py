@@ -1,0 +1,130 @@
+"""A generator as it is called on a CPU to protect photos: the same sums as in training, in fewer steps."""
+
+import math
+from collections.abc import Iterator, Mapping
+
+import torch
+from torch import Tensor, nn
+
+from mtlue_cli.generator.blocks import InvertedBlock
+from mtlue_cli.generator.image_encoder import STRIDE
+from mtlue_cli.generator.model import PerturbationGenerator
+from mtlue_cli.perturbation.batching import Perturbs
+from mtlue_cli.perturbation.bound import LEVELS, soft_bound
+
+
+def for_inference(generator: PerturbationGenerator, device: torch.device) -> Perturbs:
+    """What computes the perturbations of ``generator``, bound and no longer trained, fastest on ``device``."""
+    return PreparedGenerator(generator) if device.type == "cpu" else generator
+
+
+class PreparedGenerator:
+    """A generator with the weights that it has now, computed cell by cell, not plane by plane.
+
+    Features lie as ``(B, cells, channels)``, so that every 1x1 convolution is one matrix product, which runs photo by
+    photo and finds the wide features of a block still in the cache. Linear steps that follow each other are multiplied
+    out beforehand: the scaling of pixels into the stem, a norm's weights into the layer behind it, the last layer of
+    the decoder into the one before it, which is never computed at its full width.
+
+    The result is that of :meth:`~.model.PerturbationGenerator.perturb` but for rounding: below a thousandth of a 255th,
+    where :func:`~mtlue_cli.perturbation.resize.quantised` rounds to a sixteenth.
+
+    Args:
+        generator: On the CPU; its weights are not to change afterwards.
+    """
+
+    @torch.inference_mode()
+    def __init__(self, generator: PerturbationGenerator) -> None:
+        self._generator = generator
+        encoder, decoder = generator.image_encoder, generator.decoder
+        # The stem sees (pixel - 0.5) * 4.
+        self._stem = _matrix(encoder.stem.weight * 4.0)
+        self._stem_bias = _bias(encoder.stem) - 2.0 * encoder.stem.weight.sum((1, 2, 3))
+        self._encoder, self._decoder = _prepared(encoder.blocks), _prepared(decoder.blocks)
+        width = encoder.stem.out_channels
+        mix, draw, last = _matrix(decoder.mix.weight), _matrix(decoder.draw.weight), self._decoder[-1]
+        self._mix_latent, self._mix_label, self._mix_bias = mix[:width], mix[width:], _bias(decoder.mix)
+        self._draw, self._draw_hidden = draw, last.project @ draw
+        self._draw_bias = _bias(decoder.draw) + last.project_bias @ draw
+        self._gain = float(decoder.gain)
+
+    @torch.inference_mode()
+    def perturb(self, images: Tensor, labels: Mapping[str, Tensor]) -> Tensor:
+        """:meth:`~.model.PerturbationGenerator.perturb`: ``(B, 3, S, S)`` in [0, 1] to ``(B, 3, S, S)`` in 255ths."""
+        padded, pattern_channels = self._generator.padded(images), self._generator.PATTERN_CHANNELS
+        count, (rows, columns) = len(images), (side // STRIDE for side in padded.shape[-2:])
+        label, pattern = self._generator.embedded(labels, padded)
+        cells = padded.reshape(count, 3, rows, STRIDE, columns, STRIDE).permute(0, 2, 4, 1, 3, 5).flatten(3)
+        features = torch.addmm(self._stem_bias, cells.flatten(0, 2), self._stem).view(count, rows, columns, -1)
+        for block in self._encoder:
+            block.add_to(features)
+        at_cells = _resized(label, (rows, columns)).flatten(2)
+        mixed = features.new_empty(count, rows, columns, self._draw.shape[0])
+        for photo in range(count):
+            flat = mixed[photo].flatten(0, 1)
+            torch.addmm(self._mix_bias, features[photo].flatten(0, 1), self._mix_latent, out=flat)
+            flat.addmm_(at_cells[photo].T, self._mix_label)
+        for block in self._decoder[:-1]:
+            block.add_to(mixed)
+        drawn = mixed.new_empty(count, rows * columns, self._draw.shape[1])
+        for photo, hidden in enumerate(self._decoder[-1].hidden(mixed)):
+            torch.addmm(self._draw_bias, mixed[photo].flatten(0, 1), self._draw, out=drawn[photo])
+            drawn[photo].addmm_(hidden, self._draw_hidden)
+        # What a pixel shuffle does.
+        unbounded = drawn.view(count, rows, columns, 3, STRIDE, STRIDE).permute(0, 3, 1, 4, 2, 5).reshape(padded.shape)
+        if pattern is None:
+            pattern = _resized(label[:, :pattern_channels], padded.shape[-2:])
+        unbounded.add_(pattern, alpha=self._gain)
+        height, width = images.shape[-2:]
+        return soft_bound(unbounded[..., :height, :width], self._generator.config.epsilon).mul_(LEVELS)
+
+
+class _PreparedBlock:
+    """An :class:`~.blocks.InvertedBlock` whose norm is part of the layer behind it."""
+
+    def __init__(self, block: InvertedBlock) -> None:
+        self._spatial = block.spatial
+        self._epsilon = block.norm.eps
+        expand = _matrix(block.expand.weight)
+        self._expand = block.norm.weight[:, None] * expand
+        self._expand_bias = _bias(block.expand) + block.norm.bias @ expand
+        self.project, self.project_bias = _matrix(block.project.weight), _bias(block.project)
+
+    def hidden(self, features: Tensor) -> Iterator[Tensor]:
+        """What ``project`` is given, ``(cells, 2 C)``, photo after photo, in one place in memory.
+
+        Args:
+            features: ``(B, rows, columns, C)``; the caller may change those of a photo once it has its ``hidden``.
+        """
+        # Planes only by their strides, which convolutions understand.
+        spatial = self._spatial(features.permute(0, 3, 1, 2)).permute(0, 2, 3, 1).flatten(1, 2)
+        hidden = spatial.new_empty(spatial.shape[1], self._expand.shape[1])
+        for photo in spatial:
+            photo -= photo.mean()
+            flat = photo.flatten()
+            scale = 1.0 / math.sqrt(float(flat @ flat) / len(flat) + self._epsilon)
+            torch.addmm(self._expand_bias, photo, self._expand, alpha=scale, out=hidden)
+            yield hidden.relu_()
+
+    def add_to(self, features: Tensor) -> None:
+        """The block, in place: ``(B, rows, columns, C)``."""
+        for photo, hidden in zip(features, self.hidden(features), strict=True):
+            photo.flatten(0, 1).add_(self.project_bias).addmm_(hidden, self.project)
+
+
+def _prepared(blocks: nn.Sequential) -> list[_PreparedBlock]:
+    return [_PreparedBlock(block) for block in blocks if isinstance(block, InvertedBlock)]
+
+
+def _matrix(weight: Tensor) -> Tensor:
+    """``(out, in, ...)`` to ``(in, out)``, for features on the left."""
+    return weight.flatten(1).T.contiguous()
+
+
+def _bias(layer: nn.Conv2d) -> Tensor:
+    assert layer.bias is not None  # all layers of a generator have one
+    return layer.bias
+
+
+def _resized(maps: Tensor, size: tuple[int, ...]) -> Tensor:
+    return nn.functional.interpolate(maps, size=size, mode="bilinear", align_corners=False)
