@@ -14,8 +14,7 @@ from mtlue_cli.generator.mirrored_patterns import mirrored_patterns, pattern_dim
 from mtlue_cli.tasks.spec import UNLABELLED, TaskSet
 
 EVEN_SHARE = 0.5
-"""How much of the point that a task's codes are centred on takes all classes as equally frequent. Frequencies alone
-would leave nothing of a class that nearly all images have, and what is protected in parts, class by class, bare."""
+"""How much of the point that a task's codes are centred on weighs all classes alike; the rest weighs rare ones more."""
 
 _LEAST_POWER = 1e-12
 
@@ -74,9 +73,9 @@ class CodeEmbedding(nn.Module):
     def prepared(self, codebook: Codebook, shares: Mapping[str, Sequence[float]] | None = None) -> PreparedCodes:
         """The codes of ``codebook`` as this embedding takes them, on its device.
 
-        They are centred on the images, half way (:data:`EVEN_SHARE`): what nearly every image would carry, the code of
-        a frequent class, tells nothing and would take up the bound. The sum over the tasks, divided by the square root
-        of their number, has unit variance over images and cells.
+        The point that a task's codes are centred on is what a victim sees in a clean image: no code. It lies towards
+        the rare classes (:func:`centre_weights`), so that clean images are taken for those. The sum over the tasks,
+        divided by the square root of their number, has unit variance over images and cells.
 
         Args:
             codebook: The codes.
@@ -93,7 +92,7 @@ class CodeEmbedding(nn.Module):
             codes = codebook.centred(task.name)
             even = np.full(task.num_classes, 1 / task.num_classes)
             share = np.asarray((shares or {}).get(task.name, even), dtype=np.float64)
-            codes = codes - (EVEN_SHARE * even + (1 - EVEN_SHARE) * share) @ codes
+            codes = codes - centre_weights(share) @ codes
             power += float(share @ np.square(codes).sum(axis=1))
             found.append(codes)
         cells = self.pattern_channels * self.pattern_grid**2
@@ -154,3 +153,20 @@ class CodeEmbedding(nn.Module):
         size = (self.grid, self.grid)
         coarse = nn.functional.interpolate(patterns, size=size, mode="bilinear", align_corners=False)
         return torch.cat([coarse, self.lift(coarse).to(coarse.dtype)], dim=1)
+
+
+def centre_weights(shares: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """Weights of a task's codes in the point that they are centred on: half alike, half by the inverse of the share.
+
+    Centred on the images instead, the code of a frequent class would be nearly none: a clean image would be taken for
+    that class, rightly most of the time.
+
+    Args:
+        shares: Of each class among the images, ``(C,)``, all positive.
+
+    Returns:
+        ``(C,)``, summing to one.
+    """
+    inverse = 1 / shares
+    weights: npt.NDArray[np.float64] = EVEN_SHARE / len(shares) + (1 - EVEN_SHARE) * inverse / inverse.sum()
+    return weights

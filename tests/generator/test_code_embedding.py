@@ -55,20 +55,22 @@ def test_patterns_are_the_codes_mirrored_and_their_sum_has_unit_variance() -> No
     torch.testing.assert_close(embed.patterns[3], -embed.patterns[4], atol=1e-5, rtol=0)
 
 
-def test_codes_are_centred_half_way_on_the_images_and_their_sum_has_unit_variance_over_them() -> None:
+def test_codes_are_centred_towards_rare_classes_and_their_sum_has_unit_variance_over_the_images() -> None:
     embed = embedding()
-    shares = {"age": [0.8, 0.1, 0.1], "smile": [0.95, 0.05]}
+    shares = {"age": [0.8, 0.1, 0.1], "smile": [0.9, 0.1]}
     bound = embed.prepared(Codebook(KEY, AGES, embed.dimension), shares).patterns
-    weights = [torch.tensor(shares[name]).view(-1, 1, 1, 1) for name in ("age", "smile")]
-    parts = [bound[:3], bound[3:5]]
-    for part, share in zip(parts, weights, strict=True):
-        half_way = 0.5 * share + 0.5 / len(share)
-        torch.testing.assert_close((half_way * part).sum(dim=0), torch.zeros(3, GRID, GRID), atol=1e-5, rtol=0)
-    power = sum(float((share * part.square()).sum(dim=0).mean()) for part, share in zip(parts, weights, strict=True))
+    ages, smiles = bound[:3], bound[3:5]
+    # Inverse shares, normed: 1/17, 8/17, 8/17, and 0.1, 0.9; half of each beside half of an equal share.
+    for part, centre in ((ages, [0.5 / 17 + 1 / 6, *[4 / 17 + 1 / 6] * 2]), (smiles, [0.3, 0.7])):
+        mean = (torch.tensor(centre).view(-1, 1, 1, 1) * part).sum(dim=0)
+        torch.testing.assert_close(mean, torch.zeros(3, GRID, GRID), atol=1e-5, rtol=0)
+    power = sum(
+        float((torch.tensor(shares[name]).view(-1, 1, 1, 1) * part.square()).sum(dim=0).mean())
+        for name, part in (("age", ages), ("smile", smiles))
+    )
     assert power / 2 == pytest.approx(1, abs=1e-4)
-    rare, frequent = parts[1][1].square().mean(), parts[1][0].square().mean()
-    # 0.275 and 0.725 of the way between the two codes.
-    assert float((rare / frequent).sqrt()) == pytest.approx(0.725 / 0.275, rel=1e-4)
+    frequent, rare = (smiles[index].square().mean().sqrt() for index in (0, 1))
+    assert float(frequent / rare) == pytest.approx(0.7 / 0.3, rel=1e-4)
     assert bound[5].abs().max() == 0
 
 
