@@ -115,6 +115,37 @@ def test_the_shipped_weights_protect_and_noise_does_not(tmp_path: Path) -> None:
     assert fractions["small: noise"] > 0.8
 
 
+def test_the_default_weights_protect_columns_that_they_never_saw(tmp_path: Path) -> None:
+    key = tmp_path / "key"
+    key.write_text(bytes(range(32)).hex())
+    done = mtlue(
+        *("verify", FACES / "train", "--labels", FACES / "train" / "labels.csv", "--weights", "default", "--key", key),
+        *("--test", FACES / "test", "--test-labels", FACES / "test" / "labels.csv"),
+        *("--backbone", "small", "--epochs", 5, "--limit", 2000, "--batch-size", 32, "--no-control"),
+        *("--cache", tmp_path / "cache", "--json"),
+        check=False,
+    )
+    document = json.loads(done.stdout)
+    (victim,) = (row for row in document["conditions"] if row["name"] == "small")
+    assert victim["average"]["learned_fraction"]["mean"] < 0.1
+
+
+def test_without_weights_the_key_decides_what_is_added(faces: Path, tmp_path: Path) -> None:
+    digits = {"first": bytes(range(32)).hex(), "again": bytes(range(32)).hex(), "other": bytes(range(1, 33)).hex()}
+    releases: dict[str, dict[str, bytes]] = {}
+    for name, key in digits.items():
+        (tmp_path / f"{name}.key").write_text(key)
+        options = ("--key", tmp_path / f"{name}.key", "--out", tmp_path / name, "--json")
+        done = json.loads(mtlue("protect", faces, "--labels", faces / "labels.csv", *options).stdout)
+        assert (done["weights"], done["max_change"]) == ("default", 8)
+        assert done["mean_psnr"] > 32
+        releases[name] = tree(tmp_path / name)
+    assert releases["first"] == releases["again"]
+    images = [name for name in releases["first"] if name.endswith(".png")]
+    assert len(images) == COUNT
+    assert all(releases["first"][name] != releases["other"][name] for name in images)
+
+
 def test_a_generator_is_trained_interrupted_and_finished(faces: Path, tmp_path: Path) -> None:
     out = tmp_path / "own.safetensors"
     command = ["train-generator", str(faces), "--labels", str(faces / "labels.csv"), "--out", str(out)]

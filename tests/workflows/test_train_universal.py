@@ -12,6 +12,8 @@ from mtlue_cli.generator.checkpoint import load_checkpoint
 from mtlue_cli.generator.label_embedding import LabelEmbedding
 from mtlue_cli.images.procedural import ProceduralSettings
 from mtlue_cli.keys import VARIABLE, Key
+from mtlue_cli.tasks.labels import read_label_file
+from mtlue_cli.tasks.shares import image_level_shares
 from mtlue_cli.training.universal_loop import UniversalSettings
 from mtlue_cli.workflows.progress import SilentProgress
 from mtlue_cli.workflows.train_generator import TrainConfig, train_generator
@@ -102,10 +104,12 @@ def test_faults_are_told_before_anything_is_written(config: UniversalConfig) -> 
 
 
 def test_a_universal_start_gives_the_maps_of_its_codes_and_its_weights(small: TrainConfig) -> None:
-    start = read_start(str(small.start), None, TASKS)
-    begun = start.generator(TASKS, epsilon=4, image_size=20, seed=0, priors=[[1 / 3] * 3, [0.5] * 2])
+    labels = read_label_file(small.labels).table
+    start = read_start(str(small.start), None, labels)
+    begun = start.generator(labels.tasks, epsilon=4, image_size=20, seed=0, priors=[[1 / 3] * 3, [0.5] * 2])
     assert (begun.config.epsilon, begun.config.image_size) == (4, 20)
-    known = load_checkpoint(Path(str(small.start))).bound(Key(bytes.fromhex(DIGITS)), TASKS).generator
+    loaded, shares = load_checkpoint(Path(str(small.start))), image_level_shares(labels.columns, labels.tasks)
+    known = loaded.bound(Key(bytes.fromhex(DIGITS)), labels.tasks, shares).generator
     assert isinstance(begun.label_embedding, LabelEmbedding)
     for name in TASKS.names:
         assert torch.equal(begun.label_embedding.of_task(name), known.label_embedding.of_task(name))
@@ -136,7 +140,7 @@ def test_an_ordinary_start_must_know_the_labels(small: TrainConfig, tmp_path: Pa
         train_generator(replace(small, start=str(other), overwrite=True), SilentProgress())
     assert any("'bright'" in fault for fault in caught.value.faults)
     with pytest.raises(InputError, match="no weights called"):
-        read_start("nowhere", None, TASKS)
+        read_start("nowhere", None, read_label_file(small.labels).table)
 
 
 def test_a_key_without_a_start_is_refused(small: TrainConfig, tmp_path: Path) -> None:
