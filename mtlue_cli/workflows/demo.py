@@ -45,8 +45,8 @@ class DemoConfig:
     out: Path
     seed: int = 0
     minutes: float = 1.5
-    train_count: int = 1500
-    test_count: int = 400
+    train_count: int = 1000
+    test_count: int = 300
     image_size: int = 64
     generator_size: int = 48
     victim_size: int = 48
@@ -118,7 +118,7 @@ def run_demo(config: DemoConfig, progress: Progress) -> DemoResult:
             backbones=(BackboneName.SMALL,),
             epochs=config.victim_epochs,
             size=config.victim_size,
-            batch_size=32,
+            batch_size=16,
             learning_rate=5e-4,
             cache=config.out / "verify-cache",
             seed=config.seed,
