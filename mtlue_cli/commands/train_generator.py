@@ -157,7 +157,7 @@ def train_generator(
             min=0.0,
             metavar="W",
             help="tap and sep: weight of a companion that keeps the perturbation easy to learn; 0 goes without. Unset: "
-            f"0 for tap with at most {FEW_TASKS} tasks, all of whole images, else 1.",
+            f"0 for tap with at most {FEW_TASKS} tasks, else 1.",
             envvar=variable("--learnability-weight", "train"),
             rich_help_panel=TRAINING,
         ),

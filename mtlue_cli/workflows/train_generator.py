@@ -106,7 +106,7 @@ def _card(config: TrainConfig, data: TrainingData, loop: GeneratorLoop, start: T
         objective=config.objective.value,
         settings={
             **config.recorded_settings(),
-            "learnability_weight": config.learnability(data.tasks),
+            "learnability_weight": config.learnability(len(data.tasks)),
             "steps": loop.steps,
             "images": len(data.images),
             **begun,

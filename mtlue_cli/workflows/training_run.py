@@ -135,7 +135,7 @@ class TrainingRun:
         return placed(PerturbationGenerator(shape, tasks, config.seed, priors), self.device)
 
     def _learnability(self) -> float:
-        return self.config.learnability(self.data.tasks)
+        return self.config.learnability(len(self.data.tasks))
 
     def _pattern_gain(self) -> float:
         """How loudly the closed-form patterns start.
