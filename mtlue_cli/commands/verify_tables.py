@@ -116,7 +116,25 @@ def task_table(judgement: "Judgement") -> Table:
         )
         if control is not None:
             table.caption = f"noise of the same epsilon: learned {control.learned.mean:.2f} (it must not protect)"
+    if release is not None and (by_place := by_place_alone(release)) is not None:
+        table.caption = by_place if table.caption is None else f"{table.caption}\n{by_place}"
     return table
+
+
+def by_place_alone(release: "ConditionFigures") -> str | None:
+    """What label maps alone teach of where things are, and what is learned beyond; None without dense tasks."""
+    from mtlue_cli.metrics.measures import in_unit
+
+    told = []
+    for task in release.tasks:
+        if task.place_floor is None:
+            continue
+        sign = "" if task.lower_is_better else " %"
+        told.append(
+            f"{task.name} {in_unit(task.place_floor, task.measure)}{sign}, "
+            f"learned beyond it {_fraction(task.learned_beyond_place)}"
+        )
+    return f"by place alone, without a look at the image: {'; '.join(told)}" if told else None
 
 
 def condition_table(judgement: "Judgement") -> Table:

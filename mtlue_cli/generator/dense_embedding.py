@@ -8,13 +8,17 @@ import torch
 from torch import Tensor, nn
 
 from mtlue_cli.generator.image_encoder import STRIDE
-from mtlue_cli.generator.textures import initial_textures
+from mtlue_cli.generator.tints import COLOURS, initial_tiles
 from mtlue_cli.tasks.kinds import labelled_rows
 from mtlue_cli.tasks.label_maps import MAPS, code_weights
 from mtlue_cli.tasks.spec import Task, TaskSet
 
 WIDTH = 32
 """Channels between the two convolutions."""
+
+QUIET = 0.3
+"""How loudly the patterns of image-level tasks are drawn beside tints. They are as coarse and as coloured; but what
+tells one is summed up over the whole image, where a tint has to be told at one pixel."""
 
 MOMENTUM = 0.02
 """Share of a batch in the running mean."""
@@ -33,26 +37,26 @@ class Embedded(NamedTuple):
 
 
 class DenseEmbedding(nn.Module):
-    """Label map to embedding map, and to a texture a code, painted where the map says.
+    """Label map to embedding map, and to a tint a code, painted where the map says.
 
     A code is a class; a depth lies between two of several, a normal between those of its components
     (:func:`~mtlue_cli.tasks.label_maps.code_weights`). The embedding map is what a small network makes of the codes and
     of where nothing is labelled: a convolution over the pixels of a latent cell and its surroundings, and one over
-    cells. The textures reach the output directly, pixel by pixel, as the patterns of image-level classes do.
+    cells. The tints reach the output directly, pixel by pixel, as the patterns of image-level classes do.
 
-    Why textures: a network that predicts pixels looks at a neighbourhood, so what tells a class must be found within a
-    few pixels, wherever the region lies, and fit into a narrow one. A pattern over the whole image, as image-level
-    classes have it, does not. The tiles are mirror-symmetric and repeat every few pixels, so that crops and flips leave
-    them what they are.
+    Why tints: a network that predicts pixels looks at a neighbourhood, so what tells a class must be found within a few
+    pixels, wherever the region lies, and fit into a narrow one. A pattern over the whole image, as image-level classes
+    have it, does not. :func:`~mtlue_cli.generator.tints.initial_tiles` says why they are flat at the start; training
+    may make textures of the tiles, which repeat every few pixels.
 
     *Not protected.* A sample without any label of the task, and so every sample if the task is not protected, gets the
-    running mean of the embedding over batches and cells of training, one number a channel, and no texture: nothing of a
-    label map can reach it. Unlabelled pixels of a labelled map have no texture, and what the network makes of them.
+    running mean of the embedding over batches and cells of training, one number a channel, and no tint: nothing of a
+    label map can reach it. Unlabelled pixels of a labelled map have no tint, and what the network makes of them.
 
     Args:
         task: The task.
         channels: Of an embedding.
-        tiles: ``(codes, pattern_channels, side, side)``, the textures that it starts from.
+        tiles: ``(codes, pattern_channels, side, side)``, what it starts from.
 
     Source:
         Yu et al., ICML 2025, the embedding module of dense tasks; its form is ours.
@@ -91,7 +95,7 @@ class DenseEmbedding(nn.Module):
         if self.training and bool(labelled.any()):
             with torch.no_grad():
                 self.mean.lerp_(latent[labelled].float().mean(dim=(0, 2, 3)), MOMENTUM)
-        # A map without any label has no weights, and so no texture already.
+        # A map without any label has no weights, and so no tint already.
         latent = torch.where(labelled.view(-1, 1, 1, 1), latent, neutral.to(latent.dtype))
         return Embedded(latent, self._painted(seen[:, :-1]))
 
@@ -127,7 +131,9 @@ class DenseEmbeddings(nn.Module):
         self.tasks = tasks.dense
         codes = [MAPS[task.kind].count(task) for task in self.tasks]
         shares = [[1 / count] * count for count in codes] if priors is None else priors
-        tiles = initial_textures(shares, pattern_channels, torch.Generator().manual_seed(seed))
+        assert pattern_channels == COLOURS
+        kinds = [task.kind for task in self.tasks]
+        tiles = initial_tiles(kinds, shares, torch.Generator().manual_seed(seed))
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             self.embeddings = nn.ModuleList(
@@ -143,7 +149,7 @@ class DenseEmbeddings(nn.Module):
     def forward(
         self, labels: Mapping[str, Tensor], batch: int, size: Sequence[int], image_level: Tensor | None
     ) -> Embedded:
-        """Sum of the embeddings of all tasks, over the square root of their number.
+        """Sum of the embeddings of all tasks, over the square root of their number; image-level patterns are quiet.
 
         Args:
             labels: Task name to label maps; a task that is absent is not protected.
@@ -157,8 +163,11 @@ class DenseEmbeddings(nn.Module):
         if image_level is not None:
             share = math.sqrt(self.count - len(self.tasks))
             latent = latent + share * _resized(image_level, latent.shape[-2:])
-            pattern = pattern + share * _resized(image_level[:, : pattern.shape[1]], pattern.shape[-2:])
-        return Embedded(latent / math.sqrt(self.count), pattern / math.sqrt(self.count))
+        pattern = pattern / math.sqrt(len(self.tasks))
+        if image_level is not None:
+            drawn = _resized(image_level[:, : pattern.shape[1]], pattern.shape[-2:])
+            pattern = pattern + QUIET * drawn
+        return Embedded(latent / math.sqrt(self.count), pattern)
 
 
 def _resized(maps: Tensor, size: Sequence[int]) -> Tensor:

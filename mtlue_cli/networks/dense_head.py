@@ -11,7 +11,8 @@ from mtlue_cli.tasks.kinds import span_of
 from mtlue_cli.tasks.spec import TaskSet
 
 WIDTH = 64
-"""Channels of the decoder."""
+"""Most channels of the decoder; never more than the finest map has. There it does most of its work: at 64 channels on a
+backbone that begins with 32, it would cost twice what the backbone does."""
 
 
 class DenseDecoder(nn.Module):
@@ -22,6 +23,9 @@ class DenseDecoder(nn.Module):
     Args:
         channels: Of the feature maps, the finest first.
 
+    Attributes:
+        width: Channels of what it gives.
+
     Source:
         Lin et al., "Feature Pyramid Networks", CVPR 2017, as torchvision has it; levels summed as in Kirillov et al.,
         "Panoptic Feature Pyramid Networks", CVPR 2019, with one resizing in place of a convolution a step.
@@ -29,10 +33,11 @@ class DenseDecoder(nn.Module):
 
     def __init__(self, channels: Sequence[int]) -> None:
         super().__init__()
-        self.pyramid = FeaturePyramidNetwork(list(channels), WIDTH, norm_layer=nn.BatchNorm2d)
+        self.width = min(WIDTH, channels[0])
+        self.pyramid = FeaturePyramidNetwork(list(channels), self.width, norm_layer=nn.BatchNorm2d)
 
     def forward(self, maps: Sequence[Tensor]) -> Tensor:
-        """``(B, WIDTH, h, w)`` of the size of ``maps[0]``."""
+        """``(B, width, h, w)`` of the size of ``maps[0]``."""
         levels = list(self.pyramid(OrderedDict((str(index), found) for index, found in enumerate(maps))).values())
         size = levels[0].shape[-2:]
         resized = [nn.functional.interpolate(level, size, mode="bilinear", align_corners=False) for level in levels[1:]]
@@ -47,17 +52,18 @@ class DenseHeads(nn.Module):
 
     Args:
         tasks: Dense tasks.
+        width: Channels of what they are told from.
     """
 
-    def __init__(self, tasks: TaskSet) -> None:
+    def __init__(self, tasks: TaskSet, width: int) -> None:
         super().__init__()
         self.tasks = tasks
         self.heads = nn.ModuleList(
             nn.Sequential(
-                nn.Conv2d(WIDTH, WIDTH, 3, padding=1, bias=False),
-                nn.BatchNorm2d(WIDTH),
+                nn.Conv2d(width, width, 3, padding=1, bias=False),
+                nn.BatchNorm2d(width),
                 nn.ReLU(inplace=True),
-                nn.Conv2d(WIDTH, task.channels, 1),
+                nn.Conv2d(width, task.channels, 1),
             )
             for task in tasks
         )

@@ -98,7 +98,7 @@ class MixedNetwork(MultiTaskNetwork):
         self.backbone = backbone.maps.extract(backbone.network)
         self.image_level = tasks.image_level
         self.shared: _Shared = _Shared(backbone.maps.channels, backbone.features if len(self.image_level) else None)
-        self.dense_heads = DenseHeads(tasks.dense)
+        self.dense_heads = DenseHeads(tasks.dense, self.shared.decoder.width)
         if len(self.image_level):
             self.heads = nn.Linear(SHARED_WIDTH, sum(task.num_classes for task in self.image_level))
 

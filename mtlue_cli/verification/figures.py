@@ -30,6 +30,7 @@ class TaskFigures:
         best: At the best epoch by clean validation images; None where that is not measured.
         others: All metrics after the last epoch, by name; None where a metric does not exist.
         measure: Name of the figure that floor, clean, score and best are of.
+        place_floor: What one guess a place in the image reaches; None for a task of whole images.
     """
 
     name: str
@@ -41,6 +42,7 @@ class TaskFigures:
     best: Repeated | None
     others: Mapping[str, Repeated | None]
     measure: str = MetricName.ACCURACY.value
+    place_floor: float | None = None
 
     @property
     def lower_is_better(self) -> bool:
@@ -66,6 +68,14 @@ class TaskFigures:
         """The higher of both learned fractions; minus infinity if inconclusive."""
         found = [figure.mean for figure in (self.learned, self.best_learned) if figure is not None]
         return max(found, default=-math.inf)
+
+    @property
+    def learned_beyond_place(self) -> Repeated | None:
+        """Learned fraction with the place floor in place of the floor; None if the clean victim hardly beats that."""
+        place, clean = self.place_floor, self.clean.mean
+        if place is None or not beats_floor(clean, place, self.measure):
+            return None
+        return Repeated(tuple(learned_fraction(value, clean, place) for value in self.score.values))
 
     def _learned(self, score: Repeated | None) -> Repeated | None:
         if score is None or not self.conclusive:
@@ -151,6 +161,7 @@ def figures_of(
     tasks: TaskSet,
     judged: Collection[str],
     metric: MetricName,
+    place_floor: Mapping[str, float] | None = None,
 ) -> ConditionFigures:
     """Put the figures of one condition together.
 
@@ -162,8 +173,13 @@ def figures_of(
         tasks: All tasks.
         judged: Names of those that the release means to protect.
         metric: What is measured of image-level tasks.
+        place_floor: What one guess a place in the image reaches, a dense task.
     """
-    lines = tuple(_line(task, task.name in judged, victims, clean, floor[task.name], metric) for task in tasks)
+    placed = place_floor or {}
+    lines = tuple(
+        _line(task, task.name in judged, victims, clean, (floor[task.name], placed.get(task.name)), metric)
+        for task in tasks
+    )
     kept = [line for line in lines if line.judged and line.conclusive]
     return ConditionFigures(
         condition,
@@ -179,10 +195,11 @@ def _line(
     judged: bool,
     victims: Sequence[VictimResult],
     clean: Sequence[VictimResult],
-    floor: float,
+    floors: tuple[float, float | None],
     metric: MetricName,
 ) -> TaskFigures:
     measure = measure_of(task, metric)
+    floor, place_floor = floors
 
     def scores(results: Sequence[VictimResult], which: str) -> Repeated | None:
         values = [result.figure(task, which) for result in results]
@@ -204,6 +221,7 @@ def _line(
         Repeated(tuple(best)) if measured else None,
         {which: scores(victims, which) for which in victims[0].measures(task)},
         measure,
+        place_floor,
     )
 
 

@@ -138,6 +138,7 @@ def _task(task: TaskFigures) -> dict[str, Any]:
         "judged": task.judged,
         "conclusive": task.conclusive,
         "floor": task.floor,
+        "place_floor": task.place_floor,
         "clean": task.clean.to_json(),
         "score": task.score.to_json(),
         "metric": task.measure,
@@ -147,6 +148,7 @@ def _task(task: TaskFigures) -> dict[str, Any]:
         "auroc": _figure(task.others.get(MetricName.AUROC)),
         "dense": {name: _figure(found) for name, found in task.others.items() if name not in set(MetricName)} or None,
         "learned_fraction": _figure(task.learned),
+        "learned_beyond_place": _figure(task.learned_beyond_place),
         "best_epoch_accuracy": _figure(task.best),
         "best_epoch_learned_fraction": _figure(task.best_learned),
     }

@@ -18,6 +18,9 @@ from mtlue_cli.training.label_batches import centred_labels
 from mtlue_cli.verification.early_stopping import EarlyStop, Halves, stop_early
 from mtlue_cli.verification.learner import DenseEpoch, LearnedEpoch, LearnerRun
 
+PLACED = 1000
+"""Most label maps from which it is told what usually lies where."""
+
 
 @dataclass(frozen=True)
 class Scoring:
@@ -92,6 +95,23 @@ class Scoring:
         found = chance_floors(metric, self._truth, self.tasks.image_level) | self._dense_floors
         return {name: found[name] for name in self.tasks.names}
 
+    def place_floors(self) -> dict[str, float]:
+        """What one guess a place in the image reaches, of dense tasks in their main figures.
+
+        It is learned from label maps alone, without a look at an image: no change of the images could prevent it.
+        """
+        return dict(self._place_floors)
+
+    @cached_property
+    def _place_floors(self) -> dict[str, float]:
+        seen: dict[str, float] = {}
+        for task in self.tasks.dense:
+            few = evenly(self.train_labels[task.name], PLACED)
+            placed = centred_labels({task.name: few}, self.tasks.subset([task.name]), self.crop_size)[task.name]
+            truth = self._truth[task.name]
+            seen[task.name] = dense_floor(placed, truth, task, per_place=True)[main_metric(task)]
+        return seen
+
     @cached_property
     def _truth(self) -> dict[str, Tensor]:
         return centred_labels(self.test_labels, self.tasks, self.crop_size)
@@ -102,6 +122,11 @@ class Scoring:
             task.name: dense_floor(self.train_labels[task.name], self._truth[task.name], task)[main_metric(task)]
             for task in self.tasks.dense
         }
+
+
+def evenly(maps: Tensor, most: int) -> Tensor:
+    """At most ``most`` of ``(N, ...)`` maps, evenly from first to last."""
+    return maps if len(maps) <= most else maps[torch.linspace(0, len(maps) - 1, most).long()]
 
 
 def _main(task: Task, outputs: Tensor, labels: Tensor) -> float | None:

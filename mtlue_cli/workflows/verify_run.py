@@ -93,8 +93,8 @@ class PlanRun:
         self, condition: Condition, victims: list[VictimResult], clean: list[VictimResult]
     ) -> ConditionFigures:
         data, metric = self.lab.data, self.config.metric
-        floor = self.lab.scoring.floors(metric)
-        return figures_of(condition, victims, clean, floor, data.tasks, self.promise.tasks, metric)
+        floor, placed = self.lab.scoring.floors(metric), self.lab.scoring.place_floors()
+        return figures_of(condition, victims, clean, floor, data.tasks, self.promise.tasks, metric, placed)
 
     def _victim(self, condition: Condition, seed: int) -> VictimResult:
         name = condition.name if self.config.seeds == 1 else f"{condition.name} (seed {seed})"

@@ -4,14 +4,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image
 from typer.testing import CliRunner
 
 from mtlue_cli.choices import ExitCode
 from mtlue_cli.commands.app import app
 from mtlue_cli.errors import InputError
+from mtlue_cli.images.contact_sheet import GAP
 from mtlue_cli.manifest import read_manifest
 from mtlue_cli.workflows.demo import MARKER, DemoConfig, claim_folder, run_demo
 from mtlue_cli.workflows.progress import SilentProgress
+from mtlue_cli.workflows.train_settings import generator_size
 
 
 def tiny(out: Path) -> DemoConfig:
@@ -81,6 +84,12 @@ def test_second_run_goes_on_with_what_is_there(tmp_path: Path) -> None:
     manifest = read_manifest(first.release)
     assert len(manifest.files) == config.train_count
     assert max(record.max_change for record in manifest.files) <= 8
+    assert first.protection.maps == config.train_count
+    tasks = {task["task"]: task["metric"] for task in first.verification.to_json()["conditions"][0]["tasks"]}
+    assert tasks == {"shape": "accuracy", "colour": "accuracy", "texture": "accuracy", "segmentation": "miou"}
+    with Image.open(first.contact_sheet) as sheet:
+        rows = (sheet.height // 2 - GAP) // (generator_size(config.generator_size) + GAP)
+    assert rows == 4  # originals, protected, change, masks
     stamps = {path: path.stat().st_mtime_ns for path in (first.checkpoint, first.labels, *first.images.glob("*.png"))}
 
     # As if killed after drawing: labels are written last, so the set without them is drawn again, to the same bytes.
@@ -104,7 +113,7 @@ def test_demo_protects_as_its_own_verification_says(tmp_path: Path) -> None:
     assert verification["verdict"] == "protected"
     clean, _, noise = verification["conditions"][:3]
     for task in clean["tasks"]:
-        assert task["accuracy"]["mean"] > task["floor"] + 0.3, task
+        assert task["clean"]["mean"] > task["floor"] + 0.3, task
     assert noise["average"]["learned_fraction"]["mean"] > 0.5
     for place in ("images", "labels", "checkpoint", "contact_sheet", "release"):
         assert Path(document[place]).exists()

@@ -8,10 +8,12 @@ import pytest
 import torch
 from torch import Tensor
 
+from mtlue_cli.choices import TaskKind
 from mtlue_cli.generator.checkpoint import CheckpointCard, load_checkpoint, save_checkpoint
+from mtlue_cli.generator.dense_embedding import QUIET
 from mtlue_cli.generator.image_encoder import STRIDE
 from mtlue_cli.generator.model import GeneratorConfig, PerturbationGenerator
-from mtlue_cli.generator.textures import initial_textures, tile_side, waves
+from mtlue_cli.generator.tints import COLOURS, SIDE, class_tints, depth_tints, initial_tiles, normal_tints
 from mtlue_cli.tasks.dense import as_labels, empty_maps
 from mtlue_cli.tasks.shares import class_shares
 from mtlue_cli.tasks.spec import Task, TaskSet
@@ -58,54 +60,79 @@ def test_a_label_shows_where_it_stands_and_nowhere_far(task: Task) -> None:
         assert float(difference.max()) == 0
 
 
-def test_the_same_label_has_the_same_texture_wherever_it_lies_and_in_the_mirror() -> None:
+def test_the_same_label_has_the_same_tint_wherever_it_lies_and_in_the_mirror() -> None:
     embedding = generator().dense_embeddings.of_task("parts")
     labels = torch.zeros(1, 32, 32, dtype=torch.int64)
     painted = embedding(labels, 1, (32, 32)).pattern
-    period = embedding.tiles.shape[-1]
-    assert float(painted.detach().std()) > 0.1
-    torch.testing.assert_close(painted[..., 4:8, 4:8], painted[..., 4 + period : 8 + period, 4:8])
-    torch.testing.assert_close(painted[..., :16], painted[..., :16].flip(-1))
+    assert float(painted.detach().abs().max()) > 0.1
+    assert torch.equal(painted, painted[..., :1, :1].expand_as(painted))
 
 
-def test_textures_of_all_codes_are_far_apart() -> None:
-    embeddings = PerturbationGenerator(CONFIG, TASKS).dense_embeddings
-    tiles = torch.cat([embeddings.of_task(name).tiles.flatten(1) for name in TASKS.dense.names])
-    unit = torch.nn.functional.normalize(tiles.detach(), dim=1)
-    cosine = (unit @ unit.T).fill_diagonal_(-1)
-    assert float(cosine.max()) < 1e-4
-    assert len(tiles) == 3 + 8 + 6
+def test_a_tile_that_has_become_a_texture_is_repeated() -> None:
+    embedding = generator().dense_embeddings.of_task("parts")
+    with torch.no_grad():
+        embedding.tiles[0, :, 3, 5] = 7.0
+    painted = embedding(torch.zeros(1, 32, 32, dtype=torch.int64), 1, (32, 32)).pattern
+    places = (painted[0, 0] == 7.0).nonzero().tolist()
+    assert places == [[row, column] for row in range(3, 32, SIDE) for column in range(5, 32, SIDE)]
 
 
-@pytest.mark.parametrize(("codes", "side"), [(1, 8), (48, 8), (49, 16)])
-def test_tiles_grow_with_the_number_of_codes(codes: int, side: int) -> None:
-    assert tile_side(codes, 3) == side
+@pytest.mark.parametrize(("count", "apart"), [(2, 8), (4, 8), (8, 4), (14, 2), (26, 1)])
+def test_classes_have_colours_far_apart_the_frequent_ones_farthest(count: int, apart: float) -> None:
+    rng = torch.Generator().manual_seed(0)
+    tints = class_tints(torch.linspace(1, 2, count).tolist(), rng)
+    squares = (tints[:, None] - tints[None]).square().sum(dim=2).fill_diagonal_(99)
+    assert float(squares.min()) == apart
+    lengths = tints.square().sum(dim=1)
+    assert lengths.tolist() == sorted(lengths.tolist()) or count > 14
+    assert float(tints[-2:].square().sum(dim=1).min()) == COLOURS
 
 
-@pytest.mark.parametrize("side", [8, 16])
-def test_waves_are_orthogonal_mirror_images_of_themselves_within_the_band(side: int) -> None:
-    found = waves(side)
-    products = found.flatten(1) @ found.flatten(1).T / side**2
-    torch.testing.assert_close(products, torch.eye(len(found)), atol=1e-4, rtol=0)
-    torch.testing.assert_close(found, found.flip(-1))
-    power = torch.fft.fft2(found).abs().square()
-    frequency = torch.fft.fftfreq(side)
-    outside = (torch.hypot(frequency[:, None], frequency[None]) - 0.3).abs() > 0.1001
-    assert float(power[:, outside].max()) < 1e-6 * float(power.max())
+def test_more_classes_than_colours_of_the_cube_have_colours_too() -> None:
+    tints = class_tints([1 / 60] * 60, torch.Generator().manual_seed(0))
+    assert tints.shape == (60, COLOURS)
+    assert float(tints.abs().max()) <= 1
+    assert len({tuple(tint) for tint in tints.tolist()}) == 60
 
 
-def test_textures_of_a_task_cancel_out_over_the_pixels_of_the_data() -> None:
-    priors = [[0.5, 0.3, 0.2], [0.25] * 4]
-    tiles = initial_textures(priors, 3, torch.Generator().manual_seed(0))
-    assert [tuple(tile.shape) for tile in tiles] == [(3, 3, 8, 8), (4, 3, 8, 8)]
-    power = 0.0
-    for shares, tile in zip(priors, tiles, strict=True):
-        share = torch.tensor(shares).view(-1, 1, 1, 1)
-        assert float((share * tile).sum(dim=0).abs().max()) < 1e-5
-        power += float((share * tile.square()).sum(dim=0).mean())
-    assert power == pytest.approx(len(priors), rel=1e-4)
-    unit = torch.nn.functional.normalize(tiles[1].flatten(1), dim=1)
-    assert float((unit @ unit.T).fill_diagonal_(-1).max()) == pytest.approx(-1 / 3, abs=1e-4)
+def test_neighbouring_depths_differ_in_one_colour_and_opposite_normals_are_opposite() -> None:
+    rng = torch.Generator().manual_seed(0)
+    depths = depth_tints([0.125] * 8, rng)
+    assert ((depths[1:] != depths[:-1]).sum(dim=1) == 1).all()
+    assert len({tuple(tint) for tint in depths.tolist()}) == 8
+    normals = normal_tints([1 / 6] * 6, rng)
+    assert torch.equal(normals[:COLOURS], -normals[COLOURS:])
+
+
+def test_two_tasks_of_one_kind_have_tints_of_their_own() -> None:
+    kinds, priors = [TaskKind.SEGMENTATION] * 2, [[0.5, 0.3, 0.2]] * 2
+    first, second = initial_tiles(kinds, priors, torch.Generator().manual_seed(0))
+    assert first.shape == (3, COLOURS, SIDE, SIDE)
+    assert not torch.equal(first, second)
+
+
+def test_up_to_four_classes_have_a_tetrahedron_and_the_rarest_leaves_the_colour_as_it_is() -> None:
+    rng = torch.Generator().manual_seed(0)
+    four = class_tints([0.4, 0.1, 0.3, 0.2], rng)
+    assert four[1].tolist() == [1, 1, 1]
+    eight = class_tints([8, 7, 6, 5, 4, 3, 2, 1], rng)
+    assert sorted(map(tuple, eight[6:].tolist())) == [(-1, -1, -1), (1, 1, 1)]
+
+
+def test_patterns_of_image_level_tasks_are_quiet_beside_tints() -> None:
+    model = generator()
+    images, labels = scenes(2)
+    loud = torch.ones(1, CONFIG.label_channels, 16, 16)
+    alone, beside = (model.dense_embeddings(labels, 2, images.shape[-2:], level) for level in (None, loud))
+    torch.testing.assert_close(beside.pattern - alone.pattern, torch.full_like(alone.pattern, QUIET))
+
+
+def test_the_tints_of_one_task_fill_the_bound_before_any_training() -> None:
+    tasks = TASKS.subset(["parts"])
+    images, labels = scenes()
+    delta = generator(tasks)(0.25 + images / 2, labels).detach() * 255
+    labelled = delta.abs().mean(dim=1)[labels["parts"] >= 0]
+    assert float(labelled.mean()) > 7
 
 
 @pytest.mark.parametrize("left_out", ["parts", "depth", "normals"])
@@ -156,7 +183,7 @@ def test_dense_tasks_leave_the_weights_of_the_others_as_they_were() -> None:
         assert torch.equal(weight, mixed.state_dict()[name]), name
 
 
-def test_the_seed_decides_the_textures() -> None:
+def test_the_seed_decides_the_tints() -> None:
     first, again, other = (generator(seed=seed).dense_embeddings.of_task("parts").tiles for seed in (1, 1, 2))
     assert torch.equal(first, again)
     assert not torch.equal(first, other)

@@ -52,6 +52,14 @@ def test_the_small_backbone_keeps_half_of_the_resolution() -> None:
     assert sides == [32, 16, 8, 4, 2]
 
 
+@pytest.mark.parametrize(("name", "width"), [(BackboneName.SMALL, 32), (BackboneName.RESNET18, 64)])
+def test_the_decoder_is_no_wider_than_the_finest_map(name: BackboneName, width: int) -> None:
+    mixed = build_network(name, TASKS, seed=0)
+    assert isinstance(mixed, MixedNetwork)
+    assert mixed.shared.decoder.width == width
+    assert mixed.dense_heads.state_dict()["heads.0.3.weight"].shape[1] == width
+
+
 def test_image_level_tasks_alone_build_the_network_without_a_decoder() -> None:
     network = build_network(BackboneName.SMALL, TaskSet((BRIGHT,)), seed=0)
     assert isinstance(network, ImageLevelNetwork)

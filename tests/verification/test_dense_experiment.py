@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from mtlue_cli.choices import BackboneName, CountermeasureName, LearnerName, MetricName, Precision
+from mtlue_cli.commands.verify_tables import by_place_alone
 from mtlue_cli.errors import InputError
 from mtlue_cli.metrics.dense import dense_floor, dense_scores
 from mtlue_cli.networks.multitask import build_network
@@ -29,6 +30,7 @@ from mtlue_cli.verification.figures import figures_of
 from mtlue_cli.verification.learner import images_an_epoch
 from mtlue_cli.verification.report import condition_to_json
 from mtlue_cli.verification.result_cache import ResultCache
+from mtlue_cli.verification.scoring import evenly
 from mtlue_cli.verification.verdict import Judgement, Verdict, judge
 from mtlue_cli.verification.victim_result import VictimResult
 from tests.dense_sample import TASKS, draw_scenes
@@ -84,6 +86,42 @@ def test_floors_are_those_of_the_centre_that_is_predicted() -> None:
     expected = dense_floor(STORED["depth"], centred["depth"], TASKS["depth"])["absolute_error"]
     assert lab.scoring.floors(MetricName.ACCURACY)["depth"] == expected
     assert list(lab.scoring.floors(MetricName.AUROC)) == list(TASKS.names)
+
+
+def test_place_floors_are_told_from_the_same_centre_and_reach_every_document() -> None:
+    lab = laboratory()
+    own, truth = (centred_labels(labels, TASKS, 32)["depth"] for labels in (STORED, TEST_LABELS))
+    placed = lab.scoring.place_floors()
+    assert placed["depth"] == dense_floor(own, truth, TASKS["depth"], per_place=True)["absolute_error"]
+    assert set(placed) == {"parts", "depth", "normals"}
+
+    found = victim(1.4, 32.0, 0.6)
+    figures = figures_of(
+        RELEASE, [found], [victim(1.0, 20.0, 0.9)], FLOORS, JUDGED, set(FLOORS), MetricName.ACCURACY, {"depth": 1.5}
+    )
+    lines = {line["task"]: line for line in condition_to_json(figures, 0.25)["tasks"]}
+    assert lines["depth"]["place_floor"] == 1.5
+    # 0.6 of 1.0 below the constant, 0.1 of 0.5 below what place tells.
+    assert lines["depth"]["learned_fraction"]["mean"] == pytest.approx(0.6)
+    assert lines["depth"]["learned_beyond_place"]["mean"] == pytest.approx(0.2)
+    assert lines["bright"]["place_floor"] is None
+    assert lines["normals"]["learned_beyond_place"] is None
+    told = by_place_alone(figures)
+    assert told == "by place alone, without a look at the image: depth error 1.5, learned beyond it 0.20"
+
+
+def test_nothing_is_said_to_be_learned_beyond_a_place_floor_that_clean_images_do_not_beat() -> None:
+    found, clean = victim(1.4, 32.0, 0.6), victim(1.0, 20.0, 0.9)
+    placed = {"depth": 1.01}
+    figures = figures_of(RELEASE, [found], [clean], FLOORS, JUDGED, set(FLOORS), MetricName.ACCURACY, placed)
+    (depth,) = [line for line in figures.tasks if line.name == "depth"]
+    assert depth.learned is not None
+    assert depth.learned_beyond_place is None
+
+
+def test_a_large_set_is_asked_evenly_where_things_lie() -> None:
+    assert evenly(torch.arange(10), 4).tolist() == [0, 3, 6, 9]
+    assert evenly(torch.arange(3), 4).tolist() == [0, 1, 2]
 
 
 def test_one_network_a_task_serves_pixels_too() -> None:

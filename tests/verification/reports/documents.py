@@ -53,6 +53,7 @@ def task(
         "judged": judged,
         "conclusive": conclusive,
         "floor": floor,
+        "place_floor": None,
         "clean": figure(*[clean] * seeds),
         "score": figure(*accuracy),
         "metric": "accuracy",
@@ -62,14 +63,17 @@ def task(
         "auroc": figure(*(value + 0.01 for value in accuracy)) if conclusive else None,
         "dense": None,
         "learned_fraction": figure(*fractions) if conclusive else None,
+        "learned_beyond_place": None,
         "best_epoch_accuracy": figure(*(floor + fraction * (clean - floor) for fraction in best)) if best else None,
         "best_epoch_learned_fraction": figure(*best) if best and conclusive else None,
     }
 
 
 def angles(name: str, learned: float, seeds: int = 1) -> dict[str, Any]:
-    """A task of normals: floor 40 degrees, clean 20."""
+    """A task of normals: floor 40 degrees, 30 by place alone, clean 20."""
     found = task(name, learned, clean=20.0, floor=40.0, seeds=seeds)
+    beyond = figure(*((value - 30.0) / (20.0 - 30.0) for value in found["score"]["values"]))
+    found |= {"place_floor": 30.0, "learned_beyond_place": beyond}
     none = dict.fromkeys(("balanced_accuracy", "auroc"))
     return {**found, **none, "metric": "mean_angle", "lower_is_better": True, "dense": {"mean_angle": found["score"]}}
 

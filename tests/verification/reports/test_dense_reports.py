@@ -35,7 +35,7 @@ def test_the_page_tells_errors_in_degrees_and_the_metric(judged: dict[str, objec
     page = write_html(judged)
     rows = re.findall(r"<tr>\s*<th scope=\"row\"><span class=\"name\">tilt</span>.*?</tr>", page, re.DOTALL)
     (row,) = [found for found in rows if "mean_angle" in found]
-    for expected in ("36.0°", "20.0°", "40.0°", "0.20"):
+    for expected in ("36.0°", "20.0°", "40.0°", "0.20", "by place 30.0°", "beyond place -0.60"):
         assert expected in row
 
 
