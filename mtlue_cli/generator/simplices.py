@@ -1,4 +1,4 @@
-"""What class patterns and textures begin as: random simplices, orthogonal between tasks, centred on the data."""
+"""What class patterns begin as: random simplices, orthogonal between tasks, centred on the data."""
 
 import math
 from collections.abc import Callable, Sequence

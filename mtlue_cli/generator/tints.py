@@ -50,9 +50,9 @@ def class_tints(shares: Sequence[float], rng: torch.Generator) -> Tensor:
 
     The coloured corners of the colour cube, white and black, then the middles of its faces and edges; from the 27th
     class on random colours. Up to four classes have a tetrahedron: red, green, blue and white. White and black, which
-    leave an image as coloured as it was, stand for rare classes: these are what a victim that has learned tints sees
-    where there are none. (With black for the most frequent class, a victim that had learned to read 85 % of the
-    training pixels was as good as ever on clean images: mIoU 0.31 against 0.19.)
+    leave an image as coloured as it was, stand for rare classes: these may be what a victim that has learned tints sees
+    where there are none. (With black for the most frequent class, one victim that read 85 % of the training pixels was
+    as good as ever on clean images; that run was stopped early. Which colours mislead is not settled: docs/dense.md.)
     """
     cube = [torch.tensor(point, dtype=torch.float32) for point in product((-1, 0, 1), repeat=COLOURS) if any(point)]
     few = len(shares) <= COLOURS + 1

@@ -112,8 +112,10 @@ def test_demo_protects_as_its_own_verification_says(tmp_path: Path) -> None:
     verification = document["verification"]
     assert verification["verdict"] == "protected"
     clean, _, noise = verification["conditions"][:3]
+    # A mean intersection over union counts small classes as much as large ones: it rises slower than an accuracy.
+    gaps = {"accuracy": 0.3, "miou": 0.2}
     for task in clean["tasks"]:
-        assert task["clean"]["mean"] > task["floor"] + 0.3, task
+        assert task["clean"]["mean"] > task["floor"] + gaps[task["metric"]], task
     assert noise["average"]["learned_fraction"]["mean"] > 0.5
     for place in ("images", "labels", "checkpoint", "contact_sheet", "release"):
         assert Path(document[place]).exists()
