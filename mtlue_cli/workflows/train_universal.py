@@ -18,7 +18,8 @@ from mtlue_cli.generator.model import GeneratorConfig, PerturbationGenerator
 from mtlue_cli.images.procedural import draw_procedural
 from mtlue_cli.tasks.spec import TaskSet
 from mtlue_cli.training.runtime import choose_device, describe_device, flush_denormals, placed
-from mtlue_cli.training.universal_loop import UniversalLoop, UniversalRecord, UniversalSettings, draw_episode
+from mtlue_cli.training.universal_episode import UniversalSettings, draw_episode
+from mtlue_cli.training.universal_loop import UniversalLoop, UniversalRecord
 from mtlue_cli.workflows.progress import Progress
 from mtlue_cli.workflows.resumable_run import ResumableRun, steps_within
 from mtlue_cli.workflows.train_settings import TrainResult, generator_size

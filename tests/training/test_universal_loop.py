@@ -9,7 +9,8 @@ from mtlue_cli.choices import BackboneName, Precision
 from mtlue_cli.generator.model import GeneratorConfig, PerturbationGenerator
 from mtlue_cli.images.procedural import ProceduralSettings
 from mtlue_cli.training.distortions import DistortionSettings
-from mtlue_cli.training.universal_loop import UniversalLoop, UniversalRecord, UniversalSettings, draw_episode
+from mtlue_cli.training.universal_episode import UniversalSettings, draw_episode
+from mtlue_cli.training.universal_loop import UniversalLoop, UniversalRecord
 
 CPU = torch.device("cpu")
 SHAPE = GeneratorConfig(

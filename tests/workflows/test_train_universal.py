@@ -14,7 +14,7 @@ from mtlue_cli.images.procedural import ProceduralSettings
 from mtlue_cli.keys import VARIABLE, Key
 from mtlue_cli.tasks.labels import read_label_file
 from mtlue_cli.tasks.shares import image_level_shares
-from mtlue_cli.training.universal_loop import UniversalSettings
+from mtlue_cli.training.universal_episode import UniversalSettings
 from mtlue_cli.workflows.progress import SilentProgress
 from mtlue_cli.workflows.train_generator import TrainConfig, train_generator
 from mtlue_cli.workflows.train_universal import UniversalConfig, train_universal
