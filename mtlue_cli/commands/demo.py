@@ -81,7 +81,7 @@ def places(result: "DemoResult") -> dict[str, Path]:
     return {
         "drawn images with their labels": result.images,
         "the same images, protected": result.release,
-        "originals, protected, tenfold perturbation and masks side by side": result.contact_sheet,
+        "originals, protected and tenfold perturbation side by side": result.contact_sheet,
         "the generator (mtlue inspect tells more)": result.checkpoint,
     }
 

@@ -20,12 +20,6 @@ COLOURS: Mapping[str, tuple[int, int, int]] = {
 SHAPES = ("circle", "square", "star", "triangle")
 TEXTURES = ("checks", "plain", "stripes")
 LABELS_FILE = "labels.csv"
-MASKS_FOLDER = "masks"
-BACKGROUND = 0
-"""Class of a mask where no shape is; the shapes follow in their order."""
-MASK_CLASSES = ("background", *SHAPES)
-"""Each shape is a class of its own: where the one shape lies is nearly always the middle, and would be told without a
-look at the image."""
 
 _OVERSAMPLING = 2
 _NOISE = 3.6
@@ -45,13 +39,11 @@ class DrawnImage:
     Attributes:
         pixels: ``(S, S, 3)`` uint8 RGB.
         inside: ``(S, S)`` bool, true where the shape covers the whole pixel.
-        mask: ``(S, S)`` uint8, index into :data:`MASK_CLASSES`; a pixel belongs to what covers at least half of it.
         labels: Class names of the tasks ``shape``, ``colour`` and ``texture``.
     """
 
     pixels: npt.NDArray[np.uint8]
     inside: npt.NDArray[np.bool_]
-    mask: npt.NDArray[np.uint8]
     labels: Mapping[str, str]
 
 
@@ -92,23 +84,16 @@ def draw_image(rng: np.random.Generator, size: int = 64) -> DrawnImage:
     small = np.asarray(canvas.resize((size, size), Image.Resampling.BOX), dtype=np.float32)
     faded = rng.uniform(110.0, 145.0) + _CONTRAST * (small - 128.0)
     noisy = faded + rng.normal(0.0, _NOISE, small.shape)
-    covered = np.asarray(stencil.resize((size, size), Image.Resampling.BOX))
+    inside = np.asarray(stencil.resize((size, size), Image.Resampling.BOX)) == 255
     return DrawnImage(
         np.clip(np.rint(noisy), 0, 255).astype(np.uint8),
-        covered == 255,
-        np.where(covered >= 128, MASK_CLASSES.index(shape), BACKGROUND).astype(np.uint8),
+        inside,
         {"shape": shape, "colour": colour, "texture": texture},
     )
 
 
 def draw_set(
-    folder: Path,
-    count: int,
-    *,
-    size: int = 64,
-    seed: int = 0,
-    masks: bool = False,
-    on_image: Callable[[], None] | None = None,
+    folder: Path, count: int, *, size: int = 64, seed: int = 0, on_image: Callable[[], None] | None = None
 ) -> Path:
     """Draw ``count`` PNG files into ``folder`` and write their labels, last, beside them.
 
@@ -119,30 +104,24 @@ def draw_set(
         count: Number of images.
         size: Side in pixels.
         seed: Any whole number from 0.
-        masks: Write the masks too, grey PNG files of class indices in the column ``segmentation``.
         on_image: Called after each image.
 
     Returns:
         The label file.
     """
-    (folder / MASKS_FOLDER if masks else folder).mkdir(parents=True, exist_ok=True)
+    folder.mkdir(parents=True, exist_ok=True)
     rows: list[dict[str, str]] = []
     for index in range(count):
         drawn = draw_image(np.random.default_rng([seed, index]), size)
         name = f"{index:05d}.png"
         Image.fromarray(drawn.pixels).save(folder / name, compress_level=1)
         rows.append({"file_name": name, **drawn.labels})
-        if masks:
-            rows[-1]["segmentation"] = f"{MASKS_FOLDER}/{name}"
-            Image.fromarray(drawn.mask).save(folder / rows[-1]["segmentation"], compress_level=1)
         if on_image is not None:
             on_image()
     labels = folder / LABELS_FILE
     partial = folder / f".{LABELS_FILE}.partial"
     with partial.open("w", newline="", encoding="utf-8") as stream:
-        writer = csv.DictWriter(
-            stream, fieldnames=["file_name", "shape", "colour", "texture", *(["segmentation"] if masks else [])]
-        )
+        writer = csv.DictWriter(stream, fieldnames=["file_name", "shape", "colour", "texture"])
         writer.writeheader()
         writer.writerows(rows)
     partial.replace(labels)

@@ -5,12 +5,10 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from mtlue_cli.choices import BackboneName, ObjectiveName, TaskKind
+from mtlue_cli.choices import BackboneName, ObjectiveName
 from mtlue_cli.errors import InputError
 from mtlue_cli.files import write_atomically
-from mtlue_cli.images.synthetic import LABELS_FILE, MASK_CLASSES, draw_set
-from mtlue_cli.tasks.declared import Declaration
-from mtlue_cli.tasks.labels import LabelOptions
+from mtlue_cli.images.synthetic import LABELS_FILE, draw_set
 from mtlue_cli.verification.report import VerifyResult
 from mtlue_cli.workflows.progress import Progress
 from mtlue_cli.workflows.protect import ProtectConfig, ProtectResult, protect_folder
@@ -21,9 +19,6 @@ MARKER = ".mtlue-demo.json"
 """File that tells a folder of the demo from any other, with the settings that it was made with."""
 
 EPSILON = 8
-
-READING = LabelOptions(declarations=(Declaration("segmentation", TaskKind.SEGMENTATION, MASK_CLASSES),))
-"""The classes of the masks by name: by number, they would be told from the files."""
 
 
 @dataclass(frozen=True)
@@ -45,8 +40,8 @@ class DemoConfig:
     out: Path
     seed: int = 0
     minutes: float = 1.5
-    train_count: int = 1000
-    test_count: int = 300
+    train_count: int = 1500
+    test_count: int = 400
     image_size: int = 64
     generator_size: int = 48
     victim_size: int = 48
@@ -100,7 +95,6 @@ def run_demo(config: DemoConfig, progress: Progress) -> DemoResult:
             images=train,
             labels=drawn,
             out=release,
-            reading=READING,
             weights=str(checkpoint),
             device=config.device,
             workers=config.workers,
@@ -112,13 +106,12 @@ def run_demo(config: DemoConfig, progress: Progress) -> DemoResult:
             clean=train,
             labels=drawn,
             protected=release,
-            reading=READING,
             test=test,
             test_labels=held_back,
             backbones=(BackboneName.SMALL,),
             epochs=config.victim_epochs,
             size=config.victim_size,
-            batch_size=16,
+            batch_size=32,
             learning_rate=5e-4,
             cache=config.out / "verify-cache",
             seed=config.seed,
@@ -169,7 +162,7 @@ def _drawn(folder: Path, count: int, config: DemoConfig, seed: int, progress: Pr
     labels = folder / LABELS_FILE
     if not labels.is_file():
         progress.start(f"draw {folder.name}", count)
-        draw_set(folder, count, size=config.image_size, seed=seed, masks=True, on_image=progress.advance)
+        draw_set(folder, count, size=config.image_size, seed=seed, on_image=progress.advance)
         progress.finish()
     return labels
 
@@ -179,7 +172,6 @@ def _training(config: DemoConfig, images: Path, labels: Path, checkpoint: Path, 
         images=images,
         labels=labels,
         out=checkpoint,
-        reading=READING,
         objective=ObjectiveName.EM,
         size=config.generator_size,
         epsilon=EPSILON,

@@ -4,17 +4,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from PIL import Image
 from typer.testing import CliRunner
 
 from mtlue_cli.choices import ExitCode
 from mtlue_cli.commands.app import app
 from mtlue_cli.errors import InputError
-from mtlue_cli.images.contact_sheet import GAP
 from mtlue_cli.manifest import read_manifest
 from mtlue_cli.workflows.demo import MARKER, DemoConfig, claim_folder, run_demo
 from mtlue_cli.workflows.progress import SilentProgress
-from mtlue_cli.workflows.train_settings import generator_size
 
 
 def tiny(out: Path) -> DemoConfig:
@@ -84,12 +81,6 @@ def test_second_run_goes_on_with_what_is_there(tmp_path: Path) -> None:
     manifest = read_manifest(first.release)
     assert len(manifest.files) == config.train_count
     assert max(record.max_change for record in manifest.files) <= 8
-    assert first.protection.maps == config.train_count
-    tasks = {task["task"]: task["metric"] for task in first.verification.to_json()["conditions"][0]["tasks"]}
-    assert tasks == {"shape": "accuracy", "colour": "accuracy", "texture": "accuracy", "segmentation": "miou"}
-    with Image.open(first.contact_sheet) as sheet:
-        rows = (sheet.height // 2 - GAP) // (generator_size(config.generator_size) + GAP)
-    assert rows == 4  # originals, protected, change, masks
     stamps = {path: path.stat().st_mtime_ns for path in (first.checkpoint, first.labels, *first.images.glob("*.png"))}
 
     # As if killed after drawing: labels are written last, so the set without them is drawn again, to the same bytes.
@@ -112,10 +103,8 @@ def test_demo_protects_as_its_own_verification_says(tmp_path: Path) -> None:
     verification = document["verification"]
     assert verification["verdict"] == "protected"
     clean, _, noise = verification["conditions"][:3]
-    # A mean intersection over union counts small classes as much as large ones: it rises slower than an accuracy.
-    gaps = {"accuracy": 0.3, "miou": 0.2}
     for task in clean["tasks"]:
-        assert task["clean"]["mean"] > task["floor"] + gaps[task["metric"]], task
+        assert task["accuracy"]["mean"] > task["floor"] + 0.3, task
     assert noise["average"]["learned_fraction"]["mean"] > 0.5
     for place in ("images", "labels", "checkpoint", "contact_sheet", "release"):
         assert Path(document[place]).exists()

@@ -5,18 +5,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mtlue_cli.images.folder import match_labels
-from mtlue_cli.images.labelled import read_folder_labels
-from mtlue_cli.images.synthetic import (
-    BACKGROUND,
-    COLOURS,
-    MASK_CLASSES,
-    SHAPES,
-    TEXTURES,
-    DrawnImage,
-    draw_image,
-    draw_set,
-)
+from mtlue_cli.images.synthetic import COLOURS, SHAPES, TEXTURES, DrawnImage, draw_image, draw_set
 
 
 @pytest.fixture(scope="module")
@@ -62,15 +51,6 @@ def test_shape_lies_within_the_image(drawn: list[DrawnImage]) -> None:
         assert image.inside.sum() > 40
 
 
-def test_masks_hold_the_shape_by_its_class_and_nothing_else(drawn: list[DrawnImage]) -> None:
-    for image in drawn:
-        own = MASK_CLASSES.index(image.labels["shape"])
-        assert set(np.unique(image.mask)) == {BACKGROUND, own}
-        assert (image.mask[image.inside] == own).all()
-        # What is covered in part alone is a thin outline.
-        assert (image.mask != BACKGROUND).sum() < image.inside.sum() + 4 * 48
-
-
 def test_two_images_of_the_same_labels_differ(drawn: list[DrawnImage]) -> None:
     by_labels: dict[tuple[str, ...], list[DrawnImage]] = {}
     for image in drawn:
@@ -105,20 +85,3 @@ def test_label_file_describes_the_images_beside_it(tmp_path: Path) -> None:
             assert image.mode == "RGB"
             assert np.array_equal(np.asarray(image), expected.pixels)
         assert {name: row[name] for name in ("shape", "colour", "texture")} == expected.labels
-
-
-def test_masks_are_written_and_read_only_where_they_are_wanted(tmp_path: Path) -> None:
-    bare = draw_set(tmp_path / "bare", 3, size=32, seed=1)
-    assert not (tmp_path / "bare" / "masks").exists()
-    assert "segmentation" not in bare.read_text(encoding="utf-8")
-    labels = draw_set(tmp_path / "masked", 3, size=32, seed=1, masks=True)
-    table = read_folder_labels(tmp_path / "masked", labels).table
-    assert table.tasks.names == ("shape", "colour", "texture", "segmentation")
-    assert match_labels(tmp_path / "masked", table).unlabelled == ()
-    for index in range(3):
-        expected = draw_image(np.random.default_rng([1, index]), 32)
-        with Image.open(table.maps_folder / str(table.maps["segmentation"][index])) as mask:
-            assert np.array_equal(np.asarray(mask), expected.mask)
-        for folder in ("bare", "masked"):
-            with Image.open(tmp_path / folder / table.file_names[index]) as image:
-                assert np.array_equal(np.asarray(image), expected.pixels)
