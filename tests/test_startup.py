@@ -11,6 +11,7 @@ from mtlue_cli.commands.app import app
 
 HEAVY = ("torch", "torchvision", "torchmetrics", "safetensors")
 MOST_SECONDS = 0.4
+MOST_TIMES_LIBRARIES = 2.0
 COMMANDS = [command.name for command in app.registered_commands]
 ASK = """
 import sys
@@ -45,15 +46,19 @@ def test_the_check_itself_notices_a_heavy_import() -> None:
     assert "safetensors" in asked.stderr
 
 
-def test_help_answers_within_its_cpu_time() -> None:
-    # The one timing in the tests, as it is a promise: processor time, so that a busy machine does not fail it.
+def least_processor_seconds(*arguments: str) -> float:
+    """Of Python with these arguments, the least of several runs; the first may still compile byte code."""
     spent: list[float] = []
-    for _ in range(4):
+    for _ in range(5):
         before = resource.getrusage(resource.RUSAGE_CHILDREN)
-        subprocess.run(
-            [sys.executable, "-m", "mtlue_cli", "--help"], stdout=subprocess.DEVNULL, check=True, env={**os.environ}
-        )
+        subprocess.run([sys.executable, *arguments], stdout=subprocess.DEVNULL, check=True, env={**os.environ})
         after = resource.getrusage(resource.RUSAGE_CHILDREN)
         spent.append(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
-    # The first run may still compile byte code.
-    assert min(spent[1:]) < MOST_SECONDS
+    return min(spent[1:])
+
+
+def test_help_answers_within_its_cpu_time() -> None:
+    # The one timing in the tests, as it is a promise: processor time, so that a busy machine does not fail it, and on a
+    # slow one a multiple of what the libraries that draw the help take by themselves.
+    libraries = least_processor_seconds("-c", "import typer.rich_utils")
+    assert least_processor_seconds("-m", "mtlue_cli", "--help") < max(MOST_SECONDS, MOST_TIMES_LIBRARIES * libraries)
