@@ -15,12 +15,10 @@ from mtlue_cli.generator.model import PerturbationGenerator
 from mtlue_cli.images.procedural import ProceduralSettings
 from mtlue_cli.keys import KEY_BYTES, Key
 from mtlue_cli.networks.multitask import MultiTaskNetwork, build_network
+from mtlue_cli.objectives.error_minimizing import RUNNING_SHARE
 from mtlue_cli.tasks.spec import Task, TaskSet
 from mtlue_cli.training.distortions import DistortionSettings
 from mtlue_cli.training.runtime import placed
-
-RUNNING_SHARE = 0.9
-"""What the running mean of a surrogate's loss keeps of itself at each step."""
 
 
 @dataclass(frozen=True)
