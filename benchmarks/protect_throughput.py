@@ -1,8 +1,8 @@
 """Speed of ``protect`` against passes over the same files without a generator.
 
 The first only decodes and encodes, with the fast settings that ``protect`` uses. The second also reads each file back,
-compares it and writes it durably, as every release promises: what it costs more is no matter of the generator. The third
-is the first with Pillow's own settings, which is what converting a folder by hand costs.
+compares it and writes it durably, as every release promises: what it costs more is no matter of the generator. The
+third is the first with Pillow's own settings, which is what converting a folder by hand costs.
 
 Run from a checkout: ``python -m benchmarks.protect_throughput FOLDER --limit 400``. ``FOLDER`` holds images and a
 ``labels.csv``. At least half of the first pass's speed is wanted at 200x200 pixels. On a machine that does other

@@ -14,6 +14,7 @@ from xml.etree import ElementTree
 from mtlue_cli.verification.reports.wording import (
     Document,
     average_learned,
+    by_place,
     clean_text,
     counted,
     figure_of,
@@ -176,7 +177,7 @@ def _average_case(condition: Document, max_learned: float, metric: str, taken: s
 def _task_case(task: Document, condition: Document, max_learned: float) -> Case:
     learned = task_learned(task, condition["role"])
     score = task["score"] if learned is None else learned.score
-    figures = _task_scores(task, score)
+    figures = "; ".join(filter(None, [_task_scores(task, score), by_place(task, max_learned)]))
     if not task["judged"]:
         return Case(task["task"], Outcome.SKIPPED, f"not judged: the release does not mean to protect it; {figures}")
     if learned is None:

@@ -12,6 +12,7 @@ from mtlue_cli.verification.reports.wording import (
     NOTHING,
     Document,
     average_learned,
+    by_place,
     clipped,
     counted,
     elapsed,
@@ -33,7 +34,7 @@ MOST_NAME, MOST_TEXT, MOST_COMMAND = 80, 2_000, 20_000
 """Characters of a name, of a free text and of the command line; longer ones are cut."""
 
 TABLE_BYTES, MATRIX_BYTES, LIST_BYTES = 250_000, 400_000, 40_000
-"""Budgets of the table of conditions, of the table of tasks by conditions, and of every list. With five lists and the
+"""Budgets of the table of conditions, of the table of tasks by conditions, and of every list. With six lists and the
 texts at four bytes a character they stay below :data:`MOST_BYTES`."""
 
 OPEN_COLUMNS = 8
@@ -61,6 +62,7 @@ def write_markdown(document: Document) -> str:
         *_audit(document["audit"]),
         *_conditions(document),
         *_matrix(document),
+        *_listed("Learned beyond place", list(_beyond_place(document)), "task"),
         *_listed("Probes", [_probe(probe) for probe in document["probes"]], "probe"),
         *_listed(
             "Not tested",
@@ -208,6 +210,16 @@ def _cell(task: Document, role: str, gate: float) -> str:
         return f"({fraction(learned.mean)}){learned.remark}"
     text = fraction(learned.mean, gate)
     return (f"**{text}**" if learned.mean > gate else text) + learned.remark
+
+
+def _beyond_place(document: Document) -> Iterable[str]:
+    """Of every task that labels pixels, condition after condition: what its label maps alone teach is no leak."""
+    for one in worst_first(document["conditions"]):
+        if one["role"] != "reference":
+            for task in one["tasks"]:
+                told = by_place(task, document["max_learned"])
+                if told is not None:
+                    yield f"{_name(task['task'])}, {_name(one['name'])}: {told}"
 
 
 def _probe(probe: Document) -> str:

@@ -122,6 +122,16 @@ def task_figure_with_interval(task: Document, figure: Document | None) -> str:
     return text + sign
 
 
+def by_place(task: Document, gate: float | None = None) -> str | None:
+    """What a guess a place reaches of a task that labels every pixel, and what is learned beyond it; else None."""
+    place = task.get("place_floor")
+    if place is None:
+        return None
+    sign = "" if task.get("lower_is_better") else " %"
+    beyond = fraction(mean_of(task["learned_beyond_place"]), gate)
+    return f"by place alone {figure_of(task, place)}{sign}, learned beyond it {beyond}"
+
+
 def fraction_with_interval(figure: Document | None, gate: float | None = None) -> str:
     """A mean learned fraction and, if several seeds were run, its 95 % interval: ``0.12 (0.05 to 0.19)``."""
     if figure is None or figure["low"] is None or figure["high"] is None:

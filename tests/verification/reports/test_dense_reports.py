@@ -7,6 +7,7 @@ import pytest
 from mtlue_cli.verification.reports.curves import charts
 from mtlue_cli.verification.reports.html import write_html
 from mtlue_cli.verification.reports.junit import write_junit
+from mtlue_cli.verification.reports.markdown import write_markdown
 from mtlue_cli.verification.reports.wording import figure_of, task_figure_with_interval
 from tests.verification.reports.documents import angles, condition, document, task
 
@@ -29,6 +30,16 @@ def test_an_error_has_its_unit_and_a_share_its_sign() -> None:
 def test_junit_tells_errors_in_degrees(judged: dict[str, object]) -> None:
     text = write_junit(judged)
     assert "mean_angle 36.0°, clean 20.0°, floor 40.0°" in (text.decode() if isinstance(text, bytes) else text)
+
+
+def test_junit_and_markdown_tell_what_place_alone_gives(judged: dict[str, object]) -> None:
+    told = "by place alone 30.0°, learned beyond it -0.60"
+    case = next(line for line in write_junit(judged).decode().splitlines() if told in line)
+    assert "age" not in case
+    section = write_markdown(judged).split("### Learned beyond place")[1].split("###")[0]
+    assert section.strip() == f"- tilt, resnet18: {told}"
+    alone = document("protected", "x", [condition("resnet18", [task("age", 0.1)])])
+    assert "beyond place" not in write_markdown(alone)
 
 
 def test_the_page_tells_errors_in_degrees_and_the_metric(judged: dict[str, object]) -> None:
