@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from mtlue_cli.generator.code_embedding import CodeEmbedding, PreparedCodes
 from mtlue_cli.generator.decoder import PerturbationDecoder
-from mtlue_cli.generator.dense_embedding import DenseEmbeddings
+from mtlue_cli.generator.dense_embedding import DenseEmbeddings, Told
 from mtlue_cli.generator.image_encoder import STRIDE, ImageEncoder
 from mtlue_cli.generator.label_embedding import LabelEmbedding
 from mtlue_cli.perturbation.bound import soft_bound
@@ -138,7 +138,8 @@ class PerturbationGenerator(nn.Module):
             return self.label_embedding(labels).expand(len(images), -1, -1, -1), None, None
         image_level: Tensor | None = self.label_embedding(labels) if len(self.tasks.image_level) else None
         if len(self.tasks.dense):
-            return self.dense_embeddings(labels, len(images), images.shape[-2:], image_level)
+            told: Told = self.dense_embeddings(labels, len(images), images.shape[-2:], image_level)
+            return told
         assert image_level is not None  # a generator has a task
         return image_level.expand(len(images), -1, -1, -1), None, None
 

@@ -120,7 +120,7 @@ def test_rarer_image_labels_soften_the_tints() -> None:
     mean = (1 + SOFT) / 2
     assert volume({"bright": torch.tensor([-1])}, 1, cpu).tolist() == pytest.approx([mean])
     assert volume({}, 2, cpu).tolist() == pytest.approx([mean] * 2)
-    assert TintVolume(TASKS.dense, None)({}, 2, cpu).tolist() == [1.0, 1.0]
+    assert TintVolume(TaskSet(()), None)({}, 2, cpu).tolist() == [1.0, 1.0]
 
 
 def test_beside_one_image_label_nothing_but_tints_is_painted() -> None:
@@ -137,6 +137,21 @@ def test_beside_one_image_label_nothing_but_tints_is_painted() -> None:
     np.testing.assert_allclose(
         PreparedGenerator(model).perturb(images, labels), model.perturb(images, labels), atol=1e-3
     )
+
+
+def test_whatever_the_decoder_learns_the_tints_stay_as_they_are() -> None:
+    model = generator(PLAIN)
+    images, labels = scenes(2)
+    before = model.perturb(images, labels)
+    model(images, labels).square().sum().backward()
+    with torch.no_grad():
+        for weight in model.decoder.parameters():
+            assert weight.grad is not None
+            assert not weight.grad.any()
+            weight.add_(0.5)
+    assert torch.equal(model.perturb(images, labels), before)
+    only = {"bright": labels["bright"]}
+    assert not torch.equal(model.perturb(images, only), generator(PLAIN).perturb(images, only))
 
 
 def test_without_its_map_an_image_has_the_patterns_of_its_labels() -> None:
