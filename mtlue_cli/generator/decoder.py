@@ -6,6 +6,9 @@ from torch import Tensor, nn
 from mtlue_cli.generator.blocks import InvertedBlock
 from mtlue_cli.generator.image_encoder import STRIDE
 
+TINT_GAIN = 2.0
+"""Gain of tints that nothing is drawn beside: training leaves it as it is."""
+
 
 class PerturbationDecoder(nn.Module):
     """Latent beside the label embedding, 1x1 to ``width``, inverted blocks, 1x1 to pixels, pixel shuffle.
@@ -29,13 +32,16 @@ class PerturbationDecoder(nn.Module):
         self.shuffle = nn.PixelShuffle(STRIDE)
         self.gain = nn.Parameter(torch.tensor(gain))
 
-    def forward(self, latent: Tensor, label: Tensor, pattern: Tensor | None = None) -> Tensor:
+    def forward(
+        self, latent: Tensor, label: Tensor, pattern: Tensor | None = None, free: Tensor | None = None
+    ) -> Tensor:
         """Unbounded perturbation.
 
         Args:
             latent: ``(B, latent_channels, h, w)``.
             label: ``(B, label_channels, g, g)``, any grid.
             pattern: ``(B, pattern_channels, 4h, 4w)`` that is drawn directly; None: the label's leading channels.
+            free: ``(B, 1, 1, 1)`` 1 or 0, see :func:`beside_tints`; None: 1.
 
         Returns:
             ``(B, 3, 4h, 4w)`` float.
@@ -51,4 +57,18 @@ class PerturbationDecoder(nn.Module):
                 mode="bilinear",
                 align_corners=False,
             )
+        if free is not None:
+            return beside_tints(drawn, self.gain, pattern, free)
         return drawn + self.gain * pattern
+
+
+def beside_tints(drawn: Tensor, gain: Tensor | float, pattern: Tensor, free: Tensor) -> Tensor:
+    """Unbounded perturbation, learned or, where ``free`` is 0, the pattern alone at :data:`TINT_GAIN`.
+
+    Args:
+        drawn: ``(B, 3, H, W)``, what a decoder has drawn.
+        gain: Learned, of the pattern.
+        pattern: As ``drawn``.
+        free: ``(B, 1, 1, 1)`` 1 or 0.
+    """
+    return free * (drawn + gain * pattern) + (1 - free) * TINT_GAIN * pattern

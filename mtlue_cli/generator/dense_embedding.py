@@ -7,11 +7,12 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from mtlue_cli.choices import TaskKind
 from mtlue_cli.generator.image_encoder import STRIDE
 from mtlue_cli.generator.tints import COLOURS, initial_tiles
 from mtlue_cli.tasks.kinds import labelled_rows
 from mtlue_cli.tasks.label_maps import MAPS, code_weights
-from mtlue_cli.tasks.spec import Task, TaskSet
+from mtlue_cli.tasks.spec import UNLABELLED, Task, TaskSet
 
 WIDTH = 32
 """Channels between the two convolutions."""
@@ -19,6 +20,9 @@ WIDTH = 32
 QUIET = 0.3
 """How loudly the patterns of image-level tasks are drawn beside tints. They are as coarse and as coloured; but what
 tells one is summed up over the whole image, where a tint has to be told at one pixel."""
+
+SOFT = 0.3
+"""Volume of the tints of segmentation, before the bound, in images whose label is not the most frequent one."""
 
 MOMENTUM = 0.02
 """Share of a batch in the running mean."""
@@ -34,6 +38,18 @@ class Embedded(NamedTuple):
 
     latent: Tensor
     pattern: Tensor
+
+
+class Told(NamedTuple):
+    """What is told of all labels: as :class:`Embedded`, and what the decoder may add.
+
+    Attributes:
+        free: ``(B, 1, 1, 1)`` 1 where the decoder draws what it learned beside the pattern, 0 where it does not.
+    """
+
+    latent: Tensor
+    pattern: Tensor
+    free: Tensor
 
 
 class DenseEmbedding(nn.Module):
@@ -67,7 +83,8 @@ class DenseEmbedding(nn.Module):
     def __init__(self, task: Task, channels: int, tiles: Tensor) -> None:
         super().__init__()
         self.task = task
-        self.tiles = nn.Parameter(tiles.clone())
+        # Training would make a tint of every class: easier to read, and no longer misleading.
+        self.tiles = nn.Parameter(tiles.clone(), requires_grad=task.kind is not TaskKind.SEGMENTATION)
         self.see = nn.Conv2d(len(tiles) + 1, WIDTH, 2 * STRIDE, stride=STRIDE, padding=STRIDE // 2)
         self.tell = nn.Conv2d(WIDTH, channels, 3, padding=1)
         self.register_buffer("mean", torch.zeros(channels))
@@ -116,6 +133,7 @@ class DenseEmbeddings(nn.Module):
         pattern_channels: How many are drawn as colour.
         priors: Share of each code among the labelled pixels, a dense task each; None: codes are equally frequent.
         seed: Of the initial values.
+        image_level: Share of each class, an image-level task each; None: classes are equally frequent.
     """
 
     def __init__(
@@ -125,10 +143,13 @@ class DenseEmbeddings(nn.Module):
         pattern_channels: int,
         priors: Sequence[Sequence[float]] | None,
         seed: int,
+        image_level: Sequence[Sequence[float]] | None = None,
     ) -> None:
         super().__init__()
         self.count = len(tasks)
         self.tasks = tasks.dense
+        single = len(tasks.image_level) <= 1 and all(task.kind is TaskKind.SEGMENTATION for task in self.tasks)
+        self.volume = TintVolume(tasks.image_level, image_level) if single else None
         codes = [MAPS[task.kind].count(task) for task in self.tasks]
         shares = [[1 / count] * count for count in codes] if priors is None else priors
         assert pattern_channels == COLOURS
@@ -148,8 +169,13 @@ class DenseEmbeddings(nn.Module):
 
     def forward(
         self, labels: Mapping[str, Tensor], batch: int, size: Sequence[int], image_level: Tensor | None
-    ) -> Embedded:
+    ) -> Told:
         """Sum of the embeddings of all tasks, over the square root of their number; image-level patterns are quiet.
+
+        *Segmentation, with one image-level task or none.* Where a map is painted, nothing but tints is: their volume
+        (:class:`TintVolume`) tells the image-level label. Whatever else lies on pixels without a tint, be it a pattern
+        at a third of the loudness or what the decoder learns to add, makes them differ from clean ones, and a victim
+        is no longer misled by these.
 
         Args:
             labels: Task name to label maps; a task that is absent is not protected.
@@ -160,14 +186,59 @@ class DenseEmbeddings(nn.Module):
         """
         each = [self.of_task(name)(labels.get(name), batch, size) for name in self.tasks.names]
         latent, pattern = (torch.stack(parts).sum(dim=0) for parts in zip(*each, strict=True))
+        pattern = pattern / math.sqrt(len(self.tasks))
+        quiet, free = torch.full((1, 1, 1, 1), QUIET, device=pattern.device), pattern.new_ones(1, 1, 1, 1)
+        if self.volume is not None:
+            mute = self._painted_rows(labels, batch, pattern.device).view(-1, 1, 1, 1)
+            pattern = pattern * self.volume(labels, batch, pattern.device).view(-1, 1, 1, 1)
+            quiet = free = (~mute).to(pattern.dtype)
         if image_level is not None:
             share = math.sqrt(self.count - len(self.tasks))
             latent = latent + share * _resized(image_level, latent.shape[-2:])
-        pattern = pattern / math.sqrt(len(self.tasks))
-        if image_level is not None:
-            drawn = _resized(image_level[:, : pattern.shape[1]], pattern.shape[-2:])
-            pattern = pattern + QUIET * drawn
-        return Embedded(latent / math.sqrt(self.count), pattern)
+            pattern = pattern + quiet * _resized(image_level[:, : pattern.shape[1]], pattern.shape[-2:])
+        return Told(latent / math.sqrt(self.count), pattern, free)
+
+    def _painted_rows(self, labels: Mapping[str, Tensor], batch: int, device: torch.device) -> Tensor:
+        """Which samples have a label of any dense task, ``(batch,)`` bool."""
+        rows = torch.zeros(batch, dtype=torch.bool, device=device)
+        for task in self.tasks:
+            if task.name in labels:
+                rows = rows | labelled_rows(labels[task.name], task)
+        return rows
+
+
+class TintVolume(nn.Module):
+    """How strongly the tints of segmentation are painted in an image: what its image-level labels change of them.
+
+    Full for the most frequent class of a task, soft for the others; the mean over the tasks. A victim sums tints up
+    over the whole image, so that it tells the two sooner than anything that an image shows. A clean image has none at
+    all: it is taken for one of the rarer classes.
+
+    Args:
+        tasks: Image-level tasks.
+        priors: Share of each class, a task each; None: classes are equally frequent.
+    """
+
+    def __init__(self, tasks: TaskSet, priors: Sequence[Sequence[float]] | None) -> None:
+        super().__init__()
+        self.tasks = tasks
+        shares = [[1 / task.num_classes] * task.num_classes for task in tasks] if priors is None else priors
+        for index, own in enumerate(shares):
+            volumes = torch.full((len(own),), SOFT)
+            volumes[max(range(len(own)), key=own.__getitem__)] = 1.0
+            self.register_buffer(f"task{index}", volumes)
+
+    def forward(self, labels: Mapping[str, Tensor], batch: int, device: torch.device) -> Tensor:
+        """``(batch,)`` float; a task that is absent or unlabelled has the mean over its classes."""
+        known = [self._of(index, labels.get(task.name), batch) for index, task in enumerate(self.tasks)]
+        return torch.stack(known).mean(dim=0) if known else torch.ones(batch, device=device)
+
+    def _of(self, index: int, labels: Tensor | None, batch: int) -> Tensor:
+        volumes: Tensor = self.get_buffer(f"task{index}")
+        neutral = volumes.mean().expand(batch)
+        if labels is None:
+            return neutral
+        return torch.where(labels == UNLABELLED, neutral, volumes[labels.clamp_min(0)])
 
 
 def _resized(maps: Tensor, size: Sequence[int]) -> Tensor:

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from mtlue_cli.generator.blocks import InvertedBlock
+from mtlue_cli.generator.decoder import beside_tints
 from mtlue_cli.generator.image_encoder import STRIDE
 from mtlue_cli.generator.model import PerturbationGenerator
 from mtlue_cli.perturbation.batching import Perturbs
@@ -53,7 +54,7 @@ class PreparedGenerator:
         """:meth:`~.model.PerturbationGenerator.perturb`: ``(B, 3, S, S)`` in [0, 1] to ``(B, 3, S, S)`` in 255ths."""
         padded, pattern_channels = self._generator.padded(images), self._generator.PATTERN_CHANNELS
         count, (rows, columns) = len(images), (side // STRIDE for side in padded.shape[-2:])
-        label, pattern = self._generator.embedded(labels, padded)
+        label, pattern, free = self._generator.embedded(labels, padded)
         cells = padded.reshape(count, 3, rows, STRIDE, columns, STRIDE).permute(0, 2, 4, 1, 3, 5).flatten(3)
         features = torch.addmm(self._stem_bias, cells.flatten(0, 2), self._stem).view(count, rows, columns, -1)
         for block in self._encoder:
@@ -74,7 +75,10 @@ class PreparedGenerator:
         unbounded = drawn.view(count, rows, columns, 3, STRIDE, STRIDE).permute(0, 3, 1, 4, 2, 5).reshape(padded.shape)
         if pattern is None:
             pattern = _resized(label[:, :pattern_channels], padded.shape[-2:])
-        unbounded.add_(pattern, alpha=self._gain)
+        if free is None:
+            unbounded.add_(pattern, alpha=self._gain)
+        else:
+            unbounded = beside_tints(unbounded, self._gain, pattern, free)
         height, width = images.shape[-2:]
         return soft_bound(unbounded[..., :height, :width], self._generator.config.epsilon).mul_(LEVELS)
 

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from mtlue_cli.generator.code_embedding import CodeEmbedding, PreparedCodes
 from mtlue_cli.generator.decoder import PerturbationDecoder
-from mtlue_cli.generator.dense_embedding import DenseEmbeddings
+from mtlue_cli.generator.dense_embedding import DenseEmbeddings, Told
 from mtlue_cli.generator.image_encoder import STRIDE, ImageEncoder
 from mtlue_cli.generator.label_embedding import LabelEmbedding
 from mtlue_cli.perturbation.bound import soft_bound
@@ -91,7 +91,7 @@ class PerturbationGenerator(nn.Module):
                 self.label_embedding = LabelEmbedding(tasks.image_level, *shape, image_level, rng)
         if tasks is not None and len(tasks.dense):
             self.dense_embeddings = DenseEmbeddings(
-                tasks, config.label_channels, self.PATTERN_CHANNELS, dense, seed + DENSE_SEED_OFFSET
+                tasks, config.label_channels, self.PATTERN_CHANNELS, dense, seed + DENSE_SEED_OFFSET, image_level
             )
 
     @property
@@ -132,16 +132,16 @@ class PerturbationGenerator(nn.Module):
         right, below = -images.shape[-1] % STRIDE, -images.shape[-2] % STRIDE
         return nn.functional.pad(images, (0, right, 0, below), mode="replicate") if right or below else images
 
-    def embedded(self, labels: Mapping[str, Tensor], images: Tensor) -> tuple[Tensor, Tensor | None]:
-        """Embedding, and with dense tasks the pattern that is drawn at the size of the images."""
+    def embedded(self, labels: Mapping[str, Tensor], images: Tensor) -> tuple[Tensor, Tensor | None, Tensor | None]:
+        """Embedding, and with dense tasks the pattern that is drawn at the size of the images and what may be added."""
         if isinstance(self.label_embedding, CodeEmbedding):  # it paints the codes of maps itself
-            return self.label_embedding(labels).expand(len(images), -1, -1, -1), None
+            return self.label_embedding(labels).expand(len(images), -1, -1, -1), None, None
         image_level: Tensor | None = self.label_embedding(labels) if len(self.tasks.image_level) else None
         if len(self.tasks.dense):
-            latent, pattern = self.dense_embeddings(labels, len(images), images.shape[-2:], image_level)
-            return latent, pattern
+            told: Told = self.dense_embeddings(labels, len(images), images.shape[-2:], image_level)
+            return told
         assert image_level is not None  # a generator has a task
-        return image_level.expand(len(images), -1, -1, -1), None
+        return image_level.expand(len(images), -1, -1, -1), None, None
 
     @torch.inference_mode()
     def perturb(self, images: Tensor, labels: Mapping[str, Tensor]) -> Tensor:

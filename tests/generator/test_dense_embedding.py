@@ -1,5 +1,6 @@
 """Embeddings of label maps: what is painted where, what is not protected, what a checkpoint keeps."""
 
+import math
 from dataclasses import asdict
 from pathlib import Path
 
@@ -10,8 +11,9 @@ from torch import Tensor
 
 from mtlue_cli.choices import TaskKind
 from mtlue_cli.generator.checkpoint import CheckpointCard, load_checkpoint, save_checkpoint
-from mtlue_cli.generator.dense_embedding import QUIET
+from mtlue_cli.generator.dense_embedding import QUIET, SOFT, TintVolume
 from mtlue_cli.generator.image_encoder import STRIDE
+from mtlue_cli.generator.inference import PreparedGenerator
 from mtlue_cli.generator.model import GeneratorConfig, PerturbationGenerator
 from mtlue_cli.generator.tints import COLOURS, SIDE, class_tints, depth_tints, initial_tiles, normal_tints
 from mtlue_cli.tasks.dense import as_labels, empty_maps
@@ -77,22 +79,19 @@ def test_a_tile_that_has_become_a_texture_is_repeated() -> None:
     assert places == [[row, column] for row in range(3, 32, SIDE) for column in range(5, 32, SIDE)]
 
 
-@pytest.mark.parametrize(("count", "apart"), [(2, 8), (4, 8), (8, 4), (14, 2), (26, 1)])
-def test_classes_have_colours_far_apart_the_frequent_ones_farthest(count: int, apart: float) -> None:
-    rng = torch.Generator().manual_seed(0)
-    tints = class_tints(torch.linspace(1, 2, count).tolist(), rng)
-    squares = (tints[:, None] - tints[None]).square().sum(dim=2).fill_diagonal_(99)
-    assert float(squares.min()) == apart
-    lengths = tints.square().sum(dim=1)
-    assert lengths.tolist() == sorted(lengths.tolist()) or count > 14
-    assert float(tints[-2:].square().sum(dim=1).min()) == COLOURS
+def test_the_most_frequent_classes_are_green_and_every_second_of_the_others() -> None:
+    shares = [0.05, 0.3, 0.4, 0.12, 0.1, 0.02, 0.01]  # 0.4 and 0.3 make up two thirds; the last is rare
+    tints = class_tints(shares, torch.Generator().manual_seed(0))
+    green = [-1.0, 1.0, -1.0]
+    assert tints.tolist() == [[0] * 3, green, green, [0] * 3, green, green, [0] * 3]
 
 
-def test_more_classes_than_colours_of_the_cube_have_colours_too() -> None:
-    tints = class_tints([1 / 60] * 60, torch.Generator().manual_seed(0))
-    assert tints.shape == (60, COLOURS)
-    assert float(tints.abs().max()) <= 1
-    assert len({tuple(tint) for tint in tints.tolist()}) == 60
+@pytest.mark.parametrize("shares", [[0.99, 0.01], [0.5, 0.5], [1 / 60] * 60])
+def test_a_clean_pixel_looks_like_one_class_at_least(shares: list[float]) -> None:
+    tints = class_tints(shares, torch.Generator().manual_seed(0))
+    assert tints.shape == (len(shares), COLOURS)
+    assert not tints[-1].any()
+    assert tints[0].any()
 
 
 def test_neighbouring_depths_differ_in_one_colour_and_opposite_normals_are_opposite() -> None:
@@ -111,12 +110,61 @@ def test_two_tasks_of_one_kind_have_tints_of_their_own() -> None:
     assert not torch.equal(first, second)
 
 
-def test_up_to_four_classes_have_a_tetrahedron_and_the_rarest_leaves_the_colour_as_it_is() -> None:
-    rng = torch.Generator().manual_seed(0)
-    four = class_tints([0.4, 0.1, 0.3, 0.2], rng)
-    assert four[1].tolist() == [1, 1, 1]
-    eight = class_tints([8, 7, 6, 5, 4, 3, 2, 1], rng)
-    assert sorted(map(tuple, eight[6:].tolist())) == [(-1, -1, -1), (1, 1, 1)]
+PLAIN = TASKS.subset(["bright", "parts"])
+
+
+def test_rarer_image_labels_soften_the_tints() -> None:
+    volume = TintVolume(PLAIN.image_level, [[0.2, 0.8]])
+    cpu = torch.device("cpu")
+    assert volume({"bright": torch.tensor([0, 1])}, 2, cpu).tolist() == pytest.approx([SOFT, 1.0])
+    mean = (1 + SOFT) / 2
+    assert volume({"bright": torch.tensor([-1])}, 1, cpu).tolist() == pytest.approx([mean])
+    assert volume({}, 2, cpu).tolist() == pytest.approx([mean] * 2)
+    assert TintVolume(TaskSet(()), None)({}, 2, cpu).tolist() == [1.0, 1.0]
+
+
+def test_beside_one_image_label_nothing_but_tints_is_painted() -> None:
+    """A pixel of a class without a tint stays as it was, a label of the image is heard in the others."""
+    model = generator(PLAIN)
+    images, labels = scenes(2)
+    deltas = [model.perturb(images, {"parts": labels["parts"], "bright": torch.full((2,), index)}) for index in (0, 1)]
+    tinted = class_tints(class_shares(draw_scenes(16, 32)[1], PLAIN)[1], torch.Generator())[:, 1] > 0
+    painted = tinted[labels["parts"].clamp_min(0)] & (labels["parts"] >= 0)
+    for delta in deltas:
+        assert not delta.movedim(1, -1)[~painted].any()
+    means = sorted(float(delta.abs().movedim(1, -1)[painted].mean()) for delta in deltas)
+    assert means == pytest.approx([8 * math.tanh(3 * SOFT), 8 * math.tanh(3)], rel=1e-3)
+    np.testing.assert_allclose(
+        PreparedGenerator(model).perturb(images, labels), model.perturb(images, labels), atol=1e-3
+    )
+
+
+def test_whatever_the_decoder_learns_the_tints_stay_as_they_are() -> None:
+    model = generator(PLAIN)
+    images, labels = scenes(2)
+    before = model.perturb(images, labels)
+    model(images, labels).square().sum().backward()
+    with torch.no_grad():
+        for weight in model.decoder.parameters():
+            assert weight.grad is not None
+            assert not weight.grad.any()
+            weight.add_(0.5)
+    assert torch.equal(model.perturb(images, labels), before)
+    only = {"bright": labels["bright"]}
+    assert not torch.equal(model.perturb(images, only), generator(PLAIN).perturb(images, only))
+
+
+def test_without_its_map_an_image_has_the_patterns_of_its_labels() -> None:
+    model = generator(PLAIN)
+    images, _ = scenes(2)
+    low, high = (model.perturb(images, {"bright": torch.full((2,), index)}) for index in (0, 1))
+    assert float((low - high).abs().mean()) > 2
+
+
+def test_training_leaves_the_tints_of_segmentation_as_they_are() -> None:
+    embeddings = generator().dense_embeddings
+    trained = {name: embeddings.of_task(name).tiles.requires_grad for name in TASKS.dense.names}
+    assert trained == {"parts": False, "depth": True, "normals": True}
 
 
 def test_patterns_of_image_level_tasks_are_quiet_beside_tints() -> None:
@@ -184,7 +232,7 @@ def test_dense_tasks_leave_the_weights_of_the_others_as_they_were() -> None:
 
 
 def test_the_seed_decides_the_tints() -> None:
-    first, again, other = (generator(seed=seed).dense_embeddings.of_task("parts").tiles for seed in (1, 1, 2))
+    first, again, other = (generator(seed=seed).dense_embeddings.of_task("depth").tiles for seed in (1, 1, 2))
     assert torch.equal(first, again)
     assert not torch.equal(first, other)
 
