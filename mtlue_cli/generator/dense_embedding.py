@@ -34,22 +34,24 @@ class Embedded(NamedTuple):
     Attributes:
         latent: ``(B, channels, h, w)`` at the size of an image encoder's latent.
         pattern: ``(B, pattern_channels, H, W)`` at the size of the image, for the decoder to draw as it is.
+        labelled: ``(B,)`` bool, whether a sample has any label of the task.
     """
 
     latent: Tensor
     pattern: Tensor
+    labelled: Tensor
 
 
 class Told(NamedTuple):
     """What is told of all labels: as :class:`Embedded`, and what the decoder may add.
 
     Attributes:
-        free: ``(B, 1, 1, 1)`` 1 where the decoder draws what it learned beside the pattern, 0 where it does not.
+        free: ``(B, 1, 1, 1)`` 1 where the decoder draws what it learned beside the pattern, 0 where not; None: 1.
     """
 
     latent: Tensor
     pattern: Tensor
-    free: Tensor
+    free: Tensor | None
 
 
 class DenseEmbedding(nn.Module):
@@ -101,7 +103,8 @@ class DenseEmbedding(nn.Module):
         cells = (size[0] // STRIDE, size[1] // STRIDE)
         neutral = self.mean.view(1, -1, 1, 1).expand(batch, -1, *cells)
         if labels is None:
-            return Embedded(neutral, self.tiles.new_zeros(batch, self.tiles.shape[1], *size))
+            nothing = torch.zeros(batch, dtype=torch.bool, device=self.tiles.device)
+            return Embedded(neutral, self.tiles.new_zeros(batch, self.tiles.shape[1], *size), nothing)
         weights, known = code_weights(labels, self.task)
         seen = torch.cat([weights, (~known).to(weights)], dim=1)
         below, right = size[0] - seen.shape[-2], size[1] - seen.shape[-1]
@@ -114,7 +117,7 @@ class DenseEmbedding(nn.Module):
                 self.mean.lerp_(latent[labelled].float().mean(dim=(0, 2, 3)), MOMENTUM)
         # A map without any label has no weights, and so no tint already.
         latent = torch.where(labelled.view(-1, 1, 1, 1), latent, neutral.to(latent.dtype))
-        return Embedded(latent, self._painted(seen[:, :-1]))
+        return Embedded(latent, self._painted(seen[:, :-1]), labelled)
 
     def _painted(self, weights: Tensor) -> Tensor:
         """``(B, codes, H, W)`` weights to ``(B, pattern_channels, H, W)``: the mean of the tiles that lie there."""
@@ -185,26 +188,19 @@ class DenseEmbeddings(nn.Module):
                 their own number already; its leading channels are their pattern. None: there are none.
         """
         each = [self.of_task(name)(labels.get(name), batch, size) for name in self.tasks.names]
-        latent, pattern = (torch.stack(parts).sum(dim=0) for parts in zip(*each, strict=True))
-        pattern = pattern / math.sqrt(len(self.tasks))
-        quiet, free = torch.full((1, 1, 1, 1), QUIET, device=pattern.device), pattern.new_ones(1, 1, 1, 1)
+        latent = torch.stack([own.latent for own in each]).sum(dim=0)
+        pattern = torch.stack([own.pattern for own in each]).sum(dim=0) / math.sqrt(len(self.tasks))
+        quiet: Tensor | float = QUIET
+        free: Tensor | None = None
         if self.volume is not None:
-            mute = self._painted_rows(labels, batch, pattern.device).view(-1, 1, 1, 1)
+            painted = torch.stack([own.labelled for own in each]).any(dim=0).view(-1, 1, 1, 1)
             pattern = pattern * self.volume(labels, batch, pattern.device).view(-1, 1, 1, 1)
-            quiet = free = (~mute).to(pattern.dtype)
+            quiet = free = (~painted).to(pattern.dtype)
         if image_level is not None:
             share = math.sqrt(self.count - len(self.tasks))
             latent = latent + share * _resized(image_level, latent.shape[-2:])
             pattern = pattern + quiet * _resized(image_level[:, : pattern.shape[1]], pattern.shape[-2:])
         return Told(latent / math.sqrt(self.count), pattern, free)
-
-    def _painted_rows(self, labels: Mapping[str, Tensor], batch: int, device: torch.device) -> Tensor:
-        """Which samples have a label of any dense task, ``(batch,)`` bool."""
-        rows = torch.zeros(batch, dtype=torch.bool, device=device)
-        for task in self.tasks:
-            if task.name in labels:
-                rows = rows | labelled_rows(labels[task.name], task)
-        return rows
 
 
 class TintVolume(nn.Module):

@@ -25,8 +25,8 @@ COVERED = 2 / 3
 RARE = 0.02
 """Share of the pixels below which a class has no tint."""
 
-Tints = Callable[[Sequence[float], torch.Generator], Tensor]
-"""Shares of the codes of a task, and a source of what is random, to ``(codes, 3)`` within ``[-1, 1]``."""
+Tints = Callable[[Sequence[float]], Tensor]
+"""Shares of the codes of a task to ``(codes, 3)`` within ``[-1, 1]``."""
 
 
 def initial_tiles(kinds: Sequence[TaskKind], priors: Sequence[Sequence[float]], rng: torch.Generator) -> list[Tensor]:
@@ -48,7 +48,7 @@ def initial_tiles(kinds: Sequence[TaskKind], priors: Sequence[Sequence[float]], 
     """
     tiles: list[Tensor] = []
     for kind, shares in zip(kinds, priors, strict=True):
-        tints = LOUDNESS * TINTS[kind](shares, rng)
+        tints = LOUDNESS * TINTS[kind](shares)
         # The first segmentation keeps green, the second has blue.
         turns = kinds[: len(tiles)].count(kind)
         tints = tints.roll(turns, dims=1) if kind is TaskKind.SEGMENTATION else _turned(tints, rng)
@@ -56,7 +56,7 @@ def initial_tiles(kinds: Sequence[TaskKind], priors: Sequence[Sequence[float]], 
     return tiles
 
 
-def class_tints(shares: Sequence[float], rng: torch.Generator) -> Tensor:  # noqa: ARG001 - shared signature
+def class_tints(shares: Sequence[float]) -> Tensor:
     """Green for the most frequent classes and every second of the others, no colour for what is left.
 
     Classes are frequent up to :data:`COVERED` of the pixels; of the others, those beyond :data:`RARE` take turns.
@@ -81,14 +81,14 @@ def class_tints(shares: Sequence[float], rng: torch.Generator) -> Tensor:  # noq
     return found
 
 
-def depth_tints(shares: Sequence[float], rng: torch.Generator) -> Tensor:  # noqa: ARG001 - shared signature
+def depth_tints(shares: Sequence[float]) -> Tensor:
     """A path along edges of the colour cube: neighbouring depths have neighbouring colours."""
     ordinal = torch.arange(len(shares))
     gray = ordinal ^ (ordinal >> 1)
     return torch.stack([2.0 * ((gray >> bit) & 1) - 1 for bit in range(COLOURS)], dim=1)
 
 
-def normal_tints(shares: Sequence[float], rng: torch.Generator) -> Tensor:  # noqa: ARG001 - shared signature
+def normal_tints(shares: Sequence[float]) -> Tensor:
     """A colour a component, its opposite for the other sign."""
     assert len(shares) == 2 * COLOURS
     return torch.cat([torch.eye(COLOURS), -torch.eye(COLOURS)])

@@ -81,25 +81,24 @@ def test_a_tile_that_has_become_a_texture_is_repeated() -> None:
 
 def test_the_most_frequent_classes_are_green_and_every_second_of_the_others() -> None:
     shares = [0.05, 0.3, 0.4, 0.12, 0.1, 0.02, 0.01]  # 0.4 and 0.3 make up two thirds; the last is rare
-    tints = class_tints(shares, torch.Generator().manual_seed(0))
+    tints = class_tints(shares)
     green = [-1.0, 1.0, -1.0]
     assert tints.tolist() == [[0] * 3, green, green, [0] * 3, green, green, [0] * 3]
 
 
 @pytest.mark.parametrize("shares", [[0.99, 0.01], [0.5, 0.5], [1 / 60] * 60])
 def test_a_clean_pixel_looks_like_one_class_at_least(shares: list[float]) -> None:
-    tints = class_tints(shares, torch.Generator().manual_seed(0))
+    tints = class_tints(shares)
     assert tints.shape == (len(shares), COLOURS)
     assert not tints[-1].any()
     assert tints[0].any()
 
 
 def test_neighbouring_depths_differ_in_one_colour_and_opposite_normals_are_opposite() -> None:
-    rng = torch.Generator().manual_seed(0)
-    depths = depth_tints([0.125] * 8, rng)
+    depths = depth_tints([0.125] * 8)
     assert ((depths[1:] != depths[:-1]).sum(dim=1) == 1).all()
     assert len({tuple(tint) for tint in depths.tolist()}) == 8
-    normals = normal_tints([1 / 6] * 6, rng)
+    normals = normal_tints([1 / 6] * 6)
     assert torch.equal(normals[:COLOURS], -normals[COLOURS:])
 
 
@@ -128,7 +127,7 @@ def test_beside_one_image_label_nothing_but_tints_is_painted() -> None:
     model = generator(PLAIN)
     images, labels = scenes(2)
     deltas = [model.perturb(images, {"parts": labels["parts"], "bright": torch.full((2,), index)}) for index in (0, 1)]
-    tinted = class_tints(class_shares(draw_scenes(16, 32)[1], PLAIN)[1], torch.Generator())[:, 1] > 0
+    tinted = class_tints(class_shares(draw_scenes(16, 32)[1], PLAIN)[1])[:, 1] > 0
     painted = tinted[labels["parts"].clamp_min(0)] & (labels["parts"] >= 0)
     for delta in deltas:
         assert not delta.movedim(1, -1)[~painted].any()
