@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from mtlue_cli.choices import TaskKind
+from mtlue_cli.generator.carriers import PRECEDENCE, carrier_tiles
 from mtlue_cli.generator.image_encoder import STRIDE
 from mtlue_cli.generator.tints import COLOURS, initial_tiles
 from mtlue_cli.tasks.kinds import labelled_rows
@@ -75,6 +76,7 @@ class DenseEmbedding(nn.Module):
         task: The task.
         channels: Of an embedding.
         tiles: ``(codes, pattern_channels, side, side)``, what it starts from.
+        refined: Whether training refines them.
 
     Source:
         Yu et al., ICML 2025, the embedding module of dense tasks; its form is ours.
@@ -82,11 +84,11 @@ class DenseEmbedding(nn.Module):
 
     mean: Tensor
 
-    def __init__(self, task: Task, channels: int, tiles: Tensor) -> None:
+    def __init__(self, task: Task, channels: int, tiles: Tensor, *, refined: bool = True) -> None:
         super().__init__()
         self.task = task
         # Training would make a tint of every class: easier to read, and no longer misleading.
-        self.tiles = nn.Parameter(tiles.clone(), requires_grad=task.kind is not TaskKind.SEGMENTATION)
+        self.tiles = nn.Parameter(tiles.clone(), requires_grad=refined and task.kind is not TaskKind.SEGMENTATION)
         self.see = nn.Conv2d(len(tiles) + 1, WIDTH, 2 * STRIDE, stride=STRIDE, padding=STRIDE // 2)
         self.tell = nn.Conv2d(WIDTH, channels, 3, padding=1)
         self.register_buffer("mean", torch.zeros(channels))
@@ -157,11 +159,14 @@ class DenseEmbeddings(nn.Module):
         shares = [[1 / count] * count for count in codes] if priors is None else priors
         assert pattern_channels == COLOURS
         kinds = [task.kind for task in self.tasks]
-        tiles = initial_tiles(kinds, shares, torch.Generator().manual_seed(seed))
+        self.carried = not len(tasks.image_level) and not single
+        carried = carrier_tiles(kinds, shares)
+        tiles = carried if self.carried else initial_tiles(kinds, shares, torch.Generator().manual_seed(seed))
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             self.embeddings = nn.ModuleList(
-                DenseEmbedding(task, channels, own) for task, own in zip(self.tasks, tiles, strict=True)
+                DenseEmbedding(task, channels, own, refined=not self.carried)
+                for task, own in zip(self.tasks, tiles, strict=True)
             )
 
     def of_task(self, name: str) -> DenseEmbedding:
@@ -180,6 +185,9 @@ class DenseEmbeddings(nn.Module):
         at a third of the loudness or what the decoder learns to add, makes them differ from clean ones, and a victim
         is no longer misled by these.
 
+        *Depth or normals, with no image-level task.* Nothing but the carrier is painted on an image that has a map, by
+        the map of one task: :data:`~mtlue_cli.generator.carriers.PRECEDENCE`.
+
         Args:
             labels: Task name to label maps; a task that is absent is not protected.
             batch: Number of images.
@@ -190,6 +198,9 @@ class DenseEmbeddings(nn.Module):
         each = [self.of_task(name)(labels.get(name), batch, size) for name in self.tasks.names]
         latent = torch.stack([own.latent for own in each]).sum(dim=0)
         pattern = torch.stack([own.pattern for own in each]).sum(dim=0) / math.sqrt(len(self.tasks))
+        if self.carried:
+            pattern, painted = _first_labelled(self.tasks, each)
+            return Told(latent / math.sqrt(self.count), pattern, (~painted).to(pattern.dtype))
         quiet: Tensor | float = QUIET
         free: Tensor | None = None
         if self.volume is not None:
@@ -235,6 +246,18 @@ class TintVolume(nn.Module):
         if labels is None:
             return neutral
         return torch.where(labels == UNLABELLED, neutral, volumes[labels.clamp_min(0)])
+
+
+def _first_labelled(tasks: TaskSet, each: Sequence[Embedded]) -> tuple[Tensor, Tensor]:
+    """Pattern of the task that comes first among those that label an image, and ``(B, 1, 1, 1)`` whether any does."""
+    places = [PRECEDENCE.index(task.kind) for task in tasks]
+    order = sorted(range(len(each)), key=places.__getitem__)
+    pattern = torch.zeros_like(each[0].pattern)
+    painted = torch.zeros_like(each[0].labelled).view(-1, 1, 1, 1)
+    for own in (each[index] for index in order):
+        pattern = torch.where(painted, pattern, own.pattern)
+        painted = painted | own.labelled.view(-1, 1, 1, 1)
+    return pattern, painted
 
 
 def _resized(maps: Tensor, size: Sequence[int]) -> Tensor:

@@ -71,13 +71,18 @@ def class_tints(shares: Sequence[float]) -> Tensor:
     none (green and magenta) are read better still, but clean pixels lie in between: a victim keeps 0.8 of what it
     learns from clean images. A tint for all but the rarest few (a tenth of the pixels) says nothing: it keeps 0.95.
     """
+    return tinted_classes(shares)[:, None] * torch.tensor(GREEN)
+
+
+def tinted_classes(shares: Sequence[float]) -> Tensor:
+    """``(classes,)`` bool: the most frequent ones and every second of the others, see :func:`class_tints`."""
     share = torch.tensor(list(shares), dtype=torch.float64)
     places = share.argsort(descending=True, stable=True)
     before = share[places].cumsum(0) - share[places]
     frequent = max(1, min(len(shares) - 1, int((before < COVERED * float(share.sum())).sum())))
-    found = torch.zeros(len(shares), COLOURS)
+    found = torch.zeros(len(shares), dtype=torch.bool)
     second = [place for place in places[frequent + 1 :: 2].tolist() if share[place] >= RARE * float(share.sum())]
-    found[[*places[:frequent].tolist(), *second]] = torch.tensor(GREEN)
+    found[[*places[:frequent].tolist(), *second]] = True
     return found
 
 

@@ -1,0 +1,94 @@
+"""The carrier: what it is made of, which codes have it, whose map is painted."""
+
+import numpy as np
+import pytest
+import torch
+
+from mtlue_cli.choices import TaskKind
+from mtlue_cli.generator.carriers import PRECEDENCE, carrier, carrier_tiles
+from mtlue_cli.generator.inference import PreparedGenerator
+from mtlue_cli.generator.model import GeneratorConfig, PerturbationGenerator
+from mtlue_cli.generator.tints import COLOURS, SIDE
+from mtlue_cli.tasks.dense import as_labels, empty_maps
+from mtlue_cli.tasks.shares import class_shares
+from mtlue_cli.tasks.spec import TaskSet
+from tests.dense_sample import DEPTH, NORMALS, PARTS, TASKS, draw_scenes
+
+DENSE = TASKS.dense
+SIZE = 32
+
+
+def generator(tasks: TaskSet = DENSE) -> PerturbationGenerator:
+    _, labels = draw_scenes(16, SIZE)
+    return PerturbationGenerator(GeneratorConfig(image_size=SIZE), tasks, 0, class_shares(labels, tasks)).eval()
+
+
+def strengths(kind: TaskKind, shares: list[float]) -> list[bool]:
+    tiles = carrier_tiles([kind], [shares])[0]
+    assert tiles.shape == (len(shares), COLOURS, SIDE, SIDE)
+    painted = tiles.abs().amax(dim=(1, 2, 3)) > 0
+    assert all(torch.equal(tile, tiles[painted][0]) for tile in tiles[painted])
+    return [bool(own) for own in painted]
+
+
+def test_a_step_across_and_a_mirror_reverse_the_carrier_and_two_steps_down_do() -> None:
+    wave = carrier()
+    assert set(wave.flatten().tolist()) == {-1.0, 1.0}
+    assert float(wave.sum()) == 0
+    for moved in (wave.roll(1, dims=1), wave.flip(1), wave.roll(2, dims=0)):
+        assert torch.equal(moved, -wave)
+    assert float((wave * wave.roll(1, dims=0)).sum()) == 0
+
+
+def test_of_classes_those_that_have_a_tint_have_the_carrier() -> None:
+    assert strengths(TaskKind.SEGMENTATION, [0.33, 0.42, 0.16, 0.09]) == [True, True, False, True]
+
+
+def test_of_depths_the_nearest_have_it_and_the_farthest_never() -> None:
+    assert strengths(TaskKind.DEPTH, [0.3, 0.3, 0.2, 0.1, 0.1]) == [True, True, True, False, False]
+    assert strengths(TaskKind.DEPTH, [0.1, 0.9]) == [True, False]
+
+
+def test_of_normals_the_most_frequent_direction_has_it() -> None:
+    assert strengths(TaskKind.NORMALS, [0.05, 0.05, 0.0, 0.05, 0.6, 0.25]) == [False] * 4 + [True, False]
+
+
+def test_every_kind_of_map_has_its_place() -> None:
+    assert {task.kind for task in DENSE} == set(PRECEDENCE)
+
+
+def test_pixels_without_the_carrier_stay_as_they_were_whatever_training_does() -> None:
+    model = generator()
+    images, labels = draw_scenes(2, SIZE, 9)
+    photos = images.float() / 255
+    before = model.perturb(photos, labels)
+    size = before.abs().amax(dim=1)
+    assert set(size.gt(0.01).flatten().tolist()) == {True, False}
+    assert float(size[size > 0.01].min()) > 7
+    # One of the classes has none, and what is not labelled.
+    bare = set(labels["parts"][size == 0].tolist())
+    assert -1 in bare
+    assert len(bare) == 2
+    model(photos, labels).square().sum().backward()
+    with torch.no_grad():
+        for weight in model.decoder.parameters():
+            weight.add_(0.5)
+    assert not any(model.dense_embeddings.of_task(name).tiles.requires_grad for name in DENSE.names)
+    assert torch.equal(model.perturb(photos, labels), before)
+    np.testing.assert_allclose(PreparedGenerator(model).perturb(photos, labels), before, atol=1e-3)
+
+
+@pytest.mark.parametrize(("left_out", "painted"), [((), PARTS), (("parts",), NORMALS), (("parts", "normals"), DEPTH)])
+def test_one_map_is_painted_that_of_the_first_protected_task(left_out: tuple[str, ...], painted: object) -> None:
+    model = generator()
+    images, labels = draw_scenes(2, SIZE, 9)
+    _, other = draw_scenes(2, SIZE, 77)
+    blank = {name: as_labels(empty_maps(TASKS[name], 2, SIZE)) for name in left_out}
+    kept = {name: column for name, column in labels.items() if name not in left_out}
+    delta = model.perturb(images.float() / 255, kept)
+    assert torch.equal(model.perturb(images.float() / 255, {**kept, **blank}), delta)
+    for task in (PARTS, DEPTH, NORMALS):
+        changed = model.perturb(
+            images.float() / 255, {**kept, task.name: other[task.name]} if task.name in kept else kept
+        )
+        assert torch.equal(changed, delta) == (task != painted)
