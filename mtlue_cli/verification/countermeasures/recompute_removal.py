@@ -15,7 +15,8 @@ from mtlue_cli.generator.inference import for_inference
 from mtlue_cli.keys import Key
 from mtlue_cli.perturbation.apply import protect_pixels
 from mtlue_cli.perturbation.batching import BatchedPerturbation
-from mtlue_cli.tasks.shares import image_level_shares
+from mtlue_cli.tasks.dense import as_labels
+from mtlue_cli.tasks.shares import class_shares
 from mtlue_cli.tasks.spec import UNLABELLED, TaskSet
 from mtlue_cli.training.runtime import placed
 from mtlue_cli.verification.countermeasures.base import AttackerView, Countermeasure
@@ -73,16 +74,19 @@ class RecomputeRemoval(Countermeasure):
         """
         if view.weights is None:
             raise ValueError("removal by recomputing needs the weights of the generator")
-        shares = image_level_shares(view.labels, view.tasks)
+        shares = dict(zip(view.tasks.names, class_shares(view.labels, view.tasks), strict=True))
         loaded = load_checkpoint(view.weights).bound(attackers_key(view.seed), view.tasks, shares)
         scale = view.epsilon / loaded.card.epsilon
         generator = for_inference(placed(loaded.generator, view.device).eval(), view.device)
         perturb = BatchedPerturbation(generator, view.device, scale)
-        labels = known_labels(view.labels, view.tasks, loaded.card.tasks)
+        labels = {
+            name: _as_large(column, loaded.card.image_size)
+            for name, column in known_labels(view.labels, view.tasks, loaded.card.tasks).items()
+        }
         cleaned = torch.empty_like(images)
         for start in range(0, len(images), CHUNK):
             rows = slice(start, min(start + CHUNK, len(images)))
-            part = {name: column[rows].tolist() for name, column in labels.items()}
+            part = {name: list(column[rows].numpy()) for name, column in labels.items()}
             released = images[rows].permute(0, 2, 3, 1).contiguous().numpy()
             estimate = images[rows]
             for _ in range(self.settings.rounds):
@@ -106,7 +110,7 @@ def known_labels(labels: Mapping[str, Tensor], tasks: TaskSet, known: TaskSet) -
     """Labels in the class indices of another task set; tasks it lacks are left out, classes it lacks are unlabelled.
 
     Args:
-        labels: Task name to ``(N,)`` int64, negative where unlabelled.
+        labels: Task name to ``(N,)`` class indices, negative where unlabelled, or to maps of them or of numbers.
         tasks: What they stand for.
         known: Tasks to recode to.
     """
@@ -115,8 +119,19 @@ def known_labels(labels: Mapping[str, Tensor], tasks: TaskSet, known: TaskSet) -
         if task.name in tasks:
             index_of = {name: index for index, name in enumerate(task.classes)}
             table = [index_of.get(name, UNLABELLED) for name in tasks[task.name].classes]
-            found[task.name] = torch.tensor([*table, UNLABELLED])[labels[task.name].cpu()]
+            column = as_labels(labels[task.name].cpu())
+            classes = not column.is_floating_point()
+            found[task.name] = torch.tensor([*table, UNLABELLED])[column] if classes else column
     return found
+
+
+def _as_large(column: Tensor, size: int) -> Tensor:
+    """Maps by the nearest pixel at the generator's size; labels of whole images as they are."""
+    if column.dim() == 1 or column.shape[-1] == size:
+        return column
+    planes = column.view(len(column), -1, *column.shape[-2:]).double()
+    resized = nn.functional.interpolate(planes, size=(size, size), mode="nearest-exact").to(column.dtype)
+    return resized.view(*column.shape[:-2], size, size)
 
 
 def _squares(images: Tensor, size: int) -> list[npt.NDArray[np.uint8]]:

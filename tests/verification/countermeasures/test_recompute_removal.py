@@ -5,13 +5,14 @@ from pathlib import Path
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from mtlue_cli.choices import TaskKind
 from mtlue_cli.generator.checkpoint import load_checkpoint
 from mtlue_cli.keys import Key
 from mtlue_cli.perturbation.apply import protect_pixels
 from mtlue_cli.perturbation.batching import BatchedPerturbation
+from mtlue_cli.tasks.shares import class_shares
 from mtlue_cli.tasks.spec import UNLABELLED, Task, TaskSet
 from mtlue_cli.verification.countermeasures.base import AttackerView
 from mtlue_cli.verification.countermeasures.recompute_removal import (
@@ -19,6 +20,7 @@ from mtlue_cli.verification.countermeasures.recompute_removal import (
     RecomputeRemovalSettings,
     known_labels,
 )
+from tests import dense_sample
 from tests.multitask_sample import TASKS
 from tests.small_set import write_checkpoint
 
@@ -64,6 +66,28 @@ def test_weights_with_a_wrong_key_leave_the_perturbation_and_add_another(tmp_pat
     assert error(cleaned, originals) > 1.2 * error(release, originals)
     other = RecomputeRemoval().before_training(release, replace(view, seed=1))
     assert not torch.equal(other, cleaned)
+
+
+@pytest.mark.parametrize("universal", [True, False])
+@pytest.mark.parametrize("stored", [32, 48])
+def test_tints_of_masks_come_off_with_any_key(tmp_path: Path, universal: bool, stored: int) -> None:
+    """Where they lie the published masks tell; labels may be kept as small numbers, at another size."""
+    tasks = dense_sample.TASKS.subset(["bright", "parts"])
+    images, labels = dense_sample.draw_scenes(24, SIDE)
+    labels = {name: labels[name] for name in tasks.names}
+    shares = dict(zip(tasks.names, class_shares(labels, tasks), strict=True))
+    path = write_checkpoint(tmp_path / "any.safetensors", None if universal else tasks)
+    loaded = load_checkpoint(path).bound(KEY, tasks, shares)
+    originals = images.clamp(40, 215)
+    delta = (loaded.generator.perturb(originals.float() / 255, labels)).round()
+    release = (originals + delta).to(torch.uint8)
+    kept = {"bright": labels["bright"], "parts": labels["parts"].to(torch.int16)}
+    if stored != SIDE:
+        larger = nn.functional.interpolate(labels["parts"][:, None].float(), size=stored, mode="nearest-exact")
+        kept["parts"] = larger[:, 0].to(torch.int16)
+    cleaned = RecomputeRemoval().before_training(release, AttackerView(kept, tasks, None, SIDE, 0, CPU, weights=path))
+    assert error(release, originals) > 4
+    assert error(cleaned, originals) < 0.2 * error(release, originals)
 
 
 def test_the_bound_of_the_release_scales_what_is_subtracted(tmp_path: Path) -> None:
