@@ -84,9 +84,10 @@ def train_generator(
     epochs: Annotated[
         int | None,
         typer.Option(
-            min=1,
+            min=0,
             metavar="N",
-            help=f"Passes over the images. Unset, and --max-minutes too: {DEFAULT_MINUTES:g} minutes.",
+            help="Passes over the images; with --universal, 0 for the closed form alone. "
+            f"Unset, and --max-minutes too: {DEFAULT_MINUTES:g} minutes.",
             envvar=variable("--epochs", "train"),
             rich_help_panel=TRAINING,
         ),
@@ -215,6 +216,8 @@ def train_generator(
     """
     if epochs is not None and max_minutes is not None:
         raise InputError("--epochs and --max-minutes exclude each other", hint="give one of them")
+    if epochs == 0 and not universal:
+        raise InputError("--epochs 0 trains nothing", hint="it makes the closed form of --universal; give at least 1")
     if universal:
         _refuse_unused(context)
     elif images is None:

@@ -107,7 +107,7 @@ class LoadedGenerator:
         if key is None:
             raise ValueError("a universal generator needs a key")
         codes = self.generator.codes
-        self.generator.bind(codes.prepared(Codebook(key, tasks, codes.dimension), shares))
+        self.generator.bind(codes.prepared(Codebook(key, tasks, codes.dimension(tasks)), shares))
         return replace(self, card=replace(self.card, tasks=tasks))
 
 

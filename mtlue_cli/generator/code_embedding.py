@@ -9,14 +9,27 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from mtlue_cli.generator.codebook import Codebook
+from mtlue_cli.generator.code_tints import CodeTints
+from mtlue_cli.generator.codebook import Codebook, reserved_axes
+from mtlue_cli.generator.dense_embedding import Told, tints_alone
 from mtlue_cli.generator.mirrored_patterns import mirrored_patterns, pattern_dimension
+from mtlue_cli.generator.tints import GREEN
 from mtlue_cli.tasks.spec import UNLABELLED, TaskSet
 
 EVEN_SHARE = 0.5
 """How much of the point that a task's codes are centred on weighs all classes alike; the rest weighs rare ones more."""
 
+LEAST_FULL = 0.6
+"""Entropy of labels, as a share of the largest that so many classes can have, from which a task counts as even."""
+
+COMMON = 0.25
+"""Share of the power at most that goes into what all images have in common."""
+
+FINEST_GRID = 15
+"""Side in cells of the finest patterns, for tasks that ask for as many directions."""
+
 _LEAST_POWER = 1e-12
+_PIXELS = 64
 
 
 @dataclass(frozen=True)
@@ -25,12 +38,14 @@ class PreparedCodes:
 
     Attributes:
         tasks: What they stand for.
+        tints: What is painted where masks say, in the place of codes; None: codes are.
         patterns: ``(sum of C, plus 1, pattern_channels, pattern_grid, pattern_grid)`` float, class after class and task
             after task; the last one is no code at all, which is also the point that every task's codes are centred on.
     """
 
     tasks: TaskSet
     patterns: Tensor
+    tints: CodeTints | None = None
 
 
 class CodeEmbedding(nn.Module):
@@ -57,6 +72,7 @@ class CodeEmbedding(nn.Module):
         super().__init__()
         self.grid, self.pattern_channels, self.pattern_grid = grid, pattern_channels, pattern_grid
         self.tasks = TaskSet(())
+        self.tints: CodeTints | None = None
         self._first: dict[str, int] = {}
         self.lift = nn.Sequential(
             nn.Conv2d(pattern_channels, channels, 3, padding=1),
@@ -65,17 +81,27 @@ class CodeEmbedding(nn.Module):
         )
         self.register_buffer("patterns", torch.empty(0, pattern_channels, pattern_grid, pattern_grid), persistent=False)
 
-    @property
-    def dimension(self) -> int:
-        """Of the codes that it takes."""
-        return pattern_dimension(self.pattern_channels, self.pattern_grid)
+    def dimension(self, tasks: TaskSet) -> int:
+        """Of the codes that it takes for ``tasks``."""
+        return pattern_dimension(1, self.grid_for(tasks))
+
+    def grid_for(self, tasks: TaskSet) -> int:
+        """Side in cells of their patterns."""
+        axes = sum(reserved_axes(task.num_classes) for task in tasks)
+        grids = range(self.pattern_grid, FINEST_GRID + 1, 2)
+        return next((grid for grid in grids if pattern_dimension(1, grid) >= axes), FINEST_GRID)
 
     def prepared(self, codebook: Codebook, shares: Mapping[str, Sequence[float]] | None = None) -> PreparedCodes:
         """The codes of ``codebook`` as this embedding takes them, on its device.
 
         The point that a task's codes are centred on is what a victim sees in a clean image: no code. It lies towards
-        the rare classes (:func:`centre_weights`), so that clean images are taken for those. The sum over the tasks,
-        divided by the square root of their number, has unit variance over images and cells.
+        the rare classes (:func:`centres`), so that clean images are taken for those. A task whose images are
+        nearly all of one class is quiet: a victim learns little of it from clean images. The sum over the tasks,
+        divided by the square root of their number, has unit variance over images and pixels.
+
+        *Why one colour.* Green against magenta is what photos vary least in: faces by 4 to 5 levels as a whole, by half
+        a level and less in most directions; red against blue by 11 to 13, brightness by 42 to 56. Codes that have all
+        colours, and weights that were trained on drawn images, were measured: victims learn more (docs/universal.md).
 
         Args:
             codebook: The codes.
@@ -84,26 +110,39 @@ class CodeEmbedding(nn.Module):
         Raises:
             ValueError: The codes have another dimension.
         """
-        if codebook.dimension != self.dimension:
-            raise ValueError(f"codes of dimension {self.dimension} are expected, not {codebook.dimension}")
-        found: list[npt.NDArray[np.float64]] = []
-        power = 0.0
-        for task in codebook.tasks:
-            codes = codebook.centred(task.name)
-            even = np.full(task.num_classes, 1 / task.num_classes)
-            share = np.asarray((shares or {}).get(task.name, even), dtype=np.float64)
-            codes = codes - centre_weights(share) @ codes
-            power += float(share @ np.square(codes).sum(axis=1))
-            found.append(codes)
-        cells = self.pattern_channels * self.pattern_grid**2
-        scale = math.sqrt(cells * len(found) / max(power, _LEAST_POWER))
-        flat = torch.from_numpy(scale * np.concatenate([*found, np.zeros((1, self.dimension))])).float()
-        patterns = mirrored_patterns(flat, self.pattern_channels, self.pattern_grid)
-        return PreparedCodes(codebook.tasks, patterns.to(self.patterns.device))
+        grid = self.grid_for(codebook.tasks)
+        dimension = pattern_dimension(1, grid)
+        if codebook.dimension != dimension:
+            raise ValueError(f"codes of dimension {dimension} are expected, not {codebook.dimension}")
+        given = shares or {}
+        frequency = [
+            np.asarray(given.get(task.name, [1 / task.num_classes] * task.num_classes), dtype=np.float64)
+            for task in codebook.tasks
+        ]
+        found = [
+            evenness(share) * codebook.centred(name, centre)
+            for name, share, centre in zip(codebook.tasks.names, frequency, centres(frequency), strict=True)
+        ]
+        flat = torch.from_numpy(np.concatenate([*found, np.zeros((1, dimension))]))
+        patterns = mirrored_patterns(flat, 1, grid)
+        power = float(torch.from_numpy(np.concatenate(frequency)) @ self._pixel_power(patterns[:-1, 0]))
+        patterns = patterns * math.sqrt(len(found) / max(power, _LEAST_POWER)) * torch.tensor(GREEN).view(3, 1, 1)
+        device = self.patterns.device
+        tints = CodeTints(codebook.tasks, given, device) if tints_alone(codebook.tasks) else None
+        return PreparedCodes(codebook.tasks, patterns.float().to(device), tints)
+
+    def _pixel_power(self, cells: Tensor) -> Tensor:
+        """Mean square over pixels of ``(R, g, g)`` patterns as drawn: scaled up to maps, and these to images."""
+        line = nn.functional.interpolate(
+            torch.eye(cells.shape[-1])[None], self.grid, mode="linear", align_corners=False
+        )
+        line = nn.functional.interpolate(line, _PIXELS, mode="linear", align_corners=False)[0].to(cells.dtype)
+        gram = line @ line.T / _PIXELS
+        return (gram @ cells @ gram * cells).sum(dim=(1, 2))
 
     def bind(self, codes: PreparedCodes) -> None:
         """Take ``codes`` in place of those it had."""
-        self.tasks, self.patterns = codes.tasks, codes.patterns
+        self.tasks, self.patterns, self.tints = codes.tasks, codes.patterns, codes.tints
         counts = np.cumsum([0, *(task.num_classes for task in self.tasks)]).tolist()
         self._first = dict(zip(self.tasks.names, counts, strict=False))
 
@@ -111,6 +150,24 @@ class CodeEmbedding(nn.Module):
         """All maps of one task, ``(C, channels, grid, grid)``; the row is the class index."""
         first = self._first[name]
         return self._maps(self.patterns[first : first + self.tasks[name].num_classes])
+
+    def told(self, labels: Mapping[str, Tensor], batch: int, size: Sequence[int]) -> Told:
+        """What the decoder is told of a batch: :meth:`forward`, and the tints of masks where they stand alone.
+
+        Args:
+            labels: As :meth:`forward` takes them.
+            batch: Number of images.
+            size: Height and width in pixels, multiples of the encoder's stride.
+        """
+        if self.tints is None:
+            return Told(self(labels).expand(batch, -1, -1, -1), None, None)
+        pattern, painted = self.tints(labels, batch, size)
+        free = (~painted).to(pattern.dtype).view(-1, 1, 1, 1)
+        maps = self({name: index for name, index in labels.items() if index.dim() == 1}).expand(batch, -1, -1, -1)
+        coded = nn.functional.interpolate(
+            maps[:, : self.pattern_channels], tuple(size), mode="bilinear", align_corners=False
+        )
+        return Told(maps, pattern + free * coded, free)
 
     def forward(self, labels: Mapping[str, Tensor]) -> Tensor:
         """Sum of the maps that ``labels`` pick, over the square root of the number of tasks.
@@ -155,18 +212,48 @@ class CodeEmbedding(nn.Module):
         return torch.cat([coarse, self.lift(coarse).to(coarse.dtype)], dim=1)
 
 
-def centre_weights(shares: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    """Weights of a task's codes in the point that they are centred on: half alike, half by the inverse of the share.
+def centres(shares: Sequence[npt.NDArray[np.float64]]) -> list[npt.NDArray[np.float64]]:
+    """Weights of each task's codes in the point that they are centred on, which is what a victim sees in a clean image.
 
-    Centred on the images instead, the code of a frequent class would be nearly none: a clean image would be taken for
-    that class, rightly most of the time.
+    *Classes that are about as frequent*: half alike, half by the inverse of the share. Centred on the images instead,
+    the code of a frequent class would be nearly none: a clean image would be taken for that class, rightly most of the
+    time. *A class that nearly all images have*: on the images. All of them would carry its code otherwise, which tells
+    nothing and takes the bound away from other tasks. In between, in proportion to the entropy of the labels: from
+    :data:`LEAST_FULL` of the largest on a task counts as even; from further on, if what all images have in common
+    would take more than :data:`COMMON` of the power.
+
+    Args:
+        shares: Of each class among the images, ``(C,)``, all positive, a task each.
+
+    Returns:
+        ``(C,)`` a task, summing to one.
+    """
+    full = LEAST_FULL
+    while True:
+        found = [_centre(own, full) for own in shares]
+        power = common = 0.0
+        for own, centre in zip(shares, found, strict=True):
+            # Codes of a task are orthonormal: lengths between them are those of their weights.
+            loud = evenness(own) ** 2
+            common += loud * float(np.square(own - centre).sum())
+            power += loud * float(own @ (np.square(centre).sum() - 2 * centre + 1))
+        if common <= COMMON * power:
+            return found
+        full *= 1.1
+
+
+def _centre(shares: npt.NDArray[np.float64], full: float) -> npt.NDArray[np.float64]:
+    inverse = 1 / shares
+    misleading = EVEN_SHARE / len(shares) + (1 - EVEN_SHARE) * inverse / inverse.sum()
+    even = min(1.0, evenness(shares) / full)
+    weights: npt.NDArray[np.float64] = even * misleading + (1 - even) * shares
+    return weights
+
+
+def evenness(shares: npt.NDArray[np.float64]) -> float:
+    """Entropy of a task's labels as a share of the largest that so many classes can have.
 
     Args:
         shares: Of each class among the images, ``(C,)``, all positive.
-
-    Returns:
-        ``(C,)``, summing to one.
     """
-    inverse = 1 / shares
-    weights: npt.NDArray[np.float64] = EVEN_SHARE / len(shares) + (1 - EVEN_SHARE) * inverse / inverse.sum()
-    return weights
+    return float(-(shares @ np.log(shares)) / np.log(len(shares)))

@@ -14,7 +14,7 @@ key gives the same codes anywhere:
    different frames nearly, as random directions are. A task never has more axes than the space has dimensions.
 4. *Codes.* Class number ``i`` is drawn on the task's first ``max(2, next power of two from i + 1)`` axes and made
    orthogonal to the classes before it. Classes beyond the axes are random directions among them, nearly orthogonal.
-5. *Centre.* The mean over the task's classes is subtracted when codes are used. It is common to all classes and tells
+5. *Centre.* A mean over the task's classes is subtracted when codes are used. It is common to all classes and tells
    nothing, and orthonormal codes without it form a simplex: every two classes have the cosine ``-1 / (C - 1)``.
 
 So a class that is added at the end of a list leaves the directions of the classes before it, and their differences,
@@ -71,10 +71,17 @@ class Codebook:
         codes: Numbers = self._coefficients(name, self.tasks[name].classes, len(axes)) @ axes
         return codes
 
-    def centred(self, name: str) -> Numbers:
-        """Codes of a task's classes without what they share, ``(C, dimension)``, of length ``sqrt(1 - 1 / C)``."""
+    def centred(self, name: str, weights: Numbers | None = None) -> Numbers:
+        """Codes of a task's classes without what they share, ``(C, dimension)``.
+
+        Args:
+            name: The task.
+            weights: Of the classes in the mean that is subtracted, ``(C,)`` of sum 1; None: alike, which gives codes of
+                length ``sqrt(1 - 1 / C)``.
+        """
         codes = self.of_task(name)
-        centred: Numbers = codes - codes.mean(axis=0, keepdims=True)
+        mean = codes.mean(axis=0) if weights is None else weights @ codes
+        centred: Numbers = codes - mean
         return centred
 
     @cached_property

@@ -47,11 +47,12 @@ class Told(NamedTuple):
     """What is told of all labels: as :class:`Embedded`, and what the decoder may add.
 
     Attributes:
+        pattern: None: that of the latent's leading channels.
         free: ``(B, 1, 1, 1)`` 1 where the decoder draws what it learned beside the pattern, 0 where not; None: 1.
     """
 
     latent: Tensor
-    pattern: Tensor
+    pattern: Tensor | None
     free: Tensor | None
 
 
@@ -153,13 +154,12 @@ class DenseEmbeddings(nn.Module):
         super().__init__()
         self.count = len(tasks)
         self.tasks = tasks.dense
-        single = len(tasks.image_level) <= 1 and all(task.kind is TaskKind.SEGMENTATION for task in self.tasks)
-        self.volume = TintVolume(tasks.image_level, image_level) if single else None
+        self.volume = TintVolume(tasks.image_level, image_level) if tints_alone(tasks) else None
         codes = [MAPS[task.kind].count(task) for task in self.tasks]
         shares = [[1 / count] * count for count in codes] if priors is None else priors
         assert pattern_channels == COLOURS
         kinds = [task.kind for task in self.tasks]
-        self.carried = not len(tasks.image_level) and not single
+        self.carried = not len(tasks.image_level) and not tints_alone(tasks)
         carried = carrier_tiles(kinds, shares)
         tiles = carried if self.carried else initial_tiles(kinds, shares, torch.Generator().manual_seed(seed))
         with torch.random.fork_rng(devices=[]):
@@ -212,6 +212,15 @@ class DenseEmbeddings(nn.Module):
             latent = latent + share * _resized(image_level, latent.shape[-2:])
             pattern = pattern + quiet * _resized(image_level[:, : pattern.shape[1]], pattern.shape[-2:])
         return Told(latent / math.sqrt(self.count), pattern, free)
+
+
+def tints_alone(tasks: TaskSet) -> bool:
+    """Whether nothing but tints is painted on an image that has a mask: segmentation, and one other task at most."""
+    return (
+        len(tasks.dense) > 0
+        and len(tasks.image_level) <= 1
+        and all(task.kind is TaskKind.SEGMENTATION for task in tasks.dense)
+    )
 
 
 class TintVolume(nn.Module):

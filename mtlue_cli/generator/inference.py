@@ -27,6 +27,8 @@ class PreparedGenerator:
     out beforehand: the scaling of pixels into the stem, a norm's weights into the layer behind it, the last layer of
     the decoder into the one before it, which is never computed at its full width.
 
+    Where the network draws nothing, be it untrained or masked by tints, it is not asked.
+
     The result is that of :meth:`~.model.PerturbationGenerator.perturb` but for rounding: below a thousandth of a 255th,
     where :func:`~mtlue_cli.perturbation.resize.quantised` rounds to a sixteenth.
 
@@ -48,13 +50,27 @@ class PreparedGenerator:
         self._draw, self._draw_hidden = draw, last.project @ draw
         self._draw_bias = _bias(decoder.draw) + last.project_bias @ draw
         self._gain = float(decoder.gain)
+        self._draws = decoder.draws
 
     @torch.inference_mode()
     def perturb(self, images: Tensor, labels: Mapping[str, Tensor]) -> Tensor:
         """:meth:`~.model.PerturbationGenerator.perturb`: ``(B, 3, S, S)`` in [0, 1] to ``(B, 3, S, S)`` in 255ths."""
         padded, pattern_channels = self._generator.padded(images), self._generator.PATTERN_CHANNELS
-        count, (rows, columns) = len(images), (side // STRIDE for side in padded.shape[-2:])
         label, pattern, free = self._generator.embedded(labels, padded)
+        if pattern is None:
+            pattern = _resized(label[:, :pattern_channels], padded.shape[-2:])
+        wanted = self._draws and (free is None or bool(free.any()))
+        unbounded = self._drawn(padded, label) if wanted else torch.zeros_like(padded)
+        if free is None:
+            unbounded.add_(pattern, alpha=self._gain)
+        else:
+            unbounded = beside_tints(unbounded, self._gain, pattern, free)
+        height, width = images.shape[-2:]
+        return soft_bound(unbounded[..., :height, :width], self._generator.config.epsilon).mul_(LEVELS)
+
+    def _drawn(self, padded: Tensor, label: Tensor) -> Tensor:
+        """What the network draws, ``(B, 3, H, W)`` as the images that it sees."""
+        count, (rows, columns) = len(padded), (side // STRIDE for side in padded.shape[-2:])
         cells = padded.reshape(count, 3, rows, STRIDE, columns, STRIDE).permute(0, 2, 4, 1, 3, 5).flatten(3)
         features = torch.addmm(self._stem_bias, cells.flatten(0, 2), self._stem).view(count, rows, columns, -1)
         for block in self._encoder:
@@ -72,15 +88,7 @@ class PreparedGenerator:
             torch.addmm(self._draw_bias, mixed[photo].flatten(0, 1), self._draw, out=drawn[photo])
             drawn[photo].addmm_(hidden, self._draw_hidden)
         # What a pixel shuffle does.
-        unbounded = drawn.view(count, rows, columns, 3, STRIDE, STRIDE).permute(0, 3, 1, 4, 2, 5).reshape(padded.shape)
-        if pattern is None:
-            pattern = _resized(label[:, :pattern_channels], padded.shape[-2:])
-        if free is None:
-            unbounded.add_(pattern, alpha=self._gain)
-        else:
-            unbounded = beside_tints(unbounded, self._gain, pattern, free)
-        height, width = images.shape[-2:]
-        return soft_bound(unbounded[..., :height, :width], self._generator.config.epsilon).mul_(LEVELS)
+        return drawn.view(count, rows, columns, 3, STRIDE, STRIDE).permute(0, 3, 1, 4, 2, 5).reshape(padded.shape)
 
 
 class _PreparedBlock:

@@ -86,6 +86,7 @@ class PerturbationGenerator(nn.Module):
             shape = (config.label_channels, config.label_grid, self.PATTERN_CHANNELS, config.pattern_grid)
             if tasks is None:
                 self.label_embedding = CodeEmbedding(*shape)
+                self.decoder.draw_nothing()
             else:
                 image_level, dense = divided_priors(tasks, priors)
                 self.label_embedding = LabelEmbedding(tasks.image_level, *shape, image_level, rng)
@@ -134,8 +135,8 @@ class PerturbationGenerator(nn.Module):
 
     def embedded(self, labels: Mapping[str, Tensor], images: Tensor) -> tuple[Tensor, Tensor | None, Tensor | None]:
         """Embedding, and with dense tasks the pattern that is drawn at the size of the images and what may be added."""
-        if isinstance(self.label_embedding, CodeEmbedding):  # it paints the codes of maps itself
-            return self.label_embedding(labels).expand(len(images), -1, -1, -1), None, None
+        if isinstance(self.label_embedding, CodeEmbedding):
+            return self.label_embedding.told(labels, len(images), images.shape[-2:])
         image_level: Tensor | None = self.label_embedding(labels) if len(self.tasks.image_level) else None
         if len(self.tasks.dense):
             told: Told = self.dense_embeddings(labels, len(images), images.shape[-2:], image_level)

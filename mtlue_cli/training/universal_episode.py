@@ -98,12 +98,12 @@ class Episode:
         return codes.prepared(self.codebook, shares)
 
 
-def draw_episode(seed: int, dimension: int, settings: UniversalSettings) -> Episode:
+def draw_episode(seed: int, embedding: CodeEmbedding, settings: UniversalSettings) -> Episode:
     """Draw the tasks, the key and the class frequencies of an episode.
 
     Args:
         seed: Any whole number from 0.
-        dimension: Of the codes.
+        embedding: What takes the codes.
         settings: Ranges.
     """
     rng = np.random.default_rng([seed, settings.seed])
@@ -124,7 +124,7 @@ def draw_episode(seed: int, dimension: int, settings: UniversalSettings) -> Epis
     odds = (np.exp(settings.skew * rng.standard_normal(count)) for count in counts)
     shares = {name: torch.from_numpy(part / part.sum()) for name, part in zip(tasks.names, odds, strict=True)}
     kind = settings.kinds[rng.integers(len(settings.kinds))]
-    return Episode(tasks, Codebook(Key(rng.bytes(KEY_BYTES)), tasks, dimension), shares, kind)
+    return Episode(tasks, Codebook(Key(rng.bytes(KEY_BYTES)), tasks, embedding.dimension(tasks)), shares, kind)
 
 
 def _small_number(rng: np.random.Generator, low: int, high: int) -> int:
@@ -146,7 +146,7 @@ class Surrogate:
         self, number: int, generator: PerturbationGenerator, settings: UniversalSettings, device: torch.device
     ) -> None:
         self.number = number
-        self.episode = draw_episode(number, generator.codes.dimension, settings)
+        self.episode = draw_episode(number, generator.codes, settings)
         self.codes: PreparedCodes = self.episode.bound_to(generator.codes)
         seed = settings.seed * 1_000_003 + number
         self.network: MultiTaskNetwork = placed(

@@ -37,8 +37,8 @@ from mtlue_cli.manifest import (
 from mtlue_cli.perturbation.batching import BatchedPerturbation
 from mtlue_cli.tasks.paths import path_fault
 from mtlue_cli.tasks.released import released_labels
-from mtlue_cli.tasks.shares import image_level_shares
 from mtlue_cli.training.runtime import choose_device, describe_device, placed
+from mtlue_cli.workflows.code_shares import shares_for_codes
 from mtlue_cli.workflows.earlier_release import run_record_state
 from mtlue_cli.workflows.progress import Progress
 from mtlue_cli.workflows.protect_files import PhotoSteps, Record, discard
@@ -143,7 +143,9 @@ def protect_folder(config: ProtectConfig, progress: Progress) -> ProtectResult:
         )
     loaded = load_checkpoint(plan.weights)
     if plan.key is not None:
-        loaded = loaded.bound(plan.key.key, plan.tasks, image_level_shares(plan.table.columns, plan.tasks))
+        with reading_photos(config.max_pixels):
+            shares = shares_for_codes(plan.table, plan.tasks, plan.card.image_size)
+        loaded = loaded.bound(plan.key.key, plan.tasks, shares)
     generator = placed(loaded.generator, device).eval()
     scale = plan.run.epsilon / plan.card.epsilon
     perturb = BatchedPerturbation(for_inference(generator, device), device, scale, config.batch_size or 256)

@@ -155,7 +155,7 @@ def _figures(mean: UniversalRecord) -> dict[str, float]:
 def _draw_example(loop: UniversalLoop, path: Path) -> None:
     """A contact sheet of drawn images with random labels under a random key."""
     generator = loop.generator
-    episode = draw_episode(SHEET_SEED, generator.codes.dimension, loop.settings)
+    episode = draw_episode(SHEET_SEED, generator.codes, loop.settings)
     generator.bind(episode.bound_to(generator.codes))
     images = draw_procedural(SHEET_IMAGES, generator.config.image_size, SHEET_SEED, loop.settings.images)
     rng = torch.Generator().manual_seed(SHEET_SEED)

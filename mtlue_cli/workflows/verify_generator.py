@@ -9,8 +9,8 @@ from mtlue_cli.generator.checkpoint import LoadedGenerator, load_checkpoint, rea
 from mtlue_cli.generator.shipped import is_shipped, resolve_weights, shipped_weights
 from mtlue_cli.keys import FoundKey
 from mtlue_cli.manifest import read_run
-from mtlue_cli.tasks.shares import image_level_shares
 from mtlue_cli.tasks.spec import LabelTable
+from mtlue_cli.workflows.code_shares import shares_for_codes
 from mtlue_cli.workflows.keyed import key_for, offered_tasks
 
 
@@ -40,7 +40,7 @@ def load_judged(weights: str, key: Path | None, labels: LabelTable) -> JudgedGen
     found = key_for(loaded.card, key)
     notes = [*offered.notes, *([] if found is None else found.described())]
     if found is not None:
-        loaded = loaded.bound(found.key, offered.tasks, image_level_shares(labels.columns, offered.tasks))
+        loaded = loaded.bound(found.key, offered.tasks, shares_for_codes(labels, offered.tasks, loaded.card.image_size))
     return JudgedGenerator(loaded, found, notes)
 
 

@@ -156,6 +156,15 @@ def test_epochs_and_minutes_exclude_each_other(labels: Path, tmp_path: Path) -> 
     assert list(tmp_path.iterdir()) == []
 
 
+def test_no_epoch_at_all_is_for_universal_weights(labels: Path, tmp_path: Path) -> None:
+    out = tmp_path / "g.safetensors"
+    words = ["train-generator", str(labels.parent), "--labels", str(labels), "--out", str(out), "--epochs", "0"]
+    result = CliRunner().invoke(app, words)
+    assert result.exit_code == ExitCode.INPUT
+    assert "--epochs 0 trains nothing" in result.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_universal_weights_take_no_images_and_no_options_of_theirs(labels: Path, tmp_path: Path) -> None:
     out = tmp_path / "any.safetensors"
     base = ["train-generator", "--universal", "--out", str(out)]

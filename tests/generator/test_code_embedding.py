@@ -4,15 +4,17 @@ import math
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from mtlue_cli.choices import TaskKind
 from mtlue_cli.errors import CheckpointError
 from mtlue_cli.generator.checkpoint import load_checkpoint, read_card, save_checkpoint
-from mtlue_cli.generator.code_embedding import CodeEmbedding
+from mtlue_cli.generator.code_embedding import COMMON, CodeEmbedding, centres, evenness
 from mtlue_cli.generator.codebook import Codebook
+from mtlue_cli.generator.inference import PreparedGenerator
 from mtlue_cli.generator.model import GeneratorConfig, PerturbationGenerator
 from mtlue_cli.keys import Key
 from mtlue_cli.tasks.spec import UNLABELLED, Task, TaskSet
@@ -28,7 +30,7 @@ def embedding(key: Key = KEY, tasks: TaskSet = AGES) -> CodeEmbedding:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         made = CodeEmbedding(channels=8, grid=16, pattern_channels=3, pattern_grid=GRID)
-    made.bind(made.prepared(Codebook(key, tasks, made.dimension)))
+    made.bind(made.prepared(Codebook(key, tasks, made.dimension(tasks))))
     return made
 
 
@@ -45,33 +47,90 @@ def test_a_sample_gets_the_sum_of_its_maps_over_the_root_of_the_tasks() -> None:
     torch.testing.assert_close(summed, expected)
 
 
+def pixel_power(patterns: Tensor) -> Tensor:
+    """Mean square of each pattern as it is drawn, ``(R,)``."""
+    for side in (16, 64):
+        patterns = nn.functional.interpolate(patterns, size=side, mode="bilinear", align_corners=False)
+    return patterns.double().square().mean(dim=(1, 2, 3))
+
+
 def test_patterns_are_the_codes_mirrored_and_their_sum_has_unit_variance() -> None:
     embed = embedding()
     assert embed.patterns.shape == (6, 3, GRID, GRID)
     torch.testing.assert_close(embed.patterns, embed.patterns.flip(-1))
-    variance = embed.patterns.square().mean(dim=(1, 2, 3))
-    # Centred codes have squared lengths of 1 - 1 / C: 2/3 and 1/2, 7/6 together, which become 2 for two tasks.
-    torch.testing.assert_close(variance, torch.tensor([*[8 / 7] * 3, *[6 / 7] * 2, 0.0]), atol=1e-5, rtol=0)
+    power = pixel_power(embed.patterns)
+    assert float(power[:3].mean() + power[3:5].mean()) / 2 == pytest.approx(1, abs=1e-4)
+    # Centred codes have squared lengths of 1 - 1 / C: 2/3 and 1/2.
+    cells = embed.patterns.square().mean(dim=(1, 2, 3))
+    torch.testing.assert_close(cells / cells[0], torch.tensor([*[1.0] * 3, *[3 / 4] * 2, 0.0]), atol=1e-5, rtol=0)
     torch.testing.assert_close(embed.patterns[3], -embed.patterns[4], atol=1e-5, rtol=0)
 
 
 def test_codes_are_centred_towards_rare_classes_and_their_sum_has_unit_variance_over_the_images() -> None:
     embed = embedding()
-    shares = {"age": [0.8, 0.1, 0.1], "smile": [0.9, 0.1]}
-    bound = embed.prepared(Codebook(KEY, AGES, embed.dimension), shares).patterns
+    shares = {"age": [0.7, 0.15, 0.15], "smile": [0.6, 0.4]}
+    bound = embed.prepared(Codebook(KEY, AGES, embed.dimension(AGES)), shares).patterns
     ages, smiles = bound[:3], bound[3:5]
-    # Inverse shares, normed: 1/17, 8/17, 8/17, and 0.1, 0.9; half of each beside half of an equal share.
-    for part, centre in ((ages, [0.5 / 17 + 1 / 6, *[4 / 17 + 1 / 6] * 2]), (smiles, [0.3, 0.7])):
-        mean = (torch.tensor(centre).view(-1, 1, 1, 1) * part).sum(dim=0)
-        torch.testing.assert_close(mean, torch.zeros(3, GRID, GRID), atol=1e-5, rtol=0)
-    power = sum(
-        float((torch.tensor(shares[name]).view(-1, 1, 1, 1) * part.square()).sum(dim=0).mean())
-        for name, part in (("age", ages), ("smile", smiles))
-    )
+    power = 0.0
+    columns = [np.array(own) for own in shares.values()]
+    for share, centre, part in zip(columns, centres(columns), (ages, smiles), strict=True):
+        assert centre.sum() == pytest.approx(1)
+        assert (torch.from_numpy(centre).float().view(-1, 1, 1, 1) * part).sum(dim=0).abs().max() < 1e-5
+        power += float(torch.from_numpy(share) @ pixel_power(part))
     assert power / 2 == pytest.approx(1, abs=1e-4)
     frequent, rare = (smiles[index].square().mean().sqrt() for index in (0, 1))
-    assert float(frequent / rare) == pytest.approx(0.7 / 0.3, rel=1e-4)
+    # Half of an equal share, half of the normed inverse share.
+    assert float(frequent / rare) == pytest.approx((0.25 + 0.5 * 0.6) / (0.25 + 0.5 * 0.4), rel=1e-4)
     assert bound[5].abs().max() == 0
+
+
+def test_the_centre_lies_with_rare_classes_where_all_are_frequent_and_with_the_images_where_one_is_rare() -> None:
+    even, uneven = np.array([0.6, 0.4]), np.array([0.98, 0.02])
+    found = centres([even, uneven])
+    assert found[0][1] > 0.5
+    assert found[1][0] > 0.7
+    assert evenness(np.array([0.5, 0.5])) == pytest.approx(1)
+    assert evenness(uneven) == pytest.approx(0.1414, abs=1e-4)
+
+
+@pytest.mark.parametrize("rare", [0.01, 0.1, 0.2, 0.3])
+def test_what_all_images_have_in_common_takes_little_of_the_power(rare: float) -> None:
+    columns = [np.array([1 - rare, rare])] * 4
+    tasks = TaskSet(tuple(Task(str(number), TaskKind.BINARY, ("0", "1")) for number in range(4)))
+    embed = embedding(tasks=tasks)
+    shares = {name: own.tolist() for name, own in zip(tasks.names, columns, strict=True)}
+    patterns = embed.prepared(Codebook(KEY, tasks, embed.dimension(tasks)), shares).patterns[:-1].view(4, 2, -1)
+    weights = torch.tensor([1 - rare, rare]).view(1, 2, 1)
+    common = float((weights * patterns).sum(dim=(0, 1)).square().sum())
+    power = float((weights * patterns.square()).sum())
+    assert 0 < common <= (COMMON + 1e-3) * power
+
+
+def test_a_task_with_a_rare_class_is_quiet() -> None:
+    embed = embedding()
+    book = Codebook(KEY, AGES, embed.dimension(AGES))
+    lengths = []
+    for smile in ([0.5, 0.5], [0.98, 0.02]):
+        bound = embed.prepared(book, {"age": [0.4, 0.3, 0.3], "smile": smile}).patterns
+        between = [(bound[1] - bound[0]).norm(), (bound[4] - bound[3]).norm()]
+        lengths.append(float(between[1] / between[0]))
+    # The codes themselves are as far apart in any task.
+    assert lengths[1] / lengths[0] == pytest.approx(evenness(np.array([0.98, 0.02])), rel=1e-4)
+
+
+def test_patterns_have_one_colour_axis_and_as_many_cells_as_the_tasks_ask_for() -> None:
+    embed = embedding()
+    assert torch.equal(embed.patterns[:, 0], embed.patterns[:, 2])
+    assert torch.equal(embed.patterns[:, 0], -embed.patterns[:, 1])
+    for count, grid in ((1, 9), (22, 9), (23, 11), (40, 13), (200, 15)):
+        many = TaskSet(tuple(Task(str(number), TaskKind.BINARY, ("0", "1")) for number in range(count)))
+        assert embed.grid_for(many) == grid
+        assert embed.prepared(Codebook(KEY, many, embed.dimension(many))).patterns.shape == (
+            2 * count + 1,
+            3,
+            grid,
+            grid,
+        )
 
 
 def test_what_is_not_labelled_gets_no_code() -> None:
@@ -100,6 +159,35 @@ def test_a_task_labelled_pixel_by_pixel_is_painted_where_its_classes_are() -> No
     torch.testing.assert_close(whole, embed(labels([2, 2], [1, 0])))
 
 
+STREET = TaskSet(
+    (Task("place", TaskKind.BINARY, ("a", "b")), Task("parts", TaskKind.SEGMENTATION, ("road", "sky", "car", "tree")))
+)
+
+
+def test_masks_alone_or_beside_one_label_are_tinted_as_by_weights_that_were_trained_for_them() -> None:
+    shares = {"place": [0.7, 0.3], "parts": [0.5, 0.3, 0.15, 0.05]}
+    any_labels = PerturbationGenerator(GeneratorConfig(image_size=32), None).eval()
+    any_labels.bind(any_labels.codes.prepared(Codebook(KEY, STREET, any_labels.codes.dimension(STREET)), shares))
+    own = PerturbationGenerator(GeneratorConfig(image_size=32), STREET, priors=[shares[n] for n in STREET.names]).eval()
+    rng = torch.Generator().manual_seed(0)
+    images, place = torch.rand(3, 3, 30, 32, generator=rng), torch.tensor([0, 1, UNLABELLED])
+    parts = torch.randint(UNLABELLED, 4, (3, 30, 32), generator=rng)
+    for labels in ({"place": place, "parts": parts}, {"parts": parts}):
+        delta = any_labels.perturb(images, labels)
+        torch.testing.assert_close(delta, own.perturb(images, labels), atol=1e-5, rtol=0)
+        assert delta.abs().amax() > 7
+    np.testing.assert_allclose(PreparedGenerator(any_labels).perturb(images, labels), delta, atol=1e-3)
+    # An image without a mask has the codes of its labels, one with a mask nothing of them.
+    parts[0] = UNLABELLED
+    without, code = (
+        any_labels.perturb(images, {"place": place, "parts": parts}),
+        any_labels.perturb(images, {"place": place}),
+    )
+    assert torch.equal(without[0], code[0])
+    assert torch.equal(without[1], any_labels.perturb(images, {"place": place, "parts": parts.clone()})[1])
+    assert not torch.equal(code[0], code[1])
+
+
 def test_a_class_added_within_the_reserve_leaves_the_directions_between_old_classes() -> None:
     grown = TaskSet((Task("age", TaskKind.CATEGORICAL, (*AGES["age"].classes, "80+")), AGES["smile"]))
     before, after = embedding().patterns, embedding(tasks=grown).patterns
@@ -119,8 +207,8 @@ def test_only_the_shared_network_is_learned_and_kept() -> None:
     assert all(name.startswith("lift.") for name in embed.state_dict())
     embed(labels([0, 1], [1, 0])).square().sum().backward()
     assert all(parameter.grad is not None and parameter.grad.abs().max() > 0 for parameter in embed.parameters())
-    with pytest.raises(ValueError, match="dimension 135"):
-        embed.prepared(Codebook(KEY, AGES, 134))
+    with pytest.raises(ValueError, match="dimension 45"):
+        embed.prepared(Codebook(KEY, AGES, 44))
 
 
 @pytest.fixture
@@ -174,7 +262,7 @@ def test_many_tasks_of_many_classes_are_bound_without_a_parameter_more() -> None
     tasks = TaskSet(tuple(Task(str(k), TaskKind.CATEGORICAL, tuple(str(c) for c in range(100))) for k in range(20)))
     generator = PerturbationGenerator(GeneratorConfig(image_size=16), None).eval()
     before = sum(parameter.numel() for parameter in generator.parameters())
-    generator.bind(generator.codes.prepared(Codebook(KEY, tasks, generator.codes.dimension)))
+    generator.bind(generator.codes.prepared(Codebook(KEY, tasks, generator.codes.dimension(tasks))))
     delta = generator.perturb(torch.rand(2, 3, 16, 16), {name: torch.tensor([3, 99]) for name in tasks.names})
     assert delta.abs().max() <= 8
     assert (delta[0] - delta[1]).abs().mean() > 1

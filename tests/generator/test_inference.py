@@ -54,9 +54,24 @@ def test_label_maps(tasks: TaskSet) -> None:
 
 def test_codes_of_a_key() -> None:
     generator = stirred(PerturbationGenerator(CONFIGS[0], None, seed=1))
-    codebook = Codebook(Key(bytes(range(32))), TASKS, generator.codes.dimension)
+    codebook = Codebook(Key(bytes(range(32))), TASKS, generator.codes.dimension(TASKS))
     generator.bind(generator.codes.prepared(codebook))
     pixels, labels = draw_sample(5, 32)
+    check(generator, pixels.float() / 255, labels)
+
+
+def test_a_network_that_draws_nothing_is_not_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    generator = PerturbationGenerator(CONFIGS[0], None, seed=1).eval()
+    generator.bind(generator.codes.prepared(Codebook(Key(bytes(range(32))), TASKS, generator.codes.dimension(TASKS))))
+    pixels, labels = draw_sample(5, 30)
+    expected = generator.perturb(pixels.float() / 255, labels)
+    prepared = PreparedGenerator(generator)
+    monkeypatch.setattr(prepared, "_drawn", lambda *_: pytest.fail("the network was asked"))
+    torch.testing.assert_close(prepared.perturb(pixels.float() / 255, labels), expected, atol=1e-3, rtol=0)
+    # Nor does the image have a part in it.
+    torch.testing.assert_close(generator.perturb(torch.zeros(5, 3, 30, 30), labels), expected)
+    with torch.no_grad():
+        generator.decoder.draw.weight[0] = 0.1
     check(generator, pixels.float() / 255, labels)
 
 

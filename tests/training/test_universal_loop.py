@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from mtlue_cli.choices import BackboneName, Precision
+from mtlue_cli.generator.code_embedding import CodeEmbedding
 from mtlue_cli.generator.model import GeneratorConfig, PerturbationGenerator
 from mtlue_cli.images.procedural import ProceduralSettings
 from mtlue_cli.training.distortions import DistortionSettings
@@ -13,6 +14,7 @@ from mtlue_cli.training.universal_episode import UniversalSettings, draw_episode
 from mtlue_cli.training.universal_loop import UniversalLoop, UniversalRecord
 
 CPU = torch.device("cpu")
+CODES = CodeEmbedding(channels=8, grid=6, pattern_channels=3, pattern_grid=9)
 SHAPE = GeneratorConfig(
     image_size=24,
     encoder_width=8,
@@ -54,19 +56,21 @@ def records(settings: UniversalSettings, until: int | None = None) -> list[Unive
 
 
 def test_episodes_differ_and_keep_to_their_ranges() -> None:
-    episodes = [draw_episode(seed, 135, SETTINGS) for seed in range(60)]
+    episodes = [draw_episode(seed, CODES, SETTINGS) for seed in range(60)]
     counts = [[task.num_classes for task in episode.tasks] for episode in episodes]
     assert {len(drawn) for drawn in counts} == {1, 2, 3, 4}
     assert {number for drawn in counts for number in drawn} == {2, 3, 4, 5}
     assert len({episode.codebook.key.fingerprint for episode in episodes}) == 60
-    assert len({draw_episode(0, 135, replace(SETTINGS, seed=seed)).codebook.key.fingerprint for seed in range(5)}) == 5
+    assert (
+        len({draw_episode(0, CODES, replace(SETTINGS, seed=seed)).codebook.key.fingerprint for seed in range(5)}) == 5
+    )
     for episode in episodes:
         assert all(float(share.sum()) == pytest.approx(1) for share in episode.shares.values())
-    even = draw_episode(3, 135, replace(SETTINGS, skew=0.0))
+    even = draw_episode(3, CODES, replace(SETTINGS, skew=0.0))
     assert all(float(share.std()) == pytest.approx(0, abs=1e-6) for share in even.shares.values())
-    assert all(task.num_classes == 2 for task in draw_episode(3, 135, replace(SETTINGS, binary_share=1.0)).tasks)
+    assert all(task.num_classes == 2 for task in draw_episode(3, CODES, replace(SETTINGS, binary_share=1.0)).tasks)
     wide = replace(SETTINGS, kinds=(BackboneName.SMALL, BackboneName.RESNET18))
-    assert {draw_episode(seed, 135, wide).kind for seed in range(20)} == set(wide.kinds)
+    assert {draw_episode(seed, CODES, wide).kind for seed in range(20)} == set(wide.kinds)
 
 
 def test_a_run_that_was_stopped_ends_with_the_same_weights() -> None:
