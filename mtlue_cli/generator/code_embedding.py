@@ -127,9 +127,8 @@ class CodeEmbedding(nn.Module):
         patterns = mirrored_patterns(flat, 1, grid)
         power = float(torch.from_numpy(np.concatenate(frequency)) @ self._pixel_power(patterns[:-1, 0]))
         patterns = patterns * math.sqrt(len(found) / max(power, _LEAST_POWER)) * torch.tensor(GREEN).view(3, 1, 1)
-        device = self.patterns.device
-        tints = CodeTints(codebook.tasks, given, device) if tints_alone(codebook.tasks) else None
-        return PreparedCodes(codebook.tasks, patterns.float().to(device), tints)
+        tints = CodeTints(codebook.tasks, given) if tints_alone(codebook.tasks) else None
+        return PreparedCodes(codebook.tasks, patterns.float().to(self.patterns.device), tints)
 
     def _pixel_power(self, cells: Tensor) -> Tensor:
         """Mean square over pixels of ``(R, g, g)`` patterns as drawn: scaled up to maps, and these to images."""
@@ -161,7 +160,7 @@ class CodeEmbedding(nn.Module):
         """
         if self.tints is None:
             return Told(self(labels).expand(batch, -1, -1, -1), None, None)
-        pattern, painted = self.tints(labels, batch, size)
+        pattern, painted = self.tints(labels, batch, size, self.patterns.device)
         free = (~painted).to(pattern.dtype).view(-1, 1, 1, 1)
         maps = self({name: index for name, index in labels.items() if index.dim() == 1}).expand(batch, -1, -1, -1)
         coded = nn.functional.interpolate(

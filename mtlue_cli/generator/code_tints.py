@@ -23,19 +23,20 @@ class CodeTints:
         tasks: Of which :func:`~.dense_embedding.tints_alone` holds.
         shares: Of each class among the images, or among the pixels of masks, by task; a task that is absent has classes
             of equal share.
-        device: Where the label maps will be.
     """
 
-    def __init__(self, tasks: TaskSet, shares: Mapping[str, Sequence[float]], device: torch.device) -> None:
+    def __init__(self, tasks: TaskSet, shares: Mapping[str, Sequence[float]]) -> None:
         assert tints_alone(tasks)
         known = {task.name: shares.get(task.name, [1 / task.num_classes] * task.num_classes) for task in tasks}
         self.tasks = tasks.dense
         kinds = [TaskKind.SEGMENTATION] * len(self.tasks)
         tiles = initial_tiles(kinds, [known[name] for name in self.tasks.names], torch.Generator())
-        self._tints = [own[:, :, 0, 0].to(device) for own in tiles]
-        self._volume = TintVolume(tasks.image_level, [known[name] for name in tasks.image_level.names]).to(device)
+        self._tints = [own[:, :, 0, 0] for own in tiles]
+        self._volume = TintVolume(tasks.image_level, [known[name] for name in tasks.image_level.names])
 
-    def __call__(self, labels: Mapping[str, Tensor], batch: int, size: Sequence[int]) -> tuple[Tensor, Tensor]:
+    def __call__(
+        self, labels: Mapping[str, Tensor], batch: int, size: Sequence[int], device: torch.device
+    ) -> tuple[Tensor, Tensor]:
         """What is painted, and in which images.
 
         Args:
@@ -43,10 +44,11 @@ class CodeTints:
             batch: Number of images.
             size: Height and width in pixels; a label map may be smaller and is continued by its last row and column.
 
+            device: Where the labels are; a generator may move after it was bound.
+
         Returns:
             ``(B, 3, H, W)`` float, and ``(B,)`` bool.
         """
-        device = self._tints[0].device
         pattern = torch.zeros(batch, 3, *size, device=device)
         painted = torch.zeros(batch, dtype=torch.bool, device=device)
         for task, tints in zip(self.tasks, self._tints, strict=True):
@@ -56,6 +58,6 @@ class CodeTints:
             below, right = size[0] - weights.shape[-2], size[1] - weights.shape[-1]
             if below or right:
                 weights = nn.functional.pad(weights, (0, right, 0, below), mode="replicate")
-            pattern = pattern + torch.einsum("bkhw,kc->bchw", weights, tints) / len(self.tasks) ** 0.5
+            pattern = pattern + torch.einsum("bkhw,kc->bchw", weights, tints.to(device)) / len(self.tasks) ** 0.5
             painted = painted | labelled_rows(labels[task.name], task)
-        return pattern * self._volume(labels, batch, device).view(-1, 1, 1, 1), painted
+        return pattern * self._volume.to(device)(labels, batch, device).view(-1, 1, 1, 1), painted

@@ -13,6 +13,7 @@ from mtlue_cli.choices import TaskKind
 from mtlue_cli.errors import CheckpointError
 from mtlue_cli.generator.checkpoint import load_checkpoint, read_card, save_checkpoint
 from mtlue_cli.generator.code_embedding import COMMON, CodeEmbedding, centres, evenness
+from mtlue_cli.generator.code_tints import CodeTints
 from mtlue_cli.generator.codebook import Codebook
 from mtlue_cli.generator.inference import PreparedGenerator
 from mtlue_cli.generator.model import GeneratorConfig, PerturbationGenerator
@@ -186,6 +187,15 @@ def test_masks_alone_or_beside_one_label_are_tinted_as_by_weights_that_were_trai
     assert torch.equal(without[0], code[0])
     assert torch.equal(without[1], any_labels.perturb(images, {"place": place, "parts": parts.clone()})[1])
     assert not torch.equal(code[0], code[1])
+
+
+def test_tints_are_painted_wherever_the_labels_are() -> None:
+    """A generator is moved to its device after it was bound."""
+    elsewhere = torch.device("meta")
+    labels = {"place": torch.zeros(2, dtype=torch.int64), "parts": torch.zeros(2, 30, 32, dtype=torch.int64)}
+    there = {name: column.to(elsewhere) for name, column in labels.items()}
+    pattern, painted = CodeTints(STREET, {})(there, 2, (32, 32), elsewhere)
+    assert (pattern.device, pattern.shape, painted.device) == (elsewhere, (2, 3, 32, 32), elsewhere)
 
 
 def test_a_class_added_within_the_reserve_leaves_the_directions_between_old_classes() -> None:
