@@ -96,8 +96,8 @@ class LoadedGenerator:
         Args:
             key: For a universal generator.
             tasks: What is protected, in the order of the codes.
-            shares: Of each class among the images, by task (:func:`~mtlue_cli.tasks.shares.image_level_shares`); None:
-                classes are taken as equally frequent.
+            shares: Of each class among the images, or among the pixels of masks, by task
+                (:func:`~mtlue_cli.workflows.code_shares.shares_for_codes`); None: classes count as equally frequent.
 
         Raises:
             ValueError: It is universal and there is no key.

@@ -39,8 +39,8 @@ class PreparedCodes:
     Attributes:
         tasks: What they stand for.
         tints: What is painted where masks say, in the place of codes; None: codes are.
-        patterns: ``(sum of C, plus 1, pattern_channels, pattern_grid, pattern_grid)`` float, class after class and task
-            after task; the last one is no code at all, which is also the point that every task's codes are centred on.
+        patterns: ``(sum of C, plus 1, pattern_channels, g, g)`` float, class after class and task after task of those
+            that are coded; the last one is no code at all, which is also the point that a task's codes are centred on.
     """
 
     tasks: TaskSet
@@ -59,7 +59,7 @@ class CodeEmbedding(nn.Module):
         channels: Channels of a map.
         grid: Side of a map in cells.
         pattern_channels: How many leading channels hold the pattern.
-        pattern_grid: Side of the coarse grid of the patterns, in cells.
+        pattern_grid: Least side of the coarse grid of the patterns, in cells.
 
     Source:
         Stands in for the class-wise embeddings of Yu et al., ICML 2025, section 4; their regularisers are fulfilled by
@@ -85,11 +85,17 @@ class CodeEmbedding(nn.Module):
         """Of the codes that it takes for ``tasks``."""
         return pattern_dimension(1, self.grid_for(tasks))
 
+    @staticmethod
+    def coded(tasks: TaskSet) -> TaskSet:
+        """Those of ``tasks`` that codes stand for: all but masks that are tinted."""
+        return tasks.image_level if tints_alone(tasks) else tasks
+
     def grid_for(self, tasks: TaskSet) -> int:
         """Side in cells of their patterns."""
-        axes = sum(reserved_axes(task.num_classes) for task in tasks)
-        grids = range(self.pattern_grid, FINEST_GRID + 1, 2)
-        return next((grid for grid in grids if pattern_dimension(1, grid) >= axes), FINEST_GRID)
+        axes = sum(reserved_axes(task.num_classes) for task in self.coded(tasks))
+        finest = max(FINEST_GRID, self.pattern_grid)
+        grids = range(self.pattern_grid, finest + 1, 2)
+        return next((grid for grid in grids if pattern_dimension(1, grid) >= axes), finest)
 
     def prepared(self, codebook: Codebook, shares: Mapping[str, Sequence[float]] | None = None) -> PreparedCodes:
         """The codes of ``codebook`` as this embedding takes them, on its device.
@@ -114,18 +120,18 @@ class CodeEmbedding(nn.Module):
         dimension = pattern_dimension(1, grid)
         if codebook.dimension != dimension:
             raise ValueError(f"codes of dimension {dimension} are expected, not {codebook.dimension}")
-        given = shares or {}
+        given, coded = shares or {}, self.coded(codebook.tasks)
         frequency = [
             np.asarray(given.get(task.name, [1 / task.num_classes] * task.num_classes), dtype=np.float64)
-            for task in codebook.tasks
+            for task in coded
         ]
         found = [
             evenness(share) * codebook.centred(name, centre)
-            for name, share, centre in zip(codebook.tasks.names, frequency, centres(frequency), strict=True)
+            for name, share, centre in zip(coded.names, frequency, centres(frequency), strict=True)
         ]
         flat = torch.from_numpy(np.concatenate([*found, np.zeros((1, dimension))]))
         patterns = mirrored_patterns(flat, 1, grid)
-        power = float(torch.from_numpy(np.concatenate(frequency)) @ self._pixel_power(patterns[:-1, 0]))
+        power = float(torch.from_numpy(np.concatenate([*frequency, []])) @ self._pixel_power(patterns[:-1, 0]))
         patterns = patterns * math.sqrt(len(found) / max(power, _LEAST_POWER)) * torch.tensor(GREEN).view(3, 1, 1)
         tints = CodeTints(codebook.tasks, given) if tints_alone(codebook.tasks) else None
         return PreparedCodes(codebook.tasks, patterns.float().to(self.patterns.device), tints)
@@ -142,8 +148,9 @@ class CodeEmbedding(nn.Module):
     def bind(self, codes: PreparedCodes) -> None:
         """Take ``codes`` in place of those it had."""
         self.tasks, self.patterns, self.tints = codes.tasks, codes.patterns, codes.tints
-        counts = np.cumsum([0, *(task.num_classes for task in self.tasks)]).tolist()
-        self._first = dict(zip(self.tasks.names, counts, strict=False))
+        coded = self.coded(self.tasks)
+        counts = np.cumsum([0, *(task.num_classes for task in coded)]).tolist()
+        self._first = dict(zip(coded.names, counts, strict=False))
 
     def of_task(self, name: str) -> Tensor:
         """All maps of one task, ``(C, channels, grid, grid)``; the row is the class index."""
@@ -183,10 +190,10 @@ class CodeEmbedding(nn.Module):
         neutral = len(self.patterns) - 1
         absent = torch.full((batch,), neutral, dtype=torch.int64, device=self.patterns.device)
         painted = {name: index for name, index in labels.items() if index.dim() > 1 and name in self._first}
-        whole = [task.name for task in self.tasks if task.name not in painted]
+        whole = [name for name in self._first if name not in painted]
         picked = [self._rows(name, labels.get(name), neutral, absent) for name in whole]
         drawn = [self._rows(name, index, neutral, absent) for name, index in painted.items()]
-        rows = torch.unique(torch.cat([rows.flatten() for rows in (*picked, *drawn)]))
+        rows = torch.unique(torch.cat([rows.flatten() for rows in (absent, *picked, *drawn)]))
         maps = self._maps(self.patterns[rows])
         # Products with selections: their gradient is deterministic, that of indexing is not.
         choice = maps.new_zeros(batch, len(rows))
@@ -197,7 +204,7 @@ class CodeEmbedding(nn.Module):
             masks = nn.functional.one_hot(torch.searchsorted(rows, index), len(rows)).movedim(-1, 1).to(maps.dtype)
             at_grid = nn.functional.adaptive_avg_pool2d(masks, self.grid)
             summed = summed + torch.einsum("buhw,uchw->bchw", at_grid, maps)
-        return summed / math.sqrt(len(self.tasks))
+        return summed / math.sqrt(max(1, len(self._first)))
 
     def _rows(self, name: str, index: Tensor | None, neutral: int, absent: Tensor) -> Tensor:
         """Rows of :attr:`patterns` that labels stand for, in their shape."""
@@ -227,16 +234,17 @@ def centres(shares: Sequence[npt.NDArray[np.float64]]) -> list[npt.NDArray[np.fl
     Returns:
         ``(C,)`` a task, summing to one.
     """
+    assert all((own > 0).all() for own in shares)
     full = LEAST_FULL
     while True:
         found = [_centre(own, full) for own in shares]
         power = common = 0.0
         for own, centre in zip(shares, found, strict=True):
-            # Codes of a task are orthonormal: lengths between them are those of their weights.
+            # Codes of a task are orthonormal as far as there are axes: lengths are those of their weights.
             loud = evenness(own) ** 2
             common += loud * float(np.square(own - centre).sum())
             power += loud * float(own @ (np.square(centre).sum() - 2 * centre + 1))
-        if common <= COMMON * power:
+        if not common > COMMON * power:
             return found
         full *= 1.1
 
@@ -255,4 +263,4 @@ def evenness(shares: npt.NDArray[np.float64]) -> float:
     Args:
         shares: Of each class among the images, ``(C,)``, all positive.
     """
-    return float(-(shares @ np.log(shares)) / np.log(len(shares)))
+    return float(-(shares @ np.log(shares)) / np.log(max(2, len(shares))))

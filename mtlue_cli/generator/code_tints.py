@@ -43,7 +43,6 @@ class CodeTints:
             labels: Task name to label maps, or to class indices of whole images; an absent task is not protected.
             batch: Number of images.
             size: Height and width in pixels; a label map may be smaller and is continued by its last row and column.
-
             device: Where the labels are; a generator may move after it was bound.
 
         Returns:

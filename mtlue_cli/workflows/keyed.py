@@ -69,11 +69,12 @@ def offered_tasks(card: CheckpointCard, labels: TaskSet, named: Sequence[str] | 
 def in_code_order(tasks: TaskSet, earlier: Mapping[str, Sequence[str]]) -> TaskSet:
     """The same tasks with the classes of an earlier run first, in its order, and new ones after them.
 
-    So codes of the classes before stay what they were when a class is added, wherever it sorts.
+    So codes of the classes before stay what they were when a class is added, wherever it sorts. Classes of masks are
+    numbered already.
     """
     ordered: list[Task] = []
     for task in tasks:
-        before = tuple(earlier.get(task.name, ()))
+        before = () if task.is_dense else tuple(earlier.get(task.name, ()))
         classes = (*before, *(name for name in task.classes if name not in before))
         kind = TaskKind.BINARY if len(classes) <= 2 else TaskKind.CATEGORICAL
         ordered.append(Task(task.name, kind, classes) if before else task)

@@ -15,6 +15,7 @@ from mtlue_cli.choices import ExitCode, ImageFormat
 from mtlue_cli.errors import InputError, MtlueError
 from mtlue_cli.files import TEMPORARY, file_digest, synchronise, unwritable, write_atomically
 from mtlue_cli.generator.checkpoint import load_checkpoint
+from mtlue_cli.generator.dense_embedding import tints_alone
 from mtlue_cli.generator.inference import for_inference
 from mtlue_cli.generator.shipped import is_shipped
 from mtlue_cli.images.encode import is_compressed_with_loss
@@ -37,6 +38,7 @@ from mtlue_cli.manifest import (
 from mtlue_cli.perturbation.batching import BatchedPerturbation
 from mtlue_cli.tasks.paths import path_fault
 from mtlue_cli.tasks.released import released_labels
+from mtlue_cli.tasks.wording import quoted
 from mtlue_cli.training.runtime import choose_device, describe_device, placed
 from mtlue_cli.workflows.code_shares import shares_for_codes
 from mtlue_cli.workflows.earlier_release import run_record_state
@@ -146,6 +148,12 @@ def protect_folder(config: ProtectConfig, progress: Progress) -> ProtectResult:
         with reading_photos(config.max_pixels):
             shares = shares_for_codes(plan.table, plan.tasks, plan.card.image_size)
         loaded = loaded.bound(plan.key.key, plan.tasks, shares)
+        if len(plan.tasks.dense) and not tints_alone(plan.tasks):
+            names = ", ".join(map(quoted, plan.tasks.dense.names))
+            progress.note(
+                f"beside more than one other column the masks of {names} are hardly protected by these weights: "
+                f"protect one beside them (--tasks), or train weights of your own: {config.training_command}"
+            )
     generator = placed(loaded.generator, device).eval()
     scale = plan.run.epsilon / plan.card.epsilon
     perturb = BatchedPerturbation(for_inference(generator, device), device, scale, config.batch_size or 256)

@@ -40,7 +40,7 @@ class TrainingStart:
         """A generator with learned embeddings for ``tasks`` that begins as this one.
 
         Its class maps are those of this one, by name, and are learned from here on; a universal start's are the maps
-        of its codes.
+        of its codes. What is learned of label maps begins anew if the start is universal or has other classes.
 
         Args:
             tasks: What it is trained for; :func:`read_start` has seen that they fit.
@@ -56,10 +56,14 @@ class TrainingStart:
         generator.decoder.load_state_dict(known.decoder.state_dict())
         embedding = generator.label_embedding
         assert isinstance(embedding, LabelEmbedding)  # it was made for tasks
-        for task in tasks:
+        for task in tasks.image_level:
             place_of = {name: place for place, name in enumerate(known.tasks[task.name].classes)}
             maps = known.label_embedding.of_task(task.name).detach()
             embedding.take_maps(task.name, maps[[place_of[name] for name in task.classes]])
+        for task in tasks.dense if not self.loaded.card.universal else ():
+            if task.classes == known.tasks[task.name].classes:
+                learned = known.dense_embeddings.of_task(task.name).state_dict()
+                generator.dense_embeddings.of_task(task.name).load_state_dict(learned)
         return generator
 
 
@@ -76,7 +80,8 @@ def read_start(weights: str, key: Path | None, labels: LabelTable) -> TrainingSt
     found = key_for(loaded.card, key)
     tasks = labels.tasks
     if found is not None:
-        return TrainingStart(loaded.bound(found.key, tasks, image_level_shares(labels.columns, tasks)), found)
+        coded = tasks.image_level
+        return TrainingStart(loaded.bound(found.key, coded, image_level_shares(labels.columns, coded)), found)
     known = loaded.card.tasks
     faults = [f"it has no task {quoted(name)}" for name in tasks.names if name not in known]
     faults += known.subset(tasks.names).unmet_by(tasks)

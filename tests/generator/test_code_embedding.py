@@ -94,7 +94,10 @@ def test_the_centre_lies_with_rare_classes_where_all_are_frequent_and_with_the_i
     assert evenness(uneven) == pytest.approx(0.1414, abs=1e-4)
 
 
-@pytest.mark.parametrize("rare", [0.01, 0.1, 0.2, 0.3])
+LIMITED = 0.2
+
+
+@pytest.mark.parametrize("rare", [0.01, 0.1, LIMITED, 0.3])
 def test_what_all_images_have_in_common_takes_little_of_the_power(rare: float) -> None:
     columns = [np.array([1 - rare, rare])] * 4
     tasks = TaskSet(tuple(Task(str(number), TaskKind.BINARY, ("0", "1")) for number in range(4)))
@@ -105,6 +108,14 @@ def test_what_all_images_have_in_common_takes_little_of_the_power(rare: float) -
     common = float((weights * patterns).sum(dim=(0, 1)).square().sum())
     power = float((weights * patterns.square()).sum())
     assert 0 < common <= (COMMON + 1e-3) * power
+    if rare == LIMITED:
+        assert common > 0.8 * COMMON * power
+
+
+def test_a_task_of_one_class_and_no_task_at_all_have_a_centre() -> None:
+    assert centres([]) == []
+    (alone,) = centres([np.array([1.0])])
+    assert alone.tolist() == [1.0]
 
 
 def test_a_task_with_a_rare_class_is_quiet() -> None:
@@ -178,15 +189,29 @@ def test_masks_alone_or_beside_one_label_are_tinted_as_by_weights_that_were_trai
         torch.testing.assert_close(delta, own.perturb(images, labels), atol=1e-5, rtol=0)
         assert delta.abs().amax() > 7
     np.testing.assert_allclose(PreparedGenerator(any_labels).perturb(images, labels), delta, atol=1e-3)
-    # An image without a mask has the codes of its labels, one with a mask nothing of them.
-    parts[0] = UNLABELLED
+    # An image without a mask has the code of its label, as if there were no masks; the others have nothing of it.
+    unmasked = parts.clone()
+    unmasked[0] = UNLABELLED
     without, code = (
-        any_labels.perturb(images, {"place": place, "parts": parts}),
-        any_labels.perturb(images, {"place": place}),
+        any_labels.perturb(images, part) for part in ({"place": place, "parts": unmasked}, {"place": place})
     )
     assert torch.equal(without[0], code[0])
-    assert torch.equal(without[1], any_labels.perturb(images, {"place": place, "parts": parts.clone()})[1])
+    assert torch.equal(without[1:], any_labels.perturb(images, {"place": place, "parts": parts})[1:])
     assert not torch.equal(code[0], code[1])
+    only = PerturbationGenerator(GeneratorConfig(image_size=32), None).eval()
+    only.bind(only.codes.prepared(Codebook(KEY, STREET.image_level, 45), {"place": shares["place"]}))
+    torch.testing.assert_close(code, only.perturb(images, {"place": place}), atol=1e-4, rtol=0)
+
+
+def test_masks_alone_need_no_code() -> None:
+    alone = STREET.subset(["parts"])
+    generator = PerturbationGenerator(GeneratorConfig(image_size=16), None).eval()
+    generator.bind(generator.codes.prepared(Codebook(KEY, alone, generator.codes.dimension(alone))))
+    parts = torch.zeros(2, 16, 16, dtype=torch.int64)
+    parts[1] = UNLABELLED
+    painted, blank = generator.perturb(torch.rand(2, 3, 16, 16), {"parts": parts})
+    assert painted.abs().amax() > 7
+    assert not blank.any()
 
 
 def test_tints_are_painted_wherever_the_labels_are() -> None:

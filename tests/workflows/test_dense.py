@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import pytest
+import torch
 from PIL import Image
 
 from mtlue_cli.choices import BackboneName, MetricName, ObjectiveName
@@ -15,13 +16,16 @@ from mtlue_cli.generator.checkpoint import load_checkpoint, read_card, save_chec
 from mtlue_cli.generator.model import GeneratorConfig, PerturbationGenerator
 from mtlue_cli.generator.tints import class_tints
 from mtlue_cli.images.decode import decode_image
+from mtlue_cli.keys import VARIABLE
 from mtlue_cli.tasks.declared import parse_declarations
+from mtlue_cli.tasks.label_maps import DEPTH_CODES
 from mtlue_cli.tasks.labels import LabelOptions
 from mtlue_cli.tasks.shares import class_shares
-from mtlue_cli.tasks.spec import TaskSet
+from mtlue_cli.tasks.spec import LabelTable, TaskSet
 from mtlue_cli.workflows.progress import SilentProgress
 from mtlue_cli.workflows.protect import ProtectConfig, protect_folder
 from mtlue_cli.workflows.train_generator import TrainConfig, train_generator
+from mtlue_cli.workflows.training_start import read_start
 from mtlue_cli.workflows.verify import VerifyConfig, verify_release
 from tests.dense_sample import TASKS, draw_scenes
 from tests.generator.test_checkpoint import make_card
@@ -122,6 +126,31 @@ def test_weights_for_any_labels_tint_masks_beside_one_label(folder: Path, tmp_pa
             continue
         assert not change[~painted].any()
         assert (change[painted] * np.array([-1, 1, -1])).min() >= 5
+    lost = tmp_path / "release" / "07.png"
+    before = lost.read_bytes()
+    lost.unlink()
+    protect(folder, tmp_path / "any.safetensors", tmp_path / "release", key=key)
+    assert lost.read_bytes() == before
+
+
+def test_training_with_maps_begins_with_weights_for_any_labels_or_with_others(
+    weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(VARIABLE, "ab" * 32)
+    shape = GeneratorConfig()
+    card = replace(make_card(), tasks=TaskSet(()), universal=True, image_size=shape.image_size, generator=asdict(shape))
+    save_checkpoint(tmp_path / "any.safetensors", PerturbationGenerator(shape, None), card)
+    table = LabelTable(("a.png",), {"bright": np.zeros(1, dtype=np.int64)}, load_checkpoint(weights).card.tasks)
+    priors = [[1 / count] * count for count in (2, 3, DEPTH_CODES, 6)]
+    for start, same in ((tmp_path / "any.safetensors", False), (weights, True)):
+        begun = read_start(str(start), None, table)
+        made = begun.generator(table.tasks, epsilon=8, image_size=32, seed=5, priors=priors)
+        known = load_checkpoint(weights).generator
+        for name in ("parts", "depth", "normals"):
+            tiles = [one.dense_embeddings.of_task(name).see.weight for one in (made, known)]
+            assert torch.equal(*tiles) is same
+        maps = [one.label_embedding.of_task("bright") for one in (made, begun.loaded.generator)]
+        assert torch.equal(*maps)
 
 
 @pytest.mark.parametrize("left_out", ["parts", "depth"])

@@ -77,10 +77,13 @@ def test_the_same_key_gives_the_same_release_and_another_an_unrelated_one(
     assert first.max_change is not None
     assert 4 < first.max_change <= 8
     assert pictures(first.release) == pictures(again.release)
-    monkeypatch.setenv(VARIABLE, OTHER)
-    other = run(config, out=tmp_path / "other")
-    one, two = change(first.release, config), change(other.release, config)
-    assert abs(np.corrcoef(one, two)[0, 1]) < 0.3
+    one, alike = change(first.release, config), []
+    for number in range(8):  # codes have six dimensions here: a single other key may be near by chance
+        monkeypatch.setenv(VARIABLE, f"{number:064x}")
+        two = change(run(config, out=tmp_path / str(number)).release, config)
+        alike.append(float(np.corrcoef(one, two)[0, 1]))
+    assert abs(np.mean(alike)) < 0.3
+    assert max(alike) < 0.9
 
 
 def test_only_the_fingerprint_is_recorded_and_inspection_shows_it(config: ProtectConfig) -> None:

@@ -74,7 +74,8 @@ class RecomputeRemoval(Countermeasure):
         """
         if view.weights is None:
             raise ValueError("removal by recomputing needs the weights of the generator")
-        shares = dict(zip(view.tasks.names, class_shares(view.labels, view.tasks), strict=True))
+        found = {name: view.labels[name].cpu() for name in view.tasks.names}
+        shares = dict(zip(view.tasks.names, class_shares(found, view.tasks), strict=True))
         loaded = load_checkpoint(view.weights).bound(attackers_key(view.seed), view.tasks, shares)
         scale = view.epsilon / loaded.card.epsilon
         generator = for_inference(placed(loaded.generator, view.device).eval(), view.device)
