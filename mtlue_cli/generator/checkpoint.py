@@ -43,7 +43,7 @@ class CheckpointCard:
         tasks: Tasks and classes, in the order of the embeddings.
         epsilon: Bound in 255ths.
         image_size: Side in pixels of the squares that the generator sees.
-        objective: Base method: em, tap or sep.
+        objective: Base method: em, tap or sep; none if nothing was trained.
         settings: Everything that training was told, and the number of steps it took.
         generator: The shape, :class:`~mtlue_cli.generator.model.GeneratorConfig` as a dictionary.
         data_digest: SHA-256 of the training pixels and labels.

@@ -33,6 +33,7 @@ from mtlue_cli.workflows.training_files import (
 )
 
 OBJECTIVE = "em"
+UNTRAINED = "none"
 SAVE_SECONDS = 300.0
 """A state holds every surrogate with its optimiser: hundreds of megabytes."""
 SHEET_SEED = 2**31
@@ -132,7 +133,7 @@ def train_universal(config: UniversalConfig, progress: Progress) -> TrainResult:
         tasks=TaskSet(()),
         epsilon=config.epsilon,
         image_size=shape.image_size,
-        objective=OBJECTIVE,
+        objective=OBJECTIVE if loop.steps else UNTRAINED,
         settings=settings,
         generator=asdict(shape),
         # The images are a function of these settings.

@@ -80,11 +80,12 @@ def test_a_run_leaves_a_universal_checkpoint_and_a_contact_sheet(config: Univers
 
 def test_no_epoch_leaves_the_closed_form(config: UniversalConfig) -> None:
     result = train_universal(replace(config, epochs=0), SilentProgress())
-    assert (result.steps, result.card.settings["steps"]) == (0, 0)
+    assert (result.steps, result.card.settings["steps"], result.card.objective) == (0, 0, "none")
     assert not load_checkpoint(config.out).generator.decoder.draws
     trained = train_universal(replace(config, out=config.out.with_name("trained.safetensors")), SilentProgress())
     assert load_checkpoint(config.out.with_name("trained.safetensors")).generator.decoder.draws
     assert trained.card.digest != result.card.digest
+    assert trained.card.objective == "em"
 
 
 def test_an_interrupted_run_goes_on_to_the_same_weights(config: UniversalConfig) -> None:
