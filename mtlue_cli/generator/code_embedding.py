@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from mtlue_cli.generator.code_tints import CodeTints
 from mtlue_cli.generator.codebook import Codebook, reserved_axes
-from mtlue_cli.generator.dense_embedding import Told, tints_alone
+from mtlue_cli.generator.dense_embedding import Told, resized, tints_alone
 from mtlue_cli.generator.mirrored_patterns import mirrored_patterns, pattern_dimension
 from mtlue_cli.generator.tints import GREEN
 from mtlue_cli.tasks.spec import UNLABELLED, TaskSet
@@ -170,10 +170,7 @@ class CodeEmbedding(nn.Module):
         pattern, painted = self.tints(labels, batch, size, self.patterns.device)
         free = (~painted).to(pattern.dtype).view(-1, 1, 1, 1)
         maps = self({name: index for name, index in labels.items() if index.dim() == 1}).expand(batch, -1, -1, -1)
-        coded = nn.functional.interpolate(
-            maps[:, : self.pattern_channels], tuple(size), mode="bilinear", align_corners=False
-        )
-        return Told(maps, pattern + free * coded, free)
+        return Told(maps, pattern + free * resized(maps[:, : self.pattern_channels], size), free)
 
     def forward(self, labels: Mapping[str, Tensor]) -> Tensor:
         """Sum of the maps that ``labels`` pick, over the square root of the number of tasks.
@@ -213,8 +210,7 @@ class CodeEmbedding(nn.Module):
         return torch.where(index == UNLABELLED, neutral, index + self._first[name])
 
     def _maps(self, patterns: Tensor) -> Tensor:
-        size = (self.grid, self.grid)
-        coarse = nn.functional.interpolate(patterns, size=size, mode="bilinear", align_corners=False)
+        coarse = resized(patterns, (self.grid, self.grid))
         return torch.cat([coarse, self.lift(coarse).to(coarse.dtype)], dim=1)
 
 

@@ -3,10 +3,10 @@
 from collections.abc import Mapping, Sequence
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from mtlue_cli.choices import TaskKind
-from mtlue_cli.generator.dense_embedding import TintVolume, tints_alone
+from mtlue_cli.generator.dense_embedding import TintVolume, continued, tints_alone
 from mtlue_cli.generator.tints import initial_tiles
 from mtlue_cli.tasks.kinds import labelled_rows
 from mtlue_cli.tasks.label_maps import code_weights
@@ -53,10 +53,7 @@ class CodeTints:
         for task, tints in zip(self.tasks, self._tints, strict=True):
             if task.name not in labels:
                 continue
-            weights, _ = code_weights(labels[task.name], task)
-            below, right = size[0] - weights.shape[-2], size[1] - weights.shape[-1]
-            if below or right:
-                weights = nn.functional.pad(weights, (0, right, 0, below), mode="replicate")
+            weights = continued(code_weights(labels[task.name], task)[0], size)
             pattern = pattern + torch.einsum("bkhw,kc->bchw", weights, tints.to(device)) / len(self.tasks) ** 0.5
             painted = painted | labelled_rows(labels[task.name], task)
         return pattern * self._volume.to(device)(labels, batch, device).view(-1, 1, 1, 1), painted

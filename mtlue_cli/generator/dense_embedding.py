@@ -109,10 +109,7 @@ class DenseEmbedding(nn.Module):
             nothing = torch.zeros(batch, dtype=torch.bool, device=self.tiles.device)
             return Embedded(neutral, self.tiles.new_zeros(batch, self.tiles.shape[1], *size), nothing)
         weights, known = code_weights(labels, self.task)
-        seen = torch.cat([weights, (~known).to(weights)], dim=1)
-        below, right = size[0] - seen.shape[-2], size[1] - seen.shape[-1]
-        if below or right:
-            seen = nn.functional.pad(seen, (0, right, 0, below), mode="replicate")
+        seen = continued(torch.cat([weights, (~known).to(weights)], dim=1), size)
         latent: Tensor = self.tell(nn.functional.relu(self.see(seen)))
         labelled = labelled_rows(labels, self.task)
         if self.training and bool(labelled.any()):
@@ -160,8 +157,10 @@ class DenseEmbeddings(nn.Module):
         assert pattern_channels == COLOURS
         kinds = [task.kind for task in self.tasks]
         self.carried = not len(tasks.image_level) and not tints_alone(tasks)
-        carried = carrier_tiles(kinds, shares)
-        tiles = carried if self.carried else initial_tiles(kinds, shares, torch.Generator().manual_seed(seed))
+        if self.carried:
+            tiles = carrier_tiles(kinds, shares)
+        else:
+            tiles = initial_tiles(kinds, shares, torch.Generator().manual_seed(seed))
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             self.embeddings = nn.ModuleList(
@@ -209,9 +208,15 @@ class DenseEmbeddings(nn.Module):
             quiet = free = (~painted).to(pattern.dtype)
         if image_level is not None:
             share = math.sqrt(self.count - len(self.tasks))
-            latent = latent + share * _resized(image_level, latent.shape[-2:])
-            pattern = pattern + quiet * _resized(image_level[:, : pattern.shape[1]], pattern.shape[-2:])
+            latent = latent + share * resized(image_level, latent.shape[-2:])
+            pattern = pattern + quiet * resized(image_level[:, : pattern.shape[1]], pattern.shape[-2:])
         return Told(latent / math.sqrt(self.count), pattern, free)
+
+
+def continued(maps: Tensor, size: Sequence[int]) -> Tensor:
+    """``(B, K, h, w)`` maps continued to ``size``, height and width, by their last row and column."""
+    below, right = size[0] - maps.shape[-2], size[1] - maps.shape[-1]
+    return nn.functional.pad(maps, (0, right, 0, below), mode="replicate") if below or right else maps
 
 
 def tints_alone(tasks: TaskSet) -> bool:
@@ -269,5 +274,6 @@ def _first_labelled(tasks: TaskSet, each: Sequence[Embedded]) -> tuple[Tensor, T
     return pattern, painted
 
 
-def _resized(maps: Tensor, size: Sequence[int]) -> Tensor:
+def resized(maps: Tensor, size: Sequence[int]) -> Tensor:
+    """``(B, K, h, w)`` maps at ``size``, height and width, bilinearly."""
     return nn.functional.interpolate(maps, tuple(size), mode="bilinear", align_corners=False)

@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -71,7 +72,6 @@ class UniversalLoop:
         self.restarts = 0
         self.between_steps = True
         self.surrogates = [self._fresh(number) for number in range(settings.population)]
-        self._pool = self._drawn_pool()
 
     @property
     def steps(self) -> int:
@@ -147,8 +147,12 @@ class UniversalLoop:
             for name, shares in episode.shares.items()
         }
 
-    def _drawn_pool(self) -> Tensor:
-        """The images as they stand after the restarts so far: in each place, the last chunk that came there."""
+    @cached_property
+    def _pool(self) -> Tensor:
+        """The images as they stand after the restarts so far: in each place, the last chunk that came there.
+
+        Drawn at the first step: a loop without steps, or one that is about to take up a state, needs none.
+        """
         chunks = max(1, self.settings.pool // CHUNK)
         latest = list(range(chunks))
         for restart in range(self.restarts):
@@ -181,4 +185,4 @@ class UniversalLoop:
             surrogate = self._fresh(int(kept["number"]))
             surrogate.load_state_dict(kept)
             self.surrogates.append(surrogate)
-        self._pool = self._drawn_pool()
+        self.__dict__.pop("_pool", None)

@@ -80,14 +80,12 @@ class RecomputeRemoval(Countermeasure):
         scale = view.epsilon / loaded.card.epsilon
         generator = for_inference(placed(loaded.generator, view.device).eval(), view.device)
         perturb = BatchedPerturbation(generator, view.device, scale)
-        labels = {
-            name: _as_large(column, loaded.card.image_size)
-            for name, column in known_labels(view.labels, view.tasks, loaded.card.tasks).items()
-        }
         cleaned = torch.empty_like(images)
         for start in range(0, len(images), CHUNK):
             rows = slice(start, min(start + CHUNK, len(images)))
-            part = {name: list(column[rows].numpy()) for name, column in labels.items()}
+            given = {name: column[rows] for name, column in view.labels.items()}
+            known = known_labels(given, view.tasks, loaded.card.tasks)
+            part = {name: list(_as_large(column, loaded.card.image_size).numpy()) for name, column in known.items()}
             released = images[rows].permute(0, 2, 3, 1).contiguous().numpy()
             estimate = images[rows]
             for _ in range(self.settings.rounds):
