@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from rich.text import Text
 
 from mtlue_cli.choices import ExitCode
 from mtlue_cli.commands.console import Terminal, duration
@@ -20,7 +21,7 @@ from mtlue_cli.commands.options import (
 )
 
 if TYPE_CHECKING:
-    from mtlue_cli.workflows.demo import DemoResult
+    from mtlue_cli.workflows.demo import DemoResult, DemoSet
 
 SCHEMA_VERSION = 1
 
@@ -48,6 +49,15 @@ def demo(
             rich_help_panel=TRAINING,
         ),
     ] = 1.5,
+    judge_scenes: Annotated[
+        bool,
+        typer.Option(
+            "--judge-scenes",
+            help="Also train victims of masks, depth and normals: some minutes more.",
+            envvar=variable("--judge-scenes", "demo"),
+            rich_help_panel=TRAINING,
+        ),
+    ] = False,
     seed: SeedOption = 0,
     device: DeviceOption = "auto",
     workers: WorkersOption = None,
@@ -56,7 +66,8 @@ def demo(
 ) -> None:
     """Draw a small image set, train a generator for it, protect it and verify the protection.
 
-    Needs no data and no GPU, and ends within 5 minutes on two cores. Run again, it goes on where it was interrupted.
+    Then render scenes with masks, depth and normals, and protect these. Needs no data and no GPU, and ends within 5
+    minutes on two cores. Run again, it goes on where it was interrupted.
 
     [bold]Example:[/bold] mtlue demo --out mtlue-demo
     """
@@ -65,24 +76,37 @@ def demo(
     from mtlue_cli.commands.verify_tables import show_verification
     from mtlue_cli.workflows.demo import DemoConfig, run_demo
 
-    config = DemoConfig(out=out, seed=seed, minutes=minutes, device=device, workers=threads(workers))
+    config = DemoConfig(
+        out=out, seed=seed, minutes=minutes, judge_scenes=judge_scenes, device=device, workers=threads(workers)
+    )
     result = run_demo(config, terminal.progress)
-    show_verification(terminal, result.verification, brief=True)
+    sets = {"drawn shapes, labelled as a whole": result.shapes, "rendered scenes, every pixel labelled": result.scenes}
+    for heading, found in sets.items():
+        terminal.show(Text(f"{heading}:", style="bold"))
+        if found.verification is not None:
+            show_verification(terminal, found.verification, brief=True)
+        else:
+            made = found.protection
+            terminal.show(Text(f"{made.protected + made.kept} protected; --judge-scenes tells what that is worth"))
     terminal.say(f"finished in {duration(result.seconds)}; look at:")
     for what, path in places(result).items():
         terminal.say(f"  {path}: {what}")
     terminal.write_json(document(result))
-    if result.verification.exit_code != ExitCode.SUCCESS:
-        raise typer.Exit(result.verification.exit_code)
+    code = max(found.verification.exit_code for found in sets.values() if found.verification is not None)
+    if code != ExitCode.SUCCESS:
+        raise typer.Exit(code)
 
 
 def places(result: "DemoResult") -> dict[str, Path]:
     """What lies where."""
     return {
-        "drawn images with their labels": result.images,
-        "the same images, protected": result.release,
-        "originals, protected and tenfold perturbation side by side": result.contact_sheet,
-        "the generator (mtlue inspect tells more)": result.checkpoint,
+        "drawn images with their labels": result.shapes.images,
+        "the same images, protected": result.shapes.release,
+        "originals, protected and tenfold perturbation side by side": result.shapes.contact_sheet,
+        "the generator (mtlue inspect tells more)": result.shapes.checkpoint,
+        "rendered scenes with masks, depth and normals": result.scenes.images,
+        "the same scenes, protected": result.scenes.release,
+        "scenes, protected scenes, perturbation, and their maps in colour": result.scenes.contact_sheet,
     }
 
 
@@ -91,11 +115,18 @@ def document(result: "DemoResult") -> dict[str, Any]:
     return {
         "schema_version": SCHEMA_VERSION,
         "command": "demo",
-        "images": str(result.images),
-        "labels": str(result.labels),
-        "checkpoint": str(result.checkpoint),
-        "contact_sheet": str(result.contact_sheet),
-        "release": str(result.release),
-        "verification": result.verification.to_json(),
+        **_of_set(result.shapes),
+        "scenes": _of_set(result.scenes),
         "seconds": round(result.seconds, 3),
+    }
+
+
+def _of_set(found: "DemoSet") -> dict[str, Any]:
+    return {
+        "images": str(found.images),
+        "labels": str(found.labels),
+        "checkpoint": str(found.checkpoint),
+        "contact_sheet": str(found.contact_sheet),
+        "release": str(found.release),
+        "verification": None if found.verification is None else found.verification.to_json(),
     }

@@ -16,13 +16,10 @@ from mtlue_cli.generator.mirrored_patterns import mirrored_patterns, pattern_dim
 from mtlue_cli.generator.tints import GREEN
 from mtlue_cli.tasks.spec import UNLABELLED, TaskSet
 
-EVEN_SHARE = 0.5
-"""How much of the point that a task's codes are centred on weighs all classes alike; the rest weighs rare ones more."""
-
 LEAST_FULL = 0.6
 """Entropy of labels, as a share of the largest that so many classes can have, from which a task counts as even."""
 
-COMMON = 0.25
+COMMON = 1 / 3
 """Share of the power at most that goes into what all images have in common."""
 
 FINEST_GRID = 15
@@ -100,10 +97,10 @@ class CodeEmbedding(nn.Module):
     def prepared(self, codebook: Codebook, shares: Mapping[str, Sequence[float]] | None = None) -> PreparedCodes:
         """The codes of ``codebook`` as this embedding takes them, on its device.
 
-        The point that a task's codes are centred on is what a victim sees in a clean image: no code. It lies towards
-        the rare classes (:func:`centres`), so that clean images are taken for those. A task whose images are
-        nearly all of one class is quiet: a victim learns little of it from clean images. The sum over the tasks,
-        divided by the square root of their number, has unit variance over images and pixels.
+        What a victim sees in a clean image is no code. The rarest class of an even task has none either
+        (:func:`drawn_codes`), so that clean images are taken for it. A task whose images are nearly all of one class is
+        quiet: a victim learns little of it from clean images. The sum over the tasks, divided by the square root of
+        their number, has unit power over images and pixels.
 
         *Why one colour.* Green against magenta is what photos vary least in: faces by 4 to 5 levels as a whole, by half
         a level and less in most directions; red against blue by 11 to 13, brightness by 42 to 56. Codes that have all
@@ -126,8 +123,8 @@ class CodeEmbedding(nn.Module):
             for task in coded
         ]
         found = [
-            evenness(share) * codebook.centred(name, centre)
-            for name, share, centre in zip(coded.names, frequency, centres(frequency), strict=True)
+            evenness(share) * drawn_codes(codebook.of_task(name), share, taken)
+            for name, share, taken in zip(coded.names, frequency, misleading(frequency), strict=True)
         ]
         flat = torch.from_numpy(np.concatenate([*found, np.zeros((1, dimension))]))
         patterns = mirrored_patterns(flat, 1, grid)
@@ -214,43 +211,55 @@ class CodeEmbedding(nn.Module):
         return torch.cat([coarse, self.lift(coarse).to(coarse.dtype)], dim=1)
 
 
-def centres(shares: Sequence[npt.NDArray[np.float64]]) -> list[npt.NDArray[np.float64]]:
-    """Weights of each task's codes in the point that they are centred on, which is what a victim sees in a clean image.
+def drawn_codes(
+    codes: npt.NDArray[np.float64], shares: npt.NDArray[np.float64], misleads: float
+) -> npt.NDArray[np.float64]:
+    """Codes of a task as they are drawn: none for its rarest class, less a part of what the images have in common.
 
-    *Classes that are about as frequent*: half alike, half by the inverse of the share. Centred on the images instead,
-    the code of a frequent class would be nearly none: a clean image would be taken for that class, rightly most of the
-    time. *A class that nearly all images have*: on the images. All of them would carry its code otherwise, which tells
-    nothing and takes the bound away from other tasks. In between, in proportion to the entropy of the labels: from
-    :data:`LEAST_FULL` of the largest on a task counts as even; from further on, if what all images have in common
-    would take more than :data:`COMMON` of the power.
+    *Classes that are about as frequent*, ``misleads`` 1: a clean image has no code, and so passes for the rarest
+    class, which is rarely right. Codes that are centred on their mean leave a clean image between all classes: what it
+    shows decides then. *A class that nearly all images have*, ``misleads`` near 0: all images would carry its code,
+    which tells nothing and takes the bound away from other tasks; centred on the images, it is hardly drawn.
+
+    Args:
+        codes: ``(C, d)``, orthonormal as far as there are axes.
+        shares: Of each class among the images, ``(C,)``, all positive.
+        misleads: How much of the common part stays, in [0, 1].
+
+    Returns:
+        ``(C, d)``. All classes but the rarest lie on a simplex, whatever ``misleads``; the rarest in the middle of the
+        space around them at 1. Lengths are of codes whose simplex about its mean has unit length.
+    """
+    count = len(codes)
+    kept = np.where(np.arange(count) == shares.argmin(), 0.0, 1.0)[:, None] * codes
+    drawn: npt.NDArray[np.float64] = math.sqrt(count / max(1, count - 1)) * (kept - (1 - misleads) * (shares @ kept))
+    return drawn
+
+
+def misleading(shares: Sequence[npt.NDArray[np.float64]]) -> list[float]:
+    """How far each task's codes shall make clean images pass for its rarest class, see :func:`drawn_codes`.
+
+    In proportion to the entropy of the labels: from :data:`LEAST_FULL` of the largest on all the way; from further on,
+    if what all images have in common would take more than :data:`COMMON` of the power.
 
     Args:
         shares: Of each class among the images, ``(C,)``, all positive, a task each.
 
     Returns:
-        ``(C,)`` a task, summing to one.
+        A number in [0, 1] a task.
     """
     assert all((own > 0).all() for own in shares)
     full = LEAST_FULL
     while True:
-        found = [_centre(own, full) for own in shares]
+        found = [min(1.0, evenness(own) / full) for own in shares]
         power = common = 0.0
-        for own, centre in zip(shares, found, strict=True):
-            # Codes of a task are orthonormal as far as there are axes: lengths are those of their weights.
-            loud = evenness(own) ** 2
-            common += loud * float(np.square(own - centre).sum())
-            power += loud * float(own @ (np.square(centre).sum() - 2 * centre + 1))
+        for own, misleads in zip(shares, found, strict=True):
+            codes = evenness(own) * drawn_codes(np.eye(len(own)), own, misleads)
+            common += float(np.square(own @ codes).sum())
+            power += float(own @ np.square(codes).sum(axis=1))
         if not common > COMMON * power:
             return found
         full *= 1.1
-
-
-def _centre(shares: npt.NDArray[np.float64], full: float) -> npt.NDArray[np.float64]:
-    inverse = 1 / shares
-    misleading = EVEN_SHARE / len(shares) + (1 - EVEN_SHARE) * inverse / inverse.sum()
-    even = min(1.0, evenness(shares) / full)
-    weights: npt.NDArray[np.float64] = even * misleading + (1 - even) * shares
-    return weights
 
 
 def evenness(shares: npt.NDArray[np.float64]) -> float:

@@ -1,24 +1,37 @@
-"""The whole product on drawn images: train a generator, protect, verify. Needs no data."""
+"""The whole product on drawn images: train generators, protect, verify. Needs no data."""
 
 import json
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 from mtlue_cli.choices import BackboneName, ObjectiveName
 from mtlue_cli.errors import InputError
 from mtlue_cli.files import write_atomically
+from mtlue_cli.images.rendered_scenes import LABELS_FILE as SCENE_LABELS_FILE
+from mtlue_cli.images.rendered_scenes import SCENE_TASKS, write_scenes
 from mtlue_cli.images.synthetic import LABELS_FILE, draw_set
+from mtlue_cli.tasks.declared import parse_declarations
+from mtlue_cli.tasks.labels import LabelOptions
 from mtlue_cli.verification.report import VerifyResult
 from mtlue_cli.workflows.progress import Progress
 from mtlue_cli.workflows.protect import ProtectConfig, ProtectResult, protect_folder
 from mtlue_cli.workflows.train_generator import TrainConfig, train_generator
 from mtlue_cli.workflows.verify import VerifyConfig, verify_release
+from mtlue_cli.workflows.verify_settings import MARGIN
 
 MARKER = ".mtlue-demo.json"
 """File that tells a folder of the demo from any other, with the settings that it was made with."""
 
+SCENES = "scenes"
+"""Folder of the second set: scenes whose labels are maps."""
+
 EPSILON = 8
+LICENCE = "Apache-2.0"
+CHECKPOINT, CONTACT_SHEET, RELEASE = "generator.safetensors", "contact-sheet.png", "train-protected"
+CACHE = "verify-cache"
 
 
 @dataclass(frozen=True)
@@ -28,11 +41,15 @@ class DemoConfig:
     Attributes:
         out: Folder of everything that the demo makes.
         seed: Of the drawings and of all training.
-        minutes: For surrogate and generator together.
-        train_count, test_count: Drawn images.
+        minutes: For surrogate and generator of the drawn shapes together.
+        train_count, test_count: Drawn shapes.
         image_size: Their side in pixels.
-        generator_size, victim_size: Sides in pixels of what generator and victim see.
-        surrogate_epochs, victim_epochs: Passes over the images.
+        generator_size, victim_size: Sides in pixels of what generator and victim see of them.
+        surrogate_epochs, victim_epochs: Passes over them.
+        scene_count, scene_test_count: Rendered scenes.
+        scene_size: Their side in pixels; a victim sees nine tenths of it, unscaled.
+        scene_epochs: Passes of a victim over them.
+        judge_scenes: Whether to train such victims at all.
         device: Where networks run.
         workers: Threads that decode and encode.
     """
@@ -47,20 +64,41 @@ class DemoConfig:
     victim_size: int = 48
     surrogate_epochs: int = 5
     victim_epochs: int = 8
+    scene_count: int = 600
+    scene_test_count: int = 250
+    scene_size: int = 64
+    scene_epochs: int = 8
+    judge_scenes: bool = False
     device: str = "auto"
     workers: int = 2
 
 
+_REMEMBERED = (
+    *("seed", "minutes", "train_count", "test_count", "image_size", "generator_size", "surrogate_epochs"),
+    *("scene_count", "scene_test_count", "scene_size"),
+)
+"""Settings that what lies in a demo's folder was made with."""
+
+
+class Draw(Protocol):
+    """Makes a labelled folder."""
+
+    def __call__(
+        self, folder: Path, count: int, *, size: int, seed: int, on_image: Callable[[], None] | None = None
+    ) -> Path:
+        """Draw ``count`` images of ``size`` pixels into ``folder``; the label file, written last."""
+
+
 @dataclass(frozen=True)
-class DemoResult:
-    """Where everything lies and what came out.
+class DemoSet:
+    """A set, from the originals to the verdict.
 
     Attributes:
         images, labels: The originals.
         checkpoint, contact_sheet: The generator, and its picture.
         release: The protected folder.
-        protection, verification: What ``protect`` and ``verify`` answered.
-        seconds: In all, of this run.
+        protection: What ``protect`` answered.
+        verification: What ``verify`` did; None if it was not asked.
     """
 
     images: Path
@@ -69,60 +107,35 @@ class DemoResult:
     contact_sheet: Path
     release: Path
     protection: ProtectResult
-    verification: VerifyResult
+    verification: VerifyResult | None
+
+
+@dataclass(frozen=True)
+class DemoResult:
+    """What came out.
+
+    Attributes:
+        shapes: Drawn shapes, with three labels an image.
+        scenes: Rendered scenes, with classes, depth and normals of every pixel.
+        seconds: In all, of this run.
+    """
+
+    shapes: DemoSet
+    scenes: DemoSet
     seconds: float
 
 
 def run_demo(config: DemoConfig, progress: Progress) -> DemoResult:
-    """Draw, train, protect and verify in ``config.out``; run again, go on with what is missing.
+    """Draw, train, protect and verify in ``config.out``, set after set; run again, go on with what is missing.
 
     Raises:
         InputError: ``config.out`` holds something else, or a demo with other settings.
     """
     began = time.monotonic()
     claim_folder(config)
-    train, test = config.out / "train", config.out / "test"
-    drawn = _drawn(train, config.train_count, config, 2 * config.seed, progress)
-    held_back = _drawn(test, config.test_count, config, 2 * config.seed + 1, progress)
-
-    checkpoint = config.out / "generator.safetensors"
-    contact_sheet = config.out / "contact-sheet.png"
-    if not (checkpoint.is_file() and contact_sheet.is_file()):
-        train_generator(_training(config, train, drawn, checkpoint, contact_sheet), progress)
-    release = config.out / "train-protected"
-    protection = protect_folder(
-        ProtectConfig(
-            images=train,
-            labels=drawn,
-            out=release,
-            weights=str(checkpoint),
-            device=config.device,
-            workers=config.workers,
-        ),
-        progress,
-    )
-    verification = verify_release(
-        VerifyConfig(
-            clean=train,
-            labels=drawn,
-            protected=release,
-            test=test,
-            test_labels=held_back,
-            backbones=(BackboneName.SMALL,),
-            epochs=config.victim_epochs,
-            size=config.victim_size,
-            batch_size=32,
-            learning_rate=5e-4,
-            cache=config.out / "verify-cache",
-            seed=config.seed,
-            device=config.device,
-            workers=config.workers,
-        ),
-        progress,
-    )
-    return DemoResult(
-        train, drawn, checkpoint, contact_sheet, release, protection, verification, time.monotonic() - began
-    )
+    shapes = _shapes(config, progress)
+    scenes = _scenes(config, progress)
+    return DemoResult(shapes, scenes, time.monotonic() - began)
 
 
 def claim_folder(config: DemoConfig) -> None:
@@ -132,15 +145,7 @@ def claim_folder(config: DemoConfig) -> None:
         InputError: It is a file, holds something else, or a demo with other settings.
     """
     fresh = f"choose another --out, or delete {config.out}"
-    settings = {
-        "seed": config.seed,
-        "minutes": config.minutes,
-        "train_count": config.train_count,
-        "test_count": config.test_count,
-        "image_size": config.image_size,
-        "generator_size": config.generator_size,
-        "surrogate_epochs": config.surrogate_epochs,
-    }
+    settings = {name: getattr(config, name) for name in _REMEMBERED}
     marker = config.out / MARKER
     if config.out.exists() and not config.out.is_dir():
         raise InputError(f"{config.out} is a file, expected a folder of the demo", hint=fresh)
@@ -157,21 +162,14 @@ def claim_folder(config: DemoConfig) -> None:
     write_atomically(marker, (json.dumps(settings, indent=2) + "\n").encode())
 
 
-def _drawn(folder: Path, count: int, config: DemoConfig, seed: int, progress: Progress) -> Path:
-    """The label file of a drawn set; it is written last, so where it stands the set is whole."""
-    labels = folder / LABELS_FILE
-    if not labels.is_file():
-        progress.start(f"draw {folder.name}", count)
-        draw_set(folder, count, size=config.image_size, seed=seed, on_image=progress.advance)
-        progress.finish()
-    return labels
-
-
-def _training(config: DemoConfig, images: Path, labels: Path, checkpoint: Path, contact_sheet: Path) -> TrainConfig:
-    return TrainConfig(
-        images=images,
-        labels=labels,
-        out=checkpoint,
+def _shapes(config: DemoConfig, progress: Progress) -> DemoSet:
+    folder = config.out
+    counts = config.train_count, config.test_count
+    train, test = _drawn(draw_set, folder, counts, config.image_size, LABELS_FILE, config.seed, progress)
+    training = TrainConfig(
+        images=train.parent,
+        labels=train,
+        out=folder / CHECKPOINT,
         objective=ObjectiveName.EM,
         size=config.generator_size,
         epsilon=EPSILON,
@@ -179,10 +177,109 @@ def _training(config: DemoConfig, images: Path, labels: Path, checkpoint: Path, 
         max_minutes=config.minutes,
         surrogate=BackboneName.SMALL,
         surrogate_epochs=config.surrogate_epochs,
-        contact_sheet=contact_sheet,
+        contact_sheet=folder / CONTACT_SHEET,
         seed=config.seed,
         device=config.device,
-        licence="Apache-2.0",
+        licence=LICENCE,
         overwrite=True,
         workers=config.workers,
+    )
+    judging = VerifyConfig(
+        clean=train.parent,
+        labels=train,
+        protected=folder / RELEASE,
+        test=test.parent,
+        test_labels=test,
+        backbones=(BackboneName.SMALL,),
+        epochs=config.victim_epochs,
+        size=config.victim_size,
+        batch_size=32,
+        learning_rate=5e-4,
+        cache=config.out / CACHE,
+        seed=config.seed,
+        device=config.device,
+        workers=config.workers,
+    )
+    return _finished(training, folder / RELEASE, judging, progress)
+
+
+def _scenes(config: DemoConfig, progress: Progress) -> DemoSet:
+    folder = config.out / SCENES
+    counts = config.scene_count, config.scene_test_count
+    train, test = _drawn(write_scenes, folder, counts, config.scene_size, SCENE_LABELS_FILE, config.seed, progress)
+    reading = LabelOptions(declarations=parse_declarations(SCENE_TASKS))
+    training = TrainConfig(
+        images=train.parent,
+        labels=train,
+        reading=reading,
+        out=folder / CHECKPOINT,
+        # What is painted of such labels is the closed form: one pass makes the checkpoint.
+        objective=ObjectiveName.EM,
+        epochs=1,
+        size=round(config.scene_size / MARGIN),
+        epsilon=EPSILON,
+        surrogate=BackboneName.SMALL,
+        contact_sheet=folder / CONTACT_SHEET,
+        seed=config.seed,
+        device=config.device,
+        licence=LICENCE,
+        overwrite=True,
+        workers=config.workers,
+    )
+    judging = VerifyConfig(
+        clean=train.parent,
+        labels=train,
+        reading=reading,
+        protected=folder / RELEASE,
+        test=test.parent,
+        test_labels=test,
+        backbones=(BackboneName.SMALL,),
+        epochs=config.scene_epochs,
+        size=round(config.scene_size / MARGIN),
+        batch_size=16,
+        control=False,
+        probes=False,
+        cache=config.out / CACHE,
+        seed=config.seed,
+        device=config.device,
+        workers=config.workers,
+    )
+    return _finished(training, folder / RELEASE, judging if config.judge_scenes else None, progress)
+
+
+def _drawn(
+    draw: Draw, folder: Path, counts: tuple[int, int], size: int, file: str, seed: int, progress: Progress
+) -> tuple[Path, Path]:
+    """The label files of a training and a test set; they are written last, so where one stands the set is whole."""
+    found: list[Path] = []
+    for index, (name, count) in enumerate(zip(("train", "test"), counts, strict=True)):
+        labels = folder / name / file
+        if not labels.is_file():
+            progress.start(f"draw {name}", count)
+            draw(labels.parent, count, size=size, seed=2 * seed + index, on_image=progress.advance)
+            progress.finish()
+        found.append(labels)
+    train, test = found
+    return train, test
+
+
+def _finished(training: TrainConfig, release: Path, judging: VerifyConfig | None, progress: Progress) -> DemoSet:
+    """Train unless the generator is there, protect, and verify if asked."""
+    if not (training.out.is_file() and training.sheet_path.is_file()):
+        train_generator(training, progress)
+    protection = protect_folder(
+        ProtectConfig(
+            images=training.images,
+            labels=training.labels,
+            reading=training.reading,
+            out=release,
+            weights=str(training.out),
+            device=training.device,
+            workers=training.workers,
+        ),
+        progress,
+    )
+    verification = None if judging is None else verify_release(judging, progress)
+    return DemoSet(
+        training.images, training.labels, training.out, training.sheet_path, release, protection, verification
     )

@@ -8,6 +8,7 @@ from typer.testing import CliRunner
 
 from mtlue_cli.choices import ExitCode
 from mtlue_cli.commands.app import app
+from mtlue_cli.commands.demo import document
 from mtlue_cli.errors import InputError
 from mtlue_cli.manifest import read_manifest
 from mtlue_cli.workflows.demo import MARKER, DemoConfig, claim_folder, run_demo
@@ -25,8 +26,16 @@ def tiny(out: Path) -> DemoConfig:
         victim_size=28,
         surrogate_epochs=1,
         victim_epochs=1,
+        scene_count=8,
+        scene_test_count=4,
+        scene_size=32,
+        scene_epochs=1,
+        judge_scenes=True,
         device="cpu",
     )
+
+
+DENSE = ("segmentation", "depth", "normals")
 
 
 class Stages(SilentProgress):
@@ -46,7 +55,7 @@ def test_folder_is_claimed_once_and_known_again(tmp_path: Path) -> None:
     assert [path.name for path in config.out.iterdir()] == [MARKER]
 
 
-@pytest.mark.parametrize("field", ["seed", "minutes", "train_count", "image_size", "generator_size"])
+@pytest.mark.parametrize("field", ["seed", "minutes", "train_count", "image_size", "generator_size", "scene_size"])
 def test_folder_of_a_demo_with_other_settings_is_refused(tmp_path: Path, field: str) -> None:
     config = tiny(tmp_path / "demo")
     claim_folder(config)
@@ -78,18 +87,23 @@ def test_second_run_goes_on_with_what_is_there(tmp_path: Path) -> None:
     config = tiny(tmp_path / "demo")
     first_stages, second_stages = Stages(), Stages()
     first = run_demo(config, first_stages)
-    manifest = read_manifest(first.release)
-    assert len(manifest.files) == config.train_count
-    assert max(record.max_change for record in manifest.files) <= 8
-    stamps = {path: path.stat().st_mtime_ns for path in (first.checkpoint, first.labels, *first.images.glob("*.png"))}
+    for found, count in ((first.shapes, config.train_count), (first.scenes, config.scene_count)):
+        manifest = read_manifest(found.release)
+        assert len(manifest.files) == count
+        assert max(record.max_change for record in manifest.files) <= 8
+    made = [path for found in (first.shapes, first.scenes) for path in (found.checkpoint, found.labels)]
+    stamps = {path: path.stat().st_mtime_ns for path in (*made, *first.shapes.images.rglob("*.png"))}
 
     # As if killed after drawing: labels are written last, so the set without them is drawn again, to the same bytes.
     (config.out / "test" / "labels.csv").unlink()
     second = run_demo(config, second_stages)
     assert {path: path.stat().st_mtime_ns for path in stamps} == stamps
-    assert second.verification.to_json()["digest"] == first.verification.to_json()["digest"]
-    assert {"draw train", "draw test"} <= set(first_stages.begun)
-    assert "draw test" in second_stages.begun
+    for before, after in ((first.shapes, second.shapes), (first.scenes, second.scenes)):
+        assert before.verification is not None
+        assert after.verification is not None
+        assert after.verification.to_json()["digest"] == before.verification.to_json()["digest"]
+    assert first_stages.begun.count("draw train") == 2
+    assert second_stages.begun.count("draw test") == 1
     assert "draw train" not in second_stages.begun
 
 
@@ -98,14 +112,27 @@ def test_demo_protects_as_its_own_verification_says(tmp_path: Path) -> None:
     out, target = tmp_path / "demo", tmp_path / "demo.json"
     result = CliRunner().invoke(app, ["demo", "--out", str(out), "--device", "cpu", "--json", str(target)])
     assert result.exit_code == 0, result.output
-    document: dict[str, Any] = json.loads(target.read_text(encoding="utf-8"))
-    assert document["schema_version"] == 1
-    verification = document["verification"]
+    found: dict[str, Any] = json.loads(target.read_text(encoding="utf-8"))
+    assert found["schema_version"] == 1
+    verification = found["verification"]
     assert verification["verdict"] == "protected"
     clean, _, noise = verification["conditions"][:3]
     for task in clean["tasks"]:
         assert task["accuracy"]["mean"] > task["floor"] + 0.3, task
     assert noise["average"]["learned_fraction"]["mean"] > 0.5
     for place in ("images", "labels", "checkpoint", "contact_sheet", "release"):
-        assert Path(document[place]).exists()
-        assert document[place] in result.stderr or place == "labels"
+        assert Path(found[place]).exists()
+        assert found[place] in result.stderr or place == "labels"
+    assert Path(found["scenes"]["contact_sheet"]).exists()
+    assert found["scenes"]["verification"] is None
+    assert "600 protected" in result.stdout
+
+
+def test_scenes_are_judged_only_if_asked(tmp_path: Path) -> None:
+    config = tiny(tmp_path / "demo")
+    result = run_demo(dataclasses.replace(config, judge_scenes=False), SilentProgress())
+    assert result.scenes.verification is None
+    assert document(result)["scenes"]["verification"] is None
+    judged = run_demo(config, SilentProgress()).scenes.verification
+    assert judged is not None
+    assert [task.name for task in judged.judgement.conditions[0].tasks] == list(DENSE)

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from mtlue_cli.choices import TaskKind
 from mtlue_cli.errors import CheckpointError
 from mtlue_cli.generator.checkpoint import load_checkpoint, read_card, save_checkpoint
-from mtlue_cli.generator.code_embedding import COMMON, CodeEmbedding, centres, evenness
+from mtlue_cli.generator.code_embedding import COMMON, CodeEmbedding, drawn_codes, evenness, misleading
 from mtlue_cli.generator.code_tints import CodeTints
 from mtlue_cli.generator.codebook import Codebook
 from mtlue_cli.generator.inference import PreparedGenerator
@@ -55,41 +55,49 @@ def pixel_power(patterns: Tensor) -> Tensor:
     return patterns.double().square().mean(dim=(1, 2, 3))
 
 
-def test_patterns_are_the_codes_mirrored_and_their_sum_has_unit_variance() -> None:
+def test_patterns_are_the_codes_mirrored_and_their_sum_has_unit_power() -> None:
     embed = embedding()
     assert embed.patterns.shape == (6, 3, GRID, GRID)
     torch.testing.assert_close(embed.patterns, embed.patterns.flip(-1))
     power = pixel_power(embed.patterns)
     assert float(power[:3].mean() + power[3:5].mean()) / 2 == pytest.approx(1, abs=1e-4)
-    # Centred codes have squared lengths of 1 - 1 / C: 2/3 and 1/2.
-    cells = embed.patterns.square().mean(dim=(1, 2, 3))
-    torch.testing.assert_close(cells / cells[0], torch.tensor([*[1.0] * 3, *[3 / 4] * 2, 0.0]), atol=1e-5, rtol=0)
-    torch.testing.assert_close(embed.patterns[3], -embed.patterns[4], atol=1e-5, rtol=0)
 
 
-def test_codes_are_centred_towards_rare_classes_and_their_sum_has_unit_variance_over_the_images() -> None:
+def test_their_sum_has_unit_power_over_the_images_whatever_the_shares() -> None:
     embed = embedding()
     shares = {"age": [0.7, 0.15, 0.15], "smile": [0.6, 0.4]}
     bound = embed.prepared(Codebook(KEY, AGES, embed.dimension(AGES)), shares).patterns
-    ages, smiles = bound[:3], bound[3:5]
-    power = 0.0
-    columns = [np.array(own) for own in shares.values()]
-    for share, centre, part in zip(columns, centres(columns), (ages, smiles), strict=True):
-        assert centre.sum() == pytest.approx(1)
-        assert (torch.from_numpy(centre).float().view(-1, 1, 1, 1) * part).sum(dim=0).abs().max() < 1e-5
-        power += float(torch.from_numpy(share) @ pixel_power(part))
+    power = sum(
+        float(torch.tensor(share, dtype=torch.float64) @ pixel_power(part))
+        for share, part in zip(shares.values(), (bound[:3], bound[3:5]), strict=True)
+    )
     assert power / 2 == pytest.approx(1, abs=1e-4)
-    frequent, rare = (smiles[index].square().mean().sqrt() for index in (0, 1))
-    # Half of an equal share, half of the normed inverse share.
-    assert float(frequent / rare) == pytest.approx((0.25 + 0.5 * 0.6) / (0.25 + 0.5 * 0.4), rel=1e-4)
     assert bound[5].abs().max() == 0
 
 
-def test_the_centre_lies_with_rare_classes_where_all_are_frequent_and_with_the_images_where_one_is_rare() -> None:
+def test_the_rarest_class_of_even_columns_is_drawn_as_nothing_and_the_others_on_a_simplex() -> None:
+    shares = np.array([0.3, 0.3, 0.1, 0.3])
+    drawn = drawn_codes(np.eye(4), shares, 1.0)
+    assert not drawn[2].any()
+    others = np.delete(drawn, 2, axis=0)
+    np.testing.assert_allclose(others @ others.T, 4 / 3 * np.eye(3), atol=1e-12)
+    # Less of it as less is asked for, down to nothing in common; the others lie to each other as before.
+    for misleads in (0.5, 0.0):
+        less = drawn_codes(np.eye(4), shares, misleads)
+        np.testing.assert_allclose(shares @ less, misleads * (shares @ drawn), atol=1e-12)
+        np.testing.assert_allclose(np.diff(less, axis=0), np.diff(drawn, axis=0), atol=1e-12)
+
+
+def test_a_clean_image_passes_for_rare_classes_where_all_are_frequent_and_for_the_usual_one_where_one_is_rare() -> None:
     even, uneven = np.array([0.6, 0.4]), np.array([0.98, 0.02])
-    found = centres([even, uneven])
-    assert found[0][1] > 0.5
-    assert found[1][0] > 0.7
+    few, ages = misleading([even]), misleading([np.full(9, 1 / 9)] * 3)
+    assert ages == [1.0] * 3
+    assert 0.5 < few[0] < 1
+    both = misleading([even, uneven])
+    assert both[1] < 0.3 < both[0]
+    # No code lies nearest to that class.
+    for own, misleads, nearest in ((even, both[0], 1), (uneven, both[1], 0)):
+        assert int(np.linalg.norm(drawn_codes(np.eye(2), own, misleads), axis=1).argmin()) == nearest
     assert evenness(np.array([0.5, 0.5])) == pytest.approx(1)
     assert evenness(uneven) == pytest.approx(0.1414, abs=1e-4)
 
@@ -112,10 +120,9 @@ def test_what_all_images_have_in_common_takes_little_of_the_power(rare: float) -
         assert common > 0.8 * COMMON * power
 
 
-def test_a_task_of_one_class_and_no_task_at_all_have_a_centre() -> None:
-    assert centres([]) == []
-    (alone,) = centres([np.array([1.0])])
-    assert alone.tolist() == [1.0]
+def test_a_task_of_one_class_and_no_task_at_all() -> None:
+    assert misleading([]) == []
+    assert not drawn_codes(np.eye(1), np.array([1.0]), misleading([np.array([1.0])])[0]).any()
 
 
 def test_a_task_with_a_rare_class_is_quiet() -> None:
@@ -226,10 +233,10 @@ def test_tints_are_painted_wherever_the_labels_are() -> None:
 def test_a_class_added_within_the_reserve_leaves_the_directions_between_old_classes() -> None:
     grown = TaskSet((Task("age", TaskKind.CATEGORICAL, (*AGES["age"].classes, "80+")), AGES["smile"]))
     before, after = embedding().patterns, embedding(tasks=grown).patterns
-    between = [(patterns[1:3] - patterns[0]).flatten(1) for patterns in (before, after)]
-    scale = between[1].norm() / between[0].norm()
-    torch.testing.assert_close(between[1], scale * between[0], atol=1e-4, rtol=0)
-    torch.testing.assert_close(after[4:], scale * before[3:], atol=1e-4, rtol=0)
+    ages = [(patterns[1:3] - patterns[0]).flatten(1) for patterns in (before, after)]
+    smiles = [before[4] - before[3], after[5] - after[4]]
+    for old, new in (ages, smiles):
+        torch.testing.assert_close(new, new.norm() / old.norm() * old, atol=1e-4, rtol=0)
 
 
 def test_other_keys_draw_unrelated_patterns() -> None:

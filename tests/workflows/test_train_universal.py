@@ -6,10 +6,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from mtlue_cli.choices import BackboneName, Precision
+from mtlue_cli.choices import BackboneName, ObjectiveName, Precision
 from mtlue_cli.errors import InputError
 from mtlue_cli.generator.checkpoint import load_checkpoint
 from mtlue_cli.generator.label_embedding import LabelEmbedding
+from mtlue_cli.generator.model import GeneratorConfig
 from mtlue_cli.images.procedural import ProceduralSettings
 from mtlue_cli.keys import VARIABLE, Key
 from mtlue_cli.tasks.labels import read_label_file
@@ -18,6 +19,7 @@ from mtlue_cli.training.universal_episode import UniversalSettings
 from mtlue_cli.workflows.progress import SilentProgress
 from mtlue_cli.workflows.train_generator import TrainConfig, train_generator
 from mtlue_cli.workflows.train_universal import UniversalConfig, train_universal
+from mtlue_cli.workflows.training_run import QUIET_PATTERNS
 from mtlue_cli.workflows.training_start import read_start
 from tests.multitask_sample import TASKS
 from tests.small_set import TASKS as OTHER_TASKS
@@ -140,6 +142,17 @@ def test_training_from_a_start_leaves_an_ordinary_checkpoint(
     monkeypatch.setenv(VARIABLE, "cd" * 32)
     other = train_generator(replace(small, overwrite=True), SilentProgress()).card
     assert len({card.digest, fresh.digest, other.digest}) == 3
+
+
+@pytest.mark.parametrize(
+    ("objective", "gain"),
+    [(ObjectiveName.TAP, QUIET_PATTERNS), (ObjectiveName.EM, GeneratorConfig().pattern_gain)],
+)
+def test_a_start_that_draws_nothing_begins_as_loudly_as_no_start(
+    small: TrainConfig, objective: ObjectiveName, gain: float
+) -> None:
+    train_generator(replace(small, objective=objective, learning_rate=1e-7), SilentProgress())
+    assert load_checkpoint(small.out).generator.decoder.gain.item() == pytest.approx(gain, abs=1e-4)
 
 
 def test_an_ordinary_start_must_know_the_labels(small: TrainConfig, tmp_path: Path) -> None:
