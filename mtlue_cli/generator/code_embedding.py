@@ -3,6 +3,7 @@
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -25,6 +26,7 @@ COMMON = 1 / 3
 FINEST_GRID = 15
 """Side in cells of the finest patterns, for tasks that ask for as many directions."""
 
+_STEPS = 20
 _LEAST_POWER = 1e-12
 _PIXELS = 64
 
@@ -97,7 +99,7 @@ class CodeEmbedding(nn.Module):
     def prepared(self, codebook: Codebook, shares: Mapping[str, Sequence[float]] | None = None) -> PreparedCodes:
         """The codes of ``codebook`` as this embedding takes them, on its device.
 
-        What a victim sees in a clean image is no code. The rarest class of an even task has none either
+        What a victim sees in a clean image is no code. The rarest class of an even task has none either, or little
         (:func:`drawn_codes`), so that clean images are taken for it. A task whose images are nearly all of one class is
         quiet: a victim learns little of it from clean images. The sum over the tasks, divided by the square root of
         their number, has unit power over images and pixels.
@@ -123,8 +125,8 @@ class CodeEmbedding(nn.Module):
             for task in coded
         ]
         found = [
-            evenness(share) * drawn_codes(codebook.of_task(name), share, taken)
-            for name, share, taken in zip(coded.names, frequency, misleading(frequency), strict=True)
+            evenness(share) * drawn_codes(codebook.of_task(name), share, place)
+            for name, share, place in zip(coded.names, frequency, places(frequency), strict=True)
         ]
         flat = torch.from_numpy(np.concatenate([*found, np.zeros((1, dimension))]))
         patterns = mirrored_patterns(flat, 1, grid)
@@ -211,55 +213,75 @@ class CodeEmbedding(nn.Module):
         return torch.cat([coarse, self.lift(coarse).to(coarse.dtype)], dim=1)
 
 
-def drawn_codes(
-    codes: npt.NDArray[np.float64], shares: npt.NDArray[np.float64], misleads: float
-) -> npt.NDArray[np.float64]:
-    """Codes of a task as they are drawn: none for its rarest class, less a part of what the images have in common.
+class Place(NamedTuple):
+    """Where no code lies among the codes of a task.
 
-    *Classes that are about as frequent*, ``misleads`` 1: a clean image has no code, and so passes for the rarest
-    class, which is rarely right. Codes that are centred on their mean leave a clean image between all classes: what it
-    shows decides then. *A class that nearly all images have*, ``misleads`` near 0: all images would carry its code,
-    which tells nothing and takes the bound away from other tasks; centred on the images, it is hardly drawn.
+    Attributes:
+        misleads: From 0, in the middle of all classes, to 1, with the rarest.
+        even: From 0, at the mean over the images, to 1, where ``misleads`` says.
+    """
+
+    misleads: float
+    even: float
+
+
+def drawn_codes(
+    codes: npt.NDArray[np.float64], shares: npt.NDArray[np.float64], place: Place
+) -> npt.NDArray[np.float64]:
+    """Codes of a task as they are drawn: about the place of no code, which is what a clean image has.
+
+    *Classes that are about as frequent.* If the rarest has no code, and the codes of the others are orthogonal, a clean
+    image passes for the rarest, which is rarely right. In the middle of a simplex it lies between all classes, and what
+    it shows decides. *A class that nearly all images have.* All would carry its code, which tells nothing and takes the
+    bound away from other tasks; about the mean over the images it is hardly drawn.
 
     Args:
         codes: ``(C, d)``, orthonormal as far as there are axes.
         shares: Of each class among the images, ``(C,)``, all positive.
-        misleads: How much of the common part stays, in [0, 1].
+        place: Of no code.
 
     Returns:
-        ``(C, d)``. All classes but the rarest lie on a simplex, whatever ``misleads``; the rarest in the middle of the
-        space around them at 1. Lengths are of codes whose simplex about its mean has unit length.
+        ``(C, d)``, of lengths for which a simplex about its middle has unit length. Classes other than the rarest
+        differ as their codes do, whatever the place.
     """
     count = len(codes)
     kept = np.where(np.arange(count) == shares.argmin(), 0.0, 1.0)[:, None] * codes
-    drawn: npt.NDArray[np.float64] = math.sqrt(count / max(1, count - 1)) * (kept - (1 - misleads) * (shares @ kept))
+    about = place.misleads * kept + (1 - place.misleads) * (codes - codes.mean(axis=0))
+    drawn: npt.NDArray[np.float64] = math.sqrt(count / max(1, count - 1)) * (
+        about - (1 - place.even) * (shares @ about)
+    )
     return drawn
 
 
-def misleading(shares: Sequence[npt.NDArray[np.float64]]) -> list[float]:
-    """How far each task's codes shall make clean images pass for its rarest class, see :func:`drawn_codes`.
+def places(shares: Sequence[npt.NDArray[np.float64]]) -> list[Place]:
+    """Where no code lies among the codes of each task: as misleading as :data:`COMMON` allows.
 
-    In proportion to the entropy of the labels: from :data:`LEAST_FULL` of the largest on all the way; from further on,
-    if what all images have in common would take more than :data:`COMMON` of the power.
+    What all images have in common tells nothing, and takes power away from what does. Of codes in two classes, the
+    rarest of which has none, it is half; of more classes little, for their codes are orthogonal. So few columns, or
+    such with many classes, have no code with the rarest class; many columns of two classes between that and the middle.
 
     Args:
         shares: Of each class among the images, ``(C,)``, all positive, a task each.
 
     Returns:
-        A number in [0, 1] a task.
+        A place a task: ``even`` in proportion to the entropy of its labels, up to :data:`LEAST_FULL` of the largest, or
+        more if the limit asks for it.
     """
     assert all((own > 0).all() for own in shares)
-    full = LEAST_FULL
+    full, step = LEAST_FULL, _STEPS
     while True:
-        found = [min(1.0, evenness(own) / full) for own in shares]
+        found = [Place(step / _STEPS, min(1.0, evenness(own) / full)) for own in shares]
         power = common = 0.0
-        for own, misleads in zip(shares, found, strict=True):
-            codes = evenness(own) * drawn_codes(np.eye(len(own)), own, misleads)
+        for own, place in zip(shares, found, strict=True):
+            codes = evenness(own) * drawn_codes(np.eye(len(own)), own, place)
             common += float(np.square(own @ codes).sum())
             power += float(own @ np.square(codes).sum(axis=1))
         if not common > COMMON * power:
             return found
-        full *= 1.1
+        if step:
+            step -= 1
+        else:
+            full *= 1.1
 
 
 def evenness(shares: npt.NDArray[np.float64]) -> float:
