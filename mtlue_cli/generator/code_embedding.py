@@ -241,12 +241,16 @@ def drawn_codes(
         place: Of no code.
 
     Returns:
-        ``(C, d)``, of lengths for which a simplex about its middle has unit length. Classes other than the rarest
-        differ as their codes do, whatever the place.
+        ``(C, d)`` in the ``C - 1`` dimensions of the simplex of ``codes``, of lengths for which that simplex has unit
+        length. Classes other than the rarest differ as their codes do, whatever the place.
     """
-    count = len(codes)
-    kept = np.where(np.arange(count) == shares.argmin(), 0.0, 1.0)[:, None] * codes
-    about = place.misleads * kept + (1 - place.misleads) * (codes - codes.mean(axis=0))
+    count, rarest = len(codes), int(shares.argmin())
+    simplex = codes - codes.mean(axis=0)
+    # The vertices but the rarest, made orthonormal alike for all (Loewdin) in the space of the simplex.
+    others = np.where(np.arange(count) == rarest, 0.0, 1.0)[:, None] * (
+        simplex - simplex[rarest] / (1 + math.sqrt(count))
+    )
+    about = place.misleads * others + (1 - place.misleads) * simplex
     drawn: npt.NDArray[np.float64] = math.sqrt(count / max(1, count - 1)) * (
         about - (1 - place.even) * (shares @ about)
     )

@@ -14,12 +14,13 @@ key gives the same codes anywhere:
    different frames nearly, as random directions are. A task never has more axes than the space has dimensions.
 4. *Codes.* Class number ``i`` is drawn on the task's first ``max(2, next power of two from i + 1)`` axes and made
    orthogonal to the classes before it. Classes beyond the axes are random directions among them, nearly orthogonal.
-5. *Centre.* A mean over the task's classes is subtracted when codes are used. It is common to all classes and tells
-   nothing, and orthonormal codes without it form a simplex: every two classes have the cosine ``-1 / (C - 1)``.
+5. *Simplex.* Orthonormal codes less their mean form a simplex: every two classes have the cosine ``-1 / (C - 1)``. What
+   is subtracted when codes are drawn says :func:`~.code_embedding.drawn_codes`.
 
-So a class that is added at the end of a list leaves the directions of the classes before it, and their differences,
-as they were: only the centre moves, for all of them alike. The other tasks do not change while the list stays within
-its reserve; when it outgrows it, the axes of the tasks after it are drawn anew.
+So a class that is added at the end of a list leaves the codes of the classes before it as they were. What is drawn
+differs between these as before, too, but for the rarest class, which has less of its code and may be another then. The
+other tasks do not change while the list stays within its reserve; when it outgrows it, the axes of the tasks after it
+are drawn anew.
 """
 
 import hashlib
@@ -66,23 +67,10 @@ class Codebook:
             raise ValueError(f"codes need at least {LEAST_AXES} dimensions, not {self.dimension}")
 
     def of_task(self, name: str) -> Numbers:
-        """Unit codes of a task's classes, ``(C, dimension)``, before the centre is subtracted."""
+        """Unit codes of a task's classes, ``(C, dimension)``."""
         axes = self._axes[self.tasks.names.index(name)]
         codes: Numbers = self._coefficients(name, self.tasks[name].classes, len(axes)) @ axes
         return codes
-
-    def centred(self, name: str, weights: Numbers | None = None) -> Numbers:
-        """Codes of a task's classes without what they share, ``(C, dimension)``.
-
-        Args:
-            name: The task.
-            weights: Of the classes in the mean that is subtracted, ``(C,)`` of sum 1; None: alike, which gives codes of
-                length ``sqrt(1 - 1 / C)``.
-        """
-        codes = self.of_task(name)
-        mean = codes.mean(axis=0) if weights is None else weights @ codes
-        centred: Numbers = codes - mean
-        return centred
 
     @cached_property
     def _axes(self) -> list[Numbers]:

@@ -140,8 +140,8 @@ def test_a_task_with_a_rare_class_is_quiet() -> None:
         bound = embed.prepared(book, {"age": [0.4, 0.3, 0.3], "smile": smile}).patterns
         between = [(bound[1] - bound[0]).norm(), (bound[4] - bound[3]).norm()]
         lengths.append(float(between[1] / between[0]))
-    # The codes themselves are as far apart in any task.
-    assert lengths[1] / lengths[0] == pytest.approx(evenness(np.array([0.98, 0.02])), rel=1e-4)
+    # The codes themselves are as far apart in any task, but for how far the rarest class goes without one.
+    assert lengths[1] / lengths[0] == pytest.approx(evenness(np.array([0.98, 0.02])), rel=0.02)
 
 
 def test_patterns_have_one_colour_axis_and_as_many_cells_as_the_tasks_ask_for() -> None:
@@ -237,10 +237,11 @@ def test_tints_are_painted_wherever_the_labels_are() -> None:
     assert (pattern.device, pattern.shape, painted.device) == (elsewhere, (2, 3, 32, 32), elsewhere)
 
 
-def test_a_class_added_within_the_reserve_leaves_the_directions_between_old_classes() -> None:
+def test_a_class_added_within_the_reserve_leaves_what_tells_old_classes_apart() -> None:
     grown = TaskSet((Task("age", TaskKind.CATEGORICAL, (*AGES["age"].classes, "80+")), AGES["smile"]))
     before, after = embedding().patterns, embedding(tasks=grown).patterns
-    ages = [(patterns[1:3] - patterns[0]).flatten(1) for patterns in (before, after)]
+    # Not those from the rarest class, here the first, which is drawn with less of its code.
+    ages = [before[2] - before[1], after[2] - after[1]]
     smiles = [before[4] - before[3], after[5] - after[4]]
     for old, new in (ages, smiles):
         torch.testing.assert_close(new, new.norm() / old.norm() * old, atol=1e-4, rtol=0)
