@@ -132,7 +132,7 @@ def plan_protection(config: ProtectConfig) -> ProtectPlan:
     labels, left_out = _with_unlabelled(config, given, match.unlabelled)
 
     def chosen(known: TaskSet) -> TaskSet:
-        return select_tasks(known, config.tasks, config.exclude)
+        return select_tasks(known, config.tasks, config.exclude, labels.table.tasks)
 
     weights = resolve_weights(config.weights, labels.table.tasks, chosen, config.training_command)
     card = read_card(weights)
@@ -195,15 +195,24 @@ def _with_unlabelled(
     return replace(labels, table=labels.table.with_unlabelled(unlabelled)), ()
 
 
-def select_tasks(known: TaskSet, only: Sequence[str] | None, exclude: Sequence[str] | None) -> TaskSet:
+def select_tasks(
+    known: TaskSet, only: Sequence[str] | None, exclude: Sequence[str] | None, columns: TaskSet | None = None
+) -> TaskSet:
     """The tasks to protect out of those that the generator knows.
+
+    Args:
+        known: Those.
+        only: No others; None: all but those of ``exclude``.
+        exclude: Not these.
+        columns: Those of the labels: what is excluded may be one that the generator does not know.
 
     Raises:
         InputError: Both choices are given, a name is unknown, or no task is left.
     """
     if only is not None and exclude is not None:
         raise InputError("--tasks and --except exclude each other", hint="give one of them")
-    unknown = [name for name in (*(only or ()), *(exclude or ())) if name not in known]
+    unknown = [name for name in only or () if name not in known]
+    unknown += [name for name in exclude or () if name not in known and name not in (columns or ())]
     if unknown:
         raise InputError(
             f"the generator has no task {', '.join(repr(name) for name in unknown)}",

@@ -222,6 +222,17 @@ def test_the_generator_is_given_the_maps_in_its_size(config: ProtectConfig, tmp_
     assert record.labels == {"colour": "green", "mask": "photo1.mask.png", "far": SHARED}
 
 
+def test_a_column_that_the_weights_do_not_know_may_be_left_out(config: ProtectConfig) -> None:
+    everything = plan_protection(config).tasks.names
+    assert plan_protection(replace(config, exclude=["far", "round"])).tasks.names == tuple(
+        name for name in everything if name != "round"
+    )
+    with pytest.raises(InputError, match="no task 'nowhere'"):
+        plan_protection(replace(config, exclude=["nowhere"]))
+    with pytest.raises(InputError, match="no task 'far'"):
+        plan_protection(replace(config, tasks=["far"]))
+
+
 def test_a_mask_that_changes_while_its_image_is_protected_keeps_both_out(config: ProtectConfig) -> None:
     plan = plan_protection(config)
     steps = PhotoSteps(plan, config.images)
