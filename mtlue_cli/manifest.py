@@ -24,7 +24,7 @@ _KINDS: Mapping[str, tuple[type, ...]] = {
     "epsilon": (int,),
     **dict.fromkeys(("weights_name", "weights_sha256", "image_format"), (str,)),
     **dict.fromkeys(("keep_metadata", "complete"), (bool,)),
-    **dict.fromkeys(("versions", "counts", "digests", "classes"), (dict,)),
+    **dict.fromkeys(("versions", "counts", "digests", "classes", "shares"), (dict,)),
     **dict.fromkeys(("file_column", "key_fingerprint"), (str, type(None))),
 }
 """Types of the fields of a run record as it is read; tasks aside."""
@@ -90,6 +90,7 @@ class RunRecord:
             older versions.
         key_fingerprint: Of the key, for weights that take one.
         classes: Classes of each task in the order of their codes, for weights that take a key; else empty.
+        shares: Share of each of these classes by which codes and tints were drawn; empty in releases of older versions.
     """
 
     epsilon: int
@@ -105,6 +106,7 @@ class RunRecord:
     digests: Mapping[str, str] = field(default_factory=dict)
     key_fingerprint: str | None = None
     classes: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    shares: Mapping[str, Sequence[float]] = field(default_factory=dict)
 
     def differences(self, other: "RunRecord") -> list[str]:
         """Settings that decide about the released bytes and differ, a line each."""
@@ -157,6 +159,8 @@ def read_run(release: Path) -> RunRecord:
         wrong += [] if all(isinstance(name, str) for name in run.tasks) else ["tasks"]
         if "classes" not in wrong and not all(_is_list_of_text(names) for names in run.classes.values()):
             wrong.append("classes")
+        if "shares" not in wrong and not all(_is_list_of_shares(own) for own in run.shares.values()):
+            wrong.append("shares")
         if wrong:
             raise TypeError(f"{', '.join(wrong)} of another type than expected")
         ImageFormat(run.image_format)
@@ -311,6 +315,10 @@ def _record(document: dict[str, Any]) -> FileRecord | QuarantineRecord:
 
 def _is_list_of_text(value: object) -> bool:
     return isinstance(value, list) and all(isinstance(entry, str) for entry in value)
+
+
+def _is_list_of_shares(value: object) -> bool:
+    return isinstance(value, list) and all(type(entry) is float and 0 < entry <= 1 for entry in value)
 
 
 def _is_finite(value: object) -> bool:

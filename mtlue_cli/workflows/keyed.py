@@ -14,6 +14,8 @@ from mtlue_cli.tasks.classes import MAX_CLASSES
 from mtlue_cli.tasks.spec import Task, TaskSet
 from mtlue_cli.tasks.wording import quoted
 
+_NOT_THE_RAREST = 1.001
+
 
 @dataclass(frozen=True)
 class CodableColumns:
@@ -81,14 +83,14 @@ def in_code_order(tasks: TaskSet, earlier: Mapping[str, Sequence[str]]) -> TaskS
     return TaskSet(tuple(ordered))
 
 
-def earlier_classes(release: Path, run: RunRecord) -> Mapping[str, Sequence[str]]:
-    """Classes in the order that an earlier run of the same weights and key noted; empty where there was none."""
+def earlier_run(release: Path, run: RunRecord) -> RunRecord | None:
+    """The record of an earlier run of the same weights and key; None where there was none."""
     with contextlib.suppress(InputError):  # whoever reads the release next says what is wrong with it
         if is_release(release):
             before = read_run(release)
             if (before.weights_sha256, before.key_fingerprint) == (run.weights_sha256, run.key_fingerprint):
-                return before.classes
-    return {}
+                return before
+    return None
 
 
 def key_for(card: CheckpointCard, file: Path | None) -> FoundKey | None:
@@ -106,6 +108,27 @@ def key_for(card: CheckpointCard, file: Path | None) -> FoundKey | None:
     return None
 
 
-def with_classes(run: RunRecord, tasks: TaskSet) -> RunRecord:
-    """The record of a keyed run, with the classes in the order of their codes."""
-    return replace(run, classes={task.name: list(task.classes) for task in tasks})
+def with_classes(
+    run: RunRecord, tasks: TaskSet, shares: Mapping[str, Sequence[float]], earlier: RunRecord | None
+) -> RunRecord:
+    """The record of a keyed run, with the classes in the order of their codes and how frequent they are.
+
+    Args:
+        run: The record without.
+        tasks: Those that are protected.
+        shares: Of each class among the labels, by task.
+        earlier: If its settings are the same, its shares go on, so that files that are added later are given what they
+            would have been given then.
+    """
+    known = {} if earlier is None or run.differences(earlier) else earlier.shares
+    gone_on = {name: _gone_on(known.get(name, ()), own) for name, own in shares.items()}
+    return replace(run, classes={task.name: list(task.classes) for task in tasks}, shares=gone_on)
+
+
+def _gone_on(before: Sequence[float], now: Sequence[float]) -> list[float]:
+    """Shares of an earlier run; classes that came after it are never the rarest, whose place decides most."""
+    if not before or len(before) > len(now):
+        return list(now)
+    least = min(before) * _NOT_THE_RAREST
+    found = [*before, *(max(own, least) for own in now[len(before) :])]
+    return found if len(before) == len(now) else [own / sum(found) for own in found]

@@ -40,7 +40,6 @@ from mtlue_cli.tasks.paths import path_fault
 from mtlue_cli.tasks.released import released_labels
 from mtlue_cli.tasks.wording import quoted
 from mtlue_cli.training.runtime import choose_device, describe_device, placed
-from mtlue_cli.workflows.code_shares import shares_for_codes
 from mtlue_cli.workflows.earlier_release import run_record_state
 from mtlue_cli.workflows.progress import Progress
 from mtlue_cli.workflows.protect_files import PhotoSteps, Record, discard
@@ -145,9 +144,7 @@ def protect_folder(config: ProtectConfig, progress: Progress) -> ProtectResult:
         )
     loaded = load_checkpoint(plan.weights)
     if plan.key is not None:
-        with reading_photos(config.max_pixels):
-            shares = shares_for_codes(plan.table, plan.tasks, plan.card.image_size)
-        loaded = loaded.bound(plan.key.key, plan.tasks, shares)
+        loaded = loaded.bound(plan.key.key, plan.tasks, plan.run.shares)
         if len(plan.tasks.dense) and not tints_alone(plan.tasks):
             names = ", ".join(map(quoted, plan.tasks.dense.names))
             progress.note(

@@ -18,8 +18,9 @@ from mtlue_cli.manifest import RunRecord
 from mtlue_cli.tasks.labels import LabelFile, LabelOptions
 from mtlue_cli.tasks.spec import LabelTable, TaskSet
 from mtlue_cli.tasks.wording import quoted
+from mtlue_cli.workflows.code_shares import shares_for_codes
 from mtlue_cli.workflows.earlier_release import EarlierRelease, read_earlier_release, refuse_protected
-from mtlue_cli.workflows.keyed import earlier_classes, in_code_order, key_for, offered_tasks, with_classes
+from mtlue_cli.workflows.keyed import earlier_run, in_code_order, key_for, offered_tasks, with_classes
 
 
 @dataclass(frozen=True)
@@ -152,8 +153,10 @@ def plan_protection(config: ProtectConfig) -> ProtectPlan:
         key_fingerprint=None if key is None else key.key.fingerprint,
     )
     if key is not None:
-        tasks = in_code_order(tasks, earlier_classes(release, run))
-        run = with_classes(run, tasks)
+        before = earlier_run(release, run)
+        tasks = in_code_order(tasks, {} if before is None else before.classes)
+        shares = shares_for_codes(labels.table.recoded(tasks), tasks, card.image_size)
+        run = with_classes(run, tasks, shares, before)
         labels = replace(labels, notes=(*labels.notes, *offered.notes))
     maps = labels.table.all_map_files
     names = released_names(labels.table.file_names, released_suffix(config.image_format), maps)

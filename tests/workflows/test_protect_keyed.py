@@ -138,6 +138,34 @@ def test_a_class_that_is_added_leaves_the_codes_of_the_others(config: ProtectCon
     assert {name for name in before if before[name] != after[name]} == {"photo1.png"}
 
 
+def test_files_that_are_added_are_protected_by_the_shares_of_the_first_run(config: ProtectConfig, tmp_path: Path) -> None:
+    rows = config.labels.read_text().splitlines()
+    whole = read_run(run(config, out=tmp_path / "whole").release)
+    config.labels.write_text("\n".join(rows[:4]) + "\n")
+    release = run(config).release
+    first = read_run(release)
+    assert set(first.shares) == set(first.tasks)
+    assert all(sum(own) == pytest.approx(1) for own in first.shares.values())
+    assert first.shares != whole.shares
+    config.labels.write_text("\n".join(rows) + "\n")
+    assert run(config).protected == len(rows) - 4
+    assert read_run(release).shares == first.shares
+    # A release that is made anew counts anew.
+    run(config, epsilon=4, overwrite=True)
+    assert read_run(release).shares == whole.shares
+
+
+def test_a_class_that_is_added_is_not_the_rarest(config: ProtectConfig) -> None:
+    release = run(config).release
+    before = read_run(release).shares["colour"]
+    edit(config.labels, lambda row: ["photo1.png", "amber", *row[2:]] if row[0] == "photo1.png" else row)
+    run(config)
+    after = read_run(release).shares["colour"]
+    assert np.argmin(after) == np.argmin(before)
+    np.testing.assert_allclose(np.divide(after[:3], before), after[0] / before[0])
+    assert sum(after) == pytest.approx(1)
+
+
 def test_columns_without_classes_are_left_out_and_said_so(config: ProtectConfig, tmp_path: Path) -> None:
     def widened(row: list[str]) -> list[str]:
         return [*row, "same" if row[0] == "file_name" else "1"]
