@@ -138,7 +138,7 @@ def test_a_class_that_is_added_leaves_the_codes_of_the_others(config: ProtectCon
     assert {name for name in before if before[name] != after[name]} == {"photo1.png"}
 
 
-def test_files_that_are_added_are_protected_by_the_shares_of_the_first_run(config: ProtectConfig, tmp_path: Path) -> None:
+def test_files_that_are_added_are_protected_by_the_shares_of_the_first(config: ProtectConfig, tmp_path: Path) -> None:
     rows = config.labels.read_text().splitlines()
     whole = read_run(run(config, out=tmp_path / "whole").release)
     config.labels.write_text("\n".join(rows[:4]) + "\n")
