@@ -27,6 +27,7 @@ FINEST_GRID = 15
 """Side in cells of the finest patterns, for tasks that ask for as many directions."""
 
 _STEPS = 20
+_MOST_STEPS = 18
 _LEAST_POWER = 1e-12
 _PIXELS = 64
 
@@ -272,7 +273,7 @@ def places(shares: Sequence[npt.NDArray[np.float64]]) -> list[Place]:
         more if the limit asks for it.
     """
     assert all((own > 0).all() for own in shares)
-    full, step = LEAST_FULL, _STEPS
+    full, step = LEAST_FULL, _MOST_STEPS
     while True:
         found = [Place(step / _STEPS, min(1.0, evenness(own) / full)) for own in shares]
         power = common = 0.0
