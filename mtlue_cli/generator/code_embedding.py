@@ -3,13 +3,12 @@
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
+from mtlue_cli.generator.code_places import drawn_codes, evenness, places
 from mtlue_cli.generator.code_tints import CodeTints
 from mtlue_cli.generator.codebook import Codebook, reserved_axes
 from mtlue_cli.generator.dense_embedding import Told, resized, tints_alone
@@ -17,17 +16,9 @@ from mtlue_cli.generator.mirrored_patterns import mirrored_patterns, pattern_dim
 from mtlue_cli.generator.tints import GREEN
 from mtlue_cli.tasks.spec import UNLABELLED, TaskSet
 
-LEAST_FULL = 0.6
-"""Entropy of labels, as a share of the largest that so many classes can have, from which a task counts as even."""
-
-COMMON = 1 / 3
-"""Share of the power at most that goes into what all images have in common."""
-
 FINEST_GRID = 15
 """Side in cells of the finest patterns, for tasks that ask for as many directions."""
 
-_STEPS = 20
-_MOST_STEPS = 18
 _LEAST_POWER = 1e-12
 _PIXELS = 64
 
@@ -40,7 +31,8 @@ class PreparedCodes:
         tasks: What they stand for.
         tints: What is painted where masks say, in the place of codes; None: codes are.
         patterns: ``(sum of C, plus 1, pattern_channels, g, g)`` float, class after class and task after task of those
-            that are coded; the last one is no code at all, which is also the point that a task's codes are centred on.
+            that are coded; the last one is no code at all: what a clean image has, an unlabelled one, and nearly the
+            rarest class of a task.
     """
 
     tasks: TaskSet
@@ -178,7 +170,7 @@ class CodeEmbedding(nn.Module):
         Args:
             labels: Task name to class indices, ``(B,)`` int64, or ``(B, H, W)`` for a task that is labelled pixel by
                 pixel: there the map of each class is painted where the class is. A task that is absent, or an index of
-                :data:`~mtlue_cli.tasks.spec.UNLABELLED`, gets the map of no code, which says nothing about it.
+                :data:`~mtlue_cli.tasks.spec.UNLABELLED`, gets the map of no code, whatever its label would have been.
 
         Returns:
             ``(B, channels, grid, grid)`` float; ``B`` is 1 if ``labels`` is empty.
@@ -212,87 +204,3 @@ class CodeEmbedding(nn.Module):
     def _maps(self, patterns: Tensor) -> Tensor:
         coarse = resized(patterns, (self.grid, self.grid))
         return torch.cat([coarse, self.lift(coarse).to(coarse.dtype)], dim=1)
-
-
-class Place(NamedTuple):
-    """Where no code lies among the codes of a task.
-
-    Attributes:
-        misleads: From 0, in the middle of all classes, to 1, with the rarest.
-        even: From 0, at the mean over the images, to 1, where ``misleads`` says.
-    """
-
-    misleads: float
-    even: float
-
-
-def drawn_codes(
-    codes: npt.NDArray[np.float64], shares: npt.NDArray[np.float64], place: Place
-) -> npt.NDArray[np.float64]:
-    """Codes of a task as they are drawn: about the place of no code, which is what a clean image has.
-
-    *Classes that are about as frequent.* If the rarest has no code, and the codes of the others are orthogonal, a clean
-    image passes for the rarest, which is rarely right. In the middle of a simplex it lies between all classes, and what
-    it shows decides. *A class that nearly all images have.* All would carry its code, which tells nothing and takes the
-    bound away from other tasks; about the mean over the images it is hardly drawn.
-
-    Args:
-        codes: ``(C, d)``, orthonormal as far as there are axes.
-        shares: Of each class among the images, ``(C,)``, all positive.
-        place: Of no code.
-
-    Returns:
-        ``(C, d)`` in the ``C - 1`` dimensions of the simplex of ``codes``, of lengths for which that simplex has unit
-        length. Classes other than the rarest differ as their codes do, whatever the place.
-    """
-    count, rarest = len(codes), int(shares.argmin())
-    simplex = codes - codes.mean(axis=0)
-    # The vertices but the rarest, made orthonormal alike for all (Loewdin) in the space of the simplex.
-    others = np.where(np.arange(count) == rarest, 0.0, 1.0)[:, None] * (
-        simplex - simplex[rarest] / (1 + math.sqrt(count))
-    )
-    about = place.misleads * others + (1 - place.misleads) * simplex
-    drawn: npt.NDArray[np.float64] = math.sqrt(count / max(1, count - 1)) * (
-        about - (1 - place.even) * (shares @ about)
-    )
-    return drawn
-
-
-def places(shares: Sequence[npt.NDArray[np.float64]]) -> list[Place]:
-    """Where no code lies among the codes of each task: as misleading as :data:`COMMON` allows.
-
-    What all images have in common tells nothing, and takes power away from what does. Of codes in two classes, the
-    rarest of which has none, it is half; of more classes little, for their codes are orthogonal. So few columns, or
-    such with many classes, have no code with the rarest class; many columns of two classes between that and the middle.
-
-    Args:
-        shares: Of each class among the images, ``(C,)``, all positive, a task each.
-
-    Returns:
-        A place a task: ``even`` in proportion to the entropy of its labels, up to :data:`LEAST_FULL` of the largest, or
-        more if the limit asks for it.
-    """
-    assert all((own > 0).all() for own in shares)
-    full, step = LEAST_FULL, _MOST_STEPS
-    while True:
-        found = [Place(step / _STEPS, min(1.0, evenness(own) / full)) for own in shares]
-        power = common = 0.0
-        for own, place in zip(shares, found, strict=True):
-            codes = evenness(own) * drawn_codes(np.eye(len(own)), own, place)
-            common += float(np.square(own @ codes).sum())
-            power += float(own @ np.square(codes).sum(axis=1))
-        if not common > COMMON * power:
-            return found
-        if step:
-            step -= 1
-        else:
-            full *= 1.1
-
-
-def evenness(shares: npt.NDArray[np.float64]) -> float:
-    """Entropy of a task's labels as a share of the largest that so many classes can have.
-
-    Args:
-        shares: Of each class among the images, ``(C,)``, all positive.
-    """
-    return float(-(shares @ np.log(shares)) / np.log(max(2, len(shares))))

@@ -1,4 +1,4 @@
-"""Codes of tasks and classes, drawn from a key: a simplex within a task, orthogonal between tasks.
+"""Codes of tasks and classes, drawn from a key: orthogonal within a task and between tasks.
 
 Numpy only. A code is a direction in a space of a given dimension. Where it comes from is fixed here for good, so that a
 key gives the same codes anywhere:
@@ -15,10 +15,10 @@ key gives the same codes anywhere:
 4. *Codes.* Class number ``i`` is drawn on the task's first ``max(2, next power of two from i + 1)`` axes and made
    orthogonal to the classes before it. Classes beyond the axes are random directions among them, nearly orthogonal.
 5. *Simplex.* Orthonormal codes less their mean form a simplex: every two classes have the cosine ``-1 / (C - 1)``. What
-   is subtracted when codes are drawn says :func:`~.code_embedding.drawn_codes`.
+   is subtracted when codes are drawn says :func:`~.code_places.drawn_codes`.
 
 So a class that is added at the end of a list leaves the codes of the classes before it as they were. What is drawn
-differs between these as before, too, but for the rarest class, which has less of its code and may be another then. The
+differs between these as before, up to its scale, but for the rarest class, of whose code more or less may be left. The
 other tasks do not change while the list stays within its reserve; when it outgrows it, the axes of the tasks after it
 are drawn anew.
 """

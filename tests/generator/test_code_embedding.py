@@ -12,7 +12,8 @@ from torch import Tensor, nn
 from mtlue_cli.choices import TaskKind
 from mtlue_cli.errors import CheckpointError
 from mtlue_cli.generator.checkpoint import load_checkpoint, read_card, save_checkpoint
-from mtlue_cli.generator.code_embedding import COMMON, CodeEmbedding, Place, drawn_codes, evenness, places
+from mtlue_cli.generator.code_embedding import CodeEmbedding
+from mtlue_cli.generator.code_places import COMMON, evenness
 from mtlue_cli.generator.code_tints import CodeTints
 from mtlue_cli.generator.codebook import Codebook
 from mtlue_cli.generator.inference import PreparedGenerator
@@ -75,39 +76,6 @@ def test_their_sum_has_unit_power_over_the_images_whatever_the_shares() -> None:
     assert bound[5].abs().max() == 0
 
 
-def test_the_rarest_class_of_even_columns_is_drawn_as_nothing_and_the_others_on_a_simplex() -> None:
-    shares = np.array([0.3, 0.3, 0.1, 0.3])
-    drawn = drawn_codes(np.eye(4), shares, Place(1.0, 1.0))
-    assert not drawn[2].any()
-    others = np.delete(drawn, 2, axis=0)
-    np.testing.assert_allclose(others @ others.T, 4 / 3 * np.eye(3), atol=1e-12)
-    for misleads in (1.0, 0.5, 0.0):
-        for even in (0.5, 0.0):
-            whole, less = (drawn_codes(np.eye(4), shares, Place(misleads, share)) for share in (1.0, even))
-            np.testing.assert_allclose(shares @ less, even * (shares @ whole), atol=1e-12)
-            np.testing.assert_allclose(np.diff(less, axis=0), np.diff(whole, axis=0), atol=1e-12)
-            np.testing.assert_allclose(less[0] - less[1], drawn[0] - drawn[1], atol=1e-12)
-
-
-def test_in_the_middle_codes_are_a_simplex_of_unit_length() -> None:
-    drawn = drawn_codes(np.eye(5), np.array([0.1, 0.3, 0.2, 0.2, 0.2]), Place(0.0, 1.0))
-    np.testing.assert_allclose(drawn @ drawn.T, np.where(np.eye(5), 1.0, -0.25), atol=1e-12)
-
-
-def test_a_clean_image_passes_for_rare_classes_where_all_are_frequent_and_for_the_usual_one_where_one_is_rare() -> None:
-    even, uneven = np.array([0.6, 0.4]), np.array([0.98, 0.02])
-    # Columns of many classes, or few of them, may mislead altogether; columns of two take too much of the power.
-    assert places([np.full(9, 1 / 9)] * 3) == [Place(1.0, 1.0)] * 3
-    assert 0.4 < places([even])[0].misleads < 0.9
-    both = places([even, uneven])
-    assert (both[0].even, both[0].misleads) == (1.0, both[1].misleads)
-    assert both[1].even < 0.3
-    for own, place, nearest in ((even, both[0], 1), (uneven, both[1], 0)):
-        assert int(np.linalg.norm(drawn_codes(np.eye(2), own, place), axis=1).argmin()) == nearest
-    assert evenness(np.array([0.5, 0.5])) == pytest.approx(1)
-    assert evenness(uneven) == pytest.approx(0.1414, abs=1e-4)
-
-
 LIMITED = 0.2
 
 
@@ -124,12 +92,6 @@ def test_what_all_images_have_in_common_takes_little_of_the_power(rare: float) -
     assert 0 < common <= (COMMON + 1e-3) * power
     if rare == LIMITED:
         assert common > 0.8 * COMMON * power
-
-
-def test_a_task_of_one_class_and_no_task_at_all() -> None:
-    assert places([]) == []
-    (alone,) = places([np.array([1.0])])
-    assert not drawn_codes(np.eye(1), np.array([1.0]), alone).any()
 
 
 def test_a_task_with_a_rare_class_is_quiet() -> None:
