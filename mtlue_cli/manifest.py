@@ -112,7 +112,10 @@ class RunRecord:
         """Settings that decide about the released bytes and differ, a line each."""
         names = ("epsilon", "weights_sha256", "key_fingerprint", "tasks", "image_format", "keep_metadata")
         pairs = [(name, getattr(other, name), getattr(self, name)) for name in names]
-        return [f"{name}: the release has {old}, this run {new}" for name, old, new in pairs if old != new]
+        found = [f"{name}: the release has {old}, this run {new}" for name, old, new in pairs if old != new]
+        if self.key_fingerprint is not None and other.classes and not other.shares:
+            found.append("codes: the release has those of an older version, which drew them otherwise")
+        return found
 
 
 @dataclass(frozen=True)

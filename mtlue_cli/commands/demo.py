@@ -92,9 +92,18 @@ def demo(
     for what, path in places(result).items():
         terminal.say(f"  {path}: {what}")
     terminal.write_json(document(result))
-    code = max(found.verification.exit_code for found in sets.values() if found.verification is not None)
+    code = exit_code(result)
     if code != ExitCode.SUCCESS:
         raise typer.Exit(code)
+
+
+def exit_code(result: "DemoResult") -> ExitCode:
+    """The worst that was found: no protection, then no verdict, then images that were left out."""
+    sets = (result.shapes, result.scenes)
+    codes = [found.protection.exit_code for found in sets]
+    codes += [found.verification.exit_code for found in sets if found.verification is not None]
+    worst = (ExitCode.NOT_PROTECTED, ExitCode.INCONCLUSIVE, ExitCode.QUARANTINE)
+    return next((code for code in worst if code in codes), ExitCode.SUCCESS)
 
 
 def places(result: "DemoResult") -> dict[str, Path]:
@@ -128,5 +137,6 @@ def _of_set(found: "DemoSet") -> dict[str, Any]:
         "checkpoint": str(found.checkpoint),
         "contact_sheet": str(found.contact_sheet),
         "release": str(found.release),
+        "protection": found.protection.to_json(),
         "verification": None if found.verification is None else found.verification.to_json(),
     }

@@ -69,7 +69,7 @@ ExceptOption = Annotated[
     typer.Option(
         "--except",
         metavar="C",
-        help="All tasks but these, separated by commas.",
+        help="All tasks but these, separated by commas; also columns that the weights do not know.",
         envvar=variable("--except", "protect"),
         rich_help_panel=PROTECTION,
     ),

@@ -17,6 +17,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from mtlue_cli.images.arrays import encode_array
+from mtlue_cli.images.synthetic import LABELS_FILE
 
 CLASSES = ("sky", "ground", "box", "sphere")
 SKY, GROUND, BOX, SPHERE = range(len(CLASSES))
@@ -26,7 +27,6 @@ FARTHEST = 14.0
 """Metres at which the ground ends in the sky."""
 DEPTH_UNIT = 0.001
 """Metres that one level of a written depth map stands for."""
-LABELS_FILE = "labels.csv"
 SCENE_TASKS = (f"depth=depth:scale={DEPTH_UNIT:g}", "normals=normals")
 """Kinds of the columns that are not told by their files, as ``--task`` takes them."""
 

@@ -10,7 +10,6 @@ from typing import Protocol
 from mtlue_cli.choices import BackboneName, ObjectiveName
 from mtlue_cli.errors import InputError
 from mtlue_cli.files import write_atomically
-from mtlue_cli.images.rendered_scenes import LABELS_FILE as SCENE_LABELS_FILE
 from mtlue_cli.images.rendered_scenes import SCENE_TASKS, write_scenes
 from mtlue_cli.images.synthetic import LABELS_FILE, draw_set
 from mtlue_cli.tasks.declared import parse_declarations
@@ -165,7 +164,7 @@ def claim_folder(config: DemoConfig) -> None:
 def _shapes(config: DemoConfig, progress: Progress) -> DemoSet:
     folder = config.out
     counts = config.train_count, config.test_count
-    train, test = _drawn(draw_set, folder, counts, config.image_size, LABELS_FILE, config.seed, progress)
+    train, test = _drawn("shapes", draw_set, folder, counts, config.image_size, config.seed, progress)
     training = TrainConfig(
         images=train.parent,
         labels=train,
@@ -206,7 +205,7 @@ def _shapes(config: DemoConfig, progress: Progress) -> DemoSet:
 def _scenes(config: DemoConfig, progress: Progress) -> DemoSet:
     folder = config.out / SCENES
     counts = config.scene_count, config.scene_test_count
-    train, test = _drawn(write_scenes, folder, counts, config.scene_size, SCENE_LABELS_FILE, config.seed, progress)
+    train, test = _drawn("scenes", write_scenes, folder, counts, config.scene_size, config.seed, progress)
     reading = LabelOptions(declarations=parse_declarations(SCENE_TASKS))
     training = TrainConfig(
         images=train.parent,
@@ -248,14 +247,14 @@ def _scenes(config: DemoConfig, progress: Progress) -> DemoSet:
 
 
 def _drawn(
-    draw: Draw, folder: Path, counts: tuple[int, int], size: int, file: str, seed: int, progress: Progress
+    what: str, draw: Draw, folder: Path, counts: tuple[int, int], size: int, seed: int, progress: Progress
 ) -> tuple[Path, Path]:
     """The label files of a training and a test set; they are written last, so where one stands the set is whole."""
     found: list[Path] = []
     for index, (name, count) in enumerate(zip(("train", "test"), counts, strict=True)):
-        labels = folder / name / file
+        labels = folder / name / LABELS_FILE
         if not labels.is_file():
-            progress.start(f"draw {name}", count)
+            progress.start(f"draw {what}: {name}", count)
             draw(labels.parent, count, size=size, seed=2 * seed + index, on_image=progress.advance)
             progress.finish()
         found.append(labels)

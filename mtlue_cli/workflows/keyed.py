@@ -1,7 +1,7 @@
 """Universal weights in use: which label columns they protect, in which order of classes, under which key."""
 
 import contextlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -109,20 +109,23 @@ def key_for(card: CheckpointCard, file: Path | None) -> FoundKey | None:
 
 
 def with_classes(
-    run: RunRecord, tasks: TaskSet, shares: Mapping[str, Sequence[float]], earlier: RunRecord | None
+    run: RunRecord, tasks: TaskSet, earlier: RunRecord | None, count: Callable[[], Mapping[str, Sequence[float]]]
 ) -> RunRecord:
     """The record of a keyed run, with the classes in the order of their codes and how frequent they are.
 
     Args:
         run: The record without.
         tasks: Those that are protected.
-        shares: Of each class among the labels, by task.
         earlier: If its settings are the same, its shares go on, so that files that are added later are given what they
             would have been given then.
+        count: Share of each class among the labels, by task; called if it is needed.
     """
+    classes = {task.name: list(task.classes) for task in tasks}
     known = {} if earlier is None or run.differences(earlier) else earlier.shares
-    gone_on = {name: _gone_on(known.get(name, ()), own) for name, own in shares.items()}
-    return replace(run, classes={task.name: list(task.classes) for task in tasks}, shares=gone_on)
+    if all(len(known.get(name, ())) == len(own) for name, own in classes.items()):
+        return replace(run, classes=classes, shares={name: known[name] for name in classes})
+    shares = {name: _gone_on(known.get(name, ()), own) for name, own in count().items()}
+    return replace(run, classes=classes, shares=shares)
 
 
 def _gone_on(before: Sequence[float], now: Sequence[float]) -> list[float]:

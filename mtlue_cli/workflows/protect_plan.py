@@ -120,10 +120,11 @@ class ProtectPlan:
 
 
 def plan_protection(config: ProtectConfig) -> ProtectPlan:
-    """Check everything that can be checked without decoding an image; writes nothing but a user's first key.
+    """Check everything that can be checked without decoding a photo; writes nothing but a user's first key.
 
     Raises:
         InputError: Options, labels, files, weights and output folder do not go together.
+        ImageError: A mask whose classes are counted cannot be read.
     """
     _check_options(config)
     release = config.release
@@ -152,17 +153,18 @@ def plan_protection(config: ProtectConfig) -> ProtectPlan:
         file_column=labels.header[labels.file_index],
         key_fingerprint=None if key is None else key.key.fingerprint,
     )
+    before = None if key is None else earlier_run(release, run)
     if key is not None:
-        before = earlier_run(release, run)
         tasks = in_code_order(tasks, {} if before is None else before.classes)
-        shares = shares_for_codes(labels.table.recoded(tasks), tasks, card.image_size)
-        run = with_classes(run, tasks, shares, before)
         labels = replace(labels, notes=(*labels.notes, *offered.notes))
     maps = labels.table.all_map_files
     names = released_names(labels.table.file_names, released_suffix(config.image_format), maps)
     earlier = read_earlier_release(release, run, config.overwrite, maps.union(names.values()))
     if not config.force:
         refuse_protected(config.images, labels.table.file_names)
+    table = labels.table.recoded(tasks)
+    if key is not None:
+        run = with_classes(run, tasks, before, lambda: shares_for_codes(table, tasks, card.image_size))
     return ProtectPlan(
         release,
         weights,
@@ -171,7 +173,7 @@ def plan_protection(config: ProtectConfig) -> ProtectPlan:
         labels,
         tasks,
         key,
-        labels.table.recoded(tasks),
+        table,
         tuple(names[source] for source in labels.table.file_names),
         left_out,
         earlier,

@@ -130,9 +130,7 @@ class TrainingRun:
         config, tasks = self.config, self.data.tasks
         size, priors = generator_size(config.size), class_shares(self.data.labels, tasks)
         if self.start is not None:
-            begun = self.start.generator(tasks, config.epsilon, size, config.seed, priors)
-            if not begun.decoder.draws:
-                begun.decoder.gain.data.fill_(self._pattern_gain())
+            begun = self.start.generator(tasks, config.epsilon, size, config.seed, priors, self._pattern_gain())
             return placed(begun, self.device)
         shape = GeneratorConfig(epsilon=config.epsilon, image_size=size, pattern_gain=self._pattern_gain())
         return placed(PerturbationGenerator(shape, tasks, config.seed, priors), self.device)

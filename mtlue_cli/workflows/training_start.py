@@ -35,7 +35,7 @@ class TrainingStart:
         return {"name": card.name, "digest": card.digest, "key_fingerprint": fingerprint}
 
     def generator(
-        self, tasks: TaskSet, epsilon: int, image_size: int, seed: int, priors: Sequence[Sequence[float]]
+        self, tasks: TaskSet, epsilon: int, image_size: int, seed: int, priors: Sequence[Sequence[float]], gain: float
     ) -> PerturbationGenerator:
         """A generator with learned embeddings for ``tasks`` that begins as this one.
 
@@ -48,12 +48,17 @@ class TrainingStart:
             image_size: Side in pixels of the images that it will see.
             seed: Of what is not taken over.
             priors: Share of each class, a task each.
+            gain: Of the patterns, if this one draws nothing beside them; else it is learned already.
         """
         known = self.loaded.generator
         shape = replace(GeneratorConfig(**self.loaded.card.generator), epsilon=epsilon, image_size=image_size)
+        if not known.decoder.draws:
+            shape = replace(shape, pattern_gain=gain)
         generator = PerturbationGenerator(shape, tasks, seed, priors)
         generator.image_encoder.load_state_dict(known.image_encoder.state_dict())
         generator.decoder.load_state_dict(known.decoder.state_dict())
+        if not known.decoder.draws:
+            generator.decoder.gain.data.fill_(gain)
         embedding = generator.label_embedding
         assert isinstance(embedding, LabelEmbedding)  # it was made for tasks
         for task in tasks.image_level:

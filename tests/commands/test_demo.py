@@ -1,6 +1,7 @@
 import dataclasses
 import json
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -8,11 +9,13 @@ from typer.testing import CliRunner
 
 from mtlue_cli.choices import ExitCode
 from mtlue_cli.commands.app import app
-from mtlue_cli.commands.demo import document
+from mtlue_cli.commands.demo import document, exit_code
 from mtlue_cli.errors import InputError
 from mtlue_cli.manifest import read_manifest
 from mtlue_cli.workflows.demo import MARKER, DemoConfig, claim_folder, run_demo
 from mtlue_cli.workflows.progress import SilentProgress
+
+DENSE = ("segmentation", "depth", "normals")
 
 
 def tiny(out: Path) -> DemoConfig:
@@ -35,9 +38,6 @@ def tiny(out: Path) -> DemoConfig:
     )
 
 
-DENSE = ("segmentation", "depth", "normals")
-
-
 class Stages(SilentProgress):
     """Remembers which stages began."""
 
@@ -55,7 +55,9 @@ def test_folder_is_claimed_once_and_known_again(tmp_path: Path) -> None:
     assert [path.name for path in config.out.iterdir()] == [MARKER]
 
 
-@pytest.mark.parametrize("field", ["seed", "minutes", "train_count", "image_size", "generator_size", "scene_size"])
+@pytest.mark.parametrize(
+    "field", ["seed", "minutes", "train_count", "test_count", "image_size", "scene_count", "scene_size"]
+)
 def test_folder_of_a_demo_with_other_settings_is_refused(tmp_path: Path, field: str) -> None:
     config = tiny(tmp_path / "demo")
     claim_folder(config)
@@ -92,7 +94,10 @@ def test_second_run_goes_on_with_what_is_there(tmp_path: Path) -> None:
         assert len(manifest.files) == count
         assert max(record.max_change for record in manifest.files) <= 8
     made = [path for found in (first.shapes, first.scenes) for path in (found.checkpoint, found.labels)]
-    stamps = {path: path.stat().st_mtime_ns for path in (*made, *first.shapes.images.rglob("*.png"))}
+    stamps = {
+        path: path.stat().st_mtime_ns
+        for path in (*made, *first.shapes.images.glob("*.png"), *first.scenes.images.rglob("*.*"))
+    }
 
     # As if killed after drawing: labels are written last, so the set without them is drawn again, to the same bytes.
     (config.out / "test" / "labels.csv").unlink()
@@ -102,9 +107,10 @@ def test_second_run_goes_on_with_what_is_there(tmp_path: Path) -> None:
         assert before.verification is not None
         assert after.verification is not None
         assert after.verification.to_json()["digest"] == before.verification.to_json()["digest"]
-    assert first_stages.begun.count("draw train") == 2
-    assert second_stages.begun.count("draw test") == 1
-    assert "draw train" not in second_stages.begun
+    assert {f"draw {what}: {part}" for what in ("shapes", "scenes") for part in ("train", "test")} <= set(
+        first_stages.begun
+    )
+    assert [stage for stage in second_stages.begun if stage.startswith("draw")] == ["draw shapes: test"]
 
 
 @pytest.mark.slow
@@ -136,3 +142,23 @@ def test_scenes_are_judged_only_if_asked(tmp_path: Path) -> None:
     judged = run_demo(config, SilentProgress()).scenes.verification
     assert judged is not None
     assert [task.name for task in judged.judgement.conditions[0].tasks] == list(DENSE)
+
+
+def test_the_worst_of_both_sets_is_the_exit_code() -> None:
+    codes = ExitCode
+
+    def told(shapes: ExitCode, scenes: ExitCode | None, left_out: ExitCode = ExitCode.SUCCESS) -> ExitCode:
+        protection, judged = (SimpleNamespace(exit_code=code) for code in (left_out, scenes))
+        return exit_code(
+            SimpleNamespace(  # type: ignore[arg-type]  # as much of a result as is asked for
+                shapes=SimpleNamespace(
+                    protection=SimpleNamespace(exit_code=codes.SUCCESS), verification=SimpleNamespace(exit_code=shapes)
+                ),
+                scenes=SimpleNamespace(protection=protection, verification=None if scenes is None else judged),
+            )
+        )
+
+    assert told(codes.SUCCESS, None) == codes.SUCCESS
+    assert told(codes.SUCCESS, None, codes.QUARANTINE) == codes.QUARANTINE
+    assert told(codes.INCONCLUSIVE, codes.NOT_PROTECTED, codes.QUARANTINE) == codes.NOT_PROTECTED
+    assert told(codes.SUCCESS, codes.INCONCLUSIVE) == codes.INCONCLUSIVE

@@ -14,6 +14,7 @@ from mtlue_cli.images.rendered_scenes import (
     DEPTH_UNIT,
     FARTHEST,
     GROUND,
+    SCENE_TASKS,
     SKY,
     SPHERE,
     RenderedScenes,
@@ -121,7 +122,7 @@ def test_a_scene_depends_on_seed_and_place_alone() -> None:
 def test_written_scenes_are_read_as_they_were_rendered(tmp_path: Path) -> None:
     labels = write_scenes(tmp_path / "set", 3, size=32, seed=1)
     rendered = render_scenes(3, 32, 1)
-    kinds = parse_declarations([f"depth=depth:scale={DEPTH_UNIT}", "normals=normals"])
+    kinds = parse_declarations(SCENE_TASKS)
     table = read_folder_labels(tmp_path / "set", labels, LabelOptions(declarations=kinds)).table
     assert [task.kind for task in table.tasks] == [TaskKind.SEGMENTATION, TaskKind.DEPTH, TaskKind.NORMALS]
     assert table.tasks["segmentation"].num_classes == len(CLASSES)

@@ -144,7 +144,7 @@ def test_training_with_maps_begins_with_weights_for_any_labels_or_with_others(
     priors = [[1 / count] * count for count in (2, 3, DEPTH_CODES, 6)]
     for start, same in ((tmp_path / "any.safetensors", False), (weights, True)):
         begun = read_start(str(start), None, table)
-        made = begun.generator(table.tasks, epsilon=8, image_size=32, seed=5, priors=priors)
+        made = begun.generator(table.tasks, epsilon=8, image_size=32, seed=5, priors=priors, gain=0.5)
         known = load_checkpoint(weights).generator
         for name in ("parts", "depth", "normals"):
             tiles = [one.dense_embeddings.of_task(name).see.weight for one in (made, known)]

@@ -17,7 +17,7 @@ from mtlue_cli.errors import InputError
 from mtlue_cli.generator import shipped
 from mtlue_cli.images.folder import find_images
 from mtlue_cli.keys import VARIABLE, own_key_path
-from mtlue_cli.manifest import read_manifest, read_run
+from mtlue_cli.manifest import read_manifest, read_run, write_run
 from mtlue_cli.workflows.inspect import inspect_release
 from mtlue_cli.workflows.progress import SilentProgress
 from mtlue_cli.workflows.protect import ProtectConfig, ProtectResult, protect_folder
@@ -153,6 +153,17 @@ def test_files_that_are_added_are_protected_by_the_shares_of_the_first(config: P
     # A release that is made anew counts anew.
     run(config, epsilon=4, overwrite=True)
     assert read_run(release).shares == whole.shares
+
+
+def test_a_release_of_an_older_version_is_not_gone_on_with(config: ProtectConfig) -> None:
+    release = run(config).release
+    record, before = read_run(release), pictures(release)
+    write_run(release, replace(record, shares={}))
+    with pytest.raises(InputError, match="other settings") as caught:
+        run(config)
+    assert any("codes" in fault and "older version" in fault for fault in caught.value.faults)
+    assert run(config, overwrite=True).protected == len(before)
+    assert read_run(release).shares == record.shares
 
 
 def test_a_class_that_is_added_is_not_the_rarest(config: ProtectConfig) -> None:

@@ -8,7 +8,7 @@ import torch
 
 from mtlue_cli.choices import BackboneName, ObjectiveName, Precision
 from mtlue_cli.errors import InputError
-from mtlue_cli.generator.checkpoint import load_checkpoint
+from mtlue_cli.generator.checkpoint import load_checkpoint, save_checkpoint
 from mtlue_cli.generator.label_embedding import LabelEmbedding
 from mtlue_cli.generator.model import GeneratorConfig
 from mtlue_cli.images.procedural import ProceduralSettings
@@ -118,7 +118,7 @@ def test_faults_are_told_before_anything_is_written(config: UniversalConfig) -> 
 def test_a_universal_start_gives_the_maps_of_its_codes_and_its_weights(small: TrainConfig) -> None:
     labels = read_label_file(small.labels).table
     start = read_start(str(small.start), None, labels)
-    begun = start.generator(labels.tasks, epsilon=4, image_size=20, seed=0, priors=[[1 / 3] * 3, [0.5] * 2])
+    begun = start.generator(labels.tasks, epsilon=4, image_size=20, seed=0, priors=[[1 / 3] * 3, [0.5] * 2], gain=0.3)
     assert (begun.config.epsilon, begun.config.image_size) == (4, 20)
     loaded, shares = load_checkpoint(Path(str(small.start))), image_level_shares(labels.columns, labels.tasks)
     known = loaded.bound(Key(bytes.fromhex(DIGITS)), labels.tasks, shares).generator
@@ -144,15 +144,26 @@ def test_training_from_a_start_leaves_an_ordinary_checkpoint(
     assert len({card.digest, fresh.digest, other.digest}) == 3
 
 
+@pytest.mark.parametrize("draws", [False, True])
 @pytest.mark.parametrize(
     ("objective", "gain"),
     [(ObjectiveName.TAP, QUIET_PATTERNS), (ObjectiveName.EM, GeneratorConfig().pattern_gain)],
 )
 def test_a_start_that_draws_nothing_begins_as_loudly_as_no_start(
-    small: TrainConfig, objective: ObjectiveName, gain: float
+    small: TrainConfig, objective: ObjectiveName, gain: float, draws: bool
 ) -> None:
+    start = Path(str(small.start))
+    loaded, learned = load_checkpoint(start), 1.3
+    loaded.generator.decoder.gain.data.fill_(learned)
+    if draws:
+        loaded.generator.decoder.draw.weight.data.fill_(0.01)
+    save_checkpoint(start, loaded.generator, loaded.card)
     train_generator(replace(small, objective=objective, learning_rate=1e-7), SilentProgress())
-    assert load_checkpoint(small.out).generator.decoder.gain.item() == pytest.approx(gain, abs=1e-4)
+    trained = load_checkpoint(small.out)
+    expected = learned if draws else gain
+    assert trained.generator.decoder.gain.item() == pytest.approx(expected, abs=1e-4)
+    if not draws:
+        assert trained.card.generator["pattern_gain"] == gain
 
 
 def test_an_ordinary_start_must_know_the_labels(small: TrainConfig, tmp_path: Path) -> None:
