@@ -31,6 +31,7 @@ EPSILON = 8
 LICENCE = "Apache-2.0"
 CHECKPOINT, CONTACT_SHEET, RELEASE = "generator.safetensors", "contact-sheet.png", "train-protected"
 CACHE = "verify-cache"
+TRAIN, TEST = "train", "test"
 
 
 @dataclass(frozen=True)
@@ -163,8 +164,8 @@ def claim_folder(config: DemoConfig) -> None:
 
 def _shapes(config: DemoConfig, progress: Progress) -> DemoSet:
     folder = config.out
-    counts = config.train_count, config.test_count
-    train, test = _drawn("shapes", draw_set, folder, counts, config.image_size, config.seed, progress)
+    train = _drawn("shapes", draw_set, folder / TRAIN, config.train_count, config.image_size, config.seed, progress)
+    test = _drawn("shapes", draw_set, folder / TEST, config.test_count, config.image_size, config.seed, progress)
     training = TrainConfig(
         images=train.parent,
         labels=train,
@@ -204,8 +205,8 @@ def _shapes(config: DemoConfig, progress: Progress) -> DemoSet:
 
 def _scenes(config: DemoConfig, progress: Progress) -> DemoSet:
     folder = config.out / SCENES
-    counts = config.scene_count, config.scene_test_count
-    train, test = _drawn("scenes", write_scenes, folder, counts, config.scene_size, config.seed, progress)
+    size, seed = config.scene_size, config.seed
+    train = _drawn("scenes", write_scenes, folder / TRAIN, config.scene_count, size, seed, progress)
     reading = LabelOptions(declarations=parse_declarations(SCENE_TASKS))
     training = TrainConfig(
         images=train.parent,
@@ -225,6 +226,9 @@ def _scenes(config: DemoConfig, progress: Progress) -> DemoSet:
         overwrite=True,
         workers=config.workers,
     )
+    if not config.judge_scenes:
+        return _finished(training, folder / RELEASE, None, progress)
+    test = _drawn("scenes", write_scenes, folder / TEST, config.scene_test_count, size, seed, progress)
     judging = VerifyConfig(
         clean=train.parent,
         labels=train,
@@ -243,23 +247,17 @@ def _scenes(config: DemoConfig, progress: Progress) -> DemoSet:
         device=config.device,
         workers=config.workers,
     )
-    return _finished(training, folder / RELEASE, judging if config.judge_scenes else None, progress)
+    return _finished(training, folder / RELEASE, judging, progress)
 
 
-def _drawn(
-    what: str, draw: Draw, folder: Path, counts: tuple[int, int], size: int, seed: int, progress: Progress
-) -> tuple[Path, Path]:
-    """The label files of a training and a test set; they are written last, so where one stands the set is whole."""
-    found: list[Path] = []
-    for index, (name, count) in enumerate(zip(("train", "test"), counts, strict=True)):
-        labels = folder / name / LABELS_FILE
-        if not labels.is_file():
-            progress.start(f"draw {what}: {name}", count)
-            draw(labels.parent, count, size=size, seed=2 * seed + index, on_image=progress.advance)
-            progress.finish()
-        found.append(labels)
-    train, test = found
-    return train, test
+def _drawn(what: str, draw: Draw, folder: Path, count: int, size: int, seed: int, progress: Progress) -> Path:
+    """The label file of a set; it is written last, so where it stands the set is whole."""
+    labels = folder / LABELS_FILE
+    if not labels.is_file():
+        progress.start(f"draw {what}: {folder.name}", count)
+        draw(folder, count, size=size, seed=2 * seed + (folder.name == TEST), on_image=progress.advance)
+        progress.finish()
+    return labels
 
 
 def _finished(training: TrainConfig, release: Path, judging: VerifyConfig | None, progress: Progress) -> DemoSet:

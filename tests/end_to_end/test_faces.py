@@ -127,7 +127,7 @@ def test_the_default_weights_protect_columns_that_they_never_saw(tmp_path: Path)
     )
     document = json.loads(done.stdout)
     (victim,) = (row for row in document["conditions"] if row["name"] == "small")
-    assert victim["average"]["learned_fraction"]["mean"] < 0.1
+    assert victim["average"]["learned_fraction"]["mean"] < -0.3
 
 
 def test_without_weights_the_key_decides_what_is_added(faces: Path, tmp_path: Path) -> None:
@@ -138,7 +138,7 @@ def test_without_weights_the_key_decides_what_is_added(faces: Path, tmp_path: Pa
         options = ("--key", tmp_path / f"{name}.key", "--out", tmp_path / name, "--json")
         done = json.loads(mtlue("protect", faces, "--labels", faces / "labels.csv", *options).stdout)
         assert (done["weights"], done["max_change"]) == ("default", 8)
-        assert done["mean_psnr"] > 31.8  # 32.0 to 32.2 by key over 200 photos
+        assert done["mean_psnr"] > 32
         releases[name] = tree(tmp_path / name)
     assert releases["first"] == releases["again"]
     images = [name for name in releases["first"] if name.endswith(".png")]
