@@ -8,31 +8,21 @@ it or an unfinished run before it may have put into the release: a killed run le
 import json
 import math
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal
 
-from mtlue_cli.choices import ImageFormat
 from mtlue_cli.errors import InputError
 from mtlue_cli.files import write_atomically
+from mtlue_cli.run_record import ANEW, FOLDER, RUN_NAME, RunRecord, is_release, read_run, write_run
 
-SCHEMA_VERSION = 1
-_ANEW = "protect the originals into a new folder"
-_KINDS: Mapping[str, tuple[type, ...]] = {
-    "epsilon": (int,),
-    **dict.fromkeys(("weights_name", "weights_sha256", "image_format"), (str,)),
-    **dict.fromkeys(("keep_metadata", "complete"), (bool,)),
-    **dict.fromkeys(("versions", "counts", "digests", "classes", "shares"), (dict,)),
-    **dict.fromkeys(("file_column", "key_fingerprint"), (str, type(None))),
-}
-"""Types of the fields of a run record as it is read; tasks aside."""
+__all__ = ["FOLDER", "RUN_NAME", "RunRecord", "is_release", "read_run", "write_run"]
+
 _UNLIKE_TEXT = frozenset({"labels", "max_change", "psnr", "maps"})
 """Fields of a file's record that are no text."""
-FOLDER = ".mtlue"
 MANIFEST_NAME = "manifest.jsonl"
-RUN_NAME = "run.json"
 PLANNED_NAME = "planned.json"
 LABELS_NAME = "labels.csv"
 LOCK_NAME = "lock"
@@ -73,52 +63,6 @@ class QuarantineRecord:
 
 
 @dataclass(frozen=True)
-class RunRecord:
-    """The settings of a release.
-
-    Attributes:
-        epsilon: Bound in 255ths.
-        weights_name, weights_sha256: The generator.
-        tasks: Names of the protected tasks.
-        image_format: How files were written: ``png``, ``webp`` or ``keep``.
-        keep_metadata: Whether EXIF data, XMP and text were kept.
-        complete: Whether the run reached its end.
-        versions: Versions of the program and of what it computed with.
-        counts: Figures of the last run, for people.
-        file_column: Header of the file column in the release's label file; None in releases of older versions.
-        digests: SHA-256 of manifest and label file by their names, once the run is complete; empty in releases of
-            older versions.
-        key_fingerprint: Of the key, for weights that take one.
-        classes: Classes of each task in the order of their codes, for weights that take a key; else empty.
-        shares: Share of each of these classes by which codes and tints were drawn; empty in releases of older versions.
-    """
-
-    epsilon: int
-    weights_name: str
-    weights_sha256: str
-    tasks: tuple[str, ...]
-    image_format: str
-    keep_metadata: bool
-    complete: bool = False
-    versions: Mapping[str, str] = field(default_factory=dict)
-    counts: Mapping[str, int] = field(default_factory=dict)
-    file_column: str | None = None
-    digests: Mapping[str, str] = field(default_factory=dict)
-    key_fingerprint: str | None = None
-    classes: Mapping[str, Sequence[str]] = field(default_factory=dict)
-    shares: Mapping[str, Sequence[float]] = field(default_factory=dict)
-
-    def differences(self, other: "RunRecord") -> list[str]:
-        """Settings that decide about the released bytes and differ, a line each."""
-        names = ("epsilon", "weights_sha256", "key_fingerprint", "tasks", "image_format", "keep_metadata")
-        pairs = [(name, getattr(other, name), getattr(self, name)) for name in names]
-        found = [f"{name}: the release has {old}, this run {new}" for name, old, new in pairs if old != new]
-        if self.key_fingerprint is not None and other.classes and not other.shares:
-            found.append("codes: the release has those of an older version, which drew them otherwise")
-        return found
-
-
-@dataclass(frozen=True)
 class Manifest:
     """A release's records: of two about one source, the later counts."""
 
@@ -136,42 +80,6 @@ def released_files(records: Iterable[FileRecord | QuarantineRecord]) -> frozense
     """The files that ``records`` say are released: images and their maps."""
     files = [record for record in records if isinstance(record, FileRecord)]
     return frozenset(name for record in files for name in (record.file_name, *record.maps))
-
-
-def is_release(folder: Path) -> bool:
-    """Whether ``folder`` holds a run record."""
-    return (folder / FOLDER / RUN_NAME).is_file()
-
-
-def read_run(release: Path) -> RunRecord:
-    """The settings of a release.
-
-    Raises:
-        InputError: There is none, it is damaged, or it is of a newer schema.
-    """
-    path = release / FOLDER / RUN_NAME
-    try:
-        document = json.loads(path.read_text(encoding="utf-8"))
-        version = document.pop("schema_version")
-        if version != SCHEMA_VERSION:
-            raise InputError(
-                f"{path} has schema version {version!r}, this mtlue reads {SCHEMA_VERSION}", hint="upgrade mtlue"
-            )
-        run = RunRecord(**{**document, "tasks": tuple(document["tasks"])})
-        wrong = [name for name, kinds in _KINDS.items() if type(getattr(run, name)) not in kinds]
-        wrong += [] if all(isinstance(name, str) for name in run.tasks) else ["tasks"]
-        if "classes" not in wrong and not all(_is_list_of_text(names) for names in run.classes.values()):
-            wrong.append("classes")
-        if "shares" not in wrong and not all(_is_list_of_shares(own) for own in run.shares.values()):
-            wrong.append("shares")
-        if wrong:
-            raise TypeError(f"{', '.join(wrong)} of another type than expected")
-        ImageFormat(run.image_format)
-        return run
-    except FileNotFoundError as error:
-        raise InputError(f"{release} is no release: {FOLDER}/{RUN_NAME} is missing") from error
-    except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
-        raise InputError(f"{path} is damaged: {error}", hint=_ANEW) from error
 
 
 def read_manifest(release: Path) -> Manifest:
@@ -195,7 +103,7 @@ def read_manifest(release: Path) -> Manifest:
         except (ValueError, TypeError, KeyError, RecursionError) as error:
             if number == len(lines):
                 break
-            raise InputError(f"{path}, line {number} is damaged: {error}", hint=_ANEW) from error
+            raise InputError(f"{path}, line {number} is damaged: {error}", hint=ANEW) from error
         records.pop(record.source, None)
         records[record.source] = record
     return Manifest(
@@ -203,12 +111,6 @@ def read_manifest(release: Path) -> Manifest:
         tuple(record for record in records.values() if isinstance(record, FileRecord)),
         tuple(record for record in records.values() if isinstance(record, QuarantineRecord)),
     )
-
-
-def write_run(release: Path, run: RunRecord) -> None:
-    """Write the settings, atomically; the folders are made if need be."""
-    document = {"schema_version": SCHEMA_VERSION, **asdict(run), "tasks": list(run.tasks)}
-    write_atomically(release / FOLDER / RUN_NAME, (json.dumps(document, indent=2) + "\n").encode())
 
 
 def write_manifest(release: Path, records: Iterable[FileRecord | QuarantineRecord]) -> None:
@@ -314,14 +216,6 @@ def _record(document: dict[str, Any]) -> FileRecord | QuarantineRecord:
     if wrong:
         raise TypeError(f"{', '.join(wrong)} of another type than expected")
     return record
-
-
-def _is_list_of_text(value: object) -> bool:
-    return isinstance(value, list) and all(isinstance(entry, str) for entry in value)
-
-
-def _is_list_of_shares(value: object) -> bool:
-    return isinstance(value, list) and all(type(entry) is float and 0 < entry <= 1 for entry in value)
 
 
 def _is_finite(value: object) -> bool:

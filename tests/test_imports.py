@@ -15,7 +15,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("training",),
     ("generator", "objectives", "regularisers", "networks", "weightings", "metrics"),
     ("manifest", "perturbation", "images", "keys"),
-    ("tasks",),
+    ("tasks", "run_record"),
     ("choices", "errors", "files"),
 )
 ROW = {package: row for row, packages in enumerate(LAYERS) for package in packages}
