@@ -54,15 +54,22 @@ def drawn_codes(
     """
     count, rarest = len(codes), int(shares.argmin())
     simplex = codes - codes.mean(axis=0)
-    # The vertices but the rarest, made orthonormal alike for all (Loewdin) in the space of the simplex.
-    others = np.where(np.arange(count) == rarest, 0.0, 1.0)[:, None] * (
-        simplex - simplex[rarest] / (1 + math.sqrt(count))
-    )
-    about = place.misleads * others + (1 - place.misleads) * simplex
+    about = simplex - place.misleads * np.outer(_pulled(shares), simplex[rarest])
     drawn: npt.NDArray[np.float64] = math.sqrt(count / max(1, count - 1)) * (
         about - (1 - place.even) * (shares @ about)
     )
     return drawn
+
+
+def _pulled(shares: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """How much of the rarest vertex of a simplex is taken from each so that the others are orthogonal, ``(C,)``.
+
+    Source:
+        Loewdin's orthonormal basis, alike for all, of the vertices but the rarest.
+    """
+    pulled = np.full(len(shares), 1 / (1 + math.sqrt(len(shares))))
+    pulled[shares.argmin()] = 1.0
+    return pulled
 
 
 def places(shares: Sequence[npt.NDArray[np.float64]]) -> list[Place]:
@@ -86,15 +93,29 @@ def places(shares: Sequence[npt.NDArray[np.float64]]) -> list[Place]:
         found = [Place(step / STEPS, min(1.0, evenness(own) / full)) for own in shares]
         power = common = 0.0
         for own, place in zip(shares, found, strict=True):
-            codes = evenness(own) * drawn_codes(np.eye(len(own)), own, place)
-            common += float(np.square(own @ codes).sum())
-            power += float(own @ np.square(codes).sum(axis=1))
+            in_common, in_all = _powers(own, place)
+            common += in_common
+            power += in_all
         if not common > COMMON * power:
             return found
         if step:
             step -= 1
         else:
             full *= 1.1
+
+
+def _powers(shares: npt.NDArray[np.float64], place: Place) -> tuple[float, float]:
+    """Power of the mean over the images of codes as they are drawn, and of all of it: of :func:`drawn_codes`, loud."""
+    count, rarest = len(shares), int(shares.argmin())
+    length = 1 - 1 / count
+    products = np.full(count, -1 / count)
+    products[rarest] = length
+    pulled = place.misleads * _pulled(shares)
+    mean = float(shares @ pulled)
+    common = float(shares @ shares) - 1 / count - 2 * mean * (shares[rarest] - 1 / count) + mean**2 * length
+    whole = float(shares @ (length - 2 * pulled * products + np.square(pulled) * length))
+    loud = evenness(shares) ** 2 * count / max(1, count - 1)
+    return loud * place.even**2 * common, loud * (whole - (1 - place.even**2) * common)
 
 
 def evenness(shares: npt.NDArray[np.float64]) -> float:

@@ -3,7 +3,7 @@
 import json
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
 
@@ -166,57 +166,48 @@ def _shapes(config: DemoConfig, progress: Progress) -> DemoSet:
     folder = config.out
     train = _drawn("shapes", draw_set, folder / TRAIN, config.train_count, config.image_size, config.seed, progress)
     test = _drawn("shapes", draw_set, folder / TEST, config.test_count, config.image_size, config.seed, progress)
-    training = TrainConfig(
-        images=train.parent,
-        labels=train,
-        out=folder / CHECKPOINT,
-        objective=ObjectiveName.EM,
-        size=config.generator_size,
-        epsilon=EPSILON,
-        epochs=None,
+    training = replace(
+        _training(config, folder, train, config.generator_size),
         max_minutes=config.minutes,
-        surrogate=BackboneName.SMALL,
         surrogate_epochs=config.surrogate_epochs,
-        contact_sheet=folder / CONTACT_SHEET,
-        seed=config.seed,
-        device=config.device,
-        licence=LICENCE,
-        overwrite=True,
-        workers=config.workers,
     )
-    judging = VerifyConfig(
-        clean=train.parent,
-        labels=train,
-        protected=folder / RELEASE,
-        test=test.parent,
-        test_labels=test,
-        backbones=(BackboneName.SMALL,),
+    judging = replace(
+        _judging(config, training, test),
         epochs=config.victim_epochs,
         size=config.victim_size,
         batch_size=32,
         learning_rate=5e-4,
-        cache=config.out / CACHE,
-        seed=config.seed,
-        device=config.device,
-        workers=config.workers,
     )
-    return _finished(training, folder / RELEASE, judging, progress)
+    return _finished(training, judging, progress)
 
 
 def _scenes(config: DemoConfig, progress: Progress) -> DemoSet:
     folder = config.out / SCENES
     size, seed = config.scene_size, config.seed
     train = _drawn("scenes", write_scenes, folder / TRAIN, config.scene_count, size, seed, progress)
-    reading = LabelOptions(declarations=parse_declarations(SCENE_TASKS))
-    training = TrainConfig(
-        images=train.parent,
-        labels=train,
-        reading=reading,
-        out=folder / CHECKPOINT,
+    training = replace(
+        _training(config, folder, train, round(size / MARGIN)),
+        reading=LabelOptions(declarations=parse_declarations(SCENE_TASKS)),
         # What is painted of such labels is the closed form: one pass makes the checkpoint.
-        objective=ObjectiveName.EM,
         epochs=1,
-        size=round(config.scene_size / MARGIN),
+    )
+    if not config.judge_scenes:
+        return _finished(training, None, progress)
+    test = _drawn("scenes", write_scenes, folder / TEST, config.scene_test_count, size, seed, progress)
+    judging = replace(
+        _judging(config, training, test), epochs=config.scene_epochs, batch_size=16, control=False, probes=False
+    )
+    return _finished(training, judging, progress)
+
+
+def _training(config: DemoConfig, folder: Path, labels: Path, size: int) -> TrainConfig:
+    """What the generators of both sets have in common."""
+    return TrainConfig(
+        images=labels.parent,
+        labels=labels,
+        out=folder / CHECKPOINT,
+        objective=ObjectiveName.EM,
+        size=size,
         epsilon=EPSILON,
         surrogate=BackboneName.SMALL,
         contact_sheet=folder / CONTACT_SHEET,
@@ -226,28 +217,24 @@ def _scenes(config: DemoConfig, progress: Progress) -> DemoSet:
         overwrite=True,
         workers=config.workers,
     )
-    if not config.judge_scenes:
-        return _finished(training, folder / RELEASE, None, progress)
-    test = _drawn("scenes", write_scenes, folder / TEST, config.scene_test_count, size, seed, progress)
-    judging = VerifyConfig(
-        clean=train.parent,
-        labels=train,
-        reading=reading,
-        protected=folder / RELEASE,
+
+
+def _judging(config: DemoConfig, training: TrainConfig, test: Path) -> VerifyConfig:
+    """What the verifications of both sets have in common: that of the release beside the generator's checkpoint."""
+    return VerifyConfig(
+        clean=training.images,
+        labels=training.labels,
+        reading=training.reading,
+        protected=training.out.with_name(RELEASE),
         test=test.parent,
         test_labels=test,
         backbones=(BackboneName.SMALL,),
-        epochs=config.scene_epochs,
-        size=round(config.scene_size / MARGIN),
-        batch_size=16,
-        control=False,
-        probes=False,
+        size=training.size,
         cache=config.out / CACHE,
         seed=config.seed,
         device=config.device,
         workers=config.workers,
     )
-    return _finished(training, folder / RELEASE, judging, progress)
 
 
 def _drawn(what: str, draw: Draw, folder: Path, count: int, size: int, seed: int, progress: Progress) -> Path:
@@ -260,8 +247,9 @@ def _drawn(what: str, draw: Draw, folder: Path, count: int, size: int, seed: int
     return labels
 
 
-def _finished(training: TrainConfig, release: Path, judging: VerifyConfig | None, progress: Progress) -> DemoSet:
+def _finished(training: TrainConfig, judging: VerifyConfig | None, progress: Progress) -> DemoSet:
     """Train unless the generator is there, protect, and verify if asked."""
+    release = training.out.with_name(RELEASE)
     if not (training.out.is_file() and training.sheet_path.is_file()):
         train_generator(training, progress)
     protection = protect_folder(

@@ -4,6 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import torch
+
 from mtlue_cli.errors import InputError
 from mtlue_cli.generator.checkpoint import LoadedGenerator, load_checkpoint
 from mtlue_cli.generator.label_embedding import LabelEmbedding
@@ -52,13 +54,13 @@ class TrainingStart:
         """
         known = self.loaded.generator
         shape = replace(GeneratorConfig(**self.loaded.card.generator), epsilon=epsilon, image_size=image_size)
+        decoder = known.decoder.state_dict()
         if not known.decoder.draws:
             shape = replace(shape, pattern_gain=gain)
+            decoder["gain"] = torch.tensor(gain)
         generator = PerturbationGenerator(shape, tasks, seed, priors)
         generator.image_encoder.load_state_dict(known.image_encoder.state_dict())
-        generator.decoder.load_state_dict(known.decoder.state_dict())
-        if not known.decoder.draws:
-            generator.decoder.gain.data.fill_(gain)
+        generator.decoder.load_state_dict(decoder)
         embedding = generator.label_embedding
         assert isinstance(embedding, LabelEmbedding)  # it was made for tasks
         for task in tasks.image_level:

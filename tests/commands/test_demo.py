@@ -56,7 +56,8 @@ def test_folder_is_claimed_once_and_known_again(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "field", ["seed", "minutes", "train_count", "test_count", "image_size", "scene_count", "scene_size"]
+    "field",
+    ["seed", "minutes", "train_count", "test_count", "image_size", "generator_size", "scene_count", "scene_size"],
 )
 def test_folder_of_a_demo_with_other_settings_is_refused(tmp_path: Path, field: str) -> None:
     config = tiny(tmp_path / "demo")
