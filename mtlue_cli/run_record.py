@@ -14,7 +14,7 @@ ANEW = "protect the originals into a new folder"
 FOLDER = ".mtlue"
 RUN_NAME = "run.json"
 _KINDS: Mapping[str, tuple[type, ...]] = {
-    "epsilon": (int,),
+    **dict.fromkeys(("epsilon", "codes"), (int,)),
     **dict.fromkeys(("weights_name", "weights_sha256", "image_format"), (str,)),
     **dict.fromkeys(("keep_metadata", "complete"), (bool,)),
     **dict.fromkeys(("versions", "counts", "digests", "classes", "shares"), (dict,)),
@@ -42,6 +42,8 @@ class RunRecord:
         key_fingerprint: Of the key, for weights that take one.
         classes: Classes of each task in the order of their codes, for weights that take a key; else empty.
         shares: Share of each of these classes by which codes and tints were drawn; empty in releases of older versions.
+        codes: Number of the construction of codes, for weights that take a key; else, and in releases of older
+            versions, 0.
     """
 
     epsilon: int
@@ -58,14 +60,16 @@ class RunRecord:
     key_fingerprint: str | None = None
     classes: Mapping[str, Sequence[str]] = field(default_factory=dict)
     shares: Mapping[str, Sequence[float]] = field(default_factory=dict)
+    codes: int = 0
 
     def differences(self, other: "RunRecord") -> list[str]:
         """Settings that decide about the released bytes and differ, a line each."""
         names = ("epsilon", "weights_sha256", "key_fingerprint", "tasks", "image_format", "keep_metadata")
         pairs = [(name, getattr(other, name), getattr(self, name)) for name in names]
         found = [f"{name}: the release has {old}, this run {new}" for name, old, new in pairs if old != new]
-        if self.key_fingerprint is not None and other.classes and not other.shares:
-            found.append("codes: the release has those of an older version, which drew them otherwise")
+        if self.codes != other.codes and self.key_fingerprint is not None is not other.key_fingerprint:
+            age = "an older" if other.codes < self.codes else "a newer"
+            found.append(f"codes: the release has those of {age} version, which draws them otherwise")
         return found
 
 

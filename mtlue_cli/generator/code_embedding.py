@@ -16,6 +16,9 @@ from mtlue_cli.generator.mirrored_patterns import mirrored_patterns, pattern_dim
 from mtlue_cli.generator.tints import GREEN
 from mtlue_cli.tasks.spec import UNLABELLED, TaskSet
 
+COARSEST_GRID = 5
+"""Side in cells of the patterns of universal weights, for tasks that ask for few directions."""
+
 FINEST_GRID = 15
 """Side in cells of the finest patterns, for tasks that ask for as many directions."""
 

@@ -44,7 +44,7 @@ def drawn_codes(
     bound away from other tasks; about the mean over the images it is hardly drawn.
 
     Args:
-        codes: ``(C, d)``, orthonormal as far as there are axes.
+        codes: ``(C, d)``, ``sqrt(2)`` apart as far as there are axes.
         shares: Of each class among the images, ``(C,)``, all positive.
         place: Of no code.
 

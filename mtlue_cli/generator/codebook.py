@@ -1,21 +1,23 @@
-"""Codes of tasks and classes, drawn from a key: orthogonal within a task and between tasks.
+"""Codes of tasks and classes, drawn from a key: equally far apart within a task, and orthogonal between tasks.
 
-Numpy only. A code is a direction in a space of a given dimension. Where it comes from is fixed here for good, so that a
-key gives the same codes anywhere:
+Numpy only. A code is a point in a space of a given dimension. Where it comes from is fixed here for good, so that a
+key gives the same codes anywhere (:data:`CODES` is the number of the construction):
 
-1. *Stream.* HMAC-SHA256 under the key, of the words of its name (``"mtlue code v1"``, then ``"axis"``, task, number, or
+1. *Stream.* HMAC-SHA256 under the key, of the words of its name (``"mtlue code v2"``, then ``"axis"``, task, number, or
    ``"class"``, task, class), each as UTF-8 after its length in bytes as 8 big-endian bytes, seeds SHAKE-256.
 2. *Normal numbers.* The stream as little-endian 32-bit words ``w``; ``u = (w + 0.5) / 2**32``; Box-Muller on pairs
    (first ``u`` of a pair: radius, second: angle; cosine, then sine), rounded to multiples of ``2**-20``, so that what
    differs between libraries in the last bit of a logarithm differs no more.
-3. *Axes.* A task with ``C`` classes reserves ``S`` axes, the next power of two from ``C`` up, at least 2. Its axes are
-   made orthogonal, one after the other, to each other and to those of the tasks before it. When the space is full, a
-   new frame begins, with the axes that the task at hand has so far: tasks of one frame are orthogonal exactly, those of
-   different frames nearly, as random directions are. A task never has more axes than the space has dimensions.
-4. *Codes.* Class number ``i`` is drawn on the task's first ``max(2, next power of two from i + 1)`` axes and made
-   orthogonal to the classes before it. Classes beyond the axes are random directions among them, nearly orthogonal.
-5. *Simplex.* Orthonormal codes less their mean form a simplex: every two classes have the cosine ``-1 / (C - 1)``. What
-   is subtracted when codes are drawn says :func:`~.code_places.drawn_codes`.
+3. *Axes.* A task with ``C`` classes reserves ``S`` axes, the next power of two from ``C - 1`` up, at least 1: a simplex
+   of two is a line, one of three a triangle. Its axes are made orthogonal, one after the other, to each other and to
+   those of the tasks before it. When the space is full, a new frame begins, with the axes that the task at hand has so
+   far: tasks of one frame are orthogonal exactly, those of different frames nearly, as random directions are. A task
+   never has more axes than the space has dimensions.
+4. *Codes.* Class number 0 has the code 0. That of class number ``i`` is a direction on the task's first axes (the next
+   power of two from ``i`` up), orthogonal to the directions of the classes before it, of length
+   ``sqrt((i + 1) / i)``, added to the centroid of the codes before it: all are ``sqrt(2)`` apart, a simplex. Classes
+   beyond the axes lie in random directions about the centroid of those within, as far from it as they: nearly so.
+   Where a simplex has its origin when codes are drawn says :func:`~.code_places.drawn_codes`.
 
 So a class that is added at the end of a list leaves the codes of the classes before it as they were. What is drawn
 differs between these as before, up to its scale, but for the rarest class, of whose code more or less may be left. The
@@ -24,6 +26,7 @@ are drawn anew.
 """
 
 import hashlib
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
@@ -34,9 +37,10 @@ import numpy.typing as npt
 from mtlue_cli.keys import Key
 from mtlue_cli.tasks.spec import TaskSet
 
-LEAST_AXES = 2
+CODES = 2
+"""Number of the construction of codes: a key gives others under another one."""
 
-_DOMAIN = "mtlue code v1"
+_DOMAIN = f"mtlue code v{CODES}"
 _ROUNDING = float(1 << 20)
 _CLASSES_AT_A_TIME = 256
 
@@ -58,16 +62,16 @@ class Codebook:
     dimension: int
 
     def __post_init__(self) -> None:
-        """Refuse a space that holds no two directions.
+        """Refuse a space that holds nothing.
 
         Raises:
-            ValueError: It has fewer than two dimensions.
+            ValueError: It has no dimension.
         """
-        if self.dimension < LEAST_AXES:
-            raise ValueError(f"codes need at least {LEAST_AXES} dimensions, not {self.dimension}")
+        if self.dimension < 1:
+            raise ValueError(f"codes need at least one dimension, not {self.dimension}")
 
     def of_task(self, name: str) -> Numbers:
-        """Unit codes of a task's classes, ``(C, dimension)``."""
+        """Codes of a task's classes, ``(C, dimension)``: every two ``sqrt(2)`` apart."""
         axes = self._axes[self.tasks.names.index(name)]
         codes: Numbers = self._coefficients(name, self.tasks[name].classes, len(axes)) @ axes
         return codes
@@ -91,21 +95,26 @@ class Codebook:
         return found
 
     def _coefficients(self, task: str, classes: tuple[str, ...], axes: int) -> Numbers:
-        """Unit codes on a task's axes, ``(C, axes)``."""
-        codes = np.zeros((len(classes), axes))
+        """Codes on a task's axes, ``(C, axes)``."""
+        directions = np.zeros((len(classes), axes))
         for start in range(0, len(classes), _CLASSES_AT_A_TIME):
             part = classes[start : start + _CLASSES_AT_A_TIME]
-            codes[start : start + len(part)] = _normal_rows(self.key, (("class", task, name) for name in part), axes)
-        for index in range(min(len(classes), axes)):
-            codes[index, min(reserved_axes(index + 1), axes) :] = 0.0
-            codes[index] = _orthonormal(codes[index], codes[:index])
-        codes[axes:] /= np.linalg.norm(codes[axes:], axis=1, keepdims=True)
+            directions[start : start + len(part)] = _normal_rows(self.key, (("class", task, name) for name in part), axes)
+        codes = np.zeros_like(directions)
+        exact = min(len(classes), axes + 1)
+        for index in range(1, exact):
+            directions[index, min(reserved_axes(index + 1), axes) :] = 0.0
+            directions[index] = _orthonormal(directions[index], directions[1:index])
+            codes[index] = codes[:index].mean(axis=0) + math.sqrt((index + 1) / index) * directions[index]
+        if exact < len(classes):
+            beyond = directions[exact:] / np.linalg.norm(directions[exact:], axis=1, keepdims=True)
+            codes[exact:] = codes[:exact].mean(axis=0) + math.sqrt(axes / exact) * beyond
         return codes
 
 
 def reserved_axes(classes: int) -> int:
     """Axes that a task with so many classes reserves: a power of two."""
-    return max(LEAST_AXES, 1 << (classes - 1).bit_length())
+    return 1 << max(0, classes - 2).bit_length()
 
 
 def normal_numbers(key: Key, words: Iterable[str], count: int) -> Numbers:

@@ -9,6 +9,7 @@ from mtlue_cli import __version__
 from mtlue_cli.choices import MAX_EPSILON, MAX_PIXELS, ImageFormat, Unlabelled
 from mtlue_cli.errors import CheckpointError, InputError
 from mtlue_cli.generator.checkpoint import CheckpointCard, read_card
+from mtlue_cli.generator.codebook import CODES
 from mtlue_cli.generator.shipped import resolve_weights, training_command
 from mtlue_cli.images.encode import released_suffix
 from mtlue_cli.images.folder import file_check, match_labels, refuse_nesting, released_names
@@ -152,6 +153,7 @@ def plan_protection(config: ProtectConfig) -> ProtectPlan:
         versions=_versions(),
         file_column=labels.header[labels.file_index],
         key_fingerprint=None if key is None else key.key.fingerprint,
+        codes=0 if key is None else CODES,
     )
     before = None if key is None else earlier_run(release, run)
     if key is not None:

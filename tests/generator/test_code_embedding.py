@@ -110,7 +110,7 @@ def test_patterns_have_one_colour_axis_and_as_many_cells_as_the_tasks_ask_for() 
     embed = embedding()
     assert torch.equal(embed.patterns[:, 0], embed.patterns[:, 2])
     assert torch.equal(embed.patterns[:, 0], -embed.patterns[:, 1])
-    for count, grid in ((1, 9), (22, 9), (23, 11), (40, 13), (200, 15)):
+    for count, grid in ((1, 9), (45, 9), (46, 11), (67, 13), (200, 15)):
         many = TaskSet(tuple(Task(str(number), TaskKind.BINARY, ("0", "1")) for number in range(count)))
         assert embed.grid_for(many) == grid
         assert embed.prepared(Codebook(KEY, many, embed.dimension(many))).patterns.shape == (
@@ -200,11 +200,12 @@ def test_tints_are_painted_wherever_the_labels_are() -> None:
 
 
 def test_a_class_added_within_the_reserve_leaves_what_tells_old_classes_apart() -> None:
-    grown = TaskSet((Task("age", TaskKind.CATEGORICAL, (*AGES["age"].classes, "80+")), AGES["smile"]))
-    before, after = embedding().patterns, embedding(tasks=grown).patterns
+    names = (*AGES["age"].classes, "60+", "80+")
+    few, many = (TaskSet((Task("age", TaskKind.CATEGORICAL, names[:count]), AGES["smile"])) for count in (4, 5))
+    before, after = embedding(tasks=few).patterns, embedding(tasks=many).patterns
     # Not those from the rarest class, here the first, which is drawn with less of its code.
     ages = [before[2] - before[1], after[2] - after[1]]
-    smiles = [before[4] - before[3], after[5] - after[4]]
+    smiles = [before[5] - before[4], after[6] - after[5]]
     for old, new in (ages, smiles):
         torch.testing.assert_close(new, new.norm() / old.norm() * old, atol=1e-4, rtol=0)
 
