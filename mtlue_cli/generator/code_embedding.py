@@ -19,9 +19,6 @@ from mtlue_cli.tasks.spec import UNLABELLED, TaskSet
 COARSEST_GRID = 5
 """Side in cells of the patterns of universal weights, for tasks that ask for few directions."""
 
-CODE_GAIN = 1.0
-"""Gain of the patterns of universal weights: half the bound and a little more, of which little is seen in a photo."""
-
 FINEST_GRID = 15
 """Side in cells of the finest patterns, for tasks that ask for as many directions."""
 
@@ -101,8 +98,7 @@ class CodeEmbedding(nn.Module):
         What a victim sees in a clean image is no code. The rarest class of an even task has none either, or little
         (:func:`drawn_codes`), so that clean images are taken for it. A task whose images are nearly all of one class is
         quiet: a victim learns little of it from clean images. The sum over the tasks, divided by the square root of
-        their number, has unit power over images and pixels in the coarsest patterns; in finer ones, for more tasks, as
-        much more as they have more directions, so that each is as loud.
+        their number, has unit power over images and pixels.
 
         *Why one colour.* Green against magenta is what photos vary least in: faces by 4 to 5 levels as a whole, by half
         a level and less in most directions; red against blue by 11 to 13, brightness by 42 to 56. Codes that have all
@@ -131,9 +127,7 @@ class CodeEmbedding(nn.Module):
         flat = torch.from_numpy(np.concatenate([*found, np.zeros((1, dimension))]))
         patterns = mirrored_patterns(flat, 1, grid)
         power = float(torch.from_numpy(np.concatenate([*frequency, []])) @ self._pixel_power(patterns[:-1, 0]))
-        loud = dimension / pattern_dimension(1, self.pattern_grid)
-        patterns = patterns * math.sqrt(loud * len(found) / max(power, _LEAST_POWER))
-        patterns = patterns * torch.tensor(GREEN).view(3, 1, 1)
+        patterns = patterns * math.sqrt(len(found) / max(power, _LEAST_POWER)) * torch.tensor(GREEN).view(3, 1, 1)
         tints = CodeTints(codebook.tasks, given) if tints_alone(codebook.tasks) else None
         return PreparedCodes(codebook.tasks, patterns.float().to(self.patterns.device), tints)
 

@@ -14,7 +14,7 @@ import torch
 from mtlue_cli.choices import Precision
 from mtlue_cli.errors import InputError
 from mtlue_cli.generator.checkpoint import CheckpointCard, save_checkpoint
-from mtlue_cli.generator.code_embedding import CODE_GAIN, COARSEST_GRID
+from mtlue_cli.generator.code_embedding import COARSEST_GRID
 from mtlue_cli.generator.model import GeneratorConfig, PerturbationGenerator
 from mtlue_cli.images.procedural import draw_procedural
 from mtlue_cli.tasks.spec import TaskSet
@@ -110,12 +110,8 @@ def train_universal(config: UniversalConfig, progress: Progress) -> TrainResult:
     if faults:
         raise InputError("the training cannot start", faults)
     progress.note(f"device: {describe_device(device)}")
-    shape = GeneratorConfig(
-        epsilon=config.epsilon,
-        image_size=generator_size(config.size),
-        pattern_grid=COARSEST_GRID,
-        pattern_gain=CODE_GAIN,
-    )
+    size = generator_size(config.size)
+    shape = GeneratorConfig(epsilon=config.epsilon, image_size=size, pattern_grid=COARSEST_GRID)
     disk: ResumableRun[UniversalRecord] = ResumableRun(
         config.state_folder, ["universal", asdict(shape), config.recorded_settings()], config.overwrite, progress
     )
