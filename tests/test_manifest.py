@@ -127,6 +127,7 @@ def test_a_record_of_other_types_is_damaged(tmp_path: Path, change: dict[str, ob
         {"file_column": 5},
         {"tasks": 3},
         {"tasks": [3]},
+        {"codes": "2"},
         {"shares": [0.5]},
         {"shares": {"colour": 0.5}},
         {"shares": {"colour": [0.5, "0.5"]}},

@@ -116,10 +116,7 @@ class CodeEmbedding(nn.Module):
         if codebook.dimension != dimension:
             raise ValueError(f"codes of dimension {dimension} are expected, not {codebook.dimension}")
         given, coded = shares or {}, self.coded(codebook.tasks)
-        frequency = [
-            np.asarray(given.get(task.name, [1 / task.num_classes] * task.num_classes), dtype=np.float64)
-            for task in coded
-        ]
+        frequency = [np.asarray(given.get(task.name, task.equal_shares), dtype=np.float64) for task in coded]
         found = [
             evenness(share) * drawn_codes(codebook.of_task(name), share, place)
             for name, share, place in zip(coded.names, frequency, places(frequency), strict=True)

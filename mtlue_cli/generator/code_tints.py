@@ -27,7 +27,7 @@ class CodeTints:
 
     def __init__(self, tasks: TaskSet, shares: Mapping[str, Sequence[float]]) -> None:
         assert tints_alone(tasks)
-        known = {task.name: shares.get(task.name, [1 / task.num_classes] * task.num_classes) for task in tasks}
+        known = {task.name: shares.get(task.name, task.equal_shares) for task in tasks}
         self.tasks = tasks.dense
         kinds = [TaskKind.SEGMENTATION] * len(self.tasks)
         tiles = initial_tiles(kinds, [known[name] for name in self.tasks.names], torch.Generator())

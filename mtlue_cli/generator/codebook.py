@@ -99,7 +99,9 @@ class Codebook:
         directions = np.zeros((len(classes), axes))
         for start in range(0, len(classes), _CLASSES_AT_A_TIME):
             part = classes[start : start + _CLASSES_AT_A_TIME]
-            directions[start : start + len(part)] = _normal_rows(self.key, (("class", task, name) for name in part), axes)
+            directions[start : start + len(part)] = _normal_rows(
+                self.key, (("class", task, name) for name in part), axes
+            )
         codes = np.zeros_like(directions)
         exact = min(len(classes), axes + 1)
         for index in range(1, exact):

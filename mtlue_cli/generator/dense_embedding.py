@@ -243,7 +243,7 @@ class TintVolume(nn.Module):
     def __init__(self, tasks: TaskSet, priors: Sequence[Sequence[float]] | None) -> None:
         super().__init__()
         self.tasks = tasks
-        shares = [[1 / task.num_classes] * task.num_classes for task in tasks] if priors is None else priors
+        shares = [task.equal_shares for task in tasks] if priors is None else priors
         for index, own in enumerate(shares):
             volumes = torch.full((len(own),), SOFT)
             volumes[max(range(len(own)), key=own.__getitem__)] = 1.0

@@ -48,7 +48,7 @@ class LabelEmbedding(nn.Module):
         super().__init__()
         self.tasks = tasks
         self.maps = nn.ParameterDict()
-        shares = [[1 / task.num_classes] * task.num_classes for task in tasks] if priors is None else priors
+        shares = [task.equal_shares for task in tasks] if priors is None else priors
         patterns = initial_patterns(shares, pattern_channels, pattern_grid, rng)
         for index, (task, pattern) in enumerate(zip(tasks, patterns, strict=True)):
             coarse = nn.functional.interpolate(pattern, size=(grid, grid), mode="bilinear", align_corners=False)

@@ -50,6 +50,11 @@ class Task:
         return len(self.classes)
 
     @property
+    def equal_shares(self) -> list[float]:
+        """Share of each class where nothing is known of how frequent they are, ``(C,)``."""
+        return [1 / max(1, self.num_classes)] * self.num_classes
+
+    @property
     def is_dense(self) -> bool:
         """Whether its label is a map as large as the image."""
         return self.kind.is_dense

@@ -15,6 +15,7 @@ from PIL import Image
 from mtlue_cli.choices import ExitCode
 from mtlue_cli.errors import InputError
 from mtlue_cli.generator import shipped
+from mtlue_cli.generator.codebook import CODES
 from mtlue_cli.images.folder import find_images
 from mtlue_cli.keys import VARIABLE, own_key_path
 from mtlue_cli.manifest import read_manifest, read_run, write_run
@@ -155,15 +156,18 @@ def test_files_that_are_added_are_protected_by_the_shares_of_the_first(config: P
     assert read_run(release).shares == whole.shares
 
 
-def test_a_release_of_an_older_version_is_not_gone_on_with(config: ProtectConfig) -> None:
+@pytest.mark.parametrize(("codes", "age"), [(0, "an older"), (CODES - 1, "an older"), (CODES + 1, "a newer")])
+def test_a_release_with_the_codes_of_another_version_is_not_gone_on_with(
+    config: ProtectConfig, codes: int, age: str
+) -> None:
     release = run(config).release
     record, before = read_run(release), pictures(release)
-    write_run(release, replace(record, shares={}))
+    write_run(release, replace(record, codes=codes, shares={}))
     with pytest.raises(InputError, match="other settings") as caught:
         run(config)
-    assert any("codes" in fault and "older version" in fault for fault in caught.value.faults)
+    assert any(fault.startswith("codes:") and f"{age} version" in fault for fault in caught.value.faults)
     assert run(config, overwrite=True).protected == len(before)
-    assert read_run(release).shares == record.shares
+    assert read_run(release) == record
 
 
 def test_a_class_that_is_added_is_not_the_rarest(config: ProtectConfig) -> None:
