@@ -11,10 +11,13 @@ from mtlue_cli.files import write_atomically
 
 SCHEMA_VERSION = 1
 ANEW = "protect the originals into a new folder"
+MOST_CELLS = 256
+"""Of patterns, on a side."""
+
 FOLDER = ".mtlue"
 RUN_NAME = "run.json"
 _KINDS: Mapping[str, tuple[type, ...]] = {
-    **dict.fromkeys(("epsilon", "codes"), (int,)),
+    **dict.fromkeys(("epsilon", "code_version", "code_cells"), (int,)),
     **dict.fromkeys(("weights_name", "weights_sha256", "image_format"), (str,)),
     **dict.fromkeys(("keep_metadata", "complete"), (bool,)),
     **dict.fromkeys(("versions", "counts", "digests", "classes", "shares"), (dict,)),
@@ -42,8 +45,9 @@ class RunRecord:
         key_fingerprint: Of the key, for weights that take one.
         classes: Classes of each task in the order of their codes, for weights that take a key; else empty.
         shares: Share of each of these classes by which codes and tints were drawn; empty in releases of older versions.
-        codes: Number of the construction of codes, for weights that take a key; else, and in releases of older
-            versions, 0.
+        code_version: Number of the construction of codes, for weights that draw them from a key; else, and in releases
+            of older versions, 0.
+        code_cells: Side in cells of their patterns; 0 where there are none.
     """
 
     epsilon: int
@@ -60,15 +64,17 @@ class RunRecord:
     key_fingerprint: str | None = None
     classes: Mapping[str, Sequence[str]] = field(default_factory=dict)
     shares: Mapping[str, Sequence[float]] = field(default_factory=dict)
-    codes: int = 0
+    code_version: int = 0
+    code_cells: int = 0
 
     def differences(self, other: "RunRecord") -> list[str]:
         """Settings that decide about the released bytes and differ, a line each."""
         names = ("epsilon", "weights_sha256", "key_fingerprint", "tasks", "image_format", "keep_metadata")
         pairs = [(name, getattr(other, name), getattr(self, name)) for name in names]
         found = [f"{name}: the release has {old}, this run {new}" for name, old, new in pairs if old != new]
-        if self.codes != other.codes and self.key_fingerprint is not None is not other.key_fingerprint:
-            age = "an older" if other.codes < self.codes else "a newer"
+        keyed = self.key_fingerprint is not None and other.key_fingerprint is not None
+        if keyed and self.code_version != other.code_version:
+            age = "an older" if other.code_version < self.code_version else "a newer"
             found.append(f"codes: the release has those of {age} version, which draws them otherwise")
         return found
 
@@ -95,6 +101,7 @@ def read_run(release: Path) -> RunRecord:
         run = RunRecord(**{**document, "tasks": tuple(document["tasks"])})
         wrong = [name for name, kinds in _KINDS.items() if type(getattr(run, name)) not in kinds]
         wrong += [] if all(isinstance(name, str) for name in run.tasks) else ["tasks"]
+        wrong += [] if "code_cells" in wrong or 0 <= run.code_cells <= MOST_CELLS else ["code_cells"]
         lists = {"classes": _is_list_of_text, "shares": _is_list_of_shares}
         right = (name for name in lists if name not in wrong)
         wrong += [name for name in right if not all(map(lists[name], getattr(run, name).values()))]

@@ -102,10 +102,13 @@ def release_table(report: "ReleaseReport") -> "Table":
         "tasks": ", ".join(run.tasks),
         "weights": f"{run.weights_name} ({run.weights_sha256[:16]})",
         "key": run.key_fingerprint or "none",
+        "codes": f"version {run.code_version}, patterns of {run.code_cells} x {run.code_cells} cells",
         "format": run.image_format,
     }
     if not report.maps:
         del rows["masks and maps"]
+    if not run.code_version:
+        del rows["codes"]
     if report.max_change is not None:
         rows["largest change"] = f"{report.max_change:g}/255, bound {run.epsilon}/255 ({how})"
     if report.over_bound:

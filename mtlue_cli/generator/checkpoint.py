@@ -12,7 +12,6 @@ from safetensors import SafetensorError, safe_open
 
 from mtlue_cli.errors import CheckpointError, MtlueError
 from mtlue_cli.files import open_regular, write_atomically
-from mtlue_cli.generator.codebook import Codebook
 from mtlue_cli.tasks.spec import TaskSet
 
 if TYPE_CHECKING:
@@ -87,7 +86,11 @@ class LoadedGenerator:
     card: CheckpointCard
 
     def bound(
-        self, key: "Key | None", tasks: TaskSet, shares: Mapping[str, Sequence[float]] | None = None
+        self,
+        key: "Key | None",
+        tasks: TaskSet,
+        shares: Mapping[str, Sequence[float]] | None = None,
+        cells: int | None = None,
     ) -> "LoadedGenerator":
         """This generator for ``tasks``: a universal one with the codes of ``key``, any other as it is.
 
@@ -98,6 +101,7 @@ class LoadedGenerator:
             tasks: What is protected, in the order of the codes.
             shares: Of each class among the images, or among the pixels of masks, by task
                 (:func:`~mtlue_cli.workflows.code_shares.shares_for_codes`); None: classes count as equally frequent.
+            cells: Side of the patterns of codes; None: as many as the tasks ask for.
 
         Raises:
             ValueError: It is universal and there is no key.
@@ -107,7 +111,7 @@ class LoadedGenerator:
         if key is None:
             raise ValueError("a universal generator needs a key")
         codes = self.generator.codes
-        self.generator.bind(codes.prepared(Codebook(key, tasks, codes.dimension(tasks)), shares))
+        self.generator.bind(codes.prepared(codes.codebook(key, tasks, cells), shares))
         return replace(self, card=replace(self.card, tasks=tasks))
 
 

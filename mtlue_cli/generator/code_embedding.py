@@ -12,8 +12,9 @@ from mtlue_cli.generator.code_places import drawn_codes, evenness, places
 from mtlue_cli.generator.code_tints import CodeTints
 from mtlue_cli.generator.codebook import Codebook, reserved_axes
 from mtlue_cli.generator.dense_embedding import Told, resized, tints_alone
-from mtlue_cli.generator.mirrored_patterns import mirrored_patterns, pattern_dimension
+from mtlue_cli.generator.mirrored_patterns import cells_of, mirrored_patterns, pattern_dimension
 from mtlue_cli.generator.tints import GREEN
+from mtlue_cli.keys import Key
 from mtlue_cli.tasks.spec import UNLABELLED, TaskSet
 
 COARSEST_GRID = 5
@@ -41,6 +42,18 @@ class PreparedCodes:
     tasks: TaskSet
     patterns: Tensor
     tints: CodeTints | None = None
+
+
+def coded_tasks(tasks: TaskSet) -> TaskSet:
+    """Those of ``tasks`` that codes stand for: all but masks that are tinted."""
+    return tasks.image_level if tints_alone(tasks) else tasks
+
+
+def cells_for(tasks: TaskSet, least: int) -> int:
+    """Side in cells of the coarsest patterns, from ``least`` on, that have an axis for each that ``tasks`` reserve."""
+    axes = sum(reserved_axes(task.num_classes) for task in coded_tasks(tasks))
+    finest = max(FINEST_GRID, least)
+    return next((cells for cells in range(least, finest + 1, 2) if pattern_dimension(1, cells) >= axes), finest)
 
 
 class CodeEmbedding(nn.Module):
@@ -76,21 +89,15 @@ class CodeEmbedding(nn.Module):
         )
         self.register_buffer("patterns", torch.empty(0, pattern_channels, pattern_grid, pattern_grid), persistent=False)
 
-    def dimension(self, tasks: TaskSet) -> int:
-        """Of the codes that it takes for ``tasks``."""
-        return pattern_dimension(1, self.grid_for(tasks))
+    def codebook(self, key: Key, tasks: TaskSet, cells: int | None = None) -> Codebook:
+        """The codes of ``tasks`` under ``key``, in the space of patterns.
 
-    @staticmethod
-    def coded(tasks: TaskSet) -> TaskSet:
-        """Those of ``tasks`` that codes stand for: all but masks that are tinted."""
-        return tasks.image_level if tints_alone(tasks) else tasks
-
-    def grid_for(self, tasks: TaskSet) -> int:
-        """Side in cells of their patterns."""
-        axes = sum(reserved_axes(task.num_classes) for task in self.coded(tasks))
-        finest = max(FINEST_GRID, self.pattern_grid)
-        grids = range(self.pattern_grid, finest + 1, 2)
-        return next((grid for grid in grids if pattern_dimension(1, grid) >= axes), finest)
+        Args:
+            key: The secret.
+            tasks: In the order of their codes.
+            cells: Side of the patterns; None: as many as the tasks ask for (:func:`cells_for`).
+        """
+        return Codebook(key, tasks, pattern_dimension(1, cells or cells_for(tasks, self.pattern_grid)))
 
     def prepared(self, codebook: Codebook, shares: Mapping[str, Sequence[float]] | None = None) -> PreparedCodes:
         """The codes of ``codebook`` as this embedding takes them, on its device.
@@ -109,20 +116,17 @@ class CodeEmbedding(nn.Module):
             shares: Of each class among the images, by task; a task that is absent has classes of equal share.
 
         Raises:
-            ValueError: The codes have another dimension.
+            ValueError: The codes have a dimension that no patterns have.
         """
-        grid = self.grid_for(codebook.tasks)
-        dimension = pattern_dimension(1, grid)
-        if codebook.dimension != dimension:
-            raise ValueError(f"codes of dimension {dimension} are expected, not {codebook.dimension}")
-        given, coded = shares or {}, self.coded(codebook.tasks)
+        cells = cells_of(codebook.dimension)
+        given, coded = shares or {}, coded_tasks(codebook.tasks)
         frequency = [np.asarray(given.get(task.name, task.equal_shares), dtype=np.float64) for task in coded]
         found = [
             evenness(share) * drawn_codes(codebook.of_task(name), share, place)
             for name, share, place in zip(coded.names, frequency, places(frequency), strict=True)
         ]
-        flat = torch.from_numpy(np.concatenate([*found, np.zeros((1, dimension))]))
-        patterns = mirrored_patterns(flat, 1, grid)
+        flat = torch.from_numpy(np.concatenate([*found, np.zeros((1, codebook.dimension))]))
+        patterns = mirrored_patterns(flat, 1, cells)
         power = float(torch.from_numpy(np.concatenate([*frequency, []])) @ self._pixel_power(patterns[:-1, 0]))
         patterns = patterns * math.sqrt(len(found) / max(power, _LEAST_POWER)) * torch.tensor(GREEN).view(3, 1, 1)
         tints = CodeTints(codebook.tasks, given) if tints_alone(codebook.tasks) else None
@@ -140,7 +144,7 @@ class CodeEmbedding(nn.Module):
     def bind(self, codes: PreparedCodes) -> None:
         """Take ``codes`` in place of those it had."""
         self.tasks, self.patterns, self.tints = codes.tasks, codes.patterns, codes.tints
-        coded = self.coded(self.tasks)
+        coded = coded_tasks(self.tasks)
         counts = np.cumsum([0, *(task.num_classes for task in coded)]).tolist()
         self._first = dict(zip(coded.names, counts, strict=False))
 

@@ -1,7 +1,7 @@
 """Codes of tasks and classes, drawn from a key: equally far apart within a task, and orthogonal between tasks.
 
 Numpy only. A code is a point in a space of a given dimension. Where it comes from is fixed here for good, so that a
-key gives the same codes anywhere (:data:`CODES` is the number of the construction):
+key gives the same codes anywhere (:data:`CODE_VERSION` is the number of the construction):
 
 1. *Stream.* HMAC-SHA256 under the key, of the words of its name (``"mtlue code v2"``, then ``"axis"``, task, number, or
    ``"class"``, task, class), each as UTF-8 after its length in bytes as 8 big-endian bytes, seeds SHAKE-256.
@@ -13,10 +13,11 @@ key gives the same codes anywhere (:data:`CODES` is the number of the constructi
    those of the tasks before it. When the space is full, a new frame begins, with the axes that the task at hand has so
    far: tasks of one frame are orthogonal exactly, those of different frames nearly, as random directions are. A task
    never has more axes than the space has dimensions.
-4. *Codes.* Class number 0 has the code 0. That of class number ``i`` is a direction on the task's first axes (the next
-   power of two from ``i`` up), orthogonal to the directions of the classes before it, of length
-   ``sqrt((i + 1) / i)``, added to the centroid of the codes before it: all are ``sqrt(2)`` apart, a simplex. Classes
-   beyond the axes lie in random directions about the centroid of those within, as far from it as they: nearly so.
+4. *Codes.* Class number 0 has the code 0. That of class number ``i`` is the centroid of the codes before it and, from
+   there, a step of ``sqrt((i + 1) / i)`` in a direction of its own: its numbers, cut to the task's first axes (the next
+   power of two from ``i`` up), the first of them 1 if all are 0, made orthogonal to the directions of the classes
+   before it. So all are ``sqrt(2)`` apart, a simplex. Classes beyond the axes lie in directions that are left as they
+   are drawn, about the centroid of those within and as far from it as they: nearly so.
    Where a simplex has its origin when codes are drawn says :func:`~.code_places.drawn_codes`.
 
 So a class that is added at the end of a list leaves the codes of the classes before it as they were. What is drawn
@@ -37,10 +38,10 @@ import numpy.typing as npt
 from mtlue_cli.keys import Key
 from mtlue_cli.tasks.spec import TaskSet
 
-CODES = 2
-"""Number of the construction of codes: a key gives others under another one."""
+CODE_VERSION = 2
+"""Number of the construction of codes and of what is drawn of them: under another number a key gives other codes."""
 
-_DOMAIN = f"mtlue code v{CODES}"
+_DOMAIN = f"mtlue code v{CODE_VERSION}"
 _ROUNDING = float(1 << 20)
 _CLASSES_AT_A_TIME = 256
 
@@ -71,7 +72,7 @@ class Codebook:
             raise ValueError(f"codes need at least one dimension, not {self.dimension}")
 
     def of_task(self, name: str) -> Numbers:
-        """Codes of a task's classes, ``(C, dimension)``: every two ``sqrt(2)`` apart."""
+        """Codes of a task's classes, ``(C, dimension)``: every two ``sqrt(2)`` apart as far as there are axes."""
         axes = self._axes[self.tasks.names.index(name)]
         codes: Numbers = self._coefficients(name, self.tasks[name].classes, len(axes)) @ axes
         return codes
@@ -106,6 +107,7 @@ class Codebook:
         exact = min(len(classes), axes + 1)
         for index in range(1, exact):
             directions[index, min(reserved_axes(index + 1), axes) :] = 0.0
+            directions[index, 0] += not directions[index].any()
             directions[index] = _orthonormal(directions[index], directions[1:index])
             codes[index] = codes[:index].mean(axis=0) + math.sqrt((index + 1) / index) * directions[index]
         if exact < len(classes):

@@ -1,6 +1,7 @@
 """Directions to coarse patterns that a horizontal flip leaves as they are."""
 
 import math
+from itertools import count
 
 import torch
 from torch import Tensor
@@ -9,6 +10,18 @@ from torch import Tensor
 def pattern_dimension(channels: int, grid: int) -> int:
     """Dimension of the space of mirror-symmetric patterns of ``channels`` x ``grid`` x ``grid`` cells."""
     return channels * grid * ((grid + 1) // 2)
+
+
+def cells_of(dimension: int) -> int:
+    """Side in cells of the patterns of one channel that have so many dimensions.
+
+    Raises:
+        ValueError: None have.
+    """
+    cells = next(cells for cells in count(1) if pattern_dimension(1, cells) >= dimension)
+    if pattern_dimension(1, cells) != dimension:
+        raise ValueError(f"no patterns have {dimension} dimensions")
+    return cells
 
 
 def mirrored_patterns(directions: Tensor, channels: int, grid: int) -> Tensor:

@@ -124,7 +124,7 @@ def draw_episode(seed: int, embedding: CodeEmbedding, settings: UniversalSetting
     odds = (np.exp(settings.skew * rng.standard_normal(count)) for count in counts)
     shares = {name: torch.from_numpy(part / part.sum()) for name, part in zip(tasks.names, odds, strict=True)}
     kind = settings.kinds[rng.integers(len(settings.kinds))]
-    return Episode(tasks, Codebook(Key(rng.bytes(KEY_BYTES)), tasks, embedding.dimension(tasks)), shares, kind)
+    return Episode(tasks, embedding.codebook(Key(rng.bytes(KEY_BYTES)), tasks), shares, kind)
 
 
 def _small_number(rng: np.random.Generator, low: int, high: int) -> int:

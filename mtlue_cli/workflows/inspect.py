@@ -99,6 +99,7 @@ class ReleaseReport:
             "tasks": list(self.run.tasks),
             "weights": {"name": self.run.weights_name, "sha256": self.run.weights_sha256},
             "key_fingerprint": self.run.key_fingerprint,
+            "codes": {"version": self.run.code_version, "cells": self.run.code_cells},
             "format": self.run.image_format,
             "versions": dict(self.run.versions),
             "files": self.files,

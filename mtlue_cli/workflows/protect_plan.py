@@ -9,7 +9,8 @@ from mtlue_cli import __version__
 from mtlue_cli.choices import MAX_EPSILON, MAX_PIXELS, ImageFormat, Unlabelled
 from mtlue_cli.errors import CheckpointError, InputError
 from mtlue_cli.generator.checkpoint import CheckpointCard, read_card
-from mtlue_cli.generator.codebook import CODES
+from mtlue_cli.generator.code_embedding import coded_tasks
+from mtlue_cli.generator.codebook import CODE_VERSION
 from mtlue_cli.generator.shipped import resolve_weights, training_command
 from mtlue_cli.images.encode import released_suffix
 from mtlue_cli.images.folder import file_check, match_labels, refuse_nesting, released_names
@@ -21,7 +22,7 @@ from mtlue_cli.tasks.spec import LabelTable, TaskSet
 from mtlue_cli.tasks.wording import quoted
 from mtlue_cli.workflows.code_shares import shares_for_codes
 from mtlue_cli.workflows.earlier_release import EarlierRelease, read_earlier_release, refuse_protected
-from mtlue_cli.workflows.keyed import earlier_run, in_code_order, key_for, offered_tasks, with_classes
+from mtlue_cli.workflows.keyed import earlier_run, in_code_order, key_for, offered_tasks, with_codes
 
 
 @dataclass(frozen=True)
@@ -153,7 +154,7 @@ def plan_protection(config: ProtectConfig) -> ProtectPlan:
         versions=_versions(),
         file_column=labels.header[labels.file_index],
         key_fingerprint=None if key is None else key.key.fingerprint,
-        codes=0 if key is None else CODES,
+        code_version=0 if key is None or not len(coded_tasks(tasks)) else CODE_VERSION,
     )
     before = None if key is None else earlier_run(release, run)
     if key is not None:
@@ -166,7 +167,8 @@ def plan_protection(config: ProtectConfig) -> ProtectPlan:
         refuse_protected(config.images, labels.table.file_names)
     table = labels.table.recoded(tasks)
     if key is not None:
-        run = with_classes(run, tasks, before, lambda: shares_for_codes(table, tasks, card.image_size))
+        cells = card.generator["pattern_grid"]
+        run = with_codes(run, tasks, before, cells, lambda: shares_for_codes(table, tasks, card.image_size))
     return ProtectPlan(
         release,
         weights,

@@ -12,10 +12,10 @@ from torch import Tensor, nn
 from mtlue_cli.choices import TaskKind
 from mtlue_cli.errors import CheckpointError
 from mtlue_cli.generator.checkpoint import load_checkpoint, read_card, save_checkpoint
-from mtlue_cli.generator.code_embedding import CodeEmbedding
+from mtlue_cli.generator.code_embedding import CodeEmbedding, cells_for
 from mtlue_cli.generator.code_places import COMMON, evenness
 from mtlue_cli.generator.code_tints import CodeTints
-from mtlue_cli.generator.codebook import Codebook
+from mtlue_cli.generator.codebook import CODE_VERSION, Codebook
 from mtlue_cli.generator.inference import PreparedGenerator
 from mtlue_cli.generator.model import GeneratorConfig, PerturbationGenerator
 from mtlue_cli.keys import Key
@@ -32,7 +32,7 @@ def embedding(key: Key = KEY, tasks: TaskSet = AGES) -> CodeEmbedding:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         made = CodeEmbedding(channels=8, grid=16, pattern_channels=3, pattern_grid=GRID)
-    made.bind(made.prepared(Codebook(key, tasks, made.dimension(tasks))))
+    made.bind(made.prepared(made.codebook(key, tasks)))
     return made
 
 
@@ -67,7 +67,7 @@ def test_patterns_are_the_codes_mirrored_and_their_sum_has_unit_power() -> None:
 def test_their_sum_has_unit_power_over_the_images_whatever_the_shares() -> None:
     embed = embedding()
     shares = {"age": [0.7, 0.15, 0.15], "smile": [0.6, 0.4]}
-    bound = embed.prepared(Codebook(KEY, AGES, embed.dimension(AGES)), shares).patterns
+    bound = embed.prepared(embed.codebook(KEY, AGES), shares).patterns
     power = sum(
         float(torch.tensor(share, dtype=torch.float64) @ pixel_power(part))
         for share, part in zip(shares.values(), (bound[:3], bound[3:5]), strict=True)
@@ -85,7 +85,7 @@ def test_what_all_images_have_in_common_takes_little_of_the_power(rare: float) -
     tasks = TaskSet(tuple(Task(str(number), TaskKind.BINARY, ("0", "1")) for number in range(4)))
     embed = embedding(tasks=tasks)
     shares = {name: own.tolist() for name, own in zip(tasks.names, columns, strict=True)}
-    patterns = embed.prepared(Codebook(KEY, tasks, embed.dimension(tasks)), shares).patterns[:-1].view(4, 2, -1)
+    patterns = embed.prepared(embed.codebook(KEY, tasks), shares).patterns[:-1].view(4, 2, -1)
     weights = torch.tensor([1 - rare, rare]).view(1, 2, 1)
     common = float((weights * patterns).sum(dim=(0, 1)).square().sum())
     power = float((weights * patterns.square()).sum())
@@ -96,7 +96,7 @@ def test_what_all_images_have_in_common_takes_little_of_the_power(rare: float) -
 
 def test_a_task_with_a_rare_class_is_quiet() -> None:
     embed = embedding()
-    book = Codebook(KEY, AGES, embed.dimension(AGES))
+    book = embed.codebook(KEY, AGES)
     lengths = []
     for smile in ([0.5, 0.5], [0.98, 0.02]):
         bound = embed.prepared(book, {"age": [0.4, 0.3, 0.3], "smile": smile}).patterns
@@ -112,8 +112,8 @@ def test_patterns_have_one_colour_axis_and_as_many_cells_as_the_tasks_ask_for() 
     assert torch.equal(embed.patterns[:, 0], -embed.patterns[:, 1])
     for count, grid in ((1, 9), (45, 9), (46, 11), (67, 13), (200, 15)):
         many = TaskSet(tuple(Task(str(number), TaskKind.BINARY, ("0", "1")) for number in range(count)))
-        assert embed.grid_for(many) == grid
-        assert embed.prepared(Codebook(KEY, many, embed.dimension(many))).patterns.shape == (
+        assert cells_for(many, GRID) == grid
+        assert embed.prepared(embed.codebook(KEY, many)).patterns.shape == (
             2 * count + 1,
             3,
             grid,
@@ -155,7 +155,7 @@ STREET = TaskSet(
 def test_masks_alone_or_beside_one_label_are_tinted_as_by_weights_that_were_trained_for_them() -> None:
     shares = {"place": [0.7, 0.3], "parts": [0.5, 0.3, 0.15, 0.05]}
     any_labels = PerturbationGenerator(GeneratorConfig(image_size=32), None).eval()
-    any_labels.bind(any_labels.codes.prepared(Codebook(KEY, STREET, any_labels.codes.dimension(STREET)), shares))
+    any_labels.bind(any_labels.codes.prepared(any_labels.codes.codebook(KEY, STREET), shares))
     own = PerturbationGenerator(GeneratorConfig(image_size=32), STREET, priors=[shares[n] for n in STREET.names]).eval()
     rng = torch.Generator().manual_seed(0)
     images, place = torch.rand(3, 3, 30, 32, generator=rng), torch.tensor([0, 1, UNLABELLED])
@@ -182,7 +182,7 @@ def test_masks_alone_or_beside_one_label_are_tinted_as_by_weights_that_were_trai
 def test_masks_alone_need_no_code() -> None:
     alone = STREET.subset(["parts"])
     generator = PerturbationGenerator(GeneratorConfig(image_size=16), None).eval()
-    generator.bind(generator.codes.prepared(Codebook(KEY, alone, generator.codes.dimension(alone))))
+    generator.bind(generator.codes.prepared(generator.codes.codebook(KEY, alone)))
     parts = torch.zeros(2, 16, 16, dtype=torch.int64)
     parts[1] = UNLABELLED
     painted, blank = generator.perturb(torch.rand(2, 3, 16, 16), {"parts": parts})
@@ -210,6 +210,22 @@ def test_a_class_added_within_the_reserve_leaves_what_tells_old_classes_apart() 
         torch.testing.assert_close(new, new.norm() / old.norm() * old, atol=1e-4, rtol=0)
 
 
+def test_patterns_are_those_of_this_version_of_codes() -> None:
+    # Pinned with the number: who changes what is drawn raises it, so that releases do not go on with other codes.
+    shares = {"age": [0.5, 0.3, 0.2], "smile": [0.6, 0.4]}
+    embed = embedding()
+    green = embed.prepared(embed.codebook(KEY, AGES, 5), shares).patterns[:-1, 1, :2, 2]
+    assert (CODE_VERSION, green.shape) == (2, (5, 2))
+    expected: list[list[float]] = []
+    torch.testing.assert_close(green, torch.tensor(expected), atol=1e-4, rtol=0)
+
+
+def test_a_wider_space_has_other_patterns_and_the_given_one_is_kept() -> None:
+    embed = embedding()
+    five, nine = (embed.prepared(embed.codebook(KEY, AGES, cells)).patterns for cells in (5, None))
+    assert (five.shape[-1], nine.shape[-1]) == (5, GRID)
+
+
 def test_other_keys_draw_unrelated_patterns() -> None:
     first, second = (embedding(key).patterns[:5].flatten(1) for key in (KEY, OTHER))
     assert torch.nn.functional.cosine_similarity(first, second).abs().max() < 0.4
@@ -220,7 +236,7 @@ def test_only_the_shared_network_is_learned_and_kept() -> None:
     assert all(name.startswith("lift.") for name in embed.state_dict())
     embed(labels([0, 1], [1, 0])).square().sum().backward()
     assert all(parameter.grad is not None and parameter.grad.abs().max() > 0 for parameter in embed.parameters())
-    with pytest.raises(ValueError, match="dimension 45"):
+    with pytest.raises(ValueError, match="no patterns have 44 dimensions"):
         embed.prepared(Codebook(KEY, AGES, 44))
 
 
@@ -275,7 +291,7 @@ def test_many_tasks_of_many_classes_are_bound_without_a_parameter_more() -> None
     tasks = TaskSet(tuple(Task(str(k), TaskKind.CATEGORICAL, tuple(str(c) for c in range(100))) for k in range(20)))
     generator = PerturbationGenerator(GeneratorConfig(image_size=16), None).eval()
     before = sum(parameter.numel() for parameter in generator.parameters())
-    generator.bind(generator.codes.prepared(Codebook(KEY, tasks, generator.codes.dimension(tasks))))
+    generator.bind(generator.codes.prepared(generator.codes.codebook(KEY, tasks)))
     delta = generator.perturb(torch.rand(2, 3, 16, 16), {name: torch.tensor([3, 99]) for name in tasks.names})
     assert delta.abs().max() <= 8
     assert (delta[0] - delta[1]).abs().mean() > 1

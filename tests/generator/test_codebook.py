@@ -3,6 +3,7 @@
 import math
 import subprocess
 import sys
+from collections.abc import Iterable
 
 import numpy as np
 import numpy.typing as npt
@@ -11,7 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mtlue_cli.choices import TaskKind
-from mtlue_cli.generator.codebook import Codebook, normal_numbers, reserved_axes
+from mtlue_cli.generator import codebook
+from mtlue_cli.generator.codebook import CODE_VERSION, Codebook, normal_numbers, reserved_axes
 from mtlue_cli.keys import Key
 from mtlue_cli.tasks.spec import Task, TaskSet
 
@@ -84,6 +86,27 @@ def test_numbers_are_those_of_the_documented_stream() -> None:
     # Pinned: another machine or version must draw the same codes from the same key.
     drawn = normal_numbers(KEY, ("class", "age", "0-2"), 5)
     assert (drawn * 2**20).tolist() == [-2120524, -1173320, -2036989, -1240262, 421269]
+
+
+def test_codes_are_those_of_this_version() -> None:
+    # Pinned with the number: who changes the construction raises it, so that releases do not go on with other codes.
+    book = Codebook(KEY, tasks_of([3, 2]), 4)
+    drawn = np.concatenate([book.of_task("task 0"), book.of_task("task 1")])
+    expected: list[list[float]] = []
+    assert CODE_VERSION == 2
+    np.testing.assert_allclose(drawn, expected, atol=1e-4)
+
+
+def test_a_number_that_is_zero_is_no_direction_and_the_first_axis_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = codebook._normal_rows
+
+    def zeros(key: Key, names: Iterable[tuple[str, ...]], count: int) -> npt.NDArray[np.float64]:
+        named = list(names)
+        return rows(key, named, count) * (named[0][0] == "axis")
+
+    monkeypatch.setattr(codebook, "_normal_rows", zeros)
+    codes = Codebook(KEY, tasks_of([2]), 3).of_task("task 0")
+    assert np.linalg.norm(codes[1] - codes[0]) == pytest.approx(math.sqrt(2))
 
 
 def test_another_process_draws_the_same() -> None:

@@ -6,7 +6,6 @@ import pytest
 import torch
 from torch import Tensor
 
-from mtlue_cli.generator.codebook import Codebook
 from mtlue_cli.generator.inference import PreparedGenerator, for_inference
 from mtlue_cli.generator.model import GeneratorConfig, PerturbationGenerator
 from mtlue_cli.keys import Key
@@ -54,7 +53,7 @@ def test_label_maps(tasks: TaskSet) -> None:
 
 def test_codes_of_a_key() -> None:
     generator = stirred(PerturbationGenerator(CONFIGS[0], None, seed=1))
-    codebook = Codebook(Key(bytes(range(32))), TASKS, generator.codes.dimension(TASKS))
+    codebook = generator.codes.codebook(Key(bytes(range(32))), TASKS)
     generator.bind(generator.codes.prepared(codebook))
     pixels, labels = draw_sample(5, 32)
     check(generator, pixels.float() / 255, labels)
@@ -62,7 +61,7 @@ def test_codes_of_a_key() -> None:
 
 def test_a_network_that_draws_nothing_is_not_asked(monkeypatch: pytest.MonkeyPatch) -> None:
     generator = PerturbationGenerator(CONFIGS[0], None, seed=1).eval()
-    generator.bind(generator.codes.prepared(Codebook(Key(bytes(range(32))), TASKS, generator.codes.dimension(TASKS))))
+    generator.bind(generator.codes.prepared(generator.codes.codebook(Key(bytes(range(32))), TASKS)))
     pixels, labels = draw_sample(5, 30)
     expected = generator.perturb(pixels.float() / 255, labels)
     prepared = PreparedGenerator(generator)

@@ -13,10 +13,12 @@ from PIL import Image
 
 from mtlue_cli.choices import BackboneName, MetricName, ObjectiveName
 from mtlue_cli.generator.checkpoint import load_checkpoint, read_card, save_checkpoint
+from mtlue_cli.generator.codebook import CODE_VERSION
 from mtlue_cli.generator.model import GeneratorConfig, PerturbationGenerator
 from mtlue_cli.generator.tints import class_tints
 from mtlue_cli.images.decode import decode_image
 from mtlue_cli.keys import VARIABLE
+from mtlue_cli.manifest import read_run
 from mtlue_cli.tasks.declared import parse_declarations
 from mtlue_cli.tasks.label_maps import DEPTH_CODES
 from mtlue_cli.tasks.labels import LabelOptions
@@ -131,6 +133,11 @@ def test_weights_for_any_labels_tint_masks_beside_one_label(folder: Path, tmp_pa
     lost.unlink()
     protect(folder, tmp_path / "any.safetensors", tmp_path / "release", key=key)
     assert lost.read_bytes() == before
+    noted = read_run(tmp_path / "release")
+    assert (noted.code_version, noted.code_cells) == (CODE_VERSION, shape.pattern_grid)
+    # Masks alone take no codes: another construction of these changes nothing.
+    noted = read_run(protect(folder, tmp_path / "any.safetensors", tmp_path / "masks", key=key, tasks=("parts",)))
+    assert (noted.code_version, noted.code_cells) == (0, 0)
 
 
 def test_training_with_maps_begins_with_weights_for_any_labels_or_with_others(

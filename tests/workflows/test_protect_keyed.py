@@ -12,13 +12,15 @@ import numpy.typing as npt
 import pytest
 from PIL import Image
 
-from mtlue_cli.choices import ExitCode
+from mtlue_cli.choices import ExitCode, TaskKind
 from mtlue_cli.errors import InputError
 from mtlue_cli.generator import shipped
-from mtlue_cli.generator.codebook import CODES
+from mtlue_cli.generator.checkpoint import load_checkpoint
+from mtlue_cli.generator.codebook import CODE_VERSION
 from mtlue_cli.images.folder import find_images
-from mtlue_cli.keys import VARIABLE, own_key_path
-from mtlue_cli.manifest import read_manifest, read_run, write_run
+from mtlue_cli.keys import VARIABLE, Key, own_key_path
+from mtlue_cli.manifest import RunRecord, read_manifest, read_run, write_run
+from mtlue_cli.tasks.spec import Task, TaskSet
 from mtlue_cli.workflows.inspect import inspect_release
 from mtlue_cli.workflows.progress import SilentProgress
 from mtlue_cli.workflows.protect import ProtectConfig, ProtectResult, protect_folder
@@ -96,6 +98,7 @@ def test_only_the_fingerprint_is_recorded_and_inspection_shows_it(config: Protec
     assert DIGITS[:16] not in json.dumps(result.to_json())
     report = inspect_release(result.release, SilentProgress(), config.images, 2)
     assert report.faults == ()
+    assert report.to_json()["codes"] == {"version": CODE_VERSION, "cells": 3}
     assert report.to_json()["key_fingerprint"] == FINGERPRINT
 
 
@@ -127,16 +130,37 @@ def test_without_a_key_one_is_made_once_and_named(config: ProtectConfig, monkeyp
     assert not any("keep it to yourself" in line for line in later.lines)
 
 
-def test_a_class_that_is_added_leaves_the_codes_of_the_others(config: ProtectConfig) -> None:
+def patterns(record: RunRecord, config: ProtectConfig) -> npt.NDArray[np.float64]:
+    """What is drawn of each class of the first column, by the record of a release."""
+    tasks = TaskSet(tuple(Task(name, TaskKind.CATEGORICAL, tuple(own)) for name, own in record.classes.items()))
+    loaded = load_checkpoint(config.images.parent / "weights" / "default.safetensors")
+    bound = loaded.bound(Key(bytes.fromhex(DIGITS)), tasks, record.shares, record.code_cells)
+    found: npt.NDArray[np.float64] = bound.generator.codes.patterns[: len(tasks[tasks.names[0]].classes), 1].numpy()
+    return found
+
+
+@pytest.mark.parametrize("added", [("amber",), ("amber", "black", "cyan")])
+def test_a_class_that_is_added_leaves_the_codes_of_the_others(config: ProtectConfig, added: tuple[str, ...]) -> None:
+    """Also where so many classes would ask for finer patterns by themselves."""
+    config = replace(config, tasks=("colour",))
     release = run(config).release
-    before = pictures(release)
-    assert read_run(release).classes["colour"] == ["blue", "green", "red"]
-    edit(config.labels, lambda row: ["photo1.png", "amber", *row[2:]] if row[0] == "photo1.png" else row)
-    result = run(config)
-    assert read_run(release).classes["colour"] == ["blue", "green", "red", "amber"]
-    assert (result.protected, result.kept) == (1, len(before) - 1)
-    after = pictures(release)
-    assert {name for name in before if before[name] != after[name]} == {"photo1.png"}
+    before, first = pictures(release), read_run(release)
+    assert (first.classes["colour"], first.code_cells) == (["blue", "green", "red"], 3)
+    names = [row[0] for row in csv.reader(config.labels.read_text().splitlines())]
+    new = dict(
+        zip((name for name in names[1:] if Path(name).stem in ("photo1", "photo5", "photo6")), added, strict=False)
+    )
+    edit(config.labels, lambda row: [row[0], new.get(row[0], row[1]), *row[2:]])
+    result, second = run(config), read_run(release)
+    assert second.classes["colour"] == ["blue", "green", "red", *added]
+    assert (result.protected, result.kept) == (len(added), len(before) - len(added))
+    assert second.code_cells == first.code_cells
+    old, now = patterns(first, config), patterns(second, config)
+    rarest = int(np.argmin(first.shares["colour"]))
+    apart = [own[(rarest + 1) % 3] - own[(rarest + 2) % 3] for own in (old, now)]
+    np.testing.assert_allclose(apart[1] / np.linalg.norm(apart[1]), apart[0] / np.linalg.norm(apart[0]), atol=1e-5)
+    wider = replace(config, out=config.images.parent / "anew")
+    assert read_run(run(wider).release).code_cells == (3 if len(added) == 1 else 5)
 
 
 def test_files_that_are_added_are_protected_by_the_shares_of_the_first(config: ProtectConfig, tmp_path: Path) -> None:
@@ -156,13 +180,17 @@ def test_files_that_are_added_are_protected_by_the_shares_of_the_first(config: P
     assert read_run(release).shares == whole.shares
 
 
-@pytest.mark.parametrize(("codes", "age"), [(0, "an older"), (CODES - 1, "an older"), (CODES + 1, "a newer")])
+@pytest.mark.parametrize(
+    ("version", "age"), [(0, "an older"), (CODE_VERSION - 1, "an older"), (CODE_VERSION + 1, "a newer")]
+)
+@pytest.mark.parametrize("noted", [True, False])
 def test_a_release_with_the_codes_of_another_version_is_not_gone_on_with(
-    config: ProtectConfig, codes: int, age: str
+    config: ProtectConfig, version: int, age: str, noted: bool
 ) -> None:
     release = run(config).release
     record, before = read_run(release), pictures(release)
-    write_run(release, replace(record, codes=codes, shares={}))
+    shares = {name: [1 / len(own)] * len(own) for name, own in record.classes.items()} if noted else {}
+    write_run(release, replace(record, code_version=version, code_cells=7, shares=shares))
     with pytest.raises(InputError, match="other settings") as caught:
         run(config)
     assert any(fault.startswith("codes:") and f"{age} version" in fault for fault in caught.value.faults)
