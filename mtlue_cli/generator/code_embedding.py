@@ -17,7 +17,7 @@ from mtlue_cli.generator.tints import GREEN
 from mtlue_cli.keys import Key
 from mtlue_cli.tasks.spec import UNLABELLED, TaskSet
 
-COARSEST_GRID = 5
+COARSEST_GRID = 7
 """Side in cells of the patterns of universal weights, for tasks that ask for few directions."""
 
 FINEST_GRID = 15
