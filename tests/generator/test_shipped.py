@@ -10,7 +10,7 @@ from mtlue_cli.choices import TaskKind
 from mtlue_cli.errors import InputError
 from mtlue_cli.generator import shipped
 from mtlue_cli.generator.checkpoint import load_checkpoint, save_checkpoint
-from mtlue_cli.generator.code_embedding import COARSEST_GRID, cells_for
+from mtlue_cli.generator.code_embedding import cells_for
 from mtlue_cli.generator.model import PerturbationGenerator
 from mtlue_cli.tasks.spec import Task, TaskSet
 from tests.generator.test_checkpoint import CONFIG, make_card
@@ -86,7 +86,7 @@ def test_the_default_weights_are_the_closed_form_in_its_coarsest_patterns() -> N
     loaded = load_checkpoint(IN_CHECKOUT / "default.safetensors")
     assert loaded.card.universal
     assert not loaded.generator.decoder.draws
-    for count, grid in ((1, COARSEST_GRID), (15, COARSEST_GRID), (16, COARSEST_GRID + 2)):
+    for count, grid in ((1, 7), (28, 7), (29, 9)):
         tasks = TaskSet(tuple(Task(str(number), TaskKind.BINARY, ("no", "yes")) for number in range(count)))
         assert cells_for(tasks, loaded.generator.codes.pattern_grid) == grid
 
