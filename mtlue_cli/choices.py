@@ -8,6 +8,9 @@ MAX_EPSILON = 64
 FEW_TASKS = 8
 """Up to so many tasks TAP goes without a companion: it was measured with 3 and with 40, and not between."""
 
+MAX_PATTERN_CELLS = 256
+"""Largest side in cells of patterns that a checkpoint or a release may state."""
+
 MAX_PIXELS = 178_956_970
 """Larger photos are refused unless the user says otherwise: where Pillow itself refuses without being told."""
 

@@ -5,15 +5,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from mtlue_cli.choices import ImageFormat
+from mtlue_cli.choices import MAX_PATTERN_CELLS, ImageFormat
 from mtlue_cli.errors import InputError
 from mtlue_cli.files import write_atomically
 
 SCHEMA_VERSION = 1
 ANEW = "protect the originals into a new folder"
-MOST_CELLS = 256
-"""Of patterns, on a side."""
-
 FOLDER = ".mtlue"
 RUN_NAME = "run.json"
 _KINDS: Mapping[str, tuple[type, ...]] = {
@@ -101,7 +98,7 @@ def read_run(release: Path) -> RunRecord:
         run = RunRecord(**{**document, "tasks": tuple(document["tasks"])})
         wrong = [name for name, kinds in _KINDS.items() if type(getattr(run, name)) not in kinds]
         wrong += [] if all(isinstance(name, str) for name in run.tasks) else ["tasks"]
-        wrong += [] if "code_cells" in wrong or 0 <= run.code_cells <= MOST_CELLS else ["code_cells"]
+        wrong += [] if "code_cells" in wrong or 0 <= run.code_cells <= MAX_PATTERN_CELLS else ["code_cells"]
         lists = {"classes": _is_list_of_text, "shares": _is_list_of_shares}
         right = (name for name in lists if name not in wrong)
         wrong += [name for name in right if not all(map(lists[name], getattr(run, name).values()))]

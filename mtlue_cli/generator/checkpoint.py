@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from safetensors import SafetensorError, safe_open
 
+from mtlue_cli.choices import MAX_PATTERN_CELLS
 from mtlue_cli.errors import CheckpointError, MtlueError
 from mtlue_cli.files import open_regular, write_atomically
 from mtlue_cli.tasks.spec import TaskSet
@@ -28,7 +29,7 @@ METADATA_KEY = "mtlue"
 _ANEW = "take it from its source again, or train one with mtlue train-generator"
 _DIGEST_KEY = "card_sha256"
 _SUMMARISED = 8
-_LARGEST = {"epsilon": 255, "image_size": 4096, "label_grid": 1024, "pattern_grid": 256}
+_LARGEST = {"epsilon": 255, "image_size": 4096, "label_grid": 1024, "pattern_grid": MAX_PATTERN_CELLS}
 _LARGEST_WIDTH, _LARGEST_DEPTH = 2048, 64
 _BYTES_A_NUMBER = 4
 _PICKLES = (b"PK\x03\x04", b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05")
@@ -90,7 +91,7 @@ class LoadedGenerator:
         key: "Key | None",
         tasks: TaskSet,
         shares: Mapping[str, Sequence[float]] | None = None,
-        cells: int | None = None,
+        cells: int = 0,
     ) -> "LoadedGenerator":
         """This generator for ``tasks``: a universal one with the codes of ``key``, any other as it is.
 
@@ -101,7 +102,7 @@ class LoadedGenerator:
             tasks: What is protected, in the order of the codes.
             shares: Of each class among the images, or among the pixels of masks, by task
                 (:func:`~mtlue_cli.workflows.code_shares.shares_for_codes`); None: classes count as equally frequent.
-            cells: Side of the patterns of codes; None: as many as the tasks ask for.
+            cells: Side of the patterns of codes; 0: as many as the tasks ask for.
 
         Raises:
             ValueError: It is universal and there is no key.

@@ -89,13 +89,13 @@ class CodeEmbedding(nn.Module):
         )
         self.register_buffer("patterns", torch.empty(0, pattern_channels, pattern_grid, pattern_grid), persistent=False)
 
-    def codebook(self, key: Key, tasks: TaskSet, cells: int | None = None) -> Codebook:
+    def codebook(self, key: Key, tasks: TaskSet, cells: int = 0) -> Codebook:
         """The codes of ``tasks`` under ``key``, in the space of patterns.
 
         Args:
             key: The secret.
             tasks: In the order of their codes.
-            cells: Side of the patterns; None: as many as the tasks ask for (:func:`cells_for`).
+            cells: Side of the patterns; 0: as many as the tasks ask for (:func:`cells_for`).
         """
         return Codebook(key, tasks, pattern_dimension(1, cells or cells_for(tasks, self.pattern_grid)))
 

@@ -107,7 +107,8 @@ class Codebook:
         exact = min(len(classes), axes + 1)
         for index in range(1, exact):
             directions[index, min(reserved_axes(index + 1), axes) :] = 0.0
-            directions[index, 0] += not directions[index].any()
+            if not directions[index].any():
+                directions[index, 0] = 1.0
             directions[index] = _orthonormal(directions[index], directions[1:index])
             codes[index] = codes[:index].mean(axis=0) + math.sqrt((index + 1) / index) * directions[index]
         if exact < len(classes):

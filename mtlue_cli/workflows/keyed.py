@@ -8,7 +8,7 @@ from pathlib import Path
 from mtlue_cli.choices import TaskKind
 from mtlue_cli.errors import InputError
 from mtlue_cli.generator.checkpoint import CheckpointCard
-from mtlue_cli.generator.code_embedding import cells_for, coded_tasks
+from mtlue_cli.generator.code_embedding import cells_for
 from mtlue_cli.keys import FoundKey, find_key
 from mtlue_cli.manifest import RunRecord, is_release, read_run
 from mtlue_cli.tasks.classes import MAX_CLASSES
@@ -121,21 +121,21 @@ def with_codes(
     That is the classes in the order of their codes, how frequent they are, and the cells of the patterns.
 
     Args:
-        run: The record without.
+        run: The record without; its version of codes tells whether there are any.
         tasks: Those that are protected.
         earlier: If its settings are the same, its shares and cells go on, so that files that are added later are given
             what they would have been given then.
         least_cells: Side in cells of the coarsest patterns that the weights take.
         count: Share of each class among the labels, by task; called if it is needed.
     """
-    if earlier is not None and run.differences(earlier):
-        earlier = None
+    known: Mapping[str, Sequence[float]] = {}
     cells = 0
-    if len(coded_tasks(tasks)):
-        cells = (0 if earlier is None else earlier.code_cells) or cells_for(tasks, least_cells)
+    if earlier is not None and not run.differences(earlier):
+        known, cells = earlier.shares, earlier.code_cells
+    if run.code_version and not cells:
+        cells = cells_for(tasks, least_cells)
     classes = {task.name: list(task.classes) for task in tasks}
     run = replace(run, classes=classes, code_cells=cells)
-    known = {} if earlier is None else earlier.shares
     if all(len(known.get(name, ())) == len(own) for name, own in classes.items()):
         return replace(run, shares={name: known[name] for name in classes})
     shares = {name: _gone_on(known.get(name, ()), own) for name, own in count().items()}

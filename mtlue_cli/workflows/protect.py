@@ -144,7 +144,7 @@ def protect_folder(config: ProtectConfig, progress: Progress) -> ProtectResult:
         )
     loaded = load_checkpoint(plan.weights)
     if plan.key is not None:
-        loaded = loaded.bound(plan.key.key, plan.tasks, plan.run.shares, plan.run.code_cells or None)
+        loaded = loaded.bound(plan.key.key, plan.tasks, plan.run.shares, plan.run.code_cells)
         if len(plan.tasks.dense) and not tints_alone(plan.tasks):
             names = ", ".join(map(quoted, plan.tasks.dense.names))
             progress.note(

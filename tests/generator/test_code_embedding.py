@@ -222,7 +222,7 @@ def test_patterns_are_those_of_this_version_of_codes() -> None:
 
 def test_a_wider_space_has_other_patterns_and_the_given_one_is_kept() -> None:
     embed = embedding()
-    five, nine = (embed.prepared(embed.codebook(KEY, AGES, cells)).patterns for cells in (5, None))
+    five, nine = (embed.prepared(embed.codebook(KEY, AGES, cells)).patterns for cells in (5, 0))
     assert (five.shape[-1], nine.shape[-1]) == (5, GRID)
 
 

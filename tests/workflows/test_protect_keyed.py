@@ -146,14 +146,15 @@ def test_a_class_that_is_added_leaves_the_codes_of_the_others(config: ProtectCon
     release = run(config).release
     before, first = pictures(release), read_run(release)
     assert (first.classes["colour"], first.code_cells) == (["blue", "green", "red"], 3)
-    names = [row[0] for row in csv.reader(config.labels.read_text().splitlines())]
-    new = dict(
-        zip((name for name in names[1:] if Path(name).stem in ("photo1", "photo5", "photo6")), added, strict=False)
-    )
+    new = dict(zip(("photo1.png", "photo5.png", "sub/photo6.jpg"), added, strict=False))
     edit(config.labels, lambda row: [row[0], new.get(row[0], row[1]), *row[2:]])
     result, second = run(config), read_run(release)
     assert second.classes["colour"] == ["blue", "green", "red", *added]
     assert (result.protected, result.kept) == (len(added), len(before) - len(added))
+    after = pictures(release)
+    assert {name for name in before if before[name] != after[name]} == {
+        str(Path(name).with_suffix(".png")) for name in new
+    }
     assert second.code_cells == first.code_cells
     old, now = patterns(first, config), patterns(second, config)
     rarest = int(np.argmin(first.shares["colour"]))
