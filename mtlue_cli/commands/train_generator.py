@@ -40,7 +40,13 @@ from mtlue_cli.commands.options import (
     threads,
     variable,
 )
-from mtlue_cli.commands.train_options import OptionalImagesArgument, StartOption, UniversalOption
+from mtlue_cli.commands.train_options import (
+    ChromaOption,
+    DistortionsOption,
+    OptionalImagesArgument,
+    StartOption,
+    UniversalOption,
+)
 from mtlue_cli.commands.train_tables import document, summary
 from mtlue_cli.errors import InputError
 
@@ -50,7 +56,7 @@ DEFAULT_MINUTES = 15.0
 ONLY_WITH_IMAGES = (
     *("labels", "label_format", "file_column", "missing_value", "bins", "split_file", "split", "tasks", "limit"),
     *("objective", "surrogate", "surrogate_epochs", "intra_weight", "inter_weight", "learnability_weight"),
-    *("start", "key"),
+    *("distortions", "chroma", "start", "key"),
 )
 """Parameters that universal weights have no use for."""
 
@@ -163,6 +169,8 @@ def train_generator(
             rich_help_panel=TRAINING,
         ),
     ] = None,
+    distortions: DistortionsOption = "attacks",
+    chroma: ChromaOption = None,
     batch_size: BatchSizeOption = 64,
     learning_rate: LearningRateOption = 2e-3,
     label_format: LabelFormatOption = None,
@@ -252,6 +260,7 @@ def train_generator(
 
     from mtlue_cli.images.labelled import find_labels
     from mtlue_cli.images.reading import photos_up_to
+    from mtlue_cli.training.distortions import distortions_named
     from mtlue_cli.workflows.train_generator import TrainConfig
     from mtlue_cli.workflows.train_generator import train_generator as run
 
@@ -271,6 +280,8 @@ def train_generator(
         intra_weight=intra_weight,
         inter_weight=inter_weight,
         learnability_weight=learnability_weight,
+        distortions=distortions_named(distortions),
+        chroma=chroma,
         batch_size=batch_size,
         learning_rate=learning_rate,
         seed=seed,

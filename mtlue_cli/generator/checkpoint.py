@@ -176,6 +176,8 @@ def read_card(path: Path) -> CheckpointCard:
                 f"{path} is damaged: its metadata do not have the digest written with them", hint=_ANEW
             )
         del document["schema_version"]
+        if isinstance(document.get("generator"), dict):
+            document["generator"].setdefault("chroma", 1.0)  # checkpoints without it keep all colour
         document["tasks"] = TaskSet.from_json(document["tasks"])
         if type(universal := document.get("universal", False)) is not bool or (universal and document["tasks"]):
             raise TypeError("a universal generator has no tasks, and any other is none")
@@ -245,6 +247,8 @@ def _check_shape(path: Path, card: CheckpointCard, numbers: Mapping[str, object]
         if kind is float:
             if type(value) not in (int, float) or not math.isfinite(value):
                 faults.append(f"generator: {name} is {value!r}, expected a number")
+            elif name == "chroma" and not 0 <= value <= 1:
+                faults.append(f"generator: chroma is {value!r}, expected a number from 0 to 1")
             continue
         largest = _LARGEST.get(name, _LARGEST_DEPTH if name.endswith("depth") else _LARGEST_WIDTH)
         if not (type(value) is int and 1 <= value <= largest):

@@ -11,7 +11,7 @@ from mtlue_cli.generator.decoder import beside_tints
 from mtlue_cli.generator.image_encoder import STRIDE
 from mtlue_cli.generator.model import PerturbationGenerator
 from mtlue_cli.perturbation.batching import Perturbs
-from mtlue_cli.perturbation.bound import LEVELS, soft_bound
+from mtlue_cli.perturbation.bound import LEVELS, soft_bound, with_chroma
 
 
 def for_inference(generator: PerturbationGenerator, device: torch.device) -> Perturbs:
@@ -66,7 +66,9 @@ class PreparedGenerator:
         else:
             unbounded = beside_tints(unbounded, self._gain, pattern, free)
         height, width = images.shape[-2:]
-        return soft_bound(unbounded[..., :height, :width], self._generator.config.epsilon).mul_(LEVELS)
+        config = self._generator.config
+        delta = soft_bound(unbounded[..., :height, :width], config.epsilon).mul_(LEVELS)
+        return with_chroma(delta, config.chroma)
 
     def _drawn(self, padded: Tensor, label: Tensor) -> Tensor:
         """What the network draws, ``(B, 3, H, W)`` as the images that it sees."""

@@ -11,7 +11,7 @@ from mtlue_cli.generator.decoder import PerturbationDecoder
 from mtlue_cli.generator.dense_embedding import DenseEmbeddings, Told
 from mtlue_cli.generator.image_encoder import STRIDE, ImageEncoder
 from mtlue_cli.generator.label_embedding import LabelEmbedding
-from mtlue_cli.perturbation.bound import soft_bound
+from mtlue_cli.perturbation.bound import soft_bound, with_chroma
 from mtlue_cli.tasks.spec import TaskSet
 
 DENSE_SEED_OFFSET = 500
@@ -30,6 +30,7 @@ class GeneratorConfig:
         decoder_width, decoder_depth: Channels and blocks of the decoder.
         pattern_grid: Side in cells of the closed-form patterns that embeddings start from.
         pattern_gain: Initial gain of those patterns before the bound; 0 starts without them.
+        chroma: Share of the colour difference that is kept, from 0 (luminance alone, the same in all channels) to 1.
     """
 
     epsilon: int = 8
@@ -42,6 +43,7 @@ class GeneratorConfig:
     decoder_depth: int = 2
     pattern_grid: int = 9
     pattern_gain: float = 2.0
+    chroma: float = 1.0
 
 
 class PerturbationGenerator(nn.Module):
@@ -125,7 +127,8 @@ class PerturbationGenerator(nn.Module):
         height, width = images.shape[-2:]
         padded = self.padded(images)
         unbounded = self.decoder(self.image_encoder(padded), *self.embedded(labels, padded))
-        return soft_bound(unbounded[..., :height, :width].float(), self.config.epsilon)
+        delta = soft_bound(unbounded[..., :height, :width].float(), self.config.epsilon)
+        return with_chroma(delta, self.config.chroma)
 
     @staticmethod
     def padded(images: Tensor) -> Tensor:

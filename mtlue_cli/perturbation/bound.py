@@ -29,6 +29,23 @@ def soft_bound(unbounded: Tensor, epsilon: int) -> Tensor:
     return torch.tanh(unbounded) * (epsilon / LEVELS)
 
 
+def with_chroma(delta: Tensor, chroma: float) -> Tensor:
+    """Reduce the difference of the channels from their mean: what people see most of a coarse perturbation.
+
+    A weighted mean of values within the bound, so the result is within it too.
+
+    Args:
+        delta: ``(B, 3, H, W)``, any unit.
+        chroma: Share of the difference that is kept, in [0, 1]; 0 gives all channels the same value.
+
+    Returns:
+        The same shape.
+    """
+    if chroma == 1.0:
+        return delta
+    return torch.lerp(delta.mean(dim=1, keepdim=True).expand_as(delta), delta, chroma)
+
+
 def add_to_training_images(images: Tensor, delta: Tensor) -> Tensor:
     """Add ``delta`` and clamp to [0, 1], passing the gradient straight through the clamp.
 

@@ -11,7 +11,8 @@ from functools import cache
 import torch
 from torch import Tensor, nn
 
-from mtlue_cli.training.augment import apply_view, draw_zoom
+from mtlue_cli.training.augment import View, apply_view, draw_zoom
+from mtlue_cli.training.named_settings import Entry, configure
 
 _BLOCK = 8
 _LUMINANCE = (
@@ -32,15 +33,21 @@ class DistortionSettings:
 
     Attributes:
         smallest_view: Least side of the random window, as a share of the image's; it is resized to the view.
+        zoom, smallest_zoom: Chance of a smaller window, as random resized crop takes, and its least side.
         jpeg, quality: Chance of JPEG compression, and the range of its quality.
         grey: Chance that colour is lost.
         blur, sigma: Chance of a Gaussian blur, and the range of its standard deviation in pixels.
         jitter, jitter_strength: Chance of another brightness, contrast and saturation, and how far factors go from 1.
         shrink: Chance that an image is resized to half its side and back.
-        bits: Chance that values keep four bits.
+        bits, depth: Chance that values keep fewer bits, and the range of how many.
+
+    Raises:
+        ValueError: A setting is out of range.
     """
 
     smallest_view: float = 0.8
+    zoom: float = 0.0
+    smallest_zoom: float = 0.5
     jpeg: float = 0.2
     quality: tuple[int, int] = (10, 90)
     grey: float = 0.3
@@ -50,13 +57,63 @@ class DistortionSettings:
     jitter_strength: float = 0.4
     shrink: float = 0.1
     bits: float = 0.1
+    depth: tuple[int, int] = (4, 4)
+
+    def __post_init__(self) -> None:
+        for name in ("zoom", "jpeg", "grey", "blur", "jitter", "shrink", "bits", "jitter_strength"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ValueError(f"{name} is {getattr(self, name)}, expected a number from 0 to 1")
+        for name in ("smallest_view", "smallest_zoom"):
+            if not 0 < getattr(self, name) <= 1:
+                raise ValueError(f"{name} is {getattr(self, name)}, expected a share above 0 and at most 1")
+        for name, least, most in (("quality", 1, 95), ("sigma", 0.01, 10), ("depth", 1, 8)):
+            low, high = getattr(self, name)
+            if not least <= low <= high <= most:
+                raise ValueError(f"{name} is {low}..{high}, expected a range within {least}..{most}")
+
+    @property
+    def photometric(self) -> bool:
+        """Whether anything but crops can happen."""
+        return any((self.jpeg, self.grey, self.blur, self.jitter, self.shrink, self.bits))
 
 
-def distort(images: Tensor, out_size: int, settings: DistortionSettings, rng: torch.Generator) -> Tensor:
-    """A random window of each batch, flipped for half of its images, under whatever distortions are drawn.
+PLAIN = DistortionSettings(jpeg=0.0, grey=0.0, blur=0.0, jitter=0.0, shrink=0.0, bits=0.0)
+"""Crops and flips alone."""
+
+ATTACKS = DistortionSettings(
+    zoom=0.1, jpeg=0.25, grey=0.2, blur=0.08, jitter=0.08, jitter_strength=0.4, shrink=0.08, bits=0.08, depth=(2, 4)
+)
+"""What attackers do, as often as measured best for generators that are trained on a user's images."""
+
+
+_ENTRIES = (Entry("attacks", ATTACKS, "attacks"), Entry("plain", PLAIN, "plain"))
+
+
+def distortions_named(text: str) -> DistortionSettings:
+    """Read ``attacks`` or ``plain``, with settings if any: ``attacks:grey=0.3,quality=5..50``.
+
+    Raises:
+        InputError: No such name or setting, or a value out of range.
+    """
+    found: DistortionSettings = configure("--distortions", text, _ENTRIES).settings
+    return found
+
+
+def draw_window(image_size: int, batch: int, settings: DistortionSettings, rng: torch.Generator) -> View:
+    """A random window of a batch, smaller with the chance of a zoom; half of the images are flipped."""
+    if settings.zoom and float(torch.rand((), generator=rng)) < settings.zoom:
+        return draw_zoom(image_size, settings.smallest_zoom, batch, rng)
+    return draw_zoom(image_size, settings.smallest_view, batch, rng)
+
+
+def distort(
+    images: Tensor, view: View | None, out_size: int, settings: DistortionSettings, rng: torch.Generator
+) -> Tensor:
+    """A window of each batch under whatever distortions are drawn.
 
     Args:
         images: ``(B, 3, S, S)`` float in [0, 1].
+        view: The window (:func:`draw_window`); None: the images are windows already.
         out_size: Side of the result in pixels.
         settings: Chances and strengths.
         rng: On the CPU. It draws as many numbers whatever happens.
@@ -64,10 +121,9 @@ def distort(images: Tensor, out_size: int, settings: DistortionSettings, rng: to
     Returns:
         ``(B, 3, out_size, out_size)`` float in [0, 1].
     """
-    view = draw_zoom(images.shape[-1], settings.smallest_view, len(images), rng)
     chances = (settings.shrink, settings.jpeg, settings.grey, settings.blur, settings.jitter, settings.bits)
     happens = (torch.rand(len(chances), generator=rng) < torch.tensor(chances)).tolist()
-    strength, sigma = torch.rand(2, generator=rng).tolist()
+    strength, sigma, depth = torch.rand(3, generator=rng).tolist()
     factors = 1 + settings.jitter_strength * (2 * torch.rand(3, len(images), 1, 1, 1, generator=rng) - 1)
     shrinks, compresses, greys, blurs, jitters, quantises = happens
     # Storage first, then what the victim does.
@@ -76,7 +132,8 @@ def distort(images: Tensor, out_size: int, settings: DistortionSettings, rng: to
     if compresses:
         low, high = settings.quality
         images = jpeg_like(images, low + (high - low) * strength)
-    images = apply_view(images, view, out_size)
+    if view is not None:
+        images = apply_view(images, view, out_size)
     if greys:
         images = grey(images)
     if blurs:
@@ -84,7 +141,10 @@ def distort(images: Tensor, out_size: int, settings: DistortionSettings, rng: to
         images = blurred(images, low_sigma + (high_sigma - low_sigma) * sigma)
     if jitters:
         images = jittered(images, *factors.to(images))
-    return bit_depth(images, 4) if quantises else images
+    if quantises:
+        fewest, most = settings.depth
+        images = bit_depth(images, fewest + min(int(depth * (most - fewest + 1)), most - fewest))
+    return images
 
 
 def rounded_through(values: Tensor) -> Tensor:

@@ -15,7 +15,8 @@ from mtlue_cli.objectives.base import Objective
 from mtlue_cli.perturbation.bound import add_to_training_images
 from mtlue_cli.regularisers.inter_task import inter_task_similarity
 from mtlue_cli.regularisers.intra_task import intra_task_similarity
-from mtlue_cli.training.augment import apply_view, draw_zoom, view_labels
+from mtlue_cli.training.augment import view_labels
+from mtlue_cli.training.distortions import PLAIN, DistortionSettings, distort, draw_window
 from mtlue_cli.training.label_batches import labels_of
 from mtlue_cli.training.multitask_loop import to_float
 from mtlue_cli.training.runtime import autocast, choose_precision
@@ -33,7 +34,7 @@ class GeneratorSettings:
         clip_norm: Largest gradient norm.
         intra_weight, inter_weight: Weights of the embedding regularisers; 0 removes one.
         view_size: Side in pixels of what the surrogate sees.
-        smallest_view: Least side of a random window, as a share of the image's.
+        distortions: What happens to a protected image before the surrogate sees it.
         seed: Of order and augmentation.
         precision: Arithmetic.
     """
@@ -46,7 +47,7 @@ class GeneratorSettings:
     intra_weight: float = 1.0
     inter_weight: float = 10.0
     view_size: int = 64
-    smallest_view: float = 0.8
+    distortions: DistortionSettings = PLAIN
     seed: int = 0
     precision: Precision = Precision.AUTO
 
@@ -163,9 +164,10 @@ class GeneratorLoop:
         images = to_float(self.images[rows], self.device)
         labels = labels_of(self.labels, self.generator.tasks, rows, self.device)
         delta = self.generator(images, labels)
-        view = draw_zoom(images.shape[-1], self.settings.smallest_view, len(images), self.rng)
-        protected = apply_view(add_to_training_images(images, delta), view, self.settings.view_size)
-        seen = view_labels(labels, self.generator.tasks, view, self.settings.view_size)
+        size, distortions = self.settings.view_size, self.settings.distortions
+        view = draw_window(images.shape[-1], len(images), distortions, self.rng)
+        protected = distort(add_to_training_images(images, delta), view, size, distortions, self.rng)
+        seen = view_labels(labels, self.generator.tasks, view, size)
         return protected.contiguous(memory_format=torch.channels_last), seen, delta
 
     def _next_rows(self) -> Tensor:

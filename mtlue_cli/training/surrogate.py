@@ -6,10 +6,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from mtlue_cli.networks.multitask import MultiTaskNetwork, build_network
 from mtlue_cli.tasks.spec import TaskSet
+from mtlue_cli.training.distortions import PLAIN, DistortionSettings, distort
+from mtlue_cli.training.intervention import Mixture
 from mtlue_cli.training.multitask_loop import EpochRecord, LearningSettings, train_multitask
 from mtlue_cli.training.runtime import placed
 
@@ -49,10 +51,24 @@ def train_surrogate(
     device: torch.device,
     on_step: Callable[[int], None] | None = None,
     on_epoch: Callable[[EpochRecord], None] | None = None,
+    distortions: DistortionSettings = PLAIN,
 ) -> SurrogateRun:
     """Train on clean images and keep the weights after each of the last ``keep`` epochs.
 
-    Arguments as in :func:`~mtlue_cli.training.multitask_loop.train_multitask`.
+    A surrogate that has seen grey and compressed images stands in for attackers who turn images grey or compress them.
+
+    Other arguments as in :func:`~mtlue_cli.training.multitask_loop.train_multitask`.
+
+    Args:
+        images: ``(N, 3, S, S)`` uint8.
+        labels: Task name to labels.
+        tasks: The tasks to learn.
+        settings: How.
+        keep: Number of checkpoints.
+        device: Where.
+        on_step: Called after each step with the number of images in it.
+        on_epoch: Called after each epoch with its figures.
+        distortions: What happens to its images; windows are those of any victim.
     """
     checkpoints: list[Weights] = []
     accuracy: Mapping[str, float] = {}
@@ -65,8 +81,25 @@ def train_surrogate(
         if on_epoch is not None:
             on_epoch(epoch)
 
-    train_multitask(images, labels, tasks, settings, device, on_step, record)
+    intervention = DistortedBatches(distortions) if distortions.photometric else None
+    train_multitask(images, labels, tasks, settings, device, on_step, record, intervention=intervention)
     return SurrogateRun(tuple(checkpoints), accuracy, settings)
+
+
+@dataclass(frozen=True)
+class DistortedBatches:
+    """An :class:`~mtlue_cli.training.intervention.Intervention` that distorts each batch and keeps its labels."""
+
+    settings: DistortionSettings
+
+    @torch.no_grad()
+    def __call__(
+        self, network: nn.Module, images: Tensor, labels: Mapping[str, Tensor], rng: torch.Generator
+    ) -> Mixture:
+        """The distorted batch."""
+        del network
+        seen = distort(images, None, images.shape[-1], self.settings, rng)
+        return Mixture(seen.contiguous(memory_format=torch.channels_last), labels)
 
 
 def epochs_within(

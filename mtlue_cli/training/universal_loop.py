@@ -14,7 +14,7 @@ from mtlue_cli.generator.model import PerturbationGenerator
 from mtlue_cli.images.procedural import CHUNK, draw_procedural
 from mtlue_cli.perturbation.bound import LEVELS, add_to_training_images
 from mtlue_cli.tasks.losses import count_correct, task_losses
-from mtlue_cli.training.distortions import distort
+from mtlue_cli.training.distortions import distort, draw_window
 from mtlue_cli.training.generator_loop import Record, rate_share
 from mtlue_cli.training.multitask_loop import to_float
 from mtlue_cli.training.runtime import autocast, choose_precision
@@ -107,7 +107,9 @@ class UniversalLoop:
         with autocast(self.device, self.dtype):
             images = to_float(self._pool[rows], self.device)
             delta = self.generator(images, labels)
-            seen = distort(add_to_training_images(images, delta), settings.view_size, settings.distortions, self.rng)
+            view = draw_window(images.shape[-1], len(images), settings.distortions, self.rng)
+            protected = add_to_training_images(images, delta)
+            seen = distort(protected, view, settings.view_size, settings.distortions, self.rng)
             logits = surrogate.network(seen.contiguous(memory_format=torch.channels_last))
         losses = task_losses(logits, labels, tasks)
         guessing = torch.stack([losses[task.name] / np.log(task.num_classes) for task in tasks]).mean()

@@ -12,7 +12,12 @@ from mtlue_cli.choices import FEW_TASKS, BackboneName, ObjectiveName, Precision
 from mtlue_cli.generator.checkpoint import CheckpointCard
 from mtlue_cli.tasks.labels import LabelOptions
 from mtlue_cli.tasks.spec import TaskSet
+from mtlue_cli.training.distortions import ATTACKS, DistortionSettings
 from mtlue_cli.workflows.training_files import sheet_beside, state_folder
+
+
+CHROMA = 0.0
+"""Share of colour difference that measured best: see docs/research/luminance.md."""
 
 
 @dataclass(frozen=True)
@@ -29,11 +34,14 @@ class TrainConfig:
     epsilon: int = 8
     epochs: int | None = None
     max_minutes: float | None = None
+    max_steps: int | None = None
     surrogate: BackboneName = BackboneName.SMALL
     surrogate_epochs: int = 6
     intra_weight: float = 1.0
     inter_weight: float = 10.0
     learnability_weight: float | None = None
+    distortions: DistortionSettings = ATTACKS
+    chroma: float | None = None
     batch_size: int = 64
     learning_rate: float = 2e-3
     seed: int = 0
@@ -66,6 +74,15 @@ class TrainConfig:
         if self.learnability_weight is not None:
             return self.learnability_weight
         return 0.0 if self.objective is ObjectiveName.TAP and tasks <= FEW_TASKS else 1.0
+
+    def chroma_for(self, tasks: TaskSet) -> float:
+        """Share of colour difference that the generator may use with these tasks, unless one is asked for.
+
+        Tints of dense tasks are colour, so they keep all of it.
+        """
+        if self.chroma is not None:
+            return self.chroma
+        return 1.0 if len(tasks.dense) else CHROMA
 
     def recorded_settings(self) -> dict[str, Any]:
         """Everything that decides the weights, without paths and what they start from."""

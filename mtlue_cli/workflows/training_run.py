@@ -118,6 +118,7 @@ class TrainingRun:
             self.device,
             lambda count: self.progress.advance(count, figures),
             on_epoch,
+            config.distortions,
         )
         self.progress.finish()
         save_state(
@@ -130,9 +131,16 @@ class TrainingRun:
         config, tasks = self.config, self.data.tasks
         size, priors = generator_size(config.size), class_shares(self.data.labels, tasks)
         if self.start is not None:
-            begun = self.start.generator(tasks, config.epsilon, size, config.seed, priors, self._pattern_gain())
+            begun = self.start.generator(
+                tasks, config.epsilon, size, config.seed, priors, self._pattern_gain(), config.chroma
+            )
             return placed(begun, self.device)
-        shape = GeneratorConfig(epsilon=config.epsilon, image_size=size, pattern_gain=self._pattern_gain())
+        shape = GeneratorConfig(
+            epsilon=config.epsilon,
+            image_size=size,
+            pattern_gain=self._pattern_gain(),
+            chroma=config.chroma_for(tasks),
+        )
         return placed(PerturbationGenerator(shape, tasks, config.seed, priors), self.device)
 
     def _learnability(self) -> float:
@@ -162,6 +170,7 @@ class TrainingRun:
             intra_weight=config.intra_weight,
             inter_weight=config.inter_weight,
             view_size=config.size,
+            distortions=config.distortions,
             seed=config.seed,
             precision=config.precision,
         )
@@ -171,4 +180,5 @@ class TrainingRun:
         """Steps of ``epochs``, or as many as a few timed ones say will fit into what is left of ``max_minutes``."""
         if self.config.epochs is not None:
             return -(-self.config.epochs * len(self.data.images) // self.config.batch_size)
-        return steps_within(self._remaining, self._loop(self._fresh_generator(), self._objective(clean), 10**6))
+        steps = steps_within(self._remaining, self._loop(self._fresh_generator(), self._objective(clean), 10**6))
+        return steps if self.config.max_steps is None else min(steps, self.config.max_steps)

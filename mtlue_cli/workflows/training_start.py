@@ -37,7 +37,14 @@ class TrainingStart:
         return {"name": card.name, "digest": card.digest, "key_fingerprint": fingerprint}
 
     def generator(
-        self, tasks: TaskSet, epsilon: int, image_size: int, seed: int, priors: Sequence[Sequence[float]], gain: float
+        self,
+        tasks: TaskSet,
+        epsilon: int,
+        image_size: int,
+        seed: int,
+        priors: Sequence[Sequence[float]],
+        gain: float,
+        chroma: float | None = None,
     ) -> PerturbationGenerator:
         """A generator with learned embeddings for ``tasks`` that begins as this one.
 
@@ -51,9 +58,12 @@ class TrainingStart:
             seed: Of what is not taken over.
             priors: Share of each class, a task each.
             gain: Of the patterns, if this one draws nothing beside them; else it is learned already.
+            chroma: Share of colour difference that is kept; None: as this one.
         """
         known = self.loaded.generator
         shape = replace(GeneratorConfig(**self.loaded.card.generator), epsilon=epsilon, image_size=image_size)
+        if chroma is not None:
+            shape = replace(shape, chroma=chroma)
         decoder = known.decoder.state_dict()
         if not known.decoder.draws:
             shape = replace(shape, pattern_gain=gain)

@@ -11,10 +11,12 @@ from torch import Tensor
 
 from mtlue_cli.images.procedural import draw_procedural
 from mtlue_cli.training.distortions import (
+    PLAIN,
     DistortionSettings,
     bit_depth,
     blurred,
     distort,
+    draw_window,
     grey,
     jittered,
     jpeg_like,
@@ -22,7 +24,13 @@ from mtlue_cli.training.distortions import (
     shrunk,
 )
 
-NONE = DistortionSettings(smallest_view=1.0, jpeg=0, grey=0, blur=0, jitter=0, shrink=0, bits=0)
+NONE = replace(PLAIN, smallest_view=1.0)
+
+
+def through(images: Tensor, size: int, settings: DistortionSettings, seed: int = 0) -> Tensor:
+    """A random window under ``settings``."""
+    rng = torch.Generator().manual_seed(seed)
+    return distort(images, draw_window(images.shape[-1], len(images), settings, rng), size, settings, rng)
 
 
 @pytest.fixture(scope="module")
@@ -93,7 +101,7 @@ def test_known_values() -> None:
 
 
 def test_nothing_drawn_changes_nothing_but_flips(images: Tensor) -> None:
-    result = distort(images, 48, NONE, torch.Generator().manual_seed(0))
+    result = through(images, 48, NONE)
     same = [torch.equal(one, two) for one, two in zip(result, images, strict=True)]
     mirrored = [torch.equal(one, two.flip(-1)) for one, two in zip(result, images, strict=True)]
     assert all(one or two for one, two in zip(same, mirrored, strict=True))
@@ -104,7 +112,7 @@ def test_nothing_drawn_changes_nothing_but_flips(images: Tensor) -> None:
 @pytest.mark.parametrize("name", ["jpeg", "grey", "blur", "jitter", "shrink", "bits"])
 def test_each_chance_is_its_own(images: Tensor, name: str) -> None:
     plain, changed = (
-        distort(images, 48, settings, torch.Generator().manual_seed(0))
+        through(images, 48, settings)
         for settings in (NONE, replace(NONE, **{name: 1.0}))  # type: ignore[arg-type]  # chances alone
     )
     assert not torch.allclose(plain, changed, atol=1e-3)
@@ -114,14 +122,45 @@ def test_each_chance_is_its_own(images: Tensor, name: str) -> None:
 def test_each_strength_shows(images: Tensor, change: dict[str, object]) -> None:
     all_of_them = replace(NONE, jpeg=1.0, blur=1.0, jitter=1.0)
     one, two = (
-        distort(images, 48, settings, torch.Generator().manual_seed(0))
+        through(images, 48, settings)
         for settings in (all_of_them, replace(all_of_them, **change))  # type: ignore[arg-type]  # a test's table
     )
     assert not torch.allclose(one, two, atol=1e-3)
-    assert torch.equal(one, distort(images, 48, all_of_them, torch.Generator().manual_seed(0)))
+    assert torch.equal(one, through(images, 48, all_of_them))
 
 
 def test_windows_are_resized_to_the_view(images: Tensor) -> None:
     for seed in range(4):
         settings = replace(NONE, smallest_view=0.5)
-        assert distort(images, 32, settings, torch.Generator().manual_seed(seed)).shape == (4, 3, 32, 32)
+        assert through(images, 32, settings, seed).shape == (4, 3, 32, 32)
+
+
+def test_a_zoom_takes_smaller_windows_and_only_by_its_chance() -> None:
+    rng = torch.Generator().manual_seed(0)
+    zoomed = replace(NONE, zoom=1.0, smallest_zoom=0.5)
+    sides = {draw_window(48, 2, zoomed, rng).side for _ in range(40)}
+    assert min(sides) < 30
+    assert max(sides) <= 48
+    assert {draw_window(48, 2, NONE, rng).side for _ in range(10)} == {48}
+
+
+def test_windows_that_are_cut_already_keep_their_geometry(images: Tensor) -> None:
+    rng = torch.Generator().manual_seed(0)
+    assert torch.equal(distort(images, None, 48, NONE, rng), images)
+    dim = distort(images, None, 48, replace(NONE, grey=1.0), rng)
+    assert torch.equal(dim, grey(images))
+
+
+def test_depth_is_a_range() -> None:
+    ramp = torch.linspace(0, 1, 48 * 48).view(1, 1, 48, 48).expand(1, 3, 48, 48)
+    settings = replace(NONE, bits=1.0, depth=(1, 2))
+    found = {len(through(ramp, 48, settings, seed).mul(255).round().unique()) for seed in range(12)}
+    assert found == {2, 4}
+
+
+@pytest.mark.parametrize(
+    "change", [{"grey": 1.5}, {"jpeg": -0.1}, {"quality": (50, 20)}, {"depth": (0, 4)}, {"smallest_zoom": 0.0}]
+)
+def test_settings_out_of_range_are_refused(change: dict[str, object]) -> None:
+    with pytest.raises(ValueError, match="expected"):
+        replace(NONE, **change)  # type: ignore[arg-type]  # a test's table

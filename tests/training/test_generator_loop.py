@@ -13,6 +13,7 @@ from mtlue_cli.generator.model import GeneratorConfig, PerturbationGenerator
 from mtlue_cli.networks.multitask import build_network
 from mtlue_cli.objectives.registry import OBJECTIVES, Ingredients
 from mtlue_cli.training.augment import View, apply_view, draw_crop, draw_zoom
+from mtlue_cli.training.distortions import PLAIN
 from mtlue_cli.training.generator_loop import GeneratorLoop, GeneratorSettings, StepRecord, mean_record
 from mtlue_cli.training.multitask_loop import LearningSettings
 from mtlue_cli.training.state import load_state, save_state
@@ -59,7 +60,8 @@ def test_a_stopped_run_goes_on_to_the_same_weights(name: ObjectiveName, tmp_path
         {"intra_weight": 0.0},
         {"inter_weight": 0.0},
         {"seed": 1},
-        {"smallest_view": 1.0},
+        {"distortions": replace(PLAIN, smallest_view=1.0)},
+        {"distortions": replace(PLAIN, grey=1.0)},
         {"clip_norm": 0.01},
         {"batch_size": 4},
         {"warmup_steps": 1},
