@@ -90,8 +90,8 @@ TierOption = Annotated[
     _option(
         "--tier",
         panel=ATTACK,
-        help="smoke (minutes on a CPU), standard (an hour on a GPU), full, or converged (few conditions, at least 3,000 "
-        "steps each: 12 minutes a victim on two cores with 8,000 images); what it leaves out is listed.",
+        help="smoke (minutes on a CPU), standard (an hour on a GPU), full, or converged (few conditions, at least "
+        "3,000 steps each: 12 minutes a victim on two cores with 8,000 images); what it leaves out is listed.",
     ),
 ]
 BackbonesOption = Annotated[

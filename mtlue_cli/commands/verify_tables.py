@@ -26,8 +26,7 @@ HALF_NOTE = "recovers more than half"
 
 
 def show_verification(terminal: Terminal, result: "VerifyResult", *, brief: bool = False) -> None:
-    """Audit faults, or the tables of victims, then the verdict, on stdout; ``brief`` leaves out what was not tested,
-    and notes."""
+    """Audit faults, or the tables of victims, then the verdict, on stdout; ``brief``: no notes, nothing untested."""
     audit, judgement = result.audit, result.judgement
     if audit is not None:
         for fault in audit.faults[:LISTED_FAULTS]:
