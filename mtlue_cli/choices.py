@@ -117,19 +117,23 @@ class MetricName(StrEnum):
 
 
 class Tier(StrEnum):
-    """How much a verification tries, least first; each tier includes those before it.
+    """How much a verification tries.
 
-    Text compares by its letters, so ask :meth:`includes` rather than ``<``.
+    Smoke, standard and full form a chain: each includes those before it. Converged stands beside the chain: it tries
+    little and trains long. Text compares by its letters, so ask :meth:`includes` rather than ``<``.
     """
 
     SMOKE = "smoke"
     STANDARD = "standard"
     FULL = "full"
+    CONVERGED = "converged"
 
     def includes(self, other: "Tier") -> bool:
         """Whether whoever runs this tier runs what belongs to ``other``."""
-        order = list(Tier)
-        return order.index(other) <= order.index(self)
+        chain = [Tier.SMOKE, Tier.STANDARD, Tier.FULL]
+        if self not in chain or other not in chain:
+            return self is other
+        return chain.index(other) <= chain.index(self)
 
 
 class CountermeasureName(StrEnum):

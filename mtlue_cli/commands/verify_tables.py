@@ -26,7 +26,7 @@ HALF_NOTE = "recovers more than half"
 
 
 def show_verification(terminal: Terminal, result: "VerifyResult", *, brief: bool = False) -> None:
-    """Audit faults, or the tables of victims, then the verdict, on stdout; ``brief`` leaves out what was not tested."""
+    """Audit faults, or the tables of victims, then the verdict, on stdout; ``brief``: no notes, nothing untested."""
     audit, judgement = result.audit, result.judgement
     if audit is not None:
         for fault in audit.faults[:LISTED_FAULTS]:
@@ -49,6 +49,8 @@ def show_verification(terminal: Terminal, result: "VerifyResult", *, brief: bool
     terminal.show(Text.assemble(verdict, f": {judgement.reason} (took {duration(result.seconds)})"))
     if judgement.warning is not None:
         terminal.show(Text(f"warning: {judgement.warning}", style="bold yellow"))
+    if judgement.early_note is not None and not brief:
+        terminal.show(Text(f"note: {judgement.early_note}"))
 
 
 def show_not_tested(terminal: Terminal, left: "Sequence[NotTested]") -> None:
@@ -170,7 +172,7 @@ def show_dry_run(terminal: Terminal, planned: "DryRun") -> None:
     terminal.show(
         Text(
             f"about {duration(planned.seconds)} on {planned.device} for about {planned.images} training images and "
-            f"{planned.epochs} epochs; victims that are in the cache take no time"
+            f"{planned.epochs} epochs ({planned.steps:,} steps); victims that are in the cache take no time"
         )
     )
     show_not_tested(terminal, planned.left_out)

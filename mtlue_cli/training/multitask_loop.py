@@ -69,6 +69,12 @@ def to_float(images: Tensor, device: torch.device) -> Tensor:
     return images.to(device).float().div_(255.0).contiguous(memory_format=torch.channels_last)
 
 
+def steps_an_epoch(images: int, batch_size: int) -> int:
+    """Optimiser steps of one pass over ``images`` images; a ragged last batch of a single one is skipped."""
+    full, rest = divmod(images, batch_size)
+    return full + (rest > 1 or (rest == 1 and full == 0))
+
+
 def train_multitask(
     images: Tensor,
     labels: Mapping[str, Tensor],

@@ -18,7 +18,7 @@ from mtlue_cli.files import file_digest
 from mtlue_cli.networks.multitask import MultiTaskNetwork
 from mtlue_cli.tasks.spec import TaskSet
 from mtlue_cli.training.intervention import Intervention
-from mtlue_cli.training.multitask_loop import LearningSettings, predict
+from mtlue_cli.training.multitask_loop import LearningSettings, predict, steps_an_epoch
 from mtlue_cli.training.pretrained import PretrainedStart
 from mtlue_cli.training.runtime import choose_precision, data_digest
 from mtlue_cli.verification.clean_share import clean_part, mix
@@ -26,7 +26,7 @@ from mtlue_cli.verification.conditions import Condition, Material
 from mtlue_cli.verification.controls import uniform_noise
 from mtlue_cli.verification.countermeasures.base import AttackerView, Countermeasure
 from mtlue_cli.verification.early_stopping import halve
-from mtlue_cli.verification.learner import LearnedEpoch, train_learner
+from mtlue_cli.verification.learner import LearnedEpoch, images_a_network, train_learner
 from mtlue_cli.verification.result_cache import ResultCache, document_digest
 from mtlue_cli.verification.scoring import Scoring
 from mtlue_cli.verification.victim_result import CurvePoint, VictimResult
@@ -216,6 +216,13 @@ class Laboratory:
         )
         self.cache.store(key, result.to_json())
         return result
+
+    def steps_per_epoch(self, condition: Condition) -> int:
+        """Optimiser steps of one epoch of the condition's victim; of several networks, of the one with most images."""
+        images = max(images_a_network(condition.victim.learner, self.data.train_labels, self.data.tasks))
+        if condition.material is Material.CLEAN_PART:
+            images -= round(condition.protected_fraction * images)
+        return steps_an_epoch(images, self.settings.batch_size)
 
     def _material(self, condition: Condition, seed: int) -> tuple[Tensor, Mapping[str, Tensor]]:
         """Training images of a condition before any countermeasure, and their labels."""

@@ -118,6 +118,7 @@ class ConditionFigures:
         tasks: One line a task.
         average: Over the judged, conclusive tasks after the last epoch; None if there is none.
         best_average: The same at the best epoch; None if there is none, or none was measured.
+        steps_per_epoch: Optimiser steps of one epoch.
     """
 
     condition: Condition
@@ -125,6 +126,7 @@ class ConditionFigures:
     tasks: tuple[TaskFigures, ...]
     average: Average | None
     best_average: Average | None
+    steps_per_epoch: int = 0
 
     @property
     def learned(self) -> float | None:
@@ -140,6 +142,17 @@ class ConditionFigures:
             and self.best_average is not None
             and self.best_average.learned.mean > self.average.learned.mean + SAME
         )
+
+    @property
+    def steps(self) -> int:
+        """Optimiser steps of one victim."""
+        return self.steps_per_epoch * max(len(victim.curve) for victim in self.victims)
+
+    @property
+    def best_steps(self) -> tuple[tuple[int, int] | None, ...]:
+        """Optimiser steps up to the best epochs by either half of the test images, a seed; None: not measured."""
+        pairs = (victim.best_epochs for victim in self.victims)
+        return tuple(pair and (pair[0] * self.steps_per_epoch, pair[1] * self.steps_per_epoch) for pair in pairs)
 
     @property
     def worst_task(self) -> TaskFigures | None:
@@ -162,6 +175,7 @@ def figures_of(
     judged: Collection[str],
     metric: MetricName,
     place_floor: Mapping[str, float] | None = None,
+    steps_per_epoch: int = 0,
 ) -> ConditionFigures:
     """Put the figures of one condition together.
 
@@ -174,6 +188,7 @@ def figures_of(
         judged: Names of those that the release means to protect.
         metric: What is measured of image-level tasks.
         place_floor: What one guess a place in the image reaches, a dense task.
+        steps_per_epoch: Optimiser steps of one epoch of the victims.
     """
     placed = place_floor or {}
     lines = tuple(
@@ -187,6 +202,7 @@ def figures_of(
         lines,
         _average(kept, [line.score for line in kept]),
         _average(kept, [line.best for line in kept]),
+        steps_per_epoch,
     )
 
 

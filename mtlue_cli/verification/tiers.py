@@ -21,13 +21,14 @@ class TierSpec:
     """What one tier tries unless options say otherwise.
 
     Attributes:
-        epochs: Passes of every victim over the images.
+        epochs: Passes of every victim over the images; at least, where ``least_steps`` asks for more.
         limit: Images that are used at most; None: all.
         batch_size: Images a step.
         victims: The first is tried with everything, the others on clean images and the release.
         countermeasures: Tried with the first victim.
         fractions: Shares of the release that are protected.
         probes: What is measured without a victim.
+        least_steps: Optimiser steps of every victim at least: with few images it takes more epochs to reach them.
     """
 
     epochs: int
@@ -37,6 +38,7 @@ class TierSpec:
     countermeasures: tuple[str, ...]
     fractions: tuple[float, ...]
     probes: tuple[ProbeName, ...]
+    least_steps: int = 0
 
 
 PAPER_WEIGHTINGS = (
@@ -94,6 +96,17 @@ TIERS: Mapping[Tier, TierSpec] = {
         ),
         countermeasures=_countermeasures(Tier.FULL),
         fractions=(0.2, 0.5, 0.8),
+        probes=tuple(ProbeName),
+    ),
+    Tier.CONVERGED: TierSpec(
+        epochs=24,
+        least_steps=3000,
+        limit=None,
+        batch_size=64,
+        victims=(VictimSpec(BackboneName.SMALL),),
+        # The cheapest way past a perturbation in colour; each further one costs more than the smoke tier.
+        countermeasures=(CountermeasureName.GRAYSCALE.value,),
+        fractions=(),
         probes=tuple(ProbeName),
     ),
 }

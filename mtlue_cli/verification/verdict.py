@@ -4,9 +4,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
-from mtlue_cli.choices import MetricName
+from mtlue_cli.choices import MetricName, Tier
 from mtlue_cli.verification.conditions import Role
 from mtlue_cli.verification.figures import ConditionFigures
+from mtlue_cli.verification.tiers import TIERS
 
 RELIABLE_CONTROL = 0.5
 """Noise that protects better than this learned fraction shows that the victims are too weak to judge by."""
@@ -16,6 +17,12 @@ HALF = 0.5
 
 NAMED_TASKS = 6
 """Most tasks that the reason names; more are counted, and shown in the table."""
+
+EARLY_STEPS = 500
+"""A best epoch within so many optimiser steps is called early: a victim may not have found the perturbation yet."""
+
+NAMED_CONDITIONS = 4
+"""Most conditions that the note on early best epochs names, worst first; more are counted."""
 
 
 class Verdict(StrEnum):
@@ -54,6 +61,23 @@ class Judgement:
             return None
         named = ", ".join(f"{task.name} ({task.strongest:.2f})" for task in above)
         return f"taken alone, a victim learns more than {self.max_learned:.2f} of: {named}"
+
+    @property
+    def early_note(self) -> str | None:
+        """Under which judged conditions the best epoch beats the last and comes within :data:`EARLY_STEPS`."""
+        early = [found for found in self.conditions if found.condition.role is Role.JUDGED and _is_early(found)]
+        if not early:
+            return None
+        early.sort(key=lambda found: -(found.learned or 0.0))
+        named = ", ".join(_best_in_words(found) for found in early[:NAMED_CONDITIONS])
+        left = len(early) - NAMED_CONDITIONS
+        rest = f" and {left} more condition{'s' if left > 1 else ''}" if left > 0 else ""
+        least = TIERS[Tier.CONVERGED].least_steps
+        longer = f"; --tier converged measures it with at least {least:,} steps"
+        return (
+            f"the best epoch came within the first {EARLY_STEPS} optimiser steps, and an attacker would have to know "
+            f"when to stop: {named}{rest}{longer if min(found.steps for found in early) < least else ''}"
+        )
 
     @property
     def breaking(self) -> tuple[ConditionFigures, ...]:
@@ -125,6 +149,18 @@ def _decide(
     if worst is None:
         return Verdict.INCONCLUSIVE, "no victim was trained on protected images"
     return Verdict.PROTECTED, reason
+
+
+def _is_early(found: ConditionFigures) -> bool:
+    steps = [step for pair in found.best_steps if pair is not None for step in pair]
+    return found.stopped_early and bool(steps) and 0 < max(steps) < EARLY_STEPS
+
+
+def _best_in_words(found: ConditionFigures) -> str:
+    """Such as ``small + grayscale (after 63 to 126 of 504 steps)``."""
+    steps = {step for pair in found.best_steps if pair is not None for step in pair}
+    between = " to ".join(f"{step:,}" for step in sorted({min(steps), max(steps)}))
+    return f"{found.condition.name} (after {between} of {found.steps:,} steps)"
 
 
 def _in_words(worst: ConditionFigures, tried: int, max_learned: float, judged: Sequence[str]) -> str:

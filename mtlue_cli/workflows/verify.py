@@ -11,6 +11,7 @@ import torchvision
 from torch import Tensor
 
 from mtlue_cli import __version__
+from mtlue_cli.choices import LearnerName
 from mtlue_cli.generator.checkpoint import LoadedGenerator
 from mtlue_cli.images.colouring import coloured
 from mtlue_cli.images.dataset import load_labels
@@ -21,6 +22,7 @@ from mtlue_cli.tasks.spec import TaskSet
 from mtlue_cli.training.multitask_loop import LearningSettings
 from mtlue_cli.training.runtime import choose_device, describe_device
 from mtlue_cli.verification.experiment import ExperimentData, Laboratory, TrainingImages
+from mtlue_cli.verification.learner import images_an_epoch
 from mtlue_cli.verification.promise import Promise, promised, promised_by_release
 from mtlue_cli.verification.report import VerifyResult
 from mtlue_cli.verification.result_cache import ResultCache
@@ -110,12 +112,13 @@ def verify_release(config: VerifyConfig, progress: Progress) -> VerifyResult:
     clean = load_side(sides.train, "clean images", config, progress)
     sources = Sources(config, sides.train, labels, clean, audit, loaded, device, progress)
     settings = LearningSettings(
-        epochs=plan.epochs,
+        epochs=plan.epochs_with(images_an_epoch(LearnerName.MTL, data.train_labels, data.tasks)),
         batch_size=plan.batch_size,
         learning_rate=config.learning_rate,
         crop_size=config.size,
         seed=config.seed,
     )
+    setting["settings"]["epochs"] = settings.epochs
     lab = Laboratory(
         data,
         TrainingImages(clean, sources.release, promise.epsilon),

@@ -6,7 +6,7 @@ from typing import Any
 from mtlue_cli.choices import BackboneName, LearnerName
 from mtlue_cli.images.labelled import read_folder_labels
 from mtlue_cli.networks.backbones.registry import BACKBONES
-from mtlue_cli.training.multitask_loop import LearningSettings
+from mtlue_cli.training.multitask_loop import LearningSettings, steps_an_epoch
 from mtlue_cli.training.runtime import choose_device, describe_device
 from mtlue_cli.verification.conditions import Role
 from mtlue_cli.verification.estimate import relative_cost, seconds_per_image
@@ -58,7 +58,7 @@ class DryRun:
         conditions: In order.
         left_out: What will not be tested.
         images: Training images, about: the split is drawn by content when it runs.
-        epochs: Of every victim.
+        epochs, steps: Of every victim; optimiser steps over all epochs, about.
         device: Where, in words.
     """
 
@@ -67,6 +67,7 @@ class DryRun:
     left_out: tuple[NotTested, ...]
     images: int
     epochs: int
+    steps: int
     device: str
 
     @property
@@ -99,6 +100,7 @@ class DryRun:
             "not_tested": [{"name": left.name, "reason": left.reason} for left in self.left_out],
             "train_images": self.images,
             "epochs": self.epochs,
+            "steps": self.steps,
             "device": self.device,
             "seconds": round(self.seconds, 1),
         }
@@ -118,18 +120,19 @@ def dry_run(config: VerifyConfig, progress: Progress) -> DryRun:
     images = available if config.has_own_test else round(available * (1 - config.test_fraction))
     device = choose_device(config.device)
     progress.note(f"device: {describe_device(device)}")
-    settings = LearningSettings(epochs=plan.epochs, batch_size=plan.batch_size, crop_size=config.size)
+    epochs = plan.epochs_with(images)
+    settings = LearningSettings(epochs=epochs, batch_size=plan.batch_size, crop_size=config.size)
     an_image = seconds_per_image(table.tasks, settings, device)
     starts = []
     if config.pretrain_images is not None and config.pretrain_labels is not None:
         other = read_folder_labels(config.pretrain_images, config.pretrain_labels, config.whole_reading).table
         starts = [
-            PlannedStart(backbone, len(other), an_image * len(other) * plan.epochs * BACKBONES[backbone].relative_cost)
+            PlannedStart(backbone, len(other), an_image * len(other) * epochs * BACKBONES[backbone].relative_cost)
             for backbone in backbones_to_start(plan)
         ]
-    rows = []
+    rows, steps = [], epochs * steps_an_epoch(images, plan.batch_size)
     for condition in plan.conditions:
         networks = len(table.tasks) if condition.victim.learner is LearnerName.STL else 1
-        seconds = an_image * images * plan.epochs * relative_cost(condition, table.tasks) * config.seeds
+        seconds = an_image * images * epochs * relative_cost(condition, table.tasks) * config.seeds
         rows.append(PlannedCondition(condition.name, condition.role, networks * config.seeds, seconds))
-    return DryRun(tuple(starts), tuple(rows), plan.left_out, images, plan.epochs, describe_device(device))
+    return DryRun(tuple(starts), tuple(rows), plan.left_out, images, epochs, steps, describe_device(device))

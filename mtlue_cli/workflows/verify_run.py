@@ -94,14 +94,16 @@ class PlanRun:
     ) -> ConditionFigures:
         data, metric = self.lab.data, self.config.metric
         floor, placed = self.lab.scoring.floors(metric), self.lab.scoring.place_floors()
-        return figures_of(condition, victims, clean, floor, data.tasks, self.promise.tasks, metric, placed)
+        steps = self.lab.steps_per_epoch(condition)
+        return figures_of(condition, victims, clean, floor, data.tasks, self.promise.tasks, metric, placed, steps)
 
     def _victim(self, condition: Condition, seed: int) -> VictimResult:
         name = condition.name if self.config.seeds == 1 else f"{condition.name} (seed {seed})"
         if condition.material not in FROM_CLEAN:
             self.lab.images.release()  # loading the release is a stage of its own
         data = self.lab.data
-        total = images_an_epoch(condition.victim.learner, data.train_labels, data.tasks) * self.plan.epochs
+        total = images_an_epoch(condition.victim.learner, data.train_labels, data.tasks)
+        total *= self.lab.settings.epochs
         if condition.material is Material.CLEAN_PART:
             total = round(total * (1 - condition.protected_fraction))
         self.progress.start(name, total)

@@ -20,6 +20,7 @@ from mtlue_cli.networks.backbones.registry import BACKBONES
 from mtlue_cli.tasks.labels import LabelOptions
 from mtlue_cli.training.methods.registry import ENTRIES as METHOD_ENTRIES
 from mtlue_cli.training.methods.registry import METHODS, way_named
+from mtlue_cli.training.multitask_loop import steps_an_epoch
 from mtlue_cli.training.named_settings import configure_all
 from mtlue_cli.verification.conditions import Condition, VictimSpec, plan_conditions, plan_victims
 from mtlue_cli.verification.countermeasures.registry import COUNTERMEASURES, attack_named
@@ -132,9 +133,16 @@ class VerifyConfig:
         return self.test is not None or self.reading.split_file is not None
 
     def settings_to_json(self) -> dict[str, Any]:
-        """All of it, JSON-ready, without the command line."""
+        """All of it, JSON-ready, without the command line; ``epochs`` is final once the training images are known."""
         document = {name: _plain(value) for name, value in asdict(self).items() if name != "command_line"}
-        return {**document, "epochs": self.plan.epochs, "batch_size": self.plan.batch_size, "limit": self.plan.limit}
+        plan = self.plan
+        return {
+            **document,
+            "epochs": plan.epochs,
+            "least_steps": plan.least_steps,
+            "batch_size": plan.batch_size,
+            "limit": plan.limit,
+        }
 
     @cached_property
     def plan(self) -> "VerifyPlan":
@@ -150,8 +158,10 @@ class VerifyPlan:
         conditions: In order; each is run with every seed.
         probes: What is measured without a victim.
         left_out: What the laboratory offers and this run does not try.
-        epochs, batch_size: Of every victim.
+        epochs: Of every victim at least; ask :meth:`epochs_with` for how many it is.
+        batch_size: Of every victim.
         limit: Images that are used at most; None: all.
+        least_steps: Optimiser steps of every victim at least; 0: ``epochs`` alone decide.
     """
 
     conditions: tuple[Condition, ...]
@@ -160,6 +170,12 @@ class VerifyPlan:
     epochs: int
     batch_size: int
     limit: int | None
+    least_steps: int = 0
+
+    def epochs_with(self, images: int) -> int:
+        """Epochs of every victim when there are ``images`` training images."""
+        steps = max(1, steps_an_epoch(images, self.batch_size))
+        return max(self.epochs, -(-self.least_steps // steps))
 
 
 def check_usage(config: VerifyConfig) -> None:
@@ -253,6 +269,7 @@ def _planned(config: VerifyConfig) -> VerifyPlan:
         config.epochs or (tier.epochs if tier else DEFAULT_EPOCHS),
         config.batch_size or (tier.batch_size if tier else DEFAULT_BATCH_SIZE),
         config.limit or (tier.limit if tier else None),
+        tier.least_steps if tier is not None and config.epochs is None else 0,
     )
 
 

@@ -13,7 +13,7 @@ from mtlue_cli.commands.verify_tables import show_verification
 from mtlue_cli.verification.report import VerifyResult
 from tests.verification.made_release import MadeSet, make_release, make_set, nothing
 from tests.verification.reports.test_documented_fields import document_parts, documented_fields
-from tests.verification.test_verdict import verdict_on
+from tests.verification.test_verdict import early_verdict, verdict_on
 
 QUICK = ["--backbone", "small", "--size", "16", "--batch-size", "10", "--learning-rate", "3e-3", "--device", "cpu"]
 
@@ -128,6 +128,16 @@ def test_a_task_above_the_gate_is_shown_below_the_verdict() -> None:
     assert "warning: taken alone, a victim learns more than 0.25 of: b (1.00)" in shown
 
 
+def test_an_early_best_epoch_is_noted_below_the_verdict() -> None:
+    judgement = early_verdict(epochs=(1, 2))
+    result = VerifyResult(judgement, None, (), (), "release", None, {"notes": ["first"]}, "mtlue verify", ([], []), 1.0)
+    shown = CliRunner().invoke(bounded_app(lambda: show_verification(Terminal(), result)), []).stdout
+    assert f"note: {judgement.early_note}" in " ".join(shown.split())
+    brief = CliRunner().invoke(bounded_app(lambda: show_verification(Terminal(), result, brief=True)), []).stdout
+    assert "note:" not in brief
+    assert result.to_json()["notes"] == ["first", judgement.early_note]
+
+
 def test_reports_are_written_whatever_the_verdict(made: MadeSet, cache: Path, tmp_path: Path) -> None:
     make_release(made, tmp_path / "release", nothing)
     files = {name: tmp_path / f"result.{name}" for name in ("junit", "markdown", "report", "json")}
@@ -149,6 +159,7 @@ def test_a_dry_run_trains_nothing(made: MadeSet, tmp_path: Path) -> None:
     done = _verify(made, "--protected", tmp_path / "release", "--tier", "smoke", "--dry-run", "--cache", cache)
     assert done.exit_code == 0, done.output
     assert "small + grayscale" in done.stdout
+    assert "8 epochs (128 steps)" in " ".join(done.stdout.split())
     assert "victims that are in the cache take no time" in done.stdout
     assert not cache.exists()
 

@@ -9,7 +9,7 @@ from torch import Tensor
 from mtlue_cli.choices import BackboneName, Precision
 from mtlue_cli.networks.multitask import MultiTaskNetwork, build_network
 from mtlue_cli.tasks.spec import UNLABELLED
-from mtlue_cli.training.multitask_loop import EpochRecord, LearningSettings, predict, train_multitask
+from mtlue_cli.training.multitask_loop import EpochRecord, LearningSettings, predict, steps_an_epoch, train_multitask
 from mtlue_cli.training.surrogate import epochs_within, train_surrogate
 from tests.multitask_sample import TASKS, draw_sample
 
@@ -118,3 +118,8 @@ def test_only_a_ragged_last_batch_of_one_is_skipped(batch_size: int, seen: list[
     steps: list[int] = []
     train_multitask(images, labels, TASKS, settings, CPU, steps.append)
     assert steps == seen
+    assert steps_an_epoch(3, batch_size) == len(seen)
+
+
+def test_the_steps_of_an_epoch_follow_from_the_images() -> None:
+    assert [steps_an_epoch(images, 64) for images in (0, 1, 64, 65, 66, 8000)] == [0, 1, 1, 1, 2, 125]

@@ -76,6 +76,19 @@ def test_a_grey_release_teaches_nothing() -> None:
     assert max(value or 0 for value in result.scores[MetricName.BALANCED].values()) <= 0.75
 
 
+def test_the_steps_of_an_epoch_are_those_that_are_taken() -> None:
+    part = Condition(SMALL, Material.CLEAN_PART, protected_fraction=0.3)
+    for condition, expected in ((CLEAN, 8), (part, 6)):
+        steps: list[int] = []
+        laboratory().run(condition, 1, steps.append)
+        assert len(steps) == 2 * expected
+        assert laboratory().steps_per_epoch(condition) == expected
+    labels = {"bright": LABELS["bright"], "red": torch.where(torch.arange(160) < 50, LABELS["red"], -1)}
+    partly = laboratory(data=replace(DATA, train_labels=labels))
+    single = VictimSpec(BackboneName.SMALL, LearnerName.STL)
+    assert partly.steps_per_epoch(Condition(single, Material.CLEAN)) == 8
+
+
 def test_one_network_a_task_learns_too() -> None:
     steps: list[int] = []
     single = VictimSpec(BackboneName.SMALL, LearnerName.STL)

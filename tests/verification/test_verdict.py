@@ -1,4 +1,5 @@
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import pytest
 
@@ -7,7 +8,7 @@ from mtlue_cli.tasks.spec import Task, TaskSet
 from mtlue_cli.verification.conditions import Condition, Material, VictimSpec
 from mtlue_cli.verification.figures import ConditionFigures, figures_of
 from mtlue_cli.verification.verdict import Judgement, Verdict, failed_audit, judge
-from mtlue_cli.verification.victim_result import VictimResult
+from mtlue_cli.verification.victim_result import CurvePoint, VictimResult
 
 TASKS = TaskSet(tuple(Task(name, TaskKind.BINARY, ("0", "1")) for name in ("a", "b", "c")))
 FLOOR = {"a": 0.5, "b": 0.5, "c": 0.5}
@@ -187,3 +188,57 @@ def test_another_metric_is_judged_by_its_own_figures_and_knows_no_best_epoch() -
     assert found.learned == pytest.approx(1.0)
     assert found.best_average is None
     assert figures(Condition(SMALL), [victim(scores, best=CLEAN)]).best_average is not None
+
+
+def early_verdict(
+    epochs: tuple[int, int], *, gain: float = 0.2, steps_per_epoch: int = 63, length: int = 8, conditions: int = 1
+) -> Judgement:
+    """Victims of ``length`` epochs that reach ``gain`` more at the best epochs than after the last."""
+    last = {"a": 0.6, "b": 0.55, "c": 0.5}
+    best = {name: value + gain for name, value in last.items()}
+    curve = tuple(CurvePoint(epoch, 1.0, last, last) for epoch in range(1, length + 1))
+    found = replace(victim(last, best), best_epochs=epochs, curve=curve)
+    clean = [victim(CLEAN)]
+    names = (None, *list(CountermeasureName)[: conditions - 1])
+    rows = [
+        figures_of(condition, [found], clean, FLOOR, TASKS, set("abc"), MetricName.ACCURACY, None, steps_per_epoch)
+        for condition in (
+            Condition(SMALL, Material.CLEAN),
+            Condition(SMALL, Material.NOISE),
+            *(Condition(SMALL, countermeasure=name) for name in names),
+        )
+    ]
+    return judge(rows, MetricName.ACCURACY, 0.25, tuple("abc"))
+
+
+def test_an_early_best_epoch_is_noted_with_its_steps() -> None:
+    judgement = early_verdict((1, 2))
+    assert judgement.verdict is Verdict.NOT_PROTECTED
+    assert judgement.early_note == (
+        "the best epoch came within the first 500 optimiser steps, and an attacker would have to know when to stop: "
+        "small (after 63 to 126 of 504 steps); --tier converged measures it with at least 3,000 steps"
+    )
+    assert "small (after 63 of 504 steps);" in (early_verdict((1, 1)).early_note or "")
+    assert (early_verdict((1, 1), conditions=6).early_note or "").count("63 of 504") == 4
+    assert "504 steps) and 2 more conditions;" in (early_verdict((1, 1), conditions=6).early_note or "")
+
+
+def test_a_long_run_is_not_sent_to_the_converged_tier() -> None:
+    note = early_verdict((1, 3), steps_per_epoch=125, length=24).early_note or ""
+    assert note.endswith("small (after 125 to 375 of 3,000 steps)")
+
+
+@pytest.mark.parametrize(
+    "judgement",
+    [
+        early_verdict((1, 8)),
+        early_verdict((4, 4), steps_per_epoch=125),
+        early_verdict((1, 1), gain=0.0),
+        early_verdict((1, 1), gain=-0.1),
+        verdict_on({"a": 0.55, "b": 0.6, "c": 0.99}),
+        failed_audit(2, 0.25),
+    ],
+    ids=["one half late", "500 steps", "as good as the last", "worse than the last", "not measured", "no victim"],
+)
+def test_no_note_without_an_early_best_epoch(judgement: Judgement) -> None:
+    assert judgement.early_note is None

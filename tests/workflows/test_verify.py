@@ -3,6 +3,7 @@ import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any, cast
 
 import pytest
 import torch
@@ -19,9 +20,11 @@ from mtlue_cli.choices import (
 )
 from mtlue_cli.errors import InputError
 from mtlue_cli.manifest import FOLDER
+from mtlue_cli.training.multitask_loop import steps_an_epoch
 from mtlue_cli.training.pretrained import PretrainedStart, save_start
 from mtlue_cli.verification.report import VerifyResult
 from mtlue_cli.verification.split import Side, Sides, divide
+from mtlue_cli.verification.tiers import TIERS, TierSpec
 from mtlue_cli.verification.verdict import Verdict
 from mtlue_cli.workflows.progress import Progress, SilentProgress
 from mtlue_cli.workflows.protect import ProtectConfig, protect_folder
@@ -374,6 +377,66 @@ def test_a_tier_brings_its_own_budget_and_options_go_before_it(config: VerifyCon
     with_start = replace(config, tier=Tier.STANDARD, backbones=None, start="x").plan
     assert "resnet18 head" in {condition.name for condition in with_start.conditions}
     assert "method head" in {left.name for left in standard.left_out}
+
+
+def converged(config: VerifyConfig, **changes: Any) -> VerifyConfig:  # noqa: ANN401 - any field
+    """``config`` under the converged tier, with the tier's own length and victim."""
+    return replace(config, tier=Tier.CONVERGED, **{"epochs": None, "batch_size": None, "backbones": None, **changes})
+
+
+@pytest.mark.parametrize(
+    ("images", "epochs", "steps"), [(100, 1500, 2), (2000, 94, 32), (8000, 24, 125), (20000, 24, 313)]
+)
+def test_the_converged_tier_takes_as_many_epochs_as_its_steps_need(
+    config: VerifyConfig, images: int, epochs: int, steps: int
+) -> None:
+    plan = converged(config).plan
+    assert (plan.batch_size, plan.limit) == (64, None)
+    assert steps_an_epoch(images, plan.batch_size) == steps
+    assert plan.epochs_with(images) == epochs
+    assert epochs * steps >= 3000
+    assert converged(config, epochs=5).plan.epochs_with(images) == 5
+    assert converged(config, batch_size=32).plan.epochs_with(8000) == 24
+    assert replace(config, tier=Tier.SMOKE, epochs=None).plan.epochs_with(images) == 8
+
+
+def test_the_converged_tier_tries_the_release_noise_and_grayscale(config: VerifyConfig) -> None:
+    def names(**changes: Any) -> list[str]:  # noqa: ANN401 - any field
+        return [condition.name for condition in converged(config, **changes).plan.conditions]
+
+    assert names() == [*ROWS, "small + grayscale"]
+    assert names(control=False) == ["small: clean images", "small", "small + grayscale"]
+    assert names(control=False, countermeasures=("jpeg-10",)) == ["small: clean images", "small", "small + jpeg-10"]
+    assert "countermeasure jpeg-10" in {left.name for left in converged(config).plan.left_out}
+
+
+def test_a_dry_run_tells_the_epochs_that_the_steps_need(config: VerifyConfig, made: MadeSet, tmp_path: Path) -> None:
+    make_release(made, tmp_path / "release")
+    planned = dry_run(converged(config), SilentProgress())
+    assert (planned.images, planned.epochs, planned.steps) == (140, 1000, 3000)
+    assert (planned.to_json()["epochs"], planned.to_json()["steps"]) == (1000, 3000)
+    short = dry_run(converged(config, epochs=5), SilentProgress())
+    assert (short.epochs, short.steps) == (5, 15)
+
+
+def test_a_run_trains_the_epochs_that_its_steps_need(
+    config: VerifyConfig, made: MadeSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    brief = replace(TIERS[Tier.CONVERGED], epochs=1, least_steps=10)
+    monkeypatch.setitem(cast("dict[Tier, TierSpec]", TIERS), Tier.CONVERGED, brief)
+    make_release(made, tmp_path / "release")
+    progress = RecordedProgress()
+    result = verify_release(converged(config, countermeasures=(), control=False, probes=False), progress)
+    document = result.to_json()
+    train = document["counts"]["train_images"]
+    assert 128 < train <= 192
+    assert document["settings"]["epochs"] == 4
+    assert progress.steps["small"] == progress.stages["small"] == 4 * train
+    release = document["conditions"][1]
+    assert release["steps_per_epoch"] == 3
+    assert release["best_epoch_steps"] == [[3 * epoch for epoch in release["best_epochs"][0]]]
+    other = verify_release(converged(config, countermeasures=(), control=False, probes=False, epochs=2), progress)
+    assert not any(row["cached"] for row in other.to_json()["conditions"])
 
 
 def test_a_dry_run_names_every_condition_and_estimates_time(

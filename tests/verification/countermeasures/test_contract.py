@@ -127,11 +127,18 @@ def test_an_alpha_that_is_not_positive_is_refused(name: str) -> None:
 
 
 def test_each_tier_includes_those_below_it() -> None:
-    smoke, standard, full = (set(countermeasures_of(tier)) for tier in Tier)
+    smoke, standard, full = (set(countermeasures_of(tier)) for tier in (Tier.SMOKE, Tier.STANDARD, Tier.FULL))
     assert smoke < standard < full == set(COUNTERMEASURES.values())
     assert COUNTERMEASURES[CountermeasureName.JPEG_10] in smoke
     assert Tier.FULL.includes(Tier.SMOKE)
     assert not Tier.SMOKE.includes(Tier.FULL)
+
+
+@pytest.mark.parametrize("tier", [Tier.SMOKE, Tier.STANDARD, Tier.FULL])
+def test_the_converged_tier_is_no_part_of_the_chain(tier: Tier) -> None:
+    assert not Tier.CONVERGED.includes(tier)
+    assert not tier.includes(Tier.CONVERGED)
+    assert Tier.CONVERGED.includes(Tier.CONVERGED)
 
 
 @every_countermeasure

@@ -138,6 +138,8 @@ def condition(
         "average": last,
         "best_epoch_average": best,
         "best_epochs": [[epochs, epochs - 1] for _ in seeds],
+        "steps_per_epoch": 50,
+        "best_epoch_steps": [[50 * epochs, 50 * (epochs - 1)] for _ in seeds],
         "learned_fraction": learned,
         "above_gate": role == "judged" and learned is not None and learned > MAX_LEARNED,
         "recovers_half": role == "judged" and learned is not None and learned > 0.5,
