@@ -8,6 +8,9 @@ MAX_EPSILON = 64
 FEW_TASKS = 8
 """Up to so many tasks TAP goes without a companion: it was measured with 3 and with 40, and not between."""
 
+TRAIN_MINUTES = 15.0
+"""Most time that ``protect`` takes to train weights for the images at hand, unless told otherwise."""
+
 MAX_PATTERN_CELLS = 256
 """Largest side in cells of patterns that a checkpoint or a release may state."""
 

@@ -91,7 +91,7 @@ WeightsOption = Annotated[
         "--weights",
         "-w",
         metavar="NAME|FILE",
-        help="Generator: a shipped one's name or a .safetensors file. Unset: shipped weights that fit the labels.",
+        help="Generator: a .safetensors file, or the name of a shipped one. Unset: one trained on these images.",
         envvar=variable("--weights", "protect"),
         rich_help_panel=PROTECTION,
     ),

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mtlue_cli.choices import MAX_PIXELS, ExitCode, ImageFormat, SplitPart, Unlabelled
+from mtlue_cli.choices import MAX_PIXELS, TRAIN_MINUTES, ExitCode, ImageFormat, SplitPart, Unlabelled
 from mtlue_cli.commands.console import Terminal, duration
 from mtlue_cli.commands.label_options import (
     BinsOption,
@@ -21,6 +21,7 @@ from mtlue_cli.commands.label_options import (
 from mtlue_cli.commands.options import (
     INPUT,
     OUTPUT,
+    PROTECTION,
     AutoBatchSizeOption,
     DeviceOption,
     ExceptOption,
@@ -64,6 +65,26 @@ def protect(
         ),
     ] = None,
     weights: WeightsOption = None,
+    train: Annotated[
+        float | None,
+        typer.Option(
+            "--train",
+            metavar="MINUTES",
+            help=f"Most time for training weights on these images. Unset: {TRAIN_MINUTES:g}. Weights that an earlier "
+            "run trained for this folder are used again; with --overwrite new ones are trained.",
+            envvar=variable("--train", "protect"),
+            rich_help_panel=PROTECTION,
+        ),
+    ] = None,
+    quick: Annotated[
+        bool,
+        typer.Option(
+            "--quick",
+            help="Skip training and take the closed form. It stops plain training only: turning images grey undoes it.",
+            envvar=variable("--quick", "protect"),
+            rich_help_panel=PROTECTION,
+        ),
+    ] = False,
     key: KeyOption = None,
     epsilon: OptionalEpsilonOption = None,
     tasks: TasksOption = None,
@@ -121,6 +142,9 @@ def protect(
 ) -> None:
     """Write a protected copy of every labelled image, and labels.csv with it.
 
+    Without --weights it first trains a generator on these images, or finds the one that an earlier run trained, and
+    keeps it in your data folder for your eyes only.
+
     Originals are never changed. Run again, it goes on where it was interrupted and does only what has changed. Exit
     code 3: done, but some images could not be protected; they are listed and not in the release.
 
@@ -139,6 +163,8 @@ def protect(
         reading=label_options(label_format, file_column, missing_value, bins, split_file, split, kinds),
         unlabelled=unlabelled,
         weights=weights,
+        train_minutes=train,
+        quick=quick,
         key=key,
         epsilon=epsilon,
         tasks=listed_names(tasks),

@@ -42,8 +42,8 @@ DistortionsOption = Annotated[
     typer.Option(
         "--distortions",
         metavar="NAME[:SETTING=VALUE,...]",
-        help="What happens to images in training. attacks: random JPEG, grey, blur, half size, bit depth, colour jitter "
-        "and zoom, each by its chance, such as attacks:grey=0.3,jpeg=0.25. plain: crops and flips alone.",
+        help="What happens to images in training. attacks: random JPEG, grey, blur, half size, bit depth, jitter and "
+        "zoom, each by its chance, such as attacks:grey=0.3,jpeg=0.25. plain: crops and flips alone.",
         envvar=variable("--distortions", "train"),
         rich_help_panel=TRAINING,
     ),
@@ -55,8 +55,8 @@ ChromaOption = Annotated[
         min=0.0,
         max=1.0,
         metavar="SHARE",
-        help="Share of colour difference that the perturbation may use: 0 writes in luminance alone, which is seen less "
-        "and holds in grey. Unset: 0, or 1 where a task labels every pixel.",
+        help="Share of colour difference that the perturbation may use: 0 writes in luminance alone, which is less "
+        "visible and holds in grey. Unset: 0, or 1 where a task labels every pixel.",
         envvar=variable("--chroma", "train"),
         rich_help_panel=TRAINING,
     ),

@@ -116,8 +116,16 @@ class LoadedGenerator:
         return replace(self, card=replace(self.card, tasks=tasks))
 
 
-def save_checkpoint(path: Path, generator: "PerturbationGenerator", card: CheckpointCard) -> CheckpointCard:
+def save_checkpoint(
+    path: Path, generator: "PerturbationGenerator", card: CheckpointCard, *, private: bool = False
+) -> CheckpointCard:
     """Write weights and card atomically; returns the card with the digest of the weights.
+
+    Args:
+        path: Where.
+        generator: The weights.
+        card: What the file says of itself.
+        private: Whether nobody but its owner may read the file.
 
     Raises:
         MtlueError: The weights are not finite: training has diverged.
@@ -128,7 +136,7 @@ def save_checkpoint(path: Path, generator: "PerturbationGenerator", card: Checkp
     if not all(tensor.isfinite().all() for tensor in tensors.values()):
         raise MtlueError("training has diverged: the generator's weights are not finite; lower --learning-rate")
     complete = replace(card, digest=weights_digest(tensors), name=path.stem)
-    write_atomically(path, save(tensors, metadata={METADATA_KEY: sealed(complete.to_json())}))
+    write_atomically(path, save(tensors, metadata={METADATA_KEY: sealed(complete.to_json())}), private=private)
     return complete
 
 

@@ -33,6 +33,7 @@ def load_square_images(
     *,
     workers: int = 2,
     on_image: Callable[[], None] | None = None,
+    unread: dict[int, str] | None = None,
 ) -> Tensor:
     """Images of a folder in the order of ``file_names``, decoded by threads.
 
@@ -42,6 +43,8 @@ def load_square_images(
         size: Side in pixels; images are stretched to the square with antialiased bilinear interpolation.
         workers: Decoding threads.
         on_image: Called after each image.
+        unread: Takes the index of every file that cannot be read, and why; None: they are refused. The images of
+            these rows are undefined.
 
     Returns:
         ``(N, 3, size, size)`` uint8; ``3 * size**2`` bytes an image are kept in memory.
@@ -60,8 +63,10 @@ def load_square_images(
         return None
 
     with ThreadPoolExecutor(max_workers=max(workers, 1)) as pool:
-        for fault in pool.map(load, range(len(file_names))):
-            if fault is not None:
+        for row, fault in enumerate(pool.map(load, range(len(file_names)))):
+            if fault is not None and unread is not None:
+                unread[row] = fault
+            elif fault is not None:
                 faults.append(fault)
             if on_image is not None:
                 on_image()

@@ -41,6 +41,7 @@ from mtlue_cli.tasks.released import released_labels
 from mtlue_cli.tasks.wording import quoted
 from mtlue_cli.training.runtime import choose_device, describe_device, placed
 from mtlue_cli.workflows.earlier_release import run_record_state
+from mtlue_cli.workflows.own_weights import with_weights
 from mtlue_cli.workflows.progress import Progress
 from mtlue_cli.workflows.protect_files import PhotoSteps, Record, discard
 from mtlue_cli.workflows.protect_pipeline import DISK_THREADS, Pipeline
@@ -129,6 +130,7 @@ def protect_folder(config: ProtectConfig, progress: Progress) -> ProtectResult:
     """
     began = time.monotonic()
     with reading_photos(config.max_pixels):  # maps are read and the sizes of photos looked up
+        config = with_weights(config, progress)
         plan = plan_protection(config)
     device = choose_device(config.device)
     progress.note(f"device: {describe_device(device)}")

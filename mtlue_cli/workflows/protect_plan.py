@@ -35,7 +35,10 @@ class ProtectConfig:
         out: Release folder; None: beside ``images``, with ``-protected`` after its name.
         reading: How the labels are read.
         unlabelled: What happens to images without a row.
-        weights: Name or path of a generator; None: the shipped one that fits any labels.
+        weights: Name or path of a generator; None: one that is trained on these images (see
+            :mod:`mtlue_cli.workflows.own_weights`).
+        train_minutes: Most time for that training; None: :data:`~mtlue_cli.choices.TRAIN_MINUTES`.
+        quick: Take the closed form in place of training.
         key: File of the key for weights that take one; None: ``MTLUE_KEY``, else the user's own.
         epsilon: Bound in 255ths; None: the generator's own. Another than its own scales the perturbation.
         tasks: Protect only these tasks.
@@ -57,6 +60,8 @@ class ProtectConfig:
     reading: LabelOptions = field(default_factory=LabelOptions)
     unlabelled: Unlabelled = Unlabelled.SKIP
     weights: str | None = None
+    train_minutes: float | None = None
+    quick: bool = False
     key: Path | None = None
     epsilon: int | None = None
     tasks: Sequence[str] | None = None
@@ -121,6 +126,33 @@ class ProtectPlan:
         return {task.name: self.table.class_name(task.name, row) for task in self.tasks}
 
 
+@dataclass(frozen=True)
+class ProtectInputs:
+    """Labels and files that go together.
+
+    Attributes:
+        labels: Label file, with a row for each image that is to be protected.
+        left_out: Images without a row; they are not released.
+    """
+
+    labels: LabelFile
+    left_out: tuple[str, ...]
+
+
+def read_inputs(config: ProtectConfig) -> ProtectInputs:
+    """Check the options, and the labels against the files; writes nothing.
+
+    Raises:
+        InputError: They do not go together.
+        ImageError: A mask whose classes are counted cannot be read.
+    """
+    _check_options(config)
+    refuse_nesting(config.images, config.release)
+    given = read_folder_labels(config.images, config.labels, config.reading, for_learning=False)
+    match = match_labels(config.images, given.table, given.other_parts)
+    return ProtectInputs(*_with_unlabelled(config, given, match.unlabelled))
+
+
 def plan_protection(config: ProtectConfig) -> ProtectPlan:
     """Check everything that can be checked without decoding a photo; writes nothing but a user's first key.
 
@@ -128,12 +160,9 @@ def plan_protection(config: ProtectConfig) -> ProtectPlan:
         InputError: Options, labels, files, weights and output folder do not go together.
         ImageError: A mask whose classes are counted cannot be read.
     """
-    _check_options(config)
     release = config.release
-    refuse_nesting(config.images, release)
-    given = read_folder_labels(config.images, config.labels, config.reading, for_learning=False)
-    match = match_labels(config.images, given.table, given.other_parts)
-    labels, left_out = _with_unlabelled(config, given, match.unlabelled)
+    inputs = read_inputs(config)
+    labels, left_out = inputs.labels, inputs.left_out
 
     def chosen(known: TaskSet) -> TaskSet:
         return select_tasks(known, config.tasks, config.exclude, labels.table.tasks)
@@ -248,6 +277,14 @@ def _check_options(config: ProtectConfig) -> None:
         faults.append(f"--max-pixels is {config.max_pixels}, expected at least 1")
     if config.tasks is not None and config.exclude is not None:
         faults.append("--tasks and --except exclude each other, give one of them")
+    if config.train_minutes is not None and not config.train_minutes > 0:
+        faults.append(f"--train is {config.train_minutes:g}, expected minutes above 0")
+    given = {"--weights": config.weights, "--quick": config.quick, "--train": config.train_minutes}
+    named = [name for name, value in given.items() if value]
+    if len(named) > 1:
+        faults.append(f"{' and '.join(named)} exclude each other, give one of them")
+    if config.key is not None and config.weights is None and not config.quick:
+        faults.append("--key needs weights that take a key: add --quick or --weights default")
     if faults:
         raise InputError("the options do not go together", faults)
 

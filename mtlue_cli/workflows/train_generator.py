@@ -2,8 +2,11 @@
 
 import shutil
 import time
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
+
+import numpy as np
 
 from mtlue_cli.errors import InputError
 from mtlue_cli.generator.checkpoint import CheckpointCard, save_checkpoint
@@ -48,8 +51,8 @@ def train_generator(config: TrainConfig, progress: Progress) -> TrainResult:
         run = TrainingRun(config, data, device, progress, started, start)
         run.take_up_or_plan()
         loop, history = run.train()
-    card = _card(config, data, loop, start)
-    card = save_checkpoint(config.out, loop.generator, card)
+    card = _card(config, data, loop, start, history)
+    card = save_checkpoint(config.out, loop.generator, card, private=config.private)
     draw_sheet(loop.generator, data.images, data.labels, config.sheet_path)
     shutil.rmtree(config.state_folder, ignore_errors=True)
     return TrainResult(config.out, config.sheet_path, card, history, time.monotonic() - started, loop.step)
@@ -76,6 +79,8 @@ def _chosen(table: LabelTable, config: TrainConfig) -> LabelTable:
         table = table.recoded(table.tasks.subset(config.tasks))
     if config.limit is not None:
         table = table.take(range(min(config.limit, len(table))))
+    if config.most_images is not None and len(table) > config.most_images:
+        table = table.take(np.linspace(0, len(table) - 1, config.most_images).astype(int).tolist())
     match_labels(config.images, table)
     if len(table) < 2:
         raise InputError(f"{config.labels} has {len(table)} images; a generator needs at least two to learn from")
@@ -83,6 +88,7 @@ def _chosen(table: LabelTable, config: TrainConfig) -> LabelTable:
 
 
 def _load(table: LabelTable, config: TrainConfig, progress: Progress) -> TrainingData:
+    unread: dict[int, str] = {}
     progress.start("reading images", len(table))
     images = load_square_images(
         config.images,
@@ -90,13 +96,28 @@ def _load(table: LabelTable, config: TrainConfig, progress: Progress) -> Trainin
         generator_size(config.size),
         workers=config.workers,
         on_image=progress.advance,
+        unread=unread if config.private else None,
     )
     progress.finish()
+    if unread:
+        progress.note(
+            f"training leaves out {len(unread)} images that cannot be read, such as {next(iter(unread.values()))}"
+        )
+        rows = [row for row in range(len(table)) if row not in unread]
+        if len(rows) < 2:
+            raise InputError(f"only {len(rows)} images can be read; training needs at least two", list(unread.values()))
+        table, images = table.take(rows), images[rows]
     labels = load_labels(table, generator_size(config.size), workers=config.workers)
     return TrainingData(images, labels, with_spans(table.tasks, labels), data_digest(images, labels))
 
 
-def _card(config: TrainConfig, data: TrainingData, loop: GeneratorLoop, start: TrainingStart | None) -> CheckpointCard:
+def _card(
+    config: TrainConfig,
+    data: TrainingData,
+    loop: GeneratorLoop,
+    start: TrainingStart | None,
+    history: Sequence[Mapping[str, float]],
+) -> CheckpointCard:
     shape = loop.generator.config
     begun = {} if start is None else {"start": start.to_json()}
     return CheckpointCard(
@@ -109,6 +130,7 @@ def _card(config: TrainConfig, data: TrainingData, loop: GeneratorLoop, start: T
             "learnability_weight": config.learnability(len(data.tasks)),
             "steps": loop.steps,
             "images": len(data.images),
+            **({"follows": round(history[-1]["agreement"], 4)} if history else {}),
             **begun,
         },
         generator=asdict(shape),

@@ -15,14 +15,20 @@ from mtlue_cli.tasks.spec import TaskSet
 from mtlue_cli.training.distortions import ATTACKS, DistortionSettings
 from mtlue_cli.workflows.training_files import sheet_beside, state_folder
 
-
 CHROMA = 0.0
 """Share of colour difference that measured best: see docs/research/luminance.md."""
 
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """What ``train-generator`` was told; units as in its help."""
+    """What ``train-generator`` was told; units as in its help.
+
+    Attributes:
+        max_steps: Generator steps after which training ends, also if ``max_minutes`` has time left.
+        most_images: Train on at most so many images, spread evenly over the rows.
+        private: Nobody but the owner may read the checkpoint, and images that cannot be read are left out with a note
+            instead of refused: ``protect`` trains for itself.
+    """
 
     images: Path
     labels: Path
@@ -52,6 +58,8 @@ class TrainConfig:
     overwrite: bool = False
     workers: int = 2
     limit: int | None = None
+    most_images: int | None = None
+    private: bool = False
     start: str | None = None
     key: Path | None = None
 
@@ -87,7 +95,7 @@ class TrainConfig:
     def recorded_settings(self) -> dict[str, Any]:
         """Everything that decides the weights, without paths and what they start from."""
         aside = {"images", "labels", "out", "device", "licence", "contact_sheet", "overwrite", "workers", "reading"}
-        aside |= {"start", "key"}
+        aside |= {"start", "key", "private"}
         return {
             name: value
             for name, value in json.loads(json.dumps(asdict(self), default=str)).items()
