@@ -61,7 +61,7 @@ def with_weights(config: ProtectConfig, progress: Progress) -> ProtectConfig:
     inputs = read_inputs(config)
     if config.quick:
         progress.note(f"--quick: {QUICK_WARNING}")
-        return replace(config, weights=DEFAULT)
+        return replace(config, weights=DEFAULT, quick=False)
     columns = inputs.labels.table.tasks
     tasks = select_tasks(codable(columns, config.tasks).tasks, config.tasks, config.exclude, columns)
     wanted = _Wanted(config, tasks, columns, labelled_images(inputs.labels.table, tasks), progress)

@@ -1,0 +1,204 @@
+"""The plain command: weights that are trained on the images at hand, kept in private and found again."""
+
+import csv
+import stat
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from mtlue_cli.errors import InputError
+from mtlue_cli.generator.checkpoint import read_card
+from mtlue_cli.manifest import read_run
+from mtlue_cli.workflows import own_weights, resumable_run
+from mtlue_cli.workflows.own_weights import weights_store
+from mtlue_cli.workflows.progress import SilentProgress
+from mtlue_cli.workflows.protect import ProtectConfig, ProtectResult, protect_folder
+from tests.small_set import write_checkpoint, write_images
+
+COUNT = 12
+
+
+class Notes(SilentProgress):
+    """Keeps every note; raises KeyboardInterrupt at a step of the generator if asked."""
+
+    def __init__(self, stop_at: int = 0) -> None:
+        self.notes: list[str] = []
+        self.stage, self.steps, self.stop_at = "", 0, stop_at
+
+    def note(self, message: str) -> None:
+        self.notes.append(message)
+
+    def start(self, stage: str, total: int | None) -> None:  # noqa: ARG002
+        self.stage = stage
+
+    def advance(self, steps: int = 1, figures: Mapping[str, float] | None = None) -> None:  # noqa: ARG002
+        if self.stage.startswith("generator"):
+            self.steps += steps
+            if self.stop_at and self.steps == self.stop_at:
+                raise KeyboardInterrupt
+
+    def has(self, part: str) -> bool:
+        """Whether a note holds ``part``."""
+        return any(part in note for note in self.notes)
+
+
+@pytest.fixture
+def config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ProtectConfig:
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
+    monkeypatch.setattr(own_weights, "FEWEST_IMAGES", COUNT)
+    monkeypatch.setattr(own_weights, "MOST_STEPS", 4)
+    monkeypatch.setattr(resumable_run, "TRIAL_STEPS", 3)
+    labels = write_images(tmp_path / "photos", COUNT)
+    return ProtectConfig(tmp_path / "photos", labels, device="cpu", train_minutes=0.01)
+
+
+def run(config: ProtectConfig, notes: Notes | None = None, **changes: Any) -> ProtectResult:  # noqa: ANN401
+    return protect_folder(replace(config, **changes), notes or Notes())
+
+
+def kept() -> list[Path]:
+    return sorted(weights_store().glob("*.safetensors"))
+
+
+def add_photo(config: ProtectConfig, name: str, colour: str = "red") -> None:
+    pixels = np.random.default_rng(99).integers(0, 256, (24, 24, 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(config.images / name)
+    with config.labels.open("a", newline="") as stream:
+        csv.writer(stream).writerow((name, colour, "1"))
+
+
+def test_weights_are_trained_kept_in_private_and_used_again_for_new_photos(config: ProtectConfig) -> None:
+    notes = Notes()
+    first = run(config, notes)
+    (weights,) = kept()
+    assert notes.has(f"training weights for these {COUNT} images: about 0.01 minutes on cpu")
+    assert notes.has("training was short: 4 steps, its surrogate follows")
+    assert first.protected + len(first.quarantine) == COUNT
+    card = read_card(weights)
+    assert read_run(first.release).weights_sha256 == card.digest
+    assert card.generator["chroma"] == own_weights.TrainConfig(config.images, config.labels, weights).chroma_for(
+        card.tasks
+    )
+    assert stat.S_IMODE(weights.stat().st_mode) == 0o600
+    assert stat.S_IMODE(weights.parent.stat().st_mode) == 0o700
+    assert not weights.resolve().is_relative_to(first.release.resolve())
+
+    add_photo(config, "late.png")
+    later = Notes()
+    second = run(config, later, train_minutes=None)
+    assert later.steps == 0
+    assert later.has(f"weights from an earlier run: {weights}")
+    assert second.protected + len(second.quarantine) - len(first.quarantine) == 1
+    assert read_run(second.release).weights_sha256 == card.digest
+
+
+def test_an_interrupted_training_continues(config: ProtectConfig) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        run(config, Notes(stop_at=2))
+    assert not config.release.exists()
+    again = Notes()
+    run(config, again)
+    assert again.has("unfinished run")
+    assert again.steps == 4 - 2
+    assert len(kept()) == 1
+
+
+def test_a_release_names_its_weights_wherever_the_photos_have_moved(config: ProtectConfig, tmp_path: Path) -> None:
+    release = run(config).release
+    moved = config.images.rename(tmp_path / "moved")
+    notes = Notes()
+    again = run(config, notes, images=moved, labels=moved / "labels.csv", out=release, train_minutes=None)
+    assert notes.steps == again.protected == 0
+    assert len(kept()) == 1
+
+
+def test_labels_that_the_weights_do_not_know_need_overwrite(config: ProtectConfig) -> None:
+    run(config)
+    (before,) = (read_card(path).digest for path in kept())
+    add_photo(config, "late.png", "violet")
+    with pytest.raises(InputError, match="do not know all labels") as caught:
+        run(config)
+    assert any("violet" in fault for fault in caught.value.faults)
+    run(config, overwrite=True)
+    (after,) = (read_card(path).digest for path in kept())
+    assert after != before
+
+
+def test_overwrite_alone_keeps_the_weights_and_with_train_replaces_them(config: ProtectConfig) -> None:
+    run(config)
+    kept_notes, new_notes = Notes(), Notes()
+    run(config, kept_notes, overwrite=True, train_minutes=None)
+    assert kept_notes.steps == 0
+    run(config, new_notes, overwrite=True)
+    assert new_notes.steps == 4
+
+
+def test_few_images_take_the_closed_form_and_say_what_that_gives_up(
+    config: ProtectConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(own_weights, "FEWEST_IMAGES", COUNT + 1)
+    notes = Notes()
+    result = run(config, notes, train_minutes=None)
+    assert result.weights == "default"
+    assert notes.has("too few to train weights")
+    assert notes.has("turning the images grey undoes it")
+    assert kept() == []
+    more = Notes()
+    monkeypatch.setattr(own_weights, "FEWEST_IMAGES", COUNT)
+    assert run(config, more, train_minutes=None).weights == "default"
+    assert more.has("was made with the closed form, which this run continues")
+    assert run(config, overwrite=True).weights != "default"
+
+
+def test_quick_takes_the_closed_form_and_says_what_that_gives_up(config: ProtectConfig) -> None:
+    notes = Notes()
+    result = run(config, notes, quick=True, train_minutes=None)
+    assert result.weights == "default"
+    assert notes.has("--quick: the closed form stops plain training only")
+    assert kept() == []
+
+
+def test_a_release_of_other_weights_is_refused_before_training(config: ProtectConfig, tmp_path: Path) -> None:
+    other = write_checkpoint(tmp_path / "other.safetensors")
+    run(config, weights=str(other), train_minutes=None)
+    notes = Notes()
+    with pytest.raises(InputError, match="made with the weights other"):
+        run(config, notes)
+    assert notes.steps == 0
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"quick": True},
+        {"weights": "default"},
+        {"quick": True, "weights": "default", "train_minutes": None},
+        {"train_minutes": 0.0},
+        {"train_minutes": float("nan")},
+        {"key": Path("key"), "train_minutes": None},
+    ],
+)
+def test_options_that_do_not_go_together_are_refused(config: ProtectConfig, changes: dict[str, Any]) -> None:
+    with pytest.raises(InputError, match="do not go together"):
+        run(config, **changes)
+    assert kept() == []
+
+
+def test_a_photo_that_cannot_be_read_is_left_out_of_training_and_of_the_release(config: ProtectConfig) -> None:
+    (config.images / "photo1.png").write_bytes(b"no picture")
+    notes = Notes()
+    result = run(config, notes)
+    assert notes.has("training leaves out 1 images that cannot be read")
+    assert "photo1.png" in {record.source for record in result.quarantine}
+
+
+def test_columns_that_cannot_be_protected_are_not_trained_on(config: ProtectConfig) -> None:
+    lines = config.labels.read_text().splitlines()
+    config.labels.write_text("\n".join([lines[0] + ",same", *(line + ",x" for line in lines[1:])]) + "\n")
+    assert run(config).tasks == ("colour", "round")
