@@ -71,6 +71,7 @@ def verify_release(config: VerifyConfig, progress: Progress) -> VerifyResult:
         "key_fingerprint": None if judged is None or judged.key is None else judged.key.key.fingerprint,
         "notes": list(promise.notes),
         "counts": None,
+        "flip": None,
     }
     audit = None
     if config.protected is not None:
@@ -127,6 +128,7 @@ def verify_release(config: VerifyConfig, progress: Progress) -> VerifyResult:
     )
     run = PlanRun(lab, config, plan, promise, progress)
     judgement, probes = run.judgement(), run.probes()
+    setting["flip"] = sources.flip()
     return VerifyResult(
         judgement,
         audit,
