@@ -67,8 +67,8 @@ class Sources:
         else:
             row_of = {name: row for row, name in enumerate(self._train.table.file_names)}
             rows = [row_of[name] for name in sampled(row_of)]
-            pairs = ((images[row].permute(1, 2, 0).numpy() for images in (self._clean, self._release)) for row in rows)
-            found = mean_flip(pairs)
+            before, after = (images[rows].permute(0, 2, 3, 1).numpy() for images in (self._clean, self._release))
+            found = mean_flip(zip(before, after, strict=True))
         return None if found is None else found.to_json()
 
     @cached_property

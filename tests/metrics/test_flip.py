@@ -33,10 +33,10 @@ def test_black_and_white_are_as_far_apart_as_can_be() -> None:
 
 def test_grey_counts_as_three_equal_channels_and_16_bits_as_8() -> None:
     grey, saved = PHOTO[..., 0], SAVED[..., 0]
-    three = flip(*(np.repeat(pixels[..., None], 3, axis=2) for pixels in (grey, saved)))
+    three = flip(np.repeat(grey[..., None], 3, axis=2), np.repeat(saved[..., None], 3, axis=2))
     assert three > 0
     assert flip(grey, saved) == pytest.approx(three)
-    assert flip(*(pixels.astype(np.uint16) * 257 for pixels in (grey, saved))) == pytest.approx(three, abs=1e-5)
+    assert flip(grey.astype(np.uint16) * 257, saved.astype(np.uint16) * 257) == pytest.approx(three, abs=1e-5)
     assert flip(grey / 255, saved / 255) == pytest.approx(three, abs=1e-5)
 
 
