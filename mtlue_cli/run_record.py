@@ -17,10 +17,11 @@ _KINDS: Mapping[str, tuple[type, ...]] = {
     **dict.fromkeys(("epsilon", "code_version", "code_cells"), (int,)),
     **dict.fromkeys(("weights_name", "weights_sha256", "image_format"), (str,)),
     **dict.fromkeys(("keep_metadata", "complete"), (bool,)),
-    **dict.fromkeys(("versions", "counts", "digests", "classes", "shares"), (dict,)),
+    **dict.fromkeys(("versions", "counts", "digests", "classes", "shares", "flip"), (dict,)),
     **dict.fromkeys(("file_column", "key_fingerprint"), (str, type(None))),
 }
 """Types of the fields of a run record as it is read; tasks aside."""
+_FLIP = {"mean", "files", "pixels_per_degree"}
 
 
 @dataclass(frozen=True)
@@ -45,6 +46,8 @@ class RunRecord:
         code_version: Number of the construction of codes, for weights that draw them from a key; else, and in releases
             of older versions, 0.
         code_cells: Side in cells of their patterns; 0 where there are none.
+        flip: ``mean`` FLIP of a sample, its number of ``files`` and ``pixels_per_degree``, once the run is complete;
+            empty in releases of older versions, and where no file could be compared.
     """
 
     epsilon: int
@@ -63,6 +66,7 @@ class RunRecord:
     shares: Mapping[str, Sequence[float]] = field(default_factory=dict)
     code_version: int = 0
     code_cells: int = 0
+    flip: Mapping[str, float] = field(default_factory=dict)
 
     def differences(self, other: "RunRecord") -> list[str]:
         """Settings that decide about the released bytes and differ, a line each."""
@@ -102,6 +106,7 @@ def read_run(release: Path) -> RunRecord:
         lists = {"classes": _is_list_of_text, "shares": _is_list_of_shares}
         right = (name for name in lists if name not in wrong)
         wrong += [name for name in right if not all(map(lists[name], getattr(run, name).values()))]
+        wrong += [] if "flip" in wrong or not run.flip or _is_flip(run.flip) else ["flip"]
         if wrong:
             raise TypeError(f"{', '.join(wrong)} of another type than expected")
         ImageFormat(run.image_format)
@@ -116,6 +121,12 @@ def write_run(release: Path, run: RunRecord) -> None:
     """Write the settings, atomically; the folders are made if need be."""
     document = {"schema_version": SCHEMA_VERSION, **asdict(run), "tasks": list(run.tasks)}
     write_atomically(release / FOLDER / RUN_NAME, (json.dumps(document, indent=2) + "\n").encode())
+
+
+def _is_flip(value: Mapping[str, float]) -> bool:
+    return value.keys() == _FLIP and all(
+        type(figure) in (int, float) and 0 <= figure < 1e9 for figure in value.values()
+    )
 
 
 def _is_list_of_text(value: object) -> bool:

@@ -135,6 +135,10 @@ def test_a_record_of_other_types_is_damaged(tmp_path: Path, change: dict[str, ob
         {"shares": {"colour": 0.5}},
         {"shares": {"colour": [0.5, "0.5"]}},
         {"shares": {"colour": [1.5, -0.5]}},
+        {"flip": None},
+        {"flip": {"mean": 0.1}},
+        {"flip": {"mean": "0.1", "files": 1, "pixels_per_degree": 67}},
+        {"flip": {"mean": float("nan"), "files": 1, "pixels_per_degree": 67}},
     ],
 )
 def test_a_run_record_of_other_types_is_damaged(tmp_path: Path, change: dict[str, object]) -> None:
@@ -166,6 +170,18 @@ def test_a_release_that_another_process_holds_is_refused_until_that_is_killed(tm
         process.kill()
     with sole_writer(tmp_path):
         assert (tmp_path / FOLDER / LOCK_NAME).exists()
+
+
+def test_flip_is_recorded_decides_about_no_byte_and_may_be_absent(tmp_path: Path) -> None:
+    measured = replace(RUN, flip={"mean": 0.15, "files": 24, "pixels_per_degree": 67})
+    write_run(tmp_path, measured)
+    assert read_run(tmp_path) == measured
+    assert RUN.differences(measured) == []
+    path = tmp_path / FOLDER / RUN_NAME
+    document = json.loads(path.read_text())
+    del document["flip"]
+    path.write_text(json.dumps(document))
+    assert read_run(tmp_path) == RUN
 
 
 def test_a_run_record_without_its_file_column_is_read(tmp_path: Path) -> None:

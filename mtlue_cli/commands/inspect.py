@@ -115,6 +115,8 @@ def release_table(report: "ReleaseReport") -> "Table":
         rows["over the bound"] = f"{report.over_bound} files, by their compression alone"
     if report.mean_psnr is not None:
         rows["mean PSNR"] = f"{report.mean_psnr:.2f} dB"
+    if report.flip is not None:
+        rows["FLIP"] = report.flip.described("measured, mean" if report.measured else "as recorded, mean")
     rows["mean SSIM"] = "give --against to measure it" if report.mean_ssim is None else f"{report.mean_ssim:.4f}"
     return _table(rows)
 

@@ -192,6 +192,8 @@ def summary(result: "ProtectResult") -> "Table":
     from rich.table import Table
     from rich.text import Text
 
+    from mtlue_cli.metrics.flip import MeanFlip
+
     table = Table(show_header=False, box=None, pad_edge=False)
     rows = {
         "release": str(result.release),
@@ -203,6 +205,7 @@ def summary(result: "ProtectResult") -> "Table":
         if result.max_change is None
         else f"{result.max_change:g}/255 (bound {result.epsilon}/255)",
         "mean PSNR": "" if result.mean_psnr is None else f"{result.mean_psnr:.2f} dB",
+        "FLIP": "" if result.flip is None else MeanFlip(result.flip, result.flip_files).described(),
         "weights": result.weights,
         "key": result.key_fingerprint or "",
         "time": f"{duration(result.seconds)} on {result.device}",

@@ -15,12 +15,14 @@ from mtlue_cli.images.decode import decode_image
 from mtlue_cli.images.encode import comparable_pixels, is_lossless, same_alpha
 from mtlue_cli.images.folder import find_images, find_links
 from mtlue_cli.manifest import LABELS_NAME, FileRecord, Manifest, QuarantineRecord, RunRecord, read_manifest
+from mtlue_cli.metrics.flip import MeanFlip
 from mtlue_cli.metrics.image_quality import psnr, ssim
 from mtlue_cli.perturbation.apply import measure_change
 from mtlue_cli.tasks.labels import read_label_file, released_options
 from mtlue_cli.tasks.paths import path_fault
 from mtlue_cli.verification.released_maps import map_faults
 from mtlue_cli.workflows.progress import Progress
+from mtlue_cli.workflows.release_flip import release_flip
 
 SCHEMA_VERSION = 1
 
@@ -68,6 +70,7 @@ class ReleaseReport:
         mean_psnr: Mean PSNR in dB, measured or as recorded; None without files.
         mean_ssim: Mean SSIM; None unless measured.
         measured: Number of files that were measured against their originals.
+        flip: Mean FLIP over a sample of the files, measured with originals, else as recorded; None without either.
     """
 
     path: Path
@@ -81,6 +84,7 @@ class ReleaseReport:
     mean_psnr: float | None
     mean_ssim: float | None
     measured: int
+    flip: MeanFlip | None
 
     @property
     def exit_code(self) -> ExitCode:
@@ -110,6 +114,7 @@ class ReleaseReport:
             "max_change": self.max_change,
             "mean_psnr": self.mean_psnr,
             "mean_ssim": self.mean_ssim,
+            "flip": None if self.flip is None else self.flip.to_json(),
             "measured": self.measured,
             "exit_code": int(self.exit_code),
         }
@@ -180,6 +185,11 @@ def inspect_release(release: Path, progress: Progress, originals: Path | None, w
                 progress.advance()
     finally:
         progress.finish()
+    flip = MeanFlip.from_json(run.flip)
+    if originals is not None:
+        flip = release_flip(
+            originals, release, {record.file_name: record.source for record in manifest.files}, progress
+        )
     faults = [fault for report in reports for fault in report.faults]
     return ReleaseReport(
         path=release,
@@ -193,6 +203,7 @@ def inspect_release(release: Path, progress: Progress, originals: Path | None, w
         mean_psnr=_mean(report.psnr for report in reports),
         mean_ssim=_mean(report.ssim for report in reports),
         measured=sum(report.measured for report in reports),
+        flip=flip,
     )
 
 

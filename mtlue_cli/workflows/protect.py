@@ -35,6 +35,7 @@ from mtlue_cli.manifest import (
     write_planned,
     write_run,
 )
+from mtlue_cli.metrics.flip import MeanFlip
 from mtlue_cli.perturbation.batching import BatchedPerturbation
 from mtlue_cli.tasks.paths import path_fault
 from mtlue_cli.tasks.released import released_labels
@@ -46,6 +47,7 @@ from mtlue_cli.workflows.progress import Progress
 from mtlue_cli.workflows.protect_files import PhotoSteps, Record, discard
 from mtlue_cli.workflows.protect_pipeline import DISK_THREADS, Pipeline
 from mtlue_cli.workflows.protect_plan import ProtectConfig, ProtectPlan, plan_protection
+from mtlue_cli.workflows.release_flip import release_flip
 
 __all__ = ["ProtectConfig", "ProtectResult", "protect_folder"]
 
@@ -67,6 +69,8 @@ class ProtectResult:
         epsilon: Bound in 255ths.
         max_change: Largest measured change over all released files in 255ths; None if there is none.
         mean_psnr: Mean over all released files in dB; None if there is none.
+        flip: Mean FLIP over a sample of the released files; None if none could be compared.
+        flip_files: Number of files in that sample.
         compressed: Released files that are compressed with loss: their bound holds before compression.
         weights: Name of the generator.
         key_fingerprint: Of the key, for weights that take one.
@@ -85,6 +89,8 @@ class ProtectResult:
     epsilon: int
     max_change: float | None
     mean_psnr: float | None
+    flip: float | None
+    flip_files: int
     compressed: int
     weights: str
     key_fingerprint: str | None
@@ -112,6 +118,7 @@ class ProtectResult:
             "epsilon": self.epsilon,
             "max_change": self.max_change,
             "mean_psnr": self.mean_psnr,
+            "flip": None if self.flip is None else MeanFlip(self.flip, self.flip_files).to_json(),
             "compressed_with_loss": self.compressed,
             "weights": self.weights,
             "key_fingerprint": self.key_fingerprint,
@@ -166,10 +173,10 @@ def protect_folder(config: ProtectConfig, progress: Progress) -> ProtectResult:
             _clear(plan)
             with reading_photos(config.max_pixels):
                 records = _stream(config, plan, perturb, progress)
-            _close(plan, records)
+                flip = _close(config, plan, records, progress)
     except OSError as error:
         raise MtlueError(unwritable(Path(error.filename or plan.release), error)) from error
-    return _result(plan, records, describe_device(device), time.monotonic() - began)
+    return _result(plan, records, flip, describe_device(device), time.monotonic() - began)
 
 
 def _clear(plan: ProtectPlan) -> None:
@@ -222,7 +229,9 @@ def _stream(
     return records
 
 
-def _close(plan: ProtectPlan, records: Mapping[int, Record]) -> None:
+def _close(
+    config: ProtectConfig, plan: ProtectPlan, records: Mapping[int, Record], progress: Progress
+) -> MeanFlip | None:
     """Remove what no longer belongs to the release; write manifest, labels and, last, that the run is complete.
 
     Before that all folders are synchronised: what is called complete survives a power cut.
@@ -248,8 +257,12 @@ def _close(plan: ProtectPlan, records: Mapping[int, Record]) -> None:
     if len(released) > len(names):
         counts["maps"] = len(released) - len(names)
     digests = {name: file_digest(plan.release / name) for name in (f"{FOLDER}/{MANIFEST_NAME}", LABELS_NAME)}
-    write_run(plan.release, replace(plan.run, complete=True, counts=counts, digests=digests))
+    sources = {name: records[row].source for row, name in names.items()}
+    flip = release_flip(config.images, plan.release, sources, progress)
+    recorded = {} if flip is None else flip.to_json()
+    write_run(plan.release, replace(plan.run, complete=True, counts=counts, digests=digests, flip=recorded))
     remove_planned(plan.release)
+    return flip
 
 
 def _remove(release: Path, names: Iterable[str]) -> None:
@@ -258,7 +271,9 @@ def _remove(release: Path, names: Iterable[str]) -> None:
             discard(release / name)
 
 
-def _result(plan: ProtectPlan, records: Mapping[int, Record], device: str, seconds: float) -> ProtectResult:
+def _result(
+    plan: ProtectPlan, records: Mapping[int, Record], flip: MeanFlip | None, device: str, seconds: float
+) -> ProtectResult:
     files = [record for record in records.values() if isinstance(record, FileRecord)]
     kept = sum(plan.earlier.records.get(record.source) is record for record in files)
     psnrs = [record.psnr for record in files if record.psnr is not None]
@@ -275,6 +290,8 @@ def _result(plan: ProtectPlan, records: Mapping[int, Record], device: str, secon
         epsilon=plan.run.epsilon,
         max_change=max((record.max_change for record in files), default=None),
         mean_psnr=sum(psnrs) / len(psnrs) if psnrs else None,
+        flip=None if flip is None else flip.mean,
+        flip_files=0 if flip is None else flip.files,
         compressed=sum(keeps and _is_compressed_with_loss(plan.release / record.file_name) for record in files),
         weights=plan.card.name,
         key_fingerprint=plan.run.key_fingerprint,

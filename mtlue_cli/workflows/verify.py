@@ -73,6 +73,7 @@ def verify_release(config: VerifyConfig, progress: Progress) -> VerifyResult:
         "key_fingerprint": None if judged is None or judged.key is None else judged.key.key.fingerprint,
         "notes": list(promise.notes),
         "counts": None,
+        "flip": None,
     }
     audit = None
     if config.protected is not None:
@@ -130,6 +131,7 @@ def verify_release(config: VerifyConfig, progress: Progress) -> VerifyResult:
     )
     run = PlanRun(lab, config, plan, promise, progress)
     judgement, probes = run.judgement(), run.probes()
+    setting["flip"] = sources.flip()
     return VerifyResult(
         judgement,
         audit,

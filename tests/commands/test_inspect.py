@@ -66,6 +66,20 @@ def test_a_whole_release(photos: Path) -> None:
     assert measured["mean_psnr"] == pytest.approx(recorded["mean_psnr"], abs=0.01)
     assert recorded["mean_ssim"] is None
     assert 0.9 < measured["mean_ssim"] < 1
+    assert recorded["flip"] == measured["flip"] == {**measured["flip"], "files": 4, "pixels_per_degree": 67}
+
+
+def test_flip_is_as_recorded_or_measured_again(photos: Path) -> None:
+    release = released(photos)
+    path = release / FOLDER / "run.json"
+    document = json.loads(path.read_text())
+    path.write_text(json.dumps({**document, "flip": {**document["flip"], "mean": 0.5}}))
+    assert "0.500 (as recorded, mean of 4 files" in run(release).stdout
+    assert f"{document['flip']['mean']:.3f} (measured, mean of 4 files" in run(release, "--against", photos).stdout
+    del document["flip"]  # a release of an older version
+    path.write_text(json.dumps(document))
+    assert json.loads(run(release, "--json").stdout)["flip"] is None
+    assert json.loads(run(release, "--against", photos, "--json").stdout)["flip"]["files"] == 4
 
 
 def test_every_fault_of_a_release_is_told(photos: Path) -> None:

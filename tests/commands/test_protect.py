@@ -28,6 +28,7 @@ def test_a_folder_is_protected_and_the_result_shown(arguments: list[str], tmp_pa
     assert result.exit_code == ExitCode.SUCCESS
     assert "4 protected, 0 already done, 0 in quarantine" in result.stdout
     assert "bound 8/255" in result.stdout
+    assert "(mean of 4 files; 0 = identical, uniform noise of 8 levels 0.05)" in " ".join(result.stdout.split())
     assert "device: cpu" in result.stderr
     assert len(read_manifest(tmp_path / "photos-protected").files) == 4
 
@@ -42,6 +43,8 @@ def test_options_reach_the_release(arguments: list[str], tmp_path: Path) -> None
     assert (document["protected"], document["epsilon"], document["tasks"]) == (4, 4, ["colour"])
     assert document["unprotected_tasks"] == ["round"]
     settings = read_manifest(out).run
+    assert 0 < document["flip"]["mean"] < 0.2
+    assert document["flip"] == settings.flip == {**settings.flip, "files": 4, "pixels_per_degree": 67}
     assert (settings.epsilon, settings.tasks, settings.image_format, settings.keep_metadata) == (
         4,
         ("colour",),

@@ -42,14 +42,16 @@ class At(SilentProgress):
         self._left = images
 
     def start(self, *_: object) -> None:
-        """Act now, unless some images are to be done before."""
+        """Act now, unless some images are to be done before; a later stage is no such moment."""
         if self._left == 0:
+            self._left = -1
             self._act()
 
     def advance(self, *_: object, **__: object) -> None:
         """Count down."""
         self._left -= 1
         if self._left == 0:
+            self._left = -1
             self._act()
 
 

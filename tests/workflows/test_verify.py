@@ -19,7 +19,8 @@ from mtlue_cli.choices import (
     WeightingName,
 )
 from mtlue_cli.errors import InputError
-from mtlue_cli.manifest import FOLDER
+from mtlue_cli.manifest import FOLDER, read_run
+from mtlue_cli.metrics.flip import SAMPLE
 from mtlue_cli.training.multitask_loop import steps_an_epoch
 from mtlue_cli.training.pretrained import PretrainedStart, save_start
 from mtlue_cli.verification.report import VerifyResult
@@ -172,6 +173,7 @@ def test_an_audit_fault_ends_it_before_any_victim(config: VerifyConfig, made: Ma
     assert result.exit_code is ExitCode.NOT_PROTECTED
     assert result.to_json()["conditions"] == []
     assert result.to_json()["audit"]["faults"] == ["a/004.png: missing in the release"]
+    assert result.to_json()["flip"] is None
     assert not (tmp_path / "cache").exists()
 
 
@@ -316,6 +318,8 @@ def test_a_generator_is_judged_on_images_protected_in_memory(
     assert result.subject == "generator hand"
     assert result.to_json()["epsilon"] == 8
     assert progress.steps["protecting in memory"] == result.to_json()["counts"]["train_images"]
+    assert 0 < result.to_json()["flip"]["mean"] < 0.3
+    assert result.to_json()["flip"]["files"] == SAMPLE
     assert any("no released file is checked" in note for note in progress.notes)
 
 
@@ -332,6 +336,7 @@ def test_what_protect_makes_passes_the_audit(config: VerifyConfig, made: MadeSet
     assert result.audit.faults == ()
     assert result.audit.measured == 30
     assert 0 < (result.audit.max_change or 0) <= 8
+    assert result.to_json()["flip"] == read_run(release).flip
 
 
 def test_everything_that_is_asked_for_is_run(config: VerifyConfig, made: MadeSet, tmp_path: Path) -> None:

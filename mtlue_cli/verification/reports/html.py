@@ -59,6 +59,7 @@ def write_html(document: Document, samples: Sequence[Sample] = ()) -> str:
         judged=[one for one in conditions if one["role"] == "judged"],
         worst=worst,
         counts=document.get("counts"),
+        flip=wording.flip_in_words(document["flip"]),
         worst_learned=wording.average_learned(worst) if worst else None,
         several_seeds=any(len(one["seeds"]) > 1 for one in conditions),
         sign=SIGNS[document["verdict"]],

@@ -16,6 +16,7 @@ from mtlue_cli.verification.reports.wording import (
     clipped,
     counted,
     elapsed,
+    flip_in_words,
     fraction,
     mean_of,
     percent,
@@ -101,6 +102,8 @@ def _head(document: Document) -> Iterable[str]:
     if counts:
         facts.append(f"Images: {counts['train_images']:,} to train on, {counts['test_images']:,} to test on")
     facts.append(f"Epsilon: {document['epsilon']}/255")
+    if document["flip"] is not None:
+        facts.append(f"FLIP: {flip_in_words(document['flip'])}")
     yield "\n".join(f"- {fact}" for fact in facts)
 
 

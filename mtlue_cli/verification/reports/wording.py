@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from mtlue_cli.metrics.flip import SCALE
 from mtlue_cli.metrics.measures import in_unit
 from mtlue_cli.verification.figures import SAME
 
@@ -137,6 +138,13 @@ def fraction_with_interval(figure: Document | None, gate: float | None = None) -
     if figure is None or figure["low"] is None or figure["high"] is None:
         return fraction(mean_of(figure), gate)
     return f"{fraction(figure['mean'], gate)} ({fraction(figure['low'])} to {fraction(figure['high'])})"
+
+
+def flip_in_words(found: Document | None) -> str | None:
+    """Mean FLIP, what it is the mean of, and how to read it; None where it was not measured."""
+    if found is None:
+        return None
+    return f"{found['mean']:.3f} (mean of {counted(found['files'], 'image')}; {SCALE})"
 
 
 def elapsed(seconds: float) -> str:

@@ -206,6 +206,7 @@ def document(
         "device": "cpu (2 threads)",
         "versions": {"mtlue": "0.1.0", "torch": "2.15.0"},
         "epsilon": 8,
+        "flip": {"mean": 0.1503, "files": 24, "pixels_per_degree": 67.0},
         "notes": ["3 images are in quarantine, not in the release, and left out here"],
         "command_line": "mtlue verify faces --labels faces/labels.csv --protected faces-protected --tier smoke",
         "seconds": 412.3,
@@ -321,6 +322,7 @@ def failed_audit(faults: int = 2) -> dict[str, Any]:
         [],
         probes=[],
         counts=None,
+        flip=None,
         audit=_audit(lines),
     )
 

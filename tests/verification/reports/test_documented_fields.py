@@ -28,7 +28,7 @@ def _measures(holder: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
 def document_parts(document: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
     """Every object of a document with the heading that describes it."""
     yield "Document", document
-    for title, name in (("Audit", "audit"), ("Counts", "counts")):
+    for title, name in (("Audit", "audit"), ("Counts", "counts"), ("Flip", "flip")):
         if document[name] is not None:
             yield title, document[name]
     yield from (("Probe", probe) for probe in document["probes"])

@@ -138,6 +138,7 @@ def test_all_parts_of_the_document_are_there() -> None:
         "epochs 4",
         "exit code 0",
         "1,600 for training, 400 for testing",
+        "FLIP 0.150 (mean of 24 images; 0 = identical",
     ):
         assert part in text
     assert "No released file was checked" not in text

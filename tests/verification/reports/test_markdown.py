@@ -101,6 +101,11 @@ def test_warning_probes_notes_and_what_was_not_tested_are_there() -> None:
     assert "### Audit" not in bare
 
 
+def test_flip_is_told_where_it_was_measured() -> None:
+    assert "- FLIP: 0.150 (mean of 24 images; 0 = identical" in write_markdown(documents.protected())
+    assert "FLIP" not in write_markdown(documents.failed_audit())
+
+
 def test_audit_faults_show_without_any_condition() -> None:
     text = write_markdown(documents.failed_audit(2))
     assert "- ❌ 00001.png: its bytes are not those of the manifest" in text

@@ -1,0 +1,94 @@
+from itertools import pairwise
+
+import flip_evaluator
+import numpy as np
+import numpy.typing as npt
+import pytest
+
+from mtlue_cli.metrics.flip import SAMPLE, TILE, MeanFlip, flip, mean_flip, sampled, tiles
+
+RNG = np.random.default_rng(5)
+PHOTO = RNG.integers(20, 230, (40, 56, 3), dtype=np.uint8)
+SAVED = PHOTO + RNG.integers(0, 9, PHOTO.shape, dtype=np.uint8)
+
+
+def test_equal_images_have_none() -> None:
+    for pixels in (PHOTO, PHOTO[..., 0], PHOTO.astype(np.uint16) * 257, PHOTO / 255, PHOTO[:1, :1]):
+        assert flip(pixels, pixels) == 0
+
+
+def test_a_small_image_is_judged_whole_as_the_authors_do() -> None:
+    before, after = (np.float32(pixels / 255) for pixels in (PHOTO, SAVED))
+    _, expected, _ = flip_evaluator.evaluate(before, after, "LDR", applyMagma=False)
+    assert flip(PHOTO, SAVED) == pytest.approx(expected, abs=1e-5)
+    assert 0 < flip(PHOTO, SAVED) < flip(PHOTO, 255 - PHOTO) <= 1
+
+
+def test_black_and_white_are_as_far_apart_as_can_be() -> None:
+    black = np.zeros((30, 30), np.uint8)
+    # 1 is the distance of the colours that are furthest apart, green and blue.
+    assert 0.9 < flip(black, black + 255) < 1
+    assert flip(black, black + 8) == pytest.approx(flip(black + 8, black))
+
+
+def test_grey_counts_as_three_equal_channels_and_16_bits_as_8() -> None:
+    grey, saved = PHOTO[..., 0], SAVED[..., 0]
+    three = flip(np.repeat(grey[..., None], 3, axis=2), np.repeat(saved[..., None], 3, axis=2))
+    assert three > 0
+    assert flip(grey, saved) == pytest.approx(three)
+    assert flip(grey.astype(np.uint16) * 257, saved.astype(np.uint16) * 257) == pytest.approx(three, abs=1e-5)
+    assert flip(grey / 255, saved / 255) == pytest.approx(three, abs=1e-5)
+
+
+def test_a_viewer_further_away_sees_less() -> None:
+    assert flip(PHOTO, SAVED, pixels_per_degree=20) > flip(PHOTO, SAVED) > flip(PHOTO, SAVED, pixels_per_degree=200) > 0
+
+
+@pytest.mark.parametrize(
+    ("saved", "pixels_per_degree"), [(SAVED[1:], 67), (SAVED.astype(np.uint16), 67), (SAVED, 0), (SAVED, float("nan"))]
+)
+def test_what_cannot_be_compared_is_refused(saved: npt.NDArray[np.generic], pixels_per_degree: float) -> None:
+    with pytest.raises(ValueError, match=r"the original is|expected more than 0"):
+        flip(PHOTO, saved, pixels_per_degree)
+
+
+def test_a_large_image_is_judged_on_a_tile_in_the_middle_of_each_quarter() -> None:
+    assert tiles(512, 512) == [(slice(512), slice(512))]
+    starts = [(rows.start, columns.start) for rows, columns in tiles(2000, 3000)]
+    assert starts == [(372, 622), (372, 2122), (1372, 622), (1372, 2122)]
+    assert {tile.stop - tile.start for pair in tiles(2000, 3000) for tile in pair} == {TILE}
+    assert [rows for rows, _ in tiles(1, 300_000)] == [slice(0, 1)] * 4
+    assert {columns.stop for _, columns in tiles(300, 1000)} == {378, 878}
+
+
+def test_tiles_are_at_full_resolution_and_the_rest_does_not_count() -> None:
+    large = np.tile(PHOTO, (20, 14, 1))
+    assert flip(large, np.tile(SAVED, (20, 14, 1))) == pytest.approx(flip(PHOTO, SAVED), rel=0.05)
+    changed = large.copy()
+    changed[:50] = 0
+    assert flip(large, changed) == 0
+    rows, columns = tiles(*large.shape[:2])[2]
+    changed[rows, columns] = 255 - changed[rows, columns]
+    inverted = flip(large[rows, columns], 255 - large[rows, columns])
+    assert flip(large, changed) == pytest.approx(inverted / 4, rel=0.02) == flip(large, changed)
+
+
+def test_a_sample_is_even_and_the_same_in_any_order() -> None:
+    names = [f"{number:03}" for number in range(100)]
+    sample = sampled(reversed(names))
+    assert sample == sampled(names)
+    assert len(sample) == SAMPLE
+    assert {int(after) - int(before) for before, after in pairwise(sample)} <= {4, 5}
+    assert sampled(names, most=4) == ["000", "025", "050", "075"]
+    assert sampled(["b", "a"]) == ["a", "b"]
+    assert sampled([]) == []
+
+
+def test_a_mean_and_its_document() -> None:
+    assert mean_flip([]) is None
+    found = mean_flip([(PHOTO, PHOTO), (PHOTO, SAVED)])
+    assert found == MeanFlip(flip(PHOTO, SAVED) / 2, 2)
+    assert MeanFlip(0.25, 2).to_json() == {"mean": 0.25, "files": 2, "pixels_per_degree": 67}
+    assert MeanFlip.from_json({"mean": 0.25, "files": 2, "pixels_per_degree": 67}) == MeanFlip(0.25, 2)
+    assert MeanFlip.from_json({}) is None
+    assert MeanFlip(0.15, 24).described().startswith("0.150 (mean of 24 files; 0 = identical")
