@@ -1,3 +1,3 @@
-"""mtlue: publish labelled images that nobody can learn from."""
+"""mtlue: protect labelled images before you publish them."""
 
 __version__ = "0.1.0"

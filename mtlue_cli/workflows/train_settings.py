@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from mtlue_cli.choices import FEW_TASKS, BackboneName, ObjectiveName, Precision
@@ -17,6 +18,13 @@ from mtlue_cli.workflows.training_files import sheet_beside, state_folder
 
 CHROMA = 0.0
 """Share of colour difference that measured best: see docs/research/luminance.md."""
+
+
+MOSTLY_GREY = 0.5
+"""Share of grey images from which a generator is trained in luminance alone."""
+
+DECODER_WIDTH = 64
+"""Channels of the decoder of generators that are trained: 96 learns no more per step and takes longer."""
 
 
 @dataclass(frozen=True)
@@ -48,8 +56,8 @@ class TrainConfig:
     learnability_weight: float | None = None
     distortions: DistortionSettings = ATTACKS
     chroma: float | None = None
-    batch_size: int = 64
-    learning_rate: float = 2e-3
+    batch_size: int = 32
+    learning_rate: float = 4e-3
     seed: int = 0
     device: str = "auto"
     precision: Precision = Precision.AUTO
@@ -83,14 +91,20 @@ class TrainConfig:
             return self.learnability_weight
         return 0.0 if self.objective is ObjectiveName.TAP and tasks <= FEW_TASKS else 1.0
 
-    def chroma_for(self, tasks: TaskSet) -> float:
-        """Share of colour difference that the generator may use with these tasks, unless one is asked for.
+    def chroma_for(self, tasks: TaskSet, images: Tensor) -> float:
+        """Share of colour difference that the generator may use, unless one is asked for.
 
-        Tints of dense tasks are colour, so they keep all of it.
+        Tints of dense tasks are colour, so they keep all of it. Grey images can carry none.
+
+        Args:
+            tasks: The tasks.
+            images: ``(N, 3, S, S)`` uint8.
         """
         if self.chroma is not None:
             return self.chroma
-        return 1.0 if len(tasks.dense) else CHROMA
+        if len(tasks.dense):
+            return 1.0
+        return 0.0 if grey_share(images) > MOSTLY_GREY else CHROMA
 
     def recorded_settings(self) -> dict[str, Any]:
         """Everything that decides the weights, without paths and what they start from."""
@@ -134,6 +148,12 @@ class TrainingData:
     labels: Mapping[str, Tensor]
     tasks: TaskSet
     digest: str
+
+
+def grey_share(images: Tensor) -> float:
+    """Share of images that are grey: ``(N, 3, S, S)`` uint8, channels that differ by at most two levels."""
+    chunks = torch.split(images, 512)
+    return sum(int(((part.amax(1) - part.amin(1)).amax((1, 2)) <= 2).sum()) for part in chunks) / max(1, len(images))
 
 
 def generator_size(view_size: int) -> int:

@@ -19,7 +19,7 @@ from mtlue_cli.training.state import load_state, save_state
 from mtlue_cli.training.surrogate import SurrogateRun, epochs_within, train_surrogate
 from mtlue_cli.workflows.progress import Progress
 from mtlue_cli.workflows.resumable_run import ResumableRun, steps_within
-from mtlue_cli.workflows.train_settings import TrainConfig, TrainingData, generator_size
+from mtlue_cli.workflows.train_settings import DECODER_WIDTH, TrainConfig, TrainingData, generator_size
 from mtlue_cli.workflows.training_start import TrainingStart
 
 SURROGATE_SHARE = 0.4
@@ -139,7 +139,8 @@ class TrainingRun:
             epsilon=config.epsilon,
             image_size=size,
             pattern_gain=self._pattern_gain(),
-            chroma=config.chroma_for(tasks),
+            chroma=config.chroma_for(tasks, self.data.images),
+            decoder_width=DECODER_WIDTH,
         )
         return placed(PerturbationGenerator(shape, tasks, config.seed, priors), self.device)
 
