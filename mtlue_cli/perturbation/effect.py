@@ -148,9 +148,14 @@ def shortfall(
     return Shortfall.NO_ROOM if 2 * at_ends > original.size else Shortfall.ROUNDED
 
 
+def least_mean_change(epsilon: int) -> float:
+    """:data:`LEAST_MEAN_CHANGE` in 255ths, as epsilon is; a mean that reaches it does so rounded to thousandths too."""
+    return round(LEAST_MEAN_CHANGE * epsilon, 2)
+
+
 def is_changed(change: Change, epsilon: int) -> bool:
-    """Whether a file differs from its original by at least :data:`LEAST_MEAN_CHANGE`; epsilon in 255ths."""
-    return change.largest > 0 and change.mean >= LEAST_MEAN_CHANGE * epsilon
+    """Whether a file differs from its original as much as :func:`least_mean_change` says."""
+    return change.largest > 0 and change.mean >= least_mean_change(epsilon)
 
 
 def is_less_than_recorded(mean: float, recorded: float) -> bool:

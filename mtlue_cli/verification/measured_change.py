@@ -11,11 +11,11 @@ from mtlue_cli.images.encode import comparable_pixels, same_alpha
 from mtlue_cli.manifest import FileRecord
 from mtlue_cli.perturbation.apply import measure_change
 from mtlue_cli.perturbation.effect import (
-    LEAST_MEAN_CHANGE,
     LEAST_SHARE,
     Change,
     is_changed,
     is_less_than_recorded,
+    least_mean_change,
 )
 
 
@@ -61,7 +61,7 @@ def record_faults(record: FileRecord, epsilon: int) -> list[str]:
     faults: list[str] = []
     if record.share is not None and record.share < LEAST_SHARE:
         faults.append(f"{name}: carries {record.share:.0%} of its perturbation, at least {LEAST_SHARE:.0%} is needed")
-    if record.mean_change is not None and record.mean_change < LEAST_MEAN_CHANGE * epsilon:
+    if record.mean_change is not None and record.mean_change < least_mean_change(epsilon):
         faults.append(_too_little(name, record.mean_change, epsilon))
     return faults
 
@@ -78,7 +78,7 @@ def change_faults(record: FileRecord, change: Change, epsilon: int) -> list[str]
 
 
 def _too_little(name: str, mean: float, epsilon: int) -> str:
-    least = LEAST_MEAN_CHANGE * epsilon
+    least = least_mean_change(epsilon)
     return f"{name}: changed by {mean:.2f}/255 on average, at least {least:.2f} is needed: protect it again"
 
 

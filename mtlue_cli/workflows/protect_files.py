@@ -191,7 +191,7 @@ class PhotoSteps:
     def _too_little(self, lacking: Shortfall, effect: Effect, prepared: Prepared) -> str:
         """What is missing of the least effect, and what to do."""
         run, weights = self._plan.run, f"the weights {self._plan.card.name}"
-        arrives = f"{effect.share:.0%} of the perturbation would arrive, at least {LEAST_SHARE:.0%} is needed"
+        arrives = f"{max(0, effect.share):.0%} of the perturbation would arrive, at least {LEAST_SHARE:.0%} is needed"
         train = f"train weights on these images: {self._training_command}"
         if lacking is Shortfall.GREY:
             return f"{weights} write mostly in colour and this photo is grey: {arrives}; {train}"
@@ -201,11 +201,9 @@ class PhotoSteps:
             return f"its compression drowns the perturbation at epsilon {run.epsilon}; use --format png"
         if lacking is Shortfall.ROUNDED:
             return f"epsilon {run.epsilon} rounds away what {weights} add: {arrives}; raise --epsilon"
-        if self._plan.is_unlabelled(prepared.row) and not self._plan.draws:
-            return (
-                "no label says anything about this image: label it, or give --unlabelled protect to protect it as one "
-                "of random classes"
-            )
+        if self._plan.is_unlabelled(prepared.row) and not (self._plan.draws and prepared.classes):
+            draw = ", or give --unlabelled protect to protect it as an image of random classes"
+            return f"no label says anything about this image: label it{draw if prepared.classes else ''}"
         return (
             f"{weights} add too little to this image: {effect.strength:.0%} of epsilon on average, at least "
             f"{LEAST_STRENGTH:.1%} is needed; {train}"
