@@ -147,6 +147,7 @@ class PhotoSteps:
             maps=prepared.map_digests,
             mean_change=round(change.mean, 3),
             share=round(effect.share, 3),
+            drawn=self._plan.is_drawn(prepared.row),
         )
         return Encoded(prepared.row, content, record)
 
@@ -201,7 +202,7 @@ class PhotoSteps:
             return f"its compression drowns the perturbation at epsilon {run.epsilon}; use --format png"
         if lacking is Shortfall.ROUNDED:
             return f"epsilon {run.epsilon} rounds away what {weights} add: {arrives}; raise --epsilon"
-        if self._plan.is_unlabelled(prepared.row) and not (self._plan.draws and prepared.classes):
+        if self._plan.is_unlabelled(prepared.row) and not self._plan.is_drawn(prepared.row):
             draw = ", or give --unlabelled protect to protect it as an image of random classes"
             return f"no label says anything about this image: label it{draw if prepared.classes else ''}"
         return (
@@ -215,6 +216,8 @@ class PhotoSteps:
         if dict(record.maps) != maps or not all(map(self._maps.is_copied, maps, maps.values())):
             return False
         if dict(record.labels) != self._plan.cells(row) or path_fault(record.file_name) is not None:
+            return False
+        if record.drawn is not self._plan.is_drawn(row):
             return False
         if record.share is None or record_faults(record, self._plan.run.epsilon):
             return False  # of an older version, which released whatever came out; or edited

@@ -126,9 +126,13 @@ class ProtectPlan:
             row: The row.
             digest: Of the original's bytes.
         """
-        if self.draws and self.is_unlabelled(row):
+        if self.is_drawn(row):
             return random_classes(self.tasks, digest, self.run.weights_sha256, self.key.key if self.key else None)
         return {name: int(column[row]) for name, column in self.table.columns.items()}
+
+    def is_drawn(self, row: int) -> bool:
+        """Whether the image of a row is protected as one of random classes."""
+        return self.draws and len(self.tasks.image_level) > 0 and self.is_unlabelled(row)
 
     def is_unlabelled(self, row: int) -> bool:
         """Whether no protected task has a label in a row."""

@@ -137,7 +137,6 @@ ATTEMPTS = {
     "no row, random classes, weights of one's own": Attempt(picture(COLOUR), row=None, options=PROTECT, own=True),
     "no row and grey": Attempt(picture(GREY), IS_GREY, row=None, options=PROTECT),
     "one pixel": Attempt(picture(COLOUR[:1, :1])),
-    "one pixel, weights of one's own": Attempt(picture(COLOUR[:1, :1]), TOO_LITTLE, own=True),
     "colour JPEG that stays one": Attempt(picture(COLOUR, quality=90), None, "a.jpg", options=KEEP),
 }  # fmt: skip
 
@@ -312,6 +311,17 @@ def test_a_photo_that_turns_grey_leaves_the_release(folder: Path) -> None:
     assert not (config.release / "1.png").exists()
 
 
+def test_a_row_without_labels_is_done_again_when_its_classes_are_to_be_drawn(folder: Path) -> None:
+    (folder / "labels.csv").write_text(rows().replace("1.png,green,1", "1.png,,"))
+    config = configured(folder, own=True)
+    plain = run(config)
+    before = {record.source: record for record in read_manifest(plain.release).files}
+    drawn = run(replace(config, unlabelled=Unlabelled.PROTECT))
+    after = {record.source: record for record in read_manifest(drawn.release).files}
+    assert after["1.png"].drawn
+    assert {name for name in after if after[name] != before.get(name)} == {"1.png"}
+
+
 def test_random_classes_depend_on_content_and_key_and_are_not_shown(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -322,6 +332,7 @@ def test_random_classes_depend_on_content_and_key_and_are_not_shown(
     records = {record.source: record for record in read_manifest(result.release).files}
     assert records["a.png"].labels == {"colour": None, "round": None}
     assert "a.png,,\n" in (result.release / LABELS_NAME).read_text()
+    assert (records["a.png"].drawn, records["1.png"].drawn) == (True, False)
     assert run(config).kept == len(records)
     keyed = configured(folder, unlabelled=Unlabelled.PROTECT, out=folder.parent / "one")
     one = run(keyed).release
