@@ -177,7 +177,7 @@ def is_grey(pixels: Pixels) -> bool:
     for first in range(min(_INTERLEAVED, len(pixels))):
         red, green, blue = np.moveaxis(pixels[first::_INTERLEAVED], 2, 0)
         spread = np.maximum(np.maximum(red, green), blue) - np.minimum(np.minimum(red, green), blue)
-        coloured += np.count_nonzero(spread > limit)
+        coloured += int(np.count_nonzero(spread > limit))
         if coloured > most:
             return False
     return True

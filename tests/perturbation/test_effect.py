@@ -50,14 +50,14 @@ def test_effect_by_hand() -> None:
 @pytest.mark.parametrize("kind", [np.uint8, np.uint16, np.float32])
 def test_the_unit_is_a_level_whatever_the_type(kind: type) -> None:
     white = 1 if kind is np.float32 else np.iinfo(kind).max
-    pixels = (np.full((9, 9, 3), (0.3, 0.5, 0.7)) * white).astype(kind)
+    pixels: Pixels = (np.full((9, 9, 3), (0.3, 0.5, 0.7)) * white).astype(kind)
     effect = of(pixels, LUMINANCE)
     assert effect.share == pytest.approx(1, abs=0.1)
     assert effect.correlation > 0.95
 
 
 def test_an_image_without_change_carries_nothing() -> None:
-    assert of(COLOUR, LUMINANCE, COLOUR) == Effect(pytest.approx(of(COLOUR, LUMINANCE).strength), 0, 0)
+    assert of(COLOUR, LUMINANCE, COLOUR) == Effect(of(COLOUR, LUMINANCE).strength, 0, 0)
     assert of(COLOUR, np.zeros((3, 8, 8), dtype=np.float32)) == Effect(0, 0, 0)
 
 

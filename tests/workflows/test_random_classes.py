@@ -1,5 +1,6 @@
 import hashlib
 from collections import Counter
+from itertools import pairwise
 
 from mtlue_cli.choices import TaskKind
 from mtlue_cli.keys import Key
@@ -43,6 +44,6 @@ def test_content_weights_and_key_decide_and_all_classes_are_as_frequent() -> Non
         assert 250 < sum(classes["round"] for classes in one) < 350
         agree = sum(first["colour"] == 2 * first["round"] for first in one)
         assert 150 < agree < 250
-    for one, two in ((0, 1), (1, 2)):
-        alike = sum(a["colour"] == b["colour"] for a, b in zip(columns[one], columns[two], strict=True))
+    for one, two in pairwise(columns):
+        alike = sum(a["colour"] == b["colour"] for a, b in zip(one, two, strict=True))
         assert 150 < alike < 250
