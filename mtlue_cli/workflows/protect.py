@@ -277,7 +277,7 @@ def _result(plan: ProtectPlan, records: Mapping[int, Record], device: str, secon
         unprotected_tasks=tuple(name for name in plan.card.tasks.names if name not in plan.tasks),
         epsilon=plan.run.epsilon,
         max_change=max((record.max_change for record in files), default=None),
-        mean_change=(min(changes), median(changes), max(changes)) if changes else None,
+        mean_change=(min(changes), round(median(changes), 3), max(changes)) if changes else None,
         mean_psnr=sum(psnrs) / len(psnrs) if psnrs else None,
         compressed=sum(keeps and _is_compressed_with_loss(plan.release / record.file_name) for record in files),
         weights=plan.card.name,
