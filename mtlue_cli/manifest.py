@@ -20,7 +20,7 @@ from mtlue_cli.run_record import ANEW, FOLDER, RUN_NAME, RunRecord, is_release, 
 
 __all__ = ["FOLDER", "RUN_NAME", "RunRecord", "is_release", "read_run", "write_run"]
 
-_UNLIKE_TEXT = frozenset({"labels", "max_change", "psnr", "maps"})
+_UNLIKE_TEXT = frozenset({"labels", "max_change", "psnr", "maps", "mean_change", "share", "drawn"})
 """Fields of a file's record that are no text."""
 MANIFEST_NAME = "manifest.jsonl"
 PLANNED_NAME = "planned.json"
@@ -40,6 +40,10 @@ class FileRecord:
         max_change: Largest measured change of a colour value of the saved file, in 255ths.
         psnr: Peak signal-to-noise ratio of the saved file in dB; None if nothing changed.
         maps: Masks and maps that were released with it, byte for byte: path, relative to the release, to digest.
+        mean_change: Mean absolute change of a colour value of the saved file, in 255ths; None in older releases.
+        share: Share of the perturbation that the saved file carries (:mod:`mtlue_cli.perturbation.effect`); None in
+            older releases.
+        drawn: Whether the image has no label and is protected as one of random classes.
     """
 
     file_name: str
@@ -51,6 +55,9 @@ class FileRecord:
     psnr: float | None
     status: Literal["protected"] = "protected"
     maps: Mapping[str, str] = field(default_factory=dict)
+    mean_change: float | None = None
+    share: float | None = None
+    drawn: bool = False
 
 
 @dataclass(frozen=True)
@@ -211,8 +218,10 @@ def _record(document: dict[str, Any]) -> FileRecord | QuarantineRecord:
         wrong += [] if isinstance(record.labels, dict) else ["labels"]
         maps = [*record.maps, *record.maps.values()] if isinstance(record.maps, dict) else [None]
         wrong += [] if all(isinstance(text, str) for text in maps) else ["maps"]
-        figures = {"max_change": record.max_change, "psnr": 0.0 if record.psnr is None else record.psnr}
-        wrong += [name for name, value in figures.items() if not _is_finite(value)]
+        figures = {name: getattr(record, name) for name in ("psnr", "mean_change", "share")}
+        known = {name: value for name, value in figures.items() if value is not None}
+        wrong += [] if isinstance(record.drawn, bool) else ["drawn"]
+        wrong += [name for name, value in {"max_change": record.max_change, **known}.items() if not _is_finite(value)]
     if wrong:
         raise TypeError(f"{', '.join(wrong)} of another type than expected")
     return record

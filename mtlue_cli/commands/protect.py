@@ -128,7 +128,8 @@ def protect(
         Unlabelled,
         typer.Option(
             "--unlabelled",
-            help="Images without a row: leave them out, protect them without labels, or refuse to start.",
+            help="Images without a row: leave them out, protect them, or refuse to start. protect: they, and rows with "
+            "no label in any protected column, are protected as images of random classes; their cells stay empty.",
             envvar=variable("--unlabelled", "protect"),
             rich_help_panel=INPUT,
         ),
@@ -204,6 +205,9 @@ def summary(result: "ProtectResult") -> "Table":
         "largest change": ""
         if result.max_change is None
         else f"{result.max_change:g}/255 (bound {result.epsilon}/255)",
+        "change per file": ""
+        if result.mean_change is None
+        else "smallest {:.1f}, median {:.1f}, largest {:.1f} levels".format(*result.mean_change),
         "mean PSNR": "" if result.mean_psnr is None else f"{result.mean_psnr:.2f} dB",
         "FLIP": "" if result.flip is None else MeanFlip(result.flip, result.flip_files).described(),
         "weights": result.weights,

@@ -1,26 +1,13 @@
 """From a generator's perturbation to protected pixels, and the measurement of what was saved."""
 
 import math
-from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
 from mtlue_cli.perturbation.bound import LEVELS, Pixels, add_bounded, add_bounded_steps, as_steps
+from mtlue_cli.perturbation.effect import Change, is_grey
 from mtlue_cli.perturbation.resize import STRIP_PIXELS, scaled_bytes, scaled_strips
-
-
-@dataclass(frozen=True)
-class Change:
-    """How far saved pixels are from their original.
-
-    Attributes:
-        largest: Largest difference of a colour value, in 255ths.
-        psnr: Peak signal-to-noise ratio in dB; None if nothing differs.
-    """
-
-    largest: float
-    psnr: float | None
 
 
 def protect_pixels(pixels: Pixels, delta: npt.NDArray[np.float32], epsilon: int) -> Pixels:
@@ -30,7 +17,8 @@ def protect_pixels(pixels: Pixels, delta: npt.NDArray[np.float32], epsilon: int)
 
     Args:
         pixels: ``(H, W)`` grey or ``(H, W, 3)`` RGB, uint8 or uint16, or floating point in [0, 1].
-        delta: ``(3, S, S)`` float in 255ths; averaged over the colours for a grey photo.
+        delta: ``(3, S, S)`` float in 255ths; averaged over the colours for a grey photo, whose colours may stand for
+            grey in three channels too (:func:`~.effect.is_grey`): grey stays grey.
         epsilon: Bound in 255ths.
 
     Returns:
@@ -39,7 +27,9 @@ def protect_pixels(pixels: Pixels, delta: npt.NDArray[np.float32], epsilon: int)
     Raises:
         ValueError: ``delta`` holds values that are not finite.
     """
-    low = delta if pixels.ndim == 3 else delta.mean(axis=0)
+    low = delta.mean(axis=0) if is_grey(pixels) else delta
+    if pixels.ndim > low.ndim:
+        low = np.broadcast_to(low, delta.shape)
     if pixels.dtype == np.uint8 and pixels.shape[0] * pixels.shape[1] <= STRIP_PIXELS:
         steps = as_steps(low, epsilon)
         if steps is not None:
@@ -63,7 +53,7 @@ def measure_change(original: Pixels, saved: Pixels) -> Change:
     if np.issubdtype(original.dtype, np.floating):
         return _measure_floats(original, saved)
     scale = np.iinfo(original.dtype).max // LEVELS
-    largest, total = 0, 0.0
+    largest, total, absolute = 0, 0.0, 0.0
     rows = max(1, (1 << 20) // max(1, original[0].size))
     for start in range(0, len(original), rows):
         strip = slice(start, start + rows)
@@ -75,10 +65,11 @@ def measure_change(original: Pixels, saved: Pixels) -> Change:
             largest = max(largest, int(difference.max()))
         floating = difference.astype(np.float32 if scale == 1 else np.float64)
         total += float(np.dot(floating, floating))
+        absolute += float(floating.sum())
     if total == 0:
         return Change(0.0, None)
     error = total / original.size / scale**2
-    return Change(largest / scale, 10 * math.log10(LEVELS**2 / error))
+    return Change(largest / scale, 10 * math.log10(LEVELS**2 / error), absolute / original.size / scale)
 
 
 def _measure_floats(original: Pixels, saved: Pixels) -> Change:
@@ -86,5 +77,6 @@ def _measure_floats(original: Pixels, saved: Pixels) -> Change:
     if not difference.any():
         return Change(0.0, None)
     # Rounded where double precision ends, so that a change of exactly the bound measures as the bound.
-    largest = round(float(np.abs(difference).max()), 9)
-    return Change(largest, 10 * math.log10(LEVELS**2 / float((difference**2).mean())))
+    absolute = np.abs(difference)
+    largest = round(float(absolute.max()), 9)
+    return Change(largest, 10 * math.log10(LEVELS**2 / float((difference**2).mean())), float(absolute.mean()))

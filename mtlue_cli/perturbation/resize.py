@@ -26,9 +26,9 @@ def quantised(delta: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
 
 
 def scaled_strips(
-    delta: npt.NDArray[np.float32], height: int, width: int
+    delta: npt.NDArray[np.float32], height: int, width: int, step: int = 1
 ) -> Iterator[tuple[slice, npt.NDArray[np.float32]]]:
-    """Scale a perturbation to a photo, a strip of rows at a time.
+    """Scale a perturbation to a photo, or to every ``step``-th row of it, a strip of rows at a time.
 
     Bilinear where the photo is larger, a triangle filter as wide as the reduction where it is smaller. Every value is a
     mean of values of ``delta`` with weights that are not negative and sum to one, so none can leave their range.
@@ -37,6 +37,7 @@ def scaled_strips(
         delta: ``(3, S, S)`` or ``(S, S)``, any unit.
         height: Rows of the photo.
         width: Columns of the photo.
+        step: Of the rows, counted from the first, only every ``step``-th.
 
     Yields:
         Rows of the photo, and their values, ``(rows, width, 3)`` or ``(rows, width)`` float32.
@@ -45,9 +46,9 @@ def scaled_strips(
     # Now (width, [3,] S): rows first, colour last.
     source = np.ascontiguousarray(np.moveaxis(across, (-1, 0), (0, 1)))
     indices, weights = _taps(delta.shape[-2], height)
-    rows = max(1, STRIP_PIXELS // width)
+    rows = max(1, STRIP_PIXELS // width) * step
     for start in range(0, height, rows):
-        strip = slice(start, min(start + rows, height))
+        strip = slice(start, min(start + rows, height), step)
         yield strip, _weighted(source, indices[strip], weights[strip])
 
 

@@ -16,7 +16,7 @@ from mtlue_cli.manifest import FOLDER, LABELS_NAME, FileRecord, Manifest, RunRec
 from mtlue_cli.tasks.labels import read_label_file, released_options
 from mtlue_cli.tasks.paths import path_fault
 from mtlue_cli.tasks.spec import LabelTable
-from mtlue_cli.verification.measured_change import compare_files
+from mtlue_cli.verification.measured_change import change_faults, compare_files, record_faults
 from mtlue_cli.verification.released_maps import changed_maps, map_faults
 
 Found = TypeVar("Found")
@@ -178,7 +178,7 @@ def _check_file(
     path = release / record.file_name
     if not path.is_file():
         return _FileCheck((f"{record.file_name}: missing in the release",))
-    faults: list[str] = []
+    faults = record_faults(record, run.epsilon)
     try:
         if file_digest(path) != record.sha256:
             faults.append(f"{record.file_name}: its bytes are not those of the manifest")
@@ -186,10 +186,12 @@ def _check_file(
             return _FileCheck(tuple(faults), no_original=True)
         if file_digest(originals / record.source) != record.source_sha256:
             faults.append(f"{record.source}: the original is not the one that was protected")
-        change = compare_files(originals / record.source, path)
-        lossless = is_lossless(ImageFormat(run.image_format), change.source_format)
+        found = compare_files(originals / record.source, path)
+        lossless = is_lossless(ImageFormat(run.image_format), found.source_format)
     except (OSError, ImageError, ValueError) as error:
         return _FileCheck((*faults, f"{record.file_name}: cannot be measured: {error}"))
+    change = found.change
+    faults += [fault for fault in change_faults(record, change, run.epsilon) if fault not in faults]
     if change.largest <= run.epsilon:
         return _FileCheck(tuple(faults), change.largest)
     if not lossless:
@@ -267,7 +269,7 @@ def _audit_foreign(
             problem = f"several files could be it: {', '.join(candidates)}" if candidates else "missing in the release"
             return None, None, f"{name}: {problem}"
         try:
-            return candidates[0], compare_files(originals / name, release / candidates[0]).largest, None
+            return candidates[0], compare_files(originals / name, release / candidates[0]).change.largest, None
         except ValueError:
             return candidates[0], None, None
         except ImageError as error:

@@ -136,8 +136,9 @@ def refuse_protected(images: Path, names: Sequence[str]) -> None:
 
 
 def _released(release: Path, files: Sequence[FileRecord]) -> dict[str, Path]:
-    # A file that protection did not change may be its own original.
-    return {record.sha256: release / record.file_name for record in files if record.max_change > 0}
+    # A file that is its own original, which older versions released, says nothing of the originals.
+    changed = [record for record in files if record.max_change > 0 and record.sha256 != record.source_sha256]
+    return {record.sha256: release / record.file_name for record in changed}
 
 
 def _refuse_reserved(targets: frozenset[str]) -> None:

@@ -20,6 +20,7 @@ from mtlue_cli.metrics.image_quality import psnr, ssim
 from mtlue_cli.perturbation.apply import measure_change
 from mtlue_cli.tasks.labels import read_label_file, released_options
 from mtlue_cli.tasks.paths import path_fault
+from mtlue_cli.verification.measured_change import change_faults, record_faults
 from mtlue_cli.verification.released_maps import map_faults
 from mtlue_cli.workflows.progress import Progress
 from mtlue_cli.workflows.release_flip import release_flip
@@ -214,7 +215,7 @@ def _look_at_file(release: Path, record: FileRecord, run: RunRecord, originals: 
     path = release / record.file_name
     if not path.is_file():
         return _FileReport((f"{record.file_name}: missing",))
-    faults = map_faults(release, record)
+    faults = [*record_faults(record, run.epsilon), *map_faults(release, record)]
     try:
         if file_digest(path) != record.sha256:
             faults.append(f"{record.file_name}: its bytes are not those of the manifest")
@@ -242,6 +243,7 @@ def _measure_file(path: Path, original: Path, record: FileRecord, run: RunRecord
         return _FileReport((*faults, f"{record.source}: the original cannot be read: {error.strerror or error}"))
     except (ImageError, ValueError) as error:
         return _FileReport((*faults, f"{record.file_name}: cannot be measured: {error}"))
+    faults += [fault for fault in change_faults(record, change, run.epsilon) if fault not in faults]
     over = change.largest > run.epsilon
     lossy = not is_lossless(ImageFormat(run.image_format), before.format)
     if over and not lossy:

@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import torch
@@ -68,6 +69,8 @@ class ProtectResult:
         tasks, unprotected_tasks: Names.
         epsilon: Bound in 255ths.
         max_change: Largest measured change over all released files in 255ths; None if there is none.
+        mean_change: Smallest, median and largest mean change of a file over all released ones, in 255ths; None
+            without any.
         mean_psnr: Mean over all released files in dB; None if there is none.
         flip: Mean FLIP over a sample of the released files; None if none could be compared.
         flip_files: Number of files in that sample.
@@ -88,6 +91,7 @@ class ProtectResult:
     unprotected_tasks: tuple[str, ...]
     epsilon: int
     max_change: float | None
+    mean_change: tuple[float, float, float] | None
     mean_psnr: float | None
     flip: float | None
     flip_files: int
@@ -117,6 +121,8 @@ class ProtectResult:
             "unprotected_tasks": list(self.unprotected_tasks),
             "epsilon": self.epsilon,
             "max_change": self.max_change,
+            "mean_change": self.mean_change
+            and dict(zip(("smallest", "median", "largest"), self.mean_change, strict=True)),
             "mean_psnr": self.mean_psnr,
             "flip": None if self.flip is None else MeanFlip(self.flip, self.flip_files).to_json(),
             "compressed_with_loss": self.compressed,
@@ -213,10 +219,8 @@ def _stream(
     disk = ThreadPoolExecutor(DISK_THREADS, thread_name_prefix="disk")
     try:
         progress.start("protecting", len(plan.table))
-        steps = PhotoSteps(plan, config.images)
-        pipeline = Pipeline(
-            steps, plan.table.columns, perturb, pool, disk, config.workers, perturb.call_size, done, in_pool=on_cpu
-        )
+        steps = PhotoSteps(plan, config.images, config.training_command)
+        pipeline = Pipeline(steps, perturb, pool, disk, config.workers, perturb.call_size, done, in_pool=on_cpu)
         pipeline.run(range(len(plan.table)))
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
@@ -276,6 +280,7 @@ def _result(
 ) -> ProtectResult:
     files = [record for record in records.values() if isinstance(record, FileRecord)]
     kept = sum(plan.earlier.records.get(record.source) is record for record in files)
+    changes = [record.mean_change for record in files if record.mean_change is not None]
     psnrs = [record.psnr for record in files if record.psnr is not None]
     keeps = plan.run.image_format == ImageFormat.KEEP
     return ProtectResult(
@@ -289,6 +294,7 @@ def _result(
         unprotected_tasks=tuple(name for name in plan.card.tasks.names if name not in plan.tasks),
         epsilon=plan.run.epsilon,
         max_change=max((record.max_change for record in files), default=None),
+        mean_change=(min(changes), round(median(changes), 3), max(changes)) if changes else None,
         mean_psnr=sum(psnrs) / len(psnrs) if psnrs else None,
         flip=None if flip is None else flip.mean,
         flip_files=0 if flip is None else flip.files,

@@ -19,7 +19,9 @@ from mtlue_cli.images.square import to_square
 from mtlue_cli.images.targets import row_maps
 from mtlue_cli.manifest import FileRecord, QuarantineRecord
 from mtlue_cli.perturbation.apply import measure_change, protect_pixels
+from mtlue_cli.perturbation.effect import LEAST_SHARE, LEAST_STRENGTH, Effect, Shortfall, measure_effect, shortfall
 from mtlue_cli.tasks.paths import path_fault
+from mtlue_cli.verification.measured_change import record_faults
 from mtlue_cli.workflows.map_copies import MapCopies
 from mtlue_cli.workflows.protect_plan import ProtectPlan
 
@@ -35,6 +37,7 @@ class Prepared:
         digest: SHA-256 of its file.
         image: What it holds.
         square: ``(3, S, S)`` uint8, what the generator sees.
+        classes: Class index of each protected image-level task.
         maps: Of each protected dense task, in the size of ``square``.
         map_digests: SHA-256 of every map of the row, by its path.
     """
@@ -43,6 +46,7 @@ class Prepared:
     digest: str
     image: DecodedImage
     square: npt.NDArray[np.uint8]
+    classes: Mapping[str, int]
     maps: Mapping[str, npt.NDArray[Any]]
     map_digests: Mapping[str, str]
 
@@ -68,11 +72,13 @@ class PhotoSteps:
     Args:
         plan: What is to be done.
         images: Folder of the originals.
+        training_command: Trains weights for these images; named where others add too little.
     """
 
-    def __init__(self, plan: ProtectPlan, images: Path) -> None:
+    def __init__(self, plan: ProtectPlan, images: Path, training_command: str = "") -> None:
         self._plan = plan
         self._images = images
+        self._training_command = training_command or "mtlue train-generator"
         self._format = ImageFormat(plan.run.image_format)
         self._maps = MapCopies(plan.labels.table.maps_folder, plan.release)
 
@@ -105,7 +111,8 @@ class PhotoSteps:
             table, size = self._plan.table, self._plan.card.image_size
             image = decode_bytes(content, self._plan.run.keep_metadata)
             targets = row_maps(table.maps_folder, table, table.tasks, row, size)
-            return Prepared(row, digest, image, to_square(image, size), targets, maps)
+            classes = self._plan.classes(row, digest)
+            return Prepared(row, digest, image, to_square(image, size), classes, targets, maps)
         except Exception as error:  # one bad photo must not end the run, whatever its decoder raises
             return self.quarantine(row, error)
 
@@ -117,11 +124,16 @@ class PhotoSteps:
             content = encode_image(pixels, image, self._format, run.keep_metadata)
             del pixels  # makes room for what is read back
             saved = decode_bytes(content, metadata=False)
-            change = measure_change(comparable_pixels(image.pixels, saved.pixels), saved.pixels)
+            before = comparable_pixels(image.pixels, saved.pixels)
+            change = measure_change(before, saved.pixels)
             if not same_alpha(image.alpha, saved.alpha):
                 raise ImageError("its alpha does not survive the format; use --format png")
             if is_lossless(self._format, image.format) and change.largest > run.epsilon:
                 raise ImageError(f"changed by {change.largest:g}/255 when saved, the bound is {run.epsilon}/255")
+            effect = measure_effect(before, saved.pixels, delta, run.epsilon)
+            lacking = shortfall(effect, change, before, delta, run.epsilon)
+            if lacking is not None:
+                raise ImageError(self._too_little(lacking, effect, prepared))
         except Exception as error:  # one bad photo must not end the run, whatever its encoder raises
             return self.quarantine(prepared.row, error)
         record = FileRecord(
@@ -133,6 +145,9 @@ class PhotoSteps:
             change.largest,
             None if change.psnr is None else round(change.psnr, 3),
             maps=prepared.map_digests,
+            mean_change=round(change.mean, 3),
+            share=round(effect.share, 3),
+            drawn=self._plan.is_drawn(prepared.row),
         )
         return Encoded(prepared.row, content, record)
 
@@ -174,6 +189,27 @@ class PhotoSteps:
             reason = NO_MEMORY
         return QuarantineRecord(self._plan.table.file_names[row], reason)
 
+    def _too_little(self, lacking: Shortfall, effect: Effect, prepared: Prepared) -> str:
+        """What is missing of the least effect, and what to do."""
+        run, weights = self._plan.run, f"the weights {self._plan.card.name}"
+        arrives = f"{max(0, effect.share):.0%} of the perturbation would arrive, at least {LEAST_SHARE:.0%} is needed"
+        train = f"train weights on these images: {self._training_command}"
+        if lacking is Shortfall.GREY:
+            return f"{weights} write mostly in colour and this photo is grey: {arrives}; {train}"
+        if lacking is Shortfall.NO_ROOM:
+            return f"too little room: nearly all pixels are black or white, {arrives}; leave it out"
+        if lacking is Shortfall.ROUNDED and not is_lossless(self._format, prepared.image.format):
+            return f"its compression drowns the perturbation at epsilon {run.epsilon}; use --format png"
+        if lacking is Shortfall.ROUNDED:
+            return f"epsilon {run.epsilon} rounds away what {weights} add: {arrives}; raise --epsilon"
+        if self._plan.is_unlabelled(prepared.row) and not self._plan.is_drawn(prepared.row):
+            draw = ", or give --unlabelled protect to protect it as an image of random classes"
+            return f"no label says anything about this image: label it{draw if prepared.classes else ''}"
+        return (
+            f"{weights} add too little to this image: {effect.strength:.0%} of epsilon on average, at least "
+            f"{LEAST_STRENGTH:.1%} is needed; {train}"
+        )
+
     def _is_current(self, row: int, record: FileRecord, digest: str, maps: Mapping[str, str]) -> bool:
         if record.source_sha256 != digest or record.file_name != self._plan.targets[row]:
             return False
@@ -181,6 +217,10 @@ class PhotoSteps:
             return False
         if dict(record.labels) != self._plan.cells(row) or path_fault(record.file_name) is not None:
             return False
+        if record.drawn is not self._plan.is_drawn(row):
+            return False
+        if record.share is None or record_faults(record, self._plan.run.epsilon):
+            return False  # of an older version, which released whatever came out; or edited
         try:
             return file_digest(self._plan.release / record.file_name) == record.sha256
         except OSError:

@@ -1,7 +1,7 @@
 """The pipeline that brings photos through decoder, network, encoder and onto the disk, keeping all of them busy."""
 
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Executor, Future
 from typing import Any
 
@@ -45,7 +45,6 @@ class Pipeline:
 
     Args:
         steps: The steps of a photo's way.
-        columns: Task name to class indices, a row each.
         perturb: The network: squares and labels to perturbations; called from several threads if ``in_pool``.
         pool: Threads that compute.
         disk: Threads that write.
@@ -58,7 +57,6 @@ class Pipeline:
     def __init__(
         self,
         steps: PhotoSteps,
-        columns: Mapping[str, npt.NDArray[np.int64]],
         perturb: Perturb,
         pool: Executor,
         disk: Executor,
@@ -69,7 +67,6 @@ class Pipeline:
         in_pool: bool = False,
     ) -> None:
         self._steps = steps
-        self._columns = columns
         self._perturb = perturb
         self._pool = pool
         self._disk = disk
@@ -179,7 +176,7 @@ class Pipeline:
         if not batch:
             return []
         labels: dict[str, Sequence[int] | Sequence[npt.NDArray[Any]]] = {
-            name: [int(column[prepared.row]) for prepared in batch] for name, column in self._columns.items()
+            name: [prepared.classes[name] for prepared in batch] for name in batch[0].classes
         }
         labels.update({name: [prepared.maps[name] for prepared in batch] for name in batch[0].maps})
         return self._perturb([prepared.square for prepared in batch], labels)

@@ -23,6 +23,7 @@ from mtlue_cli.tasks.wording import quoted
 from mtlue_cli.workflows.code_shares import shares_for_codes
 from mtlue_cli.workflows.earlier_release import EarlierRelease, read_earlier_release, refuse_protected
 from mtlue_cli.workflows.keyed import earlier_run, in_code_order, key_for, offered_tasks, with_codes
+from mtlue_cli.workflows.random_classes import random_classes
 
 
 @dataclass(frozen=True)
@@ -34,7 +35,7 @@ class ProtectConfig:
         labels: Label file, or ``images`` itself if the labels are in the file names.
         out: Release folder; None: beside ``images``, with ``-protected`` after its name.
         reading: How the labels are read.
-        unlabelled: What happens to images without a row.
+        unlabelled: What happens to images without a row, or with one whose protected cells are all empty.
         weights: Name or path of a generator; None: one that is trained on these images (see
             :mod:`mtlue_cli.workflows.own_weights`).
         train_minutes: Most time for that training; None: :data:`~mtlue_cli.choices.TRAIN_MINUTES`.
@@ -106,6 +107,7 @@ class ProtectPlan:
         unlabelled: Images without a row; they are not released.
         earlier: What the output folder holds already.
         force: Whether to protect what is protected already.
+        draws: Whether an image that no label says anything about is protected as one of random classes.
     """
 
     release: Path
@@ -120,6 +122,26 @@ class ProtectPlan:
     unlabelled: tuple[str, ...]
     earlier: EarlierRelease = field(default_factory=EarlierRelease)
     force: bool = False
+    draws: bool = False
+
+    def classes(self, row: int, digest: str) -> dict[str, int]:
+        """Class index of each image-level task that the image of a row is protected as.
+
+        Args:
+            row: The row.
+            digest: Of the original's bytes.
+        """
+        if self.is_drawn(row):
+            return random_classes(self.tasks, digest, self.run.weights_sha256, self.key.key if self.key else None)
+        return {name: int(column[row]) for name, column in self.table.columns.items()}
+
+    def is_drawn(self, row: int) -> bool:
+        """Whether the image of a row is protected as one of random classes."""
+        return self.draws and len(self.tasks.image_level) > 0 and self.is_unlabelled(row)
+
+    def is_unlabelled(self, row: int) -> bool:
+        """Whether no protected task has a label in a row."""
+        return not any(self.cells(row).values())
 
     def cells(self, row: int) -> dict[str, str | None]:
         """Class of each protected task in a row, of a dense task its map; None where unlabelled."""
@@ -211,6 +233,7 @@ def plan_protection(config: ProtectConfig) -> ProtectPlan:
         left_out,
         earlier,
         config.force,
+        config.unlabelled is Unlabelled.PROTECT,
     )
 
 
@@ -224,7 +247,7 @@ def _with_unlabelled(
         raise InputError(
             f"{len(unlabelled)} images of {config.images} have no row in the labels",
             [quoted(name) for name in unlabelled],
-            "--unlabelled protect protects them without labels, --unlabelled skip leaves them out",
+            "--unlabelled protect protects them as images of random classes, --unlabelled skip leaves them out",
         )
     fault_of = file_check(config.images, unlabelled)
     faults = [fault for name in unlabelled if (fault := fault_of(name)) is not None]

@@ -150,6 +150,14 @@ def test_a_release_of_an_older_version_has_no_digests_to_check(photos: Path) -> 
     assert run(release).exit_code == ExitCode.SUCCESS
 
 
+def test_an_original_in_the_release_is_told(photos: Path) -> None:
+    release = released(photos)
+    (release / "photo1.png").write_bytes((photos / "photo1.png").read_bytes())
+    result = run(release, "--against", photos)
+    assert result.exit_code == ExitCode.NOT_PROTECTED
+    assert "photo1.png: is its original, unchanged: protect it again" in result.stderr
+
+
 def test_a_file_over_the_bound_and_another_original_are_told(photos: Path) -> None:
     release = released(photos)
     manifest = release / FOLDER / MANIFEST_NAME

@@ -1,4 +1,5 @@
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -29,6 +30,7 @@ def test_a_folder_is_protected_and_the_result_shown(arguments: list[str], tmp_pa
     assert "4 protected, 0 already done, 0 in quarantine" in result.stdout
     assert "bound 8/255" in result.stdout
     assert "(mean of 4 files; 0 = identical, uniform noise of 8 levels 0.05)" in " ".join(result.stdout.split())
+    assert re.search(r"change per file +smallest \d\.\d, median \d\.\d, largest \d\.\d levels", result.stdout)
     assert "device: cpu" in result.stderr
     assert len(read_manifest(tmp_path / "photos-protected").files) == 4
 
@@ -42,6 +44,7 @@ def test_options_reach_the_release(arguments: list[str], tmp_path: Path) -> None
     assert document["schema_version"] == 1
     assert (document["protected"], document["epsilon"], document["tasks"]) == (4, 4, ["colour"])
     assert document["unprotected_tasks"] == ["round"]
+    assert 0.2 < document["mean_change"]["smallest"] <= document["mean_change"]["largest"] <= 4
     settings = read_manifest(out).run
     assert 0 < document["flip"]["mean"] < 0.2
     assert document["flip"] == settings.flip == {**settings.flip, "files": 4, "pixels_per_degree": 67}

@@ -11,7 +11,7 @@ from mtlue_cli.commands.app import app
 from mtlue_cli.commands.console import Terminal
 from mtlue_cli.commands.verify_tables import show_verification
 from mtlue_cli.verification.report import VerifyResult
-from tests.verification.made_release import MadeSet, make_release, make_set, nothing
+from tests.verification.made_release import MadeSet, make_release, make_set, useless
 from tests.verification.reports.test_documented_fields import document_parts, documented_fields
 from tests.verification.test_verdict import early_verdict, verdict_on
 
@@ -58,7 +58,7 @@ def test_protected_ends_with_0_and_a_table(made: MadeSet, cache: Path, tmp_path:
 
 
 def test_not_protected_ends_with_4(made: MadeSet, cache: Path, tmp_path: Path) -> None:
-    make_release(made, tmp_path / "release", nothing)
+    make_release(made, tmp_path / "release", useless)
     options = ["--protected", tmp_path / "release", "--epochs", 4, "--cache", cache, "--no-control"]
     result = _verify(made, *options)
     assert result.exit_code == ExitCode.NOT_PROTECTED, result.output
@@ -139,7 +139,7 @@ def test_an_early_best_epoch_is_noted_below_the_verdict() -> None:
 
 
 def test_reports_are_written_whatever_the_verdict(made: MadeSet, cache: Path, tmp_path: Path) -> None:
-    make_release(made, tmp_path / "release", nothing)
+    make_release(made, tmp_path / "release", useless)
     files = {name: tmp_path / f"result.{name}" for name in ("junit", "markdown", "report", "json")}
     options = [part for name, path in files.items() for part in (f"--{name}", path)]
     done = _verify(made, "--protected", tmp_path / "release", "--epochs", 4, "--cache", cache, *options)

@@ -91,11 +91,13 @@ def test_a_perturbation_scaled_as_bytes_is_that_scaled_as_numbers_but_for_roundi
 
 
 def test_a_constant_perturbation_is_added_everywhere() -> None:
-    pixels = np.full((5, 6, 3), 100, dtype=np.uint8)
+    pixels = np.full((5, 6, 3), (100, 100, 110), dtype=np.uint8)
     delta = np.stack([np.full((4, 4), level, dtype=np.float32) for level in (3, -2, 0)])
-    assert (protect_pixels(pixels, delta, 8) == [103, 98, 100]).all()
+    assert (protect_pixels(pixels, delta, 8) == [103, 98, 110]).all()
     grey = protect_pixels(pixels[..., 0], np.abs(delta) * 3, 8)
     assert (grey == 105).all()
+    in_colour = protect_pixels(np.full((5, 6, 3), 100, dtype=np.uint8), np.abs(delta) * 3, 8)
+    assert (in_colour == 105).all()
 
 
 def test_values_that_are_not_finite_are_refused() -> None:

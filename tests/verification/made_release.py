@@ -27,9 +27,9 @@ def reversing(green: int, red: int) -> tuple[int, int, int]:
     return EPSILON * (1 - 2 * red), EPSILON * (1 - 2 * green), 0
 
 
-def nothing(green: int, red: int) -> tuple[int, int, int]:  # noqa: ARG001 - a Shift
-    """No shift."""
-    return 0, 0, 0
+def useless(green: int, red: int) -> tuple[int, int, int]:  # noqa: ARG001 - a Shift
+    """The same shift for all classes: a change that keeps nobody from learning."""
+    return 1, 1, 1
 
 
 @dataclass(frozen=True)
@@ -77,7 +77,9 @@ def make_release(made: MadeSet, folder: Path, shift: Shift = reversing, epsilon:
         Image.fromarray(pixels.clip(0, 255).astype(np.uint8)).save(path)
         labels = {"green": str(green), "red": str(red)}
         digest = file_digest(made.images / name)
-        records.append(FileRecord(name, name, digest, file_digest(path), labels, float(max(shift(green, red))), 30.0))
+        records.append(
+            FileRecord(name, name, digest, file_digest(path), labels, float(max(map(abs, shift(green, red)))), 30.0)
+        )
     (folder / "labels.csv").write_text(made.labels.read_text())
     run = RunRecord(epsilon, "hand", "0" * 64, ("green", "red"), "png", keep_metadata=False, complete=True)
     manifest = Manifest(run, tuple(records), ())

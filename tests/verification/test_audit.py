@@ -15,9 +15,9 @@ from tests.verification.made_release import (
     MadeSet,
     make_release,
     make_set,
-    nothing,
     quarantine_first,
     save_manifest,
+    useless,
 )
 
 Damage = Callable[[Path, Manifest], None]
@@ -182,7 +182,7 @@ def test_lossy_compression_is_reported_and_not_enforced(tmp_path: Path) -> None:
     for name in made.table.file_names:
         Image.open(made.images / name).save(made.images / name, format="JPEG", quality=95, subsampling=0)
     release = tmp_path / "release"
-    manifest = make_release(made, release, nothing, epsilon=1)
+    manifest = make_release(made, release, useless, epsilon=1)
     records = []
     for record in manifest.files:
         pixels = np.array(Image.open(made.images / record.source)).astype(int) + 3

@@ -82,10 +82,10 @@ def weights(folder: Path) -> Path:
     return out
 
 
-def protect(folder: Path, weights: Path, out: Path, **changes: object) -> Path:
+def protect(folder: Path, weights: Path, out: Path, left_out: tuple[str, ...] = (), **changes: object) -> Path:
     config = ProtectConfig(folder, folder / "labels.csv", out, READING, weights=str(weights), device="cpu")
     result = protect_folder(replace(config, **changes), SilentProgress())  # type: ignore[arg-type]  # any field
-    assert not result.quarantine
+    assert [record.source for record in result.quarantine] == list(left_out)
     return result.release
 
 
@@ -136,7 +136,8 @@ def test_weights_for_any_labels_tint_masks_beside_one_label(folder: Path, tmp_pa
     noted = read_run(tmp_path / "release")
     assert (noted.code_version, noted.code_cells) == (CODE_VERSION, shape.pattern_grid)
     # Masks alone take no codes: another construction of these changes nothing.
-    noted = read_run(protect(folder, tmp_path / "any.safetensors", tmp_path / "masks", key=key, tasks=("parts",)))
+    masks = protect(folder, tmp_path / "any.safetensors", tmp_path / "masks", ("03.png",), key=key, tasks=("parts",))
+    noted = read_run(masks)
     assert (noted.code_version, noted.code_cells) == (0, 0)
 
 

@@ -35,6 +35,7 @@ from tests.small_set import SHAPE, TASKS, write_checkpoint, write_images
 
 READING = LabelOptions(declarations=parse_declarations(["far=depth:scale=0.5"]))
 SHARED = "maps/shared.npy"
+DELTA = np.random.default_rng(0).uniform(-8, 8, (3, 16, 16)).astype(np.float32)
 
 
 def add_maps(labels: Path) -> None:
@@ -202,12 +203,10 @@ def test_the_generator_is_given_the_maps_in_its_size(config: ProtectConfig, tmp_
 
     def perturb(squares: Sequence[npt.NDArray[np.uint8]], labels: Labels) -> list[npt.NDArray[np.float32]]:
         given.append(labels)
-        return [np.zeros((3, 16, 16), dtype=np.float32) for _ in squares]
+        return [DELTA for _ in squares]
 
     with ThreadPoolExecutor(2) as pool, ThreadPoolExecutor(1) as disk:
-        pipeline = Pipeline(
-            PhotoSteps(plan, config.images), plan.table.columns, perturb, pool, disk, 2, 7, records.__setitem__
-        )
+        pipeline = Pipeline(PhotoSteps(plan, config.images), perturb, pool, disk, 2, 7, records.__setitem__)
         pipeline.run(range(7))
     (labels,) = given
     assert labels.keys() == {"colour", "mask", "far"}
@@ -241,7 +240,7 @@ def test_a_mask_that_changes_while_its_image_is_protected_keeps_both_out(config:
     prepared = steps.prepare(1, content)
     assert isinstance(prepared, Prepared)
     Image.fromarray(np.ones((25, 24), dtype=np.uint8)).save(config.images / "photo1.mask.png")
-    encoded = steps.encode(prepared, np.zeros((3, 16, 16), dtype=np.float32))
+    encoded = steps.encode(prepared, DELTA)
     assert isinstance(encoded, Encoded)
     (record,) = steps.write([encoded])
     assert isinstance(record, QuarantineRecord)
