@@ -31,8 +31,8 @@ app = typer.Typer(
     name="mtlue",
     help=(
         "Protect labelled images before you publish them.\n\n"
-        "Protect a folder with a bounded perturbation that depends on the labels, and verify that a model trained on the "
-        "release learns little, for every label column at once.\n\n"
+        "Add a bounded perturbation that depends on the labels, and verify that a model trained on the release learns "
+        "little, for every label column at once.\n\n"
         "Options can also come from the environment: MTLUE_DEVICE, where commands share the option; MTLUE_PROTECT_OUT, "
         "where it is one command's own. The help of each command names them.\n\n"
         "Start with: [bold]mtlue demo[/bold]"
