@@ -130,12 +130,12 @@ def test_the_default_weights_protect_columns_that_they_never_saw(tmp_path: Path)
     assert victim["average"]["learned_fraction"]["mean"] < -0.3
 
 
-def test_without_weights_the_key_decides_what_is_added(faces: Path, tmp_path: Path) -> None:
+def test_quick_protection_depends_on_the_key(faces: Path, tmp_path: Path) -> None:
     digits = {"first": bytes(range(32)).hex(), "again": bytes(range(32)).hex(), "other": bytes(range(1, 33)).hex()}
     releases: dict[str, dict[str, bytes]] = {}
     for name, key in digits.items():
         (tmp_path / f"{name}.key").write_text(key)
-        options = ("--key", tmp_path / f"{name}.key", "--out", tmp_path / name, "--json")
+        options = ("--quick", "--key", tmp_path / f"{name}.key", "--out", tmp_path / name, "--json")
         done = json.loads(mtlue("protect", faces, "--labels", faces / "labels.csv", *options).stdout)
         assert (done["weights"], done["max_change"]) == ("default", 8)
         assert done["mean_psnr"] > 32
