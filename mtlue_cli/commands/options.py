@@ -127,7 +127,7 @@ OptionalEpsilonOption = Annotated[
         min=1,
         max=MAX_EPSILON,
         metavar="N",
-        help="Largest change of a pixel value, in 255ths. Unset: the generator's own.",
+        help="Largest change of a pixel value, in 255ths. Unset: the generator's own, 8 if trained here.",
         envvar=variable("--epsilon"),
         rich_help_panel=PROTECTION,
     ),

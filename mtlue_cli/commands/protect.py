@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mtlue_cli.choices import MAX_PIXELS, TRAIN_MINUTES, ExitCode, ImageFormat, SplitPart, Unlabelled
+from mtlue_cli.choices import FEWEST_IMAGES, MAX_PIXELS, TRAIN_MINUTES, ExitCode, ImageFormat, SplitPart, Unlabelled
 from mtlue_cli.commands.console import Terminal, duration
 from mtlue_cli.commands.label_options import (
     BinsOption,
@@ -70,8 +70,9 @@ def protect(
         typer.Option(
             "--train",
             metavar="MINUTES",
-            help=f"Most time for training weights on these images. Unset: {TRAIN_MINUTES:g}. Weights that an earlier "
-            "run trained for this folder are used again; with --overwrite new ones are trained.",
+            help=f"Most time for training weights on these images. Unset: {TRAIN_MINUTES:g}; with fewer than "
+            f"{FEWEST_IMAGES} labelled images no training. Weights that an earlier run trained for this folder are "
+            "used again; --train with --overwrite trains new ones.",
             envvar=variable("--train", "protect"),
             rich_help_panel=PROTECTION,
         ),
@@ -80,7 +81,8 @@ def protect(
         bool,
         typer.Option(
             "--quick",
-            help="Skip training and take the closed form. It stops plain training only: turning images grey undoes it.",
+            help="Skip training and take ready-made patterns. They stop plain training only: turning the images grey "
+            "undoes them.",
             envvar=variable("--quick", "protect"),
             rich_help_panel=PROTECTION,
         ),
@@ -143,8 +145,8 @@ def protect(
 ) -> None:
     """Write a protected copy of every labelled image, and labels.csv with it.
 
-    Without --weights it first trains a generator on these images, or finds the one that an earlier run trained, and
-    keeps it in your data folder for your eyes only.
+    Without --weights it first trains a generator on these images, or finds the one that an earlier run trained. It is
+    kept in your data folder, readable by you alone. Keep a copy: only with it can you add images to the release later.
 
     Originals are never changed. Run again, it goes on where it was interrupted and does only what has changed. Exit
     code 3: done, but some images could not be protected; they are listed and not in the release.
@@ -222,7 +224,7 @@ def summary(result: "ProtectResult") -> "Table":
 
 def remarks(result: "ProtectResult") -> list[str]:
     """What a user should know beside the figures, a line each."""
-    lines: list[str] = []
+    lines = [f"warning: {warning}" for warning in result.warnings]
     if result.compressed:
         lines.append(
             f"{result.compressed} JPEG or AVIF files are compressed anew: the bound holds before compression, "

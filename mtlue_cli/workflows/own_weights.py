@@ -1,33 +1,38 @@
 """The weights of the plain ``protect`` command: trained on the user's own images, kept in private, found again."""
 
 import hashlib
+import os
 import re
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
 from filelock import FileLock, Timeout
 from platformdirs import user_data_path
 
-from mtlue_cli.choices import TRAIN_MINUTES
+from mtlue_cli.choices import FEWEST_IMAGES, TRAIN_MINUTES
 from mtlue_cli.errors import CheckpointError, InputError, MtlueError
 from mtlue_cli.files import unwritable
 from mtlue_cli.generator.checkpoint import CheckpointCard, read_card
 from mtlue_cli.generator.shipped import DEFAULT, SUFFIX, shipped_weights
 from mtlue_cli.manifest import is_release, read_run
+from mtlue_cli.tasks.classes import MAX_CLASSES, class_faults
 from mtlue_cli.tasks.spec import LabelTable, TaskSet
 from mtlue_cli.tasks.wording import quoted
 from mtlue_cli.training.runtime import choose_device, describe_device
-from mtlue_cli.workflows.keyed import codable
 from mtlue_cli.workflows.progress import Progress
-from mtlue_cli.workflows.protect_plan import ProtectConfig, read_inputs, select_tasks
+from mtlue_cli.workflows.protect_plan import ProtectConfig, check_output, read_inputs, select_tasks
 from mtlue_cli.workflows.train_generator import TrainConfig, train_generator
-
-FEWEST_IMAGES = 500
-"""With fewer images the closed form protects better than training (docs/research/few-images.md)."""
+from mtlue_cli.workflows.training_files import state_folder
 
 MOST_IMAGES = 50_000
 """Training takes at most so many images, spread evenly over the rows: it keeps them in memory."""
+
+LEAST_STEPS = 200
+"""With fewer generator steps the perturbation is not learned yet, and nothing is released."""
 
 USEFUL_STEPS = 800
 """Generator steps from which training was measured to protect (docs/research/luminance.md)."""
@@ -36,8 +41,8 @@ MOST_STEPS = 6000
 """Steps after which training ends even if there is time left, as on a GPU."""
 
 QUICK_WARNING = (
-    "the closed form stops plain training only: turning the images grey undoes it, and so does orthogonal projection "
-    "(learned 0.97 and 0.69 of what clean images teach)"
+    "the ready-made patterns of --quick stop plain training only: turning the images grey undoes them, and so does "
+    "orthogonal projection (learned 0.97 and 0.69 of what clean images teach)"
 )
 
 
@@ -47,25 +52,36 @@ def weights_store() -> Path:
 
 
 def with_weights(config: ProtectConfig, progress: Progress) -> ProtectConfig:
-    """The configuration with its weights named: those of ``--weights``, the closed form, or trained ones.
+    """The configuration with its weights named: those of ``--weights``, ready-made patterns, or trained ones.
 
-    Trained weights lie in :func:`weights_store`, named after the folder and its tasks. The next run finds them, goes on
-    with an unfinished training, and protects new images with the same weights. A release that exists decides first.
+    Trained weights lie in :func:`weights_store`, named after the folder and its tasks; none are ever replaced. The next
+    run finds the latest, continues an unfinished training, and protects new images with the same weights. A release
+    that exists decides first.
 
     Raises:
-        InputError: Options, labels, files and output folder do not go together; nothing was written.
+        InputError: Options, labels, files and output folder do not go together, or training was far too short; nothing
+            was written to the release.
         MtlueError: The weights cannot be kept.
     """
     if config.weights is not None:
         return config
     inputs = read_inputs(config)
     if config.quick:
-        progress.note(f"--quick: {QUICK_WARNING}")
-        return replace(config, weights=DEFAULT, quick=False)
+        return replace(config, weights=DEFAULT, quick=False, warnings=(QUICK_WARNING,))
     columns = inputs.labels.table.tasks
-    tasks = select_tasks(codable(columns, config.tasks).tasks, config.tasks, config.exclude, columns)
+    tasks, left_out = _trainable(columns, config.tasks)
+    for reason in left_out:
+        progress.note(f"not protected: {reason}")
+    tasks = select_tasks(tasks, config.tasks, config.exclude, columns)
     wanted = _Wanted(config, tasks, columns, labelled_images(inputs.labels.table, tasks), progress)
-    return replace(config, weights=wanted.named_by_release() or wanted.kept() or wanted.made(), train_minutes=None)
+    try:
+        found = wanted.of_release() or wanted.kept()
+        if found is None:
+            check_output(config, inputs)
+            found = wanted.made()
+    except OSError as error:
+        raise MtlueError(unwritable(Path(error.filename or weights_store()), error)) from error
+    return replace(config, weights=found.name, train_minutes=None, own=found.trained, warnings=found.warnings)
 
 
 def labelled_images(table: LabelTable, tasks: TaskSet) -> int:
@@ -77,6 +93,34 @@ def labelled_images(table: LabelTable, tasks: TaskSet) -> int:
         else:
             known |= table.columns[task.name] >= 0
     return int(known.sum())
+
+
+def _trainable(columns: TaskSet, named: Sequence[str] | None) -> tuple[TaskSet, list[str]]:
+    """The columns that something can be learned from, and why each other one is left out.
+
+    Raises:
+        InputError: A named column is not among them, or none is.
+    """
+    unfit: dict[str, str] = {}
+    for task in columns:
+        if (not task.is_dense and not 2 <= task.num_classes <= MAX_CLASSES) or (task.is_dense and class_faults(task)):
+            unfit[task.name] = class_faults(task)[0]
+    asked_for = [unfit[name] for name in named or () if name in unfit]
+    if asked_for:
+        raise InputError("columns that --tasks names cannot be protected", asked_for)
+    fit = columns.subset(name for name in columns.names if name not in unfit)
+    if not fit:
+        raise InputError("no label column can be protected", list(unfit.values()))
+    return fit, list(unfit.values())
+
+
+@dataclass(frozen=True)
+class _Found:
+    """Weights by name or path, whether they were trained here, and what the user must know of them."""
+
+    name: str
+    trained: bool
+    warnings: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -98,77 +142,115 @@ class _Wanted:
     progress: Progress
 
     @property
-    def path(self) -> Path:
-        """Where the weights for this folder and these tasks are kept."""
+    def stem(self) -> str:
+        """How the names of all weights for this folder and these tasks begin."""
         folder = self.config.images.resolve()
-        identity = "\0".join((str(folder), *sorted(self.tasks.names)))
-        stem = re.sub(r"[^A-Za-z0-9._-]+", "-", folder.name).strip(".-")[:40] or "images"
-        return weights_store() / f"{stem}-{hashlib.sha256(identity.encode()).hexdigest()[:12]}{SUFFIX}"
+        identity = b"\0".join((os.fsencode(folder), *(name.encode() for name in sorted(self.tasks.names))))
+        shown = re.sub(r"[^\w.-]+", "-", folder.name.encode(errors="replace").decode()).strip(".-")[:40] or "images"
+        return f"{shown}-{hashlib.sha256(identity).hexdigest()[:12]}"
 
-    def named_by_release(self) -> str | None:
+    @property
+    def retrains(self) -> bool:
+        """Whether the user asks for new weights in place of those that are there."""
+        return self.config.overwrite and self.config.train_minutes is not None
+
+    def of_release(self) -> _Found | None:
         """The weights that the output folder was made with; None if it holds no release, or one to be replaced.
+
+        A release that an interrupted run left unfinished is continued even by a run that replaces releases.
 
         Raises:
             InputError: It was made with weights that are not kept here.
         """
         release = self.config.release
-        if self.config.overwrite or not is_release(release):
+        if not is_release(release):
             return None
         run = read_run(release)
+        if self.config.overwrite and (run.complete or not self.retrains):
+            return None
         default = shipped_weights().get(DEFAULT)
         if default is not None and read_card(default).digest == run.weights_sha256:
+            if self.config.overwrite:
+                return None
             self.progress.note(
-                f"{release} was made with the closed form, which this run continues; {QUICK_WARNING}; "
-                "--overwrite trains weights and protects all images again"
+                f"{release} was made with ready-made patterns, and this run continues it; "
+                "--train MINUTES --overwrite trains weights and protects all images again"
             )
-            return DEFAULT
+            return _Found(DEFAULT, trained=False, warnings=(QUICK_WARNING,))
+        unreadable: list[str] = []
         for path in sorted(weights_store().glob(f"*{SUFFIX}")):
-            card = _card(path)
-            if card is not None and card.digest == run.weights_sha256:
+            try:
+                card = read_card(path)
+            except CheckpointError as error:
+                unreadable.append(str(error))
+                continue
+            if card.digest == run.weights_sha256:
                 return self._checked(path, card)
+        if self.config.overwrite:
+            return None
         raise InputError(
             f"{release} was made with the weights {run.weights_name}, which are not in {weights_store()}",
-            hint="name them with --weights, give another folder with --out, or replace the release with --overwrite",
+            unreadable,
+            "name them with --weights, give another folder with --out, or replace the release with --overwrite",
         )
 
-    def kept(self) -> str | None:
-        """The weights that an earlier run trained for this folder; None if there are none, or they are to be replaced.
+    def kept(self) -> _Found | None:
+        """The latest weights that a run trained for this folder; None if there are none, or new ones are asked for.
 
         Raises:
-            InputError: They do not know all labels.
+            InputError: They cannot be read, or do not know all labels.
         """
-        card = _card(self.path)
-        if card is None or (self.config.overwrite and self.config.train_minutes is not None):
+        found = self._latest()
+        if found is None or self.retrains:
             return None
-        if self.config.overwrite and card.tasks.unmet_by(self.columns):
+        card = read_card(found)
+        if self.config.overwrite and self._unmet(card):
             return None
-        return self._checked(self.path, card)
+        return self._checked(found, card)
 
-    def made(self) -> str:
-        """Train weights, or take the closed form where there are too few images.
+    def made(self) -> _Found:
+        """Train weights, or take ready-made patterns where there are too few images.
 
         Raises:
-            InputError: As :func:`~mtlue_cli.workflows.train_generator.train_generator`.
-            MtlueError: The weights cannot be kept.
+            InputError: As :func:`~mtlue_cli.workflows.train_generator.train_generator`, or training was far too short.
         """
-        config, path, note = self.config, self.path, self.progress.note
-        if self.images < FEWEST_IMAGES and config.train_minutes is None:
-            note(
-                f"{self.images} labelled images are too few to train weights (fewer than {FEWEST_IMAGES}): taking the "
-                f"closed form; {QUICK_WARNING}; --train MINUTES trains all the same"
+        config, before = self.config, self._latest()
+        unfinished = sorted(weights_store().glob(f"{self.stem}-*{SUFFIX}.training"))
+        if self.images < FEWEST_IMAGES and config.train_minutes is None and not unfinished:
+            few = f"{self.images} labelled images are too few to train weights (fewer than {FEWEST_IMAGES})"
+            self.progress.note(f"{few}: taking ready-made patterns; --train MINUTES trains all the same")
+            return _Found(DEFAULT, trained=False, warnings=(QUICK_WARNING,))
+        with self._sole_trainer():
+            latest = self._latest()
+            if latest != before and latest is not None:  # another run has trained them meanwhile
+                return self._checked(latest, read_card(latest))
+            moment = datetime.now(UTC).strftime("%Y%m%dT%H%M%S%f")
+            out = unfinished[-1].with_suffix("") if unfinished else weights_store() / f"{self.stem}-{moment}{SUFFIX}"
+            minutes = TRAIN_MINUTES if config.train_minutes is None else config.train_minutes
+            used = f"{self.images:,} images" + (f" ({MOST_IMAGES:,} of them)" if self.images > MOST_IMAGES else "")
+            self.progress.note(
+                f"training weights for these {used}: about {minutes:g} minutes on "
+                f"{describe_device(choose_device(config.device))}; --train MINUTES changes that, --quick skips it"
             )
-            return DEFAULT
-        minutes = TRAIN_MINUTES if config.train_minutes is None else config.train_minutes
-        device = choose_device(config.device)
-        used = f"{self.images:,} images" + (f" ({MOST_IMAGES:,} of them)" if self.images > MOST_IMAGES else "")
-        note(
-            f"training weights for these {used}: about {minutes:g} minutes on {describe_device(device)}; "
-            "--train MINUTES changes that, --quick skips it"
+            card = train_generator(self._training(out, minutes), self.progress).card
+            if _steps(card) < LEAST_STEPS:
+                out.unlink()
+                raise InputError(
+                    f"training ended after {_steps(card)} steps, and at least {LEAST_STEPS} are needed to protect",
+                    hint="give it more time with --train MINUTES, or take ready-made patterns with --quick",
+                )
+        self.progress.note(
+            f"weights kept in {out}; keep a copy to add images to the release later, and show it to nobody: "
+            "whoever has the weights can undo the protection"
         )
-        training = TrainConfig(
+        return _Found(str(out), trained=True, warnings=_warnings(card))
+
+    def _training(self, out: Path, minutes: float) -> TrainConfig:
+        config = self.config
+        return TrainConfig(
             images=config.images,
             labels=config.labels,
-            out=path,
+            out=out,
             reading=config.reading,
             tasks=self.tasks.names,
             epsilon=8 if config.epsilon is None else config.epsilon,
@@ -180,22 +262,37 @@ class _Wanted:
             most_images=MOST_IMAGES,
             private=True,
         )
-        try:
-            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            with FileLock(path.with_name(f"{path.name}.lock"), timeout=0):
-                result = train_generator(training, self.progress)
-        except Timeout:
-            raise InputError(f"another run is training {path}", hint="wait until it has ended") from None
-        except OSError as error:
-            raise MtlueError(unwritable(Path(error.filename or path), error)) from error
-        note(f"weights kept in {path}: keep them to yourself, whoever has them can undo the protection")
-        self._warn_if_short(result.card)
-        return str(path)
 
-    def _checked(self, path: Path, card: CheckpointCard) -> str:
-        """The weights, if they know all labels."""
+    def _latest(self) -> Path | None:
+        # Names end in the time of training.
+        return max(weights_store().glob(f"{self.stem}-*{SUFFIX}"), default=None)
+
+    @contextmanager
+    def _sole_trainer(self) -> Iterator[None]:
+        """Hold the weights of this folder for one run, in a folder that only its owner can open."""
+        store = weights_store()
+        store.mkdir(mode=0o700, parents=True, exist_ok=True)
+        store.chmod(0o700)
+        try:
+            with FileLock(store / f"{self.stem}.lock", timeout=0):
+                yield
+        except Timeout:
+            raise InputError(
+                f"another run is training weights for {self.config.images}", hint="wait until it has ended"
+            ) from None
+
+    def _unmet(self, card: CheckpointCard) -> list[str]:
+        """Labels that the weights do not know, a line each."""
         unmet = card.tasks.subset(name for name in card.tasks.names if name in self.tasks).unmet_by(self.columns)
-        unmet += [f"column {quoted(name)} is not known" for name in self.tasks.names if name not in card.tasks]
+        return unmet + [f"column {quoted(name)} is not known" for name in self.tasks.names if name not in card.tasks]
+
+    def _checked(self, path: Path, card: CheckpointCard) -> _Found:
+        """The weights, if they know all labels.
+
+        Raises:
+            InputError: They do not.
+        """
+        unmet = self._unmet(card)
         if unmet:
             raise InputError(
                 f"the weights that were trained for {self.config.images} do not know all labels",
@@ -203,23 +300,25 @@ class _Wanted:
                 "--overwrite trains new weights and protects all images again",
             )
         self.progress.note(f"weights from an earlier run: {path}")
-        if self.config.train_minutes is not None:
-            self.progress.note("--train has no effect on weights that are there; with --overwrite it trains new ones")
-        self._warn_if_short(card)
-        return str(path)
-
-    def _warn_if_short(self, card: CheckpointCard) -> None:
-        steps, follows = card.settings.get("steps"), card.settings.get("follows")
-        if isinstance(steps, int) and steps < USEFUL_STEPS:
-            share = f", its surrogate follows {follows:.0%} of the shifted labels" if isinstance(follows, float) else ""
-            self.progress.note(
-                f"training was short: {steps} steps{share}. Runs that protected took at least {USEFUL_STEPS} steps. "
-                "Check the release with mtlue verify, or train longer with --train MINUTES --overwrite"
-            )
+        if state_folder(path).exists() or any(weights_store().glob(f"{self.stem}-*{SUFFIX}.training")):
+            self.progress.note("a training of new weights is unfinished; --train MINUTES --overwrite continues it")
+        elif self.config.train_minutes is not None and not self.config.overwrite:
+            self.progress.note("--train does not change weights that are there; add --overwrite to train new ones")
+        return _Found(str(path), trained=True, warnings=_warnings(card))
 
 
-def _card(path: Path) -> CheckpointCard | None:
-    try:
-        return read_card(path) if path.is_file() else None
-    except CheckpointError:
-        return None
+def _steps(card: CheckpointCard) -> int:
+    steps = card.settings.get("steps")
+    return steps if isinstance(steps, int) else 0
+
+
+def _warnings(card: CheckpointCard) -> tuple[str, ...]:
+    """That training was short, if it was."""
+    steps, follows = _steps(card), card.settings.get("follows")
+    if steps >= USEFUL_STEPS:
+        return ()
+    share = f", and its surrogate follows {follows:.0%} of the shifted labels" if isinstance(follows, float) else ""
+    return (
+        f"training was short: {steps} steps{share}. Runs that were measured to protect took at least {USEFUL_STEPS}. "
+        "Check the release with mtlue verify, or train longer with --train MINUTES --overwrite",
+    )

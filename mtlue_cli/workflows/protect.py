@@ -77,6 +77,7 @@ class ProtectResult:
         compressed: Released files that are compressed with loss: their bound holds before compression.
         weights: Name of the generator.
         key_fingerprint: Of the key, for weights that take one.
+        warnings: What the user must know of the weights.
         device: Where it ran, in words.
         seconds: Time taken.
     """
@@ -98,6 +99,7 @@ class ProtectResult:
     compressed: int
     weights: str
     key_fingerprint: str | None
+    warnings: tuple[str, ...]
     device: str
     seconds: float
 
@@ -128,6 +130,7 @@ class ProtectResult:
             "compressed_with_loss": self.compressed,
             "weights": self.weights,
             "key_fingerprint": self.key_fingerprint,
+            "warnings": list(self.warnings),
             "device": self.device,
             "seconds": round(self.seconds, 3),
             "exit_code": int(self.exit_code),
@@ -182,7 +185,7 @@ def protect_folder(config: ProtectConfig, progress: Progress) -> ProtectResult:
                 flip = _close(config, plan, records, progress)
     except OSError as error:
         raise MtlueError(unwritable(Path(error.filename or plan.release), error)) from error
-    return _result(plan, records, flip, describe_device(device), time.monotonic() - began)
+    return _result(plan, records, flip, config.warnings, describe_device(device), time.monotonic() - began)
 
 
 def _clear(plan: ProtectPlan) -> None:
@@ -276,8 +279,14 @@ def _remove(release: Path, names: Iterable[str]) -> None:
 
 
 def _result(
-    plan: ProtectPlan, records: Mapping[int, Record], flip: MeanFlip | None, device: str, seconds: float
+    plan: ProtectPlan,
+    records: Mapping[int, Record],
+    flip: MeanFlip | None,
+    warnings: tuple[str, ...],
+    device: str,
+    seconds: float,
 ) -> ProtectResult:
+    columns = dict.fromkeys((*plan.card.tasks.names, *plan.labels.table.tasks.names))
     files = [record for record in records.values() if isinstance(record, FileRecord)]
     kept = sum(plan.earlier.records.get(record.source) is record for record in files)
     changes = [record.mean_change for record in files if record.mean_change is not None]
@@ -291,7 +300,7 @@ def _result(
         quarantine=tuple(records[row] for row in sorted(records) if isinstance(records[row], QuarantineRecord)),  # type: ignore[misc]  # just checked
         unlabelled=plan.unlabelled,
         tasks=plan.tasks.names,
-        unprotected_tasks=tuple(name for name in plan.card.tasks.names if name not in plan.tasks),
+        unprotected_tasks=tuple(name for name in columns if name not in plan.tasks),
         epsilon=plan.run.epsilon,
         max_change=max((record.max_change for record in files), default=None),
         mean_change=(min(changes), round(median(changes), 3), max(changes)) if changes else None,
@@ -301,6 +310,7 @@ def _result(
         compressed=sum(keeps and _is_compressed_with_loss(plan.release / record.file_name) for record in files),
         weights=plan.card.name,
         key_fingerprint=plan.run.key_fingerprint,
+        warnings=warnings,
         device=device,
         seconds=seconds,
     )

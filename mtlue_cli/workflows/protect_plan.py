@@ -1,5 +1,8 @@
 """What ``protect`` is asked, and everything that is checked before the first file is written."""
 
+import math
+import os
+import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from importlib.metadata import PackageNotFoundError, version
@@ -39,7 +42,9 @@ class ProtectConfig:
         weights: Name or path of a generator; None: one that is trained on these images (see
             :mod:`mtlue_cli.workflows.own_weights`).
         train_minutes: Most time for that training; None: :data:`~mtlue_cli.choices.TRAIN_MINUTES`.
-        quick: Take the closed form in place of training.
+        quick: Take ready-made patterns, the closed form, in place of training.
+        own: Whether the weights were trained for these images by ``protect`` itself.
+        warnings: What the result must say of the weights.
         key: File of the key for weights that take one; None: ``MTLUE_KEY``, else the user's own.
         epsilon: Bound in 255ths; None: the generator's own. Another than its own scales the perturbation.
         tasks: Protect only these tasks.
@@ -63,6 +68,8 @@ class ProtectConfig:
     weights: str | None = None
     train_minutes: float | None = None
     quick: bool = False
+    own: bool = False
+    warnings: tuple[str, ...] = ()
     key: Path | None = None
     epsilon: int | None = None
     tasks: Sequence[str] | None = None
@@ -86,7 +93,10 @@ class ProtectConfig:
 
     @property
     def training_command(self) -> str:
-        """The command that trains a generator for this very folder."""
+        """The command that trains a generator for this very folder, longer than before if ``protect`` trained one."""
+        if self.own:
+            arguments = (str(self.images), *self.reading.arguments(self.labels))
+            return shlex.join(["mtlue", "protect", *arguments, "--overwrite", "--train"]) + " MINUTES"
         return training_command(self.images, self.reading.arguments(self.labels))
 
 
@@ -173,6 +183,23 @@ def read_inputs(config: ProtectConfig) -> ProtectInputs:
     given = read_folder_labels(config.images, config.labels, config.reading, for_learning=False)
     match = match_labels(config.images, given.table, given.other_parts)
     return ProtectInputs(*_with_unlabelled(config, given, match.unlabelled))
+
+
+def check_output(config: ProtectConfig, inputs: ProtectInputs) -> None:
+    """Refuse, before weights are trained, what would be refused after it; writes nothing.
+
+    Raises:
+        InputError: The output folder cannot take the release, or the images are protected already.
+    """
+    release, table = config.release, inputs.labels.table
+    names = released_names(table.file_names, released_suffix(config.image_format), table.all_map_files)
+    nothing = RunRecord(0, "", "", (), config.image_format.value, config.keep_metadata)
+    read_earlier_release(release, nothing, True, table.all_map_files.union(names.values()))
+    if not config.force:
+        refuse_protected(config.images, table.file_names)
+    parent = next(folder for folder in (release, *release.resolve().parents) if folder.exists())
+    if not os.access(parent, os.W_OK | os.X_OK):
+        raise InputError(f"the output {release} cannot be written: {parent} is not writable", hint="give another --out")
 
 
 def plan_protection(config: ProtectConfig) -> ProtectPlan:
@@ -300,10 +327,11 @@ def _check_options(config: ProtectConfig) -> None:
         faults.append(f"--max-pixels is {config.max_pixels}, expected at least 1")
     if config.tasks is not None and config.exclude is not None:
         faults.append("--tasks and --except exclude each other, give one of them")
-    if config.train_minutes is not None and not config.train_minutes > 0:
-        faults.append(f"--train is {config.train_minutes:g}, expected minutes above 0")
+    minutes = config.train_minutes
+    if minutes is not None and not (minutes > 0 and math.isfinite(minutes)):
+        faults.append(f"--train is {minutes:g}, expected minutes above 0")
     given = {"--weights": config.weights, "--quick": config.quick, "--train": config.train_minutes}
-    named = [name for name, value in given.items() if value]
+    named = [name for name, value in given.items() if value not in (None, False)]
     if len(named) > 1:
         faults.append(f"{' and '.join(named)} exclude each other, give one of them")
     if config.key is not None and config.weights is None and not config.quick:

@@ -13,7 +13,7 @@ import torch
 
 import mtlue_cli
 from mtlue_cli.errors import InputError
-from mtlue_cli.files import write_atomically
+from mtlue_cli.files import TEMPORARY, write_atomically
 from mtlue_cli.training.generator_loop import Record, mean_record
 from mtlue_cli.training.runtime import deferred_interrupt
 from mtlue_cli.training.state import load_state, save_state
@@ -73,6 +73,9 @@ class ResumableRun(Generic[RecordT]):
         if not self.folder.exists():
             self.write_plan()
             return
+        if not any(entry for entry in self.folder.iterdir() if not TEMPORARY.match(entry.name)):
+            self.write_plan()  # a run that was killed before it wrote its plan
+            return
         if not path.is_file():
             raise InputError(
                 f"{self.folder} is in the way and no unfinished run", hint="move it, or choose another --out"
@@ -83,14 +86,16 @@ class ResumableRun(Generic[RecordT]):
             found = {}
         if found.get("fingerprint") == self.fingerprint:
             self.plan = found
-            self.progress.note(f"going on with the unfinished run in {self.folder}")
+            self.progress.note(f"continuing the unfinished training in {self.folder}")
             return
         if not self.overwrite:
             raise InputError(
                 f"{self.folder} holds an unfinished run with other settings, labels or images",
                 hint="finish it with the command that began it, or drop it with --overwrite",
             )
-        self.progress.note(f"the unfinished run in {self.folder} is dropped, as --overwrite says")
+        self.progress.note(
+            f"the unfinished training in {self.folder} is dropped: settings, labels or images have changed since"
+        )
         shutil.rmtree(self.folder)
         self.write_plan()
 

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 
 import numpy as np
 
-from mtlue_cli.errors import InputError
+from mtlue_cli.errors import InputError, MtlueError
 from mtlue_cli.generator.checkpoint import CheckpointCard, save_checkpoint
 from mtlue_cli.images.dataset import load_labels, load_square_images
 from mtlue_cli.images.folder import match_labels
@@ -47,12 +47,18 @@ def train_generator(config: TrainConfig, progress: Progress) -> TrainResult:
     for note in () if start is None or start.key is None else start.key.described():
         progress.note(note)
     data = _load(table, config, progress)
+    if config.private:
+        started = time.monotonic()  # what is asked for is time for training
     with flush_denormals():
         run = TrainingRun(config, data, device, progress, started, start)
         run.take_up_or_plan()
         loop, history = run.train()
     card = _card(config, data, loop, start, history)
-    card = save_checkpoint(config.out, loop.generator, card, private=config.private)
+    try:
+        card = save_checkpoint(config.out, loop.generator, card, private=config.private)
+    except MtlueError:  # it has diverged: to continue it would be of no use
+        shutil.rmtree(config.state_folder, ignore_errors=True)
+        raise
     draw_sheet(loop.generator, data.images, data.labels, config.sheet_path)
     shutil.rmtree(config.state_folder, ignore_errors=True)
     return TrainResult(config.out, config.sheet_path, card, history, time.monotonic() - started, loop.step)

@@ -57,7 +57,11 @@ class TrainingRun:
         self.start = start
         self.spec = OBJECTIVES[config.objective]
         begun = None if start is None else start.to_json()
-        identity = [config.recorded_settings(), data.tasks.to_json(), data.digest, begun]
+        settings = config.recorded_settings()
+        if config.private:
+            # Its length is no part of it: a run with another --train continues as planned.
+            settings = {name: value for name, value in settings.items() if name not in ("max_minutes", "max_steps")}
+        identity = [settings, data.tasks.to_json(), data.digest, begun]
         self.disk: ResumableRun[StepRecord] = ResumableRun(config.state_folder, identity, config.overwrite, progress)
 
     def take_up_or_plan(self) -> None:

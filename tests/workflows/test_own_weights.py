@@ -13,7 +13,7 @@ from PIL import Image
 
 from mtlue_cli.errors import InputError
 from mtlue_cli.generator.checkpoint import read_card
-from mtlue_cli.manifest import read_run
+from mtlue_cli.manifest import read_run, write_run
 from mtlue_cli.workflows import own_weights, resumable_run
 from mtlue_cli.workflows.own_weights import weights_store
 from mtlue_cli.workflows.progress import SilentProgress
@@ -54,6 +54,7 @@ def config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ProtectConfig:
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
     monkeypatch.setattr(own_weights, "FEWEST_IMAGES", COUNT)
     monkeypatch.setattr(own_weights, "MOST_STEPS", 4)
+    monkeypatch.setattr(own_weights, "LEAST_STEPS", 1)
     monkeypatch.setattr(resumable_run, "TRIAL_STEPS", 3)
     labels = write_images(tmp_path / "photos", COUNT)
     return ProtectConfig(tmp_path / "photos", labels, device="cpu", train_minutes=0.01)
@@ -79,7 +80,7 @@ def test_weights_are_trained_kept_in_private_and_used_again_for_new_photos(confi
     first = run(config, notes)
     (weights,) = kept()
     assert notes.has(f"training weights for these {COUNT} images: about 0.01 minutes on cpu")
-    assert notes.has("training was short: 4 steps, its surrogate follows")
+    assert any("training was short: 4 steps, and its surrogate follows" in warning for warning in first.warnings)
     assert first.protected + len(first.quarantine) == COUNT
     card = read_card(weights)
     assert read_run(first.release).weights_sha256 == card.digest
@@ -103,7 +104,7 @@ def test_an_interrupted_training_continues(config: ProtectConfig) -> None:
     assert not config.release.exists()
     again = Notes()
     run(config, again)
-    assert again.has("unfinished run")
+    assert again.has("continuing the unfinished training")
     assert again.steps == 4 - 2
     assert len(kept()) == 1
 
@@ -119,14 +120,15 @@ def test_a_release_names_its_weights_wherever_the_photos_have_moved(config: Prot
 
 def test_labels_that_the_weights_do_not_know_need_overwrite(config: ProtectConfig) -> None:
     run(config)
-    (before,) = (read_card(path).digest for path in kept())
+    (before,) = kept()
     add_photo(config, "late.png", "violet")
     with pytest.raises(InputError, match="do not know all labels") as caught:
         run(config)
     assert any("violet" in fault for fault in caught.value.faults)
     run(config, overwrite=True)
-    (after,) = (read_card(path).digest for path in kept())
-    assert after != before
+    kept_before, new = kept()
+    assert kept_before == before
+    assert "violet" in read_card(new).tasks["colour"].classes
 
 
 def test_overwrite_alone_keeps_the_weights_and_with_train_replaces_them(config: ProtectConfig) -> None:
@@ -146,12 +148,12 @@ def test_few_images_take_the_closed_form_and_say_what_that_gives_up(
     result = run(config, notes, train_minutes=None)
     assert result.weights == "default"
     assert notes.has("too few to train weights")
-    assert notes.has("turning the images grey undoes it")
+    assert any("turning the images grey undoes them" in warning for warning in result.warnings)
     assert kept() == []
     more = Notes()
     monkeypatch.setattr(own_weights, "FEWEST_IMAGES", COUNT)
     assert run(config, more, train_minutes=None).weights == "default"
-    assert more.has("was made with the closed form, which this run continues")
+    assert more.has("was made with ready-made patterns, and this run continues it")
     assert run(config, overwrite=True).weights != "default"
 
 
@@ -159,7 +161,8 @@ def test_quick_takes_the_closed_form_and_says_what_that_gives_up(config: Protect
     notes = Notes()
     result = run(config, notes, quick=True, train_minutes=None)
     assert result.weights == "default"
-    assert notes.has("--quick: the closed form stops plain training only")
+    assert any("stop plain training only" in warning for warning in result.warnings)
+    assert result.to_json()["warnings"] == list(result.warnings)
     assert kept() == []
 
 
@@ -180,6 +183,7 @@ def test_a_release_of_other_weights_is_refused_before_training(config: ProtectCo
         {"quick": True, "weights": "default", "train_minutes": None},
         {"train_minutes": 0.0},
         {"train_minutes": float("nan")},
+        {"train_minutes": float("inf")},
         {"key": Path("key"), "train_minutes": None},
     ],
 )
@@ -197,7 +201,78 @@ def test_a_photo_that_cannot_be_read_is_left_out_of_training_and_of_the_release(
     assert "photo1.png" in {record.source for record in result.quarantine}
 
 
-def test_columns_that_cannot_be_protected_are_not_trained_on(config: ProtectConfig) -> None:
+def test_columns_that_cannot_be_protected_are_named_and_not_trained_on(config: ProtectConfig) -> None:
     lines = config.labels.read_text().splitlines()
     config.labels.write_text("\n".join([lines[0] + ",same", *(line + ",x" for line in lines[1:])]) + "\n")
-    assert run(config).tasks == ("colour", "round")
+    notes = Notes()
+    result = run(config, notes)
+    assert result.tasks == ("colour", "round")
+    assert result.unprotected_tasks == ("same",)
+    assert notes.has("not protected: column 'same' holds only one class")
+
+
+def test_weights_of_another_release_are_never_replaced(config: ProtectConfig, tmp_path: Path) -> None:
+    first = run(config, out=tmp_path / "a")
+    run(config, out=tmp_path / "b", overwrite=True)
+    assert len(kept()) == 2
+    again = Notes()
+    assert run(config, again, out=tmp_path / "a", train_minutes=None).kept == first.protected
+    assert again.steps == 0
+
+
+def test_a_training_that_is_far_too_short_releases_nothing(
+    config: ProtectConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(own_weights, "LEAST_STEPS", 5)
+    with pytest.raises(InputError, match="training ended after 4 steps, and at least 5 are needed"):
+        run(config)
+    assert kept() == []
+    assert not config.release.exists()
+
+
+@pytest.mark.parametrize("obstacle", ["file", "strangers", "protected"])
+def test_an_output_that_cannot_take_the_release_is_refused_before_training(
+    config: ProtectConfig, tmp_path: Path, obstacle: str
+) -> None:
+    out = tmp_path / "out"
+    if obstacle == "file":
+        out.write_text("")
+    elif obstacle == "strangers":
+        out.mkdir()
+        (out / "mine.txt").write_text("")
+    else:
+        release = run(config, quick=True, train_minutes=None).release
+        config = replace(config, images=release, labels=release / "labels.csv")
+    notes = Notes()
+    with pytest.raises(InputError):
+        run(config, notes, out=out)
+    assert notes.steps == 0
+
+
+def test_weights_that_cannot_be_read_are_not_trained_anew(config: ProtectConfig) -> None:
+    run(config)
+    (weights,) = kept()
+    weights.write_bytes(b"damaged")
+    with pytest.raises(InputError):
+        run(config, out=config.images.with_name("other"))
+    assert kept() == [weights]
+
+
+def test_an_interrupted_training_continues_with_another_length(config: ProtectConfig) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        run(config, Notes(stop_at=2))
+    again = Notes()
+    run(config, again, train_minutes=0.02)
+    assert again.steps == 4 - 2
+
+
+def test_an_interrupted_release_of_new_weights_continues_with_these(config: ProtectConfig) -> None:
+    run(config)
+    release = run(config, overwrite=True).release
+    record = read_run(release)
+    write_run(release, replace(record, complete=False))
+    again = Notes()
+    run(config, again, overwrite=True)
+    assert again.steps == 0
+    assert read_run(release).weights_sha256 == record.weights_sha256
+    assert len(kept()) == 2
