@@ -210,6 +210,8 @@ def _training(config: DemoConfig, folder: Path, labels: Path, size: int) -> Trai
         objective=ObjectiveName.EM,
         distortions=PLAIN,
         chroma=1.0,
+        batch_size=64,
+        learning_rate=2e-3,
         size=size,
         epsilon=EPSILON,
         surrogate=BackboneName.SMALL,
