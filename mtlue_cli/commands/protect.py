@@ -145,11 +145,11 @@ def protect(
 ) -> None:
     """Write a protected copy of every labelled image, and labels.csv with it.
 
-    Without --weights it first trains a generator on these images, or finds the one that an earlier run trained. It is
-    kept in your data folder, readable by you alone. Keep a copy: only with it can you add images to the release later.
+    Without --weights it first trains a generator on these images, or finds the one that an earlier run trained.
+    The generator is kept in your data folder, readable by you alone. Keep a copy to add images later.
 
-    Originals are never changed. Run again, it goes on where it was interrupted and does only what has changed. Exit
-    code 3: done, but some images could not be protected; they are listed and not in the release.
+    Originals are never changed. Run the command again to continue an interrupted run or to add images.
+    Exit code 3: done, but some images could not be protected. They are listed and not in the release.
 
     [bold]Example:[/bold] mtlue protect photos --labels photos/labels.csv
     """
