@@ -130,20 +130,45 @@ def test_the_default_weights_protect_columns_that_they_never_saw(tmp_path: Path)
     assert victim["average"]["learned_fraction"]["mean"] < -0.3
 
 
-def test_quick_protection_depends_on_the_key(faces: Path, tmp_path: Path) -> None:
+def test_quick_protection_depends_on_the_key_and_leaves_out_grey_photos(faces: Path, tmp_path: Path) -> None:
     digits = {"first": bytes(range(32)).hex(), "again": bytes(range(32)).hex(), "other": bytes(range(1, 33)).hex()}
     releases: dict[str, dict[str, bytes]] = {}
     for name, key in digits.items():
         (tmp_path / f"{name}.key").write_text(key)
         options = ("--quick", "--key", tmp_path / f"{name}.key", "--out", tmp_path / name, "--json")
-        done = json.loads(mtlue("protect", faces, "--labels", faces / "labels.csv", *options).stdout)
-        assert (done["weights"], done["max_change"]) == ("default", 8)
+        done = json.loads(mtlue("protect", faces, "--labels", faces / "labels.csv", *options, check=False).stdout)
+        assert (done["weights"], done["max_change"], done["exit_code"]) == ("default", 8, 3)
         assert done["mean_psnr"] > 32
+        assert all("this photo is grey" in left["reason"] for left in done["quarantined"])
+        assert len(done["quarantined"]) < COUNT / 20
         releases[name] = tree(tmp_path / name)
     assert releases["first"] == releases["again"]
     images = [name for name in releases["first"] if name.endswith(".png")]
-    assert len(images) == COUNT
+    assert len(images) == COUNT - len(done["quarantined"])
     assert all(releases["first"][name] != releases["other"][name] for name in images)
+
+
+def test_grey_photos_are_protected_by_weights_in_luminance_and_refused_by_those_in_colour(
+    faces: Path, tmp_path: Path
+) -> None:
+    grey = tmp_path / "grey"
+    grey.mkdir()
+    header, *rows = (faces / "labels.csv").read_text().splitlines()
+    for row in rows[:40]:
+        name = row.split(",")[0]
+        with Image.open(faces / name) as image:
+            image.convert("L").save(grey / name, quality=95)
+    (grey / "labels.csv").write_text("\n".join([header, *rows[:40]]) + "\n")
+    labels = ("--labels", grey / "labels.csv", "--json")
+    done = json.loads(mtlue("protect", grey, *labels, "--weights", "utkface", "--out", tmp_path / "whole").stdout)
+    assert (done["protected"], done["quarantined"]) == (40, [])
+    assert done["mean_change"]["smallest"] > 5
+    with Image.open(next((tmp_path / "whole").glob("*.png"))) as image:
+        assert image.mode == "L"
+    refused = mtlue("protect", grey, *labels, "--quick", "--out", tmp_path / "none", check=False)
+    assert refused.returncode == 3
+    assert json.loads(refused.stdout)["protected"] == 0
+    assert not list((tmp_path / "none").glob("*.png"))
 
 
 def test_a_generator_is_trained_interrupted_and_finished(faces: Path, tmp_path: Path) -> None:
