@@ -90,7 +90,13 @@ class Shortfall(Enum):
     """What they add is lost when it is rounded, or drowned by compression."""
 
 
-def measure_effect(original: Pixels, saved: Pixels, delta: npt.NDArray[np.float32], epsilon: int) -> Effect:
+def measure_effect(
+    original: Pixels,
+    saved: Pixels,
+    delta: npt.NDArray[np.float32],
+    epsilon: int,
+    alpha: npt.NDArray[np.uint8] | None = None,
+) -> Effect:
     """The effect of a file, measured on a sample of its rows (:data:`SAMPLE_PIXELS`).
 
     Args:
@@ -98,22 +104,28 @@ def measure_effect(original: Pixels, saved: Pixels, delta: npt.NDArray[np.float3
         saved: The same shape and type: the released file, decoded.
         delta: ``(3, S, S)`` float in 255ths, at the release's epsilon.
         epsilon: Bound in 255ths.
+        alpha: ``(H, W)`` opacity, which weighs the pixels: a change under transparency is not seen; None: all count.
     """
     height, width = original.shape[:2]
     step = min(height, -(-height * width // SAMPLE_PIXELS) | 1)
     unit = 1.0 if np.issubdtype(original.dtype, np.floating) else float(np.iinfo(original.dtype).max)
     promised_power = carried_power = product = 0.0
-    count = 0
+    count = 0.0
     for rows, promised in scaled_strips(delta, height, width, step):
         carried = saved[rows].astype(np.float32)
         carried -= original[rows]
         carried *= LEVELS / unit
         if carried.ndim == 2:
             carried = np.repeat(carried[..., None], 3, axis=2)
+        visible = promised.size
+        if alpha is not None:
+            weight = (alpha[rows].astype(np.float32) / 255)[..., None]
+            carried, promised = carried * weight, promised * weight
+            visible = 3 * float(np.vdot(weight, weight))
         promised_power += float(np.vdot(promised, promised))
         carried_power += float(np.vdot(carried, carried))
         product += float(np.vdot(carried, promised))
-        count += promised.size
+        count += visible
     if not promised_power > 0:
         return Effect(0.0, 0.0, 0.0)
     return Effect(

@@ -11,7 +11,7 @@ from mtlue_cli.choices import ImageFormat
 from mtlue_cli.errors import ImageError, InputError
 from mtlue_cli.files import file_digest
 from mtlue_cli.images.encode import is_lossless
-from mtlue_cli.images.folder import find_images
+from mtlue_cli.images.folder import find_images, find_links
 from mtlue_cli.manifest import FOLDER, LABELS_NAME, FileRecord, Manifest, RunRecord, read_manifest
 from mtlue_cli.tasks.labels import read_label_file, released_options
 from mtlue_cli.tasks.paths import path_fault
@@ -204,6 +204,7 @@ def _whole_release_faults(release: Path, manifest: Manifest) -> list[str]:
     faults = [] if manifest.run.complete else ["the release is incomplete: run the same protect command again"]
     names = Counter(record.file_name for record in manifest.files)
     faults += [f"{name}: released for {count} originals" for name, count in names.items() if count > 1]
+    faults += [f"{name}: is a link, what is behind it may be unprotected" for name in find_links(release)]
     return faults + [
         f"{name}: not in the manifest, it may be unprotected"
         for name in find_images(release)
@@ -269,7 +270,8 @@ def _audit_foreign(
             problem = f"several files could be it: {', '.join(candidates)}" if candidates else "missing in the release"
             return None, None, f"{name}: {problem}"
         try:
-            return candidates[0], compare_files(originals / name, release / candidates[0]).change.largest, None
+            largest = compare_files(originals / name, release / candidates[0]).change.largest
+            return candidates[0], largest, None if largest else f"{candidates[0]}: is its original, unchanged"
         except ValueError:
             return candidates[0], None, None
         except ImageError as error:

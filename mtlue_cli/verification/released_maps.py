@@ -17,6 +17,8 @@ def map_faults(release: Path, record: FileRecord) -> list[str]:
             faults.append(f"{record.source}: in the manifest, {unsafe}")
         elif not (release / name).is_file():
             faults.append(f"{name}: missing in the release, it is a map of {record.file_name}")
+        elif digest == record.source_sha256:
+            faults.append(f"{name}: is the original of {record.file_name}, released as its map")
         elif _digest(release / name) != digest:
             faults.append(f"{name}: its bytes are not those of the manifest")
     return faults

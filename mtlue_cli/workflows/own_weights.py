@@ -235,6 +235,7 @@ class _Wanted:
             card = train_generator(self._training(out, minutes), self.progress).card
             if _steps(card) < LEAST_STEPS:
                 out.unlink()
+                out.with_suffix(".png").unlink(missing_ok=True)
                 raise InputError(
                     f"training ended after {_steps(card)} steps, and at least {LEAST_STEPS} are needed to protect",
                     hint="give it more time with --train MINUTES, or take ready-made patterns with --quick",

@@ -106,6 +106,8 @@ class PhotoSteps:
         record = self._plan.earlier.records.get(source)
         try:
             maps = self._maps.digests(self._plan.labels.table.map_files(row))
+            if digest in maps.values():
+                raise ImageError("the map that its row names is the photo itself; leave that column out, with --tasks")
             if record is not None and self._is_current(row, record, digest, maps):
                 return record
             table, size = self._plan.table, self._plan.card.image_size
@@ -130,7 +132,12 @@ class PhotoSteps:
                 raise ImageError("its alpha does not survive the format; use --format png")
             if is_lossless(self._format, image.format) and change.largest > run.epsilon:
                 raise ImageError(f"changed by {change.largest:g}/255 when saved, the bound is {run.epsilon}/255")
-            effect = measure_effect(before, saved.pixels, delta, run.epsilon)
+            if self._plan.is_unlabelled(prepared.row) and not self._plan.is_drawn(prepared.row):
+                draw = ", or give --unlabelled protect to protect it as an image of random classes"
+                raise ImageError(f"no label says anything about this image: label it{draw if prepared.classes else ''}")
+            if image.alpha is not None and not image.alpha.any():
+                raise ImageError("it is fully transparent: nothing that is added to it can be seen; leave it out")
+            effect = measure_effect(before, saved.pixels, delta, run.epsilon, image.alpha)
             lacking = shortfall(effect, change, before, delta, run.epsilon)
             if lacking is not None:
                 raise ImageError(self._too_little(lacking, effect, prepared))
@@ -202,9 +209,6 @@ class PhotoSteps:
             return f"its compression drowns the perturbation at epsilon {run.epsilon}; use --format png"
         if lacking is Shortfall.ROUNDED:
             return f"epsilon {run.epsilon} rounds away what {weights} add: {arrives}; raise --epsilon"
-        if self._plan.is_unlabelled(prepared.row) and not self._plan.is_drawn(prepared.row):
-            draw = ", or give --unlabelled protect to protect it as an image of random classes"
-            return f"no label says anything about this image: label it{draw if prepared.classes else ''}"
         return (
             f"{weights} add too little to this image: {effect.strength:.0%} of epsilon on average, at least "
             f"{LEAST_STRENGTH:.1%} is needed; {train}"

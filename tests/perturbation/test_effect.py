@@ -126,3 +126,17 @@ def test_a_record_is_compared_with_a_tolerance_for_decoders() -> None:
     assert not is_less_than_recorded(3.7, 4.0)
     assert is_less_than_recorded(3.5, 4.0)
     assert not is_less_than_recorded(5.0, 4.0)
+
+
+def test_what_transparency_hides_does_not_count() -> None:
+    saved = protect_pixels(COLOUR, LUMINANCE, EPSILON)
+    saved[20:] = COLOUR[20:]
+    above, below = np.zeros((2, 40, 30), dtype=np.uint8)
+    above[:20] = below[20:] = 255
+    half = measure_effect(COLOUR, saved, LUMINANCE, EPSILON)
+    assert half.share == pytest.approx(0.5, abs=0.05)
+    seen = measure_effect(COLOUR, saved, LUMINANCE, EPSILON, above)
+    assert seen.share == pytest.approx(1, abs=0.05)
+    assert seen.strength == pytest.approx(half.strength, abs=0.05)
+    assert measure_effect(COLOUR, saved, LUMINANCE, EPSILON, below).share == 0
+    assert measure_effect(COLOUR, saved, LUMINANCE, EPSILON, np.zeros_like(above)) == Effect(0, 0, 0)

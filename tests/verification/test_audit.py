@@ -212,6 +212,13 @@ class TestReleaseOfAnotherTool:
         assert audit.released["a/000.png"] == "a/000.bmp"
         assert "no manifest" in audit.notes[0]
 
+    def test_an_original_in_place_of_a_released_file_is_a_fault(self, made: MadeSet, tmp_path: Path) -> None:
+        release = tmp_path / "release"
+        make_release(made, release)
+        shutil.rmtree(release / FOLDER)
+        Image.open(made.images / "a/000.png").save(release / "a/000.png")
+        assert _audit(made, release).faults == ("a/000.png: is its original, unchanged",)
+
     def test_missing_and_ambiguous_files_are_faults(self, made: MadeSet, tmp_path: Path) -> None:
         release = tmp_path / "release"
         make_release(made, release)

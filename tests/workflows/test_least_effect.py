@@ -132,6 +132,10 @@ ATTEMPTS = {
     ),
     "all cells empty": Attempt(picture(COLOUR), NOTHING, row=","),
     "all protected cells empty": Attempt(picture(COLOUR), NOTHING, row=",1", options={"exclude": ["round"]}),
+    "all cells empty, weights of one's own": Attempt(picture(COLOUR), NOTHING, row=",", own=True),
+    "fully transparent": Attempt(
+        picture(np.dstack([COLOUR, np.zeros((SIDE, SIDE), dtype=np.uint8)])), "fully transparent", own=True
+    ),
     "all cells empty, random classes": Attempt(picture(COLOUR), row=",", options=PROTECT),
     "no row, random classes": Attempt(picture(COLOUR), row=None, options=PROTECT),
     "no row, random classes, weights of one's own": Attempt(picture(COLOUR), row=None, options=PROTECT, own=True),

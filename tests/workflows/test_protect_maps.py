@@ -1,6 +1,7 @@
 """Masks and maps travel with their images: byte for byte, recorded, resumed, checked, and left out together."""
 
 import csv
+import shutil
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -145,6 +146,14 @@ def test_an_image_in_quarantine_leaves_its_maps_behind(config: ProtectConfig) ->
     assert not {"photo1.png", "photo1.mask.png"} & files_of(release)
     assert (release / SHARED).is_file()
     assert inspected(config) == ()
+
+
+def test_a_photo_that_is_its_own_map_is_not_released_as_one(config: ProtectConfig) -> None:
+    shutil.copyfile(config.images / "photo1.mask.png", config.images / "photo1.png")
+    result = run(config)
+    (left,) = result.quarantine
+    assert (left.source, "is the photo itself" in left.reason) == ("photo1.png", True)
+    assert not {"photo1.png", "photo1.mask.png"} & files_of(config.release)
 
 
 def test_what_a_killed_run_left_is_removed(config: ProtectConfig) -> None:
