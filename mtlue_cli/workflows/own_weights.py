@@ -32,9 +32,9 @@ MOST_IMAGES = 50_000
 """Training takes at most so many images, spread evenly over the rows: it keeps them in memory."""
 
 LEAST_STEPS = 200
-"""With fewer generator steps the perturbation is not learned yet, and nothing is released."""
+"""Fewer generator steps hardly leave the first plateau of the loss (docs/research/luminance.md): nothing is released."""
 
-USEFUL_STEPS = 800
+USEFUL_STEPS = 1100
 """Generator steps from which training was measured to protect (docs/research/luminance.md)."""
 
 MOST_STEPS = 6000
