@@ -32,7 +32,7 @@ MOST_IMAGES = 50_000
 """Training takes at most so many images, spread evenly over the rows: it keeps them in memory."""
 
 LEAST_STEPS = 200
-"""Fewer generator steps hardly leave the first plateau of the loss (docs/research/luminance.md): nothing is released."""
+"""Fewer generator steps hardly leave the first plateau of the loss (docs/research/luminance.md); none are released."""
 
 USEFUL_STEPS = 1100
 """Generator steps from which training was measured to protect (docs/research/luminance.md)."""
