@@ -18,7 +18,7 @@ from torchvision.models.resnet import BasicBlock, conv1x1
 from mtlue_cli.choices import TaskKind
 from mtlue_cli.generator.model import GeneratorConfig, PerturbationGenerator
 from mtlue_cli.tasks.spec import Task, TaskSet
-from mtlue_cli.workflows.train_settings import DECODER_WIDTH
+from mtlue_cli.workflows.train_settings import THROUGH_ATTACKS
 
 
 class ReferenceNetwork(nn.Module):
@@ -83,7 +83,7 @@ def main() -> None:
     print(f"{'tasks':>5} {'reference':>12} {'generator':>12} {'ratio':>8} {'speed-up of a training step':>30}")
     for count in (int(text) for text in arguments.tasks.split(",")):
         tasks = TaskSet(tuple(Task(f"task{index}", TaskKind.CATEGORICAL, ("a", "b", "c")) for index in range(count)))
-        shape = GeneratorConfig(decoder_width=DECODER_WIDTH)
+        shape = GeneratorConfig(decoder_width=THROUGH_ATTACKS.decoder_width)
         reference, generator = ReferenceNetwork(count), PerturbationGenerator(shape, tasks)
         generator.eval()
         reference.eval()

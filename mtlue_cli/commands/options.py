@@ -166,18 +166,6 @@ WorkersOption = Annotated[
         rich_help_panel=COMPUTATION,
     ),
 ]
-BatchSizeOption = Annotated[
-    int,
-    typer.Option(
-        "--batch-size",
-        "-b",
-        min=2,
-        metavar="N",
-        help="Images a training step.",
-        envvar=variable("--batch-size"),
-        rich_help_panel=TRAINING,
-    ),
-]
 AutoBatchSizeOption = Annotated[
     str,
     typer.Option(

@@ -14,7 +14,6 @@ from mtlue_cli.images.rendered_scenes import SCENE_TASKS, write_scenes
 from mtlue_cli.images.synthetic import LABELS_FILE, draw_set
 from mtlue_cli.tasks.declared import parse_declarations
 from mtlue_cli.tasks.labels import LabelOptions
-from mtlue_cli.training.distortions import PLAIN
 from mtlue_cli.verification.report import VerifyResult
 from mtlue_cli.workflows.progress import Progress
 from mtlue_cli.workflows.protect import ProtectConfig, ProtectResult, protect_folder
@@ -208,10 +207,6 @@ def _training(config: DemoConfig, folder: Path, labels: Path, size: int) -> Trai
         labels=labels,
         out=folder / CHECKPOINT,
         objective=ObjectiveName.EM,
-        distortions=PLAIN,
-        chroma=1.0,
-        batch_size=64,
-        learning_rate=2e-3,
         size=size,
         epsilon=EPSILON,
         surrogate=BackboneName.SMALL,

@@ -13,7 +13,7 @@ import numpy as np
 from filelock import FileLock, Timeout
 from platformdirs import user_data_path
 
-from mtlue_cli.choices import FEWEST_IMAGES, TRAIN_MINUTES
+from mtlue_cli.choices import FEW_TASKS, FEWEST_IMAGES, TRAIN_MINUTES
 from mtlue_cli.errors import CheckpointError, InputError, MtlueError
 from mtlue_cli.files import unwritable
 from mtlue_cli.generator.checkpoint import CheckpointCard, read_card
@@ -314,12 +314,19 @@ def _steps(card: CheckpointCard) -> int:
 
 
 def _warnings(card: CheckpointCard) -> tuple[str, ...]:
-    """That training was short, if it was."""
+    """What a user must know of trained weights: that they write in colour, or that training was short."""
     steps, follows = _steps(card), card.settings.get("follows")
+    found: list[str] = []
+    if card.generator["chroma"] > 0:
+        found.append(
+            f"weights for more than {FEW_TASKS} columns, or for labels of every pixel, are trained in colour and not "
+            "through the changes that attackers make: turning the images grey may undo them. Check with mtlue verify"
+        )
     if steps >= USEFUL_STEPS:
-        return ()
+        return tuple(found)
     share = f", and its surrogate follows {follows:.0%} of the shifted labels" if isinstance(follows, float) else ""
-    return (
+    found.append(
         f"training was short: {steps} steps{share}. Runs that were measured to protect took at least {USEFUL_STEPS}. "
-        "Check the release with mtlue verify, or train longer with --train MINUTES --overwrite",
+        "Check the release with mtlue verify, or train longer with --train MINUTES --overwrite"
     )
+    return tuple(found)

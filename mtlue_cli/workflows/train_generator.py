@@ -1,10 +1,12 @@
 """Train a generator: images and labels in, checkpoint and contact sheet out; stops and goes on."""
 
+import json
 import shutil
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
+from typing import Any
 
 import numpy as np
 
@@ -18,7 +20,7 @@ from mtlue_cli.tasks.spec import LabelTable
 from mtlue_cli.training.generator_loop import GeneratorLoop
 from mtlue_cli.training.runtime import choose_device, data_digest, describe_device, flush_denormals
 from mtlue_cli.workflows.progress import Progress
-from mtlue_cli.workflows.train_settings import TrainConfig, TrainingData, TrainResult, generator_size
+from mtlue_cli.workflows.train_settings import Recipe, TrainConfig, TrainingData, TrainResult, generator_size
 from mtlue_cli.workflows.training_files import draw_sheet, made_with, output_faults
 from mtlue_cli.workflows.training_run import TrainingRun
 from mtlue_cli.workflows.training_start import TrainingStart, read_start
@@ -117,6 +119,11 @@ def _load(table: LabelTable, config: TrainConfig, progress: Progress) -> Trainin
     return TrainingData(images, labels, with_spans(table.tasks, labels), data_digest(images, labels))
 
 
+def _resolved(recipe: Recipe) -> dict[str, Any]:
+    settings: dict[str, Any] = json.loads(json.dumps(asdict(recipe)))
+    return settings
+
+
 def _card(
     config: TrainConfig,
     data: TrainingData,
@@ -134,6 +141,7 @@ def _card(
         settings={
             **config.recorded_settings(),
             "learnability_weight": config.learnability(len(data.tasks)),
+            **_resolved(config.recipe_for(data.tasks, data.images)),
             "steps": loop.steps,
             "images": len(data.images),
             **({"follows": round(history[-1]["agreement"], 4)} if history else {}),

@@ -19,7 +19,7 @@ from mtlue_cli.training.state import load_state, save_state
 from mtlue_cli.training.surrogate import SurrogateRun, epochs_within, train_surrogate
 from mtlue_cli.workflows.progress import Progress
 from mtlue_cli.workflows.resumable_run import ResumableRun, steps_within
-from mtlue_cli.workflows.train_settings import DECODER_WIDTH, TrainConfig, TrainingData, generator_size
+from mtlue_cli.workflows.train_settings import TrainConfig, TrainingData, generator_size
 from mtlue_cli.workflows.training_start import TrainingStart
 
 SURROGATE_SHARE = 0.4
@@ -56,6 +56,7 @@ class TrainingRun:
         self.config, self.data, self.device, self.progress, self.started = config, data, device, progress, started
         self.start = start
         self.spec = OBJECTIVES[config.objective]
+        self.recipe = config.recipe_for(data.tasks, data.images)
         begun = None if start is None else start.to_json()
         settings = config.recorded_settings()
         if config.private:
@@ -90,7 +91,7 @@ class TrainingRun:
         config, data = self.config, self.data
         settings = LearningSettings(
             epochs=config.surrogate_epochs,
-            batch_size=max(SURROGATE_BATCH, config.batch_size),
+            batch_size=max(SURROGATE_BATCH, self.recipe.batch_size),
             crop_size=config.size,
             backbone=config.surrogate,
             seed=config.seed + SURROGATE_SEED_OFFSET,
@@ -124,7 +125,7 @@ class TrainingRun:
             self.device,
             lambda count: self.progress.advance(count, figures),
             on_epoch,
-            config.distortions,
+            self.recipe.distortions,
         )
         self.progress.finish()
         save_state(
@@ -145,8 +146,8 @@ class TrainingRun:
             epsilon=config.epsilon,
             image_size=size,
             pattern_gain=self._pattern_gain(),
-            chroma=config.chroma_for(tasks, self.data.images),
-            decoder_width=DECODER_WIDTH,
+            chroma=self.recipe.chroma,
+            decoder_width=self.recipe.decoder_width,
         )
         return placed(PerturbationGenerator(shape, tasks, config.seed, priors), self.device)
 
@@ -172,12 +173,12 @@ class TrainingRun:
         config, data = self.config, self.data
         settings = GeneratorSettings(
             steps=steps,
-            batch_size=config.batch_size,
-            learning_rate=config.learning_rate,
+            batch_size=self.recipe.batch_size,
+            learning_rate=self.recipe.learning_rate,
             intra_weight=config.intra_weight,
             inter_weight=config.inter_weight,
             view_size=config.size,
-            distortions=config.distortions,
+            distortions=self.recipe.distortions,
             seed=config.seed,
             precision=config.precision,
         )
@@ -186,6 +187,6 @@ class TrainingRun:
     def _planned_steps(self, clean: list[Any]) -> int:
         """Steps of ``epochs``, or as many as a few timed ones say will fit into what is left of ``max_minutes``."""
         if self.config.epochs is not None:
-            return -(-self.config.epochs * len(self.data.images) // self.config.batch_size)
+            return -(-self.config.epochs * len(self.data.images) // self.recipe.batch_size)
         steps = steps_within(self._remaining, self._loop(self._fresh_generator(), self._objective(clean), 10**6))
         return steps if self.config.max_steps is None else min(steps, self.config.max_steps)

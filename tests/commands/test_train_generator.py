@@ -132,7 +132,8 @@ def test_a_part_of_no_split_file_is_refused() -> None:
 
 
 def test_every_field_of_the_workflow_has_its_option() -> None:
-    fields = {field.name for field in dataclasses.fields(TrainConfig)} - {"reading"}
+    set_by_protect = {"max_steps", "most_images", "private"}
+    fields = {field.name for field in dataclasses.fields(TrainConfig)} - {"reading"} - set_by_protect
     reading = set(inspect.signature(label_options).parameters) - {"missing_values"} | {"missing_value"}
     assert fields | reading == set(inspect.signature(train_generator).parameters) - {
         "quiet",

@@ -18,7 +18,7 @@ from mtlue_cli.workflows import own_weights, resumable_run
 from mtlue_cli.workflows.own_weights import weights_store
 from mtlue_cli.workflows.progress import SilentProgress
 from mtlue_cli.workflows.protect import ProtectConfig, ProtectResult, protect_folder
-from mtlue_cli.workflows.train_settings import CHROMA
+from mtlue_cli.workflows.train_settings import THROUGH_ATTACKS
 from tests.small_set import write_checkpoint, write_images
 
 COUNT = 12
@@ -84,7 +84,7 @@ def test_weights_are_trained_kept_in_private_and_used_again_for_new_photos(confi
     assert first.protected + len(first.quarantine) == COUNT
     card = read_card(weights)
     assert read_run(first.release).weights_sha256 == card.digest
-    assert card.generator["chroma"] == CHROMA
+    assert card.generator["chroma"] == THROUGH_ATTACKS.chroma == 0
     assert stat.S_IMODE(weights.stat().st_mode) == 0o600
     assert stat.S_IMODE(weights.parent.stat().st_mode) == 0o700
     assert not weights.resolve().is_relative_to(first.release.resolve())

@@ -8,12 +8,15 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from mtlue_cli.choices import FEW_TASKS, BackboneName, ObjectiveName
+from mtlue_cli.choices import FEW_TASKS, BackboneName, ObjectiveName, TaskKind
 from mtlue_cli.errors import InputError
 from mtlue_cli.generator.checkpoint import load_checkpoint
 from mtlue_cli.generator.model import GeneratorConfig
+from mtlue_cli.tasks.spec import Task, TaskSet
+from mtlue_cli.training.distortions import PLAIN
 from mtlue_cli.workflows.progress import SilentProgress
 from mtlue_cli.workflows.train_generator import TrainConfig, generator_size, train_generator
+from mtlue_cli.workflows.train_settings import IN_COLOUR, THROUGH_ATTACKS, Recipe
 from mtlue_cli.workflows.training_run import QUIET_PATTERNS
 from tests.multitask_sample import TASKS, draw_sample
 
@@ -105,7 +108,7 @@ def test_an_interrupted_run_goes_on_to_the_same_weights(
     assert not config.out.exists()
     resumed = Interrupting(at=-1)
     assert train_generator(config, resumed).card.digest == whole
-    assert any("going on" in note for note in resumed.notes)
+    assert any("continuing" in note for note in resumed.notes)
     assert resumed.steps == 2 * COUNT // 8 - 3
 
 
@@ -230,3 +233,37 @@ def test_missing_files_are_all_named(config: TrainConfig, tmp_path: Path) -> Non
         "row 26: no file 'nine.png'",
         "row 27: no file 'ten.png'",
     ]
+
+
+@pytest.mark.parametrize(
+    ("changes", "grey", "expected"),
+    [
+        ({}, False, THROUGH_ATTACKS),
+        ({}, True, THROUGH_ATTACKS),
+        ({"objective": ObjectiveName.EM}, False, IN_COLOUR),
+        ({"objective": ObjectiveName.SEP}, False, IN_COLOUR),
+        ({"learnability_weight": 1.0}, False, IN_COLOUR),
+        ({"learnability_weight": 1.0}, True, replace(IN_COLOUR, chroma=0.0)),
+        ({"chroma": 0.5, "batch_size": 6}, False, replace(THROUGH_ATTACKS, chroma=0.5, batch_size=6)),
+        ({"distortions": PLAIN}, False, replace(THROUGH_ATTACKS, distortions=PLAIN)),
+        ({"learning_rate": 0.1}, False, replace(THROUGH_ATTACKS, learning_rate=0.1)),
+    ],
+)
+def test_the_recipe_depends_on_objective_tasks_and_images(
+    config: TrainConfig, changes: dict[str, object], grey: bool, expected: Recipe
+) -> None:
+    images, _ = draw_sample(8, 16)
+    if grey:
+        images = images[:, :1].expand(-1, 3, -1, -1)
+    plain = replace(config, batch_size=None)
+    assert replace(plain, **changes).recipe_for(TASKS, images) == expected  # type: ignore[arg-type]  # a test's table
+
+
+def test_many_columns_and_maps_are_trained_in_colour(config: TrainConfig) -> None:
+    images, _ = draw_sample(8, 16)
+    plain = replace(config, batch_size=None)
+    many = TaskSet(tuple(Task(f"t{index}", TaskKind.BINARY, ("0", "1")) for index in range(FEW_TASKS + 1)))
+    masks = TaskSet((Task("mask", TaskKind.SEGMENTATION, ("0", "1", "2")),))
+    assert plain.recipe_for(many, images) == IN_COLOUR
+    assert plain.recipe_for(masks, images) == IN_COLOUR
+    assert plain.recipe_for(masks, images[:, :1].expand(-1, 3, -1, -1)) == IN_COLOUR
