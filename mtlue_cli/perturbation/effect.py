@@ -117,10 +117,11 @@ def measure_effect(
         carried *= LEVELS / unit
         if carried.ndim == 2:
             carried = np.repeat(carried[..., None], 3, axis=2)
-        visible = promised.size
+        visible = float(promised.size)
         if alpha is not None:
-            weight = (alpha[rows].astype(np.float32) / 255)[..., None]
-            carried, promised = carried * weight, promised * weight
+            weight = (alpha[rows].astype(np.float32) / np.float32(LEVELS))[..., None]
+            carried *= weight
+            promised *= weight
             visible = 3 * float(np.vdot(weight, weight))
         promised_power += float(np.vdot(promised, promised))
         carried_power += float(np.vdot(carried, carried))
