@@ -40,7 +40,8 @@ THROUGH_ATTACKS = Recipe(32, 4e-3, 64, ATTACKS, 0.0)
 """TAP for few columns: through what attackers do, in luminance (docs/research/luminance.md)."""
 
 IN_COLOUR = Recipe(64, 2e-3, 96, PLAIN, 1.0)
-"""The rest. Of CelebA's forty columns a victim learned 0.70 under the other recipe, and -0.52 under this one."""
+"""The rest. Of CelebA's forty columns a victim learned 0.70 under the other recipe (675 steps, luminance and the
+companion) and -0.52 under this one (1,209 steps); see docs/research/luminance.md."""
 
 MOSTLY_GREY = 0.5
 """Share of grey images from which a generator is trained in luminance alone."""
