@@ -84,7 +84,10 @@ def test_an_attacker_gets_the_weights_of_a_public_generator_and_no_key(config: V
         f"small + {REMOVAL}",
     ]
     release = made.images.with_name("release")
-    protect_folder(ProtectConfig(made.images, made.labels, release, key=config.key, device="cpu"), SilentProgress())
+    protect_folder(
+        ProtectConfig(made.images, made.labels, release, weights="default", key=config.key, device="cpu"),
+        SilentProgress(),
+    )
     of_release = replace(config, weights=None, key=None, protected=release, countermeasures=(REMOVAL,))
     attacked = verify_release(of_release, SilentProgress())
     assert attacked.audit is not None
