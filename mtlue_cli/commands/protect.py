@@ -235,7 +235,8 @@ def remarks(result: "ProtectResult") -> list[str]:
         lines += [f"  {name}" for name in result.unlabelled[:LISTED]] + _rest(len(result.unlabelled))
     if result.quarantine:
         lines.append(f"{len(result.quarantine)} images could not be protected and are not in the release:")
-        lines += [f"  {record.source}: {record.reason}" for record in result.quarantine]
+        lines += [f"  {record.source}: {record.reason}" for record in result.quarantine[:LISTED]]
+        lines += [f"{rest}; --json lists all" for rest in _rest(len(result.quarantine))]
     return lines
 
 
