@@ -314,13 +314,14 @@ def _steps(card: CheckpointCard) -> int:
 
 
 def _warnings(card: CheckpointCard) -> tuple[str, ...]:
-    """What a user must know of trained weights: that they write in colour, or that training was short."""
+    """What a user must know of trained weights: how they were trained, and that training was short."""
     steps, follows = _steps(card), card.settings.get("follows")
     found: list[str] = []
-    if card.generator["chroma"] > 0:
+    if len(card.tasks) > FEW_TASKS or card.generator["chroma"] > 0:
         found.append(
-            f"weights for more than {FEW_TASKS} columns, or for labels of every pixel, are trained in colour and not "
-            "through the changes that attackers make: turning the images grey may undo them. Check with mtlue verify"
+            f"weights for more than {FEW_TASKS} columns, or for labels of every pixel, are not trained through the "
+            "changes that attackers make: turning the images grey may undo them, and on grey images they were not measured. "
+            "Check the release with mtlue verify"
         )
     if steps >= USEFUL_STEPS:
         return tuple(found)

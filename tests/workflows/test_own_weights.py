@@ -276,3 +276,11 @@ def test_an_interrupted_release_of_new_weights_continues_with_these(config: Prot
     assert again.steps == 0
     assert read_run(release).weights_sha256 == record.weights_sha256
     assert len(kept()) == 2
+
+
+def test_many_columns_are_warned_of(config: ProtectConfig) -> None:
+    header, *rows = config.labels.read_text().splitlines()
+    more = [f"{header}," + ",".join(f"t{index}" for index in range(8))]
+    more += [f"{row}," + ",".join(str((at + index) % 2) for index in range(8)) for at, row in enumerate(rows)]
+    config.labels.write_text("\n".join(more) + "\n")
+    assert any("weights for more than 8 columns" in warning for warning in run(config).warnings)
