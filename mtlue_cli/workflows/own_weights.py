@@ -320,8 +320,8 @@ def _warnings(card: CheckpointCard) -> tuple[str, ...]:
     if len(card.tasks) > FEW_TASKS or card.generator["chroma"] > 0:
         found.append(
             f"weights for more than {FEW_TASKS} columns, or for labels of every pixel, are not trained through the "
-            "changes that attackers make: turning the images grey may undo them, and on grey images they were not measured. "
-            "Check the release with mtlue verify"
+            "changes that attackers make: turning the images grey may undo them, and on grey images they were not "
+            "measured. Check the release with mtlue verify"
         )
     if steps >= USEFUL_STEPS:
         return tuple(found)
