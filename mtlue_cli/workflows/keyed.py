@@ -20,7 +20,7 @@ _NOT_THE_RAREST = 1.001
 
 @dataclass(frozen=True)
 class CodableColumns:
-    """Label columns, sorted by whether codes can stand for them.
+    """Label columns, sorted by whether they can be protected.
 
     Attributes:
         tasks: Those that can be protected.
@@ -47,6 +47,20 @@ def codable(labels: TaskSet, named: Sequence[str] | None) -> CodableColumns:
         InputError: A named column cannot be protected, or none can.
     """
     unfit = {task.name: reason for task in labels if (reason := _reason(task)) is not None}
+    return without(labels, unfit, named)
+
+
+def without(labels: TaskSet, unfit: Mapping[str, str], named: Sequence[str] | None) -> CodableColumns:
+    """The columns but those that cannot be protected.
+
+    Args:
+        labels: All label columns.
+        unfit: Why a column cannot be protected, by name.
+        named: Those that the user asks for; None: whatever can be protected.
+
+    Raises:
+        InputError: A named column cannot be protected, or none can.
+    """
     asked_for = [unfit[name] for name in named or () if name in unfit]
     if asked_for:
         raise InputError("columns that --tasks names cannot be protected", asked_for)

@@ -3,7 +3,7 @@
 import hashlib
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -23,8 +23,9 @@ from mtlue_cli.tasks.classes import MAX_CLASSES, class_faults
 from mtlue_cli.tasks.spec import LabelTable, TaskSet
 from mtlue_cli.tasks.wording import quoted
 from mtlue_cli.training.runtime import choose_device, describe_device
+from mtlue_cli.workflows.keyed import without
 from mtlue_cli.workflows.progress import Progress
-from mtlue_cli.workflows.protect_plan import ProtectConfig, check_output, read_inputs, select_tasks
+from mtlue_cli.workflows.protect_plan import ProtectConfig, ProtectInputs, check_output, select_tasks
 from mtlue_cli.workflows.train_generator import TrainConfig, train_generator
 from mtlue_cli.workflows.training_files import state_folder
 
@@ -51,7 +52,7 @@ def weights_store() -> Path:
     return user_data_path("mtlue", appauthor=False) / "weights"
 
 
-def with_weights(config: ProtectConfig, progress: Progress) -> ProtectConfig:
+def with_weights(config: ProtectConfig, inputs: ProtectInputs, progress: Progress) -> ProtectConfig:
     """The configuration with its weights named: those of ``--weights``, ready-made patterns, or trained ones.
 
     Trained weights lie in :func:`weights_store`, named after the folder and its tasks; none are ever replaced. The next
@@ -59,20 +60,19 @@ def with_weights(config: ProtectConfig, progress: Progress) -> ProtectConfig:
     that exists decides first.
 
     Raises:
-        InputError: Options, labels, files and output folder do not go together, or training was far too short; nothing
-            was written to the release.
+        InputError: Labels and output folder do not go together, or training was far too short; nothing was written to
+            the release.
         MtlueError: The weights cannot be kept.
     """
     if config.weights is not None:
         return config
-    inputs = read_inputs(config)
     if config.quick:
-        return replace(config, weights=DEFAULT, quick=False, warnings=(QUICK_WARNING,))
+        return replace(config, weights=DEFAULT, warnings=(QUICK_WARNING,))
     columns = inputs.labels.table.tasks
-    tasks, left_out = _trainable(columns, config.tasks)
-    for reason in left_out:
+    fit = without(columns, _unfit(columns), config.tasks)
+    for reason in fit.unfit.values():
         progress.note(f"not protected: {reason}")
-    tasks = select_tasks(tasks, config.tasks, config.exclude, columns)
+    tasks = select_tasks(fit.tasks, config.tasks, config.exclude, columns)
     wanted = _Wanted(config, tasks, columns, labelled_images(inputs.labels.table, tasks), progress)
     try:
         found = wanted.of_release() or wanted.kept()
@@ -81,7 +81,7 @@ def with_weights(config: ProtectConfig, progress: Progress) -> ProtectConfig:
             found = wanted.made()
     except OSError as error:
         raise MtlueError(unwritable(Path(error.filename or weights_store()), error)) from error
-    return replace(config, weights=found.name, train_minutes=None, own=found.trained, warnings=found.warnings)
+    return replace(config, weights=found.name, own=found.trained, warnings=found.warnings)
 
 
 def labelled_images(table: LabelTable, tasks: TaskSet) -> int:
@@ -95,23 +95,14 @@ def labelled_images(table: LabelTable, tasks: TaskSet) -> int:
     return int(known.sum())
 
 
-def _trainable(columns: TaskSet, named: Sequence[str] | None) -> tuple[TaskSet, list[str]]:
-    """The columns that something can be learned from, and why each other one is left out.
-
-    Raises:
-        InputError: A named column is not among them, or none is.
-    """
-    unfit: dict[str, str] = {}
-    for task in columns:
-        if (not task.is_dense and not 2 <= task.num_classes <= MAX_CLASSES) or (task.is_dense and class_faults(task)):
-            unfit[task.name] = class_faults(task)[0]
-    asked_for = [unfit[name] for name in named or () if name in unfit]
-    if asked_for:
-        raise InputError("columns that --tasks names cannot be protected", asked_for)
-    fit = columns.subset(name for name in columns.names if name not in unfit)
-    if not fit:
-        raise InputError("no label column can be protected", list(unfit.values()))
-    return fit, list(unfit.values())
+def _unfit(columns: TaskSet) -> dict[str, str]:
+    """Why nothing can be learned from a column, by name; several spellings of a class are for training to refuse."""
+    faults = {task.name: class_faults(task) for task in columns}
+    return {
+        task.name: faults[task.name][0]
+        for task in columns
+        if faults[task.name] and (task.is_dense or not 2 <= task.num_classes <= MAX_CLASSES)
+    }
 
 
 @dataclass(frozen=True)
@@ -215,7 +206,7 @@ class _Wanted:
             InputError: As :func:`~mtlue_cli.workflows.train_generator.train_generator`, or training was far too short.
         """
         config, before = self.config, self._latest()
-        unfinished = sorted(weights_store().glob(f"{self.stem}-*{SUFFIX}.training"))
+        unfinished = self._unfinished()
         if self.images < FEWEST_IMAGES and config.train_minutes is None and not unfinished:
             few = f"{self.images} labelled images are too few to train weights (fewer than {FEWEST_IMAGES})"
             self.progress.note(f"{few}: taking ready-made patterns; --train MINUTES trains all the same")
@@ -268,6 +259,10 @@ class _Wanted:
         # Names end in the time of training.
         return max(weights_store().glob(f"{self.stem}-*{SUFFIX}"), default=None)
 
+    def _unfinished(self) -> list[Path]:
+        """State folders of trainings that were interrupted, the latest last."""
+        return sorted(weights_store().glob(state_folder(Path(f"{self.stem}-*{SUFFIX}")).name))
+
     @contextmanager
     def _sole_trainer(self) -> Iterator[None]:
         """Hold the weights of this folder for one run, in a folder that only its owner can open."""
@@ -301,7 +296,7 @@ class _Wanted:
                 "--overwrite trains new weights and protects all images again",
             )
         self.progress.note(f"weights from an earlier run: {path}")
-        if state_folder(path).exists() or any(weights_store().glob(f"{self.stem}-*{SUFFIX}.training")):
+        if state_folder(path).exists() or self._unfinished():
             self.progress.note("a training of new weights is unfinished; --train MINUTES --overwrite continues it")
         elif self.config.train_minutes is not None and not self.config.overwrite:
             self.progress.note("--train does not change weights that are there; add --overwrite to train new ones")

@@ -47,7 +47,7 @@ from mtlue_cli.workflows.own_weights import with_weights
 from mtlue_cli.workflows.progress import Progress
 from mtlue_cli.workflows.protect_files import PhotoSteps, Record, discard
 from mtlue_cli.workflows.protect_pipeline import DISK_THREADS, Pipeline
-from mtlue_cli.workflows.protect_plan import ProtectConfig, ProtectPlan, plan_protection
+from mtlue_cli.workflows.protect_plan import ProtectConfig, ProtectPlan, plan_protection, read_inputs
 from mtlue_cli.workflows.release_flip import release_flip
 
 __all__ = ["ProtectConfig", "ProtectResult", "protect_folder"]
@@ -146,8 +146,9 @@ def protect_folder(config: ProtectConfig, progress: Progress) -> ProtectResult:
     """
     began = time.monotonic()
     with reading_photos(config.max_pixels):  # maps are read and the sizes of photos looked up
-        config = with_weights(config, progress)
-        plan = plan_protection(config)
+        inputs = read_inputs(config)
+        config = with_weights(config, inputs, progress)
+        plan = plan_protection(config, inputs)
     device = choose_device(config.device)
     progress.note(f"device: {describe_device(device)}")
     for note in plan.labels.notes:

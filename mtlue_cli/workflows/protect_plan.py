@@ -202,15 +202,19 @@ def check_output(config: ProtectConfig, inputs: ProtectInputs) -> None:
         raise InputError(f"the output {release} cannot be written: {parent} is not writable", hint="give another --out")
 
 
-def plan_protection(config: ProtectConfig) -> ProtectPlan:
+def plan_protection(config: ProtectConfig, inputs: ProtectInputs | None = None) -> ProtectPlan:
     """Check everything that can be checked without decoding a photo; writes nothing but a user's first key.
+
+    Args:
+        config: What the user asks for.
+        inputs: What :func:`read_inputs` gave; None: read now.
 
     Raises:
         InputError: Options, labels, files, weights and output folder do not go together.
         ImageError: A mask whose classes are counted cannot be read.
     """
     release = config.release
-    inputs = read_inputs(config)
+    inputs = inputs or read_inputs(config)
     labels, left_out = inputs.labels, inputs.left_out
 
     def chosen(known: TaskSet) -> TaskSet:
