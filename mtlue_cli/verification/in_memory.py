@@ -13,8 +13,9 @@ from torch import Tensor
 from mtlue_cli.errors import ImageError, InputError
 from mtlue_cli.images.decode import decode_image
 from mtlue_cli.images.square import to_square
-from mtlue_cli.perturbation.apply import protect_pixels
+from mtlue_cli.perturbation.apply import measure_change, protect_pixels
 from mtlue_cli.perturbation.batching import BatchedPerturbation
+from mtlue_cli.perturbation.effect import Shortfall, measure_effect, shortfall
 
 CHUNK = 64
 """Images that are decoded together."""
@@ -31,7 +32,7 @@ def protect_in_memory(
     *,
     workers: int = 2,
     on_images: Callable[[int], None] | None = None,
-) -> Tensor:
+) -> tuple[Tensor, dict[int, Shortfall]]:
     """Add to every image the perturbation that its file would get, scaled to the image's size.
 
     Args:
@@ -46,13 +47,15 @@ def protect_in_memory(
         on_images: Called with the number of images after each chunk.
 
     Returns:
-        A new tensor of the shape of ``images``, each value within ``epsilon`` of the original's.
+        A new tensor of the shape of ``images``, each value within ``epsilon`` of the original's; and the rows of the
+        images that ``protect`` would put into quarantine because they lack the least effect.
 
     Raises:
-        InputError: Lists every photo that ``protect`` would put into quarantine.
+        InputError: Lists every photo that cannot be read.
     """
     protected = torch.empty_like(images)
     faults: list[str] = []
+    lacking: dict[int, Shortfall] = {}
 
     def seen(name: str) -> tuple[npt.NDArray[np.uint8], bool] | str:
         try:
@@ -74,7 +77,9 @@ def protect_in_memory(
                 part = {name: list(column[rows.start : rows.stop]) for name, column in labels.items()}
                 deltas = perturb([square for square, _ in squares], part)
                 for row, delta, (_, grey) in zip(rows, deltas, squares, strict=True):
-                    protected[row] = _added(images[row], delta, epsilon, grey)
+                    protected[row], missing = _added(images[row], delta, epsilon, grey)
+                    if missing is not None:
+                        lacking[row] = missing
             if on_images is not None:
                 on_images(len(rows))
     if faults:
@@ -83,12 +88,16 @@ def protect_in_memory(
             faults,
             "mend or remove these files and their rows",
         )
-    return protected
+    return protected, lacking
 
 
-def _added(image: Tensor, delta: npt.NDArray[np.float32], epsilon: int, grey: bool) -> Tensor:
-    """``image``, ``(3, S, S)`` uint8, with its perturbation; a grey photo's stays grey."""
+def _added(image: Tensor, delta: npt.NDArray[np.float32], epsilon: int, grey: bool) -> tuple[Tensor, Shortfall | None]:
+    """``image``, ``(3, S, S)`` uint8, with its perturbation, and what it lacks; a grey photo's stays grey."""
     pixels = image.permute(1, 2, 0).contiguous().numpy()
     if grey:
-        return torch.from_numpy(protect_pixels(pixels[..., 0].copy(), delta, epsilon)).expand(3, -1, -1)
-    return torch.from_numpy(protect_pixels(pixels, delta, epsilon)).permute(2, 0, 1)
+        pixels = pixels[..., 0].copy()
+    added = protect_pixels(pixels, delta, epsilon)
+    effect, change = measure_effect(pixels, added, delta, epsilon), measure_change(pixels, added)
+    lacking = shortfall(effect, change, pixels, delta, epsilon)
+    protected = torch.from_numpy(added)
+    return protected.expand(3, -1, -1) if grey else protected.permute(2, 0, 1), lacking

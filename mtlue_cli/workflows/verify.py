@@ -2,6 +2,7 @@
 
 import platform
 import time
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -31,7 +32,14 @@ from mtlue_cli.verification.tiers import NotTested
 from mtlue_cli.verification.verdict import failed_audit
 from mtlue_cli.workflows.progress import Progress
 from mtlue_cli.workflows.verify_generator import attackers_weights, load_judged
-from mtlue_cli.workflows.verify_images import Sources, audit_files, divide_sides, load_side, read_test_side
+from mtlue_cli.workflows.verify_images import (
+    Sources,
+    audit_files,
+    divide_sides,
+    load_side,
+    protect_side,
+    read_test_side,
+)
 from mtlue_cli.workflows.verify_run import PlanRun
 from mtlue_cli.workflows.verify_settings import VerifyConfig, check_usage
 from mtlue_cli.workflows.verify_starts import make_starts, read_starts
@@ -101,6 +109,12 @@ def verify_release(config: VerifyConfig, progress: Progress) -> VerifyResult:
         progress.note("judging the generator on images protected in memory; no released file is checked")
 
     sides = divide_sides(config, plan, Side(config.clean, table), own_test, audit, progress)
+    clean, made = load_side(sides.train, "clean images", config, progress), None
+    if loaded is not None:
+        kept, clean, made, quarantined = protect_side(loaded, sides.train, labels, clean, config, device, progress)
+        sides = replace(sides, train=kept, notes=(*sides.notes, *quarantined))
+        for note in quarantined:
+            progress.note(note)
     setting["counts"] = {"train_images": len(sides.train.table), "test_images": len(sides.test.table)}
     setting["notes"] += list(sides.notes)
     train_labels = load_labels(sides.train.table, config.side, workers=config.workers)
@@ -110,8 +124,7 @@ def verify_release(config: VerifyConfig, progress: Progress) -> VerifyResult:
         load_side(sides.test, "test images", config, progress),
         load_labels(sides.test.table, config.side, workers=config.workers),
     )
-    clean = load_side(sides.train, "clean images", config, progress)
-    sources = Sources(config, sides.train, labels, clean, audit, loaded, device, progress)
+    sources = Sources(config, sides.train, clean, made, audit, progress)
     settings = LearningSettings(
         epochs=plan.epochs_with(images_an_epoch(LearnerName.MTL, data.train_labels, data.tasks)),
         batch_size=plan.batch_size,

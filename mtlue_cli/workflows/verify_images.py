@@ -1,5 +1,6 @@
 """The images of a verification: audited, divided, loaded, protected in memory."""
 
+from collections import Counter
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -17,6 +18,7 @@ from mtlue_cli.images.folder import match_labels
 from mtlue_cli.images.labelled import read_folder_labels
 from mtlue_cli.metrics.flip import mean_flip, sampled
 from mtlue_cli.perturbation.batching import BatchedPerturbation
+from mtlue_cli.perturbation.effect import Shortfall
 from mtlue_cli.tasks.spec import LabelTable
 from mtlue_cli.training.runtime import placed
 from mtlue_cli.verification.audit import Audit, audit_release
@@ -26,6 +28,13 @@ from mtlue_cli.workflows.progress import Progress
 from mtlue_cli.workflows.release_flip import release_flip
 from mtlue_cli.workflows.verify_settings import VerifyConfig, VerifyPlan
 
+SHORTFALLS = {
+    Shortfall.WEAK: "because the weights add too little",
+    Shortfall.GREY: "because they are grey and the weights write in colour",
+    Shortfall.NO_ROOM: "because nearly all pixels are black or white",
+    Shortfall.ROUNDED: "because rounding leaves too little",
+}
+
 
 class Sources:
     """The released version of the training images: read from the release, or made with the generator.
@@ -33,11 +42,9 @@ class Sources:
     Args:
         config: What was asked for.
         train: The training side.
-        labels: Labels of all images in every column, for a generator that knows more tasks than are measured.
         clean: The training images as victims see them.
-        audit: Of the release; None if a generator is judged.
-        loaded: That generator.
-        device: Where it runs.
+        made: What a generator that is judged makes of them, ``(N, 3, S, S)`` uint8; None if a release is judged.
+        audit: Of that release.
         progress: Whom loading is told.
     """
 
@@ -45,15 +52,13 @@ class Sources:
         self,
         config: VerifyConfig,
         train: Side,
-        labels: LabelTable,
         clean: Tensor,
+        made: Tensor | None,
         audit: Audit | None,
-        loaded: LoadedGenerator | None,
-        device: torch.device,
         progress: Progress,
     ) -> None:
-        self._config, self._train, self._labels, self._clean = config, train, labels, clean
-        self._audit, self._loaded, self._device, self._progress = audit, loaded, device, progress
+        self._config, self._train, self._clean = config, train, clean
+        self._made, self._audit, self._progress = made, audit, progress
 
     def release(self) -> Tensor:
         """``(N, 3, S, S)`` uint8, in the order of the training images; made once."""
@@ -73,10 +78,8 @@ class Sources:
 
     @cached_property
     def _release(self) -> Tensor:
-        if self._loaded is not None:
-            return _protect(
-                self._loaded, self._train, self._labels, self._clean, self._config, self._device, self._progress
-            )
+        if self._made is not None:
+            return self._made
         assert self._audit is not None and self._config.protected is not None  # noqa: PT018 - one of the two is there
         names = tuple(self._audit.released[name] for name in self._train.table.file_names)
         released = replace(self._train.table, file_names=names)
@@ -151,31 +154,56 @@ def load_side(side: Side, what: str, config: VerifyConfig, progress: Progress) -
     return images
 
 
-def _protect(
+def protect_side(
     loaded: LoadedGenerator,
     train: Side,
     labels: LabelTable,
-    clean_images: Tensor,
+    clean: Tensor,
     config: VerifyConfig,
     device: torch.device,
     progress: Progress,
-) -> Tensor:
+) -> tuple[Side, Tensor, Tensor, tuple[str, ...]]:
+    """Protect the training images in memory, and leave out what ``protect`` would put into quarantine.
+
+    Args:
+        loaded: The generator.
+        train: The training side.
+        labels: Labels of all images in every column, for a generator that knows more tasks than are measured.
+        clean: The training images as victims see them, ``(N, 3, S, S)`` uint8.
+        config: What was asked for.
+        device: Where the generator runs.
+        progress: Told of the work.
+
+    Returns:
+        The side, its clean images and its protected images without those that are left out, and what to note.
+
+    Raises:
+        InputError: A photo cannot be read, or fewer than two are left.
+    """
     generator = placed(loaded.generator, device).eval()
     # The generator takes all its tasks, also those that these labels cannot measure.
     row_of = {name: row for row, name in enumerate(labels.file_names)}
     given = labels.take(row_of[name] for name in train.table.file_names).recoded(loaded.card.tasks)
     kept = load_labels(given, loaded.card.image_size, workers=config.workers)
-    progress.start("protecting in memory", len(clean_images))
-    protected = protect_in_memory(
+    progress.start("protecting in memory", len(clean))
+    protected, lacking = protect_in_memory(
         BatchedPerturbation(for_inference(generator, device), device),
         loaded.card.image_size,
         loaded.card.epsilon,
         train.folder,
         train.table.file_names,
         {name: values.numpy() for name, values in kept.items()},
-        clean_images,
+        clean,
         workers=config.workers,
         on_images=progress.advance,
     )
     progress.finish()
-    return protected
+    if not lacking:
+        return train, clean, protected, ()
+    reasons = Counter(lacking.values())
+    note = f"{len(lacking)} of {len(clean)} training images are left out; protect would put them into quarantine: "
+    note += ", ".join(f"{count} {SHORTFALLS[reason]}" for reason, count in reasons.most_common())
+    rows = [row for row in range(len(clean)) if row not in lacking]
+    if len(rows) < 2:
+        raise InputError(note, hint="train weights on these images: mtlue train-generator")
+    return Side(train.folder, train.table.take(rows)), clean[rows], protected[rows], (note,)

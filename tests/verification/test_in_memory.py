@@ -1,3 +1,4 @@
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ from mtlue_cli.images.decode import decode_image
 from mtlue_cli.images.square import to_square
 from mtlue_cli.perturbation.apply import protect_pixels
 from mtlue_cli.perturbation.batching import BatchedPerturbation
+from mtlue_cli.perturbation.effect import Shortfall
 from mtlue_cli.verification.in_memory import protect_in_memory
 from tests.verification.made_release import SIDE, MadeSet, make_set
 
@@ -35,7 +37,7 @@ def _protect(made: MadeSet, side: int = SIDE) -> tuple[torch.Tensor, torch.Tenso
     table = made.table
     images = load_square_images(made.images, table.file_names, side)
     seen: list[int] = []
-    protected = protect_in_memory(
+    protected, _ = protect_in_memory(
         _perturb(made), SIZE, 6, made.images, table.file_names, table.columns, images, on_images=seen.append
     )
     assert sum(seen) == len(table)
@@ -64,7 +66,7 @@ def test_labels_decide_about_the_perturbation(made: MadeSet) -> None:
     table = made.table
     images = load_square_images(made.images, table.file_names, SIDE)
     unlabelled = {name: np.full_like(column, -1) for name, column in table.columns.items()}
-    neutral = protect_in_memory(_perturb(made), SIZE, 6, made.images, table.file_names, unlabelled, images)
+    neutral, _ = protect_in_memory(_perturb(made), SIZE, 6, made.images, table.file_names, unlabelled, images)
     assert not torch.equal(neutral, _protect(made)[1])
 
 
@@ -85,3 +87,22 @@ def test_every_photo_that_cannot_be_protected_is_listed(made: MadeSet) -> None:
     with pytest.raises(InputError, match="2 of 5 images") as caught:
         protect_in_memory(_perturb(made), SIZE, 6, made.images, table.file_names, table.columns, images)
     assert [fault.split(":")[0] for fault in caught.value.faults] == [table.file_names[1], table.file_names[3]]
+
+
+def test_photos_without_the_least_effect_are_named(made: MadeSet) -> None:
+    table = made.table
+    white = table.file_names[2]
+    with Image.open(made.images / white) as image:
+        Image.new("RGB", image.size, "white").save(made.images / white)
+    images = load_square_images(made.images, table.file_names, SIDE)
+    brighter = BatchedPerturbation(_Brighter(), CPU)
+    columns = table.columns
+    _, lacking = protect_in_memory(brighter, SIZE, 6, made.images, table.file_names, columns, images)
+    assert lacking == {2: Shortfall.NO_ROOM}
+
+
+class _Brighter:
+    """Adds the whole bound to every value."""
+
+    def perturb(self, images: torch.Tensor, _: Mapping[str, torch.Tensor]) -> torch.Tensor:
+        return torch.full_like(images, 6.0, dtype=torch.float32)

@@ -4,6 +4,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from mtlue_cli.choices import BackboneName, CountermeasureName, Tier
 from mtlue_cli.errors import InputError
@@ -133,3 +134,22 @@ def test_a_key_goes_with_keyed_weights_alone(config: VerifyConfig, made: MadeSet
     own = write_checkpoint(tmp_path / "own.safetensors", made.table.tasks)
     with pytest.raises(InputError, match="take no key"):
         verify_release(replace(config, weights=str(own)), SilentProgress())
+
+
+def test_photos_that_protect_would_leave_out_are_left_out_here_too(config: VerifyConfig, made: MadeSet) -> None:
+    grey = made.table.file_names[:8]
+    originals = {name: (made.images / name).read_bytes() for name in grey}
+    try:
+        for name in grey:
+            with Image.open(made.images / name) as image:
+                image.convert("L").save(made.images / name)
+        result = verify_release(replace(config, epochs=1, limit=None), SilentProgress())
+    finally:
+        for name, content in originals.items():
+            (made.images / name).write_bytes(content)
+    (note,) = (note for note in result.to_json()["notes"] if "would put them into quarantine" in note)
+    assert note.endswith("because they are grey and the weights write in colour")
+    counts = result.to_json()["counts"]
+    count = int(note.split()[0])
+    assert 0 < count <= len(grey)
+    assert counts["train_images"] + counts["test_images"] + count == len(made.table)
