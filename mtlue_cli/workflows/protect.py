@@ -13,11 +13,12 @@ from typing import Any
 import torch
 
 from mtlue_cli.choices import ExitCode, ImageFormat
-from mtlue_cli.errors import InputError, MtlueError
+from mtlue_cli.errors import CheckpointError, InputError, MtlueError
 from mtlue_cli.files import TEMPORARY, file_digest, synchronise, unwritable, write_atomically
 from mtlue_cli.generator.checkpoint import load_checkpoint
 from mtlue_cli.generator.dense_embedding import tints_alone
 from mtlue_cli.generator.inference import for_inference
+from mtlue_cli.generator.label_effect import LEAST_LABEL_EFFECT, label_effect
 from mtlue_cli.generator.shipped import is_shipped
 from mtlue_cli.images.encode import is_compressed_with_loss
 from mtlue_cli.images.folder import find_images
@@ -173,6 +174,13 @@ def protect_folder(config: ProtectConfig, progress: Progress) -> ProtectResult:
     generator = placed(loaded.generator, device).eval()
     scale = plan.run.epsilon / plan.card.epsilon
     perturb = BatchedPerturbation(for_inference(generator, device), device, scale, config.batch_size or 256)
+    effect = label_effect(perturb, plan.tasks, plan.card.image_size)
+    if effect is not None and effect < LEAST_LABEL_EFFECT:
+        raise CheckpointError(
+            f"the weights {plan.card.name} add nearly the same to every class: {effect:.0%} of what they add depends "
+            f"on the labels, at least {LEAST_LABEL_EFFECT:.0%} is needed",
+            hint=f"train weights on these images: {config.training_command}",
+        )
     try:
         with sole_writer(plan.release):
             if run_record_state(plan.release) != plan.earlier.seen:

@@ -6,11 +6,11 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from mtlue_cli.choices import FEW_TASKS, BackboneName, ObjectiveName, Precision
 from mtlue_cli.generator.checkpoint import CheckpointCard
+from mtlue_cli.perturbation.effect import is_grey
 from mtlue_cli.tasks.labels import LabelOptions
 from mtlue_cli.tasks.spec import TaskSet
 from mtlue_cli.training.distortions import ATTACKS, PLAIN, DistortionSettings
@@ -172,9 +172,8 @@ class TrainingData:
 
 
 def grey_share(images: Tensor) -> float:
-    """Share of images that are grey: ``(N, 3, S, S)`` uint8, channels that differ by at most two levels."""
-    chunks = torch.split(images, 512)
-    return sum(int(((part.amax(1) - part.amin(1)).amax((1, 2)) <= 2).sum()) for part in chunks) / max(1, len(images))
+    """Share of images that are grey (:func:`~mtlue_cli.perturbation.effect.is_grey`): ``(N, 3, S, S)`` uint8."""
+    return sum(is_grey(image.permute(1, 2, 0).numpy()) for image in images) / max(1, len(images))
 
 
 def generator_size(view_size: int) -> int:

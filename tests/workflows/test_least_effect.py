@@ -12,6 +12,7 @@ import pytest
 from PIL import Image
 
 from mtlue_cli.choices import ExitCode, ImageFormat, Unlabelled
+from mtlue_cli.errors import CheckpointError
 from mtlue_cli.files import file_digest
 from mtlue_cli.generator import shipped
 from mtlue_cli.generator.checkpoint import load_checkpoint, save_checkpoint
@@ -64,7 +65,7 @@ def zeros(path: Path) -> None:
 
 
 def zero_embeddings(path: Path) -> None:
-    """Weights whose labels say nothing and whose decoder draws next to nothing."""
+    """Weights that labels do not change."""
     loaded = load_checkpoint(path)
     for name, parameter in loaded.generator.named_parameters():
         parameter.data.mul_(0 if "embedding" in name else 0.3)
@@ -126,9 +127,8 @@ ATTEMPTS = {
     "colour, epsilon 1": Attempt(picture(COLOUR), options={"epsilon": 1}),
     "colours that are all at their ends": Attempt(picture(np.where(COLOUR < 128, 0, 255).astype(np.uint8)), own=True),
     "zero checkpoint": Attempt(picture(COLOUR), TOO_LITTLE, own=True, spoil=zeros),
-    "zero embeddings": Attempt(picture(COLOUR), TOO_LITTLE, own=True, spoil=zero_embeddings),
-    "zero embeddings, random classes": Attempt(
-        picture(COLOUR), TOO_LITTLE, row=None, options=PROTECT, own=True, spoil=zero_embeddings
+    "zero checkpoint, random classes": Attempt(
+        picture(COLOUR), TOO_LITTLE, row=None, options=PROTECT, own=True, spoil=zeros
     ),
     "all cells empty": Attempt(picture(COLOUR), NOTHING, row=","),
     "all protected cells empty": Attempt(picture(COLOUR), NOTHING, row=",1", options={"exclude": ["round"]}),
@@ -206,6 +206,14 @@ def test_a_file_is_really_changed_or_not_released(name: str, folder: Path) -> No
         assert record.share is not None
         assert record.share >= LEAST_SHARE
     assert (result.mean_change is None) is (not records)
+
+
+def test_weights_that_add_the_same_to_every_class_are_refused(folder: Path) -> None:
+    config = configured(folder, own=True)
+    zero_embeddings(folder.parent / "own.safetensors")
+    with pytest.raises(CheckpointError, match="add nearly the same to every class: 0% of what they add"):
+        run(config)
+    assert not config.release.exists()
 
 
 def put(release: Path, record: FileRecord, content: bytes) -> FileRecord:
