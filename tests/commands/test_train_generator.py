@@ -232,7 +232,8 @@ def test_faulty_labels_exit_with_2_and_leave_nothing(labels: Path, tmp_path: Pat
 def test_trains_and_answers_with_table_next_step_and_json(labels: Path, tmp_path: Path) -> None:
     out, target = tmp_path / "g.safetensors", tmp_path / "result.json"
     words = ["train-generator", str(labels.parent), "--labels", str(labels), "--out", str(out), "--epochs", "1"]
-    result = CliRunner().invoke(app, [*words, *QUICK, "--licence", "CC0", "--json", str(target)])
+    wide = {"COLUMNS": "200"}
+    result = CliRunner().invoke(app, [*words, *QUICK, "--licence", "CC0", "--json", str(target)], env=wide)
     assert result.exit_code == 0, result.output
     card = read_card(out)
     document: dict[str, Any] = json.loads(target.read_text(encoding="utf-8"))

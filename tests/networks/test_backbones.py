@@ -87,7 +87,7 @@ def test_the_seed_determines_the_weights(name: BackboneName) -> None:
         (BackboneName.DENSENET121, densenet121, "classifier."),
         (BackboneName.VIT_B_16, vit_b_16, "heads."),
     ],
-    ids=str,
+    ids=lambda value: getattr(value, "__name__", str(value)),
 )
 def test_published_weights_fit(name: BackboneName, published: Callable[[], nn.Module], classifier: str) -> None:
     with torch.device("meta"):

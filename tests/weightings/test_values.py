@@ -150,7 +150,7 @@ def test_nash_settles_where_one_task_conflicts_with_the_sum_of_all() -> None:
         (WeightingName.FAIRGRAD, build_fairgrad, FairGradSettings(), FairGradSettings(alpha=1.0)),
         (WeightingName.EXCESS_MTL, build_excess_mtl, ExcessMTLSettings(), ExcessMTLSettings(step_size=0.5)),
     ],
-    ids=str,
+    ids=lambda value: getattr(value, "__name__", str(value)),
 )
 def test_every_option_changes_the_weights(
     name: WeightingName, build: Callable[[int, int, object], RepresentationWeighting], first: object, second: object
