@@ -265,7 +265,7 @@ def _line(
         known = [value for value in values if value is not None]
         return Repeated(tuple(known)) if known and len(known) == len(values) else None
 
-    # A metric that does not exist for a task, AUROC with one class, tells nothing: the floor.
+    # A metric that does not exist for a task, AUROC with one class, counts as the floor.
     unknown = Repeated((floor,) * len(victims))
     reference = scores(clean, measure) or unknown
     best = [result.best_accuracy[task.name] for result in victims if result.best_accuracy is not None]

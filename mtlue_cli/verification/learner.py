@@ -34,7 +34,7 @@ class DenseEpoch:
     """What is kept of a dense task's predictions after one epoch: figures, for the maps would not fit into memory.
 
     Attributes:
-        right: Share of labelled pixels that are told right.
+        right: Share of labelled pixels that are right.
         halves: The main figure on either half of the test images; None where nothing is labelled.
     """
 
@@ -113,7 +113,7 @@ def train_learner(
         device: Where.
         test: What is asked of every network after every epoch.
         intervention_factory: Makes what is done to the batches of one network, from its tasks and labels.
-        method_factory: Makes the way in which one network is trained.
+        method_factory: Makes the training method of one network.
         on_step: Called after each step with the number of images in it.
         on_epoch: Called with each epoch as soon as all networks have reached it.
         read: What is kept of dense predictions; needed where there are dense tasks.

@@ -77,7 +77,7 @@ def uniform_noise(images: Tensor, epsilon: int, seed: int) -> Tensor:
 
 
 def mix(protected: Tensor, clean: Tensor, fraction: float, seed: int) -> tuple[Tensor, Tensor]:
-    """Put protected images in the place of a share of the clean ones.
+    """Replace a share of the clean images by their protected versions.
 
     Which images are protected depends on their content and the seed alone; a larger share holds every smaller one.
 

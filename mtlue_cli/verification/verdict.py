@@ -133,7 +133,7 @@ def failed_audit(faults: int, max_learned: float, metric: MetricName = MetricNam
 
 
 def _unreliable(conditions: Sequence[ConditionFigures], *, complete: bool, missing: Sequence[NotTested]) -> str | None:
-    """Why it tells nothing that little was learned; None if it does."""
+    """Why little that was learned says nothing about the protection; None if the measurement is sound."""
     references = [found for found in conditions if found.condition.role is Role.REFERENCE]
     if not complete or (references and references[0].average is None):
         return (
