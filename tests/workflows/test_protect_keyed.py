@@ -19,7 +19,7 @@ from mtlue_cli.generator.checkpoint import load_checkpoint
 from mtlue_cli.generator.codebook import CODE_VERSION
 from mtlue_cli.images.folder import find_images
 from mtlue_cli.keys import VARIABLE, Key, own_key_path
-from mtlue_cli.manifest import RunRecord, read_manifest, read_run, write_run
+from mtlue_cli.release.records import RunRecord, read_manifest, read_run, write_run
 from mtlue_cli.tasks.spec import Task, TaskSet
 from mtlue_cli.workflows.inspect import inspect_release
 from mtlue_cli.workflows.progress import SilentProgress
