@@ -210,6 +210,31 @@ def test_a_class_that_is_added_is_not_the_rarest(config: ProtectConfig) -> None:
     assert sum(after) == pytest.approx(1)
 
 
+def vanish(row: list[str]) -> list[str]:
+    """No photo is blue any more."""
+    return [row[0], row[1].replace("blue", "red"), *row[2:]]
+
+
+def appear(row: list[str]) -> list[str]:
+    """A class that sorts first."""
+    return ["photo1.png", "amber", *row[2:]] if row[0] == "photo1.png" else row
+
+
+@pytest.mark.parametrize("changed", [vanish, appear])
+@pytest.mark.parametrize("epsilon", [None, 4])
+def test_overwrite_gives_what_a_new_folder_would_get(
+    config: ProtectConfig, tmp_path: Path, changed: Callable[[list[str]], list[str]], epsilon: int | None
+) -> None:
+    release = run(config).release
+    edit(config.labels, changed)
+    run(config, epsilon=epsilon, overwrite=True)
+    fresh = run(config, epsilon=epsilon, out=tmp_path / "fresh").release
+    assert read_run(release) == read_run(fresh)
+    assert pictures(release) == pictures(fresh)
+    again = run(config, epsilon=epsilon, overwrite=True)
+    assert (again.protected, again.kept) == (0, len(pictures(fresh)))
+
+
 def test_columns_without_classes_are_left_out_and_said_so(config: ProtectConfig, tmp_path: Path) -> None:
     def widened(row: list[str]) -> list[str]:
         return [*row, "same" if row[0] == "file_name" else "1"]
