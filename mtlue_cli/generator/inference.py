@@ -6,10 +6,8 @@ from collections.abc import Iterator, Mapping
 import torch
 from torch import Tensor, nn
 
-from mtlue_cli.generator.blocks import InvertedBlock
-from mtlue_cli.generator.decoder import beside_tints
-from mtlue_cli.generator.image_encoder import STRIDE
 from mtlue_cli.generator.model import PerturbationGenerator
+from mtlue_cli.generator.network import STRIDE, InvertedBlock, resized
 from mtlue_cli.perturbation.batching import Perturbs
 from mtlue_cli.perturbation.bound import LEVELS, soft_bound, with_chroma
 
@@ -27,7 +25,7 @@ class PreparedGenerator:
     out beforehand: the scaling of pixels into the stem, a norm's weights into the layer behind it, the last layer of
     the decoder into the one before it, which is never computed at its full width.
 
-    Where the network draws nothing, be it untrained or masked by tints, it is not asked.
+    Where the network draws nothing, be it untrained or kept off the images by tints, it is not asked.
 
     The result is that of :meth:`~.model.PerturbationGenerator.perturb` but for rounding: below a thousandth of a 255th,
     where :func:`~mtlue_cli.perturbation.resize.quantised` rounds to a sixteenth.
@@ -55,29 +53,24 @@ class PreparedGenerator:
     @torch.inference_mode()
     def perturb(self, images: Tensor, labels: Mapping[str, Tensor]) -> Tensor:
         """:meth:`~.model.PerturbationGenerator.perturb`: ``(B, 3, S, S)`` in [0, 1] to ``(B, 3, S, S)`` in 255ths."""
-        padded, pattern_channels = self._generator.padded(images), self._generator.PATTERN_CHANNELS
-        label, pattern, free = self._generator.embedded(labels, padded)
-        if pattern is None:
-            pattern = _resized(label[:, :pattern_channels], padded.shape[-2:])
-        wanted = self._draws and (free is None or bool(free.any()))
-        unbounded = self._drawn(padded, label) if wanted else torch.zeros_like(padded)
-        if free is None:
-            unbounded.add_(pattern, alpha=self._gain)
-        else:
-            unbounded = beside_tints(unbounded, self._gain, pattern, free)
+        padded = self._generator.padded(images)
+        painting = self._generator.painted(labels, padded)
+        asked = self._draws and not painting.is_all
+        drawn = self._drawn(padded, painting.embedding) if asked else torch.zeros_like(padded)
+        unbounded = painting.unbounded(drawn, self._gain)
         height, width = images.shape[-2:]
         config = self._generator.config
         delta = soft_bound(unbounded[..., :height, :width], config.epsilon).mul_(LEVELS)
         return with_chroma(delta, config.chroma)
 
-    def _drawn(self, padded: Tensor, label: Tensor) -> Tensor:
+    def _drawn(self, padded: Tensor, embedding: Tensor) -> Tensor:
         """What the network draws, ``(B, 3, H, W)`` as the images that it sees."""
         count, (rows, columns) = len(padded), (side // STRIDE for side in padded.shape[-2:])
         cells = padded.reshape(count, 3, rows, STRIDE, columns, STRIDE).permute(0, 2, 4, 1, 3, 5).flatten(3)
         features = torch.addmm(self._stem_bias, cells.flatten(0, 2), self._stem).view(count, rows, columns, -1)
         for block in self._encoder:
             block.add_to(features)
-        at_cells = _resized(label, (rows, columns)).flatten(2)
+        at_cells = resized(embedding, (rows, columns)).flatten(2)
         mixed = features.new_empty(count, rows, columns, self._draw.shape[0])
         for photo in range(count):
             flat = mixed[photo].flatten(0, 1)
@@ -105,7 +98,7 @@ class _PreparedBlock:
         self.project, self.project_bias = _matrix(block.project.weight), _bias(block.project)
 
     def hidden(self, features: Tensor) -> Iterator[Tensor]:
-        """What ``project`` is given, ``(cells, 2 C)``, photo after photo, in one place in memory.
+        """What ``project`` is given, ``(cells, 2 C)``, photo after photo, in the same memory.
 
         Args:
             features: ``(B, rows, columns, C)``; the caller may change those of a photo once it has its ``hidden``.
@@ -121,7 +114,7 @@ class _PreparedBlock:
             yield hidden.relu_()
 
     def add_to(self, features: Tensor) -> None:
-        """The block, in place: ``(B, rows, columns, C)``."""
+        """The block, in the memory of the features: ``(B, rows, columns, C)``."""
         for photo, hidden in zip(features, self.hidden(features), strict=True):
             photo.flatten(0, 1).add_(self.project_bias).addmm_(hidden, self.project)
 
@@ -138,7 +131,3 @@ def _matrix(weight: Tensor) -> Tensor:
 def _bias(layer: nn.Conv2d) -> Tensor:
     assert layer.bias is not None  # all layers of a generator have one
     return layer.bias
-
-
-def _resized(maps: Tensor, size: tuple[int, ...]) -> Tensor:
-    return nn.functional.interpolate(maps, size=size, mode="bilinear", align_corners=False)

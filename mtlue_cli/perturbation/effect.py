@@ -19,7 +19,7 @@ from mtlue_cli.perturbation.resize import scaled_strips
 LEAST_STRENGTH = 0.125
 """Least root mean square of the promised perturbation, as a part of epsilon. Below it the weights add too little to
 this image: nothing but zeros, say, or no label says anything about it. Most labels get 0.6 to 0.9; the weights
-``default`` give an image of rarest classes 0.15 to 0.2 on purpose (:mod:`mtlue_cli.generator.code_places`), and one
+``default`` give an image of rarest classes 0.15 to 0.2 on purpose (:mod:`mtlue_cli.generator.codebook`), and one
 without labels 0."""
 
 LEAST_SHARE = 0.25

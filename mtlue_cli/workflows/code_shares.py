@@ -3,7 +3,7 @@
 import numpy as np
 import torch
 
-from mtlue_cli.generator.dense_embedding import tints_alone
+from mtlue_cli.generator.tiles import is_tinted
 from mtlue_cli.images.targets import row_maps
 from mtlue_cli.tasks.label_maps import COUNTED, code_shares
 from mtlue_cli.tasks.shares import image_level_shares
@@ -22,7 +22,7 @@ def shares_for_codes(table: LabelTable, tasks: TaskSet, size: int) -> dict[str, 
         ImageError: A mask cannot be read.
     """
     found = image_level_shares(table.columns, tasks)
-    if tints_alone(tasks):
+    if is_tinted(tasks):
         rows = np.linspace(0, len(table) - 1, min(COUNTED, len(table))).astype(int).tolist()
         maps = [row_maps(table.maps_folder, table, tasks, row, size) for row in rows]
         for task in tasks.dense:

@@ -16,10 +16,10 @@ from mtlue_cli.choices import ExitCode, ImageFormat
 from mtlue_cli.errors import CheckpointError, InputError, MtlueError
 from mtlue_cli.files import TEMPORARY, file_digest, synchronise, unwritable, write_atomically
 from mtlue_cli.generator.checkpoint import load_checkpoint
-from mtlue_cli.generator.dense_embedding import tints_alone
 from mtlue_cli.generator.inference import for_inference
 from mtlue_cli.generator.label_effect import LEAST_LABEL_EFFECT, label_effect
 from mtlue_cli.generator.shipped import is_shipped
+from mtlue_cli.generator.tiles import is_tinted
 from mtlue_cli.images.encode import is_compressed_with_loss
 from mtlue_cli.images.folder import find_images
 from mtlue_cli.images.reading import reading_photos
@@ -165,7 +165,7 @@ def protect_folder(config: ProtectConfig, progress: Progress) -> ProtectResult:
     loaded = load_checkpoint(plan.weights)
     if plan.key is not None:
         loaded = loaded.bound(plan.key.key, plan.tasks, plan.run.shares, plan.run.code_cells)
-        if len(plan.tasks.dense) and not tints_alone(plan.tasks):
+        if len(plan.tasks.dense) and not is_tinted(plan.tasks):
             names = ", ".join(map(quoted, plan.tasks.dense.names))
             progress.note(
                 f"beside more than one other column the masks of {names} are hardly protected by these weights: "
