@@ -12,8 +12,11 @@ from mtlue_cli.generator.codebook import Codebook, centred_codes, evenness, orig
 from mtlue_cli.generator.network import resized
 from mtlue_cli.generator.patterns import cells_of, mirrored_patterns, pattern_dimension
 from mtlue_cli.generator.tiles import GREEN, is_tinted
+from mtlue_cli.images.targets import row_maps
 from mtlue_cli.keys import Key
-from mtlue_cli.tasks.spec import UNLABELLED, TaskSet
+from mtlue_cli.tasks.label_maps import COUNTED, code_shares
+from mtlue_cli.tasks.shares import image_level_shares
+from mtlue_cli.tasks.spec import UNLABELLED, LabelTable, TaskSet
 
 COARSEST_GRID = 7
 """Side in cells of the patterns of universal weights, for tasks that ask for few directions."""
@@ -52,6 +55,26 @@ def cells_for(tasks: TaskSet, least: int) -> int:
     axes = sum(reserved_axes(task.num_classes) for task in coded_tasks(tasks))
     finest = max(FINEST_GRID, least)
     return next((cells for cells in range(least, finest + 1, 2) if pattern_dimension(1, cells) >= axes), finest)
+
+
+def shares_for_codes(table: LabelTable, tasks: TaskSet, size: int) -> dict[str, list[float]]:
+    """Share of each class of the tasks that codes or tints are made for: among images, or among the pixels of masks.
+
+    Args:
+        table: The labels of all images.
+        tasks: Those that are protected.
+        size: Side in pixels at which masks are counted; at most :data:`~mtlue_cli.tasks.label_maps.COUNTED` are read.
+
+    Raises:
+        ImageError: A mask cannot be read.
+    """
+    found = image_level_shares(table.columns, tasks)
+    if is_tinted(tasks):
+        rows = np.linspace(0, len(table) - 1, min(COUNTED, len(table))).astype(int).tolist()
+        maps = [row_maps(table.maps_folder, table, tasks, row, size) for row in rows]
+        for task in tasks.dense:
+            found[task.name] = code_shares(torch.from_numpy(np.stack([own[task.name] for own in maps])), task)
+    return found
 
 
 class CodeEmbedding(nn.Module):

@@ -1,15 +1,31 @@
-"""A generator as it is called on a CPU to protect photos: the same sums as in training, in fewer steps."""
+"""A generator as it runs to protect: prepared for a CPU, and in batches that neither show nor exhaust the device."""
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Protocol
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
+from mtlue_cli.choices import CPU_CALL_SIZE, GPU_CALL_SIZE
+from mtlue_cli.errors import MtlueError
 from mtlue_cli.generator.model import PerturbationGenerator
 from mtlue_cli.generator.network import STRIDE, InvertedBlock, resized
-from mtlue_cli.perturbation.batching import Perturbs
 from mtlue_cli.perturbation.bound import LEVELS, soft_bound, with_chroma
+from mtlue_cli.perturbation.resize import quantised
+from mtlue_cli.tasks.dense import as_labels
+
+Labels = Mapping[str, Sequence[int] | Sequence[npt.NDArray[Any]]]
+"""Task name to a label per image: a class index, or the map of a dense task."""
+
+
+class Perturbs(Protocol):
+    """What computes perturbations."""
+
+    def perturb(self, images: Tensor, labels: Mapping[str, Tensor]) -> Tensor:
+        """``(B, 3, S, S)`` images in [0, 1] and their labels to a perturbation in 255ths."""
 
 
 def for_inference(generator: PerturbationGenerator, device: torch.device) -> Perturbs:
@@ -131,3 +147,80 @@ def _matrix(weight: Tensor) -> Tensor:
 def _bias(layer: nn.Conv2d) -> Tensor:
     assert layer.bias is not None  # all layers of a generator have one
     return layer.bias
+
+
+class BatchedPerturbation:
+    """Runs a network over any number of images.
+
+    Convolutions sum in an order that depends on the batch size, so the last bits of a result would too. Here every call
+    sees the same number of images, the last one filled up by repetition: an image's perturbation depends neither on its
+    neighbours nor on how many there are. When the device runs out of memory the call size is halved for good.
+
+    Args:
+        network: On ``device`` already.
+        device: Where it runs.
+        call_size: Images per call to start with; a CPU takes :data:`~mtlue_cli.choices.CPU_CALL_SIZE` whatever is asked
+            for.
+
+    Attributes:
+        device: Where it runs.
+        call_size: Images per call now.
+    """
+
+    def __init__(self, network: Perturbs, device: torch.device, call_size: int = GPU_CALL_SIZE) -> None:
+        self._network = network
+        self.device = device
+        self.call_size = CPU_CALL_SIZE if device.type == "cpu" else call_size
+
+    def __call__(
+        self, images: Sequence[npt.NDArray[np.uint8]], labels: Labels, scale: float = 1.0
+    ) -> list[npt.NDArray[np.float32]]:
+        """Perturbations of ``images``.
+
+        Args:
+            images: ``(3, S, S)`` uint8 each.
+            labels: Task name to class indices, or maps in the layout of a loop, one per image.
+            scale: Factor on the perturbation.
+
+        Returns:
+            ``(3, S, S)`` float32 in 255ths each, rounded (see :mod:`mtlue_cli.perturbation.resize`).
+
+        Raises:
+            MtlueError: Not even one image fits into memory.
+        """
+        done: list[npt.NDArray[np.float32]] = []
+        while len(done) < len(images):
+            part = slice(len(done), len(done) + self.call_size)
+            try:
+                done.extend(self._call(images[part], {name: values[part] for name, values in labels.items()}, scale))
+            except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
+                if not _is_out_of_memory(error):
+                    raise
+                if self.call_size == 1:
+                    raise MtlueError(f"{self.device} has too little memory for a single image") from error
+                self.call_size //= 2
+                if self.device.type == "cuda":
+                    torch.cuda.empty_cache()
+        return done
+
+    @torch.inference_mode()
+    def _call(
+        self, images: Sequence[npt.NDArray[np.uint8]], labels: Labels, scale: float
+    ) -> list[npt.NDArray[np.float32]]:
+        fill = np.arange(self.call_size) % len(images)
+        pixels = torch.from_numpy(np.stack([images[index] for index in fill.tolist()])).to(self.device)
+        batch = pixels.float().div_(LEVELS)
+        if self.device.type != "cpu":
+            batch = batch.contiguous(memory_format=torch.channels_last)
+        columns = {
+            name: as_labels(torch.from_numpy(np.stack([np.asarray(value) for value in values])[fill])).to(self.device)
+            for name, values in labels.items()
+        }
+        delta = self._network.perturb(batch, columns)[: len(images)] * scale
+        return list(quantised(delta.float().cpu().numpy()))
+
+
+def _is_out_of_memory(error: BaseException) -> bool:
+    if isinstance(error, torch.OutOfMemoryError | MemoryError):
+        return True
+    return any(sign in str(error).lower() for sign in ("out of memory", "not enough memory", "can't allocate memory"))

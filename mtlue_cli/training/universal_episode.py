@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from mtlue_cli.choices import BackboneName, Precision, TaskKind
+from mtlue_cli.devices import on_device
 from mtlue_cli.generator.code_embedding import CodeEmbedding, PreparedCodes
 from mtlue_cli.generator.codebook import Codebook
 from mtlue_cli.generator.model import PerturbationGenerator
@@ -18,7 +19,6 @@ from mtlue_cli.networks.multitask import MultiTaskNetwork, build_network
 from mtlue_cli.objectives.error_minimizing import RUNNING_SHARE
 from mtlue_cli.tasks.spec import Task, TaskSet
 from mtlue_cli.training.distortions import DistortionSettings
-from mtlue_cli.training.runtime import placed
 
 
 @dataclass(frozen=True)
@@ -149,7 +149,7 @@ class Surrogate:
         self.episode = draw_episode(number, generator.codes, settings)
         self.codes: PreparedCodes = self.episode.bound_to(generator.codes)
         seed = settings.seed * 1_000_003 + number
-        self.network: MultiTaskNetwork = placed(
+        self.network: MultiTaskNetwork = on_device(
             build_network(self.episode.kind, self.episode.tasks, seed), device
         ).train()
         self.optimizer = torch.optim.Adam(self.network.parameters(), settings.surrogate_rate)

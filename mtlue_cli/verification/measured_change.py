@@ -9,13 +9,13 @@ from mtlue_cli.errors import ImageError
 from mtlue_cli.images.decode import decode_image
 from mtlue_cli.images.encode import comparable_pixels, same_alpha
 from mtlue_cli.manifest import FileRecord
-from mtlue_cli.perturbation.apply import measure_change
 from mtlue_cli.perturbation.effect import (
     LEAST_SHARE,
     Change,
     is_changed,
     is_less_than_recorded,
     least_mean_change,
+    measure_change,
 )
 
 

@@ -17,7 +17,7 @@ from mtlue_cli.images.folder import find_images, find_links
 from mtlue_cli.manifest import LABELS_NAME, FileRecord, Manifest, QuarantineRecord, RunRecord, read_manifest
 from mtlue_cli.metrics.flip import MeanFlip
 from mtlue_cli.metrics.image_quality import psnr, ssim
-from mtlue_cli.perturbation.apply import measure_change
+from mtlue_cli.perturbation.effect import measure_change
 from mtlue_cli.tasks.labels import read_label_file, released_options
 from mtlue_cli.tasks.paths import path_fault
 from mtlue_cli.verification.measured_change import change_faults, record_faults

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from mtlue_cli.generator.inference import Labels
 from mtlue_cli.images.decode import pixel_count
 from mtlue_cli.manifest import QuarantineRecord
-from mtlue_cli.perturbation.batching import Labels
 from mtlue_cli.workflows.protect_files import Encoded, PhotoSteps, Prepared, Record
 
 Perturb = Callable[[Sequence[npt.NDArray[np.uint8]], Labels], Sequence[npt.NDArray[np.float32]]]

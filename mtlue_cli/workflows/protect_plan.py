@@ -12,7 +12,7 @@ from mtlue_cli import __version__
 from mtlue_cli.choices import MAX_EPSILON, MAX_PIXELS, ImageFormat, Unlabelled
 from mtlue_cli.errors import CheckpointError, InputError
 from mtlue_cli.generator.checkpoint import CheckpointCard, read_card
-from mtlue_cli.generator.code_embedding import coded_tasks
+from mtlue_cli.generator.code_embedding import coded_tasks, shares_for_codes
 from mtlue_cli.generator.codebook import CODE_VERSION
 from mtlue_cli.generator.shipped import resolve_weights, training_command
 from mtlue_cli.images.encode import released_suffix
@@ -23,7 +23,6 @@ from mtlue_cli.manifest import RunRecord
 from mtlue_cli.tasks.labels import LabelFile, LabelOptions
 from mtlue_cli.tasks.spec import LabelTable, TaskSet
 from mtlue_cli.tasks.wording import quoted
-from mtlue_cli.workflows.code_shares import shares_for_codes
 from mtlue_cli.workflows.earlier_release import EarlierRelease, read_earlier_release, refuse_protected
 from mtlue_cli.workflows.keyed import earlier_run, in_code_order, key_for, offered_tasks, with_codes
 from mtlue_cli.workflows.random_classes import random_classes

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from mtlue_cli.devices import choose_device, describe_device
 from mtlue_cli.errors import InputError, MtlueError
 from mtlue_cli.generator.checkpoint import CheckpointCard, save_checkpoint
 from mtlue_cli.images.dataset import load_labels, load_square_images
@@ -18,7 +19,7 @@ from mtlue_cli.images.labelled import read_folder_labels
 from mtlue_cli.tasks.spans import with_spans
 from mtlue_cli.tasks.spec import LabelTable
 from mtlue_cli.training.generator_loop import GeneratorLoop
-from mtlue_cli.training.runtime import choose_device, data_digest, describe_device, flush_denormals
+from mtlue_cli.training.runtime import data_digest, flush_denormals
 from mtlue_cli.workflows.progress import Progress
 from mtlue_cli.workflows.train_settings import Recipe, TrainConfig, TrainingData, TrainResult, generator_size
 from mtlue_cli.workflows.training_files import draw_sheet, made_with, output_faults

@@ -12,13 +12,14 @@ from typing import Any
 import torch
 
 from mtlue_cli.choices import Precision
+from mtlue_cli.devices import choose_device, describe_device, on_device
 from mtlue_cli.errors import InputError
 from mtlue_cli.generator.checkpoint import CheckpointCard, save_checkpoint
 from mtlue_cli.generator.code_embedding import COARSEST_GRID
 from mtlue_cli.generator.model import GeneratorConfig, PerturbationGenerator
 from mtlue_cli.images.procedural import draw_procedural
 from mtlue_cli.tasks.spec import TaskSet
-from mtlue_cli.training.runtime import choose_device, describe_device, flush_denormals, placed
+from mtlue_cli.training.runtime import flush_denormals
 from mtlue_cli.training.universal_episode import UniversalSettings, draw_episode
 from mtlue_cli.training.universal_loop import UniversalLoop, UniversalRecord
 from mtlue_cli.workflows.progress import Progress
@@ -118,7 +119,7 @@ def train_universal(config: UniversalConfig, progress: Progress) -> TrainResult:
     disk.take_up_or_plan()
 
     def fresh(steps: int) -> UniversalLoop:
-        generator = placed(PerturbationGenerator(shape, None, config.seed), device)
+        generator = on_device(PerturbationGenerator(shape, None, config.seed), device)
         return UniversalLoop(generator, config.settings(steps), device)
 
     def decide() -> int:

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 
 from mtlue_cli.choices import ObjectiveName
+from mtlue_cli.devices import on_device
 from mtlue_cli.generator.model import GeneratorConfig, PerturbationGenerator
 from mtlue_cli.networks.multitask import build_network
 from mtlue_cli.objectives.base import Objective
@@ -14,7 +15,6 @@ from mtlue_cli.objectives.registry import OBJECTIVES, Ingredients
 from mtlue_cli.tasks.shares import class_shares
 from mtlue_cli.training.generator_loop import GeneratorLoop, GeneratorSettings, StepRecord
 from mtlue_cli.training.multitask_loop import EpochRecord, LearningSettings
-from mtlue_cli.training.runtime import placed
 from mtlue_cli.training.state import load_state, save_state
 from mtlue_cli.training.surrogate import SurrogateRun, epochs_within, train_surrogate
 from mtlue_cli.workflows.progress import Progress
@@ -141,7 +141,7 @@ class TrainingRun:
             begun = self.start.generator(
                 tasks, config.epsilon, size, config.seed, priors, self._pattern_gain(), config.chroma
             )
-            return placed(begun, self.device)
+            return on_device(begun, self.device)
         shape = GeneratorConfig(
             epsilon=config.epsilon,
             image_size=size,
@@ -149,7 +149,7 @@ class TrainingRun:
             chroma=self.recipe.chroma,
             decoder_width=self.recipe.decoder_width,
         )
-        return placed(PerturbationGenerator(shape, tasks, config.seed, priors), self.device)
+        return on_device(PerturbationGenerator(shape, tasks, config.seed, priors), self.device)
 
     def _learnability(self) -> float:
         return self.config.learnability(len(self.data.tasks))
@@ -165,7 +165,7 @@ class TrainingRun:
 
     def _objective(self, clean: list[Any]) -> Objective:
         def fresh(seed: int) -> torch.nn.Module:
-            return placed(build_network(self.config.surrogate, self.data.tasks, seed), self.device)
+            return on_device(build_network(self.config.surrogate, self.data.tasks, seed), self.device)
 
         return self.spec.build(Ingredients(self.data.tasks, clean, fresh, self.config.seed, self._learnability()))
 

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from mtlue_cli import __version__
 from mtlue_cli.choices import LearnerName
+from mtlue_cli.devices import choose_device, describe_device
 from mtlue_cli.generator.checkpoint import LoadedGenerator
 from mtlue_cli.images.colouring import coloured
 from mtlue_cli.images.dataset import load_labels
@@ -21,7 +22,6 @@ from mtlue_cli.images.labelled import read_folder_labels
 from mtlue_cli.tasks.spans import with_spans
 from mtlue_cli.tasks.spec import TaskSet
 from mtlue_cli.training.multitask_loop import LearningSettings
-from mtlue_cli.training.runtime import choose_device, describe_device
 from mtlue_cli.verification.experiment import ExperimentData, Laboratory, TrainingImages
 from mtlue_cli.verification.learner import images_an_epoch
 from mtlue_cli.verification.promise import Promise, promised, promised_by_release

@@ -4,10 +4,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from mtlue_cli.choices import BackboneName, LearnerName
+from mtlue_cli.devices import choose_device, describe_device
 from mtlue_cli.images.labelled import read_folder_labels
 from mtlue_cli.networks.backbones.registry import BACKBONES
 from mtlue_cli.training.multitask_loop import LearningSettings, steps_an_epoch
-from mtlue_cli.training.runtime import choose_device, describe_device
 from mtlue_cli.verification.conditions import Role
 from mtlue_cli.verification.estimate import relative_cost, seconds_per_image
 from mtlue_cli.verification.tiers import NotTested

@@ -17,11 +17,11 @@ from mtlue_cli.choices import ExitCode, ImageFormat, LabelFormat, TaskKind
 from mtlue_cli.errors import InputError
 from mtlue_cli.files import file_digest
 from mtlue_cli.generator.checkpoint import read_card, save_checkpoint
+from mtlue_cli.generator.inference import Labels
 from mtlue_cli.generator.model import GeneratorConfig, PerturbationGenerator
 from mtlue_cli.images.labelled import read_folder_labels
 from mtlue_cli.manifest import FOLDER, MANIFEST_NAME, FileRecord, QuarantineRecord, read_manifest, write_planned
-from mtlue_cli.perturbation.apply import measure_change
-from mtlue_cli.perturbation.batching import Labels
+from mtlue_cli.perturbation.effect import measure_change
 from mtlue_cli.tasks.declared import parse_declarations
 from mtlue_cli.tasks.labels import LabelOptions
 from mtlue_cli.tasks.spec import Task, TaskSet, numbered_classes
