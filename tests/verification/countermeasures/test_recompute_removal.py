@@ -36,9 +36,8 @@ def protected(weights: Path, count: int = 70) -> tuple[Tensor, Tensor, AttackerV
     labels = {task.name: torch.randint(task.num_classes, (count,), generator=rng) for task in TASKS}
     labels["colour"][::7] = UNLABELLED
     loaded = load_checkpoint(weights).bound(KEY, TASKS)
-    deltas = BatchedPerturbation(loaded.generator, CPU)(
-        list(originals.numpy()), {name: column.tolist() for name, column in labels.items()}
-    )
+    columns = {name: column.tolist() for name, column in labels.items()}
+    deltas = BatchedPerturbation(loaded.generator, CPU)(list(originals.numpy()), columns)
     released = [
         torch.from_numpy(protect_pixels(image.permute(1, 2, 0).contiguous().numpy(), delta, 8)).permute(2, 0, 1)
         for image, delta in zip(originals, deltas, strict=True)
