@@ -25,6 +25,7 @@ from mtlue_cli.commands.options import (
     TRAINING,
     DeviceOption,
     EpsilonOption,
+    ImagesArgument,
     JsonOption,
     KeyOption,
     LimitOption,
@@ -42,10 +43,8 @@ from mtlue_cli.commands.train_options import (
     ChromaOption,
     DistortionsOption,
     OptionalBatchSizeOption,
-    OptionalImagesArgument,
     OptionalLearningRateOption,
     StartOption,
-    UniversalOption,
 )
 from mtlue_cli.commands.train_tables import document, summary
 from mtlue_cli.errors import InputError
@@ -53,16 +52,8 @@ from mtlue_cli.errors import InputError
 DEFAULT_MINUTES = 15.0
 
 
-ONLY_WITH_IMAGES = (
-    *("labels", "label_format", "file_column", "missing_value", "bins", "split_file", "split", "tasks", "limit"),
-    *("objective", "surrogate", "surrogate_epochs", "intra_weight", "inter_weight", "learnability_weight"),
-    *("distortions", "chroma", "start", "key"),
-)
-"""Parameters that universal weights have no use for."""
-
-
 def train_generator(
-    context: typer.Context,
+    images: ImagesArgument,
     out: Annotated[
         Path,
         typer.Option(
@@ -74,9 +65,7 @@ def train_generator(
             rich_help_panel=OUTPUT,
         ),
     ],
-    images: OptionalImagesArgument = None,
     labels: LabelsOption = None,
-    universal: UniversalOption = False,
     start: StartOption = None,
     key: KeyOption = None,
     objective: Annotated[
@@ -90,10 +79,9 @@ def train_generator(
     epochs: Annotated[
         int | None,
         typer.Option(
-            min=0,
+            min=1,
             metavar="N",
-            help="Passes over the images; with --universal, 0 for the closed form alone. "
-            f"Unset, and --max-minutes too: {DEFAULT_MINUTES:g} minutes.",
+            help=f"Passes over the images. Unset, and --max-minutes too: {DEFAULT_MINUTES:g} minutes.",
             envvar=variable("--epochs", "train"),
             rich_help_panel=TRAINING,
         ),
@@ -216,7 +204,7 @@ def train_generator(
     quiet: QuietOption = False,
     json_target: JsonOption = None,
 ) -> None:
-    """Train a perturbation generator on a folder of labelled images, or a universal one on drawn images.
+    """Train a perturbation generator on a folder of labelled images.
 
     Interrupted with Ctrl-C it keeps its state; the same command goes on where it stopped.
 
@@ -224,45 +212,13 @@ def train_generator(
     """
     if epochs is not None and max_minutes is not None:
         raise InputError("--epochs and --max-minutes exclude each other", hint="give one of them")
-    if epochs == 0 and not universal:
-        raise InputError("--epochs 0 trains nothing", hint="it makes the closed form of --universal; give at least 1")
-    if universal:
-        _refuse_unused(context)
-    elif images is None:
-        raise InputError("no folder of images is given", hint="give one, or --universal for weights that need none")
     terminal = Terminal(quiet, json_target)
     minutes = DEFAULT_MINUTES if epochs is None and max_minutes is None else max_minutes
-    if images is None:
-        from mtlue_cli.workflows.train_universal import UniversalConfig, train_universal
-
-        made = train_universal(
-            UniversalConfig(
-                out=out,
-                size=size,
-                epsilon=epsilon,
-                epochs=epochs,
-                max_minutes=minutes,
-                batch_size=64 if batch_size is None else batch_size,
-                learning_rate=2e-3 if learning_rate is None else learning_rate,
-                seed=seed,
-                device=device,
-                precision=precision,
-                licence=licence,
-                contact_sheet=contact_sheet,
-                overwrite=overwrite,
-            ),
-            terminal.progress,
-        )
-        terminal.show(summary(made))
-        terminal.say(f"next: mtlue protect IMAGES --labels FILE --weights {shlex.quote(str(out))}")
-        terminal.write_json(document(size, made))
-        return
-
     from mtlue_cli.images.labelled import find_labels
     from mtlue_cli.images.reading import photos_up_to
     from mtlue_cli.training.distortions import distortions_named
-    from mtlue_cli.workflows.train_generator import TrainConfig
     from mtlue_cli.workflows.train_generator import train_generator as run
+    from mtlue_cli.workflows.train_settings import TrainConfig
 
     config = TrainConfig(
         images=images,
@@ -301,20 +257,3 @@ def train_generator(
     words = ["mtlue", "protect", str(images), *config.reading.arguments(config.labels), "--weights", str(out)]
     terminal.say(f"next: {shlex.join(words)}")
     terminal.write_json(document(size, result))
-
-
-def _refuse_unused(context: typer.Context) -> None:
-    """Refuse what was typed and means nothing to universal weights; a variable that is set for other runs may stay.
-
-    Raises:
-        InputError: Names all of it.
-    """
-    options = {option.name: option for option in context.command.params}
-    typed = (
-        options[name]
-        for name in ("images", *ONLY_WITH_IMAGES)
-        if (source := context.get_parameter_source(name)) is not None and source.name == "COMMANDLINE"
-    )
-    unused = ["IMAGES" if option.param_type_name == "argument" else option.opts[0] for option in typed]
-    if unused:
-        raise InputError(f"--universal trains on drawn images and random labels; leave out {', '.join(unused)}")

@@ -7,7 +7,7 @@ from rich.table import Table
 from mtlue_cli.commands.console import duration
 
 if TYPE_CHECKING:
-    from mtlue_cli.workflows.train_generator import TrainResult
+    from mtlue_cli.workflows.train_settings import TrainResult
 
 SCHEMA_VERSION = 1
 
@@ -17,8 +17,6 @@ def summary(result: "TrainResult") -> Table:
     card = result.card
     table = Table("generator", str(result.checkpoint))
     table.add_row("objective", card.objective)
-    if card.universal:
-        table.add_row("tasks", "any, under a key")
     for task in card.tasks:
         shown = f"{task.num_classes} classes: {', '.join(task.classes[:12])}"
         table.add_row(f"task {task.name}", shown if task.classes else task.kind.value)

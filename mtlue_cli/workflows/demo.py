@@ -17,9 +17,10 @@ from mtlue_cli.tasks.labels import LabelOptions
 from mtlue_cli.verification.report import VerifyResult
 from mtlue_cli.workflows.progress import Progress
 from mtlue_cli.workflows.protect import ProtectConfig, ProtectResult, protect_folder
-from mtlue_cli.workflows.train_generator import TrainConfig, train_generator
-from mtlue_cli.workflows.verify import VerifyConfig, verify_release
-from mtlue_cli.workflows.verify_settings import MARGIN
+from mtlue_cli.workflows.train_generator import train_generator
+from mtlue_cli.workflows.train_settings import TrainConfig
+from mtlue_cli.workflows.verify import verify_release
+from mtlue_cli.workflows.verify_settings import MARGIN, VerifyConfig
 
 MARKER = ".mtlue-demo.json"
 """File that tells a folder of the demo from any other, with the settings that it was made with."""

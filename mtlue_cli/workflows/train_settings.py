@@ -1,4 +1,4 @@
-"""What a training run is told, what it works on and what it leaves."""
+"""The settings of a training run, the data it works on and its result."""
 
 import json
 from collections.abc import Mapping
@@ -14,12 +14,11 @@ from mtlue_cli.perturbation.bound import is_grey
 from mtlue_cli.tasks.labels import LabelOptions
 from mtlue_cli.tasks.spec import TaskSet
 from mtlue_cli.training.distortions import ATTACKS, PLAIN, DistortionSettings
-from mtlue_cli.workflows.training_files import sheet_beside, state_folder
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """What depends on the tasks unless the user says otherwise.
+    """Settings whose defaults depend on the tasks and the images.
 
     Attributes:
         batch_size: Images per generator step.
@@ -49,7 +48,7 @@ MOSTLY_GREY = 0.5
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """What ``train-generator`` was told; units as in its help.
+    """The options of ``train-generator``; units as in its help.
 
     Attributes:
         max_steps: Generator steps after which training ends, also if ``max_minutes`` has time left.
@@ -93,13 +92,13 @@ class TrainConfig:
 
     @property
     def state_folder(self) -> Path:
-        """Where an unfinished run keeps what it needs to go on."""
+        """Where an unfinished run keeps what it needs to resume."""
         return state_folder(self.out)
 
     @property
     def sheet_path(self) -> Path:
-        """Where the contact sheet goes."""
-        return sheet_beside(self.out, self.contact_sheet)
+        """Where the contact sheet goes: where it is wanted, else beside the checkpoint."""
+        return self.contact_sheet or self.out.with_suffix(".png")
 
     def learnability(self, tasks: int) -> float:
         """Weight of the learnability companion with so many tasks, unless one is asked for.
@@ -128,7 +127,7 @@ class TrainConfig:
         return replace(recipe, **{name: value for name, value in asked.items() if value is not None})
 
     def recorded_settings(self) -> dict[str, Any]:
-        """Everything that decides the weights, without paths and what they start from."""
+        """Everything that decides the weights, without paths and without the weights to begin from."""
         aside = {"images", "labels", "out", "device", "licence", "contact_sheet", "overwrite", "workers", "reading"}
         aside |= {"start", "key", "private"}
         return {
@@ -140,14 +139,14 @@ class TrainConfig:
 
 @dataclass(frozen=True)
 class TrainResult:
-    """What a finished run left.
+    """The result of a finished run.
 
     Attributes:
         checkpoint, contact_sheet: The files written.
-        card: What the checkpoint says of itself.
-        history: Mean figures of each stretch of 50 generator steps.
+        card: The checkpoint's metadata.
+        history: Mean figures of every 50 generator steps.
         seconds: Time of this process, reading included.
-        steps: Generator steps in all.
+        steps: Number of generator steps.
     """
 
     checkpoint: Path
@@ -160,15 +159,24 @@ class TrainResult:
 
 @dataclass(frozen=True)
 class TrainingData:
-    """Images at the generator's size, ``(N, 3, S, S)`` uint8, labels a task, and their SHA-256.
+    """What a run learns from, in memory.
 
-    Tasks of depth have their spans.
+    Attributes:
+        images: ``(N, 3, S, S)`` uint8 at the generator's size.
+        labels: Task name to labels.
+        tasks: Those of depth have their spans.
+        digest: SHA-256 of images and labels.
     """
 
     images: Tensor
     labels: Mapping[str, Tensor]
     tasks: TaskSet
     digest: str
+
+
+def state_folder(out: Path) -> Path:
+    """Where the unfinished run that will write the checkpoint ``out`` keeps what it needs to resume."""
+    return out.with_name(out.name + ".training")
 
 
 def grey_share(images: Tensor) -> float:

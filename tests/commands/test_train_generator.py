@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from mtlue_cli.choices import ExitCode, LabelFormat, Precision, SplitPart
+from mtlue_cli.choices import ExitCode, LabelFormat, SplitPart
 from mtlue_cli.commands.app import app
 from mtlue_cli.commands.label_options import label_options
 from mtlue_cli.commands.train_generator import DEFAULT_MINUTES, train_generator
@@ -18,8 +18,7 @@ from mtlue_cli.images.synthetic import draw_set
 from mtlue_cli.tasks.bins import Bins
 from mtlue_cli.tasks.labels import LabelOptions
 from mtlue_cli.workflows import train_generator as workflow
-from mtlue_cli.workflows import train_universal
-from mtlue_cli.workflows.train_generator import TrainConfig
+from mtlue_cli.workflows.train_settings import TrainConfig
 
 QUICK = ("--size", "32", "--surrogate", "small", "--surrogate-epochs", "1", "--batch-size", "8", "--device", "cpu")
 
@@ -139,8 +138,6 @@ def test_every_field_of_the_workflow_has_its_option() -> None:
         "quiet",
         "json_target",
         "max_pixels",
-        "context",
-        "universal",
     }
 
 
@@ -157,56 +154,13 @@ def test_epochs_and_minutes_exclude_each_other(labels: Path, tmp_path: Path) -> 
     assert list(tmp_path.iterdir()) == []
 
 
-def test_no_epoch_at_all_is_for_universal_weights(labels: Path, tmp_path: Path) -> None:
-    out = tmp_path / "g.safetensors"
-    words = ["train-generator", str(labels.parent), "--labels", str(labels), "--out", str(out), "--epochs", "0"]
-    result = CliRunner().invoke(app, words)
-    assert result.exit_code == ExitCode.INPUT
-    assert "--epochs 0 trains nothing" in result.stderr
+def test_no_epoch_and_no_images_are_wrong_usage(labels: Path, tmp_path: Path) -> None:
+    words = ["--labels", str(labels), "--out", str(tmp_path / "g.safetensors")]
+    for given, fault in (([str(labels.parent), "--epochs", "0"], "--epochs"), ([], "IMAGES")):
+        result = CliRunner().invoke(app, ["train-generator", *given, *words])
+        assert result.exit_code == ExitCode.INPUT
+        assert fault in result.stderr
     assert list(tmp_path.iterdir()) == []
-
-
-def test_universal_weights_take_no_images_and_no_options_of_theirs(labels: Path, tmp_path: Path) -> None:
-    out = tmp_path / "any.safetensors"
-    base = ["train-generator", "--universal", "--out", str(out)]
-    words = [str(labels.parent), "--labels", str(labels), "--objective", "em", "--from", "x", "--key", "y"]
-    result = CliRunner().invoke(app, [*base, *words], env={"MTLUE_TRAIN_OBJECTIVE": "sep"})
-    assert result.exit_code == ExitCode.INPUT
-    assert "leave out IMAGES, --labels, --objective, --from, --key" in " ".join(result.stderr.split())
-    result = CliRunner().invoke(app, ["train-generator", "--out", str(out)])
-    assert result.exit_code == ExitCode.INPUT
-    assert "--universal" in result.stderr
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_universal_options_reach_the_workflow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    told: list[train_universal.UniversalConfig] = []
-
-    def stop(config: train_universal.UniversalConfig, progress: object) -> None:  # noqa: ARG001 - its signature
-        told.append(config)
-        raise InputError("stopped here")
-
-    monkeypatch.setattr(train_universal, "train_universal", stop)
-    words = "--size 48 --epsilon 4 --epochs 3 --batch-size 16 --learning-rate 0.01 --licence CC0 --contact-sheet s.png"
-    base = ["train-generator", "--universal", "--out", str(tmp_path / "any.safetensors")]
-    for line in ("", f"{words} --overwrite --seed 5 --device cpu --precision float32"):
-        CliRunner().invoke(app, [*base, *line.split()], env={"MTLUE_TRAIN_OBJECTIVE": "sep"})
-    plain, full = told
-    assert plain == train_universal.UniversalConfig(plain.out, max_minutes=DEFAULT_MINUTES)
-    assert full == train_universal.UniversalConfig(
-        plain.out,
-        size=48,
-        epsilon=4,
-        epochs=3,
-        batch_size=16,
-        learning_rate=0.01,
-        licence="CC0",
-        contact_sheet=Path("s.png"),
-        overwrite=True,
-        seed=5,
-        device="cpu",
-        precision=Precision.FLOAT32,
-    )
 
 
 def test_missing_folder_and_label_file_are_wrong_usage(labels: Path, tmp_path: Path) -> None:

@@ -15,8 +15,8 @@ from mtlue_cli.generator.model import GeneratorConfig
 from mtlue_cli.tasks.spec import Task, TaskSet
 from mtlue_cli.training.distortions import PLAIN
 from mtlue_cli.workflows.progress import SilentProgress
-from mtlue_cli.workflows.train_generator import TrainConfig, generator_size, train_generator
-from mtlue_cli.workflows.train_settings import IN_COLOUR, THROUGH_ATTACKS, Recipe
+from mtlue_cli.workflows.train_generator import train_generator
+from mtlue_cli.workflows.train_settings import IN_COLOUR, THROUGH_ATTACKS, Recipe, TrainConfig, generator_size
 from mtlue_cli.workflows.training_run import QUIET_PATTERNS
 from tests.multitask_sample import TASKS, draw_sample
 
