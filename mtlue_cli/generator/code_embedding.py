@@ -30,7 +30,7 @@ _PIXELS = 64
 
 @dataclass(frozen=True)
 class PreparedCodes:
-    """The codes of a codebook as patterns, for whoever binds many in turn.
+    """The codes of a codebook as patterns.
 
     Attributes:
         tasks: What they stand for.
