@@ -30,7 +30,7 @@ from mtlue_cli.commands.app import main as mtlue
 from mtlue_cli.generator.model import GeneratorConfig
 from mtlue_cli.images.decode import decode_image
 from mtlue_cli.images.folder import find_images
-from mtlue_cli.perturbation.apply import measure_change
+from mtlue_cli.perturbation.effect import measure_change
 
 EPSILON = 8
 SHAPE = GeneratorConfig(

@@ -15,10 +15,10 @@ import torch
 from torch import Tensor
 
 from mtlue_cli.choices import BackboneName, TaskKind, WeightingName
+from mtlue_cli.devices import on_device
 from mtlue_cli.networks.multitask import MultiTaskNetwork, build_network
 from mtlue_cli.tasks.losses import task_losses
 from mtlue_cli.tasks.spec import Task, TaskSet
-from mtlue_cli.training.runtime import placed
 from mtlue_cli.weightings.base import Weighting
 from mtlue_cli.weightings.registry import WEIGHTINGS, build_weighting
 
@@ -59,7 +59,7 @@ def main() -> None:
     for count in (int(text) for text in arguments.tasks.split(",")):
         tasks = TaskSet(tuple(Task(f"task{index}", TaskKind.BINARY, ("0", "1")) for index in range(count)))
         labels = {task.name: torch.randint(2, (arguments.batch,), generator=rng).to(arguments.device) for task in tasks}
-        network = placed(build_network(arguments.backbone, tasks, 0), arguments.device).train()
+        network = on_device(build_network(arguments.backbone, tasks, 0), arguments.device).train()
         weightings = {name: build_weighting(name, count, 0).to(arguments.device) for name in names}
         spent: dict[WeightingName, list[tuple[float, float]]] = {name: [] for name in names}
         for step in range(arguments.steps + 1):

@@ -1,3 +1,34 @@
-"""mtlue: protect labelled images before you publish them."""
+"""mtlue: protect labelled images before you publish them.
+
+What is listed in ``__all__`` is loaded when it is asked for: importing the package alone loads no torch.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from mtlue_cli.generator.dataset import ProtectedDataset, ProtectTransform
+    from mtlue_cli.generator.generator import Generator
+    from mtlue_cli.keys import Key
 
 __version__ = "0.1.0"
+
+_MODULES = {
+    "Generator": "mtlue_cli.generator.generator",
+    "Key": "mtlue_cli.keys",
+    "ProtectTransform": "mtlue_cli.generator.dataset",
+    "ProtectedDataset": "mtlue_cli.generator.dataset",
+}
+"""Where each public name lives."""
+
+__all__ = ["Generator", "Key", "ProtectTransform", "ProtectedDataset", "__version__"]
+
+
+def __getattr__(name: str) -> Any:  # noqa: ANN401 - the type of the name
+    if name not in _MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(_MODULES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_MODULES})

@@ -47,6 +47,15 @@ class Key:
             raise ValueError(f"a key has {KEY_BYTES} bytes, not {len(secret)}")
         self._secret = bytes(secret)
 
+    @classmethod
+    def read(cls, path: str | Path) -> "Key":
+        """The key that a file holds.
+
+        Raises:
+            InputError: It cannot be read, or holds something else.
+        """
+        return read_key(Path(path)).key
+
     @property
     def fingerprint(self) -> str:
         """What names the key without giving it away: 16 hexadecimal digits of an HMAC-SHA256 under it."""

@@ -15,7 +15,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("training", "release"),
     ("generator", "objectives", "regularisers", "networks", "weightings", "metrics"),
     ("perturbation", "images", "keys"),
-    ("tasks",),
+    ("tasks", "devices"),
     ("choices", "errors", "files"),
 )
 ROW = {package: row for row, packages in enumerate(LAYERS) for package in packages}
@@ -85,7 +85,7 @@ def test_commands_import_nothing_heavy_at_module_level(path: Path) -> None:
 @pytest.mark.parametrize(
     ("unit", "source", "faulty"),
     [
-        ("tasks", "from mtlue_cli.training.runtime import choose_device", True),
+        ("tasks", "from mtlue_cli.training.runtime import autocast", True),
         ("tasks", "from mtlue_cli import training", True),
         ("images", "import mtlue_cli.perturbation.bound", True),
         ("training", "from mtlue_cli.tasks.spec import TaskSet", False),

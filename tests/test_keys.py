@@ -52,6 +52,13 @@ def test_what_is_no_key_is_refused_without_being_repeated(tmp_path: Path, text: 
     assert not text or text[:20] not in f"{caught.value}{caught.value.faults}{caught.value.hint}"
 
 
+def test_a_key_is_read_by_its_path(tmp_path: Path) -> None:
+    path = write(tmp_path / "my.key", DIGITS)
+    assert Key.read(path) == Key.read(str(path)) == Key(bytes.fromhex(DIGITS))
+    with pytest.raises(InputError, match="cannot be read"):
+        Key.read(tmp_path / "nothing")
+
+
 def test_what_cannot_be_read_is_refused(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
     for name in ("absent", "pipe", "."):

@@ -44,7 +44,7 @@ class CheckpointCard:
         epsilon: Bound in 255ths.
         image_size: Side in pixels of the squares that the generator sees.
         objective: Base method: em, tap or sep; none if nothing was trained.
-        settings: Everything that training was told, and the number of steps it took.
+        settings: All settings of the training, and the number of steps it took.
         generator: The shape, :class:`~mtlue_cli.generator.model.GeneratorConfig` as a dictionary.
         data_digest: SHA-256 of the training pixels and labels.
         licence: Terms of the weights.
@@ -101,7 +101,7 @@ class LoadedGenerator:
             key: For a universal generator.
             tasks: What is protected, in the order of the codes.
             shares: Of each class among the images, or among the pixels of masks, by task
-                (:func:`~mtlue_cli.workflows.keyed.shares_for_codes`); None: classes count as equally frequent.
+                (:func:`~mtlue_cli.generator.code_embedding.shares_for_codes`); None: classes count as equally frequent.
             cells: Side of the patterns of codes; 0: as many as the tasks ask for.
 
         Raises:

@@ -8,14 +8,15 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from mtlue_cli.generator.code_places import drawn_codes, evenness, places
-from mtlue_cli.generator.code_tints import CodeTints
-from mtlue_cli.generator.codebook import Codebook, reserved_axes
-from mtlue_cli.generator.dense_embedding import Told, resized, tints_alone
-from mtlue_cli.generator.mirrored_patterns import cells_of, mirrored_patterns, pattern_dimension
-from mtlue_cli.generator.tints import GREEN
+from mtlue_cli.generator.codebook import Codebook, centred_codes, evenness, origins, reserved_axes
+from mtlue_cli.generator.network import resized
+from mtlue_cli.generator.patterns import cells_of, mirrored_patterns, pattern_dimension
+from mtlue_cli.generator.tiles import GREEN, is_tinted
+from mtlue_cli.images.targets import row_maps
 from mtlue_cli.keys import Key
-from mtlue_cli.tasks.spec import UNLABELLED, TaskSet
+from mtlue_cli.tasks.label_maps import COUNTED, code_shares
+from mtlue_cli.tasks.shares import image_level_shares
+from mtlue_cli.tasks.spec import UNLABELLED, LabelTable, TaskSet
 
 COARSEST_GRID = 7
 """Side in cells of the patterns of universal weights, for tasks that ask for few directions."""
@@ -29,24 +30,24 @@ _PIXELS = 64
 
 @dataclass(frozen=True)
 class PreparedCodes:
-    """The codes of a codebook as patterns, for whoever binds many in turn.
+    """The codes of a codebook as patterns.
 
     Attributes:
         tasks: What they stand for.
-        tints: What is painted where masks say, in the place of codes; None: codes are.
+        shares: Of each class among the images, or among the pixels of masks, by task, as far as they are known.
         patterns: ``(sum of C, plus 1, pattern_channels, g, g)`` float, class after class and task after task of those
             that are coded; the last one is no code at all: what a clean image has, an unlabelled one, and nearly the
             rarest class of a task.
     """
 
     tasks: TaskSet
+    shares: Mapping[str, Sequence[float]]
     patterns: Tensor
-    tints: CodeTints | None = None
 
 
 def coded_tasks(tasks: TaskSet) -> TaskSet:
     """Those of ``tasks`` that codes stand for: all but masks that are tinted."""
-    return tasks.image_level if tints_alone(tasks) else tasks
+    return tasks.image_level if is_tinted(tasks) else tasks
 
 
 def cells_for(tasks: TaskSet, least: int) -> int:
@@ -54,6 +55,26 @@ def cells_for(tasks: TaskSet, least: int) -> int:
     axes = sum(reserved_axes(task.num_classes) for task in coded_tasks(tasks))
     finest = max(FINEST_GRID, least)
     return next((cells for cells in range(least, finest + 1, 2) if pattern_dimension(1, cells) >= axes), finest)
+
+
+def shares_for_codes(table: LabelTable, tasks: TaskSet, size: int) -> dict[str, list[float]]:
+    """Share of each class of the tasks that codes or tints are made for: among images, or among the pixels of masks.
+
+    Args:
+        table: The labels of all images.
+        tasks: Those that are protected.
+        size: Side in pixels at which masks are counted; at most :data:`~mtlue_cli.tasks.label_maps.COUNTED` are read.
+
+    Raises:
+        ImageError: A mask cannot be read.
+    """
+    found = image_level_shares(table.columns, tasks)
+    if is_tinted(tasks):
+        rows = np.linspace(0, len(table) - 1, min(COUNTED, len(table))).astype(int).tolist()
+        maps = [row_maps(table.maps_folder, table, tasks, row, size) for row in rows]
+        for task in tasks.dense:
+            found[task.name] = code_shares(torch.from_numpy(np.stack([own[task.name] for own in maps])), task)
+    return found
 
 
 class CodeEmbedding(nn.Module):
@@ -80,7 +101,6 @@ class CodeEmbedding(nn.Module):
         super().__init__()
         self.grid, self.pattern_channels, self.pattern_grid = grid, pattern_channels, pattern_grid
         self.tasks = TaskSet(())
-        self.tints: CodeTints | None = None
         self._first: dict[str, int] = {}
         self.lift = nn.Sequential(
             nn.Conv2d(pattern_channels, channels, 3, padding=1),
@@ -103,9 +123,9 @@ class CodeEmbedding(nn.Module):
         """The codes of ``codebook`` as this embedding takes them, on its device.
 
         What a victim sees in a clean image is no code. The rarest class of an even task has none either, or little
-        (:func:`drawn_codes`), so that clean images are taken for it. A task whose images are nearly all of one class is
-        quiet: a victim learns little of it from clean images. The sum over the tasks, divided by the square root of
-        their number, has unit power over images and pixels.
+        (:func:`~mtlue_cli.generator.codebook.centred_codes`), so that clean images are taken for it. A task whose
+        images are nearly all of one class is quiet: a victim learns little of it from clean images. The sum over the
+        tasks, divided by the square root of their number, has unit power over images and pixels.
 
         *Why one colour.* Green against magenta is what photos vary least in: faces by 4 to 5 levels as a whole, by half
         a level and less in most directions; red against blue by 11 to 13, brightness by 42 to 56. Codes that have all
@@ -122,15 +142,14 @@ class CodeEmbedding(nn.Module):
         given, coded = shares or {}, coded_tasks(codebook.tasks)
         frequency = [np.asarray(given.get(task.name, task.equal_shares), dtype=np.float64) for task in coded]
         found = [
-            evenness(share) * drawn_codes(codebook.of_task(name), share, place)
-            for name, share, place in zip(coded.names, frequency, places(frequency), strict=True)
+            evenness(share) * centred_codes(codebook.of_task(name), share, origin)
+            for name, share, origin in zip(coded.names, frequency, origins(frequency), strict=True)
         ]
         flat = torch.from_numpy(np.concatenate([*found, np.zeros((1, codebook.dimension))]))
         patterns = mirrored_patterns(flat, 1, cells)
         power = float(torch.from_numpy(np.concatenate([*frequency, []])) @ self._pixel_power(patterns[:-1, 0]))
         patterns = patterns * math.sqrt(len(found) / max(power, _LEAST_POWER)) * torch.tensor(GREEN).view(3, 1, 1)
-        tints = CodeTints(codebook.tasks, given) if tints_alone(codebook.tasks) else None
-        return PreparedCodes(codebook.tasks, patterns.float().to(self.patterns.device), tints)
+        return PreparedCodes(codebook.tasks, given, patterns.float().to(self.patterns.device))
 
     def _pixel_power(self, cells: Tensor) -> Tensor:
         """Mean square over pixels of ``(R, g, g)`` patterns as drawn: scaled up to maps, and these to images."""
@@ -143,7 +162,7 @@ class CodeEmbedding(nn.Module):
 
     def bind(self, codes: PreparedCodes) -> None:
         """Take ``codes`` in place of those it had."""
-        self.tasks, self.patterns, self.tints = codes.tasks, codes.patterns, codes.tints
+        self.tasks, self.patterns = codes.tasks, codes.patterns
         coded = coded_tasks(self.tasks)
         counts = np.cumsum([0, *(task.num_classes for task in coded)]).tolist()
         self._first = dict(zip(coded.names, counts, strict=False))
@@ -152,21 +171,6 @@ class CodeEmbedding(nn.Module):
         """All maps of one task, ``(C, channels, grid, grid)``; the row is the class index."""
         first = self._first[name]
         return self._maps(self.patterns[first : first + self.tasks[name].num_classes])
-
-    def told(self, labels: Mapping[str, Tensor], batch: int, size: Sequence[int]) -> Told:
-        """What the decoder is told of a batch: :meth:`forward`, and the tints of masks where they stand alone.
-
-        Args:
-            labels: As :meth:`forward` takes them.
-            batch: Number of images.
-            size: Height and width in pixels, multiples of the encoder's stride.
-        """
-        if self.tints is None:
-            return Told(self(labels).expand(batch, -1, -1, -1), None, None)
-        pattern, painted = self.tints(labels, batch, size, self.patterns.device)
-        free = (~painted).to(pattern.dtype).view(-1, 1, 1, 1)
-        maps = self({name: index for name, index in labels.items() if index.dim() == 1}).expand(batch, -1, -1, -1)
-        return Told(maps, pattern + free * resized(maps[:, : self.pattern_channels], size), free)
 
     def forward(self, labels: Mapping[str, Tensor]) -> Tensor:
         """Sum of the maps that ``labels`` pick, over the square root of the number of tasks.

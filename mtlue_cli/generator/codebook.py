@@ -1,5 +1,7 @@
 """Codes of tasks and classes, drawn from a key: equally far apart within a task, and orthogonal between tasks.
 
+Then where the origin lies among the codes of a task, which is what a clean image has: no code.
+
 Numpy only. A code is a point in a space of a given dimension. Where it comes from is fixed here for good, so that a
 key gives the same codes anywhere (:data:`CODE_VERSION` is the number of the construction):
 
@@ -18,9 +20,9 @@ key gives the same codes anywhere (:data:`CODE_VERSION` is the number of the con
    power of two from ``i`` up), the first of them 1 if all are 0, made orthogonal to the directions of the classes
    before it. So all are ``sqrt(2)`` apart, a simplex. Classes beyond the axes lie in directions that are left as they
    are drawn, about the centroid of those within and as far from it as they: nearly so.
-   Where a simplex has its origin when codes are drawn says :func:`~.code_places.drawn_codes`.
+   Where a simplex has its origin when codes are painted says :func:`centred_codes`.
 
-So a class that is added at the end of a list leaves the codes of the classes before it as they were. What is drawn
+So a class that is added at the end of a list leaves the codes of the classes before it as they were. What is painted
 differs between these as before, up to its scale, but for the rarest class, of whose code more or less may be left. The
 other tasks do not change while the list stays within its reserve; when it outgrows it, the axes of the tasks after it
 are drawn anew.
@@ -28,9 +30,10 @@ are drawn anew.
 
 import hashlib
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -39,11 +42,24 @@ from mtlue_cli.keys import Key
 from mtlue_cli.tasks.spec import TaskSet
 
 CODE_VERSION = 2
-"""Number of the construction of codes and of what is drawn of them: under another number a key gives other codes."""
+"""Number of the construction of codes and of what is painted of them: under another number a key gives other codes."""
 
 _DOMAIN = f"mtlue code v{CODE_VERSION}"
 _ROUNDING = float(1 << 20)
 _CLASSES_AT_A_TIME = 256
+
+LEAST_FULL = 0.6
+"""Entropy of labels, as a share of the largest that so many classes can have, from which a task counts as even."""
+
+COMMON = 1 / 3
+"""Share of the power at most that goes into what all images have in common."""
+
+STEPS = 20
+"""Steps from the middle of all classes to the rarest."""
+
+MOST_STEPS = 18
+"""How many of them the origin is moved at most. All the way, the images of a rarest class would be released as they
+were where theirs is the only column."""
 
 Numbers = npt.NDArray[np.float64]
 
@@ -156,3 +172,105 @@ def _orthonormal(vector: Numbers, basis: Numbers) -> Numbers:
         vector = vector - (basis @ vector) @ basis
         vector = vector / np.linalg.norm(vector)
     return vector
+
+
+class Origin(NamedTuple):
+    """Where the origin lies among the codes of a task: what a victim takes a clean image for, which has no code.
+
+    Attributes:
+        towards_rarest: From 0, in the middle of all classes, to 1, at the rarest.
+        from_mean: From 0, at the mean over the images, to 1, where ``towards_rarest`` says.
+    """
+
+    towards_rarest: float
+    from_mean: float
+
+
+def centred_codes(codes: Numbers, shares: Numbers, origin: Origin) -> Numbers:
+    """Codes of a task about the origin, as they are painted.
+
+    *Classes that are about as frequent.* If the rarest has no code, and the codes of the others are orthogonal, a clean
+    image passes for the rarest, which is rarely right. In the middle of a simplex it lies between all classes, and what
+    it shows decides. *A class that nearly all images have.* All would carry its code, which says nothing and takes the
+    bound away from other tasks; about the mean over the images it is hardly painted.
+
+    Args:
+        codes: ``(C, d)``, ``sqrt(2)`` apart as far as there are axes.
+        shares: Of each class among the images, ``(C,)``, all positive.
+        origin: Where it lies.
+
+    Returns:
+        ``(C, d)`` in the ``C - 1`` dimensions of the simplex of ``codes``, of lengths for which that simplex has unit
+        length. Classes other than the rarest differ as their codes do, at that scale, wherever the origin is.
+    """
+    count, rarest = len(codes), int(shares.argmin())
+    simplex = codes - codes.mean(axis=0)
+    about = simplex - origin.towards_rarest * np.outer(_pulled(shares), simplex[rarest])
+    centred: Numbers = math.sqrt(count / max(1, count - 1)) * (about - (1 - origin.from_mean) * (shares @ about))
+    return centred
+
+
+def _pulled(shares: Numbers) -> Numbers:
+    """How much of the rarest vertex of a simplex is taken from each so that the others are orthogonal, ``(C,)``.
+
+    Source:
+        Loewdin's orthonormal basis, alike for all, of the vertices but the rarest.
+    """
+    pulled = np.full(len(shares), 1 / (1 + math.sqrt(len(shares))))
+    pulled[shares.argmin()] = 1.0
+    return pulled
+
+
+def origins(shares: Sequence[Numbers]) -> list[Origin]:
+    """The origin among the codes of each task: as misleading as :data:`COMMON` allows.
+
+    What all images have in common says nothing, and takes power away from what does. If the rarest of two classes has
+    no code, it is half; with more classes less, for their codes are orthogonal, unless one of them is frequent. So
+    columns of many classes have their origin near the rarest, columns of two between that and the middle. How many
+    columns there are plays no part: they are orthogonal too.
+
+    Args:
+        shares: Of each class among the images, ``(C,)``, all positive, an array per task.
+
+    Returns:
+        An origin per task: ``towards_rarest`` one figure for all; ``from_mean`` in proportion to the entropy of its
+        labels, up to :data:`LEAST_FULL` of the largest, or more if the limit asks for it.
+    """
+    assert all((own > 0).all() for own in shares)
+    full, step = LEAST_FULL, MOST_STEPS
+    while True:
+        found = [Origin(step / STEPS, min(1.0, evenness(own) / full)) for own in shares]
+        power = common = 0.0
+        for own, origin in zip(shares, found, strict=True):
+            in_common, in_all = _powers(own, origin)
+            common += in_common
+            power += in_all
+        if not common > COMMON * power:
+            return found
+        if step:
+            step -= 1
+        else:
+            full *= 1.1
+
+
+def _powers(shares: Numbers, origin: Origin) -> tuple[float, float]:
+    """Power of the mean over the images of :func:`centred_codes`, times the evenness of the task, and of all of it."""
+    count, rarest = len(shares), int(shares.argmin())
+    length = 1 - 1 / count
+    products = np.full(count, -1 / count)
+    products[rarest] = length
+    pulled = origin.towards_rarest * _pulled(shares)
+    mean = float(shares @ pulled)
+    common = float(shares @ shares) - 1 / count - 2 * mean * (shares[rarest] - 1 / count) + mean**2 * length
+    whole = float(shares @ (length - 2 * pulled * products + np.square(pulled) * length))
+    loud = evenness(shares) ** 2 * count / max(1, count - 1)
+    return loud * origin.from_mean**2 * common, loud * (whole - (1 - origin.from_mean**2) * common)
+
+
+def evenness(shares: Numbers) -> float:
+    """Entropy of a task's labels as a share of the largest that so many classes can have.
+
+    Args:
+        shares: Of each class among the images, ``(C,)``, all positive.
+    """
+    return float(-(shares @ np.log(shares)) / np.log(max(2, len(shares))))

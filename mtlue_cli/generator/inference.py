@@ -1,17 +1,31 @@
-"""A generator as it is called on a CPU to protect photos: the same sums as in training, in fewer steps."""
+"""A generator as it runs to protect: prepared for a CPU, and in batches that neither show nor exhaust the device."""
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Protocol
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from mtlue_cli.generator.blocks import InvertedBlock
-from mtlue_cli.generator.decoder import beside_tints
-from mtlue_cli.generator.image_encoder import STRIDE
+from mtlue_cli.choices import CPU_CALL_SIZE, GPU_CALL_SIZE
+from mtlue_cli.errors import MtlueError
 from mtlue_cli.generator.model import PerturbationGenerator
-from mtlue_cli.perturbation.batching import Perturbs
+from mtlue_cli.generator.network import STRIDE, InvertedBlock, resized
 from mtlue_cli.perturbation.bound import LEVELS, soft_bound, with_chroma
+from mtlue_cli.perturbation.resize import quantised
+from mtlue_cli.tasks.dense import as_labels
+
+Labels = Mapping[str, Sequence[int] | Sequence[npt.NDArray[Any]]]
+"""Task name to a label per image: a class index, or the map of a dense task."""
+
+
+class Perturbs(Protocol):
+    """What computes perturbations."""
+
+    def perturb(self, images: Tensor, labels: Mapping[str, Tensor]) -> Tensor:
+        """``(B, 3, S, S)`` images in [0, 1] and their labels to a perturbation in 255ths."""
 
 
 def for_inference(generator: PerturbationGenerator, device: torch.device) -> Perturbs:
@@ -27,7 +41,7 @@ class PreparedGenerator:
     out beforehand: the scaling of pixels into the stem, a norm's weights into the layer behind it, the last layer of
     the decoder into the one before it, which is never computed at its full width.
 
-    Where the network draws nothing, be it untrained or masked by tints, it is not asked.
+    Where the network draws nothing, be it untrained or kept off the images by tints, it is not asked.
 
     The result is that of :meth:`~.model.PerturbationGenerator.perturb` but for rounding: below a thousandth of a 255th,
     where :func:`~mtlue_cli.perturbation.resize.quantised` rounds to a sixteenth.
@@ -55,29 +69,24 @@ class PreparedGenerator:
     @torch.inference_mode()
     def perturb(self, images: Tensor, labels: Mapping[str, Tensor]) -> Tensor:
         """:meth:`~.model.PerturbationGenerator.perturb`: ``(B, 3, S, S)`` in [0, 1] to ``(B, 3, S, S)`` in 255ths."""
-        padded, pattern_channels = self._generator.padded(images), self._generator.PATTERN_CHANNELS
-        label, pattern, free = self._generator.embedded(labels, padded)
-        if pattern is None:
-            pattern = _resized(label[:, :pattern_channels], padded.shape[-2:])
-        wanted = self._draws and (free is None or bool(free.any()))
-        unbounded = self._drawn(padded, label) if wanted else torch.zeros_like(padded)
-        if free is None:
-            unbounded.add_(pattern, alpha=self._gain)
-        else:
-            unbounded = beside_tints(unbounded, self._gain, pattern, free)
+        padded = self._generator.padded(images)
+        painting = self._generator.painted(labels, padded)
+        asked = self._draws and not painting.is_all
+        drawn = self._drawn(padded, painting.embedding) if asked else torch.zeros_like(padded)
+        unbounded = painting.unbounded(drawn, self._gain)
         height, width = images.shape[-2:]
         config = self._generator.config
         delta = soft_bound(unbounded[..., :height, :width], config.epsilon).mul_(LEVELS)
         return with_chroma(delta, config.chroma)
 
-    def _drawn(self, padded: Tensor, label: Tensor) -> Tensor:
+    def _drawn(self, padded: Tensor, embedding: Tensor) -> Tensor:
         """What the network draws, ``(B, 3, H, W)`` as the images that it sees."""
         count, (rows, columns) = len(padded), (side // STRIDE for side in padded.shape[-2:])
         cells = padded.reshape(count, 3, rows, STRIDE, columns, STRIDE).permute(0, 2, 4, 1, 3, 5).flatten(3)
         features = torch.addmm(self._stem_bias, cells.flatten(0, 2), self._stem).view(count, rows, columns, -1)
         for block in self._encoder:
             block.add_to(features)
-        at_cells = _resized(label, (rows, columns)).flatten(2)
+        at_cells = resized(embedding, (rows, columns)).flatten(2)
         mixed = features.new_empty(count, rows, columns, self._draw.shape[0])
         for photo in range(count):
             flat = mixed[photo].flatten(0, 1)
@@ -105,7 +114,7 @@ class _PreparedBlock:
         self.project, self.project_bias = _matrix(block.project.weight), _bias(block.project)
 
     def hidden(self, features: Tensor) -> Iterator[Tensor]:
-        """What ``project`` is given, ``(cells, 2 C)``, photo after photo, in one place in memory.
+        """What ``project`` is given, ``(cells, 2 C)``, photo after photo, in the same memory.
 
         Args:
             features: ``(B, rows, columns, C)``; the caller may change those of a photo once it has its ``hidden``.
@@ -121,7 +130,7 @@ class _PreparedBlock:
             yield hidden.relu_()
 
     def add_to(self, features: Tensor) -> None:
-        """The block, in place: ``(B, rows, columns, C)``."""
+        """The block, in the memory of the features: ``(B, rows, columns, C)``."""
         for photo, hidden in zip(features, self.hidden(features), strict=True):
             photo.flatten(0, 1).add_(self.project_bias).addmm_(hidden, self.project)
 
@@ -140,5 +149,78 @@ def _bias(layer: nn.Conv2d) -> Tensor:
     return layer.bias
 
 
-def _resized(maps: Tensor, size: tuple[int, ...]) -> Tensor:
-    return nn.functional.interpolate(maps, size=size, mode="bilinear", align_corners=False)
+class BatchedPerturbation:
+    """Runs a network over any number of images.
+
+    Convolutions sum in an order that depends on the batch size, so the last bits of a result would too. Here every call
+    sees the same number of images, the last one filled up by repetition: an image's perturbation depends neither on its
+    neighbours nor on how many there are. When the device runs out of memory the call size is halved for good.
+
+    Args:
+        network: On ``device`` already.
+        device: Where it runs.
+        call_size: Images per call to start with; a CPU takes :data:`~mtlue_cli.choices.CPU_CALL_SIZE` whatever is asked
+            for.
+
+    Attributes:
+        device: Where it runs.
+        call_size: Images per call now.
+    """
+
+    def __init__(self, network: Perturbs, device: torch.device, call_size: int = GPU_CALL_SIZE) -> None:
+        self._network = network
+        self.device = device
+        self.call_size = CPU_CALL_SIZE if device.type == "cpu" else call_size
+
+    def __call__(
+        self, images: Sequence[npt.NDArray[np.uint8]], labels: Labels, scale: float = 1.0
+    ) -> list[npt.NDArray[np.float32]]:
+        """Perturbations of ``images``.
+
+        Args:
+            images: ``(3, S, S)`` uint8 each.
+            labels: Task name to class indices, or maps in the layout of a loop, one per image.
+            scale: Factor on the perturbation.
+
+        Returns:
+            ``(3, S, S)`` float32 in 255ths each, rounded (see :mod:`mtlue_cli.perturbation.resize`).
+
+        Raises:
+            MtlueError: Not even one image fits into memory.
+        """
+        done: list[npt.NDArray[np.float32]] = []
+        while len(done) < len(images):
+            part = slice(len(done), len(done) + self.call_size)
+            try:
+                done.extend(self._call(images[part], {name: values[part] for name, values in labels.items()}, scale))
+            except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
+                if not _is_out_of_memory(error):
+                    raise
+                if self.call_size == 1:
+                    raise MtlueError(f"{self.device} has too little memory for a single image") from error
+                self.call_size //= 2
+                if self.device.type == "cuda":
+                    torch.cuda.empty_cache()
+        return done
+
+    @torch.inference_mode()
+    def _call(
+        self, images: Sequence[npt.NDArray[np.uint8]], labels: Labels, scale: float
+    ) -> list[npt.NDArray[np.float32]]:
+        fill = np.arange(self.call_size) % len(images)
+        pixels = torch.from_numpy(np.stack([images[index] for index in fill.tolist()])).to(self.device)
+        batch = pixels.float().div_(LEVELS)
+        if self.device.type != "cpu":
+            batch = batch.contiguous(memory_format=torch.channels_last)
+        columns = {
+            name: as_labels(torch.from_numpy(np.stack([np.asarray(value) for value in values])[fill])).to(self.device)
+            for name, values in labels.items()
+        }
+        delta = self._network.perturb(batch, columns)[: len(images)] * scale
+        return list(quantised(delta.float().cpu().numpy()))
+
+
+def _is_out_of_memory(error: BaseException) -> bool:
+    if isinstance(error, torch.OutOfMemoryError | MemoryError):
+        return True
+    return any(sign in str(error).lower() for sign in ("out of memory", "not enough memory", "can't allocate memory"))

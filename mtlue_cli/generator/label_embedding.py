@@ -6,21 +6,22 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
-from mtlue_cli.generator.mirrored_patterns import mirrored_patterns, pattern_dimension
-from mtlue_cli.generator.simplices import drawn_simplices
+from mtlue_cli.generator.network import resized
+from mtlue_cli.generator.patterns import initial_patterns
 from mtlue_cli.tasks.spec import UNLABELLED, TaskSet
 
 
 class LabelEmbedding(nn.Module):
-    """One learnable spatial map a (task, class); the maps of a sample's labels are summed over the tasks.
+    """One learnable spatial map per task and class; the maps of a sample's labels are summed over the tasks.
 
     There are ``sum_k C_k`` maps for ``prod_k C_k`` label combinations. Summing (then dividing by the square root of the
     number of tasks, which keeps the variance) makes the cost of the network after it independent of their number.
     A map is a sampled function on the unit square: it is resized bilinearly to whatever latent it meets, so no
     embedding is tied to an image size.
 
-    The first ``pattern_channels`` channels start as closed-form patterns (:func:`initial_patterns`), which a
-    convolutional network learns within an epoch; the rest start small and random.
+    The first ``pattern_channels`` channels start as closed-form patterns
+    (:func:`~mtlue_cli.generator.patterns.initial_patterns`), which a convolutional network learns within an epoch; the
+    rest start small and random.
 
     Args:
         tasks: The tasks, in the order in which their maps are stored.
@@ -28,7 +29,7 @@ class LabelEmbedding(nn.Module):
         grid: Side of a map in cells.
         pattern_channels: How many leading channels are drawn as colour by the decoder's skip connection.
         pattern_grid: Side of the coarse grid of the initial patterns, in cells.
-        priors: Share of each class among the labels, a task each; None: classes are taken as equally frequent.
+        priors: Share of each class among the labels, a list per task; None: classes are taken as equally frequent.
         rng: Source of the initial values.
 
     Source:
@@ -51,9 +52,9 @@ class LabelEmbedding(nn.Module):
         shares = [task.equal_shares for task in tasks] if priors is None else priors
         patterns = initial_patterns(shares, pattern_channels, pattern_grid, rng)
         for index, (task, pattern) in enumerate(zip(tasks, patterns, strict=True)):
-            coarse = nn.functional.interpolate(pattern, size=(grid, grid), mode="bilinear", align_corners=False)
-            free = 0.1 * torch.randn(task.num_classes, channels - pattern_channels, grid, grid, generator=rng)
-            self.maps[f"task{index}"] = nn.Parameter(torch.cat([coarse, free], dim=1))
+            coarse = resized(pattern, (grid, grid))
+            rest = 0.1 * torch.randn(task.num_classes, channels - pattern_channels, grid, grid, generator=rng)
+            self.maps[f"task{index}"] = nn.Parameter(torch.cat([coarse, rest], dim=1))
 
     def of_task(self, name: str) -> Tensor:
         """All maps of one task, ``(C, channels, grid, grid)``; the row is the class index."""
@@ -99,22 +100,3 @@ class LabelEmbedding(nn.Module):
             return uniform
         one_hot = nn.functional.one_hot(index.clamp_min(0), count).to(like.dtype)
         return torch.where((index == UNLABELLED)[:, None], uniform, one_hot)
-
-
-def initial_patterns(priors: Sequence[Sequence[float]], channels: int, grid: int, rng: torch.Generator) -> list[Tensor]:
-    """Coarse, mirror-symmetric patterns, far apart within a task, orthogonal between tasks, centred on the images.
-
-    :func:`~mtlue_cli.generator.simplices.drawn_simplices` in the space of mirror-symmetric grids.
-
-    Args:
-        priors: Share of each class, a task each; they sum to one.
-        channels: Channels of a pattern.
-        grid: Side of a pattern in cells.
-        rng: Source of the random directions.
-
-    Returns:
-        A tensor a task, ``(C, channels, grid, grid)``. A sample's sum over the tasks, divided by the square root of
-        their number, has unit variance over images and cells.
-    """
-    dimension = pattern_dimension(channels, grid)
-    return drawn_simplices(priors, dimension, lambda chosen: mirrored_patterns(chosen, channels, grid), rng)

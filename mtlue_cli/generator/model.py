@@ -7,11 +7,12 @@ import torch
 from torch import Tensor, nn
 
 from mtlue_cli.generator.code_embedding import CodeEmbedding, PreparedCodes
-from mtlue_cli.generator.decoder import PerturbationDecoder
-from mtlue_cli.generator.dense_embedding import DenseEmbeddings, Told
-from mtlue_cli.generator.image_encoder import STRIDE, ImageEncoder
+from mtlue_cli.generator.dense_embedding import UnlearnedTints, dense_embeddings_for
 from mtlue_cli.generator.label_embedding import LabelEmbedding
-from mtlue_cli.perturbation.bound import soft_bound, with_chroma
+from mtlue_cli.generator.network import STRIDE, ImageEncoder, PerturbationDecoder
+from mtlue_cli.generator.painting import COLOURS, Painter, Painting, paint_class_patterns
+from mtlue_cli.generator.tiles import is_tinted
+from mtlue_cli.perturbation.bound import LEVELS, soft_bound, with_chroma
 from mtlue_cli.tasks.spec import TaskSet
 
 DENSE_SEED_OFFSET = 500
@@ -53,14 +54,16 @@ class PerturbationGenerator(nn.Module):
         config: The shape.
         tasks: What the labels stand for; None: a universal generator, which :meth:`bind` gives codes.
         seed: Seed of the initial weights.
-        priors: Share of each class among the labels that it will be trained on, a task each, for the initial patterns.
+        priors: Share of each class among the labels that it will be trained on, a list per task, for the initial
+            patterns.
+
+    Attributes:
+        painter: How the task set is painted, chosen once for it.
 
     Source:
         Yu et al., ICML 2025, section 4 and figure 2. Deviations: light encoder and decoder, tanh instead of clamp,
         embeddings summed and resizable, a direct path for class patterns.
     """
-
-    PATTERN_CHANNELS = 3
 
     def __init__(
         self,
@@ -72,6 +75,7 @@ class PerturbationGenerator(nn.Module):
         super().__init__()
         self.config = config
         self.tasks = tasks or TaskSet(())
+        self.painter: Painter = paint_class_patterns
         rng = torch.Generator().manual_seed(seed)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
@@ -81,11 +85,10 @@ class PerturbationGenerator(nn.Module):
                 config.label_channels,
                 config.decoder_width,
                 config.decoder_depth,
-                self.PATTERN_CHANNELS,
                 config.pattern_gain,
             )
             self.label_embedding: LabelEmbedding | CodeEmbedding
-            shape = (config.label_channels, config.label_grid, self.PATTERN_CHANNELS, config.pattern_grid)
+            shape = (config.label_channels, config.label_grid, COLOURS, config.pattern_grid)
             if tasks is None:
                 self.label_embedding = CodeEmbedding(*shape)
                 self.decoder.draw_nothing()
@@ -93,9 +96,10 @@ class PerturbationGenerator(nn.Module):
                 image_level, dense = divided_priors(tasks, priors)
                 self.label_embedding = LabelEmbedding(tasks.image_level, *shape, image_level, rng)
         if tasks is not None and len(tasks.dense):
-            self.dense_embeddings = DenseEmbeddings(
-                tasks, config.label_channels, self.PATTERN_CHANNELS, dense, seed + DENSE_SEED_OFFSET, image_level
+            self.dense_embeddings = dense_embeddings_for(
+                tasks, config.label_channels, dense, seed + DENSE_SEED_OFFSET, image_level
             )
+            self.painter = self.dense_embeddings.paint
 
     @property
     def codes(self) -> CodeEmbedding:
@@ -112,6 +116,7 @@ class PerturbationGenerator(nn.Module):
         """Give a universal generator tasks and their codes in place of those it had."""
         self.codes.bind(codes)
         self.tasks = codes.tasks
+        self.painter = UnlearnedTints(codes.tasks, codes.shares) if is_tinted(codes.tasks) else paint_class_patterns
 
     def forward(self, images: Tensor, labels: Mapping[str, Tensor]) -> Tensor:
         """Perturbation of ``images``.
@@ -126,32 +131,29 @@ class PerturbationGenerator(nn.Module):
         """
         height, width = images.shape[-2:]
         padded = self.padded(images)
-        unbounded = self.decoder(self.image_encoder(padded), *self.embedded(labels, padded))
+        painting = self.painted(labels, padded)
+        drawn = self.decoder(self.image_encoder(padded), painting.embedding)
+        unbounded = painting.unbounded(drawn, self.decoder.gain)
         delta = soft_bound(unbounded[..., :height, :width].float(), self.config.epsilon)
         return with_chroma(delta, self.config.chroma)
 
     @staticmethod
     def padded(images: Tensor) -> Tensor:
-        """``images`` with their last rows and columns repeated up to a multiple of :data:`.image_encoder.STRIDE`."""
+        """``images`` with their last rows and columns repeated up to a multiple of the encoder's stride."""
         right, below = -images.shape[-1] % STRIDE, -images.shape[-2] % STRIDE
         return nn.functional.pad(images, (0, right, 0, below), mode="replicate") if right or below else images
 
-    def embedded(self, labels: Mapping[str, Tensor], images: Tensor) -> tuple[Tensor, Tensor | None, Tensor | None]:
-        """Embedding, and with dense tasks the pattern that is drawn at the size of the images and what may be added."""
-        if isinstance(self.label_embedding, CodeEmbedding):
-            return self.label_embedding.told(labels, len(images), images.shape[-2:])
-        image_level: Tensor | None = self.label_embedding(labels) if len(self.tasks.image_level) else None
-        if len(self.tasks.dense):
-            told: Told = self.dense_embeddings(labels, len(images), images.shape[-2:], image_level)
-            return told
-        assert image_level is not None  # a generator has a task
-        return image_level.expand(len(images), -1, -1, -1), None, None
+    def painted(self, labels: Mapping[str, Tensor], padded: Tensor) -> Painting:
+        """What the labels of images are painted as, at the size that :meth:`padded` gives them."""
+        has_classes = len(self.tasks.image_level) or isinstance(self.label_embedding, CodeEmbedding)
+        classes = self.label_embedding(labels) if has_classes else None
+        return self.painter(labels, classes, len(padded), padded.shape[-2:])
 
     @torch.inference_mode()
     def perturb(self, images: Tensor, labels: Mapping[str, Tensor]) -> Tensor:
         """:meth:`forward` without gradients, in units of 1/255: what ``protect`` scales up to the photo."""
         delta: Tensor = self(images, labels)
-        return delta * 255.0
+        return delta * LEVELS
 
 
 def divided_priors(

@@ -31,6 +31,20 @@ def is_shipped(path: Path) -> bool:
     return path.resolve() in {shipped.resolve() for shipped in shipped_weights().values()}
 
 
+def weights_named(name_or_path: str | Path) -> Path:
+    """The checkpoint of a name of shipped weights, or of a file.
+
+    Raises:
+        InputError: There is none.
+    """
+    shipped = shipped_weights()
+    path = shipped.get(str(name_or_path), Path(name_or_path))
+    if not path.is_file():
+        known = ", ".join(shipped) or "none"
+        raise InputError(f"no weights called {str(name_or_path)!r}: not a file, and not shipped (shipped: {known})")
+    return path
+
+
 def training_command(images: Path | str, label_arguments: Sequence[str]) -> str:
     """The command that trains a generator for a folder and its labels, ready for a shell.
 
@@ -64,10 +78,7 @@ def resolve_weights(
     train = f"train a generator for these labels: {command}"
     name = DEFAULT if name_or_path is None and DEFAULT in shipped else name_or_path
     if name is not None:
-        path = shipped.get(name, Path(name))
-        if not path.is_file():
-            known = ", ".join(shipped) or "none"
-            raise InputError(f"no weights called {name!r}: not a file, and not shipped (shipped: {known})")
+        path = weights_named(name)
         differences = _differences(read_card(path), labels, chosen)
         if differences:
             raise InputError(f"the weights {name} do not fit the labels", differences, train)

@@ -59,7 +59,7 @@ def read_stored(path: Path) -> Array:
 def stored_array(content: bytes) -> Array:
     """:func:`read_stored` of a file's content."""
     if is_array(content):
-        array = _channels_last(decode_array(content))
+        array = channels_last(decode_array(content))
     else:
         with opened_image(content, FORMATS) as opened:
             if is_deep_colour(opened, content):
@@ -200,7 +200,7 @@ _FURTHEST = 2**31
 """Numbers beyond it are no class."""
 
 
-def _channels_last(array: Array) -> Array:
+def channels_last(array: Array) -> Array:
     """``(h, w)`` or ``(h, w, 3)`` of an array that may have its channel first."""
     if array.ndim == 3 and array.shape[2] in (1, 3):
         channels = array

@@ -1,4 +1,4 @@
-"""The one owner of epsilon: a smooth bound for training, an exact one for what is written."""
+"""The one owner of epsilon: a smooth bound for training, an exact one for what is written. Grey stays grey."""
 
 from typing import Any
 
@@ -7,11 +7,21 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from mtlue_cli.perturbation.resize import STRIP_PIXELS, scaled_bytes, scaled_strips
+
 Pixels = npt.NDArray[Any]
 """uint8, uint16, or floating point in [0, 1]."""
 
 LEVELS = 255
 """Levels of an 8-bit image; epsilon counts in units of one of these."""
+
+GREY_LEVELS = 2
+"""Colours of a pixel that differ by at most so many 255ths count as grey: what a JPEG file's decoding leaves."""
+
+COLOURED_PIXELS = 0.001
+"""Largest part of the pixels of a grey photo that may be coloured."""
+
+_INTERLEAVED = 16
 
 
 def soft_bound(unbounded: Tensor, epsilon: int) -> Tensor:
@@ -58,6 +68,36 @@ def add_to_training_images(images: Tensor, delta: Tensor) -> Tensor:
     """
     shifted = images + delta
     return shifted + (shifted.detach().clamp(0, 1) - shifted.detach())
+
+
+def protect_pixels(pixels: Pixels, delta: npt.NDArray[np.float32], epsilon: int) -> Pixels:
+    """Scale a perturbation to a photo and add it within the bound.
+
+    For a photo of 8 bits and ordinary size the perturbation is scaled as bytes, else as numbers: a rounding apart.
+
+    Args:
+        pixels: ``(H, W)`` grey or ``(H, W, 3)`` RGB, uint8 or uint16, or floating point in [0, 1].
+        delta: ``(3, S, S)`` float in 255ths; averaged over the colours for a grey photo, whose colours may stand for
+            grey in three channels too (:func:`is_grey`): grey stays grey.
+        epsilon: Bound in 255ths.
+
+    Returns:
+        Pixels of the same shape and type, each within ``epsilon`` 255ths of its original.
+
+    Raises:
+        ValueError: ``delta`` holds values that are not finite.
+    """
+    low = delta.mean(axis=0) if is_grey(pixels) else delta
+    if pixels.ndim > low.ndim:
+        low = np.broadcast_to(low, delta.shape)
+    if pixels.dtype == np.uint8 and pixels.shape[0] * pixels.shape[1] <= STRIP_PIXELS:
+        steps = as_steps(low, epsilon)
+        if steps is not None:
+            return add_bounded_steps(pixels, scaled_bytes(steps, pixels.shape[0], pixels.shape[1]), epsilon)
+    protected = np.empty_like(pixels)
+    for rows, values in scaled_strips(low, pixels.shape[0], pixels.shape[1]):
+        protected[rows] = add_bounded(pixels[rows], values, epsilon)
+    return protected
 
 
 def add_bounded(original: Pixels, delta: npt.NDArray[np.float32], epsilon: int) -> Pixels:
@@ -158,6 +198,26 @@ def add_bounded_steps(
     np.maximum(total, down, out=total)
     total -= down
     return total
+
+
+def is_grey(pixels: Pixels) -> bool:
+    """Whether a photo is grey: ``(H, W)``, or ``(H, W, 3)`` in which at most :data:`COLOURED_PIXELS` have a colour.
+
+    A pixel has a colour if its values differ by more than :data:`GREY_LEVELS`.
+    """
+    if pixels.ndim == 2:
+        return True
+    most = COLOURED_PIXELS * pixels.shape[0] * pixels.shape[1]
+    limit = GREY_LEVELS / LEVELS if np.issubdtype(pixels.dtype, np.floating) else GREY_LEVELS
+    coloured = 0
+    # Interleaved rows: a colour photo shows what it is in the first.
+    for first in range(min(_INTERLEAVED, len(pixels))):
+        red, green, blue = np.moveaxis(pixels[first::_INTERLEAVED], 2, 0)
+        spread = np.maximum(np.maximum(red, green), blue) - np.minimum(np.minimum(red, green), blue)
+        coloured += int(np.count_nonzero(spread > limit))
+        if coloured > most:
+            return False
+    return True
 
 
 def _add_to_floats(original: Pixels, delta: npt.NDArray[np.float32], epsilon: int) -> Pixels:

@@ -1,46 +1,39 @@
-"""The one owner of the least effect: how much of a perturbation must arrive for a file to count as protected.
+"""What was changed in an image, and the least effect: how much of a perturbation must arrive for it to be protected.
 
 Two images are compared with what the weights give. The *promised* perturbation is what they give for the image at the
 release's epsilon, scaled to the photo, before it is averaged over the colours of a grey photo, rounded or cut off at
-the ends of the range. The *carried* one is the decoded released pixels minus the original. Both are ``(H, W, 3)`` in
+the ends of the range. The *arrived* one is the decoded released pixels minus the original. Both are ``(H, W, 3)`` in
 255ths; a grey image counts as three equal channels.
 """
 
 import math
 from dataclasses import dataclass
-from enum import Enum, auto
+from enum import Enum
 
 import numpy as np
 import numpy.typing as npt
 
-from mtlue_cli.perturbation.bound import LEVELS, Pixels
+from mtlue_cli.perturbation.bound import LEVELS, Pixels, is_grey
 from mtlue_cli.perturbation.resize import scaled_strips
 
 LEAST_STRENGTH = 0.125
 """Least root mean square of the promised perturbation, as a part of epsilon. Below it the weights add too little to
 this image: nothing but zeros, say, or no label says anything about it. Most labels get 0.6 to 0.9; the weights
-``default`` give an image of rarest classes 0.15 to 0.2 on purpose (:mod:`mtlue_cli.generator.code_places`), and one
+``default`` give an image of rarest classes 0.15 to 0.2 on purpose (:mod:`mtlue_cli.generator.codebook`), and one
 without labels 0."""
 
 LEAST_SHARE = 0.25
 """Least share of the promised perturbation that the file carries."""
 
 LEAST_CORRELATION = 0.5
-"""Least cosine between the carried and the promised perturbation."""
+"""Least cosine between the arrived and the promised perturbation."""
 
 LEAST_MEAN_CHANGE = 0.05
 """Least mean absolute change of a colour value, as a part of epsilon: what can be measured without the weights."""
 
-GREY_LEVELS = 2
-"""Colours of a pixel that differ by at most so many 255ths count as grey: what a JPEG file's decoding leaves."""
-
-COLOURED_PIXELS = 0.001
-"""Largest part of the pixels of a grey photo that may be coloured."""
-
 SAMPLE_PIXELS = 1 << 14
 """The effect of a larger photo is measured on every k-th row, k odd, so that about so many pixels are compared."""
 
-_INTERLEAVED = 16
 _DECODING = 0.9
 _ROUNDING = 0.05
 """A measured mean change may fall below its record by a tenth and so many 255ths: decoders of JPEG files differ."""
@@ -67,7 +60,7 @@ class Effect:
 
     Attributes:
         strength: Root mean square of the promised perturbation, as a part of epsilon.
-        share: ``<carried, promised> / <promised, promised>``: energy and correlation in one number. 1: everything
+        share: ``<arrived, promised> / <promised, promised>``: energy and correlation in one number. 1: everything
             arrived.
         correlation: Cosine between the two.
     """
@@ -78,16 +71,46 @@ class Effect:
 
 
 class Shortfall(Enum):
-    """Why a file has less than the least effect."""
+    """Why images have less than the least effect; the value says it in words."""
 
-    WEAK = auto()
-    """The weights add too little."""
-    GREY = auto()
-    """They write in colour, and the photo is grey."""
-    NO_ROOM = auto()
-    """Most values are black or white already."""
-    ROUNDED = auto()
-    """What they add is lost when it is rounded, or drowned by compression."""
+    WEAK = "the weights add too little"
+    GREY = "they are grey and the weights write in colour"
+    NO_ROOM = "nearly all pixels are black or white"
+    ROUNDED = "rounding leaves too little"
+    """Or compression drowns what the weights add."""
+    UNLABELLED = "no label says anything about them"
+
+
+def measure_change(original: Pixels, saved: Pixels) -> Change:
+    """Measure saved pixels against their original.
+
+    Raises:
+        ValueError: Shape or type differ.
+    """
+    if original.shape != saved.shape or original.dtype != saved.dtype:
+        raise ValueError(
+            f"saved pixels are {saved.shape} {saved.dtype}, the original's {original.shape} {original.dtype}"
+        )
+    if np.issubdtype(original.dtype, np.floating):
+        return _measure_floats(original, saved)
+    scale = np.iinfo(original.dtype).max // LEVELS
+    largest, total, absolute = 0, 0.0, 0.0
+    rows = max(1, (1 << 20) // max(1, original[0].size))
+    for start in range(0, len(original), rows):
+        strip = slice(start, start + rows)
+        # The absolute difference, within the type: a quarter of the memory traffic of wider integers.
+        difference = np.maximum(original[strip], saved[strip])
+        difference -= np.minimum(original[strip], saved[strip])
+        difference = difference.ravel()
+        if difference.size:
+            largest = max(largest, int(difference.max()))
+        floating = difference.astype(np.float32 if scale == 1 else np.float64)
+        total += float(np.dot(floating, floating))
+        absolute += float(floating.sum())
+    if total == 0:
+        return Change(0.0, None)
+    error = total / original.size / scale**2
+    return Change(largest / scale, 10 * math.log10(LEVELS**2 / error), absolute / original.size / scale)
 
 
 def measure_effect(
@@ -109,30 +132,30 @@ def measure_effect(
     height, width = original.shape[:2]
     step = min(height, -(-height * width // SAMPLE_PIXELS) | 1)
     unit = 1.0 if np.issubdtype(original.dtype, np.floating) else float(np.iinfo(original.dtype).max)
-    promised_power = carried_power = product = 0.0
+    promised_power = arrived_power = product = 0.0
     count = 0.0
     for rows, promised in scaled_strips(delta, height, width, step):
-        carried = saved[rows].astype(np.float32)
-        carried -= original[rows]
-        carried *= LEVELS / unit
-        if carried.ndim == 2:
-            carried = np.repeat(carried[..., None], 3, axis=2)
+        arrived = saved[rows].astype(np.float32)
+        arrived -= original[rows]
+        arrived *= LEVELS / unit
+        if arrived.ndim == 2:
+            arrived = np.repeat(arrived[..., None], 3, axis=2)
         visible = float(promised.size)
         if alpha is not None:
             weight = (alpha[rows].astype(np.float32) / np.float32(LEVELS))[..., None]
-            carried *= weight
+            arrived *= weight
             promised *= weight
             visible = 3 * float(np.vdot(weight, weight))
         promised_power += float(np.vdot(promised, promised))
-        carried_power += float(np.vdot(carried, carried))
-        product += float(np.vdot(carried, promised))
+        arrived_power += float(np.vdot(arrived, arrived))
+        product += float(np.vdot(arrived, promised))
         count += visible
     if not promised_power > 0:
         return Effect(0.0, 0.0, 0.0)
     return Effect(
         math.sqrt(promised_power / count) / epsilon,
         product / promised_power,
-        product / math.sqrt(promised_power * carried_power) if carried_power > 0 else 0.0,
+        product / math.sqrt(promised_power * arrived_power) if arrived_power > 0 else 0.0,
     )
 
 
@@ -176,21 +199,11 @@ def is_less_than_recorded(mean: float, recorded: float) -> bool:
     return mean < _DECODING * recorded - _ROUNDING
 
 
-def is_grey(pixels: Pixels) -> bool:
-    """Whether a photo is grey: ``(H, W)``, or ``(H, W, 3)`` in which at most :data:`COLOURED_PIXELS` have a colour.
-
-    A pixel has a colour if its values differ by more than :data:`GREY_LEVELS`.
-    """
-    if pixels.ndim == 2:
-        return True
-    most = COLOURED_PIXELS * pixels.shape[0] * pixels.shape[1]
-    limit = GREY_LEVELS / LEVELS if np.issubdtype(pixels.dtype, np.floating) else GREY_LEVELS
-    coloured = 0
-    # Interleaved rows: a colour photo shows what it is in the first.
-    for first in range(min(_INTERLEAVED, len(pixels))):
-        red, green, blue = np.moveaxis(pixels[first::_INTERLEAVED], 2, 0)
-        spread = np.maximum(np.maximum(red, green), blue) - np.minimum(np.minimum(red, green), blue)
-        coloured += int(np.count_nonzero(spread > limit))
-        if coloured > most:
-            return False
-    return True
+def _measure_floats(original: Pixels, saved: Pixels) -> Change:
+    difference = (saved.astype(np.float64) - original) * LEVELS
+    if not difference.any():
+        return Change(0.0, None)
+    # Rounded where double precision ends, so that a change of exactly the bound measures as the bound.
+    absolute = np.abs(difference)
+    largest = round(float(absolute.max()), 9)
+    return Change(largest, 10 * math.log10(LEVELS**2 / float((difference**2).mean())), float(absolute.mean()))

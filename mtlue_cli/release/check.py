@@ -16,8 +16,14 @@ from mtlue_cli.images.decode import Pixels, decode_image
 from mtlue_cli.images.encode import comparable_pixels, is_lossless, same_alpha
 from mtlue_cli.images.folder import find_images_and_links
 from mtlue_cli.metrics.flip import MeanFlip
-from mtlue_cli.perturbation.apply import measure_change
-from mtlue_cli.perturbation.effect import LEAST_SHARE, Change, is_changed, is_less_than_recorded, least_mean_change
+from mtlue_cli.perturbation.effect import (
+    LEAST_SHARE,
+    Change,
+    is_changed,
+    is_less_than_recorded,
+    least_mean_change,
+    measure_change,
+)
 from mtlue_cli.release.records import (
     FOLDER,
     LABELS_NAME,

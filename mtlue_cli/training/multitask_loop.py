@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from mtlue_cli.choices import BackboneName, Precision, WeightingName
+from mtlue_cli.devices import on_device
 from mtlue_cli.networks.backbones.registry import BACKBONES
 from mtlue_cli.networks.multitask import MultiTaskNetwork, build_network
 from mtlue_cli.tasks.losses import count_correct, task_losses
@@ -16,7 +17,7 @@ from mtlue_cli.training.augment import apply_view, draw_crop, labels_of, view_la
 from mtlue_cli.training.intervention import Intervention, Mixture
 from mtlue_cli.training.methods.base import TrainingMethod
 from mtlue_cli.training.methods.scratch import FromScratch
-from mtlue_cli.training.runtime import autocast, choose_precision, placed
+from mtlue_cli.training.runtime import autocast, choose_precision
 from mtlue_cli.weightings.registry import build_weighting
 
 MILESTONES = (0.6, 0.8)
@@ -105,7 +106,7 @@ def train_multitask(
     """
     rng = torch.Generator().manual_seed(settings.seed)
     method = method or FromScratch()
-    network = placed(build_network(settings.backbone, tasks, settings.seed), device)
+    network = on_device(build_network(settings.backbone, tasks, settings.seed), device)
     weighting = build_weighting(settings.weighting, len(tasks), settings.seed).to(device)
     batches = _Batches(images, labels, tasks, settings, device)
     method.prepare(network, lambda: _sample_loss(network, batches, tasks))

@@ -8,12 +8,12 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor, nn
 
+from mtlue_cli.devices import on_device
 from mtlue_cli.networks.multitask import MultiTaskNetwork, build_network
 from mtlue_cli.tasks.spec import TaskSet
 from mtlue_cli.training.distortions import PLAIN, DistortionSettings, distort
 from mtlue_cli.training.intervention import Mixture
 from mtlue_cli.training.multitask_loop import EpochRecord, LearningSettings, train_multitask
-from mtlue_cli.training.runtime import placed
 
 Weights = dict[str, Tensor]
 
@@ -38,7 +38,7 @@ class SurrogateRun:
         for weights in self.checkpoints:
             network = build_network(self.settings.backbone, tasks, self.settings.seed)
             network.load_state_dict(weights)
-            built.append(placed(network, device))
+            built.append(on_device(network, device))
         return built
 
 

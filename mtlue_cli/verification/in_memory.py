@@ -11,20 +11,17 @@ import torch
 from torch import Tensor
 
 from mtlue_cli.errors import ImageError, InputError
+from mtlue_cli.generator.generator import Generator
 from mtlue_cli.images.decode import decode_image
 from mtlue_cli.images.square import to_square
-from mtlue_cli.perturbation.apply import measure_change, protect_pixels
-from mtlue_cli.perturbation.batching import BatchedPerturbation
-from mtlue_cli.perturbation.effect import Shortfall, measure_effect, shortfall
+from mtlue_cli.perturbation.effect import Shortfall
 
 CHUNK = 64
 """Images that are decoded together."""
 
 
 def protect_in_memory(
-    perturb: BatchedPerturbation,
-    generator_size: int,
-    epsilon: int,
+    generator: Generator,
     folder: Path,
     file_names: Sequence[str],
     labels: Mapping[str, npt.NDArray[Any]],
@@ -36,19 +33,17 @@ def protect_in_memory(
     """Add to every image the perturbation that its file would get, scaled to the image's size.
 
     Args:
-        perturb: The generator.
-        generator_size: Side in pixels of the squares that it sees.
-        epsilon: Bound in 255ths.
+        generator: What adds it.
         folder: Where the photos are.
         file_names: Their names below it, ``N`` of them.
-        labels: Task name to ``(N,)`` class indices of the generator, or to ``N`` maps in ``generator_size``.
+        labels: Task name to ``(N,)`` class indices of the generator, or to ``N`` maps of the side that it sees.
         images: The photos as the victim's loader made them, ``(N, 3, S, S)`` uint8.
         workers: Threads that decode.
         on_images: Called with the number of images after each chunk.
 
     Returns:
-        A new tensor of the shape of ``images``, each value within ``epsilon`` of the original's; and the rows of the
-        images that ``protect`` would put into quarantine because they lack the least effect.
+        A new tensor of the shape of ``images``, each value within the generator's epsilon of the original's; and the
+        rows of the images that ``protect`` would put into quarantine because they lack the least effect.
 
     Raises:
         InputError: Lists every photo that cannot be read.
@@ -62,7 +57,7 @@ def protect_in_memory(
             photo = decode_image(folder / name)
         except ImageError as error:
             return f"{name}: {error}"
-        return to_square(photo, generator_size), photo.pixels.ndim == 2
+        return to_square(photo, generator.card.image_size), photo.pixels.ndim == 2
 
     with ThreadPoolExecutor(max_workers=max(workers, 1)) as pool:
         for start in range(0, len(file_names), CHUNK):
@@ -75,9 +70,12 @@ def protect_in_memory(
                     squares.append(found)
             if not faults:
                 part = {name: list(column[rows.start : rows.stop]) for name, column in labels.items()}
-                deltas = perturb([square for square, _ in squares], part)
+                deltas = generator.perturb([square for square, _ in squares], part)
                 for row, delta, (_, grey) in zip(rows, deltas, squares, strict=True):
-                    protected[row], missing = _added(images[row], delta, epsilon, grey)
+                    # A grey photo's stays grey.
+                    pixels = images[row, 0] if grey else images[row].permute(1, 2, 0)
+                    added, missing = generator.added(pixels.contiguous().numpy(), delta)
+                    protected[row] = torch.from_numpy(added if grey else added.transpose(2, 0, 1))
                     if missing is not None:
                         lacking[row] = missing
             if on_images is not None:
@@ -89,15 +87,3 @@ def protect_in_memory(
             "mend or remove these files and their rows",
         )
     return protected, lacking
-
-
-def _added(image: Tensor, delta: npt.NDArray[np.float32], epsilon: int, grey: bool) -> tuple[Tensor, Shortfall | None]:
-    """``image``, ``(3, S, S)`` uint8, with its perturbation, and what it lacks; a grey photo's stays grey."""
-    pixels = image.permute(1, 2, 0).contiguous().numpy()
-    if grey:
-        pixels = pixels[..., 0].copy()
-    added = protect_pixels(pixels, delta, epsilon)
-    effect, change = measure_effect(pixels, added, delta, epsilon), measure_change(pixels, added)
-    lacking = shortfall(effect, change, pixels, delta, epsilon)
-    protected = torch.from_numpy(added)
-    return protected.expand(3, -1, -1) if grey else protected.permute(2, 0, 1), lacking

@@ -4,22 +4,15 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import numpy as np
-import torch
-
 from mtlue_cli.choices import TaskKind
 from mtlue_cli.errors import InputError
 from mtlue_cli.generator.checkpoint import CheckpointCard
 from mtlue_cli.generator.code_embedding import cells_for, coded_tasks
 from mtlue_cli.generator.codebook import CODE_VERSION
-from mtlue_cli.generator.dense_embedding import tints_alone
-from mtlue_cli.images.targets import row_maps
 from mtlue_cli.keys import FoundKey, find_key
 from mtlue_cli.release.records import RunRecord
 from mtlue_cli.tasks.classes import MAX_CLASSES
-from mtlue_cli.tasks.label_maps import COUNTED, code_shares
-from mtlue_cli.tasks.shares import image_level_shares
-from mtlue_cli.tasks.spec import LabelTable, Task, TaskSet
+from mtlue_cli.tasks.spec import Task, TaskSet
 from mtlue_cli.tasks.wording import quoted
 
 _NOT_THE_RAREST = 1.001
@@ -170,23 +163,3 @@ def _extended(before: Sequence[float], now: Sequence[float]) -> list[float]:
     least = min(before) * _NOT_THE_RAREST
     found = [*before, *(max(own, least) for own in now[len(before) :])]
     return found if len(before) == len(now) else [own / sum(found) for own in found]
-
-
-def shares_for_codes(table: LabelTable, tasks: TaskSet, size: int) -> dict[str, list[float]]:
-    """Share of each class of the tasks that codes or tints are made for: among images, or among the pixels of masks.
-
-    Args:
-        table: The labels of all images.
-        tasks: Those that are protected.
-        size: Side in pixels at which masks are counted; at most :data:`~mtlue_cli.tasks.label_maps.COUNTED` are read.
-
-    Raises:
-        ImageError: A mask cannot be read.
-    """
-    found = image_level_shares(table.columns, tasks)
-    if tints_alone(tasks):
-        rows = np.linspace(0, len(table) - 1, min(COUNTED, len(table))).astype(int).tolist()
-        maps = [row_maps(table.maps_folder, table, tasks, row, size) for row in rows]
-        for task in tasks.dense:
-            found[task.name] = code_shares(torch.from_numpy(np.stack([own[task.name] for own in maps])), task)
-    return found

@@ -14,6 +14,7 @@ from filelock import FileLock, Timeout
 from platformdirs import user_data_path
 
 from mtlue_cli.choices import FEW_TASKS, FEWEST_IMAGES, TRAIN_MINUTES
+from mtlue_cli.devices import choose_device, describe_device
 from mtlue_cli.errors import CheckpointError, InputError, MtlueError
 from mtlue_cli.files import unwritable
 from mtlue_cli.generator.checkpoint import CheckpointCard, read_card
@@ -21,7 +22,6 @@ from mtlue_cli.generator.shipped import DEFAULT, SUFFIX, shipped_weights
 from mtlue_cli.tasks.classes import MAX_CLASSES, class_faults
 from mtlue_cli.tasks.spec import LabelTable, TaskSet
 from mtlue_cli.tasks.wording import quoted
-from mtlue_cli.training.runtime import choose_device, describe_device
 from mtlue_cli.workflows.keyed import without
 from mtlue_cli.workflows.progress import Progress
 from mtlue_cli.workflows.protect_plan import ProtectConfig, ProtectInputs, Weights, named_weights, select_tasks

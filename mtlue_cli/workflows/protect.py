@@ -11,22 +11,19 @@ from typing import Any
 
 import torch
 
-from mtlue_cli.choices import ExitCode, ImageFormat
-from mtlue_cli.errors import CheckpointError, MtlueError
+from mtlue_cli.choices import GPU_CALL_SIZE, ExitCode, ImageFormat
+from mtlue_cli.devices import choose_device, describe_device
+from mtlue_cli.errors import MtlueError
 from mtlue_cli.files import unwritable
-from mtlue_cli.generator.checkpoint import load_checkpoint
-from mtlue_cli.generator.dense_embedding import tints_alone
-from mtlue_cli.generator.inference import for_inference
-from mtlue_cli.generator.label_effect import LEAST_LABEL_EFFECT, label_effect
+from mtlue_cli.generator.generator import Generator
 from mtlue_cli.generator.shipped import is_shipped
+from mtlue_cli.generator.tiles import is_tinted
 from mtlue_cli.images.encode import is_compressed_with_loss
 from mtlue_cli.images.reading import reading_photos
 from mtlue_cli.metrics.flip import MeanFlip
-from mtlue_cli.perturbation.batching import BatchedPerturbation
 from mtlue_cli.release.records import FileRecord, QuarantineRecord, Record
 from mtlue_cli.tasks.released import released_labels
 from mtlue_cli.tasks.wording import quoted
-from mtlue_cli.training.runtime import choose_device, describe_device, placed
 from mtlue_cli.workflows.own_weights import choose_weights
 from mtlue_cli.workflows.progress import Progress
 from mtlue_cli.workflows.protect_files import PhotoSteps
@@ -147,30 +144,27 @@ def protect_folder(config: ProtectConfig, progress: Progress) -> ProtectResult:
             f"the weights {plan.card.name} are public: whoever has them can learn to undo the perturbation; "
             f"weights of your own, kept to yourself, do not have that weakness: {plan.training_command}"
         )
-    loaded = load_checkpoint(plan.weights)
-    if plan.key is not None:
-        loaded = loaded.bound(plan.key.key, plan.tasks, plan.run.shares, plan.run.code_cells)
-        if len(plan.tasks.dense) and not tints_alone(plan.tasks):
-            names = ", ".join(map(quoted, plan.tasks.dense.names))
-            progress.note(
-                f"beside more than one other column the masks of {names} are hardly protected by these weights: "
-                f"protect one beside them (--tasks), or train weights of your own: {plan.training_command}"
-            )
-    generator = placed(loaded.generator, device).eval()
-    scale = plan.run.epsilon / plan.card.epsilon
-    perturb = BatchedPerturbation(for_inference(generator, device), device, scale, config.batch_size or 256)
-    effect = label_effect(perturb, plan.tasks, plan.card.image_size)
-    if effect is not None and effect < LEAST_LABEL_EFFECT:
-        raise CheckpointError(
-            f"the weights {plan.card.name} add nearly the same to every class: {effect:.0%} of what they add depends "
-            f"on the labels, at least {LEAST_LABEL_EFFECT:.0%} is needed",
-            hint=f"train weights on these images: {plan.training_command}",
+    generator = Generator.load(
+        plan.weights,
+        key=None if plan.key is None else plan.key.key,
+        tasks=plan.tasks,
+        shares=plan.run.shares,
+        cells=plan.run.code_cells,
+        device=device,
+        call_size=config.batch_size or GPU_CALL_SIZE,
+    )
+    if plan.key is not None and len(plan.tasks.dense) and not is_tinted(plan.tasks):
+        names = ", ".join(map(quoted, plan.tasks.dense.names))
+        progress.note(
+            f"beside more than one other column the masks of {names} are hardly protected by these weights: "
+            f"protect one beside them (--tasks), or train weights of your own: {plan.training_command}"
         )
+    generator.check_label_effect(plan.run.epsilon, f"train weights on these images: {plan.training_command}")
     release = plan.release
     try:
         with release.open(plan.run, plan.earlier), reading_photos(config.max_pixels):
             steps = PhotoSteps(plan, config.images)
-            records = _stream(config, plan, steps, perturb, progress)
+            records = _stream(config, plan, steps, generator, progress)
             ordered = [records[row] for row in sorted(records)]
             released = {row: record for row, record in records.items() if isinstance(record, FileRecord)}
             sources = {record.file_name: record.source for record in released.values()}
@@ -183,7 +177,7 @@ def protect_folder(config: ProtectConfig, progress: Progress) -> ProtectResult:
 
 
 def _stream(
-    config: ProtectConfig, plan: ProtectPlan, steps: PhotoSteps, perturb: BatchedPerturbation, progress: Progress
+    config: ProtectConfig, plan: ProtectPlan, steps: PhotoSteps, generator: Generator, progress: Progress
 ) -> dict[int, Record]:
     records: dict[int, Record] = {}
 
@@ -193,7 +187,7 @@ def _stream(
         records[row] = record
         progress.advance()
 
-    on_cpu = perturb.device.type == "cpu"
+    on_cpu = generator.device.type == "cpu"
     threads = torch.get_num_threads()
     # A network that the pool calls computes in the calling thread alone: threads within threads would fight for cores.
     threads_within = partial(torch.set_num_threads, 1 if on_cpu else threads)
@@ -201,7 +195,8 @@ def _stream(
     disk = ThreadPoolExecutor(DISK_THREADS, thread_name_prefix="disk")
     try:
         progress.start("protecting", len(plan.table))
-        pipeline = Pipeline(steps, perturb, pool, disk, config.workers, perturb.call_size, done, in_pool=on_cpu)
+        perturb = partial(generator.perturb, epsilon=plan.run.epsilon)
+        pipeline = Pipeline(steps, perturb, pool, disk, config.workers, generator.call_size, done, in_pool=on_cpu)
         pipeline.run(range(len(plan.table)))
     finally:
         pool.shutdown(wait=True, cancel_futures=True)

@@ -20,8 +20,16 @@ from mtlue_cli.images.encode import comparable_pixels, encode_image, is_lossless
 from mtlue_cli.images.square import to_square
 from mtlue_cli.images.targets import row_maps
 from mtlue_cli.keys import Key
-from mtlue_cli.perturbation.apply import measure_change, protect_pixels
-from mtlue_cli.perturbation.effect import LEAST_SHARE, LEAST_STRENGTH, Effect, Shortfall, measure_effect, shortfall
+from mtlue_cli.perturbation.bound import protect_pixels
+from mtlue_cli.perturbation.effect import (
+    LEAST_SHARE,
+    LEAST_STRENGTH,
+    Effect,
+    Shortfall,
+    measure_change,
+    measure_effect,
+    shortfall,
+)
 from mtlue_cli.release.check import record_faults
 from mtlue_cli.release.records import FileRecord, QuarantineRecord, Record
 from mtlue_cli.tasks.paths import path_fault

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from mtlue_cli.generator.inference import Labels
 from mtlue_cli.images.decode import pixel_count
-from mtlue_cli.perturbation.batching import Labels
 from mtlue_cli.release.records import QuarantineRecord, Record
 from mtlue_cli.workflows.protect_files import Encoded, PhotoSteps, Prepared
 

@@ -11,6 +11,7 @@ from mtlue_cli import __version__
 from mtlue_cli.choices import MAX_EPSILON, MAX_PIXELS, ImageFormat, Unlabelled
 from mtlue_cli.errors import CheckpointError, InputError
 from mtlue_cli.generator.checkpoint import CheckpointCard, read_card
+from mtlue_cli.generator.code_embedding import shares_for_codes
 from mtlue_cli.generator.shipped import resolve_weights, training_command
 from mtlue_cli.images.encode import released_suffix
 from mtlue_cli.images.folder import file_check, find_images, match_labels, refuse_nesting, released_names
@@ -21,7 +22,7 @@ from mtlue_cli.release.release import Contents, Release, Resumption, refuse_prot
 from mtlue_cli.tasks.labels import LabelFile, LabelOptions
 from mtlue_cli.tasks.spec import LabelTable, TaskSet
 from mtlue_cli.tasks.wording import quoted
-from mtlue_cli.workflows.keyed import Codes, codes_for, in_code_order, key_for, offered_tasks, shares_for_codes
+from mtlue_cli.workflows.keyed import Codes, codes_for, in_code_order, key_for, offered_tasks
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from mtlue_cli.devices import choose_device, describe_device
 from mtlue_cli.errors import InputError, MtlueError
 from mtlue_cli.generator.checkpoint import CheckpointCard, save_checkpoint
 from mtlue_cli.generator.model import PerturbationGenerator
@@ -26,7 +27,7 @@ from mtlue_cli.tasks.dense import as_labels
 from mtlue_cli.tasks.spans import with_spans
 from mtlue_cli.tasks.spec import LabelTable
 from mtlue_cli.training.generator_loop import GeneratorLoop
-from mtlue_cli.training.runtime import choose_device, data_digest, describe_device, flush_denormals, library_versions
+from mtlue_cli.training.runtime import data_digest, flush_denormals, library_versions
 from mtlue_cli.workflows.progress import Progress
 from mtlue_cli.workflows.train_settings import TrainConfig, TrainingData, TrainResult, generator_size
 from mtlue_cli.workflows.training_run import TrainingRun

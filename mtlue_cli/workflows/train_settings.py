@@ -10,7 +10,7 @@ from torch import Tensor
 
 from mtlue_cli.choices import FEW_TASKS, BackboneName, ObjectiveName, Precision
 from mtlue_cli.generator.checkpoint import CheckpointCard
-from mtlue_cli.perturbation.effect import is_grey
+from mtlue_cli.perturbation.bound import is_grey
 from mtlue_cli.tasks.labels import LabelOptions
 from mtlue_cli.tasks.spec import TaskSet
 from mtlue_cli.training.distortions import ATTACKS, PLAIN, DistortionSettings

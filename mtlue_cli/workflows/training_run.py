@@ -13,6 +13,7 @@ import torch
 
 import mtlue_cli
 from mtlue_cli.choices import ObjectiveName
+from mtlue_cli.devices import on_device
 from mtlue_cli.errors import InputError
 from mtlue_cli.files import TEMPORARY, write_atomically
 from mtlue_cli.generator.model import GeneratorConfig, PerturbationGenerator
@@ -22,7 +23,7 @@ from mtlue_cli.objectives.registry import OBJECTIVES, Ingredients
 from mtlue_cli.tasks.shares import class_shares
 from mtlue_cli.training.generator_loop import GeneratorLoop, GeneratorSettings, StepRecord, mean_record
 from mtlue_cli.training.multitask_loop import EpochRecord, LearningSettings
-from mtlue_cli.training.runtime import deferred_interrupt, placed
+from mtlue_cli.training.runtime import deferred_interrupt
 from mtlue_cli.training.state import load_state, save_state
 from mtlue_cli.training.surrogate import SurrogateRun, epochs_within, train_surrogate
 from mtlue_cli.workflows.progress import Progress
@@ -249,7 +250,7 @@ class TrainingRun:
             begun = self.start.generator(
                 tasks, config.epsilon, size, config.seed, priors, self._pattern_gain(), config.chroma
             )
-            return placed(begun, self.device)
+            return on_device(begun, self.device)
         shape = GeneratorConfig(
             epsilon=config.epsilon,
             image_size=size,
@@ -257,7 +258,7 @@ class TrainingRun:
             chroma=self.recipe.chroma,
             decoder_width=self.recipe.decoder_width,
         )
-        return placed(PerturbationGenerator(shape, tasks, config.seed, priors), self.device)
+        return on_device(PerturbationGenerator(shape, tasks, config.seed, priors), self.device)
 
     def _learnability(self) -> float:
         return self.config.learnability(len(self.data.tasks))
@@ -273,7 +274,7 @@ class TrainingRun:
 
     def _objective(self, clean: list[Any]) -> Objective:
         def fresh(seed: int) -> torch.nn.Module:
-            return placed(build_network(self.config.surrogate, self.data.tasks, seed), self.device)
+            return on_device(build_network(self.config.surrogate, self.data.tasks, seed), self.device)
 
         return self.spec.build(Ingredients(self.data.tasks, clean, fresh, self.config.seed, self._learnability()))
 

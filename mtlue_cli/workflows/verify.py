@@ -13,6 +13,7 @@ from torch import Tensor
 
 from mtlue_cli import __version__
 from mtlue_cli.choices import LearnerName
+from mtlue_cli.devices import choose_device, describe_device
 from mtlue_cli.errors import InputError
 from mtlue_cli.generator.checkpoint import LoadedGenerator
 from mtlue_cli.images.colouring import coloured
@@ -22,7 +23,6 @@ from mtlue_cli.images.labelled import read_folder_labels
 from mtlue_cli.tasks.spans import with_spans
 from mtlue_cli.tasks.spec import TaskSet
 from mtlue_cli.training.multitask_loop import LearningSettings
-from mtlue_cli.training.runtime import choose_device, describe_device
 from mtlue_cli.verification.conditions import Condition, Material, Role, VictimSpec
 from mtlue_cli.verification.experiment import DivergedError, ExperimentData, Laboratory
 from mtlue_cli.verification.figures import ConditionFigures, figures_of

@@ -7,12 +7,12 @@ from typing import Any
 import torch
 
 from mtlue_cli.choices import BackboneName, LearnerName
+from mtlue_cli.devices import choose_device, describe_device
 from mtlue_cli.images.labelled import read_folder_labels
 from mtlue_cli.networks.backbones.registry import BACKBONES
 from mtlue_cli.tasks.dense import empty_maps
 from mtlue_cli.tasks.spec import TaskSet
 from mtlue_cli.training.multitask_loop import LearningSettings, steps_an_epoch, train_multitask
-from mtlue_cli.training.runtime import choose_device, describe_device
 from mtlue_cli.verification.conditions import Condition, Material, Role
 from mtlue_cli.verification.tiers import NotTested
 from mtlue_cli.workflows.progress import Progress

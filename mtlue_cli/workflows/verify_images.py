@@ -12,28 +12,18 @@ from torch import Tensor
 from mtlue_cli.choices import SplitPart
 from mtlue_cli.errors import InputError
 from mtlue_cli.generator.checkpoint import LoadedGenerator
-from mtlue_cli.generator.inference import for_inference
+from mtlue_cli.generator.generator import Generator
 from mtlue_cli.images.dataset import load_labels, load_square_images
 from mtlue_cli.images.folder import match_labels
 from mtlue_cli.images.labelled import read_folder_labels
 from mtlue_cli.metrics.flip import mean_flip, sampled
-from mtlue_cli.perturbation.batching import BatchedPerturbation
-from mtlue_cli.perturbation.effect import Shortfall
 from mtlue_cli.tasks.spec import LabelTable
-from mtlue_cli.training.runtime import placed
 from mtlue_cli.verification.audit import Audit, audit_release
 from mtlue_cli.verification.in_memory import protect_in_memory
 from mtlue_cli.verification.split import Side, Sides, divide
 from mtlue_cli.workflows.progress import Progress
 from mtlue_cli.workflows.release_flip import release_flip
 from mtlue_cli.workflows.verify_settings import VerifyConfig, VerifyPlan
-
-SHORTFALLS = {
-    Shortfall.WEAK: "because the weights add too little",
-    Shortfall.GREY: "because they are grey and the weights write in colour",
-    Shortfall.NO_ROOM: "because nearly all pixels are black or white",
-    Shortfall.ROUNDED: "because rounding leaves too little",
-}
 
 
 class Sources:
@@ -180,16 +170,13 @@ def protect_side(
     Raises:
         InputError: A photo cannot be read, or fewer than two are left.
     """
-    generator = placed(loaded.generator, device).eval()
     # The generator takes all its tasks, also those that these labels cannot measure.
     row_of = {name: row for row, name in enumerate(labels.file_names)}
     given = labels.take(row_of[name] for name in train.table.file_names).recoded(loaded.card.tasks)
     kept = load_labels(given, loaded.card.image_size, workers=config.workers)
     progress.start("protecting in memory", len(clean))
     protected, lacking = protect_in_memory(
-        BatchedPerturbation(for_inference(generator, device), device),
-        loaded.card.image_size,
-        loaded.card.epsilon,
+        Generator(loaded, device),
         train.folder,
         train.table.file_names,
         {name: values.numpy() for name, values in kept.items()},
@@ -202,7 +189,7 @@ def protect_side(
         return train, clean, protected, ()
     reasons = Counter(lacking.values())
     note = f"{len(lacking)} of {len(clean)} training images are left out; protect would put them into quarantine: "
-    note += ", ".join(f"{count} {SHORTFALLS[reason]}" for reason, count in reasons.most_common())
+    note += ", ".join(f"{count} because {reason.value}" for reason, count in reasons.most_common())
     rows = [row for row in range(len(clean)) if row not in lacking]
     if len(rows) < 2:
         raise InputError(note, hint="train weights on these images: mtlue train-generator")

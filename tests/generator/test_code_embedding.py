@@ -13,9 +13,8 @@ from mtlue_cli.choices import TaskKind
 from mtlue_cli.errors import CheckpointError
 from mtlue_cli.generator.checkpoint import load_checkpoint, read_card, save_checkpoint
 from mtlue_cli.generator.code_embedding import CodeEmbedding, cells_for
-from mtlue_cli.generator.code_places import COMMON, evenness
-from mtlue_cli.generator.code_tints import CodeTints
-from mtlue_cli.generator.codebook import CODE_VERSION, Codebook
+from mtlue_cli.generator.codebook import CODE_VERSION, COMMON, Codebook, evenness
+from mtlue_cli.generator.dense_embedding import UnlearnedTints
 from mtlue_cli.generator.inference import PreparedGenerator
 from mtlue_cli.generator.model import GeneratorConfig, PerturbationGenerator
 from mtlue_cli.keys import Key
@@ -195,8 +194,10 @@ def test_tints_are_painted_wherever_the_labels_are() -> None:
     elsewhere = torch.device("meta")
     labels = {"place": torch.zeros(2, dtype=torch.int64), "parts": torch.zeros(2, 30, 32, dtype=torch.int64)}
     there = {name: column.to(elsewhere) for name, column in labels.items()}
-    pattern, painted = CodeTints(STREET, {})(there, 2, (32, 32), elsewhere)
-    assert (pattern.device, pattern.shape, painted.device) == (elsewhere, (2, 3, 32, 32), elsewhere)
+    classes = torch.zeros(1, 8, 16, 16, device=elsewhere)
+    _, pattern, alone = UnlearnedTints(STREET, {})(there, classes, 2, (32, 32))
+    assert alone is not None
+    assert (pattern.device, pattern.shape, alone.device) == (elsewhere, (2, 3, 32, 32), elsewhere)
 
 
 def test_a_class_added_within_the_reserve_leaves_what_tells_old_classes_apart() -> None:

@@ -13,7 +13,17 @@ from hypothesis import strategies as st
 
 from mtlue_cli.choices import TaskKind
 from mtlue_cli.generator import codebook
-from mtlue_cli.generator.codebook import CODE_VERSION, Codebook, normal_numbers, reserved_axes
+from mtlue_cli.generator.codebook import (
+    CODE_VERSION,
+    COMMON,
+    Codebook,
+    Origin,
+    centred_codes,
+    evenness,
+    normal_numbers,
+    origins,
+    reserved_axes,
+)
 from mtlue_cli.keys import Key
 from mtlue_cli.tasks.spec import Task, TaskSet
 
@@ -142,3 +152,58 @@ def test_a_space_has_a_dimension() -> None:
     with pytest.raises(ValueError, match="at least one dimension"):
         Codebook(KEY, tasks_of([2]), 0)
     assert np.abs(np.diff(Codebook(KEY, tasks_of([2]), 1).of_task("task 0"), axis=0)) == pytest.approx(math.sqrt(2))
+
+
+def test_the_rarest_class_can_be_painted_as_nothing_and_the_others_as_orthogonal() -> None:
+    shares = np.array([0.3, 0.3, 0.1, 0.3])
+    drawn = centred_codes(np.eye(4), shares, Origin(1.0, 1.0))
+    assert not drawn[2].any()
+    others = np.delete(drawn, 2, axis=0)
+    np.testing.assert_allclose(others @ others.T, 4 / 3 * np.eye(3), atol=1e-12)
+    for misleads in (1.0, 0.5, 0.0):
+        for even in (0.5, 0.0):
+            whole, less = (centred_codes(np.eye(4), shares, Origin(misleads, share)) for share in (1.0, even))
+            np.testing.assert_allclose(shares @ less, even * (shares @ whole), atol=1e-12)
+            np.testing.assert_allclose(np.diff(less, axis=0), np.diff(whole, axis=0), atol=1e-12)
+            np.testing.assert_allclose(less[0] - less[1], drawn[0] - drawn[1], atol=1e-12)
+
+
+def test_in_the_middle_codes_are_a_simplex_of_unit_length() -> None:
+    drawn = centred_codes(np.eye(5), np.array([0.1, 0.3, 0.2, 0.2, 0.2]), Origin(0.0, 1.0))
+    np.testing.assert_allclose(drawn @ drawn.T, np.where(np.eye(5), 1.0, -0.25), atol=1e-12)
+
+
+def test_a_clean_image_passes_for_rare_classes_where_all_are_frequent_and_for_the_usual_one_where_one_is_rare() -> None:
+    even, uneven = np.array([0.6, 0.4]), np.array([0.98, 0.02])
+    # Columns of many classes may mislead nearly altogether; columns of two would take too much of the power.
+    assert origins([np.full(9, 1 / 9)]) == [Origin(0.9, 1.0)]
+    assert 0.4 < origins([even])[0].towards_rarest < 0.9
+    assert origins([even] * 40) == origins([even]) * 40
+    both = origins([even, uneven])
+    assert (both[0].from_mean, both[0].towards_rarest) == (1.0, both[1].towards_rarest)
+    assert both[1].from_mean < 0.3
+    for own, origin, nearest in ((even, both[0], 1), (uneven, both[1], 0)):
+        assert int(np.linalg.norm(centred_codes(np.eye(2), own, origin), axis=1).argmin()) == nearest
+    assert evenness(np.array([0.5, 0.5])) == pytest.approx(1)
+    assert evenness(uneven) == pytest.approx(0.1414, abs=1e-4)
+
+
+def test_a_task_of_one_class_and_no_task_at_all() -> None:
+    assert origins([]) == []
+    (alone,) = origins([np.array([1.0])])
+    assert not centred_codes(np.eye(1), np.array([1.0]), alone).any()
+
+
+columns = st.lists(st.lists(st.integers(1, 500), min_size=2, max_size=12), min_size=1, max_size=5)
+
+
+@given(columns)
+def test_every_class_is_drawn_and_what_is_common_is_limited(counts: list[list[int]]) -> None:
+    shares = [np.array(own) / sum(own) for own in counts]
+    power = common = 0.0
+    for own, origin in zip(shares, origins(shares), strict=True):
+        drawn = evenness(own) * centred_codes(np.eye(len(own)), own, origin)
+        assert np.linalg.norm(drawn, axis=1).min() > 0
+        common += float(np.square(own @ drawn).sum())
+        power += float(own @ np.square(drawn).sum(axis=1))
+    assert common <= COMMON * power

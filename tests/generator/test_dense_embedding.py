@@ -9,13 +9,12 @@ import pytest
 import torch
 from torch import Tensor
 
-from mtlue_cli.choices import TaskKind
 from mtlue_cli.generator.checkpoint import CheckpointCard, load_checkpoint, save_checkpoint
 from mtlue_cli.generator.dense_embedding import QUIET, SOFT, TintVolume
-from mtlue_cli.generator.image_encoder import STRIDE
 from mtlue_cli.generator.inference import PreparedGenerator
 from mtlue_cli.generator.model import GeneratorConfig, PerturbationGenerator
-from mtlue_cli.generator.tints import COLOURS, SIDE, class_tints, depth_tints, initial_tiles, normal_tints
+from mtlue_cli.generator.network import STRIDE
+from mtlue_cli.generator.tiles import SIDE, class_tints
 from mtlue_cli.tasks.dense import as_labels, empty_maps
 from mtlue_cli.tasks.shares import class_shares
 from mtlue_cli.tasks.spec import Task, TaskSet
@@ -53,8 +52,8 @@ def test_a_label_shows_where_it_stands_and_nowhere_far(task: Task) -> None:
     region.copy_(2 - region if task is PARTS else 6 - region if task is DEPTH else region.flip(1))
     model = generator()
     model.dense_embeddings.requires_grad_(False)
-    found, other = (model.dense_embeddings(maps, 1, images.shape[-2:], None) for maps in (labels, changed))
-    for name, cell, reach in (("pattern", 1, 0), ("latent", STRIDE, 2)):
+    found, other = (model.painter(maps, None, 1, images.shape[-2:]) for maps in (labels, changed))
+    for name, cell, reach in (("pattern", 1, 0), ("embedding", STRIDE, 2)):
         difference = (getattr(found, name) - getattr(other, name)).abs().sum(dim=1)[0]
         near = slice(10 // cell - reach, -(-20 // cell) + reach)
         assert float(difference[near, near].max()) > 0.01
@@ -75,38 +74,8 @@ def test_a_tile_that_has_become_a_texture_is_repeated() -> None:
     with torch.no_grad():
         embedding.tiles[0, :, 3, 5] = 7.0
     painted = embedding(torch.zeros(1, 32, 32, dtype=torch.int64), 1, (32, 32)).pattern
-    places = (painted[0, 0] == 7.0).nonzero().tolist()
-    assert places == [[row, column] for row in range(3, 32, SIDE) for column in range(5, 32, SIDE)]
-
-
-def test_the_most_frequent_classes_are_green_and_every_second_of_the_others() -> None:
-    shares = [0.05, 0.3, 0.4, 0.12, 0.1, 0.02, 0.01]  # 0.4 and 0.3 make up two thirds; the last is rare
-    tints = class_tints(shares)
-    green = [-1.0, 1.0, -1.0]
-    assert tints.tolist() == [[0] * 3, green, green, [0] * 3, green, green, [0] * 3]
-
-
-@pytest.mark.parametrize("shares", [[0.99, 0.01], [0.5, 0.5], [1 / 60] * 60])
-def test_a_clean_pixel_looks_like_one_class_at_least(shares: list[float]) -> None:
-    tints = class_tints(shares)
-    assert tints.shape == (len(shares), COLOURS)
-    assert not tints[-1].any()
-    assert tints[0].any()
-
-
-def test_neighbouring_depths_differ_in_one_colour_and_opposite_normals_are_opposite() -> None:
-    depths = depth_tints([0.125] * 8)
-    assert ((depths[1:] != depths[:-1]).sum(dim=1) == 1).all()
-    assert len({tuple(tint) for tint in depths.tolist()}) == 8
-    normals = normal_tints([1 / 6] * 6)
-    assert torch.equal(normals[:COLOURS], -normals[COLOURS:])
-
-
-def test_two_tasks_of_one_kind_have_tints_of_their_own() -> None:
-    kinds, priors = [TaskKind.SEGMENTATION] * 2, [[0.5, 0.3, 0.2]] * 2
-    first, second = initial_tiles(kinds, priors, torch.Generator().manual_seed(0))
-    assert first.shape == (3, COLOURS, SIDE, SIDE)
-    assert not torch.equal(first, second)
+    found = (painted[0, 0] == 7.0).nonzero().tolist()
+    assert found == [[row, column] for row in range(3, 32, SIDE) for column in range(5, 32, SIDE)]
 
 
 PLAIN = TASKS.subset(["bright", "parts"])
@@ -170,7 +139,7 @@ def test_patterns_of_image_level_tasks_are_quiet_beside_tints() -> None:
     model = generator()
     images, labels = scenes(2)
     loud = torch.ones(1, CONFIG.label_channels, 16, 16)
-    alone, beside = (model.dense_embeddings(labels, 2, images.shape[-2:], level) for level in (None, loud))
+    alone, beside = (model.painter(labels, level, 2, images.shape[-2:]) for level in (None, loud))
     torch.testing.assert_close(beside.pattern - alone.pattern, torch.full_like(alone.pattern, QUIET))
 
 

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from mtlue_cli.metrics.image_quality import psnr, ssim
-from mtlue_cli.perturbation.apply import measure_change
+from mtlue_cli.perturbation.effect import measure_change
 
 RNG = np.random.default_rng(5)
 PHOTO = RNG.integers(20, 230, (24, 32, 3), dtype=np.uint8)

@@ -2,17 +2,16 @@ import numpy as np
 import pytest
 
 from mtlue_cli.perturbation import effect as effect_module
-from mtlue_cli.perturbation.apply import measure_change, protect_pixels
-from mtlue_cli.perturbation.bound import Pixels
+from mtlue_cli.perturbation.bound import Pixels, is_grey, protect_pixels
 from mtlue_cli.perturbation.effect import (
     SAMPLE_PIXELS,
     Change,
     Effect,
     Shortfall,
     is_changed,
-    is_grey,
     is_less_than_recorded,
     least_mean_change,
+    measure_change,
     measure_effect,
     shortfall,
 )

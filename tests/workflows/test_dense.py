@@ -15,7 +15,7 @@ from mtlue_cli.choices import BackboneName, MetricName, ObjectiveName
 from mtlue_cli.generator.checkpoint import load_checkpoint, read_card, save_checkpoint
 from mtlue_cli.generator.codebook import CODE_VERSION
 from mtlue_cli.generator.model import GeneratorConfig, PerturbationGenerator
-from mtlue_cli.generator.tints import class_tints
+from mtlue_cli.generator.tiles import class_tints
 from mtlue_cli.images.decode import decode_image
 from mtlue_cli.keys import VARIABLE
 from mtlue_cli.release.records import read_run

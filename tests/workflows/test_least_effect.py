@@ -21,8 +21,7 @@ from mtlue_cli.images.decode import decode_image
 from mtlue_cli.images.encode import comparable_pixels
 from mtlue_cli.images.folder import find_images
 from mtlue_cli.keys import VARIABLE
-from mtlue_cli.perturbation.apply import measure_change
-from mtlue_cli.perturbation.effect import LEAST_SHARE, least_mean_change
+from mtlue_cli.perturbation.effect import LEAST_SHARE, least_mean_change, measure_change
 from mtlue_cli.release.records import (
     FOLDER,
     LABELS_NAME,

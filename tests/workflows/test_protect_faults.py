@@ -16,10 +16,10 @@ from mtlue_cli.choices import ExitCode, ImageFormat
 from mtlue_cli.commands.app import app
 from mtlue_cli.errors import InputError, MtlueError
 from mtlue_cli.files import synchronise
+from mtlue_cli.generator.inference import BatchedPerturbation
 from mtlue_cli.images.decode import decode_image
 from mtlue_cli.images.folder import find_images
-from mtlue_cli.perturbation.apply import measure_change
-from mtlue_cli.perturbation.batching import BatchedPerturbation
+from mtlue_cli.perturbation.effect import measure_change
 from mtlue_cli.release import release as writing
 from mtlue_cli.release.records import FOLDER, LOCK_NAME, PLANNED_NAME, read_manifest, read_run
 from mtlue_cli.workflows.inspect import inspect_release

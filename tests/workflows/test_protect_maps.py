@@ -17,10 +17,10 @@ from mtlue_cli.choices import ExitCode, ImageFormat, LabelFormat, TaskKind
 from mtlue_cli.errors import InputError
 from mtlue_cli.files import file_digest
 from mtlue_cli.generator.checkpoint import read_card, save_checkpoint
+from mtlue_cli.generator.inference import Labels
 from mtlue_cli.generator.model import GeneratorConfig, PerturbationGenerator
 from mtlue_cli.images.labelled import read_folder_labels
-from mtlue_cli.perturbation.apply import measure_change
-from mtlue_cli.perturbation.batching import Labels
+from mtlue_cli.perturbation.effect import measure_change
 from mtlue_cli.release.records import (
     FOLDER,
     MANIFEST_NAME,

@@ -7,10 +7,10 @@ import torch
 from torch import Tensor, nn
 
 from mtlue_cli.choices import CountermeasureName, Tier
+from mtlue_cli.devices import on_device
 from mtlue_cli.tasks.spec import TaskSet
 from mtlue_cli.training.augment import apply_view, draw_crop
 from mtlue_cli.training.multitask_loop import to_float
-from mtlue_cli.training.runtime import placed
 from mtlue_cli.verification.countermeasures.base import AttackerView, Countermeasure, CountermeasureChoice
 from mtlue_cli.verification.countermeasures.rounding import rounded_by_chance
 
@@ -216,7 +216,7 @@ def train_remover(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         network = RemoverNetwork(tasks if labels is not None else None, bound, settings.width)
-    network = placed(network, device)
+    network = on_device(network, device)
     rng = torch.Generator().manual_seed(seed)
     optimizer = torch.optim.Adam(network.parameters(), settings.learning_rate)
     warm = max(1, settings.steps // 20)

@@ -5,20 +5,17 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
 from mtlue_cli.choices import CountermeasureName, Tier
 from mtlue_cli.generator.checkpoint import load_checkpoint
-from mtlue_cli.generator.inference import for_inference
+from mtlue_cli.generator.generator import Generator
 from mtlue_cli.keys import Key
-from mtlue_cli.perturbation.apply import protect_pixels
-from mtlue_cli.perturbation.batching import BatchedPerturbation
+from mtlue_cli.perturbation.bound import protect_pixels
 from mtlue_cli.tasks.dense import as_labels
 from mtlue_cli.tasks.shares import class_shares
 from mtlue_cli.tasks.spec import UNLABELLED, TaskSet
-from mtlue_cli.training.runtime import placed
 from mtlue_cli.verification.countermeasures.base import AttackerView, Countermeasure, CountermeasureChoice
 
 CHUNK = 64
@@ -76,24 +73,20 @@ class RecomputeRemoval(Countermeasure):
         found = {name: view.labels[name].cpu() for name in view.tasks.names}
         shares = dict(zip(view.tasks.names, class_shares(found, view.tasks), strict=True))
         loaded = load_checkpoint(view.weights).bound(attackers_key(view.seed), view.tasks, shares)
-        scale = view.epsilon / loaded.card.epsilon
-        generator = for_inference(placed(loaded.generator, view.device).eval(), view.device)
-        perturb = BatchedPerturbation(generator, view.device, scale)
+        generator = Generator(loaded, view.device)
         cleaned = torch.empty_like(images)
         for start in range(0, len(images), CHUNK):
             rows = slice(start, min(start + CHUNK, len(images)))
             given = {name: column[rows] for name, column in view.labels.items()}
             known = known_labels(given, view.tasks, loaded.card.tasks)
             part = {name: list(_as_large(column, loaded.card.image_size).numpy()) for name, column in known.items()}
-            released = images[rows].permute(0, 2, 3, 1).contiguous().numpy()
-            estimate = images[rows]
+            released = list(images[rows].permute(0, 2, 3, 1).contiguous().numpy())
+            estimate = released
             for _ in range(self.settings.rounds):
-                deltas = perturb(_squares(estimate, loaded.card.image_size), part)
-                less = [
-                    protect_pixels(pixels, -delta, view.epsilon) for pixels, delta in zip(released, deltas, strict=True)
-                ]
-                estimate = torch.from_numpy(np.stack(less)).permute(0, 3, 1, 2)
-            cleaned[rows] = estimate
+                deltas = generator.perturb([generator.square(pixels) for pixels in estimate], part, view.epsilon)
+                pairs = zip(released, deltas, strict=True)
+                estimate = [protect_pixels(pixels, -delta, view.epsilon) for pixels, delta in pairs]
+            cleaned[rows] = torch.from_numpy(np.stack(estimate)).permute(0, 3, 1, 2)
             if view.on_progress is not None:
                 view.on_progress(rows.stop / len(images))
         return cleaned
@@ -130,16 +123,6 @@ def _as_large(column: Tensor, size: int) -> Tensor:
     planes = column.view(len(column), -1, *column.shape[-2:]).double()
     resized = nn.functional.interpolate(planes, size=(size, size), mode="nearest-exact").to(column.dtype)
     return resized.view(*column.shape[:-2], size, size)
-
-
-def _squares(images: Tensor, size: int) -> list[npt.NDArray[np.uint8]]:
-    """Images as the generator sees them, ``(3, size, size)`` uint8 each."""
-    resized = images.float()
-    if images.shape[-1] != size:
-        resized = nn.functional.interpolate(
-            resized, size=(size, size), mode="bilinear", align_corners=False, antialias=True
-        )
-    return list(resized.round().clamp(0, 255).to(torch.uint8).numpy())
 
 
 RECOMPUTE_REMOVAL = CountermeasureChoice(

@@ -9,9 +9,9 @@ from torch import Tensor, nn
 
 from mtlue_cli.choices import TaskKind
 from mtlue_cli.generator.checkpoint import load_checkpoint
+from mtlue_cli.generator.inference import BatchedPerturbation
 from mtlue_cli.keys import Key
-from mtlue_cli.perturbation.apply import protect_pixels
-from mtlue_cli.perturbation.batching import BatchedPerturbation
+from mtlue_cli.perturbation.bound import protect_pixels
 from mtlue_cli.tasks.shares import class_shares
 from mtlue_cli.tasks.spec import UNLABELLED, Task, TaskSet
 from mtlue_cli.verification.countermeasures.base import AttackerView
@@ -36,8 +36,8 @@ def protected(weights: Path, count: int = 70) -> tuple[Tensor, Tensor, AttackerV
     labels = {task.name: torch.randint(task.num_classes, (count,), generator=rng) for task in TASKS}
     labels["colour"][::7] = UNLABELLED
     loaded = load_checkpoint(weights).bound(KEY, TASKS)
-    perturb = BatchedPerturbation(loaded.generator, CPU)
-    deltas = perturb(list(originals.numpy()), {name: column.tolist() for name, column in labels.items()})
+    columns = {name: column.tolist() for name, column in labels.items()}
+    deltas = BatchedPerturbation(loaded.generator, CPU)(list(originals.numpy()), columns)
     released = [
         torch.from_numpy(protect_pixels(image.permute(1, 2, 0).contiguous().numpy(), delta, 8)).permute(2, 0, 1)
         for image, delta in zip(originals, deltas, strict=True)

@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 import torch
 
-from mtlue_cli.perturbation.apply import measure_change, protect_pixels
-from mtlue_cli.perturbation.bound import Pixels, add_bounded, add_bounded_steps, as_steps
+from mtlue_cli.perturbation.bound import Pixels, add_bounded, add_bounded_steps, as_steps, protect_pixels
+from mtlue_cli.perturbation.effect import measure_change
 from mtlue_cli.perturbation.resize import STRIP_PIXELS, quantised, scaled_bytes, scaled_strips
 
 RNG = np.random.default_rng(2)

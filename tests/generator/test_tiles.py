@@ -1,14 +1,23 @@
-"""The carrier: what it is made of, which codes have it, whose map is painted."""
+"""Tiles: which colour or texture stands for which code, and whose map is painted."""
 
 import numpy as np
 import pytest
 import torch
 
 from mtlue_cli.choices import TaskKind
-from mtlue_cli.generator.carriers import PRECEDENCE, carrier, carrier_tiles
 from mtlue_cli.generator.inference import PreparedGenerator
 from mtlue_cli.generator.model import GeneratorConfig, PerturbationGenerator
-from mtlue_cli.generator.tints import COLOURS, SIDE
+from mtlue_cli.generator.painting import COLOURS
+from mtlue_cli.generator.tiles import (
+    PRECEDENCE,
+    SIDE,
+    carrier,
+    carrier_tiles,
+    class_tints,
+    depth_tints,
+    normal_tints,
+    tint_tiles,
+)
 from mtlue_cli.tasks.dense import as_labels, empty_maps
 from mtlue_cli.tasks.shares import class_shares
 from mtlue_cli.tasks.spec import TaskSet
@@ -21,6 +30,36 @@ SIZE = 32
 def generator(tasks: TaskSet = DENSE) -> PerturbationGenerator:
     _, labels = draw_scenes(16, SIZE)
     return PerturbationGenerator(GeneratorConfig(image_size=SIZE), tasks, 0, class_shares(labels, tasks)).eval()
+
+
+def test_the_most_frequent_classes_are_green_and_every_second_of_the_others() -> None:
+    shares = [0.05, 0.3, 0.4, 0.12, 0.1, 0.02, 0.01]  # 0.4 and 0.3 make up two thirds; the last is rare
+    tints = class_tints(shares)
+    green = [-1.0, 1.0, -1.0]
+    assert tints.tolist() == [[0] * 3, green, green, [0] * 3, green, green, [0] * 3]
+
+
+@pytest.mark.parametrize("shares", [[0.99, 0.01], [0.5, 0.5], [1 / 60] * 60])
+def test_a_clean_pixel_looks_like_one_class_at_least(shares: list[float]) -> None:
+    tints = class_tints(shares)
+    assert tints.shape == (len(shares), COLOURS)
+    assert not tints[-1].any()
+    assert tints[0].any()
+
+
+def test_neighbouring_depths_differ_in_one_colour_and_opposite_normals_are_opposite() -> None:
+    depths = depth_tints([0.125] * 8)
+    assert ((depths[1:] != depths[:-1]).sum(dim=1) == 1).all()
+    assert len({tuple(tint) for tint in depths.tolist()}) == 8
+    normals = normal_tints([1 / 6] * 6)
+    assert torch.equal(normals[:COLOURS], -normals[COLOURS:])
+
+
+def test_two_tasks_of_one_kind_have_tints_of_their_own() -> None:
+    kinds, priors = [TaskKind.SEGMENTATION] * 2, [[0.5, 0.3, 0.2]] * 2
+    first, second = tint_tiles(kinds, priors, torch.Generator().manual_seed(0))
+    assert first.shape == (3, COLOURS, SIDE, SIDE)
+    assert not torch.equal(first, second)
 
 
 def strengths(kind: TaskKind, shares: list[float]) -> list[bool]:
@@ -53,7 +92,7 @@ def test_of_normals_the_most_frequent_direction_has_it() -> None:
     assert strengths(TaskKind.NORMALS, [0.05, 0.05, 0.0, 0.05, 0.6, 0.25]) == [False] * 4 + [True, False]
 
 
-def test_every_kind_of_map_has_its_place() -> None:
+def test_every_kind_of_map_has_a_rank() -> None:
     assert {task.kind for task in DENSE} == set(PRECEDENCE)
 
 

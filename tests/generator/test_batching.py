@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from mtlue_cli.errors import MtlueError
-from mtlue_cli.perturbation.batching import BatchedPerturbation
+from mtlue_cli.generator.inference import BatchedPerturbation
 
 IMAGES = [np.full((3, 4, 4), level, dtype=np.uint8) for level in range(0, 250, 5)]
 LABELS = {"t": list(range(len(IMAGES)))}
@@ -45,11 +45,11 @@ def test_the_batch_is_halved_until_it_fits(limit: int, error: Exception) -> None
 
 def test_every_call_has_the_same_size() -> None:
     generator = Limited(99, MemoryError())
-    run = BatchedPerturbation(generator, CPU, scale=0.5)
+    run = BatchedPerturbation(generator, CPU)
     assert len(run(IMAGES[:3], {"t": [8, 8, 8]})) == 3
     assert len(run(IMAGES, LABELS)) == len(IMAGES)
     assert set(generator.calls) == {run.call_size}
-    assert run(IMAGES[:1], {"t": [8]})[0][0, 0, 0] == 4.0
+    assert run(IMAGES[:1], {"t": [8]}, scale=0.5)[0][0, 0, 0] == 4.0
 
 
 def test_other_failures_pass_and_a_single_image_that_does_not_fit_is_told() -> None:

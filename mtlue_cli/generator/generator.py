@@ -1,0 +1,320 @@
+"""``Generator``: the one owner of what is added to an image."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from mtlue_cli.choices import GPU_CALL_SIZE, MAX_EPSILON
+from mtlue_cli.devices import choose_device, on_device
+from mtlue_cli.errors import CheckpointError, ImageError, InputError
+from mtlue_cli.generator.arguments import is_missing, is_one, read_images, read_labels, unlabelled
+from mtlue_cli.generator.checkpoint import CheckpointCard, LoadedGenerator, load_checkpoint
+from mtlue_cli.generator.code_embedding import shares_for_codes
+from mtlue_cli.generator.inference import BatchedPerturbation, Labels, for_inference
+from mtlue_cli.generator.shipped import weights_named
+from mtlue_cli.images.decode import ARRAY, DecodedImage
+from mtlue_cli.images.square import to_square
+from mtlue_cli.keys import Key
+from mtlue_cli.perturbation.bound import Pixels, protect_pixels
+from mtlue_cli.perturbation.effect import Shortfall, measure_change, measure_effect, shortfall
+from mtlue_cli.tasks.classes import class_faults, make_task
+from mtlue_cli.tasks.spec import LabelTable, TaskSet
+from mtlue_cli.tasks.wording import listed, quoted
+
+LEAST_LABEL_EFFECT = 0.1
+"""Least share of the perturbation that may depend on the labels. The shipped generators have 0.85 to 0.95, one that was
+trained for CelebA's forty columns 0.78."""
+
+_LABELLINGS = 8
+_SHOWN = 5
+
+
+class Generator:
+    """Weights that are ready to protect: loaded, bound to a key if they take one, on their device.
+
+    >>> generator = Generator.load("default", key=Key.read("my.key"), labels={"age": ages, "gender": genders})
+    >>> protected = generator.protect(images, {"age": ages, "gender": genders}, epsilon=8)
+
+    Args:
+        loaded: The weights, bound already if they take a key.
+        device: Where they run.
+        tasks: What is protected; None: all that the weights know.
+        call_size: Images per call of the network, on a GPU.
+
+    Attributes:
+        card: What the checkpoint says of itself.
+        tasks: What is protected.
+        device: Where it runs.
+    """
+
+    def __init__(
+        self,
+        loaded: LoadedGenerator,
+        device: torch.device,
+        tasks: TaskSet | None = None,
+        call_size: int = GPU_CALL_SIZE,
+    ) -> None:
+        self.card: CheckpointCard = loaded.card
+        self.tasks = loaded.card.tasks if tasks is None else tasks
+        self.device = device
+        network = on_device(loaded.generator, device).eval()
+        self._batched = BatchedPerturbation(for_inference(network, device), device, call_size)
+
+    @classmethod
+    def load(
+        cls,
+        weights: str | Path,
+        *,
+        key: Key | None = None,
+        labels: LabelTable | Mapping[str, Sequence[str | None]] | None = None,
+        tasks: TaskSet | Sequence[str] | None = None,
+        shares: Mapping[str, Sequence[float]] | None = None,
+        cells: int = 0,
+        device: str | torch.device = "auto",
+        call_size: int = GPU_CALL_SIZE,
+    ) -> "Generator":
+        """Load weights and bind them to a key if they take one.
+
+        Args:
+            weights: Name of shipped weights, or a file.
+            key: For universal weights, such as ``default``; others take none.
+            labels: Of all images that will be protected: task name to class names, None where unlabelled, or a label
+                table. Universal weights learn from them the classes and how frequent each is; for others it is checked
+                that they know all classes.
+            tasks: What is protected: names, or for universal weights without ``labels`` the tasks with their classes
+                in the order of the codes. None: all.
+            shares: Of each class, by task, for universal weights; None: counted in ``labels``.
+            cells: Side of the patterns of codes; 0: as many as the tasks ask for.
+            device: ``auto``, ``cpu``, ``cuda`` and so on.
+            call_size: Images per call of the network, on a GPU; a CPU has its own.
+
+        Raises:
+            InputError: No such weights, key, labels and weights do not go together, or the device is not there.
+            CheckpointError: The file cannot be used.
+        """
+        loaded = load_checkpoint(weights_named(weights))
+        card = loaded.card
+        if card.universal and key is None:
+            raise InputError(f"the weights {card.name} take a key", hint="give key=Key.read(FILE)")
+        if key is not None and not card.universal:
+            raise InputError(f"the weights {card.name} take no key", hint="leave out key")
+        table = _table(labels) if isinstance(labels, Mapping) else labels
+        known = card.tasks if not card.universal else TaskSet(()) if table is None else table.tasks
+        wanted = tasks if isinstance(tasks, TaskSet) else known if tasks is None else _named(tasks, known)
+        if not len(wanted):
+            raise InputError(
+                "there is no task to protect", hint="give labels, or tasks with their classes, to universal weights"
+            )
+        if card.universal:
+            if shares is None and table is not None:
+                shares = shares_for_codes(table.recoded(wanted), wanted, card.image_size)
+            loaded = loaded.bound(key, wanted, shares, cells)
+        elif table is not None and (differences := wanted.unmet_by(table.tasks)):
+            raise InputError(f"the weights {card.name} do not fit the labels", differences)
+        return cls(loaded, choose_device(device) if isinstance(device, str) else device, wanted, call_size)
+
+    @property
+    def call_size(self) -> int:
+        """Images per call of the network, now."""
+        return self._batched.call_size
+
+    def square(self, pixels: Pixels) -> npt.NDArray[np.uint8]:
+        """An image as the network sees it, ``(3, S, S)``.
+
+        Args:
+            pixels: ``(H, W)`` or ``(H, W, 3)``, uint8, uint16, or floating point in [0, 1].
+        """
+        return to_square(DecodedImage(pixels, None, ARRAY), self.card.image_size)
+
+    def perturb(
+        self, squares: Sequence[npt.NDArray[np.uint8]], labels: Labels, epsilon: int | None = None
+    ) -> list[npt.NDArray[np.float32]]:
+        """Perturbations of images as the network sees them; from several threads if they like.
+
+        Args:
+            squares: ``(3, S, S)`` each.
+            labels: Task name to class indices, or maps of side ``S`` in the layout of a loop, one per image; a task
+                that is absent is not protected.
+            epsilon: Bound in 255ths, to which the perturbation is scaled; None: that of the weights.
+
+        Returns:
+            ``(3, S, S)`` each, in 255ths.
+
+        Raises:
+            MtlueError: Not even one image fits into memory.
+        """
+        return self._batched(squares, labels, 1.0 if epsilon is None else epsilon / self.card.epsilon)
+
+    def added(
+        self, pixels: Pixels, delta: npt.NDArray[np.float32], epsilon: int | None = None
+    ) -> tuple[Pixels, Shortfall | None]:
+        """An image with its perturbation within the bound, and what it lacks of the least effect.
+
+        Args:
+            pixels: As :meth:`square` takes them.
+            delta: As :meth:`perturb` gives it.
+            epsilon: Bound in 255ths; None: that of the weights.
+        """
+        bound = self.card.epsilon if epsilon is None else epsilon
+        changed = protect_pixels(pixels, delta, bound)
+        effect, change = measure_effect(pixels, changed, delta, bound), measure_change(pixels, changed)
+        return changed, shortfall(effect, change, pixels, delta, bound)
+
+    def delta(self, images: Any, labels: Mapping[str, Any], epsilon: int | None = None) -> Any:  # noqa: ANN401 - many kinds
+        """What is added to images, before it is scaled to their size and cut off at black and white.
+
+        Args:
+            images: As :meth:`protect` takes them.
+            labels: Likewise.
+            epsilon: Likewise.
+
+        Returns:
+            ``(3, S, S)`` float32 in 255ths, in a list for several images; ``S`` is the side that the network sees.
+
+        Raises:
+            InputError: Images, labels and epsilon do not go together.
+        """
+        pixels, _ = read_images(images)
+        found = self._deltas(pixels, self._labels(images, pixels, labels), _bound(epsilon))
+        return found[0] if is_one(images) else found
+
+    def protect(
+        self,
+        images: Any,  # noqa: ANN401 - many kinds
+        labels: Mapping[str, Any],
+        epsilon: int | None = None,
+        *,
+        lacking: dict[int, Shortfall] | None = None,
+    ) -> Any:  # noqa: ANN401 - the kind of the images
+        """Images with what is added to them: each value within ``epsilon`` 255ths of the original, exactly.
+
+        Args:
+            images: One image or a list: ``(H, W)`` or ``(H, W, 3)`` arrays of uint8, uint16, or floating point in
+                [0, 1]; PIL images of the modes L, RGB or I;16; ``(3, H, W)``, ``(1, H, W)`` or ``(B, 3, H, W)``
+                tensors.
+            labels: Task name to a label per image: a class name, a class index, or for a dense task the label map as
+                its file would hold it; None where there is none. For one image a label may stand alone.
+            epsilon: Bound in 255ths; None: that of the weights. Another one scales the perturbation.
+            lacking: Takes the index of each image that lacks the least effect, and why; None: they are refused.
+
+        Returns:
+            The same kind, of the same sizes and types. Images in ``lacking`` are as they came out: not protected.
+
+        Raises:
+            InputError: Images, labels and epsilon do not go together.
+            ImageError: Images lack the least effect: nobody would be kept from learning from them.
+        """
+        pixels, back = read_images(images)
+        numbers, bound = self._labels(images, pixels, labels), _bound(epsilon)
+        found: dict[int, Shortfall] = {}
+        changed: list[Pixels] = []
+        for index, (own, delta) in enumerate(zip(pixels, self._deltas(pixels, numbers, bound), strict=True)):
+            protected, missing = self.added(own, delta, bound)
+            changed.append(protected)
+            if missing is not None:
+                found[index] = missing
+        found.update(dict.fromkeys(unlabelled(numbers, self.tasks) if pixels else (), Shortfall.UNLABELLED))
+        if lacking is not None:
+            lacking.update(sorted(found.items()))
+        elif found:
+            raise ImageError(_not_protected(found, len(pixels)))
+        return back(changed)
+
+    def label_effect(self, epsilon: int | None = None) -> float | None:
+        """The share of the perturbation that changes with the classes of one flat grey image.
+
+        Weights whose perturbation does not depend on the labels teach a victim nothing wrong.
+
+        Returns:
+            Root mean square deviation of the perturbations of eight drawn labellings from their mean, divided by the
+            root mean square of all: 0 if labels do not matter, near 1 if nothing else does. None without image-level
+            tasks of two classes or more, or if nothing is added at all.
+        """
+        columns = {task.name: task.num_classes for task in self.tasks.image_level}
+        if max(columns.values(), default=0) < 2 or len(self.tasks.dense):
+            return None
+        rng = np.random.default_rng(0)
+        labels: dict[str, Any] = {
+            # Every class once if there are so many, and never one class alone.
+            name: [int(number) % count for number in rng.permutation(_LABELLINGS)]
+            for name, count in columns.items()
+        }
+        size = self.card.image_size
+        image: npt.NDArray[np.uint8] = np.full((3, size, size), 128, np.uint8)
+        deltas = np.stack(self.perturb([image] * _LABELLINGS, labels, epsilon))
+        power = float(np.square(deltas).mean())
+        return float(np.square(deltas - deltas.mean(axis=0)).mean() / power) ** 0.5 if power > 0 else None
+
+    def check_label_effect(self, epsilon: int | None = None, hint: str | None = None) -> None:
+        """Refuse weights whose perturbation hardly depends on the labels.
+
+        Raises:
+            CheckpointError: Less than :data:`LEAST_LABEL_EFFECT` does.
+        """
+        effect = self.label_effect(epsilon)
+        if effect is not None and effect < LEAST_LABEL_EFFECT:
+            raise CheckpointError(
+                f"the weights {self.card.name} add nearly the same to every class: {effect:.0%} of what they add "
+                f"depends on the labels, at least {LEAST_LABEL_EFFECT:.0%} is needed",
+                hint=hint,
+            )
+
+    def _labels(self, images: object, pixels: Sequence[Pixels], labels: Mapping[str, Any]) -> Labels:
+        return read_labels(labels, self.tasks, len(pixels), self.card.image_size, one=is_one(images))
+
+    def _deltas(self, pixels: Sequence[Pixels], labels: Labels, epsilon: int | None) -> list[npt.NDArray[np.float32]]:
+        return self.perturb([self.square(own) for own in pixels], labels, epsilon)
+
+
+def _bound(epsilon: int | None) -> int | None:
+    if epsilon is not None and not (type(epsilon) is int and 1 <= epsilon <= MAX_EPSILON):
+        raise InputError(f"epsilon is {epsilon!r}, expected a whole number of 255ths from 1 to {MAX_EPSILON}")
+    return epsilon
+
+
+def _table(labels: Mapping[str, Sequence[str | None]]) -> LabelTable:
+    """Columns of class names as a label table.
+
+    Raises:
+        InputError: A column holds something else, is of another length, or nothing can be learned from it.
+    """
+    faults: list[str] = []
+    counts = {len(cells) for cells in labels.values()}
+    if len(counts) > 1:
+        faults.append(f"the columns have {', '.join(map(str, sorted(counts)))} rows")
+    tasks, columns = [], {}
+    for name, cells in labels.items():
+        cells = [None if is_missing(cell) else cell for cell in cells]
+        odd = next((cell for cell in cells if cell is not None and not isinstance(cell, str)), None)
+        if odd is not None:
+            faults.append(f"column {quoted(name)} holds {odd!r}, expected class names as text, None where unlabelled")
+            continue
+        task, columns[name] = make_task(name, cells, [f"row {row}" for row in range(len(cells))])
+        faults += class_faults(task)
+        tasks.append(task)
+    if faults:
+        raise InputError("the labels cannot be protected", faults)
+    return LabelTable(tuple(f"row {row}" for row in range(max(counts, default=0))), columns, TaskSet(tuple(tasks)))
+
+
+def _named(names: Sequence[str], known: TaskSet) -> TaskSet:
+    unknown = [name for name in names if name not in known]
+    if unknown:
+        raise InputError(f"there is no task {listed(unknown)}", hint=f"there are {listed(list(known.names))}")
+    return known.subset(names)
+
+
+def _not_protected(found: Mapping[int, Shortfall], count: int) -> str:
+    """What images lack, grouped by reason."""
+    reasons: dict[Shortfall, list[int]] = {}
+    for index, reason in sorted(found.items()):
+        reasons.setdefault(reason, []).append(index)
+    parts = [
+        f"{reason.value} (image {', '.join(map(str, indices[:_SHOWN]))}{', ...' if len(indices) > _SHOWN else ''})"
+        for reason, indices in reasons.items()
+    ]
+    return f"{len(found)} of {count} images cannot be protected: {'; '.join(parts)}"
