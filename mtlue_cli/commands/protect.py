@@ -157,7 +157,8 @@ def protect(
     count = _batch_size(batch_size)
 
     from mtlue_cli.images.labelled import find_labels
-    from mtlue_cli.workflows.protect import ProtectConfig, protect_folder
+    from mtlue_cli.workflows.protect import protect_folder
+    from mtlue_cli.workflows.protect_config import ProtectConfig
 
     config = ProtectConfig(
         images=images,

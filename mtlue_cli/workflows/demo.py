@@ -13,10 +13,11 @@ from mtlue_cli.files import write_atomically
 from mtlue_cli.images.rendered_scenes import SCENE_TASKS, write_scenes
 from mtlue_cli.images.synthetic import LABELS_FILE, draw_set
 from mtlue_cli.tasks.declared import parse_declarations
-from mtlue_cli.tasks.labels import LabelOptions
+from mtlue_cli.tasks.label_options import LabelOptions
 from mtlue_cli.verification.report import VerifyResult
 from mtlue_cli.workflows.progress import Progress
-from mtlue_cli.workflows.protect import ProtectConfig, ProtectResult, protect_folder
+from mtlue_cli.workflows.protect import ProtectResult, protect_folder
+from mtlue_cli.workflows.protect_config import ProtectConfig
 from mtlue_cli.workflows.train_generator import TrainConfig, train_generator
 from mtlue_cli.workflows.verify import VerifyConfig, verify_release
 from mtlue_cli.workflows.verify_settings import MARGIN

@@ -25,7 +25,8 @@ from mtlue_cli.tasks.wording import quoted
 from mtlue_cli.training.runtime import choose_device, describe_device
 from mtlue_cli.workflows.keyed import without
 from mtlue_cli.workflows.progress import Progress
-from mtlue_cli.workflows.protect_plan import ProtectConfig, ProtectInputs, check_output, select_tasks
+from mtlue_cli.workflows.protect_plan import ProtectInputs, check_output, select_tasks
+from mtlue_cli.workflows.protect_config import ProtectConfig
 from mtlue_cli.workflows.train_generator import TrainConfig, train_generator
 from mtlue_cli.workflows.training_files import state_folder
 

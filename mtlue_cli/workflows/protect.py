@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from mtlue_cli.choices import ExitCode, ImageFormat
+from mtlue_cli.choices import GPU_CALL_SIZE, ExitCode, ImageFormat
 from mtlue_cli.errors import CheckpointError, InputError, MtlueError
 from mtlue_cli.files import TEMPORARY, file_digest, synchronise, unwritable, write_atomically
 from mtlue_cli.generator.checkpoint import load_checkpoint
@@ -48,10 +48,9 @@ from mtlue_cli.workflows.own_weights import with_weights
 from mtlue_cli.workflows.progress import Progress
 from mtlue_cli.workflows.protect_files import PhotoSteps, Record, discard
 from mtlue_cli.workflows.protect_pipeline import DISK_THREADS, Pipeline
-from mtlue_cli.workflows.protect_plan import ProtectConfig, ProtectPlan, plan_protection, read_inputs
+from mtlue_cli.workflows.protect_plan import ProtectPlan, plan_protection, read_inputs
+from mtlue_cli.workflows.protect_config import ProtectConfig
 from mtlue_cli.workflows.release_flip import release_flip
-
-__all__ = ["ProtectConfig", "ProtectResult", "protect_folder"]
 
 SCHEMA_VERSION = 1
 
@@ -173,7 +172,7 @@ def protect_folder(config: ProtectConfig, progress: Progress) -> ProtectResult:
             )
     generator = placed(loaded.generator, device).eval()
     scale = plan.run.epsilon / plan.card.epsilon
-    perturb = BatchedPerturbation(for_inference(generator, device), device, scale, config.batch_size or 256)
+    perturb = BatchedPerturbation(for_inference(generator, device), device, scale, config.batch_size or GPU_CALL_SIZE)
     effect = label_effect(perturb, plan.tasks, plan.card.image_size)
     if effect is not None and effect < LEAST_LABEL_EFFECT:
         raise CheckpointError(

@@ -20,84 +20,14 @@ from mtlue_cli.images.folder import file_check, match_labels, refuse_nesting, re
 from mtlue_cli.images.labelled import read_folder_labels
 from mtlue_cli.keys import FoundKey
 from mtlue_cli.manifest import RunRecord
-from mtlue_cli.tasks.labels import LabelFile, LabelOptions
+from mtlue_cli.tasks.labels import LabelFile
+from mtlue_cli.tasks.label_options import LabelOptions
 from mtlue_cli.tasks.spec import LabelTable, TaskSet
 from mtlue_cli.tasks.wording import quoted
 from mtlue_cli.workflows.code_shares import shares_for_codes
 from mtlue_cli.workflows.earlier_release import EarlierRelease, read_earlier_release, refuse_protected
 from mtlue_cli.workflows.keyed import earlier_run, in_code_order, key_for, offered_tasks, with_codes
 from mtlue_cli.workflows.random_classes import random_classes
-
-
-@dataclass(frozen=True)
-class ProtectConfig:
-    """What a user asks of ``protect``.
-
-    Attributes:
-        images: Folder of the originals; never changed.
-        labels: Label file, or ``images`` itself if the labels are in the file names.
-        out: Release folder; None: beside ``images``, with ``-protected`` after its name.
-        reading: How the labels are read.
-        unlabelled: What happens to images without a row, or with one whose protected cells are all empty.
-        weights: Name or path of a generator; None: one that is trained on these images (see
-            :mod:`mtlue_cli.workflows.own_weights`).
-        train_minutes: Most time for that training; None: :data:`~mtlue_cli.choices.TRAIN_MINUTES`.
-        quick: Take ready-made patterns, the closed form, in place of training.
-        own: Whether the weights were trained for these images by ``protect`` itself.
-        warnings: What the result must say of the weights.
-        key: File of the key for weights that take one; None: ``MTLUE_KEY``, else the user's own.
-        epsilon: Bound in 255ths; None: the generator's own. Another than its own scales the perturbation.
-        tasks: Protect only these tasks.
-        exclude: Protect all tasks but these; not together with ``tasks``.
-        image_format: How files are written.
-        batch_size: Images that are gathered before the network runs, and on a GPU its first call size (a CPU's is
-            fixed); None: 64, on CUDA 256.
-        device: ``auto``, ``cpu``, ``cuda`` and so on.
-        workers: Threads that decode and encode.
-        keep_metadata: Keep EXIF data, XMP and text.
-        overwrite: Replace a release that was made with other settings.
-        force: Protect images again that a manifest says are protected already.
-        max_pixels: Larger photos are refused.
-    """
-
-    images: Path
-    labels: Path
-    out: Path | None = None
-    reading: LabelOptions = field(default_factory=LabelOptions)
-    unlabelled: Unlabelled = Unlabelled.SKIP
-    weights: str | None = None
-    train_minutes: float | None = None
-    quick: bool = False
-    own: bool = False
-    warnings: tuple[str, ...] = ()
-    key: Path | None = None
-    epsilon: int | None = None
-    tasks: Sequence[str] | None = None
-    exclude: Sequence[str] | None = None
-    image_format: ImageFormat = ImageFormat.PNG
-    batch_size: int | None = None
-    device: str = "auto"
-    workers: int = 2
-    keep_metadata: bool = False
-    overwrite: bool = False
-    force: bool = False
-    max_pixels: int = MAX_PIXELS
-
-    @property
-    def release(self) -> Path:
-        """The output folder."""
-        if self.out is not None:
-            return self.out
-        absolute = self.images.resolve()
-        return absolute.with_name(absolute.name + "-protected")
-
-    @property
-    def training_command(self) -> str:
-        """The command that trains a generator for this very folder, longer than before if ``protect`` trained one."""
-        if self.own:
-            arguments = (str(self.images), *self.reading.arguments(self.labels))
-            return shlex.join(["mtlue", "protect", *arguments, "--overwrite", "--train"]) + " MINUTES"
-        return training_command(self.images, self.reading.arguments(self.labels))
 
 
 @dataclass(frozen=True)

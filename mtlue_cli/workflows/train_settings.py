@@ -11,7 +11,7 @@ from torch import Tensor
 from mtlue_cli.choices import FEW_TASKS, BackboneName, ObjectiveName, Precision
 from mtlue_cli.generator.checkpoint import CheckpointCard
 from mtlue_cli.perturbation.effect import is_grey
-from mtlue_cli.tasks.labels import LabelOptions
+from mtlue_cli.tasks.label_options import LabelOptions
 from mtlue_cli.tasks.spec import TaskSet
 from mtlue_cli.training.distortions import ATTACKS, PLAIN, DistortionSettings
 from mtlue_cli.workflows.training_files import sheet_beside, state_folder

@@ -17,7 +17,7 @@ from mtlue_cli.choices import (
 )
 from mtlue_cli.errors import InputError
 from mtlue_cli.networks.backbones.registry import BACKBONES
-from mtlue_cli.tasks.labels import LabelOptions
+from mtlue_cli.tasks.label_options import LabelOptions
 from mtlue_cli.training.methods.registry import ENTRIES as METHOD_ENTRIES
 from mtlue_cli.training.methods.registry import METHODS, way_named
 from mtlue_cli.training.multitask_loop import steps_an_epoch

@@ -16,7 +16,7 @@ from mtlue_cli.errors import InputError
 from mtlue_cli.generator.checkpoint import read_card
 from mtlue_cli.images.synthetic import draw_set
 from mtlue_cli.tasks.bins import Bins
-from mtlue_cli.tasks.labels import LabelOptions
+from mtlue_cli.tasks.label_options import LabelOptions
 from mtlue_cli.workflows import train_generator as workflow
 from mtlue_cli.workflows import train_universal
 from mtlue_cli.workflows.train_generator import TrainConfig

@@ -21,11 +21,12 @@ from mtlue_cli.keys import VARIABLE
 from mtlue_cli.manifest import read_run
 from mtlue_cli.tasks.declared import parse_declarations
 from mtlue_cli.tasks.label_maps import DEPTH_CODES
-from mtlue_cli.tasks.labels import LabelOptions
+from mtlue_cli.tasks.label_options import LabelOptions
 from mtlue_cli.tasks.shares import class_shares
 from mtlue_cli.tasks.spec import LabelTable, TaskSet
 from mtlue_cli.workflows.progress import SilentProgress
-from mtlue_cli.workflows.protect import ProtectConfig, protect_folder
+from mtlue_cli.workflows.protect import protect_folder
+from mtlue_cli.workflows.protect_config import ProtectConfig
 from mtlue_cli.workflows.train_generator import TrainConfig, train_generator
 from mtlue_cli.workflows.training_start import read_start
 from mtlue_cli.workflows.verify import VerifyConfig, verify_release

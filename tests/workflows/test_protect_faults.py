@@ -24,7 +24,8 @@ from mtlue_cli.perturbation.batching import BatchedPerturbation
 from mtlue_cli.workflows import protect
 from mtlue_cli.workflows.inspect import inspect_release
 from mtlue_cli.workflows.progress import SilentProgress
-from mtlue_cli.workflows.protect import ProtectConfig, ProtectResult, protect_folder
+from mtlue_cli.workflows.protect import ProtectResult, protect_folder
+from mtlue_cli.workflows.protect_config import ProtectConfig
 from tests.small_set import write_checkpoint, write_images
 from tests.workflows.faulty_disk import mount, rights_that_count, short_files, small_disk
 

@@ -11,7 +11,8 @@ from mtlue_cli.errors import InputError
 from mtlue_cli.generator import shipped
 from mtlue_cli.keys import VARIABLE, Key
 from mtlue_cli.workflows.progress import SilentProgress
-from mtlue_cli.workflows.protect import ProtectConfig, protect_folder
+from mtlue_cli.workflows.protect import protect_folder
+from mtlue_cli.workflows.protect_config import ProtectConfig
 from mtlue_cli.workflows.verify import VerifyConfig, verify_release
 from mtlue_cli.workflows.verify_generator import attackers_weights, published_weights
 from tests.small_set import write_checkpoint

@@ -6,7 +6,7 @@ import pytest
 
 from mtlue_cli.errors import InputError
 from mtlue_cli.images.labelled import read_folder_labels
-from mtlue_cli.tasks.labels import LabelOptions
+from mtlue_cli.tasks.label_options import LabelOptions
 from mtlue_cli.workflows.verify_images import read_test_side
 from mtlue_cli.workflows.verify_settings import VerifyConfig
 from tests.tasks.label_files import write
