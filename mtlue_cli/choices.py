@@ -15,8 +15,8 @@ FEWEST_IMAGES = 500
 """Labelled images below which ``protect`` does not train. Chosen, not measured; 800 were enough (docs/results.md)."""
 
 CPU_CALL_SIZE = 8
-"""Images per call of the network on a CPU, where 8 stay in its cache: 1.9 ms per image at 72 pixels on one core, against
-2.9 ms with 16."""
+"""Images per call of the network on a CPU, where 8 stay in its cache: 1.9 ms per image at 72 pixels on one core,
+and 2.9 ms with 16."""
 
 GPU_CALL_SIZE = 256
 """Images per call of the network on a GPU, unless memory runs out or the user says otherwise."""

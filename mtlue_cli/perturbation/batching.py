@@ -17,6 +17,7 @@ from mtlue_cli.tasks.dense import as_labels
 Labels = Mapping[str, Sequence[int] | Sequence[npt.NDArray[Any]]]
 """Task name to a label an image: a class index, or the map of a dense task."""
 
+
 class Perturbs(Protocol):
     """What a generator offers here."""
 

@@ -1,4 +1,4 @@
-"""What a victim does to an image, and to its label maps, before it learns from it: crop, resize, flip."""
+"""Views of images and label maps: the random crops and flips that a victim learns, the centre that it is judged on."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from mtlue_cli.tasks.dense import as_labels
 from mtlue_cli.tasks.label_maps import MAPS
 from mtlue_cli.tasks.spec import Task, TaskSet
 
@@ -58,6 +59,34 @@ def apply_view(images: Tensor, view: View, out_size: int) -> Tensor:
     return nn.functional.interpolate(
         window, size=(out_size, out_size), mode="bilinear", align_corners=False, antialias=view.side > out_size
     )
+
+
+def labels_of(labels: Mapping[str, Tensor], tasks: TaskSet, rows: Tensor, device: torch.device) -> dict[str, Tensor]:
+    """The labels of some rows, on ``device``, as losses expect them.
+
+    Args:
+        labels: Task name to the labels of all rows, as they are kept.
+        tasks: The tasks that are wanted.
+        rows: ``(B,)`` int64.
+        device: Where they go.
+    """
+    return {task.name: as_labels(labels[task.name][rows].to(device)) for task in tasks}
+
+
+def centred_labels(labels: Mapping[str, Tensor], tasks: TaskSet, size: int) -> dict[str, Tensor]:
+    """All labels for images of which only the centre is seen; label maps as losses expect them.
+
+    Args:
+        labels: Task name to the labels of all rows, as they are kept.
+        tasks: The tasks that are wanted.
+        size: Side of the centre in pixels.
+    """
+
+    def centre(maps: Tensor) -> Tensor:
+        offset = (maps.shape[-1] - size) // 2
+        return as_labels(maps[..., offset : offset + size, offset : offset + size])
+
+    return {task.name: centre(labels[task.name]) if task.is_dense else labels[task.name] for task in tasks}
 
 
 def view_labels(labels: Mapping[str, Tensor], tasks: TaskSet, view: View, out_size: int) -> dict[str, Tensor]:

@@ -48,15 +48,15 @@ class DistortionSettings:
     smallest_view: float = 0.8
     zoom: float = 0.0
     smallest_zoom: float = 0.5
-    jpeg: float = 0.2
+    jpeg: float = 0.0
     quality: tuple[int, int] = (10, 90)
-    grey: float = 0.3
-    blur: float = 0.1
+    grey: float = 0.0
+    blur: float = 0.0
     sigma: tuple[float, float] = (0.4, 1.2)
-    jitter: float = 0.2
+    jitter: float = 0.0
     jitter_strength: float = 0.4
-    shrink: float = 0.1
-    bits: float = 0.1
+    shrink: float = 0.0
+    bits: float = 0.0
     depth: tuple[int, int] = (4, 4)
 
     def __post_init__(self) -> None:
@@ -77,14 +77,13 @@ class DistortionSettings:
         return any((self.jpeg, self.grey, self.blur, self.jitter, self.shrink, self.bits))
 
 
-PLAIN = DistortionSettings(jpeg=0.0, grey=0.0, blur=0.0, jitter=0.0, shrink=0.0, bits=0.0)
+PLAIN = DistortionSettings()
 """Crops and flips alone."""
 
 ATTACKS = DistortionSettings(
-    zoom=0.1, jpeg=0.25, grey=0.2, blur=0.08, jitter=0.08, jitter_strength=0.4, shrink=0.08, bits=0.08, depth=(2, 4)
+    zoom=0.1, jpeg=0.25, grey=0.2, blur=0.08, jitter=0.08, shrink=0.08, bits=0.08, depth=(2, 4)
 )
-"""What attackers do, as often as measured best for generators that are trained on a user's images."""
-
+"""What attackers do, as often as was measured to protect best."""
 
 _ENTRIES = (Entry("attacks", ATTACKS, "attacks"), Entry("plain", PLAIN, "plain"))
 

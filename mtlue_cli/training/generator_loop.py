@@ -4,7 +4,7 @@ import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
-from typing import Any, TypeVar
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -15,9 +15,8 @@ from mtlue_cli.objectives.base import Objective
 from mtlue_cli.perturbation.bound import add_to_training_images
 from mtlue_cli.regularisers.inter_task import inter_task_similarity
 from mtlue_cli.regularisers.intra_task import intra_task_similarity
-from mtlue_cli.training.augment import view_labels
+from mtlue_cli.training.augment import labels_of, view_labels
 from mtlue_cli.training.distortions import PLAIN, DistortionSettings, distort, draw_window
-from mtlue_cli.training.label_batches import labels_of
 from mtlue_cli.training.multitask_loop import to_float
 from mtlue_cli.training.runtime import autocast, choose_precision
 
@@ -53,16 +52,20 @@ class GeneratorSettings:
 
 
 @dataclass(frozen=True)
-class Record:
-    """Figures of one step, or running means of a stretch of steps up to it."""
+class StepRecord:
+    """Figures of one step, or their means over several steps, at the last of them.
+
+    Attributes:
+        step: Steps taken so far, this one included.
+        loss: What the generator minimises.
+        base: Its part that the objective gives.
+        intra, inter: The embedding regularisers, without their weights.
+        agreement: Share of labels for which the surrogate answers what the objective aims at.
+        mean_change: Mean absolute perturbation in 255ths.
+        seconds: Time taken.
+    """
 
     step: int
-
-
-@dataclass(frozen=True)
-class StepRecord(Record):
-    """Running means of a stretch of steps; what a progress line and the contact sheet's caption show."""
-
     loss: float
     base: float
     intra: float
@@ -72,13 +75,10 @@ class StepRecord(Record):
     seconds: float
 
 
-RecordT = TypeVar("RecordT", bound=Record)
-
-
 class GeneratorLoop:
     """One resumable training run of a generator.
 
-    Its whole state is in :meth:`state_dict`; a run that is stopped between two steps and goes on from that state ends
+    Its whole state is in :meth:`state_dict`; a run that is stopped between two steps and resumes from that state ends
     with the same weights, bit for bit, on a CPU. :attr:`between_steps` is False while a step is half done.
 
     Args:
@@ -189,7 +189,7 @@ class GeneratorLoop:
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on from what :meth:`state_dict` gave."""
+        """Resume from what :meth:`state_dict` gave."""
         self.generator.load_state_dict(state["generator"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.objective.load_state_dict(state["objective"])
@@ -207,8 +207,8 @@ def rate_share(step: int, steps: int, warmup_steps: int) -> float:
     return 0.5 * (1 + math.cos(math.pi * progress))
 
 
-def mean_record(records: Sequence[RecordT]) -> RecordT:
-    """The mean of a stretch of records, at the step of the last."""
+def mean_record(records: Sequence[StepRecord]) -> StepRecord:
+    """The mean of several records, at the step of the last."""
     means = {
         part.name: sum(getattr(record, part.name) for record in records) / len(records)
         for part in fields(records[-1])

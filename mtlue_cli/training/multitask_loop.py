@@ -12,9 +12,8 @@ from mtlue_cli.networks.backbones.registry import BACKBONES
 from mtlue_cli.networks.multitask import MultiTaskNetwork, build_network
 from mtlue_cli.tasks.losses import count_correct, task_losses
 from mtlue_cli.tasks.spec import TaskSet
-from mtlue_cli.training.augment import apply_view, draw_crop, view_labels
+from mtlue_cli.training.augment import apply_view, draw_crop, labels_of, view_labels
 from mtlue_cli.training.intervention import Intervention, Mixture
-from mtlue_cli.training.label_batches import labels_of
 from mtlue_cli.training.methods.base import TrainingMethod
 from mtlue_cli.training.methods.scratch import FromScratch
 from mtlue_cli.training.runtime import autocast, choose_precision, placed

@@ -1,16 +1,19 @@
-"""Where and how training runs: device, precision, digests of data."""
+"""Where and how training runs: device, precision, versions of libraries, digests of data."""
 
 import hashlib
+import platform
 import signal
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
+from importlib.metadata import version
 from types import FrameType
 from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
 
+import mtlue_cli
 from mtlue_cli.choices import Precision
 from mtlue_cli.errors import InputError
 
@@ -107,6 +110,16 @@ def deferred_interrupt() -> Iterator[Callable[[], bool]]:
     finally:
         for signum, handler in before.items():
             signal.signal(signum, handler)
+
+
+def library_versions() -> dict[str, str]:
+    """Versions of everything that computes weights, for a checkpoint's card."""
+    return {
+        "mtlue": mtlue_cli.__version__,
+        "torch": torch.__version__,
+        "torchvision": version("torchvision"),
+        "python": platform.python_version(),
+    }
 
 
 def data_digest(images: Tensor, labels: Mapping[str, Tensor]) -> str:

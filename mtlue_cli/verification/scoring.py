@@ -14,7 +14,7 @@ from mtlue_cli.metrics.measures import gain, of_gain
 from mtlue_cli.tasks.kinds import labelled_rows
 from mtlue_cli.tasks.losses import count_correct
 from mtlue_cli.tasks.spec import Task, TaskSet
-from mtlue_cli.training.label_batches import centred_labels
+from mtlue_cli.training.augment import centred_labels
 from mtlue_cli.verification.early_stopping import EarlyStop, Halves, stop_early
 from mtlue_cli.verification.learner import DenseEpoch, LearnedEpoch, LearnerRun
 

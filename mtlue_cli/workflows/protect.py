@@ -46,10 +46,10 @@ from mtlue_cli.training.runtime import choose_device, describe_device, placed
 from mtlue_cli.workflows.earlier_release import run_record_state
 from mtlue_cli.workflows.own_weights import with_weights
 from mtlue_cli.workflows.progress import Progress
+from mtlue_cli.workflows.protect_config import ProtectConfig
 from mtlue_cli.workflows.protect_files import PhotoSteps, Record, discard
 from mtlue_cli.workflows.protect_pipeline import DISK_THREADS, Pipeline
 from mtlue_cli.workflows.protect_plan import ProtectPlan, plan_protection, read_inputs
-from mtlue_cli.workflows.protect_config import ProtectConfig
 from mtlue_cli.workflows.release_flip import release_flip
 
 SCHEMA_VERSION = 1

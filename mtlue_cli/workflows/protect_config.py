@@ -1,7 +1,6 @@
 """The options of ``protect``."""
 
 import shlex
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated
@@ -27,12 +26,12 @@ from mtlue_cli.options import (
     MaxPixels,
     Option,
     Overwrite,
+    Tasks,
     Workers,
     epsilon_option,
     listed_names,
     usable_threads,
 )
-from mtlue_cli.options import Tasks as TaskNames
 from mtlue_cli.tasks.label_options import LabelOptions, Labels
 
 
@@ -135,9 +134,9 @@ class ProtectConfig:
     warnings: tuple[str, ...] = ()
     key: KeyFile = None
     epsilon: Annotated[int | None, epsilon_option(" Unset: the generator's own, 8 if trained here.")] = None
-    tasks: TaskNames = None
+    tasks: Tasks = None
     exclude: Annotated[
-        Sequence[str] | None,
+        tuple[str, ...] | None,
         Option(
             flags="--except",
             help="All tasks but these, separated by commas; also columns that the weights do not know.",

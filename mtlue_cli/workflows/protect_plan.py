@@ -2,31 +2,31 @@
 
 import math
 import os
-import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from mtlue_cli import __version__
-from mtlue_cli.choices import MAX_EPSILON, MAX_PIXELS, ImageFormat, Unlabelled
+from mtlue_cli.choices import MAX_EPSILON, Unlabelled
 from mtlue_cli.errors import CheckpointError, InputError
 from mtlue_cli.generator.checkpoint import CheckpointCard, read_card
 from mtlue_cli.generator.code_embedding import coded_tasks
 from mtlue_cli.generator.codebook import CODE_VERSION
-from mtlue_cli.generator.shipped import resolve_weights, training_command
+from mtlue_cli.generator.shipped import resolve_weights
 from mtlue_cli.images.encode import released_suffix
 from mtlue_cli.images.folder import file_check, match_labels, refuse_nesting, released_names
 from mtlue_cli.images.labelled import read_folder_labels
 from mtlue_cli.keys import FoundKey
 from mtlue_cli.manifest import RunRecord
+from mtlue_cli.options import range_faults
 from mtlue_cli.tasks.labels import LabelFile
-from mtlue_cli.tasks.label_options import LabelOptions
 from mtlue_cli.tasks.spec import LabelTable, TaskSet
 from mtlue_cli.tasks.wording import quoted
 from mtlue_cli.workflows.code_shares import shares_for_codes
 from mtlue_cli.workflows.earlier_release import EarlierRelease, read_earlier_release, refuse_protected
 from mtlue_cli.workflows.keyed import earlier_run, in_code_order, key_for, offered_tasks, with_codes
+from mtlue_cli.workflows.protect_config import ProtectConfig
 from mtlue_cli.workflows.random_classes import random_classes
 
 
@@ -250,15 +250,7 @@ def select_tasks(
 
 
 def _check_options(config: ProtectConfig) -> None:
-    faults: list[str] = []
-    if config.epsilon is not None and not 1 <= config.epsilon <= MAX_EPSILON:
-        faults.append(f"--epsilon is {config.epsilon}, expected 1 to {MAX_EPSILON}")
-    if config.batch_size is not None and config.batch_size < 1:
-        faults.append(f"--batch-size is {config.batch_size}, expected at least 1")
-    if config.workers < 1:
-        faults.append(f"--workers is {config.workers}, expected at least 1")
-    if config.max_pixels < 1:
-        faults.append(f"--max-pixels is {config.max_pixels}, expected at least 1")
+    faults = range_faults(config)
     if config.tasks is not None and config.exclude is not None:
         faults.append("--tasks and --except exclude each other, give one of them")
     minutes = config.train_minutes

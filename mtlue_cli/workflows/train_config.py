@@ -106,9 +106,7 @@ class TrainConfig:
     max_steps: int | None = None
     surrogate: Annotated[
         BackboneName,
-        Option(
-            flags="--surrogate", help="The network that stands in for a thief's.", panel=TRAINING, own=True
-        ),
+        Option(flags="--surrogate", help="The network that stands in for a thief's.", panel=TRAINING, own=True),
     ] = BackboneName.SMALL
     surrogate_epochs: Annotated[
         int,
@@ -208,9 +206,7 @@ class TrainConfig:
     device: Device = "auto"
     precision: Annotated[
         Precision,
-        Option(
-            flags="--precision", help="Arithmetic; auto takes bfloat16 where it pays.", panel=COMPUTATION, own=True
-        ),
+        Option(flags="--precision", help="Arithmetic; auto takes bfloat16 where it pays.", panel=COMPUTATION, own=True),
     ] = Precision.AUTO
     licence: Annotated[
         str,

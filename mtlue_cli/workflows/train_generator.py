@@ -1,4 +1,4 @@
-"""Train a generator: images and labels in, checkpoint and contact sheet out; stops and goes on."""
+"""Train a generator: images and labels in, checkpoint and contact sheet out; an interrupted run resumes."""
 
 import json
 import shutil
@@ -6,33 +6,41 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
+from torch import Tensor
 
 from mtlue_cli.errors import InputError, MtlueError
 from mtlue_cli.generator.checkpoint import CheckpointCard, save_checkpoint
+from mtlue_cli.generator.model import PerturbationGenerator
+from mtlue_cli.images.colouring import coloured_all
+from mtlue_cli.images.contact_sheet import draw_contact_sheet
 from mtlue_cli.images.dataset import load_labels, load_square_images
 from mtlue_cli.images.folder import match_labels
 from mtlue_cli.images.labelled import read_folder_labels
+from mtlue_cli.perturbation.bound import add_bounded
+from mtlue_cli.tasks.dense import as_labels
 from mtlue_cli.tasks.spans import with_spans
 from mtlue_cli.tasks.spec import LabelTable
 from mtlue_cli.training.generator_loop import GeneratorLoop
-from mtlue_cli.training.runtime import choose_device, data_digest, describe_device, flush_denormals
+from mtlue_cli.training.runtime import choose_device, data_digest, describe_device, flush_denormals, library_versions
 from mtlue_cli.workflows.progress import Progress
-from mtlue_cli.workflows.train_settings import Recipe, TrainConfig, TrainingData, TrainResult, generator_size
-from mtlue_cli.workflows.training_files import draw_sheet, made_with, output_faults
+from mtlue_cli.workflows.train_config import TrainConfig
+from mtlue_cli.workflows.train_settings import TrainingData, TrainResult, generator_size, recipe_for
 from mtlue_cli.workflows.training_run import TrainingRun
 from mtlue_cli.workflows.training_start import TrainingStart, read_start
 
-__all__ = ["TrainConfig", "TrainResult", "generator_size", "train_generator"]
+SHEET_IMAGES = 8
 
 
 def train_generator(config: TrainConfig, progress: Progress) -> TrainResult:
     """Train, checkpoint, draw the contact sheet.
 
     An interrupted run (KeyboardInterrupt passes through) keeps its state beside ``config.out``; the same configuration
-    goes on there and, on a CPU, ends with the weights of an undisturbed run.
+    resumes it and, on a CPU, ends with the weights of an undisturbed run.
 
     Raises:
         InputError: Faults in labels, images or options; nothing was written.
@@ -50,25 +58,42 @@ def train_generator(config: TrainConfig, progress: Progress) -> TrainResult:
         progress.note(note)
     data = _load(table, config, progress)
     if config.private:
-        started = time.monotonic()  # what is asked for is time for training
+        started = time.monotonic()  # its minutes are for training alone
     with flush_denormals():
         run = TrainingRun(config, data, device, progress, started, start)
-        run.take_up_or_plan()
         loop, history = run.train()
     card = _card(config, data, loop, start, history)
     try:
         card = save_checkpoint(config.out, loop.generator, card, private=config.private)
-    except MtlueError:  # it has diverged: to continue it would be of no use
+    except MtlueError:  # it has diverged: resuming would not help
         shutil.rmtree(config.state_folder, ignore_errors=True)
         raise
-    draw_sheet(loop.generator, data.images, data.labels, config.sheet_path)
+    _draw_sheet(loop.generator, data.images, data.labels, config.sheet_path)
     shutil.rmtree(config.state_folder, ignore_errors=True)
     return TrainResult(config.out, config.sheet_path, card, history, time.monotonic() - started, loop.step)
 
 
 def _check(config: TrainConfig) -> None:
-    length = config.epochs, config.max_minutes
-    faults = output_faults(config.out, config.sheet_path, config.overwrite, *length, images=config.images)
+    """Refuse what keeps the run from leaving its result, or from knowing when to end.
+
+    Raises:
+        InputError: Lists all of it.
+    """
+    out, sheet = config.out, config.sheet_path
+    faults: list[str] = []
+    if out.suffix != ".safetensors":
+        faults.append(f"--out {out}: checkpoints are safetensors files; end the name in .safetensors")
+    if out.exists() and not config.overwrite:
+        faults.append(f"--out {out} exists; --overwrite replaces it")
+    if sheet.suffix != ".png":
+        faults.append(f"--contact-sheet {sheet}: the sheet is a PNG; end the name in .png")
+    among_images = sheet.resolve().is_relative_to(config.images.resolve())
+    if sheet.exists() and (not config.overwrite or among_images):
+        faults.append(f"the contact sheet {sheet} would replace a file; name another with --contact-sheet")
+    if config.epochs is not None and config.max_minutes is not None:
+        faults.append("--epochs and --max-minutes exclude each other")
+    if config.epochs is None and config.max_minutes is None:
+        faults.append("one of --epochs and --max-minutes is needed")
     if config.key is not None and config.start is None:
         faults.append("--key goes with --from: training from scratch takes none")
     if not config.images.is_dir():
@@ -119,11 +144,6 @@ def _load(table: LabelTable, config: TrainConfig, progress: Progress) -> Trainin
     return TrainingData(images, labels, with_spans(table.tasks, labels), data_digest(images, labels))
 
 
-def _resolved(recipe: Recipe) -> dict[str, Any]:
-    settings: dict[str, Any] = json.loads(json.dumps(asdict(recipe)))
-    return settings
-
-
 def _card(
     config: TrainConfig,
     data: TrainingData,
@@ -132,7 +152,7 @@ def _card(
     history: Sequence[Mapping[str, float]],
 ) -> CheckpointCard:
     shape = loop.generator.config
-    begun = {} if start is None else {"start": start.to_json()}
+    recipe: dict[str, Any] = json.loads(json.dumps(asdict(recipe_for(config, data.tasks, data.images))))
     return CheckpointCard(
         tasks=data.tasks,
         epsilon=config.epsilon,
@@ -141,15 +161,39 @@ def _card(
         settings={
             **config.recorded_settings(),
             "learnability_weight": config.learnability(len(data.tasks)),
-            **_resolved(config.recipe_for(data.tasks, data.images)),
+            **recipe,
             "steps": loop.steps,
             "images": len(data.images),
             **({"follows": round(history[-1]["agreement"], 4)} if history else {}),
-            **begun,
+            **({} if start is None else {"start": start.to_json()}),
         },
         generator=asdict(shape),
         data_digest=data.digest,
         licence=config.licence or "unspecified",
-        versions=made_with(),
+        versions=library_versions(),
         created=datetime.now(UTC).isoformat(timespec="seconds"),
     )
+
+
+def _draw_sheet(generator: PerturbationGenerator, images: Tensor, labels: Mapping[str, Tensor], path: Path) -> None:
+    """Picture of originals, protected and perturbation for a few images, evenly from first to last.
+
+    Args:
+        generator: On any device.
+        images: ``(N, 3, S, S)`` uint8.
+        labels: Task name to ``(N,)`` int64, or to label maps, which are drawn too.
+        path: The PNG.
+    """
+    generator.eval()
+    device = next(generator.parameters()).device
+    rows = torch.linspace(0, len(images) - 1, min(SHEET_IMAGES, len(images))).long()
+    pixels = images[rows]
+    chosen = {name: as_labels(column[rows]).to(device) for name, column in labels.items()}
+    delta = generator.perturb(pixels.to(device).float() / 255, chosen).cpu()
+    originals = pixels.permute(0, 2, 3, 1).contiguous().numpy()
+    added = delta.permute(0, 2, 3, 1).contiguous().numpy()
+    protected = add_bounded(originals, added, generator.config.epsilon).astype("uint8")
+    maps = [
+        coloured_all(labels[task.name][rows].numpy(), task) for task in generator.tasks.dense if task.name in labels
+    ]
+    draw_contact_sheet(originals, protected, path, maps=maps)

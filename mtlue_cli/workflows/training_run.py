@@ -1,25 +1,33 @@
-"""The two stages of a training run, surrogate then generator, kept on disk as they go."""
+"""The two stages of a training run, surrogate then generator, kept on disk so that an interrupted run resumes."""
 
+import hashlib
+import json
+import shutil
 import time
-from dataclasses import replace
+from collections.abc import Callable
+from dataclasses import asdict, replace
+from pathlib import Path
 from typing import Any
 
 import torch
 
+import mtlue_cli
 from mtlue_cli.choices import ObjectiveName
+from mtlue_cli.errors import InputError
+from mtlue_cli.files import TEMPORARY, write_atomically
 from mtlue_cli.generator.model import GeneratorConfig, PerturbationGenerator
 from mtlue_cli.networks.multitask import build_network
 from mtlue_cli.objectives.base import Objective
 from mtlue_cli.objectives.registry import OBJECTIVES, Ingredients
 from mtlue_cli.tasks.shares import class_shares
-from mtlue_cli.training.generator_loop import GeneratorLoop, GeneratorSettings, StepRecord
+from mtlue_cli.training.generator_loop import GeneratorLoop, GeneratorSettings, StepRecord, mean_record
 from mtlue_cli.training.multitask_loop import EpochRecord, LearningSettings
-from mtlue_cli.training.runtime import placed
+from mtlue_cli.training.runtime import deferred_interrupt, placed
 from mtlue_cli.training.state import load_state, save_state
 from mtlue_cli.training.surrogate import SurrogateRun, epochs_within, train_surrogate
 from mtlue_cli.workflows.progress import Progress
-from mtlue_cli.workflows.resumable_run import ResumableRun, steps_within
-from mtlue_cli.workflows.train_settings import TrainConfig, TrainingData, generator_size
+from mtlue_cli.workflows.train_config import TrainConfig
+from mtlue_cli.workflows.train_settings import TrainingData, generator_size, recipe_for
 from mtlue_cli.workflows.training_start import TrainingStart
 
 SURROGATE_SHARE = 0.4
@@ -30,18 +38,82 @@ SURROGATE_SEED_OFFSET = 1000
 QUIET_PATTERNS = 0.5
 """Initial gain of the closed-form patterns where nothing asks for them; see :meth:`TrainingRun._pattern_gain`."""
 SAVE_SECONDS = 30.0
+"""Least time between two states on disk."""
+HISTORY_STEPS = 50
+TRIAL_STEPS = 30
+"""Steps that are timed to plan a run by minutes; the first third, when memory is still being taken, does not count."""
+
+
+class StateFolder:
+    """The folder of an unfinished run: its plan, the trained surrogate, the state of the generator.
+
+    Args:
+        path: The folder, made with the first write.
+        identity: Everything that decides the outcome, JSON-ready; a folder of another identity belongs to another run.
+        overwrite: Whether another run's folder may be dropped.
+        progress: Where messages go.
+    """
+
+    def __init__(self, path: Path, identity: Any, overwrite: bool, progress: Progress) -> None:  # noqa: ANN401
+        self.path, self.overwrite, self.progress = path, overwrite, progress
+        whole = [identity, [mtlue_cli.__version__, torch.__version__]]
+        self.fingerprint = hashlib.sha256(json.dumps(whole, sort_keys=True).encode()).hexdigest()
+        self.plan: dict[str, Any] = {"fingerprint": self.fingerprint}
+
+    def open(self) -> None:
+        """Resume the run in the folder, or begin a new one; another run's folder is dropped only with ``overwrite``.
+
+        Raises:
+            InputError: The folder holds another unfinished run, or something else.
+        """
+        if not self.path.exists() or all(TEMPORARY.match(entry.name) for entry in self.path.iterdir()):
+            self._write_plan()  # new, or left by a run that was killed before it wrote its plan
+            return
+        plan = self.path / "plan.json"
+        if not plan.is_file():
+            raise InputError(
+                f"{self.path} is in the way and no unfinished run", hint="move it, or choose another --out"
+            )
+        try:
+            found = json.loads(plan.read_text())
+        except ValueError:
+            found = {}
+        if found.get("fingerprint") == self.fingerprint:
+            self.plan = found
+            self.progress.note(f"continuing the unfinished training in {self.path}")
+            return
+        if not self.overwrite:
+            raise InputError(
+                f"{self.path} holds an unfinished run with other settings, labels or images",
+                hint="finish it with the command that began it, or drop it with --overwrite",
+            )
+        self.progress.note(
+            f"the unfinished training in {self.path} is dropped: settings, labels or images have changed since"
+        )
+        shutil.rmtree(self.path)
+        self._write_plan()
+
+    def planned(self, name: str, decide: Callable[[], int]) -> int:
+        """The number of this name in the plan; the first time, ``decide`` gives it."""
+        if name not in self.plan:
+            self.plan[name] = decide()
+            self._write_plan()
+        return int(self.plan[name])
+
+    def _write_plan(self) -> None:
+        write_atomically(self.path / "plan.json", json.dumps(self.plan).encode())
 
 
 class TrainingRun:
-    """One run; a run that was stopped goes on from what its state folder holds.
+    """One run; a run that was stopped resumes from its state folder.
 
     Args:
-        config: What it was told.
+        config: Its settings.
         data: What it learns from.
         device: Where.
-        progress: Whom it tells.
+        progress: Where it reports.
         started: ``time.monotonic()`` at the start, from which ``max_minutes`` counts.
-        start: What the generator begins as; None: untrained.
+        start: The weights that the generator begins with; None: untrained.
     """
 
     def __init__(
@@ -56,32 +128,69 @@ class TrainingRun:
         self.config, self.data, self.device, self.progress, self.started = config, data, device, progress, started
         self.start = start
         self.spec = OBJECTIVES[config.objective]
-        self.recipe = config.recipe_for(data.tasks, data.images)
-        begun = None if start is None else start.to_json()
+        self.recipe = recipe_for(config, data.tasks, data.images)
         settings = config.recorded_settings()
         if config.private:
             # Its length is no part of it: a run with another --train continues as planned.
             settings = {name: value for name, value in settings.items() if name not in ("max_minutes", "max_steps")}
-        identity = [settings, data.tasks.to_json(), data.digest, begun]
-        self.disk: ResumableRun[StepRecord] = ResumableRun(config.state_folder, identity, config.overwrite, progress)
-
-    def take_up_or_plan(self) -> None:
-        """As :meth:`ResumableRun.take_up_or_plan`."""
-        self.disk.take_up_or_plan()
+        identity = [settings, data.tasks.to_json(), data.digest, None if start is None else start.to_json()]
+        self.state = StateFolder(config.state_folder, identity, config.overwrite, progress)
 
     def train(self) -> tuple[GeneratorLoop, list[dict[str, float]]]:
-        """Both stages, or what is left of them; the finished loop and its history of mean figures."""
+        """Both stages, or what is left of them; the finished loop and its history of mean figures.
+
+        Raises:
+            InputError: As :meth:`StateFolder.open`.
+        """
+        self.state.open()
         clean = self._surrogate().networks(self.data.tasks, self.device) if self.spec.clean_checkpoints else []
         generator = self._fresh_generator()
-        steps = self.disk.planned_steps(lambda: self._planned_steps(clean))
+        steps = self.state.planned("steps", lambda: self._planned_steps(clean))
         loop = self._loop(generator, self._objective(clean), steps)
-        objective = loop.objective.follows
+        return loop, self._finish(loop)
 
-        def figures(mean: StepRecord) -> dict[str, float]:
-            return {"loss": mean.base, objective: mean.agreement, "mean change": mean.mean_change}
+    def _finish(self, loop: GeneratorLoop) -> list[dict[str, float]]:
+        """Run ``loop``, which is at step 0, from its state on disk to its end; the history of mean figures."""
+        path = self.state.path / "generator.safetensors"
+        history: list[dict[str, float]] = []
+        recent: list[StepRecord] = []
+        if path.exists():
+            state = load_state(path)
+            loop.load_state_dict(state["loop"])
+            history = state["history"]
+            recent = [StepRecord(**record) for record in state["recent"]]
+        saved = time.monotonic()
+        self.progress.start(f"generator ({self.config.objective.value})", loop.steps - loop.step)
 
-        stage = f"generator ({self.config.objective.value})"
-        return loop, self.disk.finish(loop, stage, StepRecord, figures, SAVE_SECONDS)
+        def keep() -> None:
+            unfinished = [asdict(record) for record in recent]
+            save_state(path, {"loop": loop.state_dict(), "history": history, "recent": unfinished})
+
+        def on_step(record: StepRecord) -> None:
+            nonlocal saved
+            recent.append(record)
+            if interrupted():
+                raise KeyboardInterrupt
+            mean = mean_record(recent)
+            figures = {"loss": mean.base, loop.objective.follows: mean.agreement, "mean change": mean.mean_change}
+            self.progress.advance(1, figures)
+            if record.step % HISTORY_STEPS == 0 or record.step == loop.steps:
+                history.append({name: float(value) for name, value in asdict(mean).items()})
+                recent.clear()
+                if time.monotonic() - saved > SAVE_SECONDS:
+                    keep()
+                    saved = time.monotonic()
+
+        with deferred_interrupt() as interrupted:
+            try:
+                loop.run(on_step=on_step)
+            except KeyboardInterrupt:
+                if loop.between_steps:
+                    keep()
+                raise
+        self.progress.finish()
+        keep()
+        return history
 
     def _remaining(self) -> float:
         assert self.config.max_minutes is not None
@@ -97,19 +206,19 @@ class TrainingRun:
             seed=config.seed + SURROGATE_SEED_OFFSET,
             precision=config.precision,
         )
-        path = self.disk.folder / "surrogate.safetensors"
+        path = self.state.path / "surrogate.safetensors"
         if path.exists():
             state = load_state(path)
             settings = replace(settings, epochs=int(state["epochs"]))
             return SurrogateRun(tuple(state["checkpoints"]), state["accuracy"], settings)
-        if "surrogate_epochs" not in self.disk.plan:
-            epochs = settings.epochs
-            if config.max_minutes is not None:
-                budget = self._remaining() * SURROGATE_SHARE
-                epochs = epochs_within(budget, data.images, data.labels, data.tasks, settings, self.device)
-            self.disk.plan["surrogate_epochs"] = epochs
-            self.disk.write_plan()
-        settings = replace(settings, epochs=int(self.disk.plan["surrogate_epochs"]))
+
+        def affordable() -> int:
+            if config.max_minutes is None:
+                return settings.epochs
+            budget = self._remaining() * SURROGATE_SHARE
+            return epochs_within(budget, data.images, data.labels, data.tasks, settings, self.device)
+
+        settings = replace(settings, epochs=self.state.planned("surrogate_epochs", affordable))
         self.progress.start(f"clean surrogate ({config.surrogate.value})", settings.epochs * len(data.images))
         figures: dict[str, float] = {}
 
@@ -185,8 +294,13 @@ class TrainingRun:
         return GeneratorLoop(generator, objective, data.images, data.labels, settings, self.device)
 
     def _planned_steps(self, clean: list[Any]) -> int:
-        """Steps of ``epochs``, or as many as a few timed ones say will fit into what is left of ``max_minutes``."""
+        """Steps of ``epochs``; or as many as fit into the rest of ``max_minutes``, by the time that a few take."""
         if self.config.epochs is not None:
             return -(-self.config.epochs * len(self.data.images) // self.recipe.batch_size)
-        steps = steps_within(self._remaining, self._loop(self._fresh_generator(), self._objective(clean), 10**6))
+        trial = self._loop(self._fresh_generator(), self._objective(clean), 10**6)
+        marks = [time.monotonic()]
+        trial.run(until=TRIAL_STEPS, on_step=lambda _: marks.append(time.monotonic()))
+        warm = marks[TRIAL_STEPS // 3 :]
+        step_seconds = (warm[-1] - warm[0]) / (len(warm) - 1)
+        steps = max(10, int(self._remaining() * 0.97 / step_seconds))
         return steps if self.config.max_steps is None else min(steps, self.config.max_steps)

@@ -1,4 +1,4 @@
-"""Start training from weights that are there: universal ones under a key, or those of another run."""
+"""Start training from existing weights: universal ones under a key, or those of another run."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -20,18 +20,18 @@ from mtlue_cli.workflows.keyed import key_for
 
 @dataclass(frozen=True)
 class TrainingStart:
-    """A trained generator that knows the tasks at hand.
+    """A generator that knows the tasks at hand.
 
     Attributes:
-        loaded: Bound to the key, if it takes one.
-        key: That key.
+        loaded: Bound to the key if it is universal.
+        key: That key; None if it is not.
     """
 
     loaded: LoadedGenerator
     key: FoundKey | None
 
     def to_json(self) -> dict[str, str | None]:
-        """What decides the weights that follow, for a checkpoint's settings."""
+        """What identifies it, for a checkpoint's settings."""
         card = self.loaded.card
         fingerprint = None if self.key is None else self.key.key.fingerprint
         return {"name": card.name, "digest": card.digest, "key_fingerprint": fingerprint}
@@ -48,17 +48,17 @@ class TrainingStart:
     ) -> PerturbationGenerator:
         """A generator with learned embeddings for ``tasks`` that begins as this one.
 
-        Its class maps are those of this one, by name, and are learned from here on; a universal start's are the maps
-        of its codes. What is learned of label maps begins anew if the start is universal or has other classes.
+        Its class maps are copies of this one's, by name; a universal start gives the maps of its codes. The embedding
+        of a dense task begins anew if this one is universal or has other classes.
 
         Args:
-            tasks: What it is trained for; :func:`read_start` has seen that they fit.
+            tasks: What it will be trained for; :func:`read_start` checks that they fit.
             epsilon: Its bound in 255ths.
             image_size: Side in pixels of the images that it will see.
-            seed: Of what is not taken over.
-            priors: Share of each class, a task each.
-            gain: Of the patterns, if this one draws nothing beside them; else it is learned already.
-            chroma: Share of colour difference that is kept; None: as this one.
+            seed: Of the parameters that are not copied.
+            priors: Share of each class, one list per task.
+            gain: Of the patterns, if this one draws nothing beside them; else the learned gain stays.
+            chroma: Share of colour difference that is kept; None: that of this one.
         """
         known = self.loaded.generator
         shape = replace(GeneratorConfig(**self.loaded.card.generator), epsilon=epsilon, image_size=image_size)
@@ -74,9 +74,9 @@ class TrainingStart:
         embedding = generator.label_embedding
         assert isinstance(embedding, LabelEmbedding)  # it was made for tasks
         for task in tasks.image_level:
-            place_of = {name: place for place, name in enumerate(known.tasks[task.name].classes)}
+            index_of = {name: index for index, name in enumerate(known.tasks[task.name].classes)}
             maps = known.label_embedding.of_task(task.name).detach()
-            embedding.take_maps(task.name, maps[[place_of[name] for name in task.classes]])
+            embedding.take_maps(task.name, maps[[index_of[name] for name in task.classes]])
         for task in tasks.dense if not self.loaded.card.universal else ():
             if task.classes == known.tasks[task.name].classes:
                 learned = known.dense_embeddings.of_task(task.name).state_dict()

@@ -31,6 +31,7 @@ from mtlue_cli.verification.split import Side
 from mtlue_cli.verification.tiers import NotTested
 from mtlue_cli.verification.verdict import failed_audit
 from mtlue_cli.workflows.progress import Progress
+from mtlue_cli.workflows.verify_config import VerifyConfig
 from mtlue_cli.workflows.verify_generator import attackers_weights, load_judged
 from mtlue_cli.workflows.verify_images import (
     Sources,
@@ -41,10 +42,8 @@ from mtlue_cli.workflows.verify_images import (
     read_test_side,
 )
 from mtlue_cli.workflows.verify_run import PlanRun
-from mtlue_cli.workflows.verify_settings import VerifyConfig, check_usage
+from mtlue_cli.workflows.verify_settings import check_usage
 from mtlue_cli.workflows.verify_starts import make_starts, read_starts
-
-__all__ = ["VerifyConfig", "verify_release"]
 
 SAMPLES = 6
 """Images that are shown in the report."""

@@ -12,7 +12,8 @@ from mtlue_cli.verification.conditions import Role
 from mtlue_cli.verification.estimate import relative_cost, seconds_per_image
 from mtlue_cli.verification.tiers import NotTested
 from mtlue_cli.workflows.progress import Progress
-from mtlue_cli.workflows.verify_settings import VerifyConfig, check_usage
+from mtlue_cli.workflows.verify_config import VerifyConfig
+from mtlue_cli.workflows.verify_settings import check_usage
 from mtlue_cli.workflows.verify_starts import backbones_to_start, read_starts
 
 SCHEMA_VERSION = 1

@@ -14,7 +14,8 @@ from mtlue_cli.verification.tiers import NotTested
 from mtlue_cli.verification.verdict import Judgement, judge
 from mtlue_cli.verification.victim_result import CurvePoint, VictimResult
 from mtlue_cli.workflows.progress import Progress
-from mtlue_cli.workflows.verify_settings import VerifyConfig, VerifyPlan
+from mtlue_cli.workflows.verify_config import VerifyConfig
+from mtlue_cli.workflows.verify_settings import VerifyPlan
 
 
 @dataclass

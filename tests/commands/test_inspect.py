@@ -8,8 +8,8 @@ from typer.testing import CliRunner, Result
 from mtlue_cli.choices import ExitCode, ImageFormat
 from mtlue_cli.commands.app import app
 from mtlue_cli.manifest import FOLDER, MANIFEST_NAME
-from mtlue_cli.tasks.labels import read_label_file
 from mtlue_cli.tasks.label_options import LabelOptions
+from mtlue_cli.tasks.labels import read_label_file
 from mtlue_cli.verification.audit import audit_release
 from mtlue_cli.workflows.inspect import inspect_path
 from mtlue_cli.workflows.progress import SilentProgress

@@ -8,18 +8,15 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from mtlue_cli.choices import ExitCode, LabelFormat, Precision, SplitPart
+from mtlue_cli.choices import TRAIN_MINUTES, ExitCode, LabelFormat, SplitPart
 from mtlue_cli.commands.app import app
-from mtlue_cli.commands.label_options import label_options
-from mtlue_cli.commands.train_generator import DEFAULT_MINUTES, train_generator
-from mtlue_cli.errors import InputError
+from mtlue_cli.commands.train_generator import train_generator
 from mtlue_cli.generator.checkpoint import read_card
 from mtlue_cli.images.synthetic import draw_set
 from mtlue_cli.tasks.bins import Bins
 from mtlue_cli.tasks.label_options import LabelOptions
 from mtlue_cli.workflows import train_generator as workflow
-from mtlue_cli.workflows import train_universal
-from mtlue_cli.workflows.train_generator import TrainConfig
+from mtlue_cli.workflows.train_config import TrainConfig
 
 QUICK = ("--size", "32", "--surrogate", "small", "--surrogate-epochs", "1", "--batch-size", "8", "--device", "cpu")
 
@@ -73,7 +70,7 @@ def _reraise(error: Exception) -> list[str]:
 
 def test_defaults_are_those_of_the_workflow_but_for_the_time(labels: Path) -> None:
     config = asked(labels)
-    own = TrainConfig(labels.parent, labels, Path("g.safetensors"), max_minutes=DEFAULT_MINUTES)
+    own = TrainConfig(labels.parent, labels, Path("g.safetensors"), max_minutes=TRAIN_MINUTES)
     assert config == own
 
 
@@ -126,22 +123,19 @@ def test_options_of_labels_reach_the_reader(labels: Path) -> None:
     assert asked(labels, environment={"MTLUE_FILE_COLUMN": "photo"}).reading.file_column == "photo"
 
 
-def test_a_part_of_no_split_file_is_refused() -> None:
-    with pytest.raises(InputError, match="--split test is a part of --split-file"):
-        label_options(None, None, None, None, None, SplitPart.TEST)
+@pytest.mark.parametrize("command", ["protect", "train-generator"])
+def test_a_part_of_no_split_file_is_refused(labels: Path, command: str) -> None:
+    words = [command, str(labels.parent), "--labels", str(labels), "--out", "g.safetensors", "--split", "test"]
+    result = CliRunner().invoke(app, words)
+    assert result.exit_code == ExitCode.INPUT
+    assert "--split test is a part of --split-file" in result.stderr
 
 
 def test_every_field_of_the_workflow_has_its_option() -> None:
     set_by_protect = {"max_steps", "most_images", "private"}
-    fields = {field.name for field in dataclasses.fields(TrainConfig)} - {"reading"} - set_by_protect
-    reading = set(inspect.signature(label_options).parameters) - {"missing_values"} | {"missing_value"}
-    assert fields | reading == set(inspect.signature(train_generator).parameters) - {
-        "quiet",
-        "json_target",
-        "max_pixels",
-        "context",
-        "universal",
-    }
+    fields = {field.name for field in (*dataclasses.fields(TrainConfig), *dataclasses.fields(LabelOptions))}
+    offered = set(inspect.signature(train_generator).parameters) - {"context"}
+    assert fields - {"reading"} - set_by_protect == offered - {"config", "quiet", "json_target", "max_pixels"}
 
 
 def test_epochs_unset_the_default_time(labels: Path) -> None:
@@ -157,56 +151,13 @@ def test_epochs_and_minutes_exclude_each_other(labels: Path, tmp_path: Path) -> 
     assert list(tmp_path.iterdir()) == []
 
 
-def test_no_epoch_at_all_is_for_universal_weights(labels: Path, tmp_path: Path) -> None:
-    out = tmp_path / "g.safetensors"
-    words = ["train-generator", str(labels.parent), "--labels", str(labels), "--out", str(out), "--epochs", "0"]
-    result = CliRunner().invoke(app, words)
-    assert result.exit_code == ExitCode.INPUT
-    assert "--epochs 0 trains nothing" in result.stderr
+def test_no_epoch_and_no_images_are_wrong_usage(labels: Path, tmp_path: Path) -> None:
+    words = ["--labels", str(labels), "--out", str(tmp_path / "g.safetensors")]
+    for given, fault in (([str(labels.parent), "--epochs", "0"], "--epochs"), ([], "IMAGES")):
+        result = CliRunner().invoke(app, ["train-generator", *given, *words])
+        assert result.exit_code == ExitCode.INPUT
+        assert fault in result.stderr
     assert list(tmp_path.iterdir()) == []
-
-
-def test_universal_weights_take_no_images_and_no_options_of_theirs(labels: Path, tmp_path: Path) -> None:
-    out = tmp_path / "any.safetensors"
-    base = ["train-generator", "--universal", "--out", str(out)]
-    words = [str(labels.parent), "--labels", str(labels), "--objective", "em", "--from", "x", "--key", "y"]
-    result = CliRunner().invoke(app, [*base, *words], env={"MTLUE_TRAIN_OBJECTIVE": "sep"})
-    assert result.exit_code == ExitCode.INPUT
-    assert "leave out IMAGES, --labels, --objective, --from, --key" in " ".join(result.stderr.split())
-    result = CliRunner().invoke(app, ["train-generator", "--out", str(out)])
-    assert result.exit_code == ExitCode.INPUT
-    assert "--universal" in result.stderr
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_universal_options_reach_the_workflow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    told: list[train_universal.UniversalConfig] = []
-
-    def stop(config: train_universal.UniversalConfig, progress: object) -> None:  # noqa: ARG001 - its signature
-        told.append(config)
-        raise InputError("stopped here")
-
-    monkeypatch.setattr(train_universal, "train_universal", stop)
-    words = "--size 48 --epsilon 4 --epochs 3 --batch-size 16 --learning-rate 0.01 --licence CC0 --contact-sheet s.png"
-    base = ["train-generator", "--universal", "--out", str(tmp_path / "any.safetensors")]
-    for line in ("", f"{words} --overwrite --seed 5 --device cpu --precision float32"):
-        CliRunner().invoke(app, [*base, *line.split()], env={"MTLUE_TRAIN_OBJECTIVE": "sep"})
-    plain, full = told
-    assert plain == train_universal.UniversalConfig(plain.out, max_minutes=DEFAULT_MINUTES)
-    assert full == train_universal.UniversalConfig(
-        plain.out,
-        size=48,
-        epsilon=4,
-        epochs=3,
-        batch_size=16,
-        learning_rate=0.01,
-        licence="CC0",
-        contact_sheet=Path("s.png"),
-        overwrite=True,
-        seed=5,
-        device="cpu",
-        precision=Precision.FLOAT32,
-    )
 
 
 def test_missing_folder_and_label_file_are_wrong_usage(labels: Path, tmp_path: Path) -> None:

@@ -4,8 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from mtlue_cli.training.augment import View, apply_view, draw_zoom, view_labels
-from mtlue_cli.training.label_batches import centred_labels, labels_of
+from mtlue_cli.training.augment import View, apply_view, centred_labels, draw_zoom, labels_of, view_labels
 from tests.dense_sample import TASKS, draw_scenes
 
 

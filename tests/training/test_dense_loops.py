@@ -12,8 +12,8 @@ from mtlue_cli.objectives.registry import OBJECTIVES, Ingredients
 from mtlue_cli.tasks.losses import count_correct
 from mtlue_cli.tasks.shares import class_shares
 from mtlue_cli.tasks.spec import TaskSet
+from mtlue_cli.training.augment import centred_labels
 from mtlue_cli.training.generator_loop import GeneratorLoop, GeneratorSettings, StepRecord
-from mtlue_cli.training.label_batches import centred_labels
 from mtlue_cli.training.multitask_loop import EpochRecord, LearningSettings, predict, train_multitask
 from mtlue_cli.training.surrogate import train_surrogate
 from tests.dense_sample import TASKS, draw_scenes

@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from mtlue_cli.images.procedural import draw_procedural
+from mtlue_cli.images.rendered_scenes import render_scenes
 from mtlue_cli.training.distortions import (
     PLAIN,
     DistortionSettings,
@@ -35,7 +35,7 @@ def through(images: Tensor, size: int, settings: DistortionSettings, seed: int =
 
 @pytest.fixture(scope="module")
 def images() -> Tensor:
-    return draw_procedural(4, 48, seed=1).float() / 255
+    return torch.from_numpy(render_scenes(4, 48, seed=1).images).float() / 255
 
 
 def encoded(image: Tensor, quality: int) -> Tensor:

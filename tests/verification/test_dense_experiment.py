@@ -17,7 +17,7 @@ from mtlue_cli.metrics.dense import dense_floor, dense_scores
 from mtlue_cli.networks.multitask import build_network
 from mtlue_cli.tasks.dense import empty_maps
 from mtlue_cli.tasks.spec import TaskSet
-from mtlue_cli.training.label_batches import centred_labels
+from mtlue_cli.training.augment import centred_labels
 from mtlue_cli.training.multitask_loop import LearningSettings
 from mtlue_cli.verification.conditions import Condition, Material, VictimSpec
 from mtlue_cli.verification.countermeasures.base import AttackerView

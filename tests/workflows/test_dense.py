@@ -27,9 +27,11 @@ from mtlue_cli.tasks.spec import LabelTable, TaskSet
 from mtlue_cli.workflows.progress import SilentProgress
 from mtlue_cli.workflows.protect import protect_folder
 from mtlue_cli.workflows.protect_config import ProtectConfig
-from mtlue_cli.workflows.train_generator import TrainConfig, train_generator
+from mtlue_cli.workflows.train_config import TrainConfig
+from mtlue_cli.workflows.train_generator import train_generator
 from mtlue_cli.workflows.training_start import read_start
-from mtlue_cli.workflows.verify import VerifyConfig, verify_release
+from mtlue_cli.workflows.verify import verify_release
+from mtlue_cli.workflows.verify_config import VerifyConfig
 from tests.dense_sample import TASKS, draw_scenes
 from tests.generator.test_checkpoint import make_card
 

@@ -14,8 +14,8 @@ from mtlue_cli.choices import LabelFormat, SplitPart, Unlabelled
 from mtlue_cli.errors import InputError
 from mtlue_cli.manifest import read_manifest
 from mtlue_cli.tasks.bins import parse_bins
-from mtlue_cli.tasks.labels import read_label_file, released_options
 from mtlue_cli.tasks.label_options import LabelOptions
+from mtlue_cli.tasks.labels import read_label_file, released_options
 from mtlue_cli.workflows.inspect import inspect_path
 from mtlue_cli.workflows.progress import SilentProgress
 from mtlue_cli.workflows.protect import ProtectResult, protect_folder

@@ -206,7 +206,7 @@ def dense_weights(path: Path) -> Path:
 
 def test_the_generator_is_given_the_maps_in_its_size(config: ProtectConfig, tmp_path: Path) -> None:
     weights = dense_weights(tmp_path / "dense.safetensors")
-    plan = plan_protection(replace(config, weights=str(weights), exclude=["round"]))
+    plan = plan_protection(replace(config, weights=str(weights), exclude=("round",)))
     assert plan.tasks.names == ("colour", "mask", "far")
     given: list[Labels] = []
     records: dict[int, Record] = {}
@@ -233,13 +233,19 @@ def test_the_generator_is_given_the_maps_in_its_size(config: ProtectConfig, tmp_
 
 def test_a_column_that_the_weights_do_not_know_may_be_left_out(config: ProtectConfig) -> None:
     everything = plan_protection(config).tasks.names
-    assert plan_protection(replace(config, exclude=["far", "round"])).tasks.names == tuple(
-        name for name in everything if name != "round"
-    )
+    assert plan_protection(
+        replace(
+            config,
+            exclude=(
+                "far",
+                "round",
+            ),
+        )
+    ).tasks.names == tuple(name for name in everything if name != "round")
     with pytest.raises(InputError, match="no task 'nowhere'"):
-        plan_protection(replace(config, exclude=["nowhere"]))
+        plan_protection(replace(config, exclude=("nowhere",)))
     with pytest.raises(InputError, match="no task 'far'"):
-        plan_protection(replace(config, tasks=["far"]))
+        plan_protection(replace(config, tasks=("far",)))
 
 
 def test_a_mask_that_changes_while_its_image_is_protected_keeps_both_out(config: ProtectConfig) -> None:

@@ -13,7 +13,8 @@ from mtlue_cli.keys import VARIABLE, Key
 from mtlue_cli.workflows.progress import SilentProgress
 from mtlue_cli.workflows.protect import protect_folder
 from mtlue_cli.workflows.protect_config import ProtectConfig
-from mtlue_cli.workflows.verify import VerifyConfig, verify_release
+from mtlue_cli.workflows.verify import verify_release
+from mtlue_cli.workflows.verify_config import VerifyConfig
 from mtlue_cli.workflows.verify_generator import attackers_weights, published_weights
 from tests.small_set import write_checkpoint
 from tests.verification.made_release import MadeSet, make_set

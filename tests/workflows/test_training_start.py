@@ -1,4 +1,4 @@
-"""Universal weights from nothing but a seed, and training that starts from them."""
+"""Training that starts from universal weights, or from those of another run."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -6,52 +6,26 @@ from pathlib import Path
 import pytest
 import torch
 
-from mtlue_cli.choices import BackboneName, ObjectiveName, Precision
+from mtlue_cli.choices import BackboneName, ObjectiveName
 from mtlue_cli.errors import InputError
 from mtlue_cli.generator.checkpoint import load_checkpoint, save_checkpoint
 from mtlue_cli.generator.label_embedding import LabelEmbedding
 from mtlue_cli.generator.model import GeneratorConfig
-from mtlue_cli.images.procedural import ProceduralSettings
 from mtlue_cli.keys import VARIABLE, Key
 from mtlue_cli.tasks.labels import read_label_file
 from mtlue_cli.tasks.shares import image_level_shares
-from mtlue_cli.training.universal_episode import UniversalSettings
 from mtlue_cli.workflows.progress import SilentProgress
-from mtlue_cli.workflows.train_generator import TrainConfig, train_generator
-from mtlue_cli.workflows.train_universal import UniversalConfig, train_universal
+from mtlue_cli.workflows.train_config import TrainConfig
+from mtlue_cli.workflows.train_generator import train_generator
 from mtlue_cli.workflows.training_run import QUIET_PATTERNS
 from mtlue_cli.workflows.training_start import read_start
 from tests.multitask_sample import TASKS
 from tests.small_set import TASKS as OTHER_TASKS
 from tests.small_set import write_checkpoint
-from tests.workflows.test_train_generator import Interrupting, folder
+from tests.workflows.test_train_generator import folder
 
 DIGITS = "ab" * 32
 __all__ = ["folder"]
-
-
-@pytest.fixture
-def config(tmp_path: Path) -> UniversalConfig:
-    training = UniversalSettings(
-        steps=1,
-        population=2,
-        most_steps=4,
-        kinds=(BackboneName.SMALL,),
-        most_tasks=3,
-        most_classes=3,
-        pool=64,
-        images=ProceduralSettings(leaves=3),
-    )
-    return UniversalConfig(
-        tmp_path / "any.safetensors",
-        size=16,
-        epochs=1,
-        batch_size=8,
-        device="cpu",
-        precision=Precision.FLOAT32,
-        licence="CC0-1.0",
-        training=training,
-    )
 
 
 @pytest.fixture
@@ -69,50 +43,6 @@ def small(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Trai
         device="cpu",
         start=str(write_checkpoint(tmp_path / "start" / "any.safetensors", None)),
     )
-
-
-def test_a_run_leaves_a_universal_checkpoint_and_a_contact_sheet(config: UniversalConfig) -> None:
-    result = train_universal(config, SilentProgress())
-    assert sorted(path.name for path in config.out.parent.iterdir()) == ["any.png", "any.safetensors"]
-    card = load_checkpoint(config.out).card
-    assert (card.universal, card.epsilon, card.objective, card.licence) == (True, 8, "em", "CC0-1.0")
-    assert (result.steps, card.settings["steps"], card.settings["population"]) == (8, 8, 2)
-    assert result.history
-
-
-def test_no_epoch_leaves_the_closed_form(config: UniversalConfig) -> None:
-    result = train_universal(replace(config, epochs=0), SilentProgress())
-    assert (result.steps, result.card.settings["steps"], result.card.objective) == (0, 0, "none")
-    assert not load_checkpoint(config.out).generator.decoder.draws
-    trained = train_universal(replace(config, out=config.out.with_name("trained.safetensors")), SilentProgress())
-    assert load_checkpoint(config.out.with_name("trained.safetensors")).generator.decoder.draws
-    assert trained.card.digest != result.card.digest
-    assert trained.card.objective == "em"
-
-
-def test_an_interrupted_run_goes_on_to_the_same_weights(config: UniversalConfig) -> None:
-    whole = train_universal(replace(config, out=config.out.with_name("whole.safetensors")), SilentProgress())
-    with pytest.raises(KeyboardInterrupt):
-        train_universal(config, Interrupting(at=5))
-    assert config.state_folder.is_dir()
-    with pytest.raises(InputError, match="unfinished run"):
-        train_universal(replace(config, seed=1), SilentProgress())
-    resumed = Interrupting(at=-1)
-    assert train_universal(config, resumed).card.digest == whole.card.digest
-    assert resumed.steps == 3
-    assert train_universal(replace(config, seed=1, overwrite=True), SilentProgress()).card.digest != whole.card.digest
-
-
-def test_minutes_bound_the_number_of_steps(config: UniversalConfig) -> None:
-    result = train_universal(replace(config, epochs=None, max_minutes=0.02), SilentProgress())
-    assert result.steps >= 10
-
-
-def test_faults_are_told_before_anything_is_written(config: UniversalConfig) -> None:
-    for change in ({"out": config.out.with_suffix(".pt")}, {"epochs": None}, {"max_minutes": 1.0}):
-        with pytest.raises(InputError, match="cannot start"):
-            train_universal(replace(config, **change), SilentProgress())
-    assert list(config.out.parent.iterdir()) == []
 
 
 def test_a_universal_start_gives_the_maps_of_its_codes_and_its_weights(small: TrainConfig) -> None:
