@@ -14,7 +14,7 @@ from PIL import Image
 from mtlue_cli.errors import InputError
 from mtlue_cli.generator.checkpoint import read_card
 from mtlue_cli.manifest import read_run, write_run
-from mtlue_cli.workflows import own_weights, resumable_run
+from mtlue_cli.workflows import own_weights, training_run
 from mtlue_cli.workflows.own_weights import weights_store
 from mtlue_cli.workflows.progress import SilentProgress
 from mtlue_cli.workflows.protect import ProtectResult, protect_folder
@@ -56,7 +56,7 @@ def config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ProtectConfig:
     monkeypatch.setattr(own_weights, "FEWEST_IMAGES", COUNT)
     monkeypatch.setattr(own_weights, "MOST_STEPS", 4)
     monkeypatch.setattr(own_weights, "LEAST_STEPS", 1)
-    monkeypatch.setattr(resumable_run, "TRIAL_STEPS", 3)
+    monkeypatch.setattr(training_run, "TRIAL_STEPS", 3)
     labels = write_images(tmp_path / "photos", COUNT)
     return ProtectConfig(tmp_path / "photos", labels, device="cpu", train_minutes=0.01)
 
