@@ -124,7 +124,7 @@ class OptionField:
             before: What stands before a value where the user writes it, such as ``--epsilon ``.
         """
         least, most = self.option.minimum, self.option.maximum
-        whole = self.value_type is int
+        whole = self.value_type is not float
         sound = isinstance(value, int if whole else int | float) and not isinstance(value, bool)
         if isinstance(value, int | float) and sound and math.isfinite(value):
             if (least is None or least <= value) and (most is None or value <= most):
@@ -175,8 +175,8 @@ def range_faults(config: object) -> list[str]:
     """Numbers of a config that are none, or out of the range of their option, a line each."""
     faults: list[str] = []
     for found in option_fields(type(config)):
-        value = getattr(config, found.name, None)
-        if found.value_type in (int, float) and not found.repeated and value is not None:
+        value, least, most = getattr(config, found.name, None), found.option.minimum, found.option.maximum
+        if value is not None and not (found.repeated or least is most is None):
             fault = found.number_fault(value, f"{found.option.flag} ")
             faults += [] if fault is None else [f"{found.option.flag} is {value}: {fault}"]
     return faults

@@ -4,9 +4,12 @@ import os
 import resource
 import subprocess
 import sys
+import tomllib
+from pathlib import Path
 
 import pytest
 
+from mtlue_cli.choices import ExitCode
 from mtlue_cli.commands.app import app
 
 HEAVY = ("torch", "torchvision", "torchmetrics", "safetensors")
@@ -62,3 +65,19 @@ def test_help_answers_within_its_cpu_time() -> None:
     # slow one a multiple of what the libraries that draw the help take by themselves.
     libraries = least_processor_seconds("-c", "import typer.rich_utils")
     assert least_processor_seconds("-m", "mtlue_cli", "--help") < max(MOST_SECONDS, MOST_TIMES_LIBRARIES * libraries)
+
+
+@pytest.mark.parametrize("words", [["-m", "mtlue_cli"], ["-c", "from mtlue_cli.__main__ import main; main()"]])
+def test_ctrl_c_while_the_program_loads_is_one_line_and_130(tmp_path: Path, words: list[str]) -> None:
+    # The first library that loads is interrupted, as by a user who is quick.
+    (tmp_path / "typer.py").write_text("raise KeyboardInterrupt\n")
+    environment = {**os.environ, "PYTHONPATH": f"{tmp_path}{os.pathsep}{os.environ.get('PYTHONPATH', '')}"}
+    asked = subprocess.run(
+        [sys.executable, *words, "--help"], capture_output=True, text=True, check=False, env=environment
+    )
+    assert (asked.returncode, asked.stdout, asked.stderr) == (ExitCode.INTERRUPTED, "", "interrupted\n")
+
+
+def test_the_console_script_is_the_one_that_takes_ctrl_c() -> None:
+    project = tomllib.loads((Path(__file__).parents[1] / "pyproject.toml").read_text(encoding="utf-8"))
+    assert project["project"]["scripts"] == {"mtlue": "mtlue_cli.__main__:main"}

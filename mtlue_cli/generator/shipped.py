@@ -1,4 +1,4 @@
-"""Find weights: by path, by name, or the shipped ones that fit the labels."""
+"""Find weights by path or by name."""
 
 import shlex
 from collections.abc import Callable, Sequence
@@ -42,7 +42,7 @@ def training_command(images: Path | str, label_arguments: Sequence[str]) -> str:
 
 
 def resolve_weights(
-    name_or_path: str | None,
+    name: str,
     labels: TaskSet,
     chosen: Callable[[TaskSet], TaskSet] | None = None,
     command: str = training_command("IMAGES", ("--labels", "FILE")),
@@ -50,43 +50,26 @@ def resolve_weights(
     """The checkpoint to protect with.
 
     Args:
-        name_or_path: A file, the name of shipped weights, or None: :data:`DEFAULT` where it is shipped, else those
-            shipped that fit.
+        name: A file, or the name of shipped weights.
         labels: The tasks that the label file holds.
         chosen: Picks, of a generator's tasks, those that are asked for; only their columns must be there. None: all.
             Universal weights have no tasks of their own and fit any labels.
-        command: What to run when nothing fits.
+        command: Trains weights that fit.
 
     Raises:
         InputError: No such weights; or they do not fit the labels, with each column that differs.
     """
     shipped = shipped_weights()
-    train = f"train a generator for these labels: {command}"
-    name = DEFAULT if name_or_path is None and DEFAULT in shipped else name_or_path
-    if name is not None:
-        path = shipped.get(name, Path(name))
-        if not path.is_file():
-            known = ", ".join(shipped) or "none"
-            raise InputError(f"no weights called {name!r}: not a file, and not shipped (shipped: {known})")
-        differences = _differences(read_card(path), labels, chosen)
-        if differences:
-            raise InputError(f"the weights {name} do not fit the labels", differences, train)
-        return path
-    faults: list[str] = []
-    fitting: list[tuple[int, Path]] = []
-    for shipped_name, path in shipped.items():
-        card = read_card(path)
-        try:
-            differences = _differences(card, labels, chosen)
-        except InputError as error:
-            differences = [str(error)]
-        if differences:
-            faults += [f"{shipped_name}: {difference}" for difference in differences]
-        else:
-            fitting.append((len(card.tasks), path))
-    if not fitting:
-        raise InputError("no shipped weights fit the labels, and --weights names none", faults, train)
-    return max(fitting, key=lambda entry: entry[0])[1]
+    path = shipped.get(name, Path(name))
+    if not path.is_file():
+        known = ", ".join(shipped) or "none"
+        raise InputError(f"no weights called {name!r}: not a file, and not shipped (shipped: {known})")
+    differences = _differences(read_card(path), labels, chosen)
+    if differences:
+        raise InputError(
+            f"the weights {name} do not fit the labels", differences, f"train a generator for these labels: {command}"
+        )
+    return path
 
 
 def _differences(card: CheckpointCard, labels: TaskSet, chosen: Callable[[TaskSet], TaskSet] | None) -> list[str]:

@@ -33,30 +33,11 @@ def test_a_name_and_a_path_find_the_same_file(folder: Path) -> None:
     assert shipped.resolve_weights(str(expected), TASKS) == expected
 
 
-def test_without_a_name_what_fits_is_taken_where_no_default_is_shipped(folder: Path) -> None:
-    assert shipped.resolve_weights(None, TASKS) == folder / "squares.safetensors"
-    with pytest.raises(InputError, match="no shipped weights fit") as caught:
-        shipped.resolve_weights(None, OTHER)
-    assert any("'bright' is missing" in fault for fault in caught.value.faults)
-    assert "train-generator" in (caught.value.hint or "")
-
-
-def test_weights_without_a_chosen_task_are_a_difference_and_no_end_of_the_search(folder: Path) -> None:
-    save_checkpoint(folder / "a.safetensors", PerturbationGenerator(CONFIG, OTHER), replace(make_card(), tasks=OTHER))
-
-    def chosen(known: TaskSet) -> TaskSet:
-        if "bright" not in known:
-            raise InputError("no task 'bright'")
-        return known.subset(["bright"])
-
-    assert shipped.resolve_weights(None, TASKS, chosen) == folder / "squares.safetensors"
-
-
-def test_without_a_name_the_default_is_taken_whatever_the_labels(folder: Path) -> None:
+def test_the_default_weights_fit_whatever_the_labels(folder: Path) -> None:
     card = replace(make_card(), tasks=TaskSet(()), universal=True)
     save_checkpoint(folder / "default.safetensors", PerturbationGenerator(CONFIG, None), card)
     for labels in (TASKS, OTHER):
-        assert shipped.resolve_weights(None, labels) == folder / "default.safetensors"
+        assert shipped.resolve_weights("default", labels) == folder / "default.safetensors"
 
 
 def test_labels_with_fewer_classes_are_served(folder: Path) -> None:
