@@ -30,7 +30,7 @@ from PIL import Image, ImageChops, ImageOps
 
 from benchmarks.untrained import write_untrained
 from mtlue_cli.choices import ExitCode, ImageFormat
-from mtlue_cli.manifest import FileRecord, Manifest, read_manifest
+from mtlue_cli.release.records import FileRecord, Manifest, read_manifest
 
 EPSILON = 8
 SLOWEST = 10.0

@@ -136,6 +136,19 @@ def write_together(files: Mapping[Path, bytes]) -> dict[Path, OSError]:
     return faults
 
 
+def discard(path: Path) -> None:
+    """Remove a file if it is there; one whose name is too long for the file system is not.
+
+    Raises:
+        OSError: It cannot be removed.
+    """
+    try:
+        path.unlink(missing_ok=True)
+    except OSError as error:
+        if error.errno != errno.ENAMETOOLONG:
+            raise
+
+
 def synchronise(folder: Path) -> None:
     """Bring the names in ``folder`` to the disk, where the system can: not all open folders.
 

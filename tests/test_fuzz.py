@@ -14,7 +14,7 @@ from mtlue_cli.errors import CheckpointError, ImageError, InputError
 from mtlue_cli.generator.checkpoint import load_checkpoint
 from mtlue_cli.images.decode import decode_bytes
 from mtlue_cli.images.targets import stored_array
-from mtlue_cli.manifest import FOLDER, LABELS_NAME, MANIFEST_NAME
+from mtlue_cli.release.records import FOLDER, LABELS_NAME, MANIFEST_NAME
 from mtlue_cli.workflows.inspect import inspect_release
 from mtlue_cli.workflows.progress import SilentProgress
 from mtlue_cli.workflows.protect import protect_folder

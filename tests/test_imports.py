@@ -12,10 +12,10 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("commands",),
     ("workflows",),
     ("verification",),
-    ("training",),
+    ("training", "release"),
     ("generator", "objectives", "regularisers", "networks", "weightings", "metrics"),
-    ("manifest", "perturbation", "images", "keys"),
-    ("tasks", "run_record"),
+    ("perturbation", "images", "keys"),
+    ("tasks",),
     ("options",),
     ("choices", "errors", "files"),
 )

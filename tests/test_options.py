@@ -1,7 +1,9 @@
 """Options are described once, in the fields of config classes."""
 
+import shlex
 from dataclasses import fields, replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from typer.testing import CliRunner
@@ -9,6 +11,7 @@ from typer.testing import CliRunner
 from mtlue_cli.choices import CPU_CALL_SIZE, GPU_CALL_SIZE, ExitCode
 from mtlue_cli.commands.app import app
 from mtlue_cli.options import built, option_fields, range_faults
+from mtlue_cli.tasks.label_options import LabelOptions
 from mtlue_cli.workflows.demo_config import DemoConfig
 from mtlue_cli.workflows.protect_config import ProtectConfig
 from mtlue_cli.workflows.train_config import TrainConfig
@@ -81,11 +84,25 @@ def test_the_help_of_the_batch_size_says_what_it_does() -> None:
 
 
 def test_a_config_has_an_option_for_each_field_but_for_those_of_other_callers() -> None:
-    inner = {
-        ProtectConfig: {"own", "warnings"},
+    inner: dict[type[Any], set[str]] = {
+        ProtectConfig: set(),
+        DemoConfig: {
+            *("train_count", "test_count", "image_size", "generator_size", "victim_size"),
+            *("surrogate_epochs", "victim_epochs"),
+            *("scene_count", "scene_test_count", "scene_size", "scene_epochs"),
+        },
         TrainConfig: {"max_steps", "most_images", "private"},
         VerifyConfig: {"command_line"},
     }
     for config, names in inner.items():
         described = {each.name for each in option_fields(config)}
-        assert {field.name for field in fields(config)} - described == names | {"reading"}
+        assert {field.name for field in fields(config)} - described - {"reading"} == names
+
+
+def test_the_commands_that_train_are_ready_for_a_shell() -> None:
+    reading = LabelOptions(file_column="photo id")
+    config = ProtectConfig(Path("my photos"), Path("l.csv"), reading=reading)
+    given = ["my photos", "--labels", "l.csv", "--file-column", "photo id"]
+    training = ["mtlue", "train-generator", *given, "--out", "weights.safetensors"]
+    assert shlex.split(config.training_command) == training
+    assert shlex.split(config.retraining_command) == ["mtlue", "protect", *given, "--overwrite", "--train", "MINUTES"]

@@ -13,7 +13,8 @@ from mtlue_cli.options import INPUT, Option, Workers, usable_threads
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from mtlue_cli.workflows.inspect import CheckpointReport, ReleaseReport
+    from mtlue_cli.release.check import ReleaseCheck
+    from mtlue_cli.workflows.inspect import CheckpointReport
 
 LISTED = 20
 """Classes or faults that a report lists before it counts the rest."""
@@ -52,19 +53,19 @@ def inspect(given: Given) -> None:
     [bold]Example:[/bold] mtlue inspect photos-protected --against photos
     """
     from mtlue_cli.images.reading import reading_photos
-    from mtlue_cli.workflows.inspect import ReleaseReport, inspect_path
+    from mtlue_cli.workflows.inspect import CheckpointReport, inspect_path
 
     terminal, options = given.terminal, given.build(InspectOptions)
     with reading_photos(given.build(PhotoOptions).max_pixels):
         report = inspect_path(options.path, terminal.progress, against=options.against, workers=options.workers)
-    if isinstance(report, ReleaseReport):
+    if isinstance(report, CheckpointReport):
+        terminal.show(checkpoint_table(report))
+    else:
         terminal.show(release_table(report))
         for record in report.quarantine:
             terminal.say(f"in quarantine: {record.source}: {record.reason}")
         for fault in report.faults:
             terminal.say(f"fault: {fault}")
-    else:
-        terminal.show(checkpoint_table(report))
     terminal.write_json(report.to_json())
     if report.exit_code != ExitCode.SUCCESS:
         raise typer.Exit(report.exit_code)
@@ -92,7 +93,7 @@ def checkpoint_table(report: "CheckpointReport") -> "Table":
     return _table(rows)
 
 
-def release_table(report: "ReleaseReport") -> "Table":
+def release_table(report: "ReleaseCheck") -> "Table":
     """A release as a table of names and values."""
     run = report.run
     how = f"measured on {report.measured} files" if report.measured else "as recorded"

@@ -101,7 +101,7 @@ class LoadedGenerator:
             key: For a universal generator.
             tasks: What is protected, in the order of the codes.
             shares: Of each class among the images, or among the pixels of masks, by task
-                (:func:`~mtlue_cli.workflows.code_shares.shares_for_codes`); None: classes count as equally frequent.
+                (:func:`~mtlue_cli.workflows.keyed.shares_for_codes`); None: classes count as equally frequent.
             cells: Side of the patterns of codes; 0: as many as the tasks ask for.
 
         Raises:

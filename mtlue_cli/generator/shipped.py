@@ -1,7 +1,6 @@
 """Find weights by path or by name."""
 
-import shlex
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 
 import mtlue_cli
@@ -31,21 +30,11 @@ def is_shipped(path: Path) -> bool:
     return path.resolve() in {shipped.resolve() for shipped in shipped_weights().values()}
 
 
-def training_command(images: Path | str, label_arguments: Sequence[str]) -> str:
-    """The command that trains a generator for a folder and its labels, ready for a shell.
-
-    Args:
-        images: Folder.
-        label_arguments: What says where its labels are and how they are read.
-    """
-    return shlex.join(["mtlue", "train-generator", str(images), *label_arguments, "--out", "weights.safetensors"])
-
-
 def resolve_weights(
     name: str,
     labels: TaskSet,
     chosen: Callable[[TaskSet], TaskSet] | None = None,
-    command: str = training_command("IMAGES", ("--labels", "FILE")),
+    command: str = "mtlue train-generator IMAGES --labels FILE --out weights.safetensors",
 ) -> Path:
     """The checkpoint to protect with.
 

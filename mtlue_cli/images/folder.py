@@ -44,45 +44,44 @@ class FolderMatch:
 def find_images(folder: Path) -> list[str]:
     """Relative POSIX paths of all images below ``folder``, sorted; hidden files and folders are left out.
 
-    Links to folders are not followed (see :func:`find_links`), so no loop of links can trap the search.
+    Links to folders are not followed (see :func:`find_images_and_links`), so no loop of links can trap the search.
 
     Raises:
         InputError: ``folder`` is no folder or cannot be read.
     """
-    return sorted(
-        prefix + name
-        for prefix, _, files in _walk(folder)
-        for name in files
-        if not name.startswith(".") and os.path.splitext(name)[1].lower() in SUFFIXES
-    )
+    return sorted(name for prefix, _, files in _walk(folder) for name in _images(prefix, files))
 
 
-def find_links(folder: Path) -> list[str]:
-    """Relative POSIX paths of all symbolic links below ``folder``, sorted; hidden ones are left out.
+def find_images_and_links(folder: Path) -> tuple[list[str], list[str]]:
+    """What :func:`find_images` finds, and all symbolic links below ``folder``, likewise; hidden ones are left out.
 
     Raises:
         InputError: ``folder`` is no folder or cannot be read.
     """
-    return sorted(
-        prefix + name
-        for prefix, folders, files in _walk(folder)
-        for name in (*folders, *files)
-        if not name.startswith(".") and os.path.islink(os.path.join(folder, prefix + name))
-    )
+    images: list[str] = []
+    links: list[str] = []
+    for prefix, folders, files in _walk(folder):
+        images += _images(prefix, files)
+        shown = [prefix + name for name in (*folders, *files) if not name.startswith(".")]
+        links += [name for name in shown if os.path.islink(os.path.join(folder, name))]
+    return sorted(images), sorted(links)
 
 
-def match_labels(folder: Path, table: LabelTable, other_parts: Collection[str] = ()) -> FolderMatch:
+def match_labels(
+    folder: Path, table: LabelTable, other_parts: Collection[str] = (), found: Sequence[str] | None = None
+) -> FolderMatch:
     """Check that every row of ``table`` has its file, an ordinary one within ``folder``.
 
     Args:
         folder: Image folder.
         table: Its labels.
         other_parts: Files whose rows belong to another part of the data set: they are not counted as unlabelled.
+        found: What :func:`find_images` finds; None: search now.
 
     Raises:
         InputError: Lists every row whose file is missing, leaves the folder, also by a link, or is a FIFO or the like.
     """
-    found = find_images(folder)
+    found = find_images(folder) if found is None else found
     fault_of = file_check(folder, found)
     faults: list[str] = []
     for position, name in enumerate(table.file_names):
@@ -198,6 +197,13 @@ def refuse_nesting(images: Path, out: Path) -> None:
             f"the output {out} and the input {images} lie in each other",
             hint="give an output folder beside the input with --out",
         )
+
+
+def _images(prefix: str, files: Iterable[str]) -> list[str]:
+    """The images among the files of one folder."""
+    return [
+        prefix + name for name in files if not name.startswith(".") and os.path.splitext(name)[1].lower() in SUFFIXES
+    ]
 
 
 def _walk(folder: Path) -> Iterator[tuple[str, list[str], list[str]]]:

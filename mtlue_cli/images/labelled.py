@@ -1,7 +1,7 @@
 """Where a folder's labels are, and the labels themselves."""
 
 import functools
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 from mtlue_cli.choices import LabelFormat
@@ -49,14 +49,16 @@ def read_folder_labels(
     *,
     for_learning: bool = True,
     learned: Collection[str] | None = None,
+    found: Sequence[str] | None = None,
 ) -> LabelFile:
     """The labels of a folder: those of a label file, or, if ``labels`` is a folder, those in its images' names.
 
-    Columns of maps are understood by their files, each of which is read and checked.
+    Columns of maps are understood by their files, each of which is read and checked. ``found`` are the images of the
+    folder, if they are known; None: they are searched for if need be.
 
     Other arguments and errors are those of :func:`~mtlue_cli.tasks.labels.read_label_file`.
     """
-    names = find_images(folder) if labels.is_dir() else ()
+    names = () if not labels.is_dir() else find_images(folder) if found is None else found
     return read_label_file(
         labels,
         options,

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from mtlue_cli.errors import InputError
-from mtlue_cli.manifest import FOLDER, Manifest, read_manifest
+from mtlue_cli.release.records import FOLDER, Manifest, read_manifest
 from mtlue_cli.tasks.classes import class_faults
 from mtlue_cli.tasks.spec import TaskSet
 

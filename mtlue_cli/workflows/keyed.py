@@ -1,18 +1,25 @@
 """Universal weights in use: which label columns they protect, in which order of classes, under which key."""
 
-import contextlib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field
 from pathlib import Path
+
+import numpy as np
+import torch
 
 from mtlue_cli.choices import TaskKind
 from mtlue_cli.errors import InputError
 from mtlue_cli.generator.checkpoint import CheckpointCard
-from mtlue_cli.generator.code_embedding import cells_for
+from mtlue_cli.generator.code_embedding import cells_for, coded_tasks
+from mtlue_cli.generator.codebook import CODE_VERSION
+from mtlue_cli.generator.dense_embedding import tints_alone
+from mtlue_cli.images.targets import row_maps
 from mtlue_cli.keys import FoundKey, find_key
-from mtlue_cli.manifest import RunRecord, is_release, read_run
+from mtlue_cli.release.records import RunRecord
 from mtlue_cli.tasks.classes import MAX_CLASSES
-from mtlue_cli.tasks.spec import Task, TaskSet
+from mtlue_cli.tasks.label_maps import COUNTED, code_shares
+from mtlue_cli.tasks.shares import image_level_shares
+from mtlue_cli.tasks.spec import LabelTable, Task, TaskSet
 from mtlue_cli.tasks.wording import quoted
 
 _NOT_THE_RAREST = 1.001
@@ -34,6 +41,23 @@ class CodableColumns:
     def notes(self) -> list[str]:
         """What is not protected, a line each."""
         return [f"not protected: column {reason}" for reason in self.unfit.values()]
+
+
+@dataclass(frozen=True)
+class Codes:
+    """What decides about the codes of a run beside its key; nothing for weights that take none.
+
+    Attributes:
+        classes: Of each task, in the order of the codes.
+        shares: Of each class, among images or among the pixels of masks.
+        version: Number of the construction of codes; 0 where there are none.
+        cells: Side in cells of their patterns; 0 where there are none.
+    """
+
+    classes: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    shares: Mapping[str, Sequence[float]] = field(default_factory=dict)
+    version: int = 0
+    cells: int = 0
 
 
 def codable(labels: TaskSet, named: Sequence[str] | None) -> CodableColumns:
@@ -98,16 +122,6 @@ def in_code_order(tasks: TaskSet, earlier: Mapping[str, Sequence[str]]) -> TaskS
     return TaskSet(tuple(ordered))
 
 
-def earlier_run(release: Path, run: RunRecord) -> RunRecord | None:
-    """The record of an earlier run of the same weights and key; None where there was none."""
-    with contextlib.suppress(InputError):  # whoever reads the release next says what is wrong with it
-        if is_release(release):
-            before = read_run(release)
-            if (before.weights_sha256, before.key_fingerprint) == (run.weights_sha256, run.key_fingerprint):
-                return before
-    return None
-
-
 def key_for(card: CheckpointCard, file: Path | None) -> FoundKey | None:
     """The key that a generator needs; None for one with learned embeddings, which takes none.
 
@@ -123,43 +137,56 @@ def key_for(card: CheckpointCard, file: Path | None) -> FoundKey | None:
     return None
 
 
-def with_codes(
-    run: RunRecord,
+def codes_for(
     tasks: TaskSet,
     earlier: RunRecord | None,
     least_cells: int,
     count: Callable[[], Mapping[str, Sequence[float]]],
-) -> RunRecord:
-    """The record of a keyed run, with what decides about its codes beside the key.
-
-    That is the classes in the order of their codes, how frequent they are, and the cells of the patterns.
+) -> Codes:
+    """What decides about the codes of a keyed run, beside the key.
 
     Args:
-        run: The record without; its version of codes tells whether there are any.
-        tasks: Those that are protected.
-        earlier: If its settings are the same, its shares and cells go on, so that files that are added later are given
-            what they would have been given then.
+        tasks: Those that are protected, with their classes in the order of the codes.
+        earlier: The run that is continued, if any: its shares and cells stay, so that files that are added later get
+            what they would have got then.
         least_cells: Side in cells of the coarsest patterns that the weights take.
         count: Share of each class among the labels, by task; called if it is needed.
     """
-    known: Mapping[str, Sequence[float]] = {}
-    cells = 0
-    if earlier is not None and not run.differences(earlier):
-        known, cells = earlier.shares, earlier.code_cells
-    if run.code_version and not cells:
-        cells = cells_for(tasks, least_cells)
+    known = {} if earlier is None else earlier.shares
     classes = {task.name: list(task.classes) for task in tasks}
-    run = replace(run, classes=classes, code_cells=cells)
     if all(len(known.get(name, ())) == len(own) for name, own in classes.items()):
-        return replace(run, shares={name: known[name] for name in classes})
-    shares = {name: _gone_on(known.get(name, ()), own) for name, own in count().items()}
-    return replace(run, shares=shares)
+        shares = {name: list(known[name]) for name in classes}
+    else:
+        shares = {name: _extended(known.get(name, ()), own) for name, own in count().items()}
+    version = CODE_VERSION if len(coded_tasks(tasks)) else 0
+    cells = 0 if earlier is None else earlier.code_cells
+    return Codes(classes, shares, version, cells or (cells_for(tasks, least_cells) if version else 0))
 
 
-def _gone_on(before: Sequence[float], now: Sequence[float]) -> list[float]:
-    """Shares of an earlier run; classes that came after it are never the rarest, whose place decides most."""
+def _extended(before: Sequence[float], now: Sequence[float]) -> list[float]:
+    """Shares of an earlier run; classes that came after it are never the rarest, whose code decides most."""
     if not before or len(before) > len(now):
         return list(now)
     least = min(before) * _NOT_THE_RAREST
     found = [*before, *(max(own, least) for own in now[len(before) :])]
     return found if len(before) == len(now) else [own / sum(found) for own in found]
+
+
+def shares_for_codes(table: LabelTable, tasks: TaskSet, size: int) -> dict[str, list[float]]:
+    """Share of each class of the tasks that codes or tints are made for: among images, or among the pixels of masks.
+
+    Args:
+        table: The labels of all images.
+        tasks: Those that are protected.
+        size: Side in pixels at which masks are counted; at most :data:`~mtlue_cli.tasks.label_maps.COUNTED` are read.
+
+    Raises:
+        ImageError: A mask cannot be read.
+    """
+    found = image_level_shares(table.columns, tasks)
+    if tints_alone(tasks):
+        rows = np.linspace(0, len(table) - 1, min(COUNTED, len(table))).astype(int).tolist()
+        maps = [row_maps(table.maps_folder, table, tasks, row, size) for row in rows]
+        for task in tasks.dense:
+            found[task.name] = code_shares(torch.from_numpy(np.stack([own[task.name] for own in maps])), task)
+    return found

@@ -18,7 +18,6 @@ from mtlue_cli.errors import CheckpointError, InputError, MtlueError
 from mtlue_cli.files import unwritable
 from mtlue_cli.generator.checkpoint import CheckpointCard, read_card
 from mtlue_cli.generator.shipped import DEFAULT, SUFFIX, shipped_weights
-from mtlue_cli.manifest import is_release, read_run
 from mtlue_cli.tasks.classes import MAX_CLASSES, class_faults
 from mtlue_cli.tasks.spec import LabelTable, TaskSet
 from mtlue_cli.tasks.wording import quoted
@@ -26,7 +25,7 @@ from mtlue_cli.training.runtime import choose_device, describe_device
 from mtlue_cli.workflows.keyed import without
 from mtlue_cli.workflows.progress import Progress
 from mtlue_cli.workflows.protect_config import ProtectConfig
-from mtlue_cli.workflows.protect_plan import ProtectInputs, check_output, select_tasks
+from mtlue_cli.workflows.protect_plan import ProtectInputs, Weights, named_weights, select_tasks
 from mtlue_cli.workflows.train_config import TrainConfig, state_folder
 from mtlue_cli.workflows.train_generator import train_generator
 
@@ -53,8 +52,8 @@ def weights_store() -> Path:
     return user_data_path("mtlue", appauthor=False) / "weights"
 
 
-def with_weights(config: ProtectConfig, inputs: ProtectInputs, progress: Progress) -> ProtectConfig:
-    """The configuration with its weights named: those of ``--weights``, ready-made patterns, or trained ones.
+def choose_weights(config: ProtectConfig, inputs: ProtectInputs, progress: Progress) -> Weights:
+    """The weights of a run: those of ``--weights``, ready-made patterns, or trained ones.
 
     Trained weights lie in :func:`weights_store`, named after the folder and its tasks; none are ever replaced. The next
     run finds the latest, continues an unfinished training, and protects new images with the same weights. A release
@@ -66,23 +65,23 @@ def with_weights(config: ProtectConfig, inputs: ProtectInputs, progress: Progres
         MtlueError: The weights cannot be kept.
     """
     if config.weights is not None:
-        return config
+        return named_weights(config, inputs, config.weights)
     if config.quick:
-        return replace(config, weights=DEFAULT, warnings=(QUICK_WARNING,))
+        return _ready_made(config, inputs)
     columns = inputs.labels.table.tasks
     fit = without(columns, _unfit(columns), config.tasks)
     for reason in fit.unfit.values():
         progress.note(f"not protected: {reason}")
     tasks = select_tasks(fit.tasks, config.tasks, config.exclude, columns)
-    wanted = _Wanted(config, tasks, columns, labelled_images(inputs.labels.table, tasks), progress)
+    wanted = _Wanted(config, inputs, tasks, labelled_images(inputs.labels.table, tasks), progress)
     try:
-        found = wanted.of_release() or wanted.kept()
-        if found is None:
-            check_output(config, inputs)
-            found = wanted.made()
+        return wanted.of_release() or wanted.kept() or wanted.made()
     except OSError as error:
         raise MtlueError(unwritable(Path(error.filename or weights_store()), error)) from error
-    return replace(config, weights=found.name, own=found.trained, warnings=found.warnings)
+
+
+def _ready_made(config: ProtectConfig, inputs: ProtectInputs) -> Weights:
+    return replace(named_weights(config, inputs, DEFAULT), warnings=(QUICK_WARNING,))
 
 
 def labelled_images(table: LabelTable, tasks: TaskSet) -> int:
@@ -107,29 +106,20 @@ def _unfit(columns: TaskSet) -> dict[str, str]:
 
 
 @dataclass(frozen=True)
-class _Found:
-    """Weights by name or path, whether they were trained here, and what the user must know of them."""
-
-    name: str
-    trained: bool
-    warnings: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
 class _Wanted:
     """The weights that one run needs.
 
     Attributes:
         config: What the user asks for.
+        inputs: Labels, and the release that stands in the output folder.
         tasks: What is protected.
-        columns: All label columns.
         images: Number of images with a label.
         progress: Told what happens.
     """
 
     config: ProtectConfig
+    inputs: ProtectInputs
     tasks: TaskSet
-    columns: TaskSet
     images: int
     progress: Progress
 
@@ -146,7 +136,7 @@ class _Wanted:
         """Whether the user asks for new weights in place of those that are there."""
         return self.config.overwrite and self.config.train_minutes is not None
 
-    def of_release(self) -> _Found | None:
+    def of_release(self) -> Weights | None:
         """The weights that the output folder was made with; None if it holds no release, or one to be replaced.
 
         A release that an interrupted run left unfinished is continued even by a run that replaces releases.
@@ -154,10 +144,9 @@ class _Wanted:
         Raises:
             InputError: It was made with weights that are not kept here.
         """
-        release = self.config.release
-        if not is_release(release):
+        release, run = self.config.release, self.inputs.earlier
+        if run is None:
             return None
-        run = read_run(release)
         if self.config.overwrite and (run.complete or not self.retrains):
             return None
         default = shipped_weights().get(DEFAULT)
@@ -168,7 +157,7 @@ class _Wanted:
                 f"{release} was made with ready-made patterns, and this run continues it; "
                 "--train MINUTES --overwrite trains weights and protects all images again"
             )
-            return _Found(DEFAULT, trained=False, warnings=(QUICK_WARNING,))
+            return _ready_made(self.config, self.inputs)
         unreadable: list[str] = []
         for path in sorted(weights_store().glob(f"*{SUFFIX}")):
             try:
@@ -186,7 +175,7 @@ class _Wanted:
             "name them with --weights, give another folder with --out, or replace the release with --overwrite",
         )
 
-    def kept(self) -> _Found | None:
+    def kept(self) -> Weights | None:
         """The latest weights that a run trained for this folder; None if there are none, or new ones are asked for.
 
         Raises:
@@ -200,18 +189,19 @@ class _Wanted:
             return None
         return self._checked(found, card)
 
-    def made(self) -> _Found:
+    def made(self) -> Weights:
         """Train weights, or take ready-made patterns where there are too few images.
 
         Raises:
             InputError: As :func:`~mtlue_cli.workflows.train_generator.train_generator`, or training was far too short.
         """
+        self._refuse_unwritable()
         config, before = self.config, self._latest()
         unfinished = self._unfinished()
         if self.images < FEWEST_IMAGES and config.train_minutes is None and not unfinished:
             few = f"{self.images} labelled images are too few to train weights (fewer than {FEWEST_IMAGES})"
             self.progress.note(f"{few}: taking ready-made patterns; --train MINUTES trains all the same")
-            return _Found(DEFAULT, trained=False, warnings=(QUICK_WARNING,))
+            return _ready_made(self.config, self.inputs)
         with self._sole_trainer():
             latest = self._latest()
             if latest != before and latest is not None:  # another run has trained them meanwhile
@@ -236,7 +226,16 @@ class _Wanted:
             f"weights kept in {out}; keep a copy to add images to the release later, and show it to nobody: "
             "whoever has the weights can undo the protection"
         )
-        return _Found(str(out), trained=True, warnings=_warnings(card))
+        return Weights(out, read_card(out), own=True, warnings=_warnings(card))
+
+    def _refuse_unwritable(self) -> None:
+        """Refuse before training an output folder that could not be written after it."""
+        release = self.config.release
+        parent = next(folder for folder in (release, *release.resolve().parents) if folder.exists())
+        if not os.access(parent, os.W_OK | os.X_OK):
+            raise InputError(
+                f"the output {release} cannot be written: {parent} is not writable", hint="give another --out"
+            )
 
     def _training(self, out: Path, minutes: float) -> TrainConfig:
         config = self.config
@@ -280,10 +279,12 @@ class _Wanted:
 
     def _unmet(self, card: CheckpointCard) -> list[str]:
         """Labels that the weights do not know, a line each."""
-        unmet = card.tasks.subset(name for name in card.tasks.names if name in self.tasks).unmet_by(self.columns)
+        unmet = card.tasks.subset(name for name in card.tasks.names if name in self.tasks).unmet_by(
+            self.inputs.labels.table.tasks
+        )
         return unmet + [f"column {quoted(name)} is not known" for name in self.tasks.names if name not in card.tasks]
 
-    def _checked(self, path: Path, card: CheckpointCard) -> _Found:
+    def _checked(self, path: Path, card: CheckpointCard) -> Weights:
         """The weights, if they know all labels.
 
         Raises:
@@ -301,7 +302,7 @@ class _Wanted:
             self.progress.note("a training of new weights is unfinished; --train MINUTES --overwrite continues it")
         elif self.config.train_minutes is not None and not self.config.overwrite:
             self.progress.note("--train does not change weights that are there; add --overwrite to train new ones")
-        return _Found(str(path), trained=True, warnings=_warnings(card))
+        return Weights(path, card, own=True, warnings=_warnings(card))
 
 
 def _steps(card: CheckpointCard) -> int:

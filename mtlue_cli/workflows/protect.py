@@ -1,10 +1,9 @@
 """Protect a folder of labelled images: plan, stream, record."""
 
-import os
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from statistics import median
@@ -13,41 +12,25 @@ from typing import Any
 import torch
 
 from mtlue_cli.choices import GPU_CALL_SIZE, ExitCode, ImageFormat
-from mtlue_cli.errors import CheckpointError, InputError, MtlueError
-from mtlue_cli.files import TEMPORARY, file_digest, synchronise, unwritable, write_atomically
+from mtlue_cli.errors import CheckpointError, MtlueError
+from mtlue_cli.files import unwritable
 from mtlue_cli.generator.checkpoint import load_checkpoint
 from mtlue_cli.generator.dense_embedding import tints_alone
 from mtlue_cli.generator.inference import for_inference
 from mtlue_cli.generator.label_effect import LEAST_LABEL_EFFECT, label_effect
 from mtlue_cli.generator.shipped import is_shipped
 from mtlue_cli.images.encode import is_compressed_with_loss
-from mtlue_cli.images.folder import find_images
 from mtlue_cli.images.reading import reading_photos
-from mtlue_cli.manifest import (
-    FOLDER,
-    LABELS_NAME,
-    MANIFEST_NAME,
-    FileRecord,
-    ManifestLog,
-    QuarantineRecord,
-    released_files,
-    remove_planned,
-    sole_writer,
-    write_manifest,
-    write_planned,
-    write_run,
-)
 from mtlue_cli.metrics.flip import MeanFlip
 from mtlue_cli.perturbation.batching import BatchedPerturbation
-from mtlue_cli.tasks.paths import path_fault
+from mtlue_cli.release.records import FileRecord, QuarantineRecord, Record
 from mtlue_cli.tasks.released import released_labels
 from mtlue_cli.tasks.wording import quoted
 from mtlue_cli.training.runtime import choose_device, describe_device, placed
-from mtlue_cli.workflows.earlier_release import run_record_state
-from mtlue_cli.workflows.own_weights import with_weights
+from mtlue_cli.workflows.own_weights import choose_weights
 from mtlue_cli.workflows.progress import Progress
 from mtlue_cli.workflows.protect_config import ProtectConfig
-from mtlue_cli.workflows.protect_files import PhotoSteps, Record, discard
+from mtlue_cli.workflows.protect_files import PhotoSteps
 from mtlue_cli.workflows.protect_pipeline import DISK_THREADS, Pipeline
 from mtlue_cli.workflows.protect_plan import ProtectPlan, plan_protection, read_inputs
 from mtlue_cli.workflows.release_flip import release_flip
@@ -147,8 +130,7 @@ def protect_folder(config: ProtectConfig, progress: Progress) -> ProtectResult:
     began = time.monotonic()
     with reading_photos(config.max_pixels):  # maps are read and the sizes of photos looked up
         inputs = read_inputs(config)
-        config = with_weights(config, inputs, progress)
-        plan = plan_protection(config, inputs)
+        plan = plan_protection(config, inputs, choose_weights(config, inputs, progress))
     device = choose_device(config.device)
     progress.note(f"device: {describe_device(device)}")
     for note in plan.labels.notes:
@@ -159,7 +141,7 @@ def protect_folder(config: ProtectConfig, progress: Progress) -> ProtectResult:
     elif is_shipped(plan.weights):
         progress.note(
             f"the weights {plan.card.name} are public: whoever has them can learn to undo the perturbation; "
-            f"weights of your own, kept to yourself, do not have that weakness: {config.training_command}"
+            f"weights of your own, kept to yourself, do not have that weakness: {plan.training_command}"
         )
     loaded = load_checkpoint(plan.weights)
     if plan.key is not None:
@@ -168,7 +150,7 @@ def protect_folder(config: ProtectConfig, progress: Progress) -> ProtectResult:
             names = ", ".join(map(quoted, plan.tasks.dense.names))
             progress.note(
                 f"beside more than one other column the masks of {names} are hardly protected by these weights: "
-                f"protect one beside them (--tasks), or train weights of your own: {config.training_command}"
+                f"protect one beside them (--tasks), or train weights of your own: {plan.training_command}"
             )
     generator = placed(loaded.generator, device).eval()
     scale = plan.run.epsilon / plan.card.epsilon
@@ -178,47 +160,31 @@ def protect_folder(config: ProtectConfig, progress: Progress) -> ProtectResult:
         raise CheckpointError(
             f"the weights {plan.card.name} add nearly the same to every class: {effect:.0%} of what they add depends "
             f"on the labels, at least {LEAST_LABEL_EFFECT:.0%} is needed",
-            hint=f"train weights on these images: {config.training_command}",
+            hint=f"train weights on these images: {plan.training_command}",
         )
+    release = plan.release
     try:
-        with sole_writer(plan.release):
-            if run_record_state(plan.release) != plan.earlier.seen:
-                raise InputError(
-                    f"another run has written to {plan.release} meanwhile",
-                    hint="run the same command again to go on from there",
-                )
-            _clear(plan)
-            with reading_photos(config.max_pixels):
-                records = _stream(config, plan, perturb, progress)
-                flip = _close(config, plan, records, progress)
+        with release.open(plan.run, plan.earlier), reading_photos(config.max_pixels):
+            records = _stream(config, plan, perturb, progress)
+            ordered = [records[row] for row in sorted(records)]
+            released = {row: record for row, record in records.items() if isinstance(record, FileRecord)}
+            sources = {record.file_name: record.source for record in released.values()}
+            flip = release_flip(config.images, release.folder, sources, progress)
+            labels = released_labels(plan.labels, {row: record.file_name for row, record in released.items()})
+            release.close(ordered, labels, flip)
     except OSError as error:
-        raise MtlueError(unwritable(Path(error.filename or plan.release), error)) from error
-    return _result(plan, records, flip, config.warnings, describe_device(device), time.monotonic() - began)
-
-
-def _clear(plan: ProtectPlan) -> None:
-    """Make the output folder ready: nothing half written, nothing of other settings, run record first."""
-    write_planned(plan.release, plan.earlier.ours)
-    folders = {(plan.release / name).parent for name in plan.earlier.ours if path_fault(name) is None}
-    for parent in {plan.release / FOLDER, plan.release, *folders}:
-        for left in parent.glob(".*.tmp") if os.path.isdir(parent) else ():
-            if TEMPORARY.match(left.name):
-                left.unlink()
-    _remove(plan.release, plan.earlier.obsolete)
-    if not plan.earlier.records:
-        write_manifest(plan.release, ())
-    write_run(plan.release, plan.run)
+        raise MtlueError(unwritable(Path(error.filename or release.folder), error)) from error
+    return _result(plan, records, flip, describe_device(device), time.monotonic() - began)
 
 
 def _stream(
     config: ProtectConfig, plan: ProtectPlan, perturb: BatchedPerturbation, progress: Progress
 ) -> dict[int, Record]:
     records: dict[int, Record] = {}
-    log = ManifestLog(plan.release)
 
     def done(row: int, record: Record) -> None:
         if plan.earlier.records.get(record.source) is not record:
-            log.append(record)
+            plan.release.add(record)
         records[row] = record
         progress.advance()
 
@@ -230,67 +196,21 @@ def _stream(
     disk = ThreadPoolExecutor(DISK_THREADS, thread_name_prefix="disk")
     try:
         progress.start("protecting", len(plan.table))
-        steps = PhotoSteps(plan, config.images, config.training_command)
+        steps = PhotoSteps(plan, config.images)
         pipeline = Pipeline(steps, perturb, pool, disk, config.workers, perturb.call_size, done, in_pool=on_cpu)
         pipeline.run(range(len(plan.table)))
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
         disk.shutdown(wait=True, cancel_futures=True)
         torch.set_num_threads(threads)
-        try:
-            progress.finish()
-        finally:
-            log.close()
+        progress.finish()
     return records
-
-
-def _close(
-    config: ProtectConfig, plan: ProtectPlan, records: Mapping[int, Record], progress: Progress
-) -> MeanFlip | None:
-    """Remove what no longer belongs to the release; write manifest, labels and, last, that the run is complete.
-
-    Before that all folders are synchronised: what is called complete survives a power cut.
-
-    Raises:
-        MtlueError: Images that no record names stand in the release; it is not called complete.
-    """
-    ordered = [records[row] for row in sorted(records)]
-    released = released_files(ordered)
-    _remove(plan.release, plan.earlier.ours - released)
-    write_manifest(plan.release, ordered)
-    names = {row: record.file_name for row, record in records.items() if isinstance(record, FileRecord)}
-    write_atomically(plan.release / LABELS_NAME, released_labels(plan.labels, names))
-    strangers = [name for name in find_images(plan.release) if name not in released]
-    if strangers:
-        raise MtlueError(
-            f"images that mtlue did not write appeared in {plan.release}, they may be unprotected: "
-            f"{', '.join(strangers)}; move them out and run the same command again"
-        )
-    for folder in {(plan.release / name).parent for name in released}:
-        synchronise(folder)
-    counts = {"released": len(names), "quarantined": len(ordered) - len(names)}
-    if len(released) > len(names):
-        counts["maps"] = len(released) - len(names)
-    digests = {name: file_digest(plan.release / name) for name in (f"{FOLDER}/{MANIFEST_NAME}", LABELS_NAME)}
-    sources = {name: records[row].source for row, name in names.items()}
-    flip = release_flip(config.images, plan.release, sources, progress)
-    recorded = {} if flip is None else flip.to_json()
-    write_run(plan.release, replace(plan.run, complete=True, counts=counts, digests=digests, flip=recorded))
-    remove_planned(plan.release)
-    return flip
-
-
-def _remove(release: Path, names: Iterable[str]) -> None:
-    for name in names:
-        if path_fault(name) is None:
-            discard(release / name)
 
 
 def _result(
     plan: ProtectPlan,
     records: Mapping[int, Record],
     flip: MeanFlip | None,
-    warnings: tuple[str, ...],
     device: str,
     seconds: float,
 ) -> ProtectResult:
@@ -301,7 +221,7 @@ def _result(
     psnrs = [record.psnr for record in files if record.psnr is not None]
     keeps = plan.run.image_format == ImageFormat.KEEP
     return ProtectResult(
-        release=plan.release,
+        release=plan.release.folder,
         protected=len(files) - kept,
         kept=kept,
         maps=len({name for record in files for name in record.maps}),
@@ -315,10 +235,10 @@ def _result(
         mean_psnr=sum(psnrs) / len(psnrs) if psnrs else None,
         flip=None if flip is None else flip.mean,
         flip_files=0 if flip is None else flip.files,
-        compressed=sum(keeps and _is_compressed_with_loss(plan.release / record.file_name) for record in files),
+        compressed=sum(keeps and _is_compressed_with_loss(plan.release.folder / record.file_name) for record in files),
         weights=plan.card.name,
         key_fingerprint=plan.run.key_fingerprint,
-        warnings=warnings,
+        warnings=plan.warnings,
         device=device,
         seconds=seconds,
     )

@@ -57,8 +57,6 @@ class ProtectConfig:
             :mod:`mtlue_cli.workflows.own_weights`).
         train_minutes: Most time for that training; None: :data:`~mtlue_cli.choices.TRAIN_MINUTES`.
         quick: Take ready-made patterns, the closed form, in place of training.
-        own: Whether the weights were trained for these images by ``protect`` itself.
-        warnings: What the result must say of the weights.
         key: File of the key for weights that take one; None: ``MTLUE_KEY``, else the user's own.
         epsilon: Bound in 255ths; None: the generator's own. Another than its own scales the perturbation.
         tasks: Protect only these tasks.
@@ -130,8 +128,6 @@ class ProtectConfig:
             own=True,
         ),
     ] = False
-    own: bool = False
-    warnings: tuple[str, ...] = ()
     key: KeyFile = None
     epsilon: Annotated[int | None, epsilon_option(" Unset: the generator's own, 8 if trained here.")] = None
     tasks: Tasks = None
@@ -203,11 +199,12 @@ class ProtectConfig:
 
     @property
     def training_command(self) -> str:
-        """The command that trains a generator for this very folder, longer than before if ``protect`` trained one."""
-        from mtlue_cli.generator.shipped import training_command  # brings numpy
+        """The command that trains a generator for this very folder."""
+        words = [str(self.images), *self.reading.arguments(self.labels), "--out", "weights.safetensors"]
+        return shlex.join(["mtlue", "train-generator", *words])
 
-        arguments = self.reading.arguments(self.labels)
-        if self.own:
-            words = ["mtlue", "protect", str(self.images), *arguments, "--overwrite", "--train"]
-            return shlex.join(words) + " MINUTES"
-        return training_command(self.images, arguments)
+    @property
+    def retraining_command(self) -> str:
+        """The command that trains weights anew, and longer, where ``protect`` trained them."""
+        words = [str(self.images), *self.reading.arguments(self.labels), "--overwrite", "--train"]
+        return shlex.join(["mtlue", "protect", *words]) + " MINUTES"

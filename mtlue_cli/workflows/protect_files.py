@@ -2,7 +2,9 @@
 
 import errno
 import hashlib
-from collections.abc import Mapping, Sequence
+import hmac
+import threading
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,20 +14,22 @@ import numpy.typing as npt
 
 from mtlue_cli.choices import ImageFormat
 from mtlue_cli.errors import ImageError, MtlueError
-from mtlue_cli.files import file_digest, unwritable, write_together
+from mtlue_cli.files import discard, file_digest, unwritable, write_atomically, write_together
 from mtlue_cli.images.decode import NO_MEMORY, DecodedImage, decode_bytes, read_content
 from mtlue_cli.images.encode import comparable_pixels, encode_image, is_lossless, same_alpha
 from mtlue_cli.images.square import to_square
 from mtlue_cli.images.targets import row_maps
-from mtlue_cli.manifest import FileRecord, QuarantineRecord
+from mtlue_cli.keys import Key
 from mtlue_cli.perturbation.apply import measure_change, protect_pixels
 from mtlue_cli.perturbation.effect import LEAST_SHARE, LEAST_STRENGTH, Effect, Shortfall, measure_effect, shortfall
+from mtlue_cli.release.check import record_faults
+from mtlue_cli.release.records import FileRecord, QuarantineRecord, Record
 from mtlue_cli.tasks.paths import path_fault
-from mtlue_cli.verification.measured_change import record_faults
-from mtlue_cli.workflows.map_copies import MapCopies
+from mtlue_cli.tasks.spec import TaskSet
+from mtlue_cli.tasks.wording import quoted
 from mtlue_cli.workflows.protect_plan import ProtectPlan
 
-Record = FileRecord | QuarantineRecord
+_RANDOM_CLASS = "mtlue random class v1"
 
 
 @dataclass(frozen=True)
@@ -72,15 +76,14 @@ class PhotoSteps:
     Args:
         plan: What is to be done.
         images: Folder of the originals.
-        training_command: Trains weights for these images; named where others add too little.
     """
 
-    def __init__(self, plan: ProtectPlan, images: Path, training_command: str = "") -> None:
+    def __init__(self, plan: ProtectPlan, images: Path) -> None:
         self._plan = plan
         self._images = images
-        self._training_command = training_command or "mtlue train-generator"
+        self._release = plan.release.folder
         self._format = ImageFormat(plan.run.image_format)
-        self._maps = MapCopies(plan.labels.table.maps_folder, plan.release)
+        self._maps = MapCopies(plan.labels.table.maps_folder, self._release)
 
     def read(self, row: int) -> bytes | QuarantineRecord:
         """Content of the original."""
@@ -113,8 +116,7 @@ class PhotoSteps:
             table, size = self._plan.table, self._plan.card.image_size
             image = decode_bytes(content, self._plan.run.keep_metadata)
             targets = row_maps(table.maps_folder, table, table.tasks, row, size)
-            classes = self._plan.classes(row, digest)
-            return Prepared(row, digest, image, to_square(image, size), classes, targets, maps)
+            return Prepared(row, digest, image, to_square(image, size), self._classes(row, digest), targets, maps)
         except Exception as error:  # one bad photo must not end the run, whatever its decoder raises
             return self.quarantine(row, error)
 
@@ -165,7 +167,7 @@ class PhotoSteps:
             MtlueError: A file cannot be written: the disk is full, say.
         """
         records: list[Record] = []
-        places = [self._plan.release / photo.record.file_name for photo in photos]
+        places = [self._release / photo.record.file_name for photo in photos]
         refused: dict[int, ImageError] = {}
         for photo in photos:
             try:
@@ -189,7 +191,7 @@ class PhotoSteps:
 
         Maps that no released photo names go when the run is closed.
         """
-        discard(self._plan.release / self._plan.targets[row])
+        discard(self._release / self._plan.targets[row])
         known = isinstance(error, ImageError | ValueError)
         reason = str(error) if known else f"cannot be protected: {type(error).__name__}: {error}"
         if isinstance(error, MemoryError):
@@ -200,7 +202,7 @@ class PhotoSteps:
         """What is missing of the least effect, and what to do."""
         run, weights = self._plan.run, f"the weights {self._plan.card.name}"
         arrives = f"{max(0, effect.share):.0%} of the perturbation would arrive, at least {LEAST_SHARE:.0%} is needed"
-        train = f"train weights on these images: {self._training_command}"
+        train = f"train weights on these images: {self._plan.training_command}"
         if lacking is Shortfall.GREY:
             return f"{weights} write mostly in colour and this photo is grey: {arrives}; {train}"
         if lacking is Shortfall.NO_ROOM:
@@ -214,6 +216,13 @@ class PhotoSteps:
             f"{LEAST_STRENGTH:.1%} is needed; {train}"
         )
 
+    def _classes(self, row: int, digest: str) -> dict[str, int]:
+        """Class index of each image-level task that the image of a row, with this digest, is protected as."""
+        plan = self._plan
+        if plan.is_drawn(row):
+            return random_classes(plan.tasks, digest, plan.run.weights_sha256, plan.key.key if plan.key else None)
+        return {name: int(column[row]) for name, column in plan.table.columns.items()}
+
     def _is_current(self, row: int, record: FileRecord, digest: str, maps: Mapping[str, str]) -> bool:
         if record.source_sha256 != digest or record.file_name != self._plan.targets[row]:
             return False
@@ -226,15 +235,81 @@ class PhotoSteps:
         if record.share is None or record_faults(record, self._plan.run.epsilon):
             return False  # of an older version, which released whatever came out; or edited
         try:
-            return file_digest(self._plan.release / record.file_name) == record.sha256
+            return file_digest(self._release / record.file_name) == record.sha256
         except OSError:
             return False
 
 
-def discard(path: Path) -> None:
-    """Remove a file if it is there; one whose name is too long for the file system is not."""
-    try:
-        path.unlink(missing_ok=True)
-    except OSError as error:
-        if error.errno != errno.ENAMETOOLONG:
-            raise
+class MapCopies:
+    """Copies of maps; safe to call from several threads.
+
+    Args:
+        folder: Where the names lead from among the originals.
+        release: Where they lead from in the release.
+    """
+
+    def __init__(self, folder: Path, release: Path) -> None:
+        self._folder = folder
+        self._release = release
+        self._locks: dict[str, threading.Lock] = {}
+
+    def digests(self, names: Iterable[str]) -> dict[str, str]:
+        """SHA-256 of each original map, by its name.
+
+        Raises:
+            ImageError: One cannot be read.
+        """
+        return {name: hashlib.sha256(self._content(name)).hexdigest() for name in names}
+
+    def copy(self, digests: Mapping[str, str]) -> None:
+        """See to it that the release holds these maps.
+
+        Raises:
+            ImageError: An original cannot be read any more, or has changed since its digest was taken.
+            MtlueError: A copy cannot be written.
+        """
+        for name, digest in digests.items():
+            with self._locks.setdefault(name, threading.Lock()):
+                if self.is_copied(name, digest):
+                    continue
+                content = self._content(name)
+                if hashlib.sha256(content).hexdigest() != digest:
+                    raise ImageError(f"its map {quoted(name)} changed while the image was protected")
+                try:
+                    write_atomically(self._release / name, content, keep_name=False)
+                except OSError as error:
+                    raise MtlueError(unwritable(self._release / name, error)) from error
+
+    def is_copied(self, name: str, digest: str) -> bool:
+        """Whether the release holds a map of this digest under this name."""
+        try:
+            return file_digest(self._release / name) == digest
+        except OSError:
+            return False
+
+    def _content(self, name: str) -> bytes:
+        try:
+            return read_content(self._folder / name)
+        except ImageError as error:
+            raise ImageError(f"its map {quoted(name)} {error}") from error
+
+
+def random_classes(tasks: TaskSet, content: str, weights: str, key: Key | None) -> dict[str, int]:
+    """A class index for each image-level task, uniform over its classes; the same for the same image.
+
+    HMAC-SHA256, under the key or, for weights that take none, under their digest, of three words: the name of this
+    construction, ``content`` and the task's name, each as UTF-8 after its length in bytes as 8 big-endian bytes.
+
+    Args:
+        tasks: The protected tasks; those that label every pixel get nothing.
+        content: Digest of the original's bytes.
+        weights: Digest of the weights.
+        key: For weights that take one.
+    """
+    found: dict[str, int] = {}
+    for task in tasks.image_level:
+        words = [word.encode("utf-8", "surrogatepass") for word in (_RANDOM_CLASS, content, task.name)]
+        message = b"".join(len(word).to_bytes(8, "big") + word for word in words)
+        drawn = key.derive(message) if key else hmac.digest(weights.encode(), message, hashlib.sha256)
+        found[task.name] = int.from_bytes(drawn, "big") % max(1, task.num_classes)
+    return found

@@ -1,9 +1,8 @@
 """What ``protect`` is asked, and everything that is checked before the first file is written."""
 
 import math
-import os
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
@@ -11,23 +10,60 @@ from mtlue_cli import __version__
 from mtlue_cli.choices import MAX_EPSILON, Unlabelled
 from mtlue_cli.errors import CheckpointError, InputError
 from mtlue_cli.generator.checkpoint import CheckpointCard, read_card
-from mtlue_cli.generator.code_embedding import coded_tasks
-from mtlue_cli.generator.codebook import CODE_VERSION
 from mtlue_cli.generator.shipped import resolve_weights
 from mtlue_cli.images.encode import released_suffix
-from mtlue_cli.images.folder import file_check, match_labels, refuse_nesting, released_names
+from mtlue_cli.images.folder import file_check, find_images, match_labels, refuse_nesting, released_names
 from mtlue_cli.images.labelled import read_folder_labels
 from mtlue_cli.keys import FoundKey
-from mtlue_cli.manifest import RunRecord
 from mtlue_cli.options import range_faults
+from mtlue_cli.release.records import RunRecord
+from mtlue_cli.release.release import Contents, Release, Resumption, refuse_protected
 from mtlue_cli.tasks.labels import LabelFile
 from mtlue_cli.tasks.spec import LabelTable, TaskSet
 from mtlue_cli.tasks.wording import quoted
-from mtlue_cli.workflows.code_shares import shares_for_codes
-from mtlue_cli.workflows.earlier_release import EarlierRelease, read_earlier_release, refuse_protected
-from mtlue_cli.workflows.keyed import earlier_run, in_code_order, key_for, offered_tasks, with_codes
+from mtlue_cli.workflows.keyed import Codes, codes_for, in_code_order, key_for, offered_tasks, shares_for_codes
 from mtlue_cli.workflows.protect_config import ProtectConfig
-from mtlue_cli.workflows.random_classes import random_classes
+
+
+@dataclass(frozen=True)
+class ProtectInputs:
+    """What a run reads before it decides anything.
+
+    Attributes:
+        labels: Label file, with a row for each image that is to be protected.
+        left_out: Images without a row; they are not released.
+        targets: Released path of each row.
+        release: The release to come.
+        contents: What its folder holds already.
+    """
+
+    labels: LabelFile
+    left_out: tuple[str, ...]
+    targets: tuple[str, ...]
+    release: Release
+    contents: Contents
+
+    @property
+    def earlier(self) -> RunRecord | None:
+        """Settings of the release that stands in the output folder."""
+        return None if self.contents.manifest is None else self.contents.manifest.run
+
+
+@dataclass(frozen=True)
+class Weights:
+    """The weights of a run.
+
+    Attributes:
+        path: The checkpoint.
+        card: What it says of itself.
+        own: Whether ``protect`` itself trained them for these images.
+        warnings: What the user must know of them.
+    """
+
+    path: Path
+    card: CheckpointCard
+    own: bool = False
+    warnings: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -35,9 +71,11 @@ class ProtectPlan:
     """A sound run: nothing but single images can fail now.
 
     Attributes:
-        release: Output folder.
+        release: The release to come.
         weights: The checkpoint.
         card: What it says of itself; its tasks are all that it could protect here.
+        warnings: What the user must know of the weights.
+        training_command: Trains weights for these images.
         run: The settings, as the release will record them.
         labels: Label file, columns that are no tasks and all, with a row for each image that is to be protected.
         tasks: The protected tasks.
@@ -45,14 +83,16 @@ class ProtectPlan:
         table: Labels of those tasks, in the generator's class indices.
         targets: Released path of each row.
         unlabelled: Images without a row; they are not released.
-        earlier: What the output folder holds already.
+        earlier: What is continued of the release that stands in the output folder.
         force: Whether to protect what is protected already.
         draws: Whether an image that no label says anything about is protected as one of random classes.
     """
 
-    release: Path
+    release: Release
     weights: Path
     card: CheckpointCard
+    warnings: tuple[str, ...]
+    training_command: str
     run: RunRecord
     labels: LabelFile
     tasks: TaskSet
@@ -60,20 +100,9 @@ class ProtectPlan:
     table: LabelTable
     targets: tuple[str, ...]
     unlabelled: tuple[str, ...]
-    earlier: EarlierRelease = field(default_factory=EarlierRelease)
-    force: bool = False
-    draws: bool = False
-
-    def classes(self, row: int, digest: str) -> dict[str, int]:
-        """Class index of each image-level task that the image of a row is protected as.
-
-        Args:
-            row: The row.
-            digest: Of the original's bytes.
-        """
-        if self.is_drawn(row):
-            return random_classes(self.tasks, digest, self.run.weights_sha256, self.key.key if self.key else None)
-        return {name: int(column[row]) for name, column in self.table.columns.items()}
+    earlier: Resumption
+    force: bool
+    draws: bool
 
     def is_drawn(self, row: int) -> bool:
         """Whether the image of a row is protected as one of random classes."""
@@ -88,74 +117,73 @@ class ProtectPlan:
         return {task.name: self.table.class_name(task.name, row) for task in self.tasks}
 
 
-@dataclass(frozen=True)
-class ProtectInputs:
-    """Labels and files that go together.
-
-    Attributes:
-        labels: Label file, with a row for each image that is to be protected.
-        left_out: Images without a row; they are not released.
-    """
-
-    labels: LabelFile
-    left_out: tuple[str, ...]
-
-
 def read_inputs(config: ProtectConfig) -> ProtectInputs:
-    """Check the options, and the labels against the files; writes nothing.
+    """Check the options, read the labels, both folders and the release that is there; writes nothing.
 
     Raises:
-        InputError: They do not go together.
+        InputError: They do not go together, the output folder cannot take the release, or the images are protected
+            already.
         ImageError: A mask whose classes are counted cannot be read.
     """
     _check_options(config)
     refuse_nesting(config.images, config.release)
-    given = read_folder_labels(config.images, config.labels, config.reading, for_learning=False)
-    match = match_labels(config.images, given.table, given.other_parts)
-    return ProtectInputs(*_with_unlabelled(config, given, match.unlabelled))
-
-
-def check_output(config: ProtectConfig, inputs: ProtectInputs) -> None:
-    """Refuse, before weights are trained, what would be refused after it; writes nothing.
-
-    Raises:
-        InputError: The output folder cannot take the release, or the images are protected already.
-    """
-    release, table = config.release, inputs.labels.table
-    names = released_names(table.file_names, released_suffix(config.image_format), table.all_map_files)
-    nothing = RunRecord(0, "", "", (), config.image_format.value, config.keep_metadata)
-    read_earlier_release(release, nothing, True, table.all_map_files.union(names.values()))
+    found = find_images(config.images)
+    given = read_folder_labels(config.images, config.labels, config.reading, for_learning=False, found=found)
+    match = match_labels(config.images, given.table, given.other_parts, found)
+    labels, left_out = _with_unlabelled(config, given, match.unlabelled)
+    table, maps = labels.table, labels.table.all_map_files
+    names = released_names(table.file_names, released_suffix(config.image_format), maps)
+    release = Release(config.release)
+    contents = release.look(maps.union(names.values()))
     if not config.force:
         refuse_protected(config.images, table.file_names)
-    parent = next(folder for folder in (release, *release.resolve().parents) if folder.exists())
-    if not os.access(parent, os.W_OK | os.X_OK):
-        raise InputError(f"the output {release} cannot be written: {parent} is not writable", hint="give another --out")
+    return ProtectInputs(labels, left_out, tuple(names[source] for source in table.file_names), release, contents)
 
 
-def plan_protection(config: ProtectConfig, inputs: ProtectInputs | None = None) -> ProtectPlan:
-    """Check everything that can be checked without decoding a photo; writes nothing but a user's first key.
+def named_weights(config: ProtectConfig, inputs: ProtectInputs, name: str) -> Weights:
+    """The weights called ``name``, a file or shipped ones.
+
+    Raises:
+        InputError: There are none, or they do not fit the labels.
+    """
+    columns = inputs.labels.table.tasks
+
+    def chosen(known: TaskSet) -> TaskSet:
+        return select_tasks(known, config.tasks, config.exclude, columns)
+
+    path = resolve_weights(name, columns, chosen, config.training_command)
+    return Weights(path, read_card(path))
+
+
+def plan_protection(config: ProtectConfig, inputs: ProtectInputs, weights: Weights) -> ProtectPlan:
+    """Decide what the run does; writes nothing but a user's first key.
 
     Args:
         config: What the user asks for.
-        inputs: What :func:`read_inputs` gave; None: read now.
+        inputs: What :func:`read_inputs` gave.
+        weights: To protect with.
 
     Raises:
-        InputError: Options, labels, files, weights and output folder do not go together.
+        InputError: Weights, labels, key and the release that is there do not go together.
         ImageError: A mask whose classes are counted cannot be read.
     """
-    release = config.release
-    inputs = inputs or read_inputs(config)
-    labels, left_out = inputs.labels, inputs.left_out
-
-    def chosen(known: TaskSet) -> TaskSet:
-        return select_tasks(known, config.tasks, config.exclude, labels.table.tasks)
-
-    weights = resolve_weights(config.weights, labels.table.tasks, chosen, config.training_command)
-    card = read_card(weights)
-    _check_bound(weights, card)
+    card, labels, earlier = weights.card, inputs.labels, inputs.earlier
+    _check_bound(weights.path, card)
     offered = offered_tasks(card, labels.table.tasks, config.tasks)
-    tasks = chosen(offered.tasks)
+    tasks = select_tasks(offered.tasks, config.tasks, config.exclude, labels.table.tasks)
     key = key_for(card, config.key)
+    fingerprint = None if key is None else key.key.fingerprint
+    # A release that is replaced decides nothing: the new one is what it would be in a new folder.
+    alike = earlier is not None and (earlier.weights_sha256, earlier.key_fingerprint) == (card.digest, fingerprint)
+    continued = earlier if alike and not config.overwrite else None
+    codes = Codes()
+    if key is not None:
+        tasks = in_code_order(tasks, {} if continued is None else continued.classes)
+        labels = replace(labels, notes=(*labels.notes, *offered.notes))
+    table = labels.table.recoded(tasks)
+    if key is not None:
+        cells = card.generator["pattern_grid"]
+        codes = codes_for(tasks, continued, cells, lambda: shares_for_codes(table, tasks, card.image_size))
     run = RunRecord(
         epsilon=card.epsilon if config.epsilon is None else config.epsilon,
         weights_name=card.name,
@@ -165,36 +193,28 @@ def plan_protection(config: ProtectConfig, inputs: ProtectInputs | None = None) 
         keep_metadata=config.keep_metadata,
         versions=_versions(),
         file_column=labels.header[labels.file_index],
-        key_fingerprint=None if key is None else key.key.fingerprint,
-        code_version=0 if key is None or not len(coded_tasks(tasks)) else CODE_VERSION,
+        key_fingerprint=fingerprint,
+        classes=codes.classes,
+        shares=codes.shares,
+        code_version=codes.version,
+        code_cells=codes.cells,
     )
-    before = None if key is None else earlier_run(release, run)
-    if key is not None:
-        tasks = in_code_order(tasks, {} if before is None else before.classes)
-        labels = replace(labels, notes=(*labels.notes, *offered.notes))
-    maps = labels.table.all_map_files
-    names = released_names(labels.table.file_names, released_suffix(config.image_format), maps)
-    earlier = read_earlier_release(release, run, config.overwrite, maps.union(names.values()))
-    if not config.force:
-        refuse_protected(config.images, labels.table.file_names)
-    table = labels.table.recoded(tasks)
-    if key is not None:
-        cells = card.generator["pattern_grid"]
-        run = with_codes(run, tasks, before, cells, lambda: shares_for_codes(table, tasks, card.image_size))
     return ProtectPlan(
-        release,
-        weights,
-        replace(card, tasks=offered.tasks),
-        run,
-        labels,
-        tasks,
-        key,
-        table,
-        tuple(names[source] for source in labels.table.file_names),
-        left_out,
-        earlier,
-        config.force,
-        config.unlabelled is Unlabelled.PROTECT,
+        release=inputs.release,
+        weights=weights.path,
+        card=replace(card, tasks=offered.tasks),
+        warnings=weights.warnings,
+        training_command=config.retraining_command if weights.own else config.training_command,
+        run=run,
+        labels=labels,
+        tasks=tasks,
+        key=key,
+        table=table,
+        targets=inputs.targets,
+        unlabelled=inputs.left_out,
+        earlier=inputs.release.resume(inputs.contents, run, overwrite=config.overwrite),
+        force=config.force,
+        draws=config.unlabelled is Unlabelled.PROTECT,
     )
 
 

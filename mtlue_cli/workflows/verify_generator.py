@@ -8,10 +8,9 @@ from mtlue_cli.errors import InputError
 from mtlue_cli.generator.checkpoint import LoadedGenerator, load_checkpoint, read_card
 from mtlue_cli.generator.shipped import is_shipped, resolve_weights, shipped_weights
 from mtlue_cli.keys import FoundKey
-from mtlue_cli.manifest import read_run
+from mtlue_cli.release.records import read_run
 from mtlue_cli.tasks.spec import LabelTable
-from mtlue_cli.workflows.code_shares import shares_for_codes
-from mtlue_cli.workflows.keyed import key_for, offered_tasks
+from mtlue_cli.workflows.keyed import key_for, offered_tasks, shares_for_codes
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from typer.testing import CliRunner, Result
 
 from mtlue_cli.choices import ExitCode
 from mtlue_cli.commands.app import app
-from mtlue_cli.manifest import read_manifest
+from mtlue_cli.release.records import read_manifest
 from tests.small_set import write_checkpoint, write_images
 
 RUNNER = CliRunner()

@@ -22,7 +22,7 @@ from mtlue_cli.generator.checkpoint import CheckpointCard, save_checkpoint
 from mtlue_cli.generator.model import GeneratorConfig, PerturbationGenerator
 from mtlue_cli.images.decode import decode_image
 from mtlue_cli.keys import VARIABLE
-from mtlue_cli.manifest import FOLDER, LABELS_NAME, MANIFEST_NAME, RUN_NAME
+from mtlue_cli.release.records import FOLDER, LABELS_NAME, MANIFEST_NAME, RUN_NAME
 from mtlue_cli.workflows.progress import SilentProgress
 from mtlue_cli.workflows.protect import protect_folder
 from mtlue_cli.workflows.protect_config import ProtectConfig

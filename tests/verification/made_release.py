@@ -9,7 +9,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from mtlue_cli.files import file_digest
-from mtlue_cli.manifest import FileRecord, Manifest, QuarantineRecord, RunRecord, write_manifest, write_run
+from mtlue_cli.release.records import FileRecord, Manifest, QuarantineRecord, RunRecord, write_manifest, write_run
 from mtlue_cli.tasks.labels import read_label_file
 from mtlue_cli.tasks.spec import LabelTable
 

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from mtlue_cli.files import file_digest
-from mtlue_cli.manifest import FOLDER, Manifest
+from mtlue_cli.release.records import FOLDER, Manifest
 from mtlue_cli.verification.audit import Audit, audit_release
 from tests.verification.made_release import (
     EPSILON,
@@ -135,7 +135,7 @@ def _other_conditioning(release: Path, manifest: Manifest) -> None:
         (_smuggle, "extra.png: not in the manifest"),
         (_forget, "a/000.png: not in the manifest"),
         (_escape, "leaves the image folder"),
-        (_interrupt, "incomplete"),
+        (_interrupt, "unfinished"),
         (_damage_manifest, "damaged"),
         (_strange_format, "'gif' is not a valid ImageFormat"),
         (_lose_labels, "labels.csv cannot be read"),

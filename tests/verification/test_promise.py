@@ -4,7 +4,7 @@ import pytest
 
 from mtlue_cli.choices import TaskKind
 from mtlue_cli.errors import InputError
-from mtlue_cli.manifest import FOLDER, Manifest, RunRecord
+from mtlue_cli.release.records import FOLDER, Manifest, RunRecord
 from mtlue_cli.tasks.spec import Task, TaskSet
 from mtlue_cli.verification.promise import promised, promised_by_manifest, promised_by_release
 

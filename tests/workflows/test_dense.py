@@ -18,7 +18,7 @@ from mtlue_cli.generator.model import GeneratorConfig, PerturbationGenerator
 from mtlue_cli.generator.tints import class_tints
 from mtlue_cli.images.decode import decode_image
 from mtlue_cli.keys import VARIABLE
-from mtlue_cli.manifest import read_run
+from mtlue_cli.release.records import read_run
 from mtlue_cli.tasks.declared import parse_declarations
 from mtlue_cli.tasks.label_maps import DEPTH_CODES
 from mtlue_cli.tasks.label_options import LabelOptions

@@ -20,9 +20,17 @@ from mtlue_cli.images.decode import decode_image
 from mtlue_cli.images.encode import comparable_pixels
 from mtlue_cli.images.folder import find_images
 from mtlue_cli.keys import VARIABLE
-from mtlue_cli.manifest import FOLDER, LABELS_NAME, MANIFEST_NAME, FileRecord, read_manifest, write_manifest, write_run
 from mtlue_cli.perturbation.apply import measure_change
 from mtlue_cli.perturbation.effect import LEAST_SHARE, least_mean_change
+from mtlue_cli.release.records import (
+    FOLDER,
+    LABELS_NAME,
+    MANIFEST_NAME,
+    FileRecord,
+    read_manifest,
+    write_manifest,
+    write_run,
+)
 from mtlue_cli.tasks.labels import read_label_file
 from mtlue_cli.verification.audit import audit_release
 from mtlue_cli.workflows.inspect import inspect_release

@@ -13,7 +13,7 @@ from PIL import Image
 
 from mtlue_cli.errors import InputError
 from mtlue_cli.generator.checkpoint import read_card
-from mtlue_cli.manifest import read_run, write_run
+from mtlue_cli.release.records import read_run, write_run
 from mtlue_cli.workflows import own_weights, training_run
 from mtlue_cli.workflows.own_weights import weights_store
 from mtlue_cli.workflows.progress import SilentProgress

@@ -20,8 +20,8 @@ from mtlue_cli.errors import InputError, MtlueError
 from mtlue_cli.files import file_digest
 from mtlue_cli.images.decode import decode_image
 from mtlue_cli.images.encode import comparable_pixels
-from mtlue_cli.manifest import FOLDER, MANIFEST_NAME, RUN_NAME, read_manifest
 from mtlue_cli.perturbation.apply import measure_change
+from mtlue_cli.release.records import FOLDER, MANIFEST_NAME, RUN_NAME, read_manifest
 from mtlue_cli.workflows import protect_files, protect_pipeline
 from mtlue_cli.workflows.progress import SilentProgress
 from mtlue_cli.workflows.protect import ProtectResult, protect_folder

@@ -18,10 +18,10 @@ from mtlue_cli.errors import InputError, MtlueError
 from mtlue_cli.files import synchronise
 from mtlue_cli.images.decode import decode_image
 from mtlue_cli.images.folder import find_images
-from mtlue_cli.manifest import FOLDER, LOCK_NAME, PLANNED_NAME, read_manifest, read_run
 from mtlue_cli.perturbation.apply import measure_change
 from mtlue_cli.perturbation.batching import BatchedPerturbation
-from mtlue_cli.workflows import protect
+from mtlue_cli.release import release as writing
+from mtlue_cli.release.records import FOLDER, LOCK_NAME, PLANNED_NAME, read_manifest, read_run
 from mtlue_cli.workflows.inspect import inspect_release
 from mtlue_cli.workflows.progress import SilentProgress
 from mtlue_cli.workflows.protect import ProtectResult, protect_folder
@@ -349,7 +349,7 @@ def test_every_folder_reaches_the_disk_before_the_release_is_called_complete(
         complete[folder] = read_run(config.release).complete
         synchronise(folder)
 
-    monkeypatch.setattr(protect, "synchronise", noted)
+    monkeypatch.setattr(writing, "synchronise", noted)
     release = run(config).release
     assert complete == {release: False, release / "sub": False}
     assert read_run(release).complete

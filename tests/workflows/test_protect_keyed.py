@@ -19,7 +19,7 @@ from mtlue_cli.generator.checkpoint import load_checkpoint
 from mtlue_cli.generator.codebook import CODE_VERSION
 from mtlue_cli.images.folder import find_images
 from mtlue_cli.keys import VARIABLE, Key, own_key_path
-from mtlue_cli.manifest import RunRecord, read_manifest, read_run, write_run
+from mtlue_cli.release.records import RunRecord, read_manifest, read_run, write_run
 from mtlue_cli.tasks.spec import Task, TaskSet
 from mtlue_cli.workflows.inspect import inspect_release
 from mtlue_cli.workflows.progress import SilentProgress
@@ -209,6 +209,31 @@ def test_a_class_that_is_added_is_not_the_rarest(config: ProtectConfig) -> None:
     assert np.argmin(after) == np.argmin(before)
     np.testing.assert_allclose(np.divide(after[:3], before), after[0] / before[0])
     assert sum(after) == pytest.approx(1)
+
+
+def vanish(row: list[str]) -> list[str]:
+    """No photo is blue any more."""
+    return [row[0], row[1].replace("blue", "red"), *row[2:]]
+
+
+def appear(row: list[str]) -> list[str]:
+    """A class that sorts first."""
+    return ["photo1.png", "amber", *row[2:]] if row[0] == "photo1.png" else row
+
+
+@pytest.mark.parametrize("changed", [vanish, appear])
+@pytest.mark.parametrize("epsilon", [None, 4])
+def test_overwrite_gives_what_a_new_folder_would_get(
+    config: ProtectConfig, tmp_path: Path, changed: Callable[[list[str]], list[str]], epsilon: int | None
+) -> None:
+    release = run(config).release
+    edit(config.labels, changed)
+    run(config, epsilon=epsilon, overwrite=True)
+    fresh = run(config, epsilon=epsilon, out=tmp_path / "fresh").release
+    assert read_run(release) == read_run(fresh)
+    assert pictures(release) == pictures(fresh)
+    again = run(config, epsilon=epsilon, overwrite=True)
+    assert (again.protected, again.kept) == (0, len(pictures(fresh)))
 
 
 def test_columns_without_classes_are_left_out_and_said_so(config: ProtectConfig, tmp_path: Path) -> None:

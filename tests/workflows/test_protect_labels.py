@@ -12,7 +12,7 @@ from PIL import Image
 
 from mtlue_cli.choices import LabelFormat, SplitPart, Unlabelled
 from mtlue_cli.errors import InputError
-from mtlue_cli.manifest import read_manifest
+from mtlue_cli.release.records import read_manifest
 from mtlue_cli.tasks.bins import parse_bins
 from mtlue_cli.tasks.label_options import LabelOptions
 from mtlue_cli.tasks.labels import read_label_file, released_options

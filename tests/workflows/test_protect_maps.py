@@ -19,9 +19,17 @@ from mtlue_cli.files import file_digest
 from mtlue_cli.generator.checkpoint import read_card, save_checkpoint
 from mtlue_cli.generator.model import GeneratorConfig, PerturbationGenerator
 from mtlue_cli.images.labelled import read_folder_labels
-from mtlue_cli.manifest import FOLDER, MANIFEST_NAME, FileRecord, QuarantineRecord, read_manifest, write_planned
 from mtlue_cli.perturbation.apply import measure_change
 from mtlue_cli.perturbation.batching import Labels
+from mtlue_cli.release.records import (
+    FOLDER,
+    MANIFEST_NAME,
+    FileRecord,
+    QuarantineRecord,
+    Record,
+    read_manifest,
+    write_planned,
+)
 from mtlue_cli.tasks.declared import parse_declarations
 from mtlue_cli.tasks.label_options import LabelOptions
 from mtlue_cli.tasks.spec import Task, TaskSet, numbered_classes
@@ -30,9 +38,9 @@ from mtlue_cli.workflows.inspect import inspect_release
 from mtlue_cli.workflows.progress import SilentProgress
 from mtlue_cli.workflows.protect import ProtectResult, protect_folder
 from mtlue_cli.workflows.protect_config import ProtectConfig
-from mtlue_cli.workflows.protect_files import Encoded, PhotoSteps, Prepared, Record
+from mtlue_cli.workflows.protect_files import Encoded, PhotoSteps, Prepared
 from mtlue_cli.workflows.protect_pipeline import Pipeline
-from mtlue_cli.workflows.protect_plan import plan_protection
+from mtlue_cli.workflows.protect_plan import ProtectPlan, named_weights, plan_protection, read_inputs
 from tests.small_set import SHAPE, TASKS, write_checkpoint, write_images
 
 READING = LabelOptions(declarations=parse_declarations(["far=depth:scale=0.5"]))
@@ -68,6 +76,12 @@ def config(tmp_path: Path) -> ProtectConfig:
 
 def run(config: ProtectConfig, **changes: Any) -> ProtectResult:  # noqa: ANN401 - any field of the config
     return protect_folder(replace(config, **changes), SilentProgress())
+
+
+def planned(config: ProtectConfig, **changes: Any) -> ProtectPlan:  # noqa: ANN401 - any field of the config
+    config = replace(config, **changes)
+    inputs = read_inputs(config)
+    return plan_protection(config, inputs, named_weights(config, inputs, str(config.weights)))
 
 
 def files_of(folder: Path) -> set[str]:
@@ -206,7 +220,7 @@ def dense_weights(path: Path) -> Path:
 
 def test_the_generator_is_given_the_maps_in_its_size(config: ProtectConfig, tmp_path: Path) -> None:
     weights = dense_weights(tmp_path / "dense.safetensors")
-    plan = plan_protection(replace(config, weights=str(weights), exclude=("round",)))
+    plan = planned(config, weights=str(weights), exclude=["round"])
     assert plan.tasks.names == ("colour", "mask", "far")
     given: list[Labels] = []
     records: dict[int, Record] = {}
@@ -232,24 +246,18 @@ def test_the_generator_is_given_the_maps_in_its_size(config: ProtectConfig, tmp_
 
 
 def test_a_column_that_the_weights_do_not_know_may_be_left_out(config: ProtectConfig) -> None:
-    everything = plan_protection(config).tasks.names
-    assert plan_protection(
-        replace(
-            config,
-            exclude=(
-                "far",
-                "round",
-            ),
-        )
-    ).tasks.names == tuple(name for name in everything if name != "round")
+    everything = planned(config).tasks.names
+    assert planned(config, exclude=["far", "round"]).tasks.names == tuple(
+        name for name in everything if name != "round"
+    )
     with pytest.raises(InputError, match="no task 'nowhere'"):
-        plan_protection(replace(config, exclude=("nowhere",)))
+        planned(config, exclude=["nowhere"])
     with pytest.raises(InputError, match="no task 'far'"):
-        plan_protection(replace(config, tasks=("far",)))
+        planned(config, tasks=["far"])
 
 
 def test_a_mask_that_changes_while_its_image_is_protected_keeps_both_out(config: ProtectConfig) -> None:
-    plan = plan_protection(config)
+    plan = planned(config)
     steps = PhotoSteps(plan, config.images)
     content = steps.read(1)
     assert isinstance(content, bytes)
@@ -262,7 +270,7 @@ def test_a_mask_that_changes_while_its_image_is_protected_keeps_both_out(config:
     assert isinstance(record, QuarantineRecord)
     assert record.status == "quarantined"
     assert record.reason == "its map 'photo1.mask.png' changed while the image was protected"
-    assert "photo1.png" not in files_of(plan.release)
+    assert "photo1.png" not in files_of(plan.release.folder)
 
 
 @pytest.mark.parametrize("image_format", ImageFormat)
@@ -287,7 +295,7 @@ def test_the_folders_of_nyuv2_are_released_as_folders_of_arrays(image_format: Im
     config = ProtectConfig(
         folder, folder, reading=reading, weights=str(weights), device="cpu", image_format=image_format
     )
-    plan = plan_protection(config)
+    plan = planned(config)
     steps, delta = PhotoSteps(plan, folder), rng.normal(0, 9, (3, 16, 16)).astype(np.float32)
     for row, kind in enumerate(kinds):
         content = steps.read(row)
@@ -299,7 +307,7 @@ def test_the_folders_of_nyuv2_are_released_as_folders_of_arrays(image_format: Im
         (record,) = steps.write([encoded])
         assert isinstance(record, FileRecord), record
         assert record.file_name == f"image/{row}.npy"
-        before, after = (np.load(root / record.file_name) for root in (folder, plan.release))
+        before, after = (np.load(root / record.file_name) for root in (folder, plan.release.folder))
         assert (after.shape, after.dtype) == (before.shape, np.dtype(kind))
         levels = 1 if kind is np.uint8 else 255
         change = np.abs(after.astype(np.float64) - before.astype(np.float64))

@@ -13,7 +13,8 @@ from mtlue_cli.errors import InputError, MtlueError
 from mtlue_cli.generator import shipped
 from mtlue_cli.generator.checkpoint import CheckpointCard, load_checkpoint, save_checkpoint
 from mtlue_cli.images.folder import find_images
-from mtlue_cli.manifest import FOLDER, PLANNED_NAME, ManifestLog, read_manifest
+from mtlue_cli.release.records import FOLDER, PLANNED_NAME, Record, read_manifest
+from mtlue_cli.release.release import Release
 from mtlue_cli.workflows import protect_files
 from mtlue_cli.workflows.inspect import inspect_release
 from mtlue_cli.workflows.progress import SilentProgress
@@ -51,7 +52,7 @@ def kill_before_the_first_record(config: ProtectConfig) -> None:
         raise KeyboardInterrupt
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(ManifestLog, "append", killed)
+        patch.setattr(Release, "add", killed)
         with pytest.raises(KeyboardInterrupt):
             run(config, batch_size=2)
     assert find_images(config.release)
@@ -96,7 +97,7 @@ def test_a_file_whose_released_name_changed_before_a_kill_is_removed(config: Pro
         raise KeyboardInterrupt
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("mtlue_cli.workflows.protect._close", killed)
+        patch.setattr(Release, "close", killed)
         with pytest.raises(KeyboardInterrupt):
             run(config)
     run(config, image_format=ImageFormat.WEBP, overwrite=True)
@@ -120,14 +121,14 @@ def test_a_strange_image_in_the_release_is_refused_and_left_alone(config: Protec
 def test_a_strange_image_that_appears_during_a_run_keeps_it_incomplete(
     config: ProtectConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    original = ManifestLog.close
+    original = Release.add
 
-    def close(log: ManifestLog) -> None:
+    def add(release: Release, record: Record) -> None:
         (config.release / "mine.jpg").write_bytes(b"mine")
-        original(log)
+        original(release, record)
 
     with monkeypatch.context() as patch:
-        patch.setattr(ManifestLog, "close", close)
+        patch.setattr(Release, "add", add)
         with pytest.raises(MtlueError, match=r"mine\.jpg"):
             run(config)
     assert not read_manifest(config.release).run.complete

@@ -19,8 +19,8 @@ from mtlue_cli.choices import (
     WeightingName,
 )
 from mtlue_cli.errors import InputError
-from mtlue_cli.manifest import FOLDER, read_run
 from mtlue_cli.metrics.flip import SAMPLE
+from mtlue_cli.release.records import FOLDER, read_run
 from mtlue_cli.training.multitask_loop import steps_an_epoch
 from mtlue_cli.training.pretrained import PretrainedStart, save_start
 from mtlue_cli.verification.report import VerifyResult

@@ -7,26 +7,34 @@ from pathlib import Path
 import pytest
 
 from mtlue_cli.errors import InputError
-from mtlue_cli.manifest import (
+from mtlue_cli.release.records import (
     FOLDER,
     LOCK_NAME,
     MANIFEST_NAME,
     RUN_NAME,
     FileRecord,
-    ManifestLog,
     QuarantineRecord,
+    Record,
     RunRecord,
     is_release,
     read_manifest,
     read_run,
-    sole_writer,
     write_manifest,
     write_run,
 )
+from mtlue_cli.release.release import Release, sole_writer
 
 RUN = RunRecord(8, "faces", "ab" * 32, ("age", "race"), "png", False, versions={"mtlue": "1"})
 FILE = FileRecord("sub/ä.png", "sub/ä.jpg", "0" * 64, "1" * 64, {"age": "3-9", "race": None}, 8.0, 34.5)
 BAD = QuarantineRecord("b.jpg", "truncated")
+
+
+def add(folder: Path, *records: Record) -> None:
+    """Append to the records of a release, as a run does that continues it."""
+    release = Release(folder)
+    with release.open(RUN, release.resume(release.look(frozenset()), RUN, overwrite=False)):
+        for record in records:
+            release.add(record)
 
 
 def test_records_come_back_as_they_were_written(tmp_path: Path) -> None:
@@ -42,10 +50,7 @@ def test_records_come_back_as_they_were_written(tmp_path: Path) -> None:
 
 def test_the_later_record_of_a_source_counts(tmp_path: Path) -> None:
     write_run(tmp_path, RUN)
-    log = ManifestLog(tmp_path)
-    log.append(QuarantineRecord(FILE.source, "no memory"))
-    log.append(FILE)
-    log.close()
+    add(tmp_path, QuarantineRecord(FILE.source, "no memory"), FILE)
     assert read_manifest(tmp_path).files == (FILE,)
     assert read_manifest(tmp_path).quarantine == ()
 
@@ -56,9 +61,7 @@ def test_a_torn_last_line_is_ignored_and_cut_off(tmp_path: Path) -> None:
     path = tmp_path / FOLDER / MANIFEST_NAME
     path.write_bytes(path.read_bytes() + b'{"source": "x')
     assert read_manifest(tmp_path).files == (FILE,)
-    log = ManifestLog(tmp_path)
-    log.append(BAD)
-    log.close()
+    add(tmp_path, BAD)
     assert read_manifest(tmp_path).files == (FILE,)
     assert read_manifest(tmp_path).quarantine == (BAD,)
 

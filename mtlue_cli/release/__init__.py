@@ -1,0 +1,1 @@
+"""Releases: what was released, under which settings, and whether it is whole."""

@@ -1,0 +1,316 @@
+"""The records of a release, in its folder ``.mtlue``: its settings, and what was done to every file.
+
+``run.json`` holds the settings. ``manifest.jsonl`` holds one JSON record a line, appended as files are done, so that a
+run that is killed can be resumed. While a run is under way ``planned.json`` lists every file that it or an unfinished
+run before it may have put into the release: a killed run leaves files that no record names.
+"""
+
+import hashlib
+import json
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal
+
+from mtlue_cli.choices import MAX_PATTERN_CELLS, ImageFormat
+from mtlue_cli.errors import InputError
+from mtlue_cli.files import write_atomically
+
+FOLDER = ".mtlue"
+RUN_NAME = "run.json"
+MANIFEST_NAME = "manifest.jsonl"
+PLANNED_NAME = "planned.json"
+LABELS_NAME = "labels.csv"
+LOCK_NAME = "lock"
+RUN_PATH = f"{FOLDER}/{RUN_NAME}"
+
+SCHEMA_VERSION = 1
+_ANEW = "protect the originals into a new folder"
+_KINDS: Mapping[str, tuple[type, ...]] = {
+    **dict.fromkeys(("epsilon", "code_version", "code_cells"), (int,)),
+    **dict.fromkeys(("weights_name", "weights_sha256", "image_format"), (str,)),
+    **dict.fromkeys(("keep_metadata", "complete"), (bool,)),
+    **dict.fromkeys(("versions", "counts", "digests", "classes", "shares", "flip"), (dict,)),
+    **dict.fromkeys(("file_column", "key_fingerprint"), (str, type(None))),
+}
+"""Types of the fields of a run record as it is read; tasks aside."""
+_FLIP = {"mean", "files", "pixels_per_degree"}
+_UNLIKE_TEXT = frozenset({"labels", "max_change", "psnr", "maps", "mean_change", "share", "drawn"})
+"""Fields of a file's record that are no text."""
+
+
+@dataclass(frozen=True)
+class RunRecord:
+    """The settings of a release.
+
+    Attributes:
+        epsilon: Bound in 255ths.
+        weights_name, weights_sha256: The generator.
+        tasks: Names of the protected tasks.
+        image_format: How files were written: ``png``, ``webp`` or ``keep``.
+        keep_metadata: Whether EXIF data, XMP and text were kept.
+        complete: Whether the run reached its end.
+        versions: Versions of the program and of what it computed with.
+        counts: Figures of the last run, for people.
+        file_column: Header of the file column in the release's label file; None in releases of older versions.
+        digests: SHA-256 of the manifest, the label file and ``run.json`` (:func:`settings_digest`) by their names, once
+            the run is complete; releases of older versions have none, or none of ``run.json``.
+        key_fingerprint: Of the key, for weights that take one.
+        classes: Classes of each task in the order of their codes, for weights that take a key; else empty.
+        shares: Share of each of these classes by which codes and tints were drawn; empty in releases of older versions.
+        code_version: Number of the construction of codes, for weights that draw them from a key; else, and in releases
+            of older versions, 0.
+        code_cells: Side in cells of their patterns; 0 where there are none.
+        flip: ``mean`` FLIP of a sample, its number of ``files`` and ``pixels_per_degree``, once the run is complete;
+            empty in releases of older versions, and where no file could be compared.
+    """
+
+    epsilon: int
+    weights_name: str
+    weights_sha256: str
+    tasks: tuple[str, ...]
+    image_format: str
+    keep_metadata: bool
+    complete: bool = False
+    versions: Mapping[str, str] = field(default_factory=dict)
+    counts: Mapping[str, int] = field(default_factory=dict)
+    file_column: str | None = None
+    digests: Mapping[str, str] = field(default_factory=dict)
+    key_fingerprint: str | None = None
+    classes: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    shares: Mapping[str, Sequence[float]] = field(default_factory=dict)
+    code_version: int = 0
+    code_cells: int = 0
+    flip: Mapping[str, float] = field(default_factory=dict)
+
+    def differences(self, other: "RunRecord") -> list[str]:
+        """Settings of a user's choice that decide about the released bytes and differ, a line each."""
+        names = ("epsilon", "weights_sha256", "key_fingerprint", "tasks", "image_format", "keep_metadata")
+        pairs = [(name, getattr(other, name), getattr(self, name)) for name in names]
+        found = [f"{name}: the release has {old}, this run {new}" for name, old, new in pairs if old != new]
+        keyed = self.key_fingerprint is not None and other.key_fingerprint is not None
+        if keyed and self.code_version != other.code_version:
+            age = "an older" if other.code_version < self.code_version else "a newer"
+            found.append(f"codes: the release has those of {age} version, which draws them otherwise")
+        return found
+
+    def has_codes_of(self, other: "RunRecord") -> bool:
+        """Whether both draw the same codes from the same key: those of the same classes, shares and cells."""
+        return (self.classes, self.shares, self.code_cells) == (other.classes, other.shares, other.code_cells)
+
+    def to_json(self) -> dict[str, Any]:
+        """The document that ``run.json`` holds."""
+        return {"schema_version": SCHEMA_VERSION, **asdict(self), "tasks": list(self.tasks)}
+
+
+@dataclass(frozen=True)
+class FileRecord:
+    """One protected file.
+
+    Attributes:
+        file_name: Path in the release, relative POSIX.
+        source: Path in the originals, relative POSIX.
+        source_sha256, sha256: Digests of the original's and the released file's bytes.
+        labels: Class of each protected task, of a dense task the file of its map; None where unlabelled.
+        max_change: Largest measured change of a colour value of the saved file, in 255ths.
+        psnr: Peak signal-to-noise ratio of the saved file in dB; None if nothing changed.
+        maps: Masks and maps that were released with it, byte for byte: path, relative to the release, to digest.
+        mean_change: Mean absolute change of a colour value of the saved file, in 255ths; None in older releases.
+        share: Share of the perturbation that the saved file carries (:mod:`mtlue_cli.perturbation.effect`); None in
+            older releases.
+        drawn: Whether the image has no label and is protected as one of random classes.
+    """
+
+    file_name: str
+    source: str
+    source_sha256: str
+    sha256: str
+    labels: Mapping[str, str | None]
+    max_change: float
+    psnr: float | None
+    status: Literal["protected"] = "protected"
+    maps: Mapping[str, str] = field(default_factory=dict)
+    mean_change: float | None = None
+    share: float | None = None
+    drawn: bool = False
+
+
+@dataclass(frozen=True)
+class QuarantineRecord:
+    """One original that could not be protected and is therefore not in the release."""
+
+    source: str
+    reason: str
+    status: Literal["quarantined"] = "quarantined"
+
+
+Record = FileRecord | QuarantineRecord
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """A release's records: of two about one source, the later counts."""
+
+    run: RunRecord
+    files: tuple[FileRecord, ...]
+    quarantine: tuple[QuarantineRecord, ...]
+
+    @cached_property
+    def names(self) -> frozenset[str]:
+        """Every file that the records say is released: images and their maps."""
+        return released_files(self.files)
+
+
+def released_files(records: Iterable[Record]) -> frozenset[str]:
+    """The files that ``records`` say are released: images and their maps."""
+    files = [record for record in records if isinstance(record, FileRecord)]
+    return frozenset(name for record in files for name in (record.file_name, *record.maps))
+
+
+def is_release(folder: Path) -> bool:
+    """Whether ``folder`` holds a run record."""
+    return (folder / FOLDER / RUN_NAME).is_file()
+
+
+def read_run(release: Path) -> RunRecord:
+    """The settings of a release.
+
+    Raises:
+        InputError: There is none, it is damaged, or it is of a newer schema.
+    """
+    path = release / FOLDER / RUN_NAME
+    try:
+        document = json.loads(path.read_text(encoding="utf-8"))
+        version = document.pop("schema_version")
+        if version != SCHEMA_VERSION:
+            raise InputError(
+                f"{path} has schema version {version!r}, this mtlue reads {SCHEMA_VERSION}", hint="upgrade mtlue"
+            )
+        run = RunRecord(**{**document, "tasks": tuple(document["tasks"])})
+        wrong = [name for name, kinds in _KINDS.items() if type(getattr(run, name)) not in kinds]
+        wrong += [] if all(isinstance(name, str) for name in run.tasks) else ["tasks"]
+        wrong += [] if "code_cells" in wrong or 0 <= run.code_cells <= MAX_PATTERN_CELLS else ["code_cells"]
+        lists = {"classes": _is_list_of_text, "shares": _is_list_of_shares}
+        right = (name for name in lists if name not in wrong)
+        wrong += [name for name in right if not all(map(lists[name], getattr(run, name).values()))]
+        wrong += [] if "flip" in wrong or not run.flip or _is_flip(run.flip) else ["flip"]
+        if wrong:
+            raise TypeError(f"{', '.join(wrong)} of another type than expected")
+        ImageFormat(run.image_format)
+        return run
+    except FileNotFoundError as error:
+        raise InputError(f"{release} is no release: {RUN_PATH} is missing") from error
+    except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+        raise InputError(f"{path} is damaged: {error}", hint=_ANEW) from error
+
+
+def write_run(release: Path, run: RunRecord) -> None:
+    """Write the settings, atomically; the folders are made if need be."""
+    write_atomically(release / FOLDER / RUN_NAME, (json.dumps(run.to_json(), indent=2) + "\n").encode())
+
+
+def settings_digest(document: Mapping[str, Any]) -> str:
+    """SHA-256 of what ``run.json`` holds beside its digests, however it is spaced and ordered."""
+    settings = {name: value for name, value in document.items() if name != "digests"}
+    return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()
+
+
+def read_manifest(release: Path) -> Manifest:
+    """The records of a release; a torn last line, left by a killed run, is ignored.
+
+    Raises:
+        InputError: ``release`` is no release, or a record is damaged.
+    """
+    run = read_run(release)
+    path = release / FOLDER / MANIFEST_NAME
+    records: dict[str, Record] = {}
+    try:
+        lines = path.read_bytes().split(b"\n") if path.exists() else []
+    except OSError as error:
+        raise InputError(f"{path} cannot be read: {error}") from error
+    for number, line in enumerate(lines, 1):
+        if not line:
+            continue
+        try:
+            record = _record(json.loads(line))
+        except (ValueError, TypeError, KeyError, RecursionError) as error:
+            if number == len(lines):
+                break
+            raise InputError(f"{path}, line {number} is damaged: {error}", hint=_ANEW) from error
+        records.pop(record.source, None)
+        records[record.source] = record
+    return Manifest(
+        run,
+        tuple(record for record in records.values() if isinstance(record, FileRecord)),
+        tuple(record for record in records.values() if isinstance(record, QuarantineRecord)),
+    )
+
+
+def write_manifest(release: Path, records: Iterable[Record]) -> None:
+    """Write the whole manifest, atomically, in the order given."""
+    text = "".join(manifest_line(record) for record in records)
+    write_atomically(release / FOLDER / MANIFEST_NAME, text.encode())
+
+
+def manifest_line(record: Record) -> str:
+    """A record as its line of the manifest."""
+    # Not asdict: its deep copy costs more than all the rest.
+    document = {part.name: getattr(record, part.name) for part in fields(record)}
+    if not document.get("maps"):
+        document.pop("maps", None)
+    return json.dumps(document, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def read_planned(release: Path) -> frozenset[str]:
+    """Files that unfinished runs may have put into the release; none if the list cannot be read."""
+    try:
+        names = json.loads((release / FOLDER / PLANNED_NAME).read_text(encoding="utf-8"))
+        return frozenset(name for name in names if isinstance(name, str))
+    except (OSError, ValueError, TypeError, RecursionError):
+        return frozenset()
+
+
+def write_planned(release: Path, names: Iterable[str]) -> None:
+    """Note, atomically and before the first of them is written, which files a run may put into the release."""
+    write_atomically(release / FOLDER / PLANNED_NAME, json.dumps(sorted(names)).encode())
+
+
+def _record(document: dict[str, Any]) -> Record:
+    kind = {"protected": FileRecord, "quarantined": QuarantineRecord}[document["status"]]
+    record: Record = kind(**document)
+    texts = {name: value for name, value in document.items() if name not in _UNLIKE_TEXT}
+    wrong = [name for name, value in texts.items() if not isinstance(value, str)]
+    if isinstance(record, FileRecord):
+        wrong += [] if isinstance(record.labels, dict) else ["labels"]
+        maps = [*record.maps, *record.maps.values()] if isinstance(record.maps, dict) else [None]
+        wrong += [] if all(isinstance(text, str) for text in maps) else ["maps"]
+        figures = {name: getattr(record, name) for name in ("psnr", "mean_change", "share")}
+        known = {name: value for name, value in figures.items() if value is not None}
+        wrong += [] if isinstance(record.drawn, bool) else ["drawn"]
+        wrong += [name for name, value in {"max_change": record.max_change, **known}.items() if not _is_finite(value)]
+    if wrong:
+        raise TypeError(f"{', '.join(wrong)} of another type than expected")
+    return record
+
+
+def _is_finite(value: object) -> bool:
+    try:
+        return isinstance(value, int | float) and math.isfinite(value)
+    except OverflowError:  # a whole number of hundreds of digits
+        return False
+
+
+def _is_flip(value: Mapping[str, float]) -> bool:
+    return value.keys() == _FLIP and all(
+        type(figure) in (int, float) and 0 <= figure < 1e9 for figure in value.values()
+    )
+
+
+def _is_list_of_text(value: object) -> bool:
+    return isinstance(value, list) and all(isinstance(entry, str) for entry in value)
+
+
+def _is_list_of_shares(value: object) -> bool:
+    return isinstance(value, list) and all(type(entry) is float and 0 < entry <= 1 for entry in value)

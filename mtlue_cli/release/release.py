@@ -1,0 +1,431 @@
+"""A release as an object: the one owner of what is released, and of whether it is whole."""
+
+import io
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path, PurePosixPath
+
+from mtlue_cli.errors import InputError, MtlueError
+from mtlue_cli.files import TEMPORARY, discard, file_digest, synchronise, write_atomically
+from mtlue_cli.images.folder import find_images, find_images_and_links
+from mtlue_cli.metrics.flip import MeanFlip
+from mtlue_cli.release.check import FileCheck, ReleaseCheck, check_file, folder_faults, label_faults
+from mtlue_cli.release.records import (
+    FOLDER,
+    LABELS_NAME,
+    LOCK_NAME,
+    MANIFEST_NAME,
+    PLANNED_NAME,
+    RUN_NAME,
+    RUN_PATH,
+    FileRecord,
+    Manifest,
+    Record,
+    RunRecord,
+    is_release,
+    manifest_line,
+    read_manifest,
+    read_planned,
+    read_run,
+    released_files,
+    settings_digest,
+    write_manifest,
+    write_planned,
+    write_run,
+)
+from mtlue_cli.tasks.paths import path_fault
+from mtlue_cli.tasks.spec import LabelTable
+
+Seen = tuple[int, int] | None
+"""Inode and time of a release's run record, which every run writes anew; None without one."""
+
+
+@dataclass(frozen=True)
+class Contents:
+    """What a run finds in its output folder.
+
+    Attributes:
+        manifest: The records of the release there; None if there is none.
+        ours: Every file that this run or an earlier one may have put there.
+        seen: State of the run record when all this was read.
+    """
+
+    manifest: Manifest | None = None
+    ours: frozenset[str] = frozenset()
+    seen: Seen = None
+
+
+@dataclass(frozen=True)
+class Resumption:
+    """What a run makes of what it finds.
+
+    Attributes:
+        records: Records to continue from, by source: those of the same settings.
+        obsolete: Files to be removed before work starts: those of a release that is replaced, and those that a killed
+            run left without a record.
+        ours: Every file that this run or an earlier one may have put there.
+        released: Released file of each digest: what an original must not be.
+        seen: State of the run record when the folder was read.
+    """
+
+    records: Mapping[str, FileRecord] = field(default_factory=dict)
+    obsolete: frozenset[str] = frozenset()
+    ours: frozenset[str] = frozenset()
+    released: Mapping[str, Path] = field(default_factory=dict)
+    seen: Seen = None
+
+
+class Release:
+    """A folder of protected images with their labels and records.
+
+    A run looks at the folder once (:meth:`look`), decides what to continue from (:meth:`resume`), and writes between
+    :meth:`open` and :meth:`close`, a record at a time (:meth:`add`).
+
+    Args:
+        folder: Where it is, or is to be.
+    """
+
+    def __init__(self, folder: str | Path) -> None:
+        self.folder = Path(folder)
+        self._run: RunRecord | None = None
+        self._ours: frozenset[str] = frozenset()
+        self._log: io.TextIOWrapper | None = None
+
+    @property
+    def settings(self) -> RunRecord:
+        """Its settings, read from the disk.
+
+        Raises:
+            InputError: It is no release, or its record is damaged.
+        """
+        return read_run(self.folder)
+
+    @property
+    def manifest(self) -> Manifest:
+        """Its settings and the record of every file, read from the disk.
+
+        Raises:
+            InputError: It is no release, or a record is damaged.
+        """
+        return read_manifest(self.folder)
+
+    def look(self, targets: frozenset[str]) -> Contents:
+        """Read what stands in the folder before a run; writes nothing.
+
+        Args:
+            targets: Files that the run is to write, images and maps, relative POSIX.
+
+        Raises:
+            InputError: It is no folder, not empty and not ours, or holds links or images that mtlue did not write.
+        """
+        _refuse_reserved(targets)
+        folder = self.folder
+        if folder.exists() and not folder.is_dir():
+            raise InputError(f"the output {folder} is a file, expected a folder", hint="give another one with --out")
+        if not folder.is_dir() or not any(folder.iterdir()):
+            return Contents(ours=targets)
+        images, links = find_images_and_links(folder)
+        self._refuse_links(links, targets)
+        seen = self._state()
+        if seen is None:
+            if all(entry.name == FOLDER for entry in folder.iterdir()):
+                return Contents(ours=targets)  # a run that was killed before it wrote its settings
+            raise InputError(
+                f"the output folder {folder} is not empty and holds no release of mtlue",
+                hint="give another one with --out",
+            )
+        manifest = self.manifest
+        ours = manifest.names | read_planned(folder) | targets
+        strangers = [name for name in images if name not in ours]
+        if strangers:
+            raise InputError(
+                f"{folder} holds {len(strangers)} images that mtlue did not write there, they may be unprotected",
+                strangers,
+                "move them out of the release, or give another folder with --out",
+            )
+        return Contents(manifest, ours, seen)
+
+    def resume(self, contents: Contents, run: RunRecord, *, overwrite: bool) -> Resumption:
+        """What a run continues from.
+
+        Args:
+            contents: What :meth:`look` found.
+            run: Settings of the run to come.
+            overwrite: Replace a release that was made with other settings, or whose codes are others than the run would
+                draw in a new folder.
+
+        Raises:
+            InputError: The release was made with other settings, and is not to be replaced.
+        """
+        manifest, ours = contents.manifest, contents.ours
+        if manifest is None:
+            return Resumption(ours=ours)
+        differences = run.differences(manifest.run)
+        if differences and not overwrite:
+            raise InputError(
+                f"{self.folder} was made with other settings",
+                differences,
+                "give another folder with --out, or --overwrite to replace it",
+            )
+        # A file that is its own original, which older versions released, says nothing of the originals.
+        changed = [record for record in manifest.files if record.max_change > 0]
+        released = {
+            record.sha256: self.folder / record.file_name for record in changed if record.sha256 != record.source_sha256
+        }
+        if differences or (overwrite and not run.has_codes_of(manifest.run)):
+            return Resumption({}, ours, ours, released, contents.seen)
+        records = {record.source: record for record in manifest.files}
+        return Resumption(records, ours - manifest.names, ours, released, contents.seen)
+
+    @contextmanager
+    def open(self, run: RunRecord, resumption: Resumption) -> Iterator[None]:
+        """Hold the release for one run, and make it ready: nothing half written, nothing of other settings.
+
+        Raises:
+            InputError: Another run holds it, or has written to it since it was looked at.
+            OSError: It cannot be written.
+        """
+        with sole_writer(self.folder):
+            if self._state() != resumption.seen:
+                raise InputError(
+                    f"another run has written to {self.folder} meanwhile",
+                    hint="run the same command again to go on from there",
+                )
+            self._run, self._ours = run, resumption.ours
+            write_planned(self.folder, self._ours)
+            self._remove_temporaries()
+            self._remove(resumption.obsolete)
+            if not resumption.records:
+                write_manifest(self.folder, ())
+            write_run(self.folder, run)
+            self._log = _open_log(self.folder / FOLDER / MANIFEST_NAME)
+            try:
+                yield
+            finally:
+                self._close_log()
+
+    def add(self, record: Record) -> None:
+        """Append a record to the manifest; it reaches the operating system at once. Only while the release is open."""
+        assert self._log is not None, "the release is not open"
+        self._log.write(manifest_line(record))
+        self._log.flush()
+
+    def close(self, records: Sequence[Record], labels: bytes, flip: MeanFlip | None) -> None:
+        """Remove what no longer belongs to the release; write manifest, labels and, last, that the run is complete.
+
+        Before that all folders are synchronised: what is called complete survives a power cut.
+
+        Args:
+            records: Of every original, in the order of the labels.
+            labels: Content of the label file.
+            flip: How visible the release is.
+
+        Raises:
+            MtlueError: Images that no record names stand in the release; it is not called complete.
+            OSError: It cannot be written.
+        """
+        assert self._run is not None, "the release is not open"
+        self._close_log()
+        folder, released = self.folder, released_files(records)
+        self._remove(self._ours - released)
+        write_manifest(folder, records)
+        write_atomically(folder / LABELS_NAME, labels)
+        strangers = [name for name in find_images(folder) if name not in released]
+        if strangers:
+            raise MtlueError(
+                f"images that mtlue did not write appeared in {folder}, they may be unprotected: "
+                f"{', '.join(strangers)}; move them out and run the same command again"
+            )
+        for parent in {(folder / name).parent for name in released}:
+            synchronise(parent)
+        images = sum(isinstance(record, FileRecord) for record in records)
+        counts = {"released": images, "quarantined": len(records) - images}
+        if len(released) > images:
+            counts["maps"] = len(released) - images
+        recorded = {} if flip is None else flip.to_json()
+        run = replace(self._run, complete=True, counts=counts, flip=recorded)
+        digests = {name: file_digest(folder / name) for name in (f"{FOLDER}/{MANIFEST_NAME}", LABELS_NAME)}
+        digests[RUN_PATH] = settings_digest(run.to_json())
+        write_run(folder, replace(run, digests=digests))
+        (folder / FOLDER / PLANNED_NAME).unlink(missing_ok=True)
+
+    def check(
+        self,
+        against: str | Path | None = None,
+        labels: LabelTable | None = None,
+        *,
+        file_column: str | None = None,
+        with_ssim: bool = False,
+        workers: int = 2,
+        on_start: Callable[[int], None] | None = None,
+        on_file: Callable[[], None] | None = None,
+    ) -> ReleaseCheck:
+        """Read every file again and hold it against the records, the labels and the originals; nothing is changed.
+
+        Args:
+            against: Folder of the originals, to measure every file against its own; None: hold files to their records.
+            labels: The labels of the originals. Each row must be in the manifest, and be what its image was protected
+                with; an original that no row names may be missing. None: the manifest alone says what is released.
+            file_column: Header of the file column of the release's label file if its run record, made by an older
+                version, does not say; None: by the usual names.
+            with_ssim: Whether to measure SSIM too.
+            workers: Threads that decode.
+            on_start: Called with the number of files, before the first is checked.
+            on_file: Called after each file.
+
+        Raises:
+            InputError: It is no release, or its records are damaged.
+        """
+        manifest, folder = self.manifest, self.folder
+        originals = None if against is None else Path(against)
+        row_of = {} if labels is None else {name: row for row, name in enumerate(labels.file_names)}
+
+        def look(record: FileRecord) -> FileCheck:
+            row = row_of.get(record.source)
+            maps: dict[str, Path] = {}
+            if labels is not None and row is not None:
+                maps = {name: labels.maps_folder / name for name in labels.map_files(row)}
+            must_measure = labels is None or row is not None
+            return check_file(
+                folder, record, manifest.run, originals, maps, must_measure=must_measure, with_ssim=with_ssim
+            )
+
+        if on_start is not None:
+            on_start(len(manifest.files))
+        found: list[FileCheck] = []
+        with ThreadPoolExecutor(max_workers=max(1, workers)) as pool:
+            for result in pool.map(look, manifest.files):
+                found.append(result)
+                if on_file is not None:
+                    on_file()
+        faults = folder_faults(folder, manifest, read_planned(folder), originals)
+        if manifest.run.complete:
+            known = {record.source for record in manifest.files} | {record.source for record in manifest.quarantine}
+            faults += [f"{name}: not in the manifest" for name in row_of if name not in known]
+        faults += [fault for result in found for fault in result.faults]
+        faults += label_faults(folder, manifest, labels, file_column)
+        return ReleaseCheck(folder, manifest, tuple(found), tuple(faults), MeanFlip.from_json(manifest.run.flip))
+
+    def _state(self) -> Seen:
+        """What changes whenever another run has begun or ended."""
+        try:
+            status = (self.folder / FOLDER / RUN_NAME).stat()
+        except OSError:
+            return None
+        return status.st_ino, status.st_mtime_ns
+
+    def _close_log(self) -> None:
+        """End the log, and bring it to the disk."""
+        log, self._log = self._log, None
+        if log is None:
+            return
+        try:
+            log.flush()
+            os.fsync(log.fileno())
+        finally:
+            log.close()
+
+    def _remove_temporaries(self) -> None:
+        folders = {(self.folder / name).parent for name in self._ours if path_fault(name) is None}
+        for parent in {self.folder / FOLDER, self.folder, *folders}:
+            for left in parent.glob(".*.tmp") if os.path.isdir(parent) else ():
+                if TEMPORARY.match(left.name):
+                    left.unlink()
+
+    def _remove(self, names: Iterable[str]) -> None:
+        for name in names:
+            if path_fault(name) is None:
+                discard(self.folder / name)
+
+    def _refuse_links(self, links: Sequence[str], targets: frozenset[str]) -> None:
+        safe = [name for name in targets if path_fault(name) is None]
+        folders = {str(parent) for name in safe for parent in PurePosixPath(name).parents} - {"."}
+        hidden = {name for name in (*folders, FOLDER) if os.path.islink(self.folder / name)}
+        if links or hidden:
+            raise InputError(
+                f"{self.folder} holds links, behind which a run would write or overlook images elsewhere",
+                sorted({*links, *hidden}),
+                "remove them, or give another folder with --out",
+            )
+
+
+@contextmanager
+def sole_writer(release: Path) -> Iterator[None]:
+    """Hold a release for one run; the system lets go of it however the process ends. Folders are made if need be.
+
+    Raises:
+        InputError: Another run holds it.
+        OSError: The lock file cannot be written.
+    """
+    from filelock import FileLock, Timeout
+
+    path = release / FOLDER / LOCK_NAME
+    path.parent.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(path, timeout=0)
+    try:
+        lock.acquire()
+    except Timeout:
+        raise InputError(
+            f"another run is writing to {release}",
+            hint="wait until it has ended, or give another folder with --out",
+        ) from None
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def refuse_protected(images: Path, names: Sequence[str]) -> None:
+    """Refuse originals that the manifest of a release names, byte for byte.
+
+    Args:
+        images: Folder of the originals; it, or a folder above, may be a release.
+        names: Files of it, relative POSIX.
+
+    Raises:
+        InputError: Lists every one of them.
+    """
+    folder = images.resolve()
+    release = next((parent for parent in (folder, *folder.parents) if is_release(parent)), None)
+    if release is None:
+        return
+    digests = {record.file_name: record.sha256 for record in read_manifest(release).files}
+    inside = folder.relative_to(release)
+    faults: list[str] = []
+    for name in names:
+        recorded = digests.get((PurePosixPath(inside) / name).as_posix())
+        try:
+            if recorded is not None and file_digest(folder / name) == recorded:
+                faults.append(f"{name}: is what the manifest of {release} says was released")
+        except OSError:
+            continue  # its own record will say so
+    if faults:
+        raise InputError(
+            f"{len(faults)} of {len(names)} images are protected already",
+            faults,
+            "give the folder of the originals, or --force to protect them a second time",
+        )
+
+
+def _open_log(path: Path) -> io.TextIOWrapper:
+    """The manifest, to append to; a torn last line is cut off."""
+    if path.exists():
+        whole = path.read_bytes()
+        if whole and not whole.endswith(b"\n"):
+            write_atomically(path, whole[: whole.rfind(b"\n") + 1])
+    return path.open("a", encoding="utf-8")
+
+
+def _refuse_reserved(targets: frozenset[str]) -> None:
+    faults = [
+        f"{name}: is kept for the release's own records"
+        for name in sorted(targets)
+        if name == LABELS_NAME or PurePosixPath(name).parts[0] == FOLDER
+    ]
+    if faults:
+        raise InputError(
+            "files would take the place of the release's records", faults, "rename them, and in the label file too"
+        )
