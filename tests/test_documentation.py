@@ -42,21 +42,21 @@ def test_every_choice_is_described(names: type[BackboneName]) -> None:
 def test_the_table_of_countermeasures_is_the_registry() -> None:
     table = rows("`--countermeasure`")
     assert table == {
-        spec.name.value: [
-            spec.title_with(spec.settings),
-            ", ".join(f"`{line}`" for line in written(spec.settings)),
-            f"{spec.cost_with(spec.settings):g}",
-            spec.tier.value,
-            spec.source,
+        choice.name: [
+            choice.title,
+            ", ".join(f"`{line}`" for line in written(choice.settings)),
+            f"{choice.cost:g}",
+            choice.tier.value,
+            choice.source,
         ]
-        for spec in COUNTERMEASURES.values()
+        for choice in COUNTERMEASURES.values()
     }
 
 
 def test_the_table_of_methods_gives_their_settings() -> None:
     table = rows("`--method`")
     assert {name: line[1] for name, line in table.items()} == {
-        name.value: ", ".join(f"`{line}`" for line in written(spec.settings)) for name, spec in METHODS.items()
+        name: ", ".join(f"`{line}`" for line in written(method.settings)) for name, method in METHODS.items()
     }
 
 

@@ -105,10 +105,9 @@ def verify(given: Given) -> None:
         terminal.write_json(planned.to_json())
         return
 
-    from mtlue_cli.verification.reports.html import write_html
+    from mtlue_cli.verification.reports.html import draw_samples, write_html
     from mtlue_cli.verification.reports.junit import write_junit
     from mtlue_cli.verification.reports.markdown import write_markdown
-    from mtlue_cli.verification.reports.samples import draw_samples
     from mtlue_cli.workflows.verify import verify_release
 
     with photos_up_to(photos.max_pixels):

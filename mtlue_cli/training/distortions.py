@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from mtlue_cli.training.augment import View, apply_view, draw_zoom
-from mtlue_cli.training.named_settings import Entry, configure
+from mtlue_cli.training.named_settings import Choice, choose
 
 _BLOCK = 8
 _LUMINANCE = (
@@ -85,7 +85,7 @@ ATTACKS = DistortionSettings(
 )
 """What attackers do, as often as was measured to protect best."""
 
-_ENTRIES = (Entry("attacks", ATTACKS, "attacks"), Entry("plain", PLAIN, "plain"))
+_NAMED = (Choice(name="attacks", settings=ATTACKS), Choice(name="plain", settings=PLAIN))
 
 
 def distortions_named(text: str) -> DistortionSettings:
@@ -94,8 +94,7 @@ def distortions_named(text: str) -> DistortionSettings:
     Raises:
         InputError: No such name or setting, or a value out of range.
     """
-    found: DistortionSettings = configure("--distortions", text, _ENTRIES).settings
-    return found
+    return choose("--distortions", text, _NAMED).settings
 
 
 def draw_window(image_size: int, batch: int, settings: DistortionSettings, rng: torch.Generator) -> View:

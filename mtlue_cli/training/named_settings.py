@@ -2,12 +2,14 @@
 
 import dataclasses
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from types import NoneType, UnionType
-from typing import Any, get_args, get_origin, get_type_hints
+from typing import Any, Generic, TypeVar, get_args, get_origin, get_type_hints
 
 from mtlue_cli.errors import InputError
+
+SettingsT = TypeVar("SettingsT")
 
 RANGE = ".."
 """Stands between the two ends of a range, as in ``intensity=0.5..1``."""
@@ -23,54 +25,64 @@ class NoSettings:
     """Settings of what has none."""
 
 
-@dataclass(frozen=True)
-class Entry:
-    """One name of a registry.
+@dataclass(frozen=True, kw_only=True)
+class Choice(Generic[SettingsT]):
+    """One variant of a kind (a countermeasure, a training method) with its settings.
+
+    A registry holds every variant with its usual settings; :func:`choose` gives the same with others.
 
     Attributes:
-        name: As it is registered.
-        settings: Its settings, a frozen dataclass of numbers, truth values and ranges that refuses what is out of
-            range with a ``ValueError``.
-        family: Name that stands for it with other settings; several entries of one family differ in these alone.
+        name: As an option takes it, such as ``jpeg-10`` or ``jpeg:quality=20``. The same settings always have the same
+            name: that of the registered variant that has them, or the family's with all that differ from its first.
+        settings: A frozen dataclass of numbers, truth values and ranges that refuses what is out of range with a
+            ``ValueError``.
+        family: Name that stands for it with other settings; its own unless given. Variants of one family differ in
+            their settings alone.
     """
 
     name: str
-    settings: Any
-    family: str
+    settings: SettingsT
+    family: str = ""
+
+    def __post_init__(self) -> None:
+        if not self.family:
+            object.__setattr__(self, "family", str(self.name))
+
+    @property
+    def variant(self) -> str:
+        """Its name without settings."""
+        return self.name.partition(":")[0]
+
+    @property
+    def changed(self) -> tuple[str, ...]:
+        """The settings that its name states, each as ``SETTING=VALUE``."""
+        return tuple(filter(None, self.name.partition(":")[2].split(",")))
+
+    def settings_to_json(self) -> dict[str, Any]:
+        """Every setting by name, JSON-ready."""
+        values = {field.name: getattr(self.settings, field.name) for field in dataclasses.fields(self.settings)}  # type: ignore[arg-type]  # a dataclass
+        return {name: list(value) if isinstance(value, tuple) else value for name, value in values.items()}
 
 
-@dataclass(frozen=True)
-class Configured:
-    """An entry with its settings.
-
-    Attributes:
-        name: The same settings always give the same name: that of the entry that has them, or the family's with all
-            settings that differ from its first entry's.
-        entry: Name of the entry that is built.
-        settings: All of them, as the entry's dataclass.
-    """
-
-    name: str
-    entry: str
-    settings: Any
+ChoiceT = TypeVar("ChoiceT", bound=Choice[Any])
 
 
-def configure(kind: str, text: str, entries: Sequence[Entry]) -> Configured:
+def choose(kind: str, text: str, registered: Collection[ChoiceT]) -> ChoiceT:
     """Read ``NAME`` or ``NAME:SETTING=VALUE,...``.
 
     Args:
-        kind: What the entries are, for messages.
+        kind: What is chosen, for messages.
         text: What was given.
-        entries: All that are known.
+        registered: All variants that are known.
 
     Raises:
         InputError: There is no such name or setting, or a value is unfit; every fault of ``text`` is listed.
     """
     head, colon, rest = text.partition(":")
-    found = next((entry for entry in entries if head in (entry.name, entry.family)), None)
+    found = next((known for known in registered if head in (known.name, known.family)), None)
     if found is None:
-        known = dict.fromkeys(name for entry in entries for name in (entry.family, entry.name))
-        raise InputError(f"there is no {kind} {head!r}", hint=f"known: {', '.join(known)}")
+        names = dict.fromkeys(name for known in registered for name in (known.family, known.name))
+        raise InputError(f"there is no {kind} {head!r}", hint=f"known: {', '.join(names)}")
     given, faults = _read_settings(rest, found.settings) if colon else ({}, [])
     settings = found.settings
     if not faults:
@@ -79,35 +91,32 @@ def configure(kind: str, text: str, entries: Sequence[Entry]) -> Configured:
         except (ValueError, InputError) as error:
             faults.append(str(error))
     if faults:
-        raise InputError(f"{kind} {text!r} cannot be had", faults, f"settings of {head}: {told(found.settings)}")
-    family = [entry for entry in entries if entry.family == found.family]
-    same = next((entry for entry in family if entry.settings == settings), None)
+        raise InputError(f"{kind} {text!r} cannot be used", faults, f"settings of {head}: {described(found.settings)}")
+    family = [known for known in registered if known.family == found.family]
+    same = next((known for known in family if known.settings == settings), None)
     if same is not None:
-        return Configured(same.name, same.name, settings)
+        return same
     changed = written(settings, unlike=family[0].settings)
-    return Configured(f"{found.family}:{','.join(changed)}", family[0].name, settings)
+    return dataclasses.replace(family[0], name=f"{found.family}:{','.join(changed)}", settings=settings)
 
 
-def configure_all(kinds: Sequence[tuple[str, Sequence[str], Sequence[Entry]]]) -> list[list[Configured]]:
-    """Read the texts of several kinds, each ``(kind, texts, entries)``; all faults are reported together.
+def choose_all(
+    kind: str, texts: Iterable[str], registered: Collection[ChoiceT], errors: list[InputError]
+) -> tuple[ChoiceT, ...]:
+    """Read several; the error of one that is at fault goes to ``errors``, for :func:`combined`."""
+    chosen: list[ChoiceT] = []
+    for text in texts:
+        try:
+            chosen.append(choose(kind, text, registered))
+        except InputError as error:
+            errors.append(error)
+    return tuple(chosen)
 
-    Raises:
-        InputError: A text is at fault.
-    """
-    faults: list[str] = []
-    hints: list[str] = []
-    results: list[list[Configured]] = []
-    for kind, texts, entries in kinds:
-        results.append([])
-        for text in texts:
-            try:
-                results[-1].append(configure(kind, text, entries))
-            except InputError as error:
-                faults += [f"{error}: {fault}" for fault in error.faults] or [str(error)]
-                hints += [error.hint] if error.hint is not None and error.hint not in hints else []
-    if faults:
-        raise InputError("what is to be tried cannot be read", faults, "; ".join(hints))
-    return results
+
+def combined(message: str, errors: Collection[InputError]) -> InputError:
+    """One error of several: all their faults, each after its message, and every hint once."""
+    faults = [line for error in errors for line in ([f"{error}: {fault}" for fault in error.faults] or [str(error)])]
+    return InputError(message, faults, "; ".join(dict.fromkeys(error.hint for error in errors if error.hint)) or None)
 
 
 def written(settings: Any, unlike: Any = None) -> list[str]:  # noqa: ANN401 - any dataclass
@@ -119,17 +128,11 @@ def written(settings: Any, unlike: Any = None) -> list[str]:  # noqa: ANN401 - a
     ]
 
 
-def told(settings: Any) -> str:  # noqa: ANN401 - any dataclass
+def described(settings: Any) -> str:  # noqa: ANN401 - any dataclass
     """Every setting with its value and what else it may be, for a message."""
     kinds = get_type_hints(type(settings))
     parts = [f"{line} ({_expected(kinds[line.partition('=')[0]])})" for line in written(settings)]
     return ", ".join(parts) or "it has none"
-
-
-def to_json(settings: Any) -> dict[str, Any]:  # noqa: ANN401 - any dataclass
-    """Every setting by name, JSON-ready."""
-    values = {field.name: getattr(settings, field.name) for field in dataclasses.fields(settings)}
-    return {name: list(value) if isinstance(value, tuple) else value for name, value in values.items()}
 
 
 def _read_settings(text: str, defaults: Any) -> tuple[dict[str, Any], list[str]]:  # noqa: ANN401 - any dataclass

@@ -2,12 +2,13 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from decimal import Decimal
 from enum import StrEnum
 from typing import Any
 
 from mtlue_cli.choices import BackboneName, LearnerName, TrainingMethodName, WeightingName
-from mtlue_cli.training.methods.registry import Way, way_named
-from mtlue_cli.verification.countermeasures.registry import Attack, attack_named
+from mtlue_cli.training.methods.registry import METHODS, MethodChoice
+from mtlue_cli.verification.countermeasures.base import CountermeasureChoice
 
 
 class Material(StrEnum):
@@ -36,30 +37,24 @@ class VictimSpec:
         backbone: Its network.
         learner: One network for all tasks, or one a task.
         weighting: How the losses of several tasks are put together; plays no part for one network a task.
-        method: Where it starts from, and what of it is trained: ``NAME`` or ``NAME:SETTING=VALUE,...``, as
-            :func:`~mtlue_cli.training.methods.registry.way_named` writes it.
+        method: Where it starts from, and what of it is trained.
     """
 
     backbone: BackboneName = BackboneName.RESNET18
     learner: LearnerName = LearnerName.MTL
     weighting: WeightingName = WeightingName.LS
-    method: str = TrainingMethodName.SCRATCH.value
-
-    @property
-    def way(self) -> Way:
-        """How it is trained."""
-        return way_named(self.method)
+    method: MethodChoice[Any] = METHODS[TrainingMethodName.SCRATCH]
 
     @property
     def name(self) -> str:
         """Such as ``resnet18`` or ``vit_b_16 stl``; what is usual goes without saying."""
         usual = VictimSpec()
         named = [
-            str(part)
+            part
             for part, default in (
-                (self.learner, usual.learner),
-                (self.weighting, usual.weighting),
-                (self.method, usual.method),
+                (self.learner.value, usual.learner),
+                (self.weighting.value, usual.weighting),
+                (self.method.name, usual.method.name),
             )
             if part != default
         ]
@@ -71,8 +66,8 @@ class VictimSpec:
             "backbone": self.backbone.value,
             "learner": self.learner.value,
             "weighting": self.weighting.value,
-            "method": str(self.method),
-            "method_settings": self.way.settings_to_json(),
+            "method": str(self.method.name),
+            "method_settings": self.method.settings_to_json(),
         }
 
 
@@ -83,20 +78,20 @@ class Condition:
     Attributes:
         victim: Which.
         material: Training images.
-        countermeasure: What the attacker does about the protection: ``NAME`` or ``NAME:SETTING=VALUE,...``, as
-            :func:`~mtlue_cli.verification.countermeasures.registry.attack_named` writes it; None: nothing.
+        countermeasure: What the attacker does about the protection; None: nothing.
         protected_fraction: Share of the release that is protected; below 1 the rest is clean.
     """
 
     victim: VictimSpec
     material: Material = Material.RELEASE
-    countermeasure: str | None = None
+    countermeasure: CountermeasureChoice[Any] | None = None
     protected_fraction: float = 1.0
 
     @property
     def name(self) -> str:
         """What a table calls it; no two conditions of one plan share a name."""
-        share = f"{100 * self.protected_fraction:g} % protected"
+        # Exact, for shares that differ must read differently.
+        share = f"{(100 * Decimal(str(self.protected_fraction))).normalize():f} % protected"
         name = {
             Material.CLEAN: f"{self.victim.name}: clean images",
             Material.RELEASE: self.victim.name,
@@ -106,7 +101,7 @@ class Condition:
         if self.material is Material.RELEASE and self.protected_fraction < 1:
             name += f": {share}"
         if self.countermeasure is not None:
-            name += f" + {self.countermeasure}"
+            name += f" + {self.countermeasure.name}"
         return name
 
     @property
@@ -120,17 +115,12 @@ class Condition:
             return Role.COMPARISON
         return Role.JUDGED
 
-    @property
-    def attack(self) -> Attack | None:
-        """The countermeasure with its settings."""
-        return None if self.countermeasure is None else attack_named(self.countermeasure)
-
 
 def plan_victims(
     backbones: Sequence[BackboneName],
     learners: Sequence[LearnerName],
     weightings: Sequence[WeightingName],
-    methods: Sequence[str],
+    methods: Sequence[MethodChoice[Any]],
 ) -> tuple[VictimSpec, ...]:
     """Every combination once, in the order given; one network a task knows no weighting."""
     found: dict[VictimSpec, None] = {}
@@ -144,7 +134,7 @@ def plan_victims(
 
 def plan_conditions(
     victims: Sequence[VictimSpec],
-    countermeasures: Sequence[str] = (),
+    countermeasures: Sequence[CountermeasureChoice[Any]] = (),
     fractions: Sequence[float] = (),
     *,
     control: bool = True,
@@ -164,7 +154,7 @@ def plan_conditions(
     planned = [Condition(first, Material.CLEAN), Condition(first)]
     if control:
         planned.append(Condition(first, Material.NOISE))
-    planned += [Condition(first, countermeasure=name) for name in countermeasures]
+    planned += [Condition(first, countermeasure=choice) for choice in countermeasures]
     for fraction in fractions:
         planned.append(Condition(first, protected_fraction=fraction))
         planned.append(Condition(first, Material.CLEAN_PART, protected_fraction=fraction))

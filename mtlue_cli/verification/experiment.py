@@ -21,17 +21,24 @@ from mtlue_cli.training.intervention import Intervention
 from mtlue_cli.training.multitask_loop import LearningSettings, predict, steps_an_epoch
 from mtlue_cli.training.pretrained import PretrainedStart
 from mtlue_cli.training.runtime import choose_precision, data_digest
-from mtlue_cli.verification.clean_share import clean_part, mix
 from mtlue_cli.verification.conditions import Condition, Material
-from mtlue_cli.verification.controls import uniform_noise
 from mtlue_cli.verification.countermeasures.base import AttackerView, Countermeasure
 from mtlue_cli.verification.early_stopping import halve
-from mtlue_cli.verification.learner import LearnedEpoch, images_a_network, train_learner
+from mtlue_cli.verification.learner import (
+    FEWEST_IMAGES,
+    LearnedEpoch,
+    images_a_network,
+    require_labelled,
+    train_learner,
+)
 from mtlue_cli.verification.result_cache import ResultCache, document_digest
 from mtlue_cli.verification.scoring import Scoring
+from mtlue_cli.verification.training_images import FROM_CLEAN, TrainingImages
 from mtlue_cli.verification.victim_result import CurvePoint, VictimResult
 
-RESULT_SCHEMA = 4
+RESULT_SCHEMA = 5
+"""Of cached results; another number makes all earlier entries invalid."""
+
 PAIRS = 200
 """Most originals with their protected versions that an attacker with a published generator is given."""
 
@@ -40,8 +47,8 @@ PAIRS_SHARE = 0.1
 
 FEWEST_PAIRS = 8
 
-FROM_CLEAN = frozenset({Material.CLEAN, Material.NOISE})
-"""What is made without the release."""
+PACKAGES = ("numpy", "pillow", "torch", "torchmetrics", "torchvision")
+"""What computes a result beside this program; another version may compute another one."""
 
 
 class DivergedError(Exception):
@@ -77,31 +84,6 @@ class ExperimentData:
 
 
 @dataclass(frozen=True)
-class TrainingImages:
-    """The two sets of training images that everything else is made from.
-
-    Attributes:
-        clean: ``(N, 3, S, S)`` uint8.
-        release: The same images as released; called when first needed.
-        epsilon: Bound of the release in 255ths, and of the noise that is compared with it.
-    """
-
-    clean: Tensor
-    release: Callable[[], Tensor]
-    epsilon: int
-
-    @cached_property
-    def clean_digest(self) -> str:
-        """Identity of the clean images; hashed once for all conditions."""
-        return data_digest(self.clean, {})
-
-    @cached_property
-    def release_digest(self) -> str:
-        """Identity of the released images; hashed once for all conditions."""
-        return data_digest(self.release(), {})
-
-
-@dataclass(frozen=True)
 class Laboratory:
     """Everything that stays the same from condition to condition.
 
@@ -111,7 +93,7 @@ class Laboratory:
         settings: Budget of every victim; backbone, weighting and seed are set by the condition.
         device: Where victims are trained.
         cache: Finished victims.
-        starts: Where ways of training that need one start from, by backbone.
+        starts: Where training methods that need one start from, by backbone.
         weights: The generator's checkpoint, where an attacker has it.
     """
 
@@ -143,12 +125,13 @@ class Laboratory:
             on_preparation: Called with the share, in [0, 1], of what the attacker does before training that is done.
 
         Raises:
-            InputError: The victim needs a start and there is none, or there is too little to learn from.
+            InputError: As :meth:`require`, or the victim needs a start and there is none.
             DivergedError: Its loss or its output is not finite.
             ValueError: A task has no labelled test image.
         """
-        victim = condition.victim
-        start = self.starts.get(victim.backbone) if victim.way.needs_start else None
+        self.require(condition)
+        victim, countermeasure = condition.victim, condition.countermeasure
+        start = self.starts.get(victim.backbone) if victim.method.needs_start else None
         settings = replace(self.settings, backbone=victim.backbone, weighting=victim.weighting, seed=seed)
         key = self._key(condition, settings, start)
         found = self.cache.load(key)
@@ -158,19 +141,17 @@ class Laboratory:
             except (AttributeError, KeyError, TypeError, ValueError):
                 pass  # a damaged entry: train again and replace it
         started = time.monotonic()
-        images, labels = self._material(condition, seed)
-        if condition.attack is not None:
-            condition.attack.require_fit(self.data.tasks)
-        countermeasure = None if condition.attack is None else condition.attack.build()
+        images, labels = self.images.of(condition, self.data.train_labels, seed)
         test_images = self.data.test_images
         make_intervention: Callable[[TaskSet, Mapping[str, Tensor]], Intervention | None] | None = None
         if countermeasure is not None:
-            view = self._view(countermeasure, labels, seed, on_preparation)
-            images = countermeasure.before_training(images, view)
-            test_images = countermeasure.at_inference(test_images)
+            attack = countermeasure.build()
+            view = self._view(attack, labels, seed, on_preparation)
+            images = attack.before_training(images, view)
+            test_images = attack.at_inference(test_images)
 
             def make_intervention(tasks: TaskSet, own: Mapping[str, Tensor]) -> Intervention | None:
-                return countermeasure.during_training(replace(view, tasks=tasks, labels=own))
+                return attack.during_training(replace(view, tasks=tasks, labels=own))
 
         curve: list[CurvePoint] = []
 
@@ -193,7 +174,7 @@ class Laboratory:
             self.device,
             test,
             intervention_factory=make_intervention,
-            method_factory=partial(victim.way.build, start),
+            method_factory=partial(victim.method.build, start),
             on_step=on_step,
             on_epoch=record,
             read=self.scoring.read,
@@ -217,25 +198,29 @@ class Laboratory:
         self.cache.store(key, result.to_json())
         return result
 
+    def require(self, condition: Condition) -> None:
+        """Refuse a condition that cannot be run, as far as that is known before anything is trained.
+
+        Raises:
+            InputError: The countermeasure does not fit or lacks what it needs, or there is too little to learn from.
+        """
+        if condition.countermeasure is not None:
+            side = self.images.clean.shape[-1]
+            condition.countermeasure.require_fit(self.data.tasks, side, has_weights=self.weights is not None)
+            if condition.countermeasure.build().needs_pairs and self._pairs < FEWEST_PAIRS:
+                raise InputError(f"{len(self.images.clean)} training images leave too few for pairs")
+        require_labelled(condition.victim.learner, self.data.train_labels, self.data.tasks)
+        if condition.material is Material.CLEAN_PART:
+            clean = len(self.images.clean) - round(condition.protected_fraction * len(self.images.clean))
+            if clean < FEWEST_IMAGES:
+                raise InputError(f"too little to learn from: {clean} of {len(self.images.clean)} images are clean")
+
     def steps_per_epoch(self, condition: Condition) -> int:
         """Optimiser steps of one epoch of the condition's victim; of several networks, of the one with most images."""
         images = max(images_a_network(condition.victim.learner, self.data.train_labels, self.data.tasks))
         if condition.material is Material.CLEAN_PART:
             images -= round(condition.protected_fraction * images)
         return steps_an_epoch(images, self.settings.batch_size)
-
-    def _material(self, condition: Condition, seed: int) -> tuple[Tensor, Mapping[str, Tensor]]:
-        """Training images of a condition before any countermeasure, and their labels."""
-        labels = self.data.train_labels
-        if condition.material is Material.CLEAN:
-            return self.images.clean, labels
-        if condition.material is Material.NOISE:
-            return uniform_noise(self.images.clean, self.images.epsilon, seed), labels
-        release = self.images.release()
-        if condition.protected_fraction == 1:
-            return release, labels
-        mixed, protected = mix(release, self.images.clean, condition.protected_fraction, seed)
-        return (mixed, labels) if condition.material is Material.RELEASE else clean_part(mixed, labels, protected)
 
     def _view(
         self,
@@ -255,21 +240,21 @@ class Laboratory:
             epsilon=self.images.epsilon,
         )
         if countermeasure.needs_weights:
-            if self.weights is None:
-                raise InputError("the generator's weights are not public as far as known: an attacker lacks them")
             view = replace(view, weights=self.weights)
         if not countermeasure.needs_pairs:
             return view
         rng = torch.Generator().manual_seed(seed)
-        count = min(PAIRS, int(PAIRS_SHARE * len(self.images.clean)))
-        if count < FEWEST_PAIRS:
-            raise InputError(f"{len(self.images.clean)} training images leave too few for pairs")
-        chosen = torch.randperm(len(self.images.clean), generator=rng)[:count]
+        chosen = torch.randperm(len(self.images.clean), generator=rng)[: self._pairs]
         return replace(
             view,
             pairs=(self.images.clean[chosen], self.images.release()[chosen]),
             pair_labels={name: column[chosen] for name, column in self.data.train_labels.items()},
         )
+
+    @property
+    def _pairs(self) -> int:
+        """Originals with their protected versions that an attacker with a published generator is given."""
+        return min(PAIRS, int(PAIRS_SHARE * len(self.images.clean)))
 
     @cached_property
     def scoring(self) -> Scoring:
@@ -279,27 +264,29 @@ class Laboratory:
         return Scoring(data.tasks, data.train_labels, data.test_labels, self.settings.crop_size, first_half)
 
     def _key(self, condition: Condition, settings: LearningSettings, start: PretrainedStart | None) -> str:
-        attack = condition.attack
-        weights = self.weights if attack is not None and attack.build().needs_weights else None
+        """Digest of everything that decides the result; numbers go in as they are, not as names show them."""
+        victim, countermeasure = condition.victim, condition.countermeasure
+        weights = self.weights if countermeasure is not None and countermeasure.build().needs_weights else None
+        packages = PACKAGES if settings.weighting is WeightingName.LS else (*PACKAGES, "torchjd")
         return document_digest(
             {
-                **({} if weights is None else {"weights": file_digest(weights)}),
                 "schema": RESULT_SCHEMA,
-                "condition": condition.name,
-                "countermeasure": None if attack is None else [attack.spec.name.value, repr(attack.settings)],
-                "pairs": [PAIRS, PAIRS_SHARE],
+                "material": condition.material,
+                "protected_fraction": condition.protected_fraction,
+                "countermeasure": countermeasure and [countermeasure.family, countermeasure.settings_to_json()],
+                "learner": victim.learner,
+                "method": [victim.method.family, victim.method.settings_to_json()],
+                "settings": asdict(settings),
+                "start": None if start is None else start.digest,
                 "clean": self.images.clean_digest,
                 "release": None if condition.material in FROM_CLEAN else self.images.release_digest,
                 "epsilon": None if condition.material is Material.CLEAN else self.images.epsilon,
+                "weights": None if weights is None else file_digest(weights),
+                "pairs": [PAIRS, PAIRS_SHARE],
                 "data": self.data.digest,
                 "halves": self.settings.seed,
-                "settings": asdict(settings),
-                "method": repr(condition.victim.way.settings),
-                "start": None if start is None else start.digest,
                 "device": self.device.type,
                 "arithmetic": str(choose_precision(settings.precision, self.device)),
-                "torch": torch.__version__,
-                "torchjd": None if settings.weighting is WeightingName.LS else version("torchjd"),
-                "mtlue": __version__,
+                "versions": {"mtlue": __version__, **{package: version(package) for package in packages}},
             }
         )

@@ -1,6 +1,5 @@
 """The figures of one condition: a line a task, and averages over the tasks that count."""
 
-import math
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -9,11 +8,36 @@ from mtlue_cli.metrics.dense import beats_floor, learned_fraction, lower_is_bett
 from mtlue_cli.metrics.measures import gain, measure_of
 from mtlue_cli.metrics.repeated import Repeated
 from mtlue_cli.tasks.spec import Task, TaskSet
-from mtlue_cli.verification.conditions import Condition
+from mtlue_cli.verification.conditions import Condition, Role
 from mtlue_cli.verification.victim_result import VictimResult
 
 SAME = 1e-5
 """Learned fractions that differ by less are the same: what is left of rounding in two ways of counting one epoch."""
+
+
+@dataclass(frozen=True)
+class Learned:
+    """What a victim learned by one of two epochs: the last, or the best.
+
+    Attributes:
+        fraction: Learned fraction.
+        score: Figure that it was computed from.
+        at_best_epoch: Whether it is that of the best epoch.
+    """
+
+    fraction: Repeated
+    score: Repeated
+    at_best_epoch: bool = False
+
+    @property
+    def mean(self) -> float:
+        """Mean learned fraction over the seeds."""
+        return self.fraction.mean
+
+
+def stronger(last: Learned | None, best: Learned | None) -> Learned | None:
+    """What the stronger attacker learns: who stops at the last epoch, unless who stops at the best learns more."""
+    return best if best is not None and (last is None or best.mean > last.mean + SAME) else last
 
 
 @dataclass(frozen=True)
@@ -64,18 +88,28 @@ class TaskFigures:
         return self._learned(self.best)
 
     @property
-    def strongest(self) -> float:
-        """The higher of both learned fractions; minus infinity if inconclusive."""
-        found = [figure.mean for figure in (self.learned, self.best_learned) if figure is not None]
-        return max(found, default=-math.inf)
+    def stronger(self) -> Learned | None:
+        """What the stronger attacker learns of it; None if inconclusive."""
+        return stronger(self.after_last_epoch, self._as_learned(self.best_learned, self.best, at_best_epoch=True))
+
+    @property
+    def after_last_epoch(self) -> Learned | None:
+        """What is learned of it after the last epoch; None if inconclusive."""
+        return self._as_learned(self.learned, self.score)
+
+    @staticmethod
+    def _as_learned(
+        fraction: Repeated | None, score: Repeated | None, *, at_best_epoch: bool = False
+    ) -> Learned | None:
+        return None if fraction is None or score is None else Learned(fraction, score, at_best_epoch)
 
     @property
     def learned_beyond_place(self) -> Repeated | None:
         """Learned fraction with the place floor in place of the floor; None if the clean victim hardly beats that."""
-        place, clean = self.place_floor, self.clean.mean
-        if place is None or not beats_floor(clean, place, self.measure):
+        floor, clean = self.place_floor, self.clean.mean
+        if floor is None or not beats_floor(clean, floor, self.measure):
             return None
-        return Repeated(tuple(learned_fraction(value, clean, place) for value in self.score.values))
+        return Repeated(tuple(learned_fraction(value, clean, floor) for value in self.score.values))
 
     def _learned(self, score: Repeated | None) -> Repeated | None:
         if score is None or not self.conclusive:
@@ -129,19 +163,26 @@ class ConditionFigures:
     steps_per_epoch: int = 0
 
     @property
-    def learned(self) -> float | None:
-        """What the stronger attacker learns: he who stops at the last epoch, or he who stops at the best."""
-        found = [average.learned.mean for average in (self.average, self.best_average) if average is not None]
-        return max(found, default=None)
+    def stronger(self) -> Learned | None:
+        """What the stronger attacker learns on average; None if no judged task is conclusive."""
+        best = self.best_average
+        at_best = None if best is None else Learned(best.learned, best.score, at_best_epoch=True)
+        return stronger(self.after_last_epoch, at_best)
 
     @property
-    def stopped_early(self) -> bool:
-        """Whether :attr:`learned` is that of the best epoch."""
-        return (
-            self.average is not None
-            and self.best_average is not None
-            and self.best_average.learned.mean > self.average.learned.mean + SAME
-        )
+    def after_last_epoch(self) -> Learned | None:
+        """What is learned on average after the last epoch; None if no judged task is conclusive."""
+        return None if self.average is None else Learned(self.average.learned, self.average.score)
+
+    @property
+    def learned(self) -> float | None:
+        """Mean of :attr:`stronger` over the seeds: what the gate compares."""
+        return None if self.stronger is None else self.stronger.mean
+
+    @property
+    def has_early_stop(self) -> bool:
+        """Whether an attacker may stop early; a control or a reference is read after the last epoch."""
+        return self.condition.role not in (Role.CONTROL, Role.REFERENCE)
 
     @property
     def steps(self) -> int:
@@ -155,15 +196,17 @@ class ConditionFigures:
         return tuple(pair and (pair[0] * self.steps_per_epoch, pair[1] * self.steps_per_epoch) for pair in pairs)
 
     @property
-    def worst_task(self) -> TaskFigures | None:
-        """The judged task with the highest learned fraction, at the last or the best epoch."""
-        ranked = [task for task in self.tasks if task.judged and task.learned is not None]
-        return max(ranked, key=lambda task: task.strongest, default=None)
+    def worst_task(self) -> tuple[TaskFigures, Learned] | None:
+        """The judged task that the stronger attacker learns most of, and how much; None if none is conclusive."""
+        return max(self._judged, key=lambda pair: pair[1].mean, default=None)
 
-    def above(self, gate: float) -> tuple[TaskFigures, ...]:
-        """Judged tasks whose own learned fraction exceeds ``gate``, whatever the average says; highest last."""
-        found = [task for task in self.tasks if task.judged and task.strongest > gate]
-        return tuple(sorted(found, key=lambda task: task.strongest))
+    def above(self, gate: float) -> list[tuple[TaskFigures, Learned]]:
+        """Judged tasks that are learned by more than ``gate``, whatever the average says; highest last."""
+        return sorted((pair for pair in self._judged if pair[1].mean > gate), key=lambda pair: pair[1].mean)
+
+    @property
+    def _judged(self) -> list[tuple[TaskFigures, Learned]]:
+        return [(task, found) for task in self.tasks if task.judged and (found := task.stronger) is not None]
 
 
 def figures_of(
@@ -190,9 +233,9 @@ def figures_of(
         place_floor: What one guess a place in the image reaches, a dense task.
         steps_per_epoch: Optimiser steps of one epoch of the victims.
     """
-    placed = place_floor or {}
+    place_floors = place_floor or {}
     lines = tuple(
-        _line(task, task.name in judged, victims, clean, (floor[task.name], placed.get(task.name)), metric)
+        _line(task, task.name in judged, victims, clean, (floor[task.name], place_floors.get(task.name)), metric)
         for task in tasks
     )
     kept = [line for line in lines if line.judged and line.conclusive]
@@ -222,7 +265,7 @@ def _line(
         known = [value for value in values if value is not None]
         return Repeated(tuple(known)) if known and len(known) == len(values) else None
 
-    # A metric that does not exist for a task, AUROC with one class, tells nothing: the floor.
+    # A metric that does not exist for a task, AUROC with one class, counts as the floor.
     unknown = Repeated((floor,) * len(victims))
     reference = scores(clean, measure) or unknown
     best = [result.best_accuracy[task.name] for result in victims if result.best_accuracy is not None]

@@ -34,7 +34,7 @@ class DenseEpoch:
     """What is kept of a dense task's predictions after one epoch: figures, for the maps would not fit into memory.
 
     Attributes:
-        right: Share of labelled pixels that are told right.
+        right: Share of labelled pixels that are right.
         halves: The main figure on either half of the test images; None where nothing is labelled.
     """
 
@@ -113,7 +113,7 @@ def train_learner(
         device: Where.
         test: What is asked of every network after every epoch.
         intervention_factory: Makes what is done to the batches of one network, from its tasks and labels.
-        method_factory: Makes the way in which one network is trained.
+        method_factory: Makes the training method of one network.
         on_step: Called after each step with the number of images in it.
         on_epoch: Called with each epoch as soon as all networks have reached it.
         read: What is kept of dense predictions; needed where there are dense tasks.
@@ -124,9 +124,9 @@ def train_learner(
     Raises:
         InputError: A network would have fewer than two labelled images; found before any is trained.
     """
+    require_labelled(learner, labels, tasks)
     groups = LEARNERS[learner](tasks)
     labelled = [_labelled(labels, group) for group in groups]
-    _check(groups, labelled)
     epochs = _Epochs(len(groups), test, on_epoch, read)
     for group, rows in zip(groups, labelled, strict=True):
         own_labels = {name: labels[name][rows] for name in group.names}
@@ -160,6 +160,26 @@ def images_an_epoch(learner: LearnerName, labels: Mapping[str, Tensor], tasks: T
 def images_a_network(learner: LearnerName, labels: Mapping[str, Tensor], tasks: TaskSet) -> tuple[int, ...]:
     """How many images each network of a learner trains on."""
     return tuple(int(_labelled(labels, group).sum()) for group in LEARNERS[learner](tasks))
+
+
+def require_labelled(learner: LearnerName, labels: Mapping[str, Tensor], tasks: TaskSet) -> None:
+    """Refuse a learner that has too little to learn from.
+
+    Raises:
+        InputError: A network would have fewer than :data:`FEWEST_IMAGES` labelled images.
+    """
+    groups = zip(LEARNERS[learner](tasks), images_a_network(learner, labels, tasks), strict=True)
+    faults = [
+        f"task {', '.join(group.names)}: {images} labelled training images, expected at least {FEWEST_IMAGES}"
+        for group, images in groups
+        if images < FEWEST_IMAGES
+    ]
+    if faults:
+        raise InputError(
+            "some networks have too little to learn from",
+            faults,
+            "give more labelled images, leave these tasks out, or train one network for all tasks with --learner mtl",
+        )
 
 
 @dataclass
@@ -206,20 +226,6 @@ def _together(parts: Sequence[LearnedEpoch]) -> LearnedEpoch:
 def _labelled(labels: Mapping[str, Tensor], tasks: TaskSet) -> Tensor:
     """Which images have a label for any of ``tasks``, ``(N,)`` bool."""
     return torch.stack([labelled_rows(labels[task.name], task) for task in tasks]).any(dim=0)
-
-
-def _check(groups: Sequence[TaskSet], labelled: Sequence[Tensor]) -> None:
-    faults = [
-        f"task {', '.join(group.names)}: {int(rows.sum())} labelled training images, expected at least {FEWEST_IMAGES}"
-        for group, rows in zip(groups, labelled, strict=True)
-        if int(rows.sum()) < FEWEST_IMAGES
-    ]
-    if faults:
-        raise InputError(
-            "some networks have too little to learn from",
-            faults,
-            "give more labelled images, leave these tasks out, or train one network for all tasks with --learner mtl",
-        )
 
 
 def _own_seed(seed: int, tasks: TaskSet) -> int:

@@ -11,7 +11,7 @@ from mtlue_cli.choices import ExitCode, MetricName, Tier
 from mtlue_cli.metrics.repeated import Repeated
 from mtlue_cli.verification.audit import Audit
 from mtlue_cli.verification.conditions import Role
-from mtlue_cli.verification.figures import Average, ConditionFigures, TaskFigures
+from mtlue_cli.verification.figures import Average, ConditionFigures, Learned, TaskFigures
 from mtlue_cli.verification.probes.base import ProbeResult
 from mtlue_cli.verification.probes.registry import PROBES
 from mtlue_cli.verification.result_cache import document_digest
@@ -99,24 +99,26 @@ class VerifyResult:
 def condition_to_json(found: ConditionFigures, max_learned: float) -> dict[str, Any]:
     """One condition, JSON-ready."""
     condition = found.condition
-    attack = condition.attack
+    countermeasure = condition.countermeasure
     learned, judged = found.learned, condition.role is Role.JUDGED
+    early = found.has_early_stop
     return {
         "name": condition.name,
-        "title": condition.name if attack is None else f"{condition.victim.name} + {attack.title}",
+        "title": f"{condition.victim.name} + {countermeasure.title}" if countermeasure else condition.name,
         "role": condition.role.value,
         "victim": condition.victim.to_json(),
-        "countermeasure": attack.name if attack else None,
-        "countermeasure_settings": attack.settings_to_json() if attack else None,
-        "source": attack.spec.source if attack else None,
+        "countermeasure": str(countermeasure.name) if countermeasure else None,
+        "countermeasure_settings": countermeasure.settings_to_json() if countermeasure else None,
+        "source": countermeasure.source if countermeasure else None,
         "protected_fraction": condition.protected_fraction,
         "seeds": [victim.seed for victim in found.victims],
-        "tasks": [_task(task) for task in found.tasks],
+        "tasks": [_task(task, early=early) for task in found.tasks],
         "average": _average(found.average),
         "best_epoch_average": _average(found.best_average),
         "best_epochs": [list(victim.best_epochs) if victim.best_epochs else None for victim in found.victims],
         "steps_per_epoch": found.steps_per_epoch,
         "best_epoch_steps": [list(steps) if steps else None for steps in found.best_steps],
+        "learned": _learned(found.stronger if early else found.after_last_epoch),
         "learned_fraction": learned,
         "above_gate": judged and learned is not None and learned > max_learned,
         "recovers_half": judged and learned is not None and learned > HALF,
@@ -135,7 +137,7 @@ def _probe(found: ProbeResult) -> dict[str, Any]:
     }
 
 
-def _task(task: TaskFigures) -> dict[str, Any]:
+def _task(task: TaskFigures, *, early: bool) -> dict[str, Any]:
     return {
         "task": task.name,
         "judged": task.judged,
@@ -150,10 +152,21 @@ def _task(task: TaskFigures) -> dict[str, Any]:
         "balanced_accuracy": _figure(task.others.get(MetricName.BALANCED)),
         "auroc": _figure(task.others.get(MetricName.AUROC)),
         "dense": {name: _figure(found) for name, found in task.others.items() if name not in set(MetricName)} or None,
+        "learned": _learned(task.stronger if early else task.after_last_epoch),
         "learned_fraction": _figure(task.learned),
         "learned_beyond_place": _figure(task.learned_beyond_place),
         "best_epoch_accuracy": _figure(task.best),
         "best_epoch_learned_fraction": _figure(task.best_learned),
+    }
+
+
+def _learned(learned: Learned | None) -> dict[str, Any] | None:
+    if learned is None:
+        return None
+    return {
+        "fraction": learned.fraction.to_json(),
+        "score": learned.score.to_json(),
+        "at_best_epoch": learned.at_best_epoch,
     }
 
 

@@ -18,8 +18,8 @@ from mtlue_cli.training.augment import centred_labels
 from mtlue_cli.verification.early_stopping import EarlyStop, Halves, stop_early
 from mtlue_cli.verification.learner import DenseEpoch, LearnedEpoch, LearnerRun
 
-PLACED = 1000
-"""Most label maps from which it is told what usually lies where."""
+PLACE_FLOOR_MAPS = 1000
+"""Most label maps that the place floor is computed from."""
 
 
 @dataclass(frozen=True)
@@ -106,10 +106,10 @@ class Scoring:
     def _place_floors(self) -> dict[str, float]:
         seen: dict[str, float] = {}
         for task in self.tasks.dense:
-            few = evenly(self.train_labels[task.name], PLACED)
-            placed = centred_labels({task.name: few}, self.tasks.subset([task.name]), self.crop_size)[task.name]
+            few = evenly(self.train_labels[task.name], PLACE_FLOOR_MAPS)
+            cropped = centred_labels({task.name: few}, self.tasks.subset([task.name]), self.crop_size)[task.name]
             truth = self._truth[task.name]
-            seen[task.name] = dense_floor(placed, truth, task, per_place=True)[main_metric(task)]
+            seen[task.name] = dense_floor(cropped, truth, task, per_place=True)[main_metric(task)]
         return seen
 
     @cached_property

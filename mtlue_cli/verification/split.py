@@ -93,8 +93,8 @@ def divide(
             notes.append(f"{common} of {len(test.table)} test images are training images too: the test is not fair")
     else:
         kept, held_out = split_by_content(contents, fraction, seed)
-        train = Side(images.folder, images.table.take(rows[place] for place in kept))
-        test = Side(images.folder, images.table.take(rows[place] for place in held_out))
+        train = Side(images.folder, images.table.take(rows[index] for index in kept))
+        test = Side(images.folder, images.table.take(rows[index] for index in held_out))
     _check(train, test)
     if len(test.table) < FEW_TEST_IMAGES:
         notes.append(f"only {len(test.table)} test images: the figures are coarse")

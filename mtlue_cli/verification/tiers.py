@@ -2,6 +2,7 @@
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from mtlue_cli.choices import (
     BackboneName,
@@ -12,8 +13,10 @@ from mtlue_cli.choices import (
     TrainingMethodName,
     WeightingName,
 )
+from mtlue_cli.training.methods.registry import METHODS
 from mtlue_cli.verification.conditions import Condition, VictimSpec
-from mtlue_cli.verification.countermeasures.registry import countermeasures_of
+from mtlue_cli.verification.countermeasures.base import CountermeasureChoice
+from mtlue_cli.verification.countermeasures.registry import COUNTERMEASURES, countermeasures_of
 
 
 @dataclass(frozen=True)
@@ -35,7 +38,7 @@ class TierSpec:
     limit: int | None
     batch_size: int
     victims: tuple[VictimSpec, ...]
-    countermeasures: tuple[str, ...]
+    countermeasures: tuple[CountermeasureChoice[Any], ...]
     fractions: tuple[float, ...]
     probes: tuple[ProbeName, ...]
     least_steps: int = 0
@@ -50,16 +53,12 @@ PAPER_WEIGHTINGS = (
 """Those of Yu et al., ICML 2025, beside linear scalarisation, which every tier uses."""
 
 
-def _countermeasures(tier: Tier) -> tuple[str, ...]:
-    return tuple(spec.name.value for spec in countermeasures_of(tier))
-
-
 _STANDARD_VICTIMS = (
     VictimSpec(),
     VictimSpec(learner=LearnerName.STL),
     *(VictimSpec(backbone) for backbone in BackboneName if backbone is not BackboneName.RESNET18),
     *(VictimSpec(weighting=weighting) for weighting in PAPER_WEIGHTINGS),
-    VictimSpec(method=TrainingMethodName.SPARSE.value),
+    VictimSpec(method=METHODS[TrainingMethodName.SPARSE]),
 )
 
 TIERS: Mapping[Tier, TierSpec] = {
@@ -69,7 +68,7 @@ TIERS: Mapping[Tier, TierSpec] = {
         # Few images: half the batch gives a victim the steps in which it settles, as it would on a larger release.
         batch_size=32,
         victims=(VictimSpec(BackboneName.SMALL),),
-        countermeasures=_countermeasures(Tier.SMOKE),
+        countermeasures=countermeasures_of(Tier.SMOKE),
         fractions=(),
         probes=tuple(ProbeName),
     ),
@@ -78,7 +77,7 @@ TIERS: Mapping[Tier, TierSpec] = {
         limit=None,
         batch_size=128,
         victims=_STANDARD_VICTIMS,
-        countermeasures=_countermeasures(Tier.STANDARD),
+        countermeasures=countermeasures_of(Tier.STANDARD),
         fractions=(0.5,),
         probes=tuple(ProbeName),
     ),
@@ -94,7 +93,7 @@ TIERS: Mapping[Tier, TierSpec] = {
                 if weighting not in (WeightingName.LS, *PAPER_WEIGHTINGS)
             ),
         ),
-        countermeasures=_countermeasures(Tier.FULL),
+        countermeasures=countermeasures_of(Tier.FULL),
         fractions=(0.2, 0.5, 0.8),
         probes=tuple(ProbeName),
     ),
@@ -105,7 +104,7 @@ TIERS: Mapping[Tier, TierSpec] = {
         batch_size=64,
         victims=(VictimSpec(BackboneName.SMALL),),
         # The cheapest way past a perturbation in colour; each further one costs more than the smoke tier.
-        countermeasures=(CountermeasureName.GRAYSCALE.value,),
+        countermeasures=(COUNTERMEASURES[CountermeasureName.GRAYSCALE],),
         fractions=(),
         probes=tuple(ProbeName),
     ),
@@ -133,11 +132,11 @@ def not_tested(conditions: Sequence[Condition], probes: Collection[ProbeName]) -
         ("backbone", [name.value for name in BackboneName], {victim.backbone.value for victim in victims}),
         ("learner", [name.value for name in LearnerName], {victim.learner.value for victim in victims}),
         ("weighting", [name.value for name in WeightingName], weightings),
-        ("method", [name.value for name in TrainingMethodName], {victim.way.entry.value for victim in victims}),
+        ("method", [name.value for name in TrainingMethodName], {victim.method.variant for victim in victims}),
         (
             "countermeasure",
             [name.value for name in CountermeasureName],
-            {found.attack.name.partition(":")[0] for found in conditions if found.attack is not None},
+            {found.countermeasure.variant for found in conditions if found.countermeasure is not None},
         ),
         ("probe", [name.value for name in ProbeName], {name.value for name in probes}),
     ]

@@ -6,8 +6,8 @@ from enum import StrEnum
 
 from mtlue_cli.choices import MetricName, Tier
 from mtlue_cli.verification.conditions import Role
-from mtlue_cli.verification.figures import ConditionFigures
-from mtlue_cli.verification.tiers import TIERS
+from mtlue_cli.verification.figures import ConditionFigures, Learned
+from mtlue_cli.verification.tiers import TIERS, NotTested
 
 RELIABLE_CONTROL = 0.5
 """Noise that protects better than this learned fraction shows that the victims are too weak to judge by."""
@@ -22,7 +22,7 @@ EARLY_STEPS = 500
 """A best epoch within so many optimiser steps is called early: a victim may not have found the perturbation yet."""
 
 NAMED_CONDITIONS = 4
-"""Most conditions that the note on early best epochs names, worst first; more are counted."""
+"""Most conditions that a reason or a note names; more are counted."""
 
 
 class Verdict(StrEnum):
@@ -59,7 +59,7 @@ class Judgement:
         above = self.worst.above(self.max_learned) if self.worst else ()
         if not above:
             return None
-        named = ", ".join(f"{task.name} ({task.strongest:.2f})" for task in above)
+        named = ", ".join(f"{task.name} ({learned.mean:.2f})" for task, learned in above)
         return f"taken alone, a victim learns more than {self.max_learned:.2f} of: {named}"
 
     @property
@@ -96,6 +96,7 @@ def judge(
     judged: Sequence[str],
     *,
     complete: bool = True,
+    missing: Sequence[NotTested] = (),
 ) -> Judgement:
     """Judge a release by everything that was tried against it.
 
@@ -105,13 +106,22 @@ def judge(
         max_learned: Highest average learned fraction that still counts as protected.
         judged: Names of the tasks that the release means to protect.
         complete: Whether the first victim learned from clean images, so that noise and countermeasures were tried.
+        missing: What was asked for and could not be run: without it the release cannot be called protected.
     """
-    tried = [found for found in conditions if found.condition.role is Role.JUDGED and found.learned is not None]
-    worst = max(tried, key=lambda found: found.learned or 0.0, default=None)
-    control = next((found for found in conditions if found.condition.role is Role.CONTROL), None)
-    references = [found for found in conditions if found.condition.role is Role.REFERENCE]
-    complete = complete and (not references or references[0].average is not None)
-    verdict, reason = _decide(worst, control, len(tried), max_learned, judged, complete)
+    tried = [
+        (found, learned)
+        for found in conditions
+        if found.condition.role is Role.JUDGED and (learned := found.stronger) is not None
+    ]
+    worst, most = max(tried, key=lambda pair: pair[1].mean, default=(None, None))
+    reason = _in_words(worst, most, len(tried), max_learned, judged) if worst and most else ""
+    if most is not None and most.mean > max_learned:
+        # What was learned in spite of the protection counts even if the measurement is weak.
+        verdict = Verdict.NOT_PROTECTED
+    elif unreliable := _unreliable(conditions, complete=complete, missing=missing):
+        verdict, reason = Verdict.INCONCLUSIVE, unreliable
+    else:
+        verdict = Verdict.PROTECTED
     return Judgement(verdict, reason, max_learned, metric, tuple(conditions), worst)
 
 
@@ -122,38 +132,35 @@ def failed_audit(faults: int, max_learned: float, metric: MetricName = MetricNam
     return Judgement(Verdict.NOT_PROTECTED, reason, max_learned, metric)
 
 
-def _decide(
-    worst: ConditionFigures | None,
-    control: ConditionFigures | None,
-    tried: int,
-    max_learned: float,
-    judged: Sequence[str],
-    complete: bool,
-) -> tuple[Verdict, str]:
-    """What was learned in spite of the protection counts even if the measurement is weak; what was not, only if not."""
-    reason = _in_words(worst, tried, max_learned, judged) if worst is not None else ""
-    if worst is not None and (worst.learned or 0.0) > max_learned:
-        return Verdict.NOT_PROTECTED, reason
-    if not complete:
-        return Verdict.INCONCLUSIVE, (
+def _unreliable(conditions: Sequence[ConditionFigures], *, complete: bool, missing: Sequence[NotTested]) -> str | None:
+    """Why little that was learned says nothing about the protection; None if the measurement is sound."""
+    references = [found for found in conditions if found.condition.role is Role.REFERENCE]
+    if not complete or (references and references[0].average is None):
+        return (
             "the victim trained on clean images beats the floor by 2 points (an error: by 2 % of it) on no judged "
             "task, so that neither the release nor a countermeasure can be tried; give it more images or --epochs, or "
             "another --backbone"
         )
+    control = next((found for found in conditions if found.condition.role is Role.CONTROL), None)
     if control is not None and control.average is not None and control.average.learned.mean < RELIABLE_CONTROL:
-        return Verdict.INCONCLUSIVE, (
+        return (
             "the measurement is unreliable: plain noise already lowers the learned fraction to "
             f"{control.average.learned.mean:.2f} (it should stay above {RELIABLE_CONTROL}); give the victims more "
             "images or --epochs"
         )
-    if worst is None:
-        return Verdict.INCONCLUSIVE, "no victim was trained on protected images"
-    return Verdict.PROTECTED, reason
+    if missing:
+        named = "; ".join(f"{left.name} ({left.reason})" for left in missing[:NAMED_CONDITIONS])
+        rest = len(missing) - NAMED_CONDITIONS
+        return f"what was asked for could not be tested: {named}" + (f"; and {rest} more" if rest > 0 else "")
+    if all(found.condition.role is not Role.JUDGED or found.learned is None for found in conditions):
+        return "no victim was trained on protected images"
+    return None
 
 
 def _is_early(found: ConditionFigures) -> bool:
     steps = [step for pair in found.best_steps if pair is not None for step in pair]
-    return found.stopped_early and bool(steps) and 0 < max(steps) < EARLY_STEPS
+    learned = found.stronger
+    return learned is not None and learned.at_best_epoch and bool(steps) and 0 < max(steps) < EARLY_STEPS
 
 
 def _best_in_words(found: ConditionFigures) -> str:
@@ -163,18 +170,18 @@ def _best_in_words(found: ConditionFigures) -> str:
     return f"{found.condition.name} (after {between} of {found.steps:,} steps)"
 
 
-def _in_words(worst: ConditionFigures, tried: int, max_learned: float, judged: Sequence[str]) -> str:
+def _in_words(worst: ConditionFigures, learned: Learned, tried: int, max_learned: float, judged: Sequence[str]) -> str:
     where = "" if tried == 1 else f"under the worst of {tried} conditions, {worst.condition.name}, "
-    early = " when it stops at its best epoch" if worst.stopped_early else ""
+    early = " when it stops at its best epoch" if learned.at_best_epoch else ""
     task = worst.worst_task
-    alone = f"; worst task: {task.name} with {task.strongest:.2f}" if task is not None else ""
+    alone = f"; worst task: {task[0].name} with {task[1].mean:.2f}" if task is not None else ""
     reason = (
-        f"{where}a victim learns {worst.learned or 0.0:.2f} of what clean images teach on average{early} "
+        f"{where}a victim learns {learned.mean:.2f} of what clean images teach on average{early} "
         f"(at most {max_learned:.2f} allowed{alone})"
     )
-    told = worst.average.tasks if worst.average is not None else ()
-    untold = [name for name in judged if name not in told]
-    if untold:
-        named = ", ".join(untold) if len(untold) <= NAMED_TASKS else f"{len(untold)} of {len(judged)} tasks"
+    averaged = worst.average.tasks if worst.average is not None else ()
+    others = [name for name in judged if name not in averaged]
+    if others:
+        named = ", ".join(others) if len(others) <= NAMED_TASKS else f"{len(others)} of {len(judged)} tasks"
         reason += f"; not in the average, since clean images teach hardly more than the floor: {named}"
     return reason

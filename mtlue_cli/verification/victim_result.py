@@ -13,7 +13,7 @@ from mtlue_cli.tasks.spec import Task, TaskSet
 class CurvePoint:
     """A victim after one epoch; accuracies in [0, 1], a task.
 
-    The accuracy of a dense task is the share of labelled pixels that are told right: the class, a depth within a
+    The accuracy of a dense task is the share of labelled pixels that are right: the class, a depth within a
     quarter of the true one, a normal within 30 degrees.
     """
 

@@ -2,7 +2,7 @@
 
 import platform
 import time
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -13,6 +13,7 @@ from torch import Tensor
 
 from mtlue_cli import __version__
 from mtlue_cli.choices import LearnerName
+from mtlue_cli.errors import InputError
 from mtlue_cli.generator.checkpoint import LoadedGenerator
 from mtlue_cli.images.colouring import coloured
 from mtlue_cli.images.dataset import load_labels
@@ -22,14 +23,20 @@ from mtlue_cli.tasks.spans import with_spans
 from mtlue_cli.tasks.spec import TaskSet
 from mtlue_cli.training.multitask_loop import LearningSettings
 from mtlue_cli.training.runtime import choose_device, describe_device
-from mtlue_cli.verification.experiment import ExperimentData, Laboratory, TrainingImages
+from mtlue_cli.verification.conditions import Condition, Material, Role, VictimSpec
+from mtlue_cli.verification.experiment import DivergedError, ExperimentData, Laboratory
+from mtlue_cli.verification.figures import ConditionFigures, figures_of
 from mtlue_cli.verification.learner import images_an_epoch
+from mtlue_cli.verification.probes.base import FEWEST_IMAGES, ProbeResult, ProbeSample
+from mtlue_cli.verification.probes.registry import PROBES
 from mtlue_cli.verification.promise import Promise, promised, promised_by_release
 from mtlue_cli.verification.report import VerifyResult
 from mtlue_cli.verification.result_cache import ResultCache
 from mtlue_cli.verification.split import Side
 from mtlue_cli.verification.tiers import NotTested
-from mtlue_cli.verification.verdict import failed_audit
+from mtlue_cli.verification.training_images import FROM_CLEAN, TrainingImages
+from mtlue_cli.verification.verdict import Judgement, failed_audit, judge
+from mtlue_cli.verification.victim_result import CurvePoint, VictimResult
 from mtlue_cli.workflows.progress import Progress
 from mtlue_cli.workflows.verify_config import VerifyConfig
 from mtlue_cli.workflows.verify_generator import attackers_weights, load_judged
@@ -41,8 +48,7 @@ from mtlue_cli.workflows.verify_images import (
     protect_side,
     read_test_side,
 )
-from mtlue_cli.workflows.verify_run import PlanRun
-from mtlue_cli.workflows.verify_settings import check_usage
+from mtlue_cli.workflows.verify_settings import VerifyPlan, check_usage, reason_of, require_asked, require_fit
 from mtlue_cli.workflows.verify_starts import make_starts, read_starts
 
 SAMPLES = 6
@@ -66,6 +72,7 @@ def verify_release(config: VerifyConfig, progress: Progress) -> VerifyResult:
     loaded = None if judged is None else judged.loaded
     promise = _promise(config, loaded, labels.tasks)
     table = labels.recoded(labels.tasks.subset(promise.tasks))
+    require_fit(config, table.tasks)
     own_test = read_test_side(config, table)
     device = choose_device(config.device)
     progress.note(f"device: {describe_device(device)}")
@@ -157,6 +164,129 @@ def verify_release(config: VerifyConfig, progress: Progress) -> VerifyResult:
         _since(started),
         _coloured_maps(data),
     )
+
+
+@dataclass
+class PlanRun:
+    """All conditions of one plan, as far as their clean victims learn anything.
+
+    Attributes:
+        lab: Where they are run.
+        config, plan: What was asked for.
+        promise: Which tasks are judged.
+        progress: Reports the work.
+        skipped: What was planned and could not be run, with the reason.
+    """
+
+    lab: Laboratory
+    config: VerifyConfig
+    plan: VerifyPlan
+    promise: Promise
+    progress: Progress
+    skipped: list[NotTested] = field(default_factory=list)
+
+    def judgement(self) -> Judgement:
+        """Train everything and judge it; what rests on a clean victim that learned nothing is skipped.
+
+        Raises:
+            InputError: Something that was asked for cannot be run; found before anything is trained.
+        """
+        require_asked(self.plan, self.lab.require)
+        clean: dict[VictimSpec, list[VictimResult]] = {}
+        useless: dict[VictimSpec, str] = {}
+        found: list[ConditionFigures] = []
+        for condition in self.plan.conditions:
+            if condition.victim in useless:
+                self._skip(condition, useless[condition.victim])
+                continue
+            try:
+                victims = [self._victim(condition, seed) for seed in self.config.seed_range]
+            except (DivergedError, InputError) as error:
+                self._skip(condition, reason_of(error))
+                if condition.role is Role.REFERENCE:
+                    useless[condition.victim] = f"its victim cannot be trained on clean images: {reason_of(error)}"
+                continue
+            if condition.role is Role.REFERENCE:
+                clean[condition.victim] = victims
+            found.append(self._figures(condition, victims, clean[condition.victim]))
+            if condition.role is Role.REFERENCE and found[-1].average is None:
+                useless[condition.victim] = "its victim learns nothing from clean images either"
+        first = self.plan.conditions[0].victim
+        asked = {condition.name for condition in self.plan.asked}
+        return judge(
+            found,
+            self.config.metric,
+            self.config.max_learned,
+            self.promise.tasks,
+            complete=first not in useless,
+            missing=[left for left in self.skipped if left.name in asked],
+        )
+
+    def probes(self) -> tuple[ProbeResult, ...]:
+        """What is measured without a victim."""
+        if not self.plan.probes:
+            return ()
+        if len(self.lab.images.clean) < FEWEST_IMAGES:
+            self.skipped += [NotTested(f"probe {name.value}", "too few images") for name in self.plan.probes]
+            return ()
+        data = self.lab.data
+        # Loading the release is a stage of its own.
+        sample = ProbeSample(
+            self.lab.images.clean, self.lab.images.release(), data.train_labels, data.tasks.image_level
+        )
+        self.progress.start("probes", len(self.plan.probes))
+        results: list[ProbeResult] = []
+        for name in self.plan.probes:
+            try:
+                results.append(PROBES[name].run(sample, self.config.seed, self.lab.device))
+            except ValueError as error:
+                self.skipped.append(NotTested(f"probe {name.value}", str(error)))
+            self.progress.advance()
+        self.progress.finish()
+        return tuple(results)
+
+    def _skip(self, condition: Condition, reason: str) -> None:
+        self.skipped.append(NotTested(condition.name, reason))
+        self.progress.note(f"not tested: {condition.name}: {reason}")
+
+    def _figures(
+        self, condition: Condition, victims: list[VictimResult], clean: list[VictimResult]
+    ) -> ConditionFigures:
+        data, metric = self.lab.data, self.config.metric
+        floor, place_floor = self.lab.scoring.floors(metric), self.lab.scoring.place_floors()
+        steps = self.lab.steps_per_epoch(condition)
+        return figures_of(condition, victims, clean, floor, data.tasks, self.promise.tasks, metric, place_floor, steps)
+
+    def _victim(self, condition: Condition, seed: int) -> VictimResult:
+        name = condition.name if self.config.seeds == 1 else f"{condition.name} (seed {seed})"
+        if condition.material not in FROM_CLEAN:
+            self.lab.images.release()  # loading the release is a stage of its own
+        data = self.lab.data
+        total = images_an_epoch(condition.victim.learner, data.train_labels, data.tasks)
+        total *= self.lab.settings.epochs
+        if condition.material is Material.CLEAN_PART:
+            total = round(total * (1 - condition.protected_fraction))
+        self.progress.start(name, total)
+
+        def on_epoch(point: CurvePoint) -> None:
+            accuracy = sum(point.test_accuracy.values()) / len(point.test_accuracy)
+            self.progress.advance(0, {"loss": point.loss, "accuracy": accuracy})
+
+        try:
+            result = self.lab.run(
+                condition,
+                seed,
+                on_step=self.progress.advance,
+                on_epoch=on_epoch,
+                on_preparation=lambda share: self.progress.advance(0, {"prepared %": 100 * share}),
+            )
+            if result.cached:
+                self.progress.advance(total)
+        finally:
+            self.progress.finish()
+        if result.cached:
+            self.progress.note(f"{name}: finished earlier, taken from the cache")
+        return result
 
 
 def _promise(config: VerifyConfig, loaded: LoadedGenerator | None, labels: TaskSet) -> Promise:

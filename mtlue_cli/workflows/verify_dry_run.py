@@ -1,22 +1,29 @@
 """What a verification would do, and about how long it would take; nothing is trained or written."""
 
-from dataclasses import dataclass
+import time
+from dataclasses import dataclass, replace
 from typing import Any
+
+import torch
 
 from mtlue_cli.choices import BackboneName, LearnerName
 from mtlue_cli.images.labelled import read_folder_labels
 from mtlue_cli.networks.backbones.registry import BACKBONES
-from mtlue_cli.training.multitask_loop import LearningSettings, steps_an_epoch
+from mtlue_cli.tasks.dense import empty_maps
+from mtlue_cli.tasks.spec import TaskSet
+from mtlue_cli.training.multitask_loop import LearningSettings, steps_an_epoch, train_multitask
 from mtlue_cli.training.runtime import choose_device, describe_device
-from mtlue_cli.verification.conditions import Role
-from mtlue_cli.verification.estimate import relative_cost, seconds_per_image
+from mtlue_cli.verification.conditions import Condition, Material, Role
 from mtlue_cli.verification.tiers import NotTested
 from mtlue_cli.workflows.progress import Progress
 from mtlue_cli.workflows.verify_config import VerifyConfig
-from mtlue_cli.workflows.verify_settings import check_usage
+from mtlue_cli.workflows.verify_settings import check_usage, require_fit
 from mtlue_cli.workflows.verify_starts import backbones_to_start, read_starts
 
 SCHEMA_VERSION = 1
+
+TIMED_STEPS = 6
+"""Training steps that the estimate is made from."""
 
 
 @dataclass(frozen=True)
@@ -117,6 +124,7 @@ def dry_run(config: VerifyConfig, progress: Progress) -> DryRun:
     read_starts(config, fetch=False)
     plan = config.plan
     table = read_folder_labels(config.clean, config.labels, config.reading, for_learning=False).table
+    require_fit(config, table.tasks)
     available = len(table) if plan.limit is None else min(plan.limit, len(table))
     images = available if config.has_own_test else round(available * (1 - config.test_fraction))
     device = choose_device(config.device)
@@ -137,3 +145,33 @@ def dry_run(config: VerifyConfig, progress: Progress) -> DryRun:
         seconds = an_image * images * epochs * relative_cost(condition, table.tasks) * config.seeds
         rows.append(PlannedCondition(condition.name, condition.role, networks * config.seeds, seconds))
     return DryRun(tuple(starts), tuple(rows), plan.left_out, images, epochs, steps, describe_device(device))
+
+
+def seconds_per_image(tasks: TaskSet, settings: LearningSettings, device: torch.device) -> float:
+    """Seconds that the small backbone trains on one image here, over its relative cost: those of a ResNet-18.
+
+    Timed on noise: what a step costs does not depend on what it sees. The first third of the steps does not count.
+    """
+    rng = torch.Generator().manual_seed(0)
+    count, side = TIMED_STEPS * settings.batch_size, settings.crop_size
+    images = torch.randint(256, (count, 3, side, side), generator=rng, dtype=torch.uint8)
+    labels = {task.name: torch.randint(task.num_classes, (count,), generator=rng) for task in tasks.image_level}
+    labels |= {task.name: empty_maps(task, count, side) for task in tasks.dense}
+    marks: list[float] = []
+    timed = replace(settings, epochs=1, backbone=BackboneName.SMALL)
+    train_multitask(images, labels, tasks, timed, device, lambda _: marks.append(time.monotonic()))
+    warm = marks[TIMED_STEPS // 3 :]
+    a_step = (warm[-1] - warm[0]) / (len(warm) - 1)
+    return a_step / settings.batch_size / BACKBONES[BackboneName.SMALL].relative_cost
+
+
+def relative_cost(condition: Condition, tasks: TaskSet) -> float:
+    """Time of one epoch of a condition's victim as a multiple of a ResNet-18's on the same images."""
+    cost = BACKBONES[condition.victim.backbone].relative_cost
+    if condition.victim.learner is LearnerName.STL:
+        cost *= len(tasks)
+    if condition.countermeasure is not None:
+        cost *= condition.countermeasure.cost
+    if condition.material is Material.CLEAN_PART:
+        cost *= 1 - condition.protected_fraction
+    return cost

@@ -46,7 +46,7 @@ class Sources:
         clean: The training images as victims see them.
         made: What a generator that is judged makes of them, ``(N, 3, S, S)`` uint8; None if a release is judged.
         audit: Of that release.
-        progress: Whom loading is told.
+        progress: Reports the loading.
     """
 
     def __init__(
@@ -173,7 +173,7 @@ def protect_side(
         clean: The training images as victims see them, ``(N, 3, S, S)`` uint8.
         config: What was asked for.
         device: Where the generator runs.
-        progress: Told of the work.
+        progress: Reports the work.
 
     Returns:
         The side, its clean images and its protected images without those that are left out, and what to note.

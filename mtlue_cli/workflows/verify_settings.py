@@ -1,23 +1,26 @@
-"""What a verification makes of its options before it reads an image."""
+"""What the options of a verification come to, before any image is read."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from mtlue_cli.choices import LearnerName, MetricName, ProbeName
+from mtlue_cli.choices import (
+    LearnerName,
+    MetricName,
+    ProbeName,
+)
 from mtlue_cli.errors import InputError
 from mtlue_cli.networks.backbones.registry import BACKBONES
-from mtlue_cli.training.methods.registry import ENTRIES as METHOD_ENTRIES
-from mtlue_cli.training.methods.registry import METHODS, way_named
+from mtlue_cli.tasks.spec import TaskSet
+from mtlue_cli.training.methods.registry import METHODS, MethodChoice
 from mtlue_cli.training.multitask_loop import steps_an_epoch
-from mtlue_cli.training.named_settings import configure_all
+from mtlue_cli.training.named_settings import choose_all, combined
 from mtlue_cli.verification.conditions import Condition, VictimSpec, plan_conditions, plan_victims
-from mtlue_cli.verification.countermeasures.registry import COUNTERMEASURES, attack_named
-from mtlue_cli.verification.countermeasures.registry import ENTRIES as COUNTERMEASURE_ENTRIES
+from mtlue_cli.verification.countermeasures.registry import COUNTERMEASURES
 from mtlue_cli.verification.tiers import TIERS, NotTested, not_tested
 from mtlue_cli.weightings.registry import INSTALL, WEIGHTINGS, require_installed
 from mtlue_cli.workflows.verify_config import VerifyConfig
-from mtlue_cli.workflows.verify_generator import published_weights
+from mtlue_cli.workflows.verify_generator import attackers_weights, published_weights
 
 DEFAULT_EPOCHS = 8
 DEFAULT_BATCH_SIZE = 128
@@ -35,6 +38,7 @@ class VerifyPlan:
         batch_size: Of every victim.
         limit: Images that are used at most; None: all.
         least_steps: Optimiser steps of every victim at least; 0: ``epochs`` alone decide.
+        asked: The conditions that options ask for; the others are what a tier brings along.
     """
 
     conditions: tuple[Condition, ...]
@@ -44,6 +48,7 @@ class VerifyPlan:
     batch_size: int
     limit: int | None
     least_steps: int = 0
+    asked: frozenset[Condition] = frozenset()
 
     def epochs_with(self, images: int) -> int:
         """Epochs of every victim when there are ``images`` training images."""
@@ -88,15 +93,58 @@ def check_usage(config: VerifyConfig) -> None:
         raise InputError(
             f"--size {config.size} is too small for {', '.join(sorted(small))}", hint="take --size 32 or more"
         )
-    waiting = [name for name in config.methods or () if way_named(name).needs_start]
+    waiting = [victim.method for victim in _victims_of(config.plan) if victim.method.needs_start]
     if waiting and not config.has_start:
         raise InputError(
-            f"--method {waiting[0]} starts from a pretrained backbone, and none is given",
+            f"--method {waiting[0].name} starts from a pretrained backbone, and none is given",
             hint="give one with --start FILE|timm:NAME, or images to train one on first with "
             "--pretrain-images DIR --pretrain-labels FILE",
         )
-    if config.has_start and not any(row.victim.way.needs_start for row in config.plan.conditions):
+    if config.has_start and not waiting:
         raise InputError("no victim of this plan uses a start", hint="add --method head, gps or full")
+
+
+def require_fit(config: VerifyConfig, tasks: TaskSet) -> None:
+    """Refuse countermeasures that were asked for and cannot be tried; those of a tier are left to the run.
+
+    Args:
+        config: What was asked for.
+        tasks: What is learned.
+
+    Raises:
+        InputError: Lists every one with its reason.
+    """
+    has_weights = attackers_weights(config.weights, config.protected) is not None
+
+    def require(condition: Condition) -> None:
+        if condition.countermeasure is not None:
+            condition.countermeasure.require_fit(tasks, config.side, has_weights=has_weights)
+
+    require_asked(config.plan, require)
+
+
+def require_asked(plan: VerifyPlan, require: Callable[[Condition], None]) -> None:
+    """Call ``require`` with every condition that was asked for, and report all its errors together.
+
+    Raises:
+        InputError: Lists the conditions that ``require`` refuses; of several with the same reason, the first.
+    """
+    errors: dict[str, InputError] = {}
+    for condition in plan.conditions:
+        if condition in plan.asked:
+            try:
+                require(condition)
+            except InputError as error:
+                refused = InputError(f"{condition.name}: {error}", error.faults, error.hint)
+                errors.setdefault(reason_of(error), refused)
+    if errors:
+        raise combined("what was asked for cannot be run", errors.values())
+
+
+def reason_of(error: Exception) -> str:
+    """An error with all its faults on one line."""
+    faults = "; ".join(error.faults) if isinstance(error, InputError) else ""
+    return f"{error}: {faults}" if faults else str(error)
 
 
 def planned(config: VerifyConfig) -> VerifyPlan:
@@ -105,23 +153,19 @@ def planned(config: VerifyConfig) -> VerifyPlan:
     Raises:
         InputError: Methods or countermeasures are not understood.
     """
-    methods, countermeasures = (
-        tuple(found.name for found in kind)
-        for kind in configure_all(
-            [
-                ("--method", config.methods or (), METHOD_ENTRIES),
-                ("--countermeasure", config.countermeasures or (), COUNTERMEASURE_ENTRIES),
-            ]
-        )
-    )
+    errors: list[InputError] = []
+    methods = choose_all("--method", config.methods or (), METHODS.values(), errors)
+    named = choose_all("--countermeasure", config.countermeasures or (), COUNTERMEASURES.values(), errors)
+    if errors:
+        raise combined("what is to be tried cannot be read", errors)
     tier = TIERS[config.tier] if config.tier is not None else None
     wanted = _victims(config, methods, tier.victims if tier is not None else (VictimSpec(),))
     victims = [victim for victim in wanted if not WEIGHTINGS[victim.weighting].missing()]
     usual = tier.countermeasures if tier else ()
     is_public = published_weights(config.weights, config.protected) is not None
     if not is_public:
-        usual = tuple(name for name in usual if not attack_named(name).spec.of_published_weights)
-    countermeasures = _chosen(None if config.countermeasures is None else countermeasures, usual)
+        usual = tuple(choice for choice in usual if not choice.of_published_weights)
+    countermeasures = _chosen(None if config.countermeasures is None else named, usual)
     fractions = _chosen(config.fractions, tier.fractions if tier else ())
     conditions = plan_conditions(victims, countermeasures, fractions, control=config.control)
     probes = tuple(ProbeName) if config.probes else ()
@@ -136,9 +180,9 @@ def planned(config: VerifyConfig) -> VerifyPlan:
     if not is_public:
         unknown = "the generator is not public as far as known; ask for it by name"
         reasons |= {
-            f"countermeasure {name.value}": unknown
-            for name, spec in COUNTERMEASURES.items()
-            if spec.of_published_weights
+            f"countermeasure {choice.name}": unknown
+            for choice in COUNTERMEASURES.values()
+            if choice.of_published_weights
         }
     return VerifyPlan(
         conditions,
@@ -148,12 +192,32 @@ def planned(config: VerifyConfig) -> VerifyPlan:
         config.batch_size or (tier.batch_size if tier else DEFAULT_BATCH_SIZE),
         config.limit or (tier.limit if tier else None),
         tier.least_steps if tier is not None and config.epochs is None else 0,
+        frozenset(condition for condition in conditions if _is_asked_for(condition, conditions[0], config)),
     )
 
 
-def _victims(config: VerifyConfig, methods: tuple[str, ...], usual: Sequence[VictimSpec]) -> tuple[VictimSpec, ...]:
+def _is_asked_for(condition: Condition, first: Condition, config: VerifyConfig) -> bool:
+    """Whether options ask for it, rather than a tier alone; clean images, release and noise always are."""
+    if condition.victim != first.victim:
+        return _names_victims(config)
+    if condition.countermeasure is not None:
+        return config.countermeasures is not None
+    return condition.protected_fraction == 1 or config.fractions is not None
+
+
+def _names_victims(config: VerifyConfig) -> bool:
+    return any((config.backbones, config.learners, config.weightings, config.methods))
+
+
+def _victims_of(plan: VerifyPlan) -> tuple[VictimSpec, ...]:
+    return tuple(dict.fromkeys(condition.victim for condition in plan.conditions))
+
+
+def _victims(
+    config: VerifyConfig, methods: tuple[MethodChoice[Any], ...], usual: Sequence[VictimSpec]
+) -> tuple[VictimSpec, ...]:
     first = usual[0]
-    if any(named for named in (config.backbones, config.learners, config.weightings, config.methods)):
+    if _names_victims(config):
         return plan_victims(
             config.backbones or (first.backbone,),
             config.learners or (first.learner,),
@@ -162,7 +226,7 @@ def _victims(config: VerifyConfig, methods: tuple[str, ...], usual: Sequence[Vic
         )
     if config.tier is None or not config.has_start:
         return tuple(usual)
-    tuned = (VictimSpec(first.backbone, method=name.value) for name, spec in METHODS.items() if spec.needs_start)
+    tuned = (VictimSpec(first.backbone, method=method) for method in METHODS.values() if method.needs_start)
     return (*usual, *tuned)
 
 

@@ -16,6 +16,7 @@ from mtlue_cli.images.folder import match_labels
 from mtlue_cli.images.labelled import read_folder_labels
 from mtlue_cli.tasks.spans import with_spans
 from mtlue_cli.training.multitask_loop import EpochRecord, LearningSettings
+from mtlue_cli.training.named_settings import combined
 from mtlue_cli.training.pretrained import (
     TIMM_PREFIX,
     PretrainedStart,
@@ -34,7 +35,7 @@ from mtlue_cli.workflows.verify_settings import VerifyPlan
 
 def backbones_to_start(plan: VerifyPlan) -> tuple[BackboneName, ...]:
     """The backbones of the plan that some victim does not train from scratch, each once."""
-    waiting = [found.victim.backbone for found in plan.conditions if found.victim.way.needs_start]
+    waiting = [found.victim.backbone for found in plan.conditions if found.victim.method.needs_start]
     return tuple(dict.fromkeys(waiting))
 
 
@@ -46,7 +47,7 @@ def read_starts(config: VerifyConfig, *, fetch: bool = True) -> dict[BackboneNam
         fetch: Whether timm may be asked for weights, which it may have to fetch; a file is opened in any case.
 
     Raises:
-        InputError: It cannot be read, or is of another architecture than one of the backbones; all are told.
+        InputError: It cannot be read, or is of another architecture than one of the backbones; lists all.
     """
     if config.start is None or (not fetch and config.start.startswith(TIMM_PREFIX)):
         return {}
@@ -60,8 +61,7 @@ def read_starts(config: VerifyConfig, *, fetch: bool = True) -> dict[BackboneNam
     if len(faults) == 1:
         raise faults[0]
     if faults:
-        told = [line for error in faults for line in (str(error), *error.faults)]
-        raise InputError(f"--start {config.start} fits not every backbone", told, faults[0].hint)
+        raise combined(f"--start {config.start} does not fit every backbone", faults)
     return starts
 
 
@@ -83,7 +83,7 @@ def make_starts(
         judged: Training and test images of the verification, which a start must not have seen.
         read: What :func:`read_starts` opened before.
         device: Where.
-        progress: Whom it tells.
+        progress: Reports the training.
 
     Raises:
         InputError: The training images of a start are the judged ones, or cannot be read.

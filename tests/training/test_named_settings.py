@@ -3,7 +3,7 @@ from dataclasses import dataclass
 import pytest
 
 from mtlue_cli.errors import InputError
-from mtlue_cli.training.named_settings import Entry, configure, configure_all, told, written
+from mtlue_cli.training.named_settings import Choice, choose, choose_all, combined, described, written
 
 
 @dataclass(frozen=True)
@@ -19,26 +19,34 @@ class Knobs:
             raise ValueError("at least 1 step")
 
 
-ENTRIES = (
-    Entry("plain", Knobs(), "plain"),
-    Entry("fast-1", Knobs(steps=1), "fast"),
-    Entry("fast-2", Knobs(steps=2), "fast"),
+REGISTERED = (
+    Choice(name="plain", settings=Knobs()),
+    Choice(name="fast-1", settings=Knobs(steps=1), family="fast"),
+    Choice(name="fast-2", settings=Knobs(steps=2), family="fast"),
 )
 
 
 def test_every_type_of_setting_is_read_and_written_back() -> None:
-    found = configure("x", "plain:steps=7, rate=1e-3,limit=4,span=0.2..0.4,loud=no", ENTRIES)
+    found = choose("x", "plain:steps=7, rate=1e-3,limit=4,span=0.2..0.4,loud=no", REGISTERED)
     assert found.settings == Knobs(7, 0.001, 4, (0.2, 0.4), loud=False)
     assert found.name == "plain:steps=7,rate=0.001,limit=4,span=0.2..0.4,loud=no"
-    assert configure("x", found.name, ENTRIES) == found
-    assert configure("x", "plain:limit=none,rate=0.5", ENTRIES).name == "plain"
+    assert choose("x", found.name, REGISTERED) == found
+    assert choose("x", "plain:limit=none,rate=0.5", REGISTERED).name == "plain"
 
 
 def test_the_same_settings_have_one_name() -> None:
-    assert configure("x", "plain:loud=no,steps=5", ENTRIES) == configure("x", "plain:steps=5,loud=false", ENTRIES)
-    assert configure("x", "fast:steps=2", ENTRIES).name == "fast-2"
-    assert configure("x", "fast-2:rate=2", ENTRIES).name == "fast:steps=2,rate=2"
-    assert configure("x", "fast", ENTRIES).name == "fast-1"
+    assert choose("x", "plain:loud=no,steps=5", REGISTERED) == choose("x", "plain:steps=5,loud=false", REGISTERED)
+    assert choose("x", "fast:steps=2", REGISTERED).name == "fast-2"
+    assert choose("x", "fast-2:rate=2", REGISTERED).name == "fast:steps=2,rate=2"
+    assert choose("x", "fast", REGISTERED) is REGISTERED[1]
+    assert [choice.variant for choice in (choose("x", "plain:steps=9", REGISTERED), *REGISTERED)] == [
+        *("plain", "plain", "fast-1", "fast-2")
+    ]
+
+
+def test_no_name_is_none_of_those_that_are_known() -> None:
+    with pytest.raises(InputError, match="there is no x ''"):
+        choose("x", "", REGISTERED)
 
 
 @pytest.mark.parametrize(
@@ -58,23 +66,25 @@ def test_the_same_settings_have_one_name() -> None:
     ],
 )
 def test_a_fault_names_what_there_is(text: str, fault: str) -> None:
-    with pytest.raises(InputError, match="cannot be had") as caught:
-        configure("way", text, ENTRIES)
+    with pytest.raises(InputError, match="cannot be used") as caught:
+        choose("method", text, REGISTERED)
     assert caught.value.faults == (fault,)
     assert "steps=3 (a whole number), rate=0.5 (a number), limit=none (a whole number or none)" in str(
         caught.value.hint
     )
 
 
-def test_all_faults_of_all_kinds_are_told_at_once() -> None:
-    with pytest.raises(InputError, match="cannot be read") as caught:
-        configure_all([("--a", ["plain:steps=x,speed=1"], ENTRIES), ("--b", ["plain", "none"], ENTRIES)])
-    assert [fault.split(": ", 1)[-1] for fault in caught.value.faults] == [
+def test_all_faults_of_all_kinds_are_reported_together() -> None:
+    errors: list[InputError] = []
+    assert choose_all("--a", ["plain:steps=x,speed=1"], REGISTERED, errors) == ()
+    assert choose_all("--b", ["plain", "none"], REGISTERED, errors) == REGISTERED[:1]
+    error = combined("cannot be read", errors)
+    assert [fault.split(": ", 1)[-1] for fault in error.faults] == [
         "steps is 'x', expected a whole number",
         "there is no setting 'speed'",
         "there is no --b 'none'",
     ]
-    assert "known: plain, fast, fast-1, fast-2" in str(caught.value.hint)
+    assert "known: plain, fast, fast-1, fast-2" in str(error.hint)
 
 
 def test_what_has_no_settings_says_so() -> None:
@@ -82,5 +92,5 @@ def test_what_has_no_settings_says_so() -> None:
     class Nothing:
         pass
 
-    assert told(Nothing()) == "it has none"
+    assert described(Nothing()) == "it has none"
     assert written(Knobs(steps=4), Knobs()) == ["steps=4"]

@@ -1,17 +1,20 @@
 import pytest
 
 from mtlue_cli.choices import BackboneName, CountermeasureName, LearnerName, TrainingMethodName, WeightingName
+from mtlue_cli.training.methods.registry import METHODS
 from mtlue_cli.verification.conditions import Condition, Material, Role, VictimSpec, plan_conditions, plan_victims
+from mtlue_cli.verification.countermeasures.registry import COUNTERMEASURES
 
 SMALL = VictimSpec(BackboneName.SMALL)
 
 
 def test_names_tell_what_is_not_usual() -> None:
     assert VictimSpec().name == "resnet18"
-    unusual = VictimSpec(BackboneName.SMALL, LearnerName.STL, method=TrainingMethodName.SPARSE)
+    unusual = VictimSpec(BackboneName.SMALL, LearnerName.STL, method=METHODS[TrainingMethodName.SPARSE])
     assert unusual.name == "small stl sparse"
-    assert Condition(SMALL, countermeasure=CountermeasureName.GRAYSCALE).name == "small + grayscale"
+    assert Condition(SMALL, countermeasure=COUNTERMEASURES[CountermeasureName.GRAYSCALE]).name == "small + grayscale"
     assert Condition(SMALL, protected_fraction=0.5).name == "small: 50 % protected"
+    assert Condition(SMALL, protected_fraction=0.5000001).name == "small: 50.00001 % protected"
     alone = Condition(SMALL, Material.CLEAN_PART, protected_fraction=0.5)
     assert alone.name == "small: the clean part of 50 % protected alone"
 
@@ -21,7 +24,7 @@ def test_names_tell_what_is_not_usual() -> None:
     [
         (Condition(SMALL, Material.CLEAN), Role.REFERENCE),
         (Condition(SMALL), Role.JUDGED),
-        (Condition(SMALL, countermeasure=CountermeasureName.GRAYSCALE), Role.JUDGED),
+        (Condition(SMALL, countermeasure=COUNTERMEASURES[CountermeasureName.GRAYSCALE]), Role.JUDGED),
         (Condition(SMALL, Material.NOISE), Role.CONTROL),
         (Condition(SMALL, protected_fraction=0.8), Role.COMPARISON),
         (Condition(SMALL, Material.CLEAN_PART, protected_fraction=0.8), Role.COMPARISON),
@@ -36,7 +39,7 @@ def test_victims_are_every_combination_and_one_network_a_task_knows_no_weighting
         [BackboneName.SMALL, BackboneName.RESNET18],
         [LearnerName.MTL, LearnerName.STL],
         [WeightingName.LS, WeightingName.UW],
-        [TrainingMethodName.SCRATCH],
+        [METHODS[TrainingMethodName.SCRATCH]],
     )
     assert [victim.name for victim in victims] == [
         *("small", "small uw", "small stl"),
@@ -46,7 +49,7 @@ def test_victims_are_every_combination_and_one_network_a_task_knows_no_weighting
 
 def test_the_first_victim_is_tried_with_everything() -> None:
     other = VictimSpec(BackboneName.RESNET18)
-    planned = plan_conditions([SMALL, other], [CountermeasureName.GRAYSCALE], [0.5])
+    planned = plan_conditions([SMALL, other], [COUNTERMEASURES[CountermeasureName.GRAYSCALE]], [0.5])
     assert [condition.name for condition in planned] == [
         "small: clean images",
         "small",
@@ -62,6 +65,6 @@ def test_the_first_victim_is_tried_with_everything() -> None:
 
 
 def test_every_condition_has_its_clean_victim_before_it() -> None:
-    planned = plan_conditions([SMALL, VictimSpec()], list(CountermeasureName), [0.2])
-    for place, condition in enumerate(planned):
-        assert planned.index(Condition(condition.victim, Material.CLEAN)) <= place
+    planned = plan_conditions([SMALL, VictimSpec()], list(COUNTERMEASURES.values()), [0.2])
+    for position, condition in enumerate(planned):
+        assert planned.index(Condition(condition.victim, Material.CLEAN)) <= position

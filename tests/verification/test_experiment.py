@@ -10,18 +10,21 @@ from torch import Tensor
 
 from mtlue_cli.choices import (
     BackboneName,
-    CountermeasureName,
     LearnerName,
     MetricName,
     TaskKind,
     TrainingMethodName,
     WeightingName,
 )
+from mtlue_cli.errors import InputError
 from mtlue_cli.tasks.spec import Task, TaskSet
+from mtlue_cli.training.methods.registry import METHODS, method_named
 from mtlue_cli.training.multitask_loop import LearningSettings
 from mtlue_cli.verification.conditions import Condition, Material, VictimSpec
-from mtlue_cli.verification.experiment import ExperimentData, Laboratory, TrainingImages
+from mtlue_cli.verification.countermeasures.registry import countermeasure_named
+from mtlue_cli.verification.experiment import ExperimentData, Laboratory
 from mtlue_cli.verification.result_cache import ResultCache
+from mtlue_cli.verification.training_images import TrainingImages
 from mtlue_cli.verification.victim_result import CurvePoint, VictimResult
 
 TASKS = TaskSet((Task("bright", TaskKind.BINARY, ("0", "1")), Task("red", TaskKind.BINARY, ("0", "1"))))
@@ -29,6 +32,11 @@ SETTINGS = LearningSettings(epochs=2, batch_size=20, learning_rate=3e-3, crop_si
 SMALL = VictimSpec(BackboneName.SMALL)
 CLEAN = Condition(SMALL, Material.CLEAN)
 CPU = torch.device("cpu")
+
+
+def under(name: str) -> Condition:
+    """The release under a countermeasure."""
+    return Condition(SMALL, countermeasure=countermeasure_named(name))
 
 
 def _set(count: int, seed: int) -> tuple[Tensor, dict[str, Tensor]]:
@@ -101,7 +109,7 @@ def test_one_network_a_task_learns_too() -> None:
     "victim",
     [
         VictimSpec(BackboneName.SMALL, weighting=WeightingName.UW),
-        VictimSpec(BackboneName.SMALL, method=TrainingMethodName.SPARSE),
+        VictimSpec(BackboneName.SMALL, method=METHODS[TrainingMethodName.SPARSE]),
     ],
 )
 def test_weighting_and_method_change_the_victim(victim: VictimSpec) -> None:
@@ -113,7 +121,7 @@ def test_weighting_and_method_change_the_victim(victim: VictimSpec) -> None:
 
 def test_a_countermeasure_works_on_training_and_test_images() -> None:
     """Without colour nobody can tell red; brightness stays."""
-    result = laboratory(release=IMAGES).run(Condition(SMALL, countermeasure=CountermeasureName.GRAYSCALE), 1)
+    result = laboratory(release=IMAGES).run(under("grayscale"), 1)
     plain = laboratory(release=IMAGES).run(Condition(SMALL), 1)
     red, plain_red = result.scores[MetricName.AUROC]["red"], plain.scores[MetricName.AUROC]["red"]
     assert red is not None
@@ -142,6 +150,62 @@ def test_a_finished_victim_is_not_trained_again(tmp_path: Path) -> None:
     assert again == replace(first, cached=True)
 
 
+@pytest.mark.parametrize("protected_fraction", [0.5, 0.5000001, 0.50000010000001])
+@pytest.mark.parametrize("material", [Material.RELEASE, Material.CLEAN_PART])
+def test_shares_that_hardly_differ_have_entries_of_their_own(
+    tmp_path: Path, material: Material, protected_fraction: float
+) -> None:
+    lab = laboratory(tmp_path, settings=replace(SETTINGS, epochs=1, batch_size=80))
+    condition = Condition(SMALL, material, protected_fraction=protected_fraction)
+    usual = Condition(SMALL, material, protected_fraction=0.5)
+    first, again = lab.run(condition, 1), lab.run(usual, 1)
+    assert again.cached is (protected_fraction == 0.5)
+    assert (again.digest == first.digest) is (protected_fraction == 0.5)
+
+
+def test_settings_are_in_the_digest_as_they_are() -> None:
+    """A name may shorten a number, a digest does not; and two names of the same settings are one result."""
+    lab = laboratory(release=IMAGES, settings=replace(SETTINGS, epochs=1, batch_size=80))
+    blur, other, same, jpeg = (
+        lab.run(under(name), 1).digest
+        for name in ("gaussian-blur", "gaussian-blur:sigma=1.0000001", "gaussian-blur:sigma=1.0", "jpeg:quality=10")
+    )
+    assert blur == same
+    assert blur != other
+    assert jpeg == lab.run(under("jpeg-10"), 1).digest
+
+
+@pytest.mark.parametrize(
+    ("condition", "message"),
+    [
+        (under("gaussian-blur:sigma=6"), "at least 19 pixels a side"),
+        (under("recompute-removal"), "an attacker lacks them"),
+        (Condition(SMALL, Material.CLEAN_PART, protected_fraction=0.999), "0 of 160 images are clean"),
+    ],
+)
+def test_what_cannot_be_run_is_known_before_the_release_is_loaded(condition: Condition, message: str) -> None:
+    def unread() -> Tensor:
+        raise AssertionError("the release was loaded")
+
+    lab = laboratory(images=TrainingImages(IMAGES, unread, 8))
+    with pytest.raises(InputError, match=message):
+        lab.require(condition)
+    with pytest.raises(InputError, match=message):
+        lab.run(condition, 1)
+
+
+def test_too_few_images_for_pairs_or_for_a_network_are_known_too() -> None:
+    pairs = under("pair-remover")
+    lab = laboratory(clean=IMAGES[:79])
+    with pytest.raises(InputError, match="79 training images leave too few for pairs"):
+        lab.require(pairs)
+    laboratory().require(pairs)
+    few = replace(DATA, train_labels={**LABELS, "red": torch.full((160,), -1)})
+    single = Condition(VictimSpec(BackboneName.SMALL, LearnerName.STL), Material.CLEAN)
+    with pytest.raises(InputError, match="too little to learn from"):
+        laboratory(data=few).require(single)
+
+
 def test_whatever_determines_the_result_is_in_its_digest() -> None:
     changed_image = IMAGES.clone()
     changed_image[3, 0, 0, 0] += 1
@@ -153,11 +217,23 @@ def test_whatever_determines_the_result_is_in_its_digest() -> None:
         (laboratory(**quick), CLEAN, 2),
         (laboratory(clean=changed_image, **quick), CLEAN, 1),
         (laboratory(release=IMAGES, **quick), Condition(SMALL), 1),
-        (laboratory(release=IMAGES, **quick), Condition(SMALL, countermeasure=CountermeasureName.JPEG_10), 1),
-        (laboratory(release=IMAGES, **quick), Condition(SMALL, countermeasure=CountermeasureName.JPEG_30), 1),
-        (laboratory(release=IMAGES, **quick), Condition(SMALL, countermeasure="jpeg:quality=20"), 1),
-        (laboratory(**quick), Condition(replace(SMALL, method="sparse"), Material.CLEAN), 1),
-        (laboratory(**quick), Condition(replace(SMALL, method="sparse:share=0.1"), Material.CLEAN), 1),
+        (
+            laboratory(release=IMAGES, **quick),
+            under("jpeg-10"),
+            1,
+        ),
+        (
+            laboratory(release=IMAGES, **quick),
+            under("jpeg-30"),
+            1,
+        ),
+        (
+            laboratory(release=IMAGES, **quick),
+            under("jpeg:quality=20"),
+            1,
+        ),
+        (laboratory(**quick), Condition(replace(SMALL, method=method_named("sparse")), Material.CLEAN), 1),
+        (laboratory(**quick), Condition(replace(SMALL, method=method_named("sparse:share=0.1")), Material.CLEAN), 1),
         (laboratory(**quick), Condition(SMALL, Material.NOISE), 1),
         (laboratory(**quick), Condition(SMALL, Material.NOISE), 2),
         (laboratory(release=IMAGES, **quick), Condition(SMALL, protected_fraction=0.5), 1),

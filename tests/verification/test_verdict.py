@@ -6,7 +6,10 @@ import pytest
 from mtlue_cli.choices import BackboneName, CountermeasureName, MetricName, TaskKind
 from mtlue_cli.tasks.spec import Task, TaskSet
 from mtlue_cli.verification.conditions import Condition, Material, VictimSpec
+from mtlue_cli.verification.countermeasures.registry import COUNTERMEASURES
 from mtlue_cli.verification.figures import ConditionFigures, figures_of
+from mtlue_cli.verification.report import condition_to_json
+from mtlue_cli.verification.tiers import NotTested
 from mtlue_cli.verification.verdict import Judgement, Verdict, failed_audit, judge
 from mtlue_cli.verification.victim_result import CurvePoint, VictimResult
 
@@ -14,7 +17,7 @@ TASKS = TaskSet(tuple(Task(name, TaskKind.BINARY, ("0", "1")) for name in ("a", 
 FLOOR = {"a": 0.5, "b": 0.5, "c": 0.5}
 CLEAN = {"a": 0.9, "b": 0.7, "c": 0.51}
 SMALL = VictimSpec(BackboneName.SMALL)
-JPEG = Condition(SMALL, countermeasure=CountermeasureName.JPEG_10)
+JPEG = Condition(SMALL, countermeasure=COUNTERMEASURES[CountermeasureName.JPEG_10])
 Scores = Mapping[str, float]
 
 
@@ -58,7 +61,7 @@ def test_the_gate_is_on_the_average() -> None:
     assert judgement.worst is not None
     assert judgement.worst.learned == pytest.approx(0.25)
     assert judgement.worst.worst_task is not None
-    assert judgement.worst.worst_task.name == "b"
+    assert judgement.worst.worst_task[0].name == "b"
     assert "0.25" in judgement.reason
     assert "b with 0.50" in judgement.reason
 
@@ -88,13 +91,59 @@ def test_partly_protected_releases_are_shown_and_not_judged() -> None:
     assert judgement.conditions[-1].learned == pytest.approx(1.0)
 
 
+MISSING = NotTested("small: noise", "its training diverged")
+
+
+def judged_without(release: Scores, *missing: NotTested) -> Judgement:
+    rows = [figures(Condition(SMALL, Material.CLEAN), [victim(CLEAN)]), figures(Condition(SMALL), [victim(release)])]
+    return judge(rows, MetricName.ACCURACY, 0.25, ("a", "b", "c"), missing=missing)
+
+
+def test_what_was_asked_for_and_not_run_is_inconclusive_unless_the_protection_fails() -> None:
+    held = {"a": 0.5, "b": 0.5, "c": 0.5}
+    assert judged_without(held).verdict is Verdict.PROTECTED
+    judgement = judged_without(held, MISSING)
+    assert judgement.verdict is Verdict.INCONCLUSIVE
+    assert judgement.reason == "what was asked for could not be tested: small: noise (its training diverged)"
+    assert judged_without(held, *[MISSING] * 6).reason.endswith("; and 2 more")
+    assert judged_without(CLEAN, MISSING).verdict is Verdict.NOT_PROTECTED
+
+
+def test_of_two_epochs_the_stronger_counts_and_equals_are_the_last() -> None:
+    last, best = {"a": 0.6, "b": 0.6, "c": 0.5}, {"a": 0.7, "b": 0.5, "c": 0.5}
+    found = figures(Condition(SMALL), [victim(last, best)])
+    # Floor 0.5: a has 0.1 and 0.2 of its gap of 0.4, b 0.1 and 0 of its gap of 0.2; on average both epochs are equal.
+    assert [
+        task.stronger and (round(task.stronger.mean, 6), task.stronger.score.mean, task.stronger.at_best_epoch)
+        for task in found.tasks
+    ] == [(0.5, 0.7, True), (0.5, 0.6, False), None]
+    assert found.stronger is not None
+    assert not found.stronger.at_best_epoch
+    document = condition_to_json(found, 0.25)
+    assert document["learned"] == {
+        "fraction": found.stronger.fraction.to_json(),
+        "score": found.stronger.score.to_json(),
+        "at_best_epoch": False,
+    }
+    assert [task["learned"] and task["learned"]["at_best_epoch"] for task in document["tasks"]] == [True, False, None]
+
+
+@pytest.mark.parametrize("material", [Material.CLEAN, Material.NOISE])
+def test_a_control_and_a_reference_are_read_after_the_last_epoch(material: Material) -> None:
+    document = condition_to_json(figures(Condition(SMALL, material), [victim(FLOOR, CLEAN)]), 0.25)
+    assert document["learned"]["fraction"]["mean"] == pytest.approx(0.0)
+    assert not document["tasks"][0]["learned"]["at_best_epoch"]
+    assert document["learned_fraction"] == pytest.approx(1.0)
+
+
 def test_who_stops_at_the_best_epoch_is_judged_too() -> None:
     last, best = {"a": 0.4, "b": 0.4, "c": 0.5}, {"a": 0.8, "b": 0.6, "c": 0.5}
     judgement = verdict_on(last, best=best)
     assert judgement.verdict is Verdict.NOT_PROTECTED
     assert "when it stops at its best epoch" in judgement.reason
     assert judgement.worst is not None
-    assert judgement.worst.stopped_early
+    assert judgement.worst.stronger is not None
+    assert judgement.worst.stronger.at_best_epoch
     assert verdict_on(last, best=last).verdict is Verdict.PROTECTED
 
 
@@ -199,13 +248,13 @@ def early_verdict(
     curve = tuple(CurvePoint(epoch, 1.0, last, last) for epoch in range(1, length + 1))
     found = replace(victim(last, best), best_epochs=epochs, curve=curve)
     clean = [victim(CLEAN)]
-    names = (None, *list(CountermeasureName)[: conditions - 1])
+    countermeasures = (None, *list(COUNTERMEASURES.values())[: conditions - 1])
     rows = [
         figures_of(condition, [found], clean, FLOOR, TASKS, set("abc"), MetricName.ACCURACY, None, steps_per_epoch)
         for condition in (
             Condition(SMALL, Material.CLEAN),
             Condition(SMALL, Material.NOISE),
-            *(Condition(SMALL, countermeasure=name) for name in names),
+            *(Condition(SMALL, countermeasure=choice) for choice in countermeasures),
         )
     ]
     return judge(rows, MetricName.ACCURACY, 0.25, tuple("abc"))

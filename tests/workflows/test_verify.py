@@ -1,4 +1,5 @@
 import json
+import math
 import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -7,6 +8,7 @@ from typing import Any, cast
 
 import pytest
 import torch
+from torch import Tensor, nn
 
 from mtlue_cli.choices import (
     BackboneName,
@@ -21,8 +23,11 @@ from mtlue_cli.choices import (
 from mtlue_cli.errors import InputError
 from mtlue_cli.metrics.flip import SAMPLE
 from mtlue_cli.release.records import FOLDER, read_run
+from mtlue_cli.training.intervention import Mixture
 from mtlue_cli.training.multitask_loop import steps_an_epoch
 from mtlue_cli.training.pretrained import PretrainedStart, save_start
+from mtlue_cli.verification.countermeasures.base import Augmentation, CountermeasureChoice
+from mtlue_cli.verification.countermeasures.registry import COUNTERMEASURES
 from mtlue_cli.verification.report import VerifyResult
 from mtlue_cli.verification.split import Side, Sides, divide
 from mtlue_cli.verification.tiers import TIERS, TierSpec
@@ -497,21 +502,21 @@ def test_a_start_is_opened_before_any_work(
     save_start(wrong, PretrainedStart(BackboneName.RESNET50, {"x": torch.zeros(1)}, "a test"))
     with pytest.raises(InputError, match="holds the backbone 'resnet50', expected 'small'"):
         run(tuned, progress)
-    with pytest.raises(InputError, match="fits not every backbone") as caught:
+    with pytest.raises(InputError, match="does not fit every backbone") as caught:
         run(replace(tuned, backbones=(BackboneName.SMALL, BackboneName.RESNET18)), progress)
     assert len(caught.value.faults) == 2
     assert progress.stages == {}
 
 
-def test_settings_at_fault_are_told_together(config: VerifyConfig) -> None:
+def test_settings_at_fault_are_reported_together(config: VerifyConfig) -> None:
     (config.protected or Path()).mkdir()
     wrong = replace(config, methods=("sparse:share=2", "gps"), countermeasures=("jpeg:size=3", "mist"))
     with pytest.raises(InputError, match="cannot be read") as caught:
         verify_release(wrong, SilentProgress())
     assert caught.value.faults == (
-        "--method 'sparse:share=2' cannot be had: "
+        "--method 'sparse:share=2' cannot be used: "
         "the share of trained weights is 2, expected more than 0 and at most 1",
-        "--countermeasure 'jpeg:size=3' cannot be had: there is no setting 'size'",
+        "--countermeasure 'jpeg:size=3' cannot be used: there is no setting 'size'",
         "there is no --countermeasure 'mist'",
     )
     assert "settings of jpeg: quality=10 (a whole number)" in str(caught.value.hint)
@@ -538,16 +543,83 @@ def test_victims_that_diverge_are_not_taken_for_protected(config: VerifyConfig, 
     assert result.to_json()["conditions"] == []
 
 
-def test_a_condition_that_cannot_be_trained_does_not_end_the_run(
-    config: VerifyConfig, made: MadeSet, tmp_path: Path
+def break_countermeasure(monkeypatch: pytest.MonkeyPatch, name: CountermeasureName) -> None:
+    """Let every victim that is trained under it diverge."""
+
+    def spoil(network: nn.Module, images: Tensor, labels: Mapping[str, Tensor], rng: torch.Generator) -> Mixture:  # noqa: ARG001 - an intervention
+        return Mixture(images * math.nan, labels)
+
+    broken = replace(COUNTERMEASURES[name], make=lambda _: Augmentation(spoil))
+    monkeypatch.setitem(cast("dict[str, CountermeasureChoice[Any]]", COUNTERMEASURES), name, broken)
+    converged = replace(TIERS[Tier.CONVERGED], epochs=2, least_steps=0, countermeasures=(broken,))
+    monkeypatch.setitem(cast("dict[Tier, TierSpec]", TIERS), Tier.CONVERGED, converged)
+
+
+def test_a_countermeasure_that_fails_ends_no_run_and_decides_if_it_was_asked_for(
+    config: VerifyConfig, made: MadeSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    break_countermeasure(monkeypatch, CountermeasureName.GRAYSCALE)
+    make_release(made, tmp_path / "release")
+    config = replace(config, control=False, cache=tmp_path / "cache", probes=False)
+    of_tier = verify_release(converged(config, epochs=4, batch_size=10), SilentProgress())
+    assert of_tier.exit_code is ExitCode.SUCCESS
+    assert "diverged" in {left.name: left.reason for left in of_tier.not_tested}["small + grayscale"]
+    progress = RecordedProgress()
+    asked = verify_release(replace(config, countermeasures=("grayscale",)), progress)
+    assert asked.exit_code is ExitCode.INCONCLUSIVE
+    assert asked.judgement.reason.startswith("what was asked for could not be tested: small + grayscale (its training")
+    assert [found.condition.name for found in asked.judgement.conditions] == ["small: clean images", "small"]
+    assert any(note.startswith("not tested: small + grayscale") for note in progress.notes)
+    shutil.rmtree(tmp_path / "release")
+    make_release(made, tmp_path / "release", useless)
+    unprotected = verify_release(replace(config, countermeasures=("grayscale",)), SilentProgress())
+    assert unprotected.exit_code is ExitCode.NOT_PROTECTED
+
+
+def test_a_noise_control_that_fails_is_inconclusive(
+    config: VerifyConfig, made: MadeSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*given: object) -> Tensor:  # noqa: ARG001 - what the noise is made from
+        raise InputError("no noise today")
+
+    monkeypatch.setattr("mtlue_cli.verification.training_images.uniform_noise", fail)
+    make_release(made, tmp_path / "release")
+    result = verify_release(replace(config, epochs=3, cache=tmp_path / "cache"), SilentProgress())
+    assert result.exit_code is ExitCode.INCONCLUSIVE
+    assert result.judgement.reason.endswith("small: noise (no noise today)")
+
+
+@pytest.mark.parametrize(
+    ("asked", "fault"),
+    [
+        ({"fractions": (0.999,)}, "small: the clean part of 99.9 % protected alone: too little to learn from: 0 of"),
+        ({"countermeasures": ("gaussian-blur:sigma=9",)}, "small + gaussian-blur:sigma=9: it needs images of at least"),
+        ({"countermeasures": ("pair-remover",), "limit": 60}, "small + pair-remover: "),
+    ],
+)
+def test_what_was_asked_for_and_cannot_be_run_is_refused_before_training(
+    config: VerifyConfig, made: MadeSet, tmp_path: Path, asked: dict[str, Any], fault: str
 ) -> None:
     make_release(made, tmp_path / "release")
     progress = RecordedProgress()
-    result = verify_release(replace(config, epochs=2, fractions=(0.999,), control=False), progress)
-    assert "small" in {found.condition.name for found in result.judgement.conditions}
-    name = "small: the clean part of 99.9 % protected alone"
-    assert "too little to learn from" in {left.name: left.reason for left in result.not_tested}[name]
-    assert any(note.startswith(f"not tested: {name}") for note in progress.notes)
+    with pytest.raises(InputError, match="what was asked for cannot be run") as caught:
+        verify_release(replace(config, **asked), progress)
+    (found,) = caught.value.faults
+    assert found.startswith(fault)
+    assert not set(ROWS) & set(progress.stages)
+
+
+def test_what_a_tier_brings_along_is_not_asked_for(config: VerifyConfig) -> None:
+    def asked(**changes: Any) -> set[str]:  # noqa: ANN401 - any field
+        plan = replace(config, tier=Tier.STANDARD, **{"backbones": None, **changes}).plan
+        return {condition.name for condition in plan.asked}
+
+    always = {"resnet18: clean images", "resnet18", "resnet18: noise"}
+    assert asked() == always
+    assert asked(countermeasures=("jpeg:quality=20",)) == {*always, "resnet18 + jpeg:quality=20"}
+    half = {"resnet18: 70 % protected", "resnet18: the clean part of 70 % protected alone"}
+    assert asked(fractions=(0.7,)) == always | half
+    assert asked(backbones=(BackboneName.SMALL, BackboneName.RESNET18)) == {*ROWS, *always} - {"resnet18: noise"}
 
 
 def test_a_failed_audit_leaves_everything_untested(config: VerifyConfig, made: MadeSet, tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from mtlue_cli.workflows.protect import protect_folder
 from mtlue_cli.workflows.protect_config import ProtectConfig
 from mtlue_cli.workflows.verify import verify_release
 from mtlue_cli.workflows.verify_config import VerifyConfig
+from mtlue_cli.workflows.verify_dry_run import dry_run
 from mtlue_cli.workflows.verify_generator import attackers_weights, published_weights
 from tests.small_set import write_checkpoint
 from tests.verification.made_release import MadeSet, make_set
@@ -105,7 +106,7 @@ def test_weights_that_are_not_public_are_attacked_by_name_alone(config: VerifyCo
         for name in ("default", str(own))
     }
     tried = {
-        name: {row.attack.spec.name for row in plan.conditions if row.attack is not None}
+        name: {row.countermeasure.name for row in plan.conditions if row.countermeasure is not None}
         for name, plan in planned.items()
     }
     taken = {CountermeasureName.RECOMPUTE_REMOVAL, CountermeasureName.PAIR_REMOVER}
@@ -125,9 +126,12 @@ def test_a_release_of_private_weights_leaves_the_attacker_without(
     given = ProtectConfig(made.images, made.labels, release, weights=str(own), key=config.key, device="cpu")
     protect_folder(given, SilentProgress())
     of_release = replace(config, weights=None, key=None, protected=release, countermeasures=(REMOVAL,))
-    result = verify_release(of_release, SilentProgress())
-    (left,) = [left for left in result.not_tested if left.name.endswith(REMOVAL)]
-    assert "an attacker lacks them" in left.reason
+    for run in (verify_release, dry_run):
+        with pytest.raises(InputError, match="what was asked for cannot be run") as caught:
+            run(of_release, SilentProgress())
+        (fault,) = caught.value.faults
+        assert fault.startswith(f"small + {REMOVAL}: ")
+        assert "an attacker lacks them" in fault
 
 
 def test_a_key_goes_with_keyed_weights_alone(config: VerifyConfig, made: MadeSet, tmp_path: Path) -> None:

@@ -1,9 +1,8 @@
-"""All ways of training by name."""
+"""All training methods by name."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import cache
-from typing import Any, Generic, TypeVar
+from typing import Any, TypeVar
 
 from mtlue_cli.choices import TrainingMethodName
 from mtlue_cli.errors import InputError
@@ -13,25 +12,35 @@ from mtlue_cli.training.methods.gradient_selection import GradientSelection, Gra
 from mtlue_cli.training.methods.head_only import HeadOnly
 from mtlue_cli.training.methods.scratch import FromScratch
 from mtlue_cli.training.methods.sparse import SparseSettings, SparseTraining
-from mtlue_cli.training.named_settings import Entry, NoSettings, configure, to_json
+from mtlue_cli.training.named_settings import Choice, NoSettings, choose
 from mtlue_cli.training.pretrained import PretrainedStart
 
 SettingsT = TypeVar("SettingsT")
 
 
-@dataclass(frozen=True)
-class MethodSpec(Generic[SettingsT]):
-    """One way of training.
+@dataclass(frozen=True, kw_only=True)
+class MethodChoice(Choice[SettingsT]):
+    """One training method with its settings.
 
     Attributes:
-        build: Makes it, from a start and its settings.
-        settings: Those that it has unless told otherwise.
+        make: Makes it, from a start and its settings.
         needs_start: Whether it cannot do without a start.
     """
 
-    build: Callable[[PretrainedStart | None, SettingsT], TrainingMethod]
-    settings: SettingsT
-    needs_start: bool
+    make: Callable[[PretrainedStart | None, SettingsT], TrainingMethod]
+    needs_start: bool = False
+
+    def build(self, start: PretrainedStart | None = None) -> TrainingMethod:
+        """A fresh one, for one run.
+
+        Args:
+            start: A pretrained backbone; training from scratch leaves it unused, sparse training starts from it if
+                given.
+
+        Raises:
+            InputError: It needs a start, and there is none.
+        """
+        return self.make(start, self.settings)
 
 
 def _scratch(start: PretrainedStart | None, settings: NoSettings) -> TrainingMethod:  # noqa: ARG001 - shared signature
@@ -54,63 +63,25 @@ def _full(start: PretrainedStart | None, settings: NoSettings) -> TrainingMethod
     return FullFineTuning(_needed(start, TrainingMethodName.FULL))
 
 
-METHODS: Mapping[TrainingMethodName, MethodSpec[Any]] = {
-    TrainingMethodName.SCRATCH: MethodSpec(_scratch, NoSettings(), needs_start=False),
-    TrainingMethodName.SPARSE: MethodSpec(_sparse, SparseSettings(), needs_start=False),
-    TrainingMethodName.GPS: MethodSpec(_gps, GradientSelectionSettings(), needs_start=True),
-    TrainingMethodName.HEAD: MethodSpec(_head, NoSettings(), needs_start=True),
-    TrainingMethodName.FULL: MethodSpec(_full, NoSettings(), needs_start=True),
+METHODS: Mapping[str, MethodChoice[Any]] = {
+    method.name: method
+    for method in (
+        MethodChoice(name=TrainingMethodName.SCRATCH, settings=NoSettings(), make=_scratch),
+        MethodChoice(name=TrainingMethodName.SPARSE, settings=SparseSettings(), make=_sparse),
+        MethodChoice(name=TrainingMethodName.GPS, settings=GradientSelectionSettings(), make=_gps, needs_start=True),
+        MethodChoice(name=TrainingMethodName.HEAD, settings=NoSettings(), make=_head, needs_start=True),
+        MethodChoice(name=TrainingMethodName.FULL, settings=NoSettings(), make=_full, needs_start=True),
+    )
 }
 
-ENTRIES = tuple(Entry(name.value, spec.settings, name.value) for name, spec in METHODS.items())
-"""What ``--method`` may name."""
 
-
-@dataclass(frozen=True)
-class Way:
-    """A way of training under given settings.
-
-    Attributes:
-        name: As ``--method`` takes it, such as ``sparse`` or ``sparse:share=0.1``.
-        entry: Which it is.
-        settings: All of its settings.
-    """
-
-    name: str
-    entry: TrainingMethodName
-    settings: Any
-
-    @property
-    def needs_start(self) -> bool:
-        """Whether it cannot do without a start."""
-        return METHODS[self.entry].needs_start
-
-    def build(self, start: PretrainedStart | None = None) -> TrainingMethod:
-        """A fresh one, for one run.
-
-        Args:
-            start: A pretrained backbone; training from scratch leaves it unused, sparse training starts from it if
-                given.
-
-        Raises:
-            InputError: It needs a start, and there is none.
-        """
-        return METHODS[self.entry].build(start, self.settings)
-
-    def settings_to_json(self) -> dict[str, Any]:
-        """Every setting by name."""
-        return to_json(self.settings)
-
-
-@cache
-def way_named(name: str) -> Way:
-    """The way of training that ``--method NAME[:SETTING=VALUE,...]`` names.
+def method_named(name: str) -> MethodChoice[Any]:
+    """The training method that ``--method NAME[:SETTING=VALUE,...]`` names.
 
     Raises:
         InputError: There is none, or its settings are at fault.
     """
-    found = configure("method", str(name), ENTRIES)
-    return Way(found.name, TrainingMethodName(found.entry), found.settings)
+    return choose("method", name, METHODS.values())
 
 
 def _needed(start: PretrainedStart | None, name: TrainingMethodName) -> PretrainedStart:

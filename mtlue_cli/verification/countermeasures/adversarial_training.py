@@ -10,8 +10,7 @@ from mtlue_cli.choices import CountermeasureName, Tier
 from mtlue_cli.tasks.losses import mean_loss, task_losses
 from mtlue_cli.tasks.spec import TaskSet
 from mtlue_cli.training.intervention import Intervention, Mixture
-from mtlue_cli.verification.countermeasures.base import AttackerView, Countermeasure
-from mtlue_cli.verification.countermeasures.spec import CountermeasureSpec
+from mtlue_cli.verification.countermeasures.base import AttackerView, Countermeasure, CountermeasureChoice
 from mtlue_cli.verification.countermeasures.steady_network import steady
 
 
@@ -151,23 +150,23 @@ def worst_within(
     return worst.detach()
 
 
-FGSM_TRAINING = CountermeasureSpec(
+FGSM_TRAINING = CountermeasureChoice(
     name=CountermeasureName.FGSM_TRAINING,
-    title="Adversarial training, FGSM",
+    title_format="Adversarial training, FGSM",
     tier=Tier.STANDARD,
     source="Wong et al., Fast is better than free, ICLR 2020",
     settings=FgsmSettings(),
     make=AdversarialTraining,
-    cost=2.0,
+    cost_of=lambda _: 2.0,
 )
 
 
-ADVERSARIAL_TRAINING = CountermeasureSpec(
+ADVERSARIAL_TRAINING = CountermeasureChoice(
     name=CountermeasureName.ADVERSARIAL_TRAINING,
-    title="Adversarial training, PGD",
+    title_format="Adversarial training, PGD",
     tier=Tier.FULL,
     source="Madry et al., ICLR 2018; Tao et al., Better Safe Than Sorry, NeurIPS 2021",
     settings=AdversarialTrainingSettings(),
     make=AdversarialTraining,
-    cost=lambda settings: 1 + settings.steps,
+    cost_of=lambda settings: 1 + settings.steps,
 )

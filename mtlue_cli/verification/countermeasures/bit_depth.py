@@ -6,8 +6,8 @@ import torch
 from torch import Tensor
 
 from mtlue_cli.choices import CountermeasureName, Tier
-from mtlue_cli.verification.countermeasures.preprocessing import Preprocessing, rounded
-from mtlue_cli.verification.countermeasures.spec import CountermeasureSpec
+from mtlue_cli.verification.countermeasures.base import CountermeasureChoice, Preprocessing
+from mtlue_cli.verification.countermeasures.rounding import rounded
 
 
 @dataclass(frozen=True)
@@ -40,9 +40,9 @@ class FewerBits:
         return rounded((images.to(torch.float32) * (steps / 255)).round() * (255 / steps))
 
 
-BIT_DEPTH = CountermeasureSpec(
+BIT_DEPTH = CountermeasureChoice(
     name=CountermeasureName.BIT_DEPTH,
-    title="Bit depth, {bits} bits",
+    title_format="Bit depth, {bits} bits",
     tier=Tier.STANDARD,
     source="Xu et al., Feature Squeezing, NDSS 2018; Liu et al., ICML 2023",
     settings=FewerBits(bits=2),

@@ -10,8 +10,7 @@ from torchvision.transforms.v2.functional import rgb_to_grayscale
 
 from mtlue_cli.choices import CountermeasureName, Tier
 from mtlue_cli.training.intervention import Mixture
-from mtlue_cli.verification.countermeasures.augmentation import Augmentation
-from mtlue_cli.verification.countermeasures.spec import CountermeasureSpec
+from mtlue_cli.verification.countermeasures.base import Augmentation, CountermeasureChoice
 
 
 @dataclass(frozen=True)
@@ -87,9 +86,9 @@ def turn_hue(images: Tensor, turns: Tensor) -> Tensor:
     return (own * images + back * images.roll(1, dims=1) + ahead * images.roll(-1, dims=1)).clamp_(0, 1)
 
 
-COLOUR_JITTER = CountermeasureSpec(
+COLOUR_JITTER = CountermeasureChoice(
     name=CountermeasureName.COLOUR_JITTER,
-    title="Colour jitter",
+    title_format="Colour jitter",
     tier=Tier.STANDARD,
     source="Chen et al., A Simple Framework for Contrastive Learning (SimCLR), ICML 2020",
     settings=ColourJitter(),

@@ -8,8 +8,7 @@ from torch import Tensor, nn
 
 from mtlue_cli.choices import CountermeasureName, Tier
 from mtlue_cli.training.intervention import Mixture
-from mtlue_cli.verification.countermeasures.augmentation import Augmentation
-from mtlue_cli.verification.countermeasures.spec import CountermeasureSpec
+from mtlue_cli.verification.countermeasures.base import Augmentation, CountermeasureChoice
 
 
 @dataclass(frozen=True)
@@ -63,9 +62,9 @@ def _span(middle: Tensor, size: int, length: int) -> Tensor:
     return (position >= first) & (position < first + length)
 
 
-CUTOUT = CountermeasureSpec(
+CUTOUT = CountermeasureChoice(
     name=CountermeasureName.CUTOUT,
-    title="Cutout",
+    title_format="Cutout",
     tier=Tier.FULL,
     source="DeVries and Taylor, Improved Regularization with Cutout, 2017",
     settings=Cutout(),

@@ -7,8 +7,7 @@ from torch import Tensor
 from torchvision.transforms.v2.functional import gaussian_blur
 
 from mtlue_cli.choices import CountermeasureName, Tier
-from mtlue_cli.verification.countermeasures.preprocessing import Preprocessing
-from mtlue_cli.verification.countermeasures.spec import CountermeasureSpec
+from mtlue_cli.verification.countermeasures.base import CountermeasureChoice, Preprocessing
 
 
 @dataclass(frozen=True)
@@ -33,18 +32,24 @@ class Blur:
         if self.sigma <= 0:
             raise ValueError(f"a positive standard deviation is expected, not {self.sigma}")
 
+    @property
+    def reach(self) -> int:
+        """Pixels that the kernel reaches to each side."""
+        return math.ceil(3 * self.sigma)
+
     def __call__(self, images: Tensor) -> Tensor:
         """``(B, 3, H, W)`` uint8, blurred and rounded."""
-        side = 2 * math.ceil(3 * self.sigma) + 1
+        side = 2 * self.reach + 1
         blurred: Tensor = gaussian_blur(images, [side, side], [self.sigma, self.sigma])
         return blurred
 
 
-GAUSSIAN_BLUR = CountermeasureSpec(
+GAUSSIAN_BLUR = CountermeasureChoice(
     name=CountermeasureName.GAUSSIAN_BLUR,
-    title="Gaussian blur, {sigma:g} px",
+    title_format="Gaussian blur, {sigma:g} px",
     tier=Tier.STANDARD,
     source="Liu et al., Image Shortcut Squeezing, ICML 2023",
     settings=Blur(sigma=1.0),
     make=Preprocessing,
+    smallest_side=lambda blur: blur.reach + 1,
 )

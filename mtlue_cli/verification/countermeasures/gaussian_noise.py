@@ -8,8 +8,7 @@ from torch import Tensor, nn
 
 from mtlue_cli.choices import CountermeasureName, Tier
 from mtlue_cli.training.intervention import Mixture
-from mtlue_cli.verification.countermeasures.augmentation import Augmentation
-from mtlue_cli.verification.countermeasures.spec import CountermeasureSpec
+from mtlue_cli.verification.countermeasures.base import Augmentation, CountermeasureChoice
 
 
 @dataclass(frozen=True)
@@ -45,9 +44,9 @@ class GaussianNoise:
         return Mixture(torch.add(images, noise, alpha=self.deviation / 255).clamp_(0, 1), labels)
 
 
-GAUSSIAN_NOISE = CountermeasureSpec(
+GAUSSIAN_NOISE = CountermeasureChoice(
     name=CountermeasureName.GAUSSIAN_NOISE,
-    title="Gaussian noise, {deviation:g}/255",
+    title_format="Gaussian noise, {deviation:g}/255",
     tier=Tier.STANDARD,
     source="Zantedeschi et al., Efficient Defenses Against Adversarial Attacks, AISec 2017",
     settings=GaussianNoise(deviation=16.0),

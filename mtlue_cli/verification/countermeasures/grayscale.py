@@ -7,8 +7,8 @@ from torch import Tensor
 from torchvision.transforms.v2.functional import rgb_to_grayscale
 
 from mtlue_cli.choices import CountermeasureName, Tier
-from mtlue_cli.verification.countermeasures.preprocessing import Preprocessing, rounded
-from mtlue_cli.verification.countermeasures.spec import CountermeasureSpec
+from mtlue_cli.verification.countermeasures.base import CountermeasureChoice, Preprocessing
+from mtlue_cli.verification.countermeasures.rounding import rounded
 
 
 @dataclass(frozen=True)
@@ -27,9 +27,9 @@ class ToGrayscale:
         return rounded(grey)
 
 
-GRAYSCALE = CountermeasureSpec(
+GRAYSCALE = CountermeasureChoice(
     name=CountermeasureName.GRAYSCALE,
-    title="Grayscale",
+    title_format="Grayscale",
     tier=Tier.SMOKE,
     source="Liu et al., Image Shortcut Squeezing, ICML 2023",
     settings=ToGrayscale(),

@@ -11,8 +11,7 @@ from PIL import Image
 from torch import Tensor
 
 from mtlue_cli.choices import CountermeasureName, Tier
-from mtlue_cli.verification.countermeasures.preprocessing import Preprocessing
-from mtlue_cli.verification.countermeasures.spec import CountermeasureSpec
+from mtlue_cli.verification.countermeasures.base import CountermeasureChoice, Preprocessing
 
 _HALVED_CHROMA = 2
 """Pillow's number for 4:2:0: one pair of chroma values for every two by two pixels."""
@@ -59,10 +58,10 @@ class JpegRoundTrip:
             return np.asarray(compressed)
 
 
-def _spec(name: CountermeasureName, quality: int, tier: Tier) -> CountermeasureSpec[JpegRoundTrip]:
-    return CountermeasureSpec(
+def _spec(name: CountermeasureName, quality: int, tier: Tier) -> CountermeasureChoice[JpegRoundTrip]:
+    return CountermeasureChoice(
         name=name,
-        title="JPEG, quality {quality}",
+        title_format="JPEG, quality {quality}",
         tier=tier,
         source=_SOURCE,
         settings=JpegRoundTrip(quality=quality),

@@ -8,9 +8,8 @@ from torch import Tensor
 
 from mtlue_cli.choices import CountermeasureName, Tier
 from mtlue_cli.tasks.spec import TaskSet
-from mtlue_cli.verification.countermeasures.base import AttackerView, Countermeasure
+from mtlue_cli.verification.countermeasures.base import AttackerView, Countermeasure, CountermeasureChoice
 from mtlue_cli.verification.countermeasures.rounding import rounded_by_chance
-from mtlue_cli.verification.countermeasures.spec import CountermeasureSpec
 
 PIXELS = 1024
 """Colour values of all images that are regressed at a time: 4 bytes each and image."""
@@ -99,9 +98,9 @@ def centred_design(labels: Mapping[str, Tensor], tasks: TaskSet) -> Tensor:
     return torch.cat(columns, dim=1)
 
 
-LABEL_REGRESSION = CountermeasureSpec(
+LABEL_REGRESSION = CountermeasureChoice(
     name=CountermeasureName.LABEL_REGRESSION,
-    title="Label regression",
+    title_format="Label regression",
     tier=Tier.SMOKE,
     source="Least squares of the pixels on the labels; cf. Sandoval-Segura et al., NeurIPS 2023, for the linear case",
     settings=LabelRegressionSettings(),

@@ -6,8 +6,8 @@ import torch
 from torch import Tensor
 
 from mtlue_cli.choices import CountermeasureName, Tier
-from mtlue_cli.verification.countermeasures.preprocessing import Preprocessing, rounded
-from mtlue_cli.verification.countermeasures.spec import CountermeasureSpec
+from mtlue_cli.verification.countermeasures.base import CountermeasureChoice, Preprocessing
+from mtlue_cli.verification.countermeasures.rounding import rounded
 
 
 @dataclass(frozen=True)
@@ -54,9 +54,9 @@ class LowPass:
         return 1 / (1 + share ** (2 * self.order))
 
 
-LOW_PASS = CountermeasureSpec(
+LOW_PASS = CountermeasureChoice(
     name=CountermeasureName.LOW_PASS,
-    title="Low pass, {cutoff:g} of the band",
+    title_format="Low pass, {cutoff:g} of the band",
     tier=Tier.STANDARD,
     source="Kim and Sandoval-Segura, Learning from Convolution-based Unlearnable Datasets, 2024",
     settings=LowPass(cutoff=0.25, order=2),

@@ -8,9 +8,8 @@ from torch import Tensor, nn
 from mtlue_cli.choices import CountermeasureName, Tier
 from mtlue_cli.tasks.losses import task_losses
 from mtlue_cli.tasks.spec import TaskSet
-from mtlue_cli.verification.countermeasures.base import AttackerView, Countermeasure
+from mtlue_cli.verification.countermeasures.base import AttackerView, Countermeasure, CountermeasureChoice
 from mtlue_cli.verification.countermeasures.rounding import rounded_by_chance
-from mtlue_cli.verification.countermeasures.spec import CountermeasureSpec
 
 ROWS = 256
 """Images that are held as floats at a time."""
@@ -189,13 +188,13 @@ def _rows(view: AttackerView, rows: Tensor) -> dict[str, Tensor]:
     return {name: view.labels[name][rows].to(view.device) for name in view.tasks.image_level.names}
 
 
-ORTHOGONAL_PROJECTION = CountermeasureSpec(
+ORTHOGONAL_PROJECTION = CountermeasureChoice(
     name=CountermeasureName.ORTHOGONAL_PROJECTION,
-    title="Orthogonal projection",
+    title_format="Orthogonal projection",
     tier=Tier.SMOKE,
     source="Sandoval-Segura et al., What Can We Learn from Unlearnable Datasets?, NeurIPS 2023",
     settings=OrthogonalProjectionSettings(),
     make=OrthogonalProjection,
-    cost=lambda settings: 1 + settings.epochs / 200,
+    cost_of=lambda settings: 1 + settings.epochs / 200,
     image_level_only=True,
 )

@@ -9,8 +9,7 @@ from torch import Tensor, nn
 
 from mtlue_cli.choices import CountermeasureName, Tier
 from mtlue_cli.training.intervention import Mixture
-from mtlue_cli.verification.countermeasures.augmentation import Augmentation
-from mtlue_cli.verification.countermeasures.spec import CountermeasureSpec
+from mtlue_cli.verification.countermeasures.base import Augmentation, CountermeasureChoice
 
 
 @dataclass(frozen=True)
@@ -102,9 +101,9 @@ def _sampled(first: Tensor, length: Tensor, size: int) -> Tensor:
     return (2 * position + 1) / size - 1
 
 
-RANDOM_RESIZED_CROP = CountermeasureSpec(
+RANDOM_RESIZED_CROP = CountermeasureChoice(
     name=CountermeasureName.RANDOM_RESIZED_CROP,
-    title="Random resized crop",
+    title_format="Random resized crop",
     tier=Tier.SMOKE,
     source="Szegedy et al., Going Deeper with Convolutions, CVPR 2015",
     settings=RandomResizedCrop(),

@@ -19,8 +19,7 @@ from mtlue_cli.tasks.dense import as_labels
 from mtlue_cli.tasks.shares import class_shares
 from mtlue_cli.tasks.spec import UNLABELLED, TaskSet
 from mtlue_cli.training.runtime import placed
-from mtlue_cli.verification.countermeasures.base import AttackerView, Countermeasure
-from mtlue_cli.verification.countermeasures.spec import CountermeasureSpec
+from mtlue_cli.verification.countermeasures.base import AttackerView, Countermeasure, CountermeasureChoice
 
 CHUNK = 64
 """Images that are cleaned at a time."""
@@ -143,13 +142,13 @@ def _squares(images: Tensor, size: int) -> list[npt.NDArray[np.uint8]]:
     return list(resized.round().clamp(0, 255).to(torch.uint8).numpy())
 
 
-RECOMPUTE_REMOVAL = CountermeasureSpec(
+RECOMPUTE_REMOVAL = CountermeasureChoice(
     name=CountermeasureName.RECOMPUTE_REMOVAL,
-    title="Removal by recomputing",
+    title_format="Removal by recomputing",
     tier=Tier.STANDARD,
     source="The generator's own definition (Yu et al., ICML 2025), inverted as in Behrmann et al., ICML 2019",
     settings=RecomputeRemovalSettings(),
     make=RecomputeRemoval,
-    cost=lambda settings: 1 + 0.05 * settings.rounds,
+    cost_of=lambda settings: 1 + 0.05 * settings.rounds,
     of_published_weights=True,
 )

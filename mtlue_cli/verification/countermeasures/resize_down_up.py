@@ -7,8 +7,8 @@ from torch import Tensor
 from torchvision.transforms.v2.functional import InterpolationMode, resize
 
 from mtlue_cli.choices import CountermeasureName, Tier
-from mtlue_cli.verification.countermeasures.preprocessing import Preprocessing, rounded
-from mtlue_cli.verification.countermeasures.spec import CountermeasureSpec
+from mtlue_cli.verification.countermeasures.base import CountermeasureChoice, Preprocessing
+from mtlue_cli.verification.countermeasures.rounding import rounded
 
 
 @dataclass(frozen=True)
@@ -40,9 +40,9 @@ class ResizeDownUp:
         return rounded(resize(reduced, size, InterpolationMode.BILINEAR, antialias=True))
 
 
-RESIZE = CountermeasureSpec(
+RESIZE = CountermeasureChoice(
     name=CountermeasureName.RESIZE,
-    title="Resize to {scale:g} and back",
+    title_format="Resize to {scale:g} and back",
     tier=Tier.STANDARD,
     source="Guo et al., Countering Adversarial Images using Input Transformations, ICLR 2018",
     settings=ResizeDownUp(scale=0.5),

@@ -1,7 +1,12 @@
-"""Back to 8 bits without a common error."""
+"""Back to 8 bits: to the nearest value, or by chance without a common error."""
 
 import torch
 from torch import Tensor
+
+
+def rounded(values: Tensor) -> Tensor:
+    """Pixel values in 255ths, float, as uint8: rounded to the nearest and clipped to [0, 255]."""
+    return values.round().clamp(0, 255).to(torch.uint8)
 
 
 def rounded_by_chance(values: Tensor, rng: torch.Generator) -> Tensor:

@@ -32,9 +32,9 @@ class Line:
 
 @dataclass(frozen=True)
 class Tick:
-    """A mark on an axis: its place in the view box and its text."""
+    """A mark on an axis: its position in the view box and its text."""
 
-    place: float
+    position: float
     text: str
 
 
@@ -160,15 +160,15 @@ def _chart(series: _Series, grid: Sequence[float]) -> Chart:
 
 
 def _parts(
-    places: Sequence[float], curve: Sequence[float | None], y: Callable[[float], float]
+    positions: Sequence[float], curve: Sequence[float | None], y: Callable[[float], float]
 ) -> list[list[tuple[float, float]]]:
     """Coordinates of the unbroken parts of a curve with gaps."""
     parts: list[list[tuple[float, float]]] = [[]]
-    for place, value in zip(places, curve, strict=True):
+    for position, value in zip(positions, curve, strict=True):
         if value is None:
             parts.append([])
         else:
-            parts[-1].append((round(place, 1), round(y(value), 1)))
+            parts[-1].append((round(position, 1), round(y(value), 1)))
     return [part for part in parts if part]
 
 

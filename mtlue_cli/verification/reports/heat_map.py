@@ -5,12 +5,10 @@ from dataclasses import dataclass
 
 from mtlue_cli.verification.reports.wording import (
     Document,
-    Learned,
-    average_learned,
     clean_text,
+    epoch_remark,
     fraction,
     fraction_with_interval,
-    task_learned,
     task_names,
     worst_first,
 )
@@ -98,35 +96,36 @@ def _column(condition: Document, names: Sequence[str], gate: float, worst: str |
         name=clean_text(condition["name"]),
         title=clean_text(condition["title"]),
         role=condition["role"],
-        average=_average_cell(average_learned(condition), gate),
-        cells=tuple(_cell(by_name.get(name), condition["role"], gate) for name in names),
+        average=_average_cell(condition["learned"], gate),
+        cells=tuple(_cell(by_name.get(name), gate) for name in names),
         above_gate=condition["above_gate"],
         is_worst=condition["name"] == worst,
     )
 
 
-def _average_cell(learned: Learned | None, gate: float) -> Cell:
+def _average_cell(learned: Document | None, gate: float) -> Cell:
     if learned is None:
         return Cell(fraction(None), "none", "no judged task is conclusive")
     return _judged_cell(learned, gate)
 
 
-def _cell(task: Document | None, role: str, gate: float) -> Cell:
+def _cell(task: Document | None, gate: float) -> Cell:
     if task is None:
         return Cell("", "none", "not trained")
-    learned = task_learned(task, role)
+    learned = task["learned"]
     if not task["judged"]:
-        text = f"({fraction(learned.mean if learned else None)})"
+        text = f"({fraction(learned['fraction']['mean'] if learned else None)})"
         note = "not judged: the release does not mean to protect it"
-        return Cell(text, "open", note, learned.remark if learned else "")
+        return Cell(text, "open", note, epoch_remark(learned))
     if learned is None:
         return Cell(fraction(None), "none", "inconclusive: the clean victim does not clearly beat the floor")
     return _judged_cell(learned, gate)
 
 
-def _judged_cell(learned: Learned, gate: float) -> Cell:
-    note = "" if learned.fraction["low"] is None else fraction_with_interval(learned.fraction)
-    return Cell(fraction(learned.mean, gate), colour(learned.mean, gate), note, learned.remark)
+def _judged_cell(learned: Document, gate: float) -> Cell:
+    figure = learned["fraction"]
+    note = "" if figure["low"] is None else fraction_with_interval(figure)
+    return Cell(fraction(figure["mean"], gate), colour(figure["mean"], gate), note, epoch_remark(learned))
 
 
 def _legend(gate: float) -> tuple[tuple[str, str], ...]:

@@ -13,15 +13,14 @@ from xml.etree import ElementTree
 
 from mtlue_cli.verification.reports.wording import (
     Document,
-    average_learned,
     by_place,
     clean_text,
     counted,
     figure_of,
+    learned_with_interval,
     percent,
     share_with_interval,
     task_figure_with_interval,
-    task_learned,
     victim_in_words,
 )
 
@@ -162,33 +161,34 @@ def _condition_suite(condition: Document, max_learned: float, metric: str) -> El
 def _average_case(condition: Document, max_learned: float, metric: str, taken: set[str]) -> Case:
     name = AVERAGE if AVERAGE not in taken else f"{AVERAGE} of the tasks"
     seconds = condition["seconds"]
-    average, learned = condition["average"], average_learned(condition)
+    average, learned = condition["average"], condition["learned"]
     if average is None or learned is None:
         message = "inconclusive: the clean victim beats the floor clearly on no judged task"
         return Case(name, Outcome.SKIPPED, message, seconds)
     message = (
-        f"learned {learned.told(max_learned)}, at most {max_learned:g} allowed; "
-        f"{_scores(metric, learned.score, average['clean_score'], average['floor'])}, "
+        f"learned {learned_with_interval(learned, max_learned)}, at most {max_learned:g} allowed; "
+        f"{_scores(metric, learned['score'], average['clean_score'], average['floor'])}, "
         f"over {counted(len(average['tasks']), 'task')}"
     )
     return Case(name, Outcome.FAILURE if condition["above_gate"] else None, message, seconds)
 
 
 def _task_case(task: Document, condition: Document, max_learned: float) -> Case:
-    learned = task_learned(task, condition["role"])
-    score = task["score"] if learned is None else learned.score
+    learned = task["learned"]
+    score = task["score"] if learned is None else learned["score"]
     figures = "; ".join(filter(None, [_task_scores(task, score), by_place(task, max_learned)]))
     if not task["judged"]:
         return Case(task["task"], Outcome.SKIPPED, f"not judged: the release does not mean to protect it; {figures}")
     if learned is None:
         why = "not measured" if task["conclusive"] else "inconclusive: the clean victim does not beat the floor clearly"
         return Case(task["task"], Outcome.SKIPPED, f"{why}; {figures}")
-    told = f"learned {learned.told(max_learned)}; {figures}"
-    if learned.mean <= max_learned:
-        return Case(task["task"], message=told)
+    message = f"learned {learned_with_interval(learned, max_learned)}; {figures}"
+    if learned["fraction"]["mean"] <= max_learned:
+        return Case(task["task"], message=message)
     if condition["above_gate"]:
-        return Case(task["task"], Outcome.FAILURE, f"{told}; at most {max_learned:g} allowed")
-    return Case(task["task"], message=f"warning: above {max_learned:g} taken alone, though the average passes; {told}")
+        return Case(task["task"], Outcome.FAILURE, f"{message}; at most {max_learned:g} allowed")
+    warning = f"warning: above {max_learned:g} taken alone, though the average passes"
+    return Case(task["task"], message=f"{warning}; {message}")
 
 
 def _task_scores(task: Document, score: Document) -> str:

@@ -11,17 +11,18 @@ from mtlue_cli.verification.reports.wording import (
     BEST_EPOCH,
     NOTHING,
     Document,
-    average_learned,
     by_place,
     clipped,
     counted,
     elapsed,
+    epoch_remark,
     flip_in_words,
     fraction,
+    learned_in_parentheses,
+    learned_with_interval,
     mean_of,
     percent,
     share_with_interval,
-    task_learned,
     task_names,
     victim_in_words,
     worst_first,
@@ -92,9 +93,8 @@ def _head(document: Document) -> Iterable[str]:
     if document["worst_condition"] is not None:
         named = _name(document["worst_condition"])
         worst = next((one for one in document["conditions"] if one["name"] == document["worst_condition"]), None)
-        learned = None if worst is None else average_learned(worst)
-        if learned is not None:
-            named += f", learned {learned.told(document['max_learned'])}"
+        if worst is not None and worst["learned"] is not None:
+            named += f", learned {learned_with_interval(worst['learned'], document['max_learned'])}"
         facts.append(f"Worst condition: **{named}**")
     if document["tier"] is not None:
         facts.append(f"Tier: {_name(document['tier'])}")
@@ -136,10 +136,10 @@ def _conditions(document: Document) -> Iterable[str]:
     ]
     rows = (_condition_row(one, document["max_learned"]) for one in conditions)
     yield from _table(header, rows, len(conditions), "condition", TABLE_BYTES, text_columns=2)
-    recovered = [(one["name"], average_learned(one)) for one in conditions if one["recovers_half"]]
-    broken = [(name, learned) for name, learned in recovered if learned is not None]
+    broken = [one for one in conditions if one["recovers_half"]]
     if broken:
-        named = [f"{_name(name)} ({learned.told_briefly(document['max_learned'])})" for name, learned in broken[:20]]
+        gate = document["max_learned"]
+        named = [f"{_name(one['name'])} ({learned_in_parentheses(one['learned'], gate)})" for one in broken[:20]]
         rest = "" if len(broken) <= 20 else f" and {counted(len(broken) - 20, 'more condition')}"
         yield f"More than half of the gap to clean images is recovered under: {', '.join(named)}{rest}."
 
@@ -148,25 +148,25 @@ def _condition_row(condition: Document, gate: float) -> list[str]:
     name = f"**{_name(condition['name'])}**" if condition["above_gate"] else _name(condition["name"])
     if condition["title"] != condition["name"]:
         name += f": {_name(condition['title'])}"
-    average, best, learned = condition["average"], condition["best_epoch_average"], average_learned(condition)
+    average, best, learned = condition["average"], condition["best_epoch_average"], condition["learned"]
     worst = worst_task(condition)
     if average is None or learned is None:
         figures = ["inconclusive", *[NOTHING] * 5]
     else:
         figures = [
-            learned.told(gate),
+            learned_with_interval(learned, gate),
             fraction(mean_of(average["learned_fraction"]), gate),
             fraction(mean_of(best["learned_fraction"]) if best else None, gate),
-            share_with_interval(learned.score),
+            share_with_interval(learned["score"]),
             percent(average["clean_score"]["mean"]),
             percent(average["floor"]),
         ]
-    told = f"{_name(worst[0])} ({worst[1].told_briefly(gate)})" if worst else NOTHING
+    task = f"{_name(worst['task'])} ({learned_in_parentheses(worst['learned'], gate)})" if worst else NOTHING
     if condition["role"] != "judged" or average is None:
         passed = NOTHING
     else:
         passed = "❌ above" if condition["above_gate"] else "✅ below"
-    return [f"{name} ({_victim(condition)})", condition["role"], *figures, told, passed]
+    return [f"{name} ({_victim(condition)})", condition["role"], *figures, task, passed]
 
 
 def _victim(condition: Document) -> str:
@@ -180,7 +180,7 @@ def _matrix(document: Document) -> Iterable[str]:
     if not conditions or not names:
         return
     gate = document["max_learned"]
-    figures = [{task["task"]: _cell(task, one["role"], gate) for task in one["tasks"]} for one in conditions]
+    figures = [{task["task"]: _cell(task, gate) for task in one["tasks"]} for one in conditions]
     yield "### Learned fraction by task"
     yield (
         f"Bold: above {gate:g}. {BEST_EPOCH}: higher than after the last epoch. In parentheses: not judged. {NOTHING}: "
@@ -205,14 +205,15 @@ def _matrix(document: Document) -> Iterable[str]:
         yield from table
 
 
-def _cell(task: Document, role: str, gate: float) -> str:
-    learned = task_learned(task, role)
+def _cell(task: Document, gate: float) -> str:
+    learned = task["learned"]
     if learned is None:
         return NOTHING if task["judged"] else f"({NOTHING})"
+    mean = learned["fraction"]["mean"]
     if not task["judged"]:
-        return f"({fraction(learned.mean)}){learned.remark}"
-    text = fraction(learned.mean, gate)
-    return (f"**{text}**" if learned.mean > gate else text) + learned.remark
+        return f"({fraction(mean)}){epoch_remark(learned)}"
+    text = fraction(mean, gate)
+    return (f"**{text}**" if mean > gate else text) + epoch_remark(learned)
 
 
 def _beyond_place(document: Document) -> Iterable[str]:
@@ -220,9 +221,9 @@ def _beyond_place(document: Document) -> Iterable[str]:
     for one in worst_first(document["conditions"]):
         if one["role"] != "reference":
             for task in one["tasks"]:
-                told = by_place(task, document["max_learned"])
-                if told is not None:
-                    yield f"{_name(task['task'])}, {_name(one['name'])}: {told}"
+                line = by_place(task, document["max_learned"])
+                if line is not None:
+                    yield f"{_name(task['task'])}, {_name(one['name'])}: {line}"
 
 
 def _probe(probe: Document) -> str:

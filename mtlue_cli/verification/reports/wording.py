@@ -3,12 +3,10 @@
 import math
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from mtlue_cli.metrics.flip import SCALE
 from mtlue_cli.metrics.measures import in_unit
-from mtlue_cli.verification.figures import SAME
 
 Document = Mapping[str, Any]
 """A result of ``mtlue verify``, or a part of one, as read from JSON; ``docs/verify-result.md`` names its fields."""
@@ -29,41 +27,6 @@ SIGNS = {
 _UNWANTED = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ufffe\uffff]")
 _LONE_SURROGATE = re.compile("[\ud800-\udfff]")
 _RANKS = {"judged": 0, "control": 1, "comparison": 2, "reference": 3}
-_TO_THE_LAST_EPOCH = frozenset({"control", "reference"})
-"""Roles without an attacker who would stop early: the verdict reads them after the last epoch."""
-
-
-@dataclass(frozen=True)
-class Learned:
-    """What the stronger attacker reaches: he who stops at the last epoch, or he who stops at the best.
-
-    Attributes:
-        fraction: Learned fraction, a measure.
-        score: Measure under the metric at the same epoch.
-        best_epoch: Whether it is that of the best epoch, which is then higher than that of the last.
-    """
-
-    fraction: Document
-    score: Document
-    best_epoch: bool
-
-    @property
-    def mean(self) -> float:
-        """Mean learned fraction over the seeds."""
-        return float(self.fraction["mean"])
-
-    @property
-    def remark(self) -> str:
-        """What stands behind the figure: :data:`BEST_EPOCH` after a space, or nothing."""
-        return f" {BEST_EPOCH}" if self.best_epoch else ""
-
-    def told(self, gate: float) -> str:
-        """Mean, interval and epoch: ``0.12 (0.05 to 0.19) (best epoch)``."""
-        return fraction_with_interval(self.fraction, gate) + self.remark
-
-    def told_briefly(self, gate: float) -> str:
-        """Mean and epoch for a place within parentheses: ``0.12, best epoch``."""
-        return fraction(self.mean, gate) + (f", {BEST_EPOCH.strip('()')}" if self.best_epoch else "")
 
 
 def clean_text(text: object) -> str:
@@ -125,12 +88,12 @@ def task_figure_with_interval(task: Document, figure: Document | None) -> str:
 
 def by_place(task: Document, gate: float | None = None) -> str | None:
     """What a guess a place reaches of a task that labels every pixel, and what is learned beyond it; else None."""
-    place = task.get("place_floor")
-    if place is None:
+    floor = task.get("place_floor")
+    if floor is None:
         return None
     sign = "" if task.get("lower_is_better") else " %"
     beyond = fraction(mean_of(task["learned_beyond_place"]), gate)
-    return f"by place alone {figure_of(task, place)}{sign}, learned beyond it {beyond}"
+    return f"by place alone {figure_of(task, floor)}{sign}, learned beyond it {beyond}"
 
 
 def fraction_with_interval(figure: Document | None, gate: float | None = None) -> str:
@@ -161,39 +124,26 @@ def counted(number: int, noun: str) -> str:
 
 
 def victim_in_words(condition: Document) -> str:
-    """Backbone, learner, weighting and way of training of a condition's victim, in one phrase."""
+    """Backbone, learner, weighting and training method of a condition's victim, in one phrase."""
     victim = condition["victim"]
     parts = [victim["backbone"], victim["learner"], victim["weighting"], victim["method"]]
     return ", ".join(clean_text(part) for part in parts if part)
 
 
-def average_learned(condition: Document) -> Learned | None:
-    """What the gate compares: learned over the conclusive judged tasks; None if there is none.
-
-    Controls and references, which are not compared with the gate, are read after the last epoch.
-    """
-    last, best = condition["average"], condition["best_epoch_average"]
-    return _higher(
-        None if last is None else Learned(last["learned_fraction"], last["score"], best_epoch=False),
-        None if best is None else Learned(best["learned_fraction"], best["score"], best_epoch=True),
-        condition["role"],
-    )
+def epoch_remark(learned: Document | None) -> str:
+    """What stands behind a learned fraction: :data:`BEST_EPOCH` after a space, or nothing."""
+    return f" {BEST_EPOCH}" if learned is not None and learned["at_best_epoch"] else ""
 
 
-def task_learned(task: Document, role: str) -> Learned | None:
-    """The same of one task of a condition with this role; None if it is inconclusive."""
-    last, best = task["learned_fraction"], task["best_epoch_learned_fraction"]
-    return _higher(
-        None if last is None else Learned(last, task["score"], best_epoch=False),
-        None if best is None else Learned(best, task["best_epoch_accuracy"], best_epoch=True),
-        role,
-    )
+def learned_with_interval(learned: Document, gate: float) -> str:
+    """Mean, interval and epoch: ``0.12 (0.05 to 0.19) (best epoch)``."""
+    return fraction_with_interval(learned["fraction"], gate) + epoch_remark(learned)
 
 
-def _higher(last: Learned | None, best: Learned | None, role: str) -> Learned | None:
-    if best is None or role in _TO_THE_LAST_EPOCH:
-        return last
-    return best if last is None or best.mean > last.mean + SAME else last
+def learned_in_parentheses(learned: Document, gate: float) -> str:
+    """Mean and epoch, to stand within parentheses: ``0.12, best epoch``."""
+    best = f", {BEST_EPOCH.strip('()')}" if learned["at_best_epoch"] else ""
+    return fraction(learned["fraction"]["mean"], gate) + best
 
 
 def worst_first(conditions: Sequence[Document]) -> list[Document]:
@@ -203,17 +153,16 @@ def worst_first(conditions: Sequence[Document]) -> list[Document]:
         rank_of_role = _RANKS.get(condition["role"], len(_RANKS))
         if condition["role"] != "judged":
             return rank_of_role, 0.0
-        learned = average_learned(condition)
-        return rank_of_role, math.inf if learned is None else -learned.mean
+        learned = condition["learned"]
+        return rank_of_role, math.inf if learned is None else -learned["fraction"]["mean"]
 
     return sorted(conditions, key=rank)
 
 
-def worst_task(condition: Document) -> tuple[str, Learned] | None:
-    """Name of the judged task that a condition's victim learns most of, and how much; None if none is conclusive."""
-    figures = [(task["task"], task_learned(task, condition["role"])) for task in condition["tasks"] if task["judged"]]
-    measured = [(name, learned) for name, learned in figures if learned is not None]
-    return max(measured, key=lambda one: one[1].mean, default=None)
+def worst_task(condition: Document) -> Document | None:
+    """The judged task that a condition's victim learns most of; None if none is conclusive."""
+    measured = [task for task in condition["tasks"] if task["judged"] and task["learned"] is not None]
+    return max(measured, key=lambda task: float(task["learned"]["fraction"]["mean"]), default=None)
 
 
 def task_names(conditions: Sequence[Document]) -> list[str]:

@@ -14,7 +14,7 @@ from mtlue_cli.tasks.losses import mean_loss, task_losses
 from mtlue_cli.training import multitask_loop
 from mtlue_cli.training.methods.connections import strongest
 from mtlue_cli.training.methods.gradient_selection import GradientSelectionSettings
-from mtlue_cli.training.methods.registry import METHODS, way_named
+from mtlue_cli.training.methods.registry import METHODS, method_named
 from mtlue_cli.training.methods.sparse import SparseSettings
 from mtlue_cli.training.multitask_loop import EpochRecord, LearningSettings, predict, train_multitask
 from mtlue_cli.training.pretrained import PretrainedStart
@@ -46,7 +46,7 @@ def start() -> PretrainedStart:
 
 
 def train(name: str, settings: LearningSettings = SETTINGS) -> MultiTaskNetwork:
-    method = way_named(name).build(start())
+    method = method_named(name).build(start())
     return train_multitask(IMAGES, LABELS, TASKS, settings, CPU, method=method)
 
 
@@ -84,7 +84,7 @@ def test_every_way_of_training_lowers_the_loss(name: TrainingMethodName) -> None
         settings,
         CPU,
         on_epoch=lambda record, _: records.append(record),
-        method=way_named(name).build(start()),
+        method=method_named(name).build(start()),
     )
     assert records[-1].loss < records[0].loss
 
@@ -98,11 +98,11 @@ def test_a_backbone_that_is_not_moved_is_the_given_start(name: TrainingMethodNam
 @pytest.mark.parametrize("name", METHOD_NAMES)
 def test_whoever_needs_a_start_says_so_and_how_to_give_one(name: TrainingMethodName) -> None:
     if not METHODS[name].needs_start:
-        network = train_multitask(IMAGES, LABELS, TASKS, SETTINGS, CPU, method=way_named(name).build())
+        network = train_multitask(IMAGES, LABELS, TASKS, SETTINGS, CPU, method=method_named(name).build())
         assert bool(moved(network, from_start=False)["backbone.0.weight"].any())
         return
     with pytest.raises(InputError, match=f"'{name}' starts from a pretrained backbone") as caught:
-        way_named(name).build()
+        method_named(name).build()
     assert "--start FILE|timm:NAME" in str(caught.value.hint)
     assert "--pretrain-images DIR --pretrain-labels FILE" in str(caught.value.hint)
 
@@ -155,7 +155,7 @@ def test_gps_freezes_normalisation_and_tunes_biases_and_the_head() -> None:
 def test_choosing_by_gradient_leaves_statistics_and_gradients_alone() -> None:
     network = fresh()
     batch = IMAGES.float() / 255
-    method = way_named(TrainingMethodName.GPS).build(start())
+    method = method_named(TrainingMethodName.GPS).build(start())
     method.prepare(network, lambda: iter([mean_loss(task_losses(network(batch), LABELS, TASKS))]))
     assert all(torch.equal(start().weights[name], value) for name, value in network.backbone.state_dict().items())
     assert all(parameter.grad is None for parameter in network.parameters())

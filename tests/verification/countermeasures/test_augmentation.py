@@ -8,8 +8,7 @@ from torch import Tensor, nn
 from torchvision.transforms.v2 import functional
 
 from mtlue_cli.training.intervention import Intervention, Mixture
-from mtlue_cli.verification.countermeasures.augmentation import Augmentation
-from mtlue_cli.verification.countermeasures.base import AttackerView
+from mtlue_cli.verification.countermeasures.base import AttackerView, Augmentation
 from mtlue_cli.verification.countermeasures.colour_jitter import (
     ColourJitter,
     brighten,
@@ -17,11 +16,9 @@ from mtlue_cli.verification.countermeasures.colour_jitter import (
     saturate,
     turn_hue,
 )
-from mtlue_cli.verification.countermeasures.cutmix import CutMix
 from mtlue_cli.verification.countermeasures.cutout import Cutout
 from mtlue_cli.verification.countermeasures.gaussian_noise import GaussianNoise
-from mtlue_cli.verification.countermeasures.mixing import draw_share
-from mtlue_cli.verification.countermeasures.mixup import MixUp
+from mtlue_cli.verification.countermeasures.mixing import CutMix, MixUp, draw_share
 from mtlue_cli.verification.countermeasures.random_resized_crop import RandomResizedCrop, zoom
 from tests.multitask_sample import TASKS
 

@@ -16,7 +16,7 @@ from mtlue_cli.tasks.spec import UNLABELLED
 from mtlue_cli.training.intervention import Mixture
 from mtlue_cli.verification.countermeasures.base import AttackerView, Countermeasure
 from mtlue_cli.verification.countermeasures.pair_remover import PairRemover
-from mtlue_cli.verification.countermeasures.registry import COUNTERMEASURES, attack_named, countermeasures_of
+from mtlue_cli.verification.countermeasures.registry import COUNTERMEASURES, countermeasure_named, countermeasures_of
 from tests.multitask_sample import TASKS, draw_sample
 from tests.small_set import write_checkpoint
 
@@ -98,31 +98,31 @@ def same_mixture(first: Mixture, second: Mixture) -> bool:
 
 def test_the_registry_knows_every_name_by_its_own_declaration() -> None:
     assert list(COUNTERMEASURES) == NAMES
-    for name, spec in COUNTERMEASURES.items():
-        assert spec.name is name
-        assert spec.title
-        assert any(character.isdigit() for character in spec.source), f"{name}: a source has a year"
-        assert spec.cost_with(spec.settings) >= 1
-    titles = [spec.title_with(spec.settings) for spec in COUNTERMEASURES.values()]
+    for name, choice in COUNTERMEASURES.items():
+        assert choice.name is name
+        assert choice.title
+        assert any(character.isdigit() for character in choice.source), f"{name}: a source has a year"
+        assert choice.cost >= 1
+    titles = [choice.title for choice in COUNTERMEASURES.values()]
     assert len(set(titles)) == len(titles)
 
 
 def test_settings_show_in_name_title_and_cost_and_a_registered_variant_keeps_its_name() -> None:
-    assert attack_named("jpeg:quality=75") == attack_named("jpeg-75")
-    other = attack_named("jpeg-10:quality=20")
+    assert countermeasure_named("jpeg:quality=75") is countermeasure_named("jpeg-75")
+    other = countermeasure_named("jpeg-10:quality=20")
     assert (other.name, other.title) == ("jpeg:quality=20", "JPEG, quality 20")
-    slower = attack_named("ueraser:candidates=9,intensity=0.2..0.4")
+    slower = countermeasure_named("ueraser:candidates=9,intensity=0.2..0.4")
     assert slower.name == "ueraser:candidates=9,intensity=0.2..0.4"
     assert slower.title == "UEraser (candidates=9, intensity=0.2..0.4)"
     assert slower.cost == 5.5
     assert slower.settings_to_json()["intensity"] == [0.2, 0.4]
-    assert attack_named("adversarial-training:steps=3").cost == 4
+    assert countermeasure_named("adversarial-training:steps=3").cost == 4
 
 
 @pytest.mark.parametrize("name", ["mixup", "cutmix"])
 def test_an_alpha_that_is_not_positive_is_refused(name: str) -> None:
     with pytest.raises(InputError) as caught:
-        attack_named(f"{name}:alpha=0")
+        countermeasure_named(f"{name}:alpha=0")
     assert caught.value.faults == ("a positive alpha is expected, not 0",)
 
 

@@ -8,8 +8,12 @@ from torch import Tensor
 
 from mtlue_cli.tasks.spec import UNLABELLED
 from mtlue_cli.verification.countermeasures.base import AttackerView
-from mtlue_cli.verification.countermeasures.pair_remover import PairRemover, PairRemoverSettings, train_remover
-from mtlue_cli.verification.countermeasures.remover_network import RemoverNetwork
+from mtlue_cli.verification.countermeasures.pair_remover import (
+    PairRemover,
+    PairRemoverSettings,
+    RemoverNetwork,
+    train_remover,
+)
 from tests.multitask_sample import TASKS
 from tests.verification.countermeasures.toy_release import class_signal, make_release, with_seed
 

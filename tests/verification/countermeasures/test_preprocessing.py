@@ -7,14 +7,14 @@ import pytest
 import torch
 from torch import Tensor
 
-from mtlue_cli.verification.countermeasures.base import AttackerView
+from mtlue_cli.verification.countermeasures.base import CHUNK, AttackerView, Preprocessing
 from mtlue_cli.verification.countermeasures.bit_depth import FewerBits
 from mtlue_cli.verification.countermeasures.gaussian_blur import Blur
 from mtlue_cli.verification.countermeasures.grayscale import ToGrayscale
 from mtlue_cli.verification.countermeasures.jpeg import JpegRoundTrip
 from mtlue_cli.verification.countermeasures.low_pass import LowPass
-from mtlue_cli.verification.countermeasures.preprocessing import CHUNK, Preprocessing, rounded
 from mtlue_cli.verification.countermeasures.resize_down_up import ResizeDownUp
+from mtlue_cli.verification.countermeasures.rounding import rounded
 from tests.multitask_sample import TASKS, draw_sample
 
 Rule = Callable[[Tensor], Tensor]

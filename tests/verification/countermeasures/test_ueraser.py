@@ -14,14 +14,21 @@ from mtlue_cli.tasks.losses import sample_losses
 from mtlue_cli.tasks.spec import UNLABELLED
 from mtlue_cli.training.multitask_loop import LearningSettings, train_multitask
 from mtlue_cli.verification.countermeasures.base import AttackerView
-from mtlue_cli.verification.countermeasures.plasma import plasma_brightness, plasma_contrast, plasma_fields
 from mtlue_cli.verification.countermeasures.steady_network import steady
 from mtlue_cli.verification.countermeasures.trivial_augment import (
     TRIVIAL_OPERATIONS,
     Operation,
     augment_trivially,
 )
-from mtlue_cli.verification.countermeasures.ueraser import UEraser, UEraserSettings, augment_strongly, hardest
+from mtlue_cli.verification.countermeasures.ueraser import (
+    UEraser,
+    UEraserSettings,
+    augment_strongly,
+    hardest,
+    plasma_brightness,
+    plasma_contrast,
+    plasma_fields,
+)
 from tests.multitask_sample import TASKS, draw_sample
 
 CPU = torch.device("cpu")

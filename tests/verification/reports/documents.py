@@ -28,6 +28,25 @@ def figure(*values: float) -> dict[str, Any]:
     return {"mean": mean, "low": mean - half, "high": mean + half, "values": list(values)}
 
 
+def learned(last: Mapping[str, Any] | None, best: Mapping[str, Any] | None) -> dict[str, Any] | None:
+    """Of ``fraction`` and ``score`` after the last and at the best epoch those of the higher fraction."""
+    at_best = best is not None and (last is None or best["fraction"]["mean"] > last["fraction"]["mean"] + 1e-5)
+    chosen = best if at_best else last
+    return None if chosen is None else {**chosen, "at_best_epoch": at_best}
+
+
+def _reached(fraction: Any, score: Any) -> dict[str, Any] | None:  # noqa: ANN401 - measures
+    return None if fraction is None or score is None else {"fraction": fraction, "score": score}
+
+
+def with_learned(one: Mapping[str, Any], role: str) -> dict[str, Any]:
+    """A task with what it is said to have learned under a condition of this role."""
+    best = None
+    if role not in ("control", "reference"):
+        best = _reached(one["best_epoch_learned_fraction"], one["best_epoch_accuracy"])
+    return {**one, "learned": learned(_reached(one["learned_fraction"], one["score"]), best)}
+
+
 def task(
     name: str,
     learned: float | None,
@@ -112,7 +131,10 @@ def condition(
     """A condition with curves that climb to the accuracies of ``tasks``."""
     seeds = range(len(tasks[0]["accuracy"]["values"]))
     last, best = average(tasks), average(tasks, "best_epoch_accuracy")
-    learned = max((one["learned_fraction"]["mean"] for one in (last, best) if one), default=None)
+    highest = max((one["learned_fraction"]["mean"] for one in (last, best) if one), default=None)
+    reached_last, reached_best = (
+        None if one is None else _reached(one["learned_fraction"], one["score"]) for one in (last, best)
+    )
 
     def reached(one: Mapping[str, Any], seed: int, epoch: int) -> float:
         climb = (epoch / epochs) ** 0.5
@@ -134,15 +156,16 @@ def condition(
         "source": source,
         "protected_fraction": 1.0,
         "seeds": list(seeds),
-        "tasks": list(tasks),
+        "tasks": [with_learned(one, role) for one in tasks],
         "average": last,
         "best_epoch_average": best,
         "best_epochs": [[epochs, epochs - 1] for _ in seeds],
         "steps_per_epoch": 50,
         "best_epoch_steps": [[50 * epochs, 50 * (epochs - 1)] for _ in seeds],
-        "learned_fraction": learned,
-        "above_gate": role == "judged" and learned is not None and learned > MAX_LEARNED,
-        "recovers_half": role == "judged" and learned is not None and learned > 0.5,
+        "learned": learned(reached_last, None if role in ("control", "reference") else reached_best),
+        "learned_fraction": highest,
+        "above_gate": role == "judged" and highest is not None and highest > MAX_LEARNED,
+        "recovers_half": role == "judged" and highest is not None and highest > 0.5,
         "curves": [
             {
                 "seed": seed,

@@ -25,6 +25,12 @@ def _measures(holder: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
             yield "Measure", value
 
 
+def _learned(holder: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
+    if holder["learned"] is not None:
+        yield "Learned", holder["learned"]
+        yield from _measures(holder["learned"])
+
+
 def document_parts(document: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
     """Every object of a document with the heading that describes it."""
     yield "Document", document
@@ -36,9 +42,11 @@ def document_parts(document: dict[str, Any]) -> Iterator[tuple[str, dict[str, An
     for condition in document["conditions"]:
         yield "Condition", condition
         yield "Victim", condition["victim"]
+        yield from _learned(condition)
         for task in condition["tasks"]:
             yield "Task", task
             yield from _measures(task)
+            yield from _learned(task)
         for average in (condition["average"], condition["best_epoch_average"]):
             if average is not None:
                 yield "Average", average

@@ -9,8 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from mtlue_cli.verification.reports.html import LISTED_FAULTS, write_html
-from mtlue_cli.verification.reports.samples import Sample, draw_samples
+from mtlue_cli.verification.reports.html import LISTED_FAULTS, Sample, draw_samples, write_html
 from mtlue_cli.verification.reports.wording import NOTHING
 from tests.verification.reports import documents
 from tests.verification.reports.page import Element, addresses, read_page

@@ -6,7 +6,7 @@ import numpy.typing as npt
 import pytest
 from PIL import Image
 
-from mtlue_cli.verification.reports.samples import MOST_SAMPLES, MOST_SIDE, draw_samples
+from mtlue_cli.verification.reports.html import MOST_SAMPLES, MOST_SIDE, draw_samples
 
 GREY = np.full((6, 8, 3), 100, dtype=np.uint8)
 

@@ -1,0 +1,113 @@
+"""What victims are trained on: clean images, the release, plain noise, a release that is protected in part."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+from torch import Tensor
+
+from mtlue_cli.training.runtime import data_digest
+from mtlue_cli.verification.by_content import draw_share
+from mtlue_cli.verification.conditions import Condition, Material
+
+FROM_CLEAN = frozenset({Material.CLEAN, Material.NOISE})
+"""What is made without the release."""
+
+
+@dataclass(frozen=True)
+class TrainingImages:
+    """The two sets of training images that everything else is made from.
+
+    Attributes:
+        clean: ``(N, 3, S, S)`` uint8.
+        release: The same images as released; called when first needed.
+        epsilon: Bound of the release in 255ths, and of the noise that is compared with it.
+    """
+
+    clean: Tensor
+    release: Callable[[], Tensor]
+    epsilon: int
+
+    @cached_property
+    def clean_digest(self) -> str:
+        """Identity of the clean images; hashed once for all conditions."""
+        return data_digest(self.clean, {})
+
+    @cached_property
+    def release_digest(self) -> str:
+        """Identity of the released images; hashed once for all conditions."""
+        return data_digest(self.release(), {})
+
+    def of(self, condition: Condition, labels: Mapping[str, Tensor], seed: int) -> tuple[Tensor, Mapping[str, Tensor]]:
+        """Training images of a condition before any countermeasure, and their labels.
+
+        Args:
+            condition: Which.
+            labels: Task name to labels of all images, in their order.
+            seed: Of the noise, and of which images are protected.
+        """
+        if condition.material is Material.CLEAN:
+            return self.clean, labels
+        if condition.material is Material.NOISE:
+            return uniform_noise(self.clean, self.epsilon, seed), labels
+        if condition.protected_fraction == 1:
+            return self.release(), labels
+        mixed, protected = mix(self.release(), self.clean, condition.protected_fraction, seed)
+        return (mixed, labels) if condition.material is Material.RELEASE else clean_part(mixed, labels, protected)
+
+
+def uniform_noise(images: Tensor, epsilon: int, seed: int) -> Tensor:
+    """Add independent uniform integers from ``{-epsilon, ..., epsilon}`` to every value, clipped to 8 bits.
+
+    Args:
+        images: ``(N, 3, H, W)`` uint8.
+        epsilon: Bound in 255ths.
+        seed: Seed of the noise; the same seed gives the same noise.
+
+    Returns:
+        A new tensor of the same shape and type.
+    """
+    rng = torch.Generator().manual_seed(seed)
+    noisy = torch.empty_like(images)
+    for row, image in enumerate(images):
+        steps = torch.randint(-epsilon, epsilon + 1, image.shape, generator=rng, dtype=torch.int16)
+        noisy[row] = (image.to(torch.int16) + steps).clamp(0, 255).to(torch.uint8)
+    return noisy
+
+
+def mix(protected: Tensor, clean: Tensor, fraction: float, seed: int) -> tuple[Tensor, Tensor]:
+    """Replace a share of the clean images by their protected versions.
+
+    Which images are protected depends on their content and the seed alone; a larger share holds every smaller one.
+
+    Args:
+        protected: ``(N, 3, S, S)`` uint8, the release.
+        clean: The originals, in the same order.
+        fraction: Share that is protected, in [0, 1].
+        seed: Another seed protects other images.
+
+    Returns:
+        The mixed images, and ``(N,)`` bool, True where an image is protected.
+
+    Raises:
+        ValueError: The shapes differ, or ``fraction`` lies outside [0, 1].
+    """
+    if protected.shape != clean.shape:
+        raise ValueError(f"protected images {tuple(protected.shape)} and clean ones {tuple(clean.shape)} do not match")
+    mask = draw_share(clean, fraction, seed, "protected share")
+    return torch.where(mask.view(-1, 1, 1, 1), protected, clean), mask
+
+
+def clean_part(images: Tensor, labels: Mapping[str, Tensor], mask: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+    """The unprotected rest of a release, to compare with: what an attacker has who throws the protected share away.
+
+    Args:
+        images: ``(N, 3, S, S)`` uint8.
+        labels: Task name to ``(N,)`` int64.
+        mask: ``(N,)`` bool, True where an image is protected.
+
+    Returns:
+        Images and labels of the rest, in their order; empty if everything is protected.
+    """
+    return images[~mask], {name: column[~mask] for name, column in labels.items()}
