@@ -8,6 +8,7 @@ import tomllib
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from mtlue_cli.choices import ExitCode
 from mtlue_cli.commands.app import app
@@ -65,6 +66,50 @@ def test_help_answers_within_its_cpu_time() -> None:
     # slow one a multiple of what the libraries that draw the help take by themselves.
     libraries = least_processor_seconds("-c", "import typer.rich_utils")
     assert least_processor_seconds("-m", "mtlue_cli", "--help") < max(MOST_SECONDS, MOST_TIMES_LIBRARIES * libraries)
+
+
+FAULTY = """
+import sys
+from mtlue_cli.commands.app import main
+sys.argv = ["mtlue", *{words!r}]
+try:
+    main()
+except SystemExit as end:
+    assert end.code == 2, end.code
+print("torch" in sys.modules)
+"""
+
+
+@pytest.mark.parametrize("command", ["protect", "train-generator", "verify"])
+@pytest.mark.parametrize(
+    ("labels", "words", "fault"),
+    [
+        ("file_name,t\na.png,x\n../b.png,y\n", [], "row 3"),
+        ("file_name,t\na.png,x\nb.png,y\n", ["nowhere"], "no weights called 'nowhere'"),
+        ("file_name,t\na.png,x\nb.png,y\n", ["utkface"], "'age' is missing"),
+    ],
+)
+def test_faults_of_labels_and_weights_do_not_wait_for_torch(
+    tmp_path: Path, command: str, labels: str, words: list[str], fault: str
+) -> None:
+    if (command, words) == ("train-generator", ["utkface"]):
+        pytest.skip("--from asks whether the weights know the labels, not the other way round")
+    (tmp_path / "photos").mkdir()
+    for name in ("a.png", "b.png"):
+        Image.new("RGB", (8, 8)).save(tmp_path / "photos" / name)
+    (tmp_path / "labels.csv").write_text(labels)
+    option = {"protect": "--weights", "train-generator": "--from", "verify": "--weights"}[command]
+    out = {"protect": "out", "train-generator": "g.safetensors"}.get(command)
+    given = [command, str(tmp_path / "photos"), "--labels", str(tmp_path / "labels.csv")]
+    given += ["--out", str(tmp_path / out)] if out else []
+    given += [option, words[0]] if words else ["--weights", "utkface"] if command == "verify" else []
+    asked = subprocess.run(
+        [sys.executable, "-c", FAULTY.format(words=given)], capture_output=True, text=True, check=False
+    )
+    assert asked.returncode == 0, asked.stderr
+    assert fault in asked.stderr
+    assert asked.stdout == "False\n"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["labels.csv", "photos"]
 
 
 @pytest.mark.parametrize("words", [["-m", "mtlue_cli"], ["-c", "from mtlue_cli.__main__ import main; main()"]])

@@ -33,9 +33,17 @@ def protect(given: Given) -> None:
     config = given.build(ProtectConfig, labels=given.labels(given.values["images"]))
     config.reading.refuse_lone_split()
 
+    from mtlue_cli.images.reading import reading_photos
+    from mtlue_cli.workflows.protect_plan import named_weights, read_inputs
+
+    with reading_photos(config.max_pixels):  # what may be wrong is looked at before torch is loaded
+        inputs = read_inputs(config)
+    if config.weights is not None:
+        named_weights(config, inputs, config.weights)
+
     from mtlue_cli.workflows.protect import protect_folder
 
-    result = protect_folder(config, given.terminal.progress)
+    result = protect_folder(config, given.terminal.progress, inputs)
     given.terminal.show(summary(result))
     for line in remarks(result):
         given.terminal.say(line)

@@ -9,8 +9,7 @@ from rich.table import Table
 from mtlue_cli.choices import TRAIN_MINUTES
 from mtlue_cli.commands.console import duration
 from mtlue_cli.commands.from_config import Given, PhotoOptions, command_of
-from mtlue_cli.errors import InputError
-from mtlue_cli.workflows.train_config import TrainConfig
+from mtlue_cli.workflows.train_config import TrainConfig, check_usage
 
 if TYPE_CHECKING:
     from mtlue_cli.workflows.train_settings import TrainResult
@@ -28,16 +27,25 @@ def train_generator(given: Given) -> None:
     """
     config = given.build(TrainConfig, labels=given.labels(given.values["images"]))
     config.reading.refuse_lone_split()
-    if config.epochs is not None and config.max_minutes is not None:
-        raise InputError("--epochs and --max-minutes exclude each other", hint="give one of them")
     if config.epochs is None and config.max_minutes is None:
         config = replace(config, max_minutes=TRAIN_MINUTES)
 
+    check_usage(config)
+
+    from mtlue_cli.generator.shipped import find_weights
+    from mtlue_cli.images.labelled import read_folder_labels
     from mtlue_cli.images.reading import photos_up_to
+
+    photos = given.build(PhotoOptions)
+    with photos_up_to(photos.max_pixels):  # what may be wrong is looked at before torch is loaded
+        labels = read_folder_labels(config.images, config.labels, config.reading, learned=config.tasks)
+    if config.start is not None:
+        find_weights(config.start)
+
     from mtlue_cli.workflows.train_generator import train_generator as run
 
-    with photos_up_to(given.build(PhotoOptions).max_pixels):
-        result = run(config, given.terminal.progress)
+    with photos_up_to(photos.max_pixels):
+        result = run(config, given.terminal.progress, labels)
     given.terminal.show(summary(result))
     words = [str(config.images), *config.reading.arguments(config.labels), "--weights", str(config.out)]
     given.terminal.say(f"next: {shlex.join(['mtlue', 'protect', *words])}")

@@ -30,6 +30,20 @@ def is_shipped(path: Path) -> bool:
     return path.resolve() in {shipped.resolve() for shipped in shipped_weights().values()}
 
 
+def find_weights(name: str) -> Path:
+    """The checkpoint called ``name``: a file, or shipped weights.
+
+    Raises:
+        InputError: There is none.
+    """
+    shipped = shipped_weights()
+    path = shipped.get(name, Path(name))
+    if not path.is_file():
+        known = ", ".join(shipped) or "none"
+        raise InputError(f"no weights called {name!r}: not a file, and not shipped (shipped: {known})")
+    return path
+
+
 def resolve_weights(
     name: str,
     labels: TaskSet,
@@ -48,11 +62,7 @@ def resolve_weights(
     Raises:
         InputError: No such weights; or they do not fit the labels, with each column that differs.
     """
-    shipped = shipped_weights()
-    path = shipped.get(name, Path(name))
-    if not path.is_file():
-        known = ", ".join(shipped) or "none"
-        raise InputError(f"no weights called {name!r}: not a file, and not shipped (shipped: {known})")
+    path = find_weights(name)
     differences = _differences(read_card(path), labels, chosen)
     if differences:
         raise InputError(

@@ -5,20 +5,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
-import torch
 
 from mtlue_cli.choices import TaskKind
 from mtlue_cli.errors import InputError
 from mtlue_cli.generator.checkpoint import CheckpointCard
-from mtlue_cli.generator.code_embedding import cells_for, coded_tasks
 from mtlue_cli.generator.codebook import CODE_VERSION
-from mtlue_cli.generator.dense_embedding import tints_alone
 from mtlue_cli.images.targets import row_maps
 from mtlue_cli.keys import FoundKey, find_key
 from mtlue_cli.release.records import RunRecord
 from mtlue_cli.tasks.classes import MAX_CLASSES
-from mtlue_cli.tasks.label_maps import COUNTED, code_shares
-from mtlue_cli.tasks.shares import image_level_shares
 from mtlue_cli.tasks.spec import LabelTable, Task, TaskSet
 from mtlue_cli.tasks.wording import quoted
 
@@ -152,6 +147,8 @@ def codes_for(
         least_cells: Side in cells of the coarsest patterns that the weights take.
         count: Share of each class among the labels, by task; called if it is needed.
     """
+    from mtlue_cli.generator.code_embedding import cells_for, coded_tasks  # brings torch
+
     known = {} if earlier is None else earlier.shares
     classes = {task.name: list(task.classes) for task in tasks}
     if all(len(known.get(name, ())) == len(own) for name, own in classes.items()):
@@ -183,6 +180,12 @@ def shares_for_codes(table: LabelTable, tasks: TaskSet, size: int) -> dict[str, 
     Raises:
         ImageError: A mask cannot be read.
     """
+    import torch
+
+    from mtlue_cli.generator.dense_embedding import tints_alone
+    from mtlue_cli.tasks.label_maps import COUNTED, code_shares
+    from mtlue_cli.tasks.shares import image_level_shares
+
     found = image_level_shares(table.columns, tasks)
     if tints_alone(tasks):
         rows = np.linspace(0, len(table) - 1, min(COUNTED, len(table))).astype(int).tolist()

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 from mtlue_cli.choices import FEW_TASKS, TRAIN_MINUTES, BackboneName, ObjectiveName, Precision
+from mtlue_cli.errors import InputError
 from mtlue_cli.options import (
     COMPUTATION,
     OUTPUT,
@@ -280,3 +281,32 @@ class TrainConfig:
 def state_folder(out: Path) -> Path:
     """Where the unfinished run that will write the checkpoint ``out`` keeps what it needs to resume."""
     return out.with_name(out.name + ".training")
+
+
+def check_usage(config: TrainConfig) -> None:
+    """Refuse what keeps the run from leaving its result, or from knowing when to end.
+
+    Raises:
+        InputError: Lists all of it.
+    """
+    out, sheet = config.out, config.sheet_path
+    faults: list[str] = []
+    if out.suffix != ".safetensors":
+        faults.append(f"--out {out}: checkpoints are safetensors files; end the name in .safetensors")
+    if out.exists() and not config.overwrite:
+        faults.append(f"--out {out} exists; --overwrite replaces it")
+    if sheet.suffix != ".png":
+        faults.append(f"--contact-sheet {sheet}: the sheet is a PNG; end the name in .png")
+    among_images = sheet.resolve().is_relative_to(config.images.resolve())
+    if sheet.exists() and (not config.overwrite or among_images):
+        faults.append(f"the contact sheet {sheet} would replace a file; name another with --contact-sheet")
+    if config.epochs is not None and config.max_minutes is not None:
+        faults.append("--epochs and --max-minutes exclude each other")
+    if config.epochs is None and config.max_minutes is None:
+        faults.append("one of --epochs and --max-minutes is needed")
+    if config.key is not None and config.start is None:
+        faults.append("--key goes with --from: training from scratch takes none")
+    if not config.images.is_dir():
+        faults.append(f"{config.images} is not a folder")
+    if faults:
+        raise InputError("the training cannot start", faults)

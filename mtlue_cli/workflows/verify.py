@@ -19,6 +19,7 @@ from mtlue_cli.images.colouring import coloured
 from mtlue_cli.images.dataset import load_labels
 from mtlue_cli.images.folder import match_labels
 from mtlue_cli.images.labelled import read_folder_labels
+from mtlue_cli.tasks.labels import LabelFile
 from mtlue_cli.tasks.spans import with_spans
 from mtlue_cli.tasks.spec import TaskSet
 from mtlue_cli.training.multitask_loop import LearningSettings
@@ -55,8 +56,13 @@ SAMPLES = 6
 """Images that are shown in the report."""
 
 
-def verify_release(config: VerifyConfig, progress: Progress) -> VerifyResult:
+def verify_release(config: VerifyConfig, progress: Progress, given: LabelFile | None = None) -> VerifyResult:
     """Judge a release, or a generator, by training victims.
+
+    Args:
+        config: What the user asks for.
+        progress: Hears of every step.
+        given: What the label file of the clean images holds; None: read now.
 
     Raises:
         InputError: A fault of the input, found before anything is trained.
@@ -65,7 +71,7 @@ def verify_release(config: VerifyConfig, progress: Progress) -> VerifyResult:
     check_usage(config)
     plan = config.plan
     starts = read_starts(config)
-    given = read_folder_labels(config.clean, config.labels, config.reading, for_learning=False)
+    given = given or read_folder_labels(config.clean, config.labels, config.reading, for_learning=False)
     labels = given.table
     match_labels(config.clean, labels)
     judged = load_judged(config.weights, config.key, labels) if config.weights is not None else None

@@ -16,6 +16,7 @@ from mtlue_cli.choices import (
     TrainingMethodName,
     WeightingName,
 )
+from mtlue_cli.errors import InputError
 from mtlue_cli.options import (
     INPUT,
     OUTPUT,
@@ -404,6 +405,35 @@ class VerifyConfig:
         from mtlue_cli.workflows.verify_settings import planned  # brings torch
 
         return planned(self)
+
+
+def check_options(config: VerifyConfig) -> None:
+    """Refuse options that do not go together.
+
+    Raises:
+        InputError: Says what, and what to do instead.
+    """
+    if (config.protected is None) == (config.weights is None):
+        raise InputError("give exactly one of --protected and --weights: a release to judge, or a generator")
+    if config.key is not None and config.weights is None:
+        raise InputError("--key goes with --weights: a release is judged as it is")
+    if (config.test is None) != (config.test_labels is None):
+        raise InputError("--test and --test-labels belong together: a folder of clean test images and its labels")
+    if not config.has_own_test and not 0 < config.test_fraction < 1:
+        raise InputError(f"--test-fraction is {config.test_fraction:g}, expected a share between 0 and 1")
+    if config.protected is not None and not config.protected.is_dir():
+        raise InputError(f"{config.protected} is no folder", hint="make a release with mtlue protect")
+    if config.protected is not None and config.protected.resolve() == config.clean.resolve():
+        raise InputError("the release and the clean images are the same folder")
+    odd = [share for share in config.fractions or () if not 0 < share < 1]
+    if odd:
+        raise InputError(f"--protected-fraction is {odd[0]:g}, expected a share between 0 and 1")
+    if (config.pretrain_images is None) != (config.pretrain_labels is None):
+        raise InputError("--pretrain-images and --pretrain-labels belong together: other clean images and their labels")
+    if config.start is not None and config.pretrain_images is not None:
+        raise InputError("give one of --start and --pretrain-images: a start that is there, or one to be trained")
+    if config.seeds < 1:
+        raise InputError(f"--seeds is {config.seeds}, expected at least 1")
 
 
 def _plain(value: Any) -> Any:  # noqa: ANN401 - whatever a setting holds
