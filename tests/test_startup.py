@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+import mtlue_cli
 from mtlue_cli.choices import ExitCode
 from mtlue_cli.commands.app import app
 
@@ -80,31 +81,37 @@ print("torch" in sys.modules)
 """
 
 
-@pytest.mark.parametrize("command", ["protect", "train-generator", "verify"])
+SOUND, UNSAFE = "file_name,t\na.png,x\nb.png,y\n", "file_name,t\na.png,x\n../b.png,y\n"
+
+
 @pytest.mark.parametrize(
-    ("labels", "words", "fault"),
+    ("words", "labels", "fault"),
     [
-        ("file_name,t\na.png,x\n../b.png,y\n", [], "row 3"),
-        ("file_name,t\na.png,x\nb.png,y\n", ["nowhere"], "no weights called 'nowhere'"),
-        ("file_name,t\na.png,x\nb.png,y\n", ["utkface"], "'age' is missing"),
+        (["protect"], UNSAFE, "row 3"),
+        (["protect", "--weights", "nowhere"], SOUND, "no weights called 'nowhere'"),
+        (["protect", "--weights", "utkface"], SOUND, "'age' is missing"),
+        (["train-generator", "--out", "g.safetensors"], UNSAFE, "row 3"),
+        (["train-generator", "--out", "g.safetensors", "--from", "nowhere"], SOUND, "no weights called 'nowhere'"),
+        (["train-generator", "--out", "g.weights"], SOUND, "end the name in .safetensors"),
+        (["verify", "--weights", "utkface"], UNSAFE, "row 3"),
+        (["verify", "--weights", "nowhere"], SOUND, "no weights called 'nowhere'"),
+        (["verify", "--weights", "utkface"], SOUND, "'age' is missing"),
+        (["verify"], SOUND, "exactly one of --protected and --weights"),
     ],
 )
-def test_faults_of_labels_and_weights_do_not_wait_for_torch(
-    tmp_path: Path, command: str, labels: str, words: list[str], fault: str
+def test_faults_of_labels_weights_and_options_do_not_wait_for_torch(
+    tmp_path: Path, words: list[str], labels: str, fault: str
 ) -> None:
-    if (command, words) == ("train-generator", ["utkface"]):
-        pytest.skip("--from asks whether the weights know the labels, not the other way round")
     (tmp_path / "photos").mkdir()
     for name in ("a.png", "b.png"):
         Image.new("RGB", (8, 8)).save(tmp_path / "photos" / name)
     (tmp_path / "labels.csv").write_text(labels)
-    option = {"protect": "--weights", "train-generator": "--from", "verify": "--weights"}[command]
-    out = {"protect": "out", "train-generator": "g.safetensors"}.get(command)
-    given = [command, str(tmp_path / "photos"), "--labels", str(tmp_path / "labels.csv")]
-    given += ["--out", str(tmp_path / out)] if out else []
-    given += [option, words[0]] if words else ["--weights", "utkface"] if command == "verify" else []
+    given = [*words, "photos", "--labels", "labels.csv"]
+    source = FAULTY.format(words=given)
+    # So that a checkout is found from another folder.
+    environment = {**os.environ, "PYTHONPATH": str(Path(mtlue_cli.__file__).parents[1])}
     asked = subprocess.run(
-        [sys.executable, "-c", FAULTY.format(words=given)], capture_output=True, text=True, check=False
+        [sys.executable, "-c", source], capture_output=True, text=True, check=False, cwd=tmp_path, env=environment
     )
     assert asked.returncode == 0, asked.stderr
     assert fault in asked.stderr

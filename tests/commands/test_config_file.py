@@ -1,5 +1,7 @@
 """Options from config files: what takes precedence, and every fault by file, table and key."""
 
+import re
+import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,12 +13,14 @@ from typer.testing import CliRunner, Result
 
 from mtlue_cli.choices import ExitCode, ImageFormat
 from mtlue_cli.commands.app import Command, app, bounded
-from mtlue_cli.commands.config_file import COMMANDS
+from mtlue_cli.commands.config_file import COMMANDS, values_of_files
 from mtlue_cli.commands.from_config import Given, command_of
-from mtlue_cli.options import Device, Limit, Option, Seed, Tasks, Workers, epsilon_option, usable_threads
+from mtlue_cli.options import Device, Limit, Option, Seed, Tasks, Workers, epsilon_option, option_fields, usable_threads
 from mtlue_cli.tasks.bins import Bins
 from mtlue_cli.tasks.label_options import LabelOptions
 from mtlue_cli.workflows.protect_config import ProtectConfig
+from mtlue_cli.workflows.train_config import TrainConfig
+from mtlue_cli.workflows.verify_config import VerifyConfig
 
 
 @dataclass(frozen=True)
@@ -239,3 +243,17 @@ def test_a_number_or_a_word(folder: Path, value: str) -> None:
     (folder / "mtlue.toml").write_text("[demo]\nbatch-size = 0\n")
     result = CliRunner().invoke(alone, [str(folder), "--config", "mtlue.toml"])
     assert "mtlue.toml: [demo] batch-size is 0: " in result.stderr
+
+
+@pytest.mark.parametrize("position", range(2))
+def test_the_examples_of_the_documents_are_understood(folder: Path, position: int) -> None:
+    text = (Path(__file__).parents[2] / "docs" / "configuration.md").read_text(encoding="utf-8")
+    example = re.findall(r"```toml\n(.*?)```", text, flags=re.DOTALL)[position]
+    table = tomllib.loads(example)
+    (folder / "pyproject.toml").write_text(example if "tool" in table else "")
+    (folder / "mtlue.toml").write_text("" if "tool" in table else example)
+    configs = {"protect": ProtectConfig, "train-generator": TrainConfig, "verify": VerifyConfig}
+    tables = table.get("tool", {}).get("mtlue", table)
+    for name in tables:
+        found = values_of_files(name, list(option_fields(configs[name])), folder / "mtlue.toml")
+        assert len(found) == len(tables[name])
