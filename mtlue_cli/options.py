@@ -36,8 +36,8 @@ class Option:
         panel: Heading of the help that it stands under.
         metavar: How the help names the value.
         minimum, maximum: Range of a number, both ends allowed.
-        own: Whether the environment variable carries the command's name, because other commands have the flag with
-            another meaning.
+        shared: Whether every command that has the option means the same by it; else the environment variable carries
+            the command's name.
         environment: Whether there is a variable at all.
         typed: Type of what is typed, where it is not the field's.
         convert: Makes the field's value of what is typed.
@@ -59,7 +59,7 @@ class Option:
     metavar: str | None = None
     minimum: float | None = None
     maximum: float | None = None
-    own: bool = False
+    shared: bool = False
     environment: bool = True
     typed: Any = None
     convert: Callable[[Any], Any] | None = None
@@ -84,7 +84,7 @@ class Option:
         """
         if not self.environment:
             return None
-        words = ("MTLUE", command, self.flag[2:]) if self.own else ("MTLUE", self.flag[2:])
+        words = ("MTLUE", self.flag[2:]) if self.shared else ("MTLUE", command, self.flag[2:])
         return "_".join(words).replace("-", "_").upper()
 
 
@@ -230,6 +230,7 @@ def epsilon_option(unset: str = "") -> Option:
         minimum=1,
         maximum=MAX_EPSILON,
         explain=_epsilon_in_255ths,
+        shared=True,
     )
 
 
@@ -246,6 +247,7 @@ Tasks = Annotated[
         metavar="A,B",
         typed=str,
         convert=listed_names,
+        shared=True,
     ),
 ]
 Limit = Annotated[
@@ -256,6 +258,7 @@ Limit = Annotated[
         panel=INPUT,
         metavar="N",
         minimum=1,
+        shared=True,
     ),
 ]
 KeyFile = Annotated[
@@ -271,11 +274,11 @@ KeyFile = Annotated[
 ]
 Seed = Annotated[
     int,
-    Option(flags="--seed", help="Seed of everything random.", panel=COMPUTATION, metavar="N", minimum=0),
+    Option(flags="--seed", help="Seed of everything random.", panel=COMPUTATION, metavar="N", minimum=0, shared=True),
 ]
 Device = Annotated[
     str,
-    Option(flags="--device -d", help="auto, cpu, cuda, cuda:1 or mps.", panel=COMPUTATION, metavar="NAME"),
+    Option(flags="--device -d", help="auto, cpu, cuda, cuda:1 or mps.", panel=COMPUTATION, metavar="NAME", shared=True),
 ]
 Workers = Annotated[
     int,
@@ -286,9 +289,10 @@ Workers = Annotated[
         metavar="N",
         minimum=1,
         maximum=256,
+        shared=True,
     ),
 ]
-Overwrite = Annotated[bool, Option(flags="--overwrite", help="Replace an earlier result.", panel=OUTPUT)]
+Overwrite = Annotated[bool, Option(flags="--overwrite", help="Replace an earlier result.", panel=OUTPUT, shared=True)]
 MaxPixels = Annotated[
     int,
     Option(
@@ -297,5 +301,6 @@ MaxPixels = Annotated[
         panel=COMPUTATION,
         metavar="N",
         minimum=1,
+        shared=True,
     ),
 ]

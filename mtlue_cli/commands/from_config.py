@@ -36,9 +36,12 @@ class ResultOptions:
             metavar="FILE",
             takes="file",
             exists=True,
+            shared=True,
         ),
     ] = None
-    quiet: Annotated[bool, Option(flags="--quiet -q", help="Say nothing but errors.", panel=OUTPUT)] = False
+    quiet: Annotated[bool, Option(flags="--quiet -q", help="Say nothing but errors.", panel=OUTPUT, shared=True)] = (
+        False
+    )
     json_target: Annotated[
         Path | None,
         Option(
@@ -47,6 +50,7 @@ class ResultOptions:
             panel=OUTPUT,
             metavar="[FILE]",
             dash=True,
+            shared=True,
         ),
     ] = None
 

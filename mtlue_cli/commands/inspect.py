@@ -38,7 +38,6 @@ class InspectOptions:
             help="Folder of the originals: measure every released file against its own.",
             panel=INPUT,
             metavar="ORIGINALS",
-            own=True,
         ),
     ] = None
     workers: Workers = field(default_factory=usable_threads)

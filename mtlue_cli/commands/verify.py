@@ -34,7 +34,6 @@ class ReportOptions:
             flags="--dry-run",
             help="Only say what would be run, and about how long it takes.",
             panel=OUTPUT,
-            own=True,
         ),
     ] = False
     junit: Annotated[
@@ -44,7 +43,6 @@ class ReportOptions:
             help="Write a JUnit report, a case per task and condition.",
             panel=OUTPUT,
             metavar="FILE",
-            own=True,
             takes="file",
         ),
     ] = None
@@ -55,7 +53,6 @@ class ReportOptions:
             help="Write a summary in Markdown.",
             panel=OUTPUT,
             metavar="FILE",
-            own=True,
             takes="file",
         ),
     ] = None
@@ -66,13 +63,12 @@ class ReportOptions:
             help="Write one self-contained HTML page.",
             panel=OUTPUT,
             metavar="FILE.html",
-            own=True,
             takes="file",
         ),
     ] = None
     no_cache: Annotated[
         bool,
-        Option(flags="--no-cache", help="Train every victim anew and keep none.", panel=OUTPUT, own=True),
+        Option(flags="--no-cache", help="Train every victim anew and keep none.", panel=OUTPUT),
     ] = False
 
 

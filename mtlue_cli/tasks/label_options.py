@@ -25,6 +25,7 @@ Labels = Annotated[
         takes="file",
         exists=True,
         optional=True,
+        shared=True,
     ),
 ]
 """The label file of a command; unset, it is looked for among the images."""
@@ -61,6 +62,7 @@ class LabelOptions:
             help="Format of the labels. Unset: the suffix and the content decide. utkface reads them from the file "
             "names.",
             panel=INPUT,
+            shared=True,
         ),
     ] = None
     file_column: Annotated[
@@ -70,6 +72,7 @@ class LabelOptions:
             help="Column with the file names, if it is none of file_name, filename, image, image_id, path.",
             panel=INPUT,
             metavar="NAME",
+            shared=True,
         ),
     ] = None
     missing_values: Annotated[
@@ -80,6 +83,7 @@ class LabelOptions:
             panel=INPUT,
             metavar="TEXT",
             convert=_stripped,
+            shared=True,
         ),
     ] = ()
     bins: Annotated[
@@ -92,6 +96,7 @@ class LabelOptions:
             metavar="COLUMN=EDGE,...",
             typed=list[str],
             convert=parse_bins,
+            shared=True,
         ),
     ] = ()
     split_file: Annotated[
@@ -104,11 +109,12 @@ class LabelOptions:
             metavar="FILE",
             takes="file",
             exists=True,
+            shared=True,
         ),
     ] = None
     split: Annotated[
         SplitPart,
-        Option(flags="--split", help="The part of --split-file that is used.", panel=INPUT),
+        Option(flags="--split", help="The part of --split-file that is used.", panel=INPUT, shared=True),
     ] = SplitPart.TRAIN
     declarations: Annotated[
         "tuple[Declaration, ...]",
@@ -120,6 +126,7 @@ class LabelOptions:
             metavar="NAME=KIND[:KEY=VALUE...]",
             typed=list[str],
             convert=_declarations,
+            shared=True,
         ),
     ] = ()
 

@@ -34,7 +34,6 @@ class DemoConfig:
             help="New folder for everything, or that of an earlier run.",
             panel=OUTPUT,
             metavar="DIR",
-            own=True,
         ),
     ] = Path("mtlue-demo")
     minutes: Annotated[
@@ -44,7 +43,6 @@ class DemoConfig:
             help="Time for training surrogate and generator, in minutes.",
             panel=TRAINING,
             metavar="M",
-            own=True,
             minimum=0.05,
             maximum=60.0,
         ),
@@ -66,7 +64,6 @@ class DemoConfig:
             flags="--judge-scenes",
             help="Also train victims of masks, depth and normals: some minutes more.",
             panel=TRAINING,
-            own=True,
         ),
     ] = False
     seed: Seed = 0

@@ -81,7 +81,6 @@ class ProtectConfig:
             help="Folder of the release. Unset: beside IMAGES, with -protected after its name.",
             panel=OUTPUT,
             metavar="DIR",
-            own=True,
         ),
     ] = None
     reading: LabelOptions = field(default_factory=LabelOptions)
@@ -92,7 +91,6 @@ class ProtectConfig:
             help="Images without a row: leave them out, protect them, or refuse to start. protect: they, and rows with "
             "no label in any protected column, are protected as images of random classes; their cells stay empty.",
             panel=INPUT,
-            own=True,
         ),
     ] = Unlabelled.SKIP
     weights: Annotated[
@@ -102,7 +100,6 @@ class ProtectConfig:
             help="Generator: a .safetensors file, or the name of a shipped one. Unset: one trained on these images.",
             panel=PROTECTION,
             metavar="NAME|FILE",
-            own=True,
             file_or_name=True,
         ),
     ] = None
@@ -115,7 +112,6 @@ class ProtectConfig:
             "used again; --train with --overwrite trains new ones.",
             panel=PROTECTION,
             metavar="MINUTES",
-            own=True,
         ),
     ] = None
     quick: Annotated[
@@ -125,7 +121,6 @@ class ProtectConfig:
             help="Skip training and take ready-made patterns. They stop plain training only: turning the images grey "
             "undoes them.",
             panel=PROTECTION,
-            own=True,
         ),
     ] = False
     key: KeyFile = None
@@ -138,7 +133,6 @@ class ProtectConfig:
             help="All tasks but these, separated by commas; also columns that the weights do not know.",
             panel=PROTECTION,
             metavar="C",
-            own=True,
             typed=str,
             convert=listed_names,
         ),
@@ -149,7 +143,6 @@ class ProtectConfig:
             flags="--format",
             help="png and webp are lossless: the bound holds for every pixel. keep: JPEG stays JPEG, and so on.",
             panel=OUTPUT,
-            own=True,
         ),
     ] = ImageFormat.PNG
     batch_size: Annotated[
@@ -160,7 +153,6 @@ class ProtectConfig:
             f"Without effect on a CPU, which always takes {CPU_CALL_SIZE}.",
             panel=COMPUTATION,
             metavar="N|auto",
-            own=True,
             minimum=1,
             typed=str,
             convert=_batch_size,
@@ -174,7 +166,6 @@ class ProtectConfig:
             flags="--keep-metadata",
             help="Keep EXIF data (place and time among them), XMP and text; previews are dropped all the same.",
             panel=OUTPUT,
-            own=True,
         ),
     ] = False
     overwrite: Overwrite = False
@@ -184,7 +175,6 @@ class ProtectConfig:
             flags="--force",
             help="Protect again what a manifest says is protected already; the changes then add up, beyond the bound.",
             panel=INPUT,
-            own=True,
         ),
     ] = False
     max_pixels: MaxPixels = MAX_PIXELS

@@ -55,7 +55,6 @@ class TrainConfig:
             help="The generator's file. Work in progress is kept in FILE.safetensors.training beside it.",
             panel=OUTPUT,
             metavar="FILE.safetensors",
-            own=True,
         ),
     ]
     reading: LabelOptions = field(default_factory=LabelOptions)
@@ -66,7 +65,6 @@ class TrainConfig:
             flags="--objective",
             help="em: minimise a surrogate's loss. tap: mislead a clean surrogate. sep: mislead several of its epochs.",
             panel=TRAINING,
-            own=True,
         ),
     ] = ObjectiveName.TAP
     size: Annotated[
@@ -78,7 +76,6 @@ class TrainConfig:
             metavar="PIXELS",
             minimum=16,
             maximum=512,
-            own=True,
         ),
     ] = 64
     epsilon: Annotated[int, epsilon_option()] = 8
@@ -90,7 +87,6 @@ class TrainConfig:
             panel=TRAINING,
             metavar="N",
             minimum=1,
-            own=True,
         ),
     ] = None
     max_minutes: Annotated[
@@ -101,13 +97,12 @@ class TrainConfig:
             panel=TRAINING,
             metavar="M",
             minimum=0.01,
-            own=True,
         ),
     ] = None
     max_steps: int | None = None
     surrogate: Annotated[
         BackboneName,
-        Option(flags="--surrogate", help="The network that stands in for a thief's.", panel=TRAINING, own=True),
+        Option(flags="--surrogate", help="The network that stands in for a thief's.", panel=TRAINING),
     ] = BackboneName.SMALL
     surrogate_epochs: Annotated[
         int,
@@ -117,7 +112,6 @@ class TrainConfig:
             panel=TRAINING,
             metavar="N",
             minimum=1,
-            own=True,
         ),
     ] = 6
     intra_weight: Annotated[
@@ -128,7 +122,6 @@ class TrainConfig:
             panel=TRAINING,
             metavar="W",
             minimum=0.0,
-            own=True,
         ),
     ] = 1.0
     inter_weight: Annotated[
@@ -139,7 +132,6 @@ class TrainConfig:
             panel=TRAINING,
             metavar="W",
             minimum=0.0,
-            own=True,
         ),
     ] = 10.0
     learnability_weight: Annotated[
@@ -151,7 +143,6 @@ class TrainConfig:
             panel=TRAINING,
             metavar="W",
             minimum=0.0,
-            own=True,
         ),
     ] = None
     distortions: Annotated[
@@ -163,7 +154,6 @@ class TrainConfig:
             f"attacks for tap with at most {FEW_TASKS} columns, else plain.",
             panel=TRAINING,
             metavar="NAME[:SETTING=VALUE,...]",
-            own=True,
             typed=str,
             convert=_distortions,
         ),
@@ -179,7 +169,6 @@ class TrainConfig:
             metavar="SHARE",
             minimum=0.0,
             maximum=1.0,
-            own=True,
         ),
     ] = None
     batch_size: Annotated[
@@ -190,6 +179,7 @@ class TrainConfig:
             panel=TRAINING,
             metavar="N",
             minimum=2,
+            shared=True,
         ),
     ] = None
     learning_rate: Annotated[
@@ -201,13 +191,14 @@ class TrainConfig:
             metavar="RATE",
             minimum=1e-7,
             maximum=10.0,
+            shared=True,
         ),
     ] = None
     seed: Seed = 0
     device: Device = "auto"
     precision: Annotated[
         Precision,
-        Option(flags="--precision", help="Arithmetic; auto takes bfloat16 where it pays.", panel=COMPUTATION, own=True),
+        Option(flags="--precision", help="Arithmetic; auto takes bfloat16 where it pays.", panel=COMPUTATION),
     ] = Precision.AUTO
     licence: Annotated[
         str,
@@ -216,7 +207,6 @@ class TrainConfig:
             help="Licence to record in the checkpoint, such as that of the images.",
             panel=OUTPUT,
             metavar="TEXT",
-            own=True,
         ),
     ] = "unspecified"
     contact_sheet: Annotated[
@@ -226,7 +216,6 @@ class TrainConfig:
             help="Picture of originals, protected and tenfold perturbation. Unset: beside the generator.",
             panel=OUTPUT,
             metavar="FILE.png",
-            own=True,
         ),
     ] = None
     overwrite: Overwrite = False
@@ -241,7 +230,6 @@ class TrainConfig:
             help="Begin from these weights: universal ones under your key, or some that know these labels.",
             panel=TRAINING,
             metavar="NAME|FILE",
-            own=True,
             file_or_name=True,
         ),
     ] = None

@@ -90,7 +90,6 @@ class VerifyConfig:
             help="The release to judge, made from IMAGES. It is audited first.",
             panel=INPUT,
             metavar="DIR",
-            own=True,
             takes="folder",
             exists=True,
         ),
@@ -102,7 +101,6 @@ class VerifyConfig:
             help="In place of a release: protect in memory with this generator and judge that.",
             panel=INPUT,
             metavar="NAME|FILE",
-            own=True,
             file_or_name=True,
         ),
     ] = None
@@ -114,7 +112,6 @@ class VerifyConfig:
             help="Clean test images. Unset: a share of IMAGES is held out.",
             panel=INPUT,
             metavar="DIR",
-            own=True,
             takes="folder",
             exists=True,
         ),
@@ -126,7 +123,6 @@ class VerifyConfig:
             help="Labels of the test images.",
             panel=INPUT,
             metavar="FILE",
-            own=True,
             takes="file",
             exists=True,
         ),
@@ -138,7 +134,6 @@ class VerifyConfig:
             help="Share of IMAGES held out for testing, chosen by content.",
             panel=INPUT,
             metavar="SHARE",
-            own=True,
             minimum=0.01,
             maximum=0.9,
         ),
@@ -151,7 +146,6 @@ class VerifyConfig:
             help="smoke (minutes on a CPU), standard (an hour on a GPU), full, or converged (few conditions, at least "
             "3,000 steps each: 12 minutes per victim on two cores with 8,000 images); what it leaves out is listed.",
             panel=ATTACK,
-            own=True,
         ),
     ] = None
     backbones: Annotated[
@@ -162,7 +156,6 @@ class VerifyConfig:
             f"One of {_all(BackboneName)}.",
             panel=ATTACK,
             metavar="NAME",
-            own=True,
         ),
     ] = None
     learners: Annotated[
@@ -171,7 +164,6 @@ class VerifyConfig:
             flags="--learner",
             help="One network for all tasks (mtl) or one per task (stl); may be repeated.",
             panel=ATTACK,
-            own=True,
         ),
     ] = None
     weightings: Annotated[
@@ -181,7 +173,6 @@ class VerifyConfig:
             help=f"How a network weighs its tasks; may be repeated. One of {_all(WeightingName)}.",
             panel=ATTACK,
             metavar="NAME",
-            own=True,
         ),
     ] = None
     methods: Annotated[
@@ -192,7 +183,6 @@ class VerifyConfig:
             "full need a start. Settings follow a colon: sparse:share=0.1; an unknown one lists those there are.",
             panel=ATTACK,
             metavar="NAME[:SETTING=VALUE,...]",
-            own=True,
             completions=TrainingMethodName,
         ),
     ] = None
@@ -205,7 +195,6 @@ class VerifyConfig:
             "adversarial-training:steps=10,radius=4.",
             panel=ATTACK,
             metavar="NAME[:SETTING=VALUE,...]",
-            own=True,
             completions=CountermeasureName,
         ),
     ] = None
@@ -216,7 +205,6 @@ class VerifyConfig:
             help="Also try a release of which only this share is protected, and its clean part alone; may be repeated.",
             panel=ATTACK,
             metavar="SHARE",
-            own=True,
         ),
     ] = None
     start: Annotated[
@@ -226,7 +214,6 @@ class VerifyConfig:
             help="Backbone to start from: a .safetensors file, or a network that timm supplies.",
             panel=ATTACK,
             metavar="FILE|timm:NAME",
-            own=True,
             file_or_name=True,
         ),
     ] = None
@@ -237,7 +224,6 @@ class VerifyConfig:
             help="Other clean images to train that start on first.",
             panel=ATTACK,
             metavar="DIR",
-            own=True,
             takes="folder",
             exists=True,
         ),
@@ -249,7 +235,6 @@ class VerifyConfig:
             help="Their labels.",
             panel=ATTACK,
             metavar="FILE",
-            own=True,
             takes="file",
             exists=True,
         ),
@@ -262,7 +247,6 @@ class VerifyConfig:
             "its steps need.",
             panel=TRAINING,
             metavar="N",
-            own=True,
             minimum=1,
         ),
     ] = None
@@ -273,7 +257,6 @@ class VerifyConfig:
             help="Side of the random crops that a victim sees, of images a tenth larger.",
             panel=TRAINING,
             metavar="PIXELS",
-            own=True,
             minimum=16,
             maximum=512,
         ),
@@ -285,7 +268,6 @@ class VerifyConfig:
             help="Images per training step. Unset: 128, or the tier's.",
             panel=TRAINING,
             metavar="N",
-            own=True,
             minimum=2,
         ),
     ] = None
@@ -298,11 +280,12 @@ class VerifyConfig:
             metavar="RATE",
             minimum=1e-7,
             maximum=10.0,
+            shared=True,
         ),
     ] = 1e-3
-    metric: Annotated[
-        MetricName, Option(flags="--metric", help="What victims are judged by.", panel=OUTPUT, own=True)
-    ] = MetricName.ACCURACY
+    metric: Annotated[MetricName, Option(flags="--metric", help="What victims are judged by.", panel=OUTPUT)] = (
+        MetricName.ACCURACY
+    )
     max_learned: Annotated[
         float,
         Option(
@@ -310,7 +293,6 @@ class VerifyConfig:
             help="Highest average learned fraction that still counts as protected: 0 nothing, 1 as from clean images.",
             panel=OUTPUT,
             metavar="FRACTION",
-            own=True,
             minimum=-10.0,
             maximum=1.0,
         ),
@@ -321,7 +303,6 @@ class VerifyConfig:
             flags="--control/--no-control",
             help="Also train a victim on plain noise of the same epsilon, which must not protect.",
             panel=ATTACK,
-            own=True,
         ),
     ] = True
     probes: Annotated[
@@ -330,7 +311,6 @@ class VerifyConfig:
             flags="--probes/--no-probes",
             help="Also measure how well a linear model tells protected images, and their labels.",
             panel=ATTACK,
-            own=True,
         ),
     ] = True
     seeds: Annotated[
@@ -340,7 +320,6 @@ class VerifyConfig:
             help="Victims per condition, with seeds from --seed on; figures become means with an interval.",
             panel=TRAINING,
             metavar="N",
-            own=True,
             minimum=1,
             maximum=100,
         ),
@@ -352,7 +331,6 @@ class VerifyConfig:
             help="Folder of finished victims. Unset: mtlue/verify in the user's cache folder.",
             panel=OUTPUT,
             metavar="DIR",
-            own=True,
             takes="folder",
         ),
     ] = None

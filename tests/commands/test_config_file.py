@@ -25,12 +25,12 @@ from mtlue_cli.workflows.verify_config import VerifyConfig
 
 @dataclass(frozen=True)
 class Options:
-    out: Annotated[Path | None, Option(flags="--out -o", help="A path.", own=True)] = None
-    image_format: Annotated[ImageFormat, Option(flags="--format", help="A choice.", own=True)] = ImageFormat.PNG
+    out: Annotated[Path | None, Option(flags="--out -o", help="A path.")] = None
+    image_format: Annotated[ImageFormat, Option(flags="--format", help="A choice.")] = ImageFormat.PNG
     epsilon: Annotated[int | None, epsilon_option()] = None
-    rate: Annotated[float, Option(flags="--rate", help="A number.", minimum=0.0, maximum=1.0)] = 0.5
-    control: Annotated[bool, Option(flags="--control/--no-control", help="A switch.", own=True)] = True
-    weights: Annotated[str | None, Option(flags="--weights", help="Either.", file_or_name=True, own=True)] = None
+    rate: Annotated[float, Option(flags="--rate", help="A number.", minimum=0.0, maximum=1.0, shared=True)] = 0.5
+    control: Annotated[bool, Option(flags="--control/--no-control", help="A switch.")] = True
+    weights: Annotated[str | None, Option(flags="--weights", help="Either.", file_or_name=True)] = None
     tasks: Tasks = None
     limit: Limit = None
     seed: Seed = 0
