@@ -160,6 +160,7 @@ class CountermeasureName(StrEnum):
     BIT_DEPTH = "bit-depth"
     GAUSSIAN_BLUR = "gaussian-blur"
     LOW_PASS = "low-pass"
+    CHROMA_LOW_PASS = "chroma-low-pass"
     RESIZE = "resize"
     GAUSSIAN_NOISE = "gaussian-noise"
     CUTOUT = "cutout"

@@ -21,6 +21,7 @@ from mtlue_cli.training.named_settings import choose
 from mtlue_cli.verification.countermeasures.adversarial_training import ADVERSARIAL_TRAINING, FGSM_TRAINING
 from mtlue_cli.verification.countermeasures.base import CountermeasureChoice
 from mtlue_cli.verification.countermeasures.bit_depth import BIT_DEPTH
+from mtlue_cli.verification.countermeasures.chroma_low_pass import CHROMA_LOW_PASS
 from mtlue_cli.verification.countermeasures.colour_jitter import COLOUR_JITTER
 from mtlue_cli.verification.countermeasures.cutout import CUTOUT
 from mtlue_cli.verification.countermeasures.gaussian_blur import GAUSSIAN_BLUR
@@ -48,6 +49,7 @@ COUNTERMEASURES: Mapping[str, CountermeasureChoice[Any]] = {
         BIT_DEPTH,
         GAUSSIAN_BLUR,
         LOW_PASS,
+        CHROMA_LOW_PASS,
         RESIZE,
         GAUSSIAN_NOISE,
         CUTOUT,

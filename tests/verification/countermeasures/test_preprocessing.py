@@ -9,6 +9,7 @@ from torch import Tensor
 
 from mtlue_cli.verification.countermeasures.base import CHUNK, AttackerView, Preprocessing
 from mtlue_cli.verification.countermeasures.bit_depth import FewerBits
+from mtlue_cli.verification.countermeasures.chroma_low_pass import ChromaBlur
 from mtlue_cli.verification.countermeasures.gaussian_blur import Blur
 from mtlue_cli.verification.countermeasures.grayscale import ToGrayscale
 from mtlue_cli.verification.countermeasures.jpeg import JpegRoundTrip
@@ -62,6 +63,17 @@ def test_no_image_influences_another() -> None:
     for rule in (JpegRoundTrip(), ToGrayscale(), FewerBits(), Blur(), LowPass(), ResizeDownUp()):
         together, alone = rule(images), torch.cat([rule(image.unsqueeze(0)) for image in images])
         assert (together.int() - alone.int()).abs().max() <= 1, rule  # vector units may round a tie the other way
+
+
+def test_a_chroma_low_pass_mixes_colour_and_keeps_luma() -> None:
+    stripes = flat(160, 100, 100, size=32)
+    stripes[..., 1::2] = flat(100, 100, 160, size=32)[..., 1::2]
+    blurred = ChromaBlur(sigma=4.0)(stripes)
+    # Lumas 117.94 and 106.84; less these, the colours are (42.06, -17.94, -17.94) and (-6.84, -6.84, 53.16), of which
+    # the mean is (17.61, -12.39, 17.61).
+    assert blurred[0, :, 5, 6].tolist() == [136, 106, 136]
+    assert blurred[0, :, 5, 7].tolist() == [124, 94, 124]
+    assert torch.equal(ChromaBlur(sigma=0.1)(stripes), stripes)
 
 
 def test_jpeg_keeps_a_flat_grey_and_halves_the_resolution_of_colour() -> None:
