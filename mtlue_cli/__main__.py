@@ -1,5 +1,6 @@
 """``mtlue`` and ``python -m mtlue_cli``."""
 
+import os
 import sys
 
 
@@ -10,8 +11,8 @@ def main() -> None:
 
         run()
     except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
-        sys.exit(130)
+        print("interrupted", file=sys.stderr, flush=True)
+        os._exit(130)  # Python ends by the signal itself where it interrupted an exec, as those of dataclasses
 
 
 if __name__ == "__main__":

@@ -217,7 +217,7 @@ def _epsilon_in_255ths(text: str, before: str) -> str | None:
     if not 0 < share < 1:
         return None
     levels = round(share * 255)
-    return f"epsilon is an integer number of 255ths: {text} is about {levels}/255, write {before}{max(levels, 1)}"
+    return f"expected an integer number of 255ths: {text} is about {levels}/255, write {before}{max(levels, 1)}"
 
 
 def epsilon_option(unset: str = "") -> Option:

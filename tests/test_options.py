@@ -60,9 +60,9 @@ def test_numbers_of_a_config_are_checked_by_their_options() -> None:
 @pytest.mark.parametrize(
     ("text", "advice"),
     [
-        ("0.03", "epsilon is an integer number of 255ths: 0.03 is about 8/255, write --epsilon 8"),
-        ("8/255", "epsilon is an integer number of 255ths: 8/255 is about 8/255, write --epsilon 8"),
-        ("0.0001", "epsilon is an integer number of 255ths: 0.0001 is about 0/255, write --epsilon 1"),
+        ("0.03", "expected an integer number of 255ths: 0.03 is about 8/255, write --epsilon 8"),
+        ("8/255", "expected an integer number of 255ths: 8/255 is about 8/255, write --epsilon 8"),
+        ("0.0001", "expected an integer number of 255ths: 0.0001 is about 0/255, write --epsilon 1"),
         ("8.5", "expected a whole number from 1 to 64"),
         ("0", "expected a whole number from 1 to 64"),
         ("much", "expected a whole number from 1 to 64"),

@@ -50,9 +50,8 @@ def values_of_files(command: str, options: Sequence[OptionField], config: Path |
         if isinstance(found, dict):
             values |= _values(found, options, path, _heading(place, command), faults)
     if faults:
-        raise InputError(
-            "the config file is not understood", faults, "docs/configuration.md lists what may stand in it"
-        )
+        hint = f"mtlue {command} --help lists the options; a key is one without its leading dashes"
+        raise InputError("the config file is not understood", faults, hint)
     return values
 
 

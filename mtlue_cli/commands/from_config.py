@@ -188,7 +188,7 @@ def _explaining(found: OptionField) -> Callable[[str], int]:
             value = text
         fault = found.number_fault(value, f"{found.option.flag} ")
         if isinstance(value, str) or fault is not None:
-            raise typer.BadParameter(f"{text} is no such number: {fault}")
+            raise typer.BadParameter(f"{text}, {fault}")
         return value
 
     return read

@@ -166,8 +166,8 @@ def test_what_a_file_decides_is_said(folder: Path) -> None:
         ("[demo]\nbins = 'age'", "mtlue.toml: [demo] bins is \"age\": --bins is not understood; 'age' names no column"),
         (
             "[demo]\nepsilon = 0.03",
-            "mtlue.toml: [demo] epsilon is 0.03: epsilon is an integer number of 255ths: 0.03 is about 8/255, write "
-            "epsilon = 8",
+            "mtlue.toml: [demo] epsilon is 0.03: expected an integer number of 255ths: 0.03 is about 8/255, "
+            "write epsilon = 8",
         ),
         ("[demo]\nepsilon = 65", "mtlue.toml: [demo] epsilon is 65: expected a whole number from 1 to 64"),
     ],
