@@ -124,17 +124,16 @@ class OptionField:
             before: What stands before a value where the user writes it, such as ``--epsilon ``.
         """
         least, most = self.option.minimum, self.option.maximum
+        bounds = (
+            f"from {least:g} to {most:g}" if most is not None else f"from {least:g} up" if least is not None else ""
+        )
         whole = self.value_type is not float
-        sound = isinstance(value, int if whole else int | float) and not isinstance(value, bool)
-        if isinstance(value, int | float) and sound and math.isfinite(value):
-            if (least is None or least <= value) and (most is None or value <= most):
-                return None
-        elif self.option.explain is not None and (advice := self.option.explain(str(value), before)) is not None:
-            return advice
-        expected = "a whole number" if whole else "a number"
-        if least is not None:
-            expected += f" from {least:g}" + (" up" if most is None else f" to {most:g}")
-        return f"expected {expected}"
+        if isinstance(value, bool) or not isinstance(value, int if whole else int | float) or not math.isfinite(value):
+            advice = None if self.option.explain is None else self.option.explain(str(value), before)
+            return advice or f"expected a {'whole ' if whole else ''}number {bounds}".rstrip()
+        if (least is None or least <= value) and (most is None or value <= most):
+            return None
+        return f"expected {bounds.removeprefix('from ')}" if most is not None else f"expected at least {least:g}"
 
 
 def option_fields(config: type[Any]) -> Iterator[OptionField]:
@@ -178,7 +177,7 @@ def range_faults(config: object) -> list[str]:
         value, least, most = getattr(config, found.name, None), found.option.minimum, found.option.maximum
         if value is not None and not (found.repeated or least is most is None):
             fault = found.number_fault(value, f"{found.option.flag} ")
-            faults += [] if fault is None else [f"{found.option.flag} is {value}: {fault}"]
+            faults += [] if fault is None else [f"{found.option.flag} is {value}, {fault}"]
     return faults
 
 

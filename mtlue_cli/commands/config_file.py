@@ -23,7 +23,7 @@ def values_of_files(command: str, options: Sequence[OptionField], config: Path |
 
     Args:
         command: Its name.
-        options: Its options.
+        options: Its options; arguments have no key.
         config: The file of ``--config``; None: only ``pyproject.toml`` of the current folder, if it is there.
 
     Returns:
@@ -87,7 +87,7 @@ def _nearest(name: str, known: Collection[str]) -> str:
 def _values(
     table: Mapping[str, Any], options: Sequence[OptionField], path: Path, heading: str, faults: list[str]
 ) -> dict[str, Any]:
-    known = {option.option.flag.removeprefix("--"): option for option in options}
+    known = {option.option.flag.removeprefix("--"): option for option in options if option.option.flags}
     values: dict[str, Any] = {}
     for key, value in table.items():
         if key not in known:
@@ -96,7 +96,7 @@ def _values(
         try:
             values[known[key].name] = _given(known[key], key, value, path.parent)
         except ValueError as fault:
-            faults.append(f"{path}: {heading} {key} is {_written(value)}: {fault}")
+            faults.append(f"{path}: {heading} {key} is {_written(value)}, {fault}")
     return values
 
 

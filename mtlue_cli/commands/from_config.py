@@ -115,8 +115,8 @@ def command_of(
     def read_files(context: typer.Context, config: Path | None) -> Path | None:
         """Take what config files say as defaults, before any other option is looked at."""
         if not context.resilient_parsing:
-            own = {key: option for key, option in found.items() if key != "config" and option.option.flags}
-            context.default_map = values_of_files(name, list(own.values()), config)
+            options = [option for key, option in found.items() if key != "config"]
+            context.default_map = values_of_files(name, options, config)
         return config
 
     def decorate(run: Callable[[Given], None]) -> Callable[..., None]:

@@ -148,28 +148,28 @@ def test_what_a_file_decides_is_said(folder: Path) -> None:
         ("[dmo]\nseed = 1", "mtlue.toml: [dmo] is no command; did you mean demo?"),
         ("seed = 1", "mtlue.toml: seed stands in no table of a command, such as [demo]"),
         ("demo = 1", "mtlue.toml: demo stands in no table of a command, such as [demo]"),
-        ("[demo]\nseed = '1'", 'mtlue.toml: [demo] seed is "1": expected a whole number from 0 up'),
-        ("[demo]\nseed = true", "mtlue.toml: [demo] seed is true: expected a whole number from 0 up"),
-        ("[demo]\nseed = -1", "mtlue.toml: [demo] seed is -1: expected a whole number from 0 up"),
-        ("[demo]\nseed = 1.5", "mtlue.toml: [demo] seed is 1.5: expected a whole number from 0 up"),
-        ("[demo]\nworkers = 257", "mtlue.toml: [demo] workers is 257: expected a whole number from 1 to 256"),
-        ("[demo]\nrate = 2", "mtlue.toml: [demo] rate is 2: expected a number from 0 to 1"),
-        ("[demo]\nrate = nan", "mtlue.toml: [demo] rate is nan: expected a number from 0 to 1"),
-        ("[demo]\ncontrol = 1", "mtlue.toml: [demo] control is 1: expected true or false"),
-        ("[demo]\nout = 1", "mtlue.toml: [demo] out is 1: expected text in quotation marks"),
-        ("[demo]\ndevice = ['cpu']", "mtlue.toml: [demo] device is ['cpu']: expected text in quotation marks"),
+        ("[demo]\nseed = '1'", 'mtlue.toml: [demo] seed is "1", expected a whole number from 0 up'),
+        ("[demo]\nseed = true", "mtlue.toml: [demo] seed is true, expected a whole number from 0 up"),
+        ("[demo]\nseed = -1", "mtlue.toml: [demo] seed is -1, expected at least 0"),
+        ("[demo]\nseed = 1.5", "mtlue.toml: [demo] seed is 1.5, expected a whole number from 0 up"),
+        ("[demo]\nworkers = 257", "mtlue.toml: [demo] workers is 257, expected 1 to 256"),
+        ("[demo]\nrate = 2", "mtlue.toml: [demo] rate is 2, expected 0 to 1"),
+        ("[demo]\nrate = nan", "mtlue.toml: [demo] rate is nan, expected a number from 0 to 1"),
+        ("[demo]\ncontrol = 1", "mtlue.toml: [demo] control is 1, expected true or false"),
+        ("[demo]\nout = 1", "mtlue.toml: [demo] out is 1, expected text in quotation marks"),
+        ("[demo]\ndevice = ['cpu']", "mtlue.toml: [demo] device is ['cpu'], expected text in quotation marks"),
         (
             "[demo]\nformat = 'wepb'",
-            'mtlue.toml: [demo] format is "wepb": expected one of png, webp, keep; did you mean webp?',
+            'mtlue.toml: [demo] format is "wepb", expected one of png, webp, keep; did you mean webp?',
         ),
-        ("[demo]\nmissing-value = [1]", "mtlue.toml: [demo] missing-value is [1]: expected text in quotation marks"),
-        ("[demo]\nbins = 'age'", "mtlue.toml: [demo] bins is \"age\": --bins is not understood; 'age' names no column"),
+        ("[demo]\nmissing-value = [1]", "mtlue.toml: [demo] missing-value is [1], expected text in quotation marks"),
+        ("[demo]\nbins = 'age'", "mtlue.toml: [demo] bins is \"age\", --bins is not understood; 'age' names no column"),
         (
             "[demo]\nepsilon = 0.03",
-            "mtlue.toml: [demo] epsilon is 0.03: expected an integer number of 255ths: 0.03 is about 8/255, "
+            "mtlue.toml: [demo] epsilon is 0.03, expected an integer number of 255ths: 0.03 is about 8/255, "
             "write epsilon = 8",
         ),
-        ("[demo]\nepsilon = 65", "mtlue.toml: [demo] epsilon is 65: expected a whole number from 1 to 64"),
+        ("[demo]\nepsilon = 65", "mtlue.toml: [demo] epsilon is 65, expected 1 to 64"),
     ],
 )
 def test_a_fault_names_file_table_and_key(folder: Path, text: str, fault: str) -> None:
@@ -242,7 +242,7 @@ def test_a_number_or_a_word(folder: Path, value: str) -> None:
     assert sizes == [None if value == '"auto"' else 32], result.output
     (folder / "mtlue.toml").write_text("[demo]\nbatch-size = 0\n")
     result = CliRunner().invoke(alone, [str(folder), "--config", "mtlue.toml"])
-    assert "mtlue.toml: [demo] batch-size is 0: " in result.stderr
+    assert "mtlue.toml: [demo] batch-size is 0, " in result.stderr
 
 
 @pytest.mark.parametrize("position", range(2))

@@ -15,7 +15,6 @@ from mtlue_cli.generator.checkpoint import read_card
 from mtlue_cli.images.synthetic import draw_set
 from mtlue_cli.tasks.bins import Bins
 from mtlue_cli.tasks.label_options import LabelOptions
-from mtlue_cli.workflows import train_generator as workflow
 from mtlue_cli.workflows.train_config import TrainConfig
 
 QUICK = ("--size", "32", "--surrogate", "small", "--surrogate-epochs", "1", "--batch-size", "8", "--device", "cpu")
@@ -49,11 +48,11 @@ class Asked(Exception):
 def asked(labels: Path, *words: str, environment: Mapping[str, str] | None = None) -> TrainConfig:
     """The configuration that ``words`` lead to."""
 
-    def stop(config: TrainConfig, progress: object) -> None:  # noqa: ARG001 - the workflow's signature
+    def stop(config: TrainConfig) -> None:
         raise Asked(config)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(workflow, "train_generator", stop)
+        patch.setattr("mtlue_cli.commands.train_generator.check_usage", stop)
         patch.setattr("mtlue_cli.commands.app._described", _reraise)
         result = CliRunner().invoke(
             app,
