@@ -99,6 +99,7 @@ def remarks(result: "ProtectResult") -> list[str]:
         lines.append(f"{len(result.quarantine)} images could not be protected and are not in the release:")
         lines += [f"  {record.source}: {record.reason}" for record in result.quarantine[:LISTED]]
         lines += [f"{rest}; --json lists all" for rest in _rest(len(result.quarantine))]
+        lines += [f"to protect more of them: {fix}" for fix in result.fixes]
     return lines
 
 

@@ -48,6 +48,7 @@ class ProtectResult:
         kept: Files that an earlier run had already written.
         maps: Masks and maps in the release.
         quarantine: Originals that could not be protected, with the reason; they and their maps are not released.
+        fixes: What to do about those that got too little, each said once.
         unlabelled: Images of the folder without a row; they are not released.
         tasks, unprotected_tasks: Names.
         epsilon: Bound in 255ths.
@@ -70,6 +71,7 @@ class ProtectResult:
     kept: int
     maps: int
     quarantine: tuple[QuarantineRecord, ...]
+    fixes: tuple[str, ...]
     unlabelled: tuple[str, ...]
     tasks: tuple[str, ...]
     unprotected_tasks: tuple[str, ...]
@@ -101,6 +103,7 @@ class ProtectResult:
             "already_protected": self.kept,
             "maps": self.maps,
             "quarantined": [{"file": record.source, "reason": record.reason} for record in self.quarantine],
+            "fixes": list(self.fixes),
             "without_labels": list(self.unlabelled),
             "tasks": list(self.tasks),
             "unprotected_tasks": list(self.unprotected_tasks),
@@ -170,7 +173,8 @@ def protect_folder(config: ProtectConfig, progress: Progress, inputs: ProtectInp
     release = plan.release
     try:
         with release.open(plan.run, plan.earlier), reading_photos(config.max_pixels):
-            records = _stream(config, plan, perturb, progress)
+            steps = PhotoSteps(plan, config.images)
+            records = _stream(config, plan, steps, perturb, progress)
             ordered = [records[row] for row in sorted(records)]
             released = {row: record for row, record in records.items() if isinstance(record, FileRecord)}
             sources = {record.file_name: record.source for record in released.values()}
@@ -179,11 +183,11 @@ def protect_folder(config: ProtectConfig, progress: Progress, inputs: ProtectInp
             release.close(ordered, labels, flip)
     except OSError as error:
         raise MtlueError(unwritable(Path(error.filename or release.folder), error)) from error
-    return _result(plan, records, flip, describe_device(device), time.monotonic() - began)
+    return _result(plan, records, steps.fixes, flip, describe_device(device), time.monotonic() - began)
 
 
 def _stream(
-    config: ProtectConfig, plan: ProtectPlan, perturb: BatchedPerturbation, progress: Progress
+    config: ProtectConfig, plan: ProtectPlan, steps: PhotoSteps, perturb: BatchedPerturbation, progress: Progress
 ) -> dict[int, Record]:
     records: dict[int, Record] = {}
 
@@ -201,7 +205,6 @@ def _stream(
     disk = ThreadPoolExecutor(DISK_THREADS, thread_name_prefix="disk")
     try:
         progress.start("protecting", len(plan.table))
-        steps = PhotoSteps(plan, config.images)
         pipeline = Pipeline(steps, perturb, pool, disk, config.workers, perturb.call_size, done, in_pool=on_cpu)
         pipeline.run(range(len(plan.table)))
     finally:
@@ -215,6 +218,7 @@ def _stream(
 def _result(
     plan: ProtectPlan,
     records: Mapping[int, Record],
+    fixes: set[str],
     flip: MeanFlip | None,
     device: str,
     seconds: float,
@@ -231,6 +235,7 @@ def _result(
         kept=kept,
         maps=len({name for record in files for name in record.maps}),
         quarantine=tuple(records[row] for row in sorted(records) if isinstance(records[row], QuarantineRecord)),  # type: ignore[misc]  # just checked
+        fixes=tuple(sorted(fixes)),
         unlabelled=plan.unlabelled,
         tasks=plan.tasks.names,
         unprotected_tasks=tuple(name for name in columns if name not in plan.tasks),

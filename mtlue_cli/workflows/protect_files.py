@@ -76,9 +76,13 @@ class PhotoSteps:
     Args:
         plan: What is to be done.
         images: Folder of the originals.
+
+    Attributes:
+        fixes: What to do about photos that got less than the least effect, so far.
     """
 
     def __init__(self, plan: ProtectPlan, images: Path) -> None:
+        self.fixes: set[str] = set()
         self._plan = plan
         self._images = images
         self._release = plan.release.folder
@@ -142,7 +146,9 @@ class PhotoSteps:
             effect = measure_effect(before, saved.pixels, delta, run.epsilon, image.alpha)
             lacking = shortfall(effect, change, before, delta, run.epsilon)
             if lacking is not None:
-                raise ImageError(self._too_little(lacking, effect, prepared))
+                reason, fix = self._too_little(lacking, effect, prepared)
+                self.fixes.add(fix)
+                raise ImageError(reason)
         except Exception as error:  # one bad photo must not end the run, whatever its encoder raises
             return self.quarantine(prepared.row, error)
         record = FileRecord(
@@ -198,22 +204,23 @@ class PhotoSteps:
             reason = NO_MEMORY
         return QuarantineRecord(self._plan.table.file_names[row], reason)
 
-    def _too_little(self, lacking: Shortfall, effect: Effect, prepared: Prepared) -> str:
-        """What is missing of the least effect, and what to do."""
+    def _too_little(self, lacking: Shortfall, effect: Effect, prepared: Prepared) -> tuple[str, str]:
+        """What is missing of the least effect, in a sentence, and what to do about it."""
         run, weights = self._plan.run, f"the weights {self._plan.card.name}"
         arrives = f"{max(0, effect.share):.0%} of the perturbation would arrive, at least {LEAST_SHARE:.0%} is needed"
         train = f"train weights on these images: {self._plan.training_command}"
         if lacking is Shortfall.GREY:
-            return f"{weights} write mostly in colour and this photo is grey: {arrives}; {train}"
+            return f"{weights} write mostly in colour and this photo is grey: {arrives}", train
         if lacking is Shortfall.NO_ROOM:
-            return f"too little room: nearly all pixels are black or white, {arrives}; leave it out"
+            return f"too little room: nearly all pixels are black or white, {arrives}", "leave out photos without room"
         if lacking is Shortfall.ROUNDED and not is_lossless(self._format, prepared.image.format):
-            return f"its compression drowns the perturbation at epsilon {run.epsilon}; use --format png"
+            return f"its compression drowns the perturbation at epsilon {run.epsilon}", "use --format png"
         if lacking is Shortfall.ROUNDED:
-            return f"epsilon {run.epsilon} rounds away what {weights} add: {arrives}; raise --epsilon"
+            return f"epsilon {run.epsilon} rounds away what {weights} add: {arrives}", "raise --epsilon"
         return (
             f"{weights} add too little to this image: {effect.strength:.0%} of epsilon on average, at least "
-            f"{LEAST_STRENGTH:.1%} is needed; {train}"
+            f"{LEAST_STRENGTH:.1%} is needed",
+            train,
         )
 
     def _classes(self, row: int, digest: str) -> dict[str, int]:

@@ -12,6 +12,7 @@ import pytest
 from PIL import Image
 
 from mtlue_cli.choices import ExitCode, ImageFormat, Unlabelled
+from mtlue_cli.commands.protect import remarks
 from mtlue_cli.errors import CheckpointError
 from mtlue_cli.files import file_digest
 from mtlue_cli.generator import shipped
@@ -223,6 +224,23 @@ def test_weights_that_add_the_same_to_every_class_are_refused(folder: Path) -> N
     with pytest.raises(CheckpointError, match="add nearly the same to every class: 0% of what they add"):
         run(config)
     assert not config.release.exists()
+
+
+def test_what_to_do_about_photos_with_too_little_is_said_once(folder: Path) -> None:
+    for name in ("a", "b", "c"):
+        picture(GREY)(folder / f"{name}.png")
+    (folder / "labels.csv").write_text(rows("a.png,red,1", "b.png,green,0", "c.png,blue,1"))
+    result = run(configured(folder))
+    assert len(result.quarantine) == 3
+    assert {record.reason for record in result.quarantine} == {
+        "the weights default write mostly in colour and this photo is grey: 12% of the perturbation would arrive, "
+        "at least 25% is needed"
+    }
+    said = remarks(result)
+    fixes = [line for line in said if line.startswith("to protect more of them: train weights on these images: mtlue")]
+    assert len(fixes) == 1
+    assert sum("mtlue train-generator" in line for line in said) == 1
+    assert result.to_json()["fixes"] == list(result.fixes)
 
 
 def put(release: Path, record: FileRecord, content: bytes) -> FileRecord:
