@@ -16,12 +16,13 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("generator", "objectives", "regularisers", "networks", "weightings", "metrics"),
     ("perturbation", "images", "keys"),
     ("tasks", "devices"),
+    ("options",),
     ("choices", "errors", "files"),
 )
 ROW = {package: row for row, packages in enumerate(LAYERS) for package in packages}
 HEAVY = {"torch", "torchvision", "torchmetrics", "safetensors", "torchjd"}
 MODULES = sorted(ROOT.rglob("*.py"))
-LIGHT_WORKFLOWS = {"progress"}
+LIGHT_WORKFLOWS = {"progress", "protect_config", "train_config", "verify_config", "demo_config"}
 """Workflow modules that commands may import at module level: they import nothing heavy themselves."""
 
 LAYERED = [path for path in MODULES if path.parent != ROOT or not path.name.startswith("__")]

@@ -4,9 +4,14 @@ import os
 import resource
 import subprocess
 import sys
+import tomllib
+from pathlib import Path
 
 import pytest
+from PIL import Image
 
+import mtlue_cli
+from mtlue_cli.choices import ExitCode
 from mtlue_cli.commands.app import app
 
 HEAVY = ("torch", "torchvision", "torchmetrics", "safetensors")
@@ -62,3 +67,69 @@ def test_help_answers_within_its_cpu_time() -> None:
     # slow one a multiple of what the libraries that draw the help take by themselves.
     libraries = least_processor_seconds("-c", "import typer.rich_utils")
     assert least_processor_seconds("-m", "mtlue_cli", "--help") < max(MOST_SECONDS, MOST_TIMES_LIBRARIES * libraries)
+
+
+FAULTY = """
+import sys
+from mtlue_cli.commands.app import main
+sys.argv = ["mtlue", *{words!r}]
+try:
+    main()
+except SystemExit as end:
+    assert end.code == 2, end.code
+print("torch" in sys.modules)
+"""
+
+
+SOUND, UNSAFE = "file_name,t\na.png,x\nb.png,y\n", "file_name,t\na.png,x\n../b.png,y\n"
+
+
+@pytest.mark.parametrize(
+    ("words", "labels", "fault"),
+    [
+        (["protect"], UNSAFE, "row 3"),
+        (["protect", "--weights", "nowhere"], SOUND, "no weights called 'nowhere'"),
+        (["protect", "--weights", "utkface"], SOUND, "'age' is missing"),
+        (["train-generator", "--out", "g.safetensors"], UNSAFE, "row 3"),
+        (["train-generator", "--out", "g.safetensors", "--from", "nowhere"], SOUND, "no weights called 'nowhere'"),
+        (["train-generator", "--out", "g.weights"], SOUND, "end the name in .safetensors"),
+        (["verify", "--weights", "utkface"], UNSAFE, "row 3"),
+        (["verify", "--weights", "nowhere"], SOUND, "no weights called 'nowhere'"),
+        (["verify", "--weights", "utkface"], SOUND, "'age' is missing"),
+        (["verify"], SOUND, "exactly one of --protected and --weights"),
+    ],
+)
+def test_faults_of_labels_weights_and_options_do_not_wait_for_torch(
+    tmp_path: Path, words: list[str], labels: str, fault: str
+) -> None:
+    (tmp_path / "photos").mkdir()
+    for name in ("a.png", "b.png"):
+        Image.new("RGB", (8, 8)).save(tmp_path / "photos" / name)
+    (tmp_path / "labels.csv").write_text(labels)
+    given = [*words, "photos", "--labels", "labels.csv"]
+    source = FAULTY.format(words=given)
+    # So that a checkout is found from another folder.
+    environment = {**os.environ, "PYTHONPATH": str(Path(mtlue_cli.__file__).parents[1])}
+    asked = subprocess.run(
+        [sys.executable, "-c", source], capture_output=True, text=True, check=False, cwd=tmp_path, env=environment
+    )
+    assert asked.returncode == 0, asked.stderr
+    assert fault in asked.stderr
+    assert asked.stdout == "False\n"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["labels.csv", "photos"]
+
+
+@pytest.mark.parametrize("words", [["-m", "mtlue_cli"], ["-c", "from mtlue_cli.__main__ import main; main()"]])
+def test_ctrl_c_while_the_program_loads_is_one_line_and_130(tmp_path: Path, words: list[str]) -> None:
+    # The first library that loads is interrupted, as by a user who is quick.
+    (tmp_path / "typer.py").write_text("raise KeyboardInterrupt\n")
+    environment = {**os.environ, "PYTHONPATH": f"{tmp_path}{os.pathsep}{os.environ.get('PYTHONPATH', '')}"}
+    asked = subprocess.run(
+        [sys.executable, *words, "--help"], capture_output=True, text=True, check=False, env=environment
+    )
+    assert (asked.returncode, asked.stdout, asked.stderr) == (ExitCode.INTERRUPTED, "", "interrupted\n")
+
+
+def test_the_console_script_is_the_one_that_takes_ctrl_c() -> None:
+    project = tomllib.loads((Path(__file__).parents[1] / "pyproject.toml").read_text(encoding="utf-8"))
+    assert project["project"]["scripts"] == {"mtlue": "mtlue_cli.__main__:main"}

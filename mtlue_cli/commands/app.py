@@ -5,7 +5,7 @@ import os
 import signal
 import sys
 import traceback
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from types import FrameType
 from typing import Annotated, Any
 
@@ -14,6 +14,7 @@ from typer.core import TyperCommand
 
 from mtlue_cli import __version__
 from mtlue_cli.choices import ExitCode
+from mtlue_cli.commands.config_file import COMMANDS
 from mtlue_cli.commands.console import stderr_console, stop_drawing, visible
 from mtlue_cli.commands.demo import demo
 from mtlue_cli.commands.inspect import inspect
@@ -34,7 +35,8 @@ app = typer.Typer(
         "Add a bounded perturbation that depends on the labels, and verify that a model trained on the release learns "
         "little, for every label column at once.\n\n"
         "Options can also come from the environment: MTLUE_DEVICE, where commands share the option; MTLUE_PROTECT_OUT, "
-        "where it is one command's own. The help of each command names them.\n\n"
+        "where it is one command's own. The help of each command names them. A config file says what is left unsaid: "
+        "--config FILE, or [tool.mtlue] in pyproject.toml.\n\n"
         "Start with: [bold]mtlue demo[/bold]"
     ),
     no_args_is_help=True,
@@ -48,8 +50,12 @@ class Command(TyperCommand):
     """A command in which a bare ``--json`` means ``--json -``."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:  # noqa: ANN401 - typer's own context, vendored or click's
-        """Parse ``args`` after filling in the dash."""
-        parsed: list[str] = super().parse_args(ctx, with_json_dash(args))
+        """Parse ``args`` after filling in the dash; a config file that is not understood is wrong usage."""
+        try:
+            parsed: list[str] = super().parse_args(ctx, with_json_dash(args))
+        except InputError as error:
+            _complain(*_described(error))
+            raise typer.Exit(ExitCode.INPUT) from None
         return parsed
 
 
@@ -130,14 +136,7 @@ def _root(
     """Carry the options of the program itself."""
 
 
-COMMANDS: Mapping[str, Callable[..., None]] = {
-    "demo": demo,
-    "protect": protect,
-    "train-generator": train_generator,
-    "verify": verify,
-    "inspect": inspect,
-}
-for _name, _command in COMMANDS.items():
+for _name, _command in zip(COMMANDS, (demo, protect, train_generator, verify, inspect), strict=True):
     app.command(_name, cls=Command)(bounded(_command))
 
 
@@ -159,7 +158,4 @@ def main() -> None:
     signal.signal(signal.SIGTERM, _interrupt)
     if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:  # a shell's background job ignores Ctrl-C
         signal.signal(signal.SIGINT, _interrupt)
-    try:
-        app(prog_name="mtlue")
-    except KeyboardInterrupt:  # outside of any command: while options were read, say
-        sys.exit(ExitCode.INTERRUPTED)
+    app(prog_name="mtlue")

@@ -1,24 +1,15 @@
 """``mtlue demo``: see it work, without any data."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Any
 
 import typer
 from rich.text import Text
 
 from mtlue_cli.choices import ExitCode
-from mtlue_cli.commands.console import Terminal, duration
-from mtlue_cli.commands.options import (
-    OUTPUT,
-    TRAINING,
-    DeviceOption,
-    JsonOption,
-    QuietOption,
-    SeedOption,
-    WorkersOption,
-    threads,
-    variable,
-)
+from mtlue_cli.commands.console import duration
+from mtlue_cli.commands.from_config import Given, command_of
+from mtlue_cli.workflows.demo_config import DemoConfig
 
 if TYPE_CHECKING:
     from mtlue_cli.workflows.demo import DemoResult, DemoSet
@@ -26,44 +17,8 @@ if TYPE_CHECKING:
 SCHEMA_VERSION = 1
 
 
-def demo(
-    out: Annotated[
-        Path,
-        typer.Option(
-            "--out",
-            "-o",
-            metavar="DIR",
-            help="New folder for everything, or that of an earlier run.",
-            envvar=variable("--out", "demo"),
-            rich_help_panel=OUTPUT,
-        ),
-    ] = Path("mtlue-demo"),
-    minutes: Annotated[
-        float,
-        typer.Option(
-            min=0.05,
-            max=60.0,
-            metavar="M",
-            help="Time for training surrogate and generator, in minutes.",
-            envvar=variable("--minutes", "demo"),
-            rich_help_panel=TRAINING,
-        ),
-    ] = 1.5,
-    judge_scenes: Annotated[
-        bool,
-        typer.Option(
-            "--judge-scenes",
-            help="Also train victims of masks, depth and normals: some minutes more.",
-            envvar=variable("--judge-scenes", "demo"),
-            rich_help_panel=TRAINING,
-        ),
-    ] = False,
-    seed: SeedOption = 0,
-    device: DeviceOption = "auto",
-    workers: WorkersOption = None,
-    quiet: QuietOption = False,
-    json_target: JsonOption = None,
-) -> None:
+@command_of("demo", DemoConfig)
+def demo(given: Given) -> None:
     """Draw a small image set, train a generator for it, protect it and verify the protection.
 
     Then render scenes with masks, depth and normals, and protect these. Needs no data and no GPU, and ends within 5
@@ -71,15 +26,11 @@ def demo(
 
     [bold]Example:[/bold] mtlue demo --out mtlue-demo
     """
-    terminal = Terminal(quiet, json_target)
-
     from mtlue_cli.commands.verify_tables import show_verification
-    from mtlue_cli.workflows.demo import DemoConfig, run_demo
+    from mtlue_cli.workflows.demo import run_demo
 
-    config = DemoConfig(
-        out=out, seed=seed, minutes=minutes, judge_scenes=judge_scenes, device=device, workers=threads(workers)
-    )
-    result = run_demo(config, terminal.progress)
+    terminal = given.terminal
+    result = run_demo(given.build(DemoConfig), terminal.progress)
     sets = {"drawn shapes, labelled as a whole": result.shapes, "rendered scenes, every pixel labelled": result.scenes}
     for heading, found in sets.items():
         terminal.show(Text(f"{heading}:", style="bold"))

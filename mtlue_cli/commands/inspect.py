@@ -1,13 +1,14 @@
 """``mtlue inspect``: what a checkpoint or a release is, and whether it is whole."""
 
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mtlue_cli.choices import MAX_PIXELS, ExitCode
-from mtlue_cli.commands.console import Terminal
-from mtlue_cli.commands.options import INPUT, JsonOption, MaxPixelsOption, QuietOption, WorkersOption, threads, variable
+from mtlue_cli.choices import ExitCode
+from mtlue_cli.commands.from_config import Given, PhotoOptions, command_of
+from mtlue_cli.options import INPUT, Option, Workers, usable_threads
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -19,42 +20,43 @@ LISTED = 20
 """Classes or faults that a report lists before it counts the rest."""
 
 
-def inspect(
+@dataclass(frozen=True)
+class InspectOptions:
+    """What to look at: a checkpoint, or a release and perhaps its originals."""
+
     path: Annotated[
         Path,
-        typer.Argument(
-            metavar="CHECKPOINT|RELEASE",
+        Option(
             help="A .safetensors file, the name of shipped weights, or a folder made by protect.",
+            metavar="CHECKPOINT|RELEASE",
         ),
-    ],
+    ]
     against: Annotated[
         Path | None,
-        typer.Option(
-            "--against",
-            metavar="ORIGINALS",
+        Option(
+            flags="--against",
             help="Folder of the originals: measure every released file against its own.",
-            envvar=variable("--against", "inspect"),
-            rich_help_panel=INPUT,
+            panel=INPUT,
+            metavar="ORIGINALS",
         ),
-    ] = None,
-    workers: WorkersOption = None,
-    max_pixels: MaxPixelsOption = MAX_PIXELS,
-    quiet: QuietOption = False,
-    json_target: JsonOption = None,
-) -> None:
+    ] = None
+    workers: Workers = field(default_factory=usable_threads)
+
+
+@command_of("inspect", InspectOptions, PhotoOptions)
+def inspect(given: Given) -> None:
     """Show what a checkpoint or a release is, and check that every byte is as recorded.
 
     Exit code 4: the release is not whole.
 
     [bold]Example:[/bold] mtlue inspect photos-protected --against photos
     """
-    terminal = Terminal(quiet, json_target)
-
     from mtlue_cli.images.reading import reading_photos
     from mtlue_cli.workflows.inspect import CheckpointReport, inspect_path
 
-    with reading_photos(max_pixels):
-        report = inspect_path(path, terminal.progress, against=against, workers=threads(workers))
+    terminal, options = given.terminal, given.build(InspectOptions)
+    with reading_photos(given.build(PhotoOptions).max_pixels):
+        report = inspect_path(options.path, terminal.progress, against=options.against, workers=options.workers)
     if isinstance(report, CheckpointReport):
         terminal.show(checkpoint_table(report))
     else:

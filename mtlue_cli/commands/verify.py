@@ -3,120 +3,77 @@
 import shlex
 import sys
 from collections.abc import Callable, Sequence
-from typing import TypeVar
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Annotated
 
 import typer
 
-from mtlue_cli.choices import MAX_PIXELS, ExitCode, MetricName
-from mtlue_cli.commands.console import Terminal, check_target
-from mtlue_cli.commands.label_options import (
-    BinsOption,
-    FileColumnOption,
-    KindsOption,
-    LabelFormatOption,
-    LabelsOption,
-    MissingValuesOption,
-    SplitFileOption,
-    label_options,
-)
-from mtlue_cli.commands.options import (
-    DeviceOption,
-    ImagesArgument,
-    JsonOption,
-    KeyOption,
-    LearningRateOption,
-    LimitOption,
-    MaxPixelsOption,
-    QuietOption,
-    SeedOption,
-    WorkersOption,
-    threads,
-)
-from mtlue_cli.commands.verify_options import (
-    BackbonesOption,
-    CacheOption,
-    ControlOption,
-    CountermeasuresOption,
-    DryRunOption,
-    EpochsOption,
-    FractionsOption,
-    GeneratorOption,
-    JunitOption,
-    LearnersOption,
-    MarkdownOption,
-    MaxLearnedOption,
-    MethodsOption,
-    MetricOption,
-    NoCacheOption,
-    PretrainImagesOption,
-    PretrainLabelsOption,
-    ProbesOption,
-    ProtectedOption,
-    ReportOption,
-    SeedsOption,
-    SizeOption,
-    StartOption,
-    TestFractionOption,
-    TestLabelsOption,
-    TestOption,
-    TierOption,
-    VictimBatchOption,
-    WeightingsOption,
-)
+from mtlue_cli.choices import ExitCode
+from mtlue_cli.commands.console import check_target
+from mtlue_cli.commands.from_config import Given, PhotoOptions, command_of
 from mtlue_cli.commands.verify_tables import show_dry_run, show_verification
 from mtlue_cli.errors import MtlueError
+from mtlue_cli.options import OUTPUT, Option
+from mtlue_cli.workflows.verify_config import VerifyConfig, check_options
 
-OptionT = TypeVar("OptionT")
+
+@dataclass(frozen=True)
+class ReportOptions:
+    """What ``verify`` writes.
+
+    Attributes:
+        dry_run: Whether to say only what would be run.
+        junit, markdown, report: Files of reports; None: none.
+        no_cache: Whether to keep no finished victim, and use none.
+    """
+
+    dry_run: Annotated[
+        bool,
+        Option(
+            flags="--dry-run",
+            help="Only say what would be run, and about how long it takes.",
+            panel=OUTPUT,
+        ),
+    ] = False
+    junit: Annotated[
+        Path | None,
+        Option(
+            flags="--junit",
+            help="Write a JUnit report, a case per task and condition.",
+            panel=OUTPUT,
+            metavar="FILE",
+            takes="file",
+        ),
+    ] = None
+    markdown: Annotated[
+        Path | None,
+        Option(
+            flags="--markdown",
+            help="Write a summary in Markdown.",
+            panel=OUTPUT,
+            metavar="FILE",
+            takes="file",
+        ),
+    ] = None
+    report: Annotated[
+        Path | None,
+        Option(
+            flags="--report",
+            help="Write one self-contained HTML page.",
+            panel=OUTPUT,
+            metavar="FILE.html",
+            takes="file",
+        ),
+    ] = None
+    no_cache: Annotated[
+        bool,
+        Option(flags="--no-cache", help="Train every victim anew and keep none.", panel=OUTPUT),
+    ] = False
 
 
-def verify(
-    images: ImagesArgument,
-    labels: LabelsOption = None,
-    protected: ProtectedOption = None,
-    weights: GeneratorOption = None,
-    key: KeyOption = None,
-    test: TestOption = None,
-    test_labels: TestLabelsOption = None,
-    test_fraction: TestFractionOption = 0.2,
-    label_format: LabelFormatOption = None,
-    file_column: FileColumnOption = None,
-    missing_value: MissingValuesOption = None,
-    bins: BinsOption = None,
-    kinds: KindsOption = None,
-    split_file: SplitFileOption = None,
-    limit: LimitOption = None,
-    tier: TierOption = None,
-    backbone: BackbonesOption = None,
-    learner: LearnersOption = None,
-    weighting: WeightingsOption = None,
-    method: MethodsOption = None,
-    countermeasure: CountermeasuresOption = None,
-    protected_fraction: FractionsOption = None,
-    start: StartOption = None,
-    pretrain_images: PretrainImagesOption = None,
-    pretrain_labels: PretrainLabelsOption = None,
-    control: ControlOption = True,
-    probes: ProbesOption = True,
-    epochs: EpochsOption = None,
-    size: SizeOption = 64,
-    batch_size: VictimBatchOption = None,
-    learning_rate: LearningRateOption = 1e-3,
-    seeds: SeedsOption = 1,
-    metric: MetricOption = MetricName.ACCURACY,
-    max_learned: MaxLearnedOption = 0.25,
-    dry_run: DryRunOption = False,
-    junit: JunitOption = None,
-    markdown: MarkdownOption = None,
-    report: ReportOption = None,
-    cache: CacheOption = None,
-    no_cache: NoCacheOption = False,
-    seed: SeedOption = 0,
-    device: DeviceOption = "auto",
-    workers: WorkersOption = None,
-    max_pixels: MaxPixelsOption = MAX_PIXELS,
-    quiet: QuietOption = False,
-    json_target: JsonOption = None,
-) -> None:
+@command_of("verify", VerifyConfig, ReportOptions, PhotoOptions, without=("split",))
+def verify(given: Given) -> None:
     """Show that a model trained on a release learns nothing: audit it, train victims, compare.
 
     The gate is the worst of all conditions that are run. Exit code 0: the protection holds; 4: it does not; 5: the
@@ -124,58 +81,29 @@ def verify(
 
     [bold]Example:[/bold] mtlue verify photos --labels labels.csv --protected photos-protected
     """
-    terminal = Terminal(quiet, json_target)
-    for option, target in (("--junit", junit), ("--markdown", markdown), ("--report", report)):
+    terminal, reports, photos = given.terminal, given.build(ReportOptions), given.build(PhotoOptions)
+    for option, target in (("--junit", reports.junit), ("--markdown", reports.markdown), ("--report", reports.report)):
         if target is not None:
             check_target(option, target)
+    command_line = shlex.join(["mtlue", *sys.argv[1:]])
+    config = given.build(VerifyConfig, labels=given.labels(given.values["clean"]), command_line=command_line)
 
-    from mtlue_cli.images.labelled import find_labels
-    from mtlue_cli.verification.result_cache import default_cache_folder
-    from mtlue_cli.workflows.verify_settings import VerifyConfig
-
-    config = VerifyConfig(
-        clean=images,
-        labels=labels or find_labels(images, label_format),
-        protected=protected,
-        weights=weights,
-        key=key,
-        test=test,
-        test_labels=test_labels,
-        test_fraction=test_fraction,
-        reading=label_options(label_format, file_column, missing_value, bins, split_file, kinds=kinds),
-        tier=tier,
-        backbones=_given(backbone),
-        learners=_given(learner),
-        weightings=_given(weighting),
-        methods=_given(method),
-        countermeasures=_given(countermeasure),
-        fractions=_given(protected_fraction),
-        start=start,
-        pretrain_images=pretrain_images,
-        pretrain_labels=pretrain_labels,
-        epochs=epochs,
-        size=size,
-        batch_size=batch_size,
-        learning_rate=learning_rate,
-        metric=metric,
-        max_learned=max_learned,
-        control=control,
-        probes=probes,
-        seeds=seeds,
-        cache=None if no_cache else cache or default_cache_folder(),
-        limit=limit,
-        seed=seed,
-        device=device,
-        workers=threads(workers),
-        command_line=shlex.join(["mtlue", *sys.argv[1:]]),
-    )
+    from mtlue_cli.generator.shipped import resolve_weights
+    from mtlue_cli.images.labelled import read_folder_labels
     from mtlue_cli.images.reading import photos_up_to
+    from mtlue_cli.verification.result_cache import default_cache_folder
 
-    if dry_run:
-        from mtlue_cli.workflows.verify_dry_run import dry_run as plan_only
+    config = replace(config, cache=None if reports.no_cache else config.cache or default_cache_folder())
+    check_options(config)
+    with photos_up_to(photos.max_pixels):  # what may be wrong is looked at before torch is loaded
+        labels = read_folder_labels(config.clean, config.labels, config.reading, for_learning=False)
+    if config.weights is not None:
+        resolve_weights(config.weights, labels.table.tasks)
+    if reports.dry_run:
+        from mtlue_cli.workflows.verify_dry_run import dry_run
 
-        with photos_up_to(max_pixels):
-            planned = plan_only(config, terminal.progress)
+        with photos_up_to(photos.max_pixels):
+            planned = dry_run(config, terminal.progress, labels)
         show_dry_run(terminal, planned)
         terminal.write_json(planned.to_json())
         return
@@ -185,19 +113,19 @@ def verify(
     from mtlue_cli.verification.reports.markdown import write_markdown
     from mtlue_cli.workflows.verify import verify_release
 
-    with photos_up_to(max_pixels):
-        result = verify_release(config, terminal.progress)
+    with photos_up_to(photos.max_pixels):
+        result = verify_release(config, terminal.progress, labels)
     show_verification(terminal, result)
     document = result.to_json()
-    writers: dict[str, Callable[[], None]] = {"--json": lambda: terminal.write_json(document)}
-    if junit is not None:
-        writers["--junit"] = lambda: terminal.write_file("--junit", junit, write_junit(document))
-    if markdown is not None:
-        writers["--markdown"] = lambda: terminal.write_file("--markdown", markdown, write_markdown(document).encode())
-    if report is not None:
+    writers: list[Callable[[], None]] = [lambda: terminal.write_json(document)]
+    if (junit := reports.junit) is not None:
+        writers.append(lambda: terminal.write_file("--junit", junit, write_junit(document)))
+    if (markdown := reports.markdown) is not None:
+        writers.append(lambda: terminal.write_file("--markdown", markdown, write_markdown(document).encode()))
+    if (report := reports.report) is not None:
         page = write_html(document, draw_samples(*result.samples, maps=result.sample_maps))
-        writers["--report"] = lambda: terminal.write_file("--report", report, page.encode())
-    write_all(list(writers.values()))
+        writers.append(lambda: terminal.write_file("--report", report, page.encode()))
+    write_all(writers)
     if result.exit_code is not ExitCode.SUCCESS:
         raise typer.Exit(result.exit_code)
 
@@ -216,8 +144,3 @@ def write_all(writers: Sequence[Callable[[], None]]) -> None:
             faults.append(str(error))
     if faults:
         raise MtlueError("; ".join(faults))
-
-
-def _given(values: Sequence[OptionT] | None) -> tuple[OptionT, ...] | None:
-    """An option that may be repeated: None unless it was given."""
-    return tuple(values) if values else None

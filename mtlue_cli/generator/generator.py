@@ -15,7 +15,7 @@ from mtlue_cli.generator.arguments import is_missing, is_one, read_images, read_
 from mtlue_cli.generator.checkpoint import CheckpointCard, LoadedGenerator, load_checkpoint
 from mtlue_cli.generator.code_embedding import shares_for_codes
 from mtlue_cli.generator.inference import BatchedPerturbation, Labels, for_inference
-from mtlue_cli.generator.shipped import weights_named
+from mtlue_cli.generator.shipped import find_weights
 from mtlue_cli.images.decode import ARRAY, DecodedImage
 from mtlue_cli.images.square import to_square
 from mtlue_cli.keys import Key
@@ -96,7 +96,7 @@ class Generator:
             InputError: No such weights, key, labels and weights do not go together, or the device is not there.
             CheckpointError: The file cannot be used.
         """
-        loaded = load_checkpoint(weights_named(weights))
+        loaded = load_checkpoint(find_weights(weights))
         card = loaded.card
         if card.universal and key is None:
             raise InputError(f"the weights {card.name} take a key", hint="give key=Key.read(FILE)")

@@ -8,7 +8,8 @@ from mtlue_cli.choices import LabelFormat
 from mtlue_cli.errors import InputError
 from mtlue_cli.images.folder import find_images
 from mtlue_cli.images.map_columns import look_at_maps
-from mtlue_cli.tasks.labels import LabelFile, LabelOptions, read_label_file
+from mtlue_cli.tasks.label_options import LabelOptions
+from mtlue_cli.tasks.labels import LabelFile, read_label_file
 from mtlue_cli.tasks.readers.registry import READERS
 
 METADATA_NAMES = ("metadata.csv", "metadata.jsonl", "metadata.parquet")

@@ -1,11 +1,12 @@
 """The one owner of epsilon: a smooth bound for training, an exact one for what is written. Grey stays grey."""
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
-import torch
-from torch import Tensor
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 from mtlue_cli.perturbation.resize import STRIP_PIXELS, scaled_bytes, scaled_strips
 
@@ -24,7 +25,7 @@ COLOURED_PIXELS = 0.001
 _INTERLEAVED = 16
 
 
-def soft_bound(unbounded: Tensor, epsilon: int) -> Tensor:
+def soft_bound(unbounded: "Tensor", epsilon: int) -> "Tensor":
     """Squash into the open interval of +-``epsilon``/255 with a gradient everywhere.
 
     The reference implementation clamps; nearly every value then saturates at the first step and gets no gradient.
@@ -36,10 +37,10 @@ def soft_bound(unbounded: Tensor, epsilon: int) -> Tensor:
     Returns:
         The same shape, within ``[-epsilon/255, epsilon/255]``.
     """
-    return torch.tanh(unbounded) * (epsilon / LEVELS)
+    return unbounded.tanh() * (epsilon / LEVELS)
 
 
-def with_chroma(delta: Tensor, chroma: float) -> Tensor:
+def with_chroma(delta: "Tensor", chroma: float) -> "Tensor":
     """Reduce the difference of the channels from their mean: what people see most of a coarse perturbation.
 
     A weighted mean of values within the bound, so the result is within it too.
@@ -53,10 +54,10 @@ def with_chroma(delta: Tensor, chroma: float) -> Tensor:
     """
     if chroma == 1.0:
         return delta
-    return torch.lerp(delta.mean(dim=1, keepdim=True).expand_as(delta), delta, chroma)
+    return delta.mean(dim=1, keepdim=True).expand_as(delta).lerp(delta, chroma)
 
 
-def add_to_training_images(images: Tensor, delta: Tensor) -> Tensor:
+def add_to_training_images(images: "Tensor", delta: "Tensor") -> "Tensor":
     """Add ``delta`` and clamp to [0, 1], passing the gradient straight through the clamp.
 
     Args:

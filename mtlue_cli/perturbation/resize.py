@@ -6,8 +6,6 @@ from functools import lru_cache
 
 import numpy as np
 import numpy.typing as npt
-import torch
-from torch import nn
 
 STEPS = 16
 """A perturbation is rounded to one part in so many of a 255th before it is scaled up: float noise in the network's
@@ -63,11 +61,13 @@ def scaled_bytes(values: npt.NDArray[np.uint8], height: int, width: int) -> npt.
     Returns:
         ``(height, width, 3)`` or ``(height, width)``, C-contiguous.
     """
+    import torch  # planning a run needs none of it
+
     # torch scales bytes with vector instructions where the colour is the last axis in memory; a view, not a new axis,
     # has the strides by which it tells.
     colour_last = torch.from_numpy(np.ascontiguousarray(np.atleast_3d(values.T).swapaxes(0, 1)))
     planes = colour_last.view(1, *colour_last.shape).permute(0, 3, 1, 2)
-    scaled = nn.functional.interpolate(planes, size=(height, width), mode="bilinear", antialias=True)
+    scaled = torch.nn.functional.interpolate(planes, size=(height, width), mode="bilinear", antialias=True)
     laid_out: npt.NDArray[np.uint8] = scaled[0].permute(1, 2, 0).contiguous().numpy()
     return laid_out if values.ndim == 3 else laid_out[..., 0]
 

@@ -11,6 +11,7 @@ from mtlue_cli.errors import InputError
 from mtlue_cli.tasks.bins import Bins
 from mtlue_cli.tasks.classes import class_faults, make_task, missing_notes
 from mtlue_cli.tasks.declared import Declaration
+from mtlue_cli.tasks.label_options import LabelOptions
 from mtlue_cli.tasks.maps import LookAtMaps, MapColumn, find_maps, may_be_maps, not_maps_notes
 from mtlue_cli.tasks.partition import read_partition
 from mtlue_cli.tasks.paths import is_unicode, path_fault
@@ -25,43 +26,6 @@ LONGEST_CELL = 100_000
 
 MOST_REPEATS = 20
 """Rows that repeat another and are told of one by one."""
-
-
-@dataclass(frozen=True)
-class LabelOptions:
-    """How a user wants labels to be read.
-
-    Attributes:
-        format: Format of the label file; None: its suffix and content decide.
-        file_column: Header of the file column; None: one of the usual names.
-        missing_values: Texts that mean no label, beside the empty cell.
-        bins: Numeric columns that are sorted into classes.
-        split_file: A ``list_eval_partition.txt``; None: all rows.
-        split: The part of it that is wanted.
-        declarations: Columns whose kind is stated.
-    """
-
-    format: LabelFormat | None = None
-    file_column: str | None = None
-    missing_values: tuple[str, ...] = ()
-    bins: tuple[Bins, ...] = ()
-    split_file: Path | None = None
-    split: SplitPart = SplitPart.TRAIN
-    declarations: tuple[Declaration, ...] = ()
-
-    def arguments(self, labels: Path) -> tuple[str, ...]:
-        """The words of a command line that read ``labels`` in this way."""
-        found: list[tuple[str, object]] = [("--labels", labels)] if not labels.is_dir() else []
-        if self.format is not None:
-            found.append(("--label-format", self.format.value))
-        if self.file_column is not None:
-            found.append(("--file-column", self.file_column))
-        found += [("--missing-value", value) for value in self.missing_values]
-        found += [("--bins", bins) for bins in self.bins]
-        found += [("--task", declaration) for declaration in self.declarations]
-        if self.split_file is not None:
-            found += [("--split-file", self.split_file), ("--split", self.split.value)]
-        return tuple(str(word) for pair in found for word in pair)
 
 
 def released_options(file_column: str | None) -> LabelOptions:

@@ -13,14 +13,16 @@ from mtlue_cli.files import write_atomically
 from mtlue_cli.images.rendered_scenes import SCENE_TASKS, write_scenes
 from mtlue_cli.images.synthetic import LABELS_FILE, draw_set
 from mtlue_cli.tasks.declared import parse_declarations
-from mtlue_cli.tasks.labels import LabelOptions
+from mtlue_cli.tasks.label_options import LabelOptions
 from mtlue_cli.verification.report import VerifyResult
+from mtlue_cli.workflows.demo_config import DemoConfig
 from mtlue_cli.workflows.progress import Progress
-from mtlue_cli.workflows.protect import ProtectConfig, ProtectResult, protect_folder
+from mtlue_cli.workflows.protect import ProtectResult, protect_folder
+from mtlue_cli.workflows.protect_config import ProtectConfig
+from mtlue_cli.workflows.train_config import TrainConfig
 from mtlue_cli.workflows.train_generator import train_generator
-from mtlue_cli.workflows.train_settings import TrainConfig
 from mtlue_cli.workflows.verify import verify_release
-from mtlue_cli.workflows.verify_settings import MARGIN, VerifyConfig
+from mtlue_cli.workflows.verify_config import MARGIN, VerifyConfig
 
 MARKER = ".mtlue-demo.json"
 """File that tells a folder of the demo from any other, with the settings that it was made with."""
@@ -33,45 +35,6 @@ LICENCE = "Apache-2.0"
 CHECKPOINT, CONTACT_SHEET, RELEASE = "generator.safetensors", "contact-sheet.png", "train-protected"
 CACHE = "verify-cache"
 TRAIN, TEST = "train", "test"
-
-
-@dataclass(frozen=True)
-class DemoConfig:
-    """What the demo does.
-
-    Attributes:
-        out: Folder of everything that the demo makes.
-        seed: Of the drawings and of all training.
-        minutes: For surrogate and generator of the drawn shapes together.
-        train_count, test_count: Drawn shapes.
-        image_size: Their side in pixels.
-        generator_size, victim_size: Sides in pixels of what generator and victim see of them.
-        surrogate_epochs, victim_epochs: Passes over them.
-        scene_count, scene_test_count: Rendered scenes.
-        scene_size: Their side in pixels; a victim sees nine tenths of it, unscaled.
-        scene_epochs: Passes of a victim over them.
-        judge_scenes: Whether to train such victims at all.
-        device: Where networks run.
-        workers: Threads that decode and encode.
-    """
-
-    out: Path
-    seed: int = 0
-    minutes: float = 1.5
-    train_count: int = 1500
-    test_count: int = 400
-    image_size: int = 64
-    generator_size: int = 48
-    victim_size: int = 48
-    surrogate_epochs: int = 5
-    victim_epochs: int = 8
-    scene_count: int = 600
-    scene_test_count: int = 250
-    scene_size: int = 64
-    scene_epochs: int = 8
-    judge_scenes: bool = False
-    device: str = "auto"
-    workers: int = 2
 
 
 _REMEMBERED = (

@@ -24,9 +24,10 @@ from mtlue_cli.tasks.spec import LabelTable, TaskSet
 from mtlue_cli.tasks.wording import quoted
 from mtlue_cli.workflows.keyed import without
 from mtlue_cli.workflows.progress import Progress
-from mtlue_cli.workflows.protect_plan import ProtectConfig, ProtectInputs, Weights, named_weights, select_tasks
+from mtlue_cli.workflows.protect_config import ProtectConfig
+from mtlue_cli.workflows.protect_plan import ProtectInputs, Weights, named_weights, select_tasks
+from mtlue_cli.workflows.train_config import TrainConfig, state_folder
 from mtlue_cli.workflows.train_generator import train_generator
-from mtlue_cli.workflows.train_settings import TrainConfig, state_folder
 
 MOST_IMAGES = 50_000
 """Training takes at most so many images, spread evenly over the rows: it keeps them in memory."""

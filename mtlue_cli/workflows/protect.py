@@ -26,12 +26,11 @@ from mtlue_cli.tasks.released import released_labels
 from mtlue_cli.tasks.wording import quoted
 from mtlue_cli.workflows.own_weights import choose_weights
 from mtlue_cli.workflows.progress import Progress
+from mtlue_cli.workflows.protect_config import ProtectConfig
 from mtlue_cli.workflows.protect_files import PhotoSteps
 from mtlue_cli.workflows.protect_pipeline import DISK_THREADS, Pipeline
-from mtlue_cli.workflows.protect_plan import ProtectConfig, ProtectPlan, plan_protection, read_inputs
+from mtlue_cli.workflows.protect_plan import ProtectInputs, ProtectPlan, plan_protection, read_inputs
 from mtlue_cli.workflows.release_flip import release_flip
-
-__all__ = ["ProtectConfig", "ProtectResult", "protect_folder"]
 
 SCHEMA_VERSION = 1
 
@@ -121,8 +120,13 @@ class ProtectResult:
         }
 
 
-def protect_folder(config: ProtectConfig, progress: Progress) -> ProtectResult:
+def protect_folder(config: ProtectConfig, progress: Progress, inputs: ProtectInputs | None = None) -> ProtectResult:
     """Write a protected copy of every labelled image; an interrupted run goes on where it stopped.
+
+    Args:
+        config: What the user asks for.
+        progress: Hears of every step.
+        inputs: What :func:`read_inputs` gave; None: read now.
 
     Raises:
         InputError: Something does not fit; nothing was written.
@@ -130,7 +134,7 @@ def protect_folder(config: ProtectConfig, progress: Progress) -> ProtectResult:
     """
     began = time.monotonic()
     with reading_photos(config.max_pixels):  # maps are read and the sizes of photos looked up
-        inputs = read_inputs(config)
+        inputs = inputs or read_inputs(config)
         plan = plan_protection(config, inputs, choose_weights(config, inputs, progress))
     device = choose_device(config.device)
     progress.note(f"device: {describe_device(device)}")

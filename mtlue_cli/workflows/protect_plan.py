@@ -1,98 +1,28 @@
 """What ``protect`` is asked, and everything that is checked before the first file is written."""
 
 import math
-import shlex
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from mtlue_cli import __version__
-from mtlue_cli.choices import MAX_EPSILON, MAX_PIXELS, ImageFormat, Unlabelled
+from mtlue_cli.choices import MAX_EPSILON, Unlabelled
 from mtlue_cli.errors import CheckpointError, InputError
 from mtlue_cli.generator.checkpoint import CheckpointCard, read_card
-from mtlue_cli.generator.code_embedding import shares_for_codes
-from mtlue_cli.generator.shipped import resolve_weights, training_command
+from mtlue_cli.generator.shipped import resolve_weights
 from mtlue_cli.images.encode import released_suffix
 from mtlue_cli.images.folder import file_check, find_images, match_labels, refuse_nesting, released_names
 from mtlue_cli.images.labelled import read_folder_labels
 from mtlue_cli.keys import FoundKey
+from mtlue_cli.options import range_faults
 from mtlue_cli.release.records import RunRecord
 from mtlue_cli.release.release import Contents, Release, Resumption, refuse_protected
-from mtlue_cli.tasks.labels import LabelFile, LabelOptions
+from mtlue_cli.tasks.labels import LabelFile
 from mtlue_cli.tasks.spec import LabelTable, TaskSet
 from mtlue_cli.tasks.wording import quoted
 from mtlue_cli.workflows.keyed import Codes, codes_for, in_code_order, key_for, offered_tasks
-
-
-@dataclass(frozen=True)
-class ProtectConfig:
-    """What a user asks of ``protect``.
-
-    Attributes:
-        images: Folder of the originals; never changed.
-        labels: Label file, or ``images`` itself if the labels are in the file names.
-        out: Release folder; None: beside ``images``, with ``-protected`` after its name.
-        reading: How the labels are read.
-        unlabelled: What happens to images without a row, or with one whose protected cells are all empty.
-        weights: Name or path of a generator; None: one that is trained on these images (see
-            :mod:`mtlue_cli.workflows.own_weights`).
-        train_minutes: Most time for that training; None: :data:`~mtlue_cli.choices.TRAIN_MINUTES`.
-        quick: Take ready-made patterns, the closed form, in place of training.
-        key: File of the key for weights that take one; None: ``MTLUE_KEY``, else the user's own.
-        epsilon: Bound in 255ths; None: the generator's own. Another than its own scales the perturbation.
-        tasks: Protect only these tasks.
-        exclude: Protect all tasks but these; not together with ``tasks``.
-        image_format: How files are written.
-        batch_size: Images that are gathered before the network runs, and on a GPU its first call size (a CPU's is
-            fixed); None: 64, on CUDA 256.
-        device: ``auto``, ``cpu``, ``cuda`` and so on.
-        workers: Threads that decode and encode.
-        keep_metadata: Keep EXIF data, XMP and text.
-        overwrite: Replace a release that was made with other settings.
-        force: Protect images again that a manifest says are protected already.
-        max_pixels: Larger photos are refused.
-    """
-
-    images: Path
-    labels: Path
-    out: Path | None = None
-    reading: LabelOptions = field(default_factory=LabelOptions)
-    unlabelled: Unlabelled = Unlabelled.SKIP
-    weights: str | None = None
-    train_minutes: float | None = None
-    quick: bool = False
-    key: Path | None = None
-    epsilon: int | None = None
-    tasks: Sequence[str] | None = None
-    exclude: Sequence[str] | None = None
-    image_format: ImageFormat = ImageFormat.PNG
-    batch_size: int | None = None
-    device: str = "auto"
-    workers: int = 2
-    keep_metadata: bool = False
-    overwrite: bool = False
-    force: bool = False
-    max_pixels: int = MAX_PIXELS
-
-    @property
-    def release(self) -> Path:
-        """The output folder."""
-        if self.out is not None:
-            return self.out
-        absolute = self.images.resolve()
-        return absolute.with_name(absolute.name + "-protected")
-
-    @property
-    def training_command(self) -> str:
-        """The command that trains a generator for this very folder."""
-        return training_command(self.images, self.reading.arguments(self.labels))
-
-    @property
-    def retraining_command(self) -> str:
-        """The command that trains weights anew, and longer, where ``protect`` trained them."""
-        arguments = (str(self.images), *self.reading.arguments(self.labels))
-        return shlex.join(["mtlue", "protect", *arguments, "--overwrite", "--train"]) + " MINUTES"
+from mtlue_cli.workflows.protect_config import ProtectConfig
 
 
 @dataclass(frozen=True)
@@ -252,6 +182,8 @@ def plan_protection(config: ProtectConfig, inputs: ProtectInputs, weights: Weigh
         labels = replace(labels, notes=(*labels.notes, *offered.notes))
     table = labels.table.recoded(tasks)
     if key is not None:
+        from mtlue_cli.generator.code_embedding import shares_for_codes  # brings torch
+
         cells = card.generator["pattern_grid"]
         codes = codes_for(tasks, continued, cells, lambda: shares_for_codes(table, tasks, card.image_size))
     run = RunRecord(
@@ -340,15 +272,7 @@ def select_tasks(
 
 
 def _check_options(config: ProtectConfig) -> None:
-    faults: list[str] = []
-    if config.epsilon is not None and not 1 <= config.epsilon <= MAX_EPSILON:
-        faults.append(f"--epsilon is {config.epsilon}, expected 1 to {MAX_EPSILON}")
-    if config.batch_size is not None and config.batch_size < 1:
-        faults.append(f"--batch-size is {config.batch_size}, expected at least 1")
-    if config.workers < 1:
-        faults.append(f"--workers is {config.workers}, expected at least 1")
-    if config.max_pixels < 1:
-        faults.append(f"--max-pixels is {config.max_pixels}, expected at least 1")
+    faults = range_faults(config)
     if config.tasks is not None and config.exclude is not None:
         faults.append("--tasks and --except exclude each other, give one of them")
     minutes = config.train_minutes

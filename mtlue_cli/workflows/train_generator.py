@@ -24,31 +24,38 @@ from mtlue_cli.images.folder import match_labels
 from mtlue_cli.images.labelled import read_folder_labels
 from mtlue_cli.perturbation.bound import add_bounded
 from mtlue_cli.tasks.dense import as_labels
+from mtlue_cli.tasks.labels import LabelFile
 from mtlue_cli.tasks.spans import with_spans
 from mtlue_cli.tasks.spec import LabelTable
 from mtlue_cli.training.generator_loop import GeneratorLoop
 from mtlue_cli.training.runtime import data_digest, flush_denormals, library_versions
 from mtlue_cli.workflows.progress import Progress
-from mtlue_cli.workflows.train_settings import TrainConfig, TrainingData, TrainResult, generator_size
+from mtlue_cli.workflows.train_config import TrainConfig, check_usage
+from mtlue_cli.workflows.train_settings import TrainingData, TrainResult, generator_size, recipe_for
 from mtlue_cli.workflows.training_run import TrainingRun
 from mtlue_cli.workflows.training_start import TrainingStart, read_start
 
 SHEET_IMAGES = 8
 
 
-def train_generator(config: TrainConfig, progress: Progress) -> TrainResult:
+def train_generator(config: TrainConfig, progress: Progress, labels: LabelFile | None = None) -> TrainResult:
     """Train, checkpoint, draw the contact sheet.
 
     An interrupted run (KeyboardInterrupt passes through) keeps its state beside ``config.out``; the same configuration
     resumes it and, on a CPU, ends with the weights of an undisturbed run.
+
+    Args:
+        config: What the user asks for.
+        progress: Hears of every step.
+        labels: What the label file holds; None: read now.
 
     Raises:
         InputError: Faults in labels, images or options; nothing was written.
     """
     started = time.monotonic()
     device = choose_device(config.device)
-    _check(config)
-    labels = read_folder_labels(config.images, config.labels, config.reading, learned=config.tasks)
+    check_usage(config)
+    labels = labels or read_folder_labels(config.images, config.labels, config.reading, learned=config.tasks)
     table = _chosen(labels.table, config)
     progress.note(f"device: {describe_device(device)}")
     for note in labels.notes:
@@ -71,35 +78,6 @@ def train_generator(config: TrainConfig, progress: Progress) -> TrainResult:
     _draw_sheet(loop.generator, data.images, data.labels, config.sheet_path)
     shutil.rmtree(config.state_folder, ignore_errors=True)
     return TrainResult(config.out, config.sheet_path, card, history, time.monotonic() - started, loop.step)
-
-
-def _check(config: TrainConfig) -> None:
-    """Refuse what keeps the run from leaving its result, or from knowing when to end.
-
-    Raises:
-        InputError: Lists all of it.
-    """
-    out, sheet = config.out, config.sheet_path
-    faults: list[str] = []
-    if out.suffix != ".safetensors":
-        faults.append(f"--out {out}: checkpoints are safetensors files; end the name in .safetensors")
-    if out.exists() and not config.overwrite:
-        faults.append(f"--out {out} exists; --overwrite replaces it")
-    if sheet.suffix != ".png":
-        faults.append(f"--contact-sheet {sheet}: the sheet is a PNG; end the name in .png")
-    among_images = sheet.resolve().is_relative_to(config.images.resolve())
-    if sheet.exists() and (not config.overwrite or among_images):
-        faults.append(f"the contact sheet {sheet} would replace a file; name another with --contact-sheet")
-    if config.epochs is not None and config.max_minutes is not None:
-        faults.append("--epochs and --max-minutes exclude each other")
-    if config.epochs is None and config.max_minutes is None:
-        faults.append("one of --epochs and --max-minutes is needed")
-    if config.key is not None and config.start is None:
-        faults.append("--key goes with --from: training from scratch takes none")
-    if not config.images.is_dir():
-        faults.append(f"{config.images} is not a folder")
-    if faults:
-        raise InputError("the training cannot start", faults)
 
 
 def _chosen(table: LabelTable, config: TrainConfig) -> LabelTable:
@@ -152,7 +130,7 @@ def _card(
     history: Sequence[Mapping[str, float]],
 ) -> CheckpointCard:
     shape = loop.generator.config
-    recipe: dict[str, Any] = json.loads(json.dumps(asdict(config.recipe_for(data.tasks, data.images))))
+    recipe: dict[str, Any] = json.loads(json.dumps(asdict(recipe_for(config, data.tasks, data.images))))
     return CheckpointCard(
         tasks=data.tasks,
         epsilon=config.epsilon,

@@ -1,19 +1,17 @@
 """The settings of a training run, the data it works on and its result."""
 
-import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from torch import Tensor
 
-from mtlue_cli.choices import FEW_TASKS, BackboneName, ObjectiveName, Precision
+from mtlue_cli.choices import ObjectiveName
 from mtlue_cli.generator.checkpoint import CheckpointCard
 from mtlue_cli.perturbation.bound import is_grey
-from mtlue_cli.tasks.labels import LabelOptions
 from mtlue_cli.tasks.spec import TaskSet
 from mtlue_cli.training.distortions import ATTACKS, PLAIN, DistortionSettings
+from mtlue_cli.workflows.train_config import TrainConfig
 
 
 @dataclass(frozen=True)
@@ -44,97 +42,6 @@ companion) and -0.52 under this one (1,209 steps); see docs/research/luminance.m
 
 MOSTLY_GREY = 0.5
 """Share of grey images from which a generator is trained in luminance alone."""
-
-
-@dataclass(frozen=True)
-class TrainConfig:
-    """The options of ``train-generator``; units as in its help.
-
-    Attributes:
-        max_steps: Generator steps after which training ends, also if ``max_minutes`` has time left.
-        most_images: Train on at most so many images, spread evenly over the rows.
-        private: Nobody but the owner may read the checkpoint, and images that cannot be read are left out with a note
-            instead of refused: ``protect`` trains for itself.
-    """
-
-    images: Path
-    labels: Path
-    out: Path
-    reading: LabelOptions = field(default_factory=LabelOptions)
-    tasks: tuple[str, ...] | None = None
-    objective: ObjectiveName = ObjectiveName.TAP
-    size: int = 64
-    epsilon: int = 8
-    epochs: int | None = None
-    max_minutes: float | None = None
-    max_steps: int | None = None
-    surrogate: BackboneName = BackboneName.SMALL
-    surrogate_epochs: int = 6
-    intra_weight: float = 1.0
-    inter_weight: float = 10.0
-    learnability_weight: float | None = None
-    distortions: DistortionSettings | None = None
-    chroma: float | None = None
-    batch_size: int | None = None
-    learning_rate: float | None = None
-    seed: int = 0
-    device: str = "auto"
-    precision: Precision = Precision.AUTO
-    licence: str = "unspecified"
-    contact_sheet: Path | None = None
-    overwrite: bool = False
-    workers: int = 2
-    limit: int | None = None
-    most_images: int | None = None
-    private: bool = False
-    start: str | None = None
-    key: Path | None = None
-
-    @property
-    def state_folder(self) -> Path:
-        """Where an unfinished run keeps what it needs to resume."""
-        return state_folder(self.out)
-
-    @property
-    def sheet_path(self) -> Path:
-        """Where the contact sheet goes: where it is wanted, else beside the checkpoint."""
-        return self.contact_sheet or self.out.with_suffix(".png")
-
-    def learnability(self, tasks: int) -> float:
-        """Weight of the learnability companion with so many tasks, unless one is asked for.
-
-        Measured with ResNet-18 victims: for UTKFace's three tasks TAP alone is better (learned fraction -0.50 against
-        -0.42, and it holds in grey), for CelebA's forty far worse (-0.29 against -0.52). EM has no companion.
-        """
-        if self.learnability_weight is not None:
-            return self.learnability_weight
-        return 0.0 if self.objective is ObjectiveName.TAP and tasks <= FEW_TASKS else 1.0
-
-    def recipe_for(self, tasks: TaskSet, images: Tensor) -> "Recipe":
-        """:data:`THROUGH_ATTACKS` where that was measured to protect, else :data:`IN_COLOUR`.
-
-        What the user asks for overrules both.
-
-        Args:
-            tasks: The tasks.
-            images: ``(N, 3, S, S)`` uint8. Where most are grey, they can carry no colour.
-        """
-        measured = self.objective is ObjectiveName.TAP and not self.learnability(len(tasks)) and not len(tasks.dense)
-        recipe = THROUGH_ATTACKS if measured else IN_COLOUR
-        if not len(tasks.dense) and grey_share(images) > MOSTLY_GREY:
-            recipe = replace(recipe, chroma=0.0)
-        asked = {name: getattr(self, name) for name in ("batch_size", "learning_rate", "distortions", "chroma")}
-        return replace(recipe, **{name: value for name, value in asked.items() if value is not None})
-
-    def recorded_settings(self) -> dict[str, Any]:
-        """Everything that decides the weights, without paths and without the weights to begin from."""
-        aside = {"images", "labels", "out", "device", "licence", "contact_sheet", "overwrite", "workers", "reading"}
-        aside |= {"start", "key", "private"}
-        return {
-            name: value
-            for name, value in json.loads(json.dumps(asdict(self), default=str)).items()
-            if name not in aside
-        }
 
 
 @dataclass(frozen=True)
@@ -174,9 +81,22 @@ class TrainingData:
     digest: str
 
 
-def state_folder(out: Path) -> Path:
-    """Where the unfinished run that will write the checkpoint ``out`` keeps what it needs to resume."""
-    return out.with_name(out.name + ".training")
+def recipe_for(config: TrainConfig, tasks: TaskSet, images: Tensor) -> Recipe:
+    """:data:`THROUGH_ATTACKS` where that was measured to protect, else :data:`IN_COLOUR`.
+
+    What the user asks for overrules both.
+
+    Args:
+        config: What that is.
+        tasks: The tasks.
+        images: ``(N, 3, S, S)`` uint8. Where most are grey, they can carry no colour.
+    """
+    measured = config.objective is ObjectiveName.TAP and not config.learnability(len(tasks)) and not len(tasks.dense)
+    recipe = THROUGH_ATTACKS if measured else IN_COLOUR
+    if not len(tasks.dense) and grey_share(images) > MOSTLY_GREY:
+        recipe = replace(recipe, chroma=0.0)
+    asked = {name: getattr(config, name) for name in ("batch_size", "learning_rate", "distortions", "chroma")}
+    return replace(recipe, **{name: value for name, value in asked.items() if value is not None})
 
 
 def grey_share(images: Tensor) -> float:

@@ -27,7 +27,8 @@ from mtlue_cli.training.runtime import deferred_interrupt
 from mtlue_cli.training.state import load_state, save_state
 from mtlue_cli.training.surrogate import SurrogateRun, epochs_within, train_surrogate
 from mtlue_cli.workflows.progress import Progress
-from mtlue_cli.workflows.train_settings import TrainConfig, TrainingData, generator_size
+from mtlue_cli.workflows.train_config import TrainConfig
+from mtlue_cli.workflows.train_settings import TrainingData, generator_size, recipe_for
 from mtlue_cli.workflows.training_start import TrainingStart
 
 SURROGATE_SHARE = 0.4
@@ -128,7 +129,7 @@ class TrainingRun:
         self.config, self.data, self.device, self.progress, self.started = config, data, device, progress, started
         self.start = start
         self.spec = OBJECTIVES[config.objective]
-        self.recipe = config.recipe_for(data.tasks, data.images)
+        self.recipe = recipe_for(config, data.tasks, data.images)
         settings = config.recorded_settings()
         if config.private:
             # Its length is no part of it: a run with another --train continues as planned.

@@ -10,7 +10,7 @@ from mtlue_cli.errors import InputError
 from mtlue_cli.generator.checkpoint import LoadedGenerator, load_checkpoint
 from mtlue_cli.generator.label_embedding import LabelEmbedding
 from mtlue_cli.generator.model import GeneratorConfig, PerturbationGenerator
-from mtlue_cli.generator.shipped import shipped_weights
+from mtlue_cli.generator.shipped import find_weights
 from mtlue_cli.keys import FoundKey
 from mtlue_cli.tasks.shares import image_level_shares
 from mtlue_cli.tasks.spec import LabelTable, TaskSet
@@ -90,10 +90,7 @@ def read_start(weights: str, key: Path | None, labels: LabelTable) -> TrainingSt
     Raises:
         InputError: There is none, its key cannot be read, or it does not know a task or a class.
     """
-    path = shipped_weights().get(weights, Path(weights))
-    if not path.is_file():
-        raise InputError(f"--from: no weights called {weights!r}: not a file, and not shipped")
-    loaded = load_checkpoint(path)
+    loaded = load_checkpoint(find_weights(weights))
     found = key_for(loaded.card, key)
     tasks = labels.tasks
     if found is not None:

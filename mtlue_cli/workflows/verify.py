@@ -20,6 +20,7 @@ from mtlue_cli.images.colouring import coloured
 from mtlue_cli.images.dataset import load_labels
 from mtlue_cli.images.folder import match_labels
 from mtlue_cli.images.labelled import read_folder_labels
+from mtlue_cli.tasks.labels import LabelFile
 from mtlue_cli.tasks.spans import with_spans
 from mtlue_cli.tasks.spec import TaskSet
 from mtlue_cli.training.multitask_loop import LearningSettings
@@ -38,6 +39,7 @@ from mtlue_cli.verification.training_images import FROM_CLEAN, TrainingImages
 from mtlue_cli.verification.verdict import Judgement, failed_audit, judge
 from mtlue_cli.verification.victim_result import CurvePoint, VictimResult
 from mtlue_cli.workflows.progress import Progress
+from mtlue_cli.workflows.verify_config import VerifyConfig
 from mtlue_cli.workflows.verify_generator import attackers_weights, load_judged
 from mtlue_cli.workflows.verify_images import (
     Sources,
@@ -47,22 +49,20 @@ from mtlue_cli.workflows.verify_images import (
     protect_side,
     read_test_side,
 )
-from mtlue_cli.workflows.verify_settings import (
-    VerifyConfig,
-    VerifyPlan,
-    check_usage,
-    reason_of,
-    require_asked,
-    require_fit,
-)
+from mtlue_cli.workflows.verify_settings import VerifyPlan, check_usage, reason_of, require_asked, require_fit
 from mtlue_cli.workflows.verify_starts import make_starts, read_starts
 
 SAMPLES = 6
 """Images that are shown in the report."""
 
 
-def verify_release(config: VerifyConfig, progress: Progress) -> VerifyResult:
+def verify_release(config: VerifyConfig, progress: Progress, given: LabelFile | None = None) -> VerifyResult:
     """Judge a release, or a generator, by training victims.
+
+    Args:
+        config: What the user asks for.
+        progress: Hears of every step.
+        given: What the label file of the clean images holds; None: read now.
 
     Raises:
         InputError: A fault of the input, found before anything is trained.
@@ -71,7 +71,7 @@ def verify_release(config: VerifyConfig, progress: Progress) -> VerifyResult:
     check_usage(config)
     plan = config.plan
     starts = read_starts(config)
-    given = read_folder_labels(config.clean, config.labels, config.reading, for_learning=False)
+    given = given or read_folder_labels(config.clean, config.labels, config.reading, for_learning=False)
     labels = given.table
     match_labels(config.clean, labels)
     judged = load_judged(config.weights, config.key, labels) if config.weights is not None else None

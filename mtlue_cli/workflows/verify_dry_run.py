@@ -11,12 +11,14 @@ from mtlue_cli.devices import choose_device, describe_device
 from mtlue_cli.images.labelled import read_folder_labels
 from mtlue_cli.networks.backbones.registry import BACKBONES
 from mtlue_cli.tasks.dense import empty_maps
+from mtlue_cli.tasks.labels import LabelFile
 from mtlue_cli.tasks.spec import TaskSet
 from mtlue_cli.training.multitask_loop import LearningSettings, steps_an_epoch, train_multitask
 from mtlue_cli.verification.conditions import Condition, Material, Role
 from mtlue_cli.verification.tiers import NotTested
 from mtlue_cli.workflows.progress import Progress
-from mtlue_cli.workflows.verify_settings import VerifyConfig, check_usage, require_fit
+from mtlue_cli.workflows.verify_config import VerifyConfig
+from mtlue_cli.workflows.verify_settings import check_usage, require_fit
 from mtlue_cli.workflows.verify_starts import backbones_to_start, read_starts
 
 SCHEMA_VERSION = 1
@@ -113,8 +115,13 @@ class DryRun:
         }
 
 
-def dry_run(config: VerifyConfig, progress: Progress) -> DryRun:
+def dry_run(config: VerifyConfig, progress: Progress, given: LabelFile | None = None) -> DryRun:
     """Plan a verification and estimate its time from a few steps on noise.
+
+    Args:
+        config: What the user asks for.
+        progress: Hears of every step.
+        given: What the label file of the clean images holds; None: read now.
 
     Raises:
         InputError: The options or the labels are at fault.
@@ -122,7 +129,8 @@ def dry_run(config: VerifyConfig, progress: Progress) -> DryRun:
     check_usage(config)
     read_starts(config, fetch=False)
     plan = config.plan
-    table = read_folder_labels(config.clean, config.labels, config.reading, for_learning=False).table
+    given = given or read_folder_labels(config.clean, config.labels, config.reading, for_learning=False)
+    table = given.table
     require_fit(config, table.tasks)
     available = len(table) if plan.limit is None else min(plan.limit, len(table))
     images = available if config.has_own_test else round(available * (1 - config.test_fraction))

@@ -1,23 +1,16 @@
-"""The settings of a verification, and the plan that they make, before any image is read."""
+"""What the options of a verification come to, before any image is read."""
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
-from enum import Enum
-from functools import cached_property
-from pathlib import Path
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 from mtlue_cli.choices import (
-    BackboneName,
     LearnerName,
     MetricName,
     ProbeName,
-    Tier,
-    WeightingName,
 )
 from mtlue_cli.errors import InputError
 from mtlue_cli.networks.backbones.registry import BACKBONES
-from mtlue_cli.tasks.labels import LabelOptions
 from mtlue_cli.tasks.spec import TaskSet
 from mtlue_cli.training.methods.registry import METHODS, MethodChoice
 from mtlue_cli.training.multitask_loop import steps_an_epoch
@@ -26,127 +19,11 @@ from mtlue_cli.verification.conditions import Condition, VictimSpec, plan_condit
 from mtlue_cli.verification.countermeasures.registry import COUNTERMEASURES
 from mtlue_cli.verification.tiers import TIERS, NotTested, not_tested
 from mtlue_cli.weightings.registry import INSTALL, WEIGHTINGS, require_installed
+from mtlue_cli.workflows.verify_config import VerifyConfig, check_options
 from mtlue_cli.workflows.verify_generator import attackers_weights, published_weights
-
-MARGIN = 1.1
-"""Side of the loaded images over the side of the crops that a victim sees."""
 
 DEFAULT_EPOCHS = 8
 DEFAULT_BATCH_SIZE = 128
-
-
-@dataclass(frozen=True)
-class VerifyConfig:
-    """What to verify, and how.
-
-    What is None takes the tier's choice, or the usual one where there is no tier.
-
-    Attributes:
-        clean, labels: The original images and their label file.
-        protected: The release to judge; or
-        weights: a generator, by name or path, to judge without a release. Exactly one of the two.
-        key: File of the key for weights that take one; None: ``MTLUE_KEY``, else the user's own.
-        test, test_labels: Clean test images; None: a share of ``clean`` is held out.
-        test_fraction: That share, in (0, 1).
-        reading: How the labels are read. With a split, its test part is the test side, unless ``test`` is given.
-        tier: How much is tried.
-        backbones, learners, weightings, methods: Victims: every combination. The first is tried with everything.
-            Methods may have settings: ``sparse:share=0.1``.
-        countermeasures: Tried with the first victim; may have settings: ``jpeg:quality=20``.
-        fractions: Shares of the release that are protected, in (0, 1), each compared with its clean part alone.
-        start: Where fine-tuned victims start from: a safetensors file or ``timm:NAME``; or
-        pretrain_images, pretrain_labels: other clean images to train that start on first.
-        epochs, batch_size, learning_rate: Of every victim.
-        size: Side in pixels of the crops that a victim sees.
-        metric: What victims are judged by.
-        max_learned: Highest average learned fraction that still counts as protected.
-        control: Whether to train a victim on uniform noise too.
-        probes: Whether to measure detectability and label recovery.
-        seeds: Victims a condition, with seeds from ``seed`` on.
-        cache: Folder of finished victims; None: none is kept.
-        limit: Only the first rows of the labels.
-        seed: Of split, noise and victims.
-        device: As the option says, such as ``auto``.
-        workers: Threads that decode.
-        command_line: What was typed, for the report.
-    """
-
-    clean: Path
-    labels: Path
-    protected: Path | None = None
-    weights: str | None = None
-    key: Path | None = None
-    test: Path | None = None
-    test_labels: Path | None = None
-    test_fraction: float = 0.2
-    reading: LabelOptions = field(default_factory=LabelOptions)
-    tier: Tier | None = None
-    backbones: tuple[BackboneName, ...] | None = None
-    learners: tuple[LearnerName, ...] | None = None
-    weightings: tuple[WeightingName, ...] | None = None
-    methods: tuple[str, ...] | None = None
-    countermeasures: tuple[str, ...] | None = None
-    fractions: tuple[float, ...] | None = None
-    start: str | None = None
-    pretrain_images: Path | None = None
-    pretrain_labels: Path | None = None
-    epochs: int | None = None
-    size: int = 64
-    batch_size: int | None = None
-    learning_rate: float = 1e-3
-    metric: MetricName = MetricName.ACCURACY
-    max_learned: float = 0.25
-    control: bool = True
-    probes: bool = True
-    seeds: int = 1
-    cache: Path | None = None
-    limit: int | None = None
-    seed: int = 0
-    device: str = "auto"
-    workers: int = 2
-    command_line: str = ""
-
-    @property
-    def side(self) -> int:
-        """Side in pixels of the square images that are loaded."""
-        return max(round(self.size * MARGIN), self.size)
-
-    @property
-    def seed_range(self) -> range:
-        """Seeds of the victims of every condition."""
-        return range(self.seed, self.seed + self.seeds)
-
-    @property
-    def has_start(self) -> bool:
-        """Whether fine-tuned victims have something to start from."""
-        return self.start is not None or self.pretrain_images is not None
-
-    @property
-    def whole_reading(self) -> LabelOptions:
-        """How labels of other folders than ``clean`` are read: a split is of ``clean`` alone."""
-        return replace(self.reading, split_file=None)
-
-    @property
-    def has_own_test(self) -> bool:
-        """Whether test images are given, rather than held out of the training images."""
-        return self.test is not None or self.reading.split_file is not None
-
-    def settings_to_json(self) -> dict[str, Any]:
-        """All of it, JSON-ready, without the command line; ``epochs`` is final once the training images are known."""
-        document = {name: _plain(value) for name, value in asdict(self).items() if name != "command_line"}
-        plan = self.plan
-        return {
-            **document,
-            "epochs": plan.epochs,
-            "least_steps": plan.least_steps,
-            "batch_size": plan.batch_size,
-            "limit": plan.limit,
-        }
-
-    @cached_property
-    def plan(self) -> "VerifyPlan":
-        """What is to be run; made once, since it looks into the release."""
-        return _planned(self)
 
 
 @dataclass(frozen=True)
@@ -185,27 +62,7 @@ def check_usage(config: VerifyConfig) -> None:
     Raises:
         InputError: Says what, and what to do instead.
     """
-    if (config.protected is None) == (config.weights is None):
-        raise InputError("give exactly one of --protected and --weights: a release to judge, or a generator")
-    if config.key is not None and config.weights is None:
-        raise InputError("--key goes with --weights: a release is judged as it is")
-    if (config.test is None) != (config.test_labels is None):
-        raise InputError("--test and --test-labels belong together: a folder of clean test images and its labels")
-    if not config.has_own_test and not 0 < config.test_fraction < 1:
-        raise InputError(f"--test-fraction is {config.test_fraction:g}, expected a share between 0 and 1")
-    if config.protected is not None and not config.protected.is_dir():
-        raise InputError(f"{config.protected} is no folder", hint="make a release with mtlue protect")
-    if config.protected is not None and config.protected.resolve() == config.clean.resolve():
-        raise InputError("the release and the clean images are the same folder")
-    odd = [share for share in config.fractions or () if not 0 < share < 1]
-    if odd:
-        raise InputError(f"--protected-fraction is {odd[0]:g}, expected a share between 0 and 1")
-    if (config.pretrain_images is None) != (config.pretrain_labels is None):
-        raise InputError("--pretrain-images and --pretrain-labels belong together: other clean images and their labels")
-    if config.start is not None and config.pretrain_images is not None:
-        raise InputError("give one of --start and --pretrain-images: a start that is there, or one to be trained")
-    if config.seeds < 1:
-        raise InputError(f"--seeds is {config.seeds}, expected at least 1")
+    check_options(config)
     for name in config.weightings or ():
         require_installed(name, WEIGHTINGS[name])
     if config.weightings and config.learners and LearnerName.MTL not in config.learners:
@@ -270,7 +127,12 @@ def reason_of(error: Exception) -> str:
     return f"{error}: {faults}" if faults else str(error)
 
 
-def _planned(config: VerifyConfig) -> VerifyPlan:
+def planned(config: VerifyConfig) -> VerifyPlan:
+    """What a verification will run.
+
+    Raises:
+        InputError: Methods or countermeasures are not understood.
+    """
     errors: list[InputError] = []
     methods = choose_all("--method", config.methods or (), METHODS.values(), errors)
     named = choose_all("--countermeasure", config.countermeasures or (), COUNTERMEASURES.values(), errors)
@@ -350,13 +212,3 @@ def _victims(
 
 def _chosen(given: tuple[Any, ...] | None, usual: tuple[Any, ...]) -> tuple[Any, ...]:
     return usual if given is None else tuple(dict.fromkeys(given))
-
-
-def _plain(value: Any) -> Any:  # noqa: ANN401 - whatever a setting holds
-    if isinstance(value, Path):
-        return str(value)
-    if isinstance(value, Enum):
-        return value.value
-    if isinstance(value, Mapping):
-        return {name: _plain(part) for name, part in value.items()}
-    return [_plain(part) for part in value] if isinstance(value, tuple) else value

@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -15,9 +16,10 @@ from typer.testing import CliRunner
 from mtlue_cli import __version__
 from mtlue_cli.choices import ExitCode
 from mtlue_cli.commands.app import Command, app, bounded, with_json_dash
-from mtlue_cli.commands.console import LineProgress, Terminal, duration
-from mtlue_cli.commands.options import DeviceOption, JsonOption, threads
+from mtlue_cli.commands.console import LineProgress, duration
+from mtlue_cli.commands.from_config import Given, command_of
 from mtlue_cli.errors import CheckpointError, ImageError, InputError
+from mtlue_cli.options import Device, usable_threads
 
 
 def program(command: Callable[..., None]) -> typer.Typer:
@@ -182,10 +184,16 @@ def test_bare_json_means_stdout(words: list[str], expected: list[str]) -> None:
     assert with_json_dash(words) == expected
 
 
+@dataclass(frozen=True)
+class ReportingOptions:
+    device: Device = "auto"
+
+
 def reporting() -> typer.Typer:
-    def report(quiet: bool = False, json_target: JsonOption = None, device: DeviceOption = "auto") -> None:
-        terminal = Terminal(quiet, json_target)
-        terminal.say(f"device [{device}]")
+    @command_of("demo", ReportingOptions)
+    def report(given: Given) -> None:
+        terminal = given.terminal
+        terminal.say(f"device [{given.build(ReportingOptions).device}]")
         terminal.progress.note("a note")
         table = Table("result")
         table.add_row("42")
@@ -235,10 +243,10 @@ def test_json_target_that_cannot_be_written_is_found_before_the_work(tmp_path: P
 def test_json_that_fails_after_the_work_is_not_wrong_input(tmp_path: Path) -> None:
     target = tmp_path / "result.json"
 
-    def work(json_target: JsonOption = None) -> None:
-        terminal = Terminal(json_target=json_target)
+    @command_of("demo")
+    def work(given: Given) -> None:
         target.mkdir()
-        terminal.write_json({})
+        given.terminal.write_json({})
 
     result = CliRunner().invoke(program(work), ["--json", str(target)])
     assert result.exit_code == ExitCode.UNEXPECTED
@@ -307,7 +315,6 @@ def test_duration_is_written_as_a_clock() -> None:
 
 def test_unset_workers_are_one_a_core(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("os.sched_getaffinity", lambda _: set(range(6)), raising=False)
-    assert threads(None) == 6
-    assert threads(3) == 3
+    assert usable_threads() == 6
     monkeypatch.setattr("os.sched_getaffinity", lambda _: {0}, raising=False)
-    assert threads(None) == 2
+    assert usable_threads() == 2

@@ -12,7 +12,8 @@ from mtlue_cli.commands.app import app
 from mtlue_cli.commands.demo import document, exit_code
 from mtlue_cli.errors import InputError
 from mtlue_cli.release.records import read_manifest
-from mtlue_cli.workflows.demo import MARKER, DemoConfig, claim_folder, run_demo
+from mtlue_cli.workflows.demo import MARKER, claim_folder, run_demo
+from mtlue_cli.workflows.demo_config import DemoConfig
 from mtlue_cli.workflows.progress import SilentProgress
 
 DENSE = ("segmentation", "depth", "normals")

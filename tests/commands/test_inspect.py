@@ -8,11 +8,13 @@ from typer.testing import CliRunner, Result
 from mtlue_cli.choices import ExitCode, ImageFormat
 from mtlue_cli.commands.app import app
 from mtlue_cli.release.records import FOLDER, MANIFEST_NAME
-from mtlue_cli.tasks.labels import LabelOptions, read_label_file
+from mtlue_cli.tasks.label_options import LabelOptions
+from mtlue_cli.tasks.labels import read_label_file
 from mtlue_cli.verification.audit import audit_release
 from mtlue_cli.workflows.inspect import inspect_path
 from mtlue_cli.workflows.progress import SilentProgress
-from mtlue_cli.workflows.protect import ProtectConfig, protect_folder
+from mtlue_cli.workflows.protect import protect_folder
+from mtlue_cli.workflows.protect_config import ProtectConfig
 from tests.small_set import write_checkpoint, write_images
 
 RUNNER = CliRunner()

@@ -8,17 +8,14 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from mtlue_cli.choices import ExitCode, LabelFormat, SplitPart
+from mtlue_cli.choices import TRAIN_MINUTES, ExitCode, LabelFormat, SplitPart
 from mtlue_cli.commands.app import app
-from mtlue_cli.commands.label_options import label_options
-from mtlue_cli.commands.train_generator import DEFAULT_MINUTES, train_generator
-from mtlue_cli.errors import InputError
+from mtlue_cli.commands.train_generator import train_generator
 from mtlue_cli.generator.checkpoint import read_card
 from mtlue_cli.images.synthetic import draw_set
 from mtlue_cli.tasks.bins import Bins
-from mtlue_cli.tasks.labels import LabelOptions
-from mtlue_cli.workflows import train_generator as workflow
-from mtlue_cli.workflows.train_settings import TrainConfig
+from mtlue_cli.tasks.label_options import LabelOptions
+from mtlue_cli.workflows.train_config import TrainConfig
 
 QUICK = ("--size", "32", "--surrogate", "small", "--surrogate-epochs", "1", "--batch-size", "8", "--device", "cpu")
 
@@ -51,11 +48,11 @@ class Asked(Exception):
 def asked(labels: Path, *words: str, environment: Mapping[str, str] | None = None) -> TrainConfig:
     """The configuration that ``words`` lead to."""
 
-    def stop(config: TrainConfig, progress: object) -> None:  # noqa: ARG001 - the workflow's signature
+    def stop(config: TrainConfig) -> None:
         raise Asked(config)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(workflow, "train_generator", stop)
+        patch.setattr("mtlue_cli.commands.train_generator.check_usage", stop)
         patch.setattr("mtlue_cli.commands.app._described", _reraise)
         result = CliRunner().invoke(
             app,
@@ -72,7 +69,7 @@ def _reraise(error: Exception) -> list[str]:
 
 def test_defaults_are_those_of_the_workflow_but_for_the_time(labels: Path) -> None:
     config = asked(labels)
-    own = TrainConfig(labels.parent, labels, Path("g.safetensors"), max_minutes=DEFAULT_MINUTES)
+    own = TrainConfig(labels.parent, labels, Path("g.safetensors"), max_minutes=TRAIN_MINUTES)
     assert config == own
 
 
@@ -125,20 +122,19 @@ def test_options_of_labels_reach_the_reader(labels: Path) -> None:
     assert asked(labels, environment={"MTLUE_FILE_COLUMN": "photo"}).reading.file_column == "photo"
 
 
-def test_a_part_of_no_split_file_is_refused() -> None:
-    with pytest.raises(InputError, match="--split test is a part of --split-file"):
-        label_options(None, None, None, None, None, SplitPart.TEST)
+@pytest.mark.parametrize("command", ["protect", "train-generator"])
+def test_a_part_of_no_split_file_is_refused(labels: Path, command: str) -> None:
+    words = [command, str(labels.parent), "--labels", str(labels), "--out", "g.safetensors", "--split", "test"]
+    result = CliRunner().invoke(app, words)
+    assert result.exit_code == ExitCode.INPUT
+    assert "--split test is a part of --split-file" in result.stderr
 
 
 def test_every_field_of_the_workflow_has_its_option() -> None:
     set_by_protect = {"max_steps", "most_images", "private"}
-    fields = {field.name for field in dataclasses.fields(TrainConfig)} - {"reading"} - set_by_protect
-    reading = set(inspect.signature(label_options).parameters) - {"missing_values"} | {"missing_value"}
-    assert fields | reading == set(inspect.signature(train_generator).parameters) - {
-        "quiet",
-        "json_target",
-        "max_pixels",
-    }
+    fields = {field.name for field in (*dataclasses.fields(TrainConfig), *dataclasses.fields(LabelOptions))}
+    offered = set(inspect.signature(train_generator).parameters) - {"context"}
+    assert fields - {"reading"} - set_by_protect == offered - {"config", "quiet", "json_target", "max_pixels"}
 
 
 def test_epochs_unset_the_default_time(labels: Path) -> None:

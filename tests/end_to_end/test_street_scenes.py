@@ -13,11 +13,12 @@ from mtlue_cli.images.folder import match_labels
 from mtlue_cli.images.labelled import read_folder_labels
 from mtlue_cli.metrics.dense import dense_floor
 from mtlue_cli.tasks.declared import parse_declarations
-from mtlue_cli.tasks.labels import LabelOptions
+from mtlue_cli.tasks.label_options import LabelOptions
 from mtlue_cli.tasks.spec import Task, TaskSet
 from mtlue_cli.workflows.inspect import inspect_release
 from mtlue_cli.workflows.progress import SilentProgress
-from mtlue_cli.workflows.protect import ProtectConfig, protect_folder
+from mtlue_cli.workflows.protect import protect_folder
+from mtlue_cli.workflows.protect_config import ProtectConfig
 from tests.small_set import write_checkpoint
 
 STREETS = Path(__file__).parents[3] / "shared" / "data" / "camvid"

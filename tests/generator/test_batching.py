@@ -5,6 +5,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from mtlue_cli.choices import CPU_CALL_SIZE
 from mtlue_cli.errors import MtlueError
 from mtlue_cli.generator.inference import BatchedPerturbation
 
@@ -26,6 +27,13 @@ class Limited:
         if len(images) > self.limit:
             raise self.error
         return images + labels["t"].view(-1, 1, 1, 1)
+
+
+@pytest.mark.parametrize("asked", [1, 64])
+def test_a_cpu_takes_its_own_call_size_whatever_is_asked_for(asked: int) -> None:
+    generator = Limited(99, MemoryError())
+    BatchedPerturbation(generator, CPU, call_size=asked)(IMAGES, LABELS)
+    assert set(generator.calls) == {CPU_CALL_SIZE}
 
 
 @pytest.mark.parametrize(

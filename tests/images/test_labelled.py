@@ -5,7 +5,7 @@ import pytest
 from mtlue_cli.choices import LabelFormat
 from mtlue_cli.errors import InputError
 from mtlue_cli.images.labelled import find_labels, read_folder_labels
-from mtlue_cli.tasks.labels import LabelOptions
+from mtlue_cli.tasks.label_options import LabelOptions
 
 
 @pytest.mark.parametrize("name", ["metadata.csv", "metadata.jsonl", "metadata.parquet"])

@@ -14,7 +14,8 @@ from mtlue_cli.errors import InputError
 from mtlue_cli.images.folder import match_labels
 from mtlue_cli.images.labelled import read_folder_labels
 from mtlue_cli.tasks.declared import parse_declarations
-from mtlue_cli.tasks.labels import LabelFile, LabelOptions, read_label_file, released_options
+from mtlue_cli.tasks.label_options import LabelOptions
+from mtlue_cli.tasks.labels import LabelFile, read_label_file, released_options
 from mtlue_cli.tasks.released import released_labels
 from mtlue_cli.tasks.spec import numbered_classes
 from tests.tasks.label_files import DOCUMENT, write

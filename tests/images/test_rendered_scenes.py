@@ -24,7 +24,7 @@ from mtlue_cli.images.rendered_scenes import (
 )
 from mtlue_cli.images.targets import read_target
 from mtlue_cli.tasks.declared import parse_declarations
-from mtlue_cli.tasks.labels import LabelOptions
+from mtlue_cli.tasks.label_options import LabelOptions
 
 SIZE = 64
 

@@ -6,7 +6,8 @@ from typing import Any
 import pytest
 
 from mtlue_cli.errors import InputError
-from mtlue_cli.tasks.labels import LabelFile, LabelOptions, read_label_file
+from mtlue_cli.tasks.label_options import LabelOptions
+from mtlue_cli.tasks.labels import LabelFile, read_label_file
 
 DOCUMENT = (Path(__file__).parents[2] / "docs" / "labels.md").read_text(encoding="utf-8")
 

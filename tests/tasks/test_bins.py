@@ -4,7 +4,8 @@ import pytest
 
 from mtlue_cli.errors import InputError
 from mtlue_cli.tasks.bins import Bins, parse_bins, parse_number
-from mtlue_cli.tasks.labels import LabelOptions, read_label_file
+from mtlue_cli.tasks.label_options import LabelOptions
+from mtlue_cli.tasks.labels import read_label_file
 from tests.tasks.label_files import cells_of, faults_of, write
 
 AGES = parse_bins(["age=2,9,19,29,39,49,59,69"])[0]

@@ -5,7 +5,8 @@ import pytest
 from mtlue_cli.choices import TaskKind
 from mtlue_cli.errors import InputError
 from mtlue_cli.tasks.classes import ordered_classes
-from mtlue_cli.tasks.labels import LabelOptions, read_label_file
+from mtlue_cli.tasks.label_options import LabelOptions
+from mtlue_cli.tasks.labels import read_label_file
 from mtlue_cli.tasks.spec import UNLABELLED
 from tests.tasks.label_files import faults_of, write
 

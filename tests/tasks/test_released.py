@@ -4,7 +4,8 @@ from pathlib import Path
 import pytest
 
 from mtlue_cli.tasks.formula import escaped, escaped_name, unescaped
-from mtlue_cli.tasks.labels import LabelOptions, read_label_file, released_options
+from mtlue_cli.tasks.label_options import LabelOptions
+from mtlue_cli.tasks.labels import read_label_file, released_options
 from mtlue_cli.tasks.released import released_labels
 from tests.tasks.label_files import cells_of, write
 

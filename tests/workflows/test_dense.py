@@ -21,16 +21,17 @@ from mtlue_cli.keys import VARIABLE
 from mtlue_cli.release.records import read_run
 from mtlue_cli.tasks.declared import parse_declarations
 from mtlue_cli.tasks.label_maps import DEPTH_CODES
-from mtlue_cli.tasks.labels import LabelOptions
+from mtlue_cli.tasks.label_options import LabelOptions
 from mtlue_cli.tasks.shares import class_shares
 from mtlue_cli.tasks.spec import LabelTable, TaskSet
 from mtlue_cli.workflows.progress import SilentProgress
-from mtlue_cli.workflows.protect import ProtectConfig, protect_folder
+from mtlue_cli.workflows.protect import protect_folder
+from mtlue_cli.workflows.protect_config import ProtectConfig
+from mtlue_cli.workflows.train_config import TrainConfig
 from mtlue_cli.workflows.train_generator import train_generator
-from mtlue_cli.workflows.train_settings import TrainConfig
 from mtlue_cli.workflows.training_start import read_start
 from mtlue_cli.workflows.verify import verify_release
-from mtlue_cli.workflows.verify_settings import VerifyConfig
+from mtlue_cli.workflows.verify_config import VerifyConfig
 from tests.dense_sample import TASKS, draw_scenes
 from tests.generator.test_checkpoint import make_card
 

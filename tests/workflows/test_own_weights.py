@@ -17,7 +17,8 @@ from mtlue_cli.release.records import read_run, write_run
 from mtlue_cli.workflows import own_weights, training_run
 from mtlue_cli.workflows.own_weights import weights_store
 from mtlue_cli.workflows.progress import SilentProgress
-from mtlue_cli.workflows.protect import ProtectConfig, ProtectResult, protect_folder
+from mtlue_cli.workflows.protect import ProtectResult, protect_folder
+from mtlue_cli.workflows.protect_config import ProtectConfig
 from mtlue_cli.workflows.train_settings import THROUGH_ATTACKS
 from tests.small_set import write_checkpoint, write_images
 

@@ -14,10 +14,12 @@ from mtlue_cli.choices import LabelFormat, SplitPart, Unlabelled
 from mtlue_cli.errors import InputError
 from mtlue_cli.release.records import read_manifest
 from mtlue_cli.tasks.bins import parse_bins
-from mtlue_cli.tasks.labels import LabelOptions, read_label_file, released_options
+from mtlue_cli.tasks.label_options import LabelOptions
+from mtlue_cli.tasks.labels import read_label_file, released_options
 from mtlue_cli.workflows.inspect import inspect_path
 from mtlue_cli.workflows.progress import SilentProgress
-from mtlue_cli.workflows.protect import ProtectConfig, ProtectResult, protect_folder
+from mtlue_cli.workflows.protect import ProtectResult, protect_folder
+from mtlue_cli.workflows.protect_config import ProtectConfig
 from tests.small_set import write_checkpoint
 from tests.tasks.label_files import cells_of
 

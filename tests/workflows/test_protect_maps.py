@@ -31,12 +31,13 @@ from mtlue_cli.release.records import (
     write_planned,
 )
 from mtlue_cli.tasks.declared import parse_declarations
-from mtlue_cli.tasks.labels import LabelOptions
+from mtlue_cli.tasks.label_options import LabelOptions
 from mtlue_cli.tasks.spec import Task, TaskSet, numbered_classes
 from mtlue_cli.verification.audit import audit_release
 from mtlue_cli.workflows.inspect import inspect_release
 from mtlue_cli.workflows.progress import SilentProgress
-from mtlue_cli.workflows.protect import ProtectConfig, ProtectResult, protect_folder
+from mtlue_cli.workflows.protect import ProtectResult, protect_folder
+from mtlue_cli.workflows.protect_config import ProtectConfig
 from mtlue_cli.workflows.protect_files import Encoded, PhotoSteps, Prepared
 from mtlue_cli.workflows.protect_pipeline import Pipeline
 from mtlue_cli.workflows.protect_plan import ProtectPlan, named_weights, plan_protection, read_inputs

@@ -18,7 +18,8 @@ from mtlue_cli.release.release import Release
 from mtlue_cli.workflows import protect_files
 from mtlue_cli.workflows.inspect import inspect_release
 from mtlue_cli.workflows.progress import SilentProgress
-from mtlue_cli.workflows.protect import ProtectConfig, ProtectResult, protect_folder
+from mtlue_cli.workflows.protect import ProtectResult, protect_folder
+from mtlue_cli.workflows.protect_config import ProtectConfig
 from tests.small_set import write_checkpoint, write_images
 
 

@@ -15,8 +15,9 @@ from mtlue_cli.generator.model import GeneratorConfig
 from mtlue_cli.tasks.spec import Task, TaskSet
 from mtlue_cli.training.distortions import PLAIN
 from mtlue_cli.workflows.progress import SilentProgress
+from mtlue_cli.workflows.train_config import TrainConfig
 from mtlue_cli.workflows.train_generator import train_generator
-from mtlue_cli.workflows.train_settings import IN_COLOUR, THROUGH_ATTACKS, Recipe, TrainConfig, generator_size
+from mtlue_cli.workflows.train_settings import IN_COLOUR, THROUGH_ATTACKS, Recipe, generator_size, recipe_for
 from mtlue_cli.workflows.training_run import QUIET_PATTERNS
 from tests.multitask_sample import TASKS, draw_sample
 
@@ -256,7 +257,7 @@ def test_the_recipe_depends_on_objective_tasks_and_images(
     if grey:
         images = images[:, :1].expand(-1, 3, -1, -1)
     plain = replace(config, batch_size=None)
-    assert replace(plain, **changes).recipe_for(TASKS, images) == expected  # type: ignore[arg-type]  # a test's table
+    assert recipe_for(replace(plain, **changes), TASKS, images) == expected  # type: ignore[arg-type]  # a test's table
 
 
 def test_many_columns_and_maps_are_trained_in_colour(config: TrainConfig) -> None:
@@ -264,6 +265,6 @@ def test_many_columns_and_maps_are_trained_in_colour(config: TrainConfig) -> Non
     plain = replace(config, batch_size=None)
     many = TaskSet(tuple(Task(f"t{index}", TaskKind.BINARY, ("0", "1")) for index in range(FEW_TASKS + 1)))
     masks = TaskSet((Task("mask", TaskKind.SEGMENTATION, ("0", "1", "2")),))
-    assert plain.recipe_for(many, images) == IN_COLOUR
-    assert plain.recipe_for(masks, images) == IN_COLOUR
-    assert plain.recipe_for(masks, images[:, :1].expand(-1, 3, -1, -1)) == IN_COLOUR
+    assert recipe_for(plain, many, images) == IN_COLOUR
+    assert recipe_for(plain, masks, images) == IN_COLOUR
+    assert recipe_for(plain, masks, images[:, :1].expand(-1, 3, -1, -1)) == IN_COLOUR

@@ -15,8 +15,8 @@ from mtlue_cli.keys import VARIABLE, Key
 from mtlue_cli.tasks.labels import read_label_file
 from mtlue_cli.tasks.shares import image_level_shares
 from mtlue_cli.workflows.progress import SilentProgress
+from mtlue_cli.workflows.train_config import TrainConfig
 from mtlue_cli.workflows.train_generator import train_generator
-from mtlue_cli.workflows.train_settings import TrainConfig
 from mtlue_cli.workflows.training_run import QUIET_PATTERNS
 from mtlue_cli.workflows.training_start import read_start
 from tests.multitask_sample import TASKS

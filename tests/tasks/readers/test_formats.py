@@ -13,7 +13,8 @@ from pyarrow import parquet
 
 from mtlue_cli.choices import LabelFormat
 from mtlue_cli.errors import InputError
-from mtlue_cli.tasks.labels import LabelFile, LabelOptions, read_label_file
+from mtlue_cli.tasks.label_options import LabelOptions
+from mtlue_cli.tasks.labels import LabelFile, read_label_file
 from mtlue_cli.tasks.readers.base import LabelSource
 from mtlue_cli.tasks.readers.registry import READERS, reader_of
 from mtlue_cli.tasks.readers.utkface import read_utkface

@@ -1,0 +1,194 @@
+"""Commands made from config classes: signature, help, environment variables and config file from one description."""
+
+import inspect
+from collections.abc import Callable, Mapping
+from dataclasses import MISSING, dataclass
+from pathlib import Path
+from typing import Annotated, Any, TypeVar
+
+import typer
+
+from mtlue_cli.choices import MAX_PIXELS
+from mtlue_cli.commands.config_file import values_of_files
+from mtlue_cli.commands.console import Terminal
+from mtlue_cli.options import OUTPUT, MaxPixels, Option, OptionField, built, option_fields
+
+ConfigT = TypeVar("ConfigT")
+
+
+@dataclass(frozen=True)
+class ResultOptions:
+    """What every command says and where.
+
+    Attributes:
+        config: Config file.
+        quiet: Whether to say nothing but errors.
+        json_target: File of the JSON result, or ``-``.
+    """
+
+    config: Annotated[
+        Path | None,
+        Option(
+            flags="--config",
+            help="TOML file with options, a table per command. What is given here or in the environment comes first, "
+            "what pyproject.toml says comes last.",
+            panel=OUTPUT,
+            metavar="FILE",
+            takes="file",
+            exists=True,
+            shared=True,
+        ),
+    ] = None
+    quiet: Annotated[bool, Option(flags="--quiet -q", help="Say nothing but errors.", panel=OUTPUT, shared=True)] = (
+        False
+    )
+    json_target: Annotated[
+        Path | None,
+        Option(
+            flags="--json",
+            help="Write the result as JSON to FILE; without FILE, or with -, to stdout in place of the table.",
+            panel=OUTPUT,
+            metavar="[FILE]",
+            dash=True,
+            shared=True,
+        ),
+    ] = None
+
+
+@dataclass(frozen=True)
+class PhotoOptions:
+    """How large a photo may be."""
+
+    max_pixels: MaxPixels = MAX_PIXELS
+
+
+@dataclass(frozen=True)
+class Given:
+    """What was given to a command.
+
+    Attributes:
+        values: Field name to what was typed, in the environment, or in a config file; None if nothing was.
+        terminal: Where the command's output goes.
+    """
+
+    values: Mapping[str, Any]
+    terminal: Terminal
+
+    def build(self, config: type[ConfigT], **more: Any) -> ConfigT:  # noqa: ANN401 - fields of the config
+        """The config that was asked for; ``more`` are fields that come from elsewhere.
+
+        Raises:
+            InputError: A value is not understood.
+        """
+        return built(config, self.values, **more)
+
+    def labels(self, images: Path) -> Path:
+        """The label file: the one that is named, or the one among ``images``.
+
+        Raises:
+            InputError: None is named, and there is none, or more than one.
+        """
+        from mtlue_cli.images.labelled import find_labels
+
+        named: Path | None = self.values["labels"]
+        return named or find_labels(images, self.values["format"])
+
+
+def command_of(
+    name: str, *configs: type[Any], without: tuple[str, ...] = ()
+) -> Callable[[Callable[[Given], None]], Callable[..., None]]:
+    """Make a command of a function that takes what was given; its docstring is the help.
+
+    Args:
+        name: The command, which is also its table in a config file. Its first word is in its variables.
+        configs: Classes whose options it has, in order.
+        without: Fields of these that it does not offer.
+    """
+    found = {
+        option.name: option
+        for config in (*configs, ResultOptions)
+        for option in option_fields(config)
+        if option.name not in without
+    }
+    word = name.split("-")[0]
+
+    def read_files(context: typer.Context, config: Path | None) -> Path | None:
+        """Take what config files say as defaults, before any other option is looked at."""
+        if not context.resilient_parsing:
+            options = [option for key, option in found.items() if key != "config"]
+            context.default_map = values_of_files(name, options, config)
+        return config
+
+    def decorate(run: Callable[[Given], None]) -> Callable[..., None]:
+        def command(context: typer.Context, **values: Any) -> None:  # noqa: ANN401 - whatever the options hold
+            results = built(ResultOptions, values)
+            terminal = Terminal(results.quiet, results.json_target)
+            used = [key for key in context.default_map or {} if _is_from_file(context, key)]
+            if used:
+                terminal.say(f"from a config file: {', '.join(found[key].option.flag for key in used)}")
+            run(Given(dict.fromkeys(without) | values, terminal))
+
+        command.__name__ = run.__name__
+        command.__doc__ = run.__doc__
+        context = inspect.Parameter("context", inspect.Parameter.KEYWORD_ONLY, annotation=typer.Context)
+        options = [_parameter(option, word, read_files if key == "config" else None) for key, option in found.items()]
+        command.__signature__ = inspect.Signature([context, *options])  # type: ignore[attr-defined]  # Typer reads it
+        return command
+
+    return decorate
+
+
+def _is_from_file(context: typer.Context, key: str) -> bool:
+    source = context.get_parameter_source(key)
+    return source is not None and source.name == "DEFAULT_MAP"
+
+
+def _parameter(found: OptionField, word: str, callback: Callable[..., Any] | None) -> inspect.Parameter:
+    """One parameter as Typer wants it; ``word`` is the command's part of a variable's name."""
+    option, default = found.option, found.default
+    details: dict[str, Any] = {"help": option.help, "metavar": option.metavar, "rich_help_panel": option.panel}
+    if found.value_type is Path:
+        details |= {
+            "exists": option.exists,
+            "file_okay": option.takes != "folder",
+            "dir_okay": option.takes != "file",
+            "allow_dash": option.dash,
+        }
+    if found.value_type in (int, float):
+        details |= {"min": option.minimum, "max": option.maximum}
+    if option.explain is not None:
+        details["parser"] = _explaining(found)
+    if option.completions is not None:
+        names = [name.value for name in option.completions]
+        details["autocompletion"] = lambda: names
+    if callback is not None:
+        details |= {"callback": callback, "is_eager": True}
+    single: Any = found.value_type
+    value_type: Any = list[single] if found.repeated else single
+    marker = (
+        typer.Option(*option.flags.split(), envvar=option.variable(word), **details)
+        if option.flags
+        else typer.Argument(**details)
+    )
+    return inspect.Parameter(
+        found.name,
+        inspect.Parameter.KEYWORD_ONLY,
+        default=inspect.Parameter.empty if default is MISSING else default,
+        annotation=Annotated[value_type if default is not None else value_type | None, marker],
+    )
+
+
+def _explaining(found: OptionField) -> Callable[[str], int]:
+    """Reads a whole number, and says more of what is none than Typer does."""
+
+    def read(text: str) -> int:
+        try:
+            value: int | str = int(text)
+        except ValueError:
+            value = text
+        fault = found.number_fault(value, f"{found.option.flag} ")
+        if isinstance(value, str) or fault is not None:
+            raise typer.BadParameter(f"{text}, {fault}")
+        return value
+
+    return read

@@ -1,0 +1,305 @@
+"""How options are described: each field of a config class says once how a user sets it.
+
+Flags, help, range and environment variable stand in the field's type, ``Annotated[int, Option(...)]``. The command line
+(:mod:`mtlue_cli.commands.from_config`), config files (:mod:`mtlue_cli.commands.config_file`) and :func:`range_faults`
+read them from there. Imports nothing heavy: ``--help`` loads this module and the config classes.
+"""
+
+import math
+import os
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import MISSING, Field, dataclass, fields, is_dataclass
+from enum import StrEnum
+from fractions import Fraction
+from pathlib import Path
+from types import NoneType, UnionType
+from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin
+
+from mtlue_cli.choices import MAX_EPSILON
+
+ConfigT = TypeVar("ConfigT")
+
+INPUT = "Input"
+PROTECTION = "Protection"
+TRAINING = "Training"
+COMPUTATION = "Computation"
+OUTPUT = "Output"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Option:
+    """How a user sets a field. A field that holds a tuple is an option that may be repeated.
+
+    Attributes:
+        flags: Such as ``--out -o`` or ``--control/--no-control``, separated by blanks; empty for an argument.
+        help: What it does, its unit, and what happens if it is not given.
+        panel: Heading of the help that it stands under.
+        metavar: How the help names the value.
+        minimum, maximum: Range of a number, both ends allowed.
+        shared: Whether every command that has the option means the same by it; else the environment variable carries
+            the command's name.
+        environment: Whether there is a variable at all.
+        typed: Type of what is typed, where it is not the field's.
+        convert: Makes the field's value of what is typed.
+
+            Raises: InputError: It is not understood.
+        explain: What to write instead of text that is no whole number, or None; takes the text, and what stands before
+            a value (``--epsilon ``).
+        optional: Whether the command finds a value itself if none is given, although the field has no default.
+        takes: What a path leads to, if anything is there.
+        exists: Whether something must be there.
+        dash: Whether ``-`` may stand for a stream.
+        file_or_name: Whether the text may be a path; in a config file it is then relative to that file.
+        completions: What a shell offers.
+    """
+
+    flags: str = ""
+    help: str
+    panel: str | None = None
+    metavar: str | None = None
+    minimum: float | None = None
+    maximum: float | None = None
+    shared: bool = False
+    environment: bool = True
+    typed: Any = None
+    convert: Callable[[Any], Any] | None = None
+    explain: Callable[[str, str], str | None] | None = None
+    optional: bool = False
+    takes: Literal["file", "folder", "any"] = "any"
+    exists: bool = False
+    dash: bool = False
+    file_or_name: bool = False
+    completions: type[StrEnum] | None = None
+
+    @property
+    def flag(self) -> str:
+        """The long form that switches it on, such as ``--out``."""
+        return self.flags.split()[0].split("/")[0]
+
+    def variable(self, command: str) -> str | None:
+        """Environment variable: ``MTLUE_SEED``, or ``MTLUE_PROTECT_OUT`` for the ``--out`` of ``protect`` alone.
+
+        Args:
+            command: The command in one word, such as ``train``.
+        """
+        if not self.environment:
+            return None
+        words = ("MTLUE", self.flag[2:]) if self.shared else ("MTLUE", command, self.flag[2:])
+        return "_".join(words).replace("-", "_").upper()
+
+
+@dataclass(frozen=True)
+class OptionField:
+    """A field of a config class that a user can set.
+
+    Attributes:
+        field: The field.
+        option: How it is set.
+        value_type: Type of a value as it is typed, without None; of each one if it may be repeated.
+        repeated: Whether it may.
+    """
+
+    field: "Field[Any]"
+    option: Option
+    value_type: Any
+    repeated: bool
+
+    @property
+    def name(self) -> str:
+        """The field's name."""
+        return self.field.name
+
+    @property
+    def default(self) -> Any:  # noqa: ANN401 - whatever the field holds
+        """Its value if nothing is given; None where that is worked out, ``MISSING`` where something must be given."""
+        if self.option.optional or self.repeated or self.field.default_factory is not MISSING:
+            return None
+        return self.field.default
+
+    def number_fault(self, value: object, before: str) -> str | None:
+        """What is wrong with a number; None for a sound one.
+
+        Args:
+            value: The number.
+            before: What stands before a value where the user writes it, such as ``--epsilon ``.
+        """
+        least, most = self.option.minimum, self.option.maximum
+        bounds = (
+            f"from {least:g} to {most:g}" if most is not None else f"from {least:g} up" if least is not None else ""
+        )
+        whole = self.value_type is not float
+        if isinstance(value, bool) or not isinstance(value, int if whole else int | float) or not math.isfinite(value):
+            advice = None if self.option.explain is None else self.option.explain(str(value), before)
+            return advice or f"expected a {'whole ' if whole else ''}number {bounds}".rstrip()
+        if (least is None or least <= value) and (most is None or value <= most):
+            return None
+        return f"expected {bounds.removeprefix('from ')}" if most is not None else f"expected at least {least:g}"
+
+
+def option_fields(config: type[Any]) -> Iterator[OptionField]:
+    """The fields of ``config`` that a user can set, and those of config classes that are fields of it, in order."""
+    for field in fields(config):
+        if _is_config(field.type):
+            yield from option_fields(field.type)  # type: ignore[arg-type]  # just checked
+        elif (found := _described(field)) is not None:
+            yield found
+
+
+def built(config: type[ConfigT], values: Mapping[str, Any], **more: Any) -> ConfigT:  # noqa: ANN401 - other fields
+    """A config of what was typed.
+
+    Args:
+        config: Its class.
+        values: Field name to what was typed; None, or nothing for an option that may be repeated, leaves the default.
+        more: Fields that come from elsewhere.
+
+    Raises:
+        InputError: A value is not understood.
+    """
+    given: dict[str, Any] = {}
+    for field in fields(config):  # type: ignore[arg-type]  # config classes are dataclasses
+        if field.name in more:
+            continue
+        if _is_config(field.type):
+            given[field.name] = built(field.type, values)  # type: ignore[arg-type]  # just checked
+        elif (found := _described(field)) is not None:
+            value = values[field.name]
+            if value is not None and not (found.repeated and not value):
+                convert = found.option.convert or (tuple if found.repeated else None)
+                given[field.name] = value if convert is None else convert(value)
+    return config(**given, **more)
+
+
+def range_faults(config: object) -> list[str]:
+    """Numbers of a config that are none, or out of the range of their option, a line each."""
+    faults: list[str] = []
+    for found in option_fields(type(config)):
+        value, least, most = getattr(config, found.name, None), found.option.minimum, found.option.maximum
+        if value is not None and not (found.repeated or least is most is None):
+            fault = found.number_fault(value, f"{found.option.flag} ")
+            faults += [] if fault is None else [f"{found.option.flag} is {value}, {fault}"]
+    return faults
+
+
+def _is_config(kind: Any) -> bool:  # noqa: ANN401 - any type
+    return isinstance(kind, type) and is_dataclass(kind) and next(option_fields(kind), None) is not None
+
+
+def _described(field: "Field[Any]") -> OptionField | None:
+    if get_origin(field.type) is not Annotated:
+        return None
+    annotated, *notes = get_args(field.type)
+    for option in (note for note in notes if isinstance(note, Option)):
+        typed = annotated if option.typed is None else option.typed
+        if get_origin(typed) is UnionType:
+            (typed,) = (part for part in get_args(typed) if part is not NoneType)
+        repeated = get_origin(typed) in (tuple, list)
+        return OptionField(field, option, get_args(typed)[0] if repeated else typed, repeated)
+    return None
+
+
+def usable_threads() -> int:
+    """One thread per core that this process may use; at least two, since disks keep one waiting."""
+    return max(2, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
+
+
+def listed_names(text: str) -> tuple[str, ...]:
+    """The names in a comma-separated option."""
+    return tuple(name for name in (part.strip() for part in text.split(",")) if name)
+
+
+def _epsilon_in_255ths(text: str, before: str) -> str | None:
+    try:
+        share = Fraction(text.replace(" ", ""))
+    except (ValueError, ZeroDivisionError):
+        return None
+    if not 0 < share < 1:
+        return None
+    levels = round(share * 255)
+    return f"expected an integer number of 255ths: {text} is about {levels}/255, write {before}{max(levels, 1)}"
+
+
+def epsilon_option(unset: str = "") -> Option:
+    """The bound; ``unset`` says what it is if it is not given."""
+    return Option(
+        flags="--epsilon -e",
+        help=f"Largest change of a pixel value, in 255ths.{unset}",
+        panel=PROTECTION,
+        metavar="N",
+        minimum=1,
+        maximum=MAX_EPSILON,
+        explain=_epsilon_in_255ths,
+        shared=True,
+    )
+
+
+Images = Annotated[
+    Path,
+    Option(help="Folder of images; folders in it are read too.", metavar="IMAGES", takes="folder", exists=True),
+]
+Tasks = Annotated[
+    tuple[str, ...] | None,
+    Option(
+        flags="--tasks",
+        help="Only these tasks, by column name, separated by commas.",
+        panel=PROTECTION,
+        metavar="A,B",
+        typed=str,
+        convert=listed_names,
+        shared=True,
+    ),
+]
+Limit = Annotated[
+    int | None,
+    Option(
+        flags="--limit",
+        help="Only the first N rows of the labels, for a quick look.",
+        panel=INPUT,
+        metavar="N",
+        minimum=1,
+        shared=True,
+    ),
+]
+KeyFile = Annotated[
+    Path | None,
+    Option(
+        flags="--key",
+        help="File with the key of 64 hexadecimal digits, for weights that take one. Unset: MTLUE_KEY (the digits or a "
+        "file), else your own in the configuration folder, made at first use.",
+        panel=PROTECTION,
+        metavar="FILE",
+        environment=False,
+    ),
+]
+Seed = Annotated[
+    int,
+    Option(flags="--seed", help="Seed of everything random.", panel=COMPUTATION, metavar="N", minimum=0, shared=True),
+]
+Device = Annotated[
+    str,
+    Option(flags="--device -d", help="auto, cpu, cuda, cuda:1 or mps.", panel=COMPUTATION, metavar="NAME", shared=True),
+]
+Workers = Annotated[
+    int,
+    Option(
+        flags="--workers",
+        help="Threads that decode and encode images. Unset: one per processor core, at least two.",
+        panel=COMPUTATION,
+        metavar="N",
+        minimum=1,
+        maximum=256,
+        shared=True,
+    ),
+]
+Overwrite = Annotated[bool, Option(flags="--overwrite", help="Replace an earlier result.", panel=OUTPUT, shared=True)]
+MaxPixels = Annotated[
+    int,
+    Option(
+        flags="--max-pixels",
+        help="Refuse photos of more pixels, width times height; protecting one takes up to 30 bytes per pixel.",
+        panel=COMPUTATION,
+        metavar="N",
+        minimum=1,
+        shared=True,
+    ),
+]

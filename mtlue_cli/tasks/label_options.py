@@ -1,0 +1,154 @@
+"""How a user wants labels to be read."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+from mtlue_cli.choices import LabelFormat, SplitPart
+from mtlue_cli.errors import InputError
+from mtlue_cli.options import INPUT, Option
+from mtlue_cli.tasks.bins import Bins, parse_bins
+
+if TYPE_CHECKING:
+    from mtlue_cli.tasks.declared import Declaration
+
+Labels = Annotated[
+    Path,
+    Option(
+        flags="--labels -l",
+        help="Table with one row per image: a file column and one column per task; an empty cell means unlabelled. "
+        "CSV, TSV, JSON Lines, Parquet, or CelebA's or NIH's own. Unset: metadata.csv, .jsonl or .parquet among "
+        "IMAGES.",
+        panel=INPUT,
+        metavar="FILE",
+        takes="file",
+        exists=True,
+        optional=True,
+        shared=True,
+    ),
+]
+"""The label file of a command; unset, it is looked for among the images."""
+
+
+def _declarations(texts: Sequence[str]) -> "tuple[Declaration, ...]":
+    from mtlue_cli.tasks.declared import parse_declarations  # brings numpy
+
+    return parse_declarations(texts)
+
+
+def _stripped(texts: Sequence[str]) -> tuple[str, ...]:
+    return tuple(text.strip() for text in texts)
+
+
+@dataclass(frozen=True)
+class LabelOptions:
+    """How labels are read.
+
+    Attributes:
+        format: Format of the label file; None: its suffix and content decide.
+        file_column: Header of the file column; None: one of the usual names.
+        missing_values: Texts that mean no label, beside the empty cell.
+        bins: Numeric columns that are sorted into classes.
+        split_file: A ``list_eval_partition.txt``; None: all rows.
+        split: The part of it that is wanted.
+        declarations: Columns whose kind is stated.
+    """
+
+    format: Annotated[
+        LabelFormat | None,
+        Option(
+            flags="--label-format",
+            help="Format of the labels. Unset: the suffix and the content decide. utkface reads them from the file "
+            "names.",
+            panel=INPUT,
+            shared=True,
+        ),
+    ] = None
+    file_column: Annotated[
+        str | None,
+        Option(
+            flags="--file-column",
+            help="Column with the file names, if it is none of file_name, filename, image, image_id, path.",
+            panel=INPUT,
+            metavar="NAME",
+            shared=True,
+        ),
+    ] = None
+    missing_values: Annotated[
+        tuple[str, ...],
+        Option(
+            flags="--missing-value",
+            help="Text that means no label, beside the empty cell, such as NA; may be repeated.",
+            panel=INPUT,
+            metavar="TEXT",
+            convert=_stripped,
+            shared=True,
+        ),
+    ] = ()
+    bins: Annotated[
+        tuple[Bins, ...],
+        Option(
+            flags="--bins",
+            help="Sort a column of numbers into classes; an edge is the last value of its class: age=2,9,19 gives 0-2, "
+            "3-9, 10-19 and 20+. May be repeated.",
+            panel=INPUT,
+            metavar="COLUMN=EDGE,...",
+            typed=list[str],
+            convert=parse_bins,
+            shared=True,
+        ),
+    ] = ()
+    split_file: Annotated[
+        Path | None,
+        Option(
+            flags="--split-file",
+            help="CelebA's list_eval_partition.txt. Only the images of one part are used; verify tests on its test "
+            "part.",
+            panel=INPUT,
+            metavar="FILE",
+            takes="file",
+            exists=True,
+            shared=True,
+        ),
+    ] = None
+    split: Annotated[
+        SplitPart,
+        Option(flags="--split", help="The part of --split-file that is used.", panel=INPUT, shared=True),
+    ] = SplitPart.TRAIN
+    declarations: Annotated[
+        "tuple[Declaration, ...]",
+        Option(
+            flags="--task",
+            help="Kind of a column: binary, categorical, or, for paths of masks or maps, segmentation (classes=12 or "
+            "classes=sky|road, ignore=11), depth (scale=0.001) or normals. May be repeated. Unset: its cells decide.",
+            panel=INPUT,
+            metavar="NAME=KIND[:KEY=VALUE...]",
+            typed=list[str],
+            convert=_declarations,
+            shared=True,
+        ),
+    ] = ()
+
+    def refuse_lone_split(self) -> None:
+        """Refuse a part of a split file that is not given.
+
+        Raises:
+            InputError: ``split`` would decide nothing.
+        """
+        if self.split_file is None and self.split is not SplitPart.TRAIN:
+            raise InputError(f"--split {self.split.value} is a part of --split-file, which is not given")
+
+    def arguments(self, labels: Path) -> tuple[str, ...]:
+        """The words of a command line that read ``labels`` in this way."""
+        found: list[tuple[str, object]] = [("--labels", labels)] if not labels.is_dir() else []
+        if self.format is not None:
+            found.append(("--label-format", self.format.value))
+        if self.file_column is not None:
+            found.append(("--file-column", self.file_column))
+        found += [("--missing-value", value) for value in self.missing_values]
+        found += [("--bins", bins) for bins in self.bins]
+        found += [("--task", declaration) for declaration in self.declarations]
+        if self.split_file is not None:
+            found += [("--split-file", self.split_file), ("--split", self.split.value)]
+        return tuple(str(word) for pair in found for word in pair)

@@ -1,0 +1,71 @@
+"""The options of ``demo``."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated
+
+from mtlue_cli.options import OUTPUT, TRAINING, Device, Option, Seed, Workers, usable_threads
+
+
+@dataclass(frozen=True)
+class DemoConfig:
+    """What the demo does.
+
+    Attributes:
+        out: Folder of everything that the demo makes.
+        seed: Of the drawings and of all training.
+        minutes: For surrogate and generator of the drawn shapes together.
+        train_count, test_count: Drawn shapes.
+        image_size: Their side in pixels.
+        generator_size, victim_size: Sides in pixels of what generator and victim see of them.
+        surrogate_epochs, victim_epochs: Passes over them.
+        scene_count, scene_test_count: Rendered scenes.
+        scene_size: Their side in pixels; a victim sees nine tenths of it, unscaled.
+        scene_epochs: Passes of a victim over them.
+        judge_scenes: Whether to train such victims at all.
+        device: Where networks run.
+        workers: Threads that decode and encode.
+    """
+
+    out: Annotated[
+        Path,
+        Option(
+            flags="--out -o",
+            help="New folder for everything, or that of an earlier run.",
+            panel=OUTPUT,
+            metavar="DIR",
+        ),
+    ] = Path("mtlue-demo")
+    minutes: Annotated[
+        float,
+        Option(
+            flags="--minutes",
+            help="Time for training surrogate and generator, in minutes.",
+            panel=TRAINING,
+            metavar="M",
+            minimum=0.05,
+            maximum=60.0,
+        ),
+    ] = 1.5
+    train_count: int = 1500
+    test_count: int = 400
+    image_size: int = 64
+    generator_size: int = 48
+    victim_size: int = 48
+    surrogate_epochs: int = 5
+    victim_epochs: int = 8
+    scene_count: int = 600
+    scene_test_count: int = 250
+    scene_size: int = 64
+    scene_epochs: int = 8
+    judge_scenes: Annotated[
+        bool,
+        Option(
+            flags="--judge-scenes",
+            help="Also train victims of masks, depth and normals: some minutes more.",
+            panel=TRAINING,
+        ),
+    ] = False
+    seed: Seed = 0
+    device: Device = "auto"
+    workers: Workers = field(default_factory=usable_threads)
