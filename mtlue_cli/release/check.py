@@ -290,7 +290,11 @@ def change_faults(record: FileRecord, change: Change, epsilon: int) -> list[str]
     name = record.file_name
     if change.largest == 0:
         return [f"{name}: is its original, unchanged: protect it again"]
-    faults = [] if is_changed(change, epsilon) else [_too_little(name, change.mean, epsilon)]
+    faults: list[str] = []
+    if change.mean < least_mean_change(epsilon):
+        faults.append(_too_little(name, change.mean, epsilon))
+    elif not is_changed(change, epsilon):
+        faults.append(f"{name}: is its original, brighter or darker as a whole: protect it again")
     if record.mean_change is not None and is_less_than_recorded(change.mean, record.mean_change):
         faults.append(f"{name}: changed by {change.mean:.2f}/255 on average, {record.mean_change:.2f} is recorded")
     return faults
