@@ -1,5 +1,7 @@
 """Where networks run."""
 
+import threading
+from concurrent.futures import Executor
 from typing import TypeVar
 
 import torch
@@ -41,3 +43,33 @@ def describe_device(device: torch.device) -> str:
 def on_device(module: ModuleT, device: torch.device) -> ModuleT:
     """The module on ``device`` with channels-last weights, the faster layout for convolutions."""
     return module.to(device).to(memory_format=torch.channels_last)
+
+
+def compute_alone(pool: Executor, workers: int) -> None:
+    """Have each thread of a fresh pool compute networks on a CPU by itself, without threads of torch's own.
+
+    Torch keeps the number for each thread, and one more for threads to come: that one is as before when this returns.
+
+    Args:
+        pool: Has done nothing yet.
+        workers: Number of its threads; all of them start.
+    """
+    with _STARTING:
+        before = torch.get_num_threads()
+        started = threading.Barrier(workers)
+
+        def start() -> None:
+            torch.get_num_threads()  # the first question sets the thread's number to the common one
+            torch.set_num_threads(1)
+            started.wait()  # so that no thread takes two of these
+
+        try:
+            for future in [pool.submit(start) for _ in range(workers)]:
+                future.result()
+        finally:
+            started.abort()  # an interrupted caller leaves no thread waiting
+            torch.set_num_threads(before)
+
+
+_STARTING = threading.Lock()
+"""Held while the number for threads to come is another."""
