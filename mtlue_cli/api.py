@@ -1,7 +1,7 @@
 """The commands as functions: ``protect``, ``train_generator``, ``verify`` and ``inspect``.
 
-Keyword arguments are the fields of the config classes that the command line is made from. Importing this module loads no
-torch; the first call does. Nothing of the process is changed but, while weights are trained in the main thread, what
+Keyword arguments are the fields of the config classes that the command line is made from. Importing this module loads
+no torch; the first call does. Nothing of the process is changed but, while weights are trained in the main thread, what
 Ctrl-C does: the step at hand is finished and the run can be resumed.
 """
 
@@ -10,7 +10,7 @@ import inspect as signatures
 import operator
 import re
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import fields, replace
 from enum import StrEnum
@@ -56,15 +56,16 @@ class Arguments:
 
     Args:
         function: Its name.
-        configs: The classes; of one field name, the first decides.
+        configs: The classes.
+        without: Fields of these that the function does not take.
     """
 
-    def __init__(self, function: str, *configs: type[Any]) -> None:
+    def __init__(self, function: str, *configs: type[Any], without: tuple[str, ...] = ()) -> None:
         self.function = function
         self.fields: dict[str, OptionField] = {}
         self._flags: dict[str, tuple[OptionField, bool]] = {}
-        for found in (each for config in configs for each in option_fields(config)):
-            self.fields.setdefault(found.name, found)
+        for found in (each for config in configs for each in option_fields(config) if each.name not in without):
+            self.fields[found.name] = found
             for position, flag in enumerate(found.option.flags.split()[0].split("/") if found.option.flags else ()):
                 self._flags[flag] = found, position == 0
 
@@ -130,10 +131,8 @@ class Arguments:
         try:
             yield
         except MtlueError as error:
-            error.args = tuple(self.worded(str(part)) for part in error.args)
+            _reword(error, self.worded)
             if isinstance(error, InputError):
-                error.faults = tuple(map(self.worded, error.faults))
-                error.hint = None if error.hint is None else self.worded(error.hint)
                 for fault in error.faults[:SHOWN_FAULTS]:
                     error.add_note(f"  {fault}")
                 if len(error.faults) > SHOWN_FAULTS:
@@ -145,7 +144,7 @@ class Arguments:
 
 PROTECT = Arguments("protect", ProtectConfig)
 TRAIN = Arguments("train_generator", TrainConfig, PhotoOptions)
-VERIFY = Arguments("verify", VerifyConfig, PhotoOptions)
+VERIFY = Arguments("verify", VerifyConfig, PhotoOptions, without=("split",))
 INSPECT = Arguments("inspect", InspectOptions, PhotoOptions)
 
 
@@ -180,7 +179,10 @@ def protect(
             from mtlue_cli.workflows.protect import protect_folder
 
             result = protect_folder(config, _progress(progress))
-    worded = PROTECT.worded
+
+    def worded(text: str) -> str:
+        return PROTECT.worded(text if isinstance(labels, str | Path) else text.replace(str(file), "labels"))
+
     return replace(
         result,
         fixes=tuple(map(worded, result.fixes)),
@@ -240,8 +242,8 @@ def verify(
         labels: As :func:`protect` takes them.
         progress: Whether to show progress on standard error.
         options: Fields of :class:`~mtlue_cli.workflows.verify_config.VerifyConfig` and
-            :class:`~mtlue_cli.tasks.label_options.LabelOptions`, such as ``protected``, ``tier``; ``max_pixels``. Without
-            ``cache`` no finished victim is kept.
+            :class:`~mtlue_cli.tasks.label_options.LabelOptions`, such as ``protected``, ``tier``; ``max_pixels``.
+            Without ``cache`` no finished victim is kept.
 
     Raises:
         InputError: A fault of the input, found before anything is trained.
@@ -375,8 +377,16 @@ def _reading(labels: Labels, values: Mapping[str, Any]) -> Iterator[tuple[Path, 
         try:
             yield file, replace(reading, maps_folder=images)
         except MtlueError as error:
-            error.args = tuple(str(part).replace(str(file), "labels") for part in error.args)
+            _reword(error, lambda text: text.replace(str(file), "labels"))
             raise
+
+
+def _reword(error: MtlueError, change: Callable[[str], str]) -> None:
+    """Change every text of an error."""
+    error.args = tuple(change(str(part)) for part in error.args)
+    if isinstance(error, InputError):
+        error.faults = tuple(map(change, error.faults))
+        error.hint = None if error.hint is None else change(error.hint)
 
 
 def _write_table(labels: Labels, file: Path) -> None:
