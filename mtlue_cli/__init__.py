@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from mtlue_cli.api import inspect, protect, train_generator, verify
+    from mtlue_cli.errors import InputError, MtlueError
     from mtlue_cli.generator.dataset import ProtectedDataset, ProtectTransform
     from mtlue_cli.generator.generator import Generator
     from mtlue_cli.keys import Key
@@ -17,7 +18,9 @@ __version__ = "0.1.0"
 
 _MODULES = {
     "Generator": "mtlue_cli.generator.generator",
+    "InputError": "mtlue_cli.errors",
     "Key": "mtlue_cli.keys",
+    "MtlueError": "mtlue_cli.errors",
     "ProtectTransform": "mtlue_cli.generator.dataset",
     "ProtectedDataset": "mtlue_cli.generator.dataset",
     "Release": "mtlue_cli.release.release",
@@ -30,7 +33,9 @@ _MODULES = {
 
 __all__ = [
     "Generator",
+    "InputError",
     "Key",
+    "MtlueError",
     "ProtectTransform",
     "ProtectedDataset",
     "Release",
