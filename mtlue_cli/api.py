@@ -181,7 +181,7 @@ def protect(
             result = protect_folder(config, _progress(progress))
 
     def worded(text: str) -> str:
-        return PROTECT.worded(text if isinstance(labels, str | Path) else text.replace(str(file), "labels"))
+        return PROTECT.worded(text if _is_file(labels) else text.replace(str(file), "labels"))
 
     return replace(
         result,
@@ -258,7 +258,11 @@ def verify(
 
             from mtlue_cli.workflows.verify import verify_release
 
-            return verify_release(config, _progress(progress))
+            result = verify_release(config, _progress(progress))
+    if _is_file(labels):
+        return result
+    settings = {**result.setting["settings"], "labels": "labels"}  # the file of a table is gone
+    return replace(result, setting={**result.setting, "settings": settings})
 
 
 @INSPECT.shown_by
@@ -387,6 +391,10 @@ def _reword(error: MtlueError, change: Callable[[str], str]) -> None:
     if isinstance(error, InputError):
         error.faults = tuple(map(change, error.faults))
         error.hint = None if error.hint is None else change(error.hint)
+
+
+def _is_file(labels: Labels) -> bool:
+    return labels is None or isinstance(labels, str | Path)
 
 
 def _write_table(labels: Labels, file: Path) -> None:

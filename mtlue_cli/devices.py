@@ -1,7 +1,9 @@
 """Where networks run."""
 
 import threading
+from collections.abc import Iterator
 from concurrent.futures import Executor
+from contextlib import contextmanager
 from typing import TypeVar
 
 import torch
@@ -43,6 +45,18 @@ def describe_device(device: torch.device) -> str:
 def on_device(module: ModuleT, device: torch.device) -> ModuleT:
     """The module on ``device`` with channels-last weights, the faster layout for convolutions."""
     return module.to(device).to(memory_format=torch.channels_last)
+
+
+@contextmanager
+def seeded(seed: int) -> Iterator[None]:
+    """Within it torch's common random numbers start from ``seed``; then they are as before. One thread at a time."""
+    with _RANDOM, torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        yield
+
+
+_RANDOM = threading.RLock()
+"""Held while the common random numbers are seeded: modules within modules seed their own."""
 
 
 def compute_alone(pool: Executor, workers: int) -> None:

@@ -15,6 +15,7 @@ from typing import Any
 import nbformat
 import numpy as np
 import pyarrow
+import pyarrow.csv
 import pytest
 import torch
 from nbclient import NotebookClient
@@ -221,7 +222,9 @@ def test_train_verify_and_inspect(tmp_path: Path) -> None:
     assert found.exit_code == 0
     assert found.flip is not None
     small: Any = {"backbones": "small", "epochs": 1, "size": 32, "control": False, "probes": False}
-    verification = mtlue.verify(labels.parent, labels=labels, protected=release, **small)
+    table = pyarrow.csv.read_csv(labels)
+    verification = mtlue.verify(labels.parent, labels=table, protected=release, **small)
+    assert verification.to_json()["settings"]["labels"] == "labels"
     assert verification.command_line.startswith("verify('")
     assert verification.judgement.verdict.value in verification._repr_html_()
     for name, start in {"r.html": "<!doctype html>", "r.md": "#", "r.xml": "<?xml", "r.json": "{"}.items():
