@@ -134,7 +134,12 @@ def test_every_field_of_the_workflow_has_its_option() -> None:
     set_by_protect = {"max_steps", "most_images", "private"}
     fields = {field.name for field in (*dataclasses.fields(TrainConfig), *dataclasses.fields(LabelOptions))}
     offered = set(inspect.signature(train_generator).parameters) - {"context"}
-    assert fields - {"reading"} - set_by_protect == offered - {"config", "quiet", "json_target", "max_pixels"}
+    assert fields - {"reading", "maps_folder"} - set_by_protect == offered - {
+        "config",
+        "quiet",
+        "json_target",
+        "max_pixels",
+    }
 
 
 def test_epochs_unset_the_default_time(labels: Path) -> None:
