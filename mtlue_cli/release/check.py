@@ -16,6 +16,7 @@ from mtlue_cli.images.decode import Pixels, decode_image
 from mtlue_cli.images.encode import comparable_pixels, is_lossless, same_alpha
 from mtlue_cli.images.folder import find_images_and_links
 from mtlue_cli.metrics.flip import MeanFlip
+from mtlue_cli.notebook import html_table
 from mtlue_cli.perturbation.effect import (
     LEAST_SHARE,
     Change,
@@ -165,6 +166,25 @@ class ReleaseCheck:
             "measured": self.measured,
             "exit_code": int(self.exit_code),
         }
+
+    def _repr_html_(self) -> str:
+        return html_table(
+            "Release",
+            {
+                "path": self.path,
+                "whole": "no" if self.faults else "yes",
+                "faults": self.faults,
+                "files": self.files,
+                "in quarantine": [record.source for record in self.quarantine],
+                "tasks": self.run.tasks,
+                "weights": self.run.weights_name,
+                "epsilon": f"{self.run.epsilon}/255",
+                "largest change": None if self.max_change is None else f"{self.max_change:g}/255",
+                "mean PSNR (dB)": self.mean_psnr,
+                "mean SSIM": self.mean_ssim,
+                "measured against originals": self.measured,
+            },
+        )
 
 
 @dataclass(frozen=True)
