@@ -20,12 +20,12 @@ from mtlue_cli.training.methods.registry import METHODS
 from mtlue_cli.training.named_settings import written
 from mtlue_cli.verification.countermeasures.registry import COUNTERMEASURES
 
-LABORATORY = (Path(__file__).parents[1] / "docs" / "laboratory.md").read_text(encoding="utf-8")
+VERIFY = (Path(__file__).parents[1] / "docs" / "verify.md").read_text(encoding="utf-8")
 
 
 def rows(header: str) -> dict[str, list[str]]:
     """First cell, without its backquotes, to the other cells of the table whose first header is ``header``."""
-    table = LABORATORY.split(f"| {header} |", 1)[1].split("\n\n", 1)[0]
+    table = VERIFY.split(f"| {header} |", 1)[1].split("\n\n", 1)[0]
     cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in table.splitlines()[2:]]
     return {line[0].strip("`"): line[1:] for line in cells}
 
@@ -35,7 +35,7 @@ def rows(header: str) -> dict[str, list[str]]:
     [BackboneName, LearnerName, WeightingName, TrainingMethodName, CountermeasureName, MetricName, ProbeName, Tier],
 )
 def test_every_choice_is_described(names: type[BackboneName]) -> None:
-    words = set(re.findall(r"[\w-]+", LABORATORY))
+    words = set(re.findall(r"[\w-]+", VERIFY))
     assert {name.value for name in names} <= words
 
 
