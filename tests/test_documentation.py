@@ -26,13 +26,13 @@ from mtlue_cli.commands.from_config import ResultOptions
 from mtlue_cli.commands.inspect import InspectOptions
 from mtlue_cli.networks.backbones.registry import BACKBONES
 from mtlue_cli.options import built, option_fields
-from mtlue_cli.training.methods.registry import METHODS
+from mtlue_cli.training.methods.registry import METHODS, method_named
 from mtlue_cli.training.named_settings import written
-from mtlue_cli.verification.countermeasures.registry import COUNTERMEASURES
+from mtlue_cli.verification.countermeasures.registry import COUNTERMEASURES, countermeasure_named
 from mtlue_cli.workflows.demo_config import DemoConfig
 from mtlue_cli.workflows.protect_config import ProtectConfig
 from mtlue_cli.workflows.train_config import TrainConfig
-from mtlue_cli.workflows.verify_config import VerifyConfig
+from mtlue_cli.workflows.verify_config import VerifyConfig, check_options
 from tests.test_imports import LAYERS
 
 ROOT = Path(__file__).parents[1]
@@ -139,7 +139,15 @@ def test_a_command_of_a_document_is_understood(
             path.parent.mkdir(parents=True, exist_ok=True)
             path.mkdir(exist_ok=True) if found.option.takes == "folder" else path.touch()
     values = command.make_context(words[0], words[1:]).params
-    built(config, {"split": None, **values}, **elsewhere)
+    made = built(config, {"split": None, **values}, **elsewhere)
+    if isinstance(made, VerifyConfig):
+        if made.protected is not None:
+            made.protected.mkdir(parents=True, exist_ok=True)
+        check_options(made)
+        for name in made.countermeasures or ():
+            countermeasure_named(name)
+        for name in made.methods or ():
+            method_named(name)
 
 
 @pytest.mark.parametrize(("document", "words"), INLINE, ids=[f"{name}: {_named(words)}" for name, words in INLINE])
