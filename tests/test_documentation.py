@@ -263,3 +263,12 @@ def test_the_check_itself_finds_what_is_not_understood(
 ) -> None:
     with pytest.raises(Exception, match=fault):
         test_a_command_of_a_document_is_understood("", words, tmp_path, monkeypatch)
+
+
+def test_headline_and_help_promise_no_more_than_is_measured() -> None:
+    described = [
+        CliRunner().invoke(app, [*command, "--help"]).output for command in ([], *([name] for name in CONFIGS))
+    ]
+    assert len(described) == 6
+    for text in (DOCUMENTS["README.md"], DOCUMENTS["docs/index.md"], *described):
+        assert not re.search(r"nobody can learn|invisible", " ".join(text.split()), flags=re.IGNORECASE)
