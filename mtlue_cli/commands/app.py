@@ -15,7 +15,7 @@ from typer.core import TyperCommand
 from mtlue_cli import __version__
 from mtlue_cli.choices import ExitCode
 from mtlue_cli.commands.config_file import COMMANDS
-from mtlue_cli.commands.console import stderr_console, stop_drawing, visible
+from mtlue_cli.commands.console import grouped, stderr_console, stop_drawing, visible
 from mtlue_cli.commands.demo import demo
 from mtlue_cli.commands.inspect import inspect
 from mtlue_cli.commands.protect import protect
@@ -25,8 +25,6 @@ from mtlue_cli.errors import InputError, MtlueError
 
 DEBUG_VARIABLE = "MTLUE_DEBUG"
 SHOW_CURSOR = b"\x1b[?25h"
-MOST_FAULTS = 100
-"""Faults that are listed before the rest is counted: a label file may have a fault in each of a million rows."""
 
 app = typer.Typer(
     name="mtlue",
@@ -104,9 +102,10 @@ def bounded(command: Callable[..., None]) -> Callable[..., None]:
 def _described(error: Exception) -> list[str]:
     """The lines that tell a user about ``error``."""
     if isinstance(error, InputError):
-        lines = [f"error: {error}", *(f"  {fault}" for fault in error.faults[:MOST_FAULTS])]
-        if len(error.faults) > MOST_FAULTS:
-            lines.append(f"  and {len(error.faults) - MOST_FAULTS} more")
+        faults = (
+            error.faults if os.environ.get(DEBUG_VARIABLE) else grouped(error.faults, f"{DEBUG_VARIABLE}=1 lists all")
+        )
+        lines = [f"error: {error}", *(f"  {fault}" for fault in faults)]
         return [*lines, f"hint: {error.hint}"] if error.hint else lines
     if isinstance(error, MtlueError):
         return [f"error: {error}"]

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from mtlue_cli.choices import ExitCode
-from mtlue_cli.commands.console import duration
+from mtlue_cli.commands.console import MOST_EXAMPLES, duration, grouped
 from mtlue_cli.commands.from_config import Given, command_of
 from mtlue_cli.workflows.protect_config import ProtectConfig
 
@@ -13,9 +13,6 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from mtlue_cli.workflows.protect import ProtectResult
-
-LISTED = 20
-"""Names that a summary lists before it counts the rest."""
 
 
 @command_of("protect", ProtectConfig)
@@ -94,14 +91,12 @@ def remarks(result: "ProtectResult") -> list[str]:
         )
     if result.unlabelled:
         lines.append(f"{len(result.unlabelled)} images have no row in the labels and are not in the release:")
-        lines += [f"  {name}" for name in result.unlabelled[:LISTED]] + _rest(len(result.unlabelled))
+        lines += [f"  {name}" for name in result.unlabelled[:MOST_EXAMPLES]]
+        more = len(result.unlabelled) - MOST_EXAMPLES
+        lines += [f"  ... and {more} more"] if more > 0 else []
     if result.quarantine:
         lines.append(f"{len(result.quarantine)} images could not be protected and are not in the release:")
-        lines += [f"  {record.source}: {record.reason}" for record in result.quarantine[:LISTED]]
-        lines += [f"{rest}; --json lists all" for rest in _rest(len(result.quarantine))]
+        reasons = [f"{record.source}: {record.reason}" for record in result.quarantine]
+        lines += [f"  {line}" for line in grouped(reasons, "--json lists all")]
         lines += [f"to protect more of them: {fix}" for fix in result.fixes]
     return lines
-
-
-def _rest(count: int) -> list[str]:
-    return [f"  and {count - LISTED} more"] if count > LISTED else []

@@ -6,7 +6,7 @@ from rich.table import Table
 from rich.text import Text
 
 from mtlue_cli.choices import ExitCode
-from mtlue_cli.commands.console import Terminal, duration
+from mtlue_cli.commands.console import Terminal, duration, grouped
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -18,9 +18,6 @@ if TYPE_CHECKING:
     from mtlue_cli.verification.verdict import Judgement
     from mtlue_cli.workflows.verify_dry_run import DryRun
 
-LISTED_FAULTS = 20
-"""Faults of an audit that are printed; the JSON result holds all."""
-
 STYLES = {ExitCode.SUCCESS: "bold green", ExitCode.NOT_PROTECTED: "bold red", ExitCode.INCONCLUSIVE: "bold yellow"}
 HALF_NOTE = "recovers more than half"
 
@@ -29,10 +26,8 @@ def show_verification(terminal: Terminal, result: "VerifyResult", *, brief: bool
     """Audit faults, or the tables of victims, then the verdict, on stdout; ``brief``: no notes, nothing untested."""
     audit, judgement = result.audit, result.judgement
     if audit is not None:
-        for fault in audit.faults[:LISTED_FAULTS]:
-            terminal.show(Text(fault))
-        if len(audit.faults) > LISTED_FAULTS:
-            terminal.show(Text(f"... and {len(audit.faults) - LISTED_FAULTS} more faults (--json lists all)"))
+        for line in grouped(audit.faults, "--json lists all"):
+            terminal.show(Text(line))
         if audit.max_change is not None:
             terminal.show(
                 Text(f"largest change of a pixel value: {audit.max_change:g}/255 over {audit.measured} files")

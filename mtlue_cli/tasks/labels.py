@@ -1,6 +1,8 @@
 """Label files understood: files, tasks and classes; every fault found before any work starts."""
 
+import os
 import re
+import shlex
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -24,8 +26,11 @@ _LIKE_A_FILE = re.compile(r"\.(jpe?g|png|webp|bmp|tiff?|gif|p[gbpn]m|avif)$", re
 LONGEST_CELL = 100_000
 """Characters of a cell; the CSV reader of Python stops a little above."""
 
-MOST_REPEATS = 20
-"""Rows that repeat another and are told of one by one."""
+MOST_REPEATS = 5
+"""Rows that repeat another and are named one by one."""
+
+TRIED_ROWS = 100
+"""Rows whose cells are looked for as files, to find the file column."""
 
 
 def released_options(file_column: str | None) -> LabelOptions:
@@ -60,6 +65,7 @@ def read_label_file(
     learned: Collection[str] | None = None,
     image_names: Sequence[str] = (),
     look: LookAtMaps | None = None,
+    folder: Path | None = None,
 ) -> LabelFile:
     """Labels together with how they stand in their file.
 
@@ -72,6 +78,7 @@ def read_label_file(
         learned: The columns that ``for_learning`` looks at; None: all.
         image_names: The folder's images, for a format that reads file names.
         look: Understands a column of maps by its files; None: every cell is a class, as it stands.
+        folder: The image folder, to find out which column holds the file names; None: the headers alone decide.
 
     Raises:
         InputError: Lists every fault with its row.
@@ -84,7 +91,9 @@ def read_label_file(
         raise InputError(f"{path} is a folder, expected a label file")
     file_columns = FILE_COLUMNS if options.file_column is None else (options.file_column,)
     raw = reader.read(LabelSource(path, file_columns, tuple(image_names)))
-    file_index = _find_file_column(path, raw, file_columns)
+    file_index = _find_file_column(path, raw, file_columns, folder)
+    if folder is not None and raw.file_column is None and options.split_file is None:
+        _refuse_other_column(path, raw, file_index, folder)
     kept, faults, notes = _check_rows(raw, file_index)
     faults = [*_header_faults(raw.header, options), *raw.faults, *faults]
     if not raw.rows and not raw.faults:
@@ -142,7 +151,7 @@ def read_label_file(
     return LabelFile(taken, raw.header, file_index, tuple(notes), other_parts)
 
 
-def _find_file_column(path: Path, raw: RawTable, candidates: Sequence[str]) -> int:
+def _find_file_column(path: Path, raw: RawTable, candidates: Sequence[str], folder: Path | None) -> int:
     if raw.file_column is not None:
         return raw.header.index(raw.file_column)
     for candidate in candidates:
@@ -155,8 +164,43 @@ def _find_file_column(path: Path, raw: RawTable, candidates: Sequence[str]) -> i
         [f"the columns are {found}" if found else "there are no columns", *raw.faults],
         "give the table a header, such as file_name,smiling"
         if any(_LIKE_A_FILE.search(name) for name in raw.header)
-        else "name the column that holds the file names with --file-column",
+        else _file_column_hint(raw, folder) or "name the column that holds the file names with --file-column",
     )
+
+
+def _refuse_other_column(path: Path, raw: RawTable, file_index: int, folder: Path) -> None:
+    """Refuse a file column that names hardly any file of the folder, if another column names most of them."""
+    hint = _file_column_hint(raw, folder)
+    if hint is None:
+        return
+    tried = _tried_rows(raw)
+    found = _files_named(tried, file_index, folder)
+    if 2 * found < len(tried):
+        raise InputError(
+            f"{path}: column {quoted(raw.header[file_index])} does not hold the file names: "
+            f"{len(tried) - found} of {counted(len(tried), 'row')} looked at name no file in {folder}",
+            hint=hint,
+        )
+
+
+def _file_column_hint(raw: RawTable, folder: Path | None) -> str | None:
+    """The option that names the column whose cells are files of the folder; None if there is no such column."""
+    tried = _tried_rows(raw)
+    if folder is None or not tried:
+        return None
+    found = [_files_named(tried, position, folder) for position in range(len(raw.header))]
+    most = max(found)
+    return f"--file-column {shlex.quote(raw.header[found.index(most)])}" if 2 * most > len(tried) else None
+
+
+def _tried_rows(raw: RawTable) -> list[tuple[Cell, ...]]:
+    return [row for row in raw.rows[:TRIED_ROWS] if len(row) == len(raw.header)]
+
+
+def _files_named(rows: Sequence[Sequence[Cell]], position: int, folder: Path) -> int:
+    """How many rows name a file of the folder in the cell at ``position``."""
+    cells = [row[position] for row in rows]
+    return sum(path_fault(cell) is None and os.path.isfile(folder / cell) for cell in cells if cell)
 
 
 def _header_faults(header: Sequence[str], options: LabelOptions) -> list[str]:

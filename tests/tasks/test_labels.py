@@ -56,6 +56,32 @@ def test_named_file_column(tmp_path: Path) -> None:
     assert "'other'" in faults_of(path, file_column="other")
 
 
+def test_a_file_column_that_names_no_file_is_refused_if_another_one_does(tmp_path: Path) -> None:
+    for number in range(4):
+        (tmp_path / f"photo {number}.jpg").touch()
+    rows = "".join(f"{number},photo {number}.jpg,{number % 2}\n" for number in range(4))
+    path = write(tmp_path, "image_id,the path,gender\n" + rows)
+    with pytest.raises(InputError) as caught:
+        read_label_file(path, folder=tmp_path)
+    assert str(caught.value) == (
+        f"{path}: column 'image_id' does not hold the file names: 4 of 4 rows looked at name no file in {tmp_path}"
+    )
+    assert caught.value.hint == "--file-column 'the path'"
+    named = read_label_file(path, LabelOptions(file_column="the path"), for_learning=False, folder=tmp_path)
+    assert named.table.file_names[0] == "photo 0.jpg"
+    # A column that is called by no usual name is found as well.
+    path.write_text(path.read_text().replace("image_id", "number"))
+    with pytest.raises(InputError, match="no file column") as caught:
+        read_label_file(path, folder=tmp_path)
+    assert caught.value.hint == "--file-column 'the path'"
+
+
+def test_files_that_are_missing_are_no_reason_to_ask_for_another_column(tmp_path: Path) -> None:
+    (tmp_path / "x").touch()
+    path = write(tmp_path, "file_name,t\na.jpg,x\nb.jpg,y\nc.jpg,z\n")
+    assert read_label_file(path, folder=tmp_path).table.file_names == ("a.jpg", "b.jpg", "c.jpg")
+
+
 def test_every_fault_is_reported_with_its_row(tmp_path: Path) -> None:
     text = (
         "file_name,t,t,one,none\n"
@@ -132,8 +158,8 @@ def test_of_many_rows_that_repeat_others_the_rest_is_counted(tmp_path: Path) -> 
     rows = "".join(f"{name}.jpg,{name % 2}\n" for name in range(30))
     labels = read_label_file(write(tmp_path, "file_name,t\n" + rows + rows))
     assert len(labels.table) == 30
-    assert len(labels.notes) == 21
-    assert labels.notes[-1] == "10 further rows left out that repeat others"
+    assert len(labels.notes) == 6
+    assert labels.notes[-1] == "25 further rows left out that repeat others"
 
 
 def test_only_what_is_stated_is_missing_and_the_rest_is_pointed_out(tmp_path: Path) -> None:
