@@ -132,4 +132,4 @@ def test_a_failure_names_the_file_that_was_meant(tmp_path: Path) -> None:
 def test_a_failed_write_says_what_to_do(number: int, step: str) -> None:
     said = unwritable(Path("out/a.png"), OSError(number, os.strerror(number)))
     assert said.startswith(f"out/a.png cannot be written: {os.strerror(number)}; {step}")
-    assert said.endswith("run the same command again to go on")
+    assert said.endswith("run the same command again to continue")

@@ -32,8 +32,8 @@ app = typer.Typer(
         "Protect labelled images before you publish them.\n\n"
         "Add a bounded perturbation that depends on the labels, and verify that a model trained on the release learns "
         "little, for every label column at once.\n\n"
-        "Options can also come from the environment: MTLUE_DEVICE, where commands share the option; MTLUE_PROTECT_OUT, "
-        "where it is one command's own. The help of each command names them. A config file says what is left unsaid: "
+        "Options can also come from the environment: MTLUE_DEVICE for an option that commands share, MTLUE_PROTECT_OUT "
+        "for an option of one command. The help of each command names them. The rest can come from a config file: "
         "--config FILE, or [tool.mtlue] in pyproject.toml.\n\n"
         "Start with: [bold]mtlue demo[/bold]"
     ),
@@ -87,7 +87,7 @@ def bounded(command: Callable[..., None]) -> Callable[..., None]:
             raise typer.Exit(ExitCode.UNEXPECTED) from None
         except KeyboardInterrupt:
             stop_drawing()
-            _complain("interrupted, run the same command again to go on")
+            _complain("interrupted, run the same command again to continue")
             raise typer.Exit(ExitCode.INTERRUPTED) from None
         except Exception as error:
             stop_drawing()
@@ -129,7 +129,7 @@ def _version(wanted: bool) -> None:
 @app.callback()
 def _root(
     version: Annotated[
-        bool, typer.Option("--version", help="Say the version and leave.", callback=_version, is_eager=True)
+        bool, typer.Option("--version", help="Print the version and exit.", callback=_version, is_eager=True)
     ] = False,
 ) -> None:
     """Carry the options of the program itself."""

@@ -222,7 +222,7 @@ def check_target(option: str, target: Path) -> None:
     """Refuse a result file that could not be put in place, by making and removing what would be written first."""
     try:
         if target.exists() and not target.is_file():
-            raise InputError(f"{option}: {target} is no regular file, expected a file name, or - for stdout")
+            raise InputError(f"{option}: {target} is not a regular file; give a file name, or - for stdout")
         if not target.absolute().parent.is_dir():
             raise InputError(f"{option}: the folder of {target} does not exist")
         temporary_beside(target).touch()

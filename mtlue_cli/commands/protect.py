@@ -82,7 +82,7 @@ def summary(result: "ProtectResult") -> "Table":
 
 
 def remarks(result: "ProtectResult") -> list[str]:
-    """What a user should know beside the figures, a line each."""
+    """What a user should know beside the figures, one per line."""
     lines = [f"warning: {warning}" for warning in result.warnings]
     if result.compressed:
         lines.append(

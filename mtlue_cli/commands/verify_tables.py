@@ -62,7 +62,7 @@ def show_not_tested(terminal: Terminal, left: "Sequence[NotTested]") -> None:
 
 
 def task_table(judgement: "Judgement") -> Table:
-    """One line a task for the first victim: clean images, the release, noise; in %, and learned fractions.
+    """One line per task for the first victim: clean images, the release, noise; in %, and learned fractions.
 
     Where a task is judged by an error, every figure stands with its unit.
     """
@@ -79,7 +79,7 @@ def task_table(judgement: "Judgement") -> Table:
         table.add_column(f"{name} %" if bare else name, justify="right")
     table.add_column("learned", justify="right")
 
-    def told(figure: "Repeated | None", task: "TaskFigures") -> str:
+    def shown(figure: "Repeated | None", task: "TaskFigures") -> str:
         if figure is None:
             return "-"
         sign = "" if bare or task.lower_is_better else " %"
@@ -92,10 +92,10 @@ def task_table(judgement: "Judgement") -> Table:
         learned = _fraction(protected.learned if protected else None)
         table.add_row(
             Text(task.name if task.measure == judgement.metric else f"{task.name} ({task.measure})"),
-            told(task.clean, task),
-            told(protected.score if protected else None, task),
-            *((told(noise.tasks[row].score, task),) if noise else ()),
-            told(Repeated((task.floor,)), task),
+            shown(task.clean, task),
+            shown(protected.score if protected else None, task),
+            *((shown(noise.tasks[row].score, task),) if noise else ()),
+            shown(Repeated((task.floor,)), task),
             learned if task.judged else f"({learned})",
         )
     average = release.average if release else None
@@ -122,16 +122,16 @@ def by_place_alone(release: "ConditionFigures") -> str | None:
     """What label maps alone teach of where things are, and what is learned beyond; None without dense tasks."""
     from mtlue_cli.metrics.measures import in_unit
 
-    told = []
+    floors = []
     for task in release.tasks:
         if task.place_floor is None:
             continue
         sign = "" if task.lower_is_better else " %"
-        told.append(
+        floors.append(
             f"{task.name} {in_unit(task.place_floor, task.measure)}{sign}, "
             f"learned beyond it {_fraction(task.learned_beyond_place)}"
         )
-    return f"by place alone, without a look at the image: {'; '.join(told)}" if told else None
+    return f"by place alone, without the image: {'; '.join(floors)}" if floors else None
 
 
 def condition_table(judgement: "Judgement") -> Table:

@@ -28,7 +28,7 @@ FARTHEST = 14.0
 DEPTH_UNIT = 0.001
 """Metres that one level of a written depth map stands for."""
 SCENE_TASKS = (f"depth=depth:scale={DEPTH_UNIT:g}", "normals=normals")
-"""Kinds of the columns that are not told by their files, as ``--task`` takes them."""
+"""Kinds of the columns that are not clear from their files, as ``--task`` takes them."""
 
 _OBJECTS = 4
 _CHUNK = 64

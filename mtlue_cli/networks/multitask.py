@@ -31,7 +31,7 @@ class MultiTaskNetwork(nn.Module, ABC):
 
     @abstractmethod
     def represent(self, images: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-        """What all tasks are told from, and what is told.
+        """The shared features of all tasks, and the outputs.
 
         Args:
             images: ``(B, 3, S, S)`` float in [0, 1].
@@ -42,12 +42,12 @@ class MultiTaskNetwork(nn.Module, ABC):
         """
 
     def forward(self, images: Tensor) -> dict[str, Tensor]:
-        """Outputs a task of ``(B, 3, S, S)`` images in [0, 1]."""
+        """Outputs per task for ``(B, 3, S, S)`` images in [0, 1]."""
         return self.represent(images)[1]
 
 
 class ImageLevelNetwork(MultiTaskNetwork):
-    """Backbone, a shared 256-wide layer with ReLU, and a linear head a task.
+    """Backbone, a shared 256-wide layer with ReLU, and one linear head per task.
 
     The heads are one matrix, split by task: forty tasks cost one product.
 
@@ -71,7 +71,7 @@ class ImageLevelNetwork(MultiTaskNetwork):
         return _split(self.heads(features), self.tasks)
 
     def represent(self, images: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-        """The shared layer's output, and logits a task."""
+        """The shared layer's output, and logits per task."""
         features = self.features(images)
         return features, self.scores(features)
 
@@ -90,9 +90,9 @@ class MixedNetwork(MultiTaskNetwork):
         super().__init__()
         if backbone.maps is None:
             raise InputError(
-                "this backbone gives no feature maps, so that nothing can be told of single pixels",
+                "this backbone has no feature maps, so it cannot predict single pixels",
                 [f"task {task.name} is labelled pixel by pixel ({task.kind.value})" for task in tasks.dense],
-                "leave these tasks out, or take another --backbone",
+                "leave these tasks out, or use another --backbone",
             )
         self.tasks = tasks
         self.backbone = backbone.maps.extract(backbone.network)

@@ -46,7 +46,7 @@ class LabelFile:
         table: File names and class indices.
         header: Columns in order, the file column among them.
         file_index: Position of the file column in ``header``.
-        notes: What a user should know and is no fault, a line each.
+        notes: What a user should know and is no fault, one per line.
         other_parts: Files with a row, and their maps, of other parts of the split than the one that was asked for.
     """
 
@@ -97,9 +97,11 @@ def read_label_file(
     kept, faults, notes = _check_rows(raw, file_index)
     faults = [*_header_faults(raw.header, options), *raw.faults, *faults]
     if not raw.rows and not raw.faults:
-        faults.append("no image is named as this format wants it" if reader.reads_names else "no row below the header")
+        faults.append(
+            "no image name has the form that this format expects" if reader.reads_names else "no row below the header"
+        )
     if len(raw.header) < 2:
-        faults.append("no column beside the file column: there is nothing to learn or to protect")
+        faults.append("no column besides the file column: there is nothing to learn or to protect")
     notes = [*raw.notes, *notes]
     columns, tasks = {}, []
     bins_of = {bins.column: bins for bins in options.bins}
@@ -142,7 +144,7 @@ def read_label_file(
             faults += class_faults(task)
             notes += missing_notes(task)
         elif kept and not task.classes:
-            notes.append(f"column {quoted(name)} holds no label at all")
+            notes.append(f"column {quoted(name)} has no labels")
     if faults:
         raise InputError(f"{path} has {counted(len(faults), 'fault')}", faults)
     table = LabelTable(names, columns, TaskSet(tuple(tasks)), places, maps, maps_folder)
@@ -205,12 +207,12 @@ def _files_named(rows: Sequence[Sequence[Cell]], position: int, folder: Path) ->
 
 def _header_faults(header: Sequence[str], options: LabelOptions) -> list[str]:
     faults = [
-        f"row 1: column {position} has no name (row numbers that pandas wrote? leave them out)"
+        f"row 1: column {position} has no name (a pandas index? save the table without it)"
         for position, name in enumerate(header, 1)
         if not name
     ]
     repeated = [name for name, count in Counter(header).items() if name and count > 1]
-    faults += [f"row 1: column {quoted(name)} stands more than once" for name in repeated]
+    faults += [f"row 1: column {quoted(name)} appears more than once" for name in repeated]
     faults += [f"row 1: column {quoted(name)}: {problem}" for name in header if (problem := _text_fault(name))]
     said = [("--bins", bins.column, str(bins)) for bins in options.bins]
     said += [("--task", declaration.column, str(declaration)) for declaration in options.declarations]
@@ -234,7 +236,7 @@ def _declared(task: Task, declaration: Declaration) -> tuple[Task, list[str]]:
 
 
 def _check_rows(raw: RawTable, file_index: int) -> tuple[list[int], list[str], list[str]]:
-    """Positions of the sound rows, a line a fault, and a line each of the first rows that repeat another."""
+    """Positions of the sound rows, one line per fault, and one line for each of the first rows that repeat another."""
     kept: list[int] = []
     faults: list[str] = []
     notes: list[str] = []
@@ -256,7 +258,7 @@ def _check_rows(raw: RawTable, file_index: int) -> tuple[list[int], list[str], l
             if at != file_index and (old or "") != (new or "")
         ]
         if others:
-            faults.append(f"{place}: file {quoted(name)} stands already in {there}, with other labels: {others[0]}")
+            faults.append(f"{place}: file {quoted(name)} is already in {there}, with other labels: {others[0]}")
         else:
             notes.append(f"{place} repeats {there} and is left out: file {quoted(name)}")
     more = len(notes) - MOST_REPEATS
@@ -286,7 +288,7 @@ def _text_fault(text: str) -> str | None:
     if len(text) > LONGEST_CELL:
         return f"{len(text)} characters, expected a label"
     if "\0" in text:
-        return "holds a NUL"
+        return "contains a NUL character"
     return None if is_unicode(text) else "is not Unicode"
 
 

@@ -55,7 +55,7 @@ class LearningSettings:
 class EpochRecord:
     """One epoch's figures on the training images: mean loss, accuracy a task (NaN where nothing is labelled).
 
-    The accuracy of a dense task is the share of its labelled pixels that are told right.
+    The accuracy of a dense task is the share of its labelled pixels that are predicted correctly.
     """
 
     epoch: int

@@ -116,7 +116,7 @@ class PhotoSteps:
         if released is not None:
             raise MtlueError(
                 f"{self._images / source} is protected already: it is {released}, byte for byte; put the original "
-                "back, or give --force to protect it a second time, and run the command again to go on"
+                "back, or give --force to protect it a second time, and run the command again to continue"
             )
         record = self._plan.earlier.records.get(source)
         try:
@@ -148,7 +148,7 @@ class PhotoSteps:
                 raise ImageError(f"changed by {change.largest:g}/255 when saved, the bound is {run.epsilon}/255")
             if self._plan.is_unlabelled(prepared.row) and not self._plan.is_drawn(prepared.row):
                 draw = ", or give --unlabelled protect to protect it as an image of random classes"
-                raise ImageError(f"no label says anything about this image: label it{draw if prepared.classes else ''}")
+                raise ImageError(f"this image has no label: add one{draw if prepared.classes else ''}")
             if image.alpha is not None and not image.alpha.any():
                 raise ImageError("it is fully transparent: nothing that is added to it can be seen; leave it out")
             effect = measure_effect(before, saved.pixels, delta, run.epsilon, image.alpha)

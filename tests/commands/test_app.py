@@ -108,7 +108,7 @@ def test_of_many_kinds_of_faults_the_first_are_shown() -> None:
         (ImageError("cut short"), ExitCode.UNEXPECTED, "error: cut short"),
         (RuntimeError("boom\nmore"), ExitCode.UNEXPECTED, "unexpected failure: RuntimeError: boom"),
         (AssertionError(), ExitCode.UNEXPECTED, "unexpected failure: AssertionError"),
-        (KeyboardInterrupt(), ExitCode.INTERRUPTED, "interrupted, run the same command again to go on"),
+        (KeyboardInterrupt(), ExitCode.INTERRUPTED, "interrupted, run the same command again to continue"),
     ],
 )
 def test_errors_become_a_line_and_an_exit_code(error: BaseException, code: ExitCode, text: str) -> None:

@@ -80,7 +80,7 @@ def test_bad_images_end_with_exit_code_three_and_are_listed(arguments: list[str]
     ("options", "message"),
     [
         (["--batch-size", "many"], "expected auto or a number"),
-        (["--tasks", "colour", "--except", "round"], "exclude each other"),
+        (["--tasks", "colour", "--except", "round"], "cannot be used together"),
         (["--tasks", "age"], "no task 'age'"),
         (["--epsilon", "99"], "Invalid value"),
         (["--format", "gif"], "Invalid value"),

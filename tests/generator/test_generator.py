@@ -202,7 +202,7 @@ def test_labels_that_do_not_fit_are_all_listed(labels: Mapping[str, Any], fault:
     ],
 )
 def test_images_of_other_kinds_are_all_listed(image: object, fault: str, own: Generator) -> None:
-    with pytest.raises(InputError, match="2 of 3 images are of no kind") as caught:
+    with pytest.raises(InputError, match="2 of 3 images are of an unsupported kind") as caught:
         own.protect([image, PHOTO, image], {"colour": [0] * 3, "round": [0] * 3})
     assert [found.split()[1] for found in caught.value.faults] == ["0", "2"]
     assert all(re.search(fault, found) for found in caught.value.faults)

@@ -108,7 +108,7 @@ def deep_colour_png() -> bytes:
             "several frames",
         ),
         (encoded(Image.fromarray(COLOUR[..., 0].astype(np.float32)), "TIFF"), "32-bit"),
-        (deep_colour_png(), "more than 8 bits a colour"),
+        (deep_colour_png(), "more than 8 bits per colour"),
     ],
 )
 def test_what_cannot_be_protected_says_why(content: bytes, reason: str) -> None:

@@ -89,7 +89,7 @@ def test_portable_maps() -> None:
     kept = encode_image(DEEP, decode_bytes(deep), ImageFormat.KEEP)
     assert kept.startswith(b"P5")
     assert np.array_equal(decode_bytes(kept).pixels, DEEP)
-    with pytest.raises(ImageError, match="more than 8 bits a colour"):
+    with pytest.raises(ImageError, match="more than 8 bits per colour"):
         decode_bytes(b"P6 2 1 65535 " + bytes(12))
     assert decode_bytes(b"P6 2 1 255 " + bytes(6)).size == (1, 2)
     assert decode_bytes(b"P3 1 1 100 100 0 50").pixels.tolist() == [[[255, 0, 128]]]

@@ -48,7 +48,7 @@ def test_everything_wrong_is_said_at_once() -> None:
         "m=segmentation:classes=1": "expected a number from 2 to 1000",
         "m=segmentation:classes=99999999": "expected a number from 2 to 1000",
         "m=segmentation:classes=a|a": "a name twice",
-        "m=segmentation:ignore=1:ignore=2": "ignore stands more than once",
+        "m=segmentation:ignore=1:ignore=2": "ignore appears more than once",
         "m=depth:scale=0": "expected a number above 0",
         "m=depth:scale=nan": "expected a number above 0",
     }

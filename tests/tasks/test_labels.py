@@ -97,15 +97,15 @@ def test_every_fault_is_reported_with_its_row(tmp_path: Path) -> None:
     )
     report = faults_of(write(tmp_path, text))
     for expected in (
-        "column 't' stands more than once",
+        "column 't' appears more than once",
         "row 3: file name '../b.jpg' leaves",
         "row 4: file name '/c.jpg' is absolute",
         "row 5: file name 'C:/d.jpg' is absolute",
         "row 6: file name 'sub\\\\e.jpg' holds a backslash",
         "row 7: file name is empty",
         "row 8: 2 cells, expected 5",
-        "row 9: file 'a.jpg' stands already in row 2, with other labels: 't' is '0' there and '1' here",
-        "row 10: file name holds a NUL",
+        "row 9: file 'a.jpg' is already in row 2, with other labels: 't' is '0' there and '1' here",
+        "row 10: file name contains a NUL character",
         "column 'one' holds only one class",
         "column 'none' holds no label",
     ):
@@ -189,14 +189,14 @@ def test_spellings_of_one_class_are_a_fault_only_where_they_are_learned(tmp_path
 
 def test_an_unlabelled_column_of_a_folder_to_protect_is_told(tmp_path: Path) -> None:
     labels = read_label_file(write(tmp_path, "file_name,t,u\na.jpg,0,\n"), for_learning=False)
-    assert labels.notes == ("column 'u' holds no label at all",)
+    assert labels.notes == ("column 'u' has no labels",)
 
 
 def test_long_and_odd_cells_are_shown_short_and_visible(tmp_path: Path) -> None:
     text = f"file_name,t\na.jpg,{'x' * 110_000}\nb.jpg,n\0l\n\x1b[2J/../c.jpg,1\n"
     faults = faults_of(write(tmp_path, text))
     assert "row 2: column 't': 110000 characters, expected a label" in faults
-    assert "row 3: column 't': holds a NUL" in faults
+    assert "row 3: column 't': contains a NUL character" in faults
     assert "row 4: file name '\\x1b[2J/../c.jpg' leaves" in faults
     assert all(len(line) < 300 for line in faults.splitlines())
 

@@ -122,7 +122,7 @@ def test_timm_networks_of_another_architecture_are_refused() -> None:
     with pytest.raises(InputError, match="'resnet18d' is not the backbone 'resnet18'") as caught:
         read_start("timm:resnet18d", BackboneName.RESNET18)
     assert "timm:resnet18" in str(caught.value.hint)
-    with pytest.raises(InputError, match="computes what the backbone 'small' does"):
+    with pytest.raises(InputError, match="matches the backbone 'small'"):
         read_start("timm:resnet18", BackboneName.SMALL)
 
 

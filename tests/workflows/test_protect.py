@@ -331,7 +331,7 @@ def test_names_that_meet_are_kept_apart(config: ProtectConfig) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"tasks": ["colour"], "exclude": ["round"]}, "exclude each other"),
+        ({"tasks": ["colour"], "exclude": ["round"]}, "cannot be used together"),
         ({"tasks": ["age"]}, "no task 'age'"),
         ({"exclude": ["colour", "round"]}, "no task is left"),
         ({"epsilon": 0}, "expected 1 to 64"),

@@ -201,7 +201,7 @@ def test_chosen_tasks_are_the_only_ones(config: TrainConfig) -> None:
     [
         ({"out": Path("x.pt")}, "safetensors"),
         ({"epochs": None}, "--epochs and --max-minutes"),
-        ({"max_minutes": 1.0}, "exclude each other"),
+        ({"max_minutes": 1.0}, "cannot be used together"),
         ({"contact_sheet": Path("sheet")}, ".png"),
         ({"images": Path("/nonexistent")}, "not a folder"),
         ({"tasks": ("colour", "weight")}, "weight"),

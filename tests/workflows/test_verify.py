@@ -285,7 +285,7 @@ def test_usage_faults_are_found_first(config: VerifyConfig, made: MadeSet, tmp_p
         ({"weights": "w"}, "exactly one"),
         ({"test": made.images}, "belong together"),
         ({"test_fraction": 1.0}, "test-fraction"),
-        ({"protected": tmp_path / "none"}, "no folder"),
+        ({"protected": tmp_path / "none"}, "not a folder"),
         ({"protected": made.images}, "same folder"),
         ({"fractions": (0.5, 1.5)}, "protected-fraction is 1.5"),
         ({"methods": (TrainingMethodName.HEAD,)}, "head starts from a pretrained backbone"),

@@ -72,7 +72,7 @@ def _distinct(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     document: dict[str, Any] = {}
     for name, value in pairs:
         if name.strip() in document:
-            raise _Repeated(f"the key {quoted(name)} stands more than once")
+            raise _Repeated(f"the key {quoted(name)} appears more than once")
         document[name.strip()] = value
     return document
 
@@ -83,4 +83,4 @@ def _described(error: Exception) -> str:
     return "nested too deeply" if isinstance(error, RecursionError) else str(error)
 
 
-JSON_LINES = LabelReader(LabelFormat.JSONL, "one JSON object a line", read_json_lines, (".jsonl", ".ndjson"))
+JSON_LINES = LabelReader(LabelFormat.JSONL, "one JSON object per line", read_json_lines, (".jsonl", ".ndjson"))

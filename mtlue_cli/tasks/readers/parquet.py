@@ -1,4 +1,4 @@
-"""Parquet, by way of pyarrow."""
+"""Parquet, read with pyarrow."""
 
 import re
 from typing import TYPE_CHECKING

@@ -21,7 +21,7 @@ STRIDE = 8
 """Sides are filled up to multiples of this: one space-to-depth and two halvings."""
 
 MAP_SIDE = 16
-"""Side of the learned maps a class, which are scaled bilinearly to the image."""
+"""Side of the learned maps per class, which are scaled bilinearly to the image."""
 
 
 @dataclass(frozen=True)

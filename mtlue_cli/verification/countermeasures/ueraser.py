@@ -93,7 +93,7 @@ def hardest(
     """Of several versions of each sample the one with the highest loss; the first of equals.
 
     Args:
-        network: Images to logits a task; left as it was.
+        network: Images to logits per task; left as it was.
         draw: Gives another ``(B, 3, H, W)`` version of the batch at each call.
         candidates: How many are drawn.
         labels: Task name to ``(B,)`` int64, negative where unlabelled.
