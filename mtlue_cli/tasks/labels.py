@@ -192,7 +192,7 @@ def _file_column_hint(raw: RawTable, folder: Path | None) -> str | None:
         return None
     found = [_files_named(tried, position, folder) for position in range(len(raw.header))]
     most = max(found)
-    return f"--file-column {shlex.quote(raw.header[found.index(most)])}" if 2 * most > len(tried) else None
+    return f"use --file-column {shlex.quote(raw.header[found.index(most)])}" if 2 * most > len(tried) else None
 
 
 def _tried_rows(raw: RawTable) -> list[tuple[Cell, ...]]:

@@ -108,7 +108,7 @@ class ProtectConfig:
         Option(
             flags="--train",
             help=f"Time limit for training weights on these images, in minutes. Unset: {TRAIN_MINUTES:g}; with fewer "
-            f"than {FEWEST_IMAGES} labelled images no training. Weights that an earlier run trained for this folder are "
+            f"than {FEWEST_IMAGES} labelled images none. Weights that an earlier run trained for this folder are "
             "used again; --train with --overwrite trains new ones.",
             panel=PROTECTION,
             metavar="MINUTES",

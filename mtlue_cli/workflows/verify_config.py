@@ -180,7 +180,7 @@ class VerifyConfig:
         Option(
             flags="--method",
             help=f"Which part of the victim is trained; may be repeated. One of {_all(TrainingMethodName)}; gps, head "
-            "and full need a start. Settings follow a colon: sparse:share=0.1; an unknown setting lists the known ones.",
+            "and full need a start. Settings follow a colon: sparse:share=0.1; an unknown one lists the known ones.",
             panel=ATTACK,
             metavar="NAME[:SETTING=VALUE,...]",
             completions=TrainingMethodName,

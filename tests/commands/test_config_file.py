@@ -196,7 +196,7 @@ def test_what_is_no_toml_is_refused(folder: Path, content: bytes) -> None:
     (folder / "pyproject.toml").write_bytes(content)
     result, _ = ask()
     assert result.exit_code == ExitCode.INPUT
-    assert "error: pyproject.toml is no TOML file" in result.stderr
+    assert "error: pyproject.toml is not a TOML file" in result.stderr
 
 
 def test_tables_of_other_kinds_are_refused(folder: Path) -> None:

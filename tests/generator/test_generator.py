@@ -193,8 +193,8 @@ def test_labels_that_do_not_fit_are_all_listed(labels: Mapping[str, Any], fault:
     [
         (np.zeros((4, 4, 4), np.uint8), r"has the shape \(4, 4, 4\)"),
         (np.zeros((4, 4, 3), np.int32), "has values of int32"),
-        (np.full((4, 4, 3), 1.5), "no colours"),
-        (np.full((4, 4, 3), np.nan), "no colours"),
+        (np.full((4, 4, 3), 1.5), "not colours"),
+        (np.full((4, 4, 3), np.nan), "not colours"),
         (Image.new("RGBA", (4, 4)), "has the mode RGBA"),
         (torch.zeros(4, 4, 3), r"is a tensor of the shape \(4, 4, 3\)"),
         (torch.zeros(3, 4, 4, dtype=torch.bfloat16), "bfloat16"),

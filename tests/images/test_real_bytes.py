@@ -314,8 +314,8 @@ def announced(width: int, height: int) -> bytes:
         (30_000, 20_000, None, "more pixels than allowed, the limit is 178,956,970; set another one with --max-pixels"),
         (30_000, 20_000, 300_000_000, "30000 x 20000 = 600,000,000 pixels, the limit is 300,000,000"),
         (100, 200, 19_999, "100 x 200 = 20,000 pixels, the limit is 19,999"),
-        (178_000_000, 1, None, "a side may have 65,535"),
-        (1, 70_000, None, "a side may have 65,535"),
+        (178_000_000, 1, None, "a side may have at most 65,535"),
+        (1, 70_000, None, "a side may have at most 65,535"),
     ],
 )
 def test_too_large_is_told_before_anything_is_decoded(width: int, height: int, limit: int | None, reason: str) -> None:

@@ -66,14 +66,14 @@ def test_a_file_column_that_names_no_file_is_refused_if_another_one_does(tmp_pat
     assert str(caught.value) == (
         f"{path}: column 'image_id' does not hold the file names: 4 of 4 rows looked at name no file in {tmp_path}"
     )
-    assert caught.value.hint == "--file-column 'the path'"
+    assert caught.value.hint == "use --file-column 'the path'"
     named = read_label_file(path, LabelOptions(file_column="the path"), for_learning=False, folder=tmp_path)
     assert named.table.file_names[0] == "photo 0.jpg"
     # A column that is called by no usual name is found as well.
     path.write_text(path.read_text().replace("image_id", "number"))
     with pytest.raises(InputError, match="no file column") as caught:
         read_label_file(path, folder=tmp_path)
-    assert caught.value.hint == "--file-column 'the path'"
+    assert caught.value.hint == "use --file-column 'the path'"
 
 
 def test_files_that_are_missing_are_no_reason_to_ask_for_another_column(tmp_path: Path) -> None:
@@ -107,7 +107,7 @@ def test_every_fault_is_reported_with_its_row(tmp_path: Path) -> None:
         "row 9: file 'a.jpg' is already in row 2, with other labels: 't' is '0' there and '1' here",
         "row 10: file name contains a NUL character",
         "column 'one' holds only one class",
-        "column 'none' holds no label",
+        "column 'none' has no labels",
     ):
         assert expected in report
 
@@ -142,7 +142,7 @@ def test_unusable_files(tmp_path: Path, text: str, message: str) -> None:
 
 
 def test_other_kinds_of_files(tmp_path: Path) -> None:
-    assert "not read" in faults_of(write(tmp_path, "x", "labels.xlsx"))
+    assert "files ending in .xlsx are not a supported label format" in faults_of(write(tmp_path, "x", "labels.xlsx"))
     path = tmp_path / "labels.csv"
     path.write_bytes(b"file_name,t\n\xff\xfe.jpg,1\n")
     assert "row 2: the bytes ff fe 2e 6a are not UTF-8" in faults_of(path)

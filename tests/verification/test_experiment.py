@@ -178,7 +178,7 @@ def test_settings_are_in_the_digest_as_they_are() -> None:
 @pytest.mark.parametrize(
     ("condition", "message"),
     [
-        (under("gaussian-blur:sigma=6"), "at least 19 pixels a side"),
+        (under("gaussian-blur:sigma=6"), "at least 19 pixels per side"),
         (under("recompute-removal"), "an attacker does not have them"),
         (Condition(SMALL, Material.CLEAN_PART, protected_fraction=0.999), "0 of 160 images are clean"),
     ],

@@ -352,7 +352,7 @@ def test_wrong_options_write_nothing(config: ProtectConfig, change: Mapping[str,
 
 def test_wrong_folders_write_nothing(config: ProtectConfig, tmp_path: Path) -> None:
     for out in (config.images, config.images / "out", tmp_path):
-        with pytest.raises(InputError, match="lie in each other"):
+        with pytest.raises(InputError, match="neither may contain the other"):
             run(config, out=out)
     foreign = tmp_path / "foreign"
     foreign.mkdir()

@@ -162,7 +162,7 @@ def test_celeba_faults(tmp_path: Path) -> None:
         assert expected in faults
     assert "does not look like CelebA" in faults_of(write(tmp_path, "Smiling\na.jpg 1\n", "l.txt"))
     path = write(tmp_path, "x\n", "l.txt")
-    assert "is no list_attr_celeba.txt" in faults_of(path, format=LabelFormat.CELEBA)
+    assert "is not a list_attr_celeba.txt" in faults_of(path, format=LabelFormat.CELEBA)
 
 
 def test_nih_findings_are_binary_tasks(tmp_path: Path) -> None:
@@ -222,7 +222,7 @@ def test_suffix_and_content_decide_unless_the_format_is_named(tmp_path: Path) ->
     assert reader_of(write(tmp_path, "x,Finding Labels,Image Index\n")).name is LabelFormat.NIH
     assert reader_of(write(tmp_path, "12\nSmiling\n", "l.TXT")).name is LabelFormat.CELEBA
     assert reader_of(write(tmp_path, "12\n", "l.csv"), LabelFormat.JSONL).name is LabelFormat.JSONL
-    with pytest.raises(InputError, match="files without a suffix are not read"):
+    with pytest.raises(InputError, match="files without a suffix are not a supported"):
         reader_of(write(tmp_path, "x", "labels"))
 
 
