@@ -45,7 +45,7 @@ def values_of_files(command: str, options: Sequence[OptionField], config: Path |
             if not isinstance(own, dict):
                 faults.append(f"{path}: {name} is outside the table of a command, such as {_heading(place, command)}")
             elif name not in COMMANDS:
-                faults.append(f"{path}: {_heading(place, name)} is no command; {_nearest(name, COMMANDS)}")
+                faults.append(f"{path}: {_heading(place, name)} is not a command; {_nearest(name, COMMANDS)}")
         found = table.get(command)
         if isinstance(found, dict):
             values |= _values(found, options, path, _heading(place, command), faults)

@@ -86,8 +86,8 @@ def remarks(result: "ProtectResult") -> list[str]:
     lines = [f"warning: {warning}" for warning in result.warnings]
     if result.compressed:
         lines.append(
-            f"{result.compressed} JPEG or AVIF files are compressed anew: the bound holds before compression, "
-            "the measured change of each is in the manifest"
+            f"{result.compressed} JPEG or AVIF files were compressed again: the bound holds before compression; "
+            "the manifest lists the measured change of each"
         )
     if result.unlabelled:
         lines.append(f"{len(result.unlabelled)} images have no row in the labels and are not in the release:")

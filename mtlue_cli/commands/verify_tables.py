@@ -167,7 +167,7 @@ def show_dry_run(terminal: Terminal, planned: "DryRun") -> None:
     terminal.show(
         Text(
             f"about {duration(planned.seconds)} on {planned.device} for about {planned.images} training images and "
-            f"{planned.epochs} epochs ({planned.steps:,} steps); victims that are in the cache take no time"
+            f"{planned.epochs} epochs ({planned.steps:,} steps); cached victims take no time"
         )
     )
     show_not_tested(terminal, planned.left_out)

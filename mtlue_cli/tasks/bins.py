@@ -98,7 +98,7 @@ def parse_bins(texts: Sequence[str]) -> tuple[Bins, ...]:
             faults.append(f"{quoted(text)} names no column")
         elif len(known) < len(edges):
             odd = edges[numbers.index(None)]
-            faults.append(f"{quoted(text)}: {quoted(odd)} is no number")
+            faults.append(f"{quoted(text)}: {quoted(odd)} is not a number")
         elif any(first >= second for first, second in pairwise(known)):
             faults.append(f"{quoted(text)}: the edges must ascend")
         elif column.strip() in {bins.column for bins in found}:

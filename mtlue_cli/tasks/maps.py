@@ -88,7 +88,7 @@ def not_maps_notes(
     """That cells which end as maps do lead to no file and are taken for classes, a line if so."""
     if declaration is not None or not _end_as_maps(cells):
         return []
-    return [f"column {quoted(column)} names files of which none is in {folder}: its cells are taken for classes"]
+    return [f"column {quoted(column)} names files, but none of them is in {folder}: its cells are read as classes"]
 
 
 def _end_as_maps(cells: Sequence[str | None]) -> bool:

@@ -293,7 +293,7 @@ def check_usage(config: TrainConfig) -> None:
     if config.epochs is None and config.max_minutes is None:
         faults.append("one of --epochs and --max-minutes is needed")
     if config.key is not None and config.start is None:
-        faults.append("--key goes with --from: training from scratch takes none")
+        faults.append("--key needs --from: training from scratch uses no key")
     if not config.images.is_dir():
         faults.append(f"{config.images} is not a folder")
     if faults:

@@ -394,7 +394,7 @@ def check_options(config: VerifyConfig) -> None:
     if (config.protected is None) == (config.weights is None):
         raise InputError("give exactly one of --protected and --weights: a release to judge, or a generator")
     if config.key is not None and config.weights is None:
-        raise InputError("--key goes with --weights: a release is judged as it is")
+        raise InputError("--key needs --weights: a release is judged as it is")
     if (config.test is None) != (config.test_labels is None):
         raise InputError("--test and --test-labels belong together: a folder of clean test images and its labels")
     if not config.has_own_test and not 0 < config.test_fraction < 1:

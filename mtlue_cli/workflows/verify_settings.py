@@ -71,7 +71,7 @@ def check_usage(config: VerifyConfig) -> None:
     small = [name.value for name in used if BACKBONES[name].smallest_side > config.size]
     if small:
         raise InputError(
-            f"--size {config.size} is too small for {', '.join(sorted(small))}", hint="take --size 32 or more"
+            f"--size {config.size} is too small for {', '.join(sorted(small))}", hint="use --size 32 or more"
         )
     waiting = [victim.method for victim in _victims_of(config.plan) if victim.method.needs_start]
     if waiting and not config.has_start:

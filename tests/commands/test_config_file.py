@@ -145,7 +145,7 @@ def test_what_a_file_decides_is_said(folder: Path) -> None:
         ("[demo]\nsede = 1", "mtlue.toml: [demo] has no key sede; did you mean seed?"),
         ("[demo]\nno-control = true", "mtlue.toml: [demo] has no key no-control; did you mean control?"),
         ("[demo]\nconfig = 'x'", "mtlue.toml: [demo] has no key config; did you mean"),
-        ("[dmo]\nseed = 1", "mtlue.toml: [dmo] is no command; did you mean demo?"),
+        ("[dmo]\nseed = 1", "mtlue.toml: [dmo] is not a command; did you mean demo?"),
         ("seed = 1", "mtlue.toml: seed is outside the table of a command, such as [demo]"),
         ("demo = 1", "mtlue.toml: demo is outside the table of a command, such as [demo]"),
         ("[demo]\nseed = '1'", 'mtlue.toml: [demo] seed is "1", expected a whole number from 0 up'),
@@ -187,7 +187,7 @@ def test_all_faults_of_both_files_are_listed(folder: Path) -> None:
     stderr = ask("--config", "mtlue.toml")[0].stderr
     assert "pyproject.toml: [tool.mtlue.demo] seed is -1" in stderr
     assert "pyproject.toml: [tool.mtlue.demo] limit is 0" in stderr
-    assert "pyproject.toml: [tool.mtlue.x] is no command" in stderr
+    assert "pyproject.toml: [tool.mtlue.x] is not a command" in stderr
     assert "mtlue.toml: [demo] rate is 7" in stderr
 
 

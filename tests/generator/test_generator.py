@@ -229,7 +229,7 @@ def test_weights_key_and_labels_go_together(tmp_path: Path, universal: Path) -> 
     path = write_checkpoint(tmp_path / "own.safetensors")
     with pytest.raises(InputError, match="take no key"):
         Generator.load(path, key=KEY)
-    with pytest.raises(InputError, match="default take a key") as caught:
+    with pytest.raises(InputError, match="default need a key") as caught:
         Generator.load("default", labels=LABELS)
     assert caught.value.hint == "give key=Key.read(FILE)"
     with pytest.raises(InputError, match="no task to protect"):

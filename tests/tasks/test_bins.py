@@ -43,8 +43,8 @@ def test_every_faulty_option_is_reported() -> None:
         "column 'age' has edges already",
         "'=1' names no column",
         "'2,9' names no column",
-        "'' is no number",
-        "'x' is no number",
+        "'' is not a number",
+        "'x' is not a number",
         "the edges must ascend",
     ]
 
