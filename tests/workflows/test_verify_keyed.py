@@ -135,7 +135,7 @@ def test_a_release_of_private_weights_leaves_the_attacker_without(
 
 
 def test_a_key_goes_with_keyed_weights_alone(config: VerifyConfig, made: MadeSet, tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="--key goes with --weights"):
+    with pytest.raises(InputError, match="--key needs --weights"):
         verify_release(replace(config, weights=None, protected=tmp_path), SilentProgress())
     own = write_checkpoint(tmp_path / "own.safetensors", made.table.tasks)
     with pytest.raises(InputError, match="take no key"):
