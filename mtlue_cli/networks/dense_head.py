@@ -28,7 +28,7 @@ class DenseDecoder(nn.Module):
 
     Source:
         Lin et al., "Feature Pyramid Networks", CVPR 2017, as torchvision has it; levels summed as in Kirillov et al.,
-        "Panoptic Feature Pyramid Networks", CVPR 2019, with one resizing in place of a convolution a step.
+        "Panoptic Feature Pyramid Networks", CVPR 2019, with one resizing per step instead of a convolution.
     """
 
     def __init__(self, channels: Sequence[int]) -> None:

@@ -17,7 +17,7 @@ SHARED_WIDTH = 256
 
 
 class MultiTaskNetwork(nn.Module, ABC):
-    """Images to one output a task.
+    """Images to one output per task.
 
     Attributes:
         tasks: In the order of the outputs.
@@ -67,7 +67,7 @@ class ImageLevelNetwork(MultiTaskNetwork):
         return nn.functional.relu(self.shared(self.backbone(_centred(images))))
 
     def scores(self, features: Tensor) -> dict[str, Tensor]:
-        """Logits a task, ``(B, C)``, of what :meth:`features` gave."""
+        """Logits per task, ``(B, C)``, for the output of :meth:`features`."""
         return _split(self.heads(features), self.tasks)
 
     def represent(self, images: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
@@ -103,7 +103,7 @@ class MixedNetwork(MultiTaskNetwork):
             self.heads = nn.Linear(SHARED_WIDTH, sum(task.num_classes for task in self.image_level))
 
     def represent(self, images: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-        """Vector and feature maps of the encoder, and outputs a task."""
+        """Vector and feature maps of the encoder, and outputs per task."""
         found = self.backbone(_centred(images))
         vector = found.pop(VECTOR)
         handed = [found[f"map{index}"] for index in range(len(found))] + ([vector] if len(self.image_level) else [])

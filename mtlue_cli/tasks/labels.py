@@ -311,7 +311,7 @@ def _binned(bins: Bins, cells: Sequence[Cell], places: Sequence[str]) -> tuple[l
 def _wanted_part(
     names: Sequence[str], places: Sequence[str], parts: Mapping[str, SplitPart], options: LabelOptions
 ) -> tuple[list[int], frozenset[str], list[str]]:
-    """Rows of the part that is asked for, files of the others, and a line a file that is in none."""
+    """Rows of the part that is asked for, files of the others, and one line for each file that is in none."""
     faults = [
         f"{place}: file {quoted(name)} is not in {options.split_file}"
         for name, place in zip(names, places, strict=True)

@@ -21,7 +21,7 @@ def task_losses(outputs: Mapping[str, Tensor], labels: Mapping[str, Tensor], tas
         tasks: The tasks; binary ones have two logits.
 
     Returns:
-        A scalar a task; exactly 0, with a zero gradient, where no cell is labelled.
+        One scalar per task; exactly 0, with a zero gradient, where no cell is labelled.
     """
     losses: dict[str, Tensor] = {}
     for task in tasks:

@@ -1,4 +1,4 @@
-"""JSON Lines: one object a line, whose keys are the columns."""
+"""JSON Lines: one object per line, whose keys are the columns."""
 
 import json
 from typing import Any
@@ -21,7 +21,7 @@ class _Repeated(ValueError):
 
 
 def read_json_lines(source: LabelSource) -> RawTable:
-    """Read one object a line; a key that a line lacks, or that is null, is a missing cell.
+    """Read one object per line; a key that a line lacks, or that is null, is a missing cell.
 
     Numbers keep their value, not their spelling: ``1`` and ``1.0`` are both ``1``. ``true`` is ``true``.
 

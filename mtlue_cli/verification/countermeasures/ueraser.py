@@ -149,7 +149,7 @@ def augment_strongly(images: Tensor, settings: UEraserSettings, rng: torch.Gener
 def plasma_fields(count: int, channels: int, size: int, roughness: Tensor, rng: torch.Generator) -> Tensor:
     """Random fields whose amplitude falls by ``roughness`` from each scale to the next finer one.
 
-    Uniform noise on grids of 1, 2, 4, ... cells a side is scaled up bilinearly and summed. Midpoint displacement, the
+    Uniform noise on grids of 1, 2, 4, ... cells per side is scaled up bilinearly and summed. Midpoint displacement, the
     usual way, draws a field point by point from coarse to fine; here a whole batch takes one sum over the scales, and
     the scales are independent of each other.
 
