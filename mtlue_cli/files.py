@@ -177,7 +177,7 @@ def temporary_beside(path: Path) -> Path:
 
 def unwritable(path: Path, error: OSError) -> str:
     """What to tell a user whose file could not be written in a run that can be taken up again."""
-    step = _STEPS.get(error.errno or 0, "solve that")
+    step = _STEPS.get(error.errno or 0, "fix that")
     return f"{path} cannot be written: {error.strerror or error}; {step} and run the same command again to continue"
 
 

@@ -102,9 +102,8 @@ def bounded(command: Callable[..., None]) -> Callable[..., None]:
 def _described(error: Exception) -> list[str]:
     """The lines that tell a user about ``error``."""
     if isinstance(error, InputError):
-        faults = (
-            error.faults if os.environ.get(DEBUG_VARIABLE) else grouped(error.faults, f"{DEBUG_VARIABLE}=1 lists all")
-        )
+        complete = bool(os.environ.get(DEBUG_VARIABLE))
+        faults = error.faults if complete else grouped(error.faults, f"{DEBUG_VARIABLE}=1 lists all")
         lines = [f"error: {error}", *(f"  {fault}" for fault in faults)]
         return [*lines, f"hint: {error.hint}"] if error.hint else lines
     if isinstance(error, MtlueError):
