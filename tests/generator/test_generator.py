@@ -154,7 +154,7 @@ def test_a_missing_label_is_neutral_and_an_image_without_any_is_not_protected(mi
     photos, labels = [PHOTO, PHOTO], {"colour": ["red", missing], "round": ["1", missing]}
     own.protect(photos, labels, lacking=lacking)
     assert lacking == {1: Shortfall.UNLABELLED}
-    with pytest.raises(ImageError, match=r"1 of 2 images cannot be protected: no label says anything .* \(image 1\)"):
+    with pytest.raises(ImageError, match=r"1 of 2 images cannot be protected: they have no label \(image 1\)"):
         own.protect(photos, labels)
 
 

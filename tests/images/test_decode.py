@@ -96,7 +96,7 @@ def deep_colour_png() -> bytes:
     ("content", "reason"),
     [
         (b"", "is empty"),
-        (b"GIF89a" + bytes(40), "nothing in it|no image of a kind"),
+        (b"GIF89a" + bytes(40), "it is empty|not a supported image"),
         (encoded(Image.fromarray(COLOUR))[:-40], "damaged"),
         (encoded(Image.fromarray(np.tile(COLOUR, (40, 40, 1))), "JPEG")[:2000], "damaged"),
         (
