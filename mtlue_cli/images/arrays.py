@@ -2,6 +2,7 @@
 
 import io
 import math
+import threading
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,10 @@ _MAGIC = b"\x93NUMPY"
 _NUMBERS = "buif"
 _LONGEST_HEADER = 10_000
 """Characters; NumPy's own limit for headers that are not trusted."""
+
+_ONE_PARSER = threading.Lock()
+"""NumPy parses a header as a Python expression, which CPython 3.11 at times fails at if two threads parse at once ("AST
+constructor recursion depth mismatch", https://github.com/python/cpython/issues/106905)."""
 
 
 def is_array(content: bytes) -> bool:
@@ -37,7 +42,8 @@ def decode_array(content: bytes) -> Array:
         if version not in ((1, 0), (2, 0)):
             raise ImageError(f"is a NumPy array of version {'.'.join(map(str, version))}, expected 1.0 or 2.0")
         read_header = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-        shape, fortran_order, kind = read_header(stream, _LONGEST_HEADER)
+        with _ONE_PARSER:
+            shape, fortran_order, kind = read_header(stream, _LONGEST_HEADER)
     except ImageError:
         raise
     except Exception as error:  # a header is an expression, which can be wrong in almost any way
