@@ -87,7 +87,7 @@ def encode_image(pixels: Pixels, like: DecodedImage, image_format: ImageFormat, 
     if name not in _OPTIONS:
         raise ImageError(f"is a {name}, whose palette cannot hold the protected colours; use --format png")
     if name == "WEBP" and pixels.dtype == np.uint16:
-        raise ImageError("has 16 bits per pixel, which WebP cannot hold; use --format png")
+        raise ImageError("has 16 bits a pixel, which WebP cannot hold; use --format png")
     if name == "WEBP" and max(like.size) > WEBP_SIDE:
         raise ImageError(
             f"is {like.size[1]} x {like.size[0]} pixels, WebP allows {WEBP_SIDE} per side; use --format png"

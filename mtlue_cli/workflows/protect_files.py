@@ -148,7 +148,7 @@ class PhotoSteps:
                 raise ImageError(f"changed by {change.largest:g}/255 when saved, the bound is {run.epsilon}/255")
             if self._plan.is_unlabelled(prepared.row) and not self._plan.is_drawn(prepared.row):
                 draw = ", or give --unlabelled protect to protect it as an image of random classes"
-                raise ImageError(f"this image has no label: add one{draw if prepared.classes else ''}")
+                raise ImageError(f"no label says anything about this image: label it{draw if prepared.classes else ''}")
             if image.alpha is not None and not image.alpha.any():
                 raise ImageError("it is fully transparent: nothing that is added to it can be seen; leave it out")
             effect = measure_effect(before, saved.pixels, delta, run.epsilon, image.alpha)

@@ -276,7 +276,7 @@ def test_every_countermeasure_serves_mixed_tasks_or_says_why_not(name: Counterme
         return
     choice.require_fit(TASKS, SIDE, has_weights=True)
     if choice.image_level_only:
-        with pytest.raises(InputError, match="whole images"):
+        with pytest.raises(InputError, match="image-level labels"):
             choice.require_fit(TASKS.dense, SIDE, has_weights=True)
     if name is CountermeasureName.PAIR_REMOVER:
         choice = countermeasure_named("pair-remover:steps=2")

@@ -202,7 +202,7 @@ def test_too_few_images_for_pairs_or_for_a_network_are_known_too() -> None:
     laboratory().require(pairs)
     few = replace(DATA, train_labels={**LABELS, "red": torch.full((160,), -1)})
     single = Condition(VictimSpec(BackboneName.SMALL, LearnerName.STL), Material.CLEAN)
-    with pytest.raises(InputError, match="too little to learn from"):
+    with pytest.raises(InputError, match="too few images to learn from"):
         laboratory(data=few).require(single)
 
 

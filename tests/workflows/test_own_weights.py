@@ -189,7 +189,7 @@ def test_a_release_of_other_weights_is_refused_before_training(config: ProtectCo
     ],
 )
 def test_options_that_do_not_go_together_are_refused(config: ProtectConfig, changes: dict[str, Any]) -> None:
-    with pytest.raises(InputError, match="do not go together"):
+    with pytest.raises(InputError, match="cannot be used together"):
         run(config, **changes)
     assert kept() == []
 
