@@ -511,7 +511,7 @@ def test_a_start_is_opened_before_any_work(
 def test_settings_at_fault_are_reported_together(config: VerifyConfig) -> None:
     (config.protected or Path()).mkdir()
     wrong = replace(config, methods=("sparse:share=2", "gps"), countermeasures=("jpeg:size=3", "mist"))
-    with pytest.raises(InputError, match="cannot be read") as caught:
+    with pytest.raises(InputError, match="some settings are not valid") as caught:
         verify_release(wrong, SilentProgress())
     assert caught.value.faults == (
         "--method 'sparse:share=2' cannot be used: "
