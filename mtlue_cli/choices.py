@@ -9,7 +9,7 @@ FEW_TASKS = 8
 """Up to so many tasks TAP goes without a companion: it was measured with 3 and with 40, and not between."""
 
 TRAIN_MINUTES = 15.0
-"""Most time that ``protect`` takes to train weights for the images at hand, unless told otherwise."""
+"""Time limit for the weights that ``protect`` trains on the given images, in minutes; the default of ``--train``."""
 
 FEWEST_IMAGES = 500
 """Labelled images below which ``protect`` does not train. Chosen, not measured; 800 were enough (docs/results.md)."""
@@ -25,7 +25,7 @@ MAX_PATTERN_CELLS = 256
 """Largest side in cells of patterns that a checkpoint or a release may state."""
 
 MAX_PIXELS = 178_956_970
-"""Larger photos are refused unless the user says otherwise: where Pillow itself refuses without being told."""
+"""Larger photos are refused unless the user says otherwise; Pillow's own limit."""
 
 
 class ExitCode(IntEnum):
@@ -188,7 +188,7 @@ class TrainingMethodName(StrEnum):
 
 
 class LearnerName(StrEnum):
-    """How many networks a victim is: one for all tasks, or one a task."""
+    """How many networks a victim is: one for all tasks, or one per task."""
 
     MTL = "mtl"
     STL = "stl"

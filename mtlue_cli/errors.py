@@ -1,4 +1,4 @@
-"""Errors that a user can mend.
+"""Errors that a user can correct.
 
 Every other exception is a defect of the program. Only the command boundary (:mod:`mtlue_cli.commands.app`)
 turns these into text and exit codes.
@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 
 class MtlueError(Exception):
-    """Something a user can mend: the message says what was expected, what was found and the next step."""
+    """An error that a user can correct: the message says what was expected, what was found and the next step."""
 
 
 class InputError(MtlueError):
@@ -16,7 +16,7 @@ class InputError(MtlueError):
 
     Args:
         message: One line that says what is wrong.
-        faults: Each single fault with its place (file and row), all collected before any work started.
+        faults: Each fault with its file and row, all collected before any work started.
         hint: The next step, if there is an obvious one.
     """
 
@@ -31,4 +31,4 @@ class CheckpointError(InputError):
 
 
 class ImageError(MtlueError):
-    """One image that cannot be read or written; recorded against that image, the run goes on."""
+    """One image that cannot be read or written; recorded for that image, and the run continues."""

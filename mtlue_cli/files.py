@@ -16,7 +16,7 @@ TEMPORARY = re.compile(r"^\..+\.\d+\.tmp$")
 _KINDS = ((stat.S_ISDIR, "a folder"), (stat.S_ISFIFO, "a FIFO"), (stat.S_ISSOCK, "a socket"))
 _STEPS = {
     errno.ENOSPC: "make space",
-    errno.EDQUOT: "make space within the quota",
+    errno.EDQUOT: "free space within the quota",
     errno.EFBIG: "raise the limit on the size of a file",
     errno.EROFS: "make the file system writable",
     errno.EACCES: "make the folder writable",
@@ -177,8 +177,8 @@ def temporary_beside(path: Path) -> Path:
 
 def unwritable(path: Path, error: OSError) -> str:
     """What to tell a user whose file could not be written in a run that can be taken up again."""
-    step = _STEPS.get(error.errno or 0, "mend that")
-    return f"{path} cannot be written: {error.strerror or error}; {step} and run the same command again to go on"
+    step = _STEPS.get(error.errno or 0, "fix that")
+    return f"{path} cannot be written: {error.strerror or error}; {step} and run the same command again to continue"
 
 
 def _open_without_waiting(name: str, flags: int) -> int:

@@ -101,7 +101,7 @@ class FoundKey:
     made: bool = False
 
     def described(self) -> list[str]:
-        """Notes for the user, a line each."""
+        """Notes for the user, one per line."""
         said = "made a key, kept in" if self.made else "key from"
         lines = [f"{said} {self.origin}, fingerprint {self.key.fingerprint}"]
         if self.made:
@@ -178,7 +178,7 @@ def own_key(environment: Mapping[str, str]) -> FoundKey:
     try:
         path = own_key_path(environment)
     except RuntimeError as error:  # no home folder
-        raise InputError(f"there is no place to keep a key: {error}", hint=elsewhere) from None
+        raise InputError(f"the key cannot be stored: {error}", hint=elsewhere) from None
     if os.path.lexists(path):
         return read_key(path)
     try:
@@ -189,7 +189,7 @@ def own_key(environment: Mapping[str, str]) -> FoundKey:
             made = Key(secrets.token_bytes(KEY_BYTES))
             write_atomically(path, f"{made._secret.hex()}\n".encode(), private=True)
     except Timeout:
-        raise InputError(f"another process holds {path} for more than {_LOCK_SECONDS} s", hint=elsewhere) from None
+        raise InputError(f"another process has held {path} for more than {_LOCK_SECONDS} s", hint=elsewhere) from None
     except OSError as error:
-        raise InputError(f"no key can be kept in {path}: {error.strerror or error}", hint=elsewhere) from None
+        raise InputError(f"the key cannot be written to {path}: {error.strerror or error}", hint=elsewhere) from None
     return FoundKey(made, str(path), made=True)

@@ -171,7 +171,7 @@ def built(config: type[ConfigT], values: Mapping[str, Any], **more: Any) -> Conf
 
 
 def range_faults(config: object) -> list[str]:
-    """Numbers of a config that are none, or out of the range of their option, a line each."""
+    """Numbers of a config that are none, or out of the range of their option, one per line."""
     faults: list[str] = []
     for found in option_fields(type(config)):
         value, least, most = getattr(config, found.name, None), found.option.minimum, found.option.maximum
@@ -273,7 +273,7 @@ KeyFile = Annotated[
 ]
 Seed = Annotated[
     int,
-    Option(flags="--seed", help="Seed of everything random.", panel=COMPUTATION, metavar="N", minimum=0, shared=True),
+    Option(flags="--seed", help="Random seed.", panel=COMPUTATION, metavar="N", minimum=0, shared=True),
 ]
 Device = Annotated[
     str,

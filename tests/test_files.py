@@ -127,9 +127,9 @@ def test_a_failure_names_the_file_that_was_meant(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("number", "step"),
-    [(errno.ENOSPC, "make space and"), (errno.EROFS, "make the file system writable"), (errno.EIO, "mend that")],
+    [(errno.ENOSPC, "make space and"), (errno.EROFS, "make the file system writable"), (errno.EIO, "fix that")],
 )
 def test_a_failed_write_says_what_to_do(number: int, step: str) -> None:
     said = unwritable(Path("out/a.png"), OSError(number, os.strerror(number)))
     assert said.startswith(f"out/a.png cannot be written: {os.strerror(number)}; {step}")
-    assert said.endswith("run the same command again to go on")
+    assert said.endswith("run the same command again to continue")

@@ -125,7 +125,7 @@ def test_without_the_variable_it_is_below_the_home_folder(tmp_path: Path, monkey
 
 def test_a_folder_that_cannot_be_made_is_told(tmp_path: Path) -> None:
     (tmp_path / "config").write_text("a file")
-    with pytest.raises(InputError, match="no key can be kept"):
+    with pytest.raises(InputError, match="the key cannot be written"):
         find_key(None, {"XDG_CONFIG_HOME": str(tmp_path / "config")})
 
 

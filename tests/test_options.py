@@ -80,7 +80,7 @@ def test_epsilon_is_an_integer_number_of_255ths(tmp_path: Path, command: str, te
 def test_the_help_of_the_batch_size_says_what_it_does() -> None:
     (option,) = (each.option for each in option_fields(ProtectConfig) if each.name == "batch_size")
     assert f"on a GPU, halved when memory runs out; auto: {GPU_CALL_SIZE}." in option.help
-    assert f"Without effect on a CPU, which always takes {CPU_CALL_SIZE}." in option.help
+    assert f"No effect on a CPU, which always takes {CPU_CALL_SIZE}." in option.help
 
 
 def test_a_config_has_an_option_for_each_field_but_for_those_of_other_callers() -> None:

@@ -15,7 +15,7 @@ from typer.core import TyperCommand
 from mtlue_cli import __version__
 from mtlue_cli.choices import ExitCode
 from mtlue_cli.commands.config_file import COMMANDS
-from mtlue_cli.commands.console import stderr_console, stop_drawing, visible
+from mtlue_cli.commands.console import grouped, stderr_console, stop_drawing, visible
 from mtlue_cli.commands.demo import demo
 from mtlue_cli.commands.inspect import inspect
 from mtlue_cli.commands.protect import protect
@@ -25,8 +25,6 @@ from mtlue_cli.errors import InputError, MtlueError
 
 DEBUG_VARIABLE = "MTLUE_DEBUG"
 SHOW_CURSOR = b"\x1b[?25h"
-MOST_FAULTS = 100
-"""Faults that are listed before the rest is counted: a label file may have a fault in each of a million rows."""
 
 app = typer.Typer(
     name="mtlue",
@@ -34,8 +32,8 @@ app = typer.Typer(
         "Protect labelled images before you publish them.\n\n"
         "Add a bounded perturbation that depends on the labels, and verify that a model trained on the release learns "
         "little, for every label column at once.\n\n"
-        "Options can also come from the environment: MTLUE_DEVICE, where commands share the option; MTLUE_PROTECT_OUT, "
-        "where it is one command's own. The help of each command names them. A config file says what is left unsaid: "
+        "Options can also come from the environment: MTLUE_DEVICE for an option that commands share, MTLUE_PROTECT_OUT "
+        "for an option of one command. The help of each command names them. The rest can come from a config file: "
         "--config FILE, or [tool.mtlue] in pyproject.toml.\n\n"
         "Start with: [bold]mtlue demo[/bold]"
     ),
@@ -89,7 +87,7 @@ def bounded(command: Callable[..., None]) -> Callable[..., None]:
             raise typer.Exit(ExitCode.UNEXPECTED) from None
         except KeyboardInterrupt:
             stop_drawing()
-            _complain("interrupted, run the same command again to go on")
+            _complain("interrupted, run the same command again to continue")
             raise typer.Exit(ExitCode.INTERRUPTED) from None
         except Exception as error:
             stop_drawing()
@@ -104,9 +102,9 @@ def bounded(command: Callable[..., None]) -> Callable[..., None]:
 def _described(error: Exception) -> list[str]:
     """The lines that tell a user about ``error``."""
     if isinstance(error, InputError):
-        lines = [f"error: {error}", *(f"  {fault}" for fault in error.faults[:MOST_FAULTS])]
-        if len(error.faults) > MOST_FAULTS:
-            lines.append(f"  and {len(error.faults) - MOST_FAULTS} more")
+        complete = bool(os.environ.get(DEBUG_VARIABLE))
+        faults = error.faults if complete else grouped(error.faults, f"{DEBUG_VARIABLE}=1 lists all")
+        lines = [f"error: {error}", *(f"  {fault}" for fault in faults)]
         return [*lines, f"hint: {error.hint}"] if error.hint else lines
     if isinstance(error, MtlueError):
         return [f"error: {error}"]
@@ -130,7 +128,7 @@ def _version(wanted: bool) -> None:
 @app.callback()
 def _root(
     version: Annotated[
-        bool, typer.Option("--version", help="Say the version and leave.", callback=_version, is_eager=True)
+        bool, typer.Option("--version", help="Print the version and exit.", callback=_version, is_eager=True)
     ] = False,
 ) -> None:
     """Carry the options of the program itself."""

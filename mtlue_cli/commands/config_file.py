@@ -43,15 +43,15 @@ def values_of_files(command: str, options: Sequence[OptionField], config: Path |
         table = _inner(_read(path), place, path, faults)
         for name, own in table.items():
             if not isinstance(own, dict):
-                faults.append(f"{path}: {name} stands in no table of a command, such as {_heading(place, command)}")
+                faults.append(f"{path}: {name} is outside the table of a command, such as {_heading(place, command)}")
             elif name not in COMMANDS:
-                faults.append(f"{path}: {_heading(place, name)} is no command; {_nearest(name, COMMANDS)}")
+                faults.append(f"{path}: {_heading(place, name)} is not a command; {_nearest(name, COMMANDS)}")
         found = table.get(command)
         if isinstance(found, dict):
             values |= _values(found, options, path, _heading(place, command), faults)
     if faults:
         hint = f"mtlue {command} --help lists the options; a key is one without its leading dashes"
-        raise InputError("the config file is not understood", faults, hint)
+        raise InputError("the config file is not valid", faults, hint)
     return values
 
 
@@ -61,7 +61,7 @@ def _read(path: Path) -> Mapping[str, Any]:
     except OSError as error:
         raise InputError(f"{path} cannot be read: {error.strerror or error}") from error
     except ValueError as error:  # no TOML, or no UTF-8
-        raise InputError(f"{path} is no TOML file: {error}") from error
+        raise InputError(f"{path} is not a TOML file: {error}") from error
 
 
 def _inner(table: Mapping[str, Any], names: Sequence[str], path: Path, faults: list[str]) -> Mapping[str, Any]:

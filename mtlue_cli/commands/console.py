@@ -2,9 +2,10 @@
 
 import json
 import os
+import re
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +23,13 @@ LINE_SECONDS = 5.0
 """Shortest time between two progress lines of a stage off a terminal."""
 PLAIN_WIDTH = 160
 """Columns of a table that is piped or redirected, unless ``COLUMNS`` says otherwise."""
+MOST_EXAMPLES = 5
+"""Faults of one kind that are printed before the rest are counted."""
+MOST_KINDS = 8
+"""Kinds of faults that are printed before the rest are counted."""
+
+_VARIABLE_PART = re.compile(r"""'[^']*'|"[^"]*"|\S+\.[A-Za-z]\w{1,4}\b|[\d.]+""")
+"""What differs between two faults of one kind: quoted text, file names and numbers."""
 
 _SPELLED_OUT = {code: f"\\x{code:02x}" for code in (*range(32), *range(127, 160)) if chr(code) not in "\t\n"}
 
@@ -214,7 +222,7 @@ def check_target(option: str, target: Path) -> None:
     """Refuse a result file that could not be put in place, by making and removing what would be written first."""
     try:
         if target.exists() and not target.is_file():
-            raise InputError(f"{option}: {target} is no regular file, expected a file name, or - for stdout")
+            raise InputError(f"{option}: {target} is not a regular file; give a file name, or - for stdout")
         if not target.absolute().parent.is_dir():
             raise InputError(f"{option}: the folder of {target} does not exist")
         temporary_beside(target).touch()
@@ -238,6 +246,27 @@ def stderr_console() -> Console:
 def visible(text: str) -> str:
     """``text`` with its control characters spelled out: a file's name must not command the terminal."""
     return text.translate(_SPELLED_OUT)
+
+
+def grouped(faults: Sequence[str], where_all: str) -> list[str]:
+    """``faults`` by kind, shortened: five examples of each kind, then how many more there are.
+
+    Two faults are of one kind if they differ only in quoted text, file names and numbers.
+
+    Args:
+        faults: One line each.
+        where_all: Where the complete list is, such as ``--json lists all``.
+    """
+    kinds: dict[str, list[str]] = {}
+    for fault in faults:
+        kinds.setdefault(_VARIABLE_PART.sub("#", fault), []).append(fault)
+    shown: list[str] = []
+    for alike in list(kinds.values())[:MOST_KINDS]:
+        shown += alike[:MOST_EXAMPLES]
+        if len(alike) > MOST_EXAMPLES:
+            shown.append(f"... and {len(alike) - MOST_EXAMPLES} more like this ({where_all})")
+    others = sum(map(len, list(kinds.values())[MOST_KINDS:]))
+    return [*shown, f"... and {others} more of other kinds ({where_all})"] if others else shown
 
 
 def duration(seconds: float) -> str:

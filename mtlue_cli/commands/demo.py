@@ -23,7 +23,7 @@ def demo(given: Given) -> None:
     """Draw a small image set, train a generator for it, protect it and verify the protection.
 
     Then render scenes with masks, depth and normals, and protect these. Needs no data and no GPU, and ends within 5
-    minutes on two cores. Run again, it goes on where it was interrupted.
+    minutes on two cores. Run the command again to continue an interrupted demo.
 
     [bold]Example:[/bold] mtlue demo --out mtlue-demo
     """
@@ -40,7 +40,7 @@ def demo(given: Given) -> None:
             show_verification(terminal, found.verification, brief=True)
         else:
             made = found.protection
-            terminal.show(Text(f"{made.protected + made.kept} protected; --judge-scenes tells what that is worth"))
+            terminal.show(Text(f"{made.protected + made.kept} protected; --judge-scenes measures how well"))
     terminal.say(f"finished in {duration(result.seconds)}; look at:")
     for what, path in places(result).items():
         terminal.say(f"  {path}: {what}")
@@ -64,8 +64,8 @@ def places(result: "DemoResult") -> dict[str, Path]:
     return {
         "drawn images with their labels": result.shapes.images,
         "the same images, protected": result.shapes.release,
-        "originals, protected and tenfold perturbation side by side": result.shapes.contact_sheet,
-        "the generator (mtlue inspect tells more)": result.shapes.checkpoint,
+        "originals, protected images and ten times the perturbation, side by side": result.shapes.contact_sheet,
+        "the generator (see mtlue inspect)": result.shapes.checkpoint,
         "rendered scenes with masks, depth and normals": result.scenes.images,
         "the same scenes, protected": result.scenes.release,
         "scenes, protected scenes, perturbation, and their maps in colour": result.scenes.contact_sheet,

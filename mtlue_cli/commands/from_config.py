@@ -30,8 +30,8 @@ class ResultOptions:
         Path | None,
         Option(
             flags="--config",
-            help="TOML file with options, a table per command. What is given here or in the environment comes first, "
-            "what pyproject.toml says comes last.",
+            help="TOML file with options, one table per command. The command line and the environment override it; it "
+            "overrides pyproject.toml.",
             panel=OUTPUT,
             metavar="FILE",
             takes="file",
@@ -39,9 +39,7 @@ class ResultOptions:
             shared=True,
         ),
     ] = None
-    quiet: Annotated[bool, Option(flags="--quiet -q", help="Say nothing but errors.", panel=OUTPUT, shared=True)] = (
-        False
-    )
+    quiet: Annotated[bool, Option(flags="--quiet -q", help="Print errors only.", panel=OUTPUT, shared=True)] = False
     json_target: Annotated[
         Path | None,
         Option(

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from mtlue_cli.choices import ExitCode
+from mtlue_cli.commands.console import grouped
 from mtlue_cli.commands.decoders import reading_photos
 from mtlue_cli.commands.from_config import Given, PhotoOptions, command_of
 from mtlue_cli.options import INPUT, Option, Workers, usable_threads
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     from mtlue_cli.workflows.inspect import CheckpointReport
 
 LISTED = 20
-"""Classes or faults that a report lists before it counts the rest."""
+"""Classes of a task that are listed."""
 
 
 @dataclass(frozen=True)
@@ -61,10 +62,10 @@ def inspect(given: Given) -> None:
         terminal.show(checkpoint_table(report))
     else:
         terminal.show(release_table(report))
-        for record in report.quarantine:
-            terminal.say(f"in quarantine: {record.source}: {record.reason}")
-        for fault in report.faults:
-            terminal.say(f"fault: {fault}")
+        for line in grouped([f"{record.source}: {record.reason}" for record in report.quarantine], "--json lists all"):
+            terminal.say(f"in quarantine: {line}")
+        for line in grouped(report.faults, "--json lists all"):
+            terminal.say(f"fault: {line}")
     terminal.write_json(report.to_json())
     if report.exit_code != ExitCode.SUCCESS:
         raise typer.Exit(report.exit_code)

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from mtlue_cli.choices import ExitCode
-from mtlue_cli.commands.console import duration
+from mtlue_cli.commands.console import MOST_EXAMPLES, duration, grouped
 from mtlue_cli.commands.decoders import reading_photos
 from mtlue_cli.commands.from_config import Given, command_of
 from mtlue_cli.workflows.protect_config import ProtectConfig
@@ -14,9 +14,6 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from mtlue_cli.workflows.protect import ProtectResult
-
-LISTED = 20
-"""Names that a summary lists before it counts the rest."""
 
 
 @command_of("protect", ProtectConfig)
@@ -86,23 +83,21 @@ def summary(result: "ProtectResult") -> "Table":
 
 
 def remarks(result: "ProtectResult") -> list[str]:
-    """What a user should know beside the figures, a line each."""
+    """What a user should know beside the figures, one per line."""
     lines = [f"warning: {warning}" for warning in result.warnings]
     if result.compressed:
         lines.append(
-            f"{result.compressed} JPEG or AVIF files are compressed anew: the bound holds before compression, "
-            "the measured change of each is in the manifest"
+            f"{result.compressed} JPEG or AVIF files were compressed again: the bound holds before compression; "
+            "the manifest lists the measured change of each"
         )
     if result.unlabelled:
         lines.append(f"{len(result.unlabelled)} images have no row in the labels and are not in the release:")
-        lines += [f"  {name}" for name in result.unlabelled[:LISTED]] + _rest(len(result.unlabelled))
+        lines += [f"  {name}" for name in result.unlabelled[:MOST_EXAMPLES]]
+        more = len(result.unlabelled) - MOST_EXAMPLES
+        lines += [f"  ... and {more} more"] if more > 0 else []
     if result.quarantine:
         lines.append(f"{len(result.quarantine)} images could not be protected and are not in the release:")
-        lines += [f"  {record.source}: {record.reason}" for record in result.quarantine[:LISTED]]
-        lines += [f"{rest}; --json lists all" for rest in _rest(len(result.quarantine))]
+        reasons = [f"{record.source}: {record.reason}" for record in result.quarantine]
+        lines += [f"  {line}" for line in grouped(reasons, "--json lists all")]
         lines += [f"to protect more of them: {fix}" for fix in result.fixes]
     return lines
-
-
-def _rest(count: int) -> list[str]:
-    return [f"  and {count - LISTED} more"] if count > LISTED else []

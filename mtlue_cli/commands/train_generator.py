@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 def train_generator(given: Given) -> None:
     """Train a perturbation generator on a folder of labelled images.
 
-    Interrupted with Ctrl-C it keeps its state; the same command goes on where it stopped.
+    Ctrl-C keeps the state; the same command continues where it stopped.
 
     [bold]Example:[/bold] mtlue train-generator photos --labels labels.csv --out photos.safetensors
     """

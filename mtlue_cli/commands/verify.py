@@ -33,7 +33,7 @@ class ReportOptions:
         bool,
         Option(
             flags="--dry-run",
-            help="Only say what would be run, and about how long it takes.",
+            help="Print what would run and about how long it would take, then exit.",
             panel=OUTPUT,
         ),
     ] = False
@@ -41,7 +41,7 @@ class ReportOptions:
         Path | None,
         Option(
             flags="--junit",
-            help="Write a JUnit report, a case per task and condition.",
+            help="Write a JUnit report with one case per task and condition.",
             panel=OUTPUT,
             metavar="FILE",
             takes="file",
@@ -69,7 +69,7 @@ class ReportOptions:
     ] = None
     no_cache: Annotated[
         bool,
-        Option(flags="--no-cache", help="Train every victim anew and keep none.", panel=OUTPUT),
+        Option(flags="--no-cache", help="Train every victim again; neither read nor write the cache.", panel=OUTPUT),
     ] = False
 
 
@@ -78,7 +78,7 @@ def verify(given: Given) -> None:
     """Show that a model trained on a release learns nothing: audit it, train victims, compare.
 
     The gate is the worst of all conditions that are run. Exit code 0: the protection holds; 4: it does not; 5: the
-    measurement tells nothing. Finished victims are kept, so that an interrupted run goes on.
+    measurement is inconclusive. Finished victims are cached, so an interrupted run continues.
 
     [bold]Example:[/bold] mtlue verify photos --labels labels.csv --protected photos-protected
     """

@@ -6,7 +6,7 @@ from rich.table import Table
 from rich.text import Text
 
 from mtlue_cli.choices import ExitCode
-from mtlue_cli.commands.console import Terminal, duration
+from mtlue_cli.commands.console import Terminal, duration, grouped
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -18,9 +18,6 @@ if TYPE_CHECKING:
     from mtlue_cli.verification.verdict import Judgement
     from mtlue_cli.workflows.verify_dry_run import DryRun
 
-LISTED_FAULTS = 20
-"""Faults of an audit that are printed; the JSON result holds all."""
-
 STYLES = {ExitCode.SUCCESS: "bold green", ExitCode.NOT_PROTECTED: "bold red", ExitCode.INCONCLUSIVE: "bold yellow"}
 HALF_NOTE = "recovers more than half"
 
@@ -29,10 +26,8 @@ def show_verification(terminal: Terminal, result: "VerifyResult", *, brief: bool
     """Audit faults, or the tables of victims, then the verdict, on stdout; ``brief``: no notes, nothing untested."""
     audit, judgement = result.audit, result.judgement
     if audit is not None:
-        for fault in audit.faults[:LISTED_FAULTS]:
-            terminal.show(Text(fault))
-        if len(audit.faults) > LISTED_FAULTS:
-            terminal.show(Text(f"... and {len(audit.faults) - LISTED_FAULTS} more faults (--json lists all)"))
+        for line in grouped(audit.faults, "--json lists all"):
+            terminal.show(Text(line))
         if audit.max_change is not None:
             terminal.show(
                 Text(f"largest change of a pixel value: {audit.max_change:g}/255 over {audit.measured} files")
@@ -67,7 +62,7 @@ def show_not_tested(terminal: Terminal, left: "Sequence[NotTested]") -> None:
 
 
 def task_table(judgement: "Judgement") -> Table:
-    """One line a task for the first victim: clean images, the release, noise; in %, and learned fractions.
+    """One line per task for the first victim: clean images, the release, noise; in %, and learned fractions.
 
     Where a task is judged by an error, every figure stands with its unit.
     """
@@ -84,7 +79,7 @@ def task_table(judgement: "Judgement") -> Table:
         table.add_column(f"{name} %" if bare else name, justify="right")
     table.add_column("learned", justify="right")
 
-    def told(figure: "Repeated | None", task: "TaskFigures") -> str:
+    def shown(figure: "Repeated | None", task: "TaskFigures") -> str:
         if figure is None:
             return "-"
         sign = "" if bare or task.lower_is_better else " %"
@@ -97,10 +92,10 @@ def task_table(judgement: "Judgement") -> Table:
         learned = _fraction(protected.learned if protected else None)
         table.add_row(
             Text(task.name if task.measure == judgement.metric else f"{task.name} ({task.measure})"),
-            told(task.clean, task),
-            told(protected.score if protected else None, task),
-            *((told(noise.tasks[row].score, task),) if noise else ()),
-            told(Repeated((task.floor,)), task),
+            shown(task.clean, task),
+            shown(protected.score if protected else None, task),
+            *((shown(noise.tasks[row].score, task),) if noise else ()),
+            shown(Repeated((task.floor,)), task),
             learned if task.judged else f"({learned})",
         )
     average = release.average if release else None
@@ -127,16 +122,16 @@ def by_place_alone(release: "ConditionFigures") -> str | None:
     """What label maps alone teach of where things are, and what is learned beyond; None without dense tasks."""
     from mtlue_cli.metrics.measures import in_unit
 
-    told = []
+    floors = []
     for task in release.tasks:
         if task.place_floor is None:
             continue
         sign = "" if task.lower_is_better else " %"
-        told.append(
+        floors.append(
             f"{task.name} {in_unit(task.place_floor, task.measure)}{sign}, "
             f"learned beyond it {_fraction(task.learned_beyond_place)}"
         )
-    return f"by place alone, without a look at the image: {'; '.join(told)}" if told else None
+    return f"by place alone, without the image: {'; '.join(floors)}" if floors else None
 
 
 def condition_table(judgement: "Judgement") -> Table:
@@ -172,7 +167,7 @@ def show_dry_run(terminal: Terminal, planned: "DryRun") -> None:
     terminal.show(
         Text(
             f"about {duration(planned.seconds)} on {planned.device} for about {planned.images} training images and "
-            f"{planned.epochs} epochs ({planned.steps:,} steps); victims that are in the cache take no time"
+            f"{planned.epochs} epochs ({planned.steps:,} steps); cached victims take no time"
         )
     )
     show_not_tested(terminal, planned.left_out)

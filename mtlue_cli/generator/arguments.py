@@ -51,7 +51,7 @@ def read_images(images: Any) -> tuple[list[Pixels], Callable[[Sequence[Pixels]],
         except ImageError as error:
             faults.append(f"image {index} {error}")
     if faults:
-        raise InputError(f"{len(faults)} of {len(each)} images are of no kind that is protected", faults)
+        raise InputError(f"{len(faults)} of {len(each)} images are of an unsupported kind", faults)
 
     def back(changed: Sequence[Pixels]) -> Any:  # noqa: ANN401 - the kind of the images
         found = [_like(image, own) for image, own in zip(each, changed, strict=True)]
@@ -84,7 +84,7 @@ def _pixels(image: object) -> Pixels:
         raise ImageError(f"has values of {pixels.dtype}, expected uint8, uint16 or floating point in [0, 1]")
     # The comparison fails for NaN too.
     if pixels.dtype.kind == "f" and not (pixels.min() >= 0 and pixels.max() <= 1):
-        raise ImageError("has values that are no colours: floating-point ones lie in [0, 1]")
+        raise ImageError("has values that are not colours: floating-point values must be in [0, 1]")
     return pixels
 
 

@@ -26,7 +26,7 @@ SCHEMA_VERSION = 3
 _WITH_TASKS = 2
 """What generators with tasks of their own are written as: nothing about them has changed since."""
 METADATA_KEY = "mtlue"
-_ANEW = "take it from its source again, or train one with mtlue train-generator"
+_ANEW = "get a fresh copy, or train one with mtlue train-generator"
 _DIGEST_KEY = "card_sha256"
 _SUMMARISED = 8
 _LARGEST = {"epsilon": 255, "image_size": 4096, "label_grid": 1024, "pattern_grid": MAX_PATTERN_CELLS}
@@ -164,7 +164,7 @@ def read_card(path: Path) -> CheckpointCard:
     except (OSError, SafetensorError) as error:
         raise CheckpointError(
             f"{path} cannot be read as a checkpoint: {getattr(error, 'strerror', None) or error}",
-            hint="mtlue reads safetensors files only; if it was one, take it from its source again",
+            hint="mtlue reads safetensors files only; if it was one, get a fresh copy",
         ) from None
     if METADATA_KEY not in metadata:
         raise CheckpointError(
@@ -181,14 +181,14 @@ def read_card(path: Path) -> CheckpointCard:
         digest = document.pop(_DIGEST_KEY, None)
         if digest != _document_digest(document) and (version > 1 or digest is not None):
             raise CheckpointError(
-                f"{path} is damaged: its metadata do not have the digest written with them", hint=_ANEW
+                f"{path} is damaged: its metadata do not match the digest stored with them", hint=_ANEW
             )
         del document["schema_version"]
         if isinstance(document.get("generator"), dict):
             document["generator"].setdefault("chroma", 1.0)  # checkpoints without it keep all colour
         document["tasks"] = TaskSet.from_json(document["tasks"])
         if type(universal := document.get("universal", False)) is not bool or (universal and document["tasks"]):
-            raise TypeError("a universal generator has no tasks, and any other is none")
+            raise TypeError("a universal generator has no tasks, every other one has some")
         return CheckpointCard(**document, name=path.stem)
     except (AttributeError, KeyError, TypeError, ValueError, RecursionError) as error:
         raise CheckpointError(f"{path} has damaged metadata: {type(error).__name__}: {error}", hint=_ANEW) from None
@@ -216,7 +216,7 @@ def load_checkpoint(path: Path) -> LoadedGenerator:
     if faults:
         raise CheckpointError(unlike, faults, _ANEW)
     if weights_digest(tensors) != card.digest:
-        raise CheckpointError(f"{path} is damaged: its weights do not have the digest written with them", hint=_ANEW)
+        raise CheckpointError(f"{path} is damaged: its weights do not match the digest stored with them", hint=_ANEW)
     broken = [name for name, tensor in tensors.items() if not tensor.isfinite().all()]
     if broken:
         raise CheckpointError(f"{path} holds weights that are not finite", broken, _ANEW)
@@ -249,7 +249,7 @@ def _check_shape(path: Path, card: CheckpointCard, numbers: Mapping[str, object]
     faults = [f"generator: {name} is missing" for name in numbers if name not in shape]
     faults += [f"generator: {name} is unknown" for name in shape if name not in numbers]
     if faults:
-        raise CheckpointError(f"{path} describes a generator of another kind than this mtlue builds", faults, _ANEW)
+        raise CheckpointError(f"{path} describes a generator that this version of mtlue cannot build", faults, _ANEW)
     for name, kind in numbers.items():
         value = shape[name]
         if kind is float:
@@ -275,11 +275,11 @@ def _check_shape(path: Path, card: CheckpointCard, numbers: Mapping[str, object]
         if least * _BYTES_A_NUMBER > size:
             faults.append(f"embeddings and blocks alone take {least * _BYTES_A_NUMBER} bytes, the file has {size}")
     if faults:
-        raise CheckpointError(f"{path} describes a generator that it cannot hold", faults, _ANEW)
+        raise CheckpointError(f"{path} describes a generator that is larger than the file", faults, _ANEW)
 
 
 def _differences(expected: Mapping[str, "Tensor"], found: Mapping[str, "Tensor"]) -> list[str]:
-    """What the stored tensors lack, have too many, or have in another shape or type, a line each."""
+    """What the stored tensors lack, have too many, or have in another shape or type, one per line."""
     faults = [f"{name}: missing" for name in expected if name not in found]
     faults += [f"{name}: unknown" for name in found if name not in expected]
     for name in sorted(expected.keys() & found.keys()):

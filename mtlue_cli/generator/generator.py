@@ -99,7 +99,7 @@ class Generator:
         loaded = load_checkpoint(find_weights(weights))
         card = loaded.card
         if card.universal and key is None:
-            raise InputError(f"the weights {card.name} take a key", hint="give key=Key.read(FILE)")
+            raise InputError(f"the weights {card.name} need a key", hint="give key=Key.read(FILE)")
         if key is not None and not card.universal:
             raise InputError(f"the weights {card.name} take no key", hint="leave out key")
         table = _table(labels) if isinstance(labels, Mapping) else labels

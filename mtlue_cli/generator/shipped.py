@@ -72,7 +72,7 @@ def resolve_weights(
 
 
 def _differences(card: CheckpointCard, labels: TaskSet, chosen: Callable[[TaskSet], TaskSet] | None) -> list[str]:
-    """Why the weights cannot serve the labels, a line each; universal ones serve any."""
+    """Why the weights cannot serve the labels, one per line; universal ones serve any."""
     if card.universal:
         return []
     return (card.tasks if chosen is None else chosen(card.tasks)).unmet_by(labels)

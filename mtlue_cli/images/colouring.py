@@ -45,7 +45,7 @@ def palette(count: int) -> npt.NDArray[np.uint8]:
 def coloured(target: Array, task: Task) -> npt.NDArray[np.uint8]:
     """One mask or map as a picture.
 
-    Segmentation: a fixed colour a class. Depth: from near, yellow, to far, violet, by the map's own range. Normals:
+    Segmentation: one fixed colour per class. Depth: from near, yellow, to far, violet, by the map's own range. Normals:
     ``(n + 1) / 2`` as red, green and blue. What is unlabelled or was not measured is :data:`UNKNOWN`.
 
     Args:

@@ -26,7 +26,7 @@ def draw_contact_sheet(
         originals: ``(N, H, W, 3)`` uint8.
         protected: The same shape and type.
         path: Where to; folders are made.
-        scale: Screen pixels a pixel.
+        scale: Screen pixels per image pixel.
         maps: Coloured masks or maps of the shape and type of ``originals``, one a dense task.
     """
     change = protected.astype(np.int16) - originals.astype(np.int16)

@@ -74,7 +74,7 @@ def load_square_images(
         raise InputError(
             f"{len(faults)} of {len(file_names)} images cannot be read",
             faults,
-            "mend or remove these files and their rows",
+            "repair or remove these files and their rows",
         )
     return images
 

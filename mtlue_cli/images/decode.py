@@ -116,7 +116,7 @@ def decode_bytes(content: bytes, metadata: bool = True) -> DecodedImage:
 
 @contextmanager
 def opened_image(source: bytes | io.FileIO, formats: tuple[str, ...]) -> Iterator[Image.Image]:
-    """A picture of one frame and allowed size, opened but not decoded; what fails within is told in our words.
+    """A picture of one frame and allowed size, opened but not decoded; errors within become an ImageError.
 
     Args:
         source: A file, or its content.
@@ -131,7 +131,7 @@ def opened_image(source: bytes | io.FileIO, formats: tuple[str, ...]) -> Iterato
         with Image.open(io.BytesIO(source) if isinstance(source, bytes) else source, formats=formats) as opened:
             check_size(opened.width, opened.height)
             if _has_frames(opened):
-                raise ImageError("holds several frames or pages; save the one you mean as a file of its own")
+                raise ImageError("holds several frames or pages; save the one you want as a separate file")
             yield opened
     except ImageError:
         raise
@@ -140,17 +140,17 @@ def opened_image(source: bytes | io.FileIO, formats: tuple[str, ...]) -> Iterato
             raise ImageError("has more pixels than Pillow opens; raise PIL.Image.MAX_IMAGE_PIXELS") from error
         raise ImageError(_too_large("more pixels than allowed")) from error
     except UnidentifiedImageError as error:
-        raise ImageError(f"is no image of a kind that is read ({', '.join(formats)})") from error
+        raise ImageError(f"is not a supported image ({', '.join(formats)})") from error
     except MemoryError as error:
         raise ImageError(NO_MEMORY) from error
     except Exception as error:
         # Pillow's decoders raise almost anything on damaged files.
-        told = str(error) or type(error).__name__
-        raise ImageError(f"is damaged, or of a variant that cannot be read; Pillow says: {told}") from error
+        reason = str(error) or type(error).__name__
+        raise ImageError(f"is damaged or an unsupported variant; Pillow says: {reason}") from error
 
 
 def pixel_count(content: bytes) -> int:
-    """Number of pixels that the header in a file's content announces; 0 where it cannot be told."""
+    """Number of pixels that the header in a file's content announces; 0 where it is unknown."""
     try:
         with Image.open(io.BytesIO(content), formats=readable_formats()) as opened:
             return opened.width * opened.height
@@ -159,7 +159,7 @@ def pixel_count(content: bytes) -> int:
 
 
 def upright_size(path: Path) -> tuple[int, int] | None:
-    """Height and width in which a photo is decoded, by its header; None where it cannot be told."""
+    """Height and width in which a photo is decoded, by its header; None where it is unknown."""
     try:
         with open_regular(path) as stream:
             if is_array(stream.read(8)):
@@ -187,13 +187,13 @@ def _decode_array(content: bytes) -> DecodedImage:
         raise ImageError(f"is an array of {pixels.dtype}, expected floating-point colours in [0, 1] or uint8")
     # The comparison fails for NaN too.
     if not (pixels.min() >= 0 and pixels.max() <= 1):
-        raise ImageError("is an array with values that are no colours: floating-point ones lie in [0, 1]")
+        raise ImageError("is an array with values that are not colours: floating-point values must be in [0, 1]")
     return DecodedImage(pixels, None, ARRAY, channels_first=channels_first)
 
 
 def _decode(opened: Image.Image, content: bytes, metadata: bool) -> DecodedImage:
     if is_deep_colour(opened, content):
-        raise ImageError("has more than 8 bits a colour, which would be cut to 8; convert it to 8 bits first")
+        raise ImageError("has more than 8 bits per colour, which would be cut to 8; convert it to 8 bits first")
     opened.load()
     source_format = "JPEG" if opened.format == "MPO" else str(opened.format)
     turn = turn_to_upright(opened)
@@ -213,9 +213,9 @@ def check_size(width: int, height: int) -> None:
     if width * height > max_pixels():
         raise ImageError(_too_large(f"{width} x {height} = {width * height:,} pixels"))
     if max(width, height) > MAX_SIDE:
-        raise ImageError(f"has {width} x {height} pixels, a side may have {MAX_SIDE:,}")
+        raise ImageError(f"has {width} x {height} pixels, a side may have at most {MAX_SIDE:,}")
     if min(width, height) < 1:
-        raise ImageError(f"has {width} x {height} pixels, there is nothing in it")
+        raise ImageError(f"has {width} x {height} pixels: it is empty")
 
 
 def _too_large(size: str) -> str:

@@ -89,7 +89,9 @@ def encode_image(pixels: Pixels, like: DecodedImage, image_format: ImageFormat, 
     if name == "WEBP" and pixels.dtype == np.uint16:
         raise ImageError("has 16 bits a pixel, which WebP cannot hold; use --format png")
     if name == "WEBP" and max(like.size) > WEBP_SIDE:
-        raise ImageError(f"is {like.size[1]} x {like.size[0]} pixels, WebP holds {WEBP_SIDE} a side; use --format png")
+        raise ImageError(
+            f"is {like.size[1]} x {like.size[0]} pixels, WebP allows {WEBP_SIDE} per side; use --format png"
+        )
     options = {**_OPTIONS[name], **_profile(name, like)}
     if keep_metadata:
         options.update(_metadata(name, like.metadata))

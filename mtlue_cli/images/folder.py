@@ -90,10 +90,9 @@ def match_labels(
             faults.append(f"{table.places[position]}: {problem}" if table.places else problem)
     if faults:
         raise InputError(
-            f"{len(faults)} of {counted(len(table), 'row')} without a file that may be used",
+            f"{len(faults)} of {counted(len(table), 'row')} name no file that can be used",
             faults,
-            "put the files themselves there or take their rows out of the label file; file names are relative to the "
-            "image folder",
+            "add these files, or remove their rows from the label file; file names are relative to the image folder",
         )
     named = {*table.file_names, *other_parts, *_maps_within(folder, table)}
     return FolderMatch(len(table), tuple(name for name in found if name not in named))
@@ -104,8 +103,8 @@ def _maps_within(folder: Path, table: LabelTable) -> set[str]:
     files = table.all_map_files
     if not files:
         return set()
-    way = Path(os.path.relpath(table.maps_folder.resolve(), folder.resolve())).as_posix()
-    return {posixpath.normpath(posixpath.join(way, name)) for name in files}
+    prefix = Path(os.path.relpath(table.maps_folder.resolve(), folder.resolve())).as_posix()
+    return {posixpath.normpath(posixpath.join(prefix, name)) for name in files}
 
 
 def file_check(folder: Path, found: Collection[str], called: str = "image folder") -> Callable[[str], str | None]:
@@ -137,7 +136,7 @@ def file_check(folder: Path, found: Collection[str], called: str = "image folder
                 status = os.stat(real)
         except (FileNotFoundError, NotADirectoryError):
             if os.path.islink(path):
-                return f"file {quoted(name)} is a link to nothing"
+                return f"file {quoted(name)} is a broken symbolic link"
             return f"no file {quoted(name)} in {folder}{similar()(name)}"
         except OSError as error:
             return f"file {quoted(name)} cannot be read: {error.strerror}"
@@ -166,21 +165,21 @@ def released_names(sources: Sequence[str], suffix: str | None, taken: Collection
     turn = dict.fromkeys(sources, 0)
     names = {source: _name_in_turn(source, suffix, 0) for source in sources}
     parents = {PurePosixPath(parent) for parent in {name.rpartition("/")[0] for name in (*sources, *taken)}}
-    unfree = {_twin_key(str(folder)) for parent in parents for folder in (parent, *parent.parents)}
-    unfree.update(map(_twin_key, taken))
+    reserved = {_twin_key(str(folder)) for parent in parents for folder in (parent, *parent.parents)}
+    reserved.update(map(_twin_key, taken))
     while True:
         meeting: dict[str, list[str]] = defaultdict(list)
         for source, name in names.items():
             meeting[_twin_key(name)].append(source)
-        going_on: list[str] = []
+        renamed: list[str] = []
         for key, together in meeting.items():
-            if len(together) > 1 or key in unfree:
-                # Only those at the earliest of their names give way: what has given way once keeps its place.
+            if len(together) > 1 or key in reserved:
+                # Only sources that still have their earliest name are renamed: one that was renamed keeps its name.
                 earliest = min(turn[source] for source in together)
-                going_on += [source for source in together if turn[source] == earliest < last]
-        if not going_on:
+                renamed += [source for source in together if turn[source] == earliest < last]
+        if not renamed:
             return names
-        for source in going_on:
+        for source in renamed:
             turn[source] += 1
             names[source] = _name_in_turn(source, suffix, turn[source])
 
@@ -194,8 +193,8 @@ def refuse_nesting(images: Path, out: Path) -> None:
     source, target = images.resolve(), out.resolve()
     if source == target or source in target.parents or target in source.parents:
         raise InputError(
-            f"the output {out} and the input {images} lie in each other",
-            hint="give an output folder beside the input with --out",
+            f"the output {out} and the input {images} overlap: neither may contain the other",
+            hint="give an output folder outside the input with --out",
         )
 
 
@@ -209,11 +208,11 @@ def _images(prefix: str, files: Iterable[str]) -> list[str]:
 def _walk(folder: Path) -> Iterator[tuple[str, list[str], list[str]]]:
     """Prefix, folders and files of ``folder`` and of every folder below that is neither hidden nor a link."""
     if not folder.is_dir():
-        raise InputError(f"{folder} is no folder")
+        raise InputError(f"{folder} is not a folder")
 
     def refuse(error: OSError) -> None:
         raise InputError(
-            f"{error.filename} cannot be read: {error.strerror}", hint="give yourself the right to read it, or move it"
+            f"{error.filename} cannot be read: {error.strerror}", hint="make it readable, or move it out of the folder"
         ) from error
 
     for parent, folders, files in os.walk(folder, onerror=refuse):
@@ -245,7 +244,7 @@ def _twin_key(name: str) -> str:
 
 
 def _name_in_turn(source: str, suffix: str | None, turn: int) -> str:
-    """What a source is called at first, and after having given way: the last name holds a digest of the source."""
+    """A source's name after ``turn`` collisions: as released, with its own suffix kept, then with its digest."""
     path = PurePosixPath(source)
     if path.suffix.lower() == ARRAY_SUFFIX:
         suffix = None

@@ -66,4 +66,5 @@ def read_folder_labels(
         learned=learned,
         image_names=names,
         look=functools.partial(look_at_maps, folder),
+        folder=folder,
     )

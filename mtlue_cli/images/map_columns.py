@@ -68,7 +68,7 @@ def look_at_maps(images: Path, column: MapColumn) -> tuple[Task | None, list[str
     faults += [_fault(column, one.row, problem) for one in seen for problem in one.problems]
     if declaration.kind is TaskKind.DEPTH and declaration.scale is None and any(one.whole for one in seen):
         faults.append(
-            f"column {quoted(column.name)}: its maps hold whole numbers; say what one of them is worth with "
+            f"column {quoted(column.name)}: its maps hold whole numbers; give the value of one step with "
             f"--task {_shown(column.name, 'depth:scale=0.001')} (scale=1: the unit itself)"
         )
     numbers = frozenset().union(*(one.numbers for one in seen)) if seen else frozenset()
@@ -76,10 +76,10 @@ def look_at_maps(images: Path, column: MapColumn) -> tuple[Task | None, list[str
     notes = []
     if column.declaration is None and not odd and not faults:
         ignored = f", ignoring {task.ignore[0]}" if task.ignore else ""
-        told = Declaration(task.name, task.kind, task.classes, task.ignore)
+        declaration = Declaration(task.name, task.kind, task.classes, task.ignore)
         notes = [
             f"column {quoted(task.name)} is read as segmentation, {task.num_classes} classes by number{ignored}; "
-            f"as an option, to be changed: --task {shlex.quote(str(told))}"
+            f"to change this, edit --task {shlex.quote(str(declaration))}"
         ]
     return task, faults + odd, notes
 
@@ -90,7 +90,7 @@ class _Seen:
 
     Attributes:
         row: Its row.
-        problems: A line each.
+        problems: One per line.
         numbers: Its class numbers, where the classes are not stated.
         whole: Whether it stores whole numbers.
     """
@@ -123,7 +123,7 @@ def _look_at_all(images: Path, column: MapColumn, rows: Sequence[int], declarati
                 as_target(stored, task)
             problem = _misfit(stored, photo)
             if _identities([path]) & photos:
-                problem = "is an image of the set: released as a label, it would not be protected"
+                problem = "is one of the images: as a label it would be released unprotected"
         except ImageError as error:
             return _Seen(row, (f"{quoted(file)} {error}",))
         whole = stored.dtype.kind in "bui"
@@ -153,7 +153,9 @@ def _misfit(stored: Array, photo: Path) -> str | None:
     height, width = stored.shape[:2]
     if size is None or height == width or abs(width * size[0] - height * size[1]) <= max(height, width, *size):
         return None
-    return f"has {width} x {height} pixels, its image {size[1]} x {size[0]}: expected the same proportion, or a square"
+    return (
+        f"has {width} x {height} pixels, its image {size[1]} x {size[0]}: expected the same aspect ratio, or a square"
+    )
 
 
 def _inferred(column: MapColumn, rows: Sequence[int]) -> tuple[Declaration | None, str | None]:
@@ -166,7 +168,7 @@ def _inferred(column: MapColumn, rows: Sequence[int]) -> tuple[Declaration | Non
         except ImageError as error:
             return None, _fault(column, row, f"{quoted(str(column.files[row]))} {error}")
         if stored.ndim == 3:
-            return None, _undeclared(column, "three numbers a pixel", TaskKind.NORMALS.value)
+            return None, _undeclared(column, "three numbers per pixel", TaskKind.NORMALS.value)
         if stored.dtype.kind == "f":
             return None, _undeclared(column, "floating-point numbers", TaskKind.DEPTH.value)
         if stored.max() > IGNORED:
@@ -183,7 +185,7 @@ def _inferred(column: MapColumn, rows: Sequence[int]) -> tuple[Declaration | Non
 
 def _undeclared(column: MapColumn, what: str, likely: str) -> str:
     return (
-        f"column {quoted(column.name)} holds files whose kind cannot be told for sure ({what}): say it with "
+        f"column {quoted(column.name)} holds files whose kind is not clear ({what}): declare it with "
         f"--task {_shown(column.name, likely)}, or --task {_shown(column.name, 'categorical')} if its cells are text"
     )
 

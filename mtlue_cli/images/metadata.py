@@ -28,7 +28,7 @@ _TURNS = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-_TOLD_ELSEWHERE = ("Raw profile type", "XML:com.adobe.xmp")
+_KEPT_ELSEWHERE = ("Raw profile type", "XML:com.adobe.xmp")
 """Text chunks of a PNG that hold EXIF, IPTC or XMP."""
 _SPACE = re.compile(r"(?:\s|&#x?[0-9a-fA-F]+;)+")
 _PICTURE = re.compile(r"[A-Za-z0-9+/=_-]{1000}")
@@ -109,7 +109,7 @@ def _kept_text(opened: Image.Image) -> dict[str, str]:
     return {
         str(key): str(value)
         for key, value in chunks.items()
-        if isinstance(value, str) and not str(key).startswith(_TOLD_ELSEWHERE) and not _holds_picture(value)
+        if isinstance(value, str) and not str(key).startswith(_KEPT_ELSEWHERE) and not _holds_picture(value)
     }
 
 

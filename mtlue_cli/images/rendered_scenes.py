@@ -1,6 +1,6 @@
 """Small rendered scenes whose depth, surface normals and classes are known exactly: boxes and spheres on a ground.
 
-One ray a pixel, through its centre, from a pinhole camera above the ground that looks ahead and a little down; light
+One ray per pixel, through its centre, from a pinhole camera above the ground that looks ahead and a little down; light
 from a random side, a random texture on every surface. Colours and textures say nothing of the class: shape does.
 
 Coordinates are the camera's: x to the right, y down, z ahead. Depth is z, in metres. Normals are unit vectors that
@@ -28,7 +28,7 @@ FARTHEST = 14.0
 DEPTH_UNIT = 0.001
 """Metres that one level of a written depth map stands for."""
 SCENE_TASKS = (f"depth=depth:scale={DEPTH_UNIT:g}", "normals=normals")
-"""Kinds of the columns that are not told by their files, as ``--task`` takes them."""
+"""Kinds of the columns that are not clear from their files, as ``--task`` takes them."""
 
 _OBJECTS = 4
 _CHUNK = 64

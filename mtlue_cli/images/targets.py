@@ -1,6 +1,6 @@
 """Masks and maps: the label of every pixel, read from PNG, TIFF or a NumPy array and checked.
 
-A mask holds a class index a pixel: grey or palette PNG (the index, not the colour), TIFF or array; -1 is no class.
+A mask holds one class index per pixel: grey or palette PNG (the index, not the colour), TIFF or array; -1 is no class.
 Depth is grey of 8 or 16 bits, floating-point TIFF or array; 0, NaN and infinite mean not measured. Normals are an
 array of unit vectors, or an 8-bit RGB picture that holds ``(n + 1) / 2``; what has no direction was not measured. An
 array may carry its channel first or last.
@@ -63,10 +63,10 @@ def stored_array(content: bytes) -> Array:
     else:
         with opened_image(content, FORMATS) as opened:
             if is_deep_colour(opened, content):
-                raise ImageError("has more than 8 bits a colour, which would be cut to 8; save it as .npy")
+                raise ImageError("has more than 8 bits per colour, which would be cut to 8; save it as .npy")
             opened.load()
             if opened.mode not in _MODES and not opened.mode.startswith("I;16"):
-                raise ImageError(f"has {opened.mode} pixels, expected one number a pixel, or RGB for normals")
+                raise ImageError(f"has {opened.mode} pixels, expected one number per pixel, or RGB for normals")
             array = np.array(opened)
     check_size(array.shape[1], array.shape[0])
     return array
@@ -88,7 +88,7 @@ def class_numbers(stored: Array) -> npt.NDArray[np.int64]:
         ImageError: It is no mask: colours, fractions, or numbers beyond all classes.
     """
     if stored.ndim != 2:
-        raise ImageError("is a colour picture, expected one class index a pixel (grey or palette)")
+        raise ImageError("is a colour picture, expected one class index per pixel (grey or palette)")
     if stored.dtype.kind == "f":
         stored = np.where(np.isnan(stored), UNLABELLED, stored)
         if not (np.isfinite(stored).all() and (stored == np.rint(stored)).all()):
@@ -171,7 +171,7 @@ def load_dense_columns(
             if on_image is not None:
                 on_image()
     if faults:
-        raise InputError(f"{counted(len(faults), 'row')} with maps that cannot be read", faults, "mend these files")
+        raise InputError(f"{counted(len(faults), 'row')} with maps that cannot be read", faults, "repair these files")
     return loaded
 
 
@@ -226,7 +226,7 @@ def _classes(stored: Array, task: Task) -> npt.NDArray[np.int64]:
 
 def _depth(stored: Array, task: Task) -> npt.NDArray[np.float32]:
     if stored.ndim != 2:
-        raise ImageError("is a colour picture, expected one depth a pixel")
+        raise ImageError("is a colour picture, expected one depth per pixel")
     with np.errstate(over="ignore"):
         depth = (stored.astype(np.float64) * task.scale).astype(np.float32)
     depth[~np.isfinite(depth)] = 0
@@ -237,7 +237,7 @@ def _depth(stored: Array, task: Task) -> npt.NDArray[np.float32]:
 
 def _normals(stored: Array, task: Task) -> npt.NDArray[np.float32]:  # noqa: ARG001 - the shape of every such check
     if stored.ndim != 3:
-        raise ImageError("holds one number a pixel, expected three, a unit vector")
+        raise ImageError("holds one number per pixel, expected three, a unit vector")
     if stored.dtype.kind != "f" and stored.dtype != np.uint8:
         raise ImageError(f"holds {stored.dtype} numbers, expected floating point or 8-bit RGB")
     encoded = stored.dtype == np.uint8

@@ -18,7 +18,7 @@ backbone that begins with 32, it would cost twice what the backbone does."""
 class DenseDecoder(nn.Module):
     """What all dense tasks share: a feature pyramid, its levels summed at the finest map's size.
 
-    A 64-pixel image gives a ResNet a finest map of 32 pixels a side and a coarsest of 2.
+    A 64-pixel image gives a ResNet a finest map of 32 pixels per side and a coarsest of 2.
 
     Args:
         channels: Of the feature maps, the finest first.
@@ -28,7 +28,7 @@ class DenseDecoder(nn.Module):
 
     Source:
         Lin et al., "Feature Pyramid Networks", CVPR 2017, as torchvision has it; levels summed as in Kirillov et al.,
-        "Panoptic Feature Pyramid Networks", CVPR 2019, with one resizing in place of a convolution a step.
+        "Panoptic Feature Pyramid Networks", CVPR 2019, with one resizing per step instead of a convolution.
     """
 
     def __init__(self, channels: Sequence[int]) -> None:
@@ -52,7 +52,7 @@ class DenseHeads(nn.Module):
 
     Args:
         tasks: Dense tasks.
-        width: Channels of what they are told from.
+        width: Channels of the features they are predicted from.
     """
 
     def __init__(self, tasks: TaskSet, width: int) -> None:

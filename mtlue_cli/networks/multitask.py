@@ -18,7 +18,7 @@ SHARED_WIDTH = 256
 
 
 class MultiTaskNetwork(nn.Module, ABC):
-    """Images to one output a task.
+    """Images to one output per task.
 
     Attributes:
         tasks: In the order of the outputs.
@@ -32,7 +32,7 @@ class MultiTaskNetwork(nn.Module, ABC):
 
     @abstractmethod
     def represent(self, images: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-        """What all tasks are told from, and what is told.
+        """The shared features of all tasks, and the outputs.
 
         Args:
             images: ``(B, 3, S, S)`` float in [0, 1].
@@ -43,12 +43,12 @@ class MultiTaskNetwork(nn.Module, ABC):
         """
 
     def forward(self, images: Tensor) -> dict[str, Tensor]:
-        """Outputs a task of ``(B, 3, S, S)`` images in [0, 1]."""
+        """Outputs per task for ``(B, 3, S, S)`` images in [0, 1]."""
         return self.represent(images)[1]
 
 
 class ImageLevelNetwork(MultiTaskNetwork):
-    """Backbone, a shared 256-wide layer with ReLU, and a linear head a task.
+    """Backbone, a shared 256-wide layer with ReLU, and one linear head per task.
 
     The heads are one matrix, split by task: forty tasks cost one product.
 
@@ -68,11 +68,11 @@ class ImageLevelNetwork(MultiTaskNetwork):
         return nn.functional.relu(self.shared(self.backbone(_centred(images))))
 
     def scores(self, features: Tensor) -> dict[str, Tensor]:
-        """Logits a task, ``(B, C)``, of what :meth:`features` gave."""
+        """Logits per task, ``(B, C)``, for the output of :meth:`features`."""
         return _split(self.heads(features), self.tasks)
 
     def represent(self, images: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-        """The shared layer's output, and logits a task."""
+        """The shared layer's output, and logits per task."""
         features = self.features(images)
         return features, self.scores(features)
 
@@ -91,9 +91,9 @@ class MixedNetwork(MultiTaskNetwork):
         super().__init__()
         if backbone.maps is None:
             raise InputError(
-                "this backbone gives no feature maps, so that nothing can be told of single pixels",
+                "this backbone has no feature maps, so it cannot predict single pixels",
                 [f"task {task.name} is labelled pixel by pixel ({task.kind.value})" for task in tasks.dense],
-                "leave these tasks out, or take another --backbone",
+                "leave these tasks out, or use another --backbone",
             )
         self.tasks = tasks
         self.backbone = backbone.maps.extract(backbone.network)
@@ -104,7 +104,7 @@ class MixedNetwork(MultiTaskNetwork):
             self.heads = nn.Linear(SHARED_WIDTH, sum(task.num_classes for task in self.image_level))
 
     def represent(self, images: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-        """Vector and feature maps of the encoder, and outputs a task."""
+        """Vector and feature maps of the encoder, and outputs per task."""
         found = self.backbone(_centred(images))
         vector = found.pop(VECTOR)
         handed = [found[f"map{index}"] for index in range(len(found))] + ([vector] if len(self.image_level) else [])

@@ -83,7 +83,7 @@ class Shortfall(Enum):
     NO_ROOM = "nearly all pixels are black or white"
     ROUNDED = "rounding leaves too little"
     """Or compression drowns what the weights add."""
-    UNLABELLED = "no label says anything about them"
+    UNLABELLED = "they have no label"
 
 
 def measure_change(original: Pixels, saved: Pixels) -> Change:

@@ -1,4 +1,4 @@
-"""What can be wrong with a release: with its files, its records and its labels, each fault a line."""
+"""What can be wrong with a release: with its files, its records and its labels, one line per fault."""
 
 import json
 from collections import Counter
@@ -48,7 +48,7 @@ class FileCheck:
     """What was found of one released file.
 
     Attributes:
-        faults: A line each.
+        faults: One per line.
         change: Largest change in 255ths, measured or as recorded; None if it could not be measured.
         psnr: Likewise, in dB; None also if nothing changed.
         ssim: None unless it was asked for.
@@ -74,7 +74,7 @@ class ReleaseCheck:
         path: Its folder.
         manifest: Its records.
         found: What was found of each of its files, in the order of the manifest.
-        faults: Everything that makes it less than whole, a line each.
+        faults: Everything that makes it less than whole, one per line.
         flip: Mean FLIP over a sample of the files, as recorded unless it was measured again; None without either.
     """
 
@@ -293,7 +293,7 @@ def check_file(
 
 
 def record_faults(record: FileRecord, epsilon: int) -> list[str]:
-    """Why a file is not protected by its own record, a line each; epsilon in 255ths."""
+    """Why a file is not protected by its own record, one per line; epsilon in 255ths."""
     name = record.file_name
     if record.max_change == 0 or record.psnr is None or record.sha256 == record.source_sha256:
         return [f"{name}: is its original, unchanged: protect it again"]
@@ -306,7 +306,7 @@ def record_faults(record: FileRecord, epsilon: int) -> list[str]:
 
 
 def change_faults(record: FileRecord, change: Change, epsilon: int) -> list[str]:
-    """Why a file is not protected by what was measured of it, a line each; epsilon in 255ths."""
+    """Why a file is not protected by what was measured of it, one per line; epsilon in 255ths."""
     name = record.file_name
     if change.largest == 0:
         return [f"{name}: is its original, unchanged: protect it again"]
@@ -321,7 +321,7 @@ def change_faults(record: FileRecord, change: Change, epsilon: int) -> list[str]
 
 
 def map_faults(release: Path, record: FileRecord) -> list[str]:
-    """Maps of a released image that are missing or have other bytes than the manifest says, a line each."""
+    """Maps of a released image that are missing or have other bytes than the manifest says, one per line."""
     faults: list[str] = []
     for name, digest in record.maps.items():
         unsafe = path_fault(name)
@@ -337,7 +337,7 @@ def map_faults(release: Path, record: FileRecord) -> list[str]:
 
 
 def changed_maps(record: FileRecord, given: Mapping[str, Path]) -> list[str]:
-    """Maps that an image was protected with and that are not what its labels hold now, a line each.
+    """Maps that an image was protected with and that are not what its labels hold now, one per line.
 
     Args:
         record: What the manifest says of the image.

@@ -86,14 +86,14 @@ class RunRecord:
     flip: Mapping[str, float] = field(default_factory=dict)
 
     def differences(self, other: "RunRecord") -> list[str]:
-        """Settings of a user's choice that decide about the released bytes and differ, a line each."""
+        """Settings of a user's choice that decide about the released bytes and differ, one per line."""
         names = ("epsilon", "weights_sha256", "key_fingerprint", "tasks", "image_format", "keep_metadata")
         pairs = [(name, getattr(other, name), getattr(self, name)) for name in names]
         found = [f"{name}: the release has {old}, this run {new}" for name, old, new in pairs if old != new]
         keyed = self.key_fingerprint is not None and other.key_fingerprint is not None
         if keyed and self.code_version != other.code_version:
             age = "an older" if other.code_version < self.code_version else "a newer"
-            found.append(f"codes: the release has those of {age} version, which draws them otherwise")
+            found.append(f"codes: the release has those of {age} version, which draws them differently")
         return found
 
     def has_codes_of(self, other: "RunRecord") -> bool:
@@ -201,7 +201,7 @@ def read_run(release: Path) -> RunRecord:
         ImageFormat(run.image_format)
         return run
     except FileNotFoundError as error:
-        raise InputError(f"{release} is no release: {RUN_PATH} is missing") from error
+        raise InputError(f"{release} is not a release: {RUN_PATH} is missing") from error
     except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         raise InputError(f"{path} is damaged: {error}", hint=_ANEW) from error
 

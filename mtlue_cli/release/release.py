@@ -192,7 +192,7 @@ class Release:
             if self._state() != resumption.seen:
                 raise InputError(
                     f"another run has written to {self.folder} meanwhile",
-                    hint="run the same command again to go on from there",
+                    hint="run the same command again to continue from there",
                 )
             self._run, self._ours = run, resumption.ours
             write_planned(self.folder, self._ours)
@@ -346,7 +346,7 @@ class Release:
         hidden = {name for name in (*folders, FOLDER) if os.path.islink(self.folder / name)}
         if links or hidden:
             raise InputError(
-                f"{self.folder} holds links, behind which a run would write or overlook images elsewhere",
+                f"{self.folder} contains symbolic links, through which a run could write outside it",
                 sorted({*links, *hidden}),
                 "remove them, or give another folder with --out",
             )
@@ -421,11 +421,13 @@ def _open_log(path: Path) -> io.TextIOWrapper:
 
 def _refuse_reserved(targets: frozenset[str]) -> None:
     faults = [
-        f"{name}: is kept for the release's own records"
+        f"{name}: is reserved for the release's own records"
         for name in sorted(targets)
         if name == LABELS_NAME or PurePosixPath(name).parts[0] == FOLDER
     ]
     if faults:
         raise InputError(
-            "files would take the place of the release's records", faults, "rename them, and in the label file too"
+            "files have names that the release needs for its own records",
+            faults,
+            "rename them, and in the label file too",
         )

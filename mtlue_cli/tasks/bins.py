@@ -45,13 +45,13 @@ class Bins:
         """
         number = parse_number(cell)
         if number is None:
-            raise ValueError(f"{quoted(cell)} is no number, and --bins sorts numbers")
+            raise ValueError(f"{quoted(cell)} is not a number, and --bins sorts numbers")
         position = bisect_left([float(edge) for edge in self.edges], number)
         if not self.is_whole:
             return self._real_name(position)
         if not _WHOLE.fullmatch(cell):
             raise ValueError(
-                f"{quoted(cell)} is no whole number from 0 up, as the edges are; write an edge with a decimal point "
+                f"{quoted(cell)} is not a whole number from 0 up, as the edges are; write an edge with a decimal point "
                 f"({self.edges[0]}.0) for other numbers"
             )
         return self._whole_name(position)
@@ -98,7 +98,7 @@ def parse_bins(texts: Sequence[str]) -> tuple[Bins, ...]:
             faults.append(f"{quoted(text)} names no column")
         elif len(known) < len(edges):
             odd = edges[numbers.index(None)]
-            faults.append(f"{quoted(text)}: {quoted(odd)} is no number")
+            faults.append(f"{quoted(text)}: {quoted(odd)} is not a number")
         elif any(first >= second for first, second in pairwise(known)):
             faults.append(f"{quoted(text)}: the edges must ascend")
         elif column.strip() in {bins.column for bins in found}:
@@ -106,5 +106,5 @@ def parse_bins(texts: Sequence[str]) -> tuple[Bins, ...]:
         else:
             found.append(Bins(column.strip(), edges))
     if faults:
-        raise InputError("--bins is not understood", faults, "write COLUMN=EDGE,EDGE,..., such as age=2,9,19")
+        raise InputError("--bins is not valid", faults, "write COLUMN=EDGE,EDGE,..., such as age=2,9,19")
     return tuple(found)

@@ -52,14 +52,14 @@ def ordered_classes(cells: Iterable[str | None]) -> tuple[str, ...]:
 
 
 def class_faults(task: Task) -> list[str]:
-    """Why nothing can be learned from a column, a line each."""
+    """Why nothing can be learned from a column, one per line."""
     name, classes = quoted(task.name), task.classes
     if task.is_dense and (len(classes) > 1 or task.kind is not TaskKind.SEGMENTATION):
         return []
     if not classes:
-        return [f"column {name} holds no label at all"]
+        return [f"column {name} has no labels"]
     if len(classes) == 1:
-        return [f"column {name} holds only one class, {quoted(classes[0])}: there is nothing to tell apart"]
+        return [f"column {name} holds only one class, {quoted(classes[0])}: there is nothing to learn"]
     if len(classes) > MAX_CLASSES:
         return [f"column {name} holds {len(classes)} distinct values: it looks like an identifier, leave it out"]
     spellings: dict[float | str, list[str]] = defaultdict(list)
@@ -69,7 +69,7 @@ def class_faults(task: Task) -> list[str]:
         f"column {name} spells what looks like one class in several ways: "
         # Letter by letter: two encodings of an accent look the same.
         + ", ".join(f"{value[:LONGEST]!a}{task.place_of(value)}" for value in ways)
-        + "; write it in one way"
+        + "; use one spelling"
         for ways in spellings.values()
         if len(ways) > 1
     ]

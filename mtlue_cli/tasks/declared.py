@@ -64,7 +64,7 @@ def parse_declarations(texts: Sequence[str]) -> tuple[Declaration, ...]:
         found[declaration.column] = declaration
     if faults:
         raise InputError(
-            "--task is not understood",
+            "--task is not valid",
             faults,
             "write NAME=KIND[:key=value...], such as mask=segmentation:classes=12:ignore=11 or far=depth:scale=0.001",
         )
@@ -87,9 +87,9 @@ def _parse(text: str) -> Declaration:
         key, sign, value = setting.partition("=")
         if not sign or key not in _KEYS.get(kind, {}):
             known = ", ".join(_KEYS.get(kind, {})) or "none"
-            raise ValueError(f"{quoted(setting)} is no setting of {kind.value} (known: {known})")
+            raise ValueError(f"{quoted(setting)} is not a setting of {kind.value} (known: {known})")
         if key in values:
-            raise ValueError(f"{key} stands more than once")
+            raise ValueError(f"{key} appears more than once")
         values[key] = _KEYS[kind][key](value)
     return Declaration(parts[1].strip(), kind, **values)  # type: ignore[arg-type]  # each key has its parser
 

@@ -1,6 +1,6 @@
 """What differs between the kinds of tasks once labels are tensors: loss, unknown cells, agreement, wrong targets.
 
-Shapes of labels and outputs, batch first: one class index an image ``(B,)`` with logits ``(B, C)``; a class map
+Shapes of labels and outputs, batch first: one class index per image ``(B,)`` with logits ``(B, C)``; a class map
 ``(B, H, W)`` with logits ``(B, C, H, W)``; depth ``(B, 1, H, W)``, invalid where zero; normals
 ``(B, 3, H, W)``, unit vectors, invalid where zero. Depth and normals are predicted in the shape of their labels.
 """

@@ -142,7 +142,7 @@ class LabelOptions:
             raise InputError(f"--split {self.split.value} is a part of --split-file, which is not given")
 
     def arguments(self, labels: Path) -> tuple[str, ...]:
-        """The words of a command line that read ``labels`` in this way."""
+        """The command-line arguments that read ``labels`` with these options."""
         found: list[tuple[str, object]] = [("--labels", labels)] if not labels.is_dir() else []
         if self.format is not None:
             found.append(("--label-format", self.format.value))

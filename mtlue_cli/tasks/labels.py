@@ -1,6 +1,8 @@
 """Label files understood: files, tasks and classes; every fault found before any work starts."""
 
+import os
 import re
+import shlex
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -24,8 +26,11 @@ _LIKE_A_FILE = re.compile(r"\.(jpe?g|png|webp|bmp|tiff?|gif|p[gbpn]m|avif)$", re
 LONGEST_CELL = 100_000
 """Characters of a cell; the CSV reader of Python stops a little above."""
 
-MOST_REPEATS = 20
-"""Rows that repeat another and are told of one by one."""
+MOST_REPEATS = 5
+"""Rows that repeat another and are named one by one."""
+
+TRIED_ROWS = 100
+"""Rows whose cells are looked for as files, to find the file column."""
 
 
 def released_options(file_column: str | None) -> LabelOptions:
@@ -41,7 +46,7 @@ class LabelFile:
         table: File names and class indices.
         header: Columns in order, the file column among them.
         file_index: Position of the file column in ``header``.
-        notes: What a user should know and is no fault, a line each.
+        notes: What a user should know and is no fault, one per line.
         other_parts: Files with a row, and their maps, of other parts of the split than the one that was asked for.
     """
 
@@ -60,6 +65,7 @@ def read_label_file(
     learned: Collection[str] | None = None,
     image_names: Sequence[str] = (),
     look: LookAtMaps | None = None,
+    folder: Path | None = None,
 ) -> LabelFile:
     """Labels together with how they stand in their file.
 
@@ -72,6 +78,7 @@ def read_label_file(
         learned: The columns that ``for_learning`` looks at; None: all.
         image_names: The folder's images, for a format that reads file names.
         look: Understands a column of maps by its files; None: every cell is a class, as it stands.
+        folder: The image folder, to find out which column holds the file names; None: the headers alone decide.
 
     Raises:
         InputError: Lists every fault with its row.
@@ -84,13 +91,17 @@ def read_label_file(
         raise InputError(f"{path} is a folder, expected a label file")
     file_columns = FILE_COLUMNS if options.file_column is None else (options.file_column,)
     raw = reader.read(LabelSource(path, file_columns, tuple(image_names)))
-    file_index = _find_file_column(path, raw, file_columns)
+    file_index = _find_file_column(path, raw, file_columns, folder)
+    if folder is not None and raw.file_column is None and options.split_file is None:
+        _refuse_other_column(path, raw, file_index, folder)
     kept, faults, notes = _check_rows(raw, file_index)
     faults = [*_header_faults(raw.header, options), *raw.faults, *faults]
     if not raw.rows and not raw.faults:
-        faults.append("no image is named as this format wants it" if reader.reads_names else "no row below the header")
+        faults.append(
+            "no image name has the form that this format expects" if reader.reads_names else "no row below the header"
+        )
     if len(raw.header) < 2:
-        faults.append("no column beside the file column: there is nothing to learn or to protect")
+        faults.append("no column besides the file column: there is nothing to learn or to protect")
     notes = [*raw.notes, *notes]
     columns, tasks = {}, []
     bins_of = {bins.column: bins for bins in options.bins}
@@ -133,7 +144,7 @@ def read_label_file(
             faults += class_faults(task)
             notes += missing_notes(task)
         elif kept and not task.classes:
-            notes.append(f"column {quoted(name)} holds no label at all")
+            notes.append(f"column {quoted(name)} has no labels")
     if faults:
         raise InputError(f"{path} has {counted(len(faults), 'fault')}", faults)
     table = LabelTable(names, columns, TaskSet(tuple(tasks)), places, maps, maps_folder)
@@ -142,7 +153,7 @@ def read_label_file(
     return LabelFile(taken, raw.header, file_index, tuple(notes), other_parts)
 
 
-def _find_file_column(path: Path, raw: RawTable, candidates: Sequence[str]) -> int:
+def _find_file_column(path: Path, raw: RawTable, candidates: Sequence[str], folder: Path | None) -> int:
     if raw.file_column is not None:
         return raw.header.index(raw.file_column)
     for candidate in candidates:
@@ -155,18 +166,53 @@ def _find_file_column(path: Path, raw: RawTable, candidates: Sequence[str]) -> i
         [f"the columns are {found}" if found else "there are no columns", *raw.faults],
         "give the table a header, such as file_name,smiling"
         if any(_LIKE_A_FILE.search(name) for name in raw.header)
-        else "name the column that holds the file names with --file-column",
+        else _file_column_hint(raw, folder) or "name the column that holds the file names with --file-column",
     )
+
+
+def _refuse_other_column(path: Path, raw: RawTable, file_index: int, folder: Path) -> None:
+    """Refuse a file column that names hardly any file of the folder, if another column names most of them."""
+    hint = _file_column_hint(raw, folder)
+    if hint is None:
+        return
+    tried = _tried_rows(raw)
+    found = _files_named(tried, file_index, folder)
+    if 2 * found < len(tried):
+        raise InputError(
+            f"{path}: column {quoted(raw.header[file_index])} does not hold the file names: "
+            f"{len(tried) - found} of {counted(len(tried), 'row')} looked at name no file in {folder}",
+            hint=hint,
+        )
+
+
+def _file_column_hint(raw: RawTable, folder: Path | None) -> str | None:
+    """The option that names the column whose cells are files of the folder; None if there is no such column."""
+    tried = _tried_rows(raw)
+    if folder is None or not tried:
+        return None
+    found = [_files_named(tried, position, folder) for position in range(len(raw.header))]
+    most = max(found)
+    return f"use --file-column {shlex.quote(raw.header[found.index(most)])}" if 2 * most > len(tried) else None
+
+
+def _tried_rows(raw: RawTable) -> list[tuple[Cell, ...]]:
+    return [row for row in raw.rows[:TRIED_ROWS] if len(row) == len(raw.header)]
+
+
+def _files_named(rows: Sequence[Sequence[Cell]], position: int, folder: Path) -> int:
+    """How many rows name a file of the folder in the cell at ``position``."""
+    cells = [row[position] for row in rows]
+    return sum(path_fault(cell) is None and os.path.isfile(folder / cell) for cell in cells if cell)
 
 
 def _header_faults(header: Sequence[str], options: LabelOptions) -> list[str]:
     faults = [
-        f"row 1: column {position} has no name (row numbers that pandas wrote? leave them out)"
+        f"row 1: column {position} has no name (a pandas index? save the table without it)"
         for position, name in enumerate(header, 1)
         if not name
     ]
     repeated = [name for name, count in Counter(header).items() if name and count > 1]
-    faults += [f"row 1: column {quoted(name)} stands more than once" for name in repeated]
+    faults += [f"row 1: column {quoted(name)} appears more than once" for name in repeated]
     faults += [f"row 1: column {quoted(name)}: {problem}" for name in header if (problem := _text_fault(name))]
     said = [("--bins", bins.column, str(bins)) for bins in options.bins]
     said += [("--task", declaration.column, str(declaration)) for declaration in options.declarations]
@@ -190,7 +236,7 @@ def _declared(task: Task, declaration: Declaration) -> tuple[Task, list[str]]:
 
 
 def _check_rows(raw: RawTable, file_index: int) -> tuple[list[int], list[str], list[str]]:
-    """Positions of the sound rows, a line a fault, and a line each of the first rows that repeat another."""
+    """Positions of the sound rows, one line per fault, and one line for each of the first rows that repeat another."""
     kept: list[int] = []
     faults: list[str] = []
     notes: list[str] = []
@@ -212,7 +258,7 @@ def _check_rows(raw: RawTable, file_index: int) -> tuple[list[int], list[str], l
             if at != file_index and (old or "") != (new or "")
         ]
         if others:
-            faults.append(f"{place}: file {quoted(name)} stands already in {there}, with other labels: {others[0]}")
+            faults.append(f"{place}: file {quoted(name)} is already in {there}, with other labels: {others[0]}")
         else:
             notes.append(f"{place} repeats {there} and is left out: file {quoted(name)}")
     more = len(notes) - MOST_REPEATS
@@ -242,7 +288,7 @@ def _text_fault(text: str) -> str | None:
     if len(text) > LONGEST_CELL:
         return f"{len(text)} characters, expected a label"
     if "\0" in text:
-        return "holds a NUL"
+        return "contains a NUL character"
     return None if is_unicode(text) else "is not Unicode"
 
 
@@ -265,7 +311,7 @@ def _binned(bins: Bins, cells: Sequence[Cell], places: Sequence[str]) -> tuple[l
 def _wanted_part(
     names: Sequence[str], places: Sequence[str], parts: Mapping[str, SplitPart], options: LabelOptions
 ) -> tuple[list[int], frozenset[str], list[str]]:
-    """Rows of the part that is asked for, files of the others, and a line a file that is in none."""
+    """Rows of the part that is asked for, files of the others, and one line for each file that is in none."""
     faults = [
         f"{place}: file {quoted(name)} is not in {options.split_file}"
         for name, place in zip(names, places, strict=True)

@@ -21,7 +21,7 @@ def task_losses(outputs: Mapping[str, Tensor], labels: Mapping[str, Tensor], tas
         tasks: The tasks; binary ones have two logits.
 
     Returns:
-        A scalar a task; exactly 0, with a zero gradient, where no cell is labelled.
+        One scalar per task; exactly 0, with a zero gradient, where no cell is labelled.
     """
     losses: dict[str, Tensor] = {}
     for task in tasks:
@@ -61,7 +61,7 @@ def mean_loss(losses: Mapping[str, Tensor]) -> Tensor:
 def count_correct(
     outputs: Mapping[str, Tensor], labels: Mapping[str, Tensor], tasks: TaskSet
 ) -> dict[str, tuple[int, int]]:
-    """Correct and labelled cells a task, for running accuracies.
+    """Correct and labelled cells per task, for running accuracies.
 
     A depth is correct within :data:`~mtlue_cli.tasks.kinds.NEAR_DEPTH` of the true one, a normal within
     :data:`~mtlue_cli.tasks.kinds.NEAR_ANGLE`. Arguments as for :func:`task_losses`.

@@ -1,6 +1,6 @@
 """Columns whose cells are files: masks and maps that label an image pixel by pixel.
 
-What such a file holds is looked at above this layer; here is what the table alone tells.
+What such a file holds is looked at above this layer; here is what the table alone says.
 """
 
 import os
@@ -57,9 +57,9 @@ class FoundMaps:
     """A column of maps, understood.
 
     Attributes:
-        task: The task that it stands for; None if that cannot be told.
+        task: The task that it stands for; None if that is unknown.
         files: Relative POSIX path of each row's map in its shortest spelling, None where it is unlabelled.
-        faults: A line each.
+        faults: One per line.
         notes: What a user should know and is no fault.
     """
 
@@ -70,7 +70,7 @@ class FoundMaps:
 
 
 LookAtMaps = Callable[[MapColumn], tuple[Task | None, list[str], list[str]]]
-"""The task that a column's files stand for, None if that cannot be told; a line a fault; and what is no fault."""
+"""The task that a column's files stand for, None if that is unknown; one line per fault; and what is no fault."""
 
 
 def may_be_maps(cells: Sequence[str | None], folder: Path, declaration: Declaration | None) -> bool:
@@ -88,7 +88,7 @@ def not_maps_notes(
     """That cells which end as maps do lead to no file and are taken for classes, a line if so."""
     if declaration is not None or not _end_as_maps(cells):
         return []
-    return [f"column {quoted(column)} names files of which none is in {folder}: its cells are taken for classes"]
+    return [f"column {quoted(column)} names files, but none of them is in {folder}: its cells are read as classes"]
 
 
 def _end_as_maps(cells: Sequence[str | None]) -> bool:
@@ -121,7 +121,7 @@ def find_maps(column: MapColumn, rows: Iterable[int], look: LookAtMaps, *, for_l
 def _class_faults(task: Task, files: Sequence[str | None]) -> list[str]:
     """Why nothing can be learned from a column of maps, a line if so."""
     if not any(file is not None for file in files):
-        return [f"column {quoted(task.name)} holds no label at all"]
+        return [f"column {quoted(task.name)} has no labels"]
     if task.kind is TaskKind.SEGMENTATION and task.num_classes < 2:
-        return [f"column {quoted(task.name)}: its maps hold only one class: there is nothing to tell apart"]
+        return [f"column {quoted(task.name)}: its maps hold only one class: there is nothing to learn"]
     return []

@@ -26,7 +26,7 @@ def read_partition(path: Path) -> Mapping[str, SplitPart]:
         if len(words) != 2 or words[1] not in PARTS:
             faults.append(f"row {number}: {quoted(line.strip())}, expected a file name and 0, 1 or 2")
         elif words[0] in parts:
-            faults.append(f"row {number}: file {quoted(words[0])} stands more than once")
+            faults.append(f"row {number}: file {quoted(words[0])} appears more than once")
         else:
             parts[words[0]] = PARTS[words[1]]
     if faults:

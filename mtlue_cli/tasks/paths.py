@@ -22,7 +22,7 @@ def path_fault(name: str, folder: str = "image folder") -> str | None:
     if not name:
         return "file name is empty"
     if "\0" in name:
-        return "file name holds a NUL"
+        return "file name contains a NUL character"
     if not is_unicode(name):
         return f"file name {quoted(name)} is not Unicode"
     if "\\" in name:
@@ -34,7 +34,7 @@ def path_fault(name: str, folder: str = "image folder") -> str | None:
     if not PurePosixPath(name).name:
         return f"file name {quoted(name)} names no file"
     if max(len(part.encode()) for part in name.split("/")) > LONGEST_PART or len(name.encode()) > LONGEST_PATH:
-        return f"file name {quoted(name)} is longer than a file system allows ({LONGEST_PART} bytes a part)"
+        return f"file name {quoted(name)} is longer than a file system allows ({LONGEST_PART} bytes per part)"
     return None
 
 

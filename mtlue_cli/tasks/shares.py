@@ -23,7 +23,7 @@ def class_shares(labels: Mapping[str, Tensor], tasks: TaskSet) -> list[list[floa
         tasks: The tasks, in the order of the result.
 
     Returns:
-        A list a task, each summing to one.
+        One list per task, each summing to one.
     """
     shares: list[list[float]] = []
     for task in tasks:

@@ -142,7 +142,7 @@ class TaskSet:
         )
 
     def unmet_by(self, labels: "TaskSet") -> list[str]:
-        """Why label columns ``labels`` cannot be served by a generator trained for this set, a line each.
+        """Why label columns ``labels`` cannot be served by a generator trained for this set, one per line.
 
         Every task of this set must have its column; the column's classes must all be known. A column that knows
         fewer classes (a small folder rarely shows all) is served, and so are extra columns (they are not tasks).
@@ -169,7 +169,7 @@ class TaskSet:
 
 @dataclass(frozen=True)
 class LabelTable:
-    """The labels of a folder, one row an image.
+    """The labels of a folder, one row per image.
 
     Attributes:
         file_names: Relative POSIX paths, in the order of the label file.
@@ -274,7 +274,7 @@ def _span(found: Iterable[float] | None) -> tuple[float, float] | None:
         return None
     low, high = map(float, found)
     if not 0 <= low < high < float("inf"):
-        raise ValueError(f"the span {low:g} to {high:g} is none")
+        raise ValueError(f"the span {low:g} to {high:g} is empty")
     return low, high
 
 
@@ -284,7 +284,7 @@ def _unmet_map(task: Task, column: Task) -> list[str]:
     if task.kind is not column.kind:
         return [
             f"column {name} is read as {column.kind.value}, expected {task.kind.value}: "
-            f"say so with --task {shlex.quote(f'{task.name}={task.kind.value}')}"
+            f"declare it with --task {shlex.quote(f'{task.name}={task.kind.value}')}"
         ]
     if task.has_class_names and column.has_class_names:
         pairs = list(zip(task.classes, column.classes, strict=False))

@@ -19,7 +19,7 @@ def shifted_labels(labels: Mapping[str, Tensor], tasks: TaskSet) -> dict[str, Te
         tasks: The tasks.
 
     Returns:
-        Wrong labels a task; unlabelled stays unlabelled.
+        Wrong labels per task; unlabelled stays unlabelled.
 
     Source:
         Fowl et al., NeurIPS 2021, in the multi-task form of Yu et al., ICML 2025. Those of depth and normals are ours.

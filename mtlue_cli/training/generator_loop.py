@@ -27,7 +27,7 @@ class GeneratorSettings:
 
     Attributes:
         steps: Optimiser steps in all; the learning rate follows a half cosine to nothing over them.
-        batch_size: Images a step.
+        batch_size: Images per step.
         learning_rate: Peak rate of Adam.
         warmup_steps: Steps of linear rise to it; at most a quarter of all steps.
         clip_norm: Largest gradient norm.

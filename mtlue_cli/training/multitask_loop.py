@@ -30,7 +30,7 @@ class LearningSettings:
 
     Attributes:
         epochs: Passes over the images.
-        batch_size: Images a step.
+        batch_size: Images per step.
         learning_rate: Of Adam, for ResNet-18; other backbones multiply it by their ``learning_rate_scale``.
         weight_decay: Of Adam.
         crop_size: Side in pixels of the random crops that the network sees.
@@ -55,7 +55,7 @@ class LearningSettings:
 class EpochRecord:
     """One epoch's figures on the training images: mean loss, accuracy a task (NaN where nothing is labelled).
 
-    The accuracy of a dense task is the share of its labelled pixels that are told right.
+    The accuracy of a dense task is the share of its labelled pixels that are predicted correctly.
     """
 
     epoch: int

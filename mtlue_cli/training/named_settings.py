@@ -142,7 +142,7 @@ def _read_settings(text: str, defaults: Any) -> tuple[dict[str, Any], list[str]]
     for part in text.split(","):
         name, equals, value = (piece.strip() for piece in part.partition("="))
         if not equals:
-            faults.append(f"{part!r} is no setting, expected NAME=VALUE")
+            faults.append(f"{part!r} is not a setting, expected NAME=VALUE")
         elif name not in kinds:
             faults.append(f"there is no setting {name!r}")
         elif name in given:

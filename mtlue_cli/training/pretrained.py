@@ -130,7 +130,7 @@ def load_timm(name: str, backbone: BackboneName) -> PretrainedStart:
     architecture = TIMM_ARCHITECTURES.get(backbone.value)
     if architecture is None:
         raise InputError(
-            f"timm has no network that computes what the backbone {backbone.value!r} does",
+            f"timm has no network that matches the backbone {backbone.value!r}",
             hint="give a file as --start, or images to train one on first with --pretrain-images and --pretrain-labels",
         )
     if name.partition(".")[0] != architecture:
@@ -149,7 +149,7 @@ def load_timm(name: str, backbone: BackboneName) -> PretrainedStart:
             weights = timm.create_model(name, pretrained=True).state_dict()
     except Exception as error:  # timm, its hub client and the network each fail in their own way
         raise InputError(
-            f"timm cannot supply the weights {name!r}",
+            f"timm cannot load the weights {name!r}",
             [f"{type(error).__name__}: {error}"],
             "check the name with timm.list_pretrained() and the connection, or give a file as --start",
         ) from error
@@ -196,7 +196,7 @@ def _backbone_part(weights: Mapping[str, Tensor], backbone: BackboneName, source
     expected = build_network(backbone, _ANY_TASK, seed=0).backbone.state_dict()
     kept = {name: tensor for name, tensor in weights.items() if name in expected or not name.startswith(_CLASSIFIERS)}
     faults = [f"{name} is missing" for name in expected if name not in kept]
-    faults += [f"{name} is not part of it" for name in kept if name not in expected]
+    faults += [f"{name} is unexpected" for name in kept if name not in expected]
     for name in sorted(kept.keys() & expected.keys()):
         found, wanted = tuple(kept[name].shape), tuple(expected[name].shape)
         if found != wanted:

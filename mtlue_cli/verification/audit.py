@@ -20,7 +20,7 @@ class Audit:
 
     Attributes:
         manifest: Its manifest; None for a release made by another tool (or if it cannot be read: see ``faults``).
-        faults: Everything that breaks a promise, a line each.
+        faults: Everything that breaks a promise, one per line.
         notes: What a reader should know and is no fault.
         released: Label row's file name to the released file, both relative POSIX; quarantined rows are left out.
         quarantined: File names that the manifest says are not in the release, with the reason.

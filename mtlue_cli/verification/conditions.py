@@ -35,8 +35,8 @@ class VictimSpec:
 
     Attributes:
         backbone: Its network.
-        learner: One network for all tasks, or one a task.
-        weighting: How the losses of several tasks are put together; plays no part for one network a task.
+        learner: One network for all tasks, or one per task.
+        weighting: How the losses of several tasks are put together; plays no part for one network per task.
         method: Where it starts from, and what of it is trained.
     """
 
@@ -78,7 +78,7 @@ class Condition:
     Attributes:
         victim: Which.
         material: Training images.
-        countermeasure: What the attacker does about the protection; None: nothing.
+        countermeasure: What the attacker does against the protection; None: nothing.
         protected_fraction: Share of the release that is protected; below 1 the rest is clean.
     """
 
@@ -122,7 +122,7 @@ def plan_victims(
     weightings: Sequence[WeightingName],
     methods: Sequence[MethodChoice[Any]],
 ) -> tuple[VictimSpec, ...]:
-    """Every combination once, in the order given; one network a task knows no weighting."""
+    """Every combination once, in the order given; one network per task knows no weighting."""
     found: dict[VictimSpec, None] = {}
     for backbone in backbones:
         for method in methods:

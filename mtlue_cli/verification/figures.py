@@ -1,4 +1,4 @@
-"""The figures of one condition: a line a task, and averages over the tasks that count."""
+"""The figures of one condition: one line per task, and averages over the tasks that count."""
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
@@ -149,7 +149,7 @@ class ConditionFigures:
     Attributes:
         condition: Which.
         victims: The victims that they rest on, one a seed.
-        tasks: One line a task.
+        tasks: One line per task.
         average: Over the judged, conclusive tasks after the last epoch; None if there is none.
         best_average: The same at the best epoch; None if there is none, or none was measured.
         steps_per_epoch: Optimiser steps of one epoch.

@@ -84,6 +84,6 @@ def protect_in_memory(
         raise InputError(
             f"{len(faults)} of {len(file_names)} images cannot be protected",
             faults,
-            "mend or remove these files and their rows",
+            "repair or remove these files and their rows",
         )
     return protected, lacking

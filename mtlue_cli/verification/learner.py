@@ -1,4 +1,4 @@
-"""Learners: one network for all tasks, or one a task. They differ only in how they share the tasks out."""
+"""Learners: one network for all tasks, or one per task. They differ only in how they share the tasks out."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -26,7 +26,7 @@ FEWEST_IMAGES = 2
 """Labelled images that a network needs: batch statistics of a single one are of no use."""
 
 Test = Callable[[MultiTaskNetwork], Mapping[str, Tensor]]
-"""Called with a network in evaluation mode; gives its outputs for the test images a task, such as ``(M, C)``."""
+"""Called with a network in evaluation mode; gives its outputs for the test images per task, such as ``(M, C)``."""
 
 
 @dataclass(frozen=True)
@@ -176,7 +176,7 @@ def require_labelled(learner: LearnerName, labels: Mapping[str, Tensor], tasks: 
     ]
     if faults:
         raise InputError(
-            "some networks have too little to learn from",
+            "some networks have too few images to learn from",
             faults,
             "give more labelled images, leave these tasks out, or train one network for all tasks with --learner mtl",
         )

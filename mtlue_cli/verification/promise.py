@@ -49,7 +49,7 @@ def promised_by_manifest(manifest: Manifest | None, labels: TaskSet) -> Promise:
         InputError: No label column is a protected task that can be measured.
     """
     if manifest is None:
-        note = f"the release does not say its epsilon: the noise control takes {ASSUMED_EPSILON}/255"
+        note = f"the release does not say its epsilon: the noise control uses {ASSUMED_EPSILON}/255"
         promise = promised(ASSUMED_EPSILON, labels.names, labels)
         return replace(promise, notes=(note, *promise.notes))
     return promised(manifest.run.epsilon, manifest.run.tasks, labels)

@@ -26,7 +26,7 @@ class TierSpec:
     Attributes:
         epochs: Passes of every victim over the images; at least, where ``least_steps`` asks for more.
         limit: Images that are used at most; None: all.
-        batch_size: Images a step.
+        batch_size: Images per step.
         victims: The first is tried with everything, the others on clean images and the release.
         countermeasures: Tried with the first victim.
         fractions: Shares of the release that are protected.

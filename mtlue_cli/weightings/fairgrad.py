@@ -18,7 +18,7 @@ class FairGradSettings:
 
 
 def build_fairgrad(tasks: int, seed: int, settings: FairGradSettings | None = None) -> RepresentationWeighting:
-    """The weights ``w`` that solve ``G w = w ** (-1 / alpha)`` for the Gramian ``G``: an alpha-fair share a task.
+    """The weights ``w`` that solve ``G w = w ** (-1 / alpha)`` for the Gramian ``G``: one alpha-fair share per task.
 
     Source:
         Ban and Ji, "Fair Resource Allocation in Multi-Task Learning", ICML 2024, equation 4. The scaled Gramian changes

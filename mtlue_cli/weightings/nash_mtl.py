@@ -11,7 +11,7 @@ def build_nash_mtl(tasks: int, seed: int) -> RepresentationWeighting:
     Source:
         Navon et al., "Multi-Task Learning as a Bargaining Game", ICML 2022, claim 3.1. The equation is solved directly,
         as FairGrad's with alpha 1 (Ban and Ji, ICML 2024), not by the authors' sequence of convex programmes: that one
-        takes seconds a step at forty tasks and starts from even weights, where it is undefined as soon as a task
+        takes seconds per step at forty tasks and starts from even weights, where it is undefined as soon as a task
         conflicts with the sum of all. It is solved for gradients of length 1, which the solution allows for exactly.
         The length of the joint gradient is not capped.
     """

@@ -18,7 +18,7 @@ class RandomStream:
 
     @contextmanager
     def drawing(self) -> Iterator[None]:
-        """Within, global draws on the CPU come from this stream; each use goes on where the last one ended."""
+        """Within, global draws on the CPU come from this stream; each use continues where the last one ended."""
         outside = torch.get_rng_state()
         torch.set_rng_state(self._state)
         try:

@@ -40,7 +40,7 @@ def from_gramian(solve: Callable[[Tensor], Tensor]) -> Weigher:
 class RepresentationWeighting(Weighting):
     """Everything below the heads learns from a weighted sum of the tasks' gradients, each head from its own loss.
 
-    A step costs one pass through the backbone, as with linear scalarisation, and one more a task through the heads.
+    A step costs one pass through the backbone, as with linear scalarisation, and one more per task through the heads.
     With a single labelled task there is nothing to weigh and its gradient passes as it is; so it does where the
     representation is not trained, and where a gradient is not finite (a diverged run then looks as it does under linear
     scalarisation). Where a solver finds no finite weights, the tasks weigh alike in that step. Solvers work on a matrix

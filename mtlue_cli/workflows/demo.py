@@ -79,7 +79,7 @@ class DemoResult:
     """What came out.
 
     Attributes:
-        shapes: Drawn shapes, with three labels an image.
+        shapes: Drawn shapes, with three labels per image.
         scenes: Rendered scenes, with classes, depth and normals of every pixel.
         seconds: In all, of this run.
     """

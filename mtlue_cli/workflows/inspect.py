@@ -66,7 +66,7 @@ def inspect_path(
 
     Args:
         path: What to look at; the name of shipped weights where nothing is called so.
-        progress: Told of every file.
+        progress: Advanced once per file.
         against: Folder of the originals, to measure every released file again.
         workers: Threads.
 
@@ -77,12 +77,12 @@ def inspect_path(
         path = shipped_weights().get(str(path), path)
     if path.is_dir():
         if against is not None and not against.is_dir():
-            raise InputError(f"--against: {against} is no folder")
+            raise InputError(f"--against: {against} is not a folder")
         return inspect_release(path, progress, against, workers)
     if not path.exists():
         raise InputError(f"{path} does not exist", hint="give a .safetensors file or a folder made by mtlue protect")
     if against is not None:
-        raise InputError("--against goes with a release, not with a checkpoint")
+        raise InputError("--against needs a release, not a checkpoint")
     return inspect_checkpoint(path)
 
 

@@ -31,7 +31,7 @@ class CodableColumns:
 
     @property
     def notes(self) -> list[str]:
-        """What is not protected, a line each."""
+        """What is not protected, one per line."""
         return [f"not protected: column {reason}" for reason in self.unfit.values()]
 
 
@@ -90,7 +90,7 @@ def _reason(task: Task) -> str | None:
     if task.num_classes > MAX_CLASSES:
         return f"{quoted(task.name)} holds {task.num_classes} distinct values: it looks like an identifier"
     if task.num_classes < 2:
-        return f"{quoted(task.name)} holds fewer than two classes: there is nothing to tell apart"
+        return f"{quoted(task.name)} holds fewer than two classes: there is nothing to learn"
     return None
 
 

@@ -114,7 +114,7 @@ class _Wanted:
         inputs: Labels, and the release that stands in the output folder.
         tasks: What is protected.
         images: Number of images with a label.
-        progress: Told what happens.
+        progress: Shows what happens.
     """
 
     config: ProtectConfig
@@ -179,7 +179,7 @@ class _Wanted:
         """The latest weights that a run trained for this folder; None if there are none, or new ones are asked for.
 
         Raises:
-            InputError: They cannot be read, or do not know all labels.
+            InputError: They cannot be read, or do not know all of the labels.
         """
         found = self._latest()
         if found is None or self.retrains:
@@ -200,7 +200,7 @@ class _Wanted:
         unfinished = self._unfinished()
         if self.images < FEWEST_IMAGES and config.train_minutes is None and not unfinished:
             few = f"{self.images} labelled images are too few to train weights (fewer than {FEWEST_IMAGES})"
-            self.progress.note(f"{few}: taking ready-made patterns; --train MINUTES trains all the same")
+            self.progress.note(f"{few}: using ready-made patterns; --train MINUTES trains anyway")
             return _ready_made(self.config, self.inputs)
         with self._sole_trainer():
             latest = self._latest()
@@ -220,7 +220,7 @@ class _Wanted:
                 out.with_suffix(".png").unlink(missing_ok=True)
                 raise InputError(
                     f"training ended after {_steps(card)} steps, and at least {LEAST_STEPS} are needed to protect",
-                    hint="give it more time with --train MINUTES, or take ready-made patterns with --quick",
+                    hint="give it more time with --train MINUTES, or use ready-made patterns with --quick",
                 )
         self.progress.note(
             f"weights kept in {out}; keep a copy to add images to the release later, and show it to nobody: "
@@ -278,7 +278,7 @@ class _Wanted:
             ) from None
 
     def _unmet(self, card: CheckpointCard) -> list[str]:
-        """Labels that the weights do not know, a line each."""
+        """Labels that the weights do not know, one per line."""
         unmet = card.tasks.subset(name for name in card.tasks.names if name in self.tasks).unmet_by(
             self.inputs.labels.table.tasks
         )
@@ -293,7 +293,7 @@ class _Wanted:
         unmet = self._unmet(card)
         if unmet:
             raise InputError(
-                f"the weights that were trained for {self.config.images} do not know all labels",
+                f"the weights that were trained for {self.config.images} do not know all of the labels",
                 unmet,
                 "--overwrite trains new weights and protects all images again",
             )
@@ -301,7 +301,7 @@ class _Wanted:
         if state_folder(path).exists() or self._unfinished():
             self.progress.note("a training of new weights is unfinished; --train MINUTES --overwrite continues it")
         elif self.config.train_minutes is not None and not self.config.overwrite:
-            self.progress.note("--train does not change weights that are there; add --overwrite to train new ones")
+            self.progress.note("--train does not change existing weights; add --overwrite to train new ones")
         return Weights(path, card, own=True, warnings=_warnings(card))
 
 

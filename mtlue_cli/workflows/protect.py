@@ -141,7 +141,7 @@ class ProtectResult:
 
 
 def protect_folder(config: ProtectConfig, progress: Progress, inputs: ProtectInputs | None = None) -> ProtectResult:
-    """Write a protected copy of every labelled image; an interrupted run goes on where it stopped.
+    """Write a protected copy of every labelled image; an interrupted run continues where it stopped.
 
     Args:
         config: What the user asks for.
@@ -150,7 +150,7 @@ def protect_folder(config: ProtectConfig, progress: Progress, inputs: ProtectInp
 
     Raises:
         InputError: Something does not fit; nothing was written.
-        MtlueError: The output cannot be written; the same command goes on later.
+        MtlueError: The output cannot be written; the same command continues later.
     """
     began = time.monotonic()
     with photos_up_to(config.max_pixels):  # maps are read and the sizes of photos looked up
@@ -180,8 +180,8 @@ def protect_folder(config: ProtectConfig, progress: Progress, inputs: ProtectInp
     if plan.key is not None and len(plan.tasks.dense) and not is_tinted(plan.tasks):
         names = ", ".join(map(quoted, plan.tasks.dense.names))
         progress.note(
-            f"beside more than one other column the masks of {names} are hardly protected by these weights: "
-            f"protect one beside them (--tasks), or train weights of your own: {plan.training_command}"
+            f"these weights hardly protect the masks of {names} together with more than one other column: "
+            f"protect one column with them (--tasks), or train weights of your own: {plan.training_command}"
         )
     generator.check_label_effect(plan.run.epsilon, f"train weights on these images: {plan.training_command}")
     release = plan.release

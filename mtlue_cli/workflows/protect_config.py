@@ -107,8 +107,8 @@ class ProtectConfig:
         float | None,
         Option(
             flags="--train",
-            help=f"Most time for training weights on these images. Unset: {TRAIN_MINUTES:g}; with fewer than "
-            f"{FEWEST_IMAGES} labelled images no training. Weights that an earlier run trained for this folder are "
+            help=f"Time limit for training weights on these images, in minutes. Unset: {TRAIN_MINUTES:g}; with fewer "
+            f"than {FEWEST_IMAGES} labelled images none. Weights that an earlier run trained for this folder are "
             "used again; --train with --overwrite trains new ones.",
             panel=PROTECTION,
             metavar="MINUTES",
@@ -118,7 +118,7 @@ class ProtectConfig:
         bool,
         Option(
             flags="--quick",
-            help="Skip training and take ready-made patterns. They stop plain training only: turning the images grey "
+            help="Skip training and use ready-made patterns. They stop plain training only: turning the images grey "
             "undoes them.",
             panel=PROTECTION,
         ),
@@ -150,7 +150,7 @@ class ProtectConfig:
         Option(
             flags="--batch-size -b",
             help=f"Images per call of the network on a GPU, halved when memory runs out; auto: {GPU_CALL_SIZE}. "
-            f"Without effect on a CPU, which always takes {CPU_CALL_SIZE}.",
+            f"No effect on a CPU, which always takes {CPU_CALL_SIZE}.",
             panel=COMPUTATION,
             metavar="N|auto",
             minimum=1,
@@ -164,7 +164,7 @@ class ProtectConfig:
         bool,
         Option(
             flags="--keep-metadata",
-            help="Keep EXIF data (place and time among them), XMP and text; previews are dropped all the same.",
+            help="Keep EXIF data (including place and time), XMP and text; previews are always dropped.",
             panel=OUTPUT,
         ),
     ] = False
@@ -173,7 +173,7 @@ class ProtectConfig:
         bool,
         Option(
             flags="--force",
-            help="Protect again what a manifest says is protected already; the changes then add up, beyond the bound.",
+            help="Protect images again that a manifest lists as protected; the changes add up beyond the bound.",
             panel=INPUT,
         ),
     ] = False

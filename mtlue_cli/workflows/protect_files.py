@@ -119,7 +119,7 @@ class PhotoSteps:
         if released is not None:
             raise MtlueError(
                 f"{self._images / source} is protected already: it is {released}, byte for byte; put the original "
-                "back, or give --force to protect it a second time, and run the command again to go on"
+                "back, or give --force to protect it a second time, and run the command again to continue"
             )
         record = self._plan.earlier.records.get(source)
         try:

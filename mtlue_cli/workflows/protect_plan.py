@@ -254,7 +254,7 @@ def select_tasks(
         InputError: Both choices are given, a name is unknown, or no task is left.
     """
     if only is not None and exclude is not None:
-        raise InputError("--tasks and --except exclude each other", hint="give one of them")
+        raise InputError("--tasks and --except cannot be used together", hint="give one of them")
     unknown = [name for name in only or () if name not in known]
     unknown += [name for name in exclude or () if name not in known and name not in (columns or ())]
     if unknown:
@@ -274,18 +274,18 @@ def select_tasks(
 def _check_options(config: ProtectConfig) -> None:
     faults = range_faults(config)
     if config.tasks is not None and config.exclude is not None:
-        faults.append("--tasks and --except exclude each other, give one of them")
+        faults.append("--tasks and --except cannot be used together; give one of them")
     minutes = config.train_minutes
     if minutes is not None and not (minutes > 0 and math.isfinite(minutes)):
         faults.append(f"--train is {minutes:g}, expected minutes above 0")
     given = {"--weights": config.weights, "--quick": config.quick, "--train": config.train_minutes}
     named = [name for name, value in given.items() if value not in (None, False)]
     if len(named) > 1:
-        faults.append(f"{' and '.join(named)} exclude each other, give one of them")
+        faults.append(f"{' and '.join(named)} cannot be used together; give one of them")
     if config.key is not None and config.weights is None and not config.quick:
         faults.append("--key needs weights that take a key: add --quick or --weights default")
     if faults:
-        raise InputError("the options do not go together", faults)
+        raise InputError("these options cannot be used together", faults)
 
 
 def _check_bound(weights: Path, card: CheckpointCard) -> None:

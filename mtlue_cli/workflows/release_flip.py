@@ -20,7 +20,7 @@ def release_flip(originals: Path, release: Path, sources: Mapping[str, str], pro
         originals: Folder of the originals.
         release: Folder of the released files.
         sources: Released file to its original, both relative POSIX.
-        progress: Told of every file.
+        progress: Advanced once per file.
     """
     sample = sampled(sources)
 

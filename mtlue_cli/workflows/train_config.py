@@ -71,7 +71,7 @@ class TrainConfig:
         int,
         Option(
             flags="--size",
-            help="Side of the views that the generator is trained on.",
+            help="Side of the training images, in pixels.",
             panel=TRAINING,
             metavar="PIXELS",
             minimum=16,
@@ -102,7 +102,7 @@ class TrainConfig:
     max_steps: int | None = None
     surrogate: Annotated[
         BackboneName,
-        Option(flags="--surrogate", help="The network that stands in for a thief's.", panel=TRAINING),
+        Option(flags="--surrogate", help="The surrogate network, which stands in for an attacker's.", panel=TRAINING),
     ] = BackboneName.SMALL
     surrogate_epochs: Annotated[
         int,
@@ -118,7 +118,7 @@ class TrainConfig:
         float,
         Option(
             flags="--intra-weight",
-            help="Weight of the term that parts the classes of a task; 0 removes it.",
+            help="Weight of the term that separates the classes of a task; 0 removes it.",
             panel=TRAINING,
             metavar="W",
             minimum=0.0,
@@ -128,7 +128,7 @@ class TrainConfig:
         float,
         Option(
             flags="--inter-weight",
-            help="Weight of the term that parts the tasks; 0 removes it.",
+            help="Weight of the term that separates the tasks; 0 removes it.",
             panel=TRAINING,
             metavar="W",
             minimum=0.0,
@@ -138,8 +138,8 @@ class TrainConfig:
         float | None,
         Option(
             flags="--learnability-weight",
-            help="tap and sep: weight of a companion that keeps the perturbation easy to learn; 0 goes without. Unset: "
-            f"0 for tap with at most {FEW_TASKS} tasks, else 1.",
+            help="tap and sep: weight of a second loss that keeps the perturbation easy to learn; 0 turns it off. "
+            f"Unset: 0 for tap with at most {FEW_TASKS} tasks, else 1.",
             panel=TRAINING,
             metavar="W",
             minimum=0.0,
@@ -198,7 +198,7 @@ class TrainConfig:
     device: Device = "auto"
     precision: Annotated[
         Precision,
-        Option(flags="--precision", help="Arithmetic; auto takes bfloat16 where it pays.", panel=COMPUTATION),
+        Option(flags="--precision", help="Number format; auto uses bfloat16 where it is faster.", panel=COMPUTATION),
     ] = Precision.AUTO
     licence: Annotated[
         str,
@@ -289,11 +289,11 @@ def check_usage(config: TrainConfig) -> None:
     if sheet.exists() and (not config.overwrite or among_images):
         faults.append(f"the contact sheet {sheet} would replace a file; name another with --contact-sheet")
     if config.epochs is not None and config.max_minutes is not None:
-        faults.append("--epochs and --max-minutes exclude each other")
+        faults.append("--epochs and --max-minutes cannot be used together")
     if config.epochs is None and config.max_minutes is None:
         faults.append("one of --epochs and --max-minutes is needed")
     if config.key is not None and config.start is None:
-        faults.append("--key goes with --from: training from scratch takes none")
+        faults.append("--key needs --from: training from scratch uses no key")
     if not config.images.is_dir():
         faults.append(f"{config.images} is not a folder")
     if faults:

@@ -86,7 +86,7 @@ def _chosen(table: LabelTable, config: TrainConfig) -> LabelTable:
         unknown = [name for name in config.tasks if name not in table.tasks]
         if unknown:
             columns = ", ".join(table.tasks.names)
-            raise InputError("--tasks names columns that are not there", unknown, f"columns: {columns}")
+            raise InputError("--tasks names columns that do not exist", unknown, f"columns: {columns}")
         table = table.recoded(table.tasks.subset(config.tasks))
     if config.limit is not None:
         table = table.take(range(min(config.limit, len(table))))

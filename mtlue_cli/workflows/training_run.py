@@ -73,7 +73,7 @@ class StateFolder:
         plan = self.path / "plan.json"
         if not plan.is_file():
             raise InputError(
-                f"{self.path} is in the way and no unfinished run", hint="move it, or choose another --out"
+                f"{self.path} exists and is not an unfinished run", hint="move it, or choose another --out"
             )
         try:
             found = json.loads(plan.read_text())

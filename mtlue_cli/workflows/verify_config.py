@@ -98,7 +98,7 @@ class VerifyConfig:
         str | None,
         Option(
             flags="--weights -w",
-            help="In place of a release: protect in memory with this generator and judge that.",
+            help="Instead of a release: protect in memory with this generator and judge that.",
             panel=INPUT,
             metavar="NAME|FILE",
             file_or_name=True,
@@ -179,8 +179,8 @@ class VerifyConfig:
         tuple[str, ...] | None,
         Option(
             flags="--method",
-            help=f"What of the victim is trained; may be repeated. One of {_all(TrainingMethodName)}; gps, head and "
-            "full need a start. Settings follow a colon: sparse:share=0.1; an unknown one lists those there are.",
+            help=f"Which part of the victim is trained; may be repeated. One of {_all(TrainingMethodName)}; gps, head "
+            "and full need a start. Settings follow a colon: sparse:share=0.1; an unknown one lists the known ones.",
             panel=ATTACK,
             metavar="NAME[:SETTING=VALUE,...]",
             completions=TrainingMethodName,
@@ -190,7 +190,7 @@ class VerifyConfig:
         tuple[str, ...] | None,
         Option(
             flags="--countermeasure",
-            help="What the attacker does about the protection; may be repeated. One of "
+            help="What the attacker does against the protection; may be repeated. One of "
             f"{_all(CountermeasureName)}. Settings follow a colon: jpeg:quality=20, "
             "adversarial-training:steps=10,radius=4.",
             panel=ATTACK,
@@ -211,7 +211,7 @@ class VerifyConfig:
         str | None,
         Option(
             flags="--start",
-            help="Backbone to start from: a .safetensors file, or a network that timm supplies.",
+            help="Backbone to start from: a .safetensors file, or timm:NAME for a network of timm.",
             panel=ATTACK,
             metavar="FILE|timm:NAME",
             file_or_name=True,
@@ -221,7 +221,7 @@ class VerifyConfig:
         Path | None,
         Option(
             flags="--pretrain-images",
-            help="Other clean images to train that start on first.",
+            help="Other clean images; the start is trained on them first.",
             panel=ATTACK,
             metavar="DIR",
             takes="folder",
@@ -309,7 +309,7 @@ class VerifyConfig:
         bool,
         Option(
             flags="--probes/--no-probes",
-            help="Also measure how well a linear model tells protected images, and their labels.",
+            help="Also measure how well a linear model detects protected images and reads their labels.",
             panel=ATTACK,
         ),
     ] = True
@@ -395,13 +395,13 @@ def check_options(config: VerifyConfig) -> None:
     if (config.protected is None) == (config.weights is None):
         raise InputError("give exactly one of --protected and --weights: a release to judge, or a generator")
     if config.key is not None and config.weights is None:
-        raise InputError("--key goes with --weights: a release is judged as it is")
+        raise InputError("--key needs --weights: a release is judged as it is")
     if (config.test is None) != (config.test_labels is None):
         raise InputError("--test and --test-labels belong together: a folder of clean test images and its labels")
     if not config.has_own_test and not 0 < config.test_fraction < 1:
         raise InputError(f"--test-fraction is {config.test_fraction:g}, expected a share between 0 and 1")
     if config.protected is not None and not config.protected.is_dir():
-        raise InputError(f"{config.protected} is no folder", hint="make a release with mtlue protect")
+        raise InputError(f"{config.protected} is not a folder", hint="make a release with mtlue protect")
     if config.protected is not None and config.protected.resolve() == config.clean.resolve():
         raise InputError("the release and the clean images are the same folder")
     odd = [share for share in config.fractions or () if not 0 < share < 1]
@@ -410,7 +410,7 @@ def check_options(config: VerifyConfig) -> None:
     if (config.pretrain_images is None) != (config.pretrain_labels is None):
         raise InputError("--pretrain-images and --pretrain-labels belong together: other clean images and their labels")
     if config.start is not None and config.pretrain_images is not None:
-        raise InputError("give one of --start and --pretrain-images: a start that is there, or one to be trained")
+        raise InputError("give one of --start and --pretrain-images: an existing start, or one to be trained")
     if config.seeds < 1:
         raise InputError(f"--seeds is {config.seeds}, expected at least 1")
 

@@ -66,12 +66,12 @@ def check_usage(config: VerifyConfig) -> None:
     for name in config.weightings or ():
         require_installed(name, WEIGHTINGS[name])
     if config.weightings and config.learners and LearnerName.MTL not in config.learners:
-        raise InputError("--weighting weighs the tasks of one network; --learner stl trains one network a task")
+        raise InputError("--weighting weighs the tasks of one network; --learner stl trains one network per task")
     used = {condition.victim.backbone for condition in config.plan.conditions}
     small = [name.value for name in used if BACKBONES[name].smallest_side > config.size]
     if small:
         raise InputError(
-            f"--size {config.size} is too small for {', '.join(sorted(small))}", hint="take --size 32 or more"
+            f"--size {config.size} is too small for {', '.join(sorted(small))}", hint="use --size 32 or more"
         )
     waiting = [victim.method for victim in _victims_of(config.plan) if victim.method.needs_start]
     if waiting and not config.has_start:
@@ -137,7 +137,7 @@ def planned(config: VerifyConfig) -> VerifyPlan:
     methods = choose_all("--method", config.methods or (), METHODS.values(), errors)
     named = choose_all("--countermeasure", config.countermeasures or (), COUNTERMEASURES.values(), errors)
     if errors:
-        raise combined("what is to be tried cannot be read", errors)
+        raise combined("some settings are not valid", errors)
     tier = TIERS[config.tier] if config.tier is not None else None
     wanted = _victims(config, methods, tier.victims if tier is not None else (VictimSpec(),))
     victims = [victim for victim in wanted if not WEIGHTINGS[victim.weighting].missing()]
@@ -158,7 +158,7 @@ def planned(config: VerifyConfig) -> VerifyPlan:
     if config.metric is not MetricName.ACCURACY:
         untried = (*untried, NotTested("early stopping", "it is measured under --metric accuracy only"))
     if not is_public:
-        unknown = "the generator is not public as far as known; ask for it by name"
+        unknown = "the generator is assumed to be private; name it to try it anyway"
         reasons |= {
             f"countermeasure {choice.name}": unknown
             for choice in COUNTERMEASURES.values()

@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 from mtlue_cli import __version__
 from mtlue_cli.choices import ExitCode
 from mtlue_cli.commands.app import Command, app, bounded, with_json_dash
-from mtlue_cli.commands.console import LineProgress, duration
+from mtlue_cli.commands.console import LineProgress, duration, grouped
 from mtlue_cli.commands.from_config import Given, command_of
 from mtlue_cli.errors import CheckpointError, ImageError, InputError
 from mtlue_cli.options import Device, usable_threads
@@ -60,13 +60,13 @@ def test_wrong_usage_exits_with_2_and_says_so_on_stderr(words: list[str]) -> Non
     assert result.stdout == ""
 
 
-def test_input_error_lists_every_fault_and_the_hint() -> None:
-    faults = [f"labels.csv row {row}: [bad] cell" for row in range(2, 40)]
-    result = CliRunner().invoke(failing(InputError("38 faults", faults, "mend the rows")), [])
+def test_input_error_lists_its_faults_and_the_hint() -> None:
+    faults = [f"labels.csv row {row}: [bad] cell" for row in range(2, 7)]
+    result = CliRunner().invoke(failing(InputError("5 faults", faults, "mend the rows")), [])
     assert result.exit_code == ExitCode.INPUT
     assert result.stdout == ""
     assert result.stderr.splitlines() == [
-        "error: 38 faults",
+        "error: 5 faults",
         *(f"  {fault}" for fault in faults),
         "hint: mend the rows",
     ]
@@ -77,11 +77,28 @@ def test_a_name_of_a_file_does_not_command_the_terminal() -> None:
     assert result.stderr.splitlines() == ["error: odd", "  \\x1b[2J\\x9b2J.png"]
 
 
-def test_more_faults_than_anyone_reads_are_counted() -> None:
-    result = CliRunner().invoke(failing(InputError("many", [f"row {row}" for row in range(250)])), [])
-    lines = result.stderr.splitlines()
-    assert lines[-2:] == ["  row 99", "  and 150 more"]
-    assert len(lines) == 102
+def test_of_many_faults_of_one_kind_five_are_shown_and_the_rest_counted() -> None:
+    faults = [f"row {row}: no file '{row}.jpg' in photos" for row in range(100)]
+    faults[50:50] = ["row 7: 3 cells, expected 2"]
+    error = InputError("many", faults, "mend the rows")
+    result = CliRunner().invoke(failing(error), [], env={"MTLUE_DEBUG": None})
+    assert result.stderr.splitlines() == [
+        "error: many",
+        *(f"  {fault}" for fault in faults[:5]),
+        "  ... and 95 more like this (MTLUE_DEBUG=1 lists all)",
+        "  row 7: 3 cells, expected 2",
+        "hint: mend the rows",
+    ]
+    assert CliRunner().invoke(failing(error), [], env={"MTLUE_DEBUG": "1"}).stderr.count("  row ") == 101
+
+
+def test_of_many_kinds_of_faults_the_first_are_shown() -> None:
+    assert grouped(["x" * length for length in range(20)], "see FILE") == [
+        *("x" * length for length in range(8)),
+        "... and 12 more of other kinds (see FILE)",
+    ]
+    names = ["a.png: gone", "sub/b b.jpeg: gone", 'column "x": gone', "column 'y z': gone"]
+    assert grouped([*names, "1.5: gone"], "") == [names[0], "1.5: gone", *names[1:]]  # its kind is that of a.png
 
 
 @pytest.mark.parametrize(
@@ -91,7 +108,7 @@ def test_more_faults_than_anyone_reads_are_counted() -> None:
         (ImageError("cut short"), ExitCode.UNEXPECTED, "error: cut short"),
         (RuntimeError("boom\nmore"), ExitCode.UNEXPECTED, "unexpected failure: RuntimeError: boom"),
         (AssertionError(), ExitCode.UNEXPECTED, "unexpected failure: AssertionError"),
-        (KeyboardInterrupt(), ExitCode.INTERRUPTED, "interrupted, run the same command again to go on"),
+        (KeyboardInterrupt(), ExitCode.INTERRUPTED, "interrupted, run the same command again to continue"),
     ],
 )
 def test_errors_become_a_line_and_an_exit_code(error: BaseException, code: ExitCode, text: str) -> None:

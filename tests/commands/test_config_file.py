@@ -145,9 +145,9 @@ def test_what_a_file_decides_is_said(folder: Path) -> None:
         ("[demo]\nsede = 1", "mtlue.toml: [demo] has no key sede; did you mean seed?"),
         ("[demo]\nno-control = true", "mtlue.toml: [demo] has no key no-control; did you mean control?"),
         ("[demo]\nconfig = 'x'", "mtlue.toml: [demo] has no key config; did you mean"),
-        ("[dmo]\nseed = 1", "mtlue.toml: [dmo] is no command; did you mean demo?"),
-        ("seed = 1", "mtlue.toml: seed stands in no table of a command, such as [demo]"),
-        ("demo = 1", "mtlue.toml: demo stands in no table of a command, such as [demo]"),
+        ("[dmo]\nseed = 1", "mtlue.toml: [dmo] is not a command; did you mean demo?"),
+        ("seed = 1", "mtlue.toml: seed is outside the table of a command, such as [demo]"),
+        ("demo = 1", "mtlue.toml: demo is outside the table of a command, such as [demo]"),
         ("[demo]\nseed = '1'", 'mtlue.toml: [demo] seed is "1", expected a whole number from 0 up'),
         ("[demo]\nseed = true", "mtlue.toml: [demo] seed is true, expected a whole number from 0 up"),
         ("[demo]\nseed = -1", "mtlue.toml: [demo] seed is -1, expected at least 0"),
@@ -163,7 +163,7 @@ def test_what_a_file_decides_is_said(folder: Path) -> None:
             'mtlue.toml: [demo] format is "wepb", expected one of png, webp, keep; did you mean webp?',
         ),
         ("[demo]\nmissing-value = [1]", "mtlue.toml: [demo] missing-value is [1], expected text in quotation marks"),
-        ("[demo]\nbins = 'age'", "mtlue.toml: [demo] bins is \"age\", --bins is not understood; 'age' names no column"),
+        ("[demo]\nbins = 'age'", "mtlue.toml: [demo] bins is \"age\", --bins is not valid; 'age' names no column"),
         (
             "[demo]\nepsilon = 0.03",
             "mtlue.toml: [demo] epsilon is 0.03, expected an integer number of 255ths: 0.03 is about 8/255, "
@@ -187,7 +187,7 @@ def test_all_faults_of_both_files_are_listed(folder: Path) -> None:
     stderr = ask("--config", "mtlue.toml")[0].stderr
     assert "pyproject.toml: [tool.mtlue.demo] seed is -1" in stderr
     assert "pyproject.toml: [tool.mtlue.demo] limit is 0" in stderr
-    assert "pyproject.toml: [tool.mtlue.x] is no command" in stderr
+    assert "pyproject.toml: [tool.mtlue.x] is not a command" in stderr
     assert "mtlue.toml: [demo] rate is 7" in stderr
 
 
@@ -196,7 +196,7 @@ def test_what_is_no_toml_is_refused(folder: Path, content: bytes) -> None:
     (folder / "pyproject.toml").write_bytes(content)
     result, _ = ask()
     assert result.exit_code == ExitCode.INPUT
-    assert "error: pyproject.toml is no TOML file" in result.stderr
+    assert "error: pyproject.toml is not a TOML file" in result.stderr
 
 
 def test_tables_of_other_kinds_are_refused(folder: Path) -> None:

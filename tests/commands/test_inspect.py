@@ -204,7 +204,7 @@ def test_an_unfinished_release_is_not_whole(photos: Path) -> None:
 
 def test_neither_checkpoint_nor_release(photos: Path) -> None:
     for path, message in (
-        (photos, "is no release"),
+        (photos, "is not a release"),
         (photos / "absent", "does not exist"),
         (photos / "labels.csv", "cannot be read as a checkpoint"),
     ):

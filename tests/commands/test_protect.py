@@ -71,7 +71,7 @@ def test_bad_images_end_with_exit_code_three_and_are_listed(arguments: list[str]
     (tmp_path / "photos" / "stranger.png").write_bytes(b"nothing")
     result = run(arguments)
     assert result.exit_code == ExitCode.QUARANTINE
-    assert "photo1.png: is no image of a kind that is read" in result.stderr
+    assert "photo1.png: is not a supported image" in result.stderr
     assert "1 images have no row in the labels" in result.stderr
     assert "stranger.png" in result.stderr
 
@@ -80,7 +80,7 @@ def test_bad_images_end_with_exit_code_three_and_are_listed(arguments: list[str]
     ("options", "message"),
     [
         (["--batch-size", "many"], "expected auto or a number"),
-        (["--tasks", "colour", "--except", "round"], "exclude each other"),
+        (["--tasks", "colour", "--except", "round"], "cannot be used together"),
         (["--tasks", "age"], "no task 'age'"),
         (["--epsilon", "99"], "Invalid value"),
         (["--format", "gif"], "Invalid value"),
@@ -130,4 +130,4 @@ def test_options_of_labels_reach_the_reader(arguments: list[str], tmp_path: Path
     assert wrong.exit_code == ExitCode.INPUT
     assert "the edges must ascend" in wrong.stderr
     wrong = run(words, *options, "--bins", "colour=1")
-    assert "'green' is no number" in wrong.stderr
+    assert "'green' is not a number" in wrong.stderr

@@ -151,7 +151,7 @@ def test_epochs_and_minutes_exclude_each_other(labels: Path, tmp_path: Path) -> 
     words = ["train-generator", str(labels.parent), "--labels", str(labels), "--out", str(out)]
     result = CliRunner().invoke(app, [*words, "--epochs", "1", "--max-minutes", "1"])
     assert result.exit_code == ExitCode.INPUT
-    assert "exclude each other" in result.stderr
+    assert "cannot be used together" in result.stderr
     assert list(tmp_path.iterdir()) == []
 
 

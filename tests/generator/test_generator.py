@@ -154,7 +154,7 @@ def test_a_missing_label_is_neutral_and_an_image_without_any_is_not_protected(mi
     photos, labels = [PHOTO, PHOTO], {"colour": ["red", missing], "round": ["1", missing]}
     own.protect(photos, labels, lacking=lacking)
     assert lacking == {1: Shortfall.UNLABELLED}
-    with pytest.raises(ImageError, match=r"1 of 2 images cannot be protected: no label says anything .* \(image 1\)"):
+    with pytest.raises(ImageError, match=r"1 of 2 images cannot be protected: they have no label \(image 1\)"):
         own.protect(photos, labels)
 
 
@@ -193,8 +193,8 @@ def test_labels_that_do_not_fit_are_all_listed(labels: Mapping[str, Any], fault:
     [
         (np.zeros((4, 4, 4), np.uint8), r"has the shape \(4, 4, 4\)"),
         (np.zeros((4, 4, 3), np.int32), "has values of int32"),
-        (np.full((4, 4, 3), 1.5), "no colours"),
-        (np.full((4, 4, 3), np.nan), "no colours"),
+        (np.full((4, 4, 3), 1.5), "not colours"),
+        (np.full((4, 4, 3), np.nan), "not colours"),
         (Image.new("RGBA", (4, 4)), "has the mode RGBA"),
         (torch.zeros(4, 4, 3), r"is a tensor of the shape \(4, 4, 3\)"),
         (torch.zeros(3, 4, 4, dtype=torch.bfloat16), "bfloat16"),
@@ -202,7 +202,7 @@ def test_labels_that_do_not_fit_are_all_listed(labels: Mapping[str, Any], fault:
     ],
 )
 def test_images_of_other_kinds_are_all_listed(image: object, fault: str, own: Generator) -> None:
-    with pytest.raises(InputError, match="2 of 3 images are of no kind") as caught:
+    with pytest.raises(InputError, match="2 of 3 images are of an unsupported kind") as caught:
         own.protect([image, PHOTO, image], {"colour": [0] * 3, "round": [0] * 3})
     assert [found.split()[1] for found in caught.value.faults] == ["0", "2"]
     assert all(re.search(fault, found) for found in caught.value.faults)
@@ -229,7 +229,7 @@ def test_weights_key_and_labels_go_together(tmp_path: Path, universal: Path) -> 
     path = write_checkpoint(tmp_path / "own.safetensors")
     with pytest.raises(InputError, match="take no key"):
         Generator.load(path, key=KEY)
-    with pytest.raises(InputError, match="default take a key") as caught:
+    with pytest.raises(InputError, match="default need a key") as caught:
         Generator.load("default", labels=LABELS)
     assert caught.value.hint == "give key=Key.read(FILE)"
     with pytest.raises(InputError, match="no task to protect"):

@@ -70,9 +70,9 @@ def test_colours_of_an_array_are_read_in_either_layout(first: bool) -> None:
 @pytest.mark.parametrize(
     ("array", "reason"),
     [
-        (np.full((4, 4, 3), 1.01), "no colours"),
-        (np.full((4, 4, 3), -0.01), "no colours"),
-        (np.full((4, 4, 3), np.nan), "no colours"),
+        (np.full((4, 4, 3), 1.01), "not colours"),
+        (np.full((4, 4, 3), -0.01), "not colours"),
+        (np.full((4, 4, 3), np.nan), "not colours"),
         (np.zeros((4, 4)), "expected height x width x 3"),
         (np.zeros((4, 4, 4)), "expected height x width x 3"),
         (np.zeros((4, 4, 3), np.int32), "expected floating-point colours"),

@@ -96,7 +96,7 @@ def deep_colour_png() -> bytes:
     ("content", "reason"),
     [
         (b"", "is empty"),
-        (b"GIF89a" + bytes(40), "nothing in it|no image of a kind"),
+        (b"GIF89a" + bytes(40), "it is empty|not a supported image"),
         (encoded(Image.fromarray(COLOUR))[:-40], "damaged"),
         (encoded(Image.fromarray(np.tile(COLOUR, (40, 40, 1))), "JPEG")[:2000], "damaged"),
         (
@@ -108,7 +108,7 @@ def deep_colour_png() -> bytes:
             "several frames",
         ),
         (encoded(Image.fromarray(COLOUR[..., 0].astype(np.float32)), "TIFF"), "32-bit"),
-        (deep_colour_png(), "more than 8 bits a colour"),
+        (deep_colour_png(), "more than 8 bits per colour"),
     ],
 )
 def test_what_cannot_be_protected_says_why(content: bytes, reason: str) -> None:

@@ -35,3 +35,18 @@ def test_labels_in_file_names_come_from_the_folder(tmp_path: Path) -> None:
     labels = read_folder_labels(tmp_path, tmp_path, LabelOptions(LabelFormat.UTKFACE), for_learning=False)
     assert labels.table.file_names == ("26_1_3_20170116.jpg",)
     assert labels.notes == ()
+
+
+def test_the_column_whose_cells_are_files_of_the_folder_is_named(tmp_path: Path) -> None:
+    for number in range(3):
+        (tmp_path / f"{number}.jpg").touch()
+    path = tmp_path / "labels.csv"
+    path.write_text("image_id,path,gender\n" + "".join(f"id{n},{n}.jpg,{n % 2}\n" for n in range(3)))
+    with pytest.raises(InputError, match="'image_id' does not hold the file names") as caught:
+        read_folder_labels(tmp_path, path)
+    assert caught.value.hint == "use --file-column path"
+    # With a split file, most rows may have no file here.
+    parts = tmp_path / "parts.txt"
+    parts.write_text("".join(f"id{n} 0\n" for n in range(3)))
+    labels = read_folder_labels(tmp_path, path, LabelOptions(split_file=parts), for_learning=False)
+    assert labels.table.file_names == ("id0", "id1", "id2")

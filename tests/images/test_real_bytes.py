@@ -89,7 +89,7 @@ def test_portable_maps() -> None:
     kept = encode_image(DEEP, decode_bytes(deep), ImageFormat.KEEP)
     assert kept.startswith(b"P5")
     assert np.array_equal(decode_bytes(kept).pixels, DEEP)
-    with pytest.raises(ImageError, match="more than 8 bits a colour"):
+    with pytest.raises(ImageError, match="more than 8 bits per colour"):
         decode_bytes(b"P6 2 1 65535 " + bytes(12))
     assert decode_bytes(b"P6 2 1 255 " + bytes(6)).size == (1, 2)
     assert decode_bytes(b"P3 1 1 100 100 0 50").pixels.tolist() == [[[255, 0, 128]]]
@@ -314,8 +314,8 @@ def announced(width: int, height: int) -> bytes:
         (30_000, 20_000, None, "more pixels than allowed, the limit is 178,956,970; set another one with --max-pixels"),
         (30_000, 20_000, 300_000_000, "30000 x 20000 = 600,000,000 pixels, the limit is 300,000,000"),
         (100, 200, 19_999, "100 x 200 = 20,000 pixels, the limit is 19,999"),
-        (178_000_000, 1, None, "a side may have 65,535"),
-        (1, 70_000, None, "a side may have 65,535"),
+        (178_000_000, 1, None, "a side may have at most 65,535"),
+        (1, 70_000, None, "a side may have at most 65,535"),
     ],
 )
 def test_too_large_is_told_before_anything_is_decoded(width: int, height: int, limit: int | None, reason: str) -> None:

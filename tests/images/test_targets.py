@@ -123,7 +123,7 @@ def test_what_is_no_target_ends_in_a_reason(what: str, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("content", "reason"),
-    [(b"", "is empty"), (b"text", "is no image of a kind that is read"), (b"\x89PNG\r\n\x1a\n" + bytes(40), "is")],
+    [(b"", "is empty"), (b"text", "is not a supported image"), (b"\x89PNG\r\n\x1a\n" + bytes(40), "is")],
 )
 def test_a_file_that_is_no_map_ends_in_a_reason(content: bytes, reason: str, tmp_path: Path) -> None:
     (tmp_path / "a.png").write_bytes(content)

@@ -85,7 +85,7 @@ def test_an_unreadable_run_record_is_an_input_error(tmp_path: Path, text: str) -
 
 
 def test_a_folder_without_run_record_is_no_release(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="no release"):
+    with pytest.raises(InputError, match="not a release"):
         read_manifest(tmp_path)
 
 

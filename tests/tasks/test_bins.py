@@ -43,8 +43,8 @@ def test_every_faulty_option_is_reported() -> None:
         "column 'age' has edges already",
         "'=1' names no column",
         "'2,9' names no column",
-        "'' is no number",
-        "'x' is no number",
+        "'' is not a number",
+        "'x' is not a number",
         "the edges must ascend",
     ]
 
@@ -54,6 +54,6 @@ def test_a_binned_column_keeps_its_missing_cells_and_names_faulty_rows(tmp_path:
     path = write(tmp_path, "file_name,age\na.jpg,26\nb.jpg,\nc.jpg,NA\nd.jpg,85\n")
     assert [row["age"] for row in cells_of(read_label_file(path, options)).values()] == ["20-29", None, None, "70+"]
     faults = faults_of(write(tmp_path, "file_name,age\na.jpg,old\nb.jpg,2.5\n"), bins=(AGES, Bins("height", ("1",))))
-    assert "row 2: 'age': 'old' is no number" in faults
-    assert "row 3: 'age': '2.5' is no whole number" in faults
+    assert "row 2: 'age': 'old' is not a number" in faults
+    assert "row 3: 'age': '2.5' is not a whole number" in faults
     assert "there is no column 'height'" in faults

@@ -56,6 +56,32 @@ def test_named_file_column(tmp_path: Path) -> None:
     assert "'other'" in faults_of(path, file_column="other")
 
 
+def test_a_file_column_that_names_no_file_is_refused_if_another_one_does(tmp_path: Path) -> None:
+    for number in range(4):
+        (tmp_path / f"photo {number}.jpg").touch()
+    rows = "".join(f"{number},photo {number}.jpg,{number % 2}\n" for number in range(4))
+    path = write(tmp_path, "image_id,the path,gender\n" + rows)
+    with pytest.raises(InputError) as caught:
+        read_label_file(path, folder=tmp_path)
+    assert str(caught.value) == (
+        f"{path}: column 'image_id' does not hold the file names: 4 of 4 rows looked at name no file in {tmp_path}"
+    )
+    assert caught.value.hint == "use --file-column 'the path'"
+    named = read_label_file(path, LabelOptions(file_column="the path"), for_learning=False, folder=tmp_path)
+    assert named.table.file_names[0] == "photo 0.jpg"
+    # A column that is called by no usual name is found as well.
+    path.write_text(path.read_text().replace("image_id", "number"))
+    with pytest.raises(InputError, match="no file column") as caught:
+        read_label_file(path, folder=tmp_path)
+    assert caught.value.hint == "use --file-column 'the path'"
+
+
+def test_files_that_are_missing_are_no_reason_to_ask_for_another_column(tmp_path: Path) -> None:
+    (tmp_path / "x").touch()
+    path = write(tmp_path, "file_name,t\na.jpg,x\nb.jpg,y\nc.jpg,z\n")
+    assert read_label_file(path, folder=tmp_path).table.file_names == ("a.jpg", "b.jpg", "c.jpg")
+
+
 def test_every_fault_is_reported_with_its_row(tmp_path: Path) -> None:
     text = (
         "file_name,t,t,one,none\n"
@@ -71,17 +97,17 @@ def test_every_fault_is_reported_with_its_row(tmp_path: Path) -> None:
     )
     report = faults_of(write(tmp_path, text))
     for expected in (
-        "column 't' stands more than once",
+        "column 't' appears more than once",
         "row 3: file name '../b.jpg' leaves",
         "row 4: file name '/c.jpg' is absolute",
         "row 5: file name 'C:/d.jpg' is absolute",
         "row 6: file name 'sub\\\\e.jpg' holds a backslash",
         "row 7: file name is empty",
         "row 8: 2 cells, expected 5",
-        "row 9: file 'a.jpg' stands already in row 2, with other labels: 't' is '0' there and '1' here",
-        "row 10: file name holds a NUL",
+        "row 9: file 'a.jpg' is already in row 2, with other labels: 't' is '0' there and '1' here",
+        "row 10: file name contains a NUL character",
         "column 'one' holds only one class",
-        "column 'none' holds no label",
+        "column 'none' has no labels",
     ):
         assert expected in report
 
@@ -116,7 +142,7 @@ def test_unusable_files(tmp_path: Path, text: str, message: str) -> None:
 
 
 def test_other_kinds_of_files(tmp_path: Path) -> None:
-    assert "not read" in faults_of(write(tmp_path, "x", "labels.xlsx"))
+    assert "files ending in .xlsx are not a supported label format" in faults_of(write(tmp_path, "x", "labels.xlsx"))
     path = tmp_path / "labels.csv"
     path.write_bytes(b"file_name,t\n\xff\xfe.jpg,1\n")
     assert "row 2: the bytes ff fe 2e 6a are not UTF-8" in faults_of(path)
@@ -132,8 +158,8 @@ def test_of_many_rows_that_repeat_others_the_rest_is_counted(tmp_path: Path) -> 
     rows = "".join(f"{name}.jpg,{name % 2}\n" for name in range(30))
     labels = read_label_file(write(tmp_path, "file_name,t\n" + rows + rows))
     assert len(labels.table) == 30
-    assert len(labels.notes) == 21
-    assert labels.notes[-1] == "10 further rows left out that repeat others"
+    assert len(labels.notes) == 6
+    assert labels.notes[-1] == "25 further rows left out that repeat others"
 
 
 def test_only_what_is_stated_is_missing_and_the_rest_is_pointed_out(tmp_path: Path) -> None:
@@ -163,14 +189,14 @@ def test_spellings_of_one_class_are_a_fault_only_where_they_are_learned(tmp_path
 
 def test_an_unlabelled_column_of_a_folder_to_protect_is_told(tmp_path: Path) -> None:
     labels = read_label_file(write(tmp_path, "file_name,t,u\na.jpg,0,\n"), for_learning=False)
-    assert labels.notes == ("column 'u' holds no label at all",)
+    assert labels.notes == ("column 'u' has no labels",)
 
 
 def test_long_and_odd_cells_are_shown_short_and_visible(tmp_path: Path) -> None:
     text = f"file_name,t\na.jpg,{'x' * 110_000}\nb.jpg,n\0l\n\x1b[2J/../c.jpg,1\n"
     faults = faults_of(write(tmp_path, text))
     assert "row 2: column 't': 110000 characters, expected a label" in faults
-    assert "row 3: column 't': holds a NUL" in faults
+    assert "row 3: column 't': contains a NUL character" in faults
     assert "row 4: file name '\\x1b[2J/../c.jpg' leaves" in faults
     assert all(len(line) < 300 for line in faults.splitlines())
 

@@ -38,7 +38,7 @@ def test_a_set_is_parted_by_what_its_labels_are() -> None:
         (MASK, replace(MASK, classes=numbered_classes(4), ignore=()), None),
         (MASK, replace(MASK, classes=numbered_classes(12), ignore=()), None),
         (MASK, replace(MASK, classes=numbered_classes(13), ignore=()), "has unknown classes 12 to 12; known: 0 to 10"),
-        (MASK, FAR, "is read as depth, expected segmentation: say so with --task mask=segmentation"),
+        (MASK, FAR, "is read as depth, expected segmentation: declare it with --task mask=segmentation"),
         (FAR, replace(FAR, kind=TaskKind.NORMALS), "expected depth"),
         (COLOUR, FAR, "expected categorical"),
         (FAR, COLOUR, "is read as categorical, expected depth"),

@@ -60,8 +60,8 @@ def test_no_name_is_none_of_those_that_are_known() -> None:
         ("plain:span=0.3", "span is '0.3', expected a range such as 0.3..0.7"),
         ("plain:limit=few", "limit is 'few', expected a whole number or none"),
         ("plain:steps=0", "at least 1 step"),
-        ("plain:steps", "'steps' is no setting, expected NAME=VALUE"),
-        ("plain:", "'' is no setting, expected NAME=VALUE"),
+        ("plain:steps", "'steps' is not a setting, expected NAME=VALUE"),
+        ("plain:", "'' is not a setting, expected NAME=VALUE"),
         ("plain:steps=1,steps=2", "steps is given twice"),
     ],
 )

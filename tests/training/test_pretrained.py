@@ -102,7 +102,7 @@ def test_all_faults_of_a_foreign_file_are_reported_together(tmp_path: Path) -> N
         load_start(tmp_path / "r.safetensors", BackboneName.RESNET18)
     assert caught.value.faults == (
         "bn1.bias is missing",
-        "extra.weight is not part of it",
+        "extra.weight is unexpected",
         "bn1.weight is not finite",
         "conv1.weight has the shape (64, 3, 3, 3), expected (64, 3, 7, 7)",
     )
@@ -122,7 +122,7 @@ def test_timm_networks_of_another_architecture_are_refused() -> None:
     with pytest.raises(InputError, match="'resnet18d' is not the backbone 'resnet18'") as caught:
         read_start("timm:resnet18d", BackboneName.RESNET18)
     assert "timm:resnet18" in str(caught.value.hint)
-    with pytest.raises(InputError, match="computes what the backbone 'small' does"):
+    with pytest.raises(InputError, match="matches the backbone 'small'"):
         read_start("timm:resnet18", BackboneName.SMALL)
 
 

@@ -178,8 +178,8 @@ def test_settings_are_in_the_digest_as_they_are() -> None:
 @pytest.mark.parametrize(
     ("condition", "message"),
     [
-        (under("gaussian-blur:sigma=6"), "at least 19 pixels a side"),
-        (under("recompute-removal"), "an attacker lacks them"),
+        (under("gaussian-blur:sigma=6"), "at least 19 pixels per side"),
+        (under("recompute-removal"), "an attacker does not have them"),
         (Condition(SMALL, Material.CLEAN_PART, protected_fraction=0.999), "0 of 160 images are clean"),
     ],
 )
@@ -202,7 +202,7 @@ def test_too_few_images_for_pairs_or_for_a_network_are_known_too() -> None:
     laboratory().require(pairs)
     few = replace(DATA, train_labels={**LABELS, "red": torch.full((160,), -1)})
     single = Condition(VictimSpec(BackboneName.SMALL, LearnerName.STL), Material.CLEAN)
-    with pytest.raises(InputError, match="too little to learn from"):
+    with pytest.raises(InputError, match="too few images to learn from"):
         laboratory(data=few).require(single)
 
 

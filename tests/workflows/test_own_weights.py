@@ -123,7 +123,7 @@ def test_labels_that_the_weights_do_not_know_need_overwrite(config: ProtectConfi
     run(config)
     (before,) = kept()
     add_photo(config, "late.png", "violet")
-    with pytest.raises(InputError, match="do not know all labels") as caught:
+    with pytest.raises(InputError, match="do not know all of the labels") as caught:
         run(config)
     assert any("violet" in fault for fault in caught.value.faults)
     run(config, overwrite=True)
@@ -189,7 +189,7 @@ def test_a_release_of_other_weights_is_refused_before_training(config: ProtectCo
     ],
 )
 def test_options_that_do_not_go_together_are_refused(config: ProtectConfig, changes: dict[str, Any]) -> None:
-    with pytest.raises(InputError, match="do not go together"):
+    with pytest.raises(InputError, match="cannot be used together"):
         run(config, **changes)
     assert kept() == []
 

@@ -331,7 +331,7 @@ def test_names_that_meet_are_kept_apart(config: ProtectConfig) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"tasks": ["colour"], "exclude": ["round"]}, "exclude each other"),
+        ({"tasks": ["colour"], "exclude": ["round"]}, "cannot be used together"),
         ({"tasks": ["age"]}, "no task 'age'"),
         ({"exclude": ["colour", "round"]}, "no task is left"),
         ({"epsilon": 0}, "expected 1 to 64"),
@@ -352,7 +352,7 @@ def test_wrong_options_write_nothing(config: ProtectConfig, change: Mapping[str,
 
 def test_wrong_folders_write_nothing(config: ProtectConfig, tmp_path: Path) -> None:
     for out in (config.images, config.images / "out", tmp_path):
-        with pytest.raises(InputError, match="lie in each other"):
+        with pytest.raises(InputError, match="neither may contain the other"):
             run(config, out=out)
     foreign = tmp_path / "foreign"
     foreign.mkdir()

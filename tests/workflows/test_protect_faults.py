@@ -280,7 +280,7 @@ def test_a_link_in_the_release_is_refused(config: ProtectConfig, tmp_path: Path,
         shutil.rmtree(release / place)
     (tmp_path / "elsewhere").mkdir()
     (release / place).symlink_to(tmp_path / "elsewhere")
-    with pytest.raises(InputError, match="holds links") as caught:
+    with pytest.raises(InputError, match="contains symbolic links") as caught:
         run(config)
     assert caught.value.faults == (place,)
     assert not list((tmp_path / "elsewhere").iterdir())
@@ -320,7 +320,7 @@ def test_an_image_in_the_place_of_a_record_is_refused(config: ProtectConfig) -> 
     shutil.copy(config.images / "photo1.png", config.images / FOLDER / "run.png")
     with config.labels.open("a") as stream:
         stream.write(f"{FOLDER}/run.png,red,1\n")
-    with pytest.raises(InputError, match="the release's records") as caught:
+    with pytest.raises(InputError, match="the release needs for its own records") as caught:
         run(config)
     assert caught.value.faults[0].startswith(f"{FOLDER}/run.png")
     assert not config.release.exists()

@@ -206,7 +206,7 @@ def test_a_bad_map_is_told_before_anything_is_written(config: ProtectConfig) -> 
     (config.images / "photo1.mask.png").write_bytes(b"no mask")
     with pytest.raises(InputError) as caught:
         run(config)
-    assert "row 3: column 'mask': 'photo1.mask.png' is no image" in caught.value.faults[0]
+    assert "row 3: column 'mask': 'photo1.mask.png' is not a supported image" in caught.value.faults[0]
     assert not config.release.exists()
 
 

@@ -140,7 +140,7 @@ def test_another_order_of_the_columns_is_another_run(config: TrainConfig, tmp_pa
 def test_a_folder_in_the_way_is_never_deleted(config: TrainConfig) -> None:
     config.state_folder.mkdir()
     (config.state_folder / "thesis.txt").write_text("precious")
-    with pytest.raises(InputError, match="in the way"):
+    with pytest.raises(InputError, match="is not an unfinished run"):
         train_generator(replace(config, overwrite=True), SilentProgress())
     assert (config.state_folder / "thesis.txt").read_text() == "precious"
 
@@ -201,7 +201,7 @@ def test_chosen_tasks_are_the_only_ones(config: TrainConfig) -> None:
     [
         ({"out": Path("x.pt")}, "safetensors"),
         ({"epochs": None}, "--epochs and --max-minutes"),
-        ({"max_minutes": 1.0}, "exclude each other"),
+        ({"max_minutes": 1.0}, "cannot be used together"),
         ({"contact_sheet": Path("sheet")}, ".png"),
         ({"images": Path("/nonexistent")}, "not a folder"),
         ({"tasks": ("colour", "weight")}, "weight"),

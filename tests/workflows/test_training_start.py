@@ -110,4 +110,4 @@ def test_an_ordinary_start_must_know_the_labels(small: TrainConfig, tmp_path: Pa
 def test_a_key_without_a_start_is_refused(small: TrainConfig, tmp_path: Path) -> None:
     with pytest.raises(InputError) as caught:
         train_generator(replace(small, start=None, key=tmp_path / "key"), SilentProgress())
-    assert "--key goes with --from" in caught.value.faults[0]
+    assert "--key needs --from" in caught.value.faults[0]

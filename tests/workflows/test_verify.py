@@ -285,7 +285,7 @@ def test_usage_faults_are_found_first(config: VerifyConfig, made: MadeSet, tmp_p
         ({"weights": "w"}, "exactly one"),
         ({"test": made.images}, "belong together"),
         ({"test_fraction": 1.0}, "test-fraction"),
-        ({"protected": tmp_path / "none"}, "no folder"),
+        ({"protected": tmp_path / "none"}, "not a folder"),
         ({"protected": made.images}, "same folder"),
         ({"fractions": (0.5, 1.5)}, "protected-fraction is 1.5"),
         ({"methods": (TrainingMethodName.HEAD,)}, "head starts from a pretrained backbone"),
@@ -511,7 +511,7 @@ def test_a_start_is_opened_before_any_work(
 def test_settings_at_fault_are_reported_together(config: VerifyConfig) -> None:
     (config.protected or Path()).mkdir()
     wrong = replace(config, methods=("sparse:share=2", "gps"), countermeasures=("jpeg:size=3", "mist"))
-    with pytest.raises(InputError, match="cannot be read") as caught:
+    with pytest.raises(InputError, match="some settings are not valid") as caught:
         verify_release(wrong, SilentProgress())
     assert caught.value.faults == (
         "--method 'sparse:share=2' cannot be used: "

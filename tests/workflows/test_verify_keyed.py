@@ -112,7 +112,7 @@ def test_weights_that_are_not_public_are_attacked_by_name_alone(config: VerifyCo
     taken = {CountermeasureName.RECOMPUTE_REMOVAL, CountermeasureName.PAIR_REMOVER}
     assert tried["default"] - tried[str(own)] == taken
     untried = {left.name: left.reason for left in planned[str(own)].left_out}
-    assert "not public" in untried[f"countermeasure {REMOVAL}"]
+    assert "assumed to be private" in untried[f"countermeasure {REMOVAL}"]
     assert published_weights(str(own), None) is None
     assert attackers_weights(str(own), None) == own
     assert attackers_weights("default", None) == published_weights("default", None)
@@ -131,11 +131,11 @@ def test_a_release_of_private_weights_leaves_the_attacker_without(
             run(of_release, SilentProgress())
         (fault,) = caught.value.faults
         assert fault.startswith(f"small + {REMOVAL}: ")
-        assert "an attacker lacks them" in fault
+        assert "an attacker does not have them" in fault
 
 
 def test_a_key_goes_with_keyed_weights_alone(config: VerifyConfig, made: MadeSet, tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="--key goes with --weights"):
+    with pytest.raises(InputError, match="--key needs --weights"):
         verify_release(replace(config, weights=None, protected=tmp_path), SilentProgress())
     own = write_checkpoint(tmp_path / "own.safetensors", made.table.tasks)
     with pytest.raises(InputError, match="take no key"):

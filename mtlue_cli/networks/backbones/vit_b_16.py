@@ -10,7 +10,7 @@ PATCH = 16
 """Side of a patch in pixels."""
 
 NATIVE_GRID = 14
-"""Patches a side that the table of position embeddings holds: those of 224 pixels."""
+"""Patches per side that the table of position embeddings holds: those of 224 pixels."""
 
 
 def patches_a_side(side: int) -> int:

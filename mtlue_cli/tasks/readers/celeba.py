@@ -1,4 +1,4 @@
-"""CelebA's ``list_attr_celeba.txt``: a count, the attributes, and a row of -1 and 1 an image.
+"""CelebA's ``list_attr_celeba.txt``: a count, the attributes, and one row of -1 and 1 per image.
 
 Source: Liu et al., "Deep Learning Face Attributes in the Wild", ICCV 2015; the file of the published data set.
 """
@@ -22,7 +22,7 @@ def read_celeba(source: LabelSource) -> RawTable:
     lines = [(place, words) for place, words in lines if words]
     if len(lines) < 2 or not _is_count(lines[0][1]):
         raise InputError(
-            f"{source.path} is no list_attr_celeba.txt: it must begin with the number of images, then the attributes",
+            f"{source.path} is not a list_attr_celeba.txt: expected the number of images, then the attributes",
             [f"{place}: {quoted(' '.join(words))}" for place, words in lines[:2]],
         )
     attributes = lines[1][1]

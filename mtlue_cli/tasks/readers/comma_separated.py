@@ -1,4 +1,4 @@
-"""CSV: comma, or ``;`` as spreadsheets in half of Europe write it, or tab; told by the header."""
+"""CSV: comma, or ``;`` as spreadsheets in half of Europe write it, or tab; decided by the header."""
 
 from mtlue_cli.choices import LabelFormat
 from mtlue_cli.tasks.readers.base import LabelReader, LabelSource, RawTable

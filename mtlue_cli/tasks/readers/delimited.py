@@ -32,7 +32,7 @@ def read_delimited(source: LabelSource, delimiters: Sequence[str]) -> RawTable:
         text, delimiters, above = text[stated.end() :], (stated[1] or stated[2],), 1
     rows, places, faults = _parse(text, _delimiter(text, delimiters, source.file_columns), above)
     if not rows:
-        raise InputError(f"{source.path}: no header can be read", faults, "expected a header and one row an image")
+        raise InputError(f"{source.path}: no header can be read", faults, "expected a header and one row per image")
     return RawTable(rows[0], tuple(rows[1:]), tuple(places[1:]), tuple(faults))
 
 
@@ -64,7 +64,7 @@ def _parse(
         except StopIteration:
             break
         except csv.Error as error:
-            faults.append(f"{place}: {_described(error)}; what follows was not read")
+            faults.append(f"{place}: {_described(error)}; the rows after it were not read")
             break
         if any(cell.strip() for cell in cells):
             rows.append(tuple(unescaped(cell.strip()) for cell in cells))

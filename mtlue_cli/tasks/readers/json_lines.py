@@ -1,4 +1,4 @@
-"""JSON Lines: one object a line, whose keys are the columns."""
+"""JSON Lines: one object per line, whose keys are the columns."""
 
 import json
 from typing import Any
@@ -21,7 +21,7 @@ class _Repeated(ValueError):
 
 
 def read_json_lines(source: LabelSource) -> RawTable:
-    """Read one object a line; a key that a line lacks, or that is null, is a missing cell.
+    """Read one object per line; a key that a line lacks, or that is null, is a missing cell.
 
     Numbers keep their value, not their spelling: ``1`` and ``1.0`` are both ``1``. ``true`` is ``true``.
 
@@ -72,7 +72,7 @@ def _distinct(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     document: dict[str, Any] = {}
     for name, value in pairs:
         if name.strip() in document:
-            raise _Repeated(f"the key {quoted(name)} stands more than once")
+            raise _Repeated(f"the key {quoted(name)} appears more than once")
         document[name.strip()] = value
     return document
 
@@ -83,4 +83,4 @@ def _described(error: Exception) -> str:
     return "nested too deeply" if isinstance(error, RecursionError) else str(error)
 
 
-JSON_LINES = LabelReader(LabelFormat.JSONL, "one JSON object a line", read_json_lines, (".jsonl", ".ndjson"))
+JSON_LINES = LabelReader(LabelFormat.JSONL, "one JSON object per line", read_json_lines, (".jsonl", ".ndjson"))

@@ -41,7 +41,7 @@ def read_nih(source: LabelSource) -> RawTable:
     missing = [name for name in (FILES, LISTED) if name not in table.header]
     if missing:
         raise InputError(
-            f"{source.path} is no table of ChestX-ray14",
+            f"{source.path} is not a ChestX-ray14 table",
             [f"row 1: column {quoted(name)} is missing" for name in missing],
         )
     file_at, listed_at = table.header.index(FILES), table.header.index(LISTED)

@@ -1,4 +1,4 @@
-"""Parquet, by way of pyarrow."""
+"""Parquet, read with pyarrow."""
 
 import re
 from typing import TYPE_CHECKING
@@ -43,7 +43,7 @@ def read_parquet(source: LabelSource) -> RawTable:
         raise InputError(f"{source.path} cannot be read as Parquet: {quoted(reason)}") from error
     if unread:
         hint = "leave these columns out; images inside a Parquet file are not read, only files in the folder"
-        raise InputError(f"{source.path} has columns that are no labels", unread, hint)
+        raise InputError(f"{source.path} has columns that cannot be labels", unread, hint)
     header = tuple(table.column_names[at].strip() for at in positions)
     places = tuple(f"row {number}" for number in range(1, table.num_rows + 1))
     return RawTable(header, tuple(zip(*columns, strict=True)), places if columns else ())

@@ -42,12 +42,12 @@ def reader_of(path: Path, wanted: LabelFormat | None = None) -> LabelReader:
             return reader
     if candidates:
         titles = " or ".join(reader.title for reader in candidates)
-        raise InputError(f"{path} does not look like {titles}", hint=f"say what it is with --label-format {_names()}")
+        raise InputError(f"{path} does not look like {titles}", hint=f"name the format with --label-format {_names()}")
     known = ", ".join(dict.fromkeys(suffix for reader in READERS.values() for suffix in reader.suffixes))
     what = f"files ending in {suffix}" if suffix else "files without a suffix"
     raise InputError(
-        f"{path}: {what} are not read as labels",
-        hint=f"expected {known} (a spreadsheet can save as CSV); or say what it is with --label-format {_names()}",
+        f"{path}: {what} are not a supported label format",
+        hint=f"expected {known} (a spreadsheet can save as CSV); or name the format with --label-format {_names()}",
     )
 
 

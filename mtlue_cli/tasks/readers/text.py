@@ -37,7 +37,7 @@ def read_text(path: Path) -> str:
     if encoding == "utf-8" and "\0" in text[:2]:
         raise InputError(f"{path} looks like UTF-16 without a byte-order mark", hint=SAVE_AS)
     if not text.strip():
-        raise InputError(f"{path} is empty", hint="expected a header and one row an image")
+        raise InputError(f"{path} is empty", hint="expected a header and one row per image")
     return text
 
 

@@ -15,7 +15,7 @@ GENDERS = ("male", "female")
 RACES = ("white", "black", "asian", "indian", "other")
 
 _NAME = re.compile(r"(\d{1,3})_(\d)_(\d)_(\d+)(\.[^.]+)+", re.ASCII)
-_LISTED = 20
+_LISTED = 5
 
 
 def read_utkface(source: LabelSource) -> RawTable:
@@ -35,7 +35,7 @@ def read_utkface(source: LabelSource) -> RawTable:
     notes: list[str] = []
     if odd:
         notes = [f"{len(odd)} of {len(source.image_names)} file names carry no labels:", *odd[:_LISTED]]
-        notes += [f"  and {len(odd) - _LISTED} more"] if len(odd) > _LISTED else []
+        notes += [f"  ... and {len(odd) - _LISTED} more"] if len(odd) > _LISTED else []
     header = (CANONICAL_FILE_COLUMN, "age", "gender", "race")
     places = tuple(quoted(row[0]) for row in rows)
     return RawTable(header, tuple(rows), places, notes=tuple(notes), file_column=CANONICAL_FILE_COLUMN)

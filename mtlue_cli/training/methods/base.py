@@ -1,4 +1,4 @@
-"""What every way of training offers to the training loop."""
+"""What every training method offers to the training loop."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator

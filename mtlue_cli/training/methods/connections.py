@@ -46,7 +46,7 @@ def strongest(scores: Tensor, count: int) -> Tensor:
 
     Args:
         scores: ``(outputs, ...)``, one a connection.
-        count: Connections a neuron; all of them if it has fewer.
+        count: Connections per neuron; all of them if it has fewer.
 
     Returns:
         bool, of the shape of ``scores``.

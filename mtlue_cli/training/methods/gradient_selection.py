@@ -28,7 +28,7 @@ class GradientSelectionSettings:
 
     def __post_init__(self) -> None:
         if self.connections < 1:
-            raise InputError(f"{self.connections} tuned connections a neuron, expected at least 1")
+            raise InputError(f"{self.connections} tuned connections per neuron, expected at least 1")
 
 
 class GradientSelection(TrainingMethod):

@@ -124,7 +124,7 @@ def worst_within(
     """Climb the loss by signed gradients, staying within the radius and in [0, 1].
 
     Args:
-        network: Images in [0, 1] to logits a task; left as it was.
+        network: Images in [0, 1] to logits per task; left as it was.
         images: ``(B, 3, H, W)`` float in [0, 1].
         labels: Task name to ``(B,)`` int64, negative where unlabelled.
         tasks: The tasks whose mean loss is climbed.

@@ -193,10 +193,10 @@ class CountermeasureChoice(Choice[SettingsT]):
             InputError: It is for tasks of another kind or for larger images, or takes weights that nobody has.
         """
         if self.moves_content and len(tasks.dense):
-            raise InputError("it moves what images show and leaves label maps where they are")
+            raise InputError("it moves image content but not the label maps")
         if self.image_level_only and not len(tasks.image_level):
-            raise InputError("it works on labels of whole images, and there are none")
+            raise InputError("it needs image-level labels, and there are none")
         if side < (smallest := self.smallest_side(self.settings)):
-            raise InputError(f"it needs images of at least {smallest} pixels a side, and these have {side}")
+            raise InputError(f"it needs images of at least {smallest} pixels per side, and these have {side}")
         if not has_weights and self.build().needs_weights:
-            raise InputError("the generator's weights are not public as far as known: an attacker lacks them")
+            raise InputError("the generator's weights are assumed to be private: an attacker does not have them")

@@ -38,7 +38,7 @@ class GaussianNoise:
     ) -> Mixture:
         """The noisy batch under its own labels."""
         del network
-        # Millions of values a batch: drawn where the images are, from a seed that the given generator draws.
+        # Millions of values per batch: drawn where the images are, from a seed that the given generator draws.
         local = torch.Generator(images.device).manual_seed(int(torch.randint(2**62, (), generator=rng)))
         noise = torch.randn(images.shape, generator=local, device=images.device)
         return Mixture(torch.add(images, noise, alpha=self.deviation / 255).clamp_(0, 1), labels)

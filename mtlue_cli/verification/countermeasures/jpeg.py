@@ -32,7 +32,7 @@ class JpegRoundTrip:
 
     Source:
         Liu et al., "Image Shortcut Squeezing", ICML 2023 (quality 10); Das et al., "SHIELD", KDD 2018 (other
-        qualities). Chroma is halved, which is what Pillow does at every quality unless told otherwise.
+        qualities). Chroma is halved, which is what Pillow does at every quality by default.
 
     Raises:
         ValueError: ``quality`` is out of range.

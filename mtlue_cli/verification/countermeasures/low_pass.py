@@ -15,7 +15,7 @@ class LowPass:
     """Damps every spatial frequency by its distance from zero, alike in all directions; the mean colour is kept.
 
     Attributes:
-        cutoff: Share of the Nyquist frequency, (0, 1]. At 0.25 a 64-pixel image keeps eight periods a side.
+        cutoff: Share of the Nyquist frequency, (0, 1]. At 0.25 a 64-pixel image keeps eight periods per side.
         order: Of the Butterworth gain ``1 / (1 + (f / cutoff) ** (2 * order))``: the higher, the steeper.
             None: ideal, nothing above ``cutoff`` and all up to it, at the price of ringing at edges.
 

@@ -53,7 +53,7 @@ class MixUp(Mixing):
     """Blends every image with a partner of its batch; the losses under both sets of labels are blended alike.
 
     Source:
-        Zhang et al., "mixup: Beyond Empirical Risk Minimization", ICLR 2018 (one share a batch, alpha 1 on CIFAR-10).
+        Zhang et al., "mixup: Beyond Empirical Risk Minimization", ICLR 2018 (one share per batch, alpha 1 on CIFAR-10).
         Where one of the two is unlabelled, the loss of that set leaves it out.
     """
 

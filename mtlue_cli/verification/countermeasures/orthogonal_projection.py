@@ -27,7 +27,7 @@ class OrthogonalProjectionSettings:
 
     Attributes:
         epochs: Passes over the release.
-        batch_size: Images a step.
+        batch_size: Images per step.
         learning_rate: Of gradient descent, against the inverse of the images' mean squared norm about their mean image:
             up to 4 it is stable whatever the images. Dropped to a tenth after half and three quarters of the epochs.
         resolution: Side in pixels of the averaged squares that the model sees; None: every pixel of the release.

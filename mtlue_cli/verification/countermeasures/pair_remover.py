@@ -21,7 +21,7 @@ STRIDE = 8
 """Sides are filled up to multiples of this: one space-to-depth and two halvings."""
 
 MAP_SIDE = 16
-"""Side of the learned maps a class, which are scaled bilinearly to the image."""
+"""Side of the learned maps per class, which are scaled bilinearly to the image."""
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class PairRemoverSettings:
 
     Attributes:
         steps: Steps of training.
-        batch_size: Crops a step.
+        batch_size: Crops per step.
         learning_rate: Of Adam at its highest; it rises over the first twentieth of the steps and falls to zero.
         width: Channels of the network's first stage, a multiple of 8.
         crop_share: Side of the random crops against the image's.

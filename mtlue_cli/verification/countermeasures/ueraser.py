@@ -93,7 +93,7 @@ def hardest(
     """Of several versions of each sample the one with the highest loss; the first of equals.
 
     Args:
-        network: Images to logits a task; left as it was.
+        network: Images to logits per task; left as it was.
         draw: Gives another ``(B, 3, H, W)`` version of the batch at each call.
         candidates: How many are drawn.
         labels: Task name to ``(B,)`` int64, negative where unlabelled.
@@ -149,7 +149,7 @@ def augment_strongly(images: Tensor, settings: UEraserSettings, rng: torch.Gener
 def plasma_fields(count: int, channels: int, size: int, roughness: Tensor, rng: torch.Generator) -> Tensor:
     """Random fields whose amplitude falls by ``roughness`` from each scale to the next finer one.
 
-    Uniform noise on grids of 1, 2, 4, ... cells a side is scaled up bilinearly and summed. Midpoint displacement, the
+    Uniform noise on grids of 1, 2, 4, ... cells per side is scaled up bilinearly and summed. Midpoint displacement, the
     usual way, draws a field point by point from coarse to fine; here a whole batch takes one sum over the scales, and
     the scales are independent of each other.
 

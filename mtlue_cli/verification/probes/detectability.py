@@ -128,7 +128,7 @@ def _fit_logistic(features: Tensor, positive: Tensor, settings: DetectabilitySet
 
 def _finding(auroc: float) -> str:
     if auroc < 0.6:
-        verdict = "hardly better than chance: nobody filters these images out by so simple a means"
+        verdict = "hardly better than chance: such a simple filter does not find these images"
     elif auroc < 0.9:
         verdict = "in part: a filter would drop protected images together with many clean ones"
     else:

@@ -220,7 +220,7 @@ def _deltas(sample: ProbeSample, rows: Tensor, side: int, device: torch.device) 
 def _finding(accuracy: float, floor: float, tasks: TaskSet) -> str:
     read = (accuracy - floor) / (1 - floor) if floor < 1 else 0.0
     if read < 0.1:
-        verdict = "no better than guessing: the perturbation gives the labels away to no linear reader"
+        verdict = "no better than guessing: no linear model can read the labels from the perturbation"
     elif read < 0.8:
         verdict = "more than guessing: labels show in the perturbation, mixed with what differs from image to image"
     else:

@@ -45,7 +45,7 @@ class Column:
         name, title: Its key, and its name for a reader.
         role: Such as ``judged``.
         average: Its average over the judged, conclusive tasks.
-        cells: A cell a task, in the order of the map's tasks.
+        cells: One cell per task, in the order of the map's tasks.
         above_gate: Whether it breaks the gate.
         is_worst: Whether the verdict names it.
     """

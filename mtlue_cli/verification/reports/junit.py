@@ -49,7 +49,7 @@ class Case:
         name: Its name within the suite.
         outcome: None if it passed.
         message: Why it did not pass; for a case that passed, what it has to say all the same, or nothing.
-        seconds: What it took; 0 where a part cannot be told from the whole.
+        seconds: What it took; 0 where the time of a part is unknown.
     """
 
     name: str

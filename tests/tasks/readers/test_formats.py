@@ -109,7 +109,7 @@ def test_every_faulty_json_row_is_reported(tmp_path: Path) -> None:
         "row 2: not JSON at character",
         'row 3: expected an object such as {"file_name": "a.jpg", "smiling": 1}, found a list',
         "row 4: column 't' holds a list",
-        "row 5: the key 't' stands more than once",
+        "row 5: the key 't' appears more than once",
         "row 6: expected an object",
         "row 7: nested too deeply",
         "row 8: column 't': is not Unicode",
@@ -162,7 +162,7 @@ def test_celeba_faults(tmp_path: Path) -> None:
         assert expected in faults
     assert "does not look like CelebA" in faults_of(write(tmp_path, "Smiling\na.jpg 1\n", "l.txt"))
     path = write(tmp_path, "x\n", "l.txt")
-    assert "is no list_attr_celeba.txt" in faults_of(path, format=LabelFormat.CELEBA)
+    assert "is not a list_attr_celeba.txt" in faults_of(path, format=LabelFormat.CELEBA)
 
 
 def test_nih_findings_are_binary_tasks(tmp_path: Path) -> None:
@@ -184,7 +184,7 @@ def test_nih_faults(tmp_path: Path) -> None:
         "row 2: unknown finding 'Efusion'",
         "row 3: 'No Finding|Mass' says both",
         "row 4: 1 cell, expected 2",
-        "row 6: file 'd.png' stands already in row 5",
+        "row 6: file 'd.png' is already in row 5",
     ):
         assert expected in faults
     path = write(tmp_path, "file_name,t\na.jpg,1\n")
@@ -212,7 +212,7 @@ def test_utkface_names(tmp_path: Path) -> None:
 
 
 def test_utkface_without_any_such_name(tmp_path: Path) -> None:
-    assert "no image is named as this format wants it" in faults_of(tmp_path, format=LabelFormat.UTKFACE)
+    assert "no image name has the form that this format expects" in faults_of(tmp_path, format=LabelFormat.UTKFACE)
     assert "reads file names" in faults_of(write(tmp_path, "x"), format=LabelFormat.UTKFACE)
     assert "is a folder" in faults_of(tmp_path, format=LabelFormat.CSV)
 
@@ -222,7 +222,7 @@ def test_suffix_and_content_decide_unless_the_format_is_named(tmp_path: Path) ->
     assert reader_of(write(tmp_path, "x,Finding Labels,Image Index\n")).name is LabelFormat.NIH
     assert reader_of(write(tmp_path, "12\nSmiling\n", "l.TXT")).name is LabelFormat.CELEBA
     assert reader_of(write(tmp_path, "12\n", "l.csv"), LabelFormat.JSONL).name is LabelFormat.JSONL
-    with pytest.raises(InputError, match="files without a suffix are not read"):
+    with pytest.raises(InputError, match="files without a suffix are not a supported"):
         reader_of(write(tmp_path, "x", "labels"))
 
 
