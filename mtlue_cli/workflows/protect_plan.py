@@ -205,7 +205,7 @@ def plan_protection(config: ProtectConfig, inputs: ProtectInputs, weights: Weigh
         release=inputs.release,
         weights=weights.path,
         card=replace(card, tasks=offered.tasks),
-        warnings=weights.warnings,
+        warnings=(*weights.warnings, *_epsilon_warnings(run, card)),
         training_command=config.retraining_command if weights.own else config.training_command,
         run=run,
         labels=labels,
@@ -293,6 +293,16 @@ def _check_bound(weights: Path, card: CheckpointCard) -> None:
         raise CheckpointError(
             f"{weights} has the epsilon {card.epsilon!r}, expected a whole number from 1 to {MAX_EPSILON}"
         )
+
+
+def _epsilon_warnings(run: RunRecord, card: CheckpointCard) -> tuple[str, ...]:
+    """What to know of a release whose perturbation is weaker than the one that the weights were trained for."""
+    if run.epsilon >= card.epsilon:
+        return ()
+    return (
+        f"epsilon {run.epsilon} is below the {card.epsilon} that the weights {card.name} were trained for: how much of "
+        "the protection is left was not measured; check it with mtlue verify",
+    )
 
 
 def _versions() -> dict[str, str]:

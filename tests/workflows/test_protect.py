@@ -170,6 +170,9 @@ def test_other_settings_are_refused_unless_overwriting(config: ProtectConfig) ->
     assert len(caught.value.faults) == 2
     result = run(config, epsilon=4, image_format=ImageFormat.WEBP, overwrite=True)
     assert (result.protected, result.kept) == (7, 0)
+    assert [warning.split(":")[0] for warning in result.warnings] == [
+        "epsilon 4 is below the 8 that the weights generator were trained for"
+    ]
     assert not list(release.rglob("*.png"))
     assert len(list(release.rglob("*.webp"))) == 7
 
