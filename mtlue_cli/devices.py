@@ -1,5 +1,9 @@
 """Where networks run."""
 
+import threading
+from collections.abc import Iterator
+from concurrent.futures import Executor
+from contextlib import contextmanager
 from typing import TypeVar
 
 import torch
@@ -41,3 +45,45 @@ def describe_device(device: torch.device) -> str:
 def on_device(module: ModuleT, device: torch.device) -> ModuleT:
     """The module on ``device`` with channels-last weights, the faster layout for convolutions."""
     return module.to(device).to(memory_format=torch.channels_last)
+
+
+@contextmanager
+def seeded(seed: int) -> Iterator[None]:
+    """Within it torch's common random numbers start from ``seed``; then they are as before. One thread at a time."""
+    with _RANDOM, torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        yield
+
+
+_RANDOM = threading.RLock()
+"""Held while the common random numbers are seeded: modules within modules seed their own."""
+
+
+def compute_alone(pool: Executor, workers: int) -> None:
+    """Have each thread of a fresh pool compute networks on a CPU by itself, without threads of torch's own.
+
+    Torch keeps the number for each thread, and one more for threads to come: that one is as before when this returns.
+
+    Args:
+        pool: Has done nothing yet.
+        workers: Number of its threads; all of them start.
+    """
+    with _STARTING:
+        before = torch.get_num_threads()
+        started = threading.Barrier(workers)
+
+        def start() -> None:
+            torch.get_num_threads()  # the first question sets the thread's number to the common one
+            torch.set_num_threads(1)
+            started.wait()  # so that no thread takes two of these
+
+        try:
+            for future in [pool.submit(start) for _ in range(workers)]:
+                future.result()
+        finally:
+            started.abort()  # an interrupted caller leaves no thread waiting
+            torch.set_num_threads(before)
+
+
+_STARTING = threading.Lock()
+"""Held while the number for threads to come is another."""

@@ -9,6 +9,7 @@ import mtlue_cli
 
 ROOT = Path(mtlue_cli.__file__).parent
 LAYERS: tuple[tuple[str, ...], ...] = (
+    ("api",),
     ("commands",),
     ("workflows",),
     ("verification",),
@@ -17,7 +18,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("perturbation", "images", "keys"),
     ("tasks", "devices"),
     ("options",),
-    ("choices", "errors", "files"),
+    ("choices", "errors", "files", "notebook"),
 )
 ROW = {package: row for row, packages in enumerate(LAYERS) for package in packages}
 HEAVY = {"torch", "torchvision", "torchmetrics", "safetensors", "torchjd"}

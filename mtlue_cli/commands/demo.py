@@ -8,6 +8,7 @@ from rich.text import Text
 
 from mtlue_cli.choices import ExitCode
 from mtlue_cli.commands.console import duration
+from mtlue_cli.commands.decoders import reading_photos
 from mtlue_cli.commands.from_config import Given, command_of
 from mtlue_cli.workflows.demo_config import DemoConfig
 
@@ -30,7 +31,8 @@ def demo(given: Given) -> None:
     from mtlue_cli.workflows.demo import run_demo
 
     terminal = given.terminal
-    result = run_demo(given.build(DemoConfig), terminal.progress)
+    with reading_photos():
+        result = run_demo(given.build(DemoConfig), terminal.progress)
     sets = {"drawn shapes, labelled as a whole": result.shapes, "rendered scenes, every pixel labelled": result.scenes}
     for heading, found in sets.items():
         terminal.show(Text(f"{heading}:", style="bold"))

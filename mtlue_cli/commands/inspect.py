@@ -8,6 +8,7 @@ import typer
 
 from mtlue_cli.choices import ExitCode
 from mtlue_cli.commands.console import grouped
+from mtlue_cli.commands.decoders import reading_photos
 from mtlue_cli.commands.from_config import Given, PhotoOptions, command_of
 from mtlue_cli.options import INPUT, Option, Workers, usable_threads
 
@@ -52,7 +53,6 @@ def inspect(given: Given) -> None:
 
     [bold]Example:[/bold] mtlue inspect photos-protected --against photos
     """
-    from mtlue_cli.images.reading import reading_photos
     from mtlue_cli.workflows.inspect import CheckpointReport, inspect_path
 
     terminal, options = given.terminal, given.build(InspectOptions)

@@ -6,6 +6,7 @@ import typer
 
 from mtlue_cli.choices import ExitCode
 from mtlue_cli.commands.console import MOST_EXAMPLES, duration, grouped
+from mtlue_cli.commands.decoders import reading_photos
 from mtlue_cli.commands.from_config import Given, command_of
 from mtlue_cli.workflows.protect_config import ProtectConfig
 
@@ -30,7 +31,6 @@ def protect(given: Given) -> None:
     config = given.build(ProtectConfig, labels=given.labels(given.values["images"]))
     config.reading.refuse_lone_split()
 
-    from mtlue_cli.images.reading import reading_photos
     from mtlue_cli.workflows.protect_plan import named_weights, read_inputs
 
     with reading_photos(config.max_pixels):  # what may be wrong is looked at before torch is loaded
@@ -40,7 +40,8 @@ def protect(given: Given) -> None:
 
     from mtlue_cli.workflows.protect import protect_folder
 
-    result = protect_folder(config, given.terminal.progress, inputs)
+    with reading_photos(config.max_pixels):
+        result = protect_folder(config, given.terminal.progress, inputs)
     given.terminal.show(summary(result))
     for line in remarks(result):
         given.terminal.say(line)

@@ -2,19 +2,18 @@
 
 import shlex
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from rich.table import Table
 
 from mtlue_cli.choices import TRAIN_MINUTES
 from mtlue_cli.commands.console import duration
+from mtlue_cli.commands.decoders import reading_photos
 from mtlue_cli.commands.from_config import Given, PhotoOptions, command_of
 from mtlue_cli.workflows.train_config import TrainConfig, check_usage
 
 if TYPE_CHECKING:
     from mtlue_cli.workflows.train_settings import TrainResult
-
-SCHEMA_VERSION = 1
 
 
 @command_of("train-generator", TrainConfig, PhotoOptions)
@@ -34,22 +33,21 @@ def train_generator(given: Given) -> None:
 
     from mtlue_cli.generator.shipped import find_weights
     from mtlue_cli.images.labelled import read_folder_labels
-    from mtlue_cli.images.reading import photos_up_to
 
     photos = given.build(PhotoOptions)
-    with photos_up_to(photos.max_pixels):  # what may be wrong is looked at before torch is loaded
+    with reading_photos(photos.max_pixels):  # what may be wrong is looked at before torch is loaded
         labels = read_folder_labels(config.images, config.labels, config.reading, learned=config.tasks)
     if config.start is not None:
         find_weights(config.start)
 
     from mtlue_cli.workflows.train_generator import train_generator as run
 
-    with photos_up_to(photos.max_pixels):
+    with reading_photos(photos.max_pixels):
         result = run(config, given.terminal.progress, labels)
     given.terminal.show(summary(result))
     words = [str(config.images), *config.reading.arguments(config.labels), "--weights", str(config.out)]
     given.terminal.say(f"next: {shlex.join(['mtlue', 'protect', *words])}")
-    given.terminal.write_json(document(config.size, result))
+    given.terminal.write_json(result.to_json())
 
 
 def summary(result: "TrainResult") -> Table:
@@ -68,28 +66,3 @@ def summary(result: "TrainResult") -> Table:
     table.add_row("contact sheet", str(result.contact_sheet))
     table.add_row("digest", card.digest)
     return table
-
-
-def document(size: int, result: "TrainResult") -> dict[str, Any]:
-    """What was trained, for programs; ``size`` is the side in pixels of what it was trained on."""
-    card = result.card
-    return {
-        "schema_version": SCHEMA_VERSION,
-        "command": "train-generator",
-        "checkpoint": str(result.checkpoint),
-        "contact_sheet": str(result.contact_sheet),
-        "digest": card.digest,
-        "data_digest": card.data_digest,
-        "objective": card.objective,
-        "universal": card.universal,
-        "tasks": card.tasks.to_json(),
-        "epsilon": card.epsilon,
-        "size": size,
-        "image_size": card.image_size,
-        "settings": card.settings,
-        "licence": card.licence,
-        "versions": card.versions,
-        "steps": result.steps,
-        "seconds": round(result.seconds, 3),
-        "history": result.history,
-    }

@@ -11,6 +11,7 @@ import typer
 
 from mtlue_cli.choices import ExitCode
 from mtlue_cli.commands.console import check_target
+from mtlue_cli.commands.decoders import reading_photos
 from mtlue_cli.commands.from_config import Given, PhotoOptions, command_of
 from mtlue_cli.commands.verify_tables import show_dry_run, show_verification
 from mtlue_cli.errors import MtlueError
@@ -90,19 +91,18 @@ def verify(given: Given) -> None:
 
     from mtlue_cli.generator.shipped import resolve_weights
     from mtlue_cli.images.labelled import read_folder_labels
-    from mtlue_cli.images.reading import photos_up_to
     from mtlue_cli.verification.result_cache import default_cache_folder
 
     config = replace(config, cache=None if reports.no_cache else config.cache or default_cache_folder())
     check_options(config)
-    with photos_up_to(photos.max_pixels):  # what may be wrong is looked at before torch is loaded
+    with reading_photos(photos.max_pixels):  # what may be wrong is looked at before torch is loaded
         labels = read_folder_labels(config.clean, config.labels, config.reading, for_learning=False)
     if config.weights is not None:
         resolve_weights(config.weights, labels.table.tasks)
     if reports.dry_run:
         from mtlue_cli.workflows.verify_dry_run import dry_run
 
-        with photos_up_to(photos.max_pixels):
+        with reading_photos(photos.max_pixels):
             planned = dry_run(config, terminal.progress, labels)
         show_dry_run(terminal, planned)
         terminal.write_json(planned.to_json())
@@ -113,7 +113,7 @@ def verify(given: Given) -> None:
     from mtlue_cli.verification.reports.markdown import write_markdown
     from mtlue_cli.workflows.verify import verify_release
 
-    with photos_up_to(photos.max_pixels):
+    with reading_photos(photos.max_pixels):
         result = verify_release(config, terminal.progress, labels)
     show_verification(terminal, result)
     document = result.to_json()

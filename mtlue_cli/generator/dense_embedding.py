@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from mtlue_cli.choices import TaskKind
+from mtlue_cli.devices import seeded
 from mtlue_cli.generator.network import STRIDE, resized
 from mtlue_cli.generator.painting import COLOURS, Painting
 from mtlue_cli.generator.tiles import PRECEDENCE, carrier_tiles, is_tinted, tint_tiles
@@ -132,8 +133,7 @@ class DenseEmbeddings(nn.Module, ABC):
         super().__init__()
         self.count = len(tasks)
         self.tasks = tasks.dense
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
+        with seeded(seed):
             self.embeddings = nn.ModuleList(
                 DenseEmbedding(task, channels, own, refined=refined)
                 for task, own in zip(self.tasks, tiles, strict=True)

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from mtlue_cli.devices import seeded
 from mtlue_cli.generator.code_embedding import CodeEmbedding, PreparedCodes
 from mtlue_cli.generator.dense_embedding import UnlearnedTints, dense_embeddings_for
 from mtlue_cli.generator.label_embedding import LabelEmbedding
@@ -77,8 +78,7 @@ class PerturbationGenerator(nn.Module):
         self.tasks = tasks or TaskSet(())
         self.painter: Painter = paint_class_patterns
         rng = torch.Generator().manual_seed(seed)
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
+        with seeded(seed):
             self.image_encoder = ImageEncoder(config.encoder_width, config.encoder_depth)
             self.decoder = PerturbationDecoder(
                 config.encoder_width,

@@ -1,7 +1,6 @@
 """A folder's images as one tensor of equal squares, for training."""
 
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import torch
@@ -9,6 +8,7 @@ from torch import Tensor
 
 from mtlue_cli.errors import ImageError, InputError
 from mtlue_cli.images.decode import decode_image
+from mtlue_cli.images.reading import ReadingThreads
 from mtlue_cli.images.square import to_square
 from mtlue_cli.images.targets import load_dense_columns
 from mtlue_cli.tasks.spec import LabelTable
@@ -62,7 +62,7 @@ def load_square_images(
             return f"{file_names[row]}: {error}"
         return None
 
-    with ThreadPoolExecutor(max_workers=max(workers, 1)) as pool:
+    with ReadingThreads(max_workers=max(workers, 1)) as pool:
         for row, fault in enumerate(pool.map(load, range(len(file_names)))):
             if fault is not None and unread is not None:
                 unread[row] = fault

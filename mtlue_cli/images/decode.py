@@ -135,7 +135,9 @@ def opened_image(source: bytes | io.FileIO, formats: tuple[str, ...]) -> Iterato
             yield opened
     except ImageError:
         raise
-    except Image.DecompressionBombError as error:
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        if max_pixels() > 2 * (Image.MAX_IMAGE_PIXELS or 0):
+            raise ImageError("has more pixels than Pillow opens; raise PIL.Image.MAX_IMAGE_PIXELS") from error
         raise ImageError(_too_large("more pixels than allowed")) from error
     except UnidentifiedImageError as error:
         raise ImageError(f"is not a supported image ({', '.join(formats)})") from error

@@ -4,7 +4,6 @@ import contextlib
 import os
 import shlex
 from collections.abc import Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,6 +14,7 @@ from mtlue_cli.errors import ImageError
 from mtlue_cli.images.arrays import Array
 from mtlue_cli.images.decode import upright_size
 from mtlue_cli.images.folder import file_check
+from mtlue_cli.images.reading import ReadingThreads
 from mtlue_cli.images.targets import as_target, class_numbers, read_stored
 from mtlue_cli.tasks.declared import MAX_MAP_CLASSES, Declaration
 from mtlue_cli.tasks.maps import FOLDER_IN_WORDS, MapColumn
@@ -129,7 +129,7 @@ def _look_at_all(images: Path, column: MapColumn, rows: Sequence[int], declarati
         whole = stored.dtype.kind in "bui"
         return _Seen(row, () if problem is None else (f"{quoted(file)} {problem}",), numbers, whole)
 
-    with ThreadPoolExecutor(max_workers=_THREADS) as pool:
+    with ReadingThreads(max_workers=_THREADS) as pool:
         return list(pool.map(look, rows))
 
 

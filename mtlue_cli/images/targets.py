@@ -7,7 +7,6 @@ array may carry its channel first or last.
 """
 
 from collections.abc import Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +17,7 @@ from mtlue_cli.choices import TaskKind
 from mtlue_cli.errors import ImageError, InputError
 from mtlue_cli.images.arrays import Array, decode_array, is_array
 from mtlue_cli.images.decode import check_size, is_deep_colour, opened_image, read_content
+from mtlue_cli.images.reading import ReadingThreads
 from mtlue_cli.tasks.spec import UNLABELLED, LabelTable, Task, TaskSet
 from mtlue_cli.tasks.wording import counted, quoted
 
@@ -165,7 +165,7 @@ def load_dense_columns(
 
     if not loaded:
         return loaded
-    with ThreadPoolExecutor(max_workers=max(workers, 1)) as pool:
+    with ReadingThreads(max_workers=max(workers, 1)) as pool:
         for found in pool.map(load, range(len(table))):
             faults += found
             if on_image is not None:

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from mtlue_cli.choices import BackboneName
+from mtlue_cli.devices import seeded
 from mtlue_cli.errors import InputError
 from mtlue_cli.networks.backbones.base import VECTOR, Backbone
 from mtlue_cli.networks.backbones.registry import BACKBONES
@@ -131,8 +132,7 @@ class _Shared(nn.Module):
 
 def build_network(backbone: BackboneName, tasks: TaskSet, seed: int) -> MultiTaskNetwork:
     """A fresh network whose weights depend on ``seed`` alone; the global random state is left as it was."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+    with seeded(seed):
         kind = MixedNetwork if len(tasks.dense) else ImageLevelNetwork
         return kind(BACKBONES[backbone].build(), tasks)
 

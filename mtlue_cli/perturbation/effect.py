@@ -34,6 +34,8 @@ LEAST_MEAN_CHANGE = 0.05
 SAMPLE_PIXELS = 1 << 14
 """The effect of a larger photo is measured on every k-th row, k odd, so that about so many pixels are compared."""
 
+_NOTHING = 1e-6
+"""Variance in squared 255ths below which nothing but rounding is left."""
 _DECODING = 0.9
 _ROUNDING = 0.05
 """A measured mean change may fall below its record by a tenth and so many 255ths: decoders of JPEG files differ."""
@@ -47,11 +49,14 @@ class Change:
         largest: Largest difference of a colour value, in 255ths.
         psnr: Peak signal-to-noise ratio in dB; None if nothing differs.
         mean: Mean absolute difference of a colour value, in 255ths.
+        spread: Standard deviation of the signed difference, in 255ths: 0 if the image was made brighter or darker as a
+            whole.
     """
 
     largest: float
     psnr: float | None
     mean: float = 0.0
+    spread: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -94,7 +99,7 @@ def measure_change(original: Pixels, saved: Pixels) -> Change:
     if np.issubdtype(original.dtype, np.floating):
         return _measure_floats(original, saved)
     scale = np.iinfo(original.dtype).max // LEVELS
-    largest, total, absolute = 0, 0.0, 0.0
+    largest, total, absolute, signed = 0, 0.0, 0.0, 0
     rows = max(1, (1 << 20) // max(1, original[0].size))
     for start in range(0, len(original), rows):
         strip = slice(start, start + rows)
@@ -107,10 +112,12 @@ def measure_change(original: Pixels, saved: Pixels) -> Change:
         floating = difference.astype(np.float32 if scale == 1 else np.float64)
         total += float(np.dot(floating, floating))
         absolute += float(floating.sum())
+        signed += int(saved[strip].sum(dtype=np.int64)) - int(original[strip].sum(dtype=np.int64))
     if total == 0:
         return Change(0.0, None)
     error = total / original.size / scale**2
-    return Change(largest / scale, 10 * math.log10(LEVELS**2 / error), absolute / original.size / scale)
+    spread = math.sqrt(max(0.0, error - (signed / original.size / scale) ** 2))
+    return Change(largest / scale, 10 * math.log10(LEVELS**2 / error), absolute / original.size / scale, spread)
 
 
 def measure_effect(
@@ -122,6 +129,8 @@ def measure_effect(
 ) -> Effect:
     """The effect of a file, measured on a sample of its rows (:data:`SAMPLE_PIXELS`).
 
+    Both perturbations count without their mean: an image that is brighter or darker as a whole teaches nothing wrong.
+
     Args:
         original: ``(H, W)`` or ``(H, W, 3)``, uint8, uint16, or floating point in [0, 1].
         saved: The same shape and type: the released file, decoded.
@@ -132,30 +141,38 @@ def measure_effect(
     height, width = original.shape[:2]
     step = min(height, -(-height * width // SAMPLE_PIXELS) | 1)
     unit = 1.0 if np.issubdtype(original.dtype, np.floating) else float(np.iinfo(original.dtype).max)
-    promised_power = arrived_power = product = 0.0
-    count = 0.0
+    # Sums over all values: of each, of their squares and of their product.
+    promised_sum = arrived_sum = promised_power = arrived_power = product = count = 0.0
     for rows, promised in scaled_strips(delta, height, width, step):
         arrived = saved[rows].astype(np.float32)
         arrived -= original[rows]
         arrived *= LEVELS / unit
         if arrived.ndim == 2:
             arrived = np.repeat(arrived[..., None], 3, axis=2)
+        weight: npt.NDArray[np.float32] = np.ones((1, 1, 1), np.float32)
         visible = float(promised.size)
         if alpha is not None:
             weight = (alpha[rows].astype(np.float32) / np.float32(LEVELS))[..., None]
             arrived *= weight
             promised *= weight
             visible = 3 * float(np.vdot(weight, weight))
+        promised_sum += float((promised * weight).sum(dtype=np.float64))
+        arrived_sum += float((arrived * weight).sum(dtype=np.float64))
         promised_power += float(np.vdot(promised, promised))
         arrived_power += float(np.vdot(arrived, arrived))
         product += float(np.vdot(arrived, promised))
         count += visible
-    if not promised_power > 0:
+    if not count:
+        return Effect(0.0, 0.0, 0.0)
+    promised_power -= promised_sum**2 / count
+    arrived_power -= arrived_sum**2 / count
+    product -= promised_sum * arrived_sum / count
+    if not promised_power > _NOTHING * count:
         return Effect(0.0, 0.0, 0.0)
     return Effect(
         math.sqrt(promised_power / count) / epsilon,
         product / promised_power,
-        product / math.sqrt(promised_power * arrived_power) if arrived_power > 0 else 0.0,
+        product / math.sqrt(promised_power * arrived_power) if arrived_power > _NOTHING * count else 0.0,
     )
 
 
@@ -176,8 +193,7 @@ def shortfall(
     arrived = effect.share >= LEAST_SHARE and effect.correlation >= LEAST_CORRELATION
     if arrived and is_changed(change, epsilon):
         return None
-    luminance = delta.mean(axis=0)
-    if is_grey(original) and 3 * float(np.vdot(luminance, luminance)) < LEAST_SHARE * float(np.vdot(delta, delta)):
+    if is_grey(original) and float(delta.mean(axis=0).var()) < LEAST_SHARE * float(delta.var()):
         return Shortfall.GREY
     white = 1 if np.issubdtype(original.dtype, np.floating) else np.iinfo(original.dtype).max
     at_ends = np.count_nonzero(original == 0) + np.count_nonzero(original == white)
@@ -190,8 +206,8 @@ def least_mean_change(epsilon: int) -> float:
 
 
 def is_changed(change: Change, epsilon: int) -> bool:
-    """Whether a file differs from its original as much as :func:`least_mean_change` says."""
-    return change.largest > 0 and change.mean >= least_mean_change(epsilon)
+    """Whether a file differs from its original by :func:`least_mean_change`, and not by one shift of all values."""
+    return change.largest > 0 and min(change.mean, change.spread) >= least_mean_change(epsilon)
 
 
 def is_less_than_recorded(mean: float, recorded: float) -> bool:
@@ -206,4 +222,9 @@ def _measure_floats(original: Pixels, saved: Pixels) -> Change:
     # Rounded where double precision ends, so that a change of exactly the bound measures as the bound.
     absolute = np.abs(difference)
     largest = round(float(absolute.max()), 9)
-    return Change(largest, 10 * math.log10(LEVELS**2 / float((difference**2).mean())), float(absolute.mean()))
+    return Change(
+        largest,
+        10 * math.log10(LEVELS**2 / float((difference**2).mean())),
+        float(absolute.mean()),
+        float(difference.std()),
+    )

@@ -16,6 +16,7 @@ from mtlue_cli.images.decode import Pixels, decode_image
 from mtlue_cli.images.encode import comparable_pixels, is_lossless, same_alpha
 from mtlue_cli.images.folder import find_images_and_links
 from mtlue_cli.metrics.flip import MeanFlip
+from mtlue_cli.notebook import html_table
 from mtlue_cli.perturbation.effect import (
     LEAST_SHARE,
     Change,
@@ -166,6 +167,25 @@ class ReleaseCheck:
             "exit_code": int(self.exit_code),
         }
 
+    def _repr_html_(self) -> str:
+        return html_table(
+            "Release",
+            {
+                "path": self.path,
+                "whole": "no" if self.faults else "yes",
+                "faults": self.faults,
+                "files": self.files,
+                "in quarantine": [record.source for record in self.quarantine],
+                "tasks": self.run.tasks,
+                "weights": self.run.weights_name,
+                "epsilon": f"{self.run.epsilon}/255",
+                "largest change": None if self.max_change is None else f"{self.max_change:g}/255",
+                "mean PSNR (dB)": self.mean_psnr,
+                "mean SSIM": self.mean_ssim,
+                "measured against originals": self.measured,
+            },
+        )
+
 
 @dataclass(frozen=True)
 class Comparison:
@@ -290,7 +310,11 @@ def change_faults(record: FileRecord, change: Change, epsilon: int) -> list[str]
     name = record.file_name
     if change.largest == 0:
         return [f"{name}: is its original, unchanged: protect it again"]
-    faults = [] if is_changed(change, epsilon) else [_too_little(name, change.mean, epsilon)]
+    faults: list[str] = []
+    if change.mean < least_mean_change(epsilon):
+        faults.append(_too_little(name, change.mean, epsilon))
+    elif not is_changed(change, epsilon):
+        faults.append(f"{name}: is its original, brighter or darker as a whole: protect it again")
     if record.mean_change is not None and is_less_than_recorded(change.mean, record.mean_change):
         faults.append(f"{name}: changed by {change.mean:.2f}/255 on average, {record.mean_change:.2f} is recorded")
     return faults

@@ -3,7 +3,6 @@
 import io
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
@@ -11,6 +10,7 @@ from pathlib import Path, PurePosixPath
 from mtlue_cli.errors import InputError, MtlueError
 from mtlue_cli.files import TEMPORARY, discard, file_digest, synchronise, write_atomically
 from mtlue_cli.images.folder import find_images, find_images_and_links
+from mtlue_cli.images.reading import ReadingThreads
 from mtlue_cli.metrics.flip import MeanFlip
 from mtlue_cli.release.check import FileCheck, ReleaseCheck, check_file, folder_faults, label_faults
 from mtlue_cli.release.records import (
@@ -296,7 +296,7 @@ class Release:
         if on_start is not None:
             on_start(len(manifest.files))
         found: list[FileCheck] = []
-        with ThreadPoolExecutor(max_workers=max(1, workers)) as pool:
+        with ReadingThreads(max_workers=max(1, workers)) as pool:
             for result in pool.map(look, manifest.files):
                 found.append(result)
                 if on_file is not None:

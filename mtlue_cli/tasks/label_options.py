@@ -53,6 +53,7 @@ class LabelOptions:
         split_file: A ``list_eval_partition.txt``; None: all rows.
         split: The part of it that is wanted.
         declarations: Columns whose kind is stated.
+        maps_folder: Where the paths of masks and maps lead from; None: the folder of the label file.
     """
 
     format: Annotated[
@@ -129,6 +130,7 @@ class LabelOptions:
             shared=True,
         ),
     ] = ()
+    maps_folder: Path | None = None
 
     def refuse_lone_split(self) -> None:
         """Refuse a part of a split file that is not given.

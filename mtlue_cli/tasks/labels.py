@@ -114,7 +114,7 @@ def read_label_file(
         rows, other_parts, odd = _wanted_part(names, places, read_partition(options.split_file), options)
         faults += odd
     maps: dict[str, tuple[str | None, ...]] = {}
-    maps_folder = path if path.is_dir() else path.parent
+    maps_folder = options.maps_folder or (path if path.is_dir() else path.parent)
     for position, name in enumerate(raw.header):
         if position == file_index:
             continue

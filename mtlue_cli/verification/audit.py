@@ -1,13 +1,13 @@
 """The audit of a release before any victim is trained: its own check, or what can be said of one of another tool."""
 
 from collections.abc import Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from mtlue_cli.errors import ImageError, InputError
 from mtlue_cli.images.folder import find_images
+from mtlue_cli.images.reading import ReadingThreads
 from mtlue_cli.release.check import compare_files
 from mtlue_cli.release.records import FOLDER, Manifest
 from mtlue_cli.release.release import Release
@@ -143,7 +143,7 @@ def _audit_foreign(
     released: dict[str, str] = {}
     faults: list[str] = []
     changes: list[float] = []
-    with ThreadPoolExecutor(max_workers=max(workers, 1)) as pool:
+    with ReadingThreads(max_workers=max(workers, 1)) as pool:
         found = zip(labels.file_names, pool.map(check, labels.file_names), strict=True)
         for name, (match, change, fault) in found:
             if on_file is not None:

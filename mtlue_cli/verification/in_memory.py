@@ -1,7 +1,6 @@
 """Protect training images in memory, as ``protect`` would on disk, to judge a generator without a release."""
 
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +12,7 @@ from torch import Tensor
 from mtlue_cli.errors import ImageError, InputError
 from mtlue_cli.generator.generator import Generator
 from mtlue_cli.images.decode import decode_image
+from mtlue_cli.images.reading import ReadingThreads
 from mtlue_cli.images.square import to_square
 from mtlue_cli.perturbation.effect import Shortfall
 
@@ -59,7 +59,7 @@ def protect_in_memory(
             return f"{name}: {error}"
         return to_square(photo, generator.card.image_size), photo.pixels.ndim == 2
 
-    with ThreadPoolExecutor(max_workers=max(workers, 1)) as pool:
+    with ReadingThreads(max_workers=max(workers, 1)) as pool:
         for start in range(0, len(file_names), CHUNK):
             rows = range(start, min(start + CHUNK, len(file_names)))
             squares: list[tuple[npt.NDArray[np.uint8], bool]] = []

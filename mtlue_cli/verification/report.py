@@ -1,19 +1,27 @@
 """The result of a verification as one document."""
 
-from collections.abc import Mapping, Sequence
+import json
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from mtlue_cli.choices import ExitCode, MetricName, Tier
+from mtlue_cli.errors import InputError, MtlueError
+from mtlue_cli.files import write_atomically
 from mtlue_cli.metrics.repeated import Repeated
+from mtlue_cli.notebook import html_table
 from mtlue_cli.verification.audit import Audit
 from mtlue_cli.verification.conditions import Role
 from mtlue_cli.verification.figures import Average, ConditionFigures, Learned, TaskFigures
 from mtlue_cli.verification.probes.base import ProbeResult
 from mtlue_cli.verification.probes.registry import PROBES
+from mtlue_cli.verification.reports.html import draw_samples, write_html
+from mtlue_cli.verification.reports.junit import write_junit
+from mtlue_cli.verification.reports.markdown import write_markdown
 from mtlue_cli.verification.result_cache import document_digest
 from mtlue_cli.verification.tiers import NotTested
 from mtlue_cli.verification.verdict import HALF, Judgement, Verdict
@@ -94,6 +102,47 @@ class VerifyResult:
             "seconds": self.seconds,
             "digest": document_digest({**verdict, "audit": audit, "probes": probes, "victims": victims}),
         }
+
+    def save(self, path: str | Path) -> None:
+        """Write the result as its suffix says: ``.html``, ``.md``, ``.xml`` (JUnit) or ``.json``; replaces a file.
+
+        Raises:
+            InputError: Another suffix.
+            MtlueError: The file cannot be written.
+        """
+        target, document = Path(path), self.to_json()
+        renderers: dict[str, Callable[[], str | bytes]] = {
+            ".html": lambda: write_html(document, draw_samples(*self.samples, maps=self.sample_maps)),
+            ".md": lambda: write_markdown(document),
+            ".xml": lambda: write_junit(document),
+            ".json": lambda: json.dumps(document, indent=2, allow_nan=False, default=str) + "\n",
+        }
+        if target.suffix.lower() not in renderers:
+            raise InputError(f"{target}: a report ends in {', '.join(renderers)}")
+        content = renderers[target.suffix.lower()]()
+        try:
+            write_atomically(target, content.encode() if isinstance(content, str) else content)
+        except OSError as error:
+            raise MtlueError(f"{target} cannot be written: {error.strerror}") from error
+
+    def _repr_html_(self) -> str:
+        judgement = self.judgement
+        worst = judgement.worst
+        return html_table(
+            f"Verification of {self.subject}",
+            {
+                "verdict": judgement.verdict.value,
+                "reason": judgement.reason,
+                "warning": judgement.warning,
+                "metric": judgement.metric.value,
+                "gate (learned at most)": judgement.max_learned,
+                "worst condition": worst.condition.name if worst else None,
+                "learned there": worst.learned if worst else None,
+                "conditions": len(judgement.conditions),
+                "not tested": len(self.not_tested),
+                "seconds": self.seconds,
+            },
+        )
 
 
 def condition_to_json(found: ConditionFigures, max_learned: float) -> dict[str, Any]:

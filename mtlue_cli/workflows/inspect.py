@@ -8,6 +8,7 @@ from mtlue_cli.choices import ExitCode
 from mtlue_cli.errors import InputError
 from mtlue_cli.generator.checkpoint import CheckpointCard, load_checkpoint
 from mtlue_cli.generator.shipped import shipped_weights
+from mtlue_cli.notebook import html_table
 from mtlue_cli.release.check import ReleaseCheck
 from mtlue_cli.release.release import Release
 from mtlue_cli.workflows.progress import Progress
@@ -41,6 +42,21 @@ class CheckpointReport:
             "file_bytes": self.file_size,
             "card": self.card.to_json(),
         }
+
+    def _repr_html_(self) -> str:
+        card = self.card
+        return html_table(
+            "Checkpoint",
+            {
+                "path": self.path,
+                "objective": card.objective,
+                "epsilon": f"{card.epsilon}/255",
+                "tasks": "any" if card.universal else card.tasks.names,
+                "parameters": f"{self.parameters:,}",
+                "licence": card.licence,
+                "digest": card.digest,
+            },
+        )
 
 
 def inspect_path(

@@ -2,25 +2,23 @@
 
 import time
 from collections.abc import Mapping
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from statistics import median
 from typing import Any
 
-import torch
-
 from mtlue_cli.choices import GPU_CALL_SIZE, ExitCode, ImageFormat
-from mtlue_cli.devices import choose_device, describe_device
+from mtlue_cli.devices import choose_device, compute_alone, describe_device
 from mtlue_cli.errors import MtlueError
 from mtlue_cli.files import unwritable
 from mtlue_cli.generator.generator import Generator
 from mtlue_cli.generator.shipped import is_shipped
 from mtlue_cli.generator.tiles import is_tinted
 from mtlue_cli.images.encode import is_compressed_with_loss
-from mtlue_cli.images.reading import reading_photos
+from mtlue_cli.images.reading import ReadingThreads, photos_up_to
 from mtlue_cli.metrics.flip import MeanFlip
+from mtlue_cli.notebook import html_table
 from mtlue_cli.release.records import FileRecord, QuarantineRecord, Record
 from mtlue_cli.tasks.released import released_labels
 from mtlue_cli.tasks.wording import quoted
@@ -119,6 +117,28 @@ class ProtectResult:
             "exit_code": int(self.exit_code),
         }
 
+    def _repr_html_(self) -> str:
+        return html_table(
+            "Protected images",
+            {
+                "release": self.release,
+                "protected": self.protected,
+                "already protected": self.kept,
+                "in quarantine": [record.source for record in self.quarantine],
+                "without labels": list(self.unlabelled),
+                "tasks": self.tasks,
+                "not protected": self.unprotected_tasks,
+                "epsilon": f"{self.epsilon}/255",
+                "largest change": None if self.max_change is None else f"{self.max_change:g}/255",
+                "mean PSNR (dB)": self.mean_psnr,
+                "FLIP": self.flip,
+                "weights": self.weights,
+                "key": self.key_fingerprint,
+                "warnings": self.warnings,
+                "seconds": self.seconds,
+            },
+        )
+
 
 def protect_folder(config: ProtectConfig, progress: Progress, inputs: ProtectInputs | None = None) -> ProtectResult:
     """Write a protected copy of every labelled image; an interrupted run continues where it stopped.
@@ -133,7 +153,7 @@ def protect_folder(config: ProtectConfig, progress: Progress, inputs: ProtectInp
         MtlueError: The output cannot be written; the same command continues later.
     """
     began = time.monotonic()
-    with reading_photos(config.max_pixels):  # maps are read and the sizes of photos looked up
+    with photos_up_to(config.max_pixels):  # maps are read and the sizes of photos looked up
         inputs = inputs or read_inputs(config)
         plan = plan_protection(config, inputs, choose_weights(config, inputs, progress))
     device = choose_device(config.device)
@@ -166,7 +186,7 @@ def protect_folder(config: ProtectConfig, progress: Progress, inputs: ProtectInp
     generator.check_label_effect(plan.run.epsilon, f"train weights on these images: {plan.training_command}")
     release = plan.release
     try:
-        with release.open(plan.run, plan.earlier), reading_photos(config.max_pixels):
+        with release.open(plan.run, plan.earlier), photos_up_to(config.max_pixels):
             steps = PhotoSteps(plan, config.images)
             records = _stream(config, plan, steps, generator, progress)
             ordered = [records[row] for row in sorted(records)]
@@ -192,11 +212,10 @@ def _stream(
         progress.advance()
 
     on_cpu = generator.device.type == "cpu"
-    threads = torch.get_num_threads()
-    # A network that the pool calls computes in the calling thread alone: threads within threads would fight for cores.
-    threads_within = partial(torch.set_num_threads, 1 if on_cpu else threads)
-    pool = ThreadPoolExecutor(config.workers, thread_name_prefix="photo", initializer=threads_within)
-    disk = ThreadPoolExecutor(DISK_THREADS, thread_name_prefix="disk")
+    pool = ReadingThreads(config.workers, thread_name_prefix="photo")
+    if on_cpu:  # a thread of the pool computes alone: threads within threads would fight for cores
+        compute_alone(pool, config.workers)
+    disk = ReadingThreads(DISK_THREADS, thread_name_prefix="disk")
     try:
         progress.start("protecting", len(plan.table))
         perturb = partial(generator.perturb, epsilon=plan.run.epsilon)
@@ -205,7 +224,6 @@ def _stream(
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
         disk.shutdown(wait=True, cancel_futures=True)
-        torch.set_num_threads(threads)
         progress.finish()
     return records
 

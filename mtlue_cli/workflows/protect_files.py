@@ -37,6 +37,9 @@ from mtlue_cli.tasks.spec import TaskSet
 from mtlue_cli.tasks.wording import quoted
 from mtlue_cli.workflows.protect_plan import ProtectPlan
 
+LEAST_OPACITY = 0.05
+"""Least mean opacity of a photo: with less, hardly anything of what is added can be seen."""
+
 _RANDOM_CLASS = "mtlue random class v1"
 
 
@@ -149,8 +152,8 @@ class PhotoSteps:
             if self._plan.is_unlabelled(prepared.row) and not self._plan.is_drawn(prepared.row):
                 draw = ", or give --unlabelled protect to protect it as an image of random classes"
                 raise ImageError(f"no label says anything about this image: label it{draw if prepared.classes else ''}")
-            if image.alpha is not None and not image.alpha.any():
-                raise ImageError("it is fully transparent: nothing that is added to it can be seen; leave it out")
+            if image.alpha is not None and image.alpha.mean() < LEAST_OPACITY * 255:
+                raise ImageError("it is (nearly) transparent: what is added to it cannot be seen; leave it out")
             effect = measure_effect(before, saved.pixels, delta, run.epsilon, image.alpha)
             lacking = shortfall(effect, change, before, delta, run.epsilon)
             if lacking is not None:

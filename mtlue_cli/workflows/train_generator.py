@@ -77,7 +77,7 @@ def train_generator(config: TrainConfig, progress: Progress, labels: LabelFile |
         raise
     _draw_sheet(loop.generator, data.images, data.labels, config.sheet_path)
     shutil.rmtree(config.state_folder, ignore_errors=True)
-    return TrainResult(config.out, config.sheet_path, card, history, time.monotonic() - started, loop.step)
+    return TrainResult(config.out, config.sheet_path, card, history, time.monotonic() - started, loop.step, config.size)
 
 
 def _chosen(table: LabelTable, config: TrainConfig) -> LabelTable:

@@ -3,15 +3,19 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from torch import Tensor
 
 from mtlue_cli.choices import ObjectiveName
 from mtlue_cli.generator.checkpoint import CheckpointCard
+from mtlue_cli.notebook import html_table
 from mtlue_cli.perturbation.bound import is_grey
 from mtlue_cli.tasks.spec import TaskSet
 from mtlue_cli.training.distortions import ATTACKS, PLAIN, DistortionSettings
 from mtlue_cli.workflows.train_config import TrainConfig
+
+SCHEMA_VERSION = 1
 
 
 @dataclass(frozen=True)
@@ -54,6 +58,7 @@ class TrainResult:
         history: Mean figures of every 50 generator steps.
         seconds: Time of this process, reading included.
         steps: Number of generator steps.
+        size: Side in pixels of the views that it was trained on.
     """
 
     checkpoint: Path
@@ -62,6 +67,46 @@ class TrainResult:
     history: list[dict[str, float]]
     seconds: float
     steps: int
+    size: int
+
+    def to_json(self) -> dict[str, Any]:
+        """A JSON-ready document."""
+        card = self.card
+        return {
+            "schema_version": SCHEMA_VERSION,
+            "command": "train-generator",
+            "checkpoint": str(self.checkpoint),
+            "contact_sheet": str(self.contact_sheet),
+            "digest": card.digest,
+            "data_digest": card.data_digest,
+            "objective": card.objective,
+            "universal": card.universal,
+            "tasks": card.tasks.to_json(),
+            "epsilon": card.epsilon,
+            "size": self.size,
+            "image_size": card.image_size,
+            "settings": card.settings,
+            "licence": card.licence,
+            "versions": card.versions,
+            "steps": self.steps,
+            "seconds": round(self.seconds, 3),
+            "history": self.history,
+        }
+
+    def _repr_html_(self) -> str:
+        return html_table(
+            "Trained generator",
+            {
+                "checkpoint": self.checkpoint,
+                "contact sheet": self.contact_sheet,
+                "objective": self.card.objective,
+                "tasks": self.card.tasks.names,
+                "epsilon": f"{self.card.epsilon}/255",
+                "steps": self.steps,
+                "seconds": self.seconds,
+                "digest": self.card.digest,
+            },
+        )
 
 
 @dataclass(frozen=True)

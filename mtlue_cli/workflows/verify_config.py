@@ -368,6 +368,7 @@ class VerifyConfig:
     def settings_to_json(self) -> dict[str, Any]:
         """All of it, JSON-ready, without the command line; ``epochs`` is final once the training images are known."""
         document = {name: _plain(value) for name, value in asdict(self).items() if name != "command_line"}
+        document["reading"].pop("maps_folder")
         plan = self.plan
         return {
             **document,

@@ -131,10 +131,15 @@ def test_a_part_of_no_split_file_is_refused(labels: Path, command: str) -> None:
 
 
 def test_every_field_of_the_workflow_has_its_option() -> None:
-    set_by_protect = {"max_steps", "most_images", "private"}
+    set_elsewhere = {"reading", "max_steps", "most_images", "private", "maps_folder"}
     fields = {field.name for field in (*dataclasses.fields(TrainConfig), *dataclasses.fields(LabelOptions))}
     offered = set(inspect.signature(train_generator).parameters) - {"context"}
-    assert fields - {"reading"} - set_by_protect == offered - {"config", "quiet", "json_target", "max_pixels"}
+    assert fields - set_elsewhere == offered - {
+        "config",
+        "quiet",
+        "json_target",
+        "max_pixels",
+    }
 
 
 def test_epochs_unset_the_default_time(labels: Path) -> None:

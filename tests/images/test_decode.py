@@ -5,9 +5,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from mtlue_cli.commands.decoders import reading_photos
 from mtlue_cli.errors import ImageError
 from mtlue_cli.images.decode import decode_bytes, decode_image, pixel_count, upright_size
-from mtlue_cli.images.reading import reading_photos
 from mtlue_cli.images.square import to_square
 from tests.images.pictures import encoded, seen_upright
 

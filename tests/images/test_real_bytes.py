@@ -15,6 +15,7 @@ import pytest
 from PIL import Image, PngImagePlugin, features
 
 from mtlue_cli.choices import ImageFormat
+from mtlue_cli.commands.decoders import reading_photos
 from mtlue_cli.errors import ImageError
 from mtlue_cli.images.decode import (
     DecodedImage,
@@ -26,7 +27,6 @@ from mtlue_cli.images.decode import (
 )
 from mtlue_cli.images.encode import encode_image, is_compressed_with_loss
 from mtlue_cli.images.metadata import Metadata
-from mtlue_cli.images.reading import reading_photos
 from tests.images.pictures import encoded, seen_upright
 
 RNG = np.random.default_rng(4)

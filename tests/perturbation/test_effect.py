@@ -41,9 +41,10 @@ def test_effect_by_hand() -> None:
     delta = np.broadcast_to(np.array([4, -4, 2], dtype=np.float32)[:, None, None], (3, 2, 2))
     saved = (original + np.array([2, -4, 0])).astype(np.uint8)
     effect = of(original, delta, saved)
-    assert effect.strength == pytest.approx(np.sqrt(36 / 3) / 8)
-    assert effect.share == pytest.approx((8 + 16) / 36)
-    assert effect.correlation == pytest.approx(24 / np.sqrt(36 * 20))
+    # Without their means, 2/3 and -2/3: variances 36/3 - 4/9 and 20/3 - 4/9, covariance 24/3 + 4/9.
+    assert effect.strength == pytest.approx(np.sqrt(104 / 9) / 8)
+    assert effect.share == pytest.approx(76 / 104)
+    assert effect.correlation == pytest.approx(76 / np.sqrt(104 * 56))
 
 
 @pytest.mark.parametrize("kind", [np.uint8, np.uint16, np.float32])
@@ -117,8 +118,9 @@ def test_the_least_mean_change_survives_rounding(epsilon: int) -> None:
     least = least_mean_change(epsilon)
     assert least == pytest.approx(0.05 * epsilon, abs=1e-9)
     assert round(least, 3) >= least
-    assert is_changed(Change(1.0, 50.0, least), epsilon)
-    assert not is_changed(Change(1.0, 50.0, least - 1e-3), epsilon)
+    assert is_changed(Change(1.0, 50.0, least, least), epsilon)
+    assert not is_changed(Change(1.0, 50.0, least - 1e-3, least), epsilon)
+    assert not is_changed(Change(1.0, 50.0, least, least - 1e-3), epsilon)
 
 
 def test_a_record_is_compared_with_a_tolerance_for_decoders() -> None:
@@ -136,6 +138,21 @@ def test_what_transparency_hides_does_not_count() -> None:
     assert half.share == pytest.approx(0.5, abs=0.05)
     seen = measure_effect(COLOUR, saved, LUMINANCE, EPSILON, above)
     assert seen.share == pytest.approx(1, abs=0.05)
-    assert seen.strength == pytest.approx(half.strength, abs=0.05)
+    assert seen.strength == pytest.approx(half.strength, abs=0.08)  # of half the rows, without their own mean
     assert measure_effect(COLOUR, saved, LUMINANCE, EPSILON, below).share == 0
     assert measure_effect(COLOUR, saved, LUMINANCE, EPSILON, np.zeros_like(above)) == Effect(0, 0, 0)
+
+
+@pytest.mark.parametrize("original", [COLOUR, GREY, (COLOUR / 255).astype(np.float32)])
+def test_a_shift_of_the_brightness_is_no_change(original: np.ndarray) -> None:
+    middle = np.clip(original, 20 if original.dtype == np.uint8 else 0.1, 200 if original.dtype == np.uint8 else 0.8)
+    darker = (middle - (8 if original.dtype == np.uint8 else np.float32(8 / 255))).astype(original.dtype)
+    change = measure_change(middle, darker)
+    assert change.mean == pytest.approx(8, abs=1e-3)
+    assert change.spread == pytest.approx(0, abs=1e-3)
+    assert not is_changed(change, EPSILON)
+    shift = np.full((3, 8, 8), -8, np.float32)
+    assert measure_effect(middle, darker, shift, EPSILON) == Effect(0.0, 0.0, 0.0)
+    effect = measure_effect(middle, darker, shift + LUMINANCE, EPSILON)
+    assert effect.strength > 0
+    assert effect.share == pytest.approx(0, abs=0.02)

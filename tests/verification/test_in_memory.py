@@ -99,8 +99,9 @@ def test_photos_without_the_least_effect_are_named(made: MadeSet, monkeypatch: p
         Image.new("RGB", image.size, "white").save(made.images / white)
     images = load_square_images(made.images, table.file_names, SIDE)
     generator = _generator(made)
-    # Adds the whole bound to every value.
-    whole = np.full((3, SIZE, SIZE), 6, np.float32)
-    monkeypatch.setattr(generator, "perturb", lambda squares, _: [whole] * len(squares))
+    # Adds the whole bound to the left half.
+    left = np.zeros((3, SIZE, SIZE), np.float32)
+    left[..., : SIZE // 2] = 6
+    monkeypatch.setattr(generator, "perturb", lambda squares, _: [left] * len(squares))
     _, lacking = protect_in_memory(generator, made.images, table.file_names, table.columns, images)
     assert lacking == {2: Shortfall.NO_ROOM}

@@ -292,7 +292,7 @@ def test_whatever_a_file_holds_it_is_released_or_listed_with_a_reason(config: Pr
     photo.quantize(8).save(config.images / "one.gif")
     photo.save(config.images / "two.gif", save_all=True, append_images=[Image.new("RGB", photo.size)])
     Image.new("RGB", (1, 1)).save(config.images / "dot.png")
-    Image.fromarray(rng.integers(0, 256, (5000, 1), dtype=np.uint8)).save(config.images / "line.png")
+    Image.fromarray(rng.integers(0, 256, (5000, 1, 3), dtype=np.uint8)).save(config.images / "line.png")
     Image.fromarray(rng.integers(0, 256, (50, 30, 3), dtype=np.uint8)).save(config.images / "large.png")
     (config.images / "empty.png").touch()
     names = {

@@ -14,6 +14,7 @@ import pytest
 from PIL import Image
 
 from mtlue_cli.choices import ExitCode, ImageFormat, LabelFormat, TaskKind
+from mtlue_cli.commands.decoders import reading_photos
 from mtlue_cli.errors import InputError
 from mtlue_cli.files import file_digest
 from mtlue_cli.generator.checkpoint import read_card, save_checkpoint
@@ -326,7 +327,7 @@ def test_nothing_of_the_decoders_reaches_the_terminal(config: ProtectConfig, cap
     torn = (config.images / "photo1.tif").read_bytes()
     (config.images / "photo1.tif").write_bytes(torn.replace(torn[8:20], b"\xff" * 12))
     config.labels.write_text(config.labels.read_text().replace("photo1.mask.png", "photo1.tif"))
-    with pytest.raises(InputError):
+    with reading_photos(), pytest.raises(InputError):
         run(
             config,
             reading=replace(READING, declarations=parse_declarations(["mask=segmentation", "far=depth:scale=1"])),

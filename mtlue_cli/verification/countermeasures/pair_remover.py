@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from mtlue_cli.choices import CountermeasureName, Tier
-from mtlue_cli.devices import on_device
+from mtlue_cli.devices import on_device, seeded
 from mtlue_cli.tasks.spec import TaskSet
 from mtlue_cli.training.augment import apply_view, draw_crop
 from mtlue_cli.training.multitask_loop import to_float
@@ -213,8 +213,7 @@ def train_remover(
     """
     size = originals.shape[-1]
     bound = max(1, int((protected.short() - originals.short()).abs().max())) / 255.0
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+    with seeded(seed):
         network = RemoverNetwork(tasks if labels is not None else None, bound, settings.width)
     network = on_device(network, device)
     rng = torch.Generator().manual_seed(seed)

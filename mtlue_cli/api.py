@@ -1,0 +1,437 @@
+"""The commands as functions: ``protect``, ``train_generator``, ``verify`` and ``inspect``.
+
+Keyword arguments are the fields of the config classes that the command line is made from. Importing this module loads
+no torch; the first call does. Nothing of the process is changed but, while weights are trained in the main thread, what
+Ctrl-C does: the step at hand is finished and the run can be resumed.
+"""
+
+import difflib
+import inspect as signatures
+import operator
+import re
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import fields, replace
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from mtlue_cli.choices import TRAIN_MINUTES
+from mtlue_cli.commands.console import Terminal
+from mtlue_cli.commands.from_config import PhotoOptions
+from mtlue_cli.commands.inspect import InspectOptions
+from mtlue_cli.errors import InputError, MtlueError
+from mtlue_cli.options import OptionField, option_fields, range_faults
+from mtlue_cli.tasks.label_options import LabelOptions
+from mtlue_cli.workflows.progress import Progress, SilentProgress
+from mtlue_cli.workflows.protect_config import ProtectConfig
+from mtlue_cli.workflows.train_config import TrainConfig, check_usage
+from mtlue_cli.workflows.verify_config import VerifyConfig
+
+if TYPE_CHECKING:
+    from mtlue_cli.release.check import ReleaseCheck
+    from mtlue_cli.verification.report import VerifyResult
+    from mtlue_cli.workflows.inspect import CheckpointReport
+    from mtlue_cli.workflows.protect import ProtectResult
+    from mtlue_cli.workflows.train_settings import TrainResult
+
+ConfigT = TypeVar("ConfigT")
+FunctionT = TypeVar("FunctionT")
+
+Labels = Any
+"""A path; a mapping of column names to columns, a pandas ``DataFrame`` or a pyarrow ``Table`` with a file column and a
+column per task; or None for the label file among the images."""
+
+SHOWN_FAULTS = 5
+"""Faults that an exception shows as notes; all are in its ``faults``."""
+
+_COMMAND = re.compile(r"(\bmtlue (?:protect|train-generator|verify|inspect|demo) .*)")
+_FLAG = re.compile(r"(?<![\w-])(--[a-z][a-z-]*)(?: ([\w.]*\w))?")
+_NUMBER = re.compile(r"\d+(\.\d+)?")
+
+
+class Arguments:
+    """The arguments of a function: the options of config classes.
+
+    Args:
+        function: Its name.
+        configs: The classes.
+        without: Fields of these that the function does not take.
+    """
+
+    def __init__(self, function: str, *configs: type[Any], without: tuple[str, ...] = ()) -> None:
+        self.function = function
+        self.fields: dict[str, OptionField] = {}
+        self._flags: dict[str, tuple[OptionField, bool]] = {}
+        for found in (each for config in configs for each in option_fields(config) if each.name not in without):
+            self.fields[found.name] = found
+            for position, flag in enumerate(found.option.flags.split()[0].split("/") if found.option.flags else ()):
+                self._flags[flag] = found, position == 0
+
+    def shown_by(self, function: FunctionT) -> FunctionT:
+        """``function`` with a signature that lists every argument, for ``help()`` and completion."""
+        own = signatures.signature(function)  # type: ignore[arg-type]  # it is a function
+        fixed = [each for each in own.parameters.values() if each.kind is not each.VAR_KEYWORD]
+        rest = [
+            signatures.Parameter(found.name, signatures.Parameter.KEYWORD_ONLY, default=found.default)
+            for found in self.fields.values()
+            if found.name not in own.parameters
+        ]
+        function.__signature__ = own.replace(parameters=[*fixed, *rest])  # type: ignore[attr-defined]  # likewise
+        return function
+
+    def values(self, given: Mapping[str, Any]) -> dict[str, Any]:
+        """What config classes hold for what was given; None is left out.
+
+        Raises:
+            TypeError: An argument is unknown.
+            InputError: Values of a wrong type, files that are not there; lists all.
+        """
+        for name in given:
+            if name not in self.fields:
+                near = difflib.get_close_matches(name, self.fields, 1)
+                advice = f"; did you mean {near[0]!r}?" if near else ""
+                raise TypeError(f"{self.function}() got an unexpected keyword argument {name!r}{advice}")
+        values: dict[str, Any] = {}
+        faults: list[str] = []
+        for name, value in given.items():
+            if value is None:
+                continue
+            try:
+                values[name] = _value(self.fields[name], value)
+            except (TypeError, ValueError) as error:
+                faults.append(f"{name} is {value!r}, {error}")
+        faults += [fault for name, value in values.items() if (fault := _path_fault(self.fields[name], value))]
+        if faults:
+            raise InputError("wrong arguments", faults)
+        return values
+
+    def worded(self, text: str) -> str:
+        """A message of the command line with arguments in place of options; command lines in it stay."""
+        parts = _COMMAND.split(text)
+        return "".join(part if position % 2 else _FLAG.sub(self._word, part) for position, part in enumerate(parts))
+
+    def _word(self, match: re.Match[str]) -> str:
+        flag, following = match.groups()
+        if flag not in self._flags:
+            return match.group()
+        found, positive = self._flags[flag]
+        if found.value_type is bool:
+            return f"{found.name}={positive}" + (f" {following}" if following else "")
+        if following and _NUMBER.fullmatch(following):
+            return f"{found.name}={following}"
+        if following and _is_enum(found.value_type) and following in list(found.value_type):
+            return f'{found.name}="{following}"'
+        return f"{found.name} {following}" if following else found.name
+
+    @contextmanager
+    def boundary(self) -> Iterator[None]:
+        """Within it errors speak of arguments, and show their faults and their hint where they are printed."""
+        try:
+            yield
+        except MtlueError as error:
+            _reword(error, self.worded)
+            if isinstance(error, InputError):
+                for fault in error.faults[:SHOWN_FAULTS]:
+                    error.add_note(f"  {fault}")
+                if len(error.faults) > SHOWN_FAULTS:
+                    error.add_note(f"  and {len(error.faults) - SHOWN_FAULTS} more")
+                if error.hint is not None:
+                    error.add_note(f"hint: {error.hint}")
+            raise
+
+
+PROTECT = Arguments("protect", ProtectConfig)
+TRAIN = Arguments("train_generator", TrainConfig, PhotoOptions)
+VERIFY = Arguments("verify", VerifyConfig, PhotoOptions, without=("split",))
+INSPECT = Arguments("inspect", InspectOptions, PhotoOptions)
+
+
+@PROTECT.shown_by
+def protect(
+    images: str | Path,
+    *,
+    labels: Labels = None,
+    progress: bool = False,
+    **options: Any,  # noqa: ANN401 - fields of the config
+) -> "ProtectResult":
+    """Write a protected copy of every labelled image; called again, it continues.
+
+    Args:
+        images: Folder of the originals; never changed.
+        labels: Label file or table; None: the label file among the images. In a table, paths of masks and maps lead
+            from ``images``.
+        progress: Whether to show progress on standard error.
+        options: Fields of :class:`~mtlue_cli.workflows.protect_config.ProtectConfig` and
+            :class:`~mtlue_cli.tasks.label_options.LabelOptions`, such as ``out``, ``weights``, ``epsilon``.
+
+    Raises:
+        InputError: Something does not fit; nothing was written.
+        MtlueError: The output cannot be written; the same call continues later.
+        TypeError: An argument is unknown.
+    """
+    with PROTECT.boundary():
+        values = PROTECT.values({**options, "images": images})
+        with _reading(labels, values) as (file, reading):
+            config = _checked(_config(ProtectConfig, values, labels=file, reading=reading))
+
+            from mtlue_cli.workflows.protect import protect_folder
+
+            result = protect_folder(config, _progress(progress))
+
+    def worded(text: str) -> str:
+        return PROTECT.worded(text if _is_file(labels) else text.replace(str(file), "labels"))
+
+    return replace(
+        result,
+        fixes=tuple(map(worded, result.fixes)),
+        warnings=tuple(map(worded, result.warnings)),
+        quarantine=tuple(replace(record, reason=worded(record.reason)) for record in result.quarantine),
+    )
+
+
+@TRAIN.shown_by
+def train_generator(
+    images: str | Path,
+    *,
+    out: str | Path,
+    labels: Labels = None,
+    progress: bool = False,
+    **options: Any,  # noqa: ANN401 - fields of the config
+) -> "TrainResult":
+    """Train a generator on labelled images; interrupted, the same call resumes.
+
+    Args:
+        images: Folder of the images.
+        out: The generator's file, ``.safetensors``.
+        labels: As :func:`protect` takes them.
+        progress: Whether to show progress on standard error.
+        options: Fields of :class:`~mtlue_cli.workflows.train_config.TrainConfig` and
+            :class:`~mtlue_cli.tasks.label_options.LabelOptions`, such as ``epochs``, ``objective``; ``max_pixels``.
+
+    Raises:
+        InputError: Faults in labels, images or arguments; nothing was written.
+        TypeError: An argument is unknown.
+    """
+    with TRAIN.boundary():
+        values = TRAIN.values({**options, "images": images, "out": out})
+        with _reading(labels, values) as (file, reading), _photos(values):
+            config = _checked(_config(TrainConfig, values, labels=file, reading=reading))
+            if config.epochs is None and config.max_minutes is None:
+                config = replace(config, max_minutes=TRAIN_MINUTES)
+            check_usage(config)
+
+            from mtlue_cli.workflows.train_generator import train_generator as run
+
+            return run(config, _progress(progress))
+
+
+@VERIFY.shown_by
+def verify(
+    clean: str | Path,
+    *,
+    labels: Labels = None,
+    progress: bool = False,
+    **options: Any,  # noqa: ANN401 - fields of the config
+) -> "VerifyResult":
+    """Train victims on a release, or on what a generator makes, and judge whether the protection holds.
+
+    Args:
+        clean: Folder of the originals.
+        labels: As :func:`protect` takes them.
+        progress: Whether to show progress on standard error.
+        options: Fields of :class:`~mtlue_cli.workflows.verify_config.VerifyConfig` and
+            :class:`~mtlue_cli.tasks.label_options.LabelOptions`, such as ``protected``, ``tier``; ``max_pixels``.
+            Without ``cache`` no finished victim is kept.
+
+    Raises:
+        InputError: A fault of the input, found before anything is trained.
+        TypeError: An argument is unknown.
+    """
+    with VERIFY.boundary():
+        values = VERIFY.values({**options, "clean": clean})
+        typed = ", ".join([repr(str(clean)), *(f"{name}={value!r}" for name, value in options.items())])
+        with _reading(labels, values) as (file, reading), _photos(values):
+            config = _config(VerifyConfig, values, labels=file, reading=reading, command_line=f"verify({typed})")
+            _checked(config)
+
+            from mtlue_cli.workflows.verify import verify_release
+
+            result = verify_release(config, _progress(progress))
+    if _is_file(labels):
+        return result
+    settings = {**result.setting["settings"], "labels": "labels"}  # the file of a table is gone
+    return replace(result, setting={**result.setting, "settings": settings})
+
+
+@INSPECT.shown_by
+def inspect(
+    path: str | Path,
+    *,
+    against: str | Path | None = None,
+    progress: bool = False,
+    **options: Any,  # noqa: ANN401 - fields of the config
+) -> "CheckpointReport | ReleaseCheck":
+    """Look at a checkpoint or a release: what it is, and whether every byte is as recorded.
+
+    Args:
+        path: A ``.safetensors`` file, the name of shipped weights, or a release.
+        against: Folder of the originals: measure every released file against its own.
+        progress: Whether to show progress on standard error.
+        options: ``workers`` and ``max_pixels``.
+
+    Raises:
+        InputError: ``path`` is neither, or the checkpoint is damaged.
+        TypeError: An argument is unknown.
+    """
+    with INSPECT.boundary():
+        values = INSPECT.values({**options, "path": path, "against": against})
+        found = _checked(_config(InspectOptions, values))
+        with _photos(values):
+            from mtlue_cli.workflows.inspect import inspect_path
+
+            return inspect_path(found.path, _progress(progress), against=found.against, workers=found.workers)
+
+
+def _value(found: OptionField, value: Any) -> Any:  # noqa: ANN401 - whatever the field holds
+    """What the field holds for a value from Python.
+
+    Raises:
+        TypeError, ValueError: It fits not; says what is expected.
+        InputError: Text in the form of the command line is not understood.
+    """
+    option, several = found.option, isinstance(value, list | tuple)
+    parts: list[Any] = list(value) if several else [value]
+    if option.convert is not None:
+        if found.repeated and all(isinstance(part, str) for part in parts):
+            return option.convert(parts)
+        if not found.repeated and isinstance(value, str):
+            return option.convert(value)
+        return tuple(parts) if found.repeated or several else value
+    if found.repeated:
+        return tuple(_single(found.value_type, part) for part in parts)
+    return _single(found.value_type, value)
+
+
+def _single(kind: Any, value: Any) -> Any:  # noqa: ANN401 - any type, any value
+    if kind is Path:
+        if not isinstance(value, str | Path):
+            raise TypeError("expected a path")
+        return Path(value)
+    if _is_enum(kind):
+        if value not in list(kind):
+            raise ValueError(f"expected one of {', '.join(member.value for member in kind)}")
+        return kind(value)
+    if kind is str:
+        if not isinstance(value, str | Path):
+            raise TypeError("expected text")
+        return str(value)
+    if kind is bool and not isinstance(value, bool):
+        raise TypeError("expected True or False")
+    if kind is int and hasattr(value, "__index__") and not isinstance(value, bool):
+        return operator.index(value)  # also of NumPy
+    return value  # the range is checked when the config is whole
+
+
+def _is_enum(kind: Any) -> bool:  # noqa: ANN401 - any type
+    return isinstance(kind, type) and issubclass(kind, StrEnum)
+
+
+def _path_fault(found: OptionField, value: object) -> str | None:
+    if not isinstance(value, Path):
+        return None
+    if not value.exists():
+        return f"{found.name}: {value} does not exist" if found.option.exists else None
+    if found.option.takes == "folder" and not value.is_dir():
+        return f"{found.name}: {value} is no folder"
+    return f"{found.name}: {value} is a folder" if found.option.takes == "file" and value.is_dir() else None
+
+
+def _config(config: type[ConfigT], values: Mapping[str, Any], **more: Any) -> ConfigT:  # noqa: ANN401 - other fields
+    own = {field.name for field in fields(config)}  # type: ignore[arg-type]  # config classes are dataclasses
+    return config(**{name: value for name, value in values.items() if name in own}, **more)
+
+
+def _checked(config: ConfigT) -> ConfigT:
+    if faults := range_faults(config):
+        raise InputError("wrong arguments", faults)
+    return config
+
+
+@contextmanager
+def _reading(labels: Labels, values: Mapping[str, Any]) -> Iterator[tuple[Path, LabelOptions]]:
+    """The label file, and how it is read; a table is a file within the context alone, and errors call it ``labels``."""
+    from mtlue_cli.images.labelled import find_labels
+
+    images = values["clean"] if "clean" in values else values["images"]
+    reading = _config(LabelOptions, values)
+    reading.refuse_lone_split()
+    if labels is None:
+        yield find_labels(images, reading.format), reading
+        return
+    if isinstance(labels, str | Path):
+        if not Path(labels).exists():
+            raise InputError(f"labels: {labels} does not exist")
+        yield Path(labels), reading
+        return
+    with tempfile.TemporaryDirectory(prefix="mtlue-") as folder:
+        file = Path(folder) / "labels.parquet"
+        _write_table(labels, file)
+        try:
+            yield file, replace(reading, maps_folder=images)
+        except MtlueError as error:
+            _reword(error, lambda text: text.replace(str(file), "labels"))
+            raise
+
+
+def _reword(error: MtlueError, change: Callable[[str], str]) -> None:
+    """Change every text of an error."""
+    error.args = tuple(change(str(part)) for part in error.args)
+    if isinstance(error, InputError):
+        error.faults = tuple(map(change, error.faults))
+        error.hint = None if error.hint is None else change(error.hint)
+
+
+def _is_file(labels: Labels) -> bool:
+    return labels is None or isinstance(labels, str | Path)
+
+
+def _write_table(labels: Labels, file: Path) -> None:
+    """Write a table as Parquet.
+
+    Raises:
+        InputError: It is none.
+    """
+    import pyarrow
+    from pyarrow import parquet
+
+    try:
+        if isinstance(labels, Mapping):
+            columns = {str(name): pyarrow.array(column, from_pandas=True) for name, column in labels.items()}
+            table = pyarrow.table(columns)
+        elif isinstance(labels, pyarrow.Table):
+            table = labels
+        elif hasattr(labels, "iloc"):  # a pandas DataFrame; an index with a name is a column
+            table = pyarrow.Table.from_pandas(labels)
+        else:
+            raise InputError(
+                f"labels is a {type(labels).__name__}, expected a path, a mapping of columns, a pandas DataFrame or a "
+                "pyarrow Table"
+            )
+        parquet.write_table(table, file)
+    except (pyarrow.ArrowException, TypeError, ValueError) as error:
+        reason = next(iter(str(error).splitlines()), type(error).__name__)
+        raise InputError(f"labels cannot be read as a table: {reason}") from error
+
+
+@contextmanager
+def _photos(values: Mapping[str, Any]) -> Iterator[None]:
+    from mtlue_cli.images.reading import photos_up_to
+
+    with photos_up_to(_checked(_config(PhotoOptions, values)).max_pixels):
+        yield
+
+
+def _progress(shown: bool) -> Progress:
+    return Terminal().progress if shown else SilentProgress()
