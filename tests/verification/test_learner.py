@@ -138,7 +138,7 @@ def test_the_loss_of_an_epoch_is_the_mean_over_the_tasks() -> None:
 def test_a_task_with_too_few_labels_is_found_before_anything_is_trained() -> None:
     steps: list[int] = []
     labels = {**LABELS, "bright": torch.where(torch.arange(24) < 1, LABELS["bright"], UNLABELLED)}
-    with pytest.raises(InputError, match="too little to learn from") as caught:
+    with pytest.raises(InputError, match="too few images to learn from") as caught:
         train_learner(LearnerName.STL, IMAGES, labels, TASKS, SETTINGS, CPU, on_test_images, on_step=steps.append)
     assert caught.value.faults == ("task bright: 1 labelled training images, expected at least 2",)
     assert "--learner mtl" in str(caught.value.hint)
