@@ -34,7 +34,7 @@ app = typer.Typer(
         "little, for every label column at once.\n\n"
         "Options can also come from the environment: MTLUE_DEVICE for an option that commands share, MTLUE_PROTECT_OUT "
         "for an option of one command. The help of each command names them. The rest can come from a config file: "
-        "--config FILE, or [tool.mtlue] in pyproject.toml.\n\n"
+        "--config FILE, or \\[tool.mtlue] in pyproject.toml.\n\n"
         "Start with: [bold]mtlue demo[/bold]"
     ),
     no_args_is_help=True,
