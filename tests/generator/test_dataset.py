@@ -91,7 +91,7 @@ def test_images_that_cannot_be_protected_are_named_by_their_index(generator: Gen
     photos, targets = [*PHOTOS, PHOTOS[0]], [*TARGETS, {"colour": None, "round": None}]
     dataset = ProtectedDataset(Photos(photos, targets), generator)
     assert len(dataset.__getitems__([0, 1])) == 2
-    with pytest.raises(ImageError, match=r"cannot be protected: 5 \(no label says anything"):
+    with pytest.raises(ImageError, match=r"cannot be protected: 5 \(they have no label"):
         dataset.__getitems__([1, 5])
     with pytest.raises(InputError, match="labels do not fit"):
         _ = ProtectedDataset(Photos(PHOTOS, [{"colour": 1}] * 5), generator)[0]

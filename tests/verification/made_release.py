@@ -28,8 +28,8 @@ def reversing(green: int, red: int) -> tuple[int, int, int]:
 
 
 def useless(green: int, red: int) -> tuple[int, int, int]:  # noqa: ARG001 - a Shift
-    """The same shift for all classes: a change that keeps nobody from learning."""
-    return 1, 1, 1
+    """The same for all classes: a change that keeps nobody from learning."""
+    return 1, -1, 1
 
 
 @dataclass(frozen=True)

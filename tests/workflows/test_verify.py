@@ -196,7 +196,7 @@ def test_clean_images_that_teach_nothing_are_inconclusive(config: VerifyConfig, 
 
 
 def test_noise_that_protects_is_inconclusive(config: VerifyConfig, made: MadeSet, tmp_path: Path) -> None:
-    make_release(made, tmp_path / "release", epsilon=200)  # of which its shift is the least effect
+    make_release(made, tmp_path / "release", epsilon=140)  # of which its shift is the least effect
     result = verify_release(config, SilentProgress())
     control = result.judgement.conditions[2].average
     assert control is not None
