@@ -149,15 +149,15 @@ def measure_effect(
         arrived *= LEVELS / unit
         if arrived.ndim == 2:
             arrived = np.repeat(arrived[..., None], 3, axis=2)
-        weight: npt.NDArray[np.float32] = np.ones((1, 1, 1), np.float32)
+        weight = None
         visible = float(promised.size)
         if alpha is not None:
             weight = (alpha[rows].astype(np.float32) / np.float32(LEVELS))[..., None]
             arrived *= weight
             promised *= weight
             visible = 3 * float(np.vdot(weight, weight))
-        promised_sum += float((promised * weight).sum(dtype=np.float64))
-        arrived_sum += float((arrived * weight).sum(dtype=np.float64))
+        promised_sum += _total(promised, weight)
+        arrived_sum += _total(arrived, weight)
         promised_power += float(np.vdot(promised, promised))
         arrived_power += float(np.vdot(arrived, arrived))
         product += float(np.vdot(arrived, promised))
@@ -174,6 +174,10 @@ def measure_effect(
         product / promised_power,
         product / math.sqrt(promised_power * arrived_power) if arrived_power > _NOTHING * count else 0.0,
     )
+
+
+def _total(values: npt.NDArray[np.float32], weight: npt.NDArray[np.float32] | None) -> float:
+    return float((values if weight is None else values * weight).sum(dtype=np.float64))
 
 
 def shortfall(
