@@ -1,54 +1,37 @@
 """Chroma low pass: sharp brightness, blurred colour."""
 
-import math
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from torchvision.transforms.v2.functional import gaussian_blur, rgb_to_grayscale
+from torchvision.transforms.v2.functional import rgb_to_grayscale
 
 from mtlue_cli.choices import CountermeasureName, Tier
 from mtlue_cli.verification.countermeasures.base import CountermeasureChoice, Preprocessing
+from mtlue_cli.verification.countermeasures.gaussian_blur import Blur
 from mtlue_cli.verification.countermeasures.rounding import rounded
 
 
 @dataclass(frozen=True)
-class ChromaBlur:
+class ChromaBlur(Blur):
     """Replaces the colour of every pixel by a Gaussian mean of its neighbourhood and keeps its luma (ITU-R BT.601).
 
     What a perturbation says in fine colour is gone; what it says in brightness or in coarse colour stays. Images lose
     little that a network learns from: JPEG and video store colour at half the resolution.
 
-    Attributes:
-        sigma: Standard deviation in pixels; the kernel reaches three of them to each side, which the image must exceed.
-
     Source:
         Between grayscale and the halved chroma of JPEG, both in Liu et al., "Image Shortcut Squeezing", ICML 2023. Four
         pixels halve what lies at about 0.09 of the Nyquist frequency. Cb and Cr are linear in the difference of a
         colour to its luma, so this is blurred in their place. Borders are mirrored.
-
-    Raises:
-        ValueError: ``sigma`` is not positive.
     """
 
     sigma: float = 4.0
-
-    def __post_init__(self) -> None:
-        if self.sigma <= 0:
-            raise ValueError(f"a positive standard deviation is expected, not {self.sigma}")
-
-    @property
-    def reach(self) -> int:
-        """Pixels that the kernel reaches to each side."""
-        return math.ceil(3 * self.sigma)
 
     def __call__(self, images: Tensor) -> Tensor:
         """``(B, 3, H, W)`` uint8, rounded."""
         pixels = images.to(torch.float32)
         luma: Tensor = rgb_to_grayscale(pixels, num_output_channels=3)
-        side = 2 * self.reach + 1
-        chroma: Tensor = gaussian_blur(pixels - luma, [side, side], [self.sigma, self.sigma])
-        return rounded(luma + chroma)
+        return rounded(luma + super().__call__(pixels - luma))
 
 
 CHROMA_LOW_PASS = CountermeasureChoice(

@@ -38,7 +38,7 @@ class Blur:
         return math.ceil(3 * self.sigma)
 
     def __call__(self, images: Tensor) -> Tensor:
-        """``(B, 3, H, W)`` uint8, blurred and rounded."""
+        """``(B, 3, H, W)`` uint8, blurred and rounded; floating point stays so."""
         side = 2 * self.reach + 1
         blurred: Tensor = gaussian_blur(images, [side, side], [self.sigma, self.sigma])
         return blurred
