@@ -18,7 +18,7 @@ from torchvision.models.resnet import BasicBlock, conv1x1
 from mtlue_cli.choices import TaskKind
 from mtlue_cli.generator.model import GeneratorConfig, PerturbationGenerator
 from mtlue_cli.tasks.spec import Task, TaskSet
-from mtlue_cli.workflows.train_settings import THROUGH_ATTACKS
+from mtlue_cli.workflows.train.settings import THROUGH_ATTACKS
 
 
 class ReferenceNetwork(nn.Module):

@@ -23,7 +23,7 @@ from PIL import Image
 
 # Imported here, once: each run is then forked in milliseconds. torch must not compute in this process: a fork of one
 # whose threads have started waits for them for ever.
-import mtlue_cli.workflows.protect  # noqa: F401
+import mtlue_cli.workflows.protect.run  # noqa: F401
 from benchmarks.untrained import write_untrained
 from mtlue_cli.choices import ExitCode
 from mtlue_cli.commands.app import main as mtlue

@@ -33,8 +33,8 @@ def draw(folder: Path, count: int, side: int) -> Path:
 def protect_and_tell(images: str, out: str, weights: str) -> None:
     """Protect in this process and print its peak memory in KiB."""
     from mtlue_cli.workflows.progress import SilentProgress
-    from mtlue_cli.workflows.protect import protect_folder
-    from mtlue_cli.workflows.protect_config import ProtectConfig
+    from mtlue_cli.workflows.protect.config import ProtectConfig
+    from mtlue_cli.workflows.protect.run import protect_folder
 
     config = ProtectConfig(Path(images), Path(images) / "labels.csv", Path(out), weights=weights, device="cpu")
     protect_folder(config, SilentProgress())

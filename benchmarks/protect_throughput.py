@@ -27,8 +27,8 @@ from mtlue_cli.files import write_atomically
 from mtlue_cli.tasks.labels import read_label_file
 from mtlue_cli.tasks.released import released_labels
 from mtlue_cli.workflows.progress import SilentProgress
-from mtlue_cli.workflows.protect import protect_folder
-from mtlue_cli.workflows.protect_config import ProtectConfig
+from mtlue_cli.workflows.protect.config import ProtectConfig
+from mtlue_cli.workflows.protect.run import protect_folder
 
 OPTIONS: dict[str, dict[str, Any]] = {
     "png": {"compress_level": 1, "compress_type": Image.RLE},

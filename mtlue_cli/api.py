@@ -25,16 +25,16 @@ from mtlue_cli.errors import InputError, MtlueError
 from mtlue_cli.options import OptionField, option_fields, range_faults
 from mtlue_cli.tasks.label_options import LabelOptions
 from mtlue_cli.workflows.progress import Progress, SilentProgress
-from mtlue_cli.workflows.protect_config import ProtectConfig
-from mtlue_cli.workflows.train_config import TrainConfig, check_usage
-from mtlue_cli.workflows.verify_config import VerifyConfig
+from mtlue_cli.workflows.protect.config import ProtectConfig
+from mtlue_cli.workflows.train.config import TrainConfig, check_usage
+from mtlue_cli.workflows.verify.config import VerifyConfig
 
 if TYPE_CHECKING:
     from mtlue_cli.release.check import ReleaseCheck
     from mtlue_cli.verification.report import VerifyResult
     from mtlue_cli.workflows.inspect import CheckpointReport
-    from mtlue_cli.workflows.protect import ProtectResult
-    from mtlue_cli.workflows.train_settings import TrainResult
+    from mtlue_cli.workflows.protect.run import ProtectResult
+    from mtlue_cli.workflows.train.settings import TrainResult
 
 ConfigT = TypeVar("ConfigT")
 FunctionT = TypeVar("FunctionT")
@@ -163,7 +163,7 @@ def protect(
         labels: Label file or table; None: the label file among the images. In a table, paths of masks and maps lead
             from ``images``.
         progress: Whether to show progress on standard error.
-        options: Fields of :class:`~mtlue_cli.workflows.protect_config.ProtectConfig` and
+        options: Fields of :class:`~mtlue_cli.workflows.protect.config.ProtectConfig` and
             :class:`~mtlue_cli.tasks.label_options.LabelOptions`, such as ``out``, ``weights``, ``epsilon``.
 
     Raises:
@@ -176,7 +176,7 @@ def protect(
         with _reading(labels, values) as (file, reading):
             config = _checked(_config(ProtectConfig, values, labels=file, reading=reading))
 
-            from mtlue_cli.workflows.protect import protect_folder
+            from mtlue_cli.workflows.protect.run import protect_folder
 
             result = protect_folder(config, _progress(progress))
 
@@ -207,7 +207,7 @@ def train_generator(
         out: The generator's file, ``.safetensors``.
         labels: As :func:`protect` takes them.
         progress: Whether to show progress on standard error.
-        options: Fields of :class:`~mtlue_cli.workflows.train_config.TrainConfig` and
+        options: Fields of :class:`~mtlue_cli.workflows.train.config.TrainConfig` and
             :class:`~mtlue_cli.tasks.label_options.LabelOptions`, such as ``epochs``, ``objective``; ``max_pixels``.
 
     Raises:
@@ -222,7 +222,7 @@ def train_generator(
                 config = replace(config, max_minutes=TRAIN_MINUTES)
             check_usage(config)
 
-            from mtlue_cli.workflows.train_generator import train_generator as run
+            from mtlue_cli.workflows.train.generator import train_generator as run
 
             return run(config, _progress(progress))
 
@@ -241,7 +241,7 @@ def verify(
         clean: Folder of the originals.
         labels: As :func:`protect` takes them.
         progress: Whether to show progress on standard error.
-        options: Fields of :class:`~mtlue_cli.workflows.verify_config.VerifyConfig` and
+        options: Fields of :class:`~mtlue_cli.workflows.verify.config.VerifyConfig` and
             :class:`~mtlue_cli.tasks.label_options.LabelOptions`, such as ``protected``, ``tier``; ``max_pixels``.
             Without ``cache`` no finished victim is kept.
 
@@ -256,7 +256,7 @@ def verify(
             config = _config(VerifyConfig, values, labels=file, reading=reading, command_line=f"verify({typed})")
             _checked(config)
 
-            from mtlue_cli.workflows.verify import verify_release
+            from mtlue_cli.workflows.verify.run import verify_release
 
             result = verify_release(config, _progress(progress))
     if _is_file(labels):

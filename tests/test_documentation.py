@@ -30,9 +30,9 @@ from mtlue_cli.training.methods.registry import METHODS, method_named
 from mtlue_cli.training.named_settings import written
 from mtlue_cli.verification.countermeasures.registry import COUNTERMEASURES, countermeasure_named
 from mtlue_cli.workflows.demo_config import DemoConfig
-from mtlue_cli.workflows.protect_config import ProtectConfig
-from mtlue_cli.workflows.train_config import TrainConfig
-from mtlue_cli.workflows.verify_config import VerifyConfig, check_options
+from mtlue_cli.workflows.protect.config import ProtectConfig
+from mtlue_cli.workflows.train.config import TrainConfig
+from mtlue_cli.workflows.verify.config import VerifyConfig, check_options
 from tests.test_imports import LAYERS
 
 ROOT = Path(__file__).parents[1]

@@ -17,8 +17,8 @@ from mtlue_cli.images.targets import stored_array
 from mtlue_cli.release.records import FOLDER, LABELS_NAME, MANIFEST_NAME
 from mtlue_cli.workflows.inspect import inspect_release
 from mtlue_cli.workflows.progress import SilentProgress
-from mtlue_cli.workflows.protect import protect_folder
-from mtlue_cli.workflows.protect_config import ProtectConfig
+from mtlue_cli.workflows.protect.config import ProtectConfig
+from mtlue_cli.workflows.protect.run import protect_folder
 from tests.small_set import write_checkpoint, write_images
 
 FORMATS = ("JPEG", "PNG", "BMP", "TIFF", "WEBP")

@@ -13,9 +13,9 @@ from mtlue_cli.commands.app import app
 from mtlue_cli.options import built, option_fields, range_faults
 from mtlue_cli.tasks.label_options import LabelOptions
 from mtlue_cli.workflows.demo_config import DemoConfig
-from mtlue_cli.workflows.protect_config import ProtectConfig
-from mtlue_cli.workflows.train_config import TrainConfig
-from mtlue_cli.workflows.verify_config import VerifyConfig
+from mtlue_cli.workflows.protect.config import ProtectConfig
+from mtlue_cli.workflows.train.config import TrainConfig
+from mtlue_cli.workflows.verify.config import VerifyConfig
 
 CONFIGS = (DemoConfig, ProtectConfig, TrainConfig, VerifyConfig)
 

@@ -8,12 +8,12 @@ from mtlue_cli.choices import ExitCode
 from mtlue_cli.commands.console import MOST_EXAMPLES, duration, grouped
 from mtlue_cli.commands.decoders import reading_photos
 from mtlue_cli.commands.from_config import Given, command_of
-from mtlue_cli.workflows.protect_config import ProtectConfig
+from mtlue_cli.workflows.protect.config import ProtectConfig
 
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from mtlue_cli.workflows.protect import ProtectResult
+    from mtlue_cli.workflows.protect.run import ProtectResult
 
 
 @command_of("protect", ProtectConfig)
@@ -31,14 +31,14 @@ def protect(given: Given) -> None:
     config = given.build(ProtectConfig, labels=given.labels(given.values["images"]))
     config.reading.refuse_lone_split()
 
-    from mtlue_cli.workflows.protect_plan import named_weights, read_inputs
+    from mtlue_cli.workflows.protect.plan import named_weights, read_inputs
 
     with reading_photos(config.max_pixels):  # what may be wrong is looked at before torch is loaded
         inputs = read_inputs(config)
     if config.weights is not None:
         named_weights(config, inputs, config.weights)
 
-    from mtlue_cli.workflows.protect import protect_folder
+    from mtlue_cli.workflows.protect.run import protect_folder
 
     with reading_photos(config.max_pixels):
         result = protect_folder(config, given.terminal.progress, inputs)

@@ -10,10 +10,10 @@ from mtlue_cli.choices import TRAIN_MINUTES
 from mtlue_cli.commands.console import duration
 from mtlue_cli.commands.decoders import reading_photos
 from mtlue_cli.commands.from_config import Given, PhotoOptions, command_of
-from mtlue_cli.workflows.train_config import TrainConfig, check_usage
+from mtlue_cli.workflows.train.config import TrainConfig, check_usage
 
 if TYPE_CHECKING:
-    from mtlue_cli.workflows.train_settings import TrainResult
+    from mtlue_cli.workflows.train.settings import TrainResult
 
 
 @command_of("train-generator", TrainConfig, PhotoOptions)
@@ -40,7 +40,7 @@ def train_generator(given: Given) -> None:
     if config.start is not None:
         find_weights(config.start)
 
-    from mtlue_cli.workflows.train_generator import train_generator as run
+    from mtlue_cli.workflows.train.generator import train_generator as run
 
     with reading_photos(photos.max_pixels):
         result = run(config, given.terminal.progress, labels)

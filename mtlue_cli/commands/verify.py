@@ -16,7 +16,7 @@ from mtlue_cli.commands.from_config import Given, PhotoOptions, command_of
 from mtlue_cli.commands.verify_tables import show_dry_run, show_verification
 from mtlue_cli.errors import MtlueError
 from mtlue_cli.options import OUTPUT, Option
-from mtlue_cli.workflows.verify_config import VerifyConfig, check_options
+from mtlue_cli.workflows.verify.config import VerifyConfig, check_options
 
 
 @dataclass(frozen=True)
@@ -100,7 +100,7 @@ def verify(given: Given) -> None:
     if config.weights is not None:
         resolve_weights(config.weights, labels.table.tasks)
     if reports.dry_run:
-        from mtlue_cli.workflows.verify_dry_run import dry_run
+        from mtlue_cli.workflows.verify.dry_run import dry_run
 
         with reading_photos(photos.max_pixels):
             planned = dry_run(config, terminal.progress, labels)
@@ -111,7 +111,7 @@ def verify(given: Given) -> None:
     from mtlue_cli.verification.reports.html import draw_samples, write_html
     from mtlue_cli.verification.reports.junit import write_junit
     from mtlue_cli.verification.reports.markdown import write_markdown
-    from mtlue_cli.workflows.verify import verify_release
+    from mtlue_cli.workflows.verify.run import verify_release
 
     with reading_photos(photos.max_pixels):
         result = verify_release(config, terminal.progress, labels)

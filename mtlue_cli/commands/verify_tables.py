@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from mtlue_cli.verification.report import VerifyResult
     from mtlue_cli.verification.tiers import NotTested
     from mtlue_cli.verification.verdict import Judgement
-    from mtlue_cli.workflows.verify_dry_run import DryRun
+    from mtlue_cli.workflows.verify.dry_run import DryRun
 
 STYLES = {ExitCode.SUCCESS: "bold green", ExitCode.NOT_PROTECTED: "bold red", ExitCode.INCONCLUSIVE: "bold yellow"}
 HALF_NOTE = "recovers more than half"

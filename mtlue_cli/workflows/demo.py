@@ -17,12 +17,12 @@ from mtlue_cli.tasks.label_options import LabelOptions
 from mtlue_cli.verification.report import VerifyResult
 from mtlue_cli.workflows.demo_config import DemoConfig
 from mtlue_cli.workflows.progress import Progress
-from mtlue_cli.workflows.protect import ProtectResult, protect_folder
-from mtlue_cli.workflows.protect_config import ProtectConfig
-from mtlue_cli.workflows.train_config import TrainConfig
-from mtlue_cli.workflows.train_generator import train_generator
-from mtlue_cli.workflows.verify import verify_release
-from mtlue_cli.workflows.verify_config import MARGIN, VerifyConfig
+from mtlue_cli.workflows.protect.config import ProtectConfig
+from mtlue_cli.workflows.protect.run import ProtectResult, protect_folder
+from mtlue_cli.workflows.train.config import TrainConfig
+from mtlue_cli.workflows.train.generator import train_generator
+from mtlue_cli.workflows.verify.config import MARGIN, VerifyConfig
+from mtlue_cli.workflows.verify.run import verify_release
 
 MARKER = ".mtlue-demo.json"
 """File that tells a folder of the demo from any other, with the settings that it was made with."""

@@ -12,7 +12,7 @@ from mtlue_cli.notebook import html_table
 from mtlue_cli.release.check import ReleaseCheck
 from mtlue_cli.release.release import Release
 from mtlue_cli.workflows.progress import Progress
-from mtlue_cli.workflows.release_flip import release_flip
+from mtlue_cli.workflows.protect.flip import release_flip
 
 SCHEMA_VERSION = 1
 

@@ -18,9 +18,9 @@ from mtlue_cli.commands.from_config import Given, command_of
 from mtlue_cli.options import Device, Limit, Option, Seed, Tasks, Workers, epsilon_option, option_fields, usable_threads
 from mtlue_cli.tasks.bins import Bins
 from mtlue_cli.tasks.label_options import LabelOptions
-from mtlue_cli.workflows.protect_config import ProtectConfig
-from mtlue_cli.workflows.train_config import TrainConfig
-from mtlue_cli.workflows.verify_config import VerifyConfig
+from mtlue_cli.workflows.protect.config import ProtectConfig
+from mtlue_cli.workflows.train.config import TrainConfig
+from mtlue_cli.workflows.verify.config import VerifyConfig
 
 
 @dataclass(frozen=True)

@@ -13,8 +13,8 @@ from mtlue_cli.tasks.labels import read_label_file
 from mtlue_cli.verification.audit import audit_release
 from mtlue_cli.workflows.inspect import inspect_path
 from mtlue_cli.workflows.progress import SilentProgress
-from mtlue_cli.workflows.protect import protect_folder
-from mtlue_cli.workflows.protect_config import ProtectConfig
+from mtlue_cli.workflows.protect.config import ProtectConfig
+from mtlue_cli.workflows.protect.run import protect_folder
 from tests.small_set import write_checkpoint, write_images
 
 RUNNER = CliRunner()

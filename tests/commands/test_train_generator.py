@@ -15,7 +15,7 @@ from mtlue_cli.generator.checkpoint import read_card
 from mtlue_cli.images.synthetic import draw_set
 from mtlue_cli.tasks.bins import Bins
 from mtlue_cli.tasks.label_options import LabelOptions
-from mtlue_cli.workflows.train_config import TrainConfig
+from mtlue_cli.workflows.train.config import TrainConfig
 
 QUICK = ("--size", "32", "--surrogate", "small", "--surrogate-epochs", "1", "--batch-size", "8", "--device", "cpu")
 

@@ -17,8 +17,8 @@ from mtlue_cli.tasks.label_options import LabelOptions
 from mtlue_cli.tasks.spec import Task, TaskSet
 from mtlue_cli.workflows.inspect import inspect_release
 from mtlue_cli.workflows.progress import SilentProgress
-from mtlue_cli.workflows.protect import protect_folder
-from mtlue_cli.workflows.protect_config import ProtectConfig
+from mtlue_cli.workflows.protect.config import ProtectConfig
+from mtlue_cli.workflows.protect.run import protect_folder
 from tests.small_set import write_checkpoint
 
 STREETS = Path(__file__).parents[3] / "shared" / "data" / "camvid"

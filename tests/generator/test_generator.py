@@ -23,8 +23,8 @@ from mtlue_cli.release.records import read_manifest
 from mtlue_cli.tasks.labels import read_label_file
 from mtlue_cli.tasks.spec import TaskSet
 from mtlue_cli.workflows.progress import SilentProgress
-from mtlue_cli.workflows.protect import protect_folder
-from mtlue_cli.workflows.protect_config import ProtectConfig
+from mtlue_cli.workflows.protect.config import ProtectConfig
+from mtlue_cli.workflows.protect.run import protect_folder
 from tests import dense_sample
 from tests.small_set import TASKS, write_checkpoint, write_images
 

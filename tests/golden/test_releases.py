@@ -24,8 +24,8 @@ from mtlue_cli.images.decode import decode_image
 from mtlue_cli.keys import VARIABLE
 from mtlue_cli.release.records import FOLDER, LABELS_NAME, MANIFEST_NAME, RUN_NAME
 from mtlue_cli.workflows.progress import SilentProgress
-from mtlue_cli.workflows.protect import protect_folder
-from mtlue_cli.workflows.protect_config import ProtectConfig
+from mtlue_cli.workflows.protect.config import ProtectConfig
+from mtlue_cli.workflows.protect.run import protect_folder
 from tests.dense_sample import TASKS as DENSE_TASKS
 from tests.small_set import SHAPE, write_checkpoint
 from tests.workflows.test_dense import READING, write_scenes

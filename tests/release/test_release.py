@@ -17,8 +17,8 @@ from mtlue_cli.release import records as recording
 from mtlue_cli.release.records import FileRecord, Record, RunRecord, read_manifest, released_files
 from mtlue_cli.release.release import Release
 from mtlue_cli.workflows.progress import SilentProgress
-from mtlue_cli.workflows.protect import protect_folder
-from mtlue_cli.workflows.protect_config import ProtectConfig
+from mtlue_cli.workflows.protect.config import ProtectConfig
+from mtlue_cli.workflows.protect.run import protect_folder
 from tests.small_set import write_checkpoint, write_images
 from tests.verification.made_release import make_release, make_set
 

@@ -14,8 +14,8 @@ from mtlue_cli.commands.app import app
 from mtlue_cli.files import file_digest
 from mtlue_cli.release.records import FOLDER, LABELS_NAME, MANIFEST_NAME, RUN_NAME, read_manifest, write_manifest
 from mtlue_cli.workflows.progress import SilentProgress
-from mtlue_cli.workflows.protect import protect_folder
-from mtlue_cli.workflows.protect_config import ProtectConfig
+from mtlue_cli.workflows.protect.config import ProtectConfig
+from mtlue_cli.workflows.protect.run import protect_folder
 from tests.small_set import write_checkpoint, write_images
 
 RUNNER = CliRunner()

@@ -8,7 +8,7 @@ import torch
 
 from mtlue_cli.generator.checkpoint import load_checkpoint
 from mtlue_cli.generator.shipped import weights_folder
-from mtlue_cli.workflows.closed_form import write_closed_form
+from mtlue_cli.workflows.train.closed_form import write_closed_form
 
 
 def test_the_shipped_weights_are_written_again(tmp_path: Path) -> None:
@@ -28,5 +28,5 @@ def test_the_shipped_weights_are_written_again(tmp_path: Path) -> None:
 
 def test_the_documented_command_writes_them(tmp_path: Path) -> None:
     out = tmp_path / "any.safetensors"
-    subprocess.run([sys.executable, "-m", "mtlue_cli.workflows.closed_form", str(out)], check=True)
+    subprocess.run([sys.executable, "-m", "mtlue_cli.workflows.train.closed_form", str(out)], check=True)
     assert load_checkpoint(out).card.universal

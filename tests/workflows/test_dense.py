@@ -25,13 +25,13 @@ from mtlue_cli.tasks.label_options import LabelOptions
 from mtlue_cli.tasks.shares import class_shares
 from mtlue_cli.tasks.spec import LabelTable, TaskSet
 from mtlue_cli.workflows.progress import SilentProgress
-from mtlue_cli.workflows.protect import protect_folder
-from mtlue_cli.workflows.protect_config import ProtectConfig
-from mtlue_cli.workflows.train_config import TrainConfig
-from mtlue_cli.workflows.train_generator import train_generator
-from mtlue_cli.workflows.training_start import read_start
-from mtlue_cli.workflows.verify import verify_release
-from mtlue_cli.workflows.verify_config import VerifyConfig
+from mtlue_cli.workflows.protect.config import ProtectConfig
+from mtlue_cli.workflows.protect.run import protect_folder
+from mtlue_cli.workflows.train.config import TrainConfig
+from mtlue_cli.workflows.train.generator import train_generator
+from mtlue_cli.workflows.train.start import read_start
+from mtlue_cli.workflows.verify.config import VerifyConfig
+from mtlue_cli.workflows.verify.run import verify_release
 from tests.dense_sample import TASKS, draw_scenes
 from tests.generator.test_checkpoint import make_card
 

@@ -36,8 +36,8 @@ from mtlue_cli.tasks.labels import read_label_file
 from mtlue_cli.verification.audit import audit_release
 from mtlue_cli.workflows.inspect import inspect_release
 from mtlue_cli.workflows.progress import SilentProgress
-from mtlue_cli.workflows.protect import ProtectResult, protect_folder
-from mtlue_cli.workflows.protect_config import ProtectConfig
+from mtlue_cli.workflows.protect.config import ProtectConfig
+from mtlue_cli.workflows.protect.run import ProtectResult, protect_folder
 from tests.small_set import write_checkpoint
 
 RNG = np.random.default_rng(11)

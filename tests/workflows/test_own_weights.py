@@ -14,12 +14,13 @@ from PIL import Image
 from mtlue_cli.errors import InputError
 from mtlue_cli.generator.checkpoint import read_card
 from mtlue_cli.release.records import read_run, write_run
-from mtlue_cli.workflows import own_weights, training_run
-from mtlue_cli.workflows.own_weights import weights_store
 from mtlue_cli.workflows.progress import SilentProgress
-from mtlue_cli.workflows.protect import ProtectResult, protect_folder
-from mtlue_cli.workflows.protect_config import ProtectConfig
-from mtlue_cli.workflows.train_settings import THROUGH_ATTACKS
+from mtlue_cli.workflows.protect import own_weights
+from mtlue_cli.workflows.protect.config import ProtectConfig
+from mtlue_cli.workflows.protect.own_weights import weights_store
+from mtlue_cli.workflows.protect.run import ProtectResult, protect_folder
+from mtlue_cli.workflows.train import run as training_run
+from mtlue_cli.workflows.train.settings import THROUGH_ATTACKS
 from tests.small_set import write_checkpoint, write_images
 
 COUNT = 12

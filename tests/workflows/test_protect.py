@@ -22,10 +22,11 @@ from mtlue_cli.images.decode import decode_image
 from mtlue_cli.images.encode import comparable_pixels
 from mtlue_cli.perturbation.effect import measure_change
 from mtlue_cli.release.records import FOLDER, MANIFEST_NAME, RUN_NAME, read_manifest
-from mtlue_cli.workflows import protect_files, protect_pipeline
 from mtlue_cli.workflows.progress import SilentProgress
-from mtlue_cli.workflows.protect import ProtectResult, protect_folder
-from mtlue_cli.workflows.protect_config import ProtectConfig
+from mtlue_cli.workflows.protect import files as protect_files
+from mtlue_cli.workflows.protect import pipeline as protect_pipeline
+from mtlue_cli.workflows.protect.config import ProtectConfig
+from mtlue_cli.workflows.protect.run import ProtectResult, protect_folder
 from tests.small_set import TASKS, write_checkpoint, write_images
 
 
@@ -197,8 +198,8 @@ def test_killed_in_the_middle_and_run_again_gives_the_same(config: ProtectConfig
     program = (
         "import sys; from pathlib import Path\n"
         "from mtlue_cli.workflows.progress import SilentProgress\n"
-        "from mtlue_cli.workflows.protect import protect_folder\n"
-        "from mtlue_cli.workflows.protect_config import ProtectConfig\n"
+        "from mtlue_cli.workflows.protect.run import protect_folder\n"
+        "from mtlue_cli.workflows.protect.config import ProtectConfig\n"
         "images, labels, out, weights = map(Path, sys.argv[1:])\n"
         "config = ProtectConfig(images, labels, out, weights=str(weights), device='cpu', batch_size=2)\n"
         "protect_folder(config, SilentProgress())\n"

@@ -24,8 +24,8 @@ from mtlue_cli.release import release as writing
 from mtlue_cli.release.records import FOLDER, LOCK_NAME, PLANNED_NAME, read_manifest, read_run
 from mtlue_cli.workflows.inspect import inspect_release
 from mtlue_cli.workflows.progress import SilentProgress
-from mtlue_cli.workflows.protect import ProtectResult, protect_folder
-from mtlue_cli.workflows.protect_config import ProtectConfig
+from mtlue_cli.workflows.protect.config import ProtectConfig
+from mtlue_cli.workflows.protect.run import ProtectResult, protect_folder
 from tests.small_set import write_checkpoint, write_images
 from tests.workflows.faulty_disk import mount, rights_that_count, short_files, small_disk
 

@@ -23,8 +23,8 @@ from mtlue_cli.release.records import RunRecord, read_manifest, read_run, write_
 from mtlue_cli.tasks.spec import Task, TaskSet
 from mtlue_cli.workflows.inspect import inspect_release
 from mtlue_cli.workflows.progress import SilentProgress
-from mtlue_cli.workflows.protect import ProtectResult, protect_folder
-from mtlue_cli.workflows.protect_config import ProtectConfig
+from mtlue_cli.workflows.protect.config import ProtectConfig
+from mtlue_cli.workflows.protect.run import ProtectResult, protect_folder
 from tests.small_set import write_checkpoint, write_images
 
 DIGITS, OTHER = "ab" * 32, "cd" * 32

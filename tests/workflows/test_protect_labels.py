@@ -18,8 +18,8 @@ from mtlue_cli.tasks.label_options import LabelOptions
 from mtlue_cli.tasks.labels import read_label_file, released_options
 from mtlue_cli.workflows.inspect import inspect_path
 from mtlue_cli.workflows.progress import SilentProgress
-from mtlue_cli.workflows.protect import ProtectResult, protect_folder
-from mtlue_cli.workflows.protect_config import ProtectConfig
+from mtlue_cli.workflows.protect.config import ProtectConfig
+from mtlue_cli.workflows.protect.run import ProtectResult, protect_folder
 from tests.small_set import write_checkpoint
 from tests.tasks.label_files import cells_of
 

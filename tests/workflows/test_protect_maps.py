@@ -37,11 +37,11 @@ from mtlue_cli.tasks.spec import Task, TaskSet, numbered_classes
 from mtlue_cli.verification.audit import audit_release
 from mtlue_cli.workflows.inspect import inspect_release
 from mtlue_cli.workflows.progress import SilentProgress
-from mtlue_cli.workflows.protect import ProtectResult, protect_folder
-from mtlue_cli.workflows.protect_config import ProtectConfig
-from mtlue_cli.workflows.protect_files import Encoded, PhotoSteps, Prepared
-from mtlue_cli.workflows.protect_pipeline import Pipeline
-from mtlue_cli.workflows.protect_plan import ProtectPlan, named_weights, plan_protection, read_inputs
+from mtlue_cli.workflows.protect.config import ProtectConfig
+from mtlue_cli.workflows.protect.files import Encoded, PhotoSteps, Prepared
+from mtlue_cli.workflows.protect.pipeline import Pipeline
+from mtlue_cli.workflows.protect.plan import ProtectPlan, named_weights, plan_protection, read_inputs
+from mtlue_cli.workflows.protect.run import ProtectResult, protect_folder
 from tests.small_set import SHAPE, TASKS, write_checkpoint, write_images
 
 READING = LabelOptions(declarations=parse_declarations(["far=depth:scale=0.5"]))

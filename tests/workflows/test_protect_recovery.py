@@ -15,11 +15,11 @@ from mtlue_cli.generator.checkpoint import CheckpointCard, load_checkpoint, save
 from mtlue_cli.images.folder import find_images
 from mtlue_cli.release.records import FOLDER, PLANNED_NAME, Record, read_manifest
 from mtlue_cli.release.release import Release
-from mtlue_cli.workflows import protect_files
 from mtlue_cli.workflows.inspect import inspect_release
 from mtlue_cli.workflows.progress import SilentProgress
-from mtlue_cli.workflows.protect import ProtectResult, protect_folder
-from mtlue_cli.workflows.protect_config import ProtectConfig
+from mtlue_cli.workflows.protect import files as protect_files
+from mtlue_cli.workflows.protect.config import ProtectConfig
+from mtlue_cli.workflows.protect.run import ProtectResult, protect_folder
 from tests.small_set import write_checkpoint, write_images
 
 

@@ -7,7 +7,7 @@ from PIL import Image
 
 from mtlue_cli.metrics.flip import SAMPLE, flip
 from mtlue_cli.workflows.progress import SilentProgress
-from mtlue_cli.workflows.release_flip import release_flip
+from mtlue_cli.workflows.protect.flip import release_flip
 
 RNG = np.random.default_rng(3)
 PHOTO = RNG.integers(20, 230, (20, 30, 3), dtype=np.uint8)

@@ -33,11 +33,11 @@ from mtlue_cli.verification.split import Side, Sides, divide
 from mtlue_cli.verification.tiers import TIERS, TierSpec
 from mtlue_cli.verification.verdict import Verdict
 from mtlue_cli.workflows.progress import Progress, SilentProgress
-from mtlue_cli.workflows.protect import protect_folder
-from mtlue_cli.workflows.protect_config import ProtectConfig
-from mtlue_cli.workflows.verify import verify_release
-from mtlue_cli.workflows.verify_config import VerifyConfig
-from mtlue_cli.workflows.verify_dry_run import dry_run
+from mtlue_cli.workflows.protect.config import ProtectConfig
+from mtlue_cli.workflows.protect.run import protect_folder
+from mtlue_cli.workflows.verify.config import VerifyConfig
+from mtlue_cli.workflows.verify.dry_run import dry_run
+from mtlue_cli.workflows.verify.run import verify_release
 from tests.small_set import write_checkpoint
 from tests.verification.made_release import (
     EPSILON,

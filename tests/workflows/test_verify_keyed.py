@@ -11,12 +11,12 @@ from mtlue_cli.errors import InputError
 from mtlue_cli.generator import shipped
 from mtlue_cli.keys import VARIABLE, Key
 from mtlue_cli.workflows.progress import SilentProgress
-from mtlue_cli.workflows.protect import protect_folder
-from mtlue_cli.workflows.protect_config import ProtectConfig
-from mtlue_cli.workflows.verify import verify_release
-from mtlue_cli.workflows.verify_config import VerifyConfig
-from mtlue_cli.workflows.verify_dry_run import dry_run
-from mtlue_cli.workflows.verify_generator import attackers_weights, published_weights
+from mtlue_cli.workflows.protect.config import ProtectConfig
+from mtlue_cli.workflows.protect.run import protect_folder
+from mtlue_cli.workflows.verify.config import VerifyConfig
+from mtlue_cli.workflows.verify.dry_run import dry_run
+from mtlue_cli.workflows.verify.generator import attackers_weights, published_weights
+from mtlue_cli.workflows.verify.run import verify_release
 from tests.small_set import write_checkpoint
 from tests.verification.made_release import MadeSet, make_set
 

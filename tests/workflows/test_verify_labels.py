@@ -7,8 +7,8 @@ import pytest
 from mtlue_cli.errors import InputError
 from mtlue_cli.images.labelled import read_folder_labels
 from mtlue_cli.tasks.label_options import LabelOptions
-from mtlue_cli.workflows.verify_config import VerifyConfig
-from mtlue_cli.workflows.verify_images import read_test_side
+from mtlue_cli.workflows.verify.config import VerifyConfig
+from mtlue_cli.workflows.verify.images import read_test_side
 from tests.tasks.label_files import write
 
 ROWS = "file_name,t\na.jpg,x\nb.jpg,y\nc.jpg,z\nd.jpg,x\n"

@@ -1,6 +1,6 @@
 """The shipped weights ``default``: closed-form patterns for any labels, with nothing trained.
 
-``python -m mtlue_cli.workflows.closed_form weights/default.safetensors`` writes them.
+``python -m mtlue_cli.workflows.train.closed_form weights/default.safetensors`` writes them.
 """
 
 import hashlib

@@ -22,9 +22,9 @@ from mtlue_cli.verification.audit import Audit, audit_release
 from mtlue_cli.verification.in_memory import protect_in_memory
 from mtlue_cli.verification.split import Side, Sides, divide
 from mtlue_cli.workflows.progress import Progress
-from mtlue_cli.workflows.release_flip import release_flip
-from mtlue_cli.workflows.verify_config import VerifyConfig
-from mtlue_cli.workflows.verify_settings import VerifyPlan
+from mtlue_cli.workflows.protect.flip import release_flip
+from mtlue_cli.workflows.verify.config import VerifyConfig
+from mtlue_cli.workflows.verify.settings import VerifyPlan
 
 
 class Sources:

@@ -11,7 +11,7 @@ import numpy.typing as npt
 from mtlue_cli.generator.inference import Labels
 from mtlue_cli.images.decode import pixel_count
 from mtlue_cli.release.records import QuarantineRecord, Record
-from mtlue_cli.workflows.protect_files import Encoded, PhotoSteps, Prepared
+from mtlue_cli.workflows.protect.files import Encoded, PhotoSteps, Prepared
 
 Perturb = Callable[[Sequence[npt.NDArray[np.uint8]], Labels], Sequence[npt.NDArray[np.float32]]]
 Records = list[tuple[int, Record]]

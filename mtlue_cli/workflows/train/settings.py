@@ -13,7 +13,7 @@ from mtlue_cli.notebook import html_table
 from mtlue_cli.perturbation.bound import is_grey
 from mtlue_cli.tasks.spec import TaskSet
 from mtlue_cli.training.distortions import ATTACKS, PLAIN, DistortionSettings
-from mtlue_cli.workflows.train_config import TrainConfig
+from mtlue_cli.workflows.train.config import TrainConfig
 
 SCHEMA_VERSION = 1
 

@@ -19,8 +19,8 @@ from mtlue_cli.verification.conditions import Condition, VictimSpec, plan_condit
 from mtlue_cli.verification.countermeasures.registry import COUNTERMEASURES
 from mtlue_cli.verification.tiers import TIERS, NotTested, not_tested
 from mtlue_cli.weightings.registry import INSTALL, WEIGHTINGS, require_installed
-from mtlue_cli.workflows.verify_config import VerifyConfig, check_options
-from mtlue_cli.workflows.verify_generator import attackers_weights, published_weights
+from mtlue_cli.workflows.verify.config import VerifyConfig, check_options
+from mtlue_cli.workflows.verify.generator import attackers_weights, published_weights
 
 DEFAULT_EPOCHS = 8
 DEFAULT_BATCH_SIZE = 128

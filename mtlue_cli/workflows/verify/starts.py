@@ -29,8 +29,8 @@ from mtlue_cli.training.runtime import data_digest
 from mtlue_cli.verification.result_cache import document_digest
 from mtlue_cli.verification.split import Side
 from mtlue_cli.workflows.progress import Progress
-from mtlue_cli.workflows.verify_config import VerifyConfig
-from mtlue_cli.workflows.verify_settings import VerifyPlan
+from mtlue_cli.workflows.verify.config import VerifyConfig
+from mtlue_cli.workflows.verify.settings import VerifyPlan
 
 
 def backbones_to_start(plan: VerifyPlan) -> tuple[BackboneName, ...]:

@@ -11,7 +11,7 @@ from mtlue_cli.generator.shipped import is_shipped, resolve_weights, shipped_wei
 from mtlue_cli.keys import FoundKey
 from mtlue_cli.release.records import read_run
 from mtlue_cli.tasks.spec import LabelTable
-from mtlue_cli.workflows.keyed import key_for, offered_tasks
+from mtlue_cli.workflows.protect.keyed import key_for, offered_tasks
 
 
 @dataclass(frozen=True)

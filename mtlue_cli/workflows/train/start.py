@@ -15,7 +15,7 @@ from mtlue_cli.keys import FoundKey
 from mtlue_cli.tasks.shares import image_level_shares
 from mtlue_cli.tasks.spec import LabelTable, TaskSet
 from mtlue_cli.tasks.wording import quoted
-from mtlue_cli.workflows.keyed import key_for
+from mtlue_cli.workflows.protect.keyed import key_for
 
 
 @dataclass(frozen=True)

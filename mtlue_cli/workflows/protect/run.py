@@ -22,13 +22,13 @@ from mtlue_cli.notebook import html_table
 from mtlue_cli.release.records import FileRecord, QuarantineRecord, Record
 from mtlue_cli.tasks.released import released_labels
 from mtlue_cli.tasks.wording import quoted
-from mtlue_cli.workflows.own_weights import choose_weights
 from mtlue_cli.workflows.progress import Progress
-from mtlue_cli.workflows.protect_config import ProtectConfig
-from mtlue_cli.workflows.protect_files import PhotoSteps
-from mtlue_cli.workflows.protect_pipeline import DISK_THREADS, Pipeline
-from mtlue_cli.workflows.protect_plan import ProtectInputs, ProtectPlan, plan_protection, read_inputs
-from mtlue_cli.workflows.release_flip import release_flip
+from mtlue_cli.workflows.protect.config import ProtectConfig
+from mtlue_cli.workflows.protect.files import PhotoSteps
+from mtlue_cli.workflows.protect.flip import release_flip
+from mtlue_cli.workflows.protect.own_weights import choose_weights
+from mtlue_cli.workflows.protect.pipeline import DISK_THREADS, Pipeline
+from mtlue_cli.workflows.protect.plan import ProtectInputs, ProtectPlan, plan_protection, read_inputs
 
 SCHEMA_VERSION = 1
 

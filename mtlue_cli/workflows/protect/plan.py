@@ -21,8 +21,8 @@ from mtlue_cli.release.release import Contents, Release, Resumption, refuse_prot
 from mtlue_cli.tasks.labels import LabelFile
 from mtlue_cli.tasks.spec import LabelTable, TaskSet
 from mtlue_cli.tasks.wording import quoted
-from mtlue_cli.workflows.keyed import Codes, codes_for, in_code_order, key_for, offered_tasks
-from mtlue_cli.workflows.protect_config import ProtectConfig
+from mtlue_cli.workflows.protect.config import ProtectConfig
+from mtlue_cli.workflows.protect.keyed import Codes, codes_for, in_code_order, key_for, offered_tasks
 
 
 @dataclass(frozen=True)

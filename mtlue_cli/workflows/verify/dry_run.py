@@ -17,9 +17,9 @@ from mtlue_cli.training.multitask_loop import LearningSettings, steps_an_epoch, 
 from mtlue_cli.verification.conditions import Condition, Material, Role
 from mtlue_cli.verification.tiers import NotTested
 from mtlue_cli.workflows.progress import Progress
-from mtlue_cli.workflows.verify_config import VerifyConfig
-from mtlue_cli.workflows.verify_settings import check_usage, require_fit
-from mtlue_cli.workflows.verify_starts import backbones_to_start, read_starts
+from mtlue_cli.workflows.verify.config import VerifyConfig
+from mtlue_cli.workflows.verify.settings import check_usage, require_fit
+from mtlue_cli.workflows.verify.starts import backbones_to_start, read_starts
 
 SCHEMA_VERSION = 1
 

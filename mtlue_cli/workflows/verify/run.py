@@ -39,9 +39,9 @@ from mtlue_cli.verification.training_images import FROM_CLEAN, TrainingImages
 from mtlue_cli.verification.verdict import Judgement, failed_audit, judge
 from mtlue_cli.verification.victim_result import CurvePoint, VictimResult
 from mtlue_cli.workflows.progress import Progress
-from mtlue_cli.workflows.verify_config import VerifyConfig
-from mtlue_cli.workflows.verify_generator import attackers_weights, load_judged
-from mtlue_cli.workflows.verify_images import (
+from mtlue_cli.workflows.verify.config import VerifyConfig
+from mtlue_cli.workflows.verify.generator import attackers_weights, load_judged
+from mtlue_cli.workflows.verify.images import (
     Sources,
     audit_files,
     divide_sides,
@@ -49,8 +49,8 @@ from mtlue_cli.workflows.verify_images import (
     protect_side,
     read_test_side,
 )
-from mtlue_cli.workflows.verify_settings import VerifyPlan, check_usage, reason_of, require_asked, require_fit
-from mtlue_cli.workflows.verify_starts import make_starts, read_starts
+from mtlue_cli.workflows.verify.settings import VerifyPlan, check_usage, reason_of, require_asked, require_fit
+from mtlue_cli.workflows.verify.starts import make_starts, read_starts
 
 SAMPLES = 6
 """Images that are shown in the report."""

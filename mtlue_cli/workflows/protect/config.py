@@ -54,7 +54,7 @@ class ProtectConfig:
         reading: How the labels are read.
         unlabelled: What happens to images without a row, or with one whose protected cells are all empty.
         weights: Name or path of a generator; None: one that is trained on these images (see
-            :mod:`mtlue_cli.workflows.own_weights`).
+            :mod:`mtlue_cli.workflows.protect.own_weights`).
         train_minutes: Most time for that training; None: :data:`~mtlue_cli.choices.TRAIN_MINUTES`.
         quick: Take ready-made patterns, the closed form, in place of training.
         key: File of the key for weights that take one; None: ``MTLUE_KEY``, else the user's own.

@@ -33,7 +33,7 @@ from mtlue_cli.options import (
 from mtlue_cli.tasks.label_options import LabelOptions, Labels
 
 if TYPE_CHECKING:
-    from mtlue_cli.workflows.verify_settings import VerifyPlan
+    from mtlue_cli.workflows.verify.settings import VerifyPlan
 
 ATTACK = "What is tried"
 
@@ -381,7 +381,7 @@ class VerifyConfig:
     @cached_property
     def plan(self) -> "VerifyPlan":
         """What is to be run; made once, since it looks into the release."""
-        from mtlue_cli.workflows.verify_settings import planned  # brings torch
+        from mtlue_cli.workflows.verify.settings import planned  # brings torch
 
         return planned(self)
 

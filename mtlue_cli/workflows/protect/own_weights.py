@@ -22,12 +22,12 @@ from mtlue_cli.generator.shipped import DEFAULT, SUFFIX, shipped_weights
 from mtlue_cli.tasks.classes import MAX_CLASSES, class_faults
 from mtlue_cli.tasks.spec import LabelTable, TaskSet
 from mtlue_cli.tasks.wording import quoted
-from mtlue_cli.workflows.keyed import without
 from mtlue_cli.workflows.progress import Progress
-from mtlue_cli.workflows.protect_config import ProtectConfig
-from mtlue_cli.workflows.protect_plan import ProtectInputs, Weights, named_weights, select_tasks
-from mtlue_cli.workflows.train_config import TrainConfig, state_folder
-from mtlue_cli.workflows.train_generator import train_generator
+from mtlue_cli.workflows.protect.config import ProtectConfig
+from mtlue_cli.workflows.protect.keyed import without
+from mtlue_cli.workflows.protect.plan import ProtectInputs, Weights, named_weights, select_tasks
+from mtlue_cli.workflows.train.config import TrainConfig, state_folder
+from mtlue_cli.workflows.train.generator import train_generator
 
 MOST_IMAGES = 50_000
 """Training takes at most so many images, spread evenly over the rows: it keeps them in memory."""
@@ -193,7 +193,7 @@ class _Wanted:
         """Train weights, or take ready-made patterns where there are too few images.
 
         Raises:
-            InputError: As :func:`~mtlue_cli.workflows.train_generator.train_generator`, or training was far too short.
+            InputError: As :func:`~mtlue_cli.workflows.train.generator.train_generator`, or training was far too short.
         """
         self._refuse_unwritable()
         config, before = self.config, self._latest()

@@ -30,10 +30,10 @@ from mtlue_cli.tasks.spec import LabelTable
 from mtlue_cli.training.generator_loop import GeneratorLoop
 from mtlue_cli.training.runtime import data_digest, flush_denormals, library_versions
 from mtlue_cli.workflows.progress import Progress
-from mtlue_cli.workflows.train_config import TrainConfig, check_usage
-from mtlue_cli.workflows.train_settings import TrainingData, TrainResult, generator_size, recipe_for
-from mtlue_cli.workflows.training_run import TrainingRun
-from mtlue_cli.workflows.training_start import TrainingStart, read_start
+from mtlue_cli.workflows.train.config import TrainConfig, check_usage
+from mtlue_cli.workflows.train.run import TrainingRun
+from mtlue_cli.workflows.train.settings import TrainingData, TrainResult, generator_size, recipe_for
+from mtlue_cli.workflows.train.start import TrainingStart, read_start
 
 SHEET_IMAGES = 8
 

@@ -35,7 +35,7 @@ from mtlue_cli.release.records import FileRecord, QuarantineRecord, Record
 from mtlue_cli.tasks.paths import path_fault
 from mtlue_cli.tasks.spec import TaskSet
 from mtlue_cli.tasks.wording import quoted
-from mtlue_cli.workflows.protect_plan import ProtectPlan
+from mtlue_cli.workflows.protect.plan import ProtectPlan
 
 LEAST_OPACITY = 0.05
 """Least mean opacity of a photo: with less, hardly anything of what is added can be seen."""

@@ -27,9 +27,9 @@ from mtlue_cli.training.runtime import deferred_interrupt
 from mtlue_cli.training.state import load_state, save_state
 from mtlue_cli.training.surrogate import SurrogateRun, epochs_within, train_surrogate
 from mtlue_cli.workflows.progress import Progress
-from mtlue_cli.workflows.train_config import TrainConfig
-from mtlue_cli.workflows.train_settings import TrainingData, generator_size, recipe_for
-from mtlue_cli.workflows.training_start import TrainingStart
+from mtlue_cli.workflows.train.config import TrainConfig
+from mtlue_cli.workflows.train.settings import TrainingData, generator_size, recipe_for
+from mtlue_cli.workflows.train.start import TrainingStart
 
 SURROGATE_SHARE = 0.4
 """Largest share of ``max_minutes`` that a clean surrogate may take."""

@@ -1,0 +1,1 @@
+"""Protect a folder: plan once, process photo by photo, close the release."""

@@ -1,0 +1,1 @@
+"""Train a generator on a folder."""

@@ -1,0 +1,1 @@
+"""Train victims on a release and judge it."""
