@@ -362,7 +362,7 @@ def _checked(config: ConfigT) -> ConfigT:
 @contextmanager
 def _reading(labels: Labels, values: Mapping[str, Any]) -> Iterator[tuple[Path, LabelOptions]]:
     """The label file, and how it is read; a table is a file within the context alone, and errors call it ``labels``."""
-    from mtlue_cli.images.labelled import find_labels
+    from mtlue_cli.layouts.find import find_labels
 
     images = values["clean"] if "clean" in values else values["images"]
     reading = _config(LabelOptions, values)

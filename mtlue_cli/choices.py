@@ -66,6 +66,7 @@ class LabelFormat(StrEnum):
     NIH = "nih"
     UTKFACE = "utkface"
     NYUV2 = "nyuv2"
+    IMAGEFOLDER = "imagefolder"
 
 
 class SplitPart(StrEnum):

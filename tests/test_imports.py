@@ -15,6 +15,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("verification",),
     ("training", "release"),
     ("generator", "objectives", "regularisers", "networks", "weightings", "metrics"),
+    ("layouts",),
     ("perturbation", "images", "keys"),
     ("tasks", "devices"),
     ("options",),

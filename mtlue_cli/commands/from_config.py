@@ -86,10 +86,15 @@ class Given:
         Raises:
             InputError: None is named, and there is none, or more than one.
         """
-        from mtlue_cli.images.labelled import find_labels
+        from mtlue_cli.layouts.find import described, find_labels
 
         named: Path | None = self.values["labels"]
-        return named or find_labels(images, self.values["format"])
+        if named is not None:
+            return named
+        wanted = self.values["format"]
+        found = find_labels(images, wanted)
+        self.terminal.say(described(found, wanted))
+        return found
 
 
 def command_of(

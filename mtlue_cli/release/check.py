@@ -26,14 +26,13 @@ from mtlue_cli.perturbation.effect import (
     measure_change,
 )
 from mtlue_cli.release.records import (
-    FOLDER,
     LABELS_NAME,
-    RUN_NAME,
     RUN_PATH,
     FileRecord,
     Manifest,
     QuarantineRecord,
     RunRecord,
+    record_path,
     settings_digest,
 )
 from mtlue_cli.tasks.labels import read_label_file, released_options
@@ -447,9 +446,9 @@ def _changed_records(release: Path, run: RunRecord) -> list[str]:
     for name, digest in run.digests.items():
         try:
             if name == RUN_PATH:
-                found = settings_digest(json.loads((release / FOLDER / RUN_NAME).read_bytes()))
+                found = settings_digest(json.loads(record_path(release, name).read_bytes()))
             else:
-                found = file_digest(release / name)
+                found = file_digest(record_path(release, name))
             if found != digest:
                 faults.append(f"{name}: its bytes are not those that the run wrote")
         except OSError as error:

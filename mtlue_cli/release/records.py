@@ -1,5 +1,8 @@
 """The records of a release, in its folder ``.mtlue``: its settings, and what was done to every file.
 
+In a release whose loader takes every folder for a class, ``.mtlue`` is a file that names the folder of the records,
+which stands beside the release.
+
 ``run.json`` holds the settings. ``manifest.jsonl`` holds one JSON record a line, appended as files are done, so that a
 run that is killed can be resumed. While a run is under way ``planned.json`` lists every file that it or an unfinished
 run before it may have put into the release: a killed run leaves files that no record names.
@@ -8,6 +11,7 @@ run before it may have put into the release: a killed run leaves files that no r
 import hashlib
 import json
 import math
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from functools import cached_property
@@ -17,6 +21,7 @@ from typing import Any, Literal
 from mtlue_cli.choices import MAX_PATTERN_CELLS, ImageFormat
 from mtlue_cli.errors import InputError
 from mtlue_cli.files import write_atomically
+from mtlue_cli.tasks.paths import path_fault
 
 FOLDER = ".mtlue"
 RUN_NAME = "run.json"
@@ -169,9 +174,33 @@ def released_files(records: Iterable[Record]) -> frozenset[str]:
     return frozenset(name for record in files for name in (record.file_name, *record.maps))
 
 
+def records_folder(release: Path) -> Path:
+    """The folder of a release's records: ``.mtlue`` in it, or the one beside it that the file ``.mtlue`` names.
+
+    Raises:
+        InputError: That file names none.
+    """
+    place = release / FOLDER
+    if not place.is_file():
+        return place
+    try:
+        name = place.read_text(encoding="utf-8").strip()
+    except (OSError, ValueError) as error:
+        raise InputError(f"{place} cannot be read: {error}") from error
+    if path_fault(name) is not None or "/" in name:
+        raise InputError(f"{place} is damaged: expected the name of a folder beside the release", hint=_ANEW)
+    return Path(os.path.abspath(release)).with_name(name)
+
+
+def record_path(release: Path, name: str) -> Path:
+    """Where a file stands that a release calls ``name``: its own records may stand beside it."""
+    inside = name.removeprefix(f"{FOLDER}/")
+    return release / name if inside == name else records_folder(release) / inside
+
+
 def is_release(folder: Path) -> bool:
     """Whether ``folder`` holds a run record."""
-    return (folder / FOLDER / RUN_NAME).is_file()
+    return (records_folder(folder) / RUN_NAME).is_file()
 
 
 def read_run(release: Path) -> RunRecord:
@@ -180,7 +209,7 @@ def read_run(release: Path) -> RunRecord:
     Raises:
         InputError: There is none, it is damaged, or it is of a newer schema.
     """
-    path = release / FOLDER / RUN_NAME
+    path = records_folder(release) / RUN_NAME
     try:
         document = json.loads(path.read_text(encoding="utf-8"))
         version = document.pop("schema_version")
@@ -201,14 +230,20 @@ def read_run(release: Path) -> RunRecord:
         ImageFormat(run.image_format)
         return run
     except FileNotFoundError as error:
-        raise InputError(f"{release} is not a release: {RUN_PATH} is missing") from error
+        raise InputError(f"{release} is not a release: {_shown_run(release)} is missing") from error
     except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         raise InputError(f"{path} is damaged: {error}", hint=_ANEW) from error
 
 
+def _shown_run(release: Path) -> str:
+    """The run record as messages call it."""
+    folder = records_folder(release)
+    return RUN_PATH if folder == release / FOLDER else str(folder / RUN_NAME)
+
+
 def write_run(release: Path, run: RunRecord) -> None:
     """Write the settings, atomically; the folders are made if need be."""
-    write_atomically(release / FOLDER / RUN_NAME, (json.dumps(run.to_json(), indent=2) + "\n").encode())
+    write_atomically(records_folder(release) / RUN_NAME, (json.dumps(run.to_json(), indent=2) + "\n").encode())
 
 
 def settings_digest(document: Mapping[str, Any]) -> str:
@@ -224,7 +259,7 @@ def read_manifest(release: Path) -> Manifest:
         InputError: ``release`` is no release, or a record is damaged.
     """
     run = read_run(release)
-    path = release / FOLDER / MANIFEST_NAME
+    path = records_folder(release) / MANIFEST_NAME
     records: dict[str, Record] = {}
     try:
         lines = path.read_bytes().split(b"\n") if path.exists() else []
@@ -251,7 +286,7 @@ def read_manifest(release: Path) -> Manifest:
 def write_manifest(release: Path, records: Iterable[Record]) -> None:
     """Write the whole manifest, atomically, in the order given."""
     text = "".join(manifest_line(record) for record in records)
-    write_atomically(release / FOLDER / MANIFEST_NAME, text.encode())
+    write_atomically(records_folder(release) / MANIFEST_NAME, text.encode())
 
 
 def manifest_line(record: Record) -> str:
@@ -266,7 +301,7 @@ def manifest_line(record: Record) -> str:
 def read_planned(release: Path) -> frozenset[str]:
     """Files that unfinished runs may have put into the release; none if the list cannot be read."""
     try:
-        names = json.loads((release / FOLDER / PLANNED_NAME).read_text(encoding="utf-8"))
+        names = json.loads((records_folder(release) / PLANNED_NAME).read_text(encoding="utf-8"))
         return frozenset(name for name in names if isinstance(name, str))
     except (OSError, ValueError, TypeError, RecursionError):
         return frozenset()
@@ -274,7 +309,7 @@ def read_planned(release: Path) -> frozenset[str]:
 
 def write_planned(release: Path, names: Iterable[str]) -> None:
     """Note, atomically and before the first of them is written, which files a run may put into the release."""
-    write_atomically(release / FOLDER / PLANNED_NAME, json.dumps(sorted(names)).encode())
+    write_atomically(records_folder(release) / PLANNED_NAME, json.dumps(sorted(names)).encode())
 
 
 def _record(document: dict[str, Any]) -> Record:

@@ -30,6 +30,8 @@ from mtlue_cli.release.records import (
     read_manifest,
     read_planned,
     read_run,
+    record_path,
+    records_folder,
     released_files,
     settings_digest,
     write_manifest,
@@ -86,13 +88,24 @@ class Release:
 
     Args:
         folder: Where it is, or is to be.
+        beside: Whether the records of a new release stand beside it, in ``NAME.mtlue``: its loader takes every folder
+            in it for a class.
     """
 
-    def __init__(self, folder: str | Path) -> None:
+    def __init__(self, folder: str | Path, *, beside: bool = False) -> None:
         self.folder = Path(folder)
+        self._beside = beside
         self._run: RunRecord | None = None
         self._ours: frozenset[str] = frozenset()
         self._log: io.TextIOWrapper | None = None
+
+    @property
+    def records(self) -> Path:
+        """The folder of its records."""
+        if self._beside and not (self.folder / FOLDER).exists():
+            absolute = Path(os.path.abspath(self.folder))
+            return absolute.with_name(absolute.name + FOLDER)
+        return records_folder(self.folder)
 
     @property
     def settings(self) -> RunRecord:
@@ -126,6 +139,11 @@ class Release:
         if folder.exists() and not folder.is_dir():
             raise InputError(f"the output {folder} is a file, expected a folder", hint="give another one with --out")
         if not folder.is_dir() or not any(folder.iterdir()):
+            if self._beside and os.path.lexists(self.records):
+                raise InputError(
+                    f"{self.records} is there already, and the records of this release would stand there",
+                    hint="remove it, or give another output folder with --out",
+                )
             return Contents(ours=targets)
         images, links = find_images_and_links(folder)
         self._refuse_links(links, targets)
@@ -138,7 +156,8 @@ class Release:
                 hint="give another one with --out",
             )
         manifest = self.manifest
-        ours = manifest.names | read_planned(folder) | targets
+        companions = {name for name in manifest.run.digests if not name.startswith(f"{FOLDER}/")} - {LABELS_NAME}
+        ours = manifest.names | read_planned(folder) | targets | companions
         strangers = [name for name in images if name not in ours]
         if strangers:
             raise InputError(
@@ -188,6 +207,8 @@ class Release:
             InputError: Another run holds it, or has written to it since it was looked at.
             OSError: It cannot be written.
         """
+        if self._beside and not (self.folder / FOLDER).exists():
+            write_atomically(self.folder / FOLDER, f"{self.records.name}\n".encode())
         with sole_writer(self.folder):
             if self._state() != resumption.seen:
                 raise InputError(
@@ -201,7 +222,7 @@ class Release:
             if not resumption.records:
                 write_manifest(self.folder, ())
             write_run(self.folder, run)
-            self._log = _open_log(self.folder / FOLDER / MANIFEST_NAME)
+            self._log = _open_log(self.records / MANIFEST_NAME)
             try:
                 yield
             finally:
@@ -213,7 +234,13 @@ class Release:
         self._log.write(manifest_line(record))
         self._log.flush()
 
-    def close(self, records: Sequence[Record], labels: bytes, flip: MeanFlip | None) -> None:
+    def close(
+        self,
+        records: Sequence[Record],
+        labels: bytes,
+        flip: MeanFlip | None,
+        companions: Mapping[str, bytes] | None = None,
+    ) -> None:
         """Remove what no longer belongs to the release; write manifest, labels and, last, that the run is complete.
 
         Before that all folders are synchronised: what is called complete survives a power cut.
@@ -222,6 +249,7 @@ class Release:
             records: Of every original, in the order of the labels.
             labels: Content of the label file.
             flip: How visible the release is.
+            companions: Other files of its layout: relative POSIX path to content.
 
         Raises:
             MtlueError: Images that no record names stand in the release; it is not called complete.
@@ -232,7 +260,9 @@ class Release:
         folder, released = self.folder, released_files(records)
         self._remove(self._ours - released)
         write_manifest(folder, records)
-        write_atomically(folder / LABELS_NAME, labels)
+        texts = {**(companions or {}), LABELS_NAME: labels}
+        for name, content in texts.items():
+            write_atomically(folder / name, content)
         strangers = [name for name in find_images(folder) if name not in released]
         if strangers:
             raise MtlueError(
@@ -247,10 +277,10 @@ class Release:
             counts["maps"] = len(released) - images
         recorded = {} if flip is None else flip.to_json()
         run = replace(self._run, complete=True, counts=counts, flip=recorded)
-        digests = {name: file_digest(folder / name) for name in (f"{FOLDER}/{MANIFEST_NAME}", LABELS_NAME)}
+        digests = {name: file_digest(record_path(folder, name)) for name in (f"{FOLDER}/{MANIFEST_NAME}", *texts)}
         digests[RUN_PATH] = settings_digest(run.to_json())
         write_run(folder, replace(run, digests=digests))
-        (folder / FOLDER / PLANNED_NAME).unlink(missing_ok=True)
+        (self.records / PLANNED_NAME).unlink(missing_ok=True)
 
     def check(
         self,
@@ -312,7 +342,7 @@ class Release:
     def _state(self) -> Seen:
         """What changes whenever another run has begun or ended."""
         try:
-            status = (self.folder / FOLDER / RUN_NAME).stat()
+            status = (self.records / RUN_NAME).stat()
         except OSError:
             return None
         return status.st_ino, status.st_mtime_ns
@@ -330,7 +360,7 @@ class Release:
 
     def _remove_temporaries(self) -> None:
         folders = {(self.folder / name).parent for name in self._ours if path_fault(name) is None}
-        for parent in {self.folder / FOLDER, self.folder, *folders}:
+        for parent in {self.records, self.folder, *folders}:
             for left in parent.glob(".*.tmp") if os.path.isdir(parent) else ():
                 if TEMPORARY.match(left.name):
                     left.unlink()
@@ -344,6 +374,8 @@ class Release:
         safe = [name for name in targets if path_fault(name) is None]
         folders = {str(parent) for name in safe for parent in PurePosixPath(name).parents} - {"."}
         hidden = {name for name in (*folders, FOLDER) if os.path.islink(self.folder / name)}
+        if self.records.parent != self.folder and os.path.islink(self.records):
+            hidden.add(str(self.records))
         if links or hidden:
             raise InputError(
                 f"{self.folder} contains symbolic links, through which a run could write outside it",
@@ -362,7 +394,7 @@ def sole_writer(release: Path) -> Iterator[None]:
     """
     from filelock import FileLock, Timeout
 
-    path = release / FOLDER / LOCK_NAME
+    path = records_folder(release) / LOCK_NAME
     path.parent.mkdir(parents=True, exist_ok=True)
     lock = FileLock(path, timeout=0)
     try:

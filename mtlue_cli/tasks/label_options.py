@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from mtlue_cli.choices import LabelFormat, SplitPart
 from mtlue_cli.errors import InputError
-from mtlue_cli.options import INPUT, Option
+from mtlue_cli.options import INPUT, Option, listed_names
 from mtlue_cli.tasks.bins import Bins, parse_bins
 
 if TYPE_CHECKING:
@@ -18,8 +18,8 @@ Labels = Annotated[
     Option(
         flags="--labels -l",
         help="Table with one row per image: a file column and one column per task; an empty cell means unlabelled. "
-        "CSV, TSV, JSON Lines, Parquet, or CelebA's or NIH's own. Unset: metadata.csv, .jsonl or .parquet among "
-        "IMAGES.",
+        "CSV, TSV, JSON Lines, Parquet, or CelebA's or NIH's own. Unset: labels.csv or metadata.csv, .jsonl or "
+        ".parquet among IMAGES, else a folder per class.",
         panel=INPUT,
         metavar="FILE",
         takes="file",
@@ -53,6 +53,7 @@ class LabelOptions:
         split_file: A ``list_eval_partition.txt``; None: all rows.
         split: The part of it that is wanted.
         declarations: Columns whose kind is stated.
+        levels: What each level of folders is called, for a format that reads them; None: there is one level.
         maps_folder: Where the paths of masks and maps lead from; None: the folder of the label file.
     """
 
@@ -61,7 +62,7 @@ class LabelOptions:
         Option(
             flags="--label-format",
             help="Format of the labels. Unset: the suffix and the content decide. utkface reads them from the file "
-            "names.",
+            "names, imagefolder from the folders.",
             panel=INPUT,
             shared=True,
         ),
@@ -130,6 +131,19 @@ class LabelOptions:
             shared=True,
         ),
     ] = ()
+    levels: Annotated[
+        tuple[str, ...] | None,
+        Option(
+            flags="--levels",
+            help="With --label-format imagefolder: a task for each level of folders, from above, as country,city for "
+            "france/paris/a.jpg; - skips a level.",
+            panel=INPUT,
+            metavar="A,B",
+            typed=str,
+            convert=listed_names,
+            shared=True,
+        ),
+    ] = None
     maps_folder: Path | None = None
 
     def refuse_lone_split(self) -> None:
@@ -148,6 +162,8 @@ class LabelOptions:
             found.append(("--label-format", self.format.value))
         if self.file_column is not None:
             found.append(("--file-column", self.file_column))
+        if self.levels:
+            found.append(("--levels", ",".join(self.levels)))
         found += [("--missing-value", value) for value in self.missing_values]
         found += [("--bins", bins) for bins in self.bins]
         found += [("--task", declaration) for declaration in self.declarations]

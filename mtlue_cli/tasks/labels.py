@@ -48,6 +48,7 @@ class LabelFile:
         file_index: Position of the file column in ``header``.
         notes: What a user should know and is no fault, one per line.
         other_parts: Files with a row, and their maps, of other parts of the split than the one that was asked for.
+        format: How it was written down.
     """
 
     table: LabelTable
@@ -55,6 +56,7 @@ class LabelFile:
     file_index: int
     notes: tuple[str, ...] = ()
     other_parts: frozenset[str] = frozenset()
+    format: LabelFormat = LabelFormat.CSV
 
 
 def read_label_file(
@@ -84,13 +86,13 @@ def read_label_file(
         InputError: Lists every fault with its row.
     """
     options = options or LabelOptions()
-    reader = reader_of(path, options.format)
+    reader = reader_of(path, options.format, image_names)
     if reader.reads_names and not path.is_dir():
         raise InputError(f"--label-format {reader.name.value} reads file names, not {path}", hint="leave out --labels")
     if path.is_dir() and not reader.reads_names:
         raise InputError(f"{path} is a folder, expected a label file")
     file_columns = FILE_COLUMNS if options.file_column is None else (options.file_column,)
-    raw = reader.read(LabelSource(path, file_columns, tuple(image_names)))
+    raw = reader.read(LabelSource(path, file_columns, tuple(image_names), options.levels or ()))
     file_index = _find_file_column(path, raw, file_columns, folder)
     if folder is not None and raw.file_column is None and options.split_file is None:
         _refuse_other_column(path, raw, file_index, folder)
@@ -150,7 +152,7 @@ def read_label_file(
     table = LabelTable(names, columns, TaskSet(tuple(tasks)), places, maps, maps_folder)
     taken = table.take(rows)
     other_parts |= table.all_map_files - taken.all_map_files
-    return LabelFile(taken, raw.header, file_index, tuple(notes), other_parts)
+    return LabelFile(taken, raw.header, file_index, tuple(notes), other_parts, reader.name)
 
 
 def _find_file_column(path: Path, raw: RawTable, candidates: Sequence[str], folder: Path | None) -> int:

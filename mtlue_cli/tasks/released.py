@@ -2,7 +2,7 @@
 
 import csv
 import io
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from mtlue_cli.tasks.formula import escaped, escaped_name
 from mtlue_cli.tasks.labels import LabelFile
@@ -20,7 +20,7 @@ def released_labels(labels: LabelFile, names: Mapping[int, str]) -> bytes:
     """
     table = labels.table
     text = io.StringIO()
-    _write(text, [escaped(name) for name in labels.header])
+    write_row(text, [escaped(name) for name in labels.header])
     # The last of each stands for UNLABELLED, which is -1.
     texts = {task.name: (*map(escaped, task.classes), "") for task in table.tasks}
     columns: list[list[str] | None] = []
@@ -33,13 +33,14 @@ def released_labels(labels: LabelFile, names: Mapping[int, str]) -> bytes:
             columns.append([texts[name][index] for index in table.columns[name].tolist()])
     for row in sorted(names):
         name = escaped_name(names[row])
-        _write(text, [name if column is None else column[row] for column in columns])
+        write_row(text, [name if column is None else column[row] for column in columns])
     return text.getvalue().encode()
 
 
-def _write(text: io.StringIO, cells: list[str]) -> None:
+def write_row(text: io.StringIO, cells: Sequence[str], delimiter: str = ",") -> None:
+    """Append a row of a delimited table."""
     # A lone carriage return would end the row where the writer does not quote it, as Python's did not before 3.13.
     if any("\r" in cell for cell in cells):
-        csv.writer(text, lineterminator="\n", quoting=csv.QUOTE_ALL).writerow(cells)
+        csv.writer(text, lineterminator="\n", delimiter=delimiter, quoting=csv.QUOTE_ALL).writerow(cells)
     else:
-        csv.writer(text, lineterminator="\n").writerow(cells)
+        csv.writer(text, lineterminator="\n", delimiter=delimiter).writerow(cells)

@@ -1,6 +1,6 @@
 """What every label format is read into, and what a reader declares of itself."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -47,16 +47,23 @@ class LabelSource:
         path: The label file, or the image folder for a format that reads file names.
         file_columns: Headers that may name the file column.
         image_names: The folder's images, relative POSIX; only for a format that reads file names.
+        levels: Names of the levels of folders, for a format that reads them.
     """
 
     path: Path
     file_columns: tuple[str, ...] = FILE_COLUMNS
     image_names: tuple[str, ...] = ()
+    levels: tuple[str, ...] = ()
 
 
 def always(start: str) -> bool:  # noqa: ARG001 - the shape of every such test
     """Recognise any content: the suffix alone decides."""
     return True
+
+
+def on_request(names: Sequence[str]) -> bool:  # noqa: ARG001 - the shape of every such test
+    """Recognise no names: such a format is only read if it is asked for."""
+    return False
 
 
 @dataclass(frozen=True)
@@ -70,6 +77,7 @@ class LabelReader:
         suffixes: File suffixes that may hold it, lower case; none for a format that is only read on request.
         recognises: Whether a file's first characters look like it.
         reads_names: Whether it reads the names of the images in place of a file.
+        fits: Whether these names of images leave no doubt that they are in this format.
     """
 
     name: LabelFormat
@@ -78,3 +86,4 @@ class LabelReader:
     suffixes: tuple[str, ...] = ()
     recognises: Callable[[str], bool] = always
     reads_names: bool = False
+    fits: Callable[[Sequence[str]], bool] = on_request

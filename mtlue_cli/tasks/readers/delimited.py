@@ -4,6 +4,7 @@ import csv
 import io
 import re
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from mtlue_cli.errors import InputError
 from mtlue_cli.tasks.formula import unescaped
@@ -12,6 +13,29 @@ from mtlue_cli.tasks.readers.text import read_text
 
 _STATED = re.compile(r'(?:"sep=(.)"|sep=(.))(?:\r\n|\r|\n)', re.IGNORECASE)
 """The row that some spreadsheets put on top of all to say how cells are parted."""
+
+
+@dataclass(frozen=True)
+class Parted:
+    """The text of a table, its delimiter known.
+
+    Attributes:
+        rows: The text without a row that states the delimiter.
+        delimiter: What parts the cells.
+        above: Number of rows above ``rows``.
+    """
+
+    rows: str
+    delimiter: str
+    above: int = 0
+
+
+def part(text: str, delimiters: Sequence[str], file_columns: Sequence[str]) -> Parted:
+    """Find the delimiter of a table; arguments as those of :func:`read_delimited`."""
+    stated = _STATED.match(text)
+    if stated is not None and len(delimiters) > 1:
+        return Parted(text[stated.end() :], stated[1] or stated[2], 1)
+    return Parted(text, _delimiter(text, delimiters, file_columns))
 
 
 def read_delimited(source: LabelSource, delimiters: Sequence[str]) -> RawTable:
@@ -25,12 +49,8 @@ def read_delimited(source: LabelSource, delimiters: Sequence[str]) -> RawTable:
     Raises:
         InputError: The file is no text, or empty.
     """
-    text = read_text(source.path)
-    stated = _STATED.match(text)
-    above = 0
-    if stated is not None and len(delimiters) > 1:
-        text, delimiters, above = text[stated.end() :], (stated[1] or stated[2],), 1
-    rows, places, faults = _parse(text, _delimiter(text, delimiters, source.file_columns), above)
+    parted = part(read_text(source.path), delimiters, source.file_columns)
+    rows, places, faults = _parse(parted.rows, parted.delimiter, parted.above)
     if not rows:
         raise InputError(f"{source.path}: no header can be read", faults, "expected a header and one row per image")
     return RawTable(rows[0], tuple(rows[1:]), tuple(places[1:]), tuple(faults))

@@ -1,6 +1,6 @@
 """The label formats, and which of them a file is in."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from mtlue_cli.choices import LabelFormat
@@ -8,6 +8,7 @@ from mtlue_cli.errors import InputError
 from mtlue_cli.tasks.readers.base import LabelReader
 from mtlue_cli.tasks.readers.celeba import CELEBA
 from mtlue_cli.tasks.readers.comma_separated import CSV
+from mtlue_cli.tasks.readers.image_folder import IMAGE_FOLDER
 from mtlue_cli.tasks.readers.json_lines import JSON_LINES
 from mtlue_cli.tasks.readers.nih import NIH
 from mtlue_cli.tasks.readers.nyuv2 import NYUV2
@@ -17,23 +18,34 @@ from mtlue_cli.tasks.readers.text import read_start
 from mtlue_cli.tasks.readers.utkface import UTKFACE
 
 READERS: Mapping[LabelFormat, LabelReader] = {
-    reader.name: reader for reader in (NIH, CSV, TSV, JSON_LINES, PARQUET, CELEBA, UTKFACE, NYUV2)
+    reader.name: reader for reader in (NIH, CSV, TSV, JSON_LINES, PARQUET, CELEBA, UTKFACE, NYUV2, IMAGE_FOLDER)
 }
 """Reader of each format. Of those that share a suffix, the first that recognises the content reads the file."""
 
 
-def reader_of(path: Path, wanted: LabelFormat | None = None) -> LabelReader:
+def layout_of(names: Sequence[str]) -> LabelReader | None:
+    """The format of labels that stand in the names of images or of their folders; None if that is not clear."""
+    return next((reader for reader in READERS.values() if reader.fits(names)), None)
+
+
+def reader_of(path: Path, wanted: LabelFormat | None = None, names: Sequence[str] = ()) -> LabelReader:
     """The reader of a label file.
 
     Args:
         path: The file, or the image folder for a format that reads file names.
         wanted: Format that the user names; None: the suffix and the content decide.
+        names: The folder's images, to tell the format if ``path`` is the folder.
 
     Raises:
         InputError: No format fits.
     """
     if wanted is not None:
         return READERS[wanted]
+    if path.is_dir():
+        found = layout_of(names)
+        if found is None:
+            raise InputError(f"{path} is a folder, expected a label file")
+        return found
     suffix = path.suffix.lower()
     candidates = [reader for reader in READERS.values() if suffix in reader.suffixes]
     start = read_start(path)

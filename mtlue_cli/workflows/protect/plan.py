@@ -15,6 +15,7 @@ from mtlue_cli.images.encode import released_suffix
 from mtlue_cli.images.folder import file_check, find_images, match_labels, refuse_nesting, released_names
 from mtlue_cli.images.labelled import read_folder_labels
 from mtlue_cli.keys import FoundKey
+from mtlue_cli.layouts.companions import FOLDERS_ARE_CLASSES
 from mtlue_cli.options import range_faults
 from mtlue_cli.release.records import RunRecord
 from mtlue_cli.release.release import Contents, Release, Resumption, refuse_protected
@@ -133,7 +134,7 @@ def read_inputs(config: ProtectConfig) -> ProtectInputs:
     labels, left_out = _with_unlabelled(config, given, match.unlabelled)
     table, maps = labels.table, labels.table.all_map_files
     names = released_names(table.file_names, released_suffix(config.image_format), maps)
-    release = Release(config.release)
+    release = Release(config.release, beside=labels.format in FOLDERS_ARE_CLASSES)
     contents = release.look(maps.union(names.values()))
     if not config.force:
         refuse_protected(config.images, table.file_names)

@@ -17,6 +17,7 @@ from mtlue_cli.generator.shipped import is_shipped
 from mtlue_cli.generator.tiles import is_tinted
 from mtlue_cli.images.encode import is_compressed_with_loss
 from mtlue_cli.images.reading import ReadingThreads, photos_up_to
+from mtlue_cli.layouts.companions import companion_files
 from mtlue_cli.metrics.flip import MeanFlip
 from mtlue_cli.notebook import html_table
 from mtlue_cli.release.records import FileRecord, QuarantineRecord, Record
@@ -194,7 +195,9 @@ def protect_folder(config: ProtectConfig, progress: Progress, inputs: ProtectInp
             sources = {record.file_name: record.source for record in released.values()}
             flip = release_flip(config.images, release.folder, sources, progress)
             labels = released_labels(plan.labels, {row: record.file_name for row, record in released.items()})
-            release.close(ordered, labels, flip)
+            targets = {source: name for name, source in sources.items()}
+            companions = companion_files(config.images, config.labels, plan.labels, targets)
+            release.close(ordered, labels, flip, companions)
     except OSError as error:
         raise MtlueError(unwritable(Path(error.filename or release.folder), error)) from error
     return _result(plan, records, steps.fixes, flip, describe_device(device), time.monotonic() - began)

@@ -1,0 +1,1 @@
+"""Layouts of data sets: where the labels of a folder are, and the files by which others load its release."""

@@ -1,0 +1,32 @@
+"""The files of a layout that stand in a release beside images, maps and ``labels.csv``."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from mtlue_cli.choices import LabelFormat
+from mtlue_cli.layouts.find import LABEL_NAMES
+from mtlue_cli.layouts.tables import REWRITERS, rewritten
+from mtlue_cli.tasks.labels import LabelFile
+
+FOLDERS_ARE_CLASSES = frozenset({LabelFormat.IMAGEFOLDER})
+"""Formats whose loaders take every folder of the release for a class."""
+
+
+def companion_files(images: Path, labels: Path, table: LabelFile, names: Mapping[str, str]) -> dict[str, bytes]:
+    """What a loader of this layout reads besides the images: path in the release to content.
+
+    A label file that lies among the images is part of the data set: the release has it too, under the same name, with
+    the released file names. ``labels.csv`` is what mtlue writes itself.
+
+    Args:
+        images: Folder of the originals.
+        labels: Their label file, or the folder itself for a layout without one.
+        table: What was read.
+        names: File of the originals to released file, for each released one.
+    """
+    if labels.is_dir() or images.resolve() not in labels.resolve().parents:
+        return {}
+    place = labels.resolve().relative_to(images.resolve()).as_posix()
+    if place == LABEL_NAMES[0] or table.format not in REWRITERS:
+        return {}
+    return {place: rewritten(labels, table.format, table.header[table.file_index], names)}

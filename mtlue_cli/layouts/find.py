@@ -1,0 +1,69 @@
+"""Where the labels of a folder are, if nobody says so."""
+
+from pathlib import Path
+
+from mtlue_cli.choices import LabelFormat
+from mtlue_cli.errors import InputError
+from mtlue_cli.images.folder import find_images
+from mtlue_cli.tasks.readers.image_folder import doubt
+from mtlue_cli.tasks.readers.registry import READERS, layout_of
+
+METADATA_NAMES = ("metadata.csv", "metadata.jsonl", "metadata.parquet")
+"""Label files as the ImageFolder of Hugging Face's ``datasets`` has them."""
+
+LABEL_NAMES = ("labels.csv", *METADATA_NAMES)
+"""Label files that are found beside the images."""
+
+RECORDS = ".mtlue"
+"""Stands in every release; its ``labels.csv`` says what the other label files in it say."""
+
+
+def find_labels(folder: Path, wanted: LabelFormat | None = None) -> Path:
+    """The label file beside the images; the folder itself where the labels are in its names.
+
+    Args:
+        folder: Image folder.
+        wanted: Format that the user names, or None.
+
+    Raises:
+        InputError: There are none, more than one, or it is not clear what the names of folders mean.
+    """
+    if wanted is not None and READERS[wanted].reads_names:
+        return folder
+    found = [folder / name for name in LABEL_NAMES if (folder / name).is_file()]
+    if len(found) > 1 and found[0].name == LABEL_NAMES[0] and (folder / RECORDS).exists():
+        return found[0]
+    if len(found) == 1:
+        return found[0]
+    if found:
+        several = ", ".join(path.name for path in found)
+        raise InputError(f"{folder} holds several label files: {several}", hint="name one of them with --labels")
+    names = find_images(folder)
+    if wanted is None and layout_of(names) is not None:
+        return folder
+    nested = sorted(path.relative_to(folder).as_posix() for name in LABEL_NAMES for path in folder.glob(f"*/{name}"))
+    if nested:
+        raise InputError(
+            f"no labels: {folder} itself holds no label file, folders in it do: {', '.join(nested[:5])}",
+            hint=f"give one of these folders, such as {folder / nested[0].split('/')[0]}, or name a file with --labels",
+        )
+    beside = next((path for path in sorted(folder.glob("labels.*")) if path.is_file()), None)
+    none = f"no labels: --labels is not given, and {folder} holds none of {', '.join(LABEL_NAMES)}"
+    unclear = doubt(names) if wanted is None and beside is None and any("/" in name for name in names) else None
+    if unclear is not None:
+        raise InputError(f"{none}; its folders are not taken for classes: {unclear[0]}", hint=unclear[1])
+    layouts = "|".join(reader.name for reader in READERS.values() if reader.reads_names)
+    raise InputError(
+        none,
+        hint=f"give --labels {beside or 'FILE'}"
+        + ("" if beside else f", or --label-format {layouts} if the labels are in the names of files or folders"),
+    )
+
+
+def described(labels: Path, wanted: LabelFormat | None = None) -> str:
+    """What :func:`find_labels` found, in a line."""
+    if not labels.is_dir():
+        return f"labels: {labels}"
+    reader = READERS[wanted] if wanted is not None else layout_of(find_images(labels))
+    assert reader is not None, "found by its names"
+    return f"labels: {reader.title} in {labels} (--label-format {reader.name.value})"

@@ -1,0 +1,102 @@
+"""A label file for a release: its rows and columns as they are, with the released file names."""
+
+import csv
+import io
+import json
+from collections.abc import Callable, Mapping
+from pathlib import Path, PurePosixPath
+
+from mtlue_cli.choices import LabelFormat
+from mtlue_cli.tasks.formula import unescaped
+from mtlue_cli.tasks.readers.delimited import part
+from mtlue_cli.tasks.readers.nih import FILES
+from mtlue_cli.tasks.readers.text import read_text
+from mtlue_cli.tasks.released import write_row
+
+Renamed = Callable[[str], str | None]
+"""The released name of the file that a cell names; None if it is not released."""
+
+
+def rewritten(labels: Path, form: LabelFormat, file_column: str, names: Mapping[str, str]) -> bytes:
+    """The content of ``labels`` with the rows of released files only, and their released names.
+
+    All other cells, the order of rows and columns, and the types of a Parquet file stay as they are.
+
+    Args:
+        labels: A label file that was read without a fault.
+        form: Its format, one of :data:`REWRITERS`.
+        file_column: Header of its file column.
+        names: File of the originals to released file, relative POSIX.
+    """
+
+    def renamed(cell: str) -> str | None:
+        return names.get(str(PurePosixPath(cell.strip())))
+
+    return REWRITERS[form](labels, file_column, renamed)
+
+
+def _delimited(labels: Path, file_column: str, renamed: Renamed) -> bytes:
+    text = read_text(labels)
+    parted = part(text, ("\t",) if labels.suffix.lower() in (".tsv", ".tab") else (",", ";", "\t"), (file_column,))
+    rows = csv.reader(io.StringIO(parted.rows, newline=""), delimiter=parted.delimiter, strict=True)
+    filled = (row for row in rows if any(cell.strip() for cell in row))
+    header = next(filled)
+    at = [unescaped(cell.strip()) for cell in header].index(file_column)
+    made = io.StringIO()
+    made.write(text[: len(text) - len(parted.rows)])
+    write_row(made, header, parted.delimiter)
+    for row in filled:
+        name = renamed(unescaped(row[at].strip()))
+        if name is not None:
+            write_row(made, [*row[:at], name, *row[at + 1 :]], parted.delimiter)
+    return made.getvalue().encode()
+
+
+def _nih(labels: Path, file_column: str, renamed: Renamed) -> bytes:  # noqa: ARG001 - mtlue's name for that column
+    return _delimited(labels, FILES, renamed)
+
+
+def _celeba(labels: Path, file_column: str, renamed: Renamed) -> bytes:  # noqa: ARG001 - there is no header
+    _, attributes, *rows = (line.split() for line in read_text(labels).split("\n") if line.strip())
+    found = [(renamed(name), values) for name, *values in rows]
+    kept = [" ".join([name, *values]) for name, values in found if name is not None]
+    return "".join(f"{line}\n" for line in (str(len(kept)), " ".join(attributes), *kept)).encode()
+
+
+def _json_lines(labels: Path, file_column: str, renamed: Renamed) -> bytes:
+    made: list[str] = []
+    for line in read_text(labels).split("\n"):
+        document = json.loads(line) if line.strip() else {}
+        key = next((key for key in document if key.strip() == file_column), None)
+        name = None if key is None else renamed(str(document[key]))
+        if name is not None:
+            made.append(json.dumps({**document, key: name}, ensure_ascii=False) + "\n")
+    return "".join(made).encode()
+
+
+def _parquet(labels: Path, file_column: str, renamed: Renamed) -> bytes:
+    import pyarrow
+    from pyarrow import parquet
+
+    with parquet.ParquetFile(labels) as file:
+        table = file.read(use_threads=False)
+    at = [name.strip() for name in table.column_names].index(file_column)
+    names = [None if cell is None else renamed(str(cell)) for cell in table.column(at).to_pylist()]
+    field, kept = table.schema.field(at), [row for row, name in enumerate(names) if name is not None]
+    cells = pyarrow.array([names[row] for row in kept], pyarrow.string())
+    table = table.take(pyarrow.array(kept, pyarrow.int64())).set_column(at, field, cells.cast(field.type))
+    sink = pyarrow.BufferOutputStream()
+    parquet.write_table(table, sink)
+    content: bytes = sink.getvalue().to_pybytes()
+    return content
+
+
+REWRITERS: Mapping[LabelFormat, Callable[[Path, str, Renamed], bytes]] = {
+    LabelFormat.CSV: _delimited,
+    LabelFormat.TSV: _delimited,
+    LabelFormat.NIH: _nih,
+    LabelFormat.CELEBA: _celeba,
+    LabelFormat.JSONL: _json_lines,
+    LabelFormat.PARQUET: _parquet,
+}
+"""How the label file of each format is written again."""

@@ -1,0 +1,125 @@
+"""ImageFolder: the folder of an image is its class, as ``torchvision.datasets.ImageFolder`` has it.
+
+Source: the documentation of torchvision's and of Hugging Face ``datasets``' ImageFolder.
+"""
+
+from collections import Counter
+from collections.abc import Sequence
+
+from mtlue_cli.choices import LabelFormat
+from mtlue_cli.errors import InputError
+from mtlue_cli.tasks.readers.base import CANONICAL_FILE_COLUMN, Cell, LabelReader, LabelSource, RawTable
+from mtlue_cli.tasks.wording import counted, listed, quoted
+
+COLUMN = "label"
+"""Name of the task where the user gives none, as ``datasets`` calls it."""
+
+SKIPPED = "-"
+"""Stands for a level of folders that is no task."""
+
+SPLITS = frozenset({"train", "training", "val", "valid", "validation", "dev", "test", "testing", "eval"})
+NO_CLASSES = frozenset(
+    {
+        *("images", "image", "img", "imgs", "photos", "pictures", "jpegimages", "leftimg8bit", "originals", "raw"),
+        *("masks", "mask", "labels", "label", "annotations", "annotation", "segmentation", "gt", "gtfine", "gtcoarse"),
+        *("depth", "depths", "normal", "normals", "targets", "data"),
+    }
+)
+"""Names of folders, lower case, that hardly are classes."""
+
+_SHOWN = 8
+
+
+def read_image_folder(source: LabelSource) -> RawTable:
+    """Read a column for each named level of folders, from above; without names one column for the single level.
+
+    An image in fewer folders than levels is unlabelled in those that it lacks; one in none has no row.
+
+    Raises:
+        InputError: No level is named, and images lie in several.
+    """
+    folders = [name.split("/")[:-1] for name in source.image_names]
+    depths = {len(parts) for parts in folders if parts}
+    levels = source.levels
+    if not levels and depths and depths != {1}:
+        raise InputError(
+            f"{source.path}: images lie {min(depths)} to {max(depths)} folders deep"
+            if len(depths) > 1
+            else f"{source.path}: images lie {max(depths)} folders deep",
+            hint=levels_hint(source.image_names),
+        )
+    levels = levels or (COLUMN,)
+    used = [(at, name) for at, name in enumerate(levels) if name != SKIPPED]
+    if not used:
+        raise InputError(f"--levels {','.join(levels)} names no level")
+    blank = sorted({part for parts in folders for part in parts[: len(levels)] if part != part.strip()})
+    if blank:
+        raise InputError(
+            f"{source.path}: names of folders begin or end with a blank: {listed(blank)}", hint="rename them"
+        )
+    rows: list[tuple[Cell, ...]] = [
+        (name, *(parts[at] if at < len(parts) else None for at, _ in used))
+        for name, parts in zip(source.image_names, folders, strict=True)
+        if parts
+    ]
+    notes = [_note(level, [row[1 + at] for row in rows]) for at, (_, level) in enumerate(used)]
+    outside = len(folders) - len(rows)
+    if outside:
+        notes.append(f"{counted(outside, 'image')} of {source.path} in no folder: without a label")
+    header = (CANONICAL_FILE_COLUMN, *(name for _, name in used))
+    places = tuple(quoted(str(row[0])) for row in rows)
+    return RawTable(header, tuple(rows), places, notes=tuple(notes), file_column=CANONICAL_FILE_COLUMN)
+
+
+def fits_image_folder(names: Sequence[str]) -> bool:
+    """Whether there is no doubt: every image lies in one folder, of which there are several, named as classes are."""
+    return doubt(names) is None
+
+
+def doubt(names: Sequence[str]) -> tuple[str, str] | None:
+    """Why folders of images may be no classes, and what to do; None if there is no doubt."""
+    above = Counter(name.split("/")[0] for name in names if "/" in name)
+    if not above:
+        return "no image lies in a folder", "name a label file with --labels"
+    odd = sorted(name for name in above if name.lower() in NO_CLASSES)
+    if odd:
+        return f"folders of this name hardly are classes: {listed(odd)}", "name a label file with --labels"
+    if {name.lower() for name in above} <= SPLITS:
+        return (
+            f"{listed(sorted(above))} are parts of a split, not classes",
+            f"protect one part after the other, such as the folder {min(above)}",
+        )
+    alone = sum("/" not in name for name in names)
+    if alone:
+        return (
+            f"{counted(alone, 'image')} beside the folders, in none",
+            "--label-format imagefolder takes the folders as classes and leaves these images without a label",
+        )
+    if any(name.count("/") != 1 for name in names):
+        return "images lie in folders within folders", levels_hint(names)
+    if len(above) < 2:
+        return "all images lie in one folder", "name a label file with --labels"
+    return None
+
+
+def levels_hint(names: Sequence[str]) -> str:
+    """The options that say what each level of folders is."""
+    most = max(name.count("/") for name in names)
+    shown = max(names, key=lambda name: (name.count("/"), name))
+    columns = {2: "country,city"}.get(most, ",".join(f"level{at}" for at in range(1, most + 1)))
+    return (
+        f"say what the folders mean, as in {quoted(shown)}: --label-format imagefolder --levels {columns}; "
+        f"{SKIPPED} skips a level, and --levels {COLUMN} takes the first one alone"
+    )
+
+
+def _note(level: str, cells: Sequence[Cell]) -> str:
+    counts = Counter(cell for cell in cells if cell is not None)
+    shown = ", ".join(f"{name} ({count})" for name, count in sorted(counts.items())[:_SHOWN])
+    more = f" and {len(counts) - _SHOWN} more" if len(counts) > _SHOWN else ""
+    return f"column {quoted(level)} is the folder of each image: {shown}{more}"
+
+
+IMAGE_FOLDER = LabelReader(
+    LabelFormat.IMAGEFOLDER, "a folder per class", read_image_folder, reads_names=True, fits=fits_image_folder
+)
