@@ -368,7 +368,7 @@ def _reading(labels: Labels, values: Mapping[str, Any]) -> Iterator[tuple[Path, 
     reading = _config(LabelOptions, values)
     reading.refuse_lone_split()
     if labels is None:
-        yield find_labels(images, reading.format), reading
+        yield find_labels(images, reading.format, reading.preset.labels if reading.preset else ()), reading
         return
     if isinstance(labels, str | Path):
         if not Path(labels).exists():

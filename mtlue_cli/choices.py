@@ -67,6 +67,10 @@ class LabelFormat(StrEnum):
     UTKFACE = "utkface"
     NYUV2 = "nyuv2"
     IMAGEFOLDER = "imagefolder"
+    VOC = "voc"
+    CITYSCAPES = "cityscapes"
+    ADE20K = "ade20k"
+    COCO = "coco"
 
 
 class SplitPart(StrEnum):
@@ -75,6 +79,14 @@ class SplitPart(StrEnum):
     TRAIN = "train"
     VALIDATION = "validation"
     TEST = "test"
+
+
+class Uncertain(StrEnum):
+    """What a cell becomes that says that the class is uncertain."""
+
+    UNLABELLED = "unlabelled"
+    POSITIVE = "positive"
+    NEGATIVE = "negative"
 
 
 class Unlabelled(StrEnum):

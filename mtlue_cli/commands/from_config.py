@@ -12,6 +12,7 @@ from mtlue_cli.choices import MAX_PIXELS
 from mtlue_cli.commands.config_file import values_of_files
 from mtlue_cli.commands.console import Terminal
 from mtlue_cli.options import OUTPUT, MaxPixels, Option, OptionField, built, option_fields
+from mtlue_cli.tasks.label_options import LabelOptions
 
 ConfigT = TypeVar("ConfigT")
 
@@ -91,8 +92,9 @@ class Given:
         named: Path | None = self.values["labels"]
         if named is not None:
             return named
-        wanted = self.values["format"]
-        found = find_labels(images, wanted)
+        reading = built(LabelOptions, self.values)
+        wanted = reading.format
+        found = find_labels(images, wanted, reading.preset.labels if reading.preset is not None else ())
         self.terminal.say(described(found, wanted))
         return found
 

@@ -4,15 +4,19 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from mtlue_cli.choices import LabelFormat
+from mtlue_cli.layouts.data_sets import FILES, coco_document, files_of
 from mtlue_cli.layouts.find import LABEL_NAMES
-from mtlue_cli.layouts.tables import REWRITERS, rewritten
+from mtlue_cli.layouts.tables import DELIMITED, REWRITERS, rewritten, rewritten_by_preset
+from mtlue_cli.tasks.label_options import LabelOptions
 from mtlue_cli.tasks.labels import LabelFile
 
 FOLDERS_ARE_CLASSES = frozenset({LabelFormat.IMAGEFOLDER})
 """Formats whose loaders take every folder of the release for a class."""
 
 
-def companion_files(images: Path, labels: Path, table: LabelFile, names: Mapping[str, str]) -> dict[str, bytes]:
+def companion_files(
+    images: Path, labels: Path, options: LabelOptions, table: LabelFile, names: Mapping[str, str]
+) -> dict[str, bytes]:
     """What a loader of this layout reads besides the images: path in the release to content.
 
     A label file that lies among the images is part of the data set: the release has it too, under the same name, with
@@ -21,12 +25,19 @@ def companion_files(images: Path, labels: Path, table: LabelFile, names: Mapping
     Args:
         images: Folder of the originals.
         labels: Their label file, or the folder itself for a layout without one.
+        options: How they were read.
         table: What was read.
         names: File of the originals to released file, for each released one.
     """
+    if table.format is LabelFormat.COCO:
+        return {labels.name: coco_document(labels, names)}
+    if table.format in FILES:
+        return files_of(images, table.format, names)
     if labels.is_dir() or images.resolve() not in labels.resolve().parents:
         return {}
     place = labels.resolve().relative_to(images.resolve()).as_posix()
     if place == LABEL_NAMES[0] or table.format not in REWRITERS:
         return {}
+    if options.preset is not None:
+        return {place: rewritten_by_preset(labels, options.preset, names)} if table.format in DELIMITED else {}
     return {place: rewritten(labels, table.format, table.header[table.file_index], names)}

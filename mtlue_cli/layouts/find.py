@@ -1,5 +1,6 @@
 """Where the labels of a folder are, if nobody says so."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from mtlue_cli.choices import LabelFormat
@@ -18,18 +19,22 @@ RECORDS = ".mtlue"
 """Stands in every release; its ``labels.csv`` says what the other label files in it say."""
 
 
-def find_labels(folder: Path, wanted: LabelFormat | None = None) -> Path:
+def find_labels(folder: Path, wanted: LabelFormat | None = None, names: Sequence[str] = ()) -> Path:
     """The label file beside the images; the folder itself where the labels are in its names.
 
     Args:
         folder: Image folder.
         wanted: Format that the user names, or None.
+        names: Names that the label file may have beside the usual ones, the first that is there counts.
 
     Raises:
         InputError: There are none, more than one, or it is not clear what the names of folders mean.
     """
     if wanted is not None and READERS[wanted].reads_names:
         return folder
+    own = next((folder / name for name in names if (folder / name).is_file()), None)
+    if own is not None:
+        return own
     found = [folder / name for name in LABEL_NAMES if (folder / name).is_file()]
     if len(found) > 1 and found[0].name == LABEL_NAMES[0] and (folder / RECORDS).exists():
         return found[0]
@@ -38,8 +43,8 @@ def find_labels(folder: Path, wanted: LabelFormat | None = None) -> Path:
     if found:
         several = ", ".join(path.name for path in found)
         raise InputError(f"{folder} holds several label files: {several}", hint="name one of them with --labels")
-    names = find_images(folder)
-    if wanted is None and layout_of(names) is not None:
+    images = find_images(folder)
+    if wanted is None and layout_of(images) is not None:
         return folder
     nested = sorted(path.relative_to(folder).as_posix() for name in LABEL_NAMES for path in folder.glob(f"*/{name}"))
     if nested:
@@ -48,8 +53,8 @@ def find_labels(folder: Path, wanted: LabelFormat | None = None) -> Path:
             hint=f"give one of these folders, such as {folder / nested[0].split('/')[0]}, or name a file with --labels",
         )
     beside = next((path for path in sorted(folder.glob("labels.*")) if path.is_file()), None)
-    none = f"no labels: --labels is not given, and {folder} holds none of {', '.join(LABEL_NAMES)}"
-    unclear = doubt(names) if wanted is None and beside is None and any("/" in name for name in names) else None
+    none = f"no labels: --labels is not given, and {folder} holds none of {', '.join((*names, *LABEL_NAMES))}"
+    unclear = doubt(images) if wanted is None and beside is None and any("/" in name for name in images) else None
     if unclear is not None:
         raise InputError(f"{none}; its folders are not taken for classes: {unclear[0]}", hint=unclear[1])
     layouts = "|".join(reader.name for reader in READERS.values() if reader.reads_names)

@@ -8,11 +8,13 @@ from pathlib import Path, PurePosixPath
 
 from mtlue_cli.choices import LabelFormat
 from mtlue_cli.tasks.formula import unescaped
+from mtlue_cli.tasks.presets.preset import Preset
 from mtlue_cli.tasks.readers.delimited import part
 from mtlue_cli.tasks.readers.nih import FILES
 from mtlue_cli.tasks.readers.text import read_text
 from mtlue_cli.tasks.released import write_row
 
+DELIMITED = frozenset({LabelFormat.CSV, LabelFormat.TSV})
 Renamed = Callable[[str], str | None]
 """The released name of the file that a cell names; None if it is not released."""
 
@@ -35,18 +37,39 @@ def rewritten(labels: Path, form: LabelFormat, file_column: str, names: Mapping[
     return REWRITERS[form](labels, file_column, renamed)
 
 
+def rewritten_by_preset(labels: Path, preset: Preset, names: Mapping[str, str]) -> bytes:
+    """As :func:`rewritten`, of a delimited table that is read by a preset.
+
+    A cell that holds the path of its image gets the released one. Where a path is made of other cells, they stay.
+    """
+
+    def changed(row: Mapping[str, str]) -> str | None:
+        source, cell = str(PurePosixPath(preset.path_of(row))), row[preset.file_columns[-1]]
+        if source not in names:
+            return None
+        return cell.removesuffix(source) + names[source] if cell.endswith(source) else cell
+
+    return _rows_of(labels, preset.file_columns[-1], changed)
+
+
 def _delimited(labels: Path, file_column: str, renamed: Renamed) -> bytes:
+    return _rows_of(labels, file_column, lambda row: renamed(row[file_column]))
+
+
+def _rows_of(labels: Path, file_column: str, changed: Callable[[Mapping[str, str]], str | None]) -> bytes:
+    """A delimited table with what ``changed`` makes of each row's cell of that column; None leaves the row out."""
     text = read_text(labels)
     parted = part(text, ("\t",) if labels.suffix.lower() in (".tsv", ".tab") else (",", ";", "\t"), (file_column,))
     rows = csv.reader(io.StringIO(parted.rows, newline=""), delimiter=parted.delimiter, strict=True)
     filled = (row for row in rows if any(cell.strip() for cell in row))
     header = next(filled)
-    at = [unescaped(cell.strip()) for cell in header].index(file_column)
+    names = [unescaped(cell.strip()) for cell in header]
+    at = names.index(file_column)
     made = io.StringIO()
     made.write(text[: len(text) - len(parted.rows)])
     write_row(made, header, parted.delimiter)
     for row in filled:
-        name = renamed(unescaped(row[at].strip()))
+        name = changed(dict(zip(names, (unescaped(cell.strip()) for cell in row), strict=True)))
         if name is not None:
             write_row(made, [*row[:at], name, *row[at + 1 :]], parted.delimiter)
     return made.getvalue().encode()

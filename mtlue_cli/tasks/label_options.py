@@ -5,13 +5,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-from mtlue_cli.choices import LabelFormat, SplitPart
+from mtlue_cli.choices import LabelFormat, SplitPart, Uncertain
 from mtlue_cli.errors import InputError
 from mtlue_cli.options import INPUT, Option, listed_names
 from mtlue_cli.tasks.bins import Bins, parse_bins
 
 if TYPE_CHECKING:
     from mtlue_cli.tasks.declared import Declaration
+    from mtlue_cli.tasks.presets.preset import Preset
 
 Labels = Annotated[
     Path,
@@ -37,6 +38,12 @@ def _declarations(texts: Sequence[str]) -> "tuple[Declaration, ...]":
     return parse_declarations(texts)
 
 
+def _preset(given: str) -> "Preset":
+    from mtlue_cli.tasks.presets.preset import load_preset
+
+    return load_preset(given)
+
+
 def _stripped(texts: Sequence[str]) -> tuple[str, ...]:
     return tuple(text.strip() for text in texts)
 
@@ -54,6 +61,8 @@ class LabelOptions:
         split: The part of it that is wanted.
         declarations: Columns whose kind is stated.
         levels: What each level of folders is called, for a format that reads them; None: there is one level.
+        preset: How the table of a published data set is read; None: as any other.
+        uncertain: What its uncertain cells become; None: unlabelled.
         maps_folder: Where the paths of masks and maps lead from; None: the folder of the label file.
     """
 
@@ -144,6 +153,29 @@ class LabelOptions:
             shared=True,
         ),
     ] = None
+    preset: Annotated[
+        "Preset | None",
+        Option(
+            flags="--preset",
+            help="How the table of a published data set is read: chexpert, mimic-cxr, odir, isic, fairface, or a TOML "
+            "file of your own.",
+            panel=INPUT,
+            metavar="NAME|FILE.toml",
+            file_or_name=True,
+            typed=str,
+            convert=_preset,
+            shared=True,
+        ),
+    ] = None
+    uncertain: Annotated[
+        Uncertain | None,
+        Option(
+            flags="--uncertain",
+            help="With --preset: what its uncertain cells become, such as -1.0 in CheXpert. Unset: unlabelled.",
+            panel=INPUT,
+            shared=True,
+        ),
+    ] = None
     maps_folder: Path | None = None
 
     def refuse_lone_split(self) -> None:
@@ -162,6 +194,10 @@ class LabelOptions:
             found.append(("--label-format", self.format.value))
         if self.file_column is not None:
             found.append(("--file-column", self.file_column))
+        if self.preset is not None:
+            found.append(("--preset", self.preset.given))
+        if self.uncertain is not None:
+            found.append(("--uncertain", self.uncertain.value))
         if self.levels:
             found.append(("--levels", ",".join(self.levels)))
         found += [("--missing-value", value) for value in self.missing_values]

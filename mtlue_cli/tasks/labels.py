@@ -10,13 +10,14 @@ from pathlib import Path, PurePosixPath
 
 from mtlue_cli.choices import LabelFormat, SplitPart, TaskKind
 from mtlue_cli.errors import InputError
-from mtlue_cli.tasks.bins import Bins
+from mtlue_cli.tasks.bins import Bins, parse_bins
 from mtlue_cli.tasks.classes import class_faults, make_task, missing_notes
 from mtlue_cli.tasks.declared import Declaration
 from mtlue_cli.tasks.label_options import LabelOptions
 from mtlue_cli.tasks.maps import LookAtMaps, MapColumn, find_maps, may_be_maps, not_maps_notes
 from mtlue_cli.tasks.partition import read_partition
 from mtlue_cli.tasks.paths import is_unicode, path_fault
+from mtlue_cli.tasks.presets.preset import Preset
 from mtlue_cli.tasks.readers.base import FILE_COLUMNS, Cell, LabelSource, RawTable
 from mtlue_cli.tasks.readers.registry import reader_of
 from mtlue_cli.tasks.spec import LabelTable, Task, TaskSet
@@ -36,6 +37,18 @@ TRIED_ROWS = 100
 def released_options(file_column: str | None) -> LabelOptions:
     """How the label file of a release is read, whatever the original labels were."""
     return LabelOptions(LabelFormat.CSV, file_column)
+
+
+def with_preset(options: LabelOptions, preset: Preset, header: Sequence[str]) -> LabelOptions:
+    """The options with the missing values and the bins of a preset; bins that the user states for a column stay.
+
+    Bins of a column that ``header`` lacks are left out.
+    """
+    own = {bins.column for bins in options.bins}
+    added = tuple(bins for bins in parse_bins(preset.bins) if bins.column in header and bins.column not in own)
+    return replace(
+        options, missing_values=(*options.missing_values, *preset.missing_values), bins=(*options.bins, *added)
+    )
 
 
 @dataclass(frozen=True)
@@ -93,6 +106,11 @@ def read_label_file(
         raise InputError(f"{path} is a folder, expected a label file")
     file_columns = FILE_COLUMNS if options.file_column is None else (options.file_column,)
     raw = reader.read(LabelSource(path, file_columns, tuple(image_names), options.levels or ()))
+    if options.preset is not None:
+        raw = options.preset.applied(raw, options.uncertain)
+        options = with_preset(options, options.preset, raw.header)
+    elif options.uncertain is not None:
+        raise InputError("--uncertain is for the uncertain cells of a --preset", hint="add --preset, or leave it out")
     file_index = _find_file_column(path, raw, file_columns, folder)
     if folder is not None and raw.file_column is None and options.split_file is None:
         _refuse_other_column(path, raw, file_index, folder)
@@ -111,9 +129,10 @@ def read_label_file(
     places = tuple(raw.places[row] for row in kept)
     names = tuple(str(PurePosixPath(raw.rows[row][file_index] or "")) for row in kept)
     rows: Sequence[int] = range(len(kept))
-    other_parts: frozenset[str] = frozenset()
+    other_parts = raw.others
     if options.split_file is not None:
-        rows, other_parts, odd = _wanted_part(names, places, read_partition(options.split_file), options)
+        rows, of_others, odd = _wanted_part(names, places, read_partition(options.split_file), options)
+        other_parts |= of_others
         faults += odd
     maps: dict[str, tuple[str | None, ...]] = {}
     maps_folder = options.maps_folder or (path if path.is_dir() else path.parent)

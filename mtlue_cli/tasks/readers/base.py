@@ -28,6 +28,7 @@ class RawTable:
         notes: What a user should know and is no fault.
         file_column: Header of the file column, where the format settles it.
         declarations: Columns whose kind the format settles.
+        others: Images of the folder that are no photos, such as masks of another kind; they are not released.
     """
 
     header: tuple[str, ...]
@@ -37,6 +38,7 @@ class RawTable:
     notes: tuple[str, ...] = ()
     file_column: str | None = None
     declarations: tuple[Declaration, ...] = ()
+    others: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True)

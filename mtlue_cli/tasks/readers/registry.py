@@ -7,9 +7,11 @@ from mtlue_cli.choices import LabelFormat
 from mtlue_cli.errors import InputError
 from mtlue_cli.tasks.readers.base import LabelReader
 from mtlue_cli.tasks.readers.celeba import CELEBA
+from mtlue_cli.tasks.readers.coco import COCO
 from mtlue_cli.tasks.readers.comma_separated import CSV
 from mtlue_cli.tasks.readers.image_folder import IMAGE_FOLDER
 from mtlue_cli.tasks.readers.json_lines import JSON_LINES
+from mtlue_cli.tasks.readers.mask_folders import MASK_FOLDERS
 from mtlue_cli.tasks.readers.nih import NIH
 from mtlue_cli.tasks.readers.nyuv2 import NYUV2
 from mtlue_cli.tasks.readers.parquet import PARQUET
@@ -17,8 +19,10 @@ from mtlue_cli.tasks.readers.tab_separated import TSV
 from mtlue_cli.tasks.readers.text import read_start
 from mtlue_cli.tasks.readers.utkface import UTKFACE
 
+_WITH_MASKS = tuple(layout.reader for layout in MASK_FOLDERS.values())
 READERS: Mapping[LabelFormat, LabelReader] = {
-    reader.name: reader for reader in (NIH, CSV, TSV, JSON_LINES, PARQUET, CELEBA, UTKFACE, NYUV2, IMAGE_FOLDER)
+    reader.name: reader
+    for reader in (NIH, CSV, TSV, JSON_LINES, PARQUET, CELEBA, UTKFACE, NYUV2, COCO, *_WITH_MASKS, IMAGE_FOLDER)
 }
 """Reader of each format. Of those that share a suffix, the first that recognises the content reads the file."""
 

@@ -196,7 +196,7 @@ def protect_folder(config: ProtectConfig, progress: Progress, inputs: ProtectInp
             flip = release_flip(config.images, release.folder, sources, progress)
             labels = released_labels(plan.labels, {row: record.file_name for row, record in released.items()})
             targets = {source: name for name, source in sources.items()}
-            companions = companion_files(config.images, config.labels, plan.labels, targets)
+            companions = companion_files(config.images, config.labels, config.reading, plan.labels, targets)
             release.close(ordered, labels, flip, companions)
     except OSError as error:
         raise MtlueError(unwritable(Path(error.filename or release.folder), error)) from error

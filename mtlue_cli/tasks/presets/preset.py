@@ -1,0 +1,193 @@
+"""A preset, and what it makes of a label table."""
+
+import re
+import tomllib
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+from mtlue_cli.choices import Uncertain
+from mtlue_cli.errors import InputError
+from mtlue_cli.tasks.bins import parse_bins
+from mtlue_cli.tasks.readers.base import CANONICAL_FILE_COLUMN, Cell, RawTable
+from mtlue_cli.tasks.wording import counted, listed, quoted
+
+SUFFIX = ".toml"
+_PLACEHOLDER = re.compile(r"\{([^{}:]+)(?::(\d+))?\}")
+
+
+@dataclass(frozen=True)
+class Preset:
+    """How a label table is read. The fields are the keys of its TOML file; :data:`given` aside.
+
+    Attributes:
+        given: Name or path by which the user called it.
+        title: The data set, in a few words.
+        file: How the path of an image is made of the cells of its row: ``{Path}``, ``{image}.jpg``. ``{subject:2}``
+            takes the first two characters of a cell.
+        remove_prefix: Folder that such paths begin with and that is the image folder itself; empty: none.
+        labels: Names of the label file among the images, the first that is there counts.
+        tasks: Columns that are tasks; those that a table lacks are not missed. All others are left out.
+        missing_values: Texts that mean no label, beside the empty cell.
+        bins: Numeric columns in classes, as ``--bins`` takes them.
+        values: Cell to the class that it stands for, in all columns.
+        uncertain: Cells that mean that the class is uncertain; none: there are no such cells.
+        positive, negative: Classes that ``--uncertain`` makes of them.
+    """
+
+    given: str
+    title: str
+    file: str
+    tasks: tuple[str, ...]
+    remove_prefix: str = ""
+    labels: tuple[str, ...] = ()
+    missing_values: tuple[str, ...] = ()
+    bins: tuple[str, ...] = ()
+    values: Mapping[str, str] = field(default_factory=dict)
+    uncertain: tuple[str, ...] = ()
+    positive: str = "1"
+    negative: str = "0"
+
+    @property
+    def file_columns(self) -> tuple[str, ...]:
+        """Columns that a path is made of."""
+        return tuple(name for name, _ in _PLACEHOLDER.findall(self.file))
+
+    def path_of(self, row: Mapping[str, Cell]) -> str:
+        """Path of the image of a row, relative to the image folder; empty where a cell of it is empty."""
+        if not all(row[name] for name in self.file_columns):
+            return ""
+        path = _PLACEHOLDER.sub(lambda match: _cut(row[match[1]] or "", match[2]), self.file)
+        return path.removeprefix(self.remove_prefix)
+
+    def applied(self, raw: RawTable, uncertain: Uncertain | None) -> RawTable:
+        """The table with a file column and the columns that are tasks, class names as cells.
+
+        Args:
+            raw: As it was read.
+            uncertain: What uncertain cells become.
+
+        Raises:
+            InputError: Columns are missing.
+        """
+        missing = [name for name in self.file_columns if name not in raw.header]
+        found = [name for name in self.tasks if name in raw.header]
+        if missing or not found:
+            raise InputError(
+                f"the table does not fit the preset {self.given} ({self.title})",
+                [f"column {quoted(name)} is missing: paths are made of it" for name in missing]
+                + ([] if found else [f"none of its tasks is a column: {listed(list(self.tasks))}"]),
+                f"the columns are {listed(list(raw.header))}; write a preset of your own, or leave out --preset",
+            )
+        class_of = {**self.values, **dict.fromkeys(self.uncertain, self._class_of_uncertain(uncertain))}
+        rows: list[tuple[Cell, ...]] = []
+        for cells in raw.rows:
+            if len(cells) != len(raw.header):
+                rows.append(cells)  # named as a fault by whoever reads the table
+                continue
+            row = dict(zip(raw.header, cells, strict=True))
+            rows.append((self.path_of(row), *(class_of.get(row[name] or "", row[name]) for name in found)))
+        left = [name for name in raw.header if name not in (*found, *self.file_columns)]
+        notes = [f"preset {self.given}: {self.title}; {counted(len(found), 'task')}: {listed(found)}"]
+        notes += [f"columns left out by the preset: {listed(left)}"] if left else []
+        notes += self._uncertain_notes(raw, found, uncertain)
+        return replace(
+            raw,
+            header=(CANONICAL_FILE_COLUMN, *found),
+            rows=tuple(rows),
+            notes=(*raw.notes, *notes),
+            file_column=CANONICAL_FILE_COLUMN,
+        )
+
+    def _class_of_uncertain(self, uncertain: Uncertain | None) -> Cell:
+        return {Uncertain.POSITIVE: self.positive, Uncertain.NEGATIVE: self.negative}.get(
+            uncertain or Uncertain.UNLABELLED
+        )
+
+    def _uncertain_notes(self, raw: RawTable, found: list[str], uncertain: Uncertain | None) -> list[str]:
+        wanted = {raw.header.index(name) for name in found}
+        count = sum(cell in self.uncertain for cells in raw.rows for at, cell in enumerate(cells) if at in wanted)
+        if not count:
+            return []
+        way = (uncertain or Uncertain.UNLABELLED).value
+        others = "|".join(other for other in Uncertain if other.value != way)
+        return [
+            f"{counted(count, 'cell')} {'|'.join(self.uncertain)} (uncertain) read as {way}; "
+            f"--uncertain {others} changes that"
+        ]
+
+
+def preset_names() -> list[str]:
+    """The presets that come with mtlue."""
+    names = (entry.name for entry in files(__package__).iterdir())
+    return sorted(name.removesuffix(SUFFIX) for name in names if name.endswith(SUFFIX))
+
+
+def load_preset(given: str) -> Preset:
+    """A preset by its name, or by the path of a TOML file.
+
+    Raises:
+        InputError: There is none, or the file is not valid; lists every fault.
+    """
+    names, path = preset_names(), Path(given)
+    if given in names:
+        text = files(__package__).joinpath(given + SUFFIX).read_text(encoding="utf-8")
+    elif path.suffix == SUFFIX:
+        try:
+            text = path.read_text(encoding="utf-8")
+        except (OSError, ValueError) as error:
+            raise InputError(f"--preset {given} cannot be read: {error}") from error
+    else:
+        raise InputError(f"there is no preset {quoted(given)}", hint=f"known: {', '.join(names)}; or name a .toml file")
+    try:
+        document = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise InputError(f"--preset {given} is not TOML: {error}") from error
+    faults = list(_faults(document))
+    if faults:
+        raise InputError(f"--preset {given} is not valid", faults, f"keys: {', '.join(_KEYS)}")
+    return Preset(given, **{key: tuple(value) if isinstance(value, list) else value for key, value in document.items()})
+
+
+def _faults(document: Mapping[str, Any]) -> Iterator[str]:
+    for key in ("title", "file", "tasks"):
+        if key not in document:
+            yield f"{key} is missing"
+    for key, value in document.items():
+        if key not in _KEYS:
+            yield f"{key} is no key of a preset"
+        elif not _KEYS[key](value):
+            yield f"{key} is {value!r}, expected {_EXPECTED[_KEYS[key]]}"
+    if _is_text(document.get("file")) and not _PLACEHOLDER.search(document["file"]):
+        yield f"file is {document['file']!r}, expected a column in braces, such as {{Path}} or {{image}}.jpg"
+    if _is_list(document.get("bins")):
+        try:
+            parse_bins(document["bins"])
+        except InputError as error:
+            yield from (f"bins: {fault}" for fault in error.faults or (str(error),))
+
+
+def _is_text(value: object) -> bool:
+    return isinstance(value, str)
+
+
+def _is_list(value: object) -> bool:
+    return isinstance(value, list) and all(isinstance(entry, str) for entry in value)
+
+
+def _is_table(value: object) -> bool:
+    return isinstance(value, dict) and all(isinstance(entry, str) for entry in value.values())
+
+
+_KEYS: Mapping[str, Callable[[object], bool]] = {
+    **dict.fromkeys(("title", "file", "remove_prefix", "positive", "negative"), _is_text),
+    **dict.fromkeys(("tasks", "labels", "missing_values", "bins", "uncertain"), _is_list),
+    "values": _is_table,
+}
+_EXPECTED = {_is_text: "text", _is_list: "a list of texts", _is_table: "a table of texts"}
+
+
+def _cut(cell: str, length: str) -> str:
+    return cell[: int(length)] if length else cell
