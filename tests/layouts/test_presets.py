@@ -80,7 +80,8 @@ def test_paths_are_made_of_several_cells(tmp_path: Path) -> None:
         ),
         (
             "odir",
-            "ID,Patient Age,Patient Sex,Left-Fundus,N,D,filepath,labels,filename\n0,69,Female,0_left.jpg,0,1,../x,['N'],0_right.jpg\n",
+            "ID,Patient Age,Patient Sex,Left-Fundus,N,D,filepath,labels,filename\n"
+            "0,69,Female,0_left.jpg,0,1,../x,['N'],0_right.jpg\n",
             {"0_right.jpg": {"Patient Age": "60-69", "Patient Sex": "Female", "N": "0", "D": "1"}},
         ),
         (

@@ -19,11 +19,9 @@ from mtlue_cli.tasks.readers.tab_separated import TSV
 from mtlue_cli.tasks.readers.text import read_start
 from mtlue_cli.tasks.readers.utkface import UTKFACE
 
-_WITH_MASKS = tuple(layout.reader for layout in MASK_FOLDERS.values())
-READERS: Mapping[LabelFormat, LabelReader] = {
-    reader.name: reader
-    for reader in (NIH, CSV, TSV, JSON_LINES, PARQUET, CELEBA, UTKFACE, NYUV2, COCO, *_WITH_MASKS, IMAGE_FOLDER)
-}
+_TABLES = (NIH, CSV, TSV, JSON_LINES, PARQUET, CELEBA, COCO)
+_NAMES = (UTKFACE, NYUV2, *(layout.reader for layout in MASK_FOLDERS.values()), IMAGE_FOLDER)
+READERS: Mapping[LabelFormat, LabelReader] = {reader.name: reader for reader in (*_TABLES, *_NAMES)}
 """Reader of each format. Of those that share a suffix, the first that recognises the content reads the file."""
 
 
