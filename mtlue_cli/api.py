@@ -176,9 +176,16 @@ def protect(
         with _reading(labels, values) as (file, reading):
             config = _checked(_config(ProtectConfig, values, labels=file, reading=reading))
 
+            from mtlue_cli.layouts.shards import find_shards
+            from mtlue_cli.workflows.protect.packed import protect_shards
             from mtlue_cli.workflows.protect.run import protect_folder
 
-            result = protect_folder(config, _progress(progress))
+            shards = find_shards(config.images) if file == config.images else None
+            if shards is None:
+                result = protect_folder(config, _progress(progress))
+            else:
+                with _photos(values):
+                    result = protect_shards(config, shards, _progress(progress))
 
     def worded(text: str) -> str:
         return PROTECT.worded(text if _is_file(labels) else text.replace(str(file), "labels"))

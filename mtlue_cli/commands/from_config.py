@@ -2,6 +2,7 @@
 
 import inspect
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import MISSING, dataclass
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
@@ -68,10 +69,12 @@ class Given:
     Attributes:
         values: Field name to what was typed, in the environment, or in a config file; None if nothing was.
         terminal: Where the command's output goes.
+        within: Enters a context that is left when the command ends.
     """
 
     values: Mapping[str, Any]
     terminal: Terminal
+    within: Callable[[AbstractContextManager[Any]], Any]
 
     def build(self, config: type[ConfigT], **more: Any) -> ConfigT:  # noqa: ANN401 - fields of the config
         """The config that was asked for; ``more`` are fields that come from elsewhere.
@@ -131,7 +134,7 @@ def command_of(
             used = [key for key in context.default_map or {} if _is_from_file(context, key)]
             if used:
                 terminal.say(f"from a config file: {', '.join(found[key].option.flag for key in used)}")
-            run(Given(dict.fromkeys(without) | values, terminal))
+            run(Given(dict.fromkeys(without) | values, terminal, context.with_resource))
 
         command.__name__ = run.__name__
         command.__doc__ = run.__doc__

@@ -30,6 +30,24 @@ def protect(given: Given) -> None:
     """
     config = given.build(ProtectConfig, labels=given.labels(given.values["images"]))
     config.reading.refuse_lone_split()
+    result = _protected(config, given)
+    given.terminal.show(summary(result))
+    for line in remarks(result):
+        given.terminal.say(line)
+    given.terminal.write_json(result.to_json())
+    if result.exit_code != ExitCode.SUCCESS:
+        raise typer.Exit(result.exit_code)
+
+
+def _protected(config: ProtectConfig, given: Given) -> "ProtectResult":
+    from mtlue_cli.layouts.shards import find_shards
+
+    shards = find_shards(config.images) if config.labels == config.images else None
+    if shards is not None:
+        from mtlue_cli.workflows.protect.packed import protect_shards
+
+        with reading_photos(config.max_pixels):
+            return protect_shards(config, shards, given.terminal.progress)
 
     from mtlue_cli.workflows.protect.plan import named_weights, read_inputs
 
@@ -41,13 +59,7 @@ def protect(given: Given) -> None:
     from mtlue_cli.workflows.protect.run import protect_folder
 
     with reading_photos(config.max_pixels):
-        result = protect_folder(config, given.terminal.progress, inputs)
-    given.terminal.show(summary(result))
-    for line in remarks(result):
-        given.terminal.say(line)
-    given.terminal.write_json(result.to_json())
-    if result.exit_code != ExitCode.SUCCESS:
-        raise typer.Exit(result.exit_code)
+        return protect_folder(config, given.terminal.progress, inputs)
 
 
 def summary(result: "ProtectResult") -> "Table":

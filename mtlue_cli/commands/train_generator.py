@@ -33,7 +33,11 @@ def train_generator(given: Given) -> None:
 
     from mtlue_cli.generator.shipped import find_weights
     from mtlue_cli.images.labelled import read_folder_labels
+    from mtlue_cli.workflows.shards import unpacked_images
 
+    given_images, given_labels, reading_given = config.images, config.labels, config.reading
+    images, table, reading = given.within(unpacked_images(config.images, config.labels, config.reading))
+    config = replace(config, images=images, labels=table, reading=reading)
     photos = given.build(PhotoOptions)
     with reading_photos(photos.max_pixels):  # what may be wrong is looked at before torch is loaded
         labels = read_folder_labels(config.images, config.labels, config.reading, learned=config.tasks)
@@ -45,7 +49,7 @@ def train_generator(given: Given) -> None:
     with reading_photos(photos.max_pixels):
         result = run(config, given.terminal.progress, labels)
     given.terminal.show(summary(result))
-    words = [str(config.images), *config.reading.arguments(config.labels), "--weights", str(config.out)]
+    words = [str(given_images), *reading_given.arguments(given_labels), "--weights", str(config.out)]
     given.terminal.say(f"next: {shlex.join(['mtlue', 'protect', *words])}")
     given.terminal.write_json(result.to_json())
 

@@ -92,9 +92,13 @@ def verify(given: Given) -> None:
     from mtlue_cli.generator.shipped import resolve_weights
     from mtlue_cli.images.labelled import read_folder_labels
     from mtlue_cli.verification.result_cache import default_cache_folder
+    from mtlue_cli.workflows.shards import unpacked_images, unpacked_release
 
     config = replace(config, cache=None if reports.no_cache else config.cache or default_cache_folder())
     check_options(config)
+    images, table, reading = given.within(unpacked_images(config.clean, config.labels, config.reading))
+    released = given.within(unpacked_release(config.protected))
+    config = replace(config, clean=images, labels=table, reading=reading, protected=released)
     with reading_photos(photos.max_pixels):  # what may be wrong is looked at before torch is loaded
         labels = read_folder_labels(config.clean, config.labels, config.reading, for_learning=False)
     if config.weights is not None:

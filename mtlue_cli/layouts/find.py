@@ -6,8 +6,10 @@ from pathlib import Path
 from mtlue_cli.choices import LabelFormat
 from mtlue_cli.errors import InputError
 from mtlue_cli.images.folder import find_images
+from mtlue_cli.layouts.shards import find_shards
 from mtlue_cli.tasks.readers.image_folder import doubt
 from mtlue_cli.tasks.readers.registry import READERS, layout_of
+from mtlue_cli.tasks.wording import counted
 
 METADATA_NAMES = ("metadata.csv", "metadata.jsonl", "metadata.parquet")
 """Label files as the ImageFolder of Hugging Face's ``datasets`` has them."""
@@ -44,7 +46,7 @@ def find_labels(folder: Path, wanted: LabelFormat | None = None, names: Sequence
         several = ", ".join(path.name for path in found)
         raise InputError(f"{folder} holds several label files: {several}", hint="name one of them with --labels")
     images = find_images(folder)
-    if wanted is None and layout_of(images) is not None:
+    if wanted is None and (layout_of(images) is not None or (not images and find_shards(folder) is not None)):
         return folder
     nested = sorted(path.relative_to(folder).as_posix() for name in LABEL_NAMES for path in folder.glob(f"*/{name}"))
     if nested:
@@ -69,6 +71,9 @@ def described(labels: Path, wanted: LabelFormat | None = None) -> str:
     """What :func:`find_labels` found, in a line."""
     if not labels.is_dir():
         return f"labels: {labels}"
+    shards = find_shards(labels) if wanted is None else None
+    if shards is not None:
+        return f"labels: columns of {counted(len(shards.names), 'shard')} in {labels} ({shards.kind.title})"
     reader = READERS[wanted] if wanted is not None else layout_of(find_images(labels))
     assert reader is not None, "found by its names"
     return f"labels: {reader.title} in {labels} (--label-format {reader.name.value})"

@@ -1,5 +1,6 @@
 """Look at a checkpoint or a release: what it is, and whether it is whole."""
 
+import tempfile
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -8,8 +9,10 @@ from mtlue_cli.choices import ExitCode
 from mtlue_cli.errors import InputError
 from mtlue_cli.generator.checkpoint import CheckpointCard, load_checkpoint
 from mtlue_cli.generator.shipped import shipped_weights
+from mtlue_cli.layouts.shards import find_shards
 from mtlue_cli.notebook import html_table
 from mtlue_cli.release.check import ReleaseCheck
+from mtlue_cli.release.packed import is_packed, unpack
 from mtlue_cli.release.release import Release
 from mtlue_cli.workflows.progress import Progress
 from mtlue_cli.workflows.protect.flip import release_flip
@@ -99,6 +102,9 @@ def inspect_release(release: Path, progress: Progress, originals: Path | None, w
     Raises:
         InputError: ``release`` is none, or its manifest is damaged.
     """
+    if is_packed(release):
+        with tempfile.TemporaryDirectory(prefix="mtlue-") as folder:
+            return _inspect_shards(release, Path(folder), progress, originals, workers)
     try:
         check = Release(release).check(
             originals,
@@ -113,3 +119,19 @@ def inspect_release(release: Path, progress: Progress, originals: Path | None, w
         return check
     sources = {record.file_name: record.source for record in check.manifest.files}
     return replace(check, flip=release_flip(originals, release, sources, progress))
+
+
+def _inspect_shards(
+    release: Path, work: Path, progress: Progress, originals: Path | None, workers: int
+) -> ReleaseCheck:
+    """Look at a release in shards by the plain release that it was made of, unpacked in ``work``."""
+    faults = unpack(release, work / "release")
+    unpacked: Path | None = None
+    if originals is not None:
+        shards = find_shards(originals)
+        if shards is None:
+            raise InputError(f"--against: {originals} holds no shards with images")
+        unpacked = work / "originals"
+        shards.unpack(unpacked, work / "labels.jsonl")
+    check = inspect_release(work / "release", progress, unpacked, workers)
+    return replace(check, path=release, faults=(*faults, *check.faults))

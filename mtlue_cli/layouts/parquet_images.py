@@ -1,0 +1,191 @@
+"""Parquet with an image column, as Hugging Face's ``datasets`` writes it: a struct of ``bytes`` and ``path``.
+
+Source: the documentation of ``datasets`` (Image feature), and of the Hub's Parquet files.
+"""
+
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING, Any
+
+from mtlue_cli.errors import InputError
+from mtlue_cli.layouts.shards import KINDS, ShardKind, ShardRow
+from mtlue_cli.tasks.wording import listed, quoted
+
+if TYPE_CHECKING:
+    import pyarrow
+
+BATCH = 64
+"""Rows of a shard that are decoded at once."""
+
+NAMES = frozenset({"image", "img", "jpg", "jpeg", "png", "picture", "photo"})
+"""Columns of plain bytes that are taken for images."""
+
+
+def read_rows(path: Path) -> Iterator[ShardRow]:
+    """The rows of a shard; a class that the features name stands as its name."""
+    from pyarrow import parquet
+
+    with _opened(path) as file:
+        schema = file.schema_arrow
+        column = image_column(path, schema)
+        labels = [field.name for field in schema if field.name != column and _is_label(field.type)]
+        names = {name: found for name in labels if (found := _class_names(schema, name))}
+        assert isinstance(file, parquet.ParquetFile)
+        for batch in file.iter_batches(BATCH, columns=[column, *labels], use_threads=False):
+            for row in batch.to_pylist():
+                cells = {name: _cell(row[name], names.get(name)) for name in labels}
+                yield ShardRow(_bytes(row[column]), cells)
+
+
+def write_shard(out: Path, source: Path, image_of: Callable[[int], bytes | None]) -> None:
+    """Write a shard with other images: same columns, features, compression and row groups."""
+    import pyarrow
+    from pyarrow import parquet
+
+    with _opened(source) as file:
+        schema = file.schema_arrow
+        column = image_column(source, schema)
+        at, field = schema.get_field_index(column), schema.field(column)
+        codec = file.metadata.row_group(0).column(0).compression.lower() if file.num_row_groups else "snappy"
+        first = 0
+        with parquet.ParquetWriter(out, schema, compression="none" if codec == "uncompressed" else codec) as writer:
+            for group in range(file.num_row_groups):
+                table = file.read_row_group(group, use_threads=False)
+                images = [image_of(first + row) for row in range(table.num_rows)]
+                first += table.num_rows
+                kept = [row for row, image in enumerate(images) if image is not None]
+                if not kept:
+                    continue
+                table = table.take(pyarrow.array(kept, pyarrow.int64()))
+                cells = [
+                    _replaced(old, images[row] or b"")
+                    for row, old in zip(kept, table.column(at).to_pylist(), strict=True)
+                ]
+                table = table.set_column(at, field, pyarrow.array(cells, field.type))
+                writer.write_table(table, row_group_size=table.num_rows)
+
+
+def image_column(path: Path, schema: "pyarrow.Schema") -> str:
+    """The image column of a shard.
+
+    Raises:
+        InputError: There are several, or other columns that may hold images: what is not protected must not be released.
+    """
+    found = _image_columns(schema)
+    others = [field.name for field in schema if field.name not in found and _holds_bytes(field.type)]
+    if others:
+        raise InputError(
+            f"{path} has columns of bytes, which may be images: {listed(others)}",
+            hint="write a data set without these columns, and protect that",
+        )
+    if len(found) != 1:
+        raise InputError(
+            f"{path} has several image columns: {listed(found)}",
+            hint="write a data set with one image column, and protect that",
+        )
+    return found[0]
+
+
+def holds_images(path: Path) -> bool:
+    """Whether a file is Parquet with an image column."""
+    with _opened(path) as file:
+        return bool(_image_columns(file.schema_arrow))
+
+
+def remarks(path: Path) -> list[str]:
+    """Columns that are copied and cannot be tasks."""
+    with _opened(path) as file:
+        schema = file.schema_arrow
+        images = _image_columns(schema)
+        odd = [field.name for field in schema if field.name not in images and not _is_label(field.type)]
+    return [f"columns copied unchanged and not protected (lists and objects): {listed(odd)}"] if odd else []
+
+
+def _opened(path: Path) -> Any:  # noqa: ANN401 - pyarrow has no types
+    import pyarrow
+    from pyarrow import parquet
+
+    try:
+        return parquet.ParquetFile(path)
+    except (pyarrow.ArrowException, OSError) as error:
+        reason = next(iter(str(error).splitlines()), type(error).__name__)
+        raise InputError(f"{path} cannot be read as Parquet: {quoted(reason)}") from error
+
+
+def _image_columns(schema: "pyarrow.Schema") -> list[str]:
+    return [field.name for field in schema if _holds_image(field, _feature(schema, field.name))]
+
+
+def _holds_image(field: "pyarrow.Field", feature: dict[str, Any]) -> bool:
+    from pyarrow import types
+
+    kind = field.type
+    if types.is_struct(kind):
+        return feature.get("_type", "Image") == "Image" and {part.name for part in kind} == {"bytes", "path"}
+    is_bytes = types.is_binary(kind) or types.is_large_binary(kind)
+    return is_bytes and (feature.get("_type") == "Image" or field.name.lower() in NAMES)
+
+
+def _holds_bytes(kind: "pyarrow.DataType") -> bool:
+    """Whether a column holds bytes, however deep."""
+    from pyarrow import types
+
+    tests = (types.is_binary, types.is_large_binary, types.is_binary_view, types.is_fixed_size_binary)
+    if any(test(kind) for test in tests):
+        return True
+    if types.is_dictionary(kind):
+        return _holds_bytes(kind.value_type)
+    return any(_holds_bytes(kind.field(at).type) for at in range(kind.num_fields))
+
+
+def _is_label(kind: "pyarrow.DataType") -> bool:
+    from pyarrow import types
+
+    if types.is_dictionary(kind):
+        return _is_label(kind.value_type)
+    tests = (types.is_string, types.is_large_string, types.is_integer, types.is_floating, types.is_boolean)
+    return any(test(kind) for test in tests)
+
+
+def _feature(schema: "pyarrow.Schema", name: str) -> dict[str, Any]:
+    """What the features of ``datasets`` say of a column; empty without any."""
+    try:
+        found = json.loads((schema.metadata or {}).get(b"huggingface", b"{}"))["info"]["features"][name]
+    except (KeyError, TypeError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _class_names(schema: "pyarrow.Schema", name: str) -> list[str] | None:
+    feature = _feature(schema, name)
+    names = feature.get("names") if feature.get("_type") == "ClassLabel" else None
+    return names if isinstance(names, list) else None
+
+
+def _cell(value: Any, names: list[str] | None) -> Any:  # noqa: ANN401 - any cell
+    if names is None or not isinstance(value, int):
+        return None if value != value else value
+    return names[value] if 0 <= value < len(names) else None
+
+
+def _bytes(cell: Any) -> bytes | None:  # noqa: ANN401 - a struct or bytes
+    found = cell.get("bytes") if isinstance(cell, dict) else cell
+    return found if isinstance(found, bytes) else None
+
+
+def _replaced(cell: Any, image: bytes) -> Any:  # noqa: ANN401 - a struct or bytes
+    if not isinstance(cell, dict):
+        return image
+    path = cell["path"]
+    suffix = next((suffix for start, suffix in KINDS if image.startswith(start)), None)
+    if path and suffix and _kind(PurePosixPath(path).suffix) != suffix:
+        path = str(PurePosixPath(path).with_suffix(suffix))
+    return {"bytes": image, "path": path}
+
+
+def _kind(suffix: str) -> str:
+    return {".jpeg": ".jpg", ".tiff": ".tif"}.get(suffix.lower(), suffix.lower())
+
+
+PARQUET_IMAGES = ShardKind("Parquet files with images", ".parquet", holds_images, read_rows, write_shard, remarks)

@@ -1,0 +1,174 @@
+"""Data sets whose images lie inside shards: Parquet files with an image column, tar files of WebDataset.
+
+A shard is shown to the rest of the program as a folder of images, ``SHARD/ROW.png``, and rows of a label table.
+"""
+
+import json
+import os
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from mtlue_cli.errors import InputError
+from mtlue_cli.files import synchronise, temporary_beside
+from mtlue_cli.images.folder import find_images
+
+KINDS = (
+    (b"\xff\xd8\xff", ".jpg"),
+    (b"\x89PNG\r\n\x1a\n", ".png"),
+    (b"RIFF", ".webp"),
+    (b"GIF8", ".gif"),
+    (b"BM", ".bmp"),
+    (b"II*\x00", ".tif"),
+    (b"MM\x00*", ".tif"),
+)
+"""How files of images begin, and the suffix of each kind."""
+
+FILE_COLUMN = "image_file"
+"""Column of the label table that names the image of a row."""
+
+DIGITS = 8
+"""Of a row's number in the name of its image."""
+
+
+@dataclass(frozen=True)
+class ShardRow:
+    """A row of a shard.
+
+    Attributes:
+        image: Content of its image file; None if it has none.
+        labels: Its other columns, as far as they hold text, numbers or truth values.
+    """
+
+    image: bytes | None
+    labels: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class ShardKind:
+    """One kind of shard.
+
+    Attributes:
+        title: What it is, in a few words.
+        suffix: Of its files.
+        holds_images: Whether a file is such a shard.
+        read: Its rows in order.
+
+            Raises: InputError: It is damaged, or is not clear.
+        write: Writes a shard to the first path, like that of the second path, in which the rows have the images that
+            the last argument gives; a row for which it gives None is left out.
+        remarks: What a user should know of a shard, one per line.
+    """
+
+    title: str
+    suffix: str
+    holds_images: Callable[[Path], bool]
+    read: Callable[[Path], Iterator[ShardRow]]
+    write: Callable[[Path, Path, Callable[[int], bytes | None]], None]
+    remarks: Callable[[Path], list[str]]
+
+
+@dataclass(frozen=True)
+class Shards:
+    """A data set in shards.
+
+    Attributes:
+        folder: Where it is.
+        kind: Of its shards.
+        names: The shards, relative POSIX, sorted.
+    """
+
+    folder: Path
+    kind: ShardKind
+    names: tuple[str, ...]
+
+    @property
+    def remarks(self) -> list[str]:
+        """What a user should know of them, one per line, each once."""
+        return list(dict.fromkeys(line for name in self.names for line in self.kind.remarks(self.folder / name)))
+
+    def unpack(self, images: Path, labels: Path, on_shard: Callable[[], None] = lambda: None) -> None:
+        """Write each image as a file, and all other columns as JSON Lines; a row without an image gives an empty file.
+
+        Raises:
+            InputError: A shard is damaged, or is not clear.
+        """
+        images.mkdir(parents=True, exist_ok=True)
+        with labels.open("w", encoding="utf-8") as table:
+            for name in self.names:
+                (images / stem_of(name)).mkdir(parents=True, exist_ok=True)
+                for number, row in enumerate(self.kind.read(self.folder / name)):
+                    if FILE_COLUMN in row.labels:
+                        raise InputError(f"{self.folder / name} has a column {FILE_COLUMN}", hint="rename it")
+                    file = image_name(name, number, row.image)
+                    (images / file).write_bytes(row.image or b"")
+                    table.write(json.dumps({FILE_COLUMN: file, **row.labels}, ensure_ascii=False) + "\n")
+                on_shard()
+
+    def pack(self, out: Path, name: str, image_of: Callable[[int], bytes | None]) -> Path:
+        """Write a shard of the release, atomically.
+
+        Args:
+            out: The release.
+            name: The shard.
+            image_of: The released image of a row; None leaves the row out.
+        """
+        path = out / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = temporary_beside(path)
+        try:
+            self.kind.write(temporary, self.folder / name, image_of)
+            with temporary.open("rb+") as stream:
+                os.fsync(stream.fileno())
+            temporary.replace(path)
+            synchronise(path.parent)
+        finally:
+            temporary.unlink(missing_ok=True)
+        return path
+
+
+def stem_of(shard: str) -> str:
+    """Folder that the images of a shard are shown in."""
+    return shard.rsplit(".", 1)[0]
+
+
+def image_name(shard: str, number: int, content: bytes | None) -> str:
+    """Path by which the image of a row is known; rows count from 0."""
+    suffix = next((suffix for start, suffix in KINDS if content and content.startswith(start)), ".png")
+    return f"{stem_of(shard)}/{number:0{DIGITS}d}{suffix}"
+
+
+def number_of(name: str) -> int:
+    """The row of an image by its path."""
+    return int(name.rpartition("/")[2].split(".")[0])
+
+
+def shard_kinds() -> tuple[ShardKind, ...]:
+    """All kinds of shard."""
+    from mtlue_cli.layouts.parquet_images import PARQUET_IMAGES
+    from mtlue_cli.layouts.webdataset import WEBDATASET
+
+    return (PARQUET_IMAGES, WEBDATASET)
+
+
+def find_shards(folder: Path) -> Shards | None:
+    """The shards of a folder; None if it holds images as files, or no shards.
+
+    Raises:
+        InputError: It holds shards of both kinds, or a shard that cannot be read.
+    """
+    if find_images(folder):
+        return None
+    found: list[Shards] = []
+    for kind in shard_kinds():
+        paths = [path for path in sorted(folder.rglob(f"*{kind.suffix}")) if path.is_file()]
+        paths = [path for path in paths if not any(part.startswith(".") for part in path.relative_to(folder).parts)]
+        names = tuple(path.relative_to(folder).as_posix() for path in paths if kind.holds_images(path))
+        if names:
+            found.append(Shards(folder, kind, names))
+    if len(found) > 1:
+        raise InputError(
+            f"{folder} holds {found[0].kind.title} and {found[1].kind.title}", hint="protect one folder of each"
+        )
+    return found[0] if found else None

@@ -1,0 +1,137 @@
+"""WebDataset: tar files in which the files of a sample share their name and follow each other.
+
+Source: the documentation of the ``webdataset`` package.
+"""
+
+import io
+import json
+import tarfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from mtlue_cli.errors import InputError
+from mtlue_cli.layouts.shards import KINDS, ShardKind, ShardRow
+from mtlue_cli.tasks.wording import listed, quoted
+
+IMAGES = frozenset({"jpg", "jpeg", "png", "webp", "gif", "bmp", "tif", "tiff"})
+"""Endings of members that are images."""
+
+TEXTS = frozenset({"json", "cls", "cls2", "index", "inx", "id", "txt", "text", "transcript", "caption"})
+"""Endings of members that are released as they are; others are left out, as they may be images too."""
+
+
+@dataclass
+class Sample:
+    """Members of one name: ending to header and content."""
+
+    key: str
+    members: dict[str, tuple[tarfile.TarInfo, bytes]]
+
+    @property
+    def image(self) -> str | None:
+        """Ending of its image."""
+        return next((ending for ending in self.members if ending.lower() in IMAGES), None)
+
+
+def read_samples(path: Path) -> Iterator[ShardRow]:
+    """The samples of a shard: ``.cls`` and ``.txt`` are columns, and so is each plain key of ``.json``."""
+    for sample in _samples(path):
+        cells: dict[str, Any] = {}
+        for ending, (_, content) in sample.members.items():
+            if ending.lower() in TEXTS:
+                cells |= _cells(path, sample.key, ending, content)
+        image = sample.image
+        yield ShardRow(None if image is None else sample.members[image][1], cells)
+
+
+def write_samples(out: Path, source: Path, image_of: Callable[[int], bytes | None]) -> None:
+    """Write a shard with other images: same samples, same texts, same order; an ending follows the image's kind."""
+    with tarfile.open(out, "w") as made:
+        for number, sample in enumerate(_samples(source)):
+            image = image_of(number)
+            if image is None:
+                continue
+            for ending, (info, content) in sample.members.items():
+                name = info.name
+                if ending == sample.image:
+                    name, content = f"{sample.key}.{_ending(ending, image)}", image
+                elif ending.lower() not in TEXTS:
+                    continue
+                # A header of its own: that of the source may carry the old name a second time, and who wrote it.
+                header = tarfile.TarInfo(name)
+                header.size, header.mtime = len(content), info.mtime
+                made.addfile(header, io.BytesIO(content))
+
+
+def holds_images(path: Path) -> bool:
+    """Whether one of the first samples of a tar file has an image."""
+    try:
+        return any(sample.image is not None for sample, _ in zip(_samples(path), range(8), strict=False))
+    except InputError:
+        return False
+
+
+def remarks(path: Path) -> list[str]:
+    """Members that are not released."""
+    other = {ending for sample in _samples(path) for ending in sample.members if ending.lower() not in IMAGES | TEXTS}
+    return [f"members of other kinds are not in the release: {listed(sorted(other))}"] if other else []
+
+
+def _samples(path: Path) -> Iterator[Sample]:
+    """The samples in order, one in memory at a time.
+
+    Raises:
+        InputError: The file is damaged, or holds links, or several images in one sample.
+    """
+    sample: Sample | None = None
+    try:
+        with tarfile.open(path, "r|*") as archive:
+            for info in archive:
+                if info.isdir():
+                    continue
+                if not info.isreg():
+                    raise InputError(f"{path}: {quoted(info.name)} is a link or a device, expected a file")
+                folder, sign, file = info.name.rpartition("/")
+                stem, dot, ending = file.partition(".")
+                if not dot or not stem:
+                    continue
+                key, stream = folder + sign + stem, archive.extractfile(info)
+                content = b"" if stream is None else stream.read()
+                if sample is not None and sample.key != key:
+                    yield sample
+                    sample = None
+                sample = sample or Sample(key, {})
+                if ending.lower() in IMAGES and sample.image is not None:
+                    raise InputError(
+                        f"{path}: the sample {quoted(key)} has several images", hint="protect samples of one image"
+                    )
+                sample.members[ending] = (info, content)
+    except (tarfile.TarError, EOFError, OSError) as error:
+        raise InputError(f"{path} cannot be read as a tar file: {error}") from error
+    if sample is not None:
+        yield sample
+
+
+def _cells(path: Path, key: str, ending: str, content: bytes) -> dict[str, Any]:
+    name = ending.lower()
+    try:
+        text = content.decode().strip()
+        document = json.loads(text) if name == "json" else None
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"{path}: {quoted(f'{key}.{ending}')} cannot be read: {error}") from error
+    if name != "json":
+        return {name: text}
+    if not isinstance(document, dict):
+        return {"json": document} if isinstance(document, str | int | float) else {}
+    return {name: value for name, value in document.items() if value is None or isinstance(value, str | int | float)}
+
+
+def _ending(old: str, image: bytes) -> str:
+    suffix = next((suffix[1:] for start, suffix in KINDS if image.startswith(start)), old)
+    same = {"jpeg": "jpg", "tiff": "tif"}.get(old.lower(), old.lower()) == suffix
+    return old if same else suffix
+
+
+WEBDATASET = ShardKind("tar files of WebDataset", ".tar", holds_images, read_samples, write_samples, remarks)

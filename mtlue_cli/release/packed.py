@@ -1,0 +1,184 @@
+"""A release in shards: protected images inside Parquet or tar files, and the records that a plain release has.
+
+``.mtlue`` holds the records of a plain release of the same images, its ``labels.csv``, and ``shards.json``: the kind of
+shard, the digest of each one, and the other files that were copied.
+"""
+
+import json
+import re
+import shutil
+from collections import Counter, defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from mtlue_cli.errors import InputError
+from mtlue_cli.files import discard, file_digest, write_atomically
+from mtlue_cli.layouts.shards import Shards, number_of, shard_kinds, stem_of
+from mtlue_cli.release.records import (
+    FOLDER,
+    LABELS_NAME,
+    MANIFEST_NAME,
+    RUN_NAME,
+    FileRecord,
+    read_manifest,
+    write_run,
+)
+from mtlue_cli.tasks.paths import path_fault
+
+SHARDS_NAME = "shards.json"
+_COUNTED = re.compile(rb"[ -]*name:(?P<name>.+)|(?P<before>\s*num_examples:\s*)(?P<count>\d{1,15})(?P<after>\s*)")
+CARDS = ("README.md", "LICENSE", "LICENSE.md", "LICENSE.txt")
+"""Files beside the shards that are part of a data set, and are copied."""
+
+
+def is_packed(release: Path) -> bool:
+    """Whether a folder is a release in shards, finished or not."""
+    return (release / FOLDER / SHARDS_NAME).is_file()
+
+
+def refuse_other(out: Path) -> None:
+    """Refuse an output folder that holds something else than a release in shards.
+
+    Raises:
+        InputError: It is so.
+    """
+    if out.exists() and not out.is_dir():
+        raise InputError(f"the output {out} is a file, expected a folder", hint="give another one with --out")
+    if out.is_dir() and any(out.iterdir()) and not is_packed(out):
+        raise InputError(
+            f"the output folder {out} is not empty and holds no release in shards",
+            hint="give another one with --out",
+        )
+
+
+def pack(source: Shards, plain: Path, out: Path, on_shard: Callable[[], None] = lambda: None) -> None:
+    """Make a release in shards of a complete plain one; each shard is at any time absent, old or whole.
+
+    Args:
+        source: The originals.
+        plain: The plain release of their unpacked images.
+        out: The release to come, or one that is replaced.
+        on_shard: Called after each shard.
+    """
+    manifest = read_manifest(plain)
+    released: dict[str, dict[int, FileRecord]] = defaultdict(dict)
+    for record in manifest.files:
+        released[record.file_name.rpartition("/")[0]][number_of(record.file_name)] = record
+    names = [name for name in source.names if released.get(stem_of(name))]
+    old = set(_read(out)["shards"]) if is_packed(out) else set()
+    cards = [name for name in CARDS if (source.folder / name).is_file()]
+    _write(out, {"kind": source.kind.suffix, "shards": dict.fromkeys(sorted({*names, *old})), "cards": cards})
+    write_run(out, replace(manifest.run, complete=False, digests={}))
+    for name in old - set(names):
+        discard(out / name)
+    digests: dict[str, str] = {}
+    for name in names:
+        records = released[stem_of(name)]
+
+        def image_of(number: int, records: Mapping[int, FileRecord] = records) -> bytes | None:
+            record = records.get(number)
+            return None if record is None else (plain / record.file_name).read_bytes()
+
+        digests[name] = file_digest(source.pack(out, name, image_of))
+        on_shard()
+    lost = Counter(record.source.rpartition("/")[0] for record in manifest.quarantine)
+    for name in cards:
+        write_atomically(out / name, without_lost_rows((source.folder / name).read_bytes(), lost))
+    for name, place in _records(plain).items():
+        if name != RUN_NAME:
+            write_atomically(out / FOLDER / name, place.read_bytes())
+    _write(out, {"kind": source.kind.suffix, "shards": digests, "cards": cards})
+    write_atomically(out / FOLDER / RUN_NAME, (plain / FOLDER / RUN_NAME).read_bytes())
+
+
+def unpack(release: Path, plain: Path) -> list[str]:
+    """Write the plain release that a release in shards was made of; what does not fit its records, one per line.
+
+    Raises:
+        InputError: It is no release in shards, or its records are damaged.
+    """
+    document, manifest = _read(release), read_manifest(release)
+    if not manifest.run.complete:
+        raise InputError(
+            f"the release {release} is unfinished, its run did not reach its end",
+            hint="run the same mtlue protect command again to finish it",
+        )
+    kind = next(kind for kind in shard_kinds() if kind.suffix == document["kind"])
+    expected: dict[str, list[str]] = defaultdict(list)
+    for record in manifest.files:
+        if path_fault(record.file_name) is None:
+            expected[record.file_name.rpartition("/")[0]].append(record.file_name)
+    faults: list[str] = []
+    (plain / FOLDER).mkdir(parents=True, exist_ok=True)
+    for name, place in _records(plain).items():
+        shutil.copyfile(release / FOLDER / name, place)
+    for name, digest in document["shards"].items():
+        path, files = release / name, sorted(expected.get(stem_of(name), ()), key=number_of)
+        if not path.is_file():
+            faults.append(f"{name}: missing in the release")
+            continue
+        if file_digest(path) != digest:
+            faults.append(f"{name}: its bytes are not those that the run wrote")
+        images = [row.image for row in kind.read(path)]
+        if len(images) != len(files):
+            faults.append(f"{name}: holds {len(images)} rows, {len(files)} are recorded")
+        for file, image in zip(files, images, strict=False):
+            (plain / file).parent.mkdir(parents=True, exist_ok=True)
+            (plain / file).write_bytes(image or b"")
+    known = {*document["shards"], *document["cards"]}
+    for path in sorted(release.rglob("*")):
+        relative = path.relative_to(release).as_posix()
+        if path.is_file() and not relative.startswith(f"{FOLDER}/") and relative not in known:
+            faults.append(f"{relative}: not in the records, it may be unprotected")
+    return faults
+
+
+def without_lost_rows(card: bytes, lost: Mapping[str, int]) -> bytes:
+    """A dataset card that counts the rows of the release; ``datasets`` refuses to load another number.
+
+    Args:
+        card: As it is.
+        lost: Shard without its suffix to the number of its rows that are not released.
+    """
+    lines, split = card.split(b"\n"), ""
+    for at, line in enumerate(lines if lost else ()):
+        found = _COUNTED.fullmatch(line)
+        if found is None:
+            continue
+        if found["name"]:
+            split = found["name"].decode(errors="replace").strip("\"' \r")
+        else:
+            count = sum(number for shard, number in lost.items() if split in re.split(r"[/._-]", shard))
+            lines[at] = found["before"] + str(max(0, int(found["count"]) - count)).encode() + found["after"]
+    return b"\n".join(lines)
+
+
+def _records(plain: Path) -> dict[str, Path]:
+    """The records and labels of a plain release: name in the folder of records to path."""
+    return {
+        RUN_NAME: plain / FOLDER / RUN_NAME,
+        MANIFEST_NAME: plain / FOLDER / MANIFEST_NAME,
+        LABELS_NAME: plain / LABELS_NAME,
+    }
+
+
+def _read(release: Path) -> dict[str, Any]:
+    path = release / FOLDER / SHARDS_NAME
+    try:
+        document = json.loads(path.read_text(encoding="utf-8"))
+        suffixes = [kind.suffix for kind in shard_kinds()]
+        if document["kind"] not in suffixes or not _is_sound([*document["shards"], *document["cards"]]):
+            raise ValueError("names that no release has")
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        raise InputError(f"{path} is damaged: {error}", hint="protect the originals into a new folder") from error
+    return dict(document)
+
+
+def _is_sound(names: Sequence[str]) -> bool:
+    return all(path_fault(name) is None for name in names)
+
+
+def _write(release: Path, document: Mapping[str, Any]) -> None:
+    write_atomically(release / FOLDER / SHARDS_NAME, (json.dumps(document, indent=2) + "\n").encode())

@@ -1,0 +1,99 @@
+"""Protect a data set in shards: unpack it beside the release, protect its images, write the shards again."""
+
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+from mtlue_cli.choices import LabelFormat
+from mtlue_cli.errors import InputError, MtlueError
+from mtlue_cli.files import unwritable
+from mtlue_cli.images.folder import refuse_nesting
+from mtlue_cli.layouts.shards import FILE_COLUMN, Shards
+from mtlue_cli.release.packed import is_packed, pack, refuse_other, unpack
+from mtlue_cli.release.records import is_release, read_run
+from mtlue_cli.release.release import sole_writer
+from mtlue_cli.workflows.progress import Progress
+from mtlue_cli.workflows.protect.config import ProtectConfig
+from mtlue_cli.workflows.protect.run import ProtectResult, protect_folder
+
+WORK = ".mtlue-work"
+"""End of the name of the folder beside the release where images are unpacked; it is removed at the end."""
+
+
+def protect_shards(config: ProtectConfig, shards: Shards, progress: Progress) -> ProtectResult:
+    """Write a protected copy of every shard; an interrupted run continues where it stopped.
+
+    Args:
+        config: What the user asks for; ``images`` is the folder of the shards.
+        shards: What it holds.
+        progress: Hears of every step.
+
+    Raises:
+        InputError: Something does not fit; the release was not touched.
+        MtlueError: The output cannot be written; the same command continues later.
+    """
+    out = config.release
+    refuse_nesting(config.images, out)
+    refuse_other(out)
+    if is_packed(config.images) and not config.force:
+        raise InputError(
+            f"{config.images} is a release: its images are protected already",
+            hint="give the folder of the originals, or --force to protect them a second time",
+        )
+    absolute = out.resolve()
+    work = absolute.with_name(f".{absolute.name}{WORK}")
+    images, plain = work / config.images.resolve().name, work / "release"
+    if images == plain:
+        images = work / "originals"
+    for line in shards.remarks:
+        progress.note(line)
+    with _spoken_of(images, config.images), _spoken_of(plain, out), sole_writer(work):
+        work.chmod(0o700)
+        try:
+            progress.start("unpacking shards", len(shards.names))
+            shutil.rmtree(images, ignore_errors=True)
+            shards.unpack(images, work / "labels.jsonl", progress.advance)
+            progress.finish()
+            if is_packed(out) and not is_release(plain) and read_run(out).complete:
+                unpack(out, plain)
+            reading = replace(config.reading, format=LabelFormat.JSONL, file_column=FILE_COLUMN)
+            inner = replace(config, images=images, labels=work / "labels.jsonl", out=plain, reading=reading)
+            result = protect_folder(inner, progress)
+            progress.start("writing shards", len(shards.names))
+            pack(shards, plain, out, progress.advance)
+            progress.finish()
+            shutil.rmtree(plain)
+        except OSError as error:
+            raise MtlueError(unwritable(Path(error.filename or work), error)) from error
+        finally:
+            # What is protected already stays, so that the run can be resumed.
+            shutil.rmtree(images if is_release(plain) else work, ignore_errors=True)
+    told = {str(images): str(config.images), str(plain): str(out)}
+    return replace(
+        result,
+        release=out,
+        fixes=tuple(_told(fix, told) for fix in result.fixes),
+        warnings=tuple(_told(warning, told) for warning in result.warnings),
+    )
+
+
+@contextmanager
+def _spoken_of(place: Path, as_place: Path) -> Iterator[None]:
+    """Within it errors call ``place`` by the name that the user knows."""
+    told = {str(place): str(as_place)}
+    try:
+        yield
+    except MtlueError as error:
+        error.args = tuple(_told(str(part), told) for part in error.args)
+        if isinstance(error, InputError):
+            error.faults = tuple(_told(fault, told) for fault in error.faults)
+            error.hint = None if error.hint is None else _told(error.hint, told)
+        raise
+
+
+def _told(text: str, names: dict[str, str]) -> str:
+    for place, name in names.items():
+        text = text.replace(place, name)
+    return text

@@ -1,0 +1,291 @@
+"""Images inside shards: Parquet of ``datasets``, tar files of ``webdataset``; loaded again by these two."""
+
+import gc
+import io
+import json
+import tarfile
+import warnings
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow
+import pytest
+import webdataset
+from datasets import ClassLabel, Dataset, Features, Value
+from datasets import Image as ImageFeature
+from PIL import Image
+from pyarrow import parquet
+
+from mtlue_cli import api
+from mtlue_cli.choices import ExitCode
+from mtlue_cli.errors import InputError
+from mtlue_cli.layouts.shards import find_shards
+from mtlue_cli.release.packed import SHARDS_NAME
+from mtlue_cli.release.records import FOLDER, read_manifest
+from tests.layouts.sample import encoded, hub_rows, mtlue, photo, protect, weights_for
+
+FEATURES = Features(
+    {
+        "image": ImageFeature(),
+        "label": ClassLabel(names=["cat", "dog"]),
+        "round": Value("int8"),
+        "boxes": [Value("float32")],
+    }
+)
+CARD = """---
+dataset_info:
+  splits:
+  - name: train
+    num_bytes: 1
+    num_examples: 7
+---
+# Pets
+"""
+
+
+def pets(start: int, count: int, broken: int | None = None) -> Dataset:
+    rows = range(start, start + count)
+    images = [{"bytes": b"" if row == broken else encoded(row, "JPEG"), "path": f"{row}.jpg"} for row in rows]
+    columns = {
+        "image": images,
+        "label": [-1 if row == 1 else row % 2 for row in rows],
+        "round": [None if row == 2 else row % 3 % 2 for row in rows],
+        "boxes": [[row / 4] * (row % 3) for row in rows],
+    }
+    return Dataset.from_dict(columns, features=FEATURES)
+
+
+@pytest.fixture
+def hub(tmp_path: Path) -> Path:
+    """A data set as it lies on the Hub: two shards, the first in two row groups, and a card."""
+    folder = tmp_path / "pets"
+    (folder / "data").mkdir(parents=True)
+    for number, (start, count) in enumerate(((0, 4), (4, 3))):
+        pets(start, count).to_parquet(folder / "data" / f"train-0000{number}-of-00002.parquet", batch_size=2)
+    (folder / "README.md").write_text(CARD)
+    return folder
+
+
+@pytest.fixture
+def weights(tmp_path: Path) -> Path:
+    return weights_for(tmp_path, label=("cat", "dog"), round=("0", "1"))
+
+
+def groups(path: Path) -> list[int]:
+    found = parquet.ParquetFile(path).metadata
+    return [found.row_group(number).num_rows for number in range(found.num_row_groups)]
+
+
+def rows_of(found: Dataset) -> list[dict[str, Any]]:
+    plain = found.cast_column("image", ImageFeature(decode=False))
+    return [{name: value for name, value in row.items() if name != "image"} for row in plain]
+
+
+def test_datasets_loads_a_release_in_parquet(hub: Path, tmp_path: Path, weights: Path) -> None:
+    release, said = protect(hub, weights, "--json", tmp_path / "result.json")
+    assert f"labels: columns of 2 shards in {hub} (Parquet files with images)" in said
+    assert "copied unchanged and not protected (lists and objects): 'boxes'" in said
+    result = json.loads((tmp_path / "result.json").read_text())
+    assert (result["release"], result["protected"], result["tasks"]) == (str(release), 7, ["label", "round"])
+    assert sorted(path.name for path in tmp_path.iterdir() if path.is_dir()) == ["pets", "pets-protected"]
+    names = sorted(path.relative_to(release).as_posix() for path in release.rglob("*") if path.is_file())
+    shards = [f"data/train-0000{number}-of-00002.parquet" for number in range(2)]
+    assert [name for name in names if not name.startswith(FOLDER)] == ["README.md", *shards]
+    for name in shards:
+        assert groups(release / name) == groups(hub / name)
+        assert parquet.read_schema(release / name).equals(parquet.read_schema(hub / name), check_metadata=True)
+    assert (release / "README.md").read_text() == CARD
+    for by_folder in (False, True):
+        loaded = [
+            hub_rows(str(folder), tmp_path / f"cache-{folder.name}")
+            if by_folder
+            else hub_rows("parquet", tmp_path / "cache", data_files=[str(folder / name) for name in shards])
+            for folder in (hub, release)
+        ]
+        assert loaded[0].features == loaded[1].features == FEATURES
+        assert rows_of(loaded[0]) == rows_of(loaded[1])
+        for row in range(7):
+            change = np.asarray(loaded[0][row]["image"], int) - np.asarray(loaded[1][row]["image"], int)
+            assert 0 < np.abs(change).max() <= 8
+        files = loaded[1].cast_column("image", ImageFeature(decode=False))["image"]
+        assert [file["path"] for file in files] == [f"{row}.png" for row in range(7)]
+
+
+def test_a_release_in_shards_is_inspected_and_resumed(hub: Path, weights: Path) -> None:
+    release, _ = protect(hub, weights)
+    mtlue("inspect", release)
+    result = mtlue("inspect", release, "--against", hub)
+    assert "measured on 7 files" in " ".join(result.stdout.split())
+    again = mtlue("protect", hub, "--weights", weights, "--device", "cpu")
+    assert "0 protected, 7 already done" in again.stdout
+    twice = mtlue("protect", release, "--weights", weights, code=ExitCode.INPUT)
+    assert "is a release: its images are protected already" in twice.stderr
+    other = mtlue("protect", hub, "--weights", weights, "--epsilon", "4", code=ExitCode.INPUT)
+    assert f"{release} was made with other settings" in " ".join(other.stderr.split())
+    shard = release / "data" / "train-00001-of-00002.parquet"
+    parquet.write_table(parquet.read_table(shard).slice(1), shard)
+    (release / "stranger.png").write_bytes(encoded(1))
+    found = mtlue("inspect", release, code=ExitCode.NOT_PROTECTED).stderr
+    assert "its bytes are not those that the run wrote" in found
+    assert "holds 2 rows, 3 are recorded" in found
+    assert "stranger.png: not in the records" in found
+    (release / FOLDER / SHARDS_NAME).write_text('{"kind": ".parquet", "shards": {"../x.parquet": null}, "cards": []}')
+    assert "is damaged" in mtlue("inspect", release, code=ExitCode.INPUT).stderr
+
+
+def test_rows_that_cannot_be_protected_are_not_in_the_shard(tmp_path: Path, weights: Path) -> None:
+    folder = tmp_path / "pets"
+    folder.mkdir()
+    pets(0, 4, broken=3).to_parquet(folder / "train.parquet", batch_size=2)
+    (folder / "README.md").write_text(CARD.replace("7", "4"))
+    release, said = protect(folder, weights, "--format", "keep", code=ExitCode.QUARANTINE)
+    assert "train/00000003.png: " in said
+    kept = parquet.read_table(release / "train.parquet")
+    assert kept.column("round").to_pylist() == [0, 1, None]
+    assert [cell["path"] for cell in kept.column("image").to_pylist()] == ["0.jpg", "1.jpg", "2.jpg"]
+    assert [record.source for record in read_manifest(release).quarantine] == ["train/00000003.png"]
+    mtlue("inspect", release)
+    assert "num_examples: 3\n" in (release / "README.md").read_text()
+    assert len(hub_rows(str(release), tmp_path / "cache")) == 3
+
+
+def test_verify_and_training_read_shards(hub: Path, tmp_path: Path, weights: Path) -> None:
+    release, _ = protect(hub, weights)
+    words = ("--protected", release, "--tier", "smoke", "--size", "16", "--epochs", "1", "--no-cache", "--no-control")
+    words = (*words, "--test-fraction", "0.4")
+    result = mtlue("verify", hub, *words, "--device", "cpu", "--json", tmp_path / "v.json", code=ExitCode.INCONCLUSIVE)
+    document = json.loads((tmp_path / "v.json").read_text())
+    assert (document["audit"]["files"], document["audit"]["faults"]) == (7, []), result.stderr
+    out = tmp_path / "own.safetensors"
+    words = ("--out", out, "--objective", "em", "--epochs", "1", "--size", "16", "--surrogate", "small")
+    result = mtlue("train-generator", hub, *words, "--device", "cpu", "--tasks", "label")
+    assert f"next: mtlue protect {hub} --weights {out}" in result.stderr
+
+
+def test_the_python_function_takes_shards(hub: Path, tmp_path: Path, weights: Path) -> None:
+    result = api.protect(hub, weights=str(weights), device="cpu", out=tmp_path / "out")
+    assert (result.protected, result.release) == (7, tmp_path / "out")
+
+
+def test_an_interrupted_run_leaves_whole_shards_and_is_finished_later(
+    hub: Path, weights: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from mtlue_cli.layouts.shards import Shards
+
+    before, calls = Shards.pack, []
+
+    def stop(self: Shards, *words: Any) -> Path:  # noqa: ANN401 - whatever pack takes
+        calls.append(words)
+        if len(calls) == 2:
+            raise OSError(28, "No space left on device", "train-00001")
+        return before(self, *words)
+
+    monkeypatch.setattr(Shards, "pack", stop)
+    release, said = protect(hub, weights, code=ExitCode.UNEXPECTED)
+    assert "make space and run the same command again" in " ".join(said.split())
+    assert [path.name for path in (release / "data").iterdir()] == ["train-00000-of-00002.parquet"]
+    assert "is unfinished" in mtlue("inspect", release, code=ExitCode.INPUT).stderr
+    monkeypatch.setattr(Shards, "pack", before)
+    again = mtlue("protect", hub, "--weights", weights, "--device", "cpu")
+    assert "0 protected, 7 already done" in again.stdout
+    mtlue("inspect", release, "--against", hub)
+
+
+def add(archive: tarfile.TarFile, name: str, content: bytes) -> None:
+    info = tarfile.TarInfo(name)
+    info.size, info.uname, info.mtime = len(content), "somebody", 1000
+    archive.addfile(info, io.BytesIO(content))
+
+
+@pytest.fixture
+def tars(tmp_path: Path) -> Path:
+    folder = tmp_path / "shards"
+    folder.mkdir()
+    for shard in range(2):
+        with tarfile.open(folder / f"pets-{shard:06d}.tar", "w") as archive:
+            for row in range(shard * 3, shard * 3 + 3):
+                key = f"deep/{'x' * 120}{row}" if row == 0 else f"s{row}"
+                add(archive, f"{key}.json", json.dumps({"round": row % 2, "tags": [row]}).encode())
+                add(archive, f"{key}.jpg", encoded(row, "JPEG"))
+                add(archive, f"{key}.cls", str(row % 2).encode())
+                add(archive, f"{key}.seg.png", encoded(row + 50))
+    return folder
+
+
+def samples(path: Path) -> list[dict[str, Any]]:
+    with warnings.catch_warnings():  # it leaves files open
+        warnings.simplefilter("ignore", ResourceWarning)
+        found = list(webdataset.WebDataset(str(path), shardshuffle=False, empty_check=False))
+        gc.collect()
+    return found
+
+
+@pytest.mark.parametrize("form", ["png", "keep"])
+def test_webdataset_loads_a_release_in_tar_files(tars: Path, tmp_path: Path, form: str) -> None:
+    weights = weights_for(tmp_path, cls=("0", "1"), round=("0", "1"))
+    release, said = protect(tars, weights, "--format", form)
+    assert f"labels: columns of 2 shards in {tars} (tar files of WebDataset)" in said
+    assert "members of other kinds are not in the release: 'seg.png'" in said
+    ending = "jpg" if form == "keep" else "png"
+    for path in sorted(tars.glob("*.tar")):
+        pairs = list(zip(samples(path), samples(release / path.name), strict=True))
+        assert len(pairs) == 3
+        for before, after in pairs:
+            for name in ("__key__", "json", "cls"):
+                assert before[name] == after[name]
+            assert "seg.png" not in after
+            pictures = [np.asarray(Image.open(io.BytesIO(one)), int) for one in (before["jpg"], after[ending])]
+            change = np.abs(pictures[0] - pictures[1])
+            assert 0 < change.max() <= (8 if form == "png" else 255)
+        with tarfile.open(release / path.name) as archive:
+            assert {(info.mtime, info.uname) for info in archive} == {(1000, "")}
+    mtlue("inspect", release, "--against", tars)
+
+
+def test_samples_that_are_not_clear_are_refused(tmp_path: Path) -> None:
+    folder = tmp_path / "shards"
+    folder.mkdir()
+    with tarfile.open(folder / "a.tar", "w") as archive:
+        add(archive, "1.jpg", encoded(1, "JPEG"))
+        add(archive, "2.jpg", encoded(2, "JPEG"))
+        add(archive, "2.png", encoded(3))
+    found = find_shards(folder)
+    assert found is not None
+    with pytest.raises(InputError, match="'2' has several images"):
+        found.unpack(tmp_path / "images", tmp_path / "labels.jsonl")
+    with tarfile.open(folder / "a.tar", "w") as archive:
+        link = tarfile.TarInfo("1.jpg")
+        link.type, link.linkname = tarfile.SYMTYPE, "/etc/passwd"
+        add(archive, "0.jpg", encoded(1, "JPEG"))
+        archive.addfile(link)
+    with pytest.raises(InputError, match="is a link or a device"):
+        found.unpack(tmp_path / "images", tmp_path / "labels.jsonl")
+
+
+CELL = {"bytes": encoded(1), "path": None}
+
+
+@pytest.mark.parametrize(
+    ("columns", "fault"),
+    [
+        ({"a": [CELL], "b": [CELL]}, "several image columns: 'a', 'b'"),
+        ({"a": [CELL], "more": [[CELL]]}, "columns of bytes, which may be images: 'more'"),
+        ({"a": [CELL], "thumbnail": [CELL["bytes"]]}, "columns of bytes, which may be images: 'thumbnail'"),
+    ],
+)
+def test_what_may_be_a_second_image_is_refused(
+    tmp_path: Path, weights: Path, columns: dict[str, list[Any]], fault: str
+) -> None:
+    (tmp_path / "pets").mkdir()
+    parquet.write_table(pyarrow.table(columns), tmp_path / "pets" / "train.parquet")
+    _, said = protect(tmp_path / "pets", weights, code=ExitCode.INPUT)
+    assert fault in " ".join(said.split())
+    assert [path.name for path in tmp_path.iterdir() if path.is_dir()] == ["pets"]
+
+
+def test_images_as_files_are_no_shards(tmp_path: Path) -> None:
+    pets(0, 2).to_parquet(tmp_path / "train.parquet")
+    assert find_shards(tmp_path) is not None
+    Image.fromarray(photo(1)).save(tmp_path / "a.png")
+    assert find_shards(tmp_path) is None
