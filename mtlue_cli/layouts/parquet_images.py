@@ -70,7 +70,7 @@ def image_column(path: Path, schema: "pyarrow.Schema") -> str:
     """The image column of a shard.
 
     Raises:
-        InputError: There are several, or other columns that may hold images: what is not protected must not be released.
+        InputError: There are several, or other columns that may hold images: none may be released unprotected.
     """
     found = _image_columns(schema)
     others = [field.name for field in schema if field.name not in found and _holds_bytes(field.type)]
