@@ -180,7 +180,7 @@ def protect(
             from mtlue_cli.workflows.protect.packed import protect_shards
             from mtlue_cli.workflows.protect.run import protect_folder
 
-            shards = find_shards(config.images) if file == config.images else None
+            shards = find_shards(config.images) if file == config.images and reading.format is None else None
             if shards is None:
                 result = protect_folder(config, _progress(progress))
             else:

@@ -42,7 +42,7 @@ def protect(given: Given) -> None:
 def _protected(config: ProtectConfig, given: Given) -> "ProtectResult":
     from mtlue_cli.layouts.shards import find_shards
 
-    shards = find_shards(config.images) if config.labels == config.images else None
+    shards = find_shards(config.images) if config.labels == config.images and config.reading.format is None else None
     if shards is not None:
         from mtlue_cli.workflows.protect.packed import protect_shards
 

@@ -69,7 +69,8 @@ def _rows_of(labels: Path, file_column: str, changed: Callable[[Mapping[str, str
     made.write(text[: len(text) - len(parted.rows)])
     write_row(made, header, parted.delimiter)
     for row in filled:
-        name = changed(dict(zip(names, (unescaped(cell.strip()) for cell in row), strict=True)))
+        # Cells beyond the header, which a spreadsheet leaves, are no fault.
+        name = changed(dict(zip(names, (unescaped(cell.strip()) for cell in row), strict=False)))
         if name is not None:
             write_row(made, [*row[:at], name, *row[at + 1 :]], parted.delimiter)
     return made.getvalue().encode()

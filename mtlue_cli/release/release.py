@@ -262,14 +262,14 @@ class Release:
         write_manifest(folder, records)
         texts = {**(companions or {}), LABELS_NAME: labels}
         for name, content in texts.items():
-            write_atomically(folder / name, content)
+            write_atomically(folder / name, content, keep_name=False)
         strangers = [name for name in find_images(folder) if name not in released]
         if strangers:
             raise MtlueError(
                 f"images that mtlue did not write appeared in {folder}, they may be unprotected: "
                 f"{', '.join(strangers)}; move them out and run the same command again"
             )
-        for parent in {(folder / name).parent for name in released}:
+        for parent in {(folder / name).parent for name in (*released, *texts)}:
             synchronise(parent)
         images = sum(isinstance(record, FileRecord) for record in records)
         counts = {"released": images, "quarantined": len(records) - images}

@@ -147,6 +147,10 @@ def test_a_table_that_a_preset_does_not_fit_is_refused(chexpert: Path) -> None:
         "protect", chexpert, "--labels", chexpert / "train.csv", "--uncertain", "positive", code=ExitCode.INPUT
     )
     assert "--uncertain is for the uncertain cells of a --preset" in lone.stderr
+    path = chexpert / "faces.csv"
+    path.write_text("file,age\na.jpg,3-9\n")
+    with pytest.raises(InputError, match="the preset fairface has no uncertain cells"):
+        read(path, "fairface", Uncertain.POSITIVE)
 
 
 def test_every_preset_is_valid() -> None:

@@ -122,6 +122,10 @@ def test_a_release_in_shards_is_inspected_and_resumed(hub: Path, weights: Path) 
     twice = mtlue("protect", release, "--weights", weights, code=ExitCode.INPUT)
     assert "is a release: its images are protected already" in twice.stderr
     other = mtlue("protect", hub, "--weights", weights, "--epsilon", "4", code=ExitCode.INPUT)
+    assert "mtlue-work" not in other.stderr
+    unfit = mtlue("protect", hub, "--weights", "utkface", "--out", hub.with_name("out"), code=ExitCode.INPUT)
+    assert f"mtlue train-generator {hub} --out weights.safetensors" in unfit.stderr
+    assert not hub.with_name(".out.mtlue-work").exists()
     assert f"{release} was made with other settings" in " ".join(other.stderr.split())
     shard = release / "data" / "train-00001-of-00002.parquet"
     parquet.write_table(parquet.read_table(shard).slice(1), shard)

@@ -27,7 +27,7 @@ class Preset:
         title: The data set, in a few words.
         file: How the path of an image is made of the cells of its row: ``{Path}``, ``{image}.jpg``. ``{subject:2}``
             takes the first two characters of a cell.
-        remove_prefix: Folder that such paths begin with and that is the image folder itself; empty: none.
+        remove_prefix: Folders that such paths may begin with and that are the image folder itself.
         labels: Names of the label file among the images, the first that is there counts.
         tasks: Columns that are tasks; those that a table lacks are not missed. All others are left out.
         missing_values: Texts that mean no label, beside the empty cell.
@@ -41,7 +41,7 @@ class Preset:
     title: str
     file: str
     tasks: tuple[str, ...]
-    remove_prefix: str = ""
+    remove_prefix: tuple[str, ...] = ()
     labels: tuple[str, ...] = ()
     missing_values: tuple[str, ...] = ()
     bins: tuple[str, ...] = ()
@@ -60,7 +60,8 @@ class Preset:
         if not all(row[name] for name in self.file_columns):
             return ""
         path = _PLACEHOLDER.sub(lambda match: _cut(row[match[1]] or "", match[2]), self.file)
-        return path.removeprefix(self.remove_prefix)
+        prefix = next((prefix for prefix in self.remove_prefix if path.startswith(prefix)), "")
+        return path.removeprefix(prefix)
 
     def applied(self, raw: RawTable, uncertain: Uncertain | None) -> RawTable:
         """The table with a file column and the columns that are tasks, class names as cells.
@@ -70,8 +71,10 @@ class Preset:
             uncertain: What uncertain cells become.
 
         Raises:
-            InputError: Columns are missing.
+            InputError: Columns are missing, or there are no uncertain cells to decide about.
         """
+        if uncertain is not None and not self.uncertain:
+            raise InputError(f"the preset {self.given} has no uncertain cells", hint="leave out --uncertain")
         missing = [name for name in self.file_columns if name not in raw.header]
         found = [name for name in self.tasks if name in raw.header]
         if missing or not found:
@@ -182,8 +185,8 @@ def _is_table(value: object) -> bool:
 
 
 _KEYS: Mapping[str, Callable[[object], bool]] = {
-    **dict.fromkeys(("title", "file", "remove_prefix", "positive", "negative"), _is_text),
-    **dict.fromkeys(("tasks", "labels", "missing_values", "bins", "uncertain"), _is_list),
+    **dict.fromkeys(("title", "file", "positive", "negative"), _is_text),
+    **dict.fromkeys(("tasks", "labels", "remove_prefix", "missing_values", "bins", "uncertain"), _is_list),
     "values": _is_table,
 }
 _EXPECTED = {_is_text: "text", _is_list: "a list of texts", _is_table: "a table of texts"}

@@ -1,7 +1,8 @@
 """Protect a data set in shards: unpack it beside the release, protect its images, write the shards again."""
 
+import shlex
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -14,6 +15,7 @@ from mtlue_cli.layouts.shards import FILE_COLUMN, Shards
 from mtlue_cli.release.packed import is_packed, pack, refuse_other, unpack
 from mtlue_cli.release.records import is_release, read_run
 from mtlue_cli.release.release import sole_writer
+from mtlue_cli.tasks.label_options import LabelOptions
 from mtlue_cli.workflows.progress import Progress
 from mtlue_cli.workflows.protect.config import ProtectConfig
 from mtlue_cli.workflows.protect.run import ProtectResult, protect_folder
@@ -47,19 +49,23 @@ def protect_shards(config: ProtectConfig, shards: Shards, progress: Progress) ->
     images, plain = work / config.images.resolve().name, work / "release"
     if images == plain:
         images = work / "originals"
+    labels = work / "labels.jsonl"
+    reading = replace(config.reading, format=LabelFormat.JSONL, file_column=FILE_COLUMN)
+    own = LabelOptions(LabelFormat.JSONL, FILE_COLUMN).arguments(labels)
+    names = {f" {shlex.join(own)}": "", str(images): str(config.images), str(plain): str(out)}
+    progress = _Renaming(progress, names)
     for line in shards.remarks:
         progress.note(line)
-    with _spoken_of(images, config.images), _spoken_of(plain, out), sole_writer(work):
+    with _renamed(names), sole_writer(work):
         work.chmod(0o700)
         try:
             progress.start("unpacking shards", len(shards.names))
             shutil.rmtree(images, ignore_errors=True)
-            shards.unpack(images, work / "labels.jsonl", progress.advance)
+            shards.unpack(images, labels, progress.advance)
             progress.finish()
             if is_packed(out) and not is_release(plain) and read_run(out).complete:
                 unpack(out, plain)
-            reading = replace(config.reading, format=LabelFormat.JSONL, file_column=FILE_COLUMN)
-            inner = replace(config, images=images, labels=work / "labels.jsonl", out=plain, reading=reading)
+            inner = replace(config, images=images, labels=labels, out=plain, reading=reading)
             result = protect_folder(inner, progress)
             progress.start("writing shards", len(shards.names))
             pack(shards, plain, out, progress.advance)
@@ -70,30 +76,45 @@ def protect_shards(config: ProtectConfig, shards: Shards, progress: Progress) ->
         finally:
             # What is protected already stays, so that the run can be resumed.
             shutil.rmtree(images if is_release(plain) else work, ignore_errors=True)
-    told = {str(images): str(config.images), str(plain): str(out)}
     return replace(
         result,
         release=out,
-        fixes=tuple(_told(fix, told) for fix in result.fixes),
-        warnings=tuple(_told(warning, told) for warning in result.warnings),
+        fixes=tuple(_with_names(fix, names) for fix in result.fixes),
+        warnings=tuple(_with_names(warning, names) for warning in result.warnings),
     )
 
 
+class _Renaming:
+    """Progress that speaks of the user's folders, not of those in which shards are unpacked.
+
+    Args:
+        progress: Hears of every step.
+        names: Text to what stands in its place.
+    """
+
+    def __init__(self, progress: Progress, names: Mapping[str, str]) -> None:
+        self._progress, self._names = progress, names
+        self.start, self.advance, self.finish = progress.start, progress.advance, progress.finish
+
+    def note(self, message: str) -> None:
+        """Say something."""
+        self._progress.note(_with_names(message, self._names))
+
+
 @contextmanager
-def _spoken_of(place: Path, as_place: Path) -> Iterator[None]:
-    """Within it errors call ``place`` by the name that the user knows."""
-    told = {str(place): str(as_place)}
+def _renamed(names: Mapping[str, str]) -> Iterator[None]:
+    """Within it errors speak of the user's folders."""
     try:
         yield
     except MtlueError as error:
-        error.args = tuple(_told(str(part), told) for part in error.args)
+        error.args = tuple(_with_names(str(part), names) for part in error.args)
         if isinstance(error, InputError):
-            error.faults = tuple(_told(fault, told) for fault in error.faults)
-            error.hint = None if error.hint is None else _told(error.hint, told)
+            error.faults = tuple(_with_names(fault, names) for fault in error.faults)
+            error.hint = None if error.hint is None else _with_names(error.hint, names)
         raise
 
 
-def _told(text: str, names: dict[str, str]) -> str:
+def _with_names(text: str, names: Mapping[str, str]) -> str:
     for place, name in names.items():
         text = text.replace(place, name)
     return text
