@@ -156,8 +156,8 @@ def test_rows_that_cannot_be_protected_are_not_in_the_shard(tmp_path: Path, weig
 
 def test_verify_and_training_read_shards(hub: Path, tmp_path: Path, weights: Path) -> None:
     release, _ = protect(hub, weights)
-    words = ("--protected", release, "--tier", "smoke", "--size", "16", "--epochs", "1", "--no-cache", "--no-control")
-    words = (*words, "--test-fraction", "0.4")
+    words: tuple[str | Path, ...] = ("--protected", release, "--tier", "smoke", "--size", "16", "--epochs", "1")
+    words = (*words, "--no-cache", "--no-control", "--test-fraction", "0.4")
     result = mtlue("verify", hub, *words, "--device", "cpu", "--json", tmp_path / "v.json", code=ExitCode.INCONCLUSIVE)
     document = json.loads((tmp_path / "v.json").read_text())
     assert (document["audit"]["files"], document["audit"]["faults"]) == (7, []), result.stderr

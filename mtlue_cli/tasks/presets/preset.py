@@ -151,7 +151,10 @@ def load_preset(given: str) -> Preset:
     faults = list(_faults(document))
     if faults:
         raise InputError(f"--preset {given} is not valid", faults, f"keys: {', '.join(_KEYS)}")
-    return Preset(given, **{key: tuple(value) if isinstance(value, list) else value for key, value in document.items()})
+    fields: dict[str, Any] = {
+        key: tuple(value) if isinstance(value, list) else value for key, value in document.items()
+    }
+    return Preset(given, **fields)
 
 
 def _faults(document: Mapping[str, Any]) -> Iterator[str]:
@@ -189,7 +192,11 @@ _KEYS: Mapping[str, Callable[[object], bool]] = {
     **dict.fromkeys(("tasks", "labels", "remove_prefix", "missing_values", "bins", "uncertain"), _is_list),
     "values": _is_table,
 }
-_EXPECTED = {_is_text: "text", _is_list: "a list of texts", _is_table: "a table of texts"}
+_EXPECTED: Mapping[Callable[[object], bool], str] = {
+    _is_text: "text",
+    _is_list: "a list of texts",
+    _is_table: "a table of texts",
+}
 
 
 def _cut(cell: str, length: str) -> str:

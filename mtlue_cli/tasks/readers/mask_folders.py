@@ -86,7 +86,7 @@ class MaskFolders:
         return RawTable(
             (CANONICAL_FILE_COLUMN, COLUMN, *self.columns),
             tuple(rows),
-            tuple(quoted(row[0]) for row in rows),
+            tuple(quoted(match[0]) for match in matches),
             notes=notes,
             file_column=CANONICAL_FILE_COLUMN,
             declarations=(Declaration(COLUMN, TaskKind.SEGMENTATION, self.classes, self.ignore),),
