@@ -145,7 +145,7 @@ class Laboratory:
         test_images = self.data.test_images
         make_intervention: Callable[[TaskSet, Mapping[str, Tensor]], Intervention | None] | None = None
         if countermeasure is not None:
-            attack = countermeasure.build()
+            attack = countermeasure.settings
             view = self._view(attack, labels, seed, on_preparation)
             images = attack.before_training(images, view)
             test_images = attack.at_inference(test_images)
@@ -207,7 +207,7 @@ class Laboratory:
         if condition.countermeasure is not None:
             side = self.images.clean.shape[-1]
             condition.countermeasure.require_fit(self.data.tasks, side, has_weights=self.weights is not None)
-            if condition.countermeasure.build().needs_pairs and self._pairs < FEWEST_PAIRS:
+            if condition.countermeasure.settings.needs_pairs and self._pairs < FEWEST_PAIRS:
                 raise InputError(f"{len(self.images.clean)} training images leave too few for pairs")
         require_labelled(condition.victim.learner, self.data.train_labels, self.data.tasks)
         if condition.material is Material.CLEAN_PART:
@@ -266,7 +266,7 @@ class Laboratory:
     def _key(self, condition: Condition, settings: LearningSettings, start: PretrainedStart | None) -> str:
         """Digest of everything that decides the result; numbers go in as they are, not as names show them."""
         victim, countermeasure = condition.victim, condition.countermeasure
-        weights = self.weights if countermeasure is not None and countermeasure.build().needs_weights else None
+        weights = self.weights if countermeasure is not None and countermeasure.settings.needs_weights else None
         packages = PACKAGES if settings.weighting is WeightingName.LS else (*PACKAGES, "torchjd")
         return document_digest(
             {

@@ -1,8 +1,10 @@
-"""What every task weighting offers to the training loop."""
+"""What every task weighting offers to the training loop, and a random stream for those that draw."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 
+import torch
 from torch import Tensor, nn
 
 
@@ -35,3 +37,21 @@ class Weighting(ABC, nn.Module):
 
     def new_epoch(self) -> None:
         """Called before the first step of every epoch."""
+
+
+class RandomStream:
+    """Lends its own state to the global generator of the CPU, which TorchJD draws from, and puts the old one back."""
+
+    def __init__(self, seed: int) -> None:
+        self._state = torch.Generator().manual_seed(seed).get_state()
+
+    @contextmanager
+    def drawing(self) -> Iterator[None]:
+        """Within, global draws on the CPU come from this stream; each use continues where the last one ended."""
+        outside = torch.get_rng_state()
+        torch.set_rng_state(self._state)
+        try:
+            yield
+        finally:
+            self._state = torch.get_rng_state()
+            torch.set_rng_state(outside)

@@ -289,7 +289,7 @@ def test_every_countermeasure_serves_mixed_tasks_or_says_why_not(name: Counterme
         torch.device("cpu"),
         pair_labels={label: column[:8] for label, column in STORED.items()},
     )
-    made = choice.build()
+    made = choice.settings
     if name is CountermeasureName.RECOMPUTE_REMOVAL:
         with pytest.raises(ValueError, match="weights"):
             made.before_training(IMAGES[:8], view)

@@ -6,12 +6,11 @@ import torch
 from torch import Tensor
 
 from mtlue_cli.choices import CountermeasureName, Tier
-from mtlue_cli.verification.countermeasures.base import CountermeasureChoice, Preprocessing
-from mtlue_cli.verification.countermeasures.rounding import rounded
+from mtlue_cli.verification.countermeasures.base import CountermeasureChoice, Preprocessing, rounded
 
 
 @dataclass(frozen=True)
-class FewerBits:
+class FewerBits(Preprocessing):
     """Rounds every value to one of ``2 ** bits`` evenly spaced levels from 0 to 255.
 
     With two bits the levels lie 85 apart: a perturbation of a few 255ths shows only where the image is close to the
@@ -23,9 +22,6 @@ class FewerBits:
     Source:
         Xu et al., "Feature Squeezing", NDSS 2018; against unlearnable examples Liu et al., ICML 2023, who cut the low
         bits off. Deviation from the latter: levels are rounded to, which keeps the image's brightness.
-
-    Raises:
-        ValueError: ``bits`` is out of range.
     """
 
     bits: int = 2
@@ -45,6 +41,5 @@ BIT_DEPTH = CountermeasureChoice(
     title_format="Bit depth, {bits} bits",
     tier=Tier.STANDARD,
     source="Xu et al., Feature Squeezing, NDSS 2018; Liu et al., ICML 2023",
-    settings=FewerBits(bits=2),
-    make=Preprocessing,
+    settings=FewerBits(),
 )

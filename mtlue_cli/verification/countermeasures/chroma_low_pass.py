@@ -7,9 +7,8 @@ from torch import Tensor
 from torchvision.transforms.v2.functional import rgb_to_grayscale
 
 from mtlue_cli.choices import CountermeasureName, Tier
-from mtlue_cli.verification.countermeasures.base import CountermeasureChoice, Preprocessing
+from mtlue_cli.verification.countermeasures.base import CountermeasureChoice, rounded
 from mtlue_cli.verification.countermeasures.gaussian_blur import Blur
-from mtlue_cli.verification.countermeasures.rounding import rounded
 
 
 @dataclass(frozen=True)
@@ -39,7 +38,6 @@ CHROMA_LOW_PASS = CountermeasureChoice(
     title_format="Chroma low pass, {sigma:g} px",
     tier=Tier.STANDARD,
     source="Milder than grayscale in Liu et al., Image Shortcut Squeezing, ICML 2023",
-    settings=ChromaBlur(sigma=4.0),
-    make=Preprocessing,
+    settings=ChromaBlur(),
     smallest_side=lambda blur: blur.reach + 1,
 )

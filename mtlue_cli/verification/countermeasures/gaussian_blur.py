@@ -11,7 +11,7 @@ from mtlue_cli.verification.countermeasures.base import CountermeasureChoice, Pr
 
 
 @dataclass(frozen=True)
-class Blur:
+class Blur(Preprocessing):
     """Replaces every pixel by a Gaussian mean of its neighbourhood; borders are mirrored.
 
     Attributes:
@@ -21,9 +21,6 @@ class Blur:
         Liu et al., "Image Shortcut Squeezing", ICML 2023, among the filters that they compare. Deviation: their
         standard deviation of 0.1 pixels leaves an image as it is; one pixel halves what lies at about 0.37 of the
         Nyquist frequency.
-
-    Raises:
-        ValueError: ``sigma`` is not positive.
     """
 
     sigma: float = 1.0
@@ -49,7 +46,6 @@ GAUSSIAN_BLUR = CountermeasureChoice(
     title_format="Gaussian blur, {sigma:g} px",
     tier=Tier.STANDARD,
     source="Liu et al., Image Shortcut Squeezing, ICML 2023",
-    settings=Blur(sigma=1.0),
-    make=Preprocessing,
+    settings=Blur(),
     smallest_side=lambda blur: blur.reach + 1,
 )

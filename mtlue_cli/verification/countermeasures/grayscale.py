@@ -7,12 +7,11 @@ from torch import Tensor
 from torchvision.transforms.v2.functional import rgb_to_grayscale
 
 from mtlue_cli.choices import CountermeasureName, Tier
-from mtlue_cli.verification.countermeasures.base import CountermeasureChoice, Preprocessing
-from mtlue_cli.verification.countermeasures.rounding import rounded
+from mtlue_cli.verification.countermeasures.base import CountermeasureChoice, Preprocessing, rounded
 
 
 @dataclass(frozen=True)
-class ToGrayscale:
+class ToGrayscale(Preprocessing):
     """Replaces all three channels by the luma (0.299 red, 0.587 green, 0.114 blue; ITU-R BT.601).
 
     What a perturbation says in colour alone is gone; what it says in brightness stays.
@@ -23,8 +22,7 @@ class ToGrayscale:
 
     def __call__(self, images: Tensor) -> Tensor:
         """``(B, 3, H, W)`` uint8 with equal channels."""
-        grey: Tensor = rgb_to_grayscale(images.to(torch.float32), num_output_channels=3)
-        return rounded(grey)
+        return rounded(rgb_to_grayscale(images.to(torch.float32), num_output_channels=3))
 
 
 GRAYSCALE = CountermeasureChoice(
@@ -33,5 +31,4 @@ GRAYSCALE = CountermeasureChoice(
     tier=Tier.SMOKE,
     source="Liu et al., Image Shortcut Squeezing, ICML 2023",
     settings=ToGrayscale(),
-    make=Preprocessing,
 )

@@ -6,12 +6,11 @@ import torch
 from torch import Tensor
 
 from mtlue_cli.choices import CountermeasureName, Tier
-from mtlue_cli.verification.countermeasures.base import CountermeasureChoice, Preprocessing
-from mtlue_cli.verification.countermeasures.rounding import rounded
+from mtlue_cli.verification.countermeasures.base import CountermeasureChoice, Preprocessing, rounded
 
 
 @dataclass(frozen=True)
-class LowPass:
+class LowPass(Preprocessing):
     """Damps every spatial frequency by its distance from zero, alike in all directions; the mean colour is kept.
 
     Attributes:
@@ -24,9 +23,6 @@ class LowPass:
         Sandoval-Segura, arXiv 2411.01742 (frequency filtering). Deviation from the latter: a fixed radial gain of
         Fourier, not of cosine coefficients. The transform sees the image as periodic, so opposite borders blend a
         little.
-
-    Raises:
-        ValueError: A setting is out of range.
     """
 
     cutoff: float = 0.25
@@ -41,17 +37,11 @@ class LowPass:
     def __call__(self, images: Tensor) -> Tensor:
         """``(B, 3, H, W)`` uint8, filtered and rounded."""
         height, width = images.shape[-2:]
-        spectrum = torch.fft.rfft2(images.to(torch.float32)) * self.gain(height, width, images.device)
-        return rounded(torch.fft.irfft2(spectrum, s=(height, width)))
-
-    def gain(self, height: int, width: int, device: torch.device) -> Tensor:
-        """Factor of each frequency of ``torch.fft.rfft2``, ``(height, width // 2 + 1)`` float in [0, 1]."""
-        down = torch.fft.fftfreq(height, device=device).unsqueeze(1)
-        across = torch.fft.rfftfreq(width, device=device)
+        down = torch.fft.fftfreq(height, device=images.device).unsqueeze(1)
+        across = torch.fft.rfftfreq(width, device=images.device)
         share = torch.hypot(down, across) / (0.5 * self.cutoff)
-        if self.order is None:
-            return (share <= 1).to(torch.float32)
-        return 1 / (1 + share ** (2 * self.order))
+        gain = (share <= 1).to(torch.float32) if self.order is None else 1 / (1 + share ** (2 * self.order))
+        return rounded(torch.fft.irfft2(torch.fft.rfft2(images.to(torch.float32)) * gain, s=(height, width)))
 
 
 LOW_PASS = CountermeasureChoice(
@@ -59,6 +49,5 @@ LOW_PASS = CountermeasureChoice(
     title_format="Low pass, {cutoff:g} of the band",
     tier=Tier.STANDARD,
     source="Kim and Sandoval-Segura, Learning from Convolution-based Unlearnable Datasets, 2024",
-    settings=LowPass(cutoff=0.25, order=2),
-    make=Preprocessing,
+    settings=LowPass(),
 )

@@ -13,7 +13,7 @@ from mtlue_cli.verification.countermeasures.base import Augmentation, Countermea
 
 
 @dataclass(frozen=True)
-class RandomResizedCrop:
+class RandomResizedCrop(Augmentation):
     """Cuts a window of random size, proportions and place out of every image and scales it to the image's size.
 
     Moves and stretches a perturbation, each image in its own way: patterns that are tied to a place or a scale are
@@ -27,9 +27,6 @@ class RandomResizedCrop:
         Szegedy et al., "Going Deeper with Convolutions", CVPR 2015. Deviations: a quarter of the area at least, not
         8 %, which of a 64-pixel crop would leave 18 pixels; a side that would exceed the image is cut to it rather
         than drawn again.
-
-    Raises:
-        ValueError: A setting is out of range.
     """
 
     smallest_area: float = 0.25
@@ -41,13 +38,9 @@ class RandomResizedCrop:
         if self.widest < 1:
             raise ValueError(f"a ratio of at least 1 is expected, not {self.widest}")
 
-    def __call__(
-        self, network: nn.Module, images: Tensor, labels: Mapping[str, Tensor], rng: torch.Generator
-    ) -> Mixture:
+    def augment(self, images: Tensor, labels: Mapping[str, Tensor], rng: torch.Generator) -> Mixture:
         """The zoomed batch under its own labels; label maps are zoomed alike, by the nearest pixel."""
-        del network
-        height, width = images.shape[-2:]
-        windows = self.draw(len(images), height, width, rng)
+        windows = self.draw(len(images), *images.shape[-2:], rng)
         maps = {name: zoom_map(column, windows) for name, column in labels.items() if column.ndim > 1}
         # The four weights of a pixel add up to 1 but for the last bit.
         return Mixture(zoom(images, windows).clamp_(0, 1), {**labels, **maps})
@@ -75,11 +68,11 @@ def zoom(images: Tensor, windows: Tensor, mode: str = "bilinear") -> Tensor:
 
     Args:
         images: ``(B, C, H, W)`` float.
-        mode: ``bilinear`` or ``nearest``.
         windows: ``(B, 4)`` int64: top, left, height and width in pixels, within the image.
+        mode: ``bilinear`` or ``nearest``.
 
     Returns:
-        ``(B, 3, H, W)`` float.
+        ``(B, C, H, W)`` float.
     """
     height, width = images.shape[-2:]
     top, left, rows, columns = windows.to(images.device).float().unbind(dim=1)
@@ -107,5 +100,4 @@ RANDOM_RESIZED_CROP = CountermeasureChoice(
     tier=Tier.SMOKE,
     source="Szegedy et al., Going Deeper with Convolutions, CVPR 2015",
     settings=RandomResizedCrop(),
-    make=Augmentation,
 )

@@ -7,12 +7,11 @@ from torch import Tensor
 from torchvision.transforms.v2.functional import InterpolationMode, resize
 
 from mtlue_cli.choices import CountermeasureName, Tier
-from mtlue_cli.verification.countermeasures.base import CountermeasureChoice, Preprocessing
-from mtlue_cli.verification.countermeasures.rounding import rounded
+from mtlue_cli.verification.countermeasures.base import CountermeasureChoice, Preprocessing, rounded
 
 
 @dataclass(frozen=True)
-class ResizeDownUp:
+class ResizeDownUp(Preprocessing):
     """Scales each image down, with a filter against aliasing, and back up to its size; both bilinear.
 
     Attributes:
@@ -21,9 +20,6 @@ class ResizeDownUp:
     Source:
         Guo et al., "Countering Adversarial Images using Input Transformations", ICLR 2018 (rescaling). Deviation: no
         random crop; that is a countermeasure of its own.
-
-    Raises:
-        ValueError: ``scale`` is out of range.
     """
 
     scale: float = 0.5
@@ -45,6 +41,5 @@ RESIZE = CountermeasureChoice(
     title_format="Resize to {scale:g} and back",
     tier=Tier.STANDARD,
     source="Guo et al., Countering Adversarial Images using Input Transformations, ICLR 2018",
-    settings=ResizeDownUp(scale=0.5),
-    make=Preprocessing,
+    settings=ResizeDownUp(),
 )

@@ -62,29 +62,25 @@ def _sharpness(images: Tensor, strength: Tensor) -> Tensor:
 def _rotate(images: Tensor, strength: Tensor) -> Tensor:
     """By up to 30 degrees."""
     angle = strength * math.radians(30)
-    return _warp(images, angle.cos(), -angle.sin(), angle.sin(), angle.cos())
+    return _warp(images, [[angle.cos(), -angle.sin(), 0.0], [angle.sin(), angle.cos(), 0.0]])
 
 
 def _shear_x(images: Tensor, strength: Tensor) -> Tensor:
-    one = torch.ones_like(strength)
-    return _warp(images, one, 0.3 * strength, 0.0 * strength, one)
+    return _warp(images, [[1.0, 0.3 * strength, 0.0], [0.0, 1.0, 0.0]])
 
 
 def _shear_y(images: Tensor, strength: Tensor) -> Tensor:
-    one = torch.ones_like(strength)
-    return _warp(images, one, 0.0 * strength, 0.3 * strength, one)
+    return _warp(images, [[1.0, 0.0, 0.0], [0.3 * strength, 1.0, 0.0]])
 
 
 def _translate_x(images: Tensor, strength: Tensor) -> Tensor:
     """By up to a tenth of the width."""
-    one = torch.ones_like(strength)
-    return _warp(images, one, 0.0 * one, 0.0 * one, one, right=0.2 * strength)
+    return _warp(images, [[1.0, 0.0, 0.2 * strength], [0.0, 1.0, 0.0]])
 
 
 def _translate_y(images: Tensor, strength: Tensor) -> Tensor:
     """By up to a tenth of the height."""
-    one = torch.ones_like(strength)
-    return _warp(images, one, 0.0 * one, 0.0 * one, one, down=0.2 * strength)
+    return _warp(images, [[1.0, 0.0, 0.0], [0.0, 1.0, 0.2 * strength]])
 
 
 TRIVIAL_OPERATIONS: tuple[Operation, ...] = (
@@ -144,18 +140,14 @@ def _blend(less: Tensor, images: Tensor, strength: Tensor) -> Tensor:
     return (less + (images - less) * _each(1.0 + 0.9 * strength)).clamp(0.0, 1.0)
 
 
-def _warp(
-    images: Tensor,
-    xx: Tensor,
-    xy: Tensor,
-    yx: Tensor,
-    yy: Tensor,
-    right: Tensor | None = None,
-    down: Tensor | None = None,
-) -> Tensor:
-    """Sample at the affine image of each pixel's place, in units of half a side about the centre."""
-    right = torch.zeros_like(xx) if right is None else right
-    down = torch.zeros_like(xx) if down is None else down
-    matrix = torch.stack([torch.stack([xx, xy, right], dim=1), torch.stack([yx, yy, down], dim=1)], dim=1)
-    grid = nn.functional.affine_grid(matrix, list(images.shape), align_corners=False)
+def _warp(images: Tensor, matrix: list[list[Tensor | float]]) -> Tensor:
+    """Sample at the affine image of each pixel's place, in units of half a side about the centre.
+
+    Entries of the 2x3 matrix are ``(B,)``, or the same for all images.
+    """
+    theta = images.new_empty(len(images), 2, 3)
+    for row, entries in enumerate(matrix):
+        for column, entry in enumerate(entries):
+            theta[:, row, column] = entry
+    grid = nn.functional.affine_grid(theta, list(images.shape), align_corners=False)
     return nn.functional.grid_sample(images, grid, mode="bilinear", padding_mode="border", align_corners=False)

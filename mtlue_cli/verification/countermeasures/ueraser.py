@@ -11,14 +11,13 @@ from mtlue_cli.choices import CountermeasureName, Tier
 from mtlue_cli.tasks.losses import sample_losses
 from mtlue_cli.tasks.spec import TaskSet
 from mtlue_cli.training.intervention import Intervention, Mixture
-from mtlue_cli.verification.countermeasures.base import AttackerView, Countermeasure, CountermeasureChoice
-from mtlue_cli.verification.countermeasures.steady_network import steady
+from mtlue_cli.verification.countermeasures.base import AttackerView, Countermeasure, CountermeasureChoice, steady
 from mtlue_cli.verification.countermeasures.trivial_augment import augment_trivially
 
 
 @dataclass(frozen=True)
-class UEraserSettings:
-    """Number of tries and strength of each.
+class UEraser(Countermeasure):
+    """Augments every batch beyond the range of the perturbation and learns the versions of the highest loss.
 
     Attributes:
         candidates: Augmented versions of each image, of which the hardest is learned; 1 is the "lite" variant, which
@@ -28,33 +27,6 @@ class UEraserSettings:
         shuffle: Chance that its colour channels are shuffled.
         roughness: Range of the amplitude of each scale of the plasma against the next coarser one.
         intensity: Range of the largest change of brightness, 1 being the whole scale.
-    """
-
-    candidates: int = 5
-    brightness: float = 0.5
-    contrast: float = 0.5
-    shuffle: float = 0.5
-    roughness: tuple[float, float] = (0.3, 0.7)
-    intensity: tuple[float, float] = (0.5, 1.0)
-
-    def __post_init__(self) -> None:
-        """Refuse what cannot be drawn.
-
-        Raises:
-            ValueError: Fewer than one candidate, a chance that is none, or a range that runs backwards.
-        """
-        if self.candidates < 1:
-            raise ValueError(f"UEraser needs at least one candidate, not {self.candidates}")
-        for name in ("brightness", "contrast", "shuffle"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise ValueError(f"a {name} in [0, 1] is expected, not {getattr(self, name):g}")
-        for name, (low, high) in (("roughness", self.roughness), ("intensity", self.intensity)):
-            if not 0 <= low <= high <= 1:
-                raise ValueError(f"a {name} within [0, 1], the lower end first, is expected, not {low:g} to {high:g}")
-
-
-class UEraser(Countermeasure):
-    """Augments every batch beyond the range of the perturbation and learns the versions of the highest loss.
 
     Source:
         Qin et al., "Learning the Unlearnable: Adversarial Augmentations Suppress Unlearnable Example Attacks", 2023
@@ -69,38 +41,73 @@ class UEraser(Countermeasure):
         Cost: K passes forward and K augmentations before each step.
     """
 
-    def __init__(self, settings: UEraserSettings | None = None) -> None:
-        self.settings = settings or UEraserSettings()
+    candidates: int = 5
+    brightness: float = 0.5
+    contrast: float = 0.5
+    shuffle: float = 0.5
+    roughness: tuple[float, float] = (0.3, 0.7)
+    intensity: tuple[float, float] = (0.5, 1.0)
+
+    def __post_init__(self) -> None:
+        if self.candidates < 1:
+            raise ValueError(f"UEraser needs at least one candidate, not {self.candidates}")
+        for name in ("brightness", "contrast", "shuffle"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ValueError(f"a {name} in [0, 1] is expected, not {getattr(self, name):g}")
+        for name, (low, high) in (("roughness", self.roughness), ("intensity", self.intensity)):
+            if not 0 <= low <= high <= 1:
+                raise ValueError(f"a {name} within [0, 1], the lower end first, is expected, not {low:g} to {high:g}")
 
     def during_training(self, view: AttackerView) -> Intervention:
         """Augmentation of each batch."""
-        settings = self.settings
 
         def erase(network: nn.Module, images: Tensor, labels: Mapping[str, Tensor], rng: torch.Generator) -> Mixture:
             def draw() -> Tensor:
-                return augment_strongly(images, settings, rng)
+                return self.augment(images, rng)
 
-            if settings.candidates == 1:
+            if self.candidates == 1:
                 return Mixture(draw(), labels)
-            return Mixture(hardest(network, draw, settings.candidates, labels, view.tasks), labels)
+            return Mixture(hardest(network, draw, self.candidates, labels, view.tasks), labels)
 
         return erase
+
+    def augment(self, images: Tensor, rng: torch.Generator) -> Tensor:
+        """Plasma brightness, plasma contrast and channel shuffle by their chances, then one TrivialAugment operation.
+
+        Args:
+            images: ``(B, 3, H, W)`` float in [0, 1], square.
+            rng: On the CPU.
+
+        Returns:
+            ``(B, 3, H, W)`` float in [0, 1].
+        """
+        count, channels, size, _ = images.shape
+        augmented = images.clone()
+
+        def chosen(chance: float) -> Tensor:
+            return (torch.rand(count, generator=rng) < chance).nonzero().flatten()
+
+        def within(bounds: tuple[float, float], rows: Tensor) -> Tensor:
+            return (bounds[0] + (bounds[1] - bounds[0]) * torch.rand(len(rows), generator=rng)).to(images)
+
+        if len(rows := chosen(self.brightness)):
+            fields = plasma_fields(len(rows), channels, size, within(self.roughness, rows), rng)
+            augmented[rows] = plasma_brightness(augmented[rows], fields, within(self.intensity, rows))
+        if len(rows := chosen(self.contrast)):
+            fields = plasma_fields(len(rows), channels, size, within(self.roughness, rows), rng)
+            augmented[rows] = plasma_contrast(augmented[rows], fields)
+        rows = chosen(self.shuffle)
+        order = torch.rand(len(rows), channels, generator=rng).argsort(dim=1)
+        augmented[rows] = augmented[rows.unsqueeze(1), order]
+        return augment_trivially(augmented, rng)
 
 
 def hardest(
     network: nn.Module, draw: Callable[[], Tensor], candidates: int, labels: Mapping[str, Tensor], tasks: TaskSet
 ) -> Tensor:
-    """Of several versions of each sample the one with the highest loss; the first of equals.
+    """Of ``candidates`` versions ``(B, 3, H, W)`` that ``draw`` gives, for each sample the one of the highest loss.
 
-    Args:
-        network: Images to logits per task; left as it was.
-        draw: Gives another ``(B, 3, H, W)`` version of the batch at each call.
-        candidates: How many are drawn.
-        labels: Task name to ``(B,)`` int64, negative where unlabelled.
-        tasks: The tasks.
-
-    Returns:
-        ``(B, 3, H, W)`` float.
+    The first of equals wins. The network is left as it was.
     """
     with torch.no_grad(), steady(network):
         images = draw()
@@ -112,38 +119,6 @@ def hardest(
             images = torch.where(harder.view(-1, 1, 1, 1), other, images)
             highest = torch.where(harder, losses, highest)
     return images
-
-
-def augment_strongly(images: Tensor, settings: UEraserSettings, rng: torch.Generator) -> Tensor:
-    """Plasma brightness, plasma contrast and channel shuffle by their chances, then one TrivialAugment operation.
-
-    Args:
-        images: ``(B, 3, H, W)`` float in [0, 1], square.
-        settings: Chances and strengths.
-        rng: On the CPU.
-
-    Returns:
-        ``(B, 3, H, W)`` float in [0, 1].
-    """
-    count, channels, size, _ = images.shape
-    augmented = images.clone()
-
-    def chosen(chance: float) -> Tensor:
-        return (torch.rand(count, generator=rng) < chance).nonzero().flatten()
-
-    def within(bounds: tuple[float, float], rows: Tensor) -> Tensor:
-        return (bounds[0] + (bounds[1] - bounds[0]) * torch.rand(len(rows), generator=rng)).to(images)
-
-    if len(rows := chosen(settings.brightness)):
-        fields = plasma_fields(len(rows), channels, size, within(settings.roughness, rows), rng)
-        augmented[rows] = plasma_brightness(augmented[rows], fields, within(settings.intensity, rows))
-    if len(rows := chosen(settings.contrast)):
-        fields = plasma_fields(len(rows), channels, size, within(settings.roughness, rows), rng)
-        augmented[rows] = plasma_contrast(augmented[rows], fields)
-    rows = chosen(settings.shuffle)
-    order = torch.rand(len(rows), channels, generator=rng).argsort(dim=1)
-    augmented[rows] = augmented[rows.unsqueeze(1), order]
-    return augment_trivially(augmented, rng)
 
 
 def plasma_fields(count: int, channels: int, size: int, roughness: Tensor, rng: torch.Generator) -> Tensor:
@@ -178,29 +153,12 @@ def plasma_fields(count: int, channels: int, size: int, roughness: Tensor, rng: 
 
 
 def plasma_brightness(images: Tensor, fields: Tensor, intensity: Tensor) -> Tensor:
-    """Lighten and darken by up to ``intensity`` as the fields say.
-
-    Args:
-        images: ``(B, 3, H, W)`` float in [0, 1].
-        fields: The same shape, in [0, 1]; 0.5 changes nothing.
-        intensity: ``(B,)`` float, the largest change.
-
-    Returns:
-        ``(B, 3, H, W)`` float in [0, 1].
-    """
+    """Lighten and darken ``(B, 3, H, W)`` images by up to ``(B,)`` intensities; a field of 0.5 changes nothing."""
     return (images + (2.0 * fields - 1.0) * intensity.view(-1, 1, 1, 1)).clamp(0.0, 1.0)
 
 
 def plasma_contrast(images: Tensor, fields: Tensor) -> Tensor:
-    """Scale the distance from mid-grey by 0 to 4 as the fields say; 0.25 changes nothing.
-
-    Args:
-        images: ``(B, 3, H, W)`` float in [0, 1].
-        fields: The same shape, in [0, 1].
-
-    Returns:
-        ``(B, 3, H, W)`` float in [0, 1].
-    """
+    """Scale the distance from mid-grey by 0 to 4 as the fields in [0, 1] say; 0.25 changes nothing."""
     return ((images - 0.5) * 4.0 * fields + 0.5).clamp(0.0, 1.0)
 
 
@@ -209,8 +167,7 @@ UERASER = CountermeasureChoice(
     title_format="UEraser",
     tier=Tier.STANDARD,
     source="Qin et al., Learning the Unlearnable, 2023, arXiv 2303.15127",
-    settings=UEraserSettings(),
-    make=UEraser,
-    cost_of=lambda settings: 1 + settings.candidates / 2,
+    settings=UEraser(),
+    cost_of=lambda eraser: 1 + eraser.candidates / 2,
     moves_content=True,
 )

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 
 from mtlue_cli.choices import ProbeName
 from mtlue_cli.verification.probes.base import Probe
-from mtlue_cli.verification.probes.detectability import detectability
-from mtlue_cli.verification.probes.label_recovery import label_recovery
+from mtlue_cli.verification.probes.detectability import Detectability
+from mtlue_cli.verification.probes.label_recovery import LabelRecovery
 
 
 @dataclass(frozen=True)
@@ -15,7 +15,7 @@ class ProbeSpec:
 
     Attributes:
         title: For a reader, a few words.
-        run: The probe with its default settings.
+        run: The probe with its usual settings.
     """
 
     title: str
@@ -23,6 +23,6 @@ class ProbeSpec:
 
 
 PROBES: Mapping[ProbeName, ProbeSpec] = {
-    ProbeName.DETECTABILITY: ProbeSpec("linear detector of protected images", detectability),
-    ProbeName.LABEL_RECOVERY: ProbeSpec("labels read off the perturbation", label_recovery),
+    ProbeName.DETECTABILITY: ProbeSpec("linear detector of protected images", Detectability()),
+    ProbeName.LABEL_RECOVERY: ProbeSpec("labels read off the perturbation", LabelRecovery()),
 }
