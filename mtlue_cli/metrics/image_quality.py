@@ -1,28 +1,16 @@
-"""How visible a change is: PSNR and SSIM between an original and its protected copy."""
+"""How visible a change is: SSIM between an original and its protected copy."""
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
-from torchmetrics.functional.image import peak_signal_noise_ratio, structural_similarity_index_measure
+from torchmetrics.functional.image import structural_similarity_index_measure
 
 _FULL = {"uint8": 255.0, "uint16": 65535.0}
 """Brightest value of a type; floating-point pixels end at 1."""
 
 SSIM_WINDOW = 11
 """Side of the Gaussian window in pixels; smaller images have no SSIM."""
-
-
-def psnr(original: npt.NDArray[np.generic], saved: npt.NDArray[np.generic]) -> float | None:
-    """Peak signal-to-noise ratio in dB, of the full range of the type; None if nothing differs.
-
-    Args:
-        original: ``(H, W)`` or ``(H, W, 3)``, uint8 or uint16, or floating point in [0, 1].
-        saved: The same shape and type.
-    """
-    if np.array_equal(original, saved):
-        return None
-    return float(peak_signal_noise_ratio(_as_batch(saved), _as_batch(original), data_range=1.0))
 
 
 def ssim(original: npt.NDArray[np.generic], saved: npt.NDArray[np.generic]) -> float | None:

@@ -70,7 +70,6 @@ def audit_release(
     """Check files, hashes, labels and bound of ``release``; nothing is changed.
 
     Files of the manifest without a label row are checked too; their bound only where their original is there.
-
     Without a manifest only the presence of the files is enforced, and the change is reported.
 
     Args:
@@ -123,12 +122,13 @@ def _audit_foreign(
     maps = labels.all_map_files
     files = [name for name in find_images(release) if name not in maps]
     present = set(files)
-    by_stem: dict[str, list[str]] = {}
+    by_stem: dict[PurePosixPath, list[str]] = {}
     for file in files:
-        by_stem.setdefault(str(PurePosixPath(file).with_suffix("")), []).append(file)
+        by_stem.setdefault(PurePosixPath(file).with_suffix(""), []).append(file)
 
     def check(name: str) -> tuple[str | None, float | None, str | None]:
-        candidates = [name] if name in present else by_stem.get(str(PurePosixPath(name).with_suffix("")), [])
+        """The released file, how much it changes, and a fault."""
+        candidates = [name] if name in present else by_stem.get(PurePosixPath(name).with_suffix(""), [])
         if len(candidates) != 1:
             problem = f"several files could be it: {', '.join(candidates)}" if candidates else "missing in the release"
             return None, None, f"{name}: {problem}"

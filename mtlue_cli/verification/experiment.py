@@ -23,7 +23,6 @@ from mtlue_cli.training.pretrained import PretrainedStart
 from mtlue_cli.training.runtime import choose_precision, data_digest
 from mtlue_cli.verification.conditions import Condition, Material
 from mtlue_cli.verification.countermeasures.base import AttackerView, Countermeasure
-from mtlue_cli.verification.early_stopping import halve
 from mtlue_cli.verification.learner import (
     FEWEST_IMAGES,
     LearnedEpoch,
@@ -33,6 +32,7 @@ from mtlue_cli.verification.learner import (
 )
 from mtlue_cli.verification.result_cache import ResultCache, document_digest
 from mtlue_cli.verification.scoring import Scoring
+from mtlue_cli.verification.split import draw_share
 from mtlue_cli.verification.training_images import FROM_CLEAN, TrainingImages
 from mtlue_cli.verification.victim_result import CurvePoint, VictimResult
 
@@ -229,26 +229,23 @@ class Laboratory:
         seed: int,
         on_progress: Callable[[float], None] | None,
     ) -> AttackerView:
-        view = AttackerView(
+        pairs, pair_labels = None, None
+        if countermeasure.needs_pairs:
+            rng = torch.Generator().manual_seed(seed)
+            chosen = torch.randperm(len(self.images.clean), generator=rng)[: self._pairs]
+            pairs = self.images.clean[chosen], self.images.release()[chosen]
+            pair_labels = {name: column[chosen] for name, column in self.data.train_labels.items()}
+        return AttackerView(
             labels,
             self.data.tasks,
-            None,
+            pairs,
             self.settings.crop_size,
             seed,
             self.device,
-            on_progress=on_progress,
-            epsilon=self.images.epsilon,
-        )
-        if countermeasure.needs_weights:
-            view = replace(view, weights=self.weights)
-        if not countermeasure.needs_pairs:
-            return view
-        rng = torch.Generator().manual_seed(seed)
-        chosen = torch.randperm(len(self.images.clean), generator=rng)[: self._pairs]
-        return replace(
-            view,
-            pairs=(self.images.clean[chosen], self.images.release()[chosen]),
-            pair_labels={name: column[chosen] for name, column in self.data.train_labels.items()},
+            on_progress,
+            pair_labels,
+            self.images.epsilon,
+            self.weights if countermeasure.needs_weights else None,
         )
 
     @property
@@ -260,7 +257,7 @@ class Laboratory:
     def scoring(self) -> Scoring:
         """What victims are scored by."""
         data = self.data
-        first_half = halve(data.test_images, self.settings.seed)
+        first_half = draw_share(data.test_images, 0.5, self.settings.seed, "early stopping")
         return Scoring(data.tasks, data.train_labels, data.test_labels, self.settings.crop_size, first_half)
 
     def _key(self, condition: Condition, settings: LearningSettings, start: PretrainedStart | None) -> str:

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from mtlue_cli.training.runtime import data_digest
-from mtlue_cli.verification.by_content import draw_share
 from mtlue_cli.verification.conditions import Condition, Material
+from mtlue_cli.verification.split import draw_share
 
 FROM_CLEAN = frozenset({Material.CLEAN, Material.NOISE})
 """What is made without the release."""
@@ -54,7 +54,10 @@ class TrainingImages:
         if condition.protected_fraction == 1:
             return self.release(), labels
         mixed, protected = mix(self.release(), self.clean, condition.protected_fraction, seed)
-        return (mixed, labels) if condition.material is Material.RELEASE else clean_part(mixed, labels, protected)
+        if condition.material is Material.RELEASE:
+            return mixed, labels
+        # What an attacker has who throws the protected share away.
+        return mixed[~protected], {name: column[~protected] for name, column in labels.items()}
 
 
 def uniform_noise(images: Tensor, epsilon: int, seed: int) -> Tensor:
@@ -63,7 +66,7 @@ def uniform_noise(images: Tensor, epsilon: int, seed: int) -> Tensor:
     Args:
         images: ``(N, 3, H, W)`` uint8.
         epsilon: Bound in 255ths.
-        seed: Seed of the noise; the same seed gives the same noise.
+        seed: Of the noise.
 
     Returns:
         A new tensor of the same shape and type.
@@ -77,9 +80,7 @@ def uniform_noise(images: Tensor, epsilon: int, seed: int) -> Tensor:
 
 
 def mix(protected: Tensor, clean: Tensor, fraction: float, seed: int) -> tuple[Tensor, Tensor]:
-    """Replace a share of the clean images by their protected versions.
-
-    Which images are protected depends on their content and the seed alone; a larger share holds every smaller one.
+    """Replace a share of the clean images by their protected versions, drawn as :func:`~.split.draw_share` does.
 
     Args:
         protected: ``(N, 3, S, S)`` uint8, the release.
@@ -97,17 +98,3 @@ def mix(protected: Tensor, clean: Tensor, fraction: float, seed: int) -> tuple[T
         raise ValueError(f"protected images {tuple(protected.shape)} and clean ones {tuple(clean.shape)} do not match")
     mask = draw_share(clean, fraction, seed, "protected share")
     return torch.where(mask.view(-1, 1, 1, 1), protected, clean), mask
-
-
-def clean_part(images: Tensor, labels: Mapping[str, Tensor], mask: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-    """The unprotected rest of a release, to compare with: what an attacker has who throws the protected share away.
-
-    Args:
-        images: ``(N, 3, S, S)`` uint8.
-        labels: Task name to ``(N,)`` int64.
-        mask: ``(N,)`` bool, True where an image is protected.
-
-    Returns:
-        Images and labels of the rest, in their order; empty if everything is protected.
-    """
-    return images[~mask], {name: column[~mask] for name, column in labels.items()}

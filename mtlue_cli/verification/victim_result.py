@@ -1,6 +1,7 @@
 """A finished victim: its figures, and their form in JSON."""
 
 import math
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -64,6 +65,11 @@ class VictimResult:
 
     def to_json(self) -> dict[str, Any]:
         """A JSON-ready document."""
+
+        def finite(value: float) -> float | None:
+            """JSON has no NaN: a figure that does not exist is null."""
+            return value if math.isfinite(value) else None
+
         return {
             "condition": self.condition,
             "seed": self.seed,
@@ -74,8 +80,8 @@ class VictimResult:
             "curve": [
                 {
                     "epoch": point.epoch,
-                    "train_loss": _finite(point.loss),
-                    "train_accuracy": {name: _finite(value) for name, value in point.train_accuracy.items()},
+                    "train_loss": finite(point.loss),
+                    "train_accuracy": {name: finite(value) for name, value in point.train_accuracy.items()},
                     "test_accuracy": dict(point.test_accuracy),
                 }
                 for point in self.curve
@@ -92,53 +98,49 @@ class VictimResult:
         Raises:
             AttributeError, KeyError, TypeError, ValueError: The document has another form.
         """
+        image_level, dense = tasks.image_level.names, tasks.dense.names
 
-        def shares(figures: Mapping[str, Any], of: TaskSet) -> dict[str, float]:
-            values = {name: float(figures[name]) for name in of.names}
-            if not all(0 <= value <= 1 for value in values.values()):
-                raise ValueError("a share lies outside [0, 1]")
-            return values
+        def share(value: Any) -> float:  # noqa: ANN401 - of a JSON document
+            return _within(value, 1.0)
 
-        def scores(metric: MetricName) -> dict[str, float | None]:
-            figures = document["scores"][metric.value]
-            known = {name: 0.0 if figures[name] is None else figures[name] for name in tasks.image_level.names}
-            found = shares(known, tasks.image_level)
-            return {name: None if figures[name] is None else value for name, value in found.items()}
-
-        def dense(figures: Mapping[str, Any]) -> dict[str, float]:
-            values = {name: float(value) for name, value in figures.items()}
-            if not all(0 <= value < math.inf for value in values.values()):
-                raise ValueError("a figure is negative or not finite")
-            return values
+        def number(value: Any) -> float:  # noqa: ANN401 - of a JSON document
+            return math.nan if value is None else float(value)
 
         curve = tuple(
             CurvePoint(
                 int(point["epoch"]),
-                _number(point["train_loss"]),
-                {name: _number(value) for name, value in point["train_accuracy"].items()},
-                shares(point["test_accuracy"], tasks),
+                number(point["train_loss"]),
+                {name: number(value) for name, value in point["train_accuracy"].items()},
+                {name: share(point["test_accuracy"][name]) for name in tasks.names},
             )
             for point in document["curve"]
         )
+        scores = {metric: document["scores"][metric.value] for metric in MetricName}
         best, epochs = document["best_accuracy"], document["best_epochs"]
+        if best is not None:
+            best = {n: share(best[n]) for n in image_level} | {n: _within(best[n], sys.float_info.max) for n in dense}
         return cls(
             str(document["condition"]),
             int(document["seed"]),
-            {metric: scores(metric) for metric in MetricName},
-            None if best is None else shares(best, tasks.image_level) | dense({n: best[n] for n in tasks.dense.names}),
+            {
+                metric: {name: None if figures[name] is None else share(figures[name]) for name in image_level}
+                for metric, figures in scores.items()
+            },
+            best,
             None if epochs is None else (int(epochs[0]), int(epochs[1])),
             curve,
             float(document["seconds"]),
             str(document["digest"]),
             cached=True,
-            dense={name: dense(document["dense"][name]) for name in tasks.dense.names},
+            dense={
+                name: {which: _within(value, sys.float_info.max) for which, value in document["dense"][name].items()}
+                for name in dense
+            },
         )
 
 
-def _finite(value: float) -> float | None:
-    """JSON has no NaN: a figure that does not exist is null."""
-    return value if math.isfinite(value) else None
-
-
-def _number(value: float | None) -> float:
-    return math.nan if value is None else float(value)
+def _within(value: Any, most: float) -> float:  # noqa: ANN401 - of a JSON document
+    """A figure from 0 to ``most``; ``ValueError`` if it is another."""
+    if not 0 <= float(value) <= most:
+        raise ValueError(f"{value} lies outside [0, {most:g}]")
+    return float(value)

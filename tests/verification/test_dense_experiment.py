@@ -24,13 +24,12 @@ from mtlue_cli.verification.countermeasures.base import AttackerView
 from mtlue_cli.verification.countermeasures.mixing import CutMix
 from mtlue_cli.verification.countermeasures.random_resized_crop import RandomResizedCrop, zoom_map
 from mtlue_cli.verification.countermeasures.registry import COUNTERMEASURES, countermeasure_named
-from mtlue_cli.verification.early_stopping import stop_early
 from mtlue_cli.verification.experiment import ExperimentData, Laboratory
 from mtlue_cli.verification.figures import figures_of
 from mtlue_cli.verification.learner import images_an_epoch
 from mtlue_cli.verification.report import condition_to_json
 from mtlue_cli.verification.result_cache import ResultCache
-from mtlue_cli.verification.scoring import evenly
+from mtlue_cli.verification.scoring import evenly, stop_early
 from mtlue_cli.verification.training_images import TrainingImages
 from mtlue_cli.verification.verdict import Judgement, Verdict, judge
 from mtlue_cli.verification.victim_result import VictimResult

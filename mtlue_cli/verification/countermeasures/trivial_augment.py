@@ -1,7 +1,7 @@
 """TrivialAugment: one photometric or geometric operation an image, of random strength."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import torch
 from torch import Tensor, nn
@@ -12,10 +12,6 @@ Operation = Callable[[Tensor, Tensor], Tensor]
 
 LUMA = (0.299, 0.587, 0.114)
 """Weights of red, green and blue in the grey of ITU-R BT.601."""
-
-
-def _identity(images: Tensor, strength: Tensor) -> Tensor:  # noqa: ARG001 - an Operation
-    return images
 
 
 def _auto_contrast(images: Tensor, strength: Tensor) -> Tensor:  # noqa: ARG001 - an Operation
@@ -40,18 +36,6 @@ def _solarize(images: Tensor, strength: Tensor) -> Tensor:
     return torch.where(images > 1.0 - _each(strength.abs()), 1.0 - images, images)
 
 
-def _brightness(images: Tensor, strength: Tensor) -> Tensor:
-    return _blend(torch.zeros_like(images), images, strength)
-
-
-def _contrast(images: Tensor, strength: Tensor) -> Tensor:
-    return _blend(_grey(images).mean((1, 2, 3), keepdim=True), images, strength)
-
-
-def _colour(images: Tensor, strength: Tensor) -> Tensor:
-    return _blend(_grey(images), images, strength)
-
-
 def _sharpness(images: Tensor, strength: Tensor) -> Tensor:
     padded = nn.functional.pad(images, (1, 1, 1, 1), mode="replicate")
     kernel = images.new_tensor([[1.0, 1.0, 1.0], [1.0, 5.0, 1.0], [1.0, 1.0, 1.0]]) / 13.0
@@ -65,40 +49,23 @@ def _rotate(images: Tensor, strength: Tensor) -> Tensor:
     return _warp(images, [[angle.cos(), -angle.sin(), 0.0], [angle.sin(), angle.cos(), 0.0]])
 
 
-def _shear_x(images: Tensor, strength: Tensor) -> Tensor:
-    return _warp(images, [[1.0, 0.3 * strength, 0.0], [0.0, 1.0, 0.0]])
-
-
-def _shear_y(images: Tensor, strength: Tensor) -> Tensor:
-    return _warp(images, [[1.0, 0.0, 0.0], [0.3 * strength, 1.0, 0.0]])
-
-
-def _translate_x(images: Tensor, strength: Tensor) -> Tensor:
-    """By up to a tenth of the width."""
-    return _warp(images, [[1.0, 0.0, 0.2 * strength], [0.0, 1.0, 0.0]])
-
-
-def _translate_y(images: Tensor, strength: Tensor) -> Tensor:
-    """By up to a tenth of the height."""
-    return _warp(images, [[1.0, 0.0, 0.0], [0.0, 1.0, 0.2 * strength]])
-
-
-TRIVIAL_OPERATIONS: tuple[Operation, ...] = (
-    _identity,
-    _auto_contrast,
-    _equalize,
-    _posterize,
-    _solarize,
-    _brightness,
-    _contrast,
-    _colour,
-    _sharpness,
-    _rotate,
-    _shear_x,
-    _shear_y,
-    _translate_x,
-    _translate_y,
-)
+TRIVIAL_OPERATIONS: Mapping[str, Operation] = {
+    "identity": lambda images, _: images,
+    "auto_contrast": _auto_contrast,
+    "equalize": _equalize,
+    "posterize": _posterize,
+    "solarize": _solarize,
+    "brightness": lambda images, strength: _blend(torch.zeros_like(images), images, strength),
+    "contrast": lambda images, strength: _blend(_grey(images).mean((1, 2, 3), keepdim=True), images, strength),
+    "colour": lambda images, strength: _blend(_grey(images), images, strength),
+    "sharpness": _sharpness,
+    "rotate": _rotate,
+    "shear_x": lambda images, strength: _warp(images, [[1.0, 0.3 * strength, 0.0], [0.0, 1.0, 0.0]]),
+    "shear_y": lambda images, strength: _warp(images, [[1.0, 0.0, 0.0], [0.3 * strength, 1.0, 0.0]]),
+    # By up to a tenth of a side.
+    "translate_x": lambda images, strength: _warp(images, [[1.0, 0.0, 0.2 * strength], [0.0, 1.0, 0.0]]),
+    "translate_y": lambda images, strength: _warp(images, [[1.0, 0.0, 0.0], [0.0, 1.0, 0.2 * strength]]),
+}
 """What is drawn from, each equally likely."""
 
 
@@ -120,7 +87,7 @@ def augment_trivially(images: Tensor, rng: torch.Generator) -> Tensor:
     choice = torch.randint(len(TRIVIAL_OPERATIONS), (len(images),), generator=rng)
     strength = (2.0 * torch.rand(len(images), generator=rng) - 1.0).to(images.device)
     augmented = images.clone()
-    for number, operation in enumerate(TRIVIAL_OPERATIONS):
+    for number, operation in enumerate(TRIVIAL_OPERATIONS.values()):
         rows = (choice == number).nonzero().flatten().to(images.device)
         if len(rows):
             augmented[rows] = operation(images[rows], strength[rows]).to(images.dtype)

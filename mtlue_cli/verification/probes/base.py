@@ -1,8 +1,8 @@
 """What a probe is given and what it says."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -66,8 +66,19 @@ class ProbeResult:
     finding: str
 
 
-class Probe(Protocol):
-    """A measurement that trains no victim; a frozen dataclass whose fields are its settings."""
+class Probe(ABC):
+    """A measurement that trains no victim; a subclass is a frozen dataclass whose fields are its settings.
 
-    def __call__(self, sample: ProbeSample, seed: int, device: torch.device) -> ProbeResult:
-        """Measure; the seed divides the images, and the same seed gives the same result on a CPU."""
+    Attributes:
+        title: For a reader, a few words.
+    """
+
+    title = ""
+
+    @abstractmethod
+    def run(self, sample: ProbeSample, seed: int, device: torch.device) -> ProbeResult:
+        """Measure; the seed divides the images, and the same seed gives the same result on a CPU.
+
+        Raises:
+            ValueError: The sample does not suffice.
+        """

@@ -7,11 +7,11 @@ from torch import Tensor, nn
 from torchmetrics.functional.classification import binary_auroc
 
 from mtlue_cli.choices import ProbeName
-from mtlue_cli.verification.probes.base import ROWS, ProbeResult, ProbeSample
+from mtlue_cli.verification.probes.base import ROWS, Probe, ProbeResult, ProbeSample
 
 
 @dataclass(frozen=True)
-class Detectability:
+class Detectability(Probe):
     """Fits logistic regression on half of the images and scores the other half.
 
     In either half every image is seen once only, as the original or as protected: a detector meets no pairs. The figure
@@ -34,9 +34,10 @@ class Detectability:
     residual: int = 4
     penalty: float = 1.0
     iterations: int = 100
+    title = "linear detector of protected images"
 
-    def __call__(self, sample: ProbeSample, seed: int, device: torch.device) -> ProbeResult:
-        """Measure; the seed divides the images."""
+    def run(self, sample: ProbeSample, seed: int, device: torch.device) -> ProbeResult:
+        """The figure ``auroc``."""
 
         def seen(clean: Tensor, protected: Tensor) -> tuple[Tensor, Tensor]:
             """Features of originals and of protected images, and which of them are protected."""

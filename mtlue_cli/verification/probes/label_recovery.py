@@ -9,14 +9,14 @@ from torch import Tensor, nn
 from mtlue_cli.choices import ProbeName
 from mtlue_cli.metrics.classification import accuracies, floors
 from mtlue_cli.tasks.spec import TaskSet
-from mtlue_cli.verification.probes.base import ROWS, ProbeResult, ProbeSample
+from mtlue_cli.verification.probes.base import ROWS, Probe, ProbeResult, ProbeSample
 
 Reader = Callable[[ProbeSample, Tensor, Tensor, TaskSet, torch.device], dict[str, Tensor]]
 """Fits on the first rows, reads the second ones: scores ``(M, C)`` of each task."""
 
 
 @dataclass(frozen=True)
-class LabelRecovery:
+class LabelRecovery(Probe):
     """Fits a linear classifier a task to ``release - originals`` of half of the images and tests it on the other half.
 
     Two readers stand by: a coarse one of averaged perturbations, which needs few images, and a fine one that sees every
@@ -44,13 +44,10 @@ class LabelRecovery:
     shrinkage: float = 0.1
     fine_resolution: int = 96
     fine_images: int = 1000
+    title = "labels read off the perturbation"
 
-    def __call__(self, sample: ProbeSample, seed: int, device: torch.device) -> ProbeResult:
-        """Measure; the seed divides the images.
-
-        Raises:
-            ValueError: No task has labels in both halves.
-        """
+    def run(self, sample: ProbeSample, seed: int, device: torch.device) -> ProbeResult:
+        """Accuracies and floors; ``ValueError`` if no task has labels in both halves."""
 
         def reached_by(reader: Reader, fit: Tensor, test: Tensor, tasks: TaskSet) -> dict[str, float]:
             truth = {name: sample.labels[name][test] for name in tasks.names}

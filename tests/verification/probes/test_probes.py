@@ -77,10 +77,10 @@ def test_a_perturbation_of_high_frequency_is_detected_and_nothing_is_not() -> No
     given = sample()
     originals = smooth(given.originals)
     release = (originals.short() + given.release.short() - given.originals.short()).to(torch.uint8)
-    found = Detectability()(replace(given, originals=originals, release=release), 0, CPU)
+    found = Detectability().run(replace(given, originals=originals, release=release), 0, CPU)
     assert found.figures["auroc"] > 0.98
     assert "almost surely" in found.finding
-    nothing = Detectability()(untouched(), 0, CPU)
+    nothing = Detectability().run(untouched(), 0, CPU)
     assert abs(nothing.figures["auroc"] - 0.5) < 0.15
 
 
@@ -98,7 +98,7 @@ def test_the_detector_meets_no_image_twice() -> None:
             return taken
 
     recorded = numbered.as_subclass(Recording)
-    Detectability()(replace(given, originals=recorded, release=recorded), 0, CPU)
+    Detectability().run(replace(given, originals=recorded, release=recorded), 0, CPU)
     assert torch.equal(torch.cat(seen).sort().values, torch.arange(64, dtype=torch.uint8))
 
 
@@ -116,7 +116,7 @@ def test_each_setting_of_the_detector_changes_the_result(other: Detectability) -
     given = sample(200)
     noise = torch.randint(-1, 2, given.originals.shape, generator=torch.Generator().manual_seed(0), dtype=torch.int16)
     given = replace(given, release=(given.originals.short() + noise).to(torch.uint8))
-    assert Detectability()(given, 0, CPU) != other(given, 0, CPU)
+    assert Detectability().run(given, 0, CPU) != other.run(given, 0, CPU)
 
 
 def test_features_of_an_image_by_hand() -> None:
@@ -135,11 +135,11 @@ def test_features_of_an_image_by_hand() -> None:
 
 @pytest.mark.parametrize("unlabelled", [0.0, 0.3])
 def test_labels_are_read_off_a_pattern_a_class_and_off_nothing_else(unlabelled: float) -> None:
-    found = LabelRecovery()(sample(unlabelled=unlabelled), 0, CPU)
+    found = LabelRecovery().run(sample(unlabelled=unlabelled), 0, CPU)
     assert found.figures["accuracy:colour"] > 0.98
     assert found.figures["accuracy:bright"] > 0.98
     assert "nearly all" in found.finding
-    nothing = LabelRecovery()(untouched(), 0, CPU)
+    nothing = LabelRecovery().run(untouched(), 0, CPU)
     assert nothing.figures["accuracy"] <= nothing.figures["floor"] + 1e-6
     assert "no better than guessing" in nothing.finding
 
@@ -154,7 +154,7 @@ def test_labels_are_read_off_a_code_that_averages_hide() -> None:
     originals = torch.randint(60, 190, (count, 3, side, side), generator=rng, dtype=torch.uint8)
     noise = torch.randint(-4, 5, originals.shape, generator=rng)
     release = (originals + codes[labels["bright"]] + noise).to(torch.uint8)
-    found = LabelRecovery()(ProbeSample(originals, release, labels, TASKS), 0, CPU)
+    found = LabelRecovery().run(ProbeSample(originals, release, labels, TASKS), 0, CPU)
     assert found.figures["accuracy:bright"] > 0.95
 
 
@@ -170,12 +170,12 @@ def test_ridge_scores_by_hand() -> None:
 def test_a_task_without_labels_is_left_out() -> None:
     given = sample(100)
     masked = {**given.labels, "bright": torch.full_like(given.labels["bright"], UNLABELLED)}
-    found = LabelRecovery()(replace(given, labels=masked), 0, CPU)
+    found = LabelRecovery().run(replace(given, labels=masked), 0, CPU)
     assert "accuracy:bright" not in found.figures
     assert found.figures["accuracy"] == found.figures["accuracy:colour"]
     none = {name: torch.full_like(column, UNLABELLED) for name, column in given.labels.items()}
     with pytest.raises(ValueError, match="labelled in both halves"):
-        LabelRecovery()(replace(given, labels=none), 0, CPU)
+        LabelRecovery().run(replace(given, labels=none), 0, CPU)
 
 
 COARSE = LabelRecovery(fine_images=2)
@@ -197,7 +197,7 @@ def test_each_setting_of_the_reader_changes_the_result(usual: LabelRecovery, cha
     noise = torch.randint(-90, 91, given.release.shape, generator=torch.Generator().manual_seed(0), dtype=torch.int16)
     noisy = replace(given, release=(given.release.short() + noise).clamp(0, 255).to(torch.uint8))
     other = replace(usual, **change)
-    assert usual(noisy, 0, CPU).figures != other(noisy, 0, CPU).figures
+    assert usual.run(noisy, 0, CPU).figures != other.run(noisy, 0, CPU).figures
 
 
 def test_discriminant_scores_by_hand() -> None:
