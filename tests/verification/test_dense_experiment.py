@@ -241,7 +241,7 @@ def test_cutmix_pastes_label_maps_with_their_pixels() -> None:
     # Every pixel names its image and place: what is pasted can be traced.
     images = torch.arange(images.numel()).view_as(images) / images.numel()
     labels["depth"] = images[:, :1].clone()
-    mixture = CutMix()(torch.nn.Identity(), images, labels, torch.Generator().manual_seed(3))
+    mixture = CutMix().augment(images, labels, torch.Generator().manual_seed(3))
     assert mixture.other is not None
     assert not torch.equal(mixture.images, images)
     assert torch.equal(mixture.labels["depth"], mixture.images[:, :1])
@@ -254,7 +254,7 @@ def test_random_resized_crop_zooms_label_maps_with_their_pixels() -> None:
     smooth = torch.linspace(0.1, 0.9, 36).expand(8, 1, 36, 36)
     labels["depth"] = smooth.clone()
     given = smooth.expand(-1, 3, -1, -1)
-    mixture = RandomResizedCrop()(torch.nn.Identity(), given, labels, torch.Generator().manual_seed(2))
+    mixture = RandomResizedCrop().augment(given, labels, torch.Generator().manual_seed(2))
     torch.testing.assert_close(mixture.labels["depth"], mixture.images[:, :1], atol=0.8 / 35, rtol=0)
     assert set(mixture.labels["parts"].flatten().tolist()) <= {-1, 0, 1, 2}
     assert mixture.labels["parts"].dtype is torch.int64

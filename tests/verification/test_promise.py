@@ -4,15 +4,18 @@ import pytest
 
 from mtlue_cli.choices import TaskKind
 from mtlue_cli.errors import InputError
-from mtlue_cli.release.records import FOLDER
+from mtlue_cli.release.records import FOLDER, Manifest, RunRecord
 from mtlue_cli.tasks.spec import Task, TaskSet
 from mtlue_cli.verification.promise import promised, promised_by_release
+from tests.verification.made_release import save_manifest
 
 LABELS = TaskSet(tuple(Task(name, TaskKind.BINARY, ("0", "1")) for name in ("a", "b", "c")))
 
 
-def test_a_promise_covers_the_protected_columns() -> None:
-    promise = promised(4, ("c", "a"), LABELS)
+def test_a_release_promises_what_its_run_record_says(tmp_path: Path) -> None:
+    run = RunRecord(4, "w", "0" * 64, ("c", "a"), "png", keep_metadata=False, complete=True)
+    save_manifest(tmp_path, Manifest(run, (), ()))
+    promise = promised_by_release(tmp_path, LABELS)
     assert (promise.epsilon, promise.tasks) == (4, ("a", "c"))
     assert promise.notes == ("not protected by design and left out: b",)
 
