@@ -96,24 +96,18 @@ def audit_release(
     labelled = frozenset(labels.file_names)
     released = {record.source: record.file_name for record in manifest.files if record.source in labelled}
     missing = {record.source: record.reason for record in manifest.quarantine if record.source in labelled}
-    notes: list[str] = []
-    if check.over_bound:
-        notes.append(
-            f"{check.over_bound} files were compressed with loss and change by more than {manifest.run.epsilon}/255; "
-            "their bound holds before compression"
-        )
-    if missing:
-        notes.append(f"{len(missing)} images are in quarantine, not in the release, and left out here")
-    if len(released) < len(manifest.files):
-        notes.append(
-            f"{len(manifest.files) - len(released)} files of the release have no row in the labels: checked all the "
-            "same, but not trained on"
-        )
-    if check.without_original:
-        notes.append(
-            f"{check.without_original} of them have no original here: their hashes were checked, their change was not"
-        )
-    return Audit(manifest, check.faults, tuple(notes), released, missing, check.max_change, check.measured, check.maps)
+    bound, unused = f"{manifest.run.epsilon}/255", len(manifest.files) - len(released)
+    counted = (
+        (
+            check.over_bound,
+            f"files were compressed with loss and change by more than {bound}; their bound holds before compression",
+        ),
+        (len(missing), "images are in quarantine, not in the release, and left out here"),
+        (unused, "files of the release have no row in the labels: checked all the same, but not trained on"),
+        (check.without_original, "of them have no original here: their hashes were checked, their change was not"),
+    )
+    notes = tuple(f"{count} {what}" for count, what in counted if count)
+    return Audit(manifest, check.faults, notes, released, missing, check.max_change, check.measured, check.maps)
 
 
 def _audit_foreign(

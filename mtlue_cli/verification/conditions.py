@@ -77,7 +77,7 @@ class Condition:
 
     victim: VictimSpec
     material: Material = Material.RELEASE
-    countermeasure: CountermeasureChoice[Any] | None = None
+    countermeasure: CountermeasureChoice | None = None
     protected_fraction: float = 1.0
 
     @property
@@ -123,21 +123,15 @@ def plan_victims(
 
 def plan_conditions(
     victims: Sequence[VictimSpec],
-    countermeasures: Sequence[CountermeasureChoice[Any]] = (),
+    countermeasures: Sequence[CountermeasureChoice] = (),
     fractions: Sequence[float] = (),
     *,
     control: bool = True,
 ) -> tuple[Condition, ...]:
     """What is trained, in order: for each victim clean images, then the release.
 
-    Noise, countermeasures and partly protected releases are tried with the first victim alone; the others show whether
-    the protection holds for them too.
-
-    Args:
-        victims: At least one.
-        countermeasures: Each gives a condition.
-        fractions: Each, in (0, 1), gives a partly protected release and its clean part alone.
-        control: Whether noise is tried.
+    Noise (the ``control``), countermeasures and releases of which a fraction in (0, 1) is protected, each beside its
+    clean part alone, are tried with the first victim alone; the others show whether the protection holds for them too.
     """
     first, *others = victims
     planned = [Condition(first, Material.CLEAN), Condition(first)]

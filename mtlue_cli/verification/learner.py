@@ -29,7 +29,7 @@ Test = Callable[[MultiTaskNetwork], Mapping[str, Tensor]]
 """Called with a network in evaluation mode; gives its outputs for the test images per task, such as ``(M, C)``."""
 
 
-Halves = tuple[float | None, float | None]
+Halves = Sequence[float | None]
 """A figure measured on the first and on the second half of the test images; None where nothing is labelled."""
 
 
@@ -106,21 +106,12 @@ def train_learner(
     """Train the networks of a learner one after another, each on the images that have a label for it.
 
     Several networks have seeds of their own, drawn from ``settings.seed`` and their tasks' names, and no weighting:
-    with one task there is nothing to weigh. At most one network is in memory.
+    with one task there is nothing to weigh. At most one network is in memory. Images are ``(N, 3, S, S)`` uint8; labels
+    are task name to ``(N,)`` int64, negative where unlabelled, or to label maps.
 
-    Args:
-        learner: Which.
-        images: ``(N, 3, S, S)`` uint8.
-        labels: Task name to ``(N,)`` int64, negative where unlabelled, or to label maps.
-        tasks: What is learned.
-        settings: How; the same for every network but for the seed.
-        device: Where.
-        test: What is asked of every network after every epoch.
-        intervention_factory: Makes what is done to the batches of one network, from its tasks and labels.
-        method_factory: Makes the training method of one network.
-        on_step: Called after each step with the number of images in it.
-        on_epoch: Called with each epoch as soon as all networks have reached it.
-        read: What is kept of dense predictions; needed where there are dense tasks.
+    ``intervention_factory`` makes what is done to the batches of one network, from its tasks and labels;
+    ``method_factory`` makes its training method; ``on_step`` is called with the number of images in each step,
+    ``on_epoch`` with each epoch that all networks have reached. Dense tasks need ``read``.
 
     Raises:
         InputError: A network would have fewer than two labelled images; found before any is trained.

@@ -91,12 +91,13 @@ class Scoring:
     def early_stop(self, run: LearnerRun) -> EarlyStop | None:
         """Who stops at the best epoch; of dense tasks their main figures, in their own units."""
         scales = {task.name: (self._dense_floors[task.name], main_metric(task)) for task in self.tasks.dense}
-
-        def halves(kept: DenseEpoch, floor: float, measure: str) -> Halves:
-            first, second = (None if value is None else gain(value, floor, measure) for value in kept.halves)
-            return first, second
-
-        gains = {name: [halves(epoch.dense[name], *scale) for epoch in run.epochs] for name, scale in scales.items()}
+        gains = {
+            name: [
+                [None if value is None else gain(value, *scale) for value in epoch.dense[name].halves]
+                for epoch in run.epochs
+            ]
+            for name, scale in scales.items()
+        }
         stop = stop_early(run.predictions(), self._truth, self.first_half, gains)
         if stop is None:
             return None

@@ -3,7 +3,6 @@
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any
 
 from mtlue_cli.choices import (
     BackboneName,
@@ -38,7 +37,7 @@ class TierSpec:
     epochs: int
     batch_size: int
     victims: tuple[VictimSpec, ...]
-    countermeasures: tuple[CountermeasureChoice[Any], ...]
+    countermeasures: tuple[CountermeasureChoice, ...]
     limit: int | None = None
     fractions: tuple[float, ...] = ()
     probes: tuple[ProbeName, ...] = tuple(ProbeName)

@@ -42,10 +42,7 @@ class TrainingImages:
     def of(self, condition: Condition, labels: Mapping[str, Tensor], seed: int) -> tuple[Tensor, Mapping[str, Tensor]]:
         """Training images of a condition before any countermeasure, and their labels.
 
-        Args:
-            condition: Which.
-            labels: Task name to labels of all images, in their order.
-            seed: Of the noise, and of which images are protected.
+        The seed is that of the noise, and of which images are protected.
         """
         if condition.material is Material.CLEAN:
             return self.clean, labels
@@ -61,16 +58,7 @@ class TrainingImages:
 
 
 def uniform_noise(images: Tensor, epsilon: int, seed: int) -> Tensor:
-    """Add independent uniform integers from ``{-epsilon, ..., epsilon}`` to every value, clipped to 8 bits.
-
-    Args:
-        images: ``(N, 3, H, W)`` uint8.
-        epsilon: Bound in 255ths.
-        seed: Of the noise.
-
-    Returns:
-        A new tensor of the same shape and type.
-    """
+    """A copy of ``(N, 3, H, W)`` uint8 images with independent uniform noise of at most ``epsilon`` 255ths, clipped."""
     rng = torch.Generator().manual_seed(seed)
     noisy = torch.empty_like(images)
     for row, image in enumerate(images):
@@ -80,16 +68,10 @@ def uniform_noise(images: Tensor, epsilon: int, seed: int) -> Tensor:
 
 
 def mix(protected: Tensor, clean: Tensor, fraction: float, seed: int) -> tuple[Tensor, Tensor]:
-    """Replace a share of the clean images by their protected versions, drawn as :func:`~.split.draw_share` does.
-
-    Args:
-        protected: ``(N, 3, S, S)`` uint8, the release.
-        clean: The originals, in the same order.
-        fraction: Share that is protected, in [0, 1].
-        seed: Another seed protects other images.
+    """Replace a share of the clean images by their protected versions, drawn by :func:`~.split.draw_share`.
 
     Returns:
-        The mixed images, and ``(N,)`` bool, True where an image is protected.
+        The mixed images ``(N, 3, S, S)`` uint8, and ``(N,)`` bool, True where an image is protected.
 
     Raises:
         ValueError: The shapes differ, or ``fraction`` lies outside [0, 1].

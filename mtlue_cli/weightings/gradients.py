@@ -43,11 +43,6 @@ class RepresentationWeighting(Weighting):
         the Gramian is that of the ``(B, D)`` representation, not of all shared parameters, and it is scaled to a mean
         diagonal of 1, because solvers have absolute thresholds and these gradients are small. The losses of the heads
         are not weighted. Adam does not see a common factor of all weights.
-
-    Args:
-        tasks: Number of tasks.
-        seed: Kept for the record; a weigher that draws has its own stream.
-        weigher: Chooses the weights.
     """
 
     def __init__(self, tasks: int, seed: int, weigher: Weigher) -> None:

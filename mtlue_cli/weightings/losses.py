@@ -68,12 +68,8 @@ class DynamicWeightAverage(Weighting):
     Source:
         "DWA": Liu, Johns and Davison, "End-to-End Multi-Task Learning with Attention", CVPR 2019, equation 7. Weights
         are divided by the number of tasks, so that even weights are linear scalarisation. A task that is not labelled
-        in a batch counts in the epoch's mean with the loss it had last (1 before its first).
-
-    Args:
-        tasks: Number of tasks.
-        seed: Draws nothing.
-        temperature: Of the softmax over the rates of descent; the larger, the more even the weights.
+        in a batch counts in the epoch's mean with the loss it had last (1 before its first). The larger the
+        ``temperature`` of the softmax over the rates of descent, the more even the weights.
     """
 
     def __init__(self, tasks: int, seed: int, temperature: float = 2.0) -> None:

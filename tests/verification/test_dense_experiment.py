@@ -268,13 +268,13 @@ SIDE = IMAGES.shape[-1]
 @pytest.mark.parametrize("name", CountermeasureName)
 def test_every_countermeasure_serves_mixed_tasks_or_says_why_not(name: CountermeasureName) -> None:
     choice = COUNTERMEASURES[name]
-    if choice.moves_content:
+    if choice.settings.moves_content:
         with pytest.raises(InputError, match="moves"):
             choice.require_fit(TASKS, SIDE, has_weights=True)
         choice.require_fit(TASKS.image_level, SIDE, has_weights=True)
         return
     choice.require_fit(TASKS, SIDE, has_weights=True)
-    if choice.image_level_only:
+    if choice.settings.image_level_only:
         with pytest.raises(InputError, match="image-level labels"):
             choice.require_fit(TASKS.dense, SIDE, has_weights=True)
     if name is CountermeasureName.PAIR_REMOVER:

@@ -552,7 +552,7 @@ def break_countermeasure(monkeypatch: pytest.MonkeyPatch, name: CountermeasureNa
             return Mixture(images * math.nan, labels)
 
     broken = replace(COUNTERMEASURES[name], settings=Spoil())
-    monkeypatch.setitem(cast("dict[str, CountermeasureChoice[Any]]", COUNTERMEASURES), name, broken)
+    monkeypatch.setitem(cast("dict[str, CountermeasureChoice]", COUNTERMEASURES), name, broken)
     converged = replace(TIERS[Tier.CONVERGED], epochs=2, least_steps=0, countermeasures=(broken,))
     monkeypatch.setitem(cast("dict[Tier, TierSpec]", TIERS), Tier.CONVERGED, converged)
 

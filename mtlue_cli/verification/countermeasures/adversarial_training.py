@@ -6,10 +6,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from mtlue_cli.choices import CountermeasureName, Tier
 from mtlue_cli.tasks.losses import mean_loss, task_losses
 from mtlue_cli.training.intervention import Intervention, Mixture
-from mtlue_cli.verification.countermeasures.base import AttackerView, Countermeasure, CountermeasureChoice, steady
+from mtlue_cli.verification.countermeasures.base import AttackerView, Countermeasure, steady
 
 
 @dataclass(frozen=True)
@@ -38,6 +37,8 @@ class AdversarialTraining(Countermeasure):
         Cost: ``steps + 1`` passes forward and backward in place of one.
     """
 
+    title = "Adversarial training, PGD"
+    source = "Madry et al., ICLR 2018; Tao et al., Better Safe Than Sorry, NeurIPS 2021"
     radius: float | None = None
     steps: int = 7
     step_size: float | None = None
@@ -50,6 +51,11 @@ class AdversarialTraining(Countermeasure):
             raise ValueError(f"at least 0 steps are expected, not {self.steps}")
         if self.step_size is not None and self.step_size <= 0:
             raise ValueError(f"a positive step_size is expected, not {self.step_size:g}")
+
+    @property
+    def cost(self) -> float:
+        """Against plain training."""
+        return 1 + self.steps
 
     def lengths(self, epsilon: int) -> tuple[float, float]:
         """Radius and step size, in 255ths, against a release of bound ``epsilon``."""
@@ -88,6 +94,9 @@ class FgsmTraining(Countermeasure):
         Wong et al., "Fast is better than free: Revisiting adversarial training", ICLR 2020.
     """
 
+    title = "Adversarial training, FGSM"
+    source = "Wong et al., Fast is better than free, ICLR 2020"
+    cost = 2.0
     radius: float | None = None
 
     def __post_init__(self) -> None:
@@ -101,22 +110,3 @@ class FgsmTraining(Countermeasure):
     def during_training(self, view: AttackerView) -> Intervention:
         """The attack on each batch."""
         return self.attack(view.epsilon).during_training(view)
-
-
-FGSM_TRAINING = CountermeasureChoice(
-    name=CountermeasureName.FGSM_TRAINING,
-    title_format="Adversarial training, FGSM",
-    tier=Tier.STANDARD,
-    source="Wong et al., Fast is better than free, ICLR 2020",
-    settings=FgsmTraining(),
-    cost_of=lambda _: 2.0,
-)
-
-ADVERSARIAL_TRAINING = CountermeasureChoice(
-    name=CountermeasureName.ADVERSARIAL_TRAINING,
-    title_format="Adversarial training, PGD",
-    tier=Tier.FULL,
-    source="Madry et al., ICLR 2018; Tao et al., Better Safe Than Sorry, NeurIPS 2021",
-    settings=AdversarialTraining(),
-    cost_of=lambda training: 1 + training.steps,
-)

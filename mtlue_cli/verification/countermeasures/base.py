@@ -6,7 +6,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from string import Formatter
-from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -61,16 +60,37 @@ class Countermeasure(ABC):  # noqa: B024 - each hook has a neutral default; a co
     """Something an attacker does so that his network learns from a protected release all the same.
 
     A subclass is a frozen dataclass. Its fields are its settings, with their usual values; it raises ``ValueError`` for
-    a setting out of range.
+    a setting out of range. What follows is declared without annotation, for it is no setting.
 
     Attributes:
+        title: Its name in tables; ``{setting}`` stands for the value of one.
+        source: Where it comes from, as a citation.
+        family: Its name with other settings, where several names stand for settings of it; else empty.
         needs_pairs: Whether it cannot run without :attr:`AttackerView.pairs`.
         needs_weights: Whether it cannot run without :attr:`AttackerView.weights`.
+        image_level_only: Whether it works on labels of images: it does not see label maps, and cannot run on these
+            alone.
+        moves_content: Whether it moves what an image shows and leaves label maps where they are: it would spoil what it
+            is tried on where tasks are labelled pixel by pixel.
     """
 
-    # Without annotations: these are no settings.
+    title = ""
+    source = ""
+    family = ""
     needs_pairs = False
     needs_weights = False
+    image_level_only = False
+    moves_content = False
+
+    @property
+    def cost(self) -> float:
+        """Time that it takes, training included, in units of plain training on the same images."""
+        return 1.0
+
+    @property
+    def smallest_side(self) -> int:
+        """Smallest side in pixels of the images that it can work on."""
+        return 1
 
     def before_training(self, images: Tensor, view: AttackerView) -> Tensor:
         """The release as he trains on it: ``(N, 3, S, S)`` uint8, a new tensor or ``images`` itself, unchanged."""
@@ -127,44 +147,32 @@ class Augmentation(Countermeasure):
         return lambda network, images, labels, rng: self.augment(images, labels, rng)  # noqa: ARG005 - an Intervention
 
 
-CountermeasureT = TypeVar("CountermeasureT", bound=Countermeasure)
-
-
 @dataclass(frozen=True, kw_only=True)
-class CountermeasureChoice(Choice[CountermeasureT]):
-    """One countermeasure, declared in the file that implements it; its ``settings`` are the countermeasure itself.
+class CountermeasureChoice(Choice[Countermeasure]):
+    """One countermeasure of the registry; its ``settings`` are the countermeasure itself.
 
     Attributes:
-        title_format: Its name in tables; ``{setting}`` stands for the value of one.
         tier: The lowest tier that includes it.
-        source: Where it comes from, as a citation.
-        cost_of: Time that it takes, training included, in units of plain training on the same images.
-        smallest_side: Smallest side in pixels of the images that it can work on.
-        image_level_only: Whether it works on labels of images: it does not see label maps, and cannot run on these
-            alone.
-        moves_content: Whether it moves what an image shows and leaves label maps where they are: it would spoil what it
-            is tried on where tasks are labelled pixel by pixel.
     """
 
-    title_format: str
     tier: Tier
-    source: str
-    cost_of: Callable[[CountermeasureT], float] = lambda _: 1.0
-    smallest_side: Callable[[CountermeasureT], int] = lambda _: 1
-    image_level_only: bool = False
-    moves_content: bool = False
 
     @property
     def title(self) -> str:
         """Its name in tables; changed settings that the format does not show stand behind it."""
-        shown = {name for _, name, _, _ in Formatter().parse(self.title_format)}
+        shown = {name for _, name, _, _ in Formatter().parse(self.settings.title)}
         others = [line for line in self.changed if line.partition("=")[0] not in shown]
-        return self.title_format.format(**vars(self.settings)) + (f" ({', '.join(others)})" if others else "")
+        return self.settings.title.format(**vars(self.settings)) + (f" ({', '.join(others)})" if others else "")
+
+    @property
+    def source(self) -> str:
+        """Where it comes from, as a citation."""
+        return self.settings.source
 
     @property
     def cost(self) -> float:
         """Time that it takes, training included, in units of plain training on the same images."""
-        return self.cost_of(self.settings)
+        return self.settings.cost
 
     @property
     def of_published_weights(self) -> bool:
@@ -172,21 +180,16 @@ class CountermeasureChoice(Choice[CountermeasureT]):
         return self.settings.needs_pairs or self.settings.needs_weights
 
     def require_fit(self, tasks: TaskSet, side: int, *, has_weights: bool) -> None:
-        """Refuse what it cannot be tried on.
-
-        Args:
-            tasks: What is learned.
-            side: Of the images, in pixels.
-            has_weights: Whether an attacker has the weights of the generator.
+        """Refuse what it cannot be tried on; ``side`` of the images is in pixels.
 
         Raises:
             InputError: It is for tasks of another kind or for larger images, or takes weights that nobody has.
         """
-        if self.moves_content and len(tasks.dense):
+        if self.settings.moves_content and len(tasks.dense):
             raise InputError("it moves image content but not the label maps")
-        if self.image_level_only and not len(tasks.image_level):
+        if self.settings.image_level_only and not len(tasks.image_level):
             raise InputError("it needs image-level labels, and there are none")
-        if side < (smallest := self.smallest_side(self.settings)):
+        if side < (smallest := self.settings.smallest_side):
             raise InputError(f"it needs images of at least {smallest} pixels per side, and these have {side}")
         if not has_weights and self.settings.needs_weights:
             raise InputError("the generator's weights are assumed to be private: an attacker does not have them")
@@ -206,14 +209,7 @@ def rounded_by_chance(values: Tensor, rng: torch.Generator) -> Tensor:
     """Round up with the chance of the fraction, else down, and clip to 8 bits: the expected value is ``values``.
 
     Where all images of the same labels have the same value subtracted, rounding to the nearest would leave them all
-    the same error: a faint new pattern a class.
-
-    Args:
-        values: Float in 255ths, any shape, on the CPU.
-        rng: On the CPU.
-
-    Returns:
-        uint8 of the same shape; whole numbers stay as they are.
+    the same error: a faint new pattern a class. Values are float in 255ths, on the CPU; the result is uint8.
     """
     below = values.floor()
     above = torch.rand(values.shape, generator=rng) < values - below

@@ -5,8 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from mtlue_cli.choices import CountermeasureName, Tier
-from mtlue_cli.verification.countermeasures.base import CountermeasureChoice, Preprocessing, rounded
+from mtlue_cli.verification.countermeasures.base import Preprocessing, rounded
 
 
 @dataclass(frozen=True)
@@ -24,6 +23,8 @@ class FewerBits(Preprocessing):
         bits off. Deviation from the latter: levels are rounded to, which keeps the image's brightness.
     """
 
+    title = "Bit depth, {bits} bits"
+    source = "Xu et al., Feature Squeezing, NDSS 2018; Liu et al., ICML 2023"
     bits: int = 2
 
     def __post_init__(self) -> None:
@@ -34,12 +35,3 @@ class FewerBits(Preprocessing):
         """``(B, 3, H, W)`` uint8 on the levels."""
         steps = 2**self.bits - 1
         return rounded((images.to(torch.float32) * (steps / 255)).round() * (255 / steps))
-
-
-BIT_DEPTH = CountermeasureChoice(
-    name=CountermeasureName.BIT_DEPTH,
-    title_format="Bit depth, {bits} bits",
-    tier=Tier.STANDARD,
-    source="Xu et al., Feature Squeezing, NDSS 2018; Liu et al., ICML 2023",
-    settings=FewerBits(),
-)

@@ -8,9 +8,8 @@ import torch
 from torch import Tensor
 from torchvision.transforms.v2.functional import rgb_to_grayscale
 
-from mtlue_cli.choices import CountermeasureName, Tier
 from mtlue_cli.training.intervention import Mixture
-from mtlue_cli.verification.countermeasures.base import Augmentation, CountermeasureChoice
+from mtlue_cli.verification.countermeasures.base import Augmentation
 
 
 @dataclass(frozen=True)
@@ -31,6 +30,8 @@ class ColourJitter(Augmentation):
         colour space and agrees at thirds of a turn.
     """
 
+    title = "Colour jitter"
+    source = "Chen et al., A Simple Framework for Contrastive Learning (SimCLR), ICML 2020"
     brightness: float = 0.4
     contrast: float = 0.4
     saturation: float = 0.4
@@ -77,12 +78,3 @@ def turn_hue(images: Tensor, turns: Tensor) -> Tensor:
     ahead = (1 - angle.cos()) / 3 - angle.sin() / math.sqrt(3)
     # Rodrigues' rotation about (1, 1, 1): each channel from itself, the one before it and the one after it.
     return (own * images + back * images.roll(1, dims=1) + ahead * images.roll(-1, dims=1)).clamp_(0, 1)
-
-
-COLOUR_JITTER = CountermeasureChoice(
-    name=CountermeasureName.COLOUR_JITTER,
-    title_format="Colour jitter",
-    tier=Tier.STANDARD,
-    source="Chen et al., A Simple Framework for Contrastive Learning (SimCLR), ICML 2020",
-    settings=ColourJitter(),
-)

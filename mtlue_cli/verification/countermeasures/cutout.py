@@ -6,9 +6,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from mtlue_cli.choices import CountermeasureName, Tier
 from mtlue_cli.training.intervention import Mixture
-from mtlue_cli.verification.countermeasures.base import Augmentation, CountermeasureChoice
+from mtlue_cli.verification.countermeasures.base import Augmentation
 
 
 @dataclass(frozen=True)
@@ -24,6 +23,8 @@ class Cutout(Augmentation):
         subtracted; mid-grey is what our networks map to zero.
     """
 
+    title = "Cutout"
+    source = "DeVries and Taylor, Improved Regularization with Cutout, 2017"
     side: float = 0.5
     grey: float = 0.5
 
@@ -53,12 +54,3 @@ def _span(middle: Tensor, size: int, length: int) -> Tensor:
     first = (middle - length // 2).unsqueeze(1)
     position = torch.arange(size)
     return (position >= first) & (position < first + length)
-
-
-CUTOUT = CountermeasureChoice(
-    name=CountermeasureName.CUTOUT,
-    title_format="Cutout",
-    tier=Tier.FULL,
-    source="DeVries and Taylor, Improved Regularization with Cutout, 2017",
-    settings=Cutout(),
-)

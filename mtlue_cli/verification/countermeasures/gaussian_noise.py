@@ -6,9 +6,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from mtlue_cli.choices import CountermeasureName, Tier
 from mtlue_cli.training.intervention import Mixture
-from mtlue_cli.verification.countermeasures.base import Augmentation, CountermeasureChoice
+from mtlue_cli.verification.countermeasures.base import Augmentation
 
 
 @dataclass(frozen=True)
@@ -24,6 +23,8 @@ class GaussianNoise(Augmentation):
         Zantedeschi et al., "Efficient Defenses Against Adversarial Attacks", AISec 2017. Deviation: one strength.
     """
 
+    title = "Gaussian noise, {deviation:g}/255"
+    source = "Zantedeschi et al., Efficient Defenses Against Adversarial Attacks, AISec 2017"
     deviation: float = 16.0
 
     def __post_init__(self) -> None:
@@ -36,12 +37,3 @@ class GaussianNoise(Augmentation):
         local = torch.Generator(images.device).manual_seed(int(torch.randint(2**62, (), generator=rng)))
         noise = torch.randn(images.shape, generator=local, device=images.device)
         return Mixture(torch.add(images, noise, alpha=self.deviation / 255).clamp_(0, 1), labels)
-
-
-GAUSSIAN_NOISE = CountermeasureChoice(
-    name=CountermeasureName.GAUSSIAN_NOISE,
-    title_format="Gaussian noise, {deviation:g}/255",
-    tier=Tier.STANDARD,
-    source="Zantedeschi et al., Efficient Defenses Against Adversarial Attacks, AISec 2017",
-    settings=GaussianNoise(),
-)

@@ -6,8 +6,7 @@ import torch
 from torch import Tensor
 from torchvision.transforms.v2.functional import rgb_to_grayscale
 
-from mtlue_cli.choices import CountermeasureName, Tier
-from mtlue_cli.verification.countermeasures.base import CountermeasureChoice, Preprocessing, rounded
+from mtlue_cli.verification.countermeasures.base import Preprocessing, rounded
 
 
 @dataclass(frozen=True)
@@ -20,15 +19,9 @@ class ToGrayscale(Preprocessing):
         Liu et al., "Image Shortcut Squeezing", ICML 2023. Deviation: luma is rounded, not cut, to 8 bits.
     """
 
+    title = "Grayscale"
+    source = "Liu et al., Image Shortcut Squeezing, ICML 2023"
+
     def __call__(self, images: Tensor) -> Tensor:
         """``(B, 3, H, W)`` uint8 with equal channels."""
         return rounded(rgb_to_grayscale(images.to(torch.float32), num_output_channels=3))
-
-
-GRAYSCALE = CountermeasureChoice(
-    name=CountermeasureName.GRAYSCALE,
-    title_format="Grayscale",
-    tier=Tier.SMOKE,
-    source="Liu et al., Image Shortcut Squeezing, ICML 2023",
-    settings=ToGrayscale(),
-)

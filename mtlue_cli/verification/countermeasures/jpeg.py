@@ -10,8 +10,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from mtlue_cli.choices import CountermeasureName, Tier
-from mtlue_cli.verification.countermeasures.base import CountermeasureChoice, Preprocessing
+from mtlue_cli.verification.countermeasures.base import Preprocessing
 
 
 @dataclass(frozen=True)
@@ -30,6 +29,9 @@ class JpegRoundTrip(Preprocessing):
         qualities). Chroma is halved, which is what Pillow does at every quality by default.
     """
 
+    title = "JPEG, quality {quality}"
+    source = "Liu et al., Image Shortcut Squeezing, ICML 2023"
+    family = "jpeg"
     quality: int = 10
 
     def __post_init__(self) -> None:
@@ -48,20 +50,3 @@ class JpegRoundTrip(Preprocessing):
         Image.fromarray(pixels).save(stream, format="JPEG", quality=self.quality, subsampling="4:2:0")
         with Image.open(stream) as compressed:
             return np.asarray(compressed)
-
-
-def _choice(name: CountermeasureName, quality: int, tier: Tier) -> CountermeasureChoice[JpegRoundTrip]:
-    return CountermeasureChoice(
-        name=name,
-        title_format="JPEG, quality {quality}",
-        tier=tier,
-        source="Liu et al., Image Shortcut Squeezing, ICML 2023",
-        settings=JpegRoundTrip(quality),
-        family="jpeg",
-    )
-
-
-JPEG_10 = _choice(CountermeasureName.JPEG_10, 10, Tier.SMOKE)
-JPEG_30 = _choice(CountermeasureName.JPEG_30, 30, Tier.STANDARD)
-JPEG_50 = _choice(CountermeasureName.JPEG_50, 50, Tier.FULL)
-JPEG_75 = _choice(CountermeasureName.JPEG_75, 75, Tier.FULL)

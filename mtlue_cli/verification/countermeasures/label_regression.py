@@ -6,15 +6,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from mtlue_cli.choices import CountermeasureName, Tier
 from mtlue_cli.tasks.spec import TaskSet
-from mtlue_cli.verification.countermeasures.base import (
-    AttackerView,
-    Countermeasure,
-    CountermeasureChoice,
-    chunks,
-    rounded_by_chance,
-)
+from mtlue_cli.verification.countermeasures.base import AttackerView, Countermeasure, chunks, rounded_by_chance
 
 PIXELS = 1024
 """Colour values of all images that are regressed at a time: 4 bytes each and image."""
@@ -41,6 +34,9 @@ class LabelRegression(Countermeasure):
         Cost: two matrix products with the one-hot labels, a second or two for 8,000 images at 72 pixels.
     """
 
+    title = "Label regression"
+    source = "Least squares of the pixels on the labels; cf. Sandoval-Segura et al., NeurIPS 2023, for the linear case"
+    image_level_only = True
     ridge: float = 1.0
 
     def __post_init__(self) -> None:
@@ -78,13 +74,3 @@ def centred_design(labels: Mapping[str, Tensor], tasks: TaskSet) -> Tensor:
         hot[known] -= hot.sum(dim=0) / known.sum().clamp_min(1)
         columns.append(hot)
     return torch.cat(columns, dim=1)
-
-
-LABEL_REGRESSION = CountermeasureChoice(
-    name=CountermeasureName.LABEL_REGRESSION,
-    title_format="Label regression",
-    tier=Tier.SMOKE,
-    source="Least squares of the pixels on the labels; cf. Sandoval-Segura et al., NeurIPS 2023, for the linear case",
-    settings=LabelRegression(),
-    image_level_only=True,
-)

@@ -5,8 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from mtlue_cli.choices import CountermeasureName, Tier
-from mtlue_cli.verification.countermeasures.base import CountermeasureChoice, Preprocessing, rounded
+from mtlue_cli.verification.countermeasures.base import Preprocessing, rounded
 
 
 @dataclass(frozen=True)
@@ -25,6 +24,8 @@ class LowPass(Preprocessing):
         little.
     """
 
+    title = "Low pass, {cutoff:g} of the band"
+    source = "Kim and Sandoval-Segura, Learning from Convolution-based Unlearnable Datasets, 2024"
     cutoff: float = 0.25
     order: int | None = 2
 
@@ -42,12 +43,3 @@ class LowPass(Preprocessing):
         share = torch.hypot(down, across) / (0.5 * self.cutoff)
         gain = (share <= 1).to(torch.float32) if self.order is None else 1 / (1 + share ** (2 * self.order))
         return rounded(torch.fft.irfft2(torch.fft.rfft2(images.to(torch.float32)) * gain, s=(height, width)))
-
-
-LOW_PASS = CountermeasureChoice(
-    name=CountermeasureName.LOW_PASS,
-    title_format="Low pass, {cutoff:g} of the band",
-    tier=Tier.STANDARD,
-    source="Kim and Sandoval-Segura, Learning from Convolution-based Unlearnable Datasets, 2024",
-    settings=LowPass(),
-)

@@ -7,9 +7,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mtlue_cli.choices import CountermeasureName, Tier
 from mtlue_cli.training.intervention import Mixture
-from mtlue_cli.verification.countermeasures.base import Augmentation, CountermeasureChoice
+from mtlue_cli.verification.countermeasures.base import Augmentation
 
 
 @dataclass(frozen=True)
@@ -50,6 +49,9 @@ class MixUp(Mixing):
         Where one of the two is unlabelled, the loss of that set leaves it out.
     """
 
+    title = "MixUp"
+    source = "Zhang et al., mixup: Beyond Empirical Risk Minimization, ICLR 2018"
+
     def augment(self, images: Tensor, labels: Mapping[str, Tensor], rng: torch.Generator) -> Mixture:
         """The blended batch under its own and its partners' labels."""
         share = self.draw_share(rng)
@@ -67,6 +69,9 @@ class CutMix(Mixing):
         Where one of the two is unlabelled, the loss of that set leaves it out. Label maps are pasted like images, as
         French et al., "Semi-supervised semantic segmentation needs strong, varied perturbations", BMVC 2020.
     """
+
+    title = "CutMix"
+    source = "Yun et al., CutMix, ICCV 2019"
 
     def augment(self, images: Tensor, labels: Mapping[str, Tensor], rng: torch.Generator) -> Mixture:
         """The pasted batch under its own and its partners' labels."""
@@ -91,20 +96,3 @@ def _window(size: int, share: float, rng: torch.Generator) -> slice:
     length = int(size * share)
     first = int(torch.randint(size, (), generator=rng)) - length // 2
     return slice(max(first, 0), min(first + length, size))
-
-
-MIXUP = CountermeasureChoice(
-    name=CountermeasureName.MIXUP,
-    title_format="MixUp",
-    tier=Tier.STANDARD,
-    source="Zhang et al., mixup: Beyond Empirical Risk Minimization, ICLR 2018",
-    settings=MixUp(),
-)
-
-CUTMIX = CountermeasureChoice(
-    name=CountermeasureName.CUTMIX,
-    title_format="CutMix",
-    tier=Tier.SMOKE,
-    source="Yun et al., CutMix, ICCV 2019",
-    settings=CutMix(),
-)

@@ -5,16 +5,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from mtlue_cli.choices import CountermeasureName, Tier
 from mtlue_cli.tasks.losses import task_losses
-from mtlue_cli.verification.countermeasures.base import (
-    CHUNK,
-    AttackerView,
-    Countermeasure,
-    CountermeasureChoice,
-    chunks,
-    rounded_by_chance,
-)
+from mtlue_cli.verification.countermeasures.base import CHUNK, AttackerView, Countermeasure, chunks, rounded_by_chance
 
 DEPENDENT = 1e-4
 """A direction is dropped if this share or less of the longest one is left once the earlier directions are taken off."""
@@ -57,6 +49,9 @@ class OrthogonalProjection(Countermeasure):
         training then costs what it costs without.
     """
 
+    title = "Orthogonal projection"
+    source = "Sandoval-Segura et al., What Can We Learn from Unlearnable Datasets?, NeurIPS 2023"
+    image_level_only = True
     epochs: int = 20
     batch_size: int = 256
     learning_rate: float = 3.0
@@ -67,6 +62,11 @@ class OrthogonalProjection(Countermeasure):
             value = getattr(self, name)
             if value is not None and value <= 0:
                 raise ValueError(f"a positive {name} is expected, not {value:g}")
+
+    @property
+    def cost(self) -> float:
+        """Against plain training."""
+        return 1 + self.epochs / 200
 
     def before_training(self, images: Tensor, view: AttackerView) -> Tensor:
         """The release without its linearly predictive directions, ``(N, 3, S, S)`` uint8."""
@@ -82,12 +82,7 @@ class OrthogonalProjection(Countermeasure):
         return cleaned
 
     def directions(self, images: Tensor, mean: Tensor, view: AttackerView) -> Tensor:
-        """Train a softmax model a task on pixels and give the directions in which its classes differ.
-
-        Args:
-            images: ``(N, 3, S, S)`` uint8.
-            mean: Their mean, ``(3, S, S)`` float.
-            view: Labels, tasks, seed and device.
+        """Train a softmax model a task on ``(N, 3, S, S)`` uint8 images; the directions in which the classes differ.
 
         Returns:
             ``(sum of C - 1, 3, S, S)`` float on the CPU: weights of each class but a task's last, less the task's mean.
@@ -140,14 +135,3 @@ def orthonormal_basis(directions: Tensor) -> Tensor:
     lengths = triangle.diagonal().abs()
     kept: Tensor = basis[:, lengths > DEPENDENT * directions.double().norm(dim=1).max()].float()
     return kept
-
-
-ORTHOGONAL_PROJECTION = CountermeasureChoice(
-    name=CountermeasureName.ORTHOGONAL_PROJECTION,
-    title_format="Orthogonal projection",
-    tier=Tier.SMOKE,
-    source="Sandoval-Segura et al., What Can We Learn from Unlearnable Datasets?, NeurIPS 2023",
-    settings=OrthogonalProjection(),
-    cost_of=lambda projection: 1 + projection.epochs / 200,
-    image_level_only=True,
-)

@@ -6,18 +6,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from mtlue_cli.choices import CountermeasureName, Tier
 from mtlue_cli.devices import on_device, seeded
 from mtlue_cli.tasks.spec import TaskSet
 from mtlue_cli.training.augment import apply_view, draw_crop
 from mtlue_cli.training.multitask_loop import to_float
-from mtlue_cli.verification.countermeasures.base import (
-    AttackerView,
-    Countermeasure,
-    CountermeasureChoice,
-    chunks,
-    rounded_by_chance,
-)
+from mtlue_cli.verification.countermeasures.base import AttackerView, Countermeasure, chunks, rounded_by_chance
 
 CALL = 64
 """Images that are cleaned at a time."""
@@ -60,6 +53,8 @@ class PairRemover(Countermeasure):
         at 72 pixels; then a pass forward for each image of the release, 5 ms on such a core.
     """
 
+    title = "Pair-trained remover"
+    source = "U-Net (Ronneberger et al., MICCAI 2015) with residual learning (Zhang et al., IEEE TIP 2017)"
     steps: int = 600
     batch_size: int = 16
     learning_rate: float = 2e-3
@@ -76,6 +71,11 @@ class PairRemover(Countermeasure):
             raise ValueError(f"a width that is a multiple of 8 is expected, not {self.width}")
         if not 0 < self.crop_share <= 1:
             raise ValueError(f"a crop_share in (0, 1] is expected, not {self.crop_share:g}")
+
+    @property
+    def cost(self) -> float:
+        """Against plain training."""
+        return 1 + self.steps / 1200
 
     def before_training(self, images: Tensor, view: AttackerView) -> Tensor:
         """The release as the remover restores it, ``(N, 3, S, S)`` uint8; no value moves by more than in the pairs.
@@ -96,14 +96,7 @@ class PairRemover(Countermeasure):
         return cleaned
 
     def train(self, view: AttackerView) -> "RemoverNetwork":
-        """Fit a network to what protection adds to the pairs; deterministic on a CPU.
-
-        Returns:
-            The network, in evaluation mode on the attacker's device.
-
-        Raises:
-            ValueError: As :meth:`before_training`.
-        """
+        """Fit a network to what protection adds to the pairs, left in evaluation mode; deterministic on a CPU."""
         if view.pairs is None or not len(view.pairs[0]):
             raise ValueError("a pair-trained remover needs pairs of clean and protected images")
         if self.use_labels and view.pair_labels is None:
@@ -182,14 +175,9 @@ class RemoverNetwork(nn.Module):
         nn.init.normal_(self.leave.weight, std=1e-2)
 
     def inputs(self, images: Tensor, labels: Mapping[str, Tensor]) -> Tensor:
-        """Pixels and label maps of whole images, to be cropped and flipped together.
+        """Pixels and label maps ``(B, 3 + map_channels, S, S)`` of whole images, to be cropped and flipped together.
 
-        Args:
-            images: ``(B, 3, S, S)`` float in [0, 1].
-            labels: Task name to ``(B,)`` int64, negative where unlabelled; not read if it was built without tasks.
-
-        Returns:
-            ``(B, 3 + map_channels, S, S)`` float.
+        Images are ``(B, 3, S, S)`` float in [0, 1]; labels are not read if it was built without tasks.
         """
         if self.tasks is None:
             return images
@@ -218,13 +206,3 @@ class RemoverNetwork(nn.Module):
         if self.tasks is not None:
             delta = delta + self.direct(inputs[:, 3:])
         return self.bound * torch.tanh(delta)
-
-
-PAIR_REMOVER = CountermeasureChoice(
-    name=CountermeasureName.PAIR_REMOVER,
-    title_format="Pair-trained remover",
-    tier=Tier.STANDARD,
-    source="U-Net (Ronneberger et al., MICCAI 2015) with residual learning (Zhang et al., IEEE TIP 2017)",
-    settings=PairRemover(),
-    cost_of=lambda remover: 1 + remover.steps / 1200,
-)

@@ -7,9 +7,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from mtlue_cli.choices import CountermeasureName, Tier
 from mtlue_cli.training.intervention import Mixture
-from mtlue_cli.verification.countermeasures.base import Augmentation, CountermeasureChoice
+from mtlue_cli.verification.countermeasures.base import Augmentation
 
 
 @dataclass(frozen=True)
@@ -29,6 +28,8 @@ class RandomResizedCrop(Augmentation):
         than drawn again.
     """
 
+    title = "Random resized crop"
+    source = "Szegedy et al., Going Deeper with Convolutions, CVPR 2015"
     smallest_area: float = 0.25
     widest: float = 4 / 3
 
@@ -66,13 +67,8 @@ def zoom_map(labels: Tensor, windows: Tensor) -> Tensor:
 def zoom(images: Tensor, windows: Tensor, mode: str = "bilinear") -> Tensor:
     """Each window scaled to the whole image, as if it had been cut out first.
 
-    Args:
-        images: ``(B, C, H, W)`` float.
-        windows: ``(B, 4)`` int64: top, left, height and width in pixels, within the image.
-        mode: ``bilinear`` or ``nearest``.
-
-    Returns:
-        ``(B, C, H, W)`` float.
+    Images are ``(B, C, H, W)`` float, windows as :meth:`RandomResizedCrop.draw` gives them, ``mode`` is ``bilinear`` or
+    ``nearest``.
     """
     height, width = images.shape[-2:]
     top, left, rows, columns = windows.to(images.device).float().unbind(dim=1)
@@ -92,12 +88,3 @@ def _sampled(first: Tensor, length: Tensor, size: int) -> Tensor:
     position = (torch.arange(size, device=first.device) + 0.5) * (length / size) - 0.5
     position = first + torch.minimum(position.clamp_min(0), length - 1)
     return (2 * position + 1) / size - 1
-
-
-RANDOM_RESIZED_CROP = CountermeasureChoice(
-    name=CountermeasureName.RANDOM_RESIZED_CROP,
-    title_format="Random resized crop",
-    tier=Tier.SMOKE,
-    source="Szegedy et al., Going Deeper with Convolutions, CVPR 2015",
-    settings=RandomResizedCrop(),
-)

@@ -8,7 +8,6 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from mtlue_cli.choices import CountermeasureName, Tier
 from mtlue_cli.generator.checkpoint import load_checkpoint
 from mtlue_cli.generator.generator import Generator
 from mtlue_cli.keys import Key
@@ -16,7 +15,7 @@ from mtlue_cli.perturbation.bound import protect_pixels
 from mtlue_cli.tasks.dense import as_labels
 from mtlue_cli.tasks.shares import class_shares
 from mtlue_cli.tasks.spec import UNLABELLED, TaskSet
-from mtlue_cli.verification.countermeasures.base import AttackerView, Countermeasure, CountermeasureChoice, chunks
+from mtlue_cli.verification.countermeasures.base import AttackerView, Countermeasure, chunks
 
 CLEANED = 64
 """Images that are cleaned at a time."""
@@ -41,12 +40,19 @@ class RecomputeRemoval(Countermeasure):
         Cost: ``rounds`` passes of the generator over the release, 2 ms each and image on one CPU core.
     """
 
+    title = "Removal by recomputing"
+    source = "The generator's own definition (Yu et al., ICML 2025), inverted as in Behrmann et al., ICML 2019"
     rounds: int = 2
     needs_weights = True
 
     def __post_init__(self) -> None:
         if self.rounds < 1:
             raise ValueError(f"at least one round is expected, not {self.rounds}")
+
+    @property
+    def cost(self) -> float:
+        """Against plain training."""
+        return 1 + 0.05 * self.rounds
 
     def before_training(self, images: Tensor, view: AttackerView) -> Tensor:
         """The release less what the attacker computes, ``(N, 3, S, S)`` uint8.
@@ -79,12 +85,9 @@ class RecomputeRemoval(Countermeasure):
 
 
 def known_labels(labels: Mapping[str, Tensor], tasks: TaskSet, known: TaskSet) -> dict[str, Tensor]:
-    """Labels in the class indices of another task set; tasks it lacks are left out, classes it lacks are unlabelled.
+    """Labels, or label maps, of ``tasks`` in the class indices of ``known``.
 
-    Args:
-        labels: Task name to ``(N,)`` class indices, negative where unlabelled, or to maps of them or of numbers.
-        tasks: What they stand for.
-        known: Tasks to recode to.
+    Tasks that it lacks are left out; classes that it lacks are unlabelled.
     """
     found: dict[str, Tensor] = {}
     for task in known:
@@ -104,13 +107,3 @@ def _as_large(column: Tensor, size: int) -> Tensor:
     planes = column.view(len(column), -1, *column.shape[-2:]).double()
     resized = nn.functional.interpolate(planes, size=(size, size), mode="nearest-exact").to(column.dtype)
     return resized.view(*column.shape[:-2], size, size)
-
-
-RECOMPUTE_REMOVAL = CountermeasureChoice(
-    name=CountermeasureName.RECOMPUTE_REMOVAL,
-    title_format="Removal by recomputing",
-    tier=Tier.STANDARD,
-    source="The generator's own definition (Yu et al., ICML 2025), inverted as in Behrmann et al., ICML 2019",
-    settings=RecomputeRemoval(),
-    cost_of=lambda removal: 1 + 0.05 * removal.rounds,
-)

@@ -6,8 +6,7 @@ import torch
 from torch import Tensor
 from torchvision.transforms.v2.functional import InterpolationMode, resize
 
-from mtlue_cli.choices import CountermeasureName, Tier
-from mtlue_cli.verification.countermeasures.base import CountermeasureChoice, Preprocessing, rounded
+from mtlue_cli.verification.countermeasures.base import Preprocessing, rounded
 
 
 @dataclass(frozen=True)
@@ -22,6 +21,8 @@ class ResizeDownUp(Preprocessing):
         random crop; that is a countermeasure of its own.
     """
 
+    title = "Resize to {scale:g} and back"
+    source = "Guo et al., Countering Adversarial Images using Input Transformations, ICLR 2018"
     scale: float = 0.5
 
     def __post_init__(self) -> None:
@@ -34,12 +35,3 @@ class ResizeDownUp(Preprocessing):
         small = [max(1, round(side * self.scale)) for side in size]
         reduced = resize(images.to(torch.float32), small, InterpolationMode.BILINEAR, antialias=True)
         return rounded(resize(reduced, size, InterpolationMode.BILINEAR, antialias=True))
-
-
-RESIZE = CountermeasureChoice(
-    name=CountermeasureName.RESIZE,
-    title_format="Resize to {scale:g} and back",
-    tier=Tier.STANDARD,
-    source="Guo et al., Countering Adversarial Images using Input Transformations, ICLR 2018",
-    settings=ResizeDownUp(),
-)

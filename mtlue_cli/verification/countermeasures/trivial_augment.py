@@ -70,14 +70,7 @@ TRIVIAL_OPERATIONS: Mapping[str, Operation] = {
 
 
 def augment_trivially(images: Tensor, rng: torch.Generator) -> Tensor:
-    """Apply to every image one operation of random strength.
-
-    Args:
-        images: ``(B, 3, H, W)`` float in [0, 1].
-        rng: On the CPU.
-
-    Returns:
-        A new ``(B, 3, H, W)`` float in [0, 1].
+    """Apply to every image of ``(B, 3, H, W)`` float in [0, 1] one operation of random strength.
 
     Source:
         Müller and Hutter, "TrivialAugment: Tuning-free Yet State-of-the-Art Data Augmentation", ICCV 2021; the

@@ -7,11 +7,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from mtlue_cli.choices import CountermeasureName, Tier
 from mtlue_cli.tasks.losses import sample_losses
 from mtlue_cli.tasks.spec import TaskSet
 from mtlue_cli.training.intervention import Intervention, Mixture
-from mtlue_cli.verification.countermeasures.base import AttackerView, Countermeasure, CountermeasureChoice, steady
+from mtlue_cli.verification.countermeasures.base import AttackerView, Countermeasure, steady
 from mtlue_cli.verification.countermeasures.trivial_augment import augment_trivially
 
 
@@ -41,6 +40,9 @@ class UEraser(Countermeasure):
         Cost: K passes forward and K augmentations before each step.
     """
 
+    title = "UEraser"
+    source = "Qin et al., Learning the Unlearnable, 2023, arXiv 2303.15127"
+    moves_content = True
     candidates: int = 5
     brightness: float = 0.5
     contrast: float = 0.5
@@ -58,6 +60,11 @@ class UEraser(Countermeasure):
             if not 0 <= low <= high <= 1:
                 raise ValueError(f"a {name} within [0, 1], the lower end first, is expected, not {low:g} to {high:g}")
 
+    @property
+    def cost(self) -> float:
+        """Against plain training."""
+        return 1 + self.candidates / 2
+
     def during_training(self, view: AttackerView) -> Intervention:
         """Augmentation of each batch."""
 
@@ -74,12 +81,7 @@ class UEraser(Countermeasure):
     def augment(self, images: Tensor, rng: torch.Generator) -> Tensor:
         """Plasma brightness, plasma contrast and channel shuffle by their chances, then one TrivialAugment operation.
 
-        Args:
-            images: ``(B, 3, H, W)`` float in [0, 1], square.
-            rng: On the CPU.
-
-        Returns:
-            ``(B, 3, H, W)`` float in [0, 1].
+        Images are square, ``(B, 3, H, W)`` float in [0, 1]; ``rng`` is on the CPU.
         """
         count, channels, size, _ = images.shape
         augmented = images.clone()
@@ -122,21 +124,12 @@ def hardest(
 
 
 def plasma_fields(count: int, channels: int, size: int, roughness: Tensor, rng: torch.Generator) -> Tensor:
-    """Random fields whose amplitude falls by ``roughness`` from each scale to the next finer one.
+    """Random fields ``(count, channels, size, size)``, each of whose channels spans [0, 1].
 
-    Uniform noise on grids of 1, 2, 4, ... cells per side is scaled up bilinearly and summed. Midpoint displacement, the
-    usual way, draws a field point by point from coarse to fine; here a whole batch takes one sum over the scales, and
-    the scales are independent of each other.
-
-    Args:
-        count: Number of fields.
-        channels: Channels of each, independent of each other.
-        size: Side in pixels.
-        roughness: ``(count,)`` float in [0, 1], on any device.
-        rng: On the CPU.
-
-    Returns:
-        ``(count, channels, size, size)`` float where ``roughness`` is; every channel of every field spans [0, 1].
+    Uniform noise on grids of 1, 2, 4, ... cells per side is scaled up bilinearly and summed; its amplitude falls by
+    ``roughness``, ``(count,)`` float in [0, 1], from each scale to the next finer one. Midpoint displacement, the usual
+    way, draws a field point by point from coarse to fine; here a whole batch takes one sum over the scales, and the
+    scales are independent of each other.
 
     Source:
         Fournier, Fussell and Carpenter, "Computer rendering of stochastic models", CACM 1982, for the fractal.
@@ -160,14 +153,3 @@ def plasma_brightness(images: Tensor, fields: Tensor, intensity: Tensor) -> Tens
 def plasma_contrast(images: Tensor, fields: Tensor) -> Tensor:
     """Scale the distance from mid-grey by 0 to 4 as the fields in [0, 1] say; 0.25 changes nothing."""
     return ((images - 0.5) * 4.0 * fields + 0.5).clamp(0.0, 1.0)
-
-
-UERASER = CountermeasureChoice(
-    name=CountermeasureName.UERASER,
-    title_format="UEraser",
-    tier=Tier.STANDARD,
-    source="Qin et al., Learning the Unlearnable, 2023, arXiv 2303.15127",
-    settings=UEraser(),
-    cost_of=lambda eraser: 1 + eraser.candidates / 2,
-    moves_content=True,
-)
