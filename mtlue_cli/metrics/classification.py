@@ -16,7 +16,7 @@ from mtlue_cli.tasks.spec import UNLABELLED, Task, TaskSet
 
 
 def accuracies(logits: Mapping[str, Tensor], labels: Mapping[str, Tensor], tasks: TaskSet) -> dict[str, float]:
-    """Share of labelled images whose highest logit is their class."""
+    """Share of labelled images whose highest logit is their class; class indices ``(N,)`` will do for logits."""
     return {
         task.name: float(
             multiclass_accuracy(

@@ -44,11 +44,8 @@ def lower_is_better(metric: str) -> bool:
 def dense_scores(outputs: Tensor, labels: Tensor, task: Task) -> dict[str, float]:
     """Every figure of a dense task, over the labelled pixels of all images together.
 
-    Args:
-        outputs: ``(N, C, H, W)`` logits for segmentation, ``(N, 1, H, W)`` depth or ``(N, 3, H, W)`` normals of any
-            length.
-        labels: ``(N, H, W)`` class indices, or ``(N, C, H, W)`` depth or normals, as stored or as a loop sees them.
-        task: Their task.
+    Outputs are ``(N, C, H, W)``: logits for segmentation, one channel of depth, or normals of any length. Labels are
+    ``(N, H, W)`` class indices, or ``(N, C, H, W)`` depth or normals, as stored or as a loop sees them.
 
     Returns:
         Segmentation: ``miou`` (mean over the classes that are labelled or predicted) and ``pixel_accuracy`` in [0, 1].
@@ -86,12 +83,8 @@ def dense_scores(outputs: Tensor, labels: Tensor, task: Task) -> dict[str, float
 def dense_floor(train_labels: Tensor, test_labels: Tensor, task: Task, *, per_place: bool = False) -> dict[str, float]:
     """What the best constant of the training labels scores on the test labels, as :func:`dense_scores` has it.
 
-    Args:
-        train_labels: Of the images that the constant is taken from.
-        test_labels: Of the images that are tested on.
-        task: Their task.
-        per_place: Take a constant for each place in the image in place of one for all: what is learned of where things
-            usually are, and nothing of the image at hand. Both sets must be of one size.
+    With ``per_place`` there is a constant for each place in the image: what is learned of where things usually are, and
+    nothing of the image at hand. Both sets must then be of one size.
 
     Raises:
         ValueError: No pixel is labelled on one of the sides.

@@ -72,15 +72,9 @@ def audit_release(
     Files of the manifest without a label row are checked too; their bound only where their original is there.
     Without a manifest only the presence of the files is enforced, and the change is reported.
 
-    Args:
-        release: Folder of protected images.
-        originals: Folder of the clean images.
-        labels: The rows that the release should hold.
-        file_column: Header of the file column of the release's label file if its run record, made by an older version,
-            does not say; None: by the usual names.
-        workers: Threads that decode.
-        on_start: Called with the number of files, before the first is checked.
-        on_file: Called after each file.
+    ``labels`` are the rows that the release should hold. ``file_column`` is the header of the file column of the
+    release's label file where its run record, made by an older version, does not say; None: by the usual names.
+    ``on_start`` is called with the number of files, before the first is checked, ``on_file`` after each.
     """
     if not (release / FOLDER).exists():
         if on_start is not None:

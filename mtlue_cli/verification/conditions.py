@@ -9,7 +9,7 @@ from typing import Any
 
 from mtlue_cli.choices import BackboneName, LearnerName, TrainingMethodName, WeightingName
 from mtlue_cli.training.methods.registry import METHODS, MethodChoice
-from mtlue_cli.verification.countermeasures.base import CountermeasureChoice
+from mtlue_cli.verification.countermeasures.base import Countermeasure, CountermeasureChoice
 
 
 class Material(StrEnum):
@@ -71,7 +71,7 @@ class Condition:
     Attributes:
         victim: Which.
         material: Training images.
-        countermeasure: What the attacker does against the protection; None: nothing.
+        countermeasure: What is done against the protection; None: nothing.
         protected_fraction: Share of the release that is protected; below 1 the rest is clean.
     """
 
@@ -79,6 +79,11 @@ class Condition:
     material: Material = Material.RELEASE
     countermeasure: CountermeasureChoice | None = None
     protected_fraction: float = 1.0
+
+    @property
+    def attack(self) -> Countermeasure:
+        """What the attacker does; without a countermeasure one that does nothing."""
+        return Countermeasure() if self.countermeasure is None else self.countermeasure.settings
 
     @property
     def name(self) -> str:

@@ -3,6 +3,7 @@
 import math
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property, partial
 from importlib.metadata import version
@@ -17,7 +18,6 @@ from mtlue_cli.errors import InputError
 from mtlue_cli.files import file_digest
 from mtlue_cli.networks.multitask import MultiTaskNetwork
 from mtlue_cli.tasks.spec import TaskSet
-from mtlue_cli.training.intervention import Intervention
 from mtlue_cli.training.multitask_loop import LearningSettings, predict, steps_an_epoch
 from mtlue_cli.training.pretrained import PretrainedStart
 from mtlue_cli.training.runtime import choose_precision, data_digest
@@ -117,12 +117,8 @@ class Laboratory:
 
         The last epoch counts, and beside it the best one as chosen by clean images that it is not measured on.
 
-        Args:
-            condition: What is trained on what.
-            seed: Of weights, order, augmentation and whatever the attacker draws.
-            on_step: Called with the number of images after every step.
-            on_epoch: Called after every epoch.
-            on_preparation: Called with the share, in [0, 1], of what the attacker does before training that is done.
+        The seed is that of weights, order, augmentation and whatever the attacker draws. ``on_step`` is called with the
+        number of images in each step, ``on_preparation`` with the share in [0, 1] of the attacker's preparation.
 
         Raises:
             InputError: As :meth:`require`, or the victim needs a start and there is none.
@@ -130,29 +126,19 @@ class Laboratory:
             ValueError: A task has no labelled test image.
         """
         self.require(condition)
-        victim, countermeasure = condition.victim, condition.countermeasure
+        victim = condition.victim
         start = self.starts.get(victim.backbone) if victim.method.needs_start else None
         settings = replace(self.settings, backbone=victim.backbone, weighting=victim.weighting, seed=seed)
         key = self._key(condition, settings, start)
-        found = self.cache.load(key)
-        if found is not None:
-            try:
+        if (found := self.cache.load(key)) is not None:
+            with suppress(AttributeError, KeyError, TypeError, ValueError):  # a damaged entry is replaced
                 return VictimResult.from_json(found, self.data.tasks)
-            except (AttributeError, KeyError, TypeError, ValueError):
-                pass  # a damaged entry: train again and replace it
         started = time.monotonic()
         images, labels = self.images.of(condition, self.data.train_labels, seed)
-        test_images = self.data.test_images
-        make_intervention: Callable[[TaskSet, Mapping[str, Tensor]], Intervention | None] | None = None
-        if countermeasure is not None:
-            attack = countermeasure.settings
-            view = self._view(attack, labels, seed, on_preparation)
-            images = attack.before_training(images, view)
-            test_images = attack.at_inference(test_images)
-
-            def make_intervention(tasks: TaskSet, own: Mapping[str, Tensor]) -> Intervention | None:
-                return attack.during_training(replace(view, tasks=tasks, labels=own))
-
+        attack = condition.attack
+        view = self._view(attack, labels, seed, on_preparation)
+        images = attack.before_training(images, view)
+        test_images = attack.at_inference(self.data.test_images)
         curve: list[CurvePoint] = []
 
         def test(network: MultiTaskNetwork) -> Mapping[str, Tensor]:
@@ -173,7 +159,7 @@ class Laboratory:
             settings,
             self.device,
             test,
-            intervention_factory=make_intervention,
+            intervention_factory=lambda tasks, own: attack.during_training(replace(view, tasks=tasks, labels=own)),
             method_factory=partial(victim.method.build, start),
             on_step=on_step,
             on_epoch=record,
@@ -207,8 +193,8 @@ class Laboratory:
         if condition.countermeasure is not None:
             side = self.images.clean.shape[-1]
             condition.countermeasure.require_fit(self.data.tasks, side, has_weights=self.weights is not None)
-            if condition.countermeasure.settings.needs_pairs and self._pairs < FEWEST_PAIRS:
-                raise InputError(f"{len(self.images.clean)} training images leave too few for pairs")
+        if condition.attack.needs_pairs and self._pairs < FEWEST_PAIRS:
+            raise InputError(f"{len(self.images.clean)} training images leave too few for pairs")
         require_labelled(condition.victim.learner, self.data.train_labels, self.data.tasks)
         if condition.material is Material.CLEAN_PART:
             clean = len(self.images.clean) - round(condition.protected_fraction * len(self.images.clean))
@@ -263,7 +249,7 @@ class Laboratory:
     def _key(self, condition: Condition, settings: LearningSettings, start: PretrainedStart | None) -> str:
         """Digest of everything that decides the result; numbers go in as they are, not as names show them."""
         victim, countermeasure = condition.victim, condition.countermeasure
-        weights = self.weights if countermeasure is not None and countermeasure.settings.needs_weights else None
+        weights = self.weights if condition.attack.needs_weights else None
         packages = PACKAGES if settings.weighting is WeightingName.LS else (*PACKAGES, "torchjd")
         return document_digest(
             {

@@ -66,11 +66,7 @@ class Scoring:
 
     def accuracies(self, epoch: LearnedEpoch) -> dict[str, float]:
         """Test accuracy of every task after an epoch; of a dense task, the share of its pixels that are right."""
-        guesses = {
-            task.name: torch.nn.functional.one_hot(epoch.predictions[task.name].long(), task.num_classes).float()
-            for task in self.tasks.image_level
-        }
-        found = accuracies(guesses, self._truth, self.tasks.image_level)
+        found = accuracies(epoch.predictions, self._truth, self.tasks.image_level)
         found |= {name: kept.right for name, kept in epoch.dense.items()}
         return {name: found[name] for name in self.tasks.names}
 
@@ -160,11 +156,8 @@ def stop_early(
     equals wins, and a task's accuracy is the mean of its two measurements; a task that is labelled in one half only is
     chosen by and measured on that one alone.
 
-    Args:
-        predictions: Task name to class indices after every epoch, ``(E, M)`` integers.
-        labels: Task name to ``(M,)`` int64, negative where unlabelled.
-        first_half: ``(M,)`` bool.
-        gains: Dense task to the gain of its main figure after every epoch; None: there are no dense tasks.
+    Predictions are class indices after every epoch, ``(E, M)`` integers, labels ``(M,)`` int64, the first half ``(M,)``
+    bool; gains of a dense task are those of its main figure after every epoch.
 
     Returns:
         The accuracies at the best epochs; None if one half has no label at all, so that it can choose nothing.

@@ -86,17 +86,11 @@ def divide(
     seed: int = 0,
     on_file: Callable[[], None] | None = None,
 ) -> Sides:
-    """Take the training side and, if there are no test images of their own, hold a share of it out.
+    """Take the training side and, if there are no test images of their own, hold a fraction in (0, 1) of it out.
 
-    Args:
-        images: All clean images.
-        test: Test images of their own, in the same tasks; None: hold out a share.
-        left_out: Names of images that are not to be used.
-        limit: Only so many of the remaining images: the first.
-        drawn: Draw them by name and seed instead, so that a sorted label file gives no lopsided sample.
-        fraction: Expected share of held-out images, in (0, 1).
-        seed: Of the split.
-        on_file: Called after each image is read.
+    Images that are ``left_out`` by name are not used. The ``limit`` keeps the first so many of the others or, with
+    ``drawn``, so many by name and seed, so that a sorted label file gives no lopsided sample. ``on_file`` is called
+    after each image is read.
 
     Raises:
         InputError: A file cannot be read, too few images on a side, or a task without any label on the test side.

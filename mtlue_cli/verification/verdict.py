@@ -98,15 +98,11 @@ def judge(
     complete: bool = True,
     missing: Sequence[NotTested] = (),
 ) -> Judgement:
-    """Judge a release by everything that was tried against it.
+    """Judge a release, which means to protect the ``judged`` tasks, by everything that was tried against it.
 
-    Args:
-        conditions: In the order they were run; the clean victims among them.
-        metric: What was measured.
-        max_learned: Highest average learned fraction that still counts as protected.
-        judged: Names of the tasks that the release means to protect.
-        complete: Whether the first victim learned from clean images, so that noise and countermeasures were tried.
-        missing: What was asked for and could not be run: without it the release cannot be called protected.
+    Up to ``max_learned``, an average learned fraction counts as protected. ``complete`` says whether the first victim
+    learned from clean images, so that noise and countermeasures were tried; ``missing`` is what was asked for and could
+    not be run: without it the release cannot be called protected.
     """
     tried = [
         (found, learned)

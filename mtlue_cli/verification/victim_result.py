@@ -100,8 +100,10 @@ class VictimResult:
         """
         image_level, dense = tasks.image_level.names, tasks.dense.names
 
-        def share(value: Any) -> float:  # noqa: ANN401 - of a JSON document
-            return _within(value, 1.0)
+        def figure(value: Any, most: float = 1.0) -> float:  # noqa: ANN401 - of a JSON document
+            if not 0 <= float(value) <= most:
+                raise ValueError(f"{value} lies outside [0, {most:g}]")
+            return float(value)
 
         def number(value: Any) -> float:  # noqa: ANN401 - of a JSON document
             return math.nan if value is None else float(value)
@@ -111,36 +113,27 @@ class VictimResult:
                 int(point["epoch"]),
                 number(point["train_loss"]),
                 {name: number(value) for name, value in point["train_accuracy"].items()},
-                {name: share(point["test_accuracy"][name]) for name in tasks.names},
+                {name: figure(point["test_accuracy"][name]) for name in tasks.names},
             )
             for point in document["curve"]
         )
-        scores = {metric: document["scores"][metric.value] for metric in MetricName}
+        scores: dict[MetricName, dict[str, float | None]] = {}
+        for metric in MetricName:
+            found = document["scores"][metric.value]
+            scores[metric] = {name: None if found[name] is None else figure(found[name]) for name in image_level}
+        finite = sys.float_info.max
         best, epochs = document["best_accuracy"], document["best_epochs"]
         if best is not None:
-            best = {n: share(best[n]) for n in image_level} | {n: _within(best[n], sys.float_info.max) for n in dense}
+            best = {name: figure(best[name], 1.0 if name in image_level else finite) for name in (*image_level, *dense)}
         return cls(
             str(document["condition"]),
             int(document["seed"]),
-            {
-                metric: {name: None if figures[name] is None else share(figures[name]) for name in image_level}
-                for metric, figures in scores.items()
-            },
+            scores,
             best,
             None if epochs is None else (int(epochs[0]), int(epochs[1])),
             curve,
             float(document["seconds"]),
             str(document["digest"]),
             cached=True,
-            dense={
-                name: {which: _within(value, sys.float_info.max) for which, value in document["dense"][name].items()}
-                for name in dense
-            },
+            dense={name: {k: figure(v, finite) for k, v in document["dense"][name].items()} for name in dense},
         )
-
-
-def _within(value: Any, most: float) -> float:  # noqa: ANN401 - of a JSON document
-    """A figure from 0 to ``most``; ``ValueError`` if it is another."""
-    if not 0 <= float(value) <= most:
-        raise ValueError(f"{value} lies outside [0, {most:g}]")
-    return float(value)

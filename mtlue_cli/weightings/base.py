@@ -14,11 +14,7 @@ class Weighting(ABC, nn.Module):
     Its parameters, if it learns any, are trained beside the network's. One object belongs to one training run.
 
     A task without a labelled sample in the batch, whose loss is exactly 0, takes no part in that step: it gets no
-    weight, and what the weighting remembers of it stays as it was.
-
-    Args:
-        tasks: Number of tasks.
-        seed: Of whatever it draws.
+    weight, and what the weighting remembers of it stays as it was. The seed is that of whatever it draws.
     """
 
     def __init__(self, tasks: int, seed: int) -> None:

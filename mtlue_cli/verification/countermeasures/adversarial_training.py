@@ -89,9 +89,6 @@ class FgsmTraining(Countermeasure):
 
     Attributes:
         radius: Largest change of a colour value, in 255ths; None: the bound of the release.
-
-    Source:
-        Wong et al., "Fast is better than free: Revisiting adversarial training", ICLR 2020.
     """
 
     title = "Adversarial training, FGSM"
@@ -103,7 +100,7 @@ class FgsmTraining(Countermeasure):
         self.attack(1)
 
     def attack(self, epsilon: int) -> AdversarialTraining:
-        """The same as the general attack has it, against a release of bound ``epsilon``, in 255ths."""
+        """The general attack that it is against a release of bound ``epsilon``, in 255ths."""
         radius = float(epsilon) if self.radius is None else self.radius
         return AdversarialTraining(radius, steps=1, step_size=1.25 * radius)
 

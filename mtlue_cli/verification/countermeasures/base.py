@@ -165,11 +165,6 @@ class CountermeasureChoice(Choice[Countermeasure]):
         return self.settings.title.format(**vars(self.settings)) + (f" ({', '.join(others)})" if others else "")
 
     @property
-    def source(self) -> str:
-        """Where it comes from, as a citation."""
-        return self.settings.source
-
-    @property
     def cost(self) -> float:
         """Time that it takes, training included, in units of plain training on the same images."""
         return self.settings.cost

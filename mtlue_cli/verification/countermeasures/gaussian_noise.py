@@ -17,10 +17,8 @@ class GaussianNoise(Augmentation):
     Drowns perturbations that a network reads pixel by pixel; those that it can average over an area survive.
 
     Attributes:
-        deviation: Standard deviation in 255ths. 16 is twice the usual bound.
-
-    Source:
-        Zantedeschi et al., "Efficient Defenses Against Adversarial Attacks", AISec 2017. Deviation: one strength.
+        deviation: Standard deviation in 255ths, the same for all images, unlike in the source. 16 is twice the usual
+            bound.
     """
 
     title = "Gaussian noise, {deviation:g}/255"

@@ -13,10 +13,8 @@ from mtlue_cli.verification.countermeasures.base import Preprocessing, rounded
 class ToGrayscale(Preprocessing):
     """Replaces all three channels by the luma (0.299 red, 0.587 green, 0.114 blue; ITU-R BT.601).
 
-    What a perturbation says in colour alone is gone; what it says in brightness stays.
-
-    Source:
-        Liu et al., "Image Shortcut Squeezing", ICML 2023. Deviation: luma is rounded, not cut, to 8 bits.
+    What a perturbation says in colour alone is gone; what it says in brightness stays. Deviation from the source: luma
+    is rounded, not cut, to 8 bits.
     """
 
     title = "Grayscale"

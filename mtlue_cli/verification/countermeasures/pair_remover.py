@@ -147,25 +147,20 @@ class RemoverNetwork(nn.Module):
 
     Labels enter as the generators that it is to undo take them: every class of every task has a learned map, the maps
     of an image's classes are summed, scaled up and laid beside its pixels. An unlabelled task adds nothing. The maps
-    also reach the output directly, so that what is fixed for a class is learned in the first steps.
-
-    Args:
-        tasks: The tasks whose labels are taken; None: pixels alone.
-        bound: Largest perturbation that it can predict, as a share of the whole scale.
-        width: Channels of the first stage, a multiple of 8.
-        map_channels: Channels of the class maps.
+    also reach the output directly, so that what is fixed for a class is learned in the first steps. Without tasks it
+    sees pixels alone. The bound is the largest perturbation that it can predict, as a share of the whole scale.
     """
 
     def __init__(self, tasks: TaskSet | None, bound: float, width: int = 32, map_channels: int = 8) -> None:
         super().__init__()
         self.tasks = tasks
         self.bound = bound
-        self.map_channels = map_channels if tasks is not None else 0
+        seen = 3 if tasks is None else 3 + map_channels
         if tasks is not None:
             rows = sum(task.num_classes for task in tasks)
             self.maps = nn.Parameter(0.1 * torch.randn(rows, map_channels, MAP_SIDE, MAP_SIDE))
             self.direct = nn.Conv2d(map_channels, 3, 1, bias=False)
-        self.enter = _Block(4 * (3 + self.map_channels), width)
+        self.enter = _Block(4 * seen, width)
         self.first = _Block(width, width)
         self.down = nn.Sequential(_Block(width, 2 * width, stride=2), _Block(2 * width, 2 * width))
         self.bottom = nn.Sequential(_Block(2 * width, 4 * width, stride=2), _Block(4 * width, 4 * width))

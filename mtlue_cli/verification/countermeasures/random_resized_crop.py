@@ -41,7 +41,8 @@ class RandomResizedCrop(Augmentation):
 
     def augment(self, images: Tensor, labels: Mapping[str, Tensor], rng: torch.Generator) -> Mixture:
         """The zoomed batch under its own labels; label maps are zoomed alike, by the nearest pixel."""
-        windows = self.draw(len(images), *images.shape[-2:], rng)
+        height, width = images.shape[-2:]
+        windows = self.draw(len(images), height, width, rng)
         maps = {name: zoom_map(column, windows) for name, column in labels.items() if column.ndim > 1}
         # The four weights of a pixel add up to 1 but for the last bit.
         return Mixture(zoom(images, windows).clamp_(0, 1), {**labels, **maps})

@@ -57,13 +57,12 @@ class LabelRecovery(Probe):
         tasks = _labelled_in(sample, fit, test)
         if not len(tasks):
             raise ValueError("label recovery needs a task that is labelled in both halves of the images")
-        inner = torch.tensor_split(fit, (2 * len(fit) // 3,))
-        known = _labelled_in(sample, *inner)
+        inner_fit, inner_test = torch.tensor_split(fit, (2 * len(fit) // 3,))
+        known = _labelled_in(sample, inner_fit, inner_test)
         reader: Reader = self.read_coarsely
         if len(known):
-            coarse, fine = (
-                sum(reached_by(tried, *inner, known).values()) for tried in (self.read_coarsely, self.read_finely)
-            )
+            readers = (self.read_coarsely, self.read_finely)
+            coarse, fine = (sum(reached_by(tried, inner_fit, inner_test, known).values()) for tried in readers)
             reader = self.read_finely if fine > coarse else self.read_coarsely
         reached = reached_by(reader, fit, test, tasks)
         floor = floors({name: sample.labels[name][test] for name in tasks.names}, tasks)
@@ -109,12 +108,8 @@ class LabelRecovery(Probe):
 def ridge_scores(products: Tensor, across: Tensor, labels: Tensor, classes: int, shrinkage: float) -> Tensor:
     """Ridge regression of one-hot labels on features that are known by their inner products.
 
-    Args:
-        products: ``(N, N)`` float64, of the features of the fit with each other.
-        across: ``(M, N)`` float64, of those to be read with those of the fit.
-        labels: ``(N,)`` int64; negative: left out.
-        classes: Number of classes.
-        shrinkage: Share of the mean squared length that is added to every one.
+    Inner products of the fit with itself are ``(N, N)`` float64, ``across`` from what is read to the fit ``(M, N)``;
+    labels are ``(N,)`` int64, negative where left out. A share of the mean squared length is added to every one.
 
     Returns:
         ``(M, classes)`` float64; without a label the same for all classes.
@@ -136,16 +131,11 @@ def discriminant_scores(
 ) -> Tensor:
     """Linear discriminant scores: log prior plus log density of a normal with a covariance common to the classes.
 
-    Args:
-        fit: ``(N, D)`` float64.
-        squares: ``fit.T @ fit``, the same for all tasks and most of the work.
-        labels: ``(N,)`` int64; negative: left out.
-        test: ``(M, D)`` float64.
-        classes: Number of classes; one without a sample scores minus infinity.
-        shrinkage: Share of the mean variance that is added to every variance.
+    The fit is ``(N, D)`` float64, its labels ``(N,)`` int64, negative where left out; ``squares``, ``fit.T @ fit``, is
+    most of the work, and the same for all tasks. A share of the mean variance is added to every variance.
 
     Returns:
-        ``(M, classes)`` float64.
+        ``(M, classes)`` float64 for a test ``(M, D)``; minus infinity for a class without a sample.
     """
     known = labels >= 0
     hot = nn.functional.one_hot(labels[known], classes).double()

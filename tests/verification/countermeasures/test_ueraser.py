@@ -14,12 +14,10 @@ from mtlue_cli.tasks.losses import sample_losses
 from mtlue_cli.tasks.spec import UNLABELLED
 from mtlue_cli.training.multitask_loop import LearningSettings, train_multitask
 from mtlue_cli.verification.countermeasures.base import AttackerView, steady
-from mtlue_cli.verification.countermeasures.trivial_augment import (
-    TRIVIAL_OPERATIONS,
-    augment_trivially,
-)
 from mtlue_cli.verification.countermeasures.ueraser import (
+    TRIVIAL_OPERATIONS,
     UEraser,
+    augment_trivially,
     hardest,
     plasma_brightness,
     plasma_contrast,
