@@ -229,7 +229,7 @@ def test_the_table_of_countermeasures_is_the_registry() -> None:
             ", ".join(f"`{line}`" for line in written(choice.settings)),
             f"{choice.cost:g}",
             choice.tier.value,
-            choice.settings.source,
+            choice.source,
         ]
         for choice in COUNTERMEASURES.values()
     }

@@ -70,11 +70,18 @@ def audit_release(
     """Check files, hashes, labels and bound of ``release``; nothing is changed.
 
     Files of the manifest without a label row are checked too; their bound only where their original is there.
+
     Without a manifest only the presence of the files is enforced, and the change is reported.
 
-    ``labels`` are the rows that the release should hold. ``file_column`` is the header of the file column of the
-    release's label file where its run record, made by an older version, does not say; None: by the usual names.
-    ``on_start`` is called with the number of files, before the first is checked, ``on_file`` after each.
+    Args:
+        release: Folder of protected images.
+        originals: Folder of the clean images.
+        labels: The rows that the release should hold.
+        file_column: Header of the file column of the release's label file if its run record, made by an older version,
+            does not say; None: by the usual names.
+        workers: Threads that decode.
+        on_start: Called with the number of files, before the first is checked.
+        on_file: Called after each file.
     """
     if not (release / FOLDER).exists():
         if on_start is not None:
@@ -90,18 +97,24 @@ def audit_release(
     labelled = frozenset(labels.file_names)
     released = {record.source: record.file_name for record in manifest.files if record.source in labelled}
     missing = {record.source: record.reason for record in manifest.quarantine if record.source in labelled}
-    bound, unused = f"{manifest.run.epsilon}/255", len(manifest.files) - len(released)
-    counted = (
-        (
-            check.over_bound,
-            f"files were compressed with loss and change by more than {bound}; their bound holds before compression",
-        ),
-        (len(missing), "images are in quarantine, not in the release, and left out here"),
-        (unused, "files of the release have no row in the labels: checked all the same, but not trained on"),
-        (check.without_original, "of them have no original here: their hashes were checked, their change was not"),
-    )
-    notes = tuple(f"{count} {what}" for count, what in counted if count)
-    return Audit(manifest, check.faults, notes, released, missing, check.max_change, check.measured, check.maps)
+    notes: list[str] = []
+    if check.over_bound:
+        notes.append(
+            f"{check.over_bound} files were compressed with loss and change by more than {manifest.run.epsilon}/255; "
+            "their bound holds before compression"
+        )
+    if missing:
+        notes.append(f"{len(missing)} images are in quarantine, not in the release, and left out here")
+    if len(released) < len(manifest.files):
+        notes.append(
+            f"{len(manifest.files) - len(released)} files of the release have no row in the labels: checked all the "
+            "same, but not trained on"
+        )
+    if check.without_original:
+        notes.append(
+            f"{check.without_original} of them have no original here: their hashes were checked, their change was not"
+        )
+    return Audit(manifest, check.faults, tuple(notes), released, missing, check.max_change, check.measured, check.maps)
 
 
 def _audit_foreign(
@@ -110,13 +123,12 @@ def _audit_foreign(
     maps = labels.all_map_files
     files = [name for name in find_images(release) if name not in maps]
     present = set(files)
-    by_stem: dict[PurePosixPath, list[str]] = {}
+    by_stem: dict[str, list[str]] = {}
     for file in files:
-        by_stem.setdefault(PurePosixPath(file).with_suffix(""), []).append(file)
+        by_stem.setdefault(str(PurePosixPath(file).with_suffix("")), []).append(file)
 
     def check(name: str) -> tuple[str | None, float | None, str | None]:
-        """The released file, how much it changes, and a fault."""
-        candidates = [name] if name in present else by_stem.get(PurePosixPath(name).with_suffix(""), [])
+        candidates = [name] if name in present else by_stem.get(str(PurePosixPath(name).with_suffix("")), [])
         if len(candidates) != 1:
             problem = f"several files could be it: {', '.join(candidates)}" if candidates else "missing in the release"
             return None, None, f"{name}: {problem}"

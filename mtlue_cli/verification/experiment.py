@@ -168,13 +168,13 @@ class Laboratory:
         outputs = (bool(found.isfinite().all()) for found in (*run.probabilities.values(), *run.maps.values()))
         if not math.isfinite(curve[-1].loss) or not all(outputs):
             raise DivergedError("its training diverged: the loss or the output is not finite")
-        early = self.scoring.early_stop(run)
+        best_accuracy, best_epochs = self.scoring.early_stop(run) or (None, None)
         result = VictimResult(
             condition.name,
             seed,
             self.scoring.image_level(run),
-            None if early is None else early.accuracy,
-            None if early is None else early.epochs,
+            best_accuracy,
+            best_epochs,
             tuple(curve),
             round(time.monotonic() - started, 2),
             key,

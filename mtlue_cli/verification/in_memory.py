@@ -32,8 +32,14 @@ def protect_in_memory(
 ) -> tuple[Tensor, dict[int, Shortfall]]:
     """Add to every image the perturbation that its file would get, scaled to the image's size.
 
-    Labels are ``(N,)`` class indices of the generator, or ``N`` maps of the side that it sees; images are the photos as
-    the victim's loader made them, ``(N, 3, S, S)`` uint8. ``on_images`` is called with the number of images in a chunk.
+    Args:
+        generator: What adds it.
+        folder: Where the photos are.
+        file_names: Their names below it, ``N`` of them.
+        labels: Task name to ``(N,)`` class indices of the generator, or to ``N`` maps of the side that it sees.
+        images: The photos as the victim's loader made them, ``(N, 3, S, S)`` uint8.
+        workers: Threads that decode.
+        on_images: Called with the number of images after each chunk.
 
     Returns:
         A new tensor of the shape of ``images``, each value within the generator's epsilon of the original's; and the
@@ -56,9 +62,12 @@ def protect_in_memory(
     with ReadingThreads(max_workers=max(workers, 1)) as pool:
         for start in range(0, len(file_names), CHUNK):
             rows = range(start, min(start + CHUNK, len(file_names)))
-            found = list(pool.map(seen, [file_names[row] for row in rows]))
-            faults += [fault for fault in found if isinstance(fault, str)]
-            squares = [square for square in found if not isinstance(square, str)]
+            squares: list[tuple[npt.NDArray[np.uint8], bool]] = []
+            for found in pool.map(seen, [file_names[row] for row in rows]):
+                if isinstance(found, str):
+                    faults.append(found)
+                else:
+                    squares.append(found)
             if not faults:
                 part = {name: list(column[rows.start : rows.stop]) for name, column in labels.items()}
                 deltas = generator.perturb([square for square, _ in squares], part)
@@ -72,6 +81,9 @@ def protect_in_memory(
             if on_images is not None:
                 on_images(len(rows))
     if faults:
-        message = f"{len(faults)} of {len(file_names)} images cannot be protected"
-        raise InputError(message, faults, "repair or remove these files and their rows")
+        raise InputError(
+            f"{len(faults)} of {len(file_names)} images cannot be protected",
+            faults,
+            "repair or remove these files and their rows",
+        )
     return protected, lacking

@@ -37,12 +37,13 @@ class ResultCache:
         if self._folder is None:
             return None
         try:
-            match json.loads((self._folder / f"{key}.json").read_text(encoding="utf-8")):
-                case {"key": named, "result": dict(result)} if named == key:
-                    return result
+            entry = json.loads((self._folder / f"{key}.json").read_text(encoding="utf-8"))
         except (OSError, ValueError):
-            pass
-        return None
+            return None
+        if not isinstance(entry, dict) or entry.get("key") != key:
+            return None
+        result = entry.get("result")
+        return result if isinstance(result, dict) else None
 
     def store(self, key: str, document: Mapping[str, Any]) -> None:
         """Keep ``document`` under ``key``, atomically; a folder that cannot be written to is no error."""

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -21,14 +22,8 @@ PLACE_FLOOR_MAPS = 1000
 """Most label maps that the place floor is computed from."""
 
 
-@dataclass(frozen=True)
-class EarlyStop:
-    """What an attacker reaches who stops at the best epoch.
-
-    Attributes:
-        accuracy: Task name to accuracy (of a dense task, the figure that was given) in [0, 1].
-        epochs: The epochs, from 1, that the first and the second half chose.
-    """
+class EarlyStop(NamedTuple):
+    """What an attacker reaches, by task, who stops at the best epochs, from 1, that either half chose."""
 
     accuracy: Mapping[str, float]
     epochs: tuple[int, int]

@@ -1,7 +1,6 @@
 """A finished victim: its figures, and their form in JSON."""
 
 import math
-import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -65,11 +64,6 @@ class VictimResult:
 
     def to_json(self) -> dict[str, Any]:
         """A JSON-ready document."""
-
-        def finite(value: float) -> float | None:
-            """JSON has no NaN: a figure that does not exist is null."""
-            return value if math.isfinite(value) else None
-
         return {
             "condition": self.condition,
             "seed": self.seed,
@@ -80,8 +74,8 @@ class VictimResult:
             "curve": [
                 {
                     "epoch": point.epoch,
-                    "train_loss": finite(point.loss),
-                    "train_accuracy": {name: finite(value) for name, value in point.train_accuracy.items()},
+                    "train_loss": _finite(point.loss),
+                    "train_accuracy": {name: _finite(value) for name, value in point.train_accuracy.items()},
                     "test_accuracy": dict(point.test_accuracy),
                 }
                 for point in self.curve
@@ -98,42 +92,53 @@ class VictimResult:
         Raises:
             AttributeError, KeyError, TypeError, ValueError: The document has another form.
         """
-        image_level, dense = tasks.image_level.names, tasks.dense.names
 
-        def figure(value: Any, most: float = 1.0) -> float:  # noqa: ANN401 - of a JSON document
-            if not 0 <= float(value) <= most:
-                raise ValueError(f"{value} lies outside [0, {most:g}]")
-            return float(value)
+        def shares(figures: Mapping[str, Any], of: TaskSet) -> dict[str, float]:
+            values = {name: float(figures[name]) for name in of.names}
+            if not all(0 <= value <= 1 for value in values.values()):
+                raise ValueError("a share lies outside [0, 1]")
+            return values
 
-        def number(value: Any) -> float:  # noqa: ANN401 - of a JSON document
-            return math.nan if value is None else float(value)
+        def scores(metric: MetricName) -> dict[str, float | None]:
+            figures = document["scores"][metric.value]
+            known = {name: 0.0 if figures[name] is None else figures[name] for name in tasks.image_level.names}
+            found = shares(known, tasks.image_level)
+            return {name: None if figures[name] is None else value for name, value in found.items()}
+
+        def dense(figures: Mapping[str, Any]) -> dict[str, float]:
+            values = {name: float(value) for name, value in figures.items()}
+            if not all(0 <= value < math.inf for value in values.values()):
+                raise ValueError("a figure is negative or not finite")
+            return values
 
         curve = tuple(
             CurvePoint(
                 int(point["epoch"]),
-                number(point["train_loss"]),
-                {name: number(value) for name, value in point["train_accuracy"].items()},
-                {name: figure(point["test_accuracy"][name]) for name in tasks.names},
+                _number(point["train_loss"]),
+                {name: _number(value) for name, value in point["train_accuracy"].items()},
+                shares(point["test_accuracy"], tasks),
             )
             for point in document["curve"]
         )
-        scores: dict[MetricName, dict[str, float | None]] = {}
-        for metric in MetricName:
-            found = document["scores"][metric.value]
-            scores[metric] = {name: None if found[name] is None else figure(found[name]) for name in image_level}
-        finite = sys.float_info.max
         best, epochs = document["best_accuracy"], document["best_epochs"]
-        if best is not None:
-            best = {name: figure(best[name], 1.0 if name in image_level else finite) for name in (*image_level, *dense)}
         return cls(
             str(document["condition"]),
             int(document["seed"]),
-            scores,
-            best,
+            {metric: scores(metric) for metric in MetricName},
+            None if best is None else shares(best, tasks.image_level) | dense({n: best[n] for n in tasks.dense.names}),
             None if epochs is None else (int(epochs[0]), int(epochs[1])),
             curve,
             float(document["seconds"]),
             str(document["digest"]),
             cached=True,
-            dense={name: {k: figure(v, finite) for k, v in document["dense"][name].items()} for name in dense},
+            dense={name: dense(document["dense"][name]) for name in tasks.dense.names},
         )
+
+
+def _finite(value: float) -> float | None:
+    """JSON has no NaN: a figure that does not exist is null."""
+    return value if math.isfinite(value) else None
+
+
+def _number(value: float | None) -> float:
+    return math.nan if value is None else float(value)

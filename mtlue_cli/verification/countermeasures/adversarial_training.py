@@ -33,8 +33,6 @@ class AdversarialTraining(Countermeasure):
         the mean over the tasks, unlabelled cells masked; the attack runs with the batch's own statistics (see
         :func:`~.base.steady`), where many attack in evaluation mode: running statistics lag behind in a training of
         few epochs, and the attack would be one on another function than the one that learns.
-
-        Cost: ``steps + 1`` passes forward and backward in place of one.
     """
 
     title = "Adversarial training, PGD"
@@ -54,7 +52,7 @@ class AdversarialTraining(Countermeasure):
 
     @property
     def cost(self) -> float:
-        """Against plain training."""
+        """Passes forward and backward in place of one."""
         return 1 + self.steps
 
     def lengths(self, epsilon: int) -> tuple[float, float]:

@@ -20,6 +20,9 @@ from mtlue_cli.training.named_settings import Choice
 CHUNK = 256
 """Images that are held as floats at a time, so that memory does not grow with the release."""
 
+CALL = 64
+"""Images that a network cleans at a time."""
+
 
 @dataclass(frozen=True)
 class AttackerView:
@@ -163,6 +166,11 @@ class CountermeasureChoice(Choice[Countermeasure]):
         shown = {name for _, name, _, _ in Formatter().parse(self.settings.title)}
         others = [line for line in self.changed if line.partition("=")[0] not in shown]
         return self.settings.title.format(**vars(self.settings)) + (f" ({', '.join(others)})" if others else "")
+
+    @property
+    def source(self) -> str:
+        """Where it comes from, as a citation."""
+        return self.settings.source
 
     @property
     def cost(self) -> float:

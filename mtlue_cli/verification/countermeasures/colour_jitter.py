@@ -38,11 +38,9 @@ class ColourJitter(Augmentation):
     hue: float = 0.1
 
     def __post_init__(self) -> None:
-        for name in ("brightness", "contrast", "saturation"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise ValueError(f"a {name} in [0, 1] is expected, not {getattr(self, name)}")
-        if not 0 <= self.hue <= 0.5:
-            raise ValueError(f"a hue in [0, 0.5] is expected, not {self.hue}")
+        for name, most in (("brightness", 1), ("contrast", 1), ("saturation", 1), ("hue", 0.5)):
+            if not 0 <= getattr(self, name) <= most:
+                raise ValueError(f"a {name} in [0, {most}] is expected, not {getattr(self, name)}")
 
     def augment(self, images: Tensor, labels: Mapping[str, Tensor], rng: torch.Generator) -> Mixture:
         """The recoloured batch under its own labels."""

@@ -36,8 +36,8 @@ class Cutout(Augmentation):
 
     def augment(self, images: Tensor, labels: Mapping[str, Tensor], rng: torch.Generator) -> Mixture:
         """The batch with its holes under its own labels."""
-        middle_row, middle_column = (torch.randint(size, (len(images),), generator=rng) for size in images.shape[-2:])
-        return Mixture(self.cut(images, middle_row, middle_column), labels)
+        middles = [torch.randint(size, (len(images),), generator=rng) for size in images.shape[-2:]]
+        return Mixture(self.cut(images, *middles), labels)
 
     def cut(self, images: Tensor, middle_row: Tensor, middle_column: Tensor) -> Tensor:
         """The images ``(B, 3, H, W)`` with holes around the given pixels, ``(B,)`` int64 each."""

@@ -10,10 +10,7 @@ from mtlue_cli.devices import on_device, seeded
 from mtlue_cli.tasks.spec import TaskSet
 from mtlue_cli.training.augment import apply_view, draw_crop
 from mtlue_cli.training.multitask_loop import to_float
-from mtlue_cli.verification.countermeasures.base import AttackerView, Countermeasure, chunks, rounded_by_chance
-
-CALL = 64
-"""Images that are cleaned at a time."""
+from mtlue_cli.verification.countermeasures.base import CALL, AttackerView, Countermeasure, chunks, rounded_by_chance
 
 STRIDE = 8
 """Sides are filled up to multiples of this: one space-to-depth and two halvings."""

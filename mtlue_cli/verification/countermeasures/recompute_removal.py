@@ -15,10 +15,7 @@ from mtlue_cli.perturbation.bound import protect_pixels
 from mtlue_cli.tasks.dense import as_labels
 from mtlue_cli.tasks.shares import class_shares
 from mtlue_cli.tasks.spec import UNLABELLED, TaskSet
-from mtlue_cli.verification.countermeasures.base import AttackerView, Countermeasure, chunks
-
-CLEANED = 64
-"""Images that are cleaned at a time."""
+from mtlue_cli.verification.countermeasures.base import CALL, AttackerView, Countermeasure, chunks
 
 
 @dataclass(frozen=True)
@@ -69,7 +66,7 @@ class RecomputeRemoval(Countermeasure):
         loaded = load_checkpoint(view.weights).bound(key, view.tasks, shares)
         generator = Generator(loaded, view.device)
         cleaned = torch.empty_like(images)
-        for rows in chunks(len(images), CLEANED):
+        for rows in chunks(len(images), CALL):
             given = {name: column[rows] for name, column in view.labels.items()}
             known = known_labels(given, view.tasks, loaded.card.tasks)
             part = {name: list(_as_large(column, loaded.card.image_size).numpy()) for name, column in known.items()}

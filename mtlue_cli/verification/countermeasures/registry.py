@@ -18,7 +18,7 @@ from collections.abc import Mapping
 from mtlue_cli.choices import CountermeasureName, Tier
 from mtlue_cli.training.named_settings import choose
 from mtlue_cli.verification.countermeasures.adversarial_training import AdversarialTraining, FgsmTraining
-from mtlue_cli.verification.countermeasures.base import Countermeasure, CountermeasureChoice
+from mtlue_cli.verification.countermeasures.base import CountermeasureChoice
 from mtlue_cli.verification.countermeasures.bit_depth import FewerBits
 from mtlue_cli.verification.countermeasures.chroma_low_pass import ChromaBlur
 from mtlue_cli.verification.countermeasures.colour_jitter import ColourJitter
@@ -37,36 +37,33 @@ from mtlue_cli.verification.countermeasures.recompute_removal import RecomputeRe
 from mtlue_cli.verification.countermeasures.resize_down_up import ResizeDownUp
 from mtlue_cli.verification.countermeasures.ueraser import UEraser
 
-_REGISTERED: tuple[tuple[CountermeasureName, Tier, Countermeasure], ...] = (
-    (CountermeasureName.JPEG_10, Tier.SMOKE, JpegRoundTrip(10)),
-    (CountermeasureName.JPEG_30, Tier.STANDARD, JpegRoundTrip(30)),
-    (CountermeasureName.JPEG_50, Tier.FULL, JpegRoundTrip(50)),
-    (CountermeasureName.JPEG_75, Tier.FULL, JpegRoundTrip(75)),
-    (CountermeasureName.GRAYSCALE, Tier.SMOKE, ToGrayscale()),
-    (CountermeasureName.BIT_DEPTH, Tier.STANDARD, FewerBits()),
-    (CountermeasureName.GAUSSIAN_BLUR, Tier.STANDARD, Blur()),
-    (CountermeasureName.LOW_PASS, Tier.STANDARD, LowPass()),
-    (CountermeasureName.CHROMA_LOW_PASS, Tier.STANDARD, ChromaBlur()),
-    (CountermeasureName.RESIZE, Tier.STANDARD, ResizeDownUp()),
-    (CountermeasureName.GAUSSIAN_NOISE, Tier.STANDARD, GaussianNoise()),
-    (CountermeasureName.CUTOUT, Tier.FULL, Cutout()),
-    (CountermeasureName.MIXUP, Tier.STANDARD, MixUp()),
-    (CountermeasureName.CUTMIX, Tier.SMOKE, CutMix()),
-    (CountermeasureName.RANDOM_RESIZED_CROP, Tier.SMOKE, RandomResizedCrop()),
-    (CountermeasureName.COLOUR_JITTER, Tier.STANDARD, ColourJitter()),
-    (CountermeasureName.LABEL_REGRESSION, Tier.SMOKE, LabelRegression()),
-    (CountermeasureName.ORTHOGONAL_PROJECTION, Tier.SMOKE, OrthogonalProjection()),
-    (CountermeasureName.UERASER, Tier.STANDARD, UEraser()),
-    (CountermeasureName.FGSM_TRAINING, Tier.STANDARD, FgsmTraining()),
-    (CountermeasureName.ADVERSARIAL_TRAINING, Tier.FULL, AdversarialTraining()),
-    (CountermeasureName.PAIR_REMOVER, Tier.STANDARD, PairRemover()),
-    (CountermeasureName.RECOMPUTE_REMOVAL, Tier.STANDARD, RecomputeRemoval()),
-)
-"""Name, lowest tier that includes it, and the countermeasure with its usual settings."""
-
 COUNTERMEASURES: Mapping[str, CountermeasureChoice] = {
-    name: CountermeasureChoice(name=name, tier=tier, settings=usual, family=usual.family)
-    for name, tier, usual in _REGISTERED
+    name: CountermeasureChoice(name=name, tier=lowest_tier, settings=usual, family=usual.family)
+    for name, lowest_tier, usual in (
+        (CountermeasureName.JPEG_10, Tier.SMOKE, JpegRoundTrip(10)),
+        (CountermeasureName.JPEG_30, Tier.STANDARD, JpegRoundTrip(30)),
+        (CountermeasureName.JPEG_50, Tier.FULL, JpegRoundTrip(50)),
+        (CountermeasureName.JPEG_75, Tier.FULL, JpegRoundTrip(75)),
+        (CountermeasureName.GRAYSCALE, Tier.SMOKE, ToGrayscale()),
+        (CountermeasureName.BIT_DEPTH, Tier.STANDARD, FewerBits()),
+        (CountermeasureName.GAUSSIAN_BLUR, Tier.STANDARD, Blur()),
+        (CountermeasureName.LOW_PASS, Tier.STANDARD, LowPass()),
+        (CountermeasureName.CHROMA_LOW_PASS, Tier.STANDARD, ChromaBlur()),
+        (CountermeasureName.RESIZE, Tier.STANDARD, ResizeDownUp()),
+        (CountermeasureName.GAUSSIAN_NOISE, Tier.STANDARD, GaussianNoise()),
+        (CountermeasureName.CUTOUT, Tier.FULL, Cutout()),
+        (CountermeasureName.MIXUP, Tier.STANDARD, MixUp()),
+        (CountermeasureName.CUTMIX, Tier.SMOKE, CutMix()),
+        (CountermeasureName.RANDOM_RESIZED_CROP, Tier.SMOKE, RandomResizedCrop()),
+        (CountermeasureName.COLOUR_JITTER, Tier.STANDARD, ColourJitter()),
+        (CountermeasureName.LABEL_REGRESSION, Tier.SMOKE, LabelRegression()),
+        (CountermeasureName.ORTHOGONAL_PROJECTION, Tier.SMOKE, OrthogonalProjection()),
+        (CountermeasureName.UERASER, Tier.STANDARD, UEraser()),
+        (CountermeasureName.FGSM_TRAINING, Tier.STANDARD, FgsmTraining()),
+        (CountermeasureName.ADVERSARIAL_TRAINING, Tier.FULL, AdversarialTraining()),
+        (CountermeasureName.PAIR_REMOVER, Tier.STANDARD, PairRemover()),
+        (CountermeasureName.RECOMPUTE_REMOVAL, Tier.STANDARD, RecomputeRemoval()),
+    )
 }
 
 

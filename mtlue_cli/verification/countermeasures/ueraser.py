@@ -42,8 +42,6 @@ class UEraser(Countermeasure):
         version is learned from, where the authors pass all K through the network with gradients: the gradient is
         that of the same version, only the batch statistics of batch norm are those of the hardest versions; the
         plasma is a sum of scales, not midpoint displacement, and differs for each colour.
-
-        Cost: K passes forward and K augmentations before each step.
     """
 
     title = "UEraser"
@@ -68,7 +66,7 @@ class UEraser(Countermeasure):
 
     @property
     def cost(self) -> float:
-        """Against plain training."""
+        """As many passes forward and augmentations before each step."""
         return 1 + self.candidates / 2
 
     def during_training(self, view: AttackerView) -> Intervention:

@@ -99,7 +99,7 @@ def test_the_registry_knows_every_name_by_its_own_declaration() -> None:
     for name, choice in COUNTERMEASURES.items():
         assert choice.name is name
         assert choice.title
-        assert any(character.isdigit() for character in choice.settings.source), f"{name}: a source has a year"
+        assert any(character.isdigit() for character in choice.source), f"{name}: a source has a year"
         assert choice.cost >= 1
     titles = [choice.title for choice in COUNTERMEASURES.values()]
     assert len(set(titles)) == len(titles)
