@@ -65,7 +65,7 @@ class Judgement:
     @property
     def early_note(self) -> str | None:
         """Under which judged conditions the best epoch beats the last and comes within :data:`EARLY_STEPS`."""
-        early = [found for found in self._judged if _is_early(found)]
+        early = [found for found in self.conditions if found.condition.role is Role.JUDGED and _is_early(found)]
         if not early:
             return None
         early.sort(key=lambda found: -(found.learned or 0.0))
@@ -82,11 +82,11 @@ class Judgement:
     @property
     def breaking(self) -> tuple[ConditionFigures, ...]:
         """Judged conditions that recover more than half of the gap between floor and clean images."""
-        return tuple(found for found in self._judged if found.learned is not None and found.learned > HALF)
-
-    @property
-    def _judged(self) -> list[ConditionFigures]:
-        return [found for found in self.conditions if found.condition.role is Role.JUDGED]
+        return tuple(
+            found
+            for found in self.conditions
+            if found.condition.role is Role.JUDGED and found.learned is not None and found.learned > HALF
+        )
 
 
 def judge(
@@ -98,11 +98,15 @@ def judge(
     complete: bool = True,
     missing: Sequence[NotTested] = (),
 ) -> Judgement:
-    """Judge a release, which means to protect the ``judged`` tasks, by everything that was tried against it.
+    """Judge a release by everything that was tried against it.
 
-    Up to ``max_learned``, an average learned fraction counts as protected. ``complete`` says whether the first victim
-    learned from clean images, so that noise and countermeasures were tried; ``missing`` is what was asked for and could
-    not be run: without it the release cannot be called protected.
+    Args:
+        conditions: In the order they were run; the clean victims among them.
+        metric: What was measured.
+        max_learned: Highest average learned fraction that still counts as protected.
+        judged: Names of the tasks that the release means to protect.
+        complete: Whether the first victim learned from clean images, so that noise and countermeasures were tried.
+        missing: What was asked for and could not be run: without it the release cannot be called protected.
     """
     tried = [
         (found, learned)
@@ -153,18 +157,15 @@ def _unreliable(conditions: Sequence[ConditionFigures], *, complete: bool, missi
     return None
 
 
-def _best_steps(found: ConditionFigures) -> list[int]:
-    return [step for pair in found.best_steps if pair is not None for step in pair]
-
-
 def _is_early(found: ConditionFigures) -> bool:
+    steps = [step for pair in found.best_steps if pair is not None for step in pair]
     learned = found.stronger
-    return learned is not None and learned.at_best_epoch and 0 < max(_best_steps(found), default=0) < EARLY_STEPS
+    return learned is not None and learned.at_best_epoch and bool(steps) and 0 < max(steps) < EARLY_STEPS
 
 
 def _best_in_words(found: ConditionFigures) -> str:
     """Such as ``small + grayscale (after 63 to 126 of 504 steps)``."""
-    steps = _best_steps(found)
+    steps = {step for pair in found.best_steps if pair is not None for step in pair}
     between = " to ".join(f"{step:,}" for step in sorted({min(steps), max(steps)}))
     return f"{found.condition.name} (after {between} of {found.steps:,} steps)"
 

@@ -32,5 +32,6 @@ class FewerBits(Preprocessing):
             raise ValueError(f"1 to 7 bits are expected, not {self.bits}")
 
     def __call__(self, images: Tensor) -> Tensor:
+        """``(B, 3, H, W)`` uint8 on the levels."""
         steps = 2**self.bits - 1
         return rounded((images.to(torch.float32) * (steps / 255)).round() * (255 / steps))

@@ -28,6 +28,7 @@ class ChromaBlur(Blur):
     sigma: float = 4.0
 
     def __call__(self, images: Tensor) -> Tensor:
+        """``(B, 3, H, W)`` uint8, rounded."""
         pixels = images.to(torch.float32)
         luma: Tensor = rgb_to_grayscale(pixels, num_output_channels=3)
         return rounded(luma + super().__call__(pixels - luma))

@@ -41,7 +41,7 @@ class Blur(Preprocessing):
         return self.reach + 1
 
     def __call__(self, images: Tensor) -> Tensor:
+        """``(B, 3, H, W)`` uint8, blurred and rounded; floating point stays so."""
         side = 2 * self.reach + 1
-        # Of uint8, rounded; floating point, which the blur of colour is, stays so.
         blurred: Tensor = gaussian_blur(images, [side, side], [self.sigma, self.sigma])
         return blurred

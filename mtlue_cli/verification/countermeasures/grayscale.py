@@ -21,4 +21,5 @@ class ToGrayscale(Preprocessing):
     source = "Liu et al., Image Shortcut Squeezing, ICML 2023"
 
     def __call__(self, images: Tensor) -> Tensor:
+        """``(B, 3, H, W)`` uint8 with equal channels."""
         return rounded(rgb_to_grayscale(images.to(torch.float32), num_output_channels=3))

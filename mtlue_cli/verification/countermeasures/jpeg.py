@@ -39,6 +39,7 @@ class JpegRoundTrip(Preprocessing):
             raise ValueError(f"a quality in 1 to 95 is expected, not {self.quality}")
 
     def __call__(self, images: Tensor) -> Tensor:
+        """``(B, 3, H, W)`` uint8 after the round trip."""
         pixels = images.permute(0, 2, 3, 1).contiguous().cpu().numpy()
         with ThreadPoolExecutor() as pool:
             read = np.stack(list(pool.map(self._round_trip, pixels)))

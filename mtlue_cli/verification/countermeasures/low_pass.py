@@ -36,6 +36,7 @@ class LowPass(Preprocessing):
             raise ValueError(f"an order of at least 1, or none, is expected, not {self.order}")
 
     def __call__(self, images: Tensor) -> Tensor:
+        """``(B, 3, H, W)`` uint8, filtered and rounded."""
         height, width = images.shape[-2:]
         down = torch.fft.fftfreq(height, device=images.device).unsqueeze(1)
         across = torch.fft.rfftfreq(width, device=images.device)

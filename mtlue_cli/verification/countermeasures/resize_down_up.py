@@ -30,6 +30,7 @@ class ResizeDownUp(Preprocessing):
             raise ValueError(f"a scale between 0 and 1 is expected, not {self.scale}")
 
     def __call__(self, images: Tensor) -> Tensor:
+        """``(B, 3, H, W)`` uint8, without what the small image cannot hold."""
         size = list(images.shape[-2:])
         small = [max(1, round(side * self.scale)) for side in size]
         reduced = resize(images.to(torch.float32), small, InterpolationMode.BILINEAR, antialias=True)
