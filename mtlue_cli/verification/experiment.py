@@ -3,7 +3,6 @@
 import math
 import time
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property, partial
 from importlib.metadata import version
@@ -130,9 +129,12 @@ class Laboratory:
         start = self.starts.get(victim.backbone) if victim.method.needs_start else None
         settings = replace(self.settings, backbone=victim.backbone, weighting=victim.weighting, seed=seed)
         key = self._key(condition, settings, start)
-        if (found := self.cache.load(key)) is not None:
-            with suppress(AttributeError, KeyError, TypeError, ValueError):  # a damaged entry is replaced
+        found = self.cache.load(key)
+        if found is not None:
+            try:
                 return VictimResult.from_json(found, self.data.tasks)
+            except (AttributeError, KeyError, TypeError, ValueError):
+                pass  # a damaged entry: train again and replace it
         started = time.monotonic()
         images, labels = self.images.of(condition, self.data.train_labels, seed)
         attack = condition.attack
@@ -168,13 +170,13 @@ class Laboratory:
         outputs = (bool(found.isfinite().all()) for found in (*run.probabilities.values(), *run.maps.values()))
         if not math.isfinite(curve[-1].loss) or not all(outputs):
             raise DivergedError("its training diverged: the loss or the output is not finite")
-        best_accuracy, best_epochs = self.scoring.early_stop(run) or (None, None)
+        early = self.scoring.early_stop(run)
         result = VictimResult(
             condition.name,
             seed,
             self.scoring.image_level(run),
-            best_accuracy,
-            best_epochs,
+            None if early is None else early.accuracy,
+            None if early is None else early.epochs,
             tuple(curve),
             round(time.monotonic() - started, 2),
             key,
