@@ -102,13 +102,8 @@ class Condition:
     @property
     def role(self) -> Role:
         """Only a release that is protected as a whole can fail to protect."""
-        if self.material is Material.CLEAN:
-            return Role.REFERENCE
-        if self.material is Material.NOISE:
-            return Role.CONTROL
-        if self.material is Material.CLEAN_PART or self.protected_fraction < 1:
-            return Role.COMPARISON
-        return Role.JUDGED
+        roles = {Material.CLEAN: Role.REFERENCE, Material.NOISE: Role.CONTROL, Material.CLEAN_PART: Role.COMPARISON}
+        return roles.get(self.material, Role.COMPARISON if self.protected_fraction < 1 else Role.JUDGED)
 
 
 def plan_victims(

@@ -44,10 +44,7 @@ class RandomStream:
     @contextmanager
     def drawing(self) -> Iterator[None]:
         """Within, global draws on the CPU come from this stream; each use continues where the last one ended."""
-        outside = torch.get_rng_state()
-        torch.set_rng_state(self._state)
-        try:
+        with torch.random.fork_rng(devices=[]):
+            torch.set_rng_state(self._state)
             yield
-        finally:
             self._state = torch.get_rng_state()
-            torch.set_rng_state(outside)

@@ -68,8 +68,7 @@ def zoom_map(labels: Tensor, windows: Tensor) -> Tensor:
 def zoom(images: Tensor, windows: Tensor, mode: str = "bilinear") -> Tensor:
     """Each window scaled to the whole image, as if it had been cut out first.
 
-    Images are ``(B, C, H, W)`` float, windows as :meth:`RandomResizedCrop.draw` gives them, ``mode`` is ``bilinear`` or
-    ``nearest``.
+    Images are ``(B, C, H, W)`` float; the mode is ``bilinear`` or ``nearest``; windows are those of ``draw``.
     """
     height, width = images.shape[-2:]
     top, left, rows, columns = windows.to(images.device).float().unbind(dim=1)

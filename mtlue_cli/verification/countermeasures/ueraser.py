@@ -1,7 +1,7 @@
 """UEraser: strong random augmentation, and of several tries the one that the network finds hardest."""
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 import torch
@@ -73,12 +73,10 @@ class UEraser(Countermeasure):
         """Augmentation of each batch."""
 
         def erase(network: nn.Module, images: Tensor, labels: Mapping[str, Tensor], rng: torch.Generator) -> Mixture:
-            def draw() -> Tensor:
-                return self.augment(images, rng)
-
+            versions = (self.augment(images, rng) for _ in range(self.candidates))
             if self.candidates == 1:
-                return Mixture(draw(), labels)
-            return Mixture(hardest(network, draw, self.candidates, labels, view.tasks), labels)
+                return Mixture(next(versions), labels)
+            return Mixture(hardest(network, versions, labels, view.tasks), labels)
 
         return erase
 
@@ -108,18 +106,15 @@ class UEraser(Countermeasure):
         return augment_trivially(augmented, rng)
 
 
-def hardest(
-    network: nn.Module, draw: Callable[[], Tensor], candidates: int, labels: Mapping[str, Tensor], tasks: TaskSet
-) -> Tensor:
-    """Of ``candidates`` versions ``(B, 3, H, W)`` that ``draw`` gives, for each sample the one of the highest loss.
+def hardest(network: nn.Module, versions: Iterator[Tensor], labels: Mapping[str, Tensor], tasks: TaskSet) -> Tensor:
+    """Of versions ``(B, 3, H, W)`` of a batch, for each sample the one of the highest loss; the first of equals.
 
-    The first of equals wins. The network is left as it was.
+    The network is left as it was.
     """
     with torch.no_grad(), steady(network):
-        images = draw()
+        images = next(versions)
         highest = sample_losses(network(images), labels, tasks)
-        for _ in range(candidates - 1):
-            other = draw()
+        for other in versions:
             losses = sample_losses(network(other), labels, tasks)
             harder = losses > highest
             images = torch.where(harder.view(-1, 1, 1, 1), other, images)

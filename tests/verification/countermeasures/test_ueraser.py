@@ -54,10 +54,9 @@ def test_of_several_versions_each_sample_gets_its_own_hardest() -> None:
         for levels in ([0.1, 0.9], [0.5, 0.2], [0.3, 0.4]):
             yield torch.tensor(levels).view(2, 1, 1, 1).expand(2, 3, 4, 4)
 
-    drawn = versions()
     # Class 0 of both tasks: light is hard for "bright" alone; class 1 of "bright": dark is hard.
     labels = {"colour": torch.tensor([UNLABELLED, UNLABELLED]), "bright": torch.tensor([0, 1])}
-    images = hardest(Brightness(), lambda: next(drawn), 3, labels, TASKS)
+    images = hardest(Brightness(), versions(), labels, TASKS)
     assert images[:, 0, 0, 0].tolist() == pytest.approx([0.5, 0.2])
 
 
