@@ -261,6 +261,7 @@ def verify(
         typed = ", ".join([repr(str(clean)), *(f"{name}={value!r}" for name, value in options.items())])
         with _reading(labels, values) as (file, reading), _photos(values):
             config = _config(VerifyConfig, values, labels=file, reading=reading, command_line=f"verify({typed})")
+            config = config.with_test_labels()
             _checked(config)
 
             from mtlue_cli.workflows.verify.run import verify_release

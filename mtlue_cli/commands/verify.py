@@ -94,6 +94,7 @@ def verify(given: Given) -> None:
     from mtlue_cli.verification.result_cache import default_cache_folder
     from mtlue_cli.workflows.shards import unpacked_images, unpacked_release
 
+    config = config.with_test_labels()
     config = replace(config, cache=None if reports.no_cache else config.cache or default_cache_folder())
     check_options(config)
     images, table, reading = given.within(unpacked_images(config.clean, config.labels, config.reading))

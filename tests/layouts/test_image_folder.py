@@ -1,5 +1,6 @@
 """A folder per class: the release is loaded by torchvision and by ``datasets``."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -61,6 +62,10 @@ def test_the_records_stand_beside_the_release(photos: Path, tmp_path: Path) -> N
     assert "protected already" in twice.stderr
     verified = mtlue("verify", photos, "--protected", release, "--dry-run", "--tier", "smoke", "--size", "16")
     assert "label" in verified.stdout
+    draw(tmp_path / "test", *NAMES)
+    words = ("--test", tmp_path / "test", "--dry-run", "--tier", "smoke", "--size", "16", "--json", "-", "--quiet")
+    planned = json.loads(mtlue("verify", photos, "--protected", release, *words).stdout)
+    assert planned["train_images"] == len(NAMES)  # none is held out
     records = tmp_path / "photos-protected.mtlue"
     records.rename(tmp_path / "lost")
     lost = mtlue("inspect", release, code=ExitCode.INPUT)

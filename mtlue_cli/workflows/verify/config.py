@@ -120,7 +120,7 @@ class VerifyConfig:
         Path | None,
         Option(
             flags="--test-labels",
-            help="Labels of the test images.",
+            help="Labels of the test images. Unset: those among the test images, as with --labels.",
             panel=INPUT,
             metavar="FILE",
             takes="file",
@@ -354,6 +354,17 @@ class VerifyConfig:
     def has_start(self) -> bool:
         """Whether fine-tuned victims have something to start from."""
         return self.start is not None or self.pretrain_images is not None
+
+    def with_test_labels(self) -> "VerifyConfig":
+        """This config with the labels that lie among the test images, if none are named and there are any."""
+        from mtlue_cli.layouts.find import find_labels
+
+        if self.test is None or self.test_labels is not None or not self.test.is_dir():
+            return self
+        try:
+            return replace(self, test_labels=find_labels(self.test, self.reading.format))
+        except InputError:
+            return self
 
     @property
     def whole_reading(self) -> LabelOptions:
