@@ -21,35 +21,16 @@ class ResultOptions:
     """What every command says and where.
 
     Attributes:
-        config: Config file.
-        quiet: Whether to say nothing but errors.
-        json_target: File of the JSON result, or ``-``.
+        config: TOML file with options, one table per command. The command line and the environment override it; it
+            overrides pyproject.toml.
+        quiet: Print errors only.
+        json_target: Write the result as JSON to FILE; without FILE, or with -, to stdout in place of the table.
     """
 
-    config: Annotated[
-        Path | None,
-        Option(
-            flags="--config",
-            help="TOML file with options, one table per command. The command line and the environment override it; it "
-            "overrides pyproject.toml.",
-            panel=OUTPUT,
-            metavar="FILE",
-            takes="file",
-            exists=True,
-            shared=True,
-        ),
-    ] = None
-    quiet: Annotated[bool, Option(flags="--quiet -q", help="Print errors only.", panel=OUTPUT, shared=True)] = False
+    config: Annotated[Path | None, Option(panel=OUTPUT, metavar="FILE", takes="file", exists=True, shared=True)] = None
+    quiet: Annotated[bool, Option(flags="--quiet -q", panel=OUTPUT, shared=True)] = False
     json_target: Annotated[
-        Path | None,
-        Option(
-            flags="--json",
-            help="Write the result as JSON to FILE; without FILE, or with -, to stdout in place of the table.",
-            panel=OUTPUT,
-            metavar="[FILE]",
-            dash=True,
-            shared=True,
-        ),
+        Path | None, Option(flags="--json", panel=OUTPUT, metavar="[FILE]", dash=True, shared=True)
     ] = None
 
 

@@ -24,24 +24,15 @@ LISTED = 20
 
 @dataclass(frozen=True)
 class InspectOptions:
-    """What to look at: a checkpoint, or a release and perhaps its originals."""
+    """What to look at: a checkpoint, or a release and perhaps its originals.
 
-    path: Annotated[
-        Path,
-        Option(
-            help="A .safetensors file, the name of shipped weights, or a folder made by protect.",
-            metavar="CHECKPOINT|RELEASE",
-        ),
-    ]
-    against: Annotated[
-        Path | None,
-        Option(
-            flags="--against",
-            help="Folder of the originals: measure every released file against its own.",
-            panel=INPUT,
-            metavar="ORIGINALS",
-        ),
-    ] = None
+    Attributes:
+        path: A .safetensors file, the name of shipped weights, or a folder made by protect.
+        against: Folder of the originals: measure every released file against its own.
+    """
+
+    path: Annotated[Path, Option(flags="", metavar="CHECKPOINT|RELEASE")]
+    against: Annotated[Path | None, Option(panel=INPUT, metavar="ORIGINALS")] = None
     workers: Workers = field(default_factory=usable_threads)
 
 

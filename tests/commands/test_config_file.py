@@ -15,7 +15,7 @@ from mtlue_cli.choices import ExitCode, ImageFormat
 from mtlue_cli.commands.app import Command, app, bounded
 from mtlue_cli.commands.config_file import COMMANDS, values_of_files
 from mtlue_cli.commands.from_config import Given, command_of
-from mtlue_cli.options import Device, Limit, Option, Seed, Tasks, Workers, epsilon_option, option_fields, usable_threads
+from mtlue_cli.options import EPSILON, Device, Limit, Option, Seed, Tasks, Workers, option_fields, usable_threads
 from mtlue_cli.tasks.bins import Bins
 from mtlue_cli.tasks.label_options import LabelOptions
 from mtlue_cli.workflows.protect.config import ProtectConfig
@@ -27,7 +27,7 @@ from mtlue_cli.workflows.verify.config import VerifyConfig
 class Options:
     out: Annotated[Path | None, Option(flags="--out -o", help="A path.")] = None
     image_format: Annotated[ImageFormat, Option(flags="--format", help="A choice.")] = ImageFormat.PNG
-    epsilon: Annotated[int | None, epsilon_option()] = None
+    epsilon: Annotated[int | None, EPSILON] = None
     rate: Annotated[float, Option(flags="--rate", help="A number.", minimum=0.0, maximum=1.0, shared=True)] = 0.5
     control: Annotated[bool, Option(flags="--control/--no-control", help="A switch.")] = True
     weights: Annotated[str | None, Option(flags="--weights", help="Either.", file_or_name=True)] = None
