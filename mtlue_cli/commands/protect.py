@@ -5,14 +5,12 @@ from typing import TYPE_CHECKING
 import typer
 
 from mtlue_cli.choices import ExitCode
-from mtlue_cli.commands.console import MOST_EXAMPLES, duration, grouped
+from mtlue_cli.commands.console import MOST_EXAMPLES, duration, grouped, table_of
 from mtlue_cli.commands.decoders import reading_photos
 from mtlue_cli.commands.from_config import Given, command_of
 from mtlue_cli.workflows.protect.config import ProtectConfig
 
 if TYPE_CHECKING:
-    from rich.table import Table
-
     from mtlue_cli.workflows.protect.run import ProtectResult
 
 
@@ -42,44 +40,13 @@ def protect(given: Given) -> None:
 
     with reading_photos(config.max_pixels):
         result = protect_folder(config, given.terminal.progress, inputs)
-    given.terminal.show(summary(result))
+    time = f"{duration(result.seconds)} on {result.device}"
+    given.terminal.show(table_of(result.rows() | {"time": time}))
     for line in remarks(result):
         given.terminal.say(line)
     given.terminal.write_json(result.to_json())
     if result.exit_code != ExitCode.SUCCESS:
         raise typer.Exit(result.exit_code)
-
-
-def summary(result: "ProtectResult") -> "Table":
-    """The result as a table of names and values."""
-    from rich.table import Table
-    from rich.text import Text
-
-    from mtlue_cli.metrics.flip import MeanFlip
-
-    table = Table(show_header=False, box=None, pad_edge=False)
-    rows = {
-        "release": str(result.release),
-        "images": f"{result.protected} protected, {result.kept} already done, {len(result.quarantine)} in quarantine",
-        "masks and maps": f"{result.maps} copied as they are" if result.maps else "",
-        "tasks": ", ".join(result.tasks),
-        "not protected": ", ".join(result.unprotected_tasks),
-        "largest change": ""
-        if result.max_change is None
-        else f"{result.max_change:g}/255 (bound {result.epsilon}/255)",
-        "change per file": ""
-        if result.mean_change is None
-        else "smallest {:.1f}, median {:.1f}, largest {:.1f} levels".format(*result.mean_change),
-        "mean PSNR": "" if result.mean_psnr is None else f"{result.mean_psnr:.2f} dB",
-        "FLIP": "" if result.flip is None else MeanFlip(result.flip, result.flip_files).described(),
-        "weights": result.weights,
-        "key": result.key_fingerprint or "",
-        "time": f"{duration(result.seconds)} on {result.device}",
-    }
-    for name, value in rows.items():
-        if value:
-            table.add_row(name, Text(value))
-    return table
 
 
 def remarks(result: "ProtectResult") -> list[str]:

@@ -167,24 +167,33 @@ class ReleaseCheck:
             "exit_code": int(self.exit_code),
         }
 
+    def rows(self) -> dict[str, str]:
+        """What it is, by name, in words; empty where there is nothing to say."""
+        run, over = self.run, self.over_bound
+        how = f"measured on {self.measured} files" if self.measured else "as recorded"
+        largest = "" if self.max_change is None else f"{self.max_change:g}/255, bound {run.epsilon}/255 ({how})"
+        codes = f"version {run.code_version}, patterns of {run.code_cells} x {run.code_cells} cells"
+        mean = "measured, mean" if self.measured else "as recorded, mean"
+        return {
+            "release": str(self.path),
+            "whole": f"no, {len(self.faults)} faults" if self.faults else "yes",
+            "files": f"{self.files}, {len(self.quarantine)} in quarantine",
+            "masks and maps": str(self.maps or ""),
+            "tasks": ", ".join(run.tasks),
+            "weights": f"{run.weights_name} ({run.weights_sha256[:16]})",
+            "key": run.key_fingerprint or "none",
+            "codes": codes if run.code_version else "",
+            "format": run.image_format,
+            "largest change": largest,
+            "over the bound": f"{over} files, by their compression alone" if over else "",
+            "mean PSNR": "" if self.mean_psnr is None else f"{self.mean_psnr:.2f} dB",
+            "FLIP": "" if self.flip is None else self.flip.described(mean),
+            "mean SSIM": "give --against to measure it" if self.mean_ssim is None else f"{self.mean_ssim:.4f}",
+        }
+
     def _repr_html_(self) -> str:
-        return html_table(
-            "Release",
-            {
-                "path": self.path,
-                "whole": "no" if self.faults else "yes",
-                "faults": self.faults,
-                "files": self.files,
-                "in quarantine": [record.source for record in self.quarantine],
-                "tasks": self.run.tasks,
-                "weights": self.run.weights_name,
-                "epsilon": f"{self.run.epsilon}/255",
-                "largest change": None if self.max_change is None else f"{self.max_change:g}/255",
-                "mean PSNR (dB)": self.mean_psnr,
-                "mean SSIM": self.mean_ssim,
-                "measured against originals": self.measured,
-            },
-        )
+        more = {"in quarantine": [record.source for record in self.quarantine], "faults": self.faults}
+        return html_table("Release", self.rows() | more)
 
 
 @dataclass(frozen=True)

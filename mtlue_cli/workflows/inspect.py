@@ -16,6 +16,9 @@ from mtlue_cli.workflows.protect.flip import release_flip
 
 SCHEMA_VERSION = 1
 
+LISTED = 20
+"""Classes of a task that are listed."""
+
 
 @dataclass(frozen=True)
 class CheckpointReport:
@@ -43,20 +46,29 @@ class CheckpointReport:
             "card": self.card.to_json(),
         }
 
-    def _repr_html_(self) -> str:
+    def rows(self) -> dict[str, str]:
+        """What it is, by name, in words; empty where there is nothing to say."""
         card = self.card
-        return html_table(
-            "Checkpoint",
-            {
-                "path": self.path,
-                "objective": card.objective,
-                "epsilon": f"{card.epsilon}/255",
-                "tasks": "any" if card.universal else card.tasks.names,
-                "parameters": f"{self.parameters:,}",
-                "licence": card.licence,
-                "digest": card.digest,
-            },
-        )
+        rows = {
+            "checkpoint": str(self.path),
+            "epsilon": f"{card.epsilon}/255",
+            "objective": card.objective,
+            "size": f"{card.image_size} pixels",
+            "parameters": f"{self.parameters:,} ({self.file_size / 1e6:.1f} MB)",
+            "digest": card.digest,
+            "licence": card.licence,
+            "made": f"{card.created} by {', '.join(f'{name} {version}' for name, version in card.versions.items())}",
+            "trained on": card.data_digest,
+            "tasks": "any: what it adds depends on a key" if card.universal else "",
+        }
+        for task in card.tasks:
+            shown = ", ".join(task.classes[:LISTED]) + (", ..." if task.num_classes > LISTED else "")
+            classes = f", {task.num_classes} classes: {shown}" if task.classes else ""
+            rows[f"task {task.name}"] = task.kind.value + classes
+        return rows
+
+    def _repr_html_(self) -> str:
+        return html_table("Checkpoint", self.rows())
 
 
 def inspect_path(

@@ -93,20 +93,19 @@ class TrainResult:
             "history": self.history,
         }
 
+    def rows(self) -> dict[str, str]:
+        """The result by name, in words."""
+        rows = {"objective": self.card.objective}
+        for task in self.card.tasks:
+            shown = f"{task.num_classes} classes: {', '.join(task.classes[:12])}"
+            rows[f"task {task.name}"] = shown if task.classes else task.kind.value
+        rows |= {"epsilon": f"{self.card.epsilon} / 255", "size": f"{self.card.image_size} pixels"}
+        rows["steps"] = str(self.steps)
+        rows |= {f"last {name}": f"{value:.4g}" for name, value in (self.history[-1] if self.history else {}).items()}
+        return rows | {"contact sheet": str(self.contact_sheet), "digest": self.card.digest}
+
     def _repr_html_(self) -> str:
-        return html_table(
-            "Trained generator",
-            {
-                "checkpoint": self.checkpoint,
-                "contact sheet": self.contact_sheet,
-                "objective": self.card.objective,
-                "tasks": self.card.tasks.names,
-                "epsilon": f"{self.card.epsilon}/255",
-                "steps": self.steps,
-                "seconds": self.seconds,
-                "digest": self.card.digest,
-            },
-        )
+        return html_table("Trained generator", {"checkpoint": self.checkpoint, **self.rows(), "seconds": self.seconds})
 
 
 @dataclass(frozen=True)
