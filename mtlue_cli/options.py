@@ -42,9 +42,10 @@ class Option:
     """How a user sets a field. A field that holds a tuple is an option that may be repeated.
 
     Attributes:
-        flags: Such as ``--out -o`` or ``--control/--no-control``, separated by blanks; empty for an argument. None: the
-            name of the field with two dashes before it.
-        help: What it does, its unit, and what happens if it is not given. None: what the docstring of the config class
+        flags: Such as ``--out -o`` or ``--control/--no-control``, separated by blanks. Unset: the name of the field with
+            two dashes before it.
+        argument: Whether it is an argument of the command instead, which has no flags.
+        help: What it does, its unit, and what happens if it is not given. Unset: what the docstring of the config class
             says of the field.
         panel: Heading of the help that it stands under.
         metavar: How the help names the value.
@@ -66,8 +67,9 @@ class Option:
         completions: What a shell offers.
     """
 
-    flags: str | None = None
-    help: str | None = None
+    flags: str = ""
+    argument: bool = False
+    help: str = ""
     panel: str | None = None
     metavar: str | None = None
     minimum: float | None = None
@@ -87,7 +89,7 @@ class Option:
     @property
     def flag(self) -> str:
         """The long form that switches it on, such as ``--out``."""
-        return (self.flags or "").split()[0].split("/")[0]
+        return self.flags.split()[0].split("/")[0]
 
     def variable(self, command: str) -> str | None:
         """Environment variable: ``MTLUE_SEED``, or ``MTLUE_PROTECT_OUT`` for the ``--out`` of ``protect`` alone.
@@ -203,10 +205,10 @@ def _described(config: type[Any], field: "Field[Any]") -> OptionField | None:
         return None
     annotated, *notes = get_args(field.type)
     for option in (note for note in notes if isinstance(note, Option)):
-        if option.flags is None:
+        if not (option.flags or option.argument):
             option = replace(option, flags=f"--{field.name.replace('_', '-')}")
-        if option.help is None:
-            option = replace(option, help=_help_texts(config).get(field.name, ""))
+        if not option.help:
+            option = replace(option, help=_help_texts(inspect.getdoc(config) or "").get(field.name, ""))
         typed = annotated if option.typed is None else option.typed
         if get_origin(typed) is UnionType:
             (typed,) = (part for part in get_args(typed) if part is not NoneType)
@@ -216,9 +218,9 @@ def _described(config: type[Any], field: "Field[Any]") -> OptionField | None:
 
 
 @functools.cache
-def _help_texts(config: type[Any]) -> Mapping[str, str]:
-    """What the ``Attributes`` of a config class's docstring say of each field, on one line."""
-    entries = re.findall(r"^    (\w+): (.+(?:\n {8}.+)*)", inspect.getdoc(config) or "", re.MULTILINE)
+def _help_texts(docstring: str) -> Mapping[str, str]:
+    """What the ``Attributes`` in the docstring of a config class say of each field, on one line."""
+    entries = re.findall(r"^    (\w+): (.+(?:\n {8}.+)*)", docstring, re.MULTILINE)
     return {name: " ".join(text.split()).format_map(_CONSTANTS) for name, text in entries}
 
 
@@ -257,7 +259,11 @@ EPSILON = Option(
 Images = Annotated[
     Path,
     Option(
-        flags="", help="Folder of images; folders in it are read too.", metavar="IMAGES", takes="folder", exists=True
+        argument=True,
+        help="Folder of images; folders in it are read too.",
+        metavar="IMAGES",
+        takes="folder",
+        exists=True,
     ),
 ]
 Tasks = Annotated[

@@ -22,7 +22,7 @@ class InspectOptions:
         against: Folder of the originals: measure every released file against its own.
     """
 
-    path: Annotated[Path, Option(flags="", metavar="CHECKPOINT|RELEASE")]
+    path: Annotated[Path, Option(argument=True, metavar="CHECKPOINT|RELEASE")]
     against: Annotated[Path | None, Option(panel=INPUT, metavar="ORIGINALS")] = None
     workers: Workers = field(default_factory=usable_threads)
 

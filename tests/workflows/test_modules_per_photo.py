@@ -55,7 +55,7 @@ def test_one_photo_runs_few_modules(weights: str, tmp_path: Path, monkeypatch: p
         protect_folder(config, SilentProgress())
     finally:
         sys.setprofile(None)
-        threading.setprofile(None)  # type: ignore[arg-type]  # None takes it away
+        threading.setprofile(None)
     print(f"{len(found)} modules run for one photo with {weights} weights: {', '.join(sorted(found))}")
     assert {"images.decode", "perturbation.bound", "images.encode", "release.records"} <= found
     assert len(found) <= MOST

@@ -1,11 +1,8 @@
 """The options of ``verify``."""
 
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, replace
-from enum import Enum
-from functools import cached_property
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated
 
 from mtlue_cli.choices import (
     BackboneName,
@@ -31,9 +28,6 @@ from mtlue_cli.options import (
     usable_threads,
 )
 from mtlue_cli.tasks.label_options import LabelOptions, Labels
-
-if TYPE_CHECKING:
-    from mtlue_cli.workflows.verify.settings import VerifyPlan
 
 ATTACK = "What is tried"
 
@@ -153,6 +147,11 @@ class VerifyConfig:
         return self.start is not None or self.pretrain_images is not None
 
     @property
+    def names_victims(self) -> bool:
+        """Whether options name victims, rather than a tier alone."""
+        return any((self.backbones, self.learners, self.weightings, self.methods))
+
+    @property
     def whole_reading(self) -> LabelOptions:
         """How labels of other folders than ``clean`` are read: a split is of ``clean`` alone."""
         return replace(self.reading, split_file=None)
@@ -161,26 +160,6 @@ class VerifyConfig:
     def has_own_test(self) -> bool:
         """Whether test images are given, rather than held out of the training images."""
         return self.test is not None or self.reading.split_file is not None
-
-    def settings_to_json(self) -> dict[str, Any]:
-        """All of it, JSON-ready, without the command line; ``epochs`` is final once the training images are known."""
-        document = {name: _plain(value) for name, value in asdict(self).items() if name != "command_line"}
-        document["reading"].pop("maps_folder")
-        plan = self.plan
-        return {
-            **document,
-            "epochs": plan.epochs,
-            "least_steps": plan.least_steps,
-            "batch_size": plan.batch_size,
-            "limit": plan.limit,
-        }
-
-    @cached_property
-    def plan(self) -> "VerifyPlan":
-        """What is to be run; made once, since it looks into the release."""
-        from mtlue_cli.workflows.verify.settings import planned  # brings torch
-
-        return planned(self)
 
 
 def check_options(config: VerifyConfig) -> None:
@@ -210,13 +189,3 @@ def check_options(config: VerifyConfig) -> None:
         raise InputError("give one of --start and --pretrain-images: an existing start, or one to be trained")
     if config.seeds < 1:
         raise InputError(f"--seeds is {config.seeds}, expected at least 1")
-
-
-def _plain(value: Any) -> Any:  # noqa: ANN401 - whatever a setting holds
-    if isinstance(value, Path):
-        return str(value)
-    if isinstance(value, Enum):
-        return value.value
-    if isinstance(value, Mapping):
-        return {name: _plain(part) for name, part in value.items()}
-    return [_plain(part) for part in value] if isinstance(value, tuple) else value

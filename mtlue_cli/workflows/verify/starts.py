@@ -30,21 +30,18 @@ from mtlue_cli.verification.result_cache import document_digest
 from mtlue_cli.verification.split import Side
 from mtlue_cli.workflows.progress import Progress
 from mtlue_cli.workflows.verify.config import VerifyConfig
-from mtlue_cli.workflows.verify.settings import VerifyPlan
+from mtlue_cli.workflows.verify.plan import VerifyPlan
 
 
 def backbones_to_start(plan: VerifyPlan) -> tuple[BackboneName, ...]:
     """The backbones of the plan that some victim does not train from scratch, each once."""
-    waiting = [found.victim.backbone for found in plan.conditions if found.victim.method.needs_start]
-    return tuple(dict.fromkeys(waiting))
+    return tuple(dict.fromkeys(victim.backbone for victim in plan.victims if victim.method.needs_start))
 
 
-def read_starts(config: VerifyConfig, *, fetch: bool = True) -> dict[BackboneName, PretrainedStart]:
+def read_starts(config: VerifyConfig, plan: VerifyPlan, *, fetch: bool = True) -> dict[BackboneName, PretrainedStart]:
     """Open what ``--start`` names, for every backbone of the plan that needs it; nothing if it names nothing.
 
-    Args:
-        config: What was asked for.
-        fetch: Whether timm may be asked for weights, which it may have to fetch; a file is opened in any case.
+    Weights of timm, which it may have to download, are left out unless ``fetch``.
 
     Raises:
         InputError: It cannot be read, or is of another architecture than one of the backbones; lists all.
@@ -53,7 +50,7 @@ def read_starts(config: VerifyConfig, *, fetch: bool = True) -> dict[BackboneNam
         return {}
     starts: dict[BackboneName, PretrainedStart] = {}
     faults: list[InputError] = []
-    for backbone in backbones_to_start(config.plan):
+    for backbone in backbones_to_start(plan):
         try:
             starts[backbone] = read_start(config.start, backbone)
         except InputError as error:
@@ -65,50 +62,24 @@ def read_starts(config: VerifyConfig, *, fetch: bool = True) -> dict[BackboneNam
     return starts
 
 
-def make_starts(
+def train_starts(
     config: VerifyConfig,
+    plan: VerifyPlan,
     settings: LearningSettings,
     judged: Sequence[Side],
-    read: Mapping[BackboneName, PretrainedStart],
     device: torch.device,
     progress: Progress,
 ) -> dict[BackboneName, PretrainedStart]:
-    """A start for every backbone of the plan that some victim does not train from scratch.
+    """Train each backbone that some victim starts from on the other clean images that the user named, if any.
 
-    One that is trained here is kept in the cache of finished victims.
-
-    Args:
-        config: What was asked for.
-        settings: How a start is trained.
-        judged: Training and test images of the verification, which a start must not have seen.
-        read: What :func:`read_starts` opened before.
-        device: Where.
-        progress: Reports the training.
+    Starts are kept in the cache of finished victims. None may have seen ``judged``, the images of the verification.
 
     Raises:
         InputError: The training images of a start are the judged ones, or cannot be read.
     """
-    backbones = backbones_to_start(config.plan)
-    if not backbones:
+    backbones, folder, labels = backbones_to_start(plan), config.pretrain_images, config.pretrain_labels
+    if folder is None or labels is None:
         return {}
-    if config.start is not None:
-        for start in read.values():
-            progress.note(f"fine-tuned victims start from {start.source}")
-        return dict(read)
-    return _pretrained(config, backbones, settings, judged, device, progress)
-
-
-def _pretrained(
-    config: VerifyConfig,
-    backbones: tuple[BackboneName, ...],
-    settings: LearningSettings,
-    judged: Sequence[Side],
-    device: torch.device,
-    progress: Progress,
-) -> dict[BackboneName, PretrainedStart]:
-    """Train each backbone on the other clean images that the user named."""
-    folder, labels = config.pretrain_images, config.pretrain_labels
-    assert folder is not None and labels is not None  # noqa: PT018 - check_usage saw to it
     table = read_folder_labels(folder, labels, config.whole_reading).table
     match_labels(folder, table)
     known = {file_digest(side.folder / name) for side in judged for name in side.table.file_names}
