@@ -42,8 +42,8 @@ class Option:
     """How a user sets a field. A field that holds a tuple is an option that may be repeated.
 
     Attributes:
-        flags: Such as ``--out -o`` or ``--control/--no-control``, separated by blanks. Unset: the name of the field with
-            two dashes before it.
+        flags: Such as ``--out -o`` or ``--control/--no-control``, separated by blanks. Unset: the field's
+            name with two dashes before it.
         argument: Whether it is an argument of the command instead, which has no flags.
         help: What it does, its unit, and what happens if it is not given. Unset: what the docstring of the config class
             says of the field.

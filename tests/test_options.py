@@ -91,7 +91,7 @@ def test_a_config_has_an_option_for_each_field_but_for_those_of_other_callers() 
             *("surrogate_epochs", "victim_epochs"),
             *("scene_count", "scene_test_count", "scene_size", "scene_epochs"),
         },
-        TrainConfig: {"max_steps", "most_images", "private"},
+        TrainConfig: {"max_steps", "least_steps", "most_images", "private"},
         VerifyConfig: {"command_line"},
     }
     for config, names in inner.items():

@@ -8,6 +8,7 @@ from mtlue_cli.choices import ExitCode
 from mtlue_cli.commands.console import MOST_EXAMPLES, duration, grouped, table_of
 from mtlue_cli.commands.decoders import reading_photos
 from mtlue_cli.commands.from_config import Given, command_of
+from mtlue_cli.tasks.wording import counted
 from mtlue_cli.workflows.protect.config import ProtectConfig
 
 if TYPE_CHECKING:
@@ -58,12 +59,14 @@ def remarks(result: "ProtectResult") -> list[str]:
             "the manifest lists the measured change of each"
         )
     if result.unlabelled:
-        lines.append(f"{len(result.unlabelled)} images have no row in the labels and are not in the release:")
+        number = counted(len(result.unlabelled), "image")
+        lines.append(f"{number} without a row in the labels, not in the release:")
         lines += [f"  {name}" for name in result.unlabelled[:MOST_EXAMPLES]]
         more = len(result.unlabelled) - MOST_EXAMPLES
         lines += [f"  ... and {more} more"] if more > 0 else []
     if result.quarantine:
-        lines.append(f"{len(result.quarantine)} images could not be protected and are not in the release:")
+        number = counted(len(result.quarantine), "image")
+        lines.append(f"{number} could not be protected, so not in the release:")
         reasons = [f"{record.source}: {record.reason}" for record in result.quarantine]
         lines += [f"  {line}" for line in grouped(reasons, "--json lists all")]
         lines += [f"to protect more of them: {fix}" for fix in result.fixes]

@@ -442,9 +442,10 @@ def _is_map(record: FileRecord, cell: str | None, name: str | None) -> bool:
 
 
 def _unfinished(release: Path, manifest: Manifest, originals: Path | None) -> str:
-    done = len(manifest.files) + len(manifest.quarantine)
+    number = len(manifest.files) + len(manifest.quarantine)
+    done = "1 image is" if number == 1 else f"{number} images are"
     return (
-        f"the release is unfinished, its run did not reach its end ({done} images are recorded); to finish it, run the "
+        f"the release is unfinished, its run did not reach its end ({done} recorded); to finish it, run the "
         f"same command again: mtlue protect {originals or 'ORIGINALS'} --labels FILE --out {release}, with its other "
         "options"
     )

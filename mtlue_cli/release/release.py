@@ -38,6 +38,7 @@ from mtlue_cli.release.records import (
 )
 from mtlue_cli.tasks.paths import path_fault
 from mtlue_cli.tasks.spec import LabelTable
+from mtlue_cli.tasks.wording import counted
 
 Seen = tuple[int, int] | None
 """Inode and time of a release's run record, which every run writes anew; None without one."""
@@ -124,7 +125,7 @@ class Release:
         _refuse_reserved(targets)
         folder = self.folder
         if folder.exists() and not folder.is_dir():
-            raise InputError(f"the output {folder} is a file, expected a folder", hint="give another one with --out")
+            raise InputError(f"the output {folder} is a file, expected a folder", hint="give another output folder")
         if not folder.is_dir() or not any(folder.iterdir()):
             return Contents(ours=targets)
         images, links = find_images_and_links(folder)
@@ -135,16 +136,16 @@ class Release:
                 return Contents(ours=targets)  # a run that was killed before it wrote its settings
             raise InputError(
                 f"the output folder {folder} is not empty and holds no release of mtlue",
-                hint="give another one with --out",
+                hint="give another output folder",
             )
         manifest = self.manifest
         ours = manifest.names | read_planned(folder) | targets
         strangers = [name for name in images if name not in ours]
         if strangers:
             raise InputError(
-                f"{folder} holds {len(strangers)} images that mtlue did not write there, they may be unprotected",
+                f"{folder} holds {counted(len(strangers), 'image')} that mtlue did not write, which may be unprotected",
                 strangers,
-                "move them out of the release, or give another folder with --out",
+                "move them out of the release, or give another output folder",
             )
         return Contents(manifest, ours, seen)
 
@@ -168,7 +169,7 @@ class Release:
             raise InputError(
                 f"{self.folder} was made with other settings",
                 differences,
-                "give another folder with --out, or --overwrite to replace it",
+                "give another output folder, or overwrite the release",
             )
         # A file that is its own original, which older versions released, says nothing of the originals.
         changed = [record for record in manifest.files if record.max_change > 0]
@@ -348,7 +349,7 @@ class Release:
             raise InputError(
                 f"{self.folder} contains symbolic links, through which a run could write outside it",
                 sorted({*links, *hidden}),
-                "remove them, or give another folder with --out",
+                "remove them, or give another output folder",
             )
 
 
@@ -370,7 +371,7 @@ def sole_writer(release: Path) -> Iterator[None]:
     except Timeout:
         raise InputError(
             f"another run is writing to {release}",
-            hint="wait until it has ended, or give another folder with --out",
+            hint="wait until it has ended, or give another output folder",
         ) from None
     try:
         yield

@@ -87,6 +87,16 @@ def test_files_are_merged_key_by_key_and_other_commands_have_their_own_table(fol
     assert (found.seed, found.limit, found.epsilon) == (2, 5, None)
 
 
+def test_a_path_that_does_not_fit_is_said_with_its_file_and_key(folder: Path) -> None:
+    (folder / "mtlue.toml").write_text('[demo]\nsplit-file = "missing.txt"\n')
+    result, asked = ask("--config", "mtlue.toml", environment={"COLUMNS": "300", "NO_COLOR": "1"})
+    assert (result.exit_code, asked) == (ExitCode.INPUT, None)
+    message = " ".join(result.stderr.split())
+    assert f"mtlue.toml: demo.split-file: File '{folder / 'missing.txt'}' does not exist." in message
+    (folder / "there.txt").touch()
+    assert options("--config", "mtlue.toml", "--split-file", "there.txt").reading.split_file == Path("there.txt")
+
+
 @pytest.mark.parametrize(
     ("line", "name", "value"),
     [
@@ -255,5 +265,5 @@ def test_the_examples_of_the_documents_are_understood(folder: Path, position: in
     configs = {"protect": ProtectConfig, "train-generator": TrainConfig, "verify": VerifyConfig}
     tables = table.get("tool", {}).get("mtlue", table)
     for name in tables:
-        found = values_of_files(name, list(option_fields(configs[name])), folder / "mtlue.toml")
+        found = values_of_files(name, list(option_fields(configs[name])), folder / "mtlue.toml")[0]
         assert len(found) == len(tables[name])

@@ -80,6 +80,7 @@ class TrainConfig:
     epochs: Annotated[int | None, Option(panel=TRAINING, metavar="N", minimum=1)] = None
     max_minutes: Annotated[float | None, Option(panel=TRAINING, metavar="M", minimum=0.01)] = None
     max_steps: int | None = None
+    least_steps: int = 0
     surrogate: Annotated[BackboneName, Option(panel=TRAINING)] = BackboneName.SMALL
     surrogate_epochs: Annotated[int, Option(panel=TRAINING, metavar="N", minimum=1)] = 6
     intra_weight: Annotated[float, Option(panel=TRAINING, metavar="W", minimum=0.0)] = 1.0
@@ -132,7 +133,7 @@ class TrainConfig:
     def recorded_settings(self) -> dict[str, Any]:
         """Everything that decides the weights, without paths and without the weights to begin from."""
         aside = {"images", "labels", "out", "device", "licence", "contact_sheet", "overwrite", "workers", "reading"}
-        aside |= {"start", "key", "private"}
+        aside |= {"start", "key", "private", "least_steps"}
         return {
             name: value
             for name, value in json.loads(json.dumps(asdict(self), default=str)).items()

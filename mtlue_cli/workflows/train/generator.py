@@ -27,6 +27,7 @@ from mtlue_cli.tasks.dense import as_labels
 from mtlue_cli.tasks.labels import LabelFile
 from mtlue_cli.tasks.spans import with_spans
 from mtlue_cli.tasks.spec import LabelTable
+from mtlue_cli.tasks.wording import counted
 from mtlue_cli.training.generator_loop import GeneratorLoop
 from mtlue_cli.training.runtime import data_digest, flush_denormals, library_versions
 from mtlue_cli.workflows.progress import Progress
@@ -75,6 +76,8 @@ def train_generator(config: TrainConfig, progress: Progress, labels: LabelFile |
     except MtlueError:  # it has diverged: resuming would not help
         shutil.rmtree(config.state_folder, ignore_errors=True)
         raise
+    if config.private:
+        config.sheet_path.touch(mode=0o600)  # a file that is there keeps its mode when it is written
     _draw_sheet(loop.generator, data.images, data.labels, config.sheet_path)
     shutil.rmtree(config.state_folder, ignore_errors=True)
     return TrainResult(config.out, config.sheet_path, card, history, time.monotonic() - started, loop.step, config.size)
@@ -94,7 +97,8 @@ def _chosen(table: LabelTable, config: TrainConfig) -> LabelTable:
         table = table.take(np.linspace(0, len(table) - 1, config.most_images).astype(int).tolist())
     match_labels(config.images, table)
     if len(table) < 2:
-        raise InputError(f"{config.labels} has {len(table)} images; a generator needs at least two to learn from")
+        number = counted(len(table), "image")
+        raise InputError(f"{config.labels} has {number}; a generator needs at least two to learn from")
     return table
 
 
@@ -111,12 +115,12 @@ def _load(table: LabelTable, config: TrainConfig, progress: Progress) -> Trainin
     )
     progress.finish()
     if unread:
-        progress.note(
-            f"training leaves out {len(unread)} images that cannot be read, such as {next(iter(unread.values()))}"
-        )
+        number, first = counted(len(unread), "image"), next(iter(unread.values()))
+        progress.note(f"training leaves out {number} that cannot be read, such as {first}")
         rows = [row for row in range(len(table)) if row not in unread]
         if len(rows) < 2:
-            raise InputError(f"only {len(rows)} images can be read; training needs at least two", list(unread.values()))
+            number = counted(len(rows), "image")
+            raise InputError(f"only {number} can be read; training needs at least two", list(unread.values()))
         table, images = table.take(rows), images[rows]
     labels = load_labels(table, generator_size(config.size), workers=config.workers)
     return TrainingData(images, labels, with_spans(table.tasks, labels), data_digest(images, labels))

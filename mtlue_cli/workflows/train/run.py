@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import math
 import shutil
 import time
 from collections.abc import Callable
@@ -41,6 +42,8 @@ QUIET_PATTERNS = 0.5
 SAVE_SECONDS = 30.0
 """Least time between two states on disk."""
 HISTORY_STEPS = 50
+TIMED_SHARE = 0.97
+"""Share of the time left that the planned steps fill."""
 TRIAL_STEPS = 30
 """Steps that are timed to plan a run by minutes; the first third, when memory is still being taken, does not count."""
 
@@ -303,5 +306,14 @@ class TrainingRun:
         trial.run(until=TRIAL_STEPS, on_step=lambda _: marks.append(time.monotonic()))
         warm = marks[TRIAL_STEPS // 3 :]
         step_seconds = (warm[-1] - warm[0]) / (len(warm) - 1)
-        steps = max(10, int(self._remaining() * 0.97 / step_seconds))
+        steps = max(10, int(self._remaining() * TIMED_SHARE / step_seconds))
+        least = self.config.least_steps
+        if steps < least:
+            shutil.rmtree(self.state.path)  # a longer training gives its surrogate more time too
+            seconds = (least + TRIAL_STEPS) * step_seconds / TIMED_SHARE / (1 - SURROGATE_SHARE)
+            minutes = math.ceil(seconds / 60)
+            raise InputError(
+                f"the training would end after {steps} steps, and at least {least} are needed to protect",
+                hint=f"give it more time with --train {minutes}, or use ready-made patterns with --quick",
+            )
         return steps if self.config.max_steps is None else min(steps, self.config.max_steps)
