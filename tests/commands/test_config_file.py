@@ -92,7 +92,7 @@ def test_a_path_that_does_not_fit_is_said_with_its_file_and_key(folder: Path) ->
     result, asked = ask("--config", "mtlue.toml", environment={"COLUMNS": "300", "NO_COLOR": "1"})
     assert (result.exit_code, asked) == (ExitCode.INPUT, None)
     message = " ".join(result.stderr.split())
-    assert f"mtlue.toml: demo.split-file: File '{folder / 'missing.txt'}' does not exist." in message
+    assert f"mtlue.toml: demo.split-file: file '{folder / 'missing.txt'}' does not exist." in message
     (folder / "there.txt").touch()
     assert options("--config", "mtlue.toml", "--split-file", "there.txt").reading.split_file == Path("there.txt")
 
