@@ -94,8 +94,7 @@ class Option:
     def variable(self, command: str) -> str | None:
         """Environment variable: ``MTLUE_SEED``, or ``MTLUE_PROTECT_OUT`` for the ``--out`` of ``protect`` alone.
 
-        Args:
-            command: The command in one word, such as ``train``.
+        ``command`` is the command in one word, such as ``train``.
         """
         if not self.environment:
             return None
@@ -134,9 +133,7 @@ class OptionField:
     def number_fault(self, value: object, before: str) -> str | None:
         """What is wrong with a number; None for a sound one.
 
-        Args:
-            value: The number.
-            before: What stands before a value where the user writes it, such as ``--epsilon ``.
+        ``before`` is what stands before a value where the user writes it, such as ``--epsilon ``.
         """
         least, most = self.option.minimum, self.option.maximum
         bounds = (

@@ -3,7 +3,7 @@
 import json
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -243,16 +243,10 @@ def check_file(
     must_measure: bool,
     with_ssim: bool,
 ) -> FileCheck:
-    """Read a released file and its maps; compare it with its original.
+    """Read a released file and its maps, and compare it with its original; without ``originals``, with its record.
 
-    Args:
-        release: Folder of the release.
-        record: What the manifest says of the file.
-        run: Settings of the release.
-        originals: Folder of the originals; None: hold the file to its record alone.
-        maps: The original of each map that its labels name.
-        must_measure: Whether it is a fault if the original is not there.
-        with_ssim: Whether to measure SSIM too.
+    ``maps`` are the originals of the maps that its labels name. If it ``must_measure``, it is a fault that an original
+    is not there.
     """
     for name in (record.file_name, record.source):
         if (unsafe := path_fault(name)) is not None:
@@ -291,14 +285,12 @@ def check_file(
     over = change.largest > run.epsilon
     if over and lossless:
         faults.append(_over_bound(record.file_name, change.largest, run.epsilon))
-    return FileCheck(
-        (*faults, *of_maps),
-        change.largest,
-        change.psnr,
-        _ssim(pair) if with_ssim else None,
-        measured=True,
-        over_bound=over and not lossless,
-    )
+    found = FileCheck((*faults, *of_maps), change.largest, change.psnr, measured=True, over_bound=over and not lossless)
+    if not with_ssim:
+        return found
+    from mtlue_cli.metrics.image_quality import ssim  # brings torch
+
+    return replace(found, ssim=ssim(pair.before, pair.after))
 
 
 def record_faults(record: FileRecord, epsilon: int) -> list[str]:
@@ -346,12 +338,7 @@ def map_faults(release: Path, record: FileRecord) -> list[str]:
 
 
 def changed_maps(record: FileRecord, given: Mapping[str, Path]) -> list[str]:
-    """Maps that an image was protected with and that are not what its labels hold now, one per line.
-
-    Args:
-        record: What the manifest says of the image.
-        given: The original of each map that its labels name.
-    """
+    """Maps that an image was protected with and that are not what its labels hold now (``given``), one per line."""
     faults = [f"{record.source}: {name} is in its labels and was not released" for name in given.keys() - record.maps]
     return sorted(faults) + [
         f"{record.source}: protected with other bytes of {name} than its labels hold"
@@ -363,14 +350,8 @@ def changed_maps(record: FileRecord, given: Mapping[str, Path]) -> list[str]:
 def folder_faults(release: Path, manifest: Manifest, planned: frozenset[str], originals: Path | None) -> list[str]:
     """What is wrong with the folder and the records of a release, beside single files.
 
-    An unfinished release is one fault, with the command that finishes it: what its run has still to record, to write or
-    to remove is no more.
-
-    Args:
-        release: Its folder.
-        manifest: Its records.
-        planned: Files that an unfinished run may have put there.
-        originals: Folder of the originals, if it is known.
+    An unfinished release is one fault, with the command that finishes it: what its run has still to record, to write
+    (``planned``) or to remove is no more.
     """
     unfinished = not manifest.run.complete
     faults = [_unfinished(release, manifest, originals)] if unfinished else []
@@ -391,14 +372,10 @@ def folder_faults(release: Path, manifest: Manifest, planned: frozenset[str], or
 
 
 def label_faults(release: Path, manifest: Manifest, labels: LabelTable | None, file_column: str | None) -> list[str]:
-    """Differences of the release's label file from its manifest and from the labels that are given.
+    """Differences of the release's label file from its manifest, and from the labels of the originals if given.
 
-    Args:
-        release: Folder of the release.
-        manifest: Its records; nothing is said of one that is unfinished: its label file is written last.
-        labels: The labels of the originals; None: only the manifest tells which label a file has.
-        file_column: Header of the file column, if the run record of an older version does not say; None: by the usual
-            names.
+    Nothing is said of an unfinished release: its label file is written last. ``file_column`` is the header of the file
+    column, if the run record of an older version does not say; None: by the usual names.
     """
     if not manifest.run.complete:
         return []
@@ -474,12 +451,6 @@ def _over_bound(name: str, change: float, epsilon: int) -> str:
 def _too_little(name: str, mean: float, epsilon: int) -> str:
     least = least_mean_change(epsilon)
     return f"{name}: changed by {mean:.2f}/255 on average, at least {least:.2f} is needed: protect it again"
-
-
-def _ssim(pair: Comparison) -> float | None:
-    from mtlue_cli.metrics.image_quality import ssim
-
-    return ssim(pair.before, pair.after)
 
 
 def _described(pixels: np.ndarray[tuple[int, ...], np.dtype[np.generic]]) -> str:

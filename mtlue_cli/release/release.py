@@ -114,10 +114,7 @@ class Release:
         return read_manifest(self.folder)
 
     def look(self, targets: frozenset[str]) -> Contents:
-        """Read what stands in the folder before a run; writes nothing.
-
-        Args:
-            targets: Files that the run is to write, images and maps, relative POSIX.
+        """Read what stands in the folder before a run that is to write ``targets``, relative POSIX; writes nothing.
 
         Raises:
             InputError: It is no folder, not empty and not ours, or holds links or images that mtlue did not write.
@@ -150,13 +147,10 @@ class Release:
         return Contents(manifest, ours, seen)
 
     def resume(self, contents: Contents, run: RunRecord, *, overwrite: bool) -> Resumption:
-        """What a run continues from.
+        """What a run with the settings ``run`` continues from, of the ``contents`` that :meth:`look` found.
 
-        Args:
-            contents: What :meth:`look` found.
-            run: Settings of the run to come.
-            overwrite: Replace a release that was made with other settings, or whose codes are others than the run would
-                draw in a new folder.
+        ``overwrite`` replaces a release that was made with other settings, or whose codes are others than the run would
+        draw in a new folder.
 
         Raises:
             InputError: The release was made with other settings, and is not to be replaced.
@@ -217,12 +211,8 @@ class Release:
     def close(self, records: Sequence[Record], labels: bytes, flip: MeanFlip | None) -> None:
         """Remove what no longer belongs to the release; write manifest, labels and, last, that the run is complete.
 
-        Before that all folders are synchronised: what is called complete survives a power cut.
-
-        Args:
-            records: Of every original, in the order of the labels.
-            labels: Content of the label file.
-            flip: How visible the release is.
+        Before that all folders are synchronised: what is called complete survives a power cut. ``records`` are those of
+        every original, in the order of the labels, which are the content of the label file.
 
         Raises:
             MtlueError: Images that no record names stand in the release; it is not called complete.
@@ -380,11 +370,7 @@ def sole_writer(release: Path) -> Iterator[None]:
 
 
 def refuse_protected(images: Path, names: Sequence[str]) -> None:
-    """Refuse originals that the manifest of a release names, byte for byte.
-
-    Args:
-        images: Folder of the originals; it, or a folder above, may be a release.
-        names: Files of it, relative POSIX.
+    """Refuse originals that the manifest of a release, their folder or one above it, names byte for byte.
 
     Raises:
         InputError: Lists every one of them.

@@ -5,7 +5,6 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Protocol
 
 from mtlue_cli.choices import BackboneName, ObjectiveName
 from mtlue_cli.errors import InputError
@@ -42,15 +41,6 @@ _REMEMBERED = (
     *("scene_count", "scene_test_count", "scene_size"),
 )
 """Settings that what lies in a demo's folder was made with."""
-
-
-class Draw(Protocol):
-    """Makes a labelled folder."""
-
-    def __call__(
-        self, folder: Path, count: int, *, size: int, seed: int, on_image: Callable[[], None] | None = None
-    ) -> Path:
-        """Draw ``count`` images of ``size`` pixels into ``folder``; the label file, written last."""
 
 
 @dataclass(frozen=True)
@@ -201,7 +191,9 @@ def _judging(config: DemoConfig, training: TrainConfig, test: Path) -> VerifyCon
     )
 
 
-def _drawn(what: str, draw: Draw, folder: Path, count: int, size: int, seed: int, progress: Progress) -> Path:
+def _drawn(
+    what: str, draw: Callable[..., Path], folder: Path, count: int, size: int, seed: int, progress: Progress
+) -> Path:
     """The label file of a set; it is written last, so where it stands the set is whole."""
     labels = folder / LABELS_FILE
     if not labels.is_file():

@@ -76,11 +76,7 @@ def inspect_path(
 ) -> CheckpointReport | ReleaseCheck:
     """Look at a checkpoint (a file, or the name of shipped weights) or a release (a folder).
 
-    Args:
-        path: What to look at; the name of shipped weights where nothing is called so.
-        progress: Advanced once per file.
-        against: Folder of the originals, to measure every released file again.
-        workers: Threads.
+    Every file of a release is measured again if ``against`` is the folder of the originals.
 
     Raises:
         InputError: ``path`` is neither, or the checkpoint is damaged.
@@ -95,12 +91,7 @@ def inspect_path(
         raise InputError(f"{path} does not exist", hint="give a .safetensors file or a folder made by mtlue protect")
     if against is not None:
         raise InputError("--against needs a release, not a checkpoint")
-    return inspect_checkpoint(path)
-
-
-def inspect_checkpoint(path: Path) -> CheckpointReport:
-    """Load a checkpoint, which checks its weights against its digest."""
-    loaded = load_checkpoint(path)
+    loaded = load_checkpoint(path)  # which checks the weights against their digest
     parameters = sum(parameter.numel() for parameter in loaded.generator.parameters())
     return CheckpointReport(path, loaded.card, parameters, path.stat().st_size)
 

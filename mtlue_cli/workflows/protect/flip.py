@@ -14,13 +14,8 @@ from mtlue_cli.workflows.progress import Progress
 def release_flip(originals: Path, release: Path, sources: Mapping[str, str], progress: Progress) -> MeanFlip | None:
     """Mean over a sample of the files of a release, both decoded upright; None if none could be compared.
 
-    A file that cannot be read, or does not have its original's size and depth, is left out of the mean.
-
-    Args:
-        originals: Folder of the originals.
-        release: Folder of the released files.
-        sources: Released file to its original, both relative POSIX.
-        progress: Advanced once per file.
+    ``sources`` maps each released file to its original, both relative POSIX. A file that cannot be read, or does not
+    have its original's size and depth, is left out of the mean.
     """
     sample = sampled(sources)
 

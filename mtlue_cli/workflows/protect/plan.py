@@ -22,7 +22,7 @@ from mtlue_cli.tasks.labels import LabelFile
 from mtlue_cli.tasks.spec import LabelTable, TaskSet
 from mtlue_cli.tasks.wording import counted, quoted
 from mtlue_cli.workflows.protect.config import ProtectConfig
-from mtlue_cli.workflows.protect.keyed import Codes, codes_for, in_code_order, key_for, offered_tasks
+from mtlue_cli.workflows.protect.keyed import in_code_order, key_for, offered_tasks, with_codes
 
 
 @dataclass(frozen=True)
@@ -169,23 +169,17 @@ def plan_protection(config: ProtectConfig, inputs: ProtectInputs, weights: Weigh
     """
     card, labels, earlier = weights.card, inputs.labels, inputs.earlier
     _check_bound(weights.path, card)
-    offered = offered_tasks(card, labels.table.tasks, config.tasks)
-    tasks = select_tasks(offered.tasks, config.tasks, config.exclude, labels.table.tasks)
+    offered, notes = offered_tasks(card, labels.table.tasks, config.tasks)
+    tasks = select_tasks(offered, config.tasks, config.exclude, labels.table.tasks)
     key = key_for(card, config.key)
     fingerprint = None if key is None else key.key.fingerprint
     # A release that is replaced decides nothing: the new one is what it would be in a new folder.
     alike = earlier is not None and (earlier.weights_sha256, earlier.key_fingerprint) == (card.digest, fingerprint)
     continued = earlier if alike and not config.overwrite else None
-    codes = Codes()
     if key is not None:
         tasks = in_code_order(tasks, {} if continued is None else continued.classes)
-        labels = replace(labels, notes=(*labels.notes, *offered.notes))
+        labels = replace(labels, notes=(*labels.notes, *notes))
     table = labels.table.recoded(tasks)
-    if key is not None:
-        from mtlue_cli.generator.code_embedding import shares_for_codes  # brings torch
-
-        cells = card.generator["pattern_grid"]
-        codes = codes_for(tasks, continued, cells, lambda: shares_for_codes(table, tasks, card.image_size))
     run = RunRecord(
         epsilon=card.epsilon if config.epsilon is None else config.epsilon,
         weights_name=card.name,
@@ -196,15 +190,16 @@ def plan_protection(config: ProtectConfig, inputs: ProtectInputs, weights: Weigh
         versions=_versions(),
         file_column=labels.header[labels.file_index],
         key_fingerprint=fingerprint,
-        classes=codes.classes,
-        shares=codes.shares,
-        code_version=codes.version,
-        code_cells=codes.cells,
     )
+    if key is not None:
+        from mtlue_cli.generator.code_embedding import shares_for_codes  # brings torch
+
+        cells = card.generator["pattern_grid"]
+        run = with_codes(run, tasks, continued, cells, lambda: shares_for_codes(table, tasks, card.image_size))
     return ProtectPlan(
         release=inputs.release,
         weights=weights.path,
-        card=replace(card, tasks=offered.tasks),
+        card=replace(card, tasks=offered),
         warnings=(*weights.warnings, *_epsilon_warnings(run, card)),
         training_command=config.retraining_command if weights.own else config.training_command,
         run=run,

@@ -146,10 +146,7 @@ class ProtectResult:
 def protect_folder(config: ProtectConfig, progress: Progress, inputs: ProtectInputs | None = None) -> ProtectResult:
     """Write a protected copy of every labelled image; an interrupted run continues where it stopped.
 
-    Args:
-        config: What the user asks for.
-        progress: Hears of every step.
-        inputs: What :func:`read_inputs` gave; None: read now.
+    ``inputs`` are what :func:`read_inputs` gave; None: they are read now.
 
     Raises:
         InputError: Something does not fit; nothing was written.

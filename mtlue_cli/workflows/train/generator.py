@@ -45,10 +45,7 @@ def train_generator(config: TrainConfig, progress: Progress, labels: LabelFile |
     An interrupted run (KeyboardInterrupt passes through) keeps its state beside ``config.out``; the same configuration
     resumes it and, on a CPU, ends with the weights of an undisturbed run.
 
-    Args:
-        config: What the user asks for.
-        progress: Hears of every step.
-        labels: What the label file holds; None: read now.
+    ``labels`` are what the label file holds; None: they are read now.
 
     Raises:
         InputError: Faults in labels, images or options; nothing was written.
@@ -158,14 +155,7 @@ def _card(
 
 
 def _draw_sheet(generator: PerturbationGenerator, images: Tensor, labels: Mapping[str, Tensor], path: Path) -> None:
-    """Picture of originals, protected and perturbation for a few images, evenly from first to last.
-
-    Args:
-        generator: On any device.
-        images: ``(N, 3, S, S)`` uint8.
-        labels: Task name to ``(N,)`` int64, or to label maps, which are drawn too.
-        path: The PNG.
-    """
+    """Picture of originals, protected and perturbation for a few images, and of label maps, evenly from first to last."""
     generator.eval()
     device = next(generator.parameters()).device
     rows = torch.linspace(0, len(images) - 1, min(SHEET_IMAGES, len(images))).long()

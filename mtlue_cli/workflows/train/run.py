@@ -6,7 +6,7 @@ import math
 import shutil
 import time
 from collections.abc import Callable
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -108,10 +108,11 @@ class StateFolder:
         write_atomically(self.path / "plan.json", json.dumps(self.plan).encode())
 
 
+@dataclass
 class TrainingRun:
     """One run; a run that was stopped resumes from its state folder.
 
-    Args:
+    Attributes:
         config: Its settings.
         data: What it learns from.
         device: Where.
@@ -120,25 +121,25 @@ class TrainingRun:
         start: The weights that the generator begins with; None: untrained.
     """
 
-    def __init__(
-        self,
-        config: TrainConfig,
-        data: TrainingData,
-        device: torch.device,
-        progress: Progress,
-        started: float,
-        start: TrainingStart | None = None,
-    ) -> None:
-        self.config, self.data, self.device, self.progress, self.started = config, data, device, progress, started
-        self.start = start
+    config: TrainConfig
+    data: TrainingData
+    device: torch.device
+    progress: Progress
+    started: float
+    start: TrainingStart | None = None
+
+    def __post_init__(self) -> None:
+        config, data = self.config, self.data
         self.spec = OBJECTIVES[config.objective]
         self.recipe = recipe_for(config, data.tasks, data.images)
+        self.learnability = config.learnability(len(data.tasks))
         settings = config.recorded_settings()
         if config.private:
             # Its length is no part of it: a run with another --train continues as planned.
             settings = {name: value for name, value in settings.items() if name not in ("max_minutes", "max_steps")}
-        identity = [settings, data.tasks.to_json(), data.digest, None if start is None else start.to_json()]
-        self.state = StateFolder(config.state_folder, identity, config.overwrite, progress)
+        start = None if self.start is None else self.start.to_json()
+        identity = [settings, data.tasks.to_json(), data.digest, start]
+        self.state = StateFolder(config.state_folder, identity, config.overwrite, self.progress)
 
     def train(self) -> tuple[GeneratorLoop, list[dict[str, float]]]:
         """Both stages, or what is left of them; the finished loop and its history of mean figures.
@@ -264,23 +265,20 @@ class TrainingRun:
         )
         return on_device(PerturbationGenerator(shape, tasks, config.seed, priors), self.device)
 
-    def _learnability(self) -> float:
-        return self.config.learnability(len(self.data.tasks))
-
     def _pattern_gain(self) -> float:
         """How loudly the closed-form patterns start.
 
         Where something asks for what is easy to learn, they are most of the answer. Targeted poisoning alone finds
         patterns of its own, in luminance too, and is held up by loud ones: they fill the bound.
         """
-        targeted_alone = self.config.objective is not ObjectiveName.EM and not self._learnability()
+        targeted_alone = self.config.objective is not ObjectiveName.EM and not self.learnability
         return QUIET_PATTERNS if targeted_alone else GeneratorConfig().pattern_gain
 
     def _objective(self, clean: list[Any]) -> Objective:
         def fresh(seed: int) -> torch.nn.Module:
             return on_device(build_network(self.config.surrogate, self.data.tasks, seed), self.device)
 
-        return self.spec.build(Ingredients(self.data.tasks, clean, fresh, self.config.seed, self._learnability()))
+        return self.spec.build(Ingredients(self.data.tasks, clean, fresh, self.config.seed, self.learnability))
 
     def _loop(self, generator: PerturbationGenerator, objective: Objective, steps: int) -> GeneratorLoop:
         config, data = self.config, self.data

@@ -128,24 +128,16 @@ class TrainingData:
 def recipe_for(config: TrainConfig, tasks: TaskSet, images: Tensor) -> Recipe:
     """:data:`THROUGH_ATTACKS` where that was measured to protect, else :data:`IN_COLOUR`.
 
-    What the user asks for overrules both.
-
-    Args:
-        config: What that is.
-        tasks: The tasks.
-        images: ``(N, 3, S, S)`` uint8. Where most are grey, they can carry no colour.
+    What ``config`` asks for overrules both. Where most of ``images``, ``(N, 3, S, S)`` uint8, are grey, they can carry
+    no colour.
     """
     measured = config.objective is ObjectiveName.TAP and not config.learnability(len(tasks)) and not len(tasks.dense)
     recipe = THROUGH_ATTACKS if measured else IN_COLOUR
-    if not len(tasks.dense) and grey_share(images) > MOSTLY_GREY:
+    grey = sum(is_grey(image.permute(1, 2, 0).numpy()) for image in images) if not len(tasks.dense) else 0
+    if grey > MOSTLY_GREY * len(images):
         recipe = replace(recipe, chroma=0.0)
     asked = {name: getattr(config, name) for name in ("batch_size", "learning_rate", "distortions", "chroma")}
     return replace(recipe, **{name: value for name, value in asked.items() if value is not None})
-
-
-def grey_share(images: Tensor) -> float:
-    """Share of images that are grey (:func:`~mtlue_cli.perturbation.effect.is_grey`): ``(N, 3, S, S)`` uint8."""
-    return sum(is_grey(image.permute(1, 2, 0).numpy()) for image in images) / max(1, len(images))
 
 
 def generator_size(view_size: int) -> int:
