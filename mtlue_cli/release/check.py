@@ -3,7 +3,7 @@
 import json
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -261,36 +261,32 @@ def check_file(
             faults.append(f"{record.file_name}: its bytes are not those of the manifest")
     except OSError as error:
         return FileCheck((f"{record.file_name}: cannot be read: {error.strerror or error}", *of_maps))
-    if originals is None:
-        lossless = run.image_format != ImageFormat.KEEP
-        over = record.max_change > run.epsilon
-        if over and lossless:
-            faults.append(_over_bound(record.file_name, record.max_change, run.epsilon))
-        return FileCheck((*faults, *of_maps), record.max_change, record.psnr, over_bound=over and not lossless)
-    original = originals / record.source
-    if not must_measure and not original.is_file():
-        return FileCheck((*faults, *of_maps), no_original=True)
-    try:
-        if file_digest(original) != record.source_sha256:
-            faults.append(f"{record.source}: the original is not the one that was protected")
-        pair = compare_files(original, path)
-    except OSError as error:
-        unreadable = f"{record.source}: the original cannot be read: {error.strerror or error}"
-        return FileCheck((*faults, unreadable, *of_maps))
-    except (ImageError, ValueError) as error:
-        return FileCheck((*faults, f"{record.file_name}: cannot be measured: {error}", *of_maps))
-    change = pair.change
-    faults += [fault for fault in change_faults(record, change, run.epsilon) if fault not in faults]
-    lossless = is_lossless(ImageFormat(run.image_format), pair.source_format)
-    over = change.largest > run.epsilon
-    if over and lossless:
-        faults.append(_over_bound(record.file_name, change.largest, run.epsilon))
-    found = FileCheck((*faults, *of_maps), change.largest, change.psnr, measured=True, over_bound=over and not lossless)
-    if not with_ssim:
-        return found
-    from mtlue_cli.metrics.image_quality import ssim  # brings torch
+    largest, psnr, similarity = record.max_change, record.psnr, None
+    lossless = run.image_format != ImageFormat.KEEP
+    if originals is not None:
+        original = originals / record.source
+        if not must_measure and not original.is_file():
+            return FileCheck((*faults, *of_maps), no_original=True)
+        try:
+            if file_digest(original) != record.source_sha256:
+                faults.append(f"{record.source}: the original is not the one that was protected")
+            pair = compare_files(original, path)
+        except OSError as error:
+            unreadable = f"{record.source}: the original cannot be read: {error.strerror or error}"
+            return FileCheck((*faults, unreadable, *of_maps))
+        except (ImageError, ValueError) as error:
+            return FileCheck((*faults, f"{record.file_name}: cannot be measured: {error}", *of_maps))
+        faults += [fault for fault in change_faults(record, pair.change, run.epsilon) if fault not in faults]
+        largest, psnr = pair.change.largest, pair.change.psnr
+        lossless = is_lossless(ImageFormat(run.image_format), pair.source_format)
+        if with_ssim:
+            from mtlue_cli.metrics.image_quality import ssim  # brings torch
 
-    return replace(found, ssim=ssim(pair.before, pair.after))
+            similarity = ssim(pair.before, pair.after)
+    over, measured = largest > run.epsilon, originals is not None
+    if over and lossless:
+        faults.append(f"{record.file_name}: changed by {largest:g}/255, the bound is {run.epsilon}/255")
+    return FileCheck((*faults, *of_maps), largest, psnr, similarity, measured, over_bound=over and not lossless)
 
 
 def record_faults(record: FileRecord, epsilon: int) -> list[str]:
@@ -442,10 +438,6 @@ def _changed_records(release: Path, run: RunRecord) -> list[str]:
         except OSError as error:
             faults.append(f"{name}: cannot be read: {error.strerror or error}")
     return faults
-
-
-def _over_bound(name: str, change: float, epsilon: int) -> str:
-    return f"{name}: changed by {change:g}/255, the bound is {epsilon}/255"
 
 
 def _too_little(name: str, mean: float, epsilon: int) -> str:
