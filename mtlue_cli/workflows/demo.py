@@ -5,8 +5,9 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
-from mtlue_cli.choices import BackboneName, ObjectiveName
+from mtlue_cli.choices import BackboneName, ExitCode, ObjectiveName
 from mtlue_cli.errors import InputError
 from mtlue_cli.files import write_atomically
 from mtlue_cli.images.rendered_scenes import SCENE_TASKS, write_scenes
@@ -22,6 +23,8 @@ from mtlue_cli.workflows.train.config import TrainConfig
 from mtlue_cli.workflows.train.run import train_generator
 from mtlue_cli.workflows.verify.config import MARGIN, VerifyConfig
 from mtlue_cli.workflows.verify.run import verify_release
+
+SCHEMA_VERSION = 1
 
 MARKER = ".mtlue-demo.json"
 """File that tells a folder of the demo from any other, with the settings that it was made with."""
@@ -63,6 +66,15 @@ class DemoSet:
     protection: ProtectResult
     verification: VerifyResult | None
 
+    def to_json(self) -> dict[str, Any]:
+        """A JSON-ready document."""
+        paths = ("images", "labels", "checkpoint", "contact_sheet", "release")
+        verification = None if self.verification is None else self.verification.to_json()
+        return {name: str(getattr(self, name)) for name in paths} | {
+            "protection": self.protection.to_json(),
+            "verification": verification,
+        }
+
 
 @dataclass(frozen=True)
 class DemoResult:
@@ -77,6 +89,24 @@ class DemoResult:
     shapes: DemoSet
     scenes: DemoSet
     seconds: float
+
+    @property
+    def exit_code(self) -> ExitCode:
+        """The worst that was found: no protection, then no verdict, then images that were left out."""
+        answers = (self.shapes.protection, self.scenes.protection, self.shapes.verification, self.scenes.verification)
+        codes = {answer.exit_code for answer in answers if answer is not None}
+        worst = (ExitCode.NOT_PROTECTED, ExitCode.INCONCLUSIVE, ExitCode.QUARANTINE)
+        return next((code for code in worst if code in codes), ExitCode.SUCCESS)
+
+    def to_json(self) -> dict[str, Any]:
+        """A JSON-ready document."""
+        return {
+            "schema_version": SCHEMA_VERSION,
+            "command": "demo",
+            **self.shapes.to_json(),
+            "scenes": self.scenes.to_json(),
+            "seconds": round(self.seconds, 3),
+        }
 
 
 def run_demo(config: DemoConfig, progress: Progress) -> DemoResult:

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import version
 from pathlib import Path
 
 from mtlue_cli import __version__
@@ -187,7 +187,7 @@ def plan_protection(config: ProtectConfig, inputs: ProtectInputs, weights: Weigh
         tasks=tasks.names,
         image_format=config.image_format.value,
         keep_metadata=config.keep_metadata,
-        versions=_versions(),
+        versions={"mtlue": __version__, **{name: version(name) for name in ("torch", "numpy", "pillow")}},
         file_column=labels.header[labels.file_index],
         key_fingerprint=fingerprint,
     )
@@ -239,17 +239,12 @@ def select_tasks(
 ) -> TaskSet:
     """The tasks to protect out of those that the generator knows.
 
-    Args:
-        known: Those.
-        only: No others; None: all but those of ``exclude``.
-        exclude: Not these.
-        columns: Those of the labels: what is excluded may be one that the generator does not know.
+    They are those that ``only`` names, or all but those of ``exclude``, which may also be ``columns`` of the labels
+    that the generator does not know.
 
     Raises:
-        InputError: Both choices are given, a name is unknown, or no task is left.
+        InputError: A name is unknown, or no task is left.
     """
-    if only is not None and exclude is not None:
-        raise InputError("--tasks and --except cannot be used together", hint="give one of them")
     unknown = [name for name in only or () if name not in known]
     unknown += [name for name in exclude or () if name not in known and name not in (columns or ())]
     if unknown:
@@ -298,13 +293,3 @@ def _epsilon_warnings(run: RunRecord, card: CheckpointCard) -> tuple[str, ...]:
         f"epsilon {run.epsilon} is below the {card.epsilon} that the weights {card.name} were trained for: how much of "
         "the protection is left was not measured; check it with mtlue verify",
     )
-
-
-def _versions() -> dict[str, str]:
-    found = {"mtlue": __version__}
-    for package in ("torch", "numpy", "pillow"):
-        try:
-            found[package] = version(package)
-        except PackageNotFoundError:
-            found[package] = "unknown"
-    return found

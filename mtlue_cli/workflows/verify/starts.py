@@ -1,11 +1,9 @@
 """Pretrained backbones for victims that do not start from scratch."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, replace
-from pathlib import Path
 
 import torch
-from torch import Tensor
 
 from mtlue_cli import __version__
 from mtlue_cli.choices import BackboneName
@@ -100,7 +98,12 @@ def train_starts(
     starts: dict[BackboneName, PretrainedStart] = {}
     for backbone in backbones:
         own = replace(settings, backbone=backbone)
-        kept = _kept(config, images, columns, own)
+        settled = {
+            "data": data_digest(images, columns),
+            "settings": asdict(own),
+            "versions": [__version__, torch.__version__],
+        }
+        kept = None if config.cache is None else config.cache / f"start-{document_digest(settled)}.safetensors"
         if kept is not None and kept.exists():
             starts[backbone] = load_start(kept, backbone)
             progress.note(f"start for {backbone.value}: trained earlier, taken from the cache")
@@ -115,19 +118,3 @@ def train_starts(
         if kept is not None:
             save_start(kept, starts[backbone])
     return starts
-
-
-def _kept(
-    config: VerifyConfig, images: Tensor, labels: Mapping[str, Tensor], settings: LearningSettings
-) -> Path | None:
-    """Where the cache keeps the start that these images, labels and settings give."""
-    if config.cache is None:
-        return None
-    digest = document_digest(
-        {
-            "data": data_digest(images, labels),
-            "settings": asdict(settings),
-            "versions": [__version__, torch.__version__],
-        }
-    )
-    return config.cache / f"start-{digest}.safetensors"
