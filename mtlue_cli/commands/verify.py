@@ -2,7 +2,7 @@
 
 import shlex
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated
@@ -90,22 +90,13 @@ def verify(given: Given) -> None:
     if (report := reports.report) is not None:
         page = write_html(document, draw_samples(*result.samples, maps=result.sample_maps))
         writers.append(lambda: terminal.write_file("--report", report, page.encode()))
-    write_all(writers)
-    if result.exit_code is not ExitCode.SUCCESS:
-        raise typer.Exit(result.exit_code)
-
-
-def write_all(writers: Sequence[Callable[[], None]]) -> None:
-    """Write every result file, also after one that fails.
-
-    Raises:
-        MtlueError: Names all that could not be written.
-    """
     faults: list[str] = []
-    for write in writers:
+    for write in writers:  # also after one that fails
         try:
             write()
         except MtlueError as error:
             faults.append(str(error))
     if faults:
         raise MtlueError("; ".join(faults))
+    if result.exit_code is not ExitCode.SUCCESS:
+        raise typer.Exit(result.exit_code)

@@ -168,7 +168,10 @@ def plan_protection(config: ProtectConfig, inputs: ProtectInputs, weights: Weigh
         ImageError: A mask whose classes are counted cannot be read.
     """
     card, labels, earlier = weights.card, inputs.labels, inputs.earlier
-    _check_bound(weights.path, card)
+    if type(card.epsilon) is not int or not 1 <= card.epsilon <= MAX_EPSILON:
+        raise CheckpointError(
+            f"{weights.path} has the epsilon {card.epsilon!r}, expected a whole number from 1 to {MAX_EPSILON}"
+        )
     offered, notes = offered_tasks(card, labels.table.tasks, config.tasks)
     tasks = select_tasks(offered, config.tasks, config.exclude, labels.table.tasks)
     key = key_for(card, config.key)
@@ -196,11 +199,17 @@ def plan_protection(config: ProtectConfig, inputs: ProtectInputs, weights: Weigh
 
         cells = card.generator["pattern_grid"]
         run = with_codes(run, tasks, continued, cells, lambda: shares_for_codes(table, tasks, card.image_size))
+    warnings = weights.warnings
+    if run.epsilon < card.epsilon:
+        warnings += (
+            f"epsilon {run.epsilon} is below the {card.epsilon} that the weights {card.name} were trained for: how "
+            "much of the protection is left was not measured; check it with mtlue verify",
+        )
     return ProtectPlan(
         release=inputs.release,
         weights=weights.path,
         card=replace(card, tasks=offered),
-        warnings=(*weights.warnings, *_epsilon_warnings(run, card)),
+        warnings=warnings,
         training_command=config.retraining_command if weights.own else config.training_command,
         run=run,
         labels=labels,
@@ -276,20 +285,3 @@ def _check_options(config: ProtectConfig) -> None:
         faults.append("--key needs weights that take a key: add --quick or --weights default")
     if faults:
         raise InputError("these options cannot be used together", faults)
-
-
-def _check_bound(weights: Path, card: CheckpointCard) -> None:
-    if type(card.epsilon) is not int or not 1 <= card.epsilon <= MAX_EPSILON:
-        raise CheckpointError(
-            f"{weights} has the epsilon {card.epsilon!r}, expected a whole number from 1 to {MAX_EPSILON}"
-        )
-
-
-def _epsilon_warnings(run: RunRecord, card: CheckpointCard) -> tuple[str, ...]:
-    """What to know of a release whose perturbation is weaker than the one that the weights were trained for."""
-    if run.epsilon >= card.epsilon:
-        return ()
-    return (
-        f"epsilon {run.epsilon} is below the {card.epsilon} that the weights {card.name} were trained for: how much of "
-        "the protection is left was not measured; check it with mtlue verify",
-    )
