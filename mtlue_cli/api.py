@@ -212,7 +212,7 @@ def train_generator(
                 config = replace(config, max_minutes=TRAIN_MINUTES)
             check_usage(config)
 
-            from mtlue_cli.workflows.train.run import train_generator as run
+            from mtlue_cli.workflows.train.generator import train_generator as run
 
             return run(config, _progress(progress))
 

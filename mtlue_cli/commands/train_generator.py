@@ -36,7 +36,7 @@ def train_generator(given: Given) -> None:
     if config.start is not None:
         find_weights(config.start)
 
-    from mtlue_cli.workflows.train.run import train_generator as run
+    from mtlue_cli.workflows.train.generator import train_generator as run
 
     with reading_photos(photos.max_pixels):
         result = run(config, given.terminal.progress, labels)

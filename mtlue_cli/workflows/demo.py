@@ -20,7 +20,7 @@ from mtlue_cli.workflows.progress import Progress
 from mtlue_cli.workflows.protect.config import ProtectConfig
 from mtlue_cli.workflows.protect.run import ProtectResult, protect_folder
 from mtlue_cli.workflows.train.config import TrainConfig
-from mtlue_cli.workflows.train.run import train_generator
+from mtlue_cli.workflows.train.generator import train_generator
 from mtlue_cli.workflows.verify.config import MARGIN, VerifyConfig
 from mtlue_cli.workflows.verify.run import verify_release
 

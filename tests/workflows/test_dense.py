@@ -28,7 +28,7 @@ from mtlue_cli.workflows.progress import SilentProgress
 from mtlue_cli.workflows.protect.config import ProtectConfig
 from mtlue_cli.workflows.protect.run import protect_folder
 from mtlue_cli.workflows.train.config import TrainConfig
-from mtlue_cli.workflows.train.run import train_generator
+from mtlue_cli.workflows.train.generator import train_generator
 from mtlue_cli.workflows.train.start import read_start
 from mtlue_cli.workflows.verify.config import VerifyConfig
 from mtlue_cli.workflows.verify.run import verify_release

@@ -16,7 +16,8 @@ from mtlue_cli.tasks.spec import Task, TaskSet
 from mtlue_cli.training.distortions import PLAIN
 from mtlue_cli.workflows.progress import SilentProgress
 from mtlue_cli.workflows.train.config import TrainConfig
-from mtlue_cli.workflows.train.run import QUIET_PATTERNS, train_generator
+from mtlue_cli.workflows.train.generator import train_generator
+from mtlue_cli.workflows.train.run import QUIET_PATTERNS
 from mtlue_cli.workflows.train.settings import IN_COLOUR, THROUGH_ATTACKS, Recipe, generator_size, recipe_for
 from tests.multitask_sample import TASKS, draw_sample
 

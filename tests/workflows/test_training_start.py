@@ -16,7 +16,8 @@ from mtlue_cli.tasks.labels import read_label_file
 from mtlue_cli.tasks.shares import image_level_shares
 from mtlue_cli.workflows.progress import SilentProgress
 from mtlue_cli.workflows.train.config import TrainConfig
-from mtlue_cli.workflows.train.run import QUIET_PATTERNS, train_generator
+from mtlue_cli.workflows.train.generator import train_generator
+from mtlue_cli.workflows.train.run import QUIET_PATTERNS
 from mtlue_cli.workflows.train.start import read_start
 from tests.multitask_sample import TASKS
 from tests.small_set import TASKS as OTHER_TASKS

@@ -27,7 +27,7 @@ from mtlue_cli.workflows.protect.config import ProtectConfig
 from mtlue_cli.workflows.protect.keyed import protectable
 from mtlue_cli.workflows.protect.plan import ProtectInputs, Weights, named_weights, select_tasks
 from mtlue_cli.workflows.train.config import TrainConfig, state_folder
-from mtlue_cli.workflows.train.run import train_generator
+from mtlue_cli.workflows.train.generator import train_generator
 
 MOST_IMAGES = 50_000
 """Training takes at most so many images, spread evenly over the rows: it keeps them in memory."""
@@ -185,7 +185,7 @@ class _Wanted:
         """Train weights, or take ready-made patterns where there are too few images.
 
         Raises:
-            InputError: As :func:`~mtlue_cli.workflows.train.run.train_generator`, or training was far too short.
+            InputError: As :func:`~mtlue_cli.workflows.train.generator.train_generator`, or training was far too short.
         """
         config, before, unfinished = self.config, self._latest(), self._unfinished()
         parent = next(folder for folder in (config.release, *config.release.resolve().parents) if folder.exists())

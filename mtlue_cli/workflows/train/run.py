@@ -1,53 +1,37 @@
-"""Train a generator: images and labels in, checkpoint and contact sheet out; an interrupted run resumes."""
+"""The two stages of a training run, surrogate then generator, kept on disk so that an interrupted run resumes."""
 
 import hashlib
 import json
 import math
 import shutil
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from torch import Tensor
 
 import mtlue_cli
 from mtlue_cli.choices import ObjectiveName
-from mtlue_cli.devices import choose_device, describe_device, on_device
-from mtlue_cli.errors import InputError, MtlueError
+from mtlue_cli.devices import on_device
+from mtlue_cli.errors import InputError
 from mtlue_cli.files import TEMPORARY, write_atomically
-from mtlue_cli.generator.checkpoint import CheckpointCard, save_checkpoint
 from mtlue_cli.generator.model import GeneratorConfig, PerturbationGenerator
-from mtlue_cli.images.colouring import coloured_all
-from mtlue_cli.images.contact_sheet import draw_contact_sheet
-from mtlue_cli.images.dataset import load_labels, load_square_images
-from mtlue_cli.images.folder import match_labels
-from mtlue_cli.images.labelled import read_folder_labels
 from mtlue_cli.networks.multitask import build_network
 from mtlue_cli.objectives.base import Objective
 from mtlue_cli.objectives.registry import OBJECTIVES, Ingredients
-from mtlue_cli.perturbation.bound import add_bounded
-from mtlue_cli.tasks.dense import as_labels
-from mtlue_cli.tasks.labels import LabelFile
 from mtlue_cli.tasks.shares import class_shares
-from mtlue_cli.tasks.spans import with_spans
-from mtlue_cli.tasks.spec import LabelTable
-from mtlue_cli.tasks.wording import counted
 from mtlue_cli.training.generator_loop import GeneratorLoop, GeneratorSettings, StepRecord, mean_record
 from mtlue_cli.training.multitask_loop import EpochRecord, LearningSettings
-from mtlue_cli.training.runtime import data_digest, deferred_interrupt, flush_denormals, library_versions
+from mtlue_cli.training.runtime import deferred_interrupt
 from mtlue_cli.training.state import load_state, save_state
 from mtlue_cli.training.surrogate import SurrogateRun, epochs_within, train_surrogate
 from mtlue_cli.workflows.progress import Progress
-from mtlue_cli.workflows.train.config import TrainConfig, check_usage
-from mtlue_cli.workflows.train.settings import TrainingData, TrainResult, generator_size, recipe_for
-from mtlue_cli.workflows.train.start import TrainingStart, read_start
+from mtlue_cli.workflows.train.config import TrainConfig
+from mtlue_cli.workflows.train.settings import TrainingData, generator_size, recipe_for
+from mtlue_cli.workflows.train.start import TrainingStart
 
-SHEET_IMAGES = 8
 SURROGATE_SHARE = 0.4
 """Largest share of ``max_minutes`` that a clean surrogate may take."""
 SURROGATE_BATCH = 64
@@ -62,138 +46,6 @@ TIMED_SHARE = 0.97
 """Share of the time left that the planned steps fill."""
 TRIAL_STEPS = 30
 """Steps that are timed to plan a run by minutes; the first third, when memory is still being taken, does not count."""
-
-
-def train_generator(config: TrainConfig, progress: Progress, labels: LabelFile | None = None) -> TrainResult:
-    """Train, checkpoint, draw the contact sheet.
-
-    An interrupted run (KeyboardInterrupt passes through) keeps its state beside ``config.out``; the same configuration
-    resumes it and, on a CPU, ends with the weights of an undisturbed run.
-
-    ``labels`` are what the label file holds; None: they are read now.
-
-    Raises:
-        InputError: Faults in labels, images or options; nothing was written.
-    """
-    started = time.monotonic()
-    device = choose_device(config.device)
-    check_usage(config)
-    labels = labels or read_folder_labels(config.images, config.labels, config.reading, learned=config.tasks)
-    table = _chosen(labels.table, config)
-    progress.note(f"device: {describe_device(device)}")
-    for note in labels.notes:
-        progress.note(note)
-    start = None if config.start is None else read_start(config.start, config.key, table)
-    for note in () if start is None or start.key is None else start.key.described():
-        progress.note(note)
-    data = _load(table, config, progress)
-    if config.private:
-        started = time.monotonic()  # its minutes are for training alone
-    with flush_denormals():
-        run = TrainingRun(config, data, device, progress, started, start)
-        loop, history = run.train()
-    card = _card(config, data, loop, start, history)
-    try:
-        card = save_checkpoint(config.out, loop.generator, card, private=config.private)
-    except MtlueError:  # it has diverged: resuming would not help
-        shutil.rmtree(config.state_folder, ignore_errors=True)
-        raise
-    if config.private:
-        config.sheet_path.touch(mode=0o600)  # a file that is there keeps its mode when it is written
-    _draw_sheet(loop.generator, data.images, data.labels, config.sheet_path)
-    shutil.rmtree(config.state_folder, ignore_errors=True)
-    return TrainResult(config.out, config.sheet_path, card, history, time.monotonic() - started, loop.step, config.size)
-
-
-def _chosen(table: LabelTable, config: TrainConfig) -> LabelTable:
-    """The rows of ``limit`` and the columns of ``tasks``; every file must be there."""
-    if config.tasks is not None:
-        unknown = [name for name in config.tasks if name not in table.tasks]
-        if unknown:
-            columns = ", ".join(table.tasks.names)
-            raise InputError("--tasks names columns that do not exist", unknown, f"columns: {columns}")
-        table = table.recoded(table.tasks.subset(config.tasks))
-    if config.limit is not None:
-        table = table.take(range(min(config.limit, len(table))))
-    if config.most_images is not None and len(table) > config.most_images:
-        table = table.take(np.linspace(0, len(table) - 1, config.most_images).astype(int).tolist())
-    match_labels(config.images, table)
-    if len(table) < 2:
-        number = counted(len(table), "image")
-        raise InputError(f"{config.labels} has {number}; a generator needs at least two to learn from")
-    return table
-
-
-def _load(table: LabelTable, config: TrainConfig, progress: Progress) -> TrainingData:
-    unread: dict[int, str] = {}
-    progress.start("reading images", len(table))
-    images = load_square_images(
-        config.images,
-        table.file_names,
-        generator_size(config.size),
-        workers=config.workers,
-        on_image=progress.advance,
-        unread=unread if config.private else None,
-    )
-    progress.finish()
-    if unread:
-        number, first = counted(len(unread), "image"), next(iter(unread.values()))
-        progress.note(f"training leaves out {number} that cannot be read, such as {first}")
-        rows = [row for row in range(len(table)) if row not in unread]
-        if len(rows) < 2:
-            number = counted(len(rows), "image")
-            raise InputError(f"only {number} can be read; training needs at least two", list(unread.values()))
-        table, images = table.take(rows), images[rows]
-    labels = load_labels(table, generator_size(config.size), workers=config.workers)
-    return TrainingData(images, labels, with_spans(table.tasks, labels), data_digest(images, labels))
-
-
-def _card(
-    config: TrainConfig,
-    data: TrainingData,
-    loop: GeneratorLoop,
-    start: TrainingStart | None,
-    history: Sequence[Mapping[str, float]],
-) -> CheckpointCard:
-    shape = loop.generator.config
-    recipe: dict[str, Any] = json.loads(json.dumps(asdict(recipe_for(config, data.tasks, data.images))))
-    return CheckpointCard(
-        tasks=data.tasks,
-        epsilon=config.epsilon,
-        image_size=shape.image_size,
-        objective=config.objective.value,
-        settings={
-            **config.recorded_settings(),
-            "learnability_weight": config.learnability(len(data.tasks)),
-            **recipe,
-            "steps": loop.steps,
-            "images": len(data.images),
-            **({"follows": round(history[-1]["agreement"], 4)} if history else {}),
-            **({} if start is None else {"start": start.to_json()}),
-        },
-        generator=asdict(shape),
-        data_digest=data.digest,
-        licence=config.licence or "unspecified",
-        versions=library_versions(),
-        created=datetime.now(UTC).isoformat(timespec="seconds"),
-    )
-
-
-def _draw_sheet(generator: PerturbationGenerator, images: Tensor, labels: Mapping[str, Tensor], path: Path) -> None:
-    """Picture of a few images, evenly from first to last: original, protected, perturbation, and label maps."""
-    generator.eval()
-    device = next(generator.parameters()).device
-    rows = torch.linspace(0, len(images) - 1, min(SHEET_IMAGES, len(images))).long()
-    pixels = images[rows]
-    chosen = {name: as_labels(column[rows]).to(device) for name, column in labels.items()}
-    delta = generator.perturb(pixels.to(device).float() / 255, chosen).cpu()
-    originals = pixels.permute(0, 2, 3, 1).contiguous().numpy()
-    added = delta.permute(0, 2, 3, 1).contiguous().numpy()
-    protected = add_bounded(originals, added, generator.config.epsilon).astype("uint8")
-    maps = [
-        coloured_all(labels[task.name][rows].numpy(), task) for task in generator.tasks.dense if task.name in labels
-    ]
-    draw_contact_sheet(originals, protected, path, maps=maps)
 
 
 class StateFolder:
