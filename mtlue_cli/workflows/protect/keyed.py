@@ -1,7 +1,7 @@
 """Universal weights in use: which label columns they protect, in which order of classes, under which key."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from mtlue_cli.choices import TaskKind
@@ -17,13 +17,60 @@ from mtlue_cli.tasks.wording import quoted
 _NOT_THE_RAREST = 1.001
 
 
-def protectable(
-    columns: TaskSet, unfit: Mapping[str, str], named: Sequence[str] | None
-) -> tuple[TaskSet, tuple[str, ...]]:
-    """The columns that can be protected, and a note on each of the others.
+@dataclass(frozen=True)
+class CodableColumns:
+    """Label columns, sorted by whether they can be protected.
+
+    Attributes:
+        tasks: Those that can be protected.
+        unfit: Why each of the others cannot, by name.
+    """
+
+    tasks: TaskSet
+    unfit: Mapping[str, str]
+
+    @property
+    def notes(self) -> list[str]:
+        """What is not protected, one per line."""
+        return [f"not protected: column {reason}" for reason in self.unfit.values()]
+
+
+@dataclass(frozen=True)
+class Codes:
+    """What decides about the codes of a run beside its key; nothing for weights that take none.
+
+    Attributes:
+        classes: Of each task, in the order of the codes.
+        shares: Of each class, among images or among the pixels of masks.
+        version: Number of the construction of codes; 0 where there are none.
+        cells: Side in cells of their patterns; 0 where there are none.
+    """
+
+    classes: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    shares: Mapping[str, Sequence[float]] = field(default_factory=dict)
+    version: int = 0
+    cells: int = 0
+
+
+def codable(labels: TaskSet, named: Sequence[str] | None) -> CodableColumns:
+    """The columns that universal weights can protect: those with at least two classes, and not a value an image.
 
     Args:
-        columns: All label columns.
+        labels: All label columns.
+        named: Those that the user asks for; None: whatever can be protected.
+
+    Raises:
+        InputError: A named column cannot be protected, or none can.
+    """
+    unfit = {task.name: reason for task in labels if (reason := _reason(task)) is not None}
+    return without(labels, unfit, named)
+
+
+def without(labels: TaskSet, unfit: Mapping[str, str], named: Sequence[str] | None) -> CodableColumns:
+    """The columns but those that cannot be protected.
+
+    Args:
+        labels: All label columns.
         unfit: Why a column cannot be protected, by name.
         named: Those that the user asks for; None: whatever can be protected.
 
@@ -33,33 +80,23 @@ def protectable(
     asked_for = [unfit[name] for name in named or () if name in unfit]
     if asked_for:
         raise InputError("columns that --tasks names cannot be protected", asked_for)
-    fit = columns.subset(name for name in columns.names if name not in unfit)
+    fit = labels.subset(name for name in labels.names if name not in unfit)
     if not fit:
         raise InputError("no label column can be protected", list(unfit.values()))
-    return fit, tuple(f"not protected: {reason}" for reason in unfit.values())
-
-
-def offered_tasks(
-    card: CheckpointCard, labels: TaskSet, named: Sequence[str] | None
-) -> tuple[TaskSet, tuple[str, ...]]:
-    """What a generator can protect, and notes on other columns: its own tasks, or whatever codes can stand for.
-
-    Codes stand for columns with at least two classes, and not a value per image.
-
-    Raises:
-        InputError: As :func:`protectable`.
-    """
-    if not card.universal:
-        return card.tasks, ()
-    return protectable(labels, {task.name: reason for task in labels if (reason := _reason(task)) is not None}, named)
+    return CodableColumns(fit, unfit)
 
 
 def _reason(task: Task) -> str | None:
     if task.num_classes > MAX_CLASSES:
-        return f"column {quoted(task.name)} holds {task.num_classes} distinct values: it looks like an identifier"
+        return f"{quoted(task.name)} holds {task.num_classes} distinct values: it looks like an identifier"
     if task.num_classes < 2:
-        return f"column {quoted(task.name)} holds fewer than two classes: there is nothing to learn"
+        return f"{quoted(task.name)} holds fewer than two classes: there is nothing to learn"
     return None
+
+
+def offered_tasks(card: CheckpointCard, labels: TaskSet, named: Sequence[str] | None) -> CodableColumns:
+    """What a generator can protect: its own tasks, or, if it is universal, the columns that codes can stand for."""
+    return codable(labels, named) if card.universal else CodableColumns(card.tasks, {})
 
 
 def in_code_order(tasks: TaskSet, earlier: Mapping[str, Sequence[str]]) -> TaskSet:
@@ -92,17 +129,15 @@ def key_for(card: CheckpointCard, file: Path | None) -> FoundKey | None:
     return None
 
 
-def with_codes(
-    run: RunRecord,
+def codes_for(
     tasks: TaskSet,
     earlier: RunRecord | None,
     least_cells: int,
     count: Callable[[], Mapping[str, Sequence[float]]],
-) -> RunRecord:
-    """A keyed run with all that decides about its codes beside the key: classes, shares, version and cells.
+) -> Codes:
+    """What decides about the codes of a keyed run, beside the key.
 
     Args:
-        run: Its other settings.
         tasks: Those that are protected, with their classes in the order of the codes.
         earlier: The run that is continued, if any: its shares and cells stay, so that files that are added later get
             what they would have got then.
@@ -119,8 +154,7 @@ def with_codes(
         shares = {name: _extended(known.get(name, ()), own) for name, own in count().items()}
     version = CODE_VERSION if len(coded_tasks(tasks)) else 0
     cells = 0 if earlier is None else earlier.code_cells
-    cells = cells or (cells_for(tasks, least_cells) if version else 0)
-    return replace(run, classes=classes, shares=shares, code_version=version, code_cells=cells)
+    return Codes(classes, shares, version, cells or (cells_for(tasks, least_cells) if version else 0))
 
 
 def _extended(before: Sequence[float], now: Sequence[float]) -> list[float]:

@@ -24,7 +24,7 @@ from mtlue_cli.tasks.spec import LabelTable, TaskSet
 from mtlue_cli.tasks.wording import counted, quoted
 from mtlue_cli.workflows.progress import Progress
 from mtlue_cli.workflows.protect.config import ProtectConfig
-from mtlue_cli.workflows.protect.keyed import protectable
+from mtlue_cli.workflows.protect.keyed import without
 from mtlue_cli.workflows.protect.plan import ProtectInputs, Weights, named_weights, select_tasks
 from mtlue_cli.workflows.train.config import TrainConfig, state_folder
 from mtlue_cli.workflows.train.generator import train_generator
@@ -69,10 +69,10 @@ def choose_weights(config: ProtectConfig, inputs: ProtectInputs, progress: Progr
     if config.quick:
         return _ready_made(config, inputs)
     columns = inputs.labels.table.tasks
-    fit, notes = protectable(columns, _unfit(columns), config.tasks)
-    for note in notes:
-        progress.note(note)
-    tasks = select_tasks(fit, config.tasks, config.exclude, columns)
+    fit = without(columns, _unfit(columns), config.tasks)
+    for reason in fit.unfit.values():
+        progress.note(f"not protected: {reason}")
+    tasks = select_tasks(fit.tasks, config.tasks, config.exclude, columns)
     wanted = _Wanted(config, inputs, tasks, labelled_images(inputs.labels.table, tasks), progress)
     try:
         return wanted.of_release() or wanted.kept() or wanted.made()
@@ -107,7 +107,15 @@ def _unfit(columns: TaskSet) -> dict[str, str]:
 
 @dataclass(frozen=True)
 class _Wanted:
-    """The weights that one run needs, which protects ``tasks`` and has so many labelled ``images``."""
+    """The weights that one run needs.
+
+    Attributes:
+        config: What the user asks for.
+        inputs: Labels, and the release that stands in the output folder.
+        tasks: What is protected.
+        images: Number of images with a label.
+        progress: Shows what happens.
+    """
 
     config: ProtectConfig
     inputs: ProtectInputs
@@ -187,12 +195,9 @@ class _Wanted:
         Raises:
             InputError: As :func:`~mtlue_cli.workflows.train.generator.train_generator`, or training was far too short.
         """
-        config, before, unfinished = self.config, self._latest(), self._unfinished()
-        parent = next(folder for folder in (config.release, *config.release.resolve().parents) if folder.exists())
-        if not os.access(parent, os.W_OK | os.X_OK):  # it could not be written after the training
-            raise InputError(
-                f"the output {config.release} cannot be written: {parent} is not writable", hint="give another --out"
-            )
+        self._refuse_unwritable()
+        config, before = self.config, self._latest()
+        unfinished = self._unfinished()
         if self.images < FEWEST_IMAGES and config.train_minutes is None and not unfinished:
             few = f"{counted(self.images, 'labelled image')}, too few to train weights (fewer than {FEWEST_IMAGES})"
             self.progress.note(f"{few}: using ready-made patterns; --train MINUTES trains anyway")
@@ -222,6 +227,15 @@ class _Wanted:
             "whoever has the weights can undo the protection"
         )
         return Weights(out, read_card(out), own=True, warnings=_warnings(card))
+
+    def _refuse_unwritable(self) -> None:
+        """Refuse before training an output folder that could not be written after it."""
+        release = self.config.release
+        parent = next(folder for folder in (release, *release.resolve().parents) if folder.exists())
+        if not os.access(parent, os.W_OK | os.X_OK):
+            raise InputError(
+                f"the output {release} cannot be written: {parent} is not writable", hint="give another --out"
+            )
 
     def _training(self, out: Path, minutes: float) -> TrainConfig:
         config = self.config
@@ -266,12 +280,17 @@ class _Wanted:
 
     def _unmet(self, card: CheckpointCard) -> list[str]:
         """Labels that the weights do not know, one per line."""
-        known = card.tasks.subset(name for name in card.tasks.names if name in self.tasks)
-        unmet = known.unmet_by(self.inputs.labels.table.tasks)
+        unmet = card.tasks.subset(name for name in card.tasks.names if name in self.tasks).unmet_by(
+            self.inputs.labels.table.tasks
+        )
         return unmet + [f"column {quoted(name)} is not known" for name in self.tasks.names if name not in card.tasks]
 
     def _checked(self, path: Path, card: CheckpointCard) -> Weights:
-        """The weights, if they know all labels, or an InputError."""
+        """The weights, if they know all labels.
+
+        Raises:
+            InputError: They do not.
+        """
         unmet = self._unmet(card)
         if unmet:
             raise InputError(

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from mtlue_cli import __version__
@@ -22,7 +22,7 @@ from mtlue_cli.tasks.labels import LabelFile
 from mtlue_cli.tasks.spec import LabelTable, TaskSet
 from mtlue_cli.tasks.wording import counted, quoted
 from mtlue_cli.workflows.protect.config import ProtectConfig
-from mtlue_cli.workflows.protect.keyed import in_code_order, key_for, offered_tasks, with_codes
+from mtlue_cli.workflows.protect.keyed import Codes, codes_for, in_code_order, key_for, offered_tasks
 
 
 @dataclass(frozen=True)
@@ -168,21 +168,24 @@ def plan_protection(config: ProtectConfig, inputs: ProtectInputs, weights: Weigh
         ImageError: A mask whose classes are counted cannot be read.
     """
     card, labels, earlier = weights.card, inputs.labels, inputs.earlier
-    if type(card.epsilon) is not int or not 1 <= card.epsilon <= MAX_EPSILON:
-        raise CheckpointError(
-            f"{weights.path} has the epsilon {card.epsilon!r}, expected a whole number from 1 to {MAX_EPSILON}"
-        )
-    offered, notes = offered_tasks(card, labels.table.tasks, config.tasks)
-    tasks = select_tasks(offered, config.tasks, config.exclude, labels.table.tasks)
+    _check_bound(weights.path, card)
+    offered = offered_tasks(card, labels.table.tasks, config.tasks)
+    tasks = select_tasks(offered.tasks, config.tasks, config.exclude, labels.table.tasks)
     key = key_for(card, config.key)
     fingerprint = None if key is None else key.key.fingerprint
     # A release that is replaced decides nothing: the new one is what it would be in a new folder.
     alike = earlier is not None and (earlier.weights_sha256, earlier.key_fingerprint) == (card.digest, fingerprint)
     continued = earlier if alike and not config.overwrite else None
+    codes = Codes()
     if key is not None:
         tasks = in_code_order(tasks, {} if continued is None else continued.classes)
-        labels = replace(labels, notes=(*labels.notes, *notes))
+        labels = replace(labels, notes=(*labels.notes, *offered.notes))
     table = labels.table.recoded(tasks)
+    if key is not None:
+        from mtlue_cli.generator.code_embedding import shares_for_codes  # brings torch
+
+        cells = card.generator["pattern_grid"]
+        codes = codes_for(tasks, continued, cells, lambda: shares_for_codes(table, tasks, card.image_size))
     run = RunRecord(
         epsilon=card.epsilon if config.epsilon is None else config.epsilon,
         weights_name=card.name,
@@ -190,26 +193,19 @@ def plan_protection(config: ProtectConfig, inputs: ProtectInputs, weights: Weigh
         tasks=tasks.names,
         image_format=config.image_format.value,
         keep_metadata=config.keep_metadata,
-        versions={"mtlue": __version__, **{name: version(name) for name in ("torch", "numpy", "pillow")}},
+        versions=_versions(),
         file_column=labels.header[labels.file_index],
         key_fingerprint=fingerprint,
+        classes=codes.classes,
+        shares=codes.shares,
+        code_version=codes.version,
+        code_cells=codes.cells,
     )
-    if key is not None:
-        from mtlue_cli.generator.code_embedding import shares_for_codes  # brings torch
-
-        cells = card.generator["pattern_grid"]
-        run = with_codes(run, tasks, continued, cells, lambda: shares_for_codes(table, tasks, card.image_size))
-    warnings = weights.warnings
-    if run.epsilon < card.epsilon:
-        warnings += (
-            f"epsilon {run.epsilon} is below the {card.epsilon} that the weights {card.name} were trained for: how "
-            "much of the protection is left was not measured; check it with mtlue verify",
-        )
     return ProtectPlan(
         release=inputs.release,
         weights=weights.path,
-        card=replace(card, tasks=offered),
-        warnings=warnings,
+        card=replace(card, tasks=offered.tasks),
+        warnings=(*weights.warnings, *_epsilon_warnings(run, card)),
         training_command=config.retraining_command if weights.own else config.training_command,
         run=run,
         labels=labels,
@@ -248,12 +244,17 @@ def select_tasks(
 ) -> TaskSet:
     """The tasks to protect out of those that the generator knows.
 
-    They are those that ``only`` names, or all but those of ``exclude``, which may also be ``columns`` of the labels
-    that the generator does not know.
+    Args:
+        known: Those.
+        only: No others; None: all but those of ``exclude``.
+        exclude: Not these.
+        columns: Those of the labels: what is excluded may be one that the generator does not know.
 
     Raises:
-        InputError: A name is unknown, or no task is left.
+        InputError: Both choices are given, a name is unknown, or no task is left.
     """
+    if only is not None and exclude is not None:
+        raise InputError("--tasks and --except cannot be used together", hint="give one of them")
     unknown = [name for name in only or () if name not in known]
     unknown += [name for name in exclude or () if name not in known and name not in (columns or ())]
     if unknown:
@@ -285,3 +286,30 @@ def _check_options(config: ProtectConfig) -> None:
         faults.append("--key needs weights that take a key: add --quick or --weights default")
     if faults:
         raise InputError("these options cannot be used together", faults)
+
+
+def _check_bound(weights: Path, card: CheckpointCard) -> None:
+    if type(card.epsilon) is not int or not 1 <= card.epsilon <= MAX_EPSILON:
+        raise CheckpointError(
+            f"{weights} has the epsilon {card.epsilon!r}, expected a whole number from 1 to {MAX_EPSILON}"
+        )
+
+
+def _epsilon_warnings(run: RunRecord, card: CheckpointCard) -> tuple[str, ...]:
+    """What to know of a release whose perturbation is weaker than the one that the weights were trained for."""
+    if run.epsilon >= card.epsilon:
+        return ()
+    return (
+        f"epsilon {run.epsilon} is below the {card.epsilon} that the weights {card.name} were trained for: how much of "
+        "the protection is left was not measured; check it with mtlue verify",
+    )
+
+
+def _versions() -> dict[str, str]:
+    found = {"mtlue": __version__}
+    for package in ("torch", "numpy", "pillow"):
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            found[package] = "unknown"
+    return found

@@ -86,12 +86,12 @@ def load_judged(
         InputError: There is none, it does not fit, or its key cannot be read.
     """
     loaded = load_checkpoint(resolve_weights(weights, labels.tasks))
-    offered, notes = offered_tasks(loaded.card, labels.tasks, None)
+    offered = offered_tasks(loaded.card, labels.tasks, None)
     found = key_for(loaded.card, key)
     if found is None:
-        return loaded, None, notes
-    shares = shares_for_codes(labels, offered, loaded.card.image_size)
-    return loaded.bound(found.key, offered, shares), found, [*notes, *found.described()]
+        return loaded, None, offered.notes
+    shares = shares_for_codes(labels, offered.tasks, loaded.card.image_size)
+    return loaded.bound(found.key, offered.tasks, shares), found, [*offered.notes, *found.described()]
 
 
 def read_test_side(config: VerifyConfig, table: LabelTable) -> Side | None:
