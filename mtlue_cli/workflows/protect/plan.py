@@ -20,7 +20,7 @@ from mtlue_cli.release.records import RunRecord
 from mtlue_cli.release.release import Contents, Release, Resumption, refuse_protected
 from mtlue_cli.tasks.labels import LabelFile
 from mtlue_cli.tasks.spec import LabelTable, TaskSet
-from mtlue_cli.tasks.wording import counted, quoted
+from mtlue_cli.tasks.wording import quoted
 from mtlue_cli.workflows.protect.config import ProtectConfig
 from mtlue_cli.workflows.protect.keyed import Codes, codes_for, in_code_order, key_for, offered_tasks
 
@@ -228,7 +228,7 @@ def _with_unlabelled(
         return labels, unlabelled
     if config.unlabelled is Unlabelled.FAIL:
         raise InputError(
-            f"{counted(len(unlabelled), 'image')} of {config.images} without a row in the labels",
+            f"{len(unlabelled)} images of {config.images} have no row in the labels",
             [quoted(name) for name in unlabelled],
             "--unlabelled protect protects them as images of random classes, --unlabelled skip leaves them out",
         )
