@@ -40,8 +40,11 @@ def inspect(given: Given) -> None:
     terminal, options = given.terminal, given.build(InspectOptions)
     with reading_photos(given.build(PhotoOptions).max_pixels):
         report = inspect_path(options.path, terminal.progress, against=options.against, workers=options.workers)
-    terminal.show(table_of(report.rows()))
-    if not isinstance(report, CheckpointReport):
+    rows = report.rows()
+    if isinstance(report, CheckpointReport):
+        terminal.show(table_of(rows))
+    else:
+        terminal.show(table_of(rows | {"mean SSIM": rows["mean SSIM"] or "give --against to measure it"}))
         for line in grouped([f"{record.source}: {record.reason}" for record in report.quarantine], "--json lists all"):
             terminal.say(f"in quarantine: {line}")
         for line in grouped(report.faults, "--json lists all"):
