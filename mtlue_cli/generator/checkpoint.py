@@ -37,7 +37,7 @@ _PICKLES = (b"PK\x03\x04", b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05")
 
 @dataclass(frozen=True)
 class CheckpointCard:
-    """What a checkpoint says of itself.
+    """The metadata of a checkpoint.
 
     Attributes:
         tasks: Tasks and classes, in the order of the embeddings.
@@ -51,7 +51,7 @@ class CheckpointCard:
         versions: Of mtlue and the libraries that computed them.
         created: UTC time, ISO 8601.
         digest: SHA-256 of the weights; filled in by :func:`save_checkpoint`.
-        universal: Whether the generator has no tasks of its own: it is bound to codes, which a key gives, before use.
+        universal: Whether the generator has no tasks of its own and is bound to the codes of a key before use.
         name: File stem; filled in when reading.
     """
 
@@ -87,11 +87,7 @@ class LoadedGenerator:
     card: CheckpointCard
 
     def bound(
-        self,
-        key: "Key | None",
-        tasks: TaskSet,
-        shares: Mapping[str, Sequence[float]] | None = None,
-        cells: int = 0,
+        self, key: "Key | None", tasks: TaskSet, shares: Mapping[str, Sequence[float]] | None = None, cells: int = 0
     ) -> "LoadedGenerator":
         """This generator for ``tasks``: a universal one with the codes of ``key``, any other as it is.
 
@@ -99,9 +95,8 @@ class LoadedGenerator:
 
         Args:
             key: For a universal generator.
-            tasks: What is protected, in the order of the codes.
-            shares: Of each class among the images, or among the pixels of masks, by task
-                (:func:`~mtlue_cli.generator.code_embedding.shares_for_codes`); None: classes count as equally frequent.
+            tasks: Those that are protected, in the order of the codes.
+            shares: Of each class (:func:`~mtlue_cli.generator.code_embedding.shares_for_codes`); None: equal ones.
             cells: Side of the patterns of codes; 0: as many as the tasks ask for.
 
         Raises:
@@ -111,8 +106,7 @@ class LoadedGenerator:
             return self
         if key is None:
             raise ValueError("a universal generator needs a key")
-        codes = self.generator.codes
-        self.generator.bind(codes.prepared(codes.codebook(key, tasks, cells), shares))
+        self.generator.bind(self.generator.codes.codebook(key, tasks, cells), shares)
         return replace(self, card=replace(self.card, tasks=tasks))
 
 
@@ -124,7 +118,7 @@ def save_checkpoint(
     Args:
         path: Where.
         generator: The weights.
-        card: What the file says of itself.
+        card: Their metadata.
         private: Whether nobody but its owner may read the file.
 
     Raises:
@@ -141,7 +135,7 @@ def save_checkpoint(
 
 
 def sealed(document: Mapping[str, Any]) -> str:
-    """A card's document as text, with the digest that tells when it was changed afterwards."""
+    """A card's document as text, with a digest by which later changes are found."""
     return json.dumps({**document, _DIGEST_KEY: _document_digest(document)}, sort_keys=True)
 
 
@@ -240,10 +234,7 @@ def _document_digest(document: Mapping[str, Any]) -> str:
 def _check_shape(path: Path, card: CheckpointCard, numbers: Mapping[str, object]) -> None:
     """Refuse a card whose generator is not built here, or that the file cannot hold, before memory is set aside for it.
 
-    Args:
-        path: The checkpoint.
-        card: What it says of itself.
-        numbers: Name and type, ``int`` or ``float``, of all that fixes a generator's shape.
+    ``numbers`` holds name and type, ``int`` or ``float``, of the fields of a generator's shape.
     """
     shape = card.generator if isinstance(card.generator, Mapping) else {}
     faults = [f"generator: {name} is missing" for name in numbers if name not in shape]

@@ -54,12 +54,9 @@ LEAST_FULL = 0.6
 COMMON = 1 / 3
 """Share of the power at most that goes into what all images have in common."""
 
-STEPS = 20
-"""Steps from the middle of all classes to the rarest."""
-
-MOST_STEPS = 18
-"""How many of them the origin is moved at most. All the way, the images of a rarest class would be released as they
-were where theirs is the only column."""
+STEPS, MOST_STEPS = 20, 18
+"""Steps from the middle of all classes to the rarest, and how many of them the origin is moved at most. All the way,
+the images of a rarest class would be released as they were where theirs is the only column."""
 
 Numbers = npt.NDArray[np.float64]
 
@@ -72,6 +69,9 @@ class Codebook:
         key: The secret.
         tasks: Tasks and classes, in the order in which codes are made orthogonal.
         dimension: Of the space.
+
+    Raises:
+        ValueError: The space has no dimension.
     """
 
     key: Key
@@ -79,11 +79,6 @@ class Codebook:
     dimension: int
 
     def __post_init__(self) -> None:
-        """Refuse a space that holds nothing.
-
-        Raises:
-            ValueError: It has no dimension.
-        """
         if self.dimension < 1:
             raise ValueError(f"codes need at least one dimension, not {self.dimension}")
 
@@ -101,7 +96,7 @@ class Codebook:
         used = 0
         for task in self.tasks:
             count = min(reserved_axes(task.num_classes), self.dimension)
-            drawn = _normal_rows(self.key, (("axis", task.name, str(axis)) for axis in range(count)), self.dimension)
+            drawn = normal_numbers(self.key, (("axis", task.name, str(axis)) for axis in range(count)), self.dimension)
             for index, row in enumerate(drawn):
                 if used == self.dimension:
                     frame[:index] = drawn[:index]
@@ -116,9 +111,8 @@ class Codebook:
         directions = np.zeros((len(classes), axes))
         for start in range(0, len(classes), _CLASSES_AT_A_TIME):
             part = classes[start : start + _CLASSES_AT_A_TIME]
-            directions[start : start + len(part)] = _normal_rows(
-                self.key, (("class", task, name) for name in part), axes
-            )
+            names = (("class", task, name) for name in part)
+            directions[start : start + len(part)] = normal_numbers(self.key, names, axes)
         codes = np.zeros_like(directions)
         exact = min(len(classes), axes + 1)
         for index in range(1, exact):
@@ -138,13 +132,8 @@ def reserved_axes(classes: int) -> int:
     return 1 << max(0, classes - 2).bit_length()
 
 
-def normal_numbers(key: Key, words: Iterable[str], count: int) -> Numbers:
-    """Standard normal numbers, ``(count,)``, from a key and a name; steps 1 and 2 of the module's text."""
-    row: Numbers = _normal_rows(key, [tuple(words)], count)[0]
-    return row
-
-
-def _normal_rows(key: Key, names: Iterable[tuple[str, ...]], count: int) -> Numbers:
+def normal_numbers(key: Key, names: Iterable[tuple[str, ...]], count: int) -> Numbers:
+    """Standard normal numbers, ``(names, count)``; steps 1 and 2 of the module's text."""
     pairs = (count + 1) // 2
     streams = [hashlib.shake_256(key.derive(_encoded(name))).digest(8 * pairs) for name in names]
     words = np.frombuffer(b"".join(streams), dtype="<u4").reshape(len(streams), pairs, 2)
@@ -197,7 +186,7 @@ def centred_codes(codes: Numbers, shares: Numbers, origin: Origin) -> Numbers:
     Args:
         codes: ``(C, d)``, ``sqrt(2)`` apart as far as there are axes.
         shares: Of each class among the images, ``(C,)``, all positive.
-        origin: Where it lies.
+        origin: Its position.
 
     Returns:
         ``(C, d)`` in the ``C - 1`` dimensions of the simplex of ``codes``, of lengths for which that simplex has unit
@@ -247,10 +236,7 @@ def origins(shares: Sequence[Numbers]) -> list[Origin]:
             power += in_all
         if not common > COMMON * power:
             return found
-        if step:
-            step -= 1
-        else:
-            full *= 1.1
+        step, full = (step - 1, full) if step else (0, full * 1.1)
 
 
 def _powers(shares: Numbers, origin: Origin) -> tuple[float, float]:
@@ -268,9 +254,5 @@ def _powers(shares: Numbers, origin: Origin) -> tuple[float, float]:
 
 
 def evenness(shares: Numbers) -> float:
-    """Entropy of a task's labels as a share of the largest that so many classes can have.
-
-    Args:
-        shares: Of each class among the images, ``(C,)``, all positive.
-    """
+    """Entropy of labels with these shares, ``(C,)``, all positive, over the largest that so many classes can have."""
     return float(-(shares @ np.log(shares)) / np.log(max(2, len(shares))))

@@ -14,10 +14,9 @@ from mtlue_cli.tasks.spec import UNLABELLED, TaskSet
 class LabelEmbedding(nn.Module):
     """One learnable spatial map per task and class; the maps of a sample's labels are summed over the tasks.
 
-    There are ``sum_k C_k`` maps for ``prod_k C_k`` label combinations. Summing (then dividing by the square root of the
-    number of tasks, which keeps the variance) makes the cost of the network after it independent of their number.
-    A map is a sampled function on the unit square: it is resized bilinearly to whatever latent it meets, so no
-    embedding is tied to an image size.
+    There are ``sum_k C_k`` maps for ``prod_k C_k`` label combinations. The sum is divided by the square root of the
+    number of tasks, which keeps the variance; the cost of the network behind it does not grow with their number. Maps
+    are resized bilinearly to the latent at hand, so that no embedding is tied to an image size.
 
     The first ``pattern_channels`` channels start as closed-form patterns
     (:func:`~mtlue_cli.generator.patterns.initial_patterns`), which a convolutional network learns within an epoch; the
@@ -27,9 +26,9 @@ class LabelEmbedding(nn.Module):
         tasks: The tasks, in the order in which their maps are stored.
         channels: Channels of a map.
         grid: Side of a map in cells.
-        pattern_channels: How many leading channels are drawn as colour by the decoder's skip connection.
+        pattern_channels: How many leading channels are the pattern.
         pattern_grid: Side of the coarse grid of the initial patterns, in cells.
-        priors: Share of each class among the labels, a list per task; None: classes are taken as equally frequent.
+        priors: Share of each class among the labels, a list per task; None: equally frequent.
         rng: Source of the initial values.
 
     Source:
@@ -85,18 +84,13 @@ class LabelEmbedding(nn.Module):
         """
         batch = len(next(iter(labels.values()))) if labels else 1
         maps = torch.cat([self.of_task(task.name) for task in self.tasks])
+        weights: list[Tensor] = []
+        for task in self.tasks:
+            chosen, index = maps.new_full((batch, task.num_classes), 1.0 / task.num_classes), labels.get(task.name)
+            if index is not None:
+                one_hot = nn.functional.one_hot(index.clamp_min(0), task.num_classes).to(maps.dtype)
+                chosen = torch.where((index == UNLABELLED)[:, None], chosen, one_hot)
+            weights.append(chosen)
         # A product with a selection matrix: its gradient is deterministic, that of indexing is not.
-        choice = torch.cat(
-            [self._choice(labels.get(task.name), task.num_classes, batch, maps) for task in self.tasks], 1
-        )
-        summed = choice @ maps.flatten(1)
+        summed = torch.cat(weights, dim=1) @ maps.flatten(1)
         return summed.view(batch, *maps.shape[1:]) / math.sqrt(len(self.tasks))
-
-    @staticmethod
-    def _choice(index: Tensor | None, count: int, batch: int, like: Tensor) -> Tensor:
-        """``(B, C)`` weights of a task's maps: one-hot, or uniform where unlabelled."""
-        uniform = like.new_full((batch, count), 1.0 / count)
-        if index is None:
-            return uniform
-        one_hot = nn.functional.one_hot(index.clamp_min(0), count).to(like.dtype)
-        return torch.where((index == UNLABELLED)[:, None], uniform, one_hot)

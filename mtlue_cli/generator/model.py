@@ -7,12 +7,19 @@ import torch
 from torch import Tensor, nn
 
 from mtlue_cli.devices import seeded
-from mtlue_cli.generator.code_embedding import CodeEmbedding, PreparedCodes
-from mtlue_cli.generator.dense_embedding import UnlearnedTints, dense_embeddings_for
+from mtlue_cli.generator.code_embedding import CodeEmbedding
+from mtlue_cli.generator.codebook import Codebook
 from mtlue_cli.generator.label_embedding import LabelEmbedding
 from mtlue_cli.generator.network import STRIDE, ImageEncoder, PerturbationDecoder
-from mtlue_cli.generator.painting import COLOURS, Painter, Painting, paint_class_patterns
-from mtlue_cli.generator.tiles import is_tinted
+from mtlue_cli.generator.painting import (
+    Painter,
+    Painting,
+    Shares,
+    UnlearnedTints,
+    dense_embeddings_for,
+    paint_class_patterns,
+)
+from mtlue_cli.generator.tiles import COLOURS, is_tinted
 from mtlue_cli.perturbation.bound import LEVELS, soft_bound, with_chroma
 from mtlue_cli.tasks.spec import TaskSet
 
@@ -59,7 +66,7 @@ class PerturbationGenerator(nn.Module):
             patterns.
 
     Attributes:
-        painter: How the task set is painted, chosen once for it.
+        painter: How the task set is painted.
 
     Source:
         Yu et al., ICML 2025, section 4 and figure 2. Deviations: light encoder and decoder, tanh instead of clamp,
@@ -67,11 +74,7 @@ class PerturbationGenerator(nn.Module):
     """
 
     def __init__(
-        self,
-        config: GeneratorConfig,
-        tasks: TaskSet | None,
-        seed: int = 0,
-        priors: Sequence[Sequence[float]] | None = None,
+        self, config: GeneratorConfig, tasks: TaskSet | None, seed: int = 0, priors: Shares | None = None
     ) -> None:
         super().__init__()
         self.config = config
@@ -79,16 +82,13 @@ class PerturbationGenerator(nn.Module):
         self.painter: Painter = paint_class_patterns
         rng = torch.Generator().manual_seed(seed)
         with seeded(seed):
-            self.image_encoder = ImageEncoder(config.encoder_width, config.encoder_depth)
+            width, channels = config.encoder_width, config.label_channels
+            self.image_encoder = ImageEncoder(width, config.encoder_depth)
             self.decoder = PerturbationDecoder(
-                config.encoder_width,
-                config.label_channels,
-                config.decoder_width,
-                config.decoder_depth,
-                config.pattern_gain,
+                width, channels, config.decoder_width, config.decoder_depth, config.pattern_gain
             )
             self.label_embedding: LabelEmbedding | CodeEmbedding
-            shape = (config.label_channels, config.label_grid, COLOURS, config.pattern_grid)
+            shape = (channels, config.label_grid, COLOURS, config.pattern_grid)
             if tasks is None:
                 self.label_embedding = CodeEmbedding(*shape)
                 self.decoder.draw_nothing()
@@ -96,9 +96,7 @@ class PerturbationGenerator(nn.Module):
                 image_level, dense = divided_priors(tasks, priors)
                 self.label_embedding = LabelEmbedding(tasks.image_level, *shape, image_level, rng)
         if tasks is not None and len(tasks.dense):
-            self.dense_embeddings = dense_embeddings_for(
-                tasks, config.label_channels, dense, seed + DENSE_SEED_OFFSET, image_level
-            )
+            self.dense_embeddings = dense_embeddings_for(tasks, channels, dense, seed + DENSE_SEED_OFFSET, image_level)
             self.painter = self.dense_embeddings.paint
 
     @property
@@ -112,11 +110,17 @@ class PerturbationGenerator(nn.Module):
             raise ValueError("a generator with learned embeddings takes no codes")
         return self.label_embedding
 
-    def bind(self, codes: PreparedCodes) -> None:
-        """Give a universal generator tasks and their codes in place of those it had."""
-        self.codes.bind(codes)
-        self.tasks = codes.tasks
-        self.painter = UnlearnedTints(codes.tasks, codes.shares) if is_tinted(codes.tasks) else paint_class_patterns
+    def bind(self, codebook: Codebook, shares: Mapping[str, Sequence[float]] | None = None) -> None:
+        """Give a universal generator tasks and their codes in place of those it had.
+
+        Args:
+            codebook: The codes.
+            shares: Of each class among the images, or among the pixels of masks, by task; a task that is absent has
+                classes of equal share.
+        """
+        self.codes.bind(codebook, shares)
+        self.tasks = codebook.tasks
+        self.painter = UnlearnedTints(self.tasks, shares or {}) if is_tinted(self.tasks) else paint_class_patterns
 
     def forward(self, images: Tensor, labels: Mapping[str, Tensor]) -> Tensor:
         """Perturbation of ``images``.
@@ -144,21 +148,19 @@ class PerturbationGenerator(nn.Module):
         return nn.functional.pad(images, (0, right, 0, below), mode="replicate") if right or below else images
 
     def painted(self, labels: Mapping[str, Tensor], padded: Tensor) -> Painting:
-        """What the labels of images are painted as, at the size that :meth:`padded` gives them."""
+        """The painting of the labels, at the size of the padded images."""
         has_classes = len(self.tasks.image_level) or isinstance(self.label_embedding, CodeEmbedding)
         classes = self.label_embedding(labels) if has_classes else None
         return self.painter(labels, classes, len(padded), padded.shape[-2:])
 
     @torch.inference_mode()
     def perturb(self, images: Tensor, labels: Mapping[str, Tensor]) -> Tensor:
-        """:meth:`forward` without gradients, in units of 1/255: what ``protect`` scales up to the photo."""
+        """:meth:`forward` without gradients, in 255ths."""
         delta: Tensor = self(images, labels)
         return delta * LEVELS
 
 
-def divided_priors(
-    tasks: TaskSet, priors: Sequence[Sequence[float]] | None
-) -> tuple[list[Sequence[float]] | None, list[Sequence[float]] | None]:
+def divided_priors(tasks: TaskSet, priors: Shares | None) -> tuple[Shares | None, Shares | None]:
     """Those of the image-level tasks and those of the dense ones."""
     if priors is None:
         return None, None

@@ -14,11 +14,7 @@ def pattern_dimension(channels: int, grid: int) -> int:
 
 
 def cells_of(dimension: int) -> int:
-    """Side in cells of the patterns of one channel that have so many dimensions.
-
-    Raises:
-        ValueError: None have.
-    """
+    """Side in cells of the patterns of one channel that have so many dimensions; ValueError if none have."""
     cells = next(cells for cells in count(1) if pattern_dimension(1, cells) >= dimension)
     if pattern_dimension(1, cells) != dimension:
         raise ValueError(f"no patterns have {dimension} dimensions")
@@ -34,7 +30,7 @@ def mirrored_patterns(directions: Tensor, channels: int, grid: int) -> Tensor:
         grid: Side of a pattern in cells.
 
     Returns:
-        ``(C, channels, grid, grid)`` float, each row equal to itself read backwards.
+        ``(C, channels, grid, grid)`` float.
     """
     half = (grid + 1) // 2
     # Off-centre columns stand twice in the mirrored grid: weigh them so that angles are kept.
@@ -49,13 +45,12 @@ def initial_patterns(priors: Sequence[Sequence[float]], channels: int, grid: int
     """Mirror-symmetric patterns, far apart within a task, orthogonal between tasks, centred on the images.
 
     Random directions are orthonormalised together over all tasks as far as the space reaches, then centred within each
-    task. Centred orthonormal directions form a simplex: every two classes of a task have the cosine ``-1 / (C - 1)``,
-    the lowest that ``C`` directions can share, and the tasks stay orthogonal. When there are more classes than
-    dimensions, the surplus directions are random, hence nearly orthogonal.
+    task: a simplex, in which every two classes have the cosine ``-1 / (C - 1)``, the lowest that ``C`` directions can
+    share. Classes beyond the dimensions have random directions, which are nearly orthogonal.
 
-    At last the patterns of each task are shifted so that their mean over the *data* is zero. What nearly all images
-    would carry, the pattern of a frequent class, says nothing and would take up the bound: with forty attributes, most
-    of them rare, this leaves more than twice the amplitude to what does tell classes apart.
+    At last the patterns of each task are shifted so that their mean over the *data* is zero. The pattern of a class
+    that nearly all images have says nothing and would take up the bound: with forty attributes, most of them rare, the
+    shift more than doubles the amplitude of what tells classes apart.
 
     Args:
         priors: Share of each class, a list per task; they sum to one.

@@ -1,8 +1,7 @@
 """What is painted for label maps, in closed form: a tile of 8 x 8 pixels per code, repeated over its region.
 
 Tiles are flat tints where a victim can learn colours, and a texture, the carrier, where depth or normals are protected
-without an image-level task. Which task set has which is decided in :func:`is_tinted` and
-:func:`~mtlue_cli.generator.dense_embedding.dense_embeddings_for`.
+without an image-level task (:func:`~mtlue_cli.generator.painting.dense_embeddings_for` decides).
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -11,8 +10,10 @@ import torch
 from torch import Tensor
 
 from mtlue_cli.choices import TaskKind
-from mtlue_cli.generator.painting import COLOURS
 from mtlue_cli.tasks.spec import TaskSet
+
+COLOURS = 3
+"""Channels of a pattern: red, green, blue."""
 
 SIDE = 8
 """Side in pixels of the tile that a tint fills; training may make a texture of it."""
@@ -34,21 +35,12 @@ CARRIER_COLUMNS = (1.0, -1.0)
 """Signs of the carrier, alike in all colours: a wave of four pixels down times one of two pixels across."""
 
 PRECEDENCE = (TaskKind.SEGMENTATION, TaskKind.NORMALS, TaskKind.DEPTH)
-"""Whose map is painted with the carrier where several are protected: the first of these. Two at once are learned late
+"""Where several maps are protected, the first of these kinds is painted with the carrier. Two at once are learned late
 or never."""
-
-Tints = Callable[[Sequence[float]], Tensor]
-"""Shares of the codes of a task to ``(codes, 3)`` within ``[-1, 1]``."""
-
-Strengths = Callable[[Sequence[float]], Tensor]
-"""Shares of the codes of a task to how strongly each has the carrier, ``(codes,)`` in [0, 1]."""
 
 
 def is_tinted(tasks: TaskSet) -> bool:
-    """Whether an image that has a mask is painted with tints and nothing else.
-
-    That is so for segmentation, with one image-level task at most.
-    """
+    """Whether an image that has a mask is painted with tints alone: segmentation, with one image-level task at most."""
     return (
         len(tasks.dense) > 0
         and len(tasks.image_level) <= 1
@@ -68,7 +60,7 @@ def tint_tiles(kinds: Sequence[TaskKind], priors: Sequence[Sequence[float]], rng
     Args:
         kinds: Of the tasks.
         priors: Share of each code among the pixels, a list per task.
-        rng: Source of what is random: which colour stands for which code.
+        rng: Source of the colours of each code.
 
     Returns:
         A tensor per task, ``(codes, 3, SIDE, SIDE)``.
@@ -126,11 +118,12 @@ def normal_tints(shares: Sequence[float]) -> Tensor:
     return torch.cat([torch.eye(COLOURS), -torch.eye(COLOURS)])
 
 
-TINTS: Mapping[TaskKind, Tints] = {
+TINTS: Mapping[TaskKind, Callable[[Sequence[float]], Tensor]] = {
     TaskKind.SEGMENTATION: class_tints,
     TaskKind.DEPTH: depth_tints,
     TaskKind.NORMALS: normal_tints,
 }
+"""Shares of the codes of a task to ``(codes, 3)`` within ``[-1, 1]``."""
 
 
 def _turned(tints: Tensor, rng: torch.Generator) -> Tensor:
@@ -158,24 +151,13 @@ def carrier() -> Tensor:
 
 
 def carrier_tiles(kinds: Sequence[TaskKind], priors: Sequence[Sequence[float]]) -> list[Tensor]:
-    """One tile per code: the carrier for what is frequent, nothing for the rest.
+    """One tile per code: the carrier for what is frequent, nothing for the rest; arguments as :func:`tint_tiles`.
 
     A clean pixel has no carrier: it passes for what is painted with none, for one class, for what is far, for what
     faces the camera. Strengths between nothing and all, or a second carrier, were learned late or never.
-
-    Args:
-        kinds: Of the tasks.
-        priors: Share of each code among the pixels, a list per task.
-
-    Returns:
-        A tensor per task, ``(codes, 3, SIDE, SIDE)``, before the bound.
     """
     strengths = [STRENGTHS[kind](shares) for kind, shares in zip(kinds, priors, strict=True)]
     return [LOUDNESS * own[:, None, None, None] * carrier().expand(COLOURS, -1, -1) for own in strengths]
-
-
-def _of_classes(shares: Sequence[float]) -> Tensor:
-    return tinted_classes(shares).float()
 
 
 def _of_depths(shares: Sequence[float]) -> Tensor:
@@ -191,8 +173,9 @@ def _of_normals(shares: Sequence[float]) -> Tensor:
     return torch.eye(len(shares))[max(range(len(shares)), key=shares.__getitem__)]
 
 
-STRENGTHS: Mapping[TaskKind, Strengths] = {
-    TaskKind.SEGMENTATION: _of_classes,
+STRENGTHS: Mapping[TaskKind, Callable[[Sequence[float]], Tensor]] = {
+    TaskKind.SEGMENTATION: lambda shares: tinted_classes(shares).float(),
     TaskKind.DEPTH: _of_depths,
     TaskKind.NORMALS: _of_normals,
 }
+"""Shares of the codes of a task to how strongly each has the carrier, ``(codes,)`` in [0, 1]."""

@@ -11,12 +11,12 @@ from mtlue_cli.tasks.kinds import span_of
 from mtlue_cli.tasks.spec import TaskSet
 
 WIDTH = 64
-"""Most channels of the decoder; never more than the finest map has. There it does most of its work: at 64 channels on a
-backbone that begins with 32, it would cost twice what the backbone does."""
+"""Most channels of the decoder; never more than the finest map has: 64 on a backbone that begins with 32 would cost
+twice as much as the backbone."""
 
 
 class DenseDecoder(nn.Module):
-    """What all dense tasks share: a feature pyramid, its levels summed at the finest map's size.
+    """The decoder of all dense tasks: a feature pyramid, its levels summed at the finest map's size.
 
     A 64-pixel image gives a ResNet a finest map of 32 pixels per side and a coarsest of 2.
 
@@ -24,7 +24,7 @@ class DenseDecoder(nn.Module):
         channels: Of the feature maps, the finest first.
 
     Attributes:
-        width: Channels of what it gives.
+        width: Channels of its output.
 
     Source:
         Lin et al., "Feature Pyramid Networks", CVPR 2017, as torchvision has it; levels summed as in Kirillov et al.,

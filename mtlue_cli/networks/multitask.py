@@ -1,4 +1,4 @@
-"""The multi-task network of surrogate and victim: one backbone, and what every task adds to it."""
+"""The multi-task network of surrogate and victim: one backbone and the heads of the tasks."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
@@ -9,8 +9,7 @@ from torch import Tensor, nn
 from mtlue_cli.choices import BackboneName
 from mtlue_cli.devices import seeded
 from mtlue_cli.errors import InputError
-from mtlue_cli.networks.backbones.base import VECTOR, Backbone
-from mtlue_cli.networks.backbones.registry import BACKBONES
+from mtlue_cli.networks.backbones import BACKBONES, VECTOR, Backbone
 from mtlue_cli.networks.dense_head import DenseDecoder, DenseHeads
 from mtlue_cli.tasks.spec import TaskSet
 
@@ -32,10 +31,7 @@ class MultiTaskNetwork(nn.Module, ABC):
 
     @abstractmethod
     def represent(self, images: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-        """The shared features of all tasks, and the outputs.
-
-        Args:
-            images: ``(B, 3, S, S)`` float in [0, 1].
+        """The shared features of all tasks, and the outputs, for ``(B, 3, S, S)`` float images in [0, 1].
 
         Returns:
             The representation ``(B, D)``, through which every output depends on the backbone, and task name to output:
@@ -43,7 +39,7 @@ class MultiTaskNetwork(nn.Module, ABC):
         """
 
     def forward(self, images: Tensor) -> dict[str, Tensor]:
-        """Outputs per task for ``(B, 3, S, S)`` images in [0, 1]."""
+        """The outputs alone."""
         return self.represent(images)[1]
 
 
@@ -78,10 +74,10 @@ class ImageLevelNetwork(MultiTaskNetwork):
 
 
 class MixedNetwork(MultiTaskNetwork):
-    """Some or all tasks are labelled pixel by pixel: a decoder on the backbone's feature maps beside the heads.
+    """For dense tasks: a decoder on the backbone's feature maps, beside the heads of image-level tasks if any.
 
     Image-level tasks have the shared layer and the heads of :class:`ImageLevelNetwork`, on the same encoder. The
-    representation is what the encoder hands on: its vector, if a task needs it, and its feature maps.
+    representation is the encoder's output: its vector, if a task needs it, and its feature maps.
 
     Raises:
         InputError: The backbone gives no feature maps.
@@ -122,7 +118,7 @@ class MixedNetwork(MultiTaskNetwork):
 
 
 class _Shared(nn.Module):
-    """What all dense tasks share, and what all image-level tasks share if there are any."""
+    """The decoder of all dense tasks, and the layer of all image-level tasks if there are any."""
 
     def __init__(self, channels: Sequence[int], features: int | None) -> None:
         super().__init__()

@@ -29,28 +29,14 @@ def soft_bound(unbounded: "Tensor", epsilon: int) -> "Tensor":
     """Squash into the open interval of +-``epsilon``/255 with a gradient everywhere.
 
     The reference implementation clamps; nearly every value then saturates at the first step and gets no gradient.
-
-    Args:
-        unbounded: Any shape, any range.
-        epsilon: Bound in 255ths.
-
-    Returns:
-        The same shape, within ``[-epsilon/255, epsilon/255]``.
     """
     return unbounded.tanh() * (epsilon / LEVELS)
 
 
 def with_chroma(delta: "Tensor", chroma: float) -> "Tensor":
-    """Reduce the difference of the channels from their mean: what people see most of a coarse perturbation.
+    """Keep a share, ``chroma``, of the difference of the channels of ``(B, 3, H, W)`` from their mean.
 
-    A weighted mean of values within the bound, so the result is within it too.
-
-    Args:
-        delta: ``(B, 3, H, W)``, any unit.
-        chroma: Share of the difference that is kept, in [0, 1]; 0 gives all channels the same value.
-
-    Returns:
-        The same shape.
+    Colour is what people see most of a coarse perturbation. A weighted mean of values within the bound is within it.
     """
     if chroma == 1.0:
         return delta
@@ -58,15 +44,7 @@ def with_chroma(delta: "Tensor", chroma: float) -> "Tensor":
 
 
 def add_to_training_images(images: "Tensor", delta: "Tensor") -> "Tensor":
-    """Add ``delta`` and clamp to [0, 1], passing the gradient straight through the clamp.
-
-    Args:
-        images: ``(B, 3, H, W)`` float in [0, 1].
-        delta: The same shape, float.
-
-    Returns:
-        Protected images in [0, 1]; the gradient towards ``delta`` is the identity also where the clamp acts.
-    """
+    """Add ``delta`` and clamp to [0, 1]; the gradient towards ``delta`` is the identity also where the clamp acts."""
     shifted = images + delta
     return shifted + (shifted.detach().clamp(0, 1) - shifted.detach())
 
@@ -133,7 +111,7 @@ def add_bounded(original: Pixels, delta: npt.NDArray[np.float32], epsilon: int) 
     total = steps.astype(np.int16 if original.dtype == np.uint8 else np.int32)
     np.add(total, original, out=total)
     np.clip(total, 0, limit, out=total)
-    return total.astype(np.uint8) if original.dtype == np.uint8 else total.astype(np.uint16)
+    return total.astype(original.dtype)
 
 
 STEPS_A_LEVEL = 8
@@ -146,12 +124,8 @@ _SHIFT = STEPS_A_LEVEL.bit_length() - 1
 def as_steps(delta: npt.NDArray[np.float32], epsilon: int) -> npt.NDArray[np.uint8] | None:
     """A perturbation as bytes: clipped to epsilon, in steps of one :data:`STEPS_A_LEVEL`-th of a 255th, 128 for none.
 
-    Args:
-        delta: Any shape, float, in 255ths.
-        epsilon: Bound in 255ths.
-
     Returns:
-        The same shape; None if epsilon is too large for bytes.
+        The shape of ``delta``; None if epsilon is too large for bytes.
 
     Raises:
         ValueError: A value of ``delta`` is not finite.
@@ -171,14 +145,6 @@ def add_bounded_steps(
     original: npt.NDArray[np.uint8], steps: npt.NDArray[np.uint8], epsilon: int
 ) -> npt.NDArray[np.uint8]:
     """:func:`add_bounded` of a perturbation as bytes (:func:`as_steps`): a fifth of the time.
-
-    Args:
-        original: Pixels, any shape.
-        steps: The same shape; any values.
-        epsilon: Bound in 255ths, for which there are steps.
-
-    Returns:
-        Pixels of the same shape, each within ``epsilon`` of its original.
 
     Raises:
         ValueError: The shapes differ.

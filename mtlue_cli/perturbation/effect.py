@@ -1,9 +1,8 @@
-"""What was changed in an image, and the least effect: how much of a perturbation must arrive for it to be protected.
+"""The one owner of the least effect: what was changed in an image, and whether it counts as protected.
 
-Two images are compared with what the weights give. The *promised* perturbation is what they give for the image at the
-release's epsilon, scaled to the photo, before it is averaged over the colours of a grey photo, rounded or cut off at
-the ends of the range. The *arrived* one is the decoded released pixels minus the original. Both are ``(H, W, 3)`` in
-255ths; a grey image counts as three equal channels.
+The *promised* perturbation is that of the weights for the image at the release's epsilon, scaled to the photo, before
+it is averaged over the colours of a grey photo, rounded or cut off at the ends of the range. The *arrived* one is the
+decoded released pixels minus the original. Both are ``(H, W, 3)`` in 255ths; a grey image has three equal channels.
 """
 
 import math
@@ -17,10 +16,8 @@ from mtlue_cli.perturbation.bound import LEVELS, Pixels, is_grey
 from mtlue_cli.perturbation.resize import scaled_strips
 
 LEAST_STRENGTH = 0.125
-"""Least root mean square of the promised perturbation, as a part of epsilon. Below it the weights add too little to
-this image: nothing but zeros, say, or no label says anything about it. Most labels get 0.6 to 0.9; the weights
-``default`` give an image of rarest classes 0.15 to 0.2 on purpose (:mod:`mtlue_cli.generator.codebook`), and one
-without labels 0."""
+"""Least root mean square of the promised perturbation, as a part of epsilon. Most labels get 0.6 to 0.9; the weights
+``default`` give an image of rarest classes 0.15 to 0.2 on purpose (:mod:`mtlue_cli.generator.codebook`)."""
 
 LEAST_SHARE = 0.25
 """Least share of the promised perturbation that the file carries."""
@@ -30,6 +27,9 @@ LEAST_CORRELATION = 0.5
 
 LEAST_MEAN_CHANGE = 0.05
 """Least mean absolute change of a colour value, as a part of epsilon: what can be measured without the weights."""
+
+LEAST_OPACITY = 0.05
+"""Least mean opacity of a photo: with less, hardly anything of the perturbation can be seen."""
 
 SAMPLE_PIXELS = 1 << 14
 """The effect of a larger photo is measured on every k-th row, k odd, so that about so many pixels are compared."""
@@ -78,12 +78,74 @@ class Effect:
 class Shortfall(Enum):
     """Why images have less than the least effect; the value says it in words."""
 
+    UNLABELLED = "they have no label"
+    TRANSPARENT = "they are (nearly) transparent"
     WEAK = "the weights add too little"
     GREY = "they are grey and the weights write in colour"
     NO_ROOM = "nearly all pixels are black or white"
     ROUNDED = "rounding leaves too little"
     """Or compression drowns what the weights add."""
-    UNLABELLED = "they have no label"
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """A protected image measured against its original.
+
+    Attributes:
+        change: Over all its pixels.
+        effect: On a sample of its rows.
+        lacking: Why it does not count as protected; None if it does.
+    """
+
+    change: Change
+    effect: Effect
+    lacking: Shortfall | None
+
+
+def measure(
+    original: Pixels,
+    saved: Pixels,
+    delta: npt.NDArray[np.float32],
+    epsilon: int,
+    alpha: npt.NDArray[np.uint8] | None = None,
+    *,
+    labelled: bool = True,
+) -> Measurement:
+    """Change and effect of an image, and whether it counts as protected.
+
+    Args:
+        original: ``(H, W)`` or ``(H, W, 3)``, uint8, uint16, or floating point in [0, 1].
+        saved: The same shape and type: the released file, decoded.
+        delta: ``(3, S, S)`` float in 255ths, at the release's epsilon.
+        epsilon: Bound in 255ths.
+        alpha: ``(H, W)`` opacity; None: opaque.
+        labelled: Whether the perturbation stands for any label of the image.
+
+    Raises:
+        ValueError: Shape or type differ.
+    """
+    change = measure_change(original, saved)
+    effect = measure_effect(original, saved, delta, epsilon, alpha)
+    if not labelled:
+        return Measurement(change, effect, Shortfall.UNLABELLED)
+    if alpha is not None and alpha.mean() < LEAST_OPACITY * LEVELS:
+        return Measurement(change, effect, Shortfall.TRANSPARENT)
+    return Measurement(change, effect, _shortfall(effect, change, original, delta, epsilon))
+
+
+def _shortfall(
+    effect: Effect, change: Change, original: Pixels, delta: npt.NDArray[np.float32], epsilon: int
+) -> Shortfall | None:
+    if effect.strength < LEAST_STRENGTH:
+        return Shortfall.WEAK
+    arrived = effect.share >= LEAST_SHARE and effect.correlation >= LEAST_CORRELATION
+    if arrived and is_changed(change, epsilon):
+        return None
+    if is_grey(original) and float(delta.mean(axis=0).var()) < LEAST_SHARE * float(delta.var()):
+        return Shortfall.GREY
+    white = 1 if np.issubdtype(original.dtype, np.floating) else np.iinfo(original.dtype).max
+    at_ends = np.count_nonzero(original == 0) + np.count_nonzero(original == white)
+    return Shortfall.NO_ROOM if 2 * at_ends > original.size else Shortfall.ROUNDED
 
 
 def measure_change(original: Pixels, saved: Pixels) -> Change:
@@ -130,13 +192,7 @@ def measure_effect(
     """The effect of a file, measured on a sample of its rows (:data:`SAMPLE_PIXELS`).
 
     Both perturbations count without their mean: an image that is brighter or darker as a whole teaches nothing wrong.
-
-    Args:
-        original: ``(H, W)`` or ``(H, W, 3)``, uint8, uint16, or floating point in [0, 1].
-        saved: The same shape and type: the released file, decoded.
-        delta: ``(3, S, S)`` float in 255ths, at the release's epsilon.
-        epsilon: Bound in 255ths.
-        alpha: ``(H, W)`` opacity, which weighs the pixels: a change under transparency is not seen; None: all count.
+    Opacity weighs the pixels: a change under transparency is not seen. Arguments as :func:`measure`.
     """
     height, width = original.shape[:2]
     step = min(height, -(-height * width // SAMPLE_PIXELS) | 1)
@@ -178,30 +234,6 @@ def measure_effect(
 
 def _total(values: npt.NDArray[np.float32], weight: npt.NDArray[np.float32] | None) -> float:
     return float((values if weight is None else values * weight).sum(dtype=np.float64))
-
-
-def shortfall(
-    effect: Effect, change: Change, original: Pixels, delta: npt.NDArray[np.float32], epsilon: int
-) -> Shortfall | None:
-    """Why a file with this effect may not be released; None if it may.
-
-    Args:
-        effect: Of the file.
-        change: Over all its pixels.
-        original: As :func:`measure_effect` takes it.
-        delta: Likewise.
-        epsilon: Bound in 255ths.
-    """
-    if effect.strength < LEAST_STRENGTH:
-        return Shortfall.WEAK
-    arrived = effect.share >= LEAST_SHARE and effect.correlation >= LEAST_CORRELATION
-    if arrived and is_changed(change, epsilon):
-        return None
-    if is_grey(original) and float(delta.mean(axis=0).var()) < LEAST_SHARE * float(delta.var()):
-        return Shortfall.GREY
-    white = 1 if np.issubdtype(original.dtype, np.floating) else np.iinfo(original.dtype).max
-    at_ends = np.count_nonzero(original == 0) + np.count_nonzero(original == white)
-    return Shortfall.NO_ROOM if 2 * at_ends > original.size else Shortfall.ROUNDED
 
 
 def least_mean_change(epsilon: int) -> float:

@@ -35,7 +35,7 @@ def scaled_strips(
         delta: ``(3, S, S)`` or ``(S, S)``, any unit.
         height: Rows of the photo.
         width: Columns of the photo.
-        step: Of the rows, counted from the first, only every ``step``-th.
+        step: Of the rows.
 
     Yields:
         Rows of the photo, and their values, ``(rows, width, 3)`` or ``(rows, width)`` float32.
@@ -51,12 +51,7 @@ def scaled_strips(
 
 
 def scaled_bytes(values: npt.NDArray[np.uint8], height: int, width: int) -> npt.NDArray[np.uint8]:
-    """:func:`scaled_strips` of bytes, at once and several times as fast; what it rounds is at most one.
-
-    Args:
-        values: ``(3, S, S)`` or ``(S, S)``.
-        height: Rows of the photo.
-        width: Columns of the photo.
+    """:func:`scaled_strips` of bytes, at once and several times as fast; it rounds by at most one.
 
     Returns:
         ``(height, width, 3)`` or ``(height, width)``, C-contiguous.

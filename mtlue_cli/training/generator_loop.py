@@ -11,10 +11,9 @@ from torch import Tensor
 
 from mtlue_cli.choices import Precision
 from mtlue_cli.generator.model import PerturbationGenerator
-from mtlue_cli.objectives.base import Objective
+from mtlue_cli.objectives import Objective
 from mtlue_cli.perturbation.bound import add_to_training_images
-from mtlue_cli.regularisers.inter_task import inter_task_similarity
-from mtlue_cli.regularisers.intra_task import intra_task_similarity
+from mtlue_cli.regularisers import inter_task_similarity, intra_task_similarity
 from mtlue_cli.training.augment import labels_of, view_labels
 from mtlue_cli.training.distortions import PLAIN, DistortionSettings, distort, draw_window
 from mtlue_cli.training.multitask_loop import to_float
@@ -58,7 +57,7 @@ class StepRecord:
     Attributes:
         step: Steps taken so far, this one included.
         loss: What the generator minimises.
-        base: Its part that the objective gives.
+        base: The objective's part of it.
         intra, inter: The embedding regularisers, without their weights.
         agreement: Share of labels for which the surrogate answers what the objective aims at.
         mean_change: Mean absolute perturbation in 255ths.
@@ -115,13 +114,9 @@ class GeneratorLoop:
         """Steps in all."""
         return self.settings.steps
 
-    def run(
-        self,
-        until: int | None = None,
-        on_step: Callable[[StepRecord], None] | None = None,
-    ) -> None:
+    def run(self, until: int | None = None, on_step: Callable[[StepRecord], None] | None = None) -> None:
         """Train to step ``until`` (default: all steps of the settings), reporting every step."""
-        last = self.settings.steps if until is None else min(until, self.settings.steps)
+        last = self.steps if until is None else min(until, self.steps)
         while self.step < last:
             self.between_steps = False
             record = self._advance()
@@ -131,7 +126,7 @@ class GeneratorLoop:
 
     def _advance(self) -> StepRecord:
         started = time.monotonic()
-        share = rate_share(self.step, self.settings.steps, self.settings.warmup_steps)
+        share = rate_share(self.step, self.steps, self.settings.warmup_steps)
         for group in self.optimizer.param_groups:
             group["lr"] = self.settings.learning_rate * share
         self.optimizer.zero_grad(set_to_none=True)

@@ -1,4 +1,4 @@
-"""What a trainer may do to each batch: mix images and labels, disturb them, attack the network with them."""
+"""Changes to each training batch, such as MixUp, noise or adversarial examples."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass

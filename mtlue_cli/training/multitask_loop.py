@@ -9,14 +9,13 @@ from torch import Tensor
 
 from mtlue_cli.choices import BackboneName, Precision, WeightingName
 from mtlue_cli.devices import on_device
-from mtlue_cli.networks.backbones.registry import BACKBONES
+from mtlue_cli.networks.backbones import BACKBONES
 from mtlue_cli.networks.multitask import MultiTaskNetwork, build_network
-from mtlue_cli.tasks.losses import count_correct, task_losses
+from mtlue_cli.tasks.losses import count_correct, mean_loss, task_losses
 from mtlue_cli.tasks.spec import TaskSet
 from mtlue_cli.training.augment import apply_view, draw_crop, labels_of, view_labels
 from mtlue_cli.training.intervention import Intervention, Mixture
-from mtlue_cli.training.methods.base import TrainingMethod
-from mtlue_cli.training.methods.scratch import FromScratch
+from mtlue_cli.training.methods import TrainingMethod
 from mtlue_cli.training.runtime import autocast, choose_precision
 from mtlue_cli.weightings.registry import build_weighting
 
@@ -53,7 +52,7 @@ class LearningSettings:
 
 @dataclass(frozen=True)
 class EpochRecord:
-    """One epoch's figures on the training images: mean loss, accuracy a task (NaN where nothing is labelled).
+    """One epoch's figures on the training images: mean loss, accuracy per task (NaN where nothing is labelled).
 
     The accuracy of a dense task is the share of its labelled pixels that are predicted correctly.
     """
@@ -105,7 +104,7 @@ def train_multitask(
         The trained network, in evaluation mode.
     """
     rng = torch.Generator().manual_seed(settings.seed)
-    method = method or FromScratch()
+    method = method or TrainingMethod()
     network = on_device(build_network(settings.backbone, tasks, settings.seed), device)
     weighting = build_weighting(settings.weighting, len(tasks), settings.seed).to(device)
     batches = _Batches(images, labels, tasks, settings, device)
@@ -115,12 +114,8 @@ def train_multitask(
         {"params": [p for p in network.parameters() if p.requires_grad], "lr": rate},
         {"params": list(weighting.parameters())},
     ]
-    optimizer = torch.optim.Adam(
-        groups,
-        settings.learning_rate,
-        weight_decay=settings.weight_decay,
-        fused=device.type != "mps",
-    )
+    fused = device.type != "mps"
+    optimizer = torch.optim.Adam(groups, settings.learning_rate, weight_decay=settings.weight_decay, fused=fused)
     drops = [max(1, round(settings.epochs * share)) for share in MILESTONES]
     schedule = torch.optim.lr_scheduler.MultiStepLR(optimizer, drops, gamma=0.1)
     dtype = choose_precision(settings.precision, device)
@@ -137,11 +132,10 @@ def train_multitask(
                 features, outputs = network.represent(mixture.images)
             losses = mixture.losses(outputs, tasks)
             weighting.backward(losses, features)
-            method.before_step(network)
+            method.connections.mask_gradients()
             optimizer.step()
-            method.after_step(network)
-            mean = torch.stack(list(losses.values())).detach().mean()
-            loss_sum += float(mean) * len(batch)
+            method.connections.restore()
+            loss_sum += float(mean_loss(losses).detach()) * len(batch)
             for name, (correct, known) in count_correct(outputs, mixture.labels, tasks).items():
                 counts[name] = (counts[name][0] + correct, counts[name][1] + known)
             if on_step is not None:
@@ -179,10 +173,8 @@ class _Batches:
 
 def _sample_loss(network: MultiTaskNetwork, batches: _Batches, tasks: TaskSet) -> Iterator[Tensor]:
     """Mean task loss of each batch of one pass, for methods that choose what to train by its gradient."""
-    rng = torch.Generator().manual_seed(batches.settings.seed)
-    for batch, labels in batches.epoch(rng):
-        losses = task_losses(network(batch), labels, tasks)
-        yield torch.stack(list(losses.values())).mean()
+    for batch, labels in batches.epoch(torch.Generator().manual_seed(batches.settings.seed)):
+        yield mean_loss(task_losses(network(batch), labels, tasks))
 
 
 @torch.inference_mode()

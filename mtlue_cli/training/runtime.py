@@ -23,13 +23,13 @@ def choose_precision(requested: Precision, device: torch.device) -> torch.dtype:
     """
     if requested is not Precision.AUTO:
         return torch.bfloat16 if requested is Precision.BFLOAT16 else torch.float32
+    fast = False
     if device.type == "cuda":
-        return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float32
-    if device.type == "cpu":
-        capabilities = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
-        fast = bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16") or capabilities.get("bf16"))
-        return torch.bfloat16 if fast else torch.float32
-    return torch.float32
+        fast = torch.cuda.is_bf16_supported(including_emulation=False)
+    elif device.type == "cpu" and hasattr(torch.cpu, "get_capabilities"):
+        capabilities = torch.cpu.get_capabilities()
+        fast = any(capabilities.get(name) for name in ("avx512_bf16", "amx_bf16", "bf16"))
+    return torch.bfloat16 if fast else torch.float32
 
 
 def autocast(device: torch.device, dtype: torch.dtype) -> AbstractContextManager[None]:
@@ -84,12 +84,7 @@ def library_versions() -> dict[str, str]:
 
 
 def data_digest(images: Tensor, labels: Mapping[str, Tensor]) -> str:
-    """SHA-256 over pixels and labels: the name of a data set by content, which checkpoints record.
-
-    Args:
-        images: uint8, any shape, on any device.
-        labels: Task name to int64 indices, in any order; may be empty.
-    """
+    """SHA-256 over uint8 pixels and int64 labels: the identity of a data set, which checkpoints record."""
     digest = hashlib.sha256(str(tuple(images.shape)).encode())
     digest.update(images.cpu().contiguous().numpy().data)
     for name in sorted(labels):

@@ -40,7 +40,7 @@ def load_state(path: Path) -> dict[str, Any]:
     return state
 
 
-def _encode(value: Any, tensors: dict[str, Tensor]) -> Any:  # noqa: ANN401
+def _encode(value: Any, tensors: dict[str, Tensor]) -> Any:  # noqa: ANN401 - JSON
     if isinstance(value, Tensor):
         name = f"t{len(tensors)}"
         tensors[name] = value.detach().cpu().clone(memory_format=torch.contiguous_format)
@@ -52,12 +52,10 @@ def _encode(value: Any, tensors: dict[str, Tensor]) -> Any:  # noqa: ANN401
     return {"plain": value}
 
 
-def _decode(node: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> Any:  # noqa: ANN401
+def _decode(node: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> Any:  # noqa: ANN401 - JSON
     ((kind, content),) = node.items()
     if kind == "tensor":
         return tensors[content]
     if kind == "map":
         return {key: _decode(entry, tensors) for key, entry in content}
-    if kind == "list":
-        return [_decode(entry, tensors) for entry in content]
-    return content
+    return [_decode(entry, tensors) for entry in content] if kind == "list" else content

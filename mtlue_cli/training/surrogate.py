@@ -20,11 +20,11 @@ Weights = dict[str, Tensor]
 
 @dataclass(frozen=True)
 class SurrogateRun:
-    """What a clean training run left.
+    """The result of a clean training run.
 
     Attributes:
         checkpoints: Weights after each of the last epochs, oldest first.
-        accuracy: Training accuracy a task in the last epoch.
+        accuracy: Training accuracy per task in the last epoch.
         settings: How it was trained.
     """
 
@@ -55,20 +55,8 @@ def train_surrogate(
 ) -> SurrogateRun:
     """Train on clean images and keep the weights after each of the last ``keep`` epochs.
 
-    A surrogate that has seen grey and compressed images stands in for attackers who turn images grey or compress them.
-
-    Other arguments as in :func:`~mtlue_cli.training.multitask_loop.train_multitask`.
-
-    Args:
-        images: ``(N, 3, S, S)`` uint8.
-        labels: Task name to labels.
-        tasks: The tasks to learn.
-        settings: How.
-        keep: Number of checkpoints.
-        device: Where.
-        on_step: Called after each step with the number of images in it.
-        on_epoch: Called after each epoch with its figures.
-        distortions: What happens to its images; windows are those of any victim.
+    Other arguments are those of :func:`~mtlue_cli.training.multitask_loop.train_multitask`. A surrogate that is trained
+    under ``distortions`` stands in for attackers who turn images grey or compress them.
     """
     checkpoints: list[Weights] = []
     accuracy: Mapping[str, float] = {}

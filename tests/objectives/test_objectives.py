@@ -7,11 +7,15 @@ import torch
 from torch import Tensor, nn
 
 from mtlue_cli.choices import ObjectiveName
-from mtlue_cli.objectives.base import Objective
-from mtlue_cli.objectives.error_minimizing import ErrorMinimizing, ErrorMinimizingSettings
-from mtlue_cli.objectives.learnable import Learnable
-from mtlue_cli.objectives.registry import OBJECTIVES, Ingredients
-from mtlue_cli.objectives.self_ensemble import SelfEnsemble, SelfEnsembleSettings
+from mtlue_cli.objectives import (
+    OBJECTIVES,
+    ErrorMinimizing,
+    ErrorMinimizingSettings,
+    Ingredients,
+    Learnable,
+    Objective,
+    SelfEnsemble,
+)
 from mtlue_cli.tasks.spec import UNLABELLED
 from tests.multitask_sample import TASKS
 
@@ -89,8 +93,8 @@ def test_em_aims_at_the_labels_themselves() -> None:
 
 def test_sep_over_a_deck_is_tap_averaged_over_its_members() -> None:
     members = [LinearSurrogate(seed) for seed in range(3)]
-    whole = SelfEnsemble(TASKS, members, SelfEnsembleSettings(members_per_step=0), seed=0)
-    single = SelfEnsemble(TASKS, members, SelfEnsembleSettings(members_per_step=1), seed=0)
+    whole = SelfEnsemble(TASKS, members, seed=0, members_per_step=0)
+    single = SelfEnsemble(TASKS, members, seed=0, members_per_step=1)
     mean = sum(expected_loss(member(images()), colour=[1, 2, 0], bright=[1, 0, 1, 0]) for member in members) / len(
         members
     )

@@ -11,7 +11,7 @@ from mtlue_cli.choices import BackboneName, ObjectiveName
 from mtlue_cli.errors import CheckpointError
 from mtlue_cli.generator.model import GeneratorConfig, PerturbationGenerator
 from mtlue_cli.networks.multitask import build_network
-from mtlue_cli.objectives.registry import OBJECTIVES, Ingredients
+from mtlue_cli.objectives import OBJECTIVES, Ingredients
 from mtlue_cli.training.augment import View, apply_view, draw_crop, draw_zoom
 from mtlue_cli.training.distortions import PLAIN
 from mtlue_cli.training.generator_loop import GeneratorLoop, GeneratorSettings, StepRecord, mean_record

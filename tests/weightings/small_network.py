@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from mtlue_cli.choices import TaskKind, WeightingName
-from mtlue_cli.networks.backbones.base import Backbone
+from mtlue_cli.networks.backbones import Backbone
 from mtlue_cli.networks.multitask import ImageLevelNetwork
 from mtlue_cli.tasks.losses import task_losses
 from mtlue_cli.tasks.spec import Task, TaskSet

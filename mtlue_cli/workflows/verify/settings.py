@@ -10,9 +10,9 @@ from mtlue_cli.choices import (
     ProbeName,
 )
 from mtlue_cli.errors import InputError
-from mtlue_cli.networks.backbones.registry import BACKBONES
+from mtlue_cli.networks.backbones import BACKBONES
 from mtlue_cli.tasks.spec import TaskSet
-from mtlue_cli.training.methods.registry import METHODS, MethodChoice
+from mtlue_cli.training.methods import METHODS, MethodChoice
 from mtlue_cli.training.multitask_loop import steps_an_epoch
 from mtlue_cli.training.named_settings import choose_all, combined
 from mtlue_cli.verification.conditions import Condition, VictimSpec, plan_conditions, plan_victims
