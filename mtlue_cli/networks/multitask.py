@@ -1,19 +1,25 @@
 """The multi-task network of surrogate and victim: one backbone and the heads of the tasks."""
 
 from abc import ABC, abstractmethod
+from collections import OrderedDict
 from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
+from torchvision.ops import FeaturePyramidNetwork
 
 from mtlue_cli.choices import BackboneName
 from mtlue_cli.devices import seeded
 from mtlue_cli.errors import InputError
 from mtlue_cli.networks.backbones import BACKBONES, VECTOR, Backbone
-from mtlue_cli.networks.dense_head import DenseDecoder, DenseHeads
+from mtlue_cli.tasks.kinds import span_of
 from mtlue_cli.tasks.spec import TaskSet
 
 SHARED_WIDTH = 256
+
+DECODER_WIDTH = 64
+"""Most channels of the decoder; never more than the finest map has: 64 on a backbone that begins with 32 would cost
+twice as much as the backbone."""
 
 
 class MultiTaskNetwork(nn.Module, ABC):
@@ -73,6 +79,15 @@ class ImageLevelNetwork(MultiTaskNetwork):
         return features, self.scores(features)
 
 
+class _Shared(nn.Module):
+    """The decoder of all dense tasks, and the layer of all image-level tasks if there are any."""
+
+    def __init__(self, channels: Sequence[int], features: int | None) -> None:
+        super().__init__()
+        self.decoder = DenseDecoder(channels)
+        self.layer = None if features is None else nn.Linear(features, SHARED_WIDTH)
+
+
 class MixedNetwork(MultiTaskNetwork):
     """For dense tasks: a decoder on the backbone's feature maps, beside the heads of image-level tasks if any.
 
@@ -117,13 +132,70 @@ class MixedNetwork(MultiTaskNetwork):
         return joint, {name: outputs[name] for name in self.tasks.names}
 
 
-class _Shared(nn.Module):
-    """The decoder of all dense tasks, and the layer of all image-level tasks if there are any."""
+class DenseDecoder(nn.Module):
+    """The decoder of all dense tasks: a feature pyramid, its levels summed at the finest map's size.
 
-    def __init__(self, channels: Sequence[int], features: int | None) -> None:
+    A 64-pixel image gives a ResNet a finest map of 32 pixels per side and a coarsest of 2.
+
+    Args:
+        channels: Of the feature maps, the finest first.
+
+    Attributes:
+        width: Channels of its output.
+
+    Source:
+        Lin et al., "Feature Pyramid Networks", CVPR 2017, as torchvision has it; levels summed as in Kirillov et al.,
+        "Panoptic Feature Pyramid Networks", CVPR 2019, with one resizing per step instead of a convolution.
+    """
+
+    def __init__(self, channels: Sequence[int]) -> None:
         super().__init__()
-        self.decoder = DenseDecoder(channels)
-        self.layer = None if features is None else nn.Linear(features, SHARED_WIDTH)
+        self.width = min(DECODER_WIDTH, channels[0])
+        self.pyramid = FeaturePyramidNetwork(list(channels), self.width, norm_layer=nn.BatchNorm2d)
+
+    def forward(self, maps: Sequence[Tensor]) -> Tensor:
+        """``(B, width, h, w)`` of the size of ``maps[0]``."""
+        levels = list(self.pyramid(OrderedDict((str(index), found) for index, found in enumerate(maps))).values())
+        size = levels[0].shape[-2:]
+        resized = [nn.functional.interpolate(level, size, mode="bilinear", align_corners=False) for level in levels[1:]]
+        return torch.stack([levels[0], *resized]).sum(dim=0) if resized else levels[0]
+
+
+class DenseHeads(nn.Module):
+    """For every dense task a 3x3 convolution and a 1x1 one, and a bilinear resize to the size of the image.
+
+    A depth is predicted as an offset from the middle of its task's span, in halves of the span: the head starts in the
+    middle of the data, whatever the unit.
+
+    Args:
+        tasks: Dense tasks.
+        width: Channels of the features they are predicted from.
+    """
+
+    def __init__(self, tasks: TaskSet, width: int) -> None:
+        super().__init__()
+        self.tasks = tasks
+        self.heads = nn.ModuleList(
+            nn.Sequential(
+                nn.Conv2d(width, width, 3, padding=1, bias=False),
+                nn.BatchNorm2d(width),
+                nn.ReLU(inplace=True),
+                nn.Conv2d(width, task.channels, 1),
+            )
+            for task in tasks
+        )
+
+    def forward(self, features: Tensor, size: Sequence[int]) -> dict[str, Tensor]:
+        """Task name to ``(B, channels, H, W)``, ``H`` and ``W`` as in ``size``."""
+        outputs: dict[str, Tensor] = {}
+        for task, head in zip(self.tasks, self.heads, strict=True):
+            raw = nn.functional.interpolate(head(features), tuple(size), mode="bilinear", align_corners=False)
+            if task.span is not None:
+                low, high = span_of(task)
+                # In float32: half precision has too few digits for a small difference of large depths.
+                raw = (high + low) / 2 + (high - low) / 2 * raw.float()
+            outputs[task.name] = raw
+        return outputs
 
 
 def build_network(backbone: BackboneName, tasks: TaskSet, seed: int) -> MultiTaskNetwork:

@@ -266,7 +266,7 @@ class MethodChoice(Choice[SettingsT]):
         """
         if self.needs_start and start is None:
             raise InputError(
-                f"training method {self.variant!r} starts from a pretrained backbone, and none is given",
+                f"training method {self.family!r} starts from a pretrained backbone, and none is given",
                 hint="give one with --start FILE|timm:NAME, or images to train one on first with "
                 "--pretrain-images DIR --pretrain-labels FILE",
             )
