@@ -63,35 +63,20 @@ class Objective(ABC):
         """Resume from what :meth:`state_dict` gave."""
 
 
-@dataclass(frozen=True)
-class ErrorMinimizingSettings:
-    """How the surrogate learns beside the generator.
-
-    Attributes:
-        solved_loss: Running mean of the loss below which the surrogate starts afresh with new weights; 0 never. One
-            that has learned the shortcut has no loss left to teach the generator; a fresh one asks for what is learned
-            first.
-        least_steps: Steps that a surrogate lives at least.
-        learning_rate: Of the surrogate's Adam.
-    """
-
-    solved_loss: float = 0.1
-    least_steps: int = 40
-    learning_rate: float = 1e-3
-
-
 class ErrorMinimizing(Objective):
     """EM, the task loss itself: generator and surrogate minimise it together.
 
-    Both descend the same loss, so one backward pass serves both. Against turns of ten generator and four surrogate
-    steps this measured better at a lower cost, above all with many tasks, where a surrogate that sees few batches
-    never learns to read them.
+    One backward pass serves both. This measured better than turns of ten generator and four surrogate steps, at a lower
+    cost, above all with many tasks, where a surrogate that sees few batches never learns to read them.
 
     Args:
         tasks: The tasks.
         fresh: Makes an untrained surrogate from a seed, on the device that training uses.
-        settings: How the surrogate learns.
         seed: Of the first surrogate's weights; each restart takes the next.
+        solved_loss: Running mean of the loss below which the surrogate restarts with new weights; 0: never. One that
+            has learned the shortcut has no loss left to teach the generator.
+        least_steps: Steps before the surrogate may restart.
+        learning_rate: Of the surrogate's Adam.
 
     Source:
         Huang et al., "Unlearnable Examples", ICLR 2021; generator form of Yu et al., ICML 2025. Deviations: steps taken
@@ -101,17 +86,25 @@ class ErrorMinimizing(Objective):
     follows = "surrogate accuracy"
 
     def __init__(
-        self, tasks: TaskSet, fresh: Callable[[int], nn.Module], settings: ErrorMinimizingSettings, seed: int
+        self,
+        tasks: TaskSet,
+        fresh: Callable[[int], nn.Module],
+        seed: int,
+        *,
+        solved_loss: float = 0.1,
+        least_steps: int = 40,
+        learning_rate: float = 1e-3,
     ) -> None:
         super().__init__(tasks)
-        self.fresh, self.settings, self.seed = fresh, settings, seed
+        self.fresh, self.seed = fresh, seed
+        self.solved_loss, self.least_steps, self.learning_rate = solved_loss, least_steps, learning_rate
         self.restarts = self.age = 0
         self.running_loss: float | None = None
         self.surrogate, self.optimizer = self._fresh()
 
     def _fresh(self) -> tuple[nn.Module, torch.optim.Adam]:
         network = self.fresh(self.seed + self.restarts).train()
-        return network, torch.optim.Adam(network.parameters(), self.settings.learning_rate)
+        return network, torch.optim.Adam(network.parameters(), self.learning_rate)
 
     def targets(self, labels: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """The true labels."""
@@ -119,8 +112,8 @@ class ErrorMinimizing(Objective):
 
     def loss(self, protected: Tensor, labels: Mapping[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
         """Mean task loss towards the true labels; its gradient reaches the surrogate too."""
-        solved = self.running_loss is not None and self.running_loss < self.settings.solved_loss
-        if solved and self.age >= self.settings.least_steps:
+        solved = self.running_loss is not None and self.running_loss < self.solved_loss
+        if solved and self.age >= self.least_steps:
             self.restarts += 1
             self.age, self.running_loss = 0, None
             self.surrogate, self.optimizer = self._fresh()
@@ -224,12 +217,7 @@ class Learnable(Objective):
 
     A victim is misled only by a shortcut that it has learned. Targeted poisoning alone leaves a task with many classes
     hard to read; an error-minimising companion, whose surrogate restarts again and again, asks for what a fresh network
-    picks up first.
-
-    Args:
-        main: The objective whose targets and agreement are reported; its surrogate is frozen.
-        companion: The error-minimising part, with its own surrogate.
-        weight: Of the companion's loss.
+    learns first. Targets and agreement are those of ``main``, whose surrogate is frozen.
 
     Source:
         Ours; the two parts are those of Yu et al., ICML 2025, there used one at a time.
@@ -266,14 +254,10 @@ class Learnable(Objective):
 
 @dataclass(frozen=True)
 class Ingredients:
-    """What objectives are made from; each takes what it needs.
+    """What objectives are made from: tasks, checkpoints of a clean-trained surrogate (oldest first), and a seed.
 
-    Attributes:
-        tasks: The tasks.
-        clean: Checkpoints of a clean-trained surrogate, oldest first.
-        fresh: Makes an untrained surrogate from a seed.
-        seed: Of whatever the objective draws.
-        learnability: Weight of an error-minimising companion beside TAP and SEP; 0: none.
+    ``fresh`` makes an untrained surrogate from a seed; ``learnability`` is the weight of an error-minimising companion
+    beside TAP and SEP.
     """
 
     tasks: TaskSet
@@ -285,35 +269,26 @@ class Ingredients:
 
 @dataclass(frozen=True)
 class ObjectiveSpec:
-    """One objective.
-
-    Attributes:
-        build: Makes it.
-        clean_checkpoints: How many last checkpoints of a clean surrogate it needs; 0 if it trains its own.
-    """
+    """How an objective is made, and how many last checkpoints of a clean surrogate it needs."""
 
     build: Callable[[Ingredients], Objective]
     clean_checkpoints: int
 
 
 def _em(given: Ingredients) -> ErrorMinimizing:
-    return ErrorMinimizing(given.tasks, given.fresh, ErrorMinimizingSettings(), given.seed)
+    return ErrorMinimizing(given.tasks, given.fresh, given.seed)
 
 
 def _with_companion(main: Objective, given: Ingredients) -> Objective:
     return Learnable(main, _em(given), given.learnability) if given.learnability else main
 
 
-def _tap(given: Ingredients) -> Objective:
-    return _with_companion(TargetedAdversarial(given.tasks, given.clean[-1]), given)
-
-
-def _sep(given: Ingredients) -> Objective:
-    return _with_companion(SelfEnsemble(given.tasks, given.clean, given.seed), given)
-
-
 OBJECTIVES: Mapping[ObjectiveName, ObjectiveSpec] = {
     ObjectiveName.EM: ObjectiveSpec(_em, 0),
-    ObjectiveName.TAP: ObjectiveSpec(_tap, 1),
-    ObjectiveName.SEP: ObjectiveSpec(_sep, 15),
+    ObjectiveName.TAP: ObjectiveSpec(
+        lambda given: _with_companion(TargetedAdversarial(given.tasks, given.clean[-1]), given), 1
+    ),
+    ObjectiveName.SEP: ObjectiveSpec(
+        lambda given: _with_companion(SelfEnsemble(given.tasks, given.clean, given.seed), given), 15
+    ),
 }

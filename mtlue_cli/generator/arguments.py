@@ -26,13 +26,10 @@ _TYPES = (np.uint8, np.uint16, np.float16, np.float32, np.float64)
 
 @dataclass(frozen=True)
 class GivenImages:
-    """Images as a caller gave them, and their pixels.
+    """Images as a caller gave them, one or several, and their pixels.
 
-    Attributes:
-        images: One image or several.
-        one: Whether it is a single one.
-        pixels: ``(H, W)`` or ``(H, W, 3)`` each, uint8, uint16, or floating point in [0, 1].
-        alphas: ``(H, W)`` uint8 opacity of each; None: opaque.
+    Pixels are ``(H, W)`` or ``(H, W, 3)`` each, uint8, uint16, or floating point in [0, 1]; alphas ``(H, W)`` uint8
+    opacity, None where opaque.
     """
 
     images: Any
@@ -50,10 +47,7 @@ class GivenImages:
 
 
 def read_images(images: Any) -> GivenImages:  # noqa: ANN401 - many kinds
-    """The pixels of images.
-
-    Args:
-        images: As :meth:`~mtlue_cli.generator.generator.Generator.protect` takes them; tensors on any device.
+    """Pixels of images as :meth:`~mtlue_cli.generator.generator.Generator.protect` takes them; tensors on any device.
 
     Raises:
         InputError: Lists every image that is something else.
@@ -119,15 +113,9 @@ def _like(image: object, pixels: Pixels) -> Any:  # noqa: ANN401 - the kind of t
 
 
 def read_labels(labels: Mapping[str, Any], tasks: TaskSet, count: int, size: int, *, one: bool = False) -> Labels:
-    """Labels of images as a network takes them.
+    """Labels of ``count`` images, as :meth:`~.generator.Generator.protect` takes them, as a network takes them.
 
-    Args:
-        labels: Task name to a label per image: a class name, a class index, or the label map of a dense task as its
-            file would hold it; None where there is none.
-        tasks: All of them must be there.
-        count: Number of images.
-        size: Side in pixels of the maps.
-        one: Whether a label may stand alone, for the only image.
+    Label maps get the side ``size`` in pixels. ``one``: a label may stand alone, for the only image.
 
     Raises:
         InputError: Lists every task and label that does not fit.

@@ -40,19 +40,16 @@ class CheckpointCard:
     """The metadata of a checkpoint.
 
     Attributes:
-        tasks: Tasks and classes, in the order of the embeddings.
+        tasks: In the order of the embeddings.
         epsilon: Bound in 255ths.
         image_size: Side in pixels of the squares that the generator sees.
         objective: Base method: em, tap or sep; none if nothing was trained.
         settings: All settings of the training, and the number of steps it took.
         generator: The shape, :class:`~mtlue_cli.generator.model.GeneratorConfig` as a dictionary.
-        data_digest: SHA-256 of the training pixels and labels.
-        licence: Terms of the weights.
-        versions: Of mtlue and the libraries that computed them.
-        created: UTC time, ISO 8601.
-        digest: SHA-256 of the weights; filled in by :func:`save_checkpoint`.
+        data_digest, digest: SHA-256 of the training pixels and labels; of the weights, by :func:`save_checkpoint`.
+        versions, created: Of mtlue and the libraries that computed them; UTC time, ISO 8601.
         universal: Whether the generator has no tasks of its own and is bound to the codes of a key before use.
-        name: File stem; filled in when reading.
+        name: File stem.
     """
 
     tasks: TaskSet
@@ -91,13 +88,9 @@ class LoadedGenerator:
     ) -> "LoadedGenerator":
         """This generator for ``tasks``: a universal one with the codes of ``key``, any other as it is.
 
-        The weights are shared with this one, which is bound too.
-
-        Args:
-            key: For a universal generator.
-            tasks: Those that are protected, in the order of the codes.
-            shares: Of each class (:func:`~mtlue_cli.generator.code_embedding.shares_for_codes`); None: equal ones.
-            cells: Side of the patterns of codes; 0: as many as the tasks ask for.
+        The weights are shared with this one, which is bound too. Shares are those of
+        :func:`~mtlue_cli.generator.code_embedding.shares_for_codes` (None: equal ones); ``cells`` is the side of the
+        patterns of codes (0: as many as the tasks ask for).
 
         Raises:
             ValueError: It is universal and there is no key.
@@ -113,13 +106,7 @@ class LoadedGenerator:
 def save_checkpoint(
     path: Path, generator: "PerturbationGenerator", card: CheckpointCard, *, private: bool = False
 ) -> CheckpointCard:
-    """Write weights and card atomically; returns the card with the digest of the weights.
-
-    Args:
-        path: Where.
-        generator: The weights.
-        card: Their metadata.
-        private: Whether nobody but its owner may read the file.
+    """Write weights and card atomically, for the owner alone if ``private``; returns the card with the weights' digest.
 
     Raises:
         MtlueError: The weights are not finite: training has diverged.

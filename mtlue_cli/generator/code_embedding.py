@@ -57,23 +57,18 @@ class CodeEmbedding(nn.Module):
     """The maps of a codebook's classes, summed over the tasks as :class:`~.label_embedding.LabelEmbedding` does.
 
     The first ``pattern_channels`` channels of a map are the class's code as a mirror-symmetric pattern; a small
-    network, the same for every task and class, makes the others of that pattern. So the weights know of no task, and
-    any codebook can be bound to them. Codes are no parameters and never reach a checkpoint.
-
-    Args:
-        channels: Channels of a map.
-        grid: Side of a map in cells.
-        pattern_channels: How many leading channels hold the pattern.
-        pattern_grid: Least side of the coarse grid of the patterns, in cells.
+    network, the same for every task and class, makes the others of it. So any codebook can be bound to the weights.
+    Codes are no parameters and never reach a checkpoint.
 
     Attributes:
         tasks: Those of the codebook that is bound.
         patterns: ``(sum of C, plus 1, pattern_channels, g, g)`` float, class after class and task after task of those
             that have codes; the last one is no code at all: what clean and unlabelled images have.
+        pattern_grid: Least side ``g`` of the patterns, in cells.
 
     Source:
-        Stands in for the class-wise embeddings of Yu et al., ICML 2025, section 4; their regularisers are fulfilled by
-        :class:`~.codebook.Codebook` in closed form.
+        Stands in for the class-wise embeddings of Yu et al., ICML 2025, section 4; :class:`~.codebook.Codebook` fulfils
+        their regularisers in closed form.
     """
 
     patterns: Tensor
@@ -102,9 +97,8 @@ class CodeEmbedding(nn.Module):
         images are nearly all of one class is quiet: a victim learns little of it from clean images. The sum over the
         tasks, divided by the square root of their number, has unit power over images and pixels.
 
-        *Why one colour.* Green against magenta is what photos vary least in: faces by 4 to 5 levels as a whole, by half
-        a level and less in most directions; red against blue by 11 to 13, brightness by 42 to 56. Codes that have all
-        colours, and weights that were trained on drawn images, were measured: victims learn more (docs/universal.md).
+        *Why one colour.* Photos vary least in green against magenta: faces by 4 to 5 levels, in red against blue by 11
+        to 13, in brightness by 42 to 56. Victims learn more from codes that have all colours (docs/universal.md).
 
         Args:
             codebook: The codes.
@@ -146,9 +140,8 @@ class CodeEmbedding(nn.Module):
         """Sum of the maps that ``labels`` pick, over the square root of the number of tasks.
 
         Args:
-            labels: Task name to class indices, ``(B,)`` int64, or ``(B, H, W)`` for a task that is labelled pixel by
-                pixel: there the map of each class is painted where the class is. A task that is absent, or an index of
-                :data:`~mtlue_cli.tasks.spec.UNLABELLED`, gets the map of no code, whatever its label would have been.
+            labels: Task name to class indices, ``(B,)`` int64, or ``(B, H, W)`` for a dense task: there the map of each
+                class is painted where the class is. What is absent or unlabelled gets the map of no code.
 
         Returns:
             ``(B, channels, grid, grid)`` float; ``B`` is 1 if ``labels`` is empty.

@@ -63,12 +63,7 @@ Numbers = npt.NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Codebook:
-    """The codes of a task set under a key.
-
-    Attributes:
-        key: The secret.
-        tasks: Tasks and classes, in the order in which codes are made orthogonal.
-        dimension: Of the space.
+    """The codes of a task set under a key, in a space of ``dimension``, made orthogonal in the order of the tasks.
 
     Raises:
         ValueError: The space has no dimension.
@@ -152,19 +147,15 @@ def _encoded(words: Iterable[str]) -> bytes:
 
 
 def _orthonormal(vector: Numbers, basis: Numbers) -> Numbers:
-    """``vector`` without its part in the span of the orthonormal rows of ``basis``, at unit length.
-
-    Source:
-        Gram-Schmidt, twice: Giraud et al., Computers & Mathematics with Applications 50, 2005: two are enough.
-    """
-    for _ in range(2):
+    """``vector`` without its part in the span of the orthonormal rows of ``basis``, at unit length."""
+    for _ in range(2):  # two are enough: Giraud et al., Computers & Mathematics with Applications 50, 2005
         vector = vector - (basis @ vector) @ basis
         vector = vector / np.linalg.norm(vector)
     return vector
 
 
 class Origin(NamedTuple):
-    """Where the origin lies among the codes of a task: what a victim takes a clean image for, which has no code.
+    """The origin among the codes of a task: what a victim takes a clean image for, which has no code.
 
     Attributes:
         towards_rarest: From 0, in the middle of all classes, to 1, at the rarest.
@@ -178,10 +169,9 @@ class Origin(NamedTuple):
 def centred_codes(codes: Numbers, shares: Numbers, origin: Origin) -> Numbers:
     """Codes of a task about the origin, as they are painted.
 
-    *Classes that are about as frequent.* If the rarest has no code, and the codes of the others are orthogonal, a clean
-    image passes for the rarest, which is rarely right. In the middle of a simplex it lies between all classes, and what
-    it shows decides. *A class that nearly all images have.* All would carry its code, which says nothing and takes the
-    bound away from other tasks; about the mean over the images it is hardly painted.
+    If classes are about as frequent, the rarest has no code and the codes of the others are orthogonal, a clean image
+    passes for the rarest, which is rarely right. The code of a class that nearly all images have says nothing and takes
+    the bound away from other tasks; about the mean over the images it is hardly painted.
 
     Args:
         codes: ``(C, d)``, ``sqrt(2)`` apart as far as there are axes.
@@ -189,8 +179,8 @@ def centred_codes(codes: Numbers, shares: Numbers, origin: Origin) -> Numbers:
         origin: Its position.
 
     Returns:
-        ``(C, d)`` in the ``C - 1`` dimensions of the simplex of ``codes``, of lengths for which that simplex has unit
-        length. Classes other than the rarest differ as their codes do, at that scale, wherever the origin is.
+        ``(C, d)``, scaled so that the simplex of ``codes`` has unit length. Classes other than the rarest differ as
+        their codes do, at that scale, wherever the origin is.
     """
     count, rarest = len(codes), int(shares.argmin())
     simplex = codes - codes.mean(axis=0)
@@ -200,11 +190,7 @@ def centred_codes(codes: Numbers, shares: Numbers, origin: Origin) -> Numbers:
 
 
 def _pulled(shares: Numbers) -> Numbers:
-    """How much of the rarest vertex of a simplex is taken from each so that the others are orthogonal, ``(C,)``.
-
-    Source:
-        Loewdin's orthonormal basis, alike for all, of the vertices but the rarest.
-    """
+    """How much of the rarest vertex of a simplex is taken from each so that the others are orthogonal (Loewdin)."""
     pulled = np.full(len(shares), 1 / (1 + math.sqrt(len(shares))))
     pulled[shares.argmin()] = 1.0
     return pulled
@@ -213,13 +199,9 @@ def _pulled(shares: Numbers) -> Numbers:
 def origins(shares: Sequence[Numbers]) -> list[Origin]:
     """The origin among the codes of each task: as misleading as :data:`COMMON` allows.
 
-    What all images have in common says nothing, and takes power away from what does. If the rarest of two classes has
-    no code, it is half; with more classes less, for their codes are orthogonal, unless one of them is frequent. So
-    columns of many classes have their origin near the rarest, columns of two between that and the middle. How many
-    columns there are plays no part: they are orthogonal too.
-
-    Args:
-        shares: Of each class among the images, ``(C,)``, all positive, an array per task.
+    What all images have in common says nothing, and takes power away from what does: half of it if the rarest of two
+    classes has no code, less with more classes. So columns of many classes have their origin near the rarest, columns
+    of two between that and the middle.
 
     Returns:
         An origin per task: ``towards_rarest`` one figure for all; ``from_mean`` in proportion to the entropy of its

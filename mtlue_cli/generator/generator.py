@@ -42,15 +42,9 @@ class Generator:
     >>> generator = Generator.load("default", key=Key.read("my.key"), labels={"age": ages, "gender": genders})
     >>> protected = generator.protect(images, {"age": ages, "gender": genders}, epsilon=8)
 
-    Args:
-        loaded: The weights, bound already if they take a key.
-        device: Where they run.
-        tasks: What is protected; None: all that the weights know.
-        call_size: Images per call of the network, on a GPU.
-
     Attributes:
-        card: What the checkpoint says of itself.
-        tasks: What is protected.
+        card: Metadata of the checkpoint.
+        tasks: Those that are protected.
         device: Where it runs.
     """
 
@@ -107,7 +101,9 @@ class Generator:
             raise InputError(f"the weights {card.name} take no key", hint="leave out key")
         table = _table(labels) if isinstance(labels, Mapping) else labels
         known = card.tasks if not card.universal else TaskSet(()) if table is None else table.tasks
-        wanted = tasks if isinstance(tasks, TaskSet) else known if tasks is None else _named(tasks, known)
+        if tasks is not None and not isinstance(tasks, TaskSet) and (unknown := [n for n in tasks if n not in known]):
+            raise InputError(f"there is no task {listed(unknown)}", hint=f"there are {listed(list(known.names))}")
+        wanted = tasks if isinstance(tasks, TaskSet) else known if tasks is None else known.subset(tasks)
         if not len(wanted):
             raise InputError(
                 "there is no task to protect", hint="give labels, or tasks with their classes, to universal weights"
@@ -156,12 +152,7 @@ class Generator:
     ) -> tuple[Pixels, Shortfall | None]:
         """An image with its perturbation within the bound, and why it does not count as protected, if it does not.
 
-        Args:
-            pixels: As :meth:`square` takes them.
-            delta: As :meth:`perturb` gives it.
-            epsilon: Bound in 255ths; None: that of the weights.
-            alpha: ``(H, W)`` opacity; None: opaque.
-            labelled: Whether any task has a label for the image.
+        Pixels are those of :meth:`square`; other arguments as :func:`~mtlue_cli.perturbation.effect.measure`.
         """
         bound = self.card.epsilon if epsilon is None else epsilon
         changed = protect_pixels(pixels, delta, bound)
@@ -281,13 +272,6 @@ def _table(labels: Mapping[str, Sequence[str | None]]) -> LabelTable:
     if faults:
         raise InputError("the labels cannot be protected", faults)
     return LabelTable(tuple(f"row {row}" for row in range(max(counts, default=0))), columns, TaskSet(tuple(tasks)))
-
-
-def _named(names: Sequence[str], known: TaskSet) -> TaskSet:
-    unknown = [name for name in names if name not in known]
-    if unknown:
-        raise InputError(f"there is no task {listed(unknown)}", hint=f"there are {listed(list(known.names))}")
-    return known.subset(names)
 
 
 def _not_protected(found: Mapping[int, Shortfall], count: int) -> str:

@@ -39,11 +39,8 @@ def for_inference(generator: PerturbationGenerator, device: torch.device) -> Per
 class PreparedGenerator:
     """A generator with the weights that it has now, computed cell by cell, not plane by plane.
 
-    Features lie as ``(B, cells, channels)``, so that every 1x1 convolution is one matrix product, which runs photo by
-    photo and finds the wide features of a block still in the cache. Linear steps that follow each other are multiplied
-    out beforehand: the scaling of pixels into the stem, a norm's weights into the layer behind it, the last layer of
-    the decoder into the one before it, which is never computed at its full width.
-
+    Features lie as ``(B, cells, channels)``: every 1x1 convolution is one matrix product, photo by photo, and finds the
+    wide features of a block still in the cache. Linear steps that follow each other are multiplied out beforehand.
     Where the network draws nothing, be it untrained or kept off the images by tints, it is not run.
 
     The result is that of :meth:`~.model.PerturbationGenerator.perturb` but for rounding: below a thousandth of a 255th,
@@ -153,16 +150,12 @@ def _bias(layer: nn.Conv2d) -> Tensor:
 
 
 class BatchedPerturbation:
-    """Runs a network over any number of images.
+    """Runs a network, which is on ``device`` already, over any number of images.
 
     Convolutions sum in an order that depends on the batch size, so the last bits of a result would too. Here every call
     sees the same number of images, the last one filled up by repetition: an image's perturbation depends neither on its
-    neighbours nor on how many there are. When the device runs out of memory the call size is halved for good.
-
-    Args:
-        network: On ``device`` already.
-        device: Where it runs.
-        call_size: Images per call to start with; on a CPU always :data:`~mtlue_cli.choices.CPU_CALL_SIZE`.
+    neighbours nor on how many there are. That number is ``call_size`` on a GPU, and halved for good when memory runs
+    out.
     """
 
     def __init__(self, network: Perturbs, device: torch.device, call_size: int = GPU_CALL_SIZE) -> None:
@@ -173,12 +166,7 @@ class BatchedPerturbation:
     def __call__(
         self, images: Sequence[npt.NDArray[np.uint8]], labels: Labels, scale: float = 1.0
     ) -> list[npt.NDArray[np.float32]]:
-        """Perturbations of ``images``.
-
-        Args:
-            images: ``(3, S, S)`` uint8 each.
-            labels: Task name to class indices, or maps in the layout of a loop, one per image.
-            scale: Factor on the perturbation.
+        """Perturbations of ``(3, S, S)`` images, times ``scale``.
 
         Returns:
             ``(3, S, S)`` float32 in 255ths each, rounded (see :mod:`mtlue_cli.perturbation.resize`).

@@ -14,20 +14,14 @@ from mtlue_cli.tasks.spec import UNLABELLED, TaskSet
 class LabelEmbedding(nn.Module):
     """One learnable spatial map per task and class; the maps of a sample's labels are summed over the tasks.
 
-    There are ``sum_k C_k`` maps for ``prod_k C_k`` label combinations. The sum is divided by the square root of the
-    number of tasks, which keeps the variance; the cost of the network behind it does not grow with their number. Maps
-    are resized bilinearly to the latent at hand, so that no embedding is tied to an image size.
-
-    The first ``pattern_channels`` channels start as closed-form patterns
-    (:func:`~mtlue_cli.generator.patterns.initial_patterns`), which a convolutional network learns within an epoch; the
-    rest start small and random.
+    The sum is divided by the square root of the number of tasks, which keeps the variance. Maps are resized bilinearly
+    to the latent at hand, so that no embedding is tied to an image size. The first ``pattern_channels`` channels start
+    as closed-form patterns, which a convolutional network learns within an epoch; the rest start small and random.
 
     Args:
-        tasks: The tasks, in the order in which their maps are stored.
-        channels: Channels of a map.
-        grid: Side of a map in cells.
-        pattern_channels: How many leading channels are the pattern.
-        pattern_grid: Side of the coarse grid of the initial patterns, in cells.
+        tasks: In the order in which their maps are stored.
+        channels, grid: Channels and side in cells of a map.
+        pattern_channels, pattern_grid: How many leading channels are the pattern, and the side of its coarse grid.
         priors: Share of each class among the labels, a list per task; None: equally frequent.
         rng: Source of the initial values.
 
@@ -76,8 +70,8 @@ class LabelEmbedding(nn.Module):
         """Sum of the maps that ``labels`` pick, over the square root of the number of tasks.
 
         Args:
-            labels: Task name to class indices, ``(B,)`` int64. A task that is absent, or an index of
-                :data:`~mtlue_cli.tasks.spec.UNLABELLED`, gets the mean of the task's maps, which says nothing about it.
+            labels: Task name to class indices, ``(B,)`` int64; what is absent or unlabelled gets the mean of the task's
+                maps.
 
         Returns:
             ``(B, channels, grid, grid)`` float; ``B`` is 1 if ``labels`` is empty.

@@ -33,12 +33,10 @@ class GeneratorConfig:
 
     Attributes:
         epsilon: Bound in 255ths.
-        image_size: Side in pixels of the square images that the generator sees when protecting.
-        encoder_width, encoder_depth: Channels and blocks of the image encoder.
+        image_size: Side in pixels of the squares that the generator sees when protecting.
         label_channels, label_grid: Channels and side in cells of an embedding.
-        decoder_width, decoder_depth: Channels and blocks of the decoder.
-        pattern_grid: Side in cells of the closed-form patterns that embeddings start from.
-        pattern_gain: Initial gain of those patterns before the bound; 0 starts without them.
+        pattern_grid, pattern_gain: Side in cells of the closed-form patterns that embeddings start from; their initial
+            gain before the bound, 0 starts without them.
         chroma: Share of the colour difference that is kept, from 0 (luminance alone, the same in all channels) to 1.
     """
 
@@ -60,13 +58,9 @@ class PerturbationGenerator(nn.Module):
 
     Args:
         config: The shape.
-        tasks: What the labels stand for; None: a universal generator, which :meth:`bind` gives codes.
-        seed: Seed of the initial weights.
-        priors: Share of each class among the labels that it will be trained on, a list per task, for the initial
-            patterns.
-
-    Attributes:
-        painter: How the task set is painted.
+        tasks: Those of the labels; None: a universal generator, which :meth:`bind` gives codes.
+        seed: Of the initial weights.
+        priors: Share of each class among the training labels, a list per task, for the initial patterns.
 
     Source:
         Yu et al., ICML 2025, section 4 and figure 2. Deviations: light encoder and decoder, tanh instead of clamp,
@@ -101,23 +95,13 @@ class PerturbationGenerator(nn.Module):
 
     @property
     def codes(self) -> CodeEmbedding:
-        """The embedding of a universal generator.
-
-        Raises:
-            ValueError: The generator was made for tasks of its own.
-        """
+        """The embedding of a universal generator; ValueError for one that was made for tasks of its own."""
         if not isinstance(self.label_embedding, CodeEmbedding):
             raise ValueError("a generator with learned embeddings takes no codes")
         return self.label_embedding
 
     def bind(self, codebook: Codebook, shares: Mapping[str, Sequence[float]] | None = None) -> None:
-        """Give a universal generator tasks and their codes in place of those it had.
-
-        Args:
-            codebook: The codes.
-            shares: Of each class among the images, or among the pixels of masks, by task; a task that is absent has
-                classes of equal share.
-        """
+        """Give a universal generator tasks and their codes; shares as :meth:`.LoadedGenerator.bound` takes them."""
         self.codes.bind(codebook, shares)
         self.tasks = codebook.tasks
         self.painter = UnlearnedTints(self.tasks, shares or {}) if is_tinted(self.tasks) else paint_class_patterns

@@ -56,12 +56,9 @@ class ImageEncoder(nn.Module):
 class PerturbationDecoder(nn.Module):
     """Latent beside the label embedding, 1x1 to ``width``, inverted blocks, 1x1 to pixels, pixel shuffle.
 
-    Patterns of the labels reach the perturbation directly, multiplied by :attr:`gain`
+    Patterns of the labels reach the perturbation directly, multiplied by the learned ``gain``
     (:meth:`~mtlue_cli.generator.painting.Painting.unbounded`): they are there from the first step, and the network
     learns what to add for the image at hand.
-
-    Attributes:
-        gain: Learned factor on the patterns.
 
     Source:
         ``D`` of MTL-UE (there: three transposed convolutions). Deviation: the direct path.

@@ -29,8 +29,8 @@ from mtlue_cli.tasks.spec import UNLABELLED, Task, TaskSet
 ALONE_GAIN = 2.0
 """Gain of patterns where the network draws nothing: training leaves it as it is."""
 
-WIDTH = 32
-"""Channels between the two convolutions of a :class:`DenseEmbedding`."""
+WIDTH, MOMENTUM = 32, 0.02
+"""Of a :class:`DenseEmbedding`: channels between its convolutions, and share of a batch in its running mean."""
 
 QUIET = 0.3
 """Volume of the patterns of image-level tasks beside tints: a victim sums them up over the whole image, where a tint
@@ -38,9 +38,6 @@ has to show at one pixel."""
 
 SOFT = 0.3
 """Volume of the tints of segmentation, before the bound, in images whose label is not the most frequent one."""
-
-MOMENTUM = 0.02
-"""Share of a batch in the running mean."""
 
 TaskLabels = Mapping[str, Tensor]
 """Task name to class indices, ``(B,)`` int64, or to label maps; a task that is absent is not protected."""
@@ -69,12 +66,7 @@ class Painting(NamedTuple):
         return self.alone is not None and bool(self.alone.all())
 
     def unbounded(self, drawn: Tensor, gain: Tensor | float) -> Tensor:
-        """The perturbation before its bound, ``(B, 3, H, W)``.
-
-        Args:
-            drawn: The network's output, of the same shape.
-            gain: Learned factor on the pattern; :data:`ALONE_GAIN` replaces it where the pattern is alone.
-        """
+        """The perturbation before its bound, ``(B, 3, H, W)``, from the network's output and the learned gain."""
         if self.alone is not None:
             return torch.where(self.alone, ALONE_GAIN * self.pattern, drawn + gain * self.pattern)
         if isinstance(gain, float):
@@ -107,10 +99,8 @@ def paint_class_patterns(labels: TaskLabels, classes: Tensor | None, batch: int,
 class MapEmbedding(NamedTuple):
     """The embedding of the label maps of one task.
 
-    Attributes:
-        latent: ``(B, channels, h, w)`` at the size of an image encoder's latent.
-        pattern: ``(B, 3, H, W)`` at the size of the image, drawn as it is.
-        labelled: ``(B,)`` bool, whether a sample has any label of the task.
+    ``latent`` is ``(B, channels, h, w)`` at the size of an encoder's latent, ``pattern`` ``(B, 3, H, W)`` at that of
+    the image, ``labelled`` ``(B,)`` bool: whether a sample has any label of the task.
     """
 
     latent: Tensor
@@ -122,16 +112,12 @@ class DenseEmbedding(nn.Module):
     """Label map to embedding map, and to a tile per code, painted where the map says.
 
     A code is a class; a depth lies between two of several, a normal between those of its components
-    (:func:`~mtlue_cli.tasks.label_maps.code_weights`). A small network makes the embedding map of the codes and of
-    where nothing is labelled: a convolution over the pixels of a latent cell and its surroundings, and one over cells.
-    Tiles reach the output directly, pixel by pixel, as the patterns of image-level classes do.
+    (:func:`~mtlue_cli.tasks.label_maps.code_weights`). Two convolutions make the embedding map of the codes and of
+    where nothing is labelled. Tiles reach the output directly: a network that predicts pixels looks at a neighbourhood,
+    so what marks a class must be found within a few pixels, wherever the region lies.
 
-    Why tiles: a network that predicts pixels looks at a neighbourhood, so what marks a class must be found within a few
-    pixels, wherever the region lies, and fit into a narrow one.
-
-    *Not protected.* A sample without any label of the task gets the running mean of the embedding over batches and
-    cells of training, one number per channel, and no tint: nothing of a label map can reach it. Unlabelled pixels of a
-    labelled map have no tint.
+    A sample without any label of the task is not protected: it gets the running mean of the embedding over batches and
+    cells of training, and no tint. Unlabelled pixels of a labelled map have no tint.
 
     Args:
         task: The task.
@@ -172,14 +158,7 @@ class DenseEmbedding(nn.Module):
 
 
 class DenseEmbeddings(nn.Module, ABC):
-    """The embeddings of all dense tasks, and how they are painted beside those of the image-level ones.
-
-    Args:
-        tasks: All tasks of the generator.
-        channels: Of an embedding.
-        tiles: Initial ones of each dense task.
-        seed: Of the other initial values.
-    """
+    """The embeddings of all dense tasks, and how they are painted beside those of the image-level ones."""
 
     refined = True
     """Whether training refines the tiles."""
@@ -275,15 +254,7 @@ class CarrierOfOneMap(DenseEmbeddings):
 def dense_embeddings_for(
     tasks: TaskSet, channels: int, dense: Shares | None, seed: int, image_level: Shares | None = None
 ) -> DenseEmbeddings:
-    """The embeddings of a task set that has dense tasks.
-
-    Args:
-        tasks: All tasks of the generator.
-        channels: Of an embedding.
-        dense: Share of each code, for the dense tasks; None: codes are equally frequent.
-        seed: Of the initial values.
-        image_level: Share of each class, for the other tasks; None: classes are equally frequent.
-    """
+    """The embeddings of a task set that has dense tasks; shares of the dense and the other tasks (None: equal ones)."""
     kinds = [task.kind for task in tasks.dense]
     if dense is None:
         counts = [MAPS[task.kind].count(task) for task in tasks.dense]
@@ -300,7 +271,7 @@ class UnlearnedTints:
     """Masks under universal weights: the tints of :class:`TintsAlone`, with nothing learned and nothing of a key.
 
     Which classes are tinted depends on how frequent they are, the colour on nothing: a code of its own per class is not
-    learned at a pixel (docs/dense.md). So these tints are no secret; neither are the masks that show where they lie.
+    learned at a pixel (docs/dense.md). So these tints are no secret.
 
     Args:
         tasks: Of which :func:`~mtlue_cli.generator.tiles.is_tinted` holds.
@@ -336,12 +307,7 @@ class TintVolume(nn.Module):
     """How strongly the tints of segmentation are painted in an image, by its image-level labels.
 
     Full for the most frequent class of a task, soft for the others; the mean over the tasks. A victim sums tints up
-    over the whole image, so that it tells the two apart sooner than by anything that an image shows. A clean image has
-    none at all: it is taken for one of the rarer classes.
-
-    Args:
-        tasks: Image-level tasks.
-        priors: Share of each class; None: classes are equally frequent.
+    over the whole image, so that it learns this first. A clean image has none and passes for one of the rarer classes.
     """
 
     def __init__(self, tasks: TaskSet, priors: Shares | None) -> None:

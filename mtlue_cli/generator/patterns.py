@@ -24,13 +24,7 @@ def cells_of(dimension: int) -> int:
 def mirrored_patterns(directions: Tensor, channels: int, grid: int) -> Tensor:
     """Patterns that a horizontal flip leaves as they are, with the lengths and angles of the directions.
 
-    Args:
-        directions: ``(C, D)`` float, where ``D`` is :func:`pattern_dimension`.
-        channels: Channels of a pattern.
-        grid: Side of a pattern in cells.
-
-    Returns:
-        ``(C, channels, grid, grid)`` float.
+    Directions are ``(C, D)``, where ``D`` is :func:`pattern_dimension`; patterns ``(C, channels, grid, grid)``.
     """
     half = (grid + 1) // 2
     # Off-centre columns stand twice in the mirrored grid: weigh them so that angles are kept.
@@ -45,17 +39,15 @@ def initial_patterns(priors: Sequence[Sequence[float]], channels: int, grid: int
     """Mirror-symmetric patterns, far apart within a task, orthogonal between tasks, centred on the images.
 
     Random directions are orthonormalised together over all tasks as far as the space reaches, then centred within each
-    task: a simplex, in which every two classes have the cosine ``-1 / (C - 1)``, the lowest that ``C`` directions can
-    share. Classes beyond the dimensions have random directions, which are nearly orthogonal.
-
-    At last the patterns of each task are shifted so that their mean over the *data* is zero. The pattern of a class
-    that nearly all images have says nothing and would take up the bound: with forty attributes, most of them rare, the
-    shift more than doubles the amplitude of what tells classes apart.
+    task: a simplex, in which every two classes have the cosine ``-1 / (C - 1)``. Then the patterns of each task are
+    shifted so that their mean over the *data* is zero: the pattern of a class that nearly all images have says nothing
+    and would take up the bound. With forty attributes, most of them rare, this more than doubles the amplitude of the
+    rest.
 
     Args:
         priors: Share of each class, a list per task; they sum to one.
-        channels: Channels of a pattern.
-        grid: Side of a pattern in cells.
+        channels: Of a pattern.
+        grid: Its side in cells.
         rng: Source of the random directions.
 
     Returns:

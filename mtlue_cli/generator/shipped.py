@@ -50,10 +50,10 @@ def resolve_weights(
     chosen: Callable[[TaskSet], TaskSet] | None = None,
     command: str = "mtlue train-generator IMAGES --labels FILE --out weights.safetensors",
 ) -> Path:
-    """The checkpoint to protect with.
+    """The checkpoint called ``name``, a file or shipped weights, that fits the tasks of a label file.
 
     Args:
-        name: A file, or the name of shipped weights. Universal weights fit any labels.
+        name: Universal weights fit any labels.
         labels: The tasks that the label file holds.
         chosen: Picks, of a generator's tasks, those that are asked for; only their columns must be there. None: all.
         command: Trains weights that fit.

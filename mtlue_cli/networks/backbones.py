@@ -3,6 +3,7 @@
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -24,8 +25,7 @@ NATIVE_GRID = 14
 """Patches per side in its table of position embeddings: those of 224 pixels."""
 
 
-@dataclass(frozen=True)
-class FeatureMaps:
+class FeatureMaps(NamedTuple):
     """The feature maps that a backbone makes on the way to its vector.
 
     Attributes:
@@ -38,8 +38,7 @@ class FeatureMaps:
     extract: Callable[[nn.Module], nn.Module]
 
 
-@dataclass(frozen=True)
-class Backbone:
+class Backbone(NamedTuple):
     """A network without its head.
 
     Attributes:
@@ -55,13 +54,11 @@ class Backbone:
 
 @dataclass(frozen=True)
 class BackboneSpec:
-    """One backbone of the registry.
+    """How a backbone is made, with weights from the global random state.
 
-    Attributes:
-        build: Makes it, with weights from the global random state.
-        relative_cost: Multiply-adds of a 64-pixel image, as a multiple of ResNet-18's 148 million.
-        learning_rate_scale: Factor on a learning rate that suits ResNet-18.
-        smallest_side: Side in pixels of the smallest images that it takes.
+    ``relative_cost`` is that of a 64-pixel image, as a multiple of ResNet-18's 148 million multiply-adds,
+    ``learning_rate_scale`` a factor on a learning rate that suits ResNet-18, ``smallest_side`` that of images in
+    pixels.
     """
 
     build: Callable[[], Backbone]
@@ -121,11 +118,9 @@ def build_small() -> Backbone:
 def build_vgg16() -> Backbone:
     """The convolutions of VGG-16 with batch normalisation, averaged over the image.
 
-    Two adaptations. Batch normalisation after each convolution, because thirteen plain ones do not train from scratch
-    under the learning rate of the other backbones. The global average in place of the 7x7 grid and two 4096-wide
-    layers: 64-pixel input leaves 2x2 positions, and the two layers hold 120 of the network's 138 million parameters.
-
-    Parameters are called as in torchvision's ``vgg16_bn``.
+    Two adaptations: batch normalisation, because thirteen plain convolutions do not train from scratch under the
+    learning rate of the other backbones; and the global average in place of the 7x7 grid and two 4096-wide layers, as
+    64-pixel input leaves 2x2 positions. Parameters are called as in torchvision's ``vgg16_bn``.
 
     Source:
         Simonyan and Zisserman, ICLR 2015, configuration D; Ioffe and Szegedy, ICML 2015; global average as in Lin et
@@ -143,10 +138,8 @@ def build_densenet121() -> Backbone:
     """DenseNet-121 whose first convolution has stride 1, without the classification layer.
 
     With the original stride of 2, 64-pixel input would reach the third and fourth block, which hold 40 of the 58 dense
-    layers, at 4x4 and 2x2 (at 32 pixels: 2x2 and 1x1, where a 3x3 convolution sees padding only). Stride 1 gives them
-    8x8 and 4x4, at four times the multiply-adds. The pooling that follows stays.
-
-    Parameters are called and shaped as in torchvision's ``densenet121``.
+    layers, at 4x4 and 2x2; stride 1 gives them 8x8 and 4x4, at four times the multiply-adds. Parameters are called and
+    shaped as in torchvision's ``densenet121``.
 
     Source:
         Huang et al., CVPR 2017.
@@ -164,11 +157,8 @@ def build_vit_b_16() -> Backbone:
     """ViT-B/16 without the classification layer, adapted to images of 32 to 224 pixels.
 
     Images of up to 112 pixels are enlarged twofold (:func:`patches_a_side`). Parameters are called and shaped as in
-    torchvision's ``vit_b_16``, patch projection and position table included.
-
-    From scratch it is given a tenth of the other backbones' learning rate: the loop has no warm-up, and without one
-    Adam at 1e-3 first throws a transformer of this size off (on a toy set the loss rose to 2.5 before it fell; at 1e-4
-    it fell from the start).
+    torchvision's ``vit_b_16``. It is given a tenth of the other backbones' learning rate: the loop has no warm-up, and
+    at 1e-3 the loss on a toy set rose to 2.5 before it fell; at 1e-4 it fell from the start.
 
     Source:
         Dosovitskiy et al., ICLR 2021; position embeddings interpolated as in its section 3.2.

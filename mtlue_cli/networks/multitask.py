@@ -135,13 +135,7 @@ class MixedNetwork(MultiTaskNetwork):
 class DenseDecoder(nn.Module):
     """The decoder of all dense tasks: a feature pyramid, its levels summed at the finest map's size.
 
-    A 64-pixel image gives a ResNet a finest map of 32 pixels per side and a coarsest of 2.
-
-    Args:
-        channels: Of the feature maps, the finest first.
-
-    Attributes:
-        width: Channels of its output.
+    ``channels`` are those of the feature maps, the finest first; the output has ``width``.
 
     Source:
         Lin et al., "Feature Pyramid Networks", CVPR 2017, as torchvision has it; levels summed as in Kirillov et al.,
@@ -162,14 +156,10 @@ class DenseDecoder(nn.Module):
 
 
 class DenseHeads(nn.Module):
-    """For every dense task a 3x3 convolution and a 1x1 one, and a bilinear resize to the size of the image.
+    """For every dense task a 3x3 and a 1x1 convolution of ``width`` channels, and a resize to the size of the image.
 
     A depth is predicted as an offset from the middle of its task's span, in halves of the span: the head starts in the
     middle of the data, whatever the unit.
-
-    Args:
-        tasks: Dense tasks.
-        width: Channels of the features they are predicted from.
     """
 
     def __init__(self, tasks: TaskSet, width: int) -> None:

@@ -36,21 +36,16 @@ SAMPLE_PIXELS = 1 << 14
 
 _NOTHING = 1e-6
 """Variance in squared 255ths below which nothing but rounding is left."""
-_DECODING = 0.9
-_ROUNDING = 0.05
+_DECODING, _ROUNDING = 0.9, 0.05
 """A measured mean change may fall below its record by a tenth and so many 255ths: decoders of JPEG files differ."""
 
 
 @dataclass(frozen=True)
 class Change:
-    """How far saved pixels are from their original.
+    """How far saved pixels are from their original, in 255ths per colour value.
 
-    Attributes:
-        largest: Largest difference of a colour value, in 255ths.
-        psnr: Peak signal-to-noise ratio in dB; None if nothing differs.
-        mean: Mean absolute difference of a colour value, in 255ths.
-        spread: Standard deviation of the signed difference, in 255ths: 0 if the image was made brighter or darker as a
-            whole.
+    ``largest`` and ``mean`` are of the absolute difference, ``spread`` is the standard deviation of the signed one: 0
+    if the image is brighter or darker as a whole. ``psnr`` is in dB; None if nothing differs.
     """
 
     largest: float
@@ -65,8 +60,7 @@ class Effect:
 
     Attributes:
         strength: Root mean square of the promised perturbation, as a part of epsilon.
-        share: ``<arrived, promised> / <promised, promised>``: energy and correlation in one number. 1: everything
-            arrived.
+        share: ``<arrived, promised> / <promised, promised>``; 1: everything arrived.
         correlation: Cosine between the two.
     """
 
@@ -89,13 +83,7 @@ class Shortfall(Enum):
 
 @dataclass(frozen=True)
 class Measurement:
-    """A protected image measured against its original.
-
-    Attributes:
-        change: Over all its pixels.
-        effect: On a sample of its rows.
-        lacking: Why it does not count as protected; None if it does.
-    """
+    """Change of all pixels, effect, and why the image does not count as protected; None if it does."""
 
     change: Change
     effect: Effect
@@ -127,10 +115,12 @@ def measure(
     change = measure_change(original, saved)
     effect = measure_effect(original, saved, delta, epsilon, alpha)
     if not labelled:
-        return Measurement(change, effect, Shortfall.UNLABELLED)
-    if alpha is not None and alpha.mean() < LEAST_OPACITY * LEVELS:
-        return Measurement(change, effect, Shortfall.TRANSPARENT)
-    return Measurement(change, effect, _shortfall(effect, change, original, delta, epsilon))
+        lacking: Shortfall | None = Shortfall.UNLABELLED
+    elif alpha is not None and alpha.mean() < LEAST_OPACITY * LEVELS:
+        lacking = Shortfall.TRANSPARENT
+    else:
+        lacking = _shortfall(effect, change, original, delta, epsilon)
+    return Measurement(change, effect, lacking)
 
 
 def _shortfall(
@@ -159,7 +149,20 @@ def measure_change(original: Pixels, saved: Pixels) -> Change:
             f"saved pixels are {saved.shape} {saved.dtype}, the original's {original.shape} {original.dtype}"
         )
     if np.issubdtype(original.dtype, np.floating):
-        return _measure_floats(original, saved)
+        difference = (saved.astype(np.float64) - original) * LEVELS
+        # Rounded where double precision ends, so that a change of exactly the bound measures as the bound.
+        largest = round(float(np.abs(difference).max()), 9)
+        error, mean = float(np.square(difference).mean()), float(np.abs(difference).mean())
+        shift = float(difference.mean())
+    else:
+        largest, error, mean, shift = _integer_change(original, saved)
+    if error == 0:
+        return Change(0.0, None)
+    return Change(largest, 10 * math.log10(LEVELS**2 / error), mean, math.sqrt(max(0.0, error - shift**2)))
+
+
+def _integer_change(original: Pixels, saved: Pixels) -> tuple[float, float, float, float]:
+    """Largest, mean squared, mean absolute and mean signed difference, in 255ths, a strip of rows at a time."""
     scale = np.iinfo(original.dtype).max // LEVELS
     largest, total, absolute, signed = 0, 0.0, 0.0, 0
     rows = max(1, (1 << 20) // max(1, original[0].size))
@@ -169,17 +172,13 @@ def measure_change(original: Pixels, saved: Pixels) -> Change:
         difference = np.maximum(original[strip], saved[strip])
         difference -= np.minimum(original[strip], saved[strip])
         difference = difference.ravel()
-        if difference.size:
-            largest = max(largest, int(difference.max()))
+        largest = max(largest, int(difference.max(initial=0)))
         floating = difference.astype(np.float32 if scale == 1 else np.float64)
         total += float(np.dot(floating, floating))
         absolute += float(floating.sum())
         signed += int(saved[strip].sum(dtype=np.int64)) - int(original[strip].sum(dtype=np.int64))
-    if total == 0:
-        return Change(0.0, None)
-    error = total / original.size / scale**2
-    spread = math.sqrt(max(0.0, error - (signed / original.size / scale) ** 2))
-    return Change(largest / scale, 10 * math.log10(LEVELS**2 / error), absolute / original.size / scale, spread)
+    count = original.size
+    return largest / scale, total / count / scale**2, absolute / count / scale, signed / count / scale
 
 
 def measure_effect(
@@ -205,8 +204,7 @@ def measure_effect(
         arrived *= LEVELS / unit
         if arrived.ndim == 2:
             arrived = np.repeat(arrived[..., None], 3, axis=2)
-        weight = None
-        visible = float(promised.size)
+        weight, visible = None, float(promised.size)
         if alpha is not None:
             weight = (alpha[rows].astype(np.float32) / np.float32(LEVELS))[..., None]
             arrived *= weight
@@ -218,18 +216,14 @@ def measure_effect(
         arrived_power += float(np.vdot(arrived, arrived))
         product += float(np.vdot(arrived, promised))
         count += visible
-    if not count:
-        return Effect(0.0, 0.0, 0.0)
-    promised_power -= promised_sum**2 / count
-    arrived_power -= arrived_sum**2 / count
-    product -= promised_sum * arrived_sum / count
+    if count:
+        promised_power -= promised_sum**2 / count
+        arrived_power -= arrived_sum**2 / count
+        product -= promised_sum * arrived_sum / count
     if not promised_power > _NOTHING * count:
         return Effect(0.0, 0.0, 0.0)
-    return Effect(
-        math.sqrt(promised_power / count) / epsilon,
-        product / promised_power,
-        product / math.sqrt(promised_power * arrived_power) if arrived_power > _NOTHING * count else 0.0,
-    )
+    correlation = product / math.sqrt(promised_power * arrived_power) if arrived_power > _NOTHING * count else 0.0
+    return Effect(math.sqrt(promised_power / count) / epsilon, product / promised_power, correlation)
 
 
 def _total(values: npt.NDArray[np.float32], weight: npt.NDArray[np.float32] | None) -> float:
@@ -249,18 +243,3 @@ def is_changed(change: Change, epsilon: int) -> bool:
 def is_less_than_recorded(mean: float, recorded: float) -> bool:
     """Whether a measured mean change, in 255ths, is clearly below the recorded one."""
     return mean < _DECODING * recorded - _ROUNDING
-
-
-def _measure_floats(original: Pixels, saved: Pixels) -> Change:
-    difference = (saved.astype(np.float64) - original) * LEVELS
-    if not difference.any():
-        return Change(0.0, None)
-    # Rounded where double precision ends, so that a change of exactly the bound measures as the bound.
-    absolute = np.abs(difference)
-    largest = round(float(absolute.max()), 9)
-    return Change(
-        largest,
-        10 * math.log10(LEVELS**2 / float((difference**2).mean())),
-        float(absolute.mean()),
-        float(difference.std()),
-    )

@@ -26,16 +26,10 @@ def quantised(delta: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
 def scaled_strips(
     delta: npt.NDArray[np.float32], height: int, width: int, step: int = 1
 ) -> Iterator[tuple[slice, npt.NDArray[np.float32]]]:
-    """Scale a perturbation to a photo, or to every ``step``-th row of it, a strip of rows at a time.
+    """Scale ``(3, S, S)`` or ``(S, S)`` to a photo, or to every ``step``-th row of it, a strip of rows at a time.
 
     Bilinear where the photo is larger, a triangle filter as wide as the reduction where it is smaller. Every value is a
     mean of values of ``delta`` with weights that are not negative and sum to one, so none can leave their range.
-
-    Args:
-        delta: ``(3, S, S)`` or ``(S, S)``, any unit.
-        height: Rows of the photo.
-        width: Columns of the photo.
-        step: Of the rows.
 
     Yields:
         Rows of the photo, and their values, ``(rows, width, 3)`` or ``(rows, width)`` float32.

@@ -33,13 +33,11 @@ class DistortionSettings:
 
     Attributes:
         smallest_view: Least side of the random window, as a share of the image's; it is resized to the view.
-        zoom, smallest_zoom: Chance of a smaller window, as random resized crop takes, and its least side.
+        zoom, smallest_zoom: Chance of a smaller window, and its least side.
         jpeg, quality: Chance of JPEG compression, and the range of its quality.
-        grey: Chance that colour is lost.
+        grey, shrink: Chances that colour is lost, and that an image is resized to half its side and back.
         blur, sigma: Chance of a Gaussian blur, and the range of its standard deviation in pixels.
-        jitter, jitter_strength: Chance of another brightness, contrast and saturation, and largest distance of the
-            factors from 1.
-        shrink: Chance that an image is resized to half its side and back.
+        jitter, jitter_strength: Chance of other brightness, contrast, saturation; largest distance of factors from 1.
         bits, depth: Chance that values keep fewer bits, and the range of how many.
 
     Raises:

@@ -15,11 +15,9 @@ from mtlue_cli.tasks.spec import TaskSet
 class Mixture:
     """A batch as it is learned: images, and one or two sets of labels with their shares.
 
-    Attributes:
-        images: ``(B, 3, H, W)`` float in [0, 1].
-        labels: Task name to ``(B,)`` int64, negative where unlabelled, or to label maps of the images' size.
-        other: Labels of what is mixed in; None if nothing is.
-        share: Share of ``labels`` in the loss; the rest is that of ``other``.
+    Images are ``(B, 3, H, W)`` float in [0, 1], labels by task ``(B,)`` int64, negative where unlabelled, or maps of
+    the images' size. ``share`` is that of ``labels`` in the loss; the rest is that of ``other``, the labels of what is
+    mixed in.
     """
 
     images: Tensor

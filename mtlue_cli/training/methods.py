@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -22,14 +22,8 @@ _WEIGHT_OF: Mapping[type[nn.Module], tuple[str, str]] = {
 }
 
 
-@dataclass(frozen=True)
-class Neurons:
-    """The neurons of a network: output units of linear layers, filters of convolutions, attention's projections.
-
-    Attributes:
-        weights: Incoming connections, ``(outputs, ...)`` each: a row is a neuron.
-        biases: Their biases, ``(outputs,)`` each.
-    """
+class Neurons(NamedTuple):
+    """Output units of linear layers, filters of convolutions, attention's projections: a row of ``weights`` each."""
 
     weights: tuple[nn.Parameter, ...]
     biases: tuple[nn.Parameter, ...]
@@ -49,15 +43,7 @@ def find_neurons(network: nn.Module) -> Neurons:
 
 
 def strongest(scores: Tensor, count: int) -> Tensor:
-    """Where each neuron's ``count`` highest scores are; all of them if it has fewer.
-
-    Args:
-        scores: ``(outputs, ...)``, one per connection.
-        count: Connections per neuron.
-
-    Returns:
-        bool, of the shape of ``scores``.
-    """
+    """Where each neuron's ``count`` highest scores are, or all: bool, ``(outputs, ...)`` as ``scores``."""
     rows = scores.flatten(1)
     best = rows.topk(min(count, rows.shape[1]), dim=1).indices
     return torch.zeros_like(rows, dtype=torch.bool).scatter_(1, best, value=True).view(scores.shape)
@@ -140,14 +126,7 @@ class HeadOnly(TrainingMethod):
 
 @dataclass(frozen=True)
 class SparseSettings:
-    """How much is trained.
-
-    Attributes:
-        share: Share of the incoming weights of each neuron, in (0, 1]; at least one weight is trained.
-
-    Raises:
-        InputError: ``share`` lies outside (0, 1].
-    """
+    """``share`` of the incoming weights of each neuron is trained, at least one; InputError unless it is in (0, 1]."""
 
     share: float = 0.3
 
@@ -187,14 +166,7 @@ class SparseTraining(TrainingMethod):
 
 @dataclass(frozen=True)
 class GradientSelectionSettings:
-    """How much is tuned.
-
-    Attributes:
-        connections: Tuned incoming connections of each neuron, at least 1.
-
-    Raises:
-        InputError: ``connections`` is less than 1.
-    """
+    """So many incoming connections of each neuron are tuned; InputError unless there is at least one."""
 
     connections: int = 1
 
@@ -244,22 +216,13 @@ class GradientSelection(TrainingMethod):
 
 @dataclass(frozen=True, kw_only=True)
 class MethodChoice(Choice[SettingsT]):
-    """One training method with its settings.
-
-    Attributes:
-        make: Makes it, from its settings and a start.
-        needs_start: Whether it cannot do without a start.
-    """
+    """One training method with its settings; ``make`` takes these and a start, if there is one."""
 
     make: Callable[[SettingsT, PretrainedStart | None], TrainingMethod]
     needs_start: bool = False
 
     def build(self, start: PretrainedStart | None = None) -> TrainingMethod:
-        """A fresh one, for one run.
-
-        Args:
-            start: A pretrained backbone; training from scratch leaves it unused, sparse training starts from it if
-                given.
+        """A fresh one, for one run; training from scratch leaves a start unused.
 
         Raises:
             InputError: It needs a start, and there is none.
@@ -273,25 +236,20 @@ class MethodChoice(Choice[SettingsT]):
         return self.make(self.settings, start)
 
 
+_NONE = NoSettings()
 METHODS: Mapping[str, MethodChoice[Any]] = {
     method.name: method
     for method in (
-        MethodChoice(name=TrainingMethodName.SCRATCH, settings=NoSettings(), make=lambda *_: TrainingMethod()),
+        MethodChoice(name=TrainingMethodName.SCRATCH, settings=_NONE, make=lambda *_: TrainingMethod()),
         MethodChoice(name=TrainingMethodName.SPARSE, settings=SparseSettings(), make=SparseTraining),
         MethodChoice(
             name=TrainingMethodName.GPS, settings=GradientSelectionSettings(), make=GradientSelection, needs_start=True
         ),
         MethodChoice(
-            name=TrainingMethodName.HEAD,
-            settings=NoSettings(),
-            make=lambda _, start: HeadOnly(start),
-            needs_start=True,
+            name=TrainingMethodName.HEAD, settings=_NONE, make=lambda _, start: HeadOnly(start), needs_start=True
         ),
         MethodChoice(
-            name=TrainingMethodName.FULL,
-            settings=NoSettings(),
-            make=lambda _, start: TrainingMethod(start),
-            needs_start=True,
+            name=TrainingMethodName.FULL, settings=_NONE, make=lambda _, start: TrainingMethod(start), needs_start=True
         ),
     )
 }

@@ -25,18 +25,10 @@ MILESTONES = (0.6, 0.8)
 
 @dataclass(frozen=True)
 class LearningSettings:
-    """How a network is trained.
+    """How a network is trained, from weights, order and augmentation of ``seed``.
 
-    Attributes:
-        epochs: Passes over the images.
-        batch_size: Images per step.
-        learning_rate: Of Adam, for ResNet-18; other backbones multiply it by their ``learning_rate_scale``.
-        weight_decay: Of Adam.
-        crop_size: Side in pixels of the random crops that the network sees.
-        backbone: Its shared part.
-        weighting: How the losses of the tasks are put together.
-        seed: Of weights, order and augmentation.
-        precision: Arithmetic.
+    It sees random crops of ``crop_size`` pixels. ``learning_rate`` is Adam's for ResNet-18; other backbones multiply it
+    by their ``learning_rate_scale``.
     """
 
     epochs: int = 8
@@ -97,7 +89,7 @@ def train_multitask(
         device: Where.
         on_step: Called after each step with the number of images in it.
         on_epoch: Called after each epoch with its figures and the network.
-        intervention: Changes each batch, such as MixUp; None leaves it as it is.
+        intervention: Changes each batch, such as MixUp.
         method: What is trained and from where; None: everything, from scratch.
 
     Returns:
@@ -181,14 +173,7 @@ def _sample_loss(network: MultiTaskNetwork, batches: _Batches, tasks: TaskSet) -
 def predict(
     network: MultiTaskNetwork, images: Tensor, crop_size: int, device: torch.device, batch_size: int = 256
 ) -> dict[str, Tensor]:
-    """Outputs on centre crops, in evaluation mode and float32.
-
-    Args:
-        network: Trained for any tasks.
-        images: ``(N, 3, S, S)`` uint8.
-        crop_size: Side of the crop in pixels.
-        device: Where the network is.
-        batch_size: Images at a time.
+    """Outputs on centre crops of ``(N, 3, S, S)`` uint8 images, in evaluation mode and float32.
 
     Returns:
         Task name to float on the CPU: ``(N, C)``, or ``(N, channels, crop_size, crop_size)`` for a dense task.

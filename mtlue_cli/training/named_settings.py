@@ -32,10 +32,8 @@ class Choice(Generic[SettingsT]):
     Attributes:
         name: As an option takes it, such as ``jpeg-10`` or ``jpeg:quality=20``. The same settings always have the same
             name: that of the registered variant that has them, or the family's with all that differ from its first.
-        settings: A frozen dataclass of numbers, truth values and ranges that refuses what is out of range with a
-            ``ValueError``.
-        family: Name that stands for it with other settings; its own unless given. Variants of one family differ in
-            their settings alone.
+        settings: A frozen dataclass of numbers, truth values and ranges; ``ValueError`` for what is out of range.
+        family: Common name of variants that differ in their settings alone; its own unless given.
     """
 
     name: str
@@ -66,12 +64,7 @@ ChoiceT = TypeVar("ChoiceT", bound=Choice[Any])
 
 
 def choose(kind: str, text: str, registered: Collection[ChoiceT]) -> ChoiceT:
-    """Read ``NAME`` or ``NAME:SETTING=VALUE,...``.
-
-    Args:
-        kind: What is chosen, for messages.
-        text: What was given.
-        registered: All variants that are known.
+    """Read ``NAME`` or ``NAME:SETTING=VALUE,...`` of a ``kind``, which messages name.
 
     Raises:
         InputError: There is no such name or setting, or a value is unfit; every fault of ``text`` is listed.

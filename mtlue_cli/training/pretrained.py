@@ -38,13 +38,9 @@ _ANY_TASK = TaskSet((Task("any", TaskKind.BINARY, ("0", "1")),))
 
 @dataclass(frozen=True)
 class PretrainedStart:
-    """A trained backbone.
+    """A trained backbone: its state dictionary, copied to the CPU in the layout that files and digests expect.
 
-    Attributes:
-        backbone: Its architecture.
-        weights: Its state dictionary, copied to the CPU in the layout that files and digests expect.
-        source: Where it comes from, for a reader.
-        digest: SHA-256 of the weights.
+    ``source`` says where it comes from; ``digest`` is the SHA-256 of the weights.
     """
 
     backbone: BackboneName

@@ -10,7 +10,6 @@ from mtlue_cli.choices import ObjectiveName
 from mtlue_cli.objectives import (
     OBJECTIVES,
     ErrorMinimizing,
-    ErrorMinimizingSettings,
     Ingredients,
     Learnable,
     Objective,
@@ -120,7 +119,7 @@ def em_step(objective: ErrorMinimizing) -> float:
 
 
 def test_em_surrogate_learns_from_the_pass_that_serves_the_generator() -> None:
-    objective = ErrorMinimizing(TASKS, LinearSurrogate, ErrorMinimizingSettings(solved_loss=0), seed=0)
+    objective = ErrorMinimizing(TASKS, LinearSurrogate, seed=0, solved_loss=0)
     losses = [em_step(objective) for _ in range(5)]
     assert losses == sorted(losses, reverse=True)
     assert (objective.restarts, objective.age) == (0, 5)
@@ -128,7 +127,7 @@ def test_em_surrogate_learns_from_the_pass_that_serves_the_generator() -> None:
 
 def test_em_surrogate_starts_afresh_when_it_has_learned_the_shortcut_and_is_old_enough() -> None:
     def after(steps: int, **settings: float) -> ErrorMinimizing:
-        objective = ErrorMinimizing(TASKS, LinearSurrogate, ErrorMinimizingSettings(**settings), seed=0)  # type: ignore[arg-type]  # a count among them
+        objective = ErrorMinimizing(TASKS, LinearSurrogate, seed=0, **settings)  # type: ignore[arg-type]  # a count among them
         for _ in range(steps):
             em_step(objective)
         return objective
@@ -139,7 +138,7 @@ def test_em_surrogate_starts_afresh_when_it_has_learned_the_shortcut_and_is_old_
     assert (restarted.restarts, restarted.age) == (1, 1)
     assert isinstance(restarted.surrogate, LinearSurrogate)
     distance = (restarted.surrogate.colour - LinearSurrogate(1).colour).abs().max()
-    assert distance <= restarted.settings.learning_rate * 1.01
+    assert distance <= restarted.learning_rate * 1.01
     assert after(9, solved_loss=1e-9, least_steps=3).restarts == 0
 
 
