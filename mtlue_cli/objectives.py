@@ -22,11 +22,9 @@ RUNNING_SHARE = 0.9
 
 
 class Objective(ABC):
-    """``L_base``: how well protected images serve their purpose with a surrogate.
+    """``L_base``: how well protected images serve their purpose with a surrogate that knows ``tasks``.
 
-    Attributes:
-        tasks: The tasks that the surrogate knows.
-        follows: What :meth:`agreement` counts, in words for a progress line.
+    ``follows`` says in words what :meth:`agreement` counts, for a progress line.
     """
 
     follows = "follows shifted labels"

@@ -26,10 +26,9 @@ _TYPES = (np.uint8, np.uint16, np.float16, np.float32, np.float64)
 
 @dataclass(frozen=True)
 class GivenImages:
-    """Images as a caller gave them, one or several, and their pixels.
+    """One or several images as a caller gave them; ``(H, W)`` or ``(H, W, 3)`` pixels and ``(H, W)`` opacity of each.
 
-    Pixels are ``(H, W)`` or ``(H, W, 3)`` each, uint8, uint16, or floating point in [0, 1]; alphas ``(H, W)`` uint8
-    opacity, None where opaque.
+    Pixels are uint8, uint16, or floating point in [0, 1]; opacity is uint8, None where the image is opaque.
     """
 
     images: Any
@@ -63,9 +62,8 @@ def read_images(images: Any) -> GivenImages:  # noqa: ANN401 - many kinds
         except ImageError as error:
             faults.append(f"image {index} {error}")
     if faults:
-        raise InputError(
-            f"{len(faults)} of {len(faults) + len(given.pixels)} images are of an unsupported kind", faults
-        )
+        count = len(faults) + len(given.pixels)
+        raise InputError(f"{len(faults)} of {count} images are of an unsupported kind", faults)
     return given
 
 

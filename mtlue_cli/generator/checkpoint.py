@@ -78,7 +78,7 @@ class CheckpointCard:
 
 @dataclass(frozen=True)
 class LoadedGenerator:
-    """A generator ready for use, on the CPU in evaluation mode, and its card."""
+    """A generator, on the CPU in evaluation mode, and its card."""
 
     generator: "PerturbationGenerator"
     card: CheckpointCard

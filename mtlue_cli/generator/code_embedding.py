@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from mtlue_cli.generator.codebook import Codebook, centred_codes, evenness, origins, reserved_axes
+from mtlue_cli.generator.label_embedding import cells_of, mirrored_patterns, pattern_dimension
 from mtlue_cli.generator.network import resized
-from mtlue_cli.generator.patterns import cells_of, mirrored_patterns, pattern_dimension
 from mtlue_cli.generator.tiles import GREEN, is_tinted
 from mtlue_cli.images.targets import row_maps
 from mtlue_cli.keys import Key

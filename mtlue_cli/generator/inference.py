@@ -153,9 +153,8 @@ class BatchedPerturbation:
     """Runs a network, which is on ``device`` already, over any number of images.
 
     Convolutions sum in an order that depends on the batch size, so the last bits of a result would too. Here every call
-    sees the same number of images, the last one filled up by repetition: an image's perturbation depends neither on its
-    neighbours nor on how many there are. That number is ``call_size`` on a GPU, and halved for good when memory runs
-    out.
+    sees ``call_size`` images (a CPU has its own number), the last one filled up by repetition: a perturbation depends
+    neither on an image's neighbours nor on how many there are. The size is halved for good when memory runs out.
     """
 
     def __init__(self, network: Perturbs, device: torch.device, call_size: int = GPU_CALL_SIZE) -> None:
@@ -180,9 +179,8 @@ class BatchedPerturbation:
             try:
                 done.extend(self._call(images[part], {name: values[part] for name, values in labels.items()}, scale))
             except (MemoryError, RuntimeError) as error:  # torch.OutOfMemoryError is a RuntimeError
-                if not isinstance(error, torch.OutOfMemoryError | MemoryError) and not _OUT_OF_MEMORY.search(
-                    str(error)
-                ):
+                known = isinstance(error, torch.OutOfMemoryError | MemoryError)
+                if not known and not _OUT_OF_MEMORY.search(str(error)):
                     raise
                 if self.call_size == 1:
                     raise MtlueError(f"{self.device} has too little memory for a single image") from error

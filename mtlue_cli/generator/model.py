@@ -85,7 +85,8 @@ class PerturbationGenerator(nn.Module):
             shape = (channels, config.label_grid, COLOURS, config.pattern_grid)
             if tasks is None:
                 self.label_embedding = CodeEmbedding(*shape)
-                self.decoder.draw_nothing()
+                for parameter in self.decoder.draw.parameters():  # patterns alone, until the network is trained
+                    nn.init.zeros_(parameter)
             else:
                 image_level, dense = divided_priors(tasks, priors)
                 self.label_embedding = LabelEmbedding(tasks.image_level, *shape, image_level, rng)

@@ -72,12 +72,6 @@ class PerturbationDecoder(nn.Module):
         self.shuffle = nn.PixelShuffle(STRIDE)
         self.gain = nn.Parameter(torch.tensor(gain))
 
-    def draw_nothing(self) -> None:
-        """Begin with the patterns alone: the network draws nothing until it is trained."""
-        nn.init.zeros_(self.draw.weight)
-        assert self.draw.bias is not None
-        nn.init.zeros_(self.draw.bias)
-
     @property
     def draws(self) -> bool:
         """Whether the network draws anything beside the patterns."""

@@ -26,12 +26,10 @@ NATIVE_GRID = 14
 
 
 class FeatureMaps(NamedTuple):
-    """The feature maps that a backbone makes on the way to its vector.
+    """The feature maps that a backbone makes before its vector: the channels of each, the finest first.
 
-    Attributes:
-        channels: Of each, the finest map first.
-        extract: Turns the network into one of the same parameters, under the same names, that gives vector and maps
-            by name. The network itself is of no use afterwards.
+    ``extract`` turns the network into one of the same parameters, under the same names, that gives vector and maps by
+    name. The network itself is of no use afterwards.
     """
 
     channels: tuple[int, ...]
@@ -39,12 +37,9 @@ class FeatureMaps(NamedTuple):
 
 
 class Backbone(NamedTuple):
-    """A network without its head.
+    """A network without its head: ``(B, 3, S, S)`` images, S from 32 to 224 pixels, to ``(B, features)``.
 
-    Attributes:
-        network: ``(B, 3, S, S)`` images, S from 32 to 224 pixels, to ``(B, features)``.
-        features: Length of that vector.
-        maps: Its feature maps, for dense tasks; None: it has none.
+    Dense tasks need its feature maps; None: it has none.
     """
 
     network: nn.Module
@@ -67,28 +62,16 @@ class BackboneSpec:
     smallest_side: int = 16
 
 
-def build_resnet18() -> Backbone:
-    """ResNet-18 as torchvision has it, without the classification layer.
+def build_resnet(network: nn.Module, first: int) -> Backbone:
+    """A ResNet of torchvision without the classification layer; ``first`` is the width of its first stage.
 
     Source:
-        He et al., CVPR 2016. The stem keeps its stride: 64-pixel input reaches the last stage at 2x2.
+        He et al., CVPR 2016, with the stride of a bottleneck in its 3x3 convolution, as in torchvision. The stem keeps
+        its stride: 64-pixel input reaches the last stage at 2x2.
     """
-    network = resnet18(weights=None)
     network.fc = nn.Identity()
-    maps = _maps_at({"relu": 64, "layer1": 64, "layer2": 128, "layer3": 256, "layer4": 512}, vector="fc")
-    return Backbone(network, 512, maps)
-
-
-def build_resnet50() -> Backbone:
-    """ResNet-50, likewise: it differs from :func:`build_resnet18` in depth and width only.
-
-    Source:
-        He et al., CVPR 2016, with the stride of a bottleneck in its 3x3 convolution, as in torchvision.
-    """
-    network = resnet50(weights=None)
-    network.fc = nn.Identity()
-    maps = _maps_at({"relu": 64, "layer1": 256, "layer2": 512, "layer3": 1024, "layer4": 2048}, vector="fc")
-    return Backbone(network, 2048, maps)
+    widths = {f"layer{stage}": first * 2 ** (stage - 1) for stage in (1, 2, 3, 4)}
+    return Backbone(network, widths["layer4"], _maps_at({"relu": 64, **widths}, vector="fc"))
 
 
 def build_small() -> Backbone:
@@ -182,10 +165,8 @@ def patches_a_side(side: int) -> int:
 class VisionTransformerOfAnySize(VisionTransformer):  # type: ignore[misc]  # torchvision has no types
     """torchvision's vision transformer, for square images of any size.
 
-    An image is scaled bilinearly to a whole number of patches, the position embeddings to its grid of patches.
-
-    Attributes:
-        gives_maps: Whether it gives the tokens of the patches too, as one feature map beside its vector.
+    An image is scaled bilinearly to a whole number of patches, the position embeddings to its grid of patches. If it
+    ``gives_maps``, it gives the tokens of the patches too, as one feature map beside its vector.
     """
 
     gives_maps = False
@@ -242,8 +223,8 @@ def _start_convolutions(network: nn.Module) -> None:
 
 
 BACKBONES: Mapping[BackboneName, BackboneSpec] = {
-    BackboneName.RESNET18: BackboneSpec(build_resnet18, relative_cost=1.0),
-    BackboneName.RESNET50: BackboneSpec(build_resnet50, relative_cost=2.25),
+    BackboneName.RESNET18: BackboneSpec(lambda: build_resnet(resnet18(weights=None), 64), relative_cost=1.0),
+    BackboneName.RESNET50: BackboneSpec(lambda: build_resnet(resnet50(weights=None), 256), relative_cost=2.25),
     BackboneName.VGG16: BackboneSpec(build_vgg16, relative_cost=8.46, smallest_side=32),
     BackboneName.DENSENET121: BackboneSpec(build_densenet121, relative_cost=6.25),
     BackboneName.VIT_B_16: BackboneSpec(build_vit_b_16, relative_cost=38.1, learning_rate_scale=0.1),

@@ -23,13 +23,7 @@ twice as much as the backbone."""
 
 
 class MultiTaskNetwork(nn.Module, ABC):
-    """Images to one output per task.
-
-    Attributes:
-        tasks: In the order of the outputs.
-        backbone: The encoder.
-        shared: What lies between it and the heads of the tasks.
-    """
+    """Images to one output per task, in the order of ``tasks``; ``shared`` lies between backbone and heads."""
 
     tasks: TaskSet
     backbone: nn.Module
@@ -65,18 +59,10 @@ class ImageLevelNetwork(MultiTaskNetwork):
         self.shared = nn.Linear(backbone.features, SHARED_WIDTH)
         self.heads = nn.Linear(SHARED_WIDTH, sum(task.num_classes for task in tasks))
 
-    def features(self, images: Tensor) -> Tensor:
-        """The representation that all heads share, ``(B, 256)``, of ``(B, 3, H, W)`` images in [0, 1]."""
-        return nn.functional.relu(self.shared(self.backbone(_centred(images))))
-
-    def scores(self, features: Tensor) -> dict[str, Tensor]:
-        """Logits per task, ``(B, C)``, for the output of :meth:`features`."""
-        return _split(self.heads(features), self.tasks)
-
     def represent(self, images: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-        """The shared layer's output, and logits per task."""
-        features = self.features(images)
-        return features, self.scores(features)
+        """The shared layer's output, ``(B, 256)``, and logits per task."""
+        features = nn.functional.relu(self.shared(self.backbone(_centred(images))))
+        return features, _split(self.heads(features), self.tasks)
 
 
 class _Shared(nn.Module):

@@ -42,9 +42,6 @@ class Intervention(Protocol):
     ) -> Mixture:
         """The batch as it is to be learned.
 
-        Args:
-            network: In training mode; must be left in that mode, with its parameters and their ``grad`` untouched.
-            images: ``(B, 3, H, W)`` float in [0, 1], cropped and flipped already.
-            labels: Task name to ``(B,)`` int64, negative where unlabelled, or to label maps, cropped and flipped alike.
-            rng: On the CPU; all chance comes from here.
+        The network is in training mode and must be left so, with its parameters and their ``grad`` untouched. Images and
+        labels are those of :class:`Mixture`, cropped and flipped already. All chance comes from ``rng``, on the CPU.
         """

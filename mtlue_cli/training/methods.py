@@ -79,11 +79,7 @@ class TrainedConnections:
 class TrainingMethod:
     """Every parameter is trained, from a pretrained backbone or from scratch. One object, one training run.
 
-    Args:
-        start: Where the backbone starts from; None: from its random values.
-
-    Attributes:
-        connections: Those that are trained; prepared before the first step.
+    ``connections`` are those that are trained; methods that train fewer set them before the first step.
     """
 
     def __init__(self, start: PretrainedStart | None = None) -> None:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -44,10 +45,7 @@ class LearningSettings:
 
 @dataclass(frozen=True)
 class EpochRecord:
-    """One epoch's figures on the training images: mean loss, accuracy per task (NaN where nothing is labelled).
-
-    The accuracy of a dense task is the share of its labelled pixels that are predicted correctly.
-    """
+    """One epoch's figures on the training images: mean loss, accuracy per task over its labelled images or pixels."""
 
     epoch: int
     epochs: int
@@ -88,19 +86,21 @@ def train_multitask(
         settings: How.
         device: Where.
         on_step: Called after each step with the number of images in it.
-        on_epoch: Called after each epoch with its figures and the network.
+        on_epoch: Called after each epoch with its figures and the network, which is returned at last.
         intervention: Changes each batch, such as MixUp.
         method: What is trained and from where; None: everything, from scratch.
-
-    Returns:
-        The trained network, in evaluation mode.
     """
     rng = torch.Generator().manual_seed(settings.seed)
     method = method or TrainingMethod()
     network = on_device(build_network(settings.backbone, tasks, settings.seed), device)
     weighting = build_weighting(settings.weighting, len(tasks), settings.seed).to(device)
-    batches = _Batches(images, labels, tasks, settings, device)
-    method.prepare(network, lambda: _sample_loss(network, batches, tasks))
+    batches = partial(_epoch, images, labels, tasks, settings, device)
+
+    def sample_losses() -> Iterator[Tensor]:
+        for batch, batch_labels in batches(torch.Generator().manual_seed(settings.seed)):
+            yield mean_loss(task_losses(network(batch), batch_labels, tasks))
+
+    method.prepare(network, sample_losses)
     rate = settings.learning_rate * BACKBONES[settings.backbone].learning_rate_scale
     groups: list[dict[str, Any]] = [
         {"params": [p for p in network.parameters() if p.requires_grad], "lr": rate},
@@ -115,7 +115,7 @@ def train_multitask(
         method.train_mode(network)
         weighting.new_epoch()
         loss_sum, counts = 0.0, {task.name: (0, 0) for task in tasks}
-        for batch, batch_labels in batches.epoch(rng):
+        for batch, batch_labels in batches(rng):
             mixture = Mixture(batch, batch_labels)
             if intervention is not None:
                 mixture = intervention(network, batch, batch_labels, rng)
@@ -141,32 +141,22 @@ def train_multitask(
     return network
 
 
-@dataclass
-class _Batches:
-    """Augmented batches of one training set."""
-
-    images: Tensor
-    labels: Mapping[str, Tensor]
-    tasks: TaskSet
-    settings: LearningSettings
-    device: torch.device
-
-    def epoch(self, rng: torch.Generator) -> Iterator[tuple[Tensor, dict[str, Tensor]]]:
-        """Every image once, in an order of ``rng``: ``(B, 3, crop, crop)`` float, and labels."""
-        size, crop = self.images.shape[-1], self.settings.crop_size
-        for rows in torch.split(torch.randperm(len(self.images), generator=rng), self.settings.batch_size):
-            if len(rows) == 1 < min(self.settings.batch_size, len(self.images)):
-                continue  # the ragged last batch: batch statistics of a single sample are of no use
-            labels = labels_of(self.labels, self.tasks, rows, self.device)
-            view = draw_crop(size, crop, len(rows), rng)
-            images = apply_view(to_float(self.images[rows], self.device), view, crop)
-            yield images, view_labels(labels, self.tasks, view, crop)
-
-
-def _sample_loss(network: MultiTaskNetwork, batches: _Batches, tasks: TaskSet) -> Iterator[Tensor]:
-    """Mean task loss of each batch of one pass, for methods that choose what to train by its gradient."""
-    for batch, labels in batches.epoch(torch.Generator().manual_seed(batches.settings.seed)):
-        yield mean_loss(task_losses(network(batch), labels, tasks))
+def _epoch(
+    images: Tensor,
+    labels: Mapping[str, Tensor],
+    tasks: TaskSet,
+    settings: LearningSettings,
+    device: torch.device,
+    rng: torch.Generator,
+) -> Iterator[tuple[Tensor, dict[str, Tensor]]]:
+    """Augmented batches: every image once, in an order of ``rng``: ``(B, 3, crop, crop)`` float, and labels."""
+    crop = settings.crop_size
+    for rows in torch.split(torch.randperm(len(images), generator=rng), settings.batch_size):
+        if len(rows) == 1 < min(settings.batch_size, len(images)):
+            continue  # the ragged last batch: batch statistics of a single sample are of no use
+        view = draw_crop(images.shape[-1], crop, len(rows), rng)
+        batch = apply_view(to_float(images[rows], device), view, crop)
+        yield batch, view_labels(labels_of(labels, tasks, rows, device), tasks, view, crop)
 
 
 @torch.inference_mode()
