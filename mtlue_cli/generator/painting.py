@@ -12,8 +12,8 @@ Source:
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
-from typing import NamedTuple, Protocol
+from collections.abc import Callable, Mapping, Sequence
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -74,19 +74,10 @@ class Painting(NamedTuple):
         return drawn + gain * self.pattern
 
 
-class Painter(Protocol):
-    """Paints the labels of one kind of task set."""
-
-    def __call__(self, labels: TaskLabels, classes: Tensor | None, batch: int, size: Size) -> Painting:
-        """The painting of ``batch`` images.
-
-        Args:
-            labels: Of these images.
-            classes: Embedding of the labels of whole images, ``(1 or B, channels, g, g)``; its leading channels are
-                their pattern. None: there are no such tasks.
-            batch: Number of images.
-            size: Of the images.
-        """
+Painter = Callable[[TaskLabels, Tensor | None, int, Size], Painting]
+"""Paints the labels of one kind of task set. Its arguments are the labels of a batch; the embedding of those of whole
+images, ``(1 or B, channels, g, g)`` with their pattern in the leading channels, or None without such tasks; the number
+of images; and their size."""
 
 
 def paint_class_patterns(labels: TaskLabels, classes: Tensor | None, batch: int, size: Size) -> Painting:  # noqa: ARG001 - the signature of every painter

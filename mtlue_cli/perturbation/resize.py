@@ -17,9 +17,7 @@ STRIP_PIXELS = 1 << 19
 
 def quantised(delta: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
     """``delta``, in 255ths, rounded to multiples of ``1 / STEPS``."""
-    rounded: npt.NDArray[np.float32] = delta * np.float32(STEPS)
-    np.rint(rounded, out=rounded)
-    rounded /= np.float32(STEPS)
+    rounded: npt.NDArray[np.float32] = np.rint(delta * np.float32(STEPS)) / np.float32(STEPS)
     return rounded
 
 

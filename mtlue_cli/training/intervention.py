@@ -42,6 +42,6 @@ class Intervention(Protocol):
     ) -> Mixture:
         """The batch as it is to be learned.
 
-        The network is in training mode and must be left so, with its parameters and their ``grad`` untouched. Images and
-        labels are those of :class:`Mixture`, cropped and flipped already. All chance comes from ``rng``, on the CPU.
+        The network is in training mode and must be left so, with its parameters and their ``grad`` untouched. Images
+        and labels are as in :class:`Mixture`, cropped and flipped already. All chance comes from ``rng``, on the CPU.
         """
