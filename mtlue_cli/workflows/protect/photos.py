@@ -28,15 +28,7 @@ from mtlue_cli.images.square import to_square
 from mtlue_cli.images.targets import row_maps
 from mtlue_cli.keys import Key
 from mtlue_cli.perturbation.bound import protect_pixels
-from mtlue_cli.perturbation.effect import (
-    LEAST_SHARE,
-    LEAST_STRENGTH,
-    Effect,
-    Shortfall,
-    measure_change,
-    measure_effect,
-    shortfall,
-)
+from mtlue_cli.perturbation.effect import LEAST_SHARE, LEAST_STRENGTH, Effect, Shortfall, measure
 from mtlue_cli.release.check import record_faults
 from mtlue_cli.release.records import FileRecord, QuarantineRecord, Record
 from mtlue_cli.tasks.paths import path_fault
@@ -63,9 +55,6 @@ BYTES_A_PIXEL = 3
 
 DISK_THREADS = 4
 """Threads that write. They mostly wait: the disk takes its time to confirm a file, but confirms several at once."""
-
-LEAST_OPACITY = 0.05
-"""Least mean opacity of a photo: with less, hardly anything of what is added can be seen."""
 
 _RANDOM_CLASS = "mtlue random class v1"
 
@@ -178,21 +167,17 @@ class PhotoSteps:
             del pixels  # makes room for what is read back
             saved = decode_bytes(content, metadata=False)
             before = comparable_pixels(image.pixels, saved.pixels)
-            change = measure_change(before, saved.pixels)
+            labelled = not self._plan.is_unlabelled(prepared.row) or self._plan.is_drawn(prepared.row)
+            found = measure(before, saved.pixels, delta, run.epsilon, image.alpha, labelled=labelled)
+            change, effect = found.change, found.effect
             if not same_alpha(image.alpha, saved.alpha):
                 raise ImageError("its alpha does not survive the format; use --format png")
             if is_lossless(self._format, image.format) and change.largest > run.epsilon:
                 raise ImageError(f"changed by {change.largest:g}/255 when saved, the bound is {run.epsilon}/255")
-            if self._plan.is_unlabelled(prepared.row) and not self._plan.is_drawn(prepared.row):
-                draw = ", or give --unlabelled protect to protect it as an image of random classes"
-                raise ImageError(f"no label says anything about this image: label it{draw if prepared.classes else ''}")
-            if image.alpha is not None and image.alpha.mean() < LEAST_OPACITY * 255:
-                raise ImageError("it is (nearly) transparent: what is added to it cannot be seen; leave it out")
-            effect = measure_effect(before, saved.pixels, delta, run.epsilon, image.alpha)
-            lacking = shortfall(effect, change, before, delta, run.epsilon)
-            if lacking is not None:
-                reason, fix = self._too_little(lacking, effect, prepared)
-                self.fixes.add(fix)
+            if found.lacking is not None:
+                reason, fix = self._too_little(found.lacking, effect, prepared)
+                if fix is not None:
+                    self.fixes.add(fix)
                 raise ImageError(reason)
         except Exception as error:  # one bad photo must not end the run, whatever its encoder raises
             return self.quarantine(prepared.row, error)
@@ -249,11 +234,16 @@ class PhotoSteps:
             reason = NO_MEMORY
         return QuarantineRecord(self._plan.table.file_names[row], reason)
 
-    def _too_little(self, lacking: Shortfall, effect: Effect, prepared: Prepared) -> tuple[str, str]:
-        """What is missing of the least effect, in a sentence, and what to do about it."""
+    def _too_little(self, lacking: Shortfall, effect: Effect, prepared: Prepared) -> tuple[str, str | None]:
+        """What is missing of the least effect, in a sentence, and what to do about it if the sentence does not say."""
         run, weights = self._plan.run, f"the weights {self._plan.card.name}"
         arrives = f"{max(0, effect.share):.0%} of the perturbation would arrive, at least {LEAST_SHARE:.0%} is needed"
         train = f"train weights on these images: {self._plan.training_command}"
+        if lacking is Shortfall.UNLABELLED:
+            draw = ", or give --unlabelled protect to protect it as an image of random classes"
+            return f"no label says anything about this image: label it{draw if prepared.classes else ''}", None
+        if lacking is Shortfall.TRANSPARENT:
+            return "it is (nearly) transparent: what is added to it cannot be seen; leave it out", None
         if lacking is Shortfall.GREY:
             return f"{weights} write mostly in colour and this photo is grey: {arrives}", train
         if lacking is Shortfall.NO_ROOM:

@@ -19,13 +19,11 @@ from mtlue_cli.errors import InputError
 from mtlue_cli.files import TEMPORARY, write_atomically
 from mtlue_cli.generator.model import GeneratorConfig, PerturbationGenerator
 from mtlue_cli.networks.multitask import build_network
-from mtlue_cli.objectives.base import Objective
-from mtlue_cli.objectives.registry import OBJECTIVES, Ingredients
+from mtlue_cli.objectives import OBJECTIVES, Ingredients, Objective
 from mtlue_cli.tasks.shares import class_shares
 from mtlue_cli.training.generator_loop import GeneratorLoop, GeneratorSettings, StepRecord, mean_record
 from mtlue_cli.training.multitask_loop import EpochRecord, LearningSettings
-from mtlue_cli.training.runtime import deferred_interrupt
-from mtlue_cli.training.state import load_state, save_state
+from mtlue_cli.training.runtime import deferred_interrupt, load_state, save_state
 from mtlue_cli.training.surrogate import SurrogateRun, epochs_within, train_surrogate
 from mtlue_cli.workflows.progress import Progress
 from mtlue_cli.workflows.train.config import TrainConfig

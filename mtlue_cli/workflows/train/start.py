@@ -68,7 +68,7 @@ class TrainingStart:
         for task in tasks.image_level:
             index_of = {name: index for index, name in enumerate(known.tasks[task.name].classes)}
             maps = known.label_embedding.of_task(task.name).detach()
-            embedding.take_maps(task.name, maps[[index_of[name] for name in task.classes]])
+            embedding.of_task(task.name).data.copy_(maps[[index_of[name] for name in task.classes]])
         for task in tasks.dense if not self.loaded.card.universal else ():
             if task.classes == known.tasks[task.name].classes:
                 learned = known.dense_embeddings.of_task(task.name).state_dict()

@@ -9,7 +9,7 @@ import torch
 from mtlue_cli.choices import BackboneName, LearnerName
 from mtlue_cli.devices import choose_device, describe_device
 from mtlue_cli.images.labelled import read_folder_labels
-from mtlue_cli.networks.backbones.registry import BACKBONES
+from mtlue_cli.networks.backbones import BACKBONES
 from mtlue_cli.tasks.dense import empty_maps
 from mtlue_cli.tasks.labels import LabelFile
 from mtlue_cli.tasks.spec import TaskSet

@@ -14,10 +14,10 @@ from mtlue_cli.choices import (
 from mtlue_cli.errors import InputError
 from mtlue_cli.generator.checkpoint import read_card
 from mtlue_cli.generator.shipped import is_shipped, shipped_weights
-from mtlue_cli.networks.backbones.registry import BACKBONES
+from mtlue_cli.networks.backbones import BACKBONES
 from mtlue_cli.release.records import read_run
 from mtlue_cli.tasks.spec import TaskSet
-from mtlue_cli.training.methods.registry import METHODS, MethodChoice
+from mtlue_cli.training.methods import METHODS, MethodChoice
 from mtlue_cli.training.multitask_loop import steps_an_epoch
 from mtlue_cli.training.named_settings import choose_all, combined
 from mtlue_cli.verification.conditions import Condition, VictimSpec, plan_conditions, plan_victims

@@ -12,17 +12,11 @@ from mtlue_cli.files import file_digest
 from mtlue_cli.images.dataset import load_labels, load_square_images
 from mtlue_cli.images.folder import match_labels
 from mtlue_cli.images.labelled import read_folder_labels
+from mtlue_cli.networks.multitask import MultiTaskNetwork
 from mtlue_cli.tasks.spans import with_spans
-from mtlue_cli.training.multitask_loop import EpochRecord, LearningSettings
+from mtlue_cli.training.multitask_loop import EpochRecord, LearningSettings, train_multitask
 from mtlue_cli.training.named_settings import combined
-from mtlue_cli.training.pretrained import (
-    TIMM_PREFIX,
-    PretrainedStart,
-    load_start,
-    pretrain_backbone,
-    read_start,
-    save_start,
-)
+from mtlue_cli.training.pretrained import TIMM_PREFIX, PretrainedStart, load_start, read_start, save_start
 from mtlue_cli.training.runtime import data_digest
 from mtlue_cli.verification.result_cache import document_digest
 from mtlue_cli.verification.split import Side
@@ -110,10 +104,12 @@ def train_starts(
             continue
         progress.start(f"start for {backbone.value}", settings.epochs * len(images))
 
-        def on_epoch(record: EpochRecord) -> None:
+        def on_epoch(record: EpochRecord, _: MultiTaskNetwork) -> None:
             progress.advance(0, {"loss": record.loss})
 
-        starts[backbone] = pretrain_backbone(images, columns, tasks, own, device, progress.advance, on_epoch)
+        trained = train_multitask(images, columns, tasks, own, device, progress.advance, on_epoch)
+        source = f"a {backbone.value} trained on {len(images)} other images"
+        starts[backbone] = PretrainedStart(backbone, trained.backbone.state_dict(), source)
         progress.finish()
         if kept is not None:
             save_start(kept, starts[backbone])
