@@ -278,7 +278,7 @@ def check_file(
         return FileCheck((*faults, f"{record.file_name}: cannot be measured: {error}", *of_maps))
     change = pair.change
     faults += [fault for fault in change_faults(record, change, run.epsilon) if fault not in faults]
-    lossless = is_lossless(ImageFormat(run.image_format), pair.source_format)
+    lossless = is_lossless(run.image_format, pair.source_format)
     over = change.largest > run.epsilon
     if over and lossless:
         faults.append(_over_bound(record.file_name, change.largest, run.epsilon))

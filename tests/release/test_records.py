@@ -1,11 +1,12 @@
 import json
 import subprocess
 import sys
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
+from mtlue_cli.choices import ImageFormat
 from mtlue_cli.errors import InputError
 from mtlue_cli.release.records import (
     FOLDER,
@@ -24,7 +25,7 @@ from mtlue_cli.release.records import (
 )
 from mtlue_cli.release.release import Release, sole_writer
 
-RUN = RunRecord(8, "faces", "ab" * 32, ("age", "race"), "png", False, versions={"mtlue": "1"})
+RUN = RunRecord(8, "faces", "ab" * 32, ("age", "race"), ImageFormat.PNG, False, versions={"mtlue": "1"})
 FILE = FileRecord("sub/ä.png", "sub/ä.jpg", "0" * 64, "1" * 64, {"age": "3-9", "race": None}, 8.0, 34.5)
 BAD = QuarantineRecord("b.jpg", "truncated")
 
