@@ -157,7 +157,10 @@ class _Schema(msgspec.Struct):
 
 
 _KIND = msgspec.json.Decoder(_Kind)
-_RECORDS = {"protected": msgspec.json.Decoder(FileRecord), "quarantined": msgspec.json.Decoder(QuarantineRecord)}
+_RECORDS: Mapping[str, msgspec.json.Decoder[Any]] = {
+    "protected": msgspec.json.Decoder(FileRecord),
+    "quarantined": msgspec.json.Decoder(QuarantineRecord),
+}
 
 
 @dataclass(frozen=True)
@@ -234,7 +237,7 @@ def read_manifest(release: Path) -> Manifest:
         if not line:
             continue
         try:
-            record = _RECORDS[_KIND.decode(line).status].decode(line)
+            record: Record = _RECORDS[_KIND.decode(line).status].decode(line)
         except (ValueError, RecursionError) as error:
             if number == len(lines):
                 break

@@ -60,16 +60,6 @@ class VictimSpec:
         ]
         return " ".join([self.backbone.value, *named])
 
-    def to_json(self) -> dict[str, Any]:
-        """A JSON-ready document."""
-        return {
-            "backbone": self.backbone.value,
-            "learner": self.learner.value,
-            "weighting": self.weighting.value,
-            "method": str(self.method.name),
-            "method_settings": self.method.settings_to_json(),
-        }
-
 
 @dataclass(frozen=True)
 class Condition:

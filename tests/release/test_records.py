@@ -8,6 +8,7 @@ from msgspec.structs import replace
 
 from mtlue_cli.choices import ImageFormat
 from mtlue_cli.errors import InputError
+from mtlue_cli.metrics.flip import MeanFlip
 from mtlue_cli.release.records import (
     FOLDER,
     LOCK_NAME,
@@ -183,6 +184,8 @@ def test_flip_is_recorded_decides_about_no_byte_and_may_be_absent(tmp_path: Path
     measured = replace(RUN, flip={"mean": 0.15, "files": 24, "pixels_per_degree": 67})
     write_run(tmp_path, measured)
     assert read_run(tmp_path) == measured
+    assert read_run(tmp_path).measured_flip == MeanFlip(0.15, 24)
+    assert RUN.measured_flip is None
     assert RUN.differences(measured) == []
     path = tmp_path / FOLDER / RUN_NAME
     document = json.loads(path.read_text())

@@ -4,7 +4,6 @@ from collections import Counter
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -16,7 +15,7 @@ from mtlue_cli.generator.generator import Generator
 from mtlue_cli.images.dataset import load_labels, load_square_images
 from mtlue_cli.images.folder import match_labels
 from mtlue_cli.images.labelled import read_folder_labels
-from mtlue_cli.metrics.flip import mean_flip, sampled
+from mtlue_cli.metrics.flip import MeanFlip, mean_flip, sampled
 from mtlue_cli.tasks.spec import LabelTable
 from mtlue_cli.verification.audit import Audit, audit_release
 from mtlue_cli.verification.in_memory import protect_in_memory
@@ -55,17 +54,15 @@ class Sources:
         """``(N, 3, S, S)`` uint8, in the order of the training images; made once."""
         return self._release
 
-    def flip(self) -> dict[str, Any] | None:
-        """Mean FLIP, JSON-ready: of a sample of the released files, or of the training images as victims see them."""
+    def flip(self) -> MeanFlip | None:
+        """Mean FLIP: of a sample of the released files, or of the training images as victims see them."""
         if self._audit is not None and self._config.protected is not None:
             sources = {released: name for name, released in self._audit.released.items()}
-            found = release_flip(self._config.clean, self._config.protected, sources, self._progress)
-        else:
-            row_of = {name: row for row, name in enumerate(self._train.table.file_names)}
-            rows = [row_of[name] for name in sampled(row_of)]
-            before, after = (images[rows].permute(0, 2, 3, 1).numpy() for images in (self._clean, self._release))
-            found = mean_flip(zip(before, after, strict=True))
-        return None if found is None else found.to_json()
+            return release_flip(self._config.clean, self._config.protected, sources, self._progress)
+        row_of = {name: row for row, name in enumerate(self._train.table.file_names)}
+        rows = [row_of[name] for name in sampled(row_of)]
+        before, after = (images[rows].permute(0, 2, 3, 1).numpy() for images in (self._clean, self._release))
+        return mean_flip(zip(before, after, strict=True))
 
     @cached_property
     def _release(self) -> Tensor:

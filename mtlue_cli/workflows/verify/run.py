@@ -1,5 +1,6 @@
 """Verify: audit a release, train every victim that is asked for, and judge what they learned."""
 
+import math
 import platform
 import time
 from dataclasses import dataclass, field, replace
@@ -25,13 +26,14 @@ from mtlue_cli.tasks.spans import with_spans
 from mtlue_cli.tasks.spec import TaskSet
 from mtlue_cli.training.multitask_loop import LearningSettings
 from mtlue_cli.verification.conditions import Condition, Material, Role, VictimSpec
+from mtlue_cli.verification.document import Counts
 from mtlue_cli.verification.experiment import DivergedError, ExperimentData, Laboratory
 from mtlue_cli.verification.figures import ConditionFigures, figures_of
 from mtlue_cli.verification.learner import images_an_epoch
 from mtlue_cli.verification.probes.base import FEWEST_IMAGES, ProbeResult, ProbeSample
 from mtlue_cli.verification.probes.registry import PROBES
 from mtlue_cli.verification.promise import Promise, promised, promised_by_release
-from mtlue_cli.verification.report import VerifyResult
+from mtlue_cli.verification.report import VerifyResult, verify_result
 from mtlue_cli.verification.result_cache import ResultCache
 from mtlue_cli.verification.split import Side
 from mtlue_cli.verification.tiers import NotTested
@@ -84,8 +86,10 @@ def verify_release(config: VerifyConfig, progress: Progress, given: LabelFile | 
     progress.note(f"device: {describe_device(device)}")
     for note in (*given.notes, *(() if judged is None else judged.notes), *promise.notes):
         progress.note(note)
-    subject = f"release {config.protected}" if loaded is None else f"generator {loaded.card.name}"
     setting: dict[str, Any] = {
+        "subject": f"release {config.protected}" if loaded is None else f"generator {loaded.card.name}",
+        "tier": config.tier,
+        "command_line": config.command_line,
         "settings": config.settings_to_json(),
         "device": describe_device(device),
         "versions": _versions(),
@@ -105,18 +109,7 @@ def verify_release(config: VerifyConfig, progress: Progress, given: LabelFile | 
                 *(f"probe {name.value}" for name in plan.probes),
             ]
             left_out = (*plan.left_out, *(NotTested(name, "the audit failed") for name in untried))
-            return VerifyResult(
-                judgement,
-                audit,
-                (),
-                left_out,
-                subject,
-                config.tier,
-                setting,
-                config.command_line,
-                ([], []),
-                _since(started),
-            )
+            return verify_result(judgement, audit=audit, not_tested=left_out, seconds=_since(started), **setting)
     else:
         progress.note("judging the generator on images protected in memory; no released file is checked")
 
@@ -127,7 +120,7 @@ def verify_release(config: VerifyConfig, progress: Progress, given: LabelFile | 
         sides = replace(sides, train=kept, notes=(*sides.notes, *quarantined))
         for note in quarantined:
             progress.note(note)
-    setting["counts"] = {"train_images": len(sides.train.table), "test_images": len(sides.test.table)}
+    setting["counts"] = Counts(len(sides.train.table), len(sides.test.table))
     setting["notes"] += list(sides.notes)
     train_labels = load_labels(sides.train.table, config.side, workers=config.workers)
     data = ExperimentData(
@@ -157,18 +150,16 @@ def verify_release(config: VerifyConfig, progress: Progress, given: LabelFile | 
     run = PlanRun(lab, config, plan, promise, progress)
     judgement, probes = run.judgement(), run.probes()
     setting["flip"] = sources.flip()
-    return VerifyResult(
+    return verify_result(
         judgement,
-        audit,
-        probes,
-        (*plan.left_out, *run.skipped),
-        subject,
-        config.tier,
-        setting,
-        config.command_line,
-        (_pictures(clean), _pictures(sources.release())),
-        _since(started),
-        _coloured_maps(data),
+        victims=run.victims,
+        audit=audit,
+        probes=probes,
+        not_tested=(*plan.left_out, *run.skipped),
+        samples=(_pictures(clean), _pictures(sources.release())),
+        sample_maps=_coloured_maps(data),
+        seconds=_since(started),
+        **setting,
     )
 
 
@@ -182,6 +173,7 @@ class PlanRun:
         promise: Which tasks are judged.
         progress: Reports the work.
         skipped: What was planned and could not be run, with the reason.
+        victims: Digests of all victims that the judgement rests on.
     """
 
     lab: Laboratory
@@ -190,6 +182,7 @@ class PlanRun:
     promise: Promise
     progress: Progress
     skipped: list[NotTested] = field(default_factory=list)
+    victims: list[str] = field(default_factory=list)
 
     def judgement(self) -> Judgement:
         """Train everything and judge it; what rests on a clean victim that learned nothing is skipped.
@@ -214,6 +207,7 @@ class PlanRun:
                 continue
             if condition.role is Role.REFERENCE:
                 clean[condition.victim] = victims
+            self.victims += [victim.digest for victim in victims]
             found.append(self._figures(condition, victims, clean[condition.victim]))
             if condition.role is Role.REFERENCE and found[-1].average is None:
                 useless[condition.victim] = "its victim learns nothing from clean images either"
@@ -276,7 +270,7 @@ class PlanRun:
 
         def on_epoch(point: CurvePoint) -> None:
             accuracy = sum(point.test_accuracy.values()) / len(point.test_accuracy)
-            self.progress.advance(0, {"loss": point.loss, "accuracy": accuracy})
+            self.progress.advance(0, {"loss": math.nan if point.loss is None else point.loss, "accuracy": accuracy})
 
         try:
             result = self.lab.run(

@@ -1,8 +1,10 @@
 """What the options of a verification come to, before any image is read."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
+
+from msgspec import structs
 
 from mtlue_cli.choices import (
     LearnerName,
@@ -167,7 +169,7 @@ def planned(config: VerifyConfig) -> VerifyPlan:
     return VerifyPlan(
         conditions,
         probes,
-        tuple(replace(left, reason=reasons.get(left.name, left.reason)) for left in untried),
+        tuple(structs.replace(left, reason=reasons.get(left.name, left.reason)) for left in untried),
         config.epochs or (tier.epochs if tier else DEFAULT_EPOCHS),
         config.batch_size or (tier.batch_size if tier else DEFAULT_BATCH_SIZE),
         config.limit or (tier.limit if tier else None),
