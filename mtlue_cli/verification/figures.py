@@ -250,10 +250,10 @@ def figures_of(
         for task in tasks
     )
     kept = [line for line in lines if line.judged and line.conclusive]
-    average = _average(kept, [line.score for line in kept])
-    best_average = _average(kept, [line.best_epoch_accuracy for line in kept])
-    last, best = _of_average(average), _of_average(best_average, at_best_epoch=True)
-    most = _stronger(last, best)
+    average = average_of(kept, [line.score for line in kept])
+    best_average = average_of(kept, [line.best_epoch_accuracy for line in kept])
+    last, best = reached(average), reached(best_average, at_best_epoch=True)
+    most = stronger(last, best)
     best_epochs = tuple(victim.best_epochs for victim in victims)
     return ConditionFigures(
         name=condition.name,
@@ -279,12 +279,13 @@ def figures_of(
     )
 
 
-def _stronger(last: Learned | None, best: Learned | None) -> Learned | None:
+def stronger(last: Learned | None, best: Learned | None) -> Learned | None:
     """What the stronger attacker learns: who stops at the last epoch, unless who stops at the best learns more."""
     return best if best is not None and (last is None or best.mean > last.mean + SAME) else last
 
 
-def _of_average(average: Average | None, *, at_best_epoch: bool = False) -> Learned | None:
+def reached(average: Average | None, *, at_best_epoch: bool = False) -> Learned | None:
+    """What an average says was learned; None without one."""
     return None if average is None else Learned(average.learned_fraction, average.score, at_best_epoch)
 
 
@@ -336,7 +337,7 @@ def _line(
         balanced_accuracy=others.get(MetricName.BALANCED),
         auroc=others.get(MetricName.AUROC),
         dense=others if task.is_dense else None,
-        learned=_stronger(after_last, after_best) if stops_early else after_last,
+        learned=stronger(after_last, after_best) if stops_early else after_last,
         learned_fraction=last,
         learned_beyond_place=learned(score, place_floor),
         best_epoch_accuracy=best_score,
@@ -344,7 +345,8 @@ def _line(
     )
 
 
-def _average(lines: Sequence[TaskFigures], scores: Sequence[Repeated | None]) -> Average | None:
+def average_of(lines: Sequence[TaskFigures], scores: Sequence[Repeated | None]) -> Average | None:
+    """Means over judged, conclusive tasks and the victim's score in each; None without any, or if one is missing."""
     known = [score for score in scores if score is not None]
     if not lines or len(known) < len(lines):
         return None

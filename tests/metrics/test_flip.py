@@ -1,9 +1,9 @@
 from itertools import pairwise
 
 import flip_evaluator
+import msgspec
 import numpy as np
 import numpy.typing as npt
-import msgspec
 import pytest
 
 from mtlue_cli.metrics.flip import SAMPLE, TILE, MeanFlip, flip, mean_flip, sampled, tiles

@@ -97,7 +97,7 @@ def test_a_folder_without_run_record_is_no_release(tmp_path: Path) -> None:
 )
 def test_settings_that_decide_about_bytes_differ(change: dict[str, object]) -> None:
     assert RUN.differences(replace(RUN, complete=True, versions={})) == []
-    assert len(RUN.differences(replace(RUN, **change))) == 1  # type: ignore[arg-type]  # values fit their fields
+    assert len(RUN.differences(replace(RUN, **change))) == 1
 
 
 @pytest.mark.parametrize(
