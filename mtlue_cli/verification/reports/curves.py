@@ -8,7 +8,7 @@ from mtlue_cli.choices import MetricName
 from mtlue_cli.verification.conditions import Role
 from mtlue_cli.verification.document import VerifyDocument
 from mtlue_cli.verification.figures import ConditionFigures
-from mtlue_cli.verification.reports.wording import clean_text, percent
+from mtlue_cli.verification.reports.wording import percent
 
 WIDTH, HEIGHT = 320, 192
 LEFT, RIGHT, TOP, BOTTOM = 42, 8, 10, 36
@@ -47,14 +47,13 @@ class Chart:
     """The curves of one condition.
 
     Attributes:
-        name, title: Of the condition.
+        condition: Which.
         summary: What the picture shows, in words.
         lines: Curves, one or more a seed.
         x_ticks, y_ticks: Epochs and percentages.
     """
 
-    name: str
-    title: str
+    condition: ConditionFigures
     summary: str
     lines: tuple[Line, ...]
     x_ticks: tuple[Tick, ...]
@@ -153,8 +152,7 @@ def _chart(series: _Series, grid: Sequence[float]) -> Chart:
         for run, curve in zip(series.epochs, curves, strict=True):
             lines += [_line(kind, part) for part in _parts([x(epoch) for epoch in run], curve, y)]
     return Chart(
-        name=clean_text(series.condition.name),
-        title=clean_text(series.condition.title),
+        condition=series.condition,
         summary=_summary(series),
         lines=tuple(lines),
         x_ticks=tuple(Tick(round(x(number), 1), str(number)) for number in _thinned(numbers)),

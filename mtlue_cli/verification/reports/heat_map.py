@@ -7,7 +7,6 @@ from mtlue_cli.verification.conditions import Role
 from mtlue_cli.verification.document import VerifyDocument
 from mtlue_cli.verification.figures import ConditionFigures, Learned, TaskFigures
 from mtlue_cli.verification.reports.wording import (
-    clean_text,
     epoch_remark,
     fraction,
     fraction_with_interval,
@@ -44,20 +43,15 @@ class Column:
     """One condition.
 
     Attributes:
-        name, title: Its key, and its name for a reader.
-        role: Such as ``judged``.
+        condition: Which.
         average: Its average over the judged, conclusive tasks.
         cells: One cell per task, in the order of the map's tasks.
-        above_gate: Whether it breaks the gate.
         is_worst: Whether the verdict names it.
     """
 
-    name: str
-    title: str
-    role: str
+    condition: ConditionFigures
     average: Cell
     cells: tuple[Cell, ...]
-    above_gate: bool
     is_worst: bool
 
 
@@ -82,7 +76,7 @@ def heat_map(document: VerifyDocument) -> HeatMap:
     conditions = [one for one in worst_first(document.conditions) if one.role is not Role.REFERENCE]
     names = task_names(conditions)
     columns = tuple(_column(one, names, gate, document.worst_condition) for one in conditions)
-    return HeatMap(tuple(map(clean_text, names)), columns, _legend(gate))
+    return HeatMap(tuple(names), columns, _legend(gate))
 
 
 def colour(learned: float, gate: float) -> str:
@@ -95,12 +89,9 @@ def colour(learned: float, gate: float) -> str:
 def _column(condition: ConditionFigures, names: Sequence[str], gate: float, worst: str | None) -> Column:
     by_name = {task.task: task for task in condition.tasks}
     return Column(
-        name=clean_text(condition.name),
-        title=clean_text(condition.title),
-        role=condition.role,
+        condition,
         average=_average_cell(condition.learned, gate),
         cells=tuple(_cell(by_name.get(name), gate) for name in names),
-        above_gate=condition.above_gate,
         is_worst=condition.name == worst,
     )
 

@@ -10,7 +10,8 @@ from collections.abc import Iterable, Sequence
 from mtlue_cli.verification.audit import AuditReport
 from mtlue_cli.verification.conditions import Role
 from mtlue_cli.verification.document import ProbeFigures, VerifyDocument
-from mtlue_cli.verification.figures import ConditionFigures, TaskFigures
+from mtlue_cli.verification.figures import ConditionFigures
+from mtlue_cli.verification.reports.heat_map import Cell, heat_map
 from mtlue_cli.verification.reports.wording import (
     BEST_EPOCH,
     NOTHING,
@@ -18,7 +19,6 @@ from mtlue_cli.verification.reports.wording import (
     clipped,
     counted,
     elapsed,
-    epoch_remark,
     flip_in_words,
     fraction,
     learned_in_parentheses,
@@ -26,7 +26,6 @@ from mtlue_cli.verification.reports.wording import (
     mean_of,
     percent,
     share_with_interval,
-    task_names,
     victim_in_words,
     worst_first,
 )
@@ -125,18 +124,8 @@ def _conditions(document: VerifyDocument) -> Iterable[str]:
     if not conditions:
         return
     yield "### Conditions"
-    header = [
-        "condition",
-        "role",
-        "learned",
-        "last epoch",
-        "best epoch",
-        f"{document.metric} %",
-        "clean %",
-        "floor %",
-        "worst task",
-        "gate",
-    ]
+    figures = ["learned", "last epoch", "best epoch", f"{document.metric} %", "clean %", "floor %"]
+    header = ["condition", "role", *figures, "worst task", "gate"]
     rows = (_condition_row(one, document.max_learned) for one in conditions)
     yield from _table(header, rows, len(conditions), "condition", TABLE_BYTES, text_columns=2)
     broken = [one for one in conditions if one.recovers_half]
@@ -180,45 +169,31 @@ def _victim(condition: ConditionFigures) -> str:
 
 def _matrix(document: VerifyDocument) -> Iterable[str]:
     """Learned fractions, the longer of tasks and conditions downward."""
-    conditions = [one for one in worst_first(document.conditions) if one.role is not Role.REFERENCE]
-    names = task_names(conditions)
-    if not conditions or not names:
+    grid = heat_map(document)
+    if not grid.columns or not grid.tasks:
         return
-    gate = document.max_learned
-    figures = [{task.task: _cell(task, gate) for task in one.tasks} for one in conditions]
     yield "### Learned fraction by task"
     yield (
-        f"Bold: above {gate:g}. {BEST_EPOCH}: higher than after the last epoch. In parentheses: not judged. {NOTHING}: "
-        "inconclusive, the clean victim does not clearly beat the floor."
+        f"Bold: above {document.max_learned:g}. {BEST_EPOCH}: higher than after the last epoch. In parentheses: not "
+        f"judged. {NOTHING}: inconclusive, the clean victim does not clearly beat the floor."
     )
-    titles = [_name(one.name) for one in conditions]
-    if len(conditions) <= len(names):
-        header, noun, count = ["task", *titles], "task", len(names)
-        rows = ([_name(name), *(column.get(name, NOTHING) for column in figures)] for name in names)
-    else:
-        header, noun, count = ["condition", *map(_name, names)], "condition", len(conditions)
-        rows = (
-            [title, *(column.get(name, NOTHING) for name in names)]
-            for title, column in zip(titles, figures, strict=True)
-        )
-    table = list(_table(header, rows, count, noun, MATRIX_BYTES, text_columns=1))
-    if len(header) - 1 > OPEN_COLUMNS:
-        yield f"<details><summary>{counted(len(names), 'task')}, {counted(len(conditions), 'condition')}</summary>"
+    tasks, conditions = list(map(_name, grid.tasks)), [_name(column.condition.name) for column in grid.columns]
+    down, across, cells = conditions, tasks, [[_cell(cell) for cell in column.cells] for column in grid.columns]
+    if len(conditions) <= len(tasks):
+        down, across, cells = tasks, conditions, [list(row) for row in zip(*cells, strict=True)]
+    noun = "task" if down is tasks else "condition"
+    rows = ([name, *row] for name, row in zip(down, cells, strict=True))
+    table = list(_table([noun, *across], rows, len(down), noun, MATRIX_BYTES, text_columns=1))
+    if len(across) > OPEN_COLUMNS:
+        yield f"<details><summary>{counted(len(tasks), 'task')}, {counted(len(conditions), 'condition')}</summary>"
         yield from table
         yield "</details>"
     else:
         yield from table
 
 
-def _cell(task: TaskFigures, gate: float) -> str:
-    learned = task.learned
-    if learned is None:
-        return NOTHING if task.judged else f"({NOTHING})"
-    mean = learned.mean
-    if not task.judged:
-        return f"({fraction(mean)}){epoch_remark(learned)}"
-    text = fraction(mean, gate)
-    return (f"**{text}**" if mean > gate else text) + epoch_remark(learned)
+def _cell(cell: Cell) -> str:
+    return (f"**{cell.text}**" if cell.colour.startswith("above") else cell.text or NOTHING) + cell.remark
 
 
 def _beyond_place(document: VerifyDocument) -> Iterable[str]:

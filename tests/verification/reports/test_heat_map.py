@@ -36,13 +36,13 @@ def test_the_gate_moves_the_colours_and_the_legend() -> None:
 
 def test_clean_victims_have_no_column() -> None:
     document = documents.protected()
-    assert [column.role for column in heat_map(document).columns] == ["judged", "judged", "control"]
+    assert [column.condition.role for column in heat_map(document).columns] == ["judged", "judged", "control"]
     assert heat_map(replace(document, conditions=document.conditions[:1])).columns == ()
 
 
 def test_the_best_epoch_ranks_colours_and_is_marked_where_it_decides() -> None:
     columns = heat_map(documents.stopped_early()).columns
-    assert [(column.name, column.is_worst) for column in columns] == [
+    assert [(column.condition.name, column.is_worst) for column in columns] == [
         ("small", True),
         ("resnet18 + none", False),
         ("resnet18 + noise", False),
@@ -65,6 +65,10 @@ def test_an_inconclusive_condition_stands_last_among_the_judged() -> None:
     document = documents.protected()
     inconclusive = documents.condition("resnet18 + blur", [documents.task("age", None)])
     columns = heat_map(replace(document, conditions=(inconclusive, *document.conditions))).columns
-    assert [column.name for column in columns][:3] == ["resnet18 + jpeg-10", "resnet18 + none", "resnet18 + blur"]
+    assert [column.condition.name for column in columns][:3] == [
+        "resnet18 + jpeg-10",
+        "resnet18 + none",
+        "resnet18 + blur",
+    ]
     assert columns[2].average.colour == "none"
     assert [column.is_worst for column in columns] == [True, False, False, False]
