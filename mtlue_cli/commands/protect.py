@@ -52,10 +52,9 @@ def protect(given: Given) -> None:
 
 def summary(result: "ProtectResult") -> "Table":
     """The result as a table of names and values."""
+    from msgspec import structs
     from rich.table import Table
     from rich.text import Text
-
-    from mtlue_cli.metrics.flip import MeanFlip
 
     table = Table(show_header=False, box=None, pad_edge=False)
     rows = {
@@ -69,9 +68,9 @@ def summary(result: "ProtectResult") -> "Table":
         else f"{result.max_change:g}/255 (bound {result.epsilon}/255)",
         "change per file": ""
         if result.mean_change is None
-        else "smallest {:.1f}, median {:.1f}, largest {:.1f} levels".format(*result.mean_change),
+        else "smallest {:.1f}, median {:.1f}, largest {:.1f} levels".format(*structs.astuple(result.mean_change)),
         "mean PSNR": "" if result.mean_psnr is None else f"{result.mean_psnr:.2f} dB",
-        "FLIP": "" if result.flip is None else MeanFlip(result.flip, result.flip_files).described(),
+        "FLIP": "" if result.flip is None else result.flip.described(),
         "weights": result.weights,
         "key": result.key_fingerprint or "",
         "time": f"{duration(result.seconds)} on {result.device}",

@@ -78,7 +78,14 @@ def test_a_damaged_line_is_named(tmp_path: Path, line: bytes) -> None:
         read_manifest(tmp_path)
 
 
-@pytest.mark.parametrize("text", ["", "[]", "{}", '{"schema_version": 99}', '{"schema_version": 1, "tasks": []}'])
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("", "[]", "{}", '{"schema_version": 99}', '{"schema_version": 1, "tasks": []}'),
+        *("[" * 100_000, '{"schema_version": 1, "counts": ' + '{"a": ' * 100_000),
+    ],
+    ids=range(7),
+)
 def test_an_unreadable_run_record_is_an_input_error(tmp_path: Path, text: str) -> None:
     write_run(tmp_path, RUN)
     (tmp_path / FOLDER / RUN_NAME).write_text(text)
@@ -129,6 +136,9 @@ def test_a_record_of_other_types_is_damaged(tmp_path: Path, change: dict[str, ob
     "change",
     [
         {"epsilon": "8"},
+        {"epsilon": True},
+        {"epsilon": 10**400},
+        {"extra": 1},
         {"image_format": "gif"},
         {"digests": []},
         {"versions": [1]},
@@ -147,6 +157,8 @@ def test_a_record_of_other_types_is_damaged(tmp_path: Path, change: dict[str, ob
         {"flip": {"mean": 0.1}},
         {"flip": {"mean": "0.1", "files": 1, "pixels_per_degree": 67}},
         {"flip": {"mean": float("nan"), "files": 1, "pixels_per_degree": 67}},
+        {"flip": {"mean": 0.1, "files": 10**400, "pixels_per_degree": 67}},
+        {"flip": {"mean": 0.1, "files": 1, "pixels_per_degree": 67, "extra": 1}},
     ],
 )
 def test_a_run_record_of_other_types_is_damaged(tmp_path: Path, change: dict[str, object]) -> None:
@@ -154,6 +166,14 @@ def test_a_run_record_of_other_types_is_damaged(tmp_path: Path, change: dict[str
     path = tmp_path / FOLDER / RUN_NAME
     path.write_text(json.dumps({**json.loads(path.read_text()), **change}))
     with pytest.raises(InputError, match="is damaged"):
+        read_run(tmp_path)
+
+
+def test_a_damaged_record_is_refused_with_its_field_and_what_was_found(tmp_path: Path) -> None:
+    write_run(tmp_path, RUN)
+    path = tmp_path / FOLDER / RUN_NAME
+    path.write_text(path.read_text().replace('"epsilon": 8', '"epsilon": "8"'))
+    with pytest.raises(InputError, match=r"is damaged: Expected `int`, got `str` - at `\$\.epsilon`"):
         read_run(tmp_path)
 
 
