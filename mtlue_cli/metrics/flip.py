@@ -36,8 +36,8 @@ class MeanFlip(Document, frozen=True, forbid_unknown_fields=True):
     """
 
     mean: Annotated[float, Meta(ge=0, lt=1e9)]
-    files: Annotated[int, Meta(ge=0)]
-    pixels_per_degree: Annotated[int, Meta(ge=0)] | Annotated[float, Meta(ge=0, lt=1e9)] = PIXELS_PER_DEGREE
+    files: Annotated[int, Meta(ge=0, lt=10**9)]
+    pixels_per_degree: Annotated[int, Meta(ge=0, lt=10**9)] | Annotated[float, Meta(ge=0, lt=1e9)] = PIXELS_PER_DEGREE
 
     def described(self, how: str = "mean") -> str:
         """The figure in words; ``how`` says which mean it is."""

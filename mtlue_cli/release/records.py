@@ -59,7 +59,7 @@ class RunRecord(Document, frozen=True, forbid_unknown_fields=True, tag_field="sc
             empty in releases of older versions, and where no file could be compared.
     """
 
-    epsilon: int
+    epsilon: Annotated[int, Meta(ge=0, le=255)]
     weights_name: str
     weights_sha256: str
     tasks: tuple[str, ...]
