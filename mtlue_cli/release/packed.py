@@ -9,9 +9,10 @@ import re
 import shutil
 from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
+
+from msgspec import structs
 
 from mtlue_cli.errors import InputError
 from mtlue_cli.files import discard, file_digest, write_atomically
@@ -70,7 +71,7 @@ def pack(source: Shards, plain: Path, out: Path, on_shard: Callable[[], None] = 
     old = set(_read(out)["shards"]) if is_packed(out) else set()
     cards = [name for name in CARDS if (source.folder / name).is_file()]
     _write(out, {"kind": source.kind.suffix, "shards": dict.fromkeys(sorted({*names, *old})), "cards": cards})
-    write_run(out, replace(manifest.run, complete=False, digests={}))
+    write_run(out, structs.replace(manifest.run, complete=False, digests={}))
     for name in old - set(names):
         discard(out / name)
     digests: dict[str, str] = {}

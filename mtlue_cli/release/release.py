@@ -4,8 +4,10 @@ import io
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
+
+from msgspec import structs
 
 from mtlue_cli.errors import InputError, MtlueError
 from mtlue_cli.files import TEMPORARY, discard, file_digest, synchronise, write_atomically
@@ -40,6 +42,7 @@ from mtlue_cli.release.records import (
 )
 from mtlue_cli.tasks.paths import path_fault
 from mtlue_cli.tasks.spec import LabelTable
+from mtlue_cli.tasks.wording import counted
 
 Seen = tuple[int, int] | None
 """Inode and time of a release's run record, which every run writes anew; None without one."""
@@ -126,10 +129,7 @@ class Release:
         return read_manifest(self.folder)
 
     def look(self, targets: frozenset[str]) -> Contents:
-        """Read what stands in the folder before a run; writes nothing.
-
-        Args:
-            targets: Files that the run is to write, images and maps, relative POSIX.
+        """Read what stands in the folder before a run that is to write ``targets``, relative POSIX; writes nothing.
 
         Raises:
             InputError: It is no folder, not empty and not ours, or holds links or images that mtlue did not write.
@@ -137,7 +137,7 @@ class Release:
         _refuse_reserved(targets)
         folder = self.folder
         if folder.exists() and not folder.is_dir():
-            raise InputError(f"the output {folder} is a file, expected a folder", hint="give another one with --out")
+            raise InputError(f"the output {folder} is a file, expected a folder", hint="give another output folder")
         if not folder.is_dir() or not any(folder.iterdir()):
             if self._beside and os.path.lexists(self.records):
                 raise InputError(
@@ -153,7 +153,7 @@ class Release:
                 return Contents(ours=targets)  # a run that was killed before it wrote its settings
             raise InputError(
                 f"the output folder {folder} is not empty and holds no release of mtlue",
-                hint="give another one with --out",
+                hint="give another output folder",
             )
         manifest = self.manifest
         companions = {name for name in manifest.run.digests if not name.startswith(f"{FOLDER}/")} - {LABELS_NAME}
@@ -161,20 +161,17 @@ class Release:
         strangers = [name for name in images if name not in ours]
         if strangers:
             raise InputError(
-                f"{folder} holds {len(strangers)} images that mtlue did not write there, they may be unprotected",
+                f"{folder} holds {counted(len(strangers), 'image')} that mtlue did not write, which may be unprotected",
                 strangers,
-                "move them out of the release, or give another folder with --out",
+                "move them out of the release, or give another output folder",
             )
         return Contents(manifest, ours, seen)
 
     def resume(self, contents: Contents, run: RunRecord, *, overwrite: bool) -> Resumption:
-        """What a run continues from.
+        """What a run with the settings ``run`` continues from, of the ``contents`` that :meth:`look` found.
 
-        Args:
-            contents: What :meth:`look` found.
-            run: Settings of the run to come.
-            overwrite: Replace a release that was made with other settings, or whose codes are others than the run would
-                draw in a new folder.
+        ``overwrite`` replaces a release that was made with other settings, or whose codes are others than the run would
+        draw in a new folder.
 
         Raises:
             InputError: The release was made with other settings, and is not to be replaced.
@@ -187,7 +184,7 @@ class Release:
             raise InputError(
                 f"{self.folder} was made with other settings",
                 differences,
-                "give another folder with --out, or --overwrite to replace it",
+                "give another output folder, or overwrite the release",
             )
         # A file that is its own original, which older versions released, says nothing of the originals.
         changed = [record for record in manifest.files if record.max_change > 0]
@@ -243,13 +240,9 @@ class Release:
     ) -> None:
         """Remove what no longer belongs to the release; write manifest, labels and, last, that the run is complete.
 
-        Before that all folders are synchronised: what is called complete survives a power cut.
-
-        Args:
-            records: Of every original, in the order of the labels.
-            labels: Content of the label file.
-            flip: How visible the release is.
-            companions: Other files of its layout: relative POSIX path to content.
+        Before that all folders are synchronised: what is called complete survives a power cut. ``records`` are those of
+        every original, in the order of the labels, which are the content of the label file. ``companions`` are other
+        files of the layout, by their relative POSIX paths.
 
         Raises:
             MtlueError: Images that no record names stand in the release; it is not called complete.
@@ -276,10 +269,10 @@ class Release:
         if len(released) > images:
             counts["maps"] = len(released) - images
         recorded = {} if flip is None else flip.to_json()
-        run = replace(self._run, complete=True, counts=counts, flip=recorded)
+        run = structs.replace(self._run, complete=True, counts=counts, flip=recorded)
         digests = {name: file_digest(record_path(folder, name)) for name in (f"{FOLDER}/{MANIFEST_NAME}", *texts)}
         digests[RUN_PATH] = settings_digest(run.to_json())
-        write_run(folder, replace(run, digests=digests))
+        write_run(folder, structs.replace(run, digests=digests))
         (self.records / PLANNED_NAME).unlink(missing_ok=True)
 
     def check(
@@ -337,7 +330,7 @@ class Release:
             faults += [f"{name}: not in the manifest" for name in row_of if name not in known]
         faults += [fault for result in found for fault in result.faults]
         faults += label_faults(folder, manifest, labels, file_column)
-        return ReleaseCheck(folder, manifest, tuple(found), tuple(faults), MeanFlip.from_json(manifest.run.flip))
+        return ReleaseCheck(folder, manifest, tuple(found), tuple(faults), manifest.run.measured_flip)
 
     def _state(self) -> Seen:
         """What changes whenever another run has begun or ended."""
@@ -380,7 +373,7 @@ class Release:
             raise InputError(
                 f"{self.folder} contains symbolic links, through which a run could write outside it",
                 sorted({*links, *hidden}),
-                "remove them, or give another folder with --out",
+                "remove them, or give another output folder",
             )
 
 
@@ -402,7 +395,7 @@ def sole_writer(release: Path) -> Iterator[None]:
     except Timeout:
         raise InputError(
             f"another run is writing to {release}",
-            hint="wait until it has ended, or give another folder with --out",
+            hint="wait until it has ended, or give another output folder",
         ) from None
     try:
         yield
@@ -411,11 +404,7 @@ def sole_writer(release: Path) -> Iterator[None]:
 
 
 def refuse_protected(images: Path, names: Sequence[str]) -> None:
-    """Refuse originals that the manifest of a release names, byte for byte.
-
-    Args:
-        images: Folder of the originals; it, or a folder above, may be a release.
-        names: Files of it, relative POSIX.
+    """Refuse originals that the manifest of a release, their folder or one above it, names byte for byte.
 
     Raises:
         InputError: Lists every one of them.
