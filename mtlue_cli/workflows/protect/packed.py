@@ -7,6 +7,8 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
+from msgspec import structs
+
 from mtlue_cli.choices import LabelFormat
 from mtlue_cli.errors import InputError, MtlueError
 from mtlue_cli.files import unwritable
@@ -76,7 +78,7 @@ def protect_shards(config: ProtectConfig, shards: Shards, progress: Progress) ->
         finally:
             # What is protected already stays, so that the run can be resumed.
             shutil.rmtree(images if is_release(plain) else work, ignore_errors=True)
-    return replace(
+    return structs.replace(
         result,
         release=out,
         fixes=tuple(_with_names(fix, names) for fix in result.fixes),
