@@ -7,7 +7,7 @@ from PIL import Image
 
 from mtlue_cli.commands.decoders import reading_photos
 from mtlue_cli.errors import ImageError
-from mtlue_cli.images.decode import decode_bytes, decode_image, pixel_count, upright_size
+from mtlue_cli.images.decode import decode_bytes, decode_image, pixel_count, upright_frame
 from mtlue_cli.images.square import to_square
 from tests.images.pictures import encoded, seen_upright
 
@@ -145,7 +145,7 @@ def test_the_size_by_the_header_is_that_of_the_decoded_photo(orientation: int, t
     exif[0x0112] = orientation
     for name in ("a.jpg", "a.png", "a.tif"):
         Image.new("RGB", (9, 6)).save(tmp_path / name, exif=exif)
-        assert upright_size(tmp_path / name) == decode_image(tmp_path / name).size
+        assert upright_frame(tmp_path / name) == decode_image(tmp_path / name).size
     (tmp_path / "b.jpg").write_bytes(b"none")
-    assert upright_size(tmp_path / "b.jpg") is None
-    assert upright_size(tmp_path / "none.jpg") is None
+    assert upright_frame(tmp_path / "b.jpg") is None
+    assert upright_frame(tmp_path / "none.jpg") is None
