@@ -61,7 +61,7 @@ def summary(result: "ProtectResult") -> "Table":
     rows = {
         "release": str(result.release),
         "images": f"{result.protected} protected, {result.kept} already done, {len(result.quarantine)} in quarantine",
-        "masks and maps": f"{result.maps} copied as they are" if result.maps else "",
+        "masks and maps": _maps(result),
         "tasks": ", ".join(result.tasks),
         "not protected": ", ".join(result.unprotected_tasks),
         "largest change": ""
@@ -80,6 +80,13 @@ def summary(result: "ProtectResult") -> "Table":
         if value:
             table.add_row(name, Text(value))
     return table
+
+
+def _maps(result: "ProtectResult") -> str:
+    if not result.turned_maps:
+        return f"{result.maps} copied as they are" if result.maps else ""
+    others = "" if result.turned_maps == result.maps else f", {result.maps - result.turned_maps} copied as they are"
+    return f"{result.turned_maps} turned upright with their photos (EXIF){others}"
 
 
 def remarks(result: "ProtectResult") -> list[str]:

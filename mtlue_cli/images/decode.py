@@ -145,6 +145,16 @@ def is_heic(start: bytes) -> bool:
     return start[4:8] == b"ftyp" and any(brand in brands for brand in (b"heic", b"heix", b"heim", b"heis", b"hevc"))
 
 
+def is_photo(start: bytes) -> bool:
+    """Whether a file's first bytes are those of a photo of a common format."""
+    ftyp = start[4:8] == b"ftyp" and any(brand in start[8:] for brand in (b"avif", b"heic", b"heix", b"mif1"))
+    webp = start.startswith(b"RIFF") and start[8:12] == b"WEBP"
+    return ftyp or webp or start.startswith(_MARKS) or (start[:2] == b"BM" and not any(start[6:10]))
+
+
+_MARKS = (b"\xff\xd8\xff", b"\x89PNG\r\n", b"GIF8", b"II*\0", b"MM\0*", b"\0\0\0\x0cjP  ", b"\xff\x4f\xff\x51")
+
+
 def _is_tga(start: bytes, size: int) -> bool:
     """Whether a file's header can be that of a TGA and of nothing else that is read.
 
@@ -167,7 +177,7 @@ _TGA_HEADER = 18
 """Bytes."""
 _TGA_BITS = {1: (8,), 2: (16, 24, 32), 3: (8, 16), 9: (8,), 10: (16, 24, 32), 11: (8, 16)}
 """Kind of picture to the bits of a pixel."""
-_START = 64
+START = 64
 """Bytes by which formats are told apart."""
 
 
@@ -224,9 +234,9 @@ def opened_image(source: bytes | io.FileIO) -> Iterator[Image.Image]:
     formats = readable_formats()
     try:
         if isinstance(source, bytes):
-            formats, stream = _formats_of(source[:_START], len(source)), io.BytesIO(source)
+            formats, stream = _formats_of(source[:START], len(source)), io.BytesIO(source)
         else:
-            formats, stream = _formats_of(source.read(_START), os.fstat(source.fileno()).st_size), source  # type: ignore[assignment]  # both are read from
+            formats, stream = _formats_of(source.read(START), os.fstat(source.fileno()).st_size), source  # type: ignore[assignment]  # both are read from
             source.seek(0)
         with Image.open(stream, formats=formats) as opened:
             if opened.format == "TIFF" and _DNG_VERSION in opened.tag_v2:  # type: ignore[attr-defined]  # TIFF images have it
@@ -254,7 +264,7 @@ def opened_image(source: bytes | io.FileIO) -> Iterator[Image.Image]:
 def pixel_count(content: bytes) -> int:
     """Number of pixels that the header in a file's content announces; 0 where it is unknown."""
     try:
-        with Image.open(io.BytesIO(content), formats=_formats_of(content[:_START], len(content))) as opened:
+        with Image.open(io.BytesIO(content), formats=_formats_of(content[:START], len(content))) as opened:
             return opened.width * opened.height
     except Exception:  # the reason follows when the file is decoded
         return 0

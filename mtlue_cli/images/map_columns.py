@@ -80,9 +80,9 @@ def look_at_maps(images: Path, column: MapColumn) -> FoundMaps:
             rows.append(row)
         else:
             faults.append(_fault(column, row, problem))
-    declaration, palette, problem = _understood(column, rows)
+    declaration, palette, problems = _understood(column, rows)
     if declaration is None:
-        return FoundMaps(None, column.files, [*faults, *([problem] if problem else [])], [])
+        return FoundMaps(None, column.files, faults + problems, [])
     seen = _look_at_all(images, column, rows, declaration, palette)
     faults += [_fault(column, one.row, problem) for one in seen for problem in one.problems]
     if declaration.kind is TaskKind.DEPTH and declaration.scale is None and any(one.whole for one in seen):
@@ -242,35 +242,37 @@ def _turns(column: MapColumn, seen: Sequence[_Seen], kind: TaskKind) -> tuple[di
     return turns, faults, [note]
 
 
-def _understood(column: MapColumn, rows: Sequence[int]) -> tuple[Declaration | None, Palette | None, str | None]:
-    """How a column is read, with the palette of colour-coded masks; else a line that asks for a declaration."""
+def _understood(column: MapColumn, rows: Sequence[int]) -> tuple[Declaration | None, Palette | None, list[str]]:
+    """How a column is read, with the palette of colour-coded masks; else faults, or a line that asks for it."""
     declaration = column.declaration
     if declaration is not None and declaration.colours is not None:
         try:
-            return declaration, _named_palette(column, declaration.colours), None
+            return declaration, _named_palette(column, declaration.colours), []
         except ImageError as error:
-            return None, None, f"column {quoted(column.name)}: colours={declaration.colours} {error}"
-    open_classes = declaration is not None and declaration.kind is TaskKind.SEGMENTATION and declaration.classes is None
-    if declaration is not None and not open_classes:
-        return declaration, None, None
+            return None, None, [f"column {quoted(column.name)}: colours={declaration.colours} {error}"]
+    if declaration is not None and (declaration.kind is not TaskKind.SEGMENTATION or declaration.classes is not None):
+        return declaration, None, []
     sample: list[Array] = []
+    unread: list[str] = []
     for row in rows[:: max(1, len(rows) // SAMPLE)][:SAMPLE]:
         try:
             sample.append(stored_array(read_content(column.folder / str(column.files[row]))))
         except ImageError as error:
-            if declaration is not None:  # the fault follows when all are read
-                continue
-            return None, None, _fault(column, row, f"{quoted(str(column.files[row]))} {error}")
-    if not sample:
-        return declaration, None, None
+            unread.append(_fault(column, row, f"{quoted(str(column.files[row]))} {error}"))
+    if declaration is not None and not sample:  # what is wrong follows when all are read
+        return declaration, None, []
+    if not sample or (unread and declaration is None):
+        return None, None, unread
     if all(single_channel(stored).ndim == 2 for stored in sample):
-        sample = [single_channel(stored) for stored in sample]
-        problem = _number_problem(column, sample)
+        problem = _number_problem(column, [single_channel(stored) for stored in sample])
         found = declaration or Declaration(column.name, TaskKind.SEGMENTATION)
-        return (None, None, problem) if problem else (found, None, None)
+        return (found, None, []) if problem is None else (None, None, [problem])
     if any(stored.dtype != np.uint8 for stored in sample):
-        return None, None, _undeclared(column, "three numbers per pixel", TaskKind.NORMALS.value)
-    return _coloured(column, rows, sample)
+        return None, None, [_undeclared(column, "three numbers per pixel", TaskKind.NORMALS.value)]
+    palette, problem = _palette_beside(column, rows, sample)
+    if palette is None:
+        return None, None, [problem]
+    return Declaration(column.name, TaskKind.SEGMENTATION, colours=palette.file), palette, []
 
 
 def _number_problem(column: MapColumn, sample: Sequence[Array]) -> str | None:
@@ -302,10 +304,8 @@ def _number_problem(column: MapColumn, sample: Sequence[Array]) -> str | None:
     return None
 
 
-def _coloured(
-    column: MapColumn, rows: Sequence[int], sample: Sequence[Array]
-) -> tuple[Declaration | None, Palette | None, str | None]:
-    """How a column of colour pictures is read: by a palette file beside the masks or the label file."""
+def _palette_beside(column: MapColumn, rows: Sequence[int], sample: Sequence[Array]) -> tuple[Palette | None, str]:
+    """The palette file of colour pictures, beside the masks or the label file; if there is none, what to do."""
     packed = [packed_colours(stored if stored.ndim == 3 else np.repeat(stored[..., None], 3, 2)) for stored in sample]
     colours = set(unpacked_colours(np.unique(np.concatenate([np.unique(one) for one in packed]))))
     folders = [column.folder, *((column.folder / str(column.files[row])).parent for row in rows)]
@@ -314,37 +314,26 @@ def _coloured(
     for path, palette in find_palettes(folders):
         if colours <= set(palette.colours) and all(palette.colours != other.colours for other in fitting):
             fitting.append(replace(palette, file=str(path)))
-    name = column.name
     if len(fitting) == 1:
-        declaration = Declaration(name, TaskKind.SEGMENTATION, colours=fitting[0].file)
-        return declaration, fitting[0], None
-    by_file = declared_as(name, "segmentation:colours=FILE")
+        return fitting[0], ""
+    name = quoted(column.name)
+    by_file = declared_as(column.name, "segmentation:colours=FILE")
     if fitting:
         files = ", ".join(palette.file for palette in fitting)
-        return None, None, f"column {quoted(name)}: several palette files fit ({files}): choose with --task {by_file}"
+        return None, f"column {name}: several palette files fit ({files}): choose with --task {by_file}"
     coloured = [stored for stored in sample if stored.ndim == 3]
     if column.declaration is None and sum(map(looks_like_normals, coloured)) > len(coloured) / 2:
-        return None, None, _undeclared(column, "three numbers per pixel", TaskKind.NORMALS.value)
+        return None, _undeclared(column, "three numbers per pixel", TaskKind.NORMALS.value)
     if len(colours) > MAX_MAP_CLASSES:
-        what = f"{len(colours):,} different colours, neither classes nor normals"
-        return (
-            None,
-            None,
-            (
-                f"column {quoted(name)} holds colour pictures ({what}): save masks without smoothing and loss; if its "
-                "cells are "
-                f"text, declare it with --task {declared_as(name, 'categorical')}"
-            ),
+        return None, (
+            f"column {name} holds colour pictures ({len(colours):,} different colours, neither classes nor normals): "
+            "save masks without smoothing and loss; if its cells are text, declare it with --task "
+            f"{declared_as(column.name, 'categorical')}"
         )
     shown = ", ".join(map(str, sorted(colours)[:4])) + (", ..." if len(colours) > 4 else "")
-    return (
-        None,
-        None,
-        (
-            f"column {quoted(name)} holds colour-coded masks of {counted(len(colours), 'colour')} ({shown}): name the "
-            "file that "
-            f"says which class each colour is with --task {by_file}; a line of it: 128 64 128 road"
-        ),
+    return None, (
+        f"column {name} holds colour-coded masks of {counted(len(colours), 'colour')} ({shown}): name the file that "
+        f"says which class each colour is with --task {by_file}; a line of it: 128 64 128 road"
     )
 
 

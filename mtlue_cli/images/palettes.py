@@ -167,7 +167,7 @@ def _cells(line: str) -> list[str]:
 
 
 def _of_line(line: str) -> tuple[str, Colour] | None:
-    """Name and colour of one line: ``64 128 64 Animal``, ``road:128,64,128::``, ``Label('road', 7, (128, 64, 128))``."""
+    """Name and colour of one line: ``64 128 64 Animal``, ``road:128,64,128::`` or ``Label('road', (128, 64, 128))``."""
     found = _THREE.search(line)
     label = re.match(r"\s*Label\(\s*(['\"])(.+?)\1.*\(\s*(\d+)\s*,\s*(\d+)\s*,\s*(\d+)\s*\)", line)
     if label is not None:

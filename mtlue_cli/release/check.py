@@ -15,6 +15,7 @@ from mtlue_cli.files import TEMPORARY, file_digest
 from mtlue_cli.images.decode import Pixels, decode_image
 from mtlue_cli.images.encode import comparable_pixels, is_lossless, same_alpha
 from mtlue_cli.images.folder import find_images_and_links
+from mtlue_cli.images.targets import read_stored, turned
 from mtlue_cli.metrics.flip import MeanFlip
 from mtlue_cli.notebook import html_table
 from mtlue_cli.perturbation.effect import (
@@ -230,6 +231,7 @@ def check_file(
     run: RunRecord,
     originals: Path | None,
     maps: Mapping[str, Path],
+    turns: Mapping[str, int],
     *,
     must_measure: bool,
     with_ssim: bool,
@@ -242,13 +244,14 @@ def check_file(
         run: Settings of the release.
         originals: Folder of the originals; None: hold the file to its record alone.
         maps: The original of each map that its labels name.
+        turns: EXIF orientation of the photo of each map that is released upright with it.
         must_measure: Whether it is a fault if the original is not there.
         with_ssim: Whether to measure SSIM too.
     """
     for name in (record.file_name, record.source):
         if (unsafe := path_fault(name)) is not None:
             return FileCheck((f"{record.source}: in the manifest, {unsafe}",))
-    of_maps = (*map_faults(release, record), *changed_maps(record, maps))
+    of_maps = (*map_faults(release, record), *changed_maps(release, record, maps, turns))
     path = release / record.file_name
     if not path.is_file():
         return FileCheck((f"{record.file_name}: missing in the release", *of_maps))
@@ -336,19 +339,34 @@ def map_faults(release: Path, record: FileRecord) -> list[str]:
     return faults
 
 
-def changed_maps(record: FileRecord, given: Mapping[str, Path]) -> list[str]:
+def changed_maps(release: Path, record: FileRecord, given: Mapping[str, Path], turns: Mapping[str, int]) -> list[str]:
     """Maps that an image was protected with and that are not what its labels hold now, one per line.
 
     Args:
+        release: Folder of the release.
         record: What the manifest says of the image.
         given: The original of each map that its labels name.
+        turns: EXIF orientation of the photo of each map that is released upright with it.
     """
     faults = [f"{record.source}: {name} is in its labels and was not released" for name in given.keys() - record.maps]
     return sorted(faults) + [
         f"{record.source}: protected with other bytes of {name} than its labels hold"
         for name in record.maps
-        if name in given and _digest(given[name]) != record.maps[name]
+        if name in given
+        and not (
+            _is_turned(given[name], release / name, turns[name])
+            if name in turns
+            else _digest(given[name]) == record.maps[name]
+        )
     ]
+
+
+def _is_turned(original: Path, released: Path, orientation: int) -> bool:
+    """Whether a released map holds what its original does, upright."""
+    try:
+        return np.array_equal(turned(read_stored(original), orientation), read_stored(released))
+    except ImageError:
+        return False
 
 
 def folder_faults(release: Path, manifest: Manifest, planned: frozenset[str], originals: Path | None) -> list[str]:

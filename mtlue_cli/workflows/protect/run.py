@@ -42,6 +42,7 @@ class ProtectResult:
         protected: Images written by this run.
         kept: Files that an earlier run had already written.
         maps: Masks and maps in the release.
+        turned_maps: Of these, how many were turned upright with their photos.
         quarantine: Originals that could not be protected, with the reason; they and their maps are not released.
         fixes: What to do about those that got too little, each said once.
         unlabelled: Images of the folder without a row; they are not released.
@@ -65,6 +66,7 @@ class ProtectResult:
     protected: int
     kept: int
     maps: int
+    turned_maps: int
     quarantine: tuple[QuarantineRecord, ...]
     fixes: tuple[str, ...]
     unlabelled: tuple[str, ...]
@@ -97,6 +99,7 @@ class ProtectResult:
             "protected": self.protected,
             "already_protected": self.kept,
             "maps": self.maps,
+            "turned_maps": self.turned_maps,
             "quarantined": [{"file": record.source, "reason": record.reason} for record in self.quarantine],
             "fixes": list(self.fixes),
             "without_labels": list(self.unlabelled),
@@ -241,12 +244,14 @@ def _result(
     kept = sum(plan.earlier.records.get(record.source) is record for record in files)
     changes = [record.mean_change for record in files if record.mean_change is not None]
     psnrs = [record.psnr for record in files if record.psnr is not None]
+    maps = {name for record in files for name in record.maps}
     keeps = plan.run.image_format == ImageFormat.KEEP
     return ProtectResult(
         release=plan.release.folder,
         protected=len(files) - kept,
         kept=kept,
-        maps=len({name for record in files for name in record.maps}),
+        maps=len(maps),
+        turned_maps=len(maps & plan.labels.table.turns.keys()),
         quarantine=tuple(records[row] for row in sorted(records) if isinstance(records[row], QuarantineRecord)),  # type: ignore[misc]  # just checked
         fixes=tuple(sorted(fixes)),
         unlabelled=plan.unlabelled,
