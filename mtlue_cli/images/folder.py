@@ -113,6 +113,21 @@ def find_images(folder: Path) -> list[str]:
     return sorted(name for prefix, _, files in _walk(folder) for name in _images(prefix, files))
 
 
+def find_images_and_others(folder: Path) -> tuple[list[str], list[str]]:
+    """What :func:`find_images` finds, and all other files below ``folder``, likewise; hidden ones are left out.
+
+    Raises:
+        InputError: ``folder`` is no folder or cannot be read.
+    """
+    images: list[str] = []
+    others: list[str] = []
+    for prefix, _, files in _walk(folder):
+        found = _images(prefix, files)
+        images += found
+        others += {prefix + name for name in files if not name.startswith(".")}.difference(found)
+    return sorted(images), sorted(others)
+
+
 def find_images_and_links(folder: Path) -> tuple[list[str], list[str]]:
     """What :func:`find_images` finds, and all symbolic links below ``folder``, likewise; hidden ones are left out.
 
@@ -129,7 +144,10 @@ def find_images_and_links(folder: Path) -> tuple[list[str], list[str]]:
 
 
 def match_labels(
-    folder: Path, table: LabelTable, other_parts: Collection[str] = (), found: Sequence[str] | None = None
+    folder: Path,
+    table: LabelTable,
+    other_parts: Collection[str] = (),
+    files: tuple[Sequence[str], Sequence[str]] | None = None,
 ) -> FolderMatch:
     """Check that every row of ``table`` has its file, an ordinary one within ``folder``.
 
@@ -137,13 +155,13 @@ def match_labels(
         folder: Image folder.
         table: Its labels.
         other_parts: Files whose rows belong to another part of the data set: they are not counted as unlabelled.
-        found: What :func:`find_images` finds; None: search now.
+        files: What :func:`find_images_and_others` finds; None: search now.
 
     Raises:
         InputError: Lists every row whose file is missing, leaves the folder, also by a link, is a FIFO or the like, or
             of a kind that is not read.
     """
-    found = find_images(folder) if found is None else found
+    found, others = find_images_and_others(folder) if files is None else files
     fault_of = file_check(folder, found)
     faults: list[str] = []
     for position, name in enumerate(table.file_names):
@@ -158,9 +176,9 @@ def match_labels(
         )
     maps = names_below(folder, table.all_map_files, table.maps_folder)
     named = {*table.file_names, *other_parts, *maps}
-    others = [name for name in found if name not in named]
-    like_maps = _like_maps(folder, table, maps, others, found)
-    unread = {name: kind for name, kind in _unread_photos(folder).items() if name not in named}
+    nameless = [name for name in found if name not in named]
+    like_maps = _like_maps(table, maps, nameless, found) if maps else set()
+    unread = _unread_photos(folder, [name for name in (*nameless, *others) if name not in named])
     notes = _unread_notes(unread)
     if like_maps:
         one = len(like_maps) == 1
@@ -168,32 +186,38 @@ def match_labels(
             f"{counted(len(like_maps), 'file')} that no row names {'lies' if one else 'lie'} where the maps are and "
             f"{'is' if one else 'are'} left out: {_some(sorted(like_maps))}"
         )
-    unlabelled = tuple(name for name in others if name not in like_maps and name not in unread)
+    unlabelled = tuple(name for name in nameless if name not in like_maps and name not in unread)
     return FolderMatch(len(table), unlabelled, tuple(unread), tuple(notes))
 
 
-def _like_maps(
-    folder: Path, table: LabelTable, maps: Collection[str], others: Sequence[str], found: Sequence[str]
-) -> set[str]:
-    """Files that no row names and that must be maps: in a folder of maps alone, or named as those of other photos."""
-    if not maps:
-        return set()
+def _like_maps(table: LabelTable, maps: Collection[str], nameless: Sequence[str], found: Sequence[str]) -> set[str]:
+    """Files that no row names and that must be maps: in a folder of maps alone, or named as those of other photos.
+
+    Args:
+        table: The labels.
+        maps: The maps of all rows, as names of the image folder.
+        nameless: Images of the folder that no row names.
+        found: All its images.
+    """
     photo_folders = {posixpath.dirname(name) for name in table.file_names}
     map_folders = {posixpath.dirname(name) for name in maps} - photo_folders
     stems = {os.path.splitext(name)[0] for name in found}
-    ends = set()
-    for row, name in enumerate(table.file_names):
-        stem = os.path.splitext(name)[0]
-        for file in names_below(folder, table.map_files(row), table.maps_folder) if table.maps else ():
-            if file.startswith(stem) and posixpath.dirname(file) == posixpath.dirname(name):
-                ends.add(os.path.splitext(file)[0][len(stem) :])
-    ends -= {""}
-    return {
-        name
-        for name in others
-        if posixpath.dirname(name) in map_folders
-        or any((stem := os.path.splitext(name)[0]).endswith(end) and stem[: -len(end)] in stems for end in ends)
-    }
+    # 0.jpg has 0_mask.png beside it, so 3_mask.png beside 3.jpg is one too.
+    ends = {end for name in maps if (end := _end_after_photo(name, stems)) is not None}
+
+    def is_map(name: str) -> bool:
+        return posixpath.dirname(name) in map_folders or _end_after_photo(name, stems) in ends
+
+    return {name for name in nameless if is_map(name)}
+
+
+def _end_after_photo(name: str, stems: Collection[str]) -> str | None:
+    """What follows the name of another file in a name, such as ``_mask.png``; None if no file is called so."""
+    stem = os.path.splitext(name)[0]
+    for length in range(len(stem) - 1, len(posixpath.dirname(stem)), -1):
+        if stem[:length] in stems:
+            return name[length:] if any(map(str.isalpha, stem[length:])) else None
+    return None
 
 
 def _unread_fault(folder: Path, name: str) -> str | None:
@@ -206,27 +230,24 @@ def _unread_fault(folder: Path, name: str) -> str | None:
     return None
 
 
-def _unread_photos(folder: Path) -> dict[str, str]:
-    """Photos of the folder that are not read, with what to do about them."""
+def _unread_photos(folder: Path, names: Iterable[str]) -> dict[str, str]:
+    """Those of some files that are photos and not read, with what to do about them."""
     unread: dict[str, str] = {}
     others: dict[str, list[str]] = defaultdict(list)
-    for prefix, _, files in _walk(folder):
-        for file in files:
-            name, suffix = prefix + file, os.path.splitext(file)[1].lower()
-            if file.startswith("."):
-                continue
-            if suffix in RAW_SUFFIXES:
-                unread[name] = f"RAW, {suffix}: develop to TIFF or PNG first"
-            elif suffix in UNREAD_SUFFIXES:
-                unread[name] = f"{suffix}: convert to PNG first"
-            elif suffix not in SUFFIXES:
-                others[suffix].append(name)
-            elif suffix in HEIC_SUFFIXES and not reads_heic() and is_heic(_start(folder / name)):
-                unread[name] = "HEIC: pip install 'mtlue[heic]', or convert to PNG first"
+    for name in names:
+        suffix = os.path.splitext(name)[1].lower()
+        if suffix in RAW_SUFFIXES:
+            unread[name] = f"RAW, {suffix}: develop to TIFF or PNG first"
+        elif suffix in UNREAD_SUFFIXES:
+            unread[name] = f"{suffix}: convert to PNG first"
+        elif suffix not in SUFFIXES:
+            others[suffix].append(name)
+        elif suffix in HEIC_SUFFIXES and not reads_heic() and is_heic(_start(folder / name)):
+            unread[name] = "HEIC: pip install 'mtlue[heic]', or convert to PNG first"
     for suffix, names in others.items():
         what = f"{suffix or 'no suffix'}: give the suffix of their format, such as .jpg"
         photos = 0
-        for position, name in enumerate(sorted(names)):
+        for position, name in enumerate(names):
             if position >= _SNIFFED and not photos:
                 break
             if is_photo(_start(folder / name)):

@@ -8,11 +8,10 @@ import numpy.typing as npt
 from mtlue_cli.images.arrays import Array
 
 _LEVELS = 256
-_COMMON = 0.01
-"""Share of the pixels that makes a number one of the levels of a mask."""
-_FEW = 4
-_NEAR = 24
-"""Distance up to which a rare number may be a level that compression changed."""
+_NEAR = 40
+"""Distance up to which a number may be a level that compression changed."""
+_APART = 16
+"""Least distance of levels that compression can be told to have changed."""
 _HALF = 128
 
 
@@ -20,37 +19,46 @@ def soft_numbers(masks: Sequence[Array]) -> tuple[int, ...]:
     """The numbers of grey masks that smoothing or compression must have made; none if the masks are clean.
 
     A class fills areas: somewhere all pixels of a square of three are of it. A number that smoothing made stands along
-    edges alone. Most pixels of a mask lie in such squares, which those of a photo or a depth map do not.
+    edges alone. JPEG fills small areas too, but none that is larger than its blocks, and with numbers close to the
+    levels of the mask. Most pixels of a mask lie in such squares, which those of a photo or a depth map do not.
 
     Args:
         masks: ``(h, w)`` whole numbers from 0 to 255.
     """
-    filling = np.zeros(_LEVELS, dtype=bool)
+    filling, blocks = np.zeros(_LEVELS, dtype=bool), np.zeros(_LEVELS, dtype=bool)
     counts, between = np.zeros(_LEVELS, dtype=np.int64), np.zeros(_LEVELS, dtype=np.int64)
     flat = looked_at = 0
     for mask in masks:
         if min(mask.shape) < 3:
             continue
         numbers = mask.astype(np.uint8)
-        low, high = (_of_squares(numbers, chosen) for chosen in (np.minimum, np.maximum))
+        low, high = _of_squares(numbers, np.minimum), _of_squares(numbers, np.maximum)
         inner = numbers[1:-1, 1:-1]
         filling[inner[low == high]] = True
         counts += np.bincount(inner.ravel(), minlength=_LEVELS)
         between += np.bincount(inner[(low < inner) & (inner < high)], minlength=_LEVELS)
         flat += int((low == high).sum())
         looked_at += inner.size
-    present = counts > 0
-    if 2 * flat < looked_at or present.sum() < 3:
+        for _ in range(3):  # squares of nine
+            if min(low.shape) >= 3:
+                low, high = _of_squares(low, np.minimum), _of_squares(high, np.maximum)
+        blocks[low[low == high]] = True
+    present = np.flatnonzero(counts)
+    if 2 * flat < looked_at or len(present) < 3:
         return ()
-    soft = present & ~filling & ((2 * between >= counts) | (np.flatnonzero(present)[-1] >= _HALF))
-    if soft.sum() >= max(2, int((present & filling).sum())):
-        return tuple(np.flatnonzero(soft).tolist())
-    levels = np.flatnonzero(counts >= _COMMON * looked_at)
-    rare = np.setdiff1d(np.flatnonzero(present), levels)
-    if len(levels) > _FEW or levels[-1] < _HALF or len(rare) < 2 or not ((rare >= _HALF) & (rare < levels[-1])).any():
+    spread = present[-1] >= _HALF
+    areas = np.flatnonzero(filling)
+    near = np.abs(present[:, None] - areas).min(axis=1) <= _NEAR
+    soft = present[~filling[present] & ((2 * between[present] >= counts[present]) | (near & spread))]
+    if len(soft) >= max(2, len(areas)):
+        return tuple(soft.tolist())
+    levels = np.flatnonzero(blocks)
+    others = np.setdiff1d(present, levels)
+    if not spread or len(levels) < 2 or np.diff(levels).min() < _APART or len(others) < 2 * len(levels):
         return ()
-    near = np.abs(rare[:, None] - levels).min(axis=1) <= _NEAR
-    return tuple(rare.tolist()) if near.all() else ()
+    near = np.abs(others[:, None] - levels).min(axis=1) <= _NEAR
+    compressed = near.all() and ((others >= _HALF) & (others < levels[-1])).any()
+    return tuple(others.tolist()) if compressed else ()
 
 
 def _of_squares(numbers: npt.NDArray[np.uint8], chosen: np.ufunc) -> npt.NDArray[np.uint8]:

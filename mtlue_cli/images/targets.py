@@ -346,7 +346,8 @@ def _colour_numbers(stored: Array, colours: Sequence[tuple[int, int, int]]) -> n
             "class), "
             "or save the mask without smoothing and loss"
         )
-    return position.astype(np.int64)
+    numbers: npt.NDArray[np.int64] = position.astype(np.int64)
+    return numbers
 
 
 def packed_colours(colours: Array) -> npt.NDArray[np.int64]:

@@ -126,7 +126,9 @@ def read_label_file(
             faults += odd
         declaration = declared.get(name)
         is_learned = bool(kept) and for_learning and (learned is None or name in learned)
-        if look is not None and name not in bins_of and may_be_maps(cells, maps_folder, declaration, folder):
+        names_photos = declaration is None and name in FILE_COLUMNS
+        may_be = look is not None and not names_photos and name not in bins_of
+        if may_be and may_be_maps(cells, maps_folder, declaration, folder):
             column = MapColumn(name, maps_folder, tuple(cells), places, names, declaration)
             found = find_maps(column, rows, look, for_learning=is_learned, images=folder)
             faults += found.faults
@@ -153,9 +155,9 @@ def read_label_file(
         raise InputError(f"{path} has {counted(len(faults), 'fault')}", faults)
     table = LabelTable(names, columns, TaskSet(tuple(tasks)), places, maps, maps_folder, turns)
     taken = table.take(rows)
-    other_parts |= table.all_map_files - taken.all_map_files
-    if folder is not None and named:
-        other_parts |= (named | names_below(folder, named, maps_folder)) - set(names)
+    named |= table.all_map_files - taken.all_map_files
+    others = named if folder is None else named | names_below(folder, named, maps_folder)
+    other_parts |= others - set(names)
     return LabelFile(taken, raw.header, file_index, tuple(notes), other_parts)
 
 

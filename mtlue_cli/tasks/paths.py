@@ -43,8 +43,8 @@ def path_fault(name: str, folder: str = "image folder") -> str | None:
 
 def names_below(folder: Path, names: Iterable[str], base: Path) -> set[str]:
     """Files that lead from ``base``, as names that lead from ``folder``."""
-    prefix = Path(os.path.relpath(base.resolve(), folder.resolve())).as_posix()
-    return {posixpath.normpath(posixpath.join(prefix, name)) for name in names}
+    start = Path(os.path.relpath(base.resolve(), folder.resolve())).as_posix()
+    return {posixpath.normpath(posixpath.join(start, name)) for name in names}
 
 
 def is_unicode(text: str) -> bool:

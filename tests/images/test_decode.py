@@ -145,7 +145,7 @@ def test_the_size_by_the_header_is_that_of_the_decoded_photo(orientation: int, t
     exif[0x0112] = orientation
     for name in ("a.jpg", "a.png", "a.tif"):
         Image.new("RGB", (9, 6)).save(tmp_path / name, exif=exif)
-        assert upright_frame(tmp_path / name) == decode_image(tmp_path / name).size
+        assert upright_frame(tmp_path / name) == (*decode_image(tmp_path / name).size, orientation)
     (tmp_path / "b.jpg").write_bytes(b"none")
     assert upright_frame(tmp_path / "b.jpg") is None
     assert upright_frame(tmp_path / "none.jpg") is None

@@ -101,7 +101,7 @@ HOSTILE: dict[str, tuple[Any, Task, str]] = {
     "fractions": (np.array([[0.5]]), MASK, "holds fractions"),
     "infinite": (np.array([[np.inf]]), MASK, "holds fractions"),
     "far beyond": (np.array([[2**40]]), MASK, "holds numbers up to"),
-    "colours": (Image.new("RGB", (2, 2)), MASK, "is a colour picture"),
+    "colours": (Image.new("RGB", (2, 2), "red"), MASK, "is a colour picture"),
     "alpha": (Image.new("LA", (2, 2)), MASK, "has LA pixels"),
     "negative depth": (np.array([[-1.0, 2.0]]), FAR, "holds the negative depth"),
     "colours for depth": (np.zeros((2, 2, 3)), FAR, "is a colour picture"),

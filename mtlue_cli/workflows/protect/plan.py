@@ -12,7 +12,14 @@ from mtlue_cli.errors import CheckpointError, InputError
 from mtlue_cli.generator.checkpoint import CheckpointCard, read_card
 from mtlue_cli.generator.shipped import resolve_weights
 from mtlue_cli.images.encode import released_suffix
-from mtlue_cli.images.folder import FolderMatch, file_check, find_images, match_labels, refuse_nesting, released_names
+from mtlue_cli.images.folder import (
+    FolderMatch,
+    file_check,
+    find_images_and_others,
+    match_labels,
+    refuse_nesting,
+    released_names,
+)
 from mtlue_cli.images.labelled import read_folder_labels
 from mtlue_cli.keys import FoundKey
 from mtlue_cli.options import range_faults
@@ -127,9 +134,9 @@ def read_inputs(config: ProtectConfig) -> ProtectInputs:
     """
     _check_options(config)
     refuse_nesting(config.images, config.release)
-    found = find_images(config.images)
+    found, others = find_images_and_others(config.images)
     given = read_folder_labels(config.images, config.labels, config.reading, for_learning=False, found=found)
-    match = match_labels(config.images, given.table, given.other_parts, found)
+    match = match_labels(config.images, given.table, given.other_parts, (found, others))
     given = replace(given, notes=(*given.notes, *match.notes))
     labels, left_out = _with_unlabelled(config, given, match)
     table, maps = labels.table, labels.table.all_map_files
