@@ -50,13 +50,13 @@ def test_clean_masks_are_not_soft(what: str) -> None:
 
 
 @pytest.mark.parametrize("what", ["black and white", "three levels"])
-@pytest.mark.parametrize("how", ["larger", "smaller", "jpeg 75", "jpeg 95"])
+@pytest.mark.parametrize("how", ["larger", "smaller", "jpeg 90", "jpeg 95"])
 def test_smoothed_masks_are_soft(what: str, how: str) -> None:
     masks = [drawn(CLEAN[what], seed) for seed in range(3)]
     change = {
         "larger": lambda mask: resized(mask, 200),
         "smaller": lambda mask: resized(mask, 70),
-        "jpeg 75": lambda mask: compressed(mask, 75),
+        "jpeg 90": lambda mask: compressed(mask, 90),
         "jpeg 95": lambda mask: compressed(mask, 95),
     }[how]
     soft = soft_numbers([change(mask) for mask in masks])
