@@ -101,18 +101,22 @@ class DecodedImage:
         return self.pixels.shape[0], self.pixels.shape[1]
 
 
-@cache
 def readable_formats() -> tuple[str, ...]:
     """What is read, in Pillow's names, whatever a file is called; an MPO is opened as a JPEG.
 
     TGA is not among them: it has no mark, and is tried where a header can be nothing else.
     """
+    return _formats(heic=reads_heic())
+
+
+@cache
+def _formats(*, heic: bool) -> tuple[str, ...]:
     formats: tuple[str, ...] = ("JPEG", "PNG", "BMP", "TIFF", "WEBP", "GIF", "PPM")
     if features.check_codec("jpg_2000"):
         formats = (*formats, "JPEG2000")
     if importlib.util.find_spec("PIL.AvifImagePlugin"):
         formats = (*formats, "AVIF")
-    if reads_heic():
+    if heic:
         import pillow_heif
 
         pillow_heif.register_heif_opener()
