@@ -400,7 +400,7 @@ def _class_notes(column: MapColumn, task: Task, palette: Palette | None) -> list
     declaration = column.declaration
     if task.kind is not TaskKind.SEGMENTATION or (declaration is not None and declaration.classes is not None):
         return []
-    name, many = quoted(task.name), counted(task.num_classes, "class").replace("classs", "classes")
+    name, many = quoted(task.name), f"{task.num_classes} class{'' if task.num_classes == 1 else 'es'}"
     if palette is not None:
         void = f", ignoring {counted(len(task.ignore), 'colour')}" if task.ignore else ""
         shown = Declaration(task.name, task.kind, colours=palette.file)
