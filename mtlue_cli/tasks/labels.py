@@ -127,8 +127,8 @@ def read_label_file(
         declaration = declared.get(name)
         is_learned = bool(kept) and for_learning and (learned is None or name in learned)
         names_photos = declaration is None and name in FILE_COLUMNS
-        may_be = look is not None and not names_photos and name not in bins_of
-        if may_be and may_be_maps(cells, maps_folder, declaration, folder):
+        is_text = names_photos or name in bins_of
+        if look is not None and not is_text and may_be_maps(cells, maps_folder, declaration, folder):
             column = MapColumn(name, maps_folder, tuple(cells), places, names, declaration)
             found = find_maps(column, rows, look, for_learning=is_learned, images=folder)
             faults += found.faults

@@ -248,7 +248,7 @@ def test_the_folders_of_nyuv2_are_columns(tmp_path: Path) -> None:
 @pytest.mark.parametrize("suffix", ["bmp", "gif", "webp", "pgm", "tga", "tif", "png"])
 def test_masks_in_any_lossless_format_are_maps(suffix: str, tmp_path: Path) -> None:
     folder_of(tmp_path, {}, [f"m/a.{suffix}", f"m/b.{suffix}"])
-    options = {"lossless": True} if suffix == "webp" else {}
+    options: dict[str, Any] = {"lossless": True} if suffix == "webp" else {}
     for name in "ab":
         Image.fromarray(np.kron(CLASSES, np.ones((3, 3), np.uint8))).save(
             tmp_path / "m" / f"{name}.{suffix}", **options
@@ -259,7 +259,7 @@ def test_masks_in_any_lossless_format_are_maps(suffix: str, tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize(("suffix", "options"), [("jpg", {"quality": 80}), ("webp", {"quality": 90})])
-def test_masks_with_loss_are_taken_if_no_number_changed(suffix: str, options: dict[str, int], tmp_path: Path) -> None:
+def test_masks_with_loss_are_taken_if_no_number_changed(suffix: str, options: dict[str, Any], tmp_path: Path) -> None:
     folder_of(tmp_path, {}, [f"m/a.{suffix}", f"m/b.{suffix}"])
     clean = np.zeros((48, 64), np.uint8)
     clean[:, 32:] = 255
@@ -439,7 +439,7 @@ def test_maps_of_upright_photos_stay_as_they_are(tmp_path: Path) -> None:
 @pytest.mark.parametrize("what", ["both", "shared", "normals"])
 def test_maps_that_cannot_be_turned_are_refused_with_the_word_exif(what: str, tmp_path: Path) -> None:
     turned_folder(tmp_path, [6, 6], np.eye(6, 8, dtype=np.uint8))
-    kind = ()
+    kind: tuple[str, ...] = ()
     if what == "both":
         Image.fromarray(np.eye(8, 6, dtype=np.uint8)).save(tmp_path / "m/1.png")
     elif what == "shared":

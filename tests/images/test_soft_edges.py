@@ -53,13 +53,13 @@ def test_clean_masks_are_not_soft(what: str) -> None:
 @pytest.mark.parametrize("how", ["larger", "smaller", "jpeg 90", "jpeg 95"])
 def test_smoothed_masks_are_soft(what: str, how: str) -> None:
     masks = [drawn(CLEAN[what], seed) for seed in range(3)]
-    change = {
-        "larger": lambda mask: resized(mask, 200),
-        "smaller": lambda mask: resized(mask, 70),
-        "jpeg 90": lambda mask: compressed(mask, 90),
-        "jpeg 95": lambda mask: compressed(mask, 95),
-    }[how]
-    soft = soft_numbers([change(mask) for mask in masks])
+    changed = {
+        "larger": [resized(mask, 200) for mask in masks],
+        "smaller": [resized(mask, 70) for mask in masks],
+        "jpeg 90": [compressed(mask, 90) for mask in masks],
+        "jpeg 95": [compressed(mask, 95) for mask in masks],
+    }
+    soft = soft_numbers(changed[how])
     assert len(soft) > 2
     assert not set(soft) & {0, 255}
 
