@@ -17,6 +17,8 @@ from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from msgspec import structs
+
 from mtlue_cli.choices import TRAIN_MINUTES
 from mtlue_cli.commands.console import Terminal
 from mtlue_cli.commands.from_config import PhotoOptions
@@ -42,9 +44,6 @@ FunctionT = TypeVar("FunctionT")
 Labels = Any
 """A path; a mapping of column names to columns, a pandas ``DataFrame`` or a pyarrow ``Table`` with a file column and a
 column per task; or None for the label file among the images."""
-
-SHOWN_FAULTS = 5
-"""Faults that an exception shows as notes; all are in its ``faults``."""
 
 _COMMAND = re.compile(r"(\bmtlue (?:protect|train-generator|verify|inspect|demo) .*)")
 _FLAG = re.compile(r"(?<![\w-])(--[a-z][a-z-]*)(?: ([\w.]*\w))?")
@@ -127,18 +126,11 @@ class Arguments:
 
     @contextmanager
     def boundary(self) -> Iterator[None]:
-        """Within it errors speak of arguments, and show their faults and their hint where they are printed."""
+        """Within it errors speak of arguments."""
         try:
             yield
         except MtlueError as error:
             _reword(error, self.worded)
-            if isinstance(error, InputError):
-                for fault in error.faults[:SHOWN_FAULTS]:
-                    error.add_note(f"  {fault}")
-                if len(error.faults) > SHOWN_FAULTS:
-                    error.add_note(f"  and {len(error.faults) - SHOWN_FAULTS} more")
-                if error.hint is not None:
-                    error.add_note(f"hint: {error.hint}")
             raise
 
 
@@ -187,7 +179,7 @@ def protect(
         result,
         fixes=tuple(map(worded, result.fixes)),
         warnings=tuple(map(worded, result.warnings)),
-        quarantine=tuple(replace(record, reason=worded(record.reason)) for record in result.quarantine),
+        quarantine=tuple(structs.replace(record, reason=worded(record.reason)) for record in result.quarantine),
     )
 
 
@@ -261,8 +253,8 @@ def verify(
             result = verify_release(config, _progress(progress))
     if _is_file(labels):
         return result
-    settings = {**result.setting["settings"], "labels": "labels"}  # the file of a table is gone
-    return replace(result, setting={**result.setting, "settings": settings})
+    settings = {**result.settings, "labels": "labels"}  # the file of a table is gone
+    return structs.replace(result, settings=settings)
 
 
 @INSPECT.shown_by

@@ -8,7 +8,7 @@ from itertools import product
 from typing import Any
 
 from mtlue_cli.choices import BackboneName, LearnerName, TrainingMethodName, WeightingName
-from mtlue_cli.training.methods.registry import METHODS, MethodChoice
+from mtlue_cli.training.methods import METHODS, MethodChoice
 from mtlue_cli.verification.countermeasures.base import Countermeasure, CountermeasureChoice
 
 
@@ -52,16 +52,6 @@ class VictimSpec:
         usual = VictimSpec()
         parts = (self.learner, usual.learner), (self.weighting, usual.weighting), (self.method.name, usual.method.name)
         return " ".join([self.backbone, *(part for part, default in parts if part != default)])
-
-    def to_json(self) -> dict[str, Any]:
-        """A JSON-ready document."""
-        return {
-            "backbone": self.backbone.value,
-            "learner": self.learner.value,
-            "weighting": self.weighting.value,
-            "method": str(self.method.name),
-            "method_settings": self.method.settings_to_json(),
-        }
 
 
 @dataclass(frozen=True)

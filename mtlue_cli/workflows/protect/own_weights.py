@@ -21,7 +21,7 @@ from mtlue_cli.generator.checkpoint import CheckpointCard, read_card
 from mtlue_cli.generator.shipped import DEFAULT, SUFFIX, shipped_weights
 from mtlue_cli.tasks.classes import MAX_CLASSES, class_faults
 from mtlue_cli.tasks.spec import LabelTable, TaskSet
-from mtlue_cli.tasks.wording import quoted
+from mtlue_cli.tasks.wording import counted, quoted
 from mtlue_cli.workflows.progress import Progress
 from mtlue_cli.workflows.protect.config import ProtectConfig
 from mtlue_cli.workflows.protect.keyed import without
@@ -199,7 +199,7 @@ class _Wanted:
         config, before = self.config, self._latest()
         unfinished = self._unfinished()
         if self.images < FEWEST_IMAGES and config.train_minutes is None and not unfinished:
-            few = f"{self.images} labelled images are too few to train weights (fewer than {FEWEST_IMAGES})"
+            few = f"{counted(self.images, 'labelled image')}, too few to train weights (fewer than {FEWEST_IMAGES})"
             self.progress.note(f"{few}: using ready-made patterns; --train MINUTES trains anyway")
             return _ready_made(self.config, self.inputs)
         with self._sole_trainer():
@@ -248,6 +248,7 @@ class _Wanted:
             epsilon=8 if config.epsilon is None else config.epsilon,
             max_minutes=minutes,
             max_steps=MOST_STEPS,
+            least_steps=LEAST_STEPS,
             device=config.device,
             overwrite=True,
             workers=config.workers,
@@ -270,7 +271,7 @@ class _Wanted:
         store.mkdir(mode=0o700, parents=True, exist_ok=True)
         store.chmod(0o700)
         try:
-            with FileLock(store / f"{self.stem}.lock", timeout=0):
+            with FileLock(store / f"{self.stem}.lock", timeout=0, mode=0o600):
                 yield
         except Timeout:
             raise InputError(

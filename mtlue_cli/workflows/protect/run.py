@@ -2,21 +2,22 @@
 
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from statistics import median
-from typing import Any
+from typing import Literal
+
+from msgspec import structs
 
 from mtlue_cli.choices import GPU_CALL_SIZE, ExitCode, ImageFormat
-from mtlue_cli.devices import choose_device, compute_alone, describe_device
+from mtlue_cli.devices import choose_device, describe_device
+from mtlue_cli.documents import Document
 from mtlue_cli.errors import MtlueError
 from mtlue_cli.files import unwritable
 from mtlue_cli.generator.generator import Generator
 from mtlue_cli.generator.shipped import is_shipped
 from mtlue_cli.generator.tiles import is_tinted
 from mtlue_cli.images.encode import is_compressed_with_loss
-from mtlue_cli.images.reading import ReadingThreads, photos_up_to
+from mtlue_cli.images.reading import photos_up_to
 from mtlue_cli.metrics.flip import MeanFlip
 from mtlue_cli.notebook import html_table
 from mtlue_cli.release.records import FileRecord, QuarantineRecord, Record
@@ -24,17 +25,38 @@ from mtlue_cli.tasks.released import released_labels
 from mtlue_cli.tasks.wording import quoted
 from mtlue_cli.workflows.progress import Progress
 from mtlue_cli.workflows.protect.config import ProtectConfig
-from mtlue_cli.workflows.protect.files import PhotoSteps
 from mtlue_cli.workflows.protect.flip import release_flip
 from mtlue_cli.workflows.protect.own_weights import choose_weights
-from mtlue_cli.workflows.protect.pipeline import DISK_THREADS, Pipeline
+from mtlue_cli.workflows.protect.photos import PhotoSteps, protect_photos
 from mtlue_cli.workflows.protect.plan import ProtectInputs, ProtectPlan, plan_protection, read_inputs
 
-SCHEMA_VERSION = 1
+
+class Quarantined(Document, frozen=True, rename={"source": "file"}):
+    """An original that is not released, and why."""
+
+    source: str
+    reason: str
 
 
-@dataclass(frozen=True)
-class ProtectResult:
+class MeanChange(Document, frozen=True):
+    """Mean changes of the released files, in 255ths."""
+
+    smallest: float
+    median: float
+    largest: float
+
+
+class ProtectResult(
+    Document,
+    frozen=True,
+    kw_only=True,
+    rename={
+        "kept": "already_protected",
+        "quarantine": "quarantined",
+        "unlabelled": "without_labels",
+        "compressed": "compressed_with_loss",
+    },
+):
     """What came out.
 
     Attributes:
@@ -49,107 +71,82 @@ class ProtectResult:
         tasks, unprotected_tasks: Names.
         epsilon: Bound in 255ths.
         max_change: Largest measured change over all released files in 255ths; None if there is none.
-        mean_change: Smallest, median and largest mean change of a file over all released ones, in 255ths; None
-            without any.
+        mean_change: Over all released files; None without any.
         mean_psnr: Mean over all released files in dB; None if there is none.
         flip: Mean FLIP over a sample of the released files; None if none could be compared.
-        flip_files: Number of files in that sample.
         compressed: Released files that are compressed with loss: their bound holds before compression.
         weights: Name of the generator.
         key_fingerprint: Of the key, for weights that take one.
         warnings: What the user must know of the weights.
         device: Where it ran, in words.
         seconds: Time taken.
+        exit_code: :attr:`ExitCode.QUARANTINE` if an image was left out.
     """
 
+    schema_version: Literal[1] = 1
+    command: Literal["protect"] = "protect"
     release: Path
     protected: int
     kept: int
     maps: int
     turned_maps: int
-    quarantine: tuple[QuarantineRecord, ...]
+    quarantine: tuple[Quarantined, ...]
     fixes: tuple[str, ...]
     unlabelled: tuple[str, ...]
     tasks: tuple[str, ...]
     unprotected_tasks: tuple[str, ...]
     epsilon: int
     max_change: float | None
-    mean_change: tuple[float, float, float] | None
+    mean_change: MeanChange | None
     mean_psnr: float | None
-    flip: float | None
-    flip_files: int
+    flip: MeanFlip | None
     compressed: int
     weights: str
     key_fingerprint: str | None
     warnings: tuple[str, ...]
     device: str
     seconds: float
+    exit_code: ExitCode
 
-    @property
-    def exit_code(self) -> ExitCode:
-        """:attr:`ExitCode.QUARANTINE` if an image was left out."""
-        return ExitCode.QUARANTINE if self.quarantine else ExitCode.SUCCESS
-
-    def to_json(self) -> dict[str, Any]:
-        """A JSON-ready document."""
+    def rows(self) -> dict[str, str]:
+        """The result by name, in words; empty where there is nothing to say."""
+        done = f"{self.protected} protected, {self.kept} already done, {len(self.quarantine)} in quarantine"
+        spread = "smallest {:.1f}, median {:.1f}, largest {:.1f} levels"
         return {
-            "schema_version": SCHEMA_VERSION,
-            "command": "protect",
             "release": str(self.release),
-            "protected": self.protected,
-            "already_protected": self.kept,
-            "maps": self.maps,
-            "turned_maps": self.turned_maps,
-            "quarantined": [{"file": record.source, "reason": record.reason} for record in self.quarantine],
-            "fixes": list(self.fixes),
-            "without_labels": list(self.unlabelled),
-            "tasks": list(self.tasks),
-            "unprotected_tasks": list(self.unprotected_tasks),
-            "epsilon": self.epsilon,
-            "max_change": self.max_change,
-            "mean_change": self.mean_change
-            and dict(zip(("smallest", "median", "largest"), self.mean_change, strict=True)),
-            "mean_psnr": self.mean_psnr,
-            "flip": None if self.flip is None else MeanFlip(self.flip, self.flip_files).to_json(),
-            "compressed_with_loss": self.compressed,
+            "images": done,
+            "masks and maps": _maps_in_words(self.maps, self.turned_maps),
+            "tasks": ", ".join(self.tasks),
+            "not protected": ", ".join(self.unprotected_tasks),
+            "largest change": "" if self.max_change is None else f"{self.max_change:g}/255 (bound {self.epsilon}/255)",
+            "change per file": "" if self.mean_change is None else spread.format(*structs.astuple(self.mean_change)),
+            "mean PSNR": "" if self.mean_psnr is None else f"{self.mean_psnr:.2f} dB",
+            "FLIP": "" if self.flip is None else self.flip.described(),
             "weights": self.weights,
-            "key_fingerprint": self.key_fingerprint,
-            "warnings": list(self.warnings),
-            "device": self.device,
-            "seconds": round(self.seconds, 3),
-            "exit_code": int(self.exit_code),
+            "key": self.key_fingerprint or "",
         }
 
     def _repr_html_(self) -> str:
-        return html_table(
-            "Protected images",
-            {
-                "release": self.release,
-                "protected": self.protected,
-                "already protected": self.kept,
-                "in quarantine": [record.source for record in self.quarantine],
-                "without labels": list(self.unlabelled),
-                "tasks": self.tasks,
-                "not protected": self.unprotected_tasks,
-                "epsilon": f"{self.epsilon}/255",
-                "largest change": None if self.max_change is None else f"{self.max_change:g}/255",
-                "mean PSNR (dB)": self.mean_psnr,
-                "FLIP": self.flip,
-                "weights": self.weights,
-                "key": self.key_fingerprint,
-                "warnings": self.warnings,
-                "seconds": self.seconds,
-            },
-        )
+        more = {
+            "in quarantine": [record.source for record in self.quarantine],
+            "without labels": self.unlabelled,
+            "warnings": self.warnings,
+            "seconds": self.seconds,
+        }
+        return html_table("Protected images", self.rows() | more)
+
+
+def _maps_in_words(maps: int, turned: int) -> str:
+    if not turned:
+        return f"{maps} copied as they are" if maps else ""
+    others = "" if turned == maps else f", {maps - turned} copied as they are"
+    return f"{turned} turned upright with their photos (EXIF){others}"
 
 
 def protect_folder(config: ProtectConfig, progress: Progress, inputs: ProtectInputs | None = None) -> ProtectResult:
     """Write a protected copy of every labelled image; an interrupted run continues where it stopped.
 
-    Args:
-        config: What the user asks for.
-        progress: Hears of every step.
-        inputs: What :func:`read_inputs` gave; None: read now.
+    ``inputs`` are what :func:`read_inputs` gave; None: they are read now.
 
     Raises:
         InputError: Something does not fit; nothing was written.
@@ -191,7 +188,7 @@ def protect_folder(config: ProtectConfig, progress: Progress, inputs: ProtectInp
     try:
         with release.open(plan.run, plan.earlier), photos_up_to(config.max_pixels):
             steps = PhotoSteps(plan, config.images)
-            records = _stream(config, plan, steps, generator, progress)
+            records = protect_photos(plan, steps, generator, config.workers, progress)
             ordered = [records[row] for row in sorted(records)]
             released = {row: record for row, record in records.items() if isinstance(record, FileRecord)}
             sources = {record.file_name: record.source for record in released.values()}
@@ -201,34 +198,6 @@ def protect_folder(config: ProtectConfig, progress: Progress, inputs: ProtectInp
     except OSError as error:
         raise MtlueError(unwritable(Path(error.filename or release.folder), error)) from error
     return _result(plan, records, steps.fixes, flip, describe_device(device), time.monotonic() - began)
-
-
-def _stream(
-    config: ProtectConfig, plan: ProtectPlan, steps: PhotoSteps, generator: Generator, progress: Progress
-) -> dict[int, Record]:
-    records: dict[int, Record] = {}
-
-    def done(row: int, record: Record) -> None:
-        if plan.earlier.records.get(record.source) is not record:
-            plan.release.add(record)
-        records[row] = record
-        progress.advance()
-
-    on_cpu = generator.device.type == "cpu"
-    pool = ReadingThreads(config.workers, thread_name_prefix="photo")
-    if on_cpu:  # a thread of the pool computes alone: threads within threads would fight for cores
-        compute_alone(pool, config.workers)
-    disk = ReadingThreads(DISK_THREADS, thread_name_prefix="disk")
-    try:
-        progress.start("protecting", len(plan.table))
-        perturb = partial(generator.perturb, epsilon=plan.run.epsilon)
-        pipeline = Pipeline(steps, perturb, pool, disk, config.workers, generator.call_size, done, in_pool=on_cpu)
-        pipeline.run(range(len(plan.table)))
-    finally:
-        pool.shutdown(wait=True, cancel_futures=True)
-        disk.shutdown(wait=True, cancel_futures=True)
-        progress.finish()
-    return records
 
 
 def _result(
@@ -241,6 +210,8 @@ def _result(
 ) -> ProtectResult:
     columns = dict.fromkeys((*plan.card.tasks.names, *plan.labels.table.tasks.names))
     files = [record for record in records.values() if isinstance(record, FileRecord)]
+    in_order = [records[row] for row in sorted(records)]
+    left_out = tuple(Quarantined(one.source, one.reason) for one in in_order if isinstance(one, QuarantineRecord))
     kept = sum(plan.earlier.records.get(record.source) is record for record in files)
     changes = [record.mean_change for record in files if record.mean_change is not None]
     psnrs = [record.psnr for record in files if record.psnr is not None]
@@ -252,23 +223,23 @@ def _result(
         kept=kept,
         maps=len(maps),
         turned_maps=len(maps & plan.labels.table.turns.keys()),
-        quarantine=tuple(records[row] for row in sorted(records) if isinstance(records[row], QuarantineRecord)),  # type: ignore[misc]  # just checked
+        quarantine=left_out,
         fixes=tuple(sorted(fixes)),
         unlabelled=plan.unlabelled,
         tasks=plan.tasks.names,
         unprotected_tasks=tuple(name for name in columns if name not in plan.tasks),
         epsilon=plan.run.epsilon,
         max_change=max((record.max_change for record in files), default=None),
-        mean_change=(min(changes), round(median(changes), 3), max(changes)) if changes else None,
+        mean_change=MeanChange(min(changes), round(median(changes), 3), max(changes)) if changes else None,
         mean_psnr=sum(psnrs) / len(psnrs) if psnrs else None,
-        flip=None if flip is None else flip.mean,
-        flip_files=0 if flip is None else flip.files,
+        flip=flip,
         compressed=sum(keeps and _is_compressed_with_loss(plan.release.folder / record.file_name) for record in files),
         weights=plan.card.name,
         key_fingerprint=plan.run.key_fingerprint,
         warnings=plan.warnings,
         device=device,
-        seconds=seconds,
+        seconds=round(seconds, 3),
+        exit_code=ExitCode.QUARANTINE if left_out else ExitCode.SUCCESS,
     )
 
 

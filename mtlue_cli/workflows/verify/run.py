@@ -1,56 +1,54 @@
 """Verify: audit a release, train every victim that is asked for, and judge what they learned."""
 
-import platform
+import math
 import time
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import torch
-import torchvision
 from torch import Tensor
 
-from mtlue_cli import __version__
 from mtlue_cli.choices import LearnerName
 from mtlue_cli.devices import choose_device, describe_device
 from mtlue_cli.errors import InputError
-from mtlue_cli.generator.checkpoint import LoadedGenerator
 from mtlue_cli.images.colouring import coloured
 from mtlue_cli.images.dataset import load_labels
 from mtlue_cli.images.folder import match_labels
 from mtlue_cli.images.labelled import read_folder_labels
 from mtlue_cli.tasks.labels import LabelFile
 from mtlue_cli.tasks.spans import with_spans
-from mtlue_cli.tasks.spec import TaskSet
 from mtlue_cli.training.multitask_loop import LearningSettings
+from mtlue_cli.training.runtime import library_versions
+from mtlue_cli.verification.audit import audit_release
 from mtlue_cli.verification.conditions import Condition, Material, Role, VictimSpec
+from mtlue_cli.verification.document import Counts
 from mtlue_cli.verification.experiment import DivergedError, ExperimentData, Laboratory
 from mtlue_cli.verification.figures import ConditionFigures, figures_of
 from mtlue_cli.verification.learner import images_an_epoch
 from mtlue_cli.verification.probes.base import FEWEST_IMAGES, ProbeResult, ProbeSample
 from mtlue_cli.verification.probes.registry import PROBES
 from mtlue_cli.verification.promise import Promise, promised, promised_by_release
-from mtlue_cli.verification.report import VerifyResult
+from mtlue_cli.verification.report import VerifyResult, verify_result
 from mtlue_cli.verification.result_cache import ResultCache
-from mtlue_cli.verification.split import Side
+from mtlue_cli.verification.split import Side, divide
 from mtlue_cli.verification.tiers import NotTested
 from mtlue_cli.verification.training_images import FROM_CLEAN, TrainingImages
 from mtlue_cli.verification.verdict import Judgement, failed_audit, judge
 from mtlue_cli.verification.victim_result import CurvePoint, VictimResult
 from mtlue_cli.workflows.progress import Progress
 from mtlue_cli.workflows.verify.config import VerifyConfig
-from mtlue_cli.workflows.verify.generator import attackers_weights, load_judged
-from mtlue_cli.workflows.verify.images import (
-    Sources,
-    audit_files,
-    divide_sides,
-    load_side,
-    protect_side,
-    read_test_side,
+from mtlue_cli.workflows.verify.images import Sources, load_judged, load_side, protect_side, read_test_side
+from mtlue_cli.workflows.verify.plan import (
+    VerifyPlan,
+    attackers_weights,
+    checked_plan,
+    reason_of,
+    require_asked,
+    require_fit,
+    settings_to_json,
 )
-from mtlue_cli.workflows.verify.settings import VerifyPlan, check_usage, reason_of, require_asked, require_fit
-from mtlue_cli.workflows.verify.starts import make_starts, read_starts
+from mtlue_cli.workflows.verify.starts import read_starts, train_starts
 
 SAMPLES = 6
 """Images that are shown in the report."""
@@ -59,75 +57,91 @@ SAMPLES = 6
 def verify_release(config: VerifyConfig, progress: Progress, given: LabelFile | None = None) -> VerifyResult:
     """Judge a release, or a generator, by training victims.
 
-    Args:
-        config: What the user asks for.
-        progress: Hears of every step.
-        given: What the label file of the clean images holds; None: read now.
+    ``given`` is what the label file of the clean images holds; None: it is read now.
 
     Raises:
         InputError: A fault of the input, found before anything is trained.
     """
     started = time.monotonic()
-    check_usage(config)
-    plan = config.plan
-    starts = read_starts(config)
+    plan = checked_plan(config)
+    starts = read_starts(config, plan)
     given = given or read_folder_labels(config.clean, config.labels, config.reading, for_learning=False)
     labels = given.table
     match_labels(config.clean, labels)
-    judged = load_judged(config.weights, config.key, labels) if config.weights is not None else None
-    loaded = None if judged is None else judged.loaded
-    promise = _promise(config, loaded, labels.tasks)
+    if config.weights is not None:
+        loaded, key, notes = load_judged(config.weights, config.key, labels)
+        promise = promised(loaded.card.epsilon, loaded.card.tasks.names, labels.tasks)
+    else:
+        assert config.protected is not None  # checked with the options
+        loaded, key, notes = None, None, ()
+        promise = promised_by_release(config.protected, labels.tasks)
     table = labels.recoded(labels.tasks.subset(promise.tasks))
-    require_fit(config, table.tasks)
+    require_fit(config, plan, table.tasks)
     own_test = read_test_side(config, table)
     device = choose_device(config.device)
     progress.note(f"device: {describe_device(device)}")
-    for note in (*given.notes, *(() if judged is None else judged.notes), *promise.notes):
+    for note in (*given.notes, *notes, *promise.notes):
         progress.note(note)
-    subject = f"release {config.protected}" if loaded is None else f"generator {loaded.card.name}"
     setting: dict[str, Any] = {
-        "settings": config.settings_to_json(),
+        "subject": f"release {config.protected}" if loaded is None else f"generator {loaded.card.name}",
+        "tier": config.tier,
+        "command_line": config.command_line,
+        "settings": settings_to_json(config, plan),
         "device": describe_device(device),
-        "versions": _versions(),
+        "versions": library_versions(),
         "epsilon": promise.epsilon,
-        "key_fingerprint": None if judged is None or judged.key is None else judged.key.key.fingerprint,
+        "key_fingerprint": None if key is None else key.key.fingerprint,
         "notes": list(promise.notes),
         "counts": None,
         "flip": None,
     }
     audit = None
     if config.protected is not None:
-        audit = audit_files(config, config.protected, labels, progress)
-        if audit.faults:
-            judgement = failed_audit(len(audit.faults), config.max_learned, config.metric)
-            untried = [
-                *(condition.name for condition in plan.conditions),
-                *(f"probe {name.value}" for name in plan.probes),
-            ]
-            left_out = (*plan.left_out, *(NotTested(name, "the audit failed") for name in untried))
-            return VerifyResult(
-                judgement,
-                audit,
-                (),
-                left_out,
-                subject,
-                config.tier,
-                setting,
-                config.command_line,
-                ([], []),
-                _since(started),
-            )
+        audit = audit_release(
+            config.protected,
+            config.clean,
+            labels,
+            file_column=config.reading.file_column,
+            workers=config.workers,
+            on_start=lambda files: progress.start("audit", files),
+            on_file=progress.advance,
+        )
+        progress.finish()
+        for note in audit.notes:
+            progress.note(note)
     else:
         progress.note("judging the generator on images protected in memory; no released file is checked")
+    if audit is not None and audit.faults:
+        names = [*(condition.name for condition in plan.conditions), *(f"probe {name.value}" for name in plan.probes)]
+        return verify_result(
+            failed_audit(len(audit.faults), config.max_learned, config.metric),
+            audit=audit,
+            not_tested=(*plan.left_out, *(NotTested(name, "the audit failed") for name in names)),
+            seconds=_since(started),
+            **setting,
+        )
 
-    sides = divide_sides(config, plan, Side(config.clean, table), own_test, audit, progress)
+    progress.start("reading files", None if plan.limit is None else min(plan.limit, len(table)))
+    sides = divide(
+        Side(config.clean, table),
+        own_test,
+        left_out=audit.quarantined if audit is not None else (),
+        limit=plan.limit,
+        drawn=config.limit is None,
+        fraction=config.test_fraction,
+        seed=config.seed,
+        on_file=progress.advance,
+    )
+    progress.finish()
+    for note in sides.notes:
+        progress.note(note)
     clean, made = load_side(sides.train, "clean images", config, progress), None
     if loaded is not None:
         kept, clean, made, quarantined = protect_side(loaded, sides.train, labels, clean, config, device, progress)
         sides = replace(sides, train=kept, notes=(*sides.notes, *quarantined))
         for note in quarantined:
             progress.note(note)
-    setting["counts"] = {"train_images": len(sides.train.table), "test_images": len(sides.test.table)}
+    setting["counts"] = Counts(len(sides.train.table), len(sides.test.table))
     setting["notes"] += list(sides.notes)
     train_labels = load_labels(sides.train.table, config.side, workers=config.workers)
     data = ExperimentData(
@@ -145,30 +159,33 @@ def verify_release(config: VerifyConfig, progress: Progress, given: LabelFile | 
         seed=config.seed,
     )
     setting["settings"]["epochs"] = settings.epochs
+    for start in starts.values():
+        progress.note(f"fine-tuned victims start from {start.source}")
     lab = Laboratory(
         data,
-        TrainingImages(clean, sources.release, promise.epsilon),
+        TrainingImages(clean, lambda: sources.release, promise.epsilon),
         settings,
         device,
         ResultCache(config.cache),
-        make_starts(config, settings, (sides.train, sides.test), starts, device, progress),
+        starts | train_starts(config, plan, settings, (sides.train, sides.test), device, progress),
         attackers_weights(config.weights, config.protected),
     )
     run = PlanRun(lab, config, plan, promise, progress)
     judgement, probes = run.judgement(), run.probes()
     setting["flip"] = sources.flip()
-    return VerifyResult(
+    return verify_result(
         judgement,
-        audit,
-        probes,
-        (*plan.left_out, *run.skipped),
-        subject,
-        config.tier,
-        setting,
-        config.command_line,
-        (_pictures(clean), _pictures(sources.release())),
-        _since(started),
-        _coloured_maps(data),
+        victims=run.victims,
+        audit=audit,
+        probes=probes,
+        not_tested=(*plan.left_out, *run.skipped),
+        samples=(_pictures(clean), _pictures(sources.release)),
+        sample_maps=[
+            {task.name: coloured(train_labels[task.name][row].numpy(), task) for task in data.tasks.dense}
+            for row in range(min(SAMPLES, len(clean)))
+        ],
+        seconds=_since(started),
+        **setting,
     )
 
 
@@ -182,6 +199,7 @@ class PlanRun:
         promise: Which tasks are judged.
         progress: Reports the work.
         skipped: What was planned and could not be run, with the reason.
+        victims: Digests of all victims that the judgement rests on.
     """
 
     lab: Laboratory
@@ -190,6 +208,7 @@ class PlanRun:
     promise: Promise
     progress: Progress
     skipped: list[NotTested] = field(default_factory=list)
+    victims: list[str] = field(default_factory=list)
 
     def judgement(self) -> Judgement:
         """Train everything and judge it; what rests on a clean victim that learned nothing is skipped.
@@ -214,6 +233,7 @@ class PlanRun:
                 continue
             if condition.role is Role.REFERENCE:
                 clean[condition.victim] = victims
+            self.victims += [victim.digest for victim in victims]
             found.append(self._figures(condition, victims, clean[condition.victim]))
             if condition.role is Role.REFERENCE and found[-1].average is None:
                 useless[condition.victim] = "its victim learns nothing from clean images either"
@@ -276,7 +296,7 @@ class PlanRun:
 
         def on_epoch(point: CurvePoint) -> None:
             accuracy = sum(point.test_accuracy.values()) / len(point.test_accuracy)
-            self.progress.advance(0, {"loss": point.loss, "accuracy": accuracy})
+            self.progress.advance(0, {"loss": math.nan if point.loss is None else point.loss, "accuracy": accuracy})
 
         try:
             result = self.lab.run(
@@ -295,32 +315,8 @@ class PlanRun:
         return result
 
 
-def _promise(config: VerifyConfig, loaded: LoadedGenerator | None, labels: TaskSet) -> Promise:
-    if loaded is not None:
-        return promised(loaded.card.epsilon, loaded.card.tasks.names, labels)
-    assert config.protected is not None  # check_usage saw to it
-    return promised_by_release(config.protected, labels)
-
-
 def _pictures(images: Tensor) -> list[npt.NDArray[np.uint8]]:
     return [image.permute(1, 2, 0).contiguous().numpy() for image in images[:SAMPLES]]
-
-
-def _coloured_maps(data: ExperimentData) -> list[dict[str, npt.NDArray[np.uint8]]]:
-    """The maps of the images that :func:`_pictures` shows, coloured, by task."""
-    dense, count = data.tasks.dense, min(SAMPLES, len(next(iter(data.train_labels.values()))))
-    return [
-        {task.name: coloured(data.train_labels[task.name][row].numpy(), task) for task in dense} for row in range(count)
-    ]
-
-
-def _versions() -> dict[str, str]:
-    return {
-        "mtlue": __version__,
-        "python": platform.python_version(),
-        "torch": torch.__version__,
-        "torchvision": torchvision.__version__,
-    }
 
 
 def _since(started: float) -> float:
