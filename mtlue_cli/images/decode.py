@@ -12,12 +12,12 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, UnidentifiedImageError
+from PIL import Image, UnidentifiedImageError, features
 
 from mtlue_cli.errors import ImageError
 from mtlue_cli.files import open_regular
 from mtlue_cli.images.arrays import Array, decode_array, is_array
-from mtlue_cli.images.metadata import Metadata, read_metadata, turn_to_upright
+from mtlue_cli.images.metadata import TURNS, Metadata, read_metadata, turn_to_upright
 from mtlue_cli.images.reading import MAX_SIDE, max_bytes, max_pixels
 
 Pixels = Array
@@ -28,6 +28,38 @@ ARRAY = "NPY"
 
 NO_MEMORY = "does not fit into memory"
 """Why a photo is refused for which there is no room."""
+
+RAW_SUFFIXES = frozenset(
+    {
+        *(
+            ".raw",
+            ".cr2",
+            ".cr3",
+            ".crw",
+            ".nef",
+            ".nrw",
+            ".arw",
+            ".srf",
+            ".sr2",
+            ".dng",
+            ".orf",
+            ".rw2",
+            ".raf",
+            ".pef",
+        ),
+        *(".srw", ".x3f", ".3fr", ".erf", ".kdc", ".mef", ".mos", ".iiq", ".rwl", ".gpr", ".dcr", ".mrw"),
+    }
+)
+"""Suffixes of camera files before development, lower case."""
+
+IS_RAW = "is a RAW photo, the sensor's data before development; develop it to TIFF or PNG first and name that file"
+"""Why such a file is refused. Many of them are a TIFF with a preview, which must not pass for the photo."""
+
+HEIC_SUFFIXES = frozenset({".heic", ".heif", ".hif"})
+"""Suffixes of HEIC photos, lower case."""
+
+NO_HEIC = "is a HEIC photo, which needs an extra to be read: pip install 'mtlue[heic]', or convert it to PNG"
+"""Why it is refused where the extra is not installed."""
 
 _READABLE_MODES = frozenset({"1", "L", "LA", "La", "P", "PA", "RGB", "RGBA", "RGBa", "RGBX", "CMYK", "YCbCr", "LAB"})
 """Pillow's modes of 8 bits that it turns into grey or RGB."""
@@ -69,11 +101,88 @@ class DecodedImage:
         return self.pixels.shape[0], self.pixels.shape[1]
 
 
-@cache
 def readable_formats() -> tuple[str, ...]:
-    """What is read, in Pillow's names, whatever a file is called; an MPO is opened as a JPEG."""
-    formats = ("JPEG", "PNG", "BMP", "TIFF", "WEBP", "GIF", "PPM")
-    return (*formats, "AVIF") if importlib.util.find_spec("PIL.AvifImagePlugin") else formats
+    """What is read, in Pillow's names, whatever a file is called; an MPO is opened as a JPEG.
+
+    TGA is not among them: it has no mark, and is tried where a header can be nothing else.
+    """
+    return _formats(heic=reads_heic())
+
+
+@cache
+def _formats(*, heic: bool) -> tuple[str, ...]:
+    formats: tuple[str, ...] = ("JPEG", "PNG", "BMP", "TIFF", "WEBP", "GIF", "PPM")
+    if features.check_codec("jpg_2000"):
+        formats = (*formats, "JPEG2000")
+    if importlib.util.find_spec("PIL.AvifImagePlugin"):
+        formats = (*formats, "AVIF")
+    if heic:
+        import pillow_heif
+
+        pillow_heif.register_heif_opener()
+        formats = (*formats, "HEIF")
+    return formats
+
+
+@cache
+def reads_heic() -> bool:
+    """Whether the extra ``heic`` is installed."""
+    return importlib.util.find_spec("pillow_heif") is not None
+
+
+def _formats_of(start: bytes, size: int) -> tuple[str, ...]:
+    """The formats that a file may have, by its first bytes and its size.
+
+    Raises:
+        ImageError: It is of a kind that is not read.
+    """
+    if is_heic(start) and not reads_heic():
+        raise ImageError(NO_HEIC)
+    if start[:4] in (b"II*\0", b"MM\0*") and start[8:10] == b"CR":
+        raise ImageError(IS_RAW)
+    return ("TGA",) if _is_tga(start, size) else readable_formats()
+
+
+def is_heic(start: bytes) -> bool:
+    """Whether a file's first bytes are those of a HEIC photo."""
+    brands = start[8 : min(len(start), int.from_bytes(start[:4], "big"))]
+    return start[4:8] == b"ftyp" and any(brand in brands for brand in (b"heic", b"heix", b"heim", b"heis", b"hevc"))
+
+
+def is_photo(start: bytes) -> bool:
+    """Whether a file's first bytes are those of a photo of a common format."""
+    ftyp = start[4:8] == b"ftyp" and any(brand in start[8:] for brand in (b"avif", b"heic", b"heix", b"mif1"))
+    webp = start.startswith(b"RIFF") and start[8:12] == b"WEBP"
+    return ftyp or webp or start.startswith(_MARKS) or (start[:2] == b"BM" and not any(start[6:10]))
+
+
+_MARKS = (b"\xff\xd8\xff", b"\x89PNG\r\n", b"GIF8", b"II*\0", b"MM\0*", b"\0\0\0\x0cjP  ", b"\xff\x4f\xff\x51")
+
+
+def _is_tga(start: bytes, size: int) -> bool:
+    """Whether a file's header can be that of a TGA and of nothing else that is read.
+
+    Source: Truevision TGA File Format Specification 2.0, tables 1 and 2.
+    """
+    if len(start) < _TGA_HEADER or start[1] > 1:
+        return False
+    has_map, kind = start[1] == 1, start[2]
+    width, height = (int.from_bytes(start[at : at + 2], "little") for at in (12, 14))
+    entries, bits = int.from_bytes(start[5:7], "little"), start[16]
+    if min(width, height) < 1 or start[17] >> 6 or kind not in _TGA_BITS or bits not in _TGA_BITS[kind]:
+        return False
+    if (not has_map and (kind in (1, 9) or any(start[3:8]))) or (has_map and start[7] not in (15, 16, 24, 32)):
+        return False
+    before = _TGA_HEADER + start[0] + (entries * -(-start[7] // 8) if has_map else 0)
+    return size > before if kind >= 9 else size >= before + width * height * -(-bits // 8)
+
+
+_TGA_HEADER = 18
+"""Bytes."""
+_TGA_BITS = {1: (8,), 2: (16, 24, 32), 3: (8, 16), 9: (8,), 10: (16, 24, 32), 11: (8, 16)}
+"""Kind of picture to the bits of a pixel."""
+START = 64
+"""Bytes by which formats are told apart."""
 
 
 def read_content(path: Path) -> bytes:
@@ -110,25 +219,32 @@ def decode_bytes(content: bytes, metadata: bool = True) -> DecodedImage:
     """:func:`decode_image` of a file's content; ``metadata``: also what else may travel with a protected copy."""
     if is_array(content):
         return _decode_array(content)
-    with opened_image(content, readable_formats()) as opened:
+    with opened_image(content) as opened:
         return _decode(opened, content, metadata)
 
 
 @contextmanager
-def opened_image(source: bytes | io.FileIO, formats: tuple[str, ...]) -> Iterator[Image.Image]:
+def opened_image(source: bytes | io.FileIO) -> Iterator[Image.Image]:
     """A picture of one frame and allowed size, opened but not decoded; errors within become an ImageError.
 
     Args:
         source: A file, or its content.
-        formats: What it may be, in Pillow's names.
 
     Raises:
         ImageError: Also for every error that decoding it raises.
     """
     if source == b"":
         raise ImageError("is empty")
+    formats = readable_formats()
     try:
-        with Image.open(io.BytesIO(source) if isinstance(source, bytes) else source, formats=formats) as opened:
+        if isinstance(source, bytes):
+            formats, stream = _formats_of(source[:START], len(source)), io.BytesIO(source)
+        else:
+            formats, stream = _formats_of(source.read(START), os.fstat(source.fileno()).st_size), source  # type: ignore[assignment]  # both are read from
+            source.seek(0)
+        with Image.open(stream, formats=formats) as opened:
+            if opened.format == "TIFF" and _DNG_VERSION in opened.tag_v2:  # type: ignore[attr-defined]  # TIFF images have it
+                raise ImageError(IS_RAW)
             check_size(opened.width, opened.height)
             if _has_frames(opened):
                 raise ImageError("holds several frames or pages; save the one you want as a separate file")
@@ -152,24 +268,30 @@ def opened_image(source: bytes | io.FileIO, formats: tuple[str, ...]) -> Iterato
 def pixel_count(content: bytes) -> int:
     """Number of pixels that the header in a file's content announces; 0 where it is unknown."""
     try:
-        with Image.open(io.BytesIO(content), formats=readable_formats()) as opened:
+        with Image.open(io.BytesIO(content), formats=_formats_of(content[:START], len(content))) as opened:
             return opened.width * opened.height
     except Exception:  # the reason follows when the file is decoded
         return 0
 
 
-def upright_size(path: Path) -> tuple[int, int] | None:
-    """Height and width in which a photo is decoded, by its header; None where it is unknown."""
+def upright_frame(path: Path) -> tuple[int, int, int] | None:
+    """Height and width in which a photo is decoded, and the orientation that its file states, by its header.
+
+    The orientation is that of EXIF, 1 to 8; 1 is upright. None where the size is unknown.
+    """
     try:
         with open_regular(path) as stream:
             if is_array(stream.read(8)):
-                return decode_image(path).size
+                return (*decode_image(path).size, 1)
             stream.seek(0)
-            with opened_image(stream, readable_formats()) as opened:
-                if turn_to_upright(opened) not in _SIDEWAYS:
-                    return opened.height, opened.width
+            with opened_image(stream) as opened:
+                turn = turn_to_upright(opened)
+                orientation = next((number for number, known in TURNS.items() if known is turn), 1)
+                if turn not in _SIDEWAYS:
+                    return opened.height, opened.width, orientation
                 # Which of its sides a turned TIFF calls its width depends on the version of Pillow.
-                return decode_image(path).size if opened.format == "TIFF" else (opened.width, opened.height)
+                size = decode_image(path).size if opened.format == "TIFF" else (opened.width, opened.height)
+                return (*size, orientation)
     except (OSError, ImageError):  # the reason follows when the file is decoded
         return None
 
@@ -283,10 +405,24 @@ def is_deep_colour(opened: Image.Image, content: bytes) -> bool:
     if opened.format == "PPM":
         options = opened.tile[0][3]  # type: ignore[attr-defined]  # what a file's decoder is told
         return opened.mode == "RGB" and isinstance(options, tuple) and int(options[-1]) > np.iinfo(np.uint8).max
+    if opened.format == "JPEG2000":
+        return any(bits > 8 for bits in _sample_bits(content)) and not opened.mode.startswith("I;16")
+    if opened.format == "HEIF":
+        return int(opened.info.get("bit_depth", 8)) > 8
     if opened.format == "AVIF":
         return any(flags & _AVIF_HIGH_DEPTH for flags in av1_configurations(content))
     return False
 
+
+def _sample_bits(content: bytes) -> list[int]:
+    """Bits of each component of a JPEG 2000, by its SIZ marker. Source: ISO/IEC 15444-1, annex A.5.1."""
+    at = content.find(b"\xff\x4f\xff\x51")
+    count = int.from_bytes(content[at + 40 : at + 42], "big") if at >= 0 else 0
+    return [(size & 0x7F) + 1 for size in content[at + 42 : at + 42 + 3 * count : 3]]
+
+
+_DNG_VERSION = 50706
+"""Entry of a TIFF that makes it a DNG."""
 
 _AVIF_HIGH_DEPTH = 0x40
 """Bit of the third byte of an AV1 configuration: 10 or 12 bits a sample."""

@@ -33,6 +33,8 @@ _OPTIONS: dict[str, dict[str, Any]] = {
     "TIFF": {"compression": "tiff_adobe_deflate"},
     "BMP": {},
     "PPM": {},
+    "TGA": {"compression": "tga_rle"},
+    "JPEG2000": {"irreversible": False},
     "AVIF": AVIF_OPTIONS,
 }
 
@@ -43,8 +45,8 @@ WEBP_SIDE = 16383
 """Longest side of a WebP image in pixels."""
 
 
-_BARE_FORMATS = ("BMP", "PPM")
-"""Formats without a place for metadata."""
+_BARE_FORMATS = ("BMP", "PPM", "TGA", "JPEG2000")
+"""Formats without a place for metadata, or that Pillow writes none to."""
 _FORMATS_WITHOUT_GREY = ("WEBP", "AVIF")
 _COLOUR_SPACE = slice(16, 20)
 """Where a profile names the colours it is for."""
@@ -85,7 +87,8 @@ def encode_image(pixels: Pixels, like: DecodedImage, image_format: ImageFormat, 
         return encode_array(np.moveaxis(pixels, 2, 0) if like.channels_first else pixels)
     name = like.format if image_format is ImageFormat.KEEP else image_format.value.upper()
     if name not in _OPTIONS:
-        raise ImageError(f"is a {name}, whose palette cannot hold the protected colours; use --format png")
+        why = "whose palette cannot hold the protected colours" if name == "GIF" else "which is read but not written"
+        raise ImageError(f"is a {name}, {why}; use --format png")
     if name == "WEBP" and pixels.dtype == np.uint16:
         raise ImageError("has 16 bits a pixel, which WebP cannot hold; use --format png")
     if name == "WEBP" and max(like.size) > WEBP_SIDE:

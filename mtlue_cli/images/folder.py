@@ -7,13 +7,23 @@ import posixpath
 import stat
 import unicodedata
 from collections import defaultdict
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from mtlue_cli.errors import InputError
-from mtlue_cli.files import kind_of
-from mtlue_cli.tasks.paths import path_fault
+from mtlue_cli.files import kind_of, open_regular
+from mtlue_cli.images.decode import (
+    HEIC_SUFFIXES,
+    IS_RAW,
+    NO_HEIC,
+    RAW_SUFFIXES,
+    START,
+    is_heic,
+    is_photo,
+    reads_heic,
+)
+from mtlue_cli.tasks.paths import names_below, path_fault
 from mtlue_cli.tasks.spec import LabelTable
 from mtlue_cli.tasks.wording import counted, quoted
 
@@ -22,10 +32,57 @@ ARRAY_SUFFIX = ".npy"
 SUFFIXES = frozenset(
     {
         *(".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".png", ".apng", ".bmp", ".tif", ".tiff", ".webp", ".gif"),
-        *(".ppm", ".pgm", ".pbm", ".pnm", ".avif", ".avifs", ARRAY_SUFFIX),
+        *(".ppm", ".pgm", ".pbm", ".pnm", ".avif", ".avifs", ".jp2", ".j2k", ".j2c", ".jpc", ".jpf", ".jpx", ".tga"),
+        *HEIC_SUFFIXES,
+        ARRAY_SUFFIX,
     }
 )
 """What counts as an image when a folder is searched, lower case."""
+
+UNREAD_SUFFIXES = (
+    frozenset(
+        {
+            *(
+                ".jxl",
+                ".jxr",
+                ".wdp",
+                ".psd",
+                ".xcf",
+                ".exr",
+                ".hdr",
+                ".dcm",
+                ".dicom",
+                ".dds",
+                ".pcx",
+                ".qoi",
+                ".sgi",
+                ".ras",
+            ),
+            *(
+                ".ico",
+                ".icns",
+                ".eps",
+                ".svg",
+                ".fits",
+                ".djvu",
+                ".dpx",
+                ".cin",
+                ".svs",
+                ".ndpi",
+                ".bpg",
+                ".flif",
+                ".hif",
+            ),
+        }
+    )
+    - SUFFIXES
+)
+"""Pictures of other kinds, lower case."""
+
+_SNIFFED = 50
+"""Files of a suffix of which none is a photo, after which the others are not looked at."""
+_NAMED = 3
+"""Files that a note names."""
 
 
 @dataclass(frozen=True)
@@ -35,10 +92,14 @@ class FolderMatch:
     Attributes:
         labelled: Number of rows; each has its file.
         unlabelled: Images of the folder that no row names.
+        unread: Photos that no row names of kinds that are not read.
+        notes: What a user should know of the files that no row names, one per line.
     """
 
     labelled: int
     unlabelled: tuple[str, ...]
+    unread: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
 
 def find_images(folder: Path) -> list[str]:
@@ -50,6 +111,21 @@ def find_images(folder: Path) -> list[str]:
         InputError: ``folder`` is no folder or cannot be read.
     """
     return sorted(name for prefix, _, files in _walk(folder) for name in _images(prefix, files))
+
+
+def find_images_and_others(folder: Path) -> tuple[list[str], list[str]]:
+    """What :func:`find_images` finds, and all other files below ``folder``, likewise; hidden ones are left out.
+
+    Raises:
+        InputError: ``folder`` is no folder or cannot be read.
+    """
+    images: list[str] = []
+    others: list[str] = []
+    for prefix, _, files in _walk(folder):
+        found = _images(prefix, files)
+        images += found
+        others += {prefix + name for name in files if not name.startswith(".")}.difference(found)
+    return sorted(images), sorted(others)
 
 
 def find_images_and_links(folder: Path) -> tuple[list[str], list[str]]:
@@ -68,7 +144,10 @@ def find_images_and_links(folder: Path) -> tuple[list[str], list[str]]:
 
 
 def match_labels(
-    folder: Path, table: LabelTable, other_parts: Collection[str] = (), found: Sequence[str] | None = None
+    folder: Path,
+    table: LabelTable,
+    other_parts: Collection[str] = (),
+    files: tuple[Sequence[str], Sequence[str]] | None = None,
 ) -> FolderMatch:
     """Check that every row of ``table`` has its file, an ordinary one within ``folder``.
 
@@ -76,16 +155,17 @@ def match_labels(
         folder: Image folder.
         table: Its labels.
         other_parts: Files whose rows belong to another part of the data set: they are not counted as unlabelled.
-        found: What :func:`find_images` finds; None: search now.
+        files: What :func:`find_images_and_others` finds; None: search now.
 
     Raises:
-        InputError: Lists every row whose file is missing, leaves the folder, also by a link, or is a FIFO or the like.
+        InputError: Lists every row whose file is missing, leaves the folder, also by a link, is a FIFO or the like, or
+            of a kind that is not read.
     """
-    found = find_images(folder) if found is None else found
+    found, others = find_images_and_others(folder) if files is None else files
     fault_of = file_check(folder, found)
     faults: list[str] = []
     for position, name in enumerate(table.file_names):
-        problem = fault_of(name)
+        problem = fault_of(name) or _unread_fault(folder, name)
         if problem is not None:
             faults.append(f"{table.places[position]}: {problem}" if table.places else problem)
     if faults:
@@ -94,17 +174,108 @@ def match_labels(
             faults,
             "add these files, or remove their rows from the label file; file names are relative to the image folder",
         )
-    named = {*table.file_names, *other_parts, *_maps_within(folder, table)}
-    return FolderMatch(len(table), tuple(name for name in found if name not in named))
+    maps = names_below(folder, table.all_map_files, table.maps_folder)
+    named = {*table.file_names, *other_parts, *maps}
+    nameless = [name for name in found if name not in named]
+    like_maps = _like_maps(table, maps, nameless, found) if maps else set()
+    unread = _unread_photos(folder, [name for name in (*nameless, *others) if name not in named])
+    notes = _unread_notes(unread)
+    if like_maps:
+        one = len(like_maps) == 1
+        notes.append(
+            f"{counted(len(like_maps), 'file')} that no row names {'lies' if one else 'lie'} where the maps are and "
+            f"{'is' if one else 'are'} left out: {_some(sorted(like_maps))}"
+        )
+    unlabelled = tuple(name for name in nameless if name not in like_maps and name not in unread)
+    return FolderMatch(len(table), unlabelled, tuple(unread), tuple(notes))
 
 
-def _maps_within(folder: Path, table: LabelTable) -> set[str]:
-    """The maps of all rows as names of the image folder: what lies there is a label, not an image."""
-    files = table.all_map_files
-    if not files:
-        return set()
-    prefix = Path(os.path.relpath(table.maps_folder.resolve(), folder.resolve())).as_posix()
-    return {posixpath.normpath(posixpath.join(prefix, name)) for name in files}
+def _like_maps(table: LabelTable, maps: Collection[str], nameless: Sequence[str], found: Sequence[str]) -> set[str]:
+    """Files that no row names and that must be maps: in a folder of maps alone, or named as those of other photos.
+
+    Args:
+        table: The labels.
+        maps: The maps of all rows, as names of the image folder.
+        nameless: Images of the folder that no row names.
+        found: All its images.
+    """
+    photo_folders = {posixpath.dirname(name) for name in table.file_names}
+    map_folders = {posixpath.dirname(name) for name in maps} - photo_folders
+    stems = {os.path.splitext(name)[0] for name in found}
+    # 0.jpg has 0_mask.png beside it, so 3_mask.png beside 3.jpg is one too.
+    ends = {end for name in maps if (end := _end_after_photo(name, stems)) is not None}
+
+    def is_map(name: str) -> bool:
+        return posixpath.dirname(name) in map_folders or _end_after_photo(name, stems) in ends
+
+    return {name for name in nameless if is_map(name)}
+
+
+def _end_after_photo(name: str, stems: Collection[str]) -> str | None:
+    """What follows the name of another file in a name, such as ``_mask.png``; None if no file is called so."""
+    stem = os.path.splitext(name)[0]
+    for length in range(len(stem) - 1, len(posixpath.dirname(stem)), -1):
+        if stem[:length] in stems:
+            return name[length:] if any(map(str.isalpha, stem[length:])) else None
+    return None
+
+
+def _unread_fault(folder: Path, name: str) -> str | None:
+    """Why a file that a row names is of a kind that is not read; None if it may be read."""
+    suffix = os.path.splitext(name)[1].lower()
+    if suffix in RAW_SUFFIXES:
+        return f"file {quoted(name)} {IS_RAW}"
+    if suffix in HEIC_SUFFIXES and not reads_heic() and is_heic(_start(folder / name)):
+        return f"file {quoted(name)} {NO_HEIC}"
+    return None
+
+
+def _unread_photos(folder: Path, names: Iterable[str]) -> dict[str, str]:
+    """Those of some files that are photos and not read, with what to do about them."""
+    unread: dict[str, str] = {}
+    others: dict[str, list[str]] = defaultdict(list)
+    for name in names:
+        suffix = os.path.splitext(name)[1].lower()
+        if suffix in RAW_SUFFIXES:
+            unread[name] = f"RAW, {suffix}: develop to TIFF or PNG first"
+        elif suffix in UNREAD_SUFFIXES:
+            unread[name] = f"{suffix}: convert to PNG first"
+        elif suffix not in SUFFIXES:
+            others[suffix].append(name)
+        elif suffix in HEIC_SUFFIXES and not reads_heic() and is_heic(_start(folder / name)):
+            unread[name] = "HEIC: pip install 'mtlue[heic]', or convert to PNG first"
+    for suffix, names in others.items():
+        what = f"{suffix or 'no suffix'}: give the suffix of their format, such as .jpg"
+        photos = 0
+        for position, name in enumerate(names):
+            if position >= _SNIFFED and not photos:
+                break
+            if is_photo(_start(folder / name)):
+                unread[name], photos = what, photos + 1
+    return unread
+
+
+def _start(path: Path) -> bytes:
+    """The first bytes of an ordinary file; nothing of any other."""
+    try:
+        with open_regular(path) as stream:
+            return stream.read(START)
+    except OSError:
+        return b""
+
+
+def _unread_notes(unread: Mapping[str, str]) -> list[str]:
+    by_kind: dict[str, list[str]] = defaultdict(list)
+    for name, kind in unread.items():
+        by_kind[kind].append(name)
+    return [
+        f"{counted(len(names), 'photo')} not read and left out ({kind}): {_some(sorted(names))}"
+        for kind, names in sorted(by_kind.items())
+    ]
+
+
+def _some(names: Sequence[str]) -> str:
+    return ", ".join(names[:_NAMED]) + (", ..." if len(names) > _NAMED else "")
 
 
 def file_check(folder: Path, found: Collection[str], called: str = "image folder") -> Callable[[str], str | None]:

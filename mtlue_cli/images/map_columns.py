@@ -4,7 +4,7 @@ import contextlib
 import os
 import shlex
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -12,14 +12,25 @@ import numpy as np
 from mtlue_cli.choices import TaskKind
 from mtlue_cli.errors import ImageError
 from mtlue_cli.images.arrays import Array
-from mtlue_cli.images.decode import upright_size
+from mtlue_cli.images.decode import read_content, upright_frame
 from mtlue_cli.images.folder import file_check
+from mtlue_cli.images.palettes import Palette, find_palettes, read_palette
 from mtlue_cli.images.reading import ReadingThreads
-from mtlue_cli.images.targets import as_target, class_numbers, read_stored
+from mtlue_cli.images.soft_edges import soft_numbers
+from mtlue_cli.images.targets import (
+    as_target,
+    class_numbers,
+    is_lossy,
+    looks_like_normals,
+    packed_colours,
+    single_channel,
+    stored_array,
+    unpacked_colours,
+)
 from mtlue_cli.tasks.declared import MAX_MAP_CLASSES, Declaration
-from mtlue_cli.tasks.maps import FOLDER_IN_WORDS, MapColumn
-from mtlue_cli.tasks.spec import UNLABELLED, Task, numbered_classes
-from mtlue_cli.tasks.wording import quoted
+from mtlue_cli.tasks.maps import FOLDER_IN_WORDS, FoundMaps, MapColumn, declared_as
+from mtlue_cli.tasks.spec import UNLABELLED, Task, number_range, numbered_classes
+from mtlue_cli.tasks.wording import counted, listed, quoted
 
 SAMPLE = 64
 """Maps that are looked at to tell the kind of a column."""
@@ -31,22 +42,32 @@ shows more, and must not be taken for one."""
 IGNORED = 255
 """Commonly no class (an outline, unlabelled) in masks of 8 bits; taken so where every other number is far below."""
 
+WHITE = (255, 65535)
+"""With 0 alone, these are the two classes of a mask in black and white."""
+
+CERTAIN = 32
+"""Numbers below it are class indices although some are left out, and 255 beside them is no class."""
+
+COMMON_TOP = 0.01
+"""Share of the depths at the top of their range from which it is pointed out."""
+
 _THREADS = 4
 
 
-def look_at_maps(images: Path, column: MapColumn) -> tuple[Task | None, list[str], list[str]]:
-    """The task that a column of maps stands for; :data:`~mtlue_cli.tasks.maps.LookAtMaps` for one image folder.
+def look_at_maps(images: Path, column: MapColumn) -> FoundMaps:
+    """What a column of maps stands for; :data:`~mtlue_cli.tasks.maps.LookAtMaps` for one image folder.
 
-    The kind is what is declared, else segmentation where the maps hold whole numbers of few different values. Its
-    classes are what is declared, else as many as the numbers of all maps ask for.
+    The kind is what is declared, else segmentation where the maps hold whole numbers of few different values, or the
+    colours of a palette file beside them. The classes are what is declared, else those of the palette, else what the
+    numbers of all maps ask for.
 
     Args:
         images: Where the images of the column's rows lead from.
         column: The column.
 
     Returns:
-        The task; a line for each map that is missing, damaged, of another type, size or class than expected; and how
-        the column was understood, if nobody said so.
+        The task; a line for each map that is missing, damaged, of another type, size or class than expected; how the
+        column was understood, as far as nobody said so; and the maps that are turned upright with their photos.
     """
     fault_of = file_check(column.folder, (), FOLDER_IN_WORDS)
     rows: list[int] = []
@@ -59,29 +80,23 @@ def look_at_maps(images: Path, column: MapColumn) -> tuple[Task | None, list[str
             rows.append(row)
         else:
             faults.append(_fault(column, row, problem))
-    declaration = column.declaration
+    declaration, palette, problems = _understood(column, rows)
     if declaration is None:
-        declaration, problem = _inferred(column, rows)
-        if declaration is None:
-            return None, [*faults, *([problem] if problem else [])], []
-    seen = _look_at_all(images, column, rows, declaration)
+        return FoundMaps(None, column.files, faults + problems, [])
+    seen = _look_at_all(images, column, rows, declaration, palette)
     faults += [_fault(column, one.row, problem) for one in seen for problem in one.problems]
     if declaration.kind is TaskKind.DEPTH and declaration.scale is None and any(one.whole for one in seen):
         faults.append(
             f"column {quoted(column.name)}: its maps hold whole numbers; give the value of one step with "
-            f"--task {_shown(column.name, 'depth:scale=0.001')} (scale=1: the unit itself)"
+            f"--task {declared_as(column.name, f'depth:scale=0.001{_no_depth(seen)}')} (scale=1: the unit itself)"
         )
     numbers = frozenset().union(*(one.numbers for one in seen)) if seen else frozenset()
-    task, odd = _task(declaration, numbers, column.declaration is None)
-    notes = []
-    if column.declaration is None and not odd and not faults:
-        ignored = f", ignoring {task.ignore[0]}" if task.ignore else ""
-        declaration = Declaration(task.name, task.kind, task.classes, task.ignore)
-        notes = [
-            f"column {quoted(task.name)} is read as segmentation, {task.num_classes} classes by number{ignored}; "
-            f"to change this, edit --task {shlex.quote(str(declaration))}"
-        ]
-    return task, faults + odd, notes
+    task, odd = _task(declaration, numbers, palette)
+    turns, turn_faults, notes = _turns(column, seen, declaration.kind)
+    faults += turn_faults
+    if not odd and not faults:
+        notes = [*_class_notes(column, task, palette), *_depth_notes(column, seen, declaration), *notes]
+    return FoundMaps(task, column.files, faults + odd, notes, turns)
 
 
 @dataclass(frozen=True)
@@ -93,22 +108,33 @@ class _Seen:
         problems: One per line.
         numbers: Its class numbers, where the classes are not stated.
         whole: Whether it stores whole numbers.
+        top: Of whole numbers, how many are the largest that their type holds, how many there are, and that number.
+        orientation: Of its photo, as EXIF has it; 1 is upright.
+        fits: Whether it has the shape of the photo as it is stored, and as it is seen; both if there is no telling.
+        lossy: Whether its file is compressed with loss.
     """
 
     row: int
     problems: tuple[str, ...]
     numbers: frozenset[int] = frozenset()
     whole: bool = False
+    top: tuple[int, int, int] = (0, 0, 0)
+    orientation: int = 1
+    fits: tuple[bool, bool] = (True, True)
+    lossy: bool = False
 
 
-def _look_at_all(images: Path, column: MapColumn, rows: Sequence[int], declaration: Declaration) -> list[_Seen]:
-    counts = declaration.kind is TaskKind.SEGMENTATION and declaration.classes is None
+def _look_at_all(
+    images: Path, column: MapColumn, rows: Sequence[int], declaration: Declaration, palette: Palette | None
+) -> list[_Seen]:
+    counts = declaration.kind is TaskKind.SEGMENTATION and declaration.classes is None and palette is None
     task = Task(
         column.name,
         declaration.kind,
-        declaration.classes or (),
+        declaration.classes or (() if palette is None else palette.classes),
         scale=declaration.scale or 1.0,
-        ignore=declaration.ignore,
+        ignore=declaration.ignore if palette is None else palette.ignore,
+        colours=() if palette is None else palette.colours,
     )
 
     photos = _identities(images / name for name in column.images)
@@ -117,17 +143,27 @@ def _look_at_all(images: Path, column: MapColumn, rows: Sequence[int], declarati
         file = str(column.files[row])
         path, photo = column.folder / file, images / column.images[row]
         try:
-            stored = read_stored(path)
+            content = read_content(path)
+            stored = stored_array(content, colours=palette is not None)
             numbers = frozenset(np.unique(class_numbers(stored)).tolist()) if counts else frozenset()
             if not counts:
                 as_target(stored, task)
-            problem = _misfit(stored, photo)
+            frame = upright_frame(photo)
+            fits, problem = _fit(stored.shape[0], stored.shape[1], frame)
             if _identities([path]) & photos:
                 problem = "is one of the images: as a label it would be released unprotected"
         except ImageError as error:
             return _Seen(row, (f"{quoted(file)} {error}",))
-        whole = stored.dtype.kind in "bui"
-        return _Seen(row, () if problem is None else (f"{quoted(file)} {problem}",), numbers, whole)
+        return _Seen(
+            row,
+            () if problem is None else (f"{quoted(file)} {problem}",),
+            numbers,
+            stored.dtype.kind in "bui",
+            _top(stored, declaration),
+            1 if frame is None else frame[2],
+            fits,
+            is_lossy(content),
+        )
 
     with ReadingThreads(max_workers=_THREADS) as pool:
         return list(pool.map(look, rows))
@@ -143,75 +179,283 @@ def _identities(paths: Iterable[Path]) -> set[tuple[int, int]]:
     return found
 
 
-def _misfit(stored: Array, photo: Path) -> str | None:
-    """Why a map cannot belong to its image; None if it can.
+def _fit(height: int, width: int, frame: tuple[int, int, int] | None) -> tuple[tuple[bool, bool], str | None]:
+    """Whether a map has the shape of its photo as that is stored and as it is seen; why it cannot belong to it.
 
     It may be of any size as long as its sides are in the image's proportion, give or take one pixel; or square, as is
     everything that was made for training on squares.
     """
-    size = upright_size(photo)
-    height, width = stored.shape[:2]
-    if size is None or height == width or abs(width * size[0] - height * size[1]) <= max(height, width, *size):
-        return None
+    if frame is None or height == width:
+        return (True, True), None
+    tall, wide, orientation = frame
+    as_seen = abs(width * tall - height * wide) <= max(height, width, tall, wide)
+    as_stored = abs(width * wide - height * tall) <= max(height, width, tall, wide) if orientation > 4 else as_seen
+    if as_seen or as_stored:
+        return (as_stored, as_seen), None
     return (
-        f"has {width} x {height} pixels, its image {size[1]} x {size[0]}: expected the same aspect ratio, or a square"
+        (False, False),
+        f"has {width} x {height} pixels, its image {wide} x {tall}: expected the same aspect ratio, or a square",
     )
 
 
-def _inferred(column: MapColumn, rows: Sequence[int]) -> tuple[Declaration | None, str | None]:
-    """Segmentation where a sample of the files leaves no doubt, else a line that asks for a declaration."""
-    numbers: set[int] = set()
-    drawn = rows[:: max(1, len(rows) // SAMPLE)][:SAMPLE]
-    for row in drawn:
+def _turns(column: MapColumn, seen: Sequence[_Seen], kind: TaskKind) -> tuple[dict[str, int], list[str], list[str]]:
+    """Which maps are turned upright with their photos: orientation by file; faults; and a note.
+
+    A photo that EXIF turns is released upright. Its map is taken to fit the pixels as they are stored, unless shapes of
+    maps of photos on their sides say that they fit what is seen.
+    """
+    name = quoted(column.name)
+    photos = [one for one in seen if one.orientation != 1 and not one.problems]
+    if not photos:
+        return {}, [], []
+    stored = [one for one in photos if one.fits == (True, False)]
+    upright = [one for one in photos if one.fits == (False, True)]
+    if stored and upright:
+        fault = (
+            f"column {name}: the photos of {column.places[stored[0].row]} and {column.places[upright[0].row]} are "
+            "turned "
+            "by an EXIF orientation; the map of the first fits its photo as it is stored, that of the second as it is "
+            "seen: turn photos and maps upright, and save them without the orientation"
+        )
+        return {}, [fault], []
+    turned = counted(len(photos), "photo")
+    if upright:
+        return {}, [], [f"column {name}: {turned} turned by an EXIF orientation; the maps fit the upright photos"]
+    turns: dict[str, int] = {}
+    faults: list[str] = []
+    orientations: dict[str, int] = {}
+    for one in seen:
+        file = str(column.files[one.row])
+        orientation = one.orientation
+        problem = None
+        if orientations.setdefault(file, orientation) != orientation:
+            problem = "belongs to photos with different EXIF orientations, with which it would have to be turned"
+        elif orientation != 1 and (kind is TaskKind.NORMALS or one.lossy):
+            what = "normals change their direction" if kind is TaskKind.NORMALS else "it is compressed with loss"
+            problem = f"belongs to a photo with the EXIF orientation {orientation} and cannot be turned with it: {what}"
+        if problem is not None:
+            hint = "save photo and map upright, without the orientation"
+            faults.append(_fault(column, one.row, f"{quoted(file)} {problem}; {hint}"))
+        elif orientation != 1:
+            turns[file] = orientation
+    note = f"column {name}: {turned} turned upright by an EXIF orientation: the maps are turned with them"
+    return turns, faults, [note]
+
+
+def _understood(column: MapColumn, rows: Sequence[int]) -> tuple[Declaration | None, Palette | None, list[str]]:
+    """How a column is read, with the palette of colour-coded masks; else faults, or a line that asks for it."""
+    declaration = column.declaration
+    if declaration is not None and declaration.colours is not None:
         try:
-            stored = read_stored(column.folder / str(column.files[row]))
+            return declaration, _named_palette(column, declaration.colours), []
         except ImageError as error:
-            return None, _fault(column, row, f"{quoted(str(column.files[row]))} {error}")
-        if stored.ndim == 3:
-            return None, _undeclared(column, "three numbers per pixel", TaskKind.NORMALS.value)
-        if stored.dtype.kind == "f":
-            return None, _undeclared(column, "floating-point numbers", TaskKind.DEPTH.value)
-        if stored.max() > IGNORED:
-            return None, _undeclared(column, f"whole numbers up to {stored.max()}", "depth:scale=0.001")
-        numbers.update(np.unique(stored).tolist())
-    if not drawn:
-        return None, None
-    if numbers == {0, IGNORED}:
-        return None, _undeclared(column, "0 and 255 alone; write 0 and 1 for two classes", "segmentation:ignore=255")
-    if len(numbers) > MOST_INFERRED:
-        return None, _undeclared(column, f"{len(numbers)} different numbers", TaskKind.SEGMENTATION.value)
-    return Declaration(column.name, TaskKind.SEGMENTATION), None
+            return None, None, [f"column {quoted(column.name)}: colours={declaration.colours} {error}"]
+    if declaration is not None and (declaration.kind is not TaskKind.SEGMENTATION or declaration.classes is not None):
+        return declaration, None, []
+    sample: list[Array] = []
+    unread: list[str] = []
+    for row in rows[:: max(1, len(rows) // SAMPLE)][:SAMPLE]:
+        try:
+            sample.append(stored_array(read_content(column.folder / str(column.files[row]))))
+        except ImageError as error:
+            unread.append(_fault(column, row, f"{quoted(str(column.files[row]))} {error}"))
+    if declaration is not None and not sample:  # what is wrong follows when all are read
+        return declaration, None, []
+    if not sample or (unread and declaration is None):
+        return None, None, unread
+    if all(single_channel(stored).ndim == 2 for stored in sample):
+        problem = _number_problem(column, [single_channel(stored) for stored in sample])
+        found = declaration or Declaration(column.name, TaskKind.SEGMENTATION)
+        return (found, None, []) if problem is None else (None, None, [problem])
+    if any(stored.dtype != np.uint8 for stored in sample):
+        return None, None, [_undeclared(column, "three numbers per pixel", TaskKind.NORMALS.value)]
+    palette, problem = _palette_beside(column, rows, sample)
+    if palette is None:
+        return None, None, [problem]
+    return Declaration(column.name, TaskKind.SEGMENTATION, colours=palette.file), palette, []
+
+
+def _number_problem(column: MapColumn, sample: Sequence[Array]) -> str | None:
+    """Why one number per pixel cannot be taken for a class; None if it can."""
+    declared = column.declaration is not None
+    if any(stored.dtype.kind == "f" for stored in sample):
+        return None if declared else _undeclared(column, "floating-point numbers", TaskKind.DEPTH.value)
+    numbers = {int(number) for stored in sample for number in np.unique(stored)}
+    if numbers == {0, WHITE[1]}:
+        return None
+    if max(numbers) > IGNORED:
+        if declared:
+            return None
+        tops = [_top(stored, Declaration(column.name, TaskKind.DEPTH)) for stored in sample]
+        likely = f"depth:scale=0.001{_no_depth([_Seen(0, (), top=top) for top in tops])}"
+        return _undeclared(column, f"whole numbers up to {max(numbers)}", likely)
+    soft = soft_numbers(sample) if min(numbers) >= 0 and numbers != {0, IGNORED} else ()
+    if soft:
+        clean = sorted(numbers - set(soft))
+        return (
+            f"column {quoted(column.name)}: its masks have soft edges: {counted(len(soft), 'number')} between the "
+            "classes, "
+            f"such as {soft[len(soft) // 2]}, beside {number_range(clean)}; they were smoothed (resized with "
+            "interpolation) "
+            "or saved as JPEG. Save them with one number for each class, such as 255 * (mask > 127), as PNG"
+        )
+    if len(numbers) > MOST_INFERRED and not declared:
+        return _undeclared(column, f"{len(numbers)} different numbers", TaskKind.SEGMENTATION.value)
+    return None
+
+
+def _palette_beside(column: MapColumn, rows: Sequence[int], sample: Sequence[Array]) -> tuple[Palette | None, str]:
+    """The palette file of colour pictures, beside the masks or the label file; if there is none, what to do."""
+    packed = [packed_colours(stored if stored.ndim == 3 else np.repeat(stored[..., None], 3, 2)) for stored in sample]
+    colours = set(unpacked_colours(np.unique(np.concatenate([np.unique(one) for one in packed]))))
+    folders = [column.folder, *((column.folder / str(column.files[row])).parent for row in rows)]
+    folders += [folder.parent for folder in folders[1:] if folder.parent.is_relative_to(column.folder)]
+    fitting: list[Palette] = []
+    for path, palette in find_palettes(folders):
+        if colours <= set(palette.colours) and all(palette.colours != other.colours for other in fitting):
+            fitting.append(replace(palette, file=str(path)))
+    if len(fitting) == 1:
+        return fitting[0], ""
+    name = quoted(column.name)
+    by_file = declared_as(column.name, "segmentation:colours=FILE")
+    if fitting:
+        files = ", ".join(palette.file for palette in fitting)
+        return None, f"column {name}: several palette files fit ({files}): choose with --task {by_file}"
+    coloured = [stored for stored in sample if stored.ndim == 3]
+    if column.declaration is None and sum(map(looks_like_normals, coloured)) > len(coloured) / 2:
+        return None, _undeclared(column, "three numbers per pixel", TaskKind.NORMALS.value)
+    if len(colours) > MAX_MAP_CLASSES:
+        return None, (
+            f"column {name} holds colour pictures ({len(colours):,} different colours, neither classes nor normals): "
+            "save masks without smoothing and loss; if its cells are text, declare it with --task "
+            f"{declared_as(column.name, 'categorical')}"
+        )
+    shown = ", ".join(map(str, sorted(colours)[:4])) + (", ..." if len(colours) > 4 else "")
+    return None, (
+        f"column {name} holds colour-coded masks of {counted(len(colours), 'colour')} ({shown}): name the file that "
+        f"says which class each colour is with --task {by_file}; a line of it: 128 64 128 road"
+    )
+
+
+def _named_palette(column: MapColumn, named: str) -> Palette:
+    """The palette file that a user names, from the current folder or from that of the label file.
+
+    Raises:
+        ImageError: It cannot be read.
+    """
+    path = Path(named).expanduser()
+    beside = column.folder / path
+    return read_palette(beside if not path.is_file() and beside.is_file() else path, named)
 
 
 def _undeclared(column: MapColumn, what: str, likely: str) -> str:
     return (
         f"column {quoted(column.name)} holds files whose kind is not clear ({what}): declare it with "
-        f"--task {_shown(column.name, likely)}, or --task {_shown(column.name, 'categorical')} if its cells are text"
+        f"--task {declared_as(column.name, likely)}, or --task {declared_as(column.name, 'categorical')} if its cells "
+        "are "
+        "text"
     )
 
 
-def _task(declaration: Declaration, numbers: frozenset[int], inferred: bool) -> tuple[Task, list[str]]:
+def _task(declaration: Declaration, numbers: frozenset[int], palette: Palette | None) -> tuple[Task, list[str]]:
     """The task of a declared or inferred kind, with the classes that ``numbers`` ask for where none are stated."""
     name, kind, ignore = declaration.column, declaration.kind, declaration.ignore
+    if palette is not None:
+        return Task(name, kind, palette.classes, ignore=palette.ignore, colours=palette.colours), []
     if kind is not TaskKind.SEGMENTATION or declaration.classes is not None:
         return Task(name, kind, declaration.classes or (), scale=declaration.scale or 1.0, ignore=ignore), []
-    others = {number for number in numbers if number != IGNORED}
-    if inferred and IGNORED in numbers and max(others, default=0) < IGNORED // 2:
+    others = {number for number in numbers if number not in (IGNORED, UNLABELLED)}
+    if not ignore and IGNORED in numbers and others != {0} and max(others, default=0) < IGNORED // 2:
+        if _leaves_out(others) and max(others) >= CERTAIN:
+            levels = "|".join(map(str, sorted({*others, IGNORED})))
+            fault = (
+                f"column {quoted(name)}: its masks hold {number_range(sorted(others))} and {IGNORED}: if these are "
+                "grey "
+                f"levels, declare it with --task {declared_as(name, f'{kind.value}:classes={levels}')}, if {IGNORED} "
+                "is no "
+                f"class, with --task {declared_as(name, f'{kind.value}:classes={max(others) + 1}:ignore={IGNORED}')}"
+            )
+            return Task(name, kind, ()), [fault]
         ignore = (IGNORED,)
-    known = {number for number in numbers if number not in ignore and number != UNLABELLED}
-    count = max(known, default=-1) + 1
-    if min(known, default=0) < 0 or count > MAX_MAP_CLASSES:
-        odd = min(known) if min(known) < 0 else max(known)
+    known = sorted(number for number in numbers if number not in ignore and number != UNLABELLED)
+    low, high = (known[0], known[-1]) if known else (0, -1)
+    if low < 0 or (high >= MAX_MAP_CLASSES and known != [0, WHITE[1]]):
+        odd = low if low < 0 else high
         fault = f"column {quoted(name)}: its maps hold {odd}, expected class indices from 0 to {MAX_MAP_CLASSES - 1}"
         return Task(name, kind, (), ignore=ignore), [
-            f"{fault}; leave one out with --task {_shown(name, f'{kind.value}:ignore={odd}')}"
+            f"{fault}; leave one out with --task {declared_as(name, f'{kind.value}:ignore={odd}')}"
         ]
-    return Task(name, kind, numbered_classes(count), ignore=ignore), []
+    classes = tuple(map(str, known)) if _leaves_out(known) else numbered_classes(high + 1)
+    return Task(name, kind, classes, ignore=ignore), []
+
+
+def _leaves_out(numbers: Iterable[int]) -> bool:
+    """Whether numbers are more likely levels than indices: several, and fewer than are left out up to the largest."""
+    found = set(numbers)
+    return len(found) > 1 and max(found) + 1 > 2 * len(found)
+
+
+def _class_notes(column: MapColumn, task: Task, palette: Palette | None) -> list[str]:
+    """How the classes of masks were found, a line if nobody stated them."""
+    declaration = column.declaration
+    if task.kind is not TaskKind.SEGMENTATION or (declaration is not None and declaration.classes is not None):
+        return []
+    name, many = quoted(task.name), f"{task.num_classes} class{'' if task.num_classes == 1 else 'es'}"
+    if palette is not None:
+        void = f", ignoring {counted(len(task.ignore), 'colour')}" if task.ignore else ""
+        shown = Declaration(task.name, task.kind, colours=palette.file)
+        return [
+            f"column {name} is read as segmentation, {many} by the colours of {palette.file}{void}: "
+            f"{listed(list(task.classes))}; to change this, edit --task {shlex.quote(str(shown))}"
+        ]
+    ignored = f", ignoring {', '.join(map(str, task.ignore))}" if task.ignore else ""
+    if task.num_classes < 2:
+        return [f"column {name} is read as segmentation, {many}{ignored}: nothing of it can be protected"]
+    found = (
+        "by number"
+        if task.classes == numbered_classes(task.num_classes)
+        else f"by the numbers {number_range(task.numbers)}"
+    )
+    shown = Declaration(task.name, task.kind, task.classes, task.ignore)
+    return [
+        f"column {name} is read as segmentation, {many} {found}{ignored}; "
+        f"to change this, edit --task {shlex.quote(str(shown))}"
+    ]
+
+
+def _top(stored: Array, declaration: Declaration) -> tuple[int, int, int]:
+    """How many depths are the largest whole number that their type holds, of how many, and that number."""
+    if declaration.kind is not TaskKind.DEPTH or stored.dtype.kind not in "ui":
+        return 0, 0, 0
+    top = int(np.iinfo(stored.dtype).max)
+    return (0 if top in declaration.ignore else int((stored == top).sum())), stored.size, top
+
+
+def _common_top(seen: Sequence[_Seen]) -> tuple[int, float] | None:
+    """The largest number that depths can have and its share, if it is common."""
+    for top in sorted({one.top[2] for one in seen if one.top[0]}):
+        found, size = (sum(one.top[at] for one in seen if one.top[2] == top) for at in (0, 1))
+        if found >= COMMON_TOP * size:
+            return top, found / size
+    return None
+
+
+def _no_depth(seen: Sequence[_Seen]) -> str:
+    common = _common_top(seen)
+    return "" if common is None else f":ignore={common[0]}"
+
+
+def _depth_notes(column: MapColumn, seen: Sequence[_Seen], declaration: Declaration) -> list[str]:
+    common = _common_top(seen)
+    if common is None:
+        return []
+    shown = replace(declaration, ignore=tuple(sorted({*declaration.ignore, common[0]})))
+    return [
+        f"column {quoted(column.name)}: {common[1]:.0%} of its depths are {common[0]}, the largest number that its "
+        "maps can "
+        f"hold; if that means no depth, give --task {shlex.quote(str(shown))}"
+    ]
 
 
 def _fault(column: MapColumn, row: int, problem: str) -> str:
     return f"{column.places[row]}: column {quoted(column.name)}: {problem}"
-
-
-def _shown(column: str, kind: str) -> str:
-    return shlex.quote(f"{column}={kind}")

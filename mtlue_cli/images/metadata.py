@@ -19,7 +19,7 @@ _KEPT_TABLES = (0x8769, 0x8825)
 _DROPPED_ENTRIES = frozenset({0x927C, 0xA002, 0xA003, 0xA005})
 """Maker note, stored width and height, interoperability table."""
 
-_TURNS = {
+TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
     4: Image.Transpose.FLIP_TOP_BOTTOM,
@@ -28,6 +28,7 @@ _TURNS = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
+"""EXIF orientation to what turns a photo upright; 1 is upright."""
 _KEPT_ELSEWHERE = ("Raw profile type", "XML:com.adobe.xmp")
 """Text chunks of a PNG that hold EXIF, IPTC or XMP."""
 _SPACE = re.compile(r"(?:\s|&#x?[0-9a-fA-F]+;)+")
@@ -56,7 +57,7 @@ class Metadata:
 def turn_to_upright(opened: Image.Image) -> Image.Transpose | None:
     """What has to be done to a loaded photo for it to be seen upright; None: nothing, or nothing that can be read."""
     with contextlib.suppress(Exception):  # broken EXIF raises almost anything
-        return _TURNS.get(int(opened.getexif().get(_ORIENTATION, 1)))
+        return TURNS.get(int(opened.getexif().get(_ORIENTATION, 1)))
     return None
 
 

@@ -1,36 +1,45 @@
-"""Masks and maps: the label of every pixel, read from PNG, TIFF or a NumPy array and checked.
+"""Masks and maps: the label of every pixel, read from a picture or a NumPy array and checked.
 
-A mask holds one class index per pixel: grey or palette PNG (the index, not the colour), TIFF or array; -1 is no class.
-Depth is grey of 8 or 16 bits, floating-point TIFF or array; 0, NaN and infinite mean not measured. Normals are an
-array of unit vectors, or an 8-bit RGB picture that holds ``(n + 1) / 2``; what has no direction was not measured. An
-array may carry its channel first or last.
+A mask holds one number per pixel: grey, also in three equal channels, or palette (the index, not the colour) or array;
+-1 is no class. Colour-coded masks are numbered by a palette file. Depth is grey of 8 or 16 bits, floating-point TIFF or
+array; 0, NaN and infinite mean not measured. Normals are an array of unit vectors, or an 8-bit RGB picture that holds
+``(n + 1) / 2``; what has no direction was not measured. An array may carry its channel first or last.
 """
 
-from collections.abc import Callable, Mapping
+import io
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
+from PIL import Image
 
 from mtlue_cli.choices import TaskKind
 from mtlue_cli.errors import ImageError, InputError
-from mtlue_cli.images.arrays import Array, decode_array, is_array
+from mtlue_cli.images.arrays import Array, decode_array, encode_array, is_array
 from mtlue_cli.images.decode import check_size, is_deep_colour, opened_image, read_content
+from mtlue_cli.images.metadata import TURNS
 from mtlue_cli.images.reading import ReadingThreads
-from mtlue_cli.tasks.spec import UNLABELLED, LabelTable, Task, TaskSet
+from mtlue_cli.tasks.spec import UNLABELLED, LabelTable, Task, TaskSet, number_range
 from mtlue_cli.tasks.wording import counted, quoted
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-FORMATS = ("PNG", "TIFF")
-"""What a mask or map is read from beside ``.npy``, in Pillow's names, whatever the file is called."""
-
 _MODES = frozenset({"1", "L", "P", "I", "F", "RGB"})
+_LEAST_GAP = 16
+"""Of two numbers, or of two colours in some channel, that a compression with loss cannot have made out of one."""
+_MOST_COLOURS = 256
 _SHORTEST_VECTOR, _LONGEST_VECTOR = 0.1, 1.5
 _SHORTEST_ENCODED = 0.5
 """Of a normal in 8 bits: grey (127, 127, 127) stands for no direction, and rounding turns it into a short vector."""
+_UNIT = (0.95, 1.05)
+"""Lengths of normals in 8 bits."""
+_LOOKED_AT = 128
+"""Rows and columns of a picture that are looked at to tell normals from colours."""
+_FEW_COLOURS = 32
+"""Different colours of a picture all of which must be unit vectors if it holds normals."""
 _SHOWN_VALUES = 5
 
 
@@ -44,32 +53,113 @@ def read_target(path: Path, task: Task) -> npt.NDArray[Any]:
     Raises:
         ImageError: The file cannot be read, or holds something else.
     """
-    return as_target(read_stored(path), task)
+    return as_target(read_stored(path, colours=bool(task.colours)), task)
 
 
-def read_stored(path: Path) -> Array:
+def read_stored(path: Path, *, colours: bool = False) -> Array:
     """What a file holds, as it is: ``(h, w)`` or ``(h, w, 3)`` numbers.
 
+    Args:
+        path: The file.
+        colours: Whether the colours of a palette count, not its indices.
+
     Raises:
-        ImageError: The file cannot be read, is damaged, too large, or holds another number of channels.
+        ImageError: The file cannot be read, is damaged, too large, changed by compression, or holds another number of
+            channels.
     """
-    return stored_array(read_content(path))
+    return stored_array(read_content(path), colours=colours)
 
 
-def stored_array(content: bytes) -> Array:
+def stored_array(content: bytes, *, colours: bool = False) -> Array:
     """:func:`read_stored` of a file's content."""
     if is_array(content):
         array = channels_last(decode_array(content))
     else:
-        with opened_image(content, FORMATS) as opened:
+        with opened_image(content) as opened:
             if is_deep_colour(opened, content):
                 raise ImageError("has more than 8 bits per colour, which would be cut to 8; save it as .npy")
             opened.load()
-            if opened.mode not in _MODES and not opened.mode.startswith("I;16"):
-                raise ImageError(f"has {opened.mode} pixels, expected one number per pixel, or RGB for normals")
-            array = np.array(opened)
+            picture: Image.Image = opened
+            if picture.mode in ("LA", "RGBA") and picture.getchannel("A").getextrema() == (255, 255):
+                picture = picture.convert(picture.mode[:-1])
+            # The palette of a GIF is its encoder's: only the colours are the owner's.
+            if picture.mode == "P" and (colours or picture.format == "GIF"):
+                picture = picture.convert("RGB")
+            if picture.mode not in _MODES and not picture.mode.startswith("I;16"):
+                raise ImageError(f"has {picture.mode} pixels, expected one number per pixel, or RGB for normals")
+            array = np.array(picture)
+            if is_lossy(content):
+                _refuse_soft(array, str(opened.format))
     check_size(array.shape[1], array.shape[0])
     return array
+
+
+def is_lossy(content: bytes) -> bool:
+    """Whether a map's file may have been compressed with loss, which changes numbers at edges."""
+    start = content[:64]
+    if start.startswith(b"RIFF"):
+        return b"VP8 " in start
+    return start.startswith((b"\xff\xd8", b"\xff\x4f\xff\x51", b"\0\0\0\x0cjP  ")) or start[4:8] == b"ftyp"
+
+
+def _refuse_soft(array: Array, name: str) -> None:
+    """Refuse what compression may have changed: numbers or colours that lie close together."""
+    values = np.unique(array.reshape(-1, array.shape[2]) if array.ndim == 3 else array.reshape(-1, 1), axis=0)
+    near = values[:1]
+    if len(values) <= _MOST_COLOURS:
+        apart = np.abs(values[:, None].astype(np.int64) - values[None]).max(axis=2) + (np.eye(len(values)) * _LEAST_GAP)
+        near = values[(apart < _LEAST_GAP).any(axis=1)]
+    if near.size:
+        raise ImageError(
+            f"is compressed with loss ({name}), which changes numbers at edges: it holds {len(values)} different ones; "
+            "save masks and maps as PNG (a JPEG of two levels: as numbers above 127)"
+        )
+
+
+def single_channel(stored: Array) -> Array:
+    """``(h, w)`` of a grey picture that is stored in three equal channels; anything else as it is."""
+    if stored.ndim == 3 and stored.dtype.kind != "f" and (stored == stored[..., :1]).all():
+        return stored[..., 0]
+    return stored
+
+
+def turned(stored: Array, orientation: int) -> Array:
+    """A stored map ``(h, w)`` or ``(h, w, c)``, upright as its photo with this EXIF orientation is seen."""
+    if orientation in _SIDEWAYS:
+        stored = stored.swapaxes(0, 1)
+    rows, columns = _FLIPPED.get(orientation, (1, 1))
+    return stored[::rows, ::columns]
+
+
+_SIDEWAYS = (5, 6, 7, 8)
+_FLIPPED = {2: (1, -1), 3: (-1, -1), 4: (-1, 1), 6: (1, -1), 7: (-1, -1), 8: (-1, 1)}
+"""Steps along rows and columns, after height and width were swapped."""
+
+
+def turned_map(content: bytes, orientation: int) -> bytes:
+    """The file of a map, turned upright as its photo is: same format, numbers and palette.
+
+    Raises:
+        ImageError: It cannot be read, or its format cannot hold the turned map exactly.
+    """
+    if is_array(content):
+        array = decode_array(content)
+        first = array.ndim == 3 and array.shape[2] not in (1, 3)
+        upright = turned(np.moveaxis(array, 0, 2) if first else array, orientation)
+        return encode_array(np.ascontiguousarray(np.moveaxis(upright, 2, 0) if first else upright))
+    stream = io.BytesIO()
+    with opened_image(content) as opened:
+        opened.load()
+        options = {
+            key: opened.info[key] for key in ("transparency", "compression", "icc_profile") if key in opened.info
+        }
+        lossless = {"lossless": True, "exact": True} if opened.format == "WEBP" else {}
+        transpose = TURNS[orientation]
+        opened.transpose(transpose).save(stream, format=opened.format, **(options | lossless))
+    upright_content = stream.getvalue()
+    if not np.array_equal(stored_array(upright_content), turned(stored_array(content), orientation)):
+        raise ImageError(f"is a {opened.format}, which cannot be turned upright with its photo exactly; save it as PNG")
+    return upright_content
 
 
 def as_target(stored: Array, task: Task) -> npt.NDArray[Any]:
@@ -87,8 +177,13 @@ def class_numbers(stored: Array) -> npt.NDArray[np.int64]:
     Raises:
         ImageError: It is no mask: colours, fractions, or numbers beyond all classes.
     """
+    stored = single_channel(stored)
     if stored.ndim != 2:
-        raise ImageError("is a colour picture, expected one class index per pixel (grey or palette)")
+        raise ImageError(
+            "is a colour picture, expected one class index per pixel (grey or palette); of a colour-coded mask, name "
+            "the "
+            "palette file with segmentation:colours=FILE"
+        )
     if stored.dtype.kind == "f":
         stored = np.where(np.isnan(stored), UNLABELLED, stored)
         if not (np.isfinite(stored).all() and (stored == np.rint(stored)).all()):
@@ -190,7 +285,8 @@ def row_maps(
             found[task.name] = unlabelled_target(task, size)
             continue
         try:
-            found[task.name] = to_size(read_target(folder_of_maps / file, task), task, size)
+            stored = read_stored(folder_of_maps / file, colours=bool(task.colours))
+            found[task.name] = to_size(as_target(turned(stored, table.turns.get(file, 1)), task), task, size)
         except ImageError as error:
             raise ImageError(f"column {quoted(task.name)}: {quoted(file)} {error}") from error
     return found
@@ -214,22 +310,64 @@ def channels_last(array: Array) -> Array:
 
 
 def _classes(stored: Array, task: Task) -> npt.NDArray[np.int64]:
-    numbers = class_numbers(stored)
-    classes = np.where(np.isin(numbers, (*task.ignore, UNLABELLED)), UNLABELLED, numbers)
-    odd = np.unique(classes[(classes < UNLABELLED) | (classes >= task.num_classes)])
-    if odd.size:
+    numbers = _colour_numbers(stored, task.colours) if task.colours else class_numbers(stored)
+    known = np.array(task.numbers, dtype=np.int64)
+    order = np.argsort(known)
+    position = order[np.searchsorted(known, numbers, sorter=order).clip(max=len(known) - 1)] if known.size else numbers
+    ignored = np.isin(numbers, (*task.ignore, UNLABELLED))
+    missing = ~ignored & (known[position] != numbers if known.size else True)
+    if missing.any():
+        odd = np.unique(numbers[missing])
         shown = ", ".join(map(str, odd[:_SHOWN_VALUES])) + (", ..." if odd.size > _SHOWN_VALUES else "")
-        ignored = f" (ignored: {', '.join(map(str, task.ignore))})" if task.ignore else ""
-        raise ImageError(f"holds {shown}, expected classes from 0 to {task.num_classes - 1}{ignored}")
-    return classes
+        left_out = f" (ignored: {', '.join(map(str, task.ignore))})" if task.ignore else ""
+        expected = number_range(task.numbers)
+        raise ImageError(f"holds {shown}, expected classes {'from ' * (' to ' in expected)}{expected}{left_out}")
+    return np.where(ignored, UNLABELLED, position)
+
+
+def _colour_numbers(stored: Array, colours: Sequence[tuple[int, int, int]]) -> npt.NDArray[np.int64]:
+    """The number of each pixel's colour, ``(h, w)`` int64.
+
+    Raises:
+        ImageError: A colour is none of ``colours``.
+    """
+    if stored.dtype not in (np.uint8, np.bool_):
+        raise ImageError(f"holds {stored.dtype} numbers, expected the colours of a palette in 8 bits")
+    known = np.array([packed_colours(np.array(colour)) for colour in colours])
+    order = np.argsort(known)
+    found = packed_colours(stored if stored.ndim == 3 else np.repeat(stored[..., None], 3, axis=2))
+    position = order[np.searchsorted(known, found, sorter=order).clip(max=len(known) - 1)]
+    missing = known[position] != found
+    if missing.any():
+        odd = unpacked_colours(np.unique(found[missing]))
+        shown = ", ".join(map(str, odd[:_SHOWN_VALUES])) + (", ..." if len(odd) > _SHOWN_VALUES else "")
+        raise ImageError(
+            f"holds colours that the palette file does not name: {shown}; add them there (as void, if they are no "
+            "class), "
+            "or save the mask without smoothing and loss"
+        )
+    numbers: npt.NDArray[np.int64] = position.astype(np.int64)
+    return numbers
+
+
+def packed_colours(colours: Array) -> npt.NDArray[np.int64]:
+    """Colours ``(..., 3)`` as numbers that sort alike."""
+    found: npt.NDArray[np.int64] = colours.astype(np.int64) @ np.array([1 << 16, 1 << 8, 1])
+    return found
+
+
+def unpacked_colours(packed: npt.NDArray[np.int64]) -> list[tuple[int, int, int]]:
+    """The colours that :func:`packed_colours` turned into numbers."""
+    return [(value >> 16, value >> 8 & 255, value & 255) for value in packed.tolist()]
 
 
 def _depth(stored: Array, task: Task) -> npt.NDArray[np.float32]:
+    stored = single_channel(stored)
     if stored.ndim != 2:
         raise ImageError("is a colour picture, expected one depth per pixel")
     with np.errstate(over="ignore"):
         depth = (stored.astype(np.float64) * task.scale).astype(np.float32)
-    depth[~np.isfinite(depth)] = 0
+    depth[~np.isfinite(depth) | np.isin(stored, task.ignore)] = 0
     if depth.min() < 0:
         raise ImageError(f"holds the negative depth {depth.min():g}; write 0 or NaN where it was not measured")
     return depth
@@ -249,8 +387,26 @@ def _normals(stored: Array, task: Task) -> npt.NDArray[np.float32]:  # noqa: ARG
     length = np.linalg.norm(vectors, axis=2, keepdims=True)
     if not encoded and length.max() > _LONGEST_VECTOR:
         raise ImageError(f"holds a vector of the length {length.max():g}, expected unit vectors")
+    if encoded and not looks_like_normals(stored):
+        raise ImageError(
+            "is no map of normals: most of its colours are no unit vectors; if it is a colour-coded mask, declare the "
+            "column as segmentation:colours=FILE"
+        )
     measured = (length > (_SHORTEST_ENCODED if encoded else _SHORTEST_VECTOR)) & (length <= _LONGEST_VECTOR)
     return np.where(measured, vectors / np.maximum(length, _SHORTEST_VECTOR), 0).astype(np.float32)
+
+
+def looks_like_normals(stored: Array) -> bool:
+    """Whether most pixels of an 8-bit RGB picture are unit vectors, as ``(n + 1) / 2``, or stand for no direction."""
+    rows, columns = (max(1, side // _LOOKED_AT) for side in stored.shape[:2])
+    pixels = stored[::rows, ::columns].reshape(-1, 3)
+    unit, counts = np.unique(pixels, axis=0, return_counts=True)
+    length = np.linalg.norm(unit.astype(np.float32) / np.float32(127.5) - 1, axis=1)
+    right = (length > _UNIT[0]) & (length < _UNIT[1])
+    grey = (np.ptp(unit, axis=1) <= 1) & ~right
+    # A palette may have a unit vector among its colours, by chance.
+    few = len(unit) <= _FEW_COLOURS and bool((~right & ~grey).any())
+    return not few and bool(2 * counts[right].sum() >= counts[~grey].sum())
 
 
 _CHECKS: Mapping[TaskKind, Callable[[Array, Task], npt.NDArray[Any]]] = {

@@ -15,6 +15,7 @@ from mtlue_cli.files import TEMPORARY, file_digest
 from mtlue_cli.images.decode import Pixels, decode_image
 from mtlue_cli.images.encode import comparable_pixels, is_lossless, same_alpha
 from mtlue_cli.images.folder import find_images_and_links
+from mtlue_cli.images.targets import read_stored, turned
 from mtlue_cli.metrics.flip import MeanFlip
 from mtlue_cli.notebook import html_table
 from mtlue_cli.perturbation.effect import (
@@ -238,19 +239,20 @@ def check_file(
     run: RunRecord,
     originals: Path | None,
     maps: Mapping[str, Path],
+    turns: Mapping[str, int],
     *,
     must_measure: bool,
     with_ssim: bool,
 ) -> FileCheck:
     """Read a released file and its maps, and compare it with its original; without ``originals``, with its record.
 
-    ``maps`` are the originals of the maps that its labels name. If it ``must_measure``, it is a fault that an original
-    is not there.
+    ``maps`` are the originals of the maps that its labels name, ``turns`` the EXIF orientations of the photos of those
+    that are released upright with them. If it ``must_measure``, it is a fault that an original is not there.
     """
     for name in (record.file_name, record.source):
         if (unsafe := path_fault(name)) is not None:
             return FileCheck((f"{record.source}: in the manifest, {unsafe}",))
-    of_maps = (*map_faults(release, record), *changed_maps(record, maps))
+    of_maps = (*map_faults(release, record), *changed_maps(release, record, maps, turns))
     path = release / record.file_name
     if not path.is_file():
         return FileCheck((f"{record.file_name}: missing in the release", *of_maps))
@@ -332,14 +334,30 @@ def map_faults(release: Path, record: FileRecord) -> list[str]:
     return faults
 
 
-def changed_maps(record: FileRecord, given: Mapping[str, Path]) -> list[str]:
-    """Maps that an image was protected with and that are not what its labels hold now (``given``), one per line."""
+def changed_maps(release: Path, record: FileRecord, given: Mapping[str, Path], turns: Mapping[str, int]) -> list[str]:
+    """Maps that an image was protected with and that are not what its labels hold now (``given``), one per line.
+
+    ``turns`` are the EXIF orientations of the photos of those that are released upright with them.
+    """
     faults = [f"{record.source}: {name} is in its labels and was not released" for name in given.keys() - record.maps]
     return sorted(faults) + [
         f"{record.source}: protected with other bytes of {name} than its labels hold"
         for name in record.maps
-        if name in given and _digest(given[name]) != record.maps[name]
+        if name in given
+        and not (
+            _is_turned(given[name], release / name, turns[name])
+            if name in turns
+            else _digest(given[name]) == record.maps[name]
+        )
     ]
+
+
+def _is_turned(original: Path, released: Path, orientation: int) -> bool:
+    """Whether a released map holds what its original does, upright."""
+    try:
+        return np.array_equal(turned(read_stored(original), orientation), read_stored(released))
+    except ImageError:
+        return False
 
 
 def folder_faults(release: Path, manifest: Manifest, planned: frozenset[str], originals: Path | None) -> list[str]:

@@ -312,8 +312,9 @@ class Release:
             if labels is not None and row is not None:
                 maps = {name: labels.maps_folder / name for name in labels.map_files(row)}
             must_measure = labels is None or row is not None
+            turns = {} if labels is None else labels.turns
             return check_file(
-                folder, record, manifest.run, originals, maps, must_measure=must_measure, with_ssim=with_ssim
+                folder, record, manifest.run, originals, maps, turns, must_measure=must_measure, with_ssim=with_ssim
             )
 
         if on_start is not None:

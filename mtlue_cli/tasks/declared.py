@@ -25,8 +25,9 @@ class Declaration:
         column: Its header.
         kind: What it labels.
         classes: Class names of a segmentation task in the order of the stored numbers; None: as many as its maps show.
-        ignore: Stored numbers that are no class.
+        ignore: Stored numbers that are no class, or no depth.
         scale: What one unit of a stored depth is worth; None: not stated.
+        colours: The palette file of colour-coded masks; None: not stated.
     """
 
     column: str
@@ -34,6 +35,7 @@ class Declaration:
     classes: tuple[str, ...] | None = None
     ignore: tuple[int, ...] = ()
     scale: float | None = None
+    colours: str | None = None
 
     def __str__(self) -> str:
         text = f"{self.column}={self.kind.value}"
@@ -42,6 +44,8 @@ class Declaration:
             text += f":classes={'|'.join(self.classes) if named else len(self.classes)}"
         if self.ignore:
             text += f":ignore={','.join(map(str, self.ignore))}"
+        if self.colours is not None:
+            text += f":colours={self.colours}"
         return text if self.scale is None else f"{text}:scale={self.scale!r}"
 
 
@@ -66,7 +70,8 @@ def parse_declarations(texts: Sequence[str]) -> tuple[Declaration, ...]:
         raise InputError(
             "--task is not valid",
             faults,
-            "write NAME=KIND[:key=value...], such as mask=segmentation:classes=12:ignore=11 or far=depth:scale=0.001",
+            "write NAME=KIND[:key=value...], such as mask=segmentation:classes=12:ignore=11, "
+            "mask=segmentation:colours=label_colors.txt or far=depth:scale=0.001:ignore=65535",
         )
     return tuple(found.values())
 
@@ -91,6 +96,8 @@ def _parse(text: str) -> Declaration:
         if key in values:
             raise ValueError(f"{key} appears more than once")
         values[key] = _KEYS[kind][key](value)
+    if "colours" in values and len(values) > 1:
+        raise ValueError("the file of colours states classes and what is no class; leave out classes and ignore")
     return Declaration(parts[1].strip(), kind, **values)  # type: ignore[arg-type]  # each key has its parser
 
 
@@ -112,6 +119,12 @@ def _ignored(text: str) -> tuple[int, ...]:
     return tuple(sorted({int(value) for value in values}))
 
 
+def _colours(text: str) -> str:
+    if not text.strip():
+        raise ValueError("colours is empty, expected a file that names the colour of each class")
+    return text.strip()
+
+
 def _scale(text: str) -> float:
     value = parse_number(text)
     if value is None or not (math.isfinite(value) and value > 0):
@@ -120,6 +133,6 @@ def _scale(text: str) -> float:
 
 
 _KEYS: Mapping[TaskKind, Mapping[str, Callable[[str], object]]] = {
-    TaskKind.SEGMENTATION: {"classes": _classes, "ignore": _ignored},
-    TaskKind.DEPTH: {"scale": _scale},
+    TaskKind.SEGMENTATION: {"classes": _classes, "ignore": _ignored, "colours": _colours},
+    TaskKind.DEPTH: {"scale": _scale, "ignore": _ignored},
 }

@@ -132,7 +132,8 @@ class LabelOptions:
         Option(
             flags="--task",
             help="Kind of a column: binary, categorical, or, for paths of masks or maps, segmentation (classes=12 or "
-            "classes=sky|road, ignore=11), depth (scale=0.001) or normals. May be repeated. Unset: its cells decide.",
+            "classes=sky|road, ignore=11, colours=FILE), depth (scale=0.001, ignore=65535) or normals. "
+            "May be repeated. Unset: its cells decide.",
             panel=INPUT,
             metavar="NAME=KIND[:KEY=VALUE...]",
             typed=list[str],

@@ -14,9 +14,9 @@ from mtlue_cli.tasks.bins import Bins, parse_bins
 from mtlue_cli.tasks.classes import class_faults, make_task, missing_notes
 from mtlue_cli.tasks.declared import Declaration
 from mtlue_cli.tasks.label_options import LabelOptions
-from mtlue_cli.tasks.maps import LookAtMaps, MapColumn, find_maps, may_be_maps, not_maps_notes
+from mtlue_cli.tasks.maps import LookAtMaps, MapColumn, find_maps, may_be_maps, named_files, not_maps_notes
 from mtlue_cli.tasks.partition import read_partition
-from mtlue_cli.tasks.paths import is_unicode, path_fault
+from mtlue_cli.tasks.paths import is_unicode, names_below, path_fault
 from mtlue_cli.tasks.presets.preset import Preset
 from mtlue_cli.tasks.readers.base import FILE_COLUMNS, Cell, LabelSource, RawTable
 from mtlue_cli.tasks.readers.registry import reader_of
@@ -135,6 +135,8 @@ def read_label_file(
         other_parts |= of_others
         faults += odd
     maps: dict[str, tuple[str | None, ...]] = {}
+    turns: dict[str, int] = {}
+    named: set[str] = set()
     maps_folder = options.maps_folder or (path if path.is_dir() else path.parent)
     for position, name in enumerate(raw.header):
         if position == file_index:
@@ -145,17 +147,21 @@ def read_label_file(
             faults += odd
         declaration = declared.get(name)
         is_learned = bool(kept) and for_learning and (learned is None or name in learned)
-        if look is not None and name not in bins_of and may_be_maps(cells, maps_folder, declaration):
+        names_photos = declaration is None and name in FILE_COLUMNS
+        is_text = names_photos or name in bins_of
+        if look is not None and not is_text and may_be_maps(cells, maps_folder, declaration, folder):
             column = MapColumn(name, maps_folder, tuple(cells), places, names, declaration)
-            found = find_maps(column, rows, look, for_learning=is_learned)
+            found = find_maps(column, rows, look, for_learning=is_learned, images=folder)
             faults += found.faults
             notes += found.notes
             if found.task is not None:
                 maps[name] = found.files
+                turns.update(found.turns)
                 tasks.append(found.task)
             continue
         if look is not None:
             notes += not_maps_notes(name, cells, maps_folder, declaration)
+            named |= named_files(cells, declaration)
         task, columns[name] = make_task(name, cells, places)
         if declaration is not None:
             task, odd = _declared(task, declaration)
@@ -168,9 +174,11 @@ def read_label_file(
             notes.append(f"column {quoted(name)} has no labels")
     if faults:
         raise InputError(f"{path} has {counted(len(faults), 'fault')}", faults)
-    table = LabelTable(names, columns, TaskSet(tuple(tasks)), places, maps, maps_folder)
+    table = LabelTable(names, columns, TaskSet(tuple(tasks)), places, maps, maps_folder, turns)
     taken = table.take(rows)
-    other_parts |= table.all_map_files - taken.all_map_files
+    named |= table.all_map_files - taken.all_map_files
+    others = named if folder is None else named | names_below(folder, named, maps_folder)
+    other_parts |= others - set(names)
     return LabelFile(taken, raw.header, file_index, tuple(notes), other_parts, reader.name)
 
 

@@ -4,18 +4,23 @@ What such a file holds is looked at above this layer; here is what the table alo
 """
 
 import os
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
+import shlex
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 
 from mtlue_cli.choices import TaskKind
+from mtlue_cli.tasks.classes import LIKELY_MISSING
 from mtlue_cli.tasks.declared import Declaration
-from mtlue_cli.tasks.paths import path_fault
+from mtlue_cli.tasks.paths import LONGEST_PATH, path_fault
 from mtlue_cli.tasks.spec import Task
 from mtlue_cli.tasks.wording import quoted
 
-MAP_SUFFIXES = (".png", ".npy", ".tif", ".tiff")
-"""Suffixes of the files that masks and maps are read from, lower case."""
+MAP_SUFFIXES = (
+    *(".png", ".npy", ".tif", ".tiff", ".bmp", ".gif", ".webp", ".pgm", ".ppm", ".pnm", ".pbm", ".tga", ".jp2", ".j2k"),
+    *(".jpg", ".jpeg", ".jpe", ".jfif", ".avif", ".heic", ".heif", ".npz", ".exr", ".hdr", ".pfm", ".mat", ".dcm"),
+)
+"""Suffixes of pictures and arrays, lower case: a cell that leads to such a file is a map or a fault, never a class."""
 
 FOLDER_IN_WORDS = "folder of the label file"
 """Where the cells of such a column lead from."""
@@ -61,42 +66,63 @@ class FoundMaps:
         files: Relative POSIX path of each row's map in its shortest spelling, None where it is unlabelled.
         faults: One per line.
         notes: What a user should know and is no fault.
+        turns: EXIF orientation of the photo of each map that is to be turned upright with it.
     """
 
     task: Task | None
     files: tuple[str | None, ...]
     faults: list[str]
     notes: list[str]
+    turns: Mapping[str, int] = field(default_factory=dict)
 
 
-LookAtMaps = Callable[[MapColumn], tuple[Task | None, list[str], list[str]]]
-"""The task that a column's files stand for, None if that is unknown; one line per fault; and what is no fault."""
+LookAtMaps = Callable[[MapColumn], FoundMaps]
+"""What a column's files stand for; its files are those of the column."""
 
 
-def may_be_maps(cells: Sequence[str | None], folder: Path, declaration: Declaration | None) -> bool:
-    """Whether a column holds maps: it is declared so, or all its cells end as maps do and some lead to a file."""
+def may_be_maps(
+    cells: Sequence[str | None], folder: Path, declaration: Declaration | None, images: Path | None = None
+) -> bool:
+    """Whether a column holds maps: it is declared so, or a cell leads to a picture or an array.
+
+    Args:
+        cells: Its cells.
+        folder: Where paths of maps lead from.
+        declaration: What the user says of the column.
+        images: The image folder: a cell that leads to a file from there is no class either.
+    """
     if declaration is not None:
         return declaration.kind.is_dense
-    if not _end_as_maps(cells):
-        return False
-    return any(cell and path_fault(cell) is None and os.path.isfile(folder / cell) for cell in cells)
+    named = _named_files(cells)
+    return any(_leads_from(folder, cell) or (images is not None and _leads_from(images, cell)) for cell in named)
+
+
+def named_files(cells: Sequence[str | None], declaration: Declaration | None) -> set[str]:
+    """Files that the cells of a column name though they are declared to be text: labels all the same, not images."""
+    return set() if declaration is None else {cell for cell in _named_files(cells) if path_fault(cell) is None}
+
+
+def _named_files(cells: Sequence[str | None]) -> list[str]:
+    return [cell for cell in dict.fromkeys(cells) if cell is not None and cell.lower().endswith(MAP_SUFFIXES)]
+
+
+def _leads_from(folder: Path, cell: str) -> bool:
+    return len(cell) <= LONGEST_PATH and "\0" not in cell and os.path.isfile(folder / cell.replace("\\", "/"))
 
 
 def not_maps_notes(
     column: str, cells: Sequence[str | None], folder: Path, declaration: Declaration | None
 ) -> list[str]:
-    """That cells which end as maps do lead to no file and are taken for classes, a line if so."""
-    if declaration is not None or not _end_as_maps(cells):
+    """That cells which end as pictures do lead to no file and are taken for classes, a line if so."""
+    filled = [cell for cell in cells if cell is not None]
+    if declaration is not None or not filled or not all(cell.lower().endswith(MAP_SUFFIXES) for cell in filled):
         return []
     return [f"column {quoted(column)} names files, but none of them is in {folder}: its cells are read as classes"]
 
 
-def _end_as_maps(cells: Sequence[str | None]) -> bool:
-    filled = [cell for cell in cells if cell is not None]
-    return bool(filled) and all(cell.lower().endswith(MAP_SUFFIXES) for cell in filled)
-
-
-def find_maps(column: MapColumn, rows: Iterable[int], look: LookAtMaps, *, for_learning: bool) -> FoundMaps:
+def find_maps(
+    column: MapColumn, rows: Iterable[int], look: LookAtMaps, *, for_learning: bool, images: Path | None = None
+) -> FoundMaps:
     """The task and the files of a column.
 
     Args:
@@ -104,18 +130,61 @@ def find_maps(column: MapColumn, rows: Iterable[int], look: LookAtMaps, *, for_l
         rows: The rows whose files are looked at.
         look: Looks at them.
         for_learning: Whether it is a fault if nothing can be learned from them.
+        images: The image folder, to find out if the cells lead from there.
     """
+    elsewhere = _elsewhere(column, images)
+    if elsewhere is not None:
+        return FoundMaps(None, column.files, [elsewhere], [])
     files: list[str | None] = []
     faults: list[str] = []
     for cell, place in zip(column.files, column.places, strict=True):
-        problem = None if cell is None else path_fault(cell, FOLDER_IN_WORDS)
+        problem = None if cell is None else _cell_fault(cell)
         if problem is not None:
             faults.append(f"{place}: column {quoted(column.name)}: {problem}")
         files.append(None if cell is None or problem is not None else str(PurePosixPath(cell)))
-    task, seen, notes = look(replace(column, files=tuple(files)).take(rows))
-    if task is not None and for_learning and not faults and not seen:
-        seen = _class_faults(task, files)
-    return FoundMaps(task, tuple(files), faults + seen, notes)
+    found = look(replace(column, files=tuple(files)).take(rows))
+    seen = found.faults
+    if found.task is not None and for_learning and not faults and not seen:
+        seen = _class_faults(found.task, files)
+    return replace(found, files=tuple(files), faults=faults + seen)
+
+
+def _cell_fault(cell: str) -> str | None:
+    """Why a cell cannot be the path of a map; None if it can."""
+    if cell.lower() in LIKELY_MISSING:
+        return f"{quoted(cell)} is no path of a map; if it means that there is none, add --missing-value {cell}"
+    return path_fault(cell, FOLDER_IN_WORDS)
+
+
+def _elsewhere(column: MapColumn, images: Path | None) -> str | None:
+    """Why a column that nobody declared cannot be taken for maps as a whole, though a cell leads to a picture."""
+    filled = [(cell, place) for cell, place in zip(column.files, column.places, strict=True) if cell is not None]
+    if column.declaration is not None:
+        return None
+    name = column.name
+    led = [(cell, place) for cell, place in filled if _leads_from(column.folder, cell)]
+    if images is not None and not led:
+        return (
+            f"column {quoted(name)} names files of the image folder, {images}, but paths of masks and maps lead from "
+            "the "
+            f"{FOLDER_IN_WORDS}, {column.folder}: move the label file into the image folder, or write the paths anew"
+        )
+    named = sum(cell.lower().endswith(MAP_SUFFIXES) for cell, _ in filled)
+    if 2 * named < len(filled):
+        cell, place = led[0]
+        return (
+            f"column {quoted(name)}: {quoted(cell)} ({place}) leads to a file, but most of the other cells are text: "
+            "if "
+            f"they are paths of maps, declare it with --task {declared_as(name, 'segmentation')}, if they are text "
+            "with "
+            f"--task {declared_as(name, 'categorical')}"
+        )
+    return None
+
+
+def declared_as(column: str, kind: str) -> str:
+    """The value of ``--task`` that declares a column, as a shell takes it."""
+    return shlex.quote(f"{column}={kind}")
 
 
 def _class_faults(task: Task, files: Sequence[str | None]) -> list[str]:

@@ -1,7 +1,10 @@
 """File names in label files and manifests: which of them may be opened."""
 
+import os
+import posixpath
 import re
-from pathlib import PurePosixPath
+from collections.abc import Iterable
+from pathlib import Path, PurePosixPath
 
 from mtlue_cli.tasks.wording import quoted
 
@@ -36,6 +39,12 @@ def path_fault(name: str, folder: str = "image folder") -> str | None:
     if max(len(part.encode()) for part in name.split("/")) > LONGEST_PART or len(name.encode()) > LONGEST_PATH:
         return f"file name {quoted(name)} is longer than a file system allows ({LONGEST_PART} bytes per part)"
     return None
+
+
+def names_below(folder: Path, names: Iterable[str], base: Path) -> set[str]:
+    """Files that lead from ``base``, as names that lead from ``folder``."""
+    start = Path(os.path.relpath(base.resolve(), folder.resolve())).as_posix()
+    return {posixpath.normpath(posixpath.join(start, name)) for name in names}
 
 
 def is_unicode(text: str) -> bool:

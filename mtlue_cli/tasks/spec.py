@@ -3,8 +3,9 @@
 Torch-free, so that label faults are reported before anything heavy is loaded.
 """
 
+import re
 import shlex
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -19,6 +20,8 @@ from mtlue_cli.tasks.wording import listed, quoted
 UNLABELLED = -1
 """Class index of an empty cell: masked in training, the neutral embedding in protection."""
 
+_NUMBER = re.compile(r"0|[1-9]\d{0,8}", re.ASCII)
+
 
 @dataclass(frozen=True)
 class Task:
@@ -28,12 +31,13 @@ class Task:
         name: Column name.
         kind: How it is labelled.
         classes: Class names; of a segmentation task in the order of the numbers that maps store, which are the names
-            themselves (``0``, ``1``, ...) where no others are known; none of depth and normals.
+            themselves (``0``, ``1``, ... or ``0``, ``255``) where no others are known; none of depth and normals.
         places: Where each class first stands in its label file, for messages; empty if it comes from elsewhere.
         scale: What one unit of a stored number is worth; depth only.
-        ignore: Stored numbers that are no class; segmentation only.
+        ignore: Stored numbers that are no class (segmentation) or no depth.
         span: Least and largest usual label in the data that a network learns from; depth only. None: not measured.
             Networks, losses and targets work in it, so that the unit of a depth does not matter.
+        colours: Of colour-coded masks: the RGB colour of every number, of those that are no class too; else empty.
     """
 
     name: str
@@ -43,6 +47,7 @@ class Task:
     scale: float = 1.0
     ignore: tuple[int, ...] = ()
     span: tuple[float, float] | None = None
+    colours: tuple[tuple[int, int, int], ...] = field(default=(), compare=False, repr=False)
 
     @property
     def num_classes(self) -> int:
@@ -67,7 +72,14 @@ class Task:
     @property
     def has_class_names(self) -> bool:
         """Whether the classes of a segmentation task are called otherwise than by their numbers."""
-        return self.classes != numbered_classes(self.num_classes)
+        return not all(map(_NUMBER.fullmatch, self.classes))
+
+    @property
+    def numbers(self) -> tuple[int, ...]:
+        """Number that maps store for each class of a segmentation task: its name if all are numbers, else its index."""
+        if self.colours or self.has_class_names:
+            return tuple(range(self.num_classes))
+        return tuple(map(int, self.classes))
 
     def place_of(self, name: str) -> str:
         """Where the class ``name`` first stands, in brackets for a message; nothing if that is not known."""
@@ -178,6 +190,7 @@ class LabelTable:
         places: Where each row stands in the label file, for messages; empty for a table from elsewhere.
         maps: Dense task name to the file of each row, relative POSIX; None where the cell is empty.
         maps_folder: Where those files lead from: the folder of the label file.
+        turns: EXIF orientation (2 to 8) of the photo of each map that is turned upright with it.
     """
 
     file_names: tuple[str, ...]
@@ -186,6 +199,7 @@ class LabelTable:
     places: tuple[str, ...] = ()
     maps: Mapping[str, tuple[str | None, ...]] = field(default_factory=dict)
     maps_folder: Path = Path()
+    turns: Mapping[str, int] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.file_names)
@@ -209,6 +223,7 @@ class LabelTable:
             tuple(self.places[i] for i in index) if self.places else (),
             {name: tuple(files[i] for i in index) for name, files in self.maps.items()},
             self.maps_folder,
+            self.turns,
         )
 
     def with_unlabelled(self, names: Iterable[str]) -> "LabelTable":
@@ -232,8 +247,8 @@ class LabelTable:
     def recoded(self, tasks: TaskSet) -> "LabelTable":
         """The same rows in the class indices of ``tasks``.
 
-        A dense task keeps what this table knows of its files: the scale, and what is ignored beside what ``tasks``
-        ignores.
+        A dense task keeps what this table knows of its files: scale, colours, and what is ignored; of a mask of numbers
+        beside what ``tasks`` ignores.
 
         Raises:
             KeyError: A column or class of ``tasks`` does not cover this table; ask :meth:`TaskSet.unmet_by` first.
@@ -243,8 +258,9 @@ class LabelTable:
         for task in tasks:
             own = self.tasks[task.name]
             if task.is_dense:
-                ignore = tuple(sorted({*task.ignore, *own.ignore}))
-                kept.append(replace(task, scale=own.scale, ignore=ignore))
+                numbered = task.kind is TaskKind.SEGMENTATION and not own.colours
+                ignore = tuple(sorted({*task.ignore, *own.ignore})) if numbered else own.ignore
+                kept.append(replace(task, scale=own.scale, ignore=ignore, colours=own.colours))
                 continue
             kept.append(task)
             index_of = {name: index for index, name in enumerate(task.classes)}
@@ -265,6 +281,7 @@ def _entry(task: Task) -> dict[str, Any]:
         entry["ignore"] = list(task.ignore)
     if task.kind is TaskKind.DEPTH:
         entry["scale"] = task.scale
+        entry |= {"ignore": list(task.ignore)} if task.ignore else {}
         entry["span"] = None if task.span is None else list(task.span)
     return entry
 
@@ -293,7 +310,15 @@ def _unmet_map(task: Task, column: Task) -> list[str]:
             return [
                 f"column {name}: class {odd} is {quoted(column.classes[odd])}, expected {quoted(task.classes[odd])}"
             ]
-    beyond = [value for value in range(task.num_classes, column.num_classes) if value not in task.ignore]
+    known = task.numbers
+    beyond = [value for value in column.numbers if value not in known and value not in task.ignore]
     if beyond:
-        return [f"column {name} has unknown classes {beyond[0]} to {beyond[-1]}; known: 0 to {task.num_classes - 1}"]
+        return [f"column {name} has unknown classes {number_range(beyond)}; known: {number_range(known)}"]
     return []
+
+
+def number_range(numbers: Sequence[int]) -> str:
+    """Numbers in words, in the order given: ``0 to 11``, or each where some are left out."""
+    if len(numbers) and list(numbers) == list(range(numbers[0], numbers[-1] + 1)):
+        return f"{numbers[0]} to {numbers[-1]}"
+    return ", ".join(map(str, numbers[:12])) + (", ..." if len(numbers) > 12 else "")

@@ -1,3 +1,4 @@
+import io
 import zlib
 from pathlib import Path
 
@@ -5,9 +6,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from mtlue_cli.choices import ImageFormat
 from mtlue_cli.commands.decoders import reading_photos
 from mtlue_cli.errors import ImageError
-from mtlue_cli.images.decode import decode_bytes, decode_image, pixel_count, upright_size
+from mtlue_cli.images import decode
+from mtlue_cli.images.decode import decode_bytes, decode_image, pixel_count, upright_frame
+from mtlue_cli.images.encode import encode_image
 from mtlue_cli.images.square import to_square
 from tests.images.pictures import encoded, seen_upright
 
@@ -145,7 +149,70 @@ def test_the_size_by_the_header_is_that_of_the_decoded_photo(orientation: int, t
     exif[0x0112] = orientation
     for name in ("a.jpg", "a.png", "a.tif"):
         Image.new("RGB", (9, 6)).save(tmp_path / name, exif=exif)
-        assert upright_size(tmp_path / name) == decode_image(tmp_path / name).size
+        assert upright_frame(tmp_path / name) == (*decode_image(tmp_path / name).size, orientation)
     (tmp_path / "b.jpg").write_bytes(b"none")
-    assert upright_size(tmp_path / "b.jpg") is None
-    assert upright_size(tmp_path / "none.jpg") is None
+    assert upright_frame(tmp_path / "b.jpg") is None
+    assert upright_frame(tmp_path / "none.jpg") is None
+
+
+def test_jpeg_2000_and_tga_are_read_and_written_exactly(tmp_path: Path) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (9, 7, 3)).astype(np.uint8)
+    for name, image_format, mode in (("a.jp2", "JPEG2000", "RGB"), ("b.tga", "TGA", "RGB"), ("c.tga", "TGA", "L")):
+        picture = Image.fromarray(pixels).convert(mode)
+        picture.save(tmp_path / name, irreversible=False)
+        decoded = decode_image(tmp_path / name)
+        assert decoded.format == image_format
+        assert np.array_equal(decoded.pixels, np.asarray(picture))
+        kept = decode_bytes(encode_image(decoded.pixels, decoded, ImageFormat.KEEP))
+        assert np.array_equal(kept.pixels, decoded.pixels)
+        assert upright_frame(tmp_path / name) == (9, 7, 1)
+        assert pixel_count((tmp_path / name).read_bytes()) == 63
+
+
+def test_deep_jpeg_2000_is_refused() -> None:
+    content = bytearray(encoded(Image.new("RGB", (9, 7)), "JPEG2000"))
+    at = content.find(b"\xff\x4f\xff\x51")
+    content[at + 42] = 11  # twelve bits
+    with pytest.raises(ImageError, match="more than 8 bits per colour"):
+        decode_bytes(bytes(content))
+
+
+@pytest.mark.parametrize(
+    "content", [b"a text that is no picture at all", b"\0" * 40, b"\0\0\2" + b"\0" * 9 + b"\1\0\1\0\x18\0"]
+)
+def test_what_is_no_tga_is_not_taken_for_one(content: bytes) -> None:
+    with pytest.raises(ImageError, match="is not a supported image"):
+        decode_bytes(content)
+
+
+def test_raw_photos_are_refused_with_that_word() -> None:
+    stream = io.BytesIO()
+    entries = Image.Exif()
+    entries[50706] = b"\1\4\0\0"
+    Image.new("RGB", (9, 7)).save(stream, "TIFF", exif=entries)
+    for content in (stream.getvalue(), b"II*\0\x10\0\0\0CR\2\0" + bytes(40)):
+        with pytest.raises(ImageError, match="is a RAW photo"):
+            decode_bytes(content)
+
+
+HEIC_START = b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + bytes(40)
+
+
+def test_without_the_extra_heic_is_refused_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(decode, "reads_heic", lambda: False)
+    with pytest.raises(ImageError, match=r"needs an extra to be read: pip install 'mtlue\[heic\]'"):
+        decode_bytes(HEIC_START)
+
+
+def test_heic_is_read_with_the_extra(tmp_path: Path) -> None:
+    heif = pytest.importorskip("pillow_heif")
+    pixels = np.full((32, 48, 3), (200, 90, 30), np.uint8)
+    heif.from_pillow(Image.fromarray(pixels)).save(tmp_path / "a.heic", quality=90)
+    decoded = decode_image(tmp_path / "a.heic")
+    assert (decoded.format, decoded.size) == ("HEIF", (32, 48))
+    assert np.abs(decoded.pixels.astype(int) - pixels).max() < 8
+    with pytest.raises(ImageError, match="which is read but not written; use --format png"):
+        encode_image(decoded.pixels, decoded, ImageFormat.KEEP)
+    assert (
+        decode_bytes(encode_image(decoded.pixels, decoded, ImageFormat.PNG)).pixels.tolist() == decoded.pixels.tolist()
+    )

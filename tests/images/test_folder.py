@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from mtlue_cli.errors import InputError
+from mtlue_cli.images import folder as image_folder
 from mtlue_cli.images.folder import find_images, find_images_and_links, match_labels, refuse_nesting, released_names
 from mtlue_cli.tasks.spec import LabelTable, TaskSet
 
@@ -172,3 +173,28 @@ def test_nested_folders_are_refused(tmp_path: Path, out: str) -> None:
     with pytest.raises(InputError):
         refuse_nesting(tmp_path / "images", tmp_path / out)
     refuse_nesting(tmp_path / "images", tmp_path / "images-protected")
+
+
+def test_photos_that_are_not_read_are_named_by_kind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(image_folder, "reads_heic", lambda: False)
+    touch(tmp_path, "a.jpg", "raw/b.CR2", "raw/c.cr2", "d.psd", "notes.txt", "g.jp2", "h.tga", ".x.cr2")
+    (tmp_path / "e.HEIC").write_bytes(b"\0\0\0\x18ftypheic\0\0\0\0mif1heic")
+    (tmp_path / "f.jpg_large").write_bytes(b"\xff\xd8\xff\xe0")
+    (tmp_path / "scan").write_bytes(b"\x89PNG\r\n\x1a\n")
+    match = match_labels(tmp_path, table("a.jpg"))
+    assert match.unlabelled == ("g.jp2", "h.tga")
+    assert set(match.unread) == {"raw/b.CR2", "raw/c.cr2", "d.psd", "e.HEIC", "f.jpg_large", "scan"}
+    assert match.notes == (
+        "1 photo not read and left out (.jpg_large: give the suffix of their format, such as .jpg): f.jpg_large",
+        "1 photo not read and left out (.psd: convert to PNG first): d.psd",
+        "1 photo not read and left out (HEIC: pip install 'mtlue[heic]', or convert to PNG first): e.HEIC",
+        "2 photos not read and left out (RAW, .cr2: develop to TIFF or PNG first): raw/b.CR2, raw/c.cr2",
+        "1 photo not read and left out (no suffix: give the suffix of their format, such as .jpg): scan",
+    )
+    with pytest.raises(InputError) as caught:
+        match_labels(tmp_path, table("raw/b.CR2", "e.HEIC", "f.jpg_large"))
+    first, second = caught.value.faults
+    assert "'raw/b.CR2' is a RAW photo" in first
+    assert "pip install 'mtlue[heic]'" in second
+    monkeypatch.setattr(image_folder, "reads_heic", lambda: True)
+    assert match_labels(tmp_path, table("a.jpg")).unlabelled == ("e.HEIC", "g.jp2", "h.tga")

@@ -13,6 +13,7 @@ from mtlue_cli.choices import LabelFormat, TaskKind
 from mtlue_cli.errors import InputError
 from mtlue_cli.images.folder import match_labels
 from mtlue_cli.images.labelled import read_folder_labels
+from mtlue_cli.images.targets import read_target
 from mtlue_cli.tasks.declared import parse_declarations
 from mtlue_cli.tasks.label_options import LabelOptions
 from mtlue_cli.tasks.labels import LabelFile, read_label_file, released_options
@@ -21,6 +22,8 @@ from mtlue_cli.tasks.spec import numbered_classes
 from tests.tasks.label_files import DOCUMENT, write
 
 CLASSES = np.array([[0, 1], [2, 3]], dtype=np.uint8)
+COLOURED = np.tile(np.array([[0, 0, 0], [128, 64, 128]], np.uint8), (6, 4, 1))
+SOFT = np.tile(np.array([0] * 12 + [40, 120, 200] + [255] * 9, np.uint8), (24, 1))
 
 
 def folder_of(path: Path, maps: Mapping[str, Any], cells: list[str], column: str = "m") -> Path:
@@ -32,6 +35,10 @@ def folder_of(path: Path, maps: Mapping[str, Any], cells: list[str], column: str
     for name, content in maps.items():
         if isinstance(content, np.ndarray) and name.endswith(".npy"):
             np.save(path / name, content, allow_pickle=content.dtype == object)
+        elif isinstance(content, str):
+            (path / name).write_text(content)
+        elif name.endswith(".jpg"):
+            Image.fromarray(content).save(path / name, quality=80)
         else:
             Image.fromarray(content).save(path / name)
     return write(path, "".join([f"file_name,t,{column}\n", *rows]))
@@ -74,7 +81,6 @@ def test_255_is_no_class_where_all_others_are_far_below(tmp_path: Path) -> None:
         (np.zeros((2, 2, 3)), "m=normals"),
         (np.array([[9000]], dtype=np.uint16), "m=depth:scale=0.001"),
         (np.arange(256, dtype=np.uint8).reshape(16, 16), "m=segmentation"),
-        (np.array([[0, 255]], dtype=np.uint8), "m=segmentation:ignore=255"),
     ],
 )
 def test_what_is_not_sure_must_be_declared_and_the_message_says_how(
@@ -116,7 +122,17 @@ FAULTY: dict[str, tuple[dict[str, Any], str, str]] = {
     "a map outside the folder": ({"m/a.png": CLASSES}, "../m.png", "m=segmentation"),
     "another class": ({"m/a.png": CLASSES + 4}, "m/a.png", "m=segmentation:classes=4:ignore=4,5,6"),
     "another proportion": ({"m/a.png": np.zeros((6, 10), np.uint8)}, "m/a.png", "m=segmentation:classes=4"),
-    "another type": ({"m/a.png": np.zeros((6, 8, 3), np.uint8)}, "m/a.png", "m=segmentation"),
+    "another type": ({"m/a.png": COLOURED}, "m/a.png", "m=segmentation:classes=4"),
+    "colours without a palette file": ({"m/a.png": COLOURED}, "m/a.png", ""),
+    "a colour that the palette file does not name": (
+        {"m/a.png": COLOURED, "label_colors.txt": "0 0 0 sky\n9 9 9 road\n"},
+        "m/a.png",
+        "m=segmentation:colours=label_colors.txt",
+    ),
+    "soft edges": ({"m/a.png": SOFT}, "m/a.png", ""),
+    "a mask in JPEG": ({"m/a.jpg": np.full((6, 8), [9, 200] * 4, np.uint8)}, "m/a.jpg", ""),
+    "levels with gaps and 255": ({"m/a.png": np.array([[0, 100, 255]] * 2, np.uint8)}, "m/a.png", ""),
+    "text among paths": ({}, "nan", "m=segmentation"),
     "an array of objects": ({"m/a.npy": np.array([[None]])}, "m/a.npy", "m=depth"),
     "a photo in place of a map": ({}, "a.png", "m=segmentation"),
     "depth without a scale": ({"m/a.png": np.full((6, 8), 9, np.uint8)}, "m/a.png", "m=depth"),
@@ -156,7 +172,24 @@ def test_a_map_behind_a_link_out_of_the_folder_is_refused(tmp_path: Path) -> Non
 def test_masks_among_the_images_are_no_images_without_a_row(tmp_path: Path) -> None:
     folder_of(tmp_path, {"m/a.png": CLASSES, "m/stray.png": CLASSES}, ["m/a.png", ""])
     table = read(tmp_path).table
-    assert match_labels(tmp_path, table).unlabelled == ("m/stray.png",)
+    match = match_labels(tmp_path, table)
+    assert match.unlabelled == ()
+    assert match.notes == ("1 file that no row names lies where the maps are and is left out: m/stray.png",)
+
+
+def test_a_mask_beside_its_photo_is_no_image_without_a_row_either(tmp_path: Path) -> None:
+    folder_of(tmp_path, dict.fromkeys(("a_mask.png", "b_mask.png", "c_mask.png", "d.png"), CLASSES), ["a_mask.png"])
+    for name in ("c.png", "b.png"):
+        Image.new("L", (8, 6)).save(tmp_path / name)
+    match = match_labels(tmp_path, read(tmp_path, learning=False).table)
+    assert match.unlabelled == ("b.png", "c.png", "d.png")
+    assert "2 files that no row names" in match.notes[0]
+
+
+def test_masks_of_a_column_that_is_declared_to_be_text_are_no_images(tmp_path: Path) -> None:
+    folder_of(tmp_path, {"m/a.png": CLASSES, "m/b.png": CLASSES}, ["m/a.png", "m/b.png"])
+    labels = read(tmp_path, "m=categorical", learning=False)
+    assert match_labels(tmp_path, labels.table, labels.other_parts).unlabelled == ()
 
 
 def test_labels_elsewhere_lead_to_maps_beside_them(tmp_path: Path) -> None:
@@ -210,3 +243,211 @@ def test_the_folders_of_nyuv2_are_columns(tmp_path: Path) -> None:
     assert table.maps["depth"] == (None, "train/depth/1.npy", None, None)
     assert table.maps["normals"][2] == "val/normal/0.npy"
     assert match_labels(tmp_path, table).unlabelled == ()
+
+
+@pytest.mark.parametrize("suffix", ["bmp", "gif", "webp", "pgm", "tga", "tif", "png"])
+def test_masks_in_any_lossless_format_are_maps(suffix: str, tmp_path: Path) -> None:
+    folder_of(tmp_path, {}, [f"m/a.{suffix}", f"m/b.{suffix}"])
+    options: dict[str, Any] = {"lossless": True} if suffix == "webp" else {}
+    for name in "ab":
+        Image.fromarray(np.kron(CLASSES, np.ones((3, 3), np.uint8))).save(
+            tmp_path / "m" / f"{name}.{suffix}", **options
+        )
+    labels = read(tmp_path)
+    assert labels.table.tasks["m"].classes == numbered_classes(4)
+    assert labels.table.maps["m"] == (f"m/a.{suffix}", f"m/b.{suffix}")
+
+
+@pytest.mark.parametrize(("suffix", "options"), [("jpg", {"quality": 80}), ("webp", {"quality": 90})])
+def test_masks_with_loss_are_taken_if_no_number_changed(suffix: str, options: dict[str, Any], tmp_path: Path) -> None:
+    folder_of(tmp_path, {}, [f"m/a.{suffix}", f"m/b.{suffix}"])
+    clean = np.zeros((48, 64), np.uint8)
+    clean[:, 32:] = 255
+    soft = np.asarray(Image.fromarray(clean).rotate(30))
+    for name, mask in (("a", clean), ("b", clean)):
+        Image.fromarray(mask).save(tmp_path / f"m/{name}.{suffix}", **options)
+    assert read(tmp_path).table.tasks["m"].classes == ("0", "255")
+    Image.fromarray(soft).save(tmp_path / f"m/b.{suffix}", **options)
+    (fault,) = faults(tmp_path)
+    assert fault.startswith(f"row 3: column 'm': 'm/b.{suffix}' is compressed with loss")
+    (declared,) = faults(tmp_path, "m=segmentation:classes=0|255")
+    assert declared == fault
+
+
+@pytest.mark.parametrize("kind", ["m=depth:scale=1", "m=normals"])
+def test_other_maps_with_loss_are_refused(kind: str, tmp_path: Path) -> None:
+    folder_of(tmp_path, {"m/a.jpg": np.arange(48, dtype=np.uint8).reshape(6, 8)}, ["m/a.jpg", ""])
+    assert "is compressed with loss (JPEG)" in faults(tmp_path, kind)[0]
+
+
+@pytest.mark.parametrize("cell", ["nan", "None", "NA", "rain", "0", "m/none.png", "/m/a.png", "m", ""])
+def test_one_bad_cell_does_not_turn_maps_into_classes(cell: str, tmp_path: Path) -> None:
+    folder_of(tmp_path, {"m/a.png": CLASSES, "m/b.png": CLASSES}, ["m/a.png", cell, "m/b.png"])
+    if not cell:
+        assert read(tmp_path).table.maps["m"] == ("m/a.png", None, "m/b.png")
+        return
+    (fault,) = faults(tmp_path)
+    assert fault.startswith("row 3: column 'm': ")
+    if cell.lower() in ("nan", "none", "na"):
+        assert fault.endswith(f"add --missing-value {cell}")
+        options = LabelOptions(missing_values=(cell,))
+        table = read_folder_labels(tmp_path, tmp_path / "labels.csv", options).table
+        assert table.maps["m"] == ("m/a.png", None, "m/b.png")
+
+
+def test_a_cell_that_leads_to_a_picture_is_never_a_class(tmp_path: Path) -> None:
+    folder_of(tmp_path, {"m/a.png": CLASSES}, ["rain", "sun", "m/a.png", "sun"])
+    (fault,) = faults(tmp_path)
+    assert "'m/a.png' (row 4) leads to a file, but most of the other cells are text" in fault
+    assert read(tmp_path, "m=categorical").table.tasks["m"].classes == ("m/a.png", "rain", "sun")
+
+
+def test_paths_that_lead_from_the_image_folder_are_no_classes(tmp_path: Path) -> None:
+    folder_of(tmp_path, {"m/a.jpg": CLASSES}, ["m/a.jpg", "m/a.jpg"])
+    (tmp_path / "tables").mkdir()
+    (tmp_path / "labels.csv").rename(tmp_path / "tables" / "labels.csv")
+    with pytest.raises(InputError) as caught:
+        read_folder_labels(tmp_path, tmp_path / "tables" / "labels.csv")
+    assert "names files of the image folder" in caught.value.faults[0]
+
+
+@pytest.mark.parametrize(
+    ("levels", "classes", "ignore"),
+    [
+        ([0, 255], ("0", "255"), ()),
+        ([0, 128, 255], ("0", "128", "255"), ()),
+        ([0, 85, 170, 255], ("0", "85", "170", "255"), ()),
+        ([0, 50, 100], ("0", "50", "100"), ()),
+        ([10, 20], ("10", "20"), ()),
+        ([0, 5, 15, 255], ("0", "5", "15"), (255,)),
+        ([0, 1, 255], ("0", "1"), (255,)),
+        ([0, 1, 2, 4], ("0", "1", "2", "3", "4"), ()),
+    ],
+)
+@pytest.mark.parametrize("declared", [(), ("m=segmentation",)])
+def test_grey_levels_are_numbered_by_what_is_there(
+    levels: list[int], classes: tuple[str, ...], ignore: tuple[int, ...], declared: tuple[str, ...], tmp_path: Path
+) -> None:
+    masks = np.repeat(np.array([levels], np.uint8), len(levels), axis=0)
+    folder_of(tmp_path, {"m/a.npy": masks, "m/b.npy": masks[:, ::-1].copy()}, ["m/a.npy", "m/b.npy"])
+    labels = read(tmp_path, *declared)
+    task = labels.table.tasks["m"]
+    assert (task.classes, task.ignore) == (classes, ignore)
+    (note,) = labels.notes
+    assert f"{len(classes)} classes" in note
+    again = read(tmp_path, note.partition("--task ")[2].strip("'")).table.tasks["m"]
+    assert (again.classes, again.ignore) == (classes, ignore)
+    known = [classes.index(str(level)) if level not in ignore else -1 for level in levels]
+    assert read_target(tmp_path / "m/a.npy", task)[0].tolist() == known
+
+
+def test_black_and_white_in_sixteen_bits_is_two_classes(tmp_path: Path) -> None:
+    folder_of(tmp_path, {"m/a.png": np.array([[0, 65535]] * 2, np.uint16)}, ["m/a.png", "m/a.png"])
+    assert read(tmp_path).table.tasks["m"].classes == ("0", "65535")
+
+
+def test_a_mask_that_ignores_all_but_one_class_says_so(tmp_path: Path) -> None:
+    folder_of(tmp_path, {"m/a.png": np.array([[0, 255]] * 2, np.uint8)}, ["m/a.png", "m/a.png"])
+    (note,) = read(tmp_path, "m=segmentation:ignore=255", learning=False).notes
+    assert note.endswith("1 class, ignoring 255: nothing of it can be protected")
+    assert "hold only one class" in faults(tmp_path, "m=segmentation:ignore=255")[0]
+
+
+def test_a_palette_file_beside_the_masks_is_found(tmp_path: Path) -> None:
+    palette = "0 0 0\tVoid\n128 64 128\tRoad\n70 70 70\tBuilding\n"
+    coloured = COLOURED.copy()
+    coloured[0, 0] = 70
+    folder_of(tmp_path, {"m/a.png": coloured, "m/label_colors.txt": palette}, ["m/a.png", "m/a.png"])
+    labels = read(tmp_path)
+    task = labels.table.tasks["m"]
+    assert (task.classes, task.ignore, len(task.colours)) == (("Road", "Building"), (2,), 3)
+    assert "2 classes by the colours of" in labels.notes[0]
+    assert "ignoring 1 colour: 'Road', 'Building'" in labels.notes[0]
+    assert read_target(tmp_path / "m/a.png", task)[0, :3].tolist() == [1, 0, -1]
+    named = read(tmp_path, "m=segmentation:colours=m/label_colors.txt").table.tasks["m"]
+    assert (named.classes, named.colours) == (task.classes, task.colours)
+    (tmp_path / "palette.csv").write_text("name,r,g,b\na,0,0,0\nb,128,64,128\nc,70,70,70\n")
+    assert "several palette files fit" in faults(tmp_path)[0]
+    assert "cannot be read" in faults(tmp_path, "m=segmentation:colours=none.txt")[0]
+
+
+@pytest.mark.parametrize("mode", ["RGB", "RGBA", "P"])
+def test_colours_count_however_a_picture_stores_them(mode: str, tmp_path: Path) -> None:
+    folder_of(tmp_path, {"palette.txt": "0 0 0 sky\n128 64 128 road\n"}, ["m/a.png", "m/b.gif"])
+    Image.fromarray(COLOURED).convert(mode, palette=Image.Palette.ADAPTIVE).save(tmp_path / "m/a.png")
+    Image.fromarray(COLOURED).save(tmp_path / "m/b.gif")
+    task = read(tmp_path, "m=segmentation:colours=palette.txt").table.tasks["m"]
+    for name in ("m/a.png", "m/b.gif"):
+        assert read_target(tmp_path / name, task)[0].tolist() == [0, 1] * 4
+
+
+def test_colour_coded_masks_are_never_normals(tmp_path: Path) -> None:
+    folder_of(tmp_path, {"m/a.png": COLOURED}, ["m/a.png", "m/a.png"])
+    assert "normals" not in faults(tmp_path)[0]
+    assert "--task m=segmentation:colours=FILE" in faults(tmp_path)[0]
+    assert "is no map of normals" in faults(tmp_path, "m=normals")[0]
+    facing = np.tile(np.array([[128, 128, 255], [255, 128, 128], [0, 0, 0]], np.uint8), (6, 3, 1))[:, :8]
+    Image.fromarray(facing).save(tmp_path / "m/a.png")
+    assert "--task m=normals" in faults(tmp_path)[0]
+    assert read(tmp_path, "m=normals").table.tasks["m"].kind is TaskKind.NORMALS
+
+
+def test_what_means_no_depth_can_be_declared_and_is_pointed_out(tmp_path: Path) -> None:
+    depths = np.full((6, 8), 1500, np.uint16)
+    depths[0] = 65535
+    folder_of(tmp_path, {"m/a.png": depths, "m/b.png": depths}, ["m/a.png", "m/b.png"])
+    assert "--task m=depth:scale=0.001:ignore=65535," in faults(tmp_path)[0]
+    assert "--task m=depth:scale=0.001:ignore=65535 " in faults(tmp_path, "m=depth")[0]
+    (note,) = read(tmp_path, "m=depth:scale=0.001").notes
+    assert "17% of its depths are 65535" in note
+    assert note.endswith("--task m=depth:ignore=65535:scale=0.001")
+    labels = read(tmp_path, "m=depth:ignore=65535:scale=0.001")
+    assert labels.notes == ()
+    found = read_target(tmp_path / "m/a.png", labels.table.tasks["m"])
+    assert np.unique(found).tolist() == [0, pytest.approx(1.5)]
+
+
+def turned_folder(path: Path, orientations: list[int], mask: np.ndarray, column: str = "m") -> Path:
+    """Photos 8 x 6 with these EXIF orientations, and a mask of each."""
+    folder_of(path, {}, [f"m/{index}.png" for index in range(len(orientations))], column)
+    for index, orientation in enumerate(orientations):
+        exif = Image.Exif()
+        exif[0x0112] = orientation
+        Image.new("RGB", (8, 6), (90, 9, 9)).save(path / f"{chr(97 + index)}.png", exif=exif)
+        Image.fromarray(mask).save(path / f"m/{index}.png")
+    return path
+
+
+def test_maps_are_turned_with_their_photos(tmp_path: Path) -> None:
+    mask = (np.arange(48, dtype=np.uint8) % 5).reshape(6, 8)
+    turned_folder(tmp_path, [1, 2, 3, 4, 5, 6, 7, 8], mask)
+    labels = read(tmp_path)
+    assert labels.table.turns == {f"m/{index}.png": index + 1 for index in range(1, 8)}
+    assert "7 photos turned upright by an EXIF orientation: the maps are turned with them" in labels.notes[1]
+    assert labels.table.take([0, 1]).turns == labels.table.recoded(labels.table.tasks).turns == labels.table.turns
+
+
+def test_maps_of_upright_photos_stay_as_they_are(tmp_path: Path) -> None:
+    turned_folder(tmp_path, [6, 3, 6], np.zeros((6, 8), np.uint8))
+    for index in (0, 2):
+        Image.fromarray(np.eye(8, 6, dtype=np.uint8)).save(tmp_path / f"m/{index}.png")
+    labels = read(tmp_path)
+    assert labels.table.turns == {}
+    assert "3 photos turned by an EXIF orientation; the maps fit the upright photos" in labels.notes[1]
+
+
+@pytest.mark.parametrize("what", ["both", "shared", "normals"])
+def test_maps_that_cannot_be_turned_are_refused_with_the_word_exif(what: str, tmp_path: Path) -> None:
+    turned_folder(tmp_path, [6, 6], np.eye(6, 8, dtype=np.uint8))
+    kind: tuple[str, ...] = ()
+    if what == "both":
+        Image.fromarray(np.eye(8, 6, dtype=np.uint8)).save(tmp_path / "m/1.png")
+    elif what == "shared":
+        Image.new("RGB", (8, 6)).save(tmp_path / "b.png")
+        path = tmp_path / "labels.csv"
+        path.write_text(path.read_text().replace("m/1.png", "m/0.png"))
+    else:
+        for index in range(2):
+            Image.new("RGB", (8, 6), (128, 128, 255)).save(tmp_path / f"m/{index}.png")
+        kind = ("m=normals",)
+    assert all("EXIF orientation" in fault for fault in faults(tmp_path, *kind))

@@ -1,3 +1,4 @@
+import io
 from pathlib import Path
 from typing import Any
 
@@ -8,8 +9,17 @@ from PIL import Image
 
 from mtlue_cli.choices import TaskKind
 from mtlue_cli.errors import ImageError, InputError
+from mtlue_cli.images.metadata import TURNS
 from mtlue_cli.images.reading import photos_up_to
-from mtlue_cli.images.targets import load_dense_columns, read_target, to_size
+from mtlue_cli.images.targets import (
+    load_dense_columns,
+    read_target,
+    single_channel,
+    stored_array,
+    to_size,
+    turned,
+    turned_map,
+)
 from mtlue_cli.tasks.dense import as_labels, empty_maps
 from mtlue_cli.tasks.kinds import KINDS
 from mtlue_cli.tasks.spec import LabelTable, Task, TaskSet, numbered_classes
@@ -101,7 +111,7 @@ HOSTILE: dict[str, tuple[Any, Task, str]] = {
     "fractions": (np.array([[0.5]]), MASK, "holds fractions"),
     "infinite": (np.array([[np.inf]]), MASK, "holds fractions"),
     "far beyond": (np.array([[2**40]]), MASK, "holds numbers up to"),
-    "colours": (Image.new("RGB", (2, 2)), MASK, "is a colour picture"),
+    "colours": (Image.new("RGB", (2, 2), "red"), MASK, "is a colour picture"),
     "alpha": (Image.new("LA", (2, 2)), MASK, "has LA pixels"),
     "negative depth": (np.array([[-1.0, 2.0]]), FAR, "holds the negative depth"),
     "colours for depth": (np.zeros((2, 2, 3)), FAR, "is a colour picture"),
@@ -197,3 +207,34 @@ def test_all_maps_that_cannot_be_read_are_listed_with_their_rows(tmp_path: Path)
     assert [fault.split(":")[0] for fault in caught.value.faults] == ["row 2", "row 3"]
     assert "'d.npy' cannot be read" in caught.value.faults[0]
     assert "'m.npy' holds 7, expected classes from 0 to 3" in caught.value.faults[1]
+
+
+@pytest.mark.parametrize("orientation", range(2, 9))
+def test_a_map_is_turned_as_its_photo_is(orientation: int, tmp_path: Path) -> None:
+    numbers = np.arange(48, dtype=np.uint8).reshape(6, 8)
+    picture = Image.fromarray(numbers)
+    upright = np.asarray(picture.transpose(TURNS[orientation]))
+    assert np.array_equal(turned(numbers, orientation), upright)
+    indices = palette(numbers)
+    for name, image in {"a.png": picture, "b.tif": picture, "c.bmp": picture, "d.png": indices}.items():
+        released = turned_map(save(tmp_path, image, name).read_bytes(), orientation)
+        assert np.array_equal(stored_array(released), upright)
+        with Image.open(tmp_path / name) as before, Image.open(io.BytesIO(released)) as after:
+            assert (before.format, before.mode, before.getpalette()) == (after.format, after.mode, after.getpalette())
+    deep = Image.fromarray(numbers.astype(np.uint16) * 257)
+    assert np.array_equal(
+        stored_array(turned_map(save(tmp_path, deep, "e.png").read_bytes(), orientation)),
+        upright.astype(np.uint16) * 257,
+    )
+    for index, array in enumerate((numbers, numbers[..., None], np.stack([numbers] * 3))):
+        path = save(tmp_path, array, f"{index}.npy")
+        released = turned_map(path.read_bytes(), orientation)
+        assert np.array_equal(single_channel(stored_array(released)), upright)
+        assert np.load(io.BytesIO(released)).ndim == array.ndim
+
+
+def test_grey_in_three_channels_is_a_mask(tmp_path: Path) -> None:
+    three = np.repeat(CLASSES.astype(np.uint8)[..., None], 3, axis=2)
+    assert read_target(save(tmp_path, Image.fromarray(three), "a.png"), MASK).tolist() == INDICES
+    opaque = Image.fromarray(three).convert("RGBA")
+    assert read_target(save(tmp_path, opaque, "b.png"), MASK).tolist() == INDICES

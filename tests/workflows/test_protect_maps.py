@@ -13,7 +13,7 @@ import numpy.typing as npt
 import pytest
 from PIL import Image
 
-from mtlue_cli.choices import ExitCode, ImageFormat, LabelFormat, TaskKind
+from mtlue_cli.choices import ExitCode, ImageFormat, LabelFormat, TaskKind, Unlabelled
 from mtlue_cli.commands.decoders import reading_photos
 from mtlue_cli.errors import InputError
 from mtlue_cli.files import file_digest
@@ -21,6 +21,8 @@ from mtlue_cli.generator.checkpoint import read_card, save_checkpoint
 from mtlue_cli.generator.inference import Labels
 from mtlue_cli.generator.model import GeneratorConfig, PerturbationGenerator
 from mtlue_cli.images.labelled import read_folder_labels
+from mtlue_cli.images.metadata import TURNS
+from mtlue_cli.images.targets import read_target, row_maps, to_size
 from mtlue_cli.perturbation.effect import measure_change
 from mtlue_cli.release.records import (
     FOLDER,
@@ -338,3 +340,61 @@ def test_the_limit_of_photos_is_that_of_maps(config: ProtectConfig) -> None:
     with pytest.raises(InputError) as caught:
         run(config, max_pixels=15)
     assert any("the limit is 15" in fault for fault in caught.value.faults)
+
+
+@pytest.fixture
+def turned(config: ProtectConfig) -> ProtectConfig:
+    """The photos with EXIF orientations, and their masks as the pixels are stored."""
+    rows = list(csv.DictReader(config.labels.read_text().splitlines()))
+    for index, row in enumerate(rows):
+        exif = Image.Exif()
+        exif[0x0112] = (3, 6, 1)[index % 3]
+        name = row["file_name"]
+        with Image.open(config.images / name) as photo:
+            photo.convert("RGB").save(config.images / name, exif=exif)
+            if row["mask"]:
+                mask = (np.arange(photo.width * photo.height) % 3).reshape(photo.height, photo.width)
+                Image.fromarray(mask.astype(np.uint8)).save(config.images / row["mask"])
+        row["far"] = ""
+    with config.labels.open("w", newline="") as stream:
+        writer = csv.DictWriter(stream, list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
+    return config
+
+
+def test_maps_of_turned_photos_are_released_upright_and_checked(turned: ProtectConfig) -> None:
+    result = run(turned)
+    release, table = result.release, read_folder_labels(turned.images, turned.labels, READING, for_learning=False).table
+    assert result.turned_maps == len(table.turns) > 2
+    assert "turned upright with their photos (EXIF)" in result.rows()["masks and maps"]
+    for record in read_manifest(release).files:
+        (name,) = record.maps or (None,)
+        if name is None:
+            continue
+        with Image.open(release / record.file_name) as photo, Image.open(release / name) as mask:
+            assert photo.size == mask.size
+            with Image.open(turned.images / record.source) as original, Image.open(turned.images / name) as before:
+                turn = TURNS.get(original.getexif().get(0x0112, 1))
+                upright = before if turn is None else before.transpose(turn)
+                assert np.array_equal(np.asarray(mask), np.asarray(upright))
+        assert np.array_equal(
+            row_maps(turned.images, table, table.tasks.subset(["mask"]), table.file_names.index(record.source), 9)[
+                "mask"
+            ],
+            to_size(read_target(release / name, table.tasks["mask"]), table.tasks["mask"], 9),
+        )
+    assert audited(turned) == inspected(turned) == ()
+    assert run(turned).protected == 0
+    name = next(iter(table.turns))
+    Image.fromarray(np.zeros((8, 8), np.uint8)).save(turned.images / name)
+    assert any(f"other bytes of {name}" in fault for fault in audited(turned))
+
+
+def test_maps_without_a_row_are_not_released_as_images(config: ProtectConfig) -> None:
+    lines = config.labels.read_text().splitlines()
+    lines[2] = ",".join([*lines[2].split(",")[:-2], "", ""])  # photo1.mask.png stays in the folder
+    config.labels.write_text("\n".join(lines) + "\n")
+    release = run(config, unlabelled=Unlabelled.PROTECT).release
+    assert "photo1.mask.png" not in files_of(release)
+    assert not any("photo1.mask" in record.file_name for record in read_manifest(release).files)

@@ -24,7 +24,7 @@ from mtlue_cli.images.decode import NO_MEMORY, DecodedImage, decode_bytes, pixel
 from mtlue_cli.images.encode import comparable_pixels, encode_image, is_lossless, same_alpha
 from mtlue_cli.images.reading import ReadingThreads
 from mtlue_cli.images.square import to_square
-from mtlue_cli.images.targets import row_maps
+from mtlue_cli.images.targets import row_maps, turned_map
 from mtlue_cli.keys import Key
 from mtlue_cli.perturbation.bound import protect_pixels
 from mtlue_cli.perturbation.effect import LEAST_SHARE, LEAST_STRENGTH, Effect, Shortfall, measure
@@ -113,7 +113,8 @@ class PhotoSteps:
         self._images = images
         self._release = plan.release.folder
         self._format = plan.run.image_format
-        self._maps = MapCopies(plan.labels.table.maps_folder, self._release)
+        table = plan.labels.table
+        self._maps = MapCopies(table.maps_folder, self._release, table.turns)
 
     def read(self, row: int) -> bytes | QuarantineRecord:
         """Content of the original."""
@@ -138,9 +139,7 @@ class PhotoSteps:
             )
         record = self._plan.earlier.records.get(source)
         try:
-            maps = self._maps.digests(self._plan.labels.table.map_files(row))
-            if digest in maps.values():
-                raise ImageError("the map that its row names is the photo itself; leave that column out, with --tasks")
+            maps = self._maps.digests(self._plan.labels.table.map_files(row), digest)
             if record is not None and self._is_current(row, record, digest, maps):
                 return record
             table, size = self._plan.table, self._plan.card.image_size
@@ -280,20 +279,32 @@ class MapCopies:
     Args:
         folder: Where the names lead from among the originals.
         release: Where they lead from in the release.
+        turns: EXIF orientation of the photo of each map that is released upright with it.
     """
 
-    def __init__(self, folder: Path, release: Path) -> None:
+    def __init__(self, folder: Path, release: Path, turns: Mapping[str, int]) -> None:
         self._folder = folder
+        self._turns = turns
         self._release = release
         self._locks: dict[str, threading.Lock] = {}
 
-    def digests(self, names: Iterable[str]) -> dict[str, str]:
-        """SHA-256 of each original map, by its name.
+    def digests(self, names: Iterable[str], photo: str) -> dict[str, str]:
+        """SHA-256 of each map as it is released, by its name.
+
+        Args:
+            names: The maps of a photo.
+            photo: SHA-256 of the photo.
 
         Raises:
-            ImageError: One cannot be read.
+            ImageError: One cannot be read, or is the photo itself.
         """
-        return {name: hashlib.sha256(self._content(name)).hexdigest() for name in names}
+        found: dict[str, str] = {}
+        for name in names:
+            content = self._original(name)
+            if hashlib.sha256(content).hexdigest() == photo:
+                raise ImageError("the map that its row names is the photo itself; leave that column out, with --tasks")
+            found[name] = hashlib.sha256(self._released(name, content)).hexdigest()
+        return found
 
     def copy(self, digests: Mapping[str, str]) -> None:
         """See to it that the release holds these maps.
@@ -306,7 +317,7 @@ class MapCopies:
             with self._locks.setdefault(name, threading.Lock()):
                 if self.is_copied(name, digest):
                     continue
-                content = self._content(name)
+                content = self._released(name, self._original(name))
                 if hashlib.sha256(content).hexdigest() != digest:
                     raise ImageError(f"its map {quoted(name)} changed while the image was protected")
                 try:
@@ -321,9 +332,18 @@ class MapCopies:
         except OSError:
             return False
 
-    def _content(self, name: str) -> bytes:
+    def _original(self, name: str) -> bytes:
         try:
             return read_content(self._folder / name)
+        except ImageError as error:
+            raise ImageError(f"its map {quoted(name)} {error}") from error
+
+    def _released(self, name: str, content: bytes) -> bytes:
+        """The file of a map as it is released: as it is, or turned upright with its photo."""
+        if name not in self._turns:
+            return content
+        try:
+            return turned_map(content, self._turns[name])
         except ImageError as error:
             raise ImageError(f"its map {quoted(name)} {error}") from error
 

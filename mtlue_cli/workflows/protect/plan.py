@@ -12,7 +12,14 @@ from mtlue_cli.errors import CheckpointError, InputError
 from mtlue_cli.generator.checkpoint import CheckpointCard, read_card
 from mtlue_cli.generator.shipped import resolve_weights
 from mtlue_cli.images.encode import released_suffix
-from mtlue_cli.images.folder import file_check, find_images, match_labels, refuse_nesting, released_names
+from mtlue_cli.images.folder import (
+    FolderMatch,
+    file_check,
+    find_images_and_others,
+    match_labels,
+    refuse_nesting,
+    released_names,
+)
 from mtlue_cli.images.labelled import read_folder_labels
 from mtlue_cli.keys import FoundKey
 from mtlue_cli.layouts.companions import FOLDERS_ARE_CLASSES
@@ -128,10 +135,11 @@ def read_inputs(config: ProtectConfig) -> ProtectInputs:
     """
     _check_options(config)
     refuse_nesting(config.images, config.release)
-    found = find_images(config.images)
+    found, others = find_images_and_others(config.images)
     given = read_folder_labels(config.images, config.labels, config.reading, for_learning=False, found=found)
-    match = match_labels(config.images, given.table, given.other_parts, found)
-    labels, left_out = _with_unlabelled(config, given, match.unlabelled)
+    match = match_labels(config.images, given.table, given.other_parts, (found, others))
+    given = replace(given, notes=(*given.notes, *match.notes))
+    labels, left_out = _with_unlabelled(config, given, match)
     table, maps = labels.table, labels.table.all_map_files
     names = released_names(table.file_names, released_suffix(config.image_format), maps)
     release = Release(config.release, beside=labels.format in FOLDERS_ARE_CLASSES)
@@ -221,18 +229,17 @@ def plan_protection(config: ProtectConfig, inputs: ProtectInputs, weights: Weigh
     )
 
 
-def _with_unlabelled(
-    config: ProtectConfig, labels: LabelFile, unlabelled: tuple[str, ...]
-) -> tuple[LabelFile, tuple[str, ...]]:
+def _with_unlabelled(config: ProtectConfig, labels: LabelFile, match: FolderMatch) -> tuple[LabelFile, tuple[str, ...]]:
     """The labels, with a row for each image without one if they are to be protected; and the images left out."""
-    if not unlabelled or config.unlabelled is Unlabelled.SKIP:
-        return labels, unlabelled
-    if config.unlabelled is Unlabelled.FAIL:
+    unlabelled = match.unlabelled
+    if config.unlabelled is Unlabelled.FAIL and (unlabelled or match.unread):
         raise InputError(
-            f"{len(unlabelled)} images of {config.images} have no row in the labels",
-            [quoted(name) for name in unlabelled],
+            f"{len(unlabelled) + len(match.unread)} images of {config.images} have no row in the labels",
+            [*map(quoted, unlabelled), *(f"{quoted(name)} (of a kind that is not read)" for name in match.unread)],
             "--unlabelled protect protects them as images of random classes, --unlabelled skip leaves them out",
         )
+    if not unlabelled or config.unlabelled is Unlabelled.SKIP:
+        return labels, unlabelled
     fault_of = file_check(config.images, unlabelled)
     faults = [fault for name in unlabelled if (fault := fault_of(name)) is not None]
     if faults:

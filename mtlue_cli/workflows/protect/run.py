@@ -65,6 +65,7 @@ class ProtectResult(
         protected: Images written by this run.
         kept: Files that an earlier run had already written.
         maps: Masks and maps in the release.
+        turned_maps: Of these, how many were turned upright with their photos.
         quarantine: Originals that could not be protected, with the reason; they and their maps are not released.
         fixes: What to do about those that got too little, each said once.
         unlabelled: Images of the folder without a row; they are not released.
@@ -89,6 +90,7 @@ class ProtectResult(
     protected: int
     kept: int
     maps: int
+    turned_maps: int
     quarantine: tuple[Quarantined, ...]
     fixes: tuple[str, ...]
     unlabelled: tuple[str, ...]
@@ -114,7 +116,7 @@ class ProtectResult(
         return {
             "release": str(self.release),
             "images": done,
-            "masks and maps": f"{self.maps} copied as they are" if self.maps else "",
+            "masks and maps": _maps_in_words(self.maps, self.turned_maps),
             "tasks": ", ".join(self.tasks),
             "not protected": ", ".join(self.unprotected_tasks),
             "largest change": "" if self.max_change is None else f"{self.max_change:g}/255 (bound {self.epsilon}/255)",
@@ -133,6 +135,13 @@ class ProtectResult(
             "seconds": self.seconds,
         }
         return html_table("Protected images", self.rows() | more)
+
+
+def _maps_in_words(maps: int, turned: int) -> str:
+    if not turned:
+        return f"{maps} copied as they are" if maps else ""
+    others = "" if turned == maps else f", {maps - turned} copied as they are"
+    return f"{turned} turned upright with their photos (EXIF){others}"
 
 
 def protect_folder(config: ProtectConfig, progress: Progress, inputs: ProtectInputs | None = None) -> ProtectResult:
@@ -209,12 +218,14 @@ def _result(
     kept = sum(plan.earlier.records.get(record.source) is record for record in files)
     changes = [record.mean_change for record in files if record.mean_change is not None]
     psnrs = [record.psnr for record in files if record.psnr is not None]
+    maps = {name for record in files for name in record.maps}
     keeps = plan.run.image_format == ImageFormat.KEEP
     return ProtectResult(
         release=plan.release.folder,
         protected=len(files) - kept,
         kept=kept,
-        maps=len({name for record in files for name in record.maps}),
+        maps=len(maps),
+        turned_maps=len(maps & plan.labels.table.turns.keys()),
         quarantine=left_out,
         fixes=tuple(sorted(fixes)),
         unlabelled=plan.unlabelled,

@@ -25,6 +25,7 @@ from mtlue_cli.images.labelled import read_folder_labels
 from mtlue_cli.perturbation.bound import add_bounded
 from mtlue_cli.tasks.dense import as_labels
 from mtlue_cli.tasks.labels import LabelFile
+from mtlue_cli.tasks.paths import names_below
 from mtlue_cli.tasks.spans import with_spans
 from mtlue_cli.tasks.spec import LabelTable
 from mtlue_cli.tasks.wording import counted
@@ -54,9 +55,9 @@ def train_generator(config: TrainConfig, progress: Progress, labels: LabelFile |
     device = choose_device(config.device)
     check_usage(config)
     labels = labels or read_folder_labels(config.images, config.labels, config.reading, learned=config.tasks)
-    table = _chosen(labels.table, config)
+    table, notes = _chosen(labels, config)
     progress.note(f"device: {describe_device(device)}")
-    for note in labels.notes:
+    for note in (*labels.notes, *(() if config.private else notes)):
         progress.note(note)
     start = None if config.start is None else read_start(config.start, config.key, table)
     for note in () if start is None or start.key is None else start.key.described():
@@ -80,8 +81,11 @@ def train_generator(config: TrainConfig, progress: Progress, labels: LabelFile |
     return TrainResult(config.out, config.sheet_path, card, history, time.monotonic() - started, loop.step, config.size)
 
 
-def _chosen(table: LabelTable, config: TrainConfig) -> LabelTable:
-    """The rows of ``limit`` and the columns of ``tasks``; every file must be there."""
+def _chosen(labels: LabelFile, config: TrainConfig) -> tuple[LabelTable, tuple[str, ...]]:
+    """The rows of ``limit`` and the columns of ``tasks``, every file of which must be there; and notes on others."""
+    table = labels.table
+    maps = names_below(config.images, table.all_map_files, table.maps_folder)
+    named = {*table.file_names, *maps, *labels.other_parts}
     if config.tasks is not None:
         unknown = [name for name in config.tasks if name not in table.tasks]
         if unknown:
@@ -92,11 +96,11 @@ def _chosen(table: LabelTable, config: TrainConfig) -> LabelTable:
         table = table.take(range(min(config.limit, len(table))))
     if config.most_images is not None and len(table) > config.most_images:
         table = table.take(np.linspace(0, len(table) - 1, config.most_images).astype(int).tolist())
-    match_labels(config.images, table)
+    match = match_labels(config.images, table, named)
     if len(table) < 2:
         number = counted(len(table), "image")
         raise InputError(f"{config.labels} has {number}; a generator needs at least two to learn from")
-    return table
+    return table, match.notes
 
 
 def _load(table: LabelTable, config: TrainConfig, progress: Progress) -> TrainingData:
