@@ -9,6 +9,7 @@ from mtlue_cli.choices import LabelFormat, SplitPart
 from mtlue_cli.errors import InputError
 from mtlue_cli.options import INPUT, Option
 from mtlue_cli.tasks.bins import Bins, parse_bins
+from mtlue_cli.tasks.multi_label import MultiLabel, parse_multi_labels
 
 if TYPE_CHECKING:
     from mtlue_cli.tasks.declared import Declaration
@@ -50,6 +51,7 @@ class LabelOptions:
         file_column: Header of the file column; None: one of the usual names.
         missing_values: Texts that mean no label, beside the empty cell.
         bins: Numeric columns that are sorted into classes.
+        multi_labels: Columns whose cells list several labels.
         split_file: A ``list_eval_partition.txt``; None: all rows.
         split: The part of it that is wanted.
         declarations: Columns whose kind is stated.
@@ -80,7 +82,8 @@ class LabelOptions:
         tuple[str, ...],
         Option(
             flags="--missing-value",
-            help="Text that means no label, beside the empty cell, such as NA; may be repeated.",
+            help="Text that means no label, beside the empty cell, such as NA; a number counts in any spelling. May be "
+            "repeated.",
             panel=INPUT,
             metavar="TEXT",
             convert=_stripped,
@@ -92,11 +95,25 @@ class LabelOptions:
         Option(
             flags="--bins",
             help="Sort a column of numbers into classes; an edge is the last value of its class: age=2,9,19 gives 0-2, "
-            "3-9, 10-19 and 20+. May be repeated.",
+            "3-9, 10-19 and 20+. age=quantiles:5 makes five classes of about equal size. May be repeated.",
             panel=INPUT,
             metavar="COLUMN=EDGE,...",
             typed=list[str],
             convert=parse_bins,
+            shared=True,
+        ),
+    ] = ()
+    multi_labels: Annotated[
+        tuple[MultiLabel, ...],
+        Option(
+            flags="--multi-label",
+            help="A column whose cells list several labels, such as smile|hat: each label becomes a binary task. A "
+            "separator may follow a colon (tags:;). Unset: the first of | ; , and blanks that the cells hold. May be "
+            "repeated.",
+            panel=INPUT,
+            metavar="COLUMN[:SEP]",
+            typed=list[str],
+            convert=parse_multi_labels,
             shared=True,
         ),
     ] = ()
@@ -122,7 +139,8 @@ class LabelOptions:
         Option(
             flags="--task",
             help="Kind of a column: binary, categorical, or, for paths of masks or maps, segmentation (classes=12 or "
-            "classes=sky|road, ignore=11), depth (scale=0.001) or normals. May be repeated. Unset: its cells decide.",
+            "classes=sky|road, ignore=11), depth (scale=0.001) or normals. May be repeated. Unset: its cells decide. A "
+            "column that is left out becomes a task.",
             panel=INPUT,
             metavar="NAME=KIND[:KEY=VALUE...]",
             typed=list[str],
@@ -150,6 +168,7 @@ class LabelOptions:
             found.append(("--file-column", self.file_column))
         found += [("--missing-value", value) for value in self.missing_values]
         found += [("--bins", bins) for bins in self.bins]
+        found += [("--multi-label", column) for column in self.multi_labels]
         found += [("--task", declaration) for declaration in self.declarations]
         if self.split_file is not None:
             found += [("--split-file", self.split_file), ("--split", self.split.value)]

@@ -25,8 +25,10 @@ from mtlue_cli.images.labelled import read_folder_labels
 from mtlue_cli.perturbation.bound import add_bounded
 from mtlue_cli.tasks.dense import as_labels
 from mtlue_cli.tasks.labels import LabelFile
+from mtlue_cli.tasks.names import resolved_names
+from mtlue_cli.tasks.overview import ColumnUse, column_uses, overview_lines
 from mtlue_cli.tasks.spans import with_spans
-from mtlue_cli.tasks.spec import LabelTable
+from mtlue_cli.tasks.spec import LabelTable, TaskSet
 from mtlue_cli.training.generator_loop import GeneratorLoop
 from mtlue_cli.training.runtime import data_digest, flush_denormals, library_versions
 from mtlue_cli.workflows.progress import Progress
@@ -56,10 +58,13 @@ def train_generator(config: TrainConfig, progress: Progress, labels: LabelFile |
     device = choose_device(config.device)
     check_usage(config)
     labels = labels or read_folder_labels(config.images, config.labels, config.reading, learned=config.tasks)
-    table = _chosen(labels.table, config)
+    table = _chosen(labels, config)
+    if not config.private:
+        for line in overview_lines(_columns(labels, table.tasks, config), "learned"):
+            progress.note(line)
+        for note in labels.notes:
+            progress.note(note)
     progress.note(f"device: {describe_device(device)}")
-    for note in labels.notes:
-        progress.note(note)
     start = None if config.start is None else read_start(config.start, config.key, table)
     for note in () if start is None or start.key is None else start.key.described():
         progress.note(note)
@@ -77,17 +82,28 @@ def train_generator(config: TrainConfig, progress: Progress, labels: LabelFile |
         raise
     _draw_sheet(loop.generator, data.images, data.labels, config.sheet_path)
     shutil.rmtree(config.state_folder, ignore_errors=True)
-    return TrainResult(config.out, config.sheet_path, card, history, time.monotonic() - started, loop.step, config.size)
+    seconds, columns = time.monotonic() - started, _columns(labels, table.tasks, config)
+    return TrainResult(config.out, config.sheet_path, card, history, seconds, loop.step, config.size, columns)
 
 
-def _chosen(table: LabelTable, config: TrainConfig) -> LabelTable:
+def _columns(labels: LabelFile, tasks: TaskSet, config: TrainConfig) -> tuple[ColumnUse, ...]:
+    named = config.tasks is not None
+    return column_uses(
+        labels, tasks.names, dict.fromkeys(labels.table.tasks.names, "is not named by --tasks") if named else {}
+    )
+
+
+def _chosen(labels: LabelFile, config: TrainConfig) -> LabelTable:
     """The rows of ``limit`` and the columns of ``tasks``; every file must be there."""
+    table, wanted = labels.table, labels.usual_tasks
     if config.tasks is not None:
-        unknown = [name for name in config.tasks if name not in table.tasks]
+        named = resolved_names(config.tasks, table.tasks.names)
+        unknown = [name for name in named if name not in table.tasks]
         if unknown:
             columns = ", ".join(table.tasks.names)
             raise InputError("--tasks names columns that do not exist", unknown, f"columns: {columns}")
-        table = table.recoded(table.tasks.subset(config.tasks))
+        wanted = table.tasks.subset(named)
+    table = table.recoded(wanted)
     if config.limit is not None:
         table = table.take(range(min(config.limit, len(table))))
     if config.most_images is not None and len(table) > config.most_images:

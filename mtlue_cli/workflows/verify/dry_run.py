@@ -130,7 +130,7 @@ def dry_run(config: VerifyConfig, progress: Progress, given: LabelFile | None = 
     read_starts(config, fetch=False)
     plan = config.plan
     given = given or read_folder_labels(config.clean, config.labels, config.reading, for_learning=False)
-    table = given.table
+    table = given.table.recoded(given.usual_tasks)
     require_fit(config, table.tasks)
     available = len(table) if plan.limit is None else min(plan.limit, len(table))
     images = available if config.has_own_test else round(available * (1 - config.test_fraction))

@@ -10,7 +10,7 @@ from mtlue_cli.generator.code_embedding import shares_for_codes
 from mtlue_cli.generator.shipped import is_shipped, resolve_weights, shipped_weights
 from mtlue_cli.keys import FoundKey
 from mtlue_cli.release.records import read_run
-from mtlue_cli.tasks.spec import LabelTable
+from mtlue_cli.tasks.labels import LabelFile
 from mtlue_cli.workflows.protect.keyed import key_for, offered_tasks
 
 
@@ -29,16 +29,17 @@ class JudgedGenerator:
     notes: Sequence[str]
 
 
-def load_judged(weights: str, key: Path | None, labels: LabelTable) -> JudgedGenerator:
+def load_judged(weights: str, key: Path | None, given: LabelFile) -> JudgedGenerator:
     """The generator called ``weights``, for these labels.
 
     Raises:
         InputError: There is none, it does not fit, or its key cannot be read.
     """
+    labels = given.table
     loaded = load_checkpoint(resolve_weights(weights, labels.tasks))
-    offered = offered_tasks(loaded.card, labels.tasks, None)
+    offered = offered_tasks(loaded.card, labels.tasks, None, given.left_out)
     found = key_for(loaded.card, key)
-    notes = [*offered.notes, *([] if found is None else found.described())]
+    notes = [] if found is None else found.described()
     if found is not None:
         loaded = loaded.bound(found.key, offered.tasks, shares_for_codes(labels, offered.tasks, loaded.card.image_size))
     return JudgedGenerator(loaded, found, notes)

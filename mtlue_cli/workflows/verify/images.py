@@ -17,6 +17,7 @@ from mtlue_cli.images.dataset import load_labels, load_square_images
 from mtlue_cli.images.folder import match_labels
 from mtlue_cli.images.labelled import read_folder_labels
 from mtlue_cli.metrics.flip import mean_flip, sampled
+from mtlue_cli.tasks.bins import Bins
 from mtlue_cli.tasks.spec import LabelTable
 from mtlue_cli.verification.audit import Audit, audit_release
 from mtlue_cli.verification.in_memory import protect_in_memory
@@ -77,10 +78,11 @@ class Sources:
         return load_side(Side(self._config.protected, released), "released images", self._config, self._progress)
 
 
-def read_test_side(config: VerifyConfig, table: LabelTable) -> Side | None:
+def read_test_side(config: VerifyConfig, table: LabelTable, bins: tuple[Bins, ...] = ()) -> Side | None:
     """Separate test images in the class indices of ``table``; None if a share is held out instead.
 
-    They are a folder of their own, or the test part of a data set that its authors divided.
+    They are a folder of their own, or the test part of a data set that its authors divided. ``bins`` are those of
+    ``table``, with quantiles as edges.
     """
     if config.test is not None and config.test_labels is not None:
         folder, labels, reading = config.test, config.test_labels, config.whole_reading
@@ -88,6 +90,7 @@ def read_test_side(config: VerifyConfig, table: LabelTable) -> Side | None:
         folder, labels, reading = config.clean, config.labels, replace(config.reading, split=SplitPart.TEST)
     else:
         return None
+    reading = replace(reading, bins=bins or reading.bins)
     found = read_folder_labels(folder, labels, reading, for_learning=False).table
     match_labels(folder, found)
     problems = table.tasks.unmet_by(found.tasks)

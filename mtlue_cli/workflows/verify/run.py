@@ -21,8 +21,8 @@ from mtlue_cli.images.dataset import load_labels
 from mtlue_cli.images.folder import match_labels
 from mtlue_cli.images.labelled import read_folder_labels
 from mtlue_cli.tasks.labels import LabelFile
+from mtlue_cli.tasks.overview import column_uses, overview_lines
 from mtlue_cli.tasks.spans import with_spans
-from mtlue_cli.tasks.spec import TaskSet
 from mtlue_cli.training.multitask_loop import LearningSettings
 from mtlue_cli.verification.conditions import Condition, Material, Role, VictimSpec
 from mtlue_cli.verification.experiment import DivergedError, ExperimentData, Laboratory
@@ -74,13 +74,15 @@ def verify_release(config: VerifyConfig, progress: Progress, given: LabelFile | 
     given = given or read_folder_labels(config.clean, config.labels, config.reading, for_learning=False)
     labels = given.table
     match_labels(config.clean, labels)
-    judged = load_judged(config.weights, config.key, labels) if config.weights is not None else None
+    judged = load_judged(config.weights, config.key, given) if config.weights is not None else None
     loaded = None if judged is None else judged.loaded
-    promise = _promise(config, loaded, labels.tasks)
+    promise = _promise(config, loaded, given)
     table = labels.recoded(labels.tasks.subset(promise.tasks))
     require_fit(config, table.tasks)
-    own_test = read_test_side(config, table)
+    own_test = read_test_side(config, table, given.bins)
     device = choose_device(config.device)
+    for line in overview_lines(column_uses(given, promise.tasks), "measured"):
+        progress.note(line)
     progress.note(f"device: {describe_device(device)}")
     for note in (*given.notes, *(() if judged is None else judged.notes), *promise.notes):
         progress.note(note)
@@ -295,11 +297,12 @@ class PlanRun:
         return result
 
 
-def _promise(config: VerifyConfig, loaded: LoadedGenerator | None, labels: TaskSet) -> Promise:
+def _promise(config: VerifyConfig, loaded: LoadedGenerator | None, given: LabelFile) -> Promise:
+    labels = given.table.tasks
     if loaded is not None:
         return promised(loaded.card.epsilon, loaded.card.tasks.names, labels)
     assert config.protected is not None  # check_usage saw to it
-    return promised_by_release(config.protected, labels)
+    return promised_by_release(config.protected, labels, given.usual_tasks.names)
 
 
 def _pictures(images: Tensor) -> list[npt.NDArray[np.uint8]]:

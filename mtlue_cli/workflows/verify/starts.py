@@ -109,7 +109,8 @@ def _pretrained(
     """Train each backbone on the other clean images that the user named."""
     folder, labels = config.pretrain_images, config.pretrain_labels
     assert folder is not None and labels is not None  # noqa: PT018 - check_usage saw to it
-    table = read_folder_labels(folder, labels, config.whole_reading).table
+    read = read_folder_labels(folder, labels, config.whole_reading)
+    table = read.table.recoded(read.usual_tasks)
     match_labels(folder, table)
     known = {file_digest(side.folder / name) for side in judged for name in side.table.file_names}
     common = [name for name in table.file_names if file_digest(folder / name) in known]
