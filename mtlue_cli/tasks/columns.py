@@ -219,7 +219,7 @@ def _words(name: str) -> tuple[str, ...]:
     return tuple(word for word in re.split(r"[\W_]+", parted.lower()) if word)
 
 
-_INDEX_NAME = re.compile(r"Unnamed: ?\d+(?:_level_\d+)?|__index_level_\d+__|level_\d+", re.IGNORECASE)
+_INDEX_NAME = re.compile(r"Unnamed: ?\d+(?:_level_\d+|\.\d+)?|__index_level_\d+__|level_\d+", re.IGNORECASE)
 _INDEX_WORDS = frozenset({"index", "idx", "row", "rownum", "rownumber", "rowid", "nr", "no"})
 
 

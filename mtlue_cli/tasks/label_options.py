@@ -51,10 +51,10 @@ class LabelOptions:
         file_column: Header of the file column; None: one of the usual names.
         missing_values: Texts that mean no label, beside the empty cell.
         bins: Numeric columns that are sorted into classes.
-        multi_labels: Columns whose cells list several labels.
         split_file: A ``list_eval_partition.txt``; None: all rows.
         split: The part of it that is wanted.
         declarations: Columns whose kind is stated.
+        multi_labels: Columns whose cells list several labels.
         maps_folder: Where the paths of masks and maps lead from; None: the folder of the label file.
     """
 
@@ -103,20 +103,6 @@ class LabelOptions:
             shared=True,
         ),
     ] = ()
-    multi_labels: Annotated[
-        tuple[MultiLabel, ...],
-        Option(
-            flags="--multi-label",
-            help="A column whose cells list several labels, such as smile|hat: each label becomes a binary task. A "
-            "separator may follow a colon (tags:;). Unset: the first of | ; , and blanks that the cells hold. May be "
-            "repeated.",
-            panel=INPUT,
-            metavar="COLUMN[:SEP]",
-            typed=list[str],
-            convert=parse_multi_labels,
-            shared=True,
-        ),
-    ] = ()
     split_file: Annotated[
         Path | None,
         Option(
@@ -148,6 +134,20 @@ class LabelOptions:
             shared=True,
         ),
     ] = ()
+    multi_labels: Annotated[
+        tuple[MultiLabel, ...],
+        Option(
+            flags="--multi-label",
+            help="A column whose cells list several labels, such as smile|hat: each label becomes a binary task. A "
+            "separator may follow a colon (tags:;). Unset: the first of | ; , and blanks that the cells hold. May be "
+            "repeated.",
+            panel=INPUT,
+            metavar="COLUMN[:SEP]",
+            typed=list[str],
+            convert=parse_multi_labels,
+            shared=True,
+        ),
+    ] = ()
     maps_folder: Path | None = None
 
     def refuse_lone_split(self) -> None:
@@ -168,8 +168,8 @@ class LabelOptions:
             found.append(("--file-column", self.file_column))
         found += [("--missing-value", value) for value in self.missing_values]
         found += [("--bins", bins) for bins in self.bins]
-        found += [("--multi-label", column) for column in self.multi_labels]
         found += [("--task", declaration) for declaration in self.declarations]
+        found += [("--multi-label", column) for column in self.multi_labels]
         if self.split_file is not None:
             found += [("--split-file", self.split_file), ("--split", self.split.value)]
         return tuple(str(word) for pair in found for word in pair)

@@ -172,6 +172,10 @@ def read_label_file(
         is_task = kinds[-1].left_out is None
         if look is not None and is_task:
             notes += not_maps_notes(name, cells, maps_folder, declaration)
+        if is_task and kinds[-1].advice.startswith("--multi-label"):
+            notes.append(
+                f"column {quoted(name)} looks like lists of labels: {kinds[-1].advice} makes a task of each label"
+            )
         task, columns[name] = make_task(name, cells, places)
         if declaration is not None:
             task, odd = _declared(task, declaration)

@@ -82,12 +82,13 @@ def _classes(labels: LabelFile, name: str) -> tuple[dict[str, int], int, int]:
     return {classes[at]: int(counts[at]) for at in order}, len(classes), int((indices < 0).sum())
 
 
-def overview_lines(uses: Sequence[ColumnUse], done: str) -> list[str]:
+def overview_lines(uses: Sequence[ColumnUse], done: str, *, can_choose: bool = True) -> list[str]:
     """The table as lines of text, with how to overrule it.
 
     Args:
         uses: Its rows.
         done: What happens to the columns that are used: ``protected``, ``learned``, ``measured``.
+        can_choose: Whether the command has ``--tasks``.
     """
     shown = uses if len(uses) <= SHOWN_COLUMNS else uses[:SHOWN_COLUMNS]
     rows = [("column", "kind", "classes (images)", "use")]
@@ -101,7 +102,7 @@ def overview_lines(uses: Sequence[ColumnUse], done: str) -> list[str]:
     advice = [use.advice for use in uses if use.advice]
     if advice:
         lines.append(f"to read a column in another way: {', '.join(advice[:SHOWN_CLASSES])}")
-    if any(not use.used for use in uses):
+    if can_choose and any(not use.used for use in uses):
         lines.append(
             "to change what is left out, name all columns that are wanted with --tasks A,B, or add one with "
             "--task NAME=categorical"

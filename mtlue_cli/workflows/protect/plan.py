@@ -4,6 +4,7 @@ import math
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
@@ -17,11 +18,11 @@ from mtlue_cli.images.folder import file_check, find_images, match_labels, refus
 from mtlue_cli.images.labelled import read_folder_labels
 from mtlue_cli.keys import FoundKey
 from mtlue_cli.options import range_faults
-from mtlue_cli.release.records import RunRecord
+from mtlue_cli.release.records import LABELS_NAME, RunRecord
 from mtlue_cli.release.release import Contents, Release, Resumption, refuse_protected
 from mtlue_cli.tasks.bins import Bins, edges_of
 from mtlue_cli.tasks.classes import spelling_faults
-from mtlue_cli.tasks.labels import LabelFile
+from mtlue_cli.tasks.labels import LabelFile, read_label_file, released_options
 from mtlue_cli.tasks.names import resolved_names
 from mtlue_cli.tasks.overview import ColumnUse, column_uses
 from mtlue_cli.tasks.spec import LabelTable, TaskSet
@@ -59,10 +60,27 @@ class ProtectInputs:
     def left_out_columns(self, *, overwrite: bool) -> Mapping[str, str]:
         """Columns that are no tasks unless the user names them, with the reason.
 
-        The columns that a release protects stay its tasks, whatever more rows make of them, unless it is replaced.
+        Whatever more rows make of them, the columns that a release protects stay its tasks, and those that it left out
+        stay left out, unless it is replaced.
         """
-        kept = () if self.earlier is None or overwrite else self.earlier.tasks
-        return {name: reason for name, reason in self.labels.left_out.items() if name not in kept}
+        if self.earlier is None or overwrite:
+            return self.labels.left_out
+        now = {name: reason for name, reason in self.labels.left_out.items() if name not in self.earlier.tasks}
+        return now | self._left_out_then
+
+    @cached_property
+    def _left_out_then(self) -> dict[str, str]:
+        """Columns that would be tasks by now, and were none when the release was made, with the reason of that time."""
+        assert self.earlier is not None  # the caller saw to it
+        new = [name for name in self.labels.usual_tasks.names if name not in self.earlier.tasks]
+        if not new:
+            return {}
+        try:
+            options = released_options(self.earlier.file_column)
+            before = read_label_file(self.release.folder / LABELS_NAME, options, for_learning=False).left_out
+        except InputError:  # none yet, or damaged: the check of the release reports it
+            return {}
+        return {name: before[name] for name in new if name in before}
 
 
 @dataclass(frozen=True)

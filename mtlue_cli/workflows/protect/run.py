@@ -162,12 +162,12 @@ def protect_folder(config: ProtectConfig, progress: Progress, inputs: ProtectInp
     with photos_up_to(config.max_pixels):  # maps are read and the sizes of photos looked up
         inputs = inputs or read_inputs(config)
         found = find_weights(config, inputs, progress)
-        own = None if isinstance(found, Weights) else found
-        if own is not None:
-            show_columns(own.columns, inputs.labels.notes, progress)
-        plan = plan_protection(config, inputs, found if own is None else own.made())
-    if own is None:
-        show_columns(plan.columns, plan.labels.notes, progress)
+        if isinstance(found, Weights):
+            plan = plan_protection(config, inputs, found)
+            show_columns(plan.columns, plan.labels.notes, progress)
+        else:
+            show_columns(found.columns, inputs.labels.notes, progress)
+            plan = plan_protection(config, inputs, found.made())
     device = choose_device(config.device)
     progress.note(f"device: {describe_device(device)}")
     if plan.key is not None:

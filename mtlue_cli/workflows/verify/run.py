@@ -81,7 +81,8 @@ def verify_release(config: VerifyConfig, progress: Progress, given: LabelFile | 
     require_fit(config, table.tasks)
     own_test = read_test_side(config, table, given.bins)
     device = choose_device(config.device)
-    for line in overview_lines(column_uses(given, promise.tasks), "measured"):
+    others = dict.fromkeys((name for name in labels.tasks.names if name not in given.left_out), "is not protected")
+    for line in overview_lines(column_uses(given, promise.tasks, others), "measured", can_choose=False):
         progress.note(line)
     progress.note(f"device: {describe_device(device)}")
     for note in (*given.notes, *(() if judged is None else judged.notes), *promise.notes):

@@ -88,7 +88,7 @@ def test_values_of_json_are_told_by_their_value(tmp_path: Path) -> None:
     values = ["1", "1.0", "1e0", '"1"', "true", "null", '""', "2.5", "12345678901234567890123", "NaN"]
     text = "".join(f'{{"file_name": "{row}.jpg", "t": {value}}}\n' for row, value in enumerate(values))
     found = [row["t"] for row in cells_of(read(write(tmp_path, text, "labels.jsonl"))).values()]
-    assert found == ["1", "1", "1", "1", "true", None, None, "2.5", "12345678901234567890123", "NaN"]
+    assert found == ["1", "1", "1", "1", "true", None, None, "2.5", "12345678901234567890123", None]
 
 
 def test_every_faulty_json_row_is_reported(tmp_path: Path) -> None:
@@ -97,7 +97,7 @@ def test_every_faulty_json_row_is_reported(tmp_path: Path) -> None:
             '{"file_name": "a.jpg", "t": 1}',
             '{"file_name": "b.jpg",',
             "[1]",
-            '{"file_name": "c.jpg", "t": [1]}',
+            '{"file_name": "c.jpg", "t": {"u": [1]}}',
             '{"file_name": "d.jpg", "t": 1, "t": 0}',
             "1" * 5000,
             '{"t":' * 100_000,
@@ -108,11 +108,10 @@ def test_every_faulty_json_row_is_reported(tmp_path: Path) -> None:
     for expected in (
         "row 2: not JSON at character",
         'row 3: expected an object such as {"file_name": "a.jpg", "smiling": 1}, found a list',
-        "row 4: column 't' holds a list",
         "row 5: the key 't' appears more than once",
         "row 6: expected an object",
         "row 7: nested too deeply",
-        "row 8: column 't': is not Unicode",
+        "column 't' holds an object (row 4), expected text, a number",
     ):
         assert expected in faults
     assert "row 1" not in faults
@@ -137,7 +136,7 @@ def test_parquet_columns_of_every_plain_type(tmp_path: Path) -> None:
     assert labels.table.places == ("row 1", "row 2")
     assert cells_of(labels) == {
         "a.jpg": dict(zip(names, ("x", "u", "1", "1", "0.5", "true", "2020-01-02"), strict=True)),
-        "b.jpg": dict(zip(names, (None, "v", "2", None, "nan", None, None), strict=True)),
+        "b.jpg": dict(zip(names, (None, "v", "2", None, None, None, None), strict=True)),
     }
 
 
