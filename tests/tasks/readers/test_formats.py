@@ -16,6 +16,7 @@ from mtlue_cli.errors import InputError
 from mtlue_cli.tasks.label_options import LabelOptions
 from mtlue_cli.tasks.labels import LabelFile, read_label_file
 from mtlue_cli.tasks.readers.base import LabelSource
+from mtlue_cli.tasks.readers.nyuv2 import read_nyuv2
 from mtlue_cli.tasks.readers.registry import READERS, reader_of
 from mtlue_cli.tasks.readers.utkface import read_utkface
 from tests.tasks.label_files import DOCUMENT, cells_of, faults_of, write
@@ -240,3 +241,15 @@ def test_json_rows_may_lack_keys(tmp_path: Path) -> None:
     labels = read(write(tmp_path, "\n".join(map(json.dumps, rows)), "labels.jsonl"))
     assert labels.header == ("file_name", "t", "u")
     assert cells_of(labels) == {"a.jpg": {"t": "1", "u": None}, "b.jpg": {"t": None, "u": "x"}}
+
+
+def test_the_folders_of_nyuv2_may_hold_their_number_of_classes() -> None:
+    names = ("image/0.npy", "image/1.npy", "label_7/0.npy", "depth/0.npy", "depth/1.npy", "edges/0.npy")
+    table = read_nyuv2(LabelSource(Path(), image_names=names))
+    assert table.header == ("file_name", "segmentation", "depth")
+    assert table.rows == (("image/0.npy", "label_7/0.npy", "depth/0.npy"), ("image/1.npy", None, "depth/1.npy"))
+    assert table.notes == ("folders of arrays that are read as no task: 'edges'",)
+    several = read_nyuv2(LabelSource(Path(), image_names=(*names, "label/0.npy", "label_19/1.npy")))
+    assert several.header == ("file_name", "segmentation", "segmentation_19", "segmentation_7", "depth")
+    with pytest.raises(InputError, match="no arrays of a task beside image/"):
+        read_nyuv2(LabelSource(Path(), image_names=("image/0.npy",)))
