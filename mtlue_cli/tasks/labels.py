@@ -170,8 +170,10 @@ def read_label_file(
         settled = raw.file_column is not None or declaration is not None or name in bins_of or name in raw.one_hot
         kinds.append(settled_column(name, cells) if settled else infer_column(name, cells, raw.header, names))
         is_task = kinds[-1].left_out is None
-        if look is not None and is_task:
-            notes += not_maps_notes(name, cells, maps_folder, declaration)
+        nowhere = [] if look is None else not_maps_notes(name, cells, maps_folder, declaration)
+        if nowhere and kinds[-1].kind == ColumnKind.PATH:
+            kinds[-1] = replace(kinds[-1], left_out=f"holds file names, but none of them is in {maps_folder}")
+        notes += nowhere if is_task else []
         if is_task and kinds[-1].advice.startswith("--multi-label"):
             notes.append(
                 f"column {quoted(name)} looks like lists of labels: {kinds[-1].advice} makes a task of each label"
