@@ -118,6 +118,11 @@ class _Values:
         return self.rows / self.distinct
 
     @property
+    def numbers(self) -> list[float]:
+        """The values that are looked at and are numbers."""
+        return [number for value in list(self.counts)[:SAMPLE] if (number := parse_number(value)) is not None]
+
+    @property
     def has_own_values(self) -> bool:
         """Whether nearly every image has a value of its own."""
         if self.distinct == self.rows:
@@ -168,7 +173,9 @@ def infer_column(
 
 
 def _by_meaning(counts: Mapping[str, int]) -> dict[str, int]:
-    """Rows of each value, those of its other spellings included."""
+    """Rows of each value, those of its other spellings included; as they stand where there are too many for a task."""
+    if len(counts) > MAX_CLASSES:
+        return dict(counts)
     found: dict[float | str, str] = {}
     together: dict[str, int] = {}
     for value, count in counts.items():
@@ -189,8 +196,8 @@ def settled_column(name: str, cells: Sequence[str | None]) -> Column:
 def _number(values: _Values, classes: int) -> Column:
     """A column of numbers, none of which has a meaning beside its value."""
     name, bins = values.name, f"--bins {shlex.quote(values.name)}=quantiles:5"
-    numbers = [number for value in values.counts if (number := parse_number(value)) is not None]
-    if len(numbers) < values.distinct and values.mostly(lambda value: "," in value):
+    numbers = values.numbers
+    if len(numbers) < min(values.distinct, SAMPLE) and values.mostly(lambda value: "," in value):
         return Column(
             name, ColumnKind.DECIMAL, "holds numbers with a decimal comma: write a point to sort them into bins"
         )
@@ -205,7 +212,7 @@ def _number(values: _Values, classes: int) -> Column:
     sparse = max(map(abs, numbers)) >= 1000 and max(numbers) - min(numbers) > 20 * values.distinct
     if sparse and values.distinct >= 4 and values.per_class < FEWEST_PER_CLASS:
         return Column(
-            name, ColumnKind.IDENTIFIER, f"holds {values.distinct} numbers far apart for {values.rows} images", bins
+            name, ColumnKind.IDENTIFIER, f"holds {values.distinct} numbers far apart for {values.rows} images"
         )
     if values.distinct > MANY and values.per_class < FEWEST_PER_CLASS:
         return Column(name, ColumnKind.WHOLE, f"holds {values.distinct} values for {values.rows} images", bins)
@@ -226,14 +233,17 @@ _INDEX_WORDS = frozenset({"index", "idx", "row", "rownum", "rownumber", "rowid",
 def _index(values: _Values) -> str | None:
     if _INDEX_NAME.fullmatch(values.name):
         return "has the name that pandas gives to row numbers"
-    numbers = [parse_number(cell) for cell in values.cells if cell is not None]
-    if len(numbers) >= 4 and len(set(numbers)) == len(numbers) and None not in numbers:
-        first = numbers[0] or 0.0
-        if numbers == [first + row for row in range(len(numbers))] and len(numbers) >= FEWEST_ROWS:
-            return "numbers the rows"
+    if values.distinct == values.rows >= FEWEST_ROWS and _count_up(values.cells[:SAMPLE]):
+        return "numbers the rows"
     if values.words and values.words[-1] in _INDEX_WORDS and (values.has_own_values or values.distinct == values.rows):
         return "numbers the rows"
     return None
+
+
+def _count_up(cells: Sequence[str | None]) -> bool:
+    numbers = [parse_number(cell) for cell in cells if cell is not None]
+    first = numbers[0] if numbers else None
+    return first is not None and numbers == [first + row for row in range(len(numbers))]
 
 
 _ADDRESS = re.compile(r"(?:[a-z][a-z0-9+.-]*://|www\.)\S+|[a-z]+:/\S+", re.IGNORECASE)
@@ -261,7 +271,8 @@ def _path(values: _Values) -> str | None:
     if values.mostly(_FOLDERS.fullmatch) or (few and values.mostly(_IN_FOLDER.fullmatch)):
         return None if values.mostly(_is_date) or values.mostly(_TOPIC.fullmatch) else "holds paths"
     if values.files and values.distinct > 2:
-        pairs = [(cell, file) for cell, file in zip(values.cells, values.files, strict=False) if cell is not None]
+        looked_at = zip(values.cells[:SAMPLE], values.files, strict=False)
+        pairs = [(cell, file) for cell, file in looked_at if cell is not None]
         same = sum(_names(cell, PurePosixPath(file)) for cell, file in pairs)
         if len(pairs) >= 4 and same >= MOSTLY * len(pairs):
             return "holds the names of the images"
@@ -306,8 +317,8 @@ def _date(values: _Values) -> str | None:
         return "holds dates or times"
     if values.mostly(_YEAR.fullmatch):
         return "holds years"
-    numbers = [number for value in values.counts if (number := parse_number(value)) is not None]
-    if len(numbers) == values.distinct and values.distinct > 2:
+    numbers = values.numbers
+    if values.distinct > 2 and len(numbers) == min(values.distinct, SAMPLE):
         since = any(all(low <= number < high for number in numbers) for low, high in _SINCE)
         if since and (_TIME_WORDS & set(values.words) or values.has_own_values):
             return "holds moments in time"
@@ -338,10 +349,6 @@ def _split(values: _Values) -> str | None:
 
 _BOX_WORDS = frozenset(
     {"bbox", "bboxes", "box", "boxes", "boundingbox", "bndbox", "roi", "rect", "rectangle", "crop", "landmark"}
-)
-_CORNER = re.compile(
-    r"(?:x|y|w|h|cx|cy|left|right|top|bottom|width|height|row|col|column|lat|lon|lng|long)|[xy][0-9]{1,2}|[xy](?:min|max|c|center)"
-    r"|(?:min|max)[xy]|latitude|longitude"
 )
 _CORNERS = frozenset({"x", "y", "w", "h", "cx", "cy", "left", "right", "top", "bottom"})
 _SIZE_WORDS = frozenset({"width", "height", "resolution", "megapixels", "filesize", "bytes", "filesizebytes"})
