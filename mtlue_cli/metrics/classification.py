@@ -1,130 +1,83 @@
-"""Accuracy of a classifier, and what a constant guess reaches."""
+"""Figures of a classifier, and what a constant guess reaches.
 
-from collections.abc import Mapping
+Every function takes logits, task name to ``(N, C)`` float, and labels, task name to ``(N,)`` int64 class indices, of
+which negative ones are unlabelled and left out; gives task name to a figure in [0, 1]; and raises ``ValueError`` where
+a task has no labelled image.
+"""
+
+from collections.abc import Iterator, Mapping
 
 import torch
 from torch import Tensor
 from torchmetrics.functional.classification import binary_auroc, multiclass_accuracy
 
 from mtlue_cli.choices import MetricName
-from mtlue_cli.tasks.spec import UNLABELLED, TaskSet
-
-CONCLUSIVE_MARGIN = 0.02
-"""A clean victim must beat the floor by this much, or its task says nothing about protection."""
-
-_ROUNDING = 1e-9
-"""Slack for the binary representation of shares such as 0.52 - 0.5."""
+from mtlue_cli.tasks.spec import UNLABELLED, Task, TaskSet
 
 
 def accuracies(logits: Mapping[str, Tensor], labels: Mapping[str, Tensor], tasks: TaskSet) -> dict[str, float]:
-    """Share of labelled images whose highest logit is their class, a task.
-
-    Args:
-        logits: Task name to ``(N, C)`` float.
-        labels: Task name to ``(N,)`` int64 class indices; negative: unlabelled, left out.
-        tasks: The tasks to score.
-
-    Returns:
-        Task name to accuracy in [0, 1].
-
-    Raises:
-        ValueError: A task has no labelled image.
-    """
-    scores: dict[str, float] = {}
-    for task in tasks:
-        _require_labels(task.name, labels[task.name])
-        score = multiclass_accuracy(
-            logits[task.name], labels[task.name], num_classes=task.num_classes, average="micro", ignore_index=UNLABELLED
+    """Share of labelled images whose highest logit is their class; class indices ``(N,)`` will do for logits."""
+    return {
+        task.name: float(
+            multiclass_accuracy(
+                logits[task.name], column, num_classes=task.num_classes, average="micro", ignore_index=UNLABELLED
+            )
         )
-        scores[task.name] = float(score)
-    return scores
+        for task, column in _labelled(labels, tasks)
+    }
 
 
 def balanced_accuracies(logits: Mapping[str, Tensor], labels: Mapping[str, Tensor], tasks: TaskSet) -> dict[str, float]:
-    """Mean over the classes that occur of the share of their images that are recognised, a task.
-
-    Arguments, range and errors as for :func:`accuracies`.
-    """
+    """Mean over the classes that occur of the share of their images that are recognised."""
     scores: dict[str, float] = {}
-    for task in tasks:
-        _require_labels(task.name, labels[task.name])
+    for task, column in _labelled(labels, tasks):
         recalls = multiclass_accuracy(
-            logits[task.name], labels[task.name], num_classes=task.num_classes, average=None, ignore_index=UNLABELLED
+            logits[task.name], column, num_classes=task.num_classes, average=None, ignore_index=UNLABELLED
         )
-        present = torch.bincount(_known(labels[task.name]), minlength=task.num_classes) > 0
-        scores[task.name] = float(recalls[present].mean())
+        scores[task.name] = float(recalls[_counts(column, task) > 0].mean())
     return scores
 
 
 def aurocs(logits: Mapping[str, Tensor], labels: Mapping[str, Tensor], tasks: TaskSet) -> dict[str, float | None]:
-    """Area under the ROC curve, a task: of the second class where there are two, else the mean of one against the rest.
+    """Area under the ROC curve: of the second class where there are two, else the mean of one against the rest.
 
-    Classes without an image, or without an image of any other class, do not count.
-
-    Returns:
-        Task name to a value in [0, 1]; None where only one class occurs.
-
-    Raises:
-        ValueError: A task has no labelled image.
+    Classes without an image, or without an image of any other class, do not count; None where only one class occurs.
     """
     scores: dict[str, float | None] = {}
-    for task in tasks:
-        _require_labels(task.name, labels[task.name])
-        known = labels[task.name] >= 0
-        target, shares = labels[task.name][known], logits[task.name][known].float().softmax(dim=1)
-        classes = [1] if task.num_classes == 2 else range(task.num_classes)
+    for task, column in _labelled(labels, tasks):
+        target, shares = column[column >= 0], logits[task.name][column >= 0].float().softmax(dim=1)
         areas = [
             float(binary_auroc(shares[:, index], (target == index).long()))
-            for index in classes
+            for index in ([1] if task.num_classes == 2 else range(task.num_classes))
             if bool((target == index).any()) and not bool((target == index).all())
         ]
         scores[task.name] = sum(areas) / len(areas) if areas else None
     return scores
 
 
-def floors(labels: Mapping[str, Tensor], tasks: TaskSet) -> dict[str, float]:
-    """Accuracy of the best constant guess: the share of the majority class of the labelled images, a task.
+def floors(labels: Mapping[str, Tensor], tasks: TaskSet, metric: MetricName = MetricName.ACCURACY) -> dict[str, float]:
+    """What the best constant guess reaches: for accuracy the share of the majority class of the labelled images.
 
-    Args:
-        labels: Task name to ``(N,)`` int64 class indices; negative: unlabelled, left out.
-        tasks: The tasks to score.
-
-    Raises:
-        ValueError: A task has no labelled image.
+    Balanced accuracy: one of the classes that occur. AUROC: a half.
     """
     shares: dict[str, float] = {}
-    for task in tasks:
-        _require_labels(task.name, labels[task.name])
-        counts = torch.bincount(_known(labels[task.name]), minlength=task.num_classes)
-        shares[task.name] = int(counts.max()) / int(counts.sum())
+    for task, column in _labelled(labels, tasks):
+        counts = _counts(column, task)
+        shares[task.name] = {
+            MetricName.ACCURACY: int(counts.max()) / int(counts.sum()),
+            MetricName.BALANCED: 1 / int((counts > 0).sum()),
+            MetricName.AUROC: 0.5,
+        }[metric]
     return shares
 
 
-def chance_floors(metric: MetricName, labels: Mapping[str, Tensor], tasks: TaskSet) -> dict[str, float]:
-    """What a constant guess reaches under ``metric``, a task.
-
-    Accuracy: the majority class (:func:`floors`). Balanced accuracy: one of the classes that occur. AUROC: a half.
-
-    Raises:
-        ValueError: A task has no labelled image.
-    """
-    majority = floors(labels, tasks)
-    if metric is MetricName.ACCURACY:
-        return majority
-    if metric is MetricName.AUROC:
-        return dict.fromkeys(majority, 0.5)
-    return {name: 1 / int((torch.bincount(_known(labels[name])) > 0).sum()) for name in majority}
+def _labelled(labels: Mapping[str, Tensor], tasks: TaskSet) -> Iterator[tuple[Task, Tensor]]:
+    for task in tasks:
+        if not bool((labels[task.name] >= 0).any()):
+            raise ValueError(f"task {task.name!r} has no labelled image")
+        yield task, labels[task.name]
 
 
-def is_conclusive(clean: float, floor: float) -> bool:
-    """Whether a clean victim of accuracy ``clean`` beats ``floor`` by :data:`CONCLUSIVE_MARGIN`."""
-    return clean - floor >= CONCLUSIVE_MARGIN - _ROUNDING
-
-
-def _known(labels: Tensor) -> Tensor:
-    return labels[labels >= 0]
-
-
-def _require_labels(name: str, labels: Tensor) -> None:
-    if not bool((labels >= 0).any()):
-        raise ValueError(f"task {name!r} has no labelled image")
+def _counts(column: Tensor, task: Task) -> Tensor:
+    """Labelled images of each class."""
+    return torch.bincount(column[column >= 0], minlength=task.num_classes)

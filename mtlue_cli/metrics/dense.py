@@ -10,7 +10,6 @@ from torchmetrics.functional.classification import multiclass_accuracy, multicla
 from torchmetrics.functional.regression import mean_absolute_error, mean_absolute_percentage_error
 
 from mtlue_cli.choices import TaskKind
-from mtlue_cli.metrics.classification import is_conclusive
 from mtlue_cli.tasks.dense import as_labels
 from mtlue_cli.tasks.kinds import KINDS
 from mtlue_cli.tasks.spec import Task
@@ -21,8 +20,12 @@ MEAN_ANGLE, MEDIAN_ANGLE = "mean_angle", "median_angle"
 ANGLES = (11.25, 22.5, 30.0)
 """Degrees within which a normal is called right, as the field has them."""
 
-CONCLUSIVE_SHARE = 0.02
-"""Share of the floor's error by which a clean victim must undercut it, or its task says nothing about protection."""
+CONCLUSIVE_MARGIN = 0.02
+"""A clean victim must beat the floor by this much, or its task says nothing about protection: a share by two points,
+an error by 2 % of the floor's."""
+
+_ROUNDING = 1e-9
+"""Slack for the binary representation of shares such as 0.52 - 0.5."""
 
 _MAIN = {TaskKind.SEGMENTATION: MIOU, TaskKind.DEPTH: ABSOLUTE_ERROR, TaskKind.NORMALS: MEAN_ANGLE}
 _ERRORS = frozenset({ABSOLUTE_ERROR, RELATIVE_ERROR, MEAN_ANGLE, MEDIAN_ANGLE})
@@ -41,11 +44,8 @@ def lower_is_better(metric: str) -> bool:
 def dense_scores(outputs: Tensor, labels: Tensor, task: Task) -> dict[str, float]:
     """Every figure of a dense task, over the labelled pixels of all images together.
 
-    Args:
-        outputs: ``(N, C, H, W)`` logits for segmentation, ``(N, 1, H, W)`` depth or ``(N, 3, H, W)`` normals of any
-            length.
-        labels: ``(N, H, W)`` class indices, or ``(N, C, H, W)`` depth or normals, as stored or as a loop sees them.
-        task: Their task.
+    Outputs are ``(N, C, H, W)``: logits for segmentation, one channel of depth, or normals of any length. Labels are
+    ``(N, H, W)`` class indices, or ``(N, C, H, W)`` depth or normals, as stored or as a loop sees them.
 
     Returns:
         Segmentation: ``miou`` (mean over the classes that are labelled or predicted) and ``pixel_accuracy`` in [0, 1].
@@ -60,23 +60,31 @@ def dense_scores(outputs: Tensor, labels: Tensor, task: Task) -> dict[str, float
     if not bool(known.any()):
         raise ValueError(f"task {task.name!r} has no labelled pixel")
     if task.kind is TaskKind.SEGMENTATION:
-        return _class_scores(outputs.argmax(dim=1)[known], labels[known], task)
+        classes, truth = outputs.argmax(dim=1)[known], labels[known]
+        return {
+            MIOU: float(multiclass_jaccard_index(classes, truth, num_classes=task.num_classes, average="macro")),
+            PIXEL_ACCURACY: float(multiclass_accuracy(classes, truth, num_classes=task.num_classes, average="micro")),
+        }
     given, wanted = (values.movedim(1, -1)[known].float() for values in (outputs, labels))
-    return _depth_scores(given, wanted) if task.kind is TaskKind.DEPTH else _normal_scores(given, wanted)
+    if task.kind is TaskKind.DEPTH:
+        return {
+            ABSOLUTE_ERROR: float(mean_absolute_error(given, wanted)),
+            RELATIVE_ERROR: float(mean_absolute_percentage_error(given, wanted)),
+        }
+    # The angle from both sine and cosine: the arc cosine alone has no resolution near 0.
+    given, wanted = (torch.nn.functional.normalize(vectors.double(), dim=1) for vectors in (given, wanted))
+    angles = torch.atan2(torch.linalg.cross(given, wanted).norm(dim=1), (given * wanted).sum(dim=1)).rad2deg()
+    # A vector of no length has no direction; it is as wrong as a right angle.
+    angles[given.norm(dim=1) == 0] = 90.0
+    shares = {f"within_{limit:g}": float((angles <= limit).double().mean()) for limit in ANGLES}
+    return {MEAN_ANGLE: float(angles.mean()), MEDIAN_ANGLE: float(angles.median()), **shares}
 
 
 def dense_floor(train_labels: Tensor, test_labels: Tensor, task: Task, *, per_place: bool = False) -> dict[str, float]:
-    """What the best constant of the training labels scores on the test labels.
+    """What the best constant of the training labels scores on the test labels, as :func:`dense_scores` has it.
 
-    Args:
-        train_labels: Labels as for :func:`dense_scores`; unlabelled pixels are left out.
-        test_labels: Likewise, of the images that are tested on.
-        task: Their task.
-        per_place: Take a constant for each place in the image in place of one for all: what is learned of where things
-            usually are, and nothing of the image at hand. Both sets must be of one size.
-
-    Returns:
-        As :func:`dense_scores`.
+    With ``per_place`` there is a constant for each place in the image: what is learned of where things usually are, and
+    nothing of the image at hand. Both sets must then be of one size.
 
     Raises:
         ValueError: No pixel is labelled on one of the sides.
@@ -102,37 +110,10 @@ def learned_fraction(protected: float, clean: float, floor: float) -> float:
 
 
 def beats_floor(clean: float, floor: float, metric: str) -> bool:
-    """Whether a clean victim is far enough from ``floor`` for a learned fraction to mean something.
-
-    A share must exceed it by two points, an error must undercut it by 2 % of itself.
-    """
+    """Whether a clean victim beats ``floor`` by :data:`CONCLUSIVE_MARGIN`: a learned fraction then means something."""
     if lower_is_better(metric):
-        return clean <= (1 - CONCLUSIVE_SHARE) * floor
-    return is_conclusive(clean, floor)
-
-
-def _class_scores(given: Tensor, wanted: Tensor, task: Task) -> dict[str, float]:
-    return {
-        MIOU: float(multiclass_jaccard_index(given, wanted, num_classes=task.num_classes, average="macro")),
-        PIXEL_ACCURACY: float(multiclass_accuracy(given, wanted, num_classes=task.num_classes, average="micro")),
-    }
-
-
-def _depth_scores(given: Tensor, wanted: Tensor) -> dict[str, float]:
-    return {
-        ABSOLUTE_ERROR: float(mean_absolute_error(given, wanted)),
-        RELATIVE_ERROR: float(mean_absolute_percentage_error(given, wanted)),
-    }
-
-
-def _normal_scores(given: Tensor, wanted: Tensor) -> dict[str, float]:
-    # The angle from both sine and cosine: the arc cosine alone has no resolution near 0.
-    given, wanted = (torch.nn.functional.normalize(vectors.double(), dim=1) for vectors in (given, wanted))
-    angles = torch.atan2(torch.linalg.cross(given, wanted).norm(dim=1), (given * wanted).sum(dim=1)).rad2deg()
-    # A vector of no length has no direction; it is as wrong as a right angle.
-    angles[given.norm(dim=1) == 0] = 90.0
-    shares = {f"within_{limit:g}": float((angles <= limit).double().mean()) for limit in ANGLES}
-    return {MEAN_ANGLE: float(angles.mean()), MEDIAN_ANGLE: float(angles.median()), **shares}
+        return clean <= (1 - CONCLUSIVE_MARGIN) * floor
+    return clean - floor >= CONCLUSIVE_MARGIN - _ROUNDING
 
 
 def _constant(train: Tensor, known: Tensor, task: Task, per_place: bool) -> Tensor:

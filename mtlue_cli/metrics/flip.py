@@ -78,17 +78,11 @@ def flip(original: npt.NDArray[Any], released: npt.NDArray[Any], pixels_per_degr
         raise ValueError(f"{released.shape} of {released.dtype}, the original is {original.shape} of {original.dtype}")
     if not pixels_per_degree > 0:
         raise ValueError(f"pixels_per_degree is {pixels_per_degree}, expected more than 0")
+    options = {"applyMagma": False, "computeMeanError": False, "parameters": {"ppd": float(pixels_per_degree)}}
     means: list[float] = []
     for tile in tiles(*original.shape[:2]):
-        found, _, _ = flip_evaluator.evaluate(
-            _as_colour(original[tile]),
-            _as_colour(released[tile]),
-            "LDR",
-            applyMagma=False,
-            computeMeanError=False,
-            parameters={"ppd": float(pixels_per_degree)},
-        )
-        means.append(float(np.mean(found, dtype=np.float64)))
+        pair = _as_colour(original[tile]), _as_colour(released[tile])
+        means.append(float(np.mean(flip_evaluator.evaluate(*pair, "LDR", **options)[0], dtype=np.float64)))
     return sum(means) / len(means)
 
 
@@ -115,11 +109,8 @@ def mean_flip(pairs: Iterable[tuple[npt.NDArray[Any], npt.NDArray[Any]]]) -> Mea
 def _middles(length: int) -> list[slice]:
     """Along one side of an image: a tile in the middle of either half."""
     tile = min(TILE, length)
-    return [slice(start, start + tile) for start in (_within(length * part // 4, tile, length) for part in (1, 3))]
-
-
-def _within(middle: int, tile: int, length: int) -> int:
-    return min(max(middle - tile // 2, 0), length - tile)
+    starts = (min(max(length * part // 4 - tile // 2, 0), length - tile) for part in (1, 3))
+    return [slice(start, start + tile) for start in starts]
 
 
 def _as_colour(pixels: npt.NDArray[Any]) -> npt.NDArray[np.float32]:

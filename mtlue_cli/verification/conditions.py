@@ -4,11 +4,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from enum import StrEnum
+from itertools import product
 from typing import Any
 
 from mtlue_cli.choices import BackboneName, LearnerName, TrainingMethodName, WeightingName
 from mtlue_cli.training.methods.registry import METHODS, MethodChoice
-from mtlue_cli.verification.countermeasures.base import CountermeasureChoice
+from mtlue_cli.verification.countermeasures.base import Countermeasure, CountermeasureChoice
 
 
 class Material(StrEnum):
@@ -49,16 +50,8 @@ class VictimSpec:
     def name(self) -> str:
         """Such as ``resnet18`` or ``vit_b_16 stl``; what is usual goes without saying."""
         usual = VictimSpec()
-        named = [
-            part
-            for part, default in (
-                (self.learner.value, usual.learner),
-                (self.weighting.value, usual.weighting),
-                (self.method.name, usual.method.name),
-            )
-            if part != default
-        ]
-        return " ".join([self.backbone.value, *named])
+        parts = (self.learner, usual.learner), (self.weighting, usual.weighting), (self.method.name, usual.method.name)
+        return " ".join([self.backbone, *(part for part, default in parts if part != default)])
 
     def to_json(self) -> dict[str, Any]:
         """A JSON-ready document."""
@@ -78,42 +71,39 @@ class Condition:
     Attributes:
         victim: Which.
         material: Training images.
-        countermeasure: What the attacker does against the protection; None: nothing.
+        countermeasure: What is done against the protection; None: nothing.
         protected_fraction: Share of the release that is protected; below 1 the rest is clean.
     """
 
     victim: VictimSpec
     material: Material = Material.RELEASE
-    countermeasure: CountermeasureChoice[Any] | None = None
+    countermeasure: CountermeasureChoice | None = None
     protected_fraction: float = 1.0
+
+    @property
+    def attack(self) -> Countermeasure:
+        """What the attacker does; without a countermeasure one that does nothing."""
+        return Countermeasure() if self.countermeasure is None else self.countermeasure.settings
 
     @property
     def name(self) -> str:
         """What a table calls it; no two conditions of one plan share a name."""
         # Exact, for shares that differ must read differently.
         share = f"{(100 * Decimal(str(self.protected_fraction))).normalize():f} % protected"
-        name = {
-            Material.CLEAN: f"{self.victim.name}: clean images",
-            Material.RELEASE: self.victim.name,
-            Material.NOISE: f"{self.victim.name}: noise",
-            Material.CLEAN_PART: f"{self.victim.name}: the clean part of {share} alone",
+        images = {
+            Material.CLEAN: ": clean images",
+            Material.RELEASE: f": {share}" if self.protected_fraction < 1 else "",
+            Material.NOISE: ": noise",
+            Material.CLEAN_PART: f": the clean part of {share} alone",
         }[self.material]
-        if self.material is Material.RELEASE and self.protected_fraction < 1:
-            name += f": {share}"
-        if self.countermeasure is not None:
-            name += f" + {self.countermeasure.name}"
-        return name
+        attacked = "" if self.countermeasure is None else f" + {self.countermeasure.name}"
+        return f"{self.victim.name}{images}{attacked}"
 
     @property
     def role(self) -> Role:
         """Only a release that is protected as a whole can fail to protect."""
-        if self.material is Material.CLEAN:
-            return Role.REFERENCE
-        if self.material is Material.NOISE:
-            return Role.CONTROL
-        if self.material is Material.CLEAN_PART or self.protected_fraction < 1:
-            return Role.COMPARISON
-        return Role.JUDGED
+        roles = {Material.CLEAN: Role.REFERENCE, Material.NOISE: Role.CONTROL, Material.CLEAN_PART: Role.COMPARISON}
+        return roles.get(self.material, Role.COMPARISON if self.protected_fraction < 1 else Role.JUDGED)
 
 
 def plan_victims(
@@ -123,41 +113,32 @@ def plan_victims(
     methods: Sequence[MethodChoice[Any]],
 ) -> tuple[VictimSpec, ...]:
     """Every combination once, in the order given; one network per task knows no weighting."""
-    found: dict[VictimSpec, None] = {}
-    for backbone in backbones:
-        for method in methods:
-            for learner in learners:
-                for weighting in weightings if learner is LearnerName.MTL else [WeightingName.LS]:
-                    found[VictimSpec(backbone, learner, weighting, method)] = None
-    return tuple(found)
+    found = (
+        VictimSpec(backbone, learner, weighting, method)
+        for backbone, method, learner in product(backbones, methods, learners)
+        for weighting in (weightings if learner is LearnerName.MTL else [WeightingName.LS])
+    )
+    return tuple(dict.fromkeys(found))
 
 
 def plan_conditions(
     victims: Sequence[VictimSpec],
-    countermeasures: Sequence[CountermeasureChoice[Any]] = (),
+    countermeasures: Sequence[CountermeasureChoice] = (),
     fractions: Sequence[float] = (),
     *,
     control: bool = True,
 ) -> tuple[Condition, ...]:
     """What is trained, in order: for each victim clean images, then the release.
 
-    Noise, countermeasures and partly protected releases are tried with the first victim alone; the others show whether
-    the protection holds for them too.
-
-    Args:
-        victims: At least one.
-        countermeasures: Each gives a condition.
-        fractions: Each, in (0, 1), gives a partly protected release and its clean part alone.
-        control: Whether noise is tried.
+    Noise (the ``control``), countermeasures and releases of which a fraction in (0, 1) is protected, each beside its
+    clean part alone, are tried with the first victim alone; the others show whether the protection holds for them too.
     """
     first, *others = victims
     planned = [Condition(first, Material.CLEAN), Condition(first)]
     if control:
         planned.append(Condition(first, Material.NOISE))
     planned += [Condition(first, countermeasure=choice) for choice in countermeasures]
-    for fraction in fractions:
-        planned.append(Condition(first, protected_fraction=fraction))
-        planned.append(Condition(first, Material.CLEAN_PART, protected_fraction=fraction))
-    for victim in others:
-        planned += [Condition(victim, Material.CLEAN), Condition(victim)]
+    materials = (Material.RELEASE, Material.CLEAN_PART)
+    planned += [Condition(first, which, protected_fraction=share) for share in fractions for which in materials]
+    planned += [Condition(victim, which) for victim in others for which in (Material.CLEAN, Material.RELEASE)]
     return tuple(dict.fromkeys(planned))

@@ -17,13 +17,11 @@ from mtlue_cli.errors import InputError
 from mtlue_cli.files import file_digest
 from mtlue_cli.networks.multitask import MultiTaskNetwork
 from mtlue_cli.tasks.spec import TaskSet
-from mtlue_cli.training.intervention import Intervention
 from mtlue_cli.training.multitask_loop import LearningSettings, predict, steps_an_epoch
 from mtlue_cli.training.pretrained import PretrainedStart
 from mtlue_cli.training.runtime import choose_precision, data_digest
 from mtlue_cli.verification.conditions import Condition, Material
 from mtlue_cli.verification.countermeasures.base import AttackerView, Countermeasure
-from mtlue_cli.verification.early_stopping import halve
 from mtlue_cli.verification.learner import (
     FEWEST_IMAGES,
     LearnedEpoch,
@@ -33,6 +31,7 @@ from mtlue_cli.verification.learner import (
 )
 from mtlue_cli.verification.result_cache import ResultCache, document_digest
 from mtlue_cli.verification.scoring import Scoring
+from mtlue_cli.verification.split import draw_share
 from mtlue_cli.verification.training_images import FROM_CLEAN, TrainingImages
 from mtlue_cli.verification.victim_result import CurvePoint, VictimResult
 
@@ -117,12 +116,8 @@ class Laboratory:
 
         The last epoch counts, and beside it the best one as chosen by clean images that it is not measured on.
 
-        Args:
-            condition: What is trained on what.
-            seed: Of weights, order, augmentation and whatever the attacker draws.
-            on_step: Called with the number of images after every step.
-            on_epoch: Called after every epoch.
-            on_preparation: Called with the share, in [0, 1], of what the attacker does before training that is done.
+        The seed is that of weights, order, augmentation and whatever the attacker draws. ``on_step`` is called with the
+        number of images in each step, ``on_preparation`` with the share in [0, 1] of the attacker's preparation.
 
         Raises:
             InputError: As :meth:`require`, or the victim needs a start and there is none.
@@ -130,7 +125,7 @@ class Laboratory:
             ValueError: A task has no labelled test image.
         """
         self.require(condition)
-        victim, countermeasure = condition.victim, condition.countermeasure
+        victim = condition.victim
         start = self.starts.get(victim.backbone) if victim.method.needs_start else None
         settings = replace(self.settings, backbone=victim.backbone, weighting=victim.weighting, seed=seed)
         key = self._key(condition, settings, start)
@@ -142,17 +137,10 @@ class Laboratory:
                 pass  # a damaged entry: train again and replace it
         started = time.monotonic()
         images, labels = self.images.of(condition, self.data.train_labels, seed)
-        test_images = self.data.test_images
-        make_intervention: Callable[[TaskSet, Mapping[str, Tensor]], Intervention | None] | None = None
-        if countermeasure is not None:
-            attack = countermeasure.build()
-            view = self._view(attack, labels, seed, on_preparation)
-            images = attack.before_training(images, view)
-            test_images = attack.at_inference(test_images)
-
-            def make_intervention(tasks: TaskSet, own: Mapping[str, Tensor]) -> Intervention | None:
-                return attack.during_training(replace(view, tasks=tasks, labels=own))
-
+        attack = condition.attack
+        view = self._view(attack, labels, seed, on_preparation)
+        images = attack.before_training(images, view)
+        test_images = attack.at_inference(self.data.test_images)
         curve: list[CurvePoint] = []
 
         def test(network: MultiTaskNetwork) -> Mapping[str, Tensor]:
@@ -173,7 +161,7 @@ class Laboratory:
             settings,
             self.device,
             test,
-            intervention_factory=make_intervention,
+            intervention_factory=lambda tasks, own: attack.during_training(replace(view, tasks=tasks, labels=own)),
             method_factory=partial(victim.method.build, start),
             on_step=on_step,
             on_epoch=record,
@@ -207,8 +195,8 @@ class Laboratory:
         if condition.countermeasure is not None:
             side = self.images.clean.shape[-1]
             condition.countermeasure.require_fit(self.data.tasks, side, has_weights=self.weights is not None)
-            if condition.countermeasure.build().needs_pairs and self._pairs < FEWEST_PAIRS:
-                raise InputError(f"{len(self.images.clean)} training images leave too few for pairs")
+        if condition.attack.needs_pairs and self._pairs < FEWEST_PAIRS:
+            raise InputError(f"{len(self.images.clean)} training images leave too few for pairs")
         require_labelled(condition.victim.learner, self.data.train_labels, self.data.tasks)
         if condition.material is Material.CLEAN_PART:
             clean = len(self.images.clean) - round(condition.protected_fraction * len(self.images.clean))
@@ -229,26 +217,23 @@ class Laboratory:
         seed: int,
         on_progress: Callable[[float], None] | None,
     ) -> AttackerView:
-        view = AttackerView(
+        pairs, pair_labels = None, None
+        if countermeasure.needs_pairs:
+            rng = torch.Generator().manual_seed(seed)
+            chosen = torch.randperm(len(self.images.clean), generator=rng)[: self._pairs]
+            pairs = self.images.clean[chosen], self.images.release()[chosen]
+            pair_labels = {name: column[chosen] for name, column in self.data.train_labels.items()}
+        return AttackerView(
             labels,
             self.data.tasks,
-            None,
+            pairs,
             self.settings.crop_size,
             seed,
             self.device,
-            on_progress=on_progress,
-            epsilon=self.images.epsilon,
-        )
-        if countermeasure.needs_weights:
-            view = replace(view, weights=self.weights)
-        if not countermeasure.needs_pairs:
-            return view
-        rng = torch.Generator().manual_seed(seed)
-        chosen = torch.randperm(len(self.images.clean), generator=rng)[: self._pairs]
-        return replace(
-            view,
-            pairs=(self.images.clean[chosen], self.images.release()[chosen]),
-            pair_labels={name: column[chosen] for name, column in self.data.train_labels.items()},
+            on_progress,
+            pair_labels,
+            self.images.epsilon,
+            self.weights if countermeasure.needs_weights else None,
         )
 
     @property
@@ -260,13 +245,13 @@ class Laboratory:
     def scoring(self) -> Scoring:
         """What victims are scored by."""
         data = self.data
-        first_half = halve(data.test_images, self.settings.seed)
+        first_half = draw_share(data.test_images, 0.5, self.settings.seed, "early stopping")
         return Scoring(data.tasks, data.train_labels, data.test_labels, self.settings.crop_size, first_half)
 
     def _key(self, condition: Condition, settings: LearningSettings, start: PretrainedStart | None) -> str:
         """Digest of everything that decides the result; numbers go in as they are, not as names show them."""
         victim, countermeasure = condition.victim, condition.countermeasure
-        weights = self.weights if countermeasure is not None and countermeasure.build().needs_weights else None
+        weights = self.weights if condition.attack.needs_weights else None
         packages = PACKAGES if settings.weighting is WeightingName.LS else (*PACKAGES, "torchjd")
         return document_digest(
             {

@@ -14,7 +14,7 @@ from mtlue_cli.tasks.spec import TaskSet
 from mtlue_cli.training.intervention import Intervention
 from mtlue_cli.training.methods.base import TrainingMethod
 from mtlue_cli.training.multitask_loop import EpochRecord, LearningSettings, train_multitask
-from mtlue_cli.verification.by_content import draw
+from mtlue_cli.verification.split import draw
 
 LEARNERS: Mapping[LearnerName, Callable[[TaskSet], tuple[TaskSet, ...]]] = {
     LearnerName.MTL: lambda tasks: (tasks,),
@@ -29,17 +29,21 @@ Test = Callable[[MultiTaskNetwork], Mapping[str, Tensor]]
 """Called with a network in evaluation mode; gives its outputs for the test images per task, such as ``(M, C)``."""
 
 
+Halves = Sequence[float | None]
+"""A figure measured on the first and on the second half of the test images; None where nothing is labelled."""
+
+
 @dataclass(frozen=True)
 class DenseEpoch:
     """What is kept of a dense task's predictions after one epoch: figures, for the maps would not fit into memory.
 
     Attributes:
         right: Share of labelled pixels that are right.
-        halves: The main figure on either half of the test images; None where nothing is labelled.
+        halves: The main figure.
     """
 
     right: float
-    halves: tuple[float | None, float | None]
+    halves: Halves
 
 
 Read = Callable[[str, Tensor], DenseEpoch]
@@ -102,37 +106,46 @@ def train_learner(
     """Train the networks of a learner one after another, each on the images that have a label for it.
 
     Several networks have seeds of their own, drawn from ``settings.seed`` and their tasks' names, and no weighting:
-    with one task there is nothing to weigh. At most one network is in memory.
+    with one task there is nothing to weigh. At most one network is in memory. Images are ``(N, 3, S, S)`` uint8; labels
+    are task name to ``(N,)`` int64, negative where unlabelled, or to label maps.
 
-    Args:
-        learner: Which.
-        images: ``(N, 3, S, S)`` uint8.
-        labels: Task name to ``(N,)`` int64, negative where unlabelled, or to label maps.
-        tasks: What is learned.
-        settings: How; the same for every network but for the seed.
-        device: Where.
-        test: What is asked of every network after every epoch.
-        intervention_factory: Makes what is done to the batches of one network, from its tasks and labels.
-        method_factory: Makes the training method of one network.
-        on_step: Called after each step with the number of images in it.
-        on_epoch: Called with each epoch as soon as all networks have reached it.
-        read: What is kept of dense predictions; needed where there are dense tasks.
-
-    Returns:
-        All epochs, with what was predicted.
+    ``intervention_factory`` makes what is done to the batches of one network, from its tasks and labels;
+    ``method_factory`` makes its training method; ``on_step`` is called with the number of images in each step,
+    ``on_epoch`` with each epoch that all networks have reached. Dense tasks need ``read``.
 
     Raises:
         InputError: A network would have fewer than two labelled images; found before any is trained.
     """
     require_labelled(learner, labels, tasks)
     groups = LEARNERS[learner](tasks)
-    labelled = [_labelled(labels, group) for group in groups]
-    epochs = _Epochs(len(groups), test, on_epoch, read)
-    for group, rows in zip(groups, labelled, strict=True):
+    epochs: list[LearnedEpoch] = []
+    reached: dict[int, list[LearnedEpoch]] = {}
+    probabilities: dict[str, Tensor] = {}
+    maps: dict[str, Tensor] = {}
+
+    def add(record: EpochRecord, network: MultiTaskNetwork) -> None:
+        """Test a network after one of its epochs; report the epoch if it was the last network to reach it."""
+        outputs = {name: scores.detach().float().cpu() for name, scores in test(network).items()}
+        dense_outputs = {name: outputs.pop(name) for name in network.tasks.dense.names}
+        predictions = {name: scores.argmax(dim=1).to(torch.int32) for name, scores in outputs.items()}
+        if record.epoch == record.epochs:
+            probabilities.update({name: scores.softmax(dim=1) for name, scores in outputs.items()})
+            maps.update(dense_outputs)
+        assert read is not None or not dense_outputs
+        dense = {name: read(name, found) for name, found in dense_outputs.items()} if read is not None else {}
+        reached.setdefault(record.epoch, []).append(LearnedEpoch(record, predictions, dense))
+        if len(reached[record.epoch]) == len(groups):
+            epochs.append(_together(reached.pop(record.epoch)))
+            if on_epoch is not None:
+                on_epoch(epochs[-1])
+
+    for group in groups:
+        rows = _labelled(labels, group)
         own_labels = {name: labels[name][rows] for name in group.names}
         own_settings = settings
         if len(groups) > 1:
-            seed = _own_seed(settings.seed, group)
+            # Does not depend on the other tasks.
+            seed = int.from_bytes(draw("learner", settings.seed, " ".join(group.names).encode())[:4], "big")
             own_settings = replace(settings, seed=seed, weighting=WeightingName.LS)
         train_multitask(
             images if bool(rows.all()) else images[rows],
@@ -141,14 +154,14 @@ def train_learner(
             own_settings,
             device,
             on_step,
-            epochs.add,
+            add,
             intervention=intervention_factory(group, own_labels) if intervention_factory is not None else None,
             method=method_factory() if method_factory is not None else None,
         )
     return LearnerRun(
-        tuple(epochs.complete),
-        {name: epochs.probabilities[name] for name in tasks.image_level.names},
-        {name: epochs.maps[name] for name in tasks.dense.names},
+        tuple(epochs),
+        {name: probabilities[name] for name in tasks.image_level.names},
+        {name: maps[name] for name in tasks.dense.names},
     )
 
 
@@ -168,11 +181,10 @@ def require_labelled(learner: LearnerName, labels: Mapping[str, Tensor], tasks: 
     Raises:
         InputError: A network would have fewer than :data:`FEWEST_IMAGES` labelled images.
     """
-    groups = zip(LEARNERS[learner](tasks), images_a_network(learner, labels, tasks), strict=True)
     faults = [
         f"task {', '.join(group.names)}: {images} labelled training images, expected at least {FEWEST_IMAGES}"
-        for group, images in groups
-        if images < FEWEST_IMAGES
+        for group in LEARNERS[learner](tasks)
+        if (images := int(_labelled(labels, group).sum())) < FEWEST_IMAGES
     ]
     if faults:
         raise InputError(
@@ -180,37 +192,6 @@ def require_labelled(learner: LearnerName, labels: Mapping[str, Tensor], tasks: 
             faults,
             "give more labelled images, leave these tasks out, or train one network for all tasks with --learner mtl",
         )
-
-
-@dataclass
-class _Epochs:
-    """Puts the epochs of networks that are trained one after another together."""
-
-    networks: int
-    test: Test
-    on_epoch: Callable[[LearnedEpoch], None] | None
-    read: Read | None
-    complete: list[LearnedEpoch] = field(default_factory=list)
-    probabilities: dict[str, Tensor] = field(default_factory=dict)
-    maps: dict[str, Tensor] = field(default_factory=dict)
-    _parts: dict[int, list[LearnedEpoch]] = field(default_factory=dict)
-
-    def add(self, record: EpochRecord, network: MultiTaskNetwork) -> None:
-        """Test a network after one of its epochs; report the epoch if it was the last network to reach it."""
-        outputs = {name: scores.detach().float().cpu() for name, scores in self.test(network).items()}
-        maps = {name: outputs.pop(name) for name in network.tasks.dense.names}
-        predictions = {name: scores.argmax(dim=1).to(torch.int32) for name, scores in outputs.items()}
-        if record.epoch == record.epochs:
-            self.probabilities.update({name: scores.softmax(dim=1) for name, scores in outputs.items()})
-            self.maps.update(maps)
-        assert self.read is not None or not maps
-        dense = {name: self.read(name, found) for name, found in maps.items()} if self.read is not None else {}
-        parts = self._parts.setdefault(record.epoch, [])
-        parts.append(LearnedEpoch(record, predictions, dense))
-        if len(parts) == self.networks:
-            self.complete.append(_together(self._parts.pop(record.epoch)))
-            if self.on_epoch is not None:
-                self.on_epoch(self.complete[-1])
 
 
 def _together(parts: Sequence[LearnedEpoch]) -> LearnedEpoch:
@@ -226,8 +207,3 @@ def _together(parts: Sequence[LearnedEpoch]) -> LearnedEpoch:
 def _labelled(labels: Mapping[str, Tensor], tasks: TaskSet) -> Tensor:
     """Which images have a label for any of ``tasks``, ``(N,)`` bool."""
     return torch.stack([labelled_rows(labels[task.name], task) for task in tasks]).any(dim=0)
-
-
-def _own_seed(seed: int, tasks: TaskSet) -> int:
-    """A seed for one network of several that depends on ``seed`` and its tasks alone, not on the other tasks."""
-    return int.from_bytes(draw("learner", seed, " ".join(tasks.names).encode())[:4], "big")

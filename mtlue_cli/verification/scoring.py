@@ -1,25 +1,32 @@
-"""What a victim's outputs on the clean test images are worth, in every figure of every task."""
+"""What a victim's outputs on the clean test images are worth, after the last epoch and after the best."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from mtlue_cli.choices import MetricName
-from mtlue_cli.metrics.classification import accuracies, aurocs, balanced_accuracies, chance_floors
+from mtlue_cli.metrics.classification import accuracies, aurocs, balanced_accuracies, floors
 from mtlue_cli.metrics.dense import dense_floor, dense_scores, main_metric
 from mtlue_cli.metrics.measures import gain, of_gain
 from mtlue_cli.tasks.kinds import labelled_rows
 from mtlue_cli.tasks.losses import count_correct
-from mtlue_cli.tasks.spec import Task, TaskSet
+from mtlue_cli.tasks.spec import TaskSet
 from mtlue_cli.training.augment import centred_labels
-from mtlue_cli.verification.early_stopping import EarlyStop, Halves, stop_early
-from mtlue_cli.verification.learner import DenseEpoch, LearnedEpoch, LearnerRun
+from mtlue_cli.verification.learner import DenseEpoch, Halves, LearnedEpoch, LearnerRun
 
 PLACE_FLOOR_MAPS = 1000
 """Most label maps that the place floor is computed from."""
+
+
+class EarlyStop(NamedTuple):
+    """What an attacker reaches, by task, who stops at the best epochs, from 1, that either half chose."""
+
+    accuracy: Mapping[str, float]
+    epochs: tuple[int, int]
 
 
 @dataclass(frozen=True)
@@ -44,16 +51,17 @@ class Scoring:
         """What is kept of a dense task's outputs ``(M, channels, S, S)`` after an epoch."""
         task, labels = self.tasks[name], self._truth[name]
         correct, known = count_correct({name: outputs}, {name: labels}, self.tasks.subset([name]))[name]
-        first, second = (_main(task, outputs[half], labels[half]) for half in (self.first_half, ~self.first_half))
-        return DenseEpoch(correct / max(known, 1), (first, second))
+
+        def main(half: Tensor) -> float | None:
+            if not bool(labelled_rows(labels[half], task).any()):
+                return None
+            return dense_scores(outputs[half], labels[half], task)[main_metric(task)]
+
+        return DenseEpoch(correct / max(known, 1), (main(self.first_half), main(~self.first_half)))
 
     def accuracies(self, epoch: LearnedEpoch) -> dict[str, float]:
         """Test accuracy of every task after an epoch; of a dense task, the share of its pixels that are right."""
-        guesses = {
-            task.name: torch.nn.functional.one_hot(epoch.predictions[task.name].long(), task.num_classes).float()
-            for task in self.tasks.image_level
-        }
-        found = accuracies(guesses, self._truth, self.tasks.image_level)
+        found = accuracies(epoch.predictions, self._truth, self.tasks.image_level)
         found |= {name: kept.right for name, kept in epoch.dense.items()}
         return {name: found[name] for name in self.tasks.names}
 
@@ -74,12 +82,13 @@ class Scoring:
     def early_stop(self, run: LearnerRun) -> EarlyStop | None:
         """Who stops at the best epoch; of dense tasks their main figures, in their own units."""
         scales = {task.name: (self._dense_floors[task.name], main_metric(task)) for task in self.tasks.dense}
-
-        def halves(kept: DenseEpoch, floor: float, measure: str) -> Halves:
-            first, second = (None if value is None else gain(value, floor, measure) for value in kept.halves)
-            return first, second
-
-        gains = {name: [halves(epoch.dense[name], *scale) for epoch in run.epochs] for name, scale in scales.items()}
+        gains = {
+            name: [
+                [None if value is None else gain(value, *scale) for value in epoch.dense[name].halves]
+                for epoch in run.epochs
+            ]
+            for name, scale in scales.items()
+        }
         stop = stop_early(run.predictions(), self._truth, self.first_half, gains)
         if stop is None:
             return None
@@ -92,15 +101,15 @@ class Scoring:
         Raises:
             ValueError: A task has no labelled test image.
         """
-        found = chance_floors(metric, self._truth, self.tasks.image_level) | self._dense_floors
+        found = floors(self._truth, self.tasks.image_level, metric) | self._dense_floors
         return {name: found[name] for name in self.tasks.names}
 
-    def place_floors(self) -> dict[str, float]:
+    def place_floors(self) -> Mapping[str, float]:
         """What one guess a place in the image reaches, of dense tasks in their main figures.
 
         It is learned from label maps alone, without a look at an image: no change of the images could prevent it.
         """
-        return dict(self._place_floors)
+        return self._place_floors
 
     @cached_property
     def _place_floors(self) -> dict[str, float]:
@@ -129,7 +138,58 @@ def evenly(maps: Tensor, most: int) -> Tensor:
     return maps if len(maps) <= most else maps[torch.linspace(0, len(maps) - 1, most).long()]
 
 
-def _main(task: Task, outputs: Tensor, labels: Tensor) -> float | None:
-    if not bool(labelled_rows(labels, task).any()):
+def stop_early(
+    predictions: Mapping[str, Tensor],
+    labels: Mapping[str, Tensor],
+    first_half: Tensor,
+    gains: Mapping[str, Sequence[Halves]] | None = None,
+) -> EarlyStop | None:
+    """Choose the epoch on one half of the clean test images, measure it on the other, and the other way round.
+
+    The best of many epochs on the images that it is chosen by is too good; each half judges only what the other chose.
+    An epoch is judged by its mean accuracy over the tasks (for a dense task its main figure's gain), the earliest of
+    equals wins, and a task's accuracy is the mean of its two measurements; a task that is labelled in one half only is
+    chosen by and measured on that one alone.
+
+    Predictions are class indices after every epoch, ``(E, M)`` integers, labels ``(M,)`` int64, the first half ``(M,)``
+    bool; gains of a dense task are those of its main figure after every epoch.
+
+    Returns:
+        The accuracies at the best epochs; None if one half has no label at all, so that it can choose nothing.
+
+    Raises:
+        ValueError: A task has no label in either half.
+    """
+    dense = gains or {}
+
+    def curves_of(side: int, half: Tensor) -> dict[str, list[float]]:
+        """Figures after every epoch of the tasks that have a label in a half."""
+        curves: dict[str, list[float]] = {}
+        for name, guesses in predictions.items():
+            known = half & (labels[name] >= 0)
+            if bool(known.any()):
+                curves[name] = (guesses[:, known] == labels[name][known]).double().mean(dim=1).tolist()
+        for name, epochs in dense.items():
+            if measured := [value for halves in epochs if (value := halves[side]) is not None]:
+                curves[name] = measured
+        return curves
+
+    curves = [curves_of(side, half) for side, half in enumerate((first_half, ~first_half))]
+    names = (*predictions, *dense)
+    unlabelled = [name for name in names if not any(name in half for half in curves)]
+    if unlabelled:
+        raise ValueError(f"tasks without a labelled image: {', '.join(unlabelled)}")
+    if not all(curves):
         return None
-    return dense_scores(outputs, labels, task)[main_metric(task)]
+    first, second = (_best_epoch(half) for half in curves)
+    accuracy: dict[str, float] = {}
+    for name in names:
+        measured = [half[name][epoch] for half, epoch in zip(curves, (second, first), strict=True) if name in half]
+        accuracy[name] = sum(measured) / len(measured)
+    return EarlyStop(accuracy, (first + 1, second + 1))
+
+
+def _best_epoch(curves: Mapping[str, list[float]]) -> int:
+    """The earliest epoch of the highest mean over the tasks, from 0."""
+    means = [sum(epoch) / len(epoch) for epoch in zip(*curves.values(), strict=True)]
+    return means.index(max(means))

@@ -1,18 +1,22 @@
-"""The two sides of a verification: images to train on and clean images to test on."""
+"""The two sides of a verification: images to train on and clean images to test on.
 
+What is drawn is drawn by content, so that file order and the size of the set decide nothing.
+"""
+
+import hashlib
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import torch
+from torch import Tensor
+
 from mtlue_cli.errors import InputError
 from mtlue_cli.files import file_digest
 from mtlue_cli.tasks.spec import LabelTable
-from mtlue_cli.verification.by_content import draw
 
 FEW_TEST_IMAGES = 200
 """Below this many test images the figures are called coarse."""
-
-_RESOLUTION = 2**64
 
 
 @dataclass(frozen=True)
@@ -32,22 +36,43 @@ class Sides:
     notes: tuple[str, ...]
 
 
-def is_held_out(content: str, fraction: float, seed: int) -> bool:
-    """Whether the file whose content hashes to ``content`` is a test image.
+def draw(purpose: str, seed: int, content: bytes) -> bytes:
+    """What is drawn for ``content`` (of a file or an image, or a name): 32 bytes that look random.
 
-    Args:
-        content: SHA-256 of the file, hexadecimal.
-        fraction: Expected share of test images, in (0, 1).
-        seed: Another seed draws another split.
+    Draws for different purposes or seeds are independent of each other.
     """
-    return int.from_bytes(draw("split", seed, content.encode())[:8], "big") < fraction * _RESOLUTION
+    return hashlib.sha256(f"mtlue {purpose} {seed} ".encode() + content).digest()
+
+
+def draw_share(images: Tensor, fraction: float, seed: int, purpose: str) -> Tensor:
+    """Draw an exact share of ``(N, ...)`` uint8 images on the CPU; a larger share holds every smaller one.
+
+    Returns:
+        ``(N,)`` bool, True for ``round(fraction * N)`` images.
+
+    Raises:
+        ValueError: ``fraction`` lies outside [0, 1].
+    """
+    if not 0 <= fraction <= 1:
+        raise ValueError(f"the fraction is {fraction:g}, expected a share in [0, 1]")
+    drawn = [draw(purpose, seed, image.numpy().tobytes()) for image in images]
+    order = sorted(range(len(images)), key=lambda row: drawn[row])
+    share = torch.zeros(len(images), dtype=torch.bool)
+    share[order[: round(fraction * len(images))]] = True
+    return share
+
+
+def is_held_out(content: str, fraction: float, seed: int) -> bool:
+    """Whether the file whose content hashes to ``content`` is one of the share of test images, in (0, 1)."""
+    return int.from_bytes(draw("split", seed, content.encode())[:8], "big") < fraction * 2**64
 
 
 def split_by_content(contents: Sequence[str], fraction: float, seed: int) -> tuple[list[int], list[int]]:
     """Rows of the training and of the test side; a file's side depends on nothing but its content and the seed."""
-    held_out = [is_held_out(content, fraction, seed) for content in contents]
-    train = [row for row, held in enumerate(held_out) if not held]
-    return train, [row for row, held in enumerate(held_out) if held]
+    sides: tuple[list[int], list[int]] = ([], [])
+    for row, content in enumerate(contents):
+        sides[is_held_out(content, fraction, seed)].append(row)
+    return sides
 
 
 def divide(
@@ -61,17 +86,11 @@ def divide(
     seed: int = 0,
     on_file: Callable[[], None] | None = None,
 ) -> Sides:
-    """Take the training side and, if there are no test images of their own, hold a share of it out.
+    """Take the training side and, if there are no test images of their own, hold a fraction in (0, 1) of it out.
 
-    Args:
-        images: All clean images.
-        test: Test images of their own, in the same tasks; None: hold out a share.
-        left_out: Names of images that are not to be used.
-        limit: Only so many of the remaining images: the first.
-        drawn: Draw them by name and seed instead, so that a sorted label file gives no lopsided sample.
-        fraction: Expected share of held-out images, in (0, 1).
-        seed: Of the split.
-        on_file: Called after each image is read.
+    Images that are ``left_out`` by name are not used. The ``limit`` keeps the first so many of the others or, with
+    ``drawn``, so many by name and seed, so that a sorted label file gives no lopsided sample. ``on_file`` is called
+    after each image is read.
 
     Raises:
         InputError: A file cannot be read, too few images on a side, or a task without any label on the test side.
@@ -83,7 +102,7 @@ def divide(
         rows.sort(key=lambda row: draw("sample", seed, names[row].encode()))
         rows = sorted(rows[:limit])
     rows = rows[:limit]
-    contents = _digests(images.folder, [images.table.file_names[row] for row in rows], on_file)
+    contents = _digests(images.folder, [names[row] for row in rows], on_file)
     notes: list[str] = []
     if test is not None:
         train = Side(images.folder, images.table.take(rows))

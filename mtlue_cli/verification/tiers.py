@@ -2,7 +2,7 @@
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from enum import StrEnum
 
 from mtlue_cli.choices import (
     BackboneName,
@@ -25,33 +25,27 @@ class TierSpec:
 
     Attributes:
         epochs: Passes of every victim over the images; at least, where ``least_steps`` asks for more.
-        limit: Images that are used at most; None: all.
         batch_size: Images per step.
         victims: The first is tried with everything, the others on clean images and the release.
         countermeasures: Tried with the first victim.
+        limit: Images that are used at most; None: all.
         fractions: Shares of the release that are protected.
         probes: What is measured without a victim.
         least_steps: Optimiser steps of every victim at least: with few images it takes more epochs to reach them.
     """
 
     epochs: int
-    limit: int | None
     batch_size: int
     victims: tuple[VictimSpec, ...]
-    countermeasures: tuple[CountermeasureChoice[Any], ...]
-    fractions: tuple[float, ...]
-    probes: tuple[ProbeName, ...]
+    countermeasures: tuple[CountermeasureChoice, ...]
+    limit: int | None = None
+    fractions: tuple[float, ...] = ()
+    probes: tuple[ProbeName, ...] = tuple(ProbeName)
     least_steps: int = 0
 
 
-PAPER_WEIGHTINGS = (
-    WeightingName.UW,
-    WeightingName.RLW,
-    WeightingName.ALIGNED_MTL,
-    WeightingName.FAIRGRAD,
-)
+PAPER_WEIGHTINGS = (WeightingName.UW, WeightingName.RLW, WeightingName.ALIGNED_MTL, WeightingName.FAIRGRAD)
 """Those of Yu et al., ICML 2025, beside linear scalarisation, which every tier uses."""
-
 
 _STANDARD_VICTIMS = (
     VictimSpec(),
@@ -69,44 +63,29 @@ TIERS: Mapping[Tier, TierSpec] = {
         batch_size=32,
         victims=(VictimSpec(BackboneName.SMALL),),
         countermeasures=countermeasures_of(Tier.SMOKE),
-        fractions=(),
-        probes=tuple(ProbeName),
     ),
     Tier.STANDARD: TierSpec(
         epochs=30,
-        limit=None,
         batch_size=128,
         victims=_STANDARD_VICTIMS,
         countermeasures=countermeasures_of(Tier.STANDARD),
         fractions=(0.5,),
-        probes=tuple(ProbeName),
     ),
     Tier.FULL: TierSpec(
         epochs=60,
-        limit=None,
         batch_size=128,
-        victims=(
-            *_STANDARD_VICTIMS,
-            *(
-                VictimSpec(weighting=weighting)
-                for weighting in WeightingName
-                if weighting not in (WeightingName.LS, *PAPER_WEIGHTINGS)
-            ),
-        ),
+        # Each weighting once: those that the standard tier has come first.
+        victims=tuple(dict.fromkeys((*_STANDARD_VICTIMS, *(VictimSpec(weighting=name) for name in WeightingName)))),
         countermeasures=countermeasures_of(Tier.FULL),
         fractions=(0.2, 0.5, 0.8),
-        probes=tuple(ProbeName),
     ),
     Tier.CONVERGED: TierSpec(
         epochs=24,
         least_steps=3000,
-        limit=None,
         batch_size=64,
         victims=(VictimSpec(BackboneName.SMALL),),
         # The cheapest way past a perturbation in colour; each further one costs more than the smoke tier.
         countermeasures=(COUNTERMEASURES[CountermeasureName.GRAYSCALE],),
-        fractions=(),
-        probes=tuple(ProbeName),
     ),
 }
 
@@ -127,25 +106,16 @@ class NotTested:
 def not_tested(conditions: Sequence[Condition], probes: Collection[ProbeName]) -> tuple[NotTested, ...]:
     """Everything on offer that ``conditions`` and ``probes`` leave out; a reader must not take it for passed."""
     victims = {condition.victim for condition in conditions}
-    weightings = {victim.weighting.value for victim in victims if victim.learner is LearnerName.MTL}
-    tried: list[tuple[str, Sequence[str], Collection[str]]] = [
-        ("backbone", [name.value for name in BackboneName], {victim.backbone.value for victim in victims}),
-        ("learner", [name.value for name in LearnerName], {victim.learner.value for victim in victims}),
-        ("weighting", [name.value for name in WeightingName], weightings),
-        ("method", [name.value for name in TrainingMethodName], {victim.method.variant for victim in victims}),
-        (
-            "countermeasure",
-            [name.value for name in CountermeasureName],
-            {found.countermeasure.variant for found in conditions if found.countermeasure is not None},
-        ),
-        ("probe", [name.value for name in ProbeName], {name.value for name in probes}),
+    countermeasures = {found.countermeasure.variant for found in conditions if found.countermeasure is not None}
+    tried: list[tuple[str, type[StrEnum], Collection[str]]] = [
+        ("backbone", BackboneName, {victim.backbone for victim in victims}),
+        ("learner", LearnerName, {victim.learner for victim in victims}),
+        ("weighting", WeightingName, {one.weighting for one in victims if one.learner is LearnerName.MTL}),
+        ("method", TrainingMethodName, {victim.method.variant for victim in victims}),
+        ("countermeasure", CountermeasureName, countermeasures),
+        ("probe", ProbeName, probes),
     ]
-    missing = [
-        NotTested(f"{kind} {name}", "not part of this run")
-        for kind, names, done in tried
-        for name in names
-        if name not in done
-    ]
+    missing = [f"{kind} {name}" for kind, names, done in tried for name in names if name not in done]
     if all(condition.protected_fraction == 1 for condition in conditions):
-        missing.append(NotTested("a release that is protected in part", "not part of this run"))
-    return tuple(missing)
+        missing.append("a release that is protected in part")
+    return tuple(NotTested(name, "not part of this run") for name in missing)

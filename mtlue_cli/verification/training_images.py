@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from mtlue_cli.training.runtime import data_digest
-from mtlue_cli.verification.by_content import draw_share
 from mtlue_cli.verification.conditions import Condition, Material
+from mtlue_cli.verification.split import draw_share
 
 FROM_CLEAN = frozenset({Material.CLEAN, Material.NOISE})
 """What is made without the release."""
@@ -42,10 +42,7 @@ class TrainingImages:
     def of(self, condition: Condition, labels: Mapping[str, Tensor], seed: int) -> tuple[Tensor, Mapping[str, Tensor]]:
         """Training images of a condition before any countermeasure, and their labels.
 
-        Args:
-            condition: Which.
-            labels: Task name to labels of all images, in their order.
-            seed: Of the noise, and of which images are protected.
+        The seed is that of the noise, and of which images are protected.
         """
         if condition.material is Material.CLEAN:
             return self.clean, labels
@@ -54,20 +51,14 @@ class TrainingImages:
         if condition.protected_fraction == 1:
             return self.release(), labels
         mixed, protected = mix(self.release(), self.clean, condition.protected_fraction, seed)
-        return (mixed, labels) if condition.material is Material.RELEASE else clean_part(mixed, labels, protected)
+        if condition.material is Material.RELEASE:
+            return mixed, labels
+        # What an attacker has who throws the protected share away.
+        return mixed[~protected], {name: column[~protected] for name, column in labels.items()}
 
 
 def uniform_noise(images: Tensor, epsilon: int, seed: int) -> Tensor:
-    """Add independent uniform integers from ``{-epsilon, ..., epsilon}`` to every value, clipped to 8 bits.
-
-    Args:
-        images: ``(N, 3, H, W)`` uint8.
-        epsilon: Bound in 255ths.
-        seed: Seed of the noise; the same seed gives the same noise.
-
-    Returns:
-        A new tensor of the same shape and type.
-    """
+    """A copy of ``(N, 3, H, W)`` uint8 images with independent uniform noise of at most ``epsilon`` 255ths, clipped."""
     rng = torch.Generator().manual_seed(seed)
     noisy = torch.empty_like(images)
     for row, image in enumerate(images):
@@ -77,18 +68,10 @@ def uniform_noise(images: Tensor, epsilon: int, seed: int) -> Tensor:
 
 
 def mix(protected: Tensor, clean: Tensor, fraction: float, seed: int) -> tuple[Tensor, Tensor]:
-    """Replace a share of the clean images by their protected versions.
-
-    Which images are protected depends on their content and the seed alone; a larger share holds every smaller one.
-
-    Args:
-        protected: ``(N, 3, S, S)`` uint8, the release.
-        clean: The originals, in the same order.
-        fraction: Share that is protected, in [0, 1].
-        seed: Another seed protects other images.
+    """Replace a share of the clean images by their protected versions, drawn by :func:`~.split.draw_share`.
 
     Returns:
-        The mixed images, and ``(N,)`` bool, True where an image is protected.
+        The mixed images ``(N, 3, S, S)`` uint8, and ``(N,)`` bool, True where an image is protected.
 
     Raises:
         ValueError: The shapes differ, or ``fraction`` lies outside [0, 1].
@@ -97,17 +80,3 @@ def mix(protected: Tensor, clean: Tensor, fraction: float, seed: int) -> tuple[T
         raise ValueError(f"protected images {tuple(protected.shape)} and clean ones {tuple(clean.shape)} do not match")
     mask = draw_share(clean, fraction, seed, "protected share")
     return torch.where(mask.view(-1, 1, 1, 1), protected, clean), mask
-
-
-def clean_part(images: Tensor, labels: Mapping[str, Tensor], mask: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-    """The unprotected rest of a release, to compare with: what an attacker has who throws the protected share away.
-
-    Args:
-        images: ``(N, 3, S, S)`` uint8.
-        labels: Task name to ``(N,)`` int64.
-        mask: ``(N,)`` bool, True where an image is protected.
-
-    Returns:
-        Images and labels of the rest, in their order; empty if everything is protected.
-    """
-    return images[~mask], {name: column[~mask] for name, column in labels.items()}

@@ -1,8 +1,10 @@
-"""What every task weighting offers to the training loop."""
+"""What every task weighting offers to the training loop, and a random stream for those that draw."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 
+import torch
 from torch import Tensor, nn
 
 
@@ -12,11 +14,7 @@ class Weighting(ABC, nn.Module):
     Its parameters, if it learns any, are trained beside the network's. One object belongs to one training run.
 
     A task without a labelled sample in the batch, whose loss is exactly 0, takes no part in that step: it gets no
-    weight, and what the weighting remembers of it stays as it was.
-
-    Args:
-        tasks: Number of tasks.
-        seed: Of whatever it draws.
+    weight, and what the weighting remembers of it stays as it was. The seed is that of whatever it draws.
     """
 
     def __init__(self, tasks: int, seed: int) -> None:
@@ -35,3 +33,18 @@ class Weighting(ABC, nn.Module):
 
     def new_epoch(self) -> None:
         """Called before the first step of every epoch."""
+
+
+class RandomStream:
+    """Lends its own state to the global generator of the CPU, which TorchJD draws from, and puts the old one back."""
+
+    def __init__(self, seed: int) -> None:
+        self._state = torch.Generator().manual_seed(seed).get_state()
+
+    @contextmanager
+    def drawing(self) -> Iterator[None]:
+        """Within, global draws on the CPU come from this stream; each use continues where the last one ended."""
+        with torch.random.fork_rng(devices=[]):
+            torch.set_rng_state(self._state)
+            yield
+            self._state = torch.get_rng_state()

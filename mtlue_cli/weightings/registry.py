@@ -6,20 +6,14 @@ from importlib.util import find_spec
 
 from mtlue_cli.choices import WeightingName
 from mtlue_cli.errors import InputError
-from mtlue_cli.weightings.aligned_mtl import build_aligned_mtl
 from mtlue_cli.weightings.base import Weighting
-from mtlue_cli.weightings.cagrad import build_cagrad
-from mtlue_cli.weightings.dynamic_average import DynamicWeightAverage
-from mtlue_cli.weightings.excess_mtl import build_excess_mtl
-from mtlue_cli.weightings.fairgrad import build_fairgrad
-from mtlue_cli.weightings.imtl_g import build_imtl_g
-from mtlue_cli.weightings.linear_scalarisation import LinearScalarisation
-from mtlue_cli.weightings.mgda import build_mgda
-from mtlue_cli.weightings.nash_mtl import build_nash_mtl
-from mtlue_cli.weightings.pcgrad import build_pcgrad
-from mtlue_cli.weightings.random_loss import RandomLossWeighting
-from mtlue_cli.weightings.uncertainty import UncertaintyWeighting
-from mtlue_cli.weightings.upgrad import build_upgrad
+from mtlue_cli.weightings.gradients import excess_mtl, nash_mtl, pcgrad, torchjd
+from mtlue_cli.weightings.losses import (
+    DynamicWeightAverage,
+    LinearScalarisation,
+    RandomLossWeighting,
+    UncertaintyWeighting,
+)
 
 INSTALL = "pip install 'mtlue[weightings]'"
 
@@ -45,16 +39,32 @@ WEIGHTINGS: Mapping[WeightingName, WeightingSpec] = {
     WeightingName.LS: WeightingSpec(LinearScalarisation),
     WeightingName.UW: WeightingSpec(UncertaintyWeighting),
     WeightingName.RLW: WeightingSpec(RandomLossWeighting),
-    WeightingName.ALIGNED_MTL: WeightingSpec(build_aligned_mtl),
-    WeightingName.FAIRGRAD: WeightingSpec(build_fairgrad, needs=("scipy",)),
-    WeightingName.EXCESS_MTL: WeightingSpec(build_excess_mtl),
+    # All principal components of the gradients as large as the smallest, then the mean. Senushkin et al., "Independent
+    # Component Alignment for Multi-Task Learning", CVPR 2023, algorithm 1.
+    WeightingName.ALIGNED_MTL: WeightingSpec(torchjd("AlignedMTLWeighting", scale_mode="min")),
+    # Weights w with G w = w ** (-1 / alpha) for the Gramian G: one alpha-fair share per task; 0 is linear
+    # scalarisation, 1 proportional (as Nash-MTL), growing towards max-min. Ban and Ji, "Fair Resource Allocation in
+    # Multi-Task Learning", ICML 2024, equation 4. The scaled Gramian changes all weights by one factor.
+    WeightingName.FAIRGRAD: WeightingSpec(torchjd("FairGradWeighting", alpha=2.0), needs=("scipy",)),
+    WeightingName.EXCESS_MTL: WeightingSpec(excess_mtl),
     WeightingName.DWA: WeightingSpec(DynamicWeightAverage),
-    WeightingName.PCGRAD: WeightingSpec(build_pcgrad),
-    WeightingName.CAGRAD: WeightingSpec(build_cagrad, needs=("cvxpy", "clarabel")),
-    WeightingName.MGDA: WeightingSpec(build_mgda),
-    WeightingName.IMTL_G: WeightingSpec(build_imtl_g),
-    WeightingName.NASH_MTL: WeightingSpec(build_nash_mtl, needs=("scipy",)),
-    WeightingName.UPGRAD: WeightingSpec(build_upgrad, needs=("qpsolvers", "quadprog")),
+    WeightingName.PCGRAD: WeightingSpec(pcgrad),
+    # Of the updates within a share c of its length from the mean gradient, the one that serves the worst served task
+    # best. Liu et al., "Conflict-Averse Gradient Descent for Multi-task Learning", NeurIPS 2021, algorithm 1, with c
+    # as there on NYUv2.
+    WeightingName.CAGRAD: WeightingSpec(torchjd("CAGradWeighting", c=0.4), needs=("cvxpy", "clarabel")),
+    # The shortest convex combination of the gradients, which are not normalised one by one. Désidéri, Comptes Rendus
+    # Mathématique 350, 2012; Sener and Koltun, NeurIPS 2018, algorithm 2. The Frank-Wolfe search ends after max_iters
+    # steps, or with a step of less than epsilon.
+    WeightingName.MGDA: WeightingSpec(torchjd("MGDAWeighting", epsilon=1e-3, max_iters=100)),
+    # The combination, of weights that sum to 1 and may be negative, that leans equally far towards every gradient's
+    # direction. Liu et al., "Towards Impartial Multi-task Learning", ICLR 2021, the gradient balance (not the loss
+    # balance), in TorchJD's form for dependent gradients.
+    WeightingName.IMTL_G: WeightingSpec(torchjd("IMTLGWeighting")),
+    WeightingName.NASH_MTL: WeightingSpec(nash_mtl, needs=("scipy",)),
+    # Every gradient projected to where it conflicts with none, then the mean. Quinton and Rey, "Jacobian Descent for
+    # Multi-Objective Optimization", arXiv 2406.16232.
+    WeightingName.UPGRAD: WeightingSpec(torchjd("UPGradWeighting"), needs=("qpsolvers", "quadprog")),
 }
 
 
@@ -64,8 +74,7 @@ def require_installed(name: WeightingName, spec: WeightingSpec) -> None:
     Raises:
         InputError: Names the modules and how to install them.
     """
-    missing = spec.missing()
-    if missing:
+    if missing := spec.missing():
         raise InputError(f"the weighting {name.value} needs {', '.join(missing)}, not installed here", hint=INSTALL)
 
 

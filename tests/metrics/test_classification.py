@@ -6,10 +6,9 @@ from mtlue_cli.metrics.classification import (
     accuracies,
     aurocs,
     balanced_accuracies,
-    chance_floors,
     floors,
-    is_conclusive,
 )
+from mtlue_cli.metrics.dense import beats_floor
 from mtlue_cli.tasks.spec import Task, TaskSet
 
 TASKS = TaskSet(
@@ -43,8 +42,8 @@ def test_a_task_without_labels_is_an_error(measure) -> None:  # type: ignore[no-
 
 
 def test_two_points_above_the_floor_are_conclusive() -> None:
-    assert is_conclusive(0.52, 0.50)
-    assert not is_conclusive(0.519, 0.50)
+    assert beats_floor(0.52, 0.50, MetricName.ACCURACY.value)
+    assert not beats_floor(0.519, 0.50, MetricName.ACCURACY.value)
 
 
 def test_balanced_accuracy_is_the_mean_of_the_recalls_of_occurring_classes() -> None:
@@ -77,6 +76,6 @@ def test_auroc_of_several_classes_is_the_mean_of_one_against_the_rest() -> None:
 
 
 def test_what_a_constant_guess_reaches_under_each_metric() -> None:
-    assert chance_floors(MetricName.ACCURACY, LABELS, TASKS) == floors(LABELS, TASKS)
-    assert chance_floors(MetricName.BALANCED, LABELS, TASKS) == {"shape": pytest.approx(1 / 3), "dark": 0.5}
-    assert chance_floors(MetricName.AUROC, LABELS, TASKS) == {"shape": 0.5, "dark": 0.5}
+    assert floors(LABELS, TASKS, MetricName.ACCURACY) == floors(LABELS, TASKS)
+    assert floors(LABELS, TASKS, MetricName.BALANCED) == {"shape": pytest.approx(1 / 3), "dark": 0.5}
+    assert floors(LABELS, TASKS, MetricName.AUROC) == {"shape": 0.5, "dark": 0.5}

@@ -12,9 +12,8 @@ from mtlue_cli.networks.backbones.base import BackboneSpec
 from mtlue_cli.networks.backbones.registry import BACKBONES
 from mtlue_cli.networks.multitask import MultiTaskNetwork, build_network
 from mtlue_cli.training.multitask_loop import LearningSettings, train_multitask
-from mtlue_cli.weightings.linear_scalarisation import LinearScalarisation
+from mtlue_cli.weightings.losses import LinearScalarisation, UncertaintyWeighting
 from mtlue_cli.weightings.registry import WEIGHTINGS, WeightingSpec
-from mtlue_cli.weightings.uncertainty import UncertaintyWeighting
 from tests.multitask_sample import TASKS, draw_sample
 
 SETTINGS = LearningSettings(epochs=2, batch_size=16, crop_size=16, backbone=BackboneName.SMALL, seed=4)

@@ -24,13 +24,12 @@ from mtlue_cli.verification.countermeasures.base import AttackerView
 from mtlue_cli.verification.countermeasures.mixing import CutMix
 from mtlue_cli.verification.countermeasures.random_resized_crop import RandomResizedCrop, zoom_map
 from mtlue_cli.verification.countermeasures.registry import COUNTERMEASURES, countermeasure_named
-from mtlue_cli.verification.early_stopping import stop_early
 from mtlue_cli.verification.experiment import ExperimentData, Laboratory
 from mtlue_cli.verification.figures import figures_of
 from mtlue_cli.verification.learner import images_an_epoch
 from mtlue_cli.verification.report import condition_to_json
 from mtlue_cli.verification.result_cache import ResultCache
-from mtlue_cli.verification.scoring import evenly
+from mtlue_cli.verification.scoring import evenly, stop_early
 from mtlue_cli.verification.training_images import TrainingImages
 from mtlue_cli.verification.verdict import Judgement, Verdict, judge
 from mtlue_cli.verification.victim_result import VictimResult
@@ -242,7 +241,7 @@ def test_cutmix_pastes_label_maps_with_their_pixels() -> None:
     # Every pixel names its image and place: what is pasted can be traced.
     images = torch.arange(images.numel()).view_as(images) / images.numel()
     labels["depth"] = images[:, :1].clone()
-    mixture = CutMix()(torch.nn.Identity(), images, labels, torch.Generator().manual_seed(3))
+    mixture = CutMix().augment(images, labels, torch.Generator().manual_seed(3))
     assert mixture.other is not None
     assert not torch.equal(mixture.images, images)
     assert torch.equal(mixture.labels["depth"], mixture.images[:, :1])
@@ -255,7 +254,7 @@ def test_random_resized_crop_zooms_label_maps_with_their_pixels() -> None:
     smooth = torch.linspace(0.1, 0.9, 36).expand(8, 1, 36, 36)
     labels["depth"] = smooth.clone()
     given = smooth.expand(-1, 3, -1, -1)
-    mixture = RandomResizedCrop()(torch.nn.Identity(), given, labels, torch.Generator().manual_seed(2))
+    mixture = RandomResizedCrop().augment(given, labels, torch.Generator().manual_seed(2))
     torch.testing.assert_close(mixture.labels["depth"], mixture.images[:, :1], atol=0.8 / 35, rtol=0)
     assert set(mixture.labels["parts"].flatten().tolist()) <= {-1, 0, 1, 2}
     assert mixture.labels["parts"].dtype is torch.int64
@@ -269,13 +268,13 @@ SIDE = IMAGES.shape[-1]
 @pytest.mark.parametrize("name", CountermeasureName)
 def test_every_countermeasure_serves_mixed_tasks_or_says_why_not(name: CountermeasureName) -> None:
     choice = COUNTERMEASURES[name]
-    if choice.moves_content:
+    if choice.settings.moves_content:
         with pytest.raises(InputError, match="moves"):
             choice.require_fit(TASKS, SIDE, has_weights=True)
         choice.require_fit(TASKS.image_level, SIDE, has_weights=True)
         return
     choice.require_fit(TASKS, SIDE, has_weights=True)
-    if choice.image_level_only:
+    if choice.settings.image_level_only:
         with pytest.raises(InputError, match="image-level labels"):
             choice.require_fit(TASKS.dense, SIDE, has_weights=True)
     if name is CountermeasureName.PAIR_REMOVER:
@@ -289,7 +288,7 @@ def test_every_countermeasure_serves_mixed_tasks_or_says_why_not(name: Counterme
         torch.device("cpu"),
         pair_labels={label: column[:8] for label, column in STORED.items()},
     )
-    made = choice.build()
+    made = choice.settings
     if name is CountermeasureName.RECOMPUTE_REMOVAL:
         with pytest.raises(ValueError, match="weights"):
             made.before_training(IMAGES[:8], view)

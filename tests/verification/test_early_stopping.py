@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from mtlue_cli.verification.early_stopping import halve, stop_early
+from mtlue_cli.verification.scoring import stop_early
 
 FIRST = torch.tensor([True, True, False, False])
 """Images 0 and 1 are the first half, images 2 and 3 the second."""
@@ -76,11 +76,3 @@ def test_a_task_without_any_label_is_an_error() -> None:
     labels = {"a": torch.tensor([0, 1, 0, 1]), "b": torch.full((4,), -1)}
     with pytest.raises(ValueError, match="without a labelled image: b"):
         stop_early({"a": torch.zeros(2, 4), "b": torch.zeros(2, 4)}, labels, FIRST)
-
-
-def test_halves_are_equal_and_drawn_by_content() -> None:
-    images = torch.arange(20 * 3, dtype=torch.uint8).view(20, 3, 1, 1)
-    first = halve(images, seed=0)
-    assert int(first.sum()) == 10
-    assert torch.equal(halve(images.flip(0), seed=0), first.flip(0))
-    assert not torch.equal(halve(images, seed=1), first)

@@ -1,7 +1,12 @@
+from collections.abc import Mapping
+
 import pytest
 import torch
+from torch import Tensor
 
-from mtlue_cli.verification.training_images import clean_part, mix, uniform_noise
+from mtlue_cli.choices import BackboneName
+from mtlue_cli.verification.conditions import Condition, Material, VictimSpec
+from mtlue_cli.verification.training_images import TrainingImages, mix, uniform_noise
 
 GREY = torch.full((6, 3, 32, 32), 128, dtype=torch.uint8)
 CLEAN = torch.randint(250, (10, 3, 4, 4), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
@@ -57,9 +62,14 @@ def test_which_images_are_protected_does_not_depend_on_the_generator() -> None:
     assert torch.equal(mix(PROTECTED, CLEAN, 0.5, 0)[1], mix(CLEAN + 5, CLEAN, 0.5, 0)[1])
 
 
+def clean_part(fraction: float) -> tuple[Tensor, Mapping[str, Tensor]]:
+    condition = Condition(VictimSpec(BackboneName.SMALL), Material.CLEAN_PART, protected_fraction=fraction)
+    return TrainingImages(CLEAN, lambda: PROTECTED, 8).of(condition, LABELS, seed=0)
+
+
 def test_the_clean_part_keeps_images_and_labels_together() -> None:
-    images, mask = mix(PROTECTED, CLEAN, 0.3, seed=0)
-    rest, labels = clean_part(images, LABELS, mask)
+    _, mask = mix(PROTECTED, CLEAN, 0.3, seed=0)
+    rest, labels = clean_part(0.3)
     rows = [row for row in range(10) if not mask[row]]
     assert torch.equal(rest, CLEAN[rows])
     assert labels["a"].tolist() == rows
@@ -67,7 +77,7 @@ def test_the_clean_part_keeps_images_and_labels_together() -> None:
 
 
 def test_nothing_is_left_of_a_wholly_protected_release() -> None:
-    rest, labels = clean_part(*mix(PROTECTED, CLEAN, 1.0, 0)[:1], LABELS, torch.ones(10, dtype=torch.bool))
+    rest, labels = clean_part(0.999)
     assert len(rest) == len(labels["a"]) == 0
 
 

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Sequence
+from functools import partial
 
 import pytest
 import torch
@@ -9,14 +10,8 @@ from torch import Tensor
 
 from mtlue_cli.choices import WeightingName
 from mtlue_cli.weightings.base import Weighting
-from mtlue_cli.weightings.cagrad import CAGradSettings, build_cagrad
-from mtlue_cli.weightings.dynamic_average import DynamicWeightAverage, DynamicWeightAverageSettings
-from mtlue_cli.weightings.excess_mtl import ExcessMTLSettings, build_excess_mtl
-from mtlue_cli.weightings.fairgrad import FairGradSettings, build_fairgrad
-from mtlue_cli.weightings.mgda import MGDASettings, build_mgda
-from mtlue_cli.weightings.random_loss import RandomLossWeighting
-from mtlue_cli.weightings.representation import RepresentationWeighting
-from mtlue_cli.weightings.uncertainty import UncertaintyWeighting
+from mtlue_cli.weightings.gradients import RepresentationWeighting, excess_mtl, torchjd
+from mtlue_cli.weightings.losses import DynamicWeightAverage, RandomLossWeighting, UncertaintyWeighting
 from tests.weightings.small_network import weighting
 
 ORTHOGONAL = ((2.0, 0.0), (0.0, 1.0))
@@ -104,7 +99,7 @@ def test_random_weights_are_the_softmax_of_normal_draws() -> None:
 
 @pytest.mark.parametrize("temperature", [2.0, 0.5])
 def test_dynamic_average_weighs_the_slower_task_more(temperature: float) -> None:
-    made = DynamicWeightAverage(2, 0, DynamicWeightAverageSettings(temperature))
+    made = DynamicWeightAverage(2, 0, temperature)
     for losses in ((1.0, 1.0), (0.5, 1.0)):
         made.new_epoch()
         assert loss_weights(made, *losses).tolist() == [0.5, 0.5]
@@ -125,7 +120,7 @@ def test_dynamic_average_remembers_the_loss_of_an_absent_task() -> None:
 
 
 def test_excess_risk_accumulates_and_waits_for_an_absent_task() -> None:
-    made = build_excess_mtl(2, 0)
+    made = excess_mtl(2, 0)
     first, second = weights_of(made, ORTHOGONAL), weights_of(made, ((2.0, 0.0), (0.0, 3.0)))
     assert second[1] > first[1]  # the second task's risk grew against its own start
     weights_of(made, ((2.0, 0.0), (0.0, 0.0)))
@@ -142,28 +137,25 @@ def test_nash_settles_where_one_task_conflicts_with_the_sum_of_all() -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "build", "first", "second"),
+    ("name", "other"),
     [
-        (WeightingName.MGDA, build_mgda, MGDASettings(), MGDASettings(max_iterations=1)),
-        (WeightingName.MGDA, build_mgda, MGDASettings(), MGDASettings(tolerance=0.5)),
-        (WeightingName.CAGRAD, build_cagrad, CAGradSettings(), CAGradSettings(radius=0.0)),
-        (WeightingName.FAIRGRAD, build_fairgrad, FairGradSettings(), FairGradSettings(alpha=1.0)),
-        (WeightingName.EXCESS_MTL, build_excess_mtl, ExcessMTLSettings(), ExcessMTLSettings(step_size=0.5)),
+        (WeightingName.MGDA, torchjd("MGDAWeighting", epsilon=1e-3, max_iters=1)),
+        (WeightingName.MGDA, torchjd("MGDAWeighting", epsilon=0.5, max_iters=100)),
+        (WeightingName.CAGRAD, torchjd("CAGradWeighting", c=0.0)),
+        (WeightingName.FAIRGRAD, torchjd("FairGradWeighting", alpha=1.0)),
+        (WeightingName.EXCESS_MTL, partial(excess_mtl, step_size=0.5)),
     ],
-    ids=lambda value: getattr(value, "__name__", str(value)),
+    ids=["mgda steps", "mgda tolerance", "cagrad radius", "fairgrad alpha", "excess-mtl step"],
 )
-def test_every_option_changes_the_weights(
-    name: WeightingName, build: Callable[[int, int, object], RepresentationWeighting], first: object, second: object
-) -> None:
-    weighting(name, 3)
+def test_every_option_changes_the_weights(name: WeightingName, other: Callable[[int, int], Weighting]) -> None:
     rows = ((2.0, 0.0, 0.3), (0.4, 1.0, 0.0), (-0.5, 0.2, 0.7))
-    one, other = (weights_of(build(3, 0, settings), rows) for settings in (first, second))
-    assert not torch.allclose(one, other, rtol=1e-3)
+    usual = weights_of(weighting(name, 3), rows)
+    assert not torch.allclose(usual, weights_of(other(3, 0), rows), rtol=1e-3)
 
 
 def test_a_radius_of_zero_is_the_mean() -> None:
     weighting(WeightingName.CAGRAD, 2)
-    assert weights_of(build_cagrad(2, 0, CAGradSettings(radius=0.0)), CONFLICTING).tolist() == pytest.approx([0.5, 0.5])
+    assert weights_of(torchjd("CAGradWeighting", c=0.0)(2, 0), CONFLICTING).tolist() == pytest.approx([0.5, 0.5])
 
 
 def test_a_solver_that_fails_leaves_the_tasks_equal() -> None:

@@ -2,13 +2,13 @@ import json
 import math
 import shutil
 from collections.abc import Callable, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast
 
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from mtlue_cli.choices import (
     BackboneName,
@@ -546,11 +546,13 @@ def test_victims_that_diverge_are_not_taken_for_protected(config: VerifyConfig, 
 def break_countermeasure(monkeypatch: pytest.MonkeyPatch, name: CountermeasureName) -> None:
     """Let every victim that is trained under it diverge."""
 
-    def spoil(network: nn.Module, images: Tensor, labels: Mapping[str, Tensor], rng: torch.Generator) -> Mixture:  # noqa: ARG001 - an intervention
-        return Mixture(images * math.nan, labels)
+    @dataclass(frozen=True)
+    class Spoil(Augmentation):
+        def augment(self, images: Tensor, labels: Mapping[str, Tensor], rng: torch.Generator) -> Mixture:  # noqa: ARG002 - shared signature
+            return Mixture(images * math.nan, labels)
 
-    broken = replace(COUNTERMEASURES[name], make=lambda _: Augmentation(spoil))
-    monkeypatch.setitem(cast("dict[str, CountermeasureChoice[Any]]", COUNTERMEASURES), name, broken)
+    broken = replace(COUNTERMEASURES[name], settings=Spoil())
+    monkeypatch.setitem(cast("dict[str, CountermeasureChoice]", COUNTERMEASURES), name, broken)
     converged = replace(TIERS[Tier.CONVERGED], epochs=2, least_steps=0, countermeasures=(broken,))
     monkeypatch.setitem(cast("dict[Tier, TierSpec]", TIERS), Tier.CONVERGED, converged)
 

@@ -1,41 +1,48 @@
 """Adversarial training: learn from images that are first changed to raise the network's own loss."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
-from mtlue_cli.choices import CountermeasureName, Tier
 from mtlue_cli.tasks.losses import mean_loss, task_losses
-from mtlue_cli.tasks.spec import TaskSet
 from mtlue_cli.training.intervention import Intervention, Mixture
-from mtlue_cli.verification.countermeasures.base import AttackerView, Countermeasure, CountermeasureChoice
-from mtlue_cli.verification.countermeasures.steady_network import steady
+from mtlue_cli.verification.countermeasures.base import AttackerView, Countermeasure, steady
 
 
 @dataclass(frozen=True)
-class AdversarialTrainingSettings:
-    """The attack on each batch; the defaults are projected gradient descent.
+class AdversarialTraining(Countermeasure):
+    """Trains on the worst images within a radius of the release's; the defaults are projected gradient descent.
+
+    A perturbation no larger than the radius can be undone by it, so its shortcut is of no use any more. The price is a
+    network that learns the content less well too, all the more in few epochs: compare with the same on clean images.
 
     Attributes:
         radius: Largest change of a colour value, in 255ths; None: the bound of the release.
         steps: Gradient steps, each a pass forward and backward; 0 leaves the random start alone.
         step_size: Of each, in 255ths; None: ``2.5 * radius / steps``.
         random_start: Whether it starts from uniform noise within the radius rather than from the image.
+
+    Source:
+        Madry et al., "Towards Deep Learning Models Resistant to Adversarial Attacks", ICLR 2018 (seven steps, random
+        start, steps of ``2.5 * radius / steps``). As a countermeasure: Tao et al., "Better Safe Than Sorry: Preventing
+        Delusive Adversaries with Adversarial Training", NeurIPS 2021, who show that a radius as large as the
+        perturbation's suffices; hence the release's own bound by default, which anyone can read off it or its
+        manifest; also Huang et al., ICLR 2021, and, with radii up to 4, Fu et al., ICLR 2022. Deviations: the loss is
+        the mean over the tasks, unlabelled cells masked; the attack runs with the batch's own statistics (see
+        :func:`~.base.steady`), where many attack in evaluation mode: running statistics lag behind in a training of
+        few epochs, and the attack would be one on another function than the one that learns.
     """
 
+    title = "Adversarial training, PGD"
+    source = "Madry et al., ICLR 2018; Tao et al., Better Safe Than Sorry, NeurIPS 2021"
     radius: float | None = None
     steps: int = 7
     step_size: float | None = None
     random_start: bool = True
 
     def __post_init__(self) -> None:
-        """Refuse what is no attack.
-
-        Raises:
-            ValueError: A radius or a step that is not positive, or a negative number of steps.
-        """
         if self.radius is not None and self.radius <= 0:
             raise ValueError(f"a positive radius is expected, not {self.radius:g}")
         if self.steps < 0:
@@ -44,129 +51,57 @@ class AdversarialTrainingSettings:
             raise ValueError(f"a positive step_size is expected, not {self.step_size:g}")
 
     @property
-    def stride(self) -> float:
-        """Size of a step in 255ths; the radius is known."""
-        assert self.radius is not None
-        return 2.5 * self.radius / max(self.steps, 1) if self.step_size is None else self.step_size
+    def cost(self) -> float:
+        """Passes forward and backward in place of one."""
+        return 1 + self.steps
 
-    def within(self, epsilon: int) -> "AdversarialTrainingSettings":
-        """The same, the radius being ``epsilon`` 255ths unless it is given."""
-        return self if self.radius is not None else replace(self, radius=float(epsilon))
+    def lengths(self, epsilon: int) -> tuple[float, float]:
+        """Radius and step size, in 255ths, against a release of bound ``epsilon``."""
+        radius = float(epsilon) if self.radius is None else self.radius
+        return radius, 2.5 * radius / max(self.steps, 1) if self.step_size is None else self.step_size
+
+    def during_training(self, view: AttackerView) -> Intervention:
+        """The attack on each batch: climb the loss by signed gradients, within the radius and in [0, 1]."""
+        radius, stride = (length / 255.0 for length in self.lengths(view.epsilon))
+
+        def attack(network: nn.Module, images: Tensor, labels: Mapping[str, Tensor], rng: torch.Generator) -> Mixture:
+            low, high = (images - radius).clamp_min(0.0), (images + radius).clamp_max(1.0)
+            worst = images.detach().clone()
+            if self.random_start:
+                start = torch.rand(images.shape, generator=rng).to(images.device)
+                worst = (worst + (2.0 * start - 1.0) * radius).clamp(low, high)
+            with steady(network):
+                for _ in range(self.steps):
+                    worst.requires_grad_(True)
+                    loss = mean_loss(task_losses(network(worst), labels, view.tasks))
+                    (gradient,) = torch.autograd.grad(loss, [worst])
+                    worst = (worst.detach() + stride * gradient.sign()).clamp(low, high)
+            return Mixture(worst.detach(), labels)
+
+        return attack
 
 
 @dataclass(frozen=True)
-class FgsmSettings:
-    """One step of 1.25 times the radius from a random start.
+class FgsmTraining(Countermeasure):
+    """Adversarial training with one step of 1.25 times the radius from a random start.
 
     Attributes:
         radius: Largest change of a colour value, in 255ths; None: the bound of the release.
-
-    Source:
-        Wong et al., "Fast is better than free: Revisiting adversarial training", ICLR 2020.
-
-    Raises:
-        ValueError: ``radius`` is not positive.
     """
 
+    title = "Adversarial training, FGSM"
+    source = "Wong et al., Fast is better than free, ICLR 2020"
+    cost = 2.0
     radius: float | None = None
 
     def __post_init__(self) -> None:
         self.attack(1)
 
-    def attack(self, epsilon: int) -> AdversarialTrainingSettings:
-        """The same as the general attack has it, against a release of bound ``epsilon``, in 255ths."""
+    def attack(self, epsilon: int) -> AdversarialTraining:
+        """The general attack that it is against a release of bound ``epsilon``, in 255ths."""
         radius = float(epsilon) if self.radius is None else self.radius
-        return AdversarialTrainingSettings(radius=radius, steps=1, step_size=1.25 * radius)
-
-
-class AdversarialTraining(Countermeasure):
-    """Trains on the worst images within a radius of the release's.
-
-    A perturbation no larger than the radius can be undone by it, so its shortcut is of no use any more. The price is a
-    network that learns the content less well too, all the more in few epochs: compare with the same on clean images.
-
-    Source:
-        Madry et al., "Towards Deep Learning Models Resistant to Adversarial Attacks", ICLR 2018 (seven steps, random
-        start, steps of ``2.5 * radius / steps``). As a countermeasure: Tao et al., "Better Safe Than Sorry: Preventing
-        Delusive Adversaries with Adversarial Training", NeurIPS 2021, who show that a radius as large as the
-        perturbation's suffices; hence the release's own bound by default, which anyone can read off it or its
-        manifest; also Huang et al., ICLR 2021, and, with radii up
-        to 4, Fu et al., ICLR 2022. Deviations: the loss is the mean over the tasks, unlabelled cells masked; the
-        attack runs with the batch's own statistics (see :func:`~.steady_network.steady`), where many attack in
-        evaluation mode: running statistics lag behind in a training of few epochs, and the attack would be one on
-        another function than the one that learns.
-
-        Cost: ``steps + 1`` passes forward and backward in place of one.
-    """
-
-    def __init__(self, settings: AdversarialTrainingSettings | FgsmSettings | None = None) -> None:
-        self.settings = settings or AdversarialTrainingSettings()
+        return AdversarialTraining(radius, steps=1, step_size=1.25 * radius)
 
     def during_training(self, view: AttackerView) -> Intervention:
         """The attack on each batch."""
-        given = self.settings
-        settings = given.attack(view.epsilon) if isinstance(given, FgsmSettings) else given.within(view.epsilon)
-
-        def attack(network: nn.Module, images: Tensor, labels: Mapping[str, Tensor], rng: torch.Generator) -> Mixture:
-            return Mixture(worst_within(network, images, labels, view.tasks, settings, rng), labels)
-
-        return attack
-
-
-def worst_within(
-    network: nn.Module,
-    images: Tensor,
-    labels: Mapping[str, Tensor],
-    tasks: TaskSet,
-    settings: AdversarialTrainingSettings,
-    rng: torch.Generator,
-) -> Tensor:
-    """Climb the loss by signed gradients, staying within the radius and in [0, 1].
-
-    Args:
-        network: Images in [0, 1] to logits per task; left as it was.
-        images: ``(B, 3, H, W)`` float in [0, 1].
-        labels: Task name to ``(B,)`` int64, negative where unlabelled.
-        tasks: The tasks whose mean loss is climbed.
-        settings: Steps, and a radius that is not None.
-        rng: On the CPU; draws the start.
-
-    Returns:
-        ``(B, 3, H, W)`` float in [0, 1], detached.
-    """
-    assert settings.radius is not None
-    radius, stride = settings.radius / 255.0, settings.stride / 255.0
-    low, high = (images - radius).clamp_min(0.0), (images + radius).clamp_max(1.0)
-    worst = images.detach().clone()
-    if settings.random_start:
-        start = torch.rand(images.shape, generator=rng).to(images.device)
-        worst = (worst + (2.0 * start - 1.0) * radius).clamp(low, high)
-    with steady(network):
-        for _ in range(settings.steps):
-            worst.requires_grad_(True)
-            loss = mean_loss(task_losses(network(worst), labels, tasks))
-            (gradient,) = torch.autograd.grad(loss, [worst])
-            worst = (worst.detach() + stride * gradient.sign()).clamp(low, high)
-    return worst.detach()
-
-
-FGSM_TRAINING = CountermeasureChoice(
-    name=CountermeasureName.FGSM_TRAINING,
-    title_format="Adversarial training, FGSM",
-    tier=Tier.STANDARD,
-    source="Wong et al., Fast is better than free, ICLR 2020",
-    settings=FgsmSettings(),
-    make=AdversarialTraining,
-    cost_of=lambda _: 2.0,
-)
-
-
-ADVERSARIAL_TRAINING = CountermeasureChoice(
-    name=CountermeasureName.ADVERSARIAL_TRAINING,
-    title_format="Adversarial training, PGD",
-    tier=Tier.FULL,
-    source="Madry et al., ICLR 2018; Tao et al., Better Safe Than Sorry, NeurIPS 2021",
-    settings=AdversarialTrainingSettings(),
-    make=AdversarialTraining,
-    cost_of=lambda settings: 1 + settings.steps,
-)
+        return self.attack(view.epsilon).during_training(view)

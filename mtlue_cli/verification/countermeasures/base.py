@@ -1,25 +1,27 @@
-"""What a countermeasure is: what it declares, what it does, and the two usual kinds of it."""
+"""What a countermeasure is and declares, the two usual kinds of it, and what several of them share."""
 
-from abc import ABC
-from collections.abc import Callable, Mapping
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from string import Formatter
-from typing import TypeVar
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from mtlue_cli.choices import Tier
 from mtlue_cli.errors import InputError
 from mtlue_cli.tasks.spec import TaskSet
-from mtlue_cli.training.intervention import Intervention
+from mtlue_cli.training.intervention import Intervention, Mixture
 from mtlue_cli.training.named_settings import Choice
 
-SettingsT = TypeVar("SettingsT")
-
 CHUNK = 256
-"""Images that are preprocessed at a time, so that their float copies stay small whatever the size of the release."""
+"""Images that are held as floats at a time, so that memory does not grow with the release."""
+
+CALL = 64
+"""Images that a network cleans at a time."""
 
 
 @dataclass(frozen=True)
@@ -51,28 +53,50 @@ class AttackerView:
     epsilon: int = 8
     weights: Path | None = None
 
+    def report(self, done: float) -> None:
+        """Tell whoever listens that a share of the preparation, in [0, 1], is done."""
+        if self.on_progress is not None:
+            self.on_progress(done)
+
 
 class Countermeasure(ABC):  # noqa: B024 - each hook has a neutral default; a countermeasure overrides what it needs
     """Something an attacker does so that his network learns from a protected release all the same.
 
+    A subclass is a frozen dataclass. Its fields are its settings, with their usual values; it raises ``ValueError`` for
+    a setting out of range. What follows is declared without annotation, for it is no setting.
+
     Attributes:
+        title: Its name in tables; ``{setting}`` stands for the value of one.
+        source: Where it comes from, as a citation.
+        family: Its name with other settings, where several names stand for settings of it; else empty.
         needs_pairs: Whether it cannot run without :attr:`AttackerView.pairs`.
         needs_weights: Whether it cannot run without :attr:`AttackerView.weights`.
+        image_level_only: Whether it works on labels of images: it does not see label maps, and cannot run on these
+            alone.
+        moves_content: Whether it moves what an image shows and leaves label maps where they are: it would spoil what it
+            is tried on where tasks are labelled pixel by pixel.
     """
 
-    needs_pairs: bool = False
-    needs_weights: bool = False
+    title = ""
+    source = ""
+    family = ""
+    needs_pairs = False
+    needs_weights = False
+    image_level_only = False
+    moves_content = False
+
+    @property
+    def cost(self) -> float:
+        """Time that it takes, training included, in units of plain training on the same images."""
+        return 1.0
+
+    @property
+    def smallest_side(self) -> int:
+        """Smallest side in pixels of the images that it can work on."""
+        return 1
 
     def before_training(self, images: Tensor, view: AttackerView) -> Tensor:
-        """The release as he trains on it.
-
-        Args:
-            images: ``(N, 3, S, S)`` uint8.
-            view: What he has.
-
-        Returns:
-            A new tensor of the same shape and type (or ``images`` itself, unchanged).
-        """
+        """The release as he trains on it: ``(N, 3, S, S)`` uint8, a new tensor or ``images`` itself, unchanged."""
         del view
         return images
 
@@ -91,112 +115,129 @@ class Preprocessing(Countermeasure):
 
     The network is trained and tested behind the same rule, as an attacker would deploy it. No image influences another
     and nothing is drawn, so the same image gives the same result wherever it stands.
-
-    Args:
-        rule: ``(B, 3, S, S)`` uint8 to the same shape and type, for any ``B >= 1``; leaves its argument as it is.
     """
 
-    def __init__(self, rule: Callable[[Tensor], Tensor]) -> None:
-        self.rule = rule
+    @abstractmethod
+    def __call__(self, images: Tensor) -> Tensor:
+        """The rule: ``(B, 3, S, S)`` uint8 to a new tensor of the same shape and type, for any ``B >= 1``."""
 
     def before_training(self, images: Tensor, view: AttackerView) -> Tensor:
         """The release under the rule, ``(N, 3, S, S)`` uint8."""
-        return self._changed(images, view.on_progress)
+        return self._changed(images, view.report)
 
     def at_inference(self, images: Tensor) -> Tensor:
         """The images under the rule, ``(M, 3, S, S)`` uint8."""
-        return self._changed(images, None)
+        return self._changed(images, lambda _: None)
 
-    def _changed(self, images: Tensor, on_progress: Callable[[float], None] | None) -> Tensor:
+    def _changed(self, images: Tensor, report: Callable[[float], None]) -> Tensor:
         changed = torch.empty_like(images)
-        for start in range(0, len(images), CHUNK):
-            rows = slice(start, min(start + CHUNK, len(images)))
-            changed[rows] = self.rule(images[rows])
-            if on_progress is not None:
-                on_progress(rows.stop / len(images))
+        for rows in chunks(len(images), CHUNK):
+            changed[rows] = self(images[rows])
+            report(rows.stop / len(images))
         return changed
 
 
 class Augmentation(Countermeasure):
-    """Hands one intervention to the training loop.
+    """Changes every batch of training; the network is judged on images that were not augmented, as usual."""
 
-    The network is judged on images that were not augmented, as usual.
-
-    Args:
-        intervention: Without state between batches; draws from the generator that it is given, and nowhere else.
-    """
-
-    def __init__(self, intervention: Intervention) -> None:
-        self.intervention = intervention
+    @abstractmethod
+    def augment(self, images: Tensor, labels: Mapping[str, Tensor], rng: torch.Generator) -> Mixture:
+        """A batch as it is learned; keeps no state, and draws from ``rng`` alone. As :class:`Intervention`."""
 
     def during_training(self, view: AttackerView) -> Intervention:
-        """The intervention."""
+        """The augmentation of each batch."""
         del view
-        return self.intervention
+        return lambda network, images, labels, rng: self.augment(images, labels, rng)  # noqa: ARG005 - an Intervention
 
 
 @dataclass(frozen=True, kw_only=True)
-class CountermeasureChoice(Choice[SettingsT]):
-    """One countermeasure with its settings, declared in the file that implements it.
+class CountermeasureChoice(Choice[Countermeasure]):
+    """One countermeasure of the registry; its ``settings`` are the countermeasure itself.
 
     Attributes:
-        title_format: Its name in tables; ``{setting}`` stands for the value of one.
         tier: The lowest tier that includes it.
-        source: Where it comes from, as a citation.
-        make: Makes a fresh one with given settings.
-        cost_of: Time that it takes under given settings, training included, in units of plain training on the same
-            images.
-        smallest_side: Smallest side in pixels of the images that it can work on under given settings.
-        image_level_only: Whether it works on labels of images: it does not see label maps, and cannot run on these
-            alone.
-        moves_content: Whether it moves what an image shows and leaves label maps where they are: it would spoil what it
-            is tried on where tasks are labelled pixel by pixel.
-        of_published_weights: Whether it takes weights that an attacker can get; where none are published, a tier
-            leaves it out.
     """
 
-    title_format: str
     tier: Tier
-    source: str
-    make: Callable[[SettingsT], Countermeasure]
-    cost_of: Callable[[SettingsT], float] = lambda _: 1.0
-    smallest_side: Callable[[SettingsT], int] = lambda _: 1
-    image_level_only: bool = False
-    moves_content: bool = False
-    of_published_weights: bool = False
 
     @property
     def title(self) -> str:
         """Its name in tables; changed settings that the format does not show stand behind it."""
-        shown = {name for _, name, _, _ in Formatter().parse(self.title_format)}
+        shown = {name for _, name, _, _ in Formatter().parse(self.settings.title)}
         others = [line for line in self.changed if line.partition("=")[0] not in shown]
-        return self.title_format.format(**vars(self.settings)) + (f" ({', '.join(others)})" if others else "")
+        return self.settings.title.format(**vars(self.settings)) + (f" ({', '.join(others)})" if others else "")
+
+    @property
+    def source(self) -> str:
+        """Where it comes from, as a citation."""
+        return self.settings.source
 
     @property
     def cost(self) -> float:
         """Time that it takes, training included, in units of plain training on the same images."""
-        return self.cost_of(self.settings)
+        return self.settings.cost
 
-    def build(self) -> Countermeasure:
-        """A fresh one."""
-        return self.make(self.settings)
+    @property
+    def of_published_weights(self) -> bool:
+        """Whether an attacker must get the weights of the generator; where none are published, a tier leaves it out."""
+        return self.settings.needs_pairs or self.settings.needs_weights
 
     def require_fit(self, tasks: TaskSet, side: int, *, has_weights: bool) -> None:
-        """Refuse what it cannot be tried on.
-
-        Args:
-            tasks: What is learned.
-            side: Of the images, in pixels.
-            has_weights: Whether an attacker has the weights of the generator.
+        """Refuse what it cannot be tried on; ``side`` of the images is in pixels.
 
         Raises:
             InputError: It is for tasks of another kind or for larger images, or takes weights that nobody has.
         """
-        if self.moves_content and len(tasks.dense):
+        if self.settings.moves_content and len(tasks.dense):
             raise InputError("it moves image content but not the label maps")
-        if self.image_level_only and not len(tasks.image_level):
+        if self.settings.image_level_only and not len(tasks.image_level):
             raise InputError("it needs image-level labels, and there are none")
-        if side < (smallest := self.smallest_side(self.settings)):
+        if side < (smallest := self.settings.smallest_side):
             raise InputError(f"it needs images of at least {smallest} pixels per side, and these have {side}")
-        if not has_weights and self.build().needs_weights:
+        if not has_weights and self.settings.needs_weights:
             raise InputError("the generator's weights are assumed to be private: an attacker does not have them")
+
+
+def chunks(count: int, size: int) -> Iterator[slice]:
+    """Slices of at most ``size`` rows that cover ``count`` rows."""
+    return (slice(start, min(start + size, count)) for start in range(0, count, size))
+
+
+def rounded(values: Tensor) -> Tensor:
+    """Pixel values in 255ths, float, as uint8: rounded to the nearest and clipped to [0, 255]."""
+    return values.round().clamp(0, 255).to(torch.uint8)
+
+
+def rounded_by_chance(values: Tensor, rng: torch.Generator) -> Tensor:
+    """Round up with the chance of the fraction, else down, and clip to 8 bits: the expected value is ``values``.
+
+    Where all images of the same labels have the same value subtracted, rounding to the nearest would leave them all
+    the same error: a faint new pattern a class. Values are float in 255ths, on the CPU; the result is uint8.
+    """
+    below = values.floor()
+    above = torch.rand(values.shape, generator=rng) < values - below
+    return (below + above).clamp_(0, 255).to(torch.uint8)
+
+
+@contextmanager
+def steady(network: nn.Module) -> Iterator[None]:
+    """Within, batch norm uses the batch's own statistics and records none, and dropout is off.
+
+    So the network is the function that it is about to learn with, which its running statistics lag behind for much of
+    a short training, but without chance. Every module gets its own mode back. Gradients asked for by
+    ``torch.autograd.grad`` leave the parameters' ``grad`` alone.
+    """
+    modes = [(module, module.training) for module in network.modules()]
+    norms = [module for module, training in modes if isinstance(module, _BatchNorm) and training]
+    tracked = [norm.track_running_stats for norm in norms]
+    network.eval()
+    try:
+        for norm in norms:
+            norm.train()
+            norm.track_running_stats = False
+        yield
+    finally:
+        for norm, tracks in zip(norms, tracked, strict=True):
+            norm.track_running_stats = tracks
+        for module, training in modes:
+            module.training = training

@@ -5,13 +5,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from mtlue_cli.choices import CountermeasureName, Tier
-from mtlue_cli.verification.countermeasures.base import CountermeasureChoice, Preprocessing
-from mtlue_cli.verification.countermeasures.rounding import rounded
+from mtlue_cli.verification.countermeasures.base import Preprocessing, rounded
 
 
 @dataclass(frozen=True)
-class FewerBits:
+class FewerBits(Preprocessing):
     """Rounds every value to one of ``2 ** bits`` evenly spaced levels from 0 to 255.
 
     With two bits the levels lie 85 apart: a perturbation of a few 255ths shows only where the image is close to the
@@ -23,11 +21,10 @@ class FewerBits:
     Source:
         Xu et al., "Feature Squeezing", NDSS 2018; against unlearnable examples Liu et al., ICML 2023, who cut the low
         bits off. Deviation from the latter: levels are rounded to, which keeps the image's brightness.
-
-    Raises:
-        ValueError: ``bits`` is out of range.
     """
 
+    title = "Bit depth, {bits} bits"
+    source = "Xu et al., Feature Squeezing, NDSS 2018; Liu et al., ICML 2023"
     bits: int = 2
 
     def __post_init__(self) -> None:
@@ -38,13 +35,3 @@ class FewerBits:
         """``(B, 3, H, W)`` uint8 on the levels."""
         steps = 2**self.bits - 1
         return rounded((images.to(torch.float32) * (steps / 255)).round() * (255 / steps))
-
-
-BIT_DEPTH = CountermeasureChoice(
-    name=CountermeasureName.BIT_DEPTH,
-    title_format="Bit depth, {bits} bits",
-    tier=Tier.STANDARD,
-    source="Xu et al., Feature Squeezing, NDSS 2018; Liu et al., ICML 2023",
-    settings=FewerBits(bits=2),
-    make=Preprocessing,
-)

@@ -6,10 +6,8 @@ import torch
 from torch import Tensor
 from torchvision.transforms.v2.functional import rgb_to_grayscale
 
-from mtlue_cli.choices import CountermeasureName, Tier
-from mtlue_cli.verification.countermeasures.base import CountermeasureChoice, Preprocessing
+from mtlue_cli.verification.countermeasures.base import rounded
 from mtlue_cli.verification.countermeasures.gaussian_blur import Blur
-from mtlue_cli.verification.countermeasures.rounding import rounded
 
 
 @dataclass(frozen=True)
@@ -25,6 +23,8 @@ class ChromaBlur(Blur):
         colour to its luma, so this is blurred in their place. Borders are mirrored.
     """
 
+    title = "Chroma low pass, {sigma:g} px"
+    source = "Milder than grayscale in Liu et al., Image Shortcut Squeezing, ICML 2023"
     sigma: float = 4.0
 
     def __call__(self, images: Tensor) -> Tensor:
@@ -32,14 +32,3 @@ class ChromaBlur(Blur):
         pixels = images.to(torch.float32)
         luma: Tensor = rgb_to_grayscale(pixels, num_output_channels=3)
         return rounded(luma + super().__call__(pixels - luma))
-
-
-CHROMA_LOW_PASS = CountermeasureChoice(
-    name=CountermeasureName.CHROMA_LOW_PASS,
-    title_format="Chroma low pass, {sigma:g} px",
-    tier=Tier.STANDARD,
-    source="Milder than grayscale in Liu et al., Image Shortcut Squeezing, ICML 2023",
-    settings=ChromaBlur(sigma=4.0),
-    make=Preprocessing,
-    smallest_side=lambda blur: blur.reach + 1,
-)

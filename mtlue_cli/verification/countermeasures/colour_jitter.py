@@ -5,16 +5,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torchvision.transforms.v2.functional import rgb_to_grayscale
 
-from mtlue_cli.choices import CountermeasureName, Tier
 from mtlue_cli.training.intervention import Mixture
-from mtlue_cli.verification.countermeasures.base import Augmentation, CountermeasureChoice
+from mtlue_cli.verification.countermeasures.base import Augmentation
 
 
 @dataclass(frozen=True)
-class ColourJitter:
+class ColourJitter(Augmentation):
     """Changes brightness, contrast, saturation and hue in this order, by factors drawn for each image.
 
     Makes a perturbation's colour and amplitude unreliable; its pattern in space stays.
@@ -29,28 +28,22 @@ class ColourJitter:
         Deviations: torchvision's functions take one factor a call and its class the global generator, so the blends
         are written for a factor an image; the order is fixed; hue turns about the grey axis, which needs no other
         colour space and agrees at thirds of a turn.
-
-    Raises:
-        ValueError: A setting is out of range.
     """
 
+    title = "Colour jitter"
+    source = "Chen et al., A Simple Framework for Contrastive Learning (SimCLR), ICML 2020"
     brightness: float = 0.4
     contrast: float = 0.4
     saturation: float = 0.4
     hue: float = 0.1
 
     def __post_init__(self) -> None:
-        for name in ("brightness", "contrast", "saturation"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise ValueError(f"a {name} in [0, 1] is expected, not {getattr(self, name)}")
-        if not 0 <= self.hue <= 0.5:
-            raise ValueError(f"a hue in [0, 0.5] is expected, not {self.hue}")
+        for name, most in (("brightness", 1), ("contrast", 1), ("saturation", 1), ("hue", 0.5)):
+            if not 0 <= getattr(self, name) <= most:
+                raise ValueError(f"a {name} in [0, {most}] is expected, not {getattr(self, name)}")
 
-    def __call__(
-        self, network: nn.Module, images: Tensor, labels: Mapping[str, Tensor], rng: torch.Generator
-    ) -> Mixture:
+    def augment(self, images: Tensor, labels: Mapping[str, Tensor], rng: torch.Generator) -> Mixture:
         """The recoloured batch under its own labels."""
-        del network
         drawn = (2 * torch.rand(4, len(images), generator=rng) - 1).to(images.device)
         changed = brighten(images, 1 + self.brightness * drawn[0])
         changed = change_contrast(changed, 1 + self.contrast * drawn[1])
@@ -77,20 +70,9 @@ def saturate(images: Tensor, factor: Tensor) -> Tensor:
 
 def turn_hue(images: Tensor, turns: Tensor) -> Tensor:
     """Colours of each image turned about the grey axis of the RGB cube; a third of a turn makes red green; clipped."""
-    angle = 2 * math.pi * turns
+    angle = 2 * math.pi * turns.view(-1, 1, 1, 1)
     own = (1 + 2 * angle.cos()) / 3
     back = (1 - angle.cos()) / 3 + angle.sin() / math.sqrt(3)
     ahead = (1 - angle.cos()) / 3 - angle.sin() / math.sqrt(3)
     # Rodrigues' rotation about (1, 1, 1): each channel from itself, the one before it and the one after it.
-    own, back, ahead = (part.view(-1, 1, 1, 1) for part in (own, back, ahead))
     return (own * images + back * images.roll(1, dims=1) + ahead * images.roll(-1, dims=1)).clamp_(0, 1)
-
-
-COLOUR_JITTER = CountermeasureChoice(
-    name=CountermeasureName.COLOUR_JITTER,
-    title_format="Colour jitter",
-    tier=Tier.STANDARD,
-    source="Chen et al., A Simple Framework for Contrastive Learning (SimCLR), ICML 2020",
-    settings=ColourJitter(),
-    make=Augmentation,
-)

@@ -4,15 +4,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from mtlue_cli.choices import CountermeasureName, Tier
 from mtlue_cli.training.intervention import Mixture
-from mtlue_cli.verification.countermeasures.base import Augmentation, CountermeasureChoice
+from mtlue_cli.verification.countermeasures.base import Augmentation
 
 
 @dataclass(frozen=True)
-class Cutout:
+class Cutout(Augmentation):
     """Paints a square of every image in one grey; its centre is uniform over the image, so it may hang over the border.
 
     Attributes:
@@ -22,11 +21,10 @@ class Cutout:
     Source:
         DeVries and Taylor, arXiv 1708.04552: half of the side on CIFAR-10. They fill with zero after the mean was
         subtracted; mid-grey is what our networks map to zero.
-
-    Raises:
-        ValueError: A setting is out of range.
     """
 
+    title = "Cutout"
+    source = "DeVries and Taylor, Improved Regularization with Cutout, 2017"
     side: float = 0.5
     grey: float = 0.5
 
@@ -36,22 +34,18 @@ class Cutout:
         if not 0 <= self.grey <= 1:
             raise ValueError(f"a grey in [0, 1] is expected, not {self.grey}")
 
-    def __call__(
-        self, network: nn.Module, images: Tensor, labels: Mapping[str, Tensor], rng: torch.Generator
-    ) -> Mixture:
+    def augment(self, images: Tensor, labels: Mapping[str, Tensor], rng: torch.Generator) -> Mixture:
         """The batch with its holes under its own labels."""
-        del network
-        rows, columns = images.shape[-2:]
-        middle_row = torch.randint(rows, (len(images),), generator=rng)
-        middle_column = torch.randint(columns, (len(images),), generator=rng)
-        return Mixture(self.cut(images, middle_row, middle_column), labels)
+        middles = [torch.randint(size, (len(images),), generator=rng) for size in images.shape[-2:]]
+        return Mixture(self.cut(images, *middles), labels)
 
     def cut(self, images: Tensor, middle_row: Tensor, middle_column: Tensor) -> Tensor:
         """The images ``(B, 3, H, W)`` with holes around the given pixels, ``(B,)`` int64 each."""
-        rows, columns = images.shape[-2:]
-        inside_rows = _span(middle_row, rows, round(rows * self.side))
-        inside_columns = _span(middle_column, columns, round(columns * self.side))
-        hole = (inside_rows.unsqueeze(2) & inside_columns.unsqueeze(1)).unsqueeze(1)
+        rows, columns = (
+            _span(middle, size, round(size * self.side))
+            for middle, size in zip((middle_row, middle_column), images.shape[-2:], strict=True)
+        )
+        hole = (rows.unsqueeze(2) & columns.unsqueeze(1)).unsqueeze(1)
         return images.masked_fill(hole.to(images.device), self.grey)
 
 
@@ -60,13 +54,3 @@ def _span(middle: Tensor, size: int, length: int) -> Tensor:
     first = (middle - length // 2).unsqueeze(1)
     position = torch.arange(size)
     return (position >= first) & (position < first + length)
-
-
-CUTOUT = CountermeasureChoice(
-    name=CountermeasureName.CUTOUT,
-    title_format="Cutout",
-    tier=Tier.FULL,
-    source="DeVries and Taylor, Improved Regularization with Cutout, 2017",
-    settings=Cutout(),
-    make=Augmentation,
-)

@@ -6,12 +6,11 @@ from dataclasses import dataclass
 from torch import Tensor
 from torchvision.transforms.v2.functional import gaussian_blur
 
-from mtlue_cli.choices import CountermeasureName, Tier
-from mtlue_cli.verification.countermeasures.base import CountermeasureChoice, Preprocessing
+from mtlue_cli.verification.countermeasures.base import Preprocessing
 
 
 @dataclass(frozen=True)
-class Blur:
+class Blur(Preprocessing):
     """Replaces every pixel by a Gaussian mean of its neighbourhood; borders are mirrored.
 
     Attributes:
@@ -21,11 +20,10 @@ class Blur:
         Liu et al., "Image Shortcut Squeezing", ICML 2023, among the filters that they compare. Deviation: their
         standard deviation of 0.1 pixels leaves an image as it is; one pixel halves what lies at about 0.37 of the
         Nyquist frequency.
-
-    Raises:
-        ValueError: ``sigma`` is not positive.
     """
 
+    title = "Gaussian blur, {sigma:g} px"
+    source = "Liu et al., Image Shortcut Squeezing, ICML 2023"
     sigma: float = 1.0
 
     def __post_init__(self) -> None:
@@ -37,19 +35,13 @@ class Blur:
         """Pixels that the kernel reaches to each side."""
         return math.ceil(3 * self.sigma)
 
+    @property
+    def smallest_side(self) -> int:
+        """One pixel more than is mirrored."""
+        return self.reach + 1
+
     def __call__(self, images: Tensor) -> Tensor:
         """``(B, 3, H, W)`` uint8, blurred and rounded; floating point stays so."""
         side = 2 * self.reach + 1
         blurred: Tensor = gaussian_blur(images, [side, side], [self.sigma, self.sigma])
         return blurred
-
-
-GAUSSIAN_BLUR = CountermeasureChoice(
-    name=CountermeasureName.GAUSSIAN_BLUR,
-    title_format="Gaussian blur, {sigma:g} px",
-    tier=Tier.STANDARD,
-    source="Liu et al., Image Shortcut Squeezing, ICML 2023",
-    settings=Blur(sigma=1.0),
-    make=Preprocessing,
-    smallest_side=lambda blur: blur.reach + 1,
-)

@@ -4,51 +4,34 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from mtlue_cli.choices import CountermeasureName, Tier
 from mtlue_cli.training.intervention import Mixture
-from mtlue_cli.verification.countermeasures.base import Augmentation, CountermeasureChoice
+from mtlue_cli.verification.countermeasures.base import Augmentation
 
 
 @dataclass(frozen=True)
-class GaussianNoise:
+class GaussianNoise(Augmentation):
     """Adds independent normal noise to every value and clips to [0, 1].
 
     Drowns perturbations that a network reads pixel by pixel; those that it can average over an area survive.
 
     Attributes:
-        deviation: Standard deviation in 255ths. 16 is twice the usual bound.
-
-    Source:
-        Zantedeschi et al., "Efficient Defenses Against Adversarial Attacks", AISec 2017. Deviation: one strength.
-
-    Raises:
-        ValueError: ``deviation`` is negative.
+        deviation: Standard deviation in 255ths, the same for all images, unlike in the source. 16 is twice the usual
+            bound.
     """
 
+    title = "Gaussian noise, {deviation:g}/255"
+    source = "Zantedeschi et al., Efficient Defenses Against Adversarial Attacks, AISec 2017"
     deviation: float = 16.0
 
     def __post_init__(self) -> None:
         if self.deviation < 0:
             raise ValueError(f"a deviation of at least 0 is expected, not {self.deviation}")
 
-    def __call__(
-        self, network: nn.Module, images: Tensor, labels: Mapping[str, Tensor], rng: torch.Generator
-    ) -> Mixture:
+    def augment(self, images: Tensor, labels: Mapping[str, Tensor], rng: torch.Generator) -> Mixture:
         """The noisy batch under its own labels."""
-        del network
         # Millions of values per batch: drawn where the images are, from a seed that the given generator draws.
         local = torch.Generator(images.device).manual_seed(int(torch.randint(2**62, (), generator=rng)))
         noise = torch.randn(images.shape, generator=local, device=images.device)
         return Mixture(torch.add(images, noise, alpha=self.deviation / 255).clamp_(0, 1), labels)
-
-
-GAUSSIAN_NOISE = CountermeasureChoice(
-    name=CountermeasureName.GAUSSIAN_NOISE,
-    title_format="Gaussian noise, {deviation:g}/255",
-    tier=Tier.STANDARD,
-    source="Zantedeschi et al., Efficient Defenses Against Adversarial Attacks, AISec 2017",
-    settings=GaussianNoise(deviation=16.0),
-    make=Augmentation,
-)

@@ -10,17 +10,11 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from mtlue_cli.choices import CountermeasureName, Tier
-from mtlue_cli.verification.countermeasures.base import CountermeasureChoice, Preprocessing
-
-_HALVED_CHROMA = 2
-"""Pillow's number for 4:2:0: one pair of chroma values for every two by two pixels."""
-
-_SOURCE = "Liu et al., Image Shortcut Squeezing, ICML 2023"
+from mtlue_cli.verification.countermeasures.base import Preprocessing
 
 
 @dataclass(frozen=True)
-class JpegRoundTrip:
+class JpegRoundTrip(Preprocessing):
     """Writes each image as a JPEG file in memory and reads it back, with the encoder that attackers use.
 
     Quantisation takes fine detail out and 4:2:0 halves the resolution of colour: perturbations of high frequency do not
@@ -33,11 +27,11 @@ class JpegRoundTrip:
     Source:
         Liu et al., "Image Shortcut Squeezing", ICML 2023 (quality 10); Das et al., "SHIELD", KDD 2018 (other
         qualities). Chroma is halved, which is what Pillow does at every quality by default.
-
-    Raises:
-        ValueError: ``quality`` is out of range.
     """
 
+    title = "JPEG, quality {quality}"
+    source = "Liu et al., Image Shortcut Squeezing, ICML 2023"
+    family = "jpeg"
     quality: int = 10
 
     def __post_init__(self) -> None:
@@ -53,24 +47,6 @@ class JpegRoundTrip:
 
     def _round_trip(self, pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
         stream = BytesIO()
-        Image.fromarray(pixels).save(stream, format="JPEG", quality=self.quality, subsampling=_HALVED_CHROMA)
+        Image.fromarray(pixels).save(stream, format="JPEG", quality=self.quality, subsampling="4:2:0")
         with Image.open(stream) as compressed:
             return np.asarray(compressed)
-
-
-def _spec(name: CountermeasureName, quality: int, tier: Tier) -> CountermeasureChoice[JpegRoundTrip]:
-    return CountermeasureChoice(
-        name=name,
-        title_format="JPEG, quality {quality}",
-        tier=tier,
-        source=_SOURCE,
-        settings=JpegRoundTrip(quality=quality),
-        make=Preprocessing,
-        family="jpeg",
-    )
-
-
-JPEG_10 = _spec(CountermeasureName.JPEG_10, 10, Tier.SMOKE)
-JPEG_30 = _spec(CountermeasureName.JPEG_30, 30, Tier.STANDARD)
-JPEG_50 = _spec(CountermeasureName.JPEG_50, 50, Tier.FULL)
-JPEG_75 = _spec(CountermeasureName.JPEG_75, 75, Tier.FULL)

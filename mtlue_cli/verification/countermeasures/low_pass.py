@@ -5,13 +5,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from mtlue_cli.choices import CountermeasureName, Tier
-from mtlue_cli.verification.countermeasures.base import CountermeasureChoice, Preprocessing
-from mtlue_cli.verification.countermeasures.rounding import rounded
+from mtlue_cli.verification.countermeasures.base import Preprocessing, rounded
 
 
 @dataclass(frozen=True)
-class LowPass:
+class LowPass(Preprocessing):
     """Damps every spatial frequency by its distance from zero, alike in all directions; the mean colour is kept.
 
     Attributes:
@@ -24,11 +22,10 @@ class LowPass:
         Sandoval-Segura, arXiv 2411.01742 (frequency filtering). Deviation from the latter: a fixed radial gain of
         Fourier, not of cosine coefficients. The transform sees the image as periodic, so opposite borders blend a
         little.
-
-    Raises:
-        ValueError: A setting is out of range.
     """
 
+    title = "Low pass, {cutoff:g} of the band"
+    source = "Kim and Sandoval-Segura, Learning from Convolution-based Unlearnable Datasets, 2024"
     cutoff: float = 0.25
     order: int | None = 2
 
@@ -41,24 +38,8 @@ class LowPass:
     def __call__(self, images: Tensor) -> Tensor:
         """``(B, 3, H, W)`` uint8, filtered and rounded."""
         height, width = images.shape[-2:]
-        spectrum = torch.fft.rfft2(images.to(torch.float32)) * self.gain(height, width, images.device)
-        return rounded(torch.fft.irfft2(spectrum, s=(height, width)))
-
-    def gain(self, height: int, width: int, device: torch.device) -> Tensor:
-        """Factor of each frequency of ``torch.fft.rfft2``, ``(height, width // 2 + 1)`` float in [0, 1]."""
-        down = torch.fft.fftfreq(height, device=device).unsqueeze(1)
-        across = torch.fft.rfftfreq(width, device=device)
+        down = torch.fft.fftfreq(height, device=images.device).unsqueeze(1)
+        across = torch.fft.rfftfreq(width, device=images.device)
         share = torch.hypot(down, across) / (0.5 * self.cutoff)
-        if self.order is None:
-            return (share <= 1).to(torch.float32)
-        return 1 / (1 + share ** (2 * self.order))
-
-
-LOW_PASS = CountermeasureChoice(
-    name=CountermeasureName.LOW_PASS,
-    title_format="Low pass, {cutoff:g} of the band",
-    tier=Tier.STANDARD,
-    source="Kim and Sandoval-Segura, Learning from Convolution-based Unlearnable Datasets, 2024",
-    settings=LowPass(cutoff=0.25, order=2),
-    make=Preprocessing,
-)
+        gain = (share <= 1).to(torch.float32) if self.order is None else 1 / (1 + share ** (2 * self.order))
+        return rounded(torch.fft.irfft2(torch.fft.rfft2(images.to(torch.float32)) * gain, s=(height, width)))

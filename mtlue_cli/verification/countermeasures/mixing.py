@@ -5,22 +5,18 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from mtlue_cli.choices import CountermeasureName, Tier
 from mtlue_cli.training.intervention import Mixture
-from mtlue_cli.verification.countermeasures.base import Augmentation, CountermeasureChoice
+from mtlue_cli.verification.countermeasures.base import Augmentation
 
 
 @dataclass(frozen=True)
-class Mixing:
+class Mixing(Augmentation):
     """How much of a partner is mixed in.
 
     Attributes:
         alpha: Of the Beta distribution that the share of the image itself is drawn from, once a batch.
-
-    Raises:
-        ValueError: ``alpha`` is not positive.
     """
 
     alpha: float = 1.0
@@ -29,21 +25,17 @@ class Mixing:
         if self.alpha <= 0:
             raise ValueError(f"a positive alpha is expected, not {self.alpha:g}")
 
-
-def draw_share(alpha: float, rng: torch.Generator) -> float:
-    """A number in [0, 1] from the symmetric Beta distribution: towards the ends for a small ``alpha``, uniform at 1."""
-    # PyTorch draws from a Beta distribution by its global generator only.
-    seed = int(torch.randint(2**62, (), generator=rng))
-    return float(np.random.default_rng(seed).beta(alpha, alpha))
+    def draw_share(self, rng: torch.Generator) -> float:
+        """A number in [0, 1] from the symmetric Beta distribution: towards the ends for a small alpha, uniform at 1."""
+        # PyTorch draws from a Beta distribution by its global generator only.
+        seed = int(torch.randint(2**62, (), generator=rng))
+        return float(np.random.default_rng(seed).beta(self.alpha, self.alpha))
 
 
 def draw_partners(
     images: Tensor, labels: Mapping[str, Tensor], rng: torch.Generator
 ) -> tuple[Tensor, dict[str, Tensor]]:
-    """The batch in a random order: ``(B, 3, H, W)`` images and their labels, so that each row has a partner.
-
-    A row may be its own partner. What is unlabelled moves along and stays so.
-    """
+    """The batch in a random order, with its labels: each row's partner, which may be itself."""
     order = torch.randperm(len(images), generator=rng).to(images.device)
     return images[order], {name: column[order] for name, column in labels.items()}
 
@@ -57,12 +49,12 @@ class MixUp(Mixing):
         Where one of the two is unlabelled, the loss of that set leaves it out.
     """
 
-    def __call__(
-        self, network: nn.Module, images: Tensor, labels: Mapping[str, Tensor], rng: torch.Generator
-    ) -> Mixture:
+    title = "MixUp"
+    source = "Zhang et al., mixup: Beyond Empirical Risk Minimization, ICLR 2018"
+
+    def augment(self, images: Tensor, labels: Mapping[str, Tensor], rng: torch.Generator) -> Mixture:
         """The blended batch under its own and its partners' labels."""
-        del network
-        share = draw_share(self.alpha, rng)
+        share = self.draw_share(rng)
         partners, other = draw_partners(images, labels, rng)
         return Mixture(torch.lerp(partners, images, share), labels, other, share)
 
@@ -78,13 +70,13 @@ class CutMix(Mixing):
         French et al., "Semi-supervised semantic segmentation needs strong, varied perturbations", BMVC 2020.
     """
 
-    def __call__(
-        self, network: nn.Module, images: Tensor, labels: Mapping[str, Tensor], rng: torch.Generator
-    ) -> Mixture:
+    title = "CutMix"
+    source = "Yun et al., CutMix, ICCV 2019"
+
+    def augment(self, images: Tensor, labels: Mapping[str, Tensor], rng: torch.Generator) -> Mixture:
         """The pasted batch under its own and its partners' labels."""
-        del network
         height, width = images.shape[-2:]
-        side = (1 - draw_share(self.alpha, rng)) ** 0.5
+        side = (1 - self.draw_share(rng)) ** 0.5
         rows, columns = _window(height, side, rng), _window(width, side, rng)
         partners, other = draw_partners(images, labels, rng)
         mixed = images.clone()
@@ -104,23 +96,3 @@ def _window(size: int, share: float, rng: torch.Generator) -> slice:
     length = int(size * share)
     first = int(torch.randint(size, (), generator=rng)) - length // 2
     return slice(max(first, 0), min(first + length, size))
-
-
-MIXUP = CountermeasureChoice(
-    name=CountermeasureName.MIXUP,
-    title_format="MixUp",
-    tier=Tier.STANDARD,
-    source="Zhang et al., mixup: Beyond Empirical Risk Minimization, ICLR 2018",
-    settings=MixUp(),
-    make=Augmentation,
-)
-
-
-CUTMIX = CountermeasureChoice(
-    name=CountermeasureName.CUTMIX,
-    title_format="CutMix",
-    tier=Tier.SMOKE,
-    source="Yun et al., CutMix, ICCV 2019",
-    settings=CutMix(),
-    make=Augmentation,
-)

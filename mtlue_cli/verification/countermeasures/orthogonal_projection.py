@@ -5,25 +5,19 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from mtlue_cli.choices import CountermeasureName, Tier
 from mtlue_cli.tasks.losses import task_losses
-from mtlue_cli.tasks.spec import TaskSet
-from mtlue_cli.verification.countermeasures.base import AttackerView, Countermeasure, CountermeasureChoice
-from mtlue_cli.verification.countermeasures.rounding import rounded_by_chance
-
-ROWS = 256
-"""Images that are held as floats at a time."""
-
-MOMENTUM = 0.9
-"""Of the gradient descent."""
+from mtlue_cli.verification.countermeasures.base import CHUNK, AttackerView, Countermeasure, chunks, rounded_by_chance
 
 DEPENDENT = 1e-4
 """A direction is dropped if this share or less of the longest one is left once the earlier directions are taken off."""
 
 
 @dataclass(frozen=True)
-class OrthogonalProjectionSettings:
-    """How the linear model is trained.
+class OrthogonalProjection(Countermeasure):
+    """Trains a linear softmax model a task on the release's pixels and projects every image onto what it cannot see.
+
+    Only the release is projected, not the images to be judged, as in the paper. What is linearly separable in pixels
+    goes, such as any pattern that is fixed for a class; natural content along the same few directions goes with it.
 
     Attributes:
         epochs: Passes over the release.
@@ -31,30 +25,6 @@ class OrthogonalProjectionSettings:
         learning_rate: Of gradient descent, against the inverse of the images' mean squared norm about their mean image:
             up to 4 it is stable whatever the images. Dropped to a tenth after half and three quarters of the epochs.
         resolution: Side in pixels of the averaged squares that the model sees; None: every pixel of the release.
-    """
-
-    epochs: int = 20
-    batch_size: int = 256
-    learning_rate: float = 3.0
-    resolution: int | None = None
-
-    def __post_init__(self) -> None:
-        """Refuse what cannot be trained.
-
-        Raises:
-            ValueError: A setting is not positive.
-        """
-        for name in ("epochs", "batch_size", "learning_rate", "resolution"):
-            value = getattr(self, name)
-            if value is not None and value <= 0:
-                raise ValueError(f"a positive {name} is expected, not {value:g}")
-
-
-class OrthogonalProjection(Countermeasure):
-    """Trains a linear softmax model a task on the release's pixels and projects every image onto what it cannot see.
-
-    Only the release is projected, not the images to be judged, as in the paper. What is linearly separable in pixels
-    goes, such as any pattern that is fixed for a class; natural content along the same few directions goes with it.
 
     Source:
         Sandoval-Segura et al., "What Can We Learn from Unlearnable Datasets?", NeurIPS 2023, section 4.4: a linear
@@ -68,8 +38,8 @@ class OrthogonalProjection(Countermeasure):
         its weight vectors, since the softmax does not see their sum, and directions that depend on others linearly are
         dropped: QR would put chance in their place; (5) the result is rounded by chance and clipped to 8 bits, where
         the paper trains on floats. Rounding changes a pixel by less than a level, in no direction of its own (see
-        :func:`~.rounding.rounded_by_chance`); clipping acts on pixels near black or white only and leaves a part of
-        the direction there.
+        :func:`~.base.rounded_by_chance`); clipping acts on pixels near black or white only and leaves a part of the
+        direction there.
 
         What to expect on photographs: a linear model weighs the shortcut against the content, so its directions are not
         those of the shortcut. On 1,200 faces protected by the shipped weights, 98 % of the content's energy and 60 % of
@@ -79,122 +49,89 @@ class OrthogonalProjection(Countermeasure):
         training then costs what it costs without.
     """
 
-    def __init__(self, settings: OrthogonalProjectionSettings | None = None) -> None:
-        self.settings = settings or OrthogonalProjectionSettings()
+    title = "Orthogonal projection"
+    source = "Sandoval-Segura et al., What Can We Learn from Unlearnable Datasets?, NeurIPS 2023"
+    image_level_only = True
+    epochs: int = 20
+    batch_size: int = 256
+    learning_rate: float = 3.0
+    resolution: int | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("epochs", "batch_size", "learning_rate", "resolution"):
+            value = getattr(self, name)
+            if value is not None and value <= 0:
+                raise ValueError(f"a positive {name} is expected, not {value:g}")
+
+    @property
+    def cost(self) -> float:
+        """Against plain training."""
+        return 1 + self.epochs / 200
 
     def before_training(self, images: Tensor, view: AttackerView) -> Tensor:
         """The release without its linearly predictive directions, ``(N, 3, S, S)`` uint8."""
         mean = mean_image(images)
-        weights = fit_linear_models(images, mean, view, self.settings)
-        basis = orthonormal_basis(weights.flatten(1)).to(view.device)
+        basis = orthonormal_basis(self.directions(images, mean, view).flatten(1)).to(view.device)
         cleaned = torch.empty_like(images)
         offset = mean.flatten().to(view.device)
         rng = torch.Generator().manual_seed(view.seed)
-        for rows in torch.split(torch.arange(len(images)), ROWS):
+        for rows in chunks(len(images), CHUNK):
             centred = images[rows].to(view.device).flatten(1).float() - offset
             centred -= (centred @ basis) @ basis.T
             cleaned[rows] = rounded_by_chance((centred + offset).cpu(), rng).view(-1, *images.shape[1:])
         return cleaned
 
+    def directions(self, images: Tensor, mean: Tensor, view: AttackerView) -> Tensor:
+        """Train a softmax model a task on ``(N, 3, S, S)`` uint8 images; the directions in which the classes differ.
+
+        Returns:
+            ``(sum of C - 1, 3, S, S)`` float on the CPU: weights of each class but a task's last, less the task's mean.
+        """
+        tasks, size = view.tasks.image_level, images.shape[-1]
+        side = min(self.resolution or size, size)
+        # (side, size), averages runs of pixels.
+        pool = nn.functional.adaptive_avg_pool1d(torch.eye(size), side).t().contiguous().to(view.device)
+
+        def seen(part: Tensor) -> Tensor:
+            """uint8 images as a linear model sees them: ``(B, 3 * side**2)`` float in [-1, 1]."""
+            pixels = (part.to(view.device).float() - mean.to(view.device)) / 255.0
+            return (pixels if side == size else pool @ pixels @ pool.T).flatten(1)
+
+        squares = [seen(part).square().sum() for part in torch.split(images, CHUNK)]
+        norm = float(torch.stack(squares).double().sum()) / len(images)
+        classes = [task.num_classes for task in tasks]
+        weights = nn.Parameter(torch.zeros(sum(classes), 3 * side * side, device=view.device))
+        optimizer = torch.optim.SGD([weights], self.learning_rate / max(norm, 1e-12), momentum=0.9)
+        drops = [max(1, round(self.epochs * share)) for share in (0.5, 0.75)]
+        schedule = torch.optim.lr_scheduler.MultiStepLR(optimizer, drops, gamma=0.1)
+        rng = torch.Generator().manual_seed(view.seed)
+        for epoch in range(self.epochs):
+            for rows in torch.split(torch.randperm(len(images), generator=rng), self.batch_size):
+                scores = torch.split(seen(images[rows]) @ weights.T, classes, dim=1)
+                labels = {name: view.labels[name][rows].to(view.device) for name in tasks.names}
+                losses = task_losses(dict(zip(tasks.names, scores, strict=True)), labels, tasks)
+                optimizer.zero_grad(set_to_none=True)
+                torch.stack(list(losses.values())).sum().backward()  # type: ignore[no-untyped-call]  # untyped in torch
+                optimizer.step()
+            schedule.step()
+            view.report((epoch + 1) / self.epochs)
+        parts = torch.split(weights.detach(), classes)
+        differences = torch.cat([(part - part.mean(dim=0))[:-1] for part in parts]).view(-1, 3, side, side)
+        # A model that sees averages weighs each pixel by its share in them: the transpose of the averaging.
+        return (pool.T @ differences @ pool).cpu()
+
 
 def mean_image(images: Tensor) -> Tensor:
     """Mean over ``(N, 3, S, S)`` uint8 images, ``(3, S, S)`` float."""
     total = torch.zeros(images.shape[1:], dtype=torch.int64)
-    for part in torch.split(images, ROWS):
+    for part in torch.split(images, CHUNK):
         total += part.sum(dim=0, dtype=torch.int64)
     return (total.double() / len(images)).float()
 
 
-def fit_linear_models(
-    images: Tensor, mean: Tensor, view: AttackerView, settings: OrthogonalProjectionSettings
-) -> Tensor:
-    """Train a softmax model a task on pixels and give the directions in which its classes differ.
-
-    Args:
-        images: ``(N, 3, S, S)`` uint8.
-        mean: Their mean, ``(3, S, S)`` float.
-        view: Labels, tasks, seed and device.
-        settings: How.
-
-    Returns:
-        ``(sum of C - 1, 3, S, S)`` float on the CPU: weights of each class but a task's last, less the task's mean.
-    """
-    size = images.shape[-1]
-    side = min(settings.resolution or size, size)
-    pool = _pooling(size, side).to(view.device)
-    tasks = view.tasks.image_level
-    classes = [task.num_classes for task in tasks]
-    weights = nn.Parameter(torch.zeros(sum(classes), 3 * side * side, device=view.device))
-    norm = _mean_squared_norm(images, mean, pool, view.device)
-    optimizer = torch.optim.SGD([weights], settings.learning_rate / max(norm, 1e-12), momentum=MOMENTUM)
-    drops = [max(1, round(settings.epochs * share)) for share in (0.5, 0.75)]
-    schedule = torch.optim.lr_scheduler.MultiStepLR(optimizer, drops, gamma=0.1)
-    rng = torch.Generator().manual_seed(view.seed)
-    for epoch in range(settings.epochs):
-        for rows in torch.split(torch.randperm(len(images), generator=rng), settings.batch_size):
-            seen = _seen(images[rows], mean, pool, view.device)
-            scores = torch.split(seen @ weights.T, classes, dim=1)
-            losses = task_losses(dict(zip(tasks.names, scores, strict=True)), _rows(view, rows), tasks)
-            optimizer.zero_grad(set_to_none=True)
-            torch.stack(list(losses.values())).sum().backward()  # type: ignore[no-untyped-call]  # untyped in torch
-            optimizer.step()
-        schedule.step()
-        if view.on_progress is not None:
-            view.on_progress((epoch + 1) / settings.epochs)
-    differences = _class_differences(weights.detach(), tasks).view(-1, 3, side, side)
-    # A model that sees averages weighs each pixel by its share in them: the transpose of the averaging.
-    return (pool.T @ differences @ pool).cpu()
-
-
 def orthonormal_basis(directions: Tensor) -> Tensor:
-    """Orthonormal columns that span ``directions``.
-
-    Args:
-        directions: ``(K, D)`` float, ``K <= D``; may be linearly dependent or zero.
-
-    Returns:
-        ``(D, rank)`` float.
-    """
+    """Orthonormal columns ``(D, rank)`` float that span ``(K, D)`` directions, which may be dependent or zero."""
     basis, triangle = torch.linalg.qr(directions.double().T)
     lengths = triangle.diagonal().abs()
-    kept = lengths > DEPENDENT * directions.double().norm(dim=1).max()
-    kept_basis: Tensor = basis[:, kept].float()
-    return kept_basis
-
-
-def _class_differences(weights: Tensor, tasks: TaskSet) -> Tensor:
-    parts = torch.split(weights, [task.num_classes for task in tasks])
-    return torch.cat([(part - part.mean(dim=0))[:-1] for part in parts])
-
-
-def _pooling(size: int, side: int) -> Tensor:
-    """``(side, size)`` matrix that averages runs of pixels."""
-    averaged: Tensor = nn.functional.adaptive_avg_pool1d(torch.eye(size), side)
-    return averaged.t().contiguous()
-
-
-def _seen(images: Tensor, mean: Tensor, pool: Tensor, device: torch.device) -> Tensor:
-    """uint8 images as a linear model sees them: ``(B, 3 * side**2)`` float in [-1, 1]."""
-    pixels = (images.to(device).float() - mean.to(device)) / 255.0
-    return (pixels if len(pool) == images.shape[-1] else pool @ pixels @ pool.T).flatten(1)
-
-
-def _mean_squared_norm(images: Tensor, mean: Tensor, pool: Tensor, device: torch.device) -> float:
-    parts = [_seen(part, mean, pool, device).square().sum() for part in torch.split(images, ROWS)]
-    return float(torch.stack(parts).double().sum()) / len(images)
-
-
-def _rows(view: AttackerView, rows: Tensor) -> dict[str, Tensor]:
-    return {name: view.labels[name][rows].to(view.device) for name in view.tasks.image_level.names}
-
-
-ORTHOGONAL_PROJECTION = CountermeasureChoice(
-    name=CountermeasureName.ORTHOGONAL_PROJECTION,
-    title_format="Orthogonal projection",
-    tier=Tier.SMOKE,
-    source="Sandoval-Segura et al., What Can We Learn from Unlearnable Datasets?, NeurIPS 2023",
-    settings=OrthogonalProjectionSettings(),
-    make=OrthogonalProjection,
-    cost_of=lambda settings: 1 + settings.epochs / 200,
-    image_level_only=True,
-)
+    kept: Tensor = basis[:, lengths > DEPENDENT * directions.double().norm(dim=1).max()].float()
+    return kept

@@ -1,21 +1,16 @@
 """Pair-trained remover: learn from clean and protected pairs to undo the perturbation, then undo it everywhere."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
-from mtlue_cli.choices import CountermeasureName, Tier
 from mtlue_cli.devices import on_device, seeded
 from mtlue_cli.tasks.spec import TaskSet
 from mtlue_cli.training.augment import apply_view, draw_crop
 from mtlue_cli.training.multitask_loop import to_float
-from mtlue_cli.verification.countermeasures.base import AttackerView, Countermeasure, CountermeasureChoice
-from mtlue_cli.verification.countermeasures.rounding import rounded_by_chance
-
-CALL = 64
-"""Images that are cleaned at a time."""
+from mtlue_cli.verification.countermeasures.base import CALL, AttackerView, Countermeasure, chunks, rounded_by_chance
 
 STRIDE = 8
 """Sides are filled up to multiples of this: one space-to-depth and two halvings."""
@@ -25,8 +20,13 @@ MAP_SIDE = 16
 
 
 @dataclass(frozen=True)
-class PairRemoverSettings:
-    """What the attacker spends, and what he looks at.
+class PairRemover(Countermeasure):
+    """Trains a small U-Net on pairs made with a published generator and cleans the whole release with it.
+
+    It measures what publishing a checkpoint costs. It sees the published labels by default, the stronger attack: the
+    perturbation depends on them, they are published with the images, and whoever makes the pairs knows theirs. With
+    200 pairs made by the shipped weights, the root mean square distance of faces to their originals fell from 7.7 to
+    4.7 levels after 150 steps with labels (3.5 after 600), to 5.7 without.
 
     Attributes:
         steps: Steps of training.
@@ -35,37 +35,6 @@ class PairRemoverSettings:
         width: Channels of the network's first stage, a multiple of 8.
         crop_share: Side of the random crops against the image's.
         use_labels: Whether the network sees the published labels of whole images; label maps it never sees.
-    """
-
-    steps: int = 600
-    batch_size: int = 16
-    learning_rate: float = 2e-3
-    width: int = 32
-    crop_share: float = 0.75
-    use_labels: bool = True
-
-    def __post_init__(self) -> None:
-        """Refuse what cannot be trained.
-
-        Raises:
-            ValueError: A setting is out of range.
-        """
-        for name in ("steps", "batch_size", "learning_rate"):
-            if getattr(self, name) <= 0:
-                raise ValueError(f"a positive {name} is expected, not {getattr(self, name):g}")
-        if self.width < 8 or self.width % 8:
-            raise ValueError(f"a width that is a multiple of 8 is expected, not {self.width}")
-        if not 0 < self.crop_share <= 1:
-            raise ValueError(f"a crop_share in (0, 1] is expected, not {self.crop_share:g}")
-
-
-class PairRemover(Countermeasure):
-    """Trains a small U-Net on pairs made with a published generator and cleans the whole release with it.
-
-    It measures what publishing a checkpoint costs. It sees the published labels by default, the stronger attack: the
-    perturbation depends on them, they are published with the images, and whoever makes the pairs knows theirs. With
-    200 pairs made by the shipped weights, the root mean square distance of faces to their originals fell from 7.7 to
-    4.7 levels after 150 steps with labels (3.5 after 600), to 5.7 without.
 
     Source:
         Residual learning of a restoration network, as Zhang et al., "Beyond a Gaussian Denoiser", IEEE TIP 2017, on
@@ -81,29 +50,84 @@ class PairRemover(Countermeasure):
         at 72 pixels; then a pass forward for each image of the release, 5 ms on such a core.
     """
 
+    title = "Pair-trained remover"
+    source = "U-Net (Ronneberger et al., MICCAI 2015) with residual learning (Zhang et al., IEEE TIP 2017)"
+    steps: int = 600
+    batch_size: int = 16
+    learning_rate: float = 2e-3
+    width: int = 32
+    crop_share: float = 0.75
+    use_labels: bool = True
     needs_pairs = True
 
-    def __init__(self, settings: PairRemoverSettings | None = None) -> None:
-        self.settings = settings or PairRemoverSettings()
+    def __post_init__(self) -> None:
+        for name in ("steps", "batch_size", "learning_rate"):
+            if getattr(self, name) <= 0:
+                raise ValueError(f"a positive {name} is expected, not {getattr(self, name):g}")
+        if self.width < 8 or self.width % 8:
+            raise ValueError(f"a width that is a multiple of 8 is expected, not {self.width}")
+        if not 0 < self.crop_share <= 1:
+            raise ValueError(f"a crop_share in (0, 1] is expected, not {self.crop_share:g}")
+
+    @property
+    def cost(self) -> float:
+        """Against plain training."""
+        return 1 + self.steps / 1200
 
     def before_training(self, images: Tensor, view: AttackerView) -> Tensor:
-        """The release as the remover restores it, ``(N, 3, S, S)`` uint8.
+        """The release as the remover restores it, ``(N, 3, S, S)`` uint8; no value moves by more than in the pairs.
 
         Raises:
             ValueError: There are no pairs, or no labels of theirs although the network is to see them.
         """
+        network = self.train(view)
+        names = network.tasks.names if network.tasks is not None else ()
+        rng = torch.Generator().manual_seed(view.seed)
+        cleaned = torch.empty_like(images)
+        with torch.inference_mode():
+            for rows in chunks(len(images), CALL):
+                pixels = to_float(images[rows], view.device)
+                known = {name: view.labels[name][rows].to(view.device) for name in names}
+                restored = pixels - network(network.inputs(pixels, known))
+                cleaned[rows] = rounded_by_chance((restored * 255.0).cpu(), rng)
+        return cleaned
+
+    def train(self, view: AttackerView) -> "RemoverNetwork":
+        """Fit a network to what protection adds to the pairs, left in evaluation mode; deterministic on a CPU."""
         if view.pairs is None or not len(view.pairs[0]):
             raise ValueError("a pair-trained remover needs pairs of clean and protected images")
-        if self.settings.use_labels and view.pair_labels is None:
+        if self.use_labels and view.pair_labels is None:
             raise ValueError("a remover that sees labels needs the labels of its pairs")
         originals, protected = view.pairs
         tasks = view.tasks.image_level
-        sees_labels = self.settings.use_labels and len(tasks) > 0
-        labels = view.pair_labels if sees_labels else None
-        network = train_remover(
-            originals, protected, labels, tasks, self.settings, view.seed, view.device, view.on_progress
+        sees_labels = self.use_labels and len(tasks) > 0
+        labels = view.pair_labels if sees_labels and view.pair_labels is not None else {}
+        size = originals.shape[-1]
+        bound = max(1, int((protected.short() - originals.short()).abs().max())) / 255.0
+        with seeded(view.seed):
+            network = RemoverNetwork(tasks if sees_labels else None, bound, self.width)
+        network = on_device(network, view.device)
+        rng = torch.Generator().manual_seed(view.seed)
+        optimizer = torch.optim.Adam(network.parameters(), self.learning_rate)
+        warm = max(1, self.steps // 20)
+        schedule = torch.optim.lr_scheduler.LambdaLR(
+            optimizer, lambda step: min((step + 1) / warm, max(0.0, (self.steps - step) / (self.steps - warm + 1)))
         )
-        return remove(network, images, view.labels if sees_labels else None, view.device, view.seed)
+        crop = min(size, max(STRIDE, round(size * self.crop_share / STRIDE) * STRIDE))
+        for step in range(self.steps):
+            rows = torch.randint(len(originals), (min(self.batch_size, len(originals)),), generator=rng)
+            seen, target = to_float(protected[rows], view.device), to_float(originals[rows], view.device)
+            known = {name: column[rows].to(view.device) for name, column in labels.items()}
+            crops = draw_crop(size, crop, len(rows), rng)
+            predicted = network(apply_view(network.inputs(seen, known), crops, crop))
+            # In units of the bound, so that the size of the gradient does not depend on epsilon.
+            loss = ((predicted - apply_view(seen - target, crops, crop)) / bound).square().mean()
+            optimizer.zero_grad(set_to_none=True)
+            loss.backward()
+            optimizer.step()
+            schedule.step()
+            view.report((step + 1) / self.steps)
+        return network.eval()
 
 
 class _Block(nn.Sequential):
@@ -120,25 +144,20 @@ class RemoverNetwork(nn.Module):
 
     Labels enter as the generators that it is to undo take them: every class of every task has a learned map, the maps
     of an image's classes are summed, scaled up and laid beside its pixels. An unlabelled task adds nothing. The maps
-    also reach the output directly, so that what is fixed for a class is learned in the first steps.
-
-    Args:
-        tasks: The tasks whose labels are taken; None: pixels alone.
-        bound: Largest perturbation that it can predict, as a share of the whole scale.
-        width: Channels of the first stage, a multiple of 8.
-        map_channels: Channels of the class maps.
+    also reach the output directly, so that what is fixed for a class is learned in the first steps. Without tasks it
+    sees pixels alone. The bound is the largest perturbation that it can predict, as a share of the whole scale.
     """
 
     def __init__(self, tasks: TaskSet | None, bound: float, width: int = 32, map_channels: int = 8) -> None:
         super().__init__()
         self.tasks = tasks
         self.bound = bound
-        self.map_channels = map_channels if tasks is not None else 0
+        seen = 3 if tasks is None else 3 + map_channels
         if tasks is not None:
             rows = sum(task.num_classes for task in tasks)
             self.maps = nn.Parameter(0.1 * torch.randn(rows, map_channels, MAP_SIDE, MAP_SIDE))
             self.direct = nn.Conv2d(map_channels, 3, 1, bias=False)
-        self.enter = _Block(4 * (3 + self.map_channels), width)
+        self.enter = _Block(4 * seen, width)
         self.first = _Block(width, width)
         self.down = nn.Sequential(_Block(width, 2 * width, stride=2), _Block(2 * width, 2 * width))
         self.bottom = nn.Sequential(_Block(2 * width, 4 * width, stride=2), _Block(4 * width, 4 * width))
@@ -147,17 +166,12 @@ class RemoverNetwork(nn.Module):
         self.leave = nn.Conv2d(width, 12, 3, padding=1)
         nn.init.normal_(self.leave.weight, std=1e-2)
 
-    def inputs(self, images: Tensor, labels: Mapping[str, Tensor] | None) -> Tensor:
-        """Pixels and label maps of whole images, to be cropped and flipped together.
+    def inputs(self, images: Tensor, labels: Mapping[str, Tensor]) -> Tensor:
+        """Pixels and label maps ``(B, 3 + map_channels, S, S)`` of whole images, to be cropped and flipped together.
 
-        Args:
-            images: ``(B, 3, S, S)`` float in [0, 1].
-            labels: Task name to ``(B,)`` int64, negative where unlabelled; None if it was built without tasks.
-
-        Returns:
-            ``(B, 3 + map_channels, S, S)`` float.
+        Images are ``(B, 3, S, S)`` float in [0, 1]; labels are not read if it was built without tasks.
         """
-        if self.tasks is None or labels is None:
+        if self.tasks is None:
             return images
         summed = images.new_zeros(len(images), *self.maps.shape[1:])
         start = 0
@@ -184,95 +198,3 @@ class RemoverNetwork(nn.Module):
         if self.tasks is not None:
             delta = delta + self.direct(inputs[:, 3:])
         return self.bound * torch.tanh(delta)
-
-
-def train_remover(
-    originals: Tensor,
-    protected: Tensor,
-    labels: Mapping[str, Tensor] | None,
-    tasks: TaskSet,
-    settings: PairRemoverSettings,
-    seed: int,
-    device: torch.device,
-    on_progress: Callable[[float], None] | None = None,
-) -> RemoverNetwork:
-    """Fit a network to ``protected - originals``; deterministic on a CPU.
-
-    Args:
-        originals: ``(M, 3, S, S)`` uint8.
-        protected: The same images, protected.
-        labels: Task name to ``(M,)`` int64, negative where unlabelled; None: from pixels alone.
-        tasks: The tasks of ``labels``.
-        settings: How.
-        seed: Of weights, order and crops.
-        device: Where.
-        on_progress: Called with the share of the steps that is done.
-
-    Returns:
-        The network, in evaluation mode on ``device``.
-    """
-    size = originals.shape[-1]
-    bound = max(1, int((protected.short() - originals.short()).abs().max())) / 255.0
-    with seeded(seed):
-        network = RemoverNetwork(tasks if labels is not None else None, bound, settings.width)
-    network = on_device(network, device)
-    rng = torch.Generator().manual_seed(seed)
-    optimizer = torch.optim.Adam(network.parameters(), settings.learning_rate)
-    warm = max(1, settings.steps // 20)
-    schedule = torch.optim.lr_scheduler.LambdaLR(
-        optimizer, lambda step: min((step + 1) / warm, max(0.0, (settings.steps - step) / (settings.steps - warm + 1)))
-    )
-    crop = min(size, max(STRIDE, round(size * settings.crop_share / STRIDE) * STRIDE))
-    for step in range(settings.steps):
-        rows = torch.randint(len(originals), (min(settings.batch_size, len(originals)),), generator=rng)
-        seen, target = to_float(protected[rows], device), to_float(originals[rows], device)
-        known = {name: column[rows].to(device) for name, column in labels.items()} if labels is not None else None
-        crops = draw_crop(size, crop, len(rows), rng)
-        predicted = network(apply_view(network.inputs(seen, known), crops, crop))
-        # In units of the bound, so that the size of the gradient does not depend on epsilon.
-        loss = ((predicted - apply_view(seen - target, crops, crop)) / bound).square().mean()
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        optimizer.step()
-        schedule.step()
-        if on_progress is not None:
-            on_progress((step + 1) / settings.steps)
-    return network.eval()
-
-
-@torch.inference_mode()
-def remove(
-    network: RemoverNetwork, images: Tensor, labels: Mapping[str, Tensor] | None, device: torch.device, seed: int
-) -> Tensor:
-    """Subtract what the network predicts, rounded by chance and clipped to 8 bits.
-
-    Args:
-        network: What :func:`train_remover` gave.
-        images: ``(N, 3, S, S)`` uint8, protected.
-        labels: Task name to ``(N,)`` int64; None if the network takes none.
-        device: Where the network is.
-        seed: Of the rounding.
-
-    Returns:
-        A new ``(N, 3, S, S)`` uint8, each value within the network's bound of ``images``, rounding apart.
-    """
-    rng = torch.Generator().manual_seed(seed)
-    cleaned = torch.empty_like(images)
-    for rows in torch.split(torch.arange(len(images)), CALL):
-        pixels = to_float(images[rows], device)
-        known = {name: column[rows].to(device) for name, column in labels.items()} if labels is not None else None
-        restored = pixels - network(network.inputs(pixels, known))
-        cleaned[rows] = rounded_by_chance((restored * 255.0).cpu(), rng)
-    return cleaned
-
-
-PAIR_REMOVER = CountermeasureChoice(
-    name=CountermeasureName.PAIR_REMOVER,
-    title_format="Pair-trained remover",
-    tier=Tier.STANDARD,
-    source="U-Net (Ronneberger et al., MICCAI 2015) with residual learning (Zhang et al., IEEE TIP 2017)",
-    settings=PairRemoverSettings(),
-    make=PairRemover,
-    cost_of=lambda settings: 1 + settings.steps / 1200,
-    of_published_weights=True,
-)

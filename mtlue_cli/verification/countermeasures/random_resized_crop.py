@@ -7,13 +7,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from mtlue_cli.choices import CountermeasureName, Tier
 from mtlue_cli.training.intervention import Mixture
-from mtlue_cli.verification.countermeasures.base import Augmentation, CountermeasureChoice
+from mtlue_cli.verification.countermeasures.base import Augmentation
 
 
 @dataclass(frozen=True)
-class RandomResizedCrop:
+class RandomResizedCrop(Augmentation):
     """Cuts a window of random size, proportions and place out of every image and scales it to the image's size.
 
     Moves and stretches a perturbation, each image in its own way: patterns that are tied to a place or a scale are
@@ -27,11 +26,10 @@ class RandomResizedCrop:
         Szegedy et al., "Going Deeper with Convolutions", CVPR 2015. Deviations: a quarter of the area at least, not
         8 %, which of a 64-pixel crop would leave 18 pixels; a side that would exceed the image is cut to it rather
         than drawn again.
-
-    Raises:
-        ValueError: A setting is out of range.
     """
 
+    title = "Random resized crop"
+    source = "Szegedy et al., Going Deeper with Convolutions, CVPR 2015"
     smallest_area: float = 0.25
     widest: float = 4 / 3
 
@@ -41,11 +39,8 @@ class RandomResizedCrop:
         if self.widest < 1:
             raise ValueError(f"a ratio of at least 1 is expected, not {self.widest}")
 
-    def __call__(
-        self, network: nn.Module, images: Tensor, labels: Mapping[str, Tensor], rng: torch.Generator
-    ) -> Mixture:
+    def augment(self, images: Tensor, labels: Mapping[str, Tensor], rng: torch.Generator) -> Mixture:
         """The zoomed batch under its own labels; label maps are zoomed alike, by the nearest pixel."""
-        del network
         height, width = images.shape[-2:]
         windows = self.draw(len(images), height, width, rng)
         maps = {name: zoom_map(column, windows) for name, column in labels.items() if column.ndim > 1}
@@ -73,13 +68,7 @@ def zoom_map(labels: Tensor, windows: Tensor) -> Tensor:
 def zoom(images: Tensor, windows: Tensor, mode: str = "bilinear") -> Tensor:
     """Each window scaled to the whole image, as if it had been cut out first.
 
-    Args:
-        images: ``(B, C, H, W)`` float.
-        mode: ``bilinear`` or ``nearest``.
-        windows: ``(B, 4)`` int64: top, left, height and width in pixels, within the image.
-
-    Returns:
-        ``(B, 3, H, W)`` float.
+    Images are ``(B, C, H, W)`` float; the mode is ``bilinear`` or ``nearest``; windows are those of ``draw``.
     """
     height, width = images.shape[-2:]
     top, left, rows, columns = windows.to(images.device).float().unbind(dim=1)
@@ -99,13 +88,3 @@ def _sampled(first: Tensor, length: Tensor, size: int) -> Tensor:
     position = (torch.arange(size, device=first.device) + 0.5) * (length / size) - 0.5
     position = first + torch.minimum(position.clamp_min(0), length - 1)
     return (2 * position + 1) / size - 1
-
-
-RANDOM_RESIZED_CROP = CountermeasureChoice(
-    name=CountermeasureName.RANDOM_RESIZED_CROP,
-    title_format="Random resized crop",
-    tier=Tier.SMOKE,
-    source="Szegedy et al., Going Deeper with Convolutions, CVPR 2015",
-    settings=RandomResizedCrop(),
-    make=Augmentation,
-)

@@ -8,7 +8,6 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from mtlue_cli.choices import CountermeasureName, Tier
 from mtlue_cli.generator.checkpoint import load_checkpoint
 from mtlue_cli.generator.generator import Generator
 from mtlue_cli.keys import Key
@@ -16,38 +15,19 @@ from mtlue_cli.perturbation.bound import protect_pixels
 from mtlue_cli.tasks.dense import as_labels
 from mtlue_cli.tasks.shares import class_shares
 from mtlue_cli.tasks.spec import UNLABELLED, TaskSet
-from mtlue_cli.verification.countermeasures.base import AttackerView, Countermeasure, CountermeasureChoice
-
-CHUNK = 64
-"""Images that are cleaned at a time."""
+from mtlue_cli.verification.countermeasures.base import CALL, AttackerView, Countermeasure, chunks
 
 
 @dataclass(frozen=True)
-class RecomputeRemovalSettings:
-    """How often the attacker looks again.
-
-    Attributes:
-        rounds: Times that the perturbation is computed: first for the released image, then for what was left of it.
-    """
-
-    rounds: int = 2
-
-    def __post_init__(self) -> None:
-        """Refuse an attack that does nothing.
-
-        Raises:
-            ValueError: Fewer than one round.
-        """
-        if self.rounds < 1:
-            raise ValueError(f"at least one round is expected, not {self.rounds}")
-
-
 class RecomputeRemoval(Countermeasure):
     """Computes the perturbation of each released image from its published labels and subtracts it.
 
     It measures what the weights alone are worth to an attacker. With learned embeddings they are all that he needs: the
     perturbation of the released image is close to that of its original, which a second round comes nearer to. With
     universal weights he lacks the key and draws one of his own; what he subtracts is then another perturbation.
+
+    Attributes:
+        rounds: Times that the perturbation is computed: first for the released image, then for what was left of it.
 
     Source:
         Measured by the authors of this tool; the fixed-point iteration is the usual way to undo a residual map, as in
@@ -57,10 +37,19 @@ class RecomputeRemoval(Countermeasure):
         Cost: ``rounds`` passes of the generator over the release, 2 ms each and image on one CPU core.
     """
 
+    title = "Removal by recomputing"
+    source = "The generator's own definition (Yu et al., ICML 2025), inverted as in Behrmann et al., ICML 2019"
+    rounds: int = 2
     needs_weights = True
 
-    def __init__(self, settings: RecomputeRemovalSettings | None = None) -> None:
-        self.settings = settings or RecomputeRemovalSettings()
+    def __post_init__(self) -> None:
+        if self.rounds < 1:
+            raise ValueError(f"at least one round is expected, not {self.rounds}")
+
+    @property
+    def cost(self) -> float:
+        """Against plain training."""
+        return 1 + 0.05 * self.rounds
 
     def before_training(self, images: Tensor, view: AttackerView) -> Tensor:
         """The release less what the attacker computes, ``(N, 3, S, S)`` uint8.
@@ -70,40 +59,32 @@ class RecomputeRemoval(Countermeasure):
         """
         if view.weights is None:
             raise ValueError("removal by recomputing needs the weights of the generator")
-        found = {name: view.labels[name].cpu() for name in view.tasks.names}
-        shares = dict(zip(view.tasks.names, class_shares(found, view.tasks), strict=True))
-        loaded = load_checkpoint(view.weights).bound(attackers_key(view.seed), view.tasks, shares)
+        published = {name: view.labels[name].cpu() for name in view.tasks.names}
+        shares = dict(zip(view.tasks.names, class_shares(published, view.tasks), strict=True))
+        # Not the owner's key, which the attacker lacks.
+        key = Key(hashlib.sha256(f"the key of an attacker, {view.seed}".encode()).digest())
+        loaded = load_checkpoint(view.weights).bound(key, view.tasks, shares)
         generator = Generator(loaded, view.device)
         cleaned = torch.empty_like(images)
-        for start in range(0, len(images), CHUNK):
-            rows = slice(start, min(start + CHUNK, len(images)))
+        for rows in chunks(len(images), CALL):
             given = {name: column[rows] for name, column in view.labels.items()}
             known = known_labels(given, view.tasks, loaded.card.tasks)
             part = {name: list(_as_large(column, loaded.card.image_size).numpy()) for name, column in known.items()}
             released = list(images[rows].permute(0, 2, 3, 1).contiguous().numpy())
             estimate = released
-            for _ in range(self.settings.rounds):
+            for _ in range(self.rounds):
                 deltas = generator.perturb([generator.square(pixels) for pixels in estimate], part, view.epsilon)
                 pairs = zip(released, deltas, strict=True)
                 estimate = [protect_pixels(pixels, -delta, view.epsilon) for pixels, delta in pairs]
             cleaned[rows] = torch.from_numpy(np.stack(estimate)).permute(0, 3, 1, 2)
-            if view.on_progress is not None:
-                view.on_progress(rows.stop / len(images))
+            view.report(rows.stop / len(images))
         return cleaned
 
 
-def attackers_key(seed: int) -> Key:
-    """The key that an attacker draws: not the owner's."""
-    return Key(hashlib.sha256(f"the key of an attacker, {seed}".encode()).digest())
-
-
 def known_labels(labels: Mapping[str, Tensor], tasks: TaskSet, known: TaskSet) -> dict[str, Tensor]:
-    """Labels in the class indices of another task set; tasks it lacks are left out, classes it lacks are unlabelled.
+    """Labels, or label maps, of ``tasks`` in the class indices of ``known``.
 
-    Args:
-        labels: Task name to ``(N,)`` class indices, negative where unlabelled, or to maps of them or of numbers.
-        tasks: What they stand for.
-        known: Tasks to recode to.
+    Tasks that it lacks are left out; classes that it lacks are unlabelled.
     """
     found: dict[str, Tensor] = {}
     for task in known:
@@ -123,15 +104,3 @@ def _as_large(column: Tensor, size: int) -> Tensor:
     planes = column.view(len(column), -1, *column.shape[-2:]).double()
     resized = nn.functional.interpolate(planes, size=(size, size), mode="nearest-exact").to(column.dtype)
     return resized.view(*column.shape[:-2], size, size)
-
-
-RECOMPUTE_REMOVAL = CountermeasureChoice(
-    name=CountermeasureName.RECOMPUTE_REMOVAL,
-    title_format="Removal by recomputing",
-    tier=Tier.STANDARD,
-    source="The generator's own definition (Yu et al., ICML 2025), inverted as in Behrmann et al., ICML 2019",
-    settings=RecomputeRemovalSettings(),
-    make=RecomputeRemoval,
-    cost_of=lambda settings: 1 + 0.05 * settings.rounds,
-    of_published_weights=True,
-)

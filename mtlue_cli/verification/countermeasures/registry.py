@@ -14,61 +14,60 @@ so it takes one countermeasure of each kind, each the one that its kind is judge
 """
 
 from collections.abc import Mapping
-from typing import Any
 
-from mtlue_cli.choices import Tier
+from mtlue_cli.choices import CountermeasureName, Tier
 from mtlue_cli.training.named_settings import choose
-from mtlue_cli.verification.countermeasures.adversarial_training import ADVERSARIAL_TRAINING, FGSM_TRAINING
+from mtlue_cli.verification.countermeasures.adversarial_training import AdversarialTraining, FgsmTraining
 from mtlue_cli.verification.countermeasures.base import CountermeasureChoice
-from mtlue_cli.verification.countermeasures.bit_depth import BIT_DEPTH
-from mtlue_cli.verification.countermeasures.chroma_low_pass import CHROMA_LOW_PASS
-from mtlue_cli.verification.countermeasures.colour_jitter import COLOUR_JITTER
-from mtlue_cli.verification.countermeasures.cutout import CUTOUT
-from mtlue_cli.verification.countermeasures.gaussian_blur import GAUSSIAN_BLUR
-from mtlue_cli.verification.countermeasures.gaussian_noise import GAUSSIAN_NOISE
-from mtlue_cli.verification.countermeasures.grayscale import GRAYSCALE
-from mtlue_cli.verification.countermeasures.jpeg import JPEG_10, JPEG_30, JPEG_50, JPEG_75
-from mtlue_cli.verification.countermeasures.label_regression import LABEL_REGRESSION
-from mtlue_cli.verification.countermeasures.low_pass import LOW_PASS
-from mtlue_cli.verification.countermeasures.mixing import CUTMIX, MIXUP
-from mtlue_cli.verification.countermeasures.orthogonal_projection import ORTHOGONAL_PROJECTION
-from mtlue_cli.verification.countermeasures.pair_remover import PAIR_REMOVER
-from mtlue_cli.verification.countermeasures.random_resized_crop import RANDOM_RESIZED_CROP
-from mtlue_cli.verification.countermeasures.recompute_removal import RECOMPUTE_REMOVAL
-from mtlue_cli.verification.countermeasures.resize_down_up import RESIZE
-from mtlue_cli.verification.countermeasures.ueraser import UERASER
+from mtlue_cli.verification.countermeasures.bit_depth import FewerBits
+from mtlue_cli.verification.countermeasures.chroma_low_pass import ChromaBlur
+from mtlue_cli.verification.countermeasures.colour_jitter import ColourJitter
+from mtlue_cli.verification.countermeasures.cutout import Cutout
+from mtlue_cli.verification.countermeasures.gaussian_blur import Blur
+from mtlue_cli.verification.countermeasures.gaussian_noise import GaussianNoise
+from mtlue_cli.verification.countermeasures.grayscale import ToGrayscale
+from mtlue_cli.verification.countermeasures.jpeg import JpegRoundTrip
+from mtlue_cli.verification.countermeasures.label_regression import LabelRegression
+from mtlue_cli.verification.countermeasures.low_pass import LowPass
+from mtlue_cli.verification.countermeasures.mixing import CutMix, MixUp
+from mtlue_cli.verification.countermeasures.orthogonal_projection import OrthogonalProjection
+from mtlue_cli.verification.countermeasures.pair_remover import PairRemover
+from mtlue_cli.verification.countermeasures.random_resized_crop import RandomResizedCrop
+from mtlue_cli.verification.countermeasures.recompute_removal import RecomputeRemoval
+from mtlue_cli.verification.countermeasures.resize_down_up import ResizeDownUp
+from mtlue_cli.verification.countermeasures.ueraser import UEraser
 
-COUNTERMEASURES: Mapping[str, CountermeasureChoice[Any]] = {
-    choice.name: choice
-    for choice in (
-        JPEG_10,
-        JPEG_30,
-        JPEG_50,
-        JPEG_75,
-        GRAYSCALE,
-        BIT_DEPTH,
-        GAUSSIAN_BLUR,
-        LOW_PASS,
-        CHROMA_LOW_PASS,
-        RESIZE,
-        GAUSSIAN_NOISE,
-        CUTOUT,
-        MIXUP,
-        CUTMIX,
-        RANDOM_RESIZED_CROP,
-        COLOUR_JITTER,
-        LABEL_REGRESSION,
-        ORTHOGONAL_PROJECTION,
-        UERASER,
-        FGSM_TRAINING,
-        ADVERSARIAL_TRAINING,
-        PAIR_REMOVER,
-        RECOMPUTE_REMOVAL,
+COUNTERMEASURES: Mapping[str, CountermeasureChoice] = {
+    name: CountermeasureChoice(name=name, tier=lowest_tier, settings=usual, family=usual.family)
+    for name, lowest_tier, usual in (
+        (CountermeasureName.JPEG_10, Tier.SMOKE, JpegRoundTrip(10)),
+        (CountermeasureName.JPEG_30, Tier.STANDARD, JpegRoundTrip(30)),
+        (CountermeasureName.JPEG_50, Tier.FULL, JpegRoundTrip(50)),
+        (CountermeasureName.JPEG_75, Tier.FULL, JpegRoundTrip(75)),
+        (CountermeasureName.GRAYSCALE, Tier.SMOKE, ToGrayscale()),
+        (CountermeasureName.BIT_DEPTH, Tier.STANDARD, FewerBits()),
+        (CountermeasureName.GAUSSIAN_BLUR, Tier.STANDARD, Blur()),
+        (CountermeasureName.LOW_PASS, Tier.STANDARD, LowPass()),
+        (CountermeasureName.CHROMA_LOW_PASS, Tier.STANDARD, ChromaBlur()),
+        (CountermeasureName.RESIZE, Tier.STANDARD, ResizeDownUp()),
+        (CountermeasureName.GAUSSIAN_NOISE, Tier.STANDARD, GaussianNoise()),
+        (CountermeasureName.CUTOUT, Tier.FULL, Cutout()),
+        (CountermeasureName.MIXUP, Tier.STANDARD, MixUp()),
+        (CountermeasureName.CUTMIX, Tier.SMOKE, CutMix()),
+        (CountermeasureName.RANDOM_RESIZED_CROP, Tier.SMOKE, RandomResizedCrop()),
+        (CountermeasureName.COLOUR_JITTER, Tier.STANDARD, ColourJitter()),
+        (CountermeasureName.LABEL_REGRESSION, Tier.SMOKE, LabelRegression()),
+        (CountermeasureName.ORTHOGONAL_PROJECTION, Tier.SMOKE, OrthogonalProjection()),
+        (CountermeasureName.UERASER, Tier.STANDARD, UEraser()),
+        (CountermeasureName.FGSM_TRAINING, Tier.STANDARD, FgsmTraining()),
+        (CountermeasureName.ADVERSARIAL_TRAINING, Tier.FULL, AdversarialTraining()),
+        (CountermeasureName.PAIR_REMOVER, Tier.STANDARD, PairRemover()),
+        (CountermeasureName.RECOMPUTE_REMOVAL, Tier.STANDARD, RecomputeRemoval()),
     )
 }
 
 
-def countermeasure_named(name: str) -> CountermeasureChoice[Any]:
+def countermeasure_named(name: str) -> CountermeasureChoice:
     """The countermeasure that ``--countermeasure NAME[:SETTING=VALUE,...]`` names.
 
     Raises:
@@ -77,6 +76,6 @@ def countermeasure_named(name: str) -> CountermeasureChoice[Any]:
     return choose("countermeasure", name, COUNTERMEASURES.values())
 
 
-def countermeasures_of(tier: Tier) -> tuple[CountermeasureChoice[Any], ...]:
+def countermeasures_of(tier: Tier) -> tuple[CountermeasureChoice, ...]:
     """What ``tier`` runs, in the order of the registry."""
     return tuple(choice for choice in COUNTERMEASURES.values() if tier.includes(choice.tier))

@@ -6,13 +6,11 @@ import torch
 from torch import Tensor
 from torchvision.transforms.v2.functional import InterpolationMode, resize
 
-from mtlue_cli.choices import CountermeasureName, Tier
-from mtlue_cli.verification.countermeasures.base import CountermeasureChoice, Preprocessing
-from mtlue_cli.verification.countermeasures.rounding import rounded
+from mtlue_cli.verification.countermeasures.base import Preprocessing, rounded
 
 
 @dataclass(frozen=True)
-class ResizeDownUp:
+class ResizeDownUp(Preprocessing):
     """Scales each image down, with a filter against aliasing, and back up to its size; both bilinear.
 
     Attributes:
@@ -21,11 +19,10 @@ class ResizeDownUp:
     Source:
         Guo et al., "Countering Adversarial Images using Input Transformations", ICLR 2018 (rescaling). Deviation: no
         random crop; that is a countermeasure of its own.
-
-    Raises:
-        ValueError: ``scale`` is out of range.
     """
 
+    title = "Resize to {scale:g} and back"
+    source = "Guo et al., Countering Adversarial Images using Input Transformations, ICLR 2018"
     scale: float = 0.5
 
     def __post_init__(self) -> None:
@@ -38,13 +35,3 @@ class ResizeDownUp:
         small = [max(1, round(side * self.scale)) for side in size]
         reduced = resize(images.to(torch.float32), small, InterpolationMode.BILINEAR, antialias=True)
         return rounded(resize(reduced, size, InterpolationMode.BILINEAR, antialias=True))
-
-
-RESIZE = CountermeasureChoice(
-    name=CountermeasureName.RESIZE,
-    title_format="Resize to {scale:g} and back",
-    tier=Tier.STANDARD,
-    source="Guo et al., Countering Adversarial Images using Input Transformations, ICLR 2018",
-    settings=ResizeDownUp(scale=0.5),
-    make=Preprocessing,
-)

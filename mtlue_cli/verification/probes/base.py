@@ -1,6 +1,7 @@
 """What a probe is given and what it says."""
 
-from collections.abc import Callable, Mapping
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
@@ -12,6 +13,9 @@ from mtlue_cli.tasks.spec import TaskSet
 FEWEST_IMAGES = 8
 """Images that a probe needs: it divides them."""
 
+ROWS = 256
+"""Images that are held as floats at a time."""
+
 
 @dataclass(frozen=True)
 class ProbeSample:
@@ -22,6 +26,9 @@ class ProbeSample:
         release: The same images, protected, in the same order.
         labels: Task name to ``(N,)`` int64, negative where unlabelled.
         tasks: Their tasks.
+
+    Raises:
+        ValueError: The shapes differ, or there are fewer than eight images, too few to be divided.
     """
 
     originals: Tensor
@@ -30,11 +37,6 @@ class ProbeSample:
     tasks: TaskSet
 
     def __post_init__(self) -> None:
-        """Refuse what does not belong together.
-
-        Raises:
-            ValueError: The shapes differ, or there are fewer than eight images, too few to be divided.
-        """
         if self.originals.shape != self.release.shape:
             raise ValueError(
                 f"originals are {tuple(self.originals.shape)}, the release is {tuple(self.release.shape)}: "
@@ -42,6 +44,11 @@ class ProbeSample:
             )
         if len(self.originals) < FEWEST_IMAGES:
             raise ValueError(f"a probe needs at least {FEWEST_IMAGES} images, not {len(self.originals)}")
+
+    def divided(self, seed: int, parts: int) -> tuple[Tensor, ...]:
+        """Rows of so many parts of equal size, drawn by ``seed``."""
+        order = torch.randperm(len(self.originals), generator=torch.Generator().manual_seed(seed))
+        return torch.tensor_split(order, parts)
 
 
 @dataclass(frozen=True)
@@ -59,5 +66,19 @@ class ProbeResult:
     finding: str
 
 
-Probe = Callable[[ProbeSample, int, torch.device], ProbeResult]
-"""Takes a sample, a seed for whatever it draws, and a device; the same seed gives the same result on a CPU."""
+class Probe(ABC):
+    """A measurement that trains no victim; a subclass is a frozen dataclass whose fields are its settings.
+
+    Attributes:
+        title: For a reader, a few words.
+    """
+
+    title = ""
+
+    @abstractmethod
+    def run(self, sample: ProbeSample, seed: int, device: torch.device) -> ProbeResult:
+        """Measure; the seed divides the images, and the same seed gives the same result on a CPU.
+
+        Raises:
+            ValueError: The sample does not suffice.
+        """

@@ -9,15 +9,23 @@ from torch import Tensor, nn
 from mtlue_cli.choices import ProbeName
 from mtlue_cli.metrics.classification import accuracies, floors
 from mtlue_cli.tasks.spec import TaskSet
-from mtlue_cli.verification.probes.base import ProbeResult, ProbeSample
+from mtlue_cli.verification.probes.base import ROWS, Probe, ProbeResult, ProbeSample
 
-ROWS = 256
-"""Images that are held as floats at a time."""
+Reader = Callable[[ProbeSample, Tensor, Tensor, TaskSet, torch.device], dict[str, Tensor]]
+"""Fits on the first rows, reads the second ones: scores ``(M, C)`` of each task."""
 
 
 @dataclass(frozen=True)
-class LabelRecoverySettings:
-    """What the classifier sees and how it is fitted.
+class LabelRecovery(Probe):
+    """Fits a linear classifier a task to ``release - originals`` of half of the images and tests it on the other half.
+
+    Two readers stand by: a coarse one of averaged perturbations, which needs few images, and a fine one that sees every
+    pixel, for codes that averages hide. The one that reads a third of the first half better, fitted on the other two
+    thirds, reads the second half; labels of the second half decide nothing. A task without labels in either half is
+    left out.
+
+    The figures are ``accuracy`` and ``floor``, the means over the tasks, and ``accuracy:TASK`` and ``floor:TASK`` of
+    each; the floor is the majority class's share.
 
     Attributes:
         resolution: Side of the averaged perturbation, in pixels, of the coarse reader.
@@ -25,142 +33,83 @@ class LabelRecoverySettings:
             in the inner products of the fine reader.
         fine_resolution: Largest side of the perturbation that the fine reader sees.
         fine_images: Most images that the fine reader learns from.
-    """
-
-    resolution: int = 16
-    shrinkage: float = 0.1
-    fine_resolution: int = 96
-    fine_images: int = 1000
-
-
-def label_recovery(
-    sample: ProbeSample, seed: int, device: torch.device, settings: LabelRecoverySettings | None = None
-) -> ProbeResult:
-    """Fit a linear classifier a task to ``release - originals`` of half of the images and test it on the other half.
-
-    Two readers stand by: a coarse one of averaged perturbations, which needs few images, and a fine one that sees every
-    pixel, for codes that averages hide. The one that reads a third of the first half better, fitted on the other two
-    thirds, reads the second half; labels of the second half decide nothing.
-
-    Args:
-        sample: Originals, release and labels; a task without labels in either half is left out.
-        seed: Of the division of the images.
-        device: Where it is computed.
-        settings: What the classifier sees.
-
-    Returns:
-        ``accuracy`` and ``floor``, the means over the tasks, and ``accuracy:TASK`` and ``floor:TASK`` of each; the
-        floor is the majority class's share.
-
-    Raises:
-        ValueError: No task has labels in both halves.
 
     Source:
         Linear discriminant analysis with a shrunken covariance (Friedman, "Regularized Discriminant Analysis", JASA
         1989); the fine reader is ridge regression of the one-hot labels through inner products. That perturbations of
         unlearnable examples are linearly separable: Yu et al., "Availability Attacks Create Shortcuts", KDD 2022.
     """
-    settings = settings or LabelRecoverySettings()
-    order = torch.randperm(len(sample.originals), generator=torch.Generator().manual_seed(seed))
-    fit_rows, test_rows = torch.tensor_split(order, 2)
-    tasks = _labelled_in(sample, fit_rows, test_rows)
-    if not len(tasks):
-        raise ValueError("label recovery needs a task that is labelled in both halves of the images")
-    coarse, fine = (_Reader(sample, settings, device, read) for read in (_read_coarsely, _read_finely))
-    inner_fit, inner_test = torch.tensor_split(fit_rows, (2 * len(fit_rows) // 3,))
-    known = _labelled_in(sample, inner_fit, inner_test)
-    reader = coarse
-    if len(known):
-        tried = [sum(one.accuracies(inner_fit, inner_test, known).values()) for one in (coarse, fine)]
-        reader = fine if tried[1] > tried[0] else coarse
-    truth = {name: sample.labels[name][test_rows] for name in tasks.names}
-    reached, floor = reader.accuracies(fit_rows, test_rows, tasks), floors(truth, tasks)
-    figures = {"accuracy": sum(reached.values()) / len(tasks), "floor": sum(floor.values()) / len(tasks)}
-    figures |= {f"accuracy:{name}": value for name, value in reached.items()}
-    figures |= {f"floor:{name}": value for name, value in floor.items()}
-    return ProbeResult(ProbeName.LABEL_RECOVERY, figures, _finding(figures["accuracy"], figures["floor"], tasks))
 
+    resolution: int = 16
+    shrinkage: float = 0.1
+    fine_resolution: int = 96
+    fine_images: int = 1000
+    title = "labels read off the perturbation"
 
-Read = Callable[[ProbeSample, Tensor, Tensor, TaskSet, LabelRecoverySettings, torch.device], dict[str, Tensor]]
-"""Fits on the first rows, reads the second ones: scores ``(M, C)`` of each task."""
+    def run(self, sample: ProbeSample, seed: int, device: torch.device) -> ProbeResult:
+        """Accuracies and floors; ``ValueError`` if no task has labels in both halves."""
 
+        def reached_by(reader: Reader, fit: Tensor, test: Tensor, tasks: TaskSet) -> dict[str, float]:
+            truth = {name: sample.labels[name][test] for name in tasks.names}
+            return accuracies(reader(sample, fit, test, tasks, device), truth, tasks)
 
-@dataclass(frozen=True)
-class _Reader:
-    sample: ProbeSample
-    settings: LabelRecoverySettings
-    device: torch.device
-    read: Read
+        fit, test = sample.divided(seed, 2)
+        tasks = _labelled_in(sample, fit, test)
+        if not len(tasks):
+            raise ValueError("label recovery needs a task that is labelled in both halves of the images")
+        inner_fit, inner_test = torch.tensor_split(fit, (2 * len(fit) // 3,))
+        known = _labelled_in(sample, inner_fit, inner_test)
+        reader: Reader = self.read_coarsely
+        if len(known):
+            readers = (self.read_coarsely, self.read_finely)
+            coarse, fine = (sum(reached_by(tried, inner_fit, inner_test, known).values()) for tried in readers)
+            reader = self.read_finely if fine > coarse else self.read_coarsely
+        reached = reached_by(reader, fit, test, tasks)
+        floor = floors({name: sample.labels[name][test] for name in tasks.names}, tasks)
+        figures = {"accuracy": sum(reached.values()) / len(tasks), "floor": sum(floor.values()) / len(tasks)}
+        figures |= {f"accuracy:{name}": value for name, value in reached.items()}
+        figures |= {f"floor:{name}": value for name, value in floor.items()}
+        return ProbeResult(ProbeName.LABEL_RECOVERY, figures, _finding(figures["accuracy"], figures["floor"], tasks))
 
-    def accuracies(self, fit: Tensor, test: Tensor, tasks: TaskSet) -> dict[str, float]:
-        """Share of the labels of the rows ``test`` that it names once it has seen those of ``fit``, a task."""
-        scores = self.read(self.sample, fit, test, tasks, self.settings, self.device)
-        return accuracies(scores, {name: self.sample.labels[name][test] for name in tasks.names}, tasks)
+    def read_coarsely(
+        self, sample: ProbeSample, fit_rows: Tensor, test_rows: Tensor, tasks: TaskSet, device: torch.device
+    ) -> dict[str, Tensor]:
+        """Linear discriminant analysis of averaged perturbations; a :data:`Reader`."""
+        # On the CPU: not every accelerator computes in float64.
+        fit, test = (_deltas(sample, rows, self.resolution, device).cpu().double() for rows in (fit_rows, test_rows))
+        squares = fit.T @ fit
+        return {
+            task.name: discriminant_scores(
+                fit, squares, sample.labels[task.name][fit_rows], test, task.num_classes, self.shrinkage
+            )
+            for task in tasks
+        }
 
-
-def _labelled_in(sample: ProbeSample, *parts: Tensor) -> TaskSet:
-    """Tasks with a label in each of the parts."""
-    return sample.tasks.subset(
-        task.name for task in sample.tasks if all(bool((sample.labels[task.name][rows] >= 0).any()) for rows in parts)
-    )
-
-
-def _read_coarsely(
-    sample: ProbeSample,
-    fit_rows: Tensor,
-    test_rows: Tensor,
-    tasks: TaskSet,
-    settings: LabelRecoverySettings,
-    device: torch.device,
-) -> dict[str, Tensor]:
-    # On the CPU: not every accelerator computes in float64.
-    fit, test = (_deltas(sample, rows, settings.resolution, device).cpu().double() for rows in (fit_rows, test_rows))
-    squares = fit.T @ fit
-    return {
-        task.name: discriminant_scores(
-            fit, squares, sample.labels[task.name][fit_rows], test, task.num_classes, settings.shrinkage
-        )
-        for task in tasks
-    }
-
-
-def _read_finely(
-    sample: ProbeSample,
-    fit_rows: Tensor,
-    test_rows: Tensor,
-    tasks: TaskSet,
-    settings: LabelRecoverySettings,
-    device: torch.device,
-) -> dict[str, Tensor]:
-    labelled = torch.stack([sample.labels[name][fit_rows] >= 0 for name in tasks.names]).any(dim=0)
-    fit_rows = fit_rows[labelled][: settings.fine_images]
-    fit = _deltas(sample, fit_rows, settings.fine_resolution, device)
-    mean = fit.mean(dim=0)
-    fit -= mean
-    across = torch.cat(
-        [
-            ((_deltas(sample, rows, settings.fine_resolution, device) - mean) @ fit.T).cpu()
-            for rows in torch.split(test_rows, ROWS)
-        ]
-    )
-    products = (fit @ fit.T).cpu().double()
-    return {
-        task.name: ridge_scores(
-            products, across.double(), sample.labels[task.name][fit_rows], task.num_classes, settings.shrinkage
-        )
-        for task in tasks
-    }
+    def read_finely(
+        self, sample: ProbeSample, fit_rows: Tensor, test_rows: Tensor, tasks: TaskSet, device: torch.device
+    ) -> dict[str, Tensor]:
+        """Ridge regression on every pixel; a :data:`Reader`."""
+        labelled = torch.stack([sample.labels[name][fit_rows] >= 0 for name in tasks.names]).any(dim=0)
+        fit_rows = fit_rows[labelled][: self.fine_images]
+        fit = _deltas(sample, fit_rows, self.fine_resolution, device)
+        mean = fit.mean(dim=0)
+        fit -= mean
+        parts = (_deltas(sample, rows, self.fine_resolution, device) for rows in torch.split(test_rows, ROWS))
+        across = torch.cat([((part - mean) @ fit.T).cpu() for part in parts]).double()
+        products = (fit @ fit.T).cpu().double()
+        return {
+            task.name: ridge_scores(
+                products, across, sample.labels[task.name][fit_rows], task.num_classes, self.shrinkage
+            )
+            for task in tasks
+        }
 
 
 def ridge_scores(products: Tensor, across: Tensor, labels: Tensor, classes: int, shrinkage: float) -> Tensor:
     """Ridge regression of one-hot labels on features that are known by their inner products.
 
-    Args:
-        products: ``(N, N)`` float64, of the features of the fit with each other.
-        across: ``(M, N)`` float64, of those to be read with those of the fit.
-        labels: ``(N,)`` int64; negative: left out.
-        classes: Number of classes.
-        shrinkage: Share of the mean squared length that is added to every one.
+    Inner products of the fit with itself are ``(N, N)`` float64, ``across`` from what is read to the fit ``(M, N)``;
+    labels are ``(N,)`` int64, negative where left out. A share of the mean squared length is added to every one.
 
     Returns:
         ``(M, classes)`` float64; without a label the same for all classes.
@@ -182,16 +131,11 @@ def discriminant_scores(
 ) -> Tensor:
     """Linear discriminant scores: log prior plus log density of a normal with a covariance common to the classes.
 
-    Args:
-        fit: ``(N, D)`` float64.
-        squares: ``fit.T @ fit``, the same for all tasks and most of the work.
-        labels: ``(N,)`` int64; negative: left out.
-        test: ``(M, D)`` float64.
-        classes: Number of classes; one without a sample scores minus infinity.
-        shrinkage: Share of the mean variance that is added to every variance.
+    The fit is ``(N, D)`` float64, its labels ``(N,)`` int64, negative where left out; ``squares``, ``fit.T @ fit``, is
+    most of the work, and the same for all tasks. A share of the mean variance is added to every variance.
 
     Returns:
-        ``(M, classes)`` float64.
+        ``(M, classes)`` float64 for a test ``(M, D)``; minus infinity for a class without a sample.
     """
     known = labels >= 0
     hot = nn.functional.one_hot(labels[known], classes).double()
@@ -206,6 +150,13 @@ def discriminant_scores(
     prior = counts.div(counts.sum()).log()
     scores: Tensor = test @ weights + prior - 0.5 * (means.T * weights).sum(dim=0)
     return scores
+
+
+def _labelled_in(sample: ProbeSample, *parts: Tensor) -> TaskSet:
+    """Tasks with a label in each of the parts."""
+    return sample.tasks.subset(
+        task.name for task in sample.tasks if all(bool((sample.labels[task.name][rows] >= 0).any()) for rows in parts)
+    )
 
 
 def _deltas(sample: ProbeSample, rows: Tensor, side: int, device: torch.device) -> Tensor:

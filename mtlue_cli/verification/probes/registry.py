@@ -1,28 +1,13 @@
-"""All probes by name."""
+"""All probes by name, with their usual settings."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 from mtlue_cli.choices import ProbeName
 from mtlue_cli.verification.probes.base import Probe
-from mtlue_cli.verification.probes.detectability import detectability
-from mtlue_cli.verification.probes.label_recovery import label_recovery
+from mtlue_cli.verification.probes.detectability import Detectability
+from mtlue_cli.verification.probes.label_recovery import LabelRecovery
 
-
-@dataclass(frozen=True)
-class ProbeSpec:
-    """One probe.
-
-    Attributes:
-        title: For a reader, a few words.
-        run: The probe with its default settings.
-    """
-
-    title: str
-    run: Probe
-
-
-PROBES: Mapping[ProbeName, ProbeSpec] = {
-    ProbeName.DETECTABILITY: ProbeSpec("linear detector of protected images", detectability),
-    ProbeName.LABEL_RECOVERY: ProbeSpec("labels read off the perturbation", label_recovery),
+PROBES: Mapping[ProbeName, Probe] = {
+    ProbeName.DETECTABILITY: Detectability(),
+    ProbeName.LABEL_RECOVERY: LabelRecovery(),
 }

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torchvision.transforms.v2 import functional
 
-from mtlue_cli.training.intervention import Intervention, Mixture
+from mtlue_cli.training.intervention import Mixture
 from mtlue_cli.verification.countermeasures.base import AttackerView, Augmentation
 from mtlue_cli.verification.countermeasures.colour_jitter import (
     ColourJitter,
@@ -18,7 +18,7 @@ from mtlue_cli.verification.countermeasures.colour_jitter import (
 )
 from mtlue_cli.verification.countermeasures.cutout import Cutout
 from mtlue_cli.verification.countermeasures.gaussian_noise import GaussianNoise
-from mtlue_cli.verification.countermeasures.mixing import CutMix, MixUp, draw_share
+from mtlue_cli.verification.countermeasures.mixing import CutMix, MixUp
 from mtlue_cli.verification.countermeasures.random_resized_crop import RandomResizedCrop, zoom
 from tests.multitask_sample import TASKS
 
@@ -39,17 +39,19 @@ def numbered_images(size: int = 16) -> Tensor:
     return (torch.arange(8) / 10).view(-1, 1, 1, 1).expand(-1, 3, size, size).clone()
 
 
-def augmented(intervention: Intervention, images: Tensor, seed: int = 0) -> Mixture:
-    return intervention(nn.Identity(), images, IDENTITIES, seeded(seed))
+def augmented(augmentation: Augmentation, images: Tensor, seed: int = 0) -> Mixture:
+    return augmentation.augment(images, IDENTITIES, seeded(seed))
 
 
 def test_release_and_judged_images_are_not_augmented() -> None:
     images = torch.zeros(2, 3, 8, 8, dtype=torch.uint8)
     view = AttackerView({}, TASKS, None, 8, 0, torch.device("cpu"))
-    countermeasure = Augmentation(MixUp())
+    countermeasure = MixUp()
     assert torch.equal(countermeasure.before_training(images, view), images)
     assert torch.equal(countermeasure.at_inference(images), images)
-    assert countermeasure.during_training(view) == MixUp()
+    intervention = countermeasure.during_training(view)
+    learned = intervention(nn.Identity(), numbered_images(), IDENTITIES, seeded())
+    assert torch.equal(learned.images, augmented(countermeasure, numbered_images()).images)
 
 
 @pytest.mark.parametrize("deviation", [8.0, 16.0])
@@ -62,7 +64,7 @@ def test_noise_has_its_deviation_and_no_mean(deviation: float) -> None:
 
 def test_noise_is_fresh_in_every_batch() -> None:
     rng, grey = seeded(), torch.full((8, 3, 4, 4), 0.5)
-    first, second = (GaussianNoise()(nn.Identity(), grey, IDENTITIES, rng).images for _ in range(2))
+    first, second = (GaussianNoise().augment(grey, IDENTITIES, rng).images for _ in range(2))
     assert not torch.equal(first, second)
 
 
@@ -124,7 +126,7 @@ def test_cutmix_shares_are_the_areas() -> None:
 
 def test_alpha_draws_shares_to_the_middle_or_to_the_ends() -> None:
     rng = seeded()
-    wide, narrow = ([draw_share(alpha, rng) for _ in range(400)] for alpha in (0.1, 50.0))
+    wide, narrow = ([MixUp(alpha).draw_share(rng) for _ in range(400)] for alpha in (0.1, 50.0))
     assert all(0 <= share <= 1 for share in wide + narrow)
     assert all(0.2 < share < 0.8 for share in narrow)
     # Beta(a, a) has mean 1/2 and variance 1 / (4 (2a + 1)): 0.208 for a = 0.1.
@@ -217,6 +219,6 @@ def test_each_strength_of_the_jitter_counts(name: str) -> None:
         lambda: ColourJitter(hue=0.6),
     ],
 )
-def test_settings_out_of_range_are_refused(make: Callable[[], Intervention]) -> None:
+def test_settings_out_of_range_are_refused(make: Callable[[], Augmentation]) -> None:
     with pytest.raises(ValueError, match="expected, not"):
         make()

@@ -8,11 +8,7 @@ import torch
 from mtlue_cli.choices import TaskKind
 from mtlue_cli.tasks.spec import UNLABELLED, Task, TaskSet
 from mtlue_cli.verification.countermeasures.base import AttackerView
-from mtlue_cli.verification.countermeasures.label_regression import (
-    LabelRegression,
-    LabelRegressionSettings,
-    centred_design,
-)
+from mtlue_cli.verification.countermeasures.label_regression import LabelRegression, centred_design
 from tests.verification.countermeasures.toy_release import class_signal, make_release, with_seed
 
 BINARY = TaskSet((Task("bright", TaskKind.BINARY, ("0", "1")),))
@@ -22,10 +18,10 @@ CPU = torch.device("cpu")
 def test_two_images_of_two_classes_worked_out_by_hand() -> None:
     images = torch.tensor([100, 120], dtype=torch.uint8).view(2, 1, 1, 1).expand(2, 3, 2, 2).contiguous()
     view = AttackerView({"bright": torch.tensor([0, 1])}, BINARY, None, 2, 0, CPU)
-    without = LabelRegression(LabelRegressionSettings(ridge=1e-9)).before_training(images, view)
+    without = LabelRegression(ridge=1e-9).before_training(images, view)
     assert (without == 110).all()
     # Centred one-hots are +-1/2: Z^T Z = [[.5, -.5], [-.5, .5]], eigenvalue 1 along (1, -1); ridge 1 halves the part.
-    half = LabelRegression(LabelRegressionSettings(ridge=1.0)).before_training(images, view)
+    half = LabelRegression(ridge=1.0).before_training(images, view)
     assert (half[0] == 105).all()
     assert (half[1] == 115).all()
 
@@ -33,7 +29,7 @@ def test_two_images_of_two_classes_worked_out_by_hand() -> None:
 @pytest.mark.parametrize("unlabelled", [0.0, 0.3])
 def test_it_removes_fixed_patterns_up_to_rounding(unlabelled: float) -> None:
     toy = make_release(300, unlabelled=unlabelled)
-    attack = LabelRegression(LabelRegressionSettings(ridge=1e-6))
+    attack = LabelRegression(ridge=1e-6)
     cleaned = attack.before_training(toy.release, toy.view)
     # The pattern must be gone without a trace: what is left is what the same regression leaves of the originals.
     content = attack.before_training(toy.originals, toy.view).double()
@@ -80,7 +76,7 @@ def test_labels_matter_and_without_them_nothing_changes() -> None:
 def test_a_strong_ridge_leaves_more() -> None:
     toy = make_release(100)
     left = [
-        class_signal(LabelRegression(LabelRegressionSettings(ridge)).before_training(toy.release, toy.view), toy.labels)
+        class_signal(LabelRegression(ridge).before_training(toy.release, toy.view), toy.labels)
         for ridge in (1.0, 100.0)
     ]
     assert left[0] < left[1] < class_signal(toy.release, toy.labels)

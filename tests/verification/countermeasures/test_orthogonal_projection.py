@@ -9,15 +9,13 @@ from torch import Tensor, nn
 from mtlue_cli.tasks.spec import UNLABELLED
 from mtlue_cli.verification.countermeasures.orthogonal_projection import (
     OrthogonalProjection,
-    OrthogonalProjectionSettings,
-    fit_linear_models,
     mean_image,
     orthonormal_basis,
 )
 from tests.multitask_sample import TASKS
 from tests.verification.countermeasures.toy_release import ToyRelease, class_signal, make_release, with_seed
 
-QUICK = OrthogonalProjectionSettings(epochs=8, batch_size=256)
+QUICK = OrthogonalProjection(epochs=8, batch_size=256)
 
 
 def probe_accuracy(fit: Tensor, labels: Tensor, test: Tensor, test_labels: Tensor, classes: int) -> float:
@@ -44,7 +42,7 @@ def shortcut_learned(toy: ToyRelease, images: Tensor) -> dict[str, float]:
 def test_a_linear_probe_falls_from_certainty_to_chance() -> None:
     toy = make_release(1000)
     before = shortcut_learned(toy, toy.release)
-    after = shortcut_learned(toy, OrthogonalProjection(QUICK).before_training(toy.release, toy.view))
+    after = shortcut_learned(toy, QUICK.before_training(toy.release, toy.view))
     assert min(before.values()) > 0.97
     assert after["colour"] < 1 / 3 + 0.1
     assert after["bright"] < 1 / 2 + 0.1
@@ -52,7 +50,7 @@ def test_a_linear_probe_falls_from_certainty_to_chance() -> None:
 
 def test_the_shortcut_goes_and_the_content_stays() -> None:
     toy = make_release(1000)
-    cleaned = OrthogonalProjection(QUICK).before_training(toy.release, toy.view).double()
+    cleaned = QUICK.before_training(toy.release, toy.view).double()
     content, release = (images.double() - images.double().mean(0) for images in (toy.originals, toy.release))
     assert (cleaned - cleaned.mean(0) - content).square().mean() < 0.1 * (release - content).square().mean()
     assert class_signal(cleaned, toy.labels) < 0.1 * class_signal(toy.release, toy.labels)
@@ -71,20 +69,20 @@ def test_a_basis_worked_out_by_hand_drops_what_depends_on_the_rest() -> None:
 def test_nothing_labelled_leaves_the_release_as_it_was() -> None:
     toy = make_release(40)
     nothing = {name: torch.full_like(column, UNLABELLED) for name, column in toy.labels.items()}
-    kept = OrthogonalProjection(QUICK).before_training(toy.release, replace(toy.view, labels=nothing))
+    kept = QUICK.before_training(toy.release, replace(toy.view, labels=nothing))
     assert torch.equal(kept, toy.release)
 
 
 def test_a_class_less_than_classes_gives_the_directions() -> None:
     toy = make_release(60)
-    directions = fit_linear_models(toy.release, mean_image(toy.release), toy.view, QUICK)
+    directions = QUICK.directions(toy.release, mean_image(toy.release), toy.view)
     assert directions.shape == (2 + 1, 3, 16, 16)
     assert torch.linalg.matrix_rank(directions.flatten(1)) == 3
 
 
 def test_the_directions_of_an_averaging_model_are_constant_within_its_squares() -> None:
     toy = make_release(60)
-    coarse = fit_linear_models(toy.release, mean_image(toy.release), toy.view, replace(QUICK, resolution=4))
+    coarse = replace(QUICK, resolution=4).directions(toy.release, mean_image(toy.release), toy.view)
     squares = coarse.unfold(2, 4, 4).unfold(3, 4, 4)
     assert torch.equal(squares, squares[..., :1, :1].expand_as(squares))
     assert coarse.abs().sum() > 0
@@ -92,7 +90,7 @@ def test_the_directions_of_an_averaging_model_are_constant_within_its_squares() 
 
 def test_images_to_be_judged_are_not_projected() -> None:
     toy = make_release(10)
-    assert OrthogonalProjection(QUICK).at_inference(toy.originals) is toy.originals
+    assert QUICK.at_inference(toy.originals) is toy.originals
 
 
 @pytest.mark.parametrize(
@@ -105,18 +103,17 @@ def test_images_to_be_judged_are_not_projected() -> None:
     ],
     ids=["epochs", "batch_size", "learning_rate", "resolution"],
 )
-def test_each_setting_changes_the_result(other: OrthogonalProjectionSettings) -> None:
+def test_each_setting_changes_the_result(other: OrthogonalProjection) -> None:
     toy = make_release(60)
-    first = OrthogonalProjection(QUICK).before_training(toy.release, toy.view)
-    assert not torch.equal(first, OrthogonalProjection(other).before_training(toy.release, toy.view))
+    first = QUICK.before_training(toy.release, toy.view)
+    assert not torch.equal(first, other.before_training(toy.release, toy.view))
 
 
 def test_the_same_seed_repeats_it_and_another_does_not() -> None:
     toy = make_release(300)
-    attack = OrthogonalProjection(QUICK)
     shares: list[float] = []
-    first = attack.before_training(toy.release, toy.view)
+    first = QUICK.before_training(toy.release, toy.view)
     torch.rand(3)
-    assert torch.equal(first, attack.before_training(toy.release, replace(toy.view, on_progress=shares.append)))
-    assert not torch.equal(first, attack.before_training(toy.release, with_seed(toy.view, 1)))
+    assert torch.equal(first, QUICK.before_training(toy.release, replace(toy.view, on_progress=shares.append)))
+    assert not torch.equal(first, QUICK.before_training(toy.release, with_seed(toy.view, 1)))
     assert shares[-1] == 1.0

@@ -8,18 +8,13 @@ from torch import Tensor
 
 from mtlue_cli.tasks.spec import UNLABELLED
 from mtlue_cli.verification.countermeasures.base import AttackerView
-from mtlue_cli.verification.countermeasures.pair_remover import (
-    PairRemover,
-    PairRemoverSettings,
-    RemoverNetwork,
-    train_remover,
-)
+from mtlue_cli.verification.countermeasures.pair_remover import PairRemover, RemoverNetwork
 from tests.multitask_sample import TASKS
 from tests.verification.countermeasures.toy_release import class_signal, make_release, with_seed
 
 CPU = torch.device("cpu")
-QUICK = PairRemoverSettings(steps=2, batch_size=4, width=8)
-TRAINED = PairRemoverSettings(steps=60, batch_size=16, width=8, learning_rate=1e-2, crop_share=1.0)
+QUICK = PairRemover(steps=2, batch_size=4, width=8)
+TRAINED = PairRemover(steps=60, batch_size=16, width=8, learning_rate=1e-2, crop_share=1.0)
 
 
 def view(count: int = 60, *, labelled: bool = True) -> AttackerView:
@@ -35,7 +30,7 @@ def error(images: Tensor, originals: Tensor) -> float:
 
 def test_it_lowers_the_error_and_the_class_signal_of_images_that_it_never_saw() -> None:
     toy = make_release(80, block=4)
-    cleaned = PairRemover(TRAINED).before_training(toy.release, view())
+    cleaned = TRAINED.before_training(toy.release, view())
     assert error(cleaned, toy.originals) < 0.25 * error(toy.release, toy.originals)
     left, given = (images.double() - toy.originals.double() for images in (cleaned, toy.release))
     assert class_signal(left, toy.labels) < 0.5 * class_signal(given, toy.labels)
@@ -48,7 +43,7 @@ def test_a_constant_perturbation_is_found_without_labels() -> None:
     darker = toy.originals - 6
     attacker = replace(toy.view, pairs=(toy.originals[:40], darker[:40]))
     settings = replace(TRAINED, use_labels=False, steps=40)
-    cleaned = PairRemover(settings).before_training(darker[40:], attacker)
+    cleaned = settings.before_training(darker[40:], attacker)
     assert error(cleaned, toy.originals[40:]) < 0.1 * 36
 
 
@@ -58,7 +53,7 @@ def test_no_value_moves_further_than_the_pairs_show() -> None:
     assert given.pairs is not None
     bound = int((given.pairs[0].int() - given.pairs[1].int()).abs().max())
     assert bound == 8
-    cleaned = PairRemover(replace(TRAINED, steps=20)).before_training(toy.release, given)
+    cleaned = replace(TRAINED, steps=20).before_training(toy.release, given)
     assert (cleaned.int() - toy.release.int()).abs().max() <= bound
 
 
@@ -66,10 +61,10 @@ def test_it_needs_pairs_and_their_labels() -> None:
     toy = make_release(20)
     assert PairRemover().needs_pairs
     with pytest.raises(ValueError, match="needs pairs"):
-        PairRemover(QUICK).before_training(toy.release, toy.view)
+        QUICK.before_training(toy.release, toy.view)
     with pytest.raises(ValueError, match="labels of its pairs"):
-        PairRemover(QUICK).before_training(toy.release, view(labelled=False))
-    without = PairRemover(replace(QUICK, use_labels=False)).before_training(toy.release, view(labelled=False))
+        QUICK.before_training(toy.release, view(labelled=False))
+    without = replace(QUICK, use_labels=False).before_training(toy.release, view(labelled=False))
     assert without.shape == toy.release.shape
 
 
@@ -85,14 +80,9 @@ def test_it_needs_pairs_and_their_labels() -> None:
     ],
     ids=["steps", "batch_size", "learning_rate", "width", "crop_share", "use_labels"],
 )
-def test_each_setting_changes_the_result(other: PairRemoverSettings) -> None:
+def test_each_setting_changes_the_result(other: PairRemover) -> None:
     given = view()
-    assert given.pairs is not None
-    states = []
-    for settings in (QUICK, other):
-        labels = given.pair_labels if settings.use_labels else None
-        states.append(train_remover(*given.pairs, labels, TASKS, settings, 0, CPU).state_dict())
-    weights = [state["leave.weight"] for state in states]
+    weights = [settings.train(given).state_dict()["leave.weight"] for settings in (QUICK, other)]
     assert weights[0].shape != weights[1].shape or not torch.equal(*weights)
 
 
@@ -100,10 +90,10 @@ def test_the_same_seed_repeats_it_and_another_does_not() -> None:
     toy = make_release(20)
     shares: list[float] = []
     given = replace(view(), on_progress=shares.append)
-    first = PairRemover(QUICK).before_training(toy.release, given)
+    first = QUICK.before_training(toy.release, given)
     torch.rand(3)
-    assert torch.equal(first, PairRemover(QUICK).before_training(toy.release, given))
-    assert not torch.equal(first, PairRemover(QUICK).before_training(toy.release, with_seed(given, 1)))
+    assert torch.equal(first, QUICK.before_training(toy.release, given))
+    assert not torch.equal(first, QUICK.before_training(toy.release, with_seed(given, 1)))
     assert shares[-1] == 1.0
 
 
@@ -111,7 +101,7 @@ def test_training_leaves_the_global_random_state_alone() -> None:
     torch.manual_seed(7)
     expected = torch.rand(1)
     torch.manual_seed(7)
-    PairRemover(QUICK).before_training(make_release(8).release, view())
+    QUICK.before_training(make_release(8).release, view())
     assert torch.equal(torch.rand(1), expected)
 
 

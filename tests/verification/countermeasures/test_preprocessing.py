@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from mtlue_cli.verification.countermeasures.base import CHUNK, AttackerView, Preprocessing
+from mtlue_cli.verification.countermeasures.base import CHUNK, AttackerView, Preprocessing, rounded
 from mtlue_cli.verification.countermeasures.bit_depth import FewerBits
 from mtlue_cli.verification.countermeasures.chroma_low_pass import ChromaBlur
 from mtlue_cli.verification.countermeasures.gaussian_blur import Blur
@@ -15,10 +15,7 @@ from mtlue_cli.verification.countermeasures.grayscale import ToGrayscale
 from mtlue_cli.verification.countermeasures.jpeg import JpegRoundTrip
 from mtlue_cli.verification.countermeasures.low_pass import LowPass
 from mtlue_cli.verification.countermeasures.resize_down_up import ResizeDownUp
-from mtlue_cli.verification.countermeasures.rounding import rounded
 from tests.multitask_sample import TASKS, draw_sample
-
-Rule = Callable[[Tensor], Tensor]
 
 
 def flat(red: int, green: int, blue: int, size: int = 16) -> Tensor:
@@ -43,13 +40,14 @@ def test_values_are_rounded_and_clipped() -> None:
 def test_release_and_judged_images_go_through_the_same_rule_a_chunk_at_a_time() -> None:
     sizes: list[int] = []
 
-    def inverted(images: Tensor) -> Tensor:
-        sizes.append(len(images))
-        return 255 - images
+    class Inverted(Preprocessing):
+        def __call__(self, images: Tensor) -> Tensor:
+            sizes.append(len(images))
+            return 255 - images
 
     images = torch.arange(CHUNK + 3, dtype=torch.int64).view(-1, 1, 1, 1).expand(-1, 3, 2, 2).to(torch.uint8)
     heard: list[float] = []
-    countermeasure = Preprocessing(inverted)
+    countermeasure = Inverted()
     assert torch.equal(countermeasure.before_training(images, view(heard.append)), 255 - images)
     assert torch.equal(countermeasure.at_inference(images), 255 - images)
     assert sizes == [CHUNK, 3] * 2
@@ -168,6 +166,6 @@ def test_a_smaller_scale_keeps_less() -> None:
         lambda: ResizeDownUp(scale=1),
     ],
 )
-def test_settings_out_of_range_are_refused(make: Callable[[], Rule]) -> None:
+def test_settings_out_of_range_are_refused(make: Callable[[], Preprocessing]) -> None:
     with pytest.raises(ValueError, match="expected, not"):
         make()

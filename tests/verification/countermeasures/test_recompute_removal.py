@@ -15,11 +15,7 @@ from mtlue_cli.perturbation.bound import protect_pixels
 from mtlue_cli.tasks.shares import class_shares
 from mtlue_cli.tasks.spec import UNLABELLED, Task, TaskSet
 from mtlue_cli.verification.countermeasures.base import AttackerView
-from mtlue_cli.verification.countermeasures.recompute_removal import (
-    RecomputeRemoval,
-    RecomputeRemovalSettings,
-    known_labels,
-)
+from mtlue_cli.verification.countermeasures.recompute_removal import RecomputeRemoval, known_labels
 from tests import dense_sample
 from tests.multitask_sample import TASKS
 from tests.small_set import write_checkpoint
@@ -52,10 +48,7 @@ def error(images: Tensor, originals: Tensor) -> float:
 def test_weights_without_a_key_give_the_originals_back(tmp_path: Path) -> None:
     originals, release, view = protected(write_checkpoint(tmp_path / "own.safetensors", TASKS))
     given = error(release, originals)
-    once, twice = (
-        error(RecomputeRemoval(RecomputeRemovalSettings(rounds)).before_training(release, view), originals)
-        for rounds in (1, 2)
-    )
+    once, twice = (error(RecomputeRemoval(rounds).before_training(release, view), originals) for rounds in (1, 2))
     assert given > 4
     assert twice <= once < 0.1 * given
 
@@ -121,4 +114,4 @@ def test_it_needs_weights_and_a_round() -> None:
     with pytest.raises(ValueError, match="needs the weights"):
         RecomputeRemoval().before_training(torch.zeros(1, 3, 4, 4, dtype=torch.uint8), view)
     with pytest.raises(ValueError, match="at least one round"):
-        RecomputeRemovalSettings(0)
+        RecomputeRemoval(0)

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from mtlue_cli.verification.countermeasures.rounding import rounded_by_chance
+from mtlue_cli.verification.countermeasures.base import rounded_by_chance
 
 
 def test_it_is_right_on_average_and_clips() -> None:

@@ -3,7 +3,7 @@
 import torch
 from torch import nn
 
-from mtlue_cli.verification.countermeasures.steady_network import steady
+from mtlue_cli.verification.countermeasures.base import steady
 
 
 def make_network() -> nn.Sequential:

@@ -13,17 +13,11 @@ from mtlue_cli.networks.multitask import build_network
 from mtlue_cli.tasks.losses import sample_losses
 from mtlue_cli.tasks.spec import UNLABELLED
 from mtlue_cli.training.multitask_loop import LearningSettings, train_multitask
-from mtlue_cli.verification.countermeasures.base import AttackerView
-from mtlue_cli.verification.countermeasures.steady_network import steady
-from mtlue_cli.verification.countermeasures.trivial_augment import (
-    TRIVIAL_OPERATIONS,
-    Operation,
-    augment_trivially,
-)
+from mtlue_cli.verification.countermeasures.base import AttackerView, steady
 from mtlue_cli.verification.countermeasures.ueraser import (
+    TRIVIAL_OPERATIONS,
     UEraser,
-    UEraserSettings,
-    augment_strongly,
+    augment_trivially,
     hardest,
     plasma_brightness,
     plasma_contrast,
@@ -32,7 +26,7 @@ from mtlue_cli.verification.countermeasures.ueraser import (
 from tests.multitask_sample import TASKS, draw_sample
 
 CPU = torch.device("cpu")
-SETTINGS = UEraserSettings(candidates=3)
+SETTINGS = UEraser(candidates=3)
 
 
 def batch(count: int = 12, size: int = 16) -> tuple[Tensor, dict[str, Tensor]]:
@@ -60,19 +54,18 @@ def test_of_several_versions_each_sample_gets_its_own_hardest() -> None:
         for levels in ([0.1, 0.9], [0.5, 0.2], [0.3, 0.4]):
             yield torch.tensor(levels).view(2, 1, 1, 1).expand(2, 3, 4, 4)
 
-    drawn = versions()
     # Class 0 of both tasks: light is hard for "bright" alone; class 1 of "bright": dark is hard.
     labels = {"colour": torch.tensor([UNLABELLED, UNLABELLED]), "bright": torch.tensor([0, 1])}
-    images = hardest(Brightness(), lambda: next(drawn), 3, labels, TASKS)
+    images = hardest(Brightness(), versions(), labels, TASKS)
     assert images[:, 0, 0, 0].tolist() == pytest.approx([0.5, 0.2])
 
 
 def test_its_loss_is_the_maximum_over_the_candidates() -> None:
     images, labels = batch()
     network = build_network(BackboneName.SMALL, TASKS, 0).train()
-    mixture = UEraser(SETTINGS).during_training(view(labels))(network, images, labels, torch.Generator().manual_seed(5))
+    mixture = SETTINGS.during_training(view(labels))(network, images, labels, torch.Generator().manual_seed(5))
     rng = torch.Generator().manual_seed(5)
-    candidates = [augment_strongly(images, SETTINGS, rng) for _ in range(3)]
+    candidates = [SETTINGS.augment(images, rng) for _ in range(3)]
     with torch.no_grad(), steady(network):
         losses = torch.stack([sample_losses(network(candidate), labels, TASKS) for candidate in candidates])
     best = losses.argmax(dim=0)
@@ -84,15 +77,15 @@ def test_its_loss_is_the_maximum_over_the_candidates() -> None:
 def test_lite_learns_what_was_drawn() -> None:
     images, labels = batch()
     network = build_network(BackboneName.SMALL, TASKS, 0).train()
-    lite = UEraser(UEraserSettings(candidates=1))
+    lite = UEraser(candidates=1)
     mixture = lite.during_training(view(labels))(network, images, labels, torch.Generator().manual_seed(5))
-    drawn = augment_strongly(images, lite.settings, torch.Generator().manual_seed(5))
+    drawn = lite.augment(images, torch.Generator().manual_seed(5))
     assert torch.equal(mixture.images, drawn)
 
 
 def test_no_candidate_is_refused() -> None:
     with pytest.raises(ValueError, match="at least one candidate"):
-        UEraserSettings(candidates=0)
+        UEraser(candidates=0)
 
 
 def test_it_leaves_the_network_as_it_was() -> None:
@@ -100,7 +93,7 @@ def test_it_leaves_the_network_as_it_was() -> None:
     network = build_network(BackboneName.SMALL, TASKS, 0).train()
     state = {name: value.clone() for name, value in network.state_dict().items()}
     original = images.clone()
-    UEraser(SETTINGS).during_training(view(labels))(network, images, labels, torch.Generator().manual_seed(0))
+    SETTINGS.during_training(view(labels))(network, images, labels, torch.Generator().manual_seed(0))
     assert all(torch.equal(value, network.state_dict()[name]) for name, value in state.items())
     assert all(module.training for module in network.modules())
     assert all(parameter.grad is None for parameter in network.parameters())
@@ -112,7 +105,7 @@ def test_a_network_trains_under_it_and_repeats_itself() -> None:
     settings = LearningSettings(epochs=1, batch_size=12, crop_size=16, backbone=BackboneName.SMALL, seed=0)
     first, second = (
         train_multitask(
-            images, labels, TASKS, settings, CPU, intervention=UEraser(SETTINGS).during_training(view(labels))
+            images, labels, TASKS, settings, CPU, intervention=SETTINGS.during_training(view(labels))
         ).state_dict()
         for _ in range(2)
     )
@@ -139,17 +132,15 @@ def test_the_loss_of_a_sample_is_the_mean_over_its_labelled_tasks() -> None:
     ],
     ids=["brightness", "contrast", "shuffle", "roughness", "intensity"],
 )
-def test_each_setting_changes_the_result(other: UEraserSettings) -> None:
+def test_each_setting_changes_the_result(other: UEraser) -> None:
     images, _ = batch()
-    first, second = (augment_strongly(images, s, torch.Generator().manual_seed(0)) for s in (SETTINGS, other))
+    first, second = (s.augment(images, torch.Generator().manual_seed(0)) for s in (SETTINGS, other))
     assert not torch.equal(first, second)
 
 
 def test_augmentation_stays_in_range_and_follows_the_generator() -> None:
     images, _ = batch(64)
-    first, again, other = (
-        augment_strongly(images, SETTINGS, torch.Generator().manual_seed(seed)) for seed in (0, 0, 1)
-    )
+    first, again, other = (SETTINGS.augment(images, torch.Generator().manual_seed(seed)) for seed in (0, 0, 1))
     assert first.shape == images.shape
     assert first.min() >= 0
     assert first.max() <= 1
@@ -159,8 +150,8 @@ def test_augmentation_stays_in_range_and_follows_the_generator() -> None:
 
 def test_a_shuffle_alone_moves_whole_channels() -> None:
     images, _ = batch(40)
-    settings = UEraserSettings(brightness=0.0, contrast=0.0, shuffle=1.0)
-    shuffled = augment_strongly(images, settings, torch.Generator().manual_seed(0))
+    settings = UEraser(brightness=0.0, contrast=0.0, shuffle=1.0)
+    shuffled = settings.augment(images, torch.Generator().manual_seed(0))
     untouched = 0
     for before, after in zip(images, shuffled, strict=True):
         untouched += torch.equal(before.mean((1, 2)).sort().values, after.mean((1, 2)).sort().values)
@@ -168,10 +159,9 @@ def test_a_shuffle_alone_moves_whole_channels() -> None:
     assert untouched >= 1
 
 
-@pytest.mark.parametrize("operation", TRIVIAL_OPERATIONS, ids=lambda operation: operation.__name__.strip("_"))
-def test_every_operation_keeps_shape_and_range_and_treats_images_alone(
-    operation: Operation, request: pytest.FixtureRequest
-) -> None:
+@pytest.mark.parametrize("name", TRIVIAL_OPERATIONS)
+def test_every_operation_keeps_shape_and_range_and_treats_images_alone(name: str) -> None:
+    operation = TRIVIAL_OPERATIONS[name]
     images = torch.rand(6, 3, 16, 16, generator=torch.Generator().manual_seed(0))
     strength = torch.tensor([-1.0, -0.5, 0.0, 0.25, 0.5, 1.0])
     whole = operation(images, strength)
@@ -180,7 +170,6 @@ def test_every_operation_keeps_shape_and_range_and_treats_images_alone(
     assert whole.max() <= 1 + 1e-6
     for row in range(6):
         assert torch.allclose(operation(images[row : row + 1], strength[row : row + 1])[0], whole[row], atol=1e-5)
-    name = request.node.callspec.id
     if name in {"identity", "auto_contrast", "equalize"}:
         assert torch.equal(operation(images, -strength), whole)
     else:
@@ -198,8 +187,7 @@ def test_trivial_operations_are_drawn_an_image() -> None:
 
 def test_a_translation_by_hand() -> None:
     images = torch.arange(10.0).view(1, 1, 1, 10).expand(1, 3, 10, 10) / 10
-    (translate,) = (op for op in TRIVIAL_OPERATIONS if op.__name__ == "_translate_x")
-    moved = translate(images, torch.tensor([1.0]))
+    moved = TRIVIAL_OPERATIONS["translate_x"](images, torch.tensor([1.0]))
     assert torch.allclose(moved[0, 0, 0], torch.tensor([0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.9]), atol=1e-6)
 
 

@@ -10,11 +10,10 @@ from torch import Tensor
 from mtlue_cli.choices import ProbeName
 from mtlue_cli.tasks.spec import UNLABELLED
 from mtlue_cli.verification.probes.base import ProbeSample
-from mtlue_cli.verification.probes.detectability import DetectabilitySettings, detectability, detector_features
+from mtlue_cli.verification.probes.detectability import Detectability
 from mtlue_cli.verification.probes.label_recovery import (
-    LabelRecoverySettings,
+    LabelRecovery,
     discriminant_scores,
-    label_recovery,
     ridge_scores,
 )
 from mtlue_cli.verification.probes.registry import PROBES
@@ -78,10 +77,10 @@ def test_a_perturbation_of_high_frequency_is_detected_and_nothing_is_not() -> No
     given = sample()
     originals = smooth(given.originals)
     release = (originals.short() + given.release.short() - given.originals.short()).to(torch.uint8)
-    found = detectability(replace(given, originals=originals, release=release), 0, CPU)
+    found = Detectability().run(replace(given, originals=originals, release=release), 0, CPU)
     assert found.figures["auroc"] > 0.98
     assert "almost surely" in found.finding
-    nothing = detectability(untouched(), 0, CPU)
+    nothing = Detectability().run(untouched(), 0, CPU)
     assert abs(nothing.figures["auroc"] - 0.5) < 0.15
 
 
@@ -99,31 +98,31 @@ def test_the_detector_meets_no_image_twice() -> None:
             return taken
 
     recorded = numbered.as_subclass(Recording)
-    detectability(replace(given, originals=recorded, release=recorded), 0, CPU)
+    Detectability().run(replace(given, originals=recorded, release=recorded), 0, CPU)
     assert torch.equal(torch.cat(seen).sort().values, torch.arange(64, dtype=torch.uint8))
 
 
 @pytest.mark.parametrize(
     "other",
     [
-        DetectabilitySettings(pixels=2),
-        DetectabilitySettings(residual=1),
-        DetectabilitySettings(penalty=100.0),
-        DetectabilitySettings(iterations=1),
+        Detectability(pixels=2),
+        Detectability(residual=1),
+        Detectability(penalty=100.0),
+        Detectability(iterations=1),
     ],
     ids=["pixels", "residual", "penalty", "iterations"],
 )
-def test_each_setting_of_the_detector_changes_the_result(other: DetectabilitySettings) -> None:
+def test_each_setting_of_the_detector_changes_the_result(other: Detectability) -> None:
     given = sample(200)
     noise = torch.randint(-1, 2, given.originals.shape, generator=torch.Generator().manual_seed(0), dtype=torch.int16)
     given = replace(given, release=(given.originals.short() + noise).to(torch.uint8))
-    assert detectability(given, 0, CPU) != detectability(given, 0, CPU, other)
+    assert Detectability().run(given, 0, CPU) != other.run(given, 0, CPU)
 
 
 def test_features_of_an_image_by_hand() -> None:
     images = torch.zeros(1, 3, 4, 4)
     images[..., 2:] = 8.0
-    features = detector_features(images, DetectabilitySettings(pixels=2, residual=1))
+    features = Detectability(pixels=2, residual=1).features(images)
     assert features[0, :12].tolist() == [0.0, 8.0, 0.0, 8.0] * 3
     # Horizontal differences are 0, 8, 0 along each row: mean 8 / 3, and a third of them are beyond the histogram.
     assert features[0, 12:15].exp().tolist() == pytest.approx([1 + 8 / 3] * 3)
@@ -136,11 +135,11 @@ def test_features_of_an_image_by_hand() -> None:
 
 @pytest.mark.parametrize("unlabelled", [0.0, 0.3])
 def test_labels_are_read_off_a_pattern_a_class_and_off_nothing_else(unlabelled: float) -> None:
-    found = label_recovery(sample(unlabelled=unlabelled), 0, CPU)
+    found = LabelRecovery().run(sample(unlabelled=unlabelled), 0, CPU)
     assert found.figures["accuracy:colour"] > 0.98
     assert found.figures["accuracy:bright"] > 0.98
     assert "nearly all" in found.finding
-    nothing = label_recovery(untouched(), 0, CPU)
+    nothing = LabelRecovery().run(untouched(), 0, CPU)
     assert nothing.figures["accuracy"] <= nothing.figures["floor"] + 1e-6
     assert "no better than guessing" in nothing.finding
 
@@ -155,7 +154,7 @@ def test_labels_are_read_off_a_code_that_averages_hide() -> None:
     originals = torch.randint(60, 190, (count, 3, side, side), generator=rng, dtype=torch.uint8)
     noise = torch.randint(-4, 5, originals.shape, generator=rng)
     release = (originals + codes[labels["bright"]] + noise).to(torch.uint8)
-    found = label_recovery(ProbeSample(originals, release, labels, TASKS), 0, CPU)
+    found = LabelRecovery().run(ProbeSample(originals, release, labels, TASKS), 0, CPU)
     assert found.figures["accuracy:bright"] > 0.95
 
 
@@ -171,15 +170,15 @@ def test_ridge_scores_by_hand() -> None:
 def test_a_task_without_labels_is_left_out() -> None:
     given = sample(100)
     masked = {**given.labels, "bright": torch.full_like(given.labels["bright"], UNLABELLED)}
-    found = label_recovery(replace(given, labels=masked), 0, CPU)
+    found = LabelRecovery().run(replace(given, labels=masked), 0, CPU)
     assert "accuracy:bright" not in found.figures
     assert found.figures["accuracy"] == found.figures["accuracy:colour"]
     none = {name: torch.full_like(column, UNLABELLED) for name, column in given.labels.items()}
     with pytest.raises(ValueError, match="labelled in both halves"):
-        label_recovery(replace(given, labels=none), 0, CPU)
+        LabelRecovery().run(replace(given, labels=none), 0, CPU)
 
 
-COARSE = LabelRecoverySettings(fine_images=2)
+COARSE = LabelRecovery(fine_images=2)
 """The fine reader learns from two images only, so that the coarse one reads better."""
 
 
@@ -188,17 +187,17 @@ COARSE = LabelRecoverySettings(fine_images=2)
     [
         (COARSE, {"resolution": 1}),
         (COARSE, {"shrinkage": 1000.0}),
-        (LabelRecoverySettings(), {"fine_images": 2}),
-        (LabelRecoverySettings(), {"fine_resolution": 2}),
+        (LabelRecovery(), {"fine_images": 2}),
+        (LabelRecovery(), {"fine_resolution": 2}),
     ],
     ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
 )
-def test_each_setting_of_the_reader_changes_the_result(usual: LabelRecoverySettings, change: dict[str, Any]) -> None:
+def test_each_setting_of_the_reader_changes_the_result(usual: LabelRecovery, change: dict[str, Any]) -> None:
     given = sample(200)
     noise = torch.randint(-90, 91, given.release.shape, generator=torch.Generator().manual_seed(0), dtype=torch.int16)
     noisy = replace(given, release=(given.release.short() + noise).clamp(0, 255).to(torch.uint8))
     other = replace(usual, **change)
-    assert label_recovery(noisy, 0, CPU, usual).figures != label_recovery(noisy, 0, CPU, other).figures
+    assert usual.run(noisy, 0, CPU).figures != other.run(noisy, 0, CPU).figures
 
 
 def test_discriminant_scores_by_hand() -> None:

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from mtlue_cli.verification.by_content import draw_share
+from mtlue_cli.verification.split import draw_share
 
 IMAGES = torch.randint(256, (40, 3, 4, 4), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
 
@@ -15,6 +15,13 @@ def test_an_image_is_drawn_by_its_content_wherever_it_stands() -> None:
     order = torch.randperm(40, generator=torch.Generator().manual_seed(1))
     drawn = draw_share(IMAGES, 0.5, 0, "test")
     assert torch.equal(draw_share(IMAGES[order], 0.5, 0, "test"), drawn[order])
+
+
+def test_half_of_an_even_number_is_exactly_half_whatever_the_order() -> None:
+    images = torch.arange(20 * 3, dtype=torch.uint8).view(20, 3, 1, 1)
+    first = draw_share(images, 0.5, 0, "early stopping")
+    assert int(first.sum()) == 10
+    assert torch.equal(draw_share(images.flip(0), 0.5, 0, "early stopping"), first.flip(0))
 
 
 def test_a_larger_share_holds_the_smaller() -> None:

@@ -1,13 +1,12 @@
-"""Task weights from the gradients of the tasks at the representation that they share."""
+"""Weightings that weigh the gradients of the tasks at the representation that they share, with TorchJD's solvers."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Protocol
 
 import torch
 from torch import Tensor
 
-from mtlue_cli.weightings.base import Weighting
+from mtlue_cli.weightings.base import RandomStream, Weighting
 
 
 @dataclass(frozen=True)
@@ -25,16 +24,8 @@ class TaskGradients:
     pooled: Tensor
 
 
-class Weigher(Protocol):
-    """Chooses the weights of one step; may remember earlier ones."""
-
-    def __call__(self, gradients: TaskGradients) -> Tensor:
-        """Weights ``(A,)``, float, on the CPU, of two or more tasks."""
-
-
-def from_gramian(solve: Callable[[Tensor], Tensor]) -> Weigher:
-    """The weigher that gives ``solve`` the Gramian ``(A, A)`` and nothing else."""
-    return lambda gradients: solve(gradients.gramian)
+Weigher = Callable[[TaskGradients], Tensor]
+"""Weights ``(A,)``, float, on the CPU, of two or more tasks; may remember earlier steps."""
 
 
 class RepresentationWeighting(Weighting):
@@ -52,11 +43,6 @@ class RepresentationWeighting(Weighting):
         the Gramian is that of the ``(B, D)`` representation, not of all shared parameters, and it is scaled to a mean
         diagonal of 1, because solvers have absolute thresholds and these gradients are small. The losses of the heads
         are not weighted. Adam does not see a common factor of all weights.
-
-    Args:
-        tasks: Number of tasks.
-        seed: Kept for the record; a weigher that draws has its own stream.
-        weigher: Chooses the weights.
     """
 
     def __init__(self, tasks: int, seed: int, weigher: Weigher) -> None:
@@ -96,3 +82,78 @@ class RepresentationWeighting(Weighting):
             chosen = self._weigher(TaskGradients(positions, gramian / gramian.diagonal().mean(), pooled))
             weights[active] = chosen.float() if chosen.isfinite().all() else 1 / len(positions)
         return weights
+
+
+def torchjd(solver: str, **options: object) -> Callable[[int, int], RepresentationWeighting]:
+    """What builds a weighting whose weights ``torchjd.aggregation`` finds from the Gramian alone."""
+
+    def build(tasks: int, seed: int) -> RepresentationWeighting:
+        from torchjd import aggregation  # takes seconds
+
+        solve = getattr(aggregation, solver)(**options)
+        return RepresentationWeighting(tasks, seed, lambda gradients: solve(gradients.gramian))
+
+    return build
+
+
+def pcgrad(tasks: int, seed: int) -> RepresentationWeighting:
+    """Every gradient loses its component against each other one that it conflicts with, in random order; then the sum.
+
+    Source:
+        Yu et al., "Gradient Surgery for Multi-Task Learning", NeurIPS 2020, algorithm 1.
+    """
+    from torchjd.aggregation import PCGradWeighting
+
+    solve, stream = PCGradWeighting(), RandomStream(seed)
+
+    def weigh(gradients: TaskGradients) -> Tensor:
+        with stream.drawing():
+            weights: Tensor = solve(gradients.gramian)
+        return weights
+
+    return RepresentationWeighting(tasks, seed, weigh)
+
+
+def nash_mtl(tasks: int, seed: int) -> RepresentationWeighting:
+    """The update on which tasks that bargain for it agree: weights ``w`` with ``G w = 1 / w`` for the Gramian ``G``.
+
+    Source:
+        Navon et al., "Multi-Task Learning as a Bargaining Game", ICML 2022, claim 3.1. The equation is solved directly,
+        as FairGrad's with alpha 1 (Ban and Ji, ICML 2024), not by the authors' sequence of convex programmes: that one
+        takes seconds per step at forty tasks and starts from even weights, where it is undefined as soon as a task
+        conflicts with the sum of all. It is solved for gradients of length 1, which the solution allows for exactly.
+        The length of the joint gradient is not capped.
+    """
+    from torchjd.aggregation import FairGradWeighting
+
+    solve = FairGradWeighting(alpha=1.0)
+
+    def weigh(gradients: TaskGradients) -> Tensor:
+        lengths = gradients.gramian.diagonal().sqrt()
+        weights: Tensor = solve(gradients.gramian / lengths.outer(lengths)) / lengths
+        return weights
+
+    return RepresentationWeighting(tasks, seed, weigh)
+
+
+def excess_mtl(tasks: int, seed: int, step_size: float = 0.01) -> RepresentationWeighting:
+    """Tasks with the largest estimated excess risk, relative to that of the first step, gain weight step by step.
+
+    Source:
+        He et al., "Robust Multi-Task Learning with Excess Risks", ICML 2024, equations 6 to 9; ``step_size`` is that of
+        the multiplicative update of the weights. The diagonal second moment is that of the representation's gradient
+        summed over the batch, ``(K, D)``, not of all parameters. A task that is not labelled in a batch counts with
+        the gradient that it had last (the mean of the others before its first): zeros would ruin the baseline that
+        later estimates are divided by.
+    """
+    from torchjd.aggregation import ExcessMTLWeighting
+
+    update, latest = ExcessMTLWeighting(robust_step_size=step_size), dict[int, Tensor]()
+
+    def weigh(gradients: TaskGradients) -> Tensor:
+        latest.update(zip(gradients.tasks, gradients.pooled, strict=True))
+        typical = gradients.pooled.mean(dim=0)
+        weights: Tensor = update(torch.stack([latest.get(task, typical) for task in range(tasks)]))
+        return weights[list(gradients.tasks)]
+
+    return RepresentationWeighting(tasks, seed, weigh)
