@@ -5,6 +5,8 @@ Flags, help, range and environment variable stand in the field's type, ``Annotat
 read them from there. Imports nothing heavy: ``--help`` loads this module and the config classes.
 """
 
+import csv
+import io
 import math
 import os
 from collections.abc import Callable, Iterator, Mapping
@@ -204,8 +206,9 @@ def usable_threads() -> int:
 
 
 def listed_names(text: str) -> tuple[str, ...]:
-    """The names in a comma-separated option."""
-    return tuple(name for name in (part.strip() for part in text.split(",")) if name)
+    """The names in a comma-separated option; one in quotation marks may hold commas, as a cell of a CSV file does."""
+    rows = csv.reader(io.StringIO(text, newline=""), skipinitialspace=True) if '"' in text else [text.split(",")]
+    return tuple(name for row in rows for name in (part.strip() for part in row) if name)
 
 
 def _epsilon_in_255ths(text: str, before: str) -> str | None:

@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 
 from mtlue_cli.choices import CPU_CALL_SIZE, GPU_CALL_SIZE, ExitCode
 from mtlue_cli.commands.app import app
-from mtlue_cli.options import built, option_fields, range_faults
+from mtlue_cli.options import built, listed_names, option_fields, range_faults
 from mtlue_cli.tasks.label_options import LabelOptions
 from mtlue_cli.workflows.demo_config import DemoConfig
 from mtlue_cli.workflows.protect.config import ProtectConfig
@@ -21,6 +21,11 @@ CONFIGS = (DemoConfig, ProtectConfig, TrainConfig, VerifyConfig)
 
 
 @pytest.mark.parametrize("config", CONFIGS)
+def test_a_listed_name_may_hold_commas_in_quotation_marks() -> None:
+    assert listed_names(' a, b,, "c, d" ,"e"') == ("a", "b", "c, d", "e")
+    assert listed_names('5" lens') == ('5" lens',)
+
+
 def test_flags_are_unique_and_every_option_says_what_it_does(config: type[object]) -> None:
     found = [each.option for each in option_fields(config) if each.option.flags]
     words = [word for option in found for word in option.flags.replace("/", " ").split()]

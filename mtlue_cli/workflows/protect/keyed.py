@@ -60,7 +60,7 @@ def codable(labels: TaskSet, named: Sequence[str] | None, left_out: Mapping[str,
         InputError: A named column cannot be protected, or none can.
     """
     unfit = {task.name: reason for task in labels if (reason := _reason(task)) is not None}
-    return without(labels, {**unnamed(left_out or {}, named), **unfit}, named)
+    return without(labels, {**unfit, **unnamed(left_out or {}, named)}, named)
 
 
 def unnamed(left_out: Mapping[str, str], named: Sequence[str] | None) -> Mapping[str, str]:

@@ -80,7 +80,7 @@ def find_weights(config: ProtectConfig, inputs: ProtectInputs, progress: Progres
         return _ready_made(config, inputs)
     columns = inputs.labels.table.tasks
     left_out = unnamed(inputs.left_out_columns(overwrite=config.overwrite), config.tasks)
-    fit = without(columns, {**left_out, **_unfit(columns)}, config.tasks)
+    fit = without(columns, {**_unfit(columns), **left_out}, config.tasks)
     tasks = select_tasks(fit.tasks, config.tasks, config.exclude, columns)
     refuse_spellings(tasks, inputs, overwrite=config.overwrite)
     uses = column_uses(inputs.labels, tasks.names, reasons_against(config, columns, fit.unfit))
