@@ -44,11 +44,13 @@ def read_parquet(source: LabelSource) -> RawTable:
             ]
             rows = file.metadata.num_rows
             table = file.read(columns=list(dict.fromkeys(names[at] for at in wanted)), use_threads=False)
-            columns = [list(map(_text, column.to_pylist())) for column in table.columns]
+            # Reading ``a.b`` brings the struct ``a`` too, which may hold a field of that name.
+            read = [at for at, name in enumerate(table.column_names) if name.strip() not in unread]
+            columns = [list(map(_text, table.column(at).to_pylist())) for at in read]
     except (pyarrow.ArrowException, OSError, ValueError, MemoryError) as error:
         reason = next(iter(str(error).splitlines()), type(error).__name__)
         raise InputError(f"{source.path} cannot be read as Parquet: {quoted(reason)}") from error
-    header = tuple(name.strip() for name in table.column_names)
+    header = tuple(table.column_names[at].strip() for at in read)
     places = tuple(f"row {number}" for number in range(1, rows + 1))
     return RawTable(header, tuple(zip(*columns, strict=True)), places if columns else (), unread=unread)
 

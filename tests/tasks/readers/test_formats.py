@@ -141,6 +141,28 @@ def test_parquet_columns_of_every_plain_type(tmp_path: Path) -> None:
     }
 
 
+def test_parquet_columns_that_are_no_labels_are_left_out(tmp_path: Path) -> None:
+    columns = {
+        "file_name": ["a.jpg", "b.jpg"],
+        "a": [{"b": 1}, {"b": 2}],
+        "a.b": ["x", "y"],
+        "moment": [datetime.datetime(2020, 1, 2), None],
+        "tags": [["x", "y"], []],
+        "image": [b"x", None],
+    }
+    path = tmp_path / "labels.parquet"
+    parquet.write_table(pyarrow.table(columns), path)
+    labels = read(path)
+    assert cells_of(labels) == {
+        "a.jpg": {"a.b": "x", "moment": "2020-01-02 00:00:00", "tags": "x|y"},
+        "b.jpg": {"a.b": "y", "moment": None, "tags": None},
+    }
+    assert [column.fault.split(", expected")[0] for column in labels.columns if column.kind == "nested"] == [
+        "column 'a' holds 'struct<b: int64>'",
+        "column 'image' holds 'binary'",
+    ]
+
+
 def test_parquet_that_holds_no_labels(tmp_path: Path) -> None:
     path = write(tmp_path, "PAR1 not at all", "labels.parquet")
     assert "cannot be read as Parquet" in faults_of(path)
