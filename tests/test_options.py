@@ -20,12 +20,12 @@ from mtlue_cli.workflows.verify.config import VerifyConfig
 CONFIGS = (DemoConfig, ProtectConfig, TrainConfig, VerifyConfig)
 
 
-@pytest.mark.parametrize("config", CONFIGS)
 def test_a_listed_name_may_hold_commas_in_quotation_marks() -> None:
     assert listed_names(' a, b,, "c, d" ,"e"') == ("a", "b", "c, d", "e")
     assert listed_names('5" lens') == ('5" lens',)
 
 
+@pytest.mark.parametrize("config", CONFIGS)
 def test_flags_are_unique_and_every_option_says_what_it_does(config: type[object]) -> None:
     found = [each.option for each in option_fields(config) if each.option.flags]
     words = [word for option in found for word in option.flags.replace("/", " ").split()]
