@@ -56,7 +56,7 @@ def write_labels(path: Path, names: list[str]) -> Path:
 def protect_and_time(times: str, arguments: list[str]) -> None:
     """Run ``mtlue protect`` in this process and write the seconds of each file as JSON."""
     from mtlue_cli.commands.app import main as mtlue
-    from mtlue_cli.workflows.protect.files import PhotoSteps
+    from mtlue_cli.workflows.protect.photos import PhotoSteps
 
     seconds: dict[int, float] = defaultdict(float)
 

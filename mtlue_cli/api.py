@@ -43,9 +43,6 @@ Labels = Any
 """A path; a mapping of column names to columns, a pandas ``DataFrame`` or a pyarrow ``Table`` with a file column and a
 column per task; or None for the label file among the images."""
 
-SHOWN_FAULTS = 5
-"""Faults that an exception shows as notes; all are in its ``faults``."""
-
 _COMMAND = re.compile(r"(\bmtlue (?:protect|train-generator|verify|inspect|demo) .*)")
 _FLAG = re.compile(r"(?<![\w-])(--[a-z][a-z-]*)(?: ([\w.]*\w))?")
 _NUMBER = re.compile(r"\d+(\.\d+)?")
@@ -127,18 +124,11 @@ class Arguments:
 
     @contextmanager
     def boundary(self) -> Iterator[None]:
-        """Within it errors speak of arguments, and show their faults and their hint where they are printed."""
+        """Within it errors speak of arguments."""
         try:
             yield
         except MtlueError as error:
             _reword(error, self.worded)
-            if isinstance(error, InputError):
-                for fault in error.faults[:SHOWN_FAULTS]:
-                    error.add_note(f"  {fault}")
-                if len(error.faults) > SHOWN_FAULTS:
-                    error.add_note(f"  and {len(error.faults) - SHOWN_FAULTS} more")
-                if error.hint is not None:
-                    error.add_note(f"hint: {error.hint}")
             raise
 
 

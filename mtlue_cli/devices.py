@@ -13,6 +13,11 @@ from mtlue_cli.errors import InputError
 
 ModuleT = TypeVar("ModuleT", bound=nn.Module)
 
+_RANDOM = threading.RLock()
+"""Held while the global random numbers are seeded: modules within modules seed their own."""
+_STARTING = threading.Lock()
+"""Held while the number of torch's threads for threads to come is another."""
+
 
 def choose_device(name: str) -> torch.device:
     """The device called ``name``; ``auto`` takes CUDA, then MPS, then the CPU.
@@ -49,24 +54,16 @@ def on_device(module: ModuleT, device: torch.device) -> ModuleT:
 
 @contextmanager
 def seeded(seed: int) -> Iterator[None]:
-    """Within it torch's common random numbers start from ``seed``; then they are as before. One thread at a time."""
+    """Within it torch's global random numbers start from ``seed``; then they are as before. One thread at a time."""
     with _RANDOM, torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         yield
 
 
-_RANDOM = threading.RLock()
-"""Held while the common random numbers are seeded: modules within modules seed their own."""
-
-
 def compute_alone(pool: Executor, workers: int) -> None:
-    """Have each thread of a fresh pool compute networks on a CPU by itself, without threads of torch's own.
+    """Let each of the ``workers`` threads of a fresh pool compute networks on a CPU without threads of torch's own.
 
     Torch keeps the number for each thread, and one more for threads to come: that one is as before when this returns.
-
-    Args:
-        pool: Has done nothing yet.
-        workers: Number of its threads; all of them start.
     """
     with _STARTING:
         before = torch.get_num_threads()
@@ -83,7 +80,3 @@ def compute_alone(pool: Executor, workers: int) -> None:
         finally:
             started.abort()  # an interrupted caller leaves no thread waiting
             torch.set_num_threads(before)
-
-
-_STARTING = threading.Lock()
-"""Held while the number for threads to come is another."""

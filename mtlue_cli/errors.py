@@ -6,6 +6,9 @@ turns these into text and exit codes.
 
 from collections.abc import Sequence
 
+SHOWN_FAULTS = 5
+"""Faults that an uncaught error shows; all are in its ``faults``."""
+
 
 class MtlueError(Exception):
     """An error that a user can correct: the message says what was expected, what was found and the next step."""
@@ -24,6 +27,13 @@ class InputError(MtlueError):
         super().__init__(message)
         self.faults = tuple(faults)
         self.hint = hint
+
+    @property
+    def __notes__(self) -> list[str]:  # type: ignore[override]  # of the faults as they are now
+        """What Python shows below the message of an error that nobody catches: the first faults, and the hint."""
+        more = len(self.faults) - SHOWN_FAULTS
+        notes = [f"  {fault}" for fault in self.faults[:SHOWN_FAULTS]] + ([f"  and {more} more"] if more > 0 else [])
+        return [*notes, f"hint: {self.hint}"] if self.hint else notes
 
 
 class CheckpointError(InputError):

@@ -37,7 +37,7 @@ def open_regular(path: Path) -> io.FileIO:
     Raises:
         OSError: It cannot be opened, or is no ordinary file.
     """
-    stream = io.FileIO(path, opener=_open_without_waiting)
+    stream = io.FileIO(path, opener=lambda name, flags: os.open(name, flags | getattr(os, "O_NONBLOCK", 0)))
     kind = kind_of(os.fstat(stream.fileno()).st_mode)
     if kind is not None:
         stream.close()
@@ -56,47 +56,32 @@ def file_digest(path: Path) -> str:
 
 
 def write_atomically(path: Path, content: bytes, *, keep_name: bool = True, private: bool = False) -> None:
-    """Write ``content`` so that ``path`` is at any time either absent, old or whole; folders are made if need be.
+    """Write a file so that it is at any time either absent, old or whole; folders are made if need be.
 
-    A temporary file beside it is written, flushed and synchronised with the disk, then renamed; at last the folder is
-    synchronised, so that the new name survives a power cut too.
-
-    Args:
-        path: Where.
-        content: What.
-        keep_name: False for one of many files whose folder is synchronised once for all of them, after the last.
-        private: Whether nobody but its owner may read it, from the first byte on.
+    A temporary file beside it is written, synchronised with the disk and renamed; at last the folder is synchronised,
+    so that the new name survives a power cut too. ``keep_name=False`` leaves that to the caller, for many files at
+    once; ``private`` files are readable by their owner alone, from the first byte on.
 
     Raises:
         OSError: It cannot be written; its ``filename`` is ``path``, and nothing is left behind.
     """
-    temporary = temporary_beside(path)
     try:
-        _make_folder(path.parent)
-        with open(temporary, "wb", opener=_open_privately if private else None) as stream:
-            stream.write(content)
-            stream.flush()
-            os.fsync(stream.fileno())
-        os.replace(temporary, path)
+        for fault in write_together({path: content}, mode=0o600 if private else 0o666).values():
+            raise fault
         if keep_name:
             synchronise(path.parent)
-    except BaseException as error:
-        # A disk that refuses to write may refuse to delete too; the first refusal is the one to tell.
-        with contextlib.suppress(OSError):
-            temporary.unlink(missing_ok=True)
-        if isinstance(error, OSError):
-            raise OSError(error.errno, error.strerror, str(path)) from error
-        raise
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(path)) from error
 
 
-def write_together(files: Mapping[Path, bytes]) -> dict[Path, OSError]:
+def write_together(files: Mapping[Path, bytes], mode: int = 0o666) -> dict[Path, OSError]:
     """Write several files, each as :func:`write_atomically` does with ``keep_name=False``; folders are made if need be.
 
-    Every file is synchronised with the disk before it gets its name. None gets it before all are synchronised: a name
-    that changes between two of them would be one more change for the file system's journal to bring to the disk first.
+    No file gets its name before all are synchronised with the disk: a name that changes between two of them would be
+    one more change for the file system's journal to bring to the disk first.
 
     Returns:
-        Why a file could not be written, for each that was not: nothing is left of those. All others are in place.
+        Why a file could not be written, for each that was not: nothing is left of those. All others are written.
     """
     faults: dict[Path, OSError] = {}
     opened: dict[Path, int] = {}
@@ -112,7 +97,7 @@ def write_together(files: Mapping[Path, bytes]) -> dict[Path, OSError]:
 
     def write(path: Path) -> None:
         _make_folder(path.parent)
-        opened[path] = os.open(temporary_beside(path), os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o666)
+        opened[path] = os.open(temporary_beside(path), os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, mode)
         rest = memoryview(files[path])
         while rest:
             rest = rest[os.write(opened[path], rest) :]
@@ -150,10 +135,10 @@ def discard(path: Path) -> None:
 
 
 def synchronise(folder: Path) -> None:
-    """Bring the names in ``folder`` to the disk, where the system can: not all open folders.
+    """Bring the names in ``folder`` to the disk, where the system can open folders.
 
     Raises:
-        OSError: The disk does not take them.
+        OSError: The disk refuses.
     """
     try:
         handle = os.open(folder, os.O_RDONLY)
@@ -169,24 +154,15 @@ def synchronise(folder: Path) -> None:
 
 
 def temporary_beside(path: Path) -> Path:
-    """Where :func:`write_atomically` gathers what is to become ``path``."""
-    # Short whatever the name: one that just fits the file system must not fail for its temporary file.
+    """The temporary file for ``path``: its name is short, whatever the other is, so that it fits the file system."""
     short = hashlib.sha256(os.fsencode(path.name)).hexdigest()[:16]
     return path.with_name(f".{short}.{os.getpid()}.tmp")
 
 
 def unwritable(path: Path, error: OSError) -> str:
-    """What to tell a user whose file could not be written in a run that can be taken up again."""
+    """The message for a file that could not be written in a run that can be resumed."""
     step = _STEPS.get(error.errno or 0, "fix that")
     return f"{path} cannot be written: {error.strerror or error}; {step} and run the same command again to continue"
-
-
-def _open_without_waiting(name: str, flags: int) -> int:
-    return os.open(name, flags | getattr(os, "O_NONBLOCK", 0))
-
-
-def _open_privately(name: str, flags: int) -> int:
-    return os.open(name, flags, 0o600)
 
 
 def _make_folder(folder: Path) -> None:

@@ -1,7 +1,7 @@
 """Keys: 32 secret bytes from which the codes of a keyed release are drawn.
 
-Torch-free. A key is read from a file, from ``MTLUE_KEY``, or from the user's configuration folder, where the first run
-makes one. Nothing here ever writes or shows a key's bytes anywhere else; what may be shown is its fingerprint.
+A key is read from a file, from ``MTLUE_KEY``, or from the user's configuration folder, where the first run makes one.
+Its bytes are never written or shown anywhere else; its fingerprint may be.
 """
 
 import hashlib
@@ -21,8 +21,6 @@ from mtlue_cli.files import open_regular, write_atomically
 
 KEY_BYTES = 32
 VARIABLE = "MTLUE_KEY"
-FINGERPRINT_MESSAGE = b"mtlue key fingerprint v1"
-FINGERPRINT_DIGITS = 16
 
 _HEX = re.compile(rf"[0-9a-fA-F]{{{2 * KEY_BYTES}}}")
 _LONGEST_FILE = 4096
@@ -58,8 +56,8 @@ class Key:
 
     @property
     def fingerprint(self) -> str:
-        """What names the key without giving it away: 16 hexadecimal digits of an HMAC-SHA256 under it."""
-        return self.derive(FINGERPRINT_MESSAGE).hex()[:FINGERPRINT_DIGITS]
+        """The public name of the key: 16 hexadecimal digits of an HMAC-SHA256 under it."""
+        return self.derive(b"mtlue key fingerprint v1").hex()[:16]
 
     def derive(self, message: bytes) -> bytes:
         """HMAC-SHA256 of ``message`` under the key, 32 bytes."""
@@ -86,14 +84,7 @@ class Key:
 
 @dataclass(frozen=True)
 class FoundKey:
-    """A key and where it comes from.
-
-    Attributes:
-        key: The key.
-        origin: Where it was found, in words: a file, the environment.
-        notes: What a user should know, above all that others can read it.
-        made: Whether it was made just now.
-    """
+    """A key, where it was found in words, notes such as that others can read it, and whether it was made just now."""
 
     key: Key
     origin: str
@@ -103,10 +94,9 @@ class FoundKey:
     def described(self) -> list[str]:
         """Notes for the user, one per line."""
         said = "made a key, kept in" if self.made else "key from"
-        lines = [f"{said} {self.origin}, fingerprint {self.key.fingerprint}"]
-        if self.made:
-            lines.append("keep it to yourself: whoever has it can recompute the perturbation and subtract it")
-        return [*lines, *self.notes]
+        warning = "keep it to yourself: whoever has it can recompute the perturbation and subtract it"
+        first = f"{said} {self.origin}, fingerprint {self.key.fingerprint}"
+        return [first, *([warning] if self.made else []), *self.notes]
 
 
 def find_key(file: Path | None, environment: Mapping[str, str] | None = None, *, keep: bool = True) -> FoundKey:
@@ -118,21 +108,20 @@ def find_key(file: Path | None, environment: Mapping[str, str] | None = None, *,
         keep: Whether a key that is made is kept; else nothing is written.
 
     Raises:
-        InputError: It cannot be read, is no key, or cannot be kept.
+        InputError: It cannot be read, is no key, or cannot be stored.
     """
     variables = os.environ if environment is None else environment
+    given = variables.get(VARIABLE, "").strip()
     if file is not None:
         return read_key(file)
-    given = variables.get(VARIABLE, "").strip()
-    if given:
-        if _HEX.fullmatch(given):
-            return FoundKey(Key(bytes.fromhex(given)), f"the environment variable {VARIABLE}")
-        # What is no path may be a key with a digit missing: not to be repeated on a terminal.
-        shown = Path(given) if os.path.lexists(given) else None
-        if shown is None:
-            raise InputError(f"{VARIABLE} is neither a key nor the path of a file that holds one", hint=_MAKE_ONE)
-        return read_key(shown)
-    return own_key(variables, keep=keep)
+    if not given:
+        return own_key(variables, keep=keep)
+    if _HEX.fullmatch(given):
+        return FoundKey(Key(bytes.fromhex(given)), f"the environment variable {VARIABLE}")
+    if os.path.lexists(given):
+        return read_key(Path(given))
+    # It may be a key with a digit missing: not to be repeated on a terminal.
+    raise InputError(f"{VARIABLE} is neither a key nor the path of a file that holds one", hint=_MAKE_ONE)
 
 
 def read_key(path: Path) -> FoundKey:
@@ -159,11 +148,7 @@ def read_key(path: Path) -> FoundKey:
 
 
 def own_key_path(environment: Mapping[str, str]) -> Path:
-    """Where the user's own key is kept: ``mtlue/key`` below ``XDG_CONFIG_HOME``, or below ``~/.config`` without it.
-
-    Source:
-        XDG Base Directory Specification: a relative path in the variable does not count.
-    """
+    """``mtlue/key`` below ``XDG_CONFIG_HOME``, or below ``~/.config`` where that is not an absolute path."""
     configured = Path(environment.get("XDG_CONFIG_HOME", ""))
     base = configured if configured.is_absolute() else Path.home() / ".config"
     return base / "mtlue" / "key"
@@ -173,7 +158,7 @@ def own_key(environment: Mapping[str, str], *, keep: bool = True) -> FoundKey:
     """The user's own key; made if there is none. Of several processes that make one at once, all get the same.
 
     Raises:
-        InputError: It cannot be read or kept.
+        InputError: It cannot be read or stored.
     """
     elsewhere = "give one with --key FILE"
     try:

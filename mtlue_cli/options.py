@@ -1,22 +1,27 @@
 """How options are described: each field of a config class says once how a user sets it.
 
-Flags, help, range and environment variable stand in the field's type, ``Annotated[int, Option(...)]``. The command line
-(:mod:`mtlue_cli.commands.from_config`), config files (:mod:`mtlue_cli.commands.config_file`) and :func:`range_faults`
-read them from there. Imports nothing heavy: ``--help`` loads this module and the config classes.
+Flags, range and environment variable stand in the field's type, ``Annotated[int, Option(...)]``; the help is what the
+docstring of the class says of the field. The command line (:mod:`mtlue_cli.commands.from_config`), config files
+(:mod:`mtlue_cli.commands.config_file`) and :func:`range_faults` read them from there. Imports nothing heavy: ``--help``
+loads this module and the config classes.
 """
 
 import csv
+import functools
+import inspect
 import io
 import math
 import os
+import re
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import MISSING, Field, dataclass, fields, is_dataclass
+from dataclasses import MISSING, Field, dataclass, fields, is_dataclass, replace
 from enum import StrEnum
 from fractions import Fraction
 from pathlib import Path
 from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin
 
+from mtlue_cli import choices
 from mtlue_cli.choices import MAX_EPSILON
 
 ConfigT = TypeVar("ConfigT")
@@ -27,14 +32,23 @@ TRAINING = "Training"
 COMPUTATION = "Computation"
 OUTPUT = "Output"
 
+_CONSTANTS = {
+    name: ", ".join(value) if isinstance(value, type) and issubclass(value, StrEnum) else value
+    for name, value in vars(choices).items()
+}
+"""What names in braces stand for in a help text: a constant of :mod:`mtlue_cli.choices`, or all values of an enum."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Option:
     """How a user sets a field. A field that holds a tuple is an option that may be repeated.
 
     Attributes:
-        flags: Such as ``--out -o`` or ``--control/--no-control``, separated by blanks; empty for an argument.
-        help: What it does, its unit, and what happens if it is not given.
+        flags: Such as ``--out -o`` or ``--control/--no-control``, separated by blanks. Unset: the field's
+            name with two dashes before it.
+        argument: Whether it is an argument of the command instead, which has no flags.
+        help: What it does, its unit, and what happens if it is not given. Unset: what the docstring of the config class
+            says of the field.
         panel: Heading of the help that it stands under.
         metavar: How the help names the value.
         minimum, maximum: Range of a number, both ends allowed.
@@ -56,7 +70,8 @@ class Option:
     """
 
     flags: str = ""
-    help: str
+    argument: bool = False
+    help: str = ""
     panel: str | None = None
     metavar: str | None = None
     minimum: float | None = None
@@ -81,8 +96,7 @@ class Option:
     def variable(self, command: str) -> str | None:
         """Environment variable: ``MTLUE_SEED``, or ``MTLUE_PROTECT_OUT`` for the ``--out`` of ``protect`` alone.
 
-        Args:
-            command: The command in one word, such as ``train``.
+        ``command`` is the command in one word, such as ``train``.
         """
         if not self.environment:
             return None
@@ -121,9 +135,7 @@ class OptionField:
     def number_fault(self, value: object, before: str) -> str | None:
         """What is wrong with a number; None for a sound one.
 
-        Args:
-            value: The number.
-            before: What stands before a value where the user writes it, such as ``--epsilon ``.
+        ``before`` is what stands before a value where the user writes it, such as ``--epsilon ``.
         """
         least, most = self.option.minimum, self.option.maximum
         bounds = (
@@ -143,7 +155,7 @@ def option_fields(config: type[Any]) -> Iterator[OptionField]:
     for field in fields(config):
         if _is_config(field.type):
             yield from option_fields(field.type)  # type: ignore[arg-type]  # just checked
-        elif (found := _described(field)) is not None:
+        elif (found := _described(config, field)) is not None:
             yield found
 
 
@@ -164,7 +176,7 @@ def built(config: type[ConfigT], values: Mapping[str, Any], **more: Any) -> Conf
             continue
         if _is_config(field.type):
             given[field.name] = built(field.type, values)  # type: ignore[arg-type]  # just checked
-        elif (found := _described(field)) is not None:
+        elif (found := _described(config, field)) is not None:
             value = values[field.name]
             if value is not None and not (found.repeated and not value):
                 convert = found.option.convert or (tuple if found.repeated else None)
@@ -187,17 +199,28 @@ def _is_config(kind: Any) -> bool:  # noqa: ANN401 - any type
     return isinstance(kind, type) and is_dataclass(kind) and next(option_fields(kind), None) is not None
 
 
-def _described(field: "Field[Any]") -> OptionField | None:
+def _described(config: type[Any], field: "Field[Any]") -> OptionField | None:
     if get_origin(field.type) is not Annotated:
         return None
     annotated, *notes = get_args(field.type)
     for option in (note for note in notes if isinstance(note, Option)):
+        if not (option.flags or option.argument):
+            option = replace(option, flags=f"--{field.name.replace('_', '-')}")
+        if not option.help:
+            option = replace(option, help=_help_texts(inspect.getdoc(config) or "").get(field.name, ""))
         typed = annotated if option.typed is None else option.typed
         if get_origin(typed) is UnionType:
             (typed,) = (part for part in get_args(typed) if part is not NoneType)
         repeated = get_origin(typed) in (tuple, list)
         return OptionField(field, option, get_args(typed)[0] if repeated else typed, repeated)
     return None
+
+
+@functools.cache
+def _help_texts(docstring: str) -> Mapping[str, str]:
+    """What the ``Attributes`` in the docstring of a config class say of each field, on one line."""
+    entries = re.findall(r"^    (\w+): (.+(?:\n {8}.+)*)", docstring, re.MULTILINE)
+    return {name: " ".join(text.split()).format_map(_CONSTANTS) for name, text in entries}
 
 
 def usable_threads() -> int:
@@ -222,28 +245,30 @@ def _epsilon_in_255ths(text: str, before: str) -> str | None:
     return f"expected an integer number of 255ths: {text} is about {levels}/255, write {before}{max(levels, 1)}"
 
 
-def epsilon_option(unset: str = "") -> Option:
-    """The bound; ``unset`` says what it is if it is not given."""
-    return Option(
-        flags="--epsilon -e",
-        help=f"Largest change of a pixel value, in 255ths.{unset}",
-        panel=PROTECTION,
-        metavar="N",
-        minimum=1,
-        maximum=MAX_EPSILON,
-        explain=_epsilon_in_255ths,
-        shared=True,
-    )
-
+EPSILON = Option(
+    flags="--epsilon -e",
+    panel=PROTECTION,
+    metavar="N",
+    minimum=1,
+    maximum=MAX_EPSILON,
+    explain=_epsilon_in_255ths,
+    shared=True,
+)
+"""The bound."""
 
 Images = Annotated[
     Path,
-    Option(help="Folder of images; folders in it are read too.", metavar="IMAGES", takes="folder", exists=True),
+    Option(
+        argument=True,
+        help="Folder of images; folders in it are read too.",
+        metavar="IMAGES",
+        takes="folder",
+        exists=True,
+    ),
 ]
 Tasks = Annotated[
     tuple[str, ...] | None,
     Option(
-        flags="--tasks",
         help="Only these tasks, by column name, separated by commas.",
         panel=PROTECTION,
         metavar="A,B",
@@ -255,18 +280,12 @@ Tasks = Annotated[
 Limit = Annotated[
     int | None,
     Option(
-        flags="--limit",
-        help="Only the first N rows of the labels, for a quick look.",
-        panel=INPUT,
-        metavar="N",
-        minimum=1,
-        shared=True,
+        help="Only the first N rows of the labels, for a quick look.", panel=INPUT, metavar="N", minimum=1, shared=True
     ),
 ]
 KeyFile = Annotated[
     Path | None,
     Option(
-        flags="--key",
         help="File with the key of 64 hexadecimal digits, for weights that take one. Unset: MTLUE_KEY (the digits or a "
         "file), else your own in the configuration folder, made at first use.",
         panel=PROTECTION,
@@ -274,10 +293,7 @@ KeyFile = Annotated[
         environment=False,
     ),
 ]
-Seed = Annotated[
-    int,
-    Option(flags="--seed", help="Random seed.", panel=COMPUTATION, metavar="N", minimum=0, shared=True),
-]
+Seed = Annotated[int, Option(help="Random seed.", panel=COMPUTATION, metavar="N", minimum=0, shared=True)]
 Device = Annotated[
     str,
     Option(flags="--device -d", help="auto, cpu, cuda, cuda:1 or mps.", panel=COMPUTATION, metavar="NAME", shared=True),
@@ -285,7 +301,6 @@ Device = Annotated[
 Workers = Annotated[
     int,
     Option(
-        flags="--workers",
         help="Threads that decode and encode images. Unset: one per processor core, at least two.",
         panel=COMPUTATION,
         metavar="N",
@@ -294,11 +309,10 @@ Workers = Annotated[
         shared=True,
     ),
 ]
-Overwrite = Annotated[bool, Option(flags="--overwrite", help="Replace an earlier result.", panel=OUTPUT, shared=True)]
+Overwrite = Annotated[bool, Option(help="Replace an earlier result.", panel=OUTPUT, shared=True)]
 MaxPixels = Annotated[
     int,
     Option(
-        flags="--max-pixels",
         help="Refuse photos of more pixels, width times height; protecting one takes up to 30 bytes per pixel.",
         panel=COMPUTATION,
         metavar="N",

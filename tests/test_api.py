@@ -218,6 +218,7 @@ def test_train_verify_and_inspect(tmp_path: Path) -> None:
     assert looked_at.card.digest == trained.card.digest
     assert trained.card.digest in looked_at._repr_html_()
     mtlue.protect(labels.parent, labels=labels, weights="default", key=written_key(tmp_path), out=release)
+    assert "--" not in mtlue.Release(release).check()._repr_html_()
     found: Any = mtlue.inspect(release, against=labels.parent)
     assert found.exit_code == 0
     assert found.flip is not None

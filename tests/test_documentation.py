@@ -24,10 +24,10 @@ from mtlue_cli.choices import (
 from mtlue_cli.commands.app import app, with_json_dash
 from mtlue_cli.commands.from_config import ResultOptions
 from mtlue_cli.commands.inspect import InspectOptions
-from mtlue_cli.networks.backbones.registry import BACKBONES
+from mtlue_cli.networks.backbones import BACKBONES
 from mtlue_cli.options import built, option_fields
-from mtlue_cli.training.methods.registry import METHODS, method_named
-from mtlue_cli.training.named_settings import written
+from mtlue_cli.training.methods import METHODS, method_named
+from mtlue_cli.training.named_settings import assignments
 from mtlue_cli.verification.countermeasures.registry import COUNTERMEASURES, countermeasure_named
 from mtlue_cli.workflows.demo_config import DemoConfig
 from mtlue_cli.workflows.protect.config import ProtectConfig
@@ -226,7 +226,7 @@ def test_the_table_of_countermeasures_is_the_registry() -> None:
     assert table == {
         choice.name: [
             choice.title,
-            ", ".join(f"`{line}`" for line in written(choice.settings)),
+            ", ".join(f"`{line}`" for line in assignments(choice.settings)),
             f"{choice.cost:g}",
             choice.tier.value,
             choice.source,
@@ -238,7 +238,7 @@ def test_the_table_of_countermeasures_is_the_registry() -> None:
 def test_the_table_of_methods_gives_their_settings() -> None:
     table = rows_of(VERIFY, "`--method`")
     assert {name: line[1] for name, line in table.items()} == {
-        name: ", ".join(f"`{line}`" for line in written(method.settings)) for name, method in METHODS.items()
+        name: ", ".join(f"`{line}`" for line in assignments(method.settings)) for name, method in METHODS.items()
     }
 
 

@@ -1,16 +1,16 @@
 """Options are described once, in the fields of config classes."""
 
 import shlex
-from dataclasses import fields, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import pytest
 from typer.testing import CliRunner
 
-from mtlue_cli.choices import CPU_CALL_SIZE, GPU_CALL_SIZE, ExitCode
+from mtlue_cli.choices import CPU_CALL_SIZE, FEWEST_IMAGES, GPU_CALL_SIZE, BackboneName, ExitCode
 from mtlue_cli.commands.app import app
-from mtlue_cli.options import built, listed_names, option_fields, range_faults
+from mtlue_cli.options import Option, built, listed_names, option_fields, range_faults
 from mtlue_cli.tasks.label_options import LabelOptions
 from mtlue_cli.workflows.demo_config import DemoConfig
 from mtlue_cli.workflows.protect.config import ProtectConfig
@@ -31,6 +31,36 @@ def test_flags_are_unique_and_every_option_says_what_it_does(config: type[object
     words = [word for option in found for word in option.flags.replace("/", " ").split()]
     assert len(set(words)) == len(words)
     assert all(option.help.endswith(".") and option.panel for option in found)
+
+
+@dataclass(frozen=True)
+class Described:
+    """Options of a command.
+
+    Attributes:
+        most_images: Images that are used, at most {FEWEST_IMAGES}. Whatever
+            is on further lines belongs to it.
+        folder: Where.
+        kind: One of {ObjectiveName}.
+    """
+
+    most_images: Annotated[int, Option(panel="Input", minimum=1)] = 3
+    folder: Annotated[Path, Option(argument=True)] = Path()
+    kind: Annotated[str, Option(flags="--kind -k", help="Said here.")] = "em"
+
+
+def test_the_help_is_what_the_docstring_says_and_flags_are_the_name_unless_given() -> None:
+    options = {each.name: each.option for each in option_fields(Described)}
+    assert options["most_images"].flag == "--most-images"
+    expected = f"Images that are used, at most {FEWEST_IMAGES}. Whatever is on further lines belongs to it."
+    assert options["most_images"].help == expected
+    assert (options["folder"].flags, options["folder"].help) == ("", "Where.")
+    assert (options["kind"].flags, options["kind"].help) == ("--kind -k", "Said here.")
+
+
+def test_an_enum_in_a_help_text_is_its_values() -> None:
+    options = {each.name: each.option for each in option_fields(VerifyConfig)}
+    assert ", ".join(BackboneName) in options["backbones"].help
 
 
 def test_variables_carry_the_command_where_the_option_is_its_own() -> None:
@@ -96,7 +126,7 @@ def test_a_config_has_an_option_for_each_field_but_for_those_of_other_callers() 
             *("surrogate_epochs", "victim_epochs"),
             *("scene_count", "scene_test_count", "scene_size", "scene_epochs"),
         },
-        TrainConfig: {"max_steps", "most_images", "private"},
+        TrainConfig: {"max_steps", "least_steps", "most_images", "private"},
         VerifyConfig: {"command_line"},
     }
     for config, names in inner.items():

@@ -4,7 +4,7 @@ import torch
 from torch import nn
 
 from mtlue_cli.choices import BackboneName
-from mtlue_cli.networks.backbones.base import Backbone
+from mtlue_cli.networks.backbones import Backbone
 from mtlue_cli.networks.multitask import ImageLevelNetwork, MultiTaskNetwork
 from mtlue_cli.tasks.spec import TaskSet
 

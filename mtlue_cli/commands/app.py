@@ -17,6 +17,7 @@ from mtlue_cli.choices import ExitCode
 from mtlue_cli.commands.config_file import COMMANDS
 from mtlue_cli.commands.console import grouped, stderr_console, stop_drawing, visible
 from mtlue_cli.commands.demo import demo
+from mtlue_cli.commands.from_config import origin_of
 from mtlue_cli.commands.inspect import inspect
 from mtlue_cli.commands.protect import protect
 from mtlue_cli.commands.train_generator import train_generator
@@ -48,9 +49,17 @@ class Command(TyperCommand):
     """A command in which a bare ``--json`` means ``--json -``."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:  # noqa: ANN401 - typer's own context, vendored or click's
-        """Parse ``args`` after filling in the dash; a config file that is not understood is wrong usage."""
+        """Parse ``args`` after filling in the dash; a config file that is not understood is wrong usage.
+
+        A value that does not fit, such as the path of a file that is not there, is said with its config file and key.
+        """
         try:
             parsed: list[str] = super().parse_args(ctx, with_json_dash(args))
+        except typer.BadParameter as error:
+            origin = None if error.param is None else origin_of(ctx, str(error.param.name))
+            if origin is not None:
+                error.message = f"{origin}: {error.message}"
+            raise
         except InputError as error:
             _complain(*_described(error))
             raise typer.Exit(ExitCode.INPUT) from None

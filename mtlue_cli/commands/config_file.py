@@ -18,7 +18,9 @@ PYPROJECT = "pyproject.toml"
 COMMANDS = ("demo", "protect", "train-generator", "verify", "inspect")
 
 
-def values_of_files(command: str, options: Sequence[OptionField], config: Path | None) -> dict[str, Any]:
+def values_of_files(
+    command: str, options: Sequence[OptionField], config: Path | None
+) -> tuple[dict[str, Any], dict[str, str]]:
     """What the config files say for a command.
 
     Args:
@@ -27,7 +29,7 @@ def values_of_files(command: str, options: Sequence[OptionField], config: Path |
         config: The file of ``--config``; None: only ``pyproject.toml`` of the current folder, if it is there.
 
     Returns:
-        Field name to value, as if it had been typed.
+        Field name to value, as if it had been typed; and to the file and the key that it comes from.
 
     Raises:
         InputError: A file cannot be read, or holds what is no option or no value of one; lists every fault.
@@ -38,6 +40,7 @@ def values_of_files(command: str, options: Sequence[OptionField], config: Path |
     if config is not None:
         files.append((config, ()))
     values: dict[str, Any] = {}
+    origins: dict[str, str] = {}
     faults: list[str] = []
     for path, place in files:
         table = _inner(_read(path), place, path, faults)
@@ -48,11 +51,14 @@ def values_of_files(command: str, options: Sequence[OptionField], config: Path |
                 faults.append(f"{path}: {_heading(place, name)} is not a command; {_nearest(name, COMMANDS)}")
         found = table.get(command)
         if isinstance(found, dict):
-            values |= _values(found, options, path, _heading(place, command), faults)
+            given = _values(found, options, path, _heading(place, command), faults)
+            table_name = ".".join((*place, command))  # without brackets, which a terminal takes for markup
+            values |= given
+            origins |= {each.name: f"{path}: {table_name}.{_key(each)}" for each in options if each.name in given}
     if faults:
         hint = f"mtlue {command} --help lists the options; a key is one without its leading dashes"
         raise InputError("the config file is not valid", faults, hint)
-    return values
+    return values, origins
 
 
 def _read(path: Path) -> Mapping[str, Any]:
@@ -79,6 +85,10 @@ def _heading(place: Sequence[str], name: str) -> str:
     return f"[{'.'.join((*place, name))}]"
 
 
+def _key(found: OptionField) -> str:
+    return found.option.flag.removeprefix("--")
+
+
 def _nearest(name: str, known: Collection[str]) -> str:
     (nearest,) = difflib.get_close_matches(name, known, 1, cutoff=0.0)
     return f"did you mean {nearest}?"
@@ -87,7 +97,7 @@ def _nearest(name: str, known: Collection[str]) -> str:
 def _values(
     table: Mapping[str, Any], options: Sequence[OptionField], path: Path, heading: str, faults: list[str]
 ) -> dict[str, Any]:
-    known = {option.option.flag.removeprefix("--"): option for option in options if option.option.flags}
+    known = {_key(option): option for option in options if option.option.flags}
     values: dict[str, Any] = {}
     for key, value in table.items():
         if key not in known:

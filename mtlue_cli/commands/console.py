@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console, RenderableType
+from rich.table import Table
+from rich.text import Text
 
 from mtlue_cli.errors import InputError, MtlueError
 from mtlue_cli.files import temporary_beside, write_atomically
@@ -267,6 +269,15 @@ def grouped(faults: Sequence[str], where_all: str) -> list[str]:
             shown.append(f"... and {len(alike) - MOST_EXAMPLES} more like this ({where_all})")
     others = sum(map(len, list(kinds.values())[MOST_KINDS:]))
     return [*shown, f"... and {others} more of other kinds ({where_all})"] if others else shown
+
+
+def table_of(rows: Mapping[str, str]) -> Table:
+    """Names and values side by side; rows without a value are left out."""
+    table = Table(show_header=False, box=None, pad_edge=False)
+    for name, value in rows.items():
+        if value:
+            table.add_row(Text(name), Text(value))
+    return table
 
 
 def duration(seconds: float) -> str:

@@ -1,7 +1,7 @@
 """``mtlue demo``: see it work, without any data."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import typer
 from rich.text import Text
@@ -13,9 +13,7 @@ from mtlue_cli.commands.from_config import Given, command_of
 from mtlue_cli.workflows.demo_config import DemoConfig
 
 if TYPE_CHECKING:
-    from mtlue_cli.workflows.demo import DemoResult, DemoSet
-
-SCHEMA_VERSION = 1
+    from mtlue_cli.workflows.demo import DemoResult
 
 
 @command_of("demo", DemoConfig)
@@ -44,19 +42,9 @@ def demo(given: Given) -> None:
     terminal.say(f"finished in {duration(result.seconds)}; look at:")
     for what, path in places(result).items():
         terminal.say(f"  {path}: {what}")
-    terminal.write_json(document(result))
-    code = exit_code(result)
-    if code != ExitCode.SUCCESS:
-        raise typer.Exit(code)
-
-
-def exit_code(result: "DemoResult") -> ExitCode:
-    """The worst that was found: no protection, then no verdict, then images that were left out."""
-    sets = (result.shapes, result.scenes)
-    codes = [found.protection.exit_code for found in sets]
-    codes += [found.verification.exit_code for found in sets if found.verification is not None]
-    worst = (ExitCode.NOT_PROTECTED, ExitCode.INCONCLUSIVE, ExitCode.QUARANTINE)
-    return next((code for code in worst if code in codes), ExitCode.SUCCESS)
+    terminal.write_json(result.to_json())
+    if result.exit_code != ExitCode.SUCCESS:
+        raise typer.Exit(result.exit_code)
 
 
 def places(result: "DemoResult") -> dict[str, Path]:
@@ -69,27 +57,4 @@ def places(result: "DemoResult") -> dict[str, Path]:
         "rendered scenes with masks, depth and normals": result.scenes.images,
         "the same scenes, protected": result.scenes.release,
         "scenes, protected scenes, perturbation, and their maps in colour": result.scenes.contact_sheet,
-    }
-
-
-def document(result: "DemoResult") -> dict[str, Any]:
-    """What was made and what came out, for programs."""
-    return {
-        "schema_version": SCHEMA_VERSION,
-        "command": "demo",
-        **_of_set(result.shapes),
-        "scenes": _of_set(result.scenes),
-        "seconds": round(result.seconds, 3),
-    }
-
-
-def _of_set(found: "DemoSet") -> dict[str, Any]:
-    return {
-        "images": str(found.images),
-        "labels": str(found.labels),
-        "checkpoint": str(found.checkpoint),
-        "contact_sheet": str(found.contact_sheet),
-        "release": str(found.release),
-        "protection": found.protection.to_json(),
-        "verification": None if found.verification is None else found.verification.to_json(),
     }

@@ -15,41 +15,25 @@ from mtlue_cli.options import OUTPUT, MaxPixels, Option, OptionField, built, opt
 
 ConfigT = TypeVar("ConfigT")
 
+ORIGINS = "mtlue_cli.origins"
+"""Key of a context's ``meta``: field name to the config file and the key that its value comes from."""
+
 
 @dataclass(frozen=True)
 class ResultOptions:
     """What every command says and where.
 
     Attributes:
-        config: Config file.
-        quiet: Whether to say nothing but errors.
-        json_target: File of the JSON result, or ``-``.
+        config: TOML file with options, one table per command. The command line and the environment override it; it
+            overrides pyproject.toml.
+        quiet: Print errors only.
+        json_target: Write the result as JSON to FILE; without FILE, or with -, to stdout in place of the table.
     """
 
-    config: Annotated[
-        Path | None,
-        Option(
-            flags="--config",
-            help="TOML file with options, one table per command. The command line and the environment override it; it "
-            "overrides pyproject.toml.",
-            panel=OUTPUT,
-            metavar="FILE",
-            takes="file",
-            exists=True,
-            shared=True,
-        ),
-    ] = None
-    quiet: Annotated[bool, Option(flags="--quiet -q", help="Print errors only.", panel=OUTPUT, shared=True)] = False
+    config: Annotated[Path | None, Option(panel=OUTPUT, metavar="FILE", takes="file", exists=True, shared=True)] = None
+    quiet: Annotated[bool, Option(flags="--quiet -q", panel=OUTPUT, shared=True)] = False
     json_target: Annotated[
-        Path | None,
-        Option(
-            flags="--json",
-            help="Write the result as JSON to FILE; without FILE, or with -, to stdout in place of the table.",
-            panel=OUTPUT,
-            metavar="[FILE]",
-            dash=True,
-            shared=True,
-        ),
+        Path | None, Option(flags="--json", panel=OUTPUT, metavar="[FILE]", dash=True, shared=True)
     ] = None
 
 
@@ -114,14 +98,14 @@ def command_of(
         """Take what config files say as defaults, before any other option is looked at."""
         if not context.resilient_parsing:
             options = [option for key, option in found.items() if key != "config"]
-            context.default_map = values_of_files(name, options, config)
+            context.default_map, context.meta[ORIGINS] = values_of_files(name, options, config)
         return config
 
     def decorate(run: Callable[[Given], None]) -> Callable[..., None]:
         def command(context: typer.Context, **values: Any) -> None:  # noqa: ANN401 - whatever the options hold
             results = built(ResultOptions, values)
             terminal = Terminal(results.quiet, results.json_target)
-            used = [key for key in context.default_map or {} if _is_from_file(context, key)]
+            used = [key for key in context.default_map or {} if origin_of(context, key) is not None]
             if used:
                 terminal.say(f"from a config file: {', '.join(found[key].option.flag for key in used)}")
             run(Given(dict.fromkeys(without) | values, terminal))
@@ -136,9 +120,10 @@ def command_of(
     return decorate
 
 
-def _is_from_file(context: typer.Context, key: str) -> bool:
+def origin_of(context: Any, key: str) -> str | None:  # noqa: ANN401 - typer's own context, vendored or click's
+    """The config file and the key there that the value of a field comes from; None if it comes from elsewhere."""
     source = context.get_parameter_source(key)
-    return source is not None and source.name == "DEFAULT_MAP"
+    return context.meta[ORIGINS][key] if source is not None and source.name == "DEFAULT_MAP" else None
 
 
 def _parameter(found: OptionField, word: str, callback: Callable[..., Any] | None) -> inspect.Parameter:

@@ -6,16 +6,15 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from mtlue_cli.choices import ExitCode
-from mtlue_cli.commands.console import MOST_EXAMPLES, duration, grouped
+from mtlue_cli.commands.console import MOST_EXAMPLES, duration, grouped, table_of
 from mtlue_cli.commands.decoders import reading_photos
 from mtlue_cli.commands.from_config import Given, command_of
 from mtlue_cli.errors import InputError
 from mtlue_cli.options import OUTPUT, Option
+from mtlue_cli.tasks.wording import counted
 from mtlue_cli.workflows.protect.config import ProtectConfig
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from rich.table import Table
 
     from mtlue_cli.workflows.protect.dry_run import ProtectDryRun
@@ -28,29 +27,12 @@ class LookOptions:
     """Looking before a release is made.
 
     Attributes:
-        dry_run: Whether to say only what would be done.
-        preview: Photos of a contact sheet that is drawn in place of a release; None: none.
+        dry_run: Print the columns, the weights and the size of the release, then exit. Writes nothing.
+        preview: Only draw N photos before and after, as DIR-preview.png beside the release folder, then exit.
     """
 
-    dry_run: Annotated[
-        bool,
-        Option(
-            flags="--dry-run",
-            help="Print the columns, the weights, and the size of the release, then exit. Writes nothing.",
-            panel=OUTPUT,
-        ),
-    ] = False
-    preview: Annotated[
-        int | None,
-        Option(
-            flags="--preview",
-            help="Only draw N photos before and after, as DIR-preview.png beside the release folder, then exit.",
-            panel=OUTPUT,
-            metavar="N",
-            minimum=1,
-            maximum=64,
-        ),
-    ] = None
+    dry_run: Annotated[bool, Option(panel=OUTPUT)] = False
+    preview: Annotated[int | None, Option(panel=OUTPUT, metavar="N", minimum=1, maximum=64)] = None
 
 
 @command_of("protect", ProtectConfig, LookOptions)
@@ -86,7 +68,8 @@ def protect(given: Given) -> None:
 
     with reading_photos(config.max_pixels):
         result = protect_folder(config, given.terminal.progress, inputs)
-    given.terminal.show(summary(result))
+    time = f"{duration(result.seconds)} on {result.device}"
+    given.terminal.show(table_of(result.rows() | {"time": time}))
     for line in remarks(result):
         given.terminal.say(line)
     given.terminal.write_json(result.to_json())
@@ -117,7 +100,7 @@ def dry_run_summary(planned: "ProtectDryRun") -> "Table":
     left_out = [f"{len(planned.unlabelled)} without a row"] if planned.unlabelled else []
     left_out += [f"{planned.without_label} without a label"] if planned.without_label else []
     training = "" if planned.minutes is None else f", in up to {planned.minutes:g} minutes"
-    return named_values(
+    return table_of(
         {
             "release": f"{planned.release} (dry run: nothing was written)",
             "images": f"{planned.images}, {planned.kept} of them already done",
@@ -131,43 +114,6 @@ def dry_run_summary(planned: "ProtectDryRun") -> "Table":
     )
 
 
-def named_values(rows: "Mapping[str, str]") -> "Table":
-    """A table of names and values; those without a value are left out."""
-    from rich.table import Table
-    from rich.text import Text
-
-    table = Table(show_header=False, box=None, pad_edge=False)
-    for name, value in rows.items():
-        if value:
-            table.add_row(name, Text(value))
-    return table
-
-
-def summary(result: "ProtectResult") -> "Table":
-    """The result as a table of names and values."""
-    from mtlue_cli.metrics.flip import MeanFlip
-
-    rows = {
-        "release": str(result.release),
-        "images": f"{result.protected} protected, {result.kept} already done, {len(result.quarantine)} in quarantine",
-        "masks and maps": f"{result.maps} copied as they are" if result.maps else "",
-        "tasks": ", ".join(result.tasks),
-        "not protected": ", ".join(result.unprotected_tasks),
-        "largest change": ""
-        if result.max_change is None
-        else f"{result.max_change:g}/255 (bound {result.epsilon}/255)",
-        "change per file": ""
-        if result.mean_change is None
-        else "smallest {:.1f}, median {:.1f}, largest {:.1f} levels".format(*result.mean_change),
-        "mean PSNR": "" if result.mean_psnr is None else f"{result.mean_psnr:.2f} dB",
-        "FLIP": "" if result.flip is None else MeanFlip(result.flip, result.flip_files).described(),
-        "weights": result.weights,
-        "key": result.key_fingerprint or "",
-        "time": f"{duration(result.seconds)} on {result.device}",
-    }
-    return named_values(rows)
-
-
 def remarks(result: "ProtectResult") -> list[str]:
     """What a user should know beside the figures, one per line."""
     lines = [f"warning: {warning}" for warning in result.warnings]
@@ -177,12 +123,14 @@ def remarks(result: "ProtectResult") -> list[str]:
             "the manifest lists the measured change of each"
         )
     if result.unlabelled:
-        lines.append(f"{len(result.unlabelled)} images have no row in the labels and are not in the release:")
+        number = counted(len(result.unlabelled), "image")
+        lines.append(f"{number} without a row in the labels, not in the release:")
         lines += [f"  {name}" for name in result.unlabelled[:MOST_EXAMPLES]]
         more = len(result.unlabelled) - MOST_EXAMPLES
         lines += [f"  ... and {more} more"] if more > 0 else []
     if result.quarantine:
-        lines.append(f"{len(result.quarantine)} images could not be protected and are not in the release:")
+        number = counted(len(result.quarantine), "image")
+        lines.append(f"{number} could not be protected, so not in the release:")
         reasons = [f"{record.source}: {record.reason}" for record in result.quarantine]
         lines += [f"  {line}" for line in grouped(reasons, "--json lists all")]
         lines += [f"to protect more of them: {fix}" for fix in result.fixes]

@@ -2,7 +2,6 @@
 
 import shlex
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 from rich.table import Table
 
@@ -11,9 +10,6 @@ from mtlue_cli.commands.console import duration
 from mtlue_cli.commands.decoders import reading_photos
 from mtlue_cli.commands.from_config import Given, PhotoOptions, command_of
 from mtlue_cli.workflows.train.config import TrainConfig, check_usage
-
-if TYPE_CHECKING:
-    from mtlue_cli.workflows.train.settings import TrainResult
 
 
 @command_of("train-generator", TrainConfig, PhotoOptions)
@@ -44,25 +40,10 @@ def train_generator(given: Given) -> None:
 
     with reading_photos(photos.max_pixels):
         result = run(config, given.terminal.progress, labels)
-    given.terminal.show(summary(result))
+    table = Table("generator", str(result.checkpoint))
+    for name, value in (result.rows() | {"steps": f"{result.steps} in {duration(result.seconds)}"}).items():
+        table.add_row(name, value)
+    given.terminal.show(table)
     words = [str(config.images), *config.reading.arguments(config.labels), "--weights", str(config.out)]
     given.terminal.say(f"next: {shlex.join(['mtlue', 'protect', *words])}")
     given.terminal.write_json(result.to_json())
-
-
-def summary(result: "TrainResult") -> Table:
-    """What was trained, for people."""
-    card = result.card
-    table = Table("generator", str(result.checkpoint))
-    table.add_row("objective", card.objective)
-    for task in card.tasks:
-        shown = f"{task.num_classes} classes: {', '.join(task.classes[:12])}"
-        table.add_row(f"task {task.name}", shown if task.classes else task.kind.value)
-    table.add_row("epsilon", f"{card.epsilon} / 255")
-    table.add_row("size", f"{card.image_size} pixels")
-    table.add_row("steps", f"{result.steps} in {duration(result.seconds)}")
-    for name, value in (result.history[-1] if result.history else {}).items():
-        table.add_row(f"last {name}", f"{value:.4g}" if isinstance(value, float) else str(value))
-    table.add_row("contact sheet", str(result.contact_sheet))
-    table.add_row("digest", card.digest)
-    return table

@@ -2,7 +2,7 @@
 
 import shlex
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated
@@ -24,53 +24,18 @@ class ReportOptions:
     """What ``verify`` writes.
 
     Attributes:
-        dry_run: Whether to say only what would be run.
-        junit, markdown, report: Files of reports; None: none.
-        no_cache: Whether to keep no finished victim, and use none.
+        dry_run: Print what would run and about how long it would take, then exit.
+        junit: Write a JUnit report with one case per task and condition.
+        markdown: Write a summary in Markdown.
+        report: Write one self-contained HTML page.
+        no_cache: Train every victim again; neither read nor write the cache.
     """
 
-    dry_run: Annotated[
-        bool,
-        Option(
-            flags="--dry-run",
-            help="Print what would run and about how long it would take, then exit.",
-            panel=OUTPUT,
-        ),
-    ] = False
-    junit: Annotated[
-        Path | None,
-        Option(
-            flags="--junit",
-            help="Write a JUnit report with one case per task and condition.",
-            panel=OUTPUT,
-            metavar="FILE",
-            takes="file",
-        ),
-    ] = None
-    markdown: Annotated[
-        Path | None,
-        Option(
-            flags="--markdown",
-            help="Write a summary in Markdown.",
-            panel=OUTPUT,
-            metavar="FILE",
-            takes="file",
-        ),
-    ] = None
-    report: Annotated[
-        Path | None,
-        Option(
-            flags="--report",
-            help="Write one self-contained HTML page.",
-            panel=OUTPUT,
-            metavar="FILE.html",
-            takes="file",
-        ),
-    ] = None
-    no_cache: Annotated[
-        bool,
-        Option(flags="--no-cache", help="Train every victim again; neither read nor write the cache.", panel=OUTPUT),
-    ] = False
+    dry_run: Annotated[bool, Option(panel=OUTPUT)] = False
+    junit: Annotated[Path | None, Option(panel=OUTPUT, metavar="FILE", takes="file")] = None
+    markdown: Annotated[Path | None, Option(panel=OUTPUT, metavar="FILE", takes="file")] = None
+    report: Annotated[Path | None, Option(panel=OUTPUT, metavar="FILE.html", takes="file")] = None
+    no_cache: Annotated[bool, Option(panel=OUTPUT)] = False
 
 
 @command_of("verify", VerifyConfig, ReportOptions, PhotoOptions, without=("split",))
@@ -125,22 +90,13 @@ def verify(given: Given) -> None:
     if (report := reports.report) is not None:
         page = write_html(document, draw_samples(*result.samples, maps=result.sample_maps))
         writers.append(lambda: terminal.write_file("--report", report, page.encode()))
-    write_all(writers)
-    if result.exit_code is not ExitCode.SUCCESS:
-        raise typer.Exit(result.exit_code)
-
-
-def write_all(writers: Sequence[Callable[[], None]]) -> None:
-    """Write every result file, also after one that fails.
-
-    Raises:
-        MtlueError: Names all that could not be written.
-    """
     faults: list[str] = []
-    for write in writers:
+    for write in writers:  # also after one that fails
         try:
             write()
         except MtlueError as error:
             faults.append(str(error))
     if faults:
         raise MtlueError("; ".join(faults))
+    if result.exit_code is not ExitCode.SUCCESS:
+        raise typer.Exit(result.exit_code)

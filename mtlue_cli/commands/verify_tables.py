@@ -192,14 +192,15 @@ def _learned(average: "Average | None") -> "Repeated | None":
 
 
 def _percent(figure: "Repeated | None") -> str:
-    if figure is None:
-        return "-"
-    half = figure.half_width
-    return f"{100 * figure.mean:.1f}" + ("" if half is None else f" ± {100 * half:.1f}")
+    return _with_interval(figure, 100, 1)
 
 
 def _fraction(figure: "Repeated | None") -> str:
+    return _with_interval(figure, 1, 2)
+
+
+def _with_interval(figure: "Repeated | None", scale: int, digits: int) -> str:
     if figure is None:
         return "-"
-    half = figure.half_width
-    return f"{figure.mean:.2f}" + ("" if half is None else f" ± {half:.2f}")
+    half = "" if figure.half_width is None else f" ± {scale * figure.half_width:.{digits}f}"
+    return f"{scale * figure.mean:.{digits}f}{half}"

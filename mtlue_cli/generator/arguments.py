@@ -1,8 +1,9 @@
 """Images and labels as a caller of the API gives them: arrays, PIL images and tensors, class names and indices."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from numbers import Integral
-from typing import Any
+from typing import Any, TypeGuard
 
 import numpy as np
 import numpy.typing as npt
@@ -19,54 +20,62 @@ from mtlue_cli.tasks.kinds import labelled_rows
 from mtlue_cli.tasks.spec import UNLABELLED, Task, TaskSet
 from mtlue_cli.tasks.wording import listed, quoted
 
-_MODES = ("L", "RGB", "I;16")
+_MODES = ("L", "LA", "RGB", "RGBA", "I;16")
 _TYPES = (np.uint8, np.uint16, np.float16, np.float32, np.float64)
 
 
-def is_one(images: object) -> bool:
-    """Whether ``images`` is a single image: an array, a PIL image, or a tensor without a batch dimension."""
-    return isinstance(images, np.ndarray | Image.Image) or (isinstance(images, Tensor) and images.ndim < 4)
+@dataclass(frozen=True)
+class GivenImages:
+    """One or several images as a caller gave them; ``(H, W)`` or ``(H, W, 3)`` pixels and ``(H, W)`` opacity of each.
+
+    Pixels are uint8, uint16, or floating point in [0, 1]; opacity is uint8, None where the image is opaque.
+    """
+
+    images: Any
+    one: bool
+    pixels: list[Pixels]
+    alphas: list[npt.NDArray[np.uint8] | None]
+
+    def like(self, changed: Sequence[Pixels]) -> Any:  # noqa: ANN401 - the kind of the images
+        """Other pixels of the same shapes and types in the kind of these images."""
+        each = [self.images] if self.one else self.images
+        found = [_like(image, own) for image, own in zip(each, changed, strict=True)]
+        if self.one:
+            return found[0]
+        return torch.stack(found).as_subclass(type(self.images)) if isinstance(self.images, Tensor) else found
 
 
-def read_images(images: Any) -> tuple[list[Pixels], Callable[[Sequence[Pixels]], Any]]:  # noqa: ANN401 - many kinds
-    """Pixels of images, and what gives others back in the kind of these.
-
-    Args:
-        images: One image or several: ``(H, W)`` or ``(H, W, 3)`` arrays of uint8, uint16, or floating point in [0, 1];
-            PIL images of the modes L, RGB or I;16; ``(3, H, W)``, ``(1, H, W)`` or ``(B, 3, H, W)`` tensors of the same
-            types, on any device.
-
-    Returns:
-        ``(H, W)`` or ``(H, W, 3)`` each; and a function that takes as many of the same shapes and types.
+def read_images(images: Any) -> GivenImages:  # noqa: ANN401 - many kinds
+    """Pixels of images as :meth:`~mtlue_cli.generator.generator.Generator.protect` takes them; tensors on any device.
 
     Raises:
         InputError: Lists every image that is something else.
     """
-    each = [images] if is_one(images) else list(images)
-    pixels: list[Pixels] = []
+    one = isinstance(images, np.ndarray | Image.Image) or (isinstance(images, Tensor) and images.ndim < 4)
+    images = images if one or isinstance(images, Tensor) else list(images)
+    given = GivenImages(images, one, [], [])
     faults: list[str] = []
-    for index, image in enumerate(each):
+    for index, image in enumerate([images] if one else images):
         try:
-            pixels.append(_pixels(image))
+            given.pixels.append(_pixels(image))
+            given.alphas.append(np.asarray(image.getchannel("A")) if _is_transparent(image) else None)
         except ImageError as error:
             faults.append(f"image {index} {error}")
     if faults:
-        raise InputError(f"{len(faults)} of {len(each)} images are of an unsupported kind", faults)
+        count = len(faults) + len(given.pixels)
+        raise InputError(f"{len(faults)} of {count} images are of an unsupported kind", faults)
+    return given
 
-    def back(changed: Sequence[Pixels]) -> Any:  # noqa: ANN401 - the kind of the images
-        found = [_like(image, own) for image, own in zip(each, changed, strict=True)]
-        if is_one(images):
-            return found[0]
-        return torch.stack(found).as_subclass(type(images)) if isinstance(images, Tensor) else found
 
-    return pixels, back
+def _is_transparent(image: object) -> TypeGuard[Image.Image]:
+    return isinstance(image, Image.Image) and image.mode in ("LA", "RGBA")
 
 
 def _pixels(image: object) -> Pixels:
     if isinstance(image, Image.Image):
         if image.mode not in _MODES:
             raise ImageError(f"has the mode {image.mode}, expected {', '.join(_MODES)}; convert it first")
-        pixels = np.asarray(image)
+        pixels = np.asarray(image.convert(image.mode.removesuffix("A")) if _is_transparent(image) else image)
     elif isinstance(image, Tensor):
         if image.ndim != 3 or image.shape[0] not in (1, 3):
             raise ImageError(f"is a tensor of the shape {tuple(image.shape)}, expected (3, H, W)")
@@ -90,7 +99,10 @@ def _pixels(image: object) -> Pixels:
 
 def _like(image: object, pixels: Pixels) -> Any:  # noqa: ANN401 - the kind of the image
     if isinstance(image, Image.Image):
-        return Image.fromarray(pixels)
+        found = Image.fromarray(pixels)
+        if _is_transparent(image):
+            found.putalpha(image.getchannel("A"))
+        return found
     if isinstance(image, Tensor):
         planes = torch.from_numpy(pixels)
         planes = planes[None] if planes.ndim == 2 else planes.permute(2, 0, 1).contiguous()
@@ -99,15 +111,9 @@ def _like(image: object, pixels: Pixels) -> Any:  # noqa: ANN401 - the kind of t
 
 
 def read_labels(labels: Mapping[str, Any], tasks: TaskSet, count: int, size: int, *, one: bool = False) -> Labels:
-    """Labels of images as a network takes them.
+    """Labels of ``count`` images, as :meth:`~.generator.Generator.protect` takes them, as a network takes them.
 
-    Args:
-        labels: Task name to a label per image: a class name, a class index, or the label map of a dense task as its
-            file would hold it; None where there is none.
-        tasks: All of them must be there.
-        count: Number of images.
-        size: Side in pixels of the maps.
-        one: Whether a label may stand alone, for the only image.
+    Label maps get the side ``size`` in pixels. ``one``: a label may stand alone, for the only image.
 
     Raises:
         InputError: Lists every task and label that does not fit.
@@ -137,17 +143,19 @@ def read_labels(labels: Mapping[str, Any], tasks: TaskSet, count: int, size: int
     return found
 
 
-def unlabelled(labels: Labels, tasks: TaskSet) -> set[int]:
-    """The images that no task says anything about; ``labels`` as :func:`read_labels` returns them."""
+def labelled_images(labels: Labels, tasks: TaskSet) -> list[bool]:
+    """Which images have a label of any task; ``labels`` as :func:`read_labels` returns them."""
+    if not all(map(len, labels.values())):
+        return []
     each = [labelled_rows(as_labels(torch.from_numpy(np.stack(labels[task.name]))), task) for task in tasks]
-    return set((~torch.stack(each).any(dim=0)).nonzero().flatten().tolist())
+    found: list[bool] = torch.stack(each).any(dim=0).tolist()
+    return found
 
 
 def is_missing(value: object) -> bool:
     """Whether a label stands for none: None, NaN, or the class index of an empty cell."""
-    if value is None or (isinstance(value, float) and value != value):
-        return True
-    return isinstance(value, Integral) and int(value) == UNLABELLED
+    is_nan = isinstance(value, float) and value != value
+    return value is None or is_nan or (isinstance(value, Integral) and int(value) == UNLABELLED)
 
 
 def _class_index(value: object, task: Task) -> int:
@@ -161,9 +169,8 @@ def _class_index(value: object, task: Task) -> int:
         return task.classes.index(value)
     if isinstance(value, Integral):
         if not 0 <= int(value) < task.num_classes:
-            raise ImageError(
-                f"is {int(value)}, expected an index from 0 to {task.num_classes - 1}, or a class name as text"
-            )
+            last = task.num_classes - 1
+            raise ImageError(f"is {int(value)}, expected an index from 0 to {last}, or a class name as text")
         return int(value)
     raise ImageError(f"is {value!r}, expected a class name, a class index or None")
 

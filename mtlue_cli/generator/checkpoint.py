@@ -37,22 +37,19 @@ _PICKLES = (b"PK\x03\x04", b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05")
 
 @dataclass(frozen=True)
 class CheckpointCard:
-    """What a checkpoint says of itself.
+    """The metadata of a checkpoint.
 
     Attributes:
-        tasks: Tasks and classes, in the order of the embeddings.
+        tasks: In the order of the embeddings.
         epsilon: Bound in 255ths.
         image_size: Side in pixels of the squares that the generator sees.
         objective: Base method: em, tap or sep; none if nothing was trained.
         settings: All settings of the training, and the number of steps it took.
         generator: The shape, :class:`~mtlue_cli.generator.model.GeneratorConfig` as a dictionary.
-        data_digest: SHA-256 of the training pixels and labels.
-        licence: Terms of the weights.
-        versions: Of mtlue and the libraries that computed them.
-        created: UTC time, ISO 8601.
-        digest: SHA-256 of the weights; filled in by :func:`save_checkpoint`.
-        universal: Whether the generator has no tasks of its own: it is bound to codes, which a key gives, before use.
-        name: File stem; filled in when reading.
+        data_digest, digest: SHA-256 of the training pixels and labels; of the weights, by :func:`save_checkpoint`.
+        versions, created: Of mtlue and the libraries that computed them; UTC time, ISO 8601.
+        universal: Whether the generator has no tasks of its own and is bound to the codes of a key before use.
+        name: File stem.
     """
 
     tasks: TaskSet
@@ -81,28 +78,19 @@ class CheckpointCard:
 
 @dataclass(frozen=True)
 class LoadedGenerator:
-    """A generator ready for use, on the CPU in evaluation mode, and its card."""
+    """A generator, on the CPU in evaluation mode, and its card."""
 
     generator: "PerturbationGenerator"
     card: CheckpointCard
 
     def bound(
-        self,
-        key: "Key | None",
-        tasks: TaskSet,
-        shares: Mapping[str, Sequence[float]] | None = None,
-        cells: int = 0,
+        self, key: "Key | None", tasks: TaskSet, shares: Mapping[str, Sequence[float]] | None = None, cells: int = 0
     ) -> "LoadedGenerator":
         """This generator for ``tasks``: a universal one with the codes of ``key``, any other as it is.
 
-        The weights are shared with this one, which is bound too.
-
-        Args:
-            key: For a universal generator.
-            tasks: What is protected, in the order of the codes.
-            shares: Of each class among the images, or among the pixels of masks, by task
-                (:func:`~mtlue_cli.generator.code_embedding.shares_for_codes`); None: classes count as equally frequent.
-            cells: Side of the patterns of codes; 0: as many as the tasks ask for.
+        The weights are shared with this one, which is bound too. Shares are those of
+        :func:`~mtlue_cli.generator.code_embedding.shares_for_codes` (None: equal ones); ``cells`` is the side of the
+        patterns of codes (0: as many as the tasks ask for).
 
         Raises:
             ValueError: It is universal and there is no key.
@@ -111,21 +99,14 @@ class LoadedGenerator:
             return self
         if key is None:
             raise ValueError("a universal generator needs a key")
-        codes = self.generator.codes
-        self.generator.bind(codes.prepared(codes.codebook(key, tasks, cells), shares))
+        self.generator.bind(self.generator.codes.codebook(key, tasks, cells), shares)
         return replace(self, card=replace(self.card, tasks=tasks))
 
 
 def save_checkpoint(
     path: Path, generator: "PerturbationGenerator", card: CheckpointCard, *, private: bool = False
 ) -> CheckpointCard:
-    """Write weights and card atomically; returns the card with the digest of the weights.
-
-    Args:
-        path: Where.
-        generator: The weights.
-        card: What the file says of itself.
-        private: Whether nobody but its owner may read the file.
+    """Write weights and card atomically, for the owner alone if ``private``; returns the card with the weights' digest.
 
     Raises:
         MtlueError: The weights are not finite: training has diverged.
@@ -141,7 +122,7 @@ def save_checkpoint(
 
 
 def sealed(document: Mapping[str, Any]) -> str:
-    """A card's document as text, with the digest that tells when it was changed afterwards."""
+    """A card's document as text, with a digest by which later changes are found."""
     return json.dumps({**document, _DIGEST_KEY: _document_digest(document)}, sort_keys=True)
 
 
@@ -240,10 +221,7 @@ def _document_digest(document: Mapping[str, Any]) -> str:
 def _check_shape(path: Path, card: CheckpointCard, numbers: Mapping[str, object]) -> None:
     """Refuse a card whose generator is not built here, or that the file cannot hold, before memory is set aside for it.
 
-    Args:
-        path: The checkpoint.
-        card: What it says of itself.
-        numbers: Name and type, ``int`` or ``float``, of all that fixes a generator's shape.
+    ``numbers`` holds name and type, ``int`` or ``float``, of the fields of a generator's shape.
     """
     shape = card.generator if isinstance(card.generator, Mapping) else {}
     faults = [f"generator: {name} is missing" for name in numbers if name not in shape]

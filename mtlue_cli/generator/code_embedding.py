@@ -2,15 +2,14 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from mtlue_cli.generator.codebook import Codebook, centred_codes, evenness, origins, reserved_axes
+from mtlue_cli.generator.label_embedding import cells_of, mirrored_patterns, pattern_dimension
 from mtlue_cli.generator.network import resized
-from mtlue_cli.generator.patterns import cells_of, mirrored_patterns, pattern_dimension
 from mtlue_cli.generator.tiles import GREEN, is_tinted
 from mtlue_cli.images.targets import row_maps
 from mtlue_cli.keys import Key
@@ -18,40 +17,20 @@ from mtlue_cli.tasks.label_maps import COUNTED, code_shares
 from mtlue_cli.tasks.shares import image_level_shares
 from mtlue_cli.tasks.spec import UNLABELLED, LabelTable, TaskSet
 
-COARSEST_GRID = 7
-"""Side in cells of the patterns of universal weights, for tasks that ask for few directions."""
-
-FINEST_GRID = 15
-"""Side in cells of the finest patterns, for tasks that ask for as many directions."""
+COARSEST_GRID, FINEST_GRID = 7, 15
+"""Sides in cells of the patterns of universal weights, for tasks that need few directions or many."""
 
 _LEAST_POWER = 1e-12
 _PIXELS = 64
 
 
-@dataclass(frozen=True)
-class PreparedCodes:
-    """The codes of a codebook as patterns.
-
-    Attributes:
-        tasks: What they stand for.
-        shares: Of each class among the images, or among the pixels of masks, by task, as far as they are known.
-        patterns: ``(sum of C, plus 1, pattern_channels, g, g)`` float, class after class and task after task of those
-            that are coded; the last one is no code at all: what a clean image has, an unlabelled one, and nearly the
-            rarest class of a task.
-    """
-
-    tasks: TaskSet
-    shares: Mapping[str, Sequence[float]]
-    patterns: Tensor
-
-
 def coded_tasks(tasks: TaskSet) -> TaskSet:
-    """Those of ``tasks`` that codes stand for: all but masks that are tinted."""
+    """Those of ``tasks`` that have codes: all but masks that are tinted."""
     return tasks.image_level if is_tinted(tasks) else tasks
 
 
 def cells_for(tasks: TaskSet, least: int) -> int:
-    """Side in cells of the coarsest patterns, from ``least`` on, that have an axis for each that ``tasks`` reserve."""
+    """Side in cells, ``least`` or more, of the coarsest patterns with as many axes as ``tasks`` reserve."""
     axes = sum(reserved_axes(task.num_classes) for task in coded_tasks(tasks))
     finest = max(FINEST_GRID, least)
     return next((cells for cells in range(least, finest + 1, 2) if pattern_dimension(1, cells) >= axes), finest)
@@ -60,10 +39,7 @@ def cells_for(tasks: TaskSet, least: int) -> int:
 def shares_for_codes(table: LabelTable, tasks: TaskSet, size: int) -> dict[str, list[float]]:
     """Share of each class of the tasks that codes or tints are made for: among images, or among the pixels of masks.
 
-    Args:
-        table: The labels of all images.
-        tasks: Those that are protected.
-        size: Side in pixels at which masks are counted; at most :data:`~mtlue_cli.tasks.label_maps.COUNTED` are read.
+    Masks are counted at ``size`` x ``size`` pixels; at most :data:`~mtlue_cli.tasks.label_maps.COUNTED` are read.
 
     Raises:
         ImageError: A mask cannot be read.
@@ -80,19 +56,19 @@ def shares_for_codes(table: LabelTable, tasks: TaskSet, size: int) -> dict[str, 
 class CodeEmbedding(nn.Module):
     """The maps of a codebook's classes, summed over the tasks as :class:`~.label_embedding.LabelEmbedding` does.
 
-    The first ``pattern_channels`` channels of a map are the class's code as a mirror-symmetric pattern; the others are
-    what a small network, the same for every task and class, makes of that pattern. So the weights know of no task, and
-    any codebook can be bound to them. Codes are no parameters and never reach a checkpoint.
+    The first ``pattern_channels`` channels of a map are the class's code as a mirror-symmetric pattern; a small
+    network, the same for every task and class, makes the others of it. So any codebook can be bound to the weights.
+    Codes are no parameters and never reach a checkpoint.
 
-    Args:
-        channels: Channels of a map.
-        grid: Side of a map in cells.
-        pattern_channels: How many leading channels hold the pattern.
-        pattern_grid: Least side of the coarse grid of the patterns, in cells.
+    Attributes:
+        tasks: Those of the codebook that is bound.
+        patterns: ``(sum of C, plus 1, pattern_channels, g, g)`` float, class after class and task after task of those
+            that have codes; the last one is no code at all: what clean and unlabelled images have.
+        pattern_grid: Least side ``g`` of the patterns, in cells.
 
     Source:
-        Stands in for the class-wise embeddings of Yu et al., ICML 2025, section 4; their regularisers are fulfilled by
-        :class:`~.codebook.Codebook` in closed form.
+        Stands in for the class-wise embeddings of Yu et al., ICML 2025, section 4; :class:`~.codebook.Codebook` fulfils
+        their regularisers in closed form.
     """
 
     patterns: Tensor
@@ -110,26 +86,19 @@ class CodeEmbedding(nn.Module):
         self.register_buffer("patterns", torch.empty(0, pattern_channels, pattern_grid, pattern_grid), persistent=False)
 
     def codebook(self, key: Key, tasks: TaskSet, cells: int = 0) -> Codebook:
-        """The codes of ``tasks`` under ``key``, in the space of patterns.
-
-        Args:
-            key: The secret.
-            tasks: In the order of their codes.
-            cells: Side of the patterns; 0: as many as the tasks ask for (:func:`cells_for`).
-        """
+        """The codes of ``tasks``, in this order, in the space of patterns of ``cells`` cells (0: :func:`cells_for`)."""
         return Codebook(key, tasks, pattern_dimension(1, cells or cells_for(tasks, self.pattern_grid)))
 
-    def prepared(self, codebook: Codebook, shares: Mapping[str, Sequence[float]] | None = None) -> PreparedCodes:
-        """The codes of ``codebook`` as this embedding takes them, on its device.
+    def bind(self, codebook: Codebook, shares: Mapping[str, Sequence[float]] | None = None) -> None:
+        """Take the codes of ``codebook`` in place of those it had.
 
         What a victim sees in a clean image is no code. The rarest class of an even task has none either, or little
         (:func:`~mtlue_cli.generator.codebook.centred_codes`), so that clean images are taken for it. A task whose
         images are nearly all of one class is quiet: a victim learns little of it from clean images. The sum over the
         tasks, divided by the square root of their number, has unit power over images and pixels.
 
-        *Why one colour.* Green against magenta is what photos vary least in: faces by 4 to 5 levels as a whole, by half
-        a level and less in most directions; red against blue by 11 to 13, brightness by 42 to 56. Codes that have all
-        colours, and weights that were trained on drawn images, were measured: victims learn more (docs/universal.md).
+        *Why one colour.* Photos vary least in green against magenta: faces by 4 to 5 levels, in red against blue by 11
+        to 13, in brightness by 42 to 56. Victims learn more from codes that have all colours (docs/universal.md).
 
         Args:
             codebook: The codes.
@@ -139,8 +108,8 @@ class CodeEmbedding(nn.Module):
             ValueError: The codes have a dimension that no patterns have.
         """
         cells = cells_of(codebook.dimension)
-        given, coded = shares or {}, coded_tasks(codebook.tasks)
-        frequency = [np.asarray(given.get(task.name, task.equal_shares), dtype=np.float64) for task in coded]
+        coded = coded_tasks(codebook.tasks)
+        frequency = [np.asarray((shares or {}).get(task.name, task.equal_shares), dtype=np.float64) for task in coded]
         found = [
             evenness(share) * centred_codes(codebook.of_task(name), share, origin)
             for name, share, origin in zip(coded.names, frequency, origins(frequency), strict=True)
@@ -149,7 +118,9 @@ class CodeEmbedding(nn.Module):
         patterns = mirrored_patterns(flat, 1, cells)
         power = float(torch.from_numpy(np.concatenate([*frequency, []])) @ self._pixel_power(patterns[:-1, 0]))
         patterns = patterns * math.sqrt(len(found) / max(power, _LEAST_POWER)) * torch.tensor(GREEN).view(3, 1, 1)
-        return PreparedCodes(codebook.tasks, given, patterns.float().to(self.patterns.device))
+        self.tasks, self.patterns = codebook.tasks, patterns.float().to(self.patterns.device)
+        counts = np.cumsum([0, *(task.num_classes for task in coded)]).tolist()
+        self._first = dict(zip(coded.names, counts, strict=False))
 
     def _pixel_power(self, cells: Tensor) -> Tensor:
         """Mean square over pixels of ``(R, g, g)`` patterns as drawn: scaled up to maps, and these to images."""
@@ -160,13 +131,6 @@ class CodeEmbedding(nn.Module):
         gram = line @ line.T / _PIXELS
         return (gram @ cells @ gram * cells).sum(dim=(1, 2))
 
-    def bind(self, codes: PreparedCodes) -> None:
-        """Take ``codes`` in place of those it had."""
-        self.tasks, self.patterns = codes.tasks, codes.patterns
-        coded = coded_tasks(self.tasks)
-        counts = np.cumsum([0, *(task.num_classes for task in coded)]).tolist()
-        self._first = dict(zip(coded.names, counts, strict=False))
-
     def of_task(self, name: str) -> Tensor:
         """All maps of one task, ``(C, channels, grid, grid)``; the row is the class index."""
         first = self._first[name]
@@ -176,9 +140,8 @@ class CodeEmbedding(nn.Module):
         """Sum of the maps that ``labels`` pick, over the square root of the number of tasks.
 
         Args:
-            labels: Task name to class indices, ``(B,)`` int64, or ``(B, H, W)`` for a task that is labelled pixel by
-                pixel: there the map of each class is painted where the class is. A task that is absent, or an index of
-                :data:`~mtlue_cli.tasks.spec.UNLABELLED`, gets the map of no code, whatever its label would have been.
+            labels: Task name to class indices, ``(B,)`` int64, or ``(B, H, W)`` for a dense task: there the map of each
+                class is painted where the class is. What is absent or unlabelled gets the map of no code.
 
         Returns:
             ``(B, channels, grid, grid)`` float; ``B`` is 1 if ``labels`` is empty.
@@ -186,10 +149,13 @@ class CodeEmbedding(nn.Module):
         batch = len(next(iter(labels.values()))) if labels else 1
         neutral = len(self.patterns) - 1
         absent = torch.full((batch,), neutral, dtype=torch.int64, device=self.patterns.device)
-        painted = {name: index for name, index in labels.items() if index.dim() > 1 and name in self._first}
-        whole = [name for name in self._first if name not in painted]
-        picked = [self._rows(name, labels.get(name), neutral, absent) for name in whole]
-        drawn = [self._rows(name, index, neutral, absent) for name, index in painted.items()]
+        found = {
+            name: torch.where(index == UNLABELLED, neutral, index + self._first[name])
+            for name, index in labels.items()
+            if name in self._first
+        }
+        drawn = [rows for rows in found.values() if rows.dim() > 1]
+        picked = [rows for rows in (found.get(name, absent) for name in self._first) if rows.dim() == 1]
         rows = torch.unique(torch.cat([rows.flatten() for rows in (absent, *picked, *drawn)]))
         maps = self._maps(self.patterns[rows])
         # Products with selections: their gradient is deterministic, that of indexing is not.
@@ -202,12 +168,6 @@ class CodeEmbedding(nn.Module):
             at_grid = nn.functional.adaptive_avg_pool2d(masks, self.grid)
             summed = summed + torch.einsum("buhw,uchw->bchw", at_grid, maps)
         return summed / math.sqrt(max(1, len(self._first)))
-
-    def _rows(self, name: str, index: Tensor | None, neutral: int, absent: Tensor) -> Tensor:
-        """Rows of :attr:`patterns` that labels stand for, in their shape."""
-        if index is None:
-            return absent
-        return torch.where(index == UNLABELLED, neutral, index + self._first[name])
 
     def _maps(self, patterns: Tensor) -> Tensor:
         coarse = resized(patterns, (self.grid, self.grid))

@@ -54,24 +54,19 @@ LEAST_FULL = 0.6
 COMMON = 1 / 3
 """Share of the power at most that goes into what all images have in common."""
 
-STEPS = 20
-"""Steps from the middle of all classes to the rarest."""
-
-MOST_STEPS = 18
-"""How many of them the origin is moved at most. All the way, the images of a rarest class would be released as they
-were where theirs is the only column."""
+STEPS, MOST_STEPS = 20, 18
+"""Steps from the middle of all classes to the rarest, and how many of them the origin is moved at most. All the way,
+the images of a rarest class would be released as they were where theirs is the only column."""
 
 Numbers = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True)
 class Codebook:
-    """The codes of a task set under a key.
+    """The codes of a task set under a key, in a space of ``dimension``, made orthogonal in the order of the tasks.
 
-    Attributes:
-        key: The secret.
-        tasks: Tasks and classes, in the order in which codes are made orthogonal.
-        dimension: Of the space.
+    Raises:
+        ValueError: The space has no dimension.
     """
 
     key: Key
@@ -79,11 +74,6 @@ class Codebook:
     dimension: int
 
     def __post_init__(self) -> None:
-        """Refuse a space that holds nothing.
-
-        Raises:
-            ValueError: It has no dimension.
-        """
         if self.dimension < 1:
             raise ValueError(f"codes need at least one dimension, not {self.dimension}")
 
@@ -101,7 +91,7 @@ class Codebook:
         used = 0
         for task in self.tasks:
             count = min(reserved_axes(task.num_classes), self.dimension)
-            drawn = _normal_rows(self.key, (("axis", task.name, str(axis)) for axis in range(count)), self.dimension)
+            drawn = normal_numbers(self.key, (("axis", task.name, str(axis)) for axis in range(count)), self.dimension)
             for index, row in enumerate(drawn):
                 if used == self.dimension:
                     frame[:index] = drawn[:index]
@@ -116,9 +106,8 @@ class Codebook:
         directions = np.zeros((len(classes), axes))
         for start in range(0, len(classes), _CLASSES_AT_A_TIME):
             part = classes[start : start + _CLASSES_AT_A_TIME]
-            directions[start : start + len(part)] = _normal_rows(
-                self.key, (("class", task, name) for name in part), axes
-            )
+            names = (("class", task, name) for name in part)
+            directions[start : start + len(part)] = normal_numbers(self.key, names, axes)
         codes = np.zeros_like(directions)
         exact = min(len(classes), axes + 1)
         for index in range(1, exact):
@@ -138,13 +127,8 @@ def reserved_axes(classes: int) -> int:
     return 1 << max(0, classes - 2).bit_length()
 
 
-def normal_numbers(key: Key, words: Iterable[str], count: int) -> Numbers:
-    """Standard normal numbers, ``(count,)``, from a key and a name; steps 1 and 2 of the module's text."""
-    row: Numbers = _normal_rows(key, [tuple(words)], count)[0]
-    return row
-
-
-def _normal_rows(key: Key, names: Iterable[tuple[str, ...]], count: int) -> Numbers:
+def normal_numbers(key: Key, names: Iterable[tuple[str, ...]], count: int) -> Numbers:
+    """Standard normal numbers, ``(names, count)``; steps 1 and 2 of the module's text."""
     pairs = (count + 1) // 2
     streams = [hashlib.shake_256(key.derive(_encoded(name))).digest(8 * pairs) for name in names]
     words = np.frombuffer(b"".join(streams), dtype="<u4").reshape(len(streams), pairs, 2)
@@ -163,19 +147,15 @@ def _encoded(words: Iterable[str]) -> bytes:
 
 
 def _orthonormal(vector: Numbers, basis: Numbers) -> Numbers:
-    """``vector`` without its part in the span of the orthonormal rows of ``basis``, at unit length.
-
-    Source:
-        Gram-Schmidt, twice: Giraud et al., Computers & Mathematics with Applications 50, 2005: two are enough.
-    """
-    for _ in range(2):
+    """``vector`` without its part in the span of the orthonormal rows of ``basis``, at unit length."""
+    for _ in range(2):  # two are enough: Giraud et al., Computers & Mathematics with Applications 50, 2005
         vector = vector - (basis @ vector) @ basis
         vector = vector / np.linalg.norm(vector)
     return vector
 
 
 class Origin(NamedTuple):
-    """Where the origin lies among the codes of a task: what a victim takes a clean image for, which has no code.
+    """The origin among the codes of a task: what a victim takes a clean image for, which has no code.
 
     Attributes:
         towards_rarest: From 0, in the middle of all classes, to 1, at the rarest.
@@ -189,19 +169,18 @@ class Origin(NamedTuple):
 def centred_codes(codes: Numbers, shares: Numbers, origin: Origin) -> Numbers:
     """Codes of a task about the origin, as they are painted.
 
-    *Classes that are about as frequent.* If the rarest has no code, and the codes of the others are orthogonal, a clean
-    image passes for the rarest, which is rarely right. In the middle of a simplex it lies between all classes, and what
-    it shows decides. *A class that nearly all images have.* All would carry its code, which says nothing and takes the
-    bound away from other tasks; about the mean over the images it is hardly painted.
+    If classes are about as frequent, the rarest has no code and the codes of the others are orthogonal, a clean image
+    passes for the rarest, which is rarely right. The code of a class that nearly all images have says nothing and takes
+    the bound away from other tasks; about the mean over the images it is hardly painted.
 
     Args:
         codes: ``(C, d)``, ``sqrt(2)`` apart as far as there are axes.
         shares: Of each class among the images, ``(C,)``, all positive.
-        origin: Where it lies.
+        origin: Its position.
 
     Returns:
-        ``(C, d)`` in the ``C - 1`` dimensions of the simplex of ``codes``, of lengths for which that simplex has unit
-        length. Classes other than the rarest differ as their codes do, at that scale, wherever the origin is.
+        ``(C, d)``, scaled so that the simplex of ``codes`` has unit length. Classes other than the rarest differ as
+        their codes do, at that scale, wherever the origin is.
     """
     count, rarest = len(codes), int(shares.argmin())
     simplex = codes - codes.mean(axis=0)
@@ -211,11 +190,7 @@ def centred_codes(codes: Numbers, shares: Numbers, origin: Origin) -> Numbers:
 
 
 def _pulled(shares: Numbers) -> Numbers:
-    """How much of the rarest vertex of a simplex is taken from each so that the others are orthogonal, ``(C,)``.
-
-    Source:
-        Loewdin's orthonormal basis, alike for all, of the vertices but the rarest.
-    """
+    """How much of the rarest vertex of a simplex is taken from each so that the others are orthogonal (Loewdin)."""
     pulled = np.full(len(shares), 1 / (1 + math.sqrt(len(shares))))
     pulled[shares.argmin()] = 1.0
     return pulled
@@ -224,13 +199,9 @@ def _pulled(shares: Numbers) -> Numbers:
 def origins(shares: Sequence[Numbers]) -> list[Origin]:
     """The origin among the codes of each task: as misleading as :data:`COMMON` allows.
 
-    What all images have in common says nothing, and takes power away from what does. If the rarest of two classes has
-    no code, it is half; with more classes less, for their codes are orthogonal, unless one of them is frequent. So
-    columns of many classes have their origin near the rarest, columns of two between that and the middle. How many
-    columns there are plays no part: they are orthogonal too.
-
-    Args:
-        shares: Of each class among the images, ``(C,)``, all positive, an array per task.
+    What all images have in common says nothing, and takes power away from what does: half of it if the rarest of two
+    classes has no code, less with more classes. So columns of many classes have their origin near the rarest, columns
+    of two between that and the middle.
 
     Returns:
         An origin per task: ``towards_rarest`` one figure for all; ``from_mean`` in proportion to the entropy of its
@@ -247,10 +218,7 @@ def origins(shares: Sequence[Numbers]) -> list[Origin]:
             power += in_all
         if not common > COMMON * power:
             return found
-        if step:
-            step -= 1
-        else:
-            full *= 1.1
+        step, full = (step - 1, full) if step else (0, full * 1.1)
 
 
 def _powers(shares: Numbers, origin: Origin) -> tuple[float, float]:
@@ -268,9 +236,5 @@ def _powers(shares: Numbers, origin: Origin) -> tuple[float, float]:
 
 
 def evenness(shares: Numbers) -> float:
-    """Entropy of a task's labels as a share of the largest that so many classes can have.
-
-    Args:
-        shares: Of each class among the images, ``(C,)``, all positive.
-    """
+    """Entropy of labels with these shares, ``(C,)``, all positive, over the largest that so many classes can have."""
     return float(-(shares @ np.log(shares)) / np.log(max(2, len(shares))))

@@ -14,8 +14,8 @@ from mtlue_cli.perturbation.effect import Shortfall
 class ProtectTransform(v2.Transform):  # type: ignore[misc]  # torchvision is untyped
     """Protects an image by the label beside it; a transform of ``torchvision.transforms.v2``.
 
-    It takes and gives pairs ``(image, target)``, the target unchanged. So it stands first in a ``v2.Compose``, before
-    whatever changes the size or the range of an image, and goes into ``transforms=`` of a torchvision data set.
+    It takes and gives pairs ``(image, target)``, the target unchanged. It must be first in a ``v2.Compose``, before the
+    size or the range of an image changes, and goes into ``transforms=`` of a torchvision data set.
 
     Args:
         generator: What protects.
@@ -35,8 +35,7 @@ class ProtectTransform(v2.Transform):  # type: ignore[misc]  # torchvision is un
 
         Args:
             inputs: An image, as :meth:`Generator.protect` takes it, and a target, in two arguments or as a pair. A
-                target maps task names to labels and may hold more than the tasks of the generator; with a generator of
-                one task it may be the label itself.
+                target maps task names to labels; with a generator of one task it may be the label itself.
 
         Raises:
             InputError: Image and target do not fit the generator.
@@ -51,16 +50,10 @@ class ProtectTransform(v2.Transform):  # type: ignore[misc]  # torchvision is un
 
 
 class ProtectedDataset(Dataset[tuple[Any, Any]]):
-    """A data set whose images are protected when they are asked for.
+    """A data set whose images are protected when they are asked for, in batches where a ``DataLoader`` asks for them.
 
-    A ``DataLoader`` asks for a batch at a time, which the network computes at once. In worker processes a generator
-    must be on the CPU.
-
-    Args:
-        dataset: Gives pairs of an image, as :meth:`Generator.protect` takes it, and a target, as
-            :class:`ProtectTransform` takes it.
-        generator: What protects.
-        epsilon: Bound in 255ths; None: that of the weights.
+    In worker processes a generator must be on the CPU. ``dataset`` gives pairs of image and target as
+    :class:`ProtectTransform` takes them; ``epsilon`` is in 255ths, by default that of the weights.
     """
 
     def __init__(self, dataset: Dataset[tuple[Any, Any]], generator: Generator, epsilon: int | None = None) -> None:

@@ -11,7 +11,7 @@ import torch
 from mtlue_cli.choices import GPU_CALL_SIZE, MAX_EPSILON
 from mtlue_cli.devices import choose_device, on_device
 from mtlue_cli.errors import CheckpointError, ImageError, InputError
-from mtlue_cli.generator.arguments import is_missing, is_one, read_images, read_labels, unlabelled
+from mtlue_cli.generator.arguments import GivenImages, is_missing, labelled_images, read_images, read_labels
 from mtlue_cli.generator.checkpoint import CheckpointCard, LoadedGenerator, load_checkpoint
 from mtlue_cli.generator.code_embedding import shares_for_codes
 from mtlue_cli.generator.inference import BatchedPerturbation, Labels, for_inference
@@ -20,17 +20,20 @@ from mtlue_cli.images.decode import ARRAY, DecodedImage
 from mtlue_cli.images.square import to_square
 from mtlue_cli.keys import Key
 from mtlue_cli.perturbation.bound import Pixels, protect_pixels
-from mtlue_cli.perturbation.effect import Shortfall, measure_change, measure_effect, shortfall
+from mtlue_cli.perturbation.effect import Shortfall, measure
 from mtlue_cli.tasks.classes import class_faults, make_task
 from mtlue_cli.tasks.spec import LabelTable, TaskSet
 from mtlue_cli.tasks.wording import listed, quoted
 
 LEAST_LABEL_EFFECT = 0.1
-"""Least share of the perturbation that may depend on the labels. The shipped generators have 0.85 to 0.95, one that was
+"""Least share of the perturbation that depends on the labels. The shipped generators have 0.85 to 0.95, one that was
 trained for CelebA's forty columns 0.78."""
 
 _LABELLINGS = 8
 _SHOWN = 5
+
+Delta = npt.NDArray[np.float32]
+"""A perturbation, ``(3, S, S)`` in 255ths; ``S`` is the side that the network sees."""
 
 
 class Generator:
@@ -39,15 +42,9 @@ class Generator:
     >>> generator = Generator.load("default", key=Key.read("my.key"), labels={"age": ages, "gender": genders})
     >>> protected = generator.protect(images, {"age": ages, "gender": genders}, epsilon=8)
 
-    Args:
-        loaded: The weights, bound already if they take a key.
-        device: Where they run.
-        tasks: What is protected; None: all that the weights know.
-        call_size: Images per call of the network, on a GPU.
-
     Attributes:
-        card: What the checkpoint says of itself.
-        tasks: What is protected.
+        card: Metadata of the checkpoint.
+        tasks: Those that are protected.
         device: Where it runs.
     """
 
@@ -59,7 +56,7 @@ class Generator:
         call_size: int = GPU_CALL_SIZE,
     ) -> None:
         self.card: CheckpointCard = loaded.card
-        self.tasks = loaded.card.tasks if tasks is None else tasks
+        self.tasks = self.card.tasks if tasks is None else tasks
         self.device = device
         network = on_device(loaded.generator, device).eval()
         self._batched = BatchedPerturbation(for_inference(network, device), device, call_size)
@@ -104,7 +101,9 @@ class Generator:
             raise InputError(f"the weights {card.name} take no key", hint="leave out key")
         table = _table(labels) if isinstance(labels, Mapping) else labels
         known = card.tasks if not card.universal else TaskSet(()) if table is None else table.tasks
-        wanted = tasks if isinstance(tasks, TaskSet) else known if tasks is None else _named(tasks, known)
+        if tasks is not None and not isinstance(tasks, TaskSet) and (unknown := [n for n in tasks if n not in known]):
+            raise InputError(f"there is no task {listed(unknown)}", hint=f"there are {listed(list(known.names))}")
+        wanted = tasks if isinstance(tasks, TaskSet) else known if tasks is None else known.subset(tasks)
         if not len(wanted):
             raise InputError(
                 "there is no task to protect", hint="give labels, or tasks with their classes, to universal weights"
@@ -123,17 +122,13 @@ class Generator:
         return self._batched.call_size
 
     def square(self, pixels: Pixels) -> npt.NDArray[np.uint8]:
-        """An image as the network sees it, ``(3, S, S)``.
-
-        Args:
-            pixels: ``(H, W)`` or ``(H, W, 3)``, uint8, uint16, or floating point in [0, 1].
-        """
+        """``(H, W)`` or ``(H, W, 3)`` pixels, uint8, uint16, or floating point in [0, 1], as the network sees them."""
         return to_square(DecodedImage(pixels, None, ARRAY), self.card.image_size)
 
     def perturb(
         self, squares: Sequence[npt.NDArray[np.uint8]], labels: Labels, epsilon: int | None = None
-    ) -> list[npt.NDArray[np.float32]]:
-        """Perturbations of images as the network sees them; from several threads if they like.
+    ) -> list[Delta]:
+        """Perturbations of images as the network sees them; safe to call from several threads.
 
         Args:
             squares: ``(3, S, S)`` each.
@@ -141,36 +136,30 @@ class Generator:
                 that is absent is not protected.
             epsilon: Bound in 255ths, to which the perturbation is scaled; None: that of the weights.
 
-        Returns:
-            ``(3, S, S)`` each, in 255ths.
-
         Raises:
             MtlueError: Not even one image fits into memory.
         """
         return self._batched(squares, labels, 1.0 if epsilon is None else epsilon / self.card.epsilon)
 
     def added(
-        self, pixels: Pixels, delta: npt.NDArray[np.float32], epsilon: int | None = None
+        self,
+        pixels: Pixels,
+        delta: Delta,
+        epsilon: int | None = None,
+        alpha: npt.NDArray[np.uint8] | None = None,
+        *,
+        labelled: bool = True,
     ) -> tuple[Pixels, Shortfall | None]:
-        """An image with its perturbation within the bound, and what it lacks of the least effect.
+        """An image with its perturbation within the bound, and why it does not count as protected, if it does not.
 
-        Args:
-            pixels: As :meth:`square` takes them.
-            delta: As :meth:`perturb` gives it.
-            epsilon: Bound in 255ths; None: that of the weights.
+        Pixels are those of :meth:`square`; other arguments as :func:`~mtlue_cli.perturbation.effect.measure`.
         """
         bound = self.card.epsilon if epsilon is None else epsilon
         changed = protect_pixels(pixels, delta, bound)
-        effect, change = measure_effect(pixels, changed, delta, bound), measure_change(pixels, changed)
-        return changed, shortfall(effect, change, pixels, delta, bound)
+        return changed, measure(pixels, changed, delta, bound, alpha, labelled=labelled).lacking
 
     def delta(self, images: Any, labels: Mapping[str, Any], epsilon: int | None = None) -> Any:  # noqa: ANN401 - many kinds
-        """What is added to images, before it is scaled to their size and cut off at black and white.
-
-        Args:
-            images: As :meth:`protect` takes them.
-            labels: Likewise.
-            epsilon: Likewise.
+        """Perturbations before they are scaled to the images and cut off; arguments as :meth:`protect`.
 
         Returns:
             ``(3, S, S)`` float32 in 255ths, in a list for several images; ``S`` is the side that the network sees.
@@ -178,9 +167,9 @@ class Generator:
         Raises:
             InputError: Images, labels and epsilon do not go together.
         """
-        pixels, _ = read_images(images)
-        found = self._deltas(pixels, self._labels(images, pixels, labels), _bound(epsilon))
-        return found[0] if is_one(images) else found
+        given = read_images(images)
+        found = self._deltas(given.pixels, self._labels(given, labels), epsilon)
+        return found[0] if given.one else found
 
     def protect(
         self,
@@ -194,40 +183,34 @@ class Generator:
 
         Args:
             images: One image or a list: ``(H, W)`` or ``(H, W, 3)`` arrays of uint8, uint16, or floating point in
-                [0, 1]; PIL images of the modes L, RGB or I;16; ``(3, H, W)``, ``(1, H, W)`` or ``(B, 3, H, W)``
-                tensors.
+                [0, 1]; PIL images of the modes L, LA, RGB, RGBA or I;16; ``(3, H, W)``, ``(1, H, W)`` or
+                ``(B, 3, H, W)`` tensors. Transparency is not changed.
             labels: Task name to a label per image: a class name, a class index, or for a dense task the label map as
                 its file would hold it; None where there is none. For one image a label may stand alone.
             epsilon: Bound in 255ths; None: that of the weights. Another one scales the perturbation.
             lacking: Takes the index of each image that lacks the least effect, and why; None: they are refused.
 
         Returns:
-            The same kind, of the same sizes and types. Images in ``lacking`` are as they came out: not protected.
+            The same kind, of the same sizes and types. Images in ``lacking`` do not count as protected.
 
         Raises:
             InputError: Images, labels and epsilon do not go together.
             ImageError: Images lack the least effect: nobody would be kept from learning from them.
         """
-        pixels, back = read_images(images)
-        numbers, bound = self._labels(images, pixels, labels), _bound(epsilon)
-        found: dict[int, Shortfall] = {}
-        changed: list[Pixels] = []
-        for index, (own, delta) in enumerate(zip(pixels, self._deltas(pixels, numbers, bound), strict=True)):
-            protected, missing = self.added(own, delta, bound)
-            changed.append(protected)
-            if missing is not None:
-                found[index] = missing
-        found.update(dict.fromkeys(unlabelled(numbers, self.tasks) if pixels else (), Shortfall.UNLABELLED))
+        given = read_images(images)
+        numbers = self._labels(given, labels)
+        deltas = self._deltas(given.pixels, numbers, epsilon)
+        each = zip(given.pixels, deltas, given.alphas, labelled_images(numbers, self.tasks), strict=True)
+        done = [self.added(own, delta, epsilon, alpha, labelled=known) for own, delta, alpha, known in each]
+        found = {index: missing for index, (_, missing) in enumerate(done) if missing is not None}
         if lacking is not None:
-            lacking.update(sorted(found.items()))
+            lacking.update(found)
         elif found:
-            raise ImageError(_not_protected(found, len(pixels)))
-        return back(changed)
+            raise ImageError(_not_protected(found, len(done)))
+        return given.like([changed for changed, _ in done])
 
     def label_effect(self, epsilon: int | None = None) -> float | None:
         """The share of the perturbation that changes with the classes of one flat grey image.
-
-        Weights whose perturbation does not depend on the labels teach a victim nothing wrong.
 
         Returns:
             Root mean square deviation of the perturbations of eight drawn labellings from their mean, divided by the
@@ -250,7 +233,7 @@ class Generator:
         return float(np.square(deltas - deltas.mean(axis=0)).mean() / power) ** 0.5 if power > 0 else None
 
     def check_label_effect(self, epsilon: int | None = None, hint: str | None = None) -> None:
-        """Refuse weights whose perturbation hardly depends on the labels.
+        """Refuse weights whose perturbation hardly depends on the labels: they teach a victim nothing wrong.
 
         Raises:
             CheckpointError: Less than :data:`LEAST_LABEL_EFFECT` does.
@@ -263,29 +246,19 @@ class Generator:
                 hint=hint,
             )
 
-    def _labels(self, images: object, pixels: Sequence[Pixels], labels: Mapping[str, Any]) -> Labels:
-        return read_labels(labels, self.tasks, len(pixels), self.card.image_size, one=is_one(images))
+    def _labels(self, given: GivenImages, labels: Mapping[str, Any]) -> Labels:
+        return read_labels(labels, self.tasks, len(given.pixels), self.card.image_size, one=given.one)
 
-    def _deltas(self, pixels: Sequence[Pixels], labels: Labels, epsilon: int | None) -> list[npt.NDArray[np.float32]]:
+    def _deltas(self, pixels: Sequence[Pixels], labels: Labels, epsilon: int | None) -> list[Delta]:
+        if epsilon is not None and not (type(epsilon) is int and 1 <= epsilon <= MAX_EPSILON):
+            raise InputError(f"epsilon is {epsilon!r}, expected a whole number of 255ths from 1 to {MAX_EPSILON}")
         return self.perturb([self.square(own) for own in pixels], labels, epsilon)
 
 
-def _bound(epsilon: int | None) -> int | None:
-    if epsilon is not None and not (type(epsilon) is int and 1 <= epsilon <= MAX_EPSILON):
-        raise InputError(f"epsilon is {epsilon!r}, expected a whole number of 255ths from 1 to {MAX_EPSILON}")
-    return epsilon
-
-
 def _table(labels: Mapping[str, Sequence[str | None]]) -> LabelTable:
-    """Columns of class names as a label table.
-
-    Raises:
-        InputError: A column holds something else, is of another length, or nothing can be learned from it.
-    """
-    faults: list[str] = []
+    """Columns of class names as a label table; InputError if a column does not fit."""
     counts = {len(cells) for cells in labels.values()}
-    if len(counts) > 1:
-        faults.append(f"the columns have {', '.join(map(str, sorted(counts)))} rows")
+    faults = [f"the columns have {', '.join(map(str, sorted(counts)))} rows"] if len(counts) > 1 else []
     tasks, columns = [], {}
     for name, cells in labels.items():
         cells = [None if is_missing(cell) else cell for cell in cells]
@@ -301,17 +274,10 @@ def _table(labels: Mapping[str, Sequence[str | None]]) -> LabelTable:
     return LabelTable(tuple(f"row {row}" for row in range(max(counts, default=0))), columns, TaskSet(tuple(tasks)))
 
 
-def _named(names: Sequence[str], known: TaskSet) -> TaskSet:
-    unknown = [name for name in names if name not in known]
-    if unknown:
-        raise InputError(f"there is no task {listed(unknown)}", hint=f"there are {listed(list(known.names))}")
-    return known.subset(names)
-
-
 def _not_protected(found: Mapping[int, Shortfall], count: int) -> str:
-    """What images lack, grouped by reason."""
+    """A message that groups images by reason."""
     reasons: dict[Shortfall, list[int]] = {}
-    for index, reason in sorted(found.items()):
+    for index, reason in found.items():
         reasons.setdefault(reason, []).append(index)
     parts = [
         f"{reason.value} (image {', '.join(map(str, indices[:_SHOWN]))}{', ...' if len(indices) > _SHOWN else ''})"

@@ -1,6 +1,7 @@
-"""A generator as it runs to protect: prepared for a CPU, and in batches that neither show nor exhaust the device."""
+"""A generator at inference: prepared for a CPU, and in batches that fit the memory and do not change the result."""
 
 import math
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
@@ -20,28 +21,27 @@ from mtlue_cli.tasks.dense import as_labels
 Labels = Mapping[str, Sequence[int] | Sequence[npt.NDArray[Any]]]
 """Task name to a label per image: a class index, or the map of a dense task."""
 
+_OUT_OF_MEMORY = re.compile("out of memory|not enough memory|can't allocate memory", re.IGNORECASE)
+
 
 class Perturbs(Protocol):
-    """What computes perturbations."""
+    """A network that computes perturbations."""
 
     def perturb(self, images: Tensor, labels: Mapping[str, Tensor]) -> Tensor:
         """``(B, 3, S, S)`` images in [0, 1] and their labels to a perturbation in 255ths."""
 
 
 def for_inference(generator: PerturbationGenerator, device: torch.device) -> Perturbs:
-    """What computes the perturbations of ``generator``, bound and no longer trained, fastest on ``device``."""
+    """The fastest form on ``device`` of a generator that is bound and no longer trained."""
     return PreparedGenerator(generator) if device.type == "cpu" else generator
 
 
 class PreparedGenerator:
     """A generator with the weights that it has now, computed cell by cell, not plane by plane.
 
-    Features lie as ``(B, cells, channels)``, so that every 1x1 convolution is one matrix product, which runs photo by
-    photo and finds the wide features of a block still in the cache. Linear steps that follow each other are multiplied
-    out beforehand: the scaling of pixels into the stem, a norm's weights into the layer behind it, the last layer of
-    the decoder into the one before it, which is never computed at its full width.
-
-    Where the network draws nothing, be it untrained or kept off the images by tints, it is not asked.
+    Features lie as ``(B, cells, channels)``: every 1x1 convolution is one matrix product, photo by photo, and finds the
+    wide features of a block still in the cache. Linear steps that follow each other are multiplied out beforehand.
+    Where the network draws nothing, be it untrained or kept off the images by tints, it is not run.
 
     The result is that of :meth:`~.model.PerturbationGenerator.perturb` but for rounding: below a thousandth of a 255th,
     where :func:`~mtlue_cli.perturbation.resize.quantised` rounds to a sixteenth.
@@ -71,8 +71,8 @@ class PreparedGenerator:
         """:meth:`~.model.PerturbationGenerator.perturb`: ``(B, 3, S, S)`` in [0, 1] to ``(B, 3, S, S)`` in 255ths."""
         padded = self._generator.padded(images)
         painting = self._generator.painted(labels, padded)
-        asked = self._draws and not painting.is_all
-        drawn = self._drawn(padded, painting.embedding) if asked else torch.zeros_like(padded)
+        runs = self._draws and not painting.is_all
+        drawn = self._drawn(padded, painting.embedding) if runs else torch.zeros_like(padded)
         unbounded = painting.unbounded(drawn, self._gain)
         height, width = images.shape[-2:]
         config = self._generator.config
@@ -80,7 +80,7 @@ class PreparedGenerator:
         return with_chroma(delta, config.chroma)
 
     def _drawn(self, padded: Tensor, embedding: Tensor) -> Tensor:
-        """What the network draws, ``(B, 3, H, W)`` as the images that it sees."""
+        """The network's drawing, ``(B, 3, H, W)`` as the images."""
         count, (rows, columns) = len(padded), (side // STRIDE for side in padded.shape[-2:])
         cells = padded.reshape(count, 3, rows, STRIDE, columns, STRIDE).permute(0, 2, 4, 1, 3, 5).flatten(3)
         features = torch.addmm(self._stem_bias, cells.flatten(0, 2), self._stem).view(count, rows, columns, -1)
@@ -114,7 +114,7 @@ class _PreparedBlock:
         self.project, self.project_bias = _matrix(block.project.weight), _bias(block.project)
 
     def hidden(self, features: Tensor) -> Iterator[Tensor]:
-        """What ``project`` is given, ``(cells, 2 C)``, photo after photo, in the same memory.
+        """Input of ``project``, ``(cells, 2 C)``, photo after photo, in the same memory.
 
         Args:
             features: ``(B, rows, columns, C)``; the caller may change those of a photo once it has its ``hidden``.
@@ -150,21 +150,11 @@ def _bias(layer: nn.Conv2d) -> Tensor:
 
 
 class BatchedPerturbation:
-    """Runs a network over any number of images.
+    """Runs a network, which is on ``device`` already, over any number of images.
 
     Convolutions sum in an order that depends on the batch size, so the last bits of a result would too. Here every call
-    sees the same number of images, the last one filled up by repetition: an image's perturbation depends neither on its
-    neighbours nor on how many there are. When the device runs out of memory the call size is halved for good.
-
-    Args:
-        network: On ``device`` already.
-        device: Where it runs.
-        call_size: Images per call to start with; a CPU takes :data:`~mtlue_cli.choices.CPU_CALL_SIZE` whatever is asked
-            for.
-
-    Attributes:
-        device: Where it runs.
-        call_size: Images per call now.
+    sees ``call_size`` images (a CPU has its own number), the last one filled up by repetition: a perturbation depends
+    neither on an image's neighbours nor on how many there are. The size is halved for good when memory runs out.
     """
 
     def __init__(self, network: Perturbs, device: torch.device, call_size: int = GPU_CALL_SIZE) -> None:
@@ -175,12 +165,7 @@ class BatchedPerturbation:
     def __call__(
         self, images: Sequence[npt.NDArray[np.uint8]], labels: Labels, scale: float = 1.0
     ) -> list[npt.NDArray[np.float32]]:
-        """Perturbations of ``images``.
-
-        Args:
-            images: ``(3, S, S)`` uint8 each.
-            labels: Task name to class indices, or maps in the layout of a loop, one per image.
-            scale: Factor on the perturbation.
+        """Perturbations of ``(3, S, S)`` images, times ``scale``.
 
         Returns:
             ``(3, S, S)`` float32 in 255ths each, rounded (see :mod:`mtlue_cli.perturbation.resize`).
@@ -193,8 +178,9 @@ class BatchedPerturbation:
             part = slice(len(done), len(done) + self.call_size)
             try:
                 done.extend(self._call(images[part], {name: values[part] for name, values in labels.items()}, scale))
-            except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
-                if not _is_out_of_memory(error):
+            except (MemoryError, RuntimeError) as error:  # torch.OutOfMemoryError is a RuntimeError
+                known = isinstance(error, torch.OutOfMemoryError | MemoryError)
+                if not known and not _OUT_OF_MEMORY.search(str(error)):
                     raise
                 if self.call_size == 1:
                     raise MtlueError(f"{self.device} has too little memory for a single image") from error
@@ -218,9 +204,3 @@ class BatchedPerturbation:
         }
         delta = self._network.perturb(batch, columns)[: len(images)] * scale
         return list(quantised(delta.float().cpu().numpy()))
-
-
-def _is_out_of_memory(error: BaseException) -> bool:
-    if isinstance(error, torch.OutOfMemoryError | MemoryError):
-        return True
-    return any(sign in str(error).lower() for sign in ("out of memory", "not enough memory", "can't allocate memory"))

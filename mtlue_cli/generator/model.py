@@ -7,12 +7,19 @@ import torch
 from torch import Tensor, nn
 
 from mtlue_cli.devices import seeded
-from mtlue_cli.generator.code_embedding import CodeEmbedding, PreparedCodes
-from mtlue_cli.generator.dense_embedding import UnlearnedTints, dense_embeddings_for
+from mtlue_cli.generator.code_embedding import CodeEmbedding
+from mtlue_cli.generator.codebook import Codebook
 from mtlue_cli.generator.label_embedding import LabelEmbedding
 from mtlue_cli.generator.network import STRIDE, ImageEncoder, PerturbationDecoder
-from mtlue_cli.generator.painting import COLOURS, Painter, Painting, paint_class_patterns
-from mtlue_cli.generator.tiles import is_tinted
+from mtlue_cli.generator.painting import (
+    Painter,
+    Painting,
+    Shares,
+    UnlearnedTints,
+    dense_embeddings_for,
+    paint_class_patterns,
+)
+from mtlue_cli.generator.tiles import COLOURS, is_tinted
 from mtlue_cli.perturbation.bound import LEVELS, soft_bound, with_chroma
 from mtlue_cli.tasks.spec import TaskSet
 
@@ -26,12 +33,10 @@ class GeneratorConfig:
 
     Attributes:
         epsilon: Bound in 255ths.
-        image_size: Side in pixels of the square images that the generator sees when protecting.
-        encoder_width, encoder_depth: Channels and blocks of the image encoder.
+        image_size: Side in pixels of the squares that the generator sees when protecting.
         label_channels, label_grid: Channels and side in cells of an embedding.
-        decoder_width, decoder_depth: Channels and blocks of the decoder.
-        pattern_grid: Side in cells of the closed-form patterns that embeddings start from.
-        pattern_gain: Initial gain of those patterns before the bound; 0 starts without them.
+        pattern_grid, pattern_gain: Side in cells of the closed-form patterns that embeddings start from; their initial
+            gain before the bound, 0 starts without them.
         chroma: Share of the colour difference that is kept, from 0 (luminance alone, the same in all channels) to 1.
     """
 
@@ -53,13 +58,9 @@ class PerturbationGenerator(nn.Module):
 
     Args:
         config: The shape.
-        tasks: What the labels stand for; None: a universal generator, which :meth:`bind` gives codes.
-        seed: Seed of the initial weights.
-        priors: Share of each class among the labels that it will be trained on, a list per task, for the initial
-            patterns.
-
-    Attributes:
-        painter: How the task set is painted, chosen once for it.
+        tasks: Those of the labels; None: a universal generator, which :meth:`bind` gives codes.
+        seed: Of the initial weights.
+        priors: Share of each class among the training labels, a list per task, for the initial patterns.
 
     Source:
         Yu et al., ICML 2025, section 4 and figure 2. Deviations: light encoder and decoder, tanh instead of clamp,
@@ -67,11 +68,7 @@ class PerturbationGenerator(nn.Module):
     """
 
     def __init__(
-        self,
-        config: GeneratorConfig,
-        tasks: TaskSet | None,
-        seed: int = 0,
-        priors: Sequence[Sequence[float]] | None = None,
+        self, config: GeneratorConfig, tasks: TaskSet | None, seed: int = 0, priors: Shares | None = None
     ) -> None:
         super().__init__()
         self.config = config
@@ -79,44 +76,36 @@ class PerturbationGenerator(nn.Module):
         self.painter: Painter = paint_class_patterns
         rng = torch.Generator().manual_seed(seed)
         with seeded(seed):
-            self.image_encoder = ImageEncoder(config.encoder_width, config.encoder_depth)
+            width, channels = config.encoder_width, config.label_channels
+            self.image_encoder = ImageEncoder(width, config.encoder_depth)
             self.decoder = PerturbationDecoder(
-                config.encoder_width,
-                config.label_channels,
-                config.decoder_width,
-                config.decoder_depth,
-                config.pattern_gain,
+                width, channels, config.decoder_width, config.decoder_depth, config.pattern_gain
             )
             self.label_embedding: LabelEmbedding | CodeEmbedding
-            shape = (config.label_channels, config.label_grid, COLOURS, config.pattern_grid)
+            shape = (channels, config.label_grid, COLOURS, config.pattern_grid)
             if tasks is None:
                 self.label_embedding = CodeEmbedding(*shape)
-                self.decoder.draw_nothing()
+                for parameter in self.decoder.draw.parameters():  # patterns alone, until the network is trained
+                    nn.init.zeros_(parameter)
             else:
                 image_level, dense = divided_priors(tasks, priors)
                 self.label_embedding = LabelEmbedding(tasks.image_level, *shape, image_level, rng)
         if tasks is not None and len(tasks.dense):
-            self.dense_embeddings = dense_embeddings_for(
-                tasks, config.label_channels, dense, seed + DENSE_SEED_OFFSET, image_level
-            )
+            self.dense_embeddings = dense_embeddings_for(tasks, channels, dense, seed + DENSE_SEED_OFFSET, image_level)
             self.painter = self.dense_embeddings.paint
 
     @property
     def codes(self) -> CodeEmbedding:
-        """The embedding of a universal generator.
-
-        Raises:
-            ValueError: The generator was made for tasks of its own.
-        """
+        """The embedding of a universal generator; ValueError for one that was made for tasks of its own."""
         if not isinstance(self.label_embedding, CodeEmbedding):
             raise ValueError("a generator with learned embeddings takes no codes")
         return self.label_embedding
 
-    def bind(self, codes: PreparedCodes) -> None:
-        """Give a universal generator tasks and their codes in place of those it had."""
-        self.codes.bind(codes)
-        self.tasks = codes.tasks
-        self.painter = UnlearnedTints(codes.tasks, codes.shares) if is_tinted(codes.tasks) else paint_class_patterns
+    def bind(self, codebook: Codebook, shares: Mapping[str, Sequence[float]] | None = None) -> None:
+        """Give a universal generator tasks and their codes; shares as :meth:`.LoadedGenerator.bound` takes them."""
+        self.codes.bind(codebook, shares)
+        self.tasks = codebook.tasks
+        self.painter = UnlearnedTints(self.tasks, shares or {}) if is_tinted(self.tasks) else paint_class_patterns
 
     def forward(self, images: Tensor, labels: Mapping[str, Tensor]) -> Tensor:
         """Perturbation of ``images``.
@@ -144,21 +133,19 @@ class PerturbationGenerator(nn.Module):
         return nn.functional.pad(images, (0, right, 0, below), mode="replicate") if right or below else images
 
     def painted(self, labels: Mapping[str, Tensor], padded: Tensor) -> Painting:
-        """What the labels of images are painted as, at the size that :meth:`padded` gives them."""
+        """The painting of the labels, at the size of the padded images."""
         has_classes = len(self.tasks.image_level) or isinstance(self.label_embedding, CodeEmbedding)
         classes = self.label_embedding(labels) if has_classes else None
         return self.painter(labels, classes, len(padded), padded.shape[-2:])
 
     @torch.inference_mode()
     def perturb(self, images: Tensor, labels: Mapping[str, Tensor]) -> Tensor:
-        """:meth:`forward` without gradients, in units of 1/255: what ``protect`` scales up to the photo."""
+        """:meth:`forward` without gradients, in 255ths."""
         delta: Tensor = self(images, labels)
         return delta * LEVELS
 
 
-def divided_priors(
-    tasks: TaskSet, priors: Sequence[Sequence[float]] | None
-) -> tuple[list[Sequence[float]] | None, list[Sequence[float]] | None]:
+def divided_priors(tasks: TaskSet, priors: Shares | None) -> tuple[Shares | None, Shares | None]:
     """Those of the image-level tasks and those of the dense ones."""
     if priors is None:
         return None, None

@@ -8,7 +8,7 @@ STRIDE = 4
 
 
 class InvertedBlock(nn.Module):
-    """Residual block: depthwise 5x5, group norm, 1x1 to ``expansion`` times the width, ReLU, 1x1 back.
+    """Residual block: depthwise 5x5, group norm, 1x1 to twice the width, ReLU, 1x1 back.
 
     Group norm with one group keeps samples independent of the batch they share, so that a file's perturbation does
     not depend on its neighbours. The last layer starts small: at the start the block is close to the identity.
@@ -17,13 +17,13 @@ class InvertedBlock(nn.Module):
         The ConvNeXt block (Liu et al., CVPR 2022) with a 5x5 kernel and ReLU, both cheaper on a CPU.
     """
 
-    def __init__(self, channels: int, expansion: int = 2) -> None:
+    def __init__(self, channels: int) -> None:
         super().__init__()
         self.spatial = nn.Conv2d(channels, channels, 5, padding=2, groups=channels)
         self.norm = nn.GroupNorm(1, channels)
-        self.expand = nn.Conv2d(channels, channels * expansion, 1)
+        self.expand = nn.Conv2d(channels, 2 * channels, 1)
         self.activation = nn.ReLU(inplace=True)
-        self.project = nn.Conv2d(channels * expansion, channels, 1)
+        self.project = nn.Conv2d(2 * channels, channels, 1)
         nn.init.normal_(self.project.weight, std=1e-2)
 
     def forward(self, features: Tensor) -> Tensor:
@@ -39,7 +39,7 @@ class ImageEncoder(nn.Module):
     Height and width must be multiples of :data:`STRIDE`.
 
     Source:
-        Plays the part of ``E`` in MTL-UE (there: ResNet-18 to the end of stage 2), at a small part of its cost.
+        ``E`` of MTL-UE (there: ResNet-18 to the end of stage 2), at a small part of its cost.
     """
 
     def __init__(self, width: int, depth: int) -> None:
@@ -56,15 +56,12 @@ class ImageEncoder(nn.Module):
 class PerturbationDecoder(nn.Module):
     """Latent beside the label embedding, 1x1 to ``width``, inverted blocks, 1x1 to pixels, pixel shuffle.
 
-    Patterns of the labels reach the perturbation directly, multiplied by :attr:`gain`
+    Patterns of the labels reach the perturbation directly, multiplied by the learned ``gain``
     (:meth:`~mtlue_cli.generator.painting.Painting.unbounded`): they are there from the first step, and the network
     learns what to add for the image at hand.
 
-    Attributes:
-        gain: Learned factor on the patterns.
-
     Source:
-        Plays the part of ``D`` in MTL-UE (there: three transposed convolutions). Deviation: the direct path.
+        ``D`` of MTL-UE (there: three transposed convolutions). Deviation: the direct path.
     """
 
     def __init__(self, latent_channels: int, label_channels: int, width: int, depth: int, gain: float) -> None:
@@ -75,26 +72,17 @@ class PerturbationDecoder(nn.Module):
         self.shuffle = nn.PixelShuffle(STRIDE)
         self.gain = nn.Parameter(torch.tensor(gain))
 
-    def draw_nothing(self) -> None:
-        """Begin with the patterns alone: the network draws nothing until it is trained."""
-        nn.init.zeros_(self.draw.weight)
-        assert self.draw.bias is not None
-        nn.init.zeros_(self.draw.bias)
-
     @property
     def draws(self) -> bool:
         """Whether the network draws anything beside the patterns."""
         return any(bool(weight.any()) for weight in self.draw.parameters())
 
     def forward(self, latent: Tensor, embedding: Tensor) -> Tensor:
-        """What the network draws, before the patterns and the bound.
+        """The network's drawing, before the patterns and the bound, ``(B, 3, 4h, 4w)`` float.
 
         Args:
             latent: ``(B, latent_channels, h, w)``.
             embedding: ``(B, label_channels, g, g)`` of the labels, any grid.
-
-        Returns:
-            ``(B, 3, 4h, 4w)`` float.
         """
         features = self.blocks(self.mix(torch.cat([latent, resized(embedding, latent.shape[-2:])], dim=1)))
         drawn: Tensor = self.shuffle(self.draw(features))

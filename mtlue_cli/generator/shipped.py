@@ -5,7 +5,7 @@ from pathlib import Path
 
 import mtlue_cli
 from mtlue_cli.errors import InputError
-from mtlue_cli.generator.checkpoint import CheckpointCard, read_card
+from mtlue_cli.generator.checkpoint import read_card
 from mtlue_cli.tasks.spec import TaskSet
 
 SUFFIX = ".safetensors"
@@ -50,29 +50,22 @@ def resolve_weights(
     chosen: Callable[[TaskSet], TaskSet] | None = None,
     command: str = "mtlue train-generator IMAGES --labels FILE --out weights.safetensors",
 ) -> Path:
-    """The checkpoint to protect with.
+    """The checkpoint called ``name``, a file or shipped weights, that fits the tasks of a label file.
 
     Args:
-        name: A file, or the name of shipped weights.
+        name: Universal weights fit any labels.
         labels: The tasks that the label file holds.
         chosen: Picks, of a generator's tasks, those that are asked for; only their columns must be there. None: all.
-            Universal weights have no tasks of their own and fit any labels.
         command: Trains weights that fit.
 
     Raises:
         InputError: No such weights; or they do not fit the labels, with each column that differs.
     """
     path = find_weights(name)
-    differences = _differences(read_card(path), labels, chosen)
+    card = read_card(path)
+    differences = [] if card.universal else (chosen(card.tasks) if chosen else card.tasks).unmet_by(labels)
     if differences:
         raise InputError(
             f"the weights {name} do not fit the labels", differences, f"train a generator for these labels: {command}"
         )
     return path
-
-
-def _differences(card: CheckpointCard, labels: TaskSet, chosen: Callable[[TaskSet], TaskSet] | None) -> list[str]:
-    """Why the weights cannot serve the labels, one per line; universal ones serve any."""
-    if card.universal:
-        return []
-    return (card.tasks if chosen is None else chosen(card.tasks)).unmet_by(labels)

@@ -1,8 +1,7 @@
 """What is painted for label maps, in closed form: a tile of 8 x 8 pixels per code, repeated over its region.
 
 Tiles are flat tints where a victim can learn colours, and a texture, the carrier, where depth or normals are protected
-without an image-level task. Which task set has which is decided in :func:`is_tinted` and
-:func:`~mtlue_cli.generator.dense_embedding.dense_embeddings_for`.
+without an image-level task (:func:`~mtlue_cli.generator.painting.dense_embeddings_for` decides).
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -11,8 +10,10 @@ import torch
 from torch import Tensor
 
 from mtlue_cli.choices import TaskKind
-from mtlue_cli.generator.painting import COLOURS
 from mtlue_cli.tasks.spec import TaskSet
+
+COLOURS = 3
+"""Channels of a pattern: red, green, blue."""
 
 SIDE = 8
 """Side in pixels of the tile that a tint fills; training may make a texture of it."""
@@ -23,32 +24,19 @@ LOUDNESS = 1.5
 GREEN = (-1.0, 1.0, -1.0)
 """Colour in which photos vary least, against its opposite."""
 
-COVERED = 2 / 3
-"""Least share of the pixels of the classes that are tinted."""
+COVERED, RARE = 2 / 3, 0.02
+"""Least share of the pixels of the classes that are tinted; share below which a class has no tint."""
 
-RARE = 0.02
-"""Share of the pixels below which a class has no tint."""
-
-CARRIER_ROWS = (1.0, 1.0, -1.0, -1.0)
-CARRIER_COLUMNS = (1.0, -1.0)
+CARRIER_ROWS, CARRIER_COLUMNS = (1.0, 1.0, -1.0, -1.0), (1.0, -1.0)
 """Signs of the carrier, alike in all colours: a wave of four pixels down times one of two pixels across."""
 
 PRECEDENCE = (TaskKind.SEGMENTATION, TaskKind.NORMALS, TaskKind.DEPTH)
-"""Whose map is painted with the carrier where several are protected: the first of these. Two at once are learned late
+"""Where several maps are protected, the first of these kinds is painted with the carrier. Two at once are learned late
 or never."""
-
-Tints = Callable[[Sequence[float]], Tensor]
-"""Shares of the codes of a task to ``(codes, 3)`` within ``[-1, 1]``."""
-
-Strengths = Callable[[Sequence[float]], Tensor]
-"""Shares of the codes of a task to how strongly each has the carrier, ``(codes,)`` in [0, 1]."""
 
 
 def is_tinted(tasks: TaskSet) -> bool:
-    """Whether an image that has a mask is painted with tints and nothing else.
-
-    That is so for segmentation, with one image-level task at most.
-    """
+    """Whether an image that has a mask is painted with tints alone: segmentation, with one image-level task at most."""
     return (
         len(tasks.dense) > 0
         and len(tasks.image_level) <= 1
@@ -57,28 +45,26 @@ def is_tinted(tasks: TaskSet) -> bool:
 
 
 def tint_tiles(kinds: Sequence[TaskKind], priors: Sequence[Sequence[float]], rng: torch.Generator) -> list[Tensor]:
-    """One flat tile per code, in the colour that stands for it.
+    """One flat tile per code, ``(codes, 3, SIDE, SIDE)`` for each task, in the colour that stands for it.
 
-    *Why colour.* A victim of pixels learns first what differs linearly and in the mean, whatever the phase: brightness
-    and position, then colour. Within a class, an image's colour differences vary by few levels, brightness by 25 to 65
-    of 255, so that a tint of 8 either way is seen at every pixel, after crops, flips and resizing. Waves of zero mean
-    (2.5 to 12 pixels, measured) are seen by their energy alone, which is of second order beside the image; victims did
-    not learn them.
+    *Why colour.* A victim of pixels learns first what differs linearly and in the mean: brightness and position, then
+    colour. Within a class, colour varies by few levels, so that a tint of 8 is seen at every pixel, after crops, flips
+    and resizing. Victims did not learn waves of zero mean (2.5 to 12 pixels, measured; docs/dense.md).
 
     Args:
         kinds: Of the tasks.
         priors: Share of each code among the pixels, a list per task.
-        rng: Source of what is random: which colour stands for which code.
-
-    Returns:
-        A tensor per task, ``(codes, 3, SIDE, SIDE)``.
+        rng: Source of the colours of each code.
     """
     tiles: list[Tensor] = []
     for kind, shares in zip(kinds, priors, strict=True):
         tints = LOUDNESS * TINTS[kind](shares)
         # The first segmentation keeps green, the second has blue.
-        turns = kinds[: len(tiles)].count(kind)
-        tints = tints.roll(turns, dims=1) if kind is TaskKind.SEGMENTATION else _turned(tints, rng)
+        if kind is TaskKind.SEGMENTATION:
+            tints = tints.roll(kinds[: len(tiles)].count(kind), dims=1)
+        else:  # the colours permuted, and all of them reversed or none, at random: tasks of one kind differ
+            sign = 2.0 * float(torch.randint(2, (1,), generator=rng)) - 1
+            tints = sign * tints[:, torch.randperm(COLOURS, generator=rng)]
         tiles.append(tints[:, :, None, None].expand(-1, -1, SIDE, SIDE).clone())
     return tiles
 
@@ -88,15 +74,13 @@ def class_tints(shares: Sequence[float]) -> Tensor:
 
     Classes are frequent up to :data:`COVERED` of the pixels; of the others, those beyond :data:`RARE` take turns.
 
-    *Why green.* Within a class, what photos vary least in is green against magenta: in CamVid by 1.4 (road) to 5 of
-    255, where the tint moves it by 13. Red against blue varies by 5 to 13, where a tint moves it by 11; brightness by
-    25 to 65. A victim learns what it can tell apart at a pixel.
+    *Why green.* Within a class, photos vary least in green against magenta: in CamVid by 1.4 (road) to 5 of 255, where
+    the tint moves it by 13; red against blue by 5 to 13, brightness by 25 to 65.
 
     *Why nothing for the rest.* A clean pixel has no tint: to a victim that goes by tints, its class is one without.
-    Position and brightness are learned first, whatever is painted, but they do not tell road from pavement, or
-    buildings from trees. The tint does, so that clean roads become pavement and clean buildings trees. Tints on either
-    side of none (green and magenta) are read better still, but clean pixels lie in between: a victim keeps 0.8 of what
-    it learns from clean images. A tint for all but the rarest few (a tenth of the pixels) says nothing: it keeps 0.95.
+    Position and brightness do not tell road from pavement, or buildings from trees; the tint does, so that clean roads
+    become pavement and clean buildings trees. Green and magenta are read better still, but clean pixels lie in between:
+    a victim keeps 0.8 of what it learns from clean images. With a tint for all but the rarest few it keeps 0.95.
     """
     return tinted_classes(shares)[:, None] * torch.tensor(GREEN)
 
@@ -126,31 +110,24 @@ def normal_tints(shares: Sequence[float]) -> Tensor:
     return torch.cat([torch.eye(COLOURS), -torch.eye(COLOURS)])
 
 
-TINTS: Mapping[TaskKind, Tints] = {
+TINTS: Mapping[TaskKind, Callable[[Sequence[float]], Tensor]] = {
     TaskKind.SEGMENTATION: class_tints,
     TaskKind.DEPTH: depth_tints,
     TaskKind.NORMALS: normal_tints,
 }
-
-
-def _turned(tints: Tensor, rng: torch.Generator) -> Tensor:
-    """The colours permuted, and all of them reversed or none, at random: tasks of one kind differ."""
-    sign = 2.0 * float(torch.randint(2, (1,), generator=rng)) - 1
-    return sign * tints[:, torch.randperm(COLOURS, generator=rng)]
+"""Shares of the codes of a task to ``(codes, 3)`` within ``[-1, 1]``."""
 
 
 def carrier() -> Tensor:
     """A texture that strided networks soon learn to see, ``(SIDE, SIDE)`` of 1 and -1.
 
-    *Why this one.* Surfaces may have any colour, and a tint of 8 levels does not show on them; but they are smooth, so
-    that a fine texture stands out from what the image has at its frequency. Of a dozen textures it was learned first,
-    by the small backbone. Our explanation, which was not tested by itself: ResNets begin with a convolution of
-    stride 2 and a maximum over its neighbours. What changes sign from one of its steps to the next, four pixels down,
-    raises that maximum at once, before any filter is tuned to it. A change of sign at every pixel across takes it away
-    from what edges and patterns have, and adds no phase: a crop that is moved by a pixel reverses it, a mirror image
-    too. So there are two patterns to learn, by the parity of the crop's row; a checkerboard of 2x2 cells has four.
-    Checkerboards of single pixels look constant to a stride of 2, and random texture has no frequency to be tuned to:
-    neither is learned in time.
+    *Why this one.* Surfaces may have any colour, but they are smooth, so that a fine texture stands out. Of a dozen
+    textures it was learned first, by the small backbone (docs/dense.md). Our explanation, which was not tested by
+    itself: ResNets begin with a convolution of stride 2 and a maximum over its neighbours. What changes sign from one
+    of its steps to the next, four pixels down, raises that maximum at once. A change of sign at every pixel across
+    differs from edges and patterns, and adds no phase: a crop that is moved by a pixel reverses it, a mirror image too.
+    Checkerboards of single pixels look constant to a stride of 2, and random texture has no frequency: neither is
+    learned in time.
     """
     rows = torch.tensor(CARRIER_ROWS).repeat(SIDE // len(CARRIER_ROWS))
     columns = torch.tensor(CARRIER_COLUMNS).repeat(SIDE // len(CARRIER_COLUMNS))
@@ -158,24 +135,13 @@ def carrier() -> Tensor:
 
 
 def carrier_tiles(kinds: Sequence[TaskKind], priors: Sequence[Sequence[float]]) -> list[Tensor]:
-    """One tile per code: the carrier for what is frequent, nothing for the rest.
+    """One tile per code: the carrier for what is frequent, nothing for the rest; arguments as :func:`tint_tiles`.
 
     A clean pixel has no carrier: it passes for what is painted with none, for one class, for what is far, for what
     faces the camera. Strengths between nothing and all, or a second carrier, were learned late or never.
-
-    Args:
-        kinds: Of the tasks.
-        priors: Share of each code among the pixels, a list per task.
-
-    Returns:
-        A tensor per task, ``(codes, 3, SIDE, SIDE)``, before the bound.
     """
     strengths = [STRENGTHS[kind](shares) for kind, shares in zip(kinds, priors, strict=True)]
     return [LOUDNESS * own[:, None, None, None] * carrier().expand(COLOURS, -1, -1) for own in strengths]
-
-
-def _of_classes(shares: Sequence[float]) -> Tensor:
-    return tinted_classes(shares).float()
 
 
 def _of_depths(shares: Sequence[float]) -> Tensor:
@@ -191,8 +157,9 @@ def _of_normals(shares: Sequence[float]) -> Tensor:
     return torch.eye(len(shares))[max(range(len(shares)), key=shares.__getitem__)]
 
 
-STRENGTHS: Mapping[TaskKind, Strengths] = {
-    TaskKind.SEGMENTATION: _of_classes,
+STRENGTHS: Mapping[TaskKind, Callable[[Sequence[float]], Tensor]] = {
+    TaskKind.SEGMENTATION: lambda shares: tinted_classes(shares).float(),
     TaskKind.DEPTH: _of_depths,
     TaskKind.NORMALS: _of_normals,
 }
+"""Shares of the codes of a task to how strongly each has the carrier, ``(codes,)`` in [0, 1]."""

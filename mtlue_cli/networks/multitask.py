@@ -1,30 +1,29 @@
-"""The multi-task network of surrogate and victim: one backbone, and what every task adds to it."""
+"""The multi-task network of surrogate and victim: one backbone and the heads of the tasks."""
 
 from abc import ABC, abstractmethod
+from collections import OrderedDict
 from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
+from torchvision.ops import FeaturePyramidNetwork
 
 from mtlue_cli.choices import BackboneName
 from mtlue_cli.devices import seeded
 from mtlue_cli.errors import InputError
-from mtlue_cli.networks.backbones.base import VECTOR, Backbone
-from mtlue_cli.networks.backbones.registry import BACKBONES
-from mtlue_cli.networks.dense_head import DenseDecoder, DenseHeads
+from mtlue_cli.networks.backbones import BACKBONES, VECTOR, Backbone
+from mtlue_cli.tasks.kinds import span_of
 from mtlue_cli.tasks.spec import TaskSet
 
 SHARED_WIDTH = 256
 
+DECODER_WIDTH = 64
+"""Most channels of the decoder; never more than the finest map has: 64 on a backbone that begins with 32 would cost
+twice as much as the backbone."""
+
 
 class MultiTaskNetwork(nn.Module, ABC):
-    """Images to one output per task.
-
-    Attributes:
-        tasks: In the order of the outputs.
-        backbone: The encoder.
-        shared: What lies between it and the heads of the tasks.
-    """
+    """Images to one output per task, in the order of ``tasks``; ``shared`` lies between backbone and heads."""
 
     tasks: TaskSet
     backbone: nn.Module
@@ -32,10 +31,7 @@ class MultiTaskNetwork(nn.Module, ABC):
 
     @abstractmethod
     def represent(self, images: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-        """The shared features of all tasks, and the outputs.
-
-        Args:
-            images: ``(B, 3, S, S)`` float in [0, 1].
+        """The shared features of all tasks, and the outputs, for ``(B, 3, S, S)`` float images in [0, 1].
 
         Returns:
             The representation ``(B, D)``, through which every output depends on the backbone, and task name to output:
@@ -43,7 +39,7 @@ class MultiTaskNetwork(nn.Module, ABC):
         """
 
     def forward(self, images: Tensor) -> dict[str, Tensor]:
-        """Outputs per task for ``(B, 3, S, S)`` images in [0, 1]."""
+        """The outputs alone."""
         return self.represent(images)[1]
 
 
@@ -63,25 +59,26 @@ class ImageLevelNetwork(MultiTaskNetwork):
         self.shared = nn.Linear(backbone.features, SHARED_WIDTH)
         self.heads = nn.Linear(SHARED_WIDTH, sum(task.num_classes for task in tasks))
 
-    def features(self, images: Tensor) -> Tensor:
-        """The representation that all heads share, ``(B, 256)``, of ``(B, 3, H, W)`` images in [0, 1]."""
-        return nn.functional.relu(self.shared(self.backbone(_centred(images))))
-
-    def scores(self, features: Tensor) -> dict[str, Tensor]:
-        """Logits per task, ``(B, C)``, for the output of :meth:`features`."""
-        return _split(self.heads(features), self.tasks)
-
     def represent(self, images: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-        """The shared layer's output, and logits per task."""
-        features = self.features(images)
-        return features, self.scores(features)
+        """The shared layer's output, ``(B, 256)``, and logits per task."""
+        features = nn.functional.relu(self.shared(self.backbone(_centred(images))))
+        return features, _split(self.heads(features), self.tasks)
+
+
+class _Shared(nn.Module):
+    """The decoder of all dense tasks, and the layer of all image-level tasks if there are any."""
+
+    def __init__(self, channels: Sequence[int], features: int | None) -> None:
+        super().__init__()
+        self.decoder = DenseDecoder(channels)
+        self.layer = None if features is None else nn.Linear(features, SHARED_WIDTH)
 
 
 class MixedNetwork(MultiTaskNetwork):
-    """Some or all tasks are labelled pixel by pixel: a decoder on the backbone's feature maps beside the heads.
+    """For dense tasks: a decoder on the backbone's feature maps, beside the heads of image-level tasks if any.
 
     Image-level tasks have the shared layer and the heads of :class:`ImageLevelNetwork`, on the same encoder. The
-    representation is what the encoder hands on: its vector, if a task needs it, and its feature maps.
+    representation is the encoder's output: its vector, if a task needs it, and its feature maps.
 
     Raises:
         InputError: The backbone gives no feature maps.
@@ -121,13 +118,60 @@ class MixedNetwork(MultiTaskNetwork):
         return joint, {name: outputs[name] for name in self.tasks.names}
 
 
-class _Shared(nn.Module):
-    """What all dense tasks share, and what all image-level tasks share if there are any."""
+class DenseDecoder(nn.Module):
+    """The decoder of all dense tasks: a feature pyramid, its levels summed at the finest map's size.
 
-    def __init__(self, channels: Sequence[int], features: int | None) -> None:
+    ``channels`` are those of the feature maps, the finest first; the output has ``width``.
+
+    Source:
+        Lin et al., "Feature Pyramid Networks", CVPR 2017, as torchvision has it; levels summed as in Kirillov et al.,
+        "Panoptic Feature Pyramid Networks", CVPR 2019, with one resizing per step instead of a convolution.
+    """
+
+    def __init__(self, channels: Sequence[int]) -> None:
         super().__init__()
-        self.decoder = DenseDecoder(channels)
-        self.layer = None if features is None else nn.Linear(features, SHARED_WIDTH)
+        self.width = min(DECODER_WIDTH, channels[0])
+        self.pyramid = FeaturePyramidNetwork(list(channels), self.width, norm_layer=nn.BatchNorm2d)
+
+    def forward(self, maps: Sequence[Tensor]) -> Tensor:
+        """``(B, width, h, w)`` of the size of ``maps[0]``."""
+        levels = list(self.pyramid(OrderedDict((str(index), found) for index, found in enumerate(maps))).values())
+        size = levels[0].shape[-2:]
+        resized = [nn.functional.interpolate(level, size, mode="bilinear", align_corners=False) for level in levels[1:]]
+        return torch.stack([levels[0], *resized]).sum(dim=0) if resized else levels[0]
+
+
+class DenseHeads(nn.Module):
+    """For every dense task a 3x3 and a 1x1 convolution of ``width`` channels, and a resize to the size of the image.
+
+    A depth is predicted as an offset from the middle of its task's span, in halves of the span: the head starts in the
+    middle of the data, whatever the unit.
+    """
+
+    def __init__(self, tasks: TaskSet, width: int) -> None:
+        super().__init__()
+        self.tasks = tasks
+        self.heads = nn.ModuleList(
+            nn.Sequential(
+                nn.Conv2d(width, width, 3, padding=1, bias=False),
+                nn.BatchNorm2d(width),
+                nn.ReLU(inplace=True),
+                nn.Conv2d(width, task.channels, 1),
+            )
+            for task in tasks
+        )
+
+    def forward(self, features: Tensor, size: Sequence[int]) -> dict[str, Tensor]:
+        """Task name to ``(B, channels, H, W)``, ``H`` and ``W`` as in ``size``."""
+        outputs: dict[str, Tensor] = {}
+        for task, head in zip(self.tasks, self.heads, strict=True):
+            raw = nn.functional.interpolate(head(features), tuple(size), mode="bilinear", align_corners=False)
+            if task.span is not None:
+                low, high = span_of(task)
+                # In float32: half precision has too few digits for a small difference of large depths.
+                raw = (high + low) / 2 + (high - low) / 2 * raw.float()
+            outputs[task.name] = raw
+        return outputs
 
 
 def build_network(backbone: BackboneName, tasks: TaskSet, seed: int) -> MultiTaskNetwork:

@@ -16,12 +16,15 @@ Pixels = npt.NDArray[Any]
 LEVELS = 255
 """Levels of an 8-bit image; epsilon counts in units of one of these."""
 
-GREY_LEVELS = 2
-"""Colours of a pixel that differ by at most so many 255ths count as grey: what a JPEG file's decoding leaves."""
+GREY_LEVELS, COLOURED_PIXELS = 2, 0.001
+"""A photo is grey if the colours differ by more than so many 255ths (as JPEG decoding leaves) in at most such a part of
+the pixels."""
 
-COLOURED_PIXELS = 0.001
-"""Largest part of the pixels of a grey photo that may be coloured."""
+STEPS_A_LEVEL = 8
+"""Of perturbations as bytes: eighths of a 255th, so that what scaling rounds is little beside rounding to levels."""
 
+_LARGEST_IN_STEPS, _NO_STEP = 15, 128
+_SHIFT = STEPS_A_LEVEL.bit_length() - 1
 _INTERLEAVED = 16
 
 
@@ -29,28 +32,14 @@ def soft_bound(unbounded: "Tensor", epsilon: int) -> "Tensor":
     """Squash into the open interval of +-``epsilon``/255 with a gradient everywhere.
 
     The reference implementation clamps; nearly every value then saturates at the first step and gets no gradient.
-
-    Args:
-        unbounded: Any shape, any range.
-        epsilon: Bound in 255ths.
-
-    Returns:
-        The same shape, within ``[-epsilon/255, epsilon/255]``.
     """
     return unbounded.tanh() * (epsilon / LEVELS)
 
 
 def with_chroma(delta: "Tensor", chroma: float) -> "Tensor":
-    """Reduce the difference of the channels from their mean: what people see most of a coarse perturbation.
+    """Keep a share, ``chroma``, of the difference of the channels of ``(B, 3, H, W)`` from their mean.
 
-    A weighted mean of values within the bound, so the result is within it too.
-
-    Args:
-        delta: ``(B, 3, H, W)``, any unit.
-        chroma: Share of the difference that is kept, in [0, 1]; 0 gives all channels the same value.
-
-    Returns:
-        The same shape.
+    Colour is what people see most of a coarse perturbation. A weighted mean of values within the bound is within it.
     """
     if chroma == 1.0:
         return delta
@@ -58,32 +47,20 @@ def with_chroma(delta: "Tensor", chroma: float) -> "Tensor":
 
 
 def add_to_training_images(images: "Tensor", delta: "Tensor") -> "Tensor":
-    """Add ``delta`` and clamp to [0, 1], passing the gradient straight through the clamp.
-
-    Args:
-        images: ``(B, 3, H, W)`` float in [0, 1].
-        delta: The same shape, float.
-
-    Returns:
-        Protected images in [0, 1]; the gradient towards ``delta`` is the identity also where the clamp acts.
-    """
+    """Add ``delta`` and clamp to [0, 1]; the gradient towards ``delta`` is the identity also where the clamp acts."""
     shifted = images + delta
     return shifted + (shifted.detach().clamp(0, 1) - shifted.detach())
 
 
 def protect_pixels(pixels: Pixels, delta: npt.NDArray[np.float32], epsilon: int) -> Pixels:
-    """Scale a perturbation to a photo and add it within the bound.
+    """Scale a perturbation to a photo and add it within the bound: no value changes by more than ``epsilon`` 255ths.
 
     For a photo of 8 bits and ordinary size the perturbation is scaled as bytes, else as numbers: a rounding apart.
 
     Args:
         pixels: ``(H, W)`` grey or ``(H, W, 3)`` RGB, uint8 or uint16, or floating point in [0, 1].
-        delta: ``(3, S, S)`` float in 255ths; averaged over the colours for a grey photo, whose colours may stand for
-            grey in three channels too (:func:`is_grey`): grey stays grey.
+        delta: ``(3, S, S)`` float in 255ths; averaged over the colours for a grey photo (:func:`is_grey`).
         epsilon: Bound in 255ths.
-
-    Returns:
-        Pixels of the same shape and type, each within ``epsilon`` 255ths of its original.
 
     Raises:
         ValueError: ``delta`` holds values that are not finite.
@@ -102,18 +79,11 @@ def protect_pixels(pixels: Pixels, delta: npt.NDArray[np.float32], epsilon: int)
 
 
 def add_bounded(original: Pixels, delta: npt.NDArray[np.float32], epsilon: int) -> Pixels:
-    """Add a perturbation to pixels on integers: round, clip to epsilon, add, clip to the range of the type.
+    """Add a perturbation, in 255ths, to pixels on integers: round, clip to epsilon, add, clip to the range of the type.
 
-    The result differs from ``original`` by at most ``epsilon`` 255ths at every pixel, exactly. Floating-point pixels
-    are not rounded to levels; where the sum is, in their type, it is rounded towards the original.
-
-    Args:
-        original: Pixels, any shape, uint8, uint16, or floating point in [0, 1].
-        delta: The same shape, float, in 255ths (of full range for either type).
-        epsilon: Bound in 255ths.
-
-    Returns:
-        Pixels of the same shape and type.
+    The result has shape and type of ``original`` (uint8, uint16, or floating point in [0, 1]) and differs from it by at
+    most ``epsilon`` 255ths at every pixel, exactly. Floating-point pixels are not rounded to levels; where the sum is,
+    in their type, it is rounded towards the original.
 
     Raises:
         ValueError: The shapes differ, or a value of ``delta`` is not finite.
@@ -133,25 +103,14 @@ def add_bounded(original: Pixels, delta: npt.NDArray[np.float32], epsilon: int) 
     total = steps.astype(np.int16 if original.dtype == np.uint8 else np.int32)
     np.add(total, original, out=total)
     np.clip(total, 0, limit, out=total)
-    return total.astype(np.uint8) if original.dtype == np.uint8 else total.astype(np.uint16)
-
-
-STEPS_A_LEVEL = 8
-"""Of perturbations as bytes: eighths of a 255th, so that what scaling rounds is little beside rounding to levels."""
-_LARGEST_IN_STEPS = 15
-_NO_STEP = 128
-_SHIFT = STEPS_A_LEVEL.bit_length() - 1
+    return total.astype(original.dtype)
 
 
 def as_steps(delta: npt.NDArray[np.float32], epsilon: int) -> npt.NDArray[np.uint8] | None:
     """A perturbation as bytes: clipped to epsilon, in steps of one :data:`STEPS_A_LEVEL`-th of a 255th, 128 for none.
 
-    Args:
-        delta: Any shape, float, in 255ths.
-        epsilon: Bound in 255ths.
-
     Returns:
-        The same shape; None if epsilon is too large for bytes.
+        The shape of ``delta``; None if epsilon is too large for bytes.
 
     Raises:
         ValueError: A value of ``delta`` is not finite.
@@ -171,14 +130,6 @@ def add_bounded_steps(
     original: npt.NDArray[np.uint8], steps: npt.NDArray[np.uint8], epsilon: int
 ) -> npt.NDArray[np.uint8]:
     """:func:`add_bounded` of a perturbation as bytes (:func:`as_steps`): a fifth of the time.
-
-    Args:
-        original: Pixels, any shape.
-        steps: The same shape; any values.
-        epsilon: Bound in 255ths, for which there are steps.
-
-    Returns:
-        Pixels of the same shape, each within ``epsilon`` of its original.
 
     Raises:
         ValueError: The shapes differ.
@@ -202,10 +153,7 @@ def add_bounded_steps(
 
 
 def is_grey(pixels: Pixels) -> bool:
-    """Whether a photo is grey: ``(H, W)``, or ``(H, W, 3)`` in which at most :data:`COLOURED_PIXELS` have a colour.
-
-    A pixel has a colour if its values differ by more than :data:`GREY_LEVELS`.
-    """
+    """Whether a photo is grey: ``(H, W)``, or ``(H, W, 3)`` with few coloured pixels (:data:`GREY_LEVELS`)."""
     if pixels.ndim == 2:
         return True
     most = COLOURED_PIXELS * pixels.shape[0] * pixels.shape[1]

@@ -1,9 +1,8 @@
-"""What was changed in an image, and the least effect: how much of a perturbation must arrive for it to be protected.
+"""The one owner of the least effect: what was changed in an image, and whether it counts as protected.
 
-Two images are compared with what the weights give. The *promised* perturbation is what they give for the image at the
-release's epsilon, scaled to the photo, before it is averaged over the colours of a grey photo, rounded or cut off at
-the ends of the range. The *arrived* one is the decoded released pixels minus the original. Both are ``(H, W, 3)`` in
-255ths; a grey image counts as three equal channels.
+The *promised* perturbation is that of the weights for the image at the release's epsilon, scaled to the photo, before
+it is averaged over the colours of a grey photo, rounded or cut off at the ends of the range. The *arrived* one is the
+decoded released pixels minus the original. Both are ``(H, W, 3)`` in 255ths; a grey image has three equal channels.
 """
 
 import math
@@ -17,10 +16,8 @@ from mtlue_cli.perturbation.bound import LEVELS, Pixels, is_grey
 from mtlue_cli.perturbation.resize import scaled_strips
 
 LEAST_STRENGTH = 0.125
-"""Least root mean square of the promised perturbation, as a part of epsilon. Below it the weights add too little to
-this image: nothing but zeros, say, or no label says anything about it. Most labels get 0.6 to 0.9; the weights
-``default`` give an image of rarest classes 0.15 to 0.2 on purpose (:mod:`mtlue_cli.generator.codebook`), and one
-without labels 0."""
+"""Least root mean square of the promised perturbation, as a part of epsilon. Most labels get 0.6 to 0.9; the weights
+``default`` give an image of rarest classes 0.15 to 0.2 on purpose (:mod:`mtlue_cli.generator.codebook`)."""
 
 LEAST_SHARE = 0.25
 """Least share of the promised perturbation that the file carries."""
@@ -31,26 +28,24 @@ LEAST_CORRELATION = 0.5
 LEAST_MEAN_CHANGE = 0.05
 """Least mean absolute change of a colour value, as a part of epsilon: what can be measured without the weights."""
 
+LEAST_OPACITY = 0.05
+"""Least mean opacity of a photo: with less, hardly anything of the perturbation can be seen."""
+
 SAMPLE_PIXELS = 1 << 14
 """The effect of a larger photo is measured on every k-th row, k odd, so that about so many pixels are compared."""
 
 _NOTHING = 1e-6
 """Variance in squared 255ths below which nothing but rounding is left."""
-_DECODING = 0.9
-_ROUNDING = 0.05
+_DECODING, _ROUNDING = 0.9, 0.05
 """A measured mean change may fall below its record by a tenth and so many 255ths: decoders of JPEG files differ."""
 
 
 @dataclass(frozen=True)
 class Change:
-    """How far saved pixels are from their original.
+    """How far saved pixels are from their original, in 255ths per colour value.
 
-    Attributes:
-        largest: Largest difference of a colour value, in 255ths.
-        psnr: Peak signal-to-noise ratio in dB; None if nothing differs.
-        mean: Mean absolute difference of a colour value, in 255ths.
-        spread: Standard deviation of the signed difference, in 255ths: 0 if the image was made brighter or darker as a
-            whole.
+    ``largest`` and ``mean`` are of the absolute difference, ``spread`` is the standard deviation of the signed one: 0
+    if the image is brighter or darker as a whole. ``psnr`` is in dB; None if nothing differs.
     """
 
     largest: float
@@ -65,8 +60,7 @@ class Effect:
 
     Attributes:
         strength: Root mean square of the promised perturbation, as a part of epsilon.
-        share: ``<arrived, promised> / <promised, promised>``: energy and correlation in one number. 1: everything
-            arrived.
+        share: ``<arrived, promised> / <promised, promised>``; 1: everything arrived.
         correlation: Cosine between the two.
     """
 
@@ -78,12 +72,70 @@ class Effect:
 class Shortfall(Enum):
     """Why images have less than the least effect; the value says it in words."""
 
+    UNLABELLED = "they have no label"
+    TRANSPARENT = "they are (nearly) transparent"
     WEAK = "the weights add too little"
     GREY = "they are grey and the weights write in colour"
     NO_ROOM = "nearly all pixels are black or white"
     ROUNDED = "rounding leaves too little"
     """Or compression drowns what the weights add."""
-    UNLABELLED = "they have no label"
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """Change of all pixels, effect, and why the image does not count as protected; None if it does."""
+
+    change: Change
+    effect: Effect
+    lacking: Shortfall | None
+
+
+def measure(
+    original: Pixels,
+    saved: Pixels,
+    delta: npt.NDArray[np.float32],
+    epsilon: int,
+    alpha: npt.NDArray[np.uint8] | None = None,
+    *,
+    labelled: bool = True,
+) -> Measurement:
+    """Change and effect of an image, and whether it counts as protected.
+
+    Args:
+        original: ``(H, W)`` or ``(H, W, 3)``, uint8, uint16, or floating point in [0, 1].
+        saved: The same shape and type: the released file, decoded.
+        delta: ``(3, S, S)`` float in 255ths, at the release's epsilon.
+        epsilon: Bound in 255ths.
+        alpha: ``(H, W)`` opacity; None: opaque.
+        labelled: Whether the perturbation stands for any label of the image.
+
+    Raises:
+        ValueError: Shape or type differ.
+    """
+    change = measure_change(original, saved)
+    effect = measure_effect(original, saved, delta, epsilon, alpha)
+    if not labelled:
+        lacking: Shortfall | None = Shortfall.UNLABELLED
+    elif alpha is not None and alpha.mean() < LEAST_OPACITY * LEVELS:
+        lacking = Shortfall.TRANSPARENT
+    else:
+        lacking = _shortfall(effect, change, original, delta, epsilon)
+    return Measurement(change, effect, lacking)
+
+
+def _shortfall(
+    effect: Effect, change: Change, original: Pixels, delta: npt.NDArray[np.float32], epsilon: int
+) -> Shortfall | None:
+    if effect.strength < LEAST_STRENGTH:
+        return Shortfall.WEAK
+    arrived = effect.share >= LEAST_SHARE and effect.correlation >= LEAST_CORRELATION
+    if arrived and is_changed(change, epsilon):
+        return None
+    if is_grey(original) and float(delta.mean(axis=0).var()) < LEAST_SHARE * float(delta.var()):
+        return Shortfall.GREY
+    white = 1 if np.issubdtype(original.dtype, np.floating) else np.iinfo(original.dtype).max
+    at_ends = np.count_nonzero(original == 0) + np.count_nonzero(original == white)
+    return Shortfall.NO_ROOM if 2 * at_ends > original.size else Shortfall.ROUNDED
 
 
 def measure_change(original: Pixels, saved: Pixels) -> Change:
@@ -97,7 +149,20 @@ def measure_change(original: Pixels, saved: Pixels) -> Change:
             f"saved pixels are {saved.shape} {saved.dtype}, the original's {original.shape} {original.dtype}"
         )
     if np.issubdtype(original.dtype, np.floating):
-        return _measure_floats(original, saved)
+        difference = (saved.astype(np.float64) - original) * LEVELS
+        # Rounded where double precision ends, so that a change of exactly the bound measures as the bound.
+        largest = round(float(np.abs(difference).max()), 9)
+        error, mean = float(np.square(difference).mean()), float(np.abs(difference).mean())
+        shift = float(difference.mean())
+    else:
+        largest, error, mean, shift = _integer_change(original, saved)
+    if error == 0:
+        return Change(0.0, None)
+    return Change(largest, 10 * math.log10(LEVELS**2 / error), mean, math.sqrt(max(0.0, error - shift**2)))
+
+
+def _integer_change(original: Pixels, saved: Pixels) -> tuple[float, float, float, float]:
+    """Largest, mean squared, mean absolute and mean signed difference, in 255ths, a strip of rows at a time."""
     scale = np.iinfo(original.dtype).max // LEVELS
     largest, total, absolute, signed = 0, 0.0, 0.0, 0
     rows = max(1, (1 << 20) // max(1, original[0].size))
@@ -107,17 +172,13 @@ def measure_change(original: Pixels, saved: Pixels) -> Change:
         difference = np.maximum(original[strip], saved[strip])
         difference -= np.minimum(original[strip], saved[strip])
         difference = difference.ravel()
-        if difference.size:
-            largest = max(largest, int(difference.max()))
+        largest = max(largest, int(difference.max(initial=0)))
         floating = difference.astype(np.float32 if scale == 1 else np.float64)
         total += float(np.dot(floating, floating))
         absolute += float(floating.sum())
         signed += int(saved[strip].sum(dtype=np.int64)) - int(original[strip].sum(dtype=np.int64))
-    if total == 0:
-        return Change(0.0, None)
-    error = total / original.size / scale**2
-    spread = math.sqrt(max(0.0, error - (signed / original.size / scale) ** 2))
-    return Change(largest / scale, 10 * math.log10(LEVELS**2 / error), absolute / original.size / scale, spread)
+    count = original.size
+    return largest / scale, total / count / scale**2, absolute / count / scale, signed / count / scale
 
 
 def measure_effect(
@@ -130,13 +191,7 @@ def measure_effect(
     """The effect of a file, measured on a sample of its rows (:data:`SAMPLE_PIXELS`).
 
     Both perturbations count without their mean: an image that is brighter or darker as a whole teaches nothing wrong.
-
-    Args:
-        original: ``(H, W)`` or ``(H, W, 3)``, uint8, uint16, or floating point in [0, 1].
-        saved: The same shape and type: the released file, decoded.
-        delta: ``(3, S, S)`` float in 255ths, at the release's epsilon.
-        epsilon: Bound in 255ths.
-        alpha: ``(H, W)`` opacity, which weighs the pixels: a change under transparency is not seen; None: all count.
+    Opacity weighs the pixels: a change under transparency is not seen. Arguments as :func:`measure`.
     """
     height, width = original.shape[:2]
     step = min(height, -(-height * width // SAMPLE_PIXELS) | 1)
@@ -149,8 +204,7 @@ def measure_effect(
         arrived *= LEVELS / unit
         if arrived.ndim == 2:
             arrived = np.repeat(arrived[..., None], 3, axis=2)
-        weight = None
-        visible = float(promised.size)
+        weight, visible = None, float(promised.size)
         if alpha is not None:
             weight = (alpha[rows].astype(np.float32) / np.float32(LEVELS))[..., None]
             arrived *= weight
@@ -162,46 +216,18 @@ def measure_effect(
         arrived_power += float(np.vdot(arrived, arrived))
         product += float(np.vdot(arrived, promised))
         count += visible
-    if not count:
-        return Effect(0.0, 0.0, 0.0)
-    promised_power -= promised_sum**2 / count
-    arrived_power -= arrived_sum**2 / count
-    product -= promised_sum * arrived_sum / count
+    if count:
+        promised_power -= promised_sum**2 / count
+        arrived_power -= arrived_sum**2 / count
+        product -= promised_sum * arrived_sum / count
     if not promised_power > _NOTHING * count:
         return Effect(0.0, 0.0, 0.0)
-    return Effect(
-        math.sqrt(promised_power / count) / epsilon,
-        product / promised_power,
-        product / math.sqrt(promised_power * arrived_power) if arrived_power > _NOTHING * count else 0.0,
-    )
+    correlation = product / math.sqrt(promised_power * arrived_power) if arrived_power > _NOTHING * count else 0.0
+    return Effect(math.sqrt(promised_power / count) / epsilon, product / promised_power, correlation)
 
 
 def _total(values: npt.NDArray[np.float32], weight: npt.NDArray[np.float32] | None) -> float:
     return float((values if weight is None else values * weight).sum(dtype=np.float64))
-
-
-def shortfall(
-    effect: Effect, change: Change, original: Pixels, delta: npt.NDArray[np.float32], epsilon: int
-) -> Shortfall | None:
-    """Why a file with this effect may not be released; None if it may.
-
-    Args:
-        effect: Of the file.
-        change: Over all its pixels.
-        original: As :func:`measure_effect` takes it.
-        delta: Likewise.
-        epsilon: Bound in 255ths.
-    """
-    if effect.strength < LEAST_STRENGTH:
-        return Shortfall.WEAK
-    arrived = effect.share >= LEAST_SHARE and effect.correlation >= LEAST_CORRELATION
-    if arrived and is_changed(change, epsilon):
-        return None
-    if is_grey(original) and float(delta.mean(axis=0).var()) < LEAST_SHARE * float(delta.var()):
-        return Shortfall.GREY
-    white = 1 if np.issubdtype(original.dtype, np.floating) else np.iinfo(original.dtype).max
-    at_ends = np.count_nonzero(original == 0) + np.count_nonzero(original == white)
-    return Shortfall.NO_ROOM if 2 * at_ends > original.size else Shortfall.ROUNDED
 
 
 def least_mean_change(epsilon: int) -> float:
@@ -217,18 +243,3 @@ def is_changed(change: Change, epsilon: int) -> bool:
 def is_less_than_recorded(mean: float, recorded: float) -> bool:
     """Whether a measured mean change, in 255ths, is clearly below the recorded one."""
     return mean < _DECODING * recorded - _ROUNDING
-
-
-def _measure_floats(original: Pixels, saved: Pixels) -> Change:
-    difference = (saved.astype(np.float64) - original) * LEVELS
-    if not difference.any():
-        return Change(0.0, None)
-    # Rounded where double precision ends, so that a change of exactly the bound measures as the bound.
-    absolute = np.abs(difference)
-    largest = round(float(absolute.max()), 9)
-    return Change(
-        largest,
-        10 * math.log10(LEVELS**2 / float((difference**2).mean())),
-        float(absolute.mean()),
-        float(difference.std()),
-    )

@@ -17,25 +17,17 @@ STRIP_PIXELS = 1 << 19
 
 def quantised(delta: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
     """``delta``, in 255ths, rounded to multiples of ``1 / STEPS``."""
-    rounded: npt.NDArray[np.float32] = delta * np.float32(STEPS)
-    np.rint(rounded, out=rounded)
-    rounded /= np.float32(STEPS)
+    rounded: npt.NDArray[np.float32] = np.rint(delta * np.float32(STEPS)) / np.float32(STEPS)
     return rounded
 
 
 def scaled_strips(
     delta: npt.NDArray[np.float32], height: int, width: int, step: int = 1
 ) -> Iterator[tuple[slice, npt.NDArray[np.float32]]]:
-    """Scale a perturbation to a photo, or to every ``step``-th row of it, a strip of rows at a time.
+    """Scale ``(3, S, S)`` or ``(S, S)`` to a photo, or to every ``step``-th row of it, a strip of rows at a time.
 
     Bilinear where the photo is larger, a triangle filter as wide as the reduction where it is smaller. Every value is a
     mean of values of ``delta`` with weights that are not negative and sum to one, so none can leave their range.
-
-    Args:
-        delta: ``(3, S, S)`` or ``(S, S)``, any unit.
-        height: Rows of the photo.
-        width: Columns of the photo.
-        step: Of the rows, counted from the first, only every ``step``-th.
 
     Yields:
         Rows of the photo, and their values, ``(rows, width, 3)`` or ``(rows, width)`` float32.
@@ -51,12 +43,7 @@ def scaled_strips(
 
 
 def scaled_bytes(values: npt.NDArray[np.uint8], height: int, width: int) -> npt.NDArray[np.uint8]:
-    """:func:`scaled_strips` of bytes, at once and several times as fast; what it rounds is at most one.
-
-    Args:
-        values: ``(3, S, S)`` or ``(S, S)``.
-        height: Rows of the photo.
-        width: Columns of the photo.
+    """:func:`scaled_strips` of bytes, at once and several times as fast; it rounds by at most one.
 
     Returns:
         ``(height, width, 3)`` or ``(height, width)``, C-contiguous.

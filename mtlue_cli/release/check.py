@@ -167,24 +167,33 @@ class ReleaseCheck:
             "exit_code": int(self.exit_code),
         }
 
+    def rows(self) -> dict[str, str]:
+        """What it is, by name, in words; empty where there is nothing to say."""
+        run, over = self.run, self.over_bound
+        how = f"measured on {self.measured} files" if self.measured else "as recorded"
+        largest = "" if self.max_change is None else f"{self.max_change:g}/255, bound {run.epsilon}/255 ({how})"
+        codes = f"version {run.code_version}, patterns of {run.code_cells} x {run.code_cells} cells"
+        mean = "measured, mean" if self.measured else "as recorded, mean"
+        return {
+            "release": str(self.path),
+            "whole": f"no, {len(self.faults)} faults" if self.faults else "yes",
+            "files": f"{self.files}, {len(self.quarantine)} in quarantine",
+            "masks and maps": str(self.maps or ""),
+            "tasks": ", ".join(run.tasks),
+            "weights": f"{run.weights_name} ({run.weights_sha256[:16]})",
+            "key": run.key_fingerprint or "none",
+            "codes": codes if run.code_version else "",
+            "format": run.image_format,
+            "largest change": largest,
+            "over the bound": f"{over} files, by their compression alone" if over else "",
+            "mean PSNR": "" if self.mean_psnr is None else f"{self.mean_psnr:.2f} dB",
+            "FLIP": "" if self.flip is None else self.flip.described(mean),
+            "mean SSIM": "" if self.mean_ssim is None else f"{self.mean_ssim:.4f}",
+        }
+
     def _repr_html_(self) -> str:
-        return html_table(
-            "Release",
-            {
-                "path": self.path,
-                "whole": "no" if self.faults else "yes",
-                "faults": self.faults,
-                "files": self.files,
-                "in quarantine": [record.source for record in self.quarantine],
-                "tasks": self.run.tasks,
-                "weights": self.run.weights_name,
-                "epsilon": f"{self.run.epsilon}/255",
-                "largest change": None if self.max_change is None else f"{self.max_change:g}/255",
-                "mean PSNR (dB)": self.mean_psnr,
-                "mean SSIM": self.mean_ssim,
-                "measured against originals": self.measured,
-            },
-        )
+        more = {"in quarantine": [record.source for record in self.quarantine], "faults": self.faults}
+        return html_table("Release", self.rows() | more)
 
 
 @dataclass(frozen=True)
@@ -234,16 +243,10 @@ def check_file(
     must_measure: bool,
     with_ssim: bool,
 ) -> FileCheck:
-    """Read a released file and its maps; compare it with its original.
+    """Read a released file and its maps, and compare it with its original; without ``originals``, with its record.
 
-    Args:
-        release: Folder of the release.
-        record: What the manifest says of the file.
-        run: Settings of the release.
-        originals: Folder of the originals; None: hold the file to its record alone.
-        maps: The original of each map that its labels name.
-        must_measure: Whether it is a fault if the original is not there.
-        with_ssim: Whether to measure SSIM too.
+    ``maps`` are the originals of the maps that its labels name. If it ``must_measure``, it is a fault that an original
+    is not there.
     """
     for name in (record.file_name, record.source):
         if (unsafe := path_fault(name)) is not None:
@@ -258,38 +261,32 @@ def check_file(
             faults.append(f"{record.file_name}: its bytes are not those of the manifest")
     except OSError as error:
         return FileCheck((f"{record.file_name}: cannot be read: {error.strerror or error}", *of_maps))
-    if originals is None:
-        lossless = run.image_format != ImageFormat.KEEP
-        over = record.max_change > run.epsilon
-        if over and lossless:
-            faults.append(_over_bound(record.file_name, record.max_change, run.epsilon))
-        return FileCheck((*faults, *of_maps), record.max_change, record.psnr, over_bound=over and not lossless)
-    original = originals / record.source
-    if not must_measure and not original.is_file():
-        return FileCheck((*faults, *of_maps), no_original=True)
-    try:
-        if file_digest(original) != record.source_sha256:
-            faults.append(f"{record.source}: the original is not the one that was protected")
-        pair = compare_files(original, path)
-    except OSError as error:
-        unreadable = f"{record.source}: the original cannot be read: {error.strerror or error}"
-        return FileCheck((*faults, unreadable, *of_maps))
-    except (ImageError, ValueError) as error:
-        return FileCheck((*faults, f"{record.file_name}: cannot be measured: {error}", *of_maps))
-    change = pair.change
-    faults += [fault for fault in change_faults(record, change, run.epsilon) if fault not in faults]
-    lossless = is_lossless(ImageFormat(run.image_format), pair.source_format)
-    over = change.largest > run.epsilon
+    largest, psnr, similarity = record.max_change, record.psnr, None
+    lossless = run.image_format != ImageFormat.KEEP
+    if originals is not None:
+        original = originals / record.source
+        if not must_measure and not original.is_file():
+            return FileCheck((*faults, *of_maps), no_original=True)
+        try:
+            if file_digest(original) != record.source_sha256:
+                faults.append(f"{record.source}: the original is not the one that was protected")
+            pair = compare_files(original, path)
+        except OSError as error:
+            unreadable = f"{record.source}: the original cannot be read: {error.strerror or error}"
+            return FileCheck((*faults, unreadable, *of_maps))
+        except (ImageError, ValueError) as error:
+            return FileCheck((*faults, f"{record.file_name}: cannot be measured: {error}", *of_maps))
+        faults += [fault for fault in change_faults(record, pair.change, run.epsilon) if fault not in faults]
+        largest, psnr = pair.change.largest, pair.change.psnr
+        lossless = is_lossless(ImageFormat(run.image_format), pair.source_format)
+        if with_ssim:
+            from mtlue_cli.metrics.image_quality import ssim  # brings torch
+
+            similarity = ssim(pair.before, pair.after)
+    over, measured = largest > run.epsilon, originals is not None
     if over and lossless:
-        faults.append(_over_bound(record.file_name, change.largest, run.epsilon))
-    return FileCheck(
-        (*faults, *of_maps),
-        change.largest,
-        change.psnr,
-        _ssim(pair) if with_ssim else None,
-        measured=True,
-        over_bound=over and not lossless,
-    )
+        faults.append(f"{record.file_name}: changed by {largest:g}/255, the bound is {run.epsilon}/255")
+    return FileCheck((*faults, *of_maps), largest, psnr, similarity, measured, over_bound=over and not lossless)
 
 
 def record_faults(record: FileRecord, epsilon: int) -> list[str]:
@@ -337,12 +334,7 @@ def map_faults(release: Path, record: FileRecord) -> list[str]:
 
 
 def changed_maps(record: FileRecord, given: Mapping[str, Path]) -> list[str]:
-    """Maps that an image was protected with and that are not what its labels hold now, one per line.
-
-    Args:
-        record: What the manifest says of the image.
-        given: The original of each map that its labels name.
-    """
+    """Maps that an image was protected with and that are not what its labels hold now (``given``), one per line."""
     faults = [f"{record.source}: {name} is in its labels and was not released" for name in given.keys() - record.maps]
     return sorted(faults) + [
         f"{record.source}: protected with other bytes of {name} than its labels hold"
@@ -354,14 +346,8 @@ def changed_maps(record: FileRecord, given: Mapping[str, Path]) -> list[str]:
 def folder_faults(release: Path, manifest: Manifest, planned: frozenset[str], originals: Path | None) -> list[str]:
     """What is wrong with the folder and the records of a release, beside single files.
 
-    An unfinished release is one fault, with the command that finishes it: what its run has still to record, to write or
-    to remove is no more.
-
-    Args:
-        release: Its folder.
-        manifest: Its records.
-        planned: Files that an unfinished run may have put there.
-        originals: Folder of the originals, if it is known.
+    An unfinished release is one fault, with the command that finishes it: what its run has still to record, to write
+    (``planned``) or to remove is no more.
     """
     unfinished = not manifest.run.complete
     faults = [_unfinished(release, manifest, originals)] if unfinished else []
@@ -382,14 +368,10 @@ def folder_faults(release: Path, manifest: Manifest, planned: frozenset[str], or
 
 
 def label_faults(release: Path, manifest: Manifest, labels: LabelTable | None, file_column: str | None) -> list[str]:
-    """Differences of the release's label file from its manifest and from the labels that are given.
+    """Differences of the release's label file from its manifest, and from the labels of the originals if given.
 
-    Args:
-        release: Folder of the release.
-        manifest: Its records; nothing is said of one that is unfinished: its label file is written last.
-        labels: The labels of the originals; None: only the manifest tells which label a file has.
-        file_column: Header of the file column, if the run record of an older version does not say; None: by the usual
-            names.
+    Nothing is said of an unfinished release: its label file is written last. ``file_column`` is the header of the file
+    column, if the run record of an older version does not say; None: by the usual names.
     """
     if not manifest.run.complete:
         return []
@@ -433,9 +415,10 @@ def _is_map(record: FileRecord, cell: str | None, name: str | None) -> bool:
 
 
 def _unfinished(release: Path, manifest: Manifest, originals: Path | None) -> str:
-    done = len(manifest.files) + len(manifest.quarantine)
+    number = len(manifest.files) + len(manifest.quarantine)
+    done = "1 image is" if number == 1 else f"{number} images are"
     return (
-        f"the release is unfinished, its run did not reach its end ({done} images are recorded); to finish it, run the "
+        f"the release is unfinished, its run did not reach its end ({done} recorded); to finish it, run the "
         f"same command again: mtlue protect {originals or 'ORIGINALS'} --labels FILE --out {release}, with its other "
         "options"
     )
@@ -457,19 +440,9 @@ def _changed_records(release: Path, run: RunRecord) -> list[str]:
     return faults
 
 
-def _over_bound(name: str, change: float, epsilon: int) -> str:
-    return f"{name}: changed by {change:g}/255, the bound is {epsilon}/255"
-
-
 def _too_little(name: str, mean: float, epsilon: int) -> str:
     least = least_mean_change(epsilon)
     return f"{name}: changed by {mean:.2f}/255 on average, at least {least:.2f} is needed: protect it again"
-
-
-def _ssim(pair: Comparison) -> float | None:
-    from mtlue_cli.metrics.image_quality import ssim
-
-    return ssim(pair.before, pair.after)
 
 
 def _described(pixels: np.ndarray[tuple[int, ...], np.dtype[np.generic]]) -> str:

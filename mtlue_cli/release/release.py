@@ -38,6 +38,7 @@ from mtlue_cli.release.records import (
 )
 from mtlue_cli.tasks.paths import path_fault
 from mtlue_cli.tasks.spec import LabelTable
+from mtlue_cli.tasks.wording import counted
 
 Seen = tuple[int, int] | None
 """Inode and time of a release's run record, which every run writes anew; None without one."""
@@ -113,10 +114,7 @@ class Release:
         return read_manifest(self.folder)
 
     def look(self, targets: frozenset[str]) -> Contents:
-        """Read what stands in the folder before a run; writes nothing.
-
-        Args:
-            targets: Files that the run is to write, images and maps, relative POSIX.
+        """Read what stands in the folder before a run that is to write ``targets``, relative POSIX; writes nothing.
 
         Raises:
             InputError: It is no folder, not empty and not ours, or holds links or images that mtlue did not write.
@@ -124,7 +122,7 @@ class Release:
         _refuse_reserved(targets)
         folder = self.folder
         if folder.exists() and not folder.is_dir():
-            raise InputError(f"the output {folder} is a file, expected a folder", hint="give another one with --out")
+            raise InputError(f"the output {folder} is a file, expected a folder", hint="give another output folder")
         if not folder.is_dir() or not any(folder.iterdir()):
             return Contents(ours=targets)
         images, links = find_images_and_links(folder)
@@ -135,27 +133,24 @@ class Release:
                 return Contents(ours=targets)  # a run that was killed before it wrote its settings
             raise InputError(
                 f"the output folder {folder} is not empty and holds no release of mtlue",
-                hint="give another one with --out",
+                hint="give another output folder",
             )
         manifest = self.manifest
         ours = manifest.names | read_planned(folder) | targets
         strangers = [name for name in images if name not in ours]
         if strangers:
             raise InputError(
-                f"{folder} holds {len(strangers)} images that mtlue did not write there, they may be unprotected",
+                f"{folder} holds {counted(len(strangers), 'image')} that mtlue did not write, which may be unprotected",
                 strangers,
-                "move them out of the release, or give another folder with --out",
+                "move them out of the release, or give another output folder",
             )
         return Contents(manifest, ours, seen)
 
     def resume(self, contents: Contents, run: RunRecord, *, overwrite: bool) -> Resumption:
-        """What a run continues from.
+        """What a run with the settings ``run`` continues from, of the ``contents`` that :meth:`look` found.
 
-        Args:
-            contents: What :meth:`look` found.
-            run: Settings of the run to come.
-            overwrite: Replace a release that was made with other settings, or whose codes are others than the run would
-                draw in a new folder.
+        ``overwrite`` replaces a release that was made with other settings, or whose codes are others than the run would
+        draw in a new folder.
 
         Raises:
             InputError: The release was made with other settings, and is not to be replaced.
@@ -168,7 +163,7 @@ class Release:
             raise InputError(
                 f"{self.folder} was made with other settings",
                 differences,
-                "give another folder with --out, or --overwrite to replace it",
+                "give another output folder, or overwrite the release",
             )
         # A file that is its own original, which older versions released, says nothing of the originals.
         changed = [record for record in manifest.files if record.max_change > 0]
@@ -216,12 +211,8 @@ class Release:
     def close(self, records: Sequence[Record], labels: bytes, flip: MeanFlip | None) -> None:
         """Remove what no longer belongs to the release; write manifest, labels and, last, that the run is complete.
 
-        Before that all folders are synchronised: what is called complete survives a power cut.
-
-        Args:
-            records: Of every original, in the order of the labels.
-            labels: Content of the label file.
-            flip: How visible the release is.
+        Before that all folders are synchronised: what is called complete survives a power cut. ``records`` are those of
+        every original, in the order of the labels, which are the content of the label file.
 
         Raises:
             MtlueError: Images that no record names stand in the release; it is not called complete.
@@ -348,7 +339,7 @@ class Release:
             raise InputError(
                 f"{self.folder} contains symbolic links, through which a run could write outside it",
                 sorted({*links, *hidden}),
-                "remove them, or give another folder with --out",
+                "remove them, or give another output folder",
             )
 
 
@@ -370,7 +361,7 @@ def sole_writer(release: Path) -> Iterator[None]:
     except Timeout:
         raise InputError(
             f"another run is writing to {release}",
-            hint="wait until it has ended, or give another folder with --out",
+            hint="wait until it has ended, or give another output folder",
         ) from None
     try:
         yield
@@ -379,11 +370,7 @@ def sole_writer(release: Path) -> Iterator[None]:
 
 
 def refuse_protected(images: Path, names: Sequence[str]) -> None:
-    """Refuse originals that the manifest of a release names, byte for byte.
-
-    Args:
-        images: Folder of the originals; it, or a folder above, may be a release.
-        names: Files of it, relative POSIX.
+    """Refuse originals that the manifest of a release, their folder or one above it, names byte for byte.
 
     Raises:
         InputError: Lists every one of them.

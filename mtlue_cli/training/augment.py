@@ -1,4 +1,4 @@
-"""Views of images and label maps: the random crops and flips that a victim learns, the centre that it is judged on."""
+"""Views of images and label maps: random crops and flips for training, the centre for scoring."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -27,30 +27,21 @@ class View:
 
 
 def draw_crop(image_size: int, crop_size: int, batch: int, rng: torch.Generator) -> View:
-    """A victim's usual view: a random window of ``crop_size`` pixels, half of the images flipped."""
+    """A random window of ``crop_size`` pixels, half of the images flipped."""
     room = image_size - crop_size + 1
     top, left = torch.randint(room, (2,), generator=rng).tolist()
     return View(top, left, crop_size, torch.rand(batch, generator=rng) < 0.5)
 
 
 def draw_zoom(image_size: int, smallest: float, batch: int, rng: torch.Generator) -> View:
-    """A view that also zooms: the side is uniform between ``smallest`` and 1 of the image's."""
+    """A random window whose side is uniform between ``smallest`` and 1 of the image's."""
     low = max(1, round(image_size * smallest))
     side = int(torch.randint(low, image_size + 1, (1,), generator=rng))
     return draw_crop(image_size, side, batch, rng)
 
 
 def apply_view(images: Tensor, view: View, out_size: int) -> Tensor:
-    """Cut, flip and, if the window has another size, resize bilinearly; differentiable.
-
-    Args:
-        images: ``(B, 3, H, W)`` float.
-        view: What :func:`draw_crop` or :func:`draw_zoom` gave.
-        out_size: Side of the result in pixels.
-
-    Returns:
-        ``(B, 3, out_size, out_size)`` float.
-    """
+    """Cut, flip and resize ``(B, 3, H, W)`` images to ``(B, 3, out_size, out_size)``, bilinearly; differentiable."""
     window = images[..., view.top : view.top + view.side, view.left : view.left + view.side]
     flip = view.flip.to(images.device).view(-1, 1, 1, 1)
     window = torch.where(flip, window.flip(-1), window)
@@ -62,25 +53,12 @@ def apply_view(images: Tensor, view: View, out_size: int) -> Tensor:
 
 
 def labels_of(labels: Mapping[str, Tensor], tasks: TaskSet, rows: Tensor, device: torch.device) -> dict[str, Tensor]:
-    """The labels of some rows, on ``device``, as losses expect them.
-
-    Args:
-        labels: Task name to the labels of all rows, as they are kept.
-        tasks: The tasks that are wanted.
-        rows: ``(B,)`` int64.
-        device: Where they go.
-    """
+    """The labels of some rows, ``(B,)`` int64, on ``device``, as losses expect them."""
     return {task.name: as_labels(labels[task.name][rows].to(device)) for task in tasks}
 
 
 def centred_labels(labels: Mapping[str, Tensor], tasks: TaskSet, size: int) -> dict[str, Tensor]:
-    """All labels for images of which only the centre is seen; label maps as losses expect them.
-
-    Args:
-        labels: Task name to the labels of all rows, as they are kept.
-        tasks: The tasks that are wanted.
-        size: Side of the centre in pixels.
-    """
+    """All labels, as losses expect them, for images of which only the centre of side ``size`` is seen."""
 
     def centre(maps: Tensor) -> Tensor:
         offset = (maps.shape[-1] - size) // 2
@@ -90,16 +68,10 @@ def centred_labels(labels: Mapping[str, Tensor], tasks: TaskSet, size: int) -> d
 
 
 def view_labels(labels: Mapping[str, Tensor], tasks: TaskSet, view: View, out_size: int) -> dict[str, Tensor]:
-    """The labels of what :func:`apply_view` gives: label maps are cut, flipped and resized like the images.
+    """The labels of what :func:`apply_view` gives: maps of the images' size are cut, flipped and resized like them.
 
     Maps are resized by the nearest pixel: a class between two others is none, and a depth keeps its value, since a
     window that is enlarged comes no nearer. The mirror image of a normal has its x reversed.
-
-    Args:
-        labels: Task name to labels, ``(B,)`` or maps of the images' size.
-        tasks: The tasks.
-        view: The same as that of the images.
-        out_size: Side of the result in pixels.
     """
     return {
         task.name: _view_map(labels[task.name], task, view, out_size) if task.is_dense else labels[task.name]
@@ -114,5 +86,5 @@ def _view_map(labels: Tensor, task: Task, view: View, out_size: int) -> Tensor:
     if view.side == out_size:
         return window
     nearest = ((torch.arange(out_size, device=labels.device) + 0.5) * (view.side / out_size)).long()
-    nearest = nearest.clamp_max(view.side - 1)
+    nearest.clamp_max_(view.side - 1)
     return window.index_select(-2, nearest).index_select(-1, nearest)

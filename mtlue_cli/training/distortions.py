@@ -33,12 +33,11 @@ class DistortionSettings:
 
     Attributes:
         smallest_view: Least side of the random window, as a share of the image's; it is resized to the view.
-        zoom, smallest_zoom: Chance of a smaller window, as random resized crop takes, and its least side.
+        zoom, smallest_zoom: Chance of a smaller window, and its least side.
         jpeg, quality: Chance of JPEG compression, and the range of its quality.
-        grey: Chance that colour is lost.
+        grey, shrink: Chances that colour is lost, and that an image is resized to half its side and back.
         blur, sigma: Chance of a Gaussian blur, and the range of its standard deviation in pixels.
-        jitter, jitter_strength: Chance of another brightness, contrast and saturation, and how far factors go from 1.
-        shrink: Chance that an image is resized to half its side and back.
+        jitter, jitter_strength: Chance of other brightness, contrast, saturation; largest distance of factors from 1.
         bits, depth: Chance that values keep fewer bits, and the range of how many.
 
     Raises:
@@ -83,7 +82,7 @@ PLAIN = DistortionSettings()
 ATTACKS = DistortionSettings(
     zoom=0.1, jpeg=0.25, grey=0.2, blur=0.08, jitter=0.08, shrink=0.08, bits=0.08, depth=(2, 4)
 )
-"""What attackers do, as often as was measured to protect best."""
+"""What attackers do, at the frequencies that were measured to protect best."""
 
 _NAMED = (Choice(name="attacks", settings=ATTACKS), Choice(name="plain", settings=PLAIN))
 
@@ -99,9 +98,8 @@ def distortions_named(text: str) -> DistortionSettings:
 
 def draw_window(image_size: int, batch: int, settings: DistortionSettings, rng: torch.Generator) -> View:
     """A random window of a batch, smaller with the chance of a zoom; half of the images are flipped."""
-    if settings.zoom and float(torch.rand((), generator=rng)) < settings.zoom:
-        return draw_zoom(image_size, settings.smallest_zoom, batch, rng)
-    return draw_zoom(image_size, settings.smallest_view, batch, rng)
+    zooms = settings.zoom and float(torch.rand((), generator=rng)) < settings.zoom
+    return draw_zoom(image_size, settings.smallest_zoom if zooms else settings.smallest_view, batch, rng)
 
 
 def distort(
@@ -110,14 +108,11 @@ def distort(
     """A window of each batch under whatever distortions are drawn.
 
     Args:
-        images: ``(B, 3, S, S)`` float in [0, 1].
+        images: ``(B, 3, S, S)``.
         view: The window (:func:`draw_window`); None: the images are windows already.
         out_size: Side of the result in pixels.
         settings: Chances and strengths.
         rng: On the CPU. It draws as many numbers whatever happens.
-
-    Returns:
-        ``(B, 3, out_size, out_size)`` float in [0, 1].
     """
     chances = (settings.shrink, settings.jpeg, settings.grey, settings.blur, settings.jitter, settings.bits)
     happens = (torch.rand(len(chances), generator=rng) < torch.tensor(chances)).tolist()
@@ -213,7 +208,7 @@ def shrunk(images: Tensor) -> Tensor:
 
 
 def bit_depth(images: Tensor, bits: int) -> Tensor:
-    """Values rounded to so many bits; the gradient passes as if they were not: neighbours step at other places."""
+    """Values rounded to so many bits; the gradient passes as if they were not."""
     levels: int = 2**bits - 1
     rounded = (images.detach() * levels).round() / levels
     return images + (rounded - images.detach())
@@ -234,14 +229,13 @@ def _quantised(planes: Tensor, table: Tensor) -> Tensor:
 
 
 def _table(base: tuple[int, ...], scale: float) -> Tensor:
-    table = ((torch.tensor(base) * scale + 50) / 100).floor().clamp(1, 255)
-    return table.view(_BLOCK, _BLOCK)
+    return ((torch.tensor(base) * scale + 50) / 100).floor().clamp(1, 255).view(_BLOCK, _BLOCK)
 
 
 @cache
 def _cosines() -> Tensor:
     """Rows are the eight cosines of the orthonormal transform."""
-    places = torch.arange(_BLOCK, dtype=torch.float64)
-    basis = torch.cos(math.pi * (2 * places + 1) * places[:, None] / (2 * _BLOCK)) * math.sqrt(2 / _BLOCK)
+    positions = torch.arange(_BLOCK, dtype=torch.float64)
+    basis = torch.cos(math.pi * (2 * positions + 1) * positions[:, None] / (2 * _BLOCK)) * math.sqrt(2 / _BLOCK)
     basis[0] /= math.sqrt(2)
     return basis.float()

@@ -11,10 +11,9 @@ from torch import Tensor
 
 from mtlue_cli.choices import Precision
 from mtlue_cli.generator.model import PerturbationGenerator
-from mtlue_cli.objectives.base import Objective
+from mtlue_cli.objectives import Objective
 from mtlue_cli.perturbation.bound import add_to_training_images
-from mtlue_cli.regularisers.inter_task import inter_task_similarity
-from mtlue_cli.regularisers.intra_task import intra_task_similarity
+from mtlue_cli.regularisers import inter_task_similarity, intra_task_similarity
 from mtlue_cli.training.augment import labels_of, view_labels
 from mtlue_cli.training.distortions import PLAIN, DistortionSettings, distort, draw_window
 from mtlue_cli.training.multitask_loop import to_float
@@ -25,17 +24,9 @@ from mtlue_cli.training.runtime import autocast, choose_precision
 class GeneratorSettings:
     """How a generator is trained.
 
-    Attributes:
-        steps: Optimiser steps in all; the learning rate follows a half cosine to nothing over them.
-        batch_size: Images per step.
-        learning_rate: Peak rate of Adam.
-        warmup_steps: Steps of linear rise to it; at most a quarter of all steps.
-        clip_norm: Largest gradient norm.
-        intra_weight, inter_weight: Weights of the embedding regularisers; 0 removes one.
-        view_size: Side in pixels of what the surrogate sees.
-        distortions: What happens to a protected image before the surrogate sees it.
-        seed: Of order and augmentation.
-        precision: Arithmetic.
+    ``learning_rate`` is the peak of Adam's: reached in a linear rise of ``warmup_steps``, at most a quarter of all, and
+    followed by a half cosine to nothing. The surrogate sees views of ``view_size`` pixels after ``distortions``. A
+    weight of 0 removes an embedding regulariser; ``seed`` is that of order and augmentation.
     """
 
     steps: int
@@ -55,14 +46,9 @@ class GeneratorSettings:
 class StepRecord:
     """Figures of one step, or their means over several steps, at the last of them.
 
-    Attributes:
-        step: Steps taken so far, this one included.
-        loss: What the generator minimises.
-        base: Its part that the objective gives.
-        intra, inter: The embedding regularisers, without their weights.
-        agreement: Share of labels for which the surrogate answers what the objective aims at.
-        mean_change: Mean absolute perturbation in 255ths.
-        seconds: Time taken.
+    The generator minimises ``loss``; ``base`` is the objective's part of it, ``intra`` and ``inter`` are the embedding
+    regularisers without their weights. ``agreement`` is the share of labels for which the surrogate answers what the
+    objective aims at, ``mean_change`` the mean absolute perturbation in 255ths.
     """
 
     step: int
@@ -78,17 +64,16 @@ class StepRecord:
 class GeneratorLoop:
     """One resumable training run of a generator.
 
-    Its whole state is in :meth:`state_dict`; a run that is stopped between two steps and resumes from that state ends
-    with the same weights, bit for bit, on a CPU. :attr:`between_steps` is False while a step is half done.
+    A run that is stopped between two steps and resumes from :meth:`state_dict` ends with the same weights, bit for bit,
+    on a CPU. :attr:`between_steps` is False while a step is half done.
 
     Args:
-        generator: What is trained.
+        generator: On ``device`` already, as the objective's networks.
         objective: What it is trained on.
         images: ``(N, 3, S, S)`` uint8 at the generator's own size.
-        labels: Task name to class indices, ``(N,)`` int64, negative where unlabelled, or to label maps of the
-            images' size.
+        labels: Task name to class indices, ``(N,)`` int64, negative where unlabelled, or to label maps of that size.
         settings: How.
-        device: Where; the generator and the objective's networks must be there.
+        device: Where.
     """
 
     def __init__(
@@ -115,13 +100,9 @@ class GeneratorLoop:
         """Steps in all."""
         return self.settings.steps
 
-    def run(
-        self,
-        until: int | None = None,
-        on_step: Callable[[StepRecord], None] | None = None,
-    ) -> None:
+    def run(self, until: int | None = None, on_step: Callable[[StepRecord], None] | None = None) -> None:
         """Train to step ``until`` (default: all steps of the settings), reporting every step."""
-        last = self.settings.steps if until is None else min(until, self.settings.steps)
+        last = self.steps if until is None else min(until, self.steps)
         while self.step < last:
             self.between_steps = False
             record = self._advance()
@@ -131,7 +112,7 @@ class GeneratorLoop:
 
     def _advance(self) -> StepRecord:
         started = time.monotonic()
-        share = rate_share(self.step, self.settings.steps, self.settings.warmup_steps)
+        share = rate_share(self.step, self.steps, self.settings.warmup_steps)
         for group in self.optimizer.param_groups:
             group["lr"] = self.settings.learning_rate * share
         self.optimizer.zero_grad(set_to_none=True)

@@ -1,4 +1,4 @@
-"""What a trainer may do to each batch: mix images and labels, disturb them, attack the network with them."""
+"""Changes to each training batch, such as MixUp, noise or adversarial examples."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -15,11 +15,9 @@ from mtlue_cli.tasks.spec import TaskSet
 class Mixture:
     """A batch as it is learned: images, and one or two sets of labels with their shares.
 
-    Attributes:
-        images: ``(B, 3, H, W)`` float in [0, 1].
-        labels: Task name to ``(B,)`` int64, negative where unlabelled, or to label maps of the images' size.
-        other: Labels of what is mixed in; None if nothing is.
-        share: Share of ``labels`` in the loss; the rest is that of ``other``.
+    Images are ``(B, 3, H, W)`` float in [0, 1], labels by task ``(B,)`` int64, negative where unlabelled, or maps of
+    the images' size. ``share`` is that of ``labels`` in the loss; the rest is that of ``other``, the labels of what is
+    mixed in.
     """
 
     images: Tensor
@@ -44,9 +42,6 @@ class Intervention(Protocol):
     ) -> Mixture:
         """The batch as it is to be learned.
 
-        Args:
-            network: In training mode; must be left in that mode, with its parameters and their ``grad`` untouched.
-            images: ``(B, 3, H, W)`` float in [0, 1], cropped and flipped already.
-            labels: Task name to ``(B,)`` int64, negative where unlabelled, or to label maps, cropped and flipped alike.
-            rng: On the CPU; all chance comes from here.
+        The network is in training mode and must be left so, with its parameters and their ``grad`` untouched. Images
+        and labels are as in :class:`Mixture`, cropped and flipped already. All chance comes from ``rng``, on the CPU.
         """

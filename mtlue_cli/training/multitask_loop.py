@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -9,14 +10,13 @@ from torch import Tensor
 
 from mtlue_cli.choices import BackboneName, Precision, WeightingName
 from mtlue_cli.devices import on_device
-from mtlue_cli.networks.backbones.registry import BACKBONES
+from mtlue_cli.networks.backbones import BACKBONES
 from mtlue_cli.networks.multitask import MultiTaskNetwork, build_network
-from mtlue_cli.tasks.losses import count_correct, task_losses
+from mtlue_cli.tasks.losses import count_correct, mean_loss, task_losses
 from mtlue_cli.tasks.spec import TaskSet
 from mtlue_cli.training.augment import apply_view, draw_crop, labels_of, view_labels
 from mtlue_cli.training.intervention import Intervention, Mixture
-from mtlue_cli.training.methods.base import TrainingMethod
-from mtlue_cli.training.methods.scratch import FromScratch
+from mtlue_cli.training.methods import TrainingMethod
 from mtlue_cli.training.runtime import autocast, choose_precision
 from mtlue_cli.weightings.registry import build_weighting
 
@@ -26,18 +26,10 @@ MILESTONES = (0.6, 0.8)
 
 @dataclass(frozen=True)
 class LearningSettings:
-    """How a network is trained.
+    """How a network is trained, from weights, order and augmentation of ``seed``.
 
-    Attributes:
-        epochs: Passes over the images.
-        batch_size: Images per step.
-        learning_rate: Of Adam, for ResNet-18; other backbones multiply it by their ``learning_rate_scale``.
-        weight_decay: Of Adam.
-        crop_size: Side in pixels of the random crops that the network sees.
-        backbone: Its shared part.
-        weighting: How the losses of the tasks are put together.
-        seed: Of weights, order and augmentation.
-        precision: Arithmetic.
+    It sees random crops of ``crop_size`` pixels. ``learning_rate`` is Adam's for ResNet-18; other backbones multiply it
+    by their ``learning_rate_scale``.
     """
 
     epochs: int = 8
@@ -53,10 +45,7 @@ class LearningSettings:
 
 @dataclass(frozen=True)
 class EpochRecord:
-    """One epoch's figures on the training images: mean loss, accuracy a task (NaN where nothing is labelled).
-
-    The accuracy of a dense task is the share of its labelled pixels that are predicted correctly.
-    """
+    """One epoch's figures on the training images: mean loss, accuracy per task over its labelled images or pixels."""
 
     epoch: int
     epochs: int
@@ -97,30 +86,28 @@ def train_multitask(
         settings: How.
         device: Where.
         on_step: Called after each step with the number of images in it.
-        on_epoch: Called after each epoch with its figures and the network.
-        intervention: Changes each batch, such as MixUp; None leaves it as it is.
+        on_epoch: Called after each epoch with its figures and the network, which is returned at last.
+        intervention: Changes each batch, such as MixUp.
         method: What is trained and from where; None: everything, from scratch.
-
-    Returns:
-        The trained network, in evaluation mode.
     """
     rng = torch.Generator().manual_seed(settings.seed)
-    method = method or FromScratch()
+    method = method or TrainingMethod()
     network = on_device(build_network(settings.backbone, tasks, settings.seed), device)
     weighting = build_weighting(settings.weighting, len(tasks), settings.seed).to(device)
-    batches = _Batches(images, labels, tasks, settings, device)
-    method.prepare(network, lambda: _sample_loss(network, batches, tasks))
+    batches = partial(_epoch, images, labels, tasks, settings, device)
+
+    def sample_losses() -> Iterator[Tensor]:
+        for batch, batch_labels in batches(torch.Generator().manual_seed(settings.seed)):
+            yield mean_loss(task_losses(network(batch), batch_labels, tasks))
+
+    method.prepare(network, sample_losses)
     rate = settings.learning_rate * BACKBONES[settings.backbone].learning_rate_scale
     groups: list[dict[str, Any]] = [
         {"params": [p for p in network.parameters() if p.requires_grad], "lr": rate},
         {"params": list(weighting.parameters())},
     ]
-    optimizer = torch.optim.Adam(
-        groups,
-        settings.learning_rate,
-        weight_decay=settings.weight_decay,
-        fused=device.type != "mps",
-    )
+    fused = device.type != "mps"
+    optimizer = torch.optim.Adam(groups, settings.learning_rate, weight_decay=settings.weight_decay, fused=fused)
     drops = [max(1, round(settings.epochs * share)) for share in MILESTONES]
     schedule = torch.optim.lr_scheduler.MultiStepLR(optimizer, drops, gamma=0.1)
     dtype = choose_precision(settings.precision, device)
@@ -128,7 +115,7 @@ def train_multitask(
         method.train_mode(network)
         weighting.new_epoch()
         loss_sum, counts = 0.0, {task.name: (0, 0) for task in tasks}
-        for batch, batch_labels in batches.epoch(rng):
+        for batch, batch_labels in batches(rng):
             mixture = Mixture(batch, batch_labels)
             if intervention is not None:
                 mixture = intervention(network, batch, batch_labels, rng)
@@ -137,11 +124,10 @@ def train_multitask(
                 features, outputs = network.represent(mixture.images)
             losses = mixture.losses(outputs, tasks)
             weighting.backward(losses, features)
-            method.before_step(network)
+            method.connections.mask_gradients()
             optimizer.step()
-            method.after_step(network)
-            mean = torch.stack(list(losses.values())).detach().mean()
-            loss_sum += float(mean) * len(batch)
+            method.connections.restore()
+            loss_sum += float(mean_loss(losses).detach()) * len(batch)
             for name, (correct, known) in count_correct(outputs, mixture.labels, tasks).items():
                 counts[name] = (counts[name][0] + correct, counts[name][1] + known)
             if on_step is not None:
@@ -155,48 +141,29 @@ def train_multitask(
     return network
 
 
-@dataclass
-class _Batches:
-    """Augmented batches of one training set."""
-
-    images: Tensor
-    labels: Mapping[str, Tensor]
-    tasks: TaskSet
-    settings: LearningSettings
-    device: torch.device
-
-    def epoch(self, rng: torch.Generator) -> Iterator[tuple[Tensor, dict[str, Tensor]]]:
-        """Every image once, in an order of ``rng``: ``(B, 3, crop, crop)`` float, and labels."""
-        size, crop = self.images.shape[-1], self.settings.crop_size
-        for rows in torch.split(torch.randperm(len(self.images), generator=rng), self.settings.batch_size):
-            if len(rows) == 1 < min(self.settings.batch_size, len(self.images)):
-                continue  # the ragged last batch: batch statistics of a single sample are of no use
-            labels = labels_of(self.labels, self.tasks, rows, self.device)
-            view = draw_crop(size, crop, len(rows), rng)
-            images = apply_view(to_float(self.images[rows], self.device), view, crop)
-            yield images, view_labels(labels, self.tasks, view, crop)
-
-
-def _sample_loss(network: MultiTaskNetwork, batches: _Batches, tasks: TaskSet) -> Iterator[Tensor]:
-    """Mean task loss of each batch of one pass, for methods that choose what to train by its gradient."""
-    rng = torch.Generator().manual_seed(batches.settings.seed)
-    for batch, labels in batches.epoch(rng):
-        losses = task_losses(network(batch), labels, tasks)
-        yield torch.stack(list(losses.values())).mean()
+def _epoch(
+    images: Tensor,
+    labels: Mapping[str, Tensor],
+    tasks: TaskSet,
+    settings: LearningSettings,
+    device: torch.device,
+    rng: torch.Generator,
+) -> Iterator[tuple[Tensor, dict[str, Tensor]]]:
+    """Augmented batches: every image once, in an order of ``rng``: ``(B, 3, crop, crop)`` float, and labels."""
+    crop = settings.crop_size
+    for rows in torch.split(torch.randperm(len(images), generator=rng), settings.batch_size):
+        if len(rows) == 1 < min(settings.batch_size, len(images)):
+            continue  # the ragged last batch: batch statistics of a single sample are of no use
+        view = draw_crop(images.shape[-1], crop, len(rows), rng)
+        batch = apply_view(to_float(images[rows], device), view, crop)
+        yield batch, view_labels(labels_of(labels, tasks, rows, device), tasks, view, crop)
 
 
 @torch.inference_mode()
 def predict(
     network: MultiTaskNetwork, images: Tensor, crop_size: int, device: torch.device, batch_size: int = 256
 ) -> dict[str, Tensor]:
-    """Outputs on centre crops, in evaluation mode and float32.
-
-    Args:
-        network: Trained for any tasks.
-        images: ``(N, 3, S, S)`` uint8.
-        crop_size: Side of the crop in pixels.
-        device: Where the network is.
-        batch_size: Images at a time.
+    """Outputs on centre crops of ``(N, 3, S, S)`` uint8 images, in evaluation mode and float32.
 
     Returns:
         Task name to float on the CPU: ``(N, C)``, or ``(N, channels, crop_size, crop_size)`` for a dense task.

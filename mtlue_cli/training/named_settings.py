@@ -11,10 +11,8 @@ from mtlue_cli.errors import InputError
 
 SettingsT = TypeVar("SettingsT")
 
-RANGE = ".."
-"""Stands between the two ends of a range, as in ``intensity=0.5..1``."""
-
-NONE = "none"
+RANGE, NONE = "..", "none"
+"""Between the two ends of a range, as in ``intensity=0.5..1``; and the text for None."""
 
 _WORDS = {int: "a whole number", float: "a number", bool: "yes or no"}
 _TRUTHS = {"yes": True, "true": True, "no": False, "false": False}
@@ -34,10 +32,8 @@ class Choice(Generic[SettingsT]):
     Attributes:
         name: As an option takes it, such as ``jpeg-10`` or ``jpeg:quality=20``. The same settings always have the same
             name: that of the registered variant that has them, or the family's with all that differ from its first.
-        settings: A frozen dataclass of numbers, truth values and ranges that refuses what is out of range with a
-            ``ValueError``.
-        family: Name that stands for it with other settings; its own unless given. Variants of one family differ in
-            their settings alone.
+        settings: A frozen dataclass of numbers, truth values and ranges; ``ValueError`` for what is out of range.
+        family: Common name of variants that differ in their settings alone; its own unless given.
     """
 
     name: str
@@ -68,12 +64,7 @@ ChoiceT = TypeVar("ChoiceT", bound=Choice[Any])
 
 
 def choose(kind: str, text: str, registered: Collection[ChoiceT]) -> ChoiceT:
-    """Read ``NAME`` or ``NAME:SETTING=VALUE,...``.
-
-    Args:
-        kind: What is chosen, for messages.
-        text: What was given.
-        registered: All variants that are known.
+    """Read ``NAME`` or ``NAME:SETTING=VALUE,...`` of a ``kind``, which messages name.
 
     Raises:
         InputError: There is no such name or setting, or a value is unfit; every fault of ``text`` is listed.
@@ -96,7 +87,7 @@ def choose(kind: str, text: str, registered: Collection[ChoiceT]) -> ChoiceT:
     same = next((known for known in family if known.settings == settings), None)
     if same is not None:
         return same
-    changed = written(settings, unlike=family[0].settings)
+    changed = assignments(settings, unlike=family[0].settings)
     return dataclasses.replace(family[0], name=f"{found.family}:{','.join(changed)}", settings=settings)
 
 
@@ -119,10 +110,10 @@ def combined(message: str, errors: Collection[InputError]) -> InputError:
     return InputError(message, faults, "; ".join(dict.fromkeys(error.hint for error in errors if error.hint)) or None)
 
 
-def written(settings: Any, unlike: Any = None) -> list[str]:  # noqa: ANN401 - any dataclass
+def assignments(settings: Any, unlike: Any = None) -> list[str]:  # noqa: ANN401 - any dataclass
     """``name=value`` of every setting, or of those that differ from ``unlike``."""
     return [
-        f"{field.name}={_written(getattr(settings, field.name))}"
+        f"{field.name}={_text(getattr(settings, field.name))}"
         for field in dataclasses.fields(settings)
         if unlike is None or getattr(settings, field.name) != getattr(unlike, field.name)
     ]
@@ -131,7 +122,7 @@ def written(settings: Any, unlike: Any = None) -> list[str]:  # noqa: ANN401 - a
 def described(settings: Any) -> str:  # noqa: ANN401 - any dataclass
     """Every setting with its value and what else it may be, for a message."""
     kinds = get_type_hints(type(settings))
-    parts = [f"{line} ({_expected(kinds[line.partition('=')[0]])})" for line in written(settings)]
+    parts = [f"{line} ({_expected(kinds[line.partition('=')[0]])})" for line in assignments(settings)]
     return ", ".join(parts) or "it has none"
 
 
@@ -156,11 +147,7 @@ def _read_settings(text: str, defaults: Any) -> tuple[dict[str, Any], list[str]]
 
 
 def _read(text: str, kind: Any) -> Any:  # noqa: ANN401 - a type, and a value of it
-    """A value of one of the types that settings have.
-
-    Raises:
-        ValueError: ``text`` is none.
-    """
+    """A value of one of the types that settings have; ValueError if ``text`` is none."""
     if isinstance(kind, UnionType):
         return None if text == NONE else _read(text, _not_none(kind))
     if get_origin(kind) is tuple:
@@ -175,13 +162,13 @@ def _read(text: str, kind: Any) -> Any:  # noqa: ANN401 - a type, and a value of
     return value
 
 
-def _written(value: Any) -> str:  # noqa: ANN401 - of any type that settings have
+def _text(value: Any) -> str:  # noqa: ANN401 - of any type that settings have
     if value is None:
         return NONE
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, tuple):
-        return RANGE.join(map(_written, value))
+        return RANGE.join(map(_text, value))
     return str(value).removesuffix(".0")
 
 

@@ -1,6 +1,6 @@
-"""Pretrained backbones to start from: out of a file, out of timm, or trained here on other images."""
+"""Pretrained backbones to start from: out of a file or out of timm."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -15,7 +15,6 @@ from mtlue_cli.files import write_atomically
 from mtlue_cli.generator.checkpoint import weights_digest
 from mtlue_cli.networks.multitask import MultiTaskNetwork, build_network
 from mtlue_cli.tasks.spec import Task, TaskSet
-from mtlue_cli.training.multitask_loop import EpochRecord, LearningSettings, train_multitask
 
 METADATA_KEY = "mtlue-backbone"
 TIMM_PREFIX = "timm:"
@@ -33,20 +32,15 @@ ResNet and compute something else.
 """
 
 _CLASSIFIERS = ("classifier.", "fc.", "head.", "pre_logits.")
-"""Names that timm and torchvision give to what lies behind a backbone."""
 
 _ANY_TASK = TaskSet((Task("any", TaskKind.BINARY, ("0", "1")),))
 
 
 @dataclass(frozen=True)
 class PretrainedStart:
-    """A trained backbone.
+    """A trained backbone: its state dictionary, copied to the CPU in the layout that files and digests expect.
 
-    Attributes:
-        backbone: Its architecture.
-        weights: Its state dictionary, on the CPU.
-        source: Where it comes from, for a reader.
-        digest: SHA-256 of the weights: its identity.
+    ``source`` says where it comes from; ``digest`` is the SHA-256 of the weights.
     """
 
     backbone: BackboneName
@@ -55,7 +49,12 @@ class PretrainedStart:
     digest: str = field(init=False)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "digest", weights_digest(self.weights))
+        copied = {
+            name: tensor.detach().cpu().clone(memory_format=torch.contiguous_format)
+            for name, tensor in self.weights.items()
+        }
+        object.__setattr__(self, "weights", copied)
+        object.__setattr__(self, "digest", weights_digest(copied))
 
     def load_into(self, network: MultiTaskNetwork) -> None:
         """Give the weights to the backbone of ``network``, wherever it is.
@@ -74,11 +73,7 @@ class PretrainedStart:
 
 
 def read_start(source: str, backbone: BackboneName) -> PretrainedStart:
-    """The start that an option names.
-
-    Args:
-        source: ``timm:NAME`` or the path of a safetensors file.
-        backbone: What it is to be the start of.
+    """The start that an option names: ``timm:NAME`` or the path of a safetensors file.
 
     Raises:
         InputError: There is no such start, or it is of another architecture.
@@ -96,8 +91,8 @@ def save_start(path: Path, start: PretrainedStart) -> None:
 def load_start(path: Path, backbone: BackboneName) -> PretrainedStart:
     """Read a backbone.
 
-    A file of others, which does not say what it holds, is taken if its names and shapes are those of the backbone; a
-    classifier behind it is left out.
+    A file that does not say what it holds is accepted if its names and shapes are those of the backbone; a classifier
+    behind it is left out.
 
     Raises:
         CheckpointError: The file is unreadable, damaged or of another architecture.
@@ -156,43 +151,8 @@ def load_timm(name: str, backbone: BackboneName) -> PretrainedStart:
     return PretrainedStart(backbone, _backbone_part(weights, backbone, TIMM_PREFIX + name), TIMM_PREFIX + name)
 
 
-def pretrain_backbone(
-    images: Tensor,
-    labels: Mapping[str, Tensor],
-    tasks: TaskSet,
-    settings: LearningSettings,
-    device: torch.device,
-    on_step: Callable[[int], None] | None = None,
-    on_epoch: Callable[[EpochRecord], None] | None = None,
-) -> PretrainedStart:
-    """Train a network on other clean images and keep its backbone.
-
-    Arguments as in :func:`~mtlue_cli.training.multitask_loop.train_multitask`; the tasks may be any.
-    """
-
-    def report(record: EpochRecord, network: MultiTaskNetwork) -> None:
-        del network
-        if on_epoch is not None:
-            on_epoch(record)
-
-    network = train_multitask(images, labels, tasks, settings, device, on_step, report)
-    source = f"a {settings.backbone.value} trained on {len(images)} other images"
-    return PretrainedStart(settings.backbone, _plain(network.backbone.state_dict()), source)
-
-
-def _plain(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """On the CPU, in the layout that files and digests expect, independent of whoever held them."""
-    return {
-        name: tensor.detach().cpu().clone(memory_format=torch.contiguous_format) for name, tensor in weights.items()
-    }
-
-
 def _backbone_part(weights: Mapping[str, Tensor], backbone: BackboneName, source: str) -> dict[str, Tensor]:
-    """``weights`` without a classifier, checked against ``backbone``.
-
-    Raises:
-        CheckpointError: Names or shapes differ, or a value is not finite.
-    """
+    """``weights`` without a classifier, checked against ``backbone``."""
     expected = build_network(backbone, _ANY_TASK, seed=0).backbone.state_dict()
     kept = {name: tensor for name, tensor in weights.items() if name in expected or not name.startswith(_CLASSIFIERS)}
     faults = [f"{name} is missing" for name in expected if name not in kept]
@@ -209,4 +169,4 @@ def _backbone_part(weights: Mapping[str, Tensor], backbone: BackboneName, source
             faults,
             "give weights of the chosen --backbone, under the names that torchvision gives them",
         )
-    return _plain({name: kept[name] for name in expected})
+    return {name: kept[name] for name in expected}

@@ -1,19 +1,28 @@
-"""How training runs: precision, interruption, versions of libraries, digests of data."""
+"""How training runs: precision, interruption, stored state, versions of libraries, digests of data."""
 
 import hashlib
+import json
 import platform
 import signal
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from importlib.metadata import version
+from pathlib import Path
 from types import FrameType
+from typing import Any
 
 import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
 from torch import Tensor
 
 import mtlue_cli
 from mtlue_cli.choices import Precision
+from mtlue_cli.errors import CheckpointError
+from mtlue_cli.files import write_atomically
+
+STATE_KEY = "mtlue-training-state"
 
 
 def choose_precision(requested: Precision, device: torch.device) -> torch.dtype:
@@ -23,13 +32,13 @@ def choose_precision(requested: Precision, device: torch.device) -> torch.dtype:
     """
     if requested is not Precision.AUTO:
         return torch.bfloat16 if requested is Precision.BFLOAT16 else torch.float32
+    fast = False
     if device.type == "cuda":
-        return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float32
-    if device.type == "cpu":
-        capabilities = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
-        fast = bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16") or capabilities.get("bf16"))
-        return torch.bfloat16 if fast else torch.float32
-    return torch.float32
+        fast = torch.cuda.is_bf16_supported(including_emulation=False)
+    elif device.type == "cpu" and hasattr(torch.cpu, "get_capabilities"):
+        capabilities = torch.cpu.get_capabilities()
+        fast = any(capabilities.get(name) for name in ("avx512_bf16", "amx_bf16", "bf16"))
+    return torch.bfloat16 if fast else torch.float32
 
 
 def autocast(device: torch.device, dtype: torch.dtype) -> AbstractContextManager[None]:
@@ -84,15 +93,55 @@ def library_versions() -> dict[str, str]:
 
 
 def data_digest(images: Tensor, labels: Mapping[str, Tensor]) -> str:
-    """SHA-256 over pixels and labels: the name of a data set by content, which checkpoints record.
-
-    Args:
-        images: uint8, any shape, on any device.
-        labels: Task name to int64 indices, in any order; may be empty.
-    """
+    """SHA-256 over uint8 pixels and int64 labels: the identity of a data set, which checkpoints record."""
     digest = hashlib.sha256(str(tuple(images.shape)).encode())
     digest.update(images.cpu().contiguous().numpy().data)
     for name in sorted(labels):
         digest.update(name.encode() + b"\0")
         digest.update(labels[name].cpu().contiguous().numpy().data)
     return digest.hexdigest()
+
+
+def save_state(path: Path, state: Mapping[str, Any]) -> None:
+    """Write nested dictionaries and lists of tensors and plain JSON values, atomically and without pickle."""
+    tensors: dict[str, Tensor] = {}
+    structure = json.dumps(_encode(state, tensors))
+    write_atomically(path, save(tensors, metadata={STATE_KEY: structure}))
+
+
+def load_state(path: Path) -> dict[str, Any]:
+    """Read what :func:`save_state` wrote.
+
+    Raises:
+        CheckpointError: The file is damaged or something else.
+    """
+    try:
+        with safe_open(path, framework="pt") as stream:
+            metadata = stream.metadata() or {}
+            tensors = {name: stream.get_tensor(name) for name in stream.keys()}  # noqa: SIM118  # not a dictionary
+        state = _decode(json.loads(metadata[STATE_KEY]), tensors)
+    except (OSError, SafetensorError, KeyError, ValueError) as error:
+        raise CheckpointError(f"the training state {path} is damaged: {error}", hint=f"delete {path.parent}") from None
+    assert isinstance(state, dict)
+    return state
+
+
+def _encode(value: Any, tensors: dict[str, Tensor]) -> Any:  # noqa: ANN401 - JSON
+    if isinstance(value, Tensor):
+        name = f"t{len(tensors)}"
+        tensors[name] = value.detach().cpu().clone(memory_format=torch.contiguous_format)
+        return {"tensor": name}
+    if isinstance(value, Mapping):
+        return {"map": [[key, _encode(entry, tensors)] for key, entry in value.items()]}
+    if isinstance(value, list | tuple):
+        return {"list": [_encode(entry, tensors) for entry in value]}
+    return {"plain": value}
+
+
+def _decode(node: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> Any:  # noqa: ANN401 - JSON
+    ((kind, content),) = node.items()
+    if kind == "tensor":
+        return tensors[content]
+    if kind == "map":
+        return {key: _decode(entry, tensors) for key, entry in content}
+    return [_decode(entry, tensors) for entry in content] if kind == "list" else content

@@ -20,13 +20,7 @@ Weights = dict[str, Tensor]
 
 @dataclass(frozen=True)
 class SurrogateRun:
-    """What a clean training run left.
-
-    Attributes:
-        checkpoints: Weights after each of the last epochs, oldest first.
-        accuracy: Training accuracy a task in the last epoch.
-        settings: How it was trained.
-    """
+    """A clean training run: weights after each of the last epochs, oldest first, and accuracy in the last one."""
 
     checkpoints: tuple[Weights, ...]
     accuracy: Mapping[str, float]
@@ -34,12 +28,10 @@ class SurrogateRun:
 
     def networks(self, tasks: TaskSet, device: torch.device) -> list[MultiTaskNetwork]:
         """The checkpoints as networks on ``device``, oldest first."""
-        built: list[MultiTaskNetwork] = []
-        for weights in self.checkpoints:
-            network = build_network(self.settings.backbone, tasks, self.settings.seed)
+        networks = [build_network(self.settings.backbone, tasks, self.settings.seed) for _ in self.checkpoints]
+        for network, weights in zip(networks, self.checkpoints, strict=True):
             network.load_state_dict(weights)
-            built.append(on_device(network, device))
-        return built
+        return [on_device(network, device) for network in networks]
 
 
 def train_surrogate(
@@ -55,20 +47,8 @@ def train_surrogate(
 ) -> SurrogateRun:
     """Train on clean images and keep the weights after each of the last ``keep`` epochs.
 
-    A surrogate that has seen grey and compressed images stands in for attackers who turn images grey or compress them.
-
-    Other arguments as in :func:`~mtlue_cli.training.multitask_loop.train_multitask`.
-
-    Args:
-        images: ``(N, 3, S, S)`` uint8.
-        labels: Task name to labels.
-        tasks: The tasks to learn.
-        settings: How.
-        keep: Number of checkpoints.
-        device: Where.
-        on_step: Called after each step with the number of images in it.
-        on_epoch: Called after each epoch with its figures.
-        distortions: What happens to its images; windows are those of any victim.
+    Other arguments are those of :func:`~mtlue_cli.training.multitask_loop.train_multitask`. A surrogate that is trained
+    under ``distortions`` stands in for attackers who turn images grey or compress them.
     """
     checkpoints: list[Weights] = []
     accuracy: Mapping[str, float] = {}
@@ -81,25 +61,15 @@ def train_surrogate(
         if on_epoch is not None:
             on_epoch(epoch)
 
-    intervention = DistortedBatches(distortions) if distortions.photometric else None
+    @torch.no_grad()
+    def distorted(network: nn.Module, images: Tensor, labels: Mapping[str, Tensor], rng: torch.Generator) -> Mixture:
+        del network
+        seen = distort(images, None, images.shape[-1], distortions, rng)
+        return Mixture(seen.contiguous(memory_format=torch.channels_last), labels)
+
+    intervention = distorted if distortions.photometric else None
     train_multitask(images, labels, tasks, settings, device, on_step, record, intervention=intervention)
     return SurrogateRun(tuple(checkpoints), accuracy, settings)
-
-
-@dataclass(frozen=True)
-class DistortedBatches:
-    """An :class:`~mtlue_cli.training.intervention.Intervention` that distorts each batch and keeps its labels."""
-
-    settings: DistortionSettings
-
-    @torch.no_grad()
-    def __call__(
-        self, network: nn.Module, images: Tensor, labels: Mapping[str, Tensor], rng: torch.Generator
-    ) -> Mixture:
-        """The distorted batch."""
-        del network
-        seen = distort(images, None, images.shape[-1], self.settings, rng)
-        return Mixture(seen.contiguous(memory_format=torch.channels_last), labels)
 
 
 def epochs_within(

@@ -8,7 +8,7 @@ from itertools import product
 from typing import Any
 
 from mtlue_cli.choices import BackboneName, LearnerName, TrainingMethodName, WeightingName
-from mtlue_cli.training.methods.registry import METHODS, MethodChoice
+from mtlue_cli.training.methods import METHODS, MethodChoice
 from mtlue_cli.verification.countermeasures.base import Countermeasure, CountermeasureChoice
 
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -10,14 +10,23 @@ import torch
 from torch import Tensor
 
 from mtlue_cli.errors import ImageError, InputError
+from mtlue_cli.generator.arguments import labelled_images
 from mtlue_cli.generator.generator import Generator
-from mtlue_cli.images.decode import decode_image
+from mtlue_cli.images.decode import ARRAY, DecodedImage, decode_image
 from mtlue_cli.images.reading import ReadingThreads
 from mtlue_cli.images.square import to_square
 from mtlue_cli.perturbation.effect import Shortfall
 
 CHUNK = 64
 """Images that are decoded together."""
+
+
+class _Seen(NamedTuple):
+    """A photo: as the generator sees it, whether it is grey, and its opacity in the size of the victim's images."""
+
+    square: npt.NDArray[np.uint8]
+    is_grey: bool
+    alpha: npt.NDArray[np.uint8] | None
 
 
 def protect_in_memory(
@@ -52,30 +61,34 @@ def protect_in_memory(
     faults: list[str] = []
     lacking: dict[int, Shortfall] = {}
 
-    def seen(name: str) -> tuple[npt.NDArray[np.uint8], bool] | str:
+    def seen(name: str) -> _Seen | str:
         try:
             photo = decode_image(folder / name)
         except ImageError as error:
             return f"{name}: {error}"
-        return to_square(photo, generator.card.image_size), photo.pixels.ndim == 2
+        alpha = photo.alpha
+        if alpha is not None:  # in the size of the victim's images
+            alpha = to_square(DecodedImage(alpha, None, ARRAY), images.shape[-1])[0]
+        return _Seen(to_square(photo, generator.card.image_size), photo.pixels.ndim == 2, alpha)
 
     with ReadingThreads(max_workers=max(workers, 1)) as pool:
         for start in range(0, len(file_names), CHUNK):
             rows = range(start, min(start + CHUNK, len(file_names)))
-            squares: list[tuple[npt.NDArray[np.uint8], bool]] = []
+            photos: list[_Seen] = []
             for found in pool.map(seen, [file_names[row] for row in rows]):
                 if isinstance(found, str):
                     faults.append(found)
                 else:
-                    squares.append(found)
+                    photos.append(found)
             if not faults:
                 part = {name: list(column[rows.start : rows.stop]) for name, column in labels.items()}
-                deltas = generator.perturb([square for square, _ in squares], part)
-                for row, delta, (_, grey) in zip(rows, deltas, squares, strict=True):
+                deltas = generator.perturb([photo.square for photo in photos], part)
+                labelled = labelled_images(part, generator.tasks)
+                for row, delta, photo, known in zip(rows, deltas, photos, labelled, strict=True):
                     # A grey photo's stays grey.
-                    pixels = images[row, 0] if grey else images[row].permute(1, 2, 0)
-                    added, missing = generator.added(pixels.contiguous().numpy(), delta)
-                    protected[row] = torch.from_numpy(added if grey else added.transpose(2, 0, 1))
+                    pixels = (images[row, 0] if photo.is_grey else images[row].permute(1, 2, 0)).contiguous().numpy()
+                    added, missing = generator.added(pixels, delta, alpha=photo.alpha, labelled=known)
+                    protected[row] = torch.from_numpy(added if photo.is_grey else added.transpose(2, 0, 1))
                     if missing is not None:
                         lacking[row] = missing
             if on_images is not None:

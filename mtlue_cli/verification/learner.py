@@ -12,7 +12,7 @@ from mtlue_cli.networks.multitask import MultiTaskNetwork
 from mtlue_cli.tasks.kinds import labelled_rows
 from mtlue_cli.tasks.spec import TaskSet
 from mtlue_cli.training.intervention import Intervention
-from mtlue_cli.training.methods.base import TrainingMethod
+from mtlue_cli.training.methods import TrainingMethod
 from mtlue_cli.training.multitask_loop import EpochRecord, LearningSettings, train_multitask
 from mtlue_cli.verification.split import draw
 

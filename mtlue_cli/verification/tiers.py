@@ -13,7 +13,7 @@ from mtlue_cli.choices import (
     TrainingMethodName,
     WeightingName,
 )
-from mtlue_cli.training.methods.registry import METHODS
+from mtlue_cli.training.methods import METHODS
 from mtlue_cli.verification.conditions import Condition, VictimSpec
 from mtlue_cli.verification.countermeasures.base import CountermeasureChoice
 from mtlue_cli.verification.countermeasures.registry import COUNTERMEASURES, countermeasures_of

@@ -5,9 +5,9 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Protocol
+from typing import Any
 
-from mtlue_cli.choices import BackboneName, ObjectiveName
+from mtlue_cli.choices import BackboneName, ExitCode, ObjectiveName
 from mtlue_cli.errors import InputError
 from mtlue_cli.files import write_atomically
 from mtlue_cli.images.rendered_scenes import SCENE_TASKS, write_scenes
@@ -23,6 +23,8 @@ from mtlue_cli.workflows.train.config import TrainConfig
 from mtlue_cli.workflows.train.generator import train_generator
 from mtlue_cli.workflows.verify.config import MARGIN, VerifyConfig
 from mtlue_cli.workflows.verify.run import verify_release
+
+SCHEMA_VERSION = 1
 
 MARKER = ".mtlue-demo.json"
 """File that tells a folder of the demo from any other, with the settings that it was made with."""
@@ -42,15 +44,6 @@ _REMEMBERED = (
     *("scene_count", "scene_test_count", "scene_size"),
 )
 """Settings that what lies in a demo's folder was made with."""
-
-
-class Draw(Protocol):
-    """Makes a labelled folder."""
-
-    def __call__(
-        self, folder: Path, count: int, *, size: int, seed: int, on_image: Callable[[], None] | None = None
-    ) -> Path:
-        """Draw ``count`` images of ``size`` pixels into ``folder``; the label file, written last."""
 
 
 @dataclass(frozen=True)
@@ -73,6 +66,15 @@ class DemoSet:
     protection: ProtectResult
     verification: VerifyResult | None
 
+    def to_json(self) -> dict[str, Any]:
+        """A JSON-ready document."""
+        paths = ("images", "labels", "checkpoint", "contact_sheet", "release")
+        verification = None if self.verification is None else self.verification.to_json()
+        return {name: str(getattr(self, name)) for name in paths} | {
+            "protection": self.protection.to_json(),
+            "verification": verification,
+        }
+
 
 @dataclass(frozen=True)
 class DemoResult:
@@ -87,6 +89,24 @@ class DemoResult:
     shapes: DemoSet
     scenes: DemoSet
     seconds: float
+
+    @property
+    def exit_code(self) -> ExitCode:
+        """The worst that was found: no protection, then no verdict, then images that were left out."""
+        answers = (self.shapes.protection, self.scenes.protection, self.shapes.verification, self.scenes.verification)
+        codes = {answer.exit_code for answer in answers if answer is not None}
+        worst = (ExitCode.NOT_PROTECTED, ExitCode.INCONCLUSIVE, ExitCode.QUARANTINE)
+        return next((code for code in worst if code in codes), ExitCode.SUCCESS)
+
+    def to_json(self) -> dict[str, Any]:
+        """A JSON-ready document."""
+        return {
+            "schema_version": SCHEMA_VERSION,
+            "command": "demo",
+            **self.shapes.to_json(),
+            "scenes": self.scenes.to_json(),
+            "seconds": round(self.seconds, 3),
+        }
 
 
 def run_demo(config: DemoConfig, progress: Progress) -> DemoResult:
@@ -201,7 +221,9 @@ def _judging(config: DemoConfig, training: TrainConfig, test: Path) -> VerifyCon
     )
 
 
-def _drawn(what: str, draw: Draw, folder: Path, count: int, size: int, seed: int, progress: Progress) -> Path:
+def _drawn(
+    what: str, draw: Callable[..., Path], folder: Path, count: int, size: int, seed: int, progress: Progress
+) -> Path:
     """The label file of a set; it is written last, so where it stands the set is whole."""
     labels = folder / LABELS_FILE
     if not labels.is_file():

@@ -12,41 +12,24 @@ class DemoConfig:
     """What the demo does.
 
     Attributes:
-        out: Folder of everything that the demo makes.
-        seed: Of the drawings and of all training.
-        minutes: For surrogate and generator of the drawn shapes together.
-        train_count, test_count: Drawn shapes.
+        out: New folder for everything, or that of an earlier run.
+        minutes: Time for training surrogate and generator, in minutes.
+        train_count: Drawn shapes.
+        test_count: Drawn shapes.
         image_size: Their side in pixels.
-        generator_size, victim_size: Sides in pixels of what generator and victim see of them.
-        surrogate_epochs, victim_epochs: Passes over them.
-        scene_count, scene_test_count: Rendered scenes.
+        generator_size: Sides in pixels of what generator and victim see of them.
+        victim_size: Sides in pixels of what generator and victim see of them.
+        surrogate_epochs: Passes over them.
+        victim_epochs: Passes over them.
+        scene_count: Rendered scenes.
+        scene_test_count: Rendered scenes.
         scene_size: Their side in pixels; a victim sees nine tenths of it, unscaled.
         scene_epochs: Passes of a victim over them.
-        judge_scenes: Whether to train such victims at all.
-        device: Where networks run.
-        workers: Threads that decode and encode.
+        judge_scenes: Also train victims of masks, depth and normals: some minutes more.
     """
 
-    out: Annotated[
-        Path,
-        Option(
-            flags="--out -o",
-            help="New folder for everything, or that of an earlier run.",
-            panel=OUTPUT,
-            metavar="DIR",
-        ),
-    ] = Path("mtlue-demo")
-    minutes: Annotated[
-        float,
-        Option(
-            flags="--minutes",
-            help="Time for training surrogate and generator, in minutes.",
-            panel=TRAINING,
-            metavar="M",
-            minimum=0.05,
-            maximum=60.0,
-        ),
-    ] = 1.5
+    out: Annotated[Path, Option(flags="--out -o", panel=OUTPUT, metavar="DIR")] = Path("mtlue-demo")
+    minutes: Annotated[float, Option(panel=TRAINING, metavar="M", minimum=0.05, maximum=60.0)] = 1.5
     train_count: int = 1500
     test_count: int = 400
     image_size: int = 64
@@ -58,14 +41,7 @@ class DemoConfig:
     scene_test_count: int = 250
     scene_size: int = 64
     scene_epochs: int = 8
-    judge_scenes: Annotated[
-        bool,
-        Option(
-            flags="--judge-scenes",
-            help="Also train victims of masks, depth and normals: some minutes more.",
-            panel=TRAINING,
-        ),
-    ] = False
+    judge_scenes: Annotated[bool, Option(panel=TRAINING)] = False
     seed: Seed = 0
     device: Device = "auto"
     workers: Workers = field(default_factory=usable_threads)

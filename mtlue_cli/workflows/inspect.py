@@ -16,6 +16,9 @@ from mtlue_cli.workflows.protect.flip import release_flip
 
 SCHEMA_VERSION = 1
 
+LISTED = 20
+"""Classes of a task that are listed."""
+
 
 @dataclass(frozen=True)
 class CheckpointReport:
@@ -43,20 +46,29 @@ class CheckpointReport:
             "card": self.card.to_json(),
         }
 
-    def _repr_html_(self) -> str:
+    def rows(self) -> dict[str, str]:
+        """What it is, by name, in words; empty where there is nothing to say."""
         card = self.card
-        return html_table(
-            "Checkpoint",
-            {
-                "path": self.path,
-                "objective": card.objective,
-                "epsilon": f"{card.epsilon}/255",
-                "tasks": "any" if card.universal else card.tasks.names,
-                "parameters": f"{self.parameters:,}",
-                "licence": card.licence,
-                "digest": card.digest,
-            },
-        )
+        rows = {
+            "checkpoint": str(self.path),
+            "epsilon": f"{card.epsilon}/255",
+            "objective": card.objective,
+            "size": f"{card.image_size} pixels",
+            "parameters": f"{self.parameters:,} ({self.file_size / 1e6:.1f} MB)",
+            "digest": card.digest,
+            "licence": card.licence,
+            "made": f"{card.created} by {', '.join(f'{name} {version}' for name, version in card.versions.items())}",
+            "trained on": card.data_digest,
+            "tasks": "any: what it adds depends on a key" if card.universal else "",
+        }
+        for task in card.tasks:
+            shown = ", ".join(task.classes[:LISTED]) + (", ..." if task.num_classes > LISTED else "")
+            classes = f", {task.num_classes} classes: {shown}" if task.classes else ""
+            rows[f"task {task.name}"] = task.kind.value + classes
+        return rows
+
+    def _repr_html_(self) -> str:
+        return html_table("Checkpoint", self.rows())
 
 
 def inspect_path(
@@ -64,11 +76,7 @@ def inspect_path(
 ) -> CheckpointReport | ReleaseCheck:
     """Look at a checkpoint (a file, or the name of shipped weights) or a release (a folder).
 
-    Args:
-        path: What to look at; the name of shipped weights where nothing is called so.
-        progress: Advanced once per file.
-        against: Folder of the originals, to measure every released file again.
-        workers: Threads.
+    Every file of a release is measured again if ``against`` is the folder of the originals.
 
     Raises:
         InputError: ``path`` is neither, or the checkpoint is damaged.
@@ -83,12 +91,7 @@ def inspect_path(
         raise InputError(f"{path} does not exist", hint="give a .safetensors file or a folder made by mtlue protect")
     if against is not None:
         raise InputError("--against needs a release, not a checkpoint")
-    return inspect_checkpoint(path)
-
-
-def inspect_checkpoint(path: Path) -> CheckpointReport:
-    """Load a checkpoint, which checks its weights against its digest."""
-    loaded = load_checkpoint(path)
+    loaded = load_checkpoint(path)  # which checks the weights against their digest
     parameters = sum(parameter.numel() for parameter in loaded.generator.parameters())
     return CheckpointReport(path, loaded.card, parameters, path.stat().st_size)
 

@@ -15,7 +15,7 @@ from mtlue_cli.choices import ExitCode, ImageFormat
 from mtlue_cli.commands.app import Command, app, bounded
 from mtlue_cli.commands.config_file import COMMANDS, values_of_files
 from mtlue_cli.commands.from_config import Given, command_of
-from mtlue_cli.options import Device, Limit, Option, Seed, Tasks, Workers, epsilon_option, option_fields, usable_threads
+from mtlue_cli.options import EPSILON, Device, Limit, Option, Seed, Tasks, Workers, option_fields, usable_threads
 from mtlue_cli.tasks.bins import Bins
 from mtlue_cli.tasks.label_options import LabelOptions
 from mtlue_cli.workflows.protect.config import ProtectConfig
@@ -27,7 +27,7 @@ from mtlue_cli.workflows.verify.config import VerifyConfig
 class Options:
     out: Annotated[Path | None, Option(flags="--out -o", help="A path.")] = None
     image_format: Annotated[ImageFormat, Option(flags="--format", help="A choice.")] = ImageFormat.PNG
-    epsilon: Annotated[int | None, epsilon_option()] = None
+    epsilon: Annotated[int | None, EPSILON] = None
     rate: Annotated[float, Option(flags="--rate", help="A number.", minimum=0.0, maximum=1.0, shared=True)] = 0.5
     control: Annotated[bool, Option(flags="--control/--no-control", help="A switch.")] = True
     weights: Annotated[str | None, Option(flags="--weights", help="Either.", file_or_name=True)] = None
@@ -85,6 +85,16 @@ def test_files_are_merged_key_by_key_and_other_commands_have_their_own_table(fol
     (folder / "mtlue.toml").write_text("[demo]\nseed = 2\n[protect]\nepsilon = 4\n")
     found = options("--config", "mtlue.toml")
     assert (found.seed, found.limit, found.epsilon) == (2, 5, None)
+
+
+def test_a_path_that_does_not_fit_is_said_with_its_file_and_key(folder: Path) -> None:
+    (folder / "mtlue.toml").write_text('[demo]\nsplit-file = "missing.txt"\n')
+    result, asked = ask("--config", "mtlue.toml", environment={"COLUMNS": "300", "NO_COLOR": "1"})
+    assert (result.exit_code, asked) == (ExitCode.INPUT, None)
+    message = " ".join(result.stderr.split())
+    assert f"mtlue.toml: demo.split-file: file '{folder / 'missing.txt'}' does not exist." in message
+    (folder / "there.txt").touch()
+    assert options("--config", "mtlue.toml", "--split-file", "there.txt").reading.split_file == Path("there.txt")
 
 
 @pytest.mark.parametrize(
@@ -255,5 +265,5 @@ def test_the_examples_of_the_documents_are_understood(folder: Path, position: in
     configs = {"protect": ProtectConfig, "train-generator": TrainConfig, "verify": VerifyConfig}
     tables = table.get("tool", {}).get("mtlue", table)
     for name in tables:
-        found = values_of_files(name, list(option_fields(configs[name])), folder / "mtlue.toml")
+        found = values_of_files(name, list(option_fields(configs[name])), folder / "mtlue.toml")[0]
         assert len(found) == len(tables[name])

@@ -9,10 +9,9 @@ from typer.testing import CliRunner
 
 from mtlue_cli.choices import ExitCode
 from mtlue_cli.commands.app import app
-from mtlue_cli.commands.demo import document, exit_code
 from mtlue_cli.errors import InputError
 from mtlue_cli.release.records import read_manifest
-from mtlue_cli.workflows.demo import MARKER, claim_folder, run_demo
+from mtlue_cli.workflows.demo import MARKER, DemoResult, claim_folder, run_demo
 from mtlue_cli.workflows.demo_config import DemoConfig
 from mtlue_cli.workflows.progress import SilentProgress
 
@@ -140,7 +139,7 @@ def test_scenes_are_judged_only_if_asked(tmp_path: Path) -> None:
     config = tiny(tmp_path / "demo")
     result = run_demo(dataclasses.replace(config, judge_scenes=False), SilentProgress())
     assert result.scenes.verification is None
-    assert document(result)["scenes"]["verification"] is None
+    assert result.to_json()["scenes"]["verification"] is None
     judged = run_demo(config, SilentProgress()).scenes.verification
     assert judged is not None
     assert [task.name for task in judged.judgement.conditions[0].tasks] == list(DENSE)
@@ -151,14 +150,11 @@ def test_the_worst_of_both_sets_is_the_exit_code() -> None:
 
     def told(shapes: ExitCode, scenes: ExitCode | None, left_out: ExitCode = ExitCode.SUCCESS) -> ExitCode:
         protection, judged = (SimpleNamespace(exit_code=code) for code in (left_out, scenes))
-        return exit_code(
-            SimpleNamespace(  # type: ignore[arg-type]  # as much of a result as is asked for
-                shapes=SimpleNamespace(
-                    protection=SimpleNamespace(exit_code=codes.SUCCESS), verification=SimpleNamespace(exit_code=shapes)
-                ),
-                scenes=SimpleNamespace(protection=protection, verification=None if scenes is None else judged),
-            )
+        drawn = SimpleNamespace(
+            protection=SimpleNamespace(exit_code=codes.SUCCESS), verification=SimpleNamespace(exit_code=shapes)
         )
+        rendered = SimpleNamespace(protection=protection, verification=None if scenes is None else judged)
+        return DemoResult(drawn, rendered, 0.0).exit_code  # type: ignore[arg-type]  # as much of a set as is asked for
 
     assert told(codes.SUCCESS, None) == codes.SUCCESS
     assert told(codes.SUCCESS, None, codes.QUARANTINE) == codes.QUARANTINE

@@ -74,7 +74,7 @@ def test_bad_images_end_with_exit_code_three_and_are_listed(arguments: list[str]
     result = run(arguments)
     assert result.exit_code == ExitCode.QUARANTINE
     assert "photo1.png: is not a supported image" in result.stderr
-    assert "1 images have no row in the labels" in result.stderr
+    assert "1 image without a row in the labels, not in the release:" in result.stderr
     assert "stranger.png" in result.stderr
 
 

@@ -132,7 +132,7 @@ def test_a_part_of_no_split_file_is_refused(labels: Path, command: str) -> None:
 
 
 def test_every_field_of_the_workflow_has_its_option() -> None:
-    set_elsewhere = {"reading", "max_steps", "most_images", "private", "maps_folder"}
+    set_elsewhere = {"reading", "max_steps", "least_steps", "most_images", "private", "maps_folder"}
     fields = {field.name for field in (*dataclasses.fields(TrainConfig), *dataclasses.fields(LabelOptions))}
     offered = set(inspect.signature(train_generator).parameters) - {"context"}
     assert fields - set_elsewhere == offered - {

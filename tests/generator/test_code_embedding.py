@@ -14,9 +14,9 @@ from mtlue_cli.errors import CheckpointError
 from mtlue_cli.generator.checkpoint import load_checkpoint, read_card, save_checkpoint
 from mtlue_cli.generator.code_embedding import CodeEmbedding, cells_for
 from mtlue_cli.generator.codebook import CODE_VERSION, COMMON, Codebook, evenness
-from mtlue_cli.generator.dense_embedding import UnlearnedTints
 from mtlue_cli.generator.inference import PreparedGenerator
 from mtlue_cli.generator.model import GeneratorConfig, PerturbationGenerator
+from mtlue_cli.generator.painting import UnlearnedTints
 from mtlue_cli.keys import Key
 from mtlue_cli.tasks.spec import UNLABELLED, Task, TaskSet
 from tests.generator.test_checkpoint import CONFIG, make_card
@@ -31,7 +31,7 @@ def embedding(key: Key = KEY, tasks: TaskSet = AGES) -> CodeEmbedding:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         made = CodeEmbedding(channels=8, grid=16, pattern_channels=3, pattern_grid=GRID)
-    made.bind(made.prepared(made.codebook(key, tasks)))
+    made.bind(made.codebook(key, tasks))
     return made
 
 
@@ -66,7 +66,8 @@ def test_patterns_are_the_codes_mirrored_and_their_sum_has_unit_power() -> None:
 def test_their_sum_has_unit_power_over_the_images_whatever_the_shares() -> None:
     embed = embedding()
     shares = {"age": [0.7, 0.15, 0.15], "smile": [0.6, 0.4]}
-    bound = embed.prepared(embed.codebook(KEY, AGES), shares).patterns
+    embed.bind(embed.codebook(KEY, AGES), shares)
+    bound = embed.patterns
     power = sum(
         float(torch.tensor(share, dtype=torch.float64) @ pixel_power(part))
         for share, part in zip(shares.values(), (bound[:3], bound[3:5]), strict=True)
@@ -84,7 +85,8 @@ def test_what_all_images_have_in_common_takes_little_of_the_power(rare: float) -
     tasks = TaskSet(tuple(Task(str(number), TaskKind.BINARY, ("0", "1")) for number in range(4)))
     embed = embedding(tasks=tasks)
     shares = {name: own.tolist() for name, own in zip(tasks.names, columns, strict=True)}
-    patterns = embed.prepared(embed.codebook(KEY, tasks), shares).patterns[:-1].view(4, 2, -1)
+    embed.bind(embed.codebook(KEY, tasks), shares)
+    patterns = embed.patterns[:-1].view(4, 2, -1)
     weights = torch.tensor([1 - rare, rare]).view(1, 2, 1)
     common = float((weights * patterns).sum(dim=(0, 1)).square().sum())
     power = float((weights * patterns.square()).sum())
@@ -98,7 +100,8 @@ def test_a_task_with_a_rare_class_is_quiet() -> None:
     book = embed.codebook(KEY, AGES)
     lengths = []
     for smile in ([0.5, 0.5], [0.98, 0.02]):
-        bound = embed.prepared(book, {"age": [0.4, 0.3, 0.3], "smile": smile}).patterns
+        embed.bind(book, {"age": [0.4, 0.3, 0.3], "smile": smile})
+        bound = embed.patterns
         between = [(bound[1] - bound[0]).norm(), (bound[4] - bound[3]).norm()]
         lengths.append(float(between[1] / between[0]))
     # The codes themselves are as far apart in any task, but for how far the rarest class goes without one.
@@ -112,12 +115,8 @@ def test_patterns_have_one_colour_axis_and_as_many_cells_as_the_tasks_ask_for() 
     for count, grid in ((1, 9), (45, 9), (46, 11), (67, 13), (200, 15)):
         many = TaskSet(tuple(Task(str(number), TaskKind.BINARY, ("0", "1")) for number in range(count)))
         assert cells_for(many, GRID) == grid
-        assert embed.prepared(embed.codebook(KEY, many)).patterns.shape == (
-            2 * count + 1,
-            3,
-            grid,
-            grid,
-        )
+        embed.bind(embed.codebook(KEY, many))
+        assert embed.patterns.shape == (2 * count + 1, 3, grid, grid)
 
 
 def test_what_is_not_labelled_gets_no_code() -> None:
@@ -154,7 +153,7 @@ STREET = TaskSet(
 def test_masks_alone_or_beside_one_label_are_tinted_as_by_weights_that_were_trained_for_them() -> None:
     shares = {"place": [0.7, 0.3], "parts": [0.5, 0.3, 0.15, 0.05]}
     any_labels = PerturbationGenerator(GeneratorConfig(image_size=32), None).eval()
-    any_labels.bind(any_labels.codes.prepared(any_labels.codes.codebook(KEY, STREET), shares))
+    any_labels.bind(any_labels.codes.codebook(KEY, STREET), shares)
     own = PerturbationGenerator(GeneratorConfig(image_size=32), STREET, priors=[shares[n] for n in STREET.names]).eval()
     rng = torch.Generator().manual_seed(0)
     images, place = torch.rand(3, 3, 30, 32, generator=rng), torch.tensor([0, 1, UNLABELLED])
@@ -174,14 +173,14 @@ def test_masks_alone_or_beside_one_label_are_tinted_as_by_weights_that_were_trai
     assert torch.equal(without[1:], any_labels.perturb(images, {"place": place, "parts": parts})[1:])
     assert not torch.equal(code[0], code[1])
     only = PerturbationGenerator(GeneratorConfig(image_size=32), None).eval()
-    only.bind(only.codes.prepared(Codebook(KEY, STREET.image_level, 45), {"place": shares["place"]}))
+    only.bind(Codebook(KEY, STREET.image_level, 45), {"place": shares["place"]})
     torch.testing.assert_close(code, only.perturb(images, {"place": place}), atol=1e-4, rtol=0)
 
 
 def test_masks_alone_need_no_code() -> None:
     alone = STREET.subset(["parts"])
     generator = PerturbationGenerator(GeneratorConfig(image_size=16), None).eval()
-    generator.bind(generator.codes.prepared(generator.codes.codebook(KEY, alone)))
+    generator.bind(generator.codes.codebook(KEY, alone))
     parts = torch.zeros(2, 16, 16, dtype=torch.int64)
     parts[1] = UNLABELLED
     painted, blank = generator.perturb(torch.rand(2, 3, 16, 16), {"parts": parts})
@@ -215,7 +214,8 @@ def test_patterns_are_those_of_this_version_of_codes() -> None:
     # Pinned with the number: who changes what is drawn raises it, so that releases do not go on with other codes.
     shares = {"age": [0.5, 0.3, 0.2], "smile": [0.6, 0.4]}
     embed = embedding()
-    green = embed.prepared(embed.codebook(KEY, AGES, 5), shares).patterns[:-1, 1, :2, 2]
+    embed.bind(embed.codebook(KEY, AGES, 5), shares)
+    green = embed.patterns[:-1, 1, :2, 2]
     assert (CODE_VERSION, green.shape) == (2, (5, 2))
     expected = [[-4.1069, 0.2942], [0.5515, 2.3185], [0.8432, -0.6196], [-2.0519, -2.5674], [0.5658, 0.708]]
     torch.testing.assert_close(green, torch.tensor(expected), atol=1e-3, rtol=0)
@@ -223,8 +223,9 @@ def test_patterns_are_those_of_this_version_of_codes() -> None:
 
 def test_a_wider_space_has_other_patterns_and_the_given_one_is_kept() -> None:
     embed = embedding()
-    five, nine = (embed.prepared(embed.codebook(KEY, AGES, cells)).patterns for cells in (5, 0))
-    assert (five.shape[-1], nine.shape[-1]) == (5, GRID)
+    for cells, side in ((5, 5), (0, GRID)):
+        embed.bind(embed.codebook(KEY, AGES, cells))
+        assert embed.patterns.shape[-1] == side
 
 
 def test_other_keys_draw_unrelated_patterns() -> None:
@@ -238,7 +239,7 @@ def test_only_the_shared_network_is_learned_and_kept() -> None:
     embed(labels([0, 1], [1, 0])).square().sum().backward()
     assert all(parameter.grad is not None and parameter.grad.abs().max() > 0 for parameter in embed.parameters())
     with pytest.raises(ValueError, match="no patterns have 44 dimensions"):
-        embed.prepared(Codebook(KEY, AGES, 44))
+        embed.bind(Codebook(KEY, AGES, 44))
 
 
 @pytest.fixture
@@ -292,7 +293,7 @@ def test_many_tasks_of_many_classes_are_bound_without_a_parameter_more() -> None
     tasks = TaskSet(tuple(Task(str(k), TaskKind.CATEGORICAL, tuple(str(c) for c in range(100))) for k in range(20)))
     generator = PerturbationGenerator(GeneratorConfig(image_size=16), None).eval()
     before = sum(parameter.numel() for parameter in generator.parameters())
-    generator.bind(generator.codes.prepared(generator.codes.codebook(KEY, tasks)))
+    generator.bind(generator.codes.codebook(KEY, tasks))
     delta = generator.perturb(torch.rand(2, 3, 16, 16), {name: torch.tensor([3, 99]) for name in tasks.names})
     assert delta.abs().max() <= 8
     assert (delta[0] - delta[1]).abs().mean() > 1

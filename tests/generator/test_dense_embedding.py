@@ -10,10 +10,10 @@ import torch
 from torch import Tensor
 
 from mtlue_cli.generator.checkpoint import CheckpointCard, load_checkpoint, save_checkpoint
-from mtlue_cli.generator.dense_embedding import QUIET, SOFT, TintVolume
 from mtlue_cli.generator.inference import PreparedGenerator
 from mtlue_cli.generator.model import GeneratorConfig, PerturbationGenerator
 from mtlue_cli.generator.network import STRIDE
+from mtlue_cli.generator.painting import QUIET, SOFT, TintVolume
 from mtlue_cli.generator.tiles import SIDE, class_tints
 from mtlue_cli.tasks.dense import as_labels, empty_maps
 from mtlue_cli.tasks.shares import class_shares

@@ -158,6 +158,27 @@ def test_a_missing_label_is_neutral_and_an_image_without_any_is_not_protected(mi
         own.protect(photos, labels)
 
 
+@pytest.mark.parametrize("pixels", [PHOTO, PHOTO[..., 0]])
+def test_transparency_is_kept_and_an_image_that_nobody_sees_is_not_protected(
+    pixels: npt.NDArray[Any], own: Generator
+) -> None:
+    def with_alpha(opacity: int) -> Image.Image:
+        image = Image.fromarray(pixels)
+        image.putalpha(opacity)
+        return image
+
+    found = own.protect(with_alpha(200), LABELS)
+    assert found.mode == with_alpha(200).mode
+    assert np.array_equal(np.asarray(found)[..., -1], np.full(pixels.shape[:2], 200))
+    assert np.array_equal(np.asarray(found)[..., :-1].squeeze(), own.protect(pixels, LABELS))
+    lacking: dict[int, Shortfall] = {}
+    two = {name: values * 2 for name, values in LABELS.items()}
+    own.protect([with_alpha(200), with_alpha(2)], two, lacking=lacking)
+    assert lacking == {1: Shortfall.TRANSPARENT}
+    with pytest.raises(ImageError, match=r"1 of 1 images cannot be protected: they are \(nearly\) transparent"):
+        own.protect(with_alpha(0), LABELS)
+
+
 def test_images_that_lack_the_least_effect_are_named_or_listed(own: Generator) -> None:
     black = np.zeros_like(PHOTO[..., 0])
     photos = [black, PHOTO, black]
@@ -195,7 +216,7 @@ def test_labels_that_do_not_fit_are_all_listed(labels: Mapping[str, Any], fault:
         (np.zeros((4, 4, 3), np.int32), "has values of int32"),
         (np.full((4, 4, 3), 1.5), "not colours"),
         (np.full((4, 4, 3), np.nan), "not colours"),
-        (Image.new("RGBA", (4, 4)), "has the mode RGBA"),
+        (Image.new("CMYK", (4, 4)), "has the mode CMYK"),
         (torch.zeros(4, 4, 3), r"is a tensor of the shape \(4, 4, 3\)"),
         (torch.zeros(3, 4, 4, dtype=torch.bfloat16), "bfloat16"),
         ("photo.png", "is str"),

@@ -54,14 +54,14 @@ def test_label_maps(tasks: TaskSet) -> None:
 def test_codes_of_a_key() -> None:
     generator = stirred(PerturbationGenerator(CONFIGS[0], None, seed=1))
     codebook = generator.codes.codebook(Key(bytes(range(32))), TASKS)
-    generator.bind(generator.codes.prepared(codebook))
+    generator.bind(codebook)
     pixels, labels = draw_sample(5, 32)
     check(generator, pixels.float() / 255, labels)
 
 
 def test_a_network_that_draws_nothing_is_not_asked(monkeypatch: pytest.MonkeyPatch) -> None:
     generator = PerturbationGenerator(CONFIGS[0], None, seed=1).eval()
-    generator.bind(generator.codes.prepared(generator.codes.codebook(Key(bytes(range(32))), TASKS)))
+    generator.bind(generator.codes.codebook(Key(bytes(range(32))), TASKS))
     pixels, labels = draw_sample(5, 30)
     expected = generator.perturb(pixels.float() / 255, labels)
     prepared = PreparedGenerator(generator)

@@ -4,9 +4,16 @@ import pytest
 import torch
 
 from mtlue_cli.choices import TaskKind
-from mtlue_cli.generator.dense_embedding import CarrierOfOneMap, TintsAlone, TintsBesidePatterns, UnlearnedTints
 from mtlue_cli.generator.model import GeneratorConfig, PerturbationGenerator
-from mtlue_cli.generator.painting import ALONE_GAIN, Painting, paint_class_patterns
+from mtlue_cli.generator.painting import (
+    ALONE_GAIN,
+    CarrierOfOneMap,
+    Painting,
+    TintsAlone,
+    TintsBesidePatterns,
+    UnlearnedTints,
+    paint_class_patterns,
+)
 from mtlue_cli.keys import Key
 from mtlue_cli.tasks.spec import Task, TaskSet
 from tests.dense_sample import TASKS
@@ -50,7 +57,7 @@ def test_whole_images_are_painted_by_class_patterns_and_universal_weights_choose
     second = Task("second", TaskKind.BINARY, ("0", "1"))
     mask = TASKS.subset(["bright", "parts"])
     for tasks, tinted in ((mask, True), (mask.image_level, False), (TaskSet((*mask, second)), False)):
-        universal.bind(universal.codes.prepared(universal.codes.codebook(Key(bytes(32)), tasks)))
+        universal.bind(universal.codes.codebook(Key(bytes(32)), tasks))
         assert isinstance(universal.painter, UnlearnedTints) is tinted
         assert tinted or universal.painter is paint_class_patterns
 

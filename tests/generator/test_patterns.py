@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from mtlue_cli.generator.patterns import initial_patterns
+from mtlue_cli.generator.label_embedding import initial_patterns
 
 
 def cosines(first: torch.Tensor, second: torch.Tensor) -> torch.Tensor:

@@ -7,8 +7,8 @@ import torch
 from mtlue_cli.choices import TaskKind
 from mtlue_cli.generator.inference import PreparedGenerator
 from mtlue_cli.generator.model import GeneratorConfig, PerturbationGenerator
-from mtlue_cli.generator.painting import COLOURS
 from mtlue_cli.generator.tiles import (
+    COLOURS,
     PRECEDENCE,
     SIDE,
     carrier,

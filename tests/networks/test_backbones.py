@@ -12,9 +12,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from torchvision.models import densenet121, resnet18, resnet50, vgg16_bn, vit_b_16
 
 from mtlue_cli.choices import BackboneName
-from mtlue_cli.networks.backbones.base import Backbone
-from mtlue_cli.networks.backbones.registry import BACKBONES
-from mtlue_cli.networks.backbones.vit_b_16 import VisionTransformerOfAnySize, patches_a_side
+from mtlue_cli.networks.backbones import BACKBONES, Backbone, VisionTransformerOfAnySize, patches_a_side
 from mtlue_cli.networks.multitask import build_network
 from tests.multitask_sample import TASKS
 

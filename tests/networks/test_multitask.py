@@ -6,8 +6,7 @@ from torch import nn
 
 from mtlue_cli.choices import BackboneName, WeightingName
 from mtlue_cli.errors import InputError
-from mtlue_cli.networks.backbones.base import Backbone
-from mtlue_cli.networks.backbones.registry import BACKBONES
+from mtlue_cli.networks.backbones import BACKBONES, Backbone
 from mtlue_cli.networks.multitask import ImageLevelNetwork, MixedNetwork, build_network
 from mtlue_cli.tasks.losses import task_losses
 from mtlue_cli.tasks.spec import TaskSet

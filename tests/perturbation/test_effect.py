@@ -11,9 +11,9 @@ from mtlue_cli.perturbation.effect import (
     is_changed,
     is_less_than_recorded,
     least_mean_change,
+    measure,
     measure_change,
     measure_effect,
-    shortfall,
 )
 
 RNG = np.random.default_rng(4)
@@ -31,9 +31,7 @@ def of(pixels: Pixels, delta: np.ndarray, saved: Pixels | None = None, epsilon: 
 
 
 def lacking(pixels: Pixels, delta: np.ndarray, saved: Pixels | None = None, epsilon: int = EPSILON) -> Shortfall | None:
-    saved = protect_pixels(pixels, delta, epsilon) if saved is None else saved
-    effect, change = of(pixels, delta, saved, epsilon), measure_change(pixels, saved)
-    return shortfall(effect, change, pixels, delta, epsilon)
+    return measure(pixels, protect_pixels(pixels, delta, epsilon) if saved is None else saved, delta, epsilon).lacking
 
 
 def test_effect_by_hand() -> None:
@@ -92,6 +90,18 @@ def test_every_shortfall() -> None:
     assert lacking(COLOUR, LUMINANCE / 15, epsilon=1) is Shortfall.ROUNDED
     noise = (COLOUR + RNG.choice([-8, 8], COLOUR.shape)).astype(np.uint8)
     assert lacking(COLOUR, LUMINANCE, noise) is Shortfall.ROUNDED
+
+
+def test_an_image_that_nobody_sees_or_that_has_no_label_is_not_protected() -> None:
+    saved, clear = protect_pixels(COLOUR, LUMINANCE, EPSILON), np.zeros(COLOUR.shape[:2], np.uint8)
+    faint, visible = clear + np.uint8(12), clear + np.uint8(13)  # around LEAST_OPACITY
+    assert measure(COLOUR, saved, LUMINANCE, EPSILON, visible).lacking is None
+    for alpha in (clear, faint):
+        assert measure(COLOUR, saved, LUMINANCE, EPSILON, alpha).lacking is Shortfall.TRANSPARENT
+        found = measure(COLOUR, saved, LUMINANCE, EPSILON, alpha, labelled=False)
+        assert found.lacking is Shortfall.UNLABELLED
+    assert found.change == measure_change(COLOUR, saved)
+    assert found.effect == measure_effect(COLOUR, saved, LUMINANCE, EPSILON, faint)
 
 
 def test_grey_is_told_from_colour() -> None:

@@ -1,5 +1,6 @@
 """A release as an object: what is looked at, how often, and what an unfinished one says."""
 
+import traceback
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
@@ -10,6 +11,7 @@ from typer.testing import CliRunner
 
 from mtlue_cli.choices import ExitCode
 from mtlue_cli.commands.app import app
+from mtlue_cli.errors import InputError
 from mtlue_cli.images import folder as image_folder
 from mtlue_cli.images.folder import find_images
 from mtlue_cli.images.labelled import read_folder_labels
@@ -128,3 +130,14 @@ def test_a_check_walks_a_release_once(config: ProtectConfig, monkeypatch: pytest
     monkeypatch.setattr("mtlue_cli.release.check.find_images_and_links", counted)
     assert Release(str(config.release)).check(str(config.images)).faults == ()
     assert walked == {config.release: 1}
+
+
+def test_an_uncaught_error_of_a_method_shows_faults_and_hint_in_words_of_python(tmp_path: Path) -> None:
+    (tmp_path / "mine.txt").touch()
+    with pytest.raises(InputError) as caught:
+        Release(tmp_path).look(frozenset())
+    shown = "".join(traceback.format_exception(caught.value))
+    assert "holds no release of mtlue\nhint: give another output folder" in shown
+    assert "--" not in str(caught.value) + (caught.value.hint or "")
+    many = InputError("wrong", [f"fault {index}" for index in range(7)], "mend it")
+    assert many.__notes__ == [*(f"  fault {index}" for index in range(5)), "  and 2 more", "hint: mend it"]

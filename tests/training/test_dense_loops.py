@@ -8,7 +8,7 @@ import torch
 from mtlue_cli.choices import BackboneName, ObjectiveName, Precision, WeightingName
 from mtlue_cli.generator.model import GeneratorConfig, PerturbationGenerator
 from mtlue_cli.networks.multitask import build_network
-from mtlue_cli.objectives.registry import OBJECTIVES, Ingredients
+from mtlue_cli.objectives import OBJECTIVES, Ingredients
 from mtlue_cli.tasks.losses import count_correct
 from mtlue_cli.tasks.shares import class_shares
 from mtlue_cli.tasks.spec import TaskSet

@@ -11,12 +11,12 @@ from mtlue_cli.choices import BackboneName, ObjectiveName
 from mtlue_cli.errors import CheckpointError
 from mtlue_cli.generator.model import GeneratorConfig, PerturbationGenerator
 from mtlue_cli.networks.multitask import build_network
-from mtlue_cli.objectives.registry import OBJECTIVES, Ingredients
+from mtlue_cli.objectives import OBJECTIVES, Ingredients
 from mtlue_cli.training.augment import View, apply_view, draw_crop, draw_zoom
 from mtlue_cli.training.distortions import PLAIN
 from mtlue_cli.training.generator_loop import GeneratorLoop, GeneratorSettings, StepRecord, mean_record
 from mtlue_cli.training.multitask_loop import LearningSettings
-from mtlue_cli.training.state import load_state, save_state
+from mtlue_cli.training.runtime import load_state, save_state
 from mtlue_cli.training.surrogate import train_surrogate
 from tests.multitask_sample import TASKS, draw_sample
 

@@ -8,8 +8,7 @@ import pytest
 import torch
 
 from mtlue_cli.choices import BackboneName, WeightingName
-from mtlue_cli.networks.backbones.base import BackboneSpec
-from mtlue_cli.networks.backbones.registry import BACKBONES
+from mtlue_cli.networks.backbones import BACKBONES, BackboneSpec
 from mtlue_cli.networks.multitask import MultiTaskNetwork, build_network
 from mtlue_cli.training.multitask_loop import LearningSettings, train_multitask
 from mtlue_cli.weightings.losses import LinearScalarisation, UncertaintyWeighting

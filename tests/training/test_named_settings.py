@@ -3,7 +3,7 @@ from dataclasses import dataclass
 import pytest
 
 from mtlue_cli.errors import InputError
-from mtlue_cli.training.named_settings import Choice, choose, choose_all, combined, described, written
+from mtlue_cli.training.named_settings import Choice, assignments, choose, choose_all, combined, described
 
 
 @dataclass(frozen=True)
@@ -93,4 +93,4 @@ def test_what_has_no_settings_says_so() -> None:
         pass
 
     assert described(Nothing()) == "it has none"
-    assert written(Knobs(steps=4), Knobs()) == ["steps=4"]
+    assert assignments(Knobs(steps=4), Knobs()) == ["steps=4"]

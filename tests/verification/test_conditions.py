@@ -1,7 +1,7 @@
 import pytest
 
 from mtlue_cli.choices import BackboneName, CountermeasureName, LearnerName, TrainingMethodName, WeightingName
-from mtlue_cli.training.methods.registry import METHODS
+from mtlue_cli.training.methods import METHODS
 from mtlue_cli.verification.conditions import Condition, Material, Role, VictimSpec, plan_conditions, plan_victims
 from mtlue_cli.verification.countermeasures.registry import COUNTERMEASURES
 

@@ -18,7 +18,7 @@ from mtlue_cli.choices import (
 )
 from mtlue_cli.errors import InputError
 from mtlue_cli.tasks.spec import Task, TaskSet
-from mtlue_cli.training.methods.registry import METHODS, method_named
+from mtlue_cli.training.methods import METHODS, method_named
 from mtlue_cli.training.multitask_loop import LearningSettings
 from mtlue_cli.verification.conditions import Condition, Material, VictimSpec
 from mtlue_cli.verification.countermeasures.registry import countermeasure_named

@@ -92,6 +92,20 @@ def test_every_photo_that_cannot_be_protected_is_listed(made: MadeSet) -> None:
     assert [fault.split(":")[0] for fault in caught.value.faults] == [table.file_names[1], table.file_names[3]]
 
 
+def test_photos_without_a_label_or_hardly_visible_are_named(made: MadeSet) -> None:
+    table = made.table
+    images = load_square_images(made.images, table.file_names, SIDE)
+    for row, opacity in ((1, 2), (3, 200)):
+        with Image.open(made.images / table.file_names[row]) as image:
+            image.putalpha(opacity)
+            image.save(made.images / table.file_names[row])
+    labels = {name: np.where(np.arange(5) == 4, -1, column) for name, column in table.columns.items()}
+    _, before = protect_in_memory(_generator(made), made.images, table.file_names, table.columns, images)
+    _, lacking = protect_in_memory(_generator(made), made.images, table.file_names, labels, images)
+    assert before == {1: Shortfall.TRANSPARENT}
+    assert lacking == {1: Shortfall.TRANSPARENT, 4: Shortfall.UNLABELLED}
+
+
 def test_photos_without_the_least_effect_are_named(made: MadeSet, monkeypatch: pytest.MonkeyPatch) -> None:
     table = made.table
     white = table.file_names[2]

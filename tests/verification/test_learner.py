@@ -13,8 +13,7 @@ from mtlue_cli.networks.multitask import MultiTaskNetwork
 from mtlue_cli.tasks.spec import UNLABELLED, Task, TaskSet
 from mtlue_cli.training import multitask_loop
 from mtlue_cli.training.intervention import Intervention, Mixture
-from mtlue_cli.training.methods.base import TrainingMethod
-from mtlue_cli.training.methods.sparse import SparseSettings, SparseTraining
+from mtlue_cli.training.methods import SparseSettings, SparseTraining, TrainingMethod
 from mtlue_cli.training.multitask_loop import LearningSettings, predict, train_multitask
 from mtlue_cli.verification.learner import LEARNERS, LearnedEpoch, LearnerRun, images_an_epoch, train_learner
 from tests.multitask_sample import TASKS, draw_sample

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from mtlue_cli.choices import TaskKind, WeightingName
-from mtlue_cli.networks.backbones.base import Backbone
+from mtlue_cli.networks.backbones import Backbone
 from mtlue_cli.networks.multitask import ImageLevelNetwork
 from mtlue_cli.tasks.losses import task_losses
 from mtlue_cli.tasks.spec import Task, TaskSet
@@ -60,8 +60,8 @@ def step(
 ) -> Gradients:
     """Gradients of all parameters after one ``backward``, with every loss multiplied by ``scale``."""
     model.zero_grad(set_to_none=True)
-    features = model.features(images)
-    losses = task_losses(model.scores(features), labels, model.tasks)
+    features, outputs = model.represent(images)
+    losses = task_losses(outputs, labels, model.tasks)
     weighting.backward({name: loss * scale for name, loss in losses.items()}, features)
     return {key: p.grad.clone() for key, p in model.named_parameters() if p.grad is not None}
 

@@ -1,6 +1,7 @@
 """The plain command: weights that are trained on the images at hand, kept in private and found again."""
 
 import csv
+import re
 import stat
 from collections.abc import Mapping
 from dataclasses import replace
@@ -199,7 +200,7 @@ def test_a_photo_that_cannot_be_read_is_left_out_of_training_and_of_the_release(
     (config.images / "photo1.png").write_bytes(b"no picture")
     notes = Notes()
     result = run(config, notes)
-    assert notes.has("training leaves out 1 images that cannot be read")
+    assert notes.has("training leaves out 1 image that cannot be read")
     assert "photo1.png" in {record.source for record in result.quarantine}
 
 
@@ -230,6 +231,24 @@ def test_a_training_that_is_far_too_short_releases_nothing(
         run(config)
     assert kept() == []
     assert not config.release.exists()
+
+
+def test_a_time_limit_that_is_too_short_is_refused_with_the_minutes_it_takes(
+    config: ProtectConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(own_weights, "LEAST_STEPS", 10**6)
+    notes = Notes()
+    with pytest.raises(InputError, match=r"would end after \d+ steps, and at least 1000000 are needed") as caught:
+        run(config, notes)
+    assert re.match(r"give it more time with --train [1-9]\d+, ", caught.value.hint or "")
+    assert notes.steps == 0
+    assert [path.suffix for path in weights_store().iterdir()] == [".lock"]
+
+
+def test_everything_beside_the_weights_is_private_too(config: ProtectConfig) -> None:
+    run(config)
+    assert {path.suffix for path in weights_store().iterdir()} == {".safetensors", ".png", ".lock"}
+    assert {stat.S_IMODE(path.stat().st_mode) for path in weights_store().iterdir()} == {0o600}
 
 
 @pytest.mark.parametrize("obstacle", ["file", "strangers", "protected"])

@@ -23,8 +23,7 @@ from mtlue_cli.images.encode import comparable_pixels
 from mtlue_cli.perturbation.effect import measure_change
 from mtlue_cli.release.records import FOLDER, MANIFEST_NAME, RUN_NAME, read_manifest
 from mtlue_cli.workflows.progress import SilentProgress
-from mtlue_cli.workflows.protect import files as protect_files
-from mtlue_cli.workflows.protect import pipeline as protect_pipeline
+from mtlue_cli.workflows.protect import photos as photo_steps
 from mtlue_cli.workflows.protect.config import ProtectConfig
 from mtlue_cli.workflows.protect.run import ProtectResult, protect_folder
 from tests.small_set import TASKS, write_checkpoint, write_images
@@ -106,7 +105,7 @@ def test_row_order_does_not_show(config: ProtectConfig, tmp_path: Path) -> None:
 
 def test_memory_budget_does_not_show(config: ProtectConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     reference = snapshot(run(config).release)
-    monkeypatch.setattr(protect_pipeline, "PIXEL_BUDGET", 700)
+    monkeypatch.setattr(photo_steps, "PIXEL_BUDGET", 700)
     assert snapshot(run(config, out=tmp_path / "other").release) == reference
 
 
@@ -242,7 +241,7 @@ def test_an_image_that_breaks_the_bound_is_never_written(
     def broken(pixels: np.ndarray, *_: object) -> np.ndarray:
         return pixels + np.uint8(100)
 
-    monkeypatch.setattr(protect_files, "protect_pixels", broken)
+    monkeypatch.setattr(photo_steps, "protect_pixels", broken)
     result = run(config)
     assert len(result.quarantine) == 7
     assert "the bound is 8/255" in result.quarantine[0].reason
@@ -384,7 +383,7 @@ def test_a_full_disk_stops_the_run_and_can_be_resumed(config: ProtectConfig, mon
         return dict.fromkeys(files, OSError(28, "No space left on device"))
 
     with monkeypatch.context() as patch:
-        patch.setattr(protect_files, "write_together", full)
+        patch.setattr(photo_steps, "write_together", full)
         with pytest.raises(MtlueError, match="No space left"):
             run(config)
     assert run(config).protected == 7

@@ -38,8 +38,7 @@ from mtlue_cli.verification.audit import audit_release
 from mtlue_cli.workflows.inspect import inspect_release
 from mtlue_cli.workflows.progress import SilentProgress
 from mtlue_cli.workflows.protect.config import ProtectConfig
-from mtlue_cli.workflows.protect.files import Encoded, PhotoSteps, Prepared
-from mtlue_cli.workflows.protect.pipeline import Pipeline
+from mtlue_cli.workflows.protect.photos import Encoded, PhotoSteps, Pipeline, Prepared
 from mtlue_cli.workflows.protect.plan import ProtectPlan, named_weights, plan_protection, read_inputs
 from mtlue_cli.workflows.protect.run import ProtectResult, protect_folder
 from tests.small_set import SHAPE, TASKS, write_checkpoint, write_images

@@ -17,7 +17,7 @@ from mtlue_cli.release.records import FOLDER, PLANNED_NAME, Record, read_manifes
 from mtlue_cli.release.release import Release
 from mtlue_cli.workflows.inspect import inspect_release
 from mtlue_cli.workflows.progress import SilentProgress
-from mtlue_cli.workflows.protect import files as protect_files
+from mtlue_cli.workflows.protect import photos as photo_steps
 from mtlue_cli.workflows.protect.config import ProtectConfig
 from mtlue_cli.workflows.protect.run import ProtectResult, protect_folder
 from tests.small_set import write_checkpoint, write_images
@@ -137,20 +137,20 @@ def test_a_strange_image_that_appears_during_a_run_keeps_it_incomplete(
     assert whole(config.release)
 
 
-@pytest.mark.parametrize("step", ["encode_image", "to_square", "measure_change"])
+@pytest.mark.parametrize("step", ["encode_image", "to_square", "measure"])
 def test_one_photo_that_fails_unexpectedly_is_quarantined(
     config: ProtectConfig, monkeypatch: pytest.MonkeyPatch, step: str
 ) -> None:
-    original = getattr(protect_files, step)
+    original = getattr(photo_steps, step)
     calls: list[int] = []
 
-    def odd(*arguments: object) -> object:
+    def odd(*arguments: object, **named: object) -> object:
         calls.append(1)
         if len(calls) == 3:
             raise OverflowError("too odd")
-        return original(*arguments)
+        return original(*arguments, **named)
 
-    monkeypatch.setattr(protect_files, step, odd)
+    monkeypatch.setattr(photo_steps, step, odd)
     result = run(config, workers=1)
     assert (result.protected, result.exit_code) == (6, ExitCode.QUARANTINE)
     assert "OverflowError: too odd" in result.quarantine[0].reason

@@ -5,7 +5,7 @@ from itertools import pairwise
 from mtlue_cli.choices import TaskKind
 from mtlue_cli.keys import Key
 from mtlue_cli.tasks.spec import Task, TaskSet
-from mtlue_cli.workflows.protect.files import random_classes
+from mtlue_cli.workflows.protect.photos import random_classes
 
 TASKS = TaskSet(
     (

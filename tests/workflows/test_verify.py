@@ -37,6 +37,7 @@ from mtlue_cli.workflows.protect.config import ProtectConfig
 from mtlue_cli.workflows.protect.run import protect_folder
 from mtlue_cli.workflows.verify.config import VerifyConfig
 from mtlue_cli.workflows.verify.dry_run import dry_run
+from mtlue_cli.workflows.verify.plan import plan_verification
 from mtlue_cli.workflows.verify.run import verify_release
 from tests.small_set import write_checkpoint
 from tests.verification.made_release import (
@@ -376,17 +377,17 @@ def test_everything_that_is_asked_for_is_run(config: VerifyConfig, made: MadeSet
 
 
 def test_a_tier_brings_its_own_budget_and_options_go_before_it(config: VerifyConfig) -> None:
-    plan = replace(config, tier=Tier.SMOKE, epochs=None, batch_size=None, backbones=None).plan
+    plan = plan_verification(replace(config, tier=Tier.SMOKE, epochs=None, batch_size=None, backbones=None))
     names = [condition.name for condition in plan.conditions]
     assert names[:3] == list(ROWS)
     assert {"small + jpeg-10", "small + label-regression"} <= set(names)
     assert (plan.epochs, plan.limit) == (8, 2000)
-    changed = replace(config, tier=Tier.SMOKE, epochs=3, limit=50, countermeasures=()).plan
+    changed = plan_verification(replace(config, tier=Tier.SMOKE, epochs=3, limit=50, countermeasures=()))
     assert [condition.name for condition in changed.conditions] == list(ROWS)
     assert (changed.epochs, changed.batch_size, changed.limit) == (3, 10, 50)
-    standard = replace(config, tier=Tier.STANDARD, backbones=None).plan
+    standard = plan_verification(replace(config, tier=Tier.STANDARD, backbones=None))
     assert len(standard.conditions) > 2 * len(plan.conditions)
-    with_start = replace(config, tier=Tier.STANDARD, backbones=None, start="x").plan
+    with_start = plan_verification(replace(config, tier=Tier.STANDARD, backbones=None, start="x"))
     assert "resnet18 head" in {condition.name for condition in with_start.conditions}
     assert "method head" in {left.name for left in standard.left_out}
 
@@ -402,24 +403,24 @@ def converged(config: VerifyConfig, **changes: Any) -> VerifyConfig:  # noqa: AN
 def test_the_converged_tier_takes_as_many_epochs_as_its_steps_need(
     config: VerifyConfig, images: int, epochs: int, steps: int
 ) -> None:
-    plan = converged(config).plan
+    plan = plan_verification(converged(config))
     assert (plan.batch_size, plan.limit) == (64, None)
     assert steps_an_epoch(images, plan.batch_size) == steps
     assert plan.epochs_with(images) == epochs
     assert epochs * steps >= 3000
-    assert converged(config, epochs=5).plan.epochs_with(images) == 5
-    assert converged(config, batch_size=32).plan.epochs_with(8000) == 24
-    assert replace(config, tier=Tier.SMOKE, epochs=None).plan.epochs_with(images) == 8
+    assert plan_verification(converged(config, epochs=5)).epochs_with(images) == 5
+    assert plan_verification(converged(config, batch_size=32)).epochs_with(8000) == 24
+    assert plan_verification(replace(config, tier=Tier.SMOKE, epochs=None)).epochs_with(images) == 8
 
 
 def test_the_converged_tier_tries_the_release_noise_and_grayscale(config: VerifyConfig) -> None:
     def names(**changes: Any) -> list[str]:  # noqa: ANN401 - any field
-        return [condition.name for condition in converged(config, **changes).plan.conditions]
+        return [condition.name for condition in plan_verification(converged(config, **changes)).conditions]
 
     assert names() == [*ROWS, "small + grayscale"]
     assert names(control=False) == ["small: clean images", "small", "small + grayscale"]
     assert names(control=False, countermeasures=("jpeg-10",)) == ["small: clean images", "small", "small + jpeg-10"]
-    assert "countermeasure jpeg-10" in {left.name for left in converged(config).plan.left_out}
+    assert "countermeasure jpeg-10" in {left.name for left in plan_verification(converged(config)).left_out}
 
 
 def test_a_dry_run_tells_the_epochs_that_the_steps_need(config: VerifyConfig, made: MadeSet, tmp_path: Path) -> None:
@@ -457,7 +458,7 @@ def test_a_dry_run_names_every_condition_and_estimates_time(
     make_release(made, tmp_path / "release")
     planned = dry_run(replace(config, tier=Tier.SMOKE, seeds=2), SilentProgress())
     assert [row.name for row in planned.conditions] == [
-        condition.name for condition in replace(config, tier=Tier.SMOKE).plan.conditions
+        condition.name for condition in plan_verification(replace(config, tier=Tier.SMOKE)).conditions
     ]
     assert all(row.seconds > 0 for row in planned.conditions)
     assert planned.images == 140
@@ -528,7 +529,7 @@ def test_a_weighting_that_is_not_installed_is_named(config: VerifyConfig, monkey
     with pytest.raises(InputError, match="fairgrad needs scipy") as caught:
         verify_release(replace(config, weightings=(WeightingName.FAIRGRAD,)), SilentProgress())
     assert "mtlue[weightings]" in (caught.value.hint or "")
-    plan = replace(config, tier=Tier.STANDARD, backbones=None).plan
+    plan = plan_verification(replace(config, tier=Tier.STANDARD, backbones=None))
     assert "resnet18 fairgrad" not in {condition.name for condition in plan.conditions}
     assert "needs scipy" in {left.name: left.reason for left in plan.left_out}["weighting fairgrad"]
 
@@ -613,7 +614,7 @@ def test_what_was_asked_for_and_cannot_be_run_is_refused_before_training(
 
 def test_what_a_tier_brings_along_is_not_asked_for(config: VerifyConfig) -> None:
     def asked(**changes: Any) -> set[str]:  # noqa: ANN401 - any field
-        plan = replace(config, tier=Tier.STANDARD, **{"backbones": None, **changes}).plan
+        plan = plan_verification(replace(config, tier=Tier.STANDARD, **{"backbones": None, **changes}))
         return {condition.name for condition in plan.asked}
 
     always = {"resnet18: clean images", "resnet18", "resnet18: noise"}

@@ -15,7 +15,7 @@ from mtlue_cli.workflows.protect.config import ProtectConfig
 from mtlue_cli.workflows.protect.run import protect_folder
 from mtlue_cli.workflows.verify.config import VerifyConfig
 from mtlue_cli.workflows.verify.dry_run import dry_run
-from mtlue_cli.workflows.verify.generator import attackers_weights, published_weights
+from mtlue_cli.workflows.verify.plan import attackers_weights, plan_verification, published_weights
 from mtlue_cli.workflows.verify.run import verify_release
 from tests.small_set import write_checkpoint
 from tests.verification.made_release import MadeSet, make_set
@@ -102,7 +102,9 @@ def test_an_attacker_gets_the_weights_of_a_public_generator_and_no_key(config: V
 def test_weights_that_are_not_public_are_attacked_by_name_alone(config: VerifyConfig, tmp_path: Path) -> None:
     own = write_checkpoint(tmp_path / "own.safetensors", None)
     planned = {
-        name: replace(config, weights=name, backbones=None, epochs=None, batch_size=None, tier=Tier.STANDARD).plan
+        name: plan_verification(
+            replace(config, weights=name, backbones=None, epochs=None, batch_size=None, tier=Tier.STANDARD)
+        )
         for name in ("default", str(own))
     }
     tried = {

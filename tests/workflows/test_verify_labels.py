@@ -9,6 +9,7 @@ from mtlue_cli.images.labelled import read_folder_labels
 from mtlue_cli.tasks.label_options import LabelOptions
 from mtlue_cli.workflows.verify.config import VerifyConfig
 from mtlue_cli.workflows.verify.images import read_test_side
+from mtlue_cli.workflows.verify.plan import plan_verification, settings_to_json
 from tests.tasks.label_files import write
 
 ROWS = "file_name,t\na.jpg,x\nb.jpg,y\nc.jpg,z\nd.jpg,x\n"
@@ -48,7 +49,7 @@ def test_a_split_is_of_the_clean_images_alone(config: VerifyConfig, tmp_path: Pa
 
 
 def test_how_labels_are_read_is_recorded(config: VerifyConfig) -> None:
-    recorded = config.settings_to_json()["reading"]
+    recorded = settings_to_json(config, plan_verification(config))["reading"]
     assert recorded["split"] == "train"
     assert recorded["split_file"] == str(config.reading.split_file)
     assert recorded["bins"] == []

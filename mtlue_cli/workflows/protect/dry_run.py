@@ -21,8 +21,8 @@ from mtlue_cli.release.release import Resumption
 from mtlue_cli.tasks.overview import ColumnUse
 from mtlue_cli.workflows.progress import Progress
 from mtlue_cli.workflows.protect.config import ProtectConfig
-from mtlue_cli.workflows.protect.files import PhotoSteps, Prepared
 from mtlue_cli.workflows.protect.own_weights import OwnWeights, find_weights, labelled_images
+from mtlue_cli.workflows.protect.photos import PhotoSteps, Prepared
 from mtlue_cli.workflows.protect.plan import ProtectInputs, ProtectPlan, plan_protection
 from mtlue_cli.workflows.protect.run import load_generator, show_columns
 

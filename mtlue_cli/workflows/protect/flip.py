@@ -1,5 +1,6 @@
 """How visible a release is: mean FLIP over a sample of its files."""
 
+import contextlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -14,21 +15,19 @@ from mtlue_cli.workflows.progress import Progress
 def release_flip(originals: Path, release: Path, sources: Mapping[str, str], progress: Progress) -> MeanFlip | None:
     """Mean over a sample of the files of a release, both decoded upright; None if none could be compared.
 
-    A file that cannot be read, or does not have its original's size and depth, is left out of the mean.
-
-    Args:
-        originals: Folder of the originals.
-        release: Folder of the released files.
-        sources: Released file to its original, both relative POSIX.
-        progress: Advanced once per file.
+    ``sources`` maps each released file to its original, both relative POSIX. A file that cannot be read, or does not
+    have its original's size and depth, is left out of the mean.
     """
     sample = sampled(sources)
 
     def pairs() -> Iterator[tuple[Pixels, Pixels]]:
         for name in sample:
-            pair = _pair(originals, sources[name], release, name)
-            if pair is not None:
-                yield pair
+            if path_fault(name) is None and path_fault(sources[name]) is None:
+                with contextlib.suppress(OSError, ImageError):
+                    after = decode_image(release / name).pixels
+                    before = comparable_pixels(decode_image(originals / sources[name]).pixels, after)
+                    if before.shape == after.shape and before.dtype == after.dtype:
+                        yield before, after
             progress.advance()
 
     progress.start("measuring FLIP", len(sample))
@@ -36,14 +35,3 @@ def release_flip(originals: Path, release: Path, sources: Mapping[str, str], pro
         return mean_flip(pairs())
     finally:
         progress.finish()
-
-
-def _pair(originals: Path, source: str, release: Path, name: str) -> tuple[Pixels, Pixels] | None:
-    if path_fault(source) is not None or path_fault(name) is not None:
-        return None
-    try:
-        before, after = decode_image(originals / source).pixels, decode_image(release / name).pixels
-    except (OSError, ImageError):
-        return None
-    before = comparable_pixels(before, after)
-    return (before, after) if before.shape == after.shape and before.dtype == after.dtype else None

@@ -22,7 +22,7 @@ from mtlue_cli.generator.shipped import DEFAULT, SUFFIX, shipped_weights
 from mtlue_cli.tasks.classes import MAX_CLASSES, class_faults
 from mtlue_cli.tasks.overview import ColumnUse, column_uses
 from mtlue_cli.tasks.spec import LabelTable, TaskSet
-from mtlue_cli.tasks.wording import quoted
+from mtlue_cli.tasks.wording import counted, quoted
 from mtlue_cli.workflows.progress import Progress
 from mtlue_cli.workflows.protect.config import ProtectConfig
 from mtlue_cli.workflows.protect.keyed import unnamed, without
@@ -211,7 +211,7 @@ class OwnWeights:
         self._refuse_unwritable()
         if self.images >= FEWEST_IMAGES or self.config.train_minutes is not None or self._unfinished():
             return None
-        few = f"{self.images} labelled images are too few to train weights (fewer than {FEWEST_IMAGES})"
+        few = f"{counted(self.images, 'labelled image')}, too few to train weights (fewer than {FEWEST_IMAGES})"
         self.progress.note(f"{few}: using ready-made patterns; --train MINUTES trains anyway")
         return _ready_made(self.config, self.inputs)
 
@@ -281,6 +281,7 @@ class OwnWeights:
             epsilon=8 if config.epsilon is None else config.epsilon,
             max_minutes=minutes,
             max_steps=MOST_STEPS,
+            least_steps=LEAST_STEPS,
             device=config.device,
             overwrite=True,
             workers=config.workers,
@@ -303,7 +304,7 @@ class OwnWeights:
         store.mkdir(mode=0o700, parents=True, exist_ok=True)
         store.chmod(0o700)
         try:
-            with FileLock(store / f"{self.stem}.lock", timeout=0):
+            with FileLock(store / f"{self.stem}.lock", timeout=0, mode=0o600):
                 yield
         except Timeout:
             raise InputError(

@@ -3,7 +3,6 @@
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -11,14 +10,14 @@ from typing import Any
 import torch
 
 from mtlue_cli.choices import GPU_CALL_SIZE, ExitCode, ImageFormat
-from mtlue_cli.devices import choose_device, compute_alone, describe_device
+from mtlue_cli.devices import choose_device, describe_device
 from mtlue_cli.errors import MtlueError
 from mtlue_cli.files import unwritable
 from mtlue_cli.generator.generator import Generator
 from mtlue_cli.generator.shipped import is_shipped
 from mtlue_cli.generator.tiles import is_tinted
 from mtlue_cli.images.encode import is_compressed_with_loss
-from mtlue_cli.images.reading import ReadingThreads, photos_up_to
+from mtlue_cli.images.reading import photos_up_to
 from mtlue_cli.metrics.flip import MeanFlip
 from mtlue_cli.notebook import html_table
 from mtlue_cli.release.records import FileRecord, QuarantineRecord, Record
@@ -27,10 +26,9 @@ from mtlue_cli.tasks.released import released_labels
 from mtlue_cli.tasks.wording import quoted
 from mtlue_cli.workflows.progress import Progress
 from mtlue_cli.workflows.protect.config import ProtectConfig
-from mtlue_cli.workflows.protect.files import PhotoSteps
 from mtlue_cli.workflows.protect.flip import release_flip
 from mtlue_cli.workflows.protect.own_weights import find_weights
-from mtlue_cli.workflows.protect.pipeline import DISK_THREADS, Pipeline
+from mtlue_cli.workflows.protect.photos import PhotoSteps, protect_photos
 from mtlue_cli.workflows.protect.plan import ProtectInputs, ProtectPlan, Weights, plan_protection, read_inputs
 
 SCHEMA_VERSION = 1
@@ -123,36 +121,38 @@ class ProtectResult:
             "exit_code": int(self.exit_code),
         }
 
+    def rows(self) -> dict[str, str]:
+        """The result by name, in words; empty where there is nothing to say."""
+        done = f"{self.protected} protected, {self.kept} already done, {len(self.quarantine)} in quarantine"
+        spread = "smallest {:.1f}, median {:.1f}, largest {:.1f} levels"
+        return {
+            "release": str(self.release),
+            "images": done,
+            "masks and maps": f"{self.maps} copied as they are" if self.maps else "",
+            "tasks": ", ".join(self.tasks),
+            "not protected": ", ".join(self.unprotected_tasks),
+            "largest change": "" if self.max_change is None else f"{self.max_change:g}/255 (bound {self.epsilon}/255)",
+            "change per file": "" if self.mean_change is None else spread.format(*self.mean_change),
+            "mean PSNR": "" if self.mean_psnr is None else f"{self.mean_psnr:.2f} dB",
+            "FLIP": "" if self.flip is None else MeanFlip(self.flip, self.flip_files).described(),
+            "weights": self.weights,
+            "key": self.key_fingerprint or "",
+        }
+
     def _repr_html_(self) -> str:
-        return html_table(
-            "Protected images",
-            {
-                "release": self.release,
-                "protected": self.protected,
-                "already protected": self.kept,
-                "in quarantine": [record.source for record in self.quarantine],
-                "without labels": list(self.unlabelled),
-                "tasks": self.tasks,
-                "not protected": self.unprotected_tasks,
-                "epsilon": f"{self.epsilon}/255",
-                "largest change": None if self.max_change is None else f"{self.max_change:g}/255",
-                "mean PSNR (dB)": self.mean_psnr,
-                "FLIP": self.flip,
-                "weights": self.weights,
-                "key": self.key_fingerprint,
-                "warnings": self.warnings,
-                "seconds": self.seconds,
-            },
-        )
+        more = {
+            "in quarantine": [record.source for record in self.quarantine],
+            "without labels": self.unlabelled,
+            "warnings": self.warnings,
+            "seconds": self.seconds,
+        }
+        return html_table("Protected images", self.rows() | more)
 
 
 def protect_folder(config: ProtectConfig, progress: Progress, inputs: ProtectInputs | None = None) -> ProtectResult:
     """Write a protected copy of every labelled image; an interrupted run continues where it stopped.
 
-    Args:
-        config: What the user asks for.
-        progress: Hears of every step.
-        inputs: What :func:`read_inputs` gave; None: read now.
+    ``inputs`` are what :func:`read_inputs` gave; None: they are read now.
 
     Raises:
         InputError: Something does not fit; nothing was written.
@@ -190,7 +190,7 @@ def protect_folder(config: ProtectConfig, progress: Progress, inputs: ProtectInp
     try:
         with release.open(plan.run, plan.earlier), photos_up_to(config.max_pixels):
             steps = PhotoSteps(plan, config.images)
-            records = _stream(config, plan, steps, generator, progress)
+            records = protect_photos(plan, steps, generator, config.workers, progress)
             ordered = [records[row] for row in sorted(records)]
             released = {row: record for row, record in records.items() if isinstance(record, FileRecord)}
             sources = {record.file_name: record.source for record in released.values()}
@@ -219,34 +219,6 @@ def load_generator(config: ProtectConfig, plan: ProtectPlan, device: torch.devic
         device=device,
         call_size=config.batch_size or GPU_CALL_SIZE,
     )
-
-
-def _stream(
-    config: ProtectConfig, plan: ProtectPlan, steps: PhotoSteps, generator: Generator, progress: Progress
-) -> dict[int, Record]:
-    records: dict[int, Record] = {}
-
-    def done(row: int, record: Record) -> None:
-        if plan.earlier.records.get(record.source) is not record:
-            plan.release.add(record)
-        records[row] = record
-        progress.advance()
-
-    on_cpu = generator.device.type == "cpu"
-    pool = ReadingThreads(config.workers, thread_name_prefix="photo")
-    if on_cpu:  # a thread of the pool computes alone: threads within threads would fight for cores
-        compute_alone(pool, config.workers)
-    disk = ReadingThreads(DISK_THREADS, thread_name_prefix="disk")
-    try:
-        progress.start("protecting", len(plan.table))
-        perturb = partial(generator.perturb, epsilon=plan.run.epsilon)
-        pipeline = Pipeline(steps, perturb, pool, disk, config.workers, generator.call_size, done, in_pool=on_cpu)
-        pipeline.run(range(len(plan.table)))
-    finally:
-        pool.shutdown(wait=True, cancel_futures=True)
-        disk.shutdown(wait=True, cancel_futures=True)
-        progress.finish()
-    return records
 
 
 def _result(

@@ -5,10 +5,11 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-from mtlue_cli.choices import FEW_TASKS, TRAIN_MINUTES, BackboneName, ObjectiveName, Precision
+from mtlue_cli.choices import FEW_TASKS, BackboneName, ObjectiveName, Precision
 from mtlue_cli.errors import InputError
 from mtlue_cli.options import (
     COMPUTATION,
+    EPSILON,
     OUTPUT,
     TRAINING,
     Device,
@@ -20,7 +21,6 @@ from mtlue_cli.options import (
     Seed,
     Tasks,
     Workers,
-    epsilon_option,
     usable_threads,
 )
 from mtlue_cli.tasks.label_options import LabelOptions, Labels
@@ -40,199 +40,74 @@ class TrainConfig:
     """What a user asks of ``train-generator``; the help of each option says the rest.
 
     Attributes:
+        out: The generator's file. Work in progress is kept in FILE.safetensors.training beside it.
+        objective: em: minimise a surrogate's loss. tap: mislead a clean surrogate. sep: mislead several of its epochs.
+        size: Side of the training images, in pixels.
+        epsilon: Largest change of a pixel value, in 255ths.
+        epochs: Passes over the images. Unset, and --max-minutes too: {TRAIN_MINUTES:g} minutes.
+        max_minutes: Time for surrogate and generator together, in minutes; instead of --epochs.
         max_steps: Generator steps after which training ends, also if ``max_minutes`` has time left.
+        surrogate: The surrogate network, which stands in for an attacker's.
+        surrogate_epochs: Passes over the clean images for the surrogate of tap and sep.
+        intra_weight: Weight of the term that separates the classes of a task; 0 removes it.
+        inter_weight: Weight of the term that separates the tasks; 0 removes it.
+        learnability_weight: tap and sep: weight of a second loss that keeps the perturbation easy to learn; 0 turns it
+            off. Unset: 0 for tap with at most {FEW_TASKS} tasks, else 1.
+        distortions: What happens to images in training. attacks: random JPEG, grey, blur, half size, bit depth, jitter
+            and zoom, each by its chance, such as attacks:grey=0.3,jpeg=0.25. plain: crops and flips alone. Unset:
+            attacks for tap with at most {FEW_TASKS} columns, else plain.
+        chroma: Share of colour difference that the perturbation may use: 0 writes in luminance alone, which is less
+            visible and holds in grey. Unset: 0 for tap with at most {FEW_TASKS} columns and for grey images, else 1.
+        batch_size: Images per training step. Unset: 32 for tap with at most {FEW_TASKS} columns, else 64.
+        learning_rate: Adam's learning rate. Unset: 4e-3 for tap with at most {FEW_TASKS} columns, else 2e-3.
+        precision: Number format; auto uses bfloat16 where it is faster.
+        licence: Licence to record in the checkpoint, such as that of the images.
+        contact_sheet: Picture of originals, protected and tenfold perturbation. Unset: beside the generator.
         most_images: Train on at most so many images, spread evenly over the rows.
         private: Nobody but the owner may read the checkpoint, and images that cannot be read are left out with a note
             instead of refused: ``protect`` trains for itself.
+        start: Begin from these weights: universal ones under your key, or some that know these labels.
     """
 
     images: Images
     labels: Labels
-    out: Annotated[
-        Path,
-        Option(
-            flags="--out -o",
-            help="The generator's file. Work in progress is kept in FILE.safetensors.training beside it.",
-            panel=OUTPUT,
-            metavar="FILE.safetensors",
-        ),
-    ]
+    out: Annotated[Path, Option(flags="--out -o", panel=OUTPUT, metavar="FILE.safetensors")]
     reading: LabelOptions = field(default_factory=LabelOptions)
     tasks: Tasks = None
-    objective: Annotated[
-        ObjectiveName,
-        Option(
-            flags="--objective",
-            help="em: minimise a surrogate's loss. tap: mislead a clean surrogate. sep: mislead several of its epochs.",
-            panel=TRAINING,
-        ),
-    ] = ObjectiveName.TAP
-    size: Annotated[
-        int,
-        Option(
-            flags="--size",
-            help="Side of the training images, in pixels.",
-            panel=TRAINING,
-            metavar="PIXELS",
-            minimum=16,
-            maximum=512,
-        ),
-    ] = 64
-    epsilon: Annotated[int, epsilon_option()] = 8
-    epochs: Annotated[
-        int | None,
-        Option(
-            flags="--epochs",
-            help=f"Passes over the images. Unset, and --max-minutes too: {TRAIN_MINUTES:g} minutes.",
-            panel=TRAINING,
-            metavar="N",
-            minimum=1,
-        ),
-    ] = None
-    max_minutes: Annotated[
-        float | None,
-        Option(
-            flags="--max-minutes",
-            help="Time for surrogate and generator together, in minutes; instead of --epochs.",
-            panel=TRAINING,
-            metavar="M",
-            minimum=0.01,
-        ),
-    ] = None
+    objective: Annotated[ObjectiveName, Option(panel=TRAINING)] = ObjectiveName.TAP
+    size: Annotated[int, Option(panel=TRAINING, metavar="PIXELS", minimum=16, maximum=512)] = 64
+    epsilon: Annotated[int, EPSILON] = 8
+    epochs: Annotated[int | None, Option(panel=TRAINING, metavar="N", minimum=1)] = None
+    max_minutes: Annotated[float | None, Option(panel=TRAINING, metavar="M", minimum=0.01)] = None
     max_steps: int | None = None
-    surrogate: Annotated[
-        BackboneName,
-        Option(flags="--surrogate", help="The surrogate network, which stands in for an attacker's.", panel=TRAINING),
-    ] = BackboneName.SMALL
-    surrogate_epochs: Annotated[
-        int,
-        Option(
-            flags="--surrogate-epochs",
-            help="Passes over the clean images for the surrogate of tap and sep.",
-            panel=TRAINING,
-            metavar="N",
-            minimum=1,
-        ),
-    ] = 6
-    intra_weight: Annotated[
-        float,
-        Option(
-            flags="--intra-weight",
-            help="Weight of the term that separates the classes of a task; 0 removes it.",
-            panel=TRAINING,
-            metavar="W",
-            minimum=0.0,
-        ),
-    ] = 1.0
-    inter_weight: Annotated[
-        float,
-        Option(
-            flags="--inter-weight",
-            help="Weight of the term that separates the tasks; 0 removes it.",
-            panel=TRAINING,
-            metavar="W",
-            minimum=0.0,
-        ),
-    ] = 10.0
-    learnability_weight: Annotated[
-        float | None,
-        Option(
-            flags="--learnability-weight",
-            help="tap and sep: weight of a second loss that keeps the perturbation easy to learn; 0 turns it off. "
-            f"Unset: 0 for tap with at most {FEW_TASKS} tasks, else 1.",
-            panel=TRAINING,
-            metavar="W",
-            minimum=0.0,
-        ),
-    ] = None
+    least_steps: int = 0
+    surrogate: Annotated[BackboneName, Option(panel=TRAINING)] = BackboneName.SMALL
+    surrogate_epochs: Annotated[int, Option(panel=TRAINING, metavar="N", minimum=1)] = 6
+    intra_weight: Annotated[float, Option(panel=TRAINING, metavar="W", minimum=0.0)] = 1.0
+    inter_weight: Annotated[float, Option(panel=TRAINING, metavar="W", minimum=0.0)] = 10.0
+    learnability_weight: Annotated[float | None, Option(panel=TRAINING, metavar="W", minimum=0.0)] = None
     distortions: Annotated[
         "DistortionSettings | None",
-        Option(
-            flags="--distortions",
-            help="What happens to images in training. attacks: random JPEG, grey, blur, half size, bit depth, jitter "
-            "and zoom, each by its chance, such as attacks:grey=0.3,jpeg=0.25. plain: crops and flips alone. Unset: "
-            f"attacks for tap with at most {FEW_TASKS} columns, else plain.",
-            panel=TRAINING,
-            metavar="NAME[:SETTING=VALUE,...]",
-            typed=str,
-            convert=_distortions,
-        ),
+        Option(panel=TRAINING, metavar="NAME[:SETTING=VALUE,...]", typed=str, convert=_distortions),
     ] = None
-    chroma: Annotated[
-        float | None,
-        Option(
-            flags="--chroma",
-            help="Share of colour difference that the perturbation may use: 0 writes in luminance alone, which is less "
-            f"visible and holds in grey. Unset: 0 for tap with at most {FEW_TASKS} columns and for grey images, else "
-            "1.",
-            panel=TRAINING,
-            metavar="SHARE",
-            minimum=0.0,
-            maximum=1.0,
-        ),
-    ] = None
+    chroma: Annotated[float | None, Option(panel=TRAINING, metavar="SHARE", minimum=0.0, maximum=1.0)] = None
     batch_size: Annotated[
-        int | None,
-        Option(
-            flags="--batch-size -b",
-            help=f"Images per training step. Unset: 32 for tap with at most {FEW_TASKS} columns, else 64.",
-            panel=TRAINING,
-            metavar="N",
-            minimum=2,
-            shared=True,
-        ),
+        int | None, Option(flags="--batch-size -b", panel=TRAINING, metavar="N", minimum=2, shared=True)
     ] = None
     learning_rate: Annotated[
-        float | None,
-        Option(
-            flags="--learning-rate",
-            help=f"Adam's learning rate. Unset: 4e-3 for tap with at most {FEW_TASKS} columns, else 2e-3.",
-            panel=TRAINING,
-            metavar="RATE",
-            minimum=1e-7,
-            maximum=10.0,
-            shared=True,
-        ),
+        float | None, Option(panel=TRAINING, metavar="RATE", minimum=1e-7, maximum=10.0, shared=True)
     ] = None
     seed: Seed = 0
     device: Device = "auto"
-    precision: Annotated[
-        Precision,
-        Option(flags="--precision", help="Number format; auto uses bfloat16 where it is faster.", panel=COMPUTATION),
-    ] = Precision.AUTO
-    licence: Annotated[
-        str,
-        Option(
-            flags="--licence",
-            help="Licence to record in the checkpoint, such as that of the images.",
-            panel=OUTPUT,
-            metavar="TEXT",
-        ),
-    ] = "unspecified"
-    contact_sheet: Annotated[
-        Path | None,
-        Option(
-            flags="--contact-sheet",
-            help="Picture of originals, protected and tenfold perturbation. Unset: beside the generator.",
-            panel=OUTPUT,
-            metavar="FILE.png",
-        ),
-    ] = None
+    precision: Annotated[Precision, Option(panel=COMPUTATION)] = Precision.AUTO
+    licence: Annotated[str, Option(panel=OUTPUT, metavar="TEXT")] = "unspecified"
+    contact_sheet: Annotated[Path | None, Option(panel=OUTPUT, metavar="FILE.png")] = None
     overwrite: Overwrite = False
     workers: Workers = field(default_factory=usable_threads)
     limit: Limit = None
     most_images: int | None = None
     private: bool = False
-    start: Annotated[
-        str | None,
-        Option(
-            flags="--from",
-            help="Begin from these weights: universal ones under your key, or some that know these labels.",
-            panel=TRAINING,
-            metavar="NAME|FILE",
-            file_or_name=True,
-        ),
-    ] = None
+    start: Annotated[str | None, Option(flags="--from", panel=TRAINING, metavar="NAME|FILE", file_or_name=True)] = None
     key: KeyFile = None
 
     @property
@@ -258,7 +133,7 @@ class TrainConfig:
     def recorded_settings(self) -> dict[str, Any]:
         """Everything that decides the weights, without paths and without the weights to begin from."""
         aside = {"images", "labels", "out", "device", "licence", "contact_sheet", "overwrite", "workers", "reading"}
-        aside |= {"start", "key", "private"}
+        aside |= {"start", "key", "private", "least_steps"}
         return {
             name: value
             for name, value in json.loads(json.dumps(asdict(self), default=str)).items()

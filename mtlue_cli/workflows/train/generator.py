@@ -29,6 +29,7 @@ from mtlue_cli.tasks.names import resolved_names
 from mtlue_cli.tasks.overview import ColumnUse, column_uses, overview_lines
 from mtlue_cli.tasks.spans import with_spans
 from mtlue_cli.tasks.spec import LabelTable, TaskSet
+from mtlue_cli.tasks.wording import counted
 from mtlue_cli.training.generator_loop import GeneratorLoop
 from mtlue_cli.training.runtime import data_digest, flush_denormals, library_versions
 from mtlue_cli.workflows.progress import Progress
@@ -46,10 +47,7 @@ def train_generator(config: TrainConfig, progress: Progress, labels: LabelFile |
     An interrupted run (KeyboardInterrupt passes through) keeps its state beside ``config.out``; the same configuration
     resumes it and, on a CPU, ends with the weights of an undisturbed run.
 
-    Args:
-        config: What the user asks for.
-        progress: Hears of every step.
-        labels: What the label file holds; None: read now.
+    ``labels`` are what the label file holds; None: they are read now.
 
     Raises:
         InputError: Faults in labels, images or options; nothing was written.
@@ -80,6 +78,8 @@ def train_generator(config: TrainConfig, progress: Progress, labels: LabelFile |
     except MtlueError:  # it has diverged: resuming would not help
         shutil.rmtree(config.state_folder, ignore_errors=True)
         raise
+    if config.private:
+        config.sheet_path.touch(mode=0o600)  # a file that is there keeps its mode when it is written
     _draw_sheet(loop.generator, data.images, data.labels, config.sheet_path)
     shutil.rmtree(config.state_folder, ignore_errors=True)
     seconds, columns = time.monotonic() - started, _columns(labels, table.tasks, config)
@@ -110,7 +110,8 @@ def _chosen(labels: LabelFile, config: TrainConfig) -> LabelTable:
         table = table.take(np.linspace(0, len(table) - 1, config.most_images).astype(int).tolist())
     match_labels(config.images, table)
     if len(table) < 2:
-        raise InputError(f"{config.labels} has {len(table)} images; a generator needs at least two to learn from")
+        number = counted(len(table), "image")
+        raise InputError(f"{config.labels} has {number}; a generator needs at least two to learn from")
     return table
 
 
@@ -127,12 +128,12 @@ def _load(table: LabelTable, config: TrainConfig, progress: Progress) -> Trainin
     )
     progress.finish()
     if unread:
-        progress.note(
-            f"training leaves out {len(unread)} images that cannot be read, such as {next(iter(unread.values()))}"
-        )
+        number, first = counted(len(unread), "image"), next(iter(unread.values()))
+        progress.note(f"training leaves out {number} that cannot be read, such as {first}")
         rows = [row for row in range(len(table)) if row not in unread]
         if len(rows) < 2:
-            raise InputError(f"only {len(rows)} images can be read; training needs at least two", list(unread.values()))
+            number = counted(len(rows), "image")
+            raise InputError(f"only {number} can be read; training needs at least two", list(unread.values()))
         table, images = table.take(rows), images[rows]
     labels = load_labels(table, generator_size(config.size), workers=config.workers)
     return TrainingData(images, labels, with_spans(table.tasks, labels), data_digest(images, labels))
@@ -170,14 +171,7 @@ def _card(
 
 
 def _draw_sheet(generator: PerturbationGenerator, images: Tensor, labels: Mapping[str, Tensor], path: Path) -> None:
-    """Picture of originals, protected and perturbation for a few images, evenly from first to last.
-
-    Args:
-        generator: On any device.
-        images: ``(N, 3, S, S)`` uint8.
-        labels: Task name to ``(N,)`` int64, or to label maps, which are drawn too.
-        path: The PNG.
-    """
+    """Picture of a few images, evenly from first to last: original, protected, perturbation, and label maps."""
     generator.eval()
     device = next(generator.parameters()).device
     rows = torch.linspace(0, len(images) - 1, min(SHEET_IMAGES, len(images))).long()

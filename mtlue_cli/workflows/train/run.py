@@ -2,10 +2,11 @@
 
 import hashlib
 import json
+import math
 import shutil
 import time
 from collections.abc import Callable
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,13 +19,11 @@ from mtlue_cli.errors import InputError
 from mtlue_cli.files import TEMPORARY, write_atomically
 from mtlue_cli.generator.model import GeneratorConfig, PerturbationGenerator
 from mtlue_cli.networks.multitask import build_network
-from mtlue_cli.objectives.base import Objective
-from mtlue_cli.objectives.registry import OBJECTIVES, Ingredients
+from mtlue_cli.objectives import OBJECTIVES, Ingredients, Objective
 from mtlue_cli.tasks.shares import class_shares
 from mtlue_cli.training.generator_loop import GeneratorLoop, GeneratorSettings, StepRecord, mean_record
 from mtlue_cli.training.multitask_loop import EpochRecord, LearningSettings
-from mtlue_cli.training.runtime import deferred_interrupt
-from mtlue_cli.training.state import load_state, save_state
+from mtlue_cli.training.runtime import deferred_interrupt, load_state, save_state
 from mtlue_cli.training.surrogate import SurrogateRun, epochs_within, train_surrogate
 from mtlue_cli.workflows.progress import Progress
 from mtlue_cli.workflows.train.config import TrainConfig
@@ -41,6 +40,8 @@ QUIET_PATTERNS = 0.5
 SAVE_SECONDS = 30.0
 """Least time between two states on disk."""
 HISTORY_STEPS = 50
+TIMED_SHARE = 0.97
+"""Share of the time left that the planned steps fill."""
 TRIAL_STEPS = 30
 """Steps that are timed to plan a run by minutes; the first third, when memory is still being taken, does not count."""
 
@@ -105,10 +106,11 @@ class StateFolder:
         write_atomically(self.path / "plan.json", json.dumps(self.plan).encode())
 
 
+@dataclass
 class TrainingRun:
     """One run; a run that was stopped resumes from its state folder.
 
-    Args:
+    Attributes:
         config: Its settings.
         data: What it learns from.
         device: Where.
@@ -117,25 +119,25 @@ class TrainingRun:
         start: The weights that the generator begins with; None: untrained.
     """
 
-    def __init__(
-        self,
-        config: TrainConfig,
-        data: TrainingData,
-        device: torch.device,
-        progress: Progress,
-        started: float,
-        start: TrainingStart | None = None,
-    ) -> None:
-        self.config, self.data, self.device, self.progress, self.started = config, data, device, progress, started
-        self.start = start
+    config: TrainConfig
+    data: TrainingData
+    device: torch.device
+    progress: Progress
+    started: float
+    start: TrainingStart | None = None
+
+    def __post_init__(self) -> None:
+        config, data = self.config, self.data
         self.spec = OBJECTIVES[config.objective]
         self.recipe = recipe_for(config, data.tasks, data.images)
+        self.learnability = config.learnability(len(data.tasks))
         settings = config.recorded_settings()
         if config.private:
             # Its length is no part of it: a run with another --train continues as planned.
             settings = {name: value for name, value in settings.items() if name not in ("max_minutes", "max_steps")}
-        identity = [settings, data.tasks.to_json(), data.digest, None if start is None else start.to_json()]
-        self.state = StateFolder(config.state_folder, identity, config.overwrite, progress)
+        start = None if self.start is None else self.start.to_json()
+        identity = [settings, data.tasks.to_json(), data.digest, start]
+        self.state = StateFolder(config.state_folder, identity, config.overwrite, self.progress)
 
     def train(self) -> tuple[GeneratorLoop, list[dict[str, float]]]:
         """Both stages, or what is left of them; the finished loop and its history of mean figures.
@@ -261,23 +263,20 @@ class TrainingRun:
         )
         return on_device(PerturbationGenerator(shape, tasks, config.seed, priors), self.device)
 
-    def _learnability(self) -> float:
-        return self.config.learnability(len(self.data.tasks))
-
     def _pattern_gain(self) -> float:
         """How loudly the closed-form patterns start.
 
         Where something asks for what is easy to learn, they are most of the answer. Targeted poisoning alone finds
         patterns of its own, in luminance too, and is held up by loud ones: they fill the bound.
         """
-        targeted_alone = self.config.objective is not ObjectiveName.EM and not self._learnability()
+        targeted_alone = self.config.objective is not ObjectiveName.EM and not self.learnability
         return QUIET_PATTERNS if targeted_alone else GeneratorConfig().pattern_gain
 
     def _objective(self, clean: list[Any]) -> Objective:
         def fresh(seed: int) -> torch.nn.Module:
             return on_device(build_network(self.config.surrogate, self.data.tasks, seed), self.device)
 
-        return self.spec.build(Ingredients(self.data.tasks, clean, fresh, self.config.seed, self._learnability()))
+        return self.spec.build(Ingredients(self.data.tasks, clean, fresh, self.config.seed, self.learnability))
 
     def _loop(self, generator: PerturbationGenerator, objective: Objective, steps: int) -> GeneratorLoop:
         config, data = self.config, self.data
@@ -303,5 +302,14 @@ class TrainingRun:
         trial.run(until=TRIAL_STEPS, on_step=lambda _: marks.append(time.monotonic()))
         warm = marks[TRIAL_STEPS // 3 :]
         step_seconds = (warm[-1] - warm[0]) / (len(warm) - 1)
-        steps = max(10, int(self._remaining() * 0.97 / step_seconds))
+        steps = max(10, int(self._remaining() * TIMED_SHARE / step_seconds))
+        least = self.config.least_steps
+        if steps < least:
+            shutil.rmtree(self.state.path)  # a longer training gives its surrogate more time too
+            seconds = (least + TRIAL_STEPS) * step_seconds / TIMED_SHARE / (1 - SURROGATE_SHARE)
+            minutes = math.ceil(seconds / 60)
+            raise InputError(
+                f"the training would end after {steps} steps, and at least {least} are needed to protect",
+                hint=f"give it more time with --train {minutes}, or use ready-made patterns with --quick",
+            )
         return steps if self.config.max_steps is None else min(steps, self.config.max_steps)

@@ -97,20 +97,19 @@ class TrainResult:
             "columns": [column.to_json() for column in self.columns],
         }
 
+    def rows(self) -> dict[str, str]:
+        """The result by name, in words."""
+        rows = {"objective": self.card.objective}
+        for task in self.card.tasks:
+            shown = f"{task.num_classes} classes: {', '.join(task.classes[:12])}"
+            rows[f"task {task.name}"] = shown if task.classes else task.kind.value
+        rows |= {"epsilon": f"{self.card.epsilon} / 255", "size": f"{self.card.image_size} pixels"}
+        rows["steps"] = str(self.steps)
+        rows |= {f"last {name}": f"{value:.4g}" for name, value in (self.history[-1] if self.history else {}).items()}
+        return rows | {"contact sheet": str(self.contact_sheet), "digest": self.card.digest}
+
     def _repr_html_(self) -> str:
-        return html_table(
-            "Trained generator",
-            {
-                "checkpoint": self.checkpoint,
-                "contact sheet": self.contact_sheet,
-                "objective": self.card.objective,
-                "tasks": self.card.tasks.names,
-                "epsilon": f"{self.card.epsilon}/255",
-                "steps": self.steps,
-                "seconds": self.seconds,
-                "digest": self.card.digest,
-            },
-        )
+        return html_table("Trained generator", {"checkpoint": self.checkpoint, **self.rows(), "seconds": self.seconds})
 
 
 @dataclass(frozen=True)
@@ -133,24 +132,16 @@ class TrainingData:
 def recipe_for(config: TrainConfig, tasks: TaskSet, images: Tensor) -> Recipe:
     """:data:`THROUGH_ATTACKS` where that was measured to protect, else :data:`IN_COLOUR`.
 
-    What the user asks for overrules both.
-
-    Args:
-        config: What that is.
-        tasks: The tasks.
-        images: ``(N, 3, S, S)`` uint8. Where most are grey, they can carry no colour.
+    What ``config`` asks for overrules both. Where most of ``images``, ``(N, 3, S, S)`` uint8, are grey, they can carry
+    no colour.
     """
     measured = config.objective is ObjectiveName.TAP and not config.learnability(len(tasks)) and not len(tasks.dense)
     recipe = THROUGH_ATTACKS if measured else IN_COLOUR
-    if not len(tasks.dense) and grey_share(images) > MOSTLY_GREY:
+    grey = sum(is_grey(image.permute(1, 2, 0).numpy()) for image in images) if not len(tasks.dense) else 0
+    if grey > MOSTLY_GREY * len(images):
         recipe = replace(recipe, chroma=0.0)
     asked = {name: getattr(config, name) for name in ("batch_size", "learning_rate", "distortions", "chroma")}
     return replace(recipe, **{name: value for name, value in asked.items() if value is not None})
-
-
-def grey_share(images: Tensor) -> float:
-    """Share of images that are grey (:func:`~mtlue_cli.perturbation.effect.is_grey`): ``(N, 3, S, S)`` uint8."""
-    return sum(is_grey(image.permute(1, 2, 0).numpy()) for image in images) / max(1, len(images))
 
 
 def generator_size(view_size: int) -> int:

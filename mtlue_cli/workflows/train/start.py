@@ -46,19 +46,11 @@ class TrainingStart:
         gain: float,
         chroma: float | None = None,
     ) -> PerturbationGenerator:
-        """A generator with learned embeddings for ``tasks`` that begins as this one.
+        """A generator with learned embeddings for ``tasks``, which fit, that begins as this one.
 
         Its class maps are copies of this one's, by name; a universal start gives the maps of its codes. The embedding
-        of a dense task begins anew if this one is universal or has other classes.
-
-        Args:
-            tasks: What it will be trained for; :func:`read_start` checks that they fit.
-            epsilon: Its bound in 255ths.
-            image_size: Side in pixels of the images that it will see.
-            seed: Of the parameters that are not copied.
-            priors: Share of each class, one list per task.
-            gain: Of the patterns, if this one draws nothing beside them; else the learned gain stays.
-            chroma: Share of colour difference that is kept; None: that of this one.
+        of a dense task begins anew if this one is universal or has other classes. ``gain`` is that of the patterns if
+        this one draws nothing beside them; else the learned gain stays. ``chroma`` None: that of this one.
         """
         known = self.loaded.generator
         shape = replace(GeneratorConfig(**self.loaded.card.generator), epsilon=epsilon, image_size=image_size)
@@ -76,7 +68,7 @@ class TrainingStart:
         for task in tasks.image_level:
             index_of = {name: index for index, name in enumerate(known.tasks[task.name].classes)}
             maps = known.label_embedding.of_task(task.name).detach()
-            embedding.take_maps(task.name, maps[[index_of[name] for name in task.classes]])
+            embedding.of_task(task.name).data.copy_(maps[[index_of[name] for name in task.classes]])
         for task in tasks.dense if not self.loaded.card.universal else ():
             if task.classes == known.tasks[task.name].classes:
                 learned = known.dense_embeddings.of_task(task.name).state_dict()

@@ -1,11 +1,8 @@
 """The options of ``verify``."""
 
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, replace
-from enum import Enum, StrEnum
-from functools import cached_property
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated
 
 from mtlue_cli.choices import (
     BackboneName,
@@ -32,17 +29,10 @@ from mtlue_cli.options import (
 )
 from mtlue_cli.tasks.label_options import LabelOptions, Labels
 
-if TYPE_CHECKING:
-    from mtlue_cli.workflows.verify.settings import VerifyPlan
-
 ATTACK = "What is tried"
 
 MARGIN = 1.1
 """Side of the loaded images over the side of the crops that a victim sees."""
-
-
-def _all(names: type[StrEnum]) -> str:
-    return ", ".join(name.value for name in names)
 
 
 @dataclass(frozen=True)
@@ -52,288 +42,89 @@ class VerifyConfig:
     What is None takes the tier's choice, or the usual one where there is no tier.
 
     Attributes:
-        clean, labels: The original images and their label file.
-        protected: The release to judge; or
-        weights: a generator, by name or path, to judge without a release. Exactly one of the two.
-        key: File of the key for weights that take one; None: ``MTLUE_KEY``, else the user's own.
-        test, test_labels: Clean test images; None: a share of ``clean`` is held out.
-        test_fraction: That share, in (0, 1).
+        protected: The release to judge, made from IMAGES. It is audited first.
+        weights: Instead of a release: protect in memory with this generator and judge that.
+        test: Clean test images. Unset: a share of IMAGES is held out.
+        test_labels: Labels of the test images.
+        test_fraction: Share of IMAGES held out for testing, chosen by content.
         reading: How the labels are read. With a split, its test part is the test side, unless ``test`` is given.
-        tier: How much is tried.
-        backbones, learners, weightings, methods: Victims: every combination. The first is tried with everything.
-            Methods may have settings: ``sparse:share=0.1``.
-        countermeasures: Tried with the first victim; may have settings: ``jpeg:quality=20``.
-        fractions: Shares of the release that are protected, in (0, 1), each compared with its clean part alone.
-        start: Where fine-tuned victims start from: a safetensors file or ``timm:NAME``; or
-        pretrain_images, pretrain_labels: other clean images to train that start on first.
-        epochs, batch_size, learning_rate: Of every victim.
-        size: Side in pixels of the crops that a victim sees.
+        tier: smoke (minutes on a CPU), standard (an hour on a GPU), full, or converged (few conditions, at least 3,000
+            steps each: 12 minutes per victim on two cores with 8,000 images); what it leaves out is listed.
+        backbones: The victim's network; repeat it for more. Everything else is tried with the first. One of
+            {BackboneName}.
+        learners: One network for all tasks (mtl) or one per task (stl); may be repeated.
+        weightings: How a network weighs its tasks; may be repeated. One of {WeightingName}.
+        methods: Which part of the victim is trained; may be repeated. One of {TrainingMethodName}; gps, head and full
+            need a start. Settings follow a colon: sparse:share=0.1; an unknown one lists the known ones.
+        countermeasures: What the attacker does against the protection; may be repeated. One of {CountermeasureName}.
+            Settings follow a colon: jpeg:quality=20, adversarial-training:steps=10,radius=4.
+        fractions: Also try a release of which only this share is protected, and its clean part alone; may be repeated.
+        start: Backbone to start from: a .safetensors file, or timm:NAME for a network of timm.
+        pretrain_images: Other clean images; the start is trained on them first.
+        pretrain_labels: Their labels.
+        epochs: Passes of every victim over the images. Unset: 8, or the tier's; --tier converged takes as many as its
+            steps need.
+        size: Side of the random crops that a victim sees, of images a tenth larger.
+        batch_size: Images per training step. Unset: 128, or the tier's.
+        learning_rate: Adam's learning rate.
         metric: What victims are judged by.
-        max_learned: Highest average learned fraction that still counts as protected.
-        control: Whether to train a victim on uniform noise too.
-        probes: Whether to measure detectability and label recovery.
-        seeds: Victims a condition, with seeds from ``seed`` on.
-        cache: Folder of finished victims; None: none is kept.
-        limit: Only the first rows of the labels.
-        seed: Of split, noise and victims.
-        device: As the option says, such as ``auto``.
-        workers: Threads that decode.
+        max_learned: Highest average learned fraction that still counts as protected: 0 nothing, 1 as from clean images.
+        control: Also train a victim on plain noise of the same epsilon, which must not protect.
+        probes: Also measure how well a linear model detects protected images and reads their labels.
+        seeds: Victims per condition, with seeds from --seed on; figures become means with an interval.
+        cache: Folder of finished victims. Unset: mtlue/verify in the user's cache folder.
         command_line: What was typed, for the report.
     """
 
     clean: Images
     labels: Labels
     protected: Annotated[
-        Path | None,
-        Option(
-            flags="--protected -p",
-            help="The release to judge, made from IMAGES. It is audited first.",
-            panel=INPUT,
-            metavar="DIR",
-            takes="folder",
-            exists=True,
-        ),
+        Path | None, Option(flags="--protected -p", panel=INPUT, metavar="DIR", takes="folder", exists=True)
     ] = None
     weights: Annotated[
-        str | None,
-        Option(
-            flags="--weights -w",
-            help="Instead of a release: protect in memory with this generator and judge that.",
-            panel=INPUT,
-            metavar="NAME|FILE",
-            file_or_name=True,
-        ),
+        str | None, Option(flags="--weights -w", panel=INPUT, metavar="NAME|FILE", file_or_name=True)
     ] = None
     key: KeyFile = None
-    test: Annotated[
-        Path | None,
-        Option(
-            flags="--test",
-            help="Clean test images. Unset: a share of IMAGES is held out.",
-            panel=INPUT,
-            metavar="DIR",
-            takes="folder",
-            exists=True,
-        ),
-    ] = None
-    test_labels: Annotated[
-        Path | None,
-        Option(
-            flags="--test-labels",
-            help="Labels of the test images.",
-            panel=INPUT,
-            metavar="FILE",
-            takes="file",
-            exists=True,
-        ),
-    ] = None
-    test_fraction: Annotated[
-        float,
-        Option(
-            flags="--test-fraction",
-            help="Share of IMAGES held out for testing, chosen by content.",
-            panel=INPUT,
-            metavar="SHARE",
-            minimum=0.01,
-            maximum=0.9,
-        ),
-    ] = 0.2
+    test: Annotated[Path | None, Option(panel=INPUT, metavar="DIR", takes="folder", exists=True)] = None
+    test_labels: Annotated[Path | None, Option(panel=INPUT, metavar="FILE", takes="file", exists=True)] = None
+    test_fraction: Annotated[float, Option(panel=INPUT, metavar="SHARE", minimum=0.01, maximum=0.9)] = 0.2
     reading: LabelOptions = field(default_factory=LabelOptions)
-    tier: Annotated[
-        Tier | None,
-        Option(
-            flags="--tier",
-            help="smoke (minutes on a CPU), standard (an hour on a GPU), full, or converged (few conditions, at least "
-            "3,000 steps each: 12 minutes per victim on two cores with 8,000 images); what it leaves out is listed.",
-            panel=ATTACK,
-        ),
-    ] = None
-    backbones: Annotated[
-        tuple[BackboneName, ...] | None,
-        Option(
-            flags="--backbone",
-            help="The victim's network; repeat it for more. Everything else is tried with the first. "
-            f"One of {_all(BackboneName)}.",
-            panel=ATTACK,
-            metavar="NAME",
-        ),
-    ] = None
-    learners: Annotated[
-        tuple[LearnerName, ...] | None,
-        Option(
-            flags="--learner",
-            help="One network for all tasks (mtl) or one per task (stl); may be repeated.",
-            panel=ATTACK,
-        ),
-    ] = None
+    tier: Annotated[Tier | None, Option(panel=ATTACK)] = None
+    backbones: Annotated[tuple[BackboneName, ...] | None, Option(flags="--backbone", panel=ATTACK, metavar="NAME")] = (
+        None
+    )
+    learners: Annotated[tuple[LearnerName, ...] | None, Option(flags="--learner", panel=ATTACK)] = None
     weightings: Annotated[
-        tuple[WeightingName, ...] | None,
-        Option(
-            flags="--weighting",
-            help=f"How a network weighs its tasks; may be repeated. One of {_all(WeightingName)}.",
-            panel=ATTACK,
-            metavar="NAME",
-        ),
+        tuple[WeightingName, ...] | None, Option(flags="--weighting", panel=ATTACK, metavar="NAME")
     ] = None
     methods: Annotated[
         tuple[str, ...] | None,
-        Option(
-            flags="--method",
-            help=f"Which part of the victim is trained; may be repeated. One of {_all(TrainingMethodName)}; gps, head "
-            "and full need a start. Settings follow a colon: sparse:share=0.1; an unknown one lists the known ones.",
-            panel=ATTACK,
-            metavar="NAME[:SETTING=VALUE,...]",
-            completions=TrainingMethodName,
-        ),
+        Option(flags="--method", panel=ATTACK, metavar="NAME[:SETTING=VALUE,...]", completions=TrainingMethodName),
     ] = None
     countermeasures: Annotated[
         tuple[str, ...] | None,
         Option(
-            flags="--countermeasure",
-            help="What the attacker does against the protection; may be repeated. One of "
-            f"{_all(CountermeasureName)}. Settings follow a colon: jpeg:quality=20, "
-            "adversarial-training:steps=10,radius=4.",
-            panel=ATTACK,
-            metavar="NAME[:SETTING=VALUE,...]",
-            completions=CountermeasureName,
+            flags="--countermeasure", panel=ATTACK, metavar="NAME[:SETTING=VALUE,...]", completions=CountermeasureName
         ),
     ] = None
     fractions: Annotated[
-        tuple[float, ...] | None,
-        Option(
-            flags="--protected-fraction",
-            help="Also try a release of which only this share is protected, and its clean part alone; may be repeated.",
-            panel=ATTACK,
-            metavar="SHARE",
-        ),
+        tuple[float, ...] | None, Option(flags="--protected-fraction", panel=ATTACK, metavar="SHARE")
     ] = None
-    start: Annotated[
-        str | None,
-        Option(
-            flags="--start",
-            help="Backbone to start from: a .safetensors file, or timm:NAME for a network of timm.",
-            panel=ATTACK,
-            metavar="FILE|timm:NAME",
-            file_or_name=True,
-        ),
-    ] = None
-    pretrain_images: Annotated[
-        Path | None,
-        Option(
-            flags="--pretrain-images",
-            help="Other clean images; the start is trained on them first.",
-            panel=ATTACK,
-            metavar="DIR",
-            takes="folder",
-            exists=True,
-        ),
-    ] = None
-    pretrain_labels: Annotated[
-        Path | None,
-        Option(
-            flags="--pretrain-labels",
-            help="Their labels.",
-            panel=ATTACK,
-            metavar="FILE",
-            takes="file",
-            exists=True,
-        ),
-    ] = None
-    epochs: Annotated[
-        int | None,
-        Option(
-            flags="--epochs",
-            help="Passes of every victim over the images. Unset: 8, or the tier's; --tier converged takes as many as "
-            "its steps need.",
-            panel=TRAINING,
-            metavar="N",
-            minimum=1,
-        ),
-    ] = None
-    size: Annotated[
-        int,
-        Option(
-            flags="--size",
-            help="Side of the random crops that a victim sees, of images a tenth larger.",
-            panel=TRAINING,
-            metavar="PIXELS",
-            minimum=16,
-            maximum=512,
-        ),
-    ] = 64
-    batch_size: Annotated[
-        int | None,
-        Option(
-            flags="--batch-size -b",
-            help="Images per training step. Unset: 128, or the tier's.",
-            panel=TRAINING,
-            metavar="N",
-            minimum=2,
-        ),
-    ] = None
-    learning_rate: Annotated[
-        float,
-        Option(
-            flags="--learning-rate",
-            help="Adam's learning rate.",
-            panel=TRAINING,
-            metavar="RATE",
-            minimum=1e-7,
-            maximum=10.0,
-            shared=True,
-        ),
-    ] = 1e-3
-    metric: Annotated[MetricName, Option(flags="--metric", help="What victims are judged by.", panel=OUTPUT)] = (
-        MetricName.ACCURACY
+    start: Annotated[str | None, Option(panel=ATTACK, metavar="FILE|timm:NAME", file_or_name=True)] = None
+    pretrain_images: Annotated[Path | None, Option(panel=ATTACK, metavar="DIR", takes="folder", exists=True)] = None
+    pretrain_labels: Annotated[Path | None, Option(panel=ATTACK, metavar="FILE", takes="file", exists=True)] = None
+    epochs: Annotated[int | None, Option(panel=TRAINING, metavar="N", minimum=1)] = None
+    size: Annotated[int, Option(panel=TRAINING, metavar="PIXELS", minimum=16, maximum=512)] = 64
+    batch_size: Annotated[int | None, Option(flags="--batch-size -b", panel=TRAINING, metavar="N", minimum=2)] = None
+    learning_rate: Annotated[float, Option(panel=TRAINING, metavar="RATE", minimum=1e-7, maximum=10.0, shared=True)] = (
+        1e-3
     )
-    max_learned: Annotated[
-        float,
-        Option(
-            flags="--max-learned",
-            help="Highest average learned fraction that still counts as protected: 0 nothing, 1 as from clean images.",
-            panel=OUTPUT,
-            metavar="FRACTION",
-            minimum=-10.0,
-            maximum=1.0,
-        ),
-    ] = 0.25
-    control: Annotated[
-        bool,
-        Option(
-            flags="--control/--no-control",
-            help="Also train a victim on plain noise of the same epsilon, which must not protect.",
-            panel=ATTACK,
-        ),
-    ] = True
-    probes: Annotated[
-        bool,
-        Option(
-            flags="--probes/--no-probes",
-            help="Also measure how well a linear model detects protected images and reads their labels.",
-            panel=ATTACK,
-        ),
-    ] = True
-    seeds: Annotated[
-        int,
-        Option(
-            flags="--seeds",
-            help="Victims per condition, with seeds from --seed on; figures become means with an interval.",
-            panel=TRAINING,
-            metavar="N",
-            minimum=1,
-            maximum=100,
-        ),
-    ] = 1
-    cache: Annotated[
-        Path | None,
-        Option(
-            flags="--cache",
-            help="Folder of finished victims. Unset: mtlue/verify in the user's cache folder.",
-            panel=OUTPUT,
-            metavar="DIR",
-            takes="folder",
-        ),
-    ] = None
+    metric: Annotated[MetricName, Option(panel=OUTPUT)] = MetricName.ACCURACY
+    max_learned: Annotated[float, Option(panel=OUTPUT, metavar="FRACTION", minimum=-10.0, maximum=1.0)] = 0.25
+    control: Annotated[bool, Option(flags="--control/--no-control", panel=ATTACK)] = True
+    probes: Annotated[bool, Option(flags="--probes/--no-probes", panel=ATTACK)] = True
+    seeds: Annotated[int, Option(panel=TRAINING, metavar="N", minimum=1, maximum=100)] = 1
+    cache: Annotated[Path | None, Option(panel=OUTPUT, metavar="DIR", takes="folder")] = None
     limit: Limit = None
     seed: Seed = 0
     device: Device = "auto"
@@ -356,6 +147,11 @@ class VerifyConfig:
         return self.start is not None or self.pretrain_images is not None
 
     @property
+    def names_victims(self) -> bool:
+        """Whether options name victims, rather than a tier alone."""
+        return any((self.backbones, self.learners, self.weightings, self.methods))
+
+    @property
     def whole_reading(self) -> LabelOptions:
         """How labels of other folders than ``clean`` are read: a split is of ``clean`` alone."""
         return replace(self.reading, split_file=None)
@@ -364,26 +160,6 @@ class VerifyConfig:
     def has_own_test(self) -> bool:
         """Whether test images are given, rather than held out of the training images."""
         return self.test is not None or self.reading.split_file is not None
-
-    def settings_to_json(self) -> dict[str, Any]:
-        """All of it, JSON-ready, without the command line; ``epochs`` is final once the training images are known."""
-        document = {name: _plain(value) for name, value in asdict(self).items() if name != "command_line"}
-        document["reading"].pop("maps_folder")
-        plan = self.plan
-        return {
-            **document,
-            "epochs": plan.epochs,
-            "least_steps": plan.least_steps,
-            "batch_size": plan.batch_size,
-            "limit": plan.limit,
-        }
-
-    @cached_property
-    def plan(self) -> "VerifyPlan":
-        """What is to be run; made once, since it looks into the release."""
-        from mtlue_cli.workflows.verify.settings import planned  # brings torch
-
-        return planned(self)
 
 
 def check_options(config: VerifyConfig) -> None:
@@ -413,13 +189,3 @@ def check_options(config: VerifyConfig) -> None:
         raise InputError("give one of --start and --pretrain-images: an existing start, or one to be trained")
     if config.seeds < 1:
         raise InputError(f"--seeds is {config.seeds}, expected at least 1")
-
-
-def _plain(value: Any) -> Any:  # noqa: ANN401 - whatever a setting holds
-    if isinstance(value, Path):
-        return str(value)
-    if isinstance(value, Enum):
-        return value.value
-    if isinstance(value, Mapping):
-        return {name: _plain(part) for name, part in value.items()}
-    return [_plain(part) for part in value] if isinstance(value, tuple) else value

@@ -1,7 +1,7 @@
 """What a verification would do, and about how long it would take; nothing is trained or written."""
 
 import time
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import torch
@@ -9,7 +9,7 @@ import torch
 from mtlue_cli.choices import BackboneName, LearnerName
 from mtlue_cli.devices import choose_device, describe_device
 from mtlue_cli.images.labelled import read_folder_labels
-from mtlue_cli.networks.backbones.registry import BACKBONES
+from mtlue_cli.networks.backbones import BACKBONES
 from mtlue_cli.tasks.dense import empty_maps
 from mtlue_cli.tasks.labels import LabelFile
 from mtlue_cli.tasks.spec import TaskSet
@@ -18,7 +18,7 @@ from mtlue_cli.verification.conditions import Condition, Material, Role
 from mtlue_cli.verification.tiers import NotTested
 from mtlue_cli.workflows.progress import Progress
 from mtlue_cli.workflows.verify.config import VerifyConfig
-from mtlue_cli.workflows.verify.settings import check_usage, require_fit
+from mtlue_cli.workflows.verify.plan import checked_plan, require_fit
 from mtlue_cli.workflows.verify.starts import backbones_to_start, read_starts
 
 SCHEMA_VERSION = 1
@@ -89,24 +89,9 @@ class DryRun:
         return {
             "schema_version": SCHEMA_VERSION,
             "command": "verify --dry-run",
-            "starts": [
-                {
-                    "backbone": planned.backbone.value,
-                    "images": planned.images,
-                    "seconds": round(planned.seconds, 1),
-                }
-                for planned in self.starts
-            ],
-            "conditions": [
-                {
-                    "name": planned.name,
-                    "role": planned.role.value,
-                    "victims": planned.victims,
-                    "seconds": round(planned.seconds, 1),
-                }
-                for planned in self.conditions
-            ],
-            "not_tested": [{"name": left.name, "reason": left.reason} for left in self.left_out],
+            "starts": [asdict(start) | {"seconds": round(start.seconds, 1)} for start in self.starts],
+            "conditions": [asdict(row) | {"seconds": round(row.seconds, 1)} for row in self.conditions],
+            "not_tested": [asdict(left) for left in self.left_out],
             "train_images": self.images,
             "epochs": self.epochs,
             "steps": self.steps,
@@ -118,20 +103,16 @@ class DryRun:
 def dry_run(config: VerifyConfig, progress: Progress, given: LabelFile | None = None) -> DryRun:
     """Plan a verification and estimate its time from a few steps on noise.
 
-    Args:
-        config: What the user asks for.
-        progress: Hears of every step.
-        given: What the label file of the clean images holds; None: read now.
+    ``given`` is what the label file of the clean images holds; None: it is read now.
 
     Raises:
         InputError: The options or the labels are at fault.
     """
-    check_usage(config)
-    read_starts(config, fetch=False)
-    plan = config.plan
+    plan = checked_plan(config)
+    read_starts(config, plan, fetch=False)
     given = given or read_folder_labels(config.clean, config.labels, config.reading, for_learning=False)
     table = given.table.recoded(given.usual_tasks)
-    require_fit(config, table.tasks)
+    require_fit(config, plan, table.tasks)
     available = len(table) if plan.limit is None else min(plan.limit, len(table))
     images = available if config.has_own_test else round(available * (1 - config.test_fraction))
     device = choose_device(config.device)

@@ -1,7 +1,8 @@
-"""The images of a verification: audited, divided, loaded, protected in memory."""
+"""The images of a verification: divided, loaded, protected in memory."""
 
 from collections import Counter
-from dataclasses import replace
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -11,27 +12,32 @@ from torch import Tensor
 
 from mtlue_cli.choices import SplitPart
 from mtlue_cli.errors import InputError
-from mtlue_cli.generator.checkpoint import LoadedGenerator
+from mtlue_cli.generator.checkpoint import LoadedGenerator, load_checkpoint
+from mtlue_cli.generator.code_embedding import shares_for_codes
 from mtlue_cli.generator.generator import Generator
+from mtlue_cli.generator.shipped import resolve_weights
 from mtlue_cli.images.dataset import load_labels, load_square_images
 from mtlue_cli.images.folder import match_labels
 from mtlue_cli.images.labelled import read_folder_labels
+from mtlue_cli.keys import FoundKey
 from mtlue_cli.metrics.flip import mean_flip, sampled
 from mtlue_cli.tasks.bins import Bins
+from mtlue_cli.tasks.labels import LabelFile
 from mtlue_cli.tasks.spec import LabelTable
-from mtlue_cli.verification.audit import Audit, audit_release
+from mtlue_cli.verification.audit import Audit
 from mtlue_cli.verification.in_memory import protect_in_memory
-from mtlue_cli.verification.split import Side, Sides, divide
+from mtlue_cli.verification.split import Side
 from mtlue_cli.workflows.progress import Progress
 from mtlue_cli.workflows.protect.flip import release_flip
+from mtlue_cli.workflows.protect.keyed import key_for, offered_tasks
 from mtlue_cli.workflows.verify.config import VerifyConfig
-from mtlue_cli.workflows.verify.settings import VerifyPlan
 
 
+@dataclass
 class Sources:
     """The released version of the training images: read from the release, or made with the generator.
 
-    Args:
+    Attributes:
         config: What was asked for.
         train: The training side.
         clean: The training images as victims see them.
@@ -40,42 +46,55 @@ class Sources:
         progress: Reports the loading.
     """
 
-    def __init__(
-        self,
-        config: VerifyConfig,
-        train: Side,
-        clean: Tensor,
-        made: Tensor | None,
-        audit: Audit | None,
-        progress: Progress,
-    ) -> None:
-        self._config, self._train, self._clean = config, train, clean
-        self._made, self._audit, self._progress = made, audit, progress
+    config: VerifyConfig
+    train: Side
+    clean: Tensor
+    made: Tensor | None
+    audit: Audit | None
+    progress: Progress
 
+    @cached_property
     def release(self) -> Tensor:
-        """``(N, 3, S, S)`` uint8, in the order of the training images; made once."""
-        return self._release
+        """``(N, 3, S, S)`` uint8, in the order of the training images; loaded once."""
+        if self.made is not None:
+            return self.made
+        assert self.audit is not None and self.config.protected is not None  # noqa: PT018 - one of the two is there
+        names = tuple(self.audit.released[name] for name in self.train.table.file_names)
+        released = replace(self.train.table, file_names=names)
+        return load_side(Side(self.config.protected, released), "released images", self.config, self.progress)
 
     def flip(self) -> dict[str, Any] | None:
         """Mean FLIP, JSON-ready: of a sample of the released files, or of the training images as victims see them."""
-        if self._audit is not None and self._config.protected is not None:
-            sources = {released: name for name, released in self._audit.released.items()}
-            found = release_flip(self._config.clean, self._config.protected, sources, self._progress)
+        if self.audit is not None and self.config.protected is not None:
+            sources = {released: name for name, released in self.audit.released.items()}
+            found = release_flip(self.config.clean, self.config.protected, sources, self.progress)
         else:
-            row_of = {name: row for row, name in enumerate(self._train.table.file_names)}
+            row_of = {name: row for row, name in enumerate(self.train.table.file_names)}
             rows = [row_of[name] for name in sampled(row_of)]
-            before, after = (images[rows].permute(0, 2, 3, 1).numpy() for images in (self._clean, self._release))
+            before, after = (images[rows].permute(0, 2, 3, 1).numpy() for images in (self.clean, self.release))
             found = mean_flip(zip(before, after, strict=True))
         return None if found is None else found.to_json()
 
-    @cached_property
-    def _release(self) -> Tensor:
-        if self._made is not None:
-            return self._made
-        assert self._audit is not None and self._config.protected is not None  # noqa: PT018 - one of the two is there
-        names = tuple(self._audit.released[name] for name in self._train.table.file_names)
-        released = replace(self._train.table, file_names=names)
-        return load_side(Side(self._config.protected, released), "released images", self._config, self._progress)
+
+def load_judged(
+    weights: str, key: Path | None, given: LabelFile
+) -> tuple[LoadedGenerator, FoundKey | None, Sequence[str]]:
+    """The generator called ``weights`` for these labels, bound to its key if it takes one.
+
+    Returns:
+        The generator, whose card holds the tasks that it protects; its key; what a reader should know.
+
+    Raises:
+        InputError: There is none, it does not fit, or its key cannot be read.
+    """
+    labels = given.table
+    loaded = load_checkpoint(resolve_weights(weights, labels.tasks))
+    offered = offered_tasks(loaded.card, labels.tasks, None, given.left_out)
+    found = key_for(loaded.card, key)
+    if found is None:
+        return loaded, None, ()
+    shares = shares_for_codes(labels, offered.tasks, loaded.card.image_size)
+    return loaded.bound(found.key, offered.tasks, shares), found, found.described()
 
 
 def read_test_side(config: VerifyConfig, table: LabelTable, bins: tuple[Bins, ...] = ()) -> Side | None:
@@ -97,45 +116,6 @@ def read_test_side(config: VerifyConfig, table: LabelTable, bins: tuple[Bins, ..
     if problems:
         raise InputError(f"the test labels {labels} do not fit {config.labels}", problems)
     return Side(folder, found.recoded(table.tasks))
-
-
-def audit_files(config: VerifyConfig, release: Path, table: LabelTable, progress: Progress) -> Audit:
-    """Check every file of the release, and tell the progress what a reader should know."""
-    audit = audit_release(
-        release,
-        config.clean,
-        table,
-        file_column=config.reading.file_column,
-        workers=config.workers,
-        on_start=lambda files: progress.start("audit", files),
-        on_file=progress.advance,
-    )
-    progress.finish()
-    for note in audit.notes:
-        progress.note(note)
-    return audit
-
-
-def divide_sides(
-    config: VerifyConfig, plan: VerifyPlan, images: Side, test: Side | None, audit: Audit | None, progress: Progress
-) -> Sides:
-    """Training and test side: of the first ``--limit`` images, or of as many as the tier draws from all."""
-    limit = plan.limit
-    progress.start("reading files", None if limit is None else min(limit, len(images.table)))
-    sides = divide(
-        images,
-        test,
-        left_out=audit.quarantined if audit is not None else (),
-        limit=limit,
-        drawn=config.limit is None,
-        fraction=config.test_fraction,
-        seed=config.seed,
-        on_file=progress.advance,
-    )
-    progress.finish()
-    for note in sides.notes:
-        progress.note(note)
-    return sides
 
 
 def load_side(side: Side, what: str, config: VerifyConfig, progress: Progress) -> Tensor:

@@ -1,21 +1,17 @@
 """Verify: audit a release, train every victim that is asked for, and judge what they learned."""
 
-import platform
 import time
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import torch
-import torchvision
 from torch import Tensor
 
-from mtlue_cli import __version__
 from mtlue_cli.choices import LearnerName
 from mtlue_cli.devices import choose_device, describe_device
 from mtlue_cli.errors import InputError
-from mtlue_cli.generator.checkpoint import LoadedGenerator
 from mtlue_cli.images.colouring import coloured
 from mtlue_cli.images.dataset import load_labels
 from mtlue_cli.images.folder import match_labels
@@ -24,6 +20,8 @@ from mtlue_cli.tasks.labels import LabelFile
 from mtlue_cli.tasks.overview import column_uses, overview_lines
 from mtlue_cli.tasks.spans import with_spans
 from mtlue_cli.training.multitask_loop import LearningSettings
+from mtlue_cli.training.runtime import library_versions
+from mtlue_cli.verification.audit import audit_release
 from mtlue_cli.verification.conditions import Condition, Material, Role, VictimSpec
 from mtlue_cli.verification.experiment import DivergedError, ExperimentData, Laboratory
 from mtlue_cli.verification.figures import ConditionFigures, figures_of
@@ -33,24 +31,24 @@ from mtlue_cli.verification.probes.registry import PROBES
 from mtlue_cli.verification.promise import Promise, promised, promised_by_release
 from mtlue_cli.verification.report import VerifyResult
 from mtlue_cli.verification.result_cache import ResultCache
-from mtlue_cli.verification.split import Side
+from mtlue_cli.verification.split import Side, divide
 from mtlue_cli.verification.tiers import NotTested
 from mtlue_cli.verification.training_images import FROM_CLEAN, TrainingImages
 from mtlue_cli.verification.verdict import Judgement, failed_audit, judge
 from mtlue_cli.verification.victim_result import CurvePoint, VictimResult
 from mtlue_cli.workflows.progress import Progress
 from mtlue_cli.workflows.verify.config import VerifyConfig
-from mtlue_cli.workflows.verify.generator import attackers_weights, load_judged
-from mtlue_cli.workflows.verify.images import (
-    Sources,
-    audit_files,
-    divide_sides,
-    load_side,
-    protect_side,
-    read_test_side,
+from mtlue_cli.workflows.verify.images import Sources, load_judged, load_side, protect_side, read_test_side
+from mtlue_cli.workflows.verify.plan import (
+    VerifyPlan,
+    attackers_weights,
+    checked_plan,
+    reason_of,
+    require_asked,
+    require_fit,
+    settings_to_json,
 )
-from mtlue_cli.workflows.verify.settings import VerifyPlan, check_usage, reason_of, require_asked, require_fit
-from mtlue_cli.workflows.verify.starts import make_starts, read_starts
+from mtlue_cli.workflows.verify.starts import read_starts, train_starts
 
 SAMPLES = 6
 """Images that are shown in the report."""
@@ -59,71 +57,96 @@ SAMPLES = 6
 def verify_release(config: VerifyConfig, progress: Progress, given: LabelFile | None = None) -> VerifyResult:
     """Judge a release, or a generator, by training victims.
 
-    Args:
-        config: What the user asks for.
-        progress: Hears of every step.
-        given: What the label file of the clean images holds; None: read now.
+    ``given`` is what the label file of the clean images holds; None: it is read now.
 
     Raises:
         InputError: A fault of the input, found before anything is trained.
     """
     started = time.monotonic()
-    check_usage(config)
-    plan = config.plan
-    starts = read_starts(config)
+    plan = checked_plan(config)
+    starts = read_starts(config, plan)
     given = given or read_folder_labels(config.clean, config.labels, config.reading, for_learning=False)
     labels = given.table
     match_labels(config.clean, labels)
-    judged = load_judged(config.weights, config.key, given) if config.weights is not None else None
-    loaded = None if judged is None else judged.loaded
-    promise = _promise(config, loaded, given)
+    if config.weights is not None:
+        loaded, key, notes = load_judged(config.weights, config.key, given)
+        subject = f"generator {loaded.card.name}"
+        promise = promised(loaded.card.epsilon, loaded.card.tasks.names, labels.tasks)
+    else:
+        assert config.protected is not None  # checked with the options
+        loaded, key, notes = None, None, ()
+        subject, promise = (
+            f"release {config.protected}",
+            promised_by_release(config.protected, labels.tasks, given.usual_tasks.names),
+        )
     table = labels.recoded(labels.tasks.subset(promise.tasks))
-    require_fit(config, table.tasks)
+    require_fit(config, plan, table.tasks)
     own_test = read_test_side(config, table, given.bins)
     device = choose_device(config.device)
     others = dict.fromkeys((name for name in labels.tasks.names if name not in given.left_out), "is not protected")
     for line in overview_lines(column_uses(given, promise.tasks, others), "measured", can_choose=False):
         progress.note(line)
     progress.note(f"device: {describe_device(device)}")
-    for note in (*given.notes, *(() if judged is None else judged.notes), *promise.notes):
+    for note in (*given.notes, *notes, *promise.notes):
         progress.note(note)
-    subject = f"release {config.protected}" if loaded is None else f"generator {loaded.card.name}"
     setting: dict[str, Any] = {
-        "settings": config.settings_to_json(),
+        "settings": settings_to_json(config, plan),
         "device": describe_device(device),
-        "versions": _versions(),
+        "versions": library_versions(),
         "epsilon": promise.epsilon,
-        "key_fingerprint": None if judged is None or judged.key is None else judged.key.key.fingerprint,
+        "key_fingerprint": None if key is None else key.key.fingerprint,
         "notes": list(promise.notes),
         "counts": None,
         "flip": None,
     }
     audit = None
     if config.protected is not None:
-        audit = audit_files(config, config.protected, labels, progress)
-        if audit.faults:
-            judgement = failed_audit(len(audit.faults), config.max_learned, config.metric)
-            untried = [
-                *(condition.name for condition in plan.conditions),
-                *(f"probe {name.value}" for name in plan.probes),
-            ]
-            left_out = (*plan.left_out, *(NotTested(name, "the audit failed") for name in untried))
-            return VerifyResult(
-                judgement,
-                audit,
-                (),
-                left_out,
-                subject,
-                config.tier,
-                setting,
-                config.command_line,
-                ([], []),
-                _since(started),
-            )
+        audit = audit_release(
+            config.protected,
+            config.clean,
+            labels,
+            file_column=config.reading.file_column,
+            workers=config.workers,
+            on_start=lambda files: progress.start("audit", files),
+            on_file=progress.advance,
+        )
+        progress.finish()
+        for note in audit.notes:
+            progress.note(note)
     else:
         progress.note("judging the generator on images protected in memory; no released file is checked")
+    result = partial(
+        VerifyResult,
+        audit=audit,
+        subject=subject,
+        tier=config.tier,
+        setting=setting,
+        command_line=config.command_line,
+    )
+    if audit is not None and audit.faults:
+        names = [*(condition.name for condition in plan.conditions), *(f"probe {name.value}" for name in plan.probes)]
+        return result(
+            judgement=failed_audit(len(audit.faults), config.max_learned, config.metric),
+            probes=(),
+            not_tested=(*plan.left_out, *(NotTested(name, "the audit failed") for name in names)),
+            samples=([], []),
+            seconds=round(time.monotonic() - started, 2),
+        )
 
-    sides = divide_sides(config, plan, Side(config.clean, table), own_test, audit, progress)
+    progress.start("reading files", None if plan.limit is None else min(plan.limit, len(table)))
+    sides = divide(
+        Side(config.clean, table),
+        own_test,
+        left_out=audit.quarantined if audit is not None else (),
+        limit=plan.limit,
+        drawn=config.limit is None,
+        fraction=config.test_fraction,
+        seed=config.seed,
+        on_file=progress.advance,
+    )
+    progress.finish()
+    for note in sides.notes:
+        progress.note(note)
     clean, made = load_side(sides.train, "clean images", config, progress), None
     if loaded is not None:
         kept, clean, made, quarantined = protect_side(loaded, sides.train, labels, clean, config, device, progress)
@@ -148,30 +171,31 @@ def verify_release(config: VerifyConfig, progress: Progress, given: LabelFile | 
         seed=config.seed,
     )
     setting["settings"]["epochs"] = settings.epochs
+    for start in starts.values():
+        progress.note(f"fine-tuned victims start from {start.source}")
     lab = Laboratory(
         data,
-        TrainingImages(clean, sources.release, promise.epsilon),
+        TrainingImages(clean, lambda: sources.release, promise.epsilon),
         settings,
         device,
         ResultCache(config.cache),
-        make_starts(config, settings, (sides.train, sides.test), starts, device, progress),
+        starts | train_starts(config, plan, settings, (sides.train, sides.test), device, progress),
         attackers_weights(config.weights, config.protected),
     )
     run = PlanRun(lab, config, plan, promise, progress)
     judgement, probes = run.judgement(), run.probes()
     setting["flip"] = sources.flip()
-    return VerifyResult(
-        judgement,
-        audit,
-        probes,
-        (*plan.left_out, *run.skipped),
-        subject,
-        config.tier,
-        setting,
-        config.command_line,
-        (_pictures(clean), _pictures(sources.release())),
-        _since(started),
-        _coloured_maps(data),
+    shown = min(SAMPLES, len(clean))
+    return result(
+        judgement=judgement,
+        probes=probes,
+        not_tested=(*plan.left_out, *run.skipped),
+        samples=(_pictures(clean), _pictures(sources.release)),
+        seconds=round(time.monotonic() - started, 2),
+        sample_maps=[
+            {task.name: coloured(train_labels[task.name][row].numpy(), task) for task in data.tasks.dense}
+            for row in range(shown)
+        ],
     )
 
 
@@ -298,34 +322,5 @@ class PlanRun:
         return result
 
 
-def _promise(config: VerifyConfig, loaded: LoadedGenerator | None, given: LabelFile) -> Promise:
-    labels = given.table.tasks
-    if loaded is not None:
-        return promised(loaded.card.epsilon, loaded.card.tasks.names, labels)
-    assert config.protected is not None  # check_usage saw to it
-    return promised_by_release(config.protected, labels, given.usual_tasks.names)
-
-
 def _pictures(images: Tensor) -> list[npt.NDArray[np.uint8]]:
     return [image.permute(1, 2, 0).contiguous().numpy() for image in images[:SAMPLES]]
-
-
-def _coloured_maps(data: ExperimentData) -> list[dict[str, npt.NDArray[np.uint8]]]:
-    """The maps of the images that :func:`_pictures` shows, coloured, by task."""
-    dense, count = data.tasks.dense, min(SAMPLES, len(next(iter(data.train_labels.values()))))
-    return [
-        {task.name: coloured(data.train_labels[task.name][row].numpy(), task) for task in dense} for row in range(count)
-    ]
-
-
-def _versions() -> dict[str, str]:
-    return {
-        "mtlue": __version__,
-        "python": platform.python_version(),
-        "torch": torch.__version__,
-        "torchvision": torchvision.__version__,
-    }
-
-
-def _since(started: float) -> float:
-    return round(time.monotonic() - started, 2)

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from mtlue_cli.choices import CountermeasureName, Tier
 from mtlue_cli.errors import InputError
-from mtlue_cli.networks.backbones.base import Backbone
+from mtlue_cli.networks.backbones import Backbone
 from mtlue_cli.networks.multitask import ImageLevelNetwork
 from mtlue_cli.tasks.spec import UNLABELLED
 from mtlue_cli.training.intervention import Mixture

@@ -12,10 +12,7 @@ from mtlue_cli.errors import InputError
 from mtlue_cli.networks.multitask import MultiTaskNetwork
 from mtlue_cli.tasks.losses import mean_loss, task_losses
 from mtlue_cli.training import multitask_loop
-from mtlue_cli.training.methods.connections import strongest
-from mtlue_cli.training.methods.gradient_selection import GradientSelectionSettings
-from mtlue_cli.training.methods.registry import METHODS, method_named
-from mtlue_cli.training.methods.sparse import SparseSettings
+from mtlue_cli.training.methods import METHODS, GradientSelectionSettings, SparseSettings, method_named, strongest
 from mtlue_cli.training.multitask_loop import EpochRecord, LearningSettings, predict, train_multitask
 from mtlue_cli.training.pretrained import PretrainedStart
 from tests.multitask_sample import TASKS, draw_sample

@@ -1,7 +1,9 @@
 """What the options of a verification come to, before any image is read."""
 
+import json
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 from typing import Any
 
 from mtlue_cli.choices import (
@@ -10,9 +12,12 @@ from mtlue_cli.choices import (
     ProbeName,
 )
 from mtlue_cli.errors import InputError
-from mtlue_cli.networks.backbones.registry import BACKBONES
+from mtlue_cli.generator.checkpoint import read_card
+from mtlue_cli.generator.shipped import is_shipped, shipped_weights
+from mtlue_cli.networks.backbones import BACKBONES
+from mtlue_cli.release.records import read_run
 from mtlue_cli.tasks.spec import TaskSet
-from mtlue_cli.training.methods.registry import METHODS, MethodChoice
+from mtlue_cli.training.methods import METHODS, MethodChoice
 from mtlue_cli.training.multitask_loop import steps_an_epoch
 from mtlue_cli.training.named_settings import choose_all, combined
 from mtlue_cli.verification.conditions import Condition, VictimSpec, plan_conditions, plan_victims
@@ -20,7 +25,6 @@ from mtlue_cli.verification.countermeasures.registry import COUNTERMEASURES
 from mtlue_cli.verification.tiers import TIERS, NotTested, not_tested
 from mtlue_cli.weightings.registry import INSTALL, WEIGHTINGS, require_installed
 from mtlue_cli.workflows.verify.config import VerifyConfig, check_options
-from mtlue_cli.workflows.verify.generator import attackers_weights, published_weights
 
 DEFAULT_EPOCHS = 8
 DEFAULT_BATCH_SIZE = 128
@@ -55,25 +59,39 @@ class VerifyPlan:
         steps = max(1, steps_an_epoch(images, self.batch_size))
         return max(self.epochs, -(-self.least_steps // steps))
 
+    @property
+    def victims(self) -> tuple[VictimSpec, ...]:
+        """The victims of all conditions, each once."""
+        return tuple(dict.fromkeys(condition.victim for condition in self.conditions))
 
-def check_usage(config: VerifyConfig) -> None:
-    """Refuse what does not go together.
+
+def settings_to_json(config: VerifyConfig, plan: VerifyPlan) -> dict[str, Any]:
+    """What was asked for, JSON-ready; ``epochs`` is final once the training images are known."""
+    document: dict[str, Any] = json.loads(json.dumps(asdict(config), default=str))
+    del document["command_line"], document["reading"]["maps_folder"]
+    names = ("epochs", "least_steps", "batch_size", "limit")
+    return document | {name: getattr(plan, name) for name in names}
+
+
+def checked_plan(config: VerifyConfig) -> VerifyPlan:
+    """:func:`plan_verification`, after a look at whether all options go together.
 
     Raises:
-        InputError: Says what, and what to do instead.
+        InputError: They do not; says what to do instead.
     """
     check_options(config)
     for name in config.weightings or ():
         require_installed(name, WEIGHTINGS[name])
     if config.weightings and config.learners and LearnerName.MTL not in config.learners:
         raise InputError("--weighting weighs the tasks of one network; --learner stl trains one network per task")
-    used = {condition.victim.backbone for condition in config.plan.conditions}
+    plan = plan_verification(config)
+    used = {victim.backbone for victim in plan.victims}
     small = [name.value for name in used if BACKBONES[name].smallest_side > config.size]
     if small:
         raise InputError(
             f"--size {config.size} is too small for {', '.join(sorted(small))}", hint="use --size 32 or more"
         )
-    waiting = [victim.method for victim in _victims_of(config.plan) if victim.method.needs_start]
+    waiting = [victim.method for victim in plan.victims if victim.method.needs_start]
     if waiting and not config.has_start:
         raise InputError(
             f"--method {waiting[0].name} starts from a pretrained backbone, and none is given",
@@ -82,14 +100,11 @@ def check_usage(config: VerifyConfig) -> None:
         )
     if config.has_start and not waiting:
         raise InputError("no victim of this plan uses a start", hint="add --method head, gps or full")
+    return plan
 
 
-def require_fit(config: VerifyConfig, tasks: TaskSet) -> None:
-    """Refuse countermeasures that were asked for and cannot be tried; those of a tier are left to the run.
-
-    Args:
-        config: What was asked for.
-        tasks: What is learned.
+def require_fit(config: VerifyConfig, plan: VerifyPlan, tasks: TaskSet) -> None:
+    """Refuse countermeasures that were asked for and cannot be tried on ``tasks``; a tier's are left to the run.
 
     Raises:
         InputError: Lists every one with its reason.
@@ -100,7 +115,7 @@ def require_fit(config: VerifyConfig, tasks: TaskSet) -> None:
         if condition.countermeasure is not None:
             condition.countermeasure.require_fit(tasks, config.side, has_weights=has_weights)
 
-    require_asked(config.plan, require)
+    require_asked(plan, require)
 
 
 def require_asked(plan: VerifyPlan, require: Callable[[Condition], None]) -> None:
@@ -127,7 +142,7 @@ def reason_of(error: Exception) -> str:
     return f"{error}: {faults}" if faults else str(error)
 
 
-def planned(config: VerifyConfig) -> VerifyPlan:
+def plan_verification(config: VerifyConfig) -> VerifyPlan:
     """What a verification will run.
 
     Raises:
@@ -179,25 +194,17 @@ def planned(config: VerifyConfig) -> VerifyPlan:
 def _is_asked_for(condition: Condition, first: Condition, config: VerifyConfig) -> bool:
     """Whether options ask for it, rather than a tier alone; clean images, release and noise always are."""
     if condition.victim != first.victim:
-        return _names_victims(config)
+        return config.names_victims
     if condition.countermeasure is not None:
         return config.countermeasures is not None
     return condition.protected_fraction == 1 or config.fractions is not None
-
-
-def _names_victims(config: VerifyConfig) -> bool:
-    return any((config.backbones, config.learners, config.weightings, config.methods))
-
-
-def _victims_of(plan: VerifyPlan) -> tuple[VictimSpec, ...]:
-    return tuple(dict.fromkeys(condition.victim for condition in plan.conditions))
 
 
 def _victims(
     config: VerifyConfig, methods: tuple[MethodChoice[Any], ...], usual: Sequence[VictimSpec]
 ) -> tuple[VictimSpec, ...]:
     first = usual[0]
-    if _names_victims(config):
+    if config.names_victims:
         return plan_victims(
             config.backbones or (first.backbone,),
             config.learners or (first.learner,),
@@ -212,3 +219,25 @@ def _victims(
 
 def _chosen(given: tuple[Any, ...] | None, usual: tuple[Any, ...]) -> tuple[Any, ...]:
     return usual if given is None else tuple(dict.fromkeys(given))
+
+
+def published_weights(weights: str | None, protected: Path | None) -> Path | None:
+    """The generator that is judged, or made the release, if it comes with the program, so that anyone has it."""
+    shipped = shipped_weights()
+    if weights is not None:
+        path = shipped.get(weights, Path(weights))
+        return path if weights in shipped or is_shipped(path) else None
+    if protected is None:
+        return None
+    try:
+        used = read_run(protected).weights_sha256
+    except InputError:
+        return None
+    return next((path for path in shipped.values() if read_card(path).digest == used), None)
+
+
+def attackers_weights(weights: str | None, protected: Path | None) -> Path | None:
+    """The generator that an attacker is given: the one that is judged, published or not, or a release's if it is."""
+    if weights is not None:
+        return shipped_weights().get(weights, Path(weights))
+    return published_weights(weights, protected)

@@ -3,7 +3,7 @@
 import torch
 from torch import nn
 
-from mtlue_cli.training.methods.connections import TrainedConnections, find_neurons, strongest
+from mtlue_cli.training.methods import TrainedConnections, find_neurons, strongest
 
 
 def test_the_strongest_connections_of_each_neuron_by_hand() -> None:

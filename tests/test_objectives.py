@@ -7,11 +7,14 @@ import torch
 from torch import Tensor, nn
 
 from mtlue_cli.choices import ObjectiveName
-from mtlue_cli.objectives.base import Objective
-from mtlue_cli.objectives.error_minimizing import ErrorMinimizing, ErrorMinimizingSettings
-from mtlue_cli.objectives.learnable import Learnable
-from mtlue_cli.objectives.registry import OBJECTIVES, Ingredients
-from mtlue_cli.objectives.self_ensemble import SelfEnsemble, SelfEnsembleSettings
+from mtlue_cli.objectives import (
+    OBJECTIVES,
+    ErrorMinimizing,
+    Ingredients,
+    Learnable,
+    Objective,
+    SelfEnsemble,
+)
 from mtlue_cli.tasks.spec import UNLABELLED
 from tests.multitask_sample import TASKS
 
@@ -89,8 +92,8 @@ def test_em_aims_at_the_labels_themselves() -> None:
 
 def test_sep_over_a_deck_is_tap_averaged_over_its_members() -> None:
     members = [LinearSurrogate(seed) for seed in range(3)]
-    whole = SelfEnsemble(TASKS, members, SelfEnsembleSettings(members_per_step=0), seed=0)
-    single = SelfEnsemble(TASKS, members, SelfEnsembleSettings(members_per_step=1), seed=0)
+    whole = SelfEnsemble(TASKS, members, seed=0, members_per_step=0)
+    single = SelfEnsemble(TASKS, members, seed=0, members_per_step=1)
     mean = sum(expected_loss(member(images()), colour=[1, 2, 0], bright=[1, 0, 1, 0]) for member in members) / len(
         members
     )
@@ -116,7 +119,7 @@ def em_step(objective: ErrorMinimizing) -> float:
 
 
 def test_em_surrogate_learns_from_the_pass_that_serves_the_generator() -> None:
-    objective = ErrorMinimizing(TASKS, LinearSurrogate, ErrorMinimizingSettings(solved_loss=0), seed=0)
+    objective = ErrorMinimizing(TASKS, LinearSurrogate, seed=0, solved_loss=0)
     losses = [em_step(objective) for _ in range(5)]
     assert losses == sorted(losses, reverse=True)
     assert (objective.restarts, objective.age) == (0, 5)
@@ -124,7 +127,7 @@ def test_em_surrogate_learns_from_the_pass_that_serves_the_generator() -> None:
 
 def test_em_surrogate_starts_afresh_when_it_has_learned_the_shortcut_and_is_old_enough() -> None:
     def after(steps: int, **settings: float) -> ErrorMinimizing:
-        objective = ErrorMinimizing(TASKS, LinearSurrogate, ErrorMinimizingSettings(**settings), seed=0)  # type: ignore[arg-type]  # a count among them
+        objective = ErrorMinimizing(TASKS, LinearSurrogate, seed=0, **settings)  # type: ignore[arg-type]  # a count among them
         for _ in range(steps):
             em_step(objective)
         return objective
@@ -135,7 +138,7 @@ def test_em_surrogate_starts_afresh_when_it_has_learned_the_shortcut_and_is_old_
     assert (restarted.restarts, restarted.age) == (1, 1)
     assert isinstance(restarted.surrogate, LinearSurrogate)
     distance = (restarted.surrogate.colour - LinearSurrogate(1).colour).abs().max()
-    assert distance <= restarted.settings.learning_rate * 1.01
+    assert distance <= restarted.learning_rate * 1.01
     assert after(9, solved_loss=1e-9, least_steps=3).restarts == 0
 
 

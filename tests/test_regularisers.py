@@ -5,8 +5,7 @@ import math
 import pytest
 import torch
 
-from mtlue_cli.regularisers.inter_task import inter_task_similarity
-from mtlue_cli.regularisers.intra_task import intra_task_similarity
+from mtlue_cli.regularisers import inter_task_similarity, intra_task_similarity
 
 
 def test_intra_is_the_mean_over_tasks_of_the_mean_cosine() -> None:

@@ -1,11 +1,14 @@
-"""Single photos on their way into a release: the steps either side of the network, and that onto the disk."""
+"""Photos on their way into a release: the steps of one, and the pipeline that takes many through them."""
 
 import errno
 import hashlib
 import hmac
 import threading
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import Executor, Future
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,32 +16,45 @@ import numpy as np
 import numpy.typing as npt
 
 from mtlue_cli.choices import ImageFormat
+from mtlue_cli.devices import compute_alone
 from mtlue_cli.errors import ImageError, MtlueError
 from mtlue_cli.files import discard, file_digest, unwritable, write_atomically, write_together
-from mtlue_cli.images.decode import NO_MEMORY, DecodedImage, decode_bytes, read_content
+from mtlue_cli.generator.generator import Generator
+from mtlue_cli.generator.inference import Labels
+from mtlue_cli.images.decode import NO_MEMORY, DecodedImage, decode_bytes, pixel_count, read_content
 from mtlue_cli.images.encode import comparable_pixels, encode_image, is_lossless, same_alpha
+from mtlue_cli.images.reading import ReadingThreads
 from mtlue_cli.images.square import to_square
 from mtlue_cli.images.targets import row_maps
 from mtlue_cli.keys import Key
 from mtlue_cli.perturbation.bound import protect_pixels
-from mtlue_cli.perturbation.effect import (
-    LEAST_SHARE,
-    LEAST_STRENGTH,
-    Effect,
-    Shortfall,
-    measure_change,
-    measure_effect,
-    shortfall,
-)
+from mtlue_cli.perturbation.effect import LEAST_SHARE, LEAST_STRENGTH, Effect, Shortfall, measure
 from mtlue_cli.release.check import record_faults
 from mtlue_cli.release.records import FileRecord, QuarantineRecord, Record
 from mtlue_cli.tasks.paths import path_fault
 from mtlue_cli.tasks.spec import TaskSet
 from mtlue_cli.tasks.wording import quoted
+from mtlue_cli.workflows.progress import Progress
 from mtlue_cli.workflows.protect.plan import ProtectPlan
 
-LEAST_OPACITY = 0.05
-"""Least mean opacity of a photo: with less, hardly anything of what is added can be seen."""
+Perturb = Callable[[Sequence[npt.NDArray[np.uint8]], Labels], Sequence[npt.NDArray[np.float32]]]
+Records = list[tuple[int, Record]]
+
+PIXEL_BUDGET = 48_000_000
+"""Pixels of decoded photos that may wait in memory at once (a single larger photo passes alone)."""
+
+UNIT = 8
+"""Photos that one thread takes through a step in a row: handing each over alone costs more than a small photo's
+decoding."""
+
+UNIT_PIXELS = 4_000_000
+"""Pixels of a unit: large photos go by ones, so that no thread waits for another's."""
+
+BYTES_A_PIXEL = 3
+"""Of a decoded photo; bytes of a file count as pixels at this rate."""
+
+DISK_THREADS = 4
+"""Threads that write. They mostly wait: the disk takes its time to confirm a file, but confirms several at once."""
 
 _RANDOM_CLASS = "mtlue random class v1"
 
@@ -131,7 +147,14 @@ class PhotoSteps:
             table, size = self._plan.table, self._plan.card.image_size
             image = decode_bytes(content, self._plan.run.keep_metadata)
             targets = row_maps(table.maps_folder, table, table.tasks, row, size)
-            return Prepared(row, digest, image, to_square(image, size), self._classes(row, digest), targets, maps)
+            if self._plan.is_drawn(row):
+                key = self._plan.key
+                classes = random_classes(
+                    self._plan.tasks, digest, self._plan.run.weights_sha256, None if key is None else key.key
+                )
+            else:
+                classes = {name: int(column[row]) for name, column in table.columns.items()}
+            return Prepared(row, digest, image, to_square(image, size), classes, targets, maps)
         except Exception as error:  # one bad photo must not end the run, whatever its decoder raises
             return self.quarantine(row, error)
 
@@ -144,21 +167,17 @@ class PhotoSteps:
             del pixels  # makes room for what is read back
             saved = decode_bytes(content, metadata=False)
             before = comparable_pixels(image.pixels, saved.pixels)
-            change = measure_change(before, saved.pixels)
+            labelled = not self._plan.is_unlabelled(prepared.row) or self._plan.is_drawn(prepared.row)
+            found = measure(before, saved.pixels, delta, run.epsilon, image.alpha, labelled=labelled)
+            change, effect = found.change, found.effect
             if not same_alpha(image.alpha, saved.alpha):
                 raise ImageError("its alpha does not survive the format; use --format png")
             if is_lossless(self._format, image.format) and change.largest > run.epsilon:
                 raise ImageError(f"changed by {change.largest:g}/255 when saved, the bound is {run.epsilon}/255")
-            if self._plan.is_unlabelled(prepared.row) and not self._plan.is_drawn(prepared.row):
-                draw = ", or give --unlabelled protect to protect it as an image of random classes"
-                raise ImageError(f"no label says anything about this image: label it{draw if prepared.classes else ''}")
-            if image.alpha is not None and image.alpha.mean() < LEAST_OPACITY * 255:
-                raise ImageError("it is (nearly) transparent: what is added to it cannot be seen; leave it out")
-            effect = measure_effect(before, saved.pixels, delta, run.epsilon, image.alpha)
-            lacking = shortfall(effect, change, before, delta, run.epsilon)
-            if lacking is not None:
-                reason, fix = self._too_little(lacking, effect, prepared)
-                self.fixes.add(fix)
+            if found.lacking is not None:
+                reason, fix = self._too_little(found.lacking, effect, prepared)
+                if fix is not None:
+                    self.fixes.add(fix)
                 raise ImageError(reason)
         except Exception as error:  # one bad photo must not end the run, whatever its encoder raises
             return self.quarantine(prepared.row, error)
@@ -215,11 +234,16 @@ class PhotoSteps:
             reason = NO_MEMORY
         return QuarantineRecord(self._plan.table.file_names[row], reason)
 
-    def _too_little(self, lacking: Shortfall, effect: Effect, prepared: Prepared) -> tuple[str, str]:
-        """What is missing of the least effect, in a sentence, and what to do about it."""
+    def _too_little(self, lacking: Shortfall, effect: Effect, prepared: Prepared) -> tuple[str, str | None]:
+        """What is missing of the least effect, in a sentence, and what to do about it if the sentence does not say."""
         run, weights = self._plan.run, f"the weights {self._plan.card.name}"
         arrives = f"{max(0, effect.share):.0%} of the perturbation would arrive, at least {LEAST_SHARE:.0%} is needed"
         train = f"train weights on these images: {self._plan.training_command}"
+        if lacking is Shortfall.UNLABELLED:
+            draw = ", or give --unlabelled protect to protect it as an image of random classes"
+            return f"no label says anything about this image: label it{draw if prepared.classes else ''}", None
+        if lacking is Shortfall.TRANSPARENT:
+            return "it is (nearly) transparent: what is added to it cannot be seen; leave it out", None
         if lacking is Shortfall.GREY:
             return f"{weights} write mostly in colour and this photo is grey: {arrives}", train
         if lacking is Shortfall.NO_ROOM:
@@ -233,13 +257,6 @@ class PhotoSteps:
             f"{LEAST_STRENGTH:.1%} is needed",
             train,
         )
-
-    def _classes(self, row: int, digest: str) -> dict[str, int]:
-        """Class index of each image-level task that the image of a row, with this digest, is protected as."""
-        plan = self._plan
-        if plan.is_drawn(row):
-            return random_classes(plan.tasks, digest, plan.run.weights_sha256, plan.key.key if plan.key else None)
-        return {name: int(column[row]) for name, column in plan.table.columns.items()}
 
     def _is_current(self, row: int, record: FileRecord, digest: str, maps: Mapping[str, str]) -> bool:
         if record.source_sha256 != digest or record.file_name != self._plan.targets[row]:
@@ -331,3 +348,176 @@ def random_classes(tasks: TaskSet, content: str, weights: str, key: Key | None) 
         drawn = key.derive(message) if key else hmac.digest(weights.encode(), message, hashlib.sha256)
         found[task.name] = int.from_bytes(drawn, "big") % max(1, task.num_classes)
     return found
+
+
+@dataclass
+class Pipeline:
+    """Takes photos through in units of a few, ahead of and behind the network, within a fixed budget of memory.
+
+    A network on the CPU is called by the threads of ``pool``: each takes a whole unit from its files to encoded photos,
+    so that cores are shared out by units instead of being fought over within each. One on an accelerator is called from
+    the caller's thread, with batches of many units that the pool has decoded and will encode. Encoded photos are handed
+    to ``disk``, whose threads wait for the disk while the others compute.
+
+    Attributes:
+        steps: The steps of a photo's way.
+        perturb: The network: squares and labels to perturbations; called from several threads if ``in_pool``.
+        pool: Threads that compute.
+        disk: Threads that write.
+        workers: Number of those that compute.
+        batch_size: Photos that are gathered before the network runs.
+        done: Called in the caller's thread with each row and its record.
+        in_pool: Whether the network runs in ``pool``.
+    """
+
+    steps: PhotoSteps
+    perturb: Perturb
+    pool: Executor
+    disk: Executor
+    workers: int
+    batch_size: int
+    done: Callable[[int, Record], None]
+    in_pool: bool = False
+    _unit: list[tuple[int, bytes]] = field(default_factory=list, init=False)
+    _decoding: "deque[Future[tuple[list[Prepared], Records]]]" = field(default_factory=deque, init=False)
+    _batch: list[Prepared] = field(default_factory=list, init=False)
+    _encoding: "deque[Future[tuple[Records, Future[Records]]]]" = field(default_factory=deque, init=False)
+    _pixels: dict[int, int] = field(default_factory=dict, init=False)
+
+    def run(self, rows: Sequence[int]) -> None:
+        """Bring ``rows`` through."""
+        # A small folder is shared out too.
+        most = min(self.batch_size if self.in_pool else UNIT, -(-len(rows) // self.workers))
+        for row in rows:
+            content = self.steps.read(row)
+            if isinstance(content, QuarantineRecord):
+                self.done(row, content)
+                continue
+            # A file may be far larger than its pixels, and waits in memory just so.
+            pixels = max(pixel_count(content), len(content) // BYTES_A_PIXEL)
+            while self._pixels and sum(self._pixels.values()) + pixels > PIXEL_BUDGET:
+                self._start_unit()
+                self._bring_on()
+            if sum(self._pixels[waiting] for waiting, _ in self._unit) + pixels > UNIT_PIXELS:
+                self._start_unit()
+            self._pixels[row] = pixels
+            self._unit.append((row, content))
+            if len(self._unit) >= most:
+                self._start_unit()
+        self._start_unit()
+        while self._pixels:
+            self._bring_on()
+
+    def _start_unit(self) -> None:
+        """Hand the photos that were gathered to the pool."""
+        if not self._unit:
+            return
+        unit, self._unit = self._unit, []
+        if self.in_pool:
+            self._encoding.append(self.pool.submit(self._protect, unit))
+        else:
+            self._decoding.append(self.pool.submit(self._prepare, unit))
+            while len(self._decoding) > self.workers + self.batch_size // UNIT:
+                self._take_decoded()
+        while len(self._encoding) > 2 * self.workers + DISK_THREADS + self.batch_size // UNIT:
+            self._take_encoded()
+
+    def _bring_on(self) -> None:
+        """Wait for the photos that are furthest on their way."""
+        if self._encoding:
+            self._take_encoded()
+        elif self._decoding:
+            self._take_decoded()
+        else:
+            self._flush()
+
+    def _take_decoded(self) -> None:
+        prepared, records = self._decoding.popleft().result()
+        self._record(records)
+        self._batch += prepared
+        if len(self._batch) >= self.batch_size:
+            self._flush()
+
+    def _flush(self) -> None:
+        """Run the network on the batch, and hand it to the pool to be encoded."""
+        batch, self._batch = self._batch, []
+        deltas = self._deltas(batch)
+        for start in range(0, len(batch), UNIT):
+            part = slice(start, start + UNIT)
+            self._encoding.append(self.pool.submit(self._encode, batch[part], deltas[part], []))
+
+    def _take_encoded(self) -> None:
+        records, writing = self._encoding.popleft().result()
+        self._record(records)
+        self._record(writing.result())
+
+    def _record(self, records: Records) -> None:
+        for row, record in records:
+            del self._pixels[row]
+            self.done(row, record)
+
+    def _protect(self, unit: Sequence[tuple[int, bytes]]) -> tuple[Records, Future[Records]]:
+        prepared, records = self._prepare(unit)
+        return self._encode(prepared, self._deltas(prepared), records)
+
+    def _prepare(self, unit: Sequence[tuple[int, bytes]]) -> tuple[list[Prepared], Records]:
+        outcomes = [(row, self.steps.prepare(row, content)) for row, content in unit]
+        prepared = [outcome for _, outcome in outcomes if isinstance(outcome, Prepared)]
+        return prepared, [(row, outcome) for row, outcome in outcomes if not isinstance(outcome, Prepared)]
+
+    def _deltas(self, batch: Sequence[Prepared]) -> Sequence[npt.NDArray[np.float32]]:
+        if not batch:
+            return []
+        labels: dict[str, Sequence[int] | Sequence[npt.NDArray[Any]]] = {
+            name: [prepared.classes[name] for prepared in batch] for name in batch[0].classes
+        }
+        labels.update({name: [prepared.maps[name] for prepared in batch] for name in batch[0].maps})
+        return self.perturb([prepared.square for prepared in batch], labels)
+
+    def _encode(
+        self, batch: Sequence[Prepared], deltas: Sequence[npt.NDArray[np.float32]], records: Records
+    ) -> tuple[Records, Future[Records]]:
+        """Encode photos and have them written; ``records`` are passed on."""
+        outcomes = [self.steps.encode(prepared, delta) for prepared, delta in zip(batch, deltas, strict=True)]
+        encoded = [outcome for outcome in outcomes if isinstance(outcome, Encoded)]
+        refused = [
+            (prepared.row, outcome)
+            for prepared, outcome in zip(batch, outcomes, strict=True)
+            if not isinstance(outcome, Encoded)
+        ]
+        return [*records, *refused], self.disk.submit(self._write, encoded)
+
+    def _write(self, encoded: Sequence[Encoded]) -> Records:
+        return list(zip((photo.row for photo in encoded), self.steps.write(encoded), strict=True))
+
+
+def protect_photos(
+    plan: ProtectPlan, steps: PhotoSteps, generator: Generator, workers: int, progress: Progress
+) -> dict[int, Record]:
+    """Take every photo of the plan through its steps; each record goes to the manifest as soon as it is known.
+
+    Returns:
+        Row of the plan to record.
+    """
+    records: dict[int, Record] = {}
+
+    def done(row: int, record: Record) -> None:
+        if plan.earlier.records.get(record.source) is not record:
+            plan.release.add(record)
+        records[row] = record
+        progress.advance()
+
+    on_cpu = generator.device.type == "cpu"
+    pool = ReadingThreads(workers, thread_name_prefix="photo")
+    if on_cpu:  # a thread of the pool computes alone: threads within threads would fight for cores
+        compute_alone(pool, workers)
+    disk = ReadingThreads(DISK_THREADS, thread_name_prefix="disk")
+    try:
+        progress.start("protecting", len(plan.table))
+        perturb = partial(generator.perturb, epsilon=plan.run.epsilon)
+        Pipeline(steps, perturb, pool, disk, workers, generator.call_size, done, on_cpu).run(range(len(plan.table)))
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
+        disk.shutdown(wait=True, cancel_futures=True)
+        progress.finish()
+    return records

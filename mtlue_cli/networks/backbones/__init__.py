@@ -1,1 +1,0 @@
-"""Backbones: images to a feature vector. One file a backbone, and a registry."""

@@ -1,1 +1,0 @@
-"""Base objectives that a generator is trained on: EM, TAP, SEP."""

@@ -1,1 +1,0 @@
-"""Embedding regularisation within a task and between tasks."""

@@ -1,0 +1,260 @@
+"""Training methods: where a network starts from, and which of its parameters change."""
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, NamedTuple, TypeVar
+
+import torch
+from torch import Tensor, nn
+
+from mtlue_cli.choices import TrainingMethodName
+from mtlue_cli.errors import InputError
+from mtlue_cli.networks.multitask import MultiTaskNetwork
+from mtlue_cli.training.named_settings import Choice, NoSettings, choose
+from mtlue_cli.training.pretrained import PretrainedStart
+
+SettingsT = TypeVar("SettingsT")
+
+_WEIGHT_OF: Mapping[type[nn.Module], tuple[str, str]] = {
+    nn.Linear: ("weight", "bias"),
+    nn.Conv2d: ("weight", "bias"),
+    nn.MultiheadAttention: ("in_proj_weight", "in_proj_bias"),
+}
+
+
+class Neurons(NamedTuple):
+    """Output units of linear layers, filters of convolutions, attention's projections: a row of ``weights`` each."""
+
+    weights: tuple[nn.Parameter, ...]
+    biases: tuple[nn.Parameter, ...]
+
+
+def find_neurons(network: nn.Module) -> Neurons:
+    """All neurons of ``network``; normalisation, class tokens and position embeddings have no incoming connections."""
+    pairs = [
+        (getattr(layer, weight), getattr(layer, bias))
+        for layer in network.modules()
+        for kind, (weight, bias) in _WEIGHT_OF.items()
+        if isinstance(layer, kind)
+    ]
+    return Neurons(
+        tuple(weight for weight, _ in pairs if weight is not None), tuple(bias for _, bias in pairs if bias is not None)
+    )
+
+
+def strongest(scores: Tensor, count: int) -> Tensor:
+    """Where each neuron's ``count`` highest scores are, or all: bool, ``(outputs, ...)`` as ``scores``."""
+    rows = scores.flatten(1)
+    best = rows.topk(min(count, rows.shape[1]), dim=1).indices
+    return torch.zeros_like(rows, dtype=torch.bool).scatter_(1, best, value=True).view(scores.shape)
+
+
+class TrainedConnections:
+    """Lets an optimiser change chosen connections only; the others keep their values bit by bit.
+
+    Masked gradients alone would not do: weight decay moves a weight without any gradient.
+
+    Args:
+        chosen: Parameter to bool of its shape: True where it is trained. Other parameters are left alone.
+    """
+
+    def __init__(self, chosen: Mapping[nn.Parameter, Tensor]) -> None:
+        self._held = [
+            (weight, ~mask, weight.detach().clone()) for weight, mask in chosen.items() if not bool(mask.all())
+        ]
+
+    def mask_gradients(self) -> None:
+        """Between gradients and step: none where nothing is trained, so that the optimiser's state stays empty."""
+        for weight, held, _ in self._held:
+            if weight.grad is not None:
+                weight.grad.masked_fill_(held, 0.0)
+
+    @torch.no_grad()
+    def restore(self) -> None:
+        """After the step: put back what was changed all the same."""
+        for weight, held, value in self._held:
+            weight.copy_(torch.where(held, value, weight))
+
+
+class TrainingMethod:
+    """Every parameter is trained, from a pretrained backbone or from scratch. One object, one training run.
+
+    ``connections`` are those that are trained; methods that train fewer set them before the first step.
+    """
+
+    def __init__(self, start: PretrainedStart | None = None) -> None:
+        self.start = start
+        self.connections = TrainedConnections({})
+
+    def prepare(self, network: MultiTaskNetwork, sample_losses: Callable[[], Iterator[Tensor]]) -> None:  # noqa: ARG002 - shared signature
+        """Load the start; other methods freeze what is not trained (``requires_grad``) and choose what is.
+
+        Args:
+            network: Fresh, on its device.
+            sample_losses: Mean task losses of the batches of one pass, in the network's graph: for choices by gradient.
+        """
+        if self.start is not None:
+            self.start.load_into(network)
+
+    def train_mode(self, network: MultiTaskNetwork) -> None:
+        """Called at the start of every epoch: which modules are in training mode."""
+        network.train()
+
+
+class HeadOnly(TrainingMethod):
+    """The shared layer and the heads are trained; the pretrained backbone stays as it is.
+
+    Source:
+        "Linear probing" of the transfer literature, such as He et al., CVPR 2020, section 4.1. Deviation: one hidden
+        layer, the network's shared one, lies between the frozen features and the linear heads.
+    """
+
+    def prepare(self, network: MultiTaskNetwork, sample_losses: Callable[[], Iterator[Tensor]]) -> None:
+        """Load the backbone and freeze it."""
+        super().prepare(network, sample_losses)
+        network.backbone.requires_grad_(False)
+
+    def train_mode(self, network: MultiTaskNetwork) -> None:
+        """The backbone stays in evaluation mode: in training mode its batch statistics would move."""
+        network.train()
+        network.backbone.eval()
+
+
+@dataclass(frozen=True)
+class SparseSettings:
+    """``share`` of the incoming weights of each neuron is trained, at least one; InputError unless it is in (0, 1]."""
+
+    share: float = 0.3
+
+    def __post_init__(self) -> None:
+        if not 0 < self.share <= 1:
+            raise InputError(f"the share of trained weights is {self.share:g}, expected more than 0 and at most 1")
+
+
+class SparseTraining(TrainingMethod):
+    """Every neuron's largest weights are trained; the others stay at their start.
+
+    They are chosen once, by their magnitude before the first step. Tasks that pull at fewer common weights conflict
+    less often.
+
+    Source:
+        Zhang et al., "Proactive Gradient Conflict Mitigation in Multi-Task Learning: A Sparse Training Perspective",
+        2024 (arXiv 2411.18615). Deviations: the default share is ours; so is what happens to what has no incoming
+        connections (biases, normalisation, tokens): it is trained, as the heads are. The shared layer is masked like
+        the backbone, for all tasks meet in it.
+    """
+
+    def __init__(self, settings: SparseSettings, start: PretrainedStart | None = None) -> None:
+        super().__init__(start)
+        self.settings = settings
+
+    def prepare(self, network: MultiTaskNetwork, sample_losses: Callable[[], Iterator[Tensor]]) -> None:
+        """Choose by magnitude; nothing is frozen as a whole."""
+        super().prepare(network, sample_losses)
+        weights = (*find_neurons(network.backbone).weights, *find_neurons(network.shared).weights)
+        self.connections = TrainedConnections(
+            {
+                weight: strongest(weight.detach().abs(), max(1, round(self.settings.share * weight[0].numel())))
+                for weight in weights
+            }
+        )
+
+
+@dataclass(frozen=True)
+class GradientSelectionSettings:
+    """So many incoming connections of each neuron are tuned; InputError unless there is at least one."""
+
+    connections: int = 1
+
+    def __post_init__(self) -> None:
+        if self.connections < 1:
+            raise InputError(f"{self.connections} tuned connections per neuron, expected at least 1")
+
+
+class GradientSelection(TrainingMethod):
+    """Every neuron of a pretrained backbone is tuned in the connections whose gradient is largest.
+
+    The gradient is summed over one pass of the training images, in evaluation mode, before the first step. Biases of
+    the neurons are tuned too; normalisation, tokens and position embeddings are frozen; the shared layer and the heads,
+    which are new, are trained whole.
+
+    Source:
+        Zhang et al., "Gradient-based Parameter Selection for Efficient Fine-Tuning", CVPR 2024. Deviations: the
+        gradient is that of the mean task loss behind the new heads, not of a supervised contrastive loss, which is
+        defined for a single task; running statistics of batch normalisation, which the paper's networks lack, follow
+        the new images.
+    """
+
+    def __init__(self, settings: GradientSelectionSettings, start: PretrainedStart | None) -> None:
+        super().__init__(start)
+        self.settings = settings
+
+    def prepare(self, network: MultiTaskNetwork, sample_losses: Callable[[], Iterator[Tensor]]) -> None:
+        """Load the start, choose by gradient, freeze what is not tuned."""
+        super().prepare(network, sample_losses)
+        neurons = find_neurons(network.backbone)
+        network.eval()
+        totals = [torch.zeros_like(weight) for weight in neurons.weights]
+        for loss in sample_losses():
+            for total, gradient in zip(totals, torch.autograd.grad(loss, neurons.weights), strict=True):
+                total += gradient
+        network.train()
+        self.connections = TrainedConnections(
+            {
+                weight: strongest(total.abs(), self.settings.connections)
+                for weight, total in zip(neurons.weights, totals, strict=True)
+            }
+        )
+        network.backbone.requires_grad_(False)
+        for parameter in (*neurons.weights, *neurons.biases):
+            parameter.requires_grad_(True)
+
+
+@dataclass(frozen=True, kw_only=True)
+class MethodChoice(Choice[SettingsT]):
+    """One training method with its settings; ``make`` takes these and a start, if there is one."""
+
+    make: Callable[[SettingsT, PretrainedStart | None], TrainingMethod]
+    needs_start: bool = False
+
+    def build(self, start: PretrainedStart | None = None) -> TrainingMethod:
+        """A fresh one, for one run; training from scratch leaves a start unused.
+
+        Raises:
+            InputError: It needs a start, and there is none.
+        """
+        if self.needs_start and start is None:
+            raise InputError(
+                f"training method {self.family!r} starts from a pretrained backbone, and none is given",
+                hint="give one with --start FILE|timm:NAME, or images to train one on first with "
+                "--pretrain-images DIR --pretrain-labels FILE",
+            )
+        return self.make(self.settings, start)
+
+
+_NONE = NoSettings()
+METHODS: Mapping[str, MethodChoice[Any]] = {
+    method.name: method
+    for method in (
+        MethodChoice(name=TrainingMethodName.SCRATCH, settings=_NONE, make=lambda *_: TrainingMethod()),
+        MethodChoice(name=TrainingMethodName.SPARSE, settings=SparseSettings(), make=SparseTraining),
+        MethodChoice(
+            name=TrainingMethodName.GPS, settings=GradientSelectionSettings(), make=GradientSelection, needs_start=True
+        ),
+        MethodChoice(
+            name=TrainingMethodName.HEAD, settings=_NONE, make=lambda _, start: HeadOnly(start), needs_start=True
+        ),
+        MethodChoice(
+            name=TrainingMethodName.FULL, settings=_NONE, make=lambda _, start: TrainingMethod(start), needs_start=True
+        ),
+    )
+}
+
+
+def method_named(name: str) -> MethodChoice[Any]:
+    """The training method that ``--method NAME[:SETTING=VALUE,...]`` names.
+
+    Raises:
+        InputError: There is none, or its settings are at fault.
+    """
+    return choose("method", name, METHODS.values())

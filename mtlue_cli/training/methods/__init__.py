@@ -1,1 +1,0 @@
-"""Ways of training: from scratch, in part, or from a pretrained backbone."""
