@@ -17,6 +17,8 @@ from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from msgspec import structs
+
 from mtlue_cli.choices import TRAIN_MINUTES
 from mtlue_cli.commands.console import Terminal
 from mtlue_cli.commands.from_config import PhotoOptions
@@ -177,7 +179,7 @@ def protect(
         result,
         fixes=tuple(map(worded, result.fixes)),
         warnings=tuple(map(worded, result.warnings)),
-        quarantine=tuple(replace(record, reason=worded(record.reason)) for record in result.quarantine),
+        quarantine=tuple(structs.replace(record, reason=worded(record.reason)) for record in result.quarantine),
     )
 
 
@@ -251,8 +253,8 @@ def verify(
             result = verify_release(config, _progress(progress))
     if _is_file(labels):
         return result
-    settings = {**result.setting["settings"], "labels": "labels"}  # the file of a table is gone
-    return replace(result, setting={**result.setting, "settings": settings})
+    settings = {**result.settings, "labels": "labels"}  # the file of a table is gone
+    return structs.replace(result, settings=settings)
 
 
 @INSPECT.shown_by

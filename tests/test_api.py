@@ -227,7 +227,7 @@ def test_train_verify_and_inspect(tmp_path: Path) -> None:
     verification = mtlue.verify(labels.parent, labels=table, protected=release, **small)
     assert verification.to_json()["settings"]["labels"] == "labels"
     assert verification.command_line.startswith("verify('")
-    assert verification.judgement.verdict.value in verification._repr_html_()
+    assert verification.verdict.value in verification._repr_html_()
     for name, start in {"r.html": "<!doctype html>", "r.md": "#", "r.xml": "<?xml", "r.json": "{"}.items():
         verification.save(tmp_path / name)
         assert (tmp_path / name).read_text().lower().startswith(start)

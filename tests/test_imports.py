@@ -18,7 +18,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("perturbation", "images", "keys"),
     ("tasks", "devices"),
     ("options",),
-    ("choices", "errors", "files", "notebook"),
+    ("choices", "documents", "errors", "files", "notebook"),
 )
 ROW = {package: row for row, packages in enumerate(LAYERS) for package in packages}
 HEAVY = {"torch", "torchvision", "torchmetrics", "safetensors", "torchjd"}

@@ -73,7 +73,6 @@ def verify(given: Given) -> None:
         terminal.write_json(planned.to_json())
         return
 
-    from mtlue_cli.verification.reports.html import draw_samples, write_html
     from mtlue_cli.verification.reports.junit import write_junit
     from mtlue_cli.verification.reports.markdown import write_markdown
     from mtlue_cli.workflows.verify.run import verify_release
@@ -81,15 +80,13 @@ def verify(given: Given) -> None:
     with reading_photos(photos.max_pixels):
         result = verify_release(config, terminal.progress, labels)
     show_verification(terminal, result)
-    document = result.to_json()
-    writers: list[Callable[[], None]] = [lambda: terminal.write_json(document)]
+    writers: list[Callable[[], None]] = [lambda: terminal.write_json(result.to_json())]
     if (junit := reports.junit) is not None:
-        writers.append(lambda: terminal.write_file("--junit", junit, write_junit(document)))
+        writers.append(lambda: terminal.write_file("--junit", junit, write_junit(result)))
     if (markdown := reports.markdown) is not None:
-        writers.append(lambda: terminal.write_file("--markdown", markdown, write_markdown(document).encode()))
+        writers.append(lambda: terminal.write_file("--markdown", markdown, write_markdown(result).encode()))
     if (report := reports.report) is not None:
-        page = write_html(document, draw_samples(*result.samples, maps=result.sample_maps))
-        writers.append(lambda: terminal.write_file("--report", report, page.encode()))
+        writers.append(lambda: terminal.write_file("--report", report, result.html().encode()))
     faults: list[str] = []
     for write in writers:  # also after one that fails
         try:

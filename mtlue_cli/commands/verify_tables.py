@@ -12,10 +12,10 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from mtlue_cli.metrics.repeated import Repeated
+    from mtlue_cli.verification.document import VerifyDocument
     from mtlue_cli.verification.figures import Average, ConditionFigures, TaskFigures
     from mtlue_cli.verification.report import VerifyResult
     from mtlue_cli.verification.tiers import NotTested
-    from mtlue_cli.verification.verdict import Judgement
     from mtlue_cli.workflows.verify.dry_run import DryRun
 
 STYLES = {ExitCode.SUCCESS: "bold green", ExitCode.NOT_PROTECTED: "bold red", ExitCode.INCONCLUSIVE: "bold yellow"}
@@ -24,7 +24,7 @@ HALF_NOTE = "recovers more than half"
 
 def show_verification(terminal: Terminal, result: "VerifyResult", *, brief: bool = False) -> None:
     """Audit faults, or the tables of victims, then the verdict, on stdout; ``brief``: no notes, nothing untested."""
-    audit, judgement = result.audit, result.judgement
+    audit = result.audit
     if audit is not None:
         for line in grouped(audit.faults, "--json lists all"):
             terminal.show(Text(line))
@@ -32,20 +32,20 @@ def show_verification(terminal: Terminal, result: "VerifyResult", *, brief: bool
             terminal.show(
                 Text(f"largest change of a pixel value: {audit.max_change:g}/255 over {audit.measured} files")
             )
-    if judgement.conditions:
-        terminal.show(task_table(judgement))
-    if len(judgement.conditions) > 3 or any(found.best_average for found in judgement.conditions):
-        terminal.show(condition_table(judgement))
+    if result.conditions:
+        terminal.show(task_table(result))
+    if len(result.conditions) > 3 or any(found.best_epoch_average for found in result.conditions):
+        terminal.show(condition_table(result))
     for probe in result.probes:
-        terminal.show(Text(f"{probe.probe.value}: {probe.finding}"))
-    if judgement.conditions and not brief:
+        terminal.show(Text(f"{probe.name}: {probe.meaning}"))
+    if result.conditions and not brief:
         show_not_tested(terminal, result.not_tested)
-    verdict = Text(judgement.verdict.value.upper(), style=STYLES[result.exit_code])
-    terminal.show(Text.assemble(verdict, f": {judgement.reason} (took {duration(result.seconds)})"))
-    if judgement.warning is not None:
-        terminal.show(Text(f"warning: {judgement.warning}", style="bold yellow"))
-    if judgement.early_note is not None and not brief:
-        terminal.show(Text(f"note: {judgement.early_note}"))
+    verdict = Text(result.verdict.value.upper(), style=STYLES[result.exit_code])
+    terminal.show(Text.assemble(verdict, f": {result.reason} (took {duration(result.seconds)})"))
+    if result.warning is not None:
+        terminal.show(Text(f"warning: {result.warning}", style="bold yellow"))
+    if result.early_note is not None and not brief:
+        terminal.show(Text(f"note: {result.early_note}"))
 
 
 def show_not_tested(terminal: Terminal, left: "Sequence[NotTested]") -> None:
@@ -61,7 +61,7 @@ def show_not_tested(terminal: Terminal, left: "Sequence[NotTested]") -> None:
         terminal.show(Text(f"not tested, {kind}: {', '.join(names)}", style="dim"))
 
 
-def task_table(judgement: "Judgement") -> Table:
+def task_table(result: "VerifyDocument") -> Table:
     """One line per task for the first victim: clean images, the release, noise; in %, and learned fractions.
 
     Where a task is judged by an error, every figure stands with its unit.
@@ -69,10 +69,10 @@ def task_table(judgement: "Judgement") -> Table:
     from mtlue_cli.metrics.measures import in_unit
     from mtlue_cli.metrics.repeated import Repeated
 
-    first = judgement.conditions[0].condition.victim
-    own = {found.condition.name: found for found in judgement.conditions if found.condition.victim == first}
-    clean = judgement.conditions[0]
-    release, noise = own.get(first.name), own.get(f"{first.name}: noise")
+    clean = result.conditions[0]
+    own = [found for found in result.conditions if found.victim == clean.victim and found.countermeasure is None]
+    release = next((found for found in own if found.role.value == "judged"), None)
+    noise = next((found for found in own if found.role.value == "control"), None)
     bare = not any(task.lower_is_better for task in clean.tasks)
     table = Table("task")
     for name in ("clean", "protected", *(("noise",) if noise else ()), "floor"):
@@ -84,18 +84,18 @@ def task_table(judgement: "Judgement") -> Table:
             return "-"
         sign = "" if bare or task.lower_is_better else " %"
         half = figure.half_width
-        off = "" if half is None else f" ± {in_unit(half, task.measure).removeprefix('error ')}"
-        return in_unit(figure.mean, task.measure) + off + sign
+        off = "" if half is None else f" ± {in_unit(half, task.metric).removeprefix('error ')}"
+        return in_unit(figure.mean, task.metric) + off + sign
 
     for row, task in enumerate(clean.tasks):
         protected = release.tasks[row] if release else None
-        learned = _fraction(protected.learned if protected else None)
+        learned = _fraction(protected.learned_fraction if protected else None)
         table.add_row(
-            Text(task.name if task.measure == judgement.metric else f"{task.name} ({task.measure})"),
+            Text(task.task if task.metric == result.metric else f"{task.task} ({task.metric})"),
             shown(task.clean, task),
             shown(protected.score if protected else None, task),
             *((shown(noise.tasks[row].score, task),) if noise else ()),
-            shown(Repeated((task.floor,)), task),
+            shown(Repeated.of([task.floor]), task),
             learned if task.judged else f"({learned})",
         )
     average = release.average if release else None
@@ -104,15 +104,17 @@ def task_table(judgement: "Judgement") -> Table:
         table.add_section()
         table.add_row(
             f"average of {len(average.tasks)}" + ("" if bare else ", % (errors: below the floor)"),
-            _percent(average.clean),
+            _percent(average.clean_score),
             _percent(average.score),
             *((_percent(control.score if control else None),) if noise else ()),
             f"{100 * average.floor:.1f}",
-            _fraction(average.learned),
+            _fraction(average.learned_fraction),
             style="bold",
         )
         if control is not None:
-            table.caption = f"noise of the same epsilon: learned {control.learned.mean:.2f} (it must not protect)"
+            table.caption = (
+                f"noise of the same epsilon: learned {control.learned_fraction.mean:.2f} (it must not protect)"
+            )
     if release is not None and (by_place := by_place_alone(release)) is not None:
         table.caption = by_place if table.caption is None else f"{table.caption}\n{by_place}"
     return table
@@ -128,25 +130,25 @@ def by_place_alone(release: "ConditionFigures") -> str | None:
             continue
         sign = "" if task.lower_is_better else " %"
         floors.append(
-            f"{task.name} {in_unit(task.place_floor, task.measure)}{sign}, "
+            f"{task.task} {in_unit(task.place_floor, task.metric)}{sign}, "
             f"learned beyond it {_fraction(task.learned_beyond_place)}"
         )
     return f"by place alone, without the image: {'; '.join(floors)}" if floors else None
 
 
-def condition_table(judgement: "Judgement") -> Table:
+def condition_table(result: "VerifyDocument") -> Table:
     """One line a condition: average figures over the judged, conclusive tasks."""
     table = Table("condition")
-    for name in (f"{judgement.metric.value} %", "learned", "at best epoch"):
+    for name in (f"{result.metric.value} %", "learned", "at best epoch"):
         table.add_column(name, justify="right")
     table.add_column("")
-    for found in judgement.conditions:
+    for found in result.conditions:
         table.add_row(
-            Text(found.condition.name),
+            Text(found.name),
             _percent(found.average.score if found.average else None),
             _fraction(_learned(found.average)),
-            _fraction(_learned(found.best_average)),
-            _remark(found, judgement),
+            _fraction(_learned(found.best_epoch_average)),
+            _remark(found, result),
         )
     return table
 
@@ -173,22 +175,21 @@ def show_dry_run(terminal: Terminal, planned: "DryRun") -> None:
     show_not_tested(terminal, planned.left_out)
 
 
-def _remark(found: "ConditionFigures", judgement: "Judgement") -> Text:
+def _remark(found: "ConditionFigures", result: "VerifyDocument") -> Text:
     words: list[str] = []
-    if found in judgement.breaking:
+    if found.recovers_half:
         words.append(HALF_NOTE)
-    if judgement.worst is found and len(judgement.conditions) > 3:
+    if found.name == result.worst_condition and len(result.conditions) > 3:
         words.append("the worst")
     if found.average is None:
         words.append("inconclusive")
-    if not words and found.condition.role.value in ("reference", "control", "comparison"):
-        words.append(f"({found.condition.role.value})")
-    above = found.learned is not None and found.learned > judgement.max_learned
-    return Text(", ".join(words), style="bold red" if above and found.condition.role.value == "judged" else "")
+    if not words and found.role.value != "judged":
+        words.append(f"({found.role.value})")
+    return Text(", ".join(words), style="bold red" if found.above_gate else "")
 
 
 def _learned(average: "Average | None") -> "Repeated | None":
-    return None if average is None else average.learned
+    return None if average is None else average.learned_fraction
 
 
 def _percent(figure: "Repeated | None") -> str:

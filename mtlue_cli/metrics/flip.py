@@ -1,12 +1,14 @@
 """How visible a change is to a viewer who flips between the two images: FLIP."""
 
 import math
-from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass
-from typing import Any
+from collections.abc import Iterable
+from typing import Annotated, Any
 
 import numpy as np
 import numpy.typing as npt
+from msgspec import Meta
+
+from mtlue_cli.documents import Document
 
 PIXELS_PER_DEGREE = 67
 """Pixels in a degree of the viewer's sight: a 4K monitor, 0.7 m wide, seen from 0.7 m."""
@@ -24,30 +26,18 @@ SCALE = "0 = identical, uniform noise of 8 levels 0.05"
 """How to read the figure."""
 
 
-@dataclass(frozen=True)
-class MeanFlip:
+class MeanFlip(Document, frozen=True, forbid_unknown_fields=True):
     """Mean FLIP of a sample.
 
     Attributes:
-        mean: In [0, 1].
-        files: Number of images in the sample.
-        pixels_per_degree: Pixels in a degree of the viewer's sight.
+        mean: Mean over the images, from 0 (identical) to 1.
+        files: Images that were measured; one that cannot be read, or has another size than its original, is left out.
+        pixels_per_degree: Pixels per degree of visual angle.
     """
 
-    mean: float
-    files: int
-    pixels_per_degree: float = PIXELS_PER_DEGREE
-
-    @classmethod
-    def from_json(cls, document: Mapping[str, float]) -> "MeanFlip | None":
-        """What :meth:`to_json` gave; None for an empty document."""
-        if not document:
-            return None
-        return cls(document["mean"], int(document["files"]), document["pixels_per_degree"])
-
-    def to_json(self) -> dict[str, float]:
-        """A JSON-ready document."""
-        return asdict(self)
+    mean: Annotated[float, Meta(ge=0, lt=1e9)]
+    files: Annotated[int, Meta(ge=0, lt=10**9)]
+    pixels_per_degree: Annotated[int, Meta(ge=0, lt=10**9)] | Annotated[float, Meta(ge=0, lt=1e9)] = PIXELS_PER_DEGREE
 
     def described(self, how: str = "mean") -> str:
         """The figure in words; ``how`` says which mean it is."""

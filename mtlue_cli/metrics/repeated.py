@@ -1,8 +1,9 @@
 """One figure measured with several seeds: its mean and how far that may be off."""
 
 import math
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Iterable
+
+from mtlue_cli.documents import Document
 
 _T_QUANTILES = (
     *(12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228),
@@ -14,37 +15,34 @@ _T_QUANTILES = (
 _NORMAL_QUANTILE = 1.96
 
 
-@dataclass(frozen=True)
-class Repeated:
-    """A figure and its repetitions.
+class Repeated(Document, frozen=True):
+    """A figure that was measured once per seed.
 
     Attributes:
-        values: One a seed.
+        mean: Mean over the seeds.
+        low, high: Ends of the 95 % interval of the mean (Student's t); null with a single seed.
+        values: One per seed, in the order of the condition's ``seeds``.
     """
 
+    mean: float
+    low: float | None
+    high: float | None
     values: tuple[float, ...]
 
-    @property
-    def mean(self) -> float:
-        """Their mean."""
-        return sum(self.values) / len(self.values)
+    @classmethod
+    def of(cls, found: Iterable[float]) -> "Repeated":
+        """Mean and interval of what was found."""
+        values = tuple(found)
+        count = len(values)
+        mean = sum(values) / count
+        if count < 2:
+            return cls(mean, None, None, values)
+        variance = sum((value - mean) ** 2 for value in values) / (count - 1)
+        quantile = _T_QUANTILES[count - 2] if count - 2 < len(_T_QUANTILES) else _NORMAL_QUANTILE
+        half = quantile * math.sqrt(variance / count)
+        return cls(mean, mean - half, mean + half, values)
 
     @property
     def half_width(self) -> float | None:
-        """Half of the 95 % confidence interval of the mean, by Student's t; None for a single value."""
-        count = len(self.values)
-        if count < 2:
-            return None
-        variance = sum((value - self.mean) ** 2 for value in self.values) / (count - 1)
-        quantile = _T_QUANTILES[count - 2] if count - 2 < len(_T_QUANTILES) else _NORMAL_QUANTILE
-        return quantile * math.sqrt(variance / count)
-
-    def to_json(self) -> dict[str, Any]:
-        """Mean, interval (null for a single value) and values."""
-        half = self.half_width
-        return {
-            "mean": self.mean,
-            "low": None if half is None else self.mean - half,
-            "high": None if half is None else self.mean + half,
-            "values": list(self.values),
-        }
+        """Half of the interval; None for a single value."""
+        return None if self.high is None else self.high - self.mean

@@ -278,7 +278,7 @@ def check_file(
             return FileCheck((*faults, f"{record.file_name}: cannot be measured: {error}", *of_maps))
         faults += [fault for fault in change_faults(record, pair.change, run.epsilon) if fault not in faults]
         largest, psnr = pair.change.largest, pair.change.psnr
-        lossless = is_lossless(ImageFormat(run.image_format), pair.source_format)
+        lossless = is_lossless(run.image_format, pair.source_format)
         if with_ssim:
             from mtlue_cli.metrics.image_quality import ssim  # brings torch
 

@@ -7,16 +7,20 @@ run before it may have put into the release: a killed run leaves files that no r
 
 import hashlib
 import json
-import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
+
+import msgspec
+from msgspec import Meta
 
 from mtlue_cli.choices import MAX_PATTERN_CELLS, ImageFormat
+from mtlue_cli.documents import Document
 from mtlue_cli.errors import InputError
 from mtlue_cli.files import write_atomically
+from mtlue_cli.metrics.flip import MeanFlip
 
 FOLDER = ".mtlue"
 RUN_NAME = "run.json"
@@ -28,28 +32,16 @@ RUN_PATH = f"{FOLDER}/{RUN_NAME}"
 
 SCHEMA_VERSION = 1
 _ANEW = "protect the originals into a new folder"
-_KINDS: Mapping[str, tuple[type, ...]] = {
-    **dict.fromkeys(("epsilon", "code_version", "code_cells"), (int,)),
-    **dict.fromkeys(("weights_name", "weights_sha256", "image_format"), (str,)),
-    **dict.fromkeys(("keep_metadata", "complete"), (bool,)),
-    **dict.fromkeys(("versions", "counts", "digests", "classes", "shares", "flip"), (dict,)),
-    **dict.fromkeys(("file_column", "key_fingerprint"), (str, type(None))),
-}
-"""Types of the fields of a run record as it is read; tasks aside."""
-_FLIP = {"mean", "files", "pixels_per_degree"}
-_UNLIKE_TEXT = frozenset({"labels", "max_change", "psnr", "maps", "mean_change", "share", "drawn"})
-"""Fields of a file's record that are no text."""
 
 
-@dataclass(frozen=True)
-class RunRecord:
-    """The settings of a release.
+class RunRecord(Document, frozen=True, forbid_unknown_fields=True, tag_field="schema_version", tag=SCHEMA_VERSION):
+    """The settings of a release, as ``run.json`` holds them.
 
     Attributes:
         epsilon: Bound in 255ths.
         weights_name, weights_sha256: The generator.
         tasks: Names of the protected tasks.
-        image_format: How files were written: ``png``, ``webp`` or ``keep``.
+        image_format: How files were written.
         keep_metadata: Whether EXIF data, XMP and text were kept.
         complete: Whether the run reached its end.
         versions: Versions of the program and of what it computed with.
@@ -67,23 +59,32 @@ class RunRecord:
             empty in releases of older versions, and where no file could be compared.
     """
 
-    epsilon: int
+    epsilon: Annotated[int, Meta(ge=0, le=255)]
     weights_name: str
     weights_sha256: str
     tasks: tuple[str, ...]
-    image_format: str
+    image_format: ImageFormat
     keep_metadata: bool
     complete: bool = False
-    versions: Mapping[str, str] = field(default_factory=dict)
-    counts: Mapping[str, int] = field(default_factory=dict)
+    versions: Mapping[str, str] = {}
+    counts: Mapping[str, int] = {}
     file_column: str | None = None
-    digests: Mapping[str, str] = field(default_factory=dict)
+    digests: Mapping[str, str] = {}
     key_fingerprint: str | None = None
-    classes: Mapping[str, Sequence[str]] = field(default_factory=dict)
-    shares: Mapping[str, Sequence[float]] = field(default_factory=dict)
+    classes: Mapping[str, Sequence[str]] = {}
+    shares: Mapping[str, Sequence[Annotated[float, Meta(gt=0, le=1)]]] = {}
     code_version: int = 0
-    code_cells: int = 0
-    flip: Mapping[str, float] = field(default_factory=dict)
+    code_cells: Annotated[int, Meta(ge=0, le=MAX_PATTERN_CELLS)] = 0
+    flip: Mapping[str, Any] = {}
+
+    def __post_init__(self) -> None:
+        """Refuse a ``flip`` that is neither empty nor a measurement, as a ValueError."""
+        _ = self.measured_flip
+
+    @property
+    def measured_flip(self) -> MeanFlip | None:
+        """:attr:`flip`; None where it is empty."""
+        return msgspec.convert(self.flip, MeanFlip) if self.flip else None
 
     def differences(self, other: "RunRecord") -> list[str]:
         """Settings of a user's choice that decide about the released bytes and differ, one per line."""
@@ -100,13 +101,8 @@ class RunRecord:
         """Whether both draw the same codes from the same key: those of the same classes, shares and cells."""
         return (self.classes, self.shares, self.code_cells) == (other.classes, other.shares, other.code_cells)
 
-    def to_json(self) -> dict[str, Any]:
-        """The document that ``run.json`` holds."""
-        return {"schema_version": SCHEMA_VERSION, **asdict(self), "tasks": list(self.tasks)}
 
-
-@dataclass(frozen=True)
-class FileRecord:
+class FileRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """One protected file.
 
     Attributes:
@@ -131,14 +127,13 @@ class FileRecord:
     max_change: float
     psnr: float | None
     status: Literal["protected"] = "protected"
-    maps: Mapping[str, str] = field(default_factory=dict)
+    maps: Mapping[str, str] = {}
     mean_change: float | None = None
     share: float | None = None
     drawn: bool = False
 
 
-@dataclass(frozen=True)
-class QuarantineRecord:
+class QuarantineRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """One original that could not be protected and is therefore not in the release."""
 
     source: str
@@ -147,6 +142,25 @@ class QuarantineRecord:
 
 
 Record = FileRecord | QuarantineRecord
+
+
+class _Kind(msgspec.Struct):
+    """What is read of a record first, to know its type."""
+
+    status: Literal["protected", "quarantined"]
+
+
+class _Schema(msgspec.Struct):
+    """What is read of ``run.json`` first, to know its schema."""
+
+    schema_version: int
+
+
+_KIND = msgspec.json.Decoder(_Kind)
+_RECORDS: Mapping[str, msgspec.json.Decoder[Any]] = {
+    "protected": msgspec.json.Decoder(FileRecord),
+    "quarantined": msgspec.json.Decoder(QuarantineRecord),
+}
 
 
 @dataclass(frozen=True)
@@ -182,27 +196,16 @@ def read_run(release: Path) -> RunRecord:
     """
     path = release / FOLDER / RUN_NAME
     try:
-        document = json.loads(path.read_text(encoding="utf-8"))
-        version = document.pop("schema_version")
+        content = path.read_bytes()
+        version = msgspec.json.decode(content, type=_Schema).schema_version
         if version != SCHEMA_VERSION:
             raise InputError(
                 f"{path} has schema version {version!r}, this mtlue reads {SCHEMA_VERSION}", hint="upgrade mtlue"
             )
-        run = RunRecord(**{**document, "tasks": tuple(document["tasks"])})
-        wrong = [name for name, kinds in _KINDS.items() if type(getattr(run, name)) not in kinds]
-        wrong += [] if all(isinstance(name, str) for name in run.tasks) else ["tasks"]
-        wrong += [] if "code_cells" in wrong or 0 <= run.code_cells <= MAX_PATTERN_CELLS else ["code_cells"]
-        lists = {"classes": _is_list_of_text, "shares": _is_list_of_shares}
-        right = (name for name in lists if name not in wrong)
-        wrong += [name for name in right if not all(map(lists[name], getattr(run, name).values()))]
-        wrong += [] if "flip" in wrong or not run.flip or _is_flip(run.flip) else ["flip"]
-        if wrong:
-            raise TypeError(f"{', '.join(wrong)} of another type than expected")
-        ImageFormat(run.image_format)
-        return run
+        return msgspec.json.decode(content, type=RunRecord)
     except FileNotFoundError as error:
         raise InputError(f"{release} is not a release: {RUN_PATH} is missing") from error
-    except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise InputError(f"{path} is damaged: {error}", hint=_ANEW) from error
 
 
@@ -234,8 +237,8 @@ def read_manifest(release: Path) -> Manifest:
         if not line:
             continue
         try:
-            record = _record(json.loads(line))
-        except (ValueError, TypeError, KeyError, RecursionError) as error:
+            record: Record = _RECORDS[_KIND.decode(line).status].decode(line)
+        except (ValueError, RecursionError) as error:
             if number == len(lines):
                 break
             raise InputError(f"{path}, line {number} is damaged: {error}", hint=_ANEW) from error
@@ -256,8 +259,7 @@ def write_manifest(release: Path, records: Iterable[Record]) -> None:
 
 def manifest_line(record: Record) -> str:
     """A record as its line of the manifest."""
-    # Not asdict: its deep copy costs more than all the rest.
-    document = {part.name: getattr(record, part.name) for part in fields(record)}
+    document = msgspec.structs.asdict(record)
     if not document.get("maps"):
         document.pop("maps", None)
     return json.dumps(document, ensure_ascii=False, allow_nan=False) + "\n"
@@ -275,42 +277,3 @@ def read_planned(release: Path) -> frozenset[str]:
 def write_planned(release: Path, names: Iterable[str]) -> None:
     """Note, atomically and before the first of them is written, which files a run may put into the release."""
     write_atomically(release / FOLDER / PLANNED_NAME, json.dumps(sorted(names)).encode())
-
-
-def _record(document: dict[str, Any]) -> Record:
-    kind = {"protected": FileRecord, "quarantined": QuarantineRecord}[document["status"]]
-    record: Record = kind(**document)
-    texts = {name: value for name, value in document.items() if name not in _UNLIKE_TEXT}
-    wrong = [name for name, value in texts.items() if not isinstance(value, str)]
-    if isinstance(record, FileRecord):
-        wrong += [] if isinstance(record.labels, dict) else ["labels"]
-        maps = [*record.maps, *record.maps.values()] if isinstance(record.maps, dict) else [None]
-        wrong += [] if all(isinstance(text, str) for text in maps) else ["maps"]
-        figures = {name: getattr(record, name) for name in ("psnr", "mean_change", "share")}
-        known = {name: value for name, value in figures.items() if value is not None}
-        wrong += [] if isinstance(record.drawn, bool) else ["drawn"]
-        wrong += [name for name, value in {"max_change": record.max_change, **known}.items() if not _is_finite(value)]
-    if wrong:
-        raise TypeError(f"{', '.join(wrong)} of another type than expected")
-    return record
-
-
-def _is_finite(value: object) -> bool:
-    try:
-        return isinstance(value, int | float) and math.isfinite(value)
-    except OverflowError:  # a whole number of hundreds of digits
-        return False
-
-
-def _is_flip(value: Mapping[str, float]) -> bool:
-    return value.keys() == _FLIP and all(
-        type(figure) in (int, float) and 0 <= figure < 1e9 for figure in value.values()
-    )
-
-
-def _is_list_of_text(value: object) -> bool:
-    return isinstance(value, list) and all(isinstance(entry, str) for entry in value)
-
-
-def _is_list_of_shares(value: object) -> bool:
-    return isinstance(value, list) and all(type(entry) is float and 0 < entry <= 1 for entry in value)

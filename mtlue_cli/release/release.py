@@ -4,8 +4,10 @@ import io
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
+
+from msgspec import structs
 
 from mtlue_cli.errors import InputError, MtlueError
 from mtlue_cli.files import TEMPORARY, discard, file_digest, synchronise, write_atomically
@@ -237,10 +239,10 @@ class Release:
         if len(released) > images:
             counts["maps"] = len(released) - images
         recorded = {} if flip is None else flip.to_json()
-        run = replace(self._run, complete=True, counts=counts, flip=recorded)
+        run = structs.replace(self._run, complete=True, counts=counts, flip=recorded)
         digests = {name: file_digest(folder / name) for name in (f"{FOLDER}/{MANIFEST_NAME}", LABELS_NAME)}
         digests[RUN_PATH] = settings_digest(run.to_json())
-        write_run(folder, replace(run, digests=digests))
+        write_run(folder, structs.replace(run, digests=digests))
         (folder / FOLDER / PLANNED_NAME).unlink(missing_ok=True)
 
     def check(
@@ -298,7 +300,7 @@ class Release:
             faults += [f"{name}: not in the manifest" for name in row_of if name not in known]
         faults += [fault for result in found for fault in result.faults]
         faults += label_faults(folder, manifest, labels, file_column)
-        return ReleaseCheck(folder, manifest, tuple(found), tuple(faults), MeanFlip.from_json(manifest.run.flip))
+        return ReleaseCheck(folder, manifest, tuple(found), tuple(faults), manifest.run.measured_flip)
 
     def _state(self) -> Seen:
         """What changes whenever another run has begun or ended."""

@@ -1,60 +1,59 @@
 """The audit of a release before any victim is trained: its own check, or what can be said of one of another tool."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Any
 
+from mtlue_cli.choices import ImageFormat
+from mtlue_cli.documents import Document
 from mtlue_cli.errors import ImageError, InputError
 from mtlue_cli.images.folder import find_images
 from mtlue_cli.images.reading import ReadingThreads
 from mtlue_cli.release.check import compare_files
-from mtlue_cli.release.records import FOLDER, Manifest
+from mtlue_cli.release.records import FOLDER
 from mtlue_cli.release.release import Release
 from mtlue_cli.tasks.spec import LabelTable
 
 
-@dataclass(frozen=True)
-class Audit:
-    """What was found in a release.
+class AuditReport(Document, frozen=True, kw_only=True):
+    """What was found in the released files before any victim was trained.
 
     Attributes:
-        manifest: Its manifest; None for a release made by another tool (or if it cannot be read: see ``faults``).
-        faults: Everything that breaks a promise, one per line.
-        notes: What a reader should know and is no fault.
-        released: Label row's file name to the released file, both relative POSIX; quarantined rows are left out.
-        quarantined: File names that the manifest says are not in the release, with the reason.
-        max_change: Largest measured change of a colour value in 255ths, over all files; None if none was measured.
-        measured: Number of files that were measured.
-        maps: Number of masks and maps in the release.
+        manifest: Whether the release has a readable manifest; a release made by another tool has none.
+        epsilon: Bound that the manifest promises, in 255ths.
+        weights: ``name`` and ``sha256`` of the generator, as the manifest says.
+        protected_tasks: Tasks that the manifest promises to protect.
+        format: How the images were written.
+        files: Released files with a row in the labels.
+        measured: Files whose change was measured.
+        maps: Masks and maps that go with the released images.
+        max_change: Largest change of a colour value over all measured files, in 255ths.
+        quarantined: File that is not in the release to the reason.
+        faults: Everything that breaks a promise; if there is any, nothing is trained.
+        notes: What is no fault and should be known.
     """
 
-    manifest: Manifest | None
-    faults: tuple[str, ...]
-    notes: tuple[str, ...]
-    released: Mapping[str, str]
-    quarantined: Mapping[str, str]
-    max_change: float | None
-    measured: int
+    manifest: bool = False
+    epsilon: int | None = None
+    weights: Mapping[str, str] | None = None
+    protected_tasks: tuple[str, ...] | None = None
+    format: ImageFormat | None = None
+    files: int = 0
+    measured: int = 0
     maps: int = 0
+    max_change: float | None = None
+    quarantined: Mapping[str, str] = {}
+    faults: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
-    def to_json(self) -> dict[str, Any]:
-        """A JSON-ready document."""
-        run = self.manifest.run if self.manifest else None
-        return {
-            "manifest": run is not None,
-            "epsilon": run.epsilon if run else None,
-            "weights": {"name": run.weights_name, "sha256": run.weights_sha256} if run else None,
-            "protected_tasks": list(run.tasks) if run else None,
-            "format": run.image_format if run else None,
-            "files": len(self.released),
-            "measured": self.measured,
-            "maps": self.maps,
-            "max_change": self.max_change,
-            "quarantined": dict(self.quarantined),
-            "faults": list(self.faults),
-            "notes": list(self.notes),
-        }
+
+class Audit(AuditReport, frozen=True, kw_only=True):
+    """What was found in a release, and which files are to be trained on.
+
+    Attributes:
+        released: Label row's file name to the released file, both relative POSIX; quarantined rows are left out.
+    """
+
+    released: Mapping[str, str] = {}
 
 
 def audit_release(
@@ -92,7 +91,7 @@ def audit_release(
             originals, labels, file_column=file_column, workers=workers, on_start=on_start, on_file=on_file
         )
     except InputError as error:
-        return Audit(None, (str(error),), (), {}, {}, None, 0)
+        return Audit(faults=(str(error),))
     manifest = check.manifest
     labelled = frozenset(labels.file_names)
     released = {record.source: record.file_name for record in manifest.files if record.source in labelled}
@@ -114,7 +113,22 @@ def audit_release(
         notes.append(
             f"{check.without_original} of them have no original here: their hashes were checked, their change was not"
         )
-    return Audit(manifest, check.faults, tuple(notes), released, missing, check.max_change, check.measured, check.maps)
+    run = manifest.run
+    return Audit(
+        manifest=True,
+        epsilon=run.epsilon,
+        weights={"name": run.weights_name, "sha256": run.weights_sha256},
+        protected_tasks=run.tasks,
+        format=run.image_format,
+        files=len(released),
+        measured=check.measured,
+        maps=check.maps,
+        max_change=check.max_change,
+        quarantined=missing,
+        faults=check.faults,
+        notes=tuple(notes),
+        released=released,
+    )
 
 
 def _audit_foreign(
@@ -158,4 +172,11 @@ def _audit_foreign(
     unmeasured = len(released) - len(changes)
     if unmeasured:
         notes.append(f"{unmeasured} files differ from their originals in size or kind and were not measured")
-    return Audit(None, tuple(faults), tuple(notes), released, {}, max(changes, default=None), len(changes))
+    return Audit(
+        files=len(released),
+        measured=len(changes),
+        max_change=max(changes, default=None),
+        faults=tuple(faults),
+        notes=tuple(notes),
+        released=released,
+    )

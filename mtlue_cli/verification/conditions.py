@@ -53,16 +53,6 @@ class VictimSpec:
         parts = (self.learner, usual.learner), (self.weighting, usual.weighting), (self.method.name, usual.method.name)
         return " ".join([self.backbone, *(part for part, default in parts if part != default)])
 
-    def to_json(self) -> dict[str, Any]:
-        """A JSON-ready document."""
-        return {
-            "backbone": self.backbone.value,
-            "learner": self.learner.value,
-            "weighting": self.weighting.value,
-            "method": str(self.method.name),
-            "method_settings": self.method.settings_to_json(),
-        }
-
 
 @dataclass(frozen=True)
 class Condition:

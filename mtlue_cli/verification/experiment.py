@@ -1,6 +1,5 @@
 """One victim on one condition's training images, tested on clean images."""
 
-import math
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, replace
@@ -130,11 +129,8 @@ class Laboratory:
         settings = replace(self.settings, backbone=victim.backbone, weighting=victim.weighting, seed=seed)
         key = self._key(condition, settings, start)
         found = self.cache.load(key)
-        if found is not None:
-            try:
-                return VictimResult.from_json(found, self.data.tasks)
-            except (AttributeError, KeyError, TypeError, ValueError):
-                pass  # a damaged entry: train again and replace it
+        if found is not None and found.is_of(self.data.tasks):  # else a damaged entry: train again and replace it
+            return found
         started = time.monotonic()
         images, labels = self.images.of(condition, self.data.train_labels, seed)
         attack = condition.attack
@@ -149,7 +145,7 @@ class Laboratory:
         def record(epoch: LearnedEpoch) -> None:
             scores = self.scoring.accuracies(epoch)
             figures = epoch.record
-            curve.append(CurvePoint(figures.epoch, figures.loss, dict(figures.accuracy), scores))
+            curve.append(CurvePoint.of(figures.epoch, figures.loss, figures.accuracy, scores))
             if on_epoch is not None:
                 on_epoch(curve[-1])
 
@@ -168,22 +164,22 @@ class Laboratory:
             read=self.scoring.read,
         )
         outputs = (bool(found.isfinite().all()) for found in (*run.probabilities.values(), *run.maps.values()))
-        if not math.isfinite(curve[-1].loss) or not all(outputs):
+        if curve[-1].loss is None or not all(outputs):
             raise DivergedError("its training diverged: the loss or the output is not finite")
         early = self.scoring.early_stop(run)
         result = VictimResult(
             condition.name,
             seed,
             self.scoring.image_level(run),
+            self.scoring.dense(run),
             None if early is None else early.accuracy,
             None if early is None else early.epochs,
             tuple(curve),
             round(time.monotonic() - started, 2),
             key,
             cached=False,
-            dense=self.scoring.dense(run),
         )
-        self.cache.store(key, result.to_json())
+        self.cache.store(key, result)
         return result
 
     def require(self, condition: Condition) -> None:

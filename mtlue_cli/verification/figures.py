@@ -1,28 +1,30 @@
-"""The figures of one condition: one line per task, and averages over the tasks that count."""
+"""The figures of one condition, as the result document has them: one line per task, averages, curves."""
 
-from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from typing import Any
 
-from mtlue_cli.choices import MetricName
+from mtlue_cli.choices import LearnerName, MetricName
+from mtlue_cli.documents import Document
 from mtlue_cli.metrics.dense import beats_floor, learned_fraction, lower_is_better
 from mtlue_cli.metrics.measures import gain, measure_of
 from mtlue_cli.metrics.repeated import Repeated
 from mtlue_cli.tasks.spec import Task, TaskSet
-from mtlue_cli.verification.conditions import Condition, Role
-from mtlue_cli.verification.victim_result import VictimResult
+from mtlue_cli.verification.conditions import Condition, Role, VictimSpec
+from mtlue_cli.verification.victim_result import CurvePoint, VictimResult
 
 SAME = 1e-5
 """Learned fractions that differ by less are the same: what is left of rounding in two ways of counting one epoch."""
 
 
-@dataclass(frozen=True)
-class Learned:
-    """What a victim learned by one of two epochs: the last, or the best.
+class Learned(Document, frozen=True):
+    """What the stronger attacker learns: the one who stops at the last epoch, or the one who stops at the best.
+
+    Controls and references have no attacker who would stop early; theirs is after the last epoch.
 
     Attributes:
         fraction: Learned fraction.
-        score: Figure that it was computed from.
-        at_best_epoch: Whether it is that of the best epoch.
+        score: The figure under the metric that it comes from.
+        at_best_epoch: Whether it is of the best epoch, which is higher than the last by more than 0.00001.
     """
 
     fraction: Repeated
@@ -35,178 +37,178 @@ class Learned:
         return self.fraction.mean
 
 
-def stronger(last: Learned | None, best: Learned | None) -> Learned | None:
-    """What the stronger attacker learns: who stops at the last epoch, unless who stops at the best learns more."""
-    return best if best is not None and (last is None or best.mean > last.mean + SAME) else last
-
-
-@dataclass(frozen=True)
-class TaskFigures:
-    """One task under one condition; shares in [0, 1], errors of dense tasks in their units.
+class Victim(Document, frozen=True):
+    """The network and how it learns.
 
     Attributes:
-        name: The task.
-        judged: Whether the release means to protect it; others are shown and not judged.
-        conclusive: Whether the clean victim beats the floor clearly: a share by 2 points, an error by 2 % of the floor.
-        floor: What a constant guess reaches.
-        clean: The clean victim of the same kind.
-        score: This victim after its last epoch.
-        best: At the best epoch by clean validation images; None where that is not measured.
-        others: All metrics after the last epoch, by name; None where a metric does not exist.
-        measure: Name of the figure that floor, clean, score and best are of.
-        place_floor: What one guess a place in the image reaches; None for a task of whole images.
+        backbone: As ``--backbone``.
+        learner: ``mtl``: one model for all tasks; ``stl``: one model per task.
+        weighting: As ``--weighting``.
+        method: How it is trained, as ``--method``, such as ``sparse:share=0.1``.
+        method_settings: Every setting of the method by name.
     """
 
-    name: str
+    backbone: str
+    learner: LearnerName
+    weighting: str
+    method: str
+    method_settings: Mapping[str, Any]
+
+    @classmethod
+    def of(cls, spec: VictimSpec) -> "Victim":
+        """What a victim is called in the document."""
+        names = spec.backbone.value, spec.learner, spec.weighting.value, str(spec.method.name)
+        return cls(*names, spec.method.settings_to_json())
+
+
+class TaskFigures(Document, frozen=True, kw_only=True):
+    """One task under one condition; shares in [0, 1], errors of tasks that label every pixel in their units.
+
+    Attributes:
+        task: Name of the label column.
+        judged: Whether the release means to protect it; others are shown and not judged.
+        conclusive: Whether the clean victim beats the floor by at least 2 points, an error by at least 2 % of the
+            floor; if not, nothing can be concluded from the task, and it is left out of averages.
+        floor: What a constant guess reaches under the metric.
+        place_floor: Of a task that labels every pixel: what one guess per position in the image reaches, which label
+            maps alone teach; null for labels of whole images.
+        clean, score: What the reference victim reaches under the metric, and this condition's victim.
+        metric: What ``floor``, ``clean`` and ``score`` are figures of: the document's metric, or ``miou``,
+            ``absolute_error``, ``mean_angle`` for a task that labels every pixel.
+        lower_is_better: Whether they are errors.
+        accuracy: Its accuracy; null, as the two that follow, for a task that labels every pixel.
+        balanced_accuracy: Mean of the recalls of all classes.
+        auroc: Area under the ROC curve, of one class against the rest where there are several; null if only one occurs.
+        dense: Every figure of a task that labels every pixel: ``miou``, ``pixel_accuracy``; ``absolute_error``,
+            ``relative_error``; ``mean_angle``, ``median_angle``, ``within_11.25``, ``within_22.5``, ``within_30``; null
+            for labels of whole images.
+        learned: What reports say was learned of it; null if inconclusive.
+        learned_fraction: After the last epoch; null if inconclusive.
+        learned_beyond_place: The same with ``place_floor`` in place of ``floor``; null where there is none, or the
+            clean victim hardly beats it.
+        best_epoch_accuracy: Accuracy (of a task that labels every pixel: the figure called ``metric``) at the best
+            epoch, each half of the clean test images measured at the epoch that the other half chose; null under
+            another metric.
+        best_epoch_learned_fraction: Learned fraction at the best epoch.
+    """
+
+    task: str
     judged: bool
     conclusive: bool
     floor: float
+    place_floor: float | None
     clean: Repeated
     score: Repeated
-    best: Repeated | None
-    others: Mapping[str, Repeated | None]
-    measure: str = MetricName.ACCURACY.value
-    place_floor: float | None = None
-
-    @property
-    def lower_is_better(self) -> bool:
-        """Whether the figures are errors."""
-        return lower_is_better(self.measure)
-
-    def gains(self, figure: Repeated) -> Repeated:
-        """A figure as gains, which are better the larger they are and know no unit."""
-        return Repeated(tuple(gain(value, self.floor, self.measure) for value in figure.values))
-
-    @property
-    def learned(self) -> Repeated | None:
-        """Learned fraction; None if inconclusive."""
-        return self._learned(self.score)
-
-    @property
-    def best_learned(self) -> Repeated | None:
-        """Learned fraction at the best epoch; None if inconclusive or not measured."""
-        return self._learned(self.best)
-
-    @property
-    def stronger(self) -> Learned | None:
-        """What the stronger attacker learns of it; None if inconclusive."""
-        return stronger(self.after_last_epoch, self._as_learned(self.best_learned, self.best, at_best_epoch=True))
-
-    @property
-    def after_last_epoch(self) -> Learned | None:
-        """What is learned of it after the last epoch; None if inconclusive."""
-        return self._as_learned(self.learned, self.score)
-
-    @staticmethod
-    def _as_learned(
-        fraction: Repeated | None, score: Repeated | None, *, at_best_epoch: bool = False
-    ) -> Learned | None:
-        return None if fraction is None or score is None else Learned(fraction, score, at_best_epoch)
-
-    @property
-    def learned_beyond_place(self) -> Repeated | None:
-        """Learned fraction with the place floor in place of the floor; None if the clean victim hardly beats that."""
-        floor, clean = self.place_floor, self.clean.mean
-        if floor is None or not beats_floor(clean, floor, self.measure):
-            return None
-        return Repeated(tuple(learned_fraction(value, clean, floor) for value in self.score.values))
-
-    def _learned(self, score: Repeated | None) -> Repeated | None:
-        if score is None or not self.conclusive:
-            return None
-        clean, floor = self.clean.mean, self.floor
-        return Repeated(tuple(learned_fraction(value, clean, floor) for value in score.values))
+    metric: str
+    lower_is_better: bool
+    accuracy: Repeated | None
+    balanced_accuracy: Repeated | None
+    auroc: Repeated | None
+    dense: Mapping[str, Repeated | None] | None
+    learned: Learned | None
+    learned_fraction: Repeated | None
+    learned_beyond_place: Repeated | None
+    best_epoch_accuracy: Repeated | None
+    best_epoch_learned_fraction: Repeated | None
 
 
-@dataclass(frozen=True)
-class Average:
+class Average(Document, frozen=True):
     """Means over the judged, conclusive tasks.
 
     An error, which may be in metres or in degrees, goes in as its gain: the share of the floor that it falls by.
 
     Attributes:
-        tasks: Their names.
+        tasks: The tasks that the means run over.
+        score, clean_score: Means of this condition's victim under the metric, and of the reference victim; one value
+            per seed.
         floor: Mean floor; that of a gain is 0.
-        clean, score: Mean figures, one value a seed.
+        learned_fraction: Ratio of the means: single ratios with a small denominator would drown the rest.
     """
 
     tasks: tuple[str, ...]
-    floor: float
-    clean: Repeated
     score: Repeated
-
-    @property
-    def learned(self) -> Repeated:
-        """Ratio of the means: single ratios with a small denominator would drown the rest."""
-        clean, floor = self.clean.mean, self.floor
-        return Repeated(tuple(learned_fraction(value, clean, floor) for value in self.score.values))
+    clean_score: Repeated
+    floor: float
+    learned_fraction: Repeated
 
 
-@dataclass(frozen=True)
-class ConditionFigures:
-    """All figures of one condition.
+class Curve(Document, frozen=True):
+    """A victim over its training.
 
     Attributes:
-        condition: Which.
-        victims: The victims that they rest on, one a seed.
-        tasks: One line per task.
-        average: Over the judged, conclusive tasks after the last epoch; None if there is none.
-        best_average: The same at the best epoch; None if there is none, or none was measured.
-        steps_per_epoch: Optimiser steps of one epoch.
+        seed: Of the victim.
+        epochs: In order.
     """
 
-    condition: Condition
-    victims: tuple[VictimResult, ...]
+    seed: int
+    epochs: tuple[CurvePoint, ...]
+
+
+class ConditionFigures(Document, frozen=True, kw_only=True):
+    """One kind of victim on one kind of training images.
+
+    Attributes:
+        name, title: Unique within the document, such as ``resnet18 + jpeg-10``; the name for a reader.
+        role: ``reference`` (clean images: what can be learned), ``judged`` (the gate is on these), ``control`` (plain
+            noise, which must not protect) or ``comparison`` (shown beside, never judged).
+        victim: The network and how it learns.
+        countermeasure: What the attacker does, as ``--countermeasure``, such as ``jpeg:quality=20``; null: nothing.
+        countermeasure_settings: Every setting of the countermeasure by name.
+        source: Where the countermeasure comes from.
+        protected_fraction: Share of the training images that is protected.
+        seeds: One victim each.
+        tasks: Figures on clean test images.
+        average: After the last epoch; null if no judged task is conclusive.
+        best_epoch_average: The same at the epoch that clean validation images show to be best.
+        best_epochs: One pair of epochs per seed, each chosen by one half of the clean test images, or null.
+        steps_per_epoch: Optimiser steps of one epoch; of several networks, of the one with most images.
+        best_epoch_steps: The same pairs in optimiser steps from the start of the training, or null.
+        learned: What reports say was learned on average; null if no judged task is conclusive.
+        learned_fraction: What the gate compares: the higher of the two averages' learned fractions.
+        above_gate: Whether a judged condition's average learned fraction exceeds ``max_learned``.
+        recovers_half: Whether a judged condition recovers more than half of the gap to clean images.
+        curves: One per seed.
+        seconds: What training took, over all seeds (when it was trained, if it comes from the cache).
+        cached: Whether all of it comes from the cache.
+    """
+
+    name: str
+    title: str
+    role: Role
+    victim: Victim
+    countermeasure: str | None
+    countermeasure_settings: Mapping[str, Any] | None
+    source: str | None
+    protected_fraction: float
+    seeds: tuple[int, ...]
     tasks: tuple[TaskFigures, ...]
     average: Average | None
-    best_average: Average | None
-    steps_per_epoch: int = 0
-
-    @property
-    def stronger(self) -> Learned | None:
-        """What the stronger attacker learns on average; None if no judged task is conclusive."""
-        best = self.best_average
-        at_best = None if best is None else Learned(best.learned, best.score, at_best_epoch=True)
-        return stronger(self.after_last_epoch, at_best)
-
-    @property
-    def after_last_epoch(self) -> Learned | None:
-        """What is learned on average after the last epoch; None if no judged task is conclusive."""
-        return None if self.average is None else Learned(self.average.learned, self.average.score)
-
-    @property
-    def learned(self) -> float | None:
-        """Mean of :attr:`stronger` over the seeds: what the gate compares."""
-        return None if self.stronger is None else self.stronger.mean
-
-    @property
-    def has_early_stop(self) -> bool:
-        """Whether an attacker may stop early; a control or a reference is read after the last epoch."""
-        return self.condition.role not in (Role.CONTROL, Role.REFERENCE)
+    best_epoch_average: Average | None
+    best_epochs: tuple[tuple[int, int] | None, ...]
+    steps_per_epoch: int
+    best_epoch_steps: tuple[tuple[int, int] | None, ...]
+    learned: Learned | None
+    learned_fraction: float | None
+    above_gate: bool = False
+    recovers_half: bool = False
+    curves: tuple[Curve, ...]
+    seconds: float
+    cached: bool
 
     @property
     def steps(self) -> int:
         """Optimiser steps of one victim."""
-        return self.steps_per_epoch * max(len(victim.curve) for victim in self.victims)
+        return self.steps_per_epoch * max(len(curve.epochs) for curve in self.curves)
 
     @property
-    def best_steps(self) -> tuple[tuple[int, int] | None, ...]:
-        """Optimiser steps up to the best epochs by either half of the test images, a seed; None: not measured."""
-        pairs = (victim.best_epochs for victim in self.victims)
-        return tuple(pair and (pair[0] * self.steps_per_epoch, pair[1] * self.steps_per_epoch) for pair in pairs)
+    def judged_tasks(self) -> list[tuple[TaskFigures, Learned]]:
+        """The judged tasks that are conclusive, and what is learned of each."""
+        return [(task, task.learned) for task in self.tasks if task.judged and task.learned is not None]
 
     @property
     def worst_task(self) -> tuple[TaskFigures, Learned] | None:
-        """The judged task that the stronger attacker learns most of, and how much; None if none is conclusive."""
-        return max(self._judged, key=lambda pair: pair[1].mean, default=None)
-
-    def above(self, gate: float) -> list[tuple[TaskFigures, Learned]]:
-        """Judged tasks that are learned by more than ``gate``, whatever the average says; highest last."""
-        return sorted((pair for pair in self._judged if pair[1].mean > gate), key=lambda pair: pair[1].mean)
-
-    @property
-    def _judged(self) -> list[tuple[TaskFigures, Learned]]:
-        return [(task, found) for task in self.tasks if task.judged and (found := task.stronger) is not None]
+        """The one that most is learned of; None if none is conclusive."""
+        return max(self.judged_tasks, key=lambda pair: pair[1].mean, default=None)
 
 
 def figures_of(
@@ -220,7 +222,7 @@ def figures_of(
     place_floor: Mapping[str, float] | None = None,
     steps_per_epoch: int = 0,
 ) -> ConditionFigures:
-    """Put the figures of one condition together.
+    """Put the figures of one condition together; whether it passes the gate is for the verdict to say.
 
     Args:
         condition: Which.
@@ -233,29 +235,69 @@ def figures_of(
         place_floor: What one guess a place in the image reaches, a dense task.
         steps_per_epoch: Optimiser steps of one epoch of the victims.
     """
-    place_floors = place_floor or {}
+    countermeasure, place_floor = condition.countermeasure, place_floor or {}
+    stops_early = condition.role not in (Role.CONTROL, Role.REFERENCE)
     lines = tuple(
-        _line(task, task.name in judged, victims, clean, (floor[task.name], place_floors.get(task.name)), metric)
+        _line(
+            task,
+            victims,
+            clean,
+            (floor[task.name], place_floor.get(task.name)),
+            metric,
+            judged=task.name in judged,
+            stops_early=stops_early,
+        )
         for task in tasks
     )
     kept = [line for line in lines if line.judged and line.conclusive]
+    average = average_of(kept, [line.score for line in kept])
+    best_average = average_of(kept, [line.best_epoch_accuracy for line in kept])
+    last, best = reached(average), reached(best_average, at_best_epoch=True)
+    most = stronger(last, best)
+    best_epochs = tuple(victim.best_epochs for victim in victims)
     return ConditionFigures(
-        condition,
-        tuple(victims),
-        lines,
-        _average(kept, [line.score for line in kept]),
-        _average(kept, [line.best for line in kept]),
-        steps_per_epoch,
+        name=condition.name,
+        title=f"{condition.victim.name} + {countermeasure.title}" if countermeasure else condition.name,
+        role=condition.role,
+        victim=Victim.of(condition.victim),
+        countermeasure=str(countermeasure.name) if countermeasure else None,
+        countermeasure_settings=countermeasure.settings_to_json() if countermeasure else None,
+        source=countermeasure.source if countermeasure else None,
+        protected_fraction=condition.protected_fraction,
+        seeds=tuple(victim.seed for victim in victims),
+        tasks=lines,
+        average=average,
+        best_epoch_average=best_average,
+        best_epochs=best_epochs,
+        steps_per_epoch=steps_per_epoch,
+        best_epoch_steps=tuple(pair and (pair[0] * steps_per_epoch, pair[1] * steps_per_epoch) for pair in best_epochs),
+        learned=most if stops_early else last,
+        learned_fraction=None if most is None else most.mean,
+        curves=tuple(Curve(victim.seed, victim.curve) for victim in victims),
+        seconds=round(sum(victim.seconds for victim in victims), 2),
+        cached=all(victim.cached for victim in victims),
     )
+
+
+def stronger(last: Learned | None, best: Learned | None) -> Learned | None:
+    """What the stronger attacker learns: who stops at the last epoch, unless who stops at the best learns more."""
+    return best if best is not None and (last is None or best.mean > last.mean + SAME) else last
+
+
+def reached(average: Average | None, *, at_best_epoch: bool = False) -> Learned | None:
+    """What an average says was learned; None without one."""
+    return None if average is None else Learned(average.learned_fraction, average.score, at_best_epoch)
 
 
 def _line(
     task: Task,
-    judged: bool,
     victims: Sequence[VictimResult],
     clean: Sequence[VictimResult],
     floors: tuple[float, float | None],
     metric: MetricName,
+    *,
+    judged: bool,
+    stops_early: bool,
 ) -> TaskFigures:
     measure = measure_of(task, metric)
     floor, place_floor = floors
@@ -263,39 +305,59 @@ def _line(
     def scores(results: Sequence[VictimResult], which: str) -> Repeated | None:
         values = [result.figure(task, which) for result in results]
         known = [value for value in values if value is not None]
-        return Repeated(tuple(known)) if known and len(known) == len(values) else None
+        return Repeated.of(known) if known and len(known) == len(values) else None
 
     # A metric that does not exist for a task, AUROC with one class, counts as the floor.
-    unknown = Repeated((floor,) * len(victims))
-    reference = scores(clean, measure) or unknown
+    unknown = Repeated.of([floor] * len(victims))
+    reference, score = scores(clean, measure) or unknown, scores(victims, measure) or unknown
     best = [result.best_accuracy[task.name] for result in victims if result.best_accuracy is not None]
     measured = (task.is_dense or metric is MetricName.ACCURACY) and len(best) == len(victims)
+    best_score = Repeated.of(best) if measured else None
+    others = {which: scores(victims, which) for which in victims[0].measures(task)}
+
+    def learned(of: Repeated | None, above: float | None) -> Repeated | None:
+        if of is None or above is None or not beats_floor(reference.mean, above, measure):
+            return None
+        return Repeated.of(learned_fraction(value, reference.mean, above) for value in of.values)
+
+    last, at_best = learned(score, floor), learned(best_score, floor)
+    after_last = None if last is None else Learned(last, score)
+    after_best = None if at_best is None or best_score is None else Learned(at_best, best_score, at_best_epoch=True)
     return TaskFigures(
-        task.name,
-        judged,
-        beats_floor(reference.mean, floor, measure),
-        floor,
-        reference,
-        scores(victims, measure) or unknown,
-        Repeated(tuple(best)) if measured else None,
-        {which: scores(victims, which) for which in victims[0].measures(task)},
-        measure,
-        place_floor,
+        task=task.name,
+        judged=judged,
+        conclusive=beats_floor(reference.mean, floor, measure),
+        floor=floor,
+        place_floor=place_floor,
+        clean=reference,
+        score=score,
+        metric=measure,
+        lower_is_better=lower_is_better(measure),
+        accuracy=others.get(MetricName.ACCURACY),
+        balanced_accuracy=others.get(MetricName.BALANCED),
+        auroc=others.get(MetricName.AUROC),
+        dense=others if task.is_dense else None,
+        learned=stronger(after_last, after_best) if stops_early else after_last,
+        learned_fraction=last,
+        learned_beyond_place=learned(score, place_floor),
+        best_epoch_accuracy=best_score,
+        best_epoch_learned_fraction=at_best,
     )
 
 
-def _average(lines: Sequence[TaskFigures], scores: Sequence[Repeated | None]) -> Average | None:
+def average_of(lines: Sequence[TaskFigures], scores: Sequence[Repeated | None]) -> Average | None:
+    """Means over judged, conclusive tasks and the victim's score in each; None without any, or if one is missing."""
     known = [score for score in scores if score is not None]
     if not lines or len(known) < len(lines):
         return None
-    return Average(
-        tuple(line.name for line in lines),
-        sum(gain(line.floor, line.floor, line.measure) for line in lines) / len(lines),
-        _mean([line.gains(line.clean) for line in lines]),
-        _mean([line.gains(score) for line, score in zip(lines, known, strict=True)]),
-    )
+    score = _mean_gain(zip(lines, known, strict=True))
+    clean = _mean_gain((line, line.clean) for line in lines)
+    floor = sum(gain(line.floor, line.floor, line.metric) for line in lines) / len(lines)
+    learned = Repeated.of(learned_fraction(value, clean.mean, floor) for value in score.values)
+    return Average(tuple(line.task for line in lines), score, clean, floor, learned)
 
 
-def _mean(figures: Sequence[Repeated]) -> Repeated:
-    """Mean over tasks, seed by seed."""
-    return Repeated(tuple(sum(values) / len(figures) for values in zip(*(f.values for f in figures), strict=True)))
+def _mean_gain(figures: Iterable[tuple[TaskFigures, Repeated]]) -> Repeated:
+    """Mean over tasks, seed by seed, of figures as gains, which are better the larger they are and know no unit."""
+    gains = [[gain(value, line.floor, line.metric) for value in figure.values] for line, figure in figures]
+    return Repeated.of(sum(values) / len(gains) for values in zip(*gains, strict=True))

@@ -1,32 +1,27 @@
-"""The result of a verification as one document."""
+"""A finished verification: its document, its pictures, and the files that it is written to."""
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from mtlue_cli.choices import ExitCode, MetricName, Tier
+from mtlue_cli.choices import ExitCode
+from mtlue_cli.documents import part_of
 from mtlue_cli.errors import InputError, MtlueError
 from mtlue_cli.files import write_atomically
-from mtlue_cli.metrics.repeated import Repeated
 from mtlue_cli.notebook import html_table
-from mtlue_cli.verification.audit import Audit
-from mtlue_cli.verification.conditions import Role
-from mtlue_cli.verification.figures import Average, ConditionFigures, Learned, TaskFigures
+from mtlue_cli.verification.audit import Audit, AuditReport
+from mtlue_cli.verification.document import ProbeFigures, VerifyDocument
 from mtlue_cli.verification.probes.base import ProbeResult
 from mtlue_cli.verification.probes.registry import PROBES
 from mtlue_cli.verification.reports.html import draw_samples, write_html
 from mtlue_cli.verification.reports.junit import write_junit
 from mtlue_cli.verification.reports.markdown import write_markdown
 from mtlue_cli.verification.result_cache import document_digest
-from mtlue_cli.verification.tiers import NotTested
-from mtlue_cli.verification.verdict import HALF, Judgement, Verdict
-
-SCHEMA_VERSION = 2
+from mtlue_cli.verification.verdict import Judgement, Verdict
 
 EXIT_CODES = {
     Verdict.PROTECTED: ExitCode.SUCCESS,
@@ -35,73 +30,31 @@ EXIT_CODES = {
 }
 
 
-@dataclass(frozen=True)
-class VerifyResult:
-    """A finished verification.
+class VerifyResult(VerifyDocument, frozen=True, kw_only=True):
+    """A finished verification: the document, and what is not part of it.
 
     Attributes:
-        judgement: The verdict and the figures of every condition; without conditions if the audit failed.
-        audit: What was found in the release; None if a generator was judged.
-        probes: What was measured without a victim.
-        not_tested: What the laboratory offers and this run left out.
-        subject: What was judged, in words.
-        tier: The tier that was asked for, if any.
-        setting: Settings, counts, device and versions, JSON-ready.
-        command_line: What was typed, or how to type it.
+        early_note: The last of the notes, if it is about early best epochs.
         samples: A few originals, and their protected versions, ``(S, S, 3)`` uint8 each, for a picture.
-        seconds: Wall time.
         sample_maps: Of each of the samples its masks and maps, ``(S, S, 3)`` uint8, coloured, by task.
     """
 
-    judgement: Judgement
-    audit: Audit | None
-    probes: tuple[ProbeResult, ...]
-    not_tested: tuple[NotTested, ...]
-    subject: str
-    tier: Tier | None
-    setting: Mapping[str, Any]
-    command_line: str
-    samples: tuple[list[npt.NDArray[np.uint8]], list[npt.NDArray[np.uint8]]]
-    seconds: float
+    early_note: str | None = None
+    samples: tuple[list[npt.NDArray[np.uint8]], list[npt.NDArray[np.uint8]]] = ([], [])
     sample_maps: Sequence[Mapping[str, npt.NDArray[np.uint8]]] = ()
 
     @property
-    def exit_code(self) -> ExitCode:
-        """What the process should say."""
-        return EXIT_CODES[self.judgement.verdict]
+    def document(self) -> VerifyDocument:
+        """The document alone."""
+        return part_of(self, VerifyDocument)
 
     def to_json(self) -> dict[str, Any]:
-        """The result document; its digest names figures and verdict, whenever and wherever they were computed."""
-        judgement = self.judgement
-        conditions = [condition_to_json(found, judgement.max_learned) for found in judgement.conditions]
-        audit = self.audit.to_json() if self.audit else None
-        probes = [_probe(found) for found in self.probes]
-        verdict = {
-            "verdict": judgement.verdict.value,
-            "reason": judgement.reason,
-            "warning": judgement.warning,
-            "max_learned": judgement.max_learned,
-            "metric": judgement.metric.value,
-            "worst_condition": judgement.worst.condition.name if judgement.worst else None,
-        }
-        victims = [victim.digest for found in judgement.conditions for victim in found.victims]
-        return {
-            "schema_version": SCHEMA_VERSION,
-            "command": "verify",
-            "subject": self.subject,
-            **verdict,
-            "exit_code": int(self.exit_code),
-            "tier": self.tier.value if self.tier else None,
-            "conditions": conditions,
-            "probes": probes,
-            "not_tested": [{"name": left.name, "reason": left.reason} for left in self.not_tested],
-            "audit": audit,
-            **self.setting,
-            "notes": [*self.setting.get("notes", ()), *([judgement.early_note] if judgement.early_note else ())],
-            "command_line": self.command_line,
-            "seconds": self.seconds,
-            "digest": document_digest({**verdict, "audit": audit, "probes": probes, "victims": victims}),
-        }
+        """The document as a JSON reader gets it."""
+        return self.document.to_json()
+
+    def html(self) -> str:
+        """One page with a picture of the samples."""
+        return write_html(self, draw_samples(*self.samples, maps=self.sample_maps))
 
     def save(self, path: str | Path) -> None:
         """Write the result as its suffix says: ``.html``, ``.md``, ``.xml`` (JUnit) or ``.json``; replaces a file.
@@ -110,12 +63,12 @@ class VerifyResult:
             InputError: Another suffix.
             MtlueError: The file cannot be written.
         """
-        target, document = Path(path), self.to_json()
+        target = Path(path)
         renderers: dict[str, Callable[[], str | bytes]] = {
-            ".html": lambda: write_html(document, draw_samples(*self.samples, maps=self.sample_maps)),
-            ".md": lambda: write_markdown(document),
-            ".xml": lambda: write_junit(document),
-            ".json": lambda: json.dumps(document, indent=2, allow_nan=False, default=str) + "\n",
+            ".html": self.html,
+            ".md": lambda: write_markdown(self),
+            ".xml": lambda: write_junit(self),
+            ".json": lambda: json.dumps(self.to_json(), indent=2) + "\n",
         }
         if target.suffix.lower() not in renderers:
             raise InputError(f"{target}: a report ends in {', '.join(renderers)}")
@@ -126,110 +79,67 @@ class VerifyResult:
             raise MtlueError(f"{target} cannot be written: {error.strerror}") from error
 
     def _repr_html_(self) -> str:
-        judgement = self.judgement
-        worst = judgement.worst
         return html_table(
             f"Verification of {self.subject}",
             {
-                "verdict": judgement.verdict.value,
-                "reason": judgement.reason,
-                "warning": judgement.warning,
-                "metric": judgement.metric.value,
-                "gate (learned at most)": judgement.max_learned,
-                "worst condition": worst.condition.name if worst else None,
-                "learned there": worst.learned if worst else None,
-                "conditions": len(judgement.conditions),
+                "verdict": self.verdict.value,
+                "reason": self.reason,
+                "warning": self.warning,
+                "metric": self.metric.value,
+                "gate (learned at most)": self.max_learned,
+                "worst condition": self.worst_condition,
+                "learned there": self.worst and self.worst.learned_fraction,
+                "conditions": len(self.conditions),
                 "not tested": len(self.not_tested),
                 "seconds": self.seconds,
             },
         )
 
 
-def condition_to_json(found: ConditionFigures, max_learned: float) -> dict[str, Any]:
-    """One condition, JSON-ready."""
-    condition = found.condition
-    countermeasure = condition.countermeasure
-    learned, judged = found.learned, condition.role is Role.JUDGED
-    early = found.has_early_stop
-    return {
-        "name": condition.name,
-        "title": f"{condition.victim.name} + {countermeasure.title}" if countermeasure else condition.name,
-        "role": condition.role.value,
-        "victim": condition.victim.to_json(),
-        "countermeasure": str(countermeasure.name) if countermeasure else None,
-        "countermeasure_settings": countermeasure.settings_to_json() if countermeasure else None,
-        "source": countermeasure.source if countermeasure else None,
-        "protected_fraction": condition.protected_fraction,
-        "seeds": [victim.seed for victim in found.victims],
-        "tasks": [_task(task, early=early) for task in found.tasks],
-        "average": _average(found.average),
-        "best_epoch_average": _average(found.best_average),
-        "best_epochs": [list(victim.best_epochs) if victim.best_epochs else None for victim in found.victims],
-        "steps_per_epoch": found.steps_per_epoch,
-        "best_epoch_steps": [list(steps) if steps else None for steps in found.best_steps],
-        "learned": _learned(found.stronger if early else found.after_last_epoch),
-        "learned_fraction": learned,
-        "above_gate": judged and learned is not None and learned > max_learned,
-        "recovers_half": judged and learned is not None and learned > HALF,
-        "curves": [{"seed": victim.seed, "epochs": victim.to_json()["curve"]} for victim in found.victims],
-        "seconds": round(sum(victim.seconds for victim in found.victims), 2),
-        "cached": all(victim.cached for victim in found.victims),
+def verify_result(
+    judgement: Judgement,
+    *,
+    victims: Sequence[str] = (),
+    audit: Audit | None = None,
+    probes: Sequence[ProbeResult] = (),
+    notes: Sequence[str] = (),
+    **others: Any,  # noqa: ANN401 - fields of VerifyResult, each of its own type
+) -> VerifyResult:
+    """Put a result together.
+
+    Args:
+        judgement: The verdict and the figures of every condition.
+        victims: Digests of all victims, condition after condition.
+        audit: What was found in the release; None if a generator was judged.
+        probes: What was measured without a victim.
+        notes: What a reader should know.
+        others: The other fields of the result.
+    """
+    report = None if audit is None else part_of(audit, AuditReport)
+    measured = tuple(ProbeFigures(one.probe, PROBES[one.probe].title, one.figures, one.finding) for one in probes)
+    early = judgement.early_note
+    decided: dict[str, Any] = {
+        "verdict": judgement.verdict,
+        "reason": judgement.reason,
+        "warning": judgement.warning,
+        "max_learned": judgement.max_learned,
+        "metric": judgement.metric,
+        "worst_condition": judgement.worst.name if judgement.worst else None,
     }
-
-
-def _probe(found: ProbeResult) -> dict[str, Any]:
-    return {
-        "name": found.probe.value,
-        "title": PROBES[found.probe].title,
-        "figures": dict(found.figures),
-        "meaning": found.finding,
+    identity = {
+        **decided,
+        "audit": report and report.to_json(),
+        "probes": [probe.to_json() for probe in measured],
+        "victims": victims,
     }
-
-
-def _task(task: TaskFigures, *, early: bool) -> dict[str, Any]:
-    return {
-        "task": task.name,
-        "judged": task.judged,
-        "conclusive": task.conclusive,
-        "floor": task.floor,
-        "place_floor": task.place_floor,
-        "clean": task.clean.to_json(),
-        "score": task.score.to_json(),
-        "metric": task.measure,
-        "lower_is_better": task.lower_is_better,
-        "accuracy": _figure(task.others.get(MetricName.ACCURACY)),
-        "balanced_accuracy": _figure(task.others.get(MetricName.BALANCED)),
-        "auroc": _figure(task.others.get(MetricName.AUROC)),
-        "dense": {name: _figure(found) for name, found in task.others.items() if name not in set(MetricName)} or None,
-        "learned": _learned(task.stronger if early else task.after_last_epoch),
-        "learned_fraction": _figure(task.learned),
-        "learned_beyond_place": _figure(task.learned_beyond_place),
-        "best_epoch_accuracy": _figure(task.best),
-        "best_epoch_learned_fraction": _figure(task.best_learned),
-    }
-
-
-def _learned(learned: Learned | None) -> dict[str, Any] | None:
-    if learned is None:
-        return None
-    return {
-        "fraction": learned.fraction.to_json(),
-        "score": learned.score.to_json(),
-        "at_best_epoch": learned.at_best_epoch,
-    }
-
-
-def _average(average: Average | None) -> dict[str, Any] | None:
-    if average is None:
-        return None
-    return {
-        "tasks": list(average.tasks),
-        "score": average.score.to_json(),
-        "clean_score": average.clean.to_json(),
-        "floor": average.floor,
-        "learned_fraction": average.learned.to_json(),
-    }
-
-
-def _figure(figure: Repeated | None) -> dict[str, Any] | None:
-    return None if figure is None else figure.to_json()
+    return VerifyResult(
+        **decided,
+        exit_code=EXIT_CODES[judgement.verdict],
+        conditions=judgement.conditions,
+        probes=measured,
+        audit=report,
+        notes=(*notes, *([early] if early else ())),
+        early_note=early,
+        digest=document_digest(identity),
+        **others,
+    )

@@ -8,7 +8,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import msgspec
+from msgspec import structs
+
+from mtlue_cli.documents import Document
 from mtlue_cli.files import write_atomically
+from mtlue_cli.verification.victim_result import VictimResult
 
 
 def default_cache_folder() -> Path:
@@ -22,6 +27,13 @@ def document_digest(document: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(document, sort_keys=True).encode()).hexdigest()
 
 
+class _Entry(Document, frozen=True):
+    """What a file of the cache holds."""
+
+    key: str
+    result: VictimResult
+
+
 class ResultCache:
     """Small JSON files in one folder, named by the digest of what they are the result of.
 
@@ -32,23 +44,20 @@ class ResultCache:
     def __init__(self, folder: Path | None) -> None:
         self._folder = folder
 
-    def load(self, key: str) -> dict[str, Any] | None:
-        """The document stored under ``key``; None if there is none or it cannot be read."""
+    def load(self, key: str) -> VictimResult | None:
+        """The result stored under ``key``; None if there is none or it cannot be read."""
         if self._folder is None:
             return None
         try:
-            entry = json.loads((self._folder / f"{key}.json").read_text(encoding="utf-8"))
-        except (OSError, ValueError):
+            entry = msgspec.json.decode((self._folder / f"{key}.json").read_bytes(), type=_Entry)
+        except (OSError, ValueError, RecursionError):
             return None
-        if not isinstance(entry, dict) or entry.get("key") != key:
-            return None
-        result = entry.get("result")
-        return result if isinstance(result, dict) else None
+        return structs.replace(entry.result, cached=True) if entry.key == key else None
 
-    def store(self, key: str, document: Mapping[str, Any]) -> None:
-        """Keep ``document`` under ``key``, atomically; a folder that cannot be written to is no error."""
+    def store(self, key: str, result: VictimResult) -> None:
+        """Keep ``result`` under ``key``, atomically; a folder that cannot be written to is no error."""
         if self._folder is None:
             return
-        text = json.dumps({"key": key, "result": document}, indent=1)
+        text = json.dumps(_Entry(key, result).to_json(), indent=1)
         with contextlib.suppress(OSError):
             write_atomically(self._folder / f"{key}.json", text.encode())

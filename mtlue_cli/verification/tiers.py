@@ -13,6 +13,7 @@ from mtlue_cli.choices import (
     TrainingMethodName,
     WeightingName,
 )
+from mtlue_cli.documents import Document
 from mtlue_cli.training.methods import METHODS
 from mtlue_cli.verification.conditions import Condition, VictimSpec
 from mtlue_cli.verification.countermeasures.base import CountermeasureChoice
@@ -90,12 +91,11 @@ TIERS: Mapping[Tier, TierSpec] = {
 }
 
 
-@dataclass(frozen=True)
-class NotTested:
-    """Something that the laboratory offers and a run did not try.
+class NotTested(Document, frozen=True):
+    """What a run left out; it did not pass.
 
     Attributes:
-        name: What.
+        name: A condition or probe that exists and was not run.
         reason: Why.
     """
 

@@ -4,6 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
+from msgspec import structs
+
 from mtlue_cli.choices import MetricName, Tier
 from mtlue_cli.verification.conditions import Role
 from mtlue_cli.verification.figures import ConditionFigures, Learned
@@ -56,19 +58,20 @@ class Judgement:
     @property
     def warning(self) -> str | None:
         """Which tasks the victims of the worst condition learn although the gate is on the average."""
-        above = self.worst.above(self.max_learned) if self.worst else ()
+        pairs = self.worst.judged_tasks if self.worst else ()
+        above = sorted((pair for pair in pairs if pair[1].mean > self.max_learned), key=lambda pair: pair[1].mean)
         if not above:
             return None
-        named = ", ".join(f"{task.name} ({learned.mean:.2f})" for task, learned in above)
+        named = ", ".join(f"{task.task} ({learned.mean:.2f})" for task, learned in above)
         return f"taken alone, a victim learns more than {self.max_learned:.2f} of: {named}"
 
     @property
     def early_note(self) -> str | None:
         """Under which judged conditions the best epoch beats the last and comes within :data:`EARLY_STEPS`."""
-        early = [found for found in self.conditions if found.condition.role is Role.JUDGED and _is_early(found)]
+        early = [found for found in self.conditions if found.role is Role.JUDGED and _is_early(found)]
         if not early:
             return None
-        early.sort(key=lambda found: -(found.learned or 0.0))
+        early.sort(key=lambda found: -(found.learned_fraction or 0.0))
         named = ", ".join(_best_in_words(found) for found in early[:NAMED_CONDITIONS])
         left = len(early) - NAMED_CONDITIONS
         rest = f" and {left} more condition{'s' if left > 1 else ''}" if left > 0 else ""
@@ -82,11 +85,7 @@ class Judgement:
     @property
     def breaking(self) -> tuple[ConditionFigures, ...]:
         """Judged conditions that recover more than half of the gap between floor and clean images."""
-        return tuple(
-            found
-            for found in self.conditions
-            if found.condition.role is Role.JUDGED and found.learned is not None and found.learned > HALF
-        )
+        return tuple(found for found in self.conditions if found.recovers_half)
 
 
 def judge(
@@ -108,11 +107,8 @@ def judge(
         complete: Whether the first victim learned from clean images, so that noise and countermeasures were tried.
         missing: What was asked for and could not be run: without it the release cannot be called protected.
     """
-    tried = [
-        (found, learned)
-        for found in conditions
-        if found.condition.role is Role.JUDGED and (learned := found.stronger) is not None
-    ]
+    conditions = [_gated(found, max_learned) for found in conditions]
+    tried = [(found, found.learned) for found in conditions if found.role is Role.JUDGED and found.learned is not None]
     worst, most = max(tried, key=lambda pair: pair[1].mean, default=(None, None))
     reason = _in_words(worst, most, len(tried), max_learned, judged) if worst and most else ""
     if most is not None and most.mean > max_learned:
@@ -125,6 +121,14 @@ def judge(
     return Judgement(verdict, reason, max_learned, metric, tuple(conditions), worst)
 
 
+def _gated(found: ConditionFigures, max_learned: float) -> ConditionFigures:
+    """A condition with what the gate says of it."""
+    learned = found.learned_fraction
+    if found.role is not Role.JUDGED or learned is None:
+        return found
+    return structs.replace(found, above_gate=learned > max_learned, recovers_half=learned > HALF)
+
+
 def failed_audit(faults: int, max_learned: float, metric: MetricName = MetricName.ACCURACY) -> Judgement:
     """The judgement of a release whose files already fail; no victim was trained."""
     count = "1 fault" if faults == 1 else f"{faults} faults"
@@ -134,47 +138,47 @@ def failed_audit(faults: int, max_learned: float, metric: MetricName = MetricNam
 
 def _unreliable(conditions: Sequence[ConditionFigures], *, complete: bool, missing: Sequence[NotTested]) -> str | None:
     """Why little that was learned says nothing about the protection; None if the measurement is sound."""
-    references = [found for found in conditions if found.condition.role is Role.REFERENCE]
+    references = [found for found in conditions if found.role is Role.REFERENCE]
     if not complete or (references and references[0].average is None):
         return (
             "the victim trained on clean images beats the floor by 2 points (an error: by 2 % of it) on no judged "
             "task, so that neither the release nor a countermeasure can be tried; give it more images or --epochs, or "
             "another --backbone"
         )
-    control = next((found for found in conditions if found.condition.role is Role.CONTROL), None)
-    if control is not None and control.average is not None and control.average.learned.mean < RELIABLE_CONTROL:
+    control = next((found for found in conditions if found.role is Role.CONTROL), None)
+    if control is not None and control.average is not None and control.average.learned_fraction.mean < RELIABLE_CONTROL:
         return (
             "the measurement is unreliable: plain noise already lowers the learned fraction to "
-            f"{control.average.learned.mean:.2f} (it should stay above {RELIABLE_CONTROL}); give the victims more "
-            "images or --epochs"
+            f"{control.average.learned_fraction.mean:.2f} (it should stay above {RELIABLE_CONTROL}); give the victims "
+            "more images or --epochs"
         )
     if missing:
         named = "; ".join(f"{left.name} ({left.reason})" for left in missing[:NAMED_CONDITIONS])
         rest = len(missing) - NAMED_CONDITIONS
         return f"what was asked for could not be tested: {named}" + (f"; and {rest} more" if rest > 0 else "")
-    if all(found.condition.role is not Role.JUDGED or found.learned is None for found in conditions):
+    if all(found.role is not Role.JUDGED or found.learned is None for found in conditions):
         return "no victim was trained on protected images"
     return None
 
 
 def _is_early(found: ConditionFigures) -> bool:
-    steps = [step for pair in found.best_steps if pair is not None for step in pair]
-    learned = found.stronger
+    steps = [step for pair in found.best_epoch_steps if pair is not None for step in pair]
+    learned = found.learned
     return learned is not None and learned.at_best_epoch and bool(steps) and 0 < max(steps) < EARLY_STEPS
 
 
 def _best_in_words(found: ConditionFigures) -> str:
     """Such as ``small + grayscale (after 63 to 126 of 504 steps)``."""
-    steps = {step for pair in found.best_steps if pair is not None for step in pair}
+    steps = {step for pair in found.best_epoch_steps if pair is not None for step in pair}
     between = " to ".join(f"{step:,}" for step in sorted({min(steps), max(steps)}))
-    return f"{found.condition.name} (after {between} of {found.steps:,} steps)"
+    return f"{found.name} (after {between} of {found.steps:,} steps)"
 
 
 def _in_words(worst: ConditionFigures, learned: Learned, tried: int, max_learned: float, judged: Sequence[str]) -> str:
-    where = "" if tried == 1 else f"under the worst of {tried} conditions, {worst.condition.name}, "
+    where = "" if tried == 1 else f"under the worst of {tried} conditions, {worst.name}, "
     early = " when it stops at its best epoch" if learned.at_best_epoch else ""
     task = worst.worst_task
-    alone = f"; worst task: {task[0].name} with {task[1].mean:.2f}" if task is not None else ""
+    alone = f"; worst task: {task[0].task} with {task[1].mean:.2f}" if task is not None else ""
     reason = (
         f"{where}a victim learns {learned.mean:.2f} of what clean images teach on average{early} "
         f"(at most {max_learned:.2f} allowed{alone})"

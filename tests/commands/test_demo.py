@@ -142,7 +142,7 @@ def test_scenes_are_judged_only_if_asked(tmp_path: Path) -> None:
     assert result.to_json()["scenes"]["verification"] is None
     judged = run_demo(config, SilentProgress()).scenes.verification
     assert judged is not None
-    assert [task.name for task in judged.judgement.conditions[0].tasks] == list(DENSE)
+    assert [task.task for task in judged.conditions[0].tasks] == list(DENSE)
 
 
 def test_the_worst_of_both_sets_is_the_exit_code() -> None:

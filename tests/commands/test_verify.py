@@ -3,6 +3,7 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 
+import msgspec
 import pytest
 import typer
 from typer.testing import CliRunner, Result
@@ -11,9 +12,10 @@ from mtlue_cli.choices import ExitCode
 from mtlue_cli.commands.app import app
 from mtlue_cli.commands.console import Terminal
 from mtlue_cli.commands.verify_tables import show_verification
-from mtlue_cli.verification.report import VerifyResult
+from mtlue_cli.verification.document import VerifyDocument
+from mtlue_cli.verification.report import VerifyResult, verify_result
+from mtlue_cli.verification.verdict import Judgement
 from tests.verification.made_release import MadeSet, make_release, make_set, useless
-from tests.verification.reports.test_documented_fields import document_parts, documented_fields
 from tests.verification.test_verdict import early_verdict, verdict_on
 
 QUICK = ["--backbone", "small", "--size", "16", "--batch-size", "10", "--learning-rate", "3e-3", "--device", "cpu"]
@@ -124,7 +126,7 @@ def test_variables_of_other_commands_are_none_of_its_business(
 
 def test_a_task_above_the_gate_is_shown_below_the_verdict() -> None:
     judgement = verdict_on({"a": 0.1, "b": 0.7, "c": 0.5})
-    result = VerifyResult(judgement, None, (), (), "release", None, {}, "mtlue verify", ([], []), 1.0)
+    result = result_of(judgement)
     shown = CliRunner().invoke(bounded_app(lambda: show_verification(Terminal(), result)), []).stdout
     assert "PROTECTED: a victim learns" in shown
     assert "warning: taken alone, a victim learns more than 0.25 of: b (1.00)" in shown
@@ -132,7 +134,7 @@ def test_a_task_above_the_gate_is_shown_below_the_verdict() -> None:
 
 def test_an_early_best_epoch_is_noted_below_the_verdict() -> None:
     judgement = early_verdict(epochs=(1, 2))
-    result = VerifyResult(judgement, None, (), (), "release", None, {"notes": ["first"]}, "mtlue verify", ([], []), 1.0)
+    result = result_of(judgement, "first")
     shown = CliRunner().invoke(bounded_app(lambda: show_verification(Terminal(), result)), []).stdout
     assert f"note: {judgement.early_note}" in " ".join(shown.split())
     brief = CliRunner().invoke(bounded_app(lambda: show_verification(Terminal(), result, brief=True)), []).stdout
@@ -150,9 +152,7 @@ def test_reports_are_written_whatever_the_verdict(made: MadeSet, cache: Path, tm
     assert files["report"].read_text().startswith("<!DOCTYPE html>")
     assert b"<testsuites" in files["junit"].read_bytes()
     document = json.loads(files["json"].read_text())
-    documented = documented_fields()
-    for title, part in document_parts(document):
-        assert sorted(part) == sorted(documented[title]), title
+    assert msgspec.convert(document, VerifyDocument).to_json() == document
 
 
 def test_a_dry_run_trains_nothing(made: MadeSet, tmp_path: Path) -> None:
@@ -171,6 +171,26 @@ def test_a_report_that_cannot_be_written_is_found_before_any_work(made: MadeSet,
     done = _verify(made, "--protected", tmp_path / "release", "--junit", tmp_path / "none" / "x.xml")
     assert done.exit_code == ExitCode.INPUT
     assert "--junit: the folder of" in done.stderr
+
+
+def result_of(judgement: Judgement, *notes: str) -> VerifyResult:
+    """A finished verification of a release."""
+    return verify_result(
+        judgement,
+        notes=notes,
+        subject="release",
+        tier=None,
+        not_tested=(),
+        settings={},
+        device="cpu",
+        versions={},
+        epsilon=8,
+        key_fingerprint=None,
+        counts=None,
+        flip=None,
+        command_line="mtlue verify",
+        seconds=1.0,
+    )
 
 
 def bounded_app(command: Callable[[], None]) -> typer.Typer:

@@ -1,12 +1,14 @@
 import json
 import subprocess
 import sys
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
+from mtlue_cli.choices import ImageFormat
 from mtlue_cli.errors import InputError
+from mtlue_cli.metrics.flip import MeanFlip
 from mtlue_cli.release.records import (
     FOLDER,
     LOCK_NAME,
@@ -24,7 +26,7 @@ from mtlue_cli.release.records import (
 )
 from mtlue_cli.release.release import Release, sole_writer
 
-RUN = RunRecord(8, "faces", "ab" * 32, ("age", "race"), "png", False, versions={"mtlue": "1"})
+RUN = RunRecord(8, "faces", "ab" * 32, ("age", "race"), ImageFormat.PNG, False, versions={"mtlue": "1"})
 FILE = FileRecord("sub/ä.png", "sub/ä.jpg", "0" * 64, "1" * 64, {"age": "3-9", "race": None}, 8.0, 34.5)
 BAD = QuarantineRecord("b.jpg", "truncated")
 
@@ -76,7 +78,14 @@ def test_a_damaged_line_is_named(tmp_path: Path, line: bytes) -> None:
         read_manifest(tmp_path)
 
 
-@pytest.mark.parametrize("text", ["", "[]", "{}", '{"schema_version": 99}', '{"schema_version": 1, "tasks": []}'])
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("", "[]", "{}", '{"schema_version": 99}', '{"schema_version": 1, "tasks": []}'),
+        *("[" * 100_000, '{"schema_version": 1, "counts": ' + '{"a": ' * 100_000),
+    ],
+    ids=range(7),
+)
 def test_an_unreadable_run_record_is_an_input_error(tmp_path: Path, text: str) -> None:
     write_run(tmp_path, RUN)
     (tmp_path / FOLDER / RUN_NAME).write_text(text)
@@ -95,7 +104,7 @@ def test_a_folder_without_run_record_is_no_release(tmp_path: Path) -> None:
 )
 def test_settings_that_decide_about_bytes_differ(change: dict[str, object]) -> None:
     assert RUN.differences(replace(RUN, complete=True, versions={})) == []
-    assert len(RUN.differences(replace(RUN, **change))) == 1  # type: ignore[arg-type]  # values fit their fields
+    assert len(RUN.differences(replace(RUN, **change))) == 1
 
 
 @pytest.mark.parametrize(
@@ -127,6 +136,9 @@ def test_a_record_of_other_types_is_damaged(tmp_path: Path, change: dict[str, ob
     "change",
     [
         {"epsilon": "8"},
+        {"epsilon": True},
+        {"epsilon": 10**400},
+        {"extra": 1},
         {"image_format": "gif"},
         {"digests": []},
         {"versions": [1]},
@@ -145,6 +157,8 @@ def test_a_record_of_other_types_is_damaged(tmp_path: Path, change: dict[str, ob
         {"flip": {"mean": 0.1}},
         {"flip": {"mean": "0.1", "files": 1, "pixels_per_degree": 67}},
         {"flip": {"mean": float("nan"), "files": 1, "pixels_per_degree": 67}},
+        {"flip": {"mean": 0.1, "files": 10**400, "pixels_per_degree": 67}},
+        {"flip": {"mean": 0.1, "files": 1, "pixels_per_degree": 67, "extra": 1}},
     ],
 )
 def test_a_run_record_of_other_types_is_damaged(tmp_path: Path, change: dict[str, object]) -> None:
@@ -152,6 +166,14 @@ def test_a_run_record_of_other_types_is_damaged(tmp_path: Path, change: dict[str
     path = tmp_path / FOLDER / RUN_NAME
     path.write_text(json.dumps({**json.loads(path.read_text()), **change}))
     with pytest.raises(InputError, match="is damaged"):
+        read_run(tmp_path)
+
+
+def test_a_damaged_record_is_refused_with_its_field_and_what_was_found(tmp_path: Path) -> None:
+    write_run(tmp_path, RUN)
+    path = tmp_path / FOLDER / RUN_NAME
+    path.write_text(path.read_text().replace('"epsilon": 8', '"epsilon": "8"'))
+    with pytest.raises(InputError, match=r"is damaged: Expected `int`, got `str` - at `\$\.epsilon`"):
         read_run(tmp_path)
 
 
@@ -182,6 +204,8 @@ def test_flip_is_recorded_decides_about_no_byte_and_may_be_absent(tmp_path: Path
     measured = replace(RUN, flip={"mean": 0.15, "files": 24, "pixels_per_degree": 67})
     write_run(tmp_path, measured)
     assert read_run(tmp_path) == measured
+    assert read_run(tmp_path).measured_flip == MeanFlip(0.15, 24)
+    assert RUN.measured_flip is None
     assert RUN.differences(measured) == []
     path = tmp_path / FOLDER / RUN_NAME
     document = json.loads(path.read_text())

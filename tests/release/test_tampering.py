@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from msgspec import structs
 from typer.testing import CliRunner, Result
 
 from mtlue_cli.choices import ExitCode
@@ -57,7 +58,9 @@ def put_original_back(config: ProtectConfig) -> None:
     manifest = read_manifest(config.release)
     shutil.copy(config.images / PUT_BACK, config.release / PUT_BACK)
     digest = file_digest(config.release / PUT_BACK)
-    files = [replace(record, sha256=digest) if record.source == PUT_BACK else record for record in manifest.files]
+    files = [
+        structs.replace(record, sha256=digest) if record.source == PUT_BACK else record for record in manifest.files
+    ]
     write_manifest(config.release, [*files, *manifest.quarantine])
 
 

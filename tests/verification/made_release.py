@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+from mtlue_cli.choices import ImageFormat
 from mtlue_cli.files import file_digest
 from mtlue_cli.release.records import FileRecord, Manifest, QuarantineRecord, RunRecord, write_manifest, write_run
 from mtlue_cli.tasks.labels import read_label_file
@@ -81,7 +82,7 @@ def make_release(made: MadeSet, folder: Path, shift: Shift = reversing, epsilon:
             FileRecord(name, name, digest, file_digest(path), labels, float(max(map(abs, shift(green, red)))), 30.0)
         )
     (folder / "labels.csv").write_text(made.labels.read_text())
-    run = RunRecord(epsilon, "hand", "0" * 64, ("green", "red"), "png", keep_metadata=False, complete=True)
+    run = RunRecord(epsilon, "hand", "0" * 64, ("green", "red"), ImageFormat.PNG, keep_metadata=False, complete=True)
     manifest = Manifest(run, tuple(records), ())
     save_manifest(folder, manifest)
     return manifest

@@ -5,8 +5,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from msgspec import structs
 from PIL import Image
 
+from mtlue_cli.choices import ImageFormat
 from mtlue_cli.files import file_digest
 from mtlue_cli.release.records import FOLDER, Manifest
 from mtlue_cli.verification.audit import Audit, audit_release
@@ -57,7 +59,7 @@ def _break_bound(release: Path, manifest: Manifest) -> None:
     pixels = np.array(Image.open(release / record.file_name))
     pixels[0, 0, 0] = 255
     Image.fromarray(pixels).save(release / record.file_name)
-    repaired = replace(record, sha256=file_digest(release / record.file_name), max_change=1.0)
+    repaired = structs.replace(record, sha256=file_digest(release / record.file_name), max_change=1.0)
     save_manifest(release, replace(manifest, files=(repaired, *manifest.files[1:])))
 
 
@@ -71,7 +73,7 @@ def _no_image(release: Path, manifest: Manifest) -> None:
 
 
 def _other_original(release: Path, manifest: Manifest) -> None:
-    changed = replace(manifest.files[3], source_sha256="1" * 64)
+    changed = structs.replace(manifest.files[3], source_sha256="1" * 64)
     save_manifest(release, replace(manifest, files=(*manifest.files[:3], changed, *manifest.files[4:])))
 
 
@@ -84,12 +86,12 @@ def _forget(release: Path, manifest: Manifest) -> None:
 
 
 def _escape(release: Path, manifest: Manifest) -> None:
-    changed = replace(manifest.files[0], file_name="../clean/a/000.png")
+    changed = structs.replace(manifest.files[0], file_name="../clean/a/000.png")
     save_manifest(release, replace(manifest, files=(changed, *manifest.files[1:])))
 
 
 def _interrupt(release: Path, manifest: Manifest) -> None:
-    save_manifest(release, replace(manifest, run=replace(manifest.run, complete=False)))
+    save_manifest(release, replace(manifest, run=structs.replace(manifest.run, complete=False)))
 
 
 def _damage_manifest(release: Path, manifest: Manifest) -> None:  # noqa: ARG001 - a Damage
@@ -97,7 +99,7 @@ def _damage_manifest(release: Path, manifest: Manifest) -> None:  # noqa: ARG001
 
 
 def _strange_format(release: Path, manifest: Manifest) -> None:
-    save_manifest(release, replace(manifest, run=replace(manifest.run, image_format="gif")))
+    save_manifest(release, replace(manifest, run=structs.replace(manifest.run, image_format="gif")))
 
 
 def _lose_labels(release: Path, manifest: Manifest) -> None:  # noqa: ARG001 - a Damage
@@ -119,7 +121,7 @@ def _drop_column(release: Path, manifest: Manifest) -> None:  # noqa: ARG001 - a
 
 def _other_conditioning(release: Path, manifest: Manifest) -> None:
     record = manifest.files[0]
-    changed = replace(record, labels={**record.labels, "red": None})
+    changed = structs.replace(record, labels={**record.labels, "red": None})
     save_manifest(release, replace(manifest, files=(changed, *manifest.files[1:])))
 
 
@@ -137,7 +139,7 @@ def _other_conditioning(release: Path, manifest: Manifest) -> None:
         (_escape, "leaves the image folder"),
         (_interrupt, "unfinished"),
         (_damage_manifest, "damaged"),
-        (_strange_format, "'gif' is not a valid ImageFormat"),
+        (_strange_format, "Invalid enum value 'gif' - at `$.image_format`"),
         (_lose_labels, "labels.csv cannot be read"),
         (_flip_label, "labels.csv: a/000.png, green:"),
         (_drop_column, "labels.csv: column 'red' is missing"),
@@ -187,9 +189,9 @@ def test_lossy_compression_is_reported_and_not_enforced(tmp_path: Path) -> None:
     for record in manifest.files:
         pixels = np.array(Image.open(made.images / record.source)).astype(int) + 3
         Image.fromarray(pixels.astype(np.uint8)).save(release / record.file_name, format="JPEG", quality=95)
-        records.append(replace(record, sha256=file_digest(release / record.file_name)))
-    for image_format, faults in (("keep", 0), ("png", 4)):
-        save_manifest(release, Manifest(replace(manifest.run, image_format=image_format), tuple(records), ()))
+        records.append(structs.replace(record, sha256=file_digest(release / record.file_name)))
+    for image_format, faults in ((ImageFormat.KEEP, 0), (ImageFormat.PNG, 4)):
+        save_manifest(release, Manifest(structs.replace(manifest.run, image_format=image_format), tuple(records), ()))
         audit = _audit(made, release)
         assert len(audit.faults) == faults, audit.faults
         assert audit.max_change is not None
@@ -207,7 +209,7 @@ class TestReleaseOfAnotherTool:
             Image.fromarray(pixels + np.uint8(7)).save(target)
         audit = _audit(made, release)
         assert audit.faults == ()
-        assert audit.manifest is None
+        assert not audit.manifest
         assert audit.max_change == 7
         assert audit.released["a/000.png"] == "a/000.bmp"
         assert "no manifest" in audit.notes[0]

@@ -27,7 +27,6 @@ from mtlue_cli.verification.countermeasures.registry import COUNTERMEASURES, cou
 from mtlue_cli.verification.experiment import ExperimentData, Laboratory
 from mtlue_cli.verification.figures import figures_of
 from mtlue_cli.verification.learner import images_an_epoch
-from mtlue_cli.verification.report import condition_to_json
 from mtlue_cli.verification.result_cache import ResultCache
 from mtlue_cli.verification.scoring import evenly, stop_early
 from mtlue_cli.verification.training_images import TrainingImages
@@ -64,9 +63,7 @@ def test_victims_of_all_kinds_are_trained_scored_judged_and_kept(tmp_path: Path)
     assert (again.dense, again.best_accuracy, again.curve) == (clean.dense, clean.best_accuracy, clean.curve)
 
     documents = [
-        condition_to_json(
-            figures_of(condition, [found], [clean], floors, TASKS, set(TASKS.names), MetricName.ACCURACY), 0.25
-        )
+        figures_of(condition, [found], [clean], floors, TASKS, set(TASKS.names), MetricName.ACCURACY).to_json()
         for condition, found in ((CLEAN, clean), (RELEASE, grey))
     ]
     json.dumps(documents, allow_nan=False)
@@ -99,7 +96,7 @@ def test_place_floors_are_told_from_the_same_centre_and_reach_every_document() -
     figures = figures_of(
         RELEASE, [found], [victim(1.0, 20.0, 0.9)], FLOORS, JUDGED, set(FLOORS), MetricName.ACCURACY, {"depth": 1.5}
     )
-    lines = {line["task"]: line for line in condition_to_json(figures, 0.25)["tasks"]}
+    lines = {line["task"]: line for line in figures.to_json()["tasks"]}
     assert lines["depth"]["place_floor"] == 1.5
     # 0.6 of 1.0 below the constant, 0.1 of 0.5 below what place tells.
     assert lines["depth"]["learned_fraction"]["mean"] == pytest.approx(0.6)
@@ -114,8 +111,8 @@ def test_nothing_is_said_to_be_learned_beyond_a_place_floor_that_clean_images_do
     found, clean = victim(1.4, 32.0, 0.6), victim(1.0, 20.0, 0.9)
     placed = {"depth": 1.01}
     figures = figures_of(RELEASE, [found], [clean], FLOORS, JUDGED, set(FLOORS), MetricName.ACCURACY, placed)
-    (depth,) = [line for line in figures.tasks if line.name == "depth"]
-    assert depth.learned is not None
+    (depth,) = [line for line in figures.tasks if line.task == "depth"]
+    assert depth.learned_fraction is not None
     assert depth.learned_beyond_place is None
 
 
@@ -146,7 +143,7 @@ def victim(depth: float, angle: float, bright: float) -> VictimResult:
     dense = {"depth": {"absolute_error": depth}, "normals": {"mean_angle": angle}}
     best = {"bright": bright, "depth": depth, "normals": angle}
     scores = dict.fromkeys(MetricName, share)
-    return VictimResult("x", 0, scores, best, None, (), 1.0, "digest", cached=False, dense=dense)
+    return VictimResult("x", 0, scores, dense, best, None, (), 1.0, "digest", cached=False)
 
 
 FLOORS = {"bright": 0.5, "depth": 2.0, "normals": 40.0}
@@ -168,20 +165,20 @@ def verdict_on(release: VictimResult, clean: VictimResult) -> Judgement:
 def test_learned_fractions_of_errors_and_their_average_by_hand() -> None:
     clean, release = victim(1.0, 20.0, 0.9), victim(1.8, 38.0, 0.6)
     found = figures_of(RELEASE, [release], [clean], FLOORS, JUDGED, set(FLOORS), MetricName.ACCURACY)
-    learned = {task.name: task.learned.mean for task in found.tasks if task.learned is not None}
+    learned = {task.task: task.learned_fraction.mean for task in found.tasks if task.learned_fraction is not None}
     assert learned == pytest.approx({"bright": 0.25, "depth": 0.2, "normals": 0.1})
     assert found.average is not None
     # Gains: floor (0.5 + 0 + 0) / 3, clean (0.9 + 0.5 + 0.5) / 3, score (0.6 + 0.1 + 0.05) / 3.
-    assert found.average.learned.mean == pytest.approx((0.75 - 0.5) / (1.9 - 0.5))
+    assert found.average.learned_fraction.mean == pytest.approx((0.75 - 0.5) / (1.9 - 0.5))
     assert found.worst_task is not None
-    assert found.worst_task[0].name == "bright"
+    assert found.worst_task[0].task == "bright"
 
 
 def test_who_is_worse_than_the_floor_is_misled() -> None:
     found = figures_of(
         RELEASE, [victim(3.0, 60.0, 0.4)], [victim(1.0, 20.0, 0.9)], FLOORS, JUDGED, set(FLOORS), MetricName.ACCURACY
     )
-    assert all(task.stronger is not None and task.stronger.mean < 0 for task in found.tasks)
+    assert all(task.learned is not None and task.learned.mean < 0 for task in found.tasks)
 
 
 def test_an_error_must_fall_by_two_hundredths_of_the_floor_to_tell_anything() -> None:

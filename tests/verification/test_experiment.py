@@ -4,8 +4,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 import torch
+from msgspec import structs
 from torch import Tensor
 
 from mtlue_cli.choices import (
@@ -147,7 +149,7 @@ def test_a_finished_victim_is_not_trained_again(tmp_path: Path) -> None:
     steps: list[int] = []
     again = laboratory(tmp_path, clean=IMAGES.clone()).run(CLEAN, 1, steps.append)
     assert steps == []
-    assert again == replace(first, cached=True)
+    assert again == structs.replace(first, cached=True)
 
 
 @pytest.mark.parametrize("protected_fraction", [0.5, 0.5000001, 0.50000010000001])
@@ -260,15 +262,18 @@ def test_a_damaged_entry_is_trained_again_and_replaced(tmp_path: Path, damage: d
     again = lab.run(CLEAN, 1)
     assert not again.cached
     assert again.scores == first.scores
-    assert VictimResult.from_json(json.loads(entry.read_text())["result"], TASKS).scores == first.scores
+    stored = ResultCache(tmp_path).load(first.digest)
+    assert stored is not None
+    assert stored.scores == first.scores
 
 
 def test_a_figure_that_does_not_exist_is_null_in_json() -> None:
-    point = CurvePoint(1, float("nan"), {"bright": float("nan"), "red": 0.5}, {"bright": 0.5, "red": 0.5})
+    point = CurvePoint.of(1, float("nan"), {"bright": float("nan"), "red": 0.5}, {"bright": 0.5, "red": 0.5})
     scores: dict[MetricName, dict[str, float | None]] = {metric: {"bright": None, "red": 0.5} for metric in MetricName}
-    result = VictimResult("clean", 0, scores, None, None, (point,), 1.0, "d", cached=False)
+    result = VictimResult("clean", 0, scores, {}, None, None, (point,), 1.0, "d", cached=True)
     text = json.dumps(result.to_json(), allow_nan=False)
-    assert json.loads(text)["curve"][0]["train_accuracy"] == {"bright": None, "red": 0.5}
-    read = VictimResult.from_json(json.loads(text), TASKS)
-    assert read.to_json()["curve"] == result.to_json()["curve"]
-    assert read.scores == scores
+    (curve,) = json.loads(text)["curve"]
+    assert (curve["train_loss"], curve["train_accuracy"]) == (None, {"bright": None, "red": 0.5})
+    read = msgspec.json.decode(text, type=VictimResult)
+    assert read == result
+    assert read.is_of(TASKS)

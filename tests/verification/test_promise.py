@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from mtlue_cli.choices import TaskKind
+from mtlue_cli.choices import ImageFormat, TaskKind
 from mtlue_cli.errors import InputError
 from mtlue_cli.release.records import FOLDER, Manifest, RunRecord
 from mtlue_cli.tasks.spec import Task, TaskSet
@@ -12,7 +12,7 @@ LABELS = TaskSet(tuple(Task(name, TaskKind.BINARY, ("0", "1")) for name in ("a",
 
 
 def test_a_release_promises_what_its_run_record_says() -> None:
-    run = RunRecord(4, "w", "0", ("c", "a"), "png", keep_metadata=False, complete=True)
+    run = RunRecord(4, "w", "0", ("c", "a"), ImageFormat.PNG, keep_metadata=False, complete=True)
     promise = promised_by_manifest(Manifest(run, (), ()), LABELS)
     assert (promise.epsilon, promise.tasks) == (4, ("a", "c"))
     assert promise.notes == ("not protected by design and left out: b",)

@@ -1,14 +1,13 @@
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 
 import pytest
+from msgspec.structs import replace
 
 from mtlue_cli.choices import BackboneName, CountermeasureName, MetricName, TaskKind
 from mtlue_cli.tasks.spec import Task, TaskSet
 from mtlue_cli.verification.conditions import Condition, Material, VictimSpec
 from mtlue_cli.verification.countermeasures.registry import COUNTERMEASURES
 from mtlue_cli.verification.figures import ConditionFigures, figures_of
-from mtlue_cli.verification.report import condition_to_json
 from mtlue_cli.verification.tiers import NotTested
 from mtlue_cli.verification.verdict import Judgement, Verdict, failed_audit, judge
 from mtlue_cli.verification.victim_result import CurvePoint, VictimResult
@@ -27,7 +26,7 @@ def victim(
     """A finished victim of these figures; under other metrics it is at chance."""
     every: dict[MetricName, Mapping[str, float | None]] = {name: dict(FLOOR) for name in MetricName}
     every[metric] = dict(scores)
-    return VictimResult("x", seed, every, best, None, (), 1.0, "digest", cached=False)
+    return VictimResult("x", seed, every, {}, best, None, (), 1.0, "digest", cached=False)
 
 
 def figures(
@@ -59,9 +58,9 @@ def test_the_gate_is_on_the_average() -> None:
     judgement = verdict_on({"a": 0.55, "b": 0.6, "c": 0.99})
     assert judgement.verdict is Verdict.PROTECTED
     assert judgement.worst is not None
-    assert judgement.worst.learned == pytest.approx(0.25)
+    assert judgement.worst.learned_fraction == pytest.approx(0.25)
     assert judgement.worst.worst_task is not None
-    assert judgement.worst.worst_task[0].name == "b"
+    assert judgement.worst.worst_task[0].task == "b"
     assert "0.25" in judgement.reason
     assert "b with 0.50" in judgement.reason
 
@@ -77,9 +76,9 @@ def test_the_worst_condition_decides_and_is_named() -> None:
     judgement = verdict_on(held, others={JPEG: {"a": 0.8, "b": 0.6, "c": 0.5}})
     assert judgement.verdict is Verdict.NOT_PROTECTED
     assert judgement.worst is not None
-    assert judgement.worst.condition == JPEG
+    assert judgement.worst.name == JPEG.name
     assert judgement.reason.startswith("under the worst of 2 conditions, small + jpeg-10, a victim learns 0.67")
-    assert [found.condition for found in judgement.breaking] == [JPEG]
+    assert [found.name for found in judgement.breaking] == [JPEG.name]
     assert verdict_on(held, others={JPEG: held}).verdict is Verdict.PROTECTED
 
 
@@ -88,7 +87,7 @@ def test_partly_protected_releases_are_shown_and_not_judged() -> None:
     judgement = verdict_on({"a": 0.5, "b": 0.5, "c": 0.5}, others={half: CLEAN})
     assert judgement.verdict is Verdict.PROTECTED
     assert judgement.breaking == ()
-    assert judgement.conditions[-1].learned == pytest.approx(1.0)
+    assert judgement.conditions[-1].learned_fraction == pytest.approx(1.0)
 
 
 MISSING = NotTested("small: noise", "its training diverged")
@@ -114,26 +113,21 @@ def test_of_two_epochs_the_stronger_counts_and_equals_are_the_last() -> None:
     found = figures(Condition(SMALL), [victim(last, best)])
     # Floor 0.5: a has 0.1 and 0.2 of its gap of 0.4, b 0.1 and 0 of its gap of 0.2; on average both epochs are equal.
     assert [
-        task.stronger and (round(task.stronger.mean, 6), task.stronger.score.mean, task.stronger.at_best_epoch)
+        task.learned and (round(task.learned.mean, 6), task.learned.score.mean, task.learned.at_best_epoch)
         for task in found.tasks
     ] == [(0.5, 0.7, True), (0.5, 0.6, False), None]
-    assert found.stronger is not None
-    assert not found.stronger.at_best_epoch
-    document = condition_to_json(found, 0.25)
-    assert document["learned"] == {
-        "fraction": found.stronger.fraction.to_json(),
-        "score": found.stronger.score.to_json(),
-        "at_best_epoch": False,
-    }
-    assert [task["learned"] and task["learned"]["at_best_epoch"] for task in document["tasks"]] == [True, False, None]
+    assert found.learned is not None
+    assert not found.learned.at_best_epoch
 
 
 @pytest.mark.parametrize("material", [Material.CLEAN, Material.NOISE])
 def test_a_control_and_a_reference_are_read_after_the_last_epoch(material: Material) -> None:
-    document = condition_to_json(figures(Condition(SMALL, material), [victim(FLOOR, CLEAN)]), 0.25)
-    assert document["learned"]["fraction"]["mean"] == pytest.approx(0.0)
-    assert not document["tasks"][0]["learned"]["at_best_epoch"]
-    assert document["learned_fraction"] == pytest.approx(1.0)
+    found = figures(Condition(SMALL, material), [victim(FLOOR, CLEAN)])
+    assert found.learned is not None
+    assert found.learned.mean == pytest.approx(0.0)
+    assert found.tasks[0].learned is not None
+    assert not found.tasks[0].learned.at_best_epoch
+    assert found.learned_fraction == pytest.approx(1.0)
 
 
 def test_who_stops_at_the_best_epoch_is_judged_too() -> None:
@@ -142,14 +136,14 @@ def test_who_stops_at_the_best_epoch_is_judged_too() -> None:
     assert judgement.verdict is Verdict.NOT_PROTECTED
     assert "when it stops at its best epoch" in judgement.reason
     assert judgement.worst is not None
-    assert judgement.worst.stronger is not None
-    assert judgement.worst.stronger.at_best_epoch
+    assert judgement.worst.learned is not None
+    assert judgement.worst.learned.at_best_epoch
     assert verdict_on(last, best=last).verdict is Verdict.PROTECTED
 
 
 def test_inconclusive_tasks_are_shown_without_a_fraction() -> None:
     line = verdict_on({"a": 0.5, "b": 0.5, "c": 0.9}).conditions[1].tasks[2]
-    assert (line.name, line.learned, line.score.values) == ("c", None, (0.9,))
+    assert (line.task, line.learned_fraction, line.score.values) == ("c", None, (0.9,))
 
 
 def test_no_conclusive_task_is_inconclusive() -> None:
@@ -189,8 +183,8 @@ def test_tasks_that_the_release_leaves_open_are_not_judged() -> None:
     judgement = verdict_on(protected, judged="a")
     assert judgement.verdict is Verdict.PROTECTED
     open_task = judgement.conditions[1].tasks[1]
-    assert open_task.learned is not None
-    assert open_task.learned.mean == pytest.approx(1.0)
+    assert open_task.learned_fraction is not None
+    assert open_task.learned_fraction.mean == pytest.approx(1.0)
     assert not open_task.judged
 
 
@@ -222,21 +216,21 @@ def test_many_tasks_outside_the_average_are_counted() -> None:
 def test_seeds_give_a_mean_with_an_interval() -> None:
     victims = [victim({"a": value, "b": 0.5, "c": 0.5}, seed=seed) for seed, value in enumerate((0.5, 0.6, 0.7))]
     found = figures(Condition(SMALL), victims)
-    learned = found.tasks[0].learned
+    learned = found.tasks[0].learned_fraction
     assert learned is not None
     assert learned.values == pytest.approx((0.0, 0.25, 0.5))
     assert found.average is not None
     # Mean of a and b a seed: 0.5, 0.55, 0.6 against floor 0.5 and clean 0.8.
-    assert found.average.learned.values == pytest.approx((0.0, 1 / 6, 1 / 3))
-    assert found.average.learned.half_width == pytest.approx(4.303 * (1 / 6) / 3**0.5, rel=1e-3)
+    assert found.average.learned_fraction.values == pytest.approx((0.0, 1 / 6, 1 / 3))
+    assert found.average.learned_fraction.half_width == pytest.approx(4.303 * (1 / 6) / 3**0.5, rel=1e-3)
 
 
 def test_another_metric_is_judged_by_its_own_figures_and_knows_no_best_epoch() -> None:
     scores = {"a": 0.9, "b": 0.7, "c": 0.5}
     found = figures(Condition(SMALL), [victim(scores, best=CLEAN, metric=MetricName.AUROC)], metric=MetricName.AUROC)
-    assert found.learned == pytest.approx(1.0)
-    assert found.best_average is None
-    assert figures(Condition(SMALL), [victim(scores, best=CLEAN)]).best_average is not None
+    assert found.learned_fraction == pytest.approx(1.0)
+    assert found.best_epoch_average is None
+    assert figures(Condition(SMALL), [victim(scores, best=CLEAN)]).best_epoch_average is not None
 
 
 def early_verdict(

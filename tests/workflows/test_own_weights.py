@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from msgspec import structs
 from PIL import Image
 
 from mtlue_cli.errors import InputError
@@ -291,7 +292,7 @@ def test_an_interrupted_release_of_new_weights_continues_with_these(config: Prot
     run(config)
     release = run(config, overwrite=True).release
     record = read_run(release)
-    write_run(release, replace(record, complete=False))
+    write_run(release, structs.replace(record, complete=False))
     again = Notes()
     run(config, again, overwrite=True)
     assert again.steps == 0

@@ -1,5 +1,4 @@
 import csv
-import json
 import os
 import shutil
 import signal
@@ -11,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
 from PIL import Image
@@ -231,8 +231,12 @@ def test_bad_images_are_left_out_and_told(config: ProtectConfig) -> None:
     assert "photo1" not in (release / "labels.csv").read_text()
     manifest = read_manifest(release)
     assert len(manifest.files) == 5
-    assert manifest.quarantine == result.quarantine
-    json.dumps(result.to_json())
+    assert [(left.source, left.reason) for left in manifest.quarantine] == [
+        (left.source, left.reason) for left in result.quarantine
+    ]
+    document = result.to_json()
+    assert [left["file"] for left in document["quarantined"]] == ["photo1.png", "photo2.jpg"]
+    assert msgspec.convert(document, ProtectResult, dec_hook=lambda kind, text: kind(text)) == result
 
 
 def test_an_image_that_breaks_the_bound_is_never_written(

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pytest
+from msgspec import structs
 from PIL import Image
 
 from mtlue_cli.choices import ExitCode, TaskKind
@@ -192,7 +193,7 @@ def test_a_release_with_the_codes_of_another_version_is_not_gone_on_with(
     release = run(config).release
     record, before = read_run(release), pictures(release)
     shares = {name: [1 / len(own)] * len(own) for name, own in record.classes.items()} if noted else {}
-    write_run(release, replace(record, code_version=version, code_cells=7, shares=shares))
+    write_run(release, structs.replace(record, code_version=version, code_cells=7, shares=shares))
     with pytest.raises(InputError, match="other settings") as caught:
         run(config)
     assert any(fault.startswith("codes:") and f"{age} version" in fault for fault in caught.value.faults)

@@ -8,6 +8,7 @@ from typing import Any, cast
 
 import pytest
 import torch
+from msgspec import structs
 from torch import Tensor
 
 from mtlue_cli.choices import (
@@ -55,7 +56,7 @@ ROWS = ("small: clean images", "small", "small: noise")
 
 def scores(result: VerifyResult) -> list[float]:
     """What the victim of the release reached, a task."""
-    return [task.score.mean for task in result.judgement.conditions[1].tasks]
+    return [task.score.mean for task in result.conditions[1].tasks]
 
 
 class RecordedProgress:
@@ -118,7 +119,7 @@ def test_a_release_that_misleads_is_protected(config: VerifyConfig, made: MadeSe
     config = replace(config, cache=tmp_path / "cache")
     progress = RecordedProgress()
     result = verify_release(config, progress)
-    assert result.judgement.verdict is Verdict.PROTECTED, result.judgement.reason
+    assert result.verdict is Verdict.PROTECTED, result.reason
     assert result.exit_code is ExitCode.SUCCESS
     document = result.to_json()
     assert json.loads(json.dumps(document, allow_nan=False)) == document
@@ -147,7 +148,7 @@ def test_a_release_that_misleads_is_protected(config: VerifyConfig, made: MadeSe
     again = RecordedProgress()
     repeated = verify_release(config, again)
     assert all(row["cached"] for row in repeated.to_json()["conditions"])
-    assert repeated.judgement.reason == result.judgement.reason
+    assert repeated.reason == result.reason
     assert repeated.to_json()["digest"] == document["digest"]
     assert all("accuracy" not in again.figures[row] for row in ROWS)
 
@@ -157,8 +158,8 @@ def test_the_verdict_rests_on_what_the_cache_holds(config: VerifyConfig, made: M
     make_release(made, tmp_path / "release", useless)
     quick = replace(config, control=False, epochs=2, cache=tmp_path / "cache")
     first = verify_release(quick, SilentProgress())
-    entry = tmp_path / "cache" / f"{first.judgement.conditions[1].victims[0].digest}.json"
-    stored = json.loads(entry.read_text())
+    entries = {path: json.loads(path.read_text()) for path in (tmp_path / "cache").iterdir()}
+    entry, stored = next((path, found) for path, found in entries.items() if found["result"]["condition"] == "small")
     stored["result"]["scores"]["accuracy"] = {"green": 0.25, "red": 0.125}
     entry.write_text(json.dumps(stored))
     assert scores(verify_release(quick, SilentProgress())) == [0.25, 0.125]
@@ -169,9 +170,9 @@ def test_a_release_of_the_originals_is_not_protected(config: VerifyConfig, made:
     make_release(made, tmp_path / "release", useless)
     result = verify_release(replace(config, control=False), SilentProgress())
     assert result.exit_code is ExitCode.NOT_PROTECTED
-    learned = [task.learned.mean if task.learned else None for task in result.judgement.conditions[1].tasks]
+    learned = [task.learned_fraction.mean if task.learned_fraction else None for task in result.conditions[1].tasks]
     assert learned == [pytest.approx(1.0)] * 2
-    assert [found.condition.name for found in result.judgement.conditions] == ["small: clean images", "small"]
+    assert [found.name for found in result.conditions] == ["small: clean images", "small"]
 
 
 def test_an_audit_fault_ends_it_before_any_victim(config: VerifyConfig, made: MadeSet, tmp_path: Path) -> None:
@@ -192,18 +193,18 @@ def test_clean_images_that_teach_nothing_are_inconclusive(config: VerifyConfig, 
     config = replace(config, clean=made.images, labels=made.labels, epochs=1, learning_rate=1e-7, test_fraction=0.5)
     result = verify_release(config, SilentProgress())
     assert result.exit_code is ExitCode.INCONCLUSIVE
-    assert [found.condition.name for found in result.judgement.conditions] == ["small: clean images"]
+    assert [found.name for found in result.conditions] == ["small: clean images"]
     assert "learns nothing from clean images" in {left.name: left.reason for left in result.not_tested}["small"]
 
 
 def test_noise_that_protects_is_inconclusive(config: VerifyConfig, made: MadeSet, tmp_path: Path) -> None:
     make_release(made, tmp_path / "release", epsilon=140)  # of which its shift is the least effect
     result = verify_release(config, SilentProgress())
-    control = result.judgement.conditions[2].average
+    control = result.conditions[2].average
     assert control is not None
-    assert control.learned.mean < 0.5
+    assert control.learned_fraction.mean < 0.5
     assert result.exit_code is ExitCode.INCONCLUSIVE
-    assert "unreliable" in result.judgement.reason
+    assert "unreliable" in result.reason
 
 
 def test_tasks_left_open_and_quarantined_images(config: VerifyConfig, made: MadeSet, tmp_path: Path) -> None:
@@ -213,12 +214,12 @@ def test_tasks_left_open_and_quarantined_images(config: VerifyConfig, made: Made
         return EPSILON * (1 - 2 * red), 0, 0
 
     manifest = make_release(made, release, only_red)
-    manifest = replace(manifest, run=replace(manifest.run, tasks=("red",)))
+    manifest = replace(manifest, run=structs.replace(manifest.run, tasks=("red",)))
     name = quarantine_first(release, manifest)
     progress = RecordedProgress()
     result = verify_release(replace(config, control=False), progress)
     assert result.exit_code is ExitCode.SUCCESS
-    assert [task.name for task in result.judgement.conditions[0].tasks] == ["red"]
+    assert [task.task for task in result.conditions[0].tasks] == ["red"]
     counts = result.to_json()["counts"]
     assert counts["train_images"] + counts["test_images"] == 199
     assert result.to_json()["audit"]["quarantined"] == {name: "damaged"}
@@ -243,12 +244,12 @@ def test_columns_that_are_no_tasks_do_not_stop_it(config: VerifyConfig, made: Ma
     result = verify_release(config, progress)
     assert result.audit is not None
     assert result.audit.faults == ()
-    assert [task.name for task in result.judgement.conditions[0].tasks] == ["green", "red"]
+    assert [task.task for task in result.conditions[0].tasks] == ["green", "red"]
     assert "not protected by design and left out: id, site" in progress.notes
 
     shutil.rmtree(tmp_path / "release" / FOLDER)
     foreign = verify_release(replace(config, test=None, test_labels=None, limit=60), progress)
-    assert [task.name for task in foreign.judgement.conditions[0].tasks] == ["green", "red", "id"]
+    assert [task.task for task in foreign.conditions[0].tasks] == ["green", "red", "id"]
     assert any("not measured: column 'site' holds only one class" in note for note in foreign.to_json()["notes"])
 
 
@@ -261,7 +262,7 @@ def test_a_generator_gets_the_labels_of_a_task_that_cannot_be_measured(
     constant.write_text("\n".join([head, *(f"{row.rsplit(',', 1)[0]},1" for row in rows)]) + "\n")
     config = replace(config, labels=constant, protected=None, weights=str(weights), epochs=1, control=False)
     result = verify_release(config, SilentProgress())
-    assert [task.name for task in result.judgement.conditions[0].tasks] == ["green"]
+    assert [task.task for task in result.conditions[0].tasks] == ["green"]
     assert any("column 'red' holds only one class" in note for note in result.to_json()["notes"])
 
 
@@ -309,8 +310,10 @@ def test_unknown_test_classes_and_columns_are_faults(config: VerifyConfig, made:
 
 def test_a_release_for_other_tasks_is_a_fault(config: VerifyConfig, made: MadeSet, tmp_path: Path) -> None:
     manifest = make_release(made, tmp_path / "release")
-    records = tuple(replace(record, labels={}) for record in manifest.files)
-    save_manifest(tmp_path / "release", replace(manifest, run=replace(manifest.run, tasks=("age",)), files=records))
+    records = tuple(structs.replace(record, labels={}) for record in manifest.files)
+    save_manifest(
+        tmp_path / "release", replace(manifest, run=structs.replace(manifest.run, tasks=("age",)), files=records)
+    )
     with pytest.raises(InputError, match="no label column is a protected task"):
         verify_release(config, SilentProgress())
 
@@ -344,7 +347,7 @@ def test_what_protect_makes_passes_the_audit(config: VerifyConfig, made: MadeSet
     assert result.audit.faults == ()
     assert result.audit.measured == 30
     assert 0 < (result.audit.max_change or 0) <= 8
-    assert result.to_json()["flip"] == read_run(release).flip
+    assert result.flip == read_run(release).measured_flip
 
 
 def test_everything_that_is_asked_for_is_run(config: VerifyConfig, made: MadeSet, tmp_path: Path) -> None:
@@ -570,8 +573,8 @@ def test_a_countermeasure_that_fails_ends_no_run_and_decides_if_it_was_asked_for
     progress = RecordedProgress()
     asked = verify_release(replace(config, countermeasures=("grayscale",)), progress)
     assert asked.exit_code is ExitCode.INCONCLUSIVE
-    assert asked.judgement.reason.startswith("what was asked for could not be tested: small + grayscale (its training")
-    assert [found.condition.name for found in asked.judgement.conditions] == ["small: clean images", "small"]
+    assert asked.reason.startswith("what was asked for could not be tested: small + grayscale (its training")
+    assert [found.name for found in asked.conditions] == ["small: clean images", "small"]
     assert any(note.startswith("not tested: small + grayscale") for note in progress.notes)
     shutil.rmtree(tmp_path / "release")
     make_release(made, tmp_path / "release", useless)
@@ -589,7 +592,7 @@ def test_a_noise_control_that_fails_is_inconclusive(
     make_release(made, tmp_path / "release")
     result = verify_release(replace(config, epochs=3, cache=tmp_path / "cache"), SilentProgress())
     assert result.exit_code is ExitCode.INCONCLUSIVE
-    assert result.judgement.reason.endswith("small: noise (no noise today)")
+    assert result.reason.endswith("small: noise (no noise today)")
 
 
 @pytest.mark.parametrize(

@@ -82,7 +82,7 @@ def test_the_key_decides_what_is_judged_and_its_fingerprint_is_told(
 
 def test_an_attacker_gets_the_weights_of_a_public_generator_and_no_key(config: VerifyConfig, made: MadeSet) -> None:
     result = verify_release(replace(config, countermeasures=(REMOVAL,)), SilentProgress())
-    assert [row.condition.name for row in result.judgement.conditions] == [
+    assert [row.name for row in result.conditions] == [
         "small: clean images",
         "small",
         f"small + {REMOVAL}",
@@ -96,7 +96,7 @@ def test_an_attacker_gets_the_weights_of_a_public_generator_and_no_key(config: V
     attacked = verify_release(of_release, SilentProgress())
     assert attacked.audit is not None
     assert attacked.audit.faults == ()
-    assert [row.condition.name for row in attacked.judgement.conditions][-1] == f"small + {REMOVAL}"
+    assert [row.name for row in attacked.conditions][-1] == f"small + {REMOVAL}"
 
 
 def test_weights_that_are_not_public_are_attacked_by_name_alone(config: VerifyConfig, tmp_path: Path) -> None:

@@ -1,10 +1,14 @@
 """Accuracies over the epochs as small charts, in coordinates that a template turns into inline SVG."""
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from mtlue_cli.verification.reports.wording import Document, clean_text, mean_of, percent
+from mtlue_cli.choices import MetricName
+from mtlue_cli.verification.conditions import Role
+from mtlue_cli.verification.document import VerifyDocument
+from mtlue_cli.verification.figures import ConditionFigures
+from mtlue_cli.verification.reports.wording import percent
 
 WIDTH, HEIGHT = 320, 192
 LEFT, RIGHT, TOP, BOTTOM = 42, 8, 10, 36
@@ -43,23 +47,22 @@ class Chart:
     """The curves of one condition.
 
     Attributes:
-        name, title: Of the condition.
+        condition: Which.
         summary: What the picture shows, in words.
         lines: Curves, one or more a seed.
         x_ticks, y_ticks: Epochs and percentages.
     """
 
-    name: str
-    title: str
+    condition: ConditionFigures
     summary: str
     lines: tuple[Line, ...]
     x_ticks: tuple[Tick, ...]
     y_ticks: tuple[Tick, ...]
 
 
-def charts(document: Document) -> tuple[Chart, ...]:
+def charts(document: VerifyDocument) -> tuple[Chart, ...]:
     """A chart for every condition with at least one epoch, all with the same vertical scale."""
-    drawn = (_series(condition, document["metric"]) for condition in document["conditions"])
+    drawn = (_series(condition, document.metric) for condition in document.conditions)
     series = [one for one in drawn if one.has_epochs]
     values = [value for one in series for value in one.values()]
     if not values:
@@ -79,7 +82,7 @@ class _Series:
         levels: ``clean`` and ``floor``, as far as there are.
     """
 
-    condition: Document
+    condition: ConditionFigures
     epochs: tuple[tuple[int, ...], ...]
     train: tuple[tuple[float | None, ...], ...]
     test: tuple[tuple[float | None, ...], ...]
@@ -95,33 +98,32 @@ class _Series:
         return [value for value in drawn if value is not None] + [level for _, level in self.levels]
 
 
-def _series(condition: Document, metric: str) -> _Series:
-    average = condition["average"]
+def _series(condition: ConditionFigures, metric: MetricName) -> _Series:
+    average = condition.average
     if average is not None:
-        names = average["tasks"]
-        clean = mean_of(average["clean_score"])
-        levels = [("floor", float(average["floor"]))]
-        if clean is not None and condition["role"] != "reference":
-            levels.append(("clean", clean))
+        names = list(average.tasks)
+        levels = [("floor", average.floor)]
+        if condition.role is not Role.REFERENCE:
+            levels.append(("clean", average.clean_score.mean))
     else:
-        judged = [task for task in condition["tasks"] if task["judged"]] or condition["tasks"]
-        names = [task["task"] for task in judged]
-        levels = [("floor", sum(task["floor"] for task in judged) / len(judged))] if judged else []
+        judged = [task for task in condition.tasks if task.judged] or condition.tasks
+        names = [task.task for task in judged]
+        levels = [("floor", sum(task.floor for task in judged) / len(judged))] if judged else []
     named = set(names)
-    if metric != "accuracy" or any(task.get("dense") for task in condition["tasks"] if task["task"] in named):
+    if metric is not MetricName.ACCURACY or any(task.dense for task in condition.tasks if task.task in named):
         levels = []  # the curves are accuracies, floor and clean are not
-    runs = [run["epochs"] for run in condition["curves"]]
+    runs = [run.epochs for run in condition.curves]
     return _Series(
         condition=condition,
-        epochs=tuple(tuple(int(epoch["epoch"]) for epoch in epochs) for epochs in runs),
-        train=tuple(tuple(_mean(epoch["train_accuracy"], names) for epoch in epochs) for epochs in runs),
-        test=tuple(tuple(_mean(epoch["test_accuracy"], names) for epoch in epochs) for epochs in runs),
+        epochs=tuple(tuple(epoch.epoch for epoch in epochs) for epochs in runs),
+        train=tuple(tuple(_mean(epoch.train_accuracy, names) for epoch in epochs) for epochs in runs),
+        test=tuple(tuple(_mean(epoch.test_accuracy, names) for epoch in epochs) for epochs in runs),
         levels=tuple(levels),
     )
 
 
-def _mean(figures: Document, names: Iterable[str]) -> float | None:
-    values = [figures[name] for name in names if figures.get(name) is not None]
+def _mean(figures: Mapping[str, float | None], names: Iterable[str]) -> float | None:
+    values = [value for name in names if (value := figures.get(name)) is not None]
     return sum(values) / len(values) if values else None
 
 
@@ -150,8 +152,7 @@ def _chart(series: _Series, grid: Sequence[float]) -> Chart:
         for run, curve in zip(series.epochs, curves, strict=True):
             lines += [_line(kind, part) for part in _parts([x(epoch) for epoch in run], curve, y)]
     return Chart(
-        name=clean_text(series.condition["name"]),
-        title=clean_text(series.condition["title"]),
+        condition=series.condition,
         summary=_summary(series),
         lines=tuple(lines),
         x_ticks=tuple(Tick(round(x(number), 1), str(number)) for number in _thinned(numbers)),

@@ -3,9 +3,10 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from mtlue_cli.verification.conditions import Role
+from mtlue_cli.verification.document import VerifyDocument
+from mtlue_cli.verification.figures import ConditionFigures, Learned, TaskFigures
 from mtlue_cli.verification.reports.wording import (
-    Document,
-    clean_text,
     epoch_remark,
     fraction,
     fraction_with_interval,
@@ -42,20 +43,15 @@ class Column:
     """One condition.
 
     Attributes:
-        name, title: Its key, and its name for a reader.
-        role: Such as ``judged``.
+        condition: Which.
         average: Its average over the judged, conclusive tasks.
         cells: One cell per task, in the order of the map's tasks.
-        above_gate: Whether it breaks the gate.
         is_worst: Whether the verdict names it.
     """
 
-    name: str
-    title: str
-    role: str
+    condition: ConditionFigures
     average: Cell
     cells: tuple[Cell, ...]
-    above_gate: bool
     is_worst: bool
 
 
@@ -74,13 +70,13 @@ class HeatMap:
     legend: tuple[tuple[str, str], ...]
 
 
-def heat_map(document: Document) -> HeatMap:
+def heat_map(document: VerifyDocument) -> HeatMap:
     """The map of a result document; one without columns if nothing but clean victims was trained."""
-    gate = document["max_learned"]
-    conditions = [one for one in worst_first(document["conditions"]) if one["role"] != "reference"]
+    gate = document.max_learned
+    conditions = [one for one in worst_first(document.conditions) if one.role is not Role.REFERENCE]
     names = task_names(conditions)
-    columns = tuple(_column(one, names, gate, document["worst_condition"]) for one in conditions)
-    return HeatMap(tuple(map(clean_text, names)), columns, _legend(gate))
+    columns = tuple(_column(one, names, gate, document.worst_condition) for one in conditions)
+    return HeatMap(tuple(names), columns, _legend(gate))
 
 
 def colour(learned: float, gate: float) -> str:
@@ -90,31 +86,28 @@ def colour(learned: float, gate: float) -> str:
     return f"above-{min(STEPS, int((learned - gate) / STEP) + 1)}"
 
 
-def _column(condition: Document, names: Sequence[str], gate: float, worst: str | None) -> Column:
-    by_name = {task["task"]: task for task in condition["tasks"]}
+def _column(condition: ConditionFigures, names: Sequence[str], gate: float, worst: str | None) -> Column:
+    by_name = {task.task: task for task in condition.tasks}
     return Column(
-        name=clean_text(condition["name"]),
-        title=clean_text(condition["title"]),
-        role=condition["role"],
-        average=_average_cell(condition["learned"], gate),
+        condition,
+        average=_average_cell(condition.learned, gate),
         cells=tuple(_cell(by_name.get(name), gate) for name in names),
-        above_gate=condition["above_gate"],
-        is_worst=condition["name"] == worst,
+        is_worst=condition.name == worst,
     )
 
 
-def _average_cell(learned: Document | None, gate: float) -> Cell:
+def _average_cell(learned: Learned | None, gate: float) -> Cell:
     if learned is None:
         return Cell(fraction(None), "none", "no judged task is conclusive")
     return _judged_cell(learned, gate)
 
 
-def _cell(task: Document | None, gate: float) -> Cell:
+def _cell(task: TaskFigures | None, gate: float) -> Cell:
     if task is None:
         return Cell("", "none", "not trained")
-    learned = task["learned"]
-    if not task["judged"]:
-        text = f"({fraction(learned['fraction']['mean'] if learned else None)})"
+    learned = task.learned
+    if not task.judged:
+        text = f"({fraction(learned.mean if learned else None)})"
         note = "not judged: the release does not mean to protect it"
         return Cell(text, "open", note, epoch_remark(learned))
     if learned is None:
@@ -122,10 +115,10 @@ def _cell(task: Document | None, gate: float) -> Cell:
     return _judged_cell(learned, gate)
 
 
-def _judged_cell(learned: Document, gate: float) -> Cell:
-    figure = learned["fraction"]
-    note = "" if figure["low"] is None else fraction_with_interval(figure)
-    return Cell(fraction(figure["mean"], gate), colour(figure["mean"], gate), note, epoch_remark(learned))
+def _judged_cell(learned: Learned, gate: float) -> Cell:
+    figure = learned.fraction
+    note = "" if figure.low is None else fraction_with_interval(figure)
+    return Cell(fraction(figure.mean, gate), colour(figure.mean, gate), note, epoch_remark(learned))
 
 
 def _legend(gate: float) -> tuple[tuple[str, str], ...]:

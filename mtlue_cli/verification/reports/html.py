@@ -12,9 +12,11 @@ import numpy.typing as npt
 from PIL import Image
 
 from mtlue_cli.images.contact_sheet import AMPLIFICATION
+from mtlue_cli.verification.conditions import Role
+from mtlue_cli.verification.document import VerifyDocument
 from mtlue_cli.verification.reports import curves, wording
 from mtlue_cli.verification.reports.heat_map import heat_map
-from mtlue_cli.verification.reports.wording import NOTHING, SIGNS, Document
+from mtlue_cli.verification.reports.wording import NOTHING, SIGNS
 
 TEMPLATE = "report.html.jinja"
 
@@ -49,14 +51,14 @@ class Sample:
     maps: tuple[tuple[str, str], ...] = ()
 
 
-def write_html(document: Document, samples: Sequence[Sample] = ()) -> str:
+def write_html(document: VerifyDocument, samples: Sequence[Sample] = ()) -> str:
     """The result document of ``mtlue verify`` as an HTML page.
 
     Every text of the document is escaped. A content security policy in the page forbids scripts and everything that
     would have to be loaded; pictures are data URIs.
 
     Args:
-        document: As read from JSON.
+        document: What was found.
         samples: Pictures to show, from :func:`draw_samples`.
 
     Returns:
@@ -84,18 +86,14 @@ def write_html(document: Document, samples: Sequence[Sample] = ()) -> str:
         setting=_setting,
         victim=wording.victim_in_words,
     )
-    conditions = wording.worst_first(document["conditions"])
-    worst = next((one for one in conditions if one["name"] == document["worst_condition"]), None)
+    conditions = wording.worst_first(document.conditions)
     return environment.get_template(TEMPLATE).render(
         document=document,
         conditions=conditions,
-        judged=[one for one in conditions if one["role"] == "judged"],
-        worst=worst,
-        counts=document.get("counts"),
-        flip=wording.flip_in_words(document["flip"]),
-        worst_learned=worst["learned"] if worst else None,
-        several_seeds=any(len(one["seeds"]) > 1 for one in conditions),
-        sign=SIGNS[document["verdict"]],
+        judged=[one for one in conditions if one.role is Role.JUDGED],
+        flip=wording.flip_in_words(document.flip),
+        several_seeds=any(len(one.seeds) > 1 for one in conditions),
+        sign=SIGNS[document.verdict],
         heat_map=heat_map(document),
         charts=curves.charts(document),
         plot=curves,

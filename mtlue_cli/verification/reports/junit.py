@@ -6,13 +6,17 @@ was not tested is skipped, never passed. Controls and comparisons are not judged
 the verdict is in the case of the verdict, which agrees with the exit code.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from xml.etree import ElementTree
 
+from mtlue_cli.choices import MetricName
+from mtlue_cli.metrics.repeated import Repeated
+from mtlue_cli.verification.conditions import Role
+from mtlue_cli.verification.document import VerifyDocument
+from mtlue_cli.verification.figures import ConditionFigures, TaskFigures
 from mtlue_cli.verification.reports.wording import (
-    Document,
     by_place,
     clean_text,
     counted,
@@ -22,7 +26,9 @@ from mtlue_cli.verification.reports.wording import (
     share_with_interval,
     task_figure_with_interval,
     victim_in_words,
+    with_sign,
 )
+from mtlue_cli.verification.verdict import Verdict
 
 LISTED_FAULTS = 100
 """Faults of the audit with a case each; one more case counts the rest."""
@@ -58,35 +64,32 @@ class Case:
     seconds: float = 0.0
 
 
-def write_junit(document: Document) -> bytes:
+def write_junit(document: VerifyDocument) -> bytes:
     """The result document of ``mtlue verify`` as JUnit XML.
 
     Args:
-        document: As read from JSON.
+        document: What was found.
 
     Returns:
         An XML document in UTF-8, with its declaration. The same document gives the same bytes.
     """
     root = ElementTree.Element("testsuites", name="mtlue verify")
     suites = [_suite("verdict", [_verdict_case(document)])]
-    if document["audit"] is not None:
-        suites.append(_suite("audit", _audit_cases(document["audit"]["faults"])))
-    for condition in document["conditions"]:
-        if condition["role"] == "judged":
-            suites.append(_condition_suite(condition, document["max_learned"], document["metric"]))
-    if document["not_tested"]:
+    if document.audit is not None:
+        suites.append(_suite("audit", _audit_cases(document.audit.faults)))
+    for condition in document.conditions:
+        if condition.role is Role.JUDGED:
+            suites.append(_condition_suite(condition, document.max_learned, document.metric))
+    if document.not_tested:
         suites.append(
             _suite(
                 "not tested",
-                [
-                    Case(part["name"], Outcome.SKIPPED, f"not tested: {part['reason']}")
-                    for part in document["not_tested"]
-                ],
+                [Case(part.name, Outcome.SKIPPED, f"not tested: {part.reason}") for part in document.not_tested],
             )
         )
     for attribute in ("tests", *_COUNTERS.values()):
         root.set(attribute, str(sum(int(suite.get(attribute, "0")) for suite in suites)))
-    root.set("time", f"{document['seconds']:.2f}")
+    root.set("time", f"{document.seconds:.2f}")
     root.extend(suites)
     ElementTree.indent(root)
     written: bytes = ElementTree.tostring(root, encoding="utf-8", xml_declaration=True)
@@ -127,14 +130,14 @@ def _suite(name: str, cases: Iterable[Case], properties: Iterable[tuple[str, str
     return suite
 
 
-def _verdict_case(document: Document) -> Case:
-    verdict, reason = document["verdict"], f"{document['verdict']}: {document['reason']}"
-    if verdict == "protected":
-        return Case("verdict", message=f"warning: {document['warning']}" if document["warning"] else reason)
-    return Case("verdict", Outcome.FAILURE if verdict == "not protected" else Outcome.ERROR, reason)
+def _verdict_case(document: VerifyDocument) -> Case:
+    reason = f"{document.verdict}: {document.reason}"
+    if document.verdict is Verdict.PROTECTED:
+        return Case("verdict", message=f"warning: {document.warning}" if document.warning else reason)
+    return Case("verdict", Outcome.FAILURE if document.verdict is Verdict.NOT_PROTECTED else Outcome.ERROR, reason)
 
 
-def _audit_cases(faults: list[str]) -> Iterator[Case]:
+def _audit_cases(faults: Sequence[str]) -> Iterator[Case]:
     if not faults:
         yield Case("files of the release")
     for number, fault in enumerate(faults[:LISTED_FAULTS], start=1):
@@ -144,59 +147,53 @@ def _audit_cases(faults: list[str]) -> Iterator[Case]:
         yield Case("further faults", Outcome.ERROR, f"{counted(left, 'more fault')}, all in the JSON result")
 
 
-def _condition_suite(condition: Document, max_learned: float, metric: str) -> ElementTree.Element:
+def _condition_suite(condition: ConditionFigures, max_learned: float, metric: MetricName) -> ElementTree.Element:
     properties = [
-        ("title", condition["title"]),
+        ("title", condition.title),
         ("victim", victim_in_words(condition)),
-        ("countermeasure", condition["countermeasure"] or "none"),
-        ("seeds", ", ".join(map(str, condition["seeds"]))),
-        ("protected_fraction", f"{condition['protected_fraction']:g}"),
+        ("countermeasure", condition.countermeasure or "none"),
+        ("seeds", ", ".join(map(str, condition.seeds))),
+        ("protected_fraction", f"{condition.protected_fraction:g}"),
     ]
-    tasks = condition["tasks"]
-    cases = [_average_case(condition, max_learned, metric, {task["task"] for task in tasks})]
+    tasks = condition.tasks
+    cases = [_average_case(condition, max_learned, metric, {task.task for task in tasks})]
     cases += [_task_case(task, condition, max_learned) for task in tasks]
-    return _suite(condition["name"], cases, properties)
+    return _suite(condition.name, cases, properties)
 
 
-def _average_case(condition: Document, max_learned: float, metric: str, taken: set[str]) -> Case:
+def _average_case(condition: ConditionFigures, max_learned: float, metric: MetricName, taken: set[str]) -> Case:
     name = AVERAGE if AVERAGE not in taken else f"{AVERAGE} of the tasks"
-    seconds = condition["seconds"]
-    average, learned = condition["average"], condition["learned"]
+    seconds = condition.seconds
+    average, learned = condition.average, condition.learned
     if average is None or learned is None:
         message = "inconclusive: the clean victim beats the floor clearly on no judged task"
         return Case(name, Outcome.SKIPPED, message, seconds)
     message = (
         f"learned {learned_with_interval(learned, max_learned)}, at most {max_learned:g} allowed; "
-        f"{_scores(metric, learned['score'], average['clean_score'], average['floor'])}, "
-        f"over {counted(len(average['tasks']), 'task')}"
+        f"{metric} {share_with_interval(learned.score)} %, clean {share_with_interval(average.clean_score)} %, "
+        f"floor {percent(average.floor)} %, over {counted(len(average.tasks), 'task')}"
     )
-    return Case(name, Outcome.FAILURE if condition["above_gate"] else None, message, seconds)
+    return Case(name, Outcome.FAILURE if condition.above_gate else None, message, seconds)
 
 
-def _task_case(task: Document, condition: Document, max_learned: float) -> Case:
-    learned = task["learned"]
-    score = task["score"] if learned is None else learned["score"]
+def _task_case(task: TaskFigures, condition: ConditionFigures, max_learned: float) -> Case:
+    learned = task.learned
+    score = task.score if learned is None else learned.score
     figures = "; ".join(filter(None, [_task_scores(task, score), by_place(task, max_learned)]))
-    if not task["judged"]:
-        return Case(task["task"], Outcome.SKIPPED, f"not judged: the release does not mean to protect it; {figures}")
+    if not task.judged:
+        return Case(task.task, Outcome.SKIPPED, f"not judged: the release does not mean to protect it; {figures}")
     if learned is None:
-        why = "not measured" if task["conclusive"] else "inconclusive: the clean victim does not beat the floor clearly"
-        return Case(task["task"], Outcome.SKIPPED, f"{why}; {figures}")
+        why = "not measured" if task.conclusive else "inconclusive: the clean victim does not beat the floor clearly"
+        return Case(task.task, Outcome.SKIPPED, f"{why}; {figures}")
     message = f"learned {learned_with_interval(learned, max_learned)}; {figures}"
-    if learned["fraction"]["mean"] <= max_learned:
-        return Case(task["task"], message=message)
-    if condition["above_gate"]:
-        return Case(task["task"], Outcome.FAILURE, f"{message}; at most {max_learned:g} allowed")
+    if learned.mean <= max_learned:
+        return Case(task.task, message=message)
+    if condition.above_gate:
+        return Case(task.task, Outcome.FAILURE, f"{message}; at most {max_learned:g} allowed")
     warning = f"warning: above {max_learned:g} taken alone, though the average passes"
-    return Case(task["task"], message=f"{warning}; {message}")
+    return Case(task.task, message=f"{warning}; {message}")
 
 
-def _task_scores(task: Document, score: Document) -> str:
-    if not task.get("lower_is_better"):
-        return _scores(task["metric"], score, task["clean"], task["floor"])
-    clean, floor = task_figure_with_interval(task, task["clean"]), figure_of(task, task["floor"])
-    return f"{task['metric']} {task_figure_with_interval(task, score)}, clean {clean}, floor {floor}"
-
-
-def _scores(metric: str, score: Document, clean: Document, floor: float) -> str:
-    return f"{metric} {share_with_interval(score)} %, clean {share_with_interval(clean)} %, floor {percent(floor)} %"
+def _task_scores(task: TaskFigures, score: Repeated) -> str:
+    clean, floor = task_figure_with_interval(task, task.clean), with_sign(task, figure_of(task, task.floor))
+    return f"{task.metric} {task_figure_with_interval(task, score)}, clean {clean}, floor {floor}"

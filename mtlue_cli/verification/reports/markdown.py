@@ -7,15 +7,18 @@ does not fit is left out from the end of its table or list, and a sentence in it
 import re
 from collections.abc import Iterable, Sequence
 
+from mtlue_cli.verification.audit import AuditReport
+from mtlue_cli.verification.conditions import Role
+from mtlue_cli.verification.document import ProbeFigures, VerifyDocument
+from mtlue_cli.verification.figures import ConditionFigures
+from mtlue_cli.verification.reports.heat_map import Cell, heat_map
 from mtlue_cli.verification.reports.wording import (
     BEST_EPOCH,
     NOTHING,
-    Document,
     by_place,
     clipped,
     counted,
     elapsed,
-    epoch_remark,
     flip_in_words,
     fraction,
     learned_in_parentheses,
@@ -23,11 +26,10 @@ from mtlue_cli.verification.reports.wording import (
     mean_of,
     percent,
     share_with_interval,
-    task_names,
     victim_in_words,
     worst_first,
-    worst_task,
 )
+from mtlue_cli.verification.verdict import Verdict
 
 MOST_BYTES = 1024 * 1024
 """Largest step summary that GitHub takes."""
@@ -44,16 +46,16 @@ OPEN_COLUMNS = 8
 
 ELSEWHERE = "the JSON result holds all"
 
-_SIGNS = {"protected": "✅", "not protected": "❌", "inconclusive": "⚠️"}
+_SIGNS = {Verdict.PROTECTED: "✅", Verdict.NOT_PROTECTED: "❌", Verdict.INCONCLUSIVE: "⚠️"}
 _SPECIAL = re.compile(r"([\\`*_\[\]<>#|~$&!@])")
 _SPACE = re.compile(r"\s+")
 
 
-def write_markdown(document: Document) -> str:
+def write_markdown(document: VerifyDocument) -> str:
     """The result document of ``mtlue verify`` as Markdown.
 
     Args:
-        document: As read from JSON.
+        document: What was found.
 
     Returns:
         Text of less than :data:`MOST_BYTES` bytes in UTF-8, ending with a line end. Names and texts of the document are
@@ -61,174 +63,152 @@ def write_markdown(document: Document) -> str:
     """
     blocks = [
         *_head(document),
-        *_audit(document["audit"]),
+        *_audit(document.audit),
         *_conditions(document),
         *_matrix(document),
         *_listed("Learned beyond place", list(_beyond_place(document)), "task"),
-        *_listed("Probes", [_probe(probe) for probe in document["probes"]], "probe"),
+        *_listed("Probes", [_probe(probe) for probe in document.probes], "probe"),
         *_listed(
             "Not tested",
-            [f"{_name(part['name'])}: {_prose(part['reason'])}" for part in document["not_tested"]],
+            [f"{_name(part.name)}: {_prose(part.reason)}" for part in document.not_tested],
             "part",
         ),
-        *_listed("Notes", [_prose(note) for note in document["notes"]], "note"),
+        *_listed("Notes", [_prose(note) for note in document.notes], "note"),
         "### Command",
-        _fenced(clipped(document["command_line"], MOST_COMMAND)),
-        f"Took {elapsed(document['seconds'])} on {_prose(document['device'])}. Digest {_name(document['digest'])}.",
+        _fenced(clipped(document.command_line, MOST_COMMAND)),
+        f"Took {elapsed(document.seconds)} on {_prose(document.device)}. Digest {_name(document.digest)}.",
     ]
     return "\n\n".join(blocks) + "\n"
 
 
-def _head(document: Document) -> Iterable[str]:
-    verdict = document["verdict"]
+def _head(document: VerifyDocument) -> Iterable[str]:
+    verdict = document.verdict
     yield f"## {_SIGNS[verdict]} mtlue verify: {verdict}"
-    yield _prose(document["reason"])
-    if document["warning"]:
-        yield f"⚠️ **Warning:** {_prose(document['warning'])}"
+    yield _prose(document.reason)
+    if document.warning:
+        yield f"⚠️ **Warning:** {_prose(document.warning)}"
     facts = [
-        f"Judged: {_prose(document['subject'])}",
-        f"Gate: the average learned fraction of no condition may exceed {document['max_learned']:g} "
+        f"Judged: {_prose(document.subject)}",
+        f"Gate: the average learned fraction of no condition may exceed {document.max_learned:g} "
         "(0 learned nothing, 1 learned as from clean images, below 0 misled)",
     ]
-    if document["worst_condition"] is not None:
-        named = _name(document["worst_condition"])
-        worst = next((one for one in document["conditions"] if one["name"] == document["worst_condition"]), None)
-        if worst is not None and worst["learned"] is not None:
-            named += f", learned {learned_with_interval(worst['learned'], document['max_learned'])}"
+    if document.worst_condition is not None:
+        named = _name(document.worst_condition)
+        worst = document.worst
+        if worst is not None and worst.learned is not None:
+            named += f", learned {learned_with_interval(worst.learned, document.max_learned)}"
         facts.append(f"Worst condition: **{named}**")
-    if document["tier"] is not None:
-        facts.append(f"Tier: {_name(document['tier'])}")
-    counts = document.get("counts") or {}
-    if counts:
-        facts.append(f"Images: {counts['train_images']:,} to train on, {counts['test_images']:,} to test on")
-    facts.append(f"Epsilon: {document['epsilon']}/255")
-    if document["flip"] is not None:
-        facts.append(f"FLIP: {flip_in_words(document['flip'])}")
+    if document.tier is not None:
+        facts.append(f"Tier: {_name(document.tier)}")
+    counts = document.counts
+    if counts is not None:
+        facts.append(f"Images: {counts.train_images:,} to train on, {counts.test_images:,} to test on")
+    facts.append(f"Epsilon: {document.epsilon}/255")
+    if document.flip is not None:
+        facts.append(f"FLIP: {flip_in_words(document.flip)}")
     yield "\n".join(f"- {fact}" for fact in facts)
 
 
-def _audit(audit: Document | None) -> Iterable[str]:
+def _audit(audit: AuditReport | None) -> Iterable[str]:
     if audit is None:
         return
-    change = "" if audit["max_change"] is None else f"; largest change of a pixel value {audit['max_change']:g}/255"
+    change = "" if audit.max_change is None else f"; largest change of a pixel value {audit.max_change:g}/255"
     yield "### Audit of the release"
-    yield f"{counted(audit['files'], 'file')}, {audit['measured']:,} measured{change}."
-    yield from _listed(None, [f"❌ {_prose(fault)}" for fault in audit["faults"]], "fault")
-    yield from _listed(None, [_prose(note) for note in audit["notes"]], "note")
+    yield f"{counted(audit.files, 'file')}, {audit.measured:,} measured{change}."
+    yield from _listed(None, [f"❌ {_prose(fault)}" for fault in audit.faults], "fault")
+    yield from _listed(None, [_prose(note) for note in audit.notes], "note")
 
 
-def _conditions(document: Document) -> Iterable[str]:
-    conditions = worst_first(document["conditions"])
+def _conditions(document: VerifyDocument) -> Iterable[str]:
+    conditions = worst_first(document.conditions)
     if not conditions:
         return
     yield "### Conditions"
-    header = [
-        "condition",
-        "role",
-        "learned",
-        "last epoch",
-        "best epoch",
-        f"{document['metric']} %",
-        "clean %",
-        "floor %",
-        "worst task",
-        "gate",
-    ]
-    rows = (_condition_row(one, document["max_learned"]) for one in conditions)
+    figures = ["learned", "last epoch", "best epoch", f"{document.metric} %", "clean %", "floor %"]
+    header = ["condition", "role", *figures, "worst task", "gate"]
+    rows = (_condition_row(one, document.max_learned) for one in conditions)
     yield from _table(header, rows, len(conditions), "condition", TABLE_BYTES, text_columns=2)
-    broken = [one for one in conditions if one["recovers_half"]]
+    broken = [one for one in conditions if one.recovers_half]
     if broken:
-        gate = document["max_learned"]
-        named = [f"{_name(one['name'])} ({learned_in_parentheses(one['learned'], gate)})" for one in broken[:20]]
+        gate = document.max_learned
+        named = [
+            f"{_name(one.name)} ({learned_in_parentheses(one.learned, gate)})" for one in broken[:20] if one.learned
+        ]
         rest = "" if len(broken) <= 20 else f" and {counted(len(broken) - 20, 'more condition')}"
         yield f"More than half of the gap to clean images is recovered under: {', '.join(named)}{rest}."
 
 
-def _condition_row(condition: Document, gate: float) -> list[str]:
-    name = f"**{_name(condition['name'])}**" if condition["above_gate"] else _name(condition["name"])
-    if condition["title"] != condition["name"]:
-        name += f": {_name(condition['title'])}"
-    average, best, learned = condition["average"], condition["best_epoch_average"], condition["learned"]
-    worst = worst_task(condition)
+def _condition_row(condition: ConditionFigures, gate: float) -> list[str]:
+    name = f"**{_name(condition.name)}**" if condition.above_gate else _name(condition.name)
+    if condition.title != condition.name:
+        name += f": {_name(condition.title)}"
+    average, best, learned = condition.average, condition.best_epoch_average, condition.learned
+    worst = condition.worst_task
     if average is None or learned is None:
         figures = ["inconclusive", *[NOTHING] * 5]
     else:
         figures = [
             learned_with_interval(learned, gate),
-            fraction(mean_of(average["learned_fraction"]), gate),
-            fraction(mean_of(best["learned_fraction"]) if best else None, gate),
-            share_with_interval(learned["score"]),
-            percent(average["clean_score"]["mean"]),
-            percent(average["floor"]),
+            fraction(average.learned_fraction.mean, gate),
+            fraction(mean_of(best.learned_fraction) if best else None, gate),
+            share_with_interval(learned.score),
+            percent(average.clean_score.mean),
+            percent(average.floor),
         ]
-    task = f"{_name(worst['task'])} ({learned_in_parentheses(worst['learned'], gate)})" if worst else NOTHING
-    if condition["role"] != "judged" or average is None:
+    task = f"{_name(worst[0].task)} ({learned_in_parentheses(worst[1], gate)})" if worst else NOTHING
+    if condition.role is not Role.JUDGED or average is None:
         passed = NOTHING
     else:
-        passed = "❌ above" if condition["above_gate"] else "✅ below"
-    return [f"{name} ({_victim(condition)})", condition["role"], *figures, task, passed]
+        passed = "❌ above" if condition.above_gate else "✅ below"
+    return [f"{name} ({_victim(condition)})", condition.role, *figures, task, passed]
 
 
-def _victim(condition: Document) -> str:
+def _victim(condition: ConditionFigures) -> str:
     return _escaped(clipped(victim_in_words(condition), MOST_NAME))
 
 
-def _matrix(document: Document) -> Iterable[str]:
+def _matrix(document: VerifyDocument) -> Iterable[str]:
     """Learned fractions, the longer of tasks and conditions downward."""
-    conditions = [one for one in worst_first(document["conditions"]) if one["role"] != "reference"]
-    names = task_names(conditions)
-    if not conditions or not names:
+    grid = heat_map(document)
+    if not grid.columns or not grid.tasks:
         return
-    gate = document["max_learned"]
-    figures = [{task["task"]: _cell(task, gate) for task in one["tasks"]} for one in conditions]
     yield "### Learned fraction by task"
     yield (
-        f"Bold: above {gate:g}. {BEST_EPOCH}: higher than after the last epoch. In parentheses: not judged. {NOTHING}: "
-        "inconclusive, the clean victim does not clearly beat the floor."
+        f"Bold: above {document.max_learned:g}. {BEST_EPOCH}: higher than after the last epoch. In parentheses: not "
+        f"judged. {NOTHING}: inconclusive, the clean victim does not clearly beat the floor."
     )
-    titles = [_name(one["name"]) for one in conditions]
-    if len(conditions) <= len(names):
-        header, noun, count = ["task", *titles], "task", len(names)
-        rows = ([_name(name), *(column.get(name, NOTHING) for column in figures)] for name in names)
-    else:
-        header, noun, count = ["condition", *map(_name, names)], "condition", len(conditions)
-        rows = (
-            [title, *(column.get(name, NOTHING) for name in names)]
-            for title, column in zip(titles, figures, strict=True)
-        )
-    table = list(_table(header, rows, count, noun, MATRIX_BYTES, text_columns=1))
-    if len(header) - 1 > OPEN_COLUMNS:
-        yield f"<details><summary>{counted(len(names), 'task')}, {counted(len(conditions), 'condition')}</summary>"
+    tasks, conditions = list(map(_name, grid.tasks)), [_name(column.condition.name) for column in grid.columns]
+    down, across, cells = conditions, tasks, [[_cell(cell) for cell in column.cells] for column in grid.columns]
+    if len(conditions) <= len(tasks):
+        down, across, cells = tasks, conditions, [list(row) for row in zip(*cells, strict=True)]
+    noun = "task" if down is tasks else "condition"
+    rows = ([name, *row] for name, row in zip(down, cells, strict=True))
+    table = list(_table([noun, *across], rows, len(down), noun, MATRIX_BYTES, text_columns=1))
+    if len(across) > OPEN_COLUMNS:
+        yield f"<details><summary>{counted(len(tasks), 'task')}, {counted(len(conditions), 'condition')}</summary>"
         yield from table
         yield "</details>"
     else:
         yield from table
 
 
-def _cell(task: Document, gate: float) -> str:
-    learned = task["learned"]
-    if learned is None:
-        return NOTHING if task["judged"] else f"({NOTHING})"
-    mean = learned["fraction"]["mean"]
-    if not task["judged"]:
-        return f"({fraction(mean)}){epoch_remark(learned)}"
-    text = fraction(mean, gate)
-    return (f"**{text}**" if mean > gate else text) + epoch_remark(learned)
+def _cell(cell: Cell) -> str:
+    return (f"**{cell.text}**" if cell.colour.startswith("above") else cell.text or NOTHING) + cell.remark
 
 
-def _beyond_place(document: Document) -> Iterable[str]:
+def _beyond_place(document: VerifyDocument) -> Iterable[str]:
     """Of every task that labels pixels, condition after condition: what its label maps alone teach is no leak."""
-    for one in worst_first(document["conditions"]):
-        if one["role"] != "reference":
-            for task in one["tasks"]:
-                line = by_place(task, document["max_learned"])
+    for one in worst_first(document.conditions):
+        if one.role is not Role.REFERENCE:
+            for task in one.tasks:
+                line = by_place(task, document.max_learned)
                 if line is not None:
-                    yield f"{_name(task['task'])}, {_name(one['name'])}: {line}"
+                    yield f"{_name(task.task)}, {_name(one.name)}: {line}"
 
 
-def _probe(probe: Document) -> str:
-    figures = ", ".join(f"{_name(name)} {value:.4g}" for name, value in list(probe["figures"].items())[:20])
-    return f"{_name(probe['title'])}: {figures} ({_prose(probe['meaning'])})"
+def _probe(probe: ProbeFigures) -> str:
+    figures = ", ".join(f"{_name(name)} {value:.4g}" for name, value in list(probe.figures.items())[:20])
+    return f"{_name(probe.title)}: {figures} ({_prose(probe.meaning)})"
 
 
 def _listed(title: str | None, entries: Sequence[str], noun: str) -> Iterable[str]:

@@ -2,14 +2,15 @@
 
 import math
 import re
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from functools import partial
 
-from mtlue_cli.metrics.flip import SCALE
+from mtlue_cli.metrics.flip import SCALE, MeanFlip
 from mtlue_cli.metrics.measures import in_unit
-
-Document = Mapping[str, Any]
-"""A result of ``mtlue verify``, or a part of one, as read from JSON; ``docs/verify-result.md`` names its fields."""
+from mtlue_cli.metrics.repeated import Repeated
+from mtlue_cli.verification.conditions import Role
+from mtlue_cli.verification.figures import ConditionFigures, Learned, TaskFigures
+from mtlue_cli.verification.verdict import Verdict
 
 NOTHING = "\N{EN DASH}"
 """Stands where a figure was not measured."""
@@ -18,15 +19,15 @@ BEST_EPOCH = "(best epoch)"
 """Stands beside a figure that was not reached after the last epoch."""
 
 SIGNS = {
-    "protected": "\N{HEAVY CHECK MARK}",
-    "not protected": "\N{HEAVY MULTIPLICATION X}",
-    "inconclusive": "?",
+    Verdict.PROTECTED: "\N{HEAVY CHECK MARK}",
+    Verdict.NOT_PROTECTED: "\N{HEAVY MULTIPLICATION X}",
+    Verdict.INCONCLUSIVE: "?",
 }
 """Verdict to the sign beside its word, so that colour never stands alone."""
 
 _UNWANTED = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ufffe\uffff]")
 _LONE_SURROGATE = re.compile("[\ud800-\udfff]")
-_RANKS = {"judged": 0, "control": 1, "comparison": 2, "reference": 3}
+_RANKS = (Role.JUDGED, Role.CONTROL, Role.COMPARISON, Role.REFERENCE)
 
 
 def clean_text(text: object) -> str:
@@ -43,9 +44,27 @@ def clipped(text: object, most: int) -> str:
     return cleaned if len(cleaned) <= most else cleaned[: most - 1] + "\N{HORIZONTAL ELLIPSIS}"
 
 
-def mean_of(figure: Document | None) -> float | None:
+def mean_of(figure: Repeated | None) -> float | None:
     """The mean over the seeds, or None where nothing was measured."""
-    return None if figure is None else float(figure["mean"])
+    return None if figure is None else figure.mean
+
+
+def with_interval(
+    figure: Repeated | None,
+    written: Callable[[float | None], str],
+    written_mean: Callable[[float | None], str] | None = None,
+) -> str:
+    """A mean and, if several seeds were run, its 95 % interval: ``71.2 (69.0 to 73.4)``.
+
+    Args:
+        figure: What was measured.
+        written: How a value reads.
+        written_mean: How the mean reads; None: as the ends of the interval.
+    """
+    mean = (written_mean or written)(mean_of(figure))
+    if figure is None or figure.low is None:
+        return mean
+    return f"{mean} ({written(figure.low)} to {written(figure.high)})"
 
 
 def fraction(value: float | None, gate: float | None = None) -> str:
@@ -63,51 +82,42 @@ def percent(value: float | None) -> str:
     return NOTHING if value is None else f"{100 * value:.1f}"
 
 
-def share_with_interval(figure: Document | None) -> str:
-    """A mean share in percent and, if several seeds were run, its 95 % interval: ``71.2 (69.0 to 73.4)``."""
-    if figure is None or figure["low"] is None or figure["high"] is None:
-        return percent(mean_of(figure))
-    return f"{percent(figure['mean'])} ({percent(figure['low'])} to {percent(figure['high'])})"
+def share_with_interval(figure: Repeated | None) -> str:
+    """A mean share in percent with its interval."""
+    return with_interval(figure, percent)
 
 
-def figure_of(task: Document, value: float | None) -> str:
+def figure_of(task: TaskFigures, value: float | None) -> str:
     """A figure of a task in its metric: a share as bare percent, an error with its unit."""
-    if value is None:
-        return NOTHING
-    return in_unit(value, task["metric"]) if task.get("lower_is_better") else percent(value)
+    return NOTHING if value is None else in_unit(value, task.metric)
 
 
-def task_figure_with_interval(task: Document, figure: Document | None) -> str:
-    """A mean figure of a task and, if several seeds were run, its 95 % interval; a share with the sign."""
-    sign = "" if task.get("lower_is_better") else " %"
-    text = figure_of(task, mean_of(figure))
-    if figure is not None and figure["low"] is not None and figure["high"] is not None:
-        text += f" ({figure_of(task, figure['low'])} to {figure_of(task, figure['high'])})"
-    return text + sign
+def with_sign(task: TaskFigures, text: str) -> str:
+    """A figure of a task, as :func:`figure_of` gives it, with the sign of percent where it is a share."""
+    return text if task.lower_is_better else f"{text} %"
 
 
-def by_place(task: Document, gate: float | None = None) -> str | None:
+def task_figure_with_interval(task: TaskFigures, figure: Repeated | None) -> str:
+    """A mean figure of a task with its interval; a share with the sign."""
+    return with_sign(task, with_interval(figure, partial(figure_of, task)))
+
+
+def by_place(task: TaskFigures, gate: float | None = None) -> str | None:
     """What a guess a place reaches of a task that labels every pixel, and what is learned beyond it; else None."""
-    floor = task.get("place_floor")
-    if floor is None:
+    if task.place_floor is None:
         return None
-    sign = "" if task.get("lower_is_better") else " %"
-    beyond = fraction(mean_of(task["learned_beyond_place"]), gate)
-    return f"by place alone {figure_of(task, floor)}{sign}, learned beyond it {beyond}"
+    floor = with_sign(task, figure_of(task, task.place_floor))
+    return f"by place alone {floor}, learned beyond it {fraction(mean_of(task.learned_beyond_place), gate)}"
 
 
-def fraction_with_interval(figure: Document | None, gate: float | None = None) -> str:
-    """A mean learned fraction and, if several seeds were run, its 95 % interval: ``0.12 (0.05 to 0.19)``."""
-    if figure is None or figure["low"] is None or figure["high"] is None:
-        return fraction(mean_of(figure), gate)
-    return f"{fraction(figure['mean'], gate)} ({fraction(figure['low'])} to {fraction(figure['high'])})"
+def fraction_with_interval(figure: Repeated | None, gate: float | None = None) -> str:
+    """A mean learned fraction with its interval: ``0.12 (0.05 to 0.19)``."""
+    return with_interval(figure, fraction, partial(fraction, gate=gate))
 
 
-def flip_in_words(found: Document | None) -> str | None:
+def flip_in_words(found: MeanFlip | None) -> str | None:
     """Mean FLIP, what it is the mean of, and how to read it; None where it was not measured."""
-    if found is None:
-        return None
-    return f"{found['mean']:.3f} (mean of {counted(found['files'], 'image')}; {SCALE})"
+    return None if found is None else f"{found.mean:.3f} (mean of {counted(found.files, 'image')}; {SCALE})"
 
 
 def elapsed(seconds: float) -> str:
@@ -123,48 +133,37 @@ def counted(number: int, noun: str) -> str:
     return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
 
 
-def victim_in_words(condition: Document) -> str:
+def victim_in_words(condition: ConditionFigures) -> str:
     """Backbone, learner, weighting and training method of a condition's victim, in one phrase."""
-    victim = condition["victim"]
-    parts = [victim["backbone"], victim["learner"], victim["weighting"], victim["method"]]
-    return ", ".join(clean_text(part) for part in parts if part)
+    victim = condition.victim
+    return ", ".join(map(clean_text, filter(None, (victim.backbone, victim.learner, victim.weighting, victim.method))))
 
 
-def epoch_remark(learned: Document | None) -> str:
+def epoch_remark(learned: Learned | None) -> str:
     """What stands behind a learned fraction: :data:`BEST_EPOCH` after a space, or nothing."""
-    return f" {BEST_EPOCH}" if learned is not None and learned["at_best_epoch"] else ""
+    return f" {BEST_EPOCH}" if learned is not None and learned.at_best_epoch else ""
 
 
-def learned_with_interval(learned: Document, gate: float) -> str:
+def learned_with_interval(learned: Learned, gate: float) -> str:
     """Mean, interval and epoch: ``0.12 (0.05 to 0.19) (best epoch)``."""
-    return fraction_with_interval(learned["fraction"], gate) + epoch_remark(learned)
+    return fraction_with_interval(learned.fraction, gate) + epoch_remark(learned)
 
 
-def learned_in_parentheses(learned: Document, gate: float) -> str:
+def learned_in_parentheses(learned: Learned, gate: float) -> str:
     """Mean and epoch, to stand within parentheses: ``0.12, best epoch``."""
-    best = f", {BEST_EPOCH.strip('()')}" if learned["at_best_epoch"] else ""
-    return fraction(learned["fraction"]["mean"], gate) + best
+    return fraction(learned.mean, gate) + (f", {BEST_EPOCH.strip('()')}" if learned.at_best_epoch else "")
 
 
-def worst_first(conditions: Sequence[Document]) -> list[Document]:
+def worst_first(conditions: Sequence[ConditionFigures]) -> list[ConditionFigures]:
     """Judged conditions by falling learned fraction, then controls, comparisons and references as they were run."""
 
-    def rank(condition: Document) -> tuple[int, float]:
-        rank_of_role = _RANKS.get(condition["role"], len(_RANKS))
-        if condition["role"] != "judged":
-            return rank_of_role, 0.0
-        learned = condition["learned"]
-        return rank_of_role, math.inf if learned is None else -learned["fraction"]["mean"]
+    def rank(condition: ConditionFigures) -> tuple[int, float]:
+        most = math.inf if condition.learned is None else -condition.learned.mean
+        return _RANKS.index(condition.role), most if condition.role is Role.JUDGED else 0.0
 
     return sorted(conditions, key=rank)
 
 
-def worst_task(condition: Document) -> Document | None:
-    """The judged task that a condition's victim learns most of; None if none is conclusive."""
-    measured = [task for task in condition["tasks"] if task["judged"] and task["learned"] is not None]
-    return max(measured, key=lambda task: float(task["learned"]["fraction"]["mean"]), default=None)
-
-
-def task_names(conditions: Sequence[Document]) -> list[str]:
+def task_names(conditions: Sequence[ConditionFigures]) -> list[str]:
     """Every task of any condition, in the order of the first that has it."""
-    return list(dict.fromkeys(task["task"] for condition in conditions for task in condition["tasks"]))
+    return list(dict.fromkeys(task.task for condition in conditions for task in condition.tasks))

@@ -15,7 +15,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from mtlue_cli.choices import ImageFormat
 from mtlue_cli.devices import compute_alone
 from mtlue_cli.errors import ImageError, MtlueError
 from mtlue_cli.files import discard, file_digest, unwritable, write_atomically, write_together
@@ -113,7 +112,7 @@ class PhotoSteps:
         self._plan = plan
         self._images = images
         self._release = plan.release.folder
-        self._format = ImageFormat(plan.run.image_format)
+        self._format = plan.run.image_format
         self._maps = MapCopies(plan.labels.table.maps_folder, self._release)
 
     def read(self, row: int) -> bytes | QuarantineRecord:

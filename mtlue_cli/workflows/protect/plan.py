@@ -231,7 +231,7 @@ def plan_protection(
         weights_name=card.name,
         weights_sha256=card.digest,
         tasks=tasks.names,
-        image_format=config.image_format.value,
+        image_format=config.image_format,
         keep_metadata=config.keep_metadata,
         versions=_versions(),
         file_column=labels.header[labels.file_index],

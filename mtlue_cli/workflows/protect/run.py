@@ -2,15 +2,16 @@
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
-from typing import Any
+from typing import Literal
 
 import torch
+from msgspec import structs
 
 from mtlue_cli.choices import GPU_CALL_SIZE, ExitCode, ImageFormat
 from mtlue_cli.devices import choose_device, describe_device
+from mtlue_cli.documents import Document
 from mtlue_cli.errors import MtlueError
 from mtlue_cli.files import unwritable
 from mtlue_cli.generator.generator import Generator
@@ -31,11 +32,33 @@ from mtlue_cli.workflows.protect.own_weights import find_weights
 from mtlue_cli.workflows.protect.photos import PhotoSteps, protect_photos
 from mtlue_cli.workflows.protect.plan import ProtectInputs, ProtectPlan, Weights, plan_protection, read_inputs
 
-SCHEMA_VERSION = 1
+
+class Quarantined(Document, frozen=True, rename={"source": "file"}):
+    """An original that is not released, and why."""
+
+    source: str
+    reason: str
 
 
-@dataclass(frozen=True)
-class ProtectResult:
+class MeanChange(Document, frozen=True):
+    """Mean changes of the released files, in 255ths."""
+
+    smallest: float
+    median: float
+    largest: float
+
+
+class ProtectResult(
+    Document,
+    frozen=True,
+    kw_only=True,
+    rename={
+        "kept": "already_protected",
+        "quarantine": "quarantined",
+        "unlabelled": "without_labels",
+        "compressed": "compressed_with_loss",
+    },
+):
     """What came out.
 
     Attributes:
@@ -49,11 +72,9 @@ class ProtectResult:
         tasks, unprotected_tasks: Names.
         epsilon: Bound in 255ths.
         max_change: Largest measured change over all released files in 255ths; None if there is none.
-        mean_change: Smallest, median and largest mean change of a file over all released ones, in 255ths; None
-            without any.
+        mean_change: Over all released files; None without any.
         mean_psnr: Mean over all released files in dB; None if there is none.
         flip: Mean FLIP over a sample of the released files; None if none could be compared.
-        flip_files: Number of files in that sample.
         compressed: Released files that are compressed with loss: their bound holds before compression.
         weights: Name of the generator.
         key_fingerprint: Of the key, for weights that take one.
@@ -61,23 +82,25 @@ class ProtectResult:
         device: Where it ran, in words.
         seconds: Time taken.
         columns: What became of each column of the labels.
+        exit_code: :attr:`ExitCode.QUARANTINE` if an image was left out.
     """
 
+    schema_version: Literal[1] = 1
+    command: Literal["protect"] = "protect"
     release: Path
     protected: int
     kept: int
     maps: int
-    quarantine: tuple[QuarantineRecord, ...]
+    quarantine: tuple[Quarantined, ...]
     fixes: tuple[str, ...]
     unlabelled: tuple[str, ...]
     tasks: tuple[str, ...]
     unprotected_tasks: tuple[str, ...]
     epsilon: int
     max_change: float | None
-    mean_change: tuple[float, float, float] | None
+    mean_change: MeanChange | None
     mean_psnr: float | None
-    flip: float | None
-    flip_files: int
+    flip: MeanFlip | None
     compressed: int
     weights: str
     key_fingerprint: str | None
@@ -85,41 +108,7 @@ class ProtectResult:
     device: str
     seconds: float
     columns: tuple[ColumnUse, ...] = ()
-
-    @property
-    def exit_code(self) -> ExitCode:
-        """:attr:`ExitCode.QUARANTINE` if an image was left out."""
-        return ExitCode.QUARANTINE if self.quarantine else ExitCode.SUCCESS
-
-    def to_json(self) -> dict[str, Any]:
-        """A JSON-ready document."""
-        return {
-            "schema_version": SCHEMA_VERSION,
-            "command": "protect",
-            "release": str(self.release),
-            "protected": self.protected,
-            "already_protected": self.kept,
-            "maps": self.maps,
-            "quarantined": [{"file": record.source, "reason": record.reason} for record in self.quarantine],
-            "fixes": list(self.fixes),
-            "without_labels": list(self.unlabelled),
-            "tasks": list(self.tasks),
-            "unprotected_tasks": list(self.unprotected_tasks),
-            "epsilon": self.epsilon,
-            "max_change": self.max_change,
-            "mean_change": self.mean_change
-            and dict(zip(("smallest", "median", "largest"), self.mean_change, strict=True)),
-            "mean_psnr": self.mean_psnr,
-            "flip": None if self.flip is None else MeanFlip(self.flip, self.flip_files).to_json(),
-            "compressed_with_loss": self.compressed,
-            "weights": self.weights,
-            "key_fingerprint": self.key_fingerprint,
-            "warnings": list(self.warnings),
-            "device": self.device,
-            "seconds": round(self.seconds, 3),
-            "columns": [column.to_json() for column in self.columns],
-            "exit_code": int(self.exit_code),
-        }
+    exit_code: ExitCode
 
     def rows(self) -> dict[str, str]:
         """The result by name, in words; empty where there is nothing to say."""
@@ -132,9 +121,9 @@ class ProtectResult:
             "tasks": ", ".join(self.tasks),
             "not protected": ", ".join(self.unprotected_tasks),
             "largest change": "" if self.max_change is None else f"{self.max_change:g}/255 (bound {self.epsilon}/255)",
-            "change per file": "" if self.mean_change is None else spread.format(*self.mean_change),
+            "change per file": "" if self.mean_change is None else spread.format(*structs.astuple(self.mean_change)),
             "mean PSNR": "" if self.mean_psnr is None else f"{self.mean_psnr:.2f} dB",
-            "FLIP": "" if self.flip is None else MeanFlip(self.flip, self.flip_files).described(),
+            "FLIP": "" if self.flip is None else self.flip.described(),
             "weights": self.weights,
             "key": self.key_fingerprint or "",
         }
@@ -231,6 +220,8 @@ def _result(
 ) -> ProtectResult:
     columns = dict.fromkeys((*plan.card.tasks.names, *plan.labels.table.tasks.names))
     files = [record for record in records.values() if isinstance(record, FileRecord)]
+    in_order = [records[row] for row in sorted(records)]
+    left_out = tuple(Quarantined(one.source, one.reason) for one in in_order if isinstance(one, QuarantineRecord))
     kept = sum(plan.earlier.records.get(record.source) is record for record in files)
     changes = [record.mean_change for record in files if record.mean_change is not None]
     psnrs = [record.psnr for record in files if record.psnr is not None]
@@ -240,24 +231,24 @@ def _result(
         protected=len(files) - kept,
         kept=kept,
         maps=len({name for record in files for name in record.maps}),
-        quarantine=tuple(records[row] for row in sorted(records) if isinstance(records[row], QuarantineRecord)),  # type: ignore[misc]  # just checked
+        quarantine=left_out,
         fixes=tuple(sorted(fixes)),
         unlabelled=plan.unlabelled,
         tasks=plan.tasks.names,
         unprotected_tasks=tuple(name for name in columns if name not in plan.tasks),
         epsilon=plan.run.epsilon,
         max_change=max((record.max_change for record in files), default=None),
-        mean_change=(min(changes), round(median(changes), 3), max(changes)) if changes else None,
+        mean_change=MeanChange(min(changes), round(median(changes), 3), max(changes)) if changes else None,
         mean_psnr=sum(psnrs) / len(psnrs) if psnrs else None,
-        flip=None if flip is None else flip.mean,
-        flip_files=0 if flip is None else flip.files,
+        flip=flip,
         compressed=sum(keeps and _is_compressed_with_loss(plan.release.folder / record.file_name) for record in files),
         weights=plan.card.name,
         key_fingerprint=plan.run.key_fingerprint,
         warnings=plan.warnings,
         device=device,
-        seconds=seconds,
+        seconds=round(seconds, 3),
         columns=plan.columns,
+        exit_code=ExitCode.QUARANTINE if left_out else ExitCode.SUCCESS,
     )
 
 

@@ -5,7 +5,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -20,7 +19,7 @@ from mtlue_cli.images.dataset import load_labels, load_square_images
 from mtlue_cli.images.folder import match_labels
 from mtlue_cli.images.labelled import read_folder_labels
 from mtlue_cli.keys import FoundKey
-from mtlue_cli.metrics.flip import mean_flip, sampled
+from mtlue_cli.metrics.flip import MeanFlip, mean_flip, sampled
 from mtlue_cli.tasks.bins import Bins
 from mtlue_cli.tasks.labels import LabelFile
 from mtlue_cli.tasks.spec import LabelTable
@@ -63,17 +62,15 @@ class Sources:
         released = replace(self.train.table, file_names=names)
         return load_side(Side(self.config.protected, released), "released images", self.config, self.progress)
 
-    def flip(self) -> dict[str, Any] | None:
-        """Mean FLIP, JSON-ready: of a sample of the released files, or of the training images as victims see them."""
+    def flip(self) -> MeanFlip | None:
+        """Mean FLIP: of a sample of the released files, or of the training images as victims see them."""
         if self.audit is not None and self.config.protected is not None:
             sources = {released: name for name, released in self.audit.released.items()}
-            found = release_flip(self.config.clean, self.config.protected, sources, self.progress)
-        else:
-            row_of = {name: row for row, name in enumerate(self.train.table.file_names)}
-            rows = [row_of[name] for name in sampled(row_of)]
-            before, after = (images[rows].permute(0, 2, 3, 1).numpy() for images in (self.clean, self.release))
-            found = mean_flip(zip(before, after, strict=True))
-        return None if found is None else found.to_json()
+            return release_flip(self.config.clean, self.config.protected, sources, self.progress)
+        row_of = {name: row for row, name in enumerate(self.train.table.file_names)}
+        rows = [row_of[name] for name in sampled(row_of)]
+        before, after = (images[rows].permute(0, 2, 3, 1).numpy() for images in (self.clean, self.release))
+        return mean_flip(zip(before, after, strict=True))
 
 
 def load_judged(

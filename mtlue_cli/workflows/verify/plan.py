@@ -2,9 +2,11 @@
 
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
+
+from msgspec import structs
 
 from mtlue_cli.choices import (
     LearnerName,
@@ -182,7 +184,7 @@ def plan_verification(config: VerifyConfig) -> VerifyPlan:
     return VerifyPlan(
         conditions,
         probes,
-        tuple(replace(left, reason=reasons.get(left.name, left.reason)) for left in untried),
+        tuple(structs.replace(left, reason=reasons.get(left.name, left.reason)) for left in untried),
         config.epochs or (tier.epochs if tier else DEFAULT_EPOCHS),
         config.batch_size or (tier.batch_size if tier else DEFAULT_BATCH_SIZE),
         config.limit or (tier.limit if tier else None),

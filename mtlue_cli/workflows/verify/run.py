@@ -1,8 +1,8 @@
 """Verify: audit a release, train every victim that is asked for, and judge what they learned."""
 
+import math
 import time
 from dataclasses import dataclass, field, replace
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -23,13 +23,14 @@ from mtlue_cli.training.multitask_loop import LearningSettings
 from mtlue_cli.training.runtime import library_versions
 from mtlue_cli.verification.audit import audit_release
 from mtlue_cli.verification.conditions import Condition, Material, Role, VictimSpec
+from mtlue_cli.verification.document import Counts
 from mtlue_cli.verification.experiment import DivergedError, ExperimentData, Laboratory
 from mtlue_cli.verification.figures import ConditionFigures, figures_of
 from mtlue_cli.verification.learner import images_an_epoch
 from mtlue_cli.verification.probes.base import FEWEST_IMAGES, ProbeResult, ProbeSample
 from mtlue_cli.verification.probes.registry import PROBES
 from mtlue_cli.verification.promise import Promise, promised, promised_by_release
-from mtlue_cli.verification.report import VerifyResult
+from mtlue_cli.verification.report import VerifyResult, verify_result
 from mtlue_cli.verification.result_cache import ResultCache
 from mtlue_cli.verification.split import Side, divide
 from mtlue_cli.verification.tiers import NotTested
@@ -70,15 +71,11 @@ def verify_release(config: VerifyConfig, progress: Progress, given: LabelFile | 
     match_labels(config.clean, labels)
     if config.weights is not None:
         loaded, key, notes = load_judged(config.weights, config.key, given)
-        subject = f"generator {loaded.card.name}"
         promise = promised(loaded.card.epsilon, loaded.card.tasks.names, labels.tasks)
     else:
         assert config.protected is not None  # checked with the options
         loaded, key, notes = None, None, ()
-        subject, promise = (
-            f"release {config.protected}",
-            promised_by_release(config.protected, labels.tasks, given.usual_tasks.names),
-        )
+        promise = promised_by_release(config.protected, labels.tasks, given.usual_tasks.names)
     table = labels.recoded(labels.tasks.subset(promise.tasks))
     require_fit(config, plan, table.tasks)
     own_test = read_test_side(config, table, given.bins)
@@ -90,6 +87,9 @@ def verify_release(config: VerifyConfig, progress: Progress, given: LabelFile | 
     for note in (*given.notes, *notes, *promise.notes):
         progress.note(note)
     setting: dict[str, Any] = {
+        "subject": f"release {config.protected}" if loaded is None else f"generator {loaded.card.name}",
+        "tier": config.tier,
+        "command_line": config.command_line,
         "settings": settings_to_json(config, plan),
         "device": describe_device(device),
         "versions": library_versions(),
@@ -115,22 +115,14 @@ def verify_release(config: VerifyConfig, progress: Progress, given: LabelFile | 
             progress.note(note)
     else:
         progress.note("judging the generator on images protected in memory; no released file is checked")
-    result = partial(
-        VerifyResult,
-        audit=audit,
-        subject=subject,
-        tier=config.tier,
-        setting=setting,
-        command_line=config.command_line,
-    )
     if audit is not None and audit.faults:
         names = [*(condition.name for condition in plan.conditions), *(f"probe {name.value}" for name in plan.probes)]
-        return result(
-            judgement=failed_audit(len(audit.faults), config.max_learned, config.metric),
-            probes=(),
+        return verify_result(
+            failed_audit(len(audit.faults), config.max_learned, config.metric),
+            audit=audit,
             not_tested=(*plan.left_out, *(NotTested(name, "the audit failed") for name in names)),
-            samples=([], []),
-            seconds=round(time.monotonic() - started, 2),
+            seconds=_since(started),
+            **setting,
         )
 
     progress.start("reading files", None if plan.limit is None else min(plan.limit, len(table)))
@@ -153,7 +145,7 @@ def verify_release(config: VerifyConfig, progress: Progress, given: LabelFile | 
         sides = replace(sides, train=kept, notes=(*sides.notes, *quarantined))
         for note in quarantined:
             progress.note(note)
-    setting["counts"] = {"train_images": len(sides.train.table), "test_images": len(sides.test.table)}
+    setting["counts"] = Counts(len(sides.train.table), len(sides.test.table))
     setting["notes"] += list(sides.notes)
     train_labels = load_labels(sides.train.table, config.side, workers=config.workers)
     data = ExperimentData(
@@ -185,17 +177,19 @@ def verify_release(config: VerifyConfig, progress: Progress, given: LabelFile | 
     run = PlanRun(lab, config, plan, promise, progress)
     judgement, probes = run.judgement(), run.probes()
     setting["flip"] = sources.flip()
-    shown = min(SAMPLES, len(clean))
-    return result(
-        judgement=judgement,
+    return verify_result(
+        judgement,
+        victims=run.victims,
+        audit=audit,
         probes=probes,
         not_tested=(*plan.left_out, *run.skipped),
         samples=(_pictures(clean), _pictures(sources.release)),
-        seconds=round(time.monotonic() - started, 2),
         sample_maps=[
             {task.name: coloured(train_labels[task.name][row].numpy(), task) for task in data.tasks.dense}
-            for row in range(shown)
+            for row in range(min(SAMPLES, len(clean)))
         ],
+        seconds=_since(started),
+        **setting,
     )
 
 
@@ -209,6 +203,7 @@ class PlanRun:
         promise: Which tasks are judged.
         progress: Reports the work.
         skipped: What was planned and could not be run, with the reason.
+        victims: Digests of all victims that the judgement rests on.
     """
 
     lab: Laboratory
@@ -217,6 +212,7 @@ class PlanRun:
     promise: Promise
     progress: Progress
     skipped: list[NotTested] = field(default_factory=list)
+    victims: list[str] = field(default_factory=list)
 
     def judgement(self) -> Judgement:
         """Train everything and judge it; what rests on a clean victim that learned nothing is skipped.
@@ -241,6 +237,7 @@ class PlanRun:
                 continue
             if condition.role is Role.REFERENCE:
                 clean[condition.victim] = victims
+            self.victims += [victim.digest for victim in victims]
             found.append(self._figures(condition, victims, clean[condition.victim]))
             if condition.role is Role.REFERENCE and found[-1].average is None:
                 useless[condition.victim] = "its victim learns nothing from clean images either"
@@ -303,7 +300,7 @@ class PlanRun:
 
         def on_epoch(point: CurvePoint) -> None:
             accuracy = sum(point.test_accuracy.values()) / len(point.test_accuracy)
-            self.progress.advance(0, {"loss": point.loss, "accuracy": accuracy})
+            self.progress.advance(0, {"loss": math.nan if point.loss is None else point.loss, "accuracy": accuracy})
 
         try:
             result = self.lab.run(
@@ -324,3 +321,7 @@ class PlanRun:
 
 def _pictures(images: Tensor) -> list[npt.NDArray[np.uint8]]:
     return [image.permute(1, 2, 0).contiguous().numpy() for image in images[:SAMPLES]]
+
+
+def _since(started: float) -> float:
+    return round(time.monotonic() - started, 2)

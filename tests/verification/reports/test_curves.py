@@ -1,24 +1,26 @@
-from typing import Any
-
 import pytest
+from msgspec.structs import replace
 
+from mtlue_cli.verification.figures import Curve
 from mtlue_cli.verification.reports.curves import BOTTOM, HEIGHT, LEFT, MOST_TICKS, RIGHT, TOP, WIDTH, Chart, charts
+from mtlue_cli.verification.verdict import Verdict
+from mtlue_cli.verification.victim_result import CurvePoint
 from tests.verification.reports import documents
 
 
-def _chart(epochs: list[dict[str, Any]], *, average: bool = True) -> Chart:
+def _chart(epochs: list[CurvePoint], *, average: bool = True) -> Chart:
     """The chart of one condition: floor 0.5, clean 0.9, and the given epochs."""
     condition = documents.condition("none", [documents.task("age", 1.0), documents.task("race", 1.0)], epochs=0)
-    condition["curves"] = [{"seed": 0, "epochs": epochs}]
+    condition = replace(condition, curves=(Curve(0, tuple(epochs)),))
     if not average:
-        condition["average"] = None
-    (chart,) = charts(documents.document("protected", "fine", [condition]))
+        condition = replace(condition, average=None)
+    (chart,) = charts(documents.document(Verdict.PROTECTED, "fine", [condition]))
     return chart
 
 
-def _epoch(number: int, train: float | None, *test: float) -> dict[str, Any]:
+def _epoch(number: int, train: float | None, *test: float) -> CurvePoint:
     tested = dict(zip(("age", "race"), test, strict=True))
-    return {"epoch": number, "train_loss": 1.0, "train_accuracy": dict.fromkeys(tested, train), "test_accuracy": tested}
+    return CurvePoint(number, 1.0, dict.fromkeys(tested, train), tested)
 
 
 def test_coordinates_by_hand() -> None:
@@ -49,8 +51,8 @@ def test_a_single_epoch_is_a_dot_in_the_middle() -> None:
 
 def test_tasks_that_are_not_in_the_average_do_not_count() -> None:
     condition = documents.condition("none", [documents.task("age", 1.0), documents.task("race", None)], epochs=0)
-    condition["curves"] = [{"seed": 0, "epochs": [_epoch(1, 0.8, 0.9, 0.1)]}]
-    (chart,) = charts(documents.document("protected", "fine", [condition]))
+    condition = replace(condition, curves=(Curve(0, (_epoch(1, 0.8, 0.9, 0.1),)),))
+    (chart,) = charts(documents.document(Verdict.PROTECTED, "fine", [condition]))
     assert chart.summary.startswith("test accuracy after the last epoch 90.0 %")
 
 

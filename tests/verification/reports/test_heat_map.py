@@ -1,4 +1,5 @@
 import pytest
+from msgspec.structs import replace
 
 from mtlue_cli.verification.reports.heat_map import colour, heat_map
 from tests.verification.reports import documents
@@ -28,21 +29,20 @@ def test_the_gate_moves_the_colours_and_the_legend() -> None:
     assert colour(0.3, 0.5) == "below-1"
     document = documents.protected()
     assert heat_map(document).legend[3:5] == (("below-1", "0.00 to 0.25"), ("above-1", "0.25 to 0.50"))
-    document["max_learned"] = 0.5
+    document = replace(document, max_learned=0.5)
     assert heat_map(document).legend[0] == ("below-4", "up to -0.25")
     assert heat_map(document).legend[-1] == ("above-4", "over 1.25")
 
 
 def test_clean_victims_have_no_column() -> None:
     document = documents.protected()
-    assert [column.role for column in heat_map(document).columns] == ["judged", "judged", "control"]
-    document["conditions"] = document["conditions"][:1]
-    assert heat_map(document).columns == ()
+    assert [column.condition.role for column in heat_map(document).columns] == ["judged", "judged", "control"]
+    assert heat_map(replace(document, conditions=document.conditions[:1])).columns == ()
 
 
 def test_the_best_epoch_ranks_colours_and_is_marked_where_it_decides() -> None:
     columns = heat_map(documents.stopped_early()).columns
-    assert [(column.name, column.is_worst) for column in columns] == [
+    assert [(column.condition.name, column.is_worst) for column in columns] == [
         ("small", True),
         ("resnet18 + none", False),
         ("resnet18 + noise", False),
@@ -63,8 +63,12 @@ def test_the_best_epoch_ranks_colours_and_is_marked_where_it_decides() -> None:
 
 def test_an_inconclusive_condition_stands_last_among_the_judged() -> None:
     document = documents.protected()
-    document["conditions"].insert(0, documents.condition("resnet18 + blur", [documents.task("age", None)]))
-    columns = heat_map(document).columns
-    assert [column.name for column in columns][:3] == ["resnet18 + jpeg-10", "resnet18 + none", "resnet18 + blur"]
+    inconclusive = documents.condition("resnet18 + blur", [documents.task("age", None)])
+    columns = heat_map(replace(document, conditions=(inconclusive, *document.conditions))).columns
+    assert [column.condition.name for column in columns][:3] == [
+        "resnet18 + jpeg-10",
+        "resnet18 + none",
+        "resnet18 + blur",
+    ]
     assert columns[2].average.colour == "none"
     assert [column.is_worst for column in columns] == [True, False, False, False]

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from mtlue_cli.verification.document import VerifyDocument
 from mtlue_cli.verification.reports.html import LISTED_FAULTS, Sample, draw_samples, write_html
 from mtlue_cli.verification.reports.wording import NOTHING
 from tests.verification.reports import documents
@@ -23,7 +24,7 @@ def _samples() -> tuple[Sample, ...]:
     return draw_samples([original], [original + 8], ["a<b>.png"])
 
 
-def _page(document: dict[str, Any]) -> Element:
+def _page(document: VerifyDocument) -> Element:
     return read_page(write_html(document, _samples()))
 
 
@@ -50,13 +51,13 @@ def _heat(page: Element) -> dict[str, list[tuple[str, str]]]:
     ],
     ids=["protected", "not protected", "inconclusive"],
 )
-def test_the_verdict_stands_at_the_top_in_word_and_sign(document: dict[str, Any], word: str, sign: str) -> None:
+def test_the_verdict_stands_at_the_top_in_word_and_sign(document: VerifyDocument, word: str, sign: str) -> None:
     page = _page(document)
     (main,) = page.all("main")
     assert main.children[0].tag == "header"
     assert _words(main.children[0].all("h1")[0]) == word
     assert _words(main.children[0].all("div", cls="sign")[0]) == sign
-    assert document["reason"] in main.children[0].text
+    assert document.reason in main.children[0].text
 
 
 def test_the_heat_map_shows_every_task_and_condition_worst_first() -> None:
@@ -124,13 +125,13 @@ def test_all_parts_of_the_document_are_there() -> None:
     document = documents.protected()
     text = _words(_page(document))
     for part in (
-        document["warning"],
-        document["command_line"],
-        document["device"],
-        document["digest"],
-        document["notes"][0],
-        document["probes"][0]["meaning"],
-        document["audit"]["notes"][0],
+        str(document.warning),
+        document.command_line,
+        document.device,
+        document.digest,
+        document.notes[0],
+        document.probes[0].meaning,
+        documents.AUDIT.notes[0],
         "vit-b-16 left out by --tier smoke",
         "auroc 0.987",
         "torch 2.15.0",

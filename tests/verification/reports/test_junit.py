@@ -1,14 +1,16 @@
 from collections.abc import Iterator
-from typing import Any
 
 import pytest
 from junitparser import Error, Failure, JUnitXml, Skipped, TestCase, TestSuite
+from msgspec.structs import replace
 
+from mtlue_cli.verification.document import VerifyDocument
 from mtlue_cli.verification.reports.junit import LISTED_FAULTS, write_junit
+from mtlue_cli.verification.verdict import Verdict
 from tests.verification.reports import documents
 
 
-def _suites(document: dict[str, Any]) -> dict[str, TestSuite]:
+def _suites(document: VerifyDocument) -> dict[str, TestSuite]:
     parsed = JUnitXml.fromstring(write_junit(document))
     found = list(parsed)
     suites = {suite.name: suite for suite in found if isinstance(suite, TestSuite)}
@@ -94,7 +96,7 @@ def test_the_interval_is_of_the_epoch_that_decides() -> None:
 
 def test_a_task_may_be_above_the_gate_at_its_best_epoch_alone() -> None:
     rows = [documents.task("age", -0.4), documents.task("race", 0.2, best_gain=0.1)]
-    made = documents.document("protected", "fine", [documents.condition("none", rows)])
+    made = documents.document(Verdict.PROTECTED, "fine", [documents.condition("none", rows)])
     race = _cases(_suites(made)["none"])["race"]
     assert race.result == []
     assert race.system_out.startswith("warning: above 0.25 taken alone, though the average passes; learned 0.30 (best")
@@ -114,8 +116,8 @@ def test_figures_carry_the_name_of_the_metric() -> None:
 
 def test_the_gate_of_a_condition_is_read_not_judged_again() -> None:
     document = documents.not_protected()
-    for condition in document["conditions"]:
-        condition["above_gate"] = False
+    passed = tuple(replace(condition, above_gate=False) for condition in document.conditions)
+    document = replace(document, conditions=passed)
     assert _outcomes(_suites(document)["resnet18 + regression"])["average"] == []
 
 
@@ -150,7 +152,7 @@ def test_no_audit_makes_no_suite() -> None:
 
 def test_a_task_named_average_keeps_its_own_case() -> None:
     document = documents.document(
-        "protected", "fine", [documents.condition("resnet18 + none", [documents.task("average", 0.1)])]
+        Verdict.PROTECTED, "fine", [documents.condition("resnet18 + none", [documents.task("average", 0.1)])]
     )
     names = [case.name for case in _suites(document)["resnet18 + none"]]
     assert names == ["average of the tasks", "average"]
@@ -179,7 +181,7 @@ def test_seconds_and_victim_of_a_condition_are_told() -> None:
     }
 
 
-def _made() -> Iterator[dict[str, Any]]:
+def _made() -> Iterator[VerifyDocument]:
     yield from (documents.protected(), documents.failed_audit(), documents.large())
 
 

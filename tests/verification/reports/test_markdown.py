@@ -1,10 +1,12 @@
 import re
-from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from mtlue_cli.verification.reports.markdown import MOST_BYTES, MOST_NAME, write_markdown
 from mtlue_cli.verification.reports.wording import NOTHING
+from mtlue_cli.verification.tiers import NotTested
+from mtlue_cli.verification.verdict import Verdict
 from tests.verification.reports import documents
 
 
@@ -146,11 +148,13 @@ def test_the_command_stays_in_its_fence() -> None:
     ids=["many", "wide", "escaped"],
 )
 def test_it_always_fits_a_step_summary(name: str, tasks: int) -> None:
-    document = documents.large(tasks, 60, name, epochs=0)
-    document["reason"] = document["warning"] = document["subject"] = name * 100
-    document["command_line"] = name * 1000
-    document["notes"] = [name] * 3000
-    document["not_tested"] = [{"name": name, "reason": name}] * 3000
+    document = replace(
+        documents.large(tasks, 60, name, epochs=0),
+        **dict.fromkeys(("reason", "warning", "subject"), name * 100),
+        command_line=name * 1000,
+        notes=(name,) * 3000,
+        not_tested=(NotTested(name, name),) * 3000,
+    )
     text = write_markdown(document)
     assert len(text.encode()) < MOST_BYTES
     assert ("more notes left out here; the JSON result holds all" in text) == (len(name) > 90)
@@ -158,20 +162,21 @@ def test_it_always_fits_a_step_summary(name: str, tasks: int) -> None:
 
 def test_a_table_that_is_too_long_is_shortened_and_says_so() -> None:
     document = documents.large(3, 3, epochs=0)
-    document["conditions"] *= 600
-    text = write_markdown(document)
+    text = write_markdown(replace(document, conditions=document.conditions * 600))
     rows = len(_rows(text, "Conditions")) - 2
     assert rows < 2400
     assert f"{2400 - rows:,} more conditions left out here" in text
 
 
 def test_long_names_are_cut() -> None:
-    document = documents.document("protected", "fine", [documents.condition("none", [documents.task("t" * 500, 0.1)])])
+    document = documents.document(
+        Verdict.PROTECTED, "fine", [documents.condition("none", [documents.task("t" * 500, 0.1)])]
+    )
     assert _rows(write_markdown(document), "Learned fraction by task")[2][0] == "t" * (MOST_NAME - 1) + "…"
 
 
 def test_a_fraction_just_above_the_gate_does_not_read_as_the_gate() -> None:
-    made: dict[str, Any] = documents.document(
-        "not protected", "just", [documents.condition("none", [documents.task("age", 0.2503)])]
+    made = documents.document(
+        Verdict.NOT_PROTECTED, "just", [documents.condition("none", [documents.task("age", 0.2503)])]
     )
     assert _rows(write_markdown(made), "Learned fraction by task")[2][1] == "**0.2503**"
