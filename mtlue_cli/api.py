@@ -175,7 +175,7 @@ def protect(
     def worded(text: str) -> str:
         return PROTECT.worded(text if _is_file(labels) else text.replace(str(file), "labels"))
 
-    return replace(
+    return structs.replace(
         result,
         fixes=tuple(map(worded, result.fixes)),
         warnings=tuple(map(worded, result.warnings)),

@@ -91,7 +91,7 @@ class DryRun:
             "command": "verify --dry-run",
             "starts": [asdict(start) | {"seconds": round(start.seconds, 1)} for start in self.starts],
             "conditions": [asdict(row) | {"seconds": round(row.seconds, 1)} for row in self.conditions],
-            "not_tested": [asdict(left) for left in self.left_out],
+            "not_tested": [left.to_json() for left in self.left_out],
             "train_images": self.images,
             "epochs": self.epochs,
             "steps": self.steps,
