@@ -1,7 +1,7 @@
 """What every label format is read into, and what a reader declares of itself."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from mtlue_cli.choices import LabelFormat
@@ -28,6 +28,8 @@ class RawTable:
         notes: What a user should know and is no fault.
         file_column: Header of the file column, where the format settles it.
         declarations: Columns whose kind the format settles.
+        unread: Columns whose cells cannot be labels, and why; they are not in ``header``.
+        one_hot: Columns that were made of one that lists labels.
     """
 
     header: tuple[str, ...]
@@ -37,6 +39,8 @@ class RawTable:
     notes: tuple[str, ...] = ()
     file_column: str | None = None
     declarations: tuple[Declaration, ...] = ()
+    unread: Mapping[str, str] = field(default_factory=dict)
+    one_hot: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True)
