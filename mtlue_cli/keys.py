@@ -99,8 +99,13 @@ class FoundKey:
         return [first, *([warning] if self.made else []), *self.notes]
 
 
-def find_key(file: Path | None, environment: Mapping[str, str] | None = None) -> FoundKey:
+def find_key(file: Path | None, environment: Mapping[str, str] | None = None, *, keep: bool = True) -> FoundKey:
     """The key of ``file``, else that of ``MTLUE_KEY`` (digits or a path), else the user's own, made if need be.
+
+    Args:
+        file: What ``--key`` named.
+        environment: In place of the process's own.
+        keep: Whether a key that is made is kept; else nothing is written.
 
     Raises:
         InputError: It cannot be read, is no key, or cannot be stored.
@@ -110,7 +115,7 @@ def find_key(file: Path | None, environment: Mapping[str, str] | None = None) ->
     if file is not None:
         return read_key(file)
     if not given:
-        return own_key(variables)
+        return own_key(variables, keep=keep)
     if _HEX.fullmatch(given):
         return FoundKey(Key(bytes.fromhex(given)), f"the environment variable {VARIABLE}")
     if os.path.lexists(given):
@@ -149,7 +154,7 @@ def own_key_path(environment: Mapping[str, str]) -> Path:
     return base / "mtlue" / "key"
 
 
-def own_key(environment: Mapping[str, str]) -> FoundKey:
+def own_key(environment: Mapping[str, str], *, keep: bool = True) -> FoundKey:
     """The user's own key; made if there is none. Of several processes that make one at once, all get the same.
 
     Raises:
@@ -162,6 +167,8 @@ def own_key(environment: Mapping[str, str]) -> FoundKey:
         raise InputError(f"the key cannot be stored: {error}", hint=elsewhere) from None
     if os.path.lexists(path):
         return read_key(path)
+    if not keep:
+        return FoundKey(Key(secrets.token_bytes(KEY_BYTES)), str(path), made=True)
     try:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         with FileLock(path.with_name("key.lock"), timeout=_LOCK_SECONDS):

@@ -6,8 +6,10 @@ docstring of the class says of the field. The command line (:mod:`mtlue_cli.comm
 loads this module and the config classes.
 """
 
+import csv
 import functools
 import inspect
+import io
 import math
 import os
 import re
@@ -227,8 +229,9 @@ def usable_threads() -> int:
 
 
 def listed_names(text: str) -> tuple[str, ...]:
-    """The names in a comma-separated option."""
-    return tuple(name for name in (part.strip() for part in text.split(",")) if name)
+    """The names in a comma-separated option; one in quotation marks may hold commas, as a cell of a CSV file does."""
+    rows = csv.reader(io.StringIO(text, newline=""), skipinitialspace=True) if '"' in text else [text.split(",")]
+    return tuple(name for row in rows for name in (part.strip() for part in row) if name)
 
 
 def _epsilon_in_255ths(text: str, before: str) -> str | None:

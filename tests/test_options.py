@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 
 from mtlue_cli.choices import CPU_CALL_SIZE, FEWEST_IMAGES, GPU_CALL_SIZE, BackboneName, ExitCode
 from mtlue_cli.commands.app import app
-from mtlue_cli.options import Option, built, option_fields, range_faults
+from mtlue_cli.options import Option, built, listed_names, option_fields, range_faults
 from mtlue_cli.tasks.label_options import LabelOptions
 from mtlue_cli.workflows.demo_config import DemoConfig
 from mtlue_cli.workflows.protect.config import ProtectConfig
@@ -18,6 +18,11 @@ from mtlue_cli.workflows.train.config import TrainConfig
 from mtlue_cli.workflows.verify.config import VerifyConfig
 
 CONFIGS = (DemoConfig, ProtectConfig, TrainConfig, VerifyConfig)
+
+
+def test_a_listed_name_may_hold_commas_in_quotation_marks() -> None:
+    assert listed_names(' a, b,, "c, d" ,"e"') == ("a", "b", "c, d", "e")
+    assert listed_names('5" lens') == ('5" lens',)
 
 
 @pytest.mark.parametrize("config", CONFIGS)

@@ -1,6 +1,7 @@
 """``mtlue protect``: a protected copy of a folder of labelled images."""
 
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -8,14 +9,33 @@ from mtlue_cli.choices import ExitCode
 from mtlue_cli.commands.console import MOST_EXAMPLES, duration, grouped, table_of
 from mtlue_cli.commands.decoders import reading_photos
 from mtlue_cli.commands.from_config import Given, command_of
+from mtlue_cli.errors import InputError
+from mtlue_cli.options import OUTPUT, Option
 from mtlue_cli.tasks.wording import counted
 from mtlue_cli.workflows.protect.config import ProtectConfig
 
 if TYPE_CHECKING:
+    from rich.table import Table
+
+    from mtlue_cli.workflows.protect.dry_run import ProtectDryRun
+    from mtlue_cli.workflows.protect.plan import ProtectInputs
     from mtlue_cli.workflows.protect.run import ProtectResult
 
 
-@command_of("protect", ProtectConfig)
+@dataclass(frozen=True)
+class LookOptions:
+    """Looking before a release is made.
+
+    Attributes:
+        dry_run: Print the columns, the weights and the size of the release, then exit. Writes nothing.
+        preview: Only draw N photos before and after, as DIR-preview.png beside the release folder, then exit.
+    """
+
+    dry_run: Annotated[bool, Option(panel=OUTPUT)] = False
+    preview: Annotated[int | None, Option(panel=OUTPUT, metavar="N", minimum=1, maximum=64)] = None
+
+
+@command_of("protect", ProtectConfig, LookOptions)
 def protect(given: Given) -> None:
     """Write a protected copy of every labelled image, and labels.csv with it.
 
@@ -29,7 +49,12 @@ def protect(given: Given) -> None:
     """
     config = given.build(ProtectConfig, labels=given.labels(given.values["images"]))
     config.reading.refuse_lone_split()
-    result = _protected(config, given)
+    look = given.build(LookOptions)
+    if look.dry_run and look.preview is not None:
+        raise InputError("--dry-run and --preview cannot be used together", hint="give one of them")
+    result = _protected(config, given, look)
+    if result is None:
+        return
     time = f"{duration(result.seconds)} on {result.device}"
     given.terminal.show(table_of(result.rows() | {"time": time}))
     for line in remarks(result):
@@ -39,13 +64,16 @@ def protect(given: Given) -> None:
         raise typer.Exit(result.exit_code)
 
 
-def _protected(config: ProtectConfig, given: Given) -> "ProtectResult":
+def _protected(config: ProtectConfig, given: Given, look: LookOptions) -> "ProtectResult | None":
+    """What came out; None where the user only looks ahead."""
     from mtlue_cli.layouts.shards import find_shards
 
     shards = find_shards(config.images) if config.labels == config.images and config.reading.format is None else None
     if shards is not None:
         from mtlue_cli.workflows.protect.packed import protect_shards
 
+        if look.dry_run or look.preview is not None:
+            raise InputError("--dry-run and --preview do not look into shards", hint="leave them out")
         with reading_photos(config.max_pixels):
             return protect_shards(config, shards, given.terminal.progress)
 
@@ -56,10 +84,51 @@ def _protected(config: ProtectConfig, given: Given) -> "ProtectResult":
     if config.weights is not None:
         named_weights(config, inputs, config.weights)
 
+    if look.dry_run or look.preview is not None:
+        look_ahead(given, config, look, inputs)
+        return None
+
     from mtlue_cli.workflows.protect.run import protect_folder
 
     with reading_photos(config.max_pixels):
         return protect_folder(config, given.terminal.progress, inputs)
+
+
+def look_ahead(given: Given, config: ProtectConfig, look: LookOptions, inputs: "ProtectInputs") -> None:
+    """Show what a run would do, or draw a preview of it."""
+    from mtlue_cli.workflows.protect.dry_run import draw_preview, dry_run
+
+    terminal = given.terminal
+    with reading_photos(config.max_pixels):
+        if look.preview is not None:
+            preview = draw_preview(config, look.preview, terminal.progress, inputs)
+            terminal.show(f"preview of {len(preview.files)} photos with the weights {preview.weights}: {preview.path}")
+            terminal.write_json(preview.to_json())
+            return
+        planned = dry_run(config, terminal.progress, inputs)
+    terminal.show(dry_run_summary(planned))
+    terminal.write_json(planned.to_json())
+
+
+def dry_run_summary(planned: "ProtectDryRun") -> "Table":
+    """What a run would do, as a table of names and values."""
+    from rich.filesize import decimal
+
+    left_out = [f"{len(planned.unlabelled)} without a row"] if planned.unlabelled else []
+    left_out += [f"{planned.without_label} without a label"] if planned.without_label else []
+    training = "" if planned.minutes is None else f", in up to {planned.minutes:g} minutes"
+    return table_of(
+        {
+            "release": f"{planned.release} (dry run: nothing was written)",
+            "images": f"{planned.images}, {planned.kept} of them already done",
+            "left out": ", ".join(left_out),
+            "tasks": ", ".join(column.name for column in planned.columns if column.used),
+            "not protected": ", ".join(column.name for column in planned.columns if not column.used),
+            "epsilon": f"{planned.epsilon}/255",
+            "weights": planned.weights + training,
+            "size": f"about {decimal(planned.size)}",
+        }
+    )
 
 
 def remarks(result: "ProtectResult") -> list[str]:

@@ -1,25 +1,20 @@
 """The cells of a label column as classes, and what speaks against learning them."""
 
 import re
-import unicodedata
-from collections import defaultdict
+import shlex
 from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 import numpy.typing as npt
 
 from mtlue_cli.choices import TaskKind
-from mtlue_cli.tasks.bins import parse_number
 from mtlue_cli.tasks.spec import UNLABELLED, Task
+from mtlue_cli.tasks.spelling import alike, differing_in_case, likely_missing
 from mtlue_cli.tasks.wording import LONGEST, listed, quoted
 
 MAX_CLASSES = 1000
 """A column with more distinct values looks like an identifier, not like a task."""
 
-LIKELY_MISSING = frozenset({"?", "-", "na", "n/a", "nan", "nat", "nil", "none", "null", "unknown", "<na>"})
-"""Texts that often stand for a missing label, lower case; they are pointed out, never taken for one."""
-
-_TRUTH = {"true": 1.0, "false": 0.0}
 _MOST_DIGITS = 4000
 
 
@@ -62,37 +57,39 @@ def class_faults(task: Task) -> list[str]:
         return [f"column {name} holds only one class, {quoted(classes[0])}: there is nothing to learn"]
     if len(classes) > MAX_CLASSES:
         return [f"column {name} holds {len(classes)} distinct values: it looks like an identifier, leave it out"]
-    spellings: dict[float | str, list[str]] = defaultdict(list)
-    for value in sorted(classes, key=lambda value: _natural_key(task.place_of(value))):
-        spellings[meaning(value)].append(value)
+    return spelling_faults(task)
+
+
+def spelling_faults(task: Task) -> list[str]:
+    """Classes of a column that are likely to be one class in several spellings, one per line."""
+    if task.is_dense:
+        return []
     return [
-        f"column {name} spells what looks like one class in several ways: "
+        f"column {quoted(task.name)} spells what looks like one class in several ways: "
         # Letter by letter: two encodings of an accent look the same.
         + ", ".join(f"{value[:LONGEST]!a}{task.place_of(value)}" for value in ways)
         + "; use one spelling"
-        for ways in spellings.values()
-        if len(ways) > 1
+        for ways in alike(sorted(task.classes, key=lambda value: _natural_key(task.place_of(value))))
     ]
 
 
-def meaning(value: str) -> float | str:
-    """What a class name is likely to mean, so that two spellings of it can be found: ``1``, ``1.0`` and ``true``.
-
-    Accents count alike however they are encoded; case does not, as ``a`` and ``A`` may be two letters to be told apart.
-    """
-    number = parse_number(value)
-    return _TRUTH.get(value.lower(), unicodedata.normalize("NFC", value)) if number is None else number
-
-
-def missing_notes(task: Task) -> list[str]:
-    """Classes that may stand for a missing label, a line if there are any."""
-    found = [value for value in task.classes if value.lower() in LIKELY_MISSING]
-    if not found:
+def class_notes(task: Task) -> list[str]:
+    """Classes that may stand for a missing label, or differ in case alone, one per line."""
+    if task.is_dense:
         return []
-    return [
-        f"column {quoted(task.name)} has the class {listed(found)}{task.place_of(found[0])}; "
-        f"if that means no label, add --missing-value {found[0]}"
+    notes = [
+        f"column {quoted(task.name)} has classes that differ in upper and lower case alone: "
+        f"{listed(ways)}; they count as different, use one spelling if they are one"
+        for ways in differing_in_case(task.classes)
     ]
+    found = likely_missing(task.classes)
+    if found:
+        words = " ".join(f"--missing-value {shlex.quote(value)}" for value in found)
+        notes.append(
+            f"column {quoted(task.name)} has the class {listed(found)}{task.place_of(found[0])}; "
+            f"if that means no label, add {words}"
+        )
+    return notes
 
 
 def _natural_key(value: str) -> tuple[tuple[int, int, str], ...]:

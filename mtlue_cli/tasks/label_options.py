@@ -9,6 +9,7 @@ from mtlue_cli.choices import LabelFormat, SplitPart, Uncertain
 from mtlue_cli.errors import InputError
 from mtlue_cli.options import INPUT, Option, listed_names
 from mtlue_cli.tasks.bins import Bins, parse_bins
+from mtlue_cli.tasks.multi_label import MultiLabel, parse_multi_labels
 
 if TYPE_CHECKING:
     from mtlue_cli.tasks.declared import Declaration
@@ -63,6 +64,7 @@ class LabelOptions:
         levels: What each level of folders is called, for a format that reads them; None: there is one level.
         preset: How the table of a published data set is read; None: as any other.
         uncertain: What its uncertain cells become; None: unlabelled.
+        multi_labels: Columns whose cells list several labels.
         maps_folder: Where the paths of masks and maps lead from; None: the folder of the label file.
     """
 
@@ -90,7 +92,8 @@ class LabelOptions:
         tuple[str, ...],
         Option(
             flags="--missing-value",
-            help="Text that means no label, beside the empty cell, such as NA; may be repeated.",
+            help="Text that means no label, beside the empty cell, such as NA; a number counts in any spelling. May be "
+            "repeated.",
             panel=INPUT,
             metavar="TEXT",
             convert=_stripped,
@@ -102,7 +105,7 @@ class LabelOptions:
         Option(
             flags="--bins",
             help="Sort a column of numbers into classes; an edge is the last value of its class: age=2,9,19 gives 0-2, "
-            "3-9, 10-19 and 20+. May be repeated.",
+            "3-9, 10-19 and 20+. age=quantiles:5 makes five classes of about equal size. May be repeated.",
             panel=INPUT,
             metavar="COLUMN=EDGE,...",
             typed=list[str],
@@ -132,8 +135,8 @@ class LabelOptions:
         Option(
             flags="--task",
             help="Kind of a column: binary, categorical, or, for paths of masks or maps, segmentation (classes=12 or "
-            "classes=sky|road, ignore=11, colours=FILE), depth (scale=0.001, ignore=65535) or normals. "
-            "May be repeated. Unset: its cells decide.",
+            "classes=sky|road, ignore=11, colours=FILE), depth (scale=0.001, ignore=65535) or normals. May be "
+            "repeated. Unset: its cells decide. A column that is left out becomes a task.",
             panel=INPUT,
             metavar="NAME=KIND[:KEY=VALUE...]",
             typed=list[str],
@@ -177,6 +180,20 @@ class LabelOptions:
             shared=True,
         ),
     ] = None
+    multi_labels: Annotated[
+        tuple[MultiLabel, ...],
+        Option(
+            flags="--multi-label",
+            help="A column whose cells list several labels, such as smile|hat: each label becomes a binary task. A "
+            "separator may follow a colon (tags:;). Unset: the first of | ; , and blanks that the cells hold. May be "
+            "repeated.",
+            panel=INPUT,
+            metavar="COLUMN[:SEP]",
+            typed=list[str],
+            convert=parse_multi_labels,
+            shared=True,
+        ),
+    ] = ()
     maps_folder: Path | None = None
 
     def refuse_lone_split(self) -> None:
@@ -204,6 +221,7 @@ class LabelOptions:
         found += [("--missing-value", value) for value in self.missing_values]
         found += [("--bins", bins) for bins in self.bins]
         found += [("--task", declaration) for declaration in self.declarations]
+        found += [("--multi-label", column) for column in self.multi_labels]
         if self.split_file is not None:
             found += [("--split-file", self.split_file), ("--split", self.split.value)]
         return tuple(str(word) for pair in found for word in pair)

@@ -4,17 +4,20 @@ import os
 import re
 import shlex
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
 from mtlue_cli.choices import LabelFormat, SplitPart, TaskKind
 from mtlue_cli.errors import InputError
-from mtlue_cli.tasks.bins import Bins, parse_bins
-from mtlue_cli.tasks.classes import class_faults, make_task, missing_notes
+from mtlue_cli.tasks.bins import Bins, parse_bins, parse_number
+from mtlue_cli.tasks.classes import class_faults, class_notes, make_task, ordered_classes
+from mtlue_cli.tasks.columns import Column, ColumnKind, infer_column, settled_column
 from mtlue_cli.tasks.declared import Declaration
 from mtlue_cli.tasks.label_options import LabelOptions
 from mtlue_cli.tasks.maps import LookAtMaps, MapColumn, find_maps, may_be_maps, named_files, not_maps_notes
+from mtlue_cli.tasks.multi_label import MultiLabel, labels_of, separator_of
+from mtlue_cli.tasks.names import resolved_names
 from mtlue_cli.tasks.partition import read_partition
 from mtlue_cli.tasks.paths import is_unicode, names_below, path_fault
 from mtlue_cli.tasks.presets.preset import Preset
@@ -62,6 +65,8 @@ class LabelFile:
         notes: What a user should know and is no fault, one per line.
         other_parts: Files with a row, and their maps, of other parts of the split than the one that was asked for.
         format: How it was written down.
+        columns: What each column is, those that are not read included, in order.
+        bins: Of the numeric columns; quantiles as the edges that they came to.
     """
 
     table: LabelTable
@@ -70,6 +75,23 @@ class LabelFile:
     notes: tuple[str, ...] = ()
     other_parts: frozenset[str] = frozenset()
     format: LabelFormat = LabelFormat.CSV
+    columns: tuple[Column, ...] = ()
+    bins: tuple[Bins, ...] = ()
+
+    @property
+    def left_out(self) -> dict[str, str]:
+        """Columns that are no tasks unless the user names them, with the reason."""
+        return {
+            column.name: column.left_out
+            for column in self.columns
+            if column.left_out is not None and column.name in self.table.tasks
+        }
+
+    @property
+    def usual_tasks(self) -> TaskSet:
+        """The columns that are tasks if the user names none."""
+        left_out = self.left_out
+        return self.table.tasks.subset(name for name in self.table.tasks.names if name not in left_out)
 
 
 def read_label_file(
@@ -90,7 +112,7 @@ def read_label_file(
         for_learning: Whether a column with fewer than two classes, with two spellings of one class, or with so many
             that it looks like an identifier, is a fault. A folder that is only to be protected may be small, and may
             carry columns that are no tasks.
-        learned: The columns that ``for_learning`` looks at; None: all.
+        learned: The columns that ``for_learning`` looks at; None: those that are tasks by default.
         image_names: The folder's images, for a format that reads file names.
         look: Understands a column of maps by its files; None: every cell is a class, as it stands.
         folder: The image folder, to find out which column holds the file names; None: the headers alone decide.
@@ -111,19 +133,29 @@ def read_label_file(
         options = with_preset(options, options.preset, raw.header)
     elif options.uncertain is not None:
         raise InputError("--uncertain is for the uncertain cells of a --preset", hint="add --preset, or leave it out")
-    file_index = _find_file_column(path, raw, file_columns, folder)
+    raw, unread = _without_unnamed(raw)
+    unread += [Column(name, ColumnKind.NESTED, reason) for name, reason in raw.unread.items()]
+    missing = _Missing(options.missing_values)
+    absent = [column for column in options.multi_labels if column.column not in raw.header]
+    raw, listed_notes = _with_multi_labels(raw, options.multi_labels, missing)
+    file_index = _find_file_column(path, raw, file_columns, folder, unread)
     if folder is not None and raw.file_column is None and options.split_file is None:
         _refuse_other_column(path, raw, file_index, folder)
     kept, faults, notes = _check_rows(raw, file_index)
     faults = [*_header_faults(raw.header, options), *raw.faults, *faults]
+    faults += [f"--multi-label {column}: there is no column {quoted(column.column)}" for column in absent]
     if not raw.rows and not raw.faults:
         faults.append(
             "no image name has the form that this format expects" if reader.reads_names else "no row below the header"
         )
     if len(raw.header) < 2:
         faults.append("no column besides the file column: there is nothing to learn or to protect")
-    notes = [*raw.notes, *notes]
+        faults += [column.fault for column in unread]
+    notes = [*raw.notes, *listed_notes, *notes]
     columns, tasks = {}, []
+    kinds: list[Column] = []
+    fitted: list[Bins] = []
+    learned = None if learned is None else resolved_names(learned, raw.header)
     bins_of = {bins.column: bins for bins in options.bins}
     declared = {declaration.column: declaration for declaration in (*raw.declarations, *options.declarations)}
     places = tuple(raw.places[row] for row in kept)
@@ -141,9 +173,10 @@ def read_label_file(
     for position, name in enumerate(raw.header):
         if position == file_index:
             continue
-        cells = [_labelled(raw.rows[row][position], options.missing_values) for row in kept]
+        cells = missing.marked(raw.rows[row][position] for row in kept)
         if name in bins_of:
-            cells, odd = _binned(bins_of[name], cells, places)
+            bins, cells, odd = _binned(bins_of[name], cells, places)
+            fitted.append(bins)
             faults += odd
         declaration = declared.get(name)
         is_learned = bool(kept) and for_learning and (learned is None or name in learned)
@@ -158,20 +191,41 @@ def read_label_file(
                 maps[name] = found.files
                 turns.update(found.turns)
                 tasks.append(found.task)
+                kinds.append(Column(name, found.task.kind.value))
             continue
         if look is not None:
-            notes += not_maps_notes(name, cells, maps_folder, declaration)
             named |= named_files(cells, declaration)
+        settled = raw.file_column is not None or declaration is not None or name in bins_of or name in raw.one_hot
+        kinds.append(settled_column(name, cells) if settled else infer_column(name, cells, raw.header, names))
+        is_task = kinds[-1].left_out is None
+        nowhere = [] if look is None else not_maps_notes(name, cells, maps_folder, declaration)
+        if nowhere and kinds[-1].kind == ColumnKind.PATH:
+            kinds[-1] = replace(kinds[-1], left_out=f"holds file names, but none of them is in {maps_folder}")
+        notes += nowhere if is_task else []
+        if is_task and kinds[-1].advice.startswith("--multi-label"):
+            notes.append(
+                f"column {quoted(name)} looks like lists of labels: {kinds[-1].advice} makes a task of each label"
+            )
         task, columns[name] = make_task(name, cells, places)
         if declaration is not None:
             task, odd = _declared(task, declaration)
             faults += odd
         tasks.append(task)
-        if is_learned:
+        if kept and for_learning and (is_task if learned is None else name in learned):
             faults += class_faults(task)
-            notes += missing_notes(task)
         elif kept and not task.classes:
             notes.append(f"column {quoted(name)} has no labels")
+        if is_task or (learned is not None and name in learned):
+            notes += class_notes(task)
+    notes += missing.notes(raw)
+    if (
+        kept
+        and for_learning
+        and learned is None
+        and len(raw.header) > 1
+        and not (maps or any(not kind.left_out for kind in kinds))
+    ):
+        faults += [column.fault for column in (*kinds, *unread) if column.left_out is not None]
     if faults:
         raise InputError(f"{path} has {counted(len(faults), 'fault')}", faults)
     table = LabelTable(names, columns, TaskSet(tuple(tasks)), places, maps, maps_folder, turns)
@@ -179,10 +233,13 @@ def read_label_file(
     named |= table.all_map_files - taken.all_map_files
     others = named if folder is None else named | names_below(folder, named, maps_folder)
     other_parts |= others - set(names)
-    return LabelFile(taken, raw.header, file_index, tuple(notes), other_parts, reader.name)
+    kinds += unread
+    return LabelFile(taken, raw.header, file_index, tuple(notes), other_parts, reader.name, tuple(kinds), tuple(fitted))
 
 
-def _find_file_column(path: Path, raw: RawTable, candidates: Sequence[str], folder: Path | None) -> int:
+def _find_file_column(
+    path: Path, raw: RawTable, candidates: Sequence[str], folder: Path | None, unread: Sequence[Column]
+) -> int:
     if raw.file_column is not None:
         return raw.header.index(raw.file_column)
     for candidate in candidates:
@@ -192,7 +249,11 @@ def _find_file_column(path: Path, raw: RawTable, candidates: Sequence[str], fold
     found = ", ".join(quoted(name) for name in raw.header[:40])
     raise InputError(
         f"{path}: no file column, looked for {looked_for}",
-        [f"the columns are {found}" if found else "there are no columns", *raw.faults],
+        [
+            f"the columns are {found}" if found else "there are no columns",
+            *(column.fault for column in unread),
+            *raw.faults,
+        ],
         "give the table a header, such as file_name,smiling"
         if any(_LIKE_A_FILE.search(name) for name in raw.header)
         else _file_column_hint(raw, folder) or "name the column that holds the file names with --file-column",
@@ -235,11 +296,7 @@ def _files_named(rows: Sequence[Sequence[Cell]], position: int, folder: Path) ->
 
 
 def _header_faults(header: Sequence[str], options: LabelOptions) -> list[str]:
-    faults = [
-        f"row 1: column {position} has no name (a pandas index? save the table without it)"
-        for position, name in enumerate(header, 1)
-        if not name
-    ]
+    faults: list[str] = []
     repeated = [name for name, count in Counter(header).items() if name and count > 1]
     faults += [f"row 1: column {quoted(name)} appears more than once" for name in repeated]
     faults += [f"row 1: column {quoted(name)}: {problem}" for name in header if (problem := _text_fault(name))]
@@ -298,7 +355,7 @@ def _check_rows(raw: RawTable, file_index: int) -> tuple[list[int], list[str], l
 
 def _row_fault(header: Sequence[str], cells: Sequence[Cell], file_index: int) -> str | None:
     if len(cells) != len(header):
-        return f"{counted(len(cells), 'cell')}, expected {len(header)}"
+        return _width_fault(cells, header)
     problem = path_fault(cells[file_index] or "")
     if problem is not None:
         return problem
@@ -321,20 +378,135 @@ def _text_fault(text: str) -> str | None:
     return None if is_unicode(text) else "is not Unicode"
 
 
-def _labelled(cell: Cell, missing_values: Collection[str]) -> Cell:
-    return None if not cell or cell in missing_values else cell
+class _Missing:
+    """Which cells mean no label.
+
+    Args:
+        texts: What the user says means so, beside the empty cell; a number means so in any spelling.
+    """
+
+    def __init__(self, texts: Collection[str]) -> None:
+        self._texts = texts
+        self._numbers = {number: text for text in texts if (number := parse_number(text)) is not None}
+        self._unused = set(texts)
+
+    def marked(self, cells: Iterable[Cell]) -> list[Cell]:
+        """The cells, None where there is no label."""
+        return [None if not cell or self._means_none(cell) else cell for cell in cells]
+
+    def _means_none(self, cell: str) -> bool:
+        if not self._texts:
+            return False
+        number = parse_number(cell) if self._numbers else None
+        text = cell if cell in self._texts else None if number is None else self._numbers.get(number)
+        self._unused.discard(text or "")
+        return text is not None
+
+    def notes(self, raw: RawTable) -> list[str]:
+        """What the user said means no label and stands nowhere, one per line."""
+        notes = []
+        for text in self._texts:
+            if text in self._unused:
+                near = next((cell for row in raw.rows for cell in row if cell and cell.lower() == text.lower()), None)
+                hint = "" if near is None else f"; the labels spell it {quoted(near)}"
+                notes.append(f"--missing-value {text} matches no cell{hint}")
+        return notes
 
 
-def _binned(bins: Bins, cells: Sequence[Cell], places: Sequence[str]) -> tuple[list[Cell], list[str]]:
+def _binned(bins: Bins, cells: Sequence[Cell], places: Sequence[str]) -> tuple[Bins, list[Cell], list[str]]:
+    """The bins with their edges, the class of each cell, and a line for each that is none."""
     sorted_in: list[Cell] = []
     faults: list[str] = []
+    try:
+        bins = bins.fitted(cells)
+    except ValueError as error:
+        return bins, [None] * len(cells), [str(error)]
     for cell, place in zip(cells, places, strict=True):
         try:
             sorted_in.append(None if cell is None else bins.class_of(cell))
         except ValueError as error:
             sorted_in.append(None)
             faults.append(f"{place}: {quoted(bins.column)}: {error}")
-    return sorted_in, faults
+    return bins, sorted_in, faults
+
+
+def _without_unnamed(raw: RawTable) -> tuple[RawTable, list[Column]]:
+    """The table without columns that have no name, and without empty cells after its last column; and what they were.
+
+    A spreadsheet that once held more writes such columns, and pandas its row numbers.
+    """
+    unnamed = {position for position, name in enumerate(raw.header) if not name}
+    width = len(raw.header)
+    if not unnamed and all(len(row) <= width for row in raw.rows):
+        return raw, []
+    rows = []
+    for row in raw.rows:
+        if len(row) > width and not any(row[width:]):
+            row = row[:width]
+        elif len(row) < width and unnamed.issuperset(range(len(row), width)):
+            row = (*row, *(None,) * (width - len(row)))
+        rows.append(row)
+    raw = _of_width(replace(raw, rows=tuple(rows)))
+    filled = {at for row in raw.rows for at in unnamed if row[at]}
+    found = [
+        Column(
+            f"column {at + 1}",
+            ColumnKind.UNNAMED,
+            "has no name (row numbers of pandas?)",
+        )
+        for at in sorted(filled)
+    ]
+    empty = len(unnamed) - len(filled)
+    notes = [f"{counted(empty, 'column')} without a name and without any label left out"] if empty else []
+    kept = [position for position in range(width) if position not in unnamed]
+    header = tuple(raw.header[position] for position in kept)
+    cut = tuple(tuple(row[at] for at in kept) for row in raw.rows)
+    return replace(raw, header=header, rows=cut, notes=(*raw.notes, *notes)), found
+
+
+def _of_width(raw: RawTable) -> RawTable:
+    """The table without rows that have another number of cells than the header, which are faults of it."""
+    odd = [at for at, row in enumerate(raw.rows) if len(row) != len(raw.header)]
+    if not odd:
+        return raw
+    faults = [f"{raw.places[at]}: {_width_fault(raw.rows[at], raw.header)}" for at in odd]
+    kept = [at for at in range(len(raw.rows)) if at not in set(odd)]
+    rows, places = tuple(raw.rows[at] for at in kept), tuple(raw.places[at] for at in kept)
+    return replace(raw, rows=rows, places=places, faults=(*raw.faults, *faults))
+
+
+def _width_fault(row: Sequence[Cell], header: Sequence[str]) -> str:
+    return f"{counted(len(row), 'cell')}, expected {len(header)}"
+
+
+def _with_multi_labels(raw: RawTable, wanted: Sequence[MultiLabel], missing: "_Missing") -> tuple[RawTable, list[str]]:
+    """The table with a binary column for each label of the columns in ``wanted``, and what was made of them."""
+    notes: list[str] = []
+    for column in wanted:
+        if column.column not in raw.header:
+            continue  # a fault
+        raw = _of_width(raw)
+        at = raw.header.index(column.column)
+        cells = missing.marked(row[at] for row in raw.rows)
+        filled = [cell for cell in cells if cell is not None]
+        separator = column.separator or separator_of(filled)
+        lists = [None if cell is None else labels_of(cell, separator) for cell in cells]
+        labels = ordered_classes(label for found in lists for label in found or ())
+        taken = set(raw.header) - {column.column}
+        clear = all(re.search(r"[^\W\d_]", label) for label in labels) and not taken & set(labels)
+        names = labels if clear else tuple(f"{column.column}:{label}" for label in labels)
+        if not any(found and len(found) > 1 for found in lists):
+            notes.append(f"--multi-label {column}: no cell holds more than one label")
+        rows = tuple(
+            (*row[:at], *(None if found is None else str(int(label in found)) for label in labels), *row[at + 1 :])
+            for row, found in zip(raw.rows, lists, strict=True)
+        )
+        header = (*raw.header[:at], *names, *raw.header[at + 1 :])
+        notes.append(
+            f"column {quoted(column.column)} lists labels: {counted(len(names), 'binary task')}, {listed(list(names))}"
+        )
+        raw = replace(raw, header=header, rows=rows, one_hot=raw.one_hot | set(names))
+    return raw, notes
 
 
 def _wanted_part(

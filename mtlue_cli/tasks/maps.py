@@ -10,10 +10,10 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 
 from mtlue_cli.choices import TaskKind
-from mtlue_cli.tasks.classes import LIKELY_MISSING
 from mtlue_cli.tasks.declared import Declaration
 from mtlue_cli.tasks.paths import LONGEST_PATH, path_fault
 from mtlue_cli.tasks.spec import Task
+from mtlue_cli.tasks.spelling import LIKELY_MISSING
 from mtlue_cli.tasks.wording import quoted
 
 MAP_SUFFIXES = (

@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mtlue_cli.choices import TaskKind
+from mtlue_cli.tasks.spelling import respelled
 from mtlue_cli.tasks.wording import listed, quoted
 
 UNLABELLED = -1
@@ -173,8 +174,11 @@ class TaskSet:
             if unknown:
                 shown = ", ".join(f"{quoted(name)}{column.place_of(name)}" for name in unknown[:12])
                 more = ", ..." if len(unknown) > 12 else ""
+                spelled = respelled(unknown, task.classes)
+                advice = "".join(f"; spell {quoted(new)} as {quoted(old)}" for new, old in list(spelled.items())[:12])
                 problems.append(
-                    f"column {quoted(task.name)} has unknown classes {shown}{more}; known: {listed(list(task.classes))}"
+                    f"column {quoted(task.name)} has unknown classes {shown}{more}; "
+                    f"known: {listed(list(task.classes))}{advice}"
                 )
         return problems
 

@@ -29,8 +29,8 @@ class Promise:
     notes: tuple[str, ...] = ()
 
 
-def promised_by_release(release: Path, labels: TaskSet) -> Promise:
-    """The promise of a release; one without a readable manifest is held to protect every label column.
+def promised_by_release(release: Path, labels: TaskSet, usual: Sequence[str] | None = None) -> Promise:
+    """The promise of a release; one without a readable manifest is held to protect the columns in ``usual``, or all.
 
     Raises:
         InputError: No label column is a protected task that can be measured.
@@ -39,18 +39,18 @@ def promised_by_release(release: Path, labels: TaskSet) -> Promise:
     if (release / FOLDER).exists():
         with contextlib.suppress(InputError):  # the audit reports what is wrong with it
             manifest = read_manifest(release)
-    return promised_by_manifest(manifest, labels)
+    return promised_by_manifest(manifest, labels, usual)
 
 
-def promised_by_manifest(manifest: Manifest | None, labels: TaskSet) -> Promise:
-    """The promise of a release; one without a manifest is held to protect every label column.
+def promised_by_manifest(manifest: Manifest | None, labels: TaskSet, usual: Sequence[str] | None = None) -> Promise:
+    """The promise of a release; one without a manifest is held to protect the columns in ``usual``, or all.
 
     Raises:
         InputError: No label column is a protected task that can be measured.
     """
     if manifest is None:
         note = f"the release does not say its epsilon: the noise control uses {ASSUMED_EPSILON}/255"
-        promise = promised(ASSUMED_EPSILON, labels.names, labels)
+        promise = promised(ASSUMED_EPSILON, labels.names if usual is None else usual, labels)
         return replace(promise, notes=(note, *promise.notes))
     return promised(manifest.run.epsilon, manifest.run.tasks, labels)
 

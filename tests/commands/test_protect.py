@@ -2,7 +2,9 @@ import json
 import re
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 from typer.testing import CliRunner, Result
 
 from mtlue_cli.choices import ExitCode
@@ -131,3 +133,91 @@ def test_options_of_labels_reach_the_reader(arguments: list[str], tmp_path: Path
     assert "the edges must ascend" in wrong.stderr
     wrong = run(words, *options, "--bins", "colour=1")
     assert "'green' is not a number" in wrong.stderr
+
+
+def everything(folder: Path) -> dict[str, bytes]:
+    """Content of every file below ``folder``."""
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+@pytest.fixture
+def homeless(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A user without key or weights, whose folders are below ``tmp_path``."""
+    monkeypatch.delenv("MTLUE_KEY", raising=False)
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))
+
+
+def without_weights(arguments: list[str]) -> list[str]:
+    at = arguments.index("--weights")
+    return arguments[:at] + arguments[at + 2 :]
+
+
+@pytest.mark.usefixtures("homeless")
+@pytest.mark.parametrize("options", [[], ["--quick"], ["--train", "5"], ["--weights"]])
+def test_a_dry_run_shows_what_would_be_done_and_writes_nothing(
+    arguments: list[str], tmp_path: Path, options: list[str]
+) -> None:
+    words = arguments if options == ["--weights"] else [*without_weights(arguments), *options]
+    before = everything(tmp_path)
+    result = run(words, "--dry-run", "--json", "-")
+    assert result.exit_code == ExitCode.SUCCESS, result.stderr
+    assert everything(tmp_path) == before
+    assert not (tmp_path / "photos-protected").exists()
+    assert re.search(r"colour +categorical +red \(2\), blue \(1\), green \(1\) +protected", result.stderr)
+    document = json.loads(result.stdout)
+    assert (document["command"], document["images"], document["tasks"]) == ("protect --dry-run", 4, ["colour", "round"])
+    assert document["training_minutes"] == (5 if "--train" in options else None)
+    shown = run(words, "--dry-run")
+    assert "dry run: nothing was written" in shown.stdout
+    assert run(words).exit_code == ExitCode.SUCCESS if "--train" not in options else True
+    if "--train" not in options:
+        size = sum(len(content) for content in everything(tmp_path / "photos-protected").values())
+        assert 0.5 * size < document["estimated_bytes"] < 1.5 * size
+
+
+def test_a_dry_run_finds_the_faults_of_a_run(arguments: list[str], tmp_path: Path) -> None:
+    labels = tmp_path / "photos" / "labels.csv"
+    labels.write_text("file_name,colour,round\n../a.png,red,1\n")
+    result = run(arguments, "--dry-run")
+    assert result.exit_code == ExitCode.INPUT
+    assert "leaves the image folder" in result.stderr
+    assert run(arguments, "--dry-run", "--preview", "2").exit_code == ExitCode.INPUT
+
+
+@pytest.mark.usefixtures("homeless")
+def test_a_preview_is_a_picture_and_nothing_else(arguments: list[str], tmp_path: Path) -> None:
+    for words in (arguments, [*without_weights(arguments), "--quick"]):
+        before = everything(tmp_path)
+        result = run(words, "--preview", "3")
+        assert result.exit_code == ExitCode.SUCCESS, result.stderr
+        sheet = tmp_path / "photos-protected-preview.png"
+        assert "preview of 3 photos" in result.stdout
+        assert everything(tmp_path).keys() - before.keys() == {sheet.name}
+        picture = np.asarray(Image.open(sheet)).astype(int)
+        assert picture.shape == (3 * (192 + 4) + 4, 3 * (192 + 4) + 4, 3)
+        change = np.abs(picture[200:392, 4:196] - picture[4:196, 4:196])
+        assert 0 < change.max() <= 8
+        sheet.unlink()
+
+
+@pytest.mark.usefixtures("homeless")
+def test_a_preview_of_weights_that_are_not_there_says_what_to_do(arguments: list[str], tmp_path: Path) -> None:
+    result = run(without_weights(arguments), "--train", "1", "--preview", "3")
+    assert result.exit_code == ExitCode.INPUT
+    assert "no weights for a preview yet" in result.stderr
+    assert "--quick" in result.stderr
+    assert not list(tmp_path.glob("*.png"))
+
+
+def test_a_column_whose_name_holds_a_comma_can_be_chosen_and_left_out(arguments: list[str], tmp_path: Path) -> None:
+    labels = tmp_path / "photos" / "labels.csv"
+    labels.write_text(labels.read_text().replace("file_name,colour", 'file_name,"colour, hue"'))
+    at = arguments.index("--weights")
+    words = [*arguments[: at + 1], "default", *arguments[at + 2 :], "--json", "-"]
+    (tmp_path / "key").write_text("5a" * 32)
+    words += ["--key", str(tmp_path / "key")]
+    chosen = json.loads(run(words, "--out", str(tmp_path / "a"), "--tasks", "colour, hue").stdout)
+    assert chosen["tasks"] == ["colour, hue"]
+    left_out = json.loads(run(words, "--out", str(tmp_path / "b"), "--except", "colour, hue").stdout)
+    assert left_out["tasks"] == ["round"]

@@ -1,6 +1,7 @@
 import dataclasses
 import inspect
 import json
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -186,7 +187,11 @@ def test_faulty_labels_exit_with_2_and_leave_nothing(labels: Path, tmp_path: Pat
 
 def test_trains_and_answers_with_table_next_step_and_json(labels: Path, tmp_path: Path) -> None:
     out, target = tmp_path / "g.safetensors", tmp_path / "result.json"
-    words = ["train-generator", str(labels.parent), "--labels", str(labels), "--out", str(out), "--epochs", "1"]
+    header, *rows = labels.read_text(encoding="utf-8").splitlines()
+    addresses = [f"{row},https://example.org/{number}" for number, row in enumerate(rows)]
+    widened = tmp_path / "labels.csv"
+    widened.write_text("\n".join([f"{header},source", *addresses]), encoding="utf-8")
+    words = ["train-generator", str(labels.parent), "--labels", str(widened), "--out", str(out), "--epochs", "1"]
     wide = {"COLUMNS": "200"}
     result = CliRunner().invoke(app, [*words, *QUICK, "--licence", "CC0", "--json", str(target)], env=wide)
     assert result.exit_code == 0, result.output
@@ -195,11 +200,14 @@ def test_trains_and_answers_with_table_next_step_and_json(labels: Path, tmp_path
     assert document["schema_version"] == 1
     assert document["digest"] == card.digest
     assert document["tasks"] == card.tasks.to_json()
+    assert card.tasks.names == tuple(header.split(",")[1:])
+    assert [column["used"] for column in document["columns"]] == [True] * len(card.tasks) + [False]
+    assert re.search(r"^source +web address +.*left out: it holds addresses$", result.stderr, re.MULTILINE)
     assert document["licence"] == card.licence == "CC0"
     assert document["steps"] == 3
     assert Path(document["contact_sheet"]).is_file()
     for text in ("circle, square, star, triangle", "8 / 255", card.digest):
         assert text in result.stdout
     assert "device: " in result.stderr
-    assert f"mtlue protect {labels.parent} --labels {labels} --weights {out}" in result.stderr
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["g.png", "g.safetensors", "result.json"]
+    assert f"mtlue protect {labels.parent} --labels {widened} --weights {out}" in result.stderr
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["g.png", "g.safetensors", "labels.csv", "result.json"]

@@ -1,4 +1,5 @@
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -47,6 +48,7 @@ def test_protected_ends_with_0_and_a_table(made: MadeSet, cache: Path, tmp_path:
     for word in ("green", "red", "average of 2", "noise %", "floor %", "learned"):
         assert word in result.stdout
     assert "device: cpu" in result.stderr
+    assert re.search(r"^green +binary +.*measured$", result.stderr, re.MULTILINE)
     document = json.loads(target.read_text())
     assert (document["schema_version"], document["command"], document["verdict"]) == (2, "verify", "protected")
     fraction = document["conditions"][1]["average"]["learned_fraction"]["mean"]

@@ -98,9 +98,8 @@ def test_paths_that_lead_nowhere_are_text(tmp_path: Path) -> None:
     folder_of(tmp_path, {}, ["x/a.png", "x/b.png"])
     labels = read(tmp_path)
     assert labels.table.tasks["m"].kind is TaskKind.BINARY
-    assert labels.notes == (
-        f"column 'm' names files, but none of them is in {tmp_path}: its cells are read as classes",
-    )
+    assert labels.left_out == {"m": f"holds file names, but none of them is in {tmp_path}"}
+    assert labels.notes == ()
     assert read(tmp_path, "m=categorical").notes == ()
 
 

@@ -212,7 +212,7 @@ def test_columns_that_cannot_be_protected_are_named_and_not_trained_on(config: P
     result = run(config, notes)
     assert result.tasks == ("colour", "round")
     assert result.unprotected_tasks == ("same",)
-    assert notes.has("not protected: column 'same' holds only one class")
+    assert notes.has("left out: it holds only one class, 'x': there is nothing to learn")
 
 
 def test_weights_of_another_release_are_never_replaced(config: ProtectConfig, tmp_path: Path) -> None:

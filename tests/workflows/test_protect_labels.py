@@ -2,6 +2,7 @@
 
 import json
 import unicodedata
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,10 +13,12 @@ from PIL import Image
 
 from mtlue_cli.choices import LabelFormat, SplitPart, Unlabelled
 from mtlue_cli.errors import InputError
+from mtlue_cli.keys import VARIABLE
 from mtlue_cli.release.records import read_manifest
 from mtlue_cli.tasks.bins import parse_bins
 from mtlue_cli.tasks.label_options import LabelOptions
 from mtlue_cli.tasks.labels import read_label_file, released_options
+from mtlue_cli.tasks.multi_label import parse_multi_labels
 from mtlue_cli.workflows.inspect import inspect_path
 from mtlue_cli.workflows.progress import SilentProgress
 from mtlue_cli.workflows.protect.config import ProtectConfig
@@ -131,3 +134,107 @@ def test_the_command_that_is_recommended_reads_the_labels_alike(config: ProtectC
         "--label-format utkface --file-column 'f c' --missing-value NA --bins age=2,9 --split-file s.txt --split test"
     )
     assert f"train-generator {config.images} {words} --out" in own.training_command
+
+
+@pytest.fixture
+def keyed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ProtectConfig:
+    """Twelve photos, to be protected by universal weights."""
+    monkeypatch.setenv(VARIABLE, "5a" * 32)
+    weights = write_checkpoint(tmp_path / "universal.safetensors", None)
+    draw(tmp_path / "photos", *(f"{row}.png" for row in range(16)))
+    return ProtectConfig(tmp_path / "photos", tmp_path / "labels.csv", weights=str(weights), device="cpu")
+
+
+def table(config: ProtectConfig, header: str, cells: Sequence[str], **changes: Any) -> ProtectResult:  # noqa: ANN401
+    rows = "".join(f"{row}.png,{cell}\n" for row, cell in enumerate(cells))
+    config.labels.write_text(f"file_name,{header}\n{rows}", encoding="utf-8")
+    return protect_folder(replace(config, **changes), SilentProgress())
+
+
+@pytest.mark.parametrize("spelled", [("0.0", "1.0"), ("False", "True"), ("00", "01")])
+def test_a_release_does_not_take_its_classes_in_another_spelling(
+    keyed: ProtectConfig, spelled: tuple[str, str]
+) -> None:
+    release = table(keyed, "smile", ["0", "1"] * 3).release
+    before = (release / "labels.csv").read_bytes()
+    with pytest.raises(InputError, match="other spellings") as caught:
+        table(keyed, "smile", [*spelled * 4])
+    assert caught.value.faults == tuple(
+        f"column 'smile' has the class {new!r} (row {row}), which the release spells {old!r}"
+        for row, new, old in zip((2, 3), spelled, "01", strict=True)
+    )
+    assert (release / "labels.csv").read_bytes() == before
+    assert table(keyed, "smile", ["0", "1"] * 4).kept == 6
+    assert table(keyed, "smile", [*spelled * 4], overwrite=True).protected == 8
+
+
+def test_a_new_class_in_another_case_is_refused_and_a_new_class_is_not(keyed: ProtectConfig) -> None:
+    table(keyed, "sex", ["male", "female"] * 3)
+    with pytest.raises(InputError, match="other spellings"):
+        table(keyed, "sex", ["male", "female"] * 3 + ["Male"])
+    assert table(keyed, "sex", ["male", "female"] * 3 + ["unknown"]).protected == 1
+
+
+def test_one_class_in_two_spellings_is_refused_where_it_is_protected(keyed: ProtectConfig) -> None:
+    cells = ["0,a", "1,b", "0.0,a", "True,b"]
+    with pytest.raises(InputError, match="cannot be told apart") as caught:
+        table(keyed, "smile,t", cells)
+    assert "'0' (row 2), '0.0' (row 4); use one spelling" in caught.value.faults[0]
+    assert not keyed.release.exists()
+    assert table(keyed, "smile,t", cells, exclude=("smile",)).tasks == ("t",)
+
+
+def test_quantiles_that_move_with_new_images_are_refused_with_the_edges_of_the_release(keyed: ProtectConfig) -> None:
+    bins = LabelOptions(bins=parse_bins(["age=quantiles:2"]))
+    result = table(keyed, "age", [str(age) for age in range(0, 60, 10)], reading=bins)
+    assert {cell["age"] for cell in released(result).values()} == {"0-20", "21+"}
+    more = [str(age) for age in range(0, 160, 10)]
+    with pytest.raises(InputError) as caught:
+        table(keyed, "age", more, reading=bins)
+    assert caught.value.faults == (
+        "column 'age' is sorted into other bins than in the release: give its edges, --bins age=20",
+    )
+    assert table(keyed, "age", more, reading=LabelOptions(bins=parse_bins(["age=20"]))).kept == 6
+
+
+def test_what_a_release_protects_stays_its_tasks_whatever_more_rows_make_of_them(keyed: ProtectConfig) -> None:
+    first = [f"{row % 2},{row % 2},{row * 3}" for row in range(6)]
+    assert table(keyed, "smile,t,code", first).tasks == ("smile", "t")
+    # Twelve more rows make `code` a column of few numbers, and a column that was asked for looks like an identifier.
+    more = [f"{row % 2},{row % 2},{row * 3 % 18}" for row in range(16)]
+    assert table(keyed, "smile,t,code", more).tasks == ("smile", "t")
+    keyed = replace(keyed, out=keyed.images.with_name("other"))
+    asked = table(keyed, "smile,code", [row[2:] for row in first], tasks=("smile", "code"))
+    assert asked.tasks == ("smile", "code")
+    again = table(keyed, "smile,code", [row[2:] for row in first])
+    assert (again.tasks, again.kept) == (("smile", "code"), 6)
+
+
+def test_bookkeeping_is_released_and_not_protected(keyed: ProtectConfig) -> None:
+    cells = [f"{row},{row % 2},https://example.org/{row},{row * 1.37:.2f},2020-01-{row + 1:02}" for row in range(12)]
+    result = table(keyed, "Unnamed: 0,smile,url,score,date", cells)
+    assert result.tasks == ("smile",)
+    assert result.unprotected_tasks == ("Unnamed: 0", "url", "score", "date")
+    assert [column["used"] for column in result.to_json()["columns"]] == [False, True, False, False, False]
+    assert released(result)["3.png"]["url"] == "https://example.org/3"
+
+
+def test_a_column_of_lists_is_protected_label_by_label(keyed: ProtectConfig) -> None:
+    reading = LabelOptions(multi_labels=parse_multi_labels(["tags"]))
+    result = table(keyed, "tags", ["smile|hat", "hat", "smile", "smile|hat"], reading=reading)
+    assert result.tasks == ("hat", "smile")
+    assert released(result)["1.png"] == {"hat": "1", "smile": "0"}
+
+
+def test_a_missing_number_of_a_data_frame_is_no_class(keyed: ProtectConfig, tmp_path: Path) -> None:
+    import math
+
+    import pyarrow
+    from pyarrow import parquet
+
+    file = tmp_path / "labels.parquet"
+    columns = {"file_name": [f"{row}.png" for row in range(6)], "grade": [0.0, 1.0, math.nan, 0.0, 1.0, 1.0]}
+    parquet.write_table(pyarrow.table(columns), file)
+    result = protect_folder(replace(keyed, labels=file), SilentProgress())
+    assert [record.source for record in result.quarantine] == ["2.png"]
+    assert {cells["grade"] for cells in released(result).values()} == {"0", "1"}

@@ -160,9 +160,14 @@ def test_columns_that_are_no_tasks_can_be_left_out(config: TrainConfig, tmp_path
     header, *rows = config.labels.read_text().splitlines()
     labels.write_text("\n".join([f"{header},constant", *(f"{row},same" for row in rows)]) + "\n")
     with pytest.raises(InputError, match="fault"):
-        train_generator(replace(config, labels=labels), SilentProgress())
-    result = train_generator(replace(config, labels=labels, tasks=("colour", "bright")), SilentProgress())
+        train_generator(replace(config, labels=labels, tasks=("colour", "constant")), SilentProgress())
+    result = train_generator(replace(config, labels=labels), SilentProgress())
     assert set(result.card.tasks.names) == {"colour", "bright"}
+    assert {column.name: column.used for column in result.columns} == {
+        "colour": True,
+        "bright": True,
+        "constant": False,
+    }
 
 
 @pytest.mark.parametrize(

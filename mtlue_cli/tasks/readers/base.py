@@ -1,7 +1,7 @@
 """What every label format is read into, and what a reader declares of itself."""
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from mtlue_cli.choices import LabelFormat
@@ -29,6 +29,8 @@ class RawTable:
         file_column: Header of the file column, where the format settles it.
         declarations: Columns whose kind the format settles.
         others: Images of the folder that are no photos, such as masks of another kind; they are not released.
+        unread: Columns whose cells cannot be labels, and why; they are not in ``header``.
+        one_hot: Columns that were made of one that lists labels.
     """
 
     header: tuple[str, ...]
@@ -39,6 +41,8 @@ class RawTable:
     file_column: str | None = None
     declarations: tuple[Declaration, ...] = ()
     others: frozenset[str] = frozenset()
+    unread: Mapping[str, str] = field(default_factory=dict)
+    one_hot: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True)

@@ -6,10 +6,11 @@ from typing import Any
 from mtlue_cli.choices import LabelFormat
 from mtlue_cli.tasks.readers.base import Cell, LabelReader, LabelSource, RawTable
 from mtlue_cli.tasks.readers.text import read_text
-from mtlue_cli.tasks.readers.values import number_text
+from mtlue_cli.tasks.readers.values import list_text, number_text
 from mtlue_cli.tasks.wording import quoted
 
 _KINDS = {list: "a list", dict: "an object", str: "text", bool: "true or false", type(None): "null"}
+_EXPECTED = "expected text, a number, true, false, null, or a list of these"
 
 
 class _Number(str):
@@ -20,15 +21,22 @@ class _Repeated(ValueError):
     """A key stands twice in one object."""
 
 
+class _Nested(str):
+    """What stands in place of a cell that holds more than a value, in words."""
+
+
 def read_json_lines(source: LabelSource) -> RawTable:
     """Read one object per line; a key that a line lacks, or that is null, is a missing cell.
 
-    Numbers keep their value, not their spelling: ``1`` and ``1.0`` are both ``1``. ``true`` is ``true``.
+    Numbers keep their value, not their spelling: ``1`` and ``1.0`` are both ``1``. ``true`` is ``true``; ``NaN`` is a
+    missing cell. A list of values is a cell with ``|`` between them, an empty one a missing cell. A column that holds
+    anything else is not read.
 
     Raises:
         InputError: The file is no text, or empty.
     """
     header: dict[str, None] = {}
+    unread: dict[str, str] = {}
     found: list[tuple[str, dict[str, Cell]]] = []
     faults: list[str] = []
     for number, line in enumerate(read_text(source.path).split("\n"), 1):
@@ -42,8 +50,12 @@ def read_json_lines(source: LabelSource) -> RawTable:
             continue
         header.update(dict.fromkeys(cells))
         found.append((place, cells))
-    rows = tuple(tuple(cells.get(name) for name in header) for _, cells in found)
-    return RawTable(tuple(header), rows, tuple(place for place, _ in found), tuple(faults))
+        for name, cell in cells.items():
+            if isinstance(cell, _Nested):
+                unread.setdefault(name, f"holds {cell} ({place}), {_EXPECTED}")
+    read = tuple(name for name in header if name not in unread)
+    rows = tuple(tuple(cells.get(name) for name in read) for _, cells in found)
+    return RawTable(read, rows, tuple(place for place, _ in found), tuple(faults), unread=unread)
 
 
 def _cells(line: str) -> dict[str, Cell]:
@@ -51,21 +63,24 @@ def _cells(line: str) -> dict[str, Cell]:
         line,
         parse_int=_Number,
         parse_float=lambda text: _Number(number_text(float(text))),
-        parse_constant=_Number,
+        parse_constant=lambda text: None if text == "NaN" else _Number(text),
         object_pairs_hook=_distinct,
     )
     if not isinstance(document, dict):
         kind = "a number" if isinstance(document, _Number) else _KINDS[type(document)]
         raise ValueError(f'expected an object such as {{"file_name": "a.jpg", "smiling": 1}}, found {kind}')
-    return {name.strip(): _cell(name, value) for name, value in document.items()}
+    return {name.strip(): _cell(value) for name, value in document.items()}
 
 
-def _cell(name: str, value: Any) -> Cell:  # noqa: ANN401 - whatever JSON holds
+def _cell(value: Any) -> Cell:  # noqa: ANN401 - whatever JSON holds
     if isinstance(value, str):
         return str(value).strip()
     if value is None or isinstance(value, bool):
         return None if value is None else str(value).lower()
-    raise ValueError(f"column {quoted(name)} holds {_KINDS[type(value)]}, expected text, a number, true, false or null")
+    parts = [_cell(part) for part in value] if isinstance(value, list) else [_Nested()]
+    if any(isinstance(part, _Nested) for part in parts):
+        return _Nested("a list of lists or objects" if isinstance(value, list) else _KINDS[type(value)])
+    return list_text(parts)
 
 
 def _distinct(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -1,12 +1,14 @@
 """Parquet, read with pyarrow."""
 
+import math
 import re
-from typing import TYPE_CHECKING
+from decimal import Decimal
+from typing import TYPE_CHECKING, Any
 
 from mtlue_cli.choices import LabelFormat
 from mtlue_cli.errors import InputError
 from mtlue_cli.tasks.readers.base import Cell, LabelReader, LabelSource, RawTable
-from mtlue_cli.tasks.readers.values import number_text
+from mtlue_cli.tasks.readers.values import list_text, number_text
 from mtlue_cli.tasks.wording import quoted
 
 if TYPE_CHECKING:
@@ -17,36 +19,40 @@ _ROW_INDEX = re.compile(r"__index_level_\d+__")
 
 
 def read_parquet(source: LabelSource) -> RawTable:
-    """Read the columns of text, whole numbers, floating point, booleans, decimals and dates; null is a missing cell.
+    """Read the columns of text, numbers, booleans, decimals, dates and times, and lists of these.
 
-    Rows count from 1, as no header stands above them. Columns in which pandas numbers its rows are left out.
+    Null and NaN are missing cells. Rows count from 1, as no header stands above them. Columns in which pandas numbers
+    its rows are left out; a column of anything else is not read.
 
     Raises:
-        InputError: The file is no Parquet, or a column holds anything else.
+        InputError: The file is no Parquet.
     """
     import pyarrow
     from pyarrow import parquet
 
     try:
         with parquet.ParquetFile(source.path) as file:
-            table = file.read(use_threads=False)
-            positions = [at for at, name in enumerate(table.column_names) if not _ROW_INDEX.fullmatch(name)]
-            unread = [
-                f"column {quoted(table.column_names[at])} holds {quoted(str(table.schema.field(at).type))}, "
-                "expected text, numbers, booleans or dates"
-                for at in positions
-                if not _is_readable(table.schema.field(at).type)
+            names, kinds = file.schema_arrow.names, file.schema_arrow.types
+            unread = {
+                name.strip(): f"holds {quoted(str(kind))}, "
+                "expected text, numbers, booleans, dates, times, or lists of these"
+                for name, kind in zip(names, kinds, strict=True)
+                if not (_ROW_INDEX.fullmatch(name) or _is_readable(kind))
+            }
+            wanted = [
+                at for at, name in enumerate(names) if not _ROW_INDEX.fullmatch(name) and name.strip() not in unread
             ]
-            columns = [] if unread else [_texts(table.column(at)) for at in positions]
+            rows = file.metadata.num_rows
+            table = file.read(columns=list(dict.fromkeys(names[at] for at in wanted)), use_threads=False)
+            # Reading ``a.b`` brings the struct ``a`` too, which may hold a field of that name.
+            read = [at for at, name in enumerate(table.column_names) if name.strip() not in unread]
+            columns = [list(map(_text, table.column(at).to_pylist())) for at in read]
     except (pyarrow.ArrowException, OSError, ValueError, MemoryError) as error:
         reason = next(iter(str(error).splitlines()), type(error).__name__)
         raise InputError(f"{source.path} cannot be read as Parquet: {quoted(reason)}") from error
-    if unread:
-        hint = "leave these columns out; images inside a Parquet file are not read, only files in the folder"
-        raise InputError(f"{source.path} has columns that cannot be labels", unread, hint)
-    header = tuple(table.column_names[at].strip() for at in positions)
-    places = tuple(f"row {number}" for number in range(1, table.num_rows + 1))
-    return RawTable(header, tuple(zip(*columns, strict=True)), places if columns else ())
+    header = tuple(table.column_names[at].strip() for at in read)
+    places = tuple(f"row {number}" for number in range(1, rows + 1))
+    return RawTable(header, tuple(zip(*columns, strict=True)), places if columns else (), unread=unread)
 
 
 def _is_readable(kind: "pyarrow.DataType") -> bool:
@@ -54,6 +60,8 @@ def _is_readable(kind: "pyarrow.DataType") -> bool:
 
     if types.is_dictionary(kind):
         return _is_readable(kind.value_type)
+    if types.is_list(kind) or types.is_large_list(kind) or types.is_fixed_size_list(kind):
+        return not types.is_nested(kind.value_type) and _is_readable(kind.value_type)
     tests = (
         types.is_string,
         types.is_large_string,
@@ -62,24 +70,20 @@ def _is_readable(kind: "pyarrow.DataType") -> bool:
         types.is_floating,
         types.is_boolean,
         types.is_decimal,
-        types.is_date,
+        types.is_temporal,
         types.is_null,
     )
     return any(test(kind) for test in tests)
 
 
-def _texts(column: "pyarrow.ChunkedArray") -> list[Cell]:
-    texts: list[Cell] = []
-    for value in column.to_pylist():
-        if value is None:
-            texts.append(None)
-        elif isinstance(value, bool):
-            texts.append(str(value).lower())
-        elif isinstance(value, float):
-            texts.append(number_text(value))
-        else:
-            texts.append(str(value).strip())
-    return texts
+def _text(value: Any) -> Cell:  # noqa: ANN401 - whatever a column holds
+    if value is None or (isinstance(value, float | Decimal) and math.isnan(value)):
+        return None
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, list):
+        return list_text(map(_text, value))
+    return number_text(value) if isinstance(value, float) else str(value).strip()
 
 
 PARQUET = LabelReader(LabelFormat.PARQUET, "Parquet table", read_parquet, (".parquet", ".pq"))

@@ -11,6 +11,7 @@ from mtlue_cli.generator.codebook import CODE_VERSION
 from mtlue_cli.keys import FoundKey, find_key
 from mtlue_cli.release.records import RunRecord
 from mtlue_cli.tasks.classes import MAX_CLASSES
+from mtlue_cli.tasks.names import resolved_names
 from mtlue_cli.tasks.spec import Task, TaskSet
 from mtlue_cli.tasks.wording import quoted
 
@@ -28,11 +29,6 @@ class CodableColumns:
 
     tasks: TaskSet
     unfit: Mapping[str, str]
-
-    @property
-    def notes(self) -> list[str]:
-        """What is not protected, one per line."""
-        return [f"not protected: column {reason}" for reason in self.unfit.values()]
 
 
 @dataclass(frozen=True)
@@ -52,18 +48,24 @@ class Codes:
     cells: int = 0
 
 
-def codable(labels: TaskSet, named: Sequence[str] | None) -> CodableColumns:
+def codable(labels: TaskSet, named: Sequence[str] | None, left_out: Mapping[str, str] | None = None) -> CodableColumns:
     """The columns that universal weights can protect: those with at least two classes, and not a value an image.
 
     Args:
         labels: All label columns.
         named: Those that the user asks for; None: whatever can be protected.
+        left_out: Columns that are no tasks unless they are named, with the reason.
 
     Raises:
         InputError: A named column cannot be protected, or none can.
     """
     unfit = {task.name: reason for task in labels if (reason := _reason(task)) is not None}
-    return without(labels, unfit, named)
+    return without(labels, {**unfit, **unnamed(left_out or {}, named)}, named)
+
+
+def unnamed(left_out: Mapping[str, str], named: Sequence[str] | None) -> Mapping[str, str]:
+    """The columns of ``left_out`` that stay so: all if the user names none, for who names columns means all of them."""
+    return left_out if named is None else {}
 
 
 def without(labels: TaskSet, unfit: Mapping[str, str], named: Sequence[str] | None) -> CodableColumns:
@@ -71,32 +73,41 @@ def without(labels: TaskSet, unfit: Mapping[str, str], named: Sequence[str] | No
 
     Args:
         labels: All label columns.
-        unfit: Why a column cannot be protected, by name.
+        unfit: Why a column cannot be protected, by name, as said after the name.
         named: Those that the user asks for; None: whatever can be protected.
 
     Raises:
         InputError: A named column cannot be protected, or none can.
     """
-    asked_for = [unfit[name] for name in named or () if name in unfit]
+    faults = {name: f"column {quoted(name)} {reason}" for name, reason in unfit.items()}
+    asked_for = [faults[name] for name in resolved_names(named or (), labels.names) if name in faults]
     if asked_for:
         raise InputError("columns that --tasks names cannot be protected", asked_for)
     fit = labels.subset(name for name in labels.names if name not in unfit)
     if not fit:
-        raise InputError("no label column can be protected", list(unfit.values()))
+        raise InputError(
+            "no label column can be protected",
+            list(faults.values()),
+            "if one of them is a label all the same, name it with --tasks",
+        )
     return CodableColumns(fit, unfit)
 
 
 def _reason(task: Task) -> str | None:
     if task.num_classes > MAX_CLASSES:
-        return f"{quoted(task.name)} holds {task.num_classes} distinct values: it looks like an identifier"
+        return f"holds {task.num_classes} distinct values: it looks like an identifier"
+    if task.is_dense and task.kind is not TaskKind.SEGMENTATION:
+        return f"holds {task.kind.value}, for which there are no ready-made patterns: train weights for it"
     if task.num_classes < 2:
-        return f"{quoted(task.name)} holds fewer than two classes: there is nothing to learn"
+        return "holds fewer than two classes: there is nothing to learn"
     return None
 
 
-def offered_tasks(card: CheckpointCard, labels: TaskSet, named: Sequence[str] | None) -> CodableColumns:
+def offered_tasks(
+    card: CheckpointCard, labels: TaskSet, named: Sequence[str] | None, left_out: Mapping[str, str]
+) -> CodableColumns:
     """What a generator can protect: its own tasks, or, if it is universal, the columns that codes can stand for."""
-    return codable(labels, named) if card.universal else CodableColumns(card.tasks, {})
+    return codable(labels, named, left_out) if card.universal else CodableColumns(card.tasks, {})
 
 
 def in_code_order(tasks: TaskSet, earlier: Mapping[str, Sequence[str]]) -> TaskSet:
@@ -114,14 +125,14 @@ def in_code_order(tasks: TaskSet, earlier: Mapping[str, Sequence[str]]) -> TaskS
     return TaskSet(tuple(ordered))
 
 
-def key_for(card: CheckpointCard, file: Path | None) -> FoundKey | None:
+def key_for(card: CheckpointCard, file: Path | None, *, keep: bool = True) -> FoundKey | None:
     """The key that a generator needs; None for one with learned embeddings, which takes none.
 
     Raises:
         InputError: ``file`` is given though no key is needed; or as :func:`~mtlue_cli.keys.find_key`.
     """
     if card.universal:
-        return find_key(file)
+        return find_key(file, keep=keep)
     if file is not None:
         raise InputError(
             f"the weights {card.name} take no key", hint="leave out --key; keyed are the weights called default"

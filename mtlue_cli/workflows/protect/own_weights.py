@@ -20,12 +20,20 @@ from mtlue_cli.files import unwritable
 from mtlue_cli.generator.checkpoint import CheckpointCard, read_card
 from mtlue_cli.generator.shipped import DEFAULT, SUFFIX, shipped_weights
 from mtlue_cli.tasks.classes import MAX_CLASSES, class_faults
+from mtlue_cli.tasks.overview import ColumnUse, column_uses
 from mtlue_cli.tasks.spec import LabelTable, TaskSet
 from mtlue_cli.tasks.wording import counted, quoted
 from mtlue_cli.workflows.progress import Progress
 from mtlue_cli.workflows.protect.config import ProtectConfig
-from mtlue_cli.workflows.protect.keyed import without
-from mtlue_cli.workflows.protect.plan import ProtectInputs, Weights, named_weights, select_tasks
+from mtlue_cli.workflows.protect.keyed import unnamed, without
+from mtlue_cli.workflows.protect.plan import (
+    ProtectInputs,
+    Weights,
+    named_weights,
+    reasons_against,
+    refuse_spellings,
+    select_tasks,
+)
 from mtlue_cli.workflows.train.config import TrainConfig, state_folder
 from mtlue_cli.workflows.train.generator import train_generator
 
@@ -52,30 +60,33 @@ def weights_store() -> Path:
     return user_data_path("mtlue", appauthor=False) / "weights"
 
 
-def choose_weights(config: ProtectConfig, inputs: ProtectInputs, progress: Progress) -> Weights:
-    """The weights of a run: those of ``--weights``, ready-made patterns, or trained ones.
+def find_weights(config: ProtectConfig, inputs: ProtectInputs, progress: Progress) -> "Weights | OwnWeights":
+    """The weights of a run: those of ``--weights``, ready-made patterns, or trained ones; trains and writes nothing.
 
     Trained weights lie in :func:`weights_store`, named after the folder and its tasks; none are ever replaced. The next
     run finds the latest, continues an unfinished training, and protects new images with the same weights. A release
     that exists decides first.
 
+    Returns:
+        The weights, or what trains them where there are none.
+
     Raises:
-        InputError: Labels and output folder do not go together, or training was far too short; nothing was written to
-            the release.
-        MtlueError: The weights cannot be kept.
+        InputError: Labels, weights and output folder do not go together.
+        MtlueError: The store cannot be read.
     """
     if config.weights is not None:
         return named_weights(config, inputs, config.weights)
     if config.quick:
         return _ready_made(config, inputs)
     columns = inputs.labels.table.tasks
-    fit = without(columns, _unfit(columns), config.tasks)
-    for reason in fit.unfit.values():
-        progress.note(f"not protected: {reason}")
+    left_out = unnamed(inputs.left_out_columns(overwrite=config.overwrite), config.tasks)
+    fit = without(columns, {**_unfit(columns), **left_out}, config.tasks)
     tasks = select_tasks(fit.tasks, config.tasks, config.exclude, columns)
-    wanted = _Wanted(config, inputs, tasks, labelled_images(inputs.labels.table, tasks), progress)
+    refuse_spellings(tasks, inputs, overwrite=config.overwrite)
+    uses = column_uses(inputs.labels, tasks.names, reasons_against(config, columns, fit.unfit))
+    wanted = OwnWeights(config, inputs, tasks, labelled_images(inputs.labels.table, tasks), uses, progress)
     try:
-        return wanted.of_release() or wanted.kept() or wanted.made()
+        return wanted.of_release() or wanted.kept() or wanted.too_few() or wanted
     except OSError as error:
         raise MtlueError(unwritable(Path(error.filename or weights_store()), error)) from error
 
@@ -99,21 +110,22 @@ def _unfit(columns: TaskSet) -> dict[str, str]:
     """Why nothing can be learned from a column, by name; several spellings of a class are for training to refuse."""
     faults = {task.name: class_faults(task) for task in columns}
     return {
-        task.name: faults[task.name][0]
+        task.name: faults[task.name][0].removeprefix(f"column {quoted(task.name)} ")
         for task in columns
         if faults[task.name] and (task.is_dense or not 2 <= task.num_classes <= MAX_CLASSES)
     }
 
 
 @dataclass(frozen=True)
-class _Wanted:
-    """The weights that one run needs.
+class OwnWeights:
+    """The weights that one run needs, before they are found or trained.
 
     Attributes:
         config: What the user asks for.
         inputs: Labels, and the release that stands in the output folder.
         tasks: What is protected.
         images: Number of images with a label.
+        columns: What becomes of each column.
         progress: Shows what happens.
     """
 
@@ -121,6 +133,7 @@ class _Wanted:
     inputs: ProtectInputs
     tasks: TaskSet
     images: int
+    columns: tuple[ColumnUse, ...]
     progress: Progress
 
     @property
@@ -189,26 +202,46 @@ class _Wanted:
             return None
         return self._checked(found, card)
 
+    def too_few(self) -> Weights | None:
+        """Ready-made patterns where there are too few images; None where weights are to be trained.
+
+        Raises:
+            InputError: The output cannot be written.
+        """
+        self._refuse_unwritable()
+        if self.images >= FEWEST_IMAGES or self.config.train_minutes is not None or self._unfinished():
+            return None
+        few = f"{counted(self.images, 'labelled image')}, too few to train weights (fewer than {FEWEST_IMAGES})"
+        self.progress.note(f"{few}: using ready-made patterns; --train MINUTES trains anyway")
+        return _ready_made(self.config, self.inputs)
+
+    @property
+    def minutes(self) -> float:
+        """Time limit of the training."""
+        return TRAIN_MINUTES if self.config.train_minutes is None else self.config.train_minutes
+
     def made(self) -> Weights:
-        """Train weights, or take ready-made patterns where there are too few images.
+        """Train weights.
 
         Raises:
             InputError: As :func:`~mtlue_cli.workflows.train.generator.train_generator`, or training was far too short.
+            MtlueError: The weights cannot be kept.
         """
-        self._refuse_unwritable()
+        try:
+            return self._trained()
+        except OSError as error:
+            raise MtlueError(unwritable(Path(error.filename or weights_store()), error)) from error
+
+    def _trained(self) -> Weights:
         config, before = self.config, self._latest()
         unfinished = self._unfinished()
-        if self.images < FEWEST_IMAGES and config.train_minutes is None and not unfinished:
-            few = f"{counted(self.images, 'labelled image')}, too few to train weights (fewer than {FEWEST_IMAGES})"
-            self.progress.note(f"{few}: using ready-made patterns; --train MINUTES trains anyway")
-            return _ready_made(self.config, self.inputs)
         with self._sole_trainer():
             latest = self._latest()
             if latest != before and latest is not None:  # another run has trained them meanwhile
                 return self._checked(latest, read_card(latest))
             moment = datetime.now(UTC).strftime("%Y%m%dT%H%M%S%f")
             out = unfinished[-1].with_suffix("") if unfinished else weights_store() / f"{self.stem}-{moment}{SUFFIX}"
-            minutes = TRAIN_MINUTES if config.train_minutes is None else config.train_minutes
+            minutes = self.minutes
             used = f"{self.images:,} images" + (f" ({MOST_IMAGES:,} of them)" if self.images > MOST_IMAGES else "")
             self.progress.note(
                 f"training weights for these {used}: about {minutes:g} minutes on "

@@ -1,8 +1,10 @@
 """What ``protect`` is asked, and everything that is checked before the first file is written."""
 
 import math
-from collections.abc import Sequence
+import shlex
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
@@ -24,13 +26,20 @@ from mtlue_cli.images.labelled import read_folder_labels
 from mtlue_cli.keys import FoundKey
 from mtlue_cli.layouts.companions import FOLDERS_ARE_CLASSES
 from mtlue_cli.options import range_faults
-from mtlue_cli.release.records import RunRecord
+from mtlue_cli.release.records import LABELS_NAME, RunRecord
 from mtlue_cli.release.release import Contents, Release, Resumption, refuse_protected
-from mtlue_cli.tasks.labels import LabelFile
+from mtlue_cli.tasks.bins import Bins, edges_of
+from mtlue_cli.tasks.classes import spelling_faults
+from mtlue_cli.tasks.labels import LabelFile, read_label_file, released_options
+from mtlue_cli.tasks.names import resolved_names
+from mtlue_cli.tasks.overview import ColumnUse, column_uses
 from mtlue_cli.tasks.spec import LabelTable, TaskSet
+from mtlue_cli.tasks.spelling import respelled
 from mtlue_cli.tasks.wording import quoted
 from mtlue_cli.workflows.protect.config import ProtectConfig
 from mtlue_cli.workflows.protect.keyed import Codes, codes_for, in_code_order, key_for, offered_tasks
+
+_ONE_SPELLING = "use one spelling per class in the label file, or leave these columns out with --except"
 
 
 @dataclass(frozen=True)
@@ -55,6 +64,31 @@ class ProtectInputs:
     def earlier(self) -> RunRecord | None:
         """Settings of the release that stands in the output folder."""
         return None if self.contents.manifest is None else self.contents.manifest.run
+
+    def left_out_columns(self, *, overwrite: bool) -> Mapping[str, str]:
+        """Columns that are no tasks unless the user names them, with the reason.
+
+        Whatever more rows make of them, the columns that a release protects stay its tasks, and those that it left out
+        stay left out, unless it is replaced.
+        """
+        if self.earlier is None or overwrite:
+            return self.labels.left_out
+        now = {name: reason for name, reason in self.labels.left_out.items() if name not in self.earlier.tasks}
+        return now | self._left_out_then
+
+    @cached_property
+    def _left_out_then(self) -> dict[str, str]:
+        """Columns that would be tasks by now, and were none when the release was made, with the reason of that time."""
+        assert self.earlier is not None  # the caller saw to it
+        new = [name for name in self.labels.usual_tasks.names if name not in self.earlier.tasks]
+        if not new:
+            return {}
+        try:
+            options = released_options(self.earlier.file_column)
+            before = read_label_file(self.release.folder / LABELS_NAME, options, for_learning=False).left_out
+        except InputError:  # none yet, or damaged: the check of the release reports it
+            return {}
+        return {name: before[name] for name in new if name in before}
 
 
 @dataclass(frozen=True)
@@ -94,6 +128,7 @@ class ProtectPlan:
         earlier: What is continued of the release that stands in the output folder.
         force: Whether to protect what is protected already.
         draws: Whether an image that no label says anything about is protected as one of random classes.
+        columns: What becomes of each column.
     """
 
     release: Release
@@ -111,6 +146,7 @@ class ProtectPlan:
     earlier: Resumption
     force: bool
     draws: bool
+    columns: tuple[ColumnUse, ...]
 
     def is_drawn(self, row: int) -> bool:
         """Whether the image of a row is protected as one of random classes."""
@@ -164,13 +200,16 @@ def named_weights(config: ProtectConfig, inputs: ProtectInputs, name: str) -> We
     return Weights(path, read_card(path))
 
 
-def plan_protection(config: ProtectConfig, inputs: ProtectInputs, weights: Weights) -> ProtectPlan:
+def plan_protection(
+    config: ProtectConfig, inputs: ProtectInputs, weights: Weights, *, keep_key: bool = True
+) -> ProtectPlan:
     """Decide what the run does; writes nothing but a user's first key.
 
     Args:
         config: What the user asks for.
         inputs: What :func:`read_inputs` gave.
         weights: To protect with.
+        keep_key: Whether a key that is made is kept; else nothing at all is written.
 
     Raises:
         InputError: Weights, labels, key and the release that is there do not go together.
@@ -178,17 +217,18 @@ def plan_protection(config: ProtectConfig, inputs: ProtectInputs, weights: Weigh
     """
     card, labels, earlier = weights.card, inputs.labels, inputs.earlier
     _check_bound(weights.path, card)
-    offered = offered_tasks(card, labels.table.tasks, config.tasks)
+    left_out = inputs.left_out_columns(overwrite=config.overwrite)
+    offered = offered_tasks(card, labels.table.tasks, config.tasks, left_out)
     tasks = select_tasks(offered.tasks, config.tasks, config.exclude, labels.table.tasks)
-    key = key_for(card, config.key)
+    key = key_for(card, config.key, keep=keep_key)
     fingerprint = None if key is None else key.key.fingerprint
     # A release that is replaced decides nothing: the new one is what it would be in a new folder.
     alike = earlier is not None and (earlier.weights_sha256, earlier.key_fingerprint) == (card.digest, fingerprint)
     continued = earlier if alike and not config.overwrite else None
     codes = Codes()
     if key is not None:
+        refuse_spellings(tasks, inputs, overwrite=config.overwrite)
         tasks = in_code_order(tasks, {} if continued is None else continued.classes)
-        labels = replace(labels, notes=(*labels.notes, *offered.notes))
     table = labels.table.recoded(tasks)
     if key is not None:
         from mtlue_cli.generator.code_embedding import shares_for_codes  # brings torch
@@ -226,7 +266,70 @@ def plan_protection(config: ProtectConfig, inputs: ProtectInputs, weights: Weigh
         earlier=inputs.release.resume(inputs.contents, run, overwrite=config.overwrite),
         force=config.force,
         draws=config.unlabelled is Unlabelled.PROTECT,
+        columns=column_uses(
+            labels, tasks.names, reasons_against(config, labels.table.tasks, offered.unfit, card.tasks.names)
+        ),
     )
+
+
+def reasons_against(
+    config: ProtectConfig, columns: TaskSet, unfit: Mapping[str, str], known: Sequence[str] | None = None
+) -> dict[str, str]:
+    """Why columns are not protected, by name, as said after the name; nothing of those for which nothing speaks.
+
+    Args:
+        config: What the user asks for.
+        columns: Those of the labels.
+        unfit: Why columns cannot be protected, or are no tasks unless they are named.
+        known: The tasks of the weights, if they have any of their own.
+    """
+    excluded = resolved_names(config.exclude or (), columns.names)
+    reasons = {name: "is not known to the weights" for name in columns.names if known and name not in known}
+    reasons |= unfit
+    if config.tasks is not None:
+        wanted = resolved_names(config.tasks, columns.names)
+        reasons |= {name: "is not named by --tasks" for name in columns.names if name not in wanted}
+    return reasons | dict.fromkeys(excluded, "is named by --except")
+
+
+def refuse_spellings(tasks: TaskSet, inputs: ProtectInputs, *, overwrite: bool) -> None:
+    """Refuse classes that are likely to be another spelling of one in the labels, or in the release that is continued.
+
+    Args:
+        tasks: What is to be protected.
+        inputs: The labels, and the release.
+        overwrite: Whether the release is replaced, so that its classes decide nothing.
+
+    Raises:
+        InputError: Names every such class, with what to do.
+    """
+    before = {} if inputs.earlier is None or overwrite else inputs.earlier.classes
+    bins = {bins.column for bins in inputs.labels.bins}
+    faults: list[str] = []
+    respelled_ones: list[str] = []
+    for task in inputs.labels.table.tasks.subset(tasks.names).image_level:
+        known = before.get(task.name, ())
+        new = [name for name in task.classes if name not in known]
+        if new:
+            faults += spelling_faults(task)
+        respelled_ones += [
+            f"column {quoted(task.name)} has the class {quoted(name)}{task.place_of(name)}, which the release spells "
+            f"{quoted(old)}"
+            for name, old in respelled(new, known).items()
+        ]
+        if known and task.name in bins and new and (edges := edges_of(known)):
+            respelled_ones.append(
+                f"column {quoted(task.name)} is sorted into other bins than in the release: give its edges, "
+                f"--bins {shlex.quote(str(Bins(task.name, edges)))}"
+            )
+    if respelled_ones:
+        raise InputError(
+            f"{inputs.release.folder} was made with other spellings of these labels",
+            respelled_ones,
+            "spell them as before, or replace the release with --overwrite",
+        )
+    if faults:
+        raise InputError("the labels of protected columns cannot be told apart", faults, _ONE_SPELLING)
 
 
 def _with_unlabelled(config: ProtectConfig, labels: LabelFile, match: FolderMatch) -> tuple[LabelFile, tuple[str, ...]]:
@@ -263,6 +366,9 @@ def select_tasks(
     """
     if only is not None and exclude is not None:
         raise InputError("--tasks and --except cannot be used together", hint="give one of them")
+    every = (*known.names, *(() if columns is None else columns.names))
+    only = None if only is None else resolved_names(only, every)
+    exclude = None if exclude is None else resolved_names(exclude, every)
     unknown = [name for name in only or () if name not in known]
     unknown += [name for name in exclude or () if name not in known and name not in (columns or ())]
     if unknown:

@@ -1,11 +1,12 @@
 """Protect a folder of labelled images: plan, stream, record."""
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from statistics import median
 from typing import Literal
 
+import torch
 from msgspec import structs
 
 from mtlue_cli.choices import GPU_CALL_SIZE, ExitCode, ImageFormat
@@ -22,14 +23,15 @@ from mtlue_cli.layouts.companions import companion_files
 from mtlue_cli.metrics.flip import MeanFlip
 from mtlue_cli.notebook import html_table
 from mtlue_cli.release.records import FileRecord, QuarantineRecord, Record
+from mtlue_cli.tasks.overview import ColumnUse, overview_lines
 from mtlue_cli.tasks.released import released_labels
 from mtlue_cli.tasks.wording import quoted
 from mtlue_cli.workflows.progress import Progress
 from mtlue_cli.workflows.protect.config import ProtectConfig
 from mtlue_cli.workflows.protect.flip import release_flip
-from mtlue_cli.workflows.protect.own_weights import choose_weights
+from mtlue_cli.workflows.protect.own_weights import find_weights
 from mtlue_cli.workflows.protect.photos import PhotoSteps, protect_photos
-from mtlue_cli.workflows.protect.plan import ProtectInputs, ProtectPlan, plan_protection, read_inputs
+from mtlue_cli.workflows.protect.plan import ProtectInputs, ProtectPlan, Weights, plan_protection, read_inputs
 
 
 class Quarantined(Document, frozen=True, rename={"source": "file"}):
@@ -81,6 +83,7 @@ class ProtectResult(
         warnings: What the user must know of the weights.
         device: Where it ran, in words.
         seconds: Time taken.
+        columns: What became of each column of the labels.
         exit_code: :attr:`ExitCode.QUARANTINE` if an image was left out.
     """
 
@@ -107,6 +110,7 @@ class ProtectResult(
     warnings: tuple[str, ...]
     device: str
     seconds: float
+    columns: tuple[ColumnUse, ...] = ()
     exit_code: ExitCode
 
     def rows(self) -> dict[str, str]:
@@ -156,11 +160,15 @@ def protect_folder(config: ProtectConfig, progress: Progress, inputs: ProtectInp
     began = time.monotonic()
     with photos_up_to(config.max_pixels):  # maps are read and the sizes of photos looked up
         inputs = inputs or read_inputs(config)
-        plan = plan_protection(config, inputs, choose_weights(config, inputs, progress))
+        found = find_weights(config, inputs, progress)
+        if isinstance(found, Weights):
+            plan = plan_protection(config, inputs, found)
+            show_columns(plan.columns, plan.labels.notes, progress)
+        else:
+            show_columns(found.columns, inputs.labels.notes, progress)
+            plan = plan_protection(config, inputs, found.made())
     device = choose_device(config.device)
     progress.note(f"device: {describe_device(device)}")
-    for note in plan.labels.notes:
-        progress.note(note)
     if plan.key is not None:
         for line in plan.key.described():
             progress.note(line)
@@ -169,15 +177,7 @@ def protect_folder(config: ProtectConfig, progress: Progress, inputs: ProtectInp
             f"the weights {plan.card.name} are public: whoever has them can learn to undo the perturbation; "
             f"weights of your own, kept to yourself, do not have that weakness: {plan.training_command}"
         )
-    generator = Generator.load(
-        plan.weights,
-        key=None if plan.key is None else plan.key.key,
-        tasks=plan.tasks,
-        shares=plan.run.shares,
-        cells=plan.run.code_cells,
-        device=device,
-        call_size=config.batch_size or GPU_CALL_SIZE,
-    )
+    generator = load_generator(config, plan, device)
     if plan.key is not None and len(plan.tasks.dense) and not is_tinted(plan.tasks):
         names = ", ".join(map(quoted, plan.tasks.dense.names))
         progress.note(
@@ -201,6 +201,25 @@ def protect_folder(config: ProtectConfig, progress: Progress, inputs: ProtectInp
     except OSError as error:
         raise MtlueError(unwritable(Path(error.filename or release.folder), error)) from error
     return _result(plan, records, steps.fixes, flip, describe_device(device), time.monotonic() - began)
+
+
+def show_columns(columns: Sequence[ColumnUse], notes: Sequence[str], progress: Progress) -> None:
+    """Show what becomes of each column, and what else is to know of the labels."""
+    for line in (*overview_lines(columns, "protected"), *notes):
+        progress.note(line)
+
+
+def load_generator(config: ProtectConfig, plan: ProtectPlan, device: torch.device) -> Generator:
+    """The generator of a plan, bound to its key if it takes one."""
+    return Generator.load(
+        plan.weights,
+        key=None if plan.key is None else plan.key.key,
+        tasks=plan.tasks,
+        shares=plan.run.shares,
+        cells=plan.run.code_cells,
+        device=device,
+        call_size=config.batch_size or GPU_CALL_SIZE,
+    )
 
 
 def _result(
@@ -242,6 +261,7 @@ def _result(
         warnings=plan.warnings,
         device=device,
         seconds=round(seconds, 3),
+        columns=plan.columns,
         exit_code=ExitCode.QUARANTINE if left_out else ExitCode.SUCCESS,
     )
 

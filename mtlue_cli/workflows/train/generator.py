@@ -25,9 +25,11 @@ from mtlue_cli.images.labelled import read_folder_labels
 from mtlue_cli.perturbation.bound import add_bounded
 from mtlue_cli.tasks.dense import as_labels
 from mtlue_cli.tasks.labels import LabelFile
+from mtlue_cli.tasks.names import resolved_names
+from mtlue_cli.tasks.overview import ColumnUse, column_uses, overview_lines
 from mtlue_cli.tasks.paths import names_below
 from mtlue_cli.tasks.spans import with_spans
-from mtlue_cli.tasks.spec import LabelTable
+from mtlue_cli.tasks.spec import LabelTable, TaskSet
 from mtlue_cli.tasks.wording import counted
 from mtlue_cli.training.generator_loop import GeneratorLoop
 from mtlue_cli.training.runtime import data_digest, flush_denormals, library_versions
@@ -56,9 +58,12 @@ def train_generator(config: TrainConfig, progress: Progress, labels: LabelFile |
     check_usage(config)
     labels = labels or read_folder_labels(config.images, config.labels, config.reading, learned=config.tasks)
     table, notes = _chosen(labels, config)
-    progress.note(f"device: {describe_device(device)}")
-    for note in (*labels.notes, *(() if config.private else notes)):
+    if not config.private:
+        for line in (*overview_lines(_columns(labels, table.tasks, config), "learned"), *notes):
+            progress.note(line)
+    for note in () if config.private else labels.notes:
         progress.note(note)
+    progress.note(f"device: {describe_device(device)}")
     start = None if config.start is None else read_start(config.start, config.key, table)
     for note in () if start is None or start.key is None else start.key.described():
         progress.note(note)
@@ -78,25 +83,35 @@ def train_generator(config: TrainConfig, progress: Progress, labels: LabelFile |
         config.sheet_path.touch(mode=0o600)  # a file that is there keeps its mode when it is written
     _draw_sheet(loop.generator, data.images, data.labels, config.sheet_path)
     shutil.rmtree(config.state_folder, ignore_errors=True)
-    return TrainResult(config.out, config.sheet_path, card, history, time.monotonic() - started, loop.step, config.size)
+    seconds, columns = time.monotonic() - started, _columns(labels, table.tasks, config)
+    return TrainResult(config.out, config.sheet_path, card, history, seconds, loop.step, config.size, columns)
+
+
+def _columns(labels: LabelFile, tasks: TaskSet, config: TrainConfig) -> tuple[ColumnUse, ...]:
+    named = config.tasks is not None
+    return column_uses(
+        labels, tasks.names, dict.fromkeys(labels.table.tasks.names, "is not named by --tasks") if named else {}
+    )
 
 
 def _chosen(labels: LabelFile, config: TrainConfig) -> tuple[LabelTable, tuple[str, ...]]:
     """The rows of ``limit`` and the columns of ``tasks``, every file of which must be there; and notes on others."""
-    table = labels.table
+    table, wanted = labels.table, labels.usual_tasks
     maps = names_below(config.images, table.all_map_files, table.maps_folder)
-    named = {*table.file_names, *maps, *labels.other_parts}
+    others = {*table.file_names, *maps, *labels.other_parts}
     if config.tasks is not None:
-        unknown = [name for name in config.tasks if name not in table.tasks]
+        named = resolved_names(config.tasks, table.tasks.names)
+        unknown = [name for name in named if name not in table.tasks]
         if unknown:
             columns = ", ".join(table.tasks.names)
             raise InputError("--tasks names columns that do not exist", unknown, f"columns: {columns}")
-        table = table.recoded(table.tasks.subset(config.tasks))
+        wanted = table.tasks.subset(named)
+    table = table.recoded(wanted)
     if config.limit is not None:
         table = table.take(range(min(config.limit, len(table))))
     if config.most_images is not None and len(table) > config.most_images:
         table = table.take(np.linspace(0, len(table) - 1, config.most_images).astype(int).tolist())
-    match = match_labels(config.images, table, named)
+    match = match_labels(config.images, table, others)
     if len(table) < 2:
         number = counted(len(table), "image")
         raise InputError(f"{config.labels} has {number}; a generator needs at least two to learn from")

@@ -11,6 +11,7 @@ from mtlue_cli.choices import ObjectiveName
 from mtlue_cli.generator.checkpoint import CheckpointCard
 from mtlue_cli.notebook import html_table
 from mtlue_cli.perturbation.bound import is_grey
+from mtlue_cli.tasks.overview import ColumnUse
 from mtlue_cli.tasks.spec import TaskSet
 from mtlue_cli.training.distortions import ATTACKS, PLAIN, DistortionSettings
 from mtlue_cli.workflows.train.config import TrainConfig
@@ -59,6 +60,7 @@ class TrainResult:
         seconds: Time of this process, reading included.
         steps: Number of generator steps.
         size: Side in pixels of the views that it was trained on.
+        columns: What became of each column of the labels.
     """
 
     checkpoint: Path
@@ -68,6 +70,7 @@ class TrainResult:
     seconds: float
     steps: int
     size: int
+    columns: tuple[ColumnUse, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """A JSON-ready document."""
@@ -91,6 +94,7 @@ class TrainResult:
             "steps": self.steps,
             "seconds": round(self.seconds, 3),
             "history": self.history,
+            "columns": [column.to_json() for column in self.columns],
         }
 
     def rows(self) -> dict[str, str]:

@@ -111,12 +111,13 @@ def dry_run(config: VerifyConfig, progress: Progress, given: LabelFile | None = 
     plan = checked_plan(config)
     read_starts(config, plan, fetch=False)
     given = given or read_folder_labels(config.clean, config.labels, config.reading, for_learning=False)
-    table = given.table
+    table = given.table.recoded(given.usual_tasks)
     require_fit(config, plan, table.tasks)
     available = len(table) if plan.limit is None else min(plan.limit, len(table))
     images = available if config.has_own_test else round(available * (1 - config.test_fraction))
     device = choose_device(config.device)
-    progress.note(f"device: {describe_device(device)}")
+    for note in (f"device: {describe_device(device)}", *given.notes):
+        progress.note(note)
     epochs = plan.epochs_with(images)
     settings = LearningSettings(epochs=epochs, batch_size=plan.batch_size, crop_size=config.size)
     an_image = seconds_per_image(table.tasks, settings, device)

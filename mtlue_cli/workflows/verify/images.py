@@ -20,6 +20,8 @@ from mtlue_cli.images.folder import match_labels
 from mtlue_cli.images.labelled import read_folder_labels
 from mtlue_cli.keys import FoundKey
 from mtlue_cli.metrics.flip import MeanFlip, mean_flip, sampled
+from mtlue_cli.tasks.bins import Bins
+from mtlue_cli.tasks.labels import LabelFile
 from mtlue_cli.tasks.spec import LabelTable
 from mtlue_cli.verification.audit import Audit
 from mtlue_cli.verification.in_memory import protect_in_memory
@@ -72,7 +74,7 @@ class Sources:
 
 
 def load_judged(
-    weights: str, key: Path | None, labels: LabelTable
+    weights: str, key: Path | None, given: LabelFile
 ) -> tuple[LoadedGenerator, FoundKey | None, Sequence[str]]:
     """The generator called ``weights`` for these labels, bound to its key if it takes one.
 
@@ -82,19 +84,21 @@ def load_judged(
     Raises:
         InputError: There is none, it does not fit, or its key cannot be read.
     """
+    labels = given.table
     loaded = load_checkpoint(resolve_weights(weights, labels.tasks))
-    offered = offered_tasks(loaded.card, labels.tasks, None)
+    offered = offered_tasks(loaded.card, labels.tasks, None, given.left_out)
     found = key_for(loaded.card, key)
     if found is None:
-        return loaded, None, offered.notes
+        return loaded, None, ()
     shares = shares_for_codes(labels, offered.tasks, loaded.card.image_size)
-    return loaded.bound(found.key, offered.tasks, shares), found, [*offered.notes, *found.described()]
+    return loaded.bound(found.key, offered.tasks, shares), found, found.described()
 
 
-def read_test_side(config: VerifyConfig, table: LabelTable) -> Side | None:
+def read_test_side(config: VerifyConfig, table: LabelTable, bins: tuple[Bins, ...] = ()) -> Side | None:
     """Separate test images in the class indices of ``table``; None if a share is held out instead.
 
-    They are a folder of their own, or the test part of a data set that its authors divided.
+    They are a folder of their own, or the test part of a data set that its authors divided. ``bins`` are those of
+    ``table``, with quantiles as edges.
     """
     if config.test is not None and config.test_labels is not None:
         folder, labels, reading = config.test, config.test_labels, config.whole_reading
@@ -102,6 +106,7 @@ def read_test_side(config: VerifyConfig, table: LabelTable) -> Side | None:
         folder, labels, reading = config.clean, config.labels, replace(config.reading, split=SplitPart.TEST)
     else:
         return None
+    reading = replace(reading, bins=bins or reading.bins)
     found = read_folder_labels(folder, labels, reading, for_learning=False).table
     match_labels(folder, found)
     problems = table.tasks.unmet_by(found.tasks)

@@ -17,6 +17,7 @@ from mtlue_cli.images.dataset import load_labels
 from mtlue_cli.images.folder import match_labels
 from mtlue_cli.images.labelled import read_folder_labels
 from mtlue_cli.tasks.labels import LabelFile
+from mtlue_cli.tasks.overview import column_uses, overview_lines
 from mtlue_cli.tasks.spans import with_spans
 from mtlue_cli.training.multitask_loop import LearningSettings
 from mtlue_cli.training.runtime import library_versions
@@ -69,16 +70,19 @@ def verify_release(config: VerifyConfig, progress: Progress, given: LabelFile | 
     labels = given.table
     match_labels(config.clean, labels)
     if config.weights is not None:
-        loaded, key, notes = load_judged(config.weights, config.key, labels)
+        loaded, key, notes = load_judged(config.weights, config.key, given)
         promise = promised(loaded.card.epsilon, loaded.card.tasks.names, labels.tasks)
     else:
         assert config.protected is not None  # checked with the options
         loaded, key, notes = None, None, ()
-        promise = promised_by_release(config.protected, labels.tasks)
+        promise = promised_by_release(config.protected, labels.tasks, given.usual_tasks.names)
     table = labels.recoded(labels.tasks.subset(promise.tasks))
     require_fit(config, plan, table.tasks)
-    own_test = read_test_side(config, table)
+    own_test = read_test_side(config, table, given.bins)
     device = choose_device(config.device)
+    others = dict.fromkeys((name for name in labels.tasks.names if name not in given.left_out), "is not protected")
+    for line in overview_lines(column_uses(given, promise.tasks, others), "measured", can_choose=False):
+        progress.note(line)
     progress.note(f"device: {describe_device(device)}")
     for note in (*given.notes, *notes, *promise.notes):
         progress.note(note)

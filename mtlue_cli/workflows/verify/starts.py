@@ -72,7 +72,8 @@ def train_starts(
     backbones, folder, labels = backbones_to_start(plan), config.pretrain_images, config.pretrain_labels
     if folder is None or labels is None:
         return {}
-    table = read_folder_labels(folder, labels, config.whole_reading).table
+    given = read_folder_labels(folder, labels, config.whole_reading)
+    table = given.table.recoded(given.usual_tasks)
     match_labels(folder, table)
     known = {file_digest(side.folder / name) for side in judged for name in side.table.file_names}
     common = [name for name in table.file_names if file_digest(folder / name) in known]

@@ -1,0 +1,248 @@
+"""What ``protect`` would do, and how its release would look; nothing is written but a preview that is asked for."""
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from mtlue_cli.choices import ExitCode
+from mtlue_cli.devices import choose_device, describe_device
+from mtlue_cli.errors import ImageError, InputError
+from mtlue_cli.images.contact_sheet import draw_contact_sheet
+from mtlue_cli.images.decode import decode_bytes, read_content
+from mtlue_cli.images.encode import encode_image
+from mtlue_cli.images.reading import photos_up_to
+from mtlue_cli.images.square import to_square
+from mtlue_cli.perturbation.bound import protect_pixels
+from mtlue_cli.release.records import Record
+from mtlue_cli.release.release import Resumption
+from mtlue_cli.tasks.overview import ColumnUse
+from mtlue_cli.workflows.progress import Progress
+from mtlue_cli.workflows.protect.config import ProtectConfig
+from mtlue_cli.workflows.protect.own_weights import OwnWeights, find_weights, labelled_images
+from mtlue_cli.workflows.protect.photos import PhotoSteps, Prepared
+from mtlue_cli.workflows.protect.plan import ProtectInputs, ProtectPlan, plan_protection
+from mtlue_cli.workflows.protect.run import load_generator, show_columns
+
+SCHEMA_VERSION = 1
+
+SAMPLE = 12
+"""Photos that are encoded to estimate the size of a release."""
+
+PATTERN_CELLS = 12
+"""Side in cells of the pattern that stands for a perturbation there."""
+
+PREVIEW_SIDE = 192
+"""Side in pixels of a photo in a preview."""
+
+
+@dataclass(frozen=True)
+class ProtectDryRun:
+    """What a run would do.
+
+    Attributes:
+        release: The output folder.
+        columns: What becomes of each column.
+        images: Images that would be in the release, as far as their labels tell.
+        kept: Those of them that an earlier run has protected.
+        unlabelled: Images without a row, which would be left out.
+        without_label: Rows without a label in any protected column, which would be left out.
+        weights: The weights, in words.
+        minutes: Longest time that training them would take; None: they are there.
+        epsilon: Bound in 255ths.
+        size: Estimate of the release in bytes, masks and maps included.
+        notes: What else is to know of the labels.
+    """
+
+    release: Path
+    columns: tuple[ColumnUse, ...]
+    images: int
+    kept: int
+    unlabelled: tuple[str, ...]
+    without_label: int
+    weights: str
+    minutes: float | None
+    epsilon: int
+    size: int
+    notes: tuple[str, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """A JSON-ready document."""
+        return {
+            "schema_version": SCHEMA_VERSION,
+            "command": "protect --dry-run",
+            "release": str(self.release),
+            "columns": [column.to_json() for column in self.columns],
+            "tasks": [column.name for column in self.columns if column.used],
+            "images": self.images,
+            "already_protected": self.kept,
+            "without_labels": list(self.unlabelled),
+            "rows_without_label": self.without_label,
+            "weights": self.weights,
+            "training_minutes": self.minutes,
+            "epsilon": self.epsilon,
+            "estimated_bytes": self.size,
+            "notes": list(self.notes),
+            "exit_code": int(ExitCode.SUCCESS),
+        }
+
+
+@dataclass(frozen=True)
+class Preview:
+    """A picture of a few photos: original, protected, and the change ten times as strong.
+
+    Attributes:
+        path: The picture, a PNG.
+        files: The photos in it.
+        weights: Name of the generator.
+        columns: What becomes of each column.
+    """
+
+    path: Path
+    files: tuple[str, ...]
+    weights: str
+    columns: tuple[ColumnUse, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """A JSON-ready document."""
+        return {
+            "schema_version": SCHEMA_VERSION,
+            "command": "protect --preview",
+            "preview": str(self.path),
+            "files": list(self.files),
+            "weights": self.weights,
+            "columns": [column.to_json() for column in self.columns],
+            "exit_code": int(ExitCode.SUCCESS),
+        }
+
+
+def dry_run(config: ProtectConfig, progress: Progress, inputs: ProtectInputs) -> ProtectDryRun:
+    """Plan a run and estimate the size of its release; writes nothing, not even a first key.
+
+    Args:
+        config: What the user asks for.
+        progress: Hears of every step.
+        inputs: What :func:`~mtlue_cli.workflows.protect.plan.read_inputs` gave.
+
+    Raises:
+        InputError: Something does not fit, as in a real run.
+    """
+    with photos_up_to(config.max_pixels):
+        found = find_weights(config, inputs, progress)
+        plan = None if isinstance(found, OwnWeights) else plan_protection(config, inputs, found, keep_key=False)
+        columns = found.columns if plan is None and isinstance(found, OwnWeights) else plan.columns if plan else ()
+        epsilon = plan.run.epsilon if plan is not None else config.epsilon or 8
+        show_columns(columns, inputs.labels.notes, progress)
+        table = inputs.labels.table
+        if plan is not None:
+            empty = sum(plan.is_unlabelled(row) and not plan.is_drawn(row) for row in range(len(table)))
+        else:
+            used = table.tasks.subset(column.name for column in columns if column.used)
+            empty = len(table) - labelled_images(table, used)
+        return ProtectDryRun(
+            release=config.release,
+            columns=columns,
+            images=len(table) - empty,
+            kept=0 if plan is None else sum(name in plan.earlier.records for name in table.file_names),
+            unlabelled=inputs.left_out,
+            without_label=empty,
+            weights="trained on these images" if plan is None else f"{plan.card.name} ({plan.weights})",
+            minutes=found.minutes if isinstance(found, OwnWeights) else None,
+            epsilon=epsilon,
+            size=_estimated_size(config, inputs, epsilon, progress),
+            notes=inputs.labels.notes,
+        )
+
+
+def _estimated_size(config: ProtectConfig, inputs: ProtectInputs, epsilon: int, progress: Progress) -> int:
+    """Bytes of the release: the files as they are, times what a sample of them grows by; and the maps."""
+    table = inputs.labels.table
+    pattern = epsilon * np.sign(np.random.default_rng(0).standard_normal((3, PATTERN_CELLS, PATTERN_CELLS)))
+    before = after = 0
+    rows = np.unique(np.linspace(0, len(table) - 1, min(SAMPLE, len(table))).astype(int)).tolist()
+    progress.start("estimating the size", len(rows))
+    for row in rows:
+        try:
+            content = read_content(config.images / table.file_names[row])
+            photo = decode_bytes(content, config.keep_metadata)
+            changed = protect_pixels(photo.pixels, pattern.astype(np.float32), epsilon)
+            after += len(encode_image(changed, photo, config.image_format, config.keep_metadata))
+            before += len(content)
+        except ImageError:
+            pass  # it will be in quarantine
+        progress.advance()
+    progress.finish()
+    files = sum(_bytes(config.images / name) for name in table.file_names)
+    maps = sum(_bytes(table.maps_folder / name) for name in table.all_map_files)
+    return round(files * after / before) + maps if before else maps
+
+
+def _bytes(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except OSError:
+        return 0
+
+
+def draw_preview(config: ProtectConfig, count: int, progress: Progress, inputs: ProtectInputs) -> Preview:
+    """Protect a few photos in memory and draw them beside the output folder; writes that picture alone.
+
+    Args:
+        config: What the user asks for.
+        count: Photos at most, spread evenly over the rows.
+        progress: Hears of every step.
+        inputs: What :func:`~mtlue_cli.workflows.protect.plan.read_inputs` gave.
+
+    Raises:
+        InputError: As in a real run; or there are no weights yet, or no photo that can be shown.
+    """
+    with photos_up_to(config.max_pixels):
+        found = find_weights(config, inputs, progress)
+        if isinstance(found, OwnWeights):
+            raise InputError(
+                "there are no weights for a preview yet: protect would train them first",
+                hint="look at ready-made patterns with --quick, or run protect without --preview: it trains, "
+                "and a preview of other images can follow",
+            )
+        plan = plan_protection(config, inputs, found, keep_key=False)
+        show_columns(plan.columns, plan.labels.notes, progress)
+        device = choose_device(config.device)
+        progress.note(f"device: {describe_device(device)}")
+        generator = load_generator(config, plan, device)
+        generator.check_label_effect(plan.run.epsilon, f"train weights on these images: {plan.training_command}")
+        rows = [row for row in range(len(plan.table)) if plan.is_drawn(row) or not plan.is_unlabelled(row)]
+        rows = [rows[at] for at in np.unique(np.linspace(0, len(rows) - 1, min(count, len(rows))).astype(int))]
+        # What a release holds already is shown as it would be made, too.
+        shown = _prepared(replace(plan, force=True, earlier=Resumption()), config.images, rows, progress)
+        if not shown:
+            raise InputError("none of the photos can be protected, so there is nothing to show")
+        labels: dict[str, Any] = {name: [photo.classes[name] for photo in shown] for name in shown[0].classes}
+        labels |= {name: [photo.maps[name] for photo in shown] for name in shown[0].maps}
+        deltas = generator.perturb([photo.square for photo in shown], labels, plan.run.epsilon)
+        originals = np.stack([_small(photo) for photo in shown])
+        protected = np.stack(
+            [protect_pixels(pixels, delta, plan.run.epsilon) for pixels, delta in zip(originals, deltas, strict=True)]
+        )
+        path = config.release.with_name(f"{config.release.name}-preview.png")
+        draw_contact_sheet(originals, protected, path, scale=1)
+    files = tuple(plan.table.file_names[photo.row] for photo in shown)
+    return Preview(path, files, plan.card.name, plan.columns)
+
+
+def _prepared(plan: ProtectPlan, images: Path, rows: list[int], progress: Progress) -> list[Prepared]:
+    """The photos of ``rows`` with their labels; those that cannot be protected are noted and left out."""
+    steps, found = PhotoSteps(plan, images), []
+    for row in rows:
+        content = steps.read(row)
+        outcome: Prepared | Record = steps.prepare(row, content) if isinstance(content, bytes) else content
+        if isinstance(outcome, Prepared):
+            found.append(outcome)
+        else:
+            progress.note(f"not shown: {plan.table.file_names[row]}: {getattr(outcome, 'reason', '')}")
+    return found
+
+
+def _small(photo: Prepared) -> npt.NDArray[np.uint8]:
+    return np.ascontiguousarray(to_square(photo.image, PREVIEW_SIDE).transpose(1, 2, 0))
