@@ -16,7 +16,7 @@ from mtlue_cli.tasks.columns import Column, ColumnKind, infer_column, settled_co
 from mtlue_cli.tasks.declared import Declaration
 from mtlue_cli.tasks.label_options import LabelOptions
 from mtlue_cli.tasks.maps import LookAtMaps, MapColumn, find_maps, may_be_maps, named_files, not_maps_notes
-from mtlue_cli.tasks.multi_label import MultiLabel, labels_of, separator_of
+from mtlue_cli.tasks.multi_label import MultiLabel, labels_of, separator_of, vector_cells, vector_length
 from mtlue_cli.tasks.names import resolved_names
 from mtlue_cli.tasks.partition import read_partition
 from mtlue_cli.tasks.paths import is_unicode, names_below, path_fault
@@ -129,7 +129,7 @@ def read_label_file(
     file_columns = FILE_COLUMNS if options.file_column is None else (options.file_column,)
     raw = reader.read(LabelSource(path, file_columns, tuple(image_names), options.levels or ()))
     if options.preset is not None:
-        raw = options.preset.applied(raw, options.uncertain)
+        raw = options.preset.applied(raw, options.uncertain, folder)
         options = with_preset(options, options.preset, raw.header)
     elif options.uncertain is not None:
         raise InputError("--uncertain is for the uncertain cells of a --preset", hint="add --preset, or leave it out")
@@ -302,8 +302,11 @@ def _header_faults(header: Sequence[str], options: LabelOptions) -> list[str]:
     faults += [f"row 1: column {quoted(name)}: {problem}" for name in header if (problem := _text_fault(name))]
     said = [("--bins", bins.column, str(bins)) for bins in options.bins]
     said += [("--task", declaration.column, str(declaration)) for declaration in options.declarations]
+    whose = "" if options.preset is None else f" among those of the preset {options.preset.given}"
     faults += [
-        f"{option} {text}: there is no column {quoted(column)}" for option, column, text in said if column not in header
+        f"{option} {text}: there is no column {quoted(column)}{whose}"
+        for option, column, text in said
+        if column not in header
     ]
     binned = {bins.column for bins in options.bins}
     return faults + [
@@ -490,6 +493,16 @@ def _with_multi_labels(raw: RawTable, wanted: Sequence[MultiLabel], missing: "_M
         cells = missing.marked(row[at] for row in raw.rows)
         filled = [cell for cell in cells if cell is not None]
         separator = column.separator or separator_of(filled)
+        length = vector_length(filled, separator)
+        if length is not None:
+            names = tuple(f"{column.column}:{position}" for position in range(length))
+            made = [vector_cells(cell, separator, length) for cell in cells]
+            raw = _with_columns(raw, at, names, made)
+            notes.append(
+                f"column {quoted(column.column)} holds 0 or 1 for each position: {counted(length, 'binary task')}, "
+                f"{listed(list(names))}"
+            )
+            continue
         lists = [None if cell is None else labels_of(cell, separator) for cell in cells]
         labels = ordered_classes(label for found in lists for label in found or ())
         taken = set(raw.header) - {column.column}
@@ -497,16 +510,19 @@ def _with_multi_labels(raw: RawTable, wanted: Sequence[MultiLabel], missing: "_M
         names = labels if clear else tuple(f"{column.column}:{label}" for label in labels)
         if not any(found and len(found) > 1 for found in lists):
             notes.append(f"--multi-label {column}: no cell holds more than one label")
-        rows = tuple(
-            (*row[:at], *(None if found is None else str(int(label in found)) for label in labels), *row[at + 1 :])
-            for row, found in zip(raw.rows, lists, strict=True)
-        )
-        header = (*raw.header[:at], *names, *raw.header[at + 1 :])
+        made = [[None if found is None else str(int(label in found)) for label in labels] for found in lists]
+        raw = _with_columns(raw, at, names, made)
         notes.append(
             f"column {quoted(column.column)} lists labels: {counted(len(names), 'binary task')}, {listed(list(names))}"
         )
-        raw = replace(raw, header=header, rows=rows, one_hot=raw.one_hot | set(names))
     return raw, notes
+
+
+def _with_columns(raw: RawTable, at: int, names: tuple[str, ...], cells: Sequence[Sequence[Cell]]) -> RawTable:
+    """The table with the columns ``names`` in place of the one at ``at``."""
+    header = (*raw.header[:at], *names, *raw.header[at + 1 :])
+    rows = tuple((*row[:at], *new, *row[at + 1 :]) for row, new in zip(raw.rows, cells, strict=True))
+    return replace(raw, header=header, rows=rows, one_hot=raw.one_hot | set(names))
 
 
 def _wanted_part(
