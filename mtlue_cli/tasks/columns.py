@@ -14,7 +14,7 @@ from pathlib import PurePosixPath
 
 from mtlue_cli.tasks.bins import parse_number
 from mtlue_cli.tasks.classes import MAX_CLASSES
-from mtlue_cli.tasks.multi_label import looks_like_lists
+from mtlue_cli.tasks.multi_label import RARE_SEPARATORS, looks_like_lists
 from mtlue_cli.tasks.spelling import LIKELY_MISSING, folded
 from mtlue_cli.tasks.wording import quoted
 
@@ -63,6 +63,7 @@ class ColumnKind(StrEnum):
     SIZE = "image size"
     SPLIT = "split"
     RIGHTS = "licence or credit"
+    PLACE = "place"
     CONSTANT = "constant"
     EMPTY = "empty"
     UNNAMED = "without a name"
@@ -174,7 +175,8 @@ def infer_column(
         return _number(values, len(_by_meaning(counts)))
     separator = looks_like_lists(list(real)[:SAMPLE])
     is_list = separator is not None and not (separator == " " and _is_prose(values))
-    advice = f"--multi-label {shlex.quote(name)}" if is_list else ""
+    listed = f"{name}:{separator}" if separator in RARE_SEPARATORS else name
+    advice = f"--multi-label {shlex.quote(listed)}" if is_list else ""
     if values.mostly(_OBJECT.fullmatch):
         return Column(name, ColumnKind.NESTED, "holds objects or lists of lists")
     if values.mostly(_WITH_UNIT.fullmatch):
@@ -348,7 +350,7 @@ def _date(values: _Values) -> str | None:
     ):
         return "holds dates or times"
     if values.words and values.words[-1] == "offset" and values.distinct > 2 and values.mostly(_is_number):
-        return "has the name of a time since another"
+        return "has the name of a distance in time"
     numbers = values.numbers
     if values.distinct > 2 and len(numbers) == min(values.distinct, SAMPLE):
         since = any(all(low <= number < high for number in numbers) for low, high in _SINCE)
@@ -417,7 +419,8 @@ _DECIMALS = re.compile(
 def _box(values: _Values) -> str | None:
     if values.mostly(_FOUR.fullmatch):
         return "holds four numbers per cell, as bounding boxes are written"
-    if values.mostly(_DECIMALS.fullmatch) and looks_like_lists(list(values.counts)[:SAMPLE]) is None:
+    lists_decimals = values.mostly(_DECIMALS.fullmatch) and not values.mostly(_is_number)
+    if lists_decimals and looks_like_lists(list(values.counts)[:SAMPLE]) is None:
         return "holds lists of decimal numbers, as positions are written"
     if values.distinct < 3 or not values.mostly(_is_number) or not values.words:
         return None
@@ -455,6 +458,15 @@ def _size(values: _Values) -> str | None:
 _RIGHTS_WORDS = frozenset(
     {"license", "licence", "copyright", "attribution", "rightsholder", "credit", "credits", "lizenz"}
 )
+
+
+_PLACE_WORDS = frozenset({"location", "place", "address", "venue"})
+
+
+def _place(values: _Values) -> str | None:
+    if set(values.words) & _PLACE_WORDS and values.mostly(re.compile(r".*\D, *\D").match):
+        return "holds places or postal addresses"
+    return None
 
 
 def _rights(values: _Values) -> str | None:
@@ -529,6 +541,7 @@ _PERSON = frozenset(
 )
 _PERSON_ALONE = frozenset({"patient", "subject", "participant", "pid", "mrn", "accession", "username", "login"})
 _PERSON_ALONE |= {"photographer", "author", "uploader", "observer", "recordist"}
+_PERSON_ALONE |= {"annotator", "rater", "grader", "labeler", "labeller", "reviewer", "worker"}
 _NUMBERED_ALONE = frozenset({"video", "clip", "sequence", "session", "recording", "slide", "scan", "study", "series"})
 _NUMBERED_ALONE |= {"case", "specimen", "lesion", "donor", "individual", "person", "frame"}
 """Such columns hold identifiers where their values are numbered names."""
@@ -656,6 +669,7 @@ _BOOKKEEPING: tuple[tuple[ColumnKind, Callable[[_Values], str | None]], ...] = (
     (ColumnKind.SPLIT, _split),
     (ColumnKind.BOX, _box),
     (ColumnKind.SIZE, _size),
+    (ColumnKind.PLACE, _place),
     (ColumnKind.RIGHTS, _rights),
     (ColumnKind.IDENTIFIER, _identifier),
 )

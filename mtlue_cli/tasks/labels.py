@@ -12,7 +12,7 @@ from mtlue_cli.choices import LabelFormat, SplitPart, TaskKind
 from mtlue_cli.errors import InputError
 from mtlue_cli.tasks.bins import Bins, parse_bins, parse_number
 from mtlue_cli.tasks.classes import class_faults, class_notes, make_task, ordered_classes
-from mtlue_cli.tasks.columns import Column, ColumnKind, infer_column, settled_column
+from mtlue_cli.tasks.columns import MANY, Column, ColumnKind, infer_column, settled_column
 from mtlue_cli.tasks.declared import Declaration
 from mtlue_cli.tasks.label_options import LabelOptions
 from mtlue_cli.tasks.maps import LookAtMaps, MapColumn, find_maps, may_be_maps, named_files, not_maps_notes
@@ -24,6 +24,7 @@ from mtlue_cli.tasks.presets.preset import Preset
 from mtlue_cli.tasks.readers.base import FILE_COLUMNS, Cell, LabelSource, RawTable
 from mtlue_cli.tasks.readers.registry import reader_of
 from mtlue_cli.tasks.spec import LabelTable, Task, TaskSet
+from mtlue_cli.tasks.spelling import alike, differing_in_case, likely_missing
 from mtlue_cli.tasks.wording import counted, listed, quoted
 
 _LIKE_A_FILE = re.compile(r"\.(jpe?g|png|webp|bmp|tiff?|gif|p[gbpn]m|avif)$", re.IGNORECASE)
@@ -455,7 +456,10 @@ def _without_unnamed(raw: RawTable) -> tuple[RawTable, list[Column]]:
         Column(
             f"column {at + 1}",
             ColumnKind.UNNAMED,
-            "has no name (row numbers of pandas?)",
+            "has no name"
+            + (
+                " (row numbers of pandas?)" if all(parse_number(row[at] or "0") is not None for row in raw.rows) else ""
+            ),
         )
         for at in sorted(filled)
     ]
@@ -512,10 +516,33 @@ def _with_multi_labels(raw: RawTable, wanted: Sequence[MultiLabel], missing: "_M
             notes.append(f"--multi-label {column}: no cell holds more than one label")
         made = [[None if found is None else str(int(label in found)) for label in labels] for found in lists]
         raw = _with_columns(raw, at, names, made)
+        notes += _label_notes(column, labels, lists)
         notes.append(
             f"column {quoted(column.column)} lists labels: {counted(len(names), 'binary task')}, {listed(list(names))}"
         )
     return raw, notes
+
+
+def _label_notes(column: MultiLabel, labels: Sequence[str], lists: Sequence[Sequence[str] | None]) -> list[str]:
+    """What is odd about the labels that a column lists, one per line."""
+    name = quoted(column.column)
+    notes = [
+        f"column {name} lists labels that are likely to be one: {listed(ways)}; each is a task of its own, use one "
+        "spelling if they are one"
+        for ways in (*alike(labels), *differing_in_case(labels))
+    ]
+    missing = likely_missing(labels)
+    if missing:
+        words = " ".join(f"--missing-value {shlex.quote(label)}" for label in missing)
+        notes.append(f"column {name} lists the label {listed(missing)}; if a cell of that means no label, add {words}")
+    counts = Counter(label for found in lists for label in found or ())
+    once = [label for label in labels if counts[label] == 1]
+    if len(once) > MANY // 2:
+        notes.append(
+            f"column {name} lists {len(once)} labels of one image each, such as {quoted(once[0])}: is it free text? Leave "
+            "out tasks with --except"
+        )
+    return notes
 
 
 def _with_columns(raw: RawTable, at: int, names: tuple[str, ...], cells: Sequence[Sequence[Cell]]) -> RawTable:

@@ -11,6 +11,9 @@ from mtlue_cli.tasks.wording import quoted
 SEPARATORS = ("|", ";", ",")
 """What separates labels, in the order in which it is looked for; blanks come last."""
 
+RARE_SEPARATORS = ("/", "+", "&")
+"""What separates labels too, but stands within one more often: to be named with the column."""
+
 LONGEST_LABEL = 40
 """Characters of one label in a list, at most."""
 
@@ -117,4 +120,10 @@ def looks_like_lists(values: Collection[str]) -> str | None:
             return separator
         if several and separator != " ":
             return None
+    for separator in RARE_SEPARATORS:
+        lists = [labels_of(value, separator) for value in values]
+        alone = {labels[0] for labels in lists if len(labels) == 1}
+        several = [labels for labels in lists if len(labels) > 1]
+        if several and all(alone.issuperset(labels) for labels in several):
+            return separator
     return None

@@ -105,7 +105,17 @@ def turned_to_dates(values: Iterable[str]) -> list[str]:
 def respelled(new: Iterable[str], known: Sequence[str]) -> dict[str, str]:
     """Names of ``new`` that are none of ``known`` but another spelling of one, to that one."""
     spelled = {folded(name): name for name in reversed(known)}
-    return {name: spelled[folded(name)] for name in new if name not in known and folded(name) in spelled}
+    found: dict[str, str] = {}
+    for name in new:
+        if name in known:
+            continue
+        if folded(name) in spelled:
+            found[name] = spelled[folded(name)]
+            continue
+        others = [way for ways in abbreviated((*known, name)) if name in ways for way in ways if way != name]
+        if others:
+            found[name] = others[0]
+    return found
 
 
 def likely_missing(values: Iterable[str]) -> list[str]:
