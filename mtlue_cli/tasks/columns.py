@@ -226,6 +226,7 @@ def _number(values: _Values, classes: int) -> Column:
     if values.has_own_values:
         return Column(name, ColumnKind.WHOLE, "holds a value of its own for nearly every image", bins)
     sparse = max(map(abs, numbers)) >= 1000 and max(numbers) - min(numbers) > 20 * values.distinct
+    sparse = sparse and not set(values.words) & _CLASS_WORDS
     if sparse and values.distinct >= 4 and values.per_class < FEWEST_PER_CLASS:
         return Column(
             name, ColumnKind.IDENTIFIER, f"holds {values.distinct} numbers far apart for {values.rows} images"

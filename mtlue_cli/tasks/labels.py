@@ -539,8 +539,8 @@ def _label_notes(column: MultiLabel, labels: Sequence[str], lists: Sequence[Sequ
     once = [label for label in labels if counts[label] == 1]
     if len(once) > MANY // 2:
         notes.append(
-            f"column {name} lists {len(once)} labels of one image each, such as {quoted(once[0])}: is it free text? Leave "
-            "out tasks with --except"
+            f"column {name} lists {len(once)} labels of one image each, such as {quoted(once[0])}: "
+            "is it free text? Leave tasks out with --except"
         )
     return notes
 

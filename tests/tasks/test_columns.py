@@ -361,10 +361,11 @@ def test_odd_labels_of_lists_are_noted(tmp_path: Path) -> None:
     text = "file_name,tags\n" + "".join(f"{row}.png,{cell}\n" for row, cell in enumerate(cells))
     notes = read_label_file(write(tmp_path, text), LabelOptions(multi_labels=parse_multi_labels(["tags"]))).notes
     assert notes[:3] == (
-        "column 'tags' lists labels that are likely to be one: 'Hat', 'hat'; each is a task of its own, use one spelling "
-        "if they are one",
+        "column 'tags' lists labels that are likely to be one: 'Hat', 'hat'; each is a task of its own, use one "
+        "spelling if they are one",
         "column 'tags' lists the label 'None'; if a cell of that means no label, add --missing-value None",
-        "column 'tags' lists 13 labels of one image each, such as 'Hat': is it free text? Leave out tasks with --except",
+        "column 'tags' lists 13 labels of one image each, such as 'Hat': is it free text? "
+        "Leave tasks out with --except",
     )
 
 

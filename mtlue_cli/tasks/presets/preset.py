@@ -69,7 +69,7 @@ class Preset:
         if not all(row[name] for name in self.file_columns):
             return ""
         path = _PLACEHOLDER.sub(lambda match: _cut(row[match[1]] or "", match[2]), self.file)
-        if folder is not None and "\0" not in path and os.path.isfile(folder / path):
+        if folder is not None and self.remove_prefix and "\0" not in path and os.path.isfile(folder / path):
             return path
         prefix = next((prefix for prefix in self.remove_prefix if path.startswith(prefix)), "")
         return path.removeprefix(prefix)
@@ -98,7 +98,6 @@ class Preset:
             )
         class_of = {**self.values, **dict.fromkeys(self.uncertain, self._class_of_uncertain(uncertain))}
         rows: list[tuple[Cell, ...]] = []
-        folder = folder if self.remove_prefix else None
         for cells in raw.rows:
             if len(cells) != len(raw.header):
                 rows.append(cells)  # named as a fault by whoever reads the table
