@@ -24,7 +24,7 @@ from mtlue_cli.images.folder import (
 )
 from mtlue_cli.images.labelled import read_folder_labels
 from mtlue_cli.keys import FoundKey
-from mtlue_cli.layouts.companions import FOLDERS_ARE_CLASSES
+from mtlue_cli.layouts.companions import FOLDERS_ARE_CLASSES, refuse_images_in_labels
 from mtlue_cli.options import range_faults
 from mtlue_cli.release.records import LABELS_NAME, RunRecord
 from mtlue_cli.release.release import Contents, Release, Resumption, refuse_protected
@@ -173,6 +173,7 @@ def read_inputs(config: ProtectConfig) -> ProtectInputs:
     refuse_nesting(config.images, config.release)
     found, others = find_images_and_others(config.images)
     given = read_folder_labels(config.images, config.labels, config.reading, for_learning=False, found=found)
+    refuse_images_in_labels(config.images, config.labels, given)
     match = match_labels(config.images, given.table, given.other_parts, (found, others))
     given = replace(given, notes=(*given.notes, *match.notes))
     labels, left_out = _with_unlabelled(config, given, match)
