@@ -327,7 +327,15 @@ def test_what_may_be_a_second_image_is_refused(
     assert [path.name for path in tmp_path.iterdir() if path.is_dir()] == ["pets"]
 
 
-@pytest.mark.parametrize("cell", [AS_TEXT.decode(), [{"deep": "data:image/webp;base64," + AS_TEXT.decode()}]])
+@pytest.mark.parametrize(
+    "cell",
+    [
+        AS_TEXT.decode(),
+        [{"deep": "data:image/webp;base64," + AS_TEXT.decode()}],
+        photo(1).tolist(),
+        photo(1)[..., 0].tolist(),
+    ],
+)
 def test_images_as_text_are_refused(tmp_path: Path, weights: Path, cell: Any) -> None:  # noqa: ANN401 - any cell
     (tmp_path / "pets").mkdir()
     table = pyarrow.table({"image": [CELL] * 2, "label": ["cat", "dog"], "thumb": [cell] * 2})

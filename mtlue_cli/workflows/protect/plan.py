@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from mtlue_cli import __version__
 from mtlue_cli.choices import MAX_EPSILON, Unlabelled
@@ -178,6 +178,11 @@ def read_inputs(config: ProtectConfig) -> ProtectInputs:
     given = replace(given, notes=(*given.notes, *match.notes))
     labels, left_out = _with_unlabelled(config, given, match)
     table, maps = labels.table, labels.table.all_map_files
+    if any(PurePosixPath(name).parts[0].lower() == LABELS_NAME for name in (*table.file_names, *maps)):
+        raise InputError(
+            f"{config.images / LABELS_NAME} is a folder, where the release has its label file",
+            hint="rename that folder",
+        )
     names = released_names(table.file_names, released_suffix(config.image_format), maps)
     release = Release(config.release, beside=labels.format in FOLDERS_ARE_CLASSES)
     contents = release.look(maps.union(names.values()))
