@@ -372,12 +372,12 @@ def folder_faults(release: Path, manifest: Manifest, planned: frozenset[str], or
     counts = Counter(record.file_name for record in manifest.files)
     faults += [f"{name}: released for {count} originals" for name, count in counts.items() if count > 1]
     images, links = find_images_and_links(release)
-    faults += [f"{name}: is a link, what is behind it may be unprotected" for name in links]
+    faults += [f"{name}: is a link; its target may be unprotected" for name in links]
     expected = manifest.names | planned if unfinished else manifest.names
     faults += [f"{name}: not in the manifest, it may be unprotected" for name in images if name not in expected]
     if not unfinished:
         faults += [
-            f"{left.relative_to(release).as_posix()}: left half written by a killed run, remove it"
+            f"{left.relative_to(release).as_posix()}: left over from an interrupted run, remove it"
             for left in sorted(release.rglob(".*.tmp"))
             if TEMPORARY.match(left.name)
         ]
@@ -435,7 +435,7 @@ def _unfinished(release: Path, manifest: Manifest, originals: Path | None) -> st
     number = len(manifest.files) + len(manifest.quarantine)
     done = "1 image is" if number == 1 else f"{number} images are"
     return (
-        f"the release is unfinished, its run did not reach its end ({done} recorded); to finish it, run the "
+        f"the release is unfinished: its run was interrupted ({done} recorded); to finish it, run the "
         f"same command again: mtlue protect {originals or 'ORIGINALS'} --labels FILE --out {release}, with its other "
         "options"
     )

@@ -103,7 +103,7 @@ def test_what_was_asked_for_and_not_run_is_inconclusive_unless_the_protection_fa
     assert judged_without(held).verdict is Verdict.PROTECTED
     judgement = judged_without(held, MISSING)
     assert judgement.verdict is Verdict.INCONCLUSIVE
-    assert judgement.reason == "what was asked for could not be tested: small: noise (its training diverged)"
+    assert judgement.reason == "requested conditions could not be tested: small: noise (its training diverged)"
     assert judged_without(held, *[MISSING] * 6).reason.endswith("; and 2 more")
     assert judged_without(CLEAN, MISSING).verdict is Verdict.NOT_PROTECTED
 

@@ -51,11 +51,11 @@ class ProtectConfig:
         quick: Skip training and use ready-made patterns. They stop plain training only: turning the images grey undoes
             them.
         epsilon: Largest change of a pixel value, in 255ths. Unset: the generator's own, 8 if trained here.
-        exclude: All tasks but these, separated by commas; also columns that the weights do not know.
+        exclude: Leave out these tasks, separated by commas. Columns that the weights do not know may be named too.
         image_format: png and webp are lossless: the bound holds for every pixel. keep: JPEG stays JPEG, and so on.
         batch_size: Images per call of the network on a GPU, halved when memory runs out; auto: {GPU_CALL_SIZE}. No
             effect on a CPU, which always takes {CPU_CALL_SIZE}.
-        keep_metadata: Keep EXIF data (including place and time), XMP and text; previews are always dropped.
+        keep_metadata: Keep EXIF data (including location and time), XMP and text; previews are always dropped.
         force: Protect images again that a manifest lists as protected; the changes add up beyond the bound.
     """
 

@@ -62,7 +62,8 @@ class TrainConfig:
         learning_rate: Adam's learning rate. Unset: 4e-3 for tap with at most {FEW_TASKS} columns, else 2e-3.
         precision: Number format; auto uses bfloat16 where it is faster.
         licence: Licence to record in the checkpoint, such as that of the images.
-        contact_sheet: Picture of originals, protected and tenfold perturbation. Unset: beside the generator.
+        contact_sheet: Picture of originals, protected images and ten times the perturbation. Unset: beside the
+            generator.
         most_images: Train on at most so many images, spread evenly over the rows.
         private: Nobody but the owner may read the checkpoint, and images that cannot be read are left out with a note
             instead of refused: ``protect`` trains for itself.

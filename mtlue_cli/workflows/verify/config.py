@@ -29,7 +29,7 @@ from mtlue_cli.options import (
 )
 from mtlue_cli.tasks.label_options import LabelOptions, Labels
 
-ATTACK = "What is tried"
+ATTACK = "Attack"
 
 MARGIN = 1.1
 """Side of the loaded images over the side of the crops that a victim sees."""
