@@ -28,7 +28,7 @@ class LookOptions:
 
     Attributes:
         dry_run: Print the columns, the weights and the size of the release, then exit. Writes nothing.
-        preview: Only draw N photos before and after, as DIR-preview.png beside the release folder, then exit.
+        preview: Draw N photos before and after as DIR-preview.png beside the release folder, then exit.
     """
 
     dry_run: Annotated[bool, Option(panel=OUTPUT)] = False

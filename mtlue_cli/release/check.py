@@ -39,6 +39,7 @@ from mtlue_cli.release.records import (
 from mtlue_cli.tasks.labels import read_label_file, released_options
 from mtlue_cli.tasks.paths import path_fault
 from mtlue_cli.tasks.spec import LabelTable
+from mtlue_cli.tasks.wording import counted
 
 SCHEMA_VERSION = 1
 
@@ -176,7 +177,7 @@ class ReleaseCheck:
         mean = "measured, mean" if self.measured else "as recorded, mean"
         return {
             "release": str(self.path),
-            "whole": f"no, {len(self.faults)} faults" if self.faults else "yes",
+            "intact": f"no, {counted(len(self.faults), 'fault')}" if self.faults else "yes",
             "files": f"{self.files}, {len(self.quarantine)} in quarantine",
             "masks and maps": str(self.maps or ""),
             "tasks": ", ".join(run.tasks),

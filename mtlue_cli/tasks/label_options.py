@@ -136,7 +136,7 @@ class LabelOptions:
             flags="--task",
             help="Kind of a column: binary, categorical, or, for paths of masks or maps, segmentation (classes=12 or "
             "classes=sky|road, ignore=11, colours=FILE), depth (scale=0.001, ignore=65535) or normals. May be "
-            "repeated. Unset: its cells decide. A column that is left out becomes a task.",
+            "repeated. Unset: the cells decide. Also uses a column that would be left out.",
             panel=INPUT,
             metavar="NAME=KIND[:KEY=VALUE...]",
             typed=list[str],
