@@ -202,7 +202,7 @@ def test_a_task_learned_entirely_is_named_though_the_average_passes() -> None:
 
 
 def test_judged_tasks_outside_the_average_are_named() -> None:
-    assert verdict_on({"a": 0.5, "b": 0.5, "c": 0.9}).reason.endswith("hardly more than the floor: c")
+    assert verdict_on({"a": 0.5, "b": 0.5, "c": 0.9}).reason.endswith("hardly beats the floor there: c")
     assert "hardly more" not in verdict_on({"a": 0.5, "b": 0.5, "c": 0.9}, judged="ab").reason
 
 
@@ -210,7 +210,7 @@ def test_many_tasks_outside_the_average_are_counted() -> None:
     many = tuple("abc") + tuple(f"t{index}" for index in range(9))
     rows = [figures(Condition(SMALL, Material.CLEAN), [victim(CLEAN)]), figures(Condition(SMALL), [victim(FLOOR)])]
     reason = judge(rows, MetricName.ACCURACY, 0.25, many).reason
-    assert reason.endswith("hardly more than the floor: 10 of 12 tasks")
+    assert reason.endswith("hardly beats the floor there: 10 of 12 tasks")
 
 
 def test_seeds_give_a_mean_with_an_interval() -> None:
