@@ -180,7 +180,7 @@ def read_label_file(
             faults += odd
         declaration = declared.get(name)
         is_learned = bool(kept) and for_learning and (learned is None or name in learned)
-        names_photos = declaration is None and name in FILE_COLUMNS
+        names_photos = declaration is None and (name in FILE_COLUMNS or _names_own_photo(cells, names))
         is_text = names_photos or name in bins_of
         if look is not None and not is_text and may_be_maps(cells, maps_folder, declaration, folder):
             column = MapColumn(name, maps_folder, tuple(cells), places, names, declaration)
@@ -235,6 +235,12 @@ def read_label_file(
     other_parts |= others - set(names)
     kinds += unread
     return LabelFile(taken, raw.header, file_index, tuple(notes), other_parts, reader.name, tuple(kinds), tuple(fitted))
+
+
+def _names_own_photo(cells: Sequence[str | None], names: Sequence[str]) -> bool:
+    """Whether each cell is the file name of its own row once more, with or without its folder."""
+    filled = [(cell, name) for cell, name in zip(cells, names, strict=True) if cell is not None]
+    return bool(filled) and all(PurePosixPath(cell).name == PurePosixPath(name).name for cell, name in filled)
 
 
 def _find_file_column(
