@@ -90,7 +90,7 @@ def encode_image(pixels: Pixels, like: DecodedImage, image_format: ImageFormat, 
         why = "whose palette cannot hold the protected colours" if name == "GIF" else "which is read but not written"
         raise ImageError(f"is a {name}, {why}; use --format png")
     if name == "WEBP" and pixels.dtype == np.uint16:
-        raise ImageError("has 16 bits per channel, which WebP cannot hold; use --format png")
+        raise ImageError("has 16 bits a pixel, which WebP cannot hold; use --format png")
     if name == "WEBP" and max(like.size) > WEBP_SIDE:
         raise ImageError(
             f"is {like.size[1]} x {like.size[0]} pixels, WebP allows {WEBP_SIDE} per side; use --format png"
