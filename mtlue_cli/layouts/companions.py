@@ -39,5 +39,5 @@ def companion_files(
     if place == LABEL_NAMES[0] or table.format not in REWRITERS:
         return {}
     if options.preset is not None:
-        return {place: rewritten_by_preset(labels, options.preset, names)} if table.format in DELIMITED else {}
+        return {place: rewritten_by_preset(labels, options.preset, names, images)} if table.format in DELIMITED else {}
     return {place: rewritten(labels, table.format, table.header[table.file_index], names)}

@@ -37,14 +37,15 @@ def rewritten(labels: Path, form: LabelFormat, file_column: str, names: Mapping[
     return REWRITERS[form](labels, file_column, renamed)
 
 
-def rewritten_by_preset(labels: Path, preset: Preset, names: Mapping[str, str]) -> bytes:
+def rewritten_by_preset(labels: Path, preset: Preset, names: Mapping[str, str], images: Path) -> bytes:
     """As :func:`rewritten`, of a delimited table that is read by a preset.
 
     A cell that holds the path of its image gets the released one. Where a path is made of other cells, they stay.
+    ``images`` is the folder of the originals.
     """
 
     def changed(row: Mapping[str, str]) -> str | None:
-        source, cell = str(PurePosixPath(preset.path_of(row))), row[preset.file_columns[-1]]
+        source, cell = str(PurePosixPath(preset.path_of(row, images))), row[preset.file_columns[-1]]
         if source not in names:
             return None
         return cell.removesuffix(source) + names[source] if cell.endswith(source) else cell

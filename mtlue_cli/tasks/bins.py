@@ -12,6 +12,7 @@ from mtlue_cli.tasks.wording import quoted
 
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
 _WHOLE = re.compile(r"\d{1,15}(\.0*)?", re.ASCII)
+_COMMA = re.compile(r"[+-]?\d[\d.]*,\d+", re.ASCII)
 _QUANTILES = re.compile(r"quantiles:(\d{1,3})", re.ASCII)
 MOST_DIGITS = 400
 """Longest number that is read: beyond it a float says nothing."""
@@ -42,7 +43,7 @@ class Bins:
         """Whether all edges are whole numbers from 0 up."""
         return all(edge.isdecimal() for edge in self.edges)
 
-    def fitted(self, cells: Iterable[str | None]) -> "Bins":
+    def fitted(self, cells: Sequence[str | None]) -> "Bins":
         """These bins with the quantiles of a column as edges; bins with stated edges as they are.
 
         Raises:
@@ -59,7 +60,9 @@ class Bins:
         )
         edges = sorted(found - {numbers[-1]}) if numbers else []
         if not edges:
-            raise ValueError(f"{quoted(self.column)} holds too few different numbers for {self}")
+            comma = next((cell for cell in map(str, filter(None, cells)) if _COMMA.fullmatch(cell)), None)
+            hint = "" if comma is None else f"; {quoted(comma)} is none, write a decimal point"
+            raise ValueError(f"{quoted(self.column)} holds too few different numbers for {self}{hint}")
         whole = all(_WHOLE.fullmatch(cell) for cell in written.values())
         return replace(self, edges=tuple(str(int(edge)) if whole else repr(edge) for edge in edges), quantiles=0)
 
@@ -71,7 +74,8 @@ class Bins:
         """
         number = parse_number(cell)
         if number is None:
-            raise ValueError(f"{quoted(cell)} is not a number, and --bins sorts numbers")
+            hint = "; write a decimal point" if _COMMA.fullmatch(cell) else ""
+            raise ValueError(f"{quoted(cell)} is not a number, and --bins sorts numbers{hint}")
         position = bisect_left([float(edge) for edge in self.edges], number)
         if not self.is_whole:
             return self._real_name(position)

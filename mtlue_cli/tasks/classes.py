@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from mtlue_cli.choices import TaskKind
 from mtlue_cli.tasks.spec import UNLABELLED, Task
-from mtlue_cli.tasks.spelling import alike, differing_in_case, likely_missing
+from mtlue_cli.tasks.spelling import abbreviated, alike, differing_in_case, likely_missing, turned_to_dates
 from mtlue_cli.tasks.wording import LONGEST, listed, quoted
 
 MAX_CLASSES = 1000
@@ -82,6 +82,17 @@ def class_notes(task: Task) -> list[str]:
         f"{listed(ways)}; they count as different, use one spelling if they are one"
         for ways in differing_in_case(task.classes)
     ]
+    notes += [
+        f"column {quoted(task.name)} has classes that may be one: {listed(ways)}; they count as different, use one "
+        "spelling if they are one"
+        for ways in abbreviated(task.classes)
+    ]
+    dates = turned_to_dates(task.classes)
+    if dates:
+        notes.append(
+            f"column {quoted(task.name)} has the class {listed(dates)}{task.place_of(dates[0])} beside ranges: a "
+            "spreadsheet makes such dates of 10-19 or 3-9; write the ranges again"
+        )
     found = likely_missing(task.classes)
     if found:
         words = " ".join(f"--missing-value {shlex.quote(value)}" for value in found)

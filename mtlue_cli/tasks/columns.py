@@ -14,7 +14,7 @@ from pathlib import PurePosixPath
 
 from mtlue_cli.tasks.bins import parse_number
 from mtlue_cli.tasks.classes import MAX_CLASSES
-from mtlue_cli.tasks.multi_label import looks_like_lists
+from mtlue_cli.tasks.multi_label import RARE_SEPARATORS, looks_like_lists
 from mtlue_cli.tasks.spelling import LIKELY_MISSING, folded
 from mtlue_cli.tasks.wording import quoted
 
@@ -33,8 +33,14 @@ OWN_VALUE = 0.8
 FEWEST_ROWS = 6
 """Labelled rows from which a column of distinct values counts as one value per image."""
 
+LONG_TEXT = 40
+"""Characters from which a text is no name of a class, where hardly any text stands twice."""
+
 SAMPLE = 2000
 """Distinct values that are looked at."""
+
+MANY_DATES = 0.1
+"""Share of full dates from which a column that holds years otherwise is one of dates."""
 
 MOSTLY = 0.9
 """Share of the cells that must have a form; the rest may be typing errors."""
@@ -56,6 +62,8 @@ class ColumnKind(StrEnum):
     BOX = "position in the image"
     SIZE = "image size"
     SPLIT = "split"
+    RIGHTS = "licence or credit"
+    PLACE = "place"
     CONSTANT = "constant"
     EMPTY = "empty"
     UNNAMED = "without a name"
@@ -165,7 +173,15 @@ def infer_column(
             return Column(name, kind, reason)
     if values.mostly(_is_number):
         return _number(values, len(_by_meaning(counts)))
-    advice = f"--multi-label {shlex.quote(name)}" if looks_like_lists(list(real)[:SAMPLE]) is not None else ""
+    separator = looks_like_lists(list(real)[:SAMPLE])
+    is_list = separator is not None and not (separator == " " and _is_prose(values))
+    listed = f"{name}:{separator}" if separator in RARE_SEPARATORS else name
+    advice = f"--multi-label {shlex.quote(listed)}" if is_list else ""
+    if values.mostly(_OBJECT.fullmatch):
+        return Column(name, ColumnKind.NESTED, "holds objects or lists of lists")
+    if values.mostly(_WITH_UNIT.fullmatch):
+        reason = "holds decimal numbers with a unit: write the numbers alone to sort them into bins"
+        return Column(name, ColumnKind.DECIMAL, reason)
     reason = _too_many_words(values)
     if reason is not None:
         return Column(name, ColumnKind.TEXT if _is_prose(values) else ColumnKind.IDENTIFIER, reason, advice)
@@ -210,6 +226,7 @@ def _number(values: _Values, classes: int) -> Column:
     if values.has_own_values:
         return Column(name, ColumnKind.WHOLE, "holds a different value for nearly every image", bins)
     sparse = max(map(abs, numbers)) >= 1000 and max(numbers) - min(numbers) > 20 * values.distinct
+    sparse = sparse and not set(values.words) & _CLASS_WORDS
     if sparse and values.distinct >= 4 and values.per_class < FEWEST_PER_CLASS:
         return Column(
             name, ColumnKind.IDENTIFIER, f"holds {values.distinct} numbers far apart for {values.rows} images"
@@ -246,7 +263,7 @@ def _count_up(cells: Sequence[str | None]) -> bool:
     return first is not None and numbers == [first + row for row in range(len(numbers))]
 
 
-_ADDRESS = re.compile(r"(?:[a-z][a-z0-9+.-]*://|www\.)\S+|[a-z]+:/\S+", re.IGNORECASE)
+_ADDRESS = re.compile(r"(?:[a-z][a-z0-9+.-]*://|www\.)\S+|[a-z]+:/\S+|(?:doi:\s*)?10\.\d{4,9}/\S+", re.IGNORECASE)
 
 
 def _address(values: _Values) -> str | None:
@@ -261,15 +278,24 @@ _FILE = re.compile(
 )
 _FOLDERS = re.compile(r"\.{0,2}/\S.*|~/.*|[a-z]:[\\/].*|\\\\.*|[^/\\]+(?:[/\\][^/\\]+){2,}[/\\]?", re.IGNORECASE)
 _TOPIC = re.compile(r"/[a-z]/\w+")  # Open Images names its classes so
-_IN_FOLDER = re.compile(r"[^/\\\s]+[/\\][^/\\\s]+")
+_IN_FOLDER = re.compile(r"(?=.*\d)(?!\d{1,3}/\d{1,4}$)[^/\\\s]+[/\\][^/\\\s]+")
+_ABSOLUTE = re.compile(r"\.{0,2}[/\\].*|~/.*|[a-z]:[\\/].*", re.IGNORECASE)
+_FILE_TYPE = re.compile(r"(?:image/|\.)?(?:jpe?g|png|gif|bmp|tiff?|webp|avif|hei[cf]|dcm|dicom)", re.IGNORECASE)
+_PATH_LAST = frozenset({"folder", "dir", "directory", "path", "filepath", "filename", "basename"})
 
 
 def _path(values: _Values) -> str | None:
     if values.mostly(_FILE.fullmatch):
         return "holds file names"
+    if values.mostly(_FILE_TYPE.fullmatch):
+        return "holds types of files"
+    if values.words and values.words[-1] in _PATH_LAST and not values.mostly(_is_number):
+        return "has the name of a path"
     few = values.per_class < FEWEST_PER_CLASS and values.distinct > 2
     if values.mostly(_FOLDERS.fullmatch) or (few and values.mostly(_IN_FOLDER.fullmatch)):
-        return None if values.mostly(_is_date) or values.mostly(_TOPIC.fullmatch) else "holds paths"
+        is_class = set(values.words) & _CLASS_WORDS and not values.mostly(_ABSOLUTE.fullmatch)
+        other = is_class or values.mostly(_is_date) or values.mostly(_TOPIC.fullmatch)
+        return None if other else "holds paths"
     if values.files and values.distinct > 2:
         looked_at = zip(values.cells[:SAMPLE], values.files, strict=False)
         pairs = [(cell, file) for cell, file in looked_at if cell is not None]
@@ -283,20 +309,25 @@ def _names(cell: str, file: PurePosixPath) -> bool:
     return cell in (str(file), file.name, str(file.with_suffix("")), file.stem)
 
 
-_MONTH = r"(?:jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec)[a-z]*"
+_MONTH = (
+    r"(?:jan|feb|f\u00e9v|mar|m\u00e4r|mrz|apr|avr|may|mai|jun|jul|jui|aug|ao\u00fb|sep|oct|okt|nov|dec|dez|d\u00e9c)"
+    r"[^\W\d_]*\.?"
+)
 _CLOCK = r"\d{1,2}:\d{2}(?::\d{2}(?:[.,]\d+)?)?(?:\s*[ap]\.?m\.?)?(?:\s*(?:z|utc|gmt|[+-]\d{2}:?\d{2}))?"
 _DAY = "|".join(
     (
         r"(?:1[89]|20)\d{2}(?:[-/]\d{1,2}(?:[-/]\d{1,2})?|[.:]\d{1,2}[.:]\d{1,2})",
         r"\d{1,2}[-/.]\d{1,2}[-/.](?:\d{4}|\d{2})",
-        rf"\d{{1,2}}[-/. ]{_MONTH}[-/. ,]+\d{{2,4}}",
+        rf"\d{{1,2}}(?:st|nd|rd|th)?[-/., ]{{1,2}}{_MONTH}[-/. ,]+\d{{2,4}}",
+        r"\d{1,2}[-/]\d{4}",
         rf"{_MONTH}[-/. ]\d{{1,2}}(?:st|nd|rd|th)?,?[-/. ]\d{{2,4}}",
         rf"{_MONTH}[-/. ,]+\d{{4}}",
         r"\d{4}-w\d{2}(?:-\d)?",
     )
 )
 _DATE = re.compile(
-    rf"(?:(?:mon|tue|wed|thu|fri|sat|sun)[a-z]*,?\s+)?(?:{_DAY})(?:[t\s,]+{_CLOCK})?|{_CLOCK}", re.IGNORECASE
+    rf"(?:(?:mon|tue|wed|thu|fri|sat|sun)[a-z]*,?\s+)?(?:{_DAY})(?:[t\s,]+{_CLOCK})?|(?:-?\d+ days?,? )?{_CLOCK}",
+    re.IGNORECASE,
 )
 _COMPACT = re.compile(r"(?:19|20)\d{2}(?:0[1-9]|1[0-2])(?:0[1-9]|[12]\d|3[01])(?:[t_-]?\d{4,9})?", re.IGNORECASE)
 _YEAR = re.compile(r"(?:1[89]|20)\d{2}(?:\.0+)?")
@@ -313,10 +344,14 @@ def _is_date(value: str) -> bool:
 
 
 def _date(values: _Values) -> str | None:
-    if values.mostly(_is_date):
-        return "holds dates or times"
     if values.mostly(_YEAR.fullmatch):
         return "holds years"
+    if values.mostly(_is_date) or (
+        values.mostly(lambda value: _is_date(value) or _YEAR.fullmatch(value)) and values.share(_is_date) >= MANY_DATES
+    ):
+        return "holds dates or times"
+    if values.words and values.words[-1] == "offset" and values.distinct > 2 and values.mostly(_is_number):
+        return "has the name of a distance in time"
     numbers = values.numbers
     if values.distinct > 2 and len(numbers) == min(values.distinct, SAMPLE):
         since = any(all(low <= number < high for number in numbers) for low, high in _SINCE)
@@ -328,42 +363,70 @@ def _date(values: _Values) -> str | None:
 _SPLIT_VALUES = frozenset(
     {"train", "training", "val", "valid", "validation", "dev", "devel", "development", "test", "testing", "eval"}
     | {"evaluation", "holdout", "hold-out", "hold_out", "trainval", "publictest", "privatetest", "minival", "test-dev"}
-    | {"train_val", "gallery", "probe", "heldout", "held-out", "held_out", "unused"}
+    | {"train_val", "gallery", "probe", "heldout", "held-out", "held_out", "unused", "validate", "tr", "te", "va"}
 )
-_SPLIT_LAST = frozenset({"split", "splits", "fold", "folds", "kfold", "partition", "partitions"})
+_SPLIT_VALUE = re.compile(
+    r"(?:train(?:ing)?|trn|val(?:id(?:ation)?)?|test(?:ing)?|tst|dev)"
+    r"(?:[ _-]?\d{1,4}|[ _-][a-z]|[ _-](?:set|split|data))?|(?:fold|split)[ _-]?\d{1,2}",
+    re.IGNORECASE,
+)
+_SPLIT_LAST = frozenset(
+    {"split", "splits", "fold", "folds", "kfold", "partition", "partitions", "tfrecord", "tfrecords", "shard"}
+)
 _SPLIT_FLAGS = frozenset({"train", "training", "test", "testing", "val", "valid", "validation", "holdout", "trainval"})
+_SPLIT_MORE = frozenset({"is", "in", "use", "used", "for", "set", "service", "official", "default", "data", "image"})
+_SPLIT_MORE |= {"images", "img", "sample", "split", "flag", "part", "of"}
+_VEHICLES = frozenset({"bus", "car", "truck", "boat", "bicycle", "motorcycle", "airplane", "aeroplane", "tram", "bike"})
 _TRUTH_VALUES = frozenset({"0", "1", "true", "false", "yes", "no", "y", "n", "t", "f", "0.0", "1.0"})
 
 
 def _split(values: _Values) -> str | None:
-    if all(value.lower() in _SPLIT_VALUES for value in values.counts):
+    if all(value.lower() in _SPLIT_VALUES or _SPLIT_VALUE.fullmatch(value) for value in values.counts):
         return "names the part of a split"
-    if values.words and values.words[-1] in _SPLIT_LAST and values.distinct <= MANY:
+    words = tuple(word for word in values.words if not word.isdecimal())
+    if words and words[-1] in _SPLIT_LAST and values.distinct <= MANY:
         return "has the name of a split"
     flags = set(values.words)
-    marked = flags <= _SPLIT_FLAGS | {"is", "in", "use", "used", "for", "set", "service", "official", "default", "data"}
+    if flags == {"train"} and len(_VEHICLES & {name.lower() for name in values.header}) > 1:
+        return None  # a class among others, each a column
+    marked = flags <= _SPLIT_FLAGS | _SPLIT_MORE
     if values.words and marked and flags & _SPLIT_FLAGS and {value.lower() for value in values.counts} <= _TRUTH_VALUES:
         return "marks a part of a split"
     return None
 
 
-_BOX_WORDS = frozenset(
-    {"bbox", "bboxes", "box", "boxes", "boundingbox", "bndbox", "roi", "rect", "rectangle", "crop", "landmark"}
-)
+_BOX_WORDS = frozenset({"bbox", "bboxes", "box", "boxes", "boundingbox", "bndbox", "roi", "rect", "rectangle"})
+_PLACED_WORDS = frozenset({"crop", "landmark", "landmarks", "keypoint", "keypoints", "point", "face", "head", "eye"})
+"""Such columns hold positions where a word of :data:`_CORNERS` stands beside."""
 _CORNERS = frozenset({"x", "y", "w", "h", "cx", "cy", "left", "right", "top", "bottom"})
-_SIZE_WORDS = frozenset({"width", "height", "resolution", "megapixels", "filesize", "bytes", "filesizebytes"})
+_SIZE_WORDS = frozenset({"width", "height", "resolution", "megapixels", "filesize", "bytes", "filesizebytes", "pixels"})
+_SIDES = (frozenset({"w", "h"}), frozenset({"rows", "columns"}), frozenset({"rows", "cols"}))
+_SIDE_WORDS = frozenset({"w", "h", "length", "rows", "columns", "cols"})
+_PICTURE_WORDS = frozenset({"image", "img", "photo", "picture", "frame", "original", "orig"})
+_WEIGHT_WORDS = frozenset({"weight", "bmi"})
+"""A height that stands beside a weight is a person's."""
 _BODY_WORDS = frozenset({"cm", "m", "inches", "feet", "ft", "body", "person", "patient", "plant", "tree", "building"})
 _FOUR = re.compile(r"[\[({]?\s*-?[\d.]+(?:e-?\d+)?(?:\s*[,;|\s]\s*-?[\d.]+(?:e-?\d+)?){3}\s*[\])}]?", re.IGNORECASE)
-_EXTENT = re.compile(r"[\[(]?\s*\d{2,6}\s*[x\u00d7*,]\s*\d{2,6}\s*[\])]?(?:\s*(?:px|pixels))?", re.IGNORECASE)
+_EXTENT = re.compile(
+    r"[\[(]?\s*\d{2,6}\s*(?:[x\u00d7*]\s*|,\s+)\d{2,6}\s*[\])]?(?:\s*(?:px|pixels))?|[\[(]\d{2,6},\d{2,6}[\])]",
+    re.IGNORECASE,
+)
+_FILE_SIZE = re.compile(r"\d+(?:[.,]\d+)?\s*(?:[kmg]i?)?b(?:ytes)?", re.IGNORECASE)
+_DECIMALS = re.compile(
+    r"[\[(]?\s*-?\d*\.\d+(?:e-?\d+)?(?:\s*[,;|\s]\s*-?\d+(?:\.\d*)?(?:e-?\d+)?)+\s*[\])]?", re.IGNORECASE
+)
 
 
 def _box(values: _Values) -> str | None:
     if values.mostly(_FOUR.fullmatch):
         return "holds four numbers per cell, as bounding boxes are written"
+    lists_decimals = values.mostly(_DECIMALS.fullmatch) and not values.mostly(_is_number)
+    if lists_decimals and looks_like_lists(list(values.counts)[:SAMPLE]) is None:
+        return "holds lists of decimal numbers, as positions are written"
     if values.distinct < 3 or not values.mostly(_is_number) or not values.words:
         return None
     words, last = set(values.words), values.words[-1]
-    if words & _BOX_WORDS:
+    if words & _BOX_WORDS or (words & _PLACED_WORDS and (words - _PLACED_WORDS) & _CORNERS - {"left", "right"}):
         return "has the name of a bounding box"
     alone = "".join(values.words)
     if alone in ("latitude", "longitude", "lat", "lon", "lng"):
@@ -377,12 +440,39 @@ def _box(values: _Values) -> str | None:
 
 
 def _size(values: _Values) -> str | None:
-    if values.mostly(_EXTENT.fullmatch):
+    words = set(values.words)
+    if values.mostly(_EXTENT.fullmatch) and not words & _CLASS_WORDS:
         return "holds sizes in pixels"
-    if values.distinct < 3 and {"0", "1"} & set(values.counts):
+    if values.mostly(_FILE_SIZE.fullmatch):
+        return "holds sizes of files"
+    if (values.distinct < 3 and {"0", "1"} & set(values.counts)) or not values.mostly(_is_number):
         return None
-    if _SIZE_WORDS & set(values.words) and not _BODY_WORDS & set(values.words) and values.mostly(_is_number):
+    header = {word for name in values.header for word in _words(name)}
+    if words & _BODY_WORDS or (words <= {"width", "height"} and header & _WEIGHT_WORDS):
+        return None
+    is_side = words & _PICTURE_WORDS or (len(words) == 1 and any(words < pair <= header for pair in _SIDES))
+    if words & _SIZE_WORDS or (is_side and words & _SIDE_WORDS):
         return "has the name of an image size"
+    return None
+
+
+_RIGHTS_WORDS = frozenset(
+    {"license", "licence", "copyright", "attribution", "rightsholder", "credit", "credits", "lizenz"}
+)
+
+
+_PLACE_WORDS = frozenset({"location", "place", "address", "venue"})
+
+
+def _place(values: _Values) -> str | None:
+    if set(values.words) & _PLACE_WORDS and values.mostly(re.compile(r".*\D, *\D").match):
+        return "holds places or postal addresses"
+    return None
+
+
+def _rights(values: _Values) -> str | None:
+    if set(values.words) & _RIGHTS_WORDS and not values.mostly(_is_number):
+        return "has the name of a licence or a credit"
     return None
 
 
@@ -450,7 +540,12 @@ _PERSON = frozenset(
     }
     | {"item", "entry", "order", "accession", "author", "photographer", "owner", "isic", "specimen"}
 )
-_PERSON_ALONE = frozenset({"patient", "subject", "participant", "pid", "mrn", "accession"})
+_PERSON_ALONE = frozenset({"patient", "subject", "participant", "pid", "mrn", "accession", "username", "login"})
+_PERSON_ALONE |= {"photographer", "author", "uploader", "observer", "recordist"}
+_PERSON_ALONE |= {"annotator", "rater", "grader", "labeler", "labeller", "reviewer", "worker"}
+_NUMBERED_ALONE = frozenset({"video", "clip", "sequence", "session", "recording", "slide", "scan", "study", "series"})
+_NUMBERED_ALONE |= {"case", "specimen", "lesion", "donor", "individual", "person", "frame"}
+"""Such columns hold identifiers where their values are numbered names."""
 _CLASS_WORDS = frozenset(
     {"class", "classes", "label", "labels", "category", "cat", "target", "species", "type", "group", "attribute", "tag"}
     | {
@@ -468,9 +563,12 @@ _CLASS_WORDS = frozenset(
         "make",
     }
     | {"model", "breed", "style", "scene", "supercategory", "grade", "stage", "severity", "cluster", "genre", "color"}
-    | {"colour", "identity", "train", "sign", "synset", "wnid"}
+    | {"colour", "identity", "train", "sign", "synset", "wnid", "taxon", "genus", "family", "landmark", "product"}
 )
-_RUN_TOGETHER = re.compile(rf"({'|'.join(sorted(_PERSON, key=len, reverse=True))})(?:ids?|uid|no|nr|num|number|name)")
+_RUN_TOGETHER = re.compile(
+    rf"(?:{'|'.join(sorted({*_PERSON, 'patienten', 'bild', 'probanden'}, key=len, reverse=True))})"
+    "(?:ids?|uid|no|nr|num|number|name|nummer|login)"
+)
 _UUID = re.compile(r"\{?[0-9a-f]{8}-(?:[0-9a-f]{4}-){3}[0-9a-f]{12}\}?", re.IGNORECASE)
 _HEX = re.compile(r"[0-9a-f]{16,}", re.IGNORECASE)
 _SHORT_HEX = re.compile(r"(?=.*\d)(?=.*[a-f])[0-9a-f]{6,15}", re.IGNORECASE)
@@ -512,19 +610,31 @@ def _named_identifier(values: _Values, few: bool) -> str | None:
     if not words or set(words) & _CLASS_WORDS:
         return None
     last, before = words[-1], set(words[:-1])
-    known = bool(before & _PERSON) and (last in _ID_LAST or last in _ID_NUMBER)
+    known = bool(before & _PERSON) and (last in _ID_LAST or last in _ID_NUMBER or last == "login")
     if known or (len(words) == 1 and _RUN_TOGETHER.fullmatch(last)):
         return "has the name of an identifier"
     if values.distinct < 3:
         return None
     if len(words) == 1 and (last in _ID_LAST or last in _PERSON_ALONE):
         return "has the name of an identifier"
+    if len(words) == 1 and last in _NUMBERED_ALONE and values.mostly(_ends_in_digits):
+        return "has the name of an identifier"
     many = values.distinct > MANY or (few and values.distinct > 3)
     return "has the name of an identifier" if last in _ID_LAST and many else None
 
 
 def _is_number(value: str) -> bool:
-    return parse_number(value) is not None or re.fullmatch(r"-?\d+,\d+", value) is not None
+    return parse_number(value) is not None or _DECIMAL_COMMA.fullmatch(value) is not None
+
+
+_DECIMAL_COMMA = re.compile(r"-?(?:\d+|\d{1,3}(?:\.\d{3})+),\d+", re.ASCII)
+_WITH_UNIT = re.compile(
+    r"[$\u00a3\u20ac]?\s*[+-]?\d+[.,]\d+\s*(?:%|\u00b0|[$\u00a3\u20ac]|[a-z\u00b5\u00b2\u00b3/]{1,6})?", re.IGNORECASE
+)
+
+
+def _ends_in_digits(value: str) -> bool:
+    return value[-1:].isdecimal()
 
 
 def _is_prose(values: _Values) -> bool:
@@ -538,8 +648,9 @@ def _too_many_words(values: _Values) -> str | None:
         return f"holds {values.distinct} distinct values: it looks like an identifier"
     if values.has_own_values:
         return "holds a different value for nearly every image"
-    prose = _is_prose(values) and sum(map(len, values.counts)) >= 15 * values.distinct
-    if prose and values.distinct >= 4 and values.per_class < FEWEST_PER_WORD:
+    length = sum(map(len, values.counts)) / values.distinct
+    prose = _is_prose(values) and length >= 15 and (values.distinct >= 4 or length >= LONG_TEXT)
+    if prose and values.per_class < FEWEST_PER_WORD:
         return "holds long text, hardly any of it twice"
     if values.distinct <= MANY:
         return None
@@ -549,6 +660,8 @@ def _too_many_words(values: _Values) -> str | None:
     return None
 
 
+_OBJECT = re.compile(r"\{.*:.*\}|\[\s*[\[{].*\]", re.DOTALL)
+
 _BOOKKEEPING: tuple[tuple[ColumnKind, Callable[[_Values], str | None]], ...] = (
     (ColumnKind.INDEX, _index),
     (ColumnKind.ADDRESS, _address),
@@ -557,6 +670,8 @@ _BOOKKEEPING: tuple[tuple[ColumnKind, Callable[[_Values], str | None]], ...] = (
     (ColumnKind.SPLIT, _split),
     (ColumnKind.BOX, _box),
     (ColumnKind.SIZE, _size),
+    (ColumnKind.PLACE, _place),
+    (ColumnKind.RIGHTS, _rights),
     (ColumnKind.IDENTIFIER, _identifier),
 )
 """What is left out by default, in the order in which it is looked for."""

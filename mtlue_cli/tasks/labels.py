@@ -12,11 +12,11 @@ from mtlue_cli.choices import LabelFormat, SplitPart, TaskKind
 from mtlue_cli.errors import InputError
 from mtlue_cli.tasks.bins import Bins, parse_bins, parse_number
 from mtlue_cli.tasks.classes import class_faults, class_notes, make_task, ordered_classes
-from mtlue_cli.tasks.columns import Column, ColumnKind, infer_column, settled_column
+from mtlue_cli.tasks.columns import MANY, Column, ColumnKind, infer_column, settled_column
 from mtlue_cli.tasks.declared import Declaration
 from mtlue_cli.tasks.label_options import LabelOptions
 from mtlue_cli.tasks.maps import LookAtMaps, MapColumn, find_maps, may_be_maps, named_files, not_maps_notes
-from mtlue_cli.tasks.multi_label import MultiLabel, labels_of, separator_of
+from mtlue_cli.tasks.multi_label import MultiLabel, labels_of, separator_of, vector_cells, vector_length
 from mtlue_cli.tasks.names import resolved_names
 from mtlue_cli.tasks.partition import read_partition
 from mtlue_cli.tasks.paths import is_unicode, names_below, path_fault
@@ -24,6 +24,7 @@ from mtlue_cli.tasks.presets.preset import Preset
 from mtlue_cli.tasks.readers.base import FILE_COLUMNS, Cell, LabelSource, RawTable
 from mtlue_cli.tasks.readers.registry import reader_of
 from mtlue_cli.tasks.spec import LabelTable, Task, TaskSet
+from mtlue_cli.tasks.spelling import alike, differing_in_case, likely_missing
 from mtlue_cli.tasks.wording import counted, listed, quoted
 
 _LIKE_A_FILE = re.compile(r"\.(jpe?g|png|webp|bmp|tiff?|gif|p[gbpn]m|avif)$", re.IGNORECASE)
@@ -129,7 +130,7 @@ def read_label_file(
     file_columns = FILE_COLUMNS if options.file_column is None else (options.file_column,)
     raw = reader.read(LabelSource(path, file_columns, tuple(image_names), options.levels or ()))
     if options.preset is not None:
-        raw = options.preset.applied(raw, options.uncertain)
+        raw = options.preset.applied(raw, options.uncertain, folder)
         options = with_preset(options, options.preset, raw.header)
     elif options.uncertain is not None:
         raise InputError("--uncertain is for the uncertain cells of a --preset", hint="add --preset, or leave it out")
@@ -308,8 +309,11 @@ def _header_faults(header: Sequence[str], options: LabelOptions) -> list[str]:
     faults += [f"row 1: column {quoted(name)}: {problem}" for name in header if (problem := _text_fault(name))]
     said = [("--bins", bins.column, str(bins)) for bins in options.bins]
     said += [("--task", declaration.column, str(declaration)) for declaration in options.declarations]
+    whose = "" if options.preset is None else f" among those of the preset {options.preset.given}"
     faults += [
-        f"{option} {text}: there is no column {quoted(column)}" for option, column, text in said if column not in header
+        f"{option} {text}: there is no column {quoted(column)}{whose}"
+        for option, column, text in said
+        if column not in header
     ]
     binned = {bins.column for bins in options.bins}
     return faults + [
@@ -458,7 +462,10 @@ def _without_unnamed(raw: RawTable) -> tuple[RawTable, list[Column]]:
         Column(
             f"column {at + 1}",
             ColumnKind.UNNAMED,
-            "has no name (row numbers of pandas?)",
+            "has no name"
+            + (
+                " (row numbers of pandas?)" if all(parse_number(row[at] or "0") is not None for row in raw.rows) else ""
+            ),
         )
         for at in sorted(filled)
     ]
@@ -496,6 +503,16 @@ def _with_multi_labels(raw: RawTable, wanted: Sequence[MultiLabel], missing: "_M
         cells = missing.marked(row[at] for row in raw.rows)
         filled = [cell for cell in cells if cell is not None]
         separator = column.separator or separator_of(filled)
+        length = vector_length(filled, separator)
+        if length is not None:
+            names = tuple(f"{column.column}:{position}" for position in range(length))
+            made = [vector_cells(cell, separator, length) for cell in cells]
+            raw = _with_columns(raw, at, names, made)
+            notes.append(
+                f"column {quoted(column.column)} holds 0 or 1 for each position: {counted(length, 'binary task')}, "
+                f"{listed(list(names))}"
+            )
+            continue
         lists = [None if cell is None else labels_of(cell, separator) for cell in cells]
         labels = ordered_classes(label for found in lists for label in found or ())
         taken = set(raw.header) - {column.column}
@@ -503,16 +520,42 @@ def _with_multi_labels(raw: RawTable, wanted: Sequence[MultiLabel], missing: "_M
         names = labels if clear else tuple(f"{column.column}:{label}" for label in labels)
         if not any(found and len(found) > 1 for found in lists):
             notes.append(f"--multi-label {column}: no cell holds more than one label")
-        rows = tuple(
-            (*row[:at], *(None if found is None else str(int(label in found)) for label in labels), *row[at + 1 :])
-            for row, found in zip(raw.rows, lists, strict=True)
-        )
-        header = (*raw.header[:at], *names, *raw.header[at + 1 :])
+        made = [[None if found is None else str(int(label in found)) for label in labels] for found in lists]
+        raw = _with_columns(raw, at, names, made)
+        notes += _label_notes(column, labels, lists)
         notes.append(
             f"column {quoted(column.column)} lists labels: {counted(len(names), 'binary task')}, {listed(list(names))}"
         )
-        raw = replace(raw, header=header, rows=rows, one_hot=raw.one_hot | set(names))
     return raw, notes
+
+
+def _label_notes(column: MultiLabel, labels: Sequence[str], lists: Sequence[Sequence[str] | None]) -> list[str]:
+    """What is odd about the labels that a column lists, one per line."""
+    name = quoted(column.column)
+    notes = [
+        f"column {name} lists labels that are likely to be one: {listed(ways)}; each is a task of its own, use one "
+        "spelling if they are one"
+        for ways in (*alike(labels), *differing_in_case(labels))
+    ]
+    missing = likely_missing(labels)
+    if missing:
+        words = " ".join(f"--missing-value {shlex.quote(label)}" for label in missing)
+        notes.append(f"column {name} lists the label {listed(missing)}; if a cell of that means no label, add {words}")
+    counts = Counter(label for found in lists for label in found or ())
+    once = [label for label in labels if counts[label] == 1]
+    if len(once) > MANY // 2:
+        notes.append(
+            f"column {name} lists {len(once)} labels of one image each, such as {quoted(once[0])}: "
+            "is it free text? Leave tasks out with --except"
+        )
+    return notes
+
+
+def _with_columns(raw: RawTable, at: int, names: tuple[str, ...], cells: Sequence[Sequence[Cell]]) -> RawTable:
+    """The table with the columns ``names`` in place of the one at ``at``."""
+    header = (*raw.header[:at], *names, *raw.header[at + 1 :])
+    rows = tuple((*row[:at], *new, *row[at + 1 :]) for row, new in zip(raw.rows, cells, strict=True))
+    return replace(raw, header=header, rows=rows, one_hot=raw.one_hot | set(names))
 
 
 def _wanted_part(

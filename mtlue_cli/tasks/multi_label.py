@@ -11,10 +11,17 @@ from mtlue_cli.tasks.wording import quoted
 SEPARATORS = ("|", ";", ",")
 """What separates labels, in the order in which it is looked for; blanks come last."""
 
+RARE_SEPARATORS = ("/", "+", "&")
+"""What separates labels too, but stands within one more often: to be named with the column."""
+
 LONGEST_LABEL = 40
 """Characters of one label in a list, at most."""
 
 _NAMED = {"space": " ", "blank": " ", "tab": "\t", "comma": ",", "semicolon": ";", "pipe": "|"}
+_TRUTH = {"0": "0", "1": "1", "0.0": "0", "1.0": "1", "0.": "0", "1.": "1", "false": "0", "true": "1"} | {
+    "False": "0",
+    "True": "1",
+}
 _BRACKETS = "[](){} \t\r\n"
 _QUOTES = "'\" \t\r\n"
 
@@ -59,16 +66,37 @@ def parse_multi_labels(texts: Sequence[str]) -> tuple[MultiLabel, ...]:
     return tuple(found.values())
 
 
+def vector_cells(cell: str | None, separator: str, length: int) -> list[str | None]:
+    """``0`` or ``1`` for each position of a cell of :func:`vector_length` numbers."""
+    return [None] * length if cell is None else [_TRUTH[part] for part in parts_of(cell, separator)]
+
+
 def separator_of(cells: Collection[str]) -> str:
     """The separator that the cells of a column show; a blank if they show none other."""
     return next((sign for sign in SEPARATORS if any(sign in cell for cell in cells)), " ")
 
 
-def labels_of(cell: str, separator: str) -> list[str]:
-    """The labels that a cell lists, in order, each once: brackets around all and quotation marks around each go."""
+def parts_of(cell: str, separator: str) -> list[str]:
+    """What a cell lists, in order: brackets around all and quotation marks around each go."""
     inner = cell.strip(_BRACKETS)
     parts = inner.split() if separator == " " else inner.split(separator)
-    return list(dict.fromkeys(label for part in parts if (label := part.strip(_QUOTES))))
+    return [label for part in parts if (label := part.strip(_QUOTES))]
+
+
+def labels_of(cell: str, separator: str) -> list[str]:
+    """The labels that a cell lists, in order, each once."""
+    return list(dict.fromkeys(parts_of(cell, separator)))
+
+
+def vector_length(values: Collection[str], separator: str) -> int | None:
+    """How many numbers each value lists, if all list equally many and all of them are 0 or 1; None otherwise.
+
+    Such lists say by its position which label there is: ``[0, 1, 0]``.
+    """
+    vectors = {tuple(parts_of(value, separator)) for value in values}
+    lengths = {len(vector) for vector in vectors}
+    truth = all(part in _TRUTH for vector in vectors for part in vector)
+    return min(lengths) if len(lengths) == 1 and truth and min(lengths) > 1 else None
 
 
 def looks_like_lists(values: Collection[str]) -> str | None:
@@ -79,12 +107,23 @@ def looks_like_lists(values: Collection[str]) -> str | None:
     """
     for separator in (*SEPARATORS, " "):
         lists = [labels_of(value, separator) for value in values]
+        if len(values) > 1 and vector_length(values, separator) is not None:
+            return separator
         several = [labels for labels in lists if len(labels) > 1]
         counts = Counter(label for labels in lists for label in labels)
         again = {label for labels in several for label in labels if counts[label] > 1}
         short = all(len(label) <= LONGEST_LABEL and re.search(r"\w", label) for label in counts)
         if len(several) >= 2 and short and len(counts) <= len(lists) and 2 * len(again) >= len(counts):
             return separator
+        alone = {labels[0] for labels in lists if len(labels) == 1}
+        if separator != " " and several and short and all(alone.issuperset(labels) for labels in several):
+            return separator
         if several and separator != " ":
             return None
+    for separator in RARE_SEPARATORS:
+        lists = [labels_of(value, separator) for value in values]
+        alone = {labels[0] for labels in lists if len(labels) == 1}
+        several = [labels for labels in lists if len(labels) > 1]
+        if several and all(alone.issuperset(labels) for labels in several):
+            return separator
     return None

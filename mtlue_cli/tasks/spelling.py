@@ -1,5 +1,6 @@
 """Spellings of class names: which texts are likely to mean one class, and which are likely to mean no label."""
 
+import re
 import unicodedata
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
@@ -24,12 +25,16 @@ LIKELY_MISSING = frozenset(
         "missing",
         "not available",
     }
+    | {"inf", "-inf", "infinity", "-infinity", "n.d.", "not applicable", "unbekannt"}
     | {"unk", "unknown", "undefined", "unspecified", "unlabelled", "unlabeled"}
 )
 """Texts that often stand for a missing label, lower case; they are pointed out, never taken for one."""
 
 SENTINELS = frozenset({-1.0, -9.0, -99.0, -999.0, -9999.0})
 """Numbers that often stand for a missing label among whole numbers from 0 up."""
+
+EXACT = 2.0**53
+"""Numbers from here on differ in their texts where they are the same floating-point number."""
 
 _TRUTH = {"true": 1.0, "false": 0.0}
 
@@ -41,7 +46,7 @@ def meaning(value: str) -> float | str:
     letters to be told apart.
     """
     number = parse_number(value)
-    if number is not None:
+    if number is not None and abs(number) < EXACT:
         return number
     return _TRUTH.get(value.lower(), " ".join(unicodedata.normalize("NFC", value).split()))
 
@@ -68,10 +73,49 @@ def differing_in_case(values: Iterable[str]) -> list[list[str]]:
     return [ways for ways in spellings.values() if len({meaning(way) for way in ways}) > 1]
 
 
+_SHORT = (("y", "yes"), ("n", "no"), ("m", "male"), ("f", "female"), ("t", "true"), ("f", "false"))
+_TRUE, _FALSE = frozenset({"yes", "true", "1", "1.0", "y"}), frozenset({"no", "false", "0", "0.0", "n"})
+
+
+def abbreviated(values: Iterable[str]) -> list[list[str]]:
+    """Values that may be one class though their texts differ: ``M`` and ``male``, or ``yes`` and ``1`` among such."""
+    spelled = {value.lower(): value for value in values}
+    found = [[spelled[short], spelled[long]] for short, long in _SHORT if short in spelled and long in spelled]
+    if not found and spelled.keys() <= _TRUE | _FALSE and len(spelled) > 2:
+        sides = ([spelled[way] for way in spelled if way in side] for side in (_TRUE, _FALSE))
+        found = [ways for ways in sides if len(ways) > 1]
+    return found
+
+
+_AS_DATE = re.compile(
+    r"\d{1,2}-(?:jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec)|"
+    r"(?:jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec)-\d{2}",
+    re.IGNORECASE,
+)
+_RANGE = re.compile(r"\d+\s*-\s*\d+")
+
+
+def turned_to_dates(values: Iterable[str]) -> list[str]:
+    """Values such as ``Oct-19`` beside ranges such as ``20-29``: spreadsheets make dates of ``10-19`` so."""
+    values = tuple(values)
+    dates = [value for value in values if _AS_DATE.fullmatch(value)]
+    return dates if any(_RANGE.fullmatch(value) for value in values) else []
+
+
 def respelled(new: Iterable[str], known: Sequence[str]) -> dict[str, str]:
     """Names of ``new`` that are none of ``known`` but another spelling of one, to that one."""
     spelled = {folded(name): name for name in reversed(known)}
-    return {name: spelled[folded(name)] for name in new if name not in known and folded(name) in spelled}
+    found: dict[str, str] = {}
+    for name in new:
+        if name in known:
+            continue
+        if folded(name) in spelled:
+            found[name] = spelled[folded(name)]
+            continue
+        others = [way for ways in abbreviated((*known, name)) if name in ways for way in ways if way != name]
+        if others:
+            found[name] = others[0]
+    return found
 
 
 def likely_missing(values: Iterable[str]) -> list[str]:

@@ -8,6 +8,7 @@ from mtlue_cli.choices import ExitCode, Uncertain
 from mtlue_cli.errors import InputError
 from mtlue_cli.images.labelled import read_folder_labels
 from mtlue_cli.layouts.find import find_labels
+from mtlue_cli.tasks.bins import parse_bins
 from mtlue_cli.tasks.label_options import LabelOptions
 from mtlue_cli.tasks.labels import LabelFile, read_label_file
 from mtlue_cli.tasks.presets.preset import load_preset, preset_names
@@ -61,6 +62,33 @@ def test_a_release_of_chexpert_has_its_table(chexpert: Path, tmp_path: Path) -> 
     mtlue("inspect", release, "--against", chexpert)
     protect(chexpert, weights, *words, "--overwrite")
     assert (release / "train.csv").read_text() == CHEXPERT.replace(".jpg", ".png")
+
+
+def test_the_folder_of_the_data_set_may_lie_in_the_image_folder(chexpert: Path, tmp_path: Path) -> None:
+    binary = ("0", "1")
+    parent, weights = chexpert.parent / "data", weights_for(tmp_path, Cardiomegaly=binary, Edema=binary)
+    parent.mkdir()
+    chexpert.rename(parent / chexpert.name)
+    table = parent / chexpert.name / "train.csv"
+    words = ("--labels", table, "--preset", "chexpert", "--uncertain", "negative", "--unlabelled", "protect")
+    release, _ = protect(parent, weights, *words, "--format", "keep")
+    assert (release / chexpert.name / FIRST).is_file()
+    mtlue("inspect", release, "--against", parent)
+    written = {str(file.relative_to(release)): file.read_text() for file in release.rglob("*.csv")}
+    assert CHEXPERT in written.values(), written
+
+
+def test_numbers_in_paths_may_be_saved_as_floating_point(tmp_path: Path) -> None:
+    path = tmp_path / "mimic.csv"
+    path.write_text("subject_id,study_id,dicom_id,Edema\n10000032.0,50414267.0,02aa804e,1.0\n")
+    assert list(cells_of(read(path, "mimic-cxr"))) == ["files/p10/p10000032/s50414267/02aa804e.jpg"]
+
+
+def test_a_column_that_the_preset_leaves_out_is_said_so(chexpert: Path) -> None:
+    options = LabelOptions(preset=load_preset("chexpert"), bins=parse_bins(["Age=quantiles:2"]))
+    with pytest.raises(InputError) as caught:
+        read_label_file(chexpert / "train.csv", options)
+    assert "--bins Age=quantiles:2: there is no column 'Age' among those of the preset chexpert" in caught.value.faults
 
 
 def test_paths_are_made_of_several_cells(tmp_path: Path) -> None:

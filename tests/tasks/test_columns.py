@@ -15,7 +15,7 @@ from mtlue_cli.tasks.labels import read_label_file
 from mtlue_cli.tasks.multi_label import labels_of, looks_like_lists, parse_multi_labels
 from mtlue_cli.tasks.names import resolved_names
 from mtlue_cli.tasks.overview import column_uses, overview_lines
-from mtlue_cli.tasks.spelling import folded, likely_missing, meaning, respelled
+from mtlue_cli.tasks.spelling import abbreviated, folded, likely_missing, meaning, respelled
 from tests.tasks.label_files import cells_of, faults_of, write
 
 RNG = random.Random(0)
@@ -72,7 +72,44 @@ def repeated(values: Sequence[object], rows: int) -> list[str]:
         ("size", lambda row: f"{640 + row}x480", ColumnKind.SIZE),
         ("note", lambda row: f"text {row}, long", ColumnKind.TEXT),
         ("caption", lambda row: f"a photo of a cat that is number {row}", ColumnKind.TEXT),
+        ("doi", lambda row: f"10.1056/nejmc200{row // 2:04}", ColumnKind.ADDRESS),
+        ("folder", lambda row: ("images", "volumes")[row % 2], ColumnKind.PATH),
+        ("format", lambda row: ("JPEG", "png")[row % 2], ColumnKind.PATH),
+        ("day", lambda row: ("January 22, 2020", "2020", "March, 2020", "2017")[row % 4], ColumnKind.DATE),
+        ("day", lambda row: f"{row % 28 + 1}. M\u00e4rz 2021", ColumnKind.DATE),
+        ("month", lambda row: f"{row % 12 + 1:02}/2020", ColumnKind.DATE),
+        ("span", lambda row: f"{row % 3 + 1} days, 0:00:00", ColumnKind.DATE),
+        ("offset", lambda row: row % 5, ColumnKind.DATE),
+        ("x", lambda row: f"1.23{row % 4},50", ColumnKind.DECIMAL),
+        ("weight", lambda row: f"{60 + row % 4},50", ColumnKind.DECIMAL),
+        ("dose", lambda row: f"{row % 3}.5 mg", ColumnKind.DECIMAL),
+        ("gps", lambda row: f"{row % 5}.25, 7.5", ColumnKind.BOX),
+        ("embedding", lambda row: f"[0.{row % 5}1, -0.25, 1e-3]", ColumnKind.BOX),
+        ("face_x", lambda row: row % 9, ColumnKind.BOX),
+        ("img_h", lambda row: 300 + row % 3, ColumnKind.SIZE),
+        ("ImageLength", lambda row: 300 + row % 3, ColumnKind.SIZE),
+        ("FileSize", lambda row: f"{row % 9} kB", ColumnKind.SIZE),
+        ("video", lambda row: f"video_{row % 3}", ColumnKind.IDENTIFIER),
+        ("frame", lambda row: row % 5 * 10, ColumnKind.IDENTIFIER),
+        ("annotator", lambda row: ("anna", "ben", "carl")[row % 3], ColumnKind.IDENTIFIER),
+        ("user_login", lambda row: ("anna", "ben", "carl")[row % 3], ColumnKind.IDENTIFIER),
+        ("Patientennummer", lambda row: 1000 + row // 4 * 13, ColumnKind.IDENTIFIER),
+        ("license", lambda row: ("CC BY", "CC0")[row % 2], ColumnKind.RIGHTS),
+        ("location", lambda row: ("Rome, Italy", "Hospital A, Wuhan, China")[row % 2], ColumnKind.PLACE),
+        ("meta", lambda row: f'{{"a": {row % 2}}}', ColumnKind.NESTED),
+        ("polygon", lambda row: f"[[1, 2], [{row % 2}, 4]]", ColumnKind.NESTED),
+        (
+            "comment",
+            lambda row: f"text {row % 11}, of a length that no name of a class has" * (row < 3),
+            ColumnKind.TEXT,
+        ),
         ("usage", lambda row: ("Training", "PublicTest")[row % 2], ColumnKind.SPLIT),
+        ("subset", lambda row: ("train2017", "val2017")[row % 2], ColumnKind.SPLIT),
+        ("part", lambda row: ("tr", "te")[row % 2], ColumnKind.SPLIT),
+        ("group", lambda row: f"fold{row % 5}", ColumnKind.SPLIT),
+        ("Fold_5", lambda row: row % 5, ColumnKind.SPLIT),
+        ("tfrecord", lambda row: row % 5, ColumnKind.SPLIT),
+        ("is_training_img", lambda row: row % 2, ColumnKind.SPLIT),
         ("service_test", lambda row: row % 2 == 0, ColumnKind.SPLIT),
         ("is_train", lambda row: row % 3 == 0, ColumnKind.SPLIT),
         ("fold", lambda row: row % 5, ColumnKind.SPLIT),
@@ -109,12 +146,36 @@ def test_bookkeeping_is_left_out(name: str, cell: object, kind: ColumnKind, rows
         ("width", ("a", "b", "c"), ColumnKind.CATEGORICAL),
         ("y", (0, 1, 2), ColumnKind.CATEGORICAL),
         ("edema", ("0.0", "1.0", "-1.0"), ColumnKind.CATEGORICAL),
+        ("age", ("(25, 32)", "(38, 43)", "(48, 53)"), ColumnKind.CATEGORICAL),
+        ("finding", ("Pneumonia/Viral/A", "Pneumonia/Viral/B", "Pneumonia/Bacterial/C"), ColumnKind.CATEGORICAL),
+        ("site", ("head/neck", "palms/soles", "oral/genital", "arm/leg", "back/chest", "a/b"), ColumnKind.CATEGORICAL),
+        ("score", ("1/3", "2/3", "3/3"), ColumnKind.CATEGORICAL),
+        ("crop", (0, 1, 2, 3), ColumnKind.CATEGORICAL),
+        ("landmark_id", (0, 1, 2, 3), ColumnKind.CATEGORICAL),
+        ("taxon_id", (7, 8, 9, 10), ColumnKind.CATEGORICAL),
+        ("location", ("arm", "leg", "back"), ColumnKind.CATEGORICAL),
+        ("video", ("sport", "news", "film"), ColumnKind.CATEGORICAL),
     ],
 )
 @pytest.mark.parametrize("rows", [24, 300])
 def test_labels_are_tasks(name: str, values: Sequence[object], kind: ColumnKind, rows: int) -> None:
     found = infer_column(name, repeated(values, rows), (name, "file_name"))
     assert (found.left_out, found.kind) == (None, kind)
+
+
+def test_names_mean_what_the_other_names_say() -> None:
+    truth, heights = repeated((0, 1), 24), repeated((160, 170, 180), 24)
+    assert infer_column("train", truth, ("train", "smile")).left_out is not None
+    assert infer_column("train", truth, ("train", "bus", "Car")).left_out is None
+    assert infer_column("Height", heights, ("Width", "Height")).kind == ColumnKind.SIZE
+    assert infer_column("height", heights, ("weight", "height")).left_out is None
+    assert infer_column("Rows", heights, ("Rows", "Columns")).kind == ColumnKind.SIZE
+    assert infer_column("rows", heights, ("rows", "smile")).left_out is None
+
+
+def test_free_text_is_no_list_of_labels() -> None:
+    words = ("mild fever after day two", "fever after effusion and cough", "cough and mild effusion day", "fever day")
+    assert infer_column("notes", repeated(words, 4)).advice == ""
 
 
 def test_whole_numbers_with_many_values_are_offered_bins() -> None:
@@ -188,6 +249,7 @@ def test_missing_values_are_numbers_in_any_spelling_and_those_that_match_nothing
         (("0", "1", "2", "-9", "UNK"), ["-9", "UNK"]),
         (("0", "1", "0.5", "-1"), []),
         (("a", "Unknown", "n/a"), ["Unknown", "n/a"]),
+        (("1", "2", "inf"), ["inf"]),
     ],
 )
 def test_what_may_stand_for_no_label(classes: tuple[str, ...], found: list[str]) -> None:
@@ -199,6 +261,46 @@ def test_spellings_of_one_class() -> None:
     assert meaning("no  finding") == meaning("no finding") != meaning("No finding")
     assert folded("Male") == folded("male")
     assert respelled(["0.0", "TRUE", "x", "Male"], ["0", "1", "male", "y"]) == {"0.0": "0", "TRUE": "1", "Male": "male"}
+    assert respelled(["F", "yes", "x"], ["Female", "Male"]) == {"F": "Female"}
+    assert respelled(["yes", "no"], ["0", "1"]) == {"yes": "1", "no": "0"}
+    assert respelled(["yes", "m", "2"], ["0", "1", "2", "n"]) == {}
+
+
+def test_whole_numbers_beyond_floating_point_are_not_one_class() -> None:
+    assert meaning(str(2**60)) != meaning(str(2**60 + 1))
+
+
+@pytest.mark.parametrize(
+    ("classes", "found"),
+    [
+        (("M", "Male", "F", "female"), [["M", "Male"], ["F", "female"]]),
+        (("Y", "Yes", "n"), [["Y", "Yes"]]),
+        (("yes", "1", "0"), [["yes", "1"]]),
+        (("y", "1", "n", "0", "x"), []),
+        (("yes", "no"), []),
+    ],
+)
+def test_abbreviations_may_be_one_class(classes: tuple[str, ...], found: list[list[str]]) -> None:
+    assert abbreviated(classes) == found
+
+
+def test_ranges_that_a_spreadsheet_made_dates_are_noted(tmp_path: Path) -> None:
+    text = "file_name,age\na.png,20-29\nb.png,Oct-19\nc.png,3-Sep\n"
+    (note,) = read_label_file(write(tmp_path, text)).notes
+    assert note == (
+        "column 'age' has the class '3-Sep', 'Oct-19' (row 4) beside ranges: a spreadsheet makes such dates of 10-19 "
+        "or 3-9; write the ranges again"
+    )
+
+
+def test_a_decimal_comma_is_named_by_bins(tmp_path: Path) -> None:
+    from mtlue_cli.tasks.bins import parse_bins
+
+    path = write(tmp_path, "file_name;size\na.png;1,5\nb.png;2,5\nc.png;3\n")
+    assert "; '1,5' is none, write a decimal point" in faults_of(path, bins=parse_bins(["size=quantiles:2"]))
+    assert "'1,5' is not a number, and --bins sorts numbers; write a decimal point" in faults_of(
+        path, bins=parse_bins(["size=2.0"])
+    )
 
 
 def test_case_alone_is_noted(tmp_path: Path) -> None:
@@ -237,6 +339,36 @@ def test_lists_of_labels_are_a_binary_task_a_label(
     assert f"column 'tags' lists labels: 2 binary tasks, '{first}', '{second}'" in labels.notes
 
 
+@pytest.mark.parametrize(
+    "cells",
+    [("[1, 0]", "[0, 1]"), ("1|0", "0|1"), ("1 0", "0 1"), ("[1. 0.]", "[0. 1.]"), ("[True, False]", "[False, True]")],
+)
+def test_lists_of_0_and_1_are_a_task_a_position(tmp_path: Path, cells: tuple[str, str]) -> None:
+    first, second = cells
+    path = write(tmp_path, f'file_name,v,t\na.png,"{first}",0\nb.png,"{second}",1\nc.png,,1\n')
+    assert looks_like_lists(cells) is not None
+    labels = read_label_file(path, LabelOptions(multi_labels=parse_multi_labels(["v"])))
+    assert cells_of(labels) == {
+        "a.png": {"v:0": "1", "v:1": "0", "t": "0"},
+        "b.png": {"v:0": "0", "v:1": "1", "t": "1"},
+        "c.png": {"v:0": None, "v:1": None, "t": "1"},
+    }
+    assert "column 'v' holds 0 or 1 for each position: 2 binary tasks, 'v:0', 'v:1'" in labels.notes
+
+
+def test_odd_labels_of_lists_are_noted(tmp_path: Path) -> None:
+    cells = ["hat|Hat", "None", *(f"t{row}|hat" for row in range(11))]
+    text = "file_name,tags\n" + "".join(f"{row}.png,{cell}\n" for row, cell in enumerate(cells))
+    notes = read_label_file(write(tmp_path, text), LabelOptions(multi_labels=parse_multi_labels(["tags"]))).notes
+    assert notes[:3] == (
+        "column 'tags' lists labels that are likely to be one: 'Hat', 'hat'; each is a task of its own, use one "
+        "spelling if they are one",
+        "column 'tags' lists the label 'None'; if a cell of that means no label, add --missing-value None",
+        "column 'tags' lists 13 labels of one image each, such as 'Hat': is it free text? "
+        "Leave tasks out with --except",
+    )
+
+
 def test_cells_that_look_like_lists_are_noted(tmp_path: Path) -> None:
     cells = ("smile|hat", "smile", "hat", "hat|smile", "smile|hat")
     text = "file_name,tags\n" + "".join(f"{row}.png,{cell}\n" for row, cell in enumerate(cells))
@@ -244,6 +376,9 @@ def test_cells_that_look_like_lists_are_noted(tmp_path: Path) -> None:
     assert note == "column 'tags' looks like lists of labels: --multi-label tags makes a task of each label"
     assert looks_like_lists(["dark", "light", "No Finding"]) is None
     assert looks_like_lists(["a b c", "a b", "c"]) == " "
+    assert looks_like_lists(["smile, hat", "hat", "smile"]) == ","
+    assert looks_like_lists(["smile/hat", "hat", "head/neck"]) is None
+    assert infer_column("tags", repeated(["smile/hat", "hat", "smile"], 12)).advice == "--multi-label tags:/"
     assert labels_of("a;b;;a", ";") == ["a", "b"]
     assert "--multi-label other: there is no column 'other'" in faults_of(
         write(tmp_path, text), multi_labels=parse_multi_labels(["other"])

@@ -1,5 +1,6 @@
 """A preset, and what it makes of a label table."""
 
+import os
 import re
 import tomllib
 from collections.abc import Callable, Iterator, Mapping
@@ -15,6 +16,9 @@ from mtlue_cli.tasks.readers.base import CANONICAL_FILE_COLUMN, Cell, RawTable
 from mtlue_cli.tasks.wording import counted, listed, quoted
 
 SUFFIX = ".toml"
+_WHOLE = re.compile(r"^(\d+)\.0$")
+"""A number of a table that was saved again as floating point."""
+
 _PLACEHOLDER = re.compile(r"\{([^{}:]+)(?::(\d+))?\}")
 
 
@@ -55,20 +59,28 @@ class Preset:
         """Columns that a path is made of."""
         return tuple(name for name, _ in _PLACEHOLDER.findall(self.file))
 
-    def path_of(self, row: Mapping[str, Cell]) -> str:
-        """Path of the image of a row, relative to the image folder; empty where a cell of it is empty."""
+    def path_of(self, row: Mapping[str, Cell], folder: Path | None = None) -> str:
+        """Path of the image of a row, relative to the image folder; empty where a cell of it is empty.
+
+        Args:
+            row: Its cells by column.
+            folder: The image folder; where it holds the folder that is left out of paths, that one stays.
+        """
         if not all(row[name] for name in self.file_columns):
             return ""
         path = _PLACEHOLDER.sub(lambda match: _cut(row[match[1]] or "", match[2]), self.file)
+        if folder is not None and self.remove_prefix and "\0" not in path and os.path.isfile(folder / path):
+            return path
         prefix = next((prefix for prefix in self.remove_prefix if path.startswith(prefix)), "")
         return path.removeprefix(prefix)
 
-    def applied(self, raw: RawTable, uncertain: Uncertain | None) -> RawTable:
+    def applied(self, raw: RawTable, uncertain: Uncertain | None, folder: Path | None = None) -> RawTable:
         """The table with a file column and the columns that are tasks, class names as cells.
 
         Args:
             raw: As it was read.
             uncertain: What uncertain cells become.
+            folder: The image folder, to find out where paths lead from; None: not known.
 
         Raises:
             InputError: Columns are missing, or there are no uncertain cells to decide about.
@@ -91,7 +103,7 @@ class Preset:
                 rows.append(cells)  # named as a fault by whoever reads the table
                 continue
             row = dict(zip(raw.header, cells, strict=True))
-            rows.append((self.path_of(row), *(class_of.get(row[name] or "", row[name]) for name in found)))
+            rows.append((self.path_of(row, folder), *(class_of.get(row[name] or "", row[name]) for name in found)))
         left = [name for name in raw.header if name not in (*found, *self.file_columns)]
         notes = [f"preset {self.given}: {self.title}; {counted(len(found), 'task')}: {listed(found)}"]
         notes += [f"columns left out by the preset: {listed(left)}"] if left else []
@@ -200,4 +212,5 @@ _EXPECTED: Mapping[Callable[[object], bool], str] = {
 
 
 def _cut(cell: str, length: str) -> str:
+    cell = _WHOLE.sub(r"\1", cell)
     return cell[: int(length)] if length else cell
