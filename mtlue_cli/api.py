@@ -273,7 +273,7 @@ def inspect(
     progress: bool = False,
     **options: Any,  # noqa: ANN401 - fields of the config
 ) -> "CheckpointReport | ReleaseCheck":
-    """Look at a checkpoint or a release: what it is, and whether every byte is as recorded.
+    """Describe a checkpoint or a release, and check its files against their recorded hashes.
 
     Args:
         path: A ``.safetensors`` file, the name of shipped weights, or a release.
@@ -344,7 +344,7 @@ def _path_fault(found: OptionField, value: object) -> str | None:
     if not value.exists():
         return f"{found.name}: {value} does not exist" if found.option.exists else None
     if found.option.takes == "folder" and not value.is_dir():
-        return f"{found.name}: {value} is no folder"
+        return f"{found.name}: {value} is not a folder"
     return f"{found.name}: {value} is a folder" if found.option.takes == "file" and value.is_dir() else None
 
 

@@ -14,6 +14,9 @@ TRAIN_MINUTES = 15.0
 FEWEST_IMAGES = 500
 """Labelled images below which ``protect`` does not train. Chosen, not measured; 800 were enough (docs/results.md)."""
 
+USEFUL_STEPS = 1100
+"""Steps from which training was measured to protect: tap, in luminance (docs/research/luminance.md)."""
+
 CPU_CALL_SIZE = 8
 """Images per call of the network on a CPU, where 8 stay in its cache: 1.9 ms per image at 72 pixels on one core,
 and 2.9 ms with 16."""

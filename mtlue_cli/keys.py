@@ -93,7 +93,7 @@ class FoundKey:
 
     def described(self) -> list[str]:
         """Notes for the user, one per line."""
-        said = "made a key, kept in" if self.made else "key from"
+        said = "created a key in" if self.made else "key from"
         warning = "keep it to yourself: whoever has it can recompute the perturbation and subtract it"
         first = f"{said} {self.origin}, fingerprint {self.key.fingerprint}"
         return [first, *([warning] if self.made else []), *self.notes]

@@ -269,7 +269,7 @@ Images = Annotated[
 Tasks = Annotated[
     tuple[str, ...] | None,
     Option(
-        help="Only these tasks, by column name, separated by commas.",
+        help="Use these columns only, separated by commas.",
         panel=PROTECTION,
         metavar="A,B",
         typed=str,
@@ -279,9 +279,7 @@ Tasks = Annotated[
 ]
 Limit = Annotated[
     int | None,
-    Option(
-        help="Only the first N rows of the labels, for a quick look.", panel=INPUT, metavar="N", minimum=1, shared=True
-    ),
+    Option(help="Use only the first N rows, for a quick test.", panel=INPUT, metavar="N", minimum=1, shared=True),
 ]
 KeyFile = Annotated[
     Path | None,

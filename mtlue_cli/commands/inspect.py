@@ -29,9 +29,9 @@ class InspectOptions:
 
 @command_of("inspect", InspectOptions, PhotoOptions)
 def inspect(given: Given) -> None:
-    """Show what a checkpoint or a release is, and check that every byte is as recorded.
+    """Describe a checkpoint or a release, and check its files against their recorded hashes.
 
-    Exit code 4: the release is not whole.
+    Exit code 4: files of the release are missing, changed or not recorded.
 
     [bold]Example:[/bold] mtlue inspect photos-protected --against photos
     """

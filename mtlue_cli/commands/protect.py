@@ -28,7 +28,7 @@ class LookOptions:
 
     Attributes:
         dry_run: Print the columns, the weights and the size of the release, then exit. Writes nothing.
-        preview: Only draw N photos before and after, as DIR-preview.png beside the release folder, then exit.
+        preview: Draw N photos before and after as DIR-preview.png beside the release folder, then exit.
     """
 
     dry_run: Annotated[bool, Option(panel=OUTPUT)] = False
@@ -147,7 +147,7 @@ def remarks(result: "ProtectResult") -> list[str]:
         lines += [f"  ... and {more} more"] if more > 0 else []
     if result.quarantine:
         number = counted(len(result.quarantine), "image")
-        lines.append(f"{number} could not be protected, so not in the release:")
+        lines.append(f"{number} could not be protected and are not in the release:")
         reasons = [f"{record.source}: {record.reason}" for record in result.quarantine]
         lines += [f"  {line}" for line in grouped(reasons, "--json lists all")]
         lines += [f"to protect more of them: {fix}" for fix in result.fixes]

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 from rich.table import Table
 
-from mtlue_cli.choices import TRAIN_MINUTES
+from mtlue_cli.choices import TRAIN_MINUTES, USEFUL_STEPS, ObjectiveName
 from mtlue_cli.commands.console import duration
 from mtlue_cli.commands.decoders import reading_photos
 from mtlue_cli.commands.from_config import Given, PhotoOptions, command_of
@@ -48,6 +48,12 @@ def train_generator(given: Given) -> None:
     for name, value in (result.rows() | {"steps": f"{result.steps} in {duration(result.seconds)}"}).items():
         table.add_row(name, value)
     given.terminal.show(table)
+    in_luminance = config.objective is ObjectiveName.TAP and result.card.generator["chroma"] == 0
+    if in_luminance and result.steps < USEFUL_STEPS:
+        given.terminal.say(
+            f"warning: training was short: {result.steps} steps. Runs that were measured to protect took at least "
+            f"{USEFUL_STEPS}. Train longer with --max-minutes or --epochs"
+        )
     words = [str(given_images), *reading_given.arguments(given_labels), "--weights", str(config.out)]
     given.terminal.say(f"next: {shlex.join(['mtlue', 'protect', *words])}")
     given.terminal.write_json(result.to_json())

@@ -40,7 +40,7 @@ class ReportOptions:
 
 @command_of("verify", VerifyConfig, ReportOptions, PhotoOptions, without=("split",))
 def verify(given: Given) -> None:
-    """Measure what a model that is trained on a release learns: audit it, train victims, compare.
+    """Audit a release, train victims on it, and measure what they learn.
 
     The gate is the worst of all conditions that are run. Exit code 0: the protection holds; 4: it does not; 5: the
     measurement is inconclusive. Finished victims are cached, so an interrupted run continues.

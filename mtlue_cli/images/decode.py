@@ -182,7 +182,7 @@ _TGA_HEADER = 18
 _TGA_BITS = {1: (8,), 2: (16, 24, 32), 3: (8, 16), 9: (8,), 10: (16, 24, 32), 11: (8, 16)}
 """Kind of picture to the bits of a pixel."""
 START = 64
-"""Bytes by which formats are told apart."""
+"""First bytes that identify formats."""
 
 
 def read_content(path: Path) -> bytes:
@@ -403,7 +403,7 @@ def is_deep_colour(opened: Image.Image, content: bytes) -> bool:
         depths = opened.tag_v2.get(0x0102, (1,))  # type: ignore[attr-defined]  # TIFF images have it
         return max(depths) > 8 and opened.mode not in ("I", "F") and not opened.mode.startswith("I;16")
     if opened.format == "PPM":
-        options = opened.tile[0][3]  # type: ignore[attr-defined]  # what a file's decoder is told
+        options = opened.tile[0][3]  # type: ignore[attr-defined]  # options of a file's decoder
         return opened.mode == "RGB" and isinstance(options, tuple) and int(options[-1]) > np.iinfo(np.uint8).max
     if opened.format == "JPEG2000":
         return any(bits > 8 for bits in _sample_bits(content)) and not opened.mode.startswith("I;16")

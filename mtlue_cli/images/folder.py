@@ -108,7 +108,7 @@ def find_images(folder: Path) -> list[str]:
     Links to folders are not followed (see :func:`find_images_and_links`), so no loop of links can trap the search.
 
     Raises:
-        InputError: ``folder`` is no folder or cannot be read.
+        InputError: ``folder`` is not a folder or cannot be read.
     """
     return sorted(name for prefix, _, files in _walk(folder) for name in _images(prefix, files))
 
@@ -119,7 +119,7 @@ def find_images_and_others(folder: Path) -> tuple[list[str], list[str]]:
     Hidden ones are left out.
 
     Raises:
-        InputError: ``folder`` is no folder or cannot be read.
+        InputError: ``folder`` is not a folder or cannot be read.
     """
     images: list[str] = []
     others: list[str] = []
@@ -135,7 +135,7 @@ def find_images_and_links(folder: Path) -> tuple[list[str], list[str]]:
     """What :func:`find_images` finds, and all symbolic links below ``folder``, likewise; hidden ones are left out.
 
     Raises:
-        InputError: ``folder`` is no folder or cannot be read.
+        InputError: ``folder`` is not a folder or cannot be read.
     """
     images: list[str] = []
     links: list[str] = []

@@ -121,7 +121,7 @@ def _of_json(text: str) -> Iterator[tuple[str, Colour]]:
     try:
         waiting: list[Any] = [json.loads(text)]
     except (ValueError, RecursionError) as error:
-        raise ImageError(f"is no JSON: {error}") from error
+        raise ImageError(f"is not JSON: {error}") from error
     while waiting:
         value = waiting.pop(0)
         if isinstance(value, dict):

@@ -11,7 +11,7 @@ _LEVELS = 256
 _NEAR = 40
 """Distance up to which a number may be a level that compression changed."""
 _APART = 16
-"""Least distance of levels that compression can be told to have changed."""
+"""Least distance of levels at which a change by compression is recognised."""
 _HALF = 128
 
 

@@ -389,8 +389,8 @@ def _normals(stored: Array, task: Task) -> npt.NDArray[np.float32]:  # noqa: ARG
         raise ImageError(f"holds a vector of the length {length.max():g}, expected unit vectors")
     if encoded and not looks_like_normals(stored):
         raise ImageError(
-            "is no map of normals: most of its colours are no unit vectors; if it is a colour-coded mask, declare the "
-            "column as segmentation:colours=FILE"
+            "is not a map of normals: most of its colours are not unit vectors; if it is a colour-coded mask, declare "
+            "the column as segmentation:colours=FILE"
         )
     measured = (length > (_SHORTEST_ENCODED if encoded else _SHORTEST_VECTOR)) & (length <= _LONGEST_VECTOR)
     return np.where(measured, vectors / np.maximum(length, _SHORTEST_VECTOR), 0).astype(np.float32)

@@ -78,7 +78,7 @@ class Shortfall(Enum):
     GREY = "they are grey and the weights write in colour"
     NO_ROOM = "nearly all pixels are black or white"
     ROUNDED = "rounding leaves too little"
-    """Or compression drowns what the weights add."""
+    """Or compression removes what the weights add."""
 
 
 @dataclass(frozen=True)

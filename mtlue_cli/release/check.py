@@ -39,6 +39,7 @@ from mtlue_cli.release.records import (
 from mtlue_cli.tasks.labels import read_label_file, released_options
 from mtlue_cli.tasks.paths import path_fault
 from mtlue_cli.tasks.spec import LabelTable
+from mtlue_cli.tasks.wording import counted
 
 SCHEMA_VERSION = 1
 
@@ -176,7 +177,7 @@ class ReleaseCheck:
         mean = "measured, mean" if self.measured else "as recorded, mean"
         return {
             "release": str(self.path),
-            "whole": f"no, {len(self.faults)} faults" if self.faults else "yes",
+            "intact": f"no, {counted(len(self.faults), 'fault')}" if self.faults else "yes",
             "files": f"{self.files}, {len(self.quarantine)} in quarantine",
             "masks and maps": str(self.maps or ""),
             "tasks": ", ".join(run.tasks),
@@ -372,12 +373,12 @@ def folder_faults(release: Path, manifest: Manifest, planned: frozenset[str], or
     counts = Counter(record.file_name for record in manifest.files)
     faults += [f"{name}: released for {count} originals" for name, count in counts.items() if count > 1]
     images, links = find_images_and_links(release)
-    faults += [f"{name}: is a link, what is behind it may be unprotected" for name in links]
+    faults += [f"{name}: is a link; its target may be unprotected" for name in links]
     expected = manifest.names | planned if unfinished else manifest.names
     faults += [f"{name}: not in the manifest, it may be unprotected" for name in images if name not in expected]
     if not unfinished:
         faults += [
-            f"{left.relative_to(release).as_posix()}: left half written by a killed run, remove it"
+            f"{left.relative_to(release).as_posix()}: left over from an interrupted run, remove it"
             for left in sorted(release.rglob(".*.tmp"))
             if TEMPORARY.match(left.name)
         ]
@@ -435,7 +436,7 @@ def _unfinished(release: Path, manifest: Manifest, originals: Path | None) -> st
     number = len(manifest.files) + len(manifest.quarantine)
     done = "1 image is" if number == 1 else f"{number} images are"
     return (
-        f"the release is unfinished, its run did not reach its end ({done} recorded); to finish it, run the "
+        f"the release is unfinished: its run was interrupted ({done} recorded); to finish it, run the "
         f"same command again: mtlue protect {originals or 'ORIGINALS'} --labels FILE --out {release}, with its other "
         "options"
     )

@@ -103,7 +103,7 @@ def unpack(release: Path, plain: Path) -> list[str]:
     document, manifest = _read(release), read_manifest(release)
     if not manifest.run.complete:
         raise InputError(
-            f"the release {release} is unfinished, its run did not reach its end",
+            f"the release {release} is unfinished: its run was interrupted",
             hint="run the same mtlue protect command again to finish it",
         )
     kind = next(kind for kind in shard_kinds() if kind.suffix == document["kind"])

@@ -233,7 +233,9 @@ def read_run(release: Path) -> RunRecord:
             )
         return msgspec.json.decode(content, type=RunRecord)
     except FileNotFoundError as error:
-        raise InputError(f"{release} is not a release: {_shown_run(release)} is missing") from error
+        raise InputError(
+            f"{release} is not a release: {_shown_run(release)} is missing", hint="give a folder made by mtlue protect"
+        ) from error
     except (OSError, ValueError, RecursionError) as error:
         raise InputError(f"{path} is damaged: {error}", hint=_ANEW) from error
 

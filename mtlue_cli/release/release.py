@@ -184,7 +184,7 @@ class Release:
             raise InputError(
                 f"{self.folder} was made with other settings",
                 differences,
-                "give another output folder, or overwrite the release",
+                "give another folder with --out, or replace the release with --overwrite",
             )
         # A file that is its own original, which older versions released, says nothing of the originals.
         changed = [record for record in manifest.files if record.max_change > 0]
@@ -421,7 +421,7 @@ def refuse_protected(images: Path, names: Sequence[str]) -> None:
         recorded = digests.get((PurePosixPath(inside) / name).as_posix())
         try:
             if recorded is not None and file_digest(folder / name) == recorded:
-                faults.append(f"{name}: is what the manifest of {release} says was released")
+                faults.append(f"{name}: is a released file of {release}")
         except OSError:
             continue  # its own record will say so
     if faults:

@@ -218,13 +218,13 @@ def _number(values: _Values, classes: int) -> Column:
             name, ColumnKind.DECIMAL, "holds numbers with a decimal comma: write a point to sort them into bins"
         )
     if any(not number.is_integer() for number in numbers):
-        return Column(name, ColumnKind.DECIMAL, "holds decimal numbers, which are no classes without --bins", bins)
+        return Column(name, ColumnKind.DECIMAL, "holds decimal numbers, which become classes only with --bins", bins)
     if values.distinct > MAX_CLASSES:
         return Column(
             name, ColumnKind.WHOLE, f"holds {values.distinct} distinct values: it looks like an identifier", bins
         )
     if values.has_own_values:
-        return Column(name, ColumnKind.WHOLE, "holds a value of its own for nearly every image", bins)
+        return Column(name, ColumnKind.WHOLE, "holds a different value for nearly every image", bins)
     sparse = max(map(abs, numbers)) >= 1000 and max(numbers) - min(numbers) > 20 * values.distinct
     sparse = sparse and not set(values.words) & _CLASS_WORDS
     if sparse and values.distinct >= 4 and values.per_class < FEWEST_PER_CLASS:
@@ -430,7 +430,7 @@ def _box(values: _Values) -> str | None:
         return "has the name of a bounding box"
     alone = "".join(values.words)
     if alone in ("latitude", "longitude", "lat", "lon", "lng"):
-        return "has the name of a place on a map"
+        return "has the name of a geographic coordinate"
     if re.fullmatch(r"[xy][0-9]{1,2}|[xy](?:min|max|c|center|tl|br)|(?:min|max|center|c)[xy]", alone):
         return "has the name of a bounding box"
     if alone in _CORNERS:
@@ -647,7 +647,7 @@ def _too_many_words(values: _Values) -> str | None:
     if values.distinct > MAX_CLASSES:
         return f"holds {values.distinct} distinct values: it looks like an identifier"
     if values.has_own_values:
-        return "holds a value of its own for nearly every image"
+        return "holds a different value for nearly every image"
     length = sum(map(len, values.counts)) / values.distinct
     prose = _is_prose(values) and length >= 15 and (values.distinct >= 4 or length >= LONG_TEXT)
     if prose and values.per_class < FEWEST_PER_WORD:

@@ -56,7 +56,7 @@ class LabelOptions:
     Attributes:
         format: Format of the label file; None: its suffix and content decide.
         file_column: Header of the file column; None: one of the usual names.
-        missing_values: Texts that mean no label, beside the empty cell.
+        missing_values: Texts that mean no label, besides the empty cell.
         bins: Numeric columns that are sorted into classes.
         split_file: A ``list_eval_partition.txt``; None: all rows.
         split: The part of it that is wanted.
@@ -92,8 +92,8 @@ class LabelOptions:
         tuple[str, ...],
         Option(
             flags="--missing-value",
-            help="Text that means no label, beside the empty cell, such as NA; a number counts in any spelling. May be "
-            "repeated.",
+            help="Text that means no label, besides the empty cell, such as NA; a number counts in any spelling. May "
+            "be repeated.",
             panel=INPUT,
             metavar="TEXT",
             convert=_stripped,
@@ -136,7 +136,7 @@ class LabelOptions:
             flags="--task",
             help="Kind of a column: binary, categorical, or, for paths of masks or maps, segmentation (classes=12 or "
             "classes=sky|road, ignore=11, colours=FILE), depth (scale=0.001, ignore=65535) or normals. May be "
-            "repeated. Unset: its cells decide. A column that is left out becomes a task.",
+            "repeated. Unset: the cells decide. Also uses a column that would be left out.",
             panel=INPUT,
             metavar="NAME=KIND[:KEY=VALUE...]",
             typed=list[str],
@@ -148,7 +148,7 @@ class LabelOptions:
         tuple[str, ...] | None,
         Option(
             flags="--levels",
-            help="With --label-format imagefolder: a task for each level of folders, from above, as country,city for "
+            help="With --label-format imagefolder: a task for each level of folders, from the top, as country,city for "
             "france/paris/a.jpg; - skips a level.",
             panel=INPUT,
             metavar="A,B",

@@ -404,7 +404,7 @@ class _Missing:
     """Which cells mean no label.
 
     Args:
-        texts: What the user says means so, beside the empty cell; a number means so in any spelling.
+        texts: What the user says means so, besides the empty cell; a number means so in any spelling.
     """
 
     def __init__(self, texts: Collection[str]) -> None:

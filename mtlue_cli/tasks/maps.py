@@ -152,7 +152,7 @@ def find_maps(
 def _cell_fault(cell: str) -> str | None:
     """Why a cell cannot be the path of a map; None if it can."""
     if cell.lower() in LIKELY_MISSING:
-        return f"{quoted(cell)} is no path of a map; if it means that there is none, add --missing-value {cell}"
+        return f"{quoted(cell)} is not the path of a map; if it means that there is none, add --missing-value {cell}"
     return path_fault(cell, FOLDER_IN_WORDS)
 
 
@@ -167,7 +167,7 @@ def _elsewhere(column: MapColumn, images: Path | None) -> str | None:
         return (
             f"column {quoted(name)} names files of the image folder, {images}, but paths of masks and maps lead from "
             "the "
-            f"{FOLDER_IN_WORDS}, {column.folder}: move the label file into the image folder, or write the paths anew"
+            f"{FOLDER_IN_WORDS}, {column.folder}: move the label file into the image folder, or change the paths"
         )
     named = sum(cell.lower().endswith(MAP_SUFFIXES) for cell, _ in filled)
     if 2 * named < len(filled):

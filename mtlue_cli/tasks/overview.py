@@ -101,11 +101,10 @@ def overview_lines(uses: Sequence[ColumnUse], done: str, *, can_choose: bool = T
         lines.append(f"... and {len(uses) - len(shown)} more columns, {sum(use.used for use in uses)} of all {done}")
     advice = [use.advice for use in uses if use.advice]
     if advice:
-        lines.append(f"to read a column in another way: {', '.join(advice[:SHOWN_CLASSES])}")
+        lines.append(f"to read a column differently: {', '.join(advice[:SHOWN_CLASSES])}")
     if can_choose and any(not use.used for use in uses):
         lines.append(
-            "to change what is left out, name all columns that are wanted with --tasks A,B, or add one with "
-            "--task NAME=categorical"
+            "to choose the columns yourself, list all of them with --tasks A,B, or add one with --task NAME=categorical"
         )
     return lines
 

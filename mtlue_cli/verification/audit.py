@@ -144,7 +144,7 @@ def _audit_foreign(
     def check(name: str) -> tuple[str | None, float | None, str | None]:
         candidates = [name] if name in present else by_stem.get(str(PurePosixPath(name).with_suffix("")), [])
         if len(candidates) != 1:
-            problem = f"several files could be it: {', '.join(candidates)}" if candidates else "missing in the release"
+            problem = f"several files match: {', '.join(candidates)}" if candidates else "missing in the release"
             return None, None, f"{name}: {problem}"
         try:
             largest = compare_files(originals / name, release / candidates[0]).change.largest

@@ -142,8 +142,7 @@ def _unreliable(conditions: Sequence[ConditionFigures], *, complete: bool, missi
     if not complete or (references and references[0].average is None):
         return (
             "the victim trained on clean images beats the floor by 2 points (an error: by 2 % of it) on no judged "
-            "task, so that neither the release nor a countermeasure can be tried; give it more images or --epochs, or "
-            "another --backbone"
+            "task, so nothing can be concluded; give it more images or --epochs, or another --backbone"
         )
     control = next((found for found in conditions if found.role is Role.CONTROL), None)
     if control is not None and control.average is not None and control.average.learned_fraction.mean < RELIABLE_CONTROL:
@@ -155,7 +154,7 @@ def _unreliable(conditions: Sequence[ConditionFigures], *, complete: bool, missi
     if missing:
         named = "; ".join(f"{left.name} ({left.reason})" for left in missing[:NAMED_CONDITIONS])
         rest = len(missing) - NAMED_CONDITIONS
-        return f"what was asked for could not be tested: {named}" + (f"; and {rest} more" if rest > 0 else "")
+        return f"requested conditions could not be tested: {named}" + (f"; and {rest} more" if rest > 0 else "")
     if all(found.role is not Role.JUDGED or found.learned is None for found in conditions):
         return "no victim was trained on protected images"
     return None
@@ -187,5 +186,5 @@ def _in_words(worst: ConditionFigures, learned: Learned, tried: int, max_learned
     others = [name for name in judged if name not in averaged]
     if others:
         named = ", ".join(others) if len(others) <= NAMED_TASKS else f"{len(others)} of {len(judged)} tasks"
-        reason += f"; not in the average, since clean images teach hardly more than the floor: {named}"
+        reason += f"; not in the average, as the clean victim hardly beats the floor there: {named}"
     return reason

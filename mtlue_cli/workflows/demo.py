@@ -110,7 +110,7 @@ class DemoResult:
 
 
 def run_demo(config: DemoConfig, progress: Progress) -> DemoResult:
-    """Draw, train, protect and verify in ``config.out``, set after set; run again, go on with what is missing.
+    """Draw, train, protect and verify in ``config.out``, set after set; a second run continues with what is missing.
 
     Raises:
         InputError: ``config.out`` holds something else, or a demo with other settings.

@@ -118,7 +118,7 @@ def test_changed_records_links_and_leftovers_are_told(photos: Path) -> None:
     assert result.exit_code == ExitCode.NOT_PROTECTED
     for expected in (
         "labels.csv: its bytes are not those that the run wrote",
-        f"{FOLDER}/.0f.12.tmp: left half written",
+        f"{FOLDER}/.0f.12.tmp: left over from an interrupted run",
         "more: is a link",
         "photo1.png: missing",
         "photo2.jpg: the original cannot be read: is a FIFO",
@@ -199,7 +199,7 @@ def test_an_unfinished_release_is_not_whole(photos: Path) -> None:
     )
     result = run(release)
     assert result.exit_code == ExitCode.NOT_PROTECTED
-    assert "did not reach its end" in result.stderr
+    assert "its run was interrupted" in result.stderr
 
 
 def test_neither_checkpoint_nor_release(photos: Path) -> None:

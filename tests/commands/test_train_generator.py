@@ -209,5 +209,6 @@ def test_trains_and_answers_with_table_next_step_and_json(labels: Path, tmp_path
     for text in ("circle, square, star, triangle", "8 / 255", card.digest):
         assert text in result.stdout
     assert "device: " in result.stderr
+    assert "warning: training was short: 3 steps" in " ".join(result.stderr.split())
     assert f"mtlue protect {labels.parent} --labels {widened} --weights {out}" in result.stderr
     assert sorted(path.name for path in tmp_path.iterdir()) == ["g.png", "g.safetensors", "labels.csv", "result.json"]

@@ -384,7 +384,7 @@ def test_colour_coded_masks_are_never_normals(tmp_path: Path) -> None:
     folder_of(tmp_path, {"m/a.png": COLOURED}, ["m/a.png", "m/a.png"])
     assert "normals" not in faults(tmp_path)[0]
     assert "--task m=segmentation:colours=FILE" in faults(tmp_path)[0]
-    assert "is no map of normals" in faults(tmp_path, "m=normals")[0]
+    assert "is not a map of normals" in faults(tmp_path, "m=normals")[0]
     facing = np.tile(np.array([[128, 128, 255], [255, 128, 128], [0, 0, 0]], np.uint8), (6, 3, 1))[:, :8]
     Image.fromarray(facing).save(tmp_path / "m/a.png")
     assert "--task m=normals" in faults(tmp_path)[0]

@@ -75,7 +75,7 @@ def test_a_file_that_is_not_there_or_no_text_is_refused(tmp_path: Path) -> None:
     (tmp_path / "labels.json").write_text("[")
     (tmp_path / "colors.txt").write_bytes(b"\xff\xfe\x00")
     for name, reason in {
-        "labels.json": "is no JSON",
+        "labels.json": "is not JSON",
         "colors.txt": "cannot be read",
         "none.txt": "cannot be read",
     }.items():

@@ -160,7 +160,7 @@ def test_faults_of_a_preset_are_all_named(tmp_path: Path) -> None:
     with pytest.raises(InputError) as caught:
         load_preset(str(own))
     text = "\n".join(caught.value.faults)
-    for part in ("title is missing", "tasks is 't', expected a list", "odd is no key", "in braces", "must ascend"):
+    for part in ("title is missing", "tasks is 't', expected a list", "odd is not a key", "in braces", "must ascend"):
         assert part in text
     with pytest.raises(InputError) as caught:
         load_preset("chexprt")

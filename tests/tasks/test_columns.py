@@ -443,10 +443,9 @@ def test_the_table_says_what_becomes_of_each_column(tmp_path: Path) -> None:
         "column  kind            classes (images)                            use",
         "smile   binary          1 (4), 0 (3); none (1)                      protected",
         "score   decimal number  0.0 (1), 1.5 (1), 3.0 (1), 4.5 (1), 4 more  left out: it holds decimal numbers, which "
-        "are no classes without --bins",
-        "to read a column in another way: --bins score=quantiles:5",
-        "to change what is left out, name all columns that are wanted with --tasks A,B, or add one with "
-        "--task NAME=categorical",
+        "become classes only with --bins",
+        "to read a column differently: --bins score=quantiles:5",
+        "to choose the columns yourself, list all of them with --tasks A,B, or add one with --task NAME=categorical",
     ]
     assert uses[0].to_json() == {
         "name": "smile",

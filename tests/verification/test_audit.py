@@ -230,7 +230,7 @@ class TestReleaseOfAnotherTool:
         (release / "b/001.png").rename(release / "b/001.tif")
         assert _audit(made, release).faults == (
             "a/000.png: missing in the release",
-            "b/001.png: several files could be it: b/001.bmp, b/001.tif",
+            "b/001.png: several files match: b/001.bmp, b/001.tif",
         )
 
     def test_another_size_is_noted_and_not_measured(self, made: MadeSet, tmp_path: Path) -> None:

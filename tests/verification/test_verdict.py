@@ -103,7 +103,7 @@ def test_what_was_asked_for_and_not_run_is_inconclusive_unless_the_protection_fa
     assert judged_without(held).verdict is Verdict.PROTECTED
     judgement = judged_without(held, MISSING)
     assert judgement.verdict is Verdict.INCONCLUSIVE
-    assert judgement.reason == "what was asked for could not be tested: small: noise (its training diverged)"
+    assert judgement.reason == "requested conditions could not be tested: small: noise (its training diverged)"
     assert judged_without(held, *[MISSING] * 6).reason.endswith("; and 2 more")
     assert judged_without(CLEAN, MISSING).verdict is Verdict.NOT_PROTECTED
 
@@ -202,7 +202,7 @@ def test_a_task_learned_entirely_is_named_though_the_average_passes() -> None:
 
 
 def test_judged_tasks_outside_the_average_are_named() -> None:
-    assert verdict_on({"a": 0.5, "b": 0.5, "c": 0.9}).reason.endswith("hardly more than the floor: c")
+    assert verdict_on({"a": 0.5, "b": 0.5, "c": 0.9}).reason.endswith("hardly beats the floor there: c")
     assert "hardly more" not in verdict_on({"a": 0.5, "b": 0.5, "c": 0.9}, judged="ab").reason
 
 
@@ -210,7 +210,7 @@ def test_many_tasks_outside_the_average_are_counted() -> None:
     many = tuple("abc") + tuple(f"t{index}" for index in range(9))
     rows = [figures(Condition(SMALL, Material.CLEAN), [victim(CLEAN)]), figures(Condition(SMALL), [victim(FLOOR)])]
     reason = judge(rows, MetricName.ACCURACY, 0.25, many).reason
-    assert reason.endswith("hardly more than the floor: 10 of 12 tasks")
+    assert reason.endswith("hardly beats the floor there: 10 of 12 tasks")
 
 
 def test_seeds_give_a_mean_with_an_interval() -> None:

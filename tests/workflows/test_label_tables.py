@@ -99,7 +99,7 @@ def check(folder: Path, labels: Path, table: dict[str, list[Any]], **options: An
         plan = planned(folder, labels, **options)
     except InputError as error:
         said = (str(error), *error.faults)
-        assert any("can be protected" in line or "told apart" in line or "no task" in line for line in said), said
+        assert any("can be protected" in line or "several ways" in line or "no task" in line for line in said), said
         return
     shown = overview_lines(plan.columns, "protected")[1 : len(table) + 1]
     assert [use.name for use in plan.columns] == list(table)

@@ -49,7 +49,7 @@ IN_COLOUR = np.stack([GREY] * 3, axis=-1)
 HALVES = np.repeat(np.array([0, 255], dtype=np.uint8), SIDE // 2)[:, None] * np.ones((1, SIDE), dtype=np.uint8)
 MARKED = IN_COLOUR.copy()
 MARKED[0, 0] = 255, 0, 0
-NO_ROOM = "too little room"
+NO_ROOM = "nearly all pixels are black or white"
 NOTHING = "no label says anything"
 TOO_LITTLE = "add too little"
 IS_GREY = "this photo is grey"

@@ -304,7 +304,7 @@ def test_whatever_a_file_holds_it_is_released_or_listed_with_a_reason(config: Pr
     (config.images / "empty.png").touch()
     names = {
         **dict.fromkeys(["really.jpg", "no suffix", "map.ppm", "one.gif"], ""),
-        "dot.png": "too little room",  # it is black
+        "dot.png": "nearly all pixels are black or white",  # it is black
         "line.png": "1 x 5000 = 5,000 pixels, the limit is 1,499",
         "two.gif": "several frames",
         "large.png": "30 x 50 = 1,500 pixels, the limit is 1,499; set another one with --max-pixels",

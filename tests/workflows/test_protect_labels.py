@@ -177,7 +177,7 @@ def test_a_new_class_in_another_case_is_refused_and_a_new_class_is_not(keyed: Pr
 
 def test_one_class_in_two_spellings_is_refused_where_it_is_protected(keyed: ProtectConfig) -> None:
     cells = ["0,a", "1,b", "0.0,a", "True,b"]
-    with pytest.raises(InputError, match="cannot be told apart") as caught:
+    with pytest.raises(InputError, match="spell a class in several ways") as caught:
         table(keyed, "smile,t", cells)
     assert "'0' (row 2), '0.0' (row 4); use one spelling" in caught.value.faults[0]
     assert not keyed.release.exists()

@@ -575,7 +575,7 @@ def test_a_countermeasure_that_fails_ends_no_run_and_decides_if_it_was_asked_for
     progress = RecordedProgress()
     asked = verify_release(replace(config, countermeasures=("grayscale",)), progress)
     assert asked.exit_code is ExitCode.INCONCLUSIVE
-    assert asked.reason.startswith("what was asked for could not be tested: small + grayscale (its training")
+    assert asked.reason.startswith("requested conditions could not be tested: small + grayscale (its training")
     assert [found.name for found in asked.conditions] == ["small: clean images", "small"]
     assert any(note.startswith("not tested: small + grayscale") for note in progress.notes)
     shutil.rmtree(tmp_path / "release")
@@ -610,7 +610,7 @@ def test_what_was_asked_for_and_cannot_be_run_is_refused_before_training(
 ) -> None:
     make_release(made, tmp_path / "release")
     progress = RecordedProgress()
-    with pytest.raises(InputError, match="what was asked for cannot be run") as caught:
+    with pytest.raises(InputError, match="some requested conditions cannot be run") as caught:
         verify_release(replace(config, **asked), progress)
     (found,) = caught.value.faults
     assert found.startswith(fault)

@@ -34,7 +34,7 @@ class Preset:
         remove_prefix: Folders that such paths may begin with and that are the image folder itself.
         labels: Names of the label file among the images, the first that is there counts.
         tasks: Columns that are tasks; those that a table lacks are not missed. All others are left out.
-        missing_values: Texts that mean no label, beside the empty cell.
+        missing_values: Texts that mean no label, besides the empty cell.
         bins: Numeric columns in classes, as ``--bins`` takes them.
         values: Cell to the class that it stands for, in all columns.
         uncertain: Cells that mean that the class is uncertain; none: there are no such cells.
@@ -175,7 +175,7 @@ def _faults(document: Mapping[str, Any]) -> Iterator[str]:
             yield f"{key} is missing"
     for key, value in document.items():
         if key not in _KEYS:
-            yield f"{key} is no key of a preset"
+            yield f"{key} is not a key of a preset"
         elif not _KEYS[key](value):
             yield f"{key} is {value!r}, expected {_EXPECTED[_KEYS[key]]}"
     if _is_text(document.get("file")) and not _PLACEHOLDER.search(document["file"]):

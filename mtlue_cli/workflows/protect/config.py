@@ -42,20 +42,20 @@ class ProtectConfig:
     Attributes:
         out: Folder of the release. Unset: beside IMAGES, with -protected after its name.
         reading: How the labels are read.
-        unlabelled: Images without a row: leave them out, protect them, or refuse to start. protect: they, and rows with
-            no label in any protected column, are protected as images of random classes; their cells stay empty.
+        unlabelled: Images without a row: skip leaves them out, protect protects them as images of random classes, fail
+            refuses to start. protect also covers rows without a label in any protected column; cells stay empty.
         weights: Generator: a .safetensors file, or the name of a shipped one. Unset: one trained on these images.
-        train_minutes: Time limit for training weights on these images, in minutes. Unset: {TRAIN_MINUTES:g}; with fewer
-            than {FEWEST_IMAGES} labelled images none. Weights that an earlier run trained for this folder are used
-            again; --train with --overwrite trains new ones.
+        train_minutes: Time limit for training weights on these images, in minutes. Unset: {TRAIN_MINUTES:g}, or
+            no training with fewer than {FEWEST_IMAGES} labelled images. Weights that an earlier run trained for this
+            folder are used again; --train with --overwrite trains new ones.
         quick: Skip training and use ready-made patterns. They stop plain training only: turning the images grey undoes
             them.
         epsilon: Largest change of a pixel value, in 255ths. Unset: the generator's own, 8 if trained here.
-        exclude: All tasks but these, separated by commas; also columns that the weights do not know.
+        exclude: Leave out these tasks, separated by commas. Columns that the weights do not know may be named too.
         image_format: png and webp are lossless: the bound holds for every pixel. keep: JPEG stays JPEG, and so on.
         batch_size: Images per call of the network on a GPU, halved when memory runs out; auto: {GPU_CALL_SIZE}. No
             effect on a CPU, which always takes {CPU_CALL_SIZE}.
-        keep_metadata: Keep EXIF data (including place and time), XMP and text; previews are always dropped.
+        keep_metadata: Keep EXIF data (including location and time), XMP and text; previews are always dropped.
         force: Protect images again that a manifest lists as protected; the changes add up beyond the bound.
     """
 

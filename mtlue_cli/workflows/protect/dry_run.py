@@ -123,7 +123,7 @@ def dry_run(config: ProtectConfig, progress: Progress, inputs: ProtectInputs) ->
 
     Args:
         config: What the user asks for.
-        progress: Hears of every step.
+        progress: Reports every step.
         inputs: What :func:`~mtlue_cli.workflows.protect.plan.read_inputs` gave.
 
     Raises:
@@ -192,7 +192,7 @@ def draw_preview(config: ProtectConfig, count: int, progress: Progress, inputs: 
     Args:
         config: What the user asks for.
         count: Photos at most, spread evenly over the rows.
-        progress: Hears of every step.
+        progress: Reports every step.
         inputs: What :func:`~mtlue_cli.workflows.protect.plan.read_inputs` gave.
 
     Raises:

@@ -135,7 +135,7 @@ def key_for(card: CheckpointCard, file: Path | None, *, keep: bool = True) -> Fo
         return find_key(file, keep=keep)
     if file is not None:
         raise InputError(
-            f"the weights {card.name} take no key", hint="leave out --key; keyed are the weights called default"
+            f"the weights {card.name} take no key", hint="leave out --key; the shipped weights default take one"
         )
     return None
 

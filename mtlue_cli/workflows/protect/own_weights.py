@@ -13,7 +13,7 @@ import numpy as np
 from filelock import FileLock, Timeout
 from platformdirs import user_data_path
 
-from mtlue_cli.choices import FEW_TASKS, FEWEST_IMAGES, TRAIN_MINUTES
+from mtlue_cli.choices import FEW_TASKS, FEWEST_IMAGES, TRAIN_MINUTES, USEFUL_STEPS
 from mtlue_cli.devices import choose_device, describe_device
 from mtlue_cli.errors import CheckpointError, InputError, MtlueError
 from mtlue_cli.files import unwritable
@@ -42,9 +42,6 @@ MOST_IMAGES = 50_000
 
 LEAST_STEPS = 200
 """Fewer generator steps hardly leave the first plateau of the loss (docs/research/luminance.md); none are released."""
-
-USEFUL_STEPS = 1100
-"""Generator steps from which training was measured to protect (docs/research/luminance.md)."""
 
 MOST_STEPS = 6000
 """Steps after which training ends even if there is time left, as on a GPU."""
@@ -256,7 +253,7 @@ class OwnWeights:
                     hint="give it more time with --train MINUTES, or use ready-made patterns with --quick",
                 )
         self.progress.note(
-            f"weights kept in {out}; keep a copy to add images to the release later, and show it to nobody: "
+            f"weights saved in {out}; keep a copy to add images to the release later, and keep it secret: "
             "whoever has the weights can undo the protection"
         )
         return Weights(out, read_card(out), own=True, warnings=_warnings(card))

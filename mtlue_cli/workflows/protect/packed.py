@@ -33,7 +33,7 @@ def protect_shards(config: ProtectConfig, shards: Shards, progress: Progress) ->
     Args:
         config: What the user asks for; ``images`` is the folder of the shards.
         shards: What it holds.
-        progress: Hears of every step.
+        progress: Reports every step.
 
     Raises:
         InputError: Something does not fit; the release was not touched.
@@ -96,7 +96,7 @@ class _Renaming:
     """Progress that speaks of the user's folders, not of those in which shards are unpacked.
 
     Args:
-        progress: Hears of every step.
+        progress: Reports every step.
         names: Text to what stands in its place.
     """
 

@@ -245,9 +245,9 @@ class PhotoSteps:
         if lacking is Shortfall.GREY:
             return f"{weights} write mostly in colour and this photo is grey: {arrives}", train
         if lacking is Shortfall.NO_ROOM:
-            return f"too little room: nearly all pixels are black or white, {arrives}", "leave out photos without room"
+            return f"nearly all pixels are black or white: {arrives}; leave it out", None
         if lacking is Shortfall.ROUNDED and not is_lossless(self._format, prepared.image.format):
-            return f"its compression drowns the perturbation at epsilon {run.epsilon}", "use --format png"
+            return f"compression removes the perturbation at epsilon {run.epsilon}", "use --format png"
         if lacking is Shortfall.ROUNDED:
             return f"epsilon {run.epsilon} rounds away what {weights} add: {arrives}", "raise --epsilon"
         return (

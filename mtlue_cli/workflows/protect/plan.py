@@ -335,7 +335,7 @@ def refuse_spellings(tasks: TaskSet, inputs: ProtectInputs, *, overwrite: bool) 
             "spell them as before, or replace the release with --overwrite",
         )
     if faults:
-        raise InputError("the labels of protected columns cannot be told apart", faults, _ONE_SPELLING)
+        raise InputError("protected columns spell a class in several ways", faults, _ONE_SPELLING)
 
 
 def _with_unlabelled(config: ProtectConfig, labels: LabelFile, match: FolderMatch) -> tuple[LabelFile, tuple[str, ...]]:

@@ -44,7 +44,7 @@ class TrainConfig:
         objective: em: minimise a surrogate's loss. tap: mislead a clean surrogate. sep: mislead several of its epochs.
         size: Side of the training images, in pixels.
         epsilon: Largest change of a pixel value, in 255ths.
-        epochs: Passes over the images. Unset, and --max-minutes too: {TRAIN_MINUTES:g} minutes.
+        epochs: Passes over the images. Without --epochs and --max-minutes: {TRAIN_MINUTES:g} minutes.
         max_minutes: Time for surrogate and generator together, in minutes; instead of --epochs.
         max_steps: Generator steps after which training ends, also if ``max_minutes`` has time left.
         surrogate: The surrogate network, which stands in for an attacker's.
@@ -56,13 +56,15 @@ class TrainConfig:
         distortions: What happens to images in training. attacks: random JPEG, grey, blur, half size, bit depth, jitter
             and zoom, each by its chance, such as attacks:grey=0.3,jpeg=0.25. plain: crops and flips alone. Unset:
             attacks for tap with at most {FEW_TASKS} columns, else plain.
-        chroma: Share of colour difference that the perturbation may use: 0 writes in luminance alone, which is less
-            visible and holds in grey. Unset: 0 for tap with at most {FEW_TASKS} columns and for grey images, else 1.
+        chroma: Share of colour difference that the perturbation may use: 0 changes luminance only, which is less
+            visible and survives conversion to grey. Unset: 0 for tap with at most {FEW_TASKS} columns and for
+            grey images, else 1.
         batch_size: Images per training step. Unset: 32 for tap with at most {FEW_TASKS} columns, else 64.
         learning_rate: Adam's learning rate. Unset: 4e-3 for tap with at most {FEW_TASKS} columns, else 2e-3.
         precision: Number format; auto uses bfloat16 where it is faster.
         licence: Licence to record in the checkpoint, such as that of the images.
-        contact_sheet: Picture of originals, protected and tenfold perturbation. Unset: beside the generator.
+        contact_sheet: Picture of originals, protected images and ten times the perturbation. Unset: beside the
+            generator.
         most_images: Train on at most so many images, spread evenly over the rows.
         private: Nobody but the owner may read the checkpoint, and images that cannot be read are left out with a note
             instead of refused: ``protect`` trains for itself.

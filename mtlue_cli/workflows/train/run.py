@@ -87,10 +87,10 @@ class StateFolder:
         if not self.overwrite:
             raise InputError(
                 f"{self.path} holds an unfinished run with other settings, labels or images",
-                hint="finish it with the command that began it, or drop it with --overwrite",
+                hint="finish it with the command that began it, or discard it with --overwrite",
             )
         self.progress.note(
-            f"the unfinished training in {self.path} is dropped: settings, labels or images have changed since"
+            f"the unfinished training in {self.path} is discarded: settings, labels or images have changed since"
         )
         shutil.rmtree(self.path)
         self._write_plan()

@@ -29,7 +29,7 @@ from mtlue_cli.options import (
 )
 from mtlue_cli.tasks.label_options import LabelOptions, Labels
 
-ATTACK = "What is tried"
+ATTACK = "Attack"
 
 MARGIN = 1.1
 """Side of the loaded images over the side of the crops that a victim sees."""
@@ -50,7 +50,7 @@ class VerifyConfig:
         reading: How the labels are read. With a split, its test part is the test side, unless ``test`` is given.
         tier: smoke (minutes on a CPU), standard (an hour on a GPU), full, or converged (few conditions, at least 3,000
             steps each: 12 minutes per victim on two cores with 8,000 images); what it leaves out is listed.
-        backbones: The victim's network; repeat it for more. Everything else is tried with the first. One of
+        backbones: The victim's network; may be repeated. Everything else is tried with the first. One of
             {BackboneName}.
         learners: One network for all tasks (mtl) or one per task (stl); may be repeated.
         weightings: How a network weighs its tasks; may be repeated. One of {WeightingName}.
@@ -68,7 +68,8 @@ class VerifyConfig:
         batch_size: Images per training step. Unset: 128, or the tier's.
         learning_rate: Adam's learning rate.
         metric: What victims are judged by.
-        max_learned: Highest average learned fraction that still counts as protected: 0 nothing, 1 as from clean images.
+        max_learned: Highest average learned fraction that passes: at 0 a victim learns nothing, at 1 as much as from
+            clean images.
         control: Also train a victim on plain noise of the same epsilon, which must not protect.
         probes: Also measure how well a linear model detects protected images and reads their labels.
         seeds: Victims per condition, with seeds from --seed on; figures become means with an interval.

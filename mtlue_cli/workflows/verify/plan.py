@@ -135,7 +135,7 @@ def require_asked(plan: VerifyPlan, require: Callable[[Condition], None]) -> Non
                 refused = InputError(f"{condition.name}: {error}", error.faults, error.hint)
                 errors.setdefault(reason_of(error), refused)
     if errors:
-        raise combined("what was asked for cannot be run", errors.values())
+        raise combined("some requested conditions cannot be run", errors.values())
 
 
 def reason_of(error: Exception) -> str:
