@@ -114,17 +114,20 @@ def find_images(folder: Path) -> list[str]:
 
 
 def find_images_and_others(folder: Path) -> tuple[list[str], list[str]]:
-    """What :func:`find_images` finds, and all other files below ``folder``, likewise; hidden ones are left out.
+    """What :func:`find_images` finds, and all other files and links to folders below ``folder``, likewise.
+
+    Hidden ones are left out.
 
     Raises:
         InputError: ``folder`` is not a folder or cannot be read.
     """
     images: list[str] = []
     others: list[str] = []
-    for prefix, _, files in _walk(folder):
+    for prefix, folders, files in _walk(folder):
         found = _images(prefix, files)
         images += found
         others += {prefix + name for name in files if not name.startswith(".")}.difference(found)
+        others += [prefix + name for name in folders if os.path.islink(os.path.join(folder, prefix + name))]
     return sorted(images), sorted(others)
 
 
@@ -179,7 +182,7 @@ def match_labels(
     nameless = [name for name in found if name not in named]
     like_maps = _like_maps(table, maps, nameless, found) if maps else set()
     unread = _unread_photos(folder, [name for name in (*nameless, *others) if name not in named])
-    notes = _unread_notes(unread)
+    notes = [*_unread_notes(unread), *_link_notes(folder, others, named)]
     if like_maps:
         one = len(like_maps) == 1
         notes.append(
@@ -272,6 +275,15 @@ def _unread_notes(unread: Mapping[str, str]) -> list[str]:
         f"{counted(len(names), 'photo')} not read and left out ({kind}): {_some(sorted(names))}"
         for kind, names in sorted(by_kind.items())
     ]
+
+
+def _link_notes(folder: Path, others: Iterable[str], named: Collection[str]) -> list[str]:
+    """That links to folders in which no row has its image are not followed, a line if there are such."""
+    used = {str(parent) for name in named for parent in PurePosixPath(name).parents}
+    links = [name for name in others if name not in used and os.path.isdir(os.path.join(folder, name))]
+    if not links:
+        return []
+    return [f"{counted(len(links), 'link')} to a folder not followed, what is in it is left out: {_some(links)}"]
 
 
 def _some(names: Sequence[str]) -> str:

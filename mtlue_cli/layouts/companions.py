@@ -6,9 +6,12 @@ from pathlib import Path
 from mtlue_cli.choices import LabelFormat
 from mtlue_cli.layouts.data_sets import FILES, coco_document, files_of
 from mtlue_cli.layouts.find import LABEL_NAMES
-from mtlue_cli.layouts.tables import DELIMITED, REWRITERS, rewritten, rewritten_by_preset
+from mtlue_cli.layouts.image_text import holds_image, image_text_error
+from mtlue_cli.layouts.tables import DELIMITED, REWRITERS, column_of_images, rewritten, rewritten_by_preset
 from mtlue_cli.tasks.label_options import LabelOptions
 from mtlue_cli.tasks.labels import LabelFile
+from mtlue_cli.tasks.readers.text import read_text
+from mtlue_cli.tasks.wording import quoted
 
 FOLDERS_ARE_CLASSES = frozenset({LabelFormat.IMAGEFOLDER})
 """Formats whose loaders take every folder of the release for a class."""
@@ -33,11 +36,39 @@ def companion_files(
         return {labels.name: coco_document(labels, names)}
     if table.format in FILES:
         return files_of(images, table.format, names)
-    if labels.is_dir() or images.resolve() not in labels.resolve().parents:
-        return {}
-    place = labels.resolve().relative_to(images.resolve()).as_posix()
-    if place == LABEL_NAMES[0] or table.format not in REWRITERS:
+    place = _place_among(images, labels, table)
+    if place is None:
         return {}
     if options.preset is not None:
         return {place: rewritten_by_preset(labels, options.preset, names, images)} if table.format in DELIMITED else {}
     return {place: rewritten(labels, table.format, table.header[table.file_index], names)}
+
+
+def refuse_images_in_labels(images: Path, labels: Path, table: LabelFile) -> None:
+    """Refuse a label file that is to be copied to the release, and in which images stand.
+
+    Args:
+        images: Folder of the originals.
+        labels: Their label file, or the folder itself for a layout without one.
+        table: What was read.
+
+    Raises:
+        InputError: It is so.
+    """
+    if table.format is not LabelFormat.COCO and _place_among(images, labels, table) is None:
+        return
+    if table.format is LabelFormat.PARQUET:
+        column = column_of_images(labels)
+        what = None if column is None else f"column {quoted(column)}"
+    else:
+        what = "its text (base64)" if holds_image(read_text(labels).encode()) else None
+    if what is not None:
+        raise image_text_error(labels, what, "write the label file without the images in it")
+
+
+def _place_among(images: Path, labels: Path, table: LabelFile) -> str | None:
+    """Path of a label file among the images that the release has too; None: it has not."""
+    if labels.is_dir() or images.resolve() not in labels.resolve().parents:
+        return None
+    place = labels.resolve().relative_to(images.resolve()).as_posix()
+    return None if place == LABEL_NAMES[0] or table.format not in REWRITERS else place

@@ -1,8 +1,9 @@
 """What a release of a known data set holds beside images and masks: lists, boxes and outlines, as far as they fit."""
 
 import json
+import os
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path, PurePosixPath
 
 from mtlue_cli.choices import LabelFormat
@@ -16,8 +17,7 @@ def voc_files(images: Path, matches: Mapping[str, re.Match[str]]) -> dict[str, b
     for root in {match["root"] for match in matches.values()}:
         stems = {match["stem"] for match in matches.values() if match["root"] == root}
         for path in sorted((images / root / "ImageSets").rglob("*.txt")):
-            lines = [line for line in path.read_text().splitlines() if line.split() and line.split()[0] in stems]
-            found[path.relative_to(images).as_posix()] = "".join(f"{line}\n" for line in lines).encode()
+            found[path.relative_to(images).as_posix()] = _lines_of(path, stems)
     return found
 
 
@@ -36,8 +36,7 @@ def ade20k_files(images: Path, matches: Mapping[str, re.Match[str]]) -> dict[str
         found |= _copied(images, (f"{root}objectInfo150.txt",))
         scenes = images / root / "sceneCategories.txt"
         if scenes.is_file():
-            lines = [line for line in scenes.read_text().splitlines() if line.split() and line.split()[0] in stems]
-            found[f"{root}sceneCategories.txt"] = "".join(f"{line}\n" for line in lines).encode()
+            found[f"{root}sceneCategories.txt"] = _lines_of(scenes, stems)
     return found
 
 
@@ -71,6 +70,13 @@ def files_of(images: Path, form: LabelFormat, names: Mapping[str, str]) -> dict[
     """
     found = {name: MASK_FOLDERS[form].photo.fullmatch(name) for name in names}
     return FILES[form](images, {name: match for name, match in found.items() if match is not None})
+
+
+def _lines_of(path: Path, stems: Collection[str]) -> bytes:
+    """The lines of a list that begin with one of the names, in whatever encoding they are."""
+    first = {os.fsencode(stem) for stem in stems}
+    lines = [line for line in path.read_bytes().splitlines() if line.split() and line.split()[0] in first]
+    return b"".join(line + b"\n" for line in lines)
 
 
 def _copied(images: Path, names: Iterator[str] | tuple[str, ...]) -> dict[str, bytes]:

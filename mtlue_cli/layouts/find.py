@@ -6,10 +6,10 @@ from pathlib import Path
 from mtlue_cli.choices import LabelFormat
 from mtlue_cli.errors import InputError
 from mtlue_cli.images.folder import find_images
-from mtlue_cli.layouts.shards import find_shards
+from mtlue_cli.layouts.shards import find_shards, shards_among_files
 from mtlue_cli.tasks.readers.image_folder import doubt
 from mtlue_cli.tasks.readers.registry import READERS, layout_of
-from mtlue_cli.tasks.wording import counted
+from mtlue_cli.tasks.wording import counted, listed
 
 METADATA_NAMES = ("metadata.csv", "metadata.jsonl", "metadata.parquet")
 """Label files as the ImageFolder of Hugging Face's ``datasets`` has them."""
@@ -54,6 +54,7 @@ def find_labels(folder: Path, wanted: LabelFormat | None = None, names: Sequence
             f"no labels: {folder} itself holds no label file, folders in it do: {', '.join(nested[:5])}",
             hint=f"give one of these folders, such as {folder / nested[0].split('/')[0]}, or name a file with --labels",
         )
+    _refuse_hidden_shards(folder, images)
     beside = next((path for path in sorted(folder.glob("labels.*")) if path.is_file()), None)
     none = f"no labels: --labels is not given, and {folder} holds none of {', '.join((*names, *LABEL_NAMES))}"
     unclear = doubt(images) if wanted is None and beside is None and any("/" in name for name in images) else None
@@ -65,6 +66,34 @@ def find_labels(folder: Path, wanted: LabelFormat | None = None, names: Sequence
         hint=f"give --labels {beside or 'FILE'}"
         + ("" if beside else f", or --label-format {layouts} if the labels are in the names of files or folders"),
     )
+
+
+def _refuse_hidden_shards(folder: Path, images: Sequence[str]) -> None:
+    """Say why shards of a folder are not read.
+
+    Raises:
+        InputError: There are such.
+    """
+    shards = shards_among_files(folder)
+    if shards is not None:
+        raise InputError(
+            f"{folder} holds {shards.kind.title} ({listed(list(shards.names))}), and images as files "
+            f"({listed(list(images))}): not clear which are meant",
+            hint="move either of them out of the folder",
+        )
+    if not images:
+        packed = sorted(path for ending in (".parquet", ".tar") for path in folder.rglob(f"*{ending}"))
+        pressed = sorted(path for ending in (".tar.gz", ".tgz") for path in folder.rglob(f"*{ending}"))
+        if packed:
+            raise InputError(
+                f"{folder} holds no images, and {packed[0].relative_to(folder)} has no image column or image members",
+                hint="an image column of Parquet is a struct of bytes and path, or bytes in a column called image",
+            )
+        if pressed:
+            raise InputError(
+                f"{folder} holds no images, and {pressed[0].relative_to(folder)} is compressed",
+                hint=f"decompress the shards first: gunzip {pressed[0]}",
+            )
 
 
 def described(labels: Path, wanted: LabelFormat | None = None) -> str:

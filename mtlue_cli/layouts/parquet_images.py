@@ -9,6 +9,7 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 from mtlue_cli.errors import InputError
+from mtlue_cli.layouts.image_text import has_image, image_text_error
 from mtlue_cli.layouts.shards import KINDS, ShardKind, ShardRow
 from mtlue_cli.tasks.wording import listed, quoted
 
@@ -31,9 +32,13 @@ def read_rows(path: Path) -> Iterator[ShardRow]:
         column = image_column(path, schema)
         labels = [field.name for field in schema if field.name != column and _is_label(field.type)]
         names = {name: found for name in labels if (found := _class_names(schema, name))}
+        others = [field.name for field in schema if field.name != column]
         assert isinstance(file, parquet.ParquetFile)
-        for batch in file.iter_batches(BATCH, columns=[column, *labels], use_threads=False):
+        for batch in file.iter_batches(BATCH, columns=[column, *others], use_threads=False):
             for row in batch.to_pylist():
+                image = next((name for name in others if has_image(row[name])), None)
+                if image is not None:
+                    raise image_text_error(path, f"column {quoted(image)}")
                 cells = {name: _cell(row[name], names.get(name)) for name in labels}
                 yield ShardRow(_bytes(row[column]), cells)
 
@@ -73,7 +78,7 @@ def image_column(path: Path, schema: "pyarrow.Schema") -> str:
         InputError: There are several, or other columns that may hold images: none may be released unprotected.
     """
     found = _image_columns(schema)
-    others = [field.name for field in schema if field.name not in found and _holds_bytes(field.type)]
+    others = [field.name for field in schema if field.name not in found and holds_bytes(field.type)]
     if others:
         raise InputError(
             f"{path} has columns of bytes, which may be images: {listed(others)}",
@@ -127,7 +132,7 @@ def _holds_image(field: "pyarrow.Field", feature: dict[str, Any]) -> bool:
     return is_bytes and (feature.get("_type") == "Image" or field.name.lower() in NAMES)
 
 
-def _holds_bytes(kind: "pyarrow.DataType") -> bool:
+def holds_bytes(kind: "pyarrow.DataType") -> bool:
     """Whether a column holds bytes, however deep."""
     from pyarrow import types
 
@@ -135,8 +140,8 @@ def _holds_bytes(kind: "pyarrow.DataType") -> bool:
     if any(test(kind) for test in tests):
         return True
     if types.is_dictionary(kind):
-        return _holds_bytes(kind.value_type)
-    return any(_holds_bytes(kind.field(at).type) for at in range(kind.num_fields))
+        return holds_bytes(kind.value_type)
+    return any(holds_bytes(kind.field(at).type) for at in range(kind.num_fields))
 
 
 def _is_label(kind: "pyarrow.DataType") -> bool:

@@ -13,6 +13,7 @@ from typing import Any
 from mtlue_cli.errors import InputError
 from mtlue_cli.files import synchronise, temporary_beside
 from mtlue_cli.images.folder import find_images
+from mtlue_cli.tasks.wording import counted
 
 KINDS = (
     (b"\xff\xd8\xff", ".jpg"),
@@ -88,12 +89,23 @@ class Shards:
         """What a user should know of them, one per line, each once."""
         return list(dict.fromkeys(line for name in self.names for line in self.kind.remarks(self.folder / name)))
 
-    def unpack(self, images: Path, labels: Path, on_shard: Callable[[], None] = lambda: None) -> None:
+    @property
+    def others(self) -> list[str]:
+        """Files of the folder that are no shards, relative POSIX, sorted; hidden ones are left out."""
+        paths = (path.relative_to(self.folder) for path in self.folder.rglob("*") if path.is_file())
+        visible = {path.as_posix() for path in paths if not any(part.startswith(".") for part in path.parts)}
+        return sorted(visible.difference(self.names))
+
+    def unpack(self, images: Path, labels: Path, on_shard: Callable[[], None] = lambda: None) -> int:
         """Write each image as a file, and all other columns as JSON Lines; a row without an image gives an empty file.
 
+        Returns:
+            Rows without an image.
+
         Raises:
-            InputError: A shard is damaged, or is not clear.
+            InputError: A shard is damaged, or is not clear, or no row has an image.
         """
+        rows = empty = 0
         images.mkdir(parents=True, exist_ok=True)
         with labels.open("w", encoding="utf-8") as table:
             for name in self.names:
@@ -101,10 +113,17 @@ class Shards:
                 for number, row in enumerate(self.kind.read(self.folder / name)):
                     if FILE_COLUMN in row.labels:
                         raise InputError(f"{self.folder / name} has a column {FILE_COLUMN}", hint="rename it")
+                    rows, empty = rows + 1, empty + (not row.image)
                     file = image_name(name, number, row.image)
                     (images / file).write_bytes(row.image or b"")
                     table.write(json.dumps({FILE_COLUMN: file, **row.labels}, ensure_ascii=False) + "\n")
                 on_shard()
+        if empty == rows:
+            raise InputError(
+                f"{self.folder}: no row of its shards holds the bytes of an image, {counted(rows, 'row')} looked at",
+                hint="a data set may name the files of its images instead: write it with the images in it",
+            )
+        return empty
 
     def pack(self, out: Path, name: str, image_of: Callable[[int], bytes | None]) -> Path:
         """Write a shard of the release, atomically.
@@ -158,8 +177,11 @@ def find_shards(folder: Path) -> Shards | None:
     Raises:
         InputError: It holds shards of both kinds, or a shard that cannot be read.
     """
-    if find_images(folder):
-        return None
+    return None if find_images(folder) else shards_among_files(folder)
+
+
+def shards_among_files(folder: Path) -> Shards | None:
+    """As :func:`find_shards`, whatever other files the folder holds."""
     found: list[Shards] = []
     for kind in shard_kinds():
         paths = [path for path in sorted(folder.rglob(f"*{kind.suffix}")) if path.is_file()]

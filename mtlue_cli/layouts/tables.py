@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path, PurePosixPath
 
 from mtlue_cli.choices import LabelFormat
+from mtlue_cli.layouts.image_text import has_image
 from mtlue_cli.tasks.formula import unescaped
 from mtlue_cli.tasks.presets.preset import Preset
 from mtlue_cli.tasks.readers.delimited import part
@@ -114,6 +115,18 @@ def _parquet(labels: Path, file_column: str, renamed: Renamed) -> bytes:
     parquet.write_table(table, sink)
     content: bytes = sink.getvalue().to_pybytes()
     return content
+
+
+def column_of_images(labels: Path) -> str | None:
+    """The first column of a Parquet table of labels that holds bytes, or an image in base64; None if there is none."""
+    from pyarrow import parquet
+
+    from mtlue_cli.layouts.parquet_images import holds_bytes
+
+    with parquet.ParquetFile(labels) as file:
+        table = file.read(use_threads=False)
+    columns = zip(table.column_names, table.columns, strict=True)
+    return next((name for name, cells in columns if holds_bytes(cells.type) or has_image(cells.to_pylist())), None)
 
 
 REWRITERS: Mapping[LabelFormat, Callable[[Path, str, Renamed], bytes]] = {

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from mtlue_cli.errors import InputError
+from mtlue_cli.layouts.image_text import holds_image, image_text_error
 from mtlue_cli.layouts.shards import KINDS, ShardKind, ShardRow
 from mtlue_cli.tasks.wording import listed, quoted
 
@@ -34,13 +35,25 @@ class Sample:
         """Ending of its image."""
         return next((ending for ending in self.members if ending.lower() in IMAGES), None)
 
+    @property
+    def views(self) -> list[str]:
+        """Endings of images that have a name of their own, such as ``left.jpg``."""
+        return [ending for ending in self.members if "." in ending and ending.lower().rsplit(".", 1)[1] in IMAGES]
+
 
 def read_samples(path: Path) -> Iterator[ShardRow]:
     """The samples of a shard: ``.cls`` and ``.txt`` are columns, and so is each plain key of ``.json``."""
     for sample in _samples(path):
+        if sample.image is None and sample.views:
+            raise InputError(
+                f"{path}: the sample {quoted(sample.key)} has no image of its own name, but {listed(sample.views)}",
+                hint="protect samples of one image, such as NAME.jpg",
+            )
         cells: dict[str, Any] = {}
         for ending, (_, content) in sample.members.items():
             if ending.lower() in TEXTS:
+                if holds_image(content):
+                    raise image_text_error(path, quoted(f"{sample.key}.{ending}"))
                 cells |= _cells(path, sample.key, ending, content)
         image = sample.image
         yield ShardRow(None if image is None else sample.members[image][1], cells)
@@ -66,11 +79,12 @@ def write_samples(out: Path, source: Path, image_of: Callable[[int], bytes | Non
 
 
 def holds_images(path: Path) -> bool:
-    """Whether one of the first samples of a tar file has an image."""
-    try:
-        return any(sample.image is not None for sample, _ in zip(_samples(path), range(8), strict=False))
-    except InputError:
-        return False
+    """Whether a sample of a tar file has an image.
+
+    Raises:
+        InputError: It cannot be read.
+    """
+    return any(sample.image is not None or sample.views for sample in _samples(path))
 
 
 def remarks(path: Path) -> list[str]:

@@ -181,7 +181,9 @@ def read_label_file(
             faults += odd
         declaration = declared.get(name)
         is_learned = bool(kept) and for_learning and (learned is None or name in learned)
-        names_photos = declaration is None and (name in FILE_COLUMNS or _names_own_photo(cells, names))
+        names_photos = declaration is None and (
+            name in FILE_COLUMNS or _names_own_photo(cells, names, folder, maps_folder)
+        )
         is_text = names_photos or name in bins_of
         if look is not None and not is_text and may_be_maps(cells, maps_folder, declaration, folder):
             column = MapColumn(name, maps_folder, tuple(cells), places, names, declaration)
@@ -238,10 +240,20 @@ def read_label_file(
     return LabelFile(taken, raw.header, file_index, tuple(notes), other_parts, reader.name, tuple(kinds), tuple(fitted))
 
 
-def _names_own_photo(cells: Sequence[str | None], names: Sequence[str]) -> bool:
-    """Whether each cell is the file name of its own row once more, with or without its folder."""
+def _names_own_photo(cells: Sequence[str | None], names: Sequence[str], folder: Path | None, maps_folder: Path) -> bool:
+    """Whether each cell is the file name of its own row once more, and none leads to another file of that name.
+
+    The mask of ``images/a.png`` may well be ``masks/a.png``.
+    """
     filled = [(cell, name) for cell, name in zip(cells, names, strict=True) if cell is not None]
-    return bool(filled) and all(PurePosixPath(cell).name == PurePosixPath(name).name for cell, name in filled)
+    if not filled or any(PurePosixPath(cell).name != PurePosixPath(name).name for cell, name in filled):
+        return False
+    photos = folder or maps_folder
+
+    def is_other(path: Path, photo: Path) -> bool:
+        return os.path.isfile(path) and not (os.path.isfile(photo) and os.path.samefile(path, photo))
+
+    return not any(is_other(root / cell, photos / name) for root in {photos, maps_folder} for cell, name in filled)
 
 
 def _find_file_column(

@@ -450,3 +450,16 @@ def test_maps_that_cannot_be_turned_are_refused_with_the_word_exif(what: str, tm
             Image.new("RGB", (8, 6), (128, 128, 255)).save(tmp_path / f"m/{index}.png")
         kind = ("m=normals",)
     assert all("EXIF orientation" in fault for fault in faults(tmp_path, *kind))
+
+
+def test_masks_that_are_called_as_their_photos_are_masks(tmp_path: Path) -> None:
+    names = ("a.png", "b.png")
+    for name in names:
+        (tmp_path / "images").mkdir(exist_ok=True)
+        (tmp_path / "masks").mkdir(exist_ok=True)
+        Image.fromarray(np.full((*CLASSES.shape, 3), 9, dtype=np.uint8)).save(tmp_path / "images" / name)
+        Image.fromarray(CLASSES).save(tmp_path / "masks" / name)
+    write(tmp_path, "file_name,m,own,gone\n" + "".join(f"images/{n},masks/{n},images/{n},old/{n}\n" for n in names))
+    labels = read(tmp_path, learning=False)
+    assert labels.table.maps == {"m": ("masks/a.png", "masks/b.png")}
+    assert {column.name for column in labels.columns if column.left_out is not None} == {"own", "gone"}

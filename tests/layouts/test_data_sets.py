@@ -1,5 +1,6 @@
 """Published data sets with masks, boxes or categories, loaded again by torchvision and pycocotools."""
 
+import base64
 import json
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from mtlue_cli.errors import InputError
 from mtlue_cli.images.labelled import read_folder_labels
 from mtlue_cli.layouts.find import described, find_labels
 from mtlue_cli.tasks.readers.mask_folders import CITYSCAPES_VOID
-from tests.layouts.sample import draw, mtlue, pixels_differ, protect, weights_for
+from tests.layouts.sample import draw, encoded, mtlue, pixels_differ, protect, weights_for
 from tests.tasks.label_files import cells_of
 
 
@@ -54,6 +55,7 @@ def voc(tmp_path: Path) -> Path:
         path = folder / "ImageSets" / f"{part}.txt"
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text("".join(f"{name}\n" for name in listed))
+    (folder / "ImageSets" / "latin.txt").write_bytes(b"2007_1 caf\xe9\n")  # lists are in any encoding
     return root
 
 
@@ -182,6 +184,32 @@ def test_pycocotools_loads_a_release_of_coco(coco: Path, tmp_path: Path) -> None
     assert pixels_differ(photos / "0.jpg", image)
     assert [one["id"] for one in objects] == [1, 2]
     mtlue("inspect", release, "--against", photos)
+
+
+def test_photos_with_boxes_that_are_turned_are_counted(coco: Path, voc: Path, tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    for folder, labels, name in (
+        (tmp_path / "val2017", coco, "0.jpg"),
+        (voc, voc, "VOCdevkit/VOC2012/JPEGImages/2007_3.jpg"),
+    ):
+        assert not any("EXIF" in note for note in read_folder_labels(folder, labels, for_learning=False).notes)
+        Image.open(folder / name).save(folder / name, exif=exif)
+        notes = read_folder_labels(folder, labels, for_learning=False).notes
+        assert any(
+            f"1 photo turned upright by an EXIF orientation, their boxes and outlines are not: {name!r}" in note
+            for note in notes
+        )
+
+
+def test_images_in_coco_annotations_are_refused(coco: Path, tmp_path: Path) -> None:
+    document = json.loads(coco.read_text())
+    document["images"][0]["thumb"] = base64.b64encode(encoded(1)).decode()
+    coco.write_text(json.dumps(document))
+    weights = weights_for(tmp_path, person=("0", "1"), dog=("0", "1"))
+    release, said = protect(tmp_path / "val2017", weights, "--labels", coco, code=ExitCode.INPUT)
+    assert "holds images, which would be released unprotected" in " ".join(said.split())
+    assert not release.exists()
 
 
 def test_segments_of_panoptic_annotations_are_categories(coco: Path, tmp_path: Path) -> None:

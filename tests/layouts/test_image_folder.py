@@ -103,3 +103,19 @@ def test_levels_of_folders_are_tasks_on_request(tmp_path: Path) -> None:
     saved = (release / "labels.csv").read_text().splitlines()
     assert saved[:2] == ["file_name,country,city", "france/lyon/2.png,france,lyon"]
     assert ImageFolder(str(release)).classes == ["france", "italy"]
+
+
+def test_a_class_that_is_a_link_is_named(photos: Path, tmp_path: Path) -> None:
+    draw(tmp_path / "elsewhere", "1.jpg")
+    (photos / "bear").symlink_to(tmp_path / "elsewhere")
+    release, said = protect(photos, weights_for(tmp_path, label=CLASSES))
+    assert "1 link to a folder not followed, what is in it is left out: bear" in " ".join(said.split())
+    assert not (release / "bear").exists()
+
+
+def test_a_class_called_as_the_label_file_is_refused_before_work_starts(photos: Path, tmp_path: Path) -> None:
+    (photos / "fox").rename(photos / "labels.csv")
+    weights = weights_for(tmp_path, label=("cat", "dog", "labels.csv"))
+    release, said = protect(photos, weights, code=ExitCode.INPUT)
+    assert "where the release has its label file" in " ".join(said.split())
+    assert not release.exists()

@@ -1,6 +1,8 @@
 """Images inside shards: Parquet of ``datasets``, tar files of ``webdataset``; loaded again by these two."""
 
+import base64
 import gc
+import gzip
 import io
 import json
 import tarfile
@@ -23,7 +25,7 @@ from mtlue_cli.errors import InputError
 from mtlue_cli.layouts.shards import find_shards
 from mtlue_cli.release.packed import SHARDS_NAME
 from mtlue_cli.release.records import FOLDER, read_manifest
-from tests.layouts.sample import encoded, hub_rows, mtlue, photo, protect, weights_for
+from tests.layouts.sample import draw, encoded, hub_rows, mtlue, photo, protect, weights_for
 
 FEATURES = Features(
     {
@@ -33,6 +35,7 @@ FEATURES = Features(
         "boxes": [Value("float32")],
     }
 )
+AS_TEXT = base64.b64encode(encoded(1))
 CARD = """---
 dataset_info:
   splits:
@@ -267,6 +270,42 @@ def test_samples_that_are_not_clear_are_refused(tmp_path: Path) -> None:
         found.unpack(tmp_path / "images", tmp_path / "labels.jsonl")
 
 
+@pytest.mark.parametrize(
+    ("members", "fault"),
+    [
+        ((("1.jpg", encoded(1)), ("1.png", encoded(2))), "'1' has several images"),
+        ((("1.left.jpg", encoded(1)), ("1.right.jpg", encoded(2))), "has no image of its own name, but 'left.jpg'"),
+        ((("1.jpg", encoded(1)), ("1.txt", b"to see " + AS_TEXT)), "'1.txt' holds images"),
+        ((("1.jpg", encoded(1)), ("1.json", b'{"a": [{"b": "' + AS_TEXT + b'"}]}')), "'1.json' holds images"),
+    ],
+)
+def test_a_shard_that_is_not_clear_is_not_passed_over(
+    tars: Path, weights: Path, members: tuple[tuple[str, bytes], ...], fault: str
+) -> None:
+    with tarfile.open(tars / "odd.tar", "w") as archive:
+        for number in range(9):
+            add(archive, f"0{number}.json", b"{}")
+        for name, content in members:
+            add(archive, name, content)
+    _, said = protect(tars, weights, code=ExitCode.INPUT)
+    assert fault in " ".join(said.split())
+    (tars / "odd.tar").write_bytes(b"no tar file" * 100)
+    _, said = protect(tars, weights, code=ExitCode.INPUT)
+    assert "cannot be read as a tar file" in " ".join(said.split())
+
+
+def test_compressed_tar_files_are_named(tars: Path, tmp_path: Path) -> None:
+    weights = weights_for(tmp_path, cls=("0", "1"), round=("0", "1"))
+    packed = gzip.compress((tars / "pets-000001.tar").read_bytes())
+    (tars / "pets-000001.tar").rename(tars / "pets-000001.tar.gz")
+    (tars / "pets-000001.tar.gz").write_bytes(packed)
+    _, said = protect(tars, weights)
+    assert "1 other file not in the release: 'pets-000001.tar.gz'" in said
+    (tars / "pets-000000.tar").unlink()
+    _, said = protect(tars, weights, code=ExitCode.INPUT)
+    assert "gunzip" in said
+
+
 CELL = {"bytes": encoded(1), "path": None}
 
 
@@ -286,6 +325,53 @@ def test_what_may_be_a_second_image_is_refused(
     _, said = protect(tmp_path / "pets", weights, code=ExitCode.INPUT)
     assert fault in " ".join(said.split())
     assert [path.name for path in tmp_path.iterdir() if path.is_dir()] == ["pets"]
+
+
+@pytest.mark.parametrize(
+    "cell",
+    [
+        AS_TEXT.decode(),
+        [{"deep": "data:image/webp;base64," + AS_TEXT.decode()}],
+        photo(1).tolist(),
+        photo(1)[..., 0].tolist(),
+    ],
+)
+def test_images_as_text_are_refused(tmp_path: Path, weights: Path, cell: Any) -> None:  # noqa: ANN401 - any cell
+    (tmp_path / "pets").mkdir()
+    table = pyarrow.table({"image": [CELL] * 2, "label": ["cat", "dog"], "thumb": [cell] * 2})
+    parquet.write_table(table, tmp_path / "pets" / "train.parquet")
+    _, said = protect(tmp_path / "pets", weights, code=ExitCode.INPUT)
+    assert "column 'thumb' holds images, which would be released unprotected" in " ".join(said.split())
+    assert [path.name for path in tmp_path.iterdir() if path.is_dir()] == ["pets"]
+
+
+def test_rows_without_bytes_are_counted(tmp_path: Path, weights: Path) -> None:
+    (tmp_path / "pets").mkdir()
+    empty = {"bytes": None, "path": "a.jpg"}
+    for cells, code in (([empty] * 3, ExitCode.INPUT), ([CELL, empty, None], ExitCode.QUARANTINE)):
+        table = pyarrow.table({"image": cells, "label": ["cat", "dog", "cat"], "round": [0, 1, 1]})
+        parquet.write_table(table, tmp_path / "pets" / "train.parquet")
+        release, said = protect(tmp_path / "pets", weights, code=code)
+        assert release.exists() == (code == ExitCode.QUARANTINE)
+        message = "2 rows without" if release.exists() else "no row of its shards holds"
+        assert f"{message} the bytes of an image" in " ".join(said.split())
+
+
+def test_files_beside_the_shards_are_named(hub: Path, weights: Path) -> None:
+    parquet.write_table(pyarrow.table({"x": [1]}), hub / "data" / "more.parquet")
+    release, said = protect(hub, weights)
+    assert "1 other file not in the release: 'data/more.parquet'" in said
+    assert not (release / "data" / "more.parquet").exists()
+    for path in hub.glob("data/train*"):
+        path.unlink()
+    _, said = protect(hub, weights, code=ExitCode.INPUT)
+    assert "data/more.parquet has no image column" in " ".join(said.split())
+
+
+def test_images_as_files_beside_shards_are_not_clear(hub: Path, weights: Path) -> None:
+    draw(hub, "assets/preview.png")
+    _, said = protect(hub, weights, code=ExitCode.INPUT)
+    assert "and images as files ('assets/preview.png'): not clear which are meant" in " ".join(said.split())
 
 
 def test_images_as_files_are_no_shards(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """Label files among the images: the release has them too, for the loader that the user has."""
 
+import base64
 import csv
 import json
 from pathlib import Path
@@ -13,7 +14,7 @@ from pyarrow import parquet
 from mtlue_cli.choices import ExitCode, LabelFormat
 from mtlue_cli.layouts.tables import rewritten
 from mtlue_cli.release.records import read_run
-from tests.layouts.sample import draw, hub_rows, mtlue, pixels_differ, protect, weights_for
+from tests.layouts.sample import draw, encoded, hub_rows, mtlue, pixels_differ, protect, weights_for
 
 ROWS: list[dict[str, Any]] = [
     {"file_name": "a.jpg", "colour": "red", "note": "first, =1+1", "age": 31},
@@ -138,3 +139,30 @@ def test_the_types_of_a_parquet_file_stay(tmp_path: Path) -> None:
     found = parquet.read_table(pa.BufferReader(content))
     assert found.schema.equals(parquet.read_schema(tmp_path / "m.parquet"), check_metadata=True)
     assert found.to_pylist() == [{"f": "a.png", "t": 1, "box": [1.0]}, {"f": "b/c.png", "t": None, "box": None}]
+
+
+AS_TEXT = base64.b64encode(encoded(1)).decode()
+
+
+@pytest.mark.parametrize(
+    ("name", "cell"),
+    [
+        ("metadata.parquet", encoded(1)),
+        ("metadata.parquet", [{"bytes": encoded(1), "path": None}]),
+        ("metadata.parquet", AS_TEXT),
+        ("metadata.jsonl", {"deep": [AS_TEXT]}),
+        ("metadata.csv", AS_TEXT),
+    ],
+)
+def test_images_within_a_label_file_are_refused(tmp_path: Path, name: str, cell: Any) -> None:  # noqa: ANN401 - any cell
+    photos = tmp_path / "photos"
+    draw(photos, "a.jpg", "b.jpg")
+    rows = [{"file_name": f"{one}.jpg", "colour": one, "thumb": cell} for one in "ab"]
+    write_table(photos / name, rows)
+    weights = weights_for(tmp_path, colour=("a", "b"))
+    release, said = protect(photos, weights, code=ExitCode.INPUT)
+    assert "holds images, which would be released unprotected" in " ".join(said.split())
+    assert not release.exists()
+    (photos / name).rename(tmp_path / name)  # elsewhere it is not copied
+    protect(photos, weights, "--labels", tmp_path / name)
+    assert not (release / name).exists()

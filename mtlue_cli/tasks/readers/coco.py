@@ -33,7 +33,7 @@ def read_coco(source: LabelSource) -> RawTable:
         images = [(entry["id"], str(entry["file_name"])) for entry in document["images"]]
     except (KeyError, TypeError, AttributeError) as error:
         raise InputError(
-            f"{source.path} is not COCO: {error!r} is missing or of another type",
+            f"{source.path} is not COCO: {_fault(error)}",
             hint="expected images, annotations and categories, as instances_val2017.json has them",
         ) from error
     unknown = sorted({str(key) for found in shown.values() for key in found - categories.keys()})
@@ -42,6 +42,10 @@ def read_coco(source: LabelSource) -> RawTable:
     places = tuple(f"image {quoted(str(image))}" for image, _ in images)
     header = (CANONICAL_FILE_COLUMN, *categories.values())
     return RawTable(header, rows, places, faults, (NOTE,), CANONICAL_FILE_COLUMN)
+
+
+def _fault(error: Exception) -> str:
+    return f"an entry lacks {error}" if isinstance(error, KeyError) else f"an entry has another form ({error})"
 
 
 def read_document(path: Path) -> dict[str, Any]:

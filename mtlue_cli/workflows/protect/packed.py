@@ -14,10 +14,11 @@ from mtlue_cli.errors import InputError, MtlueError
 from mtlue_cli.files import unwritable
 from mtlue_cli.images.folder import refuse_nesting
 from mtlue_cli.layouts.shards import FILE_COLUMN, Shards
-from mtlue_cli.release.packed import is_packed, pack, refuse_other, unpack
+from mtlue_cli.release.packed import CARDS, is_packed, pack, refuse_other, unpack
 from mtlue_cli.release.records import is_release, read_run
 from mtlue_cli.release.release import sole_writer
 from mtlue_cli.tasks.label_options import LabelOptions
+from mtlue_cli.tasks.wording import counted, listed
 from mtlue_cli.workflows.progress import Progress
 from mtlue_cli.workflows.protect.config import ProtectConfig
 from mtlue_cli.workflows.protect.run import ProtectResult, protect_folder
@@ -58,13 +59,18 @@ def protect_shards(config: ProtectConfig, shards: Shards, progress: Progress) ->
     progress = _Renaming(progress, names)
     for line in shards.remarks:
         progress.note(line)
+    others = [name for name in shards.others if name not in CARDS]
+    if others:
+        progress.note(f"{counted(len(others), 'other file')} not in the release: {listed(others)}")
     with _renamed(names), sole_writer(work):
         work.chmod(0o700)
         try:
             progress.start("unpacking shards", len(shards.names))
             shutil.rmtree(images, ignore_errors=True)
-            shards.unpack(images, labels, progress.advance)
+            empty = shards.unpack(images, labels, progress.advance)
             progress.finish()
+            if empty:
+                progress.note(f"{counted(empty, 'row')} without the bytes of an image, not in the release")
             if is_packed(out) and not is_release(plain) and read_run(out).complete:
                 unpack(out, plain)
             inner = replace(config, images=images, labels=labels, out=plain, reading=reading)

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from mtlue_cli import __version__
 from mtlue_cli.choices import MAX_EPSILON, Unlabelled
@@ -24,7 +24,7 @@ from mtlue_cli.images.folder import (
 )
 from mtlue_cli.images.labelled import read_folder_labels
 from mtlue_cli.keys import FoundKey
-from mtlue_cli.layouts.companions import FOLDERS_ARE_CLASSES
+from mtlue_cli.layouts.companions import FOLDERS_ARE_CLASSES, refuse_images_in_labels
 from mtlue_cli.options import range_faults
 from mtlue_cli.release.records import LABELS_NAME, RunRecord
 from mtlue_cli.release.release import Contents, Release, Resumption, refuse_protected
@@ -173,10 +173,16 @@ def read_inputs(config: ProtectConfig) -> ProtectInputs:
     refuse_nesting(config.images, config.release)
     found, others = find_images_and_others(config.images)
     given = read_folder_labels(config.images, config.labels, config.reading, for_learning=False, found=found)
+    refuse_images_in_labels(config.images, config.labels, given)
     match = match_labels(config.images, given.table, given.other_parts, (found, others))
     given = replace(given, notes=(*given.notes, *match.notes))
     labels, left_out = _with_unlabelled(config, given, match)
     table, maps = labels.table, labels.table.all_map_files
+    if any(PurePosixPath(name).parts[0].lower() == LABELS_NAME for name in (*table.file_names, *maps)):
+        raise InputError(
+            f"{config.images / LABELS_NAME} is a folder, where the release has its label file",
+            hint="rename that folder",
+        )
     names = released_names(table.file_names, released_suffix(config.image_format), maps)
     release = Release(config.release, beside=labels.format in FOLDERS_ARE_CLASSES)
     contents = release.look(maps.union(names.values()))

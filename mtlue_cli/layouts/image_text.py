@@ -1,0 +1,45 @@
+"""Images that stand in cells of text or numbers: a copy of these would release them unprotected."""
+
+import re
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from mtlue_cli.errors import InputError
+
+_IMAGE = re.compile(
+    rb"data:image\\?/[\w.+-]+;base64,|(?:\\?/9j\\?/|iVBORw0KGgo|UklGR|R0lGOD|SUkqA|TU0AK)[A-Za-z0-9+/\\=\r\n]{60}"
+)
+"""How JPEG, PNG, WebP, GIF and TIFF begin in base64; JSON may write ``\\/`` for a slash."""
+
+
+_LEAST = 8
+"""Sides of a picture in lists of numbers; boxes and outlines have shorter rows."""
+
+
+def holds_image(text: bytes) -> bool:
+    """Whether an image in base64 is somewhere in a text."""
+    return _IMAGE.search(text) is not None
+
+
+def has_image(value: Any) -> bool:  # noqa: ANN401 - any cell
+    """Whether a cell holds an image, however deep: as text in base64, or as rows of pixels."""
+    if isinstance(value, str):
+        return holds_image(value.encode(errors="replace"))
+    if isinstance(value, list) and _is_picture(value):
+        return True
+    parts: Iterable[Any] = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    return any(map(has_image, parts))
+
+
+def _is_picture(rows: list[Any]) -> bool:
+    """Whether lists are the rows of a picture: numbers from 0 to 255, or three of them, for each pixel."""
+    if len(rows) < _LEAST or not all(isinstance(row, list) and len(row) == len(rows[0]) >= _LEAST for row in rows):
+        return False
+    pixels = (pixel if isinstance(pixel, list) else [pixel] for row in rows for pixel in row)
+    return all(isinstance(number, int) and 0 <= number < 256 for pixel in pixels for number in pixel)
+
+
+def image_text_error(path: Path, what: str, hint: str = "write a data set without it, and protect that") -> InputError:
+    """That a copy of some text would release an image."""
+    return InputError(f"{path}: {what} holds images, which would be released unprotected", hint=hint)
