@@ -92,6 +92,20 @@ def test_images_without_a_row(config: ProtectConfig) -> None:
     assert "'link.png' leaves the image folder by a symbolic link" in caught.value.faults[0]
 
 
+def test_masks_whose_paths_lead_nowhere_are_not_released_as_images(config: ProtectConfig) -> None:
+    names = [f"{at}.jpg" for at in range(8)]
+    draw(config.images, *names, *(f"segments/{at}.png" for at in range(8)))
+    rows = "".join(f"{name},{('red', 'green')[at % 2]},1,Masks/{at}.PNG\n" for at, name in enumerate(names))
+    config.labels.write_text("file_name,colour,round,mask\n" + rows)
+    with pytest.raises(InputError, match="may be masks or maps") as caught:
+        protect_folder(replace(config, unlabelled=Unlabelled.PROTECT), SilentProgress())
+    assert caught.value.faults[0] == "'segments/0.png': column 'mask'"
+    assert len(caught.value.faults) == 8
+    assert not config.release.exists()
+    skipped = protect_folder(config, SilentProgress())
+    assert (skipped.protected, len(skipped.unlabelled)) == (8, 8)
+
+
 def test_one_part_of_a_divided_data_set(config: ProtectConfig, tmp_path: Path) -> None:
     draw(config.images, "a.jpg", "b.jpg", "c.jpg", "d.jpg")
     split = tmp_path / "list_eval_partition.txt"

@@ -30,6 +30,7 @@ from mtlue_cli.release.records import LABELS_NAME, RunRecord
 from mtlue_cli.release.release import Contents, Release, Resumption, refuse_protected
 from mtlue_cli.tasks.bins import Bins, edges_of
 from mtlue_cli.tasks.classes import spelling_faults
+from mtlue_cli.tasks.columns import ColumnKind
 from mtlue_cli.tasks.labels import LabelFile, read_label_file, released_options
 from mtlue_cli.tasks.names import resolved_names
 from mtlue_cli.tasks.overview import ColumnUse, column_uses
@@ -353,7 +354,22 @@ def _with_unlabelled(config: ProtectConfig, labels: LabelFile, match: FolderMatc
     faults = [fault for name in unlabelled if (fault := fault_of(name)) is not None]
     if faults:
         raise InputError("images without a row cannot all be protected", faults, "rename or move these files")
+    for column in labels.columns:
+        if column.kind == ColumnKind.PATH and column.name in labels.left_out:
+            stems = {_stem(name) for name in labels.table.tasks[column.name].classes}
+            faults += [f"{quoted(name)}: column {quoted(column.name)}" for name in unlabelled if _stem(name) in stems]
+    if faults:
+        raise InputError(
+            "images without a row have the names that a column of paths holds, so they may be masks or maps",
+            faults,
+            "correct the paths in that column, which lead to no file, or move these images; --unlabelled skip leaves "
+            "them out",
+        )
     return replace(labels, table=labels.table.with_unlabelled(unlabelled)), ()
+
+
+def _stem(path: str) -> str:
+    return PurePosixPath(path.replace("\\", "/")).stem.casefold()
 
 
 def select_tasks(
