@@ -22,6 +22,7 @@ from mtlue_cli.images.targets import (
     class_numbers,
     is_lossy,
     looks_like_normals,
+    numbers_of_ids,
     packed_colours,
     single_channel,
     stored_array,
@@ -145,11 +146,13 @@ def _look_at_all(
         try:
             content = read_content(path)
             stored = stored_array(content, colours=palette is not None)
+            if declaration.ids:
+                stored = numbers_of_ids(stored, declaration.ids[file])
             numbers = frozenset(np.unique(class_numbers(stored)).tolist()) if counts else frozenset()
             if not counts:
                 as_target(stored, task)
             frame = upright_frame(photo)
-            fits, problem = _fit(stored.shape[0], stored.shape[1], frame)
+            fits, problem = _fit(stored.shape[0], stored.shape[1], frame, exact=bool(declaration.ids))
             if _identities([path]) & photos:
                 problem = "is one of the images: as a label it would be released unprotected"
         except ImageError as error:
@@ -179,22 +182,31 @@ def _identities(paths: Iterable[Path]) -> set[tuple[int, int]]:
     return found
 
 
-def _fit(height: int, width: int, frame: tuple[int, int, int] | None) -> tuple[tuple[bool, bool], str | None]:
+def _fit(
+    height: int, width: int, frame: tuple[int, int, int] | None, *, exact: bool
+) -> tuple[tuple[bool, bool], str | None]:
     """Whether a map has the shape of its photo as that is stored and as it is seen; why it cannot belong to it.
 
     It may be of any size as long as its sides are in the image's proportion, give or take one pixel; or square, as is
-    everything that was made for training on squares.
+    everything that was made for training on squares. With ``exact`` it has the size of the image.
     """
-    if frame is None or height == width:
+    if frame is None or (height == width and not exact):
         return (True, True), None
     tall, wide, orientation = frame
-    as_seen = abs(width * tall - height * wide) <= max(height, width, tall, wide)
-    as_stored = abs(width * wide - height * tall) <= max(height, width, tall, wide) if orientation > 4 else as_seen
+
+    def fits(rows: int, columns: int) -> bool:
+        if exact:
+            return (rows, columns) == (tall, wide)
+        return abs(columns * tall - rows * wide) <= max(rows, columns, tall, wide)
+
+    as_seen = fits(height, width)
+    as_stored = fits(width, height) if orientation > 4 else as_seen
     if as_seen or as_stored:
         return (as_stored, as_seen), None
     return (
         (False, False),
-        f"has {width} x {height} pixels, its image {wide} x {tall}: expected the same aspect ratio, or a square",
+        f"has {width} x {height} pixels, its image {wide} x {tall}: expected the same "
+        + ("size" if exact else "aspect ratio, or a square"),
     )
 
 
@@ -363,7 +375,8 @@ def _task(declaration: Declaration, numbers: frozenset[int], palette: Palette | 
     if palette is not None:
         return Task(name, kind, palette.classes, ignore=palette.ignore, colours=palette.colours), []
     if kind is not TaskKind.SEGMENTATION or declaration.classes is not None:
-        return Task(name, kind, declaration.classes or (), scale=declaration.scale or 1.0, ignore=ignore), []
+        classes, scale = declaration.classes or (), declaration.scale or 1.0
+        return Task(name, kind, classes, scale=scale, ignore=ignore, ids=declaration.ids), []
     others = {number for number in numbers if number not in (IGNORED, UNLABELLED)}
     if not ignore and IGNORED in numbers and others != {0} and max(others, default=0) < IGNORED // 2:
         if _leaves_out(others) and max(others) >= CERTAIN:

@@ -286,6 +286,8 @@ def row_maps(
             continue
         try:
             stored = read_stored(folder_of_maps / file, colours=bool(task.colours))
+            if task.ids:
+                stored = numbers_of_ids(stored, task.ids[file])
             found[task.name] = to_size(as_target(turned(stored, table.turns.get(file, 1)), task), task, size)
         except ImageError as error:
             raise ImageError(f"column {quoted(task.name)}: {quoted(file)} {error}") from error
@@ -348,6 +350,32 @@ def _colour_numbers(stored: Array, colours: Sequence[tuple[int, int, int]]) -> n
         )
     numbers: npt.NDArray[np.int64] = position.astype(np.int64)
     return numbers
+
+
+def numbers_of_ids(stored: Array, ids: Mapping[int, int]) -> npt.NDArray[np.int64]:
+    """The number of each pixel's id, ``(h, w)`` int64.
+
+    Source: COCO's panoptic format: the id of a pixel ``(R, G, B)`` is ``R + 256 G + 65536 B``, of a grey one its level.
+
+    Args:
+        stored: ``(h, w)`` or ``(h, w, 3)`` whole numbers.
+        ids: The number of each id.
+
+    Raises:
+        ImageError: A pixel has another id.
+    """
+    if stored.dtype.kind not in "bui":
+        raise ImageError(f"holds {stored.dtype} numbers, expected ids of segments or categories")
+    found = stored.astype(np.int64) @ np.array([1, 1 << 8, 1 << 16]) if stored.ndim == 3 else stored.astype(np.int64)
+    present, where = np.unique(found, return_inverse=True)
+    odd = [number for number in present.tolist() if number not in ids]
+    if odd:
+        raise ImageError(
+            f"holds the ids {number_range(odd)}, of which its annotations name no segment or category; "
+            "take annotations and masks of the same release of the data set"
+        )
+    numbers = np.array([ids[number] for number in present.tolist()], dtype=np.int64)
+    return numbers[where.reshape(found.shape)]
 
 
 def packed_colours(colours: Array) -> npt.NDArray[np.int64]:

@@ -3,7 +3,7 @@
 import math
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from mtlue_cli.choices import TaskKind
 from mtlue_cli.errors import InputError
@@ -28,6 +28,7 @@ class Declaration:
         ignore: Stored numbers that are no class, or no depth.
         scale: What one unit of a stored depth is worth; None: not stated.
         colours: The palette file of colour-coded masks; None: not stated.
+        ids: As :attr:`~mtlue_cli.tasks.spec.Task.ids`.
     """
 
     column: str
@@ -36,6 +37,7 @@ class Declaration:
     ignore: tuple[int, ...] = ()
     scale: float | None = None
     colours: str | None = None
+    ids: Mapping[str, Mapping[int, int]] = field(default_factory=dict, compare=False, repr=False)
 
     def __str__(self) -> str:
         text = f"{self.column}={self.kind.value}"

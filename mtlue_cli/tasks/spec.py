@@ -39,6 +39,8 @@ class Task:
         span: Least and largest usual label in the data that a network learns from; depth only. None: not measured.
             Networks, losses and targets work in it, so that the unit of a depth does not matter.
         colours: Of colour-coded masks: the RGB colour of every number, of those that are no class too; else empty.
+        ids: Of masks that store ids of segments or categories: file of each mask to the number that stands for each of
+            its ids, :data:`UNLABELLED` for what is no class; else empty.
     """
 
     name: str
@@ -49,6 +51,7 @@ class Task:
     ignore: tuple[int, ...] = ()
     span: tuple[float, float] | None = None
     colours: tuple[tuple[int, int, int], ...] = field(default=(), compare=False, repr=False)
+    ids: Mapping[str, Mapping[int, int]] = field(default_factory=dict, compare=False, repr=False)
 
     @property
     def num_classes(self) -> int:
@@ -251,8 +254,8 @@ class LabelTable:
     def recoded(self, tasks: TaskSet) -> "LabelTable":
         """The same rows in the class indices of ``tasks``.
 
-        A dense task keeps what this table knows of its files: scale, colours, and what is ignored; of a mask of numbers
-        beside what ``tasks`` ignores.
+        A dense task keeps what this table knows of its files: scale, colours, ids, and what is ignored; of a mask of
+        numbers beside what ``tasks`` ignores.
 
         Raises:
             KeyError: A column or class of ``tasks`` does not cover this table; ask :meth:`TaskSet.unmet_by` first.
@@ -264,7 +267,7 @@ class LabelTable:
             if task.is_dense:
                 numbered = task.kind is TaskKind.SEGMENTATION and not own.colours
                 ignore = tuple(sorted({*task.ignore, *own.ignore})) if numbered else own.ignore
-                kept.append(replace(task, scale=own.scale, ignore=ignore, colours=own.colours))
+                kept.append(replace(task, scale=own.scale, ignore=ignore, colours=own.colours, ids=own.ids))
                 continue
             kept.append(task)
             index_of = {name: index for index, name in enumerate(task.classes)}

@@ -5,6 +5,7 @@ import json
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 from PIL import Image
 from pycocotools.coco import COCO
@@ -13,6 +14,7 @@ from torchvision.datasets import Cityscapes, CocoDetection, VOCDetection, VOCSeg
 from mtlue_cli.choices import ExitCode, LabelFormat
 from mtlue_cli.errors import InputError
 from mtlue_cli.images.labelled import read_folder_labels
+from mtlue_cli.images.targets import load_dense_columns
 from mtlue_cli.layouts.find import described, find_labels
 from mtlue_cli.tasks.readers.mask_folders import CITYSCAPES_VOID
 from tests.layouts.sample import draw, encoded, mtlue, pixels_differ, protect, weights_for
@@ -220,6 +222,145 @@ def test_segments_of_panoptic_annotations_are_categories(coco: Path, tmp_path: P
     cells = cells_of(read_folder_labels(tmp_path / "val2017", coco))
     assert cells["1.jpg"] == {"person": "1", "dog": "1"}
     assert cells["0.jpg"] == {"person": "0", "dog": "0"}
+
+
+SEGMENTS = {  # id to category, of the first two images; the id 70000 has another category in each
+    0: {70000: 18, 259: 1, 5: 184},
+    1: {70000: 1},
+}
+
+
+def draw_segments(path: Path, *ids: int, size: tuple[int, int] = (24, 24)) -> npt.NDArray[np.int64]:
+    """A mask of COCO's panoptic format; its ids, ``(h, w)``."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    found = np.resize(np.array(ids), size)
+    Image.fromarray(np.stack([found % 256, found // 256 % 256, found // 65536], axis=2).astype(np.uint8)).save(path)
+    return found
+
+
+@pytest.fixture
+def panoptic(coco: Path) -> Path:
+    document = json.loads(coco.read_text())
+    document["categories"].append({"id": 184, "name": "tree-merged", "isthing": 0})
+    document["annotations"] = [
+        {
+            "id": n,  # only pycocotools wants it
+            "image_id": 10 + n,
+            "file_name": f"{n}.png",
+            "segments_info": [{"id": key, "category_id": category, "iscrowd": 0} for key, category in found.items()],
+        }
+        for n, found in SEGMENTS.items()
+    ]
+    path = coco.with_name("panoptic_val2017.json")
+    path.write_text(json.dumps(document))
+    for n, found in SEGMENTS.items():
+        draw_segments(path.with_suffix("") / f"{n}.png", 0, *found)
+    return path
+
+
+def classes_of(photos: Path, labels: Path) -> npt.NDArray[np.int64]:
+    """The class index of each pixel of each image, ``(n, 24, 24)``."""
+    found = read_folder_labels(photos, labels).table
+    assert found.tasks["segmentation"].classes == tuple(
+        category["name"] for category in json.loads(labels.read_text())["categories"]
+    )
+    maps: npt.NDArray[np.int64] = load_dense_columns(found.maps_folder, found, found.tasks, 24)["segmentation"].numpy()
+    return maps.reshape(-1, 24, 24).astype(np.int64)
+
+
+def test_panoptic_masks_are_classes_by_the_segments_of_their_image(panoptic: Path, tmp_path: Path) -> None:
+    found = classes_of(tmp_path / "val2017", panoptic)
+    assert found[0, 0, :4].tolist() == [-1, 1, 0, 2]
+    assert found[1, 0, :4].tolist() == [-1, 0, -1, 0]
+    assert (found[2] == -1).all()  # no annotation
+
+
+def test_a_release_of_panoptic_annotations_has_their_masks(panoptic: Path, tmp_path: Path) -> None:
+    photos = tmp_path / "val2017"
+    mtlue(
+        "protect", photos, "--labels", panoptic, "--weights", "default", "--key", key_file(tmp_path), "--device", "cpu"
+    )
+    release = tmp_path / "val2017-protected"
+    before, after = COCO(str(panoptic)), COCO(str(release / panoptic.name))
+    assert after.getImgIds() == [10, 11, 12]
+    assert after.loadCats(after.getCatIds()) == before.loadCats(before.getCatIds())
+    assert after.dataset["annotations"] == before.dataset["annotations"]
+    for entry in after.dataset["annotations"]:
+        mask = release / "panoptic_val2017" / entry["file_name"]
+        assert mask.read_bytes() == (panoptic.with_suffix("") / entry["file_name"]).read_bytes()
+        ids = np.asarray(Image.open(mask), dtype=int) @ [1, 256, 65536]
+        assert set(np.unique(ids)) - {0} == {part["id"] for part in entry["segments_info"]}
+        photo = after.loadImgs(entry["image_id"])[0]["file_name"]
+        assert pixels_differ((photos / photo).with_suffix(".jpg"), release / photo)
+    assert np.array_equal(classes_of(release, release / panoptic.name), classes_of(photos, panoptic))
+    mtlue("inspect", release, "--against", photos, "--labels", panoptic)
+
+
+def test_each_fault_of_a_panoptic_mask_names_its_image(panoptic: Path, tmp_path: Path) -> None:
+    folder = panoptic.with_suffix("")
+    draw_segments(folder / "0.png", 0, 5, 6, 70000)
+    (folder / "1.png").unlink()
+    document = json.loads(panoptic.read_text())
+    document["annotations"].append({"image_id": 12, "file_name": "2.png", "segments_info": []})
+    panoptic.write_text(json.dumps(document))
+    draw_segments(folder / "2.png", 0, size=(12, 12))
+    with pytest.raises(InputError) as caught:
+        read_folder_labels(tmp_path / "val2017", panoptic)
+    faults = "\n".join(caught.value.faults)
+    assert "image '10': column 'segmentation': 'panoptic_val2017/0.png' holds the ids 6, of which" in faults
+    assert "image '11': column 'segmentation': 'panoptic_val2017/1.png'" in faults
+    assert "'panoptic_val2017/2.png' has 12 x 12 pixels, its image 24 x 24: expected the same size" in faults
+    document["annotations"][1]["file_name"] = "0.png"
+    document["annotations"][2]["image_id"] = 10
+    panoptic.write_text(json.dumps(document))
+    with pytest.raises(InputError) as caught:
+        read_folder_labels(tmp_path / "val2017", panoptic)
+    faults = "\n".join(caught.value.faults)
+    assert "several annotations of segments have the mask panoptic_val2017/0.png" in faults
+    assert "several annotations of segments have the image 10" in faults
+
+
+@pytest.fixture
+def stuff(coco: Path) -> Path:
+    document = json.loads(coco.read_text())
+    document["categories"] = [
+        {"id": key, "name": name} for key, name in ((92, "banner"), (94, "branch"), (183, "other"))
+    ]
+    document["annotations"] = [
+        {"id": 1, "image_id": 10, "category_id": 94, "bbox": [1, 2, 3, 4], "area": 12, "iscrowd": 0},
+        {"id": 2, "image_id": 11, "category_id": 92, "bbox": [1, 2, 3, 4], "area": 12, "iscrowd": 0},
+        {"id": 3, "image_id": 11, "category_id": 183, "bbox": [1, 2, 3, 4], "area": 12, "iscrowd": 0},
+    ]
+    path = coco.with_name("stuff_val2017.json")
+    path.write_text(json.dumps(document))
+    draw_mask(path.with_name("stuff_val2017_pixelmaps") / "0.png", 0, 94, 94, 255, palette=True)
+    draw_mask(path.with_name("stuff_val2017_pixelmaps") / "1.png", 183, 92)
+    return path
+
+
+def test_a_release_of_stuff_annotations_has_their_pixel_maps(stuff: Path, tmp_path: Path) -> None:
+    photos = tmp_path / "val2017"
+    found = classes_of(photos, stuff)
+    assert found[0, 0, :4].tolist() == [-1, 1, 1, -1]
+    assert found[1, 0, :4].tolist() == [2, 0, 2, 0]
+    mtlue("protect", photos, "--labels", stuff, "--weights", "default", "--key", key_file(tmp_path), "--device", "cpu")
+    release = tmp_path / "val2017-protected"
+    after = COCO(str(release / stuff.name))
+    assert after.dataset["annotations"] == COCO(str(stuff)).dataset["annotations"]
+    for name in ("stuff_val2017_pixelmaps/0.png", "stuff_val2017_pixelmaps/1.png"):
+        assert (release / name).read_bytes() == (stuff.parent / name).read_bytes()
+    assert np.array_equal(classes_of(release, release / stuff.name), found)
+
+
+def test_pixel_maps_hold_categories_only(stuff: Path, tmp_path: Path) -> None:
+    folder = stuff.with_name("stuff_val2017_pixelmaps")
+    draw_mask(folder / "0.png", 93, 94)
+    (folder / "1.png").unlink()
+    with pytest.raises(InputError) as caught:
+        read_folder_labels(tmp_path / "val2017", stuff)
+    faults = "\n".join(caught.value.faults)
+    assert "image '10': column 'segmentation': 'stuff_val2017_pixelmaps/0.png' holds the ids 93, of which" in faults
+    assert "image '11': column 'segmentation': 'stuff_val2017_pixelmaps/1.png'" in faults
 
 
 @pytest.mark.parametrize("text", ["[]", "{}", '{"images": 1, "annotations": [], "categories": []}', "{"])

@@ -1,24 +1,36 @@
-"""COCO's annotations: one JSON document with images, categories, and objects or segments.
+"""COCO's annotations: one JSON document with images, categories, and objects or segments; masks in a folder beside it.
 
-Source: Lin et al., "Microsoft COCO", ECCV 2014; the data format of the published data set.
+Sources: Lin et al., "Microsoft COCO", ECCV 2014; Kirillov et al., "Panoptic Segmentation", CVPR 2019; Caesar et al.,
+"COCO-Stuff", CVPR 2018; the data formats of the published data sets.
 """
 
 import json
-from collections import defaultdict
-from pathlib import Path
+from collections import Counter, defaultdict
+from collections.abc import Collection, Mapping
+from dataclasses import replace
+from pathlib import Path, PurePosixPath
 from typing import Any
 
-from mtlue_cli.choices import LabelFormat
+from mtlue_cli.choices import LabelFormat, TaskKind
 from mtlue_cli.errors import InputError
+from mtlue_cli.tasks.declared import Declaration
 from mtlue_cli.tasks.readers.base import CANONICAL_FILE_COLUMN, LabelReader, LabelSource, RawTable
+from mtlue_cli.tasks.readers.mask_folders import COLUMN
 from mtlue_cli.tasks.readers.text import read_text
+from mtlue_cli.tasks.spec import UNLABELLED, Task
 from mtlue_cli.tasks.wording import quoted
 
 NOTE = "boxes and outlines are copied unchanged and are not protected; the tasks say which categories an image shows"
 
+Ids = Mapping[int, Any]
+"""The category of each id of a mask; None for what is no class."""
+
 
 def read_coco(source: LabelSource) -> RawTable:
     """Read each category as a binary task: whether an object or a segment of it is in the image.
+
+    If a folder with the masks of panoptic annotations or with pixel maps lies beside the document, these are a
+    segmentation task.
 
     Raises:
         InputError: It is no such document.
@@ -31,17 +43,63 @@ def read_coco(source: LabelSource) -> RawTable:
             parts = entry.get("segments_info", (entry,))
             shown[entry["image_id"]].update(part["category_id"] for part in parts)
         images = [(entry["id"], str(entry["file_name"])) for entry in document["images"]]
-    except (KeyError, TypeError, AttributeError) as error:
+        masks = _panoptic(source.path, document) or _pixel_maps(source.path, images, shown.keys(), categories)
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
         raise InputError(
             f"{source.path} is not COCO: {_fault(error)}",
             hint="expected images, annotations and categories, as instances_val2017.json has them",
         ) from error
     unknown = sorted({str(key) for found in shown.values() for key in found - categories.keys()})
-    faults = tuple(f"annotations name the category {key}, which categories lacks" for key in unknown)
+    faults = [f"annotations name the category {key}, which categories lacks" for key in unknown]
     rows = tuple((name, *(str(int(key in shown[image])) for key in categories)) for image, name in images)
     places = tuple(f"image {quoted(str(image))}" for image, _ in images)
     header = (CANONICAL_FILE_COLUMN, *categories.values())
-    return RawTable(header, rows, places, faults, (NOTE,), CANONICAL_FILE_COLUMN)
+    raw = RawTable(header, rows, places, tuple(faults), (NOTE,), CANONICAL_FILE_COLUMN)
+    if not masks or unknown:
+        return raw
+    classes = tuple(categories.values())
+    numbers = dict(zip(categories, Task(COLUMN, TaskKind.SEGMENTATION, classes).numbers, strict=True))
+    ids = {file: {key: numbers.get(category, UNLABELLED) for key, category in of.items()} for _, file, of in masks}
+    for what, found in (("image", [image for image, *_ in masks]), ("mask", [file for _, file, _ in masks])):
+        repeated = [key for key, count in Counter(found).items() if count > 1]
+        faults += [f"several annotations of segments have the {what} {key}" for key in repeated]
+    file_of = {image: file for image, file, _ in masks}
+    return replace(
+        raw,
+        header=(*header, COLUMN),
+        rows=tuple((*row, file_of.get(image)) for row, (image, _) in zip(rows, images, strict=True)),
+        faults=tuple(faults),
+        declarations=(Declaration(COLUMN, TaskKind.SEGMENTATION, classes, ids=ids),),
+    )
+
+
+def _panoptic(path: Path, document: Mapping[str, Any]) -> list[tuple[Any, str, Ids]]:
+    """Key of the image, path and ids of each mask that holds ids of segments, in the folder of the document's name."""
+    folder = path.with_suffix("")
+    entries = [entry for entry in document["annotations"] if "segments_info" in entry] if folder.is_dir() else []
+    return [
+        (
+            entry["image_id"],
+            str(PurePosixPath(folder.name, entry["file_name"])),
+            {int(part["id"]): part["category_id"] for part in entry["segments_info"]} | {0: None},
+        )
+        for entry in entries
+    ]
+
+
+def _pixel_maps(
+    path: Path, images: list[tuple[Any, str]], annotated: Collection[Any], categories: Collection[Any]
+) -> list[tuple[Any, str, Ids]]:
+    """The same of masks that hold ids of categories, in ``NAME_pixelmaps`` beside ``NAME.json``.
+
+    An image with neither annotations nor a mask is unlabelled.
+    """
+    folder = path.with_name(f"{path.stem}_pixelmaps")
+    if not folder.is_dir():
+        return []
+    ids = {0: None, 255: None} | {int(key): key for key in categories}
+    files = [(image, PurePosixPath(folder.name, name).with_suffix(".png")) for image, name in images]
+    return [(image, str(file), ids) for image, file in files if image in annotated or (path.parent / file).is_file()]
 
 
 def _fault(error: Exception) -> str:

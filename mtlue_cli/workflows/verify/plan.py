@@ -71,6 +71,8 @@ def settings_to_json(config: VerifyConfig, plan: VerifyPlan) -> dict[str, Any]:
     """What was asked for, JSON-ready; ``epochs`` is final once the training images are known."""
     document: dict[str, Any] = json.loads(json.dumps(asdict(config), default=str))
     del document["command_line"], document["reading"]["maps_folder"]
+    for declaration in document["reading"]["declarations"]:
+        del declaration["ids"]  # only readers state them
     names = ("epochs", "least_steps", "batch_size", "limit")
     return document | {name: getattr(plan, name) for name in names}
 
