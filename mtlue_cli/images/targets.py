@@ -319,12 +319,15 @@ def _classes(stored: Array, task: Task) -> npt.NDArray[np.int64]:
     ignored = np.isin(numbers, (*task.ignore, UNLABELLED))
     missing = ~ignored & (known[position] != numbers if known.size else True)
     if missing.any():
-        odd = np.unique(numbers[missing])
-        shown = ", ".join(map(str, odd[:_SHOWN_VALUES])) + (", ..." if odd.size > _SHOWN_VALUES else "")
+        shown = _shown(np.unique(numbers[missing]).tolist())
         left_out = f" (ignored: {', '.join(map(str, task.ignore))})" if task.ignore else ""
         expected = number_range(task.numbers)
         raise ImageError(f"holds {shown}, expected classes {'from ' * (' to ' in expected)}{expected}{left_out}")
     return np.where(ignored, UNLABELLED, position)
+
+
+def _shown(values: Sequence[object]) -> str:
+    return ", ".join(map(str, values[:_SHOWN_VALUES])) + (", ..." if len(values) > _SHOWN_VALUES else "")
 
 
 def _colour_numbers(stored: Array, colours: Sequence[tuple[int, int, int]]) -> npt.NDArray[np.int64]:
@@ -341,10 +344,9 @@ def _colour_numbers(stored: Array, colours: Sequence[tuple[int, int, int]]) -> n
     position = order[np.searchsorted(known, found, sorter=order).clip(max=len(known) - 1)]
     missing = known[position] != found
     if missing.any():
-        odd = unpacked_colours(np.unique(found[missing]))
-        shown = ", ".join(map(str, odd[:_SHOWN_VALUES])) + (", ..." if len(odd) > _SHOWN_VALUES else "")
         raise ImageError(
-            f"holds colours that the palette file does not name: {shown}; add them there (as void, if they are no "
+            "holds colours that the palette file does not name: "
+            f"{_shown(unpacked_colours(np.unique(found[missing])))}; add them there (as void, if they are no "
             "class), "
             "or save the mask without smoothing and loss"
         )
@@ -371,7 +373,7 @@ def numbers_of_ids(stored: Array, ids: Mapping[int, int]) -> npt.NDArray[np.int6
     odd = [number for number in present.tolist() if number not in ids]
     if odd:
         raise ImageError(
-            f"holds the ids {number_range(odd)}, of which its annotations name no segment or category; "
+            f"holds {_shown(odd)}, which the annotations of its image do not name as the id of a segment or category; "
             "take annotations and masks of the same release of the data set"
         )
     numbers = np.array([ids[number] for number in present.tolist()], dtype=np.int64)

@@ -265,7 +265,7 @@ class LabelTable:
         for task in tasks:
             own = self.tasks[task.name]
             if task.is_dense:
-                numbered = task.kind is TaskKind.SEGMENTATION and not own.colours
+                numbered = task.kind is TaskKind.SEGMENTATION and not (own.colours or own.ids)
                 ignore = tuple(sorted({*task.ignore, *own.ignore})) if numbered else own.ignore
                 kept.append(replace(task, scale=own.scale, ignore=ignore, colours=own.colours, ids=own.ids))
                 continue

@@ -82,3 +82,7 @@ def test_another_task_set_keeps_what_the_table_knows_of_its_files() -> None:
     assert recoded.tasks["far"].scale == 0.001
     assert recoded.maps.keys() == {"mask", "far"}
     assert recoded.columns == {}
+    with_ids = replace(MASK, ids={"m/a.png": {70000: 0}})
+    by_id = replace(table(), tasks=TaskSet((COLOUR, with_ids, FAR))).recoded(known)
+    assert by_id.tasks["mask"].ids == with_ids.ids
+    assert by_id.tasks["mask"].ignore == MASK.ignore  # numbers are the reader's, not those of the weights' masks
