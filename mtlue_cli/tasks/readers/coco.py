@@ -5,6 +5,7 @@ Sources: Lin et al., "Microsoft COCO", ECCV 2014; Kirillov et al., "Panoptic Seg
 """
 
 import json
+import os
 from collections import Counter, defaultdict
 from collections.abc import Collection, Mapping
 from dataclasses import replace
@@ -44,7 +45,7 @@ def read_coco(source: LabelSource) -> RawTable:
             shown[entry["image_id"]].update(part["category_id"] for part in parts)
         images = [(entry["id"], str(entry["file_name"])) for entry in document["images"]]
         masks = _panoptic(source.path, document) or _pixel_maps(source.path, images, shown.keys(), categories)
-    except (KeyError, TypeError, AttributeError, ValueError) as error:
+    except (KeyError, TypeError, AttributeError, ValueError, OverflowError) as error:
         raise InputError(
             f"{source.path} is not COCO: {_fault(error)}",
             hint="expected images, annotations and categories, as instances_val2017.json has them",
@@ -99,7 +100,9 @@ def _pixel_maps(
         return []
     ids = {0: None, 255: None} | {int(key): key for key in categories}
     files = [(image, PurePosixPath(folder.name, name).with_suffix(".png")) for image, name in images]
-    return [(image, str(file), ids) for image, file in files if image in annotated or (path.parent / file).is_file()]
+    return [
+        (image, str(file), ids) for image, file in files if image in annotated or os.path.isfile(path.parent / file)
+    ]
 
 
 def _fault(error: Exception) -> str:
