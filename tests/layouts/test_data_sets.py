@@ -322,8 +322,8 @@ def test_each_fault_of_a_panoptic_mask_names_its_image(panoptic: Path, tmp_path:
     with pytest.raises(InputError) as caught:
         read_folder_labels(tmp_path / "val2017", panoptic)
     faults = "\n".join(caught.value.faults)
-    assert "several annotations of segments have the mask panoptic_val2017/0.png" in faults
-    assert "several annotations of segments have the image 10" in faults
+    assert "mask 'panoptic_val2017/0.png' has several images" in faults
+    assert "image '10' has several masks" in faults
 
 
 @pytest.mark.parametrize("key", ["1e999", '"x"', "[]", "null"])

@@ -23,8 +23,8 @@ from mtlue_cli.tasks.wording import quoted
 
 NOTE = "boxes and outlines are copied unchanged and are not protected; the tasks say which categories an image shows"
 
-Ids = Mapping[int, Any]
-"""The category of each id of a mask; None for what is no class."""
+Mask = tuple[Any, str, Mapping[int, int]]
+"""Key of its image, its path from the folder of the document, and the number that stands for each id in it."""
 
 
 def read_coco(source: LabelSource) -> RawTable:
@@ -44,7 +44,9 @@ def read_coco(source: LabelSource) -> RawTable:
             parts = entry.get("segments_info", (entry,))
             shown[entry["image_id"]].update(part["category_id"] for part in parts)
         images = [(entry["id"], str(entry["file_name"])) for entry in document["images"]]
-        masks = _panoptic(source.path, document) or _pixel_maps(source.path, images, shown.keys(), categories)
+        classes = tuple(categories.values())
+        numbers = dict(zip(categories, Task(COLUMN, TaskKind.SEGMENTATION, classes).numbers, strict=True))
+        masks = _panoptic(source.path, document, numbers) or _pixel_maps(source.path, images, shown.keys(), numbers)
     except (KeyError, TypeError, AttributeError, ValueError, OverflowError) as error:
         raise InputError(
             f"{source.path} is not COCO: {_fault(error)}",
@@ -54,51 +56,49 @@ def read_coco(source: LabelSource) -> RawTable:
     faults = [f"annotations name the category {key}, which categories lacks" for key in unknown]
     rows = tuple((name, *(str(int(key in shown[image])) for key in categories)) for image, name in images)
     places = tuple(f"image {quoted(str(image))}" for image, _ in images)
-    header = (CANONICAL_FILE_COLUMN, *categories.values())
+    header = (CANONICAL_FILE_COLUMN, *classes)
     raw = RawTable(header, rows, places, tuple(faults), (NOTE,), CANONICAL_FILE_COLUMN)
     if not masks or unknown:
         return raw
-    classes = tuple(categories.values())
-    numbers = dict(zip(categories, Task(COLUMN, TaskKind.SEGMENTATION, classes).numbers, strict=True))
-    ids = {file: {key: numbers.get(category, UNLABELLED) for key, category in of.items()} for _, file, of in masks}
-    for what, found in (("image", [image for image, *_ in masks]), ("mask", [file for _, file, _ in masks])):
-        repeated = [key for key, count in Counter(found).items() if count > 1]
-        faults += [f"several annotations of segments have the {what} {key}" for key in repeated]
+    for at, what, others in ((0, "image", "masks"), (1, "mask", "images")):
+        repeated = [key for key, count in Counter(mask[at] for mask in masks).items() if count > 1]
+        faults += [f"{what} {quoted(str(key))} has several {others}" for key in repeated]
     file_of = {image: file for image, file, _ in masks}
     return replace(
         raw,
         header=(*header, COLUMN),
         rows=tuple((*row, file_of.get(image)) for row, (image, _) in zip(rows, images, strict=True)),
         faults=tuple(faults),
-        declarations=(Declaration(COLUMN, TaskKind.SEGMENTATION, classes, ids=ids),),
+        declarations=(Declaration(COLUMN, TaskKind.SEGMENTATION, classes, ids={file: ids for _, file, ids in masks}),),
     )
 
 
-def _panoptic(path: Path, document: Mapping[str, Any]) -> list[tuple[Any, str, Ids]]:
-    """Key of the image, path and ids of each mask that holds ids of segments, in the folder of the document's name."""
+def _panoptic(path: Path, document: Mapping[str, Any], numbers: Mapping[Any, int]) -> list[Mask]:
+    """Masks that hold ids of segments, in the folder of the document's name; 0 is no segment."""
     folder = path.with_suffix("")
     entries = [entry for entry in document["annotations"] if "segments_info" in entry] if folder.is_dir() else []
     return [
         (
             entry["image_id"],
             str(PurePosixPath(folder.name, entry["file_name"])),
-            {int(part["id"]): part["category_id"] for part in entry["segments_info"]} | {0: None},
+            {int(part["id"]): numbers.get(part["category_id"], UNLABELLED) for part in entry["segments_info"]}
+            | {0: UNLABELLED},
         )
         for entry in entries
     ]
 
 
 def _pixel_maps(
-    path: Path, images: list[tuple[Any, str]], annotated: Collection[Any], categories: Collection[Any]
-) -> list[tuple[Any, str, Ids]]:
-    """The same of masks that hold ids of categories, in ``NAME_pixelmaps`` beside ``NAME.json``.
+    path: Path, images: list[tuple[Any, str]], annotated: Collection[Any], numbers: Mapping[Any, int]
+) -> list[Mask]:
+    """Masks that hold ids of categories, in ``NAME_pixelmaps`` beside ``NAME.json``; 0 and 255 are none.
 
     An image with neither annotations nor a mask is unlabelled.
     """
     folder = path.with_name(f"{path.stem}_pixelmaps")
     if not folder.is_dir():
         return []
-    ids = {0: None, 255: None} | {int(key): key for key in categories}
+    ids = {0: UNLABELLED, 255: UNLABELLED} | {int(key): number for key, number in numbers.items()}
     files = [(image, PurePosixPath(folder.name, name).with_suffix(".png")) for image, name in images]
     return [
         (image, str(file), ids) for image, file in files if image in annotated or os.path.isfile(path.parent / file)
