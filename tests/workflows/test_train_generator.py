@@ -122,7 +122,7 @@ def test_an_unfinished_run_of_other_settings_is_dropped_only_when_told(config: T
     assert (config.state_folder / "generator.safetensors").is_file()
     progress = Interrupting(at=-1)
     digest = train_generator(replace(other, overwrite=True), progress).card.digest
-    assert any("dropped" in note for note in progress.notes)
+    assert any("discarded" in note for note in progress.notes)
     undisturbed = replace(other, out=config.out.with_name("undisturbed.safetensors"))
     assert train_generator(undisturbed, SilentProgress()).card.digest == digest
 
