@@ -3,19 +3,23 @@
 import csv
 import json
 import math
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from mtlue_cli.choices import Unlabelled
 from mtlue_cli.errors import InputError
 from mtlue_cli.generator import shipped
 from mtlue_cli.keys import VARIABLE
+from mtlue_cli.release.records import read_manifest
 from mtlue_cli.tasks.labels import read_label_file, released_options
 from mtlue_cli.tasks.overview import overview_lines
 from mtlue_cli.tasks.released import released_labels
@@ -23,6 +27,7 @@ from mtlue_cli.workflows.progress import SilentProgress
 from mtlue_cli.workflows.protect.config import ProtectConfig
 from mtlue_cli.workflows.protect.own_weights import find_weights
 from mtlue_cli.workflows.protect.plan import ProtectPlan, Weights, plan_protection, read_inputs
+from mtlue_cli.workflows.protect.run import protect_folder
 from tests.small_set import write_checkpoint
 
 ROWS = 12
@@ -77,8 +82,9 @@ def documented(cell: Any) -> str | None:  # noqa: ANN401 - whatever a table hold
 def photos(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     folder = tmp_path_factory.mktemp("set") / "photos"
     folder.mkdir()
+    rng = np.random.default_rng(5)
     for name in NAMES:
-        Image.fromarray(np.zeros((4, 4, 3), dtype=np.uint8)).save(folder / name)
+        Image.fromarray(rng.integers(90, 160, (4, 4, 3), dtype=np.uint8)).save(folder / name)
     write_checkpoint(folder.parent / "weights" / "default.safetensors", None)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(shipped, "weights_folder", lambda: folder.parent / "weights")
@@ -141,3 +147,38 @@ def test_a_table_of_values_is_protected_as_shown(photos: Path, table: dict[str, 
     lines = [json.dumps({"file_name": name, **row}) for name, row in zip(NAMES, rows, strict=True)]
     labels.write_text("\n".join(lines), encoding="utf-8")
     check(photos, labels, table)
+
+
+@settings(QUICK, max_examples=25)
+@given(table=tables(KINDS), gaps=st.integers(0, ROWS // 3), draws=st.booleans())
+def test_every_row_is_released_with_changed_pixels_or_listed(
+    photos: Path, table: dict[str, list[Any]], gaps: int, draws: bool
+) -> None:
+    table = {**table, "label": ["", "a", "b"] * gaps + ["a", "b"] * ((ROWS - 3 * gaps) // 2) + [""] * (gaps % 2)}
+    labels, release = photos.parent / "labels.csv", photos.parent / "released"
+    with labels.open("w", newline="", encoding="utf-8") as stream:
+        writer = csv.writer(stream)
+        writer.writerow(("file_name", *table))
+        writer.writerows(zip(NAMES, *table.values(), strict=True))
+    shutil.rmtree(release, ignore_errors=True)
+    config = ProtectConfig(
+        photos, labels, out=release, quick=True, unlabelled=Unlabelled.PROTECT if draws else Unlabelled.SKIP
+    )
+    try:
+        result = protect_folder(config, SilentProgress())
+    except InputError:
+        assert not release.exists()
+        return
+    manifest = read_manifest(release)
+    left_out = {record.source for record in result.quarantine}
+    assert {record.source for record in manifest.files} | left_out == set(NAMES)
+    assert {record.source for record in manifest.files}.isdisjoint(left_out)
+    assert sorted(path.name for path in release.glob("*.png")) == sorted(record.file_name for record in manifest.files)
+    for record in manifest.files:
+        change = pixels(release / record.file_name) - pixels(photos / record.source)
+        assert 0 < np.abs(change).max() <= manifest.run.epsilon
+
+
+def pixels(path: Path) -> npt.NDArray[np.int16]:
+    with Image.open(path) as image:
+        return np.asarray(image.convert("RGB")).astype(np.int16)
