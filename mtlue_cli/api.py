@@ -10,7 +10,7 @@ import inspect as signatures
 import operator
 import re
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import fields, replace
 from enum import StrEnum
@@ -130,7 +130,7 @@ class Arguments:
         try:
             yield
         except MtlueError as error:
-            _reword(error, self.worded)
+            error.reword(self.worded)
             raise
 
 
@@ -381,16 +381,8 @@ def _reading(labels: Labels, values: Mapping[str, Any]) -> Iterator[tuple[Path, 
         try:
             yield file, replace(reading, maps_folder=images)
         except MtlueError as error:
-            _reword(error, lambda text: text.replace(str(file), "labels"))
+            error.reword(lambda text: text.replace(str(file), "labels"))
             raise
-
-
-def _reword(error: MtlueError, change: Callable[[str], str]) -> None:
-    """Change every text of an error."""
-    error.args = tuple(change(str(part)) for part in error.args)
-    if isinstance(error, InputError):
-        error.faults = tuple(map(change, error.faults))
-        error.hint = None if error.hint is None else change(error.hint)
 
 
 def _is_file(labels: Labels) -> bool:

@@ -4,7 +4,7 @@ Every other exception is a defect of the program. Only the command boundary (:mo
 turns these into text and exit codes.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 SHOWN_FAULTS = 5
 """Faults that an uncaught error shows; all are in its ``faults``."""
@@ -12,6 +12,10 @@ SHOWN_FAULTS = 5
 
 class MtlueError(Exception):
     """An error that a user can correct: the message says what was expected, what was found and the next step."""
+
+    def reword(self, change: Callable[[str], str]) -> None:
+        """Change every text of it, for a reader who knows things by other names."""
+        self.args = tuple(change(str(part)) for part in self.args)
 
 
 class InputError(MtlueError):
@@ -27,6 +31,12 @@ class InputError(MtlueError):
         super().__init__(message)
         self.faults = tuple(faults)
         self.hint = hint
+
+    def reword(self, change: Callable[[str], str]) -> None:
+        """Change the message, the faults and the hint."""
+        super().reword(change)
+        self.faults = tuple(map(change, self.faults))
+        self.hint = None if self.hint is None else change(self.hint)
 
     @property
     def __notes__(self) -> list[str]:  # type: ignore[override]  # of the faults as they are now

@@ -115,10 +115,7 @@ def _renamed(names: Mapping[str, str]) -> Iterator[None]:
     try:
         yield
     except MtlueError as error:
-        error.args = tuple(_with_names(str(part), names) for part in error.args)
-        if isinstance(error, InputError):
-            error.faults = tuple(_with_names(fault, names) for fault in error.faults)
-            error.hint = None if error.hint is None else _with_names(error.hint, names)
+        error.reword(lambda text: _with_names(text, names))
         raise
 
 
