@@ -168,11 +168,11 @@ def protect(
         with _reading(labels, values) as (file, reading):
             config = _checked(_config(ProtectConfig, values, labels=file, reading=reading))
 
-            from mtlue_cli.layouts.shards import find_shards
             from mtlue_cli.workflows.protect.packed import protect_shards
             from mtlue_cli.workflows.protect.run import protect_folder
+            from mtlue_cli.workflows.shards import shards_of
 
-            shards = find_shards(config.images) if file == config.images and reading.format is None else None
+            shards = shards_of(config.images, file, reading)
             if shards is None:
                 result = protect_folder(config, _progress(progress))
             else:

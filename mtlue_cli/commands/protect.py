@@ -66,9 +66,9 @@ def protect(given: Given) -> None:
 
 def _protected(config: ProtectConfig, given: Given, look: LookOptions) -> "ProtectResult | None":
     """What came out; None where the user only looks ahead."""
-    from mtlue_cli.layouts.shards import find_shards
+    from mtlue_cli.workflows.shards import shards_of
 
-    shards = find_shards(config.images) if config.labels == config.images and config.reading.format is None else None
+    shards = shards_of(config.images, config.labels, config.reading)
     if shards is not None:
         from mtlue_cli.workflows.protect.packed import protect_shards
 

@@ -46,7 +46,7 @@ def find_labels(folder: Path, wanted: LabelFormat | None = None, names: Sequence
         several = ", ".join(path.name for path in found)
         raise InputError(f"{folder} holds several label files: {several}", hint="name one of them with --labels")
     images = find_images(folder)
-    if wanted is None and (layout_of(images) is not None or (not images and find_shards(folder) is not None)):
+    if wanted is None and (layout_of(images) is not None or (not images and shards_among_files(folder) is not None)):
         return folder
     nested = sorted(path.relative_to(folder).as_posix() for name in LABEL_NAMES for path in folder.glob(f"*/{name}"))
     if nested:

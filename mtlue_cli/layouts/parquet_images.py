@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from mtlue_cli.errors import InputError
 from mtlue_cli.layouts.image_text import has_image, image_text_error
-from mtlue_cli.layouts.shards import KINDS, ShardKind, ShardRow
+from mtlue_cli.layouts.shards import ShardKind, ShardRow, suffix_for
 from mtlue_cli.tasks.wording import listed, quoted
 
 if TYPE_CHECKING:
@@ -183,14 +183,11 @@ def _replaced(cell: Any, image: bytes) -> Any:  # noqa: ANN401 - a struct or byt
     if not isinstance(cell, dict):
         return image
     path = cell["path"]
-    suffix = next((suffix for start, suffix in KINDS if image.startswith(start)), None)
-    if path and suffix and _kind(PurePosixPath(path).suffix) != suffix:
+    old = PurePosixPath(path or "").suffix
+    suffix = suffix_for(old, image)
+    if path and suffix != old:
         path = str(PurePosixPath(path).with_suffix(suffix))
     return {"bytes": image, "path": path}
-
-
-def _kind(suffix: str) -> str:
-    return {".jpeg": ".jpg", ".tiff": ".tif"}.get(suffix.lower(), suffix.lower())
 
 
 PARQUET_IMAGES = ShardKind("Parquet files with images", ".parquet", holds_images, read_rows, write_shard, remarks)

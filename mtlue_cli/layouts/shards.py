@@ -154,8 +154,14 @@ def stem_of(shard: str) -> str:
 
 def image_name(shard: str, number: int, content: bytes | None) -> str:
     """Path by which the image of a row is known; rows count from 0."""
-    suffix = next((suffix for start, suffix in KINDS if content and content.startswith(start)), ".png")
-    return f"{stem_of(shard)}/{number:0{DIGITS}d}{suffix}"
+    return f"{stem_of(shard)}/{number:0{DIGITS}d}{suffix_for('', content or b'') or '.png'}"
+
+
+def suffix_for(old: str, content: bytes) -> str:
+    """The suffix of an image file: ``old`` where it fits the content, or where the content is of no known kind."""
+    suffix = next((suffix for start, suffix in KINDS if content.startswith(start)), None)
+    same = {".jpeg": ".jpg", ".tiff": ".tif"}.get(old.lower(), old.lower()) == suffix
+    return old if suffix is None or same else suffix
 
 
 def number_of(name: str) -> int:

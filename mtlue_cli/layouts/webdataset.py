@@ -13,7 +13,7 @@ from typing import Any
 
 from mtlue_cli.errors import InputError
 from mtlue_cli.layouts.image_text import holds_image, image_text_error
-from mtlue_cli.layouts.shards import KINDS, ShardKind, ShardRow
+from mtlue_cli.layouts.shards import ShardKind, ShardRow, suffix_for
 from mtlue_cli.tasks.wording import listed, quoted
 
 IMAGES = frozenset({"jpg", "jpeg", "png", "webp", "gif", "bmp", "tif", "tiff"})
@@ -69,7 +69,7 @@ def write_samples(out: Path, source: Path, image_of: Callable[[int], bytes | Non
             for ending, (info, content) in sample.members.items():
                 name = info.name
                 if ending == sample.image:
-                    name, content = f"{sample.key}.{_ending(ending, image)}", image
+                    name, content = sample.key + suffix_for(f".{ending}", image), image
                 elif ending.lower() not in TEXTS:
                     continue
                 # A header of its own: that of the source may carry the old name a second time, and who wrote it.
@@ -140,12 +140,6 @@ def _cells(path: Path, key: str, ending: str, content: bytes) -> dict[str, Any]:
     if not isinstance(document, dict):
         return {"json": document} if isinstance(document, str | int | float) else {}
     return {name: value for name, value in document.items() if value is None or isinstance(value, str | int | float)}
-
-
-def _ending(old: str, image: bytes) -> str:
-    suffix = next((suffix[1:] for start, suffix in KINDS if image.startswith(start)), old)
-    same = {"jpeg": "jpg", "tiff": "tif"}.get(old.lower(), old.lower()) == suffix
-    return old if same else suffix
 
 
 WEBDATASET = ShardKind("tar files of WebDataset", ".tar", holds_images, read_samples, write_samples, remarks)

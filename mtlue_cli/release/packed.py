@@ -8,10 +8,10 @@ import json
 import re
 import shutil
 from collections import Counter, defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
 
+import msgspec
 from msgspec import structs
 
 from mtlue_cli.errors import InputError
@@ -29,6 +29,22 @@ from mtlue_cli.release.records import (
 from mtlue_cli.tasks.paths import path_fault
 
 SHARDS_NAME = "shards.json"
+
+
+class ShardsRecord(msgspec.Struct, frozen=True):
+    """What ``shards.json`` holds.
+
+    Attributes:
+        kind: Suffix of the shards.
+        shards: SHA-256 of each one; None while a run is under way.
+        cards: Other files that were copied.
+    """
+
+    kind: str
+    shards: dict[str, str | None]
+    cards: list[str]
+
+
 _COUNTED = re.compile(rb"[ -]*name:(?P<name>.+)|(?P<before>\s*num_examples:\s*)(?P<count>\d{1,15})(?P<after>\s*)")
 CARDS = ("README.md", "LICENSE", "LICENSE.md", "LICENSE.txt")
 """Files beside the shards that are part of a data set, and are copied."""
@@ -68,13 +84,13 @@ def pack(source: Shards, plain: Path, out: Path, on_shard: Callable[[], None] = 
     for record in manifest.files:
         released[record.file_name.rpartition("/")[0]][number_of(record.file_name)] = record
     names = [name for name in source.names if released.get(stem_of(name))]
-    old = set(_read(out)["shards"]) if is_packed(out) else set()
+    old = set(_read(out).shards) if is_packed(out) else set()
     cards = [name for name in CARDS if (source.folder / name).is_file()]
-    _write(out, {"kind": source.kind.suffix, "shards": dict.fromkeys(sorted({*names, *old})), "cards": cards})
+    _write(out, ShardsRecord(source.kind.suffix, dict.fromkeys(sorted({*names, *old})), cards))
     write_run(out, structs.replace(manifest.run, complete=False, digests={}))
     for name in old - set(names):
         discard(out / name)
-    digests: dict[str, str] = {}
+    digests: dict[str, str | None] = {}
     for name in names:
         records = released[stem_of(name)]
 
@@ -90,7 +106,7 @@ def pack(source: Shards, plain: Path, out: Path, on_shard: Callable[[], None] = 
     for name, place in _records(plain).items():
         if name != RUN_NAME:
             write_atomically(out / FOLDER / name, place.read_bytes())
-    _write(out, {"kind": source.kind.suffix, "shards": digests, "cards": cards})
+    _write(out, ShardsRecord(source.kind.suffix, digests, cards))
     write_atomically(out / FOLDER / RUN_NAME, (plain / FOLDER / RUN_NAME).read_bytes())
 
 
@@ -106,7 +122,7 @@ def unpack(release: Path, plain: Path) -> list[str]:
             f"the release {release} is unfinished: its run was interrupted",
             hint="run the same mtlue protect command again to finish it",
         )
-    kind = next(kind for kind in shard_kinds() if kind.suffix == document["kind"])
+    kind = next(kind for kind in shard_kinds() if kind.suffix == document.kind)
     expected: dict[str, list[str]] = defaultdict(list)
     for record in manifest.files:
         if path_fault(record.file_name) is None:
@@ -115,7 +131,7 @@ def unpack(release: Path, plain: Path) -> list[str]:
     (plain / FOLDER).mkdir(parents=True, exist_ok=True)
     for name, place in _records(plain).items():
         shutil.copyfile(release / FOLDER / name, place)
-    for name, digest in document["shards"].items():
+    for name, digest in document.shards.items():
         path, files = release / name, sorted(expected.get(stem_of(name), ()), key=number_of)
         if not path.is_file():
             faults.append(f"{name}: missing in the release")
@@ -128,7 +144,7 @@ def unpack(release: Path, plain: Path) -> list[str]:
         for file, image in zip(files, images, strict=False):
             (plain / file).parent.mkdir(parents=True, exist_ok=True)
             (plain / file).write_bytes(image or b"")
-    known = {*document["shards"], *document["cards"]}
+    known = {*document.shards, *document.cards}
     for path in sorted(release.rglob("*")):
         relative = path.relative_to(release).as_posix()
         if path.is_file() and not relative.startswith(f"{FOLDER}/") and relative not in known:
@@ -165,21 +181,18 @@ def _records(plain: Path) -> dict[str, Path]:
     }
 
 
-def _read(release: Path) -> dict[str, Any]:
+def _read(release: Path) -> ShardsRecord:
     path = release / FOLDER / SHARDS_NAME
     try:
-        document = json.loads(path.read_text(encoding="utf-8"))
-        suffixes = [kind.suffix for kind in shard_kinds()]
-        if document["kind"] not in suffixes or not _is_sound([*document["shards"], *document["cards"]]):
+        document = msgspec.json.decode(path.read_bytes(), type=ShardsRecord)
+        known = document.kind in [kind.suffix for kind in shard_kinds()]
+        if not known or any(path_fault(name) is not None for name in (*document.shards, *document.cards)):
             raise ValueError("names that no release has")
-    except (OSError, ValueError, TypeError, KeyError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise InputError(f"{path} is damaged: {error}", hint="protect the originals into a new folder") from error
-    return dict(document)
+    return document
 
 
-def _is_sound(names: Sequence[str]) -> bool:
-    return all(path_fault(name) is None for name in names)
-
-
-def _write(release: Path, document: Mapping[str, Any]) -> None:
-    write_atomically(release / FOLDER / SHARDS_NAME, (json.dumps(document, indent=2) + "\n").encode())
+def _write(release: Path, document: ShardsRecord) -> None:
+    content = json.dumps(structs.asdict(document), indent=2) + "\n"
+    write_atomically(release / FOLDER / SHARDS_NAME, content.encode())

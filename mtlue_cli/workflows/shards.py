@@ -8,9 +8,18 @@ from pathlib import Path
 
 from mtlue_cli.choices import LabelFormat
 from mtlue_cli.errors import InputError
-from mtlue_cli.layouts.shards import FILE_COLUMN, find_shards
+from mtlue_cli.layouts.shards import FILE_COLUMN, Shards, find_shards
 from mtlue_cli.release.packed import is_packed, unpack
 from mtlue_cli.tasks.label_options import LabelOptions
+
+
+def shards_of(images: Path, labels: Path, reading: LabelOptions) -> Shards | None:
+    """The shards that hold images and labels; None where images are files, or the labels come from elsewhere.
+
+    Raises:
+        InputError: A shard cannot be read, or it is not clear which are meant.
+    """
+    return find_shards(images) if labels == images and reading.format is None else None
 
 
 @contextmanager
@@ -20,7 +29,7 @@ def unpacked_images(images: Path, labels: Path, reading: LabelOptions) -> Iterat
     Raises:
         InputError: A shard is damaged, or is not clear.
     """
-    shards = find_shards(images) if labels == images and reading.format is None else None
+    shards = shards_of(images, labels, reading)
     if shards is None:
         yield images, labels, reading
         return
