@@ -1,11 +1,10 @@
 """The columns of a label file as a table for people, shown before work starts: what each is, and what becomes of it."""
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import asdict, dataclass
-from typing import Any
 
 import numpy as np
 
+from mtlue_cli.documents import Document
 from mtlue_cli.tasks.labels import LabelFile
 from mtlue_cli.tasks.wording import LONGEST
 
@@ -19,8 +18,7 @@ WIDEST = 60
 """Characters of one cell of the table, at most."""
 
 
-@dataclass(frozen=True)
-class ColumnUse:
+class ColumnUse(Document, frozen=True):
     """One row of the table.
 
     Attributes:
@@ -42,10 +40,6 @@ class ColumnUse:
     used: bool
     reason: str = ""
     advice: str = ""
-
-    def to_json(self) -> dict[str, Any]:
-        """A JSON-ready document."""
-        return asdict(self)
 
 
 def column_uses(

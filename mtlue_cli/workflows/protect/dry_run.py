@@ -1,14 +1,15 @@
 """What ``protect`` would do, and how its release would look; nothing is written but a preview that is asked for."""
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 
 from mtlue_cli.choices import ExitCode
 from mtlue_cli.devices import choose_device, describe_device
+from mtlue_cli.documents import Document
 from mtlue_cli.errors import ImageError, InputError
 from mtlue_cli.images.contact_sheet import draw_contact_sheet
 from mtlue_cli.images.decode import decode_bytes, read_content
@@ -25,8 +26,7 @@ from mtlue_cli.workflows.protect.own_weights import OwnWeights, find_weights, la
 from mtlue_cli.workflows.protect.photos import PhotoSteps, Prepared
 from mtlue_cli.workflows.protect.plan import ProtectInputs, ProtectPlan, plan_protection
 from mtlue_cli.workflows.protect.run import load_generator, show_columns
-
-SCHEMA_VERSION = 1
+from mtlue_cli.workflows.train.config import TrainConfig
 
 SAMPLE = 12
 """Photos that are encoded to estimate the size of a release."""
@@ -38,13 +38,25 @@ PREVIEW_SIDE = 192
 """Side in pixels of a photo in a preview."""
 
 
-@dataclass(frozen=True)
-class ProtectDryRun:
+class ProtectDryRun(
+    Document,
+    frozen=True,
+    kw_only=True,
+    rename={
+        "kept": "already_protected",
+        "unlabelled": "without_labels",
+        "without_label": "rows_without_label",
+        "minutes": "training_minutes",
+        "size": "estimated_bytes",
+    },
+):
     """What a run would do.
 
     Attributes:
+        schema_version, command: Which document this is.
         release: The output folder.
         columns: What becomes of each column.
+        tasks: Those that would be protected.
         images: Images that would be in the release, as far as their labels tell.
         kept: Those of them that an earlier run has protected.
         unlabelled: Images without a row, which would be left out.
@@ -54,10 +66,14 @@ class ProtectDryRun:
         epsilon: Bound in 255ths.
         size: Estimate of the release in bytes, masks and maps included.
         notes: What else is to know of the labels.
+        exit_code: Always success: a plan that does not fit ends with an error.
     """
 
+    schema_version: Literal[1] = 1
+    command: Literal["protect --dry-run"] = "protect --dry-run"
     release: Path
     columns: tuple[ColumnUse, ...]
+    tasks: tuple[str, ...]
     images: int
     kept: int
     unlabelled: tuple[str, ...]
@@ -67,55 +83,28 @@ class ProtectDryRun:
     epsilon: int
     size: int
     notes: tuple[str, ...]
-
-    def to_json(self) -> dict[str, Any]:
-        """A JSON-ready document."""
-        return {
-            "schema_version": SCHEMA_VERSION,
-            "command": "protect --dry-run",
-            "release": str(self.release),
-            "columns": [column.to_json() for column in self.columns],
-            "tasks": [column.name for column in self.columns if column.used],
-            "images": self.images,
-            "already_protected": self.kept,
-            "without_labels": list(self.unlabelled),
-            "rows_without_label": self.without_label,
-            "weights": self.weights,
-            "training_minutes": self.minutes,
-            "epsilon": self.epsilon,
-            "estimated_bytes": self.size,
-            "notes": list(self.notes),
-            "exit_code": int(ExitCode.SUCCESS),
-        }
+    exit_code: ExitCode = ExitCode.SUCCESS
 
 
-@dataclass(frozen=True)
-class Preview:
+class Preview(Document, frozen=True, kw_only=True, rename={"path": "preview"}):
     """A picture of a few photos: original, protected, and the change ten times as strong.
 
     Attributes:
+        schema_version, command: Which document this is.
         path: The picture, a PNG.
         files: The photos in it.
         weights: Name of the generator.
         columns: What becomes of each column.
+        exit_code: Always success.
     """
 
+    schema_version: Literal[1] = 1
+    command: Literal["protect --preview"] = "protect --preview"
     path: Path
     files: tuple[str, ...]
     weights: str
     columns: tuple[ColumnUse, ...]
-
-    def to_json(self) -> dict[str, Any]:
-        """A JSON-ready document."""
-        return {
-            "schema_version": SCHEMA_VERSION,
-            "command": "protect --preview",
-            "preview": str(self.path),
-            "files": list(self.files),
-            "weights": self.weights,
-            "columns": [column.to_json() for column in self.columns],
-            "exit_code": int(ExitCode.SUCCESS),
-        }
+    exit_code: ExitCode = ExitCode.SUCCESS
 
 
 def dry_run(config: ProtectConfig, progress: Progress, inputs: ProtectInputs) -> ProtectDryRun:
@@ -131,9 +120,12 @@ def dry_run(config: ProtectConfig, progress: Progress, inputs: ProtectInputs) ->
     """
     with photos_up_to(config.max_pixels):
         found = find_weights(config, inputs, progress)
-        plan = None if isinstance(found, OwnWeights) else plan_protection(config, inputs, found, keep_key=False)
-        columns = found.columns if plan is None and isinstance(found, OwnWeights) else plan.columns if plan else ()
-        epsilon = plan.run.epsilon if plan is not None else config.epsilon or 8
+        plan: ProtectPlan | None = None
+        if isinstance(found, OwnWeights):
+            columns, epsilon = found.columns, config.epsilon or TrainConfig.epsilon
+        else:
+            plan = plan_protection(config, inputs, found, keep_key=False)
+            columns, epsilon = plan.columns, plan.run.epsilon
         show_columns(columns, inputs.labels.notes, progress)
         table = inputs.labels.table
         if plan is not None:
@@ -144,6 +136,7 @@ def dry_run(config: ProtectConfig, progress: Progress, inputs: ProtectInputs) ->
         return ProtectDryRun(
             release=config.release,
             columns=columns,
+            tasks=tuple(column.name for column in columns if column.used),
             images=len(table) - empty,
             kept=0 if plan is None else sum(name in plan.earlier.records for name in table.file_names),
             unlabelled=inputs.left_out,
@@ -228,7 +221,7 @@ def draw_preview(config: ProtectConfig, count: int, progress: Progress, inputs: 
         path = config.release.with_name(f"{config.release.name}-preview.png")
         draw_contact_sheet(originals, protected, path, scale=1)
     files = tuple(plan.table.file_names[photo.row] for photo in shown)
-    return Preview(path, files, plan.card.name, plan.columns)
+    return Preview(path=path, files=files, weights=plan.card.name, columns=plan.columns)
 
 
 def _prepared(plan: ProtectPlan, images: Path, rows: list[int], progress: Progress) -> list[Prepared]:
