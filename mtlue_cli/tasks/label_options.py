@@ -54,89 +54,47 @@ class LabelOptions:
     """How labels are read.
 
     Attributes:
-        format: Format of the label file; None: its suffix and content decide.
-        file_column: Header of the file column; None: one of the usual names.
-        missing_values: Texts that mean no label, besides the empty cell.
-        bins: Numeric columns that are sorted into classes.
-        split_file: A ``list_eval_partition.txt``; None: all rows.
-        split: The part of it that is wanted.
-        declarations: Columns whose kind is stated.
-        levels: What each level of folders is called, for a format that reads them; None: there is one level.
-        preset: How the table of a published data set is read; None: as any other.
-        uncertain: What its uncertain cells become; None: unlabelled.
-        multi_labels: Columns whose cells list several labels.
+        format: Format of the labels. Unset: the suffix and the content decide. utkface reads them from the file names,
+            imagefolder from the folders.
+        file_column: Column with the file names, if it is none of file_name, filename, image, image_id, path.
+        missing_values: Text that means no label, besides the empty cell, such as NA; a number counts in any spelling.
+            May be repeated.
+        bins: Sort a column of numbers into classes; an edge is the last value of its class: age=2,9,19 gives 0-2, 3-9,
+            10-19 and 20+. age=quantiles:5 makes five classes of about equal size. May be repeated.
+        split_file: CelebA's list_eval_partition.txt. Only the images of one part are used; verify tests on its test
+            part.
+        split: The part of --split-file that is used.
+        declarations: Kind of a column: binary, categorical, or, for paths of masks or maps, segmentation (classes=12 or
+            classes=sky|road, ignore=11, colours=FILE), depth (scale=0.001, ignore=65535) or normals. May be repeated.
+            Unset: the cells decide. Also uses a column that would be left out.
+        levels: With --label-format imagefolder: a task for each level of folders, from the top, as country,city for
+            france/paris/a.jpg; - skips a level.
+        preset: How the table of a published data set is read: chexpert, mimic-cxr, odir, isic, fairface, or a TOML file
+            of your own.
+        uncertain: With --preset: what its uncertain cells become, such as -1.0 in CheXpert. Unset: unlabelled.
+        multi_labels: A column whose cells list several labels, such as smile|hat: each label becomes a binary task. A
+            separator may follow a colon (tags:;). Unset: the first of | ; , and blanks that the cells hold. May be
+            repeated.
         maps_folder: Where the paths of masks and maps lead from; None: the folder of the label file.
     """
 
-    format: Annotated[
-        LabelFormat | None,
-        Option(
-            flags="--label-format",
-            help="Format of the labels. Unset: the suffix and the content decide. utkface reads them from the file "
-            "names, imagefolder from the folders.",
-            panel=INPUT,
-            shared=True,
-        ),
-    ] = None
-    file_column: Annotated[
-        str | None,
-        Option(
-            flags="--file-column",
-            help="Column with the file names, if it is none of file_name, filename, image, image_id, path.",
-            panel=INPUT,
-            metavar="NAME",
-            shared=True,
-        ),
-    ] = None
+    format: Annotated[LabelFormat | None, Option(flags="--label-format", panel=INPUT, shared=True)] = None
+    file_column: Annotated[str | None, Option(panel=INPUT, metavar="NAME", shared=True)] = None
     missing_values: Annotated[
-        tuple[str, ...],
-        Option(
-            flags="--missing-value",
-            help="Text that means no label, besides the empty cell, such as NA; a number counts in any spelling. May "
-            "be repeated.",
-            panel=INPUT,
-            metavar="TEXT",
-            convert=_stripped,
-            shared=True,
-        ),
+        tuple[str, ...], Option(flags="--missing-value", panel=INPUT, metavar="TEXT", convert=_stripped, shared=True)
     ] = ()
     bins: Annotated[
         tuple[Bins, ...],
-        Option(
-            flags="--bins",
-            help="Sort a column of numbers into classes; an edge is the last value of its class: age=2,9,19 gives 0-2, "
-            "3-9, 10-19 and 20+. age=quantiles:5 makes five classes of about equal size. May be repeated.",
-            panel=INPUT,
-            metavar="COLUMN=EDGE,...",
-            typed=list[str],
-            convert=parse_bins,
-            shared=True,
-        ),
+        Option(panel=INPUT, metavar="COLUMN=EDGE,...", typed=list[str], convert=parse_bins, shared=True),
     ] = ()
-    split_file: Annotated[
-        Path | None,
-        Option(
-            flags="--split-file",
-            help="CelebA's list_eval_partition.txt. Only the images of one part are used; verify tests on its test "
-            "part.",
-            panel=INPUT,
-            metavar="FILE",
-            takes="file",
-            exists=True,
-            shared=True,
-        ),
-    ] = None
-    split: Annotated[
-        SplitPart,
-        Option(flags="--split", help="The part of --split-file that is used.", panel=INPUT, shared=True),
-    ] = SplitPart.TRAIN
+    split_file: Annotated[Path | None, Option(panel=INPUT, metavar="FILE", takes="file", exists=True, shared=True)] = (
+        None
+    )
+    split: Annotated[SplitPart, Option(panel=INPUT, shared=True)] = SplitPart.TRAIN
     declarations: Annotated[
         "tuple[Declaration, ...]",
         Option(
             flags="--task",
-            help="Kind of a column: binary, categorical, or, for paths of masks or maps, segmentation (classes=12 or "
-            "classes=sky|road, ignore=11, colours=FILE), depth (scale=0.001, ignore=65535) or normals. May be "
-            "repeated. Unset: the cells decide. Also uses a column that would be left out.",
             panel=INPUT,
             metavar="NAME=KIND[:KEY=VALUE...]",
             typed=list[str],
@@ -145,48 +103,17 @@ class LabelOptions:
         ),
     ] = ()
     levels: Annotated[
-        tuple[str, ...] | None,
-        Option(
-            flags="--levels",
-            help="With --label-format imagefolder: a task for each level of folders, from the top, as country,city for "
-            "france/paris/a.jpg; - skips a level.",
-            panel=INPUT,
-            metavar="A,B",
-            typed=str,
-            convert=listed_names,
-            shared=True,
-        ),
+        tuple[str, ...] | None, Option(panel=INPUT, metavar="A,B", typed=str, convert=listed_names, shared=True)
     ] = None
     preset: Annotated[
         "Preset | None",
-        Option(
-            flags="--preset",
-            help="How the table of a published data set is read: chexpert, mimic-cxr, odir, isic, fairface, or a TOML "
-            "file of your own.",
-            panel=INPUT,
-            metavar="NAME|FILE.toml",
-            file_or_name=True,
-            typed=str,
-            convert=_preset,
-            shared=True,
-        ),
+        Option(panel=INPUT, metavar="NAME|FILE.toml", file_or_name=True, typed=str, convert=_preset, shared=True),
     ] = None
-    uncertain: Annotated[
-        Uncertain | None,
-        Option(
-            flags="--uncertain",
-            help="With --preset: what its uncertain cells become, such as -1.0 in CheXpert. Unset: unlabelled.",
-            panel=INPUT,
-            shared=True,
-        ),
-    ] = None
+    uncertain: Annotated[Uncertain | None, Option(panel=INPUT, shared=True)] = None
     multi_labels: Annotated[
         tuple[MultiLabel, ...],
         Option(
             flags="--multi-label",
-            help="A column whose cells list several labels, such as smile|hat: each label becomes a binary task. A "
-            "separator may follow a colon (tags:;). Unset: the first of | ; , and blanks that the cells hold. May be "
-            "repeated.",
             panel=INPUT,
             metavar="COLUMN[:SEP]",
             typed=list[str],
