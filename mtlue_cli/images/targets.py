@@ -43,8 +43,16 @@ _FEW_COLOURS = 32
 _SHOWN_VALUES = 5
 
 
-def read_target(path: Path, task: Task) -> npt.NDArray[Any]:
+def read_target(
+    path: Path, task: Task, orientation: int = 1, numbers: Mapping[int, int] | None = None
+) -> npt.NDArray[Any]:
     """One mask or map at its own size.
+
+    Args:
+        path: The file.
+        task: What it stands for.
+        orientation: EXIF orientation of its photo, with which it is turned upright.
+        numbers: Id to the number that it stands for, where pixels hold the ids of this file alone.
 
     Returns:
         Segmentation: ``(h, w)`` int64 class indices, -1 where there is no class. Depth: ``(h, w)`` float32 in the
@@ -53,7 +61,10 @@ def read_target(path: Path, task: Task) -> npt.NDArray[Any]:
     Raises:
         ImageError: The file cannot be read, or holds something else.
     """
-    return as_target(read_stored(path, colours=bool(task.colours)), task)
+    stored = read_stored(path, colours=bool(task.colours))
+    if numbers is not None:
+        stored = numbers_of_ids(stored, numbers)
+    return as_target(turned(stored, orientation), task)
 
 
 def read_stored(path: Path, *, colours: bool = False) -> Array:
@@ -285,10 +296,9 @@ def row_maps(
             found[task.name] = unlabelled_target(task, size)
             continue
         try:
-            stored = read_stored(folder_of_maps / file, colours=bool(task.colours))
-            if task.ids:
-                stored = numbers_of_ids(stored, task.ids[file])
-            found[task.name] = to_size(as_target(turned(stored, table.turns.get(file, 1)), task), task, size)
+            numbers = task.ids[file] if task.ids else None
+            target = read_target(folder_of_maps / file, task, table.turns.get(file, 1), numbers)
+            found[task.name] = to_size(target, task, size)
         except ImageError as error:
             raise ImageError(f"column {quoted(task.name)}: {quoted(file)} {error}") from error
     return found

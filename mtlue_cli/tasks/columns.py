@@ -331,7 +331,6 @@ _DATE = re.compile(
 )
 _COMPACT = re.compile(r"(?:19|20)\d{2}(?:0[1-9]|1[0-2])(?:0[1-9]|[12]\d|3[01])(?:[t_-]?\d{4,9})?", re.IGNORECASE)
 _YEAR = re.compile(r"(?:1[89]|20)\d{2}(?:\.0+)?")
-_YEAR_WORDS = frozenset({"year", "yr", "yob", "years"})
 _SINCE = ((1e8, 4.2e9), (1e11, 4.2e12), (1e17, 4.2e18))
 """Seconds, milliseconds and nanoseconds since 1970, from 1973 to 2100."""
 _TIME_WORDS = frozenset(

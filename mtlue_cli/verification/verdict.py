@@ -82,11 +82,6 @@ class Judgement:
             f"when to stop: {named}{rest}{longer if min(found.steps for found in early) < least else ''}"
         )
 
-    @property
-    def breaking(self) -> tuple[ConditionFigures, ...]:
-        """Judged conditions that recover more than half of the gap between floor and clean images."""
-        return tuple(found for found in self.conditions if found.recovers_half)
-
 
 def judge(
     conditions: Sequence[ConditionFigures],

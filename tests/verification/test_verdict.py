@@ -78,7 +78,7 @@ def test_the_worst_condition_decides_and_is_named() -> None:
     assert judgement.worst is not None
     assert judgement.worst.name == JPEG.name
     assert judgement.reason.startswith("under the worst of 2 conditions, small + jpeg-10, a victim learns 0.67")
-    assert [found.name for found in judgement.breaking] == [JPEG.name]
+    assert [found.name for found in judgement.conditions if found.recovers_half] == [JPEG.name]
     assert verdict_on(held, others={JPEG: held}).verdict is Verdict.PROTECTED
 
 
@@ -86,7 +86,7 @@ def test_partly_protected_releases_are_shown_and_not_judged() -> None:
     half = Condition(SMALL, protected_fraction=0.5)
     judgement = verdict_on({"a": 0.5, "b": 0.5, "c": 0.5}, others={half: CLEAN})
     assert judgement.verdict is Verdict.PROTECTED
-    assert judgement.breaking == ()
+    assert not any(found.recovers_half for found in judgement.conditions)
     assert judgement.conditions[-1].learned_fraction == pytest.approx(1.0)
 
 
