@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from mtlue_cli.errors import InputError
 from mtlue_cli.tasks.readers.base import FILE_COLUMNS, LabelSource
-from mtlue_cli.tasks.readers.delimited import read_delimited
+from mtlue_cli.tasks.readers.registry import reader_of
 from mtlue_cli.tasks.wording import counted, listed, quoted
 from mtlue_cli.workflows.trace.sealed import SealedAnswers
 
@@ -90,7 +90,7 @@ def read_answers(path: Path, sealed: SealedAnswers, renamed: Renamed, *, unknown
     """Answers from a table: a file column, and per task a column of labels, or a column of scores per class.
 
     Args:
-        path: CSV or TSV.
+        path: CSV, TSV, JSON Lines or Parquet.
         sealed: Which probes there are.
         renamed: Other names of classes.
         unknown_names: Whether the names are others that nobody knows.
@@ -98,7 +98,7 @@ def read_answers(path: Path, sealed: SealedAnswers, renamed: Renamed, *, unknown
     Raises:
         InputError: Lists every probe without a row, row without a probe, and cell that is not understood.
     """
-    table = read_delimited(LabelSource(path, NAMES_OF_FILES), (",", "\t", ";"))
+    table = reader_of(path).read(LabelSource(path, NAMES_OF_FILES))
     faults = list(table.faults)
     column = next((name for name in NAMES_OF_FILES if name in table.header), None)
     if column is None:

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
+from mtlue_cli.choices import MAX_EPSILON
 from mtlue_cli.options import (
     COMPUTATION,
     INPUT,
@@ -34,6 +35,7 @@ class ProbesConfig:
         release: The release, made with weights that take a key (--quick or --weights default).
         out: New folder for the probes. The sealed answers are written beside it, to OUT.sealed.json.
         queries: Most probes to make; the model is asked once about each.
+        epsilon: Bound of the probes in 255ths. Unset: that of the release.
         weights: File of the universal weights of the release, if they are not shipped ones.
         seed: Make earlier probes again: the seed in their sealed answers, 64 hexadecimal digits.
     """
@@ -42,6 +44,7 @@ class ProbesConfig:
     release: Annotated[Path, Option(panel=INPUT, metavar="RELEASE", takes="folder", exists=True)]
     out: Annotated[Path, Option(flags="--out -o", panel=OUTPUT, metavar="DIR")]
     queries: Annotated[int, Option(panel=COMPUTATION, metavar="N", minimum=2, maximum=100_000)] = QUERIES
+    epsilon: Annotated[int | None, Option(panel=PROTECTION, metavar="N", minimum=1, maximum=MAX_EPSILON)] = None
     key: KeyFile = None
     weights: Annotated[Path | None, Option(panel=PROTECTION, metavar="FILE", takes="file", exists=True)] = None
     seed: Annotated[str | None, Option(panel=COMPUTATION, metavar="HEX", environment=False)] = None
@@ -55,7 +58,7 @@ class JudgeConfig:
     Attributes:
         probes: Folder made by trace probes.
         sealed: The sealed answers. Unset: PROBES.sealed.json, beside the folder.
-        answers: CSV or TSV file of what the model answered: a file column, and a column per task (label) or per class
+        answers: CSV, TSV, JSON Lines or Parquet file of what the model answered: a file column, and a column per task (label) or per class
             (score, such as age:young).
         model: Ask this model: TorchScript, torch.export (.pt2) or ONNX (needs the extra onnx).
         outputs: Tasks of the outputs of --model, in their order, separated by commas. Unset: by their names, else in

@@ -148,7 +148,7 @@ def make_probes(config: ProbesConfig, progress: Progress) -> ProbesResult:
         release_sha256=digest,
         key_fingerprint=str(release.run.key_fingerprint),
         weights_sha256=release.run.weights_sha256,
-        epsilon=release.run.epsilon,
+        epsilon=config.epsilon or release.run.epsilon,
         tasks={task.name: list(task.classes) for task in release.tasks},
         stages=len(plan.stages),
         arms=plan.arms,
@@ -312,6 +312,7 @@ def _paint(
         InputError: Too few images can be used.
         OSError: A file cannot be written.
     """
+    epsilon = config.epsilon or release.run.epsilon
     drawn = Drawn(release, plan, seed)
     tasks = TaskSet(
         tuple(Task(name, TaskKind.CATEGORICAL, tuple(map(str, range(len(own))))) for name, own in drawn.tables.items())
@@ -334,7 +335,7 @@ def _paint(
                     "give more photos in colour, or ask for fewer with --queries",
                 )
             try:
-                contents = _arms(generator, drawn, question, plan.arms, config.images / image, release.run.epsilon)
+                contents = _arms(generator, drawn, question, plan.arms, config.images / image, epsilon)
             except ImageError as error:
                 faults.append(f"{image}: {error}")
         for arm, content in enumerate(contents):
