@@ -349,11 +349,17 @@ def _path_fault(found: OptionField, value: object) -> str | None:
 
 
 def config_of(config: type[ConfigT], values: Mapping[str, Any], **more: Any) -> ConfigT:  # noqa: ANN401 - other fields
+    """A config of the ``values`` that are its fields; ``more`` are fields that come from elsewhere."""
     own = {field.name for field in fields(config)}  # type: ignore[arg-type]  # config classes are dataclasses
     return config(**{name: value for name, value in values.items() if name in own}, **more)
 
 
 def checked(config: ConfigT) -> ConfigT:
+    """``config``, its numbers checked.
+
+    Raises:
+        InputError: Numbers are out of range; lists all.
+    """
     if faults := range_faults(config):
         raise InputError("wrong arguments", faults)
     return config
@@ -386,6 +392,7 @@ def _reading(labels: Labels, values: Mapping[str, Any]) -> Iterator[tuple[Path, 
 
 
 def is_file(labels: Labels) -> bool:
+    """Whether ``labels`` is no table: a path, or None."""
     return labels is None or isinstance(labels, str | Path)
 
 
@@ -419,6 +426,7 @@ def write_table(labels: Labels, file: Path) -> None:
 
 @contextmanager
 def photos(values: Mapping[str, Any]) -> Iterator[None]:
+    """Within it photos of up to ``max_pixels`` are read."""
     from mtlue_cli.images.reading import photos_up_to
 
     with photos_up_to(checked(config_of(PhotoOptions, values)).max_pixels):
@@ -426,4 +434,5 @@ def photos(values: Mapping[str, Any]) -> Iterator[None]:
 
 
 def progress_of(shown: bool) -> Progress:
+    """Progress on standard error, or none."""
     return Terminal().progress if shown else SilentProgress()

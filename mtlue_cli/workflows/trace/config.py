@@ -58,8 +58,8 @@ class JudgeConfig:
     Attributes:
         probes: Folder made by trace probes.
         sealed: The sealed answers. Unset: PROBES.sealed.json, beside the folder.
-        answers: CSV, TSV, JSON Lines or Parquet file of what the model answered: a file column, and a column per task (label) or per class
-            (score, such as age:young).
+        answers: Table of what the model answered (CSV, TSV, JSON Lines or Parquet): a file column, and a column per
+            task (label) or per class (score, such as age:young).
         model: Ask this model: TorchScript, torch.export (.pt2) or ONNX (needs the extra onnx).
         outputs: Tasks of the outputs of --model, in their order, separated by commas. Unset: by their names, else in
             the order of the release.
