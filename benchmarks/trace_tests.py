@@ -21,6 +21,8 @@ from mtlue_cli.generator.shipped import find_weights
 from mtlue_cli.images.dataset import load_square_images
 from mtlue_cli.images.folder import find_images
 from mtlue_cli.keys import Key, read_key
+from mtlue_cli.perturbation.bound import protect_pixels
+from mtlue_cli.perturbation.resize import quantised
 from mtlue_cli.release.records import read_run
 from mtlue_cli.tasks.spec import Task, TaskSet
 from mtlue_cli.workflows.trace.answers import as_scores
@@ -53,7 +55,7 @@ class Bench:
         """One test: p-values by labels, by scores, and of the sign test; follow rates."""
         release = KeyedRelease(self.base.run, self.loaded, self.tasks, self.base.with_codes_of(key), self.base.shares)
         plan = plan_probes(release.codes, release.shares, queries)
-        drawn = Drawn(release, plan, secrets.token_hex(32))
+        drawn = Drawn(release, plan, secrets.token_hex(32), self.epsilon)
         tasks = TaskSet(
             tuple(
                 Task(name, TaskKind.CATEGORICAL, tuple(map(str, range(len(own))))) for name, own in drawn.tables.items()
@@ -69,7 +71,8 @@ class Bench:
                 pixels.append(self.images[image])
                 for name, row in drawn.rows(question, arm).items():
                     rows[name].append(row)
-        scores = self._ask(generator, pixels, rows, rng, random_answers)
+        bounds = [question.epsilon for question in drawn.questions for _ in range(plan.arms)]
+        scores = self._ask(generator, pixels, rows, bounds, rng, random_answers)
         stages, arms = len(plan.stages), plan.arms
         followed, logs = np.zeros((stages, arms)), np.zeros((stages, arms))
         position = 0
@@ -81,7 +84,8 @@ class Bench:
                     hit = float(own.argmax() == question.classes[name])
                     followed[question.stage, arm] += hit
                     logs[question.stage, arm] += own[question.classes[name]]
-                    (decoy_rate if arm else true_rate).append(hit)
+                    if question.epsilon == self.epsilon:
+                        (decoy_rate if arm else true_rate).append(hit)
                 position += 1
         ties = rng.random((stages, arms))
         found = {
@@ -115,16 +119,18 @@ class Bench:
                 pixels.append(image)
                 for task in self.tasks:
                     rows[task.name].append(table * task.num_classes + classes[task.name])
-        scores = self._ask(generator, pixels, rows, rng, 0.0)[name]
+        scores = self._ask(generator, pixels, rows, [self.epsilon] * len(pixels), rng, 0.0)[name]
         hits = (scores.argmax(axis=1) == np.repeat(coded, 2)).reshape(-1, 2)
         won, lost = int((hits[:, 0] & ~hits[:, 1]).sum()), int((~hits[:, 0] & hits[:, 1]).sum())
         return float(stats.binomtest(won, won + lost, alternative="greater").pvalue) if won + lost else 1.0
 
-    def _ask(self, generator, pixels, rows, rng, random_answers):  # noqa: ANN001, ANN202
+    def _ask(self, generator, pixels, rows, bounds, rng, random_answers):  # noqa: ANN001, ANN202
         squares = [generator.square(image) for image in pixels]
-        deltas = generator.perturb(squares, rows, self.epsilon)
+        deltas = generator.perturb(squares, rows, generator.card.epsilon)
+        each = zip(pixels, deltas, bounds, strict=True)
+        scale = 1 / generator.card.epsilon
         shown = np.stack(
-            [generator.added(image, delta, self.epsilon)[0] for image, delta in zip(pixels, deltas, strict=True)]
+            [protect_pixels(image, quantised(delta * bound * scale), bound) for image, delta, bound in each]
         )
         shown = np.ascontiguousarray(shown.transpose(0, 3, 1, 2)).astype(np.float32) / 255
         parts = [self.model.run(shown[start : start + BATCH]) for start in range(0, len(shown), BATCH)]

@@ -42,7 +42,7 @@ class TaskResult(Document, frozen=True):
         name: The task.
         stages: Stages that test it.
         answers: Answers to true codes; decoys have as many in each of the other arms.
-        follow_true, follow_decoys: Share of answers that name the class of the code.
+        follow_true, follow_decoys: Share of answers that name the class of the code, shown at full strength.
         difference_low, difference_high: 95 % interval of their difference; None with a single stage.
         p_value: Of the labels, exact.
         p_holm: After Holm's correction over the tasks.
@@ -221,6 +221,7 @@ class Counted:
         names: Those tasks.
         asked: ``(stages, tasks)`` answers per arm.
         followed: ``(stages, arms, tasks)`` answers that name the class of the code.
+        asked_full, followed_full: The same of probes at full strength.
         scores: ``(stages, arms, tasks)`` log-probabilities of these classes, summed; zeros without scores.
     """
 
@@ -235,7 +236,8 @@ class Counted:
         self.stages = sorted({stage for stage, _ in cells})
         shape = (len(self.stages), sealed.arms, len(self.names))
         self.asked = np.zeros((shape[0], shape[2]), np.int64)
-        self.followed, self.scores = np.zeros(shape), np.zeros(shape)
+        self.asked_full = np.zeros_like(self.asked)
+        self.followed, self.followed_full, self.scores = np.zeros(shape), np.zeros(shape), np.zeros(shape)
         taken: dict[str, set[int]] = {name: set() for name in self.names}
         for row, stage in enumerate(self.stages):
             for place, name in enumerate(self.names):
@@ -247,6 +249,9 @@ class Counted:
                 for arm, probes in arms.items():
                     count_of, score = count(sealed, answers[name], name, probes, taken[name])
                     self.followed[row, arm, place], self.scores[row, arm, place] = count_of, score
+                    full = [number for number in probes if sealed.probes[number].epsilon == sealed.epsilon]
+                    self.asked_full[row, place] = len(full)
+                    self.followed_full[row, arm, place] = count(sealed, answers[name], name, full, taken[name])[0]
                 if unknown:
                     taken[name] |= _names_given(sealed, answers[name], name, arms[TRUE_ARM], taken[name])
 
@@ -290,14 +295,14 @@ class Counted:
 
     def _task(self, name: str, rows: list[int], p: float, p_scores: float | None, corrected: float) -> TaskResult:
         place = self.names.index(name)
-        asked = self.asked[rows, place]
-        true = self.followed[rows, TRUE_ARM, place] / asked
-        others = self.followed[rows, TRUE_ARM + 1 :, place].mean(axis=1) / asked
+        asked = self.asked_full[rows, place]
+        true = self.followed_full[rows, TRUE_ARM, place] / asked
+        others = self.followed_full[rows, TRUE_ARM + 1 :, place].mean(axis=1) / asked
         between = interval((true - others).tolist(), np.random.default_rng(0))
         return TaskResult(
             name,
             len(rows),
-            int(asked.sum()),
+            int(self.asked[rows, place].sum()),
             float(np.average(true, weights=asked)),
             float(np.average(others, weights=asked)),
             None if between is None else between[0],
