@@ -44,7 +44,7 @@ class Bench:
         self.base = KeyedRelease(run, self.loaded, self.tasks, {}, run.shares)
         self.model: LoadedModel = load_model(model, "cpu")
         self.size = int(self.model.described["size"])
-        self.epsilon = epsilon or run.epsilon
+        self.epsilon = epsilon or 2 * run.epsilon
         self.order = list(self.model.described["outputs"])
         names = find_images(images)[:count]
         squares = load_square_images(images, names, self.size).permute(0, 2, 3, 1).numpy()

@@ -35,7 +35,7 @@ class ProbesConfig:
         release: The release, made with weights that take a key (--quick or --weights default).
         out: New folder for the probes. The sealed answers are written beside it, to OUT.sealed.json.
         queries: Most probes to make; the model is asked once about each.
-        epsilon: Bound of the probes in 255ths. Unset: that of the release.
+        epsilon: Bound of the probes in 255ths. Unset: twice that of the release.
         weights: File of the universal weights of the release, if they are not shipped ones.
         seed: Make earlier probes again: the seed in their sealed answers, 64 hexadecimal digits.
     """

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 
 from mtlue_cli import __version__
-from mtlue_cli.choices import ImageFormat, TaskKind
+from mtlue_cli.choices import MAX_EPSILON, ImageFormat, TaskKind
 from mtlue_cli.devices import choose_device
 from mtlue_cli.documents import Document
 from mtlue_cli.errors import ImageError, InputError
@@ -150,7 +150,7 @@ def make_probes(config: ProbesConfig, progress: Progress) -> ProbesResult:
         release_sha256=digest,
         key_fingerprint=str(release.run.key_fingerprint),
         weights_sha256=release.run.weights_sha256,
-        epsilon=config.epsilon or release.run.epsilon,
+        epsilon=_epsilon(config, release.run),
         tasks={task.name: list(task.classes) for task in release.tasks},
         stages=len(plan.stages),
         arms=plan.arms,
@@ -315,7 +315,7 @@ def _paint(
         InputError: Too few images can be used.
         OSError: A file cannot be written.
     """
-    epsilon = config.epsilon or release.run.epsilon
+    epsilon = _epsilon(config, release.run)
     drawn = Drawn(release, plan, seed, epsilon)
     tasks = TaskSet(
         tuple(Task(name, TaskKind.CATEGORICAL, tuple(map(str, range(len(own))))) for name, own in drawn.tables.items())
@@ -374,6 +374,11 @@ def _arms(generator: Generator, drawn: Drawn, question: Question, arms: int, pat
         changed, _ = generator.added(photo.pixels, delta, question.epsilon, photo.alpha)
         contents.append(encode_image(changed, photo, ImageFormat.PNG))
     return contents
+
+
+def _epsilon(config: ProbesConfig, run: RunRecord) -> int:
+    """Bound of the probes, in 255ths."""
+    return config.epsilon or min(2 * run.epsilon, MAX_EPSILON)
 
 
 def _task(name: str, run: RunRecord) -> Task:
