@@ -34,6 +34,15 @@ from mtlue_cli.workflows.trace.ranks import rank_sum_p, ranks
 BATCH = 64
 
 
+def without_gaps(found: list[int], arms: int, rng: np.random.Generator) -> float:
+    """A p-value that is uniform although sums of ranks are whole numbers."""
+    p = rank_sum_p(found, arms)
+    less = sum(found) - 1
+    each, more = divmod(less, len(found))
+    below = rank_sum_p([each + (stage < more) for stage in range(len(found))], arms) if less >= len(found) else 0.0
+    return below + float(rng.random()) * (p - below)
+
+
 class Bench:
     """A release, a model and clean images."""
 
@@ -88,9 +97,12 @@ class Bench:
                         (decoy_rate if arm else true_rate).append(hit)
                 position += 1
         ties = rng.random((stages, arms))
+        by_label, by_score = ranks(followed, ties), ranks(logs, ties)
         found = {
-            "labels": rank_sum_p(ranks(followed, ties), arms),
-            "scores": rank_sum_p(ranks(logs, ties), arms),
+            "labels": rank_sum_p(by_label, arms),
+            "scores": rank_sum_p(by_score, arms),
+            "labels, gaps filled": without_gaps(by_label, arms, rng),
+            "scores, gaps filled": without_gaps(by_score, arms, rng),
             "true": float(np.mean(true_rate)),
             "decoys": float(np.mean(decoy_rate)),
         }
@@ -168,7 +180,7 @@ def main() -> None:
             signs.append(bench.sign_test(key, given.sign_pairs))
     summary = {"model": str(given.model), "key": given.key, "queries": given.queries, "tests": given.tests}
     summary |= {"random_answers": given.random_answers, "epsilon": bench.epsilon}
-    for name in ("labels", "scores"):
+    for name in ("labels", "scores", "labels, gaps filled", "scores, gaps filled"):
         if results:
             values = np.array([one[name] for one in results])
             summary[name] = {
