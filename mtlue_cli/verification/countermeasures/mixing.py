@@ -19,6 +19,7 @@ class Mixing(Augmentation):
         alpha: Of the Beta distribution that the share of the image itself is drawn from, once a batch.
     """
 
+    blends_labels = True
     alpha: float = 1.0
 
     def __post_init__(self) -> None:

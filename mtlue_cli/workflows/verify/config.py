@@ -56,7 +56,8 @@ class VerifyConfig:
         weightings: How a network weighs its tasks; may be repeated. One of {WeightingName}.
         methods: Which part of the victim is trained; may be repeated. One of {TrainingMethodName}; gps, head and full
             need a start. Settings follow a colon: sparse:share=0.1; an unknown one lists the known ones.
-        countermeasures: What the attacker does against the protection; may be repeated. One of {CountermeasureName}.
+        countermeasures: What the attacker does against the protection; may be repeated; several in order are joined by
+            ``+``. One of {CountermeasureName}.
             Settings follow a colon: jpeg:quality=20, adversarial-training:steps=10,radius=4.
         fractions: Also try a release of which only this share is protected, and its clean part alone; may be repeated.
         start: Backbone to start from: a .safetensors file, or timm:NAME for a network of timm.
@@ -105,7 +106,10 @@ class VerifyConfig:
     countermeasures: Annotated[
         tuple[str, ...] | None,
         Option(
-            flags="--countermeasure", panel=ATTACK, metavar="NAME[:SETTING=VALUE,...]", completions=CountermeasureName
+            flags="--countermeasure",
+            panel=ATTACK,
+            metavar="NAME[:SETTING=VALUE,...][+NAME...]",
+            completions=CountermeasureName,
         ),
     ] = None
     fractions: Annotated[

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +22,9 @@ from mtlue_cli.release.records import read_run
 from mtlue_cli.tasks.spec import TaskSet
 from mtlue_cli.training.methods import METHODS, MethodChoice
 from mtlue_cli.training.multitask_loop import steps_an_epoch
-from mtlue_cli.training.named_settings import choose_all, combined
+from mtlue_cli.training.named_settings import choose, choose_all, combined
 from mtlue_cli.verification.conditions import Condition, VictimSpec, plan_conditions, plan_victims
-from mtlue_cli.verification.countermeasures.registry import COUNTERMEASURES
+from mtlue_cli.verification.countermeasures.registry import COUNTERMEASURES, countermeasure_named
 from mtlue_cli.verification.tiers import TIERS, NotTested, not_tested
 from mtlue_cli.weightings.registry import INSTALL, WEIGHTINGS, require_installed
 from mtlue_cli.workflows.verify.config import VerifyConfig, check_options
@@ -153,8 +154,8 @@ def plan_verification(config: VerifyConfig) -> VerifyPlan:
         InputError: Methods or countermeasures are not understood.
     """
     errors: list[InputError] = []
-    methods = choose_all("--method", config.methods or (), METHODS.values(), errors)
-    named = choose_all("--countermeasure", config.countermeasures or (), COUNTERMEASURES.values(), errors)
+    methods = choose_all(partial(choose, "--method", registered=METHODS.values()), config.methods or (), errors)
+    named = choose_all(partial(countermeasure_named, kind="--countermeasure"), config.countermeasures or (), errors)
     if errors:
         raise combined("some settings are not valid", errors)
     tier = TIERS[config.tier] if config.tier is not None else None
