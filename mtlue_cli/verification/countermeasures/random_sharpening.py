@@ -60,6 +60,7 @@ def _low_frequencies(side: int, kept: float) -> Tensor:
     """``(side, side)``: projection onto the lowest ``kept`` of the orthonormal cosines (DCT-II), at least one."""
     count = max(int(side * kept), 1)
     frequency, place = torch.arange(count).unsqueeze(1), torch.arange(side) + 0.5
-    cosines = torch.cos(torch.pi * frequency * place / side) * (2 / side) ** 0.5
+    cosines: Tensor = torch.cos(torch.pi * frequency * place / side) * (2 / side) ** 0.5
     cosines[0] /= 2**0.5
-    return cosines.T @ cosines
+    low: Tensor = cosines.T @ cosines
+    return low

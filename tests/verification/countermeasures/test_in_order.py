@@ -3,19 +3,13 @@
 import pytest
 import torch
 
-from mtlue_cli.choices import CountermeasureName
 from mtlue_cli.errors import InputError
+from mtlue_cli.training.intervention import Mixture
 from mtlue_cli.verification.conditions import Condition, VictimSpec
+from mtlue_cli.verification.countermeasures.base import AttackerView, Countermeasure
 from mtlue_cli.verification.countermeasures.registry import COUNTERMEASURES, countermeasure_named
-from tests.verification.countermeasures.test_contract import (
-    CROP,
-    TASKS,
-    AttackerView,
-    batch,
-    network,
-    release,
-    same_mixture,
-)
+from tests.multitask_sample import TASKS
+from tests.verification.countermeasures.test_contract import CROP, batch, network, release, same_mixture
 
 
 def view_of(labels: dict[str, torch.Tensor]) -> AttackerView:
@@ -36,13 +30,17 @@ def test_steps_that_prepare_the_release_follow_each_other() -> None:
 
 def test_steps_that_change_batches_follow_each_other() -> None:
     crops, labels = batch()
-    noise, cut = (COUNTERMEASURES[name].settings for name in (CountermeasureName.GAUSSIAN_NOISE, "cutmix"))
     rng, victim = torch.Generator().manual_seed(3), network()
-    first = noise.during_training(view_of(labels))(victim, crops, labels, rng)
-    expected = cut.during_training(view_of(labels))(victim, first.images, first.labels, rng)
-    both = countermeasure_named("gaussian-noise+cutmix").settings.during_training(view_of(labels))
-    assert both is not None
-    found = both(victim, crops, labels, torch.Generator().manual_seed(3))
+
+    def changed_by(countermeasure: Countermeasure, images: torch.Tensor, rng: torch.Generator) -> Mixture:
+        change = countermeasure.during_training(view_of(labels))
+        assert change is not None
+        return change(victim, images, labels, rng)
+
+    first = changed_by(COUNTERMEASURES["gaussian-noise"].settings, crops, rng)
+    expected = changed_by(COUNTERMEASURES["cutmix"].settings, first.images, rng)
+    both = countermeasure_named("gaussian-noise+cutmix").settings
+    found = changed_by(both, crops, torch.Generator().manual_seed(3))
     assert same_mixture(found, expected)
     assert found.other is not None
 
