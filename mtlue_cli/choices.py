@@ -117,6 +117,7 @@ class BackboneName(StrEnum):
     DENSENET121 = "densenet121"
     VIT_B_16 = "vit_b_16"
     SMALL = "small"
+    EFFICIENTNET_LITE0 = "efficientnet-lite0"
 
 
 class WeightingName(StrEnum):

@@ -60,7 +60,8 @@ class VerifyConfig:
             ``+``. One of {CountermeasureName}.
             Settings follow a colon: jpeg:quality=20, adversarial-training:steps=10,radius=4.
         fractions: Also try a release of which only this share is protected, and its clean part alone; may be repeated.
-        start: Backbone to start from: a .safetensors file, or timm:NAME for a network of timm.
+        start: Backbone to start from: a .safetensors file, efficientnet-lite0 for the ImageNet weights of
+            mtlue[pretrained], or timm:NAME for a network of timm. Unset: efficientnet-lite0 for that --backbone.
         pretrain_images: Other clean images; the start is trained on them first.
         pretrain_labels: Their labels.
         epochs: Passes of every victim over the images. Unset: 8, or the tier's; --tier converged takes as many as its
@@ -115,7 +116,9 @@ class VerifyConfig:
     fractions: Annotated[
         tuple[float, ...] | None, Option(flags="--protected-fraction", panel=ATTACK, metavar="SHARE")
     ] = None
-    start: Annotated[str | None, Option(panel=ATTACK, metavar="FILE|timm:NAME", file_or_name=True)] = None
+    start: Annotated[
+        str | None, Option(panel=ATTACK, metavar="FILE|efficientnet-lite0|timm:NAME", file_or_name=True)
+    ] = None
     pretrain_images: Annotated[Path | None, Option(panel=ATTACK, metavar="DIR", takes="folder", exists=True)] = None
     pretrain_labels: Annotated[Path | None, Option(panel=ATTACK, metavar="FILE", takes="file", exists=True)] = None
     epochs: Annotated[int | None, Option(panel=TRAINING, metavar="N", minimum=1)] = None
