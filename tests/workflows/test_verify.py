@@ -38,7 +38,7 @@ from mtlue_cli.workflows.protect.config import ProtectConfig
 from mtlue_cli.workflows.protect.run import protect_folder
 from mtlue_cli.workflows.verify.config import VerifyConfig
 from mtlue_cli.workflows.verify.dry_run import dry_run
-from mtlue_cli.workflows.verify.plan import checked_plan, plan_verification
+from mtlue_cli.workflows.verify.plan import plan_verification
 from mtlue_cli.workflows.verify.run import verify_release
 from tests.small_set import write_checkpoint
 from tests.verification.made_release import (
@@ -405,9 +405,9 @@ def test_the_packaged_start_is_tried_where_it_is_installed(
     names = {condition.name for condition in standard.conditions}
     assert {f"efficientnet-lite0 {method}" for method in ("full", "head", "gps")} <= names
     assert not {"method full", "method head", "method gps"} & {left.name for left in standard.left_out}
-    tuned = checked_plan(replace(plain, methods=("full",), start="efficientnet-lite0"))
+    tuned = plan_verification(replace(plain, methods=("full",), start="efficientnet-lite0"))
     assert [victim.name for victim in tuned.victims] == ["efficientnet-lite0 full"]
-    assert checked_plan(replace(plain, methods=("full",), backbones=(BackboneName.EFFICIENTNET_LITE0,))) == tuned
+    assert plan_verification(replace(plain, methods=("full",), backbones=(BackboneName.EFFICIENTNET_LITE0,))) == tuned
 
     monkeypatch.setattr("mtlue_cli.workflows.verify.plan.packaged_is_installed", lambda: False)
     without = plan_verification(replace(plain, tier=Tier.STANDARD))
