@@ -19,7 +19,7 @@ class InspectOptions:
 
     Attributes:
         path: A .safetensors file, the name of shipped weights, or a folder made by protect.
-        against: Folder of the originals: measure every released file against its own.
+        against: Folder of the originals. Measures every released file against its original.
     """
 
     path: Annotated[Path, Option(argument=True, metavar="CHECKPOINT|RELEASE")]

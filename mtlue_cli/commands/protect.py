@@ -39,11 +39,12 @@ class LookOptions:
 def protect(given: Given) -> None:
     """Write a protected copy of every labelled image, and labels.csv with it.
 
-    Without --weights it first trains a generator on these images, or finds the one that an earlier run trained.
-    The generator is kept in your data folder, readable by you alone. Keep a copy to add images later.
+    Without --weights it first trains a generator on these images, or finds the one that an earlier run trained. The
+    generator is kept in your data folder, readable by you alone. Keep a copy: you need it to add images later.
 
     Originals are never changed. Run the command again to continue an interrupted run or to add images.
-    Exit code 3: done, but some images could not be protected. They are listed and not in the release.
+
+    Exit code 3: finished, but some images could not be protected. They are listed and are not in the release.
 
     [bold]Example:[/bold] mtlue protect photos --labels photos/labels.csv
     """

@@ -226,13 +226,13 @@ def figures_of(
 
     Args:
         condition: Which.
-        victims: Its victims, one a seed.
+        victims: Its victims, one per seed.
         clean: The victims of the same kind and seeds that were trained on clean images.
-        floor: What a constant guess reaches under ``metric``, of a dense task in its main figure, a task.
+        floor: What a constant guess reaches under ``metric``, of a dense task in its main figure, per task.
         tasks: All tasks.
         judged: Names of those that the release means to protect.
         metric: What is measured of image-level tasks.
-        place_floor: What one guess a place in the image reaches, a dense task.
+        place_floor: What one guess per position in the image reaches, per dense task.
         steps_per_epoch: Optimiser steps of one epoch of the victims.
     """
     countermeasure, place_floor = condition.countermeasure, place_floor or {}

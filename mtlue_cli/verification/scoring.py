@@ -96,7 +96,7 @@ class Scoring:
         return EarlyStop({**stop.accuracy, **own}, stop.epochs)
 
     def floors(self, metric: MetricName) -> dict[str, float]:
-        """What a constant guess reaches under ``metric``, of a dense task in its main figure, a task.
+        """What a constant guess reaches under ``metric``, of a dense task in its main figure, per task.
 
         Raises:
             ValueError: A task has no labelled test image.
@@ -105,7 +105,7 @@ class Scoring:
         return {name: found[name] for name in self.tasks.names}
 
     def place_floors(self) -> Mapping[str, float]:
-        """What one guess a place in the image reaches, of dense tasks in their main figures.
+        """What one guess per position in the image reaches, of dense tasks in their main figures.
 
         It is learned from label maps alone, without a look at an image: no change of the images could prevent it.
         """

@@ -212,7 +212,7 @@ def rounded_by_chance(values: Tensor, rng: torch.Generator) -> Tensor:
     """Round up with the chance of the fraction, else down, and clip to 8 bits: the expected value is ``values``.
 
     Where all images of the same labels have the same value subtracted, rounding to the nearest would leave them all
-    the same error: a faint new pattern a class. Values are float in 255ths, on the CPU; the result is uint8.
+    the same error: a faint new pattern per class. Values are float in 255ths, on the CPU; the result is uint8.
     """
     below = values.floor()
     above = torch.rand(values.shape, generator=rng) < values - below

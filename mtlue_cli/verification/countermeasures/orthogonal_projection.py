@@ -14,7 +14,7 @@ DEPENDENT = 1e-4
 
 @dataclass(frozen=True)
 class OrthogonalProjection(Countermeasure):
-    """Trains a linear softmax model a task on the release's pixels and projects every image onto what it cannot see.
+    """Trains a linear softmax model per task on the release's pixels and projects every image onto what it cannot see.
 
     Only the release is projected, not the images to be judged, as in the paper. What is linearly separable in pixels
     goes, such as any pattern that is fixed for a class; natural content along the same few directions goes with it.
@@ -82,7 +82,7 @@ class OrthogonalProjection(Countermeasure):
         return cleaned
 
     def directions(self, images: Tensor, mean: Tensor, view: AttackerView) -> Tensor:
-        """Train a softmax model a task on ``(N, 3, S, S)`` uint8 images; the directions in which the classes differ.
+        """Train a softmax model per task on ``(N, 3, S, S)`` uint8 images; the directions in which the classes differ.
 
         Returns:
             ``(sum of C - 1, 3, S, S)`` float on the CPU: weights of each class but a task's last, less the task's mean.

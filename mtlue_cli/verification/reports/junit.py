@@ -1,6 +1,6 @@
 """A verification as JUnit XML: what CI systems show as tests.
 
-A test suite a judged condition, with a case for its average and one for every task. The gate is on the average, so a
+One test suite per judged condition, with a case for its average and one per task. The gate is on the average, so a
 task fails only where its condition does; a task above the gate in a condition that passes says so in its output. What
 was not tested is skipped, never passed. Controls and comparisons are not judged and have no cases; what they mean for
 the verdict is in the case of the verdict, which agrees with the exit code.

@@ -66,7 +66,7 @@ def write_markdown(document: VerifyDocument) -> str:
         *_audit(document.audit),
         *_conditions(document),
         *_matrix(document),
-        *_listed("Learned beyond place", list(_beyond_place(document)), "task"),
+        *_listed("Learned beyond position", list(_beyond_place(document)), "task"),
         *_listed("Probes", [_probe(probe) for probe in document.probes], "probe"),
         *_listed(
             "Not tested",

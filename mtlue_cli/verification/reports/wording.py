@@ -103,11 +103,11 @@ def task_figure_with_interval(task: TaskFigures, figure: Repeated | None) -> str
 
 
 def by_place(task: TaskFigures, gate: float | None = None) -> str | None:
-    """What a guess a place reaches of a task that labels every pixel, and what is learned beyond it; else None."""
+    """What one guess per position reaches, and what is learned beyond it; None unless every pixel is labelled."""
     if task.place_floor is None:
         return None
     floor = with_sign(task, figure_of(task, task.place_floor))
-    return f"by place alone {floor}, learned beyond it {fraction(mean_of(task.learned_beyond_place), gate)}"
+    return f"by position alone {floor}, learned beyond it {fraction(mean_of(task.learned_beyond_place), gate)}"
 
 
 def fraction_with_interval(figure: Repeated | None, gate: float | None = None) -> str:

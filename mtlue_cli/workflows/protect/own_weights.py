@@ -119,7 +119,7 @@ class OwnWeights:
 
     Attributes:
         config: What the user asks for.
-        inputs: Labels, and the release that stands in the output folder.
+        inputs: Labels, and the release that is in the output folder.
         tasks: What is protected.
         images: Number of images with a label.
         columns: What becomes of each column.

@@ -97,7 +97,7 @@ class _Renaming:
 
     Args:
         progress: Reports every step.
-        names: Text to what stands in its place.
+        names: Text to its replacement.
     """
 
     def __init__(self, progress: Progress, names: Mapping[str, str]) -> None:

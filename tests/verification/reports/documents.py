@@ -99,7 +99,7 @@ def task(
 
 
 def angles(name: str, learned: float, seeds: int = 1) -> TaskFigures:
-    """A task of normals: floor 40 degrees, 30 by place alone, clean 20."""
+    """A task of normals: floor 40 degrees, 30 by position alone, clean 20."""
     found = task(name, learned, clean=20.0, floor=40.0, seeds=seeds)
     return replace(
         found,
