@@ -10,7 +10,7 @@ from typing import Annotated, Any, TypeVar
 
 import typer
 
-from mtlue_cli.choices import MAX_PIXELS
+from mtlue_cli.choices import MAX_PIXELS, ExitCode
 from mtlue_cli.commands.config_file import values_of_files
 from mtlue_cli.commands.console import Terminal
 from mtlue_cli.options import OUTPUT, MaxPixels, Option, OptionField, built, option_fields
@@ -68,6 +68,12 @@ class Given:
             InputError: A value is not understood.
         """
         return built(config, self.values, **more)
+
+    def finish(self, result: Any) -> None:  # noqa: ANN401 - of any command
+        """Write the JSON document of a result where it was asked for, and end with its exit code."""
+        self.terminal.write_json(result.to_json())
+        if result.exit_code != ExitCode.SUCCESS:
+            raise typer.Exit(result.exit_code)
 
     def labels(self, images: Path) -> Path:
         """The label file: the one that is named, or the one among ``images``.

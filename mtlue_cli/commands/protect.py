@@ -3,9 +3,6 @@
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated
 
-import typer
-
-from mtlue_cli.choices import ExitCode
 from mtlue_cli.commands.console import MOST_EXAMPLES, duration, grouped, table_of
 from mtlue_cli.commands.decoders import reading_photos
 from mtlue_cli.commands.from_config import Given, command_of
@@ -53,6 +50,7 @@ def protect(given: Given) -> None:
     look = given.build(LookOptions)
     if look.dry_run and look.preview is not None:
         raise InputError("--dry-run and --preview cannot be used together", hint="give one of them")
+    given.within(reading_photos(config.max_pixels))
     result = _protected(config, given, look)
     if result is None:
         return
@@ -60,39 +58,34 @@ def protect(given: Given) -> None:
     given.terminal.show(table_of(result.rows() | {"time": time}))
     for line in remarks(result):
         given.terminal.say(line)
-    given.terminal.write_json(result.to_json())
-    if result.exit_code != ExitCode.SUCCESS:
-        raise typer.Exit(result.exit_code)
+    given.finish(result)
 
 
 def _protected(config: ProtectConfig, given: Given, look: LookOptions) -> "ProtectResult | None":
     """What came out; None where the user only looks ahead."""
     from mtlue_cli.workflows.shards import shards_of
 
+    only_looks = look.dry_run or look.preview is not None
     shards = shards_of(config.images, config.labels, config.reading)
     if shards is not None:
         from mtlue_cli.workflows.protect.packed import protect_shards
 
-        if look.dry_run or look.preview is not None:
+        if only_looks:
             raise InputError("--dry-run and --preview do not look into shards", hint="leave them out")
-        with reading_photos(config.max_pixels):
-            return protect_shards(config, shards, given.terminal.progress)
+        return protect_shards(config, shards, given.terminal.progress)
 
     from mtlue_cli.workflows.protect.plan import named_weights, read_inputs
 
-    with reading_photos(config.max_pixels):  # what may be wrong is looked at before torch is loaded
-        inputs = read_inputs(config)
+    inputs = read_inputs(config)  # what may be wrong is looked at before torch is loaded
     if config.weights is not None:
         named_weights(config, inputs, config.weights)
-
-    if look.dry_run or look.preview is not None:
+    if only_looks:
         look_ahead(given, config, look, inputs)
         return None
 
     from mtlue_cli.workflows.protect.run import protect_folder
 
-    with reading_photos(config.max_pixels):
-        return protect_folder(config, given.terminal.progress, inputs)
+    return protect_folder(config, given.terminal.progress, inputs)
 
 
 def look_ahead(given: Given, config: ProtectConfig, look: LookOptions, inputs: "ProtectInputs") -> None:
@@ -100,15 +93,14 @@ def look_ahead(given: Given, config: ProtectConfig, look: LookOptions, inputs: "
     from mtlue_cli.workflows.protect.dry_run import draw_preview, dry_run
 
     terminal = given.terminal
-    with reading_photos(config.max_pixels):
-        if look.preview is not None:
-            preview = draw_preview(config, look.preview, terminal.progress, inputs)
-            terminal.show(f"preview of {len(preview.files)} photos with the weights {preview.weights}: {preview.path}")
-            terminal.write_json(preview.to_json())
-            return
+    if look.preview is not None:
+        preview = draw_preview(config, look.preview, terminal.progress, inputs)
+        terminal.show(f"preview of {len(preview.files)} photos with the weights {preview.weights}: {preview.path}")
+        given.finish(preview)
+    else:
         planned = dry_run(config, terminal.progress, inputs)
-    terminal.show(dry_run_summary(planned))
-    terminal.write_json(planned.to_json())
+        terminal.show(dry_run_summary(planned))
+        given.finish(planned)
 
 
 def dry_run_summary(planned: "ProtectDryRun") -> "Table":

@@ -262,7 +262,7 @@ def figures_of(
         victim=Victim.of(condition.victim),
         countermeasure=str(countermeasure.name) if countermeasure else None,
         countermeasure_settings=countermeasure.settings_to_json() if countermeasure else None,
-        source=countermeasure.source if countermeasure else None,
+        source=countermeasure.settings.source if countermeasure else None,
         protected_fraction=condition.protected_fraction,
         seeds=tuple(victim.seed for victim in victims),
         tasks=lines,

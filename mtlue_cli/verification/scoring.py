@@ -104,15 +104,12 @@ class Scoring:
         found = floors(self._truth, self.tasks.image_level, metric) | self._dense_floors
         return {name: found[name] for name in self.tasks.names}
 
-    def place_floors(self) -> Mapping[str, float]:
+    @cached_property
+    def place_floors(self) -> dict[str, float]:
         """What one guess per position in the image reaches, of dense tasks in their main figures.
 
         It is learned from label maps alone, without a look at an image: no change of the images could prevent it.
         """
-        return self._place_floors
-
-    @cached_property
-    def _place_floors(self) -> dict[str, float]:
         seen: dict[str, float] = {}
         for task in self.tasks.dense:
             few = evenly(self.train_labels[task.name], PLACE_FLOOR_MAPS)

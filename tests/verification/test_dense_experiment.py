@@ -88,7 +88,7 @@ def test_floors_are_those_of_the_centre_that_is_predicted() -> None:
 def test_place_floors_are_told_from_the_same_centre_and_reach_every_document() -> None:
     lab = laboratory()
     own, truth = (centred_labels(labels, TASKS, 32)["depth"] for labels in (STORED, TEST_LABELS))
-    placed = lab.scoring.place_floors()
+    placed = lab.scoring.place_floors
     assert placed["depth"] == dense_floor(own, truth, TASKS["depth"], per_place=True)["absolute_error"]
     assert set(placed) == {"parts", "depth", "normals"}
 

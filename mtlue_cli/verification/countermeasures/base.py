@@ -168,16 +168,6 @@ class CountermeasureChoice(Choice[Countermeasure]):
         return self.settings.title.format(**vars(self.settings)) + (f" ({', '.join(others)})" if others else "")
 
     @property
-    def source(self) -> str:
-        """Where it comes from, as a citation."""
-        return self.settings.source
-
-    @property
-    def cost(self) -> float:
-        """Time that it takes, training included, in units of plain training on the same images."""
-        return self.settings.cost
-
-    @property
     def of_published_weights(self) -> bool:
         """Whether an attacker must get the weights of the generator; where none are published, a tier leaves it out."""
         return self.settings.needs_pairs or self.settings.needs_weights

@@ -63,7 +63,7 @@ class Chart:
 def charts(document: VerifyDocument) -> tuple[Chart, ...]:
     """A chart for every condition with at least one epoch, all with the same vertical scale."""
     drawn = (_series(condition, document.metric) for condition in document.conditions)
-    series = [one for one in drawn if one.has_epochs]
+    series = [one for one in drawn if any(one.epochs)]
     values = [value for one in series for value in one.values()]
     if not values:
         return ()
@@ -87,10 +87,6 @@ class _Series:
     train: tuple[tuple[float | None, ...], ...]
     test: tuple[tuple[float | None, ...], ...]
     levels: tuple[tuple[str, float], ...]
-
-    @property
-    def has_epochs(self) -> bool:
-        return any(self.epochs)
 
     def values(self) -> list[float]:
         """All accuracies that are to be drawn."""
@@ -150,7 +146,10 @@ def _chart(series: _Series, grid: Sequence[float]) -> Chart:
     lines = [Line(kind, f"{LEFT},{y(level):.1f} {WIDTH - RIGHT},{y(level):.1f}") for kind, level in series.levels]
     for kind, curves in (("train", series.train), ("test", series.test)):
         for run, curve in zip(series.epochs, curves, strict=True):
-            lines += [_line(kind, part) for part in _parts([x(epoch) for epoch in run], curve, y)]
+            for part in _parts([x(epoch) for epoch in run], curve, y):
+                lines.append(
+                    Line(kind, " ".join(f"{x:g},{y:g}" for x, y in part), tuple(part) if len(part) == 1 else ())
+                )
     return Chart(
         condition=series.condition,
         summary=_summary(series),
@@ -171,10 +170,6 @@ def _parts(
         else:
             parts[-1].append((round(position, 1), round(y(value), 1)))
     return [part for part in parts if part]
-
-
-def _line(kind: str, part: list[tuple[float, float]]) -> Line:
-    return Line(kind, " ".join(f"{x:g},{y:g}" for x, y in part), tuple(part) if len(part) == 1 else ())
 
 
 def _thinned(numbers: Sequence[int]) -> list[int]:

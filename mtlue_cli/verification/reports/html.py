@@ -12,6 +12,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from mtlue_cli.images.contact_sheet import AMPLIFICATION
+from mtlue_cli.tasks.wording import counted
 from mtlue_cli.verification.conditions import Role
 from mtlue_cli.verification.document import VerifyDocument
 from mtlue_cli.verification.reports import curves, wording
@@ -76,7 +77,7 @@ def write_html(document: VerifyDocument, samples: Sequence[Sample] = ()) -> str:
         finalize=_finalize,
     )
     environment.filters.update(
-        counted=wording.counted,
+        counted=counted,
         elapsed=wording.elapsed,
         epoch_remark=wording.epoch_remark,
         figure=lambda value, task: wording.figure_of(task, value),

@@ -13,13 +13,13 @@ from xml.etree import ElementTree
 
 from mtlue_cli.choices import MetricName
 from mtlue_cli.metrics.repeated import Repeated
+from mtlue_cli.tasks.wording import counted
 from mtlue_cli.verification.conditions import Role
 from mtlue_cli.verification.document import VerifyDocument
 from mtlue_cli.verification.figures import ConditionFigures, TaskFigures
 from mtlue_cli.verification.reports.wording import (
     by_place,
     clean_text,
-    counted,
     figure_of,
     learned_with_interval,
     percent,

@@ -7,17 +7,18 @@ does not fit is left out from the end of its table or list, and a sentence in it
 import re
 from collections.abc import Iterable, Sequence
 
+from mtlue_cli.tasks.wording import counted
 from mtlue_cli.verification.audit import AuditReport
 from mtlue_cli.verification.conditions import Role
-from mtlue_cli.verification.document import ProbeFigures, VerifyDocument
+from mtlue_cli.verification.document import VerifyDocument
 from mtlue_cli.verification.figures import ConditionFigures
+from mtlue_cli.verification.probes.base import ProbeFigures
 from mtlue_cli.verification.reports.heat_map import Cell, heat_map
 from mtlue_cli.verification.reports.wording import (
     BEST_EPOCH,
     NOTHING,
     by_place,
     clipped,
-    counted,
     elapsed,
     flip_in_words,
     fraction,

@@ -8,6 +8,7 @@ from functools import partial
 from mtlue_cli.metrics.flip import SCALE, MeanFlip
 from mtlue_cli.metrics.measures import in_unit
 from mtlue_cli.metrics.repeated import Repeated
+from mtlue_cli.tasks.wording import counted
 from mtlue_cli.verification.conditions import Role
 from mtlue_cli.verification.figures import ConditionFigures, Learned, TaskFigures
 from mtlue_cli.verification.verdict import Verdict
@@ -128,11 +129,6 @@ def elapsed(seconds: float) -> str:
     return f"{minutes} min {rest} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
 
 
-def counted(number: int, noun: str) -> str:
-    """``1 fault``, ``2 faults``, ``1,200 faults``."""
-    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
-
-
 def victim_in_words(condition: ConditionFigures) -> str:
     """Backbone, learner, weighting and training method of a condition's victim, in one phrase."""
     victim = condition.victim
@@ -162,8 +158,3 @@ def worst_first(conditions: Sequence[ConditionFigures]) -> list[ConditionFigures
         return _RANKS.index(condition.role), most if condition.role is Role.JUDGED else 0.0
 
     return sorted(conditions, key=rank)
-
-
-def task_names(conditions: Sequence[ConditionFigures]) -> list[str]:
-    """Every task of any condition, in the order of the first that has it."""
-    return list(dict.fromkeys(task.task for condition in conditions for task in condition.tasks))

@@ -25,7 +25,7 @@ from mtlue_cli.tasks.spec import LabelTable, TaskSet
 from mtlue_cli.tasks.wording import counted, quoted
 from mtlue_cli.workflows.progress import Progress
 from mtlue_cli.workflows.protect.config import ProtectConfig
-from mtlue_cli.workflows.protect.keyed import unnamed, without
+from mtlue_cli.workflows.protect.keyed import without
 from mtlue_cli.workflows.protect.plan import (
     ProtectInputs,
     Weights,
@@ -76,8 +76,8 @@ def find_weights(config: ProtectConfig, inputs: ProtectInputs, progress: Progres
     if config.quick:
         return _ready_made(config, inputs)
     columns = inputs.labels.table.tasks
-    left_out = unnamed(inputs.left_out_columns(overwrite=config.overwrite), config.tasks)
-    fit = without(columns, {**_unfit(columns), **left_out}, config.tasks)
+    left_out = inputs.left_out_columns(overwrite=config.overwrite)
+    fit = without(columns, _unfit(columns), config.tasks, left_out)
     tasks = select_tasks(fit.tasks, config.tasks, config.exclude, columns)
     refuse_spellings(tasks, inputs, overwrite=config.overwrite)
     uses = column_uses(inputs.labels, tasks.names, reasons_against(config, columns, fit.unfit))

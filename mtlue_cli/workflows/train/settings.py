@@ -107,7 +107,7 @@ class TrainResult:
         rows |= {"epsilon": f"{self.card.epsilon}/255", "size": f"{self.card.image_size} pixels"}
         rows["steps"] = str(self.steps)
         if self.history:
-            last, aim = self.history[-1], OBJECTIVES[ObjectiveName(self.card.objective)].follows
+            last, aim = self.history[-1], OBJECTIVES[ObjectiveName(self.card.objective)].agreement
             rows |= {
                 "final loss": f"{last['loss']:.4g}",
                 aim: f"{last['agreement']:.1%}",

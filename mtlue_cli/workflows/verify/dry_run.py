@@ -145,11 +145,9 @@ def seconds_per_image(tasks: TaskSet, settings: LearningSettings, device: torch.
 
 def relative_cost(condition: Condition, tasks: TaskSet) -> float:
     """Time of one epoch of a condition's victim as a multiple of a ResNet-18's on the same images."""
-    cost = BACKBONES[condition.victim.backbone].relative_cost
+    cost = BACKBONES[condition.victim.backbone].relative_cost * condition.attack.cost
     if condition.victim.learner is LearnerName.STL:
         cost *= len(tasks)
-    if condition.countermeasure is not None:
-        cost *= condition.countermeasure.cost
     if condition.material is Material.CLEAN_PART:
         cost *= 1 - condition.protected_fraction
     return cost
