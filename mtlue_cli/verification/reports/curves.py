@@ -147,9 +147,8 @@ def _chart(series: _Series, grid: Sequence[float]) -> Chart:
     for kind, curves in (("train", series.train), ("test", series.test)):
         for run, curve in zip(series.epochs, curves, strict=True):
             for part in _parts([x(epoch) for epoch in run], curve, y):
-                lines.append(
-                    Line(kind, " ".join(f"{x:g},{y:g}" for x, y in part), tuple(part) if len(part) == 1 else ())
-                )
+                points = " ".join(f"{across:g},{down:g}" for across, down in part)
+                lines.append(Line(kind, points, tuple(part) if len(part) == 1 else ()))
     return Chart(
         condition=series.condition,
         summary=_summary(series),
