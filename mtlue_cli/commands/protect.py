@@ -50,7 +50,6 @@ def protect(given: Given) -> None:
     look = given.build(LookOptions)
     if look.dry_run and look.preview is not None:
         raise InputError("--dry-run and --preview cannot be used together", hint="give one of them")
-    given.within(reading_photos(config.max_pixels))
     result = _protected(config, given, look)
     if result is None:
         return
@@ -65,27 +64,30 @@ def _protected(config: ProtectConfig, given: Given, look: LookOptions) -> "Prote
     """What came out; None where the user only looks ahead."""
     from mtlue_cli.workflows.shards import shards_of
 
-    only_looks = look.dry_run or look.preview is not None
     shards = shards_of(config.images, config.labels, config.reading)
     if shards is not None:
         from mtlue_cli.workflows.protect.packed import protect_shards
 
-        if only_looks:
+        if look.dry_run or look.preview is not None:
             raise InputError("--dry-run and --preview do not look into shards", hint="leave them out")
-        return protect_shards(config, shards, given.terminal.progress)
+        with reading_photos(config.max_pixels):
+            return protect_shards(config, shards, given.terminal.progress)
 
     from mtlue_cli.workflows.protect.plan import named_weights, read_inputs
 
-    inputs = read_inputs(config)  # what may be wrong is looked at before torch is loaded
+    with reading_photos(config.max_pixels):  # what may be wrong is looked at before torch is loaded
+        inputs = read_inputs(config)
     if config.weights is not None:
         named_weights(config, inputs, config.weights)
-    if only_looks:
+
+    if look.dry_run or look.preview is not None:
         look_ahead(given, config, look, inputs)
         return None
 
     from mtlue_cli.workflows.protect.run import protect_folder
 
-    return protect_folder(config, given.terminal.progress, inputs)
+    with reading_photos(config.max_pixels):
+        return protect_folder(config, given.terminal.progress, inputs)
 
 
 def look_ahead(given: Given, config: ProtectConfig, look: LookOptions, inputs: "ProtectInputs") -> None:
@@ -93,14 +95,15 @@ def look_ahead(given: Given, config: ProtectConfig, look: LookOptions, inputs: "
     from mtlue_cli.workflows.protect.dry_run import draw_preview, dry_run
 
     terminal = given.terminal
-    if look.preview is not None:
-        preview = draw_preview(config, look.preview, terminal.progress, inputs)
-        terminal.show(f"preview of {len(preview.files)} photos with the weights {preview.weights}: {preview.path}")
-        given.finish(preview)
-    else:
+    with reading_photos(config.max_pixels):
+        if look.preview is not None:
+            preview = draw_preview(config, look.preview, terminal.progress, inputs)
+            terminal.show(f"preview of {len(preview.files)} photos with the weights {preview.weights}: {preview.path}")
+            terminal.write_json(preview.to_json())
+            return
         planned = dry_run(config, terminal.progress, inputs)
-        terminal.show(dry_run_summary(planned))
-        given.finish(planned)
+    terminal.show(dry_run_summary(planned))
+    terminal.write_json(planned.to_json())
 
 
 def dry_run_summary(planned: "ProtectDryRun") -> "Table":

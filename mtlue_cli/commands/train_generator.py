@@ -34,15 +34,16 @@ def train_generator(given: Given) -> None:
     given_images, given_labels, reading_given = config.images, config.labels, config.reading
     images, table, reading = given.within(unpacked_images(config.images, config.labels, config.reading))
     config = replace(config, images=images, labels=table, reading=reading)
-    given.within(reading_photos(given.build(PhotoOptions).max_pixels))
-    # What may be wrong is looked at before torch is loaded.
-    labels = read_folder_labels(config.images, config.labels, config.reading, learned=config.tasks)
+    photos = given.build(PhotoOptions)
+    with reading_photos(photos.max_pixels):  # what may be wrong is looked at before torch is loaded
+        labels = read_folder_labels(config.images, config.labels, config.reading, learned=config.tasks)
     if config.start is not None:
         find_weights(config.start)
 
     from mtlue_cli.workflows.train.generator import train_generator as run
 
-    result = run(config, given.terminal.progress, labels)
+    with reading_photos(photos.max_pixels):
+        result = run(config, given.terminal.progress, labels)
     table = Table("generator", str(result.checkpoint))
     for name, value in (result.rows() | {"steps": f"{result.steps} in {duration(result.seconds)}"}).items():
         table.add_row(name, value)

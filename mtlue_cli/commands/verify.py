@@ -50,7 +50,7 @@ def verify(given: Given) -> None:
 
     [bold]Example:[/bold] mtlue verify photos --labels labels.csv --protected photos-protected
     """
-    terminal, reports = given.terminal, given.build(ReportOptions)
+    terminal, reports, photos = given.terminal, given.build(ReportOptions), given.build(PhotoOptions)
     for option, target in (("--junit", reports.junit), ("--markdown", reports.markdown), ("--report", reports.report)):
         if target is not None:
             check_target(option, target)
@@ -68,15 +68,15 @@ def verify(given: Given) -> None:
     images, table, reading = given.within(unpacked_images(config.clean, config.labels, config.reading))
     released = given.within(unpacked_release(config.protected))
     config = replace(config, clean=images, labels=table, reading=reading, protected=released)
-    given.within(reading_photos(given.build(PhotoOptions).max_pixels))
-    # What may be wrong is looked at before torch is loaded.
-    labels = read_folder_labels(config.clean, config.labels, config.reading, for_learning=False)
+    with reading_photos(photos.max_pixels):  # what may be wrong is looked at before torch is loaded
+        labels = read_folder_labels(config.clean, config.labels, config.reading, for_learning=False)
     if config.weights is not None:
         resolve_weights(config.weights, labels.table.tasks)
     if reports.dry_run:
         from mtlue_cli.workflows.verify.dry_run import dry_run
 
-        planned = dry_run(config, terminal.progress, labels)
+        with reading_photos(photos.max_pixels):
+            planned = dry_run(config, terminal.progress, labels)
         show_dry_run(terminal, planned)
         terminal.write_json(planned.to_json())
         return
@@ -85,7 +85,8 @@ def verify(given: Given) -> None:
     from mtlue_cli.verification.reports.markdown import write_markdown
     from mtlue_cli.workflows.verify.run import verify_release
 
-    result = verify_release(config, terminal.progress, labels)
+    with reading_photos(photos.max_pixels):
+        result = verify_release(config, terminal.progress, labels)
     show_verification(terminal, result)
     writers: list[Callable[[], None]] = [lambda: terminal.write_json(result.to_json())]
     if (junit := reports.junit) is not None:
