@@ -201,6 +201,11 @@ class ConditionFigures(Document, frozen=True, kw_only=True):
         return self.steps_per_epoch * max(len(curve.epochs) for curve in self.curves)
 
     @property
+    def best_steps(self) -> list[int]:
+        """Optimiser steps up to each best epoch, over all seeds."""
+        return [step for pair in self.best_epoch_steps if pair is not None for step in pair]
+
+    @property
     def judged_tasks(self) -> list[tuple[TaskFigures, Learned]]:
         """The judged tasks that are conclusive, and what is learned of each."""
         return [(task, task.learned) for task in self.tasks if task.judged and task.learned is not None]

@@ -156,14 +156,13 @@ def _unreliable(conditions: Sequence[ConditionFigures], *, complete: bool, missi
 
 
 def _is_early(found: ConditionFigures) -> bool:
-    steps = [step for pair in found.best_epoch_steps if pair is not None for step in pair]
     learned = found.learned
-    return learned is not None and learned.at_best_epoch and bool(steps) and 0 < max(steps) < EARLY_STEPS
+    return learned is not None and learned.at_best_epoch and 0 < max(found.best_steps, default=0) < EARLY_STEPS
 
 
 def _best_in_words(found: ConditionFigures) -> str:
     """Such as ``small + grayscale (after 63 to 126 of 504 steps)``."""
-    steps = {step for pair in found.best_epoch_steps if pair is not None for step in pair}
+    steps = found.best_steps
     between = " to ".join(f"{step:,}" for step in sorted({min(steps), max(steps)}))
     return f"{found.name} (after {between} of {found.steps:,} steps)"
 

@@ -53,14 +53,9 @@ _SPACE = re.compile(r"\s+")
 
 
 def write_markdown(document: VerifyDocument) -> str:
-    """The result document of ``mtlue verify`` as Markdown.
+    """The result document of ``mtlue verify`` as Markdown of less than :data:`MOST_BYTES` bytes in UTF-8.
 
-    Args:
-        document: What was found.
-
-    Returns:
-        Text of less than :data:`MOST_BYTES` bytes in UTF-8, ending with a line end. Names and texts of the document are
-        escaped: they read as they are and form no markup.
+    Names and texts of the document are escaped: they read as they are and form no markup.
     """
     blocks = [
         *_head(document),
