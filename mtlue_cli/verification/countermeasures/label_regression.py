@@ -2,8 +2,10 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Annotated
 
 import torch
+from msgspec import Meta
 from torch import Tensor, nn
 
 from mtlue_cli.tasks.spec import TaskSet
@@ -37,11 +39,7 @@ class LabelRegression(Countermeasure):
     title = "Label regression"
     source = "Least squares of the pixels on the labels; cf. Sandoval-Segura et al., NeurIPS 2023, for the linear case"
     image_level_only = True
-    ridge: float = 1.0
-
-    def __post_init__(self) -> None:
-        if self.ridge <= 0:
-            raise ValueError(f"a positive ridge is expected, not {self.ridge:g}")
+    ridge: Annotated[float, Meta(gt=0)] = 1.0
 
     def before_training(self, images: Tensor, view: AttackerView) -> Tensor:
         """The release without the part that its labels predict, ``(N, 3, S, S)`` uint8."""

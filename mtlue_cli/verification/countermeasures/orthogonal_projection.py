@@ -1,8 +1,10 @@
 """Orthogonal projection: remove the pixel directions that a linear model uses to tell the classes apart."""
 
 from dataclasses import dataclass
+from typing import Annotated
 
 import torch
+from msgspec import Meta
 from torch import Tensor, nn
 
 from mtlue_cli.tasks.losses import task_losses
@@ -52,16 +54,10 @@ class OrthogonalProjection(Countermeasure):
     title = "Orthogonal projection"
     source = "Sandoval-Segura et al., What Can We Learn from Unlearnable Datasets?, NeurIPS 2023"
     image_level_only = True
-    epochs: int = 20
-    batch_size: int = 256
-    learning_rate: float = 3.0
-    resolution: int | None = None
-
-    def __post_init__(self) -> None:
-        for name in ("epochs", "batch_size", "learning_rate", "resolution"):
-            value = getattr(self, name)
-            if value is not None and value <= 0:
-                raise ValueError(f"a positive {name} is expected, not {value:g}")
+    epochs: Annotated[int, Meta(ge=1)] = 20
+    batch_size: Annotated[int, Meta(ge=1)] = 256
+    learning_rate: Annotated[float, Meta(gt=0)] = 3.0
+    resolution: Annotated[int, Meta(ge=1)] | None = None
 
     @property
     def cost(self) -> float:

@@ -3,9 +3,11 @@
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Annotated
 
 import numpy as np
 import torch
+from msgspec import Meta
 from torch import Tensor, nn
 
 from mtlue_cli.generator.checkpoint import load_checkpoint
@@ -39,12 +41,8 @@ class RecomputeRemoval(Countermeasure):
 
     title = "Removal by recomputing"
     source = "The generator's own definition (Yu et al., ICML 2025), inverted as in Behrmann et al., ICML 2019"
-    rounds: int = 2
+    rounds: Annotated[int, Meta(ge=1)] = 2
     needs_weights = True
-
-    def __post_init__(self) -> None:
-        if self.rounds < 1:
-            raise ValueError(f"at least one round is expected, not {self.rounds}")
 
     @property
     def cost(self) -> float:

@@ -3,8 +3,10 @@
 import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from typing import Annotated
 
 import torch
+from msgspec import Meta
 from torch import Tensor, nn
 from torchvision.transforms.v2 import functional
 
@@ -47,19 +49,15 @@ class UEraser(Countermeasure):
     title = "UEraser"
     source = "Qin et al., Learning the Unlearnable, 2023, arXiv 2303.15127"
     moves_content = True
-    candidates: int = 5
-    brightness: float = 0.5
-    contrast: float = 0.5
-    shuffle: float = 0.5
+    candidates: Annotated[int, Meta(ge=1)] = 5
+    brightness: Annotated[float, Meta(ge=0, le=1)] = 0.5
+    contrast: Annotated[float, Meta(ge=0, le=1)] = 0.5
+    shuffle: Annotated[float, Meta(ge=0, le=1)] = 0.5
     roughness: tuple[float, float] = (0.3, 0.7)
     intensity: tuple[float, float] = (0.5, 1.0)
 
     def __post_init__(self) -> None:
-        if self.candidates < 1:
-            raise ValueError(f"UEraser needs at least one candidate, not {self.candidates}")
-        for name in ("brightness", "contrast", "shuffle"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise ValueError(f"a {name} in [0, 1] is expected, not {getattr(self, name):g}")
+        super().__post_init__()
         for name, (low, high) in (("roughness", self.roughness), ("intensity", self.intensity)):
             if not 0 <= low <= high <= 1:
                 raise ValueError(f"a {name} within [0, 1], the lower end first, is expected, not {low:g} to {high:g}")

@@ -121,7 +121,7 @@ def test_settings_show_in_name_title_and_cost_and_a_registered_variant_keeps_its
 def test_an_alpha_that_is_not_positive_is_refused(name: str) -> None:
     with pytest.raises(InputError) as caught:
         countermeasure_named(f"{name}:alpha=0")
-    assert caught.value.faults == ("a positive alpha is expected, not 0",)
+    assert caught.value.faults == ("alpha is 0, expected a number > 0.0",)
 
 
 def test_each_tier_includes_those_below_it() -> None:

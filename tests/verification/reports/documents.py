@@ -10,7 +10,7 @@ from mtlue_cli.metrics.flip import MeanFlip
 from mtlue_cli.metrics.repeated import Repeated
 from mtlue_cli.verification.audit import AuditReport
 from mtlue_cli.verification.conditions import Role
-from mtlue_cli.verification.document import Counts, ProbeFigures, VerifyDocument
+from mtlue_cli.verification.document import Counts, VerifyDocument
 from mtlue_cli.verification.figures import (
     ConditionFigures,
     Curve,
@@ -21,6 +21,7 @@ from mtlue_cli.verification.figures import (
     reached,
     stronger,
 )
+from mtlue_cli.verification.probes.base import ProbeFigures
 from mtlue_cli.verification.report import EXIT_CODES
 from mtlue_cli.verification.tiers import NotTested
 from mtlue_cli.verification.verdict import Verdict
