@@ -143,10 +143,9 @@ def stop_early(
 ) -> EarlyStop | None:
     """Choose the epoch on one half of the clean test images, measure it on the other, and the other way round.
 
-    The best of many epochs on the images that it is chosen by is too good; each half judges only what the other chose.
-    An epoch is judged by its mean accuracy over the tasks (for a dense task its main figure's gain), the earliest of
-    equals wins, and a task's accuracy is the mean of its two measurements; a task that is labelled in one half only is
-    chosen by and measured on that one alone.
+    The best epoch counts by its mean accuracy over the tasks (for a dense task its main figure's gain), the earliest of
+    equals. A task's accuracy is the mean of its two measurements; one that is labelled in one half only is chosen by and
+    measured on that half.
 
     Predictions are class indices after every epoch, ``(E, M)`` integers, labels ``(M,)`` int64, the first half ``(M,)``
     bool; gains of a dense task are those of its main figure after every epoch.

@@ -30,11 +30,10 @@ class AdversarialTraining(Countermeasure):
         Madry et al., "Towards Deep Learning Models Resistant to Adversarial Attacks", ICLR 2018 (seven steps, random
         start, steps of ``2.5 * radius / steps``). As a countermeasure: Tao et al., "Better Safe Than Sorry: Preventing
         Delusive Adversaries with Adversarial Training", NeurIPS 2021, who show that a radius as large as the
-        perturbation's suffices; hence the release's own bound by default, which anyone can read off it or its
-        manifest; also Huang et al., ICLR 2021, and, with radii up to 4, Fu et al., ICLR 2022. Deviations: the loss is
-        the mean over the tasks, unlabelled cells masked; the attack runs with the batch's own statistics (see
-        :func:`~.base.steady`), where many attack in evaluation mode: running statistics lag behind in a training of
-        few epochs, and the attack would be one on another function than the one that learns.
+        perturbation's suffices: hence the release's own bound by default. Also Huang et al., ICLR 2021, and, with radii
+        up to 4, Fu et al., ICLR 2022. Deviations: the loss is the mean over the tasks, unlabelled cells masked; the
+        attack runs with the batch's own statistics (:func:`~.base.steady`), not in evaluation mode, since running
+        statistics lag behind in a training of few epochs.
     """
 
     title = "Adversarial training, PGD"

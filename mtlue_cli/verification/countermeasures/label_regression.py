@@ -32,8 +32,6 @@ class LabelRegression(Countermeasure):
         class-wise perturbations what subtracting class means is for a single task; the sum over the tasks is fitted
         at once, since their labels are correlated. Images are rounded to 8 bits up or down by chance, which
         leaves no pattern (:func:`~.base.rounded_by_chance`).
-
-        Cost: two matrix products with the one-hot labels, a second or two for 8,000 images at 72 pixels.
     """
 
     title = "Label regression"

@@ -41,15 +41,10 @@ class PairRemover(Countermeasure):
     Source:
         Residual learning of a restoration network, as Zhang et al., "Beyond a Gaussian Denoiser", IEEE TIP 2017, on
         the architecture of Ronneberger et al., MICCAI 2015. As an attack on unlearnable examples: purification
-        learned from leaked pairs, for which this is a small network rather than a diffusion model. Choices: the mean
-        squared error, since what it leaves has mean zero given image and labels, so that no fixed pattern of a class
-        remains where the fit is right; the prediction is bounded by the largest change that the pairs show, an
-        epsilon that anyone can read off them; crops and flips move pixels, label maps and target alike. The result is
-        rounded to 8 bits by chance. An attacker who has the generator itself, not only its pairs, could also invert
-        it image by image; this is not that attack.
-
-        Cost: ``steps`` small steps, whatever the number of pairs, with the defaults 100 to 130 s of one slow CPU core
-        at 72 pixels; then a pass forward for each image of the release, 5 ms on such a core.
+        learned from leaked pairs, by a small network rather than a diffusion model. Choices: the mean squared error,
+        whose residual has mean zero given image and labels, so that no fixed pattern of a class remains; the prediction
+        is bounded by the largest change in the pairs; crops and flips move pixels, label maps and target alike. The
+        result is rounded to 8 bits by chance.
     """
 
     title = "Pair-trained remover"

@@ -35,8 +35,6 @@ class RecomputeRemoval(Countermeasure):
         Measured by the authors of this tool; the fixed-point iteration is the usual way to undo a residual map, as in
         Behrmann et al., "Invertible Residual Networks", ICML 2019. Classes of the labels that the generator does not
         know count as unlabelled. A bound of the release other than the generator's own scales what is subtracted.
-
-        Cost: ``rounds`` passes of the generator over the release, 2 ms each and image on one CPU core.
     """
 
     title = "Removal by recomputing"

@@ -40,10 +40,9 @@ class UEraser(Countermeasure):
         (arXiv 2303.15127): plasma brightness and contrast, channel shuffle, TrivialAugment, then the maximum over K
         tries for each sample ("UEraser-max", here through the whole training; "UEraser-lite" is K = 1). Strengths are
         those of the authors' code. Deviations: a sample's loss is the mean over the tasks that it is labelled for;
-        the tries are compared without gradient and without a trace in running statistics, then only the hardest
-        version is learned from, where the authors pass all K through the network with gradients: the gradient is
-        that of the same version, only the batch statistics of batch norm are those of the hardest versions; the
-        plasma is a sum of scales, not midpoint displacement, and differs for each colour.
+        the tries are compared without gradients and only the hardest is learned from, so that batch norm sees the
+        hardest versions alone, where the authors pass all K through the network; the plasma is a sum of scales, not
+        midpoint displacement, and differs for each colour.
     """
 
     title = "UEraser"
@@ -124,9 +123,8 @@ def plasma_fields(count: int, channels: int, size: int, roughness: Tensor, rng: 
     """Random fields ``(count, channels, size, size)``, each of whose channels spans [0, 1].
 
     Uniform noise on grids of 1, 2, 4, ... cells per side is scaled up bilinearly and summed; its amplitude falls by
-    ``roughness``, ``(count,)`` float in [0, 1], from each scale to the next finer one. Midpoint displacement, the usual
-    way, draws a field point by point from coarse to fine; here a whole batch takes one sum over the scales, and the
-    scales are independent of each other.
+    ``roughness``, ``(count,)`` float in [0, 1], from each scale to the next finer one. Unlike in midpoint displacement,
+    the usual way, the scales are independent of each other.
 
     Source:
         Fournier, Fussell and Carpenter, "Computer rendering of stochastic models", CACM 1982, for the fractal.

@@ -19,13 +19,12 @@ Reader = Callable[[ProbeSample, Tensor, Tensor, TaskSet, torch.device], dict[str
 class LabelRecovery(Probe):
     """Fits a linear classifier a task to ``release - originals`` of half of the images and tests it on the other half.
 
-    Two readers stand by: a coarse one of averaged perturbations, which needs few images, and a fine one that sees every
-    pixel, for codes that averages hide. The one that reads a third of the first half better, fitted on the other two
-    thirds, reads the second half; labels of the second half decide nothing. A task without labels in either half is
-    left out.
+    There are two readers: a coarse one of averaged perturbations, which needs few images, and a fine one that sees
+    every pixel. The better one on a third of the first half, fitted on the other two thirds, reads the second half. A
+    task without labels in either half is left out.
 
-    The figures are ``accuracy`` and ``floor``, the means over the tasks, and ``accuracy:TASK`` and ``floor:TASK`` of
-    each; the floor is the majority class's share.
+    The figures are ``accuracy`` and ``floor`` (the majority class's share), the means over the tasks, and those of each
+    task as ``accuracy:TASK`` and ``floor:TASK``.
 
     Attributes:
         resolution: Side of the averaged perturbation, in pixels, of the coarse reader.
