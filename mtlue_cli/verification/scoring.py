@@ -144,8 +144,8 @@ def stop_early(
     """Choose the epoch on one half of the clean test images, measure it on the other, and the other way round.
 
     The best epoch counts by its mean accuracy over the tasks (for a dense task its main figure's gain), the earliest of
-    equals. A task's accuracy is the mean of its two measurements; one that is labelled in one half only is chosen by and
-    measured on that half.
+    equals. A task's accuracy is the mean of its two measurements; one that is labelled in one half only is chosen by
+    and measured on that half.
 
     Predictions are class indices after every epoch, ``(E, M)`` integers, labels ``(M,)`` int64, the first half ``(M,)``
     bool; gains of a dense task are those of its main figure after every epoch.
