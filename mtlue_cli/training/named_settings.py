@@ -140,8 +140,9 @@ def check_ranges(settings: Any) -> None:  # noqa: ANN401 - any dataclass
             try:
                 msgspec.convert(getattr(settings, name), kind)
             except msgspec.ValidationError as error:
-                expected = str(error).replace("`int`", _WORDS[int]).replace("`float`", _WORDS[float]).removeprefix("E")
-                raise ValueError(f"{name} is {_text(getattr(settings, name))}, e{expected}") from None
+                expected = str(error).replace("`int`", _WORDS[int]).replace("`float`", _WORDS[float])
+                expected = expected.replace("Expected", "expected")
+                raise ValueError(f"{name} is {_text(getattr(settings, name))}, {expected}") from None
 
 
 def _read_settings(text: str, defaults: Any) -> tuple[dict[str, Any], list[str]]:  # noqa: ANN401 - any dataclass
