@@ -192,7 +192,7 @@ class Laboratory:
             side = self.images.clean.shape[-1]
             condition.countermeasure.require_fit(self.data.tasks, side, has_weights=self.weights is not None)
         if condition.attack.needs_pairs and self._pairs < FEWEST_PAIRS:
-            raise InputError(f"{len(self.images.clean)} training images are too few to draw pairs from")
+            raise InputError(f"{len(self.images.clean)} training images leave too few for pairs")
         require_labelled(condition.victim.learner, self.data.train_labels, self.data.tasks)
         if condition.material is Material.CLEAN_PART:
             clean = len(self.images.clean) - round(condition.protected_fraction * len(self.images.clean))
