@@ -57,6 +57,15 @@ def weights_store() -> Path:
     return user_data_path("mtlue", appauthor=False) / "weights"
 
 
+@contextmanager
+def _store_faults() -> Iterator[None]:
+    """Within it a store that cannot be used is reported with what to do."""
+    try:
+        yield
+    except OSError as error:
+        raise MtlueError(unwritable(Path(error.filename or weights_store()), error)) from error
+
+
 def find_weights(config: ProtectConfig, inputs: ProtectInputs, progress: Progress) -> "Weights | OwnWeights":
     """The weights of a run: those of ``--weights``, ready-made patterns, or trained ones; trains and writes nothing.
 
@@ -82,10 +91,8 @@ def find_weights(config: ProtectConfig, inputs: ProtectInputs, progress: Progres
     refuse_spellings(tasks, inputs, overwrite=config.overwrite)
     uses = column_uses(inputs.labels, tasks.names, reasons_against(config, columns, fit.unfit))
     wanted = OwnWeights(config, inputs, tasks, labelled_images(inputs.labels.table, tasks), uses, progress)
-    try:
+    with _store_faults():
         return wanted.of_release() or wanted.kept() or wanted.too_few() or wanted
-    except OSError as error:
-        raise MtlueError(unwritable(Path(error.filename or weights_store()), error)) from error
 
 
 def _ready_made(config: ProtectConfig, inputs: ProtectInputs) -> Weights:
@@ -217,6 +224,7 @@ class OwnWeights:
         """Time limit of the training."""
         return TRAIN_MINUTES if self.config.train_minutes is None else self.config.train_minutes
 
+    @_store_faults()
     def made(self) -> Weights:
         """Train weights.
 
@@ -224,12 +232,6 @@ class OwnWeights:
             InputError: As :func:`~mtlue_cli.workflows.train.generator.train_generator`, or training was far too short.
             MtlueError: The weights cannot be kept.
         """
-        try:
-            return self._trained()
-        except OSError as error:
-            raise MtlueError(unwritable(Path(error.filename or weights_store()), error)) from error
-
-    def _trained(self) -> Weights:
         config, before = self.config, self._latest()
         unfinished = self._unfinished()
         with self._sole_trainer():
