@@ -240,13 +240,12 @@ class OwnWeights:
                 return self._checked(latest, read_card(latest))
             moment = datetime.now(UTC).strftime("%Y%m%dT%H%M%S%f")
             out = unfinished[-1].with_suffix("") if unfinished else weights_store() / f"{self.stem}-{moment}{SUFFIX}"
-            minutes = self.minutes
             used = f"{self.images:,} images" + (f" ({MOST_IMAGES:,} of them)" if self.images > MOST_IMAGES else "")
             self.progress.note(
-                f"training weights for these {used}: about {minutes:g} minutes on "
+                f"training weights for these {used}: about {self.minutes:g} minutes on "
                 f"{describe_device(choose_device(config.device))}; --train MINUTES changes that, --quick skips it"
             )
-            card = train_generator(self._training(out, minutes), self.progress).card
+            card = train_generator(self._training(out), self.progress).card
             if _steps(card) < LEAST_STEPS:
                 out.unlink()
                 out.with_suffix(".png").unlink(missing_ok=True)
@@ -269,7 +268,7 @@ class OwnWeights:
                 f"the output {release} cannot be written: {parent} is not writable", hint="give another --out"
             )
 
-    def _training(self, out: Path, minutes: float) -> TrainConfig:
+    def _training(self, out: Path) -> TrainConfig:
         config = self.config
         return TrainConfig(
             images=config.images,
@@ -278,7 +277,7 @@ class OwnWeights:
             reading=config.reading,
             tasks=self.tasks.names,
             epsilon=8 if config.epsilon is None else config.epsilon,
-            max_minutes=minutes,
+            max_minutes=self.minutes,
             max_steps=MOST_STEPS,
             least_steps=LEAST_STEPS,
             device=config.device,
