@@ -121,7 +121,7 @@ def dry_run(config: VerifyConfig, progress: Progress, given: LabelFile | None = 
         epochs=epochs,
         steps=epochs * steps_an_epoch(images, plan.batch_size),
         device=describe_device(device),
-        seconds=round(sum(part.seconds for part in (*starts, *rows)), 1),
+        seconds=round(sum(start.seconds for start in starts) + sum(row.seconds for row in rows), 1),
     )
 
 
