@@ -435,8 +435,9 @@ def _is_map(record: FileRecord, cell: str | None, name: str | None) -> bool:
 
 def _unfinished(release: Path, manifest: Manifest, originals: Path | None) -> str:
     number = len(manifest.files) + len(manifest.quarantine)
+    done = "1 image is" if number == 1 else f"{number} images are"
     return (
-        f"the release is unfinished: its run was interrupted after {counted(number, 'image')}; to finish it, run the "
+        f"the release is unfinished: its run was interrupted ({done} recorded); to finish it, run the "
         f"same command again: mtlue protect {originals or 'ORIGINALS'} --labels FILE --out {release}, with its other "
         "options"
     )
