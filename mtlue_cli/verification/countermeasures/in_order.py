@@ -32,6 +32,7 @@ class InOrder(Countermeasure):
     def __post_init__(self) -> None:
         for name in ("needs_pairs", "needs_weights", "image_level_only", "moves_content", "blends_labels"):
             object.__setattr__(self, name, any(getattr(step, name) for step in self.steps))
+        object.__setattr__(self, "source", "; ".join(dict.fromkeys(step.source for step in self.steps)))
 
     @property
     def cost(self) -> float:
@@ -94,11 +95,6 @@ class ChoiceInOrder(CountermeasureChoice):
     def title(self) -> str:
         """The titles of the steps."""
         return ", then ".join(step.title for step in self.steps)
-
-    @property
-    def source(self) -> str:
-        """The sources of the steps."""
-        return "; ".join(dict.fromkeys(step.source for step in self.steps))
 
     def settings_to_json(self) -> dict[str, Any]:
         """Every setting of every step, by the name of the step."""

@@ -2,8 +2,10 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Annotated
 
 import torch
+from msgspec import Meta
 from torch import Tensor, nn
 from torchvision.transforms.v2.functional import gaussian_blur
 
@@ -30,14 +32,13 @@ class NonlinearTransformations(Augmentation):
 
     title = "Nonlinear transformations"
     source = "Hapuarachchi et al., Nonlinear Transformations Against Unlearnable Datasets, 2024"
-    side: int = 3
-    threshold: float = 0.5
+    side: Annotated[int, Meta(ge=3)] = 3
+    threshold: Annotated[float, Meta(gt=0, lt=1)] = 0.5
 
     def __post_init__(self) -> None:
-        if self.side < 3 or self.side % 2 == 0:
-            raise ValueError(f"an odd side of at least 3 is expected, not {self.side}")
-        if not 0 < self.threshold < 1:
-            raise ValueError(f"a threshold in (0, 1) is expected, not {self.threshold:g}")
+        super().__post_init__()
+        if self.side % 2 == 0:
+            raise ValueError(f"side is {self.side}, expected an odd number")
 
     @property
     def smallest_side(self) -> int:

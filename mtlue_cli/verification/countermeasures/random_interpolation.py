@@ -2,8 +2,10 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Annotated
 
 import torch
+from msgspec import Meta
 from torch import Tensor, nn
 
 from mtlue_cli.training.intervention import Mixture
@@ -28,11 +30,7 @@ class RandomInterpolation(Augmentation):
 
     title = "Random interpolation (COIN), {reach:g} px"
     source = "Li et al., Detecting and Corrupting Convolution-based Unlearnable Examples, AAAI 2025"
-    reach: float = 2.0
-
-    def __post_init__(self) -> None:
-        if self.reach <= 0:
-            raise ValueError(f"a positive reach is expected, not {self.reach:g}")
+    reach: Annotated[float, Meta(gt=0)] = 2.0
 
     def augment(self, images: Tensor, labels: Mapping[str, Tensor], rng: torch.Generator) -> Mixture:
         """The interpolated batch under its own labels; label maps stay."""

@@ -2,8 +2,10 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Annotated
 
 import torch
+from msgspec import Meta
 from torch import Tensor, nn
 
 from mtlue_cli.training.intervention import Mixture
@@ -30,17 +32,9 @@ class RandomSharpening(Augmentation):
 
     title = "Random sharpening (RSK+FF)"
     source = "Kim and Sandoval-Segura, Learning from Convolution-based Unlearnable Datasets, 2024"
-    centre: float = 2.5
-    deviation: float = 0.1
-    kept: float = 0.3
-
-    def __post_init__(self) -> None:
-        if self.centre <= 1:
-            raise ValueError(f"a centre above 1 is expected, not {self.centre:g}")
-        if self.deviation < 0:
-            raise ValueError(f"a deviation of at least 0 is expected, not {self.deviation:g}")
-        if not 0 < self.kept <= 1:
-            raise ValueError(f"a share in (0, 1] is expected, not {self.kept:g}")
+    centre: Annotated[float, Meta(gt=1)] = 2.5
+    deviation: Annotated[float, Meta(ge=0)] = 0.1
+    kept: Annotated[float, Meta(gt=0, le=1)] = 0.3
 
     def augment(self, images: Tensor, labels: Mapping[str, Tensor], rng: torch.Generator) -> Mixture:
         """The sharpened and filtered batch under its own labels."""

@@ -224,12 +224,12 @@ def test_each_strength_of_the_jitter_counts(name: str) -> None:
         lambda: RandomSharpening(centre=1),
         lambda: RandomSharpening(kept=0),
         lambda: RandomSharpening(deviation=-1),
-        lambda: NonlinearTransformations(side=4),
+        lambda: NonlinearTransformations(threshold=0),
         lambda: NonlinearTransformations(threshold=1),
     ],
 )
 def test_settings_out_of_range_are_refused(make: Callable[[], Augmentation]) -> None:
-    with pytest.raises(ValueError, match="expected, not"):
+    with pytest.raises(ValueError, match=r"expected a number [<>]"):
         make()
 
 
@@ -276,3 +276,9 @@ def test_nonlinear_transformations_are_the_four_that_they_say() -> None:
     counts = [sum(torch.allclose(image, one[0]) for image in changed) for one in expected]
     assert sum(counts) == 64
     assert min(counts) > 5
+
+
+@pytest.mark.parametrize("side", [1, 4])
+def test_a_dilation_has_an_odd_side(side: int) -> None:
+    with pytest.raises(ValueError, match=f"side is {side}, expected"):
+        NonlinearTransformations(side=side)

@@ -81,8 +81,8 @@ def test_name_title_source_cost_and_settings_are_those_of_all_steps() -> None:
     both = countermeasure_named("jpeg-10:quality=30+adversarial-training:steps=3")
     assert both.name == "jpeg-30+adversarial-training:steps=3"
     assert both.title == "JPEG, quality 30, then Adversarial training, PGD (steps=3)"
-    assert both.source.startswith("Liu et al., Image Shortcut Squeezing, ICML 2023; Madry")
-    assert both.cost == 4
+    assert both.settings.source.startswith("Liu et al., Image Shortcut Squeezing, ICML 2023; Madry")
+    assert both.settings.cost == 4
     assert both.settings_to_json()["jpeg-30"] == {"quality": 30}
     assert both.settings_to_json()["adversarial-training:steps=3"]["steps"] == 3
     assert Condition(VictimSpec(), countermeasure=both).name == "resnet18 + jpeg-30+adversarial-training:steps=3"
