@@ -9,7 +9,7 @@ import pytest
 
 from mtlue_cli.errors import InputError
 from mtlue_cli.images import folder as image_folder
-from mtlue_cli.images.folder import find_images, find_images_and_links, match_labels, refuse_nesting, released_names
+from mtlue_cli.images.folder import find_images, list_folder, match_labels, refuse_nesting, released_names
 from mtlue_cli.tasks.spec import LabelTable, TaskSet
 
 
@@ -123,7 +123,7 @@ def test_links_are_followed_within_the_folder_and_nowhere_else(tmp_path: Path) -
     (folder / "round").symlink_to(".")
     (folder / "up").symlink_to("..")
     assert find_images(folder) == ["a.jpg", "far.jpg", "loop.jpg", "near.jpg", "nothing.jpg", "sub/b.jpg"]
-    assert find_images_and_links(folder)[1] == [
+    assert list_folder(folder).links == [
         "far.jpg", "farther", "loop.jpg", "near.jpg", "nearby", "nothing.jpg", "round", "up",
     ]  # fmt: skip
     inside = table("a.jpg", "near.jpg", "nearby/b.jpg", "round/round/a.jpg", "up/photos/a.jpg")
