@@ -29,27 +29,10 @@ ARRAY = "NPY"
 NO_MEMORY = "does not fit into memory"
 """Why a photo is refused for which there is no room."""
 
-RAW_SUFFIXES = frozenset(
-    {
-        *(
-            ".raw",
-            ".cr2",
-            ".cr3",
-            ".crw",
-            ".nef",
-            ".nrw",
-            ".arw",
-            ".srf",
-            ".sr2",
-            ".dng",
-            ".orf",
-            ".rw2",
-            ".raf",
-            ".pef",
-        ),
-        *(".srw", ".x3f", ".3fr", ".erf", ".kdc", ".mef", ".mos", ".iiq", ".rwl", ".gpr", ".dcr", ".mrw"),
-    }
-)
+RAW_SUFFIXES = {
+    *(".raw", ".cr2", ".cr3", ".crw", ".nef", ".nrw", ".arw", ".srf", ".sr2", ".dng", ".orf", ".rw2", ".raf", ".pef"),
+    *(".srw", ".x3f", ".3fr", ".erf", ".kdc", ".mef", ".mos", ".iiq", ".rwl", ".gpr", ".dcr", ".mrw"),
+}
 """Suffixes of camera files before development, lower case."""
 
 IS_RAW = "is a RAW photo, the sensor's data before development; develop it to TIFF or PNG first and name that file"
@@ -66,13 +49,6 @@ _READABLE_MODES = frozenset({"1", "L", "LA", "La", "P", "PA", "RGB", "RGBA", "RG
 _GREY_MODES = ("1", "L", "LA", "La")
 _TRANSPARENT_MODES = ("LA", "La", "RGBA", "RGBa", "PA")
 _STRIP_PIXELS = 1 << 22
-_SIDEWAYS = (
-    Image.Transpose.ROTATE_90,
-    Image.Transpose.ROTATE_270,
-    Image.Transpose.TRANSPOSE,
-    Image.Transpose.TRANSVERSE,
-)
-"""Turns that swap height and width."""
 
 
 @dataclass(frozen=True)
@@ -287,7 +263,7 @@ def upright_frame(path: Path) -> tuple[int, int, int] | None:
             with opened_image(stream) as opened:
                 turn = turn_to_upright(opened)
                 orientation = next((number for number, known in TURNS.items() if known is turn), 1)
-                if turn not in _SIDEWAYS:
+                if orientation < 5:
                     return opened.height, opened.width, orientation
                 # Which of its sides a turned TIFF calls its width depends on the version of Pillow.
                 size = decode_image(path).size if opened.format == "TIFF" else (opened.width, opened.height)

@@ -5,8 +5,8 @@ from pathlib import Path
 
 from mtlue_cli.choices import LabelFormat
 from mtlue_cli.errors import InputError
-from mtlue_cli.images.folder import find_images
-from mtlue_cli.layouts.shards import find_shards, shards_among_files
+from mtlue_cli.images.folder import find_images, list_folder
+from mtlue_cli.layouts.shards import Shards, find_shards, shards_among
 from mtlue_cli.tasks.readers.image_folder import doubt
 from mtlue_cli.tasks.readers.registry import READERS, layout_of
 from mtlue_cli.tasks.wording import counted, listed
@@ -45,8 +45,12 @@ def find_labels(folder: Path, wanted: LabelFormat | None = None, names: Sequence
     if found:
         several = ", ".join(path.name for path in found)
         raise InputError(f"{folder} holds several label files: {several}", hint="name one of them with --labels")
-    images = find_images(folder)
-    if wanted is None and (layout_of(images) is not None or (not images and shards_among_files(folder) is not None)):
+    files = list_folder(folder)
+    images = files.images
+    if wanted is None and layout_of(images) is not None:
+        return folder
+    shards = shards_among(folder, files)
+    if wanted is None and shards is not None and not images:
         return folder
     nested = sorted(path.relative_to(folder).as_posix() for name in LABEL_NAMES for path in folder.glob(f"*/{name}"))
     if nested:
@@ -54,7 +58,7 @@ def find_labels(folder: Path, wanted: LabelFormat | None = None, names: Sequence
             f"no labels: {folder} itself holds no label file, folders in it do: {', '.join(nested[:5])}",
             hint=f"give one of these folders, such as {folder / nested[0].split('/')[0]}, or name a file with --labels",
         )
-    _refuse_hidden_shards(folder, images)
+    _refuse_hidden_shards(folder, images, shards)
     beside = next((path for path in sorted(folder.glob("labels.*")) if path.is_file()), None)
     none = f"no labels: --labels is not given, and {folder} holds none of {', '.join((*names, *LABEL_NAMES))}"
     unclear = doubt(images) if wanted is None and beside is None and any("/" in name for name in images) else None
@@ -68,13 +72,12 @@ def find_labels(folder: Path, wanted: LabelFormat | None = None, names: Sequence
     )
 
 
-def _refuse_hidden_shards(folder: Path, images: Sequence[str]) -> None:
+def _refuse_hidden_shards(folder: Path, images: Sequence[str], shards: Shards | None) -> None:
     """Say why shards of a folder are not read.
 
     Raises:
         InputError: There are such.
     """
-    shards = shards_among_files(folder)
     if shards is not None:
         raise InputError(
             f"{folder} holds {shards.kind.title} ({listed(list(shards.names))}), and images as files "
