@@ -55,11 +55,6 @@ def coloured(target: Array, task: Task) -> npt.NDArray[np.uint8]:
     return picture
 
 
-def coloured_all(targets: Array, task: Task) -> npt.NDArray[np.uint8]:
-    """:func:`coloured` of each of ``targets``, ``(N, h, w, 3)``."""
-    return np.stack([coloured(target, task) for target in targets])
-
-
 def _depth(depth: npt.NDArray[np.float64]) -> npt.NDArray[np.uint8]:
     known = depth > 0
     picture = np.full((*depth.shape, 3), UNKNOWN, dtype=np.uint8)

@@ -52,16 +52,14 @@ class FolderMatch:
     """How a folder and its label table fit.
 
     Attributes:
-        labelled: Number of rows; each has its file.
         unlabelled: Images of the folder that no row names.
         unread: Photos that no row names of kinds that are not read.
         notes: What a user should know of the files that no row names, one per line.
     """
 
-    labelled: int
     unlabelled: tuple[str, ...]
-    unread: tuple[str, ...] = ()
-    notes: tuple[str, ...] = ()
+    unread: tuple[str, ...]
+    notes: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -163,34 +161,25 @@ def match_labels(
     ]
     notes += _link_notes(folder, files.others, named)
     if like_maps:
-        one = len(like_maps) == 1
-        notes.append(
-            f"{counted(len(like_maps), 'file')} that no row names {'lies' if one else 'lie'} where the maps are and "
-            f"{'is' if one else 'are'} left out: {_some(sorted(like_maps))}"
-        )
+        lie = "lies where the maps are and is" if len(like_maps) == 1 else "lie where the maps are and are"
+        notes.append(f"{counted(len(like_maps), 'file')} that no row names {lie} left out: {_some(sorted(like_maps))}")
     unlabelled = tuple(name for name in nameless if name not in like_maps and name not in unread)
-    return FolderMatch(len(table), unlabelled, tuple(sorted(unread)), tuple(notes))
+    return FolderMatch(unlabelled, tuple(sorted(unread)), tuple(notes))
 
 
 def _like_maps(table: LabelTable, maps: Collection[str], nameless: Sequence[str], found: Sequence[str]) -> set[str]:
-    """Files that no row names and that must be maps: in a folder of maps alone, or named as those of other photos.
+    """Those of the ``nameless`` images that must be maps: in a folder of maps alone, or named as those of other photos.
 
-    Args:
-        table: The labels.
-        maps: The maps of all rows, as names of the image folder.
-        nameless: Images of the folder that no row names.
-        found: All its images.
+    ``maps`` are the maps of all rows, and ``found`` all images, as names of the image folder.
     """
     photo_folders = {posixpath.dirname(name) for name in table.file_names}
     map_folders = {posixpath.dirname(name) for name in maps} - photo_folders
     stems = {os.path.splitext(name)[0] for name in found}
     # 0.jpg has 0_mask.png beside it, so 3_mask.png beside 3.jpg is one too.
-    ends = {end for name in maps if (end := _end_after_photo(name, stems)) is not None}
-
-    def is_map(name: str) -> bool:
-        return posixpath.dirname(name) in map_folders or _end_after_photo(name, stems) in ends
-
-    return {name for name in nameless if is_map(name)}
+    ends = {_end_after_photo(name, stems) for name in maps} - {None}
+    return {
+        name for name in nameless if posixpath.dirname(name) in map_folders or _end_after_photo(name, stems) in ends
+    }
 
 
 def _end_after_photo(name: str, stems: Collection[str]) -> str | None:
@@ -244,9 +233,8 @@ def _link_notes(folder: Path, others: Iterable[str], named: Collection[str]) -> 
     """That links to folders in which no row has its image are not followed, a line if there are such."""
     used = {str(parent) for name in named for parent in PurePosixPath(name).parents}
     links = [name for name in others if name not in used and os.path.isdir(os.path.join(folder, name))]
-    if not links:
-        return []
-    return [f"{counted(len(links), 'link')} to a folder not followed, what is in it is left out: {_some(links)}"]
+    note = f"{counted(len(links), 'link')} to a folder not followed, what is in it is left out: {_some(links)}"
+    return [note] if links else []
 
 
 def _some(names: Sequence[str]) -> str:

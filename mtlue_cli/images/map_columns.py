@@ -57,19 +57,11 @@ _THREADS = 4
 
 
 def look_at_maps(images: Path, column: MapColumn) -> FoundMaps:
-    """What a column of maps stands for; :data:`~mtlue_cli.tasks.maps.LookAtMaps` for one image folder.
+    """What a column of maps stands for; :data:`~mtlue_cli.tasks.maps.LookAtMaps` for the image folder ``images``.
 
     The kind is what is declared, else segmentation where the maps hold whole numbers of few different values, or the
     colours of a palette file beside them. The classes are what is declared, else those of the palette, else what the
-    numbers of all maps ask for.
-
-    Args:
-        images: Where the images of the column's rows lead from.
-        column: The column.
-
-    Returns:
-        The task; a line for each map that is missing, damaged, of another type, size or class than expected; how the
-        column was understood, as far as nobody said so; and the maps that are turned upright with their photos.
+    numbers of all maps ask for. Each map that is missing, damaged, or of another type, size or class is a fault.
     """
     fault_of = file_check(column.folder, (), FOLDER_IN_WORDS)
     problems = {row: fault_of(file) for row, file in enumerate(column.files) if file is not None}
@@ -232,11 +224,7 @@ def _turns(column: MapColumn, seen: Sequence[_Seen], kind: TaskKind) -> tuple[di
 
 
 def _understood(column: MapColumn, rows: Sequence[int]) -> tuple[Declaration, Palette | None]:
-    """How a column is read, with the palette of colour-coded masks.
-
-    Raises:
-        InputError: It is not clear; says how to declare the column, or lists the maps that cannot be read.
-    """
+    """How a column is read, with the palette of colour-coded masks; an InputError says what to declare or to repair."""
     declaration = column.declaration
     if declaration is not None and declaration.colours is not None:
         return declaration, _named_palette(column, declaration.colours)
@@ -263,11 +251,7 @@ def _understood(column: MapColumn, rows: Sequence[int]) -> tuple[Declaration, Pa
 
 
 def _check_numbers(column: MapColumn, sample: Sequence[Array]) -> None:
-    """Refuse numbers, one per pixel, that cannot be taken for classes.
-
-    Raises:
-        InputError: Says how to declare the column, or how to save its masks.
-    """
+    """Refuse numbers, one per pixel, that cannot be taken for classes."""
     declared = column.declaration is not None
     if any(stored.dtype.kind == "f" for stored in sample):
         if declared:
@@ -293,11 +277,7 @@ def _check_numbers(column: MapColumn, sample: Sequence[Array]) -> None:
 
 
 def _palette_beside(column: MapColumn, rows: Sequence[int], sample: Sequence[Array]) -> Palette:
-    """The palette file of colour pictures, beside the masks or the label file.
-
-    Raises:
-        InputError: There is none, or more than one; says what to do.
-    """
+    """The one palette file of colour pictures, beside the masks or the label file."""
     packed = np.concatenate([np.unique(packed_colours(stored)) for stored in sample])
     colours = set(unpacked_colours(np.unique(packed)))
     folders = [column.folder, *((column.folder / str(column.files[row])).parent for row in rows)]
@@ -330,11 +310,7 @@ def _palette_beside(column: MapColumn, rows: Sequence[int], sample: Sequence[Arr
 
 
 def _named_palette(column: MapColumn, named: str) -> Palette:
-    """The palette file that a user names, from the current folder or from that of the label file.
-
-    Raises:
-        InputError: It cannot be read.
-    """
+    """The palette file that a user names, from the current folder or from that of the label file."""
     path = Path(named).expanduser()
     beside = column.folder / path
     try:
@@ -352,11 +328,7 @@ def _undeclared(column: MapColumn, what: str, likely: str) -> InputError:
 
 
 def _task(declaration: Declaration, numbers: frozenset[int], palette: Palette | None) -> Task:
-    """The task of a declared or inferred kind, with the classes that ``numbers`` ask for where none are stated.
-
-    Raises:
-        InputError: The numbers are no class indices, or may be grey levels.
-    """
+    """The task of a declared or inferred kind, with the classes that ``numbers`` ask for where none are stated."""
     name, kind, ignore = declaration.column, declaration.kind, declaration.ignore
     if palette is not None:
         return Task(name, kind, palette.classes, ignore=palette.ignore, colours=palette.colours)

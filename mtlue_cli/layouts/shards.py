@@ -112,8 +112,9 @@ class Shards:
                         raise InputError(f"{self.folder / name} has a column {FILE_COLUMN}", hint="rename it")
                     rows, empty = rows + 1, empty + (not row.image)
                     others.update(row.others)
-                    file = image_name(name, number, row.image)
-                    (images / file).write_bytes(row.image or b"")
+                    image = row.image or b""
+                    file = f"{stem_of(name)}/{number:0{DIGITS}d}{suffix_for('', image) or '.png'}"
+                    (images / file).write_bytes(image)
                     table.write(json.dumps({FILE_COLUMN: file, **row.labels}, ensure_ascii=False) + "\n")
                 on_shard()
         if empty == rows:
@@ -149,11 +150,6 @@ class Shards:
 def stem_of(shard: str) -> str:
     """Folder that the images of a shard are shown in."""
     return shard.rsplit(".", 1)[0]
-
-
-def image_name(shard: str, number: int, content: bytes | None) -> str:
-    """Path by which the image of a row is known; rows count from 0."""
-    return f"{stem_of(shard)}/{number:0{DIGITS}d}{suffix_for('', content or b'') or '.png'}"
 
 
 def suffix_for(old: str, content: bytes) -> str:

@@ -37,9 +37,9 @@ class Sample:
     members: dict[str, tuple[tarfile.TarInfo, bytes]]
 
     @property
-    def images(self) -> list[str]:
-        """Endings of its images; more than one is a fault."""
-        return [ending for ending in self.members if ending.lower() in IMAGES]
+    def image(self) -> str | None:
+        """Ending of its image."""
+        return next((ending for ending in self.members if ending.lower() in IMAGES), None)
 
     @property
     def views(self) -> list[str]:
@@ -54,7 +54,7 @@ def read_samples(path: Path) -> Iterator[ShardRow]:
         InputError: The file is damaged, holds links, a text with an image, or a sample without an image of its own.
     """
     for sample in _samples(path):
-        if not sample.images and sample.views:
+        if sample.image is None and sample.views:
             raise InputError(
                 f"{path}: the sample {quoted(sample.key)} has no image of its own name, but {listed(sample.views)}",
                 hint="protect samples of one image, such as NAME.jpg",
@@ -63,7 +63,7 @@ def read_samples(path: Path) -> Iterator[ShardRow]:
         image: bytes | None = None
         others: list[str] = []
         for ending, (_, content) in sample.members.items():
-            if ending in sample.images:
+            if ending == sample.image:
                 image = content
             elif ending.lower() not in TEXTS:
                 others.append(ending)
@@ -83,7 +83,7 @@ def write_samples(out: Path, source: Path, image_of: Callable[[int], bytes | Non
                 continue
             for ending, (info, content) in sample.members.items():
                 name = info.name
-                if ending in sample.images:
+                if ending == sample.image:
                     name, content = sample.key + suffix_for(f".{ending}", image), image
                 elif ending.lower() not in TEXTS:
                     continue
@@ -99,7 +99,7 @@ def holds_images(path: Path) -> bool:
     Raises:
         InputError: It cannot be read.
     """
-    return any(sample.images or sample.views for sample in _samples(path))
+    return any(sample.image or sample.views for sample in _samples(path))
 
 
 def _samples(path: Path) -> Iterator[Sample]:
@@ -108,13 +108,17 @@ def _samples(path: Path) -> Iterator[Sample]:
     Raises:
         InputError: The file is damaged, or holds links, or several images in one sample.
     """
-    for key, members in groupby(_members(path), lambda member: member[0]):
-        sample = Sample(key, {ending: (info, content) for _, ending, info, content in members})
-        if len(sample.images) > 1:
-            raise InputError(
-                f"{path}: the sample {quoted(key)} has several images", hint="protect samples of one image"
-            )
-        yield sample
+    for key, group in groupby(_members(path), lambda member: member[0]):
+        members: dict[str, tuple[tarfile.TarInfo, bytes]] = {}
+        images = 0
+        for _, ending, info, content in group:
+            images += ending.lower() in IMAGES
+            if images > 1:
+                raise InputError(
+                    f"{path}: the sample {quoted(key)} has several images", hint="protect samples of one image"
+                )
+            members[ending] = (info, content)
+        yield Sample(key, members)
 
 
 def _members(path: Path) -> Iterator[tuple[str, str, tarfile.TarInfo, bytes]]:
