@@ -79,19 +79,10 @@ def render_scenes(count: int, size: int, seed: int) -> RenderedScenes:
 def write_scenes(
     folder: Path, count: int, *, size: int = 64, seed: int = 0, on_image: Callable[[], None] | None = None
 ) -> Path:
-    """Write scenes as a labelled folder: ``image/``, ``mask/``, ``depth/``, ``normals/`` and, last, the label file.
+    """As :func:`~mtlue_cli.images.synthetic.draw_set`, of scenes: ``image/``, ``mask/``, ``depth/`` and ``normals/``.
 
-    Masks are grey PNG, depth is 16-bit PNG in levels of :data:`DEPTH_UNIT`, normals are float32 arrays.
-
-    Args:
-        folder: Made if it does not exist.
-        count: Number of scenes.
-        size: Side in pixels.
-        seed: Any whole number from 0.
-        on_image: Called after each scene.
-
-    Returns:
-        The label file, with the columns ``segmentation``, ``depth`` and ``normals``.
+    Masks are grey PNG, depth is 16-bit PNG in levels of :data:`DEPTH_UNIT`, normals are float32 arrays. The columns of
+    the label file are ``segmentation``, ``depth`` and ``normals``.
     """
     scenes = render_scenes(count, size, seed)
     for name in _FILES:

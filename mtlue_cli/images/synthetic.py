@@ -57,14 +57,10 @@ class DrawnImage:
 
 
 def draw_image(rng: np.random.Generator, size: int = 64) -> DrawnImage:
-    """One coloured shape on a textured background.
+    """One coloured shape on a textured background, ``size`` pixels wide and high.
 
     Classes are drawn uniformly and independently. Position, size, angle, exact colour, background colours, small grey
     distractors, brightness and noise vary.
-
-    Args:
-        rng: Source of everything random.
-        size: Side in pixels.
     """
     shape = SHAPES[rng.integers(len(SHAPES))]
     colour = tuple(COLOURS)[rng.integers(len(COLOURS))]
@@ -100,16 +96,9 @@ def draw_image(rng: np.random.Generator, size: int = 64) -> DrawnImage:
 def draw_set(
     folder: Path, count: int, *, size: int = 64, seed: int = 0, on_image: Callable[[], None] | None = None
 ) -> Path:
-    """Draw ``count`` PNG files into ``folder`` and write their labels, last, beside them.
+    """Draw ``count`` PNG files of ``size`` pixels into ``folder`` and write their labels, last, beside them.
 
-    Image ``i`` depends on ``seed`` and ``i`` alone. Running it again writes the same bytes.
-
-    Args:
-        folder: Made if it does not exist.
-        count: Number of images.
-        size: Side in pixels.
-        seed: Any whole number from 0.
-        on_image: Called after each image.
+    Image ``i`` depends on ``size``, ``i`` and ``seed``, a whole number from 0. ``on_image`` is called after each image.
 
     Returns:
         The label file.
@@ -162,11 +151,6 @@ def _background(rng: np.random.Generator, texture: str, side: int) -> npt.NDArra
     rows, columns = np.mgrid[0:side, 0:side].astype(np.float32)
     along = (columns * math.cos(turn) + rows * math.sin(turn) + shift[0]) / period % 1.0
     across = (rows * math.cos(turn) - columns * math.sin(turn) + shift[1]) / period % 1.0
-    if texture == "stripes":
-        on = along < 0.5
-    elif texture == "checks":
-        on = (along < 0.5) ^ (across < 0.5)
-    else:
-        on = np.zeros_like(along, dtype=bool)
+    on = {"stripes": along < 0.5, "checks": (along < 0.5) ^ (across < 0.5), "plain": along < 0}[texture]
     mixed = np.where(on[..., None], first, second)
     return np.clip(np.rint(mixed), 0, 255).astype(np.uint8)

@@ -64,11 +64,7 @@ def read_target(
 
 
 def stored_array(content: bytes, *, colours: bool = False) -> Array:
-    """What a file holds, as it is: ``(h, w)`` or ``(h, w, 3)`` numbers.
-
-    Args:
-        content: Content of the file.
-        colours: Whether the colours of a palette count, not its indices.
+    """The numbers in a file's content, as they are: ``(h, w)`` or ``(h, w, 3)``; with ``colours`` those of a palette.
 
     Raises:
         ImageError: The file is damaged, too large, changed by compression, or holds another number of channels.
@@ -192,12 +188,7 @@ def class_numbers(stored: Array) -> npt.NDArray[np.int64]:
 
 
 def to_size(target: npt.NDArray[Any], task: Task, size: int) -> npt.NDArray[Any]:
-    """A target stretched to a square by nearest neighbour, in the layout of a loop: no value is mixed with another.
-
-    Args:
-        target: As :func:`read_target` returns it.
-        task: Its task.
-        size: Side in pixels.
+    """A target of :func:`read_target`, stretched to a square by nearest neighbour: no value is mixed with another.
 
     Returns:
         ``(S, S)`` int64 for segmentation, ``(1, S, S)`` float32 for depth, ``(3, S, S)`` float32 for normals.
@@ -243,15 +234,12 @@ _FURTHEST = 2**31
 
 def channels_last(array: Array) -> Array:
     """``(h, w)`` or ``(h, w, 3)`` of an array that may have its channel first."""
-    if array.ndim == 3 and array.shape[2] in (1, 3):
-        channels = array
-    elif array.ndim == 3 and array.shape[0] in (1, 3):
-        channels = np.moveaxis(array, 0, 2)
-    elif array.ndim == 2:
+    if array.ndim == 2:
         return array
-    else:
+    last = np.moveaxis(array, 0, 2) if array.ndim == 3 and array.shape[2] not in (1, 3) else array
+    if last.ndim != 3 or last.shape[2] not in (1, 3):
         raise ImageError(f"is an array of the shape {array.shape}, expected height x width, with 1 or 3 channels")
-    return channels[..., 0] if channels.shape[2] == 1 else channels
+    return last[..., 0] if last.shape[2] == 1 else last
 
 
 def _classes(stored: Array, task: Task) -> npt.NDArray[np.int64]:
@@ -284,11 +272,7 @@ def _shown(values: Sequence[object]) -> str:
 
 
 def _colour_numbers(stored: Array, colours: Sequence[tuple[int, int, int]]) -> npt.NDArray[np.int64]:
-    """The position of each pixel's colour in ``colours``, ``(h, w)`` int64.
-
-    Raises:
-        ImageError: A colour is none of them.
-    """
+    """The position of each pixel's colour in ``colours``, ``(h, w)`` int64."""
     if stored.dtype not in (np.uint8, np.bool_):
         raise ImageError(f"holds {stored.dtype} numbers, expected the colours of a palette in 8 bits")
     found = packed_colours(stored)
@@ -303,13 +287,9 @@ def _colour_numbers(stored: Array, colours: Sequence[tuple[int, int, int]]) -> n
 
 
 def numbers_of_ids(stored: Array, ids: Mapping[int, int]) -> npt.NDArray[np.int64]:
-    """The number of each pixel's id, ``(h, w)`` int64.
+    """The number that stands for each pixel's id in ``ids``, ``(h, w)`` int64.
 
     Source: COCO's panoptic format: the id of a pixel ``(R, G, B)`` is ``R + 256 G + 65536 B``, of a grey one its level.
-
-    Args:
-        stored: ``(h, w)`` or ``(h, w, 3)`` whole numbers.
-        ids: The number of each id.
 
     Raises:
         ImageError: A pixel has another id.

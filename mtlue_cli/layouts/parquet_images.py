@@ -61,15 +61,12 @@ def write_shard(out: Path, source: Path, image_of: Callable[[int], bytes | None]
                 images = [image_of(first + row) for row in range(table.num_rows)]
                 first += table.num_rows
                 kept = [row for row, image in enumerate(images) if image is not None]
-                if not kept:
-                    continue
-                table = table.take(pyarrow.array(kept, pyarrow.int64()))
-                cells = [
-                    _replaced(old, images[row] or b"")
-                    for row, old in zip(kept, table.column(at).to_pylist(), strict=True)
-                ]
-                table = table.set_column(at, field, pyarrow.array(cells, field.type))
-                writer.write_table(table, row_group_size=table.num_rows)
+                if kept:
+                    table = table.take(pyarrow.array(kept, pyarrow.int64()))
+                    old = table.column(at).to_pylist()
+                    cells = [_replaced(cell, images[row] or b"") for row, cell in zip(kept, old, strict=True)]
+                    table = table.set_column(at, field, pyarrow.array(cells, field.type))
+                    writer.write_table(table, row_group_size=table.num_rows)
 
 
 def image_column(path: Path, schema: "pyarrow.Schema") -> str:
@@ -80,15 +77,11 @@ def image_column(path: Path, schema: "pyarrow.Schema") -> str:
     """
     found = _image_columns(schema)
     others = [field.name for field in schema if field.name not in found and holds_bytes(field.type)]
-    if others:
+    if others or len(found) != 1:
+        what = f"columns of bytes, which may be images: {listed(others)}" if others else ""
         raise InputError(
-            f"{path} has columns of bytes, which may be images: {listed(others)}",
-            hint="write a data set without these columns, and protect that",
-        )
-    if len(found) != 1:
-        raise InputError(
-            f"{path} has several image columns: {listed(found)}",
-            hint="write a data set with one image column, and protect that",
+            f"{path} has {what or f'several image columns: {listed(found)}'}",
+            hint="write a data set with one image column and no other bytes, and protect that",
         )
     return found[0]
 

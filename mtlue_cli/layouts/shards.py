@@ -126,13 +126,7 @@ class Shards:
         return remarks + [f"{counted(empty, 'row')} without the bytes of an image, not in the release"] * bool(empty)
 
     def pack(self, out: Path, name: str, image_of: Callable[[int], bytes | None]) -> Path:
-        """Write a shard of the release, atomically.
-
-        Args:
-            out: The release.
-            name: The shard.
-            image_of: The released image of a row; None leaves the row out.
-        """
+        """Write the shard ``name`` of the release ``out``, atomically; a row whose image is None is left out."""
         path = out / name
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary = temporary_beside(path)
