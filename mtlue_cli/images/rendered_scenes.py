@@ -39,18 +39,18 @@ Floats = npt.NDArray[np.floating]
 
 
 @dataclass(frozen=True)
-class RenderedScenes:
-    """Scenes and all that is known of their pixels; layouts as the loops of training take them.
+class RenderedScene:
+    """A scene and all that is known of its pixels.
 
     Attributes:
-        images: ``(N, 3, S, S)`` uint8 RGB.
-        classes: ``(N, S, S)`` int64, indices into :data:`CLASSES`.
-        depth: ``(N, 1, S, S)`` float32 in metres, 0 in the sky.
-        normals: ``(N, 3, S, S)`` float32 unit vectors, zero in the sky.
+        image: ``(S, S, 3)`` uint8 RGB.
+        classes: ``(S, S)`` uint8, indices into :data:`CLASSES`.
+        depth: ``(S, S)`` float32 in metres, 0 in the sky.
+        normals: ``(S, S, 3)`` float32 unit vectors, zero in the sky.
     """
 
-    images: npt.NDArray[np.uint8]
-    classes: npt.NDArray[np.int64]
+    image: npt.NDArray[np.uint8]
+    classes: npt.NDArray[np.uint8]
     depth: npt.NDArray[np.float32]
     normals: npt.NDArray[np.float32]
 
@@ -61,53 +61,8 @@ def camera_rays(size: int) -> Floats:
     return np.stack([*np.meshgrid(steps, steps), np.ones((size, size))], axis=2)
 
 
-def render_scenes(count: int, size: int, seed: int) -> RenderedScenes:
-    """Render ``count`` scenes of ``size`` pixels; scene ``i`` depends on ``size``, ``seed`` and ``i`` alone."""
-    scenes = RenderedScenes(
-        np.empty((count, 3, size, size), dtype=np.uint8),
-        np.empty((count, size, size), dtype=np.int64),
-        np.empty((count, 1, size, size), dtype=np.float32),
-        np.empty((count, 3, size, size), dtype=np.float32),
-    )
-    for index in range(count):
-        image, classes, depth, normals = _render(np.random.default_rng([seed, index]), size)
-        scenes.images[index], scenes.classes[index] = image.transpose(2, 0, 1), classes
-        scenes.depth[index, 0], scenes.normals[index] = depth, normals.transpose(2, 0, 1)
-    return scenes
-
-
-def write_scenes(
-    folder: Path, count: int, *, size: int = 64, seed: int = 0, on_image: Callable[[], None] | None = None
-) -> Path:
-    """As :func:`~mtlue_cli.images.synthetic.draw_set`, of scenes: ``image/``, ``mask/``, ``depth/`` and ``normals/``.
-
-    Masks are grey PNG, depth is 16-bit PNG in levels of :data:`DEPTH_UNIT`, normals are float32 arrays. The columns of
-    the label file are ``segmentation``, ``depth`` and ``normals``.
-    """
-    scenes = render_scenes(count, size, seed)
-    for name in _FILES:
-        (folder / name).mkdir(parents=True, exist_ok=True)
-    rows: list[list[str]] = []
-    for index in range(count):
-        row = [f"{name}/{index:05d}.{suffix}" for name, suffix in _FILES.items()]
-        image, mask, depth, normals = (folder / name for name in row)
-        Image.fromarray(np.ascontiguousarray(scenes.images[index].transpose(1, 2, 0))).save(image, compress_level=1)
-        Image.fromarray(scenes.classes[index].astype(np.uint8)).save(mask)
-        levels = np.rint(scenes.depth[index, 0].astype(np.float64) / DEPTH_UNIT)
-        Image.fromarray(levels.astype(np.uint16)).save(depth)
-        normals.write_bytes(encode_array(np.ascontiguousarray(scenes.normals[index].transpose(1, 2, 0))))
-        rows.append(row)
-        if on_image is not None:
-            on_image()
-    return write_labels(folder, ("file_name", "segmentation", "depth", "normals"), rows)
-
-
-def _render(rng: np.random.Generator, size: int) -> tuple[Floats, npt.NDArray[np.int64], Floats, Floats]:
-    """Draw and render one scene.
-
-    Returns:
-        Image in [0, 255] and normals, ``(S, S, 3)``; classes and depth, ``(S, S)``.
-    """
+def render_scene(rng: np.random.Generator, size: int = 64) -> RenderedScene:
+    """Draw and render one scene, ``size`` pixels wide and high."""
     # The camera above the ground, and the light.
     pitch, roll = rng.uniform(0.12, 0.3), rng.uniform(-0.06, 0.06)
     up = np.array([np.sin(roll), -np.cos(roll) * np.cos(pitch), -np.cos(roll) * np.sin(pitch)])
@@ -162,7 +117,36 @@ def _render(rng: np.random.Generator, size: int) -> tuple[Floats, npt.NDArray[np
     flat = colours[surface, 0] * share + colours[surface, 1] * (1 - share)
     brightness = np.where(seen, _AMBIENT + (1.15 - _AMBIENT) * np.maximum(normals @ light, 0), 1)
     image = np.clip(np.rint(flat * brightness[..., None] * 255 + noise), 0, 255)
-    return image, classes, np.where(seen, depth, 0), normals
+    depth[~seen] = 0
+    return RenderedScene(
+        image.astype(np.uint8), classes.astype(np.uint8), depth.astype(np.float32), normals.astype(np.float32)
+    )
+
+
+def write_scenes(
+    folder: Path, count: int, *, size: int = 64, seed: int = 0, on_image: Callable[[], None] | None = None
+) -> Path:
+    """As :func:`~mtlue_cli.images.synthetic.draw_set`, of scenes: ``image/``, ``mask/``, ``depth/`` and ``normals/``.
+
+    Masks are grey PNG, depth is 16-bit PNG in levels of :data:`DEPTH_UNIT`, normals are float32 arrays. The columns of
+    the label file are ``segmentation``, ``depth`` and ``normals``.
+    """
+    for name in _FILES:
+        (folder / name).mkdir(parents=True, exist_ok=True)
+    rows: list[list[str]] = []
+    for index in range(count):
+        row = [f"{name}/{index:05d}.{suffix}" for name, suffix in _FILES.items()]
+        image, mask, depth, normals = (folder / name for name in row)
+        scene = render_scene(np.random.default_rng([seed, index]), size)
+        Image.fromarray(scene.image).save(image, compress_level=1)
+        Image.fromarray(scene.classes).save(mask)
+        levels = np.rint(scene.depth.astype(np.float64) / DEPTH_UNIT)
+        Image.fromarray(levels.astype(np.uint16)).save(depth)
+        normals.write_bytes(encode_array(scene.normals))
+        rows.append(row)
+        if on_image is not None:
+            on_image()
+    return write_labels(folder, ("file_name", "segmentation", "depth", "normals"), rows)
 
 
 def _hit_sphere(rays: Floats, centre: Floats, radius: float) -> tuple[Floats, Floats]:
