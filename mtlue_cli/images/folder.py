@@ -322,7 +322,7 @@ def refuse_nesting(images: Path, out: Path) -> None:
     """Refuse an output folder that is the input, lies inside it, or holds it.
 
     Raises:
-        InputError: It is so.
+        InputError: They overlap.
     """
     source, target = images.resolve(), out.resolve()
     if source == target or source in target.parents or target in source.parents:

@@ -58,15 +58,10 @@ def companion_files(
 
 
 def refuse_images_in_labels(images: Path, labels: Path, table: LabelFile) -> None:
-    """Refuse a label file that is to be copied to the release, and in which images stand.
-
-    Args:
-        images: Folder of the originals.
-        labels: Their label file, or the folder itself for a layout without one.
-        table: What was read.
+    """Refuse a label file that :func:`companion_files` would copy to the release although it holds images.
 
     Raises:
-        InputError: It is so.
+        InputError: It holds images.
     """
     if table.format is not LabelFormat.COCO and _place_among(images, labels, table) is None:
         return
