@@ -4,6 +4,7 @@ import importlib.util
 import io
 import os
 import re
+import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -140,21 +141,20 @@ def _is_tga(start: bytes, size: int) -> bool:
 
     Source: Truevision TGA File Format Specification 2.0, tables 1 and 2.
     """
-    if len(start) < _TGA_HEADER or start[1] > 1:
+    if len(start) < _TGA_HEADER.size:
         return False
-    has_map, kind = start[1] == 1, start[2]
-    width, height = (int.from_bytes(start[at : at + 2], "little") for at in (12, 14))
-    entries, bits = int.from_bytes(start[5:7], "little"), start[16]
-    if min(width, height) < 1 or start[17] >> 6 or kind not in _TGA_BITS or bits not in _TGA_BITS[kind]:
+    skipped, has_map, kind, first, entries, map_bits, _, _, width, height, bits, flags = _TGA_HEADER.unpack_from(start)
+    if min(width, height) < 1 or flags >> 6 or has_map > 1 or bits not in _TGA_BITS.get(kind, ()):
         return False
-    if (not has_map and (kind in (1, 9) or any(start[3:8]))) or (has_map and start[7] not in (15, 16, 24, 32)):
+    if has_map and map_bits not in (15, 16, 24, 32):
         return False
-    before = _TGA_HEADER + start[0] + (entries * -(-start[7] // 8) if has_map else 0)
+    if not has_map and (kind in (1, 9) or first or entries or map_bits):
+        return False
+    before = _TGA_HEADER.size + skipped + has_map * entries * -(-map_bits // 8)
     return size > before if kind >= 9 else size >= before + width * height * -(-bits // 8)
 
 
-_TGA_HEADER = 18
-"""Bytes."""
+_TGA_HEADER = struct.Struct("<BBBHHBHHHHBB")
 _TGA_BITS = {1: (8,), 2: (16, 24, 32), 3: (8, 16), 9: (8,), 10: (16, 24, 32), 11: (8, 16)}
 """Kind of picture to the bits of a pixel."""
 START = 64
@@ -350,8 +350,6 @@ def _pixels(image: Image.Image, source_format: str) -> tuple[Pixels, npt.NDArray
     grey = mode in _GREY_MODES
     transparent = mode in _TRANSPARENT_MODES or "transparency" in image.info
     target = ("LA" if transparent else "L") if grey else ("RGBA" if transparent else "RGB")
-    if not transparent and image.height * image.width <= _STRIP_PIXELS:
-        return np.asarray(image if mode == target else image.convert(target)), None
     pixels = np.empty((image.height, image.width) if grey else (image.height, image.width, 3), dtype=np.uint8)
     alpha = np.empty((image.height, image.width), dtype=np.uint8) if transparent else None
     for rows, strip in _strips(image, target):

@@ -150,7 +150,7 @@ def same_alpha(one: npt.NDArray[np.uint8] | None, other: npt.NDArray[np.uint8] |
     """Whether two alphas are equal; none stands for opaque, since WebP drops an alpha that is opaque everywhere."""
     if one is None or other is None:
         present = other if one is None else one
-        return present is None or bool((present == np.iinfo(np.uint8).max).all())
+        return present is None or bool((present == 255).all())
     return np.array_equal(one, other)
 
 

@@ -281,11 +281,11 @@ def file_check(folder: Path, found: Collection[str], called: str = "image folder
 
 
 def released_names(sources: Sequence[str], suffix: str | None, taken: Collection[str] = ()) -> dict[str, str]:
-    """Where each source stands in a release: the same path and stem with the released suffix; an array keeps its own.
+    """Name of each source in a release: the same path and stem with the released suffix; an array keeps its own.
 
-    Sources that would meet in one name, such as ``a.jpg`` and ``a.png``, keep their own suffix before the new one
-    (``a.jpg.png``). Names that differ only in case or Unicode form count as meeting, and so does a file with a folder:
-    not every file system tells them apart. What still meets carries a digest of its source (``a.3f0c5d1e2b4a.png``).
+    Sources that would have one name, such as ``a.jpg`` and ``a.png``, keep their own suffix before the new one
+    (``a.jpg.png``). Names that differ only in case or Unicode form count as equal, also those of a file and a folder:
+    not every file system tells them apart. Those still equal carry a digest of their source (``a.3f0c5d1e2b4a.png``).
 
     Args:
         sources: Distinct relative POSIX paths.
@@ -296,12 +296,12 @@ def released_names(sources: Sequence[str], suffix: str | None, taken: Collection
         Source to released path; independent of the order of ``sources``.
     """
     last = 1 if suffix is None else 2
+    parents = map(PurePosixPath, {name.rpartition("/")[0] for name in (*sources, *taken)})
+    folders = {str(folder) for parent in parents for folder in (parent, *parent.parents)}
+    reserved = set(map(_twin_key, folders.union(taken)))
     turn = dict.fromkeys(sources, 0)
-    names = {source: _name_in_turn(source, suffix, 0) for source in sources}
-    parents = {PurePosixPath(parent) for parent in {name.rpartition("/")[0] for name in (*sources, *taken)}}
-    reserved = {_twin_key(str(folder)) for parent in parents for folder in (parent, *parent.parents)}
-    reserved.update(map(_twin_key, taken))
     while True:
+        names = {source: _name_in_turn(source, suffix, turn[source]) for source in sources}
         meeting: dict[str, list[str]] = defaultdict(list)
         for source, name in names.items():
             meeting[_twin_key(name)].append(source)
@@ -315,7 +315,6 @@ def released_names(sources: Sequence[str], suffix: str | None, taken: Collection
             return names
         for source in renamed:
             turn[source] += 1
-            names[source] = _name_in_turn(source, suffix, turn[source])
 
 
 def refuse_nesting(images: Path, out: Path) -> None:
