@@ -73,7 +73,8 @@ def look_at_maps(images: Path, column: MapColumn) -> FoundMaps:
         declaration, palette = _understood(column, rows)
     except InputError as error:
         return FoundMaps(None, column.files, [*faults, *(error.faults or (str(error),))], [])
-    seen = _look_at_all(images, column, rows, declaration, palette)
+    stated = _stated_task(declaration, palette)
+    seen = _look_at_all(images, column, rows, declaration, stated)
     faults += [_fault(column, one.row, one.problem) for one in seen if one.problem is not None]
     if declaration.kind is TaskKind.DEPTH and declaration.scale is None and any(one.whole for one in seen):
         advice = declared_as(column.name, f"depth:scale=0.001{_no_depth(one.top for one in seen)}")
@@ -84,7 +85,7 @@ def look_at_maps(images: Path, column: MapColumn) -> FoundMaps:
     turns, turn_faults, notes = _turns(column, seen, declaration.kind)
     faults += turn_faults
     try:
-        task = _task(declaration, frozenset().union(*(one.numbers for one in seen)), palette)
+        task = stated or _counted_task(declaration, frozenset().union(*(one.numbers for one in seen)))
     except InputError as error:
         return FoundMaps(None, column.files, [*faults, str(error)], [])
     if not faults:
@@ -118,17 +119,9 @@ class _Seen:
 
 
 def _look_at_all(
-    images: Path, column: MapColumn, rows: Sequence[int], declaration: Declaration, palette: Palette | None
+    images: Path, column: MapColumn, rows: Sequence[int], declaration: Declaration, task: Task | None
 ) -> list[_Seen]:
-    counts = declaration.kind is TaskKind.SEGMENTATION and declaration.classes is None and palette is None
-    task = Task(
-        column.name,
-        declaration.kind,
-        declaration.classes or (() if palette is None else palette.classes),
-        scale=declaration.scale or 1.0,
-        ignore=declaration.ignore if palette is None else palette.ignore,
-        colours=() if palette is None else palette.colours,
-    )
+    """What is in the maps of some rows; ``task`` is that of the column, None if its maps say which classes it has."""
     photos = _identities(images / name for name in column.images)
 
     def look(row: int) -> _Seen:
@@ -136,11 +129,13 @@ def _look_at_all(
         path = column.folder / file
         try:
             content = read_content(path)
-            stored = stored_array(content, colours=palette is not None)
+            stored = stored_array(content, colours=task is not None and bool(task.colours))
             if declaration.ids:
                 stored = numbers_of_ids(stored, declaration.ids[file])
-            numbers = frozenset(np.unique(class_numbers(stored)).tolist()) if counts else frozenset()
-            if not counts:
+            numbers: frozenset[int] = frozenset()
+            if task is None:
+                numbers = frozenset(np.unique(class_numbers(stored)).tolist())
+            else:
                 as_target(stored, task)
             height, width = stored.shape[:2]
             tall, wide, orientation = upright_frame(images / column.images[row]) or (height, width, 1)
@@ -327,14 +322,20 @@ def _undeclared(column: MapColumn, what: str, likely: str) -> InputError:
     )
 
 
-def _task(declaration: Declaration, numbers: frozenset[int], palette: Palette | None) -> Task:
-    """The task of a declared or inferred kind, with the classes that ``numbers`` ask for where none are stated."""
+def _stated_task(declaration: Declaration, palette: Palette | None) -> Task | None:
+    """The task of a column; None if it has classes and neither the declaration nor a palette states them."""
     name, kind, ignore = declaration.column, declaration.kind, declaration.ignore
     if palette is not None:
         return Task(name, kind, palette.classes, ignore=palette.ignore, colours=palette.colours)
-    if kind is not TaskKind.SEGMENTATION or declaration.classes is not None:
-        classes, scale = declaration.classes or (), declaration.scale or 1.0
-        return Task(name, kind, classes, scale=scale, ignore=ignore, ids=declaration.ids)
+    if kind is TaskKind.SEGMENTATION and declaration.classes is None:
+        return None
+    classes, scale = declaration.classes or (), declaration.scale or 1.0
+    return Task(name, kind, classes, scale=scale, ignore=ignore, ids=declaration.ids)
+
+
+def _counted_task(declaration: Declaration, numbers: frozenset[int]) -> Task:
+    """The segmentation task whose maps hold ``numbers``; an InputError says how to declare what is not clear."""
+    name, kind, ignore = declaration.column, declaration.kind, declaration.ignore
     others = {number for number in numbers if number not in (IGNORED, UNLABELLED)}
     if not ignore and IGNORED in numbers and others != {0} and max(others, default=0) < IGNORED // 2:
         if _leaves_out(others) and max(others) >= CERTAIN:
