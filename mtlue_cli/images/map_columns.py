@@ -366,7 +366,7 @@ def _leaves_out(numbers: Iterable[int]) -> bool:
 
 
 def _class_notes(column: MapColumn, task: Task, palette: Palette | None) -> list[str]:
-    """How the classes of masks were found, a line if nobody stated them."""
+    """A line that says how the classes of masks were found; none where the user states them."""
     declaration = column.declaration
     if task.kind is not TaskKind.SEGMENTATION or (declaration is not None and declaration.classes is not None):
         return []

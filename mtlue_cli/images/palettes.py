@@ -35,7 +35,7 @@ class Palette:
     Attributes:
         file: Where it was read from, as it was named.
         classes: Names, or numbers where the file has none.
-        colours: Of each class, and after them those that stand for no class.
+        colours: One per class, then those that are no class.
     """
 
     file: str
@@ -52,8 +52,8 @@ def read_palette(path: Path, named: str | None = None) -> Palette:
     """The palette in a file: CamVid's ``label_colors.txt``, a table, Cityscapes' ``labels.py``, VOC's ``labelmap.txt``.
 
     A table has the columns ``r``, ``g``, ``b``, or one for the colour (``(120, 120, 120)`` or ``#787878``), and the
-    name, as ADE20K and CamVid have theirs; a JSON document has objects with a ``color`` and a name. Of two names of one
-    colour the first counts. Names such as ``void`` stand for no class.
+    name, as in ADE20K and CamVid; a JSON document has objects with a ``color`` and a name. If a colour has two names,
+    the first counts. Names such as ``void`` are no class.
 
     Args:
         path: The file.

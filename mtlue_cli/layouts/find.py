@@ -1,4 +1,4 @@
-"""Where the labels of a folder are, if nobody says so."""
+"""Where the labels of a folder are when no option names them."""
 
 from collections.abc import Sequence
 from pathlib import Path
