@@ -151,7 +151,8 @@ def _is_tga(start: bytes, size: int) -> bool:
     if not has_map and (kind in (1, 9) or first or entries or map_bits):
         return False
     before = _TGA_HEADER.size + skipped + has_map * entries * -(-map_bits // 8)
-    return size > before if kind >= 9 else size >= before + width * height * -(-bits // 8)
+    least: int = before + (1 if kind >= 9 else width * height * -(-bits // 8))
+    return size >= least
 
 
 _TGA_HEADER = struct.Struct("<BBBHHBHHHHBB")

@@ -147,7 +147,7 @@ def turned_map(content: bytes, orientation: int) -> bytes:
     with opened_image(content) as opened:
         opened.load()
         kept = opened.info.keys() & {"transparency", "compression", "icc_profile"}
-        options = {key: opened.info[key] for key in kept}
+        options: dict[str, Any] = {str(key): opened.info[key] for key in kept}
         if opened.format == "WEBP":
             options |= {"lossless": True, "exact": True}
         opened.transpose(TURNS[orientation]).save(stream, format=opened.format, **options)
