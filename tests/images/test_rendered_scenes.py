@@ -52,7 +52,8 @@ def scenes() -> Scenes:
 
 def points(scenes: Scenes) -> np.ndarray:
     """``(N, S, S, 3)`` what each pixel shows, in space."""
-    return camera_rays(SIZE).astype(np.float64)[None] * scenes.depth[..., None]
+    seen: np.ndarray = camera_rays(SIZE).astype(np.float64)[None] * scenes.depth[..., None]
+    return seen
 
 
 def inner(scenes: Scenes) -> np.ndarray:
