@@ -29,6 +29,7 @@ from mtlue_cli.perturbation.effect import (
 from mtlue_cli.release.records import (
     LABELS_NAME,
     RUN_PATH,
+    SHORT_DIGEST,
     FileRecord,
     Manifest,
     QuarantineRecord,
@@ -181,7 +182,7 @@ class ReleaseCheck:
             "files": f"{self.files}, {len(self.quarantine)} in quarantine",
             "masks and maps": str(self.maps or ""),
             "tasks": ", ".join(run.tasks),
-            "weights": f"{run.weights_name} ({run.weights_sha256[:16]})",
+            "weights": f"{run.weights_name} ({run.weights_sha256[:SHORT_DIGEST]})",
             "key": run.key_fingerprint or "none",
             "codes": codes if run.code_version else "",
             "format": run.image_format,
