@@ -11,7 +11,7 @@ from msgspec import structs
 
 from mtlue_cli.errors import InputError, MtlueError
 from mtlue_cli.files import TEMPORARY, discard, file_digest, synchronise, write_atomically
-from mtlue_cli.images.folder import find_images, find_images_and_links
+from mtlue_cli.images.folder import find_images, list_folder
 from mtlue_cli.images.reading import ReadingThreads
 from mtlue_cli.metrics.flip import MeanFlip
 from mtlue_cli.release.check import FileCheck, ReleaseCheck, check_file, folder_faults, label_faults
@@ -145,8 +145,8 @@ class Release:
                     hint="remove it, or give another output folder with --out",
                 )
             return Contents(ours=targets)
-        images, links = find_images_and_links(folder)
-        self._refuse_links(links, targets)
+        found = list_folder(folder)
+        self._refuse_links(found.links, targets)
         seen = self._state()
         if seen is None:
             if all(entry.name == FOLDER for entry in folder.iterdir()):
@@ -158,7 +158,7 @@ class Release:
         manifest = self.manifest
         companions = {name for name in manifest.run.digests if not name.startswith(f"{FOLDER}/")} - {LABELS_NAME}
         ours = manifest.names | read_planned(folder) | targets | companions
-        strangers = [name for name in images if name not in ours]
+        strangers = [name for name in found.images if name not in ours]
         if strangers:
             raise InputError(
                 f"{folder} holds {counted(len(strangers), 'image')} that mtlue did not write, which may be unprotected",
