@@ -1,4 +1,12 @@
-"""Rows of cells between delimiters, as CSV and TSV have them."""
+"""Rows of cells between delimiters: CSV and TSV, read and written.
+
+A spreadsheet takes a cell that begins with one of ``= + - @`` for a formula, which can run commands or send the sheet
+away. Such a cell is written with an apostrophe before it, which spreadsheets show as text; plain numbers such as ``-1``
+are left alone. Reading takes the apostrophe off. File names get ``./`` instead, another spelling of the same
+path for any program.
+
+Source: OWASP, CSV Injection.
+"""
 
 import csv
 import io
@@ -6,13 +14,21 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from mtlue_cli.choices import LabelFormat
 from mtlue_cli.errors import InputError
-from mtlue_cli.tasks.formula import unescaped
-from mtlue_cli.tasks.readers.base import LabelSource, RawTable
+from mtlue_cli.tasks.bins import NUMBER
+from mtlue_cli.tasks.readers.base import LabelReader, LabelSource, RawTable
 from mtlue_cli.tasks.readers.text import read_text
+
+DELIMITERS = (",", ";", "\t")
+"""What may part the cells of a CSV file; half of Europe's spreadsheets write ``;``. The header decides."""
 
 _STATED = re.compile(r'(?:"sep=(.)"|sep=(.))(?:\r\n|\r|\n)', re.IGNORECASE)
 """The row that some spreadsheets put on top of all to say how cells are parted."""
+
+_FORMULA = "[=+\\-@\uff1d\uff0b\uff0d\uff20]"  # the last four are the full-width signs
+_EXECUTED = re.compile(f"'*{_FORMULA}")
+_ESCAPED = re.compile(f"'+{_FORMULA}")
 
 
 @dataclass(frozen=True)
@@ -31,11 +47,21 @@ class Parted:
 
 
 def part(text: str, delimiters: Sequence[str], file_columns: Sequence[str]) -> Parted:
-    """Find the delimiter of a table; arguments as those of :func:`read_delimited`."""
+    """Find the delimiter of a table.
+
+    Args:
+        text: The table.
+        delimiters: What may part the cells. The first with which the header holds a file column is taken, else the
+            first that parts the header at all.
+        file_columns: Headers that may name the file column.
+    """
     stated = _STATED.match(text)
     if stated is not None and len(delimiters) > 1:
         return Parted(text[stated.end() :], stated[1] or stated[2], 1)
-    return Parted(text, _delimiter(text, delimiters, file_columns))
+    headers = {delimiter: header_of(text, delimiter) for delimiter in delimiters}
+    parting = [delimiter for delimiter in delimiters if len(headers[delimiter]) > 1]
+    named = [delimiter for delimiter in parting if set(headers[delimiter]) & set(file_columns)]
+    return Parted(text, (named or parting or delimiters)[0])
 
 
 def read_delimited(source: LabelSource, delimiters: Sequence[str]) -> RawTable:
@@ -43,8 +69,7 @@ def read_delimited(source: LabelSource, delimiters: Sequence[str]) -> RawTable:
 
     Args:
         source: A file in an encoding that :func:`~mtlue_cli.tasks.readers.text.read_text` knows.
-        delimiters: What may part the cells. The first with which the header holds a file column is taken, else the
-            first that parts the header at all.
+        delimiters: As :func:`part` takes them.
 
     Raises:
         InputError: The file is no text, or empty.
@@ -60,13 +85,6 @@ def header_of(start: str, delimiter: str) -> tuple[str, ...]:
     """First row that is not blank, parted by ``delimiter``; empty if there is none."""
     rows, _, _ = _parse(start, delimiter, most=1)
     return rows[0] if rows else ()
-
-
-def _delimiter(text: str, delimiters: Sequence[str], file_columns: Sequence[str]) -> str:
-    headers = {delimiter: header_of(text, delimiter) for delimiter in delimiters}
-    parting = [delimiter for delimiter in delimiters if len(headers[delimiter]) > 1]
-    named = [delimiter for delimiter in parting if set(headers[delimiter]) & set(file_columns)]
-    return (named or parting or delimiters)[0]
 
 
 def _parse(
@@ -101,3 +119,39 @@ def _described(error: csv.Error) -> str:
     if "field limit" in message:
         return f"a cell has more than {csv.field_size_limit()} characters (a quotation mark that is not closed?)"
     return message
+
+
+def escaped(cell: str) -> str:
+    """``cell`` as it may stand in a table for a spreadsheet; :func:`unescaped` takes it back."""
+    return f"'{cell}" if _EXECUTED.match(cell) and not NUMBER.fullmatch(cell) else cell
+
+
+def unescaped(cell: str) -> str:
+    """What :func:`escaped` was given; any other cell as it is."""
+    return cell[1:] if _ESCAPED.match(cell) else cell
+
+
+def escaped_name(name: str) -> str:
+    """A relative file name as it may stand in such a table; another spelling of the same path.
+
+    So is a name that begins with a blank, which readers of tables strip.
+    """
+    return f"./{name}" if _EXECUTED.match(name) or name[:1].isspace() else name
+
+
+def write_row(text: io.StringIO, cells: Sequence[str], delimiter: str = ",") -> None:
+    """Append a row of a delimited table."""
+    # A lone carriage return would end the row where the writer does not quote it, as Python's did not before 3.13.
+    quoting = csv.QUOTE_ALL if any("\r" in cell for cell in cells) else csv.QUOTE_MINIMAL
+    csv.writer(text, lineterminator="\n", delimiter=delimiter, quoting=quoting).writerow(cells)
+
+
+CSV = LabelReader(
+    LabelFormat.CSV,
+    "comma- or semicolon-separated table",
+    lambda source: read_delimited(source, DELIMITERS),
+    (".csv",),
+)
+TSV = LabelReader(
+    LabelFormat.TSV, "tab-separated table", lambda source: read_delimited(source, ("\t",)), (".tsv", ".tab")
+)

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from mtlue_cli.choices import LabelFormat
 from mtlue_cli.errors import InputError
-from mtlue_cli.tasks.readers.base import CANONICAL_FILE_COLUMN, Cell, LabelReader, LabelSource, RawTable
+from mtlue_cli.tasks.readers.base import Cell, LabelReader, LabelSource, RawTable, image_table
 from mtlue_cli.tasks.wording import counted, listed, quoted
 
 COLUMN = "label"
@@ -19,11 +19,9 @@ SKIPPED = "-"
 
 SPLITS = frozenset({"train", "training", "val", "valid", "validation", "dev", "test", "testing", "eval"})
 NO_CLASSES = frozenset(
-    {
-        *("images", "image", "img", "imgs", "photos", "pictures", "jpegimages", "leftimg8bit", "originals", "raw"),
-        *("masks", "mask", "labels", "label", "annotations", "annotation", "segmentation", "gt", "gtfine", "gtcoarse"),
-        *("depth", "depths", "normal", "normals", "targets", "data"),
-    }
+    {"images", "image", "img", "imgs", "photos", "pictures", "jpegimages", "leftimg8bit", "originals", "raw", "data"}
+    | {"masks", "mask", "labels", "label", "annotations", "annotation", "segmentation", "gt", "gtfine", "gtcoarse"}
+    | {"depth", "depths", "normal", "normals", "targets"}
 )
 """Names of folders, lower case, that hardly are classes."""
 
@@ -39,24 +37,18 @@ def read_image_folder(source: LabelSource) -> RawTable:
         InputError: No level is named, and images lie in several.
     """
     folders = [name.split("/")[:-1] for name in source.image_names]
-    depths = {len(parts) for parts in folders if parts}
-    levels = source.levels
-    if not levels and depths and depths != {1}:
-        raise InputError(
-            f"{source.path}: images lie {min(depths)} to {max(depths)} folders deep"
-            if len(depths) > 1
-            else f"{source.path}: images lie {max(depths)} folders deep",
-            hint=levels_hint(source.image_names),
-        )
-    levels = levels or (COLUMN,)
+    depths = sorted({len(parts) for parts in folders if parts})
+    if not source.levels and depths not in ([], [1]):
+        deep = " to ".join(map(str, dict.fromkeys((depths[0], depths[-1]))))
+        raise InputError(f"{source.path}: images lie {deep} folders deep", hint=levels_hint(source.image_names))
+    levels = source.levels or (COLUMN,)
     used = [(at, name) for at, name in enumerate(levels) if name != SKIPPED]
     if not used:
         raise InputError(f"--levels {','.join(levels)} names no level")
     blank = sorted({part for parts in folders for part in parts[: len(levels)] if part != part.strip()})
     if blank:
-        raise InputError(
-            f"{source.path}: names of folders begin or end with a blank: {listed(blank)}", hint="rename them"
-        )
+        fault = f"{source.path}: names of folders begin or end with a blank: {listed(blank)}"
+        raise InputError(fault, hint="rename them")
     rows: list[tuple[Cell, ...]] = [
         (name, *(parts[at] if at < len(parts) else None for at, _ in used))
         for name, parts in zip(source.image_names, folders, strict=True)
@@ -66,9 +58,7 @@ def read_image_folder(source: LabelSource) -> RawTable:
     outside = len(folders) - len(rows)
     if outside:
         notes.append(f"{counted(outside, 'image')} of {source.path} in no folder: without a label")
-    header = (CANONICAL_FILE_COLUMN, *(name for _, name in used))
-    places = tuple(quoted(str(row[0])) for row in rows)
-    return RawTable(header, tuple(rows), places, notes=tuple(notes), file_column=CANONICAL_FILE_COLUMN)
+    return image_table((name for _, name in used), rows, notes=tuple(notes))
 
 
 def fits_image_folder(names: Sequence[str]) -> bool:

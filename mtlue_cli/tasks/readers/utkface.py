@@ -7,15 +7,14 @@ description of the published data set.
 import re
 
 from mtlue_cli.choices import LabelFormat
-from mtlue_cli.tasks.readers.base import CANONICAL_FILE_COLUMN, LabelReader, LabelSource, RawTable
-from mtlue_cli.tasks.wording import quoted
+from mtlue_cli.tasks.readers.base import LabelReader, LabelSource, RawTable, image_table
+from mtlue_cli.tasks.wording import first_of, quoted
 
 OLDEST = 116
 GENDERS = ("male", "female")
 RACES = ("white", "black", "asian", "indian", "other")
 
 _NAME = re.compile(r"(\d{1,3})_(\d)_(\d)_(\d+)(\.[^.]+)+", re.ASCII)
-_LISTED = 5
 
 
 def read_utkface(source: LabelSource) -> RawTable:
@@ -32,13 +31,9 @@ def read_utkface(source: LabelSource) -> RawTable:
             odd.append(f"  {quoted(path)}: {problem}")
         elif found is not None:
             rows.append((path, str(int(found[1])), GENDERS[int(found[2])], RACES[int(found[3])]))
-    notes: list[str] = []
-    if odd:
-        notes = [f"{len(odd)} of {len(source.image_names)} file names carry no labels:", *odd[:_LISTED]]
-        notes += [f"  ... and {len(odd) - _LISTED} more"] if len(odd) > _LISTED else []
-    header = (CANONICAL_FILE_COLUMN, "age", "gender", "race")
-    places = tuple(quoted(row[0]) for row in rows)
-    return RawTable(header, tuple(rows), places, notes=tuple(notes), file_column=CANONICAL_FILE_COLUMN)
+    total = f"{len(odd)} of {len(source.image_names)} file names carry no labels:"
+    notes = (total, *first_of(odd, "  ... and {} more".format)) if odd else ()
+    return image_table(("age", "gender", "race"), rows, notes=notes)
 
 
 def _problem(age: int, gender: int, race: int) -> str | None:
