@@ -10,11 +10,10 @@ from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from functools import cached_property
 from pathlib import PurePosixPath
 
 from mtlue_cli.tasks.bins import parse_number
-from mtlue_cli.tasks.classes import MAX_CLASSES
+from mtlue_cli.tasks.classes import MAX_CLASSES, too_few
 from mtlue_cli.tasks.multi_label import RARE_SEPARATORS, looks_like_lists
 from mtlue_cli.tasks.spelling import LIKELY_MISSING, TRUTH, folded
 from mtlue_cli.tasks.wording import quoted, words
@@ -94,71 +93,29 @@ class Column:
         return f"{subject} {self.left_out}"
 
 
-@dataclass(frozen=True)
 class _Values:
-    """The labelled cells of a column.
+    """The cells of a column; ``counts`` leaves out those that may stand for a missing label."""
 
-    Attributes:
-        name: Header.
-        cells: Every row's cell, None where unlabelled.
-        counts: Rows of each distinct value, without those that may stand for a missing label.
-        header: All headers of the table.
-        files: The image of each row.
-    """
-
-    name: str
-    cells: Sequence[str | None]
-    counts: Mapping[str, int]
-    header: Collection[str]
-    files: Sequence[str]
-
-    @cached_property
-    def parts(self) -> tuple[str, ...]:
-        """Words of the name in lower case: ``patientId`` gives ``patient`` and ``id``."""
-        return _parts(self.name)
-
-    @property
-    def last(self) -> str:
-        """The last word of the name."""
-        return self.parts[-1] if self.parts else ""
-
-    @cached_property
-    def rows(self) -> int:
-        return sum(self.counts.values())
-
-    @property
-    def distinct(self) -> int:
-        return len(self.counts)
-
-    @property
-    def per_class(self) -> float:
-        return self.rows / self.distinct
-
-    @property
-    def few(self) -> bool:
-        """Whether a class has few images."""
-        return self.per_class < FEWEST_PER_CLASS
-
-    @cached_property
-    def sample(self) -> list[str]:
-        """The values that are looked at."""
-        return list(self.counts)[:SAMPLE]
-
-    @cached_property
-    def numbers(self) -> list[float]:
-        """Those of them that are numbers."""
-        return [number for value in self.sample if (number := parse_number(value)) is not None]
-
-    @cached_property
-    def are_numbers(self) -> bool:
-        return self.mostly(_is_number)
-
-    @property
-    def has_own_values(self) -> bool:
-        """Whether nearly every image has a value of its own."""
-        if self.distinct == self.rows:
-            return self.rows >= FEWEST_ROWS
-        return self.distinct >= FEWEST_ROWS + 2 and self.distinct > OWN_VALUE * self.rows
+    def __init__(
+        self,
+        name: str,
+        cells: Sequence[str | None],
+        counts: Mapping[str, int],
+        header: Collection[str],
+        files: Sequence[str],
+    ) -> None:
+        self.name, self.cells, self.counts, self.header, self.files = name, cells, counts, header, files
+        self.parts = _parts(name)
+        self.last = self.parts[-1] if self.parts else ""
+        self.rows, self.distinct = sum(counts.values()), len(counts)
+        self.per_class = self.rows / self.distinct
+        self.has_few_rows = self.per_class < FEWEST_PER_CLASS
+        # Nearly every image has a value of its own.
+        most = self.distinct > max(FEWEST_ROWS + 1, OWN_VALUE * self.rows)
+        self.has_own_values = self.rows >= FEWEST_ROWS if self.distinct == self.rows else most
+        self.sample = list(counts)[:SAMPLE]
+        self.numbers = [number for value in self.sample if (number := parse_number(value)) is not None]
+        self.are_numbers = self.mostly(_is_number)
 
     def named(self, some: frozenset[str]) -> bool:
         """Whether a word of the name is one of ``some``."""
@@ -178,18 +135,13 @@ def infer_column(
 ) -> Column:
     """What a column is, and whether it is a task by default.
 
-    Args:
-        name: Its header.
-        cells: Its cells, None where unlabelled.
-        header: All headers of the table: some names mean something together alone.
-        files: The image of each row; empty: not known.
+    Cells are None where unlabelled. ``header`` has all headers of the table, as some names mean something together
+    alone; ``files`` the image of each row, if known.
     """
     counts = Counter(cell for cell in cells if cell is not None)
-    if not counts:
-        return Column(name, ColumnKind.EMPTY, "has no labels")
-    if len(counts) == 1:
-        only = quoted(next(iter(counts)))
-        return Column(name, ColumnKind.CONSTANT, f"holds only one class, {only}: there is nothing to learn")
+    reason = too_few(tuple(counts))
+    if reason is not None:
+        return Column(name, ColumnKind.CONSTANT if counts else ColumnKind.EMPTY, reason)
     real = {value: count for value, count in counts.items() if value.lower() not in LIKELY_MISSING}
     values = _Values(name, cells, _by_meaning(real or counts), header, files)
     for kind, reason_of in _BOOKKEEPING:
@@ -247,10 +199,10 @@ def _number(values: _Values, task: ColumnKind) -> Column:
         reason = f"holds {distinct} distinct values: it looks like an identifier"
     elif values.has_own_values:
         reason = "holds a different value for nearly every image"
-    elif distinct >= 4 and values.few and _is_sparse(values):
+    elif distinct >= 4 and values.has_few_rows and _is_sparse(values):
         kind, advice = ColumnKind.IDENTIFIER, ""
         reason = f"holds {distinct} numbers far apart for {values.rows} images"
-    elif distinct > MANY and values.few:
+    elif distinct > MANY and values.has_few_rows:
         reason = f"holds {distinct} values for {values.rows} images"
     elif distinct <= MANY:
         kind, advice = task, ""
@@ -325,7 +277,7 @@ def _path(values: _Values) -> str | None:
     if values.last in _PATH_LAST and not values.are_numbers:
         return "has the name of a path"
     if values.mostly(_FOLDERS.fullmatch) or (
-        values.few and values.distinct > 2 and values.mostly(_IN_FOLDER.fullmatch)
+        values.has_few_rows and values.distinct > 2 and values.mostly(_IN_FOLDER.fullmatch)
     ):
         is_class = values.named(_CLASS_WORDS) and not values.mostly(_ABSOLUTE.fullmatch)
         other = is_class or values.mostly(_is_date) or values.mostly(_TOPIC.fullmatch)
@@ -525,7 +477,7 @@ _PADDED = re.compile(r"0\d{3,}")
 
 
 def _identifier(values: _Values) -> str | None:
-    distinct, few = values.distinct, values.few
+    distinct, few = values.distinct, values.has_few_rows
     if distinct > 2 and any(values.mostly(form.fullmatch) for form in _ID_VALUES):
         return "holds identifiers"
     if distinct > 2 and few and any(values.mostly(form.fullmatch) for form in _CODES):
@@ -557,7 +509,7 @@ def _is_named_identifier(values: _Values) -> bool:
         return False
     if is_alone and (last in _ID_LAST | _PERSON_ALONE or (last in _NUMBERED_ALONE and values.mostly(_ends_in_digits))):
         return True
-    return last in _ID_LAST and (values.distinct > MANY or (values.few and values.distinct > 3))
+    return last in _ID_LAST and (values.distinct > MANY or (values.has_few_rows and values.distinct > 3))
 
 
 _DECIMAL_COMMA = re.compile(r"-?(?:\d+|\d{1,3}(?:\.\d{3})+),\d+", re.ASCII)

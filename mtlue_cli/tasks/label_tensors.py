@@ -6,7 +6,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch import Tensor, nn
+from torch import Tensor
+from torch.nn.functional import normalize, one_hot
 
 from mtlue_cli.choices import TaskKind
 from mtlue_cli.tasks.kinds import KINDS, span_of
@@ -18,17 +19,11 @@ STORED = {TaskKind.SEGMENTATION: torch.int16, TaskKind.DEPTH: torch.float32, Tas
 DEPTH_CODES = 8
 """Depths between which a depth is interpolated."""
 
-COUNTED = 256
-"""Label maps at most that shares are counted over."""
+COUNTED, CHUNK = 256, 16
+"""Label maps that shares are counted over at most, and those that are turned into weights at a time."""
 
-CHUNK = 16
-"""Label maps that are turned into weights at a time."""
-
-SPAN_SHARES = (0.01, 0.99)
-"""Quantiles of the valid depths that bound a span: a few wild ones must not stretch it."""
-
-SPAN_VALUES = 1_000_000
-"""Values of a data set at most that these quantiles are taken of."""
+SPAN_SHARES, SPAN_VALUES = (0.01, 0.99), 1_000_000
+"""Quantiles of the valid depths that bound a span, as a few wild ones must not stretch it; values they are taken of."""
 
 
 def empty_maps(task: Task, count: int, size: int) -> Tensor:
@@ -64,18 +59,6 @@ class MapRules:
     weights: Callable[[Tensor, Task], Tensor]
 
 
-def _mirrored(labels: Tensor) -> Tensor:
-    return labels.flip(-1)
-
-
-def _mirrored_normals(labels: Tensor) -> Tensor:
-    return labels.flip(-1) * labels.new_tensor([-1.0, 1.0, 1.0]).view(1, 3, 1, 1)
-
-
-def _class_weights(labels: Tensor, task: Task) -> Tensor:
-    return nn.functional.one_hot(labels.clamp_min(0), task.num_classes).movedim(-1, 1).float()
-
-
 def _depth_weights(labels: Tensor, task: Task) -> Tensor:
     """Interpolation between depths at equal distances over the task's span."""
     low, high = span_of(task)
@@ -84,16 +67,26 @@ def _depth_weights(labels: Tensor, task: Task) -> Tensor:
     return (1 - (position - codes).abs()).clamp_min(0)
 
 
-def _normal_weights(labels: Tensor, task: Task) -> Tensor:  # noqa: ARG001 - shared signature
+def _normal_weights(labels: Tensor, _task: Task) -> Tensor:
     """Squares of the components, those of either sign apart: a unit vector's sum to 1."""
-    unit = nn.functional.normalize(labels, dim=1)
+    unit = normalize(labels, dim=1)
     return torch.cat([unit.clamp_min(0), (-unit).clamp_min(0)], dim=1).square()
 
 
 MAPS: Mapping[TaskKind, MapRules] = {
-    TaskKind.SEGMENTATION: MapRules(_mirrored, lambda task: task.num_classes, _class_weights),
-    TaskKind.DEPTH: MapRules(_mirrored, lambda _: DEPTH_CODES, _depth_weights),
-    TaskKind.NORMALS: MapRules(_mirrored_normals, lambda _: 6, _normal_weights),
+    TaskKind.SEGMENTATION: MapRules(
+        mirrored=lambda labels: labels.flip(-1),
+        count=lambda task: task.num_classes,
+        weights=lambda labels, task: one_hot(labels.clamp_min(0), task.num_classes).movedim(-1, 1).float(),
+    ),
+    TaskKind.DEPTH: MapRules(
+        mirrored=lambda labels: labels.flip(-1), count=lambda _: DEPTH_CODES, weights=_depth_weights
+    ),
+    TaskKind.NORMALS: MapRules(
+        mirrored=lambda labels: labels.flip(-1) * labels.new_tensor([-1.0, 1.0, 1.0]).view(1, 3, 1, 1),
+        count=lambda _: 6,
+        weights=_normal_weights,
+    ),
 }
 
 
@@ -122,17 +115,11 @@ def code_shares(stored: Tensor, task: Task) -> list[float]:
 
 
 def class_shares(labels: Mapping[str, Tensor], tasks: TaskSet) -> list[list[float]]:
-    """Share of each class among the labelled samples, with one more sample of every class added.
+    """Share of each class among the labelled samples, with one more sample of every class added: a list per task.
 
     The added samples (Laplace's rule) keep a class that does not occur from being impossible. In a dense task the
-    samples are pixels; depths and normals have codes in place of classes (:func:`code_shares`).
-
-    Args:
-        labels: Task name to ``(N,)`` int64, negative where unlabelled, or to label maps.
-        tasks: The tasks, in the order of the result.
-
-    Returns:
-        One list per task, each summing to one.
+    samples are pixels; depths and normals have codes in place of classes (:func:`code_shares`). Labels go by task:
+    ``(N,)`` int64, negative where unlabelled, or label maps.
     """
     shares: list[list[float]] = []
     for task in tasks:
@@ -153,11 +140,9 @@ def image_level_shares(labels: Mapping[str, Tensor | npt.NDArray[np.int64]], tas
 
 
 def with_spans(tasks: TaskSet, labels: Mapping[str, Tensor]) -> TaskSet:
-    """The tasks with the spans of their depths; other kinds, and depths that are never valid, stay as they are.
+    """The tasks with the spans of their depths in ``labels``, which are all that a network will learn from.
 
-    Args:
-        tasks: The tasks.
-        labels: Task name to all labels that a network will learn from.
+    Other kinds, and depths that are never valid, stay as they are.
     """
     return TaskSet(tuple(_with_span(task, labels) if task.kind is TaskKind.DEPTH else task for task in tasks))
 

@@ -5,7 +5,7 @@ import os
 import re
 import shlex
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 
@@ -15,7 +15,7 @@ import numpy.typing as npt
 from mtlue_cli.choices import LabelFormat, TaskKind
 from mtlue_cli.errors import InputError
 from mtlue_cli.tasks.bins import Bins, parse_bins, parse_number
-from mtlue_cli.tasks.classes import class_faults, class_notes, make_task, ordered_classes
+from mtlue_cli.tasks.classes import as_missing, class_faults, class_notes, make_task, ordered_classes
 from mtlue_cli.tasks.columns import MANY, Column, ColumnKind, infer_column, settled_column
 from mtlue_cli.tasks.label_options import LabelOptions
 from mtlue_cli.tasks.maps import LookAtMaps, MapColumn, find_maps, may_be_maps, named_files, not_maps_note
@@ -23,7 +23,7 @@ from mtlue_cli.tasks.multi_label import MultiLabel, labels_of, separator_of, vec
 from mtlue_cli.tasks.names import resolved_names
 from mtlue_cli.tasks.paths import is_unicode, names_below, path_fault
 from mtlue_cli.tasks.presets.preset import Preset
-from mtlue_cli.tasks.readers.base import FILE_COLUMNS, Cell, LabelSource, RawTable, width_fault
+from mtlue_cli.tasks.readers.base import FILE_COLUMNS, Cell, LabelSource, RawTable
 from mtlue_cli.tasks.readers.celeba import read_partition
 from mtlue_cli.tasks.readers.delimited import escaped, escaped_name, write_row
 from mtlue_cli.tasks.readers.registry import reader_of
@@ -121,41 +121,39 @@ def read_label_file(
         raise InputError("--uncertain is for the uncertain cells of a --preset", hint="add --preset, or leave it out")
     raw, unread = _without_unnamed(raw)
     unread += [Column(name, ColumnKind.NESTED, reason) for name, reason in raw.unread.items()]
-    missing = _Missing(options.missing_values)
+    missing, missing_notes = _missing_cells(raw, options.missing_values)
     raw = _with_multi_labels(raw, options.multi_labels, missing)
     file_index = _find_file_column(path, raw, options, file_columns, folder, unread)
-    kept, row_faults, row_notes = _check_rows(raw, file_index)
-    faults = [*_header_faults(raw.header, options), *raw.faults, *row_faults]
+    faults = _header_faults(raw.header, options)
     if not raw.rows and not raw.faults:
         form = "no image name has the form that this format expects"
         faults.append(form if reader.reads_names else "no row below the header")
     if len(raw.header) < 2:
         faults.append("no column besides the file column: there is nothing to learn or to protect")
         faults += [column.fault for column in unread]
-    names = tuple(str(PurePosixPath(raw.rows[row][file_index] or "")) for row in kept)
-    places = tuple(raw.places[row] for row in kept)
-    rows: Sequence[int] = range(len(kept))
+    names, raw = _sound_rows(raw, file_index)
+    faults += raw.faults
+    rows: Sequence[int] = range(len(names))
     if options.split_file is not None:
-        rows, odd = _wanted_part(names, places, options, options.split_file)
+        rows, odd = _wanted_part(names, raw.places, options, options.split_file)
         faults += odd
     reading = _Reading(
         raw=raw,
         options=options,
         names=names,
-        places=places,
         rows=rows,
         maps_folder=options.maps_folder or (path if path.is_dir() else path.parent),
         look=look,
         folder=folder,
-        for_learning=for_learning and bool(kept),
+        for_learning=for_learning and bool(names),
         learned=None if learned is None else resolved_names(learned, raw.header),
         faults=faults,
-        notes=[*raw.notes, *row_notes],
+        notes=list(raw.notes),
     )
     for position, name in enumerate(raw.header):
         if position != file_index:
-            reading.add(name, missing.marked(raw.rows[row][position] for row in kept))
-    reading.notes += missing.notes(raw)
+            reading.add(name, _marked(raw, position, missing))
+    reading.notes += missing_notes
     left_out = [column.fault for column in (*reading.columns, *unread) if column.left_out is not None]
     nothing = len(left_out) == len(reading.columns) + len(unread) and len(raw.header) > 1
     if reading.for_learning and learned is None and nothing:
@@ -177,27 +175,13 @@ def read_label_file(
 class _Reading:
     """The columns of a label file while they are read, one after the other.
 
-    Attributes:
-        raw: The table.
-        options, look, folder, for_learning, learned: As :func:`read_label_file` has them.
-        names: The image of each sound row.
-        places: Where each is.
-        rows: Those of the wanted part of the split.
-        maps_folder: Where paths of maps lead from.
-        faults, notes: Found so far, one per line.
-        columns: What each column is.
-        tasks: Of all columns, those that are left out too.
-        indices: Class indices by task.
-        maps: Files by task.
-        turns: As :attr:`~mtlue_cli.tasks.spec.LabelTable.turns`.
-        named: Files that cells name though these are classes: labels all the same, not images.
-        bins: With the edges that quantiles came to.
+    ``names`` are the images of the rows, ``rows`` the wanted part of these. ``named`` are files that cells name though
+    they are read as classes; they are labels too, not images.
     """
 
     raw: RawTable
     options: LabelOptions
     names: tuple[str, ...]
-    places: tuple[str, ...]
     rows: Sequence[int]
     maps_folder: Path
     look: LookAtMaps | None
@@ -216,9 +200,9 @@ class _Reading:
 
     @property
     def table(self) -> LabelTable:
-        """All sound rows."""
+        """All rows."""
         tasks = TaskSet(tuple(self.tasks))
-        return LabelTable(self.names, self.indices, tasks, self.places, self.maps, self.maps_folder, self.turns)
+        return LabelTable(self.names, self.indices, tasks, self.raw.places, self.maps, self.maps_folder, self.turns)
 
     def add(self, name: str, cells: Sequence[Cell]) -> None:
         """Read a column."""
@@ -227,7 +211,7 @@ class _Reading:
         declaration = next((found for found in declarations if found.column == name), None)
         if bins is not None:
             cells = self._binned(bins, cells)
-        column = MapColumn(name, self.maps_folder, tuple(cells), self.places, self.names, declaration)
+        column = MapColumn(name, self.maps_folder, tuple(cells), self.raw.places, self.names, declaration)
         if self.look is not None and bins is None and may_be_maps(column, self.folder):
             self._add_maps(column, self.look)
         else:
@@ -245,7 +229,7 @@ class _Reading:
             try:
                 classes[row] = None if cell is None else bins.class_of(cell)
             except ValueError as error:
-                self.faults.append(f"{self.places[row]}: {quoted(bins.column)}: {error}")
+                self.faults.append(f"{self.raw.places[row]}: {quoted(bins.column)}: {error}")
         self.bins.append(bins)
         return classes
 
@@ -281,7 +265,7 @@ class _Reading:
             self.notes.append(
                 f"column {quoted(name)} looks like lists of labels: {kind.advice} makes a task of each label"
             )
-        task, self.indices[name] = make_task(name, cells, self.places)
+        task, self.indices[name] = make_task(name, cells, column.places)
         if declaration is not None:
             if declaration.kind is TaskKind.BINARY and task.num_classes > 2:
                 shown = listed(task.classes)
@@ -303,10 +287,7 @@ def released_labels(labels: LabelFile, names: Mapping[int, str]) -> bytes:
 
     Read again with the same file column, it gives the same labels: bins are written as their classes, missing values
     as empty cells. Cells that a spreadsheet would execute are escaped (:mod:`mtlue_cli.tasks.readers.delimited`).
-
-    Args:
-        labels: The labels.
-        names: Row to released file; rows that are not in it are left out.
+    ``names`` has the released file of each row; other rows are left out.
     """
     table = labels.table
     rows = sorted(names)
@@ -352,7 +333,7 @@ def _find_file_column(
     """
     if raw.file_column is not None:
         return raw.header.index(raw.file_column)
-    tried = [row for row in raw.rows[:TRIED_ROWS] if len(row) == len(raw.header)] if folder is not None else []
+    tried = raw.rows[:TRIED_ROWS] if folder is not None else ()
     found = [sum(_is_file(row[at], folder) for row in tried) for at in range(len(raw.header))]
     most = max(found, default=0)
     hint = f"use --file-column {shlex.quote(raw.header[found.index(most)])}" if 2 * most > len(tried) else None
@@ -388,7 +369,7 @@ def _header_faults(header: Sequence[str], options: LabelOptions) -> list[str]:
     repeated = [name for name, count in Counter(header).items() if name and count > 1]
     faults = [f"row 1: column {quoted(name)} appears more than once" for name in repeated]
     faults += [f"row 1: column {quoted(name)}: {problem}" for name in header if (problem := _text_fault(name))]
-    whose = "" if options.preset is None else f" among those of the preset {options.preset.given}"
+    whose = "" if options.preset is None else f" among those of the preset {options.preset}"
     for option, values in (("--bins", options.bins), ("--task", options.declarations)):
         absent = [value for value in values if value.column not in header]
         faults += [f"{option} {value}: there is no column {quoted(value.column)}{whose}" for value in absent]
@@ -400,38 +381,37 @@ def _header_faults(header: Sequence[str], options: LabelOptions) -> list[str]:
     ]
 
 
-def _check_rows(raw: RawTable, file_index: int) -> tuple[list[int], list[str], list[str]]:
-    """Positions of the sound rows, one line per fault, and one line for each of the first rows that repeat another."""
-    kept: list[int] = []
+def _sound_rows(raw: RawTable, file_index: int) -> tuple[tuple[str, ...], RawTable]:
+    """The files of the sound rows, and the table with these; other rows are faults of it, repeated ones notes."""
+    rows: dict[str, tuple[str, tuple[Cell, ...]]] = {}
     faults: list[str] = []
-    notes: list[str] = []
-    first: dict[str, int] = {}
-    for position, (cells, place) in enumerate(zip(raw.rows, raw.places, strict=True)):
+    repeated: list[str] = []
+    for place, cells in zip(raw.places, raw.rows, strict=True):
         problem = _row_fault(raw.header, cells, file_index)
         if problem is not None:
             faults.append(f"{place}: {problem}")
             continue
         name = str(PurePosixPath(cells[file_index] or ""))
-        earlier = first.setdefault(name, position)
-        if earlier == position:
-            kept.append(position)
+        if name not in rows:
+            rows[name] = (place, cells)
             continue
-        there = raw.places[earlier]
+        there, earlier = rows[name]
         others = [
             f"{quoted(column)} is {quoted(old or '')} there and {quoted(new or '')} here"
-            for at, (column, old, new) in enumerate(zip(raw.header, raw.rows[earlier], cells, strict=True))
+            for at, (column, old, new) in enumerate(zip(raw.header, earlier, cells, strict=True))
             if at != file_index and (old or "") != (new or "")
         ]
         if others:
             faults.append(f"{place}: file {quoted(name)} is already in {there}, with other labels: {others[0]}")
         else:
-            notes.append(f"{place} repeats {there} and is left out: file {quoted(name)}")
-    return kept, faults, first_of(notes, lambda more: f"{counted(more, 'further row')} left out that repeat others")
+            repeated.append(f"{place} repeats {there} and is left out: file {quoted(name)}")
+    notes = first_of(repeated, lambda more: f"{counted(more, 'further row')} left out that repeat others")
+    places, kept = zip(*rows.values(), strict=True) if rows else ((), ())
+    found = replace(raw, rows=kept, places=places, faults=(*raw.faults, *faults), notes=(*raw.notes, *notes))
+    return tuple(rows), found
 
 
 def _row_fault(header: Sequence[str], cells: Sequence[Cell], file_index: int) -> str | None:
-    if len(cells) != len(header):
-        return width_fault(cells, header)
     problem = path_fault(cells[file_index] or "")
     if problem is not None:
         return problem
@@ -451,53 +431,31 @@ def _text_fault(text: str) -> str | None:
     return None if is_unicode(text) else "is not Unicode"
 
 
-class _Missing:
-    """Which cells mean no label.
-
-    Args:
-        texts: What the user says means so, besides the empty cell; a number means so in any spelling.
-    """
-
-    def __init__(self, texts: Collection[str]) -> None:
-        self._texts = texts
-        self._numbers = {number: text for text in texts if (number := parse_number(text)) is not None}
-        self._unused = set(texts)
-
-    def marked(self, cells: Iterable[Cell]) -> list[Cell]:
-        """The cells, None where there is no label."""
-        return [None if not cell or self._means_none(cell) else cell for cell in cells]
-
-    def _means_none(self, cell: str) -> bool:
-        if not self._texts:
-            return False
-        number = parse_number(cell) if self._numbers else None
-        text = cell if cell in self._texts else None if number is None else self._numbers.get(number)
-        self._unused.discard(text or "")
-        return text is not None
-
-    def notes(self, raw: RawTable) -> list[str]:
-        """The texts that no cell has, one per line."""
-        notes = []
-        for text in filter(self._unused.__contains__, self._texts):
-            near = next((cell for row in raw.rows for cell in row if cell and cell.lower() == text.lower()), None)
+def _missing_cells(raw: RawTable, texts: Sequence[str]) -> tuple[set[str], list[str]]:
+    """The cells that mean no label as the user says, numbers in any spelling; and a note for each text without any."""
+    missing: set[str] = set()
+    notes: list[str] = []
+    numbers = {cell: parse_number(cell) for row in raw.rows for cell in row if cell} if texts else {}
+    for text in texts:
+        number = parse_number(text)
+        same = {cell for cell, value in numbers.items() if cell == text or (value is not None and value == number)}
+        missing |= same
+        if not same:
+            near = next((cell for cell in numbers if cell.lower() == text.lower()), None)
             hint = "" if near is None else f"; the labels spell it {quoted(near)}"
             notes.append(f"--missing-value {text} matches no cell{hint}")
-        return notes
+    return missing, notes
+
+
+def _marked(raw: RawTable, position: int, missing: Collection[str]) -> list[Cell]:
+    """The cells of a column, None where there is no label."""
+    return [None if not row[position] or row[position] in missing else row[position] for row in raw.rows]
 
 
 def _without_unnamed(raw: RawTable) -> tuple[RawTable, list[Column]]:
-    """The table without columns that have no name, and without empty cells after its last column; and what they were.
-
-    A spreadsheet that once held more writes such columns, and pandas its row numbers.
-    """
-    width = len(raw.header)
+    """The table without columns that have no name, and what these were. Pandas writes its row numbers so."""
     kept = [at for at, name in enumerate(raw.header) if name]
-    if len(kept) == width and all(len(row) <= width for row in raw.rows):
-        return raw, []
-    rows = [row if any(row[width:]) else row[:width] for row in raw.rows]
-    rows = [row if any(raw.header[len(row) :]) else (*row, *(None,) * (width - len(row))) for row in rows]
-    raw = _of_width(replace(raw, rows=tuple(rows)))
-    unnamed = sorted(set(range(width)).difference(kept))
+    unnamed = sorted(set(range(len(raw.header))).difference(kept))
     filled = [at for at in unnamed if any(row[at] for row in raw.rows)]
     found: list[Column] = []
     for at in filled:
@@ -507,31 +465,19 @@ def _without_unnamed(raw: RawTable) -> tuple[RawTable, list[Column]]:
     empty = len(unnamed) - len(filled)
     notes = [f"{counted(empty, 'column')} without a name and without any label left out"] if empty else []
     header = tuple(raw.header[at] for at in kept)
-    cut = tuple(tuple(row[at] for at in kept) for row in raw.rows)
-    return replace(raw, header=header, rows=cut, notes=(*raw.notes, *notes)), found
+    rows = tuple(tuple(row[at] for at in kept) for row in raw.rows) if unnamed else raw.rows
+    return replace(raw, header=header, rows=rows, notes=(*raw.notes, *notes)), found
 
 
-def _of_width(raw: RawTable) -> RawTable:
-    """The table without rows that have another number of cells than the header, which are faults of it."""
-    width, pairs = len(raw.header), list(zip(raw.rows, raw.places, strict=True))
-    faults = [f"{place}: {width_fault(row, raw.header)}" for row, place in pairs if len(row) != width]
-    if not faults:
-        return raw
-    sound = [(row, place) for row, place in pairs if len(row) == width]
-    rows, places = tuple(row for row, _ in sound), tuple(place for _, place in sound)
-    return replace(raw, rows=rows, places=places, faults=(*raw.faults, *faults))
-
-
-def _with_multi_labels(raw: RawTable, wanted: Sequence[MultiLabel], missing: _Missing) -> RawTable:
+def _with_multi_labels(raw: RawTable, wanted: Sequence[MultiLabel], missing: Collection[str]) -> RawTable:
     """The table with a binary column for each label of the columns in ``wanted``, and notes on them."""
     for column in wanted:
         name = quoted(column.column)
         if column.column not in raw.header:
             raw = replace(raw, faults=(*raw.faults, f"--multi-label {column}: there is no column {name}"))
             continue
-        raw = _of_width(raw)
         at = raw.header.index(column.column)
-        cells = missing.marked(row[at] for row in raw.rows)
+        cells = _marked(raw, at, missing)
         filled = [cell for cell in cells if cell is not None]
         separator = column.separator or separator_of(filled)
         length = vector_length(filled, separator)
@@ -570,10 +516,8 @@ def _label_notes(column: MultiLabel, labels: Sequence[str], lists: Sequence[Sequ
         notes.insert(0, f"--multi-label {column}: no cell holds more than one label")
     missing = likely_missing(labels)
     if missing:
-        options = " ".join(f"--missing-value {shlex.quote(label)}" for label in missing)
-        notes.append(
-            f"column {name} lists the label {listed(missing)}; if a cell of that means no label, add {options}"
-        )
+        means = f"if a cell of that means no label, add {as_missing(missing)}"
+        notes.append(f"column {name} lists the label {listed(missing)}; {means}")
     counts = Counter(label for found in lists for label in found or ())
     once = [label for label in labels if counts[label] == 1]
     if len(once) > MANY // 2:
@@ -587,7 +531,7 @@ def _label_notes(column: MultiLabel, labels: Sequence[str], lists: Sequence[Sequ
 def _wanted_part(
     names: Sequence[str], places: Sequence[str], options: LabelOptions, split_file: Path
 ) -> tuple[list[int], list[str]]:
-    """Rows of the part that is asked for, and one line for each file that is in none."""
+    """Rows of the part that is asked for, and a line for each file that is in none."""
     parts = read_partition(split_file)
     odd = [(name, place) for name, place in zip(names, places, strict=True) if name not in parts]
     faults = [f"{place}: file {quoted(name)} is not in {split_file}" for name, place in odd]

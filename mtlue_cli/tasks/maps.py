@@ -35,7 +35,7 @@ class MapColumn:
         name: Its header.
         folder: Where its cells lead from.
         files: Its cells: relative POSIX paths, None where a cell is empty.
-        places: Where each row stands, for messages.
+        places: Where each row is, for messages.
         images: The image of each row.
         declaration: What the user says of it; None: nothing.
     """
@@ -59,10 +59,9 @@ class FoundMaps:
     """A column of maps, understood.
 
     Attributes:
-        task: The task that it stands for; None if that is unknown.
+        task: None if it is unknown.
         files: Relative POSIX path of each row's map in its shortest spelling, None where it is unlabelled.
-        faults: One per line.
-        notes: What a user should know and is no fault.
+        faults, notes: One per line.
         turns: EXIF orientation of the photo of each map that is to be turned upright with it.
     """
 
@@ -80,9 +79,7 @@ LookAtMaps = Callable[[MapColumn], FoundMaps]
 def may_be_maps(column: MapColumn, images: Path | None) -> bool:
     """Whether a column holds maps: it is declared so, or a cell leads to a picture or an array that is not its photo.
 
-    Args:
-        column: The column.
-        images: The image folder, from which cells may lead too; None: not known.
+    Cells may also lead from ``images``, the image folder, if it is known.
     """
     if column.declaration is not None:
         return column.declaration.kind.is_dense
@@ -127,37 +124,31 @@ def not_maps_note(column: MapColumn) -> str | None:
 def find_maps(
     column: MapColumn, rows: Iterable[int], look: LookAtMaps, *, for_learning: bool, images: Path | None = None
 ) -> FoundMaps:
-    """The task and the files of a column.
+    """The task and the files of a column. ``look`` looks at the files of ``rows``.
 
-    Args:
-        column: The column, its cells as they are.
-        rows: The rows whose files are looked at.
-        look: Looks at them.
-        for_learning: Whether it is a fault if nothing can be learned from them.
-        images: The image folder, to find out if the cells lead from there.
+    With ``for_learning`` it is a fault if nothing can be learned from them. ``images`` is the image folder, to find out
+    if the cells lead from there.
     """
     elsewhere = _elsewhere(column, images)
     if elsewhere is not None:
         return FoundMaps(None, column.files, [elsewhere], [])
-    files: list[str | None] = []
-    faults: list[str] = []
-    for cell, place in zip(column.files, column.places, strict=True):
-        problem = None if cell is None else _cell_fault(cell)
-        if problem is not None:
-            faults.append(f"{place}: column {quoted(column.name)}: {problem}")
-        files.append(None if cell is None or problem is not None else str(PurePosixPath(cell)))
-    found = look(replace(column, files=tuple(files)).take(rows))
-    seen = found.faults
-    if found.task is not None and for_learning and not faults and not seen:
-        seen = _class_faults(found.task, files)
-    return replace(found, files=tuple(files), faults=faults + seen)
+    problems = ["" if cell is None else _cell_fault(cell) for cell in column.files]
+    pairs = zip(column.files, problems, strict=True)
+    files = tuple(None if cell is None or problem else str(PurePosixPath(cell)) for cell, problem in pairs)
+    where = zip(column.places, problems, strict=True)
+    faults = [f"{place}: column {quoted(column.name)}: {problem}" for place, problem in where if problem]
+    found = look(replace(column, files=files).take(rows))
+    faults += found.faults
+    if found.task is not None and for_learning and not faults:
+        faults = _class_faults(found.task, files)
+    return replace(found, files=files, faults=faults)
 
 
-def _cell_fault(cell: str) -> str | None:
-    """Why a cell cannot be the path of a map; None if it can."""
+def _cell_fault(cell: str) -> str:
+    """Why a cell cannot be the path of a map; nothing if it can."""
     if cell.lower() in LIKELY_MISSING:
         return f"{quoted(cell)} is not the path of a map; if it means that there is none, add --missing-value {cell}"
-    return path_fault(cell, FOLDER_IN_WORDS)
+    return path_fault(cell, FOLDER_IN_WORDS) or ""
 
 
 def _elsewhere(column: MapColumn, images: Path | None) -> str | None:
@@ -188,8 +179,7 @@ def declared_as(column: str, kind: str) -> str:
 
 def _class_faults(task: Task, files: Sequence[str | None]) -> list[str]:
     """Why nothing can be learned from a column of maps, a line if so."""
-    if not any(file is not None for file in files):
+    if not any(files):
         return [f"column {quoted(task.name)} has no labels"]
-    if task.kind is TaskKind.SEGMENTATION and task.num_classes < 2:
-        return [f"column {quoted(task.name)}: its maps hold only one class: there is nothing to learn"]
-    return []
+    one = task.kind is TaskKind.SEGMENTATION and task.num_classes < 2
+    return [f"column {quoted(task.name)}: its maps hold only one class: there is nothing to learn"] if one else []

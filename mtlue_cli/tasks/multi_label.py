@@ -91,10 +91,9 @@ def vector_cells(cell: str | None, separator: str, length: int) -> list[str | No
 
 
 def looks_like_lists(values: Collection[str]) -> str | None:
-    """The separator of values that look like lists: several hold more than one label, and labels come back.
+    """The separator of the distinct values of a column that look like lists; None if they do not.
 
-    Args:
-        values: The distinct values of a column.
+    Several of them hold more than one label, and labels come back.
     """
     for separator in (*SEPARATORS, " ", *RARE_SEPARATORS):
         is_rare = separator in RARE_SEPARATORS

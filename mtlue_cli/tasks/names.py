@@ -24,11 +24,11 @@ def parse_by_column(
         texts: What the user wrote.
         parse: Reads one value. Raises ValueError, which says what is wrong.
         option: The option.
-        form: How a value is written, for the message.
+        form: How a value is written.
         repeated: What is wrong with a second value for a column, as said after its name.
 
     Raises:
-        InputError: Lists everything that is wrong with them.
+        InputError: Lists everything that is wrong.
     """
     found: dict[str, ValueT] = {}
     faults: list[str] = []
@@ -49,14 +49,10 @@ def parse_by_column(
 
 
 def resolved_names(listed: Collection[str], known: Collection[str]) -> tuple[str, ...]:
-    """``listed`` with the parts of a name that holds commas put together again: ``width``, ``height``.
+    """Listed names, parted at every comma, with the parts of a column's name that holds commas put together again.
 
     A list such as ``--except "width, height"`` cannot tell one column called ``width, height`` from two. A part that
     ``known`` has as it is written is that column; else the most parts that make a known name are taken.
-
-    Args:
-        listed: Names, parted at every comma.
-        known: The columns.
     """
     parts_of = {tuple(part.strip() for part in name.split(",") if part.strip()): name for name in known if "," in name}
     given, found, at = tuple(listed), [], 0

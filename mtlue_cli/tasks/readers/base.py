@@ -7,7 +7,7 @@ from typing import Any
 
 from mtlue_cli.choices import LabelFormat
 from mtlue_cli.tasks.declared import Declaration
-from mtlue_cli.tasks.wording import counted, quoted
+from mtlue_cli.tasks.wording import quoted
 
 FILE_COLUMNS = ("file_name", "filename", "image", "image_id", "path")
 """Headers that name the file column, first match wins."""
@@ -24,7 +24,7 @@ class RawTable:
 
     Attributes:
         header: Column names.
-        rows: Cells per row, without surrounding blanks; None or an empty text where there is none.
+        rows: A cell per column, without surrounding blanks; None or an empty text where there is none.
         places: Where each row is, as an editor counts, such as ``"row 3"``.
         faults: What is wrong with single rows, each with its place; such rows are not in ``rows``.
         notes: What a user should know and is no fault.
@@ -53,22 +53,13 @@ def image_table(
     places: Iterable[str] | None = None,
     **more: Any,  # noqa: ANN401 - fields of several types
 ) -> RawTable:
-    """A table of a format that settles the file column.
+    """A table of a format that settles the file column: the first cell of each row.
 
-    Args:
-        columns: Headers of the other columns.
-        rows: The file and the other cells of each row.
-        places: Where each row is; None: a row is called by its file.
-        more: Other fields of the table.
+    Without ``places``, a row is called by its file. ``more`` are other fields of the table.
     """
     cells = tuple(rows)
     where = tuple(quoted(row[0] or "") for row in cells) if places is None else tuple(places)
     return RawTable((CANONICAL_FILE_COLUMN, *columns), cells, where, file_column=CANONICAL_FILE_COLUMN, **more)
-
-
-def width_fault(row: Sequence[Cell], header: Sequence[str]) -> str:
-    """That a row has another number of cells than the header."""
-    return f"{counted(len(row), 'cell')}, expected {len(header)}"
 
 
 def number_text(value: float) -> str:

@@ -74,17 +74,13 @@ def read_coco(source: LabelSource) -> RawTable:
 
 def _panoptic(path: Path, document: Mapping[str, Any], numbers: Mapping[Any, int]) -> list[Mask]:
     """Masks that hold ids of segments, in the folder of the document's name; 0 is no segment."""
-    folder = path.with_suffix("")
-    entries = [entry for entry in document["annotations"] if "segments_info" in entry] if folder.is_dir() else []
-    return [
-        (
-            entry["image_id"],
-            str(PurePosixPath(folder.name, entry["file_name"])),
-            {int(part["id"]): numbers.get(part["category_id"], UNLABELLED) for part in entry["segments_info"]}
-            | {0: UNLABELLED},
-        )
-        for entry in entries
-    ]
+    folder, masks = path.with_suffix(""), []
+    for entry in document["annotations"] if folder.is_dir() else ():
+        if "segments_info" in entry:
+            parts = {int(part["id"]): part["category_id"] for part in entry["segments_info"]}
+            ids = {key: numbers.get(category, UNLABELLED) for key, category in parts.items()} | {0: UNLABELLED}
+            masks.append((entry["image_id"], str(PurePosixPath(folder.name, entry["file_name"])), ids))
+    return masks
 
 
 def _pixel_maps(

@@ -13,12 +13,14 @@ import io
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from mtlue_cli.choices import LabelFormat
 from mtlue_cli.errors import InputError
 from mtlue_cli.tasks.bins import NUMBER
 from mtlue_cli.tasks.readers.base import LabelReader, LabelSource, RawTable
 from mtlue_cli.tasks.readers.text import read_text
+from mtlue_cli.tasks.wording import counted
 
 DELIMITERS = (",", ";", "\t")
 """What may part the cells of a CSV file; half of Europe's spreadsheets write ``;``. The header decides."""
@@ -33,13 +35,7 @@ _ESCAPED = re.compile(f"'+{_FORMULA}")
 
 @dataclass(frozen=True)
 class Parted:
-    """The text of a table, its delimiter known.
-
-    Attributes:
-        rows: The text without a row that states the delimiter.
-        delimiter: What parts the cells.
-        above: Number of rows above ``rows``.
-    """
+    """The text of a table, its delimiter, and how many rows above the text state the delimiter."""
 
     rows: str
     delimiter: str
@@ -49,11 +45,8 @@ class Parted:
 def part(text: str, delimiters: Sequence[str], file_columns: Sequence[str]) -> Parted:
     """Find the delimiter of a table.
 
-    Args:
-        text: The table.
-        delimiters: What may part the cells. The first with which the header holds a file column is taken, else the
-            first that parts the header at all.
-        file_columns: Headers that may name the file column.
+    The first of ``delimiters`` with which the header holds one of ``file_columns`` is taken, else the first that parts
+    the header at all.
     """
     stated = _STATED.match(text)
     if stated is not None and len(delimiters) > 1:
@@ -64,12 +57,8 @@ def part(text: str, delimiters: Sequence[str], file_columns: Sequence[str]) -> P
     return Parted(text, (named or parting or delimiters)[0])
 
 
-def read_delimited(source: LabelSource, delimiters: Sequence[str]) -> RawTable:
+def read_delimited(source: LabelSource, delimiters: Sequence[str] = DELIMITERS) -> RawTable:
     """Read a table with a header; quoted cells may hold delimiters and line ends, blank rows are left out.
-
-    Args:
-        source: A file in an encoding that :func:`~mtlue_cli.tasks.readers.text.read_text` knows.
-        delimiters: As :func:`part` takes them.
 
     Raises:
         InputError: The file is no text, or empty.
@@ -78,7 +67,18 @@ def read_delimited(source: LabelSource, delimiters: Sequence[str]) -> RawTable:
     rows, places, faults = _parse(parted.rows, parted.delimiter, parted.above)
     if not rows:
         raise InputError(f"{source.path}: no header can be read", faults, "expected a header and one row per image")
-    return RawTable(rows[0], tuple(rows[1:]), tuple(places[1:]), tuple(faults))
+    header, width = rows[0], len(rows[0])
+    sound: dict[str, tuple[str, ...]] = {}
+    odd: list[str] = []
+    for place, row in zip(places[1:], rows[1:], strict=True):
+        # A spreadsheet that once held more columns writes empty cells beyond the header, or fewer than empty names.
+        cells = row if any(row[width:]) else row[:width]
+        cells = cells if any(header[len(cells) :]) else (*cells, *("",) * (width - len(cells)))
+        if len(cells) == width:
+            sound[place] = cells
+        else:
+            odd.append(f"{place}: {counted(len(row), 'cell')}, expected {width}")
+    return RawTable(header, tuple(sound.values()), tuple(sound), (*odd, *faults))
 
 
 def header_of(start: str, delimiter: str) -> tuple[str, ...]:
@@ -122,7 +122,7 @@ def _described(error: csv.Error) -> str:
 
 
 def escaped(cell: str) -> str:
-    """``cell`` as it may stand in a table for a spreadsheet; :func:`unescaped` takes it back."""
+    """``cell`` as a spreadsheet may open it; :func:`unescaped` takes it back."""
     return f"'{cell}" if _EXECUTED.match(cell) and not NUMBER.fullmatch(cell) else cell
 
 
@@ -132,9 +132,9 @@ def unescaped(cell: str) -> str:
 
 
 def escaped_name(name: str) -> str:
-    """A relative file name as it may stand in such a table; another spelling of the same path.
+    """A relative file name as a spreadsheet may open it, as another spelling of the same path.
 
-    So is a name that begins with a blank, which readers of tables strip.
+    Readers of tables strip blanks, so a name that begins with one is spelled so too.
     """
     return f"./{name}" if _EXECUTED.match(name) or name[:1].isspace() else name
 
@@ -146,12 +146,5 @@ def write_row(text: io.StringIO, cells: Sequence[str], delimiter: str = ",") -> 
     csv.writer(text, lineterminator="\n", delimiter=delimiter, quoting=quoting).writerow(cells)
 
 
-CSV = LabelReader(
-    LabelFormat.CSV,
-    "comma- or semicolon-separated table",
-    lambda source: read_delimited(source, DELIMITERS),
-    (".csv",),
-)
-TSV = LabelReader(
-    LabelFormat.TSV, "tab-separated table", lambda source: read_delimited(source, ("\t",)), (".tsv", ".tab")
-)
+CSV = LabelReader(LabelFormat.CSV, "comma- or semicolon-separated table", read_delimited, (".csv",))
+TSV = LabelReader(LabelFormat.TSV, "tab-separated table", partial(read_delimited, delimiters=("\t",)), (".tsv", ".tab"))

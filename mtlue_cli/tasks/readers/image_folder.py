@@ -61,35 +61,28 @@ def read_image_folder(source: LabelSource) -> RawTable:
     return image_table((name for _, name in used), rows, notes=tuple(notes))
 
 
-def fits_image_folder(names: Sequence[str]) -> bool:
-    """Whether there is no doubt: every image lies in one folder, of which there are several, named as classes are."""
-    return doubt(names) is None
-
-
 def doubt(names: Sequence[str]) -> tuple[str, str] | None:
-    """Why folders of images may be no classes, and what to do; None if there is no doubt."""
-    above = Counter(name.split("/")[0] for name in names if "/" in name)
+    """Why folders of images may be no classes, and what to do.
+
+    None if there is no doubt: every image is in one folder, of which there are several, named as classes are.
+    """
+    above = sorted({name.split("/")[0] for name in names if "/" in name})
+    named = "name a label file with --labels"
     if not above:
-        return "no image lies in a folder", "name a label file with --labels"
-    odd = sorted(name for name in above if name.lower() in NO_CLASSES)
+        return "no image lies in a folder", named
+    odd = [name for name in above if name.lower() in NO_CLASSES]
     if odd:
-        return f"folders of this name hardly are classes: {listed(odd)}", "name a label file with --labels"
+        return f"folders of this name hardly are classes: {listed(odd)}", named
     if {name.lower() for name in above} <= SPLITS:
-        return (
-            f"{listed(sorted(above))} are parts of a split, not classes",
-            f"protect one part after the other, such as the folder {min(above)}",
-        )
+        fix = f"protect one part after the other, such as the folder {above[0]}"
+        return f"{listed(above)} are parts of a split, not classes", fix
     alone = sum("/" not in name for name in names)
     if alone:
-        return (
-            f"{counted(alone, 'image')} beside the folders, in none",
-            "--label-format imagefolder takes the folders as classes and leaves these images without a label",
-        )
+        fix = "--label-format imagefolder takes the folders as classes and leaves these images without a label"
+        return f"{counted(alone, 'image')} beside the folders, in none", fix
     if any(name.count("/") != 1 for name in names):
         return "images lie in folders within folders", levels_hint(names)
-    if len(above) < 2:
-        return "all images lie in one folder", "name a label file with --labels"
-    return None
+    return ("all images lie in one folder", named) if len(above) < 2 else None
 
 
 def levels_hint(names: Sequence[str]) -> str:
@@ -111,5 +104,9 @@ def _note(level: str, cells: Sequence[Cell]) -> str:
 
 
 IMAGE_FOLDER = LabelReader(
-    LabelFormat.IMAGEFOLDER, "a folder per class", read_image_folder, reads_names=True, fits=fits_image_folder
+    LabelFormat.IMAGEFOLDER,
+    "a folder per class",
+    read_image_folder,
+    reads_names=True,
+    fits=lambda names: doubt(names) is None,
 )

@@ -5,7 +5,7 @@ Source: Wang et al., "ChestX-ray8", CVPR 2017; the table and the list of the pub
 
 from mtlue_cli.choices import LabelFormat
 from mtlue_cli.errors import InputError
-from mtlue_cli.tasks.readers.base import Cell, LabelReader, LabelSource, RawTable, image_table, width_fault
+from mtlue_cli.tasks.readers.base import Cell, LabelReader, LabelSource, RawTable, image_table
 from mtlue_cli.tasks.readers.delimited import DELIMITERS, header_of, read_delimited
 from mtlue_cli.tasks.wording import quoted
 
@@ -25,7 +25,7 @@ def read_nih(source: LabelSource) -> RawTable:
     Raises:
         InputError: The two columns are not there.
     """
-    table = read_delimited(LabelSource(source.path, (FILES,)), DELIMITERS)
+    table = read_delimited(LabelSource(source.path, (FILES,)))
     missing = [name for name in (FILES, LISTED) if name not in table.header]
     if missing:
         raise InputError(
@@ -36,9 +36,8 @@ def read_nih(source: LabelSource) -> RawTable:
     rows: dict[str, tuple[Cell, ...]] = {}
     faults = list(table.faults)
     for place, cells in zip(table.places, table.rows, strict=True):
-        whole = len(cells) == len(table.header)
-        found = [word.strip() for word in (cells[listed_at] or "").split("|")] if whole else []
-        problem = _problem(found) if whole else width_fault(cells, table.header)
+        found = [word.strip() for word in (cells[listed_at] or "").split("|")]
+        problem = _problem(found)
         if problem is None:
             rows[place] = (cells[file_at], *(str(int(name in found)) if found != [""] else None for name in FINDINGS))
         else:

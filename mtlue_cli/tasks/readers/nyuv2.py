@@ -29,8 +29,7 @@ _LABELS = re.compile(r"label[_-](\w+)")
 def read_nyuv2(source: LabelSource) -> RawTable:
     """Read a row for each ``image/*.npy``; what has no file of the same name in a task's folder is unlabelled there.
 
-    The layout may lie in folders below that of the images, as ``train/image`` and ``val/image`` do. A task whose folder
-    is not there is no column.
+    The layout may lie in folders below the image folder, as ``train/image`` and ``val/image`` do.
 
     Raises:
         InputError: There is no such image, or no folder of a task.

@@ -30,12 +30,9 @@ def layout_of(names: Sequence[str]) -> LabelReader | None:
 
 
 def reader_of(path: Path, wanted: LabelFormat | None = None, names: Sequence[str] = ()) -> LabelReader:
-    """The reader of a label file.
+    """The reader of a label file, or of the names of a folder's images if ``path`` is the folder.
 
-    Args:
-        path: The file, or the image folder for a format that reads file names.
-        wanted: Format that the user names; None: the suffix and the content decide.
-        names: The folder's images, to tell the format if ``path`` is the folder.
+    The suffix and the content decide, unless the user names the format ``wanted``.
 
     Raises:
         InputError: No format fits.

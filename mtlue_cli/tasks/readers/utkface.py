@@ -25,25 +25,27 @@ def read_utkface(source: LabelSource) -> RawTable:
     rows: list[tuple[str, ...]] = []
     odd: list[str] = []
     for path in source.image_names:
-        found = _NAME.fullmatch(path.rpartition("/")[2])
-        problem = "no age_gender_race_date" if found is None else _problem(*(int(found[part]) for part in (1, 2, 3)))
-        if problem is not None:
-            odd.append(f"  {quoted(path)}: {problem}")
-        elif found is not None:
-            rows.append((path, str(int(found[1])), GENDERS[int(found[2])], RACES[int(found[3])]))
+        try:
+            rows.append((path, *_labels(path.rpartition("/")[2])))
+        except ValueError as error:
+            odd.append(f"  {quoted(path)}: {error}")
     total = f"{len(odd)} of {len(source.image_names)} file names carry no labels:"
     notes = (total, *first_of(odd, "  ... and {} more".format)) if odd else ()
     return image_table(("age", "gender", "race"), rows, notes=notes)
 
 
-def _problem(age: int, gender: int, race: int) -> str | None:
+def _labels(name: str) -> tuple[str, str, str]:
+    found = _NAME.fullmatch(name)
+    if found is None:
+        raise ValueError("no age_gender_race_date")
+    age, gender, race = map(int, found.group(1, 2, 3))
     if age > OLDEST:
-        return f"age {age}, expected 0 to {OLDEST}"
+        raise ValueError(f"age {age}, expected 0 to {OLDEST}")
     if gender >= len(GENDERS):
-        return f"gender {gender}, expected 0 ({GENDERS[0]}) or 1 ({GENDERS[1]})"
+        raise ValueError(f"gender {gender}, expected 0 ({GENDERS[0]}) or 1 ({GENDERS[1]})")
     if race >= len(RACES):
-        return f"race {race}, expected 0 to {len(RACES) - 1} ({', '.join(RACES)})"
-    return None
+        raise ValueError(f"race {race}, expected 0 to {len(RACES) - 1} ({', '.join(RACES)})")
+    return str(age), GENDERS[gender], RACES[race]
 
 
 UTKFACE = LabelReader(LabelFormat.UTKFACE, "UTKFace's file names", read_utkface, reads_names=True)
