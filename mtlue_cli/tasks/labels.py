@@ -18,7 +18,7 @@ from mtlue_cli.tasks.bins import Bins, parse_bins, parse_number
 from mtlue_cli.tasks.classes import as_missing, class_faults, class_notes, make_task, ordered_classes
 from mtlue_cli.tasks.columns import MANY, Column, ColumnKind, infer_column, settled_column
 from mtlue_cli.tasks.label_options import LabelOptions
-from mtlue_cli.tasks.maps import LookAtMaps, MapColumn, find_maps, may_be_maps, named_files, not_maps_note
+from mtlue_cli.tasks.maps import MAP_SUFFIXES, LookAtMaps, MapColumn, find_maps, may_be_maps, named_files, not_maps_note
 from mtlue_cli.tasks.multi_label import MultiLabel, labels_of, separator_of, vector_cells, vector_length
 from mtlue_cli.tasks.names import resolved_names
 from mtlue_cli.tasks.paths import is_unicode, names_below, path_fault
@@ -31,7 +31,6 @@ from mtlue_cli.tasks.spec import LabelTable, Task, TaskSet
 from mtlue_cli.tasks.spelling import alike, differing_in_case, likely_missing
 from mtlue_cli.tasks.wording import counted, first_of, listed, quoted
 
-_LIKE_A_FILE = re.compile(r"\.(jpe?g|png|webp|bmp|tiff?|gif|p[gbpn]m|avif)$", re.IGNORECASE)
 LONGEST_CELL = 100_000
 """Characters of a cell; the CSV reader of Python stops a little above."""
 
@@ -348,7 +347,7 @@ def _find_file_column(
             )
         return at
     shown = ", ".join(map(quoted, raw.header[:40]))
-    if any(map(_LIKE_A_FILE.search, raw.header)):
+    if any(name.lower().endswith(MAP_SUFFIXES) for name in raw.header):
         hint = "give the table a header, such as file_name,smiling"
     raise InputError(
         f"{path}: no file column, looked for {' or '.join(map(quoted, candidates))}",
