@@ -34,7 +34,7 @@ FEWEST_ROWS = 6
 """Labelled rows from which a column of distinct values counts as one value per image."""
 
 LONG_TEXT = 40
-"""Characters from which a text is no name of a class, where hardly any text appears twice."""
+"""Characters from which a text is no name of a class, where few texts appear twice."""
 
 SAMPLE = 2000
 """Distinct values that are looked at."""
@@ -188,6 +188,8 @@ def settled_column(name: str, cells: Sequence[str | None]) -> Column:
 def _number(values: _Values, task: ColumnKind) -> Column:
     """A column of numbers, none of which has a meaning beside its value; ``task`` is its kind if it is a plain task."""
     numbers, distinct = values.numbers, values.distinct
+    low, high = min(numbers, default=0), max(numbers, default=0)
+    is_sparse = max(high, -low) >= 1000 and high - low > 20 * distinct
     kind, reason, advice = ColumnKind.WHOLE, None, f"--bins {shlex.quote(values.name)}=quantiles:5"
     if len(numbers) < len(values.sample) and values.mostly(lambda value: "," in value):
         reason = "holds numbers with a decimal comma: write a point to sort them into bins"
@@ -198,7 +200,7 @@ def _number(values: _Values, task: ColumnKind) -> Column:
         reason = f"holds {distinct} distinct values: it looks like an identifier"
     elif values.has_own_values:
         reason = "holds a different value for nearly every image"
-    elif distinct >= 4 and values.has_few_rows and _is_sparse(values):
+    elif distinct >= 4 and values.has_few_rows and not values.named(_CLASS_WORDS) and is_sparse:
         kind, advice = ColumnKind.IDENTIFIER, ""
         reason = f"holds {distinct} numbers far apart for {values.rows} images"
     elif distinct > MANY and values.has_few_rows:
@@ -206,12 +208,6 @@ def _number(values: _Values, task: ColumnKind) -> Column:
     elif distinct <= MANY:
         kind, advice = task, ""
     return Column(values.name, kind, reason, advice)
-
-
-def _is_sparse(values: _Values) -> bool:
-    numbers = values.numbers
-    far = max(map(abs, numbers)) >= 1000 and max(numbers) - min(numbers) > 20 * values.distinct
-    return far and not values.named(_CLASS_WORDS)
 
 
 def _parts(name: str) -> tuple[str, ...]:
@@ -504,7 +500,7 @@ def _too_many_words(values: _Values) -> str | None:
     length = sum(map(len, values.counts)) / distinct
     is_long = length >= LONG_TEXT or (length >= 15 and distinct >= 4)
     if is_long and _is_prose(values) and values.per_class < FEWEST_PER_WORD:
-        return "holds long text, hardly any of it twice"
+        return "holds long texts, few of them twice"
     coded = sum(bool(re.search(r"\d", value)) for value in values.counts) >= distinct / 2
     if distinct > MANY and values.per_class < (FEWEST_PER_CLASS if coded else FEWEST_PER_WORD):
         return f"holds {distinct} values for {values.rows} images"

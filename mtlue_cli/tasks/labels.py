@@ -1,4 +1,4 @@
-"""Label files understood: files, tasks and classes; every fault found before any work starts."""
+"""Label files: files, tasks and classes. Every fault is found before any work starts."""
 
 import io
 import os

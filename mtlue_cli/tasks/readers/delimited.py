@@ -23,10 +23,10 @@ from mtlue_cli.tasks.readers.text import read_text
 from mtlue_cli.tasks.wording import counted
 
 DELIMITERS = (",", ";", "\t")
-"""What may part the cells of a CSV file; half of Europe's spreadsheets write ``;``. The header decides."""
+"""What may separate the cells of a CSV file; many European spreadsheets write ``;``. The header decides."""
 
 _STATED = re.compile(r'(?:"sep=(.)"|sep=(.))(?:\r\n|\r|\n)', re.IGNORECASE)
-"""The row that some spreadsheets put on top of all to say how cells are parted."""
+"""The row that some spreadsheets put on top of all to say how cells are separated."""
 
 _FORMULA = "[=+\\-@\uff1d\uff0b\uff0d\uff20]"  # the last four are the full-width signs
 _EXECUTED = re.compile(f"'*{_FORMULA}")
@@ -45,7 +45,7 @@ class Parted:
 def part(text: str, delimiters: Sequence[str], file_columns: Sequence[str]) -> Parted:
     """Find the delimiter of a table.
 
-    The first of ``delimiters`` with which the header holds one of ``file_columns`` is taken, else the first that parts
+    The first of ``delimiters`` with which the header holds one of ``file_columns`` is taken, else the first that splits
     the header at all.
     """
     stated = _STATED.match(text)
@@ -82,7 +82,7 @@ def read_delimited(source: LabelSource, delimiters: Sequence[str] = DELIMITERS) 
 
 
 def header_of(start: str, delimiter: str) -> tuple[str, ...]:
-    """First row that is not blank, parted by ``delimiter``; empty if there is none."""
+    """First row that is not blank, separated by ``delimiter``; empty if there is none."""
     rows, _, _ = _parse(start, delimiter, most=1)
     return rows[0] if rows else ()
 

@@ -23,7 +23,7 @@ _READABLE = ("string", "large_string", "string_view", "integer", "floating", "bo
 def read_parquet(source: LabelSource) -> RawTable:
     """Read the columns of text, numbers, booleans, decimals, dates and times, and lists of these.
 
-    Null and NaN are missing cells. Rows count from 1, as no header stands above them. Columns in which pandas numbers
+    Null and NaN are missing cells. Rows count from 1, as there is no header above them. Columns in which pandas numbers
     its rows are left out; a column of anything else is not read.
 
     Raises:
