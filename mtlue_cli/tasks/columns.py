@@ -190,7 +190,8 @@ def _number(values: _Values, task: ColumnKind) -> Column:
     numbers, distinct = values.numbers, values.distinct
     low, high = min(numbers, default=0), max(numbers, default=0)
     is_sparse = max(high, -low) >= 1000 and high - low > 20 * distinct
-    kind, reason, advice = ColumnKind.WHOLE, None, f"--bins {shlex.quote(values.name)}=quantiles:5"
+    reason: str | None = None
+    kind, advice = ColumnKind.WHOLE, f"--bins {shlex.quote(values.name)}=quantiles:5"
     if len(numbers) < len(values.sample) and values.mostly(lambda value: "," in value):
         reason = "holds numbers with a decimal comma: write a point to sort them into bins"
         kind, advice = ColumnKind.DECIMAL, ""

@@ -405,7 +405,7 @@ def _sound_rows(raw: RawTable, file_index: int) -> tuple[tuple[str, ...], RawTab
         else:
             repeated.append(f"{place} repeats {there} and is left out: file {quoted(name)}")
     notes = first_of(repeated, lambda more: f"{counted(more, 'further row')} left out that repeat others")
-    places, kept = zip(*rows.values(), strict=True) if rows else ((), ())
+    places, kept = tuple(place for place, _ in rows.values()), tuple(cells for _, cells in rows.values())
     found = replace(raw, rows=kept, places=places, faults=(*raw.faults, *faults), notes=(*raw.notes, *notes))
     return tuple(rows), found
 
