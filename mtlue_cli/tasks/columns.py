@@ -93,27 +93,26 @@ class Column:
         return f"{subject} {self.left_out}"
 
 
+@dataclass
 class _Values:
     """The cells of a column; ``counts`` leaves out those that may stand for a missing label."""
 
-    def __init__(
-        self,
-        name: str,
-        cells: Sequence[str | None],
-        counts: Mapping[str, int],
-        header: Collection[str],
-        files: Sequence[str],
-    ) -> None:
-        self.name, self.cells, self.counts, self.header, self.files = name, cells, counts, header, files
-        self.parts = _parts(name)
+    name: str
+    cells: Sequence[str | None]
+    counts: Mapping[str, int]
+    header: Collection[str]
+    files: Sequence[str]
+
+    def __post_init__(self) -> None:
+        self.parts = _parts(self.name)
         self.last = self.parts[-1] if self.parts else ""
-        self.rows, self.distinct = sum(counts.values()), len(counts)
+        self.rows, self.distinct = sum(self.counts.values()), len(self.counts)
         self.per_class = self.rows / self.distinct
         self.has_few_rows = self.per_class < FEWEST_PER_CLASS
         # Nearly every image has a value of its own.
         most = self.distinct > max(FEWEST_ROWS + 1, OWN_VALUE * self.rows)
         self.has_own_values = self.rows >= FEWEST_ROWS if self.distinct == self.rows else most
-        self.sample = list(counts)[:SAMPLE]
+        self.sample = list(self.counts)[:SAMPLE]
         self.numbers = [number for value in self.sample if (number := parse_number(value)) is not None]
         self.are_numbers = self.mostly(_is_number)
 
@@ -353,15 +352,15 @@ def _bookkeeping(values: _Values) -> Iterator[tuple[object, ColumnKind, str]]:
     yield values.mostly(_ADDRESS), ColumnKind.ADDRESS, "holds addresses"
     kind = ColumnKind.PATH
     yield values.mostly(_FILE), kind, "holds file names"
-    yield values.mostly(_FILE_TYPE), kind, "holds types of files"
+    yield values.mostly(_FILE_TYPE), kind, "holds file types"
     yield values.last in _PATH_LAST and not values.are_numbers, kind, "has the name of a path"
     yield _holds_paths(values), kind, "holds paths"
     yield several and _names_images(values), kind, "holds the names of the images"
     kind = ColumnKind.DATE
     yield values.mostly(_YEAR), kind, "holds years"
     yield _holds_dates(values), kind, "holds dates or times"
-    yield several and values.last == "offset" and values.are_numbers, kind, "has the name of a distance in time"
-    yield several and _holds_moments(values), kind, "holds moments in time"
+    yield several and values.last == "offset" and values.are_numbers, kind, "has the name of a time offset"
+    yield several and _holds_moments(values), kind, "holds timestamps"
     kind = ColumnKind.SPLIT
     yield all(map(_SPLIT_VALUE, values.counts)), kind, "names the part of a split"
     yield _is_named_split(values), kind, "has the name of a split"
@@ -375,7 +374,7 @@ def _bookkeeping(values: _Values) -> Iterator[tuple[object, ColumnKind, str]]:
         yield values.last in ("x", "y") and values.parts[1:], kind, "has the name of a position in the image"
     kind, is_class = ColumnKind.SIZE, values.named(_CLASS_WORDS)
     yield values.mostly(_EXTENT) and not is_class, kind, "holds sizes in pixels"
-    yield values.mostly(_FILE_SIZE), kind, "holds sizes of files"
+    yield values.mostly(_FILE_SIZE), kind, "holds file sizes"
     yield values.are_numbers and _is_named_size(values), kind, "has the name of an image size"
     is_place = values.named(_PLACE_WORDS) and values.mostly(_TWO_PARTS)
     yield is_place, ColumnKind.PLACE, "holds places or postal addresses"
