@@ -120,13 +120,14 @@ def read_label_file(
         raise InputError("--uncertain is for the uncertain cells of a --preset", hint="add --preset, or leave it out")
     raw, unread = _without_unnamed(raw)
     unread += [Column(name, ColumnKind.NESTED, reason) for name, reason in raw.unread.items()]
-    missing, missing_notes = _missing_cells(raw, options.missing_values)
-    raw = _with_multi_labels(raw, options.multi_labels, missing)
-    file_index = _find_file_column(path, raw, options, file_columns, folder, unread)
-    faults = _header_faults(raw.header, options)
+    faults: list[str] = []
     if not raw.rows and not raw.faults:
         form = "no image name has the form that this format expects"
         faults.append(form if reader.reads_names else "no row below the header")
+    missing, missing_notes = _missing_cells(raw, options.missing_values)
+    raw = _with_multi_labels(raw, options.multi_labels, missing)
+    file_index = _find_file_column(path, raw, options, file_columns, folder, unread)
+    faults += _header_faults(raw.header, options)
     if len(raw.header) < 2:
         faults.append("no column besides the file column: there is nothing to learn or to protect")
         faults += [column.fault for column in unread]
