@@ -134,6 +134,8 @@ def parse_bins(texts: Sequence[str]) -> tuple[Bins, ...]:
 
 def _parse(text: str) -> Bins:
     column, _, stated = (part.strip() for part in text.rpartition("="))
+    if not column:
+        return Bins(column, ())  # refused with every other value that names no column
     if stated.startswith("quantiles"):
         count = _QUANTILES.fullmatch(stated)
         if count is None or not 2 <= int(count[1]) <= MOST_QUANTILES:
