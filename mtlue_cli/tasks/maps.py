@@ -50,7 +50,8 @@ class MapColumn:
     def take(self, rows: Iterable[int]) -> "MapColumn":
         """The column of the given rows, in that order."""
         index = tuple(rows)
-        files, places, images = (tuple(each[row] for row in index) for each in (self.files, self.places, self.images))
+        files = tuple(self.files[row] for row in index)
+        places, images = (tuple(each[row] for row in index) for each in (self.places, self.images))
         return replace(self, files=files, places=places, images=images)
 
 

@@ -14,6 +14,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import Literal
 
 from mtlue_cli.choices import LabelFormat
 from mtlue_cli.errors import InputError
@@ -142,7 +143,8 @@ def escaped_name(name: str) -> str:
 def write_row(text: io.StringIO, cells: Sequence[str], delimiter: str = ",") -> None:
     """Append a row of a delimited table."""
     # A lone carriage return would end the row where the writer does not quote it, as Python's did not before 3.13.
-    quoting = csv.QUOTE_ALL if any("\r" in cell for cell in cells) else csv.QUOTE_MINIMAL
+    lone = any("\r" in cell for cell in cells)
+    quoting: Literal[0, 1] = csv.QUOTE_ALL if lone else csv.QUOTE_MINIMAL
     csv.writer(text, lineterminator="\n", delimiter=delimiter, quoting=quoting).writerow(cells)
 
 
