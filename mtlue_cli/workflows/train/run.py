@@ -20,7 +20,7 @@ from mtlue_cli.files import TEMPORARY, write_atomically
 from mtlue_cli.generator.model import GeneratorConfig, PerturbationGenerator
 from mtlue_cli.networks.multitask import build_network
 from mtlue_cli.objectives import OBJECTIVES, Ingredients, Objective
-from mtlue_cli.tasks.shares import class_shares
+from mtlue_cli.tasks.label_tensors import class_shares
 from mtlue_cli.training.generator_loop import GeneratorLoop, GeneratorSettings, StepRecord, mean_record
 from mtlue_cli.training.multitask_loop import EpochRecord, LearningSettings
 from mtlue_cli.training.runtime import deferred_interrupt, load_state, save_state
@@ -175,7 +175,7 @@ class TrainingRun:
             if interrupted():
                 raise KeyboardInterrupt
             mean = mean_record(recent)
-            figures = {"loss": mean.base, loop.objective.follows: mean.agreement, "mean change": mean.mean_change}
+            figures = {"loss": mean.base, self.spec.agreement: mean.agreement, "mean change": mean.mean_change}
             self.progress.advance(1, figures)
             if record.step % HISTORY_STEPS == 0 or record.step == loop.steps:
                 history.append({name: float(value) for name, value in asdict(mean).items()})

@@ -12,7 +12,7 @@ from mtlue_cli.generator.checkpoint import load_checkpoint
 from mtlue_cli.generator.inference import BatchedPerturbation
 from mtlue_cli.keys import Key
 from mtlue_cli.perturbation.bound import protect_pixels
-from mtlue_cli.tasks.shares import class_shares
+from mtlue_cli.tasks.label_tensors import class_shares
 from mtlue_cli.tasks.spec import UNLABELLED, Task, TaskSet
 from mtlue_cli.verification.countermeasures.base import AttackerView
 from mtlue_cli.verification.countermeasures.recompute_removal import RecomputeRemoval, known_labels
@@ -113,5 +113,5 @@ def test_it_needs_weights_and_a_round() -> None:
     view = AttackerView({}, TASKS, None, SIDE, 0, CPU)
     with pytest.raises(ValueError, match="needs the weights"):
         RecomputeRemoval().before_training(torch.zeros(1, 3, 4, 4, dtype=torch.uint8), view)
-    with pytest.raises(ValueError, match="at least one round"):
+    with pytest.raises(ValueError, match="rounds is 0, expected a whole number >= 1"):
         RecomputeRemoval(0)
