@@ -1,6 +1,7 @@
 """From probes and answers to a verdict, with a linear victim on drawn images."""
 
 import json
+import warnings
 from dataclasses import replace
 from pathlib import Path
 
@@ -77,7 +78,8 @@ def export(victim: LinearVictim, path: Path, described: dict[str, object] | None
     text = json.dumps(PREPARED if described is None else described)
     example = torch.rand(2, 3, 16, 16)
     if path.suffix == ".pt":
-        with pytest.warns(FutureWarning):  # TorchScript will be replaced by torch.export
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", FutureWarning)  # TorchScript will be replaced by torch.export
             traced = torch.jit.trace(victim, example)  # type: ignore[no-untyped-call]  # torch has no types for it
             torch.jit.save(traced, str(path), _extra_files={PREPROCESSING: text.encode()})
     elif path.suffix == ".pt2":
