@@ -1,21 +1,22 @@
 """The program: its commands and the one boundary where errors become text and exit codes."""
 
+import contextlib
 import functools
 import os
 import signal
 import sys
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from types import FrameType
 from typing import Annotated, Any
 
 import typer
-from typer.core import TyperCommand
+from typer.core import TyperCommand, TyperGroup
 
 from mtlue_cli import __version__
 from mtlue_cli.choices import ExitCode
 from mtlue_cli.commands.config_file import COMMANDS
-from mtlue_cli.commands.console import grouped, stderr_console, stop_drawing, visible
+from mtlue_cli.commands.console import PlainConsole, grouped, stop_drawing, visible
 from mtlue_cli.commands.demo import demo
 from mtlue_cli.commands.from_config import origin_of
 from mtlue_cli.commands.inspect import inspect
@@ -27,8 +28,35 @@ from mtlue_cli.errors import InputError, MtlueError
 DEBUG_VARIABLE = "MTLUE_DEBUG"
 SHOW_CURSOR = b"\x1b[?25h"
 
+
+@contextlib.contextmanager
+def _visible_faults() -> Iterator[None]:
+    """Within it what Typer says of wrong usage, which it prints itself, has visible characters alone."""
+    try:
+        yield
+    except Exception as error:
+        if isinstance(message := getattr(error, "message", None), str):
+            error.message = visible(message)  # type: ignore[attr-defined]  # just found
+        raise
+
+
+class Program(TyperGroup):
+    """The commands; words that are none of their options are repeated with visible characters alone."""
+
+    def make_context(self, *words: Any, **options: Any) -> Any:  # noqa: ANN401 - typer's own context, vendored or click's
+        """Read the options of the program itself."""
+        with _visible_faults():
+            return super().make_context(*words, **options)
+
+    def invoke(self, ctx: Any) -> Any:  # noqa: ANN401 - as above
+        """Read the options of a command, and run it."""
+        with _visible_faults():
+            return super().invoke(ctx)
+
+
 app = typer.Typer(
     name="mtlue",
+    cls=Program,
     help=(
         "Protect labelled images before you publish them.\n\n"
         "Add a bounded perturbation that depends on the labels, and verify that a model trained on the release learns "
@@ -101,7 +129,7 @@ def bounded(command: Callable[..., None]) -> Callable[..., None]:
         except Exception as error:
             stop_drawing()
             if os.environ.get(DEBUG_VARIABLE):
-                traceback.print_exception(error)
+                _complain(*"".join(traceback.format_exception(error)).rstrip().split("\n"))
             _complain(*_described(error))
             raise typer.Exit(ExitCode.INPUT if isinstance(error, InputError) else ExitCode.UNEXPECTED) from None
 
@@ -123,9 +151,9 @@ def _described(error: Exception) -> list[str]:
 
 
 def _complain(*lines: str) -> None:
-    console = stderr_console()
+    console = PlainConsole(stderr=True)
     for line in lines:
-        console.print(visible(line), soft_wrap=True)
+        console.print(line, soft_wrap=True)
 
 
 def _version(wanted: bool) -> None:
