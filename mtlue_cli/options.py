@@ -67,6 +67,8 @@ class Option:
         dash: Whether ``-`` may stand for a stream.
         file_or_name: Whether the text may be a path; in a config file it is then relative to that file.
         completions: What a shell offers.
+        bare: What is meant where no value follows on the command line, and by ``true`` in a config file. A word that
+            names none of ``completions`` is then no value.
     """
 
     flags: str = ""
@@ -87,6 +89,7 @@ class Option:
     dash: bool = False
     file_or_name: bool = False
     completions: type[StrEnum] | None = None
+    bare: str | None = None
 
     @property
     def flag(self) -> str:

@@ -21,7 +21,7 @@ from mtlue_cli.choices import (
     TrainingMethodName,
     WeightingName,
 )
-from mtlue_cli.commands.app import app, with_json_dash
+from mtlue_cli.commands.app import app, with_bare_options
 from mtlue_cli.commands.from_config import ResultOptions
 from mtlue_cli.commands.inspect import InspectOptions
 from mtlue_cli.networks.backbones import BACKBONES
@@ -118,7 +118,7 @@ def command_named(name: str) -> Any:  # noqa: ANN401 - Typer's own command class
 def parsed(command: Any, words: list[str]) -> dict[str, Any]:  # noqa: ANN401 - Typer's own command class
     """Parameter to what was typed; fails for an option that the command does not have."""
     context = command.context_class(command, info_name=command.name)
-    found: dict[str, Any] = command.make_parser(context).parse_args(with_json_dash(words))[0]
+    found: dict[str, Any] = command.make_parser(context).parse_args(with_bare_options(words))[0]
     return found
 
 

@@ -18,12 +18,14 @@ from mtlue_cli.choices import ExitCode
 from mtlue_cli.commands.config_file import COMMANDS
 from mtlue_cli.commands.console import PlainConsole, grouped, stop_drawing, visible
 from mtlue_cli.commands.demo import demo
-from mtlue_cli.commands.from_config import origin_of
+from mtlue_cli.commands.from_config import ResultOptions, origin_of
 from mtlue_cli.commands.inspect import inspect
 from mtlue_cli.commands.protect import protect
 from mtlue_cli.commands.train_generator import train_generator
 from mtlue_cli.commands.verify import verify
 from mtlue_cli.errors import InputError, MtlueError
+from mtlue_cli.options import Option, option_fields
+from mtlue_cli.workflows.protect.config import ProtectConfig
 
 DEBUG_VARIABLE = "MTLUE_DEBUG"
 SHOW_CURSOR = b"\x1b[?25h"
@@ -74,15 +76,15 @@ app = typer.Typer(
 
 
 class Command(TyperCommand):
-    """A command in which a bare ``--json`` means ``--json -``."""
+    """A command in which a bare ``--json`` means ``--json -``, and likewise of other options."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:  # noqa: ANN401 - typer's own context, vendored or click's
-        """Parse ``args`` after filling in the dash; a config file that is not understood is wrong usage.
+        """Parse ``args`` after filling in such values; a config file that is not understood is wrong usage.
 
         A value that does not fit, such as the path of a file that is not there, is said with its config file and key.
         """
         try:
-            parsed: list[str] = super().parse_args(ctx, with_json_dash(args))
+            parsed: list[str] = super().parse_args(ctx, with_bare_options(args))
         except typer.BadParameter as error:
             origin = None if error.param is None else origin_of(ctx, str(error.param.name))
             if origin is not None:
@@ -94,17 +96,34 @@ class Command(TyperCommand):
         return parsed
 
 
-def with_json_dash(words: Sequence[str]) -> list[str]:
-    """``words`` with ``-`` put after a ``--json`` that is last or that another option follows."""
+_BARE = {
+    found.option.flag: found.option
+    for config in (ProtectConfig, ResultOptions)
+    for found in option_fields(config)
+    if found.option.bare is not None
+}
+"""Flag to option, of those that need no value."""
+
+
+def with_bare_options(words: Sequence[str]) -> list[str]:
+    """``words`` with a value put after each option that needs none and has none: ``-`` after a bare ``--json``."""
     filled: list[str] = []
     for position, word in enumerate(words):
         filled.append(word)
         if word == "--":
             return [*filled, *words[position + 1 :]]
         following = words[position + 1] if position + 1 < len(words) else None
-        if word == "--json" and (following is None or (following.startswith("-") and following != "-")):
-            filled.append("-")
+        option = _BARE.get(word)
+        if option is not None and option.bare is not None and not _is_value(following, option):
+            filled.append(option.bare)
     return filled
+
+
+def _is_value(word: str | None, option: Option) -> bool:
+    if word is None or (word.startswith("-") and word != "-"):
+        return False
+    known = option.completions
+    return known is None or any(part.strip() in list(known) for part in word.split(","))
 
 
 def bounded(command: Callable[..., None]) -> Callable[..., None]:

@@ -35,7 +35,7 @@ class ResultOptions:
     config: Annotated[Path | None, Option(panel=OUTPUT, metavar="FILE", takes="file", exists=True, shared=True)] = None
     quiet: Annotated[bool, Option(flags="--quiet -q", panel=OUTPUT, shared=True)] = False
     json_target: Annotated[
-        Path | None, Option(flags="--json", panel=OUTPUT, metavar="[FILE]", dash=True, shared=True)
+        Path | None, Option(flags="--json", panel=OUTPUT, metavar="[FILE]", dash=True, bare="-", shared=True)
     ] = None
 
 

@@ -20,7 +20,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import Meta
 
-from mtlue_cli.choices import MAX_PATTERN_CELLS, ImageFormat
+from mtlue_cli.choices import MAX_PATTERN_CELLS, ImageFormat, MetadataGroup
 from mtlue_cli.documents import Document
 from mtlue_cli.errors import InputError
 from mtlue_cli.files import write_atomically
@@ -47,7 +47,7 @@ class RunRecord(Document, frozen=True, forbid_unknown_fields=True, tag_field="sc
         weights_name, weights_sha256: The generator.
         tasks: Names of the protected tasks.
         image_format: How files were written.
-        keep_metadata: Whether EXIF data, XMP and text were kept.
+        keep_metadata: Groups of metadata that were kept; True: all but the place, or in releases of older versions all.
         complete: Whether the run reached its end.
         versions: Versions of the program and of what it computed with.
         counts: Figures of the last run, for people.
@@ -69,7 +69,7 @@ class RunRecord(Document, frozen=True, forbid_unknown_fields=True, tag_field="sc
     weights_sha256: str
     tasks: tuple[str, ...]
     image_format: ImageFormat
-    keep_metadata: bool
+    keep_metadata: bool | tuple[MetadataGroup, ...]
     complete: bool = False
     versions: Mapping[str, str] = {}
     counts: Mapping[str, int] = {}

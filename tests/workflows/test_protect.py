@@ -26,6 +26,7 @@ from mtlue_cli.workflows.progress import SilentProgress
 from mtlue_cli.workflows.protect import photos as photo_steps
 from mtlue_cli.workflows.protect.config import ProtectConfig
 from mtlue_cli.workflows.protect.run import ProtectResult, protect_folder
+from tests.images.pictures import LCMS_SRGB, SRGB
 from tests.small_set import TASKS, write_checkpoint, write_images
 
 
@@ -263,7 +264,7 @@ def test_kinds_of_photos(config: ProtectConfig) -> None:
     exif = Image.Exif()
     exif[0x0112] = 6
     exif[0x010E] = "a description"
-    Image.fromarray(rgba[..., :3]).save(config.images / "turned.jpg", exif=exif, icc_profile=b"profile")
+    Image.fromarray(rgba[..., :3]).save(config.images / "turned.jpg", exif=exif, icc_profile=LCMS_SRGB)
     Image.fromarray(rgba[..., :3]).quantize(16).save(config.images / "palette.bmp")
     names = ["alpha.png", "grey.tif", "deep.png", "turned.jpg", "palette.bmp"]
     config.labels.write_text("image,colour,round\n" + "".join(f"{name},red,1\n" for name in names))
@@ -276,7 +277,7 @@ def test_kinds_of_photos(config: ProtectConfig) -> None:
     assert saved["deep.png"].pixels.dtype == np.uint16
     assert 0 < measure_change(deep, saved["deep.png"].pixels).largest <= 8
     assert saved["turned.jpg"].size == (30, 20)
-    assert saved["turned.jpg"].icc_profile == b"profile"
+    assert saved["turned.jpg"].icc_profile == SRGB
     assert saved["turned.jpg"].metadata.exif is None
     kept = run(config, keep_metadata=True, overwrite=True)
     assert b"a description" in (decode_image(kept.release / "turned.png").metadata.exif or b"")

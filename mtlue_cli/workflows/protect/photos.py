@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from mtlue_cli.choices import metadata_groups
 from mtlue_cli.devices import compute_alone
 from mtlue_cli.errors import ImageError, MtlueError
 from mtlue_cli.files import discard, file_digest, unwritable, write_atomically, write_together
@@ -105,14 +106,17 @@ class PhotoSteps:
 
     Attributes:
         fixes: What to do about photos that got less than the least effect, so far.
+        lost_profiles: Photos that were protected without their colour profile, so far.
     """
 
     def __init__(self, plan: ProtectPlan, images: Path) -> None:
         self.fixes: set[str] = set()
+        self.lost_profiles: set[str] = set()
         self._plan = plan
         self._images = images
         self._release = plan.release.folder
         self._format = plan.run.image_format
+        self._groups = metadata_groups(plan.run.keep_metadata)
         table = plan.labels.table
         self._maps = MapCopies(table.maps_folder, self._release, table.turns)
 
@@ -143,7 +147,7 @@ class PhotoSteps:
             if record is not None and self._is_current(row, record, digest, maps):
                 return record
             table, size = self._plan.table, self._plan.card.image_size
-            image = decode_bytes(content, self._plan.run.keep_metadata)
+            image = decode_bytes(content, self._groups)
             targets = row_maps(table.maps_folder, table, table.tasks, row, size)
             if self._plan.is_drawn(row):
                 key = self._plan.key
@@ -161,9 +165,9 @@ class PhotoSteps:
         run, image = self._plan.run, prepared.image
         try:
             pixels = protect_pixels(image.pixels, delta, run.epsilon)
-            content = encode_image(pixels, image, self._format, run.keep_metadata)
+            content = encode_image(pixels, image, self._format, bool(self._groups))
             del pixels  # makes room for what is read back
-            saved = decode_bytes(content, metadata=False)
+            saved = decode_bytes(content, metadata=())
             before = comparable_pixels(image.pixels, saved.pixels)
             labelled = not self._plan.is_unlabelled(prepared.row) or self._plan.is_drawn(prepared.row)
             found = measure(before, saved.pixels, delta, run.epsilon, image.alpha, labelled=labelled)
@@ -179,6 +183,8 @@ class PhotoSteps:
                 raise ImageError(reason)
         except Exception as error:  # one bad photo must not end the run, whatever its encoder raises
             return self.quarantine(prepared.row, error)
+        if image.lost_profile:
+            self.lost_profiles.add(self._plan.table.file_names[prepared.row])
         record = FileRecord(
             self._plan.targets[prepared.row],
             self._plan.table.file_names[prepared.row],

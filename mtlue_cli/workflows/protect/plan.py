@@ -248,7 +248,7 @@ def plan_protection(
         weights_sha256=card.digest,
         tasks=tasks.names,
         image_format=config.image_format,
-        keep_metadata=config.keep_metadata,
+        keep_metadata=config.metadata,
         versions=_versions(),
         file_column=labels.header[labels.file_index],
         key_fingerprint=fingerprint,
@@ -409,6 +409,7 @@ def select_tasks(
 
 def _check_options(config: ProtectConfig) -> None:
     faults = range_faults(config)
+    _ = config.metadata  # raises where a group is unknown
     if config.tasks is not None and config.exclude is not None:
         faults.append("--tasks and --except cannot be used together; give one of them")
     minutes = config.train_minutes

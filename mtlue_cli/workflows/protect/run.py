@@ -1,7 +1,7 @@
 """Protect a folder of labelled images: plan, stream, record."""
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from statistics import median
 from typing import Literal
@@ -25,7 +25,7 @@ from mtlue_cli.notebook import html_table
 from mtlue_cli.release.records import FileRecord, QuarantineRecord, Record
 from mtlue_cli.tasks.overview import ColumnUse, overview_lines
 from mtlue_cli.tasks.released import released_labels
-from mtlue_cli.tasks.wording import quoted
+from mtlue_cli.tasks.wording import counted, quoted
 from mtlue_cli.workflows.progress import Progress
 from mtlue_cli.workflows.protect.config import ProtectConfig
 from mtlue_cli.workflows.protect.flip import release_flip
@@ -80,7 +80,7 @@ class ProtectResult(
         compressed: Released files that are compressed with loss: their bound holds before compression.
         weights: Name of the generator.
         key_fingerprint: Of the key, for weights that take one.
-        warnings: What the user must know of the weights.
+        warnings: What the user must know of the weights and of colour profiles.
         device: Where it ran, in words.
         seconds: Time taken.
         columns: What became of each column of the labels.
@@ -200,7 +200,7 @@ def protect_folder(config: ProtectConfig, progress: Progress, inputs: ProtectInp
             release.close(ordered, labels, flip, companions)
     except OSError as error:
         raise MtlueError(unwritable(Path(error.filename or release.folder), error)) from error
-    return _result(plan, records, steps.fixes, flip, describe_device(device), time.monotonic() - began)
+    return _result(plan, records, steps, flip, describe_device(device), time.monotonic() - began)
 
 
 def show_columns(columns: Sequence[ColumnUse], notes: Sequence[str], progress: Progress) -> None:
@@ -225,7 +225,7 @@ def load_generator(config: ProtectConfig, plan: ProtectPlan, device: torch.devic
 def _result(
     plan: ProtectPlan,
     records: Mapping[int, Record],
-    fixes: set[str],
+    steps: PhotoSteps,
     flip: MeanFlip | None,
     device: str,
     seconds: float,
@@ -246,7 +246,7 @@ def _result(
         maps=len(maps),
         turned_maps=len(maps & plan.labels.table.turns.keys()),
         quarantine=left_out,
-        fixes=tuple(sorted(fixes)),
+        fixes=tuple(sorted(steps.fixes)),
         unlabelled=plan.unlabelled,
         tasks=plan.tasks.names,
         unprotected_tasks=tuple(name for name in columns if name not in plan.tasks),
@@ -258,11 +258,20 @@ def _result(
         compressed=sum(keeps and _is_compressed_with_loss(plan.release.folder / record.file_name) for record in files),
         weights=plan.card.name,
         key_fingerprint=plan.run.key_fingerprint,
-        warnings=plan.warnings,
+        warnings=(*plan.warnings, *_profile_warnings(steps.lost_profiles)),
         device=device,
         seconds=round(seconds, 3),
         columns=plan.columns,
         exit_code=ExitCode.QUARANTINE if left_out else ExitCode.SUCCESS,
+    )
+
+
+def _profile_warnings(lost: Collection[str]) -> tuple[str, ...]:
+    if not lost:
+        return ()
+    return (
+        f"{counted(len(lost), 'photo')} protected without the colour profile, which is damaged or for colours that the "
+        f"released file does not have, such as {min(lost)}: convert them to sRGB first if their colours look wrong",
     )
 
 
