@@ -38,7 +38,7 @@ from tests.test_imports import LAYERS
 ROOT = Path(__file__).parents[1]
 DOCUMENTS = {
     str(path.relative_to(ROOT)): path.read_text(encoding="utf-8")
-    for path in (ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md")))
+    for path in (ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "SECURITY.md", *sorted((ROOT / "docs").rglob("*.md")))
 }
 VERIFY = DOCUMENTS["docs/verify.md"]
 FENCE = re.compile(r"^ *```(\w*)\n(.*?)^ *```$", flags=re.M | re.DOTALL)
@@ -180,12 +180,13 @@ def test_a_python_program_of_a_document_exists() -> None:
     programs = [words[1:] for _, words in SHELL if words[0] == "python"]
     inline = re.findall(r"`python ([^`]+)`", "\n".join(DOCUMENTS.values()))
     programs += [code.split() for code in inline]
-    own = ("mtlue_cli", "benchmarks")
+    own = ("mtlue_cli", "benchmarks", "tests")
     found = 0
     for first, *rest in programs:
         path = f"{rest[0].replace('.', '/')}.py" if first == "-m" else first
         if path.startswith(own):
-            assert (ROOT / path).is_file(), path
+            package = ROOT / path.removesuffix(".py") / "__main__.py"
+            assert (ROOT / path).is_file() or package.is_file(), path
             found += 1
     assert found >= 4
 
