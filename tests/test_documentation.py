@@ -38,7 +38,12 @@ from tests.test_imports import LAYERS
 ROOT = Path(__file__).parents[1]
 DOCUMENTS = {
     str(path.relative_to(ROOT)): path.read_text(encoding="utf-8")
-    for path in (ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "SECURITY.md", *sorted((ROOT / "docs").rglob("*.md")))
+    for path in (
+        ROOT / "README.md",
+        ROOT / "CONTRIBUTING.md",
+        ROOT / "SECURITY.md",
+        *sorted((ROOT / "docs").rglob("*.md")),
+    )
 }
 VERIFY = DOCUMENTS["docs/verify.md"]
 FENCE = re.compile(r"^ *```(\w*)\n(.*?)^ *```$", flags=re.M | re.DOTALL)

@@ -102,12 +102,14 @@ def _written(header: bytes, tags: dict[bytes, bytes]) -> bytes:
 
 
 def _colours(tags: dict[bytes, bytes], space: bytes) -> dict[bytes, bytes]:
-    """What turns values into colours: tables where there are any, as the standard has it, or the simpler model."""
-    if b"A2B0" in tags:
-        tables = {name: _table(tags[name]) for name in _TABLES if name in tags}
-        if sum(map(len, set(tables.values()))) <= MOST_TABLES:
-            return tables
-    return {name: _OF_COLOURS[name](tags[name]) for name in ((b"kTRC",) if space == b"GRAY" else _MATRIX)}
+    """What turns values into colours: tables, matrix and curves, or both; tables that are too large are left out."""
+    tables = {name: _table(tags[name]) for name in _TABLES if name in tags}
+    if sum(map(len, set(tables.values()))) > MOST_TABLES:
+        tables = {}
+    model = (b"kTRC",) if space == b"GRAY" else _MATRIX
+    if b"A2B0" in tables and not all(name in tags for name in model):
+        return tables
+    return tables | {name: _OF_COLOURS[name](tags[name]) for name in model}
 
 
 def _numbers(kind: bytes, count: int) -> Callable[[bytes], bytes]:

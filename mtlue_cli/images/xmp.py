@@ -79,20 +79,22 @@ _LANGUAGE_TAG = re.compile(r"[A-Za-z0-9-]{1,20}")
 
 def rebuilt_xmp(packet: bytes, groups: Collection[MetadataGroup]) -> bytes | None:
     """What ``packet`` says of ``groups``, as a packet; None where that is nothing, or it cannot be read."""
-    if len(packet) > MOST_BYTES or b"<!DOCTYPE" in packet or b"<!ENTITY" in packet:
+    if len(packet) > MOST_BYTES:
         return None
     try:
-        found = etree.fromstring(packet.strip(b"\0 \t\r\n"))
-    except (etree.ParseError, ValueError, LookupError):
+        text = packet.decode("utf-8-sig").strip("\0 \t\r\n")
+        if "<!" in text:  # what declares entities, which may grow without end
+            return None
+        found = etree.fromstring(text)
+    except (etree.ParseError, ValueError):
         return None
     made = etree.Element(f"{{{_META}}}xmpmeta")
     description = etree.SubElement(etree.SubElement(made, f"{{{_RDF}}}RDF"), f"{{{_RDF}}}Description")
     description.set(f"{{{_RDF}}}about", "")
     for name, (group, most) in _PROPERTIES.items():
         if group in groups:
-            kept = next(filter(None, (_kept(given, _qualified(name), most) for given in _given(found, name))), None)
-            if kept is not None:
-                description.append(kept)
+            kept = [_kept(given, _qualified(name), most) for given in _given(found, name)]
+            description.extend([one for one in kept if one is not None][:1])
     if not len(description):
         return None
     for prefix, uri in _NAMESPACES.items():

@@ -20,7 +20,7 @@ from tests.images.pictures import LCMS_SRGB, encoded, profile_of, tags_of
 
 COLOUR = np.kron(np.random.default_rng(4).integers(0, 256, (4, 6, 3), np.uint8), np.ones((8, 8, 1), np.uint8))
 PHOTO = Image.fromarray(COLOUR)
-PREVIEW = encoded(PHOTO.resize((24, 16)), "JPEG", quality=60)
+PREVIEW = encoded(PHOTO.convert("L").resize((24, 16)), "JPEG", quality=60, optimize=True)
 """A picture that shows the photo."""
 PREVIEWS: Mapping[str, bytes] = {
     "bytes": PREVIEW,
@@ -111,7 +111,7 @@ def hiding(name: str, value: bytes) -> bytes:
             "thumbnail",
             "Raw profile type iptc",
         ):
-            chunks.add_itxt(keyword, printable)
+            chunks.add_itxt(keyword, text)
         chunks.add_itxt("XML:com.adobe.xmp", xmp_with(printable).decode())
         chunks.add(b"prVW", value)
         options["pnginfo"] = chunks
@@ -252,7 +252,7 @@ def test_xmp_that_is_no_packet_is_left_out() -> None:
     bomb = '<!DOCTYPE x [<!ENTITY a "aaaaaaaaaa">]>' + XMP.replace("London", "&a;" * 1000)
     for packet in (b"", b"\xff", XMP.encode()[:300], bomb.encode(), XMP.encode() + b" " * (1 << 20), b"<a/>"):
         assert rebuilt_xmp(packet, groups) is None
-    assert rebuilt_xmp(XMP.encode("utf-16"), groups) == rebuilt_xmp(XMP.encode(), groups)
+    assert rebuilt_xmp(XMP.encode("utf-16"), groups) is None
     many = XMP.replace("<rdf:li>sea</rdf:li>", "<rdf:li>sea</rdf:li>" * 1000)
     assert (rebuilt_xmp(many.encode(), groups) or b"").count(b"<rdf:li>sea") == 50
     nested = XMP.replace("London", "<rdf:Bag>" * 5000 + "</rdf:Bag>" * 5000)

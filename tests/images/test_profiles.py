@@ -11,7 +11,7 @@ from mtlue_cli.images.profiles import MOST_TABLES, rebuilt_profile
 from tests.images.pictures import LCMS_SRGB, SRGB, grey_profile, profile_of, tags_of
 
 SECRET = b"a preview of the photo as it was"
-COLOURS = np.stack(np.meshgrid(*[np.arange(0, 256, 15, dtype=np.uint8)] * 3), axis=-1).reshape(17, -1, 3)
+COLOURS = np.stack(np.meshgrid(*[np.arange(0, 256, 15, dtype=np.uint8)] * 3), axis=-1).reshape(18, -1, 3)
 
 
 def shown(profile: bytes, mode: str = "RGB") -> np.ndarray:
@@ -63,6 +63,11 @@ PROFILES = {
     "tables of version 2": in_lab(with_tags(A2B0=table())),
     "narrow tables": in_lab(with_tags(A2B0=table(wide=False))),
     "tables of version 4": in_lab(with_tags(A2B0=parts())),
+    "tables alone": profile_of(
+        in_lab(LCMS_SRGB),
+        {name: tag for name, tag in tags_of(LCMS_SRGB).items() if name[1:] not in (b"TRC", b"XYZ")}
+        | {b"A2B0": table(), b"B2A0": table()},
+    ),
 }
 
 
