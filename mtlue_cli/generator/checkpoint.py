@@ -154,6 +154,7 @@ def read_card(path: Path) -> CheckpointCard:
         )
     try:
         document = json.loads(metadata[METADATA_KEY])
+        json.dumps(document, allow_nan=False)  # raises where a number is none that can be shown
         version = document["schema_version"]
         if version > SCHEMA_VERSION:
             raise CheckpointError(
@@ -170,7 +171,11 @@ def read_card(path: Path) -> CheckpointCard:
         document["tasks"] = TaskSet.from_json(document["tasks"])
         if type(universal := document.get("universal", False)) is not bool or (universal and document["tasks"]):
             raise TypeError("a universal generator has no tasks, every other one has some")
-        return CheckpointCard(**document, name=path.stem)
+        card = CheckpointCard(**document, name=path.stem)
+        texts = [getattr(card, name) for name in ("objective", "data_digest", "licence", "created", "digest")]
+        if not all(isinstance(text, str) for text in (*texts, *card.versions, *card.versions.values())):
+            raise TypeError("objective, digests, licence, versions and time of creation are text")
+        return card
     except (AttributeError, KeyError, TypeError, ValueError, RecursionError) as error:
         raise CheckpointError(f"{path} has damaged metadata: {type(error).__name__}: {error}", hint=_ANEW) from None
 

@@ -191,7 +191,7 @@ def label_tables(folder: Path, number: int) -> list[Case]:
 
     @seed(number)
     @settings(
-        max_examples=200,
+        max_examples=100,
         deadline=None,
         database=None,
         phases=[Phase.generate],
@@ -203,6 +203,11 @@ def label_tables(folder: Path, number: int) -> list[Case]:
 
     collect()
     return made
+
+
+def changed_labels(case: Case, random: Random, others: Sequence[Case]) -> Case:
+    """As Hypothesis made it, which is odd enough to be tried, or with changed bytes."""
+    return case if random.random() < 0.3 else by_bytes(case, random, others)
 
 
 def attempt_labels(case: Case, folder: Path) -> bool:
@@ -248,7 +253,7 @@ def changed_checkpoint(case: Case, random: Random, others: Sequence[Case]) -> Ca
         card = with_other_value(card, random)
     if random.random() < 0.2:
         name = random.choice(list(tensors))
-        tensors[name] = random.choice((torch.zeros(0), tensors[name].half(), tensors[name][..., :1].clone()))
+        tensors[name] = random.choice((torch.zeros(0), tensors[name].half(), tensors[name].flatten()[:1].clone()))
     try:
         text = sealed(card) if isinstance(card, dict) else json.dumps(card)
         return replace(case, content=save(tensors, metadata={METADATA_KEY: text}))
@@ -277,8 +282,7 @@ def records(folder: Path, number: int) -> list[Case]:
     weights = write_checkpoint(folder / NAME, seed=number)
     config = ProtectConfig(folder / "photos", labels, out=folder / "release", weights=str(weights), device="cpu")
     release = protect_folder(config, SilentProgress()).release
-    names = (LABELS_NAME, *(f"{FOLDER}/{name}" for name in (RUN_NAME, MANIFEST_NAME)))
-    made = [Case(name, (release / name).read_bytes()) for name in names]
+    made = [Case(name, (release / name).read_bytes()) for name in (LABELS_NAME, *RECORDS)]
     save_state(folder / STATE, {"step": 3, "weights": [torch.ones(2)], "rng": {"a": None, "b": 0.5}})
     return [
         *made,
@@ -288,6 +292,7 @@ def records(folder: Path, number: int) -> list[Case]:
 
 
 STATE = "state.safetensors"
+RECORDS = (RUN := f"{FOLDER}/{RUN_NAME}", f"{FOLDER}/{MANIFEST_NAME}")
 
 
 def attempt_records(case: Case, folder: Path) -> bool:
@@ -315,7 +320,16 @@ def attempt_records(case: Case, folder: Path) -> bool:
     json.dumps(report.to_json(), allow_nan=False)
     for line in grouped(report.faults, ""):
         _shown({"fault": line})
+    if not report.faults and case.name in (LABELS_NAME, *RECORDS):
+        assert _meaning(case.name, case.content) == _meaning(case.name, before or b""), "a changed record passes"
     return not report.faults
+
+
+def _meaning(name: str, content: bytes) -> object:
+    """What a record says, however it is spaced; of ``run.json`` without the digests that stand in it."""
+    if name != RUN:
+        return content
+    return {key: value for key, value in json.loads(content).items() if key != "digests"}
 
 
 def _refused(error: MtlueError) -> bool:
@@ -323,7 +337,7 @@ def _refused(error: MtlueError) -> bool:
     texts = [*map(str, error.args), *getattr(error, "faults", ())]
     assert texts, "no reason is given"
     assert all(text.strip() for text in texts), "an empty reason is given"
-    assert all(len(text) < 5000 for text in texts), "the reason is too long"
+    assert all(len(text) < 6000 for text in texts), "the reason is too long"
     return False
 
 
@@ -335,7 +349,7 @@ def _shown(rows: dict[str, str]) -> None:
 
 KINDS = {
     "images": Kind(images, attempt_image, by_bytes),
-    "labels": Kind(label_tables, attempt_labels, by_bytes),
+    "labels": Kind(label_tables, attempt_labels, changed_labels),
     "maps": Kind(maps, attempt_map, by_bytes),
     "checkpoints": Kind(checkpoints, attempt_checkpoint, changed_checkpoint),
     "records": Kind(records, attempt_records, by_bytes),

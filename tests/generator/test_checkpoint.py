@@ -268,6 +268,11 @@ def test_weights_that_are_not_finite_are_refused(path: Path) -> None:
         {"tasks": [{"name": "colour", "kind": "odd", "classes": ["0", "1"]}]},
         {"tasks": [{"name": "a.b", "kind": "binary", "classes": ["0", "1"]}]},
         {"schema_version": "1"},
+        {"licence": 3},
+        {"created": None},
+        {"versions": ["1"]},
+        {"versions": {"torch": 2}},
+        {"settings": {"rate": float("inf")}},
     ],
 )
 def test_a_card_with_fields_of_other_types_is_refused(path: Path, field: dict[str, object]) -> None:
