@@ -13,7 +13,7 @@ from PIL import Image, ImageCms
 
 from mtlue_cli.images.kept_text import kept_text
 
-MOST_BYTES = 4 << 20
+MOST_BYTES = 1 << 20
 """Of a profile that is read at all."""
 MOST_TABLES = 256 << 10
 """Bytes of all colour tables of a profile that are kept."""
@@ -31,7 +31,7 @@ _D50 = struct.pack(">3i", 0xF6D6, 0x10000, 0xD32D)
 _MADE = struct.pack(">6H", 2000, 1, 1, 0, 0, 0)
 
 
-@lru_cache(maxsize=64)
+@lru_cache(maxsize=16)
 def rebuilt_profile(profile: bytes) -> bytes | None:
     """A profile of the same colours with nothing else in it; None: it is damaged, or of a kind that is not known.
 

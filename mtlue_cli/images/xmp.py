@@ -4,7 +4,7 @@ Source: XMP Specification Part 1 (ISO 16684-1) for the form; IPTC Photo Metadata
 """
 
 import re
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from xml.etree import ElementTree as etree
 
 from mtlue_cli.choices import MetadataGroup
@@ -13,7 +13,7 @@ from mtlue_cli.images.kept_text import kept_text
 MOST_BYTES = 1 << 20
 """Of a packet that is read at all."""
 MOST_VALUES = 50
-"""Of one property, such as keywords."""
+"""Of one property, such as keywords; and parts of a packet that are looked at."""
 
 _BEGIN = b'<?xpacket begin="\xef\xbb\xbf" id="W5M0MpCehiHzreSzNTczkc9d"?>'
 _END = b'<?xpacket end="r"?>'
@@ -91,9 +91,10 @@ def rebuilt_xmp(packet: bytes, groups: Collection[MetadataGroup]) -> bytes | Non
     made = etree.Element(f"{{{_META}}}xmpmeta")
     description = etree.SubElement(etree.SubElement(made, f"{{{_RDF}}}RDF"), f"{{{_RDF}}}Description")
     description.set(f"{{{_RDF}}}about", "")
+    given = [one for rdf in found.iter(f"{{{_RDF}}}RDF") for one in rdf.findall(f"{{{_RDF}}}Description")]
     for name, (group, most) in _PROPERTIES.items():
         if group in groups:
-            kept = [_kept(given, _qualified(name), most) for given in _given(found, name)]
+            kept = [_kept(value, _qualified(name), most) for value in _values(given[:MOST_VALUES], _qualified(name))]
             description.extend([one for one in kept if one is not None][:1])
     if not len(description):
         return None
@@ -107,14 +108,12 @@ def _qualified(name: str) -> str:
     return f"{{{_NAMESPACES[prefix]}}}{local}"
 
 
-def _given(packet: etree.Element, name: str) -> Iterator[etree.Element | str]:
-    """What the descriptions of a packet say of a property: an element, or the value of an attribute."""
-    qualified = _qualified(name)
-    for rdf in packet.iter(f"{{{_RDF}}}RDF"):
-        for description in rdf.findall(f"{{{_RDF}}}Description"):
-            if qualified in description.attrib:
-                yield description.attrib[qualified]
-            yield from description.findall(qualified)
+def _values(descriptions: Sequence[etree.Element], qualified: str) -> Iterator[etree.Element | str]:
+    """What descriptions say of a property: an element, or the value of an attribute."""
+    for description in descriptions:
+        if qualified in description.attrib:
+            yield description.attrib[qualified]
+        yield from description.findall(qualified)
 
 
 def _kept(given: etree.Element | str, qualified: str, most: int) -> etree.Element | None:

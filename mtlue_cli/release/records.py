@@ -95,7 +95,9 @@ class RunRecord(Document, frozen=True, forbid_unknown_fields=True, tag_field="sc
         """Settings of a user's choice that decide about the released bytes and differ, one per line."""
         names = ("epsilon", "weights_sha256", "key_fingerprint", "tasks", "image_format", "keep_metadata")
         pairs = [(name, getattr(other, name), getattr(self, name)) for name in names]
-        found = [f"{name}: the release has {old}, this run {new}" for name, old, new in pairs if old != new]
+        found = [
+            f"{name}: the release has {_plain(old)}, this run {_plain(new)}" for name, old, new in pairs if old != new
+        ]
         keyed = self.key_fingerprint is not None and other.key_fingerprint is not None
         if keyed and self.code_version != other.code_version:
             age = "an older" if other.code_version < self.code_version else "a newer"
@@ -105,6 +107,11 @@ class RunRecord(Document, frozen=True, forbid_unknown_fields=True, tag_field="sc
     def has_codes_of(self, other: "RunRecord") -> bool:
         """Whether both draw the same codes from the same key: those of the same classes, shares and cells."""
         return (self.classes, self.shares, self.code_cells) == (other.classes, other.shares, other.code_cells)
+
+
+def _plain(value: object) -> object:
+    """A value as a message shows it: groups by their names."""
+    return tuple(map(str, value)) if isinstance(value, tuple) else value
 
 
 class FileRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -1,5 +1,6 @@
 """Names and texts of files that others made reach the terminal spelled out: they command nothing and forge no line."""
 
+import ast
 import io
 import json
 import unicodedata
@@ -15,6 +16,7 @@ from rich.table import Table
 from rich.text import Text
 from typer.testing import CliRunner, Result
 
+import mtlue_cli
 from mtlue_cli.choices import ExitCode, TaskKind
 from mtlue_cli.commands.app import app
 from mtlue_cli.commands.console import BarProgress, LineProgress, PlainConsole, Terminal, table_of, visible
@@ -36,6 +38,7 @@ CLIPBOARD = "\x1b]52;c;aGk=\x07"
 """Writes the clipboard of many terminals."""
 HOSTILE = f"a{CLIPBOARD}\x9b2J\nerror: forged\r\u2028error: forged\u202egnp.\u200b[bold]\udcff"
 RUNNER = CliRunner()
+ROOT = Path(mtlue_cli.__file__).parent
 
 
 def assert_plain(text: str) -> None:
@@ -53,6 +56,23 @@ def test_what_is_not_seen_is_spelled_out() -> None:
     for code in range(0x110000):
         shown = visible(chr(code))
         assert shown.isprintable() or shown in "\u200c\u200d" or unicodedata.category(shown) == "Zs", hex(code)
+
+
+def test_nothing_is_printed_but_through_the_plain_console() -> None:
+    allowed = {
+        "commands/console.py": {"PlainConsole", "print"},  # a JSON document, whose characters are escaped
+        "commands/app.py": {"PlainConsole", "echo"},  # the version
+        "__main__.py": {"print"},  # one word
+    }
+    found: dict[str, set[str]] = {}
+    for path in sorted(ROOT.rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Call):
+                name = node.func.id if isinstance(node.func, ast.Name) else getattr(node.func, "attr", "")
+                bare = isinstance(node.func, ast.Name) or name in ("echo", "secho", "print_exception")
+                if bare and name in ("print", "echo", "secho", "print_exception", "Console", "PlainConsole"):
+                    found.setdefault(path.relative_to(ROOT).as_posix(), set()).add(name)
+    assert found == allowed
 
 
 def grid(name: str) -> Table:
