@@ -49,7 +49,7 @@ class PlainConsole(Console):
     def __init__(self, **options: Any) -> None:  # noqa: ANN401 - rich's own options
         super().__init__(highlight=False, markup=False, emoji=False, **options)
 
-    def render_str(self, text: str, **options: Any) -> Text:  # type: ignore[override]  # noqa: ANN401 - rich's own options
+    def render_str(self, text: str, **options: Any) -> Text:  # noqa: ANN401 - rich's own options
         """A string on its way into a table, a title or a line."""
         return super().render_str(visible(text), **options)
 

@@ -100,7 +100,8 @@ def rebuilt_xmp(packet: bytes, groups: Collection[MetadataGroup]) -> bytes | Non
         return None
     for prefix, uri in _NAMESPACES.items():
         etree.register_namespace(prefix, uri)
-    return _BEGIN + etree.tostring(made, encoding="utf-8", xml_declaration=False) + _END
+    content: bytes = etree.tostring(made, encoding="utf-8", xml_declaration=False)
+    return _BEGIN + content + _END
 
 
 def _qualified(name: str) -> str:

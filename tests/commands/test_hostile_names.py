@@ -25,10 +25,11 @@ from mtlue_cli.errors import InputError, MtlueError
 from mtlue_cli.generator.checkpoint import load_checkpoint, save_checkpoint
 from mtlue_cli.release.records import FOLDER, RUN_NAME, read_run, write_run
 from mtlue_cli.tasks.spec import Task, TaskSet
+from mtlue_cli.verification.conditions import Role
 from mtlue_cli.verification.document import ProbeFigures
 from mtlue_cli.verification.report import VerifyResult
 from mtlue_cli.verification.tiers import NotTested
-from mtlue_cli.verification.verdict import Role, Verdict
+from mtlue_cli.verification.verdict import Verdict
 from mtlue_cli.workflows.verify.dry_run import DryRun, PlannedCondition
 from tests.commands.test_app import failing, program
 from tests.small_set import write_checkpoint, write_images
@@ -203,8 +204,8 @@ def hostile_checkpoint(path: Path) -> Path:
     tasks = TaskSet((Task(text, TaskKind.BINARY, (text, f"{text}b")),))
     write_checkpoint(path, tasks)
     loaded = load_checkpoint(path)
-    changed = {"objective": text, "licence": text, "data_digest": text, "versions": {text: text}, "created": text}
-    save_checkpoint(path, loaded.generator, replace(loaded.card, **changed))
+    card = replace(loaded.card, objective=text, licence=text, data_digest=text, versions={text: text}, created=text)
+    save_checkpoint(path, loaded.generator, card)
     return path
 
 
