@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
@@ -31,6 +30,7 @@ _DIGEST_KEY = "card_sha256"
 _SUMMARISED = 8
 _LARGEST = {"epsilon": 255, "image_size": 4096, "label_grid": 1024, "pattern_grid": MAX_PATTERN_CELLS}
 _LARGEST_WIDTH, _LARGEST_DEPTH = 2048, 64
+_LARGEST_NUMBER = 1e6
 _BYTES_A_NUMBER = 4
 _PICKLES = (b"PK\x03\x04", b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05")
 
@@ -237,7 +237,7 @@ def _check_shape(path: Path, card: CheckpointCard, numbers: Mapping[str, object]
     for name, kind in numbers.items():
         value = shape[name]
         if kind is float:
-            if type(value) not in (int, float) or not math.isfinite(value):
+            if type(value) not in (int, float) or not -_LARGEST_NUMBER <= value <= _LARGEST_NUMBER:
                 faults.append(f"generator: {name} is {value!r}, expected a number")
             elif name == "chroma" and not 0 <= value <= 1:
                 faults.append(f"generator: chroma is {value!r}, expected a number from 0 to 1")

@@ -160,6 +160,7 @@ def test_a_header_too_long_or_overlapping_is_refused(tmp_path: Path, header: byt
         {"decoder_depth": True},
         {"pattern_gain": "2"},
         {"pattern_gain": float("inf")},
+        {"pattern_gain": 10**400},
         {"epsilon": 9},
     ],
 )
