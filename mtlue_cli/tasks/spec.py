@@ -148,7 +148,7 @@ class TaskSet:
                 Task(
                     str(entry["name"]),
                     TaskKind(entry["kind"]),
-                    tuple(str(name) for name in entry["classes"]),
+                    _class_names(entry["classes"], TaskKind(entry["kind"])),
                     scale=float(entry.get("scale", 1.0)),
                     ignore=tuple(int(value) for value in entry.get("ignore", ())),
                     span=_span(entry.get("span")),
@@ -291,6 +291,13 @@ def _entry(task: Task) -> dict[str, Any]:
         entry |= {"ignore": list(task.ignore)} if task.ignore else {}
         entry["span"] = None if task.span is None else list(task.span)
     return entry
+
+
+def _class_names(found: object, kind: TaskKind) -> tuple[str, ...]:
+    names = tuple(str(name) for name in found) if isinstance(found, list | tuple) else ()
+    if bool(names) is (kind in (TaskKind.DEPTH, TaskKind.NORMALS)):
+        raise ValueError(f"the classes {found!r} are not those of a {kind.value} task")
+    return names
 
 
 def _span(found: Iterable[float] | None) -> tuple[float, float] | None:
