@@ -27,8 +27,7 @@ from mtlue_cli.images.encode import comparable_pixels, encode_image
 from mtlue_cli.images.targets import as_target, stored_array, turned, turned_map
 from mtlue_cli.release.records import FOLDER, LABELS_NAME, MANIFEST_NAME, PLANNED_NAME, RUN_NAME
 from mtlue_cli.tasks.label_options import LabelOptions
-from mtlue_cli.tasks.labels import read_label_file, released_options
-from mtlue_cli.tasks.released import released_labels
+from mtlue_cli.tasks.labels import read_label_file, released_labels, released_options
 from mtlue_cli.training.runtime import load_state, save_state
 from mtlue_cli.workflows.inspect import CheckpointReport, inspect_path, inspect_release
 from mtlue_cli.workflows.progress import SilentProgress
