@@ -291,6 +291,27 @@ KeyFile = Annotated[
         environment=False,
     ),
 ]
+SealKeyFile = Annotated[
+    Path | None,
+    Option(
+        help="File with the key that must have sealed the release: a missing or other seal is a fault. Unset: "
+        "MTLUE_KEY or your own key is tried.",
+        panel=INPUT,
+        metavar="FILE",
+        environment=False,
+    ),
+]
+SignerFile = Annotated[
+    Path | None,
+    Option(
+        help="File with the public key that must have signed the release (ssh-ed25519 ...). Needs the extra "
+        "mtlue[sign].",
+        panel=INPUT,
+        metavar="FILE",
+        takes="file",
+        exists=True,
+    ),
+]
 Seed = Annotated[int, Option(help="Random seed.", panel=COMPUTATION, metavar="N", minimum=0, shared=True)]
 Device = Annotated[
     str,

@@ -105,7 +105,7 @@ class FolderMatch:
 def find_images(folder: Path) -> list[str]:
     """Relative POSIX paths of all images below ``folder``, sorted; hidden files and folders are left out.
 
-    Links to folders are not followed (see :func:`find_images_and_links`), so no loop of links can trap the search.
+    Links to folders are not followed, so no loop of links can trap the search.
 
     Raises:
         InputError: ``folder`` is not a folder or cannot be read.
@@ -131,19 +131,38 @@ def find_images_and_others(folder: Path) -> tuple[list[str], list[str]]:
     return sorted(images), sorted(others)
 
 
-def find_images_and_links(folder: Path) -> tuple[list[str], list[str]]:
-    """What :func:`find_images` finds, and all symbolic links below ``folder``, likewise; hidden ones are left out.
+def find_files_and_links(folder: Path) -> tuple[list[str], list[str]]:
+    """Relative POSIX paths of all that is no folder below ``folder``, hidden or not; links apart, never followed.
 
     Raises:
         InputError: ``folder`` is not a folder or cannot be read.
     """
-    images: list[str] = []
+    files: list[str] = []
     links: list[str] = []
-    for prefix, folders, files in _walk(folder):
-        images += _images(prefix, files)
-        shown = [prefix + name for name in (*folders, *files) if not name.startswith(".")]
-        links += [name for name in shown if os.path.islink(os.path.join(folder, name))]
-    return sorted(images), sorted(links)
+    left = [""]
+    while left:
+        prefix = left.pop()
+        try:
+            with os.scandir(folder / prefix) as entries:
+                for entry in entries:
+                    name = prefix + entry.name
+                    if entry.is_symlink():
+                        links.append(name)
+                    elif entry.is_dir(follow_symlinks=False):
+                        left.append(f"{name}/")
+                    else:
+                        files.append(name)
+        except OSError as error:
+            raise InputError(
+                f"{error.filename} cannot be read: {error.strerror}", hint="make it readable, or move it elsewhere"
+            ) from error
+    return sorted(files), sorted(links)
+
+
+def may_be_photo(path: Path) -> bool:
+    """Whether a file is one by its suffix or its first bytes."""
+    suffix = path.suffix.lower()
+    return suffix in SUFFIXES | UNREAD_SUFFIXES | RAW_SUFFIXES or is_photo(_start(path))
 
 
 def match_labels(

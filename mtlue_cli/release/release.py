@@ -1,8 +1,9 @@
 """A release as an object: the one owner of what is released, and of whether it is whole."""
 
+import hashlib
 import io
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
@@ -11,10 +12,17 @@ from msgspec import structs
 
 from mtlue_cli.errors import InputError, MtlueError
 from mtlue_cli.files import TEMPORARY, discard, file_digest, synchronise, write_atomically
-from mtlue_cli.images.folder import find_images, find_images_and_links
+from mtlue_cli.images.folder import find_files_and_links, may_be_photo
 from mtlue_cli.images.reading import ReadingThreads
 from mtlue_cli.metrics.flip import MeanFlip
-from mtlue_cli.release.check import FileCheck, ReleaseCheck, check_file, folder_faults, label_faults
+from mtlue_cli.release.check import (
+    FileCheck,
+    ReleaseCheck,
+    check_file,
+    companions_of,
+    folder_faults,
+    label_faults,
+)
 from mtlue_cli.release.records import (
     FOLDER,
     LABELS_NAME,
@@ -35,11 +43,13 @@ from mtlue_cli.release.records import (
     record_path,
     records_folder,
     released_files,
+    run_content,
     settings_digest,
     write_manifest,
     write_planned,
     write_run,
 )
+from mtlue_cli.release.seal import JOURNAL_NAME, SEAL_PATH, Authentication, Journal, Sealer, Trust, authenticate
 from mtlue_cli.tasks.paths import path_fault
 from mtlue_cli.tasks.spec import LabelTable
 from mtlue_cli.tasks.wording import counted
@@ -101,6 +111,9 @@ class Release:
         self._run: RunRecord | None = None
         self._ours: frozenset[str] = frozenset()
         self._log: io.TextIOWrapper | None = None
+        self._sealer = Sealer()
+        self._journal: Journal | None = None
+        self._macs: io.TextIOWrapper | None = None
 
     @property
     def records(self) -> Path:
@@ -145,8 +158,8 @@ class Release:
                     hint="remove it, or give another output folder with --out",
                 )
             return Contents(ours=targets)
-        images, links = find_images_and_links(folder)
-        self._refuse_links(links, targets)
+        files, links = find_files_and_links(folder)
+        self._refuse_links(links)
         seen = self._state()
         if seen is None:
             if all(entry.name == FOLDER for entry in folder.iterdir()):
@@ -156,9 +169,8 @@ class Release:
                 hint="give another output folder",
             )
         manifest = self.manifest
-        companions = {name for name in manifest.run.digests if not name.startswith(f"{FOLDER}/")} - {LABELS_NAME}
-        ours = manifest.names | read_planned(folder) | targets | companions
-        strangers = [name for name in images if name not in ours]
+        ours = manifest.names | read_planned(folder) | targets | companions_of(manifest.run)
+        strangers = _strange_photos(folder, files, ours)
         if strangers:
             raise InputError(
                 f"{folder} holds {counted(len(strangers), 'image')} that mtlue did not write, which may be unprotected",
@@ -167,9 +179,10 @@ class Release:
             )
         return Contents(manifest, ours, seen)
 
-    def resume(self, contents: Contents, run: RunRecord, *, overwrite: bool) -> Resumption:
+    def resume(self, contents: Contents, run: RunRecord, vouched: Manifest | None, *, overwrite: bool) -> Resumption:
         """What a run with the settings ``run`` continues from, of the ``contents`` that :meth:`look` found.
 
+        No record is continued but those of ``vouched``, what the user's key vouches for; None: it vouches for nothing.
         ``overwrite`` replaces a release that was made with other settings, or whose codes are others than the run would
         draw in a new folder.
 
@@ -191,14 +204,16 @@ class Release:
         released = {
             record.sha256: self.folder / record.file_name for record in changed if record.sha256 != record.source_sha256
         }
-        if differences or (overwrite and not run.has_codes_of(manifest.run)):
+        if vouched is None or differences or (overwrite and not run.has_codes_of(manifest.run)):
             return Resumption({}, ours, ours, released, contents.seen)
-        records = {record.source: record for record in manifest.files}
-        return Resumption(records, ours - manifest.names, ours, released, contents.seen)
+        records = {record.source: record for record in vouched.files}
+        return Resumption(records, ours - vouched.names, ours, released, contents.seen)
 
     @contextmanager
-    def open(self, run: RunRecord, resumption: Resumption) -> Iterator[None]:
+    def open(self, run: RunRecord, resumption: Resumption, sealer: Sealer = Sealer()) -> Iterator[None]:  # noqa: B008 - frozen
         """Hold the release for one run, and make it ready: nothing half written, nothing of other settings.
+
+        ``sealer`` seals it when it is closed, and vouches for each record until then.
 
         Raises:
             InputError: Another run holds it, or has written to it since it was looked at.
@@ -212,14 +227,20 @@ class Release:
                     f"another run has written to {self.folder} meanwhile",
                     hint="run the same command again to continue from there",
                 )
-            self._run, self._ours = run, resumption.ours
+            self._run, self._ours, self._sealer = run, resumption.ours, sealer
             write_planned(self.folder, self._ours)
             self._remove_temporaries()
             self._remove(resumption.obsolete)
+            self._journal = sealer.journal(run)
+            if self._journal is not None:
+                journal = self._journal.text(resumption.records.values())
+                write_atomically(self.records / JOURNAL_NAME, journal)
             if not resumption.records:
                 write_manifest(self.folder, ())
             write_run(self.folder, run)
+            discard(record_path(self.folder, SEAL_PATH))
             self._log = _open_log(self.records / MANIFEST_NAME)
+            self._macs = None if self._journal is None else (self.records / JOURNAL_NAME).open("a", encoding="ascii")
             try:
                 yield
             finally:
@@ -230,6 +251,9 @@ class Release:
         assert self._log is not None, "the release is not open"
         self._log.write(manifest_line(record))
         self._log.flush()
+        if self._journal is not None and self._macs is not None:
+            self._macs.write(f"{self._journal.of(record)}\n")
+            self._macs.flush()
 
     def close(
         self,
@@ -256,7 +280,9 @@ class Release:
         texts = {**(companions or {}), LABELS_NAME: labels}
         for name, content in texts.items():
             write_atomically(folder / name, content, keep_name=False)
-        strangers = [name for name in find_images(folder) if name not in released]
+        files, links = find_files_and_links(folder)
+        self._refuse_links(links)
+        strangers = _strange_photos(folder, files, released | texts.keys())
         if strangers:
             raise MtlueError(
                 f"images that mtlue did not write appeared in {folder}, they may be unprotected: "
@@ -272,8 +298,11 @@ class Release:
         run = structs.replace(self._run, complete=True, counts=counts, flip=recorded)
         digests = {name: file_digest(record_path(folder, name)) for name in (f"{FOLDER}/{MANIFEST_NAME}", *texts)}
         digests[RUN_PATH] = settings_digest(run.to_json())
-        write_run(folder, structs.replace(run, digests=digests))
-        (self.records / PLANNED_NAME).unlink(missing_ok=True)
+        run = structs.replace(run, digests=digests)
+        self._sealer.seal(folder, {RUN_PATH: hashlib.sha256(run_content(run)).hexdigest()})
+        write_run(folder, run)
+        for name in (PLANNED_NAME, JOURNAL_NAME):
+            (self.records / name).unlink(missing_ok=True)
 
     def check(
         self,
@@ -285,6 +314,7 @@ class Release:
         workers: int = 2,
         on_start: Callable[[int], None] | None = None,
         on_file: Callable[[], None] | None = None,
+        trust: Trust = Trust(),  # noqa: B008 - frozen
     ) -> ReleaseCheck:
         """Read every file again and hold it against the records, the labels and the originals; nothing is changed.
 
@@ -298,6 +328,7 @@ class Release:
             workers: Threads that decode.
             on_start: Called with the number of files, before the first is checked.
             on_file: Called after each file.
+            trust: Whose seal the release must have.
 
         Raises:
             InputError: It is no release, or its records are damaged.
@@ -331,7 +362,10 @@ class Release:
             faults += [f"{name}: not in the manifest" for name in row_of if name not in known]
         faults += [fault for result in found for fault in result.faults]
         faults += label_faults(folder, manifest, labels, file_column)
-        return ReleaseCheck(folder, manifest, tuple(found), tuple(faults), manifest.run.measured_flip)
+        seal = authenticate(folder, manifest, trust) if manifest.run.complete else Authentication()
+        faults += seal.faults
+        authentication = Authentication() if faults else seal
+        return ReleaseCheck(folder, manifest, tuple(found), tuple(faults), manifest.run.measured_flip, authentication)
 
     def _state(self) -> Seen:
         """What changes whenever another run has begun or ended."""
@@ -342,15 +376,13 @@ class Release:
         return status.st_ino, status.st_mtime_ns
 
     def _close_log(self) -> None:
-        """End the log, and bring it to the disk."""
-        log, self._log = self._log, None
-        if log is None:
-            return
-        try:
-            log.flush()
-            os.fsync(log.fileno())
-        finally:
-            log.close()
+        """End the logs, and bring them to the disk."""
+        logs, self._log, self._macs = (self._log, self._macs), None, None
+        for log in logs:
+            if log is not None:
+                with log:
+                    log.flush()
+                    os.fsync(log.fileno())
 
     def _remove_temporaries(self) -> None:
         folders = {(self.folder / name).parent for name in self._ours if path_fault(name) is None}
@@ -364,16 +396,13 @@ class Release:
             if path_fault(name) is None:
                 discard(self.folder / name)
 
-    def _refuse_links(self, links: Sequence[str], targets: frozenset[str]) -> None:
-        safe = [name for name in targets if path_fault(name) is None]
-        folders = {str(parent) for name in safe for parent in PurePosixPath(name).parents} - {"."}
-        hidden = {name for name in (*folders, FOLDER) if os.path.islink(self.folder / name)}
-        if self.records.parent != self.folder and os.path.islink(self.records):
-            hidden.add(str(self.records))
-        if links or hidden:
+    def _refuse_links(self, links: Sequence[str]) -> None:
+        beside = self.records.parent != self.folder and os.path.islink(self.records)
+        found = [*links, *([str(self.records)] if beside else [])]
+        if found:
             raise InputError(
                 f"{self.folder} contains symbolic links, through which a run could write outside it",
-                sorted({*links, *hidden}),
+                found,
                 "remove them, or give another output folder",
             )
 
@@ -439,6 +468,15 @@ def _open_log(path: Path) -> io.TextIOWrapper:
         if whole and not whole.endswith(b"\n"):
             write_atomically(path, whole[: whole.rfind(b"\n") + 1])
     return path.open("a", encoding="utf-8")
+
+
+def _strange_photos(folder: Path, files: Iterable[str], ours: Collection[str]) -> list[str]:
+    """Files of the folder that are photos, by name or content, and not ours; those half written are not told."""
+    return [
+        name
+        for name in files
+        if name not in ours and not TEMPORARY.match(PurePosixPath(name).name) and may_be_photo(folder / name)
+    ]
 
 
 def _refuse_reserved(targets: frozenset[str]) -> None:

@@ -28,7 +28,7 @@ from mtlue_cli.workflows.protect.config import ProtectConfig
 from mtlue_cli.workflows.protect.run import ProtectResult, protect_folder
 from tests.small_set import write_checkpoint, write_images
 
-DIGITS, OTHER = "ab" * 32, "cd" * 32
+DIGITS, OTHER = "abba" * 16, "cddc" * 16
 FINGERPRINT = "ca02dfc261c8631e"
 
 
@@ -263,6 +263,7 @@ def test_part_of_the_columns_can_be_protected(config: ProtectConfig, tmp_path: P
 def test_a_key_for_weights_that_take_none_is_refused(config: ProtectConfig, tmp_path: Path) -> None:
     weights = write_checkpoint(tmp_path / "own.safetensors")
     (tmp_path / "key").write_text(DIGITS)
+    (tmp_path / "key").chmod(0o600)
     with pytest.raises(InputError, match="take no key"):
         run(config, weights=str(weights), key=tmp_path / "key")
     assert run(config, weights=str(weights)).key_fingerprint is None

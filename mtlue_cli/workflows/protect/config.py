@@ -56,6 +56,8 @@ class ProtectConfig:
         batch_size: Images per call of the network on a GPU, halved when memory runs out; auto: {GPU_CALL_SIZE}. No
             effect on a CPU, which always takes {CPU_CALL_SIZE}.
         keep_metadata: Keep EXIF data (including location and time), XMP and text; previews are always dropped.
+        sign: Also sign the records, with the Ed25519 key in FILE; made if there is no such file, with its public half
+            in FILE.pub. Anyone who has that can check the release. Needs the extra mtlue[sign].
         force: Protect images again that a manifest lists as protected; the changes add up beyond the bound.
     """
 
@@ -83,6 +85,7 @@ class ProtectConfig:
     device: Device = "auto"
     workers: Workers = field(default_factory=usable_threads)
     keep_metadata: Annotated[bool, Option(panel=OUTPUT)] = False
+    sign: Annotated[Path | None, Option(panel=OUTPUT, metavar="FILE", takes="file")] = None
     overwrite: Overwrite = False
     force: Annotated[bool, Option(panel=INPUT)] = False
     max_pixels: MaxPixels = MAX_PIXELS

@@ -177,6 +177,8 @@ def protect_folder(config: ProtectConfig, progress: Progress, inputs: ProtectInp
             f"the weights {plan.card.name} are public: whoever has them can learn to undo the perturbation; "
             f"weights of your own, kept to yourself, do not have that weakness: {plan.training_command}"
         )
+    for line in plan.notes:
+        progress.note(line)
     generator = load_generator(config, plan, device)
     if plan.key is not None and len(plan.tasks.dense) and not is_tinted(plan.tasks):
         names = ", ".join(map(quoted, plan.tasks.dense.names))
@@ -187,7 +189,7 @@ def protect_folder(config: ProtectConfig, progress: Progress, inputs: ProtectInp
     generator.check_label_effect(plan.run.epsilon, f"train weights on these images: {plan.training_command}")
     release = plan.release
     try:
-        with release.open(plan.run, plan.earlier), photos_up_to(config.max_pixels):
+        with release.open(plan.run, plan.earlier, plan.sealer), photos_up_to(config.max_pixels):
             steps = PhotoSteps(plan, config.images)
             records = protect_photos(plan, steps, generator, config.workers, progress)
             ordered = [records[row] for row in sorted(records)]
