@@ -67,6 +67,7 @@ class Option:
         dash: Whether ``-`` may stand for a stream.
         file_or_name: Whether the text may be a path; in a config file it is then relative to that file.
         completions: What a shell offers.
+        result: Whether it names a file that the command writes, which must not replace anything that it reads.
     """
 
     flags: str = ""
@@ -87,6 +88,7 @@ class Option:
     dash: bool = False
     file_or_name: bool = False
     completions: type[StrEnum] | None = None
+    result: bool = False
 
     @property
     def flag(self) -> str:

@@ -23,7 +23,7 @@ from mtlue_cli.images.decode import (
     is_photo,
     reads_heic,
 )
-from mtlue_cli.tasks.paths import names_below, path_fault
+from mtlue_cli.tasks.paths import folded, names_below, path_fault
 from mtlue_cli.tasks.spec import LabelTable
 from mtlue_cli.tasks.wording import counted, quoted
 
@@ -352,8 +352,9 @@ def released_names(sources: Sequence[str], suffix: str | None, taken: Collection
     """Where each source stands in a release: the same path and stem with the released suffix; an array keeps its own.
 
     Sources that would meet in one name, such as ``a.jpg`` and ``a.png``, keep their own suffix before the new one
-    (``a.jpg.png``). Names that differ only in case or Unicode form count as meeting, and so does a file with a folder:
-    not every file system tells them apart. What still meets carries a digest of its source (``a.3f0c5d1e2b4a.png``).
+    (``a.jpg.png``). Names that differ only in case, Unicode form or ignored characters count as meeting, and so does a
+    file with a folder: not every file system tells them apart. What still meets carries a digest of its source
+    (``a.3f0c5d1e2b4a.png``).
 
     Args:
         sources: Distinct relative POSIX paths.
@@ -367,12 +368,12 @@ def released_names(sources: Sequence[str], suffix: str | None, taken: Collection
     turn = dict.fromkeys(sources, 0)
     names = {source: _name_in_turn(source, suffix, 0) for source in sources}
     parents = {PurePosixPath(parent) for parent in {name.rpartition("/")[0] for name in (*sources, *taken)}}
-    reserved = {_twin_key(str(folder)) for parent in parents for folder in (parent, *parent.parents)}
-    reserved.update(map(_twin_key, taken))
+    reserved = {folded(str(folder)) for parent in parents for folder in (parent, *parent.parents)}
+    reserved.update(map(folded, taken))
     while True:
         meeting: dict[str, list[str]] = defaultdict(list)
         for source, name in names.items():
-            meeting[_twin_key(name)].append(source)
+            meeting[folded(name)].append(source)
         renamed: list[str] = []
         for key, together in meeting.items():
             if len(together) > 1 or key in reserved:
@@ -425,11 +426,11 @@ def _walk(folder: Path) -> Iterator[tuple[str, list[str], list[str]]]:
 
 def _similar_names(found: Iterable[str]) -> Callable[[str], str]:
     """What to say of a name that is not there: a file that differs only in its case, accents or suffix."""
-    twins = {_twin_key(name): name for name in found}
+    twins = {folded(name): name for name in found}
     stems = {os.path.splitext(name)[0]: name for name in found}
 
     def remark(name: str) -> str:
-        twin = twins.get(_twin_key(name))
+        twin = twins.get(folded(name))
         if twin is not None:
             same_case = unicodedata.normalize("NFC", twin) == unicodedata.normalize("NFC", name)
             how = "how its accents are encoded (NFC or NFD)" if same_case else "upper and lower case"
@@ -438,11 +439,6 @@ def _similar_names(found: Iterable[str]) -> Callable[[str], str]:
         return "" if twin is None else f", but {quoted(twin)}"
 
     return remark
-
-
-def _twin_key(name: str) -> str:
-    """Equal for names that some file systems take for one."""
-    return unicodedata.normalize("NFC", unicodedata.normalize("NFC", name).casefold())
 
 
 def _name_in_turn(source: str, suffix: str | None, turn: int) -> str:

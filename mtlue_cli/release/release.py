@@ -1,8 +1,10 @@
 """A release as an object: the one owner of what is released, and of whether it is whole."""
 
+import contextlib
 import hashlib
 import io
 import os
+import re
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -11,7 +13,7 @@ from pathlib import Path, PurePosixPath
 from msgspec import structs
 
 from mtlue_cli.errors import InputError, MtlueError
-from mtlue_cli.files import TEMPORARY, discard, file_digest, synchronise, write_atomically
+from mtlue_cli.files import TEMPORARY, OpenFolder, discard, file_digest, synchronise, write_atomically
 from mtlue_cli.images.folder import find_files_and_links, may_be_photo
 from mtlue_cli.images.reading import ReadingThreads
 from mtlue_cli.metrics.flip import MeanFlip
@@ -50,9 +52,12 @@ from mtlue_cli.release.records import (
     write_run,
 )
 from mtlue_cli.release.seal import JOURNAL_NAME, SEAL_PATH, Authentication, Journal, Sealer, Trust, authenticate
-from mtlue_cli.tasks.paths import path_fault
+from mtlue_cli.tasks.paths import folded, path_fault
 from mtlue_cli.tasks.spec import LabelTable
 from mtlue_cli.tasks.wording import counted
+
+_SHORT_NAME = re.compile(r"mtlue~\d+|labels~\d+\.csv")
+"""What Windows may also call them."""
 
 Seen = tuple[int, int] | None
 """Inode and time of a release's run record, which every run writes anew; None without one."""
@@ -103,6 +108,9 @@ class Release:
         folder: Where it is, or is to be.
         beside: Whether the records of a new release stand beside it, in ``NAME.mtlue``: its loader takes every folder
             in it for a class.
+
+    Attributes:
+        opened: Its folder while it is open: what writes to it through that cannot be led elsewhere.
     """
 
     def __init__(self, folder: str | Path, *, beside: bool = False) -> None:
@@ -111,6 +119,7 @@ class Release:
         self._run: RunRecord | None = None
         self._ours: frozenset[str] = frozenset()
         self._log: io.TextIOWrapper | None = None
+        self.opened: OpenFolder | None = None
         self._sealer = Sealer()
         self._journal: Journal | None = None
         self._macs: io.TextIOWrapper | None = None
@@ -221,13 +230,15 @@ class Release:
         """
         if self._beside and not (self.folder / FOLDER).exists():
             write_atomically(self.folder / FOLDER, f"{self.records.name}\n".encode())
-        with sole_writer(self.folder):
+        with sole_writer(self.folder), contextlib.ExitStack() as leaving:
             if self._state() != resumption.seen:
                 raise InputError(
                     f"another run has written to {self.folder} meanwhile",
                     hint="run the same command again to continue from there",
                 )
             self._run, self._ours, self._sealer = run, resumption.ours, sealer
+            self.opened = OpenFolder(self.folder)
+            leaving.callback(self._leave)
             write_planned(self.folder, self._ours)
             self._remove_temporaries()
             self._remove(resumption.obsolete)
@@ -241,10 +252,7 @@ class Release:
             discard(record_path(self.folder, SEAL_PATH))
             self._log = _open_log(self.records / MANIFEST_NAME)
             self._macs = None if self._journal is None else (self.records / JOURNAL_NAME).open("a", encoding="ascii")
-            try:
-                yield
-            finally:
-                self._close_log()
+            yield
 
     def add(self, record: Record) -> None:
         """Append a record to the manifest; it reaches the operating system at once. Only while the release is open."""
@@ -275,11 +283,16 @@ class Release:
         assert self._run is not None, "the release is not open"
         self._close_log()
         folder, released = self.folder, released_files(records)
+        if self.opened is not None and not self.opened.is_in_place():
+            raise MtlueError(
+                f"{folder} was replaced by another folder or a link while the run wrote to it; put it back and run the "
+                "same command again"
+            )
         self._remove(self._ours - released)
         write_manifest(folder, records)
         texts = {**(companions or {}), LABELS_NAME: labels}
         for name, content in texts.items():
-            write_atomically(folder / name, content, keep_name=False)
+            write_atomically(folder / name, content, keep_name=False, within=self.opened)
         files, links = find_files_and_links(folder)
         self._refuse_links(links)
         strangers = _strange_photos(folder, files, released | texts.keys())
@@ -375,6 +388,14 @@ class Release:
             return None
         return status.st_ino, status.st_mtime_ns
 
+    def _leave(self) -> None:
+        try:
+            self._close_log()
+        finally:
+            if self.opened is not None:
+                self.opened.close()
+            self.opened = None
+
     def _close_log(self) -> None:
         """End the logs, and bring them to the disk."""
         logs, self._log, self._macs = (self._log, self._macs), None, None
@@ -394,7 +415,7 @@ class Release:
     def _remove(self, names: Iterable[str]) -> None:
         for name in names:
             if path_fault(name) is None:
-                discard(self.folder / name)
+                discard(self.folder / name, self.opened)
 
     def _refuse_links(self, links: Sequence[str]) -> None:
         beside = self.records.parent != self.folder and os.path.islink(self.records)
@@ -479,12 +500,14 @@ def _strange_photos(folder: Path, files: Iterable[str], ours: Collection[str]) -
     ]
 
 
+def is_reserved(name: str) -> bool:
+    """Whether a file of a release would stand where its records or its label file do, on some file system."""
+    first = folded(name.split("/")[0].split(":")[0])  # Windows keeps streams of a file after a colon
+    return first in (FOLDER, LABELS_NAME) or _SHORT_NAME.fullmatch(first) is not None
+
+
 def _refuse_reserved(targets: frozenset[str]) -> None:
-    faults = [
-        f"{name}: is reserved for the release's own records"
-        for name in sorted(targets)
-        if name == LABELS_NAME or PurePosixPath(name).parts[0] == FOLDER
-    ]
+    faults = [f"{name}: is reserved for the release's own records" for name in sorted(targets) if is_reserved(name)]
     if faults:
         raise InputError(
             "files have names that the release needs for its own records",

@@ -36,6 +36,7 @@ from mtlue_cli.tasks.columns import ColumnKind
 from mtlue_cli.tasks.labels import LabelFile, read_label_file, released_options
 from mtlue_cli.tasks.names import resolved_names
 from mtlue_cli.tasks.overview import ColumnUse, column_uses
+from mtlue_cli.tasks.paths import folded
 from mtlue_cli.tasks.spec import LabelTable, TaskSet
 from mtlue_cli.tasks.spelling import respelled
 from mtlue_cli.tasks.wording import counted, quoted
@@ -185,7 +186,7 @@ def read_inputs(config: ProtectConfig) -> ProtectInputs:
     given = replace(given, notes=(*given.notes, *match.notes))
     labels, left_out = _with_unlabelled(config, given, match)
     table, maps = labels.table, labels.table.all_map_files
-    if any(PurePosixPath(name).parts[0].lower() == LABELS_NAME for name in (*table.file_names, *maps)):
+    if any(folded(PurePosixPath(name).parts[0]) == LABELS_NAME for name in (*table.file_names, *maps)):
         raise InputError(
             f"{config.images / LABELS_NAME} is a folder, where the release has its label file",
             hint="rename that folder",
