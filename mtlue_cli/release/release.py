@@ -294,8 +294,8 @@ class Release:
         for name, content in texts.items():
             write_atomically(folder / name, content, keep_name=False, within=self.opened)
         files, links = find_files_and_links(folder)
-        self._refuse_links(links)
-        strangers = _strange_photos(folder, files, released | texts.keys())
+        strangers = [f"{name} (a link)" for name in links]
+        strangers += _strange_photos(folder, files, released | texts.keys())
         if strangers:
             raise MtlueError(
                 f"images that mtlue did not write appeared in {folder}, they may be unprotected: "
