@@ -135,7 +135,7 @@ def test_a_link_that_appears_in_a_release_keeps_it_from_being_called_complete(
             (config.release / "more").symlink_to(tmp_path)
 
     monkeypatch.setattr(Release, "add", linking)
-    with pytest.raises(MtlueError, match="did not write appeared in .*: more .a link."):
+    with pytest.raises(MtlueError, match=r"did not write appeared in .*: more .a link."):
         protect_folder(config, SilentProgress())
     assert not Release(config.release).settings.complete
 
