@@ -104,6 +104,10 @@ class FoundKey:
         first = f"{said} {self.origin}, fingerprint {self.key.fingerprint}"
         return [first, *([warning] if self.made else [])]
 
+    def announced(self, use: str) -> tuple[str, ...]:
+        """A note for the user if the key was made just now; ``use`` says what it does."""
+        return (f"created a key in {self.origin}, which {use}: keep it to yourself",) if self.made else ()
+
 
 def find_key(file: Path | None, environment: Mapping[str, str] | None = None, *, keep: bool = True) -> FoundKey:
     """The key of ``file``, else that of ``MTLUE_KEY`` (digits or a path), else the user's own, made if need be.
@@ -122,14 +126,14 @@ def find_key(file: Path | None, environment: Mapping[str, str] | None = None, *,
     return key_of_variable(VARIABLE, variables) or own_key(variables, keep=keep)
 
 
-def cache_key(environment: Mapping[str, str] | None = None) -> Key:
+def cache_key(environment: Mapping[str, str] | None = None) -> FoundKey:
     """The key under which finished victims are cached: that of ``MTLUE_CACHE_KEY``, else of the user's own.
 
     Raises:
         InputError: As :func:`find_key`.
     """
     variables = os.environ if environment is None else environment
-    return (key_of_variable(CACHE_VARIABLE, variables) or own_key(variables)).key
+    return key_of_variable(CACHE_VARIABLE, variables) or own_key(variables)
 
 
 def present_keys(environment: Mapping[str, str] | None = None) -> tuple[Key, ...]:

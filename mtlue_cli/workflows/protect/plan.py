@@ -310,9 +310,7 @@ def sealer_of(sign: Path | None, key: FoundKey | None, *, keep: bool = True) -> 
         own = find_key(None, keep=keep)
     except InputError as error:
         return Sealer(None, signer), (*notes, f"the records are not sealed: {error}")
-    if own.made and keep:
-        notes += (f"created a key in {own.origin}, which seals your releases: keep it to yourself",)
-    return Sealer(own.key, signer), notes
+    return Sealer(own.key, signer), (*notes, *(own.announced("seals your releases") if keep else ()))
 
 
 def _unvouched(inputs: ProtectInputs, vouched: Manifest | None, *, overwrite: bool) -> tuple[str, ...]:

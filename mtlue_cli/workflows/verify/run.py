@@ -203,10 +203,13 @@ def _cache(config: VerifyConfig, progress: Progress) -> ResultCache:
     if config.cache is None:
         return ResultCache(None, None)
     try:
-        return ResultCache(config.cache, cache_key(), progress.note)
+        found = cache_key()
     except InputError as error:
         progress.note(f"no finished victim is kept in {config.cache} or taken from it: {error}")
         return ResultCache(None, None)
+    for line in found.announced("vouches for finished victims"):
+        progress.note(line)
+    return ResultCache(config.cache, found.key, progress.note)
 
 
 @dataclass
