@@ -128,8 +128,8 @@ def test_a_key_in_place_of_its_file_is_not_repeated(given: str) -> None:
 
 
 def test_the_key_of_the_cache_is_that_of_its_variable_or_the_own_one(environment: dict[str, str]) -> None:
-    assert cache_key({**environment, CACHE_VARIABLE: DIGITS}) == Key(bytes.fromhex(DIGITS))
-    assert cache_key(environment) == find_key(None, environment).key
+    assert cache_key({**environment, CACHE_VARIABLE: DIGITS}).key == Key(bytes.fromhex(DIGITS))
+    assert cache_key(environment).key == find_key(None, environment).key
 
 
 def test_keys_that_are_there_are_found_and_none_is_made(environment: dict[str, str]) -> None:

@@ -170,7 +170,7 @@ def test_the_verdict_rests_on_what_the_cache_holds(config: VerifyConfig, made: M
     assert scores(verify_release(quick, progress)) == scores(first)
     assert sum("that this key did not make are not used" in note for note in progress.notes) == 1
     result = msgspec.convert(stored["result"], VictimResult, strict=False)
-    ResultCache(tmp_path / "cache", cache_key()).store(stored["key"], result)
+    ResultCache(tmp_path / "cache", cache_key().key).store(stored["key"], result)
     assert scores(verify_release(quick, SilentProgress())) == [0.25, 0.125]
     assert scores(verify_release(replace(quick, cache=None), SilentProgress())) == scores(first)
 

@@ -177,10 +177,8 @@ class TrainingRun:
         except InputError as error:
             self.progress.note(f"no key vouches for the state of this training: {error}")
             return None
-        if found.made:
-            self.progress.note(
-                f"created a key in {found.origin}, which seals trainings and releases: keep it to yourself"
-            )
+        for line in found.announced("vouches for the state of trainings"):
+            self.progress.note(line)
         return found.key
 
     def train(self) -> tuple[GeneratorLoop, list[dict[str, float]]]:
