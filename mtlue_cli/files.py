@@ -80,6 +80,8 @@ def _open_step_by_step(folder: Path, name: str, flags: int) -> int:
             raise OSError(errno.ELOOP, os.strerror(errno.ELOOP))
         return os.open(folder / name, flags)
     *parents, last = PurePosixPath(name).parts
+    if ".." in parents:
+        raise OSError(errno.ELOOP, os.strerror(errno.ELOOP))
     at = os.open(folder, _FOLDER)
     try:
         for parent in parents:
@@ -134,9 +136,12 @@ class OpenFolder:
             if make:
                 _make_folder(path.parent)
             return None
+        parts = path.parent.relative_to(self.folder).parts
+        if ".." in parts:
+            raise OSError(errno.ELOOP, f"leaves {self.folder}", str(path))
         at = os.dup(self._handle)
         try:
-            for part in path.parent.relative_to(self.folder).parts:
+            for part in parts:
                 try:
                     inner = os.open(part, _FOLDER | os.O_NOFOLLOW, dir_fd=at)
                 except FileNotFoundError:
