@@ -139,13 +139,12 @@ def cache_key(environment: Mapping[str, str] | None = None) -> FoundKey:
 def present_keys(environment: Mapping[str, str] | None = None) -> tuple[Key, ...]:
     """The keys that are there without being named: of ``MTLUE_KEY`` and the user's own; makes and refuses none."""
     variables = os.environ if environment is None else environment
-    found: list[Key] = []
-    for find in (lambda: key_of_variable(VARIABLE, variables), lambda: own_key(variables, keep=False)):
-        with contextlib.suppress(InputError):
-            key = find()
-            if key is not None and not key.made:
-                found.append(key.key)
-    return tuple(found)
+    found: list[FoundKey | None] = []
+    with contextlib.suppress(InputError):
+        found.append(key_of_variable(VARIABLE, variables))
+    with contextlib.suppress(InputError):
+        found.append(own_key(variables, keep=False))
+    return tuple(key.key for key in found if key is not None and not key.made)
 
 
 def key_of_variable(name: str, variables: Mapping[str, str]) -> FoundKey | None:

@@ -98,7 +98,7 @@ def put_back(release: Path, photos: Path, *names: str) -> None:
     """Originals, saved once more, take the place of released files, and all records are forged."""
     for name in names:
         with Image.open(next(photos.glob(f"{name[:-4]}.*"))) as image:
-            image.save(release / name)
+            image.save(release / name, compress_level=1)
     forge_records(release, {name: {"sha256": file_digest(release / name)} for name in names})
 
 
@@ -149,6 +149,16 @@ def edit_run(forged: bool = True, key: Key | None = FORGER, **changes: Any) -> C
             forge(release, lambda run: structs.replace(run, **changes), key)
         else:
             write_run(release, structs.replace(read_manifest(release).run, **changes))
+
+    return do
+
+
+def raise_epsilon(key: Key | None = FORGER, **changes: Any) -> Callable[[Path, Path], None]:  # noqa: ANN401
+    """Epsilon becomes 255, and no record says how much its file changed on average."""
+
+    def do(release: Path, photos: Path) -> None:  # noqa: ARG001 - what all are given
+        unsaid = {record.file_name: {"mean_change": None} for record in read_manifest(release).files}
+        forge_records(release, unsaid, change=lambda run: structs.replace(run, epsilon=255, **changes), key=key)
 
     return do
 
@@ -205,14 +215,14 @@ def seal_as(key: Key | None, *, named: bool = False) -> Callable[[Path, Path], N
 def keep_the_mac(release: Path, photos: Path) -> None:
     """The seal's own HMAC and signature stay, its digest becomes that of the forged run record."""
     before = json.loads((release / SEAL_PATH).read_text())
-    edit_run(epsilon=255)(release, photos)
+    edit_run(weights_name="other")(release, photos)
     files = json.loads((release / SEAL_PATH).read_text())["files"]
     (release / SEAL_PATH).write_text(json.dumps({**before, "files": files}))
 
 
 def seal_of_another_release(release: Path, photos: Path) -> None:
     seal = (release / SEAL_PATH).read_bytes()
-    edit_run(epsilon=255)(release, photos)
+    edit_run(weights_name="other")(release, photos)
     (release / SEAL_PATH).write_bytes(seal)
 
 
@@ -270,8 +280,8 @@ TAMPERINGS = {
     "the labels are removed": Tampering(lambda release, _: (release / LABELS_NAME).unlink()),
     "the labels become a link": Tampering(replaced_by(lambda place, away: place.symlink_to(away), LABELS_NAME)),
     "epsilon becomes 255": Tampering(edit_run(epsilon=255, forged=False)),
-    "epsilon becomes 255, all forged": Tampering(edit_run(epsilon=255), UNSEEN),
-    "epsilon becomes 255, as in an older version": Tampering(edit_run(epsilon=255, digests={}, key=None), UNSEEN),
+    "epsilon becomes 255, all forged": Tampering(raise_epsilon(), UNSEEN),
+    "epsilon becomes 255, as in an older version": Tampering(raise_epsilon(None, digests={}), UNSEEN),
     "the weights get another name, all forged": Tampering(edit_run(weights_name="other"), UNSEEN),
     "a task goes, all forged": Tampering(edit_run(tasks=("colour",)), UNSEEN),
     "a finished run is passed off as unfinished": Tampering(pass_off_as_unfinished),

@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from PIL import Image
 from typer.testing import CliRunner, Result
 
 from mtlue_cli.api import inspect
@@ -194,7 +195,8 @@ def test_a_record_that_another_hand_added_to_an_unfinished_run_is_not_taken_up(c
     interrupt(config, after=3)
     release = config.release
     first = read_manifest(release).files[0]
-    (release / first.file_name).write_bytes((config.images / "photo1.png").read_bytes())
+    with Image.open(config.images / "photo1.png") as photo:
+        photo.save(release / first.file_name, compress_level=1)
     from msgspec import structs
 
     forged = structs.replace(first, sha256=file_digest(release / first.file_name))
@@ -361,9 +363,9 @@ class TestSigned:
             signing_key(tmp_path / "signer")
 
     def test_a_dry_run_makes_no_signing_key(self, signed: ProtectConfig) -> None:
-        from mtlue_cli.workflows.protect.dry_run import dry_run
-
-        dry_run(signed, SilentProgress())
+        words = ["protect", signed.images, "--weights", signed.weights, "--sign", signed.sign, "--dry-run"]
+        result = RUNNER.invoke(app, [*map(str, words)])
+        assert result.exit_code == ExitCode.SUCCESS, result.output
         assert signed.sign is not None
         assert not signed.sign.exists()
 
