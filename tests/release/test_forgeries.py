@@ -27,6 +27,7 @@ from mtlue_cli.release.records import (
     MANIFEST_PATH,
     PLANNED_NAME,
     RUN_PATH,
+    Record,
     RunRecord,
     read_manifest,
     run_content,
@@ -89,8 +90,8 @@ def forge_records(
     """Change records by the name of their file, leave some out by their source, and forge the rest to fit."""
     manifest = read_manifest(release)
     files = [structs.replace(record, **changes.get(record.file_name, {})) for record in manifest.files]
-    kept = [record for record in (*files, *manifest.quarantine) if record.source not in left_out]
-    write_manifest(release, kept)
+    records: list[Record] = [*files, *manifest.quarantine]
+    write_manifest(release, [record for record in records if record.source not in left_out])
     forge(release, **more)
 
 
@@ -100,6 +101,11 @@ def put_back(release: Path, photos: Path, *names: str) -> None:
         with Image.open(next(photos.glob(f"{name[:-4]}.*"))) as image:
             image.save(release / name, compress_level=1)
     forge_records(release, {name: {"sha256": file_digest(release / name)} for name in names})
+
+
+def put_original_back(release: Path, photos: Path) -> None:
+    shutil.copy(photos / ONE, release / ONE)
+    forge_records(release, {ONE: {"sha256": file_digest(release / ONE)}})
 
 
 def put_all_back(release: Path, photos: Path) -> None:
@@ -239,12 +245,7 @@ TAMPERINGS = {
     ),
     "a file is emptied": Tampering(put(b"", ONE)),
     "an original takes its place": Tampering(lambda release, photos: shutil.copy(photos / ONE, release / ONE)),
-    "an original takes its place and is recorded": Tampering(
-        lambda release, photos: (
-            shutil.copy(photos / ONE, release / ONE),
-            forge_records(release, {ONE: {"sha256": file_digest(release / ONE)}}),
-        )
-    ),
+    "an original takes its place and is recorded": Tampering(put_original_back),
     "an original is saved anew, all forged": Tampering(lambda release, photos: put_back(release, photos, ONE), UNSEEN),
     "all originals are saved anew, all forged": Tampering(put_all_back, UNSEEN),
     "two files are swapped": Tampering(swap),

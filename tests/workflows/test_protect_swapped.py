@@ -12,9 +12,9 @@ from mtlue_cli.generator.checkpoint import CheckpointCard, load_checkpoint
 from mtlue_cli.release.records import FOLDER, Record
 from mtlue_cli.release.release import Release
 from mtlue_cli.workflows.progress import SilentProgress
-from mtlue_cli.workflows.protect import run as running
 from mtlue_cli.workflows.protect.config import ProtectConfig
 from mtlue_cli.workflows.protect.photos import PhotoSteps
+from mtlue_cli.workflows.protect.plan import ProtectInputs, ProtectPlan, Weights, plan_protection
 from mtlue_cli.workflows.protect.run import protect_folder
 from tests.small_set import write_checkpoint, write_images
 
@@ -28,7 +28,8 @@ def config(tmp_path: Path) -> ProtectConfig:
 
 def before_each(kind: type, name: str, do: Callable[[], None], monkeypatch: pytest.MonkeyPatch) -> None:
     """Run something, once, before a method."""
-    original, done = getattr(kind, name), []
+    original = getattr(kind, name)
+    done: list[int] = []
 
     def method(*arguments: object) -> object:
         if not done:
@@ -64,14 +65,12 @@ def test_card_and_weights_of_a_checkpoint_are_of_the_same_bytes(
 def test_weights_that_are_swapped_after_the_plan_are_refused(
     config: ProtectConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    plan_protection = running.plan_protection
-
-    def swapping(*given: object) -> object:
-        plan = plan_protection(*given)  # type: ignore[arg-type]  # what it is given
+    def swapping(config: ProtectConfig, inputs: ProtectInputs, weights: Weights) -> ProtectPlan:
+        plan = plan_protection(config, inputs, weights)
         write_checkpoint(Path(str(config.weights)), seed=9)
         return plan
 
-    monkeypatch.setattr(running, "plan_protection", swapping)
+    monkeypatch.setattr("mtlue_cli.workflows.protect.run.plan_protection", swapping)
     with pytest.raises(InputError, match="were replaced by others"):
         protect_folder(config, SilentProgress())
     assert not config.release.exists()
