@@ -279,7 +279,7 @@ def inspect(
 
     Args:
         path: A ``.safetensors`` file, the name of shipped weights, or a release.
-        against: Folder of the originals: measure every released file against its own.
+        against: Folder of the originals. Measures every released file against its original.
         key: File with the key that must have sealed the release.
         signer: File with the public key that must have signed it.
         progress: Whether to show progress on standard error.

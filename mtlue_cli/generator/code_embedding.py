@@ -67,7 +67,7 @@ class CodeEmbedding(nn.Module):
         pattern_grid: Least side ``g`` of the patterns, in cells.
 
     Source:
-        Stands in for the class-wise embeddings of Yu et al., ICML 2025, section 4; :class:`~.codebook.Codebook` fulfils
+        Replaces the class-wise embeddings of Yu et al., ICML 2025, section 4; :class:`~.codebook.Codebook` fulfils
         their regularisers in closed form.
     """
 

@@ -151,7 +151,7 @@ class Release:
         return read_manifest(self.folder)
 
     def look(self, targets: frozenset[str]) -> Contents:
-        """Read what stands in the folder before a run that is to write ``targets``, relative POSIX; writes nothing.
+        """Read what the folder holds before a run that is to write ``targets``, relative POSIX; writes nothing.
 
         Raises:
             InputError: It is no folder, not empty and not ours, or holds links or images that mtlue did not write.
@@ -206,7 +206,8 @@ class Release:
             raise InputError(
                 f"{self.folder} was made with other settings",
                 differences,
-                "give another folder with --out, or replace the release with --overwrite",
+                "repeat the settings of the release, give another folder with --out, or replace the release with "
+                "--overwrite",
             )
         # A file that is its own original, which older versions released, says nothing of the originals.
         changed = [record for record in manifest.files if record.max_change > 0]
@@ -277,7 +278,7 @@ class Release:
         files of the layout, by their relative POSIX paths.
 
         Raises:
-            MtlueError: Images that no record names stand in the release; it is not called complete.
+            MtlueError: The release holds images that no record names; it is not called complete.
             OSError: It cannot be written.
         """
         assert self._run is not None, "the release is not open"

@@ -30,12 +30,7 @@ WORK = ".mtlue-work"
 
 
 def protect_shards(config: ProtectConfig, shards: Shards, progress: Progress) -> ProtectResult:
-    """Write a protected copy of every shard; an interrupted run continues where it stopped.
-
-    Args:
-        config: What the user asks for; ``images`` is the folder of the shards.
-        shards: What it holds.
-        progress: Reports every step.
+    """Write a protected copy of every shard in ``config.images``; an interrupted run continues where it stopped.
 
     Raises:
         InputError: Something does not fit; the release was not touched.
@@ -100,7 +95,7 @@ class _Renaming:
 
     Args:
         progress: Reports every step.
-        names: Text to what stands in its place.
+        names: Text to its replacement.
     """
 
     def __init__(self, progress: Progress, names: Mapping[str, str]) -> None:

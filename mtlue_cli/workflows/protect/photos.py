@@ -81,6 +81,12 @@ class Prepared:
     map_digests: Mapping[str, str]
 
 
+def labels_of(photos: Sequence[Prepared]) -> Labels:
+    """The labels of several photos, at least one, as a network takes them."""
+    classes: dict[str, Any] = {name: [photo.classes[name] for photo in photos] for name in photos[0].classes}
+    return classes | {name: [photo.maps[name] for photo in photos] for name in photos[0].maps}
+
+
 @dataclass(frozen=True)
 class Encoded:
     """A protected photo as a file: read back, measured and within the bound, but not on the disk yet.
@@ -490,11 +496,7 @@ class Pipeline:
     def _deltas(self, batch: Sequence[Prepared]) -> Sequence[npt.NDArray[np.float32]]:
         if not batch:
             return []
-        labels: dict[str, Sequence[int] | Sequence[npt.NDArray[Any]]] = {
-            name: [prepared.classes[name] for prepared in batch] for name in batch[0].classes
-        }
-        labels.update({name: [prepared.maps[name] for prepared in batch] for name in batch[0].maps})
-        return self.perturb([prepared.square for prepared in batch], labels)
+        return self.perturb([prepared.square for prepared in batch], labels_of(batch))
 
     def _encode(
         self, batch: Sequence[Prepared], deltas: Sequence[npt.NDArray[np.float32]], records: Records

@@ -66,7 +66,7 @@ class ProtectInputs:
 
     @property
     def earlier(self) -> RunRecord | None:
-        """Settings of the release that stands in the output folder."""
+        """Settings of the release that is in the output folder."""
         return None if self.contents.manifest is None else self.contents.manifest.run
 
     def left_out_columns(self, *, overwrite: bool) -> Mapping[str, str]:
@@ -129,7 +129,7 @@ class ProtectPlan:
         table: Labels of those tasks, in the generator's class indices.
         targets: Released path of each row.
         unlabelled: Images without a row; they are not released.
-        earlier: What is continued of the release that stands in the output folder.
+        earlier: What is continued of the release in the output folder.
         force: Whether to protect what is protected already.
         draws: Whether an image that no label says anything about is protected as one of random classes.
         columns: What becomes of each column.
