@@ -12,10 +12,10 @@ import numpy as np
 from mtlue_cli.choices import ExitCode, ImageFormat
 from mtlue_cli.errors import ImageError, InputError
 from mtlue_cli.files import TEMPORARY, file_digest
-from mtlue_cli.images.decode import Pixels, decode_image
+from mtlue_cli.images.decode import Pixels, decode_image, read_content
 from mtlue_cli.images.encode import comparable_pixels, is_lossless, same_alpha
 from mtlue_cli.images.folder import find_files_and_links
-from mtlue_cli.images.targets import read_stored, turned
+from mtlue_cli.images.targets import stored_array, turned
 from mtlue_cli.metrics.flip import MeanFlip
 from mtlue_cli.notebook import html_table
 from mtlue_cli.perturbation.effect import (
@@ -367,7 +367,9 @@ def changed_maps(release: Path, record: FileRecord, given: Mapping[str, Path], t
 def _is_turned(original: Path, released: Path, orientation: int) -> bool:
     """Whether a released map holds what its original does, upright."""
     try:
-        return np.array_equal(turned(read_stored(original), orientation), read_stored(released))
+        return np.array_equal(
+            turned(stored_array(read_content(original)), orientation), stored_array(read_content(released))
+        )
     except ImageError:
         return False
 

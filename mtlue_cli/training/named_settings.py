@@ -2,7 +2,7 @@
 
 import dataclasses
 import math
-from collections.abc import Collection, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 from types import NoneType
 from typing import Any, Generic, TypeVar, get_args, get_origin, get_type_hints
@@ -93,14 +93,12 @@ def choose(kind: str, text: str, registered: Collection[ChoiceT]) -> ChoiceT:
     return dataclasses.replace(family[0], name=f"{found.family}:{','.join(changed)}", settings=settings)
 
 
-def choose_all(
-    kind: str, texts: Iterable[str], registered: Collection[ChoiceT], errors: list[InputError]
-) -> tuple[ChoiceT, ...]:
+def choose_all(read: Callable[[str], ChoiceT], texts: Iterable[str], errors: list[InputError]) -> tuple[ChoiceT, ...]:
     """Read several; the error of one that is at fault goes to ``errors``, for :func:`combined`."""
     chosen: list[ChoiceT] = []
     for text in texts:
         try:
-            chosen.append(choose(kind, text, registered))
+            chosen.append(read(text))
         except InputError as error:
             errors.append(error)
     return tuple(chosen)

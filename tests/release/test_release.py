@@ -2,7 +2,6 @@
 
 import traceback
 from collections import Counter
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -100,11 +99,11 @@ def test_a_run_reads_the_folders_and_the_run_record_once_before_it_decides(
     config: ProtectConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     protect_folder(config, SilentProgress())
-    walk, find, read_run = image_folder._walk, image_folder.find_files_and_links, recording.run_and_digest
+    walk, find, read_run = image_folder.list_folder, image_folder.find_files_and_links, recording.run_and_digest
     walked: Counter[Path] = Counter()
     parsed: Counter[Path] = Counter()
 
-    def counted_walk(folder: Path) -> Iterator[tuple[str, list[str], list[str]]]:
+    def counted_walk(folder: Path) -> image_folder.FolderFiles:
         walked[folder] += 1
         return walk(folder)
 
@@ -116,7 +115,8 @@ def test_a_run_reads_the_folders_and_the_run_record_once_before_it_decides(
         parsed[release] += 1
         return read_run(release)
 
-    monkeypatch.setattr(image_folder, "_walk", counted_walk)
+    for module in ("images.folder", "workflows.protect.plan"):
+        monkeypatch.setattr(f"mtlue_cli.{module}.list_folder", counted_walk)
     monkeypatch.setattr("mtlue_cli.release.release.find_files_and_links", counted_find)
     monkeypatch.setattr(recording, "run_and_digest", counted_read)
     protect_folder(config, SilentProgress())

@@ -75,6 +75,7 @@ class Countermeasure(ABC):  # noqa: B024 - each hook has a neutral default; a co
             alone.
         moves_content: Whether it moves what an image shows and leaves label maps where they are: it would spoil what it
             is tried on where tasks are labelled pixel by pixel.
+        blends_labels: Whether an image of a batch may count as a blend of two labels afterwards.
     """
 
     title = ""
@@ -84,6 +85,7 @@ class Countermeasure(ABC):  # noqa: B024 - each hook has a neutral default; a co
     needs_weights = False
     image_level_only = False
     moves_content = False
+    blends_labels = False
 
     def __post_init__(self) -> None:
         """Refuse a setting out of its range, as a ValueError."""

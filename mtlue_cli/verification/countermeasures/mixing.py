@@ -21,6 +21,7 @@ class Mixing(Augmentation):
         alpha: Of the Beta distribution that the share of the image itself is drawn from, once a batch.
     """
 
+    blends_labels = True
     alpha: Annotated[float, Meta(gt=0)] = 1.0
 
     def draw_share(self, rng: torch.Generator) -> float:

@@ -12,10 +12,10 @@ from mtlue_cli.devices import choose_device, describe_device
 from mtlue_cli.documents import Document
 from mtlue_cli.errors import ImageError, InputError
 from mtlue_cli.images.contact_sheet import draw_contact_sheet
+from mtlue_cli.images.dataset import to_square
 from mtlue_cli.images.decode import decode_bytes, read_content
 from mtlue_cli.images.encode import encode_image
 from mtlue_cli.images.reading import photos_up_to
-from mtlue_cli.images.square import to_square
 from mtlue_cli.perturbation.bound import protect_pixels
 from mtlue_cli.release.records import Record
 from mtlue_cli.release.release import Resumption

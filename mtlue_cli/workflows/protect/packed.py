@@ -54,8 +54,6 @@ def protect_shards(config: ProtectConfig, shards: Shards, progress: Progress) ->
     own = LabelOptions(LabelFormat.JSONL, FILE_COLUMN).arguments(labels)
     names = {f" {shlex.join(own)}": "", str(images): str(config.images), str(plain): str(out)}
     progress = _Renaming(progress, names)
-    for line in shards.remarks:
-        progress.note(line)
     others = [name for name in shards.others if name not in CARDS]
     if others:
         progress.note(f"{counted(len(others), 'other file')} not in the release: {listed(others)}")
@@ -64,10 +62,10 @@ def protect_shards(config: ProtectConfig, shards: Shards, progress: Progress) ->
         try:
             progress.start("unpacking shards", len(shards.names))
             shutil.rmtree(images, ignore_errors=True)
-            empty = shards.unpack(images, labels, progress.advance)
+            remarks = shards.unpack(images, labels, progress.advance)
             progress.finish()
-            if empty:
-                progress.note(f"{counted(empty, 'row')} without the bytes of an image, not in the release")
+            for line in remarks:
+                progress.note(line)
             if is_packed(out) and not is_release(plain) and read_run(out).complete:
                 unpack(out, plain)
             inner = replace(config, images=images, labels=labels, out=plain, reading=reading)

@@ -20,10 +20,10 @@ from mtlue_cli.errors import ImageError, MtlueError
 from mtlue_cli.files import OpenFolder, discard, file_digest, unwritable, write_atomically, write_together
 from mtlue_cli.generator.generator import Generator
 from mtlue_cli.generator.inference import Labels
+from mtlue_cli.images.dataset import to_square
 from mtlue_cli.images.decode import NO_MEMORY, DecodedImage, decode_bytes, pixel_count, read_content
 from mtlue_cli.images.encode import comparable_pixels, encode_image, is_lossless, same_alpha
 from mtlue_cli.images.reading import ReadingThreads
-from mtlue_cli.images.square import to_square
 from mtlue_cli.images.targets import row_maps, turned_map
 from mtlue_cli.keys import Key
 from mtlue_cli.perturbation.bound import protect_pixels
@@ -151,7 +151,7 @@ class PhotoSteps:
                 return record
             table, size = self._plan.table, self._plan.card.image_size
             image = decode_bytes(content, self._plan.run.keep_metadata)
-            targets = row_maps(table.maps_folder, table, table.tasks, row, size)
+            targets = row_maps(table, table.tasks, row, size)
             if self._plan.is_drawn(row):
                 key = self._plan.key
                 classes = random_classes(

@@ -17,7 +17,7 @@ from mtlue_cli.images.encode import released_suffix
 from mtlue_cli.images.folder import (
     FolderMatch,
     file_check,
-    find_images_and_others,
+    list_folder,
     match_labels,
     refuse_nesting,
     released_names,
@@ -179,10 +179,10 @@ def read_inputs(config: ProtectConfig) -> ProtectInputs:
     """
     _check_options(config)
     refuse_nesting(config.images, config.release)
-    found, others = find_images_and_others(config.images)
-    given = read_folder_labels(config.images, config.labels, config.reading, for_learning=False, found=found)
+    files = list_folder(config.images)
+    given = read_folder_labels(config.images, config.labels, config.reading, for_learning=False, found=files.images)
     refuse_images_in_labels(config.images, config.labels, given)
-    match = match_labels(config.images, given.table, given.other_parts, (found, others))
+    match = match_labels(config.images, given.table, given.other_parts, files)
     given = replace(given, notes=(*given.notes, *match.notes))
     labels, left_out = _with_unlabelled(config, given, match)
     table, maps = labels.table, labels.table.all_map_files

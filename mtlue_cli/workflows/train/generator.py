@@ -17,18 +17,17 @@ from mtlue_cli.devices import choose_device, describe_device
 from mtlue_cli.errors import InputError, MtlueError
 from mtlue_cli.generator.checkpoint import CheckpointCard, save_checkpoint
 from mtlue_cli.generator.model import PerturbationGenerator
-from mtlue_cli.images.colouring import coloured_all
+from mtlue_cli.images.colouring import coloured
 from mtlue_cli.images.contact_sheet import draw_contact_sheet
 from mtlue_cli.images.dataset import load_labels, load_square_images
 from mtlue_cli.images.folder import match_labels
 from mtlue_cli.images.labelled import read_folder_labels
 from mtlue_cli.perturbation.bound import add_bounded
-from mtlue_cli.tasks.dense import as_labels
+from mtlue_cli.tasks.label_tensors import as_labels, with_spans
 from mtlue_cli.tasks.labels import LabelFile
 from mtlue_cli.tasks.names import resolved_names
 from mtlue_cli.tasks.overview import column_uses, overview_lines
 from mtlue_cli.tasks.paths import names_below
-from mtlue_cli.tasks.spans import with_spans
 from mtlue_cli.tasks.spec import LabelTable
 from mtlue_cli.tasks.wording import counted
 from mtlue_cli.training.generator_loop import GeneratorLoop
@@ -179,6 +178,8 @@ def _draw_sheet(generator: PerturbationGenerator, images: Tensor, labels: Mappin
     added = delta.permute(0, 2, 3, 1).contiguous().numpy()
     protected = add_bounded(originals, added, generator.config.epsilon).astype("uint8")
     maps = [
-        coloured_all(labels[task.name][rows].numpy(), task) for task in generator.tasks.dense if task.name in labels
+        np.stack([coloured(target, task) for target in labels[task.name][rows].numpy()])
+        for task in generator.tasks.dense
+        if task.name in labels
     ]
     draw_contact_sheet(originals, protected, path, maps=maps)

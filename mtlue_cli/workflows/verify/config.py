@@ -68,10 +68,13 @@ class VerifyConfig:
         methods: Which part of the victim is trained; may be repeated. One of {TrainingMethodName}; gps, head and full
             need --start or --pretrain-images. Settings follow a colon: sparse:share=0.1. An unknown one lists the
             known ones.
-        countermeasures: What the attacker does against the protection; may be repeated. One of {CountermeasureName}.
-            Settings follow a colon: jpeg:quality=20, adversarial-training:steps=10,radius=4.
+        countermeasures: What the attacker does against the protection; may be repeated. Several in order are joined
+            by ``+``. One of {CountermeasureName}. Settings follow a colon: jpeg:quality=20,
+            adversarial-training:steps=10,radius=4.
         fractions: Also try a release of which only this share is protected, and its clean part alone; may be repeated.
-        start: Pretrained backbone for these methods: a .safetensors file, or timm:NAME for a network of timm.
+        start: Pretrained backbone for these methods: a .safetensors file, efficientnet-lite0 for the
+            ImageNet weights of mtlue[pretrained], or timm:NAME for a network of timm. Unset: efficientnet-lite0 for
+            that --backbone.
         pretrain_images: Other clean images, instead of --start: a backbone is trained on them first.
         pretrain_labels: Labels of --pretrain-images.
         epochs: Passes of every victim over the images. Unset: 8, or the tier's; --tier converged takes as many as its
@@ -119,13 +122,18 @@ class VerifyConfig:
     countermeasures: Annotated[
         tuple[str, ...] | None,
         Option(
-            flags="--countermeasure", panel=ATTACK, metavar="NAME[:SETTING=VALUE,...]", completions=CountermeasureName
+            flags="--countermeasure",
+            panel=ATTACK,
+            metavar="NAME[:SETTING=VALUE,...][+NAME...]",
+            completions=CountermeasureName,
         ),
     ] = None
     fractions: Annotated[
         tuple[float, ...] | None, Option(flags="--protected-fraction", panel=ATTACK, metavar="SHARE")
     ] = None
-    start: Annotated[str | None, Option(panel=ATTACK, metavar="FILE|timm:NAME", file_or_name=True)] = None
+    start: Annotated[
+        str | None, Option(panel=ATTACK, metavar="FILE|efficientnet-lite0|timm:NAME", file_or_name=True)
+    ] = None
     pretrain_images: Annotated[Path | None, Option(panel=ATTACK, metavar="DIR", takes="folder", exists=True)] = None
     pretrain_labels: Annotated[Path | None, Option(panel=ATTACK, metavar="FILE", takes="file", exists=True)] = None
     epochs: Annotated[int | None, Option(panel=TRAINING, metavar="N", minimum=1)] = None

@@ -18,9 +18,9 @@ from mtlue_cli.images.folder import match_labels
 from mtlue_cli.images.labelled import read_folder_labels
 from mtlue_cli.keys import cache_key
 from mtlue_cli.release.seal import trust_of
+from mtlue_cli.tasks.label_tensors import with_spans
 from mtlue_cli.tasks.labels import LabelFile
 from mtlue_cli.tasks.overview import column_uses, overview_lines
-from mtlue_cli.tasks.spans import with_spans
 from mtlue_cli.training.multitask_loop import LearningSettings
 from mtlue_cli.training.runtime import library_versions
 from mtlue_cli.verification.audit import audit_release
