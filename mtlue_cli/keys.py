@@ -70,6 +70,10 @@ class Key:
         """HMAC-SHA256 of ``message`` under the key, 32 bytes."""
         return hmac.digest(self._secret, message, hashlib.sha256)
 
+    def begun(self, message: bytes) -> hmac.HMAC:
+        """HMAC-SHA256 under the key of a message that begins with ``message``; the caller copies it and goes on."""
+        return hmac.new(self._secret, message, hashlib.sha256)
+
     def __repr__(self) -> str:
         return f"Key({self.fingerprint})"
 

@@ -252,7 +252,6 @@ def test_html_is_escaped() -> None:
 def written_key(folder: Path) -> Path:
     (folder / "my.key").write_text("5ee5" * 16)
     (folder / "my.key").chmod(0o600)
-    (folder / "my.key").chmod(0o600)
     return folder / "my.key"
 
 

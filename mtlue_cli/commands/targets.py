@@ -57,7 +57,7 @@ def refuse_overwriting(results: Mapping[str, Path], named: str, path: Path) -> N
 
 def _reason(target: Path, named: str, path: Path) -> str | None:
     """Why a result would replace something of an input; None if it would not."""
-    if not target.exists():
+    if not os.path.exists(target):
         return None
     if os.path.exists(path) and os.path.samefile(target, path):
         return f"is the file of {named}"

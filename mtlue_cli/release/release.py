@@ -2,6 +2,7 @@
 
 import contextlib
 import hashlib
+import hmac
 import io
 import os
 import re
@@ -51,7 +52,7 @@ from mtlue_cli.release.records import (
     write_planned,
     write_run,
 )
-from mtlue_cli.release.seal import JOURNAL_NAME, SEAL_PATH, Authentication, Journal, Sealer, Trust, authenticate
+from mtlue_cli.release.seal import JOURNAL_NAME, SEAL_PATH, Authentication, Sealer, Trust, authenticate
 from mtlue_cli.tasks.paths import folded, path_fault
 from mtlue_cli.tasks.spec import LabelTable
 from mtlue_cli.tasks.wording import counted
@@ -121,7 +122,7 @@ class Release:
         self._log: io.TextIOWrapper | None = None
         self.opened: OpenFolder | None = None
         self._sealer = Sealer()
-        self._journal: Journal | None = None
+        self._begun: hmac.HMAC | None = None
         self._macs: io.TextIOWrapper | None = None
 
     @property
@@ -243,25 +244,28 @@ class Release:
             write_planned(self.folder, self._ours)
             self._remove_temporaries()
             self._remove(resumption.obsolete)
-            self._journal = sealer.journal(run)
-            if self._journal is not None:
-                journal = self._journal.text(resumption.records.values())
-                write_atomically(self.records / JOURNAL_NAME, journal)
+            journal = sealer.journal(run)
+            self._begun = None if journal is None else journal.of_records
+            if journal is not None:
+                write_atomically(self.records / JOURNAL_NAME, journal.text(resumption.records.values()))
             if not resumption.records:
                 write_manifest(self.folder, ())
             write_run(self.folder, run)
             discard(record_path(self.folder, SEAL_PATH))
             self._log = _open_log(self.records / MANIFEST_NAME)
-            self._macs = None if self._journal is None else (self.records / JOURNAL_NAME).open("a", encoding="ascii")
+            self._macs = None if journal is None else (self.records / JOURNAL_NAME).open("a", encoding="ascii")
             yield
 
     def add(self, record: Record) -> None:
         """Append a record to the manifest; it reaches the operating system at once. Only while the release is open."""
         assert self._log is not None, "the release is not open"
-        self._log.write(manifest_line(record))
+        line = manifest_line(record)
+        self._log.write(line)
         self._log.flush()
-        if self._journal is not None and self._macs is not None:
-            self._macs.write(f"{self._journal.of(record)}\n")
+        if self._begun is not None and self._macs is not None:
+            mac = self._begun.copy()  # as Journal.of does it
+            mac.update(line.encode("utf-8", "surrogatepass"))
+            self._macs.write(f"{mac.hexdigest()}\n")
             self._macs.flush()
 
     def close(

@@ -41,7 +41,7 @@ SEAL_PATH = f"{FOLDER}/{SEAL_NAME}"
 JOURNAL_NAME = "journal"
 SCHEMA_VERSION = 1
 
-NOT_AUTHENTICATED = "not authenticated: --key FILE or --signer FILE checks who wrote them"
+NOT_AUTHENTICATED = "not authenticated: name a key or a signer to check who wrote them"
 """What is said of records that nobody vouches for."""
 
 NO_SEAL = f"{SEAL_PATH}: is missing: an older version made the release, or someone removed its seal"
@@ -156,11 +156,16 @@ class Journal:
         """HMAC of the settings, hexadecimal."""
         return self.key.derive(f"settings {settings_digest(self.run.to_json())}".encode()).hex()
 
+    @cached_property
+    def of_records(self) -> hmac.HMAC:
+        """The HMAC of a record as it begins: what is missing is the record's line of the manifest."""
+        return self.key.begun(f"record {self.of_settings} ".encode())
+
     def of(self, record: Record) -> str:
         """HMAC of a record, hexadecimal."""
-        return self.key.derive(
-            f"record {self.of_settings} {manifest_line(record)}".encode("utf-8", "surrogatepass")
-        ).hex()
+        mac = self.of_records.copy()
+        mac.update(manifest_line(record).encode("utf-8", "surrogatepass"))
+        return mac.hexdigest()
 
     def text(self, records: Iterable[Record]) -> bytes:
         """The journal as it begins, with the records that are continued."""
