@@ -143,10 +143,19 @@ def read_card(path: Path) -> CheckpointCard:
         with safe_open(path, framework="np") as stream:
             metadata = stream.metadata() or {}
     except (OSError, SafetensorError) as error:
-        raise CheckpointError(
-            f"{path} cannot be read as a checkpoint: {getattr(error, 'strerror', None) or error}",
-            hint="mtlue reads safetensors files only; if it was one, get a fresh copy",
-        ) from None
+        raise _unreadable(path, error) from None
+    return _card_of(path, metadata)
+
+
+def _unreadable(path: Path, error: Exception) -> CheckpointError:
+    return CheckpointError(
+        f"{path} cannot be read as a checkpoint: {getattr(error, 'strerror', None) or error}",
+        hint="mtlue reads safetensors files only; if it was one, get a fresh copy",
+    )
+
+
+def _card_of(path: Path, metadata: Mapping[str, str]) -> CheckpointCard:
+    """The card that the metadata of a file hold."""
     if METADATA_KEY not in metadata:
         raise CheckpointError(
             f"{path} is a safetensors file but not an mtlue checkpoint (its metadata has no {METADATA_KEY!r} entry)",
@@ -187,15 +196,22 @@ def load_checkpoint(path: Path) -> LoadedGenerator:
     Raises:
         CheckpointError: Unreadable, foreign, damaged (the digest differs), of other shapes, or not finite.
     """
-    from safetensors.torch import load_file
+    from safetensors.torch import load
 
     from mtlue_cli.generator.model import GeneratorConfig, PerturbationGenerator
 
-    card = read_card(path)
+    read_card(path)  # says what is wrong with the file before all of it is read
+    try:
+        with open_regular(path) as stream:
+            content = stream.readall()  # once: the card and the weights are of the same bytes
+        header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
+        card = _card_of(path, header.get("__metadata__", {}))
+    except (OSError, AttributeError, ValueError, RecursionError) as error:
+        raise _unreadable(path, error) from None
     _check_shape(path, card, {number.name: number.type for number in fields(GeneratorConfig)})
     unlike = f"{path} does not hold the weights that its metadata describe"
     try:
-        tensors = load_file(path)
+        tensors = load(content)
         generator = PerturbationGenerator(GeneratorConfig(**card.generator), None if card.universal else card.tasks)
     except (OSError, SafetensorError, ArithmeticError, KeyError, TypeError, ValueError, RuntimeError) as error:
         raise CheckpointError(unlike, [str(error)], _ANEW) from None

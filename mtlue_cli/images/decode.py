@@ -17,7 +17,7 @@ from PIL import Image, UnidentifiedImageError, features
 
 from mtlue_cli.choices import MetadataGroup
 from mtlue_cli.errors import ImageError
-from mtlue_cli.files import open_regular
+from mtlue_cli.files import open_below, open_regular
 from mtlue_cli.images.arrays import Array, decode_array, is_array
 from mtlue_cli.images.metadata import TURNS, Metadata, read_metadata, turn_to_upright
 from mtlue_cli.images.profiles import rebuilt_profile
@@ -166,14 +166,15 @@ START = 64
 """First bytes that identify formats."""
 
 
-def read_content(path: Path) -> bytes:
-    """All bytes of a photo's file.
+def read_content(path: Path, below: Path | None = None) -> bytes:
+    """All bytes of a photo's file; ``below`` is a folder above it that no link may lead out of.
 
     Raises:
         ImageError: It cannot be read, is no ordinary file, or is larger than any photo that may be read.
     """
     try:
-        with open_regular(path) as stream:
+        opened = open_regular(path) if below is None else open_below(below, path.relative_to(below).as_posix())
+        with opened as stream:
             size = os.fstat(stream.fileno()).st_size
             if size > max_bytes():
                 raise ImageError(

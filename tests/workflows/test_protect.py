@@ -21,7 +21,8 @@ from mtlue_cli.files import file_digest
 from mtlue_cli.images.decode import decode_image
 from mtlue_cli.images.encode import comparable_pixels
 from mtlue_cli.perturbation.effect import measure_change
-from mtlue_cli.release.records import FOLDER, MANIFEST_NAME, RUN_NAME, read_manifest
+from mtlue_cli.release.records import FOLDER, MANIFEST_NAME, RUN_NAME, Record, read_manifest
+from mtlue_cli.release.release import Release
 from mtlue_cli.workflows.progress import SilentProgress
 from mtlue_cli.workflows.protect import photos as photo_steps
 from mtlue_cli.workflows.protect.config import ProtectConfig
@@ -180,11 +181,20 @@ def test_other_settings_are_refused_unless_overwriting(config: ProtectConfig) ->
 
 def test_the_rest_is_done_after_a_kill(config: ProtectConfig, tmp_path: Path) -> None:
     reference = snapshot(run(config, out=tmp_path / "whole").release)
-    release = run(config).release
-    manifest = release / FOLDER / MANIFEST_NAME
-    lines = manifest.read_bytes().splitlines(keepends=True)
-    manifest.write_bytes(b"".join(lines[:3]) + lines[3][:20])
-    (release / "labels.csv").unlink()
+    release, add, added = config.release, Release.add, []
+
+    def killed(release: Release, record: Record) -> None:
+        add(release, record)
+        added.append(record)
+        if len(added) == 3:
+            raise KeyboardInterrupt
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Release, "add", killed)
+        with pytest.raises(KeyboardInterrupt):
+            run(config, workers=1)
+    with (release / FOLDER / MANIFEST_NAME).open("a") as stream:
+        stream.write('{"file_name": "photo')
     (release / ".photo9.png.123.tmp").write_bytes(b"half")
     result = run(config)
     assert (result.protected, result.kept) == (4, 3)
@@ -384,7 +394,7 @@ def test_labels_that_the_generator_does_not_know(config: ProtectConfig) -> None:
 
 
 def test_a_full_disk_stops_the_run_and_can_be_resumed(config: ProtectConfig, monkeypatch: pytest.MonkeyPatch) -> None:
-    def full(files: Mapping[Path, bytes]) -> dict[Path, OSError]:
+    def full(files: Mapping[Path, bytes], **_: object) -> dict[Path, OSError]:
         return dict.fromkeys(files, OSError(28, "No space left on device"))
 
     with monkeypatch.context() as patch:

@@ -73,6 +73,8 @@ class ProtectConfig:
             effect on a CPU, which always takes {CPU_CALL_SIZE}.
         keep_metadata: Keep these groups of EXIF data, XMP and text, separated by commas: {MetadataGroup}. Without a
             list: all but place. What may show the original, such as previews and maker notes, is always dropped.
+        sign: Also sign the records, with the Ed25519 key in FILE; made if there is no such file, with its public half
+            in FILE.pub. Anyone who has that can check the release. Needs the extra mtlue[sign].
         force: Protect images again that a manifest lists as protected; the changes add up beyond the bound.
     """
 
@@ -111,6 +113,7 @@ class ProtectConfig:
             completions=MetadataGroup,
         ),
     ] = False
+    sign: Annotated[Path | None, Option(panel=OUTPUT, metavar="FILE", takes="file")] = None
     overwrite: Overwrite = False
     force: Annotated[bool, Option(panel=INPUT)] = False
     max_pixels: MaxPixels = MAX_PIXELS

@@ -12,7 +12,7 @@ from msgspec import structs
 from mtlue_cli.choices import GPU_CALL_SIZE, ExitCode, ImageFormat
 from mtlue_cli.devices import choose_device, describe_device
 from mtlue_cli.documents import Document
-from mtlue_cli.errors import MtlueError
+from mtlue_cli.errors import InputError, MtlueError
 from mtlue_cli.files import unwritable
 from mtlue_cli.generator.generator import Generator
 from mtlue_cli.generator.shipped import is_shipped
@@ -177,6 +177,8 @@ def protect_folder(config: ProtectConfig, progress: Progress, inputs: ProtectInp
             f"the weights {plan.card.name} are public: whoever has them can learn to undo the perturbation; "
             f"weights of your own, kept to yourself, do not have that weakness: {plan.training_command}"
         )
+    for line in plan.notes:
+        progress.note(line)
     generator = load_generator(config, plan, device)
     if plan.key is not None and len(plan.tasks.dense) and not is_tinted(plan.tasks):
         names = ", ".join(map(quoted, plan.tasks.dense.names))
@@ -187,7 +189,7 @@ def protect_folder(config: ProtectConfig, progress: Progress, inputs: ProtectInp
     generator.check_label_effect(plan.run.epsilon, f"train weights on these images: {plan.training_command}")
     release = plan.release
     try:
-        with release.open(plan.run, plan.earlier), photos_up_to(config.max_pixels):
+        with release.open(plan.run, plan.earlier, plan.sealer), photos_up_to(config.max_pixels):
             steps = PhotoSteps(plan, config.images)
             records = protect_photos(plan, steps, generator, config.workers, progress)
             ordered = [records[row] for row in sorted(records)]
@@ -210,8 +212,12 @@ def show_columns(columns: Sequence[ColumnUse], notes: Sequence[str], progress: P
 
 
 def load_generator(config: ProtectConfig, plan: ProtectPlan, device: torch.device) -> Generator:
-    """The generator of a plan, bound to its key if it takes one."""
-    return Generator.load(
+    """The generator of a plan, bound to its key if it takes one.
+
+    Raises:
+        InputError: The weights are no longer those of the plan.
+    """
+    generator = Generator.load(
         plan.weights,
         key=None if plan.key is None else plan.key.key,
         tasks=plan.tasks,
@@ -220,6 +226,9 @@ def load_generator(config: ProtectConfig, plan: ProtectPlan, device: torch.devic
         device=device,
         call_size=config.batch_size or GPU_CALL_SIZE,
     )
+    if generator.card.digest != plan.run.weights_sha256:
+        raise InputError(f"the weights {plan.weights} were replaced by others since the run began", hint="run it again")
+    return generator
 
 
 def _result(
