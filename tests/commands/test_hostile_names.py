@@ -26,7 +26,7 @@ from mtlue_cli.generator.checkpoint import load_checkpoint, save_checkpoint
 from mtlue_cli.release.records import FOLDER, RUN_NAME, read_run, write_run
 from mtlue_cli.tasks.spec import Task, TaskSet
 from mtlue_cli.verification.conditions import Role
-from mtlue_cli.verification.document import ProbeFigures
+from mtlue_cli.verification.probes.base import ProbeFigures
 from mtlue_cli.verification.report import VerifyResult
 from mtlue_cli.verification.tiers import NotTested
 from mtlue_cli.verification.verdict import Verdict
@@ -154,7 +154,16 @@ def test_tables_of_verify_are_plain() -> None:
     assert made.exit_code == 0, made.output
     assert_plain(made.output)
     assert made.output.count("\\x1b]52") >= 10
-    planned = DryRun((), (PlannedCondition(HOSTILE, Role.JUDGED, 1, 2.0),), result().not_tested, 3, 1, 5, HOSTILE)
+    planned = DryRun(
+        starts=(),
+        conditions=(PlannedCondition(HOSTILE, Role.JUDGED, 1, 2.0),),
+        left_out=result().not_tested,
+        images=3,
+        epochs=1,
+        steps=5,
+        device=HOSTILE,
+        seconds=2.0,
+    )
     dry = shown(lambda terminal: show_dry_run(terminal, planned))
     assert dry.exit_code == 0, dry.output
     assert_plain(dry.output)
