@@ -129,9 +129,10 @@ def load_state(path: Path, secret: Key | None = None) -> dict[str, Any]:
             metadata = stream.metadata() or {}
             tensors = {name: stream.get_tensor(name) for name in stream.keys()}  # noqa: SIM118  # not a dictionary
         state = _decode(json.loads(metadata[STATE_KEY]), tensors)
-    except (OSError, SafetensorError, KeyError, ValueError) as error:
+        if not isinstance(state, dict):
+            raise ValueError("it is no dictionary")
+    except (OSError, SafetensorError, AttributeError, KeyError, TypeError, ValueError, RecursionError) as error:
         raise CheckpointError(f"the training state {path} is damaged: {error}", hint=f"delete {path.parent}") from None
-    assert isinstance(state, dict)
     if secret is not None:
         mac = _state_mac(secret, metadata[STATE_KEY], tensors)
         if not hmac.compare_digest(mac.encode(), metadata.get(_MAC_KEY, "").encode()):
