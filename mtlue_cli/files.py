@@ -13,6 +13,9 @@ from pathlib import Path
 TEMPORARY = re.compile(r"^\..+\.\d+\.tmp$")
 """Names of files that a killed process may leave half written."""
 
+MOST_RECORD = 64 << 20
+"""Bytes of a record, a config file or a preset: more than any that the program writes."""
+
 _KINDS = ((stat.S_ISDIR, "a folder"), (stat.S_ISFIFO, "a FIFO"), (stat.S_ISSOCK, "a socket"))
 _STEPS = {
     errno.ENOSPC: "make space",
@@ -31,27 +34,43 @@ def kind_of(mode: int) -> str | None:
     return next((words for is_kind, words in _KINDS if is_kind(mode)), "a device")
 
 
-def open_regular(path: Path) -> io.FileIO:
+def open_regular(path: Path, most: int | None = None) -> io.FileIO:
     """Open an ordinary file for reading; a FIFO that nobody writes to is refused, not waited for.
 
+    ``most`` is the number of bytes that it may have; None: any.
+
     Raises:
-        OSError: It cannot be opened, or is no ordinary file.
+        OSError: It cannot be opened, is no ordinary file, or is larger.
     """
     stream = io.FileIO(path, opener=lambda name, flags: os.open(name, flags | getattr(os, "O_NONBLOCK", 0)))
-    kind = kind_of(os.fstat(stream.fileno()).st_mode)
-    if kind is not None:
+    status = os.fstat(stream.fileno())
+    kind = kind_of(status.st_mode)
+    fault = None if kind is None else f"is {kind}, expected a file"
+    if fault is None and most is not None and status.st_size > most:
+        fault = f"has {status.st_size:,} bytes, expected at most {most:,}"
+    if fault is not None:
         stream.close()
-        raise OSError(errno.EINVAL, f"is {kind}, expected a file", str(path))
+        raise OSError(errno.EINVAL, fault, str(path))
     return stream
 
 
-def file_digest(path: Path) -> str:
-    """SHA-256 of an ordinary file, hexadecimal.
+def read_regular(path: Path, most: int = MOST_RECORD) -> bytes:
+    """All bytes of an ordinary file that has at most ``most`` of them.
 
     Raises:
         OSError: As :func:`open_regular`.
     """
-    with open_regular(path) as stream:
+    with open_regular(path, most) as stream:
+        return stream.readall()
+
+
+def file_digest(path: Path, most: int | None = None) -> str:
+    """SHA-256 of an ordinary file that has at most ``most`` bytes, hexadecimal; None: of any size.
+
+    Raises:
+        OSError: As :func:`open_regular`.
+    """
+    with open_regular(path, most) as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 

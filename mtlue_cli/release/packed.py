@@ -6,7 +6,6 @@ shard, the digest of each one, and the other files that were copied.
 
 import json
 import re
-import shutil
 from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -15,12 +14,13 @@ import msgspec
 from msgspec import structs
 
 from mtlue_cli.errors import InputError
-from mtlue_cli.files import discard, file_digest, write_atomically
+from mtlue_cli.files import discard, file_digest, read_regular, write_atomically
 from mtlue_cli.layouts.shards import Shards, number_of, shard_kinds, stem_of
 from mtlue_cli.release.records import (
     FOLDER,
     LABELS_NAME,
     MANIFEST_NAME,
+    MOST_LIST,
     RUN_NAME,
     FileRecord,
     read_manifest,
@@ -29,6 +29,8 @@ from mtlue_cli.release.records import (
 from mtlue_cli.tasks.paths import path_fault
 
 SHARDS_NAME = "shards.json"
+_ANEW = "protect the originals into a new folder"
+_ROW = re.compile(r"/\d{1,18}\.[^/]*\Z", re.ASCII)
 
 
 class ShardsRecord(msgspec.Struct, frozen=True):
@@ -102,7 +104,7 @@ def pack(source: Shards, plain: Path, out: Path, on_shard: Callable[[], None] = 
         on_shard()
     lost = Counter(record.source.rpartition("/")[0] for record in manifest.quarantine)
     for name in cards:
-        write_atomically(out / name, without_lost_rows((source.folder / name).read_bytes(), lost))
+        write_atomically(out / name, without_lost_rows(read_regular(source.folder / name), lost))
     for name, place in _records(plain).items():
         if name != RUN_NAME:
             write_atomically(out / FOLDER / name, place.read_bytes())
@@ -124,13 +126,20 @@ def unpack(release: Path, plain: Path) -> list[str]:
         )
     kind = next(kind for kind in shard_kinds() if kind.suffix == document.kind)
     expected: dict[str, list[str]] = defaultdict(list)
-    for record in manifest.files:
-        if path_fault(record.file_name) is None:
-            expected[record.file_name.rpartition("/")[0]].append(record.file_name)
     faults: list[str] = []
+    for record in manifest.files:
+        if path_fault(record.file_name) is not None or not _ROW.search(record.file_name):
+            faults.append(f"{record.file_name}: in the manifest, is no row of a shard")
+        else:
+            expected[record.file_name.rpartition("/")[0]].append(record.file_name)
     (plain / FOLDER).mkdir(parents=True, exist_ok=True)
     for name, place in _records(plain).items():
-        shutil.copyfile(release / FOLDER / name, place)
+        try:
+            place.write_bytes(read_regular(release / FOLDER / name, MOST_LIST))
+        except OSError as error:
+            raise InputError(
+                f"{release / FOLDER / name} cannot be read: {error.strerror or error}", hint=_ANEW
+            ) from error
     for name, digest in document.shards.items():
         path, files = release / name, sorted(expected.get(stem_of(name), ()), key=number_of)
         if not path.is_file():
@@ -138,12 +147,13 @@ def unpack(release: Path, plain: Path) -> list[str]:
             continue
         if file_digest(path) != digest:
             faults.append(f"{name}: its bytes are not those that the run wrote")
-        images = [row.image for row in kind.read(path)]
-        if len(images) != len(files):
-            faults.append(f"{name}: holds {len(images)} rows, {len(files)} are recorded")
-        for file, image in zip(files, images, strict=False):
-            (plain / file).parent.mkdir(parents=True, exist_ok=True)
-            (plain / file).write_bytes(image or b"")
+        rows = 0
+        for rows, row in enumerate(kind.read(path), 1):
+            if rows <= len(files):
+                (plain / files[rows - 1]).parent.mkdir(parents=True, exist_ok=True)
+                (plain / files[rows - 1]).write_bytes(row.image or b"")
+        if rows != len(files):
+            faults.append(f"{name}: holds {rows} rows, {len(files)} are recorded")
     known = {*document.shards, *document.cards}
     for path in sorted(release.rglob("*")):
         relative = path.relative_to(release).as_posix()
@@ -184,12 +194,12 @@ def _records(plain: Path) -> dict[str, Path]:
 def _read(release: Path) -> ShardsRecord:
     path = release / FOLDER / SHARDS_NAME
     try:
-        document = msgspec.json.decode(path.read_bytes(), type=ShardsRecord)
+        document = msgspec.json.decode(read_regular(path, MOST_LIST), type=ShardsRecord)
         known = document.kind in [kind.suffix for kind in shard_kinds()]
         if not known or any(path_fault(name) is not None for name in (*document.shards, *document.cards)):
             raise ValueError("names that no release has")
     except (OSError, ValueError, RecursionError) as error:
-        raise InputError(f"{path} is damaged: {error}", hint="protect the originals into a new folder") from error
+        raise InputError(f"{path} is damaged: {error}", hint=_ANEW) from error
     return document
 
 

@@ -20,7 +20,7 @@ from torch import Tensor
 import mtlue_cli
 from mtlue_cli.choices import Precision
 from mtlue_cli.errors import CheckpointError
-from mtlue_cli.files import write_atomically
+from mtlue_cli.files import open_regular, write_atomically
 
 STATE_KEY = "mtlue-training-state"
 
@@ -115,15 +115,26 @@ def load_state(path: Path) -> dict[str, Any]:
     Raises:
         CheckpointError: The file is damaged or something else.
     """
-    try:
+    with state_faults(path):
+        open_regular(path).close()  # a FIFO would be waited for
         with safe_open(path, framework="pt") as stream:
             metadata = stream.metadata() or {}
             tensors = {name: stream.get_tensor(name) for name in stream.keys()}  # noqa: SIM118  # not a dictionary
-        state = _decode(json.loads(metadata[STATE_KEY]), tensors)
-    except (OSError, SafetensorError, KeyError, ValueError) as error:
+        return dict(_decode(json.loads(metadata[STATE_KEY]), tensors))
+
+
+@contextmanager
+def state_faults(path: Path) -> Iterator[None]:
+    """Within it what is wrong with the values of a training state becomes an error that says what to do.
+
+    Raises:
+        CheckpointError: For everything that damaged values raise.
+    """
+    odd = (OSError, SafetensorError, ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError)
+    try:
+        yield
+    except odd as error:  # RecursionError is a RuntimeError
         raise CheckpointError(f"the training state {path} is damaged: {error}", hint=f"delete {path.parent}") from None
-    assert isinstance(state, dict)
-    return state
 
 
 def _encode(value: Any, tensors: dict[str, Tensor]) -> Any:  # noqa: ANN401 - JSON

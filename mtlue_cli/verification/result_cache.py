@@ -12,7 +12,7 @@ import msgspec
 from msgspec import structs
 
 from mtlue_cli.documents import Document
-from mtlue_cli.files import write_atomically
+from mtlue_cli.files import read_regular, write_atomically
 from mtlue_cli.verification.victim_result import VictimResult
 
 
@@ -49,7 +49,7 @@ class ResultCache:
         if self._folder is None:
             return None
         try:
-            entry = msgspec.json.decode((self._folder / f"{key}.json").read_bytes(), type=_Entry)
+            entry = msgspec.json.decode(read_regular(self._folder / f"{key}.json"), type=_Entry)
         except (OSError, ValueError, RecursionError):
             return None
         return structs.replace(entry.result, cached=True) if entry.key == key else None

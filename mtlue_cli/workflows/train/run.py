@@ -16,14 +16,14 @@ import mtlue_cli
 from mtlue_cli.choices import ObjectiveName
 from mtlue_cli.devices import on_device
 from mtlue_cli.errors import InputError
-from mtlue_cli.files import TEMPORARY, write_atomically
+from mtlue_cli.files import TEMPORARY, read_regular, write_atomically
 from mtlue_cli.generator.model import GeneratorConfig, PerturbationGenerator
 from mtlue_cli.networks.multitask import build_network
 from mtlue_cli.objectives import OBJECTIVES, Ingredients, Objective
 from mtlue_cli.tasks.shares import class_shares
 from mtlue_cli.training.generator_loop import GeneratorLoop, GeneratorSettings, StepRecord, mean_record
 from mtlue_cli.training.multitask_loop import EpochRecord, LearningSettings
-from mtlue_cli.training.runtime import deferred_interrupt, load_state, save_state
+from mtlue_cli.training.runtime import deferred_interrupt, load_state, save_state, state_faults
 from mtlue_cli.training.surrogate import SurrogateRun, epochs_within, train_surrogate
 from mtlue_cli.workflows.progress import Progress
 from mtlue_cli.workflows.train.config import TrainConfig
@@ -77,10 +77,16 @@ class StateFolder:
                 f"{self.path} exists and is not an unfinished run", hint="move it, or choose another --out"
             )
         try:
-            found = json.loads(plan.read_text())
-        except ValueError:
+            found = json.loads(read_regular(plan))
+        except (OSError, ValueError, RecursionError):
             found = {}
-        if found.get("fingerprint") == self.fingerprint:
+        if isinstance(found, dict) and found.get("fingerprint") == self.fingerprint:
+            odd = [name for name in found if name != "fingerprint" and not _is_count(found[name])]
+            if odd:
+                raise InputError(
+                    f"{plan} is damaged: {odd[0]} is {found[odd[0]]!r}, expected a number from 1 up",
+                    hint=f"delete {self.path}",
+                )
             self.plan = found
             self.progress.note(f"continuing the unfinished training in {self.path}")
             return
@@ -100,10 +106,15 @@ class StateFolder:
         if name not in self.plan:
             self.plan[name] = decide()
             self._write_plan()
-        return int(self.plan[name])
+        number: int = self.plan[name]
+        return number
 
     def _write_plan(self) -> None:
         write_atomically(self.path / "plan.json", json.dumps(self.plan).encode())
+
+
+def _is_count(value: object) -> bool:
+    return type(value) is int and value >= 1
 
 
 @dataclass
@@ -159,9 +170,10 @@ class TrainingRun:
         recent: list[StepRecord] = []
         if path.exists():
             state = load_state(path)
-            loop.load_state_dict(state["loop"])
-            history = state["history"]
-            recent = [StepRecord(**record) for record in state["recent"]]
+            with state_faults(path):
+                loop.load_state_dict(state["loop"])
+                history = list(state["history"])
+                recent = [StepRecord(**record) for record in state["recent"]]
         saved = time.monotonic()
         self.progress.start(f"generator ({self.config.objective.value})", loop.steps - loop.step)
 
@@ -212,8 +224,9 @@ class TrainingRun:
         path = self.state.path / "surrogate.safetensors"
         if path.exists():
             state = load_state(path)
-            settings = replace(settings, epochs=int(state["epochs"]))
-            return SurrogateRun(tuple(state["checkpoints"]), state["accuracy"], settings)
+            with state_faults(path):
+                settings = replace(settings, epochs=int(state["epochs"]))
+                return SurrogateRun(tuple(state["checkpoints"]), dict(state["accuracy"]), settings)
 
         def affordable() -> int:
             if config.max_minutes is None:
