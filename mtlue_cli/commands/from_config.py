@@ -9,10 +9,10 @@ from typing import Annotated, Any, TypeVar
 
 import typer
 
-from mtlue_cli.choices import MAX_PIXELS
+from mtlue_cli.budget import Budget, limited_to
 from mtlue_cli.commands.config_file import values_of_files
 from mtlue_cli.commands.console import Terminal
-from mtlue_cli.options import OUTPUT, MaxPixels, Option, OptionField, built, option_fields
+from mtlue_cli.options import OUTPUT, Option, OptionField, built, option_fields
 from mtlue_cli.tasks.label_options import LabelOptions
 
 ConfigT = TypeVar("ConfigT")
@@ -37,13 +37,6 @@ class ResultOptions:
     json_target: Annotated[
         Path | None, Option(flags="--json", panel=OUTPUT, metavar="[FILE]", dash=True, shared=True)
     ] = None
-
-
-@dataclass(frozen=True)
-class PhotoOptions:
-    """How large a photo may be."""
-
-    max_pixels: MaxPixels = MAX_PIXELS
 
 
 @dataclass(frozen=True)
@@ -91,6 +84,8 @@ def command_of(
 ) -> Callable[[Callable[[Given], None]], Callable[..., None]]:
     """Make a command of a function that takes what was given; its docstring is the help.
 
+    It runs within the limits that were given, if it has their options.
+
     Args:
         name: The command, which is also its table in a config file. Its first word is in its variables.
         configs: Classes whose options it has, in order.
@@ -118,6 +113,8 @@ def command_of(
             used = [key for key in context.default_map or {} if origin_of(context, key) is not None]
             if used:
                 terminal.say(f"from a config file: {', '.join(found[key].option.flag for key in used)}")
+            if Budget in configs:
+                context.with_resource(limited_to(built(Budget, values)))
             run(Given(dict.fromkeys(without) | values, terminal, context.with_resource))
 
         command.__name__ = run.__name__

@@ -6,10 +6,11 @@ from typing import Annotated
 
 import typer
 
+from mtlue_cli.budget import Budget
 from mtlue_cli.choices import ExitCode
 from mtlue_cli.commands.console import grouped, table_of
 from mtlue_cli.commands.decoders import reading_photos
-from mtlue_cli.commands.from_config import Given, PhotoOptions, command_of
+from mtlue_cli.commands.from_config import Given, command_of
 from mtlue_cli.options import INPUT, Option, Workers, usable_threads
 
 
@@ -27,7 +28,7 @@ class InspectOptions:
     workers: Workers = field(default_factory=usable_threads)
 
 
-@command_of("inspect", InspectOptions, PhotoOptions)
+@command_of("inspect", InspectOptions, Budget)
 def inspect(given: Given) -> None:
     """Describe a checkpoint or a release, and check its files against their recorded hashes.
 
@@ -38,7 +39,7 @@ def inspect(given: Given) -> None:
     from mtlue_cli.workflows.inspect import CheckpointReport, inspect_path
 
     terminal, options = given.terminal, given.build(InspectOptions)
-    with reading_photos(given.build(PhotoOptions).max_pixels):
+    with reading_photos():
         report = inspect_path(options.path, terminal.progress, against=options.against, workers=options.workers)
     rows = report.rows()
     if isinstance(report, CheckpointReport):

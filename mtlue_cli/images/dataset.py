@@ -6,9 +6,9 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from mtlue_cli.budget import ReadingThreads
 from mtlue_cli.errors import ImageError, InputError
 from mtlue_cli.images.decode import decode_image
-from mtlue_cli.images.reading import ReadingThreads
 from mtlue_cli.images.square import to_square
 from mtlue_cli.images.targets import load_dense_columns
 from mtlue_cli.tasks.spec import LabelTable

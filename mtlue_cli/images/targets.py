@@ -15,12 +15,12 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+from mtlue_cli.budget import ReadingThreads
 from mtlue_cli.choices import TaskKind
 from mtlue_cli.errors import ImageError, InputError
 from mtlue_cli.images.arrays import Array, decode_array, encode_array, is_array
 from mtlue_cli.images.decode import check_size, is_deep_colour, opened_image, read_content
 from mtlue_cli.images.metadata import TURNS
-from mtlue_cli.images.reading import ReadingThreads
 from mtlue_cli.tasks.spec import UNLABELLED, LabelTable, Task, TaskSet, number_range
 from mtlue_cli.tasks.wording import counted, quoted
 

@@ -9,13 +9,13 @@ from typing import Any
 
 import numpy as np
 
+from mtlue_cli.budget import budget
 from mtlue_cli.choices import ExitCode, ImageFormat
 from mtlue_cli.errors import ImageError, InputError
 from mtlue_cli.files import TEMPORARY, file_digest, read_regular
 from mtlue_cli.images.decode import Pixels, decode_image
 from mtlue_cli.images.encode import comparable_pixels, is_lossless, same_alpha
 from mtlue_cli.images.folder import find_images_and_links
-from mtlue_cli.images.reading import max_bytes
 from mtlue_cli.images.targets import read_stored, turned
 from mtlue_cli.metrics.flip import MeanFlip
 from mtlue_cli.notebook import html_table
@@ -261,7 +261,7 @@ def check_file(
         return FileCheck((f"{record.file_name}: missing in the release", *of_maps))
     faults = record_faults(record, run.epsilon)
     try:
-        if file_digest(path, max_bytes()) != record.sha256:
+        if file_digest(path, budget().photo_bytes) != record.sha256:
             faults.append(f"{record.file_name}: its bytes are not those of the manifest")
     except OSError as error:
         return FileCheck((f"{record.file_name}: cannot be read: {error.strerror or error}", *of_maps))
@@ -272,7 +272,7 @@ def check_file(
         if not must_measure and not original.is_file():
             return FileCheck((*faults, *of_maps), no_original=True)
         try:
-            if file_digest(original, max_bytes()) != record.source_sha256:
+            if file_digest(original, budget().photo_bytes) != record.source_sha256:
                 faults.append(f"{record.source}: the original is not the one that was protected")
             pair = compare_files(original, path)
         except OSError as error:
@@ -478,7 +478,7 @@ def _described(pixels: np.ndarray[tuple[int, ...], np.dtype[np.generic]]) -> str
 def _digest(path: Path) -> str | None:
     """SHA-256 of a file; None if it cannot be read."""
     try:
-        return file_digest(path, max_bytes())
+        return file_digest(path, budget().photo_bytes)
     except OSError:
         return None
 

@@ -292,7 +292,7 @@ def read_manifest(release: Path) -> Manifest:
 
 
 def _lines(path: Path) -> Iterator[bytes]:
-    """The lines of a file, each with its end; of one that is too long the parts of that length. Nothing without the file."""
+    """The lines of a file, each with its end, those that are too long in parts; nothing without the file."""
     try:
         with io.BufferedReader(open_regular(path)) as stream:
             while line := stream.readline(MOST_LINE + 1):

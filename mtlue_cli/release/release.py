@@ -10,10 +10,10 @@ from pathlib import Path, PurePosixPath
 
 from msgspec import structs
 
+from mtlue_cli.budget import ReadingThreads
 from mtlue_cli.errors import InputError, MtlueError
 from mtlue_cli.files import TEMPORARY, discard, file_digest, open_regular, synchronise, write_atomically
 from mtlue_cli.images.folder import find_images, find_images_and_links
-from mtlue_cli.images.reading import ReadingThreads
 from mtlue_cli.metrics.flip import MeanFlip
 from mtlue_cli.release.check import FileCheck, ReleaseCheck, check_file, folder_faults, label_faults
 from mtlue_cli.release.records import (

@@ -3,11 +3,11 @@
 from collections.abc import Callable, Mapping
 from pathlib import Path, PurePosixPath
 
+from mtlue_cli.budget import ReadingThreads
 from mtlue_cli.choices import ImageFormat
 from mtlue_cli.documents import Document
 from mtlue_cli.errors import ImageError, InputError
 from mtlue_cli.images.folder import find_images
-from mtlue_cli.images.reading import ReadingThreads
 from mtlue_cli.release.check import compare_files
 from mtlue_cli.release.records import FOLDER
 from mtlue_cli.release.release import Release

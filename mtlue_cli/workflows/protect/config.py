@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated
 
-from mtlue_cli.choices import MAX_PIXELS, ImageFormat, Unlabelled
+from mtlue_cli.choices import ImageFormat, Unlabelled
 from mtlue_cli.errors import InputError
 from mtlue_cli.options import (
     COMPUTATION,
@@ -16,7 +16,6 @@ from mtlue_cli.options import (
     Device,
     Images,
     KeyFile,
-    MaxPixels,
     Option,
     Overwrite,
     Tasks,
@@ -85,7 +84,6 @@ class ProtectConfig:
     keep_metadata: Annotated[bool, Option(panel=OUTPUT)] = False
     overwrite: Overwrite = False
     force: Annotated[bool, Option(panel=INPUT)] = False
-    max_pixels: MaxPixels = MAX_PIXELS
 
     @property
     def release(self) -> Path:
