@@ -22,7 +22,7 @@ MAX_SIDE = 65_535
 """Longest side in pixels, JPEG's own limit. A line of a hundred million pixels is a small file, but the perturbation is
 interpolated across whole rows."""
 
-_BYTES_A_PIXEL = 8
+BYTES_A_PIXEL = 8
 """Four channels of 16 bits: no photo takes more, uncompressed."""
 _SPARE_BYTES = 64 << 20
 """For metadata."""
@@ -55,7 +55,7 @@ class Budget:
     @property
     def photo_bytes(self) -> int:
         """Bytes that a photo's file may have."""
-        return self.max_pixels * _BYTES_A_PIXEL + _SPARE_BYTES
+        return self.max_pixels * BYTES_A_PIXEL + _SPARE_BYTES
 
 
 DEFAULT = Budget()
@@ -102,7 +102,7 @@ def check_table(path: Path, rows: int, columns: int) -> None:
 def deadline() -> Callable[[], None]:
     """A check to be made between the steps of decoding a photo that begins now.
 
-    It raises an ImageError once the photo has taken too long, or whoever waits for it has been interrupted.
+    It raises an ImageError once the photo has taken too long, and KeyboardInterrupt once its threads are shut down.
     """
     limit, stopped = budget().max_seconds, _stopped.get()
     end = time.monotonic() + limit
@@ -111,7 +111,7 @@ def deadline() -> Callable[[], None]:
         if time.monotonic() > end:
             raise ImageError(f"takes more than {limit:g} s to decode; set another limit with --max-seconds")
         if stopped is not None and stopped.is_set():
-            raise ImageError("was not decoded to its end: interrupted")
+            raise KeyboardInterrupt
 
     return check
 

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, UnidentifiedImageError, features
 
-from mtlue_cli.budget import MAX_SIDE, budget, deadline
+from mtlue_cli.budget import BYTES_A_PIXEL, MAX_SIDE, budget, deadline
 from mtlue_cli.errors import ImageError
 from mtlue_cli.files import open_regular
 from mtlue_cli.images.arrays import Array, decode_array, is_array
@@ -348,6 +348,12 @@ def _decode_array(content: bytes) -> DecodedImage:
     if pixels.ndim != 3 or pixels.shape[2] != 3:
         raise ImageError(f"is an array of the shape {array.shape}, expected height x width x 3 or 3 x height x width")
     check_size(pixels.shape[1], pixels.shape[0])
+    most = budget().max_pixels * BYTES_A_PIXEL
+    if pixels.nbytes > most:
+        raise ImageError(
+            f"has {pixels.nbytes:,} bytes of {pixels.dtype}, the limit is {most:,}, {BYTES_A_PIXEL} for each pixel of "
+            "--max-pixels; set another one with it, or save uint8"
+        )
     if pixels.dtype == np.uint8:
         return DecodedImage(pixels, None, ARRAY, channels_first=channels_first)
     if pixels.dtype not in (np.float16, np.float32, np.float64):
