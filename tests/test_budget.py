@@ -70,8 +70,8 @@ def test_an_interrupted_caller_waits_for_no_photo(queued: int) -> None:
 
     threads = ReadingThreads(1)
     running, *waiting = [threads.submit(decode) for _ in range(1 + queued)]
+    begun.wait()
     with pytest.raises(KeyboardInterrupt), threads:
-        begun.wait()
         raise KeyboardInterrupt
     with pytest.raises(KeyboardInterrupt):
         running.result()

@@ -1,4 +1,4 @@
-"""What stands in place of a file of the program's own is refused with a reason: it is not waited for, nor read whole."""
+"""What stands in place of a file of the program's own is refused with a reason, neither waited for nor read whole."""
 
 import os
 from collections.abc import Callable
