@@ -248,15 +248,15 @@ def load_dense_columns(
         on_image: Called after each row.
 
     Returns:
-        Dense task name to a tensor as :func:`~mtlue_cli.tasks.dense.empty_maps` makes it; wholly unlabelled where a
-        cell is empty. :func:`~mtlue_cli.tasks.dense.as_labels` widens a batch.
+        Dense task name to a tensor as :func:`~mtlue_cli.tasks.label_tensors.empty_maps` makes it; wholly unlabelled
+        where a cell is empty. :func:`~mtlue_cli.tasks.label_tensors.as_labels` widens a batch.
 
     Raises:
         InputError: Lists every map that cannot be read, with its row.
     """
     import torch
 
-    from mtlue_cli.tasks.dense import empty_maps
+    from mtlue_cli.tasks.label_tensors import empty_maps
 
     loaded = {task.name: empty_maps(task, len(table), size) for task in tasks.dense}
     faults: list[str] = []

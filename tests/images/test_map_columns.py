@@ -16,8 +16,7 @@ from mtlue_cli.images.labelled import read_folder_labels
 from mtlue_cli.images.targets import read_target
 from mtlue_cli.tasks.declared import parse_declarations
 from mtlue_cli.tasks.label_options import LabelOptions
-from mtlue_cli.tasks.labels import LabelFile, read_label_file, released_options
-from mtlue_cli.tasks.released import released_labels
+from mtlue_cli.tasks.labels import LabelFile, read_label_file, released_labels, released_options
 from mtlue_cli.tasks.spec import numbered_classes
 from tests.tasks.label_files import DOCUMENT, write
 
