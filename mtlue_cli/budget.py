@@ -49,7 +49,7 @@ class Budget:
     max_label_bytes: Annotated[int, Option(panel=LIMITS, metavar="N", minimum=1, shared=True)] = 1 << 30
     max_rows: Annotated[int, Option(panel=LIMITS, metavar="N", minimum=1, shared=True)] = 4_000_000
     max_columns: Annotated[int, Option(panel=LIMITS, metavar="N", minimum=1, shared=True)] = 10_000
-    max_cells: Annotated[int, Option(panel=LIMITS, metavar="N", minimum=1, shared=True)] = 100_000_000
+    max_cells: Annotated[int, Option(panel=LIMITS, metavar="N", minimum=1, shared=True)] = 50_000_000
     max_network_bytes: Annotated[int, Option(panel=LIMITS, metavar="N", minimum=1, shared=True)] = 2 << 30
 
     @property
