@@ -10,6 +10,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from mtlue_cli.budget import Budget, limited_to
 from mtlue_cli.errors import CheckpointError
 from mtlue_cli.generator.checkpoint import (
     METADATA_KEY,
