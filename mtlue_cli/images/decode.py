@@ -281,7 +281,7 @@ class _TimedBytes(io.BytesIO):
         return super().read(size)
 
 
-_JPEG_BLOCK = 4096
+_JPEG_BLOCK = 1 << 14
 """Bytes of a JPEG that are decoded at once: a scan of hardly any bytes is decoded over the whole photo."""
 
 _MARKER = re.compile(rb"\xff+([^\x00\xff])", re.DOTALL)
