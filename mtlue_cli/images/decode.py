@@ -284,7 +284,7 @@ class _TimedBytes(io.BytesIO):
 _JPEG_BLOCK = 1 << 14
 """Bytes of a JPEG that are decoded at once: a scan of hardly any bytes is decoded over the whole photo."""
 
-_MARKER = re.compile(rb"\xff+([^\x00\xff])", re.DOTALL)
+_MARKER = re.compile(rb"\xff([^\x00\xff])")
 _WITHOUT_LENGTH = frozenset({0x01, *range(0xD0, 0xD9)})
 _SOS, _EOI = 0xDA, 0xD9
 
