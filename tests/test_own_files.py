@@ -82,7 +82,7 @@ def _endless(path: Path) -> None:
 
 
 def _deep(path: Path) -> None:
-    path.write_text(DEEP)
+    path.write_text(DEEP + "\n")
 
 
 def _huge(path: Path) -> None:

@@ -56,13 +56,15 @@ def read_parquet(source: LabelSource) -> RawTable:
         leaves = map(stored.schema.column, range(stored.num_columns))
         texts = [leaf.path for leaf in leaves if leaf.logical_type.type == "STRING"]
         with parquet.ParquetFile(source.path, read_dictionary=texts) as file:
-            table = file.read(columns=wanted, use_threads=False)
-        for name, column in zip(table.column_names, table.columns, strict=True):
+            # pyarrow cannot read such lists from several groups at once.
+            groups = [file.read_row_group(at, wanted, use_threads=False) for at in range(stored.num_row_groups)]
+        groups = groups or [file.schema_arrow.empty_table().select(wanted)]
+        for at, name in enumerate(groups[0].column_names):
             # Reading ``a.b`` brings the struct ``a`` too, which may hold a field of that name.
             if name.strip() in unread:
                 continue
             try:
-                columns.append(_cells(column.chunks))
+                columns.append(_cells(chunk for group in groups for chunk in group.column(at).chunks))
                 header.append(name.strip())
             except OverflowError as error:
                 unread[name.strip()] = f"holds dates or times beyond the year 9999: {error}"

@@ -155,7 +155,7 @@ def test_the_uncompressed_size_in_the_footer_is_limited_without_columns_that_are
     parquet.write_table(pyarrow.table({**labels, "bytes": [bytes(1000)] * ROWS}), path, use_dictionary=False)
     with limited_to(Budget(max_label_bytes=200_000)):
         assert read_label_file(path).table.tasks.names == ("t",)
-    monkeypatch.setattr(parquet.ParquetFile, "read", lambda *_, **__: pytest.fail("the table was read"))
+    monkeypatch.setattr(parquet.ParquetFile, "read_row_group", lambda *_, **__: pytest.fail("the table was read"))
     with limited_to(Budget(max_label_bytes=20_000)), pytest.raises(InputError, match="bytes of labels, uncompressed"):
         read_label_file(path)
 
