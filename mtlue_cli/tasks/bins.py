@@ -5,6 +5,7 @@ import re
 from bisect import bisect_left
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from itertools import pairwise
 
 from mtlue_cli.tasks.names import parse_by_column
@@ -40,7 +41,7 @@ class Bins:
     edges: tuple[str, ...]
     quantiles: int = 0
 
-    @property
+    @cached_property
     def is_whole(self) -> bool:
         """Whether all edges are whole numbers from 0 up."""
         return all(edge.isdecimal() for edge in self.edges)
@@ -75,28 +76,26 @@ class Bins:
         if number is None:
             hint = "; write a decimal point" if _COMMA.fullmatch(cell) else ""
             raise ValueError(f"{quoted(cell)} is not a number, and --bins sorts numbers{hint}")
-        position = bisect_left([float(edge) for edge in self.edges], number)
-        if not self.is_whole:
-            return self._real_name(position)
-        if not _WHOLE.fullmatch(cell):
+        if self.is_whole and not _WHOLE.fullmatch(cell):
             raise ValueError(
                 f"{quoted(cell)} is not a whole number from 0 up, as the edges are; write an edge with a decimal point "
                 f"({self.edges[0]}.0) for other numbers"
             )
-        return self._whole_name(position)
+        return self.classes[bisect_left(self._numbers, number)]
 
-    def _whole_name(self, position: int) -> str:
-        first = int(self.edges[position - 1]) + 1 if position else 0
-        if position == len(self.edges):
-            return f"{first}+"
-        last = int(self.edges[position])
-        return str(last) if first == last else f"{first}-{last}"
+    @cached_property
+    def classes(self) -> tuple[str, ...]:
+        """Names of the classes in order, one more than there are edges."""
+        if self.is_whole:
+            lasts = [-1, *map(int, self.edges)]
+            ranges = (str(last) if last == above + 1 else f"{above + 1}-{last}" for above, last in pairwise(lasts))
+            return (*ranges, f"{lasts[-1] + 1}+")
+        between = (f">{above} to {last}" for above, last in pairwise(self.edges))
+        return (f"<={self.edges[0]}", *between, f">{self.edges[-1]}")
 
-    def _real_name(self, position: int) -> str:
-        if position == 0:
-            return f"<={self.edges[0]}"
-        above = f">{self.edges[position - 1]}"
-        return above if position == len(self.edges) else f"{above} to {self.edges[position]}"
+    @cached_property
+    def _numbers(self) -> list[float]:
+        return [float(edge) for edge in self.edges]
 
     def __str__(self) -> str:
         edges = ",".join(self.edges) if self.edges else f"quantiles:{self.quantiles}"
@@ -135,6 +134,8 @@ def parse_bins(texts: Sequence[str]) -> tuple[Bins, ...]:
 
 def _parse(text: str) -> Bins:
     column, _, stated = (part.strip() for part in text.rpartition("="))
+    if not column:
+        return Bins(column, ())  # refused with every other value that names no column
     if stated.startswith("quantiles"):
         count = _QUANTILES.fullmatch(stated)
         if count is None or not 2 <= int(count[1]) <= MOST_QUANTILES:

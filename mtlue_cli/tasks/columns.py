@@ -7,7 +7,7 @@ the others, since a perturbation has to tell apart every class. So they are no t
 import re
 import shlex
 from collections import Counter
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import PurePosixPath
@@ -34,7 +34,7 @@ FEWEST_ROWS = 6
 """Labelled rows from which a column of distinct values counts as one value per image."""
 
 LONG_TEXT = 40
-"""Characters from which a text is no name of a class, where hardly any text appears twice."""
+"""Characters from which a text is no name of a class, where few texts appear twice."""
 
 SAMPLE = 2000
 """Distinct values that are looked at."""
@@ -93,27 +93,26 @@ class Column:
         return f"{subject} {self.left_out}"
 
 
+@dataclass
 class _Values:
     """The cells of a column; ``counts`` leaves out those that may stand for a missing label."""
 
-    def __init__(
-        self,
-        name: str,
-        cells: Sequence[str | None],
-        counts: Mapping[str, int],
-        header: Collection[str],
-        files: Sequence[str],
-    ) -> None:
-        self.name, self.cells, self.counts, self.header, self.files = name, cells, counts, header, files
-        self.parts = _parts(name)
+    name: str
+    cells: Sequence[str | None]
+    counts: Mapping[str, int]
+    header: Collection[str]
+    files: Sequence[str]
+
+    def __post_init__(self) -> None:
+        self.parts = _parts(self.name)
         self.last = self.parts[-1] if self.parts else ""
-        self.rows, self.distinct = sum(counts.values()), len(counts)
+        self.rows, self.distinct = sum(self.counts.values()), len(self.counts)
         self.per_class = self.rows / self.distinct
         self.has_few_rows = self.per_class < FEWEST_PER_CLASS
         # Nearly every image has a value of its own.
         most = self.distinct > max(FEWEST_ROWS + 1, OWN_VALUE * self.rows)
         self.has_own_values = self.rows >= FEWEST_ROWS if self.distinct == self.rows else most
-        self.sample = list(counts)[:SAMPLE]
+        self.sample = list(self.counts)[:SAMPLE]
         self.numbers = [number for value in self.sample if (number := parse_number(value)) is not None]
         self.are_numbers = self.mostly(_is_number)
 
@@ -144,9 +143,8 @@ def infer_column(
         return Column(name, ColumnKind.CONSTANT if counts else ColumnKind.EMPTY, reason)
     real = {value: count for value, count in counts.items() if value.lower() not in LIKELY_MISSING}
     values = _Values(name, cells, _by_meaning(real or counts), header, files)
-    for kind, reason_of in _BOOKKEEPING:
-        reason = reason_of(values)
-        if reason is not None:
+    for is_found, kind, reason in _bookkeeping(values):
+        if is_found:
             return Column(name, kind, reason)
     task = ColumnKind.BINARY if len(_by_meaning(counts)) == 2 else ColumnKind.CATEGORICAL
     if values.are_numbers:
@@ -155,9 +153,9 @@ def infer_column(
     is_list = separator is not None and not (separator == " " and _is_prose(values))
     listed = f"{name}:{separator}" if separator in RARE_SEPARATORS else name
     advice = f"--multi-label {shlex.quote(listed)}" if is_list else ""
-    if values.mostly(_OBJECT.fullmatch):
+    if values.mostly(_OBJECT):
         return Column(name, ColumnKind.NESTED, "holds objects or lists of lists")
-    if values.mostly(_WITH_UNIT.fullmatch):
+    if values.mostly(_WITH_UNIT):
         reason = "holds decimal numbers with a unit: write the numbers alone to sort them into bins"
         return Column(name, ColumnKind.DECIMAL, reason)
     reason = _too_many_words(values)
@@ -189,7 +187,10 @@ def settled_column(name: str, cells: Sequence[str | None]) -> Column:
 def _number(values: _Values, task: ColumnKind) -> Column:
     """A column of numbers, none of which has a meaning beside its value; ``task`` is its kind if it is a plain task."""
     numbers, distinct = values.numbers, values.distinct
-    kind, reason, advice = ColumnKind.WHOLE, None, f"--bins {shlex.quote(values.name)}=quantiles:5"
+    low, high = min(numbers, default=0), max(numbers, default=0)
+    is_sparse = max(high, -low) >= 1000 and high - low > 20 * distinct
+    reason: str | None = None
+    kind, advice = ColumnKind.WHOLE, f"--bins {shlex.quote(values.name)}=quantiles:5"
     if len(numbers) < len(values.sample) and values.mostly(lambda value: "," in value):
         reason = "holds numbers with a decimal comma: write a point to sort them into bins"
         kind, advice = ColumnKind.DECIMAL, ""
@@ -199,7 +200,7 @@ def _number(values: _Values, task: ColumnKind) -> Column:
         reason = f"holds {distinct} distinct values: it looks like an identifier"
     elif values.has_own_values:
         reason = "holds a different value for nearly every image"
-    elif distinct >= 4 and values.has_few_rows and _is_sparse(values):
+    elif distinct >= 4 and values.has_few_rows and not values.named(_CLASS_WORDS) and is_sparse:
         kind, advice = ColumnKind.IDENTIFIER, ""
         reason = f"holds {distinct} numbers far apart for {values.rows} images"
     elif distinct > MANY and values.has_few_rows:
@@ -209,15 +210,14 @@ def _number(values: _Values, task: ColumnKind) -> Column:
     return Column(values.name, kind, reason, advice)
 
 
-def _is_sparse(values: _Values) -> bool:
-    numbers = values.numbers
-    far = max(map(abs, numbers)) >= 1000 and max(numbers) - min(numbers) > 20 * values.distinct
-    return far and not values.named(_CLASS_WORDS)
-
-
 def _parts(name: str) -> tuple[str, ...]:
     parted = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", " ", name)
     return tuple(word for word in re.split(r"[\W_]+", parted.lower()) if word)
+
+
+def _form(pattern: str) -> Callable[[str], re.Match[str] | None]:
+    """Tells whether a value as a whole has a form, in upper or lower case."""
+    return re.compile(pattern, re.IGNORECASE).fullmatch
 
 
 _CLASS_WORDS = words(
@@ -227,71 +227,22 @@ _CLASS_WORDS = words(
 )
 """Words in the names of tasks, which hold classes even where their values look like codes."""
 
-_INDEX_NAME = re.compile(r"Unnamed: ?\d+(?:_level_\d+|\.\d+)?|__index_level_\d+__|level_\d+", re.IGNORECASE)
+_INDEX_NAME = _form(r"Unnamed: ?\d+(?:_level_\d+|\.\d+)?|__index_level_\d+__|level_\d+")
 _INDEX_LAST = words("index idx row rownum rownumber rowid nr no")
 
+_ADDRESS = _form(r"(?s)(?:[a-z][a-z0-9+.-]*://|www\.|[a-z]+:/|(?:doi:\s*)?10\.\d{4,9}/)\S.*")
 
-def _index(values: _Values) -> str | None:
-    if _INDEX_NAME.fullmatch(values.name):
-        return "has the name that pandas gives to row numbers"
-    each = values.distinct == values.rows
-    if (each and values.rows >= FEWEST_ROWS and _count_up(values.cells[:SAMPLE])) or (
-        values.last in _INDEX_LAST and (each or values.has_own_values)
-    ):
-        return "numbers the rows"
-    return None
-
-
-def _count_up(cells: Sequence[str | None]) -> bool:
-    numbers = [parse_number(cell) for cell in cells if cell is not None]
-    first = numbers[0] if numbers else None
-    return first is not None and numbers == [first + row for row in range(len(numbers))]
-
-
-_ADDRESS = re.compile(r"(?:[a-z][a-z0-9+.-]*://|www\.)\S+|[a-z]+:/\S+|(?:doi:\s*)?10\.\d{4,9}/\S+", re.IGNORECASE)
-
-
-def _address(values: _Values) -> str | None:
-    return "holds addresses" if values.mostly(_ADDRESS.match) else None
-
-
-_FILE = re.compile(
-    r".*\.(?:jpe?g|jfif|png|webp|bmp|dib|tiff?|gif|p[gbpn]m|avif|hei[cf]|jp2|j2k|jxl|svg|tga|ico|raw|cr2|nef|arw|dng|exr|hdr|"
+_FILE = _form(
+    r"(?s).*\.(?:jpe?g|jfif|png|webp|bmp|dib|tiff?|gif|p[gbpn]m|avif|hei[cf]|jp2|j2k|jxl|svg|tga|ico|raw|cr2|nef|arw|dng|exr|hdr|"
     r"psd|dcm|dicom|nii|mha|mhd|nrrd|svs|ndpi|npy|npz|mat|h5|hdf5|pt|pth|pkl|txt|csv|tsv|json|jsonl|xml|ya?ml|parquet|md|"
-    r"pdf|html?|zip|tar|gz|tgz|7z|mp[34]|avi|mov|mkv|webm|wav|flac)",
-    re.IGNORECASE | re.DOTALL,
+    r"pdf|html?|zip|tar|gz|tgz|7z|mp[34]|avi|mov|mkv|webm|wav|flac)"
 )
-_FOLDERS = re.compile(r"\.{0,2}/\S.*|~/.*|[a-z]:[\\/].*|\\\\.*|[^/\\]+(?:[/\\][^/\\]+){2,}[/\\]?", re.IGNORECASE)
-_TOPIC = re.compile(r"/[a-z]/\w+")  # Open Images names its classes so
-_IN_FOLDER = re.compile(r"(?=.*\d)(?!\d{1,3}/\d{1,4}$)[^/\\\s]+[/\\][^/\\\s]+")
-_ABSOLUTE = re.compile(r"\.{0,2}[/\\].*|~/.*|[a-z]:[\\/].*", re.IGNORECASE)
-_FILE_TYPE = re.compile(r"(?:image/|\.)?(?:jpe?g|png|gif|bmp|tiff?|webp|avif|hei[cf]|dcm|dicom)", re.IGNORECASE)
+_FOLDERS = _form(r"\.{0,2}/\S.*|~/.*|[a-z]:[\\/].*|\\\\.*|[^/\\]+(?:[/\\][^/\\]+){2,}[/\\]?")
+_TOPIC = _form(r"/[a-z]/\w+")  # Open Images names its classes so
+_IN_FOLDER = _form(r"(?=.*\d)(?!\d{1,3}/\d{1,4}$)[^/\\\s]+[/\\][^/\\\s]+")
+_ABSOLUTE = _form(r"\.{0,2}[/\\].*|~/.*|[a-z]:[\\/].*")
+_FILE_TYPE = _form(r"(?:image/|\.)?(?:jpe?g|png|gif|bmp|tiff?|webp|avif|hei[cf]|dcm|dicom)")
 _PATH_LAST = words("folder dir directory path filepath filename basename")
-
-
-def _path(values: _Values) -> str | None:
-    if values.mostly(_FILE.fullmatch):
-        return "holds file names"
-    if values.mostly(_FILE_TYPE.fullmatch):
-        return "holds types of files"
-    if values.last in _PATH_LAST and not values.are_numbers:
-        return "has the name of a path"
-    if values.mostly(_FOLDERS.fullmatch) or (
-        values.has_few_rows and values.distinct > 2 and values.mostly(_IN_FOLDER.fullmatch)
-    ):
-        is_class = values.named(_CLASS_WORDS) and not values.mostly(_ABSOLUTE.fullmatch)
-        other = is_class or values.mostly(_is_date) or values.mostly(_TOPIC.fullmatch)
-        return None if other else "holds paths"
-    looked_at = zip(values.cells[:SAMPLE], values.files, strict=False)
-    same = [_names(cell, PurePosixPath(file)) for cell, file in looked_at if cell is not None]
-    if values.distinct > 2 and len(same) >= 4 and sum(same) >= MOSTLY * len(same):
-        return "holds the names of the images"
-    return None
-
-
-def _names(cell: str, file: PurePosixPath) -> bool:
-    return cell in (str(file), file.name, str(file.with_suffix("")), file.stem)
-
 
 _MONTH = (
     r"(?:jan|feb|f\u00e9v|mar|m\u00e4r|mrz|apr|avr|may|mai|jun|jul|jui|aug|ao\u00fb|sep|oct|okt|nov|dec|dez|d\u00e9c)"
@@ -309,64 +260,25 @@ _DAY = "|".join(
         r"\d{4}-w\d{2}(?:-\d)?",
     )
 )
-_DATE = re.compile(
+_DATE = _form(
     rf"(?:(?:mon|tue|wed|thu|fri|sat|sun)[a-z]*,?\s+)?(?:{_DAY})(?:[t\s,]+{_CLOCK})?|(?:-?\d+ days?,? )?{_CLOCK}|"
-    r"(?:19|20)\d{2}(?:0[1-9]|1[0-2])(?:0[1-9]|[12]\d|3[01])(?:[t_-]?\d{4,9})?",
-    re.IGNORECASE,
+    r"(?:19|20)\d{2}(?:0[1-9]|1[0-2])(?:0[1-9]|[12]\d|3[01])(?:[t_-]?\d{4,9})?"
 )
-_YEAR = re.compile(r"(?:1[89]|20)\d{2}(?:\.0+)?")
+_YEAR = _form(r"(?:1[89]|20)\d{2}(?:\.0+)?")
 _SINCE = ((1e8, 4.2e9), (1e11, 4.2e12), (1e17, 4.2e18))
 """Seconds, milliseconds and nanoseconds since 1970, from 1973 to 2100."""
 _TIME_WORDS = words("date time timestamp datetime epoch created updated modified taken unix")
 
-
-def _is_date(value: str) -> bool:
-    return _DATE.fullmatch(value) is not None
-
-
-def _date(values: _Values) -> str | None:
-    years, dates = values.share(_YEAR.fullmatch), values.share(_is_date)
-    if years >= MOSTLY:
-        return "holds years"
-    if dates >= MOSTLY or (
-        dates >= MANY_DATES and values.mostly(lambda value: _is_date(value) or _YEAR.fullmatch(value))
-    ):
-        return "holds dates or times"
-    if values.distinct <= 2:
-        return None
-    if values.last == "offset" and values.are_numbers:
-        return "has the name of a distance in time"
-    numbers = values.numbers
-    since = any(all(low <= number < high for number in numbers) for low, high in _SINCE)
-    if since and len(numbers) == len(values.sample) and (values.named(_TIME_WORDS) or values.has_own_values):
-        return "holds moments in time"
-    return None
-
-
-_SPLIT_VALUE = re.compile(
+_SPLIT_VALUE = _form(
     r"(?:train(?:ing)?|trn|val(?:id(?:ation)?)?|test(?:ing)?|tst|dev)"
     r"(?:[ _-]?\d{1,4}|[ _-][a-z]|[ _-](?:set|split|data))?|(?:fold|split)[ _-]?\d{1,2}|"
     r"h[eo]ld[-_]?out|train_?val|minival|publictest|privatetest|test-dev|devel(?:opment)?|eval(?:uation)?|validate|"
-    r"gallery|probe|unused|tr|te|va",
-    re.IGNORECASE,
+    r"gallery|probe|unused|tr|te|va"
 )
 _SPLIT_LAST = words("split splits fold folds kfold partition partitions tfrecord tfrecords shard")
 _SPLIT_FLAGS = words("train training test testing val valid validation holdout trainval")
 _SPLIT_MORE = words("is in use used for set service official default data image images img sample split flag part of")
 _VEHICLES = words("bus car truck boat bicycle motorcycle airplane aeroplane tram bike")
-
-
-def _split(values: _Values) -> str | None:
-    if all(map(_SPLIT_VALUE.fullmatch, values.counts)):
-        return "names the part of a split"
-    numbered = [word for word in values.parts if not word.isdecimal()]
-    if numbered and numbered[-1] in _SPLIT_LAST and values.distinct <= MANY:
-        return "has the name of a split"
-    if values.parts == ("train",) and len(_VEHICLES & {name.lower() for name in values.header}) > 1:
-        return None  # a class among others, each a column
-    marked = values.named(_SPLIT_FLAGS) and set(values.parts) <= _SPLIT_FLAGS | _SPLIT_MORE
-    return "marks a part of a split" if marked and all(value.lower() in TRUTH for value in values.counts) else None
-
 
 _BOX_WORDS = words("bbox bboxes box boxes boundingbox bndbox roi rect rectangle")
 _PLACED_WORDS = words("crop landmark landmarks keypoint keypoints point face head eye")
@@ -379,67 +291,18 @@ _PICTURE_WORDS = words("image img photo picture frame original orig")
 _WEIGHT_WORDS = words("weight bmi")
 """A height beside a weight is a person's."""
 _BODY_WORDS = words("cm m inches feet ft body person patient plant tree building")
-_FOUR = re.compile(r"[\[({]?\s*-?[\d.]+(?:e-?\d+)?(?:\s*[,;|\s]\s*-?[\d.]+(?:e-?\d+)?){3}\s*[\])}]?", re.IGNORECASE)
-_EXTENT = re.compile(
-    r"[\[(]?\s*\d{2,6}\s*(?:[x\u00d7*]\s*|,\s+)\d{2,6}\s*[\])]?(?:\s*(?:px|pixels))?|[\[(]\d{2,6},\d{2,6}[\])]",
-    re.IGNORECASE,
+_FOUR = _form(r"[\[({]?\s*-?[\d.]+(?:e-?\d+)?(?:\s*[,;|\s]\s*-?[\d.]+(?:e-?\d+)?){3}\s*[\])}]?")
+_EXTENT = _form(
+    r"[\[(]?\s*\d{2,6}\s*(?:[x\u00d7*]\s*|,\s+)\d{2,6}\s*[\])]?(?:\s*(?:px|pixels))?|[\[(]\d{2,6},\d{2,6}[\])]"
 )
-_FILE_SIZE = re.compile(r"\d+(?:[.,]\d+)?\s*(?:[kmg]i?)?b(?:ytes)?", re.IGNORECASE)
-_DECIMALS = re.compile(
-    r"[\[(]?\s*-?\d*\.\d+(?:e-?\d+)?(?:\s*[,;|\s]\s*-?\d+(?:\.\d*)?(?:e-?\d+)?)+\s*[\])]?", re.IGNORECASE
-)
-_COORDINATE = re.compile(r"latitude|longitude|lat|lon|lng")
-_CORNER = re.compile(r"[xy][0-9]{1,2}|[xy](?:min|max|c|center|tl|br)|(?:min|max|center|c)[xy]")
-
-
-def _box(values: _Values) -> str | None:
-    if values.mostly(_FOUR.fullmatch):
-        return "holds four numbers per cell, as bounding boxes are written"
-    if values.mostly(_DECIMALS.fullmatch) and not values.are_numbers and looks_like_lists(values.sample) is None:
-        return "holds lists of decimal numbers, as positions are written"
-    if values.distinct < 3 or not values.are_numbers:
-        return None
-    alone, others = "".join(values.parts), set(values.parts) - _PLACED_WORDS
-    if _COORDINATE.fullmatch(alone):
-        return "has the name of a geographic coordinate"
-    placed = values.named(_PLACED_WORDS) and others & _CORNERS - {"left", "right"}
-    corner = alone in _CORNERS and sum("".join(_parts(name)) in _CORNERS for name in values.header) > 1
-    if values.named(_BOX_WORDS) or placed or corner or _CORNER.fullmatch(alone):
-        return "has the name of a bounding box"
-    return "has the name of a position in the image" if values.last in ("x", "y") and values.parts[1:] else None
-
-
-def _size(values: _Values) -> str | None:
-    if values.mostly(_EXTENT.fullmatch) and not values.named(_CLASS_WORDS):
-        return "holds sizes in pixels"
-    if values.mostly(_FILE_SIZE.fullmatch):
-        return "holds sizes of files"
-    if (values.distinct < 3 and {"0", "1"} & values.counts.keys()) or not values.are_numbers:
-        return None
-    own, header = set(values.parts), {word for name in values.header for word in _parts(name)}
-    if values.named(_BODY_WORDS) or (own <= {"width", "height"} and header & _WEIGHT_WORDS):
-        return None
-    is_side = values.named(_PICTURE_WORDS) or (len(own) == 1 and any(own < pair <= header for pair in _SIDES))
-    if values.named(_SIZE_WORDS) or (is_side and values.named(_SIDE_WORDS)):
-        return "has the name of an image size"
-    return None
-
+_FILE_SIZE = _form(r"\d+(?:[.,]\d+)?\s*(?:[kmg]i?)?b(?:ytes)?")
+_DECIMALS = _form(r"[\[(]?\s*-?\d*\.\d+(?:e-?\d+)?(?:\s*[,;|\s]\s*-?\d+(?:\.\d*)?(?:e-?\d+)?)+\s*[\])]?")
+_COORDINATE = _form(r"latitude|longitude|lat|lon|lng")
+_CORNER = _form(r"[xy][0-9]{1,2}|[xy](?:min|max|c|center|tl|br)|(?:min|max|center|c)[xy]")
 
 _PLACE_WORDS = words("location place address venue")
-_TWO_PARTS = re.compile(r".*\D, *\D")
-
-
-def _place(values: _Values) -> str | None:
-    is_place = values.named(_PLACE_WORDS) and values.mostly(_TWO_PARTS.match)
-    return "holds places or postal addresses" if is_place else None
-
-
+_TWO_PARTS = _form(r"(?s).*\D, *\D.*")
 _RIGHTS_WORDS = words("license licence copyright attribution rightsholder credit credits lizenz")
-
-
-def _rights(values: _Values) -> str | None:
-    return "has the name of a licence or a credit" if values.named(_RIGHTS_WORDS) and not values.are_numbers else None
-
 
 _ID_LAST = words(
     "id ids uid uuid guid key hash phash md5 sha1 sha256 checksum digest serial barcode mrn ssn accession isbn email "
@@ -459,72 +322,168 @@ _NUMBERED_ALONE = words(
     "video clip sequence session recording slide scan study series case specimen lesion donor individual person frame"
 )
 """Such columns hold identifiers where their values are numbered names."""
-_RUN_TOGETHER = re.compile(
+_RUN_TOGETHER = _form(
     rf"(?:{'|'.join(sorted({*_PERSON, 'patienten', 'bild', 'probanden'}, key=len, reverse=True))})"
     "(?:ids?|uid|no|nr|num|number|name|nummer|login)"
 )
 _ID_VALUES = (
-    re.compile(r"\{?[0-9a-f]{8}-(?:[0-9a-f]{4}-){3}[0-9a-f]{12}\}?", re.IGNORECASE),
-    re.compile(r"[0-9a-f]{16,}", re.IGNORECASE),
-    re.compile(r"[^\s@]+@[^\s@]+\.\w+"),
+    _form(r"\{?[0-9a-f]{8}-(?:[0-9a-f]{4}-){3}[0-9a-f]{12}\}?"),
+    _form(r"[0-9a-f]{16,}"),
+    _form(r"[^\s@]+@[^\s@]+\.\w+"),
 )
 _CODES = (
-    re.compile(r"(?=.*\d)(?=.*[a-f])[0-9a-f]{6,15}", re.IGNORECASE),
-    re.compile(r"(?=.*\d)(?=.*[A-Za-z])[\w+/=-]{20,}", re.ASCII),
+    _form(r"(?=.*\d)(?=.*[a-f])[0-9a-f]{6,15}"),
+    _form(r"(?a)(?=.*\d)(?=.*[a-z])[\w+/=-]{20,}"),
 )
-_NUMBERED = re.compile(r"(\D*[^\d.\s])?\s*?(\d+)(?:[-_./]\d+)*")
-_PADDED = re.compile(r"0\d{3,}")
+_NUMBERED = _form(r"(\D*[^\d.\s])?\s*?(\d+)(?:[-_./]\d+)*")
+_PADDED = _form(r"0\d{3,}")
+
+_DECIMAL_COMMA = _form(r"(?a)-?(?:\d+|\d{1,3}(?:\.\d{3})+),\d+")
+_WITH_UNIT = _form(r"[$\u00a3\u20ac]?\s*[+-]?\d+[.,]\d+\s*(?:%|\u00b0|[$\u00a3\u20ac]|[a-z\u00b5\u00b2\u00b3/]{1,6})?")
+_OBJECT = _form(r"(?s)\{.*:.*\}|\[\s*[\[{].*\]")
 
 
-def _identifier(values: _Values) -> str | None:
-    distinct, few = values.distinct, values.has_few_rows
-    if distinct > 2 and any(values.mostly(form.fullmatch) for form in _ID_VALUES):
-        return "holds identifiers"
-    if distinct > 2 and few and any(values.mostly(form.fullmatch) for form in _CODES):
-        return "holds codes of letters and digits"
-    if values.named(_CLASS_WORDS):
-        return None
-    if _is_named_identifier(values):
-        return "has the name of an identifier"
-    if distinct < 4 or not few or _is_prose(values):
-        return None
-    lengths = {len(value) for value in values.counts}
-    if len(lengths) == 1 and max(lengths) >= 4 and values.share(_PADDED.fullmatch) >= 0.5:
-        return f"holds {distinct} numbers with leading zeros for {values.rows} images"
-    numbered = [found for value in values.sample if (found := _NUMBERED.fullmatch(value)) and found[1]]
-    if len(numbered) < MOSTLY * len(values.sample) or len({found[1].lower() for found in numbered}) > 3:
-        return None
-    long = sum(len(found[2]) >= 3 for found in numbered) >= len(numbered) / 2
-    if long or distinct == values.rows or distinct > MANY // 2:
-        return f"holds {distinct} numbered names for {values.rows} images"
-    return None
+def _bookkeeping(values: _Values) -> Iterator[tuple[object, ColumnKind, str]]:
+    """What is left out by default, in the order in which it is looked for: whether it is so, what it is, and why."""
+    several, few = values.distinct > 2, values.has_few_rows
+    kind = ColumnKind.INDEX
+    yield _INDEX_NAME(values.name), kind, "has the name that pandas gives to row numbers"
+    yield _numbers_rows(values), kind, "numbers the rows"
+    yield values.mostly(_ADDRESS), ColumnKind.ADDRESS, "holds addresses"
+    kind = ColumnKind.PATH
+    yield values.mostly(_FILE), kind, "holds file names"
+    yield values.mostly(_FILE_TYPE), kind, "holds file types"
+    yield values.last in _PATH_LAST and not values.are_numbers, kind, "has the name of a path"
+    yield _holds_paths(values), kind, "holds paths"
+    yield several and _names_images(values), kind, "holds the names of the images"
+    kind = ColumnKind.DATE
+    yield values.mostly(_YEAR), kind, "holds years"
+    yield _holds_dates(values), kind, "holds dates or times"
+    yield several and values.last == "offset" and values.are_numbers, kind, "has the name of a time offset"
+    yield several and _holds_moments(values), kind, "holds timestamps"
+    kind = ColumnKind.SPLIT
+    yield all(map(_SPLIT_VALUE, values.counts)), kind, "names the part of a split"
+    yield _is_named_split(values), kind, "has the name of a split"
+    yield _marks_split(values), kind, "marks a part of a split"
+    kind = ColumnKind.BOX
+    yield values.mostly(_FOUR), kind, "holds four numbers per cell, as bounding boxes are written"
+    yield _lists_decimals(values), kind, "holds lists of decimal numbers, as positions are written"
+    if several and values.are_numbers:
+        yield _COORDINATE("".join(values.parts)), kind, "has the name of a geographic coordinate"
+        yield _is_named_box(values), kind, "has the name of a bounding box"
+        yield values.last in ("x", "y") and values.parts[1:], kind, "has the name of a position in the image"
+    kind, is_class = ColumnKind.SIZE, values.named(_CLASS_WORDS)
+    yield values.mostly(_EXTENT) and not is_class, kind, "holds sizes in pixels"
+    yield values.mostly(_FILE_SIZE), kind, "holds file sizes"
+    yield values.are_numbers and _is_named_size(values), kind, "has the name of an image size"
+    is_place = values.named(_PLACE_WORDS) and values.mostly(_TWO_PARTS)
+    yield is_place, ColumnKind.PLACE, "holds places or postal addresses"
+    is_credit = values.named(_RIGHTS_WORDS) and not values.are_numbers
+    yield is_credit, ColumnKind.RIGHTS, "has the name of a licence or a credit"
+    kind = ColumnKind.IDENTIFIER
+    yield several and any(map(values.mostly, _ID_VALUES)), kind, "holds identifiers"
+    is_code = several and few and any(map(values.mostly, _CODES))
+    yield is_code, kind, "holds codes of letters and digits"
+    yield not is_class and _is_named_identifier(values), kind, "has the name of an identifier"
+    if values.distinct > 3 and few and not is_class and not _is_prose(values):
+        total = f"for {values.rows} images"
+        yield _are_padded(values), kind, f"holds {values.distinct} numbers with leading zeros {total}"
+        yield _are_numbered(values), kind, f"holds {values.distinct} numbered names {total}"
+
+
+def _numbers_rows(values: _Values) -> bool:
+    each = values.distinct == values.rows
+    numbers = [parse_number(cell) for cell in values.cells[:SAMPLE] if cell is not None]
+    first = numbers[0] if numbers else None
+    counts_up = first is not None and numbers == [first + row for row in range(len(numbers))]
+    is_index = values.last in _INDEX_LAST and (each or values.has_own_values)
+    return is_index or (each and values.rows >= FEWEST_ROWS and counts_up)
+
+
+def _holds_paths(values: _Values) -> bool:
+    short = values.has_few_rows and values.distinct > 2 and values.mostly(_IN_FOLDER)
+    if not (short or values.mostly(_FOLDERS)) or values.mostly(_DATE) or values.mostly(_TOPIC):
+        return False
+    return not values.named(_CLASS_WORDS) or values.mostly(_ABSOLUTE)
+
+
+def _names_images(values: _Values) -> bool:
+    looked_at = zip(values.cells[:SAMPLE], map(PurePosixPath, values.files), strict=False)
+    pairs = [(cell, file) for cell, file in looked_at if cell is not None]
+    same = [cell in (str(file), file.name, str(file.with_suffix("")), file.stem) for cell, file in pairs]
+    return len(same) >= 4 and sum(same) >= MOSTLY * len(same)
+
+
+def _holds_dates(values: _Values) -> bool:
+    with_years = values.mostly(lambda value: _DATE(value) or _YEAR(value))
+    return values.mostly(_DATE) or (with_years and values.share(_DATE) >= MANY_DATES)
+
+
+def _holds_moments(values: _Values) -> bool:
+    numbers = values.numbers
+    since = any(all(low <= number < high for number in numbers) for low, high in _SINCE)
+    return since and len(numbers) == len(values.sample) and (values.named(_TIME_WORDS) or values.has_own_values)
+
+
+def _is_named_split(values: _Values) -> bool:
+    named = [word for word in values.parts if not word.isdecimal()]
+    return bool(named) and named[-1] in _SPLIT_LAST and values.distinct <= MANY
+
+
+def _marks_split(values: _Values) -> bool:
+    # A class among others, each a column.
+    is_vehicle = values.parts == ("train",) and len(_VEHICLES & {name.lower() for name in values.header}) > 1
+    marked = values.named(_SPLIT_FLAGS) and set(values.parts) <= _SPLIT_FLAGS | _SPLIT_MORE
+    return marked and not is_vehicle and all(value.lower() in TRUTH for value in values.counts)
+
+
+def _lists_decimals(values: _Values) -> bool:
+    decimals = values.mostly(_DECIMALS) and not values.are_numbers
+    return decimals and looks_like_lists(values.sample) is None
+
+
+def _is_named_box(values: _Values) -> bool:
+    alone, others = "".join(values.parts), set(values.parts) - _PLACED_WORDS
+    placed = values.named(_PLACED_WORDS) and others & _CORNERS - {"left", "right"}
+    corner = alone in _CORNERS and sum("".join(_parts(name)) in _CORNERS for name in values.header) > 1
+    return bool(values.named(_BOX_WORDS) or placed or corner or _CORNER(alone))
+
+
+def _is_named_size(values: _Values) -> bool:
+    own, header = set(values.parts), {word for name in values.header for word in _parts(name)}
+    is_body = values.named(_BODY_WORDS) or (own <= {"width", "height"} and header & _WEIGHT_WORDS)
+    if is_body or (values.distinct < 3 and {"0", "1"} & values.counts.keys()):
+        return False
+    is_side = values.named(_PICTURE_WORDS) or (len(own) == 1 and any(own < pair <= header for pair in _SIDES))
+    return values.named(_SIZE_WORDS) or (is_side and values.named(_SIDE_WORDS))
 
 
 def _is_named_identifier(values: _Values) -> bool:
     last, is_alone = values.last, len(values.parts) == 1
     known = last in _ID_LAST | _ID_NUMBER and not _PERSON.isdisjoint(values.parts[:-1])
-    if known or (is_alone and _RUN_TOGETHER.fullmatch(last)):
+    if known or (is_alone and _RUN_TOGETHER(last)):
         return True
-    if values.distinct < 3:
-        return False
-    if is_alone and (last in _ID_LAST | _PERSON_ALONE or (last in _NUMBERED_ALONE and values.mostly(_ends_in_digits))):
-        return True
+    numbered = last in _NUMBERED_ALONE and values.mostly(lambda value: value[-1:].isdecimal())
+    if is_alone and (last in _ID_LAST | _PERSON_ALONE or numbered):
+        return values.distinct > 2
     return last in _ID_LAST and (values.distinct > MANY or (values.has_few_rows and values.distinct > 3))
 
 
-_DECIMAL_COMMA = re.compile(r"-?(?:\d+|\d{1,3}(?:\.\d{3})+),\d+", re.ASCII)
-_WITH_UNIT = re.compile(
-    r"[$\u00a3\u20ac]?\s*[+-]?\d+[.,]\d+\s*(?:%|\u00b0|[$\u00a3\u20ac]|[a-z\u00b5\u00b2\u00b3/]{1,6})?", re.IGNORECASE
-)
-_OBJECT = re.compile(r"\{.*:.*\}|\[\s*[\[{].*\]", re.DOTALL)
+def _are_padded(values: _Values) -> bool:
+    lengths = {len(value) for value in values.counts}
+    return len(lengths) == 1 and max(lengths) >= 4 and values.share(_PADDED) >= 0.5
+
+
+def _are_numbered(values: _Values) -> bool:
+    found = [match for value in values.sample if (match := _NUMBERED(value)) and match[1]]
+    if len(found) < MOSTLY * len(values.sample) or len({match[1].lower() for match in found}) > 3:
+        return False
+    long = sum(len(match[2]) >= 3 for match in found) >= len(found) / 2
+    return long or values.distinct == values.rows or values.distinct > MANY // 2
 
 
 def _is_number(value: str) -> bool:
-    return parse_number(value) is not None or _DECIMAL_COMMA.fullmatch(value) is not None
-
-
-def _ends_in_digits(value: str) -> bool:
-    return value[-1:].isdecimal()
+    return parse_number(value) is not None or _DECIMAL_COMMA(value) is not None
 
 
 def _is_prose(values: _Values) -> bool:
@@ -541,23 +500,8 @@ def _too_many_words(values: _Values) -> str | None:
     length = sum(map(len, values.counts)) / distinct
     is_long = length >= LONG_TEXT or (length >= 15 and distinct >= 4)
     if is_long and _is_prose(values) and values.per_class < FEWEST_PER_WORD:
-        return "holds long text, hardly any of it twice"
+        return "holds long texts, few of them twice"
     coded = sum(bool(re.search(r"\d", value)) for value in values.counts) >= distinct / 2
     if distinct > MANY and values.per_class < (FEWEST_PER_CLASS if coded else FEWEST_PER_WORD):
         return f"holds {distinct} values for {values.rows} images"
     return None
-
-
-_BOOKKEEPING: tuple[tuple[ColumnKind, Callable[[_Values], str | None]], ...] = (
-    (ColumnKind.INDEX, _index),
-    (ColumnKind.ADDRESS, _address),
-    (ColumnKind.PATH, _path),
-    (ColumnKind.DATE, _date),
-    (ColumnKind.SPLIT, _split),
-    (ColumnKind.BOX, _box),
-    (ColumnKind.SIZE, _size),
-    (ColumnKind.PLACE, _place),
-    (ColumnKind.RIGHTS, _rights),
-    (ColumnKind.IDENTIFIER, _identifier),
-)
-"""What is left out by default, in the order in which it is looked for."""

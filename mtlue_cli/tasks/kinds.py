@@ -91,7 +91,7 @@ def _cosine(outputs: Tensor, labels: Tensor) -> Tensor:
 def _turned_normal(labels: Tensor, _task: Task) -> Tensor:
     """A half turn about the line of sight: x and y change sign, z stays.
 
-    A normal that is reversed altogether points away from the camera, which no visible surface does and no trained
+    A reversed normal points away from the camera, which no visible surface does and no trained
     network predicts. A half turn stays among visible surfaces. What faces the camera keeps its direction; the more a
     surface is inclined, the further off its target.
     """

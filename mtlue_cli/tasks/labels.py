@@ -1,4 +1,4 @@
-"""Label files understood: files, tasks and classes; every fault found before any work starts."""
+"""Label files: files, tasks and classes. Every fault is found before any work starts."""
 
 import io
 import os
@@ -19,7 +19,7 @@ from mtlue_cli.tasks.bins import Bins, parse_bins, parse_number
 from mtlue_cli.tasks.classes import as_missing, class_faults, class_notes, make_task, ordered_classes
 from mtlue_cli.tasks.columns import MANY, Column, ColumnKind, infer_column, settled_column
 from mtlue_cli.tasks.label_options import LabelOptions
-from mtlue_cli.tasks.maps import LookAtMaps, MapColumn, find_maps, may_be_maps, named_files, not_maps_note
+from mtlue_cli.tasks.maps import MAP_SUFFIXES, LookAtMaps, MapColumn, find_maps, may_be_maps, named_files, not_maps_note
 from mtlue_cli.tasks.multi_label import MultiLabel, labels_of, separator_of, vector_cells, vector_length
 from mtlue_cli.tasks.names import resolved_names
 from mtlue_cli.tasks.paths import is_unicode, names_below, path_fault
@@ -32,7 +32,6 @@ from mtlue_cli.tasks.spec import LabelTable, Task, TaskSet
 from mtlue_cli.tasks.spelling import alike, differing_in_case, likely_missing
 from mtlue_cli.tasks.wording import counted, first_of, listed, quoted
 
-_LIKE_A_FILE = re.compile(r"\.(jpe?g|png|webp|bmp|tiff?|gif|p[gbpn]m|avif)$", re.IGNORECASE)
 LONGEST_CELL = 100_000
 """Characters of a cell; the CSV reader of Python stops a little above."""
 
@@ -122,13 +121,14 @@ def read_label_file(
         raise InputError("--uncertain is for the uncertain cells of a --preset", hint="add --preset, or leave it out")
     raw, unread = _without_unnamed(raw)
     unread += [Column(name, ColumnKind.NESTED, reason) for name, reason in raw.unread.items()]
-    missing, missing_notes = _missing_cells(raw, options.missing_values)
-    raw = _with_multi_labels(path, raw, options.multi_labels, missing)
-    file_index = _find_file_column(path, raw, options, file_columns, folder, unread)
-    faults = _header_faults(raw.header, options)
+    faults: list[str] = []
     if not raw.rows and not raw.faults:
         form = "no image name has the form that this format expects"
         faults.append(form if reader.reads_names else "no row below the header")
+    missing, missing_notes = _missing_cells(raw, options.missing_values)
+    raw = _with_multi_labels(path, raw, options.multi_labels, missing)
+    file_index = _find_file_column(path, raw, options, file_columns, folder, unread)
+    faults += _header_faults(raw.header, options)
     if len(raw.header) < 2:
         faults.append("no column besides the file column: there is nothing to learn or to protect")
         faults += [column.fault for column in unread]
@@ -349,7 +349,7 @@ def _find_file_column(
             )
         return at
     shown = ", ".join(map(quoted, raw.header[:40]))
-    if any(map(_LIKE_A_FILE.search, raw.header)):
+    if any(name.lower().endswith(MAP_SUFFIXES) for name in raw.header):
         hint = "give the table a header, such as file_name,smiling"
     raise InputError(
         f"{path}: no file column, looked for {' or '.join(map(quoted, candidates))}",
@@ -407,7 +407,7 @@ def _sound_rows(raw: RawTable, file_index: int) -> tuple[tuple[str, ...], RawTab
         else:
             repeated.append(f"{place} repeats {there} and is left out: file {quoted(name)}")
     notes = first_of(repeated, lambda more: f"{counted(more, 'further row')} left out that repeat others")
-    places, kept = zip(*rows.values(), strict=True) if rows else ((), ())
+    places, kept = tuple(place for place, _ in rows.values()), tuple(cells for _, cells in rows.values())
     found = replace(raw, rows=kept, places=places, faults=(*raw.faults, *faults), notes=(*raw.notes, *notes))
     return tuple(rows), found
 

@@ -5,11 +5,11 @@ What such a file holds is looked at above this layer; here is what the table alo
 
 import os
 import shlex
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 
-from mtlue_cli.choices import TaskKind
+from mtlue_cli.tasks.classes import as_missing, class_faults
 from mtlue_cli.tasks.declared import Declaration
 from mtlue_cli.tasks.paths import LONGEST_PATH, path_fault
 from mtlue_cli.tasks.readers.base import FILE_COLUMNS
@@ -50,7 +50,8 @@ class MapColumn:
     def take(self, rows: Iterable[int]) -> "MapColumn":
         """The column of the given rows, in that order."""
         index = tuple(rows)
-        files, places, images = (tuple(each[row] for row in index) for each in (self.files, self.places, self.images))
+        files = tuple(self.files[row] for row in index)
+        places, images = (tuple(each[row] for row in index) for each in (self.places, self.images))
         return replace(self, files=files, places=places, images=images)
 
 
@@ -132,23 +133,24 @@ def find_maps(
     elsewhere = _elsewhere(column, images)
     if elsewhere is not None:
         return FoundMaps(None, column.files, [elsewhere], [])
-    problems = ["" if cell is None else _cell_fault(cell) for cell in column.files]
-    pairs = zip(column.files, problems, strict=True)
-    files = tuple(None if cell is None or problem else str(PurePosixPath(cell)) for cell, problem in pairs)
-    where = zip(column.places, problems, strict=True)
-    faults = [f"{place}: column {quoted(column.name)}: {problem}" for place, problem in where if problem]
-    found = look(replace(column, files=files).take(rows))
+    files: list[str | None] = [None] * len(column.files)
+    faults: list[str] = []
+    for row, cell in enumerate(column.files):
+        if cell is None:
+            continue
+        problem = path_fault(cell, FOLDER_IN_WORDS)
+        if cell.lower() in LIKELY_MISSING:
+            means = f"if it means that there is none, add {as_missing([cell])}"
+            problem = f"{quoted(cell)} is not the path of a map; {means}"
+        if problem is None:
+            files[row] = str(PurePosixPath(cell))
+        else:
+            faults.append(f"{column.places[row]}: column {quoted(column.name)}: {problem}")
+    found = look(replace(column, files=tuple(files)).take(rows))
     faults += found.faults
     if found.task is not None and for_learning and not faults:
-        faults = _class_faults(found.task, files)
-    return replace(found, files=files, faults=faults)
-
-
-def _cell_fault(cell: str) -> str:
-    """Why a cell cannot be the path of a map; nothing if it can."""
-    if cell.lower() in LIKELY_MISSING:
-        return f"{quoted(cell)} is not the path of a map; if it means that there is none, add --missing-value {cell}"
-    return path_fault(cell, FOLDER_IN_WORDS) or ""
+        faults = class_faults(found.task) if any(files) else [f"column {quoted(column.name)} has no labels"]
+    return replace(found, files=tuple(files), faults=faults)
 
 
 def _elsewhere(column: MapColumn, images: Path | None) -> str | None:
@@ -175,11 +177,3 @@ def _elsewhere(column: MapColumn, images: Path | None) -> str | None:
 def declared_as(column: str, kind: str) -> str:
     """The value of ``--task`` that declares a column, as a shell takes it."""
     return shlex.quote(f"{column}={kind}")
-
-
-def _class_faults(task: Task, files: Sequence[str | None]) -> list[str]:
-    """Why nothing can be learned from a column of maps, a line if so."""
-    if not any(files):
-        return [f"column {quoted(task.name)} has no labels"]
-    one = task.kind is TaskKind.SEGMENTATION and task.num_classes < 2
-    return [f"column {quoted(task.name)}: its maps hold only one class: there is nothing to learn"] if one else []

@@ -49,7 +49,7 @@ def parse_by_column(
 
 
 def resolved_names(listed: Collection[str], known: Collection[str]) -> tuple[str, ...]:
-    """Listed names, parted at every comma, with the parts of a column's name that holds commas put together again.
+    """Listed names, split at every comma, with the parts of a column's name that holds commas put together again.
 
     A list such as ``--except "width, height"`` cannot tell one column called ``width, height`` from two. A part that
     ``known`` has as it is written is that column; else the most parts that make a known name are taken.

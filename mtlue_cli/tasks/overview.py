@@ -64,7 +64,8 @@ def column_uses(
     found: list[ColumnUse] = []
     for column in labels.columns:
         name = column.name
-        classes, number, unlabelled = {}, 0, len(table)
+        classes: dict[str, int] = {}
+        number, unlabelled = 0, len(table)
         if name in table.maps:
             number, unlabelled = table.tasks[name].num_classes, table.maps[name].count(None)
         elif name in table.columns:

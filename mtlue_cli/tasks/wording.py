@@ -16,16 +16,6 @@ def quoted(text: str) -> str:
     return f"{text[:LONGEST]!r}... ({len(text)} characters)"
 
 
-def listed(texts: Sequence[str], most: int = 12) -> str:
-    """``texts`` quoted and separated by commas, the first ``most`` of them."""
-    return ", ".join(quoted(text) for text in texts[:most]) + (", ..." if len(texts) > most else "")
-
-
-def counted(number: int, noun: str) -> str:
-    """A number with its noun: ``1 row``, ``2 rows``."""
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
-
-
 def first_of(lines: Sequence[str], rest: Callable[[int], str]) -> list[str]:
     """The first :data:`EXAMPLES` of ``lines``, and what ``rest`` says of the number of the others."""
     more = len(lines) - EXAMPLES
@@ -35,3 +25,13 @@ def first_of(lines: Sequence[str], rest: Callable[[int], str]) -> list[str]:
 def words(text: str) -> frozenset[str]:
     """The words of a list that blanks separate."""
     return frozenset(text.split())
+
+
+def listed(texts: Sequence[str], most: int = 12) -> str:
+    """``texts`` quoted and separated by commas, the first ``most`` of them."""
+    return ", ".join(quoted(text) for text in texts[:most]) + (", ..." if len(texts) > most else "")
+
+
+def counted(number: int, noun: str) -> str:
+    """A number with its noun: ``1 row``, ``2 rows``, ``1,200 rows``."""
+    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"

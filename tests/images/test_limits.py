@@ -3,8 +3,10 @@
 import io
 import re
 import struct
+import tracemalloc
 import zlib
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,7 +15,8 @@ from PIL import Image, ImageFile
 from mtlue_cli.budget import Budget, limited_to
 from mtlue_cli.errors import ImageError
 from mtlue_cli.images.arrays import encode_array
-from mtlue_cli.images.decode import decode_bytes
+from mtlue_cli.images.dataset import to_square
+from mtlue_cli.images.decode import ARRAY, DecodedImage, decode_bytes
 from mtlue_cli.images.targets import stored_array, turned_map
 from tests.images.pictures import encoded
 
@@ -118,3 +121,15 @@ def test_an_array_may_have_eight_bytes_for_each_pixel_of_the_limit(kind: type[np
         assert decode_bytes(encode_array(np.ones((1, most, 3), kind))).size == (1, most)
         with pytest.raises(ImageError, match="--max-pixels"):
             decode_bytes(encode_array(np.ones((1, most + 1, 3), kind)))
+
+
+@pytest.mark.parametrize("kind", [np.float16, np.float32, np.float64])
+def test_floating_point_colours_become_levels_without_a_copy_of_them_all(kind: type[np.floating[Any]]) -> None:
+    pixels = RNG.random((1500, 1500, 3), dtype=np.float32).astype(kind)
+    tracemalloc.start()
+    square = to_square(DecodedImage(pixels, None, ARRAY), 8)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 4 * 1500 * 1500  # three bytes per pixel, and a row; all at once: 27 and more
+    levels = np.rint(pixels * np.float32(255)).astype(np.uint8)
+    assert np.array_equal(square, to_square(DecodedImage(levels, None, ARRAY), 8))

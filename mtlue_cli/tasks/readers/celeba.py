@@ -53,7 +53,7 @@ def read_celeba(source: LabelSource) -> RawTable:
 
 
 def read_partition(path: Path) -> Mapping[str, SplitPart]:
-    """Part of each file: rows of a name and 0 (train), 1 (validation) or 2 (test), parted by blanks.
+    """Part of each file: rows of a name and 0 (train), 1 (validation) or 2 (test), separated by blanks.
 
     Raises:
         InputError: Lists every row of another form, and every file that appears twice.

@@ -76,7 +76,8 @@ def read_coco(source: LabelSource) -> RawTable:
 
 def _panoptic(path: Path, document: Mapping[str, Any], numbers: Mapping[Any, int]) -> list[Mask]:
     """Masks that hold ids of segments, in the folder of the document's name; 0 is no segment."""
-    folder, masks = path.with_suffix(""), []
+    folder = path.with_suffix("")
+    masks: list[Mask] = []
     for entry in document["annotations"] if folder.is_dir() else ():
         if "segments_info" in entry:
             parts = {int(part["id"]): part["category_id"] for part in entry["segments_info"]}

@@ -15,6 +15,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Literal
 
 from mtlue_cli.budget import check_table
 from mtlue_cli.choices import LabelFormat
@@ -25,18 +26,18 @@ from mtlue_cli.tasks.readers.text import read_text
 from mtlue_cli.tasks.wording import counted
 
 DELIMITERS = (",", ";", "\t")
-"""What may part the cells of a CSV file; half of Europe's spreadsheets write ``;``. The header decides."""
+"""What may separate the cells of a CSV file; many European spreadsheets write ``;``. The header decides."""
 
 _STATED = re.compile(r'(?:"sep=(.)"|sep=(.))(?:\r\n|\r|\n)', re.IGNORECASE)
-"""The row that some spreadsheets put on top of all to say how cells are parted."""
+"""The row that some spreadsheets put on top of all to say how cells are separated."""
 
 _LONG_LINE = 1 << 20
-"""Characters from which the cells of a line are counted before they are parted."""
+"""Characters from which the cells of a line are counted before they are separated."""
 _LOOKED_AT = 1024
 """Rows between two looks at how large a table is by now."""
 
 _FORMULA = "[=+\\-@\uff1d\uff0b\uff0d\uff20]"  # the last four are the full-width signs
-_PARTED = re.compile(f"\r|[,;\t|]\\s*{_FORMULA}")
+_SEPARATED = re.compile(f"\r|[,;\t|]\\s*{_FORMULA}")
 _EXECUTED = re.compile(f"'*{_FORMULA}")
 _ESCAPED = re.compile(f"'+{_FORMULA}")
 
@@ -53,7 +54,7 @@ class Parted:
 def part(text: str, delimiters: Sequence[str], file_columns: Sequence[str]) -> Parted:
     """Find the delimiter of a table.
 
-    The first of ``delimiters`` with which the header holds one of ``file_columns`` is taken, else the first that parts
+    The first of ``delimiters`` with which the header holds one of ``file_columns`` is taken, else the first that splits
     the header at all.
     """
     stated = _STATED.match(text)
@@ -90,7 +91,7 @@ def read_delimited(source: LabelSource, delimiters: Sequence[str] = DELIMITERS) 
 
 
 def header_of(start: str, delimiter: str) -> tuple[str, ...]:
-    """First row that is not blank, parted by ``delimiter``; empty if there is none."""
+    """First row that is not blank, separated by ``delimiter``; empty if there is none."""
     rows, _, _ = _parse(start, delimiter, most=1)
     return rows[0] if rows else ()
 
@@ -165,8 +166,9 @@ def escaped_name(name: str) -> str:
 def write_row(text: io.StringIO, cells: Sequence[str], delimiter: str = ",") -> None:
     """Append a row of a delimited table."""
     # A lone carriage return would end the row where the writer does not quote it, as Python's did not before 3.13. A
-    # spreadsheet that parts cells elsewhere would find a formula in x;=1+1.
-    quoting = csv.QUOTE_ALL if any(map(_PARTED.search, cells)) else csv.QUOTE_MINIMAL
+    # spreadsheet that separates cells elsewhere would find a formula in x;=1+1.
+    quoted = any(map(_SEPARATED.search, cells))
+    quoting: Literal[0, 1] = csv.QUOTE_ALL if quoted else csv.QUOTE_MINIMAL
     csv.writer(text, lineterminator="\n", delimiter=delimiter, quoting=quoting).writerow(cells)
 
 

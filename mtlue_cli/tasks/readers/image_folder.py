@@ -23,7 +23,7 @@ NO_CLASSES = frozenset(
     | {"masks", "mask", "labels", "label", "annotations", "annotation", "segmentation", "gt", "gtfine", "gtcoarse"}
     | {"depth", "depths", "normal", "normals", "targets"}
 )
-"""Names of folders, lower case, that hardly are classes."""
+"""Names of folders, lower case, that are unlikely to be classes."""
 
 _SHOWN = 8
 
@@ -72,7 +72,7 @@ def doubt(names: Sequence[str]) -> tuple[str, str] | None:
         return "no image lies in a folder", named
     odd = [name for name in above if name.lower() in NO_CLASSES]
     if odd:
-        return f"folders of this name hardly are classes: {listed(odd)}", named
+        return f"folders of this name are unlikely to be classes: {listed(odd)}", named
     if {name.lower() for name in above} <= SPLITS:
         fix = f"protect one part after the other, such as the folder {above[0]}"
         return f"{listed(above)} are parts of a split, not classes", fix

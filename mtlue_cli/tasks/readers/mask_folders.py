@@ -1,4 +1,4 @@
-"""Data sets whose masks lie in a folder of their own: Pascal VOC, Cityscapes, ADE20K.
+"""Data sets whose masks have a folder of their own: Pascal VOC, Cityscapes, ADE20K.
 
 Sources: the development kits of Pascal VOC 2012 (Everingham et al., IJCV 2010), Cityscapes (Cordts et al., CVPR 2016;
 ``cityscapesscripts/helpers/labels.py``) and the scene parsing benchmark of ADE20K (Zhou et al., CVPR 2017).

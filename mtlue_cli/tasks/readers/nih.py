@@ -1,4 +1,4 @@
-"""NIH ChestX-ray14's ``Data_Entry_2017.csv``: several findings per image in one cell, parted by ``|``.
+"""NIH ChestX-ray14's ``Data_Entry_2017.csv``: several findings per image in one cell, separated by ``|``.
 
 Source: Wang et al., "ChestX-ray8", CVPR 2017; the table and the list of the published data set.
 """

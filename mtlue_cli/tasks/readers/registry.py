@@ -25,7 +25,7 @@ READERS: Mapping[LabelFormat, LabelReader] = {reader.name: reader for reader in 
 
 
 def layout_of(names: Sequence[str]) -> LabelReader | None:
-    """The format of labels that stand in the names of images or of their folders; None if that is not clear."""
+    """The format of labels that are in the names of images or of their folders; None if that is not clear."""
     return next((reader for reader in READERS.values() if reader.fits is not None and reader.fits(names)), None)
 
 
