@@ -32,6 +32,8 @@ from mtlue_cli.verification.audit import audit_release
 
 TIMES = 4
 LOOK_SECONDS = 0.1
+LEAST_SECONDS = 0.2
+"""Work of a command from which a ratio is printed; less is lost in what starting it takes."""
 
 
 @dataclass(frozen=True)
@@ -119,10 +121,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     print(f"{'':26}{few:>10,} files{many:>10,} files   per file: time   memory")
     for name, before in start_up.items():
         first, then = costs[0][name], costs[1][name]
-        time_ratio = (then.seconds - before.seconds) / TIMES / max(first.seconds - before.seconds, 1e-3)
+        work = [cost.seconds - before.seconds for cost in (first, then)]
+        ratio = f"x {work[1] / TIMES / work[0]:4.2f}" if work[0] >= LEAST_SECONDS else "short "
         memory = f"{1024 * (then.peak - first.peak) / (many - few):+8.2f} KiB"
         shown = "".join(f"{cost.seconds:6.1f} s {cost.peak:5.0f} MiB" for cost in (first, then))
-        print(f"{name:26}{shown}           x {time_ratio:4.2f} {memory}", flush=True)
+        print(f"{name:26}{shown}           {ratio} {memory}", flush=True)
 
 
 if __name__ == "__main__":
