@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 
-from mtlue_cli import budget as limits
 from mtlue_cli.budget import Budget, ReadingThreads, budget, check_table, deadline, limited_to
 from mtlue_cli.errors import ImageError, InputError
 from mtlue_cli.options import option_fields, range_faults
@@ -47,7 +46,7 @@ def test_threads_have_the_limits_of_whoever_submits() -> None:
 
 def test_a_photo_that_takes_too_long_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     now = 100.0
-    monkeypatch.setattr(limits.time, "monotonic", lambda: now)
+    monkeypatch.setattr("mtlue_cli.budget.time.monotonic", lambda: now)
     with limited_to(Budget(max_seconds=2)):
         check = deadline()
     now = 102.0

@@ -278,7 +278,7 @@ def _memory_of_call(shape: Mapping[str, Any]) -> int:
     # A block holds its input, three layers of its width and one of twice that (network.py); 16 pixels are a cell.
     cells = 6 * max(shape["encoder_width"], shape["decoder_width"]) + shape["encoder_width"] + shape["label_channels"]
     # Images, patterns, and the perturbation before and after each step, of three colours.
-    numbers = pixels * cells // 16 + 3 * 10 * pixels
+    numbers: int = pixels * cells // 16 + 3 * 10 * pixels
     return numbers * _BYTES_A_NUMBER * CPU_CALL_SIZE
 
 

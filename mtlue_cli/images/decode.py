@@ -227,7 +227,7 @@ def opened_image(source: bytes | io.FileIO) -> Iterator[Image.Image]:
                 raise ImageError("holds several frames or pages; save the one you want as a separate file")
             if opened.format in ("JPEG", "MPO") and isinstance(source, bytes):
                 _check_scans(source)
-                opened.decodermaxblock = _JPEG_BLOCK  # type: ignore[attr-defined]  # image files have it
+                opened.decodermaxblock = _JPEG_BLOCK
             yield opened
     except ImageError:
         raise

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from mtlue_cli.errors import ImageError
-from mtlue_cli.files import read_regular
+from mtlue_cli.files import open_regular
 from mtlue_cli.tasks.spec import numbered_classes
 from mtlue_cli.tasks.wording import quoted
 
@@ -65,9 +65,13 @@ def read_palette(path: Path, named: str | None = None) -> Palette:
         ImageError: It cannot be read, or holds no colours.
     """
     try:
-        text = read_regular(path, _MOST_BYTES).decode("utf-8-sig")
+        with open_regular(path) as stream:
+            content = stream.read(_MOST_BYTES + 1)
+        text = content.decode("utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise ImageError(f"cannot be read: {getattr(error, 'strerror', None) or error}") from error
+    if len(content) > _MOST_BYTES:
+        raise ImageError("is too large for a palette file")
     colours: dict[Colour, str] = {}
     for name, colour in _entries(path, text):
         if max(colour) > 255:

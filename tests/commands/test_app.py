@@ -186,7 +186,7 @@ def test_a_second_request_ends_at_once(number: signal.Signals) -> None:
 
 @pytest.mark.parametrize("encoding", ["ascii", "utf-8"])
 def test_what_a_stream_cannot_show_is_spelled_out_and_no_failure(encoding: str) -> None:
-    words = child("from rich.console import Console; Console().print('\u2500 caf\xe9 \udcff')")
+    words = child("from rich.console import Console; Console().print('\\u2500 caf\\xe9 \\udcff')")
     environment = {**os.environ, "PYTHONIOENCODING": encoding}
     done = subprocess.run(words, capture_output=True, check=False, env=environment)
     assert (done.returncode, done.stderr) == (0, b"")

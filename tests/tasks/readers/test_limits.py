@@ -9,11 +9,13 @@ import pyarrow
 import pytest
 from pyarrow import parquet
 
-from mtlue_cli.budget import Budget, limited_to
+from mtlue_cli.budget import Budget, check_table, limited_to
 from mtlue_cli.errors import InputError
 from mtlue_cli.tasks.label_options import LabelOptions
 from mtlue_cli.tasks.labels import read_label_file
 from mtlue_cli.tasks.multi_label import MultiLabel
+from mtlue_cli.tasks.readers.base import LabelSource
+from mtlue_cli.tasks.readers.parquet import read_parquet
 
 ROWS = 3000
 
@@ -91,12 +93,9 @@ def test_a_new_key_in_each_row_ends_at_the_limit_of_columns(tmp_path: Path, monk
     def count(path: Path, rows: int, columns: int) -> None:
         nonlocal read
         read = rows
-        check(path, rows, columns)
+        check_table(path, rows, columns)
 
-    from mtlue_cli.tasks.readers import json_lines
-
-    check = json_lines.check_table
-    monkeypatch.setattr(json_lines, "check_table", count)
+    monkeypatch.setattr("mtlue_cli.tasks.readers.json_lines.check_table", count)
     lines = [json.dumps({"image": f"{row}.png", f"k{row}": 1}) for row in range(ROWS)]
     (tmp_path / "labels.jsonl").write_text("\n".join(lines))
     with limited_to(Budget(max_columns=100)), pytest.raises(InputError, match="has 101 columns, the limit is 100"):
@@ -190,9 +189,6 @@ def test_cells_of_parquet_are_those_of_their_rows(tmp_path: Path) -> None:
         "day": [day, None, day, day],
     }
     parquet.write_table(pyarrow.table(columns), tmp_path / "labels.parquet", row_group_size=3)
-    from mtlue_cli.tasks.readers.base import LabelSource
-    from mtlue_cli.tasks.readers.parquet import read_parquet
-
     raw = read_parquet(LabelSource(tmp_path / "labels.parquet"))
     assert raw.header == tuple(columns)
     assert raw.rows == (
