@@ -272,6 +272,8 @@ def inspect(
     path: str | Path,
     *,
     against: str | Path | None = None,
+    key: str | Path | None = None,
+    signer: str | Path | None = None,
     progress: bool = False,
     **options: Any,  # noqa: ANN401 - fields of the config
 ) -> "CheckpointReport | ReleaseCheck":
@@ -280,6 +282,8 @@ def inspect(
     Args:
         path: A ``.safetensors`` file, the name of shipped weights, or a release.
         against: Folder of the originals. Measures every released file against its original.
+        key: File with the key that must have sealed the release.
+        signer: File with the public key that must have signed it.
         progress: Whether to show progress on standard error.
         options: ``workers``, and fields of :class:`~mtlue_cli.budget.Budget`, such as ``max_pixels``.
 
@@ -288,12 +292,19 @@ def inspect(
         TypeError: An argument is unknown.
     """
     with INSPECT.boundary():
-        values = INSPECT.values({**options, "path": path, "against": against})
+        values = INSPECT.values({**options, "path": path, "against": against, "key": key, "signer": signer})
         found = _checked(_config(InspectOptions, values))
         with _limits(values):
+            from mtlue_cli.release.seal import trust_of
             from mtlue_cli.workflows.inspect import inspect_path
 
-            return inspect_path(found.path, _progress(progress), against=found.against, workers=found.workers)
+            return inspect_path(
+                found.path,
+                _progress(progress),
+                against=found.against,
+                workers=found.workers,
+                trust=trust_of(found.key, found.signer),
+            )
 
 
 def _value(found: OptionField, value: Any) -> Any:  # noqa: ANN401 - whatever the field holds
