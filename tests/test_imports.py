@@ -18,6 +18,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("layouts",),
     ("perturbation", "images", "keys"),
     ("tasks", "devices"),
+    ("budget",),
     ("options",),
     ("choices", "documents", "errors", "files", "notebook"),
 )
