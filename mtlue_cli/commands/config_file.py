@@ -15,7 +15,7 @@ from mtlue_cli.errors import InputError
 from mtlue_cli.options import OptionField, listed_names
 
 PYPROJECT = "pyproject.toml"
-COMMANDS = ("demo", "protect", "train-generator", "verify", "inspect", "trace-probes", "trace-judge")
+COMMANDS = ("demo", "protect", "train-generator", "verify", "inspect", "trace-probes", "trace-judge", "trace-copy")
 """The table of each command; ``mtlue trace probes`` has ``[trace-probes]``."""
 
 

@@ -1,4 +1,4 @@
-"""The options of ``trace probes`` and ``trace judge``."""
+"""The options of ``trace probes``, ``trace judge`` and ``trace copy``."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -89,5 +89,29 @@ class JudgeConfig:
         tuple[str, ...] | None, Option(panel=COMPUTATION, metavar="R,G,B", typed=str, convert=listed_names)
     ] = None
     level: Annotated[float, Option(panel=COMPUTATION, metavar="P", minimum=1e-12, maximum=0.5)] = LEVEL
+    device: Device = "auto"
+    workers: Workers = field(default_factory=usable_threads)
+
+
+@dataclass(frozen=True)
+class CopyConfig:
+    """What ``trace copy`` compares.
+
+    Attributes:
+        copies: A photo, or a folder of photos, as they came back.
+        release: The release that they were copied from.
+        against: Folder of the originals: the share is measured exactly. Unset: the perturbation is computed again from
+            the weights of the release, which are found by their digest, and from its key.
+        weights: Weights of the release, if they are neither shipped nor in the data folder.
+        least_share: Exit with code 4 if the copies, or one of them, have less than this share of the perturbation
+            left, from 0 to 1.
+    """
+
+    copies: Annotated[Path, Option(argument=True, metavar="COPY_FOLDER|PHOTO", exists=True)]
+    release: Annotated[Path, Option(panel=INPUT, metavar="RELEASE", takes="folder", exists=True)]
+    against: Annotated[Path | None, Option(panel=INPUT, metavar="ORIGINALS", takes="folder", exists=True)] = None
+    key: KeyFile = None
+    weights: Annotated[Path | None, Option(panel=PROTECTION, metavar="FILE", takes="file", exists=True)] = None
+    least_share: Annotated[float | None, Option(panel=COMPUTATION, metavar="SHARE", minimum=0, maximum=1)] = None
     device: Device = "auto"
     workers: Workers = field(default_factory=usable_threads)
