@@ -2,9 +2,16 @@
 
 from collections.abc import Callable
 
+import typer
+from rich.table import Table
+from rich.text import Text
+
+from mtlue_cli.choices import ExitCode
+from mtlue_cli.commands.console import check_target, grouped, table_of
+from mtlue_cli.commands.decoders import reading_photos
 from mtlue_cli.commands.from_config import Given, PhotoOptions, command_of
 from mtlue_cli.commands.trace_copy import CopyReport, show_copies
-from mtlue_cli.workflows.trace.config import CopyConfig, JudgeConfig, ProbesConfig
+from mtlue_cli.workflows.trace.config import CopyConfig, JudgeConfig, JudgeReportOptions, ProbesConfig
 
 HELP = "Find out whether a model was trained on a release, and whether copies of it still protect."
 
@@ -13,14 +20,39 @@ HELP = "Find out whether a model was trained on a release, and whether copies of
 def probes(given: Given) -> None:
     """Make probe images from clean photos, with which to ask a model.
 
+    Send the folder, publish the digest of its commitment.json, and keep the sealed answers to yourself. The release
+    must have been made with weights that take a key.
+
     [bold]Example:[/bold] mtlue trace probes clean --release photos-protected --out probes
     """
-    raise NotImplementedError
+    from mtlue_cli.workflows.trace.probes import make_probes
+
+    terminal = given.terminal
+    with reading_photos(given.build(PhotoOptions).max_pixels):
+        result = make_probes(given.build(ProbesConfig), terminal.progress)
+    for note in result.notes:
+        terminal.say(note)
+    terminal.show(
+        table_of(
+            {
+                "probes": f"{result.count} in {result.probes}: {result.stages} stages of {result.images} images, each "
+                f"with the true codes and {result.arms - 1} decoys",
+                "ask for": ", ".join(result.tasks),
+                "smallest p-value": f"{result.smallest_p:.1e}, if the model follows every true code and no decoy",
+                "keep to yourself": result.sealed,
+                "publish": f"{result.commitment_sha256} (SHA-256 of commitment.json)",
+            }
+        )
+    )
+    terminal.say("send these probes once, to one model, and never publish them; fill in answers.csv for trace judge")
+    terminal.write_json(result.to_json())
 
 
-@command_of("trace-judge", JudgeConfig, PhotoOptions)
+@command_of("trace-judge", JudgeConfig, JudgeReportOptions, PhotoOptions)
 def judge(given: Given) -> None:
-    """Judge from a model's answers whether it was trained on the release.
+    """Judge from a model's answers to probes whether it was trained on the release.
+
+    Exit code 0: trained on this release; 4: no evidence; 5: too few queries to tell.
 
     [bold]Example:[/bold] mtlue trace judge probes --answers predictions.csv
     """

@@ -48,7 +48,6 @@ class ProbesConfig:
     weights: Annotated[Path | None, Option(panel=PROTECTION, metavar="FILE", takes="file", exists=True)] = None
     seed: Annotated[str | None, Option(panel=COMPUTATION, metavar="HEX", environment=False)] = None
     device: Device = "auto"
-    workers: Workers = field(default_factory=usable_threads)
 
 
 @dataclass(frozen=True)
@@ -60,7 +59,7 @@ class JudgeConfig:
         sealed: The sealed answers. Unset: PROBES.sealed.json, beside the folder.
         answers: CSV or TSV file of what the model answered: a file column, and a column per task (label) or per class
             (score, such as age:young).
-        model: Ask this model: TorchScript, torch.export (.pt2) or ONNX (needs mtlue[onnx]).
+        model: Ask this model: TorchScript, torch.export (.pt2) or ONNX (needs the extra onnx).
         outputs: Tasks of the outputs of --model, in their order, separated by commas. Unset: by their names, else in
             the order of the release.
         map: Name of a class in the answers that differs from the release, as theirs=ours or task:theirs=ours. May be
@@ -90,7 +89,17 @@ class JudgeConfig:
     ] = None
     level: Annotated[float, Option(panel=COMPUTATION, metavar="P", minimum=1e-12, maximum=0.5)] = LEVEL
     device: Device = "auto"
-    workers: Workers = field(default_factory=usable_threads)
+
+
+@dataclass(frozen=True)
+class JudgeReportOptions:
+    """What ``trace judge`` writes.
+
+    Attributes:
+        report: Write one self-contained HTML page for readers who do not know the program.
+    """
+
+    report: Annotated[Path | None, Option(panel=OUTPUT, metavar="FILE.html", takes="file")] = None
 
 
 @dataclass(frozen=True)
