@@ -127,8 +127,8 @@ def accuracy(options: argparse.Namespace) -> None:
             second = [_share(matched[file]) - _share(exact[file]) for file in known]
             held = [_holds(matched[file], _share(exact[file])) for file in known]
             print(
-                f"| {name} | {len(exact) - len(known)} | {fmean(map(true.__getitem__, known)):.3f} | {_rms(first):.3f} | "
-                f"{fmean(second):+.3f}, {_rms(second):.3f} | {100 * fmean(held):.0f} % |",
+                f"| {name} | {len(exact) - len(known)} | {fmean(true[file] for file in known):.3f} | {_rms(first):.3f} "
+                f"| {fmean(second):+.3f}, {_rms(second):.3f} | {100 * fmean(held):.0f} % |",
                 flush=True,
             )
 

@@ -9,6 +9,7 @@ import mtlue_cli
 
 ROOT = Path(mtlue_cli.__file__).parent
 LAYERS: tuple[tuple[str, ...], ...] = (
+    ("trace",),
     ("api",),
     ("commands",),
     ("workflows",),

@@ -1,6 +1,6 @@
 """What ``mtlue trace copy`` shows and writes."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -47,9 +47,9 @@ def show_copies(given: Given) -> None:
     from mtlue_cli.workflows.shards import unpacked_release
     from mtlue_cli.workflows.trace.copy import trace_copy
 
-    config = replace(config, release=given.within(unpacked_release(config.release)))
+    plain = given.within(unpacked_release(config.release))
     with reading_photos(given.build(PhotoOptions).max_pixels):
-        result = trace_copy(config, terminal.progress)
+        result = trace_copy(config, terminal.progress, plain)
     measured = sorted(
         (one for one in result.files if one.share is not None), key=lambda one: one.share if one.share else 0.0
     )

@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated
 
+from mtlue_cli.choices import LEAST_COPY_SHARE
 from mtlue_cli.options import (
     COMPUTATION,
     INPUT,
@@ -112,8 +113,8 @@ class CopyConfig:
         against: Folder of the originals: the share is measured exactly. Unset: the perturbation is computed again from
             the weights of the release, which are found by their digest, and from its key.
         weights: Weights of the release, if they are neither shipped nor in the data folder.
-        least_share: Exit with code 4 if the copies, or one of them, have less than this share of the perturbation
-            left, from 0 to 1.
+        least_share: Exit with code 4 if the copies in all may have less of the perturbation left than this share, from
+            0 to 1, or if one of them clearly has.
     """
 
     copies: Annotated[Path, Option(argument=True, metavar="COPY_FOLDER|PHOTO", exists=True)]
@@ -121,6 +122,6 @@ class CopyConfig:
     against: Annotated[Path | None, Option(panel=INPUT, metavar="ORIGINALS", takes="folder", exists=True)] = None
     key: KeyFile = None
     weights: Annotated[Path | None, Option(panel=PROTECTION, metavar="FILE", takes="file", exists=True)] = None
-    least_share: Annotated[float | None, Option(panel=COMPUTATION, metavar="SHARE", minimum=0, maximum=1)] = None
+    least_share: Annotated[float, Option(panel=COMPUTATION, metavar="SHARE", minimum=0, maximum=1)] = LEAST_COPY_SHARE
     device: Device = "auto"
     workers: Workers = field(default_factory=usable_threads)

@@ -3,7 +3,7 @@
 import hashlib
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from statistics import fmean, pstdev
@@ -16,7 +16,7 @@ from mtlue_cli.choices import ExitCode
 from mtlue_cli.documents import Document
 from mtlue_cli.errors import ImageError, InputError
 from mtlue_cli.generator.generator import Generator
-from mtlue_cli.images.decode import DecodedImage, decode_bytes, decode_image, read_content
+from mtlue_cli.images.decode import decode_bytes, read_content
 from mtlue_cli.images.folder import find_images
 from mtlue_cli.images.reading import ReadingThreads
 from mtlue_cli.notebook import html_table
@@ -40,6 +40,9 @@ CHUNK = 32
 SEARCHED = 3
 """Released photos that are searched at every scale for a copy that fits none of the likely ones as a whole."""
 
+SHOWN = 3
+"""Released photos that a message names."""
+
 AS_SIMILAR = 0.1
 """Two released photos whose correlations with a copy differ by less than this, both high enough, are both possible."""
 
@@ -53,7 +56,6 @@ to nothing for one that has all (docs/trace.md)."""
 Method = Literal["originals", "weights"]
 Status = Literal["measured", "ambiguous", "unmatched", "unmeasured", "unreadable"]
 
-_ROUNDS = 2
 _FLIPPED = 4
 
 
@@ -116,8 +118,8 @@ class CopyResult(Document, frozen=True, kw_only=True):
         least_share: The share that was asked for.
         below: Copies with clearly less, in their order.
         reason: One sentence for a reader.
-        exit_code: 0; 3: some copies could not be measured; 4: less than the least share is left; 5: none could be
-            measured.
+        exit_code: 0; 3: some copies could not be measured; 4: less than the least share may be left in all, or clearly
+            is in one; 5: none could be measured.
     """
 
     schema_version: Literal[1] = 1
@@ -130,7 +132,7 @@ class CopyResult(Document, frozen=True, kw_only=True):
     counts: dict[Status, int]
     share: MeanShare | None
     worth: Worth | None
-    least_share: float | None
+    least_share: float
     below: tuple[str, ...]
     reason: str
     exit_code: ExitCode
@@ -164,25 +166,39 @@ class CopyResult(Document, frozen=True, kw_only=True):
 
 
 @dataclass(frozen=True)
-class _Copy:
-    """A copy in memory: its pixels, its brightness and its content's digest."""
+class _Photo:
+    """What is kept of a photo: reduced pixels, brightness and opacity; its own size, and its content's digest."""
 
-    name: str
     pixels: npt.NDArray[np.uint8]
-    opacity: npt.NDArray[np.float32] | None
     grey: Grey
+    opacity: npt.NDArray[np.float32] | None
+    size: tuple[int, int]
     digest: str
+
+    @classmethod
+    def of_file(cls, path: Path) -> "_Photo":
+        """Read a file.
+
+        Raises:
+            ImageError: It cannot be read.
+        """
+        content = read_content(path)
+        photo = decode_bytes(content, metadata=False)
+        pixels = reduced_pixels(photo)
+        digest = hashlib.sha256(content).hexdigest()
+        return cls(pixels, luma(pixels), reduced_opacity(photo), photo.size, digest)
 
 
 @dataclass(frozen=True)
 class _Match:
     """A copy with the released photo that it shows."""
 
-    copy: _Copy
+    name: str
+    copy: _Photo
     record: FileRecord
     by: Literal["content", "name", "picture"]
     alignment: Alignment
-    released: DecodedImage
+    released: _Photo
 
 
 @dataclass(frozen=True)
@@ -193,6 +209,7 @@ class _Search:
     manifest: Manifest
     workers: int
     progress: Progress
+    damaged: set[str] = field(default_factory=set)
 
     @cached_property
     def names(self) -> Names:
@@ -215,81 +232,81 @@ class _Search:
         self.progress.finish()
         return found
 
-    def known(self, copy: _Copy) -> _Match | None:
+    def known(self, name: str, copy: _Photo) -> _Match | None:
         """The released photo with the same bytes or the same name, if the copy shows it."""
+        named = self.names.of(name)
         same = self.by_digest.get(copy.digest, [])
-        named = self.names.of(copy.name)
         if len(same) > 1:
             same = [record for record in same if record in named]
+        candidates: list[tuple[FileRecord, Literal["content", "name"]]] = [(record, "name") for record in named]
         if len(same) == 1:
-            return self._compared(copy, same[0], "content")
-        for record in named:
-            found = self._compared(copy, record, "name")
+            candidates.insert(0, (same[0], "content"))
+        for record, by in candidates:
+            found = self._compared(name, copy, record, by)
             if found is not None and found.alignment.correlation >= SAME_PICTURE:
                 return found
         return None
 
-    def similar(self, copies: Sequence[_Copy]) -> list[_Match | CopyFile]:
-        """The released photos that show the same pictures as ``copies``, or why there is none."""
-        if not copies:
-            return []
-        likely = self.thumbnails.likely([thumbnail(copy.grey) for copy in copies])
-        with ReadingThreads(max_workers=max(1, self.workers)) as pool:
-            return list(pool.map(self._most_similar, copies, likely))
-
-    def _most_similar(self, copy: _Copy, likely: Sequence[tuple[FileRecord, Alignment]]) -> _Match | CopyFile:
-        found = [match for record, hint in likely if (match := self._compared(copy, record, "picture", hint))]
+    def most_similar(
+        self, name: str, copy: _Photo, likely: Sequence[tuple[FileRecord, Alignment]]
+    ) -> _Match | CopyFile:
+        """The released photo among the likely ones that shows the same picture, or why there is none."""
+        found = [match for record, hint in likely if (match := self._compared(name, copy, record, "picture", hint))]
         found.sort(key=_by_correlation)
         if found and found[0].alignment.correlation < SAME_PICTURE:
-            found = [
-                replace(one, alignment=align(luma(reduced_pixels(one.released)), copy.grey)) for one in found[:SEARCHED]
-            ]
+            found = [replace(one, alignment=align(one.released.grey, copy.grey)) for one in found[:SEARCHED]]
             found.sort(key=_by_correlation)
         best = found[0].alignment.correlation if found else 0.0
         if best < SAME_PICTURE:
-            named = self.names.of(copy.name)
             reason = "no released photo shows this picture, or the copy shows too little of it"
-            if named:
+            if named := self.names.of(name):
                 reason += f"; {named[0].file_name}, which has its name, shows another"
-            return CopyFile(name=copy.name, status="unmatched", reason=reason, correlation=round(best, 3))
-        rivals = [
-            match.record.file_name
-            for match in found
-            if match.alignment.correlation >= max(SAME_PICTURE, best - AS_SIMILAR)
-        ]
+            if self.damaged:
+                some = counted(len(self.damaged), "released photo")
+                reason += f"; {some} left out as not as recorded (mtlue inspect {self.release} lists them)"
+            return CopyFile(name=name, status="unmatched", reason=reason, correlation=round(best, 3))
+        least = max(SAME_PICTURE, best - AS_SIMILAR)
+        rivals = [match.record.file_name for match in found if match.alignment.correlation >= least]
         if len(rivals) > 1:
-            return CopyFile(
-                name=copy.name,
-                status="ambiguous",
-                reason=f"{len(rivals)} released photos show this picture: {', '.join(rivals[:3])}"
-                f"{', ...' if len(rivals) > 3 else ''}; give the copy the name of its own",
-                correlation=round(best, 3),
-            )
+            shown = ", ".join(rivals[:SHOWN]) + (", ..." if len(rivals) > SHOWN else "")
+            reason = f"{len(rivals)} released photos show this picture: {shown}; give the copy the name of its own"
+            return CopyFile(name=name, status="ambiguous", reason=reason, correlation=round(best, 3))
         return found[0]
 
     def _compared(
-        self, copy: _Copy, record: FileRecord, by: Literal["content", "name", "picture"], hint: Alignment | None = None
+        self,
+        name: str,
+        copy: _Photo,
+        record: FileRecord,
+        by: Literal["content", "name", "picture"],
+        hint: Alignment | None = None,
     ) -> _Match | None:
+        """The copy aligned with a released photo; None if that is not as it was released."""
         try:
-            released = decode_image(self.release / record.file_name)
+            released = _Photo.of_file(self.release / record.file_name)
         except ImageError:
-            return None  # the release is damaged: inspect says so
-        found = align(luma(reduced_pixels(released)), copy.grey, hint, thorough=by != "picture")
-        return _Match(copy, record, by, found, released)
+            released = None
+        if released is None or released.digest != record.sha256:
+            self.damaged.add(record.file_name)
+            return None
+        found = align(released.grey, copy.grey, hint, thorough=by != "picture")
+        return _Match(name, copy, record, by, found, released)
 
 
 def _by_correlation(match: _Match) -> float:
     return -match.alignment.correlation
 
 
-def trace_copy(config: CopyConfig, progress: Progress) -> CopyResult:
+def trace_copy(config: CopyConfig, progress: Progress, plain: Path | None = None) -> CopyResult:
     """Measure what of the perturbation of ``config.release`` is left in ``config.copies``.
+
+    ``plain`` is the release as a folder of photos, if ``config.release`` holds shards.
 
     Raises:
         InputError: There are no copies, it is no release, or neither originals nor weights and key are at hand.
-        ImageError: The only copy is a file that cannot be read.
     """
-    manifest = Release(config.release).manifest
+    release = plain or config.release
+    manifest = Release(release).manifest
     if not manifest.files:
         raise InputError(f"{config.release} holds no released photo")
     folder, names = _found_copies(config.copies)
@@ -305,7 +322,7 @@ def trace_copy(config: CopyConfig, progress: Progress) -> CopyResult:
             )
         weights = weights_of(manifest.run, config.weights)
         generator = generator_of(manifest.run, weights, config.key, config.device)
-    search = _Search(config.release, manifest, config.workers, progress)
+    search = _Search(release, manifest, config.workers, progress)
     try:
         found = _by_name(folder, names, search, generator, config)
         left = [name for name in names if name not in found]
@@ -354,11 +371,15 @@ def _by_picture(
     search.progress.start("searching by picture", len(names))
     with ReadingThreads(max_workers=max(1, config.workers)) as pool:
         for chunk in _chunks(names):
-            read = list(pool.map(lambda name: _read(folder, name), chunk))
-            copies = [copy for copy in read if isinstance(copy, _Copy)]
-            found |= {copy.name: copy for copy in read if isinstance(copy, CopyFile)}
+            copies: dict[str, _Photo] = {}
+            for name, copy in zip(chunk, pool.map(lambda name: _read(folder, name), chunk), strict=True):
+                if isinstance(copy, CopyFile):
+                    found[name] = copy
+                else:
+                    copies[name] = copy
             matches: list[_Match] = []
-            for one in search.similar(copies):
+            likely = search.thumbnails.likely([thumbnail(copy.grey) for copy in copies.values()])
+            for one in pool.map(search.most_similar, copies, copies.values(), likely):
                 if isinstance(one, CopyFile):
                     found[one.name] = one
                 else:
@@ -375,36 +396,32 @@ def _chunks(names: Sequence[str]) -> Iterator[Sequence[str]]:
 
 def _known(folder: Path, name: str, search: _Search) -> _Match | CopyFile | None:
     copy = _read(folder, name)
-    return search.known(copy) if isinstance(copy, _Copy) else copy
+    return search.known(name, copy) if isinstance(copy, _Photo) else copy
 
 
-def _read(folder: Path, name: str) -> _Copy | CopyFile:
+def _read(folder: Path, name: str) -> _Photo | CopyFile:
     """A copy, or why it cannot be read."""
     try:
-        content = read_content(folder / name)
-        photo = decode_bytes(content, metadata=False)
+        return _Photo.of_file(folder / name)
     except ImageError as error:
         return CopyFile(name=name, status="unreadable", reason=str(error))
-    pixels = reduced_pixels(photo)
-    return _Copy(name, pixels, reduced_opacity(photo), luma(pixels), hashlib.sha256(content).hexdigest())
 
 
 def _measured(
     matches: Sequence[_Match], generator: Generator | None, manifest: Manifest, config: CopyConfig
 ) -> Iterator[CopyFile]:
     """The shares of copies whose released photos are known."""
-    released = [reduced_pixels(match.released) for match in matches]
     cleans: list[npt.NDArray[np.uint8] | str]
     if config.against is not None:
         cleans = [_original(config.against, match) for match in matches]
     else:
         assert generator is not None  # it is loaded where there are no originals
-        cleans = list(_estimated(generator, released, [match.record for match in matches], manifest))
-    for match, own, clean in zip(matches, released, cleans, strict=True):
+        cleans = _estimated(generator, matches, manifest)
+    for match, clean in zip(matches, cleans, strict=True):
         if isinstance(clean, str):
             yield _described(match, status="unmeasured", reason=clean)
             continue
-        left = _surviving(match, own, clean)
+        left = _surviving(match, clean)
         if left is None:
             yield _described(match, status="unmeasured", reason="the part that it shows holds no perturbation")
             continue
@@ -423,7 +440,7 @@ def _measured(
 def _described(match: _Match, **more: object) -> CopyFile:
     found, turn = match.alignment, match.alignment.turn
     return CopyFile(
-        name=match.copy.name,
+        name=match.name,
         released=match.record.file_name,
         matched_by=match.by,
         rotated=90 * (turn % 4),
@@ -434,13 +451,13 @@ def _described(match: _Match, **more: object) -> CopyFile:
     )
 
 
-def _surviving(match: _Match, released: npt.NDArray[np.uint8], clean: npt.NDArray[np.uint8]) -> Surviving | None:
+def _surviving(match: _Match, clean: npt.NDArray[np.uint8]) -> Surviving | None:
     box, copy = match.alignment.box, match.copy
     size = grid_size(box)
     upright = np.asarray(turned(copy.pixels, match.alignment.turn), np.uint8)
     seen = on_grid(upright, WHOLE, size)
     base = on_grid(clean, box, size)
-    delta: Planes = on_grid(released, box, size) - base
+    delta: Planes = on_grid(match.released.pixels, box, size) - base
     weight = _weight(match, size)
     return surviving_share(seen, base, delta, weight, (round(box[3] - box[1], 3), round(box[2] - box[0], 3)))
 
@@ -448,9 +465,8 @@ def _surviving(match: _Match, released: npt.NDArray[np.uint8], clean: npt.NDArra
 def _weight(match: _Match, size: tuple[int, int]) -> npt.NDArray[np.float32] | None:
     """Opacity of what both photos show; None where all is opaque."""
     found: npt.NDArray[np.float32] | None = None
-    opacity = reduced_opacity(match.released)
-    if opacity is not None:
-        found = part(opacity, match.alignment.box, *size)
+    if match.released.opacity is not None:
+        found = part(match.released.opacity, match.alignment.box, *size)
     if match.copy.opacity is not None:
         upright = np.asarray(turned(match.copy.opacity, match.alignment.turn), np.float32)
         own = part(upright, WHOLE, *size)
@@ -461,44 +477,44 @@ def _weight(match: _Match, size: tuple[int, int]) -> npt.NDArray[np.float32] | N
 def _original(originals: Path, match: _Match) -> npt.NDArray[np.uint8] | str:
     """The original of a released photo, or why there is none."""
     try:
-        photo = decode_image(originals / match.record.source)
+        photo = _Photo.of_file(originals / match.record.source)
     except ImageError as error:
         return f"its original {match.record.source} {error}"
     if photo.size != match.released.size:
         return f"its original {match.record.source} has another size than the released photo"
-    return reduced_pixels(photo)
+    return photo.pixels
 
 
 def _estimated(
-    generator: Generator, released: Sequence[npt.NDArray[np.uint8]], records: Sequence[FileRecord], manifest: Manifest
-) -> Iterator[npt.NDArray[np.uint8] | str]:
-    """Released photos without what the generator adds to them.
+    generator: Generator, matches: Sequence[_Match], manifest: Manifest
+) -> list[npt.NDArray[np.uint8] | str]:
+    """Released photos without what the generator adds to them, or why that is not known.
 
     The perturbation depends a little on the photo. It is computed for the released photo and for what is left without
     it; the mean of the two comes nearer to the true one than either (docs/trace.md).
     """
-    faults: list[str | None] = []
+    faults: list[str | None] = [None] * len(matches)
     labels: dict[str, list[int]] = {name: [] for name in manifest.run.tasks}
-    for record in records:
-        fault = None
+    for number, match in enumerate(matches):
         for name, column in labels.items():
-            label, task = record.labels.get(name), generator.tasks[name]
-            if label is not None and label not in task.classes:
-                fault = f"its label {label!r} of {name} is no class of the weights"
-                label = None
-            column.append(UNLABELLED if label is None else task.classes.index(label))
-        faults.append(fault)
+            label, task = match.record.labels.get(name), generator.tasks[name]
+            known = label is None or label in task.classes
+            if not known:
+                faults[number] = f"its label {label!r} of {name} is no class of the weights"
+            column.append(task.classes.index(label) if known and label is not None else UNLABELLED)
     epsilon = manifest.run.epsilon
-    estimates = list(released)
-    mean: list[npt.NDArray[np.float32]] = []
-    for number in range(_ROUNDS):
-        deltas = generator.perturb([generator.square(pixels) for pixels in estimates], labels, epsilon)
-        mean = (
-            deltas if not mean else [(old * number + new) / (number + 1) for old, new in zip(mean, deltas, strict=True)]
-        )
-        estimates = [protect_pixels(pixels, -delta, epsilon) for pixels, delta in zip(released, mean, strict=True)]
-    for estimate, fault in zip(estimates, faults, strict=True):
-        yield estimate if fault is None else fault
+    released = [match.released.pixels for match in matches]
+
+    def deltas(photos: Sequence[npt.NDArray[np.uint8]]) -> list[npt.NDArray[np.float32]]:
+        return generator.perturb([generator.square(pixels) for pixels in photos], labels, epsilon)
+
+    def without(found: Sequence[npt.NDArray[np.float32]]) -> list[npt.NDArray[np.uint8]]:
+        return [protect_pixels(pixels, -delta, epsilon) for pixels, delta in zip(released, found, strict=True)]
+
+    first = deltas(released)
+    second = deltas(without(first))
+    estimates = without([(one + other) / 2 for one, other in zip(first, second, strict=True)])
+    return [fault or estimate for fault, estimate in zip(faults, estimates, strict=True)]
 
 
 def _result(config: CopyConfig, manifest: Manifest, files: tuple[CopyFile, ...]) -> CopyResult:
@@ -509,23 +525,23 @@ def _result(config: CopyConfig, manifest: Manifest, files: tuple[CopyFile, ...])
     method: Method = "originals" if config.against is not None else "weights"
     share = _mean_share(files, method)
     least = config.least_share
-    below = tuple(
-        one.name for one in files if least is not None and one.share_high is not None and one.share_high < least
-    )
+    below = tuple(one.name for one in files if one.share_high is not None and one.share_high < least)
     others = len(files) - counts["measured"]
-    left_out = f"; {counted(others, 'copy').replace('copys', 'copies')} could not be measured and count as unprotected"
+    counts_as = (
+        "1 copy could not be measured and counts" if others == 1 else f"{others} copies could not be measured and count"
+    )
     if share is None:
         reason, code = "no copy could be measured", ExitCode.INCONCLUSIVE
     else:
         reason = f"{share.mean:.0%} of the perturbation is left ({share.low:.0%} to {share.high:.0%})"
         code = ExitCode.QUARANTINE if others else ExitCode.SUCCESS
-        if least is not None and (below or share.low < least):
+        if below or share.low < least:
             code = ExitCode.NOT_PROTECTED
             if share.low < least:
-                reason += f", less than {least:.0%} cannot be ruled out"
+                reason += f", and at least {least:.0%} is asked for"
             if below:
                 reason += f"; {len(below)} of {counts['measured']} copies have less than {least:.0%}"
-        reason += left_out if others else ""
+        reason += f"; {counts_as} as unprotected" if others else ""
     return CopyResult(
         release=str(config.release),
         copies=str(config.copies),
