@@ -267,7 +267,7 @@ def _measured(
     variance = fmean(task["score"]["mean"] * (1 - task["score"]["mean"]) for task in tasks) / tests / len(tasks)
     error = math.sqrt(variance) / (last["clean_score"]["mean"] - last["floor"])
     settings = document["settings"]
-    steps = document["counts"]["train_images"] // settings["batch_size"] * settings["epochs"]
+    steps = math.ceil(document["counts"]["train_images"] / settings["batch_size"]) * settings["epochs"]
     return Measured(
         condition=name,
         share=round(share, 3),

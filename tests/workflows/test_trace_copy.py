@@ -111,7 +111,7 @@ CHANGES: dict[str, tuple[Callable[[Photo], Photo], float, float]] = {
     "a quarter turn": (lambda photo: photo.transpose(Image.Transpose.ROTATE_90), 0.97, 1.03),
     "cropped": (lambda photo: photo.crop((9, 5, 151, 113)), 0.93, 1.07),
     "cropped, mirrored, jpeg": (lambda photo: jpeg(80)(ImageOps.mirror(photo.crop((30, 10, 150, 110)))), 0.85, 1.15),
-    "blurred": (lambda photo: photo.filter(ImageFilter.GaussianBlur(6)), 0.2, 0.9),
+    "blurred": (lambda photo: photo.filter(ImageFilter.GaussianBlur(3)), 0.9, 1.15),
 }
 
 
@@ -243,9 +243,10 @@ def test_a_grey_copy_has_what_stands_in_brightness(folder: Path, tmp_path: Path)
     (one,) = exact(folder, tmp_path).files
     delta = np.asarray(released(folder), float) - np.asarray(drawn(1), float)
     delta -= delta.mean(axis=(0, 1))
-    bright = 3 * np.square(delta.mean(axis=2)).sum() / np.square(delta).sum()
-    assert 0.05 < bright < 0.95
-    assert one.share == pytest.approx(bright, abs=0.1)
+    luma = delta @ [0.299, 0.587, 0.114]
+    left = (luma * delta.sum(axis=2)).sum() / np.square(delta).sum()
+    assert 0.02 < left < 0.9
+    assert one.share == pytest.approx(left, abs=0.1)
 
 
 def test_alpha_and_orientation_of_a_copy(folder: Path, tmp_path: Path) -> None:

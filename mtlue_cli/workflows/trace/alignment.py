@@ -59,6 +59,23 @@ class Alignment:
         return _width(self.box) * _height(self.box)
 
 
+@dataclass(frozen=True)
+class Seen:
+    """A picture as it is compared: brightness and, unless all of it is opaque, opacity in [0, 1]; ``(h, w)`` each."""
+
+    grey: Grey
+    opacity: Grey | None = None
+
+    def reduced(self) -> "Seen":
+        """The same in the size in which pictures are compared."""
+        return Seen(reduced(self.grey), None if self.opacity is None else reduced(self.opacity))
+
+    def turned(self, turn: int) -> "Seen":
+        """The same after :func:`turned`."""
+        grey = np.asarray(turned(self.grey, turn), np.float32)
+        return Seen(grey, None if self.opacity is None else np.asarray(turned(self.opacity, turn), np.float32))
+
+
 def turned(values: npt.NDArray[np.generic], turn: int) -> npt.NDArray[np.generic]:
     """``(h, w, ...)`` values in one of eight ways: ``turn % 4`` quarter turns after a mirroring from 4 on."""
     found = values[:, ::-1] if turn >= 4 else values
@@ -84,19 +101,19 @@ def reduced(values: Grey, most: int = SEEN) -> Grey:
     return part(values, WHOLE, height, width)
 
 
-def align(released: Grey, copy: Grey, hint: Alignment | None = None, *, thorough: bool = True) -> Alignment:
+def align(released: Seen, copy: Seen, hint: Alignment | None = None, *, thorough: bool = True) -> Alignment:
     """The best alignment of a copy with a released photo; its correlation says whether there is one.
 
     The whole photo is tried first, then all eight ways of turning it, then, by normalised cross-correlation at every
     scale, the parts of it; each is refined by Gauss-Newton steps on the four edges.
 
     Args:
-        released: Brightness of the photo, of any size.
+        released: The photo, of any size.
         copy: Likewise.
         hint: A rough alignment to try first.
         thorough: Whether anything but the hint is tried where that does not fit.
     """
-    released, copy = reduced(released), reduced(copy)
+    released, copy = released.reduced(), copy.reduced()
     best = _refined(released, copy, hint or Alignment(0, WHOLE, 0.0))
     if best.correlation >= _SURE or not thorough:
         return best
@@ -104,7 +121,7 @@ def align(released: Grey, copy: Grey, hint: Alignment | None = None, *, thorough
     best = max([best, *others], key=lambda found: found.correlation)
     if best.correlation >= _SURE:
         return best
-    starts = sorted(_searched(released, copy), key=lambda found: -found.correlation)[:_STARTS]
+    starts = sorted(_searched(released.grey, copy.grey), key=lambda found: -found.correlation)[:_STARTS]
     return max([best, *(_refined(released, copy, one) for one in starts)], key=lambda found: found.correlation)
 
 
@@ -116,29 +133,33 @@ def _height(box: Box) -> float:
     return box[3] - box[1]
 
 
-def _refined(released: Grey, copy: Grey, start: Alignment) -> Alignment:
+def _refined(released: Seen, copy: Seen, start: Alignment) -> Alignment:
     """``start`` with its edges moved to where the correlation is largest nearby, from coarse to fine."""
-    upright = np.asarray(turned(copy, start.turn), np.float32)
+    upright = copy.turned(start.turn)
     box, correlation = start.box, -1.0
     for side, highest in ((_COARSE, HIGHEST / 2), (_FINE, HIGHEST)):
         height, width = max(8, round(side * _height(box))), max(8, round(side * _width(box)))
-        wanted = _band(part(upright, WHOLE, height, width), _height(box), _width(box), highest)
-        box, correlation = _descended(released, wanted, box, (height, width), highest)
+        box, correlation = _descended(released, upright, box, (height, width), highest)
         if correlation < 0.2:
             break
     return Alignment(start.turn, box, correlation)
 
 
-def _descended(
-    released: Grey, wanted: npt.NDArray[np.float64], box: Box, size: tuple[int, int], highest: float
-) -> tuple[Box, float]:
-    """Damped Gauss-Newton steps on the distance of two normalised pictures, over the edges of ``box``."""
+def _descended(released: Seen, copy: Seen, box: Box, size: tuple[int, int], highest: float) -> tuple[Box, float]:
+    """Damped Gauss-Newton steps on the distance of two normalised pictures, over the edges of ``box``.
+
+    What is transparent in one of them is left out of both.
+    """
+    down, across = _height(box), _width(box)
+    opaque = np.ones(size, np.float32) if copy.opacity is None else part(copy.opacity, WHOLE, *size)
+    if released.opacity is not None:
+        opaque = opaque * part(released.opacity, box, *size)
+    wanted = _band(part(copy.grey, WHOLE, *size), opaque, down, across, highest)
 
     def seen(edges: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
         left, top, right, bottom = edges.tolist()
-        return _band(part(released, (left, top, right, bottom), *size), down, across, highest)
+        return _band(part(released.grey, (left, top, right, bottom), *size), opaque, down, across, highest)
 
-    down, across = _height(box), _width(box)
     edges, damping = np.array(box), 1e-3
     now = seen(edges)
     correlation = float(now @ wanted)
@@ -178,11 +199,14 @@ def _bounded(edges: npt.NDArray[np.float64]) -> npt.NDArray[np.float64] | None:
     return found if min(found[2] - found[0], found[3] - found[1]) >= SMALLEST_PART else None
 
 
-def _band(values: Grey, down: float, across: float, highest: float) -> npt.NDArray[np.float64]:
-    """The cosines of a picture between two frequencies, as a vector of length 1."""
+def _band(values: Grey, opaque: Grey, down: float, across: float, highest: float) -> npt.NDArray[np.float64]:
+    """The cosines of a picture between two frequencies, flattened by their frequency, as a vector of length 1."""
     height, width = values.shape
+    shown = values.astype(np.float64)
+    total = float(opaque.sum())
+    shown = (shown - float((shown * opaque).sum()) / total) * opaque if total > 0 else 0 * shown
     where, cycles = _between(height, width, round(down, 3), round(across, 3), highest)
-    found = (cosines(height) @ values.astype(np.float64) @ cosines(width).T)[where] * cycles[where]
+    found = (cosines(height) @ shown @ cosines(width).T)[where] * cycles[where]
     length = float(np.linalg.norm(found))
     return found / length if length > 1e-6 else np.zeros_like(found)
 

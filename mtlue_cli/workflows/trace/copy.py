@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from statistics import fmean, pstdev
+from statistics import fmean
 from typing import Literal
 
 import numpy as np
@@ -26,7 +26,7 @@ from mtlue_cli.release.release import Release
 from mtlue_cli.tasks.spec import UNLABELLED
 from mtlue_cli.tasks.wording import counted
 from mtlue_cli.workflows.progress import Progress
-from mtlue_cli.workflows.trace.alignment import SAME_PICTURE, WHOLE, Alignment, Grey, align, part, turned
+from mtlue_cli.workflows.trace.alignment import SAME_PICTURE, WHOLE, Alignment, Grey, Seen, align, part, turned
 from mtlue_cli.workflows.trace.config import CopyConfig
 from mtlue_cli.workflows.trace.matching import Names, Thumbnails, thumbnail
 from mtlue_cli.workflows.trace.pictures import grid_size, luma, on_grid, reduced_opacity, reduced_pixels
@@ -93,7 +93,7 @@ class CopyFile(Document, frozen=True, kw_only=True, rename={"name": "file"}):
 
 
 class MeanShare(Document, frozen=True):
-    """Mean share of the measured copies with its 95 % interval, and the smallest and largest of a copy."""
+    """Mean share of the measured copies, its 95 % interval by errors of measurement, and the extremes of a copy."""
 
     mean: float
     low: float
@@ -254,11 +254,11 @@ class _Search:
         found = [match for record, hint in likely if (match := self._compared(name, copy, record, "picture", hint))]
         found.sort(key=_by_correlation)
         if found and found[0].alignment.correlation < SAME_PICTURE:
-            found = [replace(one, alignment=align(one.released.grey, copy.grey)) for one in found[:SEARCHED]]
+            found = [replace(one, alignment=_aligned(one.released, copy)) for one in found[:SEARCHED]]
             found.sort(key=_by_correlation)
         best = found[0].alignment.correlation if found else 0.0
         if best < SAME_PICTURE:
-            reason = "no released photo shows this picture, or the copy shows too little of it"
+            reason = "no released photo shows this picture, or too little of it is left to tell"
             if named := self.names.of(name):
                 reason += f"; {named[0].file_name}, which has its name, shows another"
             if self.damaged:
@@ -289,8 +289,12 @@ class _Search:
         if released is None or released.digest != record.sha256:
             self.damaged.add(record.file_name)
             return None
-        found = align(released.grey, copy.grey, hint, thorough=by != "picture")
+        found = _aligned(released, copy, hint, thorough=by != "picture")
         return _Match(name, copy, record, by, found, released)
+
+
+def _aligned(released: _Photo, copy: _Photo, hint: Alignment | None = None, *, thorough: bool = True) -> Alignment:
+    return align(Seen(released.grey, released.opacity), Seen(copy.grey, copy.opacity), hint, thorough=thorough)
 
 
 def _by_correlation(match: _Match) -> float:
@@ -535,9 +539,10 @@ def _result(config: CopyConfig, manifest: Manifest, files: tuple[CopyFile, ...])
     else:
         reason = f"{share.mean:.0%} of the perturbation is left ({share.low:.0%} to {share.high:.0%})"
         code = ExitCode.QUARANTINE if others else ExitCode.SUCCESS
-        if below or share.low < least:
+        least_likely = max(share.low, 0.0)  # less than nothing is noise
+        if below or least_likely < least:
             code = ExitCode.NOT_PROTECTED
-            if share.low < least:
+            if least_likely < least:
                 reason += f", and at least {least:.0%} is asked for"
             if below:
                 reason += f"; {len(below)} of {counts['measured']} copies have less than {least:.0%}"
@@ -559,7 +564,7 @@ def _result(config: CopyConfig, manifest: Manifest, files: tuple[CopyFile, ...])
 
 
 def _mean_share(files: Sequence[CopyFile], method: Method) -> MeanShare | None:
-    """The mean over the measured copies; what all errors have in common does not average out."""
+    """The mean over the measured copies, with the error of measurement: what all have in common stays in the mean."""
     found = [(one.share, (one.share_high or 0.0) - one.share) for one in files if one.share is not None]
     if not found:
         return None
@@ -567,8 +572,7 @@ def _mean_share(files: Sequence[CopyFile], method: Method) -> MeanShare | None:
     mean, count = fmean(shares), len(shares)
     common = METHOD_ERROR if method == "originals" else math.hypot(METHOD_ERROR, MATCHED_ERROR * (1 - mean))
     own = math.sqrt(sum(half**2 for _, half in found)) / count / NORMAL_95
-    spread = pstdev(shares) / math.sqrt(count - 1) if count > 1 else own
-    half = NORMAL_95 * math.hypot(common, max(own, spread))
+    half = NORMAL_95 * math.hypot(common, own)
     return MeanShare(
         round(mean, 3), round(mean - half, 3), round(mean + half, 3), round(min(shares), 3), round(max(shares), 3)
     )
