@@ -180,7 +180,7 @@ def protect(
                     result = protect_shards(config, shards, progress_of(progress))
 
     def worded(text: str) -> str:
-        return PROTECT.worded(text if _is_file(labels) else text.replace(str(file), "labels"))
+        return PROTECT.worded(text if is_file(labels) else text.replace(str(file), "labels"))
 
     return structs.replace(
         result,
@@ -259,7 +259,7 @@ def verify(
             from mtlue_cli.workflows.verify.run import verify_release
 
             result = verify_release(config, progress_of(progress))
-    if _is_file(labels):
+    if is_file(labels):
         return result
     settings = {**result.settings, "labels": "labels"}  # the file of a table is gone
     return structs.replace(result, settings=settings)
@@ -349,13 +349,17 @@ def _path_fault(found: OptionField, value: object) -> str | None:
 
 
 def config_of(config: type[ConfigT], values: Mapping[str, Any], **more: Any) -> ConfigT:  # noqa: ANN401 - other fields
-    """A config of the values that are fields of it, and ``more``."""
+    """A config of the ``values`` that are its fields; ``more`` are fields that come from elsewhere."""
     own = {field.name for field in fields(config)}  # type: ignore[arg-type]  # config classes are dataclasses
     return config(**{name: value for name, value in values.items() if name in own}, **more)
 
 
 def checked(config: ConfigT) -> ConfigT:
-    """The same config; InputError if a number of it is out of range."""
+    """``config``, its numbers checked.
+
+    Raises:
+        InputError: Numbers are out of range; lists all.
+    """
     if faults := range_faults(config):
         raise InputError("wrong arguments", faults)
     return config
@@ -379,7 +383,7 @@ def _reading(labels: Labels, values: Mapping[str, Any]) -> Iterator[tuple[Path, 
         return
     with tempfile.TemporaryDirectory(prefix="mtlue-") as folder:
         file = Path(folder) / "labels.parquet"
-        _write_table(labels, file)
+        write_table(labels, file)
         try:
             yield file, replace(reading, maps_folder=images)
         except MtlueError as error:
@@ -387,11 +391,12 @@ def _reading(labels: Labels, values: Mapping[str, Any]) -> Iterator[tuple[Path, 
             raise
 
 
-def _is_file(labels: Labels) -> bool:
+def is_file(labels: Labels) -> bool:
+    """Whether ``labels`` is no table: a path, or None."""
     return labels is None or isinstance(labels, str | Path)
 
 
-def _write_table(labels: Labels, file: Path) -> None:
+def write_table(labels: Labels, file: Path) -> None:
     """Write a table as Parquet.
 
     Raises:

@@ -1,17 +1,21 @@
 """``mtlue trace``: evidence that a model was trained on a release, and what of it is left in copies."""
 
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import typer
 from rich.table import Table
 from rich.text import Text
 
 from mtlue_cli.choices import ExitCode
-from mtlue_cli.commands.console import check_target, grouped, table_of
+from mtlue_cli.commands.console import Terminal, check_target, table_of
 from mtlue_cli.commands.decoders import reading_photos
 from mtlue_cli.commands.from_config import Given, PhotoOptions, command_of
 from mtlue_cli.commands.trace_copy import CopyReport, show_copies
 from mtlue_cli.workflows.trace.config import CopyConfig, JudgeConfig, JudgeReportOptions, ProbesConfig
+
+if TYPE_CHECKING:
+    from mtlue_cli.workflows.trace.judge import JudgeResult
 
 HELP = "Find out whether a model was trained on a release, and whether copies of it still protect."
 
@@ -56,7 +60,55 @@ def judge(given: Given) -> None:
 
     [bold]Example:[/bold] mtlue trace judge probes --answers predictions.csv
     """
-    raise NotImplementedError
+    from mtlue_cli.workflows.trace.judge import judge_model
+
+    terminal, report = given.terminal, given.build(JudgeReportOptions).report
+    if report is not None:
+        check_target("--report", report)
+    with reading_photos(given.build(PhotoOptions).max_pixels):
+        result = judge_model(given.build(JudgeConfig), terminal.progress)
+    show_judgement(terminal, result)
+    terminal.write_json(result.to_json())
+    if report is not None:
+        terminal.write_file("--report", report, result.html().encode())
+    if result.exit_code is not ExitCode.SUCCESS:
+        raise typer.Exit(result.exit_code)
+
+
+def show_judgement(terminal: Terminal, result: "JudgeResult") -> None:
+    """The figures of each task, then the verdict."""
+    table = Table(box=None, pad_edge=False)
+    for heading in ("task", "follows true codes", "follows decoys", "difference", "p-value", "with Holm", "by scores"):
+        table.add_column(heading, justify="left" if heading == "task" else "right")
+    for task in result.tasks:
+        low, high = task.difference_low, task.difference_high
+        between = "" if low is None or high is None else f" ({100 * low:+.0f} to {100 * high:+.0f})"
+        table.add_row(
+            Text(task.name),
+            f"{task.follow_true:.1%}",
+            f"{task.follow_decoys:.1%}",
+            f"{100 * (task.follow_true - task.follow_decoys):+.0f}{between}",
+            _shown(task.p_value),
+            _shown(task.p_holm),
+            _shown(task.p_scores),
+        )
+    terminal.show(table)
+    by_scores = "" if result.p_scores is None else f", by scores {_shown(result.p_scores)}"
+    terminal.show(
+        table_of(
+            {
+                "all tasks": f"p-value by labels {_shown(result.p_labels)}{by_scores}; the least possible is "
+                f"{_shown(result.smallest_p)}",
+                "power": f"{result.power:.0%} for a model that follows {result.full_signal:.0%} of the true codes, at "
+                f"the level {result.level:g}",
+                "verdict": f"{result.verdict}: {result.reason}",
+            }
+        )
+    )
+
+
+def _shown(p: float | None) -> str:
+    return "" if p is None else f"{p:.3f}" if p >= 0.001 else f"{p:.1e}"
 
 
 @command_of("trace-copy", CopyConfig, CopyReport, PhotoOptions)

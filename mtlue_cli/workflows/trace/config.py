@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated
 
-from mtlue_cli.choices import LEAST_COPY_SHARE
+from mtlue_cli.choices import LEAST_COPY_SHARE, MAX_EPSILON
 from mtlue_cli.options import (
     COMPUTATION,
     INPUT,
@@ -37,6 +37,7 @@ class ProbesConfig:
         release: The release, made with weights that take a key (--quick or --weights default).
         out: New folder for the probes. The sealed answers are written beside it, to OUT.sealed.json.
         queries: Most probes to make; the model is asked once about each.
+        epsilon: Bound of the probes in 255ths. Unset: twice that of the release.
         weights: File of the universal weights of the release, if they are not shipped ones.
         seed: Make earlier probes again: the seed in their sealed answers, 64 hexadecimal digits.
     """
@@ -45,6 +46,7 @@ class ProbesConfig:
     release: Annotated[Path, Option(panel=INPUT, metavar="RELEASE", takes="folder", exists=True)]
     out: Annotated[Path, Option(flags="--out -o", panel=OUTPUT, metavar="DIR")]
     queries: Annotated[int, Option(panel=COMPUTATION, metavar="N", minimum=2, maximum=100_000)] = QUERIES
+    epsilon: Annotated[int | None, Option(panel=PROTECTION, metavar="N", minimum=1, maximum=MAX_EPSILON)] = None
     key: KeyFile = None
     weights: Annotated[Path | None, Option(panel=PROTECTION, metavar="FILE", takes="file", exists=True)] = None
     seed: Annotated[str | None, Option(panel=COMPUTATION, metavar="HEX", environment=False)] = None
@@ -58,8 +60,8 @@ class JudgeConfig:
     Attributes:
         probes: Folder made by trace probes.
         sealed: The sealed answers. Unset: PROBES.sealed.json, beside the folder.
-        answers: CSV or TSV file of what the model answered: a file column, and a column per task (label) or per class
-            (score, such as age:young).
+        answers: Table of what the model answered (CSV, TSV, JSON Lines or Parquet): a file column, and a column per
+            task (label) or per class (score, such as age:young).
         model: Ask this model: TorchScript, torch.export (.pt2) or ONNX (needs the extra onnx).
         outputs: Tasks of the outputs of --model, in their order, separated by commas. Unset: by their names, else in
             the order of the release.

@@ -18,6 +18,10 @@ LEAST_CODE = 0.5
 """Length of a code, as a share of the longest of its task, below which a class is not tested: hardly anything is
 painted for it. The rarest class of an even task has next to no code."""
 
+STRENGTHS = (1.0, 0.5, 1.0, 0.25)
+"""Share of the bound at which the images of a stage are shown, in turn. A code that a model has learned is followed at
+a lower strength than one that only happens to be near it; labels at full strength do not tell these apart."""
+
 
 @dataclass(frozen=True)
 class Plan:
@@ -32,6 +36,10 @@ class Plan:
     stages: tuple[Mapping[str, tuple[int, ...]], ...]
     arms: int
     images: int
+
+    def epsilon(self, image: int, largest: int) -> int:
+        """Bound of the image number ``image`` of a stage, in 255ths; ``largest`` is that of the first."""
+        return max(1, round(STRENGTHS[image % len(STRENGTHS)] * largest))
 
     @property
     def probes(self) -> int:

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 
 from mtlue_cli import __version__
-from mtlue_cli.choices import ImageFormat, TaskKind
+from mtlue_cli.choices import MAX_EPSILON, ImageFormat, TaskKind
 from mtlue_cli.devices import choose_device
 from mtlue_cli.documents import Document
 from mtlue_cli.errors import ImageError, InputError
@@ -108,11 +108,13 @@ class Question:
 
     Attributes:
         stage: From 0.
+        epsilon: Bound, in 255ths.
         classes: Class index by task; of other tasks no code is shown.
         tested: Tasks whose codes are new in this stage.
     """
 
     stage: int
+    epsilon: int
     classes: Mapping[str, int]
     tested: tuple[str, ...]
 
@@ -148,7 +150,7 @@ def make_probes(config: ProbesConfig, progress: Progress) -> ProbesResult:
         release_sha256=digest,
         key_fingerprint=str(release.run.key_fingerprint),
         weights_sha256=release.run.weights_sha256,
-        epsilon=release.run.epsilon,
+        epsilon=_epsilon(config, release.run),
         tasks={task.name: list(task.classes) for task in release.tasks},
         stages=len(plan.stages),
         arms=plan.arms,
@@ -226,11 +228,12 @@ class Drawn:
         release: With its codes.
         plan: The design.
         seed: 64 hexadecimal digits.
+        epsilon: Largest bound, in 255ths.
     """
 
-    def __init__(self, release: KeyedRelease, plan: Plan, seed: str) -> None:
+    def __init__(self, release: KeyedRelease, plan: Plan, seed: str, epsilon: int) -> None:
         self._seed = seed
-        self.questions = self._draw_questions(plan)
+        self.questions = self._draw_questions(plan, epsilon)
         self._rows: dict[tuple[int, int, str, int], int] = {}
         self.tables = self._draw_codes(release.codes, plan)
         # That of the release depends on all of its codes: an earlier stage would tell of those that later ones show.
@@ -264,7 +267,7 @@ class Drawn:
     def _rng(self, what: str) -> np.random.Generator:
         return np.random.default_rng(int.from_bytes(self._bytes(what), "big"))
 
-    def _draw_questions(self, plan: Plan) -> list[Question]:
+    def _draw_questions(self, plan: Plan, epsilon: int) -> list[Question]:
         """A question for each image, stage after stage; tasks that are not tested show codes of earlier stages."""
         rng = self._rng("classes")
         shown: dict[str, list[int]] = {}
@@ -275,7 +278,7 @@ class Drawn:
                 classes = {name: own[(starts[name] + image) % len(own)] for name, own in tested.items()}
                 others = {name: own for name, own in shown.items() if name not in tested}
                 background = {name: own[int(rng.integers(len(own)))] for name, own in others.items()}
-                found.append(Question(stage, {**background, **classes}, tuple(tested)))
+                found.append(Question(stage, plan.epsilon(image, epsilon), {**background, **classes}, tuple(tested)))
             for name, own in tested.items():
                 shown.setdefault(name, []).extend(own)
         return found
@@ -312,7 +315,8 @@ def _paint(
         InputError: Too few images can be used.
         OSError: A file cannot be written.
     """
-    drawn = Drawn(release, plan, seed)
+    epsilon = _epsilon(config, release.run)
+    drawn = Drawn(release, plan, seed, epsilon)
     tasks = TaskSet(
         tuple(Task(name, TaskKind.CATEGORICAL, tuple(map(str, range(len(own))))) for name, own in drawn.tables.items())
     )
@@ -334,7 +338,7 @@ def _paint(
                     "give more photos in colour, or ask for fewer with --queries",
                 )
             try:
-                contents = _arms(generator, drawn, question, plan.arms, config.images / image, release.run.epsilon)
+                contents = _arms(generator, drawn, question, plan.arms, config.images / image, epsilon)
             except ImageError as error:
                 faults.append(f"{image}: {error}")
         for arm, content in enumerate(contents):
@@ -342,7 +346,7 @@ def _paint(
             write_atomically(config.out / name, content, keep_name=False)
             shown = {task: release.tasks[task].classes[index] for task, index in question.classes.items()}
             digest = hashlib.sha256(content).hexdigest()
-            probes.append(Probe(name, digest, image, question.stage, arm, shown, question.tested))
+            probes.append(Probe(name, digest, image, question.stage, arm, question.epsilon, shown, question.tested))
         progress.advance(len(contents))
     progress.finish()
     for probe in probes:  # the time of writing would tell the arms apart
@@ -363,11 +367,18 @@ def _arms(generator: Generator, drawn: Drawn, question: Question, arms: int, pat
     labels = {name: [own[name] for own in rows] for name in drawn.tables}
     contents: list[bytes] = []
     for delta in generator.perturb([square] * arms, labels, epsilon):
-        changed, lacking = generator.added(photo.pixels, delta, epsilon, photo.alpha)
+        _, lacking = generator.added(photo.pixels, delta, epsilon, photo.alpha)
         if lacking is not None:
             raise ImageError(lacking.value)
+    for delta in generator.perturb([square] * arms, labels, question.epsilon):
+        changed, _ = generator.added(photo.pixels, delta, question.epsilon, photo.alpha)
         contents.append(encode_image(changed, photo, ImageFormat.PNG))
     return contents
+
+
+def _epsilon(config: ProbesConfig, run: RunRecord) -> int:
+    """Bound of the probes, in 255ths."""
+    return config.epsilon or min(2 * run.epsilon, MAX_EPSILON)
 
 
 def _task(name: str, run: RunRecord) -> Task:

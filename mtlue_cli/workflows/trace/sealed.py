@@ -37,6 +37,7 @@ class Probe(Document, frozen=True, forbid_unknown_fields=True):
         image: The clean image, relative to the folder of clean images.
         stage: From 0.
         arm: 0 for the true codes, any other for decoys.
+        epsilon: Its bound, in 255ths.
         classes: Class of each task whose code is shown; of other tasks none is.
         tested: The tasks whose codes are new in this stage. The others show the same codes in all arms.
     """
@@ -46,6 +47,7 @@ class Probe(Document, frozen=True, forbid_unknown_fields=True):
     image: str
     stage: Annotated[int, Meta(ge=0)]
     arm: Annotated[int, Meta(ge=0)]
+    epsilon: Positive
     classes: Mapping[str, str]
     tested: Sequence[str]
 
@@ -59,7 +61,7 @@ class SealedAnswers(Document, frozen=True, forbid_unknown_fields=True, tag_field
         release_sha256: Digest of the release's manifest.
         key_fingerprint: Of the key of the release.
         weights_sha256: Of its weights.
-        epsilon: Bound of the probes, in 255ths.
+        epsilon: Largest bound of a probe, in 255ths.
         tasks: Classes of each task, in the order of the codes.
         stages, arms, images: The design: stages, true codes and decoys, and images per stage.
         probes: All of them, by name.
@@ -159,14 +161,16 @@ def opened(probes: Path, sealed: Path | None = None) -> tuple[SealedAnswers, str
 def _design_faults(sealed: SealedAnswers) -> list[str]:
     """What is wrong with the design that the probes follow, one per line."""
     faults: list[str] = []
-    cells: dict[tuple[int, int], list[tuple[str, tuple[tuple[str, str], ...], tuple[str, ...]]]] = {}
+    cells: dict[tuple[int, int], list[tuple[str, int, tuple[tuple[str, str], ...], tuple[str, ...]]]] = {}
     for probe in sealed.probes:
         if path_fault(probe.file) is not None or "/" in probe.file:
             faults.append(f"{probe.file!r}: is not the name of a probe")
         if any(name not in sealed.tasks or shown not in sealed.tasks[name] for name, shown in probe.classes.items()):
             faults.append(f"{probe.file}: shows a class that the release does not have")
         shown = tuple(sorted(probe.classes.items()))
-        cells.setdefault((probe.stage, probe.arm), []).append((probe.image, shown, tuple(sorted(probe.tested))))
+        cells.setdefault((probe.stage, probe.arm), []).append(
+            (probe.image, probe.epsilon, shown, tuple(sorted(probe.tested)))
+        )
     wanted = {(stage, arm) for stage in range(sealed.stages) for arm in range(sealed.arms)}
     if set(cells) != wanted or any(sorted(cells[stage, arm]) != sorted(cells[stage, 0]) for stage, arm in cells):
         faults.append("the arms of a stage do not ask the same questions")
