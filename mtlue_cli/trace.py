@@ -88,8 +88,7 @@ def judge(
             known["answers"] = table
         config = checked(config_of(JudgeConfig, known))
         with photos(known):
-            from mtlue_cli.workflows.trace.copy import CopyResult
-    from mtlue_cli.workflows.trace.judge import judge_model
+            from mtlue_cli.workflows.trace.judge import judge_model
 
             try:
                 return judge_model(config, progress_of(progress))

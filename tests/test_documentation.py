@@ -31,7 +31,7 @@ from mtlue_cli.training.named_settings import assignments
 from mtlue_cli.verification.countermeasures.registry import COUNTERMEASURES, countermeasure_named
 from mtlue_cli.workflows.demo_config import DemoConfig
 from mtlue_cli.workflows.protect.config import ProtectConfig
-from mtlue_cli.workflows.trace.config import JudgeConfig, ProbesConfig
+from mtlue_cli.workflows.trace.config import CopyConfig, JudgeConfig, ProbesConfig
 from mtlue_cli.workflows.train.config import TrainConfig
 from mtlue_cli.workflows.verify.config import VerifyConfig, check_options
 from tests.test_imports import LAYERS
@@ -51,6 +51,7 @@ CONFIGS: Mapping[str, tuple[type[Any], dict[str, Any]]] = {
     "inspect": (InspectOptions, {}),
     "trace probes": (ProbesConfig, {}),
     "trace judge": (JudgeConfig, {}),
+    "trace copy": (CopyConfig, {}),
 }
 """Command to the class that its options build, and to the fields that come from elsewhere."""
 
