@@ -30,7 +30,7 @@ class CopyReport:
         report: Write one self-contained HTML page.
     """
 
-    report: Annotated[Path | None, Option(panel=OUTPUT, metavar="FILE.html", takes="file")] = None
+    report: Annotated[Path | None, Option(panel=OUTPUT, metavar="FILE.html", takes="file", environment=False)] = None
 
 
 def show_copies(given: Given) -> None:

@@ -120,10 +120,12 @@ class CopyConfig:
     """
 
     copies: Annotated[Path, Option(argument=True, metavar="COPY_FOLDER|PHOTO", exists=True)]
-    release: Annotated[Path, Option(panel=INPUT, metavar="RELEASE", takes="folder", exists=True)]
+    release: Annotated[Path, Option(panel=INPUT, metavar="RELEASE", takes="folder", exists=True, environment=False)]
     against: Annotated[Path | None, Option(panel=INPUT, metavar="ORIGINALS", takes="folder", exists=True)] = None
     key: KeyFile = None
-    weights: Annotated[Path | None, Option(panel=PROTECTION, metavar="FILE", takes="file", exists=True)] = None
+    weights: Annotated[
+        Path | None, Option(panel=PROTECTION, metavar="FILE", takes="file", exists=True, environment=False)
+    ] = None
     least_share: Annotated[float, Option(panel=COMPUTATION, metavar="SHARE", minimum=0, maximum=1)] = LEAST_COPY_SHARE
     device: Device = "auto"
     workers: Workers = field(default_factory=usable_threads)
