@@ -200,6 +200,7 @@ def worth(options: argparse.Namespace) -> None:
     unique = {(row.condition, row.converged): row for row in rows}
     table = {
         "schema_version": 1,
+        "where": options.where,
         "about": options.about,
         "rows": [row.to_json() for row in sorted(unique.values(), key=lambda row: (-row.share, row.condition))],
     }
@@ -295,7 +296,8 @@ def main() -> None:
         if name == "worth":
             command.add_argument("results", type=Path, nargs="*")
             command.add_argument("--blend", action="append", default=[], metavar="SHARE=RESULT.json")
-            command.add_argument("--about", default="")
+            command.add_argument("--where", required=True)
+            command.add_argument("--about", required=True)
             command.add_argument("--out", type=Path, required=True)
     options = parser.parse_args()
     options.run(options)

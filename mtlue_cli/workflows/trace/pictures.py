@@ -21,12 +21,11 @@ _LUMA = np.array([0.299, 0.587, 0.114], np.float32)
 
 def reduced_pixels(photo: DecodedImage) -> npt.NDArray[np.uint8]:
     """``(H, W, 3)`` or ``(H, W)`` uint8, the longer side at most :data:`LARGEST`."""
-    pixels = eight_bit(photo.pixels)
-    if photo.alpha is not None:
-        opacity = photo.alpha.astype(np.float32) / 255
-        opacity = opacity if pixels.ndim == 2 else opacity[..., None]
-        pixels = np.rint(pixels * opacity + 255 * (1 - opacity)).astype(np.uint8)
-    return _reduced(pixels)
+    pixels, opacity = _reduced(eight_bit(photo.pixels)), reduced_opacity(photo)
+    if opacity is None:
+        return pixels
+    opacity = opacity if pixels.ndim == 2 else opacity[..., None]
+    return np.rint(pixels * opacity + 255 * (1 - opacity)).astype(np.uint8)
 
 
 def reduced_opacity(photo: DecodedImage) -> npt.NDArray[np.float32] | None:

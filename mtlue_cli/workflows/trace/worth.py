@@ -53,9 +53,17 @@ class Measured(Document, frozen=True):
 
 
 class WorthTable(Document, frozen=True):
-    """The measurements, and of what data, weights and victims they are."""
+    """The measurements.
+
+    Attributes:
+        schema_version: Of the table.
+        where: Of what data and weights they are, in a few words.
+        about: The same with victims and tests.
+        rows: One of each condition and length of training.
+    """
 
     schema_version: int
+    where: str
     about: str
     rows: tuple[Measured, ...]
 
@@ -98,11 +106,11 @@ def worth_of(low: float, covered: float = 1.0, table: WorthTable | None = None) 
     above = min((row for row in long if row.share > low), key=_share, default=None)
     nearest = tuple(row for row in ((floor or short), above) if row is not None)
     if floor is None:
-        return Worth(None, nearest, _weak(short), table.about)
+        return Worth(None, nearest, _weak(short, table.where), table.about)
     high = max(row.learned_best_epoch for row in long if row.share >= floor.share)
     meaning = (
         f"victims trained to the end learned at most {high:.2f} of what clean images teach, in all measured conditions "
-        f"that left {floor.share:.0%} or more ({floor.condition})"
+        f"that left {floor.share:.0%} or more ({floor.condition}); {table.where}"
     )
     return Worth(high, nearest, meaning, table.about)
 
@@ -111,10 +119,10 @@ def _share(row: Measured) -> float:
     return row.share
 
 
-def _weak(short: Measured | None) -> str:
+def _weak(short: Measured | None, where: str) -> str:
     if short is None:
         return "less is left than in any measurement: expect copies to teach what clean images teach"
     return (
         f"not measured with victims trained to the end; short ones learned {short.learned:.2f} of what clean images "
-        f"teach with {short.share:.0%} left ({short.condition})"
+        f"teach with {short.share:.0%} left ({short.condition}); {where}"
     )
