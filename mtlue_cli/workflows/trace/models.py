@@ -2,6 +2,7 @@
 
 import json
 import warnings
+import zipfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -116,6 +117,9 @@ def load_model(path: Path, device_name: str) -> LoadedModel:
         InputError: It cannot be read, or ONNX is not installed.
     """
     loaders = {".onnx": _load_onnx, ".pt2": _load_export}
+    hint = "expected TorchScript, torch.export (.pt2) or ONNX (.onnx)"
+    if path.suffix.lower() != ".onnx" and not zipfile.is_zipfile(path):
+        raise InputError(f"{path} cannot be read as a model", hint=hint)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of formats that will be replaced some day
@@ -123,7 +127,7 @@ def load_model(path: Path, device_name: str) -> LoadedModel:
     except (OSError, RuntimeError, ValueError, KeyError, TypeError) as error:
         raise InputError(
             f"{path} cannot be read as a model: {str(error).splitlines()[0] if str(error) else type(error).__name__}",
-            hint="expected TorchScript, torch.export (.pt2) or ONNX (.onnx)",
+            hint=hint,
         ) from error
 
 

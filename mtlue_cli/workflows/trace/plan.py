@@ -14,6 +14,8 @@ MOST_STAGES = 20
 """A task of more classes is tested on so many of them."""
 FEWEST_PROBES = 4
 """Probes of a stage, the true one among them, below which there are fewer stages instead."""
+MOST_IMAGES = 8
+"""More queries than that are for more decoys, which bound the p-value."""
 LEAST_CODE = 0.5
 """Length of a code, as a share of the longest of its task, below which a class is not tested: hardly anything is
 painted for it. The rarest class of an even task has next to no code."""
@@ -75,7 +77,7 @@ def plan_probes(codes: Mapping[str, Numbers], shares: Mapping[str, Sequence[floa
             stages[place][name] = classes
             following[name] = place + 1
     filled = tuple(stage for stage in stages if stage)
-    images = max(1, math.isqrt(queries // max(1, len(filled))) // 2)
+    images = min(MOST_IMAGES, max(1, math.isqrt(queries // max(1, len(filled))) // 2))
     return Plan(filled, queries // max(1, len(filled) * images), images)
 
 

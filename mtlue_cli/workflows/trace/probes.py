@@ -8,7 +8,7 @@ import re
 import secrets
 import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -20,7 +20,7 @@ from mtlue_cli.choices import MAX_EPSILON, ImageFormat, TaskKind
 from mtlue_cli.devices import choose_device
 from mtlue_cli.documents import Document
 from mtlue_cli.errors import ImageError, InputError
-from mtlue_cli.files import synchronise, write_atomically
+from mtlue_cli.files import file_digest, synchronise, write_atomically
 from mtlue_cli.generator.checkpoint import LoadedGenerator, load_checkpoint
 from mtlue_cli.generator.code_embedding import painted_codes
 from mtlue_cli.generator.codebook import CODE_VERSION, Codebook, Numbers
@@ -32,7 +32,7 @@ from mtlue_cli.images.decode import decode_image
 from mtlue_cli.images.encode import encode_image
 from mtlue_cli.images.folder import find_images, refuse_nesting
 from mtlue_cli.keys import Key, find_key
-from mtlue_cli.release.records import MANIFEST_NAME, RunRecord, read_manifest, record_path
+from mtlue_cli.release.records import FOLDER, MANIFEST_NAME, RunRecord, read_manifest, record_path
 from mtlue_cli.tasks.spec import UNLABELLED, Task, TaskSet
 from mtlue_cli.workflows.progress import Progress
 from mtlue_cli.workflows.trace.config import ProbesConfig
@@ -89,6 +89,7 @@ class KeyedRelease:
         tasks: Those that have codes.
         codes: ``(C, d)`` of each task, as they are painted but for their scale.
         shares: Of each class.
+        released: Digests of its images.
     """
 
     run: RunRecord
@@ -96,6 +97,7 @@ class KeyedRelease:
     tasks: TaskSet
     codes: Mapping[str, Numbers]
     shares: Mapping[str, Sequence[float]]
+    released: frozenset[str] = frozenset()
 
     def with_codes_of(self, key: Key) -> Mapping[str, Numbers]:
         """The codes that ``key`` draws for the same tasks and classes."""
@@ -138,31 +140,31 @@ def make_probes(config: ProbesConfig, progress: Progress) -> ProbesResult:
     names = find_images(config.images)
     if not names:
         raise InputError(f"{config.images} holds no images", hint="give a folder of clean images")
+    digest = hashlib.sha256(record_path(config.release, f"{FOLDER}/{MANIFEST_NAME}").read_bytes()).hexdigest()
     try:
         probes = _paint(release, plan, seed, config, names, progress)
+        sealed = SealedAnswers(
+            seed=seed,
+            made=datetime.now(UTC).isoformat(timespec="seconds"),
+            release_sha256=digest,
+            key_fingerprint=str(release.run.key_fingerprint),
+            weights_sha256=release.run.weights_sha256,
+            epsilon=_epsilon(config, release.run),
+            tasks={task.name: list(task.classes) for task in release.tasks},
+            stages=len(plan.stages),
+            arms=plan.arms,
+            images=plan.images,
+            probes=tuple(sorted(probes, key=lambda probe: probe.file)),
+            versions={"mtlue": __version__, "numpy": np.__version__, "torch": str(torch.__version__)},
+        )
+        content = sealed.content()
+        commitment = commitment_of(sealed, content).content()
+        write_atomically(config.out / TEMPLATE, _template(sealed).encode())
+        write_atomically(config.out / COMMITMENT, commitment)
+        write_atomically(sealed_file, content, private=True)
     except BaseException:
         shutil.rmtree(config.out, ignore_errors=True)  # it was new or empty: nothing of it is of use
         raise
-    digest = hashlib.sha256(record_path(config.release, f".mtlue/{MANIFEST_NAME}").read_bytes()).hexdigest()
-    sealed = SealedAnswers(
-        seed=seed,
-        made=datetime.now(UTC).isoformat(timespec="seconds"),
-        release_sha256=digest,
-        key_fingerprint=str(release.run.key_fingerprint),
-        weights_sha256=release.run.weights_sha256,
-        epsilon=_epsilon(config, release.run),
-        tasks={task.name: list(task.classes) for task in release.tasks},
-        stages=len(plan.stages),
-        arms=plan.arms,
-        images=plan.images,
-        probes=tuple(sorted(probes, key=lambda probe: probe.file)),
-        versions={"mtlue": __version__, "numpy": np.__version__, "torch": str(torch.__version__)},
-    )
-    content = sealed.content()
-    write_atomically(sealed_file, content, private=True)
-    commitment = commitment_of(sealed, content).content()
-    write_atomically(config.out / TEMPLATE, _template(sealed).encode())
-    write_atomically(config.out / COMMITMENT, commitment)
     return ProbesResult(
         str(config.out),
         str(sealed_file),
@@ -191,6 +193,8 @@ def open_release(folder: Path, key_file: Path | None, weights: Path | None) -> t
             "draw, so that no exact test is possible",
             hint="protect with --quick or --weights default to make a release that can be traced",
         )
+    if not run.complete:
+        raise InputError(f"{folder} is unfinished", hint="run mtlue protect again to finish it")
     if run.code_version != CODE_VERSION:
         raise InputError(
             f"{folder} has codes of version {run.code_version}, this mtlue draws version {CODE_VERSION}",
@@ -216,9 +220,8 @@ def open_release(folder: Path, key_file: Path | None, weights: Path | None) -> t
             f"the weights {loaded.card.name} are not those of {folder}",
             hint="give the file of its weights with --weights",
         )
-    release = KeyedRelease(run, loaded, tasks, {}, run.shares)
-    codes = release.with_codes_of(found.key)
-    return KeyedRelease(run, loaded, tasks, codes, run.shares), found.notes
+    release = KeyedRelease(run, loaded, tasks, {}, run.shares, frozenset(record.sha256 for record in manifest.files))
+    return replace(release, codes=release.with_codes_of(found.key)), found.notes
 
 
 class Drawn:
@@ -338,8 +341,10 @@ def _paint(
                     "give more photos in colour, or ask for fewer with --queries",
                 )
             try:
+                if file_digest(config.images / image) in release.released:
+                    raise ImageError("is a file of the release, which has codes already")
                 contents = _arms(generator, drawn, question, plan.arms, config.images / image, epsilon)
-            except ImageError as error:
+            except (ImageError, OSError) as error:
                 faults.append(f"{image}: {error}")
         for arm, content in enumerate(contents):
             name = next(files)

@@ -18,7 +18,7 @@ from mtlue_cli.workflows.trace.probes import ProbesResult, make_probes
 from tests.small_set import write_checkpoint
 
 SIDE = 16
-COLOURS = ("red", "green", "blue", "cyan", "pink", "black", "white", "grey")
+COLOURS = ("black", "blue", "cyan", "green", "grey", "pink", "red", "white")
 CLASSES = {"colour": COLOURS, "round": ("0", "1")}
 
 
@@ -84,11 +84,11 @@ class LinearVictim(nn.Module):
 
     def __init__(self, colour: Tensor, round_: Tensor) -> None:
         super().__init__()
-        self.colour, self.round = nn.Buffer(colour), nn.Buffer(round_)
+        self.of_colour, self.of_round = nn.Buffer(colour), nn.Buffer(round_)
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
         pixels = torch.cat([images.flatten(1), torch.ones_like(images[:, 0, :1, 0])], dim=1)
-        return pixels @ self.colour, pixels @ self.round
+        return pixels @ self.of_colour, pixels @ self.of_round
 
 
 def train_victim(images: Path) -> LinearVictim:

@@ -243,8 +243,8 @@ def test_random_answers_in_a_fifth_of_the_queries_do_not_hide_a_victim() -> None
     rng = np.random.default_rng(0)
     honest = [answered(drawn_probes(number), rng, 0.95) for number in range(60)]
     hiding = [answered(drawn_probes(number), rng, 0.95, noise=0.2) for number in range(60)]
-    assert np.median(honest) < 1e-5
-    assert np.median(hiding) < 1e-3
+    assert np.median(honest) < 5e-4
+    assert np.median(hiding) < 2e-3
 
 
 def test_a_model_that_reads_codes_of_another_key_is_accused_as_often_as_the_level_says() -> None:

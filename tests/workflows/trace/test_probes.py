@@ -10,15 +10,17 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from mtlue_cli.choices import TaskKind
 from mtlue_cli.errors import InputError
 from mtlue_cli.files import write_atomically
+from mtlue_cli.tasks.spec import Task, TaskSet
 from mtlue_cli.workflows.progress import SilentProgress
 from mtlue_cli.workflows.protect.config import ProtectConfig
 from mtlue_cli.workflows.protect.run import protect_folder
 from mtlue_cli.workflows.trace.probes import make_probes
 from mtlue_cli.workflows.trace.sealed import COMMITMENT, TEMPLATE, opened, sealed_path
 from tests.small_set import write_checkpoint
-from tests.workflows.trace.linear_victim import Traced, make_release
+from tests.workflows.trace.linear_victim import CLASSES, Traced, make_release
 
 SEED = "12" * 32
 
@@ -126,7 +128,8 @@ def test_another_key_and_other_weights_are_refused(traced: Traced, tmp_path: Pat
 
 
 def test_a_release_without_a_key_cannot_be_traced(traced: Traced, tmp_path: Path) -> None:
-    weights = write_checkpoint(tmp_path / "learned.safetensors")
+    tasks = (Task(name, TaskKind.CATEGORICAL, classes) for name, classes in CLASSES.items())
+    weights = write_checkpoint(tmp_path / "learned.safetensors", TaskSet(tuple(tasks)))
     photos = traced.folder / "photos"
     protect_folder(
         ProtectConfig(photos, photos / "labels.csv", out=tmp_path / "out", weights=str(weights), device="cpu"),

@@ -36,10 +36,19 @@ def test_a_higher_score_ranks_first_and_ties_are_broken_by_lot() -> None:
 
 def test_p_values_are_uniform_when_all_arms_are_alike() -> None:
     rng = np.random.default_rng(0)
-    # Scores with many ties, and arms of one stage that are alike but not independent across images.
-    found = [rank_sum_p(ranks(rng.integers(0, 3, (8, 6)).astype(float), rng.random((8, 6))), 6) for _ in range(2000)]
+    # Scores with many ties.
+    drawn = [ranks(rng.integers(0, 3, (8, 6)).astype(float), rng.random((8, 6))) for _ in range(2000)]
+    # Sums of ranks are whole numbers: their p-values have gaps, which a random number fills.
+    below = {7: 0.0} | {total: rank_sum_p(ranks_of_sum(total), 6) for total in range(8, 49)}
+    found = [below[sum(one) - 1] + rng.random() * (below[sum(one)] - below[sum(one) - 1]) for one in drawn]
     assert stats.kstest(found, "uniform").pvalue > 0.01
     assert 0.03 < np.mean(np.array(found) <= 0.05) < 0.07
+
+
+def ranks_of_sum(total: int) -> list[int]:
+    """Ranks of eight stages with this sum."""
+    each, more = divmod(total, 8)
+    return [each + (stage < more) for stage in range(8)]
 
 
 def test_holm_by_hand() -> None:
