@@ -277,7 +277,7 @@ def inspect(
 
     Args:
         path: A ``.safetensors`` file, the name of shipped weights, or a release.
-        against: Folder of the originals: measure every released file against its own.
+        against: Folder of the originals. Measures every released file against its original.
         progress: Whether to show progress on standard error.
         options: ``workers`` and ``max_pixels``.
 

@@ -121,6 +121,7 @@ class BackboneName(StrEnum):
     DENSENET121 = "densenet121"
     VIT_B_16 = "vit_b_16"
     SMALL = "small"
+    EFFICIENTNET_LITE0 = "efficientnet-lite0"
 
 
 class WeightingName(StrEnum):
@@ -188,6 +189,9 @@ class CountermeasureName(StrEnum):
     CUTMIX = "cutmix"
     RANDOM_RESIZED_CROP = "random-resized-crop"
     COLOUR_JITTER = "colour-jitter"
+    RANDOM_INTERPOLATION = "random-interpolation"
+    RANDOM_SHARPENING = "random-sharpening"
+    NONLINEAR = "nonlinear"
     LABEL_REGRESSION = "label-regression"
     ORTHOGONAL_PROJECTION = "orthogonal-projection"
     UERASER = "ueraser"

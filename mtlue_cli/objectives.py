@@ -22,12 +22,7 @@ RUNNING_SHARE = 0.9
 
 
 class Objective(ABC):
-    """``L_base``: how well protected images serve their purpose with a surrogate that knows ``tasks``.
-
-    ``follows`` says in words what :meth:`agreement` counts, for a progress line.
-    """
-
-    follows = "follows shifted labels"
+    """``L_base``: how well protected images serve their purpose with a surrogate that knows ``tasks``."""
 
     def __init__(self, tasks: TaskSet) -> None:
         self.tasks = tasks
@@ -80,8 +75,6 @@ class ErrorMinimizing(Objective):
         Huang et al., "Unlearnable Examples", ICLR 2021; generator form of Yu et al., ICML 2025. Deviations: steps taken
         together instead of epochs in turn, and a surrogate that restarts.
     """
-
-    follows = "surrogate accuracy"
 
     def __init__(
         self,
@@ -224,7 +217,6 @@ class Learnable(Objective):
     def __init__(self, main: Objective, companion: ErrorMinimizing, weight: float) -> None:
         super().__init__(main.tasks)
         self.main, self.companion, self.weight = main, companion, weight
-        self.follows = main.follows
 
     def targets(self, labels: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Those of the main objective."""
@@ -267,10 +259,11 @@ class Ingredients:
 
 @dataclass(frozen=True)
 class ObjectiveSpec:
-    """How an objective is made, and how many last checkpoints of a clean surrogate it needs."""
+    """How an objective is made, the last checkpoints of a clean surrogate that it needs, and what agreement says."""
 
     build: Callable[[Ingredients], Objective]
     clean_checkpoints: int
+    agreement: str = "follows shifted labels"
 
 
 def _em(given: Ingredients) -> ErrorMinimizing:
@@ -282,7 +275,7 @@ def _with_companion(main: Objective, given: Ingredients) -> Objective:
 
 
 OBJECTIVES: Mapping[ObjectiveName, ObjectiveSpec] = {
-    ObjectiveName.EM: ObjectiveSpec(_em, 0),
+    ObjectiveName.EM: ObjectiveSpec(_em, 0, "surrogate accuracy"),
     ObjectiveName.TAP: ObjectiveSpec(
         lambda given: _with_companion(TargetedAdversarial(given.tasks, given.clean[-1]), given), 1
     ),

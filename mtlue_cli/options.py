@@ -1,7 +1,7 @@
 """How options are described: each field of a config class says once how a user sets it.
 
-Flags, range and environment variable stand in the field's type, ``Annotated[int, Option(...)]``; the help is what the
-docstring of the class says of the field. The command line (:mod:`mtlue_cli.commands.from_config`), config files
+Flags, range and environment variable are part of the field's type, ``Annotated[int, Option(...)]``; the help is what
+the docstring of the class says of the field. The command line (:mod:`mtlue_cli.commands.from_config`), config files
 (:mod:`mtlue_cli.commands.config_file`) and :func:`range_faults` read them from there. Imports nothing heavy: ``--help``
 loads this module and the config classes.
 """

@@ -238,9 +238,9 @@ def test_the_table_of_countermeasures_is_the_registry() -> None:
         choice.name: [
             choice.title,
             ", ".join(f"`{line}`" for line in assignments(choice.settings)),
-            f"{choice.cost:g}",
+            f"{choice.settings.cost:g}",
             choice.tier.value,
-            choice.source,
+            choice.settings.source,
         ]
         for choice in COUNTERMEASURES.values()
     }

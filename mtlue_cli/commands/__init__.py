@@ -1,1 +1,1 @@
-"""The command line: Typer and rich only; one file a command."""
+"""The command line: Typer and rich only; one file per command."""

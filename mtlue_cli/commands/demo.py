@@ -3,10 +3,8 @@
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import typer
 from rich.text import Text
 
-from mtlue_cli.choices import ExitCode
 from mtlue_cli.commands.console import duration
 from mtlue_cli.commands.decoders import reading_photos
 from mtlue_cli.commands.from_config import Given, command_of
@@ -42,9 +40,7 @@ def demo(given: Given) -> None:
     terminal.say(f"finished in {duration(result.seconds)}; look at:")
     for what, path in places(result).items():
         terminal.say(f"  {path}: {what}")
-    terminal.write_json(result.to_json())
-    if result.exit_code != ExitCode.SUCCESS:
-        raise typer.Exit(result.exit_code)
+    given.finish(result)
 
 
 def places(result: "DemoResult") -> dict[str, Path]:

@@ -1,6 +1,7 @@
 """Commands made from config classes: signature, help, environment variables and config file from one description."""
 
 import inspect
+import re
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import MISSING, dataclass
@@ -9,7 +10,7 @@ from typing import Annotated, Any, TypeVar
 
 import typer
 
-from mtlue_cli.choices import MAX_PIXELS
+from mtlue_cli.choices import MAX_PIXELS, ExitCode
 from mtlue_cli.commands.config_file import values_of_files
 from mtlue_cli.commands.console import Terminal
 from mtlue_cli.options import OUTPUT, MaxPixels, Option, OptionField, built, option_fields
@@ -26,8 +27,8 @@ class ResultOptions:
     """What every command says and where.
 
     Attributes:
-        config: TOML file with options, one table per command. The command line and the environment override it; it
-            overrides pyproject.toml.
+        config: TOML file with options, in one table per command. Options of the command line and the environment
+            override it; it overrides pyproject.toml.
         quiet: Print errors only.
         json_target: Write the result as JSON to FILE; without FILE, or with -, to stdout in place of the table.
     """
@@ -67,6 +68,12 @@ class Given:
             InputError: A value is not understood.
         """
         return built(config, self.values, **more)
+
+    def finish(self, result: Any) -> None:  # noqa: ANN401 - of any command
+        """Write the JSON document of a result where it was asked for, and end with its exit code."""
+        self.terminal.write_json(result.to_json())
+        if result.exit_code != ExitCode.SUCCESS:
+            raise typer.Exit(result.exit_code)
 
     def labels(self, images: Path) -> Path:
         """The label file: the one that is named, or the one among ``images``.
@@ -121,7 +128,8 @@ def command_of(
             run(Given(dict.fromkeys(without) | values, terminal, context.with_resource))
 
         command.__name__ = run.__name__
-        command.__doc__ = run.__doc__
+        # A line end within a paragraph would be one in the help.
+        command.__doc__ = re.sub(r"(?<!\n)\n(?!\n)", " ", inspect.getdoc(run) or "")
         context = inspect.Parameter("context", inspect.Parameter.KEYWORD_ONLY, annotation=typer.Context)
         options = [_parameter(option, word, read_files if key == "config" else None) for key, option in found.items()]
         command.__signature__ = inspect.Signature([context, *options])  # type: ignore[attr-defined]  # Typer reads it

@@ -4,9 +4,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated
 
-import typer
-
-from mtlue_cli.choices import ExitCode
 from mtlue_cli.commands.console import grouped, table_of
 from mtlue_cli.commands.decoders import reading_photos
 from mtlue_cli.commands.from_config import Given, PhotoOptions, command_of
@@ -19,7 +16,7 @@ class InspectOptions:
 
     Attributes:
         path: A .safetensors file, the name of shipped weights, or a folder made by protect.
-        against: Folder of the originals: measure every released file against its own.
+        against: Folder of the originals. Measures every released file against its original.
     """
 
     path: Annotated[Path, Option(argument=True, metavar="CHECKPOINT|RELEASE")]
@@ -49,6 +46,4 @@ def inspect(given: Given) -> None:
             terminal.say(f"in quarantine: {line}")
         for line in grouped(report.faults, "--json lists all"):
             terminal.say(f"fault: {line}")
-    terminal.write_json(report.to_json())
-    if report.exit_code != ExitCode.SUCCESS:
-        raise typer.Exit(report.exit_code)
+    given.finish(report)

@@ -3,9 +3,6 @@
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated
 
-import typer
-
-from mtlue_cli.choices import ExitCode
 from mtlue_cli.commands.console import MOST_EXAMPLES, duration, grouped, table_of
 from mtlue_cli.commands.decoders import reading_photos
 from mtlue_cli.commands.from_config import Given, command_of
@@ -39,11 +36,12 @@ class LookOptions:
 def protect(given: Given) -> None:
     """Write a protected copy of every labelled image, and labels.csv with it.
 
-    Without --weights it first trains a generator on these images, or finds the one that an earlier run trained.
-    The generator is kept in your data folder, readable by you alone. Keep a copy to add images later.
+    Without --weights it first trains a generator on these images, or finds the one that an earlier run trained. The
+    generator is kept in your data folder, readable by you alone. Keep a copy: you need it to add images later.
 
     Originals are never changed. Run the command again to continue an interrupted run or to add images.
-    Exit code 3: done, but some images could not be protected. They are listed and not in the release.
+
+    Exit code 3: finished, but some images could not be protected. They are listed and are not in the release.
 
     [bold]Example:[/bold] mtlue protect photos --labels photos/labels.csv
     """
@@ -59,9 +57,7 @@ def protect(given: Given) -> None:
     given.terminal.show(table_of(result.rows() | {"time": time}))
     for line in remarks(result):
         given.terminal.say(line)
-    given.terminal.write_json(result.to_json())
-    if result.exit_code != ExitCode.SUCCESS:
-        raise typer.Exit(result.exit_code)
+    given.finish(result)
 
 
 def _protected(config: ProtectConfig, given: Given, look: LookOptions) -> "ProtectResult | None":

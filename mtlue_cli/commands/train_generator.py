@@ -16,7 +16,7 @@ from mtlue_cli.workflows.train.config import TrainConfig, check_usage
 def train_generator(given: Given) -> None:
     """Train a perturbation generator on a folder of labelled images.
 
-    Ctrl-C keeps the state; the same command continues where it stopped.
+    protect takes the result as --weights. After Ctrl-C, the same command continues where it stopped.
 
     [bold]Example:[/bold] mtlue train-generator photos --labels labels.csv --out photos.safetensors
     """

@@ -24,10 +24,10 @@ class ReportOptions:
     """What ``verify`` writes.
 
     Attributes:
-        dry_run: Print what would run and about how long it would take, then exit.
-        junit: Write a JUnit report with one case per task and condition.
-        markdown: Write a summary in Markdown.
-        report: Write one self-contained HTML page.
+        dry_run: Print the conditions and an estimate of the time, then exit. Trains nothing.
+        junit: Write a JUnit report to FILE, with one case per task and condition.
+        markdown: Write a summary in Markdown to FILE.
+        report: Write a self-contained HTML page to FILE.
         no_cache: Train every victim again; neither read nor write the cache.
     """
 
@@ -42,8 +42,11 @@ class ReportOptions:
 def verify(given: Given) -> None:
     """Audit a release, train victims on it, and measure what they learn.
 
-    The gate is the worst of all conditions that are run. Exit code 0: the protection holds; 4: it does not; 5: the
-    measurement is inconclusive. Finished victims are cached, so an interrupted run continues.
+    A victim is a network that learns from the release as an attacker would. The release passes if no condition that is
+    run (a victim and what it does to the images) learns more than --max-learned. Finished victims are cached, so an
+    interrupted run continues.
+
+    Exit code 0: the protection holds; 4: it does not; 5: nothing can be concluded.
 
     [bold]Example:[/bold] mtlue verify photos --labels labels.csv --protected photos-protected
     """

@@ -49,7 +49,7 @@ def show_verification(terminal: Terminal, result: "VerifyResult", *, brief: bool
 
 
 def show_not_tested(terminal: Terminal, left: "Sequence[NotTested]") -> None:
-    """What was not tried, a line a kind; it must not be taken for passed."""
+    """What was not tried, one line per kind; it must not be taken for passed."""
     kinds: dict[str, list[str]] = {}
     for untried in left:
         kind, _, name = untried.name.partition(" ")
@@ -133,11 +133,11 @@ def by_place_alone(release: "ConditionFigures") -> str | None:
             f"{task.task} {in_unit(task.place_floor, task.metric)}{sign}, "
             f"learned beyond it {_fraction(task.learned_beyond_place)}"
         )
-    return f"by place alone, without the image: {'; '.join(floors)}" if floors else None
+    return f"by position alone, without the image: {'; '.join(floors)}" if floors else None
 
 
 def condition_table(result: "VerifyDocument") -> Table:
-    """One line a condition: average figures over the judged, conclusive tasks."""
+    """One line per condition: average figures over the judged, conclusive tasks."""
     table = Table("condition")
     for name in (f"{result.metric.value} %", "learned", "at best epoch"):
         table.add_column(name, justify="right")

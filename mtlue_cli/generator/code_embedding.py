@@ -47,7 +47,7 @@ def shares_for_codes(table: LabelTable, tasks: TaskSet, size: int) -> dict[str, 
     found = image_level_shares(table.columns, tasks)
     if is_tinted(tasks):
         rows = np.linspace(0, len(table) - 1, min(COUNTED, len(table))).astype(int).tolist()
-        maps = [row_maps(table.maps_folder, table, tasks, row, size) for row in rows]
+        maps = [row_maps(table, tasks, row, size) for row in rows]
         for task in tasks.dense:
             found[task.name] = code_shares(torch.from_numpy(np.stack([own[task.name] for own in maps])), task)
     return found
@@ -82,7 +82,7 @@ class CodeEmbedding(nn.Module):
         pattern_grid: Least side ``g`` of the patterns, in cells.
 
     Source:
-        Stands in for the class-wise embeddings of Yu et al., ICML 2025, section 4; :class:`~.codebook.Codebook` fulfils
+        Replaces the class-wise embeddings of Yu et al., ICML 2025, section 4; :class:`~.codebook.Codebook` fulfils
         their regularisers in closed form.
     """
 

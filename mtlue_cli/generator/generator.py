@@ -16,8 +16,8 @@ from mtlue_cli.generator.checkpoint import CheckpointCard, LoadedGenerator, load
 from mtlue_cli.generator.code_embedding import shares_for_codes
 from mtlue_cli.generator.inference import BatchedPerturbation, Labels, for_inference
 from mtlue_cli.generator.shipped import find_weights
+from mtlue_cli.images.dataset import to_square
 from mtlue_cli.images.decode import ARRAY, DecodedImage
-from mtlue_cli.images.square import to_square
 from mtlue_cli.keys import Key
 from mtlue_cli.perturbation.bound import Pixels, protect_pixels
 from mtlue_cli.perturbation.effect import Shortfall, measure

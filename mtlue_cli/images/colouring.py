@@ -15,21 +15,9 @@ UNKNOWN = (38, 38, 38)
 _GOLDEN = 0.618034
 _SHADES = ((0.62, 0.92), (0.85, 0.70), (0.38, 1.00))
 """Saturation and value of a class, in turn."""
-_NEAR_TO_FAR = np.array(
-    [
-        (253, 231, 37),
-        (181, 222, 43),
-        (110, 206, 88),
-        (53, 183, 121),
-        (31, 158, 137),
-        (38, 130, 142),
-        (49, 104, 142),
-        (62, 74, 137),
-        (72, 40, 120),
-        (68, 1, 84),
-    ],
-    dtype=np.float64,
-)
+_NEAR_TO_FAR = np.frombuffer(
+    bytes.fromhex("fde725 b5de2b 6ece58 35b779 1f9e89 26828e 31688e 3e4a89 482878 440154"), dtype=np.uint8
+).reshape(-1, 3)
 """Viridis in ten steps, reversed: nearer is brighter, evenly. Source: Smith and van der Walt, 2015, CC0."""
 _OUTLIERS = (0.02, 0.98)
 """Quantiles of the measured depths between which the colours run."""
@@ -65,11 +53,6 @@ def coloured(target: Array, task: Task) -> npt.NDArray[np.uint8]:
     picture = np.rint((vectors + 1) * 127.5).clip(0, 255).astype(np.uint8)
     picture[(vectors == 0).all(axis=2)] = UNKNOWN
     return picture
-
-
-def coloured_all(targets: Array, task: Task) -> npt.NDArray[np.uint8]:
-    """:func:`coloured` of each of ``targets``, ``(N, h, w, 3)``."""
-    return np.stack([coloured(target, task) for target in targets])
 
 
 def _depth(depth: npt.NDArray[np.float64]) -> npt.NDArray[np.uint8]:

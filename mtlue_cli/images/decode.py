@@ -4,6 +4,7 @@ import importlib.util
 import io
 import os
 import re
+import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -29,27 +30,10 @@ ARRAY = "NPY"
 NO_MEMORY = "does not fit into memory"
 """Why a photo is refused for which there is no room."""
 
-RAW_SUFFIXES = frozenset(
-    {
-        *(
-            ".raw",
-            ".cr2",
-            ".cr3",
-            ".crw",
-            ".nef",
-            ".nrw",
-            ".arw",
-            ".srf",
-            ".sr2",
-            ".dng",
-            ".orf",
-            ".rw2",
-            ".raf",
-            ".pef",
-        ),
-        *(".srw", ".x3f", ".3fr", ".erf", ".kdc", ".mef", ".mos", ".iiq", ".rwl", ".gpr", ".dcr", ".mrw"),
-    }
-)
+RAW_SUFFIXES = {
+    *(".raw", ".cr2", ".cr3", ".crw", ".nef", ".nrw", ".arw", ".srf", ".sr2", ".dng", ".orf", ".rw2", ".raf", ".pef"),
+    *(".srw", ".x3f", ".3fr", ".erf", ".kdc", ".mef", ".mos", ".iiq", ".rwl", ".gpr", ".dcr", ".mrw"),
+}
 """Suffixes of camera files before development, lower case."""
 
 IS_RAW = "is a RAW photo, the sensor's data before development; develop it to TIFF or PNG first and name that file"
@@ -66,13 +50,6 @@ _READABLE_MODES = frozenset({"1", "L", "LA", "La", "P", "PA", "RGB", "RGBA", "RG
 _GREY_MODES = ("1", "L", "LA", "La")
 _TRANSPARENT_MODES = ("LA", "La", "RGBA", "RGBa", "PA")
 _STRIP_PIXELS = 1 << 22
-_SIDEWAYS = (
-    Image.Transpose.ROTATE_90,
-    Image.Transpose.ROTATE_270,
-    Image.Transpose.TRANSPOSE,
-    Image.Transpose.TRANSVERSE,
-)
-"""Turns that swap height and width."""
 
 
 @dataclass(frozen=True)
@@ -164,21 +141,21 @@ def _is_tga(start: bytes, size: int) -> bool:
 
     Source: Truevision TGA File Format Specification 2.0, tables 1 and 2.
     """
-    if len(start) < _TGA_HEADER or start[1] > 1:
+    if len(start) < _TGA_HEADER.size:
         return False
-    has_map, kind = start[1] == 1, start[2]
-    width, height = (int.from_bytes(start[at : at + 2], "little") for at in (12, 14))
-    entries, bits = int.from_bytes(start[5:7], "little"), start[16]
-    if min(width, height) < 1 or start[17] >> 6 or kind not in _TGA_BITS or bits not in _TGA_BITS[kind]:
+    skipped, has_map, kind, first, entries, map_bits, _, _, width, height, bits, flags = _TGA_HEADER.unpack_from(start)
+    if min(width, height) < 1 or flags >> 6 or has_map > 1 or bits not in _TGA_BITS.get(kind, ()):
         return False
-    if (not has_map and (kind in (1, 9) or any(start[3:8]))) or (has_map and start[7] not in (15, 16, 24, 32)):
+    if has_map and map_bits not in (15, 16, 24, 32):
         return False
-    before = _TGA_HEADER + start[0] + (entries * -(-start[7] // 8) if has_map else 0)
-    return size > before if kind >= 9 else size >= before + width * height * -(-bits // 8)
+    if not has_map and (kind in (1, 9) or first or entries or map_bits):
+        return False
+    before = _TGA_HEADER.size + skipped + has_map * entries * -(-map_bits // 8)
+    least: int = before + (1 if kind >= 9 else width * height * -(-bits // 8))
+    return size >= least
 
 
-_TGA_HEADER = 18
-"""Bytes."""
+_TGA_HEADER = struct.Struct("<BBBHHBHHHHBB")
 _TGA_BITS = {1: (8,), 2: (16, 24, 32), 3: (8, 16), 9: (8,), 10: (16, 24, 32), 11: (8, 16)}
 """Kind of picture to the bits of a pixel."""
 START = 64
@@ -287,7 +264,7 @@ def upright_frame(path: Path) -> tuple[int, int, int] | None:
             with opened_image(stream) as opened:
                 turn = turn_to_upright(opened)
                 orientation = next((number for number, known in TURNS.items() if known is turn), 1)
-                if turn not in _SIDEWAYS:
+                if orientation < 5:
                     return opened.height, opened.width, orientation
                 # Which of its sides a turned TIFF calls its width depends on the version of Pillow.
                 size = decode_image(path).size if opened.format == "TIFF" else (opened.width, opened.height)
@@ -374,8 +351,6 @@ def _pixels(image: Image.Image, source_format: str) -> tuple[Pixels, npt.NDArray
     grey = mode in _GREY_MODES
     transparent = mode in _TRANSPARENT_MODES or "transparency" in image.info
     target = ("LA" if transparent else "L") if grey else ("RGBA" if transparent else "RGB")
-    if not transparent and image.height * image.width <= _STRIP_PIXELS:
-        return np.asarray(image if mode == target else image.convert(target)), None
     pixels = np.empty((image.height, image.width) if grey else (image.height, image.width, 3), dtype=np.uint8)
     alpha = np.empty((image.height, image.width), dtype=np.uint8) if transparent else None
     for rows, strip in _strips(image, target):

@@ -95,9 +95,12 @@ def encode_image(pixels: Pixels, like: DecodedImage, image_format: ImageFormat, 
         raise ImageError(
             f"is {like.size[1]} x {like.size[0]} pixels, WebP allows {WEBP_SIDE} per side; use --format png"
         )
-    options = {**_OPTIONS[name], **_profile(name, like)}
-    if keep_metadata:
-        options.update(_metadata(name, like.metadata))
+    options, profile = dict(_OPTIONS[name]), like.icc_profile
+    if name not in _BARE_FORMATS:
+        if profile is not None and not (name in _FORMATS_WITHOUT_GREY and profile[_COLOUR_SPACE] == b"GRAY"):
+            options["icc_profile"] = profile
+        if keep_metadata:
+            options |= _metadata(name, like.metadata)
     stream = io.BytesIO()
     try:
         Image.fromarray(_with_alpha(pixels, like.alpha)).save(stream, format=name, **options)
@@ -106,23 +109,9 @@ def encode_image(pixels: Pixels, like: DecodedImage, image_format: ImageFormat, 
     return stream.getvalue()
 
 
-def _profile(name: str, like: DecodedImage) -> dict[str, Any]:
-    """Option with the colour profile, where the format has a place for it and writes the colours it is for."""
-    profile = like.icc_profile
-    if profile is None or name in _BARE_FORMATS:
-        return {}
-    if name in _FORMATS_WITHOUT_GREY and profile[_COLOUR_SPACE] == b"GRAY":
-        return {}
-    return {"icc_profile": profile}
-
-
 def _metadata(name: str, metadata: Metadata) -> dict[str, Any]:
     """Options with the metadata, where the format has a place for it."""
-    options: dict[str, Any] = {}
-    if name in _BARE_FORMATS:
-        return options
-    if metadata.exif is not None:
-        options["exif"] = metadata.exif
+    options: dict[str, Any] = {} if metadata.exif is None else {"exif": metadata.exif}
     text = metadata.text
     if name == "PNG":
         chunks = PngImagePlugin.PngInfo()
@@ -161,7 +150,7 @@ def same_alpha(one: npt.NDArray[np.uint8] | None, other: npt.NDArray[np.uint8] |
     """Whether two alphas are equal; none stands for opaque, since WebP drops an alpha that is opaque everywhere."""
     if one is None or other is None:
         present = other if one is None else one
-        return present is None or bool((present == np.iinfo(np.uint8).max).all())
+        return present is None or bool((present == 255).all())
     return np.array_equal(one, other)
 
 
@@ -171,6 +160,4 @@ def _with_alpha(pixels: Pixels, alpha: npt.NDArray[np.uint8] | None) -> Pixels:
         return pixels
     if pixels.dtype == np.uint16:
         raise ImageError("has 16 bits and alpha, which is not supported")
-    colour = pixels if pixels.ndim == 3 else pixels[..., None]
-    joined: npt.NDArray[np.uint8] = np.concatenate([colour, alpha[..., None]], axis=2, dtype=np.uint8)
-    return joined
+    return np.dstack([pixels, alpha])

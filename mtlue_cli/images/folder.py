@@ -7,7 +7,7 @@ import posixpath
 import stat
 import unicodedata
 from collections import defaultdict
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
@@ -29,55 +29,17 @@ from mtlue_cli.tasks.wording import counted, quoted
 
 ARRAY_SUFFIX = ".npy"
 
-SUFFIXES = frozenset(
-    {
-        *(".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".png", ".apng", ".bmp", ".tif", ".tiff", ".webp", ".gif"),
-        *(".ppm", ".pgm", ".pbm", ".pnm", ".avif", ".avifs", ".jp2", ".j2k", ".j2c", ".jpc", ".jpf", ".jpx", ".tga"),
-        *HEIC_SUFFIXES,
-        ARRAY_SUFFIX,
-    }
-)
+SUFFIXES = HEIC_SUFFIXES | {
+    *(".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".png", ".apng", ".bmp", ".tif", ".tiff", ".webp", ".gif", ".tga"),
+    *(".ppm", ".pgm", ".pbm", ".pnm", ".avif", ".avifs", ".jp2", ".j2k", ".j2c", ".jpc", ".jpf", ".jpx", ARRAY_SUFFIX),
+}
 """What counts as an image when a folder is searched, lower case."""
 
-UNREAD_SUFFIXES = (
-    frozenset(
-        {
-            *(
-                ".jxl",
-                ".jxr",
-                ".wdp",
-                ".psd",
-                ".xcf",
-                ".exr",
-                ".hdr",
-                ".dcm",
-                ".dicom",
-                ".dds",
-                ".pcx",
-                ".qoi",
-                ".sgi",
-                ".ras",
-            ),
-            *(
-                ".ico",
-                ".icns",
-                ".eps",
-                ".svg",
-                ".fits",
-                ".djvu",
-                ".dpx",
-                ".cin",
-                ".svs",
-                ".ndpi",
-                ".bpg",
-                ".flif",
-                ".hif",
-            ),
-        }
-    )
-    - SUFFIXES
-)
-"""Pictures of other kinds, lower case."""
+UNREAD_SUFFIXES = {
+    *(".jxl", ".jxr", ".wdp", ".psd", ".xcf", ".exr", ".hdr", ".dcm", ".dicom", ".dds", ".pcx", ".qoi", ".sgi"),
+    *(".ras", ".ico", ".icns", ".eps", ".svg", ".fits", ".djvu", ".dpx", ".cin", ".svs", ".ndpi", ".bpg", ".flif"),
+}
+"""Pictures of kinds that are not read, lower case."""
 
 _SNIFFED = 50
 """Files of a suffix of which none is a photo, after which the others are not looked at."""
@@ -90,67 +52,75 @@ class FolderMatch:
     """How a folder and its label table fit.
 
     Attributes:
-        labelled: Number of rows; each has its file.
         unlabelled: Images of the folder that no row names.
         unread: Photos that no row names of kinds that are not read.
         notes: What a user should know of the files that no row names, one per line.
     """
 
-    labelled: int
     unlabelled: tuple[str, ...]
-    unread: tuple[str, ...] = ()
-    notes: tuple[str, ...] = ()
+    unread: tuple[str, ...]
+    notes: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class FolderFiles:
+    """What lies in a folder and in the folders below; hidden files and folders are left out.
+
+    All names are relative POSIX paths, sorted. Links to folders are not followed, so a loop of links is no danger.
+
+    Attributes:
+        images: Files with the suffix of an image.
+        others: All other files, and links to folders.
+        links: Symbolic links, to files and to folders.
+    """
+
+    images: list[str]
+    others: list[str]
+    links: list[str]
+
+
+def list_folder(folder: Path) -> FolderFiles:
+    """List the files of ``folder``.
+
+    Raises:
+        InputError: ``folder`` is not a folder or cannot be read.
+    """
+    if not folder.is_dir():
+        raise InputError(f"{folder} is not a folder")
+    found = FolderFiles([], [], [])
+    prefixes = [""]
+    for prefix in prefixes:
+        try:
+            with os.scandir(folder / prefix) as scanned:
+                entries = [entry for entry in scanned if not entry.name.startswith(".")]
+        except OSError as error:
+            raise InputError(
+                f"{error.filename} cannot be read: {error.strerror}",
+                hint="make it readable, or move it out of the folder",
+            ) from error
+        for entry in entries:
+            name, is_link = prefix + entry.name, entry.is_symlink()
+            if is_link:
+                found.links.append(name)
+            if entry.is_dir(follow_symlinks=False):
+                prefixes.append(f"{name}/")
+            elif _suffix(name) in SUFFIXES and not (is_link and os.path.isdir(entry)):
+                found.images.append(name)
+            else:
+                found.others.append(name)
+    return FolderFiles(sorted(found.images), sorted(found.others), sorted(found.links))
 
 
 def find_images(folder: Path) -> list[str]:
-    """Relative POSIX paths of all images below ``folder``, sorted; hidden files and folders are left out.
-
-    Links to folders are not followed (see :func:`find_images_and_links`), so no loop of links can trap the search.
-
-    Raises:
-        InputError: ``folder`` is not a folder or cannot be read.
-    """
-    return sorted(name for prefix, _, files in _walk(folder) for name in _images(prefix, files))
-
-
-def find_images_and_others(folder: Path) -> tuple[list[str], list[str]]:
-    """What :func:`find_images` finds, and all other files and links to folders below ``folder``, likewise.
-
-    Hidden ones are left out.
-
-    Raises:
-        InputError: ``folder`` is not a folder or cannot be read.
-    """
-    images: list[str] = []
-    others: list[str] = []
-    for prefix, folders, files in _walk(folder):
-        found = _images(prefix, files)
-        images += found
-        others += {prefix + name for name in files if not name.startswith(".")}.difference(found)
-        others += [prefix + name for name in folders if os.path.islink(os.path.join(folder, prefix + name))]
-    return sorted(images), sorted(others)
-
-
-def find_images_and_links(folder: Path) -> tuple[list[str], list[str]]:
-    """What :func:`find_images` finds, and all symbolic links below ``folder``, likewise; hidden ones are left out.
-
-    Raises:
-        InputError: ``folder`` is not a folder or cannot be read.
-    """
-    images: list[str] = []
-    links: list[str] = []
-    for prefix, folders, files in _walk(folder):
-        images += _images(prefix, files)
-        shown = [prefix + name for name in (*folders, *files) if not name.startswith(".")]
-        links += [name for name in shown if os.path.islink(os.path.join(folder, name))]
-    return sorted(images), sorted(links)
+    """The images that :func:`list_folder` finds."""
+    return list_folder(folder).images
 
 
 def match_labels(
     folder: Path,
     table: LabelTable,
     other_parts: Collection[str] = (),
-    files: tuple[Sequence[str], Sequence[str]] | None = None,
+    files: FolderFiles | None = None,
 ) -> FolderMatch:
     """Check that every row of ``table`` has its file, an ordinary one within ``folder``.
 
@@ -158,17 +128,19 @@ def match_labels(
         folder: Image folder.
         table: Its labels.
         other_parts: Files whose rows belong to another part of the data set: they are not counted as unlabelled.
-        files: What :func:`find_images_and_others` finds; None: search now.
+        files: What :func:`list_folder` finds; None: search now.
 
     Raises:
         InputError: Lists every row whose file is missing, leaves the folder, also by a link, is a FIFO or the like, or
             of a kind that is not read.
     """
-    found, others = find_images_and_others(folder) if files is None else files
-    fault_of = file_check(folder, found)
+    files = list_folder(folder) if files is None else files
+    fault_of = file_check(folder, files.images)
     faults: list[str] = []
     for position, name in enumerate(table.file_names):
-        problem = fault_of(name) or _unread_fault(folder, name)
+        problem = fault_of(name)
+        if problem is None and (reason := _unread(folder, name)) is not None:
+            problem = f"file {quoted(name)} {reason[0]}"
         if problem is not None:
             faults.append(f"{table.places[position]}: {problem}" if table.places else problem)
     if faults:
@@ -179,39 +151,35 @@ def match_labels(
         )
     maps = names_below(folder, table.all_map_files, table.maps_folder)
     named = {*table.file_names, *other_parts, *maps}
-    nameless = [name for name in found if name not in named]
-    like_maps = _like_maps(table, maps, nameless, found) if maps else set()
-    unread = _unread_photos(folder, [name for name in (*nameless, *others) if name not in named])
-    notes = [*_unread_notes(unread), *_link_notes(folder, others, named)]
+    nameless = [name for name in files.images if name not in named]
+    like_maps = _like_maps(table, maps, nameless, files.images) if maps else set()
+    unread_by_kind = _unread_photos(folder, [*nameless, *(name for name in files.others if name not in named)])
+    unread = {name for names in unread_by_kind.values() for name in names}
+    notes = [
+        f"{counted(len(names), 'photo')} not read and left out ({kind}): {_some(sorted(names))}"
+        for kind, names in sorted(unread_by_kind.items())
+    ]
+    notes += _link_notes(folder, files.others, named)
     if like_maps:
-        one = len(like_maps) == 1
-        notes.append(
-            f"{counted(len(like_maps), 'file')} that no row names {'lies' if one else 'lie'} where the maps are and "
-            f"{'is' if one else 'are'} left out: {_some(sorted(like_maps))}"
-        )
+        lie = "lies where the maps are and is" if len(like_maps) == 1 else "lie where the maps are and are"
+        notes.append(f"{counted(len(like_maps), 'file')} that no row names {lie} left out: {_some(sorted(like_maps))}")
     unlabelled = tuple(name for name in nameless if name not in like_maps and name not in unread)
-    return FolderMatch(len(table), unlabelled, tuple(unread), tuple(notes))
+    return FolderMatch(unlabelled, tuple(sorted(unread)), tuple(notes))
 
 
 def _like_maps(table: LabelTable, maps: Collection[str], nameless: Sequence[str], found: Sequence[str]) -> set[str]:
-    """Files that no row names and that must be maps: in a folder of maps alone, or named as those of other photos.
+    """Those of the ``nameless`` images that must be maps: in a folder of maps alone, or named as those of other photos.
 
-    Args:
-        table: The labels.
-        maps: The maps of all rows, as names of the image folder.
-        nameless: Images of the folder that no row names.
-        found: All its images.
+    ``maps`` are the maps of all rows, and ``found`` all images, as names of the image folder.
     """
     photo_folders = {posixpath.dirname(name) for name in table.file_names}
     map_folders = {posixpath.dirname(name) for name in maps} - photo_folders
     stems = {os.path.splitext(name)[0] for name in found}
     # 0.jpg has 0_mask.png beside it, so 3_mask.png beside 3.jpg is one too.
-    ends = {end for name in maps if (end := _end_after_photo(name, stems)) is not None}
-
-    def is_map(name: str) -> bool:
-        return posixpath.dirname(name) in map_folders or _end_after_photo(name, stems) in ends
-
-    return {name for name in nameless if is_map(name)}
+    ends = {_end_after_photo(name, stems) for name in maps} - {None}
+    return {
+        name for name in nameless if posixpath.dirname(name) in map_folders or _end_after_photo(name, stems) in ends
+    }
 
 
 def _end_after_photo(name: str, stems: Collection[str]) -> str | None:
@@ -223,38 +191,32 @@ def _end_after_photo(name: str, stems: Collection[str]) -> str | None:
     return None
 
 
-def _unread_fault(folder: Path, name: str) -> str | None:
-    """Why a file that a row names is of a kind that is not read; None if it may be read."""
-    suffix = os.path.splitext(name)[1].lower()
+def _unread(folder: Path, name: str) -> tuple[str, str] | None:
+    """Why a photo of a kind that is not read is refused, and what to do about it; None if it may be read."""
+    suffix = _suffix(name)
     if suffix in RAW_SUFFIXES:
-        return f"file {quoted(name)} {IS_RAW}"
+        return IS_RAW, f"RAW, {suffix}: develop to TIFF or PNG first"
     if suffix in HEIC_SUFFIXES and not reads_heic() and is_heic(_start(folder / name)):
-        return f"file {quoted(name)} {NO_HEIC}"
+        return NO_HEIC, "HEIC: pip install 'mtlue[heic]', or convert to PNG first"
     return None
 
 
-def _unread_photos(folder: Path, names: Iterable[str]) -> dict[str, str]:
-    """Those of some files that are photos and not read, with what to do about them."""
-    unread: dict[str, str] = {}
+def _unread_photos(folder: Path, names: Iterable[str]) -> dict[str, list[str]]:
+    """Those of some files that are photos of kinds that are not read, by kind and what to do about it."""
+    unread: dict[str, list[str]] = defaultdict(list)
     others: dict[str, list[str]] = defaultdict(list)
     for name in names:
-        suffix = os.path.splitext(name)[1].lower()
-        if suffix in RAW_SUFFIXES:
-            unread[name] = f"RAW, {suffix}: develop to TIFF or PNG first"
+        suffix, reason = _suffix(name), _unread(folder, name)
+        if reason is not None:
+            unread[reason[1]].append(name)
         elif suffix in UNREAD_SUFFIXES:
-            unread[name] = f"{suffix}: convert to PNG first"
+            unread[f"{suffix}: convert to PNG first"].append(name)
         elif suffix not in SUFFIXES:
             others[suffix].append(name)
-        elif suffix in HEIC_SUFFIXES and not reads_heic() and is_heic(_start(folder / name)):
-            unread[name] = "HEIC: pip install 'mtlue[heic]', or convert to PNG first"
-    for suffix, names in others.items():
-        what = f"{suffix or 'no suffix'}: give the suffix of their format, such as .jpg"
-        photos = 0
-        for position, name in enumerate(names):
-            if position >= _SNIFFED and not photos:
-                break
-            if is_photo(_start(folder / name)):
-                unread[name], photos = what, photos + 1
+    for suffix, of_suffix in others.items():
+        if any(is_photo(_start(folder / name)) for name in of_suffix[:_SNIFFED]):
+            kind = f"{suffix or 'no suffix'}: give the suffix of their format, such as .jpg"
+            unread[kind] = [name for name in of_suffix if is_photo(_start(folder / name))]
     return unread
 
 
@@ -267,23 +229,12 @@ def _start(path: Path) -> bytes:
         return b""
 
 
-def _unread_notes(unread: Mapping[str, str]) -> list[str]:
-    by_kind: dict[str, list[str]] = defaultdict(list)
-    for name, kind in unread.items():
-        by_kind[kind].append(name)
-    return [
-        f"{counted(len(names), 'photo')} not read and left out ({kind}): {_some(sorted(names))}"
-        for kind, names in sorted(by_kind.items())
-    ]
-
-
 def _link_notes(folder: Path, others: Iterable[str], named: Collection[str]) -> list[str]:
     """That links to folders in which no row has its image are not followed, a line if there are such."""
     used = {str(parent) for name in named for parent in PurePosixPath(name).parents}
     links = [name for name in others if name not in used and os.path.isdir(os.path.join(folder, name))]
-    if not links:
-        return []
-    return [f"{counted(len(links), 'link')} to a folder not followed, what is in it is left out: {_some(links)}"]
+    note = f"{counted(len(links), 'link')} to a folder not followed, what is in it is left out: {_some(links)}"
+    return [note] if links else []
 
 
 def _some(names: Sequence[str]) -> str:
@@ -330,11 +281,11 @@ def file_check(folder: Path, found: Collection[str], called: str = "image folder
 
 
 def released_names(sources: Sequence[str], suffix: str | None, taken: Collection[str] = ()) -> dict[str, str]:
-    """Where each source stands in a release: the same path and stem with the released suffix; an array keeps its own.
+    """Name of each source in a release: the same path and stem with the released suffix; an array keeps its own.
 
-    Sources that would meet in one name, such as ``a.jpg`` and ``a.png``, keep their own suffix before the new one
-    (``a.jpg.png``). Names that differ only in case or Unicode form count as meeting, and so does a file with a folder:
-    not every file system tells them apart. What still meets carries a digest of its source (``a.3f0c5d1e2b4a.png``).
+    Sources that would have one name, such as ``a.jpg`` and ``a.png``, keep their own suffix before the new one
+    (``a.jpg.png``). Names that differ only in case or Unicode form count as equal, also those of a file and a folder:
+    not every file system tells them apart. Those still equal carry a digest of their source (``a.3f0c5d1e2b4a.png``).
 
     Args:
         sources: Distinct relative POSIX paths.
@@ -345,12 +296,12 @@ def released_names(sources: Sequence[str], suffix: str | None, taken: Collection
         Source to released path; independent of the order of ``sources``.
     """
     last = 1 if suffix is None else 2
+    parents = map(PurePosixPath, {name.rpartition("/")[0] for name in (*sources, *taken)})
+    folders = {str(folder) for parent in parents for folder in (parent, *parent.parents)}
+    reserved = set(map(_twin_key, folders.union(taken)))
     turn = dict.fromkeys(sources, 0)
-    names = {source: _name_in_turn(source, suffix, 0) for source in sources}
-    parents = {PurePosixPath(parent) for parent in {name.rpartition("/")[0] for name in (*sources, *taken)}}
-    reserved = {_twin_key(str(folder)) for parent in parents for folder in (parent, *parent.parents)}
-    reserved.update(map(_twin_key, taken))
     while True:
+        names = {source: _name_in_turn(source, suffix, turn[source]) for source in sources}
         meeting: dict[str, list[str]] = defaultdict(list)
         for source, name in names.items():
             meeting[_twin_key(name)].append(source)
@@ -364,14 +315,13 @@ def released_names(sources: Sequence[str], suffix: str | None, taken: Collection
             return names
         for source in renamed:
             turn[source] += 1
-            names[source] = _name_in_turn(source, suffix, turn[source])
 
 
 def refuse_nesting(images: Path, out: Path) -> None:
     """Refuse an output folder that is the input, lies inside it, or holds it.
 
     Raises:
-        InputError: It is so.
+        InputError: They overlap.
     """
     source, target = images.resolve(), out.resolve()
     if source == target or source in target.parents or target in source.parents:
@@ -381,27 +331,9 @@ def refuse_nesting(images: Path, out: Path) -> None:
         )
 
 
-def _images(prefix: str, files: Iterable[str]) -> list[str]:
-    """The images among the files of one folder."""
-    return [
-        prefix + name for name in files if not name.startswith(".") and os.path.splitext(name)[1].lower() in SUFFIXES
-    ]
-
-
-def _walk(folder: Path) -> Iterator[tuple[str, list[str], list[str]]]:
-    """Prefix, folders and files of ``folder`` and of every folder below that is neither hidden nor a link."""
-    if not folder.is_dir():
-        raise InputError(f"{folder} is not a folder")
-
-    def refuse(error: OSError) -> None:
-        raise InputError(
-            f"{error.filename} cannot be read: {error.strerror}", hint="make it readable, or move it out of the folder"
-        ) from error
-
-    for parent, folders, files in os.walk(folder, onerror=refuse):
-        folders[:] = [name for name in folders if not name.startswith(".")]
-        inside = Path(parent).relative_to(folder).as_posix()
-        yield "" if inside == "." else f"{inside}/", folders, files
+def _suffix(name: str) -> str:
+    """Suffix of a file, lower case."""
+    return os.path.splitext(name)[1].lower()
 
 
 def _similar_names(found: Iterable[str]) -> Callable[[str], str]:

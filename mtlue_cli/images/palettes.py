@@ -25,7 +25,7 @@ _LIKE_A_COLOUR = re.compile(r"colou?r", re.IGNORECASE)
 _HEX = re.compile(r"#?([0-9a-f]{6})", re.IGNORECASE)
 _THREE = re.compile(r"(\d{1,3})[\s,;]+(\d{1,3})[\s,;]+(\d{1,3})", re.ASCII)
 _NAMES = ("name", "readable", "title", "label", "class", "class_name", "label_name")
-_CHANNELS = (("r", "g", "b"), ("red", "green", "blue"))
+_CHANNELS: tuple[tuple[str, ...], ...] = (("r", "g", "b"), ("red", "green", "blue"))
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class Palette:
     Attributes:
         file: Where it was read from, as it was named.
         classes: Names, or numbers where the file has none.
-        colours: Of each class, and after them those that stand for no class.
+        colours: One per class, then those that are no class.
     """
 
     file: str
@@ -52,8 +52,8 @@ def read_palette(path: Path, named: str | None = None) -> Palette:
     """The palette in a file: CamVid's ``label_colors.txt``, a table, Cityscapes' ``labels.py``, VOC's ``labelmap.txt``.
 
     A table has the columns ``r``, ``g``, ``b``, or one for the colour (``(120, 120, 120)`` or ``#787878``), and the
-    name, as ADE20K and CamVid have theirs; a JSON document has objects with a ``color`` and a name. Of two names of one
-    colour the first counts. Names such as ``void`` stand for no class.
+    name, as in ADE20K and CamVid; a JSON document has objects with a ``color`` and a name. If a colour has two names,
+    the first counts. Names such as ``void`` are no class.
 
     Args:
         path: The file.
@@ -106,15 +106,11 @@ def _entries(path: Path, text: str) -> Iterator[tuple[str, Colour]]:
         yield from _of_json(text)
         return
     lines = [line for line in text.splitlines() if line.strip() and not line.lstrip().startswith(("#", "//"))]
-    header = _cells(lines[0]) if lines else []
-    columns = _columns(header)
-    if columns is not None:
-        yield from _of_table(lines[1:], *columns)
-        return
-    for line in lines:
-        entry = _of_line(line)
-        if entry is not None:
-            yield entry
+    header = [cell.strip().lower() for cell in _cells(lines[0])] if lines else []
+    channels = next((channels for channels in _CHANNELS if set(channels) <= set(header)), ())
+    if not channels and len(header) > 1 and not any(map(_THREE.search, header)):
+        channels = tuple(cell for cell in header if _LIKE_A_COLOUR.search(cell))[:1]
+    yield from _of_table(lines[1:], header, channels) if channels else filter(None, map(_of_line, lines))
 
 
 def _of_json(text: str) -> Iterator[tuple[str, Colour]]:
@@ -133,30 +129,16 @@ def _of_json(text: str) -> Iterator[tuple[str, Colour]]:
             waiting += value
 
 
-def _columns(header: Sequence[str]) -> tuple[list[int], int | None] | None:
-    """Positions of the colour, one or three, and of the name in a table; None if the header names no colour."""
-    lower = [cell.strip().lower() for cell in header]
-    name = next((lower.index(wanted) for wanted in _NAMES if wanted in lower), None)
-    for channels in _CHANNELS:
-        if all(channel in lower for channel in channels):
-            return [lower.index(channel) for channel in channels], name
-    if any(_THREE.search(cell) for cell in header):
-        return None
-    of_colours = [position for position, cell in enumerate(lower) if _LIKE_A_COLOUR.search(cell)]
-    return (of_colours[:1], name) if of_colours and len(header) > 1 else None
-
-
-def _of_table(lines: Sequence[str], colour: Sequence[int], name: int | None) -> Iterator[tuple[str, Colour]]:
+def _of_table(lines: Sequence[str], header: Sequence[str], channels: Sequence[str]) -> Iterator[tuple[str, Colour]]:
+    """The rows of a table whose columns ``channels`` hold the colour: red, green and blue, or one for all."""
+    name = next((wanted for wanted in _NAMES if wanted in header), "")
     for line in lines:
-        cells = _cells(line)
-        try:
-            found = _colour(cells[colour[0]] if len(colour) == 1 else [cells[position] for position in colour])
-            called = "" if name is None else cells[name].strip()
-        except IndexError:
-            found = None
+        row = dict(zip(header, _cells(line), strict=False))
+        cells = [row.get(channel) for channel in channels]
+        found = _colour(cells if len(cells) == 3 else cells[0])
         if found is None:
             raise ImageError(f"holds a line without a colour: {quoted(line)}")
-        yield called, found
+        yield row.get(name, "").strip(), found
 
 
 def _cells(line: str) -> list[str]:
@@ -186,12 +168,8 @@ def _of_line(line: str) -> tuple[str, Colour] | None:
 def _colour(value: object) -> Colour | None:
     """``[128, 64, 128]``, ``"(128, 64, 128)"``, ``"128 64 128"`` or ``"#804080"``."""
     if isinstance(value, str):
-        code = _HEX.fullmatch(value.strip())
-        if code is not None:
-            number = int(code[1], 16)
-            return number >> 16, number >> 8 & 255, number & 255
-        three = _THREE.search(value)
-        return None if three is None else (int(three[1]), int(three[2]), int(three[3]))
+        code, three = _HEX.fullmatch(value.strip()), _THREE.search(value)
+        value = [*bytes.fromhex(code[1])] if code else [*three.groups()] if three else None
     if isinstance(value, list) and len(value) >= 3 and all(str(part).strip().isdecimal() for part in value[:3]):
         red, green, blue = (int(part) for part in value[:3])
         return red, green, blue

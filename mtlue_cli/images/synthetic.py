@@ -1,14 +1,17 @@
 """A small labelled image set drawn by program, for the demo and for tests where no photos are at hand."""
 
 import csv
+import io
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageDraw
+
+from mtlue_cli.files import write_atomically
 
 COLOURS: Mapping[str, tuple[int, int, int]] = {
     "red": (158, 114, 112),
@@ -18,6 +21,12 @@ COLOURS: Mapping[str, tuple[int, int, int]] = {
     "violet": (132, 110, 142),
 }
 SHAPES = ("circle", "square", "star", "triangle")
+_SPOKES = {
+    "square": (4, (1.0,), -math.pi / 4),
+    "star": (10, (1.0, 0.42), -math.pi / 2),
+    "triangle": (3, (1.0,), -math.pi / 2),
+}
+"""Number of corners, their distances from the centre in turn, and the angle of the first."""
 TEXTURES = ("checks", "plain", "stripes")
 LABELS_FILE = "labels.csv"
 
@@ -48,14 +57,10 @@ class DrawnImage:
 
 
 def draw_image(rng: np.random.Generator, size: int = 64) -> DrawnImage:
-    """One coloured shape on a textured background.
+    """One coloured shape on a textured background, ``size`` pixels wide and high.
 
     Classes are drawn uniformly and independently. Position, size, angle, exact colour, background colours, small grey
     distractors, brightness and noise vary.
-
-    Args:
-        rng: Source of everything random.
-        size: Side in pixels.
     """
     shape = SHAPES[rng.integers(len(SHAPES))]
     colour = tuple(COLOURS)[rng.integers(len(COLOURS))]
@@ -71,12 +76,8 @@ def draw_image(rng: np.random.Generator, size: int = 64) -> DrawnImage:
         pen.rectangle((x - reach, y - reach, x + reach, y + reach), fill=(grey, grey, grey))
 
     stencil = Image.new("L", (side, side))
-    outline = _outline(rng, shape, side)
-    if outline is None:
-        radius, (x, y) = _place(rng, side)
-        ImageDraw.Draw(stencil).ellipse((x - radius, y - radius, x + radius, y + radius), fill=255)
-    else:
-        ImageDraw.Draw(stencil).polygon(outline, fill=255)
+    pen = ImageDraw.Draw(stencil)
+    (pen.ellipse if shape == "circle" else pen.polygon)(_outline(rng, shape, side), fill=255)
     shade = np.array(COLOURS[colour]) + rng.integers(-_COLOUR_JITTER, _COLOUR_JITTER + 1, 3)
     shade = np.clip(shade + rng.integers(-_LUMINANCE_JITTER, _LUMINANCE_JITTER + 1), 0, 255)
     canvas.paste(tuple(int(value) for value in shade), mask=stencil)
@@ -95,65 +96,49 @@ def draw_image(rng: np.random.Generator, size: int = 64) -> DrawnImage:
 def draw_set(
     folder: Path, count: int, *, size: int = 64, seed: int = 0, on_image: Callable[[], None] | None = None
 ) -> Path:
-    """Draw ``count`` PNG files into ``folder`` and write their labels, last, beside them.
+    """Draw ``count`` PNG files of ``size`` pixels into ``folder`` and write their labels, last, beside them.
 
-    Image ``i`` depends on ``seed`` and ``i`` alone. Running it again writes the same bytes.
-
-    Args:
-        folder: Made if it does not exist.
-        count: Number of images.
-        size: Side in pixels.
-        seed: Any whole number from 0.
-        on_image: Called after each image.
+    Image ``i`` depends on ``size``, ``i`` and ``seed``, a whole number from 0. ``on_image`` is called after each image.
 
     Returns:
         The label file.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    rows: list[dict[str, str]] = []
+    rows: list[list[str]] = []
     for index in range(count):
         drawn = draw_image(np.random.default_rng([seed, index]), size)
         name = f"{index:05d}.png"
         Image.fromarray(drawn.pixels).save(folder / name, compress_level=1)
-        rows.append({"file_name": name, **drawn.labels})
+        rows.append([name, *drawn.labels.values()])
         if on_image is not None:
             on_image()
+    return write_labels(folder, ("file_name", "shape", "colour", "texture"), rows)
+
+
+def write_labels(folder: Path, header: Sequence[str], rows: Iterable[Sequence[str]]) -> Path:
+    """Write the label file of a drawn set atomically; where it stands, the set is whole."""
+    table = io.StringIO(newline="")
+    csv.writer(table).writerows([header, *rows])
     labels = folder / LABELS_FILE
-    partial = folder / f".{LABELS_FILE}.partial"
-    with partial.open("w", newline="", encoding="utf-8") as stream:
-        writer = csv.DictWriter(stream, fieldnames=["file_name", "shape", "colour", "texture"])
-        writer.writeheader()
-        writer.writerows(rows)
-    partial.replace(labels)
+    write_atomically(labels, table.getvalue().encode())
     return labels
 
 
-def _place(rng: np.random.Generator, side: int) -> tuple[float, tuple[float, float]]:
-    """Radius and centre of a shape that stays within the canvas, in oversampled pixels."""
+def _outline(rng: np.random.Generator, shape: str, side: int) -> list[tuple[float, float]]:
+    """Corners of ``shape`` in oversampled pixels, turned and moved at random within the canvas.
+
+    A circle has but two: those of the square around it.
+    """
     radius = rng.uniform(0.26, 0.38) * side
     x, y = rng.uniform((0.5 - _LARGEST_SHIFT) * side, (0.5 + _LARGEST_SHIFT) * side, 2)
-    return float(radius), (float(x), float(y))
-
-
-def _outline(rng: np.random.Generator, shape: str, side: int) -> list[tuple[float, float]] | None:
-    """Corners of ``shape``, turned at random; None for a circle, which has none."""
-    spokes = {
-        "square": (4, (1.0,), -math.pi / 4),
-        "star": (10, (1.0, 0.42), -math.pi / 2),
-        "triangle": (3, (1.0,), -math.pi / 2),
-    }.get(shape)
-    if spokes is None:
-        return None
-    corners, lengths, upright = spokes
-    radius, (x, y) = _place(rng, side)
+    if shape == "circle":
+        return [(x - radius, y - radius), (x + radius, y + radius)]
+    corners, lengths, upright = _SPOKES[shape]
     turn = upright + rng.uniform(-_LARGEST_TURN, _LARGEST_TURN)
-    return [
-        (
-            x + radius * lengths[corner % len(lengths)] * math.cos(turn + 2.0 * math.pi * corner / corners),
-            y + radius * lengths[corner % len(lengths)] * math.sin(turn + 2.0 * math.pi * corner / corners),
-        )
-        for corner in range(corners)
-    ]
+    reach = radius * np.resize(lengths, corners)
+    angles = turn + 2.0 * math.pi * np.arange(corners) / corners
+    outline: list[tuple[float, float]] = list(zip(x + reach * np.cos(angles), y + reach * np.sin(angles), strict=True))
+    return outline
 
 
 def _background(rng: np.random.Generator, texture: str, side: int) -> npt.NDArray[np.uint8]:
@@ -166,11 +151,6 @@ def _background(rng: np.random.Generator, texture: str, side: int) -> npt.NDArra
     rows, columns = np.mgrid[0:side, 0:side].astype(np.float32)
     along = (columns * math.cos(turn) + rows * math.sin(turn) + shift[0]) / period % 1.0
     across = (rows * math.cos(turn) - columns * math.sin(turn) + shift[1]) / period % 1.0
-    if texture == "stripes":
-        on = along < 0.5
-    elif texture == "checks":
-        on = (along < 0.5) ^ (across < 0.5)
-    else:
-        on = np.zeros_like(along, dtype=bool)
+    on = {"stripes": along < 0.5, "checks": (along < 0.5) ^ (across < 0.5), "plain": along < 0}[texture]
     mixed = np.where(on[..., None], first, second)
     return np.clip(np.rint(mixed), 0, 255).astype(np.uint8)

@@ -9,23 +9,19 @@ array; 0, NaN and infinite mean not measured. Normals are an array of unit vecto
 import io
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
 from mtlue_cli.choices import TaskKind
-from mtlue_cli.errors import ImageError, InputError
+from mtlue_cli.errors import ImageError
 from mtlue_cli.images.arrays import Array, decode_array, encode_array, is_array
 from mtlue_cli.images.decode import check_size, is_deep_colour, opened_image, read_content
 from mtlue_cli.images.metadata import TURNS
-from mtlue_cli.images.reading import ReadingThreads
 from mtlue_cli.tasks.spec import UNLABELLED, LabelTable, Task, TaskSet, number_range
-from mtlue_cli.tasks.wording import counted, quoted
-
-if TYPE_CHECKING:
-    from torch import Tensor
+from mtlue_cli.tasks.wording import quoted
 
 _MODES = frozenset({"1", "L", "P", "I", "F", "RGB"})
 _LEAST_GAP = 16
@@ -61,28 +57,18 @@ def read_target(
     Raises:
         ImageError: The file cannot be read, or holds something else.
     """
-    stored = read_stored(path, colours=bool(task.colours))
+    stored = stored_array(read_content(path), colours=bool(task.colours))
     if numbers is not None:
         stored = numbers_of_ids(stored, numbers)
     return as_target(turned(stored, orientation), task)
 
 
-def read_stored(path: Path, *, colours: bool = False) -> Array:
-    """What a file holds, as it is: ``(h, w)`` or ``(h, w, 3)`` numbers.
-
-    Args:
-        path: The file.
-        colours: Whether the colours of a palette count, not its indices.
+def stored_array(content: bytes, *, colours: bool = False) -> Array:
+    """The numbers in a file's content, as they are: ``(h, w)`` or ``(h, w, 3)``; with ``colours`` those of a palette.
 
     Raises:
-        ImageError: The file cannot be read, is damaged, too large, changed by compression, or holds another number of
-            channels.
+        ImageError: The file is damaged, too large, changed by compression, or holds another number of channels.
     """
-    return stored_array(read_content(path), colours=colours)
-
-
-def stored_array(content: bytes, *, colours: bool = False) -> Array:
-    """:func:`read_stored` of a file's content."""
     if is_array(content):
         array = channels_last(decode_array(content))
     else:
@@ -136,15 +122,14 @@ def single_channel(stored: Array) -> Array:
 
 def turned(stored: Array, orientation: int) -> Array:
     """A stored map ``(h, w)`` or ``(h, w, c)``, upright as its photo with this EXIF orientation is seen."""
-    if orientation in _SIDEWAYS:
+    if orientation > 4:
         stored = stored.swapaxes(0, 1)
-    rows, columns = _FLIPPED.get(orientation, (1, 1))
+    rows, columns = _STEPS.get(orientation, (1, 1))
     return stored[::rows, ::columns]
 
 
-_SIDEWAYS = (5, 6, 7, 8)
-_FLIPPED = {2: (1, -1), 3: (-1, -1), 4: (-1, 1), 6: (1, -1), 7: (-1, -1), 8: (-1, 1)}
-"""Steps along rows and columns, after height and width were swapped."""
+_STEPS = {2: (1, -1), 3: (-1, -1), 4: (-1, 1), 6: (1, -1), 7: (-1, -1), 8: (-1, 1)}
+"""Of an EXIF orientation: along rows and columns, after height and width were swapped."""
 
 
 def turned_map(content: bytes, orientation: int) -> bytes:
@@ -161,12 +146,11 @@ def turned_map(content: bytes, orientation: int) -> bytes:
     stream = io.BytesIO()
     with opened_image(content) as opened:
         opened.load()
-        options = {
-            key: opened.info[key] for key in ("transparency", "compression", "icc_profile") if key in opened.info
-        }
-        lossless = {"lossless": True, "exact": True} if opened.format == "WEBP" else {}
-        transpose = TURNS[orientation]
-        opened.transpose(transpose).save(stream, format=opened.format, **(options | lossless))
+        kept = opened.info.keys() & {"transparency", "compression", "icc_profile"}
+        options: dict[str, Any] = {str(key): opened.info[key] for key in kept}
+        if opened.format == "WEBP":
+            options |= {"lossless": True, "exact": True}
+        opened.transpose(TURNS[orientation]).save(stream, format=opened.format, **options)
     upright_content = stream.getvalue()
     if not np.array_equal(stored_array(upright_content), turned(stored_array(content), orientation)):
         raise ImageError(f"is a {opened.format}, which cannot be turned upright with its photo exactly; save it as PNG")
@@ -192,8 +176,7 @@ def class_numbers(stored: Array) -> npt.NDArray[np.int64]:
     if stored.ndim != 2:
         raise ImageError(
             "is a colour picture, expected one class index per pixel (grey or palette); of a colour-coded mask, name "
-            "the "
-            "palette file with segmentation:colours=FILE"
+            "the palette file with segmentation:colours=FILE"
         )
     if stored.dtype.kind == "f":
         stored = np.where(np.isnan(stored), UNLABELLED, stored)
@@ -205,12 +188,7 @@ def class_numbers(stored: Array) -> npt.NDArray[np.int64]:
 
 
 def to_size(target: npt.NDArray[Any], task: Task, size: int) -> npt.NDArray[Any]:
-    """A target stretched to a square by nearest neighbour, in the layout of a loop: no value is mixed with another.
-
-    Args:
-        target: As :func:`read_target` returns it.
-        task: Its task.
-        size: Side in pixels.
+    """A target of :func:`read_target`, stretched to a square by nearest neighbour: no value is mixed with another.
 
     Returns:
         ``(S, S)`` int64 for segmentation, ``(1, S, S)`` float32 for depth, ``(3, S, S)`` float32 for normals.
@@ -229,62 +207,8 @@ def unlabelled_target(task: Task, size: int) -> npt.NDArray[Any]:
     return np.zeros((task.channels, size, size), dtype=np.float32)
 
 
-def load_dense_columns(
-    folder_of_maps: Path,
-    table: LabelTable,
-    tasks: TaskSet,
-    size: int,
-    workers: int = 2,
-    on_image: Callable[[], None] | None = None,
-) -> "dict[str, Tensor]":
-    """The maps of all rows at one size, read by threads.
-
-    Args:
-        folder_of_maps: Where the names in ``table.maps`` lead from.
-        table: The labels.
-        tasks: Its tasks; those that are not dense are left out.
-        size: Side in pixels.
-        workers: Threads.
-        on_image: Called after each row.
-
-    Returns:
-        Dense task name to a tensor as :func:`~mtlue_cli.tasks.dense.empty_maps` makes it; wholly unlabelled where a
-        cell is empty. :func:`~mtlue_cli.tasks.dense.as_labels` widens a batch.
-
-    Raises:
-        InputError: Lists every map that cannot be read, with its row.
-    """
-    import torch
-
-    from mtlue_cli.tasks.dense import empty_maps
-
-    loaded = {task.name: empty_maps(task, len(table), size) for task in tasks.dense}
-    faults: list[str] = []
-
-    def load(row: int) -> list[str]:
-        try:
-            for name, map_ in row_maps(folder_of_maps, table, tasks, row, size).items():
-                loaded[name][row] = torch.from_numpy(map_)
-        except ImageError as error:
-            return [f"{table.places[row]}: {error}" if table.places else str(error)]
-        return []
-
-    if not loaded:
-        return loaded
-    with ReadingThreads(max_workers=max(workers, 1)) as pool:
-        for found in pool.map(load, range(len(table))):
-            faults += found
-            if on_image is not None:
-                on_image()
-    if faults:
-        raise InputError(f"{counted(len(faults), 'row')} with maps that cannot be read", faults, "repair these files")
-    return loaded
-
-
-def row_maps(
-    folder_of_maps: Path, table: LabelTable, tasks: TaskSet, row: int, size: int
-) -> dict[str, npt.NDArray[Any]]:
-    """The maps of one row at one size, as :func:`to_size` returns them; a wholly unlabelled one where a cell is empty.
+def row_maps(table: LabelTable, tasks: TaskSet, row: int, size: int) -> dict[str, npt.NDArray[Any]]:
+    """The map of each dense task in one row, as :func:`to_size` returns it; wholly unlabelled where a cell is empty.
 
     Raises:
         ImageError: One cannot be read; the message names it.
@@ -297,7 +221,7 @@ def row_maps(
             continue
         try:
             numbers = task.ids[file] if task.ids else None
-            target = read_target(folder_of_maps / file, task, table.turns.get(file, 1), numbers)
+            target = read_target(table.maps_folder / file, task, table.turns.get(file, 1), numbers)
             found[task.name] = to_size(target, task, size)
         except ImageError as error:
             raise ImageError(f"column {quoted(task.name)}: {quoted(file)} {error}") from error
@@ -310,30 +234,37 @@ _FURTHEST = 2**31
 
 def channels_last(array: Array) -> Array:
     """``(h, w)`` or ``(h, w, 3)`` of an array that may have its channel first."""
-    if array.ndim == 3 and array.shape[2] in (1, 3):
-        channels = array
-    elif array.ndim == 3 and array.shape[0] in (1, 3):
-        channels = np.moveaxis(array, 0, 2)
-    elif array.ndim == 2:
+    if array.ndim == 2:
         return array
-    else:
+    last = np.moveaxis(array, 0, 2) if array.ndim == 3 and array.shape[2] not in (1, 3) else array
+    if last.ndim != 3 or last.shape[2] not in (1, 3):
         raise ImageError(f"is an array of the shape {array.shape}, expected height x width, with 1 or 3 channels")
-    return channels[..., 0] if channels.shape[2] == 1 else channels
+    return last[..., 0] if last.shape[2] == 1 else last
 
 
 def _classes(stored: Array, task: Task) -> npt.NDArray[np.int64]:
     numbers = _colour_numbers(stored, task.colours) if task.colours else class_numbers(stored)
-    known = np.array(task.numbers, dtype=np.int64)
-    order = np.argsort(known)
-    position = order[np.searchsorted(known, numbers, sorter=order).clip(max=len(known) - 1)] if known.size else numbers
     ignored = np.isin(numbers, (*task.ignore, UNLABELLED))
-    missing = ~ignored & (known[position] != numbers if known.size else True)
+    classes = _positions(numbers, task.numbers)
+    missing = ~ignored & (classes < 0)
     if missing.any():
-        shown = _shown(np.unique(numbers[missing]).tolist())
         left_out = f" (ignored: {', '.join(map(str, task.ignore))})" if task.ignore else ""
         expected = number_range(task.numbers)
-        raise ImageError(f"holds {shown}, expected classes {'from ' * (' to ' in expected)}{expected}{left_out}")
-    return np.where(ignored, UNLABELLED, position)
+        raise ImageError(
+            f"holds {_shown(np.unique(numbers[missing]).tolist())}, "
+            f"expected classes {'from ' * (' to ' in expected)}{expected}{left_out}"
+        )
+    return np.where(ignored, UNLABELLED, classes)
+
+
+def _positions(values: Array, known: npt.ArrayLike) -> npt.NDArray[np.int64]:
+    """Position of each value in ``known``, -1 where it is not there."""
+    listed = np.asarray(known, dtype=np.int64)
+    if not listed.size:
+        return np.full(values.shape, -1)
+    order = np.argsort(listed)
+    position = order[np.searchsorted(listed, values, sorter=order).clip(max=len(listed) - 1)]
+    return np.where(listed[position] == values, position, -1)
 
 
 def _shown(values: Sequence[object]) -> str:
@@ -341,37 +272,24 @@ def _shown(values: Sequence[object]) -> str:
 
 
 def _colour_numbers(stored: Array, colours: Sequence[tuple[int, int, int]]) -> npt.NDArray[np.int64]:
-    """The number of each pixel's colour, ``(h, w)`` int64.
-
-    Raises:
-        ImageError: A colour is none of ``colours``.
-    """
+    """The position of each pixel's colour in ``colours``, ``(h, w)`` int64."""
     if stored.dtype not in (np.uint8, np.bool_):
         raise ImageError(f"holds {stored.dtype} numbers, expected the colours of a palette in 8 bits")
-    known = np.array([packed_colours(np.array(colour)) for colour in colours])
-    order = np.argsort(known)
-    found = packed_colours(stored if stored.ndim == 3 else np.repeat(stored[..., None], 3, axis=2))
-    position = order[np.searchsorted(known, found, sorter=order).clip(max=len(known) - 1)]
-    missing = known[position] != found
-    if missing.any():
+    found = packed_colours(stored)
+    numbers = _positions(found, packed_colours(np.array([colours]))[0])
+    if numbers.min() < 0:
         raise ImageError(
             "holds colours that the palette file does not name: "
-            f"{_shown(unpacked_colours(np.unique(found[missing])))}; add them there (as void, if they are no "
-            "class), "
-            "or save the mask without smoothing and loss"
+            f"{_shown(unpacked_colours(np.unique(found[numbers < 0])))}; add them there (as void, if they are no "
+            "class), or save the mask without smoothing and loss"
         )
-    numbers: npt.NDArray[np.int64] = position.astype(np.int64)
     return numbers
 
 
 def numbers_of_ids(stored: Array, ids: Mapping[int, int]) -> npt.NDArray[np.int64]:
-    """The number of each pixel's id, ``(h, w)`` int64.
+    """The number that stands for each pixel's id in ``ids``, ``(h, w)`` int64.
 
     Source: COCO's panoptic format: the id of a pixel ``(R, G, B)`` is ``R + 256 G + 65536 B``, of a grey one its level.
-
-    Args:
-        stored: ``(h, w)`` or ``(h, w, 3)`` whole numbers.
-        ids: The number of each id.
 
     Raises:
         ImageError: A pixel has another id.
@@ -379,21 +297,19 @@ def numbers_of_ids(stored: Array, ids: Mapping[int, int]) -> npt.NDArray[np.int6
     if stored.dtype.kind not in "bui":
         raise ImageError(f"holds {stored.dtype} numbers, expected ids of segments or categories")
     found = stored.astype(np.int64) @ np.array([1, 1 << 8, 1 << 16]) if stored.ndim == 3 else stored.astype(np.int64)
-    present, where = np.unique(found, return_inverse=True)
-    odd = [number for number in present.tolist() if number not in ids]
-    if odd:
+    position = _positions(found, list(ids))
+    if position.min() < 0:
         raise ImageError(
-            f"holds {_shown(odd)}, which the annotations of its image do not name as the id of a segment or category; "
-            "take annotations and masks of the same release of the data set"
+            f"holds {_shown(np.unique(found[position < 0]).tolist())}, which the annotations of its image do not name "
+            "as the id of a segment or category; take annotations and masks of the same release of the data set"
         )
-    numbers = np.array([ids[number] for number in present.tolist()], dtype=np.int64)
-    return numbers[where.reshape(found.shape)]
+    return np.array([*ids.values()], dtype=np.int64)[position]
 
 
-def packed_colours(colours: Array) -> npt.NDArray[np.int64]:
-    """Colours ``(..., 3)`` as numbers that sort alike."""
-    found: npt.NDArray[np.int64] = colours.astype(np.int64) @ np.array([1 << 16, 1 << 8, 1])
-    return found
+def packed_colours(picture: Array) -> npt.NDArray[np.int64]:
+    """The colours of a picture ``(h, w)`` or ``(h, w, 3)`` as numbers that sort alike."""
+    levels: npt.NDArray[np.int64] = picture.astype(np.int64)
+    return levels * 0x010101 if levels.ndim == 2 else levels @ np.array([1 << 16, 1 << 8, 1])
 
 
 def unpacked_colours(packed: npt.NDArray[np.int64]) -> list[tuple[int, int, int]]:

@@ -1,20 +1,33 @@
 """The files of a layout that stand in a release beside images, maps and ``labels.csv``."""
 
+import json
+import os
 from collections.abc import Mapping
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from mtlue_cli.choices import LabelFormat
-from mtlue_cli.layouts.data_sets import FILES, coco_document, files_of
 from mtlue_cli.layouts.find import LABEL_NAMES
 from mtlue_cli.layouts.image_text import holds_image, image_text_error
 from mtlue_cli.layouts.tables import DELIMITED, REWRITERS, column_of_images, rewritten, rewritten_by_preset
 from mtlue_cli.tasks.label_options import LabelOptions
 from mtlue_cli.tasks.labels import LabelFile
+from mtlue_cli.tasks.readers.coco import read_document
+from mtlue_cli.tasks.readers.mask_folders import MASK_FOLDERS
 from mtlue_cli.tasks.readers.text import read_text
 from mtlue_cli.tasks.wording import quoted
 
 FOLDERS_ARE_CLASSES = frozenset({LabelFormat.IMAGEFOLDER})
 """Formats whose loaders take every folder of the release for a class."""
+
+COPIED = {
+    LabelFormat.VOC: r"\g<root>Annotations/\g<stem>.xml",
+    LabelFormat.CITYSCAPES: r"\g<root>gtFine/\g<stem>_gtFine_polygons.json",
+    LabelFormat.ADE20K: r"\g<root>objectInfo150.txt",
+}
+"""The file that goes with an image (boxes, outlines, names of the classes), as a template of the match of its path."""
+
+LISTS = {LabelFormat.VOC: "ImageSets/**/*.txt", LabelFormat.ADE20K: "sceneCategories.txt"}
+"""Lists below the root of a data set, each line of which begins with the name of an image."""
 
 
 def companion_files(
@@ -33,9 +46,9 @@ def companion_files(
         names: File of the originals to released file, for each released one.
     """
     if table.format is LabelFormat.COCO:
-        return {labels.name: coco_document(labels, names)}
-    if table.format in FILES:
-        return files_of(images, table.format, names)
+        return {labels.name: _coco_document(labels, names)}
+    if table.format in MASK_FOLDERS:
+        return _files_beside_masks(images, table.format, names)
     place = _place_among(images, labels, table)
     if place is None:
         return {}
@@ -45,15 +58,10 @@ def companion_files(
 
 
 def refuse_images_in_labels(images: Path, labels: Path, table: LabelFile) -> None:
-    """Refuse a label file that is to be copied to the release, and in which images stand.
-
-    Args:
-        images: Folder of the originals.
-        labels: Their label file, or the folder itself for a layout without one.
-        table: What was read.
+    """Refuse a label file that :func:`companion_files` would copy to the release although it holds images.
 
     Raises:
-        InputError: It is so.
+        InputError: It holds images.
     """
     if table.format is not LabelFormat.COCO and _place_among(images, labels, table) is None:
         return
@@ -64,6 +72,32 @@ def refuse_images_in_labels(images: Path, labels: Path, table: LabelFile) -> Non
         what = "its text (base64)" if holds_image(read_text(labels).encode()) else None
     if what is not None:
         raise image_text_error(labels, what, "write the label file without the images in it")
+
+
+def _coco_document(labels: Path, names: Mapping[str, str]) -> bytes:
+    """COCO's annotations with the released images and what belongs to them; boxes and outlines as they are."""
+    document = read_document(labels)
+    kept = [
+        {**entry, "file_name": names[name]}
+        for entry in document["images"]
+        if (name := str(PurePosixPath(entry["file_name"]))) in names
+    ]
+    known = {entry["id"] for entry in kept}
+    annotations = [entry for entry in document["annotations"] if entry["image_id"] in known]
+    return json.dumps({**document, "images": kept, "annotations": annotations}, ensure_ascii=False).encode()
+
+
+def _files_beside_masks(images: Path, form: LabelFormat, names: Mapping[str, str]) -> dict[str, bytes]:
+    """What a data set of folders of masks has besides: files of the released images, and lists without the others."""
+    matches = [match for name in names if (match := MASK_FOLDERS[form].photo.fullmatch(name)) is not None]
+    beside = sorted({match.expand(COPIED[form]) for match in matches})
+    found = {name: (images / name).read_bytes() for name in beside if (images / name).is_file()}
+    for root in {match["root"] for match in matches} if form in LISTS else ():
+        stems = {os.fsencode(PurePosixPath(match["stem"]).name) for match in matches if match["root"] == root}
+        for path in (images / root).glob(LISTS[form]):
+            lines = [line for line in path.read_bytes().splitlines() if line.split() and line.split()[0] in stems]
+            found[path.relative_to(images).as_posix()] = b"".join(line + b"\n" for line in lines)
+    return found
 
 
 def _place_among(images: Path, labels: Path, table: LabelFile) -> str | None:

@@ -24,23 +24,24 @@ NAMES = frozenset({"image", "img", "jpg", "jpeg", "png", "picture", "photo"})
 
 
 def read_rows(path: Path) -> Iterator[ShardRow]:
-    """The rows of a shard; a class that the features name stands as its name."""
-    from pyarrow import parquet
+    """The rows of a shard; a class that the features name stands as its name.
 
+    Raises:
+        InputError: The file is damaged, or holds images elsewhere than in its image column.
+    """
     with _opened(path) as file:
         schema = file.schema_arrow
         column = image_column(path, schema)
+        names = {name: feature["names"] for name, feature in _features(schema).items() if _has_class_names(feature)}
         labels = [field.name for field in schema if field.name != column and _is_label(field.type)]
-        names = {name: found for name in labels if (found := _class_names(schema, name))}
-        others = [field.name for field in schema if field.name != column]
-        assert isinstance(file, parquet.ParquetFile)
-        for batch in file.iter_batches(BATCH, columns=[column, *others], use_threads=False):
+        others = tuple(field.name for field in schema if field.name not in (column, *labels))
+        for batch in file.iter_batches(BATCH, columns=[column, *labels, *others], use_threads=False):
             for row in batch.to_pylist():
-                image = next((name for name in others if has_image(row[name])), None)
+                image = next((name for name in (*labels, *others) if has_image(row[name])), None)
                 if image is not None:
                     raise image_text_error(path, f"column {quoted(image)}")
                 cells = {name: _cell(row[name], names.get(name)) for name in labels}
-                yield ShardRow(_bytes(row[column]), cells)
+                yield ShardRow(_bytes(row[column]), cells, others)
 
 
 def write_shard(out: Path, source: Path, image_of: Callable[[int], bytes | None]) -> None:
@@ -60,15 +61,12 @@ def write_shard(out: Path, source: Path, image_of: Callable[[int], bytes | None]
                 images = [image_of(first + row) for row in range(table.num_rows)]
                 first += table.num_rows
                 kept = [row for row, image in enumerate(images) if image is not None]
-                if not kept:
-                    continue
-                table = table.take(pyarrow.array(kept, pyarrow.int64()))
-                cells = [
-                    _replaced(old, images[row] or b"")
-                    for row, old in zip(kept, table.column(at).to_pylist(), strict=True)
-                ]
-                table = table.set_column(at, field, pyarrow.array(cells, field.type))
-                writer.write_table(table, row_group_size=table.num_rows)
+                if kept:
+                    table = table.take(pyarrow.array(kept, pyarrow.int64()))
+                    old = table.column(at).to_pylist()
+                    cells = [_replaced(cell, images[row] or b"") for row, cell in zip(kept, old, strict=True)]
+                    table = table.set_column(at, field, pyarrow.array(cells, field.type))
+                    writer.write_table(table, row_group_size=table.num_rows)
 
 
 def image_column(path: Path, schema: "pyarrow.Schema") -> str:
@@ -79,15 +77,11 @@ def image_column(path: Path, schema: "pyarrow.Schema") -> str:
     """
     found = _image_columns(schema)
     others = [field.name for field in schema if field.name not in found and holds_bytes(field.type)]
-    if others:
+    if others or len(found) != 1:
+        what = f"columns of bytes, which may be images: {listed(others)}" if others else ""
         raise InputError(
-            f"{path} has columns of bytes, which may be images: {listed(others)}",
-            hint="write a data set without these columns, and protect that",
-        )
-    if len(found) != 1:
-        raise InputError(
-            f"{path} has several image columns: {listed(found)}",
-            hint="write a data set with one image column, and protect that",
+            f"{path} has {what or f'several image columns: {listed(found)}'}",
+            hint="write a data set with one image column and no other bytes, and protect that",
         )
     return found[0]
 
@@ -96,15 +90,6 @@ def holds_images(path: Path) -> bool:
     """Whether a file is Parquet with an image column."""
     with _opened(path) as file:
         return bool(_image_columns(file.schema_arrow))
-
-
-def remarks(path: Path) -> list[str]:
-    """Columns that are copied and cannot be tasks."""
-    with _opened(path) as file:
-        schema = file.schema_arrow
-        images = _image_columns(schema)
-        odd = [field.name for field in schema if field.name not in images and not _is_label(field.type)]
-    return [f"columns copied unchanged and not protected (lists and objects): {listed(odd)}"] if odd else []
 
 
 def _opened(path: Path) -> Any:  # noqa: ANN401 - pyarrow has no types
@@ -119,17 +104,18 @@ def _opened(path: Path) -> Any:  # noqa: ANN401 - pyarrow has no types
 
 
 def _image_columns(schema: "pyarrow.Schema") -> list[str]:
-    return [field.name for field in schema if _holds_image(field, _feature(schema, field.name))]
+    features = _features(schema)
+    return [field.name for field in schema if _holds_image(field, features.get(field.name, {}).get("_type"))]
 
 
-def _holds_image(field: "pyarrow.Field", feature: dict[str, Any]) -> bool:
+def _holds_image(field: "pyarrow.Field", feature: object) -> bool:
+    """Whether a column holds images; ``feature`` is its type in ``datasets``, None if that is not known."""
     from pyarrow import types
 
-    kind = field.type
-    if types.is_struct(kind):
-        return feature.get("_type", "Image") == "Image" and {part.name for part in kind} == {"bytes", "path"}
-    is_bytes = types.is_binary(kind) or types.is_large_binary(kind)
-    return is_bytes and (feature.get("_type") == "Image" or field.name.lower() in NAMES)
+    if types.is_struct(field.type):
+        return feature in (None, "Image") and {part.name for part in field.type} == {"bytes", "path"}
+    is_bytes = types.is_binary(field.type) or types.is_large_binary(field.type)
+    return is_bytes and (feature == "Image" or field.name.lower() in NAMES)
 
 
 def holds_bytes(kind: "pyarrow.DataType") -> bool:
@@ -137,11 +123,9 @@ def holds_bytes(kind: "pyarrow.DataType") -> bool:
     from pyarrow import types
 
     tests = (types.is_binary, types.is_large_binary, types.is_binary_view, types.is_fixed_size_binary)
-    if any(test(kind) for test in tests):
-        return True
     if types.is_dictionary(kind):
         return holds_bytes(kind.value_type)
-    return any(holds_bytes(kind.field(at).type) for at in range(kind.num_fields))
+    return any(test(kind) for test in tests) or any(holds_bytes(kind.field(at).type) for at in range(kind.num_fields))
 
 
 def _is_label(kind: "pyarrow.DataType") -> bool:
@@ -153,19 +137,17 @@ def _is_label(kind: "pyarrow.DataType") -> bool:
     return any(test(kind) for test in tests)
 
 
-def _feature(schema: "pyarrow.Schema", name: str) -> dict[str, Any]:
-    """What the features of ``datasets`` say of a column; empty without any."""
+def _features(schema: "pyarrow.Schema") -> dict[str, dict[str, Any]]:
+    """What the features of ``datasets`` say of each column; empty without any."""
     try:
-        found = json.loads((schema.metadata or {}).get(b"huggingface", b"{}"))["info"]["features"][name]
-    except (KeyError, TypeError, ValueError):
+        found = json.loads((schema.metadata or {}).get(b"huggingface", b"{}"))["info"]["features"]
+        return {name: feature for name, feature in found.items() if isinstance(feature, dict)}
+    except (AttributeError, KeyError, TypeError, ValueError):
         return {}
-    return found if isinstance(found, dict) else {}
 
 
-def _class_names(schema: "pyarrow.Schema", name: str) -> list[str] | None:
-    feature = _feature(schema, name)
-    names = feature.get("names") if feature.get("_type") == "ClassLabel" else None
-    return names if isinstance(names, list) else None
+def _has_class_names(feature: dict[str, Any]) -> bool:
+    return feature.get("_type") == "ClassLabel" and isinstance(feature.get("names"), list)
 
 
 def _cell(value: Any, names: list[str] | None) -> Any:  # noqa: ANN401 - any cell
@@ -190,4 +172,11 @@ def _replaced(cell: Any, image: bytes) -> Any:  # noqa: ANN401 - a struct or byt
     return {"bytes": image, "path": path}
 
 
-PARQUET_IMAGES = ShardKind("Parquet files with images", ".parquet", holds_images, read_rows, write_shard, remarks)
+PARQUET_IMAGES = ShardKind(
+    "Parquet files with images",
+    ".parquet",
+    holds_images,
+    read_rows,
+    write_shard,
+    "columns copied unchanged and not protected (lists and objects)",
+)

@@ -12,8 +12,8 @@ from typing import Any
 
 from mtlue_cli.errors import InputError
 from mtlue_cli.files import synchronise, temporary_beside
-from mtlue_cli.images.folder import find_images
-from mtlue_cli.tasks.wording import counted
+from mtlue_cli.images.folder import FolderFiles, list_folder
+from mtlue_cli.tasks.wording import counted, listed
 
 KINDS = (
     (b"\xff\xd8\xff", ".jpg"),
@@ -40,10 +40,12 @@ class ShardRow:
     Attributes:
         image: Content of its image file; None if it has none.
         labels: Its other columns, as far as they hold text, numbers or truth values.
+        others: Names of all further columns or members.
     """
 
     image: bytes | None
     labels: Mapping[str, Any]
+    others: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -59,7 +61,7 @@ class ShardKind:
             Raises: InputError: It is damaged, or is not clear.
         write: Writes a shard to the first path, like that of the second path, in which the rows have the images that
             the last argument gives; a row for which it gives None is left out.
-        remarks: What a user should know of a shard, one per line.
+        remark: What a user should know of columns or members that are no labels.
     """
 
     title: str
@@ -67,7 +69,7 @@ class ShardKind:
     holds_images: Callable[[Path], bool]
     read: Callable[[Path], Iterator[ShardRow]]
     write: Callable[[Path, Path, Callable[[int], bytes | None]], None]
-    remarks: Callable[[Path], list[str]]
+    remark: str
 
 
 @dataclass(frozen=True)
@@ -85,27 +87,22 @@ class Shards:
     names: tuple[str, ...]
 
     @property
-    def remarks(self) -> list[str]:
-        """What a user should know of them, one per line, each once."""
-        return list(dict.fromkeys(line for name in self.names for line in self.kind.remarks(self.folder / name)))
-
-    @property
     def others(self) -> list[str]:
         """Files of the folder that are no shards, relative POSIX, sorted; hidden ones are left out."""
-        paths = (path.relative_to(self.folder) for path in self.folder.rglob("*") if path.is_file())
-        visible = {path.as_posix() for path in paths if not any(part.startswith(".") for part in path.parts)}
-        return sorted(visible.difference(self.names))
+        names = list_folder(self.folder).others
+        return [name for name in names if name not in self.names and (self.folder / name).is_file()]
 
-    def unpack(self, images: Path, labels: Path, on_shard: Callable[[], None] = lambda: None) -> int:
+    def unpack(self, images: Path, labels: Path, on_shard: Callable[[], None] = lambda: None) -> list[str]:
         """Write each image as a file, and all other columns as JSON Lines; a row without an image gives an empty file.
 
         Returns:
-            Rows without an image.
+            What a user should know of the shards, one per line.
 
         Raises:
             InputError: A shard is damaged, or is not clear, or no row has an image.
         """
         rows = empty = 0
+        others: set[str] = set()
         images.mkdir(parents=True, exist_ok=True)
         with labels.open("w", encoding="utf-8") as table:
             for name in self.names:
@@ -114,8 +111,10 @@ class Shards:
                     if FILE_COLUMN in row.labels:
                         raise InputError(f"{self.folder / name} has a column {FILE_COLUMN}", hint="rename it")
                     rows, empty = rows + 1, empty + (not row.image)
-                    file = image_name(name, number, row.image)
-                    (images / file).write_bytes(row.image or b"")
+                    others.update(row.others)
+                    image = row.image or b""
+                    file = f"{stem_of(name)}/{number:0{DIGITS}d}{suffix_for('', image) or '.png'}"
+                    (images / file).write_bytes(image)
                     table.write(json.dumps({FILE_COLUMN: file, **row.labels}, ensure_ascii=False) + "\n")
                 on_shard()
         if empty == rows:
@@ -123,16 +122,11 @@ class Shards:
                 f"{self.folder}: no row of its shards holds the bytes of an image, {counted(rows, 'row')} looked at",
                 hint="a data set may name the files of its images instead: write it with the images in it",
             )
-        return empty
+        remarks = [f"{self.kind.remark}: {listed(sorted(others))}"] if others else []
+        return remarks + [f"{counted(empty, 'row')} without the bytes of an image, not in the release"] * bool(empty)
 
     def pack(self, out: Path, name: str, image_of: Callable[[int], bytes | None]) -> Path:
-        """Write a shard of the release, atomically.
-
-        Args:
-            out: The release.
-            name: The shard.
-            image_of: The released image of a row; None leaves the row out.
-        """
+        """Write the shard ``name`` of the release ``out``, atomically; a row whose image is None is left out."""
         path = out / name
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary = temporary_beside(path)
@@ -150,11 +144,6 @@ class Shards:
 def stem_of(shard: str) -> str:
     """Folder that the images of a shard are shown in."""
     return shard.rsplit(".", 1)[0]
-
-
-def image_name(shard: str, number: int, content: bytes | None) -> str:
-    """Path by which the image of a row is known; rows count from 0."""
-    return f"{stem_of(shard)}/{number:0{DIGITS}d}{suffix_for('', content or b'') or '.png'}"
 
 
 def suffix_for(old: str, content: bytes) -> str:
@@ -183,18 +172,18 @@ def find_shards(folder: Path) -> Shards | None:
     Raises:
         InputError: It holds shards of both kinds, or a shard that cannot be read.
     """
-    return None if find_images(folder) else shards_among_files(folder)
+    files = list_folder(folder)
+    return None if files.images else shards_among(folder, files)
 
 
-def shards_among_files(folder: Path) -> Shards | None:
-    """As :func:`find_shards`, whatever other files the folder holds."""
+def shards_among(folder: Path, files: FolderFiles) -> Shards | None:
+    """As :func:`find_shards`, of a folder that is listed already, whether it also holds images as files or not."""
     found: list[Shards] = []
     for kind in shard_kinds():
-        paths = [path for path in sorted(folder.rglob(f"*{kind.suffix}")) if path.is_file()]
-        paths = [path for path in paths if not any(part.startswith(".") for part in path.relative_to(folder).parts)]
-        names = tuple(path.relative_to(folder).as_posix() for path in paths if kind.holds_images(path))
+        paths = [folder / name for name in files.others if name.endswith(kind.suffix)]
+        names = [path.relative_to(folder).as_posix() for path in paths if path.is_file() and kind.holds_images(path)]
         if names:
-            found.append(Shards(folder, kind, names))
+            found.append(Shards(folder, kind, tuple(names)))
     if len(found) > 1:
         raise InputError(
             f"{folder} holds {found[0].kind.title} and {found[1].kind.title}", hint="protect one folder of each"

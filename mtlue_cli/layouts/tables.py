@@ -35,7 +35,7 @@ def rewritten(labels: Path, form: LabelFormat, file_column: str, names: Mapping[
     def renamed(cell: str) -> str | None:
         return names.get(str(PurePosixPath(cell.strip())))
 
-    return REWRITERS[form](labels, file_column, renamed)
+    return REWRITERS[form](labels, FILES if form is LabelFormat.NIH else file_column, renamed)
 
 
 def rewritten_by_preset(labels: Path, preset: Preset, names: Mapping[str, str], images: Path) -> bytes:
@@ -76,10 +76,6 @@ def _rows_of(labels: Path, file_column: str, changed: Callable[[Mapping[str, str
         if name is not None:
             write_row(made, [*row[:at], name, *row[at + 1 :]], parted.delimiter)
     return made.getvalue().encode()
-
-
-def _nih(labels: Path, file_column: str, renamed: Renamed) -> bytes:  # noqa: ARG001 - mtlue's name for that column
-    return _delimited(labels, FILES, renamed)
 
 
 def _celeba(labels: Path, file_column: str, renamed: Renamed) -> bytes:  # noqa: ARG001 - there is no header
@@ -132,7 +128,7 @@ def column_of_images(labels: Path) -> str | None:
 REWRITERS: Mapping[LabelFormat, Callable[[Path, str, Renamed], bytes]] = {
     LabelFormat.CSV: _delimited,
     LabelFormat.TSV: _delimited,
-    LabelFormat.NIH: _nih,
+    LabelFormat.NIH: _delimited,
     LabelFormat.CELEBA: _celeba,
     LabelFormat.JSONL: _json_lines,
     LabelFormat.PARQUET: _parquet,

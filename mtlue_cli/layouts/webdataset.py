@@ -8,6 +8,7 @@ import json
 import tarfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -23,9 +24,14 @@ TEXTS = frozenset({"json", "cls", "cls2", "index", "inx", "id", "txt", "text", "
 """Endings of members that are released as they are; others are left out, as they may be images too."""
 
 
-@dataclass
+@dataclass(frozen=True)
 class Sample:
-    """Members of one name: ending to header and content."""
+    """Members of one name.
+
+    Attributes:
+        key: That name.
+        members: Ending to header and content.
+    """
 
     key: str
     members: dict[str, tuple[tarfile.TarInfo, bytes]]
@@ -42,7 +48,11 @@ class Sample:
 
 
 def read_samples(path: Path) -> Iterator[ShardRow]:
-    """The samples of a shard: ``.cls`` and ``.txt`` are columns, and so is each plain key of ``.json``."""
+    """The samples of a shard: ``.cls`` and ``.txt`` are columns, and so is each plain key of ``.json``.
+
+    Raises:
+        InputError: The file is damaged, holds links, a text with an image, or a sample without an image of its own.
+    """
     for sample in _samples(path):
         if sample.image is None and sample.views:
             raise InputError(
@@ -50,13 +60,18 @@ def read_samples(path: Path) -> Iterator[ShardRow]:
                 hint="protect samples of one image, such as NAME.jpg",
             )
         cells: dict[str, Any] = {}
+        image: bytes | None = None
+        others: list[str] = []
         for ending, (_, content) in sample.members.items():
-            if ending.lower() in TEXTS:
-                if holds_image(content):
-                    raise image_text_error(path, quoted(f"{sample.key}.{ending}"))
+            if ending == sample.image:
+                image = content
+            elif ending.lower() not in TEXTS:
+                others.append(ending)
+            elif holds_image(content):
+                raise image_text_error(path, quoted(f"{sample.key}.{ending}"))
+            else:
                 cells |= _cells(path, sample.key, ending, content)
-        image = sample.image
-        yield ShardRow(None if image is None else sample.members[image][1], cells)
+        yield ShardRow(image, cells, tuple(others))
 
 
 def write_samples(out: Path, source: Path, image_of: Callable[[int], bytes | None]) -> None:
@@ -84,13 +99,7 @@ def holds_images(path: Path) -> bool:
     Raises:
         InputError: It cannot be read.
     """
-    return any(sample.image is not None or sample.views for sample in _samples(path))
-
-
-def remarks(path: Path) -> list[str]:
-    """Members that are not released."""
-    other = {ending for sample in _samples(path) for ending in sample.members if ending.lower() not in IMAGES | TEXTS}
-    return [f"members of other kinds are not in the release: {listed(sorted(other))}"] if other else []
+    return any(sample.image or sample.views for sample in _samples(path))
 
 
 def _samples(path: Path) -> Iterator[Sample]:
@@ -99,7 +108,21 @@ def _samples(path: Path) -> Iterator[Sample]:
     Raises:
         InputError: The file is damaged, or holds links, or several images in one sample.
     """
-    sample: Sample | None = None
+    for key, group in groupby(_members(path), lambda member: member[0]):
+        members: dict[str, tuple[tarfile.TarInfo, bytes]] = {}
+        images = 0
+        for _, ending, info, content in group:
+            images += ending.lower() in IMAGES
+            if images > 1:
+                raise InputError(
+                    f"{path}: the sample {quoted(key)} has several images", hint="protect samples of one image"
+                )
+            members[ending] = (info, content)
+        yield Sample(key, members)
+
+
+def _members(path: Path) -> Iterator[tuple[str, str, tarfile.TarInfo, bytes]]:
+    """Name, ending, header and content of each file; a file without a name or an ending is left out."""
     try:
         with tarfile.open(path, "r|*") as archive:
             for info in archive:
@@ -107,25 +130,13 @@ def _samples(path: Path) -> Iterator[Sample]:
                     continue
                 if not info.isreg():
                     raise InputError(f"{path}: {quoted(info.name)} is a link or a device, expected a file")
-                folder, sign, file = info.name.rpartition("/")
-                stem, dot, ending = file.partition(".")
-                if not dot or not stem:
-                    continue
-                key, stream = folder + sign + stem, archive.extractfile(info)
-                content = b"" if stream is None else stream.read()
-                if sample is not None and sample.key != key:
-                    yield sample
-                    sample = None
-                sample = sample or Sample(key, {})
-                if ending.lower() in IMAGES and sample.image is not None:
-                    raise InputError(
-                        f"{path}: the sample {quoted(key)} has several images", hint="protect samples of one image"
-                    )
-                sample.members[ending] = (info, content)
+                folder, slash, file = info.name.rpartition("/")
+                stem, _, ending = file.partition(".")
+                stream = archive.extractfile(info)
+                if stem and "." in file and stream is not None:
+                    yield folder + slash + stem, ending, info, stream.read()
     except (tarfile.TarError, EOFError, OSError) as error:
         raise InputError(f"{path} cannot be read as a tar file: {error}") from error
-    if sample is not None:
-        yield sample
 
 
 def _cells(path: Path, key: str, ending: str, content: bytes) -> dict[str, Any]:
@@ -142,4 +153,11 @@ def _cells(path: Path, key: str, ending: str, content: bytes) -> dict[str, Any]:
     return {name: value for name, value in document.items() if value is None or isinstance(value, str | int | float)}
 
 
-WEBDATASET = ShardKind("tar files of WebDataset", ".tar", holds_images, read_samples, write_samples, remarks)
+WEBDATASET = ShardKind(
+    "tar files of WebDataset",
+    ".tar",
+    holds_images,
+    read_samples,
+    write_samples,
+    "members of other kinds are not in the release",
+)

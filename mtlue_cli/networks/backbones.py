@@ -162,6 +162,82 @@ def patches_a_side(side: int) -> int:
     return max(1, round(side / pixels_a_patch))
 
 
+class Halving(nn.Module):
+    """Halves values: the networks here scale pixels to [-2, 2], this one was trained on [-1, 1]."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        """The same shape."""
+        return images / 2
+
+
+class InvertedResidual(nn.Module):
+    """Expansion by 1x1, a convolution per channel, projection by 1x1; added to the input where shapes allow.
+
+    Source:
+        Sandler et al., "MobileNetV2", CVPR 2018; no squeeze and excitation, ReLU6, as in EfficientNet-Lite.
+    """
+
+    def __init__(self, width: int, output: int, kernel: int, stride: int, expansion: int) -> None:
+        super().__init__()
+        inner = width * expansion
+        layers = _convolution(width, inner, 1, activation=True) if expansion > 1 else []
+        layers += _convolution(inner, inner, kernel, stride, groups=inner, activation=True)
+        self.layers = nn.Sequential(*layers, *_convolution(inner, output, 1))
+        self.is_residual = stride == 1 and width == output
+
+    def forward(self, features: Tensor) -> Tensor:
+        """``(B, width, H, W)`` to ``(B, output, H / stride, W / stride)``."""
+        changed: Tensor = self.layers(features)
+        return features + changed if self.is_residual else changed
+
+
+def _convolution(
+    width: int, output: int, kernel: int, stride: int = 1, *, groups: int = 1, activation: bool = False
+) -> list[nn.Module]:
+    """A convolution with batch normalisation, padded as in TensorFlow: an even side of stride 2 has more at its end."""
+    reach = kernel // 2
+    padding: list[nn.Module] = [] if stride == 1 else [nn.ZeroPad2d((reach - 1, reach, reach - 1, reach))]
+    convolution = nn.Conv2d(width, output, kernel, stride, 0 if padding else reach, groups=groups, bias=False)
+    normalised = [*padding, convolution, nn.BatchNorm2d(output, eps=1e-3, momentum=0.01)]
+    return [*normalised, nn.ReLU6()] if activation else normalised
+
+
+EFFICIENTNET_LITE0_STAGES = (
+    (1, 3, 1, 1, 16),
+    (2, 3, 2, 6, 24),
+    (2, 5, 2, 6, 40),
+    (3, 3, 2, 6, 80),
+    (3, 5, 1, 6, 112),
+    (4, 5, 2, 6, 192),
+    (1, 3, 1, 6, 320),
+)
+"""Of each stage: blocks, kernel, stride of its first block, expansion, channels."""
+
+
+def build_efficientnet_lite0() -> Backbone:
+    """EfficientNet-Lite0 without dropout and classification layer.
+
+    The stem keeps its stride, as that of a ResNet: 64-pixel input reaches the last stage at 2x2. Parameters come
+    in the order of the published weights, see :func:`~mtlue_cli.training.pretrained.load_packaged`.
+
+    Source:
+        Tan and Le, "EfficientNet", ICML 2019; Lite variants of Google, 2020: no squeeze and excitation, ReLU6.
+    """
+    stages: list[nn.Module] = [nn.Sequential(*_convolution(3, 32, 3, 2, activation=True))]
+    width = 32
+    for blocks, kernel, stride, expansion, output in EFFICIENTNET_LITE0_STAGES:
+        first = InvertedResidual(width, output, kernel, stride, expansion)
+        stages.append(
+            nn.Sequential(first, *(InvertedResidual(output, output, kernel, 1, expansion) for _ in range(1, blocks)))
+        )
+        width = output
+    head = nn.Sequential(*_convolution(width, 1280, 1, activation=True))
+    network = nn.Sequential(Halving(), *stages, head, nn.AdaptiveAvgPool2d(1), nn.Flatten())
+    _start_convolutions(network)
+    maps = _maps_at({"2": 16, "3": 24, "4": 40, "6": 112, "8": 320}, vector="11")
+    return Backbone(network, 1280, maps)
+
+
 class VisionTransformerOfAnySize(VisionTransformer):  # type: ignore[misc]  # torchvision has no types
     """torchvision's vision transformer, for square images of any size.
 
@@ -229,4 +305,5 @@ BACKBONES: Mapping[BackboneName, BackboneSpec] = {
     BackboneName.DENSENET121: BackboneSpec(build_densenet121, relative_cost=6.25),
     BackboneName.VIT_B_16: BackboneSpec(build_vit_b_16, relative_cost=38.1, learning_rate_scale=0.1),
     BackboneName.SMALL: BackboneSpec(build_small, relative_cost=0.266),
+    BackboneName.EFFICIENTNET_LITE0: BackboneSpec(build_efficientnet_lite0, relative_cost=0.847),
 }

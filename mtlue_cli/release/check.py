@@ -12,10 +12,10 @@ import numpy as np
 from mtlue_cli.choices import ExitCode, ImageFormat
 from mtlue_cli.errors import ImageError, InputError
 from mtlue_cli.files import TEMPORARY, file_digest
-from mtlue_cli.images.decode import Pixels, decode_image
+from mtlue_cli.images.decode import Pixels, decode_image, read_content
 from mtlue_cli.images.encode import comparable_pixels, is_lossless, same_alpha
-from mtlue_cli.images.folder import find_images_and_links
-from mtlue_cli.images.targets import read_stored, turned
+from mtlue_cli.images.folder import list_folder
+from mtlue_cli.images.targets import stored_array, turned
 from mtlue_cli.metrics.flip import MeanFlip
 from mtlue_cli.notebook import html_table
 from mtlue_cli.perturbation.effect import (
@@ -29,6 +29,7 @@ from mtlue_cli.perturbation.effect import (
 from mtlue_cli.release.records import (
     LABELS_NAME,
     RUN_PATH,
+    SHORT_DIGEST,
     FileRecord,
     Manifest,
     QuarantineRecord,
@@ -181,7 +182,7 @@ class ReleaseCheck:
             "files": f"{self.files}, {len(self.quarantine)} in quarantine",
             "masks and maps": str(self.maps or ""),
             "tasks": ", ".join(run.tasks),
-            "weights": f"{run.weights_name} ({run.weights_sha256[:16]})",
+            "weights": f"{run.weights_name} ({run.weights_sha256[:SHORT_DIGEST]})",
             "key": run.key_fingerprint or "none",
             "codes": codes if run.code_version else "",
             "format": run.image_format,
@@ -356,7 +357,9 @@ def changed_maps(release: Path, record: FileRecord, given: Mapping[str, Path], t
 def _is_turned(original: Path, released: Path, orientation: int) -> bool:
     """Whether a released map holds what its original does, upright."""
     try:
-        return np.array_equal(turned(read_stored(original), orientation), read_stored(released))
+        return np.array_equal(
+            turned(stored_array(read_content(original)), orientation), stored_array(read_content(released))
+        )
     except ImageError:
         return False
 
@@ -372,10 +375,10 @@ def folder_faults(release: Path, manifest: Manifest, planned: frozenset[str], or
     faults += _changed_records(release, manifest.run)
     counts = Counter(record.file_name for record in manifest.files)
     faults += [f"{name}: released for {count} originals" for name, count in counts.items() if count > 1]
-    images, links = find_images_and_links(release)
-    faults += [f"{name}: is a link; its target may be unprotected" for name in links]
+    found = list_folder(release)
+    faults += [f"{name}: is a link; its target may be unprotected" for name in found.links]
     expected = manifest.names | planned if unfinished else manifest.names
-    faults += [f"{name}: not in the manifest, it may be unprotected" for name in images if name not in expected]
+    faults += [f"{name}: not in the manifest, it may be unprotected" for name in found.images if name not in expected]
     if not unfinished:
         faults += [
             f"{left.relative_to(release).as_posix()}: left over from an interrupted run, remove it"

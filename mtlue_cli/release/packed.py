@@ -138,12 +138,14 @@ def unpack(release: Path, plain: Path) -> list[str]:
             continue
         if file_digest(path) != digest:
             faults.append(f"{name}: its bytes are not those that the run wrote")
-        images = [row.image for row in kind.read(path)]
-        if len(images) != len(files):
-            faults.append(f"{name}: holds {len(images)} rows, {len(files)} are recorded")
-        for file, image in zip(files, images, strict=False):
-            (plain / file).parent.mkdir(parents=True, exist_ok=True)
-            (plain / file).write_bytes(image or b"")
+        rows = 0
+        for row in kind.read(path):
+            if rows < len(files):
+                (plain / files[rows]).parent.mkdir(parents=True, exist_ok=True)
+                (plain / files[rows]).write_bytes(row.image or b"")
+            rows += 1
+        if rows != len(files):
+            faults.append(f"{name}: holds {rows} rows, {len(files)} are recorded")
     known = {*document.shards, *document.cards}
     for path in sorted(release.rglob("*")):
         relative = path.relative_to(release).as_posix()

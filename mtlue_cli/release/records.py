@@ -11,7 +11,7 @@ run before it may have put into the release: a killed run leaves files that no r
 import hashlib
 import json
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -37,6 +37,8 @@ RUN_PATH = f"{FOLDER}/{RUN_NAME}"
 
 SCHEMA_VERSION = 1
 _ANEW = "protect the originals into a new folder"
+SHORT_DIGEST = 16
+"""Hexadecimal digits of a digest that are shown."""
 
 
 class RunRecord(Document, frozen=True, forbid_unknown_fields=True, tag_field="schema_version", tag=SCHEMA_VERSION):
@@ -93,9 +95,11 @@ class RunRecord(Document, frozen=True, forbid_unknown_fields=True, tag_field="sc
 
     def differences(self, other: "RunRecord") -> list[str]:
         """Settings of a user's choice that decide about the released bytes and differ, one per line."""
-        names = ("epsilon", "weights_sha256", "key_fingerprint", "tasks", "image_format", "keep_metadata")
-        pairs = [(name, getattr(other, name), getattr(self, name)) for name in names]
-        found = [f"{name}: the release has {old}, this run {new}" for name, old, new in pairs if old != new]
+        found = [
+            f"{name}: the release has {shown(other)}, this run {shown(self)}"
+            for name, (field, shown) in _CHOICES.items()
+            if getattr(other, field) != getattr(self, field)
+        ]
         keyed = self.key_fingerprint is not None and other.key_fingerprint is not None
         if keyed and self.code_version != other.code_version:
             age = "an older" if other.code_version < self.code_version else "a newer"
@@ -105,6 +109,17 @@ class RunRecord(Document, frozen=True, forbid_unknown_fields=True, tag_field="sc
     def has_codes_of(self, other: "RunRecord") -> bool:
         """Whether both draw the same codes from the same key: those of the same classes, shares and cells."""
         return (self.classes, self.shares, self.code_cells) == (other.classes, other.shares, other.code_cells)
+
+
+_CHOICES: Mapping[str, tuple[str, Callable[[RunRecord], str]]] = {
+    "epsilon": ("epsilon", lambda run: f"{run.epsilon}/255"),
+    "weights": ("weights_sha256", lambda run: f"{run.weights_name} ({run.weights_sha256[:SHORT_DIGEST]})"),
+    "key": ("key_fingerprint", lambda run: run.key_fingerprint or "none"),
+    "tasks": ("tasks", lambda run: ", ".join(run.tasks)),
+    "format": ("image_format", lambda run: run.image_format),
+    "metadata": ("keep_metadata", lambda run: "kept" if run.keep_metadata else "dropped"),
+}
+"""What a user chooses that decides about the released bytes: the field that holds it, and how it is shown."""
 
 
 class FileRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -11,7 +11,7 @@ from msgspec import structs
 
 from mtlue_cli.errors import InputError, MtlueError
 from mtlue_cli.files import TEMPORARY, discard, file_digest, synchronise, write_atomically
-from mtlue_cli.images.folder import find_images, find_images_and_links
+from mtlue_cli.images.folder import find_images, list_folder
 from mtlue_cli.images.reading import ReadingThreads
 from mtlue_cli.metrics.flip import MeanFlip
 from mtlue_cli.release.check import FileCheck, ReleaseCheck, check_file, folder_faults, label_faults
@@ -129,7 +129,7 @@ class Release:
         return read_manifest(self.folder)
 
     def look(self, targets: frozenset[str]) -> Contents:
-        """Read what stands in the folder before a run that is to write ``targets``, relative POSIX; writes nothing.
+        """Read what the folder holds before a run that is to write ``targets``, relative POSIX; writes nothing.
 
         Raises:
             InputError: It is no folder, not empty and not ours, or holds links or images that mtlue did not write.
@@ -145,8 +145,8 @@ class Release:
                     hint="remove it, or give another output folder with --out",
                 )
             return Contents(ours=targets)
-        images, links = find_images_and_links(folder)
-        self._refuse_links(links, targets)
+        found = list_folder(folder)
+        self._refuse_links(found.links, targets)
         seen = self._state()
         if seen is None:
             if all(entry.name == FOLDER for entry in folder.iterdir()):
@@ -158,7 +158,7 @@ class Release:
         manifest = self.manifest
         companions = {name for name in manifest.run.digests if not name.startswith(f"{FOLDER}/")} - {LABELS_NAME}
         ours = manifest.names | read_planned(folder) | targets | companions
-        strangers = [name for name in images if name not in ours]
+        strangers = [name for name in found.images if name not in ours]
         if strangers:
             raise InputError(
                 f"{folder} holds {counted(len(strangers), 'image')} that mtlue did not write, which may be unprotected",
@@ -184,7 +184,8 @@ class Release:
             raise InputError(
                 f"{self.folder} was made with other settings",
                 differences,
-                "give another folder with --out, or replace the release with --overwrite",
+                "repeat the settings of the release, give another folder with --out, or replace the release with "
+                "--overwrite",
             )
         # A file that is its own original, which older versions released, says nothing of the originals.
         changed = [record for record in manifest.files if record.max_change > 0]
@@ -245,7 +246,7 @@ class Release:
         files of the layout, by their relative POSIX paths.
 
         Raises:
-            MtlueError: Images that no record names stand in the release; it is not called complete.
+            MtlueError: The release holds images that no record names; it is not called complete.
             OSError: It cannot be written.
         """
         assert self._run is not None, "the release is not open"

@@ -7,12 +7,14 @@ Forward values are those of the real thing, or close to it; where rounding has n
 import math
 from dataclasses import dataclass
 from functools import cache
+from typing import Annotated
 
 import torch
+from msgspec import Meta
 from torch import Tensor, nn
 
 from mtlue_cli.training.augment import View, apply_view, draw_zoom
-from mtlue_cli.training.named_settings import Choice, choose
+from mtlue_cli.training.named_settings import Choice, check_ranges, choose
 
 _BLOCK = 8
 _LUMINANCE = (
@@ -25,6 +27,10 @@ _CHROMINANCE = (
     *(47, 66, 99, 99, 99, 99, 99, 99, *(99,) * 32),
 )
 _TO_YCBCR = ((0.299, 0.587, 0.114), (-0.168736, -0.331264, 0.5), (0.5, -0.418688, -0.081312))
+
+
+Chance = Annotated[float, Meta(ge=0, le=1)]
+Side = Annotated[float, Meta(gt=0, le=1)]
 
 
 @dataclass(frozen=True)
@@ -44,27 +50,22 @@ class DistortionSettings:
         ValueError: A setting is out of range.
     """
 
-    smallest_view: float = 0.8
-    zoom: float = 0.0
-    smallest_zoom: float = 0.5
-    jpeg: float = 0.0
+    smallest_view: Side = 0.8
+    zoom: Chance = 0.0
+    smallest_zoom: Side = 0.5
+    jpeg: Chance = 0.0
     quality: tuple[int, int] = (10, 90)
-    grey: float = 0.0
-    blur: float = 0.0
+    grey: Chance = 0.0
+    blur: Chance = 0.0
     sigma: tuple[float, float] = (0.4, 1.2)
-    jitter: float = 0.0
-    jitter_strength: float = 0.4
-    shrink: float = 0.0
-    bits: float = 0.0
+    jitter: Chance = 0.0
+    jitter_strength: Chance = 0.4
+    shrink: Chance = 0.0
+    bits: Chance = 0.0
     depth: tuple[int, int] = (4, 4)
 
     def __post_init__(self) -> None:
-        for name in ("zoom", "jpeg", "grey", "blur", "jitter", "shrink", "bits", "jitter_strength"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise ValueError(f"{name} is {getattr(self, name)}, expected a number from 0 to 1")
-        for name in ("smallest_view", "smallest_zoom"):
-            if not 0 < getattr(self, name) <= 1:
-                raise ValueError(f"{name} is {getattr(self, name)}, expected a share above 0 and at most 1")
+        check_ranges(self)
         for name, least, most in (("quality", 1, 95), ("sigma", 0.01, 10), ("depth", 1, 8)):
             low, high = getattr(self, name)
             if not least <= low <= high <= most:

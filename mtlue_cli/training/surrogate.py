@@ -48,7 +48,7 @@ def train_surrogate(
     """Train on clean images and keep the weights after each of the last ``keep`` epochs.
 
     Other arguments are those of :func:`~mtlue_cli.training.multitask_loop.train_multitask`. A surrogate that is trained
-    under ``distortions`` stands in for attackers who turn images grey or compress them.
+    under ``distortions`` behaves like one of an attacker who turns images grey or compresses them.
     """
     checkpoints: list[Weights] = []
     accuracy: Mapping[str, float] = {}

@@ -8,23 +8,9 @@ from mtlue_cli.documents import Document
 from mtlue_cli.metrics.flip import MeanFlip
 from mtlue_cli.verification.audit import AuditReport
 from mtlue_cli.verification.figures import ConditionFigures
+from mtlue_cli.verification.probes.base import ProbeFigures
 from mtlue_cli.verification.tiers import NotTested
 from mtlue_cli.verification.verdict import Verdict
-
-
-class ProbeFigures(Document, frozen=True):
-    """A measurement beside the verdict.
-
-    Attributes:
-        name, title: Unique within the document; the name for a reader.
-        figures: Name to number.
-        meaning: How to read the figures.
-    """
-
-    name: str
-    title: str
-    figures: Mapping[str, float]
-    meaning: str
 
 
 class Counts(Document, frozen=True):

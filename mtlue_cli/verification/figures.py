@@ -201,6 +201,11 @@ class ConditionFigures(Document, frozen=True, kw_only=True):
         return self.steps_per_epoch * max(len(curve.epochs) for curve in self.curves)
 
     @property
+    def best_steps(self) -> list[int]:
+        """Optimiser steps up to each best epoch, over all seeds."""
+        return [step for pair in self.best_epoch_steps if pair is not None for step in pair]
+
+    @property
     def judged_tasks(self) -> list[tuple[TaskFigures, Learned]]:
         """The judged tasks that are conclusive, and what is learned of each."""
         return [(task, task.learned) for task in self.tasks if task.judged and task.learned is not None]
@@ -226,13 +231,13 @@ def figures_of(
 
     Args:
         condition: Which.
-        victims: Its victims, one a seed.
+        victims: Its victims, one per seed.
         clean: The victims of the same kind and seeds that were trained on clean images.
-        floor: What a constant guess reaches under ``metric``, of a dense task in its main figure, a task.
+        floor: What a constant guess reaches under ``metric``, of a dense task in its main figure, per task.
         tasks: All tasks.
         judged: Names of those that the release means to protect.
         metric: What is measured of image-level tasks.
-        place_floor: What one guess a place in the image reaches, a dense task.
+        place_floor: What one guess per position in the image reaches, per dense task.
         steps_per_epoch: Optimiser steps of one epoch of the victims.
     """
     countermeasure, place_floor = condition.countermeasure, place_floor or {}
@@ -262,7 +267,7 @@ def figures_of(
         victim=Victim.of(condition.victim),
         countermeasure=str(countermeasure.name) if countermeasure else None,
         countermeasure_settings=countermeasure.settings_to_json() if countermeasure else None,
-        source=countermeasure.source if countermeasure else None,
+        source=countermeasure.settings.source if countermeasure else None,
         protected_fraction=condition.protected_fraction,
         seeds=tuple(victim.seed for victim in victims),
         tasks=lines,

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from mtlue_cli.errors import InputError
-from mtlue_cli.release.records import FOLDER, Manifest, read_manifest
+from mtlue_cli.release.records import FOLDER, read_run
 from mtlue_cli.tasks.classes import class_faults
 from mtlue_cli.tasks.spec import TaskSet
 
@@ -30,29 +30,20 @@ class Promise:
 
 
 def promised_by_release(release: Path, labels: TaskSet, usual: Sequence[str] | None = None) -> Promise:
-    """The promise of a release; one without a readable manifest is held to protect the columns in ``usual``, or all.
+    """The promise of a release; one without a readable run record is held to protect the columns in ``usual``, or all.
 
     Raises:
         InputError: No label column is a protected task that can be measured.
     """
-    manifest = None
+    run = None
     if (release / FOLDER).exists():
         with contextlib.suppress(InputError):  # the audit reports what is wrong with it
-            manifest = read_manifest(release)
-    return promised_by_manifest(manifest, labels, usual)
-
-
-def promised_by_manifest(manifest: Manifest | None, labels: TaskSet, usual: Sequence[str] | None = None) -> Promise:
-    """The promise of a release; one without a manifest is held to protect the columns in ``usual``, or all.
-
-    Raises:
-        InputError: No label column is a protected task that can be measured.
-    """
-    if manifest is None:
-        note = f"the release does not say its epsilon: the noise control uses {ASSUMED_EPSILON}/255"
-        promise = promised(ASSUMED_EPSILON, labels.names if usual is None else usual, labels)
-        return replace(promise, notes=(note, *promise.notes))
-    return promised(manifest.run.epsilon, manifest.run.tasks, labels)
+            run = read_run(release)
+    if run is not None:
+        return promised(run.epsilon, run.tasks, labels)
+    note = f"the release does not say its epsilon: the noise control uses {ASSUMED_EPSILON}/255"
+    promise = promised(ASSUMED_EPSILON, labels.names if usual is None else usual, labels)
+    return replace(promise, notes=(note, *promise.notes))
 
 
 def promised(epsilon: int, tasks: Sequence[str], labels: TaskSet) -> Promise:

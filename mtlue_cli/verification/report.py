@@ -14,9 +14,8 @@ from mtlue_cli.errors import InputError, MtlueError
 from mtlue_cli.files import write_atomically
 from mtlue_cli.notebook import html_table
 from mtlue_cli.verification.audit import Audit, AuditReport
-from mtlue_cli.verification.document import ProbeFigures, VerifyDocument
-from mtlue_cli.verification.probes.base import ProbeResult
-from mtlue_cli.verification.probes.registry import PROBES
+from mtlue_cli.verification.document import VerifyDocument
+from mtlue_cli.verification.probes.base import ProbeFigures
 from mtlue_cli.verification.reports.html import draw_samples, write_html
 from mtlue_cli.verification.reports.junit import write_junit
 from mtlue_cli.verification.reports.markdown import write_markdown
@@ -101,7 +100,7 @@ def verify_result(
     *,
     victims: Sequence[str] = (),
     audit: Audit | None = None,
-    probes: Sequence[ProbeResult] = (),
+    probes: Sequence[ProbeFigures] = (),
     notes: Sequence[str] = (),
     **others: Any,  # noqa: ANN401 - fields of VerifyResult, each of its own type
 ) -> VerifyResult:
@@ -116,7 +115,6 @@ def verify_result(
         others: The other fields of the result.
     """
     report = None if audit is None else part_of(audit, AuditReport)
-    measured = tuple(ProbeFigures(one.probe, PROBES[one.probe].title, one.figures, one.finding) for one in probes)
     early = judgement.early_note
     decided: dict[str, Any] = {
         "verdict": judgement.verdict,
@@ -129,14 +127,14 @@ def verify_result(
     identity = {
         **decided,
         "audit": report and report.to_json(),
-        "probes": [probe.to_json() for probe in measured],
+        "probes": [probe.to_json() for probe in probes],
         "victims": victims,
     }
     return VerifyResult(
         **decided,
         exit_code=EXIT_CODES[judgement.verdict],
         conditions=judgement.conditions,
-        probes=measured,
+        probes=tuple(probes),
         audit=report,
         notes=(*notes, *([early] if early else ())),
         early_note=early,

@@ -96,7 +96,7 @@ class Scoring:
         return EarlyStop({**stop.accuracy, **own}, stop.epochs)
 
     def floors(self, metric: MetricName) -> dict[str, float]:
-        """What a constant guess reaches under ``metric``, of a dense task in its main figure, a task.
+        """What a constant guess reaches under ``metric``, of a dense task in its main figure, per task.
 
         Raises:
             ValueError: A task has no labelled test image.
@@ -104,15 +104,12 @@ class Scoring:
         found = floors(self._truth, self.tasks.image_level, metric) | self._dense_floors
         return {name: found[name] for name in self.tasks.names}
 
-    def place_floors(self) -> Mapping[str, float]:
-        """What one guess a place in the image reaches, of dense tasks in their main figures.
+    @cached_property
+    def place_floors(self) -> dict[str, float]:
+        """What one guess per position in the image reaches, of dense tasks in their main figures.
 
         It is learned from label maps alone, without a look at an image: no change of the images could prevent it.
         """
-        return self._place_floors
-
-    @cached_property
-    def _place_floors(self) -> dict[str, float]:
         seen: dict[str, float] = {}
         for task in self.tasks.dense:
             few = evenly(self.train_labels[task.name], PLACE_FLOOR_MAPS)
@@ -146,10 +143,9 @@ def stop_early(
 ) -> EarlyStop | None:
     """Choose the epoch on one half of the clean test images, measure it on the other, and the other way round.
 
-    The best of many epochs on the images that it is chosen by is too good; each half judges only what the other chose.
-    An epoch is judged by its mean accuracy over the tasks (for a dense task its main figure's gain), the earliest of
-    equals wins, and a task's accuracy is the mean of its two measurements; a task that is labelled in one half only is
-    chosen by and measured on that one alone.
+    The best epoch counts by its mean accuracy over the tasks (for a dense task its main figure's gain), the earliest of
+    equals. A task's accuracy is the mean of its two measurements; one that is labelled in one half only is chosen by
+    and measured on that half.
 
     Predictions are class indices after every epoch, ``(E, M)`` integers, labels ``(M,)`` int64, the first half ``(M,)``
     bool; gains of a dense task are those of its main figure after every epoch.

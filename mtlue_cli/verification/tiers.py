@@ -31,7 +31,6 @@ class TierSpec:
         countermeasures: Tried with the first victim.
         limit: Images that are used at most; None: all.
         fractions: Shares of the release that are protected.
-        probes: What is measured without a victim.
         least_steps: Optimiser steps of every victim at least: with few images it takes more epochs to reach them.
     """
 
@@ -41,7 +40,6 @@ class TierSpec:
     countermeasures: tuple[CountermeasureChoice, ...]
     limit: int | None = None
     fractions: tuple[float, ...] = ()
-    probes: tuple[ProbeName, ...] = tuple(ProbeName)
     least_steps: int = 0
 
 

@@ -7,6 +7,7 @@ from enum import StrEnum
 from msgspec import structs
 
 from mtlue_cli.choices import MetricName, Tier
+from mtlue_cli.tasks.wording import counted
 from mtlue_cli.verification.conditions import Role
 from mtlue_cli.verification.figures import ConditionFigures, Learned
 from mtlue_cli.verification.tiers import TIERS, NotTested
@@ -74,7 +75,7 @@ class Judgement:
         early.sort(key=lambda found: -(found.learned_fraction or 0.0))
         named = ", ".join(_best_in_words(found) for found in early[:NAMED_CONDITIONS])
         left = len(early) - NAMED_CONDITIONS
-        rest = f" and {left} more condition{'s' if left > 1 else ''}" if left > 0 else ""
+        rest = f" and {counted(left, 'more condition')}" if left > 0 else ""
         least = TIERS[Tier.CONVERGED].least_steps
         longer = f"; --tier converged measures it with at least {least:,} steps"
         return (
@@ -126,8 +127,7 @@ def _gated(found: ConditionFigures, max_learned: float) -> ConditionFigures:
 
 def failed_audit(faults: int, max_learned: float, metric: MetricName = MetricName.ACCURACY) -> Judgement:
     """The judgement of a release whose files already fail; no victim was trained."""
-    count = "1 fault" if faults == 1 else f"{faults} faults"
-    reason = f"the audit of the release found {count}; no victim was trained"
+    reason = f"the audit of the release found {counted(faults, 'fault')}; no victim was trained"
     return Judgement(Verdict.NOT_PROTECTED, reason, max_learned, metric)
 
 
@@ -156,14 +156,13 @@ def _unreliable(conditions: Sequence[ConditionFigures], *, complete: bool, missi
 
 
 def _is_early(found: ConditionFigures) -> bool:
-    steps = [step for pair in found.best_epoch_steps if pair is not None for step in pair]
     learned = found.learned
-    return learned is not None and learned.at_best_epoch and bool(steps) and 0 < max(steps) < EARLY_STEPS
+    return learned is not None and learned.at_best_epoch and 0 < max(found.best_steps, default=0) < EARLY_STEPS
 
 
 def _best_in_words(found: ConditionFigures) -> str:
     """Such as ``small + grayscale (after 63 to 126 of 504 steps)``."""
-    steps = {step for pair in found.best_epoch_steps if pair is not None for step in pair}
+    steps = found.best_steps
     between = " to ".join(f"{step:,}" for step in sorted({min(steps), max(steps)}))
     return f"{found.name} (after {between} of {found.steps:,} steps)"
 

@@ -12,8 +12,8 @@ class DemoConfig:
     """What the demo does.
 
     Attributes:
-        out: New folder for everything, or that of an earlier run.
-        minutes: Time for training surrogate and generator, in minutes.
+        out: Folder for everything; that of an earlier run is continued.
+        minutes: Time limit for training the generator of the drawn images, in minutes.
         train_count: Drawn shapes.
         test_count: Drawn shapes.
         image_size: Their side in pixels.
@@ -25,7 +25,7 @@ class DemoConfig:
         scene_test_count: Rendered scenes.
         scene_size: Their side in pixels; a victim sees nine tenths of it, unscaled.
         scene_epochs: Passes of a victim over them.
-        judge_scenes: Also train victims of masks, depth and normals: some minutes more.
+        judge_scenes: Also verify the rendered scenes. Takes some minutes more.
     """
 
     out: Annotated[Path, Option(flags="--out -o", panel=OUTPUT, metavar="DIR")] = Path("mtlue-demo")

@@ -294,6 +294,13 @@ def test_commands_that_share_a_variable_mean_the_same_by_it() -> None:
     assert [name for name in own if len(meanings[name]) > 1] == []
 
 
+def test_a_paragraph_of_a_help_text_has_no_line_ends_of_the_source() -> None:
+    words = CliRunner().invoke(app, ["demo", "--help"], env={"COLUMNS": "250", "NO_COLOR": "1"}).stdout
+    (line,) = (line for line in words.splitlines() if "Needs no data" in line)
+    assert "Then render scenes" in line
+    assert "continue an interrupted demo." in line
+
+
 def test_help_tells_about_the_variables() -> None:
     words = CliRunner().invoke(app, ["--help"], env={"COLUMNS": "200", "NO_COLOR": "1"}).stdout
     assert "MTLUE_PROTECT_OUT" in words

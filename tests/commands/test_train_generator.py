@@ -206,8 +206,9 @@ def test_trains_and_answers_with_table_next_step_and_json(labels: Path, tmp_path
     assert document["licence"] == card.licence == "CC0"
     assert document["steps"] == 3
     assert Path(document["contact_sheet"]).is_file()
-    for text in ("circle, square, star, triangle", "8 / 255", card.digest):
+    for text in ("circle, square, star, triangle", "8/255", "final loss", "follows shifted labels", card.digest):
         assert text in result.stdout
+    assert not re.search("mean_change|agreement|intra|inter", result.stdout)  # no names of fields
     assert "device: " in result.stderr
     assert "warning: training was short: 3 steps" in " ".join(result.stderr.split())
     assert f"mtlue protect {labels.parent} --labels {widened} --weights {out}" in result.stderr

@@ -15,6 +15,7 @@ from mtlue_cli.commands.verify_tables import show_verification
 from mtlue_cli.verification.document import VerifyDocument
 from mtlue_cli.verification.report import VerifyResult, verify_result
 from mtlue_cli.verification.verdict import Judgement
+from mtlue_cli.workflows.verify.dry_run import DryRun
 from tests.verification.made_release import MadeSet, make_release, make_set, useless
 from tests.verification.test_verdict import early_verdict, verdict_on
 
@@ -158,8 +159,13 @@ def test_reports_are_written_whatever_the_verdict(made: MadeSet, cache: Path, tm
 def test_a_dry_run_trains_nothing(made: MadeSet, tmp_path: Path) -> None:
     make_release(made, tmp_path / "release")
     cache = tmp_path / "cache"
-    done = _verify(made, "--protected", tmp_path / "release", "--tier", "smoke", "--dry-run", "--cache", cache)
+    target = tmp_path / "plan.json"
+    words = ("--tier", "smoke", "--dry-run", "--cache", cache, "--json", target)
+    done = _verify(made, "--protected", tmp_path / "release", *words)
     assert done.exit_code == 0, done.output
+    document = json.loads(target.read_text())
+    assert (document["schema_version"], document["command"]) == (1, "verify --dry-run")
+    assert msgspec.convert(document, DryRun).to_json() == document
     assert "small + grayscale" in done.stdout
     assert "8 epochs (128 steps)" in " ".join(done.stdout.split())
     assert "cached victims take no time" in done.stdout

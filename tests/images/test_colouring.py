@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from mtlue_cli.choices import TaskKind
-from mtlue_cli.images.colouring import UNKNOWN, coloured, coloured_all, palette
+from mtlue_cli.images.colouring import UNKNOWN, coloured, palette
 from mtlue_cli.tasks.spec import Task, numbered_classes
 
 MASK = Task("mask", TaskKind.SEGMENTATION, numbered_classes(12))
@@ -47,8 +47,8 @@ def test_normals_are_shifted_into_colours() -> None:
 
 @pytest.mark.parametrize(
     ("shape", "task"),
-    [((2, 4, 4), MASK), ((2, 1, 4, 4), FAR), ((2, 3, 4, 4), FACING)],
+    [((4, 4), MASK), ((1, 4, 4), FAR), ((3, 4, 4), FACING)],
     ids=lambda value: str(value)[:12],
 )
-def test_a_batch_of_a_loop_becomes_pictures(shape: tuple[int, ...], task: Task) -> None:
-    assert coloured_all(np.ones(shape, dtype=np.float32), task).shape == (2, 4, 4, 3)
+def test_a_target_of_a_loop_becomes_a_picture(shape: tuple[int, ...], task: Task) -> None:
+    assert coloured(np.ones(shape, dtype=np.float32), task).shape == (4, 4, 3)

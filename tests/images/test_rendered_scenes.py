@@ -1,5 +1,6 @@
 """What is said of a scene's pixels holds together: depth and normals are two views of one geometry."""
 
+from dataclasses import dataclass, fields
 from pathlib import Path
 
 import numpy as np
@@ -17,9 +18,9 @@ from mtlue_cli.images.rendered_scenes import (
     SCENE_TASKS,
     SKY,
     SPHERE,
-    RenderedScenes,
+    RenderedScene,
     camera_rays,
-    render_scenes,
+    render_scene,
     write_scenes,
 )
 from mtlue_cli.images.targets import read_target
@@ -29,57 +30,72 @@ from mtlue_cli.tasks.label_options import LabelOptions
 SIZE = 64
 
 
+@dataclass(frozen=True)
+class Scenes:
+    """Several scenes: ``(N, S, S)`` and ``(N, S, S, 3)``."""
+
+    images: np.ndarray
+    classes: np.ndarray
+    depth: np.ndarray
+    normals: np.ndarray
+
+
+def render(count: int, size: int, seed: int) -> Scenes:
+    made = [render_scene(np.random.default_rng([seed, index]), size) for index in range(count)]
+    return Scenes(*(np.stack([getattr(scene, part.name) for scene in made]) for part in fields(RenderedScene)))
+
+
 @pytest.fixture(scope="module")
-def scenes() -> RenderedScenes:
-    return render_scenes(30, SIZE, 3)
+def scenes() -> Scenes:
+    return render(30, SIZE, 3)
 
 
-def points(scenes: RenderedScenes) -> np.ndarray:
+def points(scenes: Scenes) -> np.ndarray:
     """``(N, S, S, 3)`` what each pixel shows, in space."""
-    return camera_rays(SIZE).astype(np.float64)[None] * scenes.depth[:, 0, :, :, None]
+    seen: np.ndarray = camera_rays(SIZE).astype(np.float64)[None] * scenes.depth[..., None]
+    return seen
 
 
-def inner(scenes: RenderedScenes) -> np.ndarray:
+def inner(scenes: Scenes) -> np.ndarray:
     """Pixels whose neighbours on the right and below are of the same flat surface."""
     same = np.ones((len(scenes.classes), SIZE - 1, SIZE - 1), dtype=bool)
     here = np.s_[:, :-1, :-1]
     for there in (np.s_[:, :-1, 1:], np.s_[:, 1:, :-1]):
         same &= scenes.classes[here] == scenes.classes[there]
-        normals = np.moveaxis(scenes.normals, 1, 3)
-        same &= (normals[here] * normals[there]).sum(axis=3) > 0.9999
+        same &= (scenes.normals[here] * scenes.normals[there]).sum(axis=3) > 0.9999
     return same
 
 
-def test_shapes_types_and_what_is_unknown(scenes: RenderedScenes) -> None:
+def test_shapes_types_and_what_is_unknown(scenes: Scenes) -> None:
     found = [(part.dtype.name, part.shape) for part in (scenes.images, scenes.classes, scenes.depth, scenes.normals)]
     assert found == [
-        ("uint8", (30, 3, SIZE, SIZE)),
-        ("int64", (30, SIZE, SIZE)),
-        ("float32", (30, 1, SIZE, SIZE)),
-        ("float32", (30, 3, SIZE, SIZE)),
+        ("uint8", (30, SIZE, SIZE, 3)),
+        ("uint8", (30, SIZE, SIZE)),
+        ("float32", (30, SIZE, SIZE)),
+        ("float32", (30, SIZE, SIZE, 3)),
     ]
     sky = scenes.classes == SKY
-    assert (scenes.depth[:, 0][sky] == 0).all()
-    assert (np.moveaxis(scenes.normals, 1, 3)[sky] == 0).all()
-    seen = scenes.depth[:, 0][~sky]
+    assert (scenes.depth[sky] == 0).all()
+    assert (scenes.normals[sky] == 0).all()
+    seen = scenes.depth[~sky]
     assert seen.min() > 0.5
     assert seen.max() < FARTHEST
-    lengths = np.linalg.norm(scenes.normals, axis=1)[~sky]
+    lengths = np.linalg.norm(scenes.normals, axis=3)[~sky]
     assert np.allclose(lengths, 1, atol=1e-3)
 
 
-def test_every_class_is_common(scenes: RenderedScenes) -> None:
+def test_every_class_is_common(scenes: Scenes) -> None:
     shares = np.bincount(scenes.classes.ravel(), minlength=len(CLASSES)) / scenes.classes.size
     assert shares.min() > 0.05
 
 
-def test_what_is_seen_faces_the_camera(scenes: RenderedScenes) -> None:
-    facing = (np.moveaxis(scenes.normals, 1, 3) * points(scenes)).sum(axis=3)[scenes.classes != SKY]
+def test_what_is_seen_faces_the_camera(scenes: Scenes) -> None:
+    facing = (scenes.normals * points(scenes)).sum(axis=3)[scenes.classes != SKY]
     assert facing.max() < 1e-3
 
 
-def test_neighbouring_points_of_flat_surfaces_lie_across_their_normal(scenes: RenderedScenes) -> None:
-    place, normals = points(scenes), np.moveaxis(scenes.normals, 1, 3).astype(np.float64)
+def test_neighbouring_points_of_flat_surfaces_lie_across_their_normal(scenes: Scenes) -> None:
+    place, normals = points(scenes), scenes.normals.astype(np.float64)
     flat = inner(scenes) & np.isin(scenes.classes[:, :-1, :-1], (GROUND, BOX))
     across = np.cross(place[:, 1:, :-1] - place[:, :-1, :-1], place[:, :-1, 1:] - place[:, :-1, :-1])[flat]
     across /= np.linalg.norm(across, axis=1, keepdims=True)
@@ -89,9 +105,9 @@ def test_neighbouring_points_of_flat_surfaces_lie_across_their_normal(scenes: Re
     assert np.quantile(cosines, 0.002) > 0.999
 
 
-def test_the_points_of_a_sphere_lie_on_one(scenes: RenderedScenes) -> None:
+def test_the_points_of_a_sphere_lie_on_one(scenes: Scenes) -> None:
     """Going back along the normal by the radius leads to one centre from every point."""
-    place, normals = points(scenes), np.moveaxis(scenes.normals, 1, 3).astype(np.float64)
+    place, normals = points(scenes), scenes.normals.astype(np.float64)
     checked = 0
     for scene in range(len(scenes.classes)):
         ball = scenes.classes[scene] == SPHERE
@@ -111,17 +127,16 @@ def test_the_points_of_a_sphere_lie_on_one(scenes: RenderedScenes) -> None:
 
 
 def test_a_scene_depends_on_seed_and_place_alone() -> None:
-    few, many = render_scenes(3, 24, 5), render_scenes(70, 24, 5)
+    few, many = render(3, 24, 5), render(70, 24, 5)
     for part in ("images", "classes", "depth", "normals"):
         assert np.array_equal(getattr(few, part), getattr(many, part)[:3])
-    assert not np.array_equal(few.images, render_scenes(3, 24, 6).images)
+    assert not np.array_equal(few.images, render(3, 24, 6).images)
     assert len({image.tobytes() for image in many.images}) == 70
-    assert render_scenes(0, 24, 5).images.shape == (0, 3, 24, 24)
 
 
 def test_written_scenes_are_read_as_they_were_rendered(tmp_path: Path) -> None:
     labels = write_scenes(tmp_path / "set", 3, size=32, seed=1)
-    rendered = render_scenes(3, 32, 1)
+    rendered = render(3, 32, 1)
     kinds = parse_declarations(SCENE_TASKS)
     table = read_folder_labels(tmp_path / "set", labels, LabelOptions(declarations=kinds)).table
     assert [task.kind for task in table.tasks] == [TaskKind.SEGMENTATION, TaskKind.DEPTH, TaskKind.NORMALS]
@@ -131,7 +146,7 @@ def test_written_scenes_are_read_as_they_were_rendered(tmp_path: Path) -> None:
             task.name: read_target(table.maps_folder / str(table.maps[task.name][row]), task) for task in table.tasks
         }
         assert np.array_equal(found["segmentation"], rendered.classes[row])
-        assert np.allclose(found["depth"], rendered.depth[row, 0], atol=0.51 * DEPTH_UNIT)
-        assert np.allclose(found["normals"], np.moveaxis(rendered.normals[row], 0, 2), atol=1e-3)
+        assert np.allclose(found["depth"], rendered.depth[row], atol=0.51 * DEPTH_UNIT)
+        assert np.allclose(found["normals"], rendered.normals[row], atol=1e-3)
         with Image.open(tmp_path / "set" / table.file_names[row]) as photo:
-            assert np.array_equal(np.asarray(photo), np.moveaxis(rendered.images[row], 0, 2))
+            assert np.array_equal(np.asarray(photo), rendered.images[row])

@@ -9,10 +9,10 @@ from PIL import Image
 
 from mtlue_cli.choices import TaskKind
 from mtlue_cli.errors import ImageError, InputError
+from mtlue_cli.images.dataset import load_labels
 from mtlue_cli.images.metadata import TURNS
 from mtlue_cli.images.reading import photos_up_to
 from mtlue_cli.images.targets import (
-    load_dense_columns,
     read_target,
     single_channel,
     stored_array,
@@ -179,9 +179,8 @@ def maps_of(folder: Path) -> LabelTable:
 
 
 def test_a_column_of_maps_becomes_one_tensor(tmp_path: Path) -> None:
-    table, done = maps_of(tmp_path), []
-    found = load_dense_columns(tmp_path, table, table.tasks, 6, on_image=lambda: done.append(1))
-    assert len(done) == 2
+    table = maps_of(tmp_path)
+    found = load_labels(table, 6)
     assert {name: (value.shape, value.dtype) for name, value in found.items()} == {
         "mask": ((2, 6, 6), torch.int16),
         "far": ((2, 1, 6, 6), torch.float32),
@@ -203,7 +202,7 @@ def test_all_maps_that_cannot_be_read_are_listed_with_their_rows(tmp_path: Path)
     save(tmp_path, np.array([[7]]), "m.npy")
     (tmp_path / "d.npy").unlink()
     with pytest.raises(InputError) as caught:
-        load_dense_columns(tmp_path, table, table.tasks, 6)
+        load_labels(table, 6)
     assert [fault.split(":")[0] for fault in caught.value.faults] == ["row 2", "row 3"]
     assert "'d.npy' cannot be read" in caught.value.faults[0]
     assert "'m.npy' holds 7, expected classes from 0 to 3" in caught.value.faults[1]

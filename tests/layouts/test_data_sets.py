@@ -13,8 +13,8 @@ from torchvision.datasets import Cityscapes, CocoDetection, VOCDetection, VOCSeg
 
 from mtlue_cli.choices import ExitCode, LabelFormat
 from mtlue_cli.errors import InputError
+from mtlue_cli.images.dataset import load_labels
 from mtlue_cli.images.labelled import read_folder_labels
-from mtlue_cli.images.targets import load_dense_columns
 from mtlue_cli.layouts.find import described, find_labels
 from mtlue_cli.tasks.readers.mask_folders import CITYSCAPES_VOID
 from tests.layouts.sample import draw, encoded, mtlue, pixels_differ, protect, weights_for
@@ -264,7 +264,7 @@ def classes_of(photos: Path, labels: Path) -> npt.NDArray[np.int64]:
     assert found.tasks["segmentation"].classes == tuple(
         category["name"] for category in json.loads(labels.read_text())["categories"]
     )
-    maps: npt.NDArray[np.int64] = load_dense_columns(found.maps_folder, found, found.tasks, 24)["segmentation"].numpy()
+    maps: npt.NDArray[np.int64] = load_labels(found, 24)["segmentation"].numpy()
     return maps.reshape(-1, 24, 24).astype(np.int64)
 
 

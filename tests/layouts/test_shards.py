@@ -7,6 +7,8 @@ import io
 import json
 import tarfile
 import warnings
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,10 +22,12 @@ from PIL import Image
 from pyarrow import parquet
 
 from mtlue_cli import api
-from mtlue_cli.choices import ExitCode
+from mtlue_cli.choices import ExitCode, LabelFormat
 from mtlue_cli.errors import InputError
-from mtlue_cli.layouts.shards import find_shards
-from mtlue_cli.release.packed import SHARDS_NAME
+from mtlue_cli.layouts.find import find_labels
+from mtlue_cli.layouts.parquet_images import PARQUET_IMAGES
+from mtlue_cli.layouts.shards import ShardRow, find_shards
+from mtlue_cli.release.packed import SHARDS_NAME, unpack
 from mtlue_cli.release.records import FOLDER, read_manifest
 from tests.layouts.sample import draw, encoded, hub_rows, mtlue, photo, protect, weights_for
 
@@ -199,6 +203,27 @@ def test_an_interrupted_run_leaves_whole_shards_and_is_finished_later(
     mtlue("inspect", release, "--against", hub)
 
 
+def test_a_release_is_unpacked_row_by_row(
+    hub: Path, tmp_path: Path, weights: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    release, _ = protect(hub, weights)
+    plain, written = tmp_path / "plain", []
+
+    def watched(path: Path) -> Iterator[ShardRow]:
+        for row in PARQUET_IMAGES.read(path):
+            written.append(len(list(plain.rglob("*.png"))))
+            yield row
+
+    monkeypatch.setattr("mtlue_cli.release.packed.shard_kinds", lambda: (replace(PARQUET_IMAGES, read=watched),))
+    assert unpack(release, plain) == []
+    assert written == list(range(7))
+
+
+def test_shards_are_no_label_file_of_a_named_format(hub: Path) -> None:
+    with pytest.raises(InputError, match="no labels: --labels is not given"):
+        find_labels(hub, LabelFormat.CSV)
+
+
 def add(archive: tarfile.TarFile, name: str, content: bytes) -> None:
     info = tarfile.TarInfo(name)
     info.size, info.uname, info.mtime = len(content), "somebody", 1000
@@ -274,6 +299,7 @@ def test_samples_that_are_not_clear_are_refused(tmp_path: Path) -> None:
     ("members", "fault"),
     [
         ((("1.jpg", encoded(1)), ("1.png", encoded(2))), "'1' has several images"),
+        ((("1.jpg", encoded(1)), ("1.jpg", encoded(2))), "'1' has several images"),
         ((("1.left.jpg", encoded(1)), ("1.right.jpg", encoded(2))), "has no image of its own name, but 'left.jpg'"),
         ((("1.jpg", encoded(1)), ("1.txt", b"to see " + AS_TEXT)), "'1.txt' holds images"),
         ((("1.jpg", encoded(1)), ("1.json", b'{"a": [{"b": "' + AS_TEXT + b'"}]}')), "'1.json' holds images"),

@@ -1,4 +1,5 @@
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -99,12 +100,19 @@ def test_a_folder_without_run_record_is_no_release(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "change",
-    [{"epsilon": 4}, {"weights_sha256": "x"}, {"tasks": ("age",)}, {"image_format": "webp"}, {"keep_metadata": True}],
+    ("change", "line"),
+    [
+        ({"epsilon": 4}, "epsilon: the release has 4/255, this run 8/255"),
+        ({"weights_sha256": "0123456789abcdef" * 4}, r"weights: the release has \w+ \(0123456789abcdef\), this run"),
+        ({"tasks": ("age",)}, "tasks: the release has age, this run"),
+        ({"image_format": "webp"}, "format: the release has webp, this run png"),
+        ({"keep_metadata": True}, "metadata: the release has kept, this run dropped"),
+    ],
 )
-def test_settings_that_decide_about_bytes_differ(change: dict[str, object]) -> None:
-    assert RUN.differences(replace(RUN, complete=True, versions={})) == []
-    assert len(RUN.differences(replace(RUN, **change))) == 1
+def test_settings_that_decide_about_bytes_differ(change: dict[str, object], line: str) -> None:
+    assert RUN.differences(replace(RUN, complete=True, versions={}, weights_name="renamed")) == []
+    (found,) = RUN.differences(replace(RUN, **change))
+    assert re.match(line, found)
 
 
 @pytest.mark.parametrize(

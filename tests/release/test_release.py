@@ -2,7 +2,6 @@
 
 import traceback
 from collections import Counter
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -100,11 +99,11 @@ def test_a_run_reads_the_folders_and_the_run_record_once_before_it_decides(
     config: ProtectConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     protect_folder(config, SilentProgress())
-    walk, read_run = image_folder._walk, recording.read_run
+    walk, read_run = image_folder.list_folder, recording.read_run
     walked: Counter[Path] = Counter()
     parsed: Counter[Path] = Counter()
 
-    def counted_walk(folder: Path) -> Iterator[tuple[str, list[str], list[str]]]:
+    def counted_walk(folder: Path) -> image_folder.FolderFiles:
         walked[folder] += 1
         return walk(folder)
 
@@ -112,7 +111,8 @@ def test_a_run_reads_the_folders_and_the_run_record_once_before_it_decides(
         parsed[release] += 1
         return read_run(release)
 
-    monkeypatch.setattr(image_folder, "_walk", counted_walk)
+    for module in ("images.folder", "workflows.protect.plan", "release.release"):
+        monkeypatch.setattr(f"mtlue_cli.{module}.list_folder", counted_walk)
     monkeypatch.setattr(recording, "read_run", counted_read)
     protect_folder(config, SilentProgress())
     assert walked == {config.images: 1, config.release: 2}  # the release again before it is called complete
@@ -121,13 +121,13 @@ def test_a_run_reads_the_folders_and_the_run_record_once_before_it_decides(
 
 def test_a_check_walks_a_release_once(config: ProtectConfig, monkeypatch: pytest.MonkeyPatch) -> None:
     protect_folder(config, SilentProgress())
-    find, walked = image_folder.find_images_and_links, Counter[Path]()
+    find, walked = image_folder.list_folder, Counter[Path]()
 
-    def counted(folder: Path) -> tuple[list[str], list[str]]:
+    def counted(folder: Path) -> image_folder.FolderFiles:
         walked[folder] += 1
         return find(folder)
 
-    monkeypatch.setattr("mtlue_cli.release.check.find_images_and_links", counted)
+    monkeypatch.setattr("mtlue_cli.release.check.list_folder", counted)
     assert Release(str(config.release)).check(str(config.images)).faults == ()
     assert walked == {config.release: 1}
 

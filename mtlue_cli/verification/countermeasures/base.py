@@ -15,7 +15,7 @@ from mtlue_cli.choices import Tier
 from mtlue_cli.errors import InputError
 from mtlue_cli.tasks.spec import TaskSet
 from mtlue_cli.training.intervention import Intervention, Mixture
-from mtlue_cli.training.named_settings import Choice
+from mtlue_cli.training.named_settings import Choice, check_ranges
 
 CHUNK = 256
 """Images that are held as floats at a time, so that memory does not grow with the release."""
@@ -62,8 +62,8 @@ class AttackerView:
 class Countermeasure(ABC):  # noqa: B024 - each hook has a neutral default; a countermeasure overrides what it needs
     """Something an attacker does so that his network learns from a protected release all the same.
 
-    A subclass is a frozen dataclass. Its fields are its settings, with their usual values; it raises ``ValueError`` for
-    a setting out of range. What follows is declared without annotation, for it is no setting.
+    A subclass is a frozen dataclass. Its fields are its settings, with their usual values and ranges:
+    ``Annotated[int, Meta(ge=1, le=95)]``. What follows is declared without annotation, for it is no setting.
 
     Attributes:
         title: Its name in tables; ``{setting}`` stands for the value of one.
@@ -75,6 +75,7 @@ class Countermeasure(ABC):  # noqa: B024 - each hook has a neutral default; a co
             alone.
         moves_content: Whether it moves what an image shows and leaves label maps where they are: it would spoil what it
             is tried on where tasks are labelled pixel by pixel.
+        blends_labels: Whether an image of a batch may count as a blend of two labels afterwards.
     """
 
     title = ""
@@ -84,6 +85,11 @@ class Countermeasure(ABC):  # noqa: B024 - each hook has a neutral default; a co
     needs_weights = False
     image_level_only = False
     moves_content = False
+    blends_labels = False
+
+    def __post_init__(self) -> None:
+        """Refuse a setting out of its range, as a ValueError."""
+        check_ranges(self)
 
     @property
     def cost(self) -> float:
@@ -168,16 +174,6 @@ class CountermeasureChoice(Choice[Countermeasure]):
         return self.settings.title.format(**vars(self.settings)) + (f" ({', '.join(others)})" if others else "")
 
     @property
-    def source(self) -> str:
-        """Where it comes from, as a citation."""
-        return self.settings.source
-
-    @property
-    def cost(self) -> float:
-        """Time that it takes, training included, in units of plain training on the same images."""
-        return self.settings.cost
-
-    @property
     def of_published_weights(self) -> bool:
         """Whether an attacker must get the weights of the generator; where none are published, a tier leaves it out."""
         return self.settings.needs_pairs or self.settings.needs_weights
@@ -212,7 +208,7 @@ def rounded_by_chance(values: Tensor, rng: torch.Generator) -> Tensor:
     """Round up with the chance of the fraction, else down, and clip to 8 bits: the expected value is ``values``.
 
     Where all images of the same labels have the same value subtracted, rounding to the nearest would leave them all
-    the same error: a faint new pattern a class. Values are float in 255ths, on the CPU; the result is uint8.
+    the same error: a faint new pattern per class. Values are float in 255ths, on the CPU; the result is uint8.
     """
     below = values.floor()
     above = torch.rand(values.shape, generator=rng) < values - below

@@ -1,8 +1,10 @@
 """Bit-depth reduction: few levels a channel."""
 
 from dataclasses import dataclass
+from typing import Annotated
 
 import torch
+from msgspec import Meta
 from torch import Tensor
 
 from mtlue_cli.verification.countermeasures.base import Preprocessing, rounded
@@ -25,11 +27,7 @@ class FewerBits(Preprocessing):
 
     title = "Bit depth, {bits} bits"
     source = "Xu et al., Feature Squeezing, NDSS 2018; Liu et al., ICML 2023"
-    bits: int = 2
-
-    def __post_init__(self) -> None:
-        if not 1 <= self.bits <= 7:
-            raise ValueError(f"1 to 7 bits are expected, not {self.bits}")
+    bits: Annotated[int, Meta(ge=1, le=7)] = 2
 
     def __call__(self, images: Tensor) -> Tensor:
         """``(B, 3, H, W)`` uint8 on the levels."""

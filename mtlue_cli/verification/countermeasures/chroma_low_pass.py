@@ -1,8 +1,10 @@
 """Chroma low pass: sharp brightness, blurred colour."""
 
 from dataclasses import dataclass
+from typing import Annotated
 
 import torch
+from msgspec import Meta
 from torch import Tensor
 from torchvision.transforms.v2.functional import rgb_to_grayscale
 
@@ -25,7 +27,7 @@ class ChromaBlur(Blur):
 
     title = "Chroma low pass, {sigma:g} px"
     source = "Milder than grayscale in Liu et al., Image Shortcut Squeezing, ICML 2023"
-    sigma: float = 4.0
+    sigma: Annotated[float, Meta(gt=0)] = 4.0
 
     def __call__(self, images: Tensor) -> Tensor:
         """``(B, 3, H, W)`` uint8, rounded."""

@@ -3,8 +3,10 @@
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Annotated
 
 import torch
+from msgspec import Meta
 from torch import Tensor
 from torchvision.transforms.v2.functional import rgb_to_grayscale
 
@@ -32,15 +34,10 @@ class ColourJitter(Augmentation):
 
     title = "Colour jitter"
     source = "Chen et al., A Simple Framework for Contrastive Learning (SimCLR), ICML 2020"
-    brightness: float = 0.4
-    contrast: float = 0.4
-    saturation: float = 0.4
-    hue: float = 0.1
-
-    def __post_init__(self) -> None:
-        for name, most in (("brightness", 1), ("contrast", 1), ("saturation", 1), ("hue", 0.5)):
-            if not 0 <= getattr(self, name) <= most:
-                raise ValueError(f"a {name} in [0, {most}] is expected, not {getattr(self, name)}")
+    brightness: Annotated[float, Meta(ge=0, le=1)] = 0.4
+    contrast: Annotated[float, Meta(ge=0, le=1)] = 0.4
+    saturation: Annotated[float, Meta(ge=0, le=1)] = 0.4
+    hue: Annotated[float, Meta(ge=0, le=0.5)] = 0.1
 
     def augment(self, images: Tensor, labels: Mapping[str, Tensor], rng: torch.Generator) -> Mixture:
         """The recoloured batch under its own labels."""

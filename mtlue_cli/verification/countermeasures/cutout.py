@@ -2,8 +2,10 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Annotated
 
 import torch
+from msgspec import Meta
 from torch import Tensor
 
 from mtlue_cli.training.intervention import Mixture
@@ -25,14 +27,8 @@ class Cutout(Augmentation):
 
     title = "Cutout"
     source = "DeVries and Taylor, Improved Regularization with Cutout, 2017"
-    side: float = 0.5
-    grey: float = 0.5
-
-    def __post_init__(self) -> None:
-        if not 0 < self.side <= 1:
-            raise ValueError(f"a side in (0, 1] is expected, not {self.side}")
-        if not 0 <= self.grey <= 1:
-            raise ValueError(f"a grey in [0, 1] is expected, not {self.grey}")
+    side: Annotated[float, Meta(gt=0, le=1)] = 0.5
+    grey: Annotated[float, Meta(ge=0, le=1)] = 0.5
 
     def augment(self, images: Tensor, labels: Mapping[str, Tensor], rng: torch.Generator) -> Mixture:
         """The batch with its holes under its own labels."""

@@ -2,7 +2,9 @@
 
 import math
 from dataclasses import dataclass
+from typing import Annotated
 
+from msgspec import Meta
 from torch import Tensor
 from torchvision.transforms.v2.functional import gaussian_blur
 
@@ -24,11 +26,7 @@ class Blur(Preprocessing):
 
     title = "Gaussian blur, {sigma:g} px"
     source = "Liu et al., Image Shortcut Squeezing, ICML 2023"
-    sigma: float = 1.0
-
-    def __post_init__(self) -> None:
-        if self.sigma <= 0:
-            raise ValueError(f"a positive standard deviation is expected, not {self.sigma}")
+    sigma: Annotated[float, Meta(gt=0)] = 1.0
 
     @property
     def reach(self) -> int:

@@ -2,8 +2,10 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Annotated
 
 import torch
+from msgspec import Meta
 from torch import Tensor
 
 from mtlue_cli.training.intervention import Mixture
@@ -23,11 +25,7 @@ class GaussianNoise(Augmentation):
 
     title = "Gaussian noise, {deviation:g}/255"
     source = "Zantedeschi et al., Efficient Defenses Against Adversarial Attacks, AISec 2017"
-    deviation: float = 16.0
-
-    def __post_init__(self) -> None:
-        if self.deviation < 0:
-            raise ValueError(f"a deviation of at least 0 is expected, not {self.deviation}")
+    deviation: Annotated[float, Meta(ge=0)] = 16.0
 
     def augment(self, images: Tensor, labels: Mapping[str, Tensor], rng: torch.Generator) -> Mixture:
         """The noisy batch under its own labels."""

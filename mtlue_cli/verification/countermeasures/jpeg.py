@@ -3,10 +3,12 @@
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from io import BytesIO
+from typing import Annotated
 
 import numpy as np
 import numpy.typing as npt
 import torch
+from msgspec import Meta
 from PIL import Image
 from torch import Tensor
 
@@ -32,11 +34,7 @@ class JpegRoundTrip(Preprocessing):
     title = "JPEG, quality {quality}"
     source = "Liu et al., Image Shortcut Squeezing, ICML 2023"
     family = "jpeg"
-    quality: int = 10
-
-    def __post_init__(self) -> None:
-        if not 1 <= self.quality <= 95:
-            raise ValueError(f"a quality in 1 to 95 is expected, not {self.quality}")
+    quality: Annotated[int, Meta(ge=1, le=95)] = 10
 
     def __call__(self, images: Tensor) -> Tensor:
         """``(B, 3, H, W)`` uint8 after the round trip."""

@@ -1,8 +1,10 @@
 """Low pass: coarse structure only, cut in the Fourier domain."""
 
 from dataclasses import dataclass
+from typing import Annotated
 
 import torch
+from msgspec import Meta
 from torch import Tensor
 
 from mtlue_cli.verification.countermeasures.base import Preprocessing, rounded
@@ -26,14 +28,8 @@ class LowPass(Preprocessing):
 
     title = "Low pass, {cutoff:g} of the band"
     source = "Kim and Sandoval-Segura, Learning from Convolution-based Unlearnable Datasets, 2024"
-    cutoff: float = 0.25
-    order: int | None = 2
-
-    def __post_init__(self) -> None:
-        if not 0 < self.cutoff <= 1:
-            raise ValueError(f"a cutoff in (0, 1] is expected, not {self.cutoff}")
-        if self.order is not None and self.order < 1:
-            raise ValueError(f"an order of at least 1, or none, is expected, not {self.order}")
+    cutoff: Annotated[float, Meta(gt=0, le=1)] = 0.25
+    order: Annotated[int, Meta(ge=1)] | None = 2
 
     def __call__(self, images: Tensor) -> Tensor:
         """``(B, 3, H, W)`` uint8, filtered and rounded."""

@@ -2,9 +2,11 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Annotated
 
 import numpy as np
 import torch
+from msgspec import Meta
 from torch import Tensor
 
 from mtlue_cli.training.intervention import Mixture
@@ -19,11 +21,8 @@ class Mixing(Augmentation):
         alpha: Of the Beta distribution that the share of the image itself is drawn from, once a batch.
     """
 
-    alpha: float = 1.0
-
-    def __post_init__(self) -> None:
-        if self.alpha <= 0:
-            raise ValueError(f"a positive alpha is expected, not {self.alpha:g}")
+    blends_labels = True
+    alpha: Annotated[float, Meta(gt=0)] = 1.0
 
     def draw_share(self, rng: torch.Generator) -> float:
         """A number in [0, 1] from the symmetric Beta distribution: towards the ends for a small alpha, uniform at 1."""

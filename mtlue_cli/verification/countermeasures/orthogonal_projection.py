@@ -1,8 +1,10 @@
 """Orthogonal projection: remove the pixel directions that a linear model uses to tell the classes apart."""
 
 from dataclasses import dataclass
+from typing import Annotated
 
 import torch
+from msgspec import Meta
 from torch import Tensor, nn
 
 from mtlue_cli.tasks.losses import task_losses
@@ -14,10 +16,10 @@ DEPENDENT = 1e-4
 
 @dataclass(frozen=True)
 class OrthogonalProjection(Countermeasure):
-    """Trains a linear softmax model a task on the release's pixels and projects every image onto what it cannot see.
+    """Trains a linear softmax model per task on the release's pixels and projects every image onto what it cannot see.
 
-    Only the release is projected, not the images to be judged, as in the paper. What is linearly separable in pixels
-    goes, such as any pattern that is fixed for a class; natural content along the same few directions goes with it.
+    Only the release is projected, not the images to be judged, as in the paper. What is linearly separable in pixels is
+    removed, such as a pattern that is fixed for a class, and natural content along the same directions with it.
 
     Attributes:
         epochs: Passes over the release.
@@ -30,38 +32,25 @@ class OrthogonalProjection(Countermeasure):
         Sandoval-Segura et al., "What Can We Learn from Unlearnable Datasets?", NeurIPS 2023, section 4.4: a linear
         model without bias, QR of its weights, ``x - Q Q^T x``. Deviations: (1) the models of all tasks are trained at
         once, each on its own loss, unlabelled cells masked; (2) the mean image of the release is taken off before
-        training and projection and put back, which changes the paper's result by one constant image and keeps the
-        pixels in range: without it the projection shifts every image alike and much is clipped; (3) gradient descent
-        starts from zero weights, has momentum 0.9, and its rate follows the norm of the images: the paper's 0.1
-        diverges on images larger than its 32 pixels, and a model that is far from converged on photographs gives
-        directions of natural content rather than of the shortcut; (4) a task of C classes gives C - 1 differences of
-        its weight vectors, since the softmax does not see their sum, and directions that depend on others linearly are
-        dropped: QR would put chance in their place; (5) the result is rounded by chance and clipped to 8 bits, where
-        the paper trains on floats. Rounding changes a pixel by less than a level, in no direction of its own (see
-        :func:`~.base.rounded_by_chance`); clipping acts on pixels near black or white only and leaves a part of the
-        direction there.
+        training and projection and put back: without it the projection shifts every image alike, and much is clipped;
+        (3) gradient descent starts from zero weights, has momentum 0.9, and its rate follows the norm of the images:
+        the paper's 0.1 diverges on images larger than its 32 pixels; (4) a task of C classes gives C - 1 differences of
+        its weight vectors, since the softmax ignores their sum; linearly dependent directions are dropped, for QR would
+        return random ones; (5) the result is rounded by chance (:func:`~.base.rounded_by_chance`) and clipped to 8
+        bits, where the paper trains on floats.
 
         What to expect on photographs: a linear model weighs the shortcut against the content, so its directions are not
         those of the shortcut. On 1,200 faces protected by the shipped weights, 98 % of the content's energy and 60 % of
         the amplitude of the perturbation's class means stayed.
-
-        Cost: one pass of ``epochs`` over the pixels for all tasks together, seconds for 8,000 images at 72 pixels;
-        training then costs what it costs without.
     """
 
     title = "Orthogonal projection"
     source = "Sandoval-Segura et al., What Can We Learn from Unlearnable Datasets?, NeurIPS 2023"
     image_level_only = True
-    epochs: int = 20
-    batch_size: int = 256
-    learning_rate: float = 3.0
-    resolution: int | None = None
-
-    def __post_init__(self) -> None:
-        for name in ("epochs", "batch_size", "learning_rate", "resolution"):
-            value = getattr(self, name)
-            if value is not None and value <= 0:
-                raise ValueError(f"a positive {name} is expected, not {value:g}")
+    epochs: Annotated[int, Meta(ge=1)] = 20
+    batch_size: Annotated[int, Meta(ge=1)] = 256
+    learning_rate: Annotated[float, Meta(gt=0)] = 3.0
+    resolution: Annotated[int, Meta(ge=1)] | None = None
 
     @property
     def cost(self) -> float:
@@ -82,7 +71,7 @@ class OrthogonalProjection(Countermeasure):
         return cleaned
 
     def directions(self, images: Tensor, mean: Tensor, view: AttackerView) -> Tensor:
-        """Train a softmax model a task on ``(N, 3, S, S)`` uint8 images; the directions in which the classes differ.
+        """Train a softmax model per task on ``(N, 3, S, S)`` uint8 images; the directions in which the classes differ.
 
         Returns:
             ``(sum of C - 1, 3, S, S)`` float on the CPU: weights of each class but a task's last, less the task's mean.

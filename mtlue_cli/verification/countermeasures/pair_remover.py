@@ -2,8 +2,10 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Annotated
 
 import torch
+from msgspec import Meta
 from torch import Tensor, nn
 
 from mtlue_cli.devices import on_device, seeded
@@ -39,35 +41,21 @@ class PairRemover(Countermeasure):
     Source:
         Residual learning of a restoration network, as Zhang et al., "Beyond a Gaussian Denoiser", IEEE TIP 2017, on
         the architecture of Ronneberger et al., MICCAI 2015. As an attack on unlearnable examples: purification
-        learned from leaked pairs, for which this is a small network rather than a diffusion model. Choices: the mean
-        squared error, since what it leaves has mean zero given image and labels, so that no fixed pattern of a class
-        remains where the fit is right; the prediction is bounded by the largest change that the pairs show, an
-        epsilon that anyone can read off them; crops and flips move pixels, label maps and target alike. The result is
-        rounded to 8 bits by chance. An attacker who has the generator itself, not only its pairs, could also invert
-        it image by image; this is not that attack.
-
-        Cost: ``steps`` small steps, whatever the number of pairs, with the defaults 100 to 130 s of one slow CPU core
-        at 72 pixels; then a pass forward for each image of the release, 5 ms on such a core.
+        learned from leaked pairs, by a small network rather than a diffusion model. Choices: the mean squared error,
+        whose residual has mean zero given image and labels, so that no fixed pattern of a class remains; the prediction
+        is bounded by the largest change in the pairs; crops and flips move pixels, label maps and target alike. The
+        result is rounded to 8 bits by chance.
     """
 
     title = "Pair-trained remover"
     source = "U-Net (Ronneberger et al., MICCAI 2015) with residual learning (Zhang et al., IEEE TIP 2017)"
-    steps: int = 600
-    batch_size: int = 16
-    learning_rate: float = 2e-3
-    width: int = 32
-    crop_share: float = 0.75
+    steps: Annotated[int, Meta(ge=1)] = 600
+    batch_size: Annotated[int, Meta(ge=1)] = 16
+    learning_rate: Annotated[float, Meta(gt=0)] = 2e-3
+    width: Annotated[int, Meta(ge=8, multiple_of=8)] = 32
+    crop_share: Annotated[float, Meta(gt=0, le=1)] = 0.75
     use_labels: bool = True
     needs_pairs = True
-
-    def __post_init__(self) -> None:
-        for name in ("steps", "batch_size", "learning_rate"):
-            if getattr(self, name) <= 0:
-                raise ValueError(f"a positive {name} is expected, not {getattr(self, name):g}")
-        if self.width < 8 or self.width % 8:
-            raise ValueError(f"a width that is a multiple of 8 is expected, not {self.width}")
-        if not 0 < self.crop_share <= 1:
-            raise ValueError(f"a crop_share in (0, 1] is expected, not {self.crop_share:g}")
 
     @property
     def cost(self) -> float:

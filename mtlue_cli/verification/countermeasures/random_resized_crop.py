@@ -3,8 +3,10 @@
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Annotated
 
 import torch
+from msgspec import Meta
 from torch import Tensor, nn
 
 from mtlue_cli.training.intervention import Mixture
@@ -30,14 +32,8 @@ class RandomResizedCrop(Augmentation):
 
     title = "Random resized crop"
     source = "Szegedy et al., Going Deeper with Convolutions, CVPR 2015"
-    smallest_area: float = 0.25
-    widest: float = 4 / 3
-
-    def __post_init__(self) -> None:
-        if not 0 < self.smallest_area <= 1:
-            raise ValueError(f"an area in (0, 1] is expected, not {self.smallest_area}")
-        if self.widest < 1:
-            raise ValueError(f"a ratio of at least 1 is expected, not {self.widest}")
+    smallest_area: Annotated[float, Meta(gt=0, le=1)] = 0.25
+    widest: Annotated[float, Meta(ge=1)] = 4 / 3
 
     def augment(self, images: Tensor, labels: Mapping[str, Tensor], rng: torch.Generator) -> Mixture:
         """The zoomed batch under its own labels; label maps are zoomed alike, by the nearest pixel."""

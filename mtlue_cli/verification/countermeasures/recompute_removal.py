@@ -3,9 +3,11 @@
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Annotated
 
 import numpy as np
 import torch
+from msgspec import Meta
 from torch import Tensor, nn
 
 from mtlue_cli.generator.checkpoint import load_checkpoint
@@ -33,18 +35,12 @@ class RecomputeRemoval(Countermeasure):
         Measured by the authors of this tool; the fixed-point iteration is the usual way to undo a residual map, as in
         Behrmann et al., "Invertible Residual Networks", ICML 2019. Classes of the labels that the generator does not
         know count as unlabelled. A bound of the release other than the generator's own scales what is subtracted.
-
-        Cost: ``rounds`` passes of the generator over the release, 2 ms each and image on one CPU core.
     """
 
     title = "Removal by recomputing"
     source = "The generator's own definition (Yu et al., ICML 2025), inverted as in Behrmann et al., ICML 2019"
-    rounds: int = 2
+    rounds: Annotated[int, Meta(ge=1)] = 2
     needs_weights = True
-
-    def __post_init__(self) -> None:
-        if self.rounds < 1:
-            raise ValueError(f"at least one round is expected, not {self.rounds}")
 
     @property
     def cost(self) -> float:

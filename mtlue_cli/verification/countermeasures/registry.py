@@ -26,13 +26,17 @@ from mtlue_cli.verification.countermeasures.cutout import Cutout
 from mtlue_cli.verification.countermeasures.gaussian_blur import Blur
 from mtlue_cli.verification.countermeasures.gaussian_noise import GaussianNoise
 from mtlue_cli.verification.countermeasures.grayscale import ToGrayscale
+from mtlue_cli.verification.countermeasures.in_order import STEPS, in_order
 from mtlue_cli.verification.countermeasures.jpeg import JpegRoundTrip
 from mtlue_cli.verification.countermeasures.label_regression import LabelRegression
 from mtlue_cli.verification.countermeasures.low_pass import LowPass
 from mtlue_cli.verification.countermeasures.mixing import CutMix, MixUp
+from mtlue_cli.verification.countermeasures.nonlinear import NonlinearTransformations
 from mtlue_cli.verification.countermeasures.orthogonal_projection import OrthogonalProjection
 from mtlue_cli.verification.countermeasures.pair_remover import PairRemover
+from mtlue_cli.verification.countermeasures.random_interpolation import RandomInterpolation
 from mtlue_cli.verification.countermeasures.random_resized_crop import RandomResizedCrop
+from mtlue_cli.verification.countermeasures.random_sharpening import RandomSharpening
 from mtlue_cli.verification.countermeasures.recompute_removal import RecomputeRemoval
 from mtlue_cli.verification.countermeasures.resize_down_up import ResizeDownUp
 from mtlue_cli.verification.countermeasures.ueraser import UEraser
@@ -56,6 +60,9 @@ COUNTERMEASURES: Mapping[str, CountermeasureChoice] = {
         (CountermeasureName.CUTMIX, Tier.SMOKE, CutMix()),
         (CountermeasureName.RANDOM_RESIZED_CROP, Tier.SMOKE, RandomResizedCrop()),
         (CountermeasureName.COLOUR_JITTER, Tier.STANDARD, ColourJitter()),
+        (CountermeasureName.RANDOM_INTERPOLATION, Tier.STANDARD, RandomInterpolation()),
+        (CountermeasureName.RANDOM_SHARPENING, Tier.STANDARD, RandomSharpening()),
+        (CountermeasureName.NONLINEAR, Tier.STANDARD, NonlinearTransformations()),
         (CountermeasureName.LABEL_REGRESSION, Tier.SMOKE, LabelRegression()),
         (CountermeasureName.ORTHOGONAL_PROJECTION, Tier.SMOKE, OrthogonalProjection()),
         (CountermeasureName.UERASER, Tier.STANDARD, UEraser()),
@@ -67,13 +74,13 @@ COUNTERMEASURES: Mapping[str, CountermeasureChoice] = {
 }
 
 
-def countermeasure_named(name: str) -> CountermeasureChoice:
-    """The countermeasure that ``--countermeasure NAME[:SETTING=VALUE,...]`` names.
+def countermeasure_named(text: str, kind: str = "countermeasure") -> CountermeasureChoice:
+    """The countermeasure that ``--countermeasure NAME[:SETTING=VALUE,...]`` names, or several joined by ``+``.
 
     Raises:
-        InputError: There is none, or its settings are at fault.
+        InputError: There is none, its settings are at fault, or the steps do not fit together.
     """
-    return choose("countermeasure", name, COUNTERMEASURES.values())
+    return in_order([choose(kind, step, COUNTERMEASURES.values()) for step in STEPS.split(text)])
 
 
 def countermeasures_of(tier: Tier) -> tuple[CountermeasureChoice, ...]:

@@ -1,8 +1,10 @@
 """Resize down and up again."""
 
 from dataclasses import dataclass
+from typing import Annotated
 
 import torch
+from msgspec import Meta
 from torch import Tensor
 from torchvision.transforms.v2.functional import InterpolationMode, resize
 
@@ -23,11 +25,7 @@ class ResizeDownUp(Preprocessing):
 
     title = "Resize to {scale:g} and back"
     source = "Guo et al., Countering Adversarial Images using Input Transformations, ICLR 2018"
-    scale: float = 0.5
-
-    def __post_init__(self) -> None:
-        if not 0 < self.scale < 1:
-            raise ValueError(f"a scale between 0 and 1 is expected, not {self.scale}")
+    scale: Annotated[float, Meta(gt=0, lt=1)] = 0.5
 
     def __call__(self, images: Tensor) -> Tensor:
         """``(B, 3, H, W)`` uint8, without what the small image cannot hold."""

@@ -3,8 +3,10 @@
 import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from typing import Annotated
 
 import torch
+from msgspec import Meta
 from torch import Tensor, nn
 from torchvision.transforms.v2 import functional
 
@@ -38,28 +40,23 @@ class UEraser(Countermeasure):
         (arXiv 2303.15127): plasma brightness and contrast, channel shuffle, TrivialAugment, then the maximum over K
         tries for each sample ("UEraser-max", here through the whole training; "UEraser-lite" is K = 1). Strengths are
         those of the authors' code. Deviations: a sample's loss is the mean over the tasks that it is labelled for;
-        the tries are compared without gradient and without a trace in running statistics, then only the hardest
-        version is learned from, where the authors pass all K through the network with gradients: the gradient is
-        that of the same version, only the batch statistics of batch norm are those of the hardest versions; the
-        plasma is a sum of scales, not midpoint displacement, and differs for each colour.
+        the tries are compared without gradients and only the hardest is learned from, so that batch norm sees the
+        hardest versions alone, where the authors pass all K through the network; the plasma is a sum of scales, not
+        midpoint displacement, and differs for each colour.
     """
 
     title = "UEraser"
     source = "Qin et al., Learning the Unlearnable, 2023, arXiv 2303.15127"
     moves_content = True
-    candidates: int = 5
-    brightness: float = 0.5
-    contrast: float = 0.5
-    shuffle: float = 0.5
+    candidates: Annotated[int, Meta(ge=1)] = 5
+    brightness: Annotated[float, Meta(ge=0, le=1)] = 0.5
+    contrast: Annotated[float, Meta(ge=0, le=1)] = 0.5
+    shuffle: Annotated[float, Meta(ge=0, le=1)] = 0.5
     roughness: tuple[float, float] = (0.3, 0.7)
     intensity: tuple[float, float] = (0.5, 1.0)
 
     def __post_init__(self) -> None:
-        if self.candidates < 1:
-            raise ValueError(f"UEraser needs at least one candidate, not {self.candidates}")
-        for name in ("brightness", "contrast", "shuffle"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise ValueError(f"a {name} in [0, 1] is expected, not {getattr(self, name):g}")
+        super().__post_init__()
         for name, (low, high) in (("roughness", self.roughness), ("intensity", self.intensity)):
             if not 0 <= low <= high <= 1:
                 raise ValueError(f"a {name} within [0, 1], the lower end first, is expected, not {low:g} to {high:g}")
@@ -126,9 +123,8 @@ def plasma_fields(count: int, channels: int, size: int, roughness: Tensor, rng: 
     """Random fields ``(count, channels, size, size)``, each of whose channels spans [0, 1].
 
     Uniform noise on grids of 1, 2, 4, ... cells per side is scaled up bilinearly and summed; its amplitude falls by
-    ``roughness``, ``(count,)`` float in [0, 1], from each scale to the next finer one. Midpoint displacement, the usual
-    way, draws a field point by point from coarse to fine; here a whole batch takes one sum over the scales, and the
-    scales are independent of each other.
+    ``roughness``, ``(count,)`` float in [0, 1], from each scale to the next finer one. Unlike in midpoint displacement,
+    the usual way, the scales are independent of each other.
 
     Source:
         Fournier, Fussell and Carpenter, "Computer rendering of stochastic models", CACM 1982, for the fractal.

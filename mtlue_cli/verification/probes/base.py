@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from mtlue_cli.choices import ProbeName
+from mtlue_cli.documents import Document
 from mtlue_cli.tasks.spec import TaskSet
 
 FEWEST_IMAGES = 8
@@ -51,19 +51,19 @@ class ProbeSample:
         return torch.tensor_split(order, parts)
 
 
-@dataclass(frozen=True)
-class ProbeResult:
-    """What a probe found.
+class ProbeFigures(Document, frozen=True):
+    """A measurement beside the verdict.
 
     Attributes:
-        probe: Which one.
-        figures: Name to figure, each in [0, 1].
-        finding: What they mean, one sentence.
+        name, title: Unique within the document; the name for a reader.
+        figures: Name to number.
+        meaning: How to read the figures.
     """
 
-    probe: ProbeName
+    name: str
+    title: str
     figures: Mapping[str, float]
-    finding: str
+    meaning: str
 
 
 class Probe(ABC):
@@ -76,7 +76,7 @@ class Probe(ABC):
     title = ""
 
     @abstractmethod
-    def run(self, sample: ProbeSample, seed: int, device: torch.device) -> ProbeResult:
+    def run(self, sample: ProbeSample, seed: int, device: torch.device) -> ProbeFigures:
         """Measure; the seed divides the images, and the same seed gives the same result on a CPU.
 
         Raises:

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torchmetrics.functional.classification import binary_auroc
 
 from mtlue_cli.choices import ProbeName
-from mtlue_cli.verification.probes.base import ROWS, Probe, ProbeResult, ProbeSample
+from mtlue_cli.verification.probes.base import ROWS, Probe, ProbeFigures, ProbeSample
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class Detectability(Probe):
     iterations: int = 100
     title = "linear detector of protected images"
 
-    def run(self, sample: ProbeSample, seed: int, device: torch.device) -> ProbeResult:
+    def run(self, sample: ProbeSample, seed: int, device: torch.device) -> ProbeFigures:
         """The figure ``auroc``."""
 
         def seen(clean: Tensor, protected: Tensor) -> tuple[Tensor, Tensor]:
@@ -63,7 +63,7 @@ class Detectability(Probe):
         else:
             verdict = "almost surely: a scraper can find protected images and leave them out or treat them"
         finding = f"A linear detector tells protected images from clean ones with an AUROC of {auroc:.3f}, {verdict}."
-        return ProbeResult(ProbeName.DETECTABILITY, {"auroc": auroc}, finding)
+        return ProbeFigures(ProbeName.DETECTABILITY, self.title, {"auroc": auroc}, finding)
 
     def features(self, images: Tensor) -> Tensor:
         """What the detector sees of ``(B, 3, S, S)`` float images, 0 to 255: ``(B, F)`` float.

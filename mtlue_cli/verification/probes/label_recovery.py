@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from mtlue_cli.choices import ProbeName
 from mtlue_cli.metrics.classification import accuracies, floors
 from mtlue_cli.tasks.spec import TaskSet
-from mtlue_cli.verification.probes.base import ROWS, Probe, ProbeResult, ProbeSample
+from mtlue_cli.verification.probes.base import ROWS, Probe, ProbeFigures, ProbeSample
 
 Reader = Callable[[ProbeSample, Tensor, Tensor, TaskSet, torch.device], dict[str, Tensor]]
 """Fits on the first rows, reads the second ones: scores ``(M, C)`` of each task."""
@@ -19,13 +19,12 @@ Reader = Callable[[ProbeSample, Tensor, Tensor, TaskSet, torch.device], dict[str
 class LabelRecovery(Probe):
     """Fits a linear classifier a task to ``release - originals`` of half of the images and tests it on the other half.
 
-    Two readers stand by: a coarse one of averaged perturbations, which needs few images, and a fine one that sees every
-    pixel, for codes that averages hide. The one that reads a third of the first half better, fitted on the other two
-    thirds, reads the second half; labels of the second half decide nothing. A task without labels in either half is
-    left out.
+    There are two readers: a coarse one of averaged perturbations, which needs few images, and a fine one that sees
+    every pixel. The better one on a third of the first half, fitted on the other two thirds, reads the second half. A
+    task without labels in either half is left out.
 
-    The figures are ``accuracy`` and ``floor``, the means over the tasks, and ``accuracy:TASK`` and ``floor:TASK`` of
-    each; the floor is the majority class's share.
+    The figures are ``accuracy`` and ``floor`` (the majority class's share), the means over the tasks, and those of each
+    task as ``accuracy:TASK`` and ``floor:TASK``.
 
     Attributes:
         resolution: Side of the averaged perturbation, in pixels, of the coarse reader.
@@ -46,7 +45,7 @@ class LabelRecovery(Probe):
     fine_images: int = 1000
     title = "labels read off the perturbation"
 
-    def run(self, sample: ProbeSample, seed: int, device: torch.device) -> ProbeResult:
+    def run(self, sample: ProbeSample, seed: int, device: torch.device) -> ProbeFigures:
         """Accuracies and floors; ``ValueError`` if no task has labels in both halves."""
 
         def reached_by(reader: Reader, fit: Tensor, test: Tensor, tasks: TaskSet) -> dict[str, float]:
@@ -69,7 +68,8 @@ class LabelRecovery(Probe):
         figures = {"accuracy": sum(reached.values()) / len(tasks), "floor": sum(floor.values()) / len(tasks)}
         figures |= {f"accuracy:{name}": value for name, value in reached.items()}
         figures |= {f"floor:{name}": value for name, value in floor.items()}
-        return ProbeResult(ProbeName.LABEL_RECOVERY, figures, _finding(figures["accuracy"], figures["floor"], tasks))
+        finding = _finding(figures["accuracy"], figures["floor"], tasks)
+        return ProbeFigures(ProbeName.LABEL_RECOVERY, self.title, figures, finding)
 
     def read_coarsely(
         self, sample: ProbeSample, fit_rows: Tensor, test_rows: Tensor, tasks: TaskSet, device: torch.device

@@ -63,7 +63,7 @@ class Chart:
 def charts(document: VerifyDocument) -> tuple[Chart, ...]:
     """A chart for every condition with at least one epoch, all with the same vertical scale."""
     drawn = (_series(condition, document.metric) for condition in document.conditions)
-    series = [one for one in drawn if one.has_epochs]
+    series = [one for one in drawn if any(epochs for _, epochs, _ in one.runs)]
     values = [value for one in series for value in one.values()]
     if not values:
         return ()
@@ -77,25 +77,18 @@ class _Series:
 
     Attributes:
         condition: Where it comes from.
-        epochs: Of every seed, the epochs' numbers.
-        train, test: Of every seed, accuracies in [0, 1], None where not measured.
+        runs: ``train`` or ``test``, the numbers of the epochs, and accuracies in [0, 1], None where not measured.
         levels: ``clean`` and ``floor``, as far as there are.
     """
 
     condition: ConditionFigures
-    epochs: tuple[tuple[int, ...], ...]
-    train: tuple[tuple[float | None, ...], ...]
-    test: tuple[tuple[float | None, ...], ...]
+    runs: tuple[tuple[str, tuple[int, ...], tuple[float | None, ...]], ...]
     levels: tuple[tuple[str, float], ...]
-
-    @property
-    def has_epochs(self) -> bool:
-        return any(self.epochs)
 
     def values(self) -> list[float]:
         """All accuracies that are to be drawn."""
-        drawn = [value for curves in (self.train, self.test) for curve in curves for value in curve]
-        return [value for value in drawn if value is not None] + [level for _, level in self.levels]
+        drawn = [value for _, _, curve in self.runs for value in curve if value is not None]
+        return drawn + [level for _, level in self.levels]
 
 
 def _series(condition: ConditionFigures, metric: MetricName) -> _Series:
@@ -112,14 +105,12 @@ def _series(condition: ConditionFigures, metric: MetricName) -> _Series:
     named = set(names)
     if metric is not MetricName.ACCURACY or any(task.dense for task in condition.tasks if task.task in named):
         levels = []  # the curves are accuracies, floor and clean are not
-    runs = [run.epochs for run in condition.curves]
-    return _Series(
-        condition=condition,
-        epochs=tuple(tuple(epoch.epoch for epoch in epochs) for epochs in runs),
-        train=tuple(tuple(_mean(epoch.train_accuracy, names) for epoch in epochs) for epochs in runs),
-        test=tuple(tuple(_mean(epoch.test_accuracy, names) for epoch in epochs) for epochs in runs),
-        levels=tuple(levels),
-    )
+    runs = []
+    for kind in ("train", "test"):
+        for run in condition.curves:
+            curve = tuple(_mean(getattr(epoch, f"{kind}_accuracy"), names) for epoch in run.epochs)
+            runs.append((kind, tuple(epoch.epoch for epoch in run.epochs), curve))
+    return _Series(condition, tuple(runs), tuple(levels))
 
 
 def _mean(figures: Mapping[str, float | None], names: Iterable[str]) -> float | None:
@@ -138,7 +129,7 @@ def _grid(low: float, high: float) -> tuple[float, ...]:
 
 
 def _chart(series: _Series, grid: Sequence[float]) -> Chart:
-    numbers = sorted({number for run in series.epochs for number in run})
+    numbers = sorted({number for _, epochs, _ in series.runs for number in epochs})
     first, last = numbers[0], numbers[-1]
 
     def x(epoch: int) -> float:
@@ -148,9 +139,10 @@ def _chart(series: _Series, grid: Sequence[float]) -> Chart:
         return TOP + (HEIGHT - TOP - BOTTOM) * (1 - (accuracy - grid[0]) / (grid[-1] - grid[0]))
 
     lines = [Line(kind, f"{LEFT},{y(level):.1f} {WIDTH - RIGHT},{y(level):.1f}") for kind, level in series.levels]
-    for kind, curves in (("train", series.train), ("test", series.test)):
-        for run, curve in zip(series.epochs, curves, strict=True):
-            lines += [_line(kind, part) for part in _parts([x(epoch) for epoch in run], curve, y)]
+    for kind, epochs, curve in series.runs:
+        for part in _parts([x(epoch) for epoch in epochs], curve, y):
+            points = " ".join(f"{across:g},{down:g}" for across, down in part)
+            lines.append(Line(kind, points, tuple(part) if len(part) == 1 else ()))
     return Chart(
         condition=series.condition,
         summary=_summary(series),
@@ -173,10 +165,6 @@ def _parts(
     return [part for part in parts if part]
 
 
-def _line(kind: str, part: list[tuple[float, float]]) -> Line:
-    return Line(kind, " ".join(f"{x:g},{y:g}" for x, y in part), tuple(part) if len(part) == 1 else ())
-
-
 def _thinned(numbers: Sequence[int]) -> list[int]:
     """At most :data:`MOST_TICKS` of the epochs: evenly spaced, the first and the last among them."""
     if len(numbers) <= MOST_TICKS:
@@ -186,7 +174,7 @@ def _thinned(numbers: Sequence[int]) -> list[int]:
 
 
 def _summary(series: _Series) -> str:
-    ends = [curve[-1] for curve in series.test if curve]
+    ends = [curve[-1] for kind, _, curve in series.runs if kind == "test" and curve]
     levels = "".join(f", {kind} {percent(level)} %" for kind, level in series.levels)
     reached = " and ".join(f"{percent(end)} %" for end in ends)
     return f"test accuracy after the last epoch {reached}{levels}"

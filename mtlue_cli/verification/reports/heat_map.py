@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 from mtlue_cli.verification.conditions import Role
 from mtlue_cli.verification.document import VerifyDocument
@@ -10,7 +11,6 @@ from mtlue_cli.verification.reports.wording import (
     epoch_remark,
     fraction,
     fraction_with_interval,
-    task_names,
     worst_first,
 )
 
@@ -74,7 +74,7 @@ def heat_map(document: VerifyDocument) -> HeatMap:
     """The map of a result document; one without columns if nothing but clean victims was trained."""
     gate = document.max_learned
     conditions = [one for one in worst_first(document.conditions) if one.role is not Role.REFERENCE]
-    names = task_names(conditions)
+    names = list(dict.fromkeys(task.task for condition in conditions for task in condition.tasks))
     columns = tuple(_column(one, names, gate, document.worst_condition) for one in conditions)
     return HeatMap(tuple(names), columns, _legend(gate))
 
@@ -90,16 +90,10 @@ def _column(condition: ConditionFigures, names: Sequence[str], gate: float, wors
     by_name = {task.task: task for task in condition.tasks}
     return Column(
         condition,
-        average=_average_cell(condition.learned, gate),
+        average=_judged_cell(condition.learned, gate, "no judged task is conclusive"),
         cells=tuple(_cell(by_name.get(name), gate) for name in names),
         is_worst=condition.name == worst,
     )
-
-
-def _average_cell(learned: Learned | None, gate: float) -> Cell:
-    if learned is None:
-        return Cell(fraction(None), "none", "no judged task is conclusive")
-    return _judged_cell(learned, gate)
 
 
 def _cell(task: TaskFigures | None, gate: float) -> Cell:
@@ -110,26 +104,19 @@ def _cell(task: TaskFigures | None, gate: float) -> Cell:
         text = f"({fraction(learned.mean if learned else None)})"
         note = "not judged: the release does not mean to protect it"
         return Cell(text, "open", note, epoch_remark(learned))
+    return _judged_cell(learned, gate, "inconclusive: the clean victim does not clearly beat the floor")
+
+
+def _judged_cell(learned: Learned | None, gate: float, why_none: str) -> Cell:
     if learned is None:
-        return Cell(fraction(None), "none", "inconclusive: the clean victim does not clearly beat the floor")
-    return _judged_cell(learned, gate)
-
-
-def _judged_cell(learned: Learned, gate: float) -> Cell:
+        return Cell(fraction(None), "none", why_none)
     figure = learned.fraction
     note = "" if figure.low is None else fraction_with_interval(figure)
     return Cell(fraction(figure.mean, gate), colour(figure.mean, gate), note, epoch_remark(learned))
 
 
 def _legend(gate: float) -> tuple[tuple[str, str], ...]:
-    below = [(f"below-{step}", gate - step * STEP, gate - (step - 1) * STEP) for step in range(STEPS, 0, -1)]
-    above = [(f"above-{step}", gate + (step - 1) * STEP, gate + step * STEP) for step in range(1, STEPS + 1)]
-    entries: list[tuple[str, str]] = []
-    for name, low, high in (*below, *above):
-        if name == f"below-{STEPS}":
-            entries.append((name, f"up to {fraction(high)}"))
-        elif name == f"above-{STEPS}":
-            entries.append((name, f"over {fraction(low)}"))
-        else:
-            entries.append((name, f"{fraction(low)} to {fraction(high)}"))
-    return tuple(entries)
+    edges = [fraction(gate + step * STEP) for step in range(1 - STEPS, STEPS)]
+    names = [*(f"below-{step}" for step in range(STEPS, 0, -1)), *(f"above-{step}" for step in range(1, STEPS + 1))]
+    between = [f"{low} to {high}" for low, high in pairwise(edges)]
+    return tuple(zip(names, [f"up to {edges[0]}", *between, f"over {edges[-1]}"], strict=True))

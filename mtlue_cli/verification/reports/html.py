@@ -12,6 +12,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from mtlue_cli.images.contact_sheet import AMPLIFICATION
+from mtlue_cli.tasks.wording import counted
 from mtlue_cli.verification.conditions import Role
 from mtlue_cli.verification.document import VerifyDocument
 from mtlue_cli.verification.reports import curves, wording
@@ -55,14 +56,7 @@ def write_html(document: VerifyDocument, samples: Sequence[Sample] = ()) -> str:
     """The result document of ``mtlue verify`` as an HTML page.
 
     Every text of the document is escaped. A content security policy in the page forbids scripts and everything that
-    would have to be loaded; pictures are data URIs.
-
-    Args:
-        document: What was found.
-        samples: Pictures to show, from :func:`draw_samples`.
-
-    Returns:
-        A page in UTF-8 that names its encoding. The same arguments give the same page.
+    would have to be loaded; the pictures of ``samples`` are data URIs. The same arguments give the same page.
     """
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
@@ -76,7 +70,7 @@ def write_html(document: VerifyDocument, samples: Sequence[Sample] = ()) -> str:
         finalize=_finalize,
     )
     environment.filters.update(
-        counted=wording.counted,
+        counted=counted,
         elapsed=wording.elapsed,
         epoch_remark=wording.epoch_remark,
         figure=lambda value, task: wording.figure_of(task, value),

@@ -1,25 +1,25 @@
 """A verification as JUnit XML: what CI systems show as tests.
 
-A test suite a judged condition, with a case for its average and one for every task. The gate is on the average, so a
+One test suite per judged condition, with a case for its average and one per task. The gate is on the average, so a
 task fails only where its condition does; a task above the gate in a condition that passes says so in its output. What
 was not tested is skipped, never passed. Controls and comparisons are not judged and have no cases; what they mean for
 the verdict is in the case of the verdict, which agrees with the exit code.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from xml.etree import ElementTree
 
 from mtlue_cli.choices import MetricName
 from mtlue_cli.metrics.repeated import Repeated
+from mtlue_cli.tasks.wording import counted
 from mtlue_cli.verification.conditions import Role
 from mtlue_cli.verification.document import VerifyDocument
 from mtlue_cli.verification.figures import ConditionFigures, TaskFigures
 from mtlue_cli.verification.reports.wording import (
     by_place,
     clean_text,
-    counted,
     figure_of,
     learned_with_interval,
     percent,
@@ -65,28 +65,17 @@ class Case:
 
 
 def write_junit(document: VerifyDocument) -> bytes:
-    """The result document of ``mtlue verify`` as JUnit XML.
-
-    Args:
-        document: What was found.
-
-    Returns:
-        An XML document in UTF-8, with its declaration. The same document gives the same bytes.
-    """
+    """The result document of ``mtlue verify`` as JUnit XML in UTF-8; the same document gives the same bytes."""
     root = ElementTree.Element("testsuites", name="mtlue verify")
     suites = [_suite("verdict", [_verdict_case(document)])]
     if document.audit is not None:
-        suites.append(_suite("audit", _audit_cases(document.audit.faults)))
+        suites.append(_suite("audit", list(_audit_cases(document.audit.faults))))
     for condition in document.conditions:
         if condition.role is Role.JUDGED:
             suites.append(_condition_suite(condition, document.max_learned, document.metric))
     if document.not_tested:
-        suites.append(
-            _suite(
-                "not tested",
-                [Case(part.name, Outcome.SKIPPED, f"not tested: {part.reason}") for part in document.not_tested],
-            )
-        )
+        untried = [Case(part.name, Outcome.SKIPPED, f"not tested: {part.reason}") for part in document.not_tested]
+        suites.append(_suite("not tested", untried))
     for attribute in ("tests", *_COUNTERS.values()):
         root.set(attribute, str(sum(int(suite.get(attribute, "0")) for suite in suites)))
     root.set("time", f"{document.seconds:.2f}")
@@ -96,37 +85,24 @@ def write_junit(document: VerifyDocument) -> bytes:
     return written + b"\n"
 
 
-def _suite(name: str, cases: Iterable[Case], properties: Iterable[tuple[str, str]] = ()) -> ElementTree.Element:
+def _suite(name: str, cases: Sequence[Case], properties: Sequence[tuple[str, str]] = ()) -> ElementTree.Element:
     """A suite whose cases carry its name as their class."""
-    suite = ElementTree.Element("testsuite", name=clean_text(name))
-    listed = list(properties)
-    if listed:
+    suite = ElementTree.Element("testsuite", name=clean_text(name), tests=str(len(cases)))
+    for outcome, attribute in _COUNTERS.items():
+        suite.set(attribute, str(sum(case.outcome is outcome for case in cases)))
+    suite.set("time", f"{sum(case.seconds for case in cases):.2f}")
+    if properties:
         holder = ElementTree.SubElement(suite, "properties")
-        for key, value in listed:
+        for key, value in properties:
             ElementTree.SubElement(holder, "property", name=key, value=clean_text(value))
-    counts = dict.fromkeys(_COUNTERS.values(), 0)
-    tests = 0
-    seconds = 0.0
     for case in cases:
-        tests += 1
-        seconds += case.seconds
-        element = ElementTree.SubElement(
-            suite,
-            "testcase",
-            classname=clean_text(name),
-            name=clean_text(case.name),
-            time=f"{case.seconds:.2f}",
-        )
+        names = {"classname": clean_text(name), "name": clean_text(case.name)}
+        element = ElementTree.SubElement(suite, "testcase", names, time=f"{case.seconds:.2f}")
         message = clean_text(case.message)
         if case.outcome is not None:
-            counts[_COUNTERS[case.outcome]] += 1
             ElementTree.SubElement(element, case.outcome.value, message=message)
         elif message:
             ElementTree.SubElement(element, "system-out").text = message
-    suite.set("tests", str(tests))
-    for attribute, count in counts.items():
-        suite.set(attribute, str(count))
-    suite.set("time", f"{seconds:.2f}")
     return suite
 
 

@@ -7,17 +7,18 @@ does not fit is left out from the end of its table or list, and a sentence in it
 import re
 from collections.abc import Iterable, Sequence
 
+from mtlue_cli.tasks.wording import counted
 from mtlue_cli.verification.audit import AuditReport
 from mtlue_cli.verification.conditions import Role
-from mtlue_cli.verification.document import ProbeFigures, VerifyDocument
+from mtlue_cli.verification.document import VerifyDocument
 from mtlue_cli.verification.figures import ConditionFigures
+from mtlue_cli.verification.probes.base import ProbeFigures
 from mtlue_cli.verification.reports.heat_map import Cell, heat_map
 from mtlue_cli.verification.reports.wording import (
     BEST_EPOCH,
     NOTHING,
     by_place,
     clipped,
-    counted,
     elapsed,
     flip_in_words,
     fraction,
@@ -52,21 +53,16 @@ _SPACE = re.compile(r"\s+")
 
 
 def write_markdown(document: VerifyDocument) -> str:
-    """The result document of ``mtlue verify`` as Markdown.
+    """The result document of ``mtlue verify`` as Markdown of less than :data:`MOST_BYTES` bytes in UTF-8.
 
-    Args:
-        document: What was found.
-
-    Returns:
-        Text of less than :data:`MOST_BYTES` bytes in UTF-8, ending with a line end. Names and texts of the document are
-        escaped: they read as they are and form no markup.
+    Names and texts of the document are escaped: they read as they are and form no markup.
     """
     blocks = [
         *_head(document),
         *_audit(document.audit),
         *_conditions(document),
         *_matrix(document),
-        *_listed("Learned beyond place", list(_beyond_place(document)), "task"),
+        *_listed("Learned beyond position", list(_beyond_place(document)), "task"),
         *_listed("Probes", [_probe(probe) for probe in document.probes], "probe"),
         *_listed(
             "Not tested",

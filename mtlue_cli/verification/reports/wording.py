@@ -8,6 +8,7 @@ from functools import partial
 from mtlue_cli.metrics.flip import SCALE, MeanFlip
 from mtlue_cli.metrics.measures import in_unit
 from mtlue_cli.metrics.repeated import Repeated
+from mtlue_cli.tasks.wording import counted
 from mtlue_cli.verification.conditions import Role
 from mtlue_cli.verification.figures import ConditionFigures, Learned, TaskFigures
 from mtlue_cli.verification.verdict import Verdict
@@ -103,11 +104,11 @@ def task_figure_with_interval(task: TaskFigures, figure: Repeated | None) -> str
 
 
 def by_place(task: TaskFigures, gate: float | None = None) -> str | None:
-    """What a guess a place reaches of a task that labels every pixel, and what is learned beyond it; else None."""
+    """What one guess per position reaches, and what is learned beyond it; None unless every pixel is labelled."""
     if task.place_floor is None:
         return None
     floor = with_sign(task, figure_of(task, task.place_floor))
-    return f"by place alone {floor}, learned beyond it {fraction(mean_of(task.learned_beyond_place), gate)}"
+    return f"by position alone {floor}, learned beyond it {fraction(mean_of(task.learned_beyond_place), gate)}"
 
 
 def fraction_with_interval(figure: Repeated | None, gate: float | None = None) -> str:
@@ -126,11 +127,6 @@ def elapsed(seconds: float) -> str:
         return f"{seconds:.1f} s"
     minutes, rest = divmod(round(seconds), 60)
     return f"{minutes} min {rest} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
-
-
-def counted(number: int, noun: str) -> str:
-    """``1 fault``, ``2 faults``, ``1,200 faults``."""
-    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
 
 
 def victim_in_words(condition: ConditionFigures) -> str:
@@ -162,8 +158,3 @@ def worst_first(conditions: Sequence[ConditionFigures]) -> list[ConditionFigures
         return _RANKS.index(condition.role), most if condition.role is Role.JUDGED else 0.0
 
     return sorted(conditions, key=rank)
-
-
-def task_names(conditions: Sequence[ConditionFigures]) -> list[str]:
-    """Every task of any condition, in the order of the first that has it."""
-    return list(dict.fromkeys(task.task for condition in conditions for task in condition.tasks))

@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -12,10 +12,10 @@ from mtlue_cli.devices import choose_device, describe_device
 from mtlue_cli.documents import Document
 from mtlue_cli.errors import ImageError, InputError
 from mtlue_cli.images.contact_sheet import draw_contact_sheet
+from mtlue_cli.images.dataset import to_square
 from mtlue_cli.images.decode import decode_bytes, read_content
 from mtlue_cli.images.encode import encode_image
 from mtlue_cli.images.reading import photos_up_to
-from mtlue_cli.images.square import to_square
 from mtlue_cli.perturbation.bound import protect_pixels
 from mtlue_cli.release.records import Record
 from mtlue_cli.release.release import Resumption
@@ -23,7 +23,7 @@ from mtlue_cli.tasks.overview import ColumnUse
 from mtlue_cli.workflows.progress import Progress
 from mtlue_cli.workflows.protect.config import ProtectConfig
 from mtlue_cli.workflows.protect.own_weights import OwnWeights, find_weights, labelled_images
-from mtlue_cli.workflows.protect.photos import PhotoSteps, Prepared
+from mtlue_cli.workflows.protect.photos import PhotoSteps, Prepared, labels_of
 from mtlue_cli.workflows.protect.plan import ProtectInputs, ProtectPlan, plan_protection
 from mtlue_cli.workflows.protect.run import load_generator, show_columns
 from mtlue_cli.workflows.train.config import TrainConfig
@@ -110,11 +110,6 @@ class Preview(Document, frozen=True, kw_only=True, rename={"path": "preview"}):
 def dry_run(config: ProtectConfig, progress: Progress, inputs: ProtectInputs) -> ProtectDryRun:
     """Plan a run and estimate the size of its release; writes nothing, not even a first key.
 
-    Args:
-        config: What the user asks for.
-        progress: Reports every step.
-        inputs: What :func:`~mtlue_cli.workflows.protect.plan.read_inputs` gave.
-
     Raises:
         InputError: Something does not fit, as in a real run.
     """
@@ -180,13 +175,7 @@ def _bytes(path: Path) -> int:
 
 
 def draw_preview(config: ProtectConfig, count: int, progress: Progress, inputs: ProtectInputs) -> Preview:
-    """Protect a few photos in memory and draw them beside the output folder; writes that picture alone.
-
-    Args:
-        config: What the user asks for.
-        count: Photos at most, spread evenly over the rows.
-        progress: Reports every step.
-        inputs: What :func:`~mtlue_cli.workflows.protect.plan.read_inputs` gave.
+    """Protect at most ``count`` photos, spread evenly over the rows, and draw them; writes that picture alone.
 
     Raises:
         InputError: As in a real run; or there are no weights yet, or no photo that can be shown.
@@ -211,9 +200,7 @@ def draw_preview(config: ProtectConfig, count: int, progress: Progress, inputs: 
         shown = _prepared(replace(plan, force=True, earlier=Resumption()), config.images, rows, progress)
         if not shown:
             raise InputError("none of the photos can be protected, so there is nothing to show")
-        labels: dict[str, Any] = {name: [photo.classes[name] for photo in shown] for name in shown[0].classes}
-        labels |= {name: [photo.maps[name] for photo in shown] for name in shown[0].maps}
-        deltas = generator.perturb([photo.square for photo in shown], labels, plan.run.epsilon)
+        deltas = generator.perturb([photo.square for photo in shown], labels_of(shown), plan.run.epsilon)
         originals = np.stack([_small(photo) for photo in shown])
         protected = np.stack(
             [protect_pixels(pixels, delta, plan.run.epsilon) for pixels, delta in zip(originals, deltas, strict=True)]

@@ -48,37 +48,34 @@ class Codes:
     cells: int = 0
 
 
-def codable(labels: TaskSet, named: Sequence[str] | None, left_out: Mapping[str, str] | None = None) -> CodableColumns:
-    """The columns that universal weights can protect: those with at least two classes, and not a value an image.
-
-    Args:
-        labels: All label columns.
-        named: Those that the user asks for; None: whatever can be protected.
-        left_out: Columns that are no tasks unless they are named, with the reason.
+def offered_tasks(
+    card: CheckpointCard, labels: TaskSet, named: Sequence[str] | None, left_out: Mapping[str, str]
+) -> CodableColumns:
+    """What a generator can protect: its own tasks, or, if it is universal, the columns that codes can stand for.
 
     Raises:
-        InputError: A named column cannot be protected, or none can.
+        InputError: As :func:`without`.
     """
-    unfit = {task.name: reason for task in labels if (reason := _reason(task)) is not None}
-    return without(labels, {**unfit, **unnamed(left_out or {}, named)}, named)
+    if not card.universal:
+        return CodableColumns(card.tasks, {})
+    return without(labels, {task.name: reason for task in labels if (reason := _reason(task))}, named, left_out)
 
 
-def unnamed(left_out: Mapping[str, str], named: Sequence[str] | None) -> Mapping[str, str]:
-    """The columns of ``left_out`` that stay so: all if the user names none, for who names columns means all of them."""
-    return left_out if named is None else {}
-
-
-def without(labels: TaskSet, unfit: Mapping[str, str], named: Sequence[str] | None) -> CodableColumns:
+def without(
+    labels: TaskSet, unfit: Mapping[str, str], named: Sequence[str] | None, left_out: Mapping[str, str]
+) -> CodableColumns:
     """The columns but those that cannot be protected.
 
     Args:
         labels: All label columns.
         unfit: Why a column cannot be protected, by name, as said after the name.
         named: Those that the user asks for; None: whatever can be protected.
+        left_out: Columns that are no tasks unless the user names columns, likewise with the reason.
 
     Raises:
         InputError: A named column cannot be protected, or none can.
     """
+    unfit = {**unfit, **(left_out if named is None else {})}
     faults = {name: f"column {quoted(name)} {reason}" for name, reason in unfit.items()}
     asked_for = [faults[name] for name in resolved_names(named or (), labels.names) if name in faults]
     if asked_for:
@@ -101,13 +98,6 @@ def _reason(task: Task) -> str | None:
     if task.num_classes < 2:
         return "holds fewer than two classes: there is nothing to learn"
     return None
-
-
-def offered_tasks(
-    card: CheckpointCard, labels: TaskSet, named: Sequence[str] | None, left_out: Mapping[str, str]
-) -> CodableColumns:
-    """What a generator can protect: its own tasks, or, if it is universal, the columns that codes can stand for."""
-    return codable(labels, named, left_out) if card.universal else CodableColumns(card.tasks, {})
 
 
 def in_code_order(tasks: TaskSet, earlier: Mapping[str, Sequence[str]]) -> TaskSet:

@@ -25,7 +25,7 @@ from mtlue_cli.tasks.spec import LabelTable, TaskSet
 from mtlue_cli.tasks.wording import counted, quoted
 from mtlue_cli.workflows.progress import Progress
 from mtlue_cli.workflows.protect.config import ProtectConfig
-from mtlue_cli.workflows.protect.keyed import unnamed, without
+from mtlue_cli.workflows.protect.keyed import without
 from mtlue_cli.workflows.protect.plan import (
     ProtectInputs,
     Weights,
@@ -57,6 +57,15 @@ def weights_store() -> Path:
     return user_data_path("mtlue", appauthor=False) / "weights"
 
 
+@contextmanager
+def _store_faults() -> Iterator[None]:
+    """Within it a store that cannot be used is reported with what to do."""
+    try:
+        yield
+    except OSError as error:
+        raise MtlueError(unwritable(Path(error.filename or weights_store()), error)) from error
+
+
 def find_weights(config: ProtectConfig, inputs: ProtectInputs, progress: Progress) -> "Weights | OwnWeights":
     """The weights of a run: those of ``--weights``, ready-made patterns, or trained ones; trains and writes nothing.
 
@@ -76,16 +85,14 @@ def find_weights(config: ProtectConfig, inputs: ProtectInputs, progress: Progres
     if config.quick:
         return _ready_made(config, inputs)
     columns = inputs.labels.table.tasks
-    left_out = unnamed(inputs.left_out_columns(overwrite=config.overwrite), config.tasks)
-    fit = without(columns, {**_unfit(columns), **left_out}, config.tasks)
+    left_out = inputs.left_out_columns(overwrite=config.overwrite)
+    fit = without(columns, _unfit(columns), config.tasks, left_out)
     tasks = select_tasks(fit.tasks, config.tasks, config.exclude, columns)
     refuse_spellings(tasks, inputs, overwrite=config.overwrite)
     uses = column_uses(inputs.labels, tasks.names, reasons_against(config, columns, fit.unfit))
     wanted = OwnWeights(config, inputs, tasks, labelled_images(inputs.labels.table, tasks), uses, progress)
-    try:
+    with _store_faults():
         return wanted.of_release() or wanted.kept() or wanted.too_few() or wanted
-    except OSError as error:
-        raise MtlueError(unwritable(Path(error.filename or weights_store()), error)) from error
 
 
 def _ready_made(config: ProtectConfig, inputs: ProtectInputs) -> Weights:
@@ -119,7 +126,7 @@ class OwnWeights:
 
     Attributes:
         config: What the user asks for.
-        inputs: Labels, and the release that stands in the output folder.
+        inputs: Labels, and the release that is in the output folder.
         tasks: What is protected.
         images: Number of images with a label.
         columns: What becomes of each column.
@@ -217,6 +224,7 @@ class OwnWeights:
         """Time limit of the training."""
         return TRAIN_MINUTES if self.config.train_minutes is None else self.config.train_minutes
 
+    @_store_faults()
     def made(self) -> Weights:
         """Train weights.
 
@@ -224,12 +232,6 @@ class OwnWeights:
             InputError: As :func:`~mtlue_cli.workflows.train.generator.train_generator`, or training was far too short.
             MtlueError: The weights cannot be kept.
         """
-        try:
-            return self._trained()
-        except OSError as error:
-            raise MtlueError(unwritable(Path(error.filename or weights_store()), error)) from error
-
-    def _trained(self) -> Weights:
         config, before = self.config, self._latest()
         unfinished = self._unfinished()
         with self._sole_trainer():
@@ -238,13 +240,12 @@ class OwnWeights:
                 return self._checked(latest, read_card(latest))
             moment = datetime.now(UTC).strftime("%Y%m%dT%H%M%S%f")
             out = unfinished[-1].with_suffix("") if unfinished else weights_store() / f"{self.stem}-{moment}{SUFFIX}"
-            minutes = self.minutes
             used = f"{self.images:,} images" + (f" ({MOST_IMAGES:,} of them)" if self.images > MOST_IMAGES else "")
             self.progress.note(
-                f"training weights for these {used}: about {minutes:g} minutes on "
+                f"training weights for these {used}: about {self.minutes:g} minutes on "
                 f"{describe_device(choose_device(config.device))}; --train MINUTES changes that, --quick skips it"
             )
-            card = train_generator(self._training(out, minutes), self.progress).card
+            card = train_generator(self._training(out), self.progress).card
             if _steps(card) < LEAST_STEPS:
                 out.unlink()
                 out.with_suffix(".png").unlink(missing_ok=True)
@@ -267,7 +268,7 @@ class OwnWeights:
                 f"the output {release} cannot be written: {parent} is not writable", hint="give another --out"
             )
 
-    def _training(self, out: Path, minutes: float) -> TrainConfig:
+    def _training(self, out: Path) -> TrainConfig:
         config = self.config
         return TrainConfig(
             images=config.images,
@@ -276,7 +277,7 @@ class OwnWeights:
             reading=config.reading,
             tasks=self.tasks.names,
             epsilon=8 if config.epsilon is None else config.epsilon,
-            max_minutes=minutes,
+            max_minutes=self.minutes,
             max_steps=MOST_STEPS,
             least_steps=LEAST_STEPS,
             device=config.device,

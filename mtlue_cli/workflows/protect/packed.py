@@ -28,12 +28,7 @@ WORK = ".mtlue-work"
 
 
 def protect_shards(config: ProtectConfig, shards: Shards, progress: Progress) -> ProtectResult:
-    """Write a protected copy of every shard; an interrupted run continues where it stopped.
-
-    Args:
-        config: What the user asks for; ``images`` is the folder of the shards.
-        shards: What it holds.
-        progress: Reports every step.
+    """Write a protected copy of every shard in ``config.images``; an interrupted run continues where it stopped.
 
     Raises:
         InputError: Something does not fit; the release was not touched.
@@ -57,8 +52,6 @@ def protect_shards(config: ProtectConfig, shards: Shards, progress: Progress) ->
     own = LabelOptions(LabelFormat.JSONL, FILE_COLUMN).arguments(labels)
     names = {f" {shlex.join(own)}": "", str(images): str(config.images), str(plain): str(out)}
     progress = _Renaming(progress, names)
-    for line in shards.remarks:
-        progress.note(line)
     others = [name for name in shards.others if name not in CARDS]
     if others:
         progress.note(f"{counted(len(others), 'other file')} not in the release: {listed(others)}")
@@ -67,10 +60,10 @@ def protect_shards(config: ProtectConfig, shards: Shards, progress: Progress) ->
         try:
             progress.start("unpacking shards", len(shards.names))
             shutil.rmtree(images, ignore_errors=True)
-            empty = shards.unpack(images, labels, progress.advance)
+            remarks = shards.unpack(images, labels, progress.advance)
             progress.finish()
-            if empty:
-                progress.note(f"{counted(empty, 'row')} without the bytes of an image, not in the release")
+            for line in remarks:
+                progress.note(line)
             if is_packed(out) and not is_release(plain) and read_run(out).complete:
                 unpack(out, plain)
             inner = replace(config, images=images, labels=labels, out=plain, reading=reading)
@@ -97,7 +90,7 @@ class _Renaming:
 
     Args:
         progress: Reports every step.
-        names: Text to what stands in its place.
+        names: Text to its replacement.
     """
 
     def __init__(self, progress: Progress, names: Mapping[str, str]) -> None:

@@ -20,10 +20,10 @@ from mtlue_cli.errors import ImageError, MtlueError
 from mtlue_cli.files import discard, file_digest, unwritable, write_atomically, write_together
 from mtlue_cli.generator.generator import Generator
 from mtlue_cli.generator.inference import Labels
+from mtlue_cli.images.dataset import to_square
 from mtlue_cli.images.decode import NO_MEMORY, DecodedImage, decode_bytes, pixel_count, read_content
 from mtlue_cli.images.encode import comparable_pixels, encode_image, is_lossless, same_alpha
 from mtlue_cli.images.reading import ReadingThreads
-from mtlue_cli.images.square import to_square
 from mtlue_cli.images.targets import row_maps, turned_map
 from mtlue_cli.keys import Key
 from mtlue_cli.perturbation.bound import protect_pixels
@@ -79,6 +79,12 @@ class Prepared:
     classes: Mapping[str, int]
     maps: Mapping[str, npt.NDArray[Any]]
     map_digests: Mapping[str, str]
+
+
+def labels_of(photos: Sequence[Prepared]) -> Labels:
+    """The labels of several photos, at least one, as a network takes them."""
+    classes: dict[str, Any] = {name: [photo.classes[name] for photo in photos] for name in photos[0].classes}
+    return classes | {name: [photo.maps[name] for photo in photos] for name in photos[0].maps}
 
 
 @dataclass(frozen=True)
@@ -144,7 +150,7 @@ class PhotoSteps:
                 return record
             table, size = self._plan.table, self._plan.card.image_size
             image = decode_bytes(content, self._plan.run.keep_metadata)
-            targets = row_maps(table.maps_folder, table, table.tasks, row, size)
+            targets = row_maps(table, table.tasks, row, size)
             if self._plan.is_drawn(row):
                 key = self._plan.key
                 classes = random_classes(
@@ -487,11 +493,7 @@ class Pipeline:
     def _deltas(self, batch: Sequence[Prepared]) -> Sequence[npt.NDArray[np.float32]]:
         if not batch:
             return []
-        labels: dict[str, Sequence[int] | Sequence[npt.NDArray[Any]]] = {
-            name: [prepared.classes[name] for prepared in batch] for name in batch[0].classes
-        }
-        labels.update({name: [prepared.maps[name] for prepared in batch] for name in batch[0].maps})
-        return self.perturb([prepared.square for prepared in batch], labels)
+        return self.perturb([prepared.square for prepared in batch], labels_of(batch))
 
     def _encode(
         self, batch: Sequence[Prepared], deltas: Sequence[npt.NDArray[np.float32]], records: Records

@@ -17,7 +17,7 @@ from mtlue_cli.images.encode import released_suffix
 from mtlue_cli.images.folder import (
     FolderMatch,
     file_check,
-    find_images_and_others,
+    list_folder,
     match_labels,
     refuse_nesting,
     released_names,
@@ -63,7 +63,7 @@ class ProtectInputs:
 
     @property
     def earlier(self) -> RunRecord | None:
-        """Settings of the release that stands in the output folder."""
+        """Settings of the release that is in the output folder."""
         return None if self.contents.manifest is None else self.contents.manifest.run
 
     def left_out_columns(self, *, overwrite: bool) -> Mapping[str, str]:
@@ -126,7 +126,7 @@ class ProtectPlan:
         table: Labels of those tasks, in the generator's class indices.
         targets: Released path of each row.
         unlabelled: Images without a row; they are not released.
-        earlier: What is continued of the release that stands in the output folder.
+        earlier: What is continued of the release in the output folder.
         force: Whether to protect what is protected already.
         draws: Whether an image that no label says anything about is protected as one of random classes.
         columns: What becomes of each column.
@@ -172,10 +172,10 @@ def read_inputs(config: ProtectConfig) -> ProtectInputs:
     """
     _check_options(config)
     refuse_nesting(config.images, config.release)
-    found, others = find_images_and_others(config.images)
-    given = read_folder_labels(config.images, config.labels, config.reading, for_learning=False, found=found)
+    files = list_folder(config.images)
+    given = read_folder_labels(config.images, config.labels, config.reading, for_learning=False, found=files.images)
     refuse_images_in_labels(config.images, config.labels, given)
-    match = match_labels(config.images, given.table, given.other_parts, (found, others))
+    match = match_labels(config.images, given.table, given.other_parts, files)
     given = replace(given, notes=(*given.notes, *match.notes))
     labels, left_out = _with_unlabelled(config, given, match)
     table, maps = labels.table, labels.table.all_map_files

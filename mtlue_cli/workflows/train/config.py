@@ -40,17 +40,18 @@ class TrainConfig:
     """What a user asks of ``train-generator``; the help of each option says the rest.
 
     Attributes:
-        out: The generator's file. Work in progress is kept in FILE.safetensors.training beside it.
-        objective: em: minimise a surrogate's loss. tap: mislead a clean surrogate. sep: mislead several of its epochs.
-        size: Side of the training images, in pixels.
+        out: Checkpoint to write. An unfinished training is kept beside it, in FILE.safetensors.training.
+        objective: em: minimise the surrogate's loss. tap: make a surrogate that was trained on clean images predict
+            wrong classes. sep: the same for the surrogate after each of its last epochs.
+        size: Side in pixels of the crops that the surrogate sees.
         epsilon: Largest change of a pixel value, in 255ths.
-        epochs: Passes over the images. Without --epochs and --max-minutes: {TRAIN_MINUTES:g} minutes.
+        epochs: Passes over the images. Without --epochs and --max-minutes, training takes {TRAIN_MINUTES:g} minutes.
         max_minutes: Time for surrogate and generator together, in minutes; instead of --epochs.
         max_steps: Generator steps after which training ends, also if ``max_minutes`` has time left.
-        surrogate: The surrogate network, which stands in for an attacker's.
+        surrogate: Network that the generator is trained against; it plays the attacker.
         surrogate_epochs: Passes over the clean images for the surrogate of tap and sep.
-        intra_weight: Weight of the term that separates the classes of a task; 0 removes it.
-        inter_weight: Weight of the term that separates the tasks; 0 removes it.
+        intra_weight: Weight of the regulariser that separates the classes of a task; 0 removes it.
+        inter_weight: Weight of the regulariser that separates the tasks; 0 removes it.
         learnability_weight: tap and sep: weight of a second loss that keeps the perturbation easy to learn; 0 turns it
             off. Unset: 0 for tap with at most {FEW_TASKS} tasks, else 1.
         distortions: What happens to images in training. attacks: random JPEG, grey, blur, half size, bit depth, jitter
@@ -61,14 +62,14 @@ class TrainConfig:
             grey images, else 1.
         batch_size: Images per training step. Unset: 32 for tap with at most {FEW_TASKS} columns, else 64.
         learning_rate: Adam's learning rate. Unset: 4e-3 for tap with at most {FEW_TASKS} columns, else 2e-3.
-        precision: Number format; auto uses bfloat16 where it is faster.
-        licence: Licence to record in the checkpoint, such as that of the images.
+        precision: Number format of the training; auto uses bfloat16 where it is faster.
+        licence: Licence to record in the checkpoint, for example that of the images.
         contact_sheet: Picture of originals, protected images and ten times the perturbation. Unset: beside the
             generator.
         most_images: Train on at most so many images, spread evenly over the rows.
         private: Nobody but the owner may read the checkpoint, and images that cannot be read are left out with a note
             instead of refused: ``protect`` trains for itself.
-        start: Begin from these weights: universal ones under your key, or some that know these labels.
+        start: Weights to begin from: universal ones with your key, or ones that know these columns and classes.
     """
 
     images: Images

@@ -17,7 +17,7 @@ from mtlue_cli.devices import choose_device, describe_device
 from mtlue_cli.errors import InputError, MtlueError
 from mtlue_cli.generator.checkpoint import CheckpointCard, save_checkpoint
 from mtlue_cli.generator.model import PerturbationGenerator
-from mtlue_cli.images.colouring import coloured_all
+from mtlue_cli.images.colouring import coloured
 from mtlue_cli.images.contact_sheet import draw_contact_sheet
 from mtlue_cli.images.dataset import load_labels, load_square_images
 from mtlue_cli.images.folder import match_labels
@@ -26,10 +26,10 @@ from mtlue_cli.perturbation.bound import add_bounded
 from mtlue_cli.tasks.dense import as_labels
 from mtlue_cli.tasks.labels import LabelFile
 from mtlue_cli.tasks.names import resolved_names
-from mtlue_cli.tasks.overview import ColumnUse, column_uses, overview_lines
+from mtlue_cli.tasks.overview import column_uses, overview_lines
 from mtlue_cli.tasks.paths import names_below
 from mtlue_cli.tasks.spans import with_spans
-from mtlue_cli.tasks.spec import LabelTable, TaskSet
+from mtlue_cli.tasks.spec import LabelTable
 from mtlue_cli.tasks.wording import counted
 from mtlue_cli.training.generator_loop import GeneratorLoop
 from mtlue_cli.training.runtime import data_digest, flush_denormals, library_versions
@@ -58,11 +58,12 @@ def train_generator(config: TrainConfig, progress: Progress, labels: LabelFile |
     check_usage(config)
     labels = labels or read_folder_labels(config.images, config.labels, config.reading, learned=config.tasks)
     table, notes = _chosen(labels, config)
+    named = config.tasks is not None
+    why_not = dict.fromkeys(labels.table.tasks.names, "is not named by --tasks") if named else {}
+    columns = column_uses(labels, table.tasks.names, why_not)
     if not config.private:
-        for line in (*overview_lines(_columns(labels, table.tasks, config), "learned"), *notes):
+        for line in (*overview_lines(columns, "learned"), *notes, *labels.notes):
             progress.note(line)
-    for note in () if config.private else labels.notes:
-        progress.note(note)
     progress.note(f"device: {describe_device(device)}")
     start = None if config.start is None else read_start(config.start, config.key, table)
     for note in () if start is None or start.key is None else start.key.described():
@@ -83,15 +84,8 @@ def train_generator(config: TrainConfig, progress: Progress, labels: LabelFile |
         config.sheet_path.touch(mode=0o600)  # a file that is there keeps its mode when it is written
     _draw_sheet(loop.generator, data.images, data.labels, config.sheet_path)
     shutil.rmtree(config.state_folder, ignore_errors=True)
-    seconds, columns = time.monotonic() - started, _columns(labels, table.tasks, config)
+    seconds = time.monotonic() - started
     return TrainResult(config.out, config.sheet_path, card, history, seconds, loop.step, config.size, columns)
-
-
-def _columns(labels: LabelFile, tasks: TaskSet, config: TrainConfig) -> tuple[ColumnUse, ...]:
-    named = config.tasks is not None
-    return column_uses(
-        labels, tasks.names, dict.fromkeys(labels.table.tasks.names, "is not named by --tasks") if named else {}
-    )
 
 
 def _chosen(labels: LabelFile, config: TrainConfig) -> tuple[LabelTable, tuple[str, ...]]:
@@ -185,6 +179,8 @@ def _draw_sheet(generator: PerturbationGenerator, images: Tensor, labels: Mappin
     added = delta.permute(0, 2, 3, 1).contiguous().numpy()
     protected = add_bounded(originals, added, generator.config.epsilon).astype("uint8")
     maps = [
-        coloured_all(labels[task.name][rows].numpy(), task) for task in generator.tasks.dense if task.name in labels
+        np.stack([coloured(target, task) for target in labels[task.name][rows].numpy()])
+        for task in generator.tasks.dense
+        if task.name in labels
     ]
     draw_contact_sheet(originals, protected, path, maps=maps)

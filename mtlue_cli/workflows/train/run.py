@@ -175,7 +175,7 @@ class TrainingRun:
             if interrupted():
                 raise KeyboardInterrupt
             mean = mean_record(recent)
-            figures = {"loss": mean.base, loop.objective.follows: mean.agreement, "mean change": mean.mean_change}
+            figures = {"loss": mean.base, self.spec.agreement: mean.agreement, "mean change": mean.mean_change}
             self.progress.advance(1, figures)
             if record.step % HISTORY_STEPS == 0 or record.step == loop.steps:
                 history.append({name: float(value) for name, value in asdict(mean).items()})

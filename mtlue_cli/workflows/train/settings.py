@@ -10,6 +10,7 @@ from torch import Tensor
 from mtlue_cli.choices import ObjectiveName
 from mtlue_cli.generator.checkpoint import CheckpointCard
 from mtlue_cli.notebook import html_table
+from mtlue_cli.objectives import OBJECTIVES
 from mtlue_cli.perturbation.bound import is_grey
 from mtlue_cli.tasks.overview import ColumnUse
 from mtlue_cli.tasks.spec import TaskSet
@@ -103,9 +104,15 @@ class TrainResult:
         for task in self.card.tasks:
             shown = f"{task.num_classes} classes: {', '.join(task.classes[:12])}"
             rows[f"task {task.name}"] = shown if task.classes else task.kind.value
-        rows |= {"epsilon": f"{self.card.epsilon} / 255", "size": f"{self.card.image_size} pixels"}
+        rows |= {"epsilon": f"{self.card.epsilon}/255", "size": f"{self.card.image_size} pixels"}
         rows["steps"] = str(self.steps)
-        rows |= {f"last {name}": f"{value:.4g}" for name, value in (self.history[-1] if self.history else {}).items()}
+        if self.history:
+            last, aim = self.history[-1], OBJECTIVES[ObjectiveName(self.card.objective)].agreement
+            rows |= {
+                "final loss": f"{last['loss']:.4g}",
+                aim: f"{last['agreement']:.1%}",
+                "mean change": f"{last['mean_change']:.3g}/255",
+            }
         return rows | {"contact sheet": str(self.contact_sheet), "digest": self.card.digest}
 
     def _repr_html_(self) -> str:

@@ -42,38 +42,43 @@ class VerifyConfig:
     What is None takes the tier's choice, or the usual one where there is no tier.
 
     Attributes:
-        protected: The release to judge, made from IMAGES. It is audited first.
-        weights: Instead of a release: protect in memory with this generator and judge that.
+        protected: The release to judge, made from IMAGES. Its files are checked first.
+        weights: Generator to judge instead of a release: IMAGES are protected in memory.
         test: Clean test images. Unset: a share of IMAGES is held out.
-        test_labels: Labels of the test images. Unset: those among the test images, as with --labels.
-        test_fraction: Share of IMAGES held out for testing, chosen by content.
+        test_labels: Labels of the test images. Unset: the label file among them, as with --labels.
+        test_fraction: Share of IMAGES held out for testing; the content of a file decides whether it is.
         reading: How the labels are read. With a split, its test part is the test side, unless ``test`` is given.
         tier: smoke (minutes on a CPU), standard (an hour on a GPU), full, or converged (few conditions, at least 3,000
             steps each: 12 minutes per victim on two cores with 8,000 images); what it leaves out is listed.
-        backbones: The victim's network; may be repeated. Everything else is tried with the first. One of
+        backbones: Network of a victim; may be repeated. Countermeasures are tried with the first victim only. One of
             {BackboneName}.
         learners: One network for all tasks (mtl) or one per task (stl); may be repeated.
         weightings: How a network weighs its tasks; may be repeated. One of {WeightingName}.
         methods: Which part of the victim is trained; may be repeated. One of {TrainingMethodName}; gps, head and full
-            need a start. Settings follow a colon: sparse:share=0.1; an unknown one lists the known ones.
-        countermeasures: What the attacker does against the protection; may be repeated. One of {CountermeasureName}.
-            Settings follow a colon: jpeg:quality=20, adversarial-training:steps=10,radius=4.
+            need --start or --pretrain-images. Settings follow a colon: sparse:share=0.1. An unknown one lists the
+            known ones.
+        countermeasures: What the attacker does against the protection; may be repeated. Several in order are joined
+            by ``+``. One of {CountermeasureName}. Settings follow a colon: jpeg:quality=20,
+            adversarial-training:steps=10,radius=4.
         fractions: Also try a release of which only this share is protected, and its clean part alone; may be repeated.
-        start: Backbone to start from: a .safetensors file, or timm:NAME for a network of timm.
-        pretrain_images: Other clean images; the start is trained on them first.
-        pretrain_labels: Their labels.
+        start: Pretrained backbone for these methods: a .safetensors file, efficientnet-lite0 for the
+            ImageNet weights of mtlue[pretrained], or timm:NAME for a network of timm. Unset: efficientnet-lite0 for
+            that --backbone.
+        pretrain_images: Other clean images, instead of --start: a backbone is trained on them first.
+        pretrain_labels: Labels of --pretrain-images.
         epochs: Passes of every victim over the images. Unset: 8, or the tier's; --tier converged takes as many as its
             steps need.
-        size: Side of the random crops that a victim sees, of images a tenth larger.
+        size: Side in pixels of the random crops that a victim sees; images are loaded a tenth larger.
         batch_size: Images per training step. Unset: 128, or the tier's.
         learning_rate: Adam's learning rate.
-        metric: What victims are judged by.
+        metric: Score of a victim on the test images.
         max_learned: Highest average learned fraction that passes: at 0 a victim learns nothing, at 1 as much as from
             clean images.
-        control: Also train a victim on plain noise of the same epsilon, which must not protect.
+        control: Also train a victim on plain noise of the same epsilon. If noise protects too, the result is
+            inconclusive.
         probes: Also measure how well a linear model detects protected images and reads their labels.
-        seeds: Victims per condition, with seeds from --seed on; figures become means with an interval.
-        cache: Folder of finished victims. Unset: mtlue/verify in the user's cache folder.
+        seeds: Victims per condition, with the seeds from --seed on. Figures become means with a 95 % interval.
+        cache: Folder for results of finished victims. Unset: mtlue/verify in your cache folder.
         command_line: What was typed, for the report.
     """
 
@@ -105,13 +110,18 @@ class VerifyConfig:
     countermeasures: Annotated[
         tuple[str, ...] | None,
         Option(
-            flags="--countermeasure", panel=ATTACK, metavar="NAME[:SETTING=VALUE,...]", completions=CountermeasureName
+            flags="--countermeasure",
+            panel=ATTACK,
+            metavar="NAME[:SETTING=VALUE,...][+NAME...]",
+            completions=CountermeasureName,
         ),
     ] = None
     fractions: Annotated[
         tuple[float, ...] | None, Option(flags="--protected-fraction", panel=ATTACK, metavar="SHARE")
     ] = None
-    start: Annotated[str | None, Option(panel=ATTACK, metavar="FILE|timm:NAME", file_or_name=True)] = None
+    start: Annotated[
+        str | None, Option(panel=ATTACK, metavar="FILE|efficientnet-lite0|timm:NAME", file_or_name=True)
+    ] = None
     pretrain_images: Annotated[Path | None, Option(panel=ATTACK, metavar="DIR", takes="folder", exists=True)] = None
     pretrain_labels: Annotated[Path | None, Option(panel=ATTACK, metavar="FILE", takes="file", exists=True)] = None
     epochs: Annotated[int | None, Option(panel=TRAINING, metavar="N", minimum=1)] = None

@@ -1,13 +1,14 @@
 """What a verification would do, and about how long it would take; nothing is trained or written."""
 
 import time
-from dataclasses import asdict, dataclass, replace
-from typing import Any
+from dataclasses import replace
+from typing import Literal
 
 import torch
 
 from mtlue_cli.choices import BackboneName, LearnerName
 from mtlue_cli.devices import choose_device, describe_device
+from mtlue_cli.documents import Document
 from mtlue_cli.images.labelled import read_folder_labels
 from mtlue_cli.networks.backbones import BACKBONES
 from mtlue_cli.tasks.dense import empty_maps
@@ -21,19 +22,16 @@ from mtlue_cli.workflows.verify.config import VerifyConfig
 from mtlue_cli.workflows.verify.plan import checked_plan, require_fit
 from mtlue_cli.workflows.verify.starts import backbones_to_start, read_starts
 
-SCHEMA_VERSION = 1
-
 TIMED_STEPS = 6
 """Training steps that the estimate is made from."""
 
 
-@dataclass(frozen=True)
-class PlannedCondition:
+class PlannedCondition(Document, frozen=True):
     """One row of a plan.
 
     Attributes:
         name, role: Of the condition.
-        victims: Networks that are trained: one a seed, times the tasks where each has its own.
+        victims: Networks that are trained: one per seed, times the tasks where each has its own.
         seconds: Estimate for all of them.
     """
 
@@ -43,8 +41,7 @@ class PlannedCondition:
     seconds: float
 
 
-@dataclass(frozen=True)
-class PlannedStart:
+class PlannedStart(Document, frozen=True):
     """A backbone that is trained first, for fine-tuned victims.
 
     Attributes:
@@ -58,19 +55,22 @@ class PlannedStart:
     seconds: float
 
 
-@dataclass(frozen=True)
-class DryRun:
+class DryRun(Document, frozen=True, kw_only=True, rename={"left_out": "not_tested", "images": "train_images"}):
     """A plan with its cost.
 
     Attributes:
+        schema_version, command: Which document this is.
         starts: What is trained before the conditions.
         conditions: In order.
         left_out: What will not be tested.
         images: Training images, about: the split is drawn by content when it runs.
         epochs, steps: Of every victim; optimiser steps over all epochs, about.
         device: Where, in words.
+        seconds: Estimate for everything; victims that are cached already cost nothing.
     """
 
+    schema_version: Literal[1] = 1
+    command: Literal["verify --dry-run"] = "verify --dry-run"
     starts: tuple[PlannedStart, ...]
     conditions: tuple[PlannedCondition, ...]
     left_out: tuple[NotTested, ...]
@@ -78,26 +78,7 @@ class DryRun:
     epochs: int
     steps: int
     device: str
-
-    @property
-    def seconds(self) -> float:
-        """Estimate for everything; victims that are cached already cost nothing."""
-        return sum(start.seconds for start in self.starts) + sum(planned.seconds for planned in self.conditions)
-
-    def to_json(self) -> dict[str, Any]:
-        """A JSON-ready document."""
-        return {
-            "schema_version": SCHEMA_VERSION,
-            "command": "verify --dry-run",
-            "starts": [asdict(start) | {"seconds": round(start.seconds, 1)} for start in self.starts],
-            "conditions": [asdict(row) | {"seconds": round(row.seconds, 1)} for row in self.conditions],
-            "not_tested": [left.to_json() for left in self.left_out],
-            "train_images": self.images,
-            "epochs": self.epochs,
-            "steps": self.steps,
-            "device": self.device,
-            "seconds": round(self.seconds, 1),
-        }
+    seconds: float
 
 
 def dry_run(config: VerifyConfig, progress: Progress, given: LabelFile | None = None) -> DryRun:
@@ -121,19 +102,27 @@ def dry_run(config: VerifyConfig, progress: Progress, given: LabelFile | None = 
     epochs = plan.epochs_with(images)
     settings = LearningSettings(epochs=epochs, batch_size=plan.batch_size, crop_size=config.size)
     an_image = seconds_per_image(table.tasks, settings, device)
-    starts = []
+    starts: list[PlannedStart] = []
     if config.pretrain_images is not None and config.pretrain_labels is not None:
-        other = read_folder_labels(config.pretrain_images, config.pretrain_labels, config.whole_reading).table
-        starts = [
-            PlannedStart(backbone, len(other), an_image * len(other) * epochs * BACKBONES[backbone].relative_cost)
-            for backbone in backbones_to_start(plan)
-        ]
-    rows, steps = [], epochs * steps_an_epoch(images, plan.batch_size)
+        others = len(read_folder_labels(config.pretrain_images, config.pretrain_labels, config.whole_reading).table)
+        for backbone in backbones_to_start(plan):
+            seconds = an_image * others * epochs * BACKBONES[backbone].relative_cost
+            starts.append(PlannedStart(backbone, others, round(seconds, 1)))
+    rows: list[PlannedCondition] = []
     for condition in plan.conditions:
         networks = len(table.tasks) if condition.victim.learner is LearnerName.STL else 1
         seconds = an_image * images * epochs * relative_cost(condition, table.tasks) * config.seeds
-        rows.append(PlannedCondition(condition.name, condition.role, networks * config.seeds, seconds))
-    return DryRun(tuple(starts), tuple(rows), plan.left_out, images, epochs, steps, describe_device(device))
+        rows.append(PlannedCondition(condition.name, condition.role, networks * config.seeds, round(seconds, 1)))
+    return DryRun(
+        starts=tuple(starts),
+        conditions=tuple(rows),
+        left_out=plan.left_out,
+        images=images,
+        epochs=epochs,
+        steps=epochs * steps_an_epoch(images, plan.batch_size),
+        device=describe_device(device),
+        seconds=round(sum(start.seconds for start in starts) + sum(row.seconds for row in rows), 1),
+    )
 
 
 def seconds_per_image(tasks: TaskSet, settings: LearningSettings, device: torch.device) -> float:
@@ -156,11 +145,9 @@ def seconds_per_image(tasks: TaskSet, settings: LearningSettings, device: torch.
 
 def relative_cost(condition: Condition, tasks: TaskSet) -> float:
     """Time of one epoch of a condition's victim as a multiple of a ResNet-18's on the same images."""
-    cost = BACKBONES[condition.victim.backbone].relative_cost
+    cost = BACKBONES[condition.victim.backbone].relative_cost * condition.attack.cost
     if condition.victim.learner is LearnerName.STL:
         cost *= len(tasks)
-    if condition.countermeasure is not None:
-        cost *= condition.countermeasure.cost
     if condition.material is Material.CLEAN_PART:
         cost *= 1 - condition.protected_fraction
     return cost

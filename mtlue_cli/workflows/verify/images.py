@@ -136,14 +136,8 @@ def protect_side(
 ) -> tuple[Side, Tensor, Tensor, tuple[str, ...]]:
     """Protect the training images in memory, and leave out what ``protect`` would put into quarantine.
 
-    Args:
-        loaded: The generator.
-        train: The training side.
-        labels: Labels of all images in every column, for a generator that knows more tasks than are measured.
-        clean: The training images as victims see them, ``(N, 3, S, S)`` uint8.
-        config: What was asked for.
-        device: Where the generator runs.
-        progress: Reports the work.
+    ``labels`` are those of all images in every column, for a generator that knows more tasks than are measured;
+    ``clean`` is ``(N, 3, S, S)`` uint8, the training images as victims see them.
 
     Returns:
         The side, its clean images and its protected images without those that are left out, and what to note.

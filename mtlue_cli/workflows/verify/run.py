@@ -27,7 +27,7 @@ from mtlue_cli.verification.document import Counts
 from mtlue_cli.verification.experiment import DivergedError, ExperimentData, Laboratory
 from mtlue_cli.verification.figures import ConditionFigures, figures_of
 from mtlue_cli.verification.learner import images_an_epoch
-from mtlue_cli.verification.probes.base import FEWEST_IMAGES, ProbeResult, ProbeSample
+from mtlue_cli.verification.probes.base import FEWEST_IMAGES, ProbeFigures, ProbeSample
 from mtlue_cli.verification.probes.registry import PROBES
 from mtlue_cli.verification.promise import Promise, promised, promised_by_release
 from mtlue_cli.verification.report import VerifyResult, verify_result
@@ -252,7 +252,7 @@ class PlanRun:
             missing=[left for left in self.skipped if left.name in asked],
         )
 
-    def probes(self) -> tuple[ProbeResult, ...]:
+    def probes(self) -> tuple[ProbeFigures, ...]:
         """What is measured without a victim."""
         if not self.plan.probes:
             return ()
@@ -265,7 +265,7 @@ class PlanRun:
             self.lab.images.clean, self.lab.images.release(), data.train_labels, data.tasks.image_level
         )
         self.progress.start("probes", len(self.plan.probes))
-        results: list[ProbeResult] = []
+        results: list[ProbeFigures] = []
         for name in self.plan.probes:
             try:
                 results.append(PROBES[name].run(sample, self.config.seed, self.lab.device))
@@ -283,7 +283,7 @@ class PlanRun:
         self, condition: Condition, victims: list[VictimResult], clean: list[VictimResult]
     ) -> ConditionFigures:
         data, metric = self.lab.data, self.config.metric
-        floor, place_floor = self.lab.scoring.floors(metric), self.lab.scoring.place_floors()
+        floor, place_floor = self.lab.scoring.floors(metric), self.lab.scoring.place_floors
         steps = self.lab.steps_per_epoch(condition)
         return figures_of(condition, victims, clean, floor, data.tasks, self.promise.tasks, metric, place_floor, steps)
 

@@ -16,7 +16,7 @@ from mtlue_cli.networks.multitask import MultiTaskNetwork
 from mtlue_cli.tasks.spans import with_spans
 from mtlue_cli.training.multitask_loop import EpochRecord, LearningSettings, train_multitask
 from mtlue_cli.training.named_settings import combined
-from mtlue_cli.training.pretrained import TIMM_PREFIX, PretrainedStart, load_start, read_start, save_start
+from mtlue_cli.training.pretrained import PACKAGED, TIMM_PREFIX, PretrainedStart, load_start, read_start, save_start
 from mtlue_cli.training.runtime import data_digest
 from mtlue_cli.verification.result_cache import document_digest
 from mtlue_cli.verification.split import Side
@@ -31,20 +31,21 @@ def backbones_to_start(plan: VerifyPlan) -> tuple[BackboneName, ...]:
 
 
 def read_starts(config: VerifyConfig, plan: VerifyPlan, *, fetch: bool = True) -> dict[BackboneName, PretrainedStart]:
-    """Open what ``--start`` names, for every backbone of the plan that needs it; nothing if it names nothing.
+    """Open what ``--start`` names, for every backbone of the plan that needs it.
 
-    Weights of timm, which it may have to download, are left out unless ``fetch``.
+    Without it, the packaged backbone starts from its packaged weights, and the others have no start. Weights of timm,
+    which it may have to download, are left out unless ``fetch``.
 
     Raises:
         InputError: It cannot be read, or is of another architecture than one of the backbones; lists all.
     """
-    if config.start is None or (not fetch and config.start.startswith(TIMM_PREFIX)):
+    if config.pretrain_images is not None or ((config.start or "").startswith(TIMM_PREFIX) and not fetch):
         return {}
     starts: dict[BackboneName, PretrainedStart] = {}
     faults: list[InputError] = []
     for backbone in backbones_to_start(plan):
         try:
-            starts[backbone] = read_start(config.start, backbone)
+            starts[backbone] = read_start(config.start or PACKAGED, backbone)
         except InputError as error:
             faults.append(error)
     if len(faults) == 1:

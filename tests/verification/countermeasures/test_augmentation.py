@@ -19,7 +19,10 @@ from mtlue_cli.verification.countermeasures.colour_jitter import (
 from mtlue_cli.verification.countermeasures.cutout import Cutout
 from mtlue_cli.verification.countermeasures.gaussian_noise import GaussianNoise
 from mtlue_cli.verification.countermeasures.mixing import CutMix, MixUp
+from mtlue_cli.verification.countermeasures.nonlinear import NonlinearTransformations
+from mtlue_cli.verification.countermeasures.random_interpolation import RandomInterpolation
 from mtlue_cli.verification.countermeasures.random_resized_crop import RandomResizedCrop, zoom
+from mtlue_cli.verification.countermeasures.random_sharpening import RandomSharpening
 from tests.multitask_sample import TASKS
 
 IDENTITIES = {"colour": torch.arange(8), "bright": torch.arange(8)}
@@ -217,8 +220,65 @@ def test_each_strength_of_the_jitter_counts(name: str) -> None:
         lambda: RandomResizedCrop(widest=0.5),
         lambda: ColourJitter(contrast=2),
         lambda: ColourJitter(hue=0.6),
+        lambda: RandomInterpolation(reach=0),
+        lambda: RandomSharpening(centre=1),
+        lambda: RandomSharpening(kept=0),
+        lambda: RandomSharpening(deviation=-1),
+        lambda: NonlinearTransformations(threshold=0),
+        lambda: NonlinearTransformations(threshold=1),
     ],
 )
 def test_settings_out_of_range_are_refused(make: Callable[[], Augmentation]) -> None:
-    with pytest.raises(ValueError, match="expected, not"):
+    with pytest.raises(ValueError, match=r"expected a number [<>]"):
         make()
+
+
+def test_interpolation_reads_each_pixel_from_within_its_reach() -> None:
+    ramp = (torch.arange(32) / 64).expand(8, 3, 32, 32).clone()
+    read = augmented(RandomInterpolation(reach=2.0), ramp).images
+    moved = 64 * (read - ramp)[..., 2:-2]
+    assert moved.abs().max() <= 2 + 1e-3
+    assert moved.std() == pytest.approx(2 / 3**0.5, rel=0.05)  # uniform from -2 to 2
+    assert moved.mean().abs() < 0.05
+    assert torch.equal(read[:, 0], read[:, 1])  # all channels of a pixel move together
+    flat = torch.full((2, 3, 8, 8), 0.25)
+    assert torch.allclose(augmented(RandomInterpolation(), flat).images, flat, atol=1e-6)
+
+
+def test_sharpening_without_chance_or_filter_is_a_fixed_kernel() -> None:
+    point = torch.zeros(1, 3, 9, 9)
+    point[..., 4, 4] = 0.25
+    sharp = augmented(RandomSharpening(centre=2.0, deviation=0.0, kept=1.0), point + 0.5).images - 0.5
+    assert sharp[0, 0, 4, 4] == pytest.approx(0.5, abs=1e-5)
+    assert sharp[0, 0, 3, 4] == pytest.approx(-0.0625, abs=1e-5)
+    assert sharp[0, 0, 3, 3] == pytest.approx(0.0, abs=1e-5)
+
+
+def test_sharpening_keeps_the_lowest_cosines_alone() -> None:
+    place = torch.arange(20) + 0.5
+    low, high = (0.2 * torch.cos(torch.pi * frequency * place / 20).expand(1, 3, 20, 20) for frequency in (5, 6))
+    quiet = RandomSharpening(centre=1.0 + 1e-6, deviation=0.0, kept=0.3)
+    assert torch.allclose(augmented(quiet, 0.5 + low).images, 0.5 + low, atol=1e-4)
+    assert torch.allclose(augmented(quiet, 0.5 + high).images, torch.full_like(high, 0.5), atol=1e-4)
+
+
+def test_sharpening_draws_a_kernel_per_image() -> None:
+    same = noise_images(1).expand(4, -1, -1, -1).clone()
+    drawn = augmented(RandomSharpening(), same).images
+    assert len({image.sum().item() for image in drawn}) == 4
+
+
+def test_nonlinear_transformations_are_the_four_that_they_say() -> None:
+    images = noise_images(1).expand(64, -1, -1, -1).clone()
+    changed = augmented(NonlinearTransformations(), images).images
+    dilated = nn.functional.max_pool2d(images[:1], 3, stride=1, padding=1)
+    expected = (images[:1], dilated, functional.gaussian_blur(images[:1], [3, 3]), (images[:1] > 0.5).float())
+    counts = [sum(torch.allclose(image, one[0]) for image in changed) for one in expected]
+    assert sum(counts) == 64
+    assert min(counts) > 5
+
+
+@pytest.mark.parametrize("side", [1, 4])
+def test_a_dilation_has_an_odd_side(side: int) -> None:
+    with pytest.raises(ValueError, match=f"side is {side}, expected"):
+        NonlinearTransformations(side=side)

@@ -99,8 +99,8 @@ def test_the_registry_knows_every_name_by_its_own_declaration() -> None:
     for name, choice in COUNTERMEASURES.items():
         assert choice.name is name
         assert choice.title
-        assert any(character.isdigit() for character in choice.source), f"{name}: a source has a year"
-        assert choice.cost >= 1
+        assert any(character.isdigit() for character in choice.settings.source), f"{name}: a source has a year"
+        assert choice.settings.cost >= 1
     titles = [choice.title for choice in COUNTERMEASURES.values()]
     assert len(set(titles)) == len(titles)
 
@@ -112,16 +112,16 @@ def test_settings_show_in_name_title_and_cost_and_a_registered_variant_keeps_its
     slower = countermeasure_named("ueraser:candidates=9,intensity=0.2..0.4")
     assert slower.name == "ueraser:candidates=9,intensity=0.2..0.4"
     assert slower.title == "UEraser (candidates=9, intensity=0.2..0.4)"
-    assert slower.cost == 5.5
+    assert slower.settings.cost == 5.5
     assert slower.settings_to_json()["intensity"] == [0.2, 0.4]
-    assert countermeasure_named("adversarial-training:steps=3").cost == 4
+    assert countermeasure_named("adversarial-training:steps=3").settings.cost == 4
 
 
 @pytest.mark.parametrize("name", ["mixup", "cutmix"])
 def test_an_alpha_that_is_not_positive_is_refused(name: str) -> None:
     with pytest.raises(InputError) as caught:
         countermeasure_named(f"{name}:alpha=0")
-    assert caught.value.faults == ("a positive alpha is expected, not 0",)
+    assert caught.value.faults == ("alpha is 0, expected a number > 0.0",)
 
 
 def test_each_tier_includes_those_below_it() -> None:

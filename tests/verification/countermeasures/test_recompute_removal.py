@@ -113,5 +113,5 @@ def test_it_needs_weights_and_a_round() -> None:
     view = AttackerView({}, TASKS, None, SIDE, 0, CPU)
     with pytest.raises(ValueError, match="needs the weights"):
         RecomputeRemoval().before_training(torch.zeros(1, 3, 4, 4, dtype=torch.uint8), view)
-    with pytest.raises(ValueError, match="at least one round"):
+    with pytest.raises(ValueError, match="rounds is 0, expected a whole number >= 1"):
         RecomputeRemoval(0)

@@ -84,7 +84,7 @@ def test_lite_learns_what_was_drawn() -> None:
 
 
 def test_no_candidate_is_refused() -> None:
-    with pytest.raises(ValueError, match="at least one candidate"):
+    with pytest.raises(ValueError, match="candidates is 0, expected a whole number >= 1"):
         UEraser(candidates=0)
 
 

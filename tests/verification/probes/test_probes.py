@@ -40,10 +40,10 @@ def test_a_probe_repeats_itself_says_who_it_is_and_changes_nothing(name: ProbeNa
     first = PROBES[name].run(given, 3, CPU)
     torch.rand(3)
     assert PROBES[name].run(given, 3, CPU) == first
-    assert first.probe is name
+    assert first.name is name
     assert first.figures
     assert all(0 <= value <= 1 for value in first.figures.values())
-    assert first.finding.endswith(".")
+    assert first.meaning.endswith(".")
     assert PROBES[name].title
     assert torch.equal(given.release, before)
 
@@ -79,7 +79,7 @@ def test_a_perturbation_of_high_frequency_is_detected_and_nothing_is_not() -> No
     release = (originals.short() + given.release.short() - given.originals.short()).to(torch.uint8)
     found = Detectability().run(replace(given, originals=originals, release=release), 0, CPU)
     assert found.figures["auroc"] > 0.98
-    assert "almost surely" in found.finding
+    assert "almost surely" in found.meaning
     nothing = Detectability().run(untouched(), 0, CPU)
     assert abs(nothing.figures["auroc"] - 0.5) < 0.15
 
@@ -138,10 +138,10 @@ def test_labels_are_read_off_a_pattern_a_class_and_off_nothing_else(unlabelled: 
     found = LabelRecovery().run(sample(unlabelled=unlabelled), 0, CPU)
     assert found.figures["accuracy:colour"] > 0.98
     assert found.figures["accuracy:bright"] > 0.98
-    assert "nearly all" in found.finding
+    assert "nearly all" in found.meaning
     nothing = LabelRecovery().run(untouched(), 0, CPU)
     assert nothing.figures["accuracy"] <= nothing.figures["floor"] + 1e-6
-    assert "no better than guessing" in nothing.finding
+    assert "no better than guessing" in nothing.meaning
 
 
 def test_labels_are_read_off_a_code_that_averages_hide() -> None:

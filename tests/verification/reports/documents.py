@@ -10,7 +10,7 @@ from mtlue_cli.metrics.flip import MeanFlip
 from mtlue_cli.metrics.repeated import Repeated
 from mtlue_cli.verification.audit import AuditReport
 from mtlue_cli.verification.conditions import Role
-from mtlue_cli.verification.document import Counts, ProbeFigures, VerifyDocument
+from mtlue_cli.verification.document import Counts, VerifyDocument
 from mtlue_cli.verification.figures import (
     ConditionFigures,
     Curve,
@@ -21,6 +21,7 @@ from mtlue_cli.verification.figures import (
     reached,
     stronger,
 )
+from mtlue_cli.verification.probes.base import ProbeFigures
 from mtlue_cli.verification.report import EXIT_CODES
 from mtlue_cli.verification.tiers import NotTested
 from mtlue_cli.verification.verdict import Verdict
@@ -99,7 +100,7 @@ def task(
 
 
 def angles(name: str, learned: float, seeds: int = 1) -> TaskFigures:
-    """A task of normals: floor 40 degrees, 30 by place alone, clean 20."""
+    """A task of normals: floor 40 degrees, 30 by position alone, clean 20."""
     found = task(name, learned, clean=20.0, floor=40.0, seeds=seeds)
     return replace(
         found,

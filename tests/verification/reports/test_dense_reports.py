@@ -36,20 +36,20 @@ def test_junit_tells_errors_in_degrees(judged: VerifyDocument) -> None:
 
 
 def test_junit_and_markdown_tell_what_place_alone_gives(judged: VerifyDocument) -> None:
-    told = "by place alone 30.0°, learned beyond it -0.60"
+    told = "by position alone 30.0°, learned beyond it -0.60"
     case = next(line for line in write_junit(judged).decode().splitlines() if told in line)
     assert "age" not in case
-    section = write_markdown(judged).split("### Learned beyond place")[1].split("###")[0]
+    section = write_markdown(judged).split("### Learned beyond position")[1].split("###")[0]
     assert section.strip() == f"- tilt, resnet18: {told}"
     alone = document(Verdict.PROTECTED, "x", [condition("resnet18", [task("age", 0.1)])])
-    assert "beyond place" not in write_markdown(alone)
+    assert "beyond position" not in write_markdown(alone)
 
 
 def test_the_page_tells_errors_in_degrees_and_the_metric(judged: VerifyDocument) -> None:
     page = write_html(judged)
     rows = re.findall(r"<tr>\s*<th scope=\"row\"><span class=\"name\">tilt</span>.*?</tr>", page, re.DOTALL)
     (row,) = [found for found in rows if "mean_angle" in found]
-    for expected in ("36.0°", "20.0°", "40.0°", "0.20", "by place 30.0°", "beyond place -0.60"):
+    for expected in ("36.0°", "20.0°", "40.0°", "0.20", "by position 30.0°", "beyond position -0.60"):
         assert expected in row
 
 
