@@ -24,8 +24,7 @@ from PIL import Image, ImageChops
 from benchmarks.untrained import write_untrained
 from mtlue_cli.choices import ImageFormat
 from mtlue_cli.files import write_atomically
-from mtlue_cli.tasks.labels import read_label_file
-from mtlue_cli.tasks.released import released_labels
+from mtlue_cli.tasks.labels import read_label_file, released_labels
 from mtlue_cli.workflows.progress import SilentProgress
 from mtlue_cli.workflows.protect.config import ProtectConfig
 from mtlue_cli.workflows.protect.run import protect_folder

@@ -13,9 +13,8 @@ import torch
 from torch import Tensor, nn
 
 from mtlue_cli.choices import ObjectiveName
-from mtlue_cli.tasks.losses import count_correct, mean_loss, task_losses
+from mtlue_cli.tasks.losses import count_correct, mean_loss, shifted_labels, task_losses
 from mtlue_cli.tasks.spec import TaskSet
-from mtlue_cli.tasks.targets import shifted_labels
 
 RUNNING_SHARE = 0.9
 """Share of the running mean of the loss that a step keeps."""

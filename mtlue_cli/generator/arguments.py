@@ -15,8 +15,8 @@ from mtlue_cli.errors import ImageError, InputError
 from mtlue_cli.generator.inference import Labels
 from mtlue_cli.images.targets import as_target, channels_last, to_size, unlabelled_target
 from mtlue_cli.perturbation.bound import Pixels
-from mtlue_cli.tasks.dense import as_labels
 from mtlue_cli.tasks.kinds import labelled_rows
+from mtlue_cli.tasks.label_tensors import as_labels
 from mtlue_cli.tasks.spec import UNLABELLED, Task, TaskSet
 from mtlue_cli.tasks.wording import listed, quoted
 

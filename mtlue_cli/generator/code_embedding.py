@@ -13,8 +13,7 @@ from mtlue_cli.generator.network import resized
 from mtlue_cli.generator.tiles import GREEN, is_tinted
 from mtlue_cli.images.targets import row_maps
 from mtlue_cli.keys import Key
-from mtlue_cli.tasks.label_maps import COUNTED, code_shares
-from mtlue_cli.tasks.shares import image_level_shares
+from mtlue_cli.tasks.label_tensors import COUNTED, code_shares, image_level_shares
 from mtlue_cli.tasks.spec import UNLABELLED, LabelTable, TaskSet
 
 COARSEST_GRID, FINEST_GRID = 7, 15
@@ -39,7 +38,7 @@ def cells_for(tasks: TaskSet, least: int) -> int:
 def shares_for_codes(table: LabelTable, tasks: TaskSet, size: int) -> dict[str, list[float]]:
     """Share of each class of the tasks that codes or tints are made for: among images, or among the pixels of masks.
 
-    Masks are counted at ``size`` x ``size`` pixels; at most :data:`~mtlue_cli.tasks.label_maps.COUNTED` are read.
+    Masks are counted at ``size`` x ``size`` pixels; at most :data:`~mtlue_cli.tasks.label_tensors.COUNTED` are read.
 
     Raises:
         ImageError: A mask cannot be read.

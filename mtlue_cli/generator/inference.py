@@ -16,7 +16,7 @@ from mtlue_cli.generator.model import PerturbationGenerator
 from mtlue_cli.generator.network import STRIDE, InvertedBlock, resized
 from mtlue_cli.perturbation.bound import LEVELS, soft_bound, with_chroma
 from mtlue_cli.perturbation.resize import quantised
-from mtlue_cli.tasks.dense import as_labels
+from mtlue_cli.tasks.label_tensors import as_labels
 
 Labels = Mapping[str, Sequence[int] | Sequence[npt.NDArray[Any]]]
 """Task name to a label per image: a class index, or the map of a dense task."""

@@ -23,7 +23,7 @@ from mtlue_cli.devices import seeded
 from mtlue_cli.generator.network import STRIDE, resized
 from mtlue_cli.generator.tiles import COLOURS, PRECEDENCE, carrier_tiles, is_tinted, tint_tiles
 from mtlue_cli.tasks.kinds import labelled_rows
-from mtlue_cli.tasks.label_maps import MAPS, code_weights
+from mtlue_cli.tasks.label_tensors import MAPS, code_weights
 from mtlue_cli.tasks.spec import UNLABELLED, Task, TaskSet
 
 ALONE_GAIN = 2.0
@@ -103,7 +103,7 @@ class DenseEmbedding(nn.Module):
     """Label map to embedding map, and to a tile per code, painted where the map says.
 
     A code is a class; a depth lies between two of several, a normal between those of its components
-    (:func:`~mtlue_cli.tasks.label_maps.code_weights`). Two convolutions make the embedding map of the codes and of
+    (:func:`~mtlue_cli.tasks.label_tensors.code_weights`). Two convolutions make the embedding map of the codes and of
     where nothing is labelled. Tiles reach the output directly: a network that predicts pixels looks at a neighbourhood,
     so what marks a class must be found within a few pixels, wherever the region lies.
 

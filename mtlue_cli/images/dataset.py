@@ -12,7 +12,7 @@ from mtlue_cli.errors import ImageError, InputError
 from mtlue_cli.images.decode import DecodedImage, Pixels, decode_image
 from mtlue_cli.images.reading import ReadingThreads
 from mtlue_cli.images.targets import row_maps
-from mtlue_cli.tasks.dense import empty_maps
+from mtlue_cli.tasks.label_tensors import empty_maps
 from mtlue_cli.tasks.spec import LabelTable
 from mtlue_cli.tasks.wording import counted
 
@@ -94,8 +94,8 @@ def load_labels(table: LabelTable, size: int, *, workers: int = 2) -> dict[str, 
         workers: Threads that read maps.
 
     Returns:
-        Task name to ``(N,)`` int64, or to maps as :func:`~mtlue_cli.tasks.dense.empty_maps` makes them, unlabelled
-        where a cell is empty; :func:`~mtlue_cli.tasks.dense.as_labels` widens a batch of these.
+        Task name to ``(N,)`` int64, or to maps as :func:`~mtlue_cli.tasks.label_tensors.empty_maps` makes them,
+        unlabelled where a cell is empty; :func:`~mtlue_cli.tasks.label_tensors.as_labels` widens a batch of these.
 
     Raises:
         InputError: Lists every map that cannot be read, with its row.

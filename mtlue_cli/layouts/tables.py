@@ -8,12 +8,10 @@ from pathlib import Path, PurePosixPath
 
 from mtlue_cli.choices import LabelFormat
 from mtlue_cli.layouts.image_text import has_image
-from mtlue_cli.tasks.formula import unescaped
 from mtlue_cli.tasks.presets.preset import Preset
-from mtlue_cli.tasks.readers.delimited import part
+from mtlue_cli.tasks.readers.delimited import part, unescaped, write_row
 from mtlue_cli.tasks.readers.nih import FILES
 from mtlue_cli.tasks.readers.text import read_text
-from mtlue_cli.tasks.released import write_row
 
 DELIMITED = frozenset({LabelFormat.CSV, LabelFormat.TSV})
 Renamed = Callable[[str], str | None]

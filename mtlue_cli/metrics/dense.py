@@ -10,8 +10,8 @@ from torchmetrics.functional.classification import multiclass_accuracy, multicla
 from torchmetrics.functional.regression import mean_absolute_error, mean_absolute_percentage_error
 
 from mtlue_cli.choices import TaskKind
-from mtlue_cli.tasks.dense import as_labels
 from mtlue_cli.tasks.kinds import KINDS
+from mtlue_cli.tasks.label_tensors import as_labels
 from mtlue_cli.tasks.spec import Task
 
 MIOU, PIXEL_ACCURACY = "miou", "pixel_accuracy"

@@ -5,12 +5,15 @@ import re
 from bisect import bisect_left
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from itertools import pairwise
 
-from mtlue_cli.errors import InputError
+from mtlue_cli.tasks.names import parse_by_column
 from mtlue_cli.tasks.wording import quoted
 
-_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
+NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
+"""A number in ASCII digits."""
+
 _WHOLE = re.compile(r"\d{1,15}(\.0*)?", re.ASCII)
 _COMMA = re.compile(r"[+-]?\d[\d.]*,\d+", re.ASCII)
 _QUANTILES = re.compile(r"quantiles:(\d{1,3})", re.ASCII)
@@ -38,7 +41,7 @@ class Bins:
     edges: tuple[str, ...]
     quantiles: int = 0
 
-    @property
+    @cached_property
     def is_whole(self) -> bool:
         """Whether all edges are whole numbers from 0 up."""
         return all(edge.isdecimal() for edge in self.edges)
@@ -51,19 +54,16 @@ class Bins:
         """
         if not self.quantiles:
             return self
-        written = {number: cell for cell in cells if cell is not None and (number := parse_number(cell)) is not None}
-        numbers = sorted(number for cell in cells if cell is not None and (number := parse_number(cell)) is not None)
-        found = (
-            {numbers[-(-len(numbers) * part // self.quantiles) - 1] for part in range(1, self.quantiles)}
-            if numbers
-            else set()
-        )
-        edges = sorted(found - {numbers[-1]}) if numbers else []
+        filled = [cell for cell in cells if cell is not None]
+        read = {cell: number for cell in filled if (number := parse_number(cell)) is not None}
+        numbers = sorted(read[cell] for cell in filled if cell in read)
+        lasts = [-(-len(numbers) * part // self.quantiles) - 1 for part in range(1, self.quantiles)] if numbers else []
+        edges = sorted({numbers[last] for last in lasts} - set(numbers[-1:]))
         if not edges:
-            comma = next((cell for cell in map(str, filter(None, cells)) if _COMMA.fullmatch(cell)), None)
+            comma = next(filter(_COMMA.fullmatch, filled), None)
             hint = "" if comma is None else f"; {quoted(comma)} is none, write a decimal point"
             raise ValueError(f"{quoted(self.column)} holds too few different numbers for {self}{hint}")
-        whole = all(_WHOLE.fullmatch(cell) for cell in written.values())
+        whole = all(map(_WHOLE.fullmatch, read))
         return replace(self, edges=tuple(str(int(edge)) if whole else repr(edge) for edge in edges), quantiles=0)
 
     def class_of(self, cell: str) -> str:
@@ -76,28 +76,26 @@ class Bins:
         if number is None:
             hint = "; write a decimal point" if _COMMA.fullmatch(cell) else ""
             raise ValueError(f"{quoted(cell)} is not a number, and --bins sorts numbers{hint}")
-        position = bisect_left([float(edge) for edge in self.edges], number)
-        if not self.is_whole:
-            return self._real_name(position)
-        if not _WHOLE.fullmatch(cell):
+        if self.is_whole and not _WHOLE.fullmatch(cell):
             raise ValueError(
                 f"{quoted(cell)} is not a whole number from 0 up, as the edges are; write an edge with a decimal point "
                 f"({self.edges[0]}.0) for other numbers"
             )
-        return self._whole_name(position)
+        return self.classes[bisect_left(self._numbers, number)]
 
-    def _whole_name(self, position: int) -> str:
-        first = int(self.edges[position - 1]) + 1 if position else 0
-        if position == len(self.edges):
-            return f"{first}+"
-        last = int(self.edges[position])
-        return str(last) if first == last else f"{first}-{last}"
+    @cached_property
+    def classes(self) -> tuple[str, ...]:
+        """Names of the classes in order, one more than there are edges."""
+        if self.is_whole:
+            lasts = [-1, *map(int, self.edges)]
+            ranges = (str(last) if last == above + 1 else f"{above + 1}-{last}" for above, last in pairwise(lasts))
+            return (*ranges, f"{lasts[-1] + 1}+")
+        between = (f">{above} to {last}" for above, last in pairwise(self.edges))
+        return (f"<={self.edges[0]}", *between, f">{self.edges[-1]}")
 
-    def _real_name(self, position: int) -> str:
-        if position == 0:
-            return f"<={self.edges[0]}"
-        above = f">{self.edges[position - 1]}"
-        return above if position == len(self.edges) else f"{above} to {self.edges[position]}"
+    @cached_property
+    def _numbers(self) -> list[float]:
+        return [float(edge) for edge in self.edges]
 
     def __str__(self) -> str:
         edges = ",".join(self.edges) if self.edges else f"quantiles:{self.quantiles}"
@@ -118,7 +116,7 @@ def edges_of(classes: Iterable[str]) -> tuple[str, ...]:
 
 def parse_number(text: str) -> float | None:
     """The finite number that ``text`` writes in ASCII digits, or None."""
-    if len(text) > MOST_DIGITS or not _NUMBER.fullmatch(text):
+    if len(text) > MOST_DIGITS or not NUMBER.fullmatch(text):
         return None
     number = float(text)
     return number if math.isfinite(number) else None
@@ -130,34 +128,26 @@ def parse_bins(texts: Sequence[str]) -> tuple[Bins, ...]:
     Raises:
         InputError: Lists everything that is wrong with them.
     """
-    found: list[Bins] = []
-    faults: list[str] = []
-    for text in texts:
-        column, sign, listed = text.rpartition("=")
-        edges = tuple(edge.strip() for edge in listed.split(","))
-        numbers = [parse_number(edge) for edge in edges]
-        known = [number for number in numbers if number is not None]
-        if not sign or not column.strip():
-            faults.append(f"{quoted(text)} names no column")
-        elif listed.strip().startswith("quantiles"):
-            count = _QUANTILES.fullmatch(listed.strip())
-            if count is None or not 2 <= int(count[1]) <= MOST_QUANTILES:
-                faults.append(f"{quoted(text)}: expected quantiles:N with N from 2 to {MOST_QUANTILES}")
-            elif column.strip() in {bins.column for bins in found}:
-                faults.append(f"{quoted(text)}: column {quoted(column.strip())} has edges already")
-            else:
-                found.append(Bins(column.strip(), (), int(count[1])))
-        elif len(known) < len(edges):
-            odd = edges[numbers.index(None)]
-            faults.append(f"{quoted(text)}: {quoted(odd)} is not a number")
-        elif any(first >= second for first, second in pairwise(known)):
-            faults.append(f"{quoted(text)}: the edges must ascend")
-        elif column.strip() in {bins.column for bins in found}:
-            faults.append(f"{quoted(text)}: column {quoted(column.strip())} has edges already")
-        else:
-            found.append(Bins(column.strip(), edges))
-    if faults:
-        raise InputError(
-            "--bins is not valid", faults, "write COLUMN=EDGE,EDGE,..., such as age=2,9,19, or age=quantiles:5"
-        )
-    return tuple(found)
+    form = "COLUMN=EDGE,EDGE,..., such as age=2,9,19, or age=quantiles:5"
+    return parse_by_column(texts, _parse, "--bins", form, "has edges already")
+
+
+def _parse(text: str) -> Bins:
+    column, _, stated = (part.strip() for part in text.rpartition("="))
+    if not column:
+        return Bins(column, ())  # refused with every other value that names no column
+    if stated.startswith("quantiles"):
+        count = _QUANTILES.fullmatch(stated)
+        if count is None or not 2 <= int(count[1]) <= MOST_QUANTILES:
+            raise ValueError(f"expected quantiles:N with N from 2 to {MOST_QUANTILES}")
+        return Bins(column, (), int(count[1]))
+    edges = tuple(edge.strip() for edge in stated.split(","))
+    numbers: list[float] = []
+    for edge in edges:
+        number = parse_number(edge)
+        if number is None:
+            raise ValueError(f"{quoted(edge)} is not a number")
+        numbers.append(number)
+    if any(first >= second for first, second in pairwise(numbers)):
+        raise ValueError("the edges must ascend")
+    return Bins(column, edges)

@@ -19,12 +19,9 @@ _MOST_DIGITS = 4000
 
 
 def make_task(name: str, cells: Sequence[str | None], places: Sequence[str]) -> tuple[Task, npt.NDArray[np.int64]]:
-    """The task that a column stands for, and the class index of each row, ``(N,)`` int64.
+    """The task of a column, and the class index of each row, ``(N,)`` int64.
 
-    Args:
-        name: The column's header.
-        cells: Class names, None where unlabelled.
-        places: Where each cell stands, for messages.
+    Cells are class names, None where unlabelled; ``places`` say where each is, for messages.
     """
     classes = ordered_classes(cells)
     first = {cell: place for cell, place in zip(reversed(cells), reversed(places), strict=True) if cell is not None}
@@ -46,64 +43,60 @@ def ordered_classes(cells: Iterable[str | None]) -> tuple[str, ...]:
         return tuple(sorted(values, key=_natural_key))
 
 
+def _natural_key(value: str) -> tuple[tuple[int, int, str], ...]:
+    parts = re.findall(r"\d+|\D+", value)
+    sortable = ((0, int(part), "") if part.isdecimal() and len(part) < _MOST_DIGITS else (1, 0, part) for part in parts)
+    return (*sortable, (2, 0, value))
+
+
+def too_few(classes: Sequence[str]) -> str | None:
+    """Why nothing can be learned from so few classes, as said after the name of a column; None if there are enough."""
+    if not classes:
+        return "has no labels"
+    return f"holds only one class, {quoted(classes[0])}: there is nothing to learn" if len(classes) == 1 else None
+
+
 def class_faults(task: Task) -> list[str]:
     """Why nothing can be learned from a column, one per line."""
-    name, classes = quoted(task.name), task.classes
-    if task.is_dense and (len(classes) > 1 or task.kind is not TaskKind.SEGMENTATION):
+    if task.is_dense and (task.num_classes > 1 or task.kind is not TaskKind.SEGMENTATION):
         return []
-    if not classes:
-        return [f"column {name} has no labels"]
-    if len(classes) == 1:
-        return [f"column {name} holds only one class, {quoted(classes[0])}: there is nothing to learn"]
-    if len(classes) > MAX_CLASSES:
-        return [f"column {name} holds {len(classes)} distinct values: it looks like an identifier, leave it out"]
-    return spelling_faults(task)
+    reason = too_few(task.classes)
+    if task.num_classes > MAX_CLASSES:
+        reason = f"holds {task.num_classes} distinct values: it looks like an identifier, leave it out"
+    return spelling_faults(task) if reason is None else [f"column {quoted(task.name)} {reason}"]
 
 
 def spelling_faults(task: Task) -> list[str]:
     """Classes of a column that are likely to be one class in several spellings, one per line."""
-    if task.is_dense:
-        return []
+    by_place = sorted(task.classes, key=lambda value: _natural_key(task.place_of(value)))
     return [
         f"column {quoted(task.name)} spells what looks like one class in several ways: "
         # Letter by letter: two encodings of an accent look the same.
         + ", ".join(f"{value[:LONGEST]!a}{task.place_of(value)}" for value in ways)
         + "; use one spelling"
-        for ways in alike(sorted(task.classes, key=lambda value: _natural_key(task.place_of(value))))
+        for ways in ([] if task.is_dense else alike(by_place))
     ]
 
 
 def class_notes(task: Task) -> list[str]:
-    """Classes that may stand for a missing label, or differ in case alone, one per line."""
-    if task.is_dense:
-        return []
-    notes = [
-        f"column {quoted(task.name)} has classes that differ in upper and lower case alone: "
-        f"{listed(ways)}; they count as different, use one spelling if they are one"
-        for ways in differing_in_case(task.classes)
-    ]
-    notes += [
-        f"column {quoted(task.name)} has classes that may be one: {listed(ways)}; they count as different, use one "
-        "spelling if they are one"
-        for ways in abbreviated(task.classes)
-    ]
+    """Classes of an image-level task that may be one, or may stand for a missing label, one per line."""
+    name, advice = f"column {quoted(task.name)}", "they count as different, use one spelling if they are one"
+    odd = [("differ in upper and lower case alone", ways) for ways in differing_in_case(task.classes)]
+    odd += [("may be one", ways) for ways in abbreviated(task.classes)]
+    notes = [f"{name} has classes that {why}: {listed(ways)}; {advice}" for why, ways in odd]
     dates = turned_to_dates(task.classes)
     if dates:
         notes.append(
-            f"column {quoted(task.name)} has the class {listed(dates)}{task.place_of(dates[0])} beside ranges: a "
-            "spreadsheet makes such dates of 10-19 or 3-9; write the ranges again"
+            f"{name} has the class {listed(dates)}{task.place_of(dates[0])} beside ranges: a spreadsheet makes such "
+            "dates of 10-19 or 3-9; write the ranges again"
         )
     found = likely_missing(task.classes)
     if found:
-        words = " ".join(f"--missing-value {shlex.quote(value)}" for value in found)
-        notes.append(
-            f"column {quoted(task.name)} has the class {listed(found)}{task.place_of(found[0])}; "
-            f"if that means no label, add {words}"
-        )
+        where = task.place_of(found[0])
+        notes.append(f"{name} has the class {listed(found)}{where}; if that means no label, add {as_missing(found)}")
     return notes
 
 
-def _natural_key(value: str) -> tuple[tuple[int, int, str], ...]:
-    parts = re.findall(r"\d+|\D+", value)
-    sortable = ((0, int(part), "") if part.isdecimal() and len(part) < _MOST_DIGITS else (1, 0, part) for part in parts)
-    return (*sortable, (2, 0, value))
+def as_missing(values: Iterable[str]) -> str:
+    """The options that make ``values`` stand for a missing label."""
+    return " ".join(f"--missing-value {shlex.quote(value)}" for value in values)

@@ -1,13 +1,12 @@
 """What a user declares of a label column: ``--task NAME=KIND[:key=value...]``."""
 
-import math
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from mtlue_cli.choices import TaskKind
-from mtlue_cli.errors import InputError
 from mtlue_cli.tasks.bins import parse_number
+from mtlue_cli.tasks.names import parse_by_column
 from mtlue_cli.tasks.spec import numbered_classes
 from mtlue_cli.tasks.wording import quoted
 
@@ -57,33 +56,15 @@ def parse_declarations(texts: Sequence[str]) -> tuple[Declaration, ...]:
     Raises:
         InputError: Lists everything that is wrong with them.
     """
-    found: dict[str, Declaration] = {}
-    faults: list[str] = []
-    for text in texts:
-        try:
-            declaration = _parse(text)
-        except ValueError as error:
-            faults.append(f"{quoted(text)}: {error}")
-            continue
-        if declaration.column in found:
-            faults.append(f"{quoted(text)}: column {quoted(declaration.column)} is declared already")
-        found[declaration.column] = declaration
-    if faults:
-        raise InputError(
-            "--task is not valid",
-            faults,
-            "write NAME=KIND[:key=value...], such as mask=segmentation:classes=12:ignore=11, "
-            "mask=segmentation:colours=label_colors.txt or far=depth:scale=0.001:ignore=65535",
-        )
-    return tuple(found.values())
+    form = (
+        "NAME=KIND[:key=value...], such as mask=segmentation:classes=12:ignore=11, "
+        "mask=segmentation:colours=label_colors.txt or far=depth:scale=0.001:ignore=65535"
+    )
+    return parse_by_column(texts, _parse, "--task", form, "is declared already")
 
 
 def _parse(text: str) -> Declaration:
-    """One value of ``--task``; a column's name may itself hold a ``=``.
-
-    Raises:
-        ValueError: Says what is wrong.
-    """
+    """One value of ``--task``; a column's name may itself hold a ``=``."""
     kinds = "|".join(TaskKind)
     parts = re.fullmatch(rf"(.+?)=({kinds})((?::[^:]*)*)", text.strip())
     if parts is None:
@@ -92,12 +73,13 @@ def _parse(text: str) -> Declaration:
     values: dict[str, object] = {}
     for setting in parts[3].split(":")[1:]:
         key, sign, value = setting.partition("=")
-        if not sign or key not in _KEYS.get(kind, {}):
-            known = ", ".join(_KEYS.get(kind, {})) or "none"
-            raise ValueError(f"{quoted(setting)} is not a setting of {kind.value} (known: {known})")
+        known = _KEYS.get(kind, {})
+        if not sign or key not in known:
+            names = ", ".join(known) or "none"
+            raise ValueError(f"{quoted(setting)} is not a setting of {kind.value} (known: {names})")
         if key in values:
             raise ValueError(f"{key} appears more than once")
-        values[key] = _KEYS[kind][key](value)
+        values[key] = known[key](value)
     if "colours" in values and len(values) > 1:
         raise ValueError("the file of colours states classes and what is no class; leave out classes and ignore")
     return Declaration(parts[1].strip(), kind, **values)  # type: ignore[arg-type]  # each key has its parser
@@ -129,7 +111,7 @@ def _colours(text: str) -> str:
 
 def _scale(text: str) -> float:
     value = parse_number(text)
-    if value is None or not (math.isfinite(value) and value > 0):
+    if value is None or value <= 0:
         raise ValueError(f"scale is {quoted(text)}, expected a number above 0")
     return value
 

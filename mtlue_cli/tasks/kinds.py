@@ -25,7 +25,7 @@ SHORTEST = 1e-4
 """Length below which a predicted vector has no direction: keeps the gradient of its normalisation bounded."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class KindRules:
     """One kind of task. A *cell* is what has a label of its own: an image, or a pixel.
 
@@ -48,16 +48,8 @@ def span_of(task: Task) -> tuple[float, float]:
     return task.span or (0.0, 1.0)
 
 
-def _class_losses(outputs: Tensor, labels: Tensor, task: Task, reduction: str) -> Tensor:  # noqa: ARG001 - shared signature
+def _class_losses(outputs: Tensor, labels: Tensor, _task: Task, reduction: str) -> Tensor:
     return nn.functional.cross_entropy(outputs.float(), labels, ignore_index=UNLABELLED, reduction=reduction)
-
-
-def _known_class(labels: Tensor) -> Tensor:
-    return labels != UNLABELLED
-
-
-def _same_class(outputs: Tensor, labels: Tensor) -> Tensor:
-    return outputs.argmax(dim=1) == labels
 
 
 def _shifted_class(labels: Tensor, task: Task) -> Tensor:
@@ -66,24 +58,25 @@ def _shifted_class(labels: Tensor, task: Task) -> Tensor:
     return torch.where(labels == UNLABELLED, labels, moved)
 
 
-def _depth_losses(outputs: Tensor, labels: Tensor, task: Task, reduction: str) -> Tensor:
-    """Absolute error in shares of the task's span: beside other losses it weighs the same in metres and millimetres."""
-    low, high = span_of(task)
-    return _masked((outputs.float() - labels).abs()[:, 0] / (high - low), _known_value(labels), reduction)
-
-
 def _known_value(labels: Tensor) -> Tensor:
     return (labels != 0).any(dim=1)
 
 
-def _near_depth(outputs: Tensor, labels: Tensor) -> Tensor:
-    return ((outputs.float() - labels).abs() <= NEAR_DEPTH * labels)[:, 0]
+def _masked(losses: Tensor, labels: Tensor, reduction: str) -> Tensor:
+    kept = torch.where(_known_value(labels), losses, torch.zeros_like(losses))
+    return kept.sum() if reduction == "sum" else kept
+
+
+def _depth_losses(outputs: Tensor, labels: Tensor, task: Task, reduction: str) -> Tensor:
+    """Absolute error in shares of the task's span: beside other losses it weighs the same in metres and millimetres."""
+    low, high = span_of(task)
+    return _masked((outputs.float() - labels).abs()[:, 0] / (high - low), labels, reduction)
 
 
 def _flipped_depth(labels: Tensor, task: Task) -> Tensor:
     """Near for far within the span of the task: ``low + high - y``, cut to the span.
 
-    The span is that of the whole training set: the target of a pixel does not hang on the batch that it is in.
+    The span is that of the whole training set: the target of a pixel does not depend on the batch that it is in.
     """
     low, high = span_of(task)
     # A span that begins at 0 must not turn the farthest pixels invalid.
@@ -91,51 +84,46 @@ def _flipped_depth(labels: Tensor, task: Task) -> Tensor:
     return torch.where(labels != 0, flipped, labels)
 
 
-def _normal_losses(outputs: Tensor, labels: Tensor, task: Task, reduction: str) -> Tensor:  # noqa: ARG001 - shared signature
-    """One minus the cosine of the angle."""
-    return _masked(1 - _cosine(outputs, labels), _known_value(labels), reduction)
-
-
-def _near_normal(outputs: Tensor, labels: Tensor) -> Tensor:
-    return _cosine(outputs, labels) >= math.cos(math.radians(NEAR_ANGLE))
-
-
-def _turned_normal(labels: Tensor, task: Task) -> Tensor:  # noqa: ARG001 - shared signature
-    """A half turn about the line of sight: x and y change sign, z stays.
-
-    A normal that is reversed altogether points away from the camera, which no visible surface does and no trained
-    network predicts: nothing in an image can be made to look so. A half turn stays among visible surfaces. What
-    faces the camera keeps its direction; the more a surface is inclined, the further off its target.
-    """
-    return labels * labels.new_tensor([-1.0, -1.0, 1.0]).view(1, 3, 1, 1)
-
-
 def _cosine(outputs: Tensor, labels: Tensor) -> Tensor:
     return (nn.functional.normalize(outputs.float(), dim=1, eps=SHORTEST) * labels).sum(dim=1)
 
 
-def _masked(losses: Tensor, known: Tensor, reduction: str) -> Tensor:
-    kept = torch.where(known, losses, torch.zeros_like(losses))
-    return kept.sum() if reduction == "sum" else kept
+def _turned_normal(labels: Tensor, _task: Task) -> Tensor:
+    """A half turn about the line of sight: x and y change sign, z stays.
+
+    A reversed normal points away from the camera, which no visible surface does and no trained
+    network predicts. A half turn stays among visible surfaces. What faces the camera keeps its direction; the more a
+    surface is inclined, the further off its target.
+    """
+    return labels * labels.new_tensor([-1.0, -1.0, 1.0]).view(1, 3, 1, 1)
 
 
-_CLASSES = KindRules(_class_losses, _known_class, _same_class, _shifted_class)
-
+_CLASSES = KindRules(
+    losses=_class_losses,
+    known=lambda labels: labels != UNLABELLED,
+    right=lambda outputs, labels: outputs.argmax(dim=1) == labels,
+    wrong=_shifted_class,
+)
 KINDS: Mapping[TaskKind, KindRules] = {
     TaskKind.BINARY: _CLASSES,
     TaskKind.CATEGORICAL: _CLASSES,
     TaskKind.SEGMENTATION: _CLASSES,
-    TaskKind.DEPTH: KindRules(_depth_losses, _known_value, _near_depth, _flipped_depth),
-    TaskKind.NORMALS: KindRules(_normal_losses, _known_value, _near_normal, _turned_normal),
+    TaskKind.DEPTH: KindRules(
+        losses=_depth_losses,
+        known=_known_value,
+        right=lambda outputs, labels: ((outputs.float() - labels).abs() <= NEAR_DEPTH * labels)[:, 0],
+        wrong=_flipped_depth,
+    ),
+    TaskKind.NORMALS: KindRules(
+        losses=lambda outputs, labels, _, reduction: _masked(1 - _cosine(outputs, labels), labels, reduction),
+        known=_known_value,
+        right=lambda outputs, labels: _cosine(outputs, labels) >= math.cos(math.radians(NEAR_ANGLE)),
+        wrong=_turned_normal,
+    ),
 }
 
 
 def labelled_rows(labels: Tensor, task: Task) -> Tensor:
-    """Which samples have any label, ``(N,)`` bool.
-
-    Args:
-        labels: ``(N, ...)`` as kept or as computed with.
-        task: Their task.
-    """
+    """Which samples of ``(N, ...)`` labels have any label, ``(N,)`` bool."""
     known = KINDS[task.kind].known(labels)
     return known.flatten(1).any(dim=1) if known.ndim > 1 else known

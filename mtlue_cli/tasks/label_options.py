@@ -2,12 +2,13 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 from mtlue_cli.choices import LabelFormat, SplitPart, Uncertain
 from mtlue_cli.errors import InputError
-from mtlue_cli.options import INPUT, Option, listed_names
+from mtlue_cli.options import INPUT, Option, listed_names, option_fields
 from mtlue_cli.tasks.bins import Bins, parse_bins
 from mtlue_cli.tasks.multi_label import MultiLabel, parse_multi_labels
 
@@ -15,19 +16,19 @@ if TYPE_CHECKING:
     from mtlue_cli.tasks.declared import Declaration
     from mtlue_cli.tasks.presets.preset import Preset
 
+_option = partial(Option, panel=INPUT, shared=True)
+
 Labels = Annotated[
     Path,
-    Option(
+    _option(
         flags="--labels -l",
         help="Table with one row per image: a file column and one column per task; an empty cell means unlabelled. "
         "CSV, TSV, JSON Lines, Parquet, or CelebA's or NIH's own. Unset: labels.csv or metadata.csv, .jsonl or "
         ".parquet among IMAGES, else a folder per class.",
-        panel=INPUT,
         metavar="FILE",
         takes="file",
         exists=True,
         optional=True,
-        shared=True,
     ),
 ]
 """The label file of a command; unset, it is looked for among the images."""
@@ -78,48 +79,24 @@ class LabelOptions:
         maps_folder: Where the paths of masks and maps lead from; None: the folder of the label file.
     """
 
-    format: Annotated[LabelFormat | None, Option(flags="--label-format", panel=INPUT, shared=True)] = None
-    file_column: Annotated[str | None, Option(panel=INPUT, metavar="NAME", shared=True)] = None
-    missing_values: Annotated[
-        tuple[str, ...], Option(flags="--missing-value", panel=INPUT, metavar="TEXT", convert=_stripped, shared=True)
-    ] = ()
-    bins: Annotated[
-        tuple[Bins, ...],
-        Option(panel=INPUT, metavar="COLUMN=EDGE,...", typed=list[str], convert=parse_bins, shared=True),
-    ] = ()
-    split_file: Annotated[Path | None, Option(panel=INPUT, metavar="FILE", takes="file", exists=True, shared=True)] = (
-        None
-    )
-    split: Annotated[SplitPart, Option(panel=INPUT, shared=True)] = SplitPart.TRAIN
+    format: Annotated[LabelFormat | None, _option(flags="--label-format")] = None
+    file_column: Annotated[str | None, _option(metavar="NAME")] = None
+    missing_values: Annotated[tuple[str, ...], _option(flags="--missing-value", metavar="TEXT", convert=_stripped)] = ()
+    bins: Annotated[tuple[Bins, ...], _option(metavar="COLUMN=EDGE,...", typed=list[str], convert=parse_bins)] = ()
+    split_file: Annotated[Path | None, _option(metavar="FILE", takes="file", exists=True)] = None
+    split: Annotated[SplitPart, _option()] = SplitPart.TRAIN
     declarations: Annotated[
         "tuple[Declaration, ...]",
-        Option(
-            flags="--task",
-            panel=INPUT,
-            metavar="NAME=KIND[:KEY=VALUE...]",
-            typed=list[str],
-            convert=_declarations,
-            shared=True,
-        ),
+        _option(flags="--task", metavar="NAME=KIND[:KEY=VALUE...]", typed=list[str], convert=_declarations),
     ] = ()
-    levels: Annotated[
-        tuple[str, ...] | None, Option(panel=INPUT, metavar="A,B", typed=str, convert=listed_names, shared=True)
-    ] = None
+    levels: Annotated[tuple[str, ...] | None, _option(metavar="A,B", typed=str, convert=listed_names)] = None
     preset: Annotated[
-        "Preset | None",
-        Option(panel=INPUT, metavar="NAME|FILE.toml", file_or_name=True, typed=str, convert=_preset, shared=True),
+        "Preset | None", _option(metavar="NAME|FILE.toml", file_or_name=True, typed=str, convert=_preset)
     ] = None
-    uncertain: Annotated[Uncertain | None, Option(panel=INPUT, shared=True)] = None
+    uncertain: Annotated[Uncertain | None, _option()] = None
     multi_labels: Annotated[
         tuple[MultiLabel, ...],
-        Option(
-            flags="--multi-label",
-            panel=INPUT,
-            metavar="COLUMN[:SEP]",
-            typed=list[str],
-            convert=parse_multi_labels,
-            shared=True,
-        ),
+        _option(flags="--multi-label", metavar="COLUMN[:SEP]", typed=list[str], convert=parse_multi_labels),
     ] = ()
     maps_folder: Path | None = None
 
@@ -134,21 +111,11 @@ class LabelOptions:
 
     def arguments(self, labels: Path) -> tuple[str, ...]:
         """The command-line arguments that read ``labels`` with these options."""
-        found: list[tuple[str, object]] = [("--labels", labels)] if not labels.is_dir() else []
-        if self.format is not None:
-            found.append(("--label-format", self.format.value))
-        if self.file_column is not None:
-            found.append(("--file-column", self.file_column))
-        if self.preset is not None:
-            found.append(("--preset", self.preset.given))
-        if self.uncertain is not None:
-            found.append(("--uncertain", self.uncertain.value))
-        if self.levels:
-            found.append(("--levels", ",".join(self.levels)))
-        found += [("--missing-value", value) for value in self.missing_values]
-        found += [("--bins", bins) for bins in self.bins]
-        found += [("--task", declaration) for declaration in self.declarations]
-        found += [("--multi-label", column) for column in self.multi_labels]
-        if self.split_file is not None:
-            found += [("--split-file", self.split_file), ("--split", self.split.value)]
-        return tuple(str(word) for pair in found for word in pair)
+        found = [] if labels.is_dir() else ["--labels", str(labels)]
+        for field in option_fields(type(self)):
+            value = getattr(self, field.name)
+            if value and value != field.field.default:
+                texts = map(str, value) if isinstance(value, tuple) else (str(value),)
+                for text in texts if field.repeated else (",".join(texts),):
+                    found += [field.option.flag, text]
+        return tuple(found)

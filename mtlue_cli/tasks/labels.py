@@ -1,38 +1,38 @@
-"""Label files understood: files, tasks and classes; every fault found before any work starts."""
+"""Label files: files, tasks and classes. Every fault is found before any work starts."""
 
+import io
 import os
 import re
 import shlex
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 
-from mtlue_cli.choices import LabelFormat, SplitPart, TaskKind
+import numpy as np
+import numpy.typing as npt
+
+from mtlue_cli.choices import LabelFormat, TaskKind
 from mtlue_cli.errors import InputError
 from mtlue_cli.tasks.bins import Bins, parse_bins, parse_number
-from mtlue_cli.tasks.classes import class_faults, class_notes, make_task, ordered_classes
+from mtlue_cli.tasks.classes import as_missing, class_faults, class_notes, make_task, ordered_classes
 from mtlue_cli.tasks.columns import MANY, Column, ColumnKind, infer_column, settled_column
-from mtlue_cli.tasks.declared import Declaration
 from mtlue_cli.tasks.label_options import LabelOptions
-from mtlue_cli.tasks.maps import LookAtMaps, MapColumn, find_maps, may_be_maps, named_files, not_maps_notes
+from mtlue_cli.tasks.maps import MAP_SUFFIXES, LookAtMaps, MapColumn, find_maps, may_be_maps, named_files, not_maps_note
 from mtlue_cli.tasks.multi_label import MultiLabel, labels_of, separator_of, vector_cells, vector_length
 from mtlue_cli.tasks.names import resolved_names
-from mtlue_cli.tasks.partition import read_partition
 from mtlue_cli.tasks.paths import is_unicode, names_below, path_fault
 from mtlue_cli.tasks.presets.preset import Preset
 from mtlue_cli.tasks.readers.base import FILE_COLUMNS, Cell, LabelSource, RawTable
+from mtlue_cli.tasks.readers.celeba import read_partition
+from mtlue_cli.tasks.readers.delimited import escaped, escaped_name, write_row
 from mtlue_cli.tasks.readers.registry import reader_of
 from mtlue_cli.tasks.spec import LabelTable, Task, TaskSet
 from mtlue_cli.tasks.spelling import alike, differing_in_case, likely_missing
-from mtlue_cli.tasks.wording import counted, listed, quoted
+from mtlue_cli.tasks.wording import counted, first_of, listed, quoted
 
-_LIKE_A_FILE = re.compile(r"\.(jpe?g|png|webp|bmp|tiff?|gif|p[gbpn]m|avif)$", re.IGNORECASE)
 LONGEST_CELL = 100_000
 """Characters of a cell; the CSV reader of Python stops a little above."""
-
-MOST_REPEATS = 5
-"""Rows that repeat another and are named one by one."""
 
 TRIED_ROWS = 100
 """Rows whose cells are looked for as files, to find the file column."""
@@ -41,18 +41,6 @@ TRIED_ROWS = 100
 def released_options(file_column: str | None) -> LabelOptions:
     """How the label file of a release is read, whatever the original labels were."""
     return LabelOptions(LabelFormat.CSV, file_column)
-
-
-def with_preset(options: LabelOptions, preset: Preset, header: Sequence[str]) -> LabelOptions:
-    """The options with the missing values and the bins of a preset; bins that the user states for a column stay.
-
-    Bins of a column that ``header`` lacks are left out.
-    """
-    own = {bins.column for bins in options.bins}
-    added = tuple(bins for bins in parse_bins(preset.bins) if bins.column in header and bins.column not in own)
-    return replace(
-        options, missing_values=(*options.missing_values, *preset.missing_values), bins=(*options.bins, *added)
-    )
 
 
 @dataclass(frozen=True)
@@ -82,17 +70,13 @@ class LabelFile:
     @property
     def left_out(self) -> dict[str, str]:
         """Columns that are no tasks unless the user names them, with the reason."""
-        return {
-            column.name: column.left_out
-            for column in self.columns
-            if column.left_out is not None and column.name in self.table.tasks
-        }
+        reasons = ((column.name, column.left_out) for column in self.columns if column.name in self.table.tasks)
+        return {name: reason for name, reason in reasons if reason is not None}
 
     @property
     def usual_tasks(self) -> TaskSet:
         """The columns that are tasks if the user names none."""
-        left_out = self.left_out
-        return self.table.tasks.subset(name for name in self.table.tasks.names if name not in left_out)
+        return self.table.tasks.subset(set(self.table.tasks.names) - self.left_out.keys())
 
 
 def read_label_file(
@@ -105,7 +89,7 @@ def read_label_file(
     look: LookAtMaps | None = None,
     folder: Path | None = None,
 ) -> LabelFile:
-    """Labels together with how they stand in their file.
+    """Labels together with how they are written in their file.
 
     Args:
         path: Label file, or the image folder for a format that reads file names.
@@ -115,7 +99,7 @@ def read_label_file(
             carry columns that are no tasks.
         learned: The columns that ``for_learning`` looks at; None: those that are tasks by default.
         image_names: The folder's images, for a format that reads file names.
-        look: Understands a column of maps by its files; None: every cell is a class, as it stands.
+        look: Understands a column of maps by its files; None: every cell is a class, as it is written.
         folder: The image folder, to find out which column holds the file names; None: the headers alone decide.
 
     Raises:
@@ -131,202 +115,264 @@ def read_label_file(
     raw = reader.read(LabelSource(path, file_columns, tuple(image_names), options.levels or ()))
     if options.preset is not None:
         raw = options.preset.applied(raw, options.uncertain, folder)
-        options = with_preset(options, options.preset, raw.header)
+        options = _with_preset(options, options.preset, raw.header)
     elif options.uncertain is not None:
         raise InputError("--uncertain is for the uncertain cells of a --preset", hint="add --preset, or leave it out")
     raw, unread = _without_unnamed(raw)
     unread += [Column(name, ColumnKind.NESTED, reason) for name, reason in raw.unread.items()]
-    missing = _Missing(options.missing_values)
-    absent = [column for column in options.multi_labels if column.column not in raw.header]
-    raw, listed_notes = _with_multi_labels(raw, options.multi_labels, missing)
-    file_index = _find_file_column(path, raw, file_columns, folder, unread)
-    if folder is not None and raw.file_column is None and options.split_file is None:
-        _refuse_other_column(path, raw, file_index, folder)
-    kept, faults, notes = _check_rows(raw, file_index)
-    faults = [*_header_faults(raw.header, options), *raw.faults, *faults]
-    faults += [f"--multi-label {column}: there is no column {quoted(column.column)}" for column in absent]
+    faults: list[str] = []
     if not raw.rows and not raw.faults:
-        faults.append(
-            "no image name has the form that this format expects" if reader.reads_names else "no row below the header"
-        )
+        form = "no image name has the form that this format expects"
+        faults.append(form if reader.reads_names else "no row below the header")
+    missing, missing_notes = _missing_cells(raw, options.missing_values)
+    raw = _with_multi_labels(raw, options.multi_labels, missing)
+    file_index = _find_file_column(path, raw, options, file_columns, folder, unread)
+    faults += _header_faults(raw.header, options)
     if len(raw.header) < 2:
         faults.append("no column besides the file column: there is nothing to learn or to protect")
         faults += [column.fault for column in unread]
-    notes = [*raw.notes, *listed_notes, *notes]
-    columns, tasks = {}, []
-    kinds: list[Column] = []
-    fitted: list[Bins] = []
-    learned = None if learned is None else resolved_names(learned, raw.header)
-    bins_of = {bins.column: bins for bins in options.bins}
-    declared = {declaration.column: declaration for declaration in (*raw.declarations, *options.declarations)}
-    places = tuple(raw.places[row] for row in kept)
-    names = tuple(str(PurePosixPath(raw.rows[row][file_index] or "")) for row in kept)
-    rows: Sequence[int] = range(len(kept))
-    other_parts = raw.others
+    names, raw = _sound_rows(raw, file_index)
+    faults += raw.faults
+    rows: Sequence[int] = range(len(names))
     if options.split_file is not None:
-        rows, of_others, odd = _wanted_part(names, places, read_partition(options.split_file), options)
-        other_parts |= of_others
+        rows, odd = _wanted_part(names, raw.places, options, options.split_file)
         faults += odd
-    maps: dict[str, tuple[str | None, ...]] = {}
-    turns: dict[str, int] = {}
-    named: set[str] = set()
-    maps_folder = options.maps_folder or (path if path.is_dir() else path.parent)
+    reading = _Reading(
+        raw=raw,
+        options=options,
+        names=names,
+        rows=rows,
+        maps_folder=options.maps_folder or (path if path.is_dir() else path.parent),
+        look=look,
+        folder=folder,
+        for_learning=for_learning and bool(names),
+        learned=None if learned is None else resolved_names(learned, raw.header),
+        faults=faults,
+        notes=list(raw.notes),
+    )
     for position, name in enumerate(raw.header):
-        if position == file_index:
-            continue
-        cells = missing.marked(raw.rows[row][position] for row in kept)
-        if name in bins_of:
-            bins, cells, odd = _binned(bins_of[name], cells, places)
-            fitted.append(bins)
-            faults += odd
-        declaration = declared.get(name)
-        is_learned = bool(kept) and for_learning and (learned is None or name in learned)
-        names_photos = declaration is None and (
-            name in FILE_COLUMNS or _names_own_photo(cells, names, folder, maps_folder)
-        )
-        is_text = names_photos or name in bins_of
-        if look is not None and not is_text and may_be_maps(cells, maps_folder, declaration, folder):
-            column = MapColumn(name, maps_folder, tuple(cells), places, names, declaration)
-            found = find_maps(column, rows, look, for_learning=is_learned, images=folder)
-            faults += found.faults
-            notes += found.notes
-            if found.task is not None:
-                maps[name] = found.files
-                turns.update(found.turns)
-                tasks.append(found.task)
-                kinds.append(Column(name, found.task.kind.value))
-            continue
-        if look is not None:
-            named |= named_files(cells, declaration)
-        settled = raw.file_column is not None or declaration is not None or name in bins_of or name in raw.one_hot
-        kinds.append(settled_column(name, cells) if settled else infer_column(name, cells, raw.header, names))
-        is_task = kinds[-1].left_out is None
-        nowhere = [] if look is None else not_maps_notes(name, cells, maps_folder, declaration)
-        if nowhere and kinds[-1].kind == ColumnKind.PATH:
-            kinds[-1] = replace(kinds[-1], left_out=f"holds file names, but none of them is in {maps_folder}")
-        notes += nowhere if is_task else []
-        if is_task and kinds[-1].advice.startswith("--multi-label"):
-            notes.append(
-                f"column {quoted(name)} looks like lists of labels: {kinds[-1].advice} makes a task of each label"
-            )
-        task, columns[name] = make_task(name, cells, places)
-        if declaration is not None:
-            task, odd = _declared(task, declaration)
-            faults += odd
-        tasks.append(task)
-        if kept and for_learning and (is_task if learned is None else name in learned):
-            faults += class_faults(task)
-        elif kept and not task.classes:
-            notes.append(f"column {quoted(name)} has no labels")
-        if is_task or (learned is not None and name in learned):
-            notes += class_notes(task)
-    notes += missing.notes(raw)
-    if (
-        kept
-        and for_learning
-        and learned is None
-        and len(raw.header) > 1
-        and not (maps or any(not kind.left_out for kind in kinds))
-    ):
-        faults += [column.fault for column in (*kinds, *unread) if column.left_out is not None]
+        if position != file_index:
+            reading.add(name, _marked(raw, position, missing))
+    reading.notes += missing_notes
+    left_out = [column.fault for column in (*reading.columns, *unread) if column.left_out is not None]
+    nothing = len(left_out) == len(reading.columns) + len(unread) and len(raw.header) > 1
+    if reading.for_learning and learned is None and nothing:
+        faults += left_out
     if faults:
         raise InputError(f"{path} has {counted(len(faults), 'fault')}", faults)
-    table = LabelTable(names, columns, TaskSet(tuple(tasks)), places, maps, maps_folder, turns)
+    table = reading.table
     taken = table.take(rows)
-    named |= table.all_map_files - taken.all_map_files
-    others = named if folder is None else named | names_below(folder, named, maps_folder)
-    other_parts |= others - set(names)
-    kinds += unread
-    return LabelFile(taken, raw.header, file_index, tuple(notes), other_parts, reader.name, tuple(kinds), tuple(fitted))
-
-
-def _names_own_photo(cells: Sequence[str | None], names: Sequence[str], folder: Path | None, maps_folder: Path) -> bool:
-    """Whether each cell is the file name of its own row once more, and none leads to another file of that name.
-
-    The mask of ``images/a.png`` may well be ``masks/a.png``.
-    """
-    filled = [(cell, name) for cell, name in zip(cells, names, strict=True) if cell is not None]
-    if not filled or any(PurePosixPath(cell).name != PurePosixPath(name).name for cell, name in filled):
-        return False
-    photos = folder or maps_folder
-
-    def is_other(path: Path, photo: Path) -> bool:
-        return os.path.isfile(path) and not (os.path.isfile(photo) and os.path.samefile(path, photo))
-
-    return not any(is_other(root / cell, photos / name) for root in {photos, maps_folder} for cell, name in filled)
-
-
-def _find_file_column(
-    path: Path, raw: RawTable, candidates: Sequence[str], folder: Path | None, unread: Sequence[Column]
-) -> int:
-    if raw.file_column is not None:
-        return raw.header.index(raw.file_column)
-    for candidate in candidates:
-        if candidate in raw.header:
-            return raw.header.index(candidate)
-    looked_for = " or ".join(quoted(name) for name in candidates)
-    found = ", ".join(quoted(name) for name in raw.header[:40])
-    raise InputError(
-        f"{path}: no file column, looked for {looked_for}",
-        [
-            f"the columns are {found}" if found else "there are no columns",
-            *(column.fault for column in unread),
-            *raw.faults,
-        ],
-        "give the table a header, such as file_name,smiling"
-        if any(_LIKE_A_FILE.search(name) for name in raw.header)
-        else _file_column_hint(raw, folder) or "name the column that holds the file names with --file-column",
+    named = reading.named | (table.all_map_files - taken.all_map_files)
+    named |= set() if folder is None else names_below(folder, named, reading.maps_folder)
+    others = raw.others | set(names).difference(taken.file_names) | (named - set(names))
+    columns = (*reading.columns, *unread)
+    return LabelFile(
+        taken, raw.header, file_index, tuple(reading.notes), others, reader.name, columns, tuple(reading.bins)
     )
 
 
-def _refuse_other_column(path: Path, raw: RawTable, file_index: int, folder: Path) -> None:
-    """Refuse a file column that names hardly any file of the folder, if another column names most of them."""
-    hint = _file_column_hint(raw, folder)
-    if hint is None:
-        return
-    tried = _tried_rows(raw)
-    found = _files_named(tried, file_index, folder)
-    if 2 * found < len(tried):
-        raise InputError(
-            f"{path}: column {quoted(raw.header[file_index])} does not hold the file names: "
-            f"{len(tried) - found} of {counted(len(tried), 'row')} looked at name no file in {folder}",
-            hint=hint,
-        )
+@dataclass
+class _Reading:
+    """The columns of a label file while they are read, one after the other.
+
+    ``names`` are the images of the rows, ``rows`` the wanted part of these. ``named`` are files that cells name though
+    they are read as classes; they are labels too, not images.
+    """
+
+    raw: RawTable
+    options: LabelOptions
+    names: tuple[str, ...]
+    rows: Sequence[int]
+    maps_folder: Path
+    look: LookAtMaps | None
+    folder: Path | None
+    for_learning: bool
+    learned: Collection[str] | None
+    faults: list[str]
+    notes: list[str]
+    columns: list[Column] = field(default_factory=list)
+    tasks: list[Task] = field(default_factory=list)
+    indices: dict[str, npt.NDArray[np.int64]] = field(default_factory=dict)
+    maps: dict[str, tuple[str | None, ...]] = field(default_factory=dict)
+    turns: dict[str, int] = field(default_factory=dict)
+    named: set[str] = field(default_factory=set)
+    bins: list[Bins] = field(default_factory=list)
+
+    @property
+    def table(self) -> LabelTable:
+        """All rows."""
+        tasks = TaskSet(tuple(self.tasks))
+        return LabelTable(self.names, self.indices, tasks, self.raw.places, self.maps, self.maps_folder, self.turns)
+
+    def add(self, name: str, cells: Sequence[Cell]) -> None:
+        """Read a column."""
+        bins = next((bins for bins in self.options.bins if bins.column == name), None)
+        declarations = (*self.options.declarations, *self.raw.declarations)
+        declaration = next((found for found in declarations if found.column == name), None)
+        if bins is not None:
+            cells = self._binned(bins, cells)
+        column = MapColumn(name, self.maps_folder, tuple(cells), self.raw.places, self.names, declaration)
+        if self.look is not None and bins is None and may_be_maps(column, self.folder):
+            self._add_maps(column, self.look)
+        else:
+            self._add_classes(column, is_settled=bins is not None or declaration is not None)
+
+    def _binned(self, bins: Bins, cells: Sequence[Cell]) -> list[Cell]:
+        """The class of each cell; None for those that are none, which are faults."""
+        classes: list[Cell] = [None] * len(cells)
+        try:
+            bins = bins.fitted(cells)
+        except ValueError as error:
+            self.faults.append(str(error))
+            cells = ()
+        for row, cell in enumerate(cells):
+            try:
+                classes[row] = None if cell is None else bins.class_of(cell)
+            except ValueError as error:
+                self.faults.append(f"{self.raw.places[row]}: {quoted(bins.column)}: {error}")
+        self.bins.append(bins)
+        return classes
+
+    def _add_maps(self, column: MapColumn, look: LookAtMaps) -> None:
+        is_learned = self.for_learning and (self.learned is None or column.name in self.learned)
+        found = find_maps(column, self.rows, look, for_learning=is_learned, images=self.folder)
+        self.faults += found.faults
+        self.notes += found.notes
+        if found.task is not None:
+            self.maps[column.name] = found.files
+            self.turns.update(found.turns)
+            self.tasks.append(found.task)
+            self.columns.append(Column(column.name, found.task.kind.value))
+
+    def _add_classes(self, column: MapColumn, *, is_settled: bool) -> None:
+        """Read a column of classes; ``is_settled``: the user says that it is a task."""
+        name, cells, declaration = column.name, column.files, column.declaration
+        if is_settled or self.raw.file_column is not None or name in self.raw.one_hot:
+            kind = settled_column(name, cells)
+        else:
+            kind = infer_column(name, cells, self.raw.header, self.names)
+        is_task = kind.left_out is None
+        nowhere = None
+        if self.look is not None:
+            nowhere = not_maps_note(column)
+            if declaration is not None:
+                self.named.update(cell for cell in named_files(column) if path_fault(cell) is None)
+        if nowhere is not None and kind.kind == ColumnKind.PATH:
+            kind = replace(kind, left_out=f"holds file names, but none of them is in {self.maps_folder}")
+        if nowhere is not None and is_task:
+            self.notes.append(nowhere)
+        if is_task and kind.advice.startswith("--multi-label"):
+            self.notes.append(
+                f"column {quoted(name)} looks like lists of labels: {kind.advice} makes a task of each label"
+            )
+        task, self.indices[name] = make_task(name, cells, column.places)
+        if declaration is not None:
+            if declaration.kind is TaskKind.BINARY and task.num_classes > 2:
+                shown = listed(task.classes)
+                self.faults.append(f"--task {declaration}: the column holds {task.num_classes} classes, {shown}")
+            else:
+                task = replace(task, kind=declaration.kind)
+        self.tasks.append(task)
+        self.columns.append(kind)
+        if self.for_learning and (is_task if self.learned is None else name in self.learned):
+            self.faults += class_faults(task)
+        elif self.names and not task.classes:
+            self.notes.append(f"column {quoted(name)} has no labels")
+        if is_task or (self.learned is not None and name in self.learned):
+            self.notes += class_notes(task)
 
 
-def _file_column_hint(raw: RawTable, folder: Path | None) -> str | None:
-    """The option that names the column whose cells are files of the folder; None if there is no such column."""
-    tried = _tried_rows(raw)
-    if folder is None or not tried:
-        return None
-    found = [_files_named(tried, position, folder) for position in range(len(raw.header))]
-    most = max(found)
-    return f"use --file-column {shlex.quote(raw.header[found.index(most)])}" if 2 * most > len(tried) else None
+def released_labels(labels: LabelFile, names: Mapping[int, str]) -> bytes:
+    """A CSV file in UTF-8 with the columns of ``labels`` in their order, and class names or paths of maps as cells.
+
+    Read again with the same file column, it gives the same labels: bins are written as their classes, missing values
+    as empty cells. Cells that a spreadsheet would execute are escaped (:mod:`mtlue_cli.tasks.readers.delimited`).
+    ``names`` has the released file of each row; other rows are left out.
+    """
+    table = labels.table
+    rows = sorted(names)
+    columns: list[list[str]] = []
+    for position, name in enumerate(labels.header):
+        if position == labels.file_index:
+            columns.append([escaped_name(names[row]) for row in rows])
+        elif name in table.maps:
+            columns.append([escaped_name(table.maps[name][row] or "") for row in rows])
+        else:
+            texts = (*map(escaped, table.tasks[name].classes), "")  # the last is for UNLABELLED, which is -1
+            columns.append([texts[index] for index in table.columns[name][rows].tolist()])
+    text = io.StringIO()
+    write_row(text, [escaped(name) for name in labels.header])
+    for cells in zip(*columns, strict=True):
+        write_row(text, cells)
+    return text.getvalue().encode()
 
 
-def _tried_rows(raw: RawTable) -> list[tuple[Cell, ...]]:
-    return [row for row in raw.rows[:TRIED_ROWS] if len(row) == len(raw.header)]
+def _with_preset(options: LabelOptions, preset: Preset, header: Sequence[str]) -> LabelOptions:
+    """The options with the missing values and the bins of a preset, except for columns with bins of the user's.
+
+    Bins of a column that ``header`` lacks are left out.
+    """
+    own = {bins.column for bins in options.bins}
+    added = (bins for bins in parse_bins(preset.bins) if bins.column in header and bins.column not in own)
+    missing = (*options.missing_values, *preset.missing_values)
+    return replace(options, missing_values=missing, bins=(*options.bins, *added))
 
 
-def _files_named(rows: Sequence[Sequence[Cell]], position: int, folder: Path) -> int:
-    """How many rows name a file of the folder in the cell at ``position``."""
-    cells = [row[position] for row in rows]
-    return sum(path_fault(cell) is None and os.path.isfile(folder / cell) for cell in cells if cell)
+def _find_file_column(
+    path: Path,
+    raw: RawTable,
+    options: LabelOptions,
+    candidates: Sequence[str],
+    folder: Path | None,
+    unread: Sequence[Column],
+) -> int:
+    """Position of the file column.
+
+    Raises:
+        InputError: There is none, or it names hardly any file of the folder and another column names most of them.
+    """
+    if raw.file_column is not None:
+        return raw.header.index(raw.file_column)
+    tried = raw.rows[:TRIED_ROWS] if folder is not None else ()
+    found = [sum(_is_file(row[at], folder) for row in tried) for at in range(len(raw.header))]
+    most = max(found, default=0)
+    hint = f"use --file-column {shlex.quote(raw.header[found.index(most)])}" if 2 * most > len(tried) else None
+    named = next((candidate for candidate in candidates if candidate in raw.header), None)
+    if named is not None:
+        at = raw.header.index(named)
+        if hint is not None and 2 * found[at] < len(tried) and options.split_file is None:
+            raise InputError(
+                f"{path}: column {quoted(named)} does not hold the file names: "
+                f"{len(tried) - found[at]} of {counted(len(tried), 'row')} looked at name no file in {folder}",
+                hint=hint,
+            )
+        return at
+    shown = ", ".join(map(quoted, raw.header[:40]))
+    if any(name.lower().endswith(MAP_SUFFIXES) for name in raw.header):
+        hint = "give the table a header, such as file_name,smiling"
+    raise InputError(
+        f"{path}: no file column, looked for {' or '.join(map(quoted, candidates))}",
+        [
+            f"the columns are {shown}" if shown else "there are no columns",
+            *(column.fault for column in unread),
+            *raw.faults,
+        ],
+        hint or "name the column that holds the file names with --file-column",
+    )
+
+
+def _is_file(cell: Cell, folder: Path | None) -> bool:
+    return bool(folder and cell and path_fault(cell) is None and os.path.isfile(folder / cell))
 
 
 def _header_faults(header: Sequence[str], options: LabelOptions) -> list[str]:
-    faults: list[str] = []
     repeated = [name for name, count in Counter(header).items() if name and count > 1]
-    faults += [f"row 1: column {quoted(name)} appears more than once" for name in repeated]
+    faults = [f"row 1: column {quoted(name)} appears more than once" for name in repeated]
     faults += [f"row 1: column {quoted(name)}: {problem}" for name in header if (problem := _text_fault(name))]
-    said = [("--bins", bins.column, str(bins)) for bins in options.bins]
-    said += [("--task", declaration.column, str(declaration)) for declaration in options.declarations]
-    whose = "" if options.preset is None else f" among those of the preset {options.preset.given}"
-    faults += [
-        f"{option} {text}: there is no column {quoted(column)}{whose}"
-        for option, column, text in said
-        if column not in header
-    ]
+    whose = "" if options.preset is None else f" among those of the preset {options.preset}"
+    for option, values in (("--bins", options.bins), ("--task", options.declarations)):
+        absent = [value for value in values if value.column not in header]
+        faults += [f"{option} {value}: there is no column {quoted(value.column)}{whose}" for value in absent]
     binned = {bins.column for bins in options.bins}
     return faults + [
         f"--task {declaration}: --bins makes classes of that column"
@@ -335,60 +381,45 @@ def _header_faults(header: Sequence[str], options: LabelOptions) -> list[str]:
     ]
 
 
-def _declared(task: Task, declaration: Declaration) -> tuple[Task, list[str]]:
-    """An image-level task in the kind that is declared, and why it cannot be of that kind."""
-    if declaration.kind is TaskKind.BINARY and task.num_classes > 2:
-        shown = listed(list(task.classes))
-        return task, [f"--task {declaration}: the column holds {task.num_classes} classes, {shown}"]
-    return replace(task, kind=declaration.kind), []
-
-
-def _check_rows(raw: RawTable, file_index: int) -> tuple[list[int], list[str], list[str]]:
-    """Positions of the sound rows, one line per fault, and one line for each of the first rows that repeat another."""
-    kept: list[int] = []
+def _sound_rows(raw: RawTable, file_index: int) -> tuple[tuple[str, ...], RawTable]:
+    """The files of the sound rows, and the table with these; other rows are faults of it, repeated ones notes."""
+    rows: dict[str, tuple[str, tuple[Cell, ...]]] = {}
     faults: list[str] = []
-    notes: list[str] = []
-    first: dict[str, int] = {}
-    for position, (cells, place) in enumerate(zip(raw.rows, raw.places, strict=True)):
+    repeated: list[str] = []
+    for place, cells in zip(raw.places, raw.rows, strict=True):
         problem = _row_fault(raw.header, cells, file_index)
         if problem is not None:
             faults.append(f"{place}: {problem}")
             continue
         name = str(PurePosixPath(cells[file_index] or ""))
-        earlier = first.setdefault(name, position)
-        if earlier == position:
-            kept.append(position)
+        if name not in rows:
+            rows[name] = (place, cells)
             continue
-        there = raw.places[earlier]
+        there, earlier = rows[name]
         others = [
             f"{quoted(column)} is {quoted(old or '')} there and {quoted(new or '')} here"
-            for at, (column, old, new) in enumerate(zip(raw.header, raw.rows[earlier], cells, strict=True))
+            for at, (column, old, new) in enumerate(zip(raw.header, earlier, cells, strict=True))
             if at != file_index and (old or "") != (new or "")
         ]
         if others:
             faults.append(f"{place}: file {quoted(name)} is already in {there}, with other labels: {others[0]}")
         else:
-            notes.append(f"{place} repeats {there} and is left out: file {quoted(name)}")
-    more = len(notes) - MOST_REPEATS
-    if more > 0:
-        notes = [*notes[:MOST_REPEATS], f"{counted(more, 'further row')} left out that repeat others"]
-    return kept, faults, notes
+            repeated.append(f"{place} repeats {there} and is left out: file {quoted(name)}")
+    notes = first_of(repeated, lambda more: f"{counted(more, 'further row')} left out that repeat others")
+    places, kept = tuple(place for place, _ in rows.values()), tuple(cells for _, cells in rows.values())
+    found = replace(raw, rows=kept, places=places, faults=(*raw.faults, *faults), notes=(*raw.notes, *notes))
+    return tuple(rows), found
 
 
 def _row_fault(header: Sequence[str], cells: Sequence[Cell], file_index: int) -> str | None:
-    if len(cells) != len(header):
-        return _width_fault(cells, header)
     problem = path_fault(cells[file_index] or "")
     if problem is not None:
         return problem
     together = "".join(filter(None, cells))
     if len(together) <= LONGEST_CELL and _text_fault(together) is None:
         return None  # what most rows are: looking at each cell costs far more
-    for name, cell in zip(header, cells, strict=True):
-        problem = _text_fault(cell or "")
-        if problem is not None:
-            return f"column {quoted(name)}: {problem}"
-    return None
+    faults = ((name, _text_fault(cell or "")) for name, cell in zip(header, cells, strict=True))
+    return next((f"column {quoted(name)}: {problem}" for name, problem in faults if problem is not None), None)
 
 
 def _text_fault(text: str) -> str | None:
@@ -400,145 +431,77 @@ def _text_fault(text: str) -> str | None:
     return None if is_unicode(text) else "is not Unicode"
 
 
-class _Missing:
-    """Which cells mean no label.
-
-    Args:
-        texts: What the user says means so, besides the empty cell; a number means so in any spelling.
-    """
-
-    def __init__(self, texts: Collection[str]) -> None:
-        self._texts = texts
-        self._numbers = {number: text for text in texts if (number := parse_number(text)) is not None}
-        self._unused = set(texts)
-
-    def marked(self, cells: Iterable[Cell]) -> list[Cell]:
-        """The cells, None where there is no label."""
-        return [None if not cell or self._means_none(cell) else cell for cell in cells]
-
-    def _means_none(self, cell: str) -> bool:
-        if not self._texts:
-            return False
-        number = parse_number(cell) if self._numbers else None
-        text = cell if cell in self._texts else None if number is None else self._numbers.get(number)
-        self._unused.discard(text or "")
-        return text is not None
-
-    def notes(self, raw: RawTable) -> list[str]:
-        """What the user said means no label and stands nowhere, one per line."""
-        notes = []
-        for text in self._texts:
-            if text in self._unused:
-                near = next((cell for row in raw.rows for cell in row if cell and cell.lower() == text.lower()), None)
-                hint = "" if near is None else f"; the labels spell it {quoted(near)}"
-                notes.append(f"--missing-value {text} matches no cell{hint}")
-        return notes
+def _missing_cells(raw: RawTable, texts: Sequence[str]) -> tuple[set[str], list[str]]:
+    """The cells that mean no label as the user says, numbers in any spelling; and a note for each text without any."""
+    missing: set[str] = set()
+    notes: list[str] = []
+    numbers = {cell: parse_number(cell) for row in raw.rows for cell in row if cell} if texts else {}
+    for text in texts:
+        number = parse_number(text)
+        same = {cell for cell, value in numbers.items() if cell == text or (value is not None and value == number)}
+        missing |= same
+        if not same:
+            near = next((cell for cell in numbers if cell.lower() == text.lower()), None)
+            hint = "" if near is None else f"; the labels spell it {quoted(near)}"
+            notes.append(f"--missing-value {text} matches no cell{hint}")
+    return missing, notes
 
 
-def _binned(bins: Bins, cells: Sequence[Cell], places: Sequence[str]) -> tuple[Bins, list[Cell], list[str]]:
-    """The bins with their edges, the class of each cell, and a line for each that is none."""
-    sorted_in: list[Cell] = []
-    faults: list[str] = []
-    try:
-        bins = bins.fitted(cells)
-    except ValueError as error:
-        return bins, [None] * len(cells), [str(error)]
-    for cell, place in zip(cells, places, strict=True):
-        try:
-            sorted_in.append(None if cell is None else bins.class_of(cell))
-        except ValueError as error:
-            sorted_in.append(None)
-            faults.append(f"{place}: {quoted(bins.column)}: {error}")
-    return bins, sorted_in, faults
+def _marked(raw: RawTable, position: int, missing: Collection[str]) -> list[Cell]:
+    """The cells of a column, None where there is no label."""
+    return [None if not row[position] or row[position] in missing else row[position] for row in raw.rows]
 
 
 def _without_unnamed(raw: RawTable) -> tuple[RawTable, list[Column]]:
-    """The table without columns that have no name, and without empty cells after its last column; and what they were.
-
-    A spreadsheet that once held more writes such columns, and pandas its row numbers.
-    """
-    unnamed = {position for position, name in enumerate(raw.header) if not name}
-    width = len(raw.header)
-    if not unnamed and all(len(row) <= width for row in raw.rows):
-        return raw, []
-    rows = []
-    for row in raw.rows:
-        if len(row) > width and not any(row[width:]):
-            row = row[:width]
-        elif len(row) < width and unnamed.issuperset(range(len(row), width)):
-            row = (*row, *(None,) * (width - len(row)))
-        rows.append(row)
-    raw = _of_width(replace(raw, rows=tuple(rows)))
-    filled = {at for row in raw.rows for at in unnamed if row[at]}
-    found = [
-        Column(
-            f"column {at + 1}",
-            ColumnKind.UNNAMED,
-            "has no name"
-            + (
-                " (row numbers of pandas?)" if all(parse_number(row[at] or "0") is not None for row in raw.rows) else ""
-            ),
-        )
-        for at in sorted(filled)
-    ]
+    """The table without columns that have no name, and what these were. Pandas writes its row numbers so."""
+    kept = [at for at, name in enumerate(raw.header) if name]
+    unnamed = sorted(set(range(len(raw.header))).difference(kept))
+    filled = [at for at in unnamed if any(row[at] for row in raw.rows)]
+    found: list[Column] = []
+    for at in filled:
+        numbers = all(parse_number(row[at] or "0") is not None for row in raw.rows)
+        reason = "has no name (row numbers of pandas?)" if numbers else "has no name"
+        found.append(Column(f"column {at + 1}", ColumnKind.UNNAMED, reason))
     empty = len(unnamed) - len(filled)
     notes = [f"{counted(empty, 'column')} without a name and without any label left out"] if empty else []
-    kept = [position for position in range(width) if position not in unnamed]
-    header = tuple(raw.header[position] for position in kept)
-    cut = tuple(tuple(row[at] for at in kept) for row in raw.rows)
-    return replace(raw, header=header, rows=cut, notes=(*raw.notes, *notes)), found
+    header = tuple(raw.header[at] for at in kept)
+    rows = tuple(tuple(row[at] for at in kept) for row in raw.rows) if unnamed else raw.rows
+    return replace(raw, header=header, rows=rows, notes=(*raw.notes, *notes)), found
 
 
-def _of_width(raw: RawTable) -> RawTable:
-    """The table without rows that have another number of cells than the header, which are faults of it."""
-    odd = [at for at, row in enumerate(raw.rows) if len(row) != len(raw.header)]
-    if not odd:
-        return raw
-    faults = [f"{raw.places[at]}: {_width_fault(raw.rows[at], raw.header)}" for at in odd]
-    kept = [at for at in range(len(raw.rows)) if at not in set(odd)]
-    rows, places = tuple(raw.rows[at] for at in kept), tuple(raw.places[at] for at in kept)
-    return replace(raw, rows=rows, places=places, faults=(*raw.faults, *faults))
-
-
-def _width_fault(row: Sequence[Cell], header: Sequence[str]) -> str:
-    return f"{counted(len(row), 'cell')}, expected {len(header)}"
-
-
-def _with_multi_labels(raw: RawTable, wanted: Sequence[MultiLabel], missing: "_Missing") -> tuple[RawTable, list[str]]:
-    """The table with a binary column for each label of the columns in ``wanted``, and what was made of them."""
-    notes: list[str] = []
+def _with_multi_labels(raw: RawTable, wanted: Sequence[MultiLabel], missing: Collection[str]) -> RawTable:
+    """The table with a binary column for each label of the columns in ``wanted``, and notes on them."""
     for column in wanted:
+        name = quoted(column.column)
         if column.column not in raw.header:
-            continue  # a fault
-        raw = _of_width(raw)
+            raw = replace(raw, faults=(*raw.faults, f"--multi-label {column}: there is no column {name}"))
+            continue
         at = raw.header.index(column.column)
-        cells = missing.marked(row[at] for row in raw.rows)
+        cells = _marked(raw, at, missing)
         filled = [cell for cell in cells if cell is not None]
         separator = column.separator or separator_of(filled)
         length = vector_length(filled, separator)
         if length is not None:
             names = tuple(f"{column.column}:{position}" for position in range(length))
             made = [vector_cells(cell, separator, length) for cell in cells]
-            raw = _with_columns(raw, at, names, made)
-            notes.append(
-                f"column {quoted(column.column)} holds 0 or 1 for each position: {counted(length, 'binary task')}, "
-                f"{listed(list(names))}"
-            )
-            continue
-        lists = [None if cell is None else labels_of(cell, separator) for cell in cells]
-        labels = ordered_classes(label for found in lists for label in found or ())
-        taken = set(raw.header) - {column.column}
-        clear = all(re.search(r"[^\W\d_]", label) for label in labels) and not taken & set(labels)
-        names = labels if clear else tuple(f"{column.column}:{label}" for label in labels)
-        if not any(found and len(found) > 1 for found in lists):
-            notes.append(f"--multi-label {column}: no cell holds more than one label")
-        made = [[None if found is None else str(int(label in found)) for label in labels] for found in lists]
-        raw = _with_columns(raw, at, names, made)
-        notes += _label_notes(column, labels, lists)
-        notes.append(
-            f"column {quoted(column.column)} lists labels: {counted(len(names), 'binary task')}, {listed(list(names))}"
+            notes, holds = [], "holds 0 or 1 for each position"
+        else:
+            lists = [None if cell is None else labels_of(cell, separator) for cell in cells]
+            labels = ordered_classes(label for found in lists for label in found or ())
+            taken = set(raw.header) - {column.column}
+            clear = all(re.search(r"[^\W\d_]", label) for label in labels) and taken.isdisjoint(labels)
+            names = labels if clear else tuple(f"{column.column}:{label}" for label in labels)
+            made = [[None if found is None else str(int(label in found)) for label in labels] for found in lists]
+            notes, holds = _label_notes(column, labels, lists), "lists labels"
+        notes.append(f"column {name} {holds}: {counted(len(names), 'binary task')}, {listed(names)}")
+        raw = replace(
+            raw,
+            header=(*raw.header[:at], *names, *raw.header[at + 1 :]),
+            rows=tuple((*row[:at], *new, *row[at + 1 :]) for row, new in zip(raw.rows, made, strict=True)),
+            notes=(*raw.notes, *notes),
+            one_hot=raw.one_hot | set(names),
         )
-    return raw, notes
+    return raw
 
 
 def _label_notes(column: MultiLabel, labels: Sequence[str], lists: Sequence[Sequence[str] | None]) -> list[str]:
@@ -549,10 +512,12 @@ def _label_notes(column: MultiLabel, labels: Sequence[str], lists: Sequence[Sequ
         "spelling if they are one"
         for ways in (*alike(labels), *differing_in_case(labels))
     ]
+    if all(found is None or len(found) < 2 for found in lists):
+        notes.insert(0, f"--multi-label {column}: no cell holds more than one label")
     missing = likely_missing(labels)
     if missing:
-        words = " ".join(f"--missing-value {shlex.quote(label)}" for label in missing)
-        notes.append(f"column {name} lists the label {listed(missing)}; if a cell of that means no label, add {words}")
+        means = f"if a cell of that means no label, add {as_missing(missing)}"
+        notes.append(f"column {name} lists the label {listed(missing)}; {means}")
     counts = Counter(label for found in lists for label in found or ())
     once = [label for label in labels if counts[label] == 1]
     if len(once) > MANY // 2:
@@ -563,24 +528,14 @@ def _label_notes(column: MultiLabel, labels: Sequence[str], lists: Sequence[Sequ
     return notes
 
 
-def _with_columns(raw: RawTable, at: int, names: tuple[str, ...], cells: Sequence[Sequence[Cell]]) -> RawTable:
-    """The table with the columns ``names`` in place of the one at ``at``."""
-    header = (*raw.header[:at], *names, *raw.header[at + 1 :])
-    rows = tuple((*row[:at], *new, *row[at + 1 :]) for row, new in zip(raw.rows, cells, strict=True))
-    return replace(raw, header=header, rows=rows, one_hot=raw.one_hot | set(names))
-
-
 def _wanted_part(
-    names: Sequence[str], places: Sequence[str], parts: Mapping[str, SplitPart], options: LabelOptions
-) -> tuple[list[int], frozenset[str], list[str]]:
-    """Rows of the part that is asked for, files of the others, and one line for each file that is in none."""
-    faults = [
-        f"{place}: file {quoted(name)} is not in {options.split_file}"
-        for name, place in zip(names, places, strict=True)
-        if name not in parts
-    ]
+    names: Sequence[str], places: Sequence[str], options: LabelOptions, split_file: Path
+) -> tuple[list[int], list[str]]:
+    """Rows of the part that is asked for, and a line for each file that is in none."""
+    parts = read_partition(split_file)
+    odd = [(name, place) for name, place in zip(names, places, strict=True) if name not in parts]
+    faults = [f"{place}: file {quoted(name)} is not in {split_file}" for name, place in odd]
     rows = [row for row, name in enumerate(names) if parts.get(name) is options.split]
     if not rows and not faults:
-        faults.append(f"{options.split_file} has no image of these labels in the part {options.split.value}")
-    others = frozenset(name for name in names if parts.get(name) is not options.split)
-    return rows, others, faults
+        faults.append(f"{split_file} has no image of these labels in the part {options.split.value}")
+    return rows, faults

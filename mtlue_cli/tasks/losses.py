@@ -1,4 +1,7 @@
-"""Task losses with unlabelled cells masked."""
+"""Losses, hits and wrong targets of all tasks at once, with unlabelled cells masked.
+
+Outputs and labels go by task name; their shapes are those of :mod:`mtlue_cli.tasks.kinds`.
+"""
 
 from collections.abc import Mapping
 
@@ -12,13 +15,8 @@ from mtlue_cli.tasks.spec import TaskSet
 def task_losses(outputs: Mapping[str, Tensor], labels: Mapping[str, Tensor], tasks: TaskSet) -> dict[str, Tensor]:
     """Mean loss of each task over its labelled cells: images, or pixels.
 
-    Cross-entropy for classes; for depth the absolute error in shares of the task's span; for normals one minus the
-    cosine of the angle.
-
-    Args:
-        outputs: Task name to what a network gave, such as ``(B, C)`` logits; see :mod:`mtlue_cli.tasks.kinds`.
-        labels: Task name to labels; what is unlabelled or invalid is masked.
-        tasks: The tasks; binary ones have two logits.
+    Cross-entropy for classes (binary tasks have two logits); for depth the absolute error in shares of the task's
+    span; for normals one minus the cosine of the angle.
 
     Returns:
         One scalar per task; exactly 0, with a zero gradient, where no cell is labelled.
@@ -33,8 +31,6 @@ def task_losses(outputs: Mapping[str, Tensor], labels: Mapping[str, Tensor], tas
 
 def sample_losses(outputs: Mapping[str, Tensor], labels: Mapping[str, Tensor], tasks: TaskSet) -> Tensor:
     """Mean loss of each sample over the tasks that it is labelled for; in a dense task, over its labelled pixels.
-
-    Arguments as for :func:`task_losses`.
 
     Returns:
         ``(B,)`` float; 0 where no task is labelled.
@@ -64,7 +60,7 @@ def count_correct(
     """Correct and labelled cells per task, for running accuracies.
 
     A depth is correct within :data:`~mtlue_cli.tasks.kinds.NEAR_DEPTH` of the true one, a normal within
-    :data:`~mtlue_cli.tasks.kinds.NEAR_ANGLE`. Arguments as for :func:`task_losses`.
+    :data:`~mtlue_cli.tasks.kinds.NEAR_ANGLE`.
     """
     counts: dict[str, tuple[int, int]] = {}
     for task in tasks:
@@ -73,3 +69,15 @@ def count_correct(
         correct = rules.right(outputs[task.name], target) & known
         counts[task.name] = (int(correct.sum()), int(known.sum()))
     return counts
+
+
+def shifted_labels(labels: Mapping[str, Tensor], tasks: TaskSet) -> dict[str, Tensor]:
+    """The wrong labels that targeted poisoning aims at; unlabelled stays unlabelled.
+
+    Classes, of images and of pixels: ``(y + floor(C / 2)) mod C``. Depth: near for far within the task's span.
+    Normals: a half turn about the line of sight.
+
+    Source:
+        Fowl et al., NeurIPS 2021, in the multi-task form of Yu et al., ICML 2025. Those of depth and normals are ours.
+    """
+    return {task.name: KINDS[task.kind].wrong(labels[task.name], task) for task in tasks}

@@ -5,13 +5,14 @@ What such a file holds is looked at above this layer; here is what the table alo
 
 import os
 import shlex
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 
-from mtlue_cli.choices import TaskKind
+from mtlue_cli.tasks.classes import as_missing, class_faults
 from mtlue_cli.tasks.declared import Declaration
 from mtlue_cli.tasks.paths import LONGEST_PATH, path_fault
+from mtlue_cli.tasks.readers.base import FILE_COLUMNS
 from mtlue_cli.tasks.spec import Task
 from mtlue_cli.tasks.spelling import LIKELY_MISSING
 from mtlue_cli.tasks.wording import quoted
@@ -28,13 +29,13 @@ FOLDER_IN_WORDS = "folder of the label file"
 
 @dataclass(frozen=True)
 class MapColumn:
-    """A column of maps, before its files are looked at.
+    """A column whose cells may be files, before these are looked at.
 
     Attributes:
         name: Its header.
         folder: Where its cells lead from.
         files: Its cells: relative POSIX paths, None where a cell is empty.
-        places: Where each row stands, for messages.
+        places: Where each row is, for messages.
         images: The image of each row.
         declaration: What the user says of it; None: nothing.
     """
@@ -49,12 +50,9 @@ class MapColumn:
     def take(self, rows: Iterable[int]) -> "MapColumn":
         """The column of the given rows, in that order."""
         index = tuple(rows)
-        return replace(
-            self,
-            files=tuple(self.files[row] for row in index),
-            places=tuple(self.places[row] for row in index),
-            images=tuple(self.images[row] for row in index),
-        )
+        files = tuple(self.files[row] for row in index)
+        places, images = (tuple(each[row] for row in index) for each in (self.places, self.images))
+        return replace(self, files=files, places=places, images=images)
 
 
 @dataclass(frozen=True)
@@ -62,10 +60,9 @@ class FoundMaps:
     """A column of maps, understood.
 
     Attributes:
-        task: The task that it stands for; None if that is unknown.
+        task: None if it is unknown.
         files: Relative POSIX path of each row's map in its shortest spelling, None where it is unlabelled.
-        faults: One per line.
-        notes: What a user should know and is no fault.
+        faults, notes: One per line.
         turns: EXIF orientation of the photo of each map that is to be turned upright with it.
     """
 
@@ -80,104 +77,99 @@ LookAtMaps = Callable[[MapColumn], FoundMaps]
 """What a column's files stand for; its files are those of the column."""
 
 
-def may_be_maps(
-    cells: Sequence[str | None], folder: Path, declaration: Declaration | None, images: Path | None = None
-) -> bool:
-    """Whether a column holds maps: it is declared so, or a cell leads to a picture or an array.
+def may_be_maps(column: MapColumn, images: Path | None) -> bool:
+    """Whether a column holds maps: it is declared so, or a cell leads to a picture or an array that is not its photo.
 
-    Args:
-        cells: Its cells.
-        folder: Where paths of maps lead from.
-        declaration: What the user says of the column.
-        images: The image folder: a cell that leads to a file from there is no class either.
+    Cells may also lead from ``images``, the image folder, if it is known.
     """
-    if declaration is not None:
-        return declaration.kind.is_dense
-    named = _named_files(cells)
-    return any(_leads_from(folder, cell) or (images is not None and _leads_from(images, cell)) for cell in named)
+    if column.declaration is not None:
+        return column.declaration.kind.is_dense
+    roots = [column.folder] if images is None else [column.folder, images]
+    leads = any(_leads_from(root, cell) for cell in named_files(column) for root in roots)
+    return leads and column.name not in FILE_COLUMNS and not _names_own_photo(column, images or column.folder)
 
 
-def named_files(cells: Sequence[str | None], declaration: Declaration | None) -> set[str]:
-    """Files that the cells of a column name though they are declared to be text: labels all the same, not images."""
-    return set() if declaration is None else {cell for cell in _named_files(cells) if path_fault(cell) is None}
-
-
-def _named_files(cells: Sequence[str | None]) -> list[str]:
-    return [cell for cell in dict.fromkeys(cells) if cell is not None and cell.lower().endswith(MAP_SUFFIXES)]
+def named_files(column: MapColumn) -> list[str]:
+    """The distinct cells of a column that end as pictures and arrays do."""
+    return [cell for cell in dict.fromkeys(column.files) if cell is not None and cell.lower().endswith(MAP_SUFFIXES)]
 
 
 def _leads_from(folder: Path, cell: str) -> bool:
     return len(cell) <= LONGEST_PATH and "\0" not in cell and os.path.isfile(folder / cell.replace("\\", "/"))
 
 
-def not_maps_notes(
-    column: str, cells: Sequence[str | None], folder: Path, declaration: Declaration | None
-) -> list[str]:
-    """That cells which end as pictures do lead to no file and are taken for classes, a line if so."""
-    filled = [cell for cell in cells if cell is not None]
-    if declaration is not None or not filled or not all(cell.lower().endswith(MAP_SUFFIXES) for cell in filled):
-        return []
-    return [f"column {quoted(column)} names files, but none of them is in {folder}: its cells are read as classes"]
+def _names_own_photo(column: MapColumn, photos: Path) -> bool:
+    """Whether each cell is the file name of its own row once more, and none leads to another file of that name.
+
+    The mask of ``images/a.png`` may well be ``masks/a.png``.
+    """
+    pairs = [(cell, image) for cell, image in zip(column.files, column.images, strict=True) if cell is not None]
+    if any(PurePosixPath(cell).name != PurePosixPath(image).name for cell, image in pairs):
+        return False
+
+    def is_other(path: Path, photo: Path) -> bool:
+        return os.path.isfile(path) and not (os.path.isfile(photo) and os.path.samefile(path, photo))
+
+    return not any(is_other(root / cell, photos / image) for root in {photos, column.folder} for cell, image in pairs)
+
+
+def not_maps_note(column: MapColumn) -> str | None:
+    """That all cells end as pictures do, lead to no file and are read as classes; None if that is not so."""
+    filled = {cell for cell in column.files if cell is not None}
+    if column.declaration is not None or not filled or len(named_files(column)) < len(filled):
+        return None
+    name = quoted(column.name)
+    return f"column {name} names files, but none of them is in {column.folder}: its cells are read as classes"
 
 
 def find_maps(
     column: MapColumn, rows: Iterable[int], look: LookAtMaps, *, for_learning: bool, images: Path | None = None
 ) -> FoundMaps:
-    """The task and the files of a column.
+    """The task and the files of a column. ``look`` looks at the files of ``rows``.
 
-    Args:
-        column: The column, its cells as they stand.
-        rows: The rows whose files are looked at.
-        look: Looks at them.
-        for_learning: Whether it is a fault if nothing can be learned from them.
-        images: The image folder, to find out if the cells lead from there.
+    With ``for_learning`` it is a fault if nothing can be learned from them. ``images`` is the image folder, to find out
+    if the cells lead from there.
     """
     elsewhere = _elsewhere(column, images)
     if elsewhere is not None:
         return FoundMaps(None, column.files, [elsewhere], [])
-    files: list[str | None] = []
+    files: list[str | None] = [None] * len(column.files)
     faults: list[str] = []
-    for cell, place in zip(column.files, column.places, strict=True):
-        problem = None if cell is None else _cell_fault(cell)
-        if problem is not None:
-            faults.append(f"{place}: column {quoted(column.name)}: {problem}")
-        files.append(None if cell is None or problem is not None else str(PurePosixPath(cell)))
+    for row, cell in enumerate(column.files):
+        if cell is None:
+            continue
+        problem = path_fault(cell, FOLDER_IN_WORDS)
+        if cell.lower() in LIKELY_MISSING:
+            means = f"if it means that there is none, add {as_missing([cell])}"
+            problem = f"{quoted(cell)} is not the path of a map; {means}"
+        if problem is None:
+            files[row] = str(PurePosixPath(cell))
+        else:
+            faults.append(f"{column.places[row]}: column {quoted(column.name)}: {problem}")
     found = look(replace(column, files=tuple(files)).take(rows))
-    seen = found.faults
-    if found.task is not None and for_learning and not faults and not seen:
-        seen = _class_faults(found.task, files)
-    return replace(found, files=tuple(files), faults=faults + seen)
-
-
-def _cell_fault(cell: str) -> str | None:
-    """Why a cell cannot be the path of a map; None if it can."""
-    if cell.lower() in LIKELY_MISSING:
-        return f"{quoted(cell)} is not the path of a map; if it means that there is none, add --missing-value {cell}"
-    return path_fault(cell, FOLDER_IN_WORDS)
+    faults += found.faults
+    if found.task is not None and for_learning and not faults:
+        faults = class_faults(found.task) if any(files) else [f"column {quoted(column.name)} has no labels"]
+    return replace(found, files=tuple(files), faults=faults)
 
 
 def _elsewhere(column: MapColumn, images: Path | None) -> str | None:
     """Why a column that nobody declared cannot be taken for maps as a whole, though a cell leads to a picture."""
-    filled = [(cell, place) for cell, place in zip(column.files, column.places, strict=True) if cell is not None]
     if column.declaration is not None:
         return None
-    name = column.name
-    led = [(cell, place) for cell, place in filled if _leads_from(column.folder, cell)]
-    if images is not None and not led:
+    filled = [(cell, place) for cell, place in zip(column.files, column.places, strict=True) if cell is not None]
+    first = next(((cell, place) for cell, place in filled if _leads_from(column.folder, cell)), None)
+    name = quoted(column.name)
+    if images is not None and first is None:
         return (
-            f"column {quoted(name)} names files of the image folder, {images}, but paths of masks and maps lead from "
-            "the "
+            f"column {name} names files of the image folder, {images}, but paths of masks and maps lead from the "
             f"{FOLDER_IN_WORDS}, {column.folder}: move the label file into the image folder, or change the paths"
         )
-    named = sum(cell.lower().endswith(MAP_SUFFIXES) for cell, _ in filled)
-    if 2 * named < len(filled):
-        cell, place = led[0]
+    if first is not None and 2 * sum(cell.lower().endswith(MAP_SUFFIXES) for cell, _ in filled) < len(filled):
         return (
-            f"column {quoted(name)}: {quoted(cell)} ({place}) leads to a file, but most of the other cells are text: "
-            "if "
-            f"they are paths of maps, declare it with --task {declared_as(name, 'segmentation')}, if they are text "
-            "with "
-            f"--task {declared_as(name, 'categorical')}"
+            f"column {name}: {quoted(first[0])} ({first[1]}) leads to a file, but most of the other cells are text: "
+            f"if they are paths of maps, declare it with --task {declared_as(column.name, 'segmentation')}, if they "
+            f"are text with --task {declared_as(column.name, 'categorical')}"
         )
     return None
 
@@ -185,12 +177,3 @@ def _elsewhere(column: MapColumn, images: Path | None) -> str | None:
 def declared_as(column: str, kind: str) -> str:
     """The value of ``--task`` that declares a column, as a shell takes it."""
     return shlex.quote(f"{column}={kind}")
-
-
-def _class_faults(task: Task, files: Sequence[str | None]) -> list[str]:
-    """Why nothing can be learned from a column of maps, a line if so."""
-    if not any(file is not None for file in files):
-        return [f"column {quoted(task.name)} has no labels"]
-    if task.kind is TaskKind.SEGMENTATION and task.num_classes < 2:
-        return [f"column {quoted(task.name)}: its maps hold only one class: there is nothing to learn"]
-    return []

@@ -5,23 +5,19 @@ from collections import Counter
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
-from mtlue_cli.errors import InputError
-from mtlue_cli.tasks.wording import quoted
+from mtlue_cli.tasks.names import parse_by_column
+from mtlue_cli.tasks.spelling import meaning
 
 SEPARATORS = ("|", ";", ",")
 """What separates labels, in the order in which it is looked for; blanks come last."""
 
 RARE_SEPARATORS = ("/", "+", "&")
-"""What separates labels too, but stands within one more often: to be named with the column."""
+"""What separates labels too, but is part of one more often: to be named with the column."""
 
 LONGEST_LABEL = 40
 """Characters of one label in a list, at most."""
 
 _NAMED = {"space": " ", "blank": " ", "tab": "\t", "comma": ",", "semicolon": ";", "pipe": "|"}
-_TRUTH = {"0": "0", "1": "1", "0.0": "0", "1.0": "1", "0.": "0", "1.": "1", "false": "0", "true": "1"} | {
-    "False": "0",
-    "True": "1",
-}
 _BRACKETS = "[](){} \t\r\n"
 _QUOTES = "'\" \t\r\n"
 
@@ -48,27 +44,16 @@ def parse_multi_labels(texts: Sequence[str]) -> tuple[MultiLabel, ...]:
     Raises:
         InputError: Lists everything that is wrong with them.
     """
-    found: dict[str, MultiLabel] = {}
-    faults: list[str] = []
-    for text in texts:
-        column, sign, separator = text.rpartition(":")
-        separator = _NAMED.get(separator.lower(), separator)
-        if not sign or len(separator) != 1 or separator.isalnum():
-            column, separator = text, ""
-        if not column.strip():
-            faults.append(f"{quoted(text)} names no column")
-        elif column.strip() in found:
-            faults.append(f"{quoted(text)}: column {quoted(column.strip())} is named already")
-        else:
-            found[column.strip()] = MultiLabel(column.strip(), separator or None)
-    if faults:
-        raise InputError("--multi-label is not valid", faults, "write COLUMN or COLUMN:SEPARATOR, such as tags:|")
-    return tuple(found.values())
+    form = "COLUMN or COLUMN:SEPARATOR, such as tags:|"
+    return parse_by_column(texts, _parse, "--multi-label", form, "is named already")
 
 
-def vector_cells(cell: str | None, separator: str, length: int) -> list[str | None]:
-    """``0`` or ``1`` for each position of a cell of :func:`vector_length` numbers."""
-    return [None] * length if cell is None else [_TRUTH[part] for part in parts_of(cell, separator)]
+def _parse(text: str) -> MultiLabel:
+    column, sign, separator = text.rpartition(":")
+    separator = _NAMED.get(separator.lower(), separator)
+    if not sign or len(separator) != 1 or separator.isalnum():
+        return MultiLabel(text.strip())
+    return MultiLabel(column.strip(), separator)
 
 
 def separator_of(cells: Collection[str]) -> str:
@@ -95,35 +80,39 @@ def vector_length(values: Collection[str], separator: str) -> int | None:
     """
     vectors = {tuple(parts_of(value, separator)) for value in values}
     lengths = {len(vector) for vector in vectors}
-    truth = all(part in _TRUTH for vector in vectors for part in vector)
-    return min(lengths) if len(lengths) == 1 and truth and min(lengths) > 1 else None
+    if len(lengths) != 1 or min(lengths) < 2:
+        return None
+    return min(lengths) if all(meaning(part) in (0, 1) for vector in vectors for part in vector) else None
+
+
+def vector_cells(cell: str | None, separator: str, length: int) -> list[str | None]:
+    """``0`` or ``1`` for each position of a cell of :func:`vector_length` numbers."""
+    return [None] * length if cell is None else [str(int(meaning(part))) for part in parts_of(cell, separator)]
 
 
 def looks_like_lists(values: Collection[str]) -> str | None:
-    """The separator of values that look like lists: several hold more than one label, and labels come back.
+    """The separator of the distinct values of a column that look like lists; None if they do not.
 
-    Args:
-        values: The distinct values of a column.
+    Several of them hold more than one label, and labels come back.
     """
-    for separator in (*SEPARATORS, " "):
-        lists = [labels_of(value, separator) for value in values]
-        if len(values) > 1 and vector_length(values, separator) is not None:
+    for separator in (*SEPARATORS, " ", *RARE_SEPARATORS):
+        is_rare = separator in RARE_SEPARATORS
+        if not is_rare and len(values) > 1 and vector_length(values, separator) is not None:
             return separator
+        lists = [labels_of(value, separator) for value in values]
         several = [labels for labels in lists if len(labels) > 1]
         counts = Counter(label for labels in lists for label in labels)
         again = {label for labels in several for label in labels if counts[label] > 1}
+        alone = {labels[0] for labels in lists if len(labels) == 1}
+        is_each_alone = bool(several) and all(alone.issuperset(labels) for labels in several)
         short = all(len(label) <= LONGEST_LABEL and re.search(r"\w", label) for label in counts)
-        if len(several) >= 2 and short and len(counts) <= len(lists) and 2 * len(again) >= len(counts):
+        if is_rare:
+            is_list = is_each_alone
+        else:
+            come_back = len(several) >= 2 and len(counts) <= len(lists) and 2 * len(again) >= len(counts)
+            is_list = short and (come_back or (separator != " " and is_each_alone))
+        if is_list:
             return separator
-        alone = {labels[0] for labels in lists if len(labels) == 1}
-        if separator != " " and several and short and all(alone.issuperset(labels) for labels in several):
-            return separator
-        if several and separator != " ":
+        if several and separator in SEPARATORS:
             return None
-    for separator in RARE_SEPARATORS:
-        lists = [labels_of(value, separator) for value in values]
-        alone = {labels[0] for labels in lists if len(labels) == 1}
-        several = [labels for labels in lists if len(labels) > 1]
-        if several and all(alone.issuperset(labels) for labels in several):
-            return separator
     return None

@@ -21,8 +21,6 @@ from mtlue_cli.tasks.wording import listed, quoted
 UNLABELLED = -1
 """Class index of an empty cell: masked in training, the neutral embedding in protection."""
 
-_NUMBER = re.compile(r"0|[1-9]\d{0,8}", re.ASCII)
-
 
 @dataclass(frozen=True)
 class Task:
@@ -31,16 +29,16 @@ class Task:
     Attributes:
         name: Column name.
         kind: How it is labelled.
-        classes: Class names; of a segmentation task in the order of the numbers that maps store, which are the names
-            themselves (``0``, ``1``, ... or ``0``, ``255``) where no others are known; none of depth and normals.
-        places: Where each class first stands in its label file, for messages; empty if it comes from elsewhere.
+        classes: Class names; none of depth and normals. Those of a segmentation task are in the order of the numbers
+            that maps store, and are these numbers (``0``, ``1``, ... or ``0``, ``255``) where no names are known.
+        places: Where each class first appears in its label file, for messages; empty if it comes from elsewhere.
         scale: What one unit of a stored number is worth; depth only.
         ignore: Stored numbers that are no class (segmentation) or no depth.
-        span: Least and largest usual label in the data that a network learns from; depth only. None: not measured.
-            Networks, losses and targets work in it, so that the unit of a depth does not matter.
+        span: Least and largest usual depth in the data that a network learns from; None: not measured. Networks,
+            losses and targets work in it, so that the unit of a depth does not matter.
         colours: Of colour-coded masks: the RGB colour of every number, of those that are no class too; else empty.
-        ids: Of masks that store ids of segments or categories: file of each mask to the number that stands for each of
-            its ids, :data:`UNLABELLED` for what is no class; else empty.
+        ids: Of masks that store ids of segments or categories: file of each mask to the number for each of its ids,
+            :data:`UNLABELLED` for what is no class; else empty.
     """
 
     name: str
@@ -76,17 +74,15 @@ class Task:
     @property
     def has_class_names(self) -> bool:
         """Whether the classes of a segmentation task are called otherwise than by their numbers."""
-        return not all(map(_NUMBER.fullmatch, self.classes))
+        return not all(re.fullmatch(r"0|[1-9]\d{0,8}", name, re.ASCII) for name in self.classes)
 
     @property
     def numbers(self) -> tuple[int, ...]:
         """Number that maps store for each class of a segmentation task: its name if all are numbers, else its index."""
-        if self.colours or self.has_class_names:
-            return tuple(range(self.num_classes))
-        return tuple(map(int, self.classes))
+        return tuple(range(self.num_classes) if self.colours or self.has_class_names else map(int, self.classes))
 
     def place_of(self, name: str) -> str:
-        """Where the class ``name`` first stands, in brackets for a message; nothing if that is not known."""
+        """Where the class ``name`` first appears, in brackets for a message; nothing if that is not known."""
         return f" ({self.places[self.classes.index(name)]})" if self.places else ""
 
 
@@ -143,47 +139,16 @@ class TaskSet:
         Raises:
             KeyError, TypeError, ValueError: The document has another form.
         """
-        return cls(
-            tuple(
-                Task(
-                    str(entry["name"]),
-                    TaskKind(entry["kind"]),
-                    tuple(str(name) for name in entry["classes"]),
-                    scale=float(entry.get("scale", 1.0)),
-                    ignore=tuple(int(value) for value in entry.get("ignore", ())),
-                    span=_span(entry.get("span")),
-                )
-                for entry in document
-            )
-        )
+        return cls(tuple(map(_task, document)))
 
     def unmet_by(self, labels: "TaskSet") -> list[str]:
         """Why label columns ``labels`` cannot be served by a generator trained for this set, one per line.
 
-        Every task of this set must have its column; the column's classes must all be known. A column that knows
-        fewer classes (a small folder rarely shows all) is served, and so are extra columns (they are not tasks).
-        A dense task must be of the same kind.
+        Every task of this set must have its column, and the column's classes must all be known. It may know fewer (a
+        small folder rarely shows all), and there may be extra columns. A dense task must be of the same kind.
         """
-        problems: list[str] = []
-        for task in self.tasks:
-            if task.name not in labels:
-                problems.append(f"column {quoted(task.name)} is missing")
-                continue
-            column = labels[task.name]
-            if task.is_dense or column.is_dense:
-                problems += _unmet_map(task, column)
-                continue
-            unknown = [name for name in column.classes if name not in task.classes]
-            if unknown:
-                shown = ", ".join(f"{quoted(name)}{column.place_of(name)}" for name in unknown[:12])
-                more = ", ..." if len(unknown) > 12 else ""
-                spelled = respelled(unknown, task.classes)
-                advice = "".join(f"; spell {quoted(new)} as {quoted(old)}" for new, old in list(spelled.items())[:12])
-                problems.append(
-                    f"column {quoted(task.name)} has unknown classes {shown}{more}; "
-                    f"known: {listed(list(task.classes))}{advice}"
-                )
-        return problems
+        unmet = {task.name: _unmet_by(task, labels) for task in self.tasks}
+        return [f"column {quoted(name)}{fault}" for name, fault in unmet.items() if fault]
 
 
 @dataclass(frozen=True)
@@ -193,8 +158,8 @@ class LabelTable:
     Attributes:
         file_names: Relative POSIX paths, in the order of the label file.
         columns: Image-level task name to class indices, ``(N,)`` int64, :data:`UNLABELLED` where the cell is empty.
-        tasks: The tasks that the columns and maps stand for.
-        places: Where each row stands in the label file, for messages; empty for a table from elsewhere.
+        tasks: The tasks of the columns and maps.
+        places: Where each row is in the label file, for messages; empty for a table from elsewhere.
         maps: Dense task name to the file of each row, relative POSIX; None where the cell is empty.
         maps_folder: Where those files lead from: the folder of the label file.
         turns: EXIF orientation (2 to 8) of the photo of each map that is turned upright with it.
@@ -223,23 +188,19 @@ class LabelTable:
     def take(self, rows: Iterable[int]) -> "LabelTable":
         """The table of the given rows, in that order."""
         index = np.fromiter(rows, dtype=np.int64)
-        return LabelTable(
-            tuple(self.file_names[i] for i in index),
-            {name: column[index] for name, column in self.columns.items()},
-            self.tasks,
-            tuple(self.places[i] for i in index) if self.places else (),
-            {name: tuple(files[i] for i in index) for name, files in self.maps.items()},
-            self.maps_folder,
-            self.turns,
+        return replace(
+            self,
+            file_names=tuple(self.file_names[i] for i in index),
+            columns={name: column[index] for name, column in self.columns.items()},
+            places=tuple(self.places[i] for i in index) if self.places else (),
+            maps={name: tuple(files[i] for i in index) for name, files in self.maps.items()},
         )
 
     def with_unlabelled(self, names: Iterable[str]) -> "LabelTable":
         """This table and a row without any label for each of ``names``."""
         added = tuple(names)
-        columns = {
-            name: np.concatenate([column, np.full(len(added), UNLABELLED, dtype=np.int64)])
-            for name, column in self.columns.items()
-        }
+        padding = (0, len(added))
+        columns = {name: np.pad(cells, padding, constant_values=UNLABELLED) for name, cells in self.columns.items()}
         places = (*self.places, *("no row",) * len(added)) if self.places else ()
         maps = {name: (*files, *(None,) * len(added)) for name, files in self.maps.items()}
         return replace(self, file_names=(*self.file_names, *added), columns=columns, places=places, maps=maps)
@@ -254,27 +215,19 @@ class LabelTable:
     def recoded(self, tasks: TaskSet) -> "LabelTable":
         """The same rows in the class indices of ``tasks``.
 
-        A dense task keeps what this table knows of its files: scale, colours, ids, and what is ignored; of a mask of
-        numbers beside what ``tasks`` ignores.
+        A dense task keeps what this table knows of its files: scale, colours, ids, and what is ignored.
 
         Raises:
             KeyError: A column or class of ``tasks`` does not cover this table; ask :meth:`TaskSet.unmet_by` first.
         """
         columns: dict[str, npt.NDArray[np.int64]] = {}
-        kept: list[Task] = []
-        for task in tasks:
-            own = self.tasks[task.name]
-            if task.is_dense:
-                numbered = task.kind is TaskKind.SEGMENTATION and not (own.colours or own.ids)
-                ignore = tuple(sorted({*task.ignore, *own.ignore})) if numbered else own.ignore
-                kept.append(replace(task, scale=own.scale, ignore=ignore, colours=own.colours, ids=own.ids))
-                continue
-            kept.append(task)
+        for task in tasks.image_level:
             index_of = {name: index for index, name in enumerate(task.classes)}
-            lookup = np.array([index_of[name] for name in own.classes] + [UNLABELLED], dtype=np.int64)
-            columns[task.name] = lookup[self.columns[task.name]]
+            indices = [*(index_of[name] for name in self.tasks[task.name].classes), UNLABELLED]
+            columns[task.name] = np.array(indices, dtype=np.int64)[self.columns[task.name]]
+        kept = tuple(_with_files_of(task, self.tasks[task.name]) if task.is_dense else task for task in tasks)
         maps = {task.name: self.maps[task.name] for task in tasks.dense}
-        return replace(self, columns=columns, tasks=TaskSet(tuple(kept)), maps=maps)
+        return replace(self, columns=columns, tasks=TaskSet(kept), maps=maps)
 
 
 def numbered_classes(count: int) -> tuple[str, ...]:
@@ -282,50 +235,67 @@ def numbered_classes(count: int) -> tuple[str, ...]:
     return tuple(map(str, range(count)))
 
 
-def _entry(task: Task) -> dict[str, Any]:
-    entry: dict[str, Any] = {"name": task.name, "kind": task.kind.value, "classes": list(task.classes)}
-    if task.kind is TaskKind.SEGMENTATION:
-        entry["ignore"] = list(task.ignore)
-    if task.kind is TaskKind.DEPTH:
-        entry["scale"] = task.scale
-        entry |= {"ignore": list(task.ignore)} if task.ignore else {}
-        entry["span"] = None if task.span is None else list(task.span)
-    return entry
-
-
-def _span(found: Iterable[float] | None) -> tuple[float, float] | None:
-    if found is None:
-        return None
-    low, high = map(float, found)
-    if not 0 <= low < high < float("inf"):
-        raise ValueError(f"the span {low:g} to {high:g} is empty")
-    return low, high
-
-
-def _unmet_map(task: Task, column: Task) -> list[str]:
-    """Why maps of the kind and classes of ``column`` cannot serve ``task``, of which one at least is dense."""
-    name = quoted(task.name)
-    if task.kind is not column.kind:
-        return [
-            f"column {name} is read as {column.kind.value}, expected {task.kind.value}: "
-            f"declare it with --task {shlex.quote(f'{task.name}={task.kind.value}')}"
-        ]
-    if task.has_class_names and column.has_class_names:
-        pairs = list(zip(task.classes, column.classes, strict=False))
-        odd = next((at for at, (known, given) in enumerate(pairs) if known != given), None)
-        if odd is not None:
-            return [
-                f"column {name}: class {odd} is {quoted(column.classes[odd])}, expected {quoted(task.classes[odd])}"
-            ]
-    known = task.numbers
-    beyond = [value for value in column.numbers if value not in known and value not in task.ignore]
-    if beyond:
-        return [f"column {name} has unknown classes {number_range(beyond)}; known: {number_range(known)}"]
-    return []
-
-
 def number_range(numbers: Sequence[int]) -> str:
     """Numbers in words, in the order given: ``0 to 11``, or each where some are left out."""
     if len(numbers) and list(numbers) == list(range(numbers[0], numbers[-1] + 1)):
         return f"{numbers[0]} to {numbers[-1]}"
     return ", ".join(map(str, numbers[:12])) + (", ..." if len(numbers) > 12 else "")
+
+
+def _entry(task: Task) -> dict[str, Any]:
+    entry: dict[str, Any] = {"name": task.name, "kind": task.kind.value, "classes": list(task.classes)}
+    ignore = {"ignore": list(task.ignore)}
+    if task.kind is TaskKind.SEGMENTATION:
+        entry |= ignore
+    if task.kind is TaskKind.DEPTH:
+        span = None if task.span is None else list(task.span)
+        entry |= {"scale": task.scale, **(ignore if task.ignore else {}), "span": span}
+    return entry
+
+
+def _task(entry: Mapping[str, Any]) -> Task:
+    span = entry.get("span")
+    if span is not None:
+        low, high = span = tuple(map(float, span))
+        if not 0 <= low < high < float("inf"):
+            raise ValueError(f"the span {low:g} to {high:g} is empty")
+    return Task(
+        str(entry["name"]),
+        TaskKind(entry["kind"]),
+        tuple(map(str, entry["classes"])),
+        scale=float(entry.get("scale", 1.0)),
+        ignore=tuple(map(int, entry.get("ignore", ()))),
+        span=span,
+    )
+
+
+def _with_files_of(task: Task, own: Task) -> Task:
+    """A dense task with what ``own`` knows of its files."""
+    numbered = task.kind is TaskKind.SEGMENTATION and not (own.colours or own.ids)
+    ignore = tuple(sorted({*task.ignore, *own.ignore})) if numbered else own.ignore
+    return replace(task, scale=own.scale, ignore=ignore, colours=own.colours, ids=own.ids)
+
+
+def _unmet_by(task: Task, labels: TaskSet) -> str:
+    """Why no column of ``labels`` can serve ``task``, as said after its name; nothing if one can."""
+    if task.name not in labels:
+        return " is missing"
+    column = labels[task.name]
+    if not (task.is_dense or column.is_dense):
+        unknown = [name for name in column.classes if name not in task.classes]
+        shown = ", ".join(f"{quoted(name)}{column.place_of(name)}" for name in unknown[:12])
+        more = ", ..." if len(unknown) > 12 else ""
+        ways = list(respelled(unknown, task.classes).items())[:12]
+        advice = "".join(f"; spell {quoted(new)} as {quoted(old)}" for new, old in ways)
+        return f" has unknown classes {shown}{more}; known: {listed(task.classes)}{advice}" if unknown else ""
+    if task.kind is not column.kind:
+        declared = shlex.quote(f"{task.name}={task.kind.value}")
+        read, expected = column.kind.value, task.kind.value
+        return f" is read as {read}, expected {expected}: declare it with --task {declared}"
+    if task.has_class_names and column.has_class_names:
+        for at, (name, given) in enumerate(zip(task.classes, column.classes, strict=False)):
+            if name != given:
+                return f": class {at} is {quoted(given)}, expected {quoted(name)}"
+    known = task.numbers
+    beyond = [value for value in column.numbers if value not in (*known, *task.ignore)]
+    return f" has unknown classes {number_range(beyond)}; known: {number_range(known)}" if beyond else ""

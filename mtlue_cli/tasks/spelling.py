@@ -3,31 +3,15 @@
 import re
 import unicodedata
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from mtlue_cli.tasks.bins import parse_number
+from mtlue_cli.tasks.wording import words
 
-LIKELY_MISSING = frozenset(
-    {
-        "?",
-        "-",
-        "--",
-        "na",
-        "n/a",
-        "n.a.",
-        "#n/a",
-        "nan",
-        "nat",
-        "nil",
-        "none",
-        "null",
-        "<na>",
-        "missing",
-        "not available",
-    }
-    | {"inf", "-inf", "infinity", "-infinity", "n.d.", "not applicable", "unbekannt"}
-    | {"unk", "unknown", "undefined", "unspecified", "unlabelled", "unlabeled"}
-)
+LIKELY_MISSING = words(
+    "? - -- na n/a n.a. #n/a nan nat nil none null <na> missing inf -inf infinity -infinity n.d. unbekannt unk unknown "
+    "undefined unspecified unlabelled unlabeled"
+) | {"not available", "not applicable"}
 """Texts that often stand for a missing label, lower case; they are pointed out, never taken for one."""
 
 SENTINELS = frozenset({-1.0, -9.0, -99.0, -999.0, -9999.0})
@@ -36,7 +20,13 @@ SENTINELS = frozenset({-1.0, -9.0, -99.0, -999.0, -9999.0})
 EXACT = 2.0**53
 """Numbers from here on differ in their texts where they are the same floating-point number."""
 
-_TRUTH = {"true": 1.0, "false": 0.0}
+TRUTH = dict.fromkeys(words("yes y true t 1 1.0"), True) | dict.fromkeys(words("no n false f 0 0.0"), False)
+"""Texts that say yes or no, lower case."""
+
+_SHORT = (("y", "yes"), ("n", "no"), ("m", "male"), ("f", "female"), ("t", "true"), ("f", "false"))
+_MONTH = "(?:jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec)"
+_AS_DATE = re.compile(rf"\d{{1,2}}-{_MONTH}|{_MONTH}-\d{{2}}", re.IGNORECASE)
+_RANGE = re.compile(r"\d+\s*-\s*\d+")
 
 
 def meaning(value: str) -> float | str:
@@ -48,7 +38,9 @@ def meaning(value: str) -> float | str:
     number = parse_number(value)
     if number is not None and abs(number) < EXACT:
         return number
-    return _TRUTH.get(value.lower(), " ".join(unicodedata.normalize("NFC", value).split()))
+    if value.lower() in ("true", "false"):
+        return float(TRUTH[value.lower()])
+    return " ".join(unicodedata.normalize("NFC", value).split())
 
 
 def folded(value: str) -> float | str:
@@ -59,47 +51,35 @@ def folded(value: str) -> float | str:
 
 def alike(values: Iterable[str]) -> list[list[str]]:
     """Values that are likely to mean one class, a list for each such class, in the order of ``values``."""
-    spellings: dict[float | str, list[str]] = defaultdict(list)
-    for value in values:
-        spellings[meaning(value)].append(value)
-    return [ways for ways in spellings.values() if len(ways) > 1]
+    return [ways for ways in _grouped(values, meaning) if len(ways) > 1]
 
 
 def differing_in_case(values: Iterable[str]) -> list[list[str]]:
     """Values that differ in upper and lower case alone."""
-    spellings: dict[float | str, list[str]] = defaultdict(list)
+    return [ways for ways in _grouped(values, folded) if len(set(map(meaning, ways))) > 1]
+
+
+def _grouped(values: Iterable[str], key: Callable[[str], float | str]) -> Iterable[list[str]]:
+    groups: dict[float | str, list[str]] = defaultdict(list)
     for value in values:
-        spellings[folded(value)].append(value)
-    return [ways for ways in spellings.values() if len({meaning(way) for way in ways}) > 1]
-
-
-_SHORT = (("y", "yes"), ("n", "no"), ("m", "male"), ("f", "female"), ("t", "true"), ("f", "false"))
-_TRUE, _FALSE = frozenset({"yes", "true", "1", "1.0", "y"}), frozenset({"no", "false", "0", "0.0", "n"})
+        groups[key(value)].append(value)
+    return groups.values()
 
 
 def abbreviated(values: Iterable[str]) -> list[list[str]]:
     """Values that may be one class though their texts differ: ``M`` and ``male``, or ``yes`` and ``1`` among such."""
     spelled = {value.lower(): value for value in values}
     found = [[spelled[short], spelled[long]] for short, long in _SHORT if short in spelled and long in spelled]
-    if not found and spelled.keys() <= _TRUE | _FALSE and len(spelled) > 2:
-        sides = ([spelled[way] for way in spelled if way in side] for side in (_TRUE, _FALSE))
+    if not found and spelled.keys() <= TRUTH.keys() and len(spelled) > 2:
+        sides = ([spelled[way] for way in spelled if TRUTH[way] is side] for side in (True, False))
         found = [ways for ways in sides if len(ways) > 1]
     return found
-
-
-_AS_DATE = re.compile(
-    r"\d{1,2}-(?:jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec)|"
-    r"(?:jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec)-\d{2}",
-    re.IGNORECASE,
-)
-_RANGE = re.compile(r"\d+\s*-\s*\d+")
 
 
 def turned_to_dates(values: Iterable[str]) -> list[str]:
     """Values such as ``Oct-19`` beside ranges such as ``20-29``: spreadsheets make dates of ``10-19`` so."""
     values = tuple(values)
-    dates = [value for value in values if _AS_DATE.fullmatch(value)]
-    return dates if any(_RANGE.fullmatch(value) for value in values) else []
+    return list(filter(_AS_DATE.fullmatch, values)) if any(map(_RANGE.fullmatch, values)) else []
 
 
 def respelled(new: Iterable[str], known: Sequence[str]) -> dict[str, str]:
@@ -109,12 +89,10 @@ def respelled(new: Iterable[str], known: Sequence[str]) -> dict[str, str]:
     for name in new:
         if name in known:
             continue
-        if folded(name) in spelled:
-            found[name] = spelled[folded(name)]
-            continue
         others = [way for ways in abbreviated((*known, name)) if name in ways for way in ways if way != name]
-        if others:
-            found[name] = others[0]
+        way = spelled.get(folded(name), next(iter(others), None))
+        if way is not None:
+            found[name] = way
     return found
 
 

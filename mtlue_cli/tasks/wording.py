@@ -1,7 +1,12 @@
 """Text from a user's files in messages: visible, short, and harmless to a terminal."""
 
+from collections.abc import Callable, Sequence
+
 LONGEST = 80
 """Characters of a cell that a message shows at most."""
+
+EXAMPLES = 5
+"""Lines of one kind that are shown; the others are counted."""
 
 
 def quoted(text: str) -> str:
@@ -11,7 +16,18 @@ def quoted(text: str) -> str:
     return f"{text[:LONGEST]!r}... ({len(text)} characters)"
 
 
-def listed(texts: list[str], most: int = 12) -> str:
+def first_of(lines: Sequence[str], rest: Callable[[int], str]) -> list[str]:
+    """The first :data:`EXAMPLES` of ``lines``, and what ``rest`` says of the number of the others."""
+    more = len(lines) - EXAMPLES
+    return [*lines[:EXAMPLES], rest(more)] if more > 0 else list(lines)
+
+
+def words(text: str) -> frozenset[str]:
+    """The words of a list that blanks separate."""
+    return frozenset(text.split())
+
+
+def listed(texts: Sequence[str], most: int = 12) -> str:
     """``texts`` quoted and separated by commas, the first ``most`` of them."""
     return ", ".join(quoted(text) for text in texts[:most]) + (", ..." if len(texts) > most else "")
 

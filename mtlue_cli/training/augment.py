@@ -6,8 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from mtlue_cli.tasks.dense import as_labels
-from mtlue_cli.tasks.label_maps import MAPS
+from mtlue_cli.tasks.label_tensors import MAPS, as_labels
 from mtlue_cli.tasks.spec import Task, TaskSet
 
 

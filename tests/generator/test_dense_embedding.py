@@ -15,8 +15,7 @@ from mtlue_cli.generator.model import GeneratorConfig, PerturbationGenerator
 from mtlue_cli.generator.network import STRIDE
 from mtlue_cli.generator.painting import QUIET, SOFT, TintVolume
 from mtlue_cli.generator.tiles import SIDE, class_tints
-from mtlue_cli.tasks.dense import as_labels, empty_maps
-from mtlue_cli.tasks.shares import class_shares
+from mtlue_cli.tasks.label_tensors import as_labels, class_shares, empty_maps
 from mtlue_cli.tasks.spec import Task, TaskSet
 from tests.dense_sample import DEPTH, NORMALS, PARTS, TASKS, draw_scenes
 

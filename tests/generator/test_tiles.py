@@ -18,8 +18,7 @@ from mtlue_cli.generator.tiles import (
     normal_tints,
     tint_tiles,
 )
-from mtlue_cli.tasks.dense import as_labels, empty_maps
-from mtlue_cli.tasks.shares import class_shares
+from mtlue_cli.tasks.label_tensors import as_labels, class_shares, empty_maps
 from mtlue_cli.tasks.spec import TaskSet
 from tests.dense_sample import DEPTH, NORMALS, PARTS, TASKS, draw_scenes
 

@@ -16,8 +16,7 @@ from mtlue_cli.images.labelled import read_folder_labels
 from mtlue_cli.images.targets import read_target
 from mtlue_cli.tasks.declared import parse_declarations
 from mtlue_cli.tasks.label_options import LabelOptions
-from mtlue_cli.tasks.labels import LabelFile, read_label_file, released_options
-from mtlue_cli.tasks.released import released_labels
+from mtlue_cli.tasks.labels import LabelFile, read_label_file, released_labels, released_options
 from mtlue_cli.tasks.spec import numbered_classes
 from tests.tasks.label_files import DOCUMENT, write
 
@@ -219,7 +218,7 @@ def test_the_released_labels_name_the_maps_and_read_back_as_text(tmp_path: Path)
 
 def test_a_mask_of_one_class_teaches_nothing(tmp_path: Path) -> None:
     folder_of(tmp_path, {"m/a.png": CLASSES * 0}, ["m/a.png", "m/a.png"])
-    assert "hold only one class" in faults(tmp_path)[0]
+    assert "holds only one class, '0'" in faults(tmp_path)[0]
     assert read(tmp_path, learning=False).table.tasks["m"].num_classes == 1
 
 
@@ -349,7 +348,7 @@ def test_a_mask_that_ignores_all_but_one_class_says_so(tmp_path: Path) -> None:
     folder_of(tmp_path, {"m/a.png": np.array([[0, 255]] * 2, np.uint8)}, ["m/a.png", "m/a.png"])
     (note,) = read(tmp_path, "m=segmentation:ignore=255", learning=False).notes
     assert note.endswith("1 class, ignoring 255: nothing of it can be protected")
-    assert "hold only one class" in faults(tmp_path, "m=segmentation:ignore=255")[0]
+    assert "holds only one class, '0'" in faults(tmp_path, "m=segmentation:ignore=255")[0]
 
 
 def test_a_palette_file_beside_the_masks_is_found(tmp_path: Path) -> None:

@@ -20,8 +20,8 @@ from mtlue_cli.images.targets import (
     turned,
     turned_map,
 )
-from mtlue_cli.tasks.dense import as_labels, empty_maps
 from mtlue_cli.tasks.kinds import KINDS
+from mtlue_cli.tasks.label_tensors import as_labels, empty_maps
 from mtlue_cli.tasks.spec import LabelTable, Task, TaskSet, numbered_classes
 
 MASK = Task("mask", TaskKind.SEGMENTATION, numbered_classes(4), ignore=(9,))

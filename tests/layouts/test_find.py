@@ -64,7 +64,7 @@ def test_folders_are_taken_for_classes_only_where_there_is_no_doubt(tmp_path: Pa
     [
         (("train/1.jpg", "test/2.jpg"), "parts of a split", "such as the folder test"),
         (("train/cat/1.jpg", "val/cat/2.jpg"), "parts of a split", "such as the folder train"),
-        (("images/1.jpg", "masks/1.png"), "hardly are classes: 'images', 'masks'", "--labels"),
+        (("images/1.jpg", "masks/1.png"), "are unlikely to be classes: 'images', 'masks'", "--labels"),
         (("cat/1.jpg", "dog/1.jpg", "2.jpg"), "1 image beside the folders", "--label-format imagefolder"),
         (("cat/1.jpg", "dog/old/1.jpg"), "folders within folders", "--levels country,city"),
         (("cat/1.jpg", "cat/2.jpg"), "all images lie in one folder", "--labels"),

@@ -8,13 +8,10 @@ import torch
 from torch import Tensor
 
 from mtlue_cli.choices import TaskKind
-from mtlue_cli.tasks.dense import as_labels, empty_maps
 from mtlue_cli.tasks.kinds import labelled_rows
-from mtlue_cli.tasks.label_maps import MAPS, code_shares, code_weights
-from mtlue_cli.tasks.losses import count_correct, sample_losses, task_losses
-from mtlue_cli.tasks.spans import with_spans
+from mtlue_cli.tasks.label_tensors import MAPS, as_labels, code_shares, code_weights, empty_maps, with_spans
+from mtlue_cli.tasks.losses import count_correct, sample_losses, shifted_labels, task_losses
 from mtlue_cli.tasks.spec import Task, TaskSet
-from mtlue_cli.tasks.targets import shifted_labels
 from tests.dense_sample import DEPTH, NORMALS, PARTS, TASKS, draw_scenes
 
 DENSE = (PARTS, DEPTH, NORMALS)

@@ -15,9 +15,8 @@ from mtlue_cli.choices import LabelFormat, SplitPart
 from mtlue_cli.errors import InputError
 from mtlue_cli.tasks.bins import parse_bins
 from mtlue_cli.tasks.label_options import LabelOptions
-from mtlue_cli.tasks.labels import LabelFile, read_label_file, released_options
+from mtlue_cli.tasks.labels import LabelFile, read_label_file, released_labels, released_options
 from mtlue_cli.tasks.paths import path_fault
-from mtlue_cli.tasks.released import released_labels
 
 CASES = int(os.environ.get("MTLUE_FUZZ_CASES", "300"))
 """Label files that are tried."""

@@ -6,9 +6,8 @@ import pytest
 import torch
 
 from mtlue_cli.choices import TaskKind
-from mtlue_cli.tasks.losses import count_correct, mean_loss, task_losses
+from mtlue_cli.tasks.losses import count_correct, mean_loss, shifted_labels, task_losses
 from mtlue_cli.tasks.spec import UNLABELLED, Task, TaskSet
-from mtlue_cli.tasks.targets import shifted_labels
 
 TASKS = TaskSet((Task("five", TaskKind.CATEGORICAL, tuple("abcde")), Task("two", TaskKind.BINARY, ("no", "yes"))))
 

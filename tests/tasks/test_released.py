@@ -3,10 +3,9 @@ from pathlib import Path
 
 import pytest
 
-from mtlue_cli.tasks.formula import escaped, escaped_name, unescaped
 from mtlue_cli.tasks.label_options import LabelOptions
-from mtlue_cli.tasks.labels import read_label_file, released_options
-from mtlue_cli.tasks.released import released_labels
+from mtlue_cli.tasks.labels import read_label_file, released_labels, released_options
+from mtlue_cli.tasks.readers.delimited import escaped, escaped_name, unescaped
 from tests.tasks.label_files import cells_of, write
 
 

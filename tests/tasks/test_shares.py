@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from mtlue_cli.choices import TaskKind
-from mtlue_cli.tasks.shares import class_shares
+from mtlue_cli.tasks.label_tensors import class_shares
 from mtlue_cli.tasks.spec import Task, TaskSet
 
 TASKS = TaskSet((Task("a", TaskKind.CATEGORICAL, ("x", "y", "z")), Task("b", TaskKind.BINARY, ("0", "1"))))

@@ -9,8 +9,8 @@ from mtlue_cli.choices import BackboneName, ObjectiveName, Precision, WeightingN
 from mtlue_cli.generator.model import GeneratorConfig, PerturbationGenerator
 from mtlue_cli.networks.multitask import build_network
 from mtlue_cli.objectives import OBJECTIVES, Ingredients
+from mtlue_cli.tasks.label_tensors import class_shares
 from mtlue_cli.tasks.losses import count_correct
-from mtlue_cli.tasks.shares import class_shares
 from mtlue_cli.tasks.spec import TaskSet
 from mtlue_cli.training.augment import centred_labels
 from mtlue_cli.training.generator_loop import GeneratorLoop, GeneratorSettings, StepRecord

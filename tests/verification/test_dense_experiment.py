@@ -15,7 +15,7 @@ from mtlue_cli.commands.verify_tables import by_place_alone
 from mtlue_cli.errors import InputError
 from mtlue_cli.metrics.dense import dense_floor, dense_scores
 from mtlue_cli.networks.multitask import build_network
-from mtlue_cli.tasks.dense import empty_maps
+from mtlue_cli.tasks.label_tensors import empty_maps
 from mtlue_cli.tasks.spec import TaskSet
 from mtlue_cli.training.augment import centred_labels
 from mtlue_cli.training.multitask_loop import LearningSettings

@@ -20,9 +20,8 @@ from mtlue_cli.images.decode import decode_image
 from mtlue_cli.keys import VARIABLE
 from mtlue_cli.release.records import read_run
 from mtlue_cli.tasks.declared import parse_declarations
-from mtlue_cli.tasks.label_maps import DEPTH_CODES
 from mtlue_cli.tasks.label_options import LabelOptions
-from mtlue_cli.tasks.shares import class_shares
+from mtlue_cli.tasks.label_tensors import DEPTH_CODES, class_shares
 from mtlue_cli.tasks.spec import LabelTable, TaskSet
 from mtlue_cli.workflows.progress import SilentProgress
 from mtlue_cli.workflows.protect.config import ProtectConfig

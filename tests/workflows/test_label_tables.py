@@ -20,9 +20,8 @@ from mtlue_cli.errors import InputError
 from mtlue_cli.generator import shipped
 from mtlue_cli.keys import VARIABLE
 from mtlue_cli.release.records import read_manifest
-from mtlue_cli.tasks.labels import read_label_file, released_options
+from mtlue_cli.tasks.labels import read_label_file, released_labels, released_options
 from mtlue_cli.tasks.overview import overview_lines
-from mtlue_cli.tasks.released import released_labels
 from mtlue_cli.workflows.progress import SilentProgress
 from mtlue_cli.workflows.protect.config import ProtectConfig
 from mtlue_cli.workflows.protect.own_weights import find_weights

@@ -3,11 +3,13 @@
 import os
 import re
 import tomllib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
+from typing import Any, get_type_hints
+
+import msgspec
 
 from mtlue_cli.choices import Uncertain
 from mtlue_cli.errors import InputError
@@ -16,15 +18,12 @@ from mtlue_cli.tasks.readers.base import CANONICAL_FILE_COLUMN, Cell, RawTable
 from mtlue_cli.tasks.wording import counted, listed, quoted
 
 SUFFIX = ".toml"
-_WHOLE = re.compile(r"^(\d+)\.0$")
-"""A number of a table that was saved again as floating point."""
-
 _PLACEHOLDER = re.compile(r"\{([^{}:]+)(?::(\d+))?\}")
 
 
 @dataclass(frozen=True)
 class Preset:
-    """How a label table is read. The fields are the keys of its TOML file; :data:`given` aside.
+    """How a label table is read. The fields are the keys of its TOML file, except for :data:`given`.
 
     Attributes:
         given: Name or path by which the user called it.
@@ -32,7 +31,7 @@ class Preset:
         file: How the path of an image is made of the cells of its row: ``{Path}``, ``{image}.jpg``. ``{subject:2}``
             takes the first two characters of a cell.
         remove_prefix: Folders that such paths may begin with and that are the image folder itself.
-        labels: Names of the label file among the images, the first that is there counts.
+        labels: Names of the label file among the images; the first that is there counts.
         tasks: Columns that are tasks; those that a table lacks are not missed. All others are left out.
         missing_values: Texts that mean no label, besides the empty cell.
         bins: Numeric columns in classes, as ``--bins`` takes them.
@@ -54,6 +53,9 @@ class Preset:
     positive: str = "1"
     negative: str = "0"
 
+    def __str__(self) -> str:
+        return self.given
+
     @property
     def file_columns(self) -> tuple[str, ...]:
         """Columns that a path is made of."""
@@ -62,76 +64,59 @@ class Preset:
     def path_of(self, row: Mapping[str, Cell], folder: Path | None = None) -> str:
         """Path of the image of a row, relative to the image folder; empty where a cell of it is empty.
 
-        Args:
-            row: Its cells by column.
-            folder: The image folder; where it holds the folder that is left out of paths, that one stays.
+        Where ``folder``, the image folder, holds the folder that is left out of paths, that one stays.
         """
         if not all(row[name] for name in self.file_columns):
             return ""
         path = _PLACEHOLDER.sub(lambda match: _cut(row[match[1]] or "", match[2]), self.file)
         if folder is not None and self.remove_prefix and "\0" not in path and os.path.isfile(folder / path):
             return path
-        prefix = next((prefix for prefix in self.remove_prefix if path.startswith(prefix)), "")
+        prefix = next(filter(path.startswith, self.remove_prefix), "")
         return path.removeprefix(prefix)
 
     def applied(self, raw: RawTable, uncertain: Uncertain | None, folder: Path | None = None) -> RawTable:
         """The table with a file column and the columns that are tasks, class names as cells.
 
-        Args:
-            raw: As it was read.
-            uncertain: What uncertain cells become.
-            folder: The image folder, to find out where paths lead from; None: not known.
+        ``uncertain`` is what uncertain cells become; ``folder`` the image folder, if known, to find out where paths
+        lead from.
 
         Raises:
             InputError: Columns are missing, or there are no uncertain cells to decide about.
         """
         if uncertain is not None and not self.uncertain:
-            raise InputError(f"the preset {self.given} has no uncertain cells", hint="leave out --uncertain")
+            raise InputError(f"the preset {self} has no uncertain cells", hint="leave out --uncertain")
         missing = [name for name in self.file_columns if name not in raw.header]
         found = [name for name in self.tasks if name in raw.header]
         if missing or not found:
             raise InputError(
-                f"the table does not fit the preset {self.given} ({self.title})",
+                f"the table does not fit the preset {self} ({self.title})",
                 [f"column {quoted(name)} is missing: paths are made of it" for name in missing]
-                + ([] if found else [f"none of its tasks is a column: {listed(list(self.tasks))}"]),
-                f"the columns are {listed(list(raw.header))}; write a preset of your own, or leave out --preset",
+                + ([] if found else [f"none of its tasks is a column: {listed(self.tasks)}"]),
+                f"the columns are {listed(raw.header)}; write a preset of your own, or leave out --preset",
             )
-        class_of = {**self.values, **dict.fromkeys(self.uncertain, self._class_of_uncertain(uncertain))}
+        way = uncertain or Uncertain.UNLABELLED
+        made = {Uncertain.POSITIVE: self.positive, Uncertain.NEGATIVE: self.negative}.get(way)
+        class_of = {**self.values, **dict.fromkeys(self.uncertain, made)}
         rows: list[tuple[Cell, ...]] = []
         for cells in raw.rows:
-            if len(cells) != len(raw.header):
-                rows.append(cells)  # named as a fault by whoever reads the table
-                continue
             row = dict(zip(raw.header, cells, strict=True))
             rows.append((self.path_of(row, folder), *(class_of.get(row[name] or "", row[name]) for name in found)))
         left = [name for name in raw.header if name not in (*found, *self.file_columns)]
-        notes = [f"preset {self.given}: {self.title}; {counted(len(found), 'task')}: {listed(found)}"]
+        notes = [f"preset {self}: {self.title}; {counted(len(found), 'task')}: {listed(found)}"]
         notes += [f"columns left out by the preset: {listed(left)}"] if left else []
-        notes += self._uncertain_notes(raw, found, uncertain)
-        return replace(
-            raw,
-            header=(CANONICAL_FILE_COLUMN, *found),
-            rows=tuple(rows),
-            notes=(*raw.notes, *notes),
-            file_column=CANONICAL_FILE_COLUMN,
-        )
+        notes += self._uncertain_notes(raw, found, way)
+        header = (CANONICAL_FILE_COLUMN, *found)
+        notes = [*raw.notes, *notes]
+        return replace(raw, header=header, rows=tuple(rows), notes=tuple(notes), file_column=CANONICAL_FILE_COLUMN)
 
-    def _class_of_uncertain(self, uncertain: Uncertain | None) -> Cell:
-        return {Uncertain.POSITIVE: self.positive, Uncertain.NEGATIVE: self.negative}.get(
-            uncertain or Uncertain.UNLABELLED
-        )
-
-    def _uncertain_notes(self, raw: RawTable, found: list[str], uncertain: Uncertain | None) -> list[str]:
-        wanted = {raw.header.index(name) for name in found}
-        count = sum(cell in self.uncertain for cells in raw.rows for at, cell in enumerate(cells) if at in wanted)
+    def _uncertain_notes(self, raw: RawTable, found: Sequence[str], way: Uncertain) -> list[str]:
+        wanted = [raw.header.index(name) for name in found]
+        count = sum(cells[at] in self.uncertain for cells in raw.rows for at in wanted)
         if not count:
             return []
-        way = (uncertain or Uncertain.UNLABELLED).value
-        others = "|".join(other for other in Uncertain if other.value != way)
-        return [
-            f"{counted(count, 'cell')} {'|'.join(self.uncertain)} (uncertain) read as {way}; "
-            f"--uncertain {others} changes that"
-        ]
+        others = "|".join(other for other in Uncertain if other is not way)
+        cells = f"{counted(count, 'cell')} {'|'.join(self.uncertain)} (uncertain)"
+        return [f"{cells} read as {way.value}; --uncertain {others} changes that"]
 
 
 def preset_names() -> list[str]:
@@ -163,54 +148,32 @@ def load_preset(given: str) -> Preset:
     faults = list(_faults(document))
     if faults:
         raise InputError(f"--preset {given} is not valid", faults, f"keys: {', '.join(_KEYS)}")
-    fields: dict[str, Any] = {
-        key: tuple(value) if isinstance(value, list) else value for key, value in document.items()
-    }
-    return Preset(given, **fields)
+    return msgspec.convert({"given": given, **document}, Preset)
+
+
+_KEYS = {key: kind for key, kind in get_type_hints(Preset).items() if key != "given"}
+_EXPECTED = {str: "text", tuple[str, ...]: "a list of texts", Mapping[str, str]: "a table of texts"}
 
 
 def _faults(document: Mapping[str, Any]) -> Iterator[str]:
-    for key in ("title", "file", "tasks"):
-        if key not in document:
-            yield f"{key} is missing"
+    yield from (f"{key} is missing" for key in ("title", "file", "tasks") if key not in document)
+    sound: dict[str, Any] = {}
     for key, value in document.items():
-        if key not in _KEYS:
-            yield f"{key} is not a key of a preset"
-        elif not _KEYS[key](value):
-            yield f"{key} is {value!r}, expected {_EXPECTED[_KEYS[key]]}"
-    if _is_text(document.get("file")) and not _PLACEHOLDER.search(document["file"]):
-        yield f"file is {document['file']!r}, expected a column in braces, such as {{Path}} or {{image}}.jpg"
-    if _is_list(document.get("bins")):
         try:
-            parse_bins(document["bins"])
-        except InputError as error:
-            yield from (f"bins: {fault}" for fault in error.faults or (str(error),))
-
-
-def _is_text(value: object) -> bool:
-    return isinstance(value, str)
-
-
-def _is_list(value: object) -> bool:
-    return isinstance(value, list) and all(isinstance(entry, str) for entry in value)
-
-
-def _is_table(value: object) -> bool:
-    return isinstance(value, dict) and all(isinstance(entry, str) for entry in value.values())
-
-
-_KEYS: Mapping[str, Callable[[object], bool]] = {
-    **dict.fromkeys(("title", "file", "positive", "negative"), _is_text),
-    **dict.fromkeys(("tasks", "labels", "remove_prefix", "missing_values", "bins", "uncertain"), _is_list),
-    "values": _is_table,
-}
-_EXPECTED: Mapping[Callable[[object], bool], str] = {
-    _is_text: "text",
-    _is_list: "a list of texts",
-    _is_table: "a table of texts",
-}
+            sound[key] = msgspec.convert(value, _KEYS[key])
+        except KeyError:
+            yield f"{key} is not a key of a preset"
+        except msgspec.ValidationError:
+            yield f"{key} is {value!r}, expected {_EXPECTED[_KEYS[key]]}"
+    if "file" in sound and not _PLACEHOLDER.search(sound["file"]):
+        yield f"file is {sound['file']!r}, expected a column in braces, such as {{Path}} or {{image}}.jpg"
+    try:
+        parse_bins(sound.get("bins", ()))
+    except InputError as error:
+        yield from (f"bins: {fault}" for fault in error.faults)
 
 
 def _cut(cell: str, length: str) -> str:
-    cell = _WHOLE.sub(r"\1", cell)
+    """The first characters of a cell; one that was saved again as floating point counts as a whole number."""
+    cell = re.sub(r"^(\d+)\.0$", r"\1", cell)
     return cell[: int(length)] if length else cell

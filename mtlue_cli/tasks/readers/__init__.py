@@ -1,1 +1,1 @@
-"""Label formats: one file each, all read into one common table of text."""
+"""Label formats, all read into one common table of text."""

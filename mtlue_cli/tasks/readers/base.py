@@ -1,11 +1,13 @@
 """What every label format is read into, and what a reader declares of itself."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from mtlue_cli.choices import LabelFormat
 from mtlue_cli.tasks.declared import Declaration
+from mtlue_cli.tasks.wording import quoted
 
 FILE_COLUMNS = ("file_name", "filename", "image", "image_id", "path")
 """Headers that name the file column, first match wins."""
@@ -22,8 +24,8 @@ class RawTable:
 
     Attributes:
         header: Column names.
-        rows: Cells, a row each, without surrounding blanks; None or an empty text where nothing stands.
-        places: Where each row stands, as an editor counts, such as ``"row 3"``.
+        rows: A cell per column, without surrounding blanks; None or an empty text where there is none.
+        places: Where each row is, as an editor counts, such as ``"row 3"``.
         faults: What is wrong with single rows, each with its place; such rows are not in ``rows``.
         notes: What a user should know and is no fault.
         file_column: Header of the file column, where the format settles it.
@@ -45,6 +47,34 @@ class RawTable:
     one_hot: frozenset[str] = frozenset()
 
 
+def image_table(
+    columns: Iterable[str],
+    rows: Iterable[tuple[Cell, ...]],
+    places: Iterable[str] | None = None,
+    **more: Any,  # noqa: ANN401 - fields of several types
+) -> RawTable:
+    """A table of a format that settles the file column: the first cell of each row.
+
+    Without ``places``, a row is called by its file. ``more`` are other fields of the table.
+    """
+    cells = tuple(rows)
+    where = tuple(quoted(row[0] or "") for row in cells) if places is None else tuple(places)
+    return RawTable((CANONICAL_FILE_COLUMN, *columns), cells, where, file_column=CANONICAL_FILE_COLUMN, **more)
+
+
+def number_text(value: float) -> str:
+    """A number in one spelling: without decimals where it has none, else as short as it can be told apart.
+
+    ``1.0`` gives ``1``, as an integer column that once held a gap is stored as floating point.
+    """
+    return str(int(value)) if value.is_integer() and abs(value) < 2**53 else repr(value)
+
+
+def list_text(cells: Iterable[Cell]) -> Cell:
+    """A list of values as one cell, ``a|b``; missing values are left out, and a list without any is a missing cell."""
+    return "|".join(cell for cell in cells if cell) or None
+
+
 @dataclass(frozen=True)
 class LabelSource:
     """Where labels come from.
@@ -62,16 +92,6 @@ class LabelSource:
     levels: tuple[str, ...] = ()
 
 
-def always(start: str) -> bool:  # noqa: ARG001 - the shape of every such test
-    """Recognise any content: the suffix alone decides."""
-    return True
-
-
-def on_request(names: Sequence[str]) -> bool:  # noqa: ARG001 - the shape of every such test
-    """Recognise no names: such a format is only read if it is asked for."""
-    return False
-
-
 @dataclass(frozen=True)
 class LabelReader:
     """One label format.
@@ -81,15 +101,15 @@ class LabelReader:
         title: What it is, in a few words.
         read: Reads a source; raises InputError if nothing of it can be understood.
         suffixes: File suffixes that may hold it, lower case; none for a format that is only read on request.
-        recognises: Whether a file's first characters look like it.
+        recognises: Whether a file's first characters look like it. None: the suffix alone decides.
         reads_names: Whether it reads the names of the images in place of a file.
-        fits: Whether these names of images leave no doubt that they are in this format.
+        fits: Whether these names of images leave no doubt that they are in this format. None: only on request.
     """
 
     name: LabelFormat
     title: str
     read: Callable[[LabelSource], RawTable]
     suffixes: tuple[str, ...] = ()
-    recognises: Callable[[str], bool] = always
+    recognises: Callable[[str], bool] | None = None
     reads_names: bool = False
-    fits: Callable[[Sequence[str]], bool] = on_request
+    fits: Callable[[Sequence[str]], bool] | None = None

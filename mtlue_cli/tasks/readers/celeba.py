@@ -1,15 +1,21 @@
-"""CelebA's ``list_attr_celeba.txt``: a count, the attributes, and one row of -1 and 1 per image.
+"""CelebA's ``list_attr_celeba.txt`` and ``list_eval_partition.txt``.
 
-Source: Liu et al., "Deep Learning Face Attributes in the Wild", ICCV 2015; the file of the published data set.
+The first holds a count, the attributes, and one row of -1 and 1 per image; the second the part of the split of each.
+
+Source: Liu et al., "Deep Learning Face Attributes in the Wild", ICCV 2015; the files of the published data set.
 """
 
-from mtlue_cli.choices import LabelFormat
+from collections.abc import Mapping
+from pathlib import Path
+
+from mtlue_cli.choices import LabelFormat, SplitPart
 from mtlue_cli.errors import InputError
-from mtlue_cli.tasks.readers.base import CANONICAL_FILE_COLUMN, Cell, LabelReader, LabelSource, RawTable
+from mtlue_cli.tasks.readers.base import Cell, LabelReader, LabelSource, RawTable, image_table
 from mtlue_cli.tasks.readers.text import read_text
 from mtlue_cli.tasks.wording import counted, quoted
 
 _CLASSES = {"-1": "0", "1": "1"}
+PARTS = {"0": SplitPart.TRAIN, "1": SplitPart.VALIDATION, "2": SplitPart.TEST}
 
 
 def read_celeba(source: LabelSource) -> RawTable:
@@ -18,37 +24,56 @@ def read_celeba(source: LabelSource) -> RawTable:
     Raises:
         InputError: The first two rows are no count and no attributes.
     """
-    lines = [(f"row {number}", line.split()) for number, line in enumerate(read_text(source.path).split("\n"), 1)]
-    lines = [(place, words) for place, words in lines if words]
+    lines = _lines(source.path)
     if len(lines) < 2 or not _is_count(lines[0][1]):
         raise InputError(
             f"{source.path} is not a list_attr_celeba.txt: expected the number of images, then the attributes",
             [f"{place}: {quoted(' '.join(words))}" for place, words in lines[:2]],
         )
-    attributes = lines[1][1]
-    rows: list[tuple[Cell, ...]] = []
-    places: list[str] = []
+    (_, (stated,)), (_, attributes), *others = lines
     faults: list[str] = []
-    for place, (name, *values) in lines[2:]:
-        if len(values) != len(attributes):
-            faults.append(f"{place}: {counted(len(values), 'value')}, expected {len(attributes)}")
-            continue
+    if int(stated) != len(others):
+        found = counted(len(others), "row")
+        faults.append(f"row 1: states {counted(int(stated), 'image')}, the file has {found}: cut off?")
+    rows: dict[str, tuple[Cell, ...]] = {}
+    for place, (name, *values) in others:
         odd = [
             f"{place}: {quoted(attribute)} is {quoted(value)}, expected -1 or 1"
-            for attribute, value in zip(attributes, values, strict=True)
+            for attribute, value in zip(attributes, values, strict=False)
             if value not in _CLASSES
         ]
+        if len(values) != len(attributes):
+            odd = [f"{place}: {counted(len(values), 'value')}, expected {len(attributes)}"]
         faults += odd
         if not odd:
-            rows.append((name, *(_CLASSES[value] for value in values)))
-            places.append(place)
-    stated = int(lines[0][1][0])
-    if stated != len(lines) - 2:
-        faults.insert(
-            0, f"row 1: states {counted(stated, 'image')}, the file has {counted(len(lines) - 2, 'row')}: cut off?"
-        )
-    header = (CANONICAL_FILE_COLUMN, *attributes)
-    return RawTable(header, tuple(rows), tuple(places), tuple(faults), file_column=CANONICAL_FILE_COLUMN)
+            rows[place] = (name, *(_CLASSES[value] for value in values))
+    return image_table(attributes, rows.values(), rows, faults=tuple(faults))
+
+
+def read_partition(path: Path) -> Mapping[str, SplitPart]:
+    """Part of each file: rows of a name and 0 (train), 1 (validation) or 2 (test), separated by blanks.
+
+    Raises:
+        InputError: Lists every row of another form, and every file that appears twice.
+    """
+    parts: dict[str, SplitPart] = {}
+    faults: list[str] = []
+    for place, words in _lines(path):
+        if len(words) != 2 or words[1] not in PARTS:
+            faults.append(f"{place}: {quoted(' '.join(words))}, expected a file name and 0, 1 or 2")
+        elif words[0] in parts:
+            faults.append(f"{place}: file {quoted(words[0])} appears more than once")
+        else:
+            parts[words[0]] = PARTS[words[1]]
+    if faults:
+        raise InputError(f"{path} has {counted(len(faults), 'fault')}", faults)
+    return parts
+
+
+def _lines(path: Path) -> list[tuple[str, list[str]]]:
+    """Place and words of each line that is not blank."""
+    lines = enumerate(read_text(path).split("\n"), 1)
+    return [(f"row {number}", words) for number, line in lines if (words := line.split())]
 
 
 def _is_count(words: list[str]) -> bool:

@@ -8,14 +8,13 @@ import json
 import os
 from collections import Counter, defaultdict
 from collections.abc import Collection, Mapping
-from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from mtlue_cli.choices import LabelFormat, TaskKind
 from mtlue_cli.errors import InputError
 from mtlue_cli.tasks.declared import Declaration
-from mtlue_cli.tasks.readers.base import CANONICAL_FILE_COLUMN, LabelReader, LabelSource, RawTable
+from mtlue_cli.tasks.readers.base import LabelReader, LabelSource, RawTable, image_table
 from mtlue_cli.tasks.readers.mask_folders import COLUMN
 from mtlue_cli.tasks.readers.text import read_text
 from mtlue_cli.tasks.spec import UNLABELLED, Task
@@ -54,38 +53,35 @@ def read_coco(source: LabelSource) -> RawTable:
         ) from error
     unknown = sorted({str(key) for found in shown.values() for key in found - categories.keys()})
     faults = [f"annotations name the category {key}, which categories lacks" for key in unknown]
-    rows = tuple((name, *(str(int(key in shown[image])) for key in categories)) for image, name in images)
-    places = tuple(f"image {quoted(str(image))}" for image, _ in images)
-    header = (CANONICAL_FILE_COLUMN, *classes)
-    raw = RawTable(header, rows, places, tuple(faults), (NOTE,), CANONICAL_FILE_COLUMN)
-    if not masks or unknown:
-        return raw
+    masks = [] if unknown else masks
     for at, what, others in ((0, "image", "masks"), (1, "mask", "images")):
         repeated = [key for key, count in Counter(mask[at] for mask in masks).items() if count > 1]
         faults += [f"{what} {quoted(str(key))} has several {others}" for key in repeated]
     file_of = {image: file for image, file, _ in masks}
-    return replace(
-        raw,
-        header=(*header, COLUMN),
-        rows=tuple((*row, file_of.get(image)) for row, (image, _) in zip(rows, images, strict=True)),
+    ids_of = {file: ids for _, file, ids in masks}
+    return image_table(
+        (*classes, COLUMN) if masks else classes,
+        (
+            (name, *(str(int(key in shown[image])) for key in categories), *([file_of.get(image)] if masks else []))
+            for image, name in images
+        ),
+        (f"image {quoted(str(image))}" for image, _ in images),
         faults=tuple(faults),
-        declarations=(Declaration(COLUMN, TaskKind.SEGMENTATION, classes, ids={file: ids for _, file, ids in masks}),),
+        notes=(NOTE,),
+        declarations=(Declaration(COLUMN, TaskKind.SEGMENTATION, classes, ids=ids_of),) if masks else (),
     )
 
 
 def _panoptic(path: Path, document: Mapping[str, Any], numbers: Mapping[Any, int]) -> list[Mask]:
     """Masks that hold ids of segments, in the folder of the document's name; 0 is no segment."""
     folder = path.with_suffix("")
-    entries = [entry for entry in document["annotations"] if "segments_info" in entry] if folder.is_dir() else []
-    return [
-        (
-            entry["image_id"],
-            str(PurePosixPath(folder.name, entry["file_name"])),
-            {int(part["id"]): numbers.get(part["category_id"], UNLABELLED) for part in entry["segments_info"]}
-            | {0: UNLABELLED},
-        )
-        for entry in entries
-    ]
+    masks: list[Mask] = []
+    for entry in document["annotations"] if folder.is_dir() else ():
+        if "segments_info" in entry:
+            parts = {int(part["id"]): part["category_id"] for part in entry["segments_info"]}
+            ids = {key: numbers.get(category, UNLABELLED) for key, category in parts.items()} | {0: UNLABELLED}
+            masks.append((entry["image_id"], str(PurePosixPath(folder.name, entry["file_name"])), ids))
+    return masks
 
 
 def _pixel_maps(

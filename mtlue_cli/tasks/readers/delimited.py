@@ -1,29 +1,42 @@
-"""Rows of cells between delimiters, as CSV and TSV have them."""
+"""Rows of cells between delimiters: CSV and TSV, read and written.
+
+A spreadsheet takes a cell that begins with one of ``= + - @`` for a formula, which can run commands or send the sheet
+away. Such a cell is written with an apostrophe before it, which spreadsheets show as text; plain numbers such as ``-1``
+are left alone. Reading takes the apostrophe off. File names get ``./`` instead, another spelling of the same
+path for any program.
+
+Source: OWASP, CSV Injection.
+"""
 
 import csv
 import io
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
+from typing import Literal
 
+from mtlue_cli.choices import LabelFormat
 from mtlue_cli.errors import InputError
-from mtlue_cli.tasks.formula import unescaped
-from mtlue_cli.tasks.readers.base import LabelSource, RawTable
+from mtlue_cli.tasks.bins import NUMBER
+from mtlue_cli.tasks.readers.base import LabelReader, LabelSource, RawTable
 from mtlue_cli.tasks.readers.text import read_text
+from mtlue_cli.tasks.wording import counted
+
+DELIMITERS = (",", ";", "\t")
+"""What may separate the cells of a CSV file; many European spreadsheets write ``;``. The header decides."""
 
 _STATED = re.compile(r'(?:"sep=(.)"|sep=(.))(?:\r\n|\r|\n)', re.IGNORECASE)
-"""The row that some spreadsheets put on top of all to say how cells are parted."""
+"""The row that some spreadsheets put on top of all to say how cells are separated."""
+
+_FORMULA = "[=+\\-@\uff1d\uff0b\uff0d\uff20]"  # the last four are the full-width signs
+_EXECUTED = re.compile(f"'*{_FORMULA}")
+_ESCAPED = re.compile(f"'+{_FORMULA}")
 
 
 @dataclass(frozen=True)
 class Parted:
-    """The text of a table, its delimiter known.
-
-    Attributes:
-        rows: The text without a row that states the delimiter.
-        delimiter: What parts the cells.
-        above: Number of rows above ``rows``.
-    """
+    """The text of a table, its delimiter, and how many rows above the text state the delimiter."""
 
     rows: str
     delimiter: str
@@ -31,20 +44,22 @@ class Parted:
 
 
 def part(text: str, delimiters: Sequence[str], file_columns: Sequence[str]) -> Parted:
-    """Find the delimiter of a table; arguments as those of :func:`read_delimited`."""
+    """Find the delimiter of a table.
+
+    The first of ``delimiters`` with which the header holds one of ``file_columns`` is taken, else the first that splits
+    the header at all.
+    """
     stated = _STATED.match(text)
     if stated is not None and len(delimiters) > 1:
         return Parted(text[stated.end() :], stated[1] or stated[2], 1)
-    return Parted(text, _delimiter(text, delimiters, file_columns))
+    headers = {delimiter: header_of(text, delimiter) for delimiter in delimiters}
+    parting = [delimiter for delimiter in delimiters if len(headers[delimiter]) > 1]
+    named = [delimiter for delimiter in parting if set(headers[delimiter]) & set(file_columns)]
+    return Parted(text, (named or parting or delimiters)[0])
 
 
-def read_delimited(source: LabelSource, delimiters: Sequence[str]) -> RawTable:
+def read_delimited(source: LabelSource, delimiters: Sequence[str] = DELIMITERS) -> RawTable:
     """Read a table with a header; quoted cells may hold delimiters and line ends, blank rows are left out.
-
-    Args:
-        source: A file in an encoding that :func:`~mtlue_cli.tasks.readers.text.read_text` knows.
-        delimiters: What may part the cells. The first with which the header holds a file column is taken, else the
-            first that parts the header at all.
 
     Raises:
         InputError: The file is no text, or empty.
@@ -53,20 +68,24 @@ def read_delimited(source: LabelSource, delimiters: Sequence[str]) -> RawTable:
     rows, places, faults = _parse(parted.rows, parted.delimiter, parted.above)
     if not rows:
         raise InputError(f"{source.path}: no header can be read", faults, "expected a header and one row per image")
-    return RawTable(rows[0], tuple(rows[1:]), tuple(places[1:]), tuple(faults))
+    header, width = rows[0], len(rows[0])
+    sound: dict[str, tuple[str, ...]] = {}
+    odd: list[str] = []
+    for place, row in zip(places[1:], rows[1:], strict=True):
+        # A spreadsheet that once held more columns writes empty cells beyond the header, or fewer than empty names.
+        cells = row if any(row[width:]) else row[:width]
+        cells = cells if any(header[len(cells) :]) else (*cells, *("",) * (width - len(cells)))
+        if len(cells) == width:
+            sound[place] = cells
+        else:
+            odd.append(f"{place}: {counted(len(row), 'cell')}, expected {width}")
+    return RawTable(header, tuple(sound.values()), tuple(sound), (*odd, *faults))
 
 
 def header_of(start: str, delimiter: str) -> tuple[str, ...]:
-    """First row that is not blank, parted by ``delimiter``; empty if there is none."""
+    """First row that is not blank, separated by ``delimiter``; empty if there is none."""
     rows, _, _ = _parse(start, delimiter, most=1)
     return rows[0] if rows else ()
-
-
-def _delimiter(text: str, delimiters: Sequence[str], file_columns: Sequence[str]) -> str:
-    headers = {delimiter: header_of(text, delimiter) for delimiter in delimiters}
-    parting = [delimiter for delimiter in delimiters if len(headers[delimiter]) > 1]
-    named = [delimiter for delimiter in parting if set(headers[delimiter]) & set(file_columns)]
-    return (named or parting or delimiters)[0]
 
 
 def _parse(
@@ -101,3 +120,33 @@ def _described(error: csv.Error) -> str:
     if "field limit" in message:
         return f"a cell has more than {csv.field_size_limit()} characters (a quotation mark that is not closed?)"
     return message
+
+
+def escaped(cell: str) -> str:
+    """``cell`` as a spreadsheet may open it; :func:`unescaped` takes it back."""
+    return f"'{cell}" if _EXECUTED.match(cell) and not NUMBER.fullmatch(cell) else cell
+
+
+def unescaped(cell: str) -> str:
+    """What :func:`escaped` was given; any other cell as it is."""
+    return cell[1:] if _ESCAPED.match(cell) else cell
+
+
+def escaped_name(name: str) -> str:
+    """A relative file name as a spreadsheet may open it, as another spelling of the same path.
+
+    Readers of tables strip blanks, so a name that begins with one is spelled so too.
+    """
+    return f"./{name}" if _EXECUTED.match(name) or name[:1].isspace() else name
+
+
+def write_row(text: io.StringIO, cells: Sequence[str], delimiter: str = ",") -> None:
+    """Append a row of a delimited table."""
+    # A lone carriage return would end the row where the writer does not quote it, as Python's did not before 3.13.
+    lone = any("\r" in cell for cell in cells)
+    quoting: Literal[0, 1] = csv.QUOTE_ALL if lone else csv.QUOTE_MINIMAL
+    csv.writer(text, lineterminator="\n", delimiter=delimiter, quoting=quoting).writerow(cells)
+
+
+CSV = LabelReader(LabelFormat.CSV, "comma- or semicolon-separated table", read_delimited, (".csv",))
+TSV = LabelReader(LabelFormat.TSV, "tab-separated table", partial(read_delimited, delimiters=("\t",)), (".tsv", ".tab"))

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from mtlue_cli.choices import LabelFormat
 from mtlue_cli.errors import InputError
-from mtlue_cli.tasks.readers.base import CANONICAL_FILE_COLUMN, Cell, LabelReader, LabelSource, RawTable
+from mtlue_cli.tasks.readers.base import Cell, LabelReader, LabelSource, RawTable, image_table
 from mtlue_cli.tasks.wording import counted, listed, quoted
 
 COLUMN = "label"
@@ -19,13 +19,11 @@ SKIPPED = "-"
 
 SPLITS = frozenset({"train", "training", "val", "valid", "validation", "dev", "test", "testing", "eval"})
 NO_CLASSES = frozenset(
-    {
-        *("images", "image", "img", "imgs", "photos", "pictures", "jpegimages", "leftimg8bit", "originals", "raw"),
-        *("masks", "mask", "labels", "label", "annotations", "annotation", "segmentation", "gt", "gtfine", "gtcoarse"),
-        *("depth", "depths", "normal", "normals", "targets", "data"),
-    }
+    {"images", "image", "img", "imgs", "photos", "pictures", "jpegimages", "leftimg8bit", "originals", "raw", "data"}
+    | {"masks", "mask", "labels", "label", "annotations", "annotation", "segmentation", "gt", "gtfine", "gtcoarse"}
+    | {"depth", "depths", "normal", "normals", "targets"}
 )
-"""Names of folders, lower case, that hardly are classes."""
+"""Names of folders, lower case, that are unlikely to be classes."""
 
 _SHOWN = 8
 
@@ -39,24 +37,18 @@ def read_image_folder(source: LabelSource) -> RawTable:
         InputError: No level is named, and images lie in several.
     """
     folders = [name.split("/")[:-1] for name in source.image_names]
-    depths = {len(parts) for parts in folders if parts}
-    levels = source.levels
-    if not levels and depths and depths != {1}:
-        raise InputError(
-            f"{source.path}: images lie {min(depths)} to {max(depths)} folders deep"
-            if len(depths) > 1
-            else f"{source.path}: images lie {max(depths)} folders deep",
-            hint=levels_hint(source.image_names),
-        )
-    levels = levels or (COLUMN,)
+    depths = sorted({len(parts) for parts in folders if parts})
+    if not source.levels and depths not in ([], [1]):
+        deep = " to ".join(map(str, dict.fromkeys((depths[0], depths[-1]))))
+        raise InputError(f"{source.path}: images lie {deep} folders deep", hint=levels_hint(source.image_names))
+    levels = source.levels or (COLUMN,)
     used = [(at, name) for at, name in enumerate(levels) if name != SKIPPED]
     if not used:
         raise InputError(f"--levels {','.join(levels)} names no level")
     blank = sorted({part for parts in folders for part in parts[: len(levels)] if part != part.strip()})
     if blank:
-        raise InputError(
-            f"{source.path}: names of folders begin or end with a blank: {listed(blank)}", hint="rename them"
-        )
+        fault = f"{source.path}: names of folders begin or end with a blank: {listed(blank)}"
+        raise InputError(fault, hint="rename them")
     rows: list[tuple[Cell, ...]] = [
         (name, *(parts[at] if at < len(parts) else None for at, _ in used))
         for name, parts in zip(source.image_names, folders, strict=True)
@@ -66,40 +58,31 @@ def read_image_folder(source: LabelSource) -> RawTable:
     outside = len(folders) - len(rows)
     if outside:
         notes.append(f"{counted(outside, 'image')} of {source.path} in no folder: without a label")
-    header = (CANONICAL_FILE_COLUMN, *(name for _, name in used))
-    places = tuple(quoted(str(row[0])) for row in rows)
-    return RawTable(header, tuple(rows), places, notes=tuple(notes), file_column=CANONICAL_FILE_COLUMN)
-
-
-def fits_image_folder(names: Sequence[str]) -> bool:
-    """Whether there is no doubt: every image lies in one folder, of which there are several, named as classes are."""
-    return doubt(names) is None
+    return image_table((name for _, name in used), rows, notes=tuple(notes))
 
 
 def doubt(names: Sequence[str]) -> tuple[str, str] | None:
-    """Why folders of images may be no classes, and what to do; None if there is no doubt."""
-    above = Counter(name.split("/")[0] for name in names if "/" in name)
+    """Why folders of images may be no classes, and what to do.
+
+    None if there is no doubt: every image is in one folder, of which there are several, named as classes are.
+    """
+    above = sorted({name.split("/")[0] for name in names if "/" in name})
+    named = "name a label file with --labels"
     if not above:
-        return "no image lies in a folder", "name a label file with --labels"
-    odd = sorted(name for name in above if name.lower() in NO_CLASSES)
+        return "no image lies in a folder", named
+    odd = [name for name in above if name.lower() in NO_CLASSES]
     if odd:
-        return f"folders of this name hardly are classes: {listed(odd)}", "name a label file with --labels"
+        return f"folders of this name are unlikely to be classes: {listed(odd)}", named
     if {name.lower() for name in above} <= SPLITS:
-        return (
-            f"{listed(sorted(above))} are parts of a split, not classes",
-            f"protect one part after the other, such as the folder {min(above)}",
-        )
+        fix = f"protect one part after the other, such as the folder {above[0]}"
+        return f"{listed(above)} are parts of a split, not classes", fix
     alone = sum("/" not in name for name in names)
     if alone:
-        return (
-            f"{counted(alone, 'image')} beside the folders, in none",
-            "--label-format imagefolder takes the folders as classes and leaves these images without a label",
-        )
+        fix = "--label-format imagefolder takes the folders as classes and leaves these images without a label"
+        return f"{counted(alone, 'image')} beside the folders, in none", fix
     if any(name.count("/") != 1 for name in names):
         return "images lie in folders within folders", levels_hint(names)
-    if len(above) < 2:
-        return "all images lie in one folder", "name a label file with --labels"
-    return None
+    return ("all images lie in one folder", named) if len(above) < 2 else None
 
 
 def levels_hint(names: Sequence[str]) -> str:
@@ -121,5 +104,9 @@ def _note(level: str, cells: Sequence[Cell]) -> str:
 
 
 IMAGE_FOLDER = LabelReader(
-    LabelFormat.IMAGEFOLDER, "a folder per class", read_image_folder, reads_names=True, fits=fits_image_folder
+    LabelFormat.IMAGEFOLDER,
+    "a folder per class",
+    read_image_folder,
+    reads_names=True,
+    fits=lambda names: doubt(names) is None,
 )

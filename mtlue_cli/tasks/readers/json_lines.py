@@ -4,9 +4,8 @@ import json
 from typing import Any
 
 from mtlue_cli.choices import LabelFormat
-from mtlue_cli.tasks.readers.base import Cell, LabelReader, LabelSource, RawTable
+from mtlue_cli.tasks.readers.base import Cell, LabelReader, LabelSource, RawTable, list_text, number_text
 from mtlue_cli.tasks.readers.text import read_text
-from mtlue_cli.tasks.readers.values import list_text, number_text
 from mtlue_cli.tasks.wording import quoted
 
 _KINDS = {list: "a list", dict: "an object", str: "text", bool: "true or false", type(None): "null"}
@@ -17,12 +16,8 @@ class _Number(str):
     """A number of the file, already as text."""
 
 
-class _Repeated(ValueError):
-    """A key stands twice in one object."""
-
-
 class _Nested(str):
-    """What stands in place of a cell that holds more than a value, in words."""
+    """In place of a cell that holds more than a value: what it holds, in words."""
 
 
 def read_json_lines(source: LabelSource) -> RawTable:
@@ -87,7 +82,7 @@ def _distinct(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     document: dict[str, Any] = {}
     for name, value in pairs:
         if name.strip() in document:
-            raise _Repeated(f"the key {quoted(name)} appears more than once")
+            raise ValueError(f"the key {quoted(name)} appears more than once")
         document[name.strip()] = value
     return document
 

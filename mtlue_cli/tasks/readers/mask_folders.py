@@ -1,11 +1,11 @@
-"""Data sets whose masks lie in a folder of their own: Pascal VOC, Cityscapes, ADE20K.
+"""Data sets whose masks have a folder of their own: Pascal VOC, Cityscapes, ADE20K.
 
 Sources: the development kits of Pascal VOC 2012 (Everingham et al., IJCV 2010), Cityscapes (Cordts et al., CVPR 2016;
 ``cityscapesscripts/helpers/labels.py``) and the scene parsing benchmark of ADE20K (Zhou et al., CVPR 2017).
 """
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from xml.etree import ElementTree
@@ -13,7 +13,7 @@ from xml.etree import ElementTree
 from mtlue_cli.choices import LabelFormat, TaskKind
 from mtlue_cli.errors import InputError
 from mtlue_cli.tasks.declared import Declaration
-from mtlue_cli.tasks.readers.base import CANONICAL_FILE_COLUMN, Cell, LabelReader, LabelSource, RawTable
+from mtlue_cli.tasks.readers.base import Cell, LabelReader, LabelSource, RawTable, image_table
 from mtlue_cli.tasks.spec import numbered_classes
 from mtlue_cli.tasks.wording import counted, quoted
 
@@ -69,35 +69,29 @@ class MaskFolders:
             InputError: No image lies where this layout has them.
         """
         present = set(source.image_names)
-        matches = [match for name in source.image_names if (match := self.photo.fullmatch(name)) is not None]
-        if not matches:
-            raise InputError(
-                f"{source.path} holds no image where {self.title} have them", hint="give the folder that holds them all"
-            )
-        rows = [
-            (match[0], mask if (mask := match.expand(self.mask)) in present else None, *self.added(source.path, match))
-            for match in matches
-        ]
+        rows: list[tuple[Cell, ...]] = []
+        for match in self._photos(source.image_names):
+            mask = match.expand(self.mask)
+            rows.append((match[0], mask if mask in present else None, *self.added(source.path, match)))
+        if not rows:
+            fault = f"{source.path} holds no image where {self.title} have them"
+            raise InputError(fault, hint="give the folder that holds them all")
         others = present - {name for row in rows for name in row[:2] if name is not None}
         notes = self.notes
         if others:
             example = min(others)
             notes += (f"{counted(len(others), 'file')} of other kinds not in the release, such as {quoted(example)}",)
-        return RawTable(
-            (CANONICAL_FILE_COLUMN, COLUMN, *self.columns),
-            tuple(rows),
-            tuple(quoted(match[0]) for match in matches),
-            notes=notes,
-            file_column=CANONICAL_FILE_COLUMN,
-            declarations=(Declaration(COLUMN, TaskKind.SEGMENTATION, self.classes, self.ignore),),
-            others=frozenset(others),
-        )
+        declarations = (Declaration(COLUMN, TaskKind.SEGMENTATION, self.classes, self.ignore),)
+        columns = (COLUMN, *self.columns)
+        return image_table(columns, rows, notes=notes, declarations=declarations, others=frozenset(others))
+
+    def _photos(self, names: Sequence[str]) -> Iterator[re.Match[str]]:
+        return filter(None, map(self.photo.fullmatch, names))
 
     def fits(self, names: Sequence[str]) -> bool:
         """Whether an image of the layout has its mask where the layout has it."""
         present = set(names)
-        matches = (match for name in names if (match := self.photo.fullmatch(name)) is not None)
-        return any(match.expand(self.mask) in present for match in matches)
+        return any(match.expand(self.mask) in present for match in self._photos(names))
 
     @property
     def reader(self) -> LabelReader:

@@ -1,31 +1,19 @@
-"""NIH ChestX-ray14's ``Data_Entry_2017.csv``: several findings an image in one cell, parted by ``|``.
+"""NIH ChestX-ray14's ``Data_Entry_2017.csv``: several findings per image in one cell, separated by ``|``.
 
 Source: Wang et al., "ChestX-ray8", CVPR 2017; the table and the list of the published data set.
 """
 
 from mtlue_cli.choices import LabelFormat
 from mtlue_cli.errors import InputError
-from mtlue_cli.tasks.readers.base import CANONICAL_FILE_COLUMN, Cell, LabelReader, LabelSource, RawTable
-from mtlue_cli.tasks.readers.delimited import header_of, read_delimited
-from mtlue_cli.tasks.wording import counted, quoted
+from mtlue_cli.tasks.readers.base import Cell, LabelReader, LabelSource, RawTable, image_table
+from mtlue_cli.tasks.readers.delimited import DELIMITERS, header_of, read_delimited
+from mtlue_cli.tasks.wording import quoted
 
 FILES, LISTED = "Image Index", "Finding Labels"
 NOTHING = "No Finding"
 FINDINGS = (
-    "Atelectasis",
-    "Cardiomegaly",
-    "Consolidation",
-    "Edema",
-    "Effusion",
-    "Emphysema",
-    "Fibrosis",
-    "Hernia",
-    "Infiltration",
-    "Mass",
-    "Nodule",
-    "Pleural_Thickening",
-    "Pneumonia",
-    "Pneumothorax",
+    *("Atelectasis", "Cardiomegaly", "Consolidation", "Edema", "Effusion", "Emphysema", "Fibrosis", "Hernia"),
+    *("Infiltration", "Mass", "Nodule", "Pleural_Thickening", "Pneumonia", "Pneumothorax"),
 )
 
 
@@ -37,7 +25,7 @@ def read_nih(source: LabelSource) -> RawTable:
     Raises:
         InputError: The two columns are not there.
     """
-    table = read_delimited(LabelSource(source.path, (FILES,)), (",", ";", "\t"))
+    table = read_delimited(LabelSource(source.path, (FILES,)))
     missing = [name for name in (FILES, LISTED) if name not in table.header]
     if missing:
         raise InputError(
@@ -45,29 +33,21 @@ def read_nih(source: LabelSource) -> RawTable:
             [f"row 1: column {quoted(name)} is missing" for name in missing],
         )
     file_at, listed_at = table.header.index(FILES), table.header.index(LISTED)
-    rows: list[tuple[Cell, ...]] = []
-    places: list[str] = []
+    rows: dict[str, tuple[Cell, ...]] = {}
     faults = list(table.faults)
     for place, cells in zip(table.places, table.rows, strict=True):
-        if len(cells) != len(table.header):
-            faults.append(f"{place}: {counted(len(cells), 'cell')}, expected {len(table.header)}")
-            continue
         found = [word.strip() for word in (cells[listed_at] or "").split("|")]
         problem = _problem(found)
-        if problem is not None:
+        if problem is None:
+            rows[place] = (cells[file_at], *(str(int(name in found)) if found != [""] else None for name in FINDINGS))
+        else:
             faults.append(f"{place}: {problem}")
-            continue
-        rows.append((cells[file_at], *(str(int(name in found)) if found != [""] else None for name in FINDINGS)))
-        places.append(place)
-    header = (CANONICAL_FILE_COLUMN, *FINDINGS)
-    return RawTable(header, tuple(rows), tuple(places), tuple(faults), file_column=CANONICAL_FILE_COLUMN)
+    return image_table(FINDINGS, rows.values(), rows, faults=tuple(faults))
 
 
 def _problem(found: list[str]) -> str | None:
-    if found == [""]:
-        return None
-    unknown = [name for name in found if name not in FINDINGS and name != NOTHING]
-    if unknown:
+    unknown = [name for name in found if name not in (*FINDINGS, NOTHING)]
+    if unknown and found != [""]:
         return f"unknown finding {quoted(unknown[0])} (known: {NOTHING}, {', '.join(FINDINGS)})"
     if NOTHING in found and len(found) > 1:
         return f"{quoted('|'.join(found))} says both {NOTHING} and a finding"
@@ -75,7 +55,7 @@ def _problem(found: list[str]) -> str | None:
 
 
 def _looks_like_it(start: str) -> bool:
-    return any({FILES, LISTED} <= set(header_of(start, delimiter)) for delimiter in (",", ";", "\t"))
+    return any({FILES, LISTED} <= set(header_of(start, delimiter)) for delimiter in DELIMITERS)
 
 
 NIH = LabelReader(LabelFormat.NIH, "NIH ChestX-ray14's Data_Entry_2017.csv", read_nih, (".csv",), _looks_like_it)

@@ -6,12 +6,13 @@ its layout, which later work has kept: ``image/0.npy``, ``label/0.npy``, ``depth
 
 import re
 from collections.abc import Collection
+from pathlib import PurePosixPath
 
 from mtlue_cli.choices import LabelFormat, TaskKind
 from mtlue_cli.errors import InputError
 from mtlue_cli.tasks.declared import Declaration
-from mtlue_cli.tasks.readers.base import CANONICAL_FILE_COLUMN, LabelReader, LabelSource, RawTable
-from mtlue_cli.tasks.wording import listed, quoted
+from mtlue_cli.tasks.readers.base import LabelReader, LabelSource, RawTable, image_table
+from mtlue_cli.tasks.wording import listed
 
 IMAGES = "image"
 FOLDERS = {
@@ -28,36 +29,33 @@ _LABELS = re.compile(r"label[_-](\w+)")
 def read_nyuv2(source: LabelSource) -> RawTable:
     """Read a row for each ``image/*.npy``; what has no file of the same name in a task's folder is unlabelled there.
 
-    The layout may lie in folders below that of the images, as ``train/image`` and ``val/image`` do. A task whose folder
-    is not there is no column.
+    The layout may lie in folders below the image folder, as ``train/image`` and ``val/image`` do.
 
     Raises:
         InputError: There is no such image, or no folder of a task.
     """
     present = set(source.image_names)
-    found = [(name, _with_folder(name, None)) for name in source.image_names]
-    images = [name for name, inside in found if inside is not None]
+    arrays = [path for name in source.image_names if (path := PurePosixPath(name)).suffix.lower() == ".npy"]
+    images = [path for path in arrays if path.parent.name == IMAGES]
     named = ", ".join(f"{folder}/" for folder in FOLDERS)
     if not images:
-        raise InputError(
-            f"{source.path} does not hold {IMAGES}/*.npy", hint=f"give the folder that holds {IMAGES}/, {named}"
-        )
-    others = {name.split("/")[-2] for name in present if name.count("/") and name.lower().endswith(".npy")} - {IMAGES}
+        hint = f"give the folder that holds {IMAGES}/, {named}"
+        raise InputError(f"{source.path} does not hold {IMAGES}/*.npy", hint=hint)
+    others = {path.parent.name for path in arrays} - {IMAGES, ""}
     tasks = _tasks(others)
     if not tasks:
-        raise InputError(
-            f"{source.path} holds no arrays of a task beside {IMAGES}/", hint=f"expected {named} or label_7/"
-        )
-    cells = [[name if name in present else None for name in (_with_folder(image, folder) for image in images)]
-             for folder in tasks]  # fmt: skip
-    rows = tuple((name, *values) for name, values in zip(images, zip(*cells, strict=True), strict=True))
+        hint = f"expected {named} or label_7/"
+        raise InputError(f"{source.path} holds no arrays of a task beside {IMAGES}/", hint=hint)
+
+    def in_folder(image: PurePosixPath, folder: str) -> str | None:
+        name = str(image.parent.with_name(folder) / image.name)
+        return name if name in present else None
+
     unknown = sorted(others - tasks.keys())
-    return RawTable(
-        (CANONICAL_FILE_COLUMN, *(declaration.column for declaration in tasks.values())),
-        rows,
-        tuple(map(quoted, images)),
+    return image_table(
+        (declaration.column for declaration in tasks.values()),
+        ((str(image), *(in_folder(image, folder) for folder in tasks)) for image in images),
         notes=(f"folders of arrays that are read as no task: {listed(unknown)}",) if unknown else (),
-        file_column=CANONICAL_FILE_COLUMN,
         declarations=tuple(tasks.values()),
     )
 
@@ -71,15 +69,6 @@ def _tasks(folders: Collection[str]) -> dict[str, Declaration]:
         name = FOLDERS["label"].column if alone else f"{FOLDERS['label'].column}_{number}"
         found[folder] = Declaration(name, TaskKind.SEGMENTATION)
     return found | {folder: task for folder, task in FOLDERS.items() if folder in folders and folder != "label"}
-
-
-def _with_folder(name: str, folder: str | None) -> str | None:
-    """Path of the map in ``folder`` that goes with an image; for None the image's own. None for what is no image."""
-    parent, _, file = name.rpartition("/")
-    above, sign, last = parent.rpartition("/")
-    if last != IMAGES or not file.lower().endswith(".npy"):
-        return None
-    return f"{above}{sign}{folder or last}/{file}"
 
 
 NYUV2 = LabelReader(LabelFormat.NYUV2, "NYUv2's folders of arrays", read_nyuv2, reads_names=True)

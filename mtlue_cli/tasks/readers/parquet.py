@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from mtlue_cli.choices import LabelFormat
 from mtlue_cli.errors import InputError
-from mtlue_cli.tasks.readers.base import Cell, LabelReader, LabelSource, RawTable
-from mtlue_cli.tasks.readers.values import list_text, number_text
+from mtlue_cli.tasks.readers.base import Cell, LabelReader, LabelSource, RawTable, list_text, number_text
 from mtlue_cli.tasks.wording import quoted
 
 if TYPE_CHECKING:
@@ -17,11 +16,14 @@ if TYPE_CHECKING:
 _ROW_INDEX = re.compile(r"__index_level_\d+__")
 """Columns in which pandas keeps the numbers of its rows."""
 
+_READABLE = ("string", "large_string", "string_view", "integer", "floating", "boolean", "decimal", "temporal", "null")
+"""Types of cells that are read, as :mod:`pyarrow.types` calls them."""
+
 
 def read_parquet(source: LabelSource) -> RawTable:
     """Read the columns of text, numbers, booleans, decimals, dates and times, and lists of these.
 
-    Null and NaN are missing cells. Rows count from 1, as no header stands above them. Columns in which pandas numbers
+    Null and NaN are missing cells. Rows count from 1, as there is no header above them. Columns in which pandas numbers
     its rows are left out; a column of anything else is not read.
 
     Raises:
@@ -33,17 +35,15 @@ def read_parquet(source: LabelSource) -> RawTable:
     try:
         with parquet.ParquetFile(source.path) as file:
             names, kinds = file.schema_arrow.names, file.schema_arrow.types
+            kind_of = {name: kind for name, kind in zip(names, kinds, strict=True) if not _ROW_INDEX.fullmatch(name)}
+            expected = "expected text, numbers, booleans, dates, times, or lists of these"
             unread = {
-                name.strip(): f"holds {quoted(str(kind))}, "
-                "expected text, numbers, booleans, dates, times, or lists of these"
-                for name, kind in zip(names, kinds, strict=True)
-                if not (_ROW_INDEX.fullmatch(name) or _is_readable(kind))
+                name.strip(): f"holds {quoted(str(kind))}, {expected}"
+                for name, kind in kind_of.items()
+                if not _is_readable(kind)
             }
-            wanted = [
-                at for at, name in enumerate(names) if not _ROW_INDEX.fullmatch(name) and name.strip() not in unread
-            ]
             rows = file.metadata.num_rows
-            table = file.read(columns=list(dict.fromkeys(names[at] for at in wanted)), use_threads=False)
+            table = file.read(columns=[name for name in kind_of if name.strip() not in unread], use_threads=False)
             # Reading ``a.b`` brings the struct ``a`` too, which may hold a field of that name.
             read = [at for at, name in enumerate(table.column_names) if name.strip() not in unread]
             columns = [list(map(_text, table.column(at).to_pylist())) for at in read]
@@ -62,18 +62,7 @@ def _is_readable(kind: "pyarrow.DataType") -> bool:
         return _is_readable(kind.value_type)
     if types.is_list(kind) or types.is_large_list(kind) or types.is_fixed_size_list(kind):
         return not types.is_nested(kind.value_type) and _is_readable(kind.value_type)
-    tests = (
-        types.is_string,
-        types.is_large_string,
-        types.is_string_view,
-        types.is_integer,
-        types.is_floating,
-        types.is_boolean,
-        types.is_decimal,
-        types.is_temporal,
-        types.is_null,
-    )
-    return any(test(kind) for test in tests)
+    return any(getattr(types, f"is_{name}")(kind) for name in _READABLE)
 
 
 def _text(value: Any) -> Cell:  # noqa: ANN401 - whatever a column holds

@@ -8,14 +8,13 @@ from mtlue_cli.errors import InputError
 from mtlue_cli.tasks.readers.base import LabelReader
 from mtlue_cli.tasks.readers.celeba import CELEBA
 from mtlue_cli.tasks.readers.coco import COCO
-from mtlue_cli.tasks.readers.comma_separated import CSV
+from mtlue_cli.tasks.readers.delimited import CSV, TSV
 from mtlue_cli.tasks.readers.image_folder import IMAGE_FOLDER
 from mtlue_cli.tasks.readers.json_lines import JSON_LINES
 from mtlue_cli.tasks.readers.mask_folders import MASK_FOLDERS
 from mtlue_cli.tasks.readers.nih import NIH
 from mtlue_cli.tasks.readers.nyuv2 import NYUV2
 from mtlue_cli.tasks.readers.parquet import PARQUET
-from mtlue_cli.tasks.readers.tab_separated import TSV
 from mtlue_cli.tasks.readers.text import read_start
 from mtlue_cli.tasks.readers.utkface import UTKFACE
 
@@ -26,17 +25,14 @@ READERS: Mapping[LabelFormat, LabelReader] = {reader.name: reader for reader in 
 
 
 def layout_of(names: Sequence[str]) -> LabelReader | None:
-    """The format of labels that stand in the names of images or of their folders; None if that is not clear."""
-    return next((reader for reader in READERS.values() if reader.fits(names)), None)
+    """The format of labels that are in the names of images or of their folders; None if that is not clear."""
+    return next((reader for reader in READERS.values() if reader.fits is not None and reader.fits(names)), None)
 
 
 def reader_of(path: Path, wanted: LabelFormat | None = None, names: Sequence[str] = ()) -> LabelReader:
-    """The reader of a label file.
+    """The reader of a label file, or of the names of a folder's images if ``path`` is the folder.
 
-    Args:
-        path: The file, or the image folder for a format that reads file names.
-        wanted: Format that the user names; None: the suffix and the content decide.
-        names: The folder's images, to tell the format if ``path`` is the folder.
+    The suffix and the content decide, unless the user names the format ``wanted``.
 
     Raises:
         InputError: No format fits.
@@ -52,18 +48,14 @@ def reader_of(path: Path, wanted: LabelFormat | None = None, names: Sequence[str
     candidates = [reader for reader in READERS.values() if suffix in reader.suffixes]
     start = read_start(path)
     for reader in candidates:
-        if reader.recognises(start):
+        if reader.recognises is None or reader.recognises(start):
             return reader
+    named = f"name the format with --label-format {'|'.join(READERS)}"
     if candidates:
-        titles = " or ".join(reader.title for reader in candidates)
-        raise InputError(f"{path} does not look like {titles}", hint=f"name the format with --label-format {_names()}")
+        raise InputError(f"{path} does not look like {' or '.join(reader.title for reader in candidates)}", hint=named)
     known = ", ".join(dict.fromkeys(suffix for reader in READERS.values() for suffix in reader.suffixes))
     what = f"files ending in {suffix}" if suffix else "files without a suffix"
     raise InputError(
         f"{path}: {what} are not a supported label format",
-        hint=f"expected {known} (a spreadsheet can save as CSV); or name the format with --label-format {_names()}",
+        hint=f"expected {known} (a spreadsheet can save as CSV); or {named}",
     )
-
-
-def _names() -> str:
-    return "|".join(READERS)

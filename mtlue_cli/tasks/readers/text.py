@@ -24,16 +24,18 @@ def read_text(path: Path) -> str:
     Raises:
         InputError: The file cannot be read, is empty, or is no such text; says where.
     """
-    content = _read(path)
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise InputError(f"{path} cannot be read: {error.strerror or error}") from error
     encoding = _encoding(content)
     try:
         text = content.decode(encoding)
     except UnicodeDecodeError as error:
         row = content[: error.start].count(b"\n") + 1
-        found = (
-            f"{path}, row {row}: the bytes {content[error.start : error.start + 4].hex(' ')} are not {_shown(encoding)}"
-        )
-        raise InputError(found, hint=SAVE_AS) from error
+        found = content[error.start : error.start + 4].hex(" ")
+        name = encoding.upper().removesuffix("-SIG")
+        raise InputError(f"{path}, row {row}: the bytes {found} are not {name}", hint=SAVE_AS) from error
     if encoding == "utf-8" and "\0" in text[:2]:
         raise InputError(f"{path} looks like UTF-16 without a byte-order mark", hint=SAVE_AS)
     if not text.strip():
@@ -51,16 +53,5 @@ def read_start(path: Path) -> str:
     return content.decode(_encoding(content), errors="replace")
 
 
-def _read(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise InputError(f"{path} cannot be read: {error.strerror or error}") from error
-
-
 def _encoding(content: bytes) -> str:
     return next((encoding for mark, encoding in MARKS if content.startswith(mark)), "utf-8")
-
-
-def _shown(encoding: str) -> str:
-    return encoding.upper().removesuffix("-SIG")

@@ -7,15 +7,14 @@ description of the published data set.
 import re
 
 from mtlue_cli.choices import LabelFormat
-from mtlue_cli.tasks.readers.base import CANONICAL_FILE_COLUMN, LabelReader, LabelSource, RawTable
-from mtlue_cli.tasks.wording import quoted
+from mtlue_cli.tasks.readers.base import LabelReader, LabelSource, RawTable, image_table
+from mtlue_cli.tasks.wording import first_of, quoted
 
 OLDEST = 116
 GENDERS = ("male", "female")
 RACES = ("white", "black", "asian", "indian", "other")
 
 _NAME = re.compile(r"(\d{1,3})_(\d)_(\d)_(\d+)(\.[^.]+)+", re.ASCII)
-_LISTED = 5
 
 
 def read_utkface(source: LabelSource) -> RawTable:
@@ -26,29 +25,27 @@ def read_utkface(source: LabelSource) -> RawTable:
     rows: list[tuple[str, ...]] = []
     odd: list[str] = []
     for path in source.image_names:
-        found = _NAME.fullmatch(path.rpartition("/")[2])
-        problem = "no age_gender_race_date" if found is None else _problem(*(int(found[part]) for part in (1, 2, 3)))
-        if problem is not None:
-            odd.append(f"  {quoted(path)}: {problem}")
-        elif found is not None:
-            rows.append((path, str(int(found[1])), GENDERS[int(found[2])], RACES[int(found[3])]))
-    notes: list[str] = []
-    if odd:
-        notes = [f"{len(odd)} of {len(source.image_names)} file names carry no labels:", *odd[:_LISTED]]
-        notes += [f"  ... and {len(odd) - _LISTED} more"] if len(odd) > _LISTED else []
-    header = (CANONICAL_FILE_COLUMN, "age", "gender", "race")
-    places = tuple(quoted(row[0]) for row in rows)
-    return RawTable(header, tuple(rows), places, notes=tuple(notes), file_column=CANONICAL_FILE_COLUMN)
+        try:
+            rows.append((path, *_labels(path.rpartition("/")[2])))
+        except ValueError as error:
+            odd.append(f"  {quoted(path)}: {error}")
+    total = f"{len(odd)} of {len(source.image_names)} file names carry no labels:"
+    notes = (total, *first_of(odd, "  ... and {} more".format)) if odd else ()
+    return image_table(("age", "gender", "race"), rows, notes=notes)
 
 
-def _problem(age: int, gender: int, race: int) -> str | None:
+def _labels(name: str) -> tuple[str, str, str]:
+    found = _NAME.fullmatch(name)
+    if found is None:
+        raise ValueError("no age_gender_race_date")
+    age, gender, race = map(int, found.group(1, 2, 3))
     if age > OLDEST:
-        return f"age {age}, expected 0 to {OLDEST}"
+        raise ValueError(f"age {age}, expected 0 to {OLDEST}")
     if gender >= len(GENDERS):
-        return f"gender {gender}, expected 0 ({GENDERS[0]}) or 1 ({GENDERS[1]})"
+        raise ValueError(f"gender {gender}, expected 0 ({GENDERS[0]}) or 1 ({GENDERS[1]})")
     if race >= len(RACES):
-        return f"race {race}, expected 0 to {len(RACES) - 1} ({', '.join(RACES)})"
-    return None
+        raise ValueError(f"race {race}, expected 0 to {len(RACES) - 1} ({', '.join(RACES)})")
+    return str(age), GENDERS[gender], RACES[race]
 
 
 UTKFACE = LabelReader(LabelFormat.UTKFACE, "UTKFace's file names", read_utkface, reads_names=True)

@@ -14,8 +14,7 @@ from mtlue_cli.generator.checkpoint import load_checkpoint
 from mtlue_cli.generator.generator import Generator
 from mtlue_cli.keys import Key
 from mtlue_cli.perturbation.bound import protect_pixels
-from mtlue_cli.tasks.dense import as_labels
-from mtlue_cli.tasks.shares import class_shares
+from mtlue_cli.tasks.label_tensors import as_labels, class_shares
 from mtlue_cli.tasks.spec import UNLABELLED, TaskSet
 from mtlue_cli.verification.countermeasures.base import CALL, AttackerView, Countermeasure, chunks
 

@@ -176,9 +176,9 @@ def _descended(released: Seen, copy: Seen, box: Box, size: tuple[int, int], high
         better = False
         while damping < 1e3:
             change = np.linalg.solve(normal + damping * np.diag(np.diag(normal) + 1e-9), right_side)
-            moved = _bounded(edges + np.clip(change, -0.1, 0.1))
-            if moved is not None:
-                then = seen(moved)
+            bounded = _bounded(edges + np.clip(change, -0.1, 0.1))
+            if bounded is not None:
+                moved, then = bounded, seen(bounded)
                 if float(then @ wanted) > correlation:
                     better = True
                     break
@@ -254,7 +254,8 @@ def _flattened(values: Grey) -> npt.NDArray[np.float64]:
     side = max(2, round(max(height, width) / 12))
     small = part(values, WHOLE, max(1, math.ceil(height / side)), max(1, math.ceil(width / side)))
     found: npt.NDArray[np.float64] = values.astype(np.float64) - part(small, WHOLE, height, width)
-    return found - found.mean()
+    level: npt.NDArray[np.float64] = found - found.mean()
+    return level
 
 
 def _integral(values: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:

@@ -138,8 +138,7 @@ def _normal(values: Grey) -> Grey:
     """Vectors of mean 0 and length 1."""
     centred = values - values.mean(axis=-1, keepdims=True)
     length = np.linalg.norm(centred, axis=-1, keepdims=True)
-    found: Grey = centred / np.maximum(length, 1e-6)
-    return found
+    return (centred / np.maximum(length, 1e-6)).astype(np.float32)
 
 
 def _stem(name: str) -> str:

@@ -133,7 +133,7 @@ def load_model(path: Path, device_name: str) -> LoadedModel:
 
 def _load_script(path: Path, device: torch.device) -> LoadedModel:
     extra = {PREPROCESSING: ""}
-    model = torch.jit.load(str(path), map_location=device, _extra_files=extra).eval()
+    model = torch.jit.load(str(path), device, extra).eval()  # type: ignore[no-untyped-call]  # torch has no types for it
     return LoadedModel(_torch_run(model, device), _described(extra[PREPROCESSING]))
 
 

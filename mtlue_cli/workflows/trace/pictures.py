@@ -25,14 +25,15 @@ def reduced_pixels(photo: DecodedImage) -> npt.NDArray[np.uint8]:
     if opacity is None:
         return pixels
     opacity = opacity if pixels.ndim == 2 else opacity[..., None]
-    return np.rint(pixels * opacity + 255 * (1 - opacity)).astype(np.uint8)
+    over_white: npt.NDArray[np.uint8] = np.rint(pixels * opacity + 255 * (1 - opacity)).astype(np.uint8)
+    return over_white
 
 
 def reduced_opacity(photo: DecodedImage) -> npt.NDArray[np.float32] | None:
     """Opacity in [0, 1] in the size of :func:`reduced_pixels`; None where all is opaque."""
     if photo.alpha is None or photo.alpha.min() == 255:
         return None
-    return _reduced(photo.alpha).astype(np.float32) / 255
+    return _reduced(photo.alpha) / np.float32(255)
 
 
 def brightness(photo: DecodedImage) -> Grey:

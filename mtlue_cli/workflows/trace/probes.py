@@ -328,24 +328,26 @@ def _paint(
     files = iter(drawn.file_names(plan.probes))
     queue = iter(drawn.order(names) * _ROUNDS)
     faults: list[str] = []
-    probes: list[Probe] = []
-    progress.start("making probes", plan.probes)
-    for question in drawn.questions:
-        contents: list[bytes] | None = None
-        while contents is None:
-            image = next(queue, None)
-            if image is None:
-                raise InputError(
-                    f"too few images in {config.images} can carry a code: {len(drawn.questions)} are needed",
-                    list(dict.fromkeys(faults)),
-                    "give more photos in colour, or ask for fewer with --queries",
-                )
+
+    def next_image(question: Question) -> tuple[str, list[bytes]]:
+        """The next image that can carry the codes of all arms, and its probes."""
+        for image in queue:
             try:
                 if file_digest(config.images / image) in release.released:
                     raise ImageError("is a file of the release, which has codes already")
-                contents = _arms(generator, drawn, question, plan.arms, config.images / image, epsilon)
+                return image, _arms(generator, drawn, question, plan.arms, config.images / image, epsilon)
             except (ImageError, OSError) as error:
                 faults.append(f"{image}: {error}")
+        raise InputError(
+            f"too few images in {config.images} can carry a code: {len(drawn.questions)} are needed",
+            list(dict.fromkeys(faults)),
+            "give more photos in colour, or ask for fewer with --queries",
+        )
+
+    probes: list[Probe] = []
+    progress.start("making probes", plan.probes)
+    for question in drawn.questions:
+        image, contents = next_image(question)
         for arm, content in enumerate(contents):
             name = next(files)
             write_atomically(config.out / name, content, keep_name=False)

@@ -126,7 +126,8 @@ def _fitted(basis: "list[Planes]", values: Planes, weight: npt.NDArray[np.float3
     scale = np.sqrt(np.square(matrix).sum(axis=0))
     scale[scale == 0] = 1.0
     found: npt.NDArray[np.float64] = np.linalg.lstsq(matrix / scale, (values * weight).ravel(), rcond=1e-6)[0]
-    return found / scale
+    coefficients: npt.NDArray[np.float64] = found / scale
+    return coefficients
 
 
 def _dct(values: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:

@@ -23,12 +23,11 @@ from mtlue_cli.images.dataset import load_labels, load_square_images
 from mtlue_cli.images.folder import match_labels
 from mtlue_cli.images.labelled import read_folder_labels
 from mtlue_cli.perturbation.bound import add_bounded
-from mtlue_cli.tasks.dense import as_labels
+from mtlue_cli.tasks.label_tensors import as_labels, with_spans
 from mtlue_cli.tasks.labels import LabelFile
 from mtlue_cli.tasks.names import resolved_names
 from mtlue_cli.tasks.overview import column_uses, overview_lines
 from mtlue_cli.tasks.paths import names_below
-from mtlue_cli.tasks.spans import with_spans
 from mtlue_cli.tasks.spec import LabelTable
 from mtlue_cli.tasks.wording import counted
 from mtlue_cli.training.generator_loop import GeneratorLoop

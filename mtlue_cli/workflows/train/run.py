@@ -20,7 +20,7 @@ from mtlue_cli.files import TEMPORARY, write_atomically
 from mtlue_cli.generator.model import GeneratorConfig, PerturbationGenerator
 from mtlue_cli.networks.multitask import build_network
 from mtlue_cli.objectives import OBJECTIVES, Ingredients, Objective
-from mtlue_cli.tasks.shares import class_shares
+from mtlue_cli.tasks.label_tensors import class_shares
 from mtlue_cli.training.generator_loop import GeneratorLoop, GeneratorSettings, StepRecord, mean_record
 from mtlue_cli.training.multitask_loop import EpochRecord, LearningSettings
 from mtlue_cli.training.runtime import deferred_interrupt, load_state, save_state

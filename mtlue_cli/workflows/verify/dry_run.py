@@ -11,7 +11,7 @@ from mtlue_cli.devices import choose_device, describe_device
 from mtlue_cli.documents import Document
 from mtlue_cli.images.labelled import read_folder_labels
 from mtlue_cli.networks.backbones import BACKBONES
-from mtlue_cli.tasks.dense import empty_maps
+from mtlue_cli.tasks.label_tensors import empty_maps
 from mtlue_cli.tasks.labels import LabelFile
 from mtlue_cli.tasks.spec import TaskSet
 from mtlue_cli.training.multitask_loop import LearningSettings, steps_an_epoch, train_multitask

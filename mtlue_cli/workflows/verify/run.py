@@ -16,9 +16,9 @@ from mtlue_cli.images.colouring import coloured
 from mtlue_cli.images.dataset import load_labels
 from mtlue_cli.images.folder import match_labels
 from mtlue_cli.images.labelled import read_folder_labels
+from mtlue_cli.tasks.label_tensors import with_spans
 from mtlue_cli.tasks.labels import LabelFile
 from mtlue_cli.tasks.overview import column_uses, overview_lines
-from mtlue_cli.tasks.spans import with_spans
 from mtlue_cli.training.multitask_loop import LearningSettings
 from mtlue_cli.training.runtime import library_versions
 from mtlue_cli.verification.audit import audit_release

@@ -13,7 +13,7 @@ from mtlue_cli.images.dataset import load_labels, load_square_images
 from mtlue_cli.images.folder import match_labels
 from mtlue_cli.images.labelled import read_folder_labels
 from mtlue_cli.networks.multitask import MultiTaskNetwork
-from mtlue_cli.tasks.spans import with_spans
+from mtlue_cli.tasks.label_tensors import with_spans
 from mtlue_cli.training.multitask_loop import EpochRecord, LearningSettings, train_multitask
 from mtlue_cli.training.named_settings import combined
 from mtlue_cli.training.pretrained import PACKAGED, TIMM_PREFIX, PretrainedStart, load_start, read_start, save_start

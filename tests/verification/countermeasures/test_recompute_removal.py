@@ -12,7 +12,7 @@ from mtlue_cli.generator.checkpoint import load_checkpoint
 from mtlue_cli.generator.inference import BatchedPerturbation
 from mtlue_cli.keys import Key
 from mtlue_cli.perturbation.bound import protect_pixels
-from mtlue_cli.tasks.shares import class_shares
+from mtlue_cli.tasks.label_tensors import class_shares
 from mtlue_cli.tasks.spec import UNLABELLED, Task, TaskSet
 from mtlue_cli.verification.countermeasures.base import AttackerView
 from mtlue_cli.verification.countermeasures.recompute_removal import RecomputeRemoval, known_labels
