@@ -517,7 +517,7 @@ def _estimated(
 
     first = deltas(released)
     second = deltas(without(first))
-    estimates = without([np.float32(0.5) * (one + other) for one, other in zip(first, second, strict=True)])
+    estimates = without([((one + other) / 2).astype(np.float32) for one, other in zip(first, second, strict=True)])
     return [fault or estimate for fault, estimate in zip(faults, estimates, strict=True)]
 
 

@@ -33,7 +33,7 @@ def reduced_opacity(photo: DecodedImage) -> npt.NDArray[np.float32] | None:
     """Opacity in [0, 1] in the size of :func:`reduced_pixels`; None where all is opaque."""
     if photo.alpha is None or photo.alpha.min() == 255:
         return None
-    return _reduced(photo.alpha) / np.float32(255)
+    return (_reduced(photo.alpha) / 255).astype(np.float32)
 
 
 def brightness(photo: DecodedImage) -> Grey:
