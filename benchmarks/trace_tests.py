@@ -25,7 +25,7 @@ from mtlue_cli.perturbation.bound import protect_pixels
 from mtlue_cli.perturbation.resize import quantised
 from mtlue_cli.release.records import read_run
 from mtlue_cli.tasks.spec import Task, TaskSet
-from mtlue_cli.workflows.trace.answers import as_scores
+from mtlue_cli.workflows.trace.answers import LEAST_COUNTED, as_scores
 from mtlue_cli.workflows.trace.models import LoadedModel, load_model
 from mtlue_cli.workflows.trace.plan import plan_probes
 from mtlue_cli.workflows.trace.probes import Drawn, KeyedRelease
@@ -92,7 +92,7 @@ class Bench:
                     own = scores[name][position]
                     hit = float(own.argmax() == question.classes[name])
                     followed[question.stage, arm] += hit
-                    logs[question.stage, arm] += own[question.classes[name]]
+                    logs[question.stage, arm] += max(own[question.classes[name]], LEAST_COUNTED)
                     if question.epsilon == self.epsilon:
                         (decoy_rate if arm else true_rate).append(hit)
                 position += 1

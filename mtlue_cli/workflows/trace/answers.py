@@ -18,7 +18,9 @@ Numbers = npt.NDArray[np.float64]
 
 NAMES_OF_FILES = ("file", *FILE_COLUMNS)
 LEAST_LOG = math.log(1e-6)
-"""Smaller logarithms of probabilities count as this one: a single probe must not decide."""
+"""Smaller logarithms of probabilities are kept as this one."""
+LEAST_COUNTED = math.log(0.01)
+"""And count as this one: a single answer, perhaps a random one, must not decide."""
 _CLOSE = 1e-3
 
 

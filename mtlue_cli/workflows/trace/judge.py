@@ -12,7 +12,7 @@ from mtlue_cli.choices import ExitCode
 from mtlue_cli.documents import Document
 from mtlue_cli.errors import InputError
 from mtlue_cli.workflows.progress import Progress
-from mtlue_cli.workflows.trace.answers import Answers, Numbers, Renamed, TaskAnswers, read_answers
+from mtlue_cli.workflows.trace.answers import LEAST_COUNTED, Answers, Numbers, Renamed, TaskAnswers, read_answers
 from mtlue_cli.workflows.trace.config import FULL_SIGNAL, JudgeConfig
 from mtlue_cli.workflows.trace.ranks import holm, interval, power, rank_sum_p, ranks, smallest_p
 from mtlue_cli.workflows.trace.sealed import TRUE_ARM, SealedAnswers, opened
@@ -334,7 +334,7 @@ def _count(
     del taken
     classes = _classes(sealed, task, probes)
     followed = float((answers.labels[list(probes)] == classes).sum())
-    return followed, 0.0 if answers.scores is None else float(answers.scores[list(probes), classes].sum())
+    return followed, 0.0 if answers.scores is None else _counted(answers.scores[list(probes), classes])
 
 
 def _count_unknown(
@@ -353,9 +353,14 @@ def _count_unknown(
         best = max(free, key=lambda name: (int(counts[name]), -name))
         followed += int(counts[best])
         if answers.scores is not None:
-            score += float(answers.scores[own][:, free].sum(axis=0).max())
+            score += max(_counted(answers.scores[own, name]) for name in free)
         given.add(best)
     return followed, score
+
+
+def _counted(logs: Numbers) -> float:
+    """Sum of log-probabilities, each as it counts."""
+    return float(np.maximum(logs, LEAST_COUNTED).sum())
 
 
 def _names_given(
