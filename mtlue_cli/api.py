@@ -270,6 +270,8 @@ def inspect(
     path: str | Path,
     *,
     against: str | Path | None = None,
+    key: str | Path | None = None,
+    signer: str | Path | None = None,
     progress: bool = False,
     **options: Any,  # noqa: ANN401 - fields of the config
 ) -> "CheckpointReport | ReleaseCheck":
@@ -278,6 +280,8 @@ def inspect(
     Args:
         path: A ``.safetensors`` file, the name of shipped weights, or a release.
         against: Folder of the originals. Measures every released file against its original.
+        key: File with the key that must have sealed the release.
+        signer: File with the public key that must have signed it.
         progress: Whether to show progress on standard error.
         options: ``workers`` and ``max_pixels``.
 
@@ -286,12 +290,19 @@ def inspect(
         TypeError: An argument is unknown.
     """
     with INSPECT.boundary():
-        values = INSPECT.values({**options, "path": path, "against": against})
+        values = INSPECT.values({**options, "path": path, "against": against, "key": key, "signer": signer})
         found = checked(config_of(InspectOptions, values))
         with photos(values):
+            from mtlue_cli.release.seal import trust_of
             from mtlue_cli.workflows.inspect import inspect_path
 
-            return inspect_path(found.path, progress_of(progress), against=found.against, workers=found.workers)
+            return inspect_path(
+                found.path,
+                progress_of(progress),
+                against=found.against,
+                workers=found.workers,
+                trust=trust_of(found.key, found.signer),
+            )
 
 
 def _value(found: OptionField, value: Any) -> Any:  # noqa: ANN401 - whatever the field holds

@@ -1,5 +1,6 @@
 """Values that options accept, and exit codes. Imports nothing heavy: ``--help`` loads this module."""
 
+from collections.abc import Iterable
 from enum import IntEnum, StrEnum
 
 MAX_EPSILON = 64
@@ -231,6 +232,23 @@ class ImageFormat(StrEnum):
     PNG = "png"
     WEBP = "webp"
     KEEP = "keep"
+
+
+class MetadataGroup(StrEnum):
+    """What a photo's file says beside its pixels, by what it is about."""
+
+    COPYRIGHT = "copyright"
+    CAMERA = "camera"
+    TIME = "time"
+    DESCRIPTION = "description"
+    PLACE = "place"
+
+
+def metadata_groups(kept: bool | Iterable[MetadataGroup]) -> tuple[MetadataGroup, ...]:
+    """The groups that a setting names; True is all but the place."""
+    if isinstance(kept, bool):
+        return tuple(group for group in MetadataGroup if group is not MetadataGroup.PLACE) if kept else ()
+    return tuple(kept)
 
 
 class Precision(StrEnum):

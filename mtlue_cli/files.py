@@ -8,11 +8,15 @@ import os
 import re
 import stat
 from collections.abc import Callable, Mapping
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 TEMPORARY = re.compile(r"^\..+\.\d+\.tmp$")
 """Names of files that a killed process may leave half written."""
 
+HAS_HANDLES = os.open in os.supports_dir_fd and hasattr(os, "O_NOFOLLOW")
+"""Whether files can be opened from a handle of their folder; Windows has none."""
+
+_FOLDER = os.O_RDONLY | getattr(os, "O_DIRECTORY", 0) | getattr(os, "O_CLOEXEC", 0)
 _KINDS = ((stat.S_ISDIR, "a folder"), (stat.S_ISFIFO, "a FIFO"), (stat.S_ISSOCK, "a socket"))
 _STEPS = {
     errno.ENOSPC: "make space",
@@ -31,18 +35,128 @@ def kind_of(mode: int) -> str | None:
     return next((words for is_kind, words in _KINDS if is_kind(mode)), "a device")
 
 
-def open_regular(path: Path) -> io.FileIO:
+def open_regular(path: Path, opener: Callable[[int], int] | None = None) -> io.FileIO:
     """Open an ordinary file for reading; a FIFO that nobody writes to is refused, not waited for.
+
+    ``opener`` opens it with the flags that it is given; None: by its path.
 
     Raises:
         OSError: It cannot be opened, or is no ordinary file.
     """
-    stream = io.FileIO(path, opener=lambda name, flags: os.open(name, flags | getattr(os, "O_NONBLOCK", 0)))
+    opener = opener or (lambda flags: os.open(path, flags))
+    stream = io.FileIO(path, opener=lambda _, flags: opener(flags | getattr(os, "O_NONBLOCK", 0)))
     kind = kind_of(os.fstat(stream.fileno()).st_mode)
     if kind is not None:
         stream.close()
         raise OSError(errno.EINVAL, f"is {kind}, expected a file", str(path))
     return stream
+
+
+def open_below(folder: Path, name: str) -> io.FileIO:
+    """Open an ordinary file of a folder, which no link may lead out of, whatever stood there when it was looked at.
+
+    Every folder on the way is opened from the one before, so that none can be swapped for a link in between. A link
+    that stays inside is followed.
+
+    Raises:
+        OSError: As :func:`open_regular`, or a link leads out of the folder.
+    """
+    try:
+        return open_regular(folder / name, lambda flags: _open_step_by_step(folder, name, flags))
+    except OSError as error:
+        if error.errno not in (errno.ELOOP, errno.EMLINK, errno.ENOTDIR):
+            raise
+    root, real = Path(os.path.realpath(folder)), Path(os.path.realpath(folder / name, strict=True))
+    if root not in real.parents:
+        raise OSError(errno.ELOOP, f"leaves {folder} by a symbolic link", str(folder / name))
+    inside = real.relative_to(root).as_posix()
+    return open_regular(folder / name, lambda flags: _open_step_by_step(root, inside, flags))
+
+
+def _open_step_by_step(folder: Path, name: str, flags: int) -> int:
+    """Open a file below a folder; a link on the way is an error, where the system can tell."""
+    if not HAS_HANDLES:
+        if Path(os.path.realpath(folder)) not in Path(os.path.realpath(folder / name)).parents:
+            raise OSError(errno.ELOOP, os.strerror(errno.ELOOP))
+        return os.open(folder / name, flags)
+    *parents, last = PurePosixPath(name).parts
+    if ".." in parents:
+        raise OSError(errno.ELOOP, os.strerror(errno.ELOOP))
+    at = os.open(folder, _FOLDER)
+    try:
+        for parent in parents:
+            inner = os.open(parent, _FOLDER | os.O_NOFOLLOW, dir_fd=at)
+            os.close(at)
+            at = inner
+        return os.open(last, flags | os.O_NOFOLLOW, dir_fd=at)
+    finally:
+        os.close(at)
+
+
+class OpenFolder:
+    """A folder that is opened once, and written to through what was opened: nothing leads outside it.
+
+    Whoever puts a link in its place, or in that of a folder in it, gains nothing. Where the system has no handles of
+    folders, paths are looked at before they are written to.
+
+    Raises:
+        OSError: It cannot be opened.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._real = Path(os.path.realpath(folder))
+        self._handle = os.open(folder, _FOLDER) if HAS_HANDLES else None
+
+    def close(self) -> None:
+        """Let go of it."""
+        if self._handle is not None:
+            os.close(self._handle)
+            self._handle = None
+
+    def is_in_place(self) -> bool:
+        """Whether its path still leads to it."""
+        if self._handle is None:
+            return Path(os.path.realpath(self.folder)) == self._real
+        try:
+            return os.path.samestat(os.stat(self.folder), os.fstat(self._handle))
+        except OSError:
+            return False
+
+    def parent_of(self, path: Path, *, make: bool) -> int | None:
+        """A handle of the folder of ``path``, which the caller closes; None where the system has none.
+
+        Raises:
+            OSError: It is not there and not to be made, or a link or a file stands in its place.
+        """
+        if self._handle is None:
+            inside = Path(os.path.realpath(path.parent))
+            if inside != self._real and self._real not in inside.parents:
+                raise OSError(errno.ELOOP, f"leaves {self.folder} by a symbolic link", str(path))
+            if make:
+                _make_folder(path.parent)
+            return None
+        parts = path.parent.relative_to(self.folder).parts
+        if ".." in parts:
+            raise OSError(errno.ELOOP, f"leaves {self.folder}", str(path))
+        at = os.dup(self._handle)
+        try:
+            for part in parts:
+                try:
+                    inner = os.open(part, _FOLDER | os.O_NOFOLLOW, dir_fd=at)
+                except FileNotFoundError:
+                    if not make:
+                        raise
+                    with contextlib.suppress(FileExistsError):
+                        os.mkdir(part, dir_fd=at)
+                        os.fsync(at)
+                    inner = os.open(part, _FOLDER | os.O_NOFOLLOW, dir_fd=at)
+                os.close(at)
+                at = inner
+        except BaseException:
+            os.close(at)
+            raise
+        return at
 
 
 def file_digest(path: Path) -> str:
@@ -55,18 +169,21 @@ def file_digest(path: Path) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
-def write_atomically(path: Path, content: bytes, *, keep_name: bool = True, private: bool = False) -> None:
+def write_atomically(
+    path: Path, content: bytes, *, keep_name: bool = True, private: bool = False, within: OpenFolder | None = None
+) -> None:
     """Write a file so that it is at any time either absent, old or whole; folders are made if need be.
 
     A temporary file beside it is written, synchronised with the disk and renamed; at last the folder is synchronised,
     so that the new name survives a power cut too. ``keep_name=False`` leaves that to the caller, for many files at
-    once; ``private`` files are readable by their owner alone, from the first byte on.
+    once; ``private`` files are readable by their owner alone, from the first byte on. ``within`` is the folder that
+    no link may lead out of.
 
     Raises:
         OSError: It cannot be written; its ``filename`` is ``path``, and nothing is left behind.
     """
     try:
-        for fault in write_together({path: content}, mode=0o600 if private else 0o666).values():
+        for fault in write_together({path: content}, 0o600 if private else 0o666, within).values():
             raise fault
         if keep_name:
             synchronise(path.parent)
@@ -74,7 +191,9 @@ def write_atomically(path: Path, content: bytes, *, keep_name: bool = True, priv
         raise OSError(error.errno, error.strerror, str(path)) from error
 
 
-def write_together(files: Mapping[Path, bytes], mode: int = 0o666) -> dict[Path, OSError]:
+def write_together(
+    files: Mapping[Path, bytes], mode: int = 0o666, within: OpenFolder | None = None
+) -> dict[Path, OSError]:
     """Write several files, each as :func:`write_atomically` does with ``keep_name=False``; folders are made if need be.
 
     No file gets its name before all are synchronised with the disk: a name that changes between two of them would be
@@ -86,6 +205,7 @@ def write_together(files: Mapping[Path, bytes], mode: int = 0o666) -> dict[Path,
     faults: dict[Path, OSError] = {}
     opened: dict[Path, int] = {}
     named: set[Path] = set()
+    folders: dict[Path, int] = {}
 
     def each(step: Callable[[Path], object]) -> None:
         for path in files:
@@ -96,14 +216,24 @@ def write_together(files: Mapping[Path, bytes], mode: int = 0o666) -> dict[Path,
                     faults[path] = OSError(error.errno, error.strerror, str(path))
 
     def write(path: Path) -> None:
-        _make_folder(path.parent)
-        opened[path] = os.open(temporary_beside(path), os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, mode)
+        flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC
+        at = None if within is None else within.parent_of(path, make=True)
+        if at is None:
+            _make_folder(path.parent)
+            opened[path] = os.open(temporary_beside(path), flags, mode)
+        else:
+            folders[path] = at
+            opened[path] = os.open(temporary_beside(path).name, flags | os.O_NOFOLLOW, mode, dir_fd=at)
         rest = memoryview(files[path])
         while rest:
             rest = rest[os.write(opened[path], rest) :]
 
     def name(path: Path) -> None:
-        os.replace(temporary_beside(path), path)
+        at = folders.get(path)
+        if at is None:
+            os.replace(temporary_beside(path), path)
+        else:
+            os.replace(temporary_beside(path).name, path.name, src_dir_fd=at, dst_dir_fd=at)
         named.add(path)
 
     try:
@@ -117,18 +247,34 @@ def write_together(files: Mapping[Path, bytes], mode: int = 0o666) -> dict[Path,
             if path not in named:
                 # A disk that refuses to write may refuse to delete too; the first refusal is the one to tell.
                 with contextlib.suppress(OSError):
-                    temporary_beside(path).unlink(missing_ok=True)
+                    if path in folders:
+                        os.unlink(temporary_beside(path).name, dir_fd=folders[path])
+                    else:
+                        temporary_beside(path).unlink(missing_ok=True)
+        for at in folders.values():
+            os.close(at)
     return faults
 
 
-def discard(path: Path) -> None:
+def discard(path: Path, within: OpenFolder | None = None) -> None:
     """Remove a file if it is there; one whose name is too long for the file system is not.
+
+    ``within`` is the folder that no link may lead out of.
 
     Raises:
         OSError: It cannot be removed.
     """
     try:
-        path.unlink(missing_ok=True)
+        at = None if within is None else within.parent_of(path, make=False)
+        if at is None:
+            path.unlink(missing_ok=True)
+            return
+        try:
+            os.unlink(path.name, dir_fd=at)
+        finally:
+            os.close(at)
+    except FileNotFoundError:
+        return
     except OSError as error:
         if error.errno != errno.ENAMETOOLONG:
             raise

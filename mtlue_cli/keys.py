@@ -1,14 +1,17 @@
 """Keys: 32 secret bytes from which the codes of a keyed release are drawn.
 
 A key is read from a file, from ``MTLUE_KEY``, or from the user's configuration folder, where the first run makes one.
-Its bytes are never written or shown anywhere else; its fingerprint may be.
+Its bytes are never written or shown anywhere else; its fingerprint may be. A file that others can read or write is
+refused, as OpenSSH refuses a private key.
 """
 
+import contextlib
 import hashlib
 import hmac
 import os
 import re
 import secrets
+import shlex
 import stat
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -21,8 +24,12 @@ from mtlue_cli.files import open_regular, write_atomically
 
 KEY_BYTES = 32
 VARIABLE = "MTLUE_KEY"
+CACHE_VARIABLE = "MTLUE_CACHE_KEY"
+"""The key under which finished victims are cached, where computers share a cache."""
 
 _HEX = re.compile(rf"[0-9a-fA-F]{{{2 * KEY_BYTES}}}")
+_LIKE_A_KEY = re.compile(r"(0x)?[0-9a-fA-F][0-9a-fA-F\s:_-]{30,}")
+_IS_POSIX = os.name == "posix"
 _LONGEST_FILE = 4096
 _LOCK_SECONDS = 30
 _MAKE_ONE = "a key is 64 hexadecimal digits, such as: python3 -c 'import secrets; print(secrets.token_hex(32))'"
@@ -63,6 +70,10 @@ class Key:
         """HMAC-SHA256 of ``message`` under the key, 32 bytes."""
         return hmac.digest(self._secret, message, hashlib.sha256)
 
+    def begun(self, message: bytes) -> hmac.HMAC:
+        """HMAC-SHA256 under the key of a message that begins with ``message``; the caller copies it and goes on."""
+        return hmac.new(self._secret, message, hashlib.sha256)
+
     def __repr__(self) -> str:
         return f"Key({self.fingerprint})"
 
@@ -84,11 +95,10 @@ class Key:
 
 @dataclass(frozen=True)
 class FoundKey:
-    """A key, where it was found in words, notes such as that others can read it, and whether it was made just now."""
+    """A key, where it was found in words, and whether it was made just now."""
 
     key: Key
     origin: str
-    notes: tuple[str, ...] = ()
     made: bool = False
 
     def described(self) -> list[str]:
@@ -96,7 +106,11 @@ class FoundKey:
         said = "created a key in" if self.made else "key from"
         warning = "keep it to yourself: whoever has it can recompute the perturbation and subtract it"
         first = f"{said} {self.origin}, fingerprint {self.key.fingerprint}"
-        return [first, *([warning] if self.made else []), *self.notes]
+        return [first, *([warning] if self.made else [])]
+
+    def announced(self, use: str) -> tuple[str, ...]:
+        """A note for the user if the key was made just now; ``use`` says what it does."""
+        return (f"created a key in {self.origin}, which {use}: keep it to yourself",) if self.made else ()
 
 
 def find_key(file: Path | None, environment: Mapping[str, str] | None = None, *, keep: bool = True) -> FoundKey:
@@ -111,40 +125,116 @@ def find_key(file: Path | None, environment: Mapping[str, str] | None = None, *,
         InputError: It cannot be read, is no key, or cannot be stored.
     """
     variables = os.environ if environment is None else environment
-    given = variables.get(VARIABLE, "").strip()
     if file is not None:
         return read_key(file)
+    return key_of_variable(VARIABLE, variables) or own_key(variables, keep=keep)
+
+
+def cache_key(environment: Mapping[str, str] | None = None) -> FoundKey:
+    """The key under which finished victims are cached: that of ``MTLUE_CACHE_KEY``, else of the user's own.
+
+    Raises:
+        InputError: As :func:`find_key`.
+    """
+    variables = os.environ if environment is None else environment
+    return key_of_variable(CACHE_VARIABLE, variables) or own_key(variables)
+
+
+def present_keys(environment: Mapping[str, str] | None = None) -> tuple[Key, ...]:
+    """The keys that are there without being named: of ``MTLUE_KEY`` and the user's own; makes and refuses none."""
+    variables = os.environ if environment is None else environment
+    found: list[FoundKey | None] = []
+    with contextlib.suppress(InputError):
+        found.append(key_of_variable(VARIABLE, variables))
+    with contextlib.suppress(InputError):
+        found.append(own_key(variables, keep=False))
+    return tuple(key.key for key in found if key is not None and not key.made)
+
+
+def key_of_variable(name: str, variables: Mapping[str, str]) -> FoundKey | None:
+    """The key whose digits, or the path of whose file, an environment variable holds; None if it is empty.
+
+    Raises:
+        InputError: It holds something else.
+    """
+    given = variables.get(name, "").strip()
     if not given:
-        return own_key(variables, keep=keep)
+        return None
     if _HEX.fullmatch(given):
-        return FoundKey(Key(bytes.fromhex(given)), f"the environment variable {VARIABLE}")
+        return FoundKey(_key_of(given, name), f"the environment variable {name}")
     if os.path.lexists(given):
         return read_key(Path(given))
     # It may be a key with a digit missing: not to be repeated on a terminal.
-    raise InputError(f"{VARIABLE} is neither a key nor the path of a file that holds one", hint=_MAKE_ONE)
+    raise InputError(f"{name} is neither a key nor the path of a file that holds one", hint=_MAKE_ONE)
 
 
 def read_key(path: Path) -> FoundKey:
     """The key that a file holds: 64 hexadecimal digits, with space around them or not.
 
     Raises:
-        InputError: It cannot be read, or holds something else.
+        InputError: It cannot be read, others can read or write it, or it holds something else.
     """
-    try:
-        with open_regular(path) as stream:
-            content = stream.read(_LONGEST_FILE) or b""
-            mode = os.fstat(stream.fileno()).st_mode
-    except OSError as error:
-        raise InputError(f"the key {path} cannot be read: {error.strerror or error}", hint=_MAKE_ONE) from None
     # Nothing of the content is repeated: it may be nearly a key.
-    text = content.decode("utf-8-sig", "replace").strip()
+    text = read_secret(path).decode("utf-8-sig", "replace").strip()
     if not _HEX.fullmatch(text):
         digits = 2 * KEY_BYTES
         odd = "not hexadecimal" if len(text) == digits else f"{len(text)} characters, expected {digits}"
         raise InputError(f"{path} holds no key: it is {odd}", hint=_MAKE_ONE)
-    open_to_others = os.name == "posix" and mode & (stat.S_IRGRP | stat.S_IROTH)
-    notes = (f"{path} can be read by others: chmod 600 {path}",) if open_to_others else ()
-    return FoundKey(Key(bytes.fromhex(text)), str(path), notes)
+    return FoundKey(_key_of(text, str(path)), str(path))
+
+
+def read_secret(path: Path) -> bytes:
+    """Content of a small file that only its owner can read and write; modes count for nothing on Windows.
+
+    Raises:
+        InputError: It cannot be read, or others can read or write it.
+    """
+    if _LIKE_A_KEY.fullmatch(path.name) and not os.path.lexists(path):
+        raise InputError(
+            "the path of a file that holds a key was expected, and what was given looks like a key itself",
+            hint="a command line stays in the shell's history: make a new key, and write it to a file that only you "
+            "can read",
+        )
+    try:
+        with open_regular(path) as stream:
+            status = os.fstat(stream.fileno())
+            if _IS_POSIX:
+                _refuse_open(path, status)
+            return stream.read(_LONGEST_FILE) or b""
+    except OSError as error:
+        raise InputError(f"the key {path} cannot be read: {error.strerror or error}", hint=_MAKE_ONE) from None
+
+
+def _refuse_open(path: Path, status: os.stat_result) -> None:
+    """Refuse a file that belongs to neither the user nor root, or that others can read, write or run."""
+    if status.st_uid not in (os.geteuid(), 0):
+        raise InputError(
+            f"the key {path} belongs to another user, who can read and change it",
+            hint=f"make it yours: chown {os.geteuid()} {shlex.quote(str(path))}",
+        )
+    if status.st_mode & (stat.S_IRWXG | stat.S_IRWXO):
+        raise InputError(
+            f"the key {path} can be read or changed by others (its mode is {stat.S_IMODE(status.st_mode):04o})",
+            hint=f"chmod 600 {shlex.quote(str(path))}",
+        )
+
+
+def _key_of(digits: str, origin: str) -> Key:
+    """The key of 64 digits.
+
+    Raises:
+        InputError: All its bytes are the same, so that anyone can guess it.
+    """
+    secret = bytes.fromhex(digits)
+    if _is_guessable(secret):
+        raise InputError(
+            f"the key of {origin} is the same byte {KEY_BYTES} times, which anyone can guess", hint=_MAKE_ONE
+        )
+    return Key(secret)
+
+
+def _is_guessable(secret: bytes) -> bool:
+    return len(set(secret)) == 1
 
 
 def own_key_path(environment: Mapping[str, str]) -> Path:

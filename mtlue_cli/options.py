@@ -67,6 +67,9 @@ class Option:
         dash: Whether ``-`` may stand for a stream.
         file_or_name: Whether the text may be a path; in a config file it is then relative to that file.
         completions: What a shell offers.
+        bare: What is meant where no value follows on the command line, and by ``true`` in a config file. A word that
+            names none of ``completions`` is then no value.
+        result: Whether it names a file that the command writes, which must not replace anything that it reads.
     """
 
     flags: str = ""
@@ -87,6 +90,8 @@ class Option:
     dash: bool = False
     file_or_name: bool = False
     completions: type[StrEnum] | None = None
+    bare: str | None = None
+    result: bool = False
 
     @property
     def flag(self) -> str:
@@ -289,6 +294,27 @@ KeyFile = Annotated[
         panel=PROTECTION,
         metavar="FILE",
         environment=False,
+    ),
+]
+SealKeyFile = Annotated[
+    Path | None,
+    Option(
+        help="File with the key that must have sealed the release: a missing or other seal is a fault. Unset: "
+        "MTLUE_KEY or your own key is tried.",
+        panel=INPUT,
+        metavar="FILE",
+        environment=False,
+    ),
+]
+SignerFile = Annotated[
+    Path | None,
+    Option(
+        help="File with the public key that must have signed the release (ssh-ed25519 ...). Needs the extra "
+        "mtlue[sign].",
+        panel=INPUT,
+        metavar="FILE",
+        takes="file",
+        exists=True,
     ),
 ]
 Seed = Annotated[int, Option(help="Random seed.", panel=COMPUTATION, metavar="N", minimum=0, shared=True)]

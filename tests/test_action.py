@@ -21,6 +21,7 @@ ACTION: dict[str, Any] = yaml.safe_load(TEXT)
 STEPS: dict[str, dict[str, Any]] = {step["name"]: step for step in ACTION["runs"]["steps"]}
 RECORDER = """#!/usr/bin/env bash
 printf '%s\\n' "$@" > "$RECORD"
+printf '%s' "$MTLUE_CACHE_KEY" > "$RECORD.cache"
 while [ $# -gt 0 ]; do
   if [ "$1" = --markdown ]; then echo "## a summary" > "$2"; fi
   shift
@@ -120,6 +121,25 @@ def test_it_posts_the_summary_and_ends_as_mtlue_does(tmp_path: Path, code: int) 
     assert run.step("Post the summary") == 0
     assert run.summary.read_text(encoding="utf-8") == "## a summary\n"
     assert run.step("Fail unless protected") == code
+
+
+def test_secret_and_signer_reach_the_command_and_no_argument_holds_the_secret(tmp_path: Path) -> None:
+    run = Run(tmp_path, ends_with=0)
+    signer = "ssh-ed25519 AAAA someone"
+    assert run.step("Verify", images="a", labels="b", protected="c", cache_key="5a", signer=signer) == 0
+    arguments = run.record.read_text(encoding="utf-8").splitlines()
+    assert "5a" not in arguments
+    assert Path(f"{run.record}.cache").read_text() == "5a"
+    assert arguments[-2] == "--signer"
+    assert Path(arguments[-1]).read_text() == f"{signer}\n"
+    assert Path(arguments[-1]).parent == tmp_path
+
+
+def test_the_documented_cache_lies_outside_the_workspace() -> None:
+    text = DOCUMENTATION.read_text(encoding="utf-8")
+    github = text.split("## GitHub")[1].split("## GitLab")[0]
+    assert "path: ~/.cache/mtlue/verify" in github
+    assert "cache-key: ${{ secrets.MTLUE_CACHE_KEY }}" in github
 
 
 def test_without_a_summary_it_says_so(tmp_path: Path) -> None:

@@ -250,7 +250,7 @@ def test_html_is_escaped() -> None:
 
 
 def written_key(folder: Path) -> Path:
-    (folder / "my.key").write_text("5e" * 32)
+    (folder / "my.key").write_text("5ee5" * 16)
     (folder / "my.key").chmod(0o600)
     return folder / "my.key"
 

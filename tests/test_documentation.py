@@ -21,7 +21,7 @@ from mtlue_cli.choices import (
     TrainingMethodName,
     WeightingName,
 )
-from mtlue_cli.commands.app import app, with_json_dash
+from mtlue_cli.commands.app import app, with_bare_options
 from mtlue_cli.commands.from_config import ResultOptions
 from mtlue_cli.commands.inspect import InspectOptions
 from mtlue_cli.networks.backbones import BACKBONES
@@ -39,7 +39,12 @@ from tests.test_imports import LAYERS
 ROOT = Path(__file__).parents[1]
 DOCUMENTS = {
     str(path.relative_to(ROOT)): path.read_text(encoding="utf-8")
-    for path in (ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md")))
+    for path in (
+        ROOT / "README.md",
+        ROOT / "CONTRIBUTING.md",
+        ROOT / "SECURITY.md",
+        *sorted((ROOT / "docs").rglob("*.md")),
+    )
 }
 VERIFY = DOCUMENTS["docs/verify.md"]
 FENCE = re.compile(r"^ *```(\w*)\n(.*?)^ *```$", flags=re.M | re.DOTALL)
@@ -127,7 +132,7 @@ def command_named(words: list[str]) -> tuple[str, Any, list[str]]:
 def parsed(command: Any, words: list[str]) -> dict[str, Any]:  # noqa: ANN401 - Typer's own command class
     """Parameter to what was typed; fails for an option that the command does not have."""
     context = command.context_class(command, info_name=command.name)
-    found: dict[str, Any] = command.make_parser(context).parse_args(with_json_dash(words))[0]
+    found: dict[str, Any] = command.make_parser(context).parse_args(with_bare_options(words))[0]
     return found
 
 
@@ -191,12 +196,13 @@ def test_a_python_program_of_a_document_exists() -> None:
     programs = [words[1:] for _, words in SHELL if words[0] == "python"]
     inline = re.findall(r"`python ([^`]+)`", "\n".join(DOCUMENTS.values()))
     programs += [code.split() for code in inline]
-    own = ("mtlue_cli", "benchmarks")
+    own = ("mtlue_cli", "benchmarks", "tests")
     found = 0
     for first, *rest in programs:
         path = f"{rest[0].replace('.', '/')}.py" if first == "-m" else first
         if path.startswith(own):
-            assert (ROOT / path).is_file(), path
+            package = ROOT / path.removesuffix(".py") / "__main__.py"
+            assert (ROOT / path).is_file() or package.is_file(), path
             found += 1
     assert found >= 4
 

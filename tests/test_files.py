@@ -8,7 +8,18 @@ from pathlib import Path
 
 import pytest
 
-from mtlue_cli.files import file_digest, open_regular, unwritable, write_atomically, write_together
+from mtlue_cli import files
+from mtlue_cli.files import (
+    OpenFolder,
+    discard,
+    file_digest,
+    open_below,
+    open_regular,
+    temporary_beside,
+    unwritable,
+    write_atomically,
+    write_together,
+)
 
 
 def test_a_fifo_nobody_writes_to_is_refused_at_once(tmp_path: Path) -> None:
@@ -73,10 +84,10 @@ def test_of_files_written_together_none_has_its_name_before_all_are_on_the_disk(
 
     monkeypatch.setattr(os, "fsync", told_fsync)
     monkeypatch.setattr(os, "replace", told_replace)
-    files = {tmp_path / "a.bin": b"one", tmp_path / "new" / "b.bin": b""}
-    assert write_together(files) == {}
+    contents = {tmp_path / "a.bin": b"one", tmp_path / "new" / "b.bin": b""}
+    assert write_together(contents) == {}
     assert steps == ["content", "content", "a.bin", "b.bin"]
-    assert {path: path.read_bytes() for path in tmp_path.rglob("*.*")} == files
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*.*")} == contents
 
 
 @pytest.mark.parametrize("step", ["open", "fsync", "replace"])
@@ -133,3 +144,92 @@ def test_a_failed_write_says_what_to_do(number: int, step: str) -> None:
     said = unwritable(Path("out/a.png"), OSError(number, os.strerror(number)))
     assert said.startswith(f"out/a.png cannot be written: {os.strerror(number)}; {step}")
     assert said.endswith("run the same command again to continue")
+
+
+def read_below(folder: Path, name: str) -> bytes:
+    with open_below(folder, name) as stream:
+        return stream.readall()
+
+
+@pytest.fixture(params=[True, False], ids=["handles", "paths"])
+def with_handles(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> bool:
+    """Whether the system can open files from a handle of their folder; Windows cannot."""
+    found: bool = request.param and files.HAS_HANDLES
+    monkeypatch.setattr(files, "HAS_HANDLES", found)
+    return found
+
+
+@pytest.mark.usefixtures("with_handles")
+def test_a_link_that_leaves_the_folder_is_not_followed(tmp_path: Path) -> None:
+    folder = tmp_path / "folder"
+    (folder / "sub").mkdir(parents=True)
+    (tmp_path / "secret").write_bytes(b"secret")
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere" / "a").write_bytes(b"secret")
+    (folder / "sub" / "a").write_bytes(b"mine")
+    (folder / "near").symlink_to("sub/a")
+    (folder / "inside").symlink_to(folder / "sub")
+    (folder / "far").symlink_to("../secret")
+    (folder / "outside").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "link").symlink_to(folder)
+    for start in (folder, tmp_path / "link"):
+        for name in ("sub/a", "near", "inside/a"):
+            assert read_below(start, name) == b"mine"
+        for name in ("far", "outside/a", "sub/../../secret"):
+            with pytest.raises(OSError, match="symbolic link"):
+                read_below(start, name)
+    for name in ("nothing", "sub/nothing", "sub/a/b"):
+        with pytest.raises(OSError, match=r"No such file|Not a directory"):
+            read_below(folder, name)
+    os.mkfifo(folder / "pipe")
+    with pytest.raises(OSError, match="is a FIFO"):
+        read_below(folder, "pipe")
+
+
+def test_nothing_is_written_through_a_link_that_took_a_folder_s_place(tmp_path: Path, with_handles: bool) -> None:
+    release, elsewhere = tmp_path / "release", tmp_path / "elsewhere"
+    (release / "sub").mkdir(parents=True)
+    elsewhere.mkdir()
+    opened = OpenFolder(release)
+    try:
+        assert opened.is_in_place()
+        assert write_together({release / "a": b"1", release / "new" / "er" / "b": b"2"}, within=opened) == {}
+        assert (release / "new" / "er" / "b").read_bytes() == b"2"
+        (release / "sub").rmdir()
+        (release / "sub").symlink_to(elsewhere)
+        path = release / "sub" / "c"
+        (fault,) = write_together({path: b"3"}, within=opened).values()
+        assert fault.filename == str(path)
+        with pytest.raises(OSError, match=r"link|directory"):
+            discard(path, opened)
+        release.rename(tmp_path / "moved")
+        release.symlink_to(elsewhere)
+        assert not opened.is_in_place()
+        faults = write_together({release / "d": b"4"}, within=opened)
+        assert bool(faults) is not with_handles  # what was opened is written to, wherever it is now
+        assert list(elsewhere.iterdir()) == []
+        assert [path.name for path in tmp_path.rglob("*.tmp")] == []
+    finally:
+        opened.close()
+
+
+@pytest.mark.usefixtures("with_handles")
+def test_a_file_of_an_open_folder_is_removed_if_it_is_there(tmp_path: Path) -> None:
+    opened = OpenFolder(tmp_path)
+    (tmp_path / "a").touch()
+    for _ in range(2):
+        discard(tmp_path / "a", opened)
+        discard(tmp_path / "absent" / "a", opened)
+    assert list(tmp_path.iterdir()) == []
+    opened.close()
+
+
+def test_what_stood_under_the_temporary_name_is_not_written_through(tmp_path: Path) -> None:
+    target = tmp_path / "target"
+    target.write_bytes(b"mine")
+    (tmp_path / "release").mkdir()
+    temporary_beside(tmp_path / "release" / "a").symlink_to(target)
+    opened = OpenFolder(tmp_path / "release")
+    write_together({tmp_path / "release" / "a": b"1"}, within=opened)
+    assert target.read_bytes() == b"mine"
+    opened.close()

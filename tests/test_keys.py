@@ -10,12 +10,25 @@ from dataclasses import asdict
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
+from mtlue_cli import keys
+from mtlue_cli.commands.app import app
 from mtlue_cli.errors import InputError
-from mtlue_cli.keys import VARIABLE, FoundKey, Key, find_key, own_key_path, read_key
+from mtlue_cli.keys import (
+    CACHE_VARIABLE,
+    VARIABLE,
+    FoundKey,
+    Key,
+    cache_key,
+    find_key,
+    own_key_path,
+    present_keys,
+    read_key,
+)
 
 DIGITS = "00112233445566778899aabbccddeeff" * 2
-OTHER = "f" * 64
+OTHER = "fe" * 16 + "0a" * 16
 
 
 @pytest.fixture
@@ -38,7 +51,6 @@ def test_the_fingerprint_is_the_documented_one() -> None:
 def test_a_key_is_read_whatever_stands_around_it(tmp_path: Path, text: str) -> None:
     found = read_key(write(tmp_path / "key", text))
     assert found.key == Key(bytes.fromhex(DIGITS))
-    assert found.notes == ()
 
 
 @pytest.mark.parametrize(
@@ -66,10 +78,68 @@ def test_what_cannot_be_read_is_refused(tmp_path: Path) -> None:
             read_key(tmp_path / name)
 
 
-@pytest.mark.parametrize("mode", [0o640, 0o604, 0o644])
-def test_a_key_that_others_can_read_is_noted(tmp_path: Path, mode: int) -> None:
-    (note,) = read_key(write(tmp_path / "key", DIGITS, mode)).notes
-    assert "chmod 600" in note
+@pytest.mark.parametrize("mode", [0o640, 0o604, 0o644, 0o622, 0o620, 0o602, 0o666, 0o610])
+def test_a_key_that_others_can_read_or_change_is_refused(tmp_path: Path, mode: int) -> None:
+    path = write(tmp_path / "my key", DIGITS, mode)
+    with pytest.raises(InputError, match=f"can be read or changed by others .its mode is {mode:04o}") as caught:
+        read_key(path)
+    assert caught.value.hint == f"chmod 600 '{path}'"
+    path.chmod(0o400)
+    assert read_key(path).key == Key(bytes.fromhex(DIGITS))
+
+
+def test_modes_count_for_nothing_on_windows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = write(tmp_path / "key", DIGITS, 0o666)
+    monkeypatch.setattr(keys, "_IS_POSIX", False)
+    assert read_key(path).key == Key(bytes.fromhex(DIGITS))
+
+
+def test_a_key_of_another_user_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = write(tmp_path / "key", DIGITS)
+    if os.geteuid() == 0:
+        os.chown(path, 12345, -1)
+    else:
+        monkeypatch.setattr(os, "geteuid", lambda: 12345)
+    with pytest.raises(InputError, match="belongs to another user") as caught:
+        read_key(path)
+    assert "chown" in (caught.value.hint or "")
+
+
+@pytest.mark.parametrize("byte", ["00", "ff", "5a"])
+def test_a_key_that_anyone_can_guess_is_refused(tmp_path: Path, environment: dict[str, str], byte: str) -> None:
+    with pytest.raises(InputError, match="same byte 32 times"):
+        read_key(write(tmp_path / "key", byte * 32))
+    with pytest.raises(InputError, match="same byte 32 times"):
+        find_key(None, {**environment, VARIABLE: byte * 32})
+
+
+@pytest.mark.parametrize("given", [DIGITS, DIGITS[:-1], f"0x{DIGITS}", DIGITS[:32], DIGITS.upper()])
+def test_a_key_in_place_of_its_file_is_not_repeated(given: str) -> None:
+    with pytest.raises(InputError, match="looks like a key itself") as caught:
+        read_key(Path(given))
+    assert given[:16] not in f"{caught.value}{caught.value.faults}{caught.value.hint}"
+    for command in (["protect", ".", "--quick"], ["inspect", "."]):
+        result = CliRunner().invoke(app, [*command, "--key", given])
+        assert given[:16] not in result.output
+    named = {"PATH": os.environ["PATH"], CACHE_VARIABLE: given[:-2]}
+    with pytest.raises(InputError) as refused:
+        cache_key(named)
+    assert given[:16] not in f"{refused.value}{refused.value.faults}{refused.value.hint}"
+
+
+def test_the_key_of_the_cache_is_that_of_its_variable_or_the_own_one(environment: dict[str, str]) -> None:
+    assert cache_key({**environment, CACHE_VARIABLE: DIGITS}).key == Key(bytes.fromhex(DIGITS))
+    assert cache_key(environment).key == find_key(None, environment).key
+
+
+def test_keys_that_are_there_are_found_and_none_is_made(environment: dict[str, str]) -> None:
+    assert present_keys(environment) == ()
+    assert not own_key_path(environment).exists()
+    own = find_key(None, environment).key
+    assert present_keys(environment) == (own,)
+    assert present_keys({**environment, VARIABLE: DIGITS}) == (Key(bytes.fromhex(DIGITS)), own)
+    own_key_path(environment).chmod(0o644)
+    assert present_keys({**environment, VARIABLE: "nothing"}) == ()
 
 
 def test_nothing_shows_or_copies_the_bytes() -> None:

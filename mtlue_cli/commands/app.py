@@ -1,22 +1,23 @@
 """The program: its commands and the one boundary where errors become text and exit codes."""
 
+import contextlib
 import functools
 import os
 import signal
 import sys
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from types import FrameType
 from typing import Annotated, Any
 
 import typer
-from typer.core import TyperCommand
+from typer.core import TyperCommand, TyperGroup
 
 from mtlue_cli import __version__
 from mtlue_cli.choices import ExitCode
-from mtlue_cli.commands.console import grouped, stderr_console, stop_drawing, visible
+from mtlue_cli.commands.console import PlainConsole, grouped, stop_drawing, visible
 from mtlue_cli.commands.demo import demo
-from mtlue_cli.commands.from_config import origin_of
+from mtlue_cli.commands.from_config import ResultOptions, origin_of
 from mtlue_cli.commands.inspect import inspect
 from mtlue_cli.commands.protect import protect
 from mtlue_cli.commands.trace import COMMANDS as TRACE_COMMANDS
@@ -24,12 +25,41 @@ from mtlue_cli.commands.trace import HELP as TRACE_HELP
 from mtlue_cli.commands.train_generator import train_generator
 from mtlue_cli.commands.verify import verify
 from mtlue_cli.errors import InputError, MtlueError
+from mtlue_cli.options import Option, option_fields
+from mtlue_cli.workflows.protect.config import ProtectConfig
 
 DEBUG_VARIABLE = "MTLUE_DEBUG"
 SHOW_CURSOR = b"\x1b[?25h"
 
+
+@contextlib.contextmanager
+def _visible_faults() -> Iterator[None]:
+    """Within it what Typer says of wrong usage, which it prints itself, has visible characters alone."""
+    try:
+        yield
+    except Exception as error:
+        if isinstance(message := getattr(error, "message", None), str):
+            error.message = visible(message)  # type: ignore[attr-defined]  # just found
+        raise
+
+
+class Program(TyperGroup):
+    """The commands; words that are none of their options are repeated with visible characters alone."""
+
+    def make_context(self, *words: Any, **options: Any) -> Any:  # noqa: ANN401 - typer's own context, vendored or click's
+        """Read the options of the program itself."""
+        with _visible_faults():
+            return super().make_context(*words, **options)
+
+    def invoke(self, ctx: Any) -> Any:  # noqa: ANN401 - as above
+        """Read the options of a command, and run it."""
+        with _visible_faults():
+            return super().invoke(ctx)
+
+
 app = typer.Typer(
     name="mtlue",
+    cls=Program,
     help=(
         "Protect labelled images before you publish them.\n\n"
         "Add a bounded perturbation that depends on the labels, and verify that a model trained on the release learns "
@@ -47,15 +77,15 @@ app = typer.Typer(
 
 
 class Command(TyperCommand):
-    """A command in which a bare ``--json`` means ``--json -``."""
+    """A command in which a bare ``--json`` means ``--json -``, and likewise of other options."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:  # noqa: ANN401 - typer's own context, vendored or click's
-        """Parse ``args`` after filling in the dash; a config file that is not understood is wrong usage.
+        """Parse ``args`` after filling in such values; a config file that is not understood is wrong usage.
 
         A value that does not fit, such as the path of a file that is not there, is said with its config file and key.
         """
         try:
-            parsed: list[str] = super().parse_args(ctx, with_json_dash(args))
+            parsed: list[str] = super().parse_args(ctx, with_bare_options(args))
         except typer.BadParameter as error:
             origin = None if error.param is None else origin_of(ctx, str(error.param.name))
             if origin is not None:
@@ -67,17 +97,34 @@ class Command(TyperCommand):
         return parsed
 
 
-def with_json_dash(words: Sequence[str]) -> list[str]:
-    """``words`` with ``-`` put after a ``--json`` that is last or that another option follows."""
+_BARE = {
+    found.option.flag: found.option
+    for config in (ProtectConfig, ResultOptions)
+    for found in option_fields(config)
+    if found.option.bare is not None
+}
+"""Flag to option, of those that need no value."""
+
+
+def with_bare_options(words: Sequence[str]) -> list[str]:
+    """``words`` with a value put after each option that needs none and has none: ``-`` after a bare ``--json``."""
     filled: list[str] = []
     for position, word in enumerate(words):
         filled.append(word)
         if word == "--":
             return [*filled, *words[position + 1 :]]
         following = words[position + 1] if position + 1 < len(words) else None
-        if word == "--json" and (following is None or (following.startswith("-") and following != "-")):
-            filled.append("-")
+        option = _BARE.get(word)
+        if option is not None and option.bare is not None and not _is_value(following, option):
+            filled.append(option.bare)
     return filled
+
+
+def _is_value(word: str | None, option: Option) -> bool:
+    if word is None or (word.startswith("-") and word != "-"):
+        return False
+    known = option.completions
+    return known is None or any(part.strip() in list(known) for part in word.split(","))
 
 
 def bounded(command: Callable[..., None]) -> Callable[..., None]:
@@ -102,7 +149,7 @@ def bounded(command: Callable[..., None]) -> Callable[..., None]:
         except Exception as error:
             stop_drawing()
             if os.environ.get(DEBUG_VARIABLE):
-                traceback.print_exception(error)
+                _complain(*"".join(traceback.format_exception(error)).rstrip().split("\n"))
             _complain(*_described(error))
             raise typer.Exit(ExitCode.INPUT if isinstance(error, InputError) else ExitCode.UNEXPECTED) from None
 
@@ -124,9 +171,9 @@ def _described(error: Exception) -> list[str]:
 
 
 def _complain(*lines: str) -> None:
-    console = stderr_console()
+    console = PlainConsole(stderr=True)
     for line in lines:
-        console.print(visible(line), soft_wrap=True)
+        console.print(line, soft_wrap=True)
 
 
 def _version(wanted: bool) -> None:

@@ -125,7 +125,7 @@ def _given(found: OptionField, key: str, value: Any, folder: Path) -> Any:  # no
     given: Any
     if found.repeated:
         given = [_single(found, key, each, folder) for each in (value if isinstance(value, list) else [value])]
-    elif found.option.convert is listed_names and isinstance(value, list):
+    elif isinstance(value, list) and (found.option.convert is listed_names or found.option.bare == "true"):
         given = ",".join(_single(found, key, each, folder) for each in value)
     else:
         given = _single(found, key, value, folder)
@@ -155,6 +155,8 @@ def _single(found: OptionField, key: str, value: Any, folder: Path) -> Any:  # n
         return value
     if kind is str and option.minimum is not None and isinstance(value, int) and not isinstance(value, bool):
         return str(value)  # a number, or a word such as auto
+    if isinstance(value, bool) and option.bare == "true":
+        return str(value).lower()
     if not isinstance(value, str):
         raise ValueError("expected text in quotation marks")
     is_path = kind is Path and not (option.dash and value == "-")

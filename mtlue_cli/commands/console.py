@@ -5,11 +5,13 @@ import os
 import re
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+import unicodedata
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rich.console import Console, RenderableType
+from rich.console import Console, ConsoleOptions, RenderableType
+from rich.segment import Segment
 from rich.table import Table
 from rich.text import Text
 
@@ -33,7 +35,36 @@ MOST_KINDS = 8
 _VARIABLE_PART = re.compile(r"""'[^']*'|"[^"]*"|\S+\.[A-Za-z]\w{1,4}\b|[\d.]+""")
 """What differs between two faults of one kind: quoted text, file names and numbers."""
 
-_SPELLED_OUT = {code: f"\\x{code:02x}" for code in (*range(32), *range(127, 160)) if chr(code) not in "\t\n"}
+_JOINERS = "\u200c\u200d"
+"""Invisible characters that words of some languages and joined emoji need."""
+
+
+class PlainConsole(Console):
+    """A console that takes every text as it is: without markup, and with :func:`visible` characters alone.
+
+    A text is one line: a line break in it is spelled out too. What has several lines is printed line by line.
+    ``NO_COLOR`` and ``TERM=dumb`` are honoured by rich.
+    """
+
+    def __init__(self, **options: Any) -> None:  # noqa: ANN401 - rich's own options
+        super().__init__(highlight=False, markup=False, emoji=False, **options)
+
+    def render_str(self, text: str, **options: Any) -> Text:  # noqa: ANN401 - rich's own options
+        """A string on its way into a table, a title or a line."""
+        return super().render_str(visible(text), **options)
+
+    def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
+        """Whatever is printed, and each of its parts; a text with odd characters keeps no style within it."""
+        if isinstance(renderable, Text) and visible(renderable.plain) != renderable.plain:
+            renderable = Text(
+                visible(renderable.plain),
+                renderable.style,
+                justify=renderable.justify,
+                overflow=renderable.overflow,
+                no_wrap=renderable.no_wrap,
+                end=renderable.end,
+            )
+        return super().render(renderable, options)
 
 
 class Terminal:
@@ -52,7 +83,7 @@ class Terminal:
             check_target("--json", json_target)
         self.quiet = quiet
         self.json_target = json_target
-        self._stderr = stderr_console()
+        self._stderr = PlainConsole(stderr=True)
         self.progress: Progress
         if quiet:
             self.progress = SilentProgress()
@@ -62,15 +93,15 @@ class Terminal:
             self.progress = LineProgress(self.say)
 
     def say(self, text: str) -> None:
-        """One remark on stderr, unless quiet. Brackets are text, not markup."""
+        """One remark on stderr, unless quiet."""
         if not self.quiet:
-            self._stderr.print(visible(text), soft_wrap=True)
+            self._stderr.print(text, soft_wrap=True)
 
     def show(self, renderable: RenderableType) -> None:
         """A result on stdout, unless quiet or JSON goes there."""
         if self.quiet or self.json_target == STDOUT:
             return
-        console = Console(highlight=False)
+        console = PlainConsole()
         if not console.is_terminal and "COLUMNS" not in os.environ:
             console.width = PLAIN_WIDTH
         console.print(renderable)
@@ -214,7 +245,7 @@ class BarProgress:
 
     def note(self, message: str) -> None:
         """A line above the bar."""
-        self._console.print(visible(message), soft_wrap=True)
+        self._console.print(message, soft_wrap=True)
 
 
 _drawing: "list[RichProgress]" = []
@@ -240,14 +271,18 @@ def stop_drawing() -> None:
         _drawing.pop()
 
 
-def stderr_console() -> Console:
-    """A console on stderr that takes text as it is; ``NO_COLOR`` and ``TERM=dumb`` are honoured by rich."""
-    return Console(stderr=True, highlight=False, markup=False, emoji=False)
-
-
 def visible(text: str) -> str:
-    """``text`` with its control characters spelled out: a file's name must not command the terminal."""
-    return text.translate(_SPELLED_OUT)
+    """``text`` with every character that is not seen spelled out: a name must not command a terminal or forge a line.
+
+    Such are control characters, line breaks, marks that turn the direction of writing, and lone surrogates.
+    """
+    if text.isprintable():
+        return text
+    return "".join(
+        char if char.isprintable() or char in _JOINERS or unicodedata.category(char) == "Zs"
+        else char.encode("unicode_escape").decode()
+        for char in text
+    )  # fmt: skip
 
 
 def grouped(faults: Sequence[str], where_all: str) -> list[str]:
@@ -276,7 +311,7 @@ def table_of(rows: Mapping[str, str]) -> Table:
     table = Table(show_header=False, box=None, pad_edge=False)
     for name, value in rows.items():
         if value:
-            table.add_row(Text(name), Text(value))
+            table.add_row(name, value)
     return table
 
 

@@ -36,7 +36,7 @@ def demo(given: Given) -> None:
             show_verification(terminal, found.verification, brief=True)
         else:
             made = found.protection
-            terminal.show(Text(f"{made.protected + made.kept} protected; --judge-scenes measures how well"))
+            terminal.show(f"{made.protected + made.kept} protected; --judge-scenes measures how well")
     terminal.say(f"finished in {duration(result.seconds)}; look at:")
     for what, path in places(result).items():
         terminal.say(f"  {path}: {what}")

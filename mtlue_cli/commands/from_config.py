@@ -13,6 +13,7 @@ import typer
 from mtlue_cli.choices import MAX_PIXELS, ExitCode
 from mtlue_cli.commands.config_file import values_of_files
 from mtlue_cli.commands.console import Terminal
+from mtlue_cli.commands.targets import refuse_overwriting, results_of
 from mtlue_cli.options import OUTPUT, MaxPixels, Option, OptionField, built, option_fields
 from mtlue_cli.tasks.label_options import LabelOptions
 
@@ -36,7 +37,8 @@ class ResultOptions:
     config: Annotated[Path | None, Option(panel=OUTPUT, metavar="FILE", takes="file", exists=True, shared=True)] = None
     quiet: Annotated[bool, Option(flags="--quiet -q", panel=OUTPUT, shared=True)] = False
     json_target: Annotated[
-        Path | None, Option(flags="--json", panel=OUTPUT, metavar="[FILE]", dash=True, shared=True)
+        Path | None,
+        Option(flags="--json", panel=OUTPUT, metavar="[FILE]", dash=True, bare="-", shared=True, result=True),
     ] = None
 
 
@@ -55,11 +57,13 @@ class Given:
         values: Field name to what was typed, in the environment, or in a config file; None if nothing was.
         terminal: Where the command's output goes.
         within: Enters a context that is left when the command ends.
+        results: Option to the file that the command writes with its result.
     """
 
     values: Mapping[str, Any]
     terminal: Terminal
     within: Callable[[AbstractContextManager[Any]], Any]
+    results: Mapping[str, Path]
 
     def build(self, config: type[ConfigT], **more: Any) -> ConfigT:  # noqa: ANN401 - fields of the config
         """The config that was asked for; ``more`` are fields that come from elsewhere.
@@ -89,6 +93,7 @@ class Given:
         reading = built(LabelOptions, self.values)
         wanted = reading.format
         found = find_labels(images, wanted, reading.preset.labels if reading.preset is not None else ())
+        refuse_overwriting(self.results, "--labels", found)
         self.terminal.say(described(found, wanted))
         return found
 
@@ -120,12 +125,13 @@ def command_of(
 
     def decorate(run: Callable[[Given], None]) -> Callable[..., None]:
         def command(context: typer.Context, **values: Any) -> None:  # noqa: ANN401 - whatever the options hold
+            written = results_of(found.values(), values)
             results = built(ResultOptions, values)
             terminal = Terminal(results.quiet, results.json_target)
             used = [key for key in context.default_map or {} if origin_of(context, key) is not None]
             if used:
                 terminal.say(f"from a config file: {', '.join(found[key].option.flag for key in used)}")
-            run(Given(dict.fromkeys(without) | values, terminal, context.with_resource))
+            run(Given(dict.fromkeys(without) | values, terminal, context.with_resource, written))
 
         command.__name__ = run.__name__
         # A line end within a paragraph would be one in the help.

@@ -7,7 +7,7 @@ from typing import Annotated
 from mtlue_cli.commands.console import grouped, table_of
 from mtlue_cli.commands.decoders import reading_photos
 from mtlue_cli.commands.from_config import Given, PhotoOptions, command_of
-from mtlue_cli.options import INPUT, Option, Workers, usable_threads
+from mtlue_cli.options import INPUT, Option, SealKeyFile, SignerFile, Workers, usable_threads
 
 
 @dataclass(frozen=True)
@@ -21,6 +21,8 @@ class InspectOptions:
 
     path: Annotated[Path, Option(argument=True, metavar="CHECKPOINT|RELEASE")]
     against: Annotated[Path | None, Option(panel=INPUT, metavar="ORIGINALS")] = None
+    key: SealKeyFile = None
+    signer: SignerFile = None
     workers: Workers = field(default_factory=usable_threads)
 
 
@@ -28,15 +30,23 @@ class InspectOptions:
 def inspect(given: Given) -> None:
     """Describe a checkpoint or a release, and check its files against their recorded hashes.
 
-    Exit code 4: files of the release are missing, changed or not recorded.
+    Whoever can edit a file can edit its hash too: --key or --signer checks who wrote the records.
+    Exit code 4: files of the release are missing, changed or not recorded, or its seal is another.
 
     [bold]Example:[/bold] mtlue inspect photos-protected --against photos
     """
+    from mtlue_cli.release.seal import trust_of
     from mtlue_cli.workflows.inspect import CheckpointReport, inspect_path
 
     terminal, options = given.terminal, given.build(InspectOptions)
     with reading_photos(given.build(PhotoOptions).max_pixels):
-        report = inspect_path(options.path, terminal.progress, against=options.against, workers=options.workers)
+        report = inspect_path(
+            options.path,
+            terminal.progress,
+            against=options.against,
+            workers=options.workers,
+            trust=trust_of(options.key, options.signer),
+        )
     rows = report.rows()
     if isinstance(report, CheckpointReport):
         terminal.show(table_of(rows))

@@ -32,9 +32,9 @@ class ReportOptions:
     """
 
     dry_run: Annotated[bool, Option(panel=OUTPUT)] = False
-    junit: Annotated[Path | None, Option(panel=OUTPUT, metavar="FILE", takes="file")] = None
-    markdown: Annotated[Path | None, Option(panel=OUTPUT, metavar="FILE", takes="file")] = None
-    report: Annotated[Path | None, Option(panel=OUTPUT, metavar="FILE.html", takes="file")] = None
+    junit: Annotated[Path | None, Option(panel=OUTPUT, metavar="FILE", takes="file", result=True)] = None
+    markdown: Annotated[Path | None, Option(panel=OUTPUT, metavar="FILE", takes="file", result=True)] = None
+    report: Annotated[Path | None, Option(panel=OUTPUT, metavar="FILE.html", takes="file", result=True)] = None
     no_cache: Annotated[bool, Option(panel=OUTPUT)] = False
 
 

@@ -27,17 +27,15 @@ def show_verification(terminal: Terminal, result: "VerifyResult", *, brief: bool
     audit = result.audit
     if audit is not None:
         for line in grouped(audit.faults, "--json lists all"):
-            terminal.show(Text(line))
+            terminal.show(line)
         if audit.max_change is not None:
-            terminal.show(
-                Text(f"largest change of a pixel value: {audit.max_change:g}/255 over {audit.measured} files")
-            )
+            terminal.show(f"largest change of a pixel value: {audit.max_change:g}/255 over {audit.measured} files")
     if result.conditions:
         terminal.show(task_table(result))
     if len(result.conditions) > 3 or any(found.best_epoch_average for found in result.conditions):
         terminal.show(condition_table(result))
     for probe in result.probes:
-        terminal.show(Text(f"{probe.name}: {probe.meaning}"))
+        terminal.show(f"{probe.name}: {probe.meaning}")
     if result.conditions and not brief:
         show_not_tested(terminal, result.not_tested)
     verdict = Text(result.verdict.value.upper(), style=STYLES[result.exit_code])
@@ -45,7 +43,7 @@ def show_verification(terminal: Terminal, result: "VerifyResult", *, brief: bool
     if result.warning is not None:
         terminal.show(Text(f"warning: {result.warning}", style="bold yellow"))
     if result.early_note is not None and not brief:
-        terminal.show(Text(f"note: {result.early_note}"))
+        terminal.show(f"note: {result.early_note}")
 
 
 def show_not_tested(terminal: Terminal, left: "Sequence[NotTested]") -> None:
@@ -91,7 +89,7 @@ def task_table(result: "VerifyDocument") -> Table:
         protected = release.tasks[row] if release else None
         learned = _fraction(protected.learned_fraction if protected else None)
         table.add_row(
-            Text(task.task if task.metric == result.metric else f"{task.task} ({task.metric})"),
+            task.task if task.metric == result.metric else f"{task.task} ({task.metric})",
             shown(task.clean, task),
             shown(protected.score if protected else None, task),
             *((shown(noise.tasks[row].score, task),) if noise else ()),
@@ -116,7 +114,7 @@ def task_table(result: "VerifyDocument") -> Table:
                 f"noise of the same epsilon: learned {control.learned_fraction.mean:.2f} (it must not protect)"
             )
     if release is not None and (by_place := by_place_alone(release)) is not None:
-        table.caption = by_place if table.caption is None else f"{table.caption}\n{by_place}"
+        table.caption = by_place if table.caption is None else f"{table.caption}; {by_place}"
     return table
 
 
@@ -144,7 +142,7 @@ def condition_table(result: "VerifyDocument") -> Table:
     table.add_column("")
     for found in result.conditions:
         table.add_row(
-            Text(found.name),
+            found.name,
             _percent(found.average.score if found.average else None),
             _fraction(_learned(found.average)),
             _fraction(_learned(found.best_epoch_average)),
@@ -161,16 +159,14 @@ def show_dry_run(terminal: Terminal, planned: "DryRun") -> None:
     for start in planned.starts:
         table.add_row(f"start for {start.backbone.value}", "start", "1", duration(start.seconds))
     for row in planned.conditions:
-        table.add_row(Text(row.name), row.role.value, str(row.victims), duration(row.seconds))
+        table.add_row(row.name, row.role.value, str(row.victims), duration(row.seconds))
     table.add_section()
     networks = len(planned.starts) + sum(row.victims for row in planned.conditions)
     table.add_row("all", "", str(networks), duration(planned.seconds))
     terminal.show(table)
     terminal.show(
-        Text(
-            f"about {duration(planned.seconds)} on {planned.device} for about {planned.images} training images and "
-            f"{planned.epochs} epochs ({planned.steps:,} steps); cached victims take no time"
-        )
+        f"about {duration(planned.seconds)} on {planned.device} for about {planned.images} training images and "
+        f"{planned.epochs} epochs ({planned.steps:,} steps); cached victims take no time"
     )
     show_not_tested(terminal, planned.left_out)
 

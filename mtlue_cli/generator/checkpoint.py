@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
@@ -31,6 +30,7 @@ _DIGEST_KEY = "card_sha256"
 _SUMMARISED = 8
 _LARGEST = {"epsilon": 255, "image_size": 4096, "label_grid": 1024, "pattern_grid": MAX_PATTERN_CELLS}
 _LARGEST_WIDTH, _LARGEST_DEPTH = 2048, 64
+_LARGEST_NUMBER = 1e6
 _BYTES_A_NUMBER = 4
 _PICKLES = (b"PK\x03\x04", b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05")
 
@@ -143,10 +143,19 @@ def read_card(path: Path) -> CheckpointCard:
         with safe_open(path, framework="np") as stream:
             metadata = stream.metadata() or {}
     except (OSError, SafetensorError) as error:
-        raise CheckpointError(
-            f"{path} cannot be read as a checkpoint: {getattr(error, 'strerror', None) or error}",
-            hint="mtlue reads safetensors files only; if it was one, get a fresh copy",
-        ) from None
+        raise _unreadable(path, error) from None
+    return _card_of(path, metadata)
+
+
+def _unreadable(path: Path, error: Exception) -> CheckpointError:
+    return CheckpointError(
+        f"{path} cannot be read as a checkpoint: {getattr(error, 'strerror', None) or error}",
+        hint="mtlue reads safetensors files only; if it was one, get a fresh copy",
+    )
+
+
+def _card_of(path: Path, metadata: Mapping[str, str]) -> CheckpointCard:
+    """The card that the metadata of a file hold."""
     if METADATA_KEY not in metadata:
         raise CheckpointError(
             f"{path} is a safetensors file but not an mtlue checkpoint (its metadata has no {METADATA_KEY!r} entry)",
@@ -154,6 +163,8 @@ def read_card(path: Path) -> CheckpointCard:
         )
     try:
         document = json.loads(metadata[METADATA_KEY])
+        # Raises where a number is none that can be shown; those of the generator are checked on their own.
+        json.dumps({**document, "generator": None}, allow_nan=False)
         version = document["schema_version"]
         if version > SCHEMA_VERSION:
             raise CheckpointError(
@@ -170,7 +181,11 @@ def read_card(path: Path) -> CheckpointCard:
         document["tasks"] = TaskSet.from_json(document["tasks"])
         if type(universal := document.get("universal", False)) is not bool or (universal and document["tasks"]):
             raise TypeError("a universal generator has no tasks, every other one has some")
-        return CheckpointCard(**document, name=path.stem)
+        card = CheckpointCard(**document, name=path.stem)
+        texts = [getattr(card, name) for name in ("objective", "data_digest", "licence", "created", "digest")]
+        if not all(isinstance(text, str) for text in (*texts, *card.versions, *card.versions.values())):
+            raise TypeError("objective, digests, licence, versions and time of creation are text")
+        return card
     except (AttributeError, KeyError, TypeError, ValueError, RecursionError) as error:
         raise CheckpointError(f"{path} has damaged metadata: {type(error).__name__}: {error}", hint=_ANEW) from None
 
@@ -181,15 +196,22 @@ def load_checkpoint(path: Path) -> LoadedGenerator:
     Raises:
         CheckpointError: Unreadable, foreign, damaged (the digest differs), of other shapes, or not finite.
     """
-    from safetensors.torch import load_file
+    from safetensors.torch import load
 
     from mtlue_cli.generator.model import GeneratorConfig, PerturbationGenerator
 
-    card = read_card(path)
+    read_card(path)  # says what is wrong with the file before all of it is read
+    try:
+        with open_regular(path) as stream:
+            content = stream.readall()  # once: the card and the weights are of the same bytes
+        header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
+        card = _card_of(path, header.get("__metadata__", {}))
+    except (OSError, AttributeError, ValueError, RecursionError) as error:
+        raise _unreadable(path, error) from None
     _check_shape(path, card, {number.name: number.type for number in fields(GeneratorConfig)})
     unlike = f"{path} does not hold the weights that its metadata describe"
     try:
-        tensors = load_file(path)
+        tensors = load(content)
         generator = PerturbationGenerator(GeneratorConfig(**card.generator), None if card.universal else card.tasks)
     except (OSError, SafetensorError, ArithmeticError, KeyError, TypeError, ValueError, RuntimeError) as error:
         raise CheckpointError(unlike, [str(error)], _ANEW) from None
@@ -231,7 +253,7 @@ def _check_shape(path: Path, card: CheckpointCard, numbers: Mapping[str, object]
     for name, kind in numbers.items():
         value = shape[name]
         if kind is float:
-            if type(value) not in (int, float) or not math.isfinite(value):
+            if type(value) not in (int, float) or not -_LARGEST_NUMBER <= value <= _LARGEST_NUMBER:
                 faults.append(f"generator: {name} is {value!r}, expected a number")
             elif name == "chroma" and not 0 <= value <= 1:
                 faults.append(f"generator: chroma is {value!r}, expected a number from 0 to 1")

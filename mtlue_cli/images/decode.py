@@ -5,7 +5,7 @@ import io
 import os
 import re
 import struct
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cache
@@ -15,10 +15,12 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, UnidentifiedImageError, features
 
+from mtlue_cli.choices import MetadataGroup
 from mtlue_cli.errors import ImageError
-from mtlue_cli.files import open_regular
+from mtlue_cli.files import open_below, open_regular
 from mtlue_cli.images.arrays import Array, decode_array, is_array
 from mtlue_cli.images.metadata import TURNS, Metadata, read_metadata, turn_to_upright
+from mtlue_cli.images.profiles import rebuilt_profile
 from mtlue_cli.images.reading import MAX_SIDE, max_bytes, max_pixels
 
 Pixels = Array
@@ -60,9 +62,10 @@ class DecodedImage:
         pixels: ``(H, W)`` grey or ``(H, W, 3)`` RGB, uint8; uint16 for 16-bit grey; of an array also float in [0, 1].
         alpha: ``(H, W)`` uint8 opacity, or None.
         format: Pillow's name of the file format.
-        icc_profile: Colour profile that goes with ``pixels``, or None.
+        icc_profile: Colour profile that goes with ``pixels``, rebuilt of what colours need, or None.
         metadata: What else may travel with a protected copy.
         channels_first: Whether the file, an array, holds ``(3, H, W)``.
+        lost_profile: Whether the file has a colour profile that cannot be kept.
     """
 
     pixels: Pixels
@@ -71,6 +74,7 @@ class DecodedImage:
     icc_profile: bytes | None = None
     metadata: Metadata = field(default_factory=Metadata)
     channels_first: bool = False
+    lost_profile: bool = False
 
     @property
     def size(self) -> tuple[int, int]:
@@ -162,14 +166,15 @@ START = 64
 """First bytes that identify formats."""
 
 
-def read_content(path: Path) -> bytes:
-    """All bytes of a photo's file.
+def read_content(path: Path, below: Path | None = None) -> bytes:
+    """All bytes of a photo's file; ``below`` is a folder above it that no link may lead out of.
 
     Raises:
         ImageError: It cannot be read, is no ordinary file, or is larger than any photo that may be read.
     """
     try:
-        with open_regular(path) as stream:
+        opened = open_regular(path) if below is None else open_below(below, path.relative_to(below).as_posix())
+        with opened as stream:
             size = os.fstat(stream.fileno()).st_size
             if size > max_bytes():
                 raise ImageError(
@@ -192,8 +197,8 @@ def decode_image(path: Path) -> DecodedImage:
     return decode_bytes(read_content(path))
 
 
-def decode_bytes(content: bytes, metadata: bool = True) -> DecodedImage:
-    """:func:`decode_image` of a file's content; ``metadata``: also what else may travel with a protected copy."""
+def decode_bytes(content: bytes, metadata: Collection[MetadataGroup] = tuple(MetadataGroup)) -> DecodedImage:
+    """:func:`decode_image` of a file's content, with those groups of its metadata."""
     if is_array(content):
         return _decode_array(content)
     with opened_image(content) as opened:
@@ -290,7 +295,7 @@ def _decode_array(content: bytes) -> DecodedImage:
     return DecodedImage(pixels, None, ARRAY, channels_first=channels_first)
 
 
-def _decode(opened: Image.Image, content: bytes, metadata: bool) -> DecodedImage:
+def _decode(opened: Image.Image, content: bytes, metadata: Collection[MetadataGroup]) -> DecodedImage:
     if is_deep_colour(opened, content):
         raise ImageError("has more than 8 bits per colour, which would be cut to 8; convert it to 8 bits first")
     opened.load()
@@ -298,9 +303,10 @@ def _decode(opened: Image.Image, content: bytes, metadata: bool) -> DecodedImage
     turn = turn_to_upright(opened)
     profile = opened.info.get("icc_profile")
     # A profile fits the colours it was made for: only grey and RGB stay what they were.
-    icc = profile if profile and opened.mode not in ("CMYK", "YCbCr", "LAB") else None
+    icc = rebuilt_profile(profile) if profile and opened.mode not in ("CMYK", "YCbCr", "LAB") else None
     pixels, alpha = _pixels(opened if turn is None else opened.transpose(turn), source_format)
-    return DecodedImage(pixels, alpha, source_format, icc, read_metadata(opened) if metadata else Metadata())
+    kept = read_metadata(opened, metadata) if metadata else Metadata()
+    return DecodedImage(pixels, alpha, source_format, icc, kept, lost_profile=bool(profile) and icc is None)
 
 
 def check_size(width: int, height: int) -> None:

@@ -23,7 +23,7 @@ from mtlue_cli.images.decode import (
     is_photo,
     reads_heic,
 )
-from mtlue_cli.tasks.paths import names_below, path_fault
+from mtlue_cli.tasks.paths import folded, names_below, path_fault
 from mtlue_cli.tasks.spec import LabelTable
 from mtlue_cli.tasks.wording import counted, quoted
 
@@ -114,6 +114,40 @@ def list_folder(folder: Path) -> FolderFiles:
 def find_images(folder: Path) -> list[str]:
     """The images that :func:`list_folder` finds."""
     return list_folder(folder).images
+
+
+def find_files_and_links(folder: Path) -> tuple[list[str], list[str]]:
+    """Relative POSIX paths of all that is no folder below ``folder``, hidden or not; links apart, never followed.
+
+    Raises:
+        InputError: ``folder`` is not a folder or cannot be read.
+    """
+    files: list[str] = []
+    links: list[str] = []
+    left = [""]
+    while left:
+        prefix = left.pop()
+        try:
+            with os.scandir(folder / prefix) as entries:
+                for entry in entries:
+                    name = prefix + entry.name
+                    if entry.is_symlink():
+                        links.append(name)
+                    elif entry.is_dir(follow_symlinks=False):
+                        left.append(f"{name}/")
+                    else:
+                        files.append(name)
+        except OSError as error:
+            raise InputError(
+                f"{error.filename} cannot be read: {error.strerror}", hint="make it readable, or move it elsewhere"
+            ) from error
+    return sorted(files), sorted(links)
+
+
+def may_be_photo(path: Path) -> bool:
+    """Whether a file is one by its suffix or its first bytes."""
+    suffix = path.suffix.lower()
+    return suffix in SUFFIXES | UNREAD_SUFFIXES | RAW_SUFFIXES or is_photo(_start(path))
 
 
 def match_labels(
@@ -284,8 +318,9 @@ def released_names(sources: Sequence[str], suffix: str | None, taken: Collection
     """Name of each source in a release: the same path and stem with the released suffix; an array keeps its own.
 
     Sources that would have one name, such as ``a.jpg`` and ``a.png``, keep their own suffix before the new one
-    (``a.jpg.png``). Names that differ only in case or Unicode form count as equal, also those of a file and a folder:
-    not every file system tells them apart. Those still equal carry a digest of their source (``a.3f0c5d1e2b4a.png``).
+    (``a.jpg.png``). Names that differ only in case, Unicode form or ignored characters count as equal, also
+    those of a file and a folder: not every file system tells them apart. Those still equal carry a digest of their
+    source (``a.3f0c5d1e2b4a.png``).
 
     Args:
         sources: Distinct relative POSIX paths.
@@ -298,13 +333,13 @@ def released_names(sources: Sequence[str], suffix: str | None, taken: Collection
     last = 1 if suffix is None else 2
     parents = map(PurePosixPath, {name.rpartition("/")[0] for name in (*sources, *taken)})
     folders = {str(folder) for parent in parents for folder in (parent, *parent.parents)}
-    reserved = set(map(_twin_key, folders.union(taken)))
+    reserved = set(map(folded, folders.union(taken)))
     turn = dict.fromkeys(sources, 0)
     while True:
         names = {source: _name_in_turn(source, suffix, turn[source]) for source in sources}
         meeting: dict[str, list[str]] = defaultdict(list)
         for source, name in names.items():
-            meeting[_twin_key(name)].append(source)
+            meeting[folded(name)].append(source)
         renamed: list[str] = []
         for key, together in meeting.items():
             if len(together) > 1 or key in reserved:
@@ -338,11 +373,11 @@ def _suffix(name: str) -> str:
 
 def _similar_names(found: Iterable[str]) -> Callable[[str], str]:
     """What to say of a name that is not there: a file that differs only in its case, accents or suffix."""
-    twins = {_twin_key(name): name for name in found}
+    twins = {folded(name): name for name in found}
     stems = {os.path.splitext(name)[0]: name for name in found}
 
     def remark(name: str) -> str:
-        twin = twins.get(_twin_key(name))
+        twin = twins.get(folded(name))
         if twin is not None:
             same_case = unicodedata.normalize("NFC", twin) == unicodedata.normalize("NFC", name)
             how = "how its accents are encoded (NFC or NFD)" if same_case else "upper and lower case"
@@ -351,11 +386,6 @@ def _similar_names(found: Iterable[str]) -> Callable[[str], str]:
         return "" if twin is None else f", but {quoted(twin)}"
 
     return remark
-
-
-def _twin_key(name: str) -> str:
-    """Equal for names that some file systems take for one."""
-    return unicodedata.normalize("NFC", unicodedata.normalize("NFC", name).casefold())
 
 
 def _name_in_turn(source: str, suffix: str | None, turn: int) -> str:

@@ -1,23 +1,76 @@
 """What a photo's file says beside its pixels, and may travel with a protected copy of it.
 
-Anything that shows the photo as it was before protection stays behind: previews, thumbnails, maker notes, depth maps.
-So does the orientation, which has been applied. Data that cannot be read is left out and makes no photo unreadable.
+Only fields that are listed here are kept, each within its limit. So nothing stays that shows the photo as it was before
+protection: previews, thumbnails, maker notes, depth maps, or data in a field of text. The orientation has been applied
+and is not kept. Data that cannot be read is left out and makes no photo unreadable.
+
+Source: CIPA DC-008-2023 (Exif 3.0), section 4.6; PNG specification (third edition), section 11.3.3.2.
 """
 
 import contextlib
-import re
-from collections.abc import Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
+from numbers import Real
 
 from PIL import Image
 
+from mtlue_cli.choices import MetadataGroup
+from mtlue_cli.images.kept_text import kept_text
+from mtlue_cli.images.xmp import rebuilt_xmp
+
 _ORIENTATION = 0x0112
-_KEPT_TAGS = (0x010E, 0x010F, 0x0110, 0x011A, 0x011B, 0x0128, 0x0131, 0x0132, 0x013B, 0x8298)
-"""Description, make, model, resolution (3), software, date, artist, copyright."""
-_KEPT_TABLES = (0x8769, 0x8825)
-"""Shooting data and place."""
-_DROPPED_ENTRIES = frozenset({0x927C, 0xA002, 0xA003, 0xA005})
-"""Maker note, stored width and height, interoperability table."""
+_SHOOTING, _PLACE = 0x8769, 0x8825
+"""Tables of EXIF data."""
+_MOST_NUMBERS = 4
+"""Of one entry, as a lens has."""
+_NUMBERS = 0
+"""In place of the most bytes of a text."""
+
+_ENTRIES: Mapping[int | None, Mapping[MetadataGroup, Mapping[int, int]]] = {
+    None: {
+        MetadataGroup.COPYRIGHT: {0x013B: 128, 0x8298: 256},  # artist, copyright
+        MetadataGroup.CAMERA: {
+            **dict.fromkeys((0x010F, 0x0110, 0x0131), 64),  # make, model, software
+            **dict.fromkeys((0x011A, 0x011B, 0x0128), _NUMBERS),  # resolution
+        },
+        MetadataGroup.TIME: {0x0132: 32},
+        MetadataGroup.DESCRIPTION: {0x010E: 512},
+    },
+    _SHOOTING: {
+        MetadataGroup.CAMERA: {
+            **dict.fromkeys((0x829A, 0x829D, 0x8822, 0x8827, 0x8830, 0x8831, 0x8832, 0x8833), _NUMBERS),
+            **dict.fromkeys((*range(0x9201, 0x920B), 0xA001, 0xA20E, 0xA20F, 0xA210, 0xA215, 0xA217), _NUMBERS),
+            **dict.fromkeys((*range(0xA401, 0xA40B), 0xA40C, 0xA432), _NUMBERS),
+            **dict.fromkeys((0xA433, 0xA434), 64),  # maker and model of the lens
+            0x9000: _NUMBERS,  # version of Exif
+        },
+        MetadataGroup.TIME: dict.fromkeys((0x9003, 0x9004, 0x9010, 0x9011, 0x9012, 0x9290, 0x9291, 0x9292), 32),
+    },
+    _PLACE: {
+        MetadataGroup.PLACE: {
+            **dict.fromkeys((0, 2, 4, 5, 6, 0x11, 0x1F), _NUMBERS),
+            **dict.fromkeys((1, 3, 0x10), 2),  # which half of the globe, which north
+            0x12: 32,  # geodetic datum
+        },
+    },
+}
+"""Table, group and entry to the most bytes of its text; None is the table of a photo as a whole.
+
+Left out are, beside all that may hold a picture, numbers by which a camera or its owner is recognised.
+"""
+
+_CHUNKS: Mapping[str, tuple[MetadataGroup, int]] = {
+    "Author": (MetadataGroup.COPYRIGHT, 128),
+    "Copyright": (MetadataGroup.COPYRIGHT, 256),
+    "Disclaimer": (MetadataGroup.COPYRIGHT, 256),
+    "Software": (MetadataGroup.CAMERA, 64),
+    "Source": (MetadataGroup.CAMERA, 64),
+    "Creation Time": (MetadataGroup.TIME, 64),
+    "Title": (MetadataGroup.DESCRIPTION, 256),
+    "Description": (MetadataGroup.DESCRIPTION, 512),
+    "Comment": (MetadataGroup.DESCRIPTION, 512),
+}
+"""Keyword of a PNG's text to its group and most bytes."""
 
 TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -29,14 +82,6 @@ TURNS = {
     8: Image.Transpose.ROTATE_90,
 }
 """EXIF orientation to what turns a photo upright; 1 is upright."""
-_KEPT_ELSEWHERE = ("Raw profile type", "XML:com.adobe.xmp")
-"""Text chunks of a PNG that hold EXIF, IPTC or XMP."""
-_SPACE = re.compile(r"(?:\s|&#x?[0-9a-fA-F]+;)+")
-_PICTURE = re.compile(r"[A-Za-z0-9+/=_-]{1000}")
-"""Binary data written as text, once space is taken out."""
-_XMP_ORIENTATION = re.compile(
-    rb"""tiff:Orientation\s*=\s*("[^"]*"|'[^']*')|<tiff:Orientation>[^<]*</tiff:Orientation>"""
-)
 
 
 @dataclass(frozen=True)
@@ -44,8 +89,8 @@ class Metadata:
     """What may travel with a protected photo.
 
     Attributes:
-        exif: EXIF data without orientation, previews and maker notes, or None.
-        xmp: XMP packet without orientation, or None; none if it holds a picture.
+        exif: EXIF data, or None.
+        xmp: XMP packet, or None.
         text: Text chunks of a PNG; the comment of a JPEG or GIF as ``Comment``.
     """
 
@@ -61,57 +106,67 @@ def turn_to_upright(opened: Image.Image) -> Image.Transpose | None:
     return None
 
 
-def read_metadata(opened: Image.Image) -> Metadata:
-    """The metadata of a loaded photo that may be kept."""
-    return Metadata(_kept_exif(opened), _kept_xmp(opened), _kept_text(opened))
+def read_metadata(opened: Image.Image, groups: Collection[MetadataGroup]) -> Metadata:
+    """The metadata of a loaded photo that belong to ``groups``."""
+    return Metadata(_kept_exif(opened, groups), _kept_xmp(opened, groups), dict(_kept_chunks(opened, groups)))
 
 
-def _kept_exif(opened: Image.Image) -> bytes | None:
+def _kept_exif(opened: Image.Image, groups: Collection[MetadataGroup]) -> bytes | None:
     kept = Image.Exif()
     with contextlib.suppress(Exception):
         found = opened.getexif()
-        for tag in _KEPT_TAGS:
-            if tag in found:
-                _keep(kept, tag, found[tag])
-        for table in _KEPT_TABLES:
+        for table, known in _ENTRIES.items():
+            given = found if table is None else found.get_ifd(table)
             entries = Image.Exif()
-            for tag, value in found.get_ifd(table).items():
-                if tag not in _DROPPED_ENTRIES:
-                    _keep(entries, tag, value)
-            if len(entries):
+            for group in groups:
+                for tag, most in known.get(group, {}).items():
+                    _keep(entries, tag, given.get(tag), most)
+            if table is None:
+                kept.update(entries)
+            elif len(entries):
                 kept[table] = dict(entries)
         if len(kept):
             return kept.tobytes()
     return None
 
 
-def _keep(entries: Image.Exif, tag: int, value: object) -> None:
-    """Add an entry if its value can be written."""
-    alone = Image.Exif()
-    alone[tag] = value
-    with contextlib.suppress(Exception):
-        alone.tobytes()
-        entries[tag] = value
+def _keep(entries: Image.Exif, tag: int, value: object, most: int) -> None:
+    """Add an entry if its value is what the entry is for, and can be written."""
+    kept: object = None
+    if most and isinstance(value, str):
+        text = kept_text(_decoded(value.encode("latin-1", errors="replace")), most)
+        kept = text if text is None or text.isascii() else text.encode()  # Pillow writes text as ASCII
+    elif most == _NUMBERS and _are_numbers(value):
+        kept = value
+    if kept is not None:
+        alone = Image.Exif()
+        alone[tag] = kept
+        with contextlib.suppress(Exception):
+            alone.tobytes()
+            entries[tag] = kept
 
 
-def _kept_xmp(opened: Image.Image) -> bytes | None:
+def _are_numbers(value: object) -> bool:
+    """Whether a value is a few numbers, or as many bytes."""
+    parts = value if isinstance(value, bytes | tuple) else (value,)
+    return 0 < len(parts) <= _MOST_NUMBERS and all(isinstance(part, Real) for part in parts)
+
+
+def _kept_xmp(opened: Image.Image, groups: Collection[MetadataGroup]) -> bytes | None:
     found = opened.info.get("xmp") or opened.info.get("XML:com.adobe.xmp")
-    packet = found.encode() if isinstance(found, str) else found
-    if not isinstance(packet, bytes) or _holds_picture(packet.decode("latin-1")):
-        return None
-    return _XMP_ORIENTATION.sub(b"", packet)
+    packet = found.encode(errors="replace") if isinstance(found, str) else found
+    return rebuilt_xmp(packet, groups) if isinstance(packet, bytes) else None
 
 
-def _kept_text(opened: Image.Image) -> dict[str, str]:
+def _kept_chunks(opened: Image.Image, groups: Collection[MetadataGroup]) -> Iterator[tuple[str, str]]:
     chunks: dict[object, object] = dict(getattr(opened, "text", None) or {})
     comment = opened.info.get("comment")
     if "Comment" not in chunks and isinstance(comment, bytes):
         chunks["Comment"] = _decoded(comment)
-    return {
-        str(key): str(value)
-        for key, value in chunks.items()
-        if isinstance(value, str) and not str(key).startswith(_KEPT_ELSEWHERE) and not _holds_picture(value)
-    }
+    for keyword, (group, most) in _CHUNKS.items():
+        value = chunks.get(keyword)
+        if group in groups and isinstance(value, str) and (text := kept_text(value, most)) is not None:
+            yield keyword, text
 
 
 def _decoded(text: bytes) -> str:
@@ -119,7 +174,3 @@ def _decoded(text: bytes) -> str:
         return text.decode()
     except UnicodeDecodeError:
         return text.decode("latin-1")
-
-
-def _holds_picture(text: str) -> bool:
-    return _PICTURE.search(_SPACE.sub("", text)) is not None

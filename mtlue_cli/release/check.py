@@ -3,7 +3,7 @@
 import json
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -14,7 +14,7 @@ from mtlue_cli.errors import ImageError, InputError
 from mtlue_cli.files import TEMPORARY, file_digest
 from mtlue_cli.images.decode import Pixels, decode_image, read_content
 from mtlue_cli.images.encode import comparable_pixels, is_lossless, same_alpha
-from mtlue_cli.images.folder import list_folder
+from mtlue_cli.images.folder import find_files_and_links
 from mtlue_cli.images.targets import stored_array, turned
 from mtlue_cli.metrics.flip import MeanFlip
 from mtlue_cli.notebook import html_table
@@ -27,7 +27,11 @@ from mtlue_cli.perturbation.effect import (
     measure_change,
 )
 from mtlue_cli.release.records import (
+    FOLDER,
     LABELS_NAME,
+    LOCK_NAME,
+    MANIFEST_PATH,
+    PLANNED_NAME,
     RUN_PATH,
     SHORT_DIGEST,
     FileRecord,
@@ -35,8 +39,10 @@ from mtlue_cli.release.records import (
     QuarantineRecord,
     RunRecord,
     record_path,
+    records_folder,
     settings_digest,
 )
+from mtlue_cli.release.seal import JOURNAL_NAME, SEAL_PATH, Authentication
 from mtlue_cli.tasks.labels import read_label_file, released_options
 from mtlue_cli.tasks.paths import path_fault
 from mtlue_cli.tasks.spec import LabelTable
@@ -78,6 +84,7 @@ class ReleaseCheck:
         found: What was found of each of its files, in the order of the manifest.
         faults: Everything that makes it less than whole, one per line.
         flip: Mean FLIP over a sample of the files, as recorded unless it was measured again; None without either.
+        authentication: Who vouches for its records.
     """
 
     path: Path
@@ -85,6 +92,7 @@ class ReleaseCheck:
     found: tuple[FileCheck, ...]
     faults: tuple[str, ...]
     flip: MeanFlip | None
+    authentication: Authentication = field(default_factory=Authentication)
 
     @property
     def run(self) -> RunRecord:
@@ -149,6 +157,7 @@ class ReleaseCheck:
             "kind": "release",
             "path": str(self.path),
             "whole": not self.faults,
+            "authenticated_by": list(self.authentication.by),
             "epsilon": self.run.epsilon,
             "tasks": list(self.run.tasks),
             "weights": {"name": self.run.weights_name, "sha256": self.run.weights_sha256},
@@ -179,6 +188,7 @@ class ReleaseCheck:
         return {
             "release": str(self.path),
             "intact": f"no, {counted(len(self.faults), 'fault')}" if self.faults else "yes",
+            "records": self.authentication.described,
             "files": f"{self.files}, {len(self.quarantine)} in quarantine",
             "masks and maps": str(self.maps or ""),
             "tasks": ", ".join(run.tasks),
@@ -372,20 +382,48 @@ def folder_faults(release: Path, manifest: Manifest, planned: frozenset[str], or
     """
     unfinished = not manifest.run.complete
     faults = [_unfinished(release, manifest, originals)] if unfinished else []
-    faults += _changed_records(release, manifest.run)
+    faults += _changed_records(release, manifest)
     counts = Counter(record.file_name for record in manifest.files)
     faults += [f"{name}: released for {count} originals" for name, count in counts.items() if count > 1]
-    found = list_folder(release)
-    faults += [f"{name}: is a link; its target may be unprotected" for name in found.links]
-    expected = manifest.names | planned if unfinished else manifest.names
-    faults += [f"{name}: not in the manifest, it may be unprotected" for name in found.images if name not in expected]
-    if not unfinished:
-        faults += [
-            f"{left.relative_to(release).as_posix()}: left over from an interrupted run, remove it"
-            for left in sorted(release.rglob(".*.tmp"))
-            if TEMPORARY.match(left.name)
-        ]
-    return faults
+    return faults + stranger_faults(
+        release, manifest.names | companions_of(manifest.run), planned, unfinished=unfinished
+    )
+
+
+def companions_of(run: RunRecord) -> frozenset[str]:
+    """Other files of the layout that a release holds, beside its images, maps, label file and records."""
+    return frozenset(name for name in run.digests if not name.startswith(f"{FOLDER}/")) - {LABELS_NAME}
+
+
+def stranger_faults(release: Path, names: frozenset[str], planned: frozenset[str], *, unfinished: bool) -> list[str]:
+    """What stands in a release that is neither a record nor among ``names``, one per line; hidden or not.
+
+    An unfinished one may hold what its run has ``planned``, and what it has half written.
+    """
+    files, links = find_files_and_links(release)
+    records = records_folder(release)
+    if records != release / FOLDER:
+        inside = find_files_and_links(records)
+        files, links = (
+            [*here, *(f"{FOLDER}/{name}" for name in there)] for here, there in zip((files, links), inside, strict=True)
+        )
+    working = frozenset({f"{FOLDER}/{PLANNED_NAME}", f"{FOLDER}/{JOURNAL_NAME}"})
+    lock = f"{FOLDER}/{LOCK_NAME}"
+    expected = names | {FOLDER, LABELS_NAME, RUN_PATH, MANIFEST_PATH, SEAL_PATH, lock}
+    expected |= planned | working if unfinished else frozenset()
+    faults = [f"{name}: is a link; its target may be unprotected" for name in links]
+    left: list[str] = []
+    for name in files:
+        half_written = bool(TEMPORARY.match(name.rpartition("/")[2]))
+        if name == lock and record_path(release, name).stat().st_size:
+            faults.append(f"{name}: holds something, and should be empty")
+        elif name in expected or (unfinished and half_written):
+            continue
+        elif half_written or name in working:
+            left.append(f"{name}: left over from an interrupted run, remove it")
+        else:
+            faults.append(f"{name}: not in the manifest, it may be unprotected")
+    return faults + left
 
 
 def label_faults(release: Path, manifest: Manifest, labels: LabelTable | None, file_column: str | None) -> list[str]:
@@ -445,10 +483,13 @@ def _unfinished(release: Path, manifest: Manifest, originals: Path | None) -> st
     )
 
 
-def _changed_records(release: Path, run: RunRecord) -> list[str]:
+def _changed_records(release: Path, manifest: Manifest) -> list[str]:
     """Records that are not as the run left them; releases of older versions have no digests that would show it."""
     faults: list[str] = []
-    for name, digest in run.digests.items():
+    for name, digest in manifest.run.digests.items():
+        if (unsafe := path_fault(name, "release")) is not None:
+            faults.append(f"{RUN_PATH}: in its digests, {unsafe}")
+            continue
         try:
             if name == RUN_PATH:
                 found = settings_digest(json.loads(record_path(release, name).read_bytes()))

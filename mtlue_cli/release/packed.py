@@ -4,6 +4,7 @@
 shard, the digest of each one, and the other files that were copied.
 """
 
+import hashlib
 import json
 import re
 import shutil
@@ -16,19 +17,23 @@ from msgspec import structs
 
 from mtlue_cli.errors import InputError
 from mtlue_cli.files import discard, file_digest, write_atomically
+from mtlue_cli.images.folder import find_files_and_links
 from mtlue_cli.layouts.shards import Shards, number_of, shard_kinds, stem_of
 from mtlue_cli.release.records import (
     FOLDER,
     LABELS_NAME,
     MANIFEST_NAME,
     RUN_NAME,
+    RUN_PATH,
     FileRecord,
     read_manifest,
     write_run,
 )
+from mtlue_cli.release.seal import SEAL_PATH, Seal, Sealer, read_seal, sealed_file_faults
 from mtlue_cli.tasks.paths import path_fault
 
 SHARDS_NAME = "shards.json"
+SHARDS_PATH = f"{FOLDER}/{SHARDS_NAME}"
 
 
 class ShardsRecord(msgspec.Struct, frozen=True):
@@ -70,7 +75,13 @@ def refuse_other(out: Path) -> None:
         )
 
 
-def pack(source: Shards, plain: Path, out: Path, on_shard: Callable[[], None] = lambda: None) -> None:
+def pack(
+    source: Shards,
+    plain: Path,
+    out: Path,
+    on_shard: Callable[[], None] = lambda: None,
+    sealer: Sealer = Sealer(),  # noqa: B008 - frozen
+) -> None:
     """Make a release in shards of a complete plain one; each shard is at any time absent, old or whole.
 
     Args:
@@ -78,6 +89,7 @@ def pack(source: Shards, plain: Path, out: Path, on_shard: Callable[[], None] = 
         plain: The plain release of their unpacked images.
         out: The release to come, or one that is replaced.
         on_shard: Called after each shard.
+        sealer: What the records are sealed with.
     """
     manifest = read_manifest(plain)
     released: dict[str, dict[int, FileRecord]] = defaultdict(dict)
@@ -88,6 +100,7 @@ def pack(source: Shards, plain: Path, out: Path, on_shard: Callable[[], None] = 
     cards = [name for name in CARDS if (source.folder / name).is_file()]
     _write(out, ShardsRecord(source.kind.suffix, dict.fromkeys(sorted({*names, *old})), cards))
     write_run(out, structs.replace(manifest.run, complete=False, digests={}))
+    discard(out / SEAL_PATH)
     for name in old - set(names):
         discard(out / name)
     digests: dict[str, str | None] = {}
@@ -107,7 +120,10 @@ def pack(source: Shards, plain: Path, out: Path, on_shard: Callable[[], None] = 
         if name != RUN_NAME:
             write_atomically(out / FOLDER / name, place.read_bytes())
     _write(out, ShardsRecord(source.kind.suffix, digests, cards))
-    write_atomically(out / FOLDER / RUN_NAME, (plain / FOLDER / RUN_NAME).read_bytes())
+    content = (plain / FOLDER / RUN_NAME).read_bytes()
+    sealed = {name: file_digest(out / name) for name in (SHARDS_PATH, *cards)}
+    sealer.seal(out, {RUN_PATH: hashlib.sha256(content).hexdigest(), **sealed})
+    write_atomically(out / FOLDER / RUN_NAME, content)
 
 
 def unpack(release: Path, plain: Path) -> list[str]:
@@ -122,15 +138,21 @@ def unpack(release: Path, plain: Path) -> list[str]:
             f"the release {release} is unfinished: its run was interrupted",
             hint="run the same mtlue protect command again to finish it",
         )
+    faults: list[str] = []
     kind = next(kind for kind in shard_kinds() if kind.suffix == document.kind)
     expected: dict[str, list[str]] = defaultdict(list)
     for record in manifest.files:
         if path_fault(record.file_name) is None:
             expected[record.file_name.rpartition("/")[0]].append(record.file_name)
-    faults: list[str] = []
     (plain / FOLDER).mkdir(parents=True, exist_ok=True)
     for name, place in _records(plain).items():
         shutil.copyfile(release / FOLDER / name, place)
+    seal = read_seal(release)
+    if isinstance(seal, Seal):
+        faults += sealed_file_faults(release, seal, [SHARDS_PATH])
+        shutil.copyfile(release / SEAL_PATH, plain / SEAL_PATH)  # it covers the plain release too, and is checked there
+    elif seal is not None:
+        faults.append(f"{SEAL_PATH}: {seal}")
     for name, digest in document.shards.items():
         path, files = release / name, sorted(expected.get(stem_of(name), ()), key=number_of)
         if not path.is_file():
@@ -146,11 +168,16 @@ def unpack(release: Path, plain: Path) -> list[str]:
             rows += 1
         if rows != len(files):
             faults.append(f"{name}: holds {rows} rows, {len(files)} are recorded")
-    known = {*document.shards, *document.cards}
-    for path in sorted(release.rglob("*")):
-        relative = path.relative_to(release).as_posix()
-        if path.is_file() and not relative.startswith(f"{FOLDER}/") and relative not in known:
-            faults.append(f"{relative}: not in the records, it may be unprotected")
+    known = {
+        *document.shards,
+        *document.cards,
+        SHARDS_PATH,
+        SEAL_PATH,
+        *(f"{FOLDER}/{name}" for name in _records(plain)),
+    }
+    files, links = find_files_and_links(release)
+    faults += [f"{name}: is a link; its target may be unprotected" for name in links]
+    faults += [f"{name}: not in the records, it may be unprotected" for name in files if name not in known]
     return faults
 
 

@@ -20,7 +20,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import Meta
 
-from mtlue_cli.choices import MAX_PATTERN_CELLS, ImageFormat
+from mtlue_cli.choices import MAX_PATTERN_CELLS, ImageFormat, MetadataGroup
 from mtlue_cli.documents import Document
 from mtlue_cli.errors import InputError
 from mtlue_cli.files import write_atomically
@@ -34,6 +34,7 @@ PLANNED_NAME = "planned.json"
 LABELS_NAME = "labels.csv"
 LOCK_NAME = "lock"
 RUN_PATH = f"{FOLDER}/{RUN_NAME}"
+MANIFEST_PATH = f"{FOLDER}/{MANIFEST_NAME}"
 
 SCHEMA_VERSION = 1
 _ANEW = "protect the originals into a new folder"
@@ -49,7 +50,7 @@ class RunRecord(Document, frozen=True, forbid_unknown_fields=True, tag_field="sc
         weights_name, weights_sha256: The generator.
         tasks: Names of the protected tasks.
         image_format: How files were written.
-        keep_metadata: Whether EXIF data, XMP and text were kept.
+        keep_metadata: Groups of metadata that were kept; True: all but the place, or in releases of older versions all.
         complete: Whether the run reached its end.
         versions: Versions of the program and of what it computed with.
         counts: Figures of the last run, for people.
@@ -71,7 +72,7 @@ class RunRecord(Document, frozen=True, forbid_unknown_fields=True, tag_field="sc
     weights_sha256: str
     tasks: tuple[str, ...]
     image_format: ImageFormat
-    keep_metadata: bool
+    keep_metadata: bool | tuple[MetadataGroup, ...]
     complete: bool = False
     versions: Mapping[str, str] = {}
     counts: Mapping[str, int] = {}
@@ -111,13 +112,17 @@ class RunRecord(Document, frozen=True, forbid_unknown_fields=True, tag_field="sc
         return (self.classes, self.shares, self.code_cells) == (other.classes, other.shares, other.code_cells)
 
 
+def _kept(groups: bool | Sequence[str]) -> str:
+    return ("kept" if groups else "dropped") if isinstance(groups, bool) else f"kept ({', '.join(groups)})"
+
+
 _CHOICES: Mapping[str, tuple[str, Callable[[RunRecord], str]]] = {
     "epsilon": ("epsilon", lambda run: f"{run.epsilon}/255"),
     "weights": ("weights_sha256", lambda run: f"{run.weights_name} ({run.weights_sha256[:SHORT_DIGEST]})"),
     "key": ("key_fingerprint", lambda run: run.key_fingerprint or "none"),
     "tasks": ("tasks", lambda run: ", ".join(run.tasks)),
     "format": ("image_format", lambda run: run.image_format),
-    "metadata": ("keep_metadata", lambda run: "kept" if run.keep_metadata else "dropped"),
+    "metadata": ("keep_metadata", lambda run: _kept(run.keep_metadata)),
 }
 """What a user chooses that decides about the released bytes: the field that holds it, and how it is shown."""
 
@@ -185,11 +190,20 @@ _RECORDS: Mapping[str, msgspec.json.Decoder[Any]] = {
 
 @dataclass(frozen=True)
 class Manifest:
-    """A release's records: of two about one source, the later counts."""
+    """A release's records: of two about one source, the later counts.
+
+    Attributes:
+        run: The settings.
+        files: One record per released image.
+        quarantine: One per original that is not released.
+        run_sha256, manifest_sha256: Of the bytes that they were read from; empty if they were not.
+    """
 
     run: RunRecord
     files: tuple[FileRecord, ...]
     quarantine: tuple[QuarantineRecord, ...]
+    run_sha256: str = ""
+    manifest_sha256: str = ""
 
     @cached_property
     def names(self) -> frozenset[str]:
@@ -238,6 +252,15 @@ def read_run(release: Path) -> RunRecord:
     Raises:
         InputError: There is none, it is damaged, or it is of a newer schema.
     """
+    return run_and_digest(release)[0]
+
+
+def run_and_digest(release: Path) -> tuple[RunRecord, str]:
+    """The settings of a release, and SHA-256 of the bytes that they were read from.
+
+    Raises:
+        InputError: As :func:`read_run`.
+    """
     path = records_folder(release) / RUN_NAME
     try:
         content = path.read_bytes()
@@ -246,7 +269,7 @@ def read_run(release: Path) -> RunRecord:
             raise InputError(
                 f"{path} has schema version {version!r}, this mtlue reads {SCHEMA_VERSION}", hint="upgrade mtlue"
             )
-        return msgspec.json.decode(content, type=RunRecord)
+        return msgspec.json.decode(content, type=RunRecord), hashlib.sha256(content).hexdigest()
     except FileNotFoundError as error:
         raise InputError(
             f"{release} is not a release: {_shown_run(release)} is missing", hint="give a folder made by mtlue protect"
@@ -263,7 +286,12 @@ def _shown_run(release: Path) -> str:
 
 def write_run(release: Path, run: RunRecord) -> None:
     """Write the settings, atomically; the folders are made if need be."""
-    write_atomically(records_folder(release) / RUN_NAME, (json.dumps(run.to_json(), indent=2) + "\n").encode())
+    write_atomically(records_folder(release) / RUN_NAME, run_content(run))
+
+
+def run_content(run: RunRecord) -> bytes:
+    """The settings as ``run.json`` holds them."""
+    return (json.dumps(run.to_json(), indent=2) + "\n").encode()
 
 
 def settings_digest(document: Mapping[str, Any]) -> str:
@@ -278,13 +306,14 @@ def read_manifest(release: Path) -> Manifest:
     Raises:
         InputError: ``release`` is no release, or a record is damaged.
     """
-    run = read_run(release)
+    run, run_sha256 = run_and_digest(release)
     path = records_folder(release) / MANIFEST_NAME
     records: dict[str, Record] = {}
     try:
-        lines = path.read_bytes().split(b"\n") if path.exists() else []
+        content = path.read_bytes() if path.exists() else b""
     except OSError as error:
         raise InputError(f"{path} cannot be read: {error}") from error
+    lines = content.split(b"\n")
     for number, line in enumerate(lines, 1):
         if not line:
             continue
@@ -300,6 +329,8 @@ def read_manifest(release: Path) -> Manifest:
         run,
         tuple(record for record in records.values() if isinstance(record, FileRecord)),
         tuple(record for record in records.values() if isinstance(record, QuarantineRecord)),
+        run_sha256,
+        hashlib.sha256(content).hexdigest(),
     )
 
 

@@ -1,8 +1,12 @@
 """A release as an object: the one owner of what is released, and of whether it is whole."""
 
+import contextlib
+import hashlib
+import hmac
 import io
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+import re
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
@@ -10,11 +14,18 @@ from pathlib import Path, PurePosixPath
 from msgspec import structs
 
 from mtlue_cli.errors import InputError, MtlueError
-from mtlue_cli.files import TEMPORARY, discard, file_digest, synchronise, write_atomically
-from mtlue_cli.images.folder import find_images, list_folder
+from mtlue_cli.files import TEMPORARY, OpenFolder, discard, file_digest, synchronise, write_atomically
+from mtlue_cli.images.folder import find_files_and_links, may_be_photo
 from mtlue_cli.images.reading import ReadingThreads
 from mtlue_cli.metrics.flip import MeanFlip
-from mtlue_cli.release.check import FileCheck, ReleaseCheck, check_file, folder_faults, label_faults
+from mtlue_cli.release.check import (
+    FileCheck,
+    ReleaseCheck,
+    check_file,
+    companions_of,
+    folder_faults,
+    label_faults,
+)
 from mtlue_cli.release.records import (
     FOLDER,
     LABELS_NAME,
@@ -35,14 +46,19 @@ from mtlue_cli.release.records import (
     record_path,
     records_folder,
     released_files,
+    run_content,
     settings_digest,
     write_manifest,
     write_planned,
     write_run,
 )
-from mtlue_cli.tasks.paths import path_fault
+from mtlue_cli.release.seal import JOURNAL_NAME, SEAL_PATH, Authentication, Sealer, Trust, authenticate
+from mtlue_cli.tasks.paths import folded, path_fault
 from mtlue_cli.tasks.spec import LabelTable
 from mtlue_cli.tasks.wording import counted
+
+_SHORT_NAME = re.compile(r"mtlue~\d+|labels~\d+\.csv")
+"""What Windows may also call them."""
 
 Seen = tuple[int, int] | None
 """Inode and time of a release's run record, which every run writes anew; None without one."""
@@ -93,6 +109,9 @@ class Release:
         folder: Where it is, or is to be.
         beside: Whether the records of a new release stand beside it, in ``NAME.mtlue``: its loader takes every folder
             in it for a class.
+
+    Attributes:
+        opened: Its folder while it is open: what writes to it through that cannot be led elsewhere.
     """
 
     def __init__(self, folder: str | Path, *, beside: bool = False) -> None:
@@ -101,6 +120,10 @@ class Release:
         self._run: RunRecord | None = None
         self._ours: frozenset[str] = frozenset()
         self._log: io.TextIOWrapper | None = None
+        self.opened: OpenFolder | None = None
+        self._sealer = Sealer()
+        self._begun: hmac.HMAC | None = None
+        self._macs: io.TextIOWrapper | None = None
 
     @property
     def records(self) -> Path:
@@ -145,8 +168,8 @@ class Release:
                     hint="remove it, or give another output folder with --out",
                 )
             return Contents(ours=targets)
-        found = list_folder(folder)
-        self._refuse_links(found.links, targets)
+        files, links = find_files_and_links(folder)
+        self._refuse_links(links)
         seen = self._state()
         if seen is None:
             if all(entry.name == FOLDER for entry in folder.iterdir()):
@@ -156,9 +179,8 @@ class Release:
                 hint="give another output folder",
             )
         manifest = self.manifest
-        companions = {name for name in manifest.run.digests if not name.startswith(f"{FOLDER}/")} - {LABELS_NAME}
-        ours = manifest.names | read_planned(folder) | targets | companions
-        strangers = [name for name in found.images if name not in ours]
+        ours = manifest.names | read_planned(folder) | targets | companions_of(manifest.run)
+        strangers = _strange_photos(folder, files, ours)
         if strangers:
             raise InputError(
                 f"{folder} holds {counted(len(strangers), 'image')} that mtlue did not write, which may be unprotected",
@@ -167,9 +189,10 @@ class Release:
             )
         return Contents(manifest, ours, seen)
 
-    def resume(self, contents: Contents, run: RunRecord, *, overwrite: bool) -> Resumption:
+    def resume(self, contents: Contents, run: RunRecord, vouched: Manifest | None, *, overwrite: bool) -> Resumption:
         """What a run with the settings ``run`` continues from, of the ``contents`` that :meth:`look` found.
 
+        No record is continued but those of ``vouched``, what the user's key vouches for; None: it vouches for nothing.
         ``overwrite`` replaces a release that was made with other settings, or whose codes are others than the run would
         draw in a new folder.
 
@@ -192,14 +215,16 @@ class Release:
         released = {
             record.sha256: self.folder / record.file_name for record in changed if record.sha256 != record.source_sha256
         }
-        if differences or (overwrite and not run.has_codes_of(manifest.run)):
+        if vouched is None or differences or (overwrite and not run.has_codes_of(manifest.run)):
             return Resumption({}, ours, ours, released, contents.seen)
-        records = {record.source: record for record in manifest.files}
-        return Resumption(records, ours - manifest.names, ours, released, contents.seen)
+        records = {record.source: record for record in vouched.files}
+        return Resumption(records, ours - vouched.names, ours, released, contents.seen)
 
     @contextmanager
-    def open(self, run: RunRecord, resumption: Resumption) -> Iterator[None]:
+    def open(self, run: RunRecord, resumption: Resumption, sealer: Sealer = Sealer()) -> Iterator[None]:  # noqa: B008 - frozen
         """Hold the release for one run, and make it ready: nothing half written, nothing of other settings.
+
+        ``sealer`` seals it when it is closed, and vouches for each record until then.
 
         Raises:
             InputError: Another run holds it, or has written to it since it was looked at.
@@ -207,30 +232,41 @@ class Release:
         """
         if self._beside and not (self.folder / FOLDER).exists():
             write_atomically(self.folder / FOLDER, f"{self.records.name}\n".encode())
-        with sole_writer(self.folder):
+        with sole_writer(self.folder), contextlib.ExitStack() as leaving:
             if self._state() != resumption.seen:
                 raise InputError(
                     f"another run has written to {self.folder} meanwhile",
                     hint="run the same command again to continue from there",
                 )
-            self._run, self._ours = run, resumption.ours
+            self._run, self._ours, self._sealer = run, resumption.ours, sealer
+            self.opened = OpenFolder(self.folder)
+            leaving.callback(self._leave)
             write_planned(self.folder, self._ours)
             self._remove_temporaries()
             self._remove(resumption.obsolete)
+            journal = sealer.journal(run)
+            self._begun = None if journal is None else journal.of_records
+            if journal is not None:
+                write_atomically(self.records / JOURNAL_NAME, journal.text(resumption.records.values()))
             if not resumption.records:
                 write_manifest(self.folder, ())
             write_run(self.folder, run)
+            discard(record_path(self.folder, SEAL_PATH))
             self._log = _open_log(self.records / MANIFEST_NAME)
-            try:
-                yield
-            finally:
-                self._close_log()
+            self._macs = None if journal is None else (self.records / JOURNAL_NAME).open("a", encoding="ascii")
+            yield
 
     def add(self, record: Record) -> None:
         """Append a record to the manifest; it reaches the operating system at once. Only while the release is open."""
         assert self._log is not None, "the release is not open"
-        self._log.write(manifest_line(record))
+        line = manifest_line(record)
+        self._log.write(line)
         self._log.flush()
+        if self._begun is not None and self._macs is not None:
+            mac = self._begun.copy()  # as Journal.of does it
+            mac.update(line.encode("utf-8", "surrogatepass"))
+            self._macs.write(f"{mac.hexdigest()}\n")
+            self._macs.flush()
 
     def close(
         self,
@@ -252,12 +288,19 @@ class Release:
         assert self._run is not None, "the release is not open"
         self._close_log()
         folder, released = self.folder, released_files(records)
+        if self.opened is not None and not self.opened.is_in_place():
+            raise MtlueError(
+                f"{folder} was replaced by another folder or a link while the run wrote to it; put it back and run the "
+                "same command again"
+            )
         self._remove(self._ours - released)
         write_manifest(folder, records)
         texts = {**(companions or {}), LABELS_NAME: labels}
         for name, content in texts.items():
-            write_atomically(folder / name, content, keep_name=False)
-        strangers = [name for name in find_images(folder) if name not in released]
+            write_atomically(folder / name, content, keep_name=False, within=self.opened)
+        files, links = find_files_and_links(folder)
+        strangers = [f"{name} (a link)" for name in links]
+        strangers += _strange_photos(folder, files, released | texts.keys())
         if strangers:
             raise MtlueError(
                 f"images that mtlue did not write appeared in {folder}, they may be unprotected: "
@@ -273,8 +316,11 @@ class Release:
         run = structs.replace(self._run, complete=True, counts=counts, flip=recorded)
         digests = {name: file_digest(record_path(folder, name)) for name in (f"{FOLDER}/{MANIFEST_NAME}", *texts)}
         digests[RUN_PATH] = settings_digest(run.to_json())
-        write_run(folder, structs.replace(run, digests=digests))
-        (self.records / PLANNED_NAME).unlink(missing_ok=True)
+        run = structs.replace(run, digests=digests)
+        self._sealer.seal(folder, {RUN_PATH: hashlib.sha256(run_content(run)).hexdigest()})
+        write_run(folder, run)
+        for name in (PLANNED_NAME, JOURNAL_NAME):
+            (self.records / name).unlink(missing_ok=True)
 
     def check(
         self,
@@ -286,6 +332,7 @@ class Release:
         workers: int = 2,
         on_start: Callable[[int], None] | None = None,
         on_file: Callable[[], None] | None = None,
+        trust: Trust = Trust(),  # noqa: B008 - frozen
     ) -> ReleaseCheck:
         """Read every file again and hold it against the records, the labels and the originals; nothing is changed.
 
@@ -299,6 +346,7 @@ class Release:
             workers: Threads that decode.
             on_start: Called with the number of files, before the first is checked.
             on_file: Called after each file.
+            trust: Whose seal the release must have.
 
         Raises:
             InputError: It is no release, or its records are damaged.
@@ -332,7 +380,10 @@ class Release:
             faults += [f"{name}: not in the manifest" for name in row_of if name not in known]
         faults += [fault for result in found for fault in result.faults]
         faults += label_faults(folder, manifest, labels, file_column)
-        return ReleaseCheck(folder, manifest, tuple(found), tuple(faults), manifest.run.measured_flip)
+        seal = authenticate(folder, manifest, trust) if manifest.run.complete else Authentication()
+        faults += seal.faults
+        authentication = Authentication() if faults else seal
+        return ReleaseCheck(folder, manifest, tuple(found), tuple(faults), manifest.run.measured_flip, authentication)
 
     def _state(self) -> Seen:
         """What changes whenever another run has begun or ended."""
@@ -342,16 +393,22 @@ class Release:
             return None
         return status.st_ino, status.st_mtime_ns
 
-    def _close_log(self) -> None:
-        """End the log, and bring it to the disk."""
-        log, self._log = self._log, None
-        if log is None:
-            return
+    def _leave(self) -> None:
         try:
-            log.flush()
-            os.fsync(log.fileno())
+            self._close_log()
         finally:
-            log.close()
+            if self.opened is not None:
+                self.opened.close()
+            self.opened = None
+
+    def _close_log(self) -> None:
+        """End the logs, and bring them to the disk."""
+        logs, self._log, self._macs = (self._log, self._macs), None, None
+        for log in logs:
+            if log is not None:
+                with log:
+                    log.flush()
+                    os.fsync(log.fileno())
 
     def _remove_temporaries(self) -> None:
         folders = {(self.folder / name).parent for name in self._ours if path_fault(name) is None}
@@ -363,18 +420,15 @@ class Release:
     def _remove(self, names: Iterable[str]) -> None:
         for name in names:
             if path_fault(name) is None:
-                discard(self.folder / name)
+                discard(self.folder / name, self.opened)
 
-    def _refuse_links(self, links: Sequence[str], targets: frozenset[str]) -> None:
-        safe = [name for name in targets if path_fault(name) is None]
-        folders = {str(parent) for name in safe for parent in PurePosixPath(name).parents} - {"."}
-        hidden = {name for name in (*folders, FOLDER) if os.path.islink(self.folder / name)}
-        if self.records.parent != self.folder and os.path.islink(self.records):
-            hidden.add(str(self.records))
-        if links or hidden:
+    def _refuse_links(self, links: Sequence[str]) -> None:
+        beside = self.records.parent != self.folder and os.path.islink(self.records)
+        found = [*links, *([str(self.records)] if beside else [])]
+        if found:
             raise InputError(
                 f"{self.folder} contains symbolic links, through which a run could write outside it",
-                sorted({*links, *hidden}),
+                found,
                 "remove them, or give another output folder",
             )
 
@@ -442,12 +496,23 @@ def _open_log(path: Path) -> io.TextIOWrapper:
     return path.open("a", encoding="utf-8")
 
 
-def _refuse_reserved(targets: frozenset[str]) -> None:
-    faults = [
-        f"{name}: is reserved for the release's own records"
-        for name in sorted(targets)
-        if name == LABELS_NAME or PurePosixPath(name).parts[0] == FOLDER
+def _strange_photos(folder: Path, files: Iterable[str], ours: Collection[str]) -> list[str]:
+    """Files of the folder that are photos, by name or content, and not ours; those half written are not told."""
+    return [
+        name
+        for name in files
+        if name not in ours and not TEMPORARY.match(PurePosixPath(name).name) and may_be_photo(folder / name)
     ]
+
+
+def is_reserved(name: str) -> bool:
+    """Whether a file of a release would stand where its records or its label file do, on some file system."""
+    first = folded(name.split("/")[0].split(":")[0])  # Windows keeps streams of a file after a colon
+    return first in (FOLDER, LABELS_NAME) or _SHORT_NAME.fullmatch(first) is not None
+
+
+def _refuse_reserved(targets: frozenset[str]) -> None:
+    faults = [f"{name}: is reserved for the release's own records" for name in sorted(targets) if is_reserved(name)]
     if faults:
         raise InputError(
             "files have names that the release needs for its own records",

@@ -3,6 +3,7 @@
 import os
 import posixpath
 import re
+import unicodedata
 from collections.abc import Iterable
 from pathlib import Path, PurePosixPath
 
@@ -14,6 +15,10 @@ LONGEST_PATH = 4000
 """Bytes of a whole relative path; what the systems allow is a little more, for the folder it leads from."""
 
 _DRIVE = re.compile(r"^[A-Za-z]:")
+_IGNORED = re.compile(
+    "[\\u00ad\\u034f\\u061c\\u115f\\u1160\\u17b4\\u17b5\\u180b-\\u180f\\u200b-\\u200f\\u202a-\\u202e\\u2060-\\u206f\\u3164"
+    "\\ufe00-\\ufe0f\\ufeff\\uffa0\\ufff0-\\ufff8\\U0001bca0-\\U0001bca3\\U0001d173-\\U0001d17a\\U000e0000-\\U000e0fff]"
+)
 
 
 def path_fault(name: str, folder: str = "image folder") -> str | None:
@@ -39,6 +44,17 @@ def path_fault(name: str, folder: str = "image folder") -> str | None:
     if max(len(part.encode()) for part in name.split("/")) > LONGEST_PART or len(name.encode()) > LONGEST_PATH:
         return f"file name {quoted(name)} is longer than a file system allows ({LONGEST_PART} bytes per part)"
     return None
+
+
+def folded(name: str) -> str:
+    """Equal for names that some file system takes for one.
+
+    Cases and Unicode forms are folded, characters that are ignored (Unicode's ``Default_Ignorable_Code_Point``) left
+    out, and so are dots and spaces at the end of a part, which Windows drops.
+    """
+    bare = _IGNORED.sub("", unicodedata.normalize("NFC", name))
+    whole = unicodedata.normalize("NFC", unicodedata.normalize("NFC", bare).casefold())
+    return "/".join(part.rstrip(". ") or part for part in whole.split("/"))
 
 
 def names_below(folder: Path, names: Iterable[str], base: Path) -> set[str]:

@@ -259,10 +259,13 @@ def _task(entry: Mapping[str, Any]) -> Task:
         low, high = span = tuple(map(float, span))
         if not 0 <= low < high < float("inf"):
             raise ValueError(f"the span {low:g} to {high:g} is empty")
+    kind, classes = TaskKind(entry["kind"]), entry["classes"]
+    if not isinstance(classes, list | tuple) or bool(classes) is (kind in (TaskKind.DEPTH, TaskKind.NORMALS)):
+        raise ValueError(f"the classes {classes!r} are not those of a {kind.value} task")
     return Task(
         str(entry["name"]),
-        TaskKind(entry["kind"]),
-        tuple(map(str, entry["classes"])),
+        kind,
+        tuple(map(str, classes)),
         scale=float(entry.get("scale", 1.0)),
         ignore=tuple(map(int, entry.get("ignore", ()))),
         span=span,

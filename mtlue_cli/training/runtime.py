@@ -1,6 +1,7 @@
 """How training runs: precision, interruption, stored state, versions of libraries, digests of data."""
 
 import hashlib
+import hmac
 import json
 import platform
 import signal
@@ -21,8 +22,10 @@ import mtlue_cli
 from mtlue_cli.choices import Precision
 from mtlue_cli.errors import CheckpointError
 from mtlue_cli.files import write_atomically
+from mtlue_cli.keys import Key
 
 STATE_KEY = "mtlue-training-state"
+_MAC_KEY = "mtlue-training-state-mac"
 
 
 def choose_precision(requested: Precision, device: torch.device) -> torch.dtype:
@@ -102,18 +105,24 @@ def data_digest(images: Tensor, labels: Mapping[str, Tensor]) -> str:
     return digest.hexdigest()
 
 
-def save_state(path: Path, state: Mapping[str, Any]) -> None:
-    """Write nested dictionaries and lists of tensors and plain JSON values, atomically and without pickle."""
+def save_state(path: Path, state: Mapping[str, Any], secret: Key | None = None) -> None:
+    """Write nested dictionaries and lists of tensors and plain JSON values, atomically and without pickle.
+
+    ``secret`` vouches for them by an HMAC.
+    """
     tensors: dict[str, Tensor] = {}
     structure = json.dumps(_encode(state, tensors))
-    write_atomically(path, save(tensors, metadata={STATE_KEY: structure}))
+    metadata = {STATE_KEY: structure}
+    if secret is not None:
+        metadata[_MAC_KEY] = _state_mac(secret, structure, tensors)
+    write_atomically(path, save(tensors, metadata=metadata))
 
 
-def load_state(path: Path) -> dict[str, Any]:
-    """Read what :func:`save_state` wrote.
+def load_state(path: Path, secret: Key | None = None) -> dict[str, Any]:
+    """Read what :func:`save_state` wrote; with a ``secret``, only if that wrote it.
 
     Raises:
-        CheckpointError: The file is damaged or something else.
+        CheckpointError: The file is damaged or something else, or someone else wrote it.
     """
     try:
         with safe_open(path, framework="pt") as stream:
@@ -123,7 +132,24 @@ def load_state(path: Path) -> dict[str, Any]:
     except (OSError, SafetensorError, KeyError, ValueError) as error:
         raise CheckpointError(f"the training state {path} is damaged: {error}", hint=f"delete {path.parent}") from None
     assert isinstance(state, dict)
+    if secret is not None:
+        mac = _state_mac(secret, metadata[STATE_KEY], tensors)
+        if not hmac.compare_digest(mac.encode(), metadata.get(_MAC_KEY, "").encode()):
+            raise CheckpointError(
+                f"the training state {path} was written by an older version, with another key, or by someone else",
+                hint=f"delete {path.parent}",
+            )
     return state
+
+
+def _state_mac(secret: Key, structure: str, tensors: Mapping[str, Tensor]) -> str:
+    """HMAC of a state, hexadecimal: of its structure, and of names, types, shapes and values of its tensors."""
+    digest = hashlib.sha256(structure.encode())
+    for name in sorted(tensors):
+        tensor = tensors[name]
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+        digest.update(tensor.contiguous().reshape(-1).view(torch.uint8).numpy().data)
+    return secret.derive(b"mtlue training state v1\n" + digest.digest()).hex()
 
 
 def _encode(value: Any, tensors: dict[str, Tensor]) -> Any:  # noqa: ANN401 - JSON

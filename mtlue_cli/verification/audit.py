@@ -1,16 +1,20 @@
 """The audit of a release before any victim is trained: its own check, or what can be said of one of another tool."""
 
+import os
 from collections.abc import Callable, Mapping
 from pathlib import Path, PurePosixPath
+
+from msgspec import structs
 
 from mtlue_cli.choices import ImageFormat
 from mtlue_cli.documents import Document
 from mtlue_cli.errors import ImageError, InputError
-from mtlue_cli.images.folder import find_images
+from mtlue_cli.images.folder import find_files_and_links, find_images
 from mtlue_cli.images.reading import ReadingThreads
 from mtlue_cli.release.check import compare_files
 from mtlue_cli.release.records import FOLDER
 from mtlue_cli.release.release import Release
+from mtlue_cli.release.seal import NO_SEAL, Trust
 from mtlue_cli.tasks.spec import LabelTable
 
 
@@ -28,6 +32,7 @@ class AuditReport(Document, frozen=True, kw_only=True):
         maps: Masks and maps that go with the released images.
         max_change: Largest change of a colour value over all measured files, in 255ths.
         quarantined: File that is not in the release to the reason.
+        authenticated_by: Who vouches for the records: a key, a signer, or nobody.
         faults: Everything that breaks a promise; if there is any, nothing is trained.
         notes: What is no fault and should be known.
     """
@@ -42,6 +47,7 @@ class AuditReport(Document, frozen=True, kw_only=True):
     maps: int = 0
     max_change: float | None = None
     quarantined: Mapping[str, str] = {}
+    authenticated_by: tuple[str, ...] = ()
     faults: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
 
@@ -65,6 +71,7 @@ def audit_release(
     workers: int = 2,
     on_start: Callable[[int], None] | None = None,
     on_file: Callable[[], None] | None = None,
+    trust: Trust = Trust(),  # noqa: B008 - frozen
 ) -> Audit:
     """Check files, hashes, labels and bound of ``release``; nothing is changed.
 
@@ -81,14 +88,16 @@ def audit_release(
         workers: Threads that decode.
         on_start: Called with the number of files, before the first is checked.
         on_file: Called after each file.
+        trust: Whose seal the release must have.
     """
-    if not (release / FOLDER).exists():
+    if not os.path.lexists(release / FOLDER):
         if on_start is not None:
             on_start(len(labels))
-        return _audit_foreign(release, originals, labels, workers, on_file)
+        audit = _audit_foreign(release, originals, labels, workers, on_file)
+        return structs.replace(audit, faults=(NO_SEAL, *audit.faults)) if trust.demands else audit
     try:
         check = Release(release).check(
-            originals, labels, file_column=file_column, workers=workers, on_start=on_start, on_file=on_file
+            originals, labels, file_column=file_column, workers=workers, on_start=on_start, on_file=on_file, trust=trust
         )
     except InputError as error:
         return Audit(faults=(str(error),))
@@ -113,6 +122,7 @@ def audit_release(
         notes.append(
             f"{check.without_original} of them have no original here: their hashes were checked, their change was not"
         )
+    notes.append(f"the records are {check.authentication.described}")
     run = manifest.run
     return Audit(
         manifest=True,
@@ -125,6 +135,7 @@ def audit_release(
         maps=check.maps,
         max_change=check.max_change,
         quarantined=missing,
+        authenticated_by=check.authentication.by,
         faults=check.faults,
         notes=tuple(notes),
         released=released,
@@ -155,7 +166,7 @@ def _audit_foreign(
             return None, None, f"{name}: {error}"
 
     released: dict[str, str] = {}
-    faults: list[str] = []
+    faults = [f"{name}: is a link; its target may be unprotected" for name in find_files_and_links(release)[1]]
     changes: list[float] = []
     with ReadingThreads(max_workers=max(workers, 1)) as pool:
         found = zip(labels.file_names, pool.map(check, labels.file_names), strict=True)

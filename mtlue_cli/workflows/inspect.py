@@ -14,6 +14,7 @@ from mtlue_cli.notebook import html_table
 from mtlue_cli.release.check import ReleaseCheck
 from mtlue_cli.release.packed import is_packed, unpack
 from mtlue_cli.release.release import Release
+from mtlue_cli.release.seal import Authentication, Trust
 from mtlue_cli.workflows.progress import Progress
 from mtlue_cli.workflows.protect.flip import release_flip
 
@@ -75,11 +76,17 @@ class CheckpointReport:
 
 
 def inspect_path(
-    path: Path, progress: Progress, *, against: Path | None = None, workers: int = 2
+    path: Path,
+    progress: Progress,
+    *,
+    against: Path | None = None,
+    workers: int = 2,
+    trust: Trust = Trust(),  # noqa: B008 - frozen
 ) -> CheckpointReport | ReleaseCheck:
     """Look at a checkpoint (a file, or the name of shipped weights) or a release (a folder).
 
-    Every file of a release is measured again if ``against`` is the folder of the originals.
+    Every file of a release is measured again if ``against`` is the folder of the originals. ``trust`` says whose seal
+    it must have.
 
     Raises:
         InputError: ``path`` is neither, or the checkpoint is damaged.
@@ -89,17 +96,25 @@ def inspect_path(
     if path.is_dir():
         if against is not None and not against.is_dir():
             raise InputError(f"--against: {against} is not a folder")
-        return inspect_release(path, progress, against, workers)
+        return inspect_release(path, progress, against, workers, trust)
     if not path.exists():
         raise InputError(f"{path} does not exist", hint="give a .safetensors file or a folder made by mtlue protect")
     if against is not None:
         raise InputError("--against needs a release, not a checkpoint")
+    if trust.demands:
+        raise InputError("--key and --signer need a release, not a checkpoint")
     loaded = load_checkpoint(path)  # which checks the weights against their digest
     parameters = sum(parameter.numel() for parameter in loaded.generator.parameters())
     return CheckpointReport(path, loaded.card, parameters, path.stat().st_size)
 
 
-def inspect_release(release: Path, progress: Progress, originals: Path | None, workers: int) -> ReleaseCheck:
+def inspect_release(
+    release: Path,
+    progress: Progress,
+    originals: Path | None,
+    workers: int,
+    trust: Trust = Trust(),  # noqa: B008 - frozen
+) -> ReleaseCheck:
     """Read every file of a release again.
 
     Raises:
@@ -107,7 +122,7 @@ def inspect_release(release: Path, progress: Progress, originals: Path | None, w
     """
     if is_packed(release):
         with tempfile.TemporaryDirectory(prefix="mtlue-") as folder:
-            return _inspect_shards(release, Path(folder), progress, originals, workers)
+            return _inspect_shards(release, Path(folder), progress, originals, workers, trust)
     try:
         check = Release(release).check(
             originals,
@@ -115,6 +130,7 @@ def inspect_release(release: Path, progress: Progress, originals: Path | None, w
             workers=workers,
             on_start=lambda files: progress.start("inspecting", files),
             on_file=progress.advance,
+            trust=trust,
         )
     finally:
         progress.finish()
@@ -125,7 +141,7 @@ def inspect_release(release: Path, progress: Progress, originals: Path | None, w
 
 
 def _inspect_shards(
-    release: Path, work: Path, progress: Progress, originals: Path | None, workers: int
+    release: Path, work: Path, progress: Progress, originals: Path | None, workers: int, trust: Trust
 ) -> ReleaseCheck:
     """Look at a release in shards by the plain release that it was made of, unpacked in ``work``."""
     faults = unpack(release, work / "release")
@@ -136,5 +152,6 @@ def _inspect_shards(
             raise InputError(f"--against: {originals} holds no shards with images")
         unpacked = work / "originals"
         shards.unpack(unpacked, work / "labels.jsonl")
-    check = inspect_release(work / "release", progress, unpacked, workers)
-    return replace(check, path=release, faults=(*faults, *check.faults))
+    check = inspect_release(work / "release", progress, unpacked, workers, trust)
+    authentication = Authentication() if faults else check.authentication
+    return replace(check, path=release, faults=(*faults, *check.faults), authentication=authentication)

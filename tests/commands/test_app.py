@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 
 from mtlue_cli import __version__
 from mtlue_cli.choices import ExitCode
-from mtlue_cli.commands.app import Command, app, bounded, trace, with_json_dash
+from mtlue_cli.commands.app import Command, app, bounded, trace, with_bare_options
 from mtlue_cli.commands.console import LineProgress, duration, grouped
 from mtlue_cli.commands.from_config import Given, command_of
 from mtlue_cli.errors import CheckpointError, ImageError, InputError
@@ -202,7 +202,7 @@ def test_reader_that_leaves_is_no_reason_for_noise() -> None:
     ],
 )
 def test_bare_json_means_stdout(words: list[str], expected: list[str]) -> None:
-    assert with_json_dash(words) == expected
+    assert with_bare_options(words) == expected
 
 
 @dataclass(frozen=True)

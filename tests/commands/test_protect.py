@@ -215,7 +215,8 @@ def test_a_column_whose_name_holds_a_comma_can_be_chosen_and_left_out(arguments:
     labels.write_text(labels.read_text().replace("file_name,colour", 'file_name,"colour, hue"'))
     at = arguments.index("--weights")
     words = [*arguments[: at + 1], "default", *arguments[at + 2 :], "--json", "-"]
-    (tmp_path / "key").write_text("5a" * 32)
+    (tmp_path / "key").write_text("5aa5" * 16)
+    (tmp_path / "key").chmod(0o600)
     words += ["--key", str(tmp_path / "key")]
     chosen = json.loads(run(words, "--out", str(tmp_path / "a"), "--tasks", "colour, hue").stdout)
     assert chosen["tasks"] == ["colour, hue"]

@@ -160,6 +160,7 @@ def test_a_header_too_long_or_overlapping_is_refused(tmp_path: Path, header: byt
         {"decoder_depth": True},
         {"pattern_gain": "2"},
         {"pattern_gain": float("inf")},
+        {"pattern_gain": 10**400},
         {"epsilon": 9},
     ],
 )
@@ -265,9 +266,17 @@ def test_weights_that_are_not_finite_are_refused(path: Path) -> None:
         {"generator": None},
         {"tasks": "colour"},
         {"tasks": 3},
+        {"tasks": [{"name": "colour", "kind": "categorical", "classes": ""}]},
+        {"tasks": [{"name": "colour", "kind": "categorical", "classes": []}]},
+        {"tasks": [{"name": "far", "kind": "depth", "classes": ["0"]}]},
         {"tasks": [{"name": "colour", "kind": "odd", "classes": ["0", "1"]}]},
         {"tasks": [{"name": "a.b", "kind": "binary", "classes": ["0", "1"]}]},
         {"schema_version": "1"},
+        {"licence": 3},
+        {"created": None},
+        {"versions": ["1"]},
+        {"versions": {"torch": 2}},
+        {"settings": {"rate": float("inf")}},
     ],
 )
 def test_a_card_with_fields_of_other_types_is_refused(path: Path, field: dict[str, object]) -> None:

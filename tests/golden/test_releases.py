@@ -9,20 +9,22 @@ import json
 import os
 from collections.abc import Callable
 from dataclasses import asdict, replace
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from mtlue_cli import keys
 from mtlue_cli.choices import ImageFormat, Unlabelled
 from mtlue_cli.generator import shipped
 from mtlue_cli.generator.checkpoint import CheckpointCard, save_checkpoint
 from mtlue_cli.generator.model import GeneratorConfig, PerturbationGenerator
 from mtlue_cli.images.decode import decode_image
 from mtlue_cli.keys import VARIABLE
-from mtlue_cli.release.records import FOLDER, LABELS_NAME, MANIFEST_NAME, RUN_NAME
+from mtlue_cli.release.records import FOLDER, LABELS_NAME, LOCK_NAME, MANIFEST_NAME, RUN_NAME, read_manifest
+from mtlue_cli.release.seal import SEAL_PATH, authenticate, trust_of
 from mtlue_cli.workflows.progress import SilentProgress
 from mtlue_cli.workflows.protect.config import ProtectConfig
 from mtlue_cli.workflows.protect.run import protect_folder
@@ -192,6 +194,7 @@ def _found(release: Path) -> dict[str, Any]:
 @pytest.mark.parametrize("name", CASES)
 def test_a_release_is_as_it_was(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(shipped, "weights_folder", lambda: tmp_path / "weights")
+    monkeypatch.setattr(keys, "_is_guessable", lambda _: False)  # the key of these releases is refused by now
     monkeypatch.setenv(VARIABLE, "5a" * 32)
     write_checkpoint(tmp_path / "weights" / "default.safetensors", None)
     write_checkpoint(tmp_path / "own.safetensors")
@@ -206,3 +209,7 @@ def test_a_release_is_as_it_was(name: str, tmp_path: Path, monkeypatch: pytest.M
     again = protect_folder(config, SilentProgress())
     assert again.protected == 0
     assert _found(config.release) == found
+    assert {path.name for path in (config.release / FOLDER).iterdir()} - {LOCK_NAME} == {
+        *(RUN_NAME, MANIFEST_NAME, PurePosixPath(SEAL_PATH).name)
+    }
+    assert authenticate(config.release, read_manifest(config.release), trust_of(None, None)).by

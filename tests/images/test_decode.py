@@ -13,7 +13,7 @@ from mtlue_cli.images import decode
 from mtlue_cli.images.dataset import to_square
 from mtlue_cli.images.decode import decode_bytes, decode_image, pixel_count, upright_frame
 from mtlue_cli.images.encode import encode_image
-from tests.images.pictures import encoded, seen_upright
+from tests.images.pictures import LCMS_SRGB, SRGB, encoded, seen_upright
 
 RNG = np.random.default_rng(0)
 COLOUR = RNG.integers(0, 256, (6, 9, 3), dtype=np.uint8)
@@ -72,8 +72,8 @@ def test_metadata_travel_without_previews() -> None:
     exif[0x010E] = "a description"
     exif[0x0112] = 6
     exif[0x8769] = {0x9003: "2020:01:01 00:00:00", 0x927C: b"a preview in a maker note", 0xA002: 9}
-    image = decode_bytes(encoded(Image.fromarray(COLOUR), "JPEG", exif=exif.tobytes(), icc_profile=b"profile"))
-    assert image.icc_profile == b"profile"
+    image = decode_bytes(encoded(Image.fromarray(COLOUR), "JPEG", exif=exif.tobytes(), icc_profile=LCMS_SRGB))
+    assert image.icc_profile == SRGB
     assert image.metadata.exif is not None
     kept = Image.Exif()
     kept.load(image.metadata.exif)
@@ -84,9 +84,10 @@ def test_metadata_travel_without_previews() -> None:
 
 
 def test_the_profile_of_other_colours_is_dropped() -> None:
-    image = decode_bytes(encoded(Image.fromarray(COLOUR).convert("CMYK"), "JPEG", icc_profile=b"profile"))
+    image = decode_bytes(encoded(Image.fromarray(COLOUR).convert("CMYK"), "JPEG", icc_profile=LCMS_SRGB))
     assert image.pixels.shape == (6, 9, 3)
     assert image.icc_profile is None
+    assert image.lost_profile
 
 
 def deep_colour_png() -> bytes:

@@ -9,6 +9,7 @@ from mtlue_cli.errors import ImageError
 from mtlue_cli.images.decode import DecodedImage, Pixels, decode_bytes
 from mtlue_cli.images.encode import comparable_pixels, encode_image, is_lossless, released_suffix, same_alpha
 from mtlue_cli.images.metadata import Metadata
+from tests.images.pictures import SRGB
 
 RNG = np.random.default_rng(1)
 COLOUR = RNG.integers(0, 256, (7, 5, 3), dtype=np.uint8)
@@ -55,9 +56,9 @@ def test_jpeg_is_kept_as_jpeg_with_full_colour_resolution() -> None:
 def test_profile_always_and_metadata_only_when_asked(image_format: ImageFormat) -> None:
     exif = Image.Exif()
     exif[0x010E] = "a description"
-    like = DecodedImage(COLOUR, None, "JPEG", b"profile", Metadata(exif.tobytes()))
+    like = DecodedImage(COLOUR, None, "JPEG", SRGB, Metadata(exif.tobytes()))
     plain = decode_bytes(encode_image(COLOUR, like, image_format))
-    assert plain.icc_profile == b"profile"
+    assert plain.icc_profile == SRGB
     assert plain.metadata.exif is None
     kept = decode_bytes(encode_image(COLOUR, like, image_format, keep_metadata=True))
     assert kept.metadata.exif is not None

@@ -6,10 +6,20 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from mtlue_cli.errors import InputError
 from mtlue_cli.images import folder as image_folder
-from mtlue_cli.images.folder import find_images, list_folder, match_labels, refuse_nesting, released_names
+from mtlue_cli.images.folder import (
+    find_files_and_links,
+    find_images,
+    list_folder,
+    match_labels,
+    may_be_photo,
+    refuse_nesting,
+    released_names,
+)
+from mtlue_cli.tasks.paths import folded
 from mtlue_cli.tasks.spec import LabelTable, TaskSet
 
 
@@ -198,3 +208,30 @@ def test_photos_that_are_not_read_are_named_by_kind(tmp_path: Path, monkeypatch:
     assert "pip install 'mtlue[heic]'" in second
     monkeypatch.setattr(image_folder, "reads_heic", lambda: True)
     assert match_labels(tmp_path, table("a.jpg")).unlabelled == ("e.HEIC", "g.jp2", "h.tga")
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("a.jpg", "A.png"),
+        ("e\u0301.jpg", "\u00e9.png"),
+        ("a\ufe0f.jpg", "a.png"),
+        ("a\u200b.jpg", "a.png"),
+        ("a\u00ad.jpg", "A.png"),
+    ],
+)
+def test_names_that_some_file_system_takes_for_one_do_not_meet(one: str, other: str) -> None:
+    names = released_names([one, other], ".png")
+    assert folded(names[one]) != folded(names[other])
+
+
+def test_what_may_be_a_photo_is_told_by_its_name_or_content(tmp_path: Path) -> None:
+    Image.new("RGB", (4, 4)).save(tmp_path / "photo.png")
+    content = (tmp_path / "photo.png").read_bytes()
+    for name in ("orphan", "orphan.bak", ".orphan", "orphan.heic", "raw.dng", "drawing.svg"):
+        (tmp_path / name).write_bytes(content if "orphan" in name else b"")
+        assert may_be_photo(tmp_path / name)
+    (tmp_path / "notes.txt").write_text("notes")
+    assert not may_be_photo(tmp_path / "notes.txt")
+    files, links = find_files_and_links(tmp_path)
+    assert (".orphan" in files, links) == (True, [])

@@ -120,7 +120,8 @@ def test_torchvision_loads_a_release_of_cityscapes(tmp_path: Path) -> None:
 
 
 def key_file(folder: Path) -> Path:
-    (folder / "key").write_text("0f" * 32)
+    (folder / "key").write_text("0ff0" * 16)
+    (folder / "key").chmod(0o600)
     return folder / "key"
 
 

@@ -5,9 +5,10 @@ import gc
 import gzip
 import io
 import json
+import os
 import tarfile
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -24,11 +25,17 @@ from pyarrow import parquet
 from mtlue_cli import api
 from mtlue_cli.choices import ExitCode, LabelFormat
 from mtlue_cli.errors import InputError
+from mtlue_cli.files import file_digest
+from mtlue_cli.keys import find_key, own_key_path
 from mtlue_cli.layouts.find import find_labels
 from mtlue_cli.layouts.parquet_images import PARQUET_IMAGES
 from mtlue_cli.layouts.shards import ShardRow, find_shards
+from mtlue_cli.release.check import ReleaseCheck
 from mtlue_cli.release.packed import SHARDS_NAME, unpack
-from mtlue_cli.release.records import FOLDER, read_manifest
+from mtlue_cli.release.records import FOLDER, RUN_PATH, read_manifest
+from mtlue_cli.release.seal import SEAL_PATH, Sealer
+from mtlue_cli.workflows.inspect import inspect_path
+from mtlue_cli.workflows.progress import SilentProgress
 from tests.layouts.sample import draw, encoded, hub_rows, mtlue, photo, protect, weights_for
 
 FEATURES = Features(
@@ -405,3 +412,71 @@ def test_images_as_files_are_no_shards(tmp_path: Path) -> None:
     assert find_shards(tmp_path) is not None
     Image.fromarray(photo(1)).save(tmp_path / "a.png")
     assert find_shards(tmp_path) is None
+
+
+def own_key() -> Path:
+    find_key(None)
+    return own_key_path(os.environ)
+
+
+def test_a_release_in_shards_is_sealed_and_stays_so_when_it_is_resumed(hub: Path, weights: Path) -> None:
+    release, _ = protect(hub, weights)
+    seal = (release / SEAL_PATH).read_bytes()
+    assert list(json.loads(seal)["files"]) == [RUN_PATH, f"{FOLDER}/{SHARDS_NAME}", "README.md"]
+    assert "authenticated by the key" in mtlue("inspect", release, "--key", own_key()).stdout
+    _, said = protect(hub, weights)
+    assert "without a seal" not in said
+    assert (release / SEAL_PATH).read_bytes() == seal
+
+
+def edit_card(release: Path) -> None:
+    (release / "README.md").write_text("# Others\n")
+
+
+def edit_labels_of_a_shard(release: Path) -> None:
+    """Labels in a shard change, and its digest in ``shards.json`` with them; the images stay."""
+    name = "data/train-00000-of-00002.parquet"
+    table = parquet.read_table(release / name)
+    place = table.schema.get_field_index("label")
+    flipped = pyarrow.array([1 - value.as_py() for value in table["label"]], table.schema.field(place).type)
+    parquet.write_table(table.set_column(place, table.schema.field(place), flipped), release / name)
+    record = json.loads((release / FOLDER / SHARDS_NAME).read_text())
+    record["shards"][name] = file_digest(release / name)
+    (release / FOLDER / SHARDS_NAME).write_text(json.dumps(record))
+
+
+def seal_less(release: Path) -> None:
+    (release / SEAL_PATH).unlink()
+
+
+def seal_of_the_plain_release(release: Path) -> None:
+    """A seal that covers the run record alone, as a plain release of the same run has it."""
+    files = {RUN_PATH: file_digest(release / RUN_PATH)}
+    Sealer(find_key(own_key()).key).seal(release, files)
+
+
+def hidden_stranger(release: Path) -> None:
+    (release / FOLDER / ".orphan").write_bytes(encoded(1))
+
+
+@pytest.mark.parametrize(
+    ("tamper", "fault", "seen"),
+    [
+        (edit_card, "README.md: its bytes are not those that were sealed", True),
+        (edit_labels_of_a_shard, f"{FOLDER}/{SHARDS_NAME}: its bytes are not those that were sealed", True),
+        (seal_less, f"{SEAL_PATH}: is missing", False),
+        (seal_of_the_plain_release, f"{SEAL_PATH}: does not cover {FOLDER}/{SHARDS_NAME}", True),
+        (hidden_stranger, f"{FOLDER}/.orphan: not in the records", True),
+    ],
+)
+def test_a_release_in_shards_that_was_tampered_with_is_found(
+    hub: Path, weights: Path, tamper: Callable[[Path], None], fault: str, seen: bool
+) -> None:
+    release, _ = protect(hub, weights)
+    assert api.inspect(release, key=own_key()).exit_code is ExitCode.SUCCESS
+    tamper(release)
+    with_key, without = api.inspect(release, key=own_key()), inspect_path(release, SilentProgress())
+    assert isinstance(with_key, ReleaseCheck)
+    assert any(found.startswith(fault) for found in with_key.faults), with_key.faults
+    assert with_key.authentication.by == ()
+    assert (without.exit_code is ExitCode.NOT_PROTECTED) is seen

@@ -35,7 +35,7 @@ BAD = QuarantineRecord("b.jpg", "truncated")
 def add(folder: Path, *records: Record) -> None:
     """Append to the records of a release, as a run does that continues it."""
     release = Release(folder)
-    with release.open(RUN, release.resume(release.look(frozenset()), RUN, overwrite=False)):
+    with release.open(RUN, release.resume(found := release.look(frozenset()), RUN, found.manifest, overwrite=False)):
         for record in records:
             release.add(record)
 

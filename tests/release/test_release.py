@@ -99,7 +99,7 @@ def test_a_run_reads_the_folders_and_the_run_record_once_before_it_decides(
     config: ProtectConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     protect_folder(config, SilentProgress())
-    walk, read_run = image_folder.list_folder, recording.read_run
+    walk, find, read_run = image_folder.list_folder, image_folder.find_files_and_links, recording.run_and_digest
     walked: Counter[Path] = Counter()
     parsed: Counter[Path] = Counter()
 
@@ -107,13 +107,18 @@ def test_a_run_reads_the_folders_and_the_run_record_once_before_it_decides(
         walked[folder] += 1
         return walk(folder)
 
-    def counted_read(release: Path) -> RunRecord:
+    def counted_find(folder: Path) -> tuple[list[str], list[str]]:
+        walked[folder] += 1
+        return find(folder)
+
+    def counted_read(release: Path) -> tuple[RunRecord, str]:
         parsed[release] += 1
         return read_run(release)
 
-    for module in ("images.folder", "workflows.protect.plan", "release.release"):
+    for module in ("images.folder", "workflows.protect.plan"):
         monkeypatch.setattr(f"mtlue_cli.{module}.list_folder", counted_walk)
-    monkeypatch.setattr(recording, "read_run", counted_read)
+    monkeypatch.setattr("mtlue_cli.release.release.find_files_and_links", counted_find)
+    monkeypatch.setattr(recording, "run_and_digest", counted_read)
     protect_folder(config, SilentProgress())
     assert walked == {config.images: 1, config.release: 2}  # the release again before it is called complete
     assert parsed == {config.release: 1}
@@ -121,13 +126,13 @@ def test_a_run_reads_the_folders_and_the_run_record_once_before_it_decides(
 
 def test_a_check_walks_a_release_once(config: ProtectConfig, monkeypatch: pytest.MonkeyPatch) -> None:
     protect_folder(config, SilentProgress())
-    find, walked = image_folder.list_folder, Counter[Path]()
+    find, walked = image_folder.find_files_and_links, Counter[Path]()
 
-    def counted(folder: Path) -> image_folder.FolderFiles:
+    def counted(folder: Path) -> tuple[list[str], list[str]]:
         walked[folder] += 1
         return find(folder)
 
-    monkeypatch.setattr("mtlue_cli.release.check.list_folder", counted)
+    monkeypatch.setattr("mtlue_cli.release.check.find_files_and_links", counted)
     assert Release(str(config.release)).check(str(config.images)).faults == ()
     assert walked == {config.release: 1}
 

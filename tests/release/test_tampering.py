@@ -14,6 +14,7 @@ from mtlue_cli.choices import ExitCode
 from mtlue_cli.commands.app import app
 from mtlue_cli.files import file_digest
 from mtlue_cli.release.records import FOLDER, LABELS_NAME, MANIFEST_NAME, RUN_NAME, read_manifest, write_manifest
+from mtlue_cli.release.seal import SEAL_PATH
 from mtlue_cli.workflows.progress import SilentProgress
 from mtlue_cli.workflows.protect.config import ProtectConfig
 from mtlue_cli.workflows.protect.run import protect_folder
@@ -134,4 +135,5 @@ def test_a_label_is_held_against_the_manifest_without_any_digest(config: Protect
     change_a_label(config)
     path = config.release / FOLDER / RUN_NAME
     path.write_text(json.dumps({**json.loads(path.read_text()), "digests": {}}))
+    (config.release / SEAL_PATH).unlink()
     assert json.loads(inspected(config).stdout)["faults"] == ["labels.csv: photo1.png, colour: blue, expected green"]

@@ -11,6 +11,7 @@ from PIL import Image
 from mtlue_cli.choices import ImageFormat
 from mtlue_cli.files import file_digest
 from mtlue_cli.release.records import FOLDER, Manifest
+from mtlue_cli.release.seal import NOT_AUTHENTICATED
 from mtlue_cli.verification.audit import Audit, audit_release
 from tests.verification.made_release import (
     EPSILON,
@@ -39,7 +40,7 @@ def test_a_whole_release_has_no_faults(made: MadeSet, tmp_path: Path) -> None:
     seen: list[int] = []
     audit = audit_release(tmp_path / "release", made.images, made.table, on_file=lambda: seen.append(1))
     assert audit.faults == ()
-    assert audit.notes == ()
+    assert audit.notes == (f"the records are {NOT_AUTHENTICATED}",)
     assert audit.measured == len(seen) == 6
     assert audit.max_change == EPSILON
     assert audit.released == {name: name for name in made.table.file_names}
@@ -276,7 +277,7 @@ class TestFilesWithoutALabelRow:
         assert audit.measured == 6
         assert self.counts == [6, *[1] * 6]
         assert list(audit.released) == ["a/004.png", "b/005.png"]
-        assert len(audit.notes) == 1
+        assert len(audit.notes) == 2
         assert "4 files of the release have no row" in audit.notes[0]
 
     def test_without_an_original_only_the_hash_is_checked(self, made: MadeSet, tmp_path: Path) -> None:
@@ -290,3 +291,40 @@ class TestFilesWithoutALabelRow:
         assert "2 of them have no original" in audit.notes[1]
         _change_byte(release, manifest)
         assert self.audit(made, release).faults == ("b/001.png: its bytes are not those of the manifest",)
+
+
+@pytest.mark.parametrize("has_records", [True, False])
+@pytest.mark.parametrize("place", ["a/000.png", "more"])
+def test_links_are_faults_with_a_manifest_and_without(
+    made: MadeSet, tmp_path: Path, has_records: bool, place: str
+) -> None:
+    release = tmp_path / "release"
+    make_release(made, release)
+    if not has_records:
+        shutil.rmtree(release / FOLDER)
+    assert _audit(made, release).faults == ()
+    if (release / place).exists():
+        (release / place).rename(tmp_path / "away")
+        (release / place).symlink_to(tmp_path / "away")
+    else:
+        (release / place).symlink_to(made.images)
+    assert _audit(made, release).faults == (f"{place}: is a link; its target may be unprotected",)
+
+
+def test_every_stranger_is_a_fault_whatever_it_is_called(made: MadeSet, tmp_path: Path) -> None:
+    release = tmp_path / "release"
+    make_release(made, release)
+    names = (".hidden.png", ".mtlue/a.png", "a/orphan", "notes.txt", "orphan.bak", "orphan.heic", "orphan.jp2")
+    for name in names:
+        shutil.copy(made.images / "a/000.png", release / name)
+    assert _audit(made, release).faults == tuple(
+        f"{name}: not in the manifest, it may be unprotected" for name in sorted(names)
+    )
+
+
+def test_a_dangling_link_to_records_is_no_release_without_records(made: MadeSet, tmp_path: Path) -> None:
+    release = tmp_path / "release"
+    make_release(made, release)
+    (release / FOLDER).rename(tmp_path / "away")
+    (release / FOLDER).symlink_to(tmp_path / "nowhere")
+    assert any("is not a release" in fault for fault in _audit(made, release).faults)

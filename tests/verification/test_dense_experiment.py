@@ -13,6 +13,7 @@ from torch import Tensor
 from mtlue_cli.choices import BackboneName, CountermeasureName, LearnerName, MetricName, Precision
 from mtlue_cli.commands.verify_tables import by_place_alone
 from mtlue_cli.errors import InputError
+from mtlue_cli.keys import Key
 from mtlue_cli.metrics.dense import dense_floor, dense_scores
 from mtlue_cli.networks.multitask import build_network
 from mtlue_cli.tasks.label_tensors import empty_maps
@@ -34,6 +35,7 @@ from mtlue_cli.verification.verdict import Judgement, Verdict, judge
 from mtlue_cli.verification.victim_result import VictimResult
 from tests.dense_sample import TASKS, draw_scenes
 
+KEY = Key(bytes(range(32)))
 SMALL = VictimSpec(BackboneName.SMALL)
 CLEAN, RELEASE = Condition(SMALL, Material.CLEAN), Condition(SMALL)
 SETTINGS = LearningSettings(epochs=2, batch_size=16, crop_size=32, seed=1, precision=Precision.FLOAT32)
@@ -46,7 +48,7 @@ GREY = torch.full_like(IMAGES, 128)
 def laboratory(cache: Path | None = None, tasks: TaskSet = TASKS) -> Laboratory:
     data = ExperimentData(tasks, STORED, TEST_IMAGES, TEST_LABELS)
     images = TrainingImages(IMAGES, lambda: GREY, 8)
-    return Laboratory(data, images, SETTINGS, torch.device("cpu"), ResultCache(cache))
+    return Laboratory(data, images, SETTINGS, torch.device("cpu"), ResultCache(cache, KEY))
 
 
 def test_victims_of_all_kinds_are_trained_scored_judged_and_kept(tmp_path: Path) -> None:

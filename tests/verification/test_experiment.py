@@ -19,6 +19,7 @@ from mtlue_cli.choices import (
     WeightingName,
 )
 from mtlue_cli.errors import InputError
+from mtlue_cli.keys import Key
 from mtlue_cli.tasks.spec import Task, TaskSet
 from mtlue_cli.training.methods import METHODS, method_named
 from mtlue_cli.training.multitask_loop import LearningSettings
@@ -31,6 +32,7 @@ from mtlue_cli.verification.victim_result import CurvePoint, VictimResult
 
 TASKS = TaskSet((Task("bright", TaskKind.BINARY, ("0", "1")), Task("red", TaskKind.BINARY, ("0", "1"))))
 SETTINGS = LearningSettings(epochs=2, batch_size=20, learning_rate=3e-3, crop_size=16, seed=1)
+KEY = Key(bytes(range(32)))
 SMALL = VictimSpec(BackboneName.SMALL)
 CLEAN = Condition(SMALL, Material.CLEAN)
 CPU = torch.device("cpu")
@@ -58,7 +60,7 @@ GREY = torch.full_like(IMAGES, 128)
 
 
 def laboratory(cache: Path | None = None, release: Tensor = GREY, clean: Tensor = IMAGES, **changes: Any) -> Laboratory:  # noqa: ANN401 - any field
-    lab = Laboratory(DATA, TrainingImages(clean, lambda: release, 8), SETTINGS, CPU, ResultCache(cache))
+    lab = Laboratory(DATA, TrainingImages(clean, lambda: release, 8), SETTINGS, CPU, ResultCache(cache, KEY))
     return replace(lab, **changes)
 
 
@@ -262,7 +264,7 @@ def test_a_damaged_entry_is_trained_again_and_replaced(tmp_path: Path, damage: d
     again = lab.run(CLEAN, 1)
     assert not again.cached
     assert again.scores == first.scores
-    stored = ResultCache(tmp_path).load(first.digest)
+    stored = ResultCache(tmp_path, KEY).load(first.digest)
     assert stored is not None
     assert stored.scores == first.scores
 

@@ -5,6 +5,7 @@ import pytest
 from msgspec import structs
 
 from mtlue_cli.choices import MetricName
+from mtlue_cli.keys import Key
 from mtlue_cli.verification.result_cache import (
     ResultCache,
     default_cache_folder,
@@ -12,13 +13,14 @@ from mtlue_cli.verification.result_cache import (
 )
 from mtlue_cli.verification.victim_result import CurvePoint, VictimResult
 
+KEY, OTHER = Key(bytes(range(32))), Key(bytes(range(1, 33)))
 POINT = CurvePoint(1, 0.5, {"a": None}, {"a": 0.75})
 SCORES = {metric: {"a": 0.75} for metric in MetricName}
 RESULT = VictimResult("small", 0, SCORES, {}, {"a": 0.75}, (1, 1), (POINT,), 1.5, "k", cached=False)
 
 
 def test_a_stored_document_comes_back_and_nothing_else_stays(tmp_path: Path) -> None:
-    cache = ResultCache(tmp_path / "deep" / "folder")
+    cache = ResultCache(tmp_path / "deep" / "folder", KEY)
     assert cache.load("k") is None
     cache.store("k", RESULT)
     assert cache.load("k") == structs.replace(RESULT, cached=True)
@@ -31,13 +33,13 @@ def test_a_stored_document_comes_back_and_nothing_else_stays(tmp_path: Path) -> 
 )
 def test_a_damaged_entry_counts_as_none(tmp_path: Path, text: str) -> None:
     (tmp_path / "k.json").write_text(text)
-    assert ResultCache(tmp_path).load("k") is None
+    assert ResultCache(tmp_path, KEY).load("k") is None
 
 
 def test_an_entry_of_another_key_counts_as_none(tmp_path: Path) -> None:
-    ResultCache(tmp_path).store("k", RESULT)
+    ResultCache(tmp_path, KEY).store("k", RESULT)
     (tmp_path / "k.json").rename(tmp_path / "other.json")
-    assert ResultCache(tmp_path).load("other") is None
+    assert ResultCache(tmp_path, KEY).load("other") is None
 
 
 @pytest.mark.parametrize(
@@ -45,22 +47,68 @@ def test_an_entry_of_another_key_counts_as_none(tmp_path: Path) -> None:
     [{"seconds": "1"}, {"scores": {"accuracy": {"a": 1.5}}}, {"dense": {"d": {"x": -1}}}, {"best_epochs": [1]}],
 )
 def test_an_entry_of_other_types_counts_as_none(tmp_path: Path, change: dict[str, object]) -> None:
-    ResultCache(tmp_path).store("k", RESULT)
+    ResultCache(tmp_path, KEY).store("k", RESULT)
     entry = json.loads((tmp_path / "k.json").read_text())
     entry["result"].update(change)
     (tmp_path / "k.json").write_text(json.dumps(entry))
-    assert ResultCache(tmp_path).load("k") is None
+    assert ResultCache(tmp_path, KEY).load("k") is None
+
+
+def test_an_entry_that_another_key_made_is_not_used_which_is_said_once(tmp_path: Path) -> None:
+    for name in ("k", "l"):
+        ResultCache(tmp_path, OTHER).store(name, RESULT)
+    said: list[str] = []
+    cache = ResultCache(tmp_path, KEY, said.append)
+    assert cache.load("k") is cache.load("l") is cache.load("none") is None
+    assert len(said) == 1
+    assert f"entries of the cache {tmp_path} that this key did not make are not used" in said[0]
+    cache.store("k", RESULT)
+    assert cache.load("k") is not None
+
+
+def test_edited_scores_are_not_used(tmp_path: Path) -> None:
+    ResultCache(tmp_path, KEY).store("k", RESULT)
+    path = tmp_path / "k.json"
+    path.write_text(path.read_text().replace("0.75", "0.25"))
+    assert ResultCache(tmp_path, KEY).load("k") is None
+    del (entry := json.loads(path.read_text()))["mac"]  # as an older version wrote it
+    path.write_text(json.dumps(entry))
+    assert ResultCache(tmp_path, KEY).load("k") is None
+
+
+def test_without_a_key_nothing_is_kept(tmp_path: Path) -> None:
+    cache = ResultCache(tmp_path, None)
+    cache.store("k", RESULT)
+    assert list(tmp_path.iterdir()) == []
+    assert (cache.load("k"), cache.file("start")) == (None, None)
+
+
+def test_a_file_of_the_cache_is_vouched_for_by_its_key_and_bytes(tmp_path: Path) -> None:
+    said: list[str] = []
+    cache = ResultCache(tmp_path, KEY, said.append)
+    file = cache.file("start")
+    assert file is not None
+    assert not cache.is_vouched(file)
+    assert said == []
+    file.write_bytes(b"weights")
+    assert not cache.is_vouched(file)
+    cache.vouch(file)
+    assert cache.is_vouched(file)
+    assert not ResultCache(tmp_path, OTHER).is_vouched(file)
+    file.write_bytes(b"others")
+    assert not cache.is_vouched(file)
+    assert len(said) == 1
 
 
 def test_a_folder_that_cannot_be_written_is_no_error(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    cache = ResultCache(tmp_path / "file" / "below")
+    cache = ResultCache(tmp_path / "file" / "below", KEY)
     cache.store("k", RESULT)
     assert cache.load("k") is None
 
 
 def test_without_a_folder_nothing_is_kept() -> None:
-    cache = ResultCache(None)
+    cache = ResultCache(None, KEY)
     cache.store("k", RESULT)
     assert cache.load("k") is None
 

@@ -115,7 +115,8 @@ def test_weights_for_any_labels_tint_masks_beside_one_label(folder: Path, tmp_pa
     shape = GeneratorConfig(image_size=SIDE)
     card = replace(make_card(), tasks=TaskSet(()), universal=True, image_size=SIDE, generator=asdict(shape))
     save_checkpoint(tmp_path / "any.safetensors", PerturbationGenerator(shape, None), card)
-    (tmp_path / "key").write_text("ab" * 32)
+    (tmp_path / "key").write_text("abba" * 16)
+    (tmp_path / "key").chmod(0o600)
     key = tmp_path / "key"
     released = pixels(protect(folder, tmp_path / "any.safetensors", tmp_path / "release", key=key))
     images, labels = draw_scenes(COUNT, SIDE)
@@ -146,7 +147,7 @@ def test_weights_for_any_labels_tint_masks_beside_one_label(folder: Path, tmp_pa
 def test_training_with_maps_begins_with_weights_for_any_labels_or_with_others(
     weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv(VARIABLE, "ab" * 32)
+    monkeypatch.setenv(VARIABLE, "abba" * 16)
     shape = GeneratorConfig()
     card = replace(make_card(), tasks=TaskSet(()), universal=True, image_size=shape.image_size, generator=asdict(shape))
     save_checkpoint(tmp_path / "any.safetensors", PerturbationGenerator(shape, None), card)

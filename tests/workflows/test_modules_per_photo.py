@@ -22,7 +22,7 @@ MOST = 25
 @pytest.mark.parametrize("weights", ["learned", "universal"])
 def test_one_photo_runs_few_modules(weights: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Those with a function that runs from the reading of the last photo to its record, in any thread."""
-    monkeypatch.setenv("MTLUE_KEY", "ab" * 32)
+    monkeypatch.setenv("MTLUE_KEY", "abba" * 16)
     labels = write_images(tmp_path / "photos", PHOTOS)
     checkpoint = write_checkpoint(tmp_path / "weights.safetensors", TASKS if weights == "learned" else None)
     config = ProtectConfig(tmp_path / "photos", labels, weights=str(checkpoint), device="cpu", workers=1)

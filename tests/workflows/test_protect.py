@@ -21,11 +21,13 @@ from mtlue_cli.files import file_digest
 from mtlue_cli.images.decode import decode_image
 from mtlue_cli.images.encode import comparable_pixels
 from mtlue_cli.perturbation.effect import measure_change
-from mtlue_cli.release.records import FOLDER, MANIFEST_NAME, RUN_NAME, read_manifest
+from mtlue_cli.release.records import FOLDER, MANIFEST_NAME, RUN_NAME, Record, read_manifest
+from mtlue_cli.release.release import Release
 from mtlue_cli.workflows.progress import SilentProgress
 from mtlue_cli.workflows.protect import photos as photo_steps
 from mtlue_cli.workflows.protect.config import ProtectConfig
 from mtlue_cli.workflows.protect.run import ProtectResult, protect_folder
+from tests.images.pictures import LCMS_SRGB, SRGB
 from tests.small_set import TASKS, write_checkpoint, write_images
 
 
@@ -179,11 +181,20 @@ def test_other_settings_are_refused_unless_overwriting(config: ProtectConfig) ->
 
 def test_the_rest_is_done_after_a_kill(config: ProtectConfig, tmp_path: Path) -> None:
     reference = snapshot(run(config, out=tmp_path / "whole").release)
-    release = run(config).release
-    manifest = release / FOLDER / MANIFEST_NAME
-    lines = manifest.read_bytes().splitlines(keepends=True)
-    manifest.write_bytes(b"".join(lines[:3]) + lines[3][:20])
-    (release / "labels.csv").unlink()
+    release, add, added = config.release, Release.add, []
+
+    def killed(release: Release, record: Record) -> None:
+        add(release, record)
+        added.append(record)
+        if len(added) == 3:
+            raise KeyboardInterrupt
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Release, "add", killed)
+        with pytest.raises(KeyboardInterrupt):
+            run(config, workers=1)
+    with (release / FOLDER / MANIFEST_NAME).open("a") as stream:
+        stream.write('{"file_name": "photo')
     (release / ".photo9.png.123.tmp").write_bytes(b"half")
     result = run(config)
     assert (result.protected, result.kept) == (4, 3)
@@ -263,7 +274,7 @@ def test_kinds_of_photos(config: ProtectConfig) -> None:
     exif = Image.Exif()
     exif[0x0112] = 6
     exif[0x010E] = "a description"
-    Image.fromarray(rgba[..., :3]).save(config.images / "turned.jpg", exif=exif, icc_profile=b"profile")
+    Image.fromarray(rgba[..., :3]).save(config.images / "turned.jpg", exif=exif, icc_profile=LCMS_SRGB)
     Image.fromarray(rgba[..., :3]).quantize(16).save(config.images / "palette.bmp")
     names = ["alpha.png", "grey.tif", "deep.png", "turned.jpg", "palette.bmp"]
     config.labels.write_text("image,colour,round\n" + "".join(f"{name},red,1\n" for name in names))
@@ -276,7 +287,7 @@ def test_kinds_of_photos(config: ProtectConfig) -> None:
     assert saved["deep.png"].pixels.dtype == np.uint16
     assert 0 < measure_change(deep, saved["deep.png"].pixels).largest <= 8
     assert saved["turned.jpg"].size == (30, 20)
-    assert saved["turned.jpg"].icc_profile == b"profile"
+    assert saved["turned.jpg"].icc_profile == SRGB
     assert saved["turned.jpg"].metadata.exif is None
     kept = run(config, keep_metadata=True, overwrite=True)
     assert b"a description" in (decode_image(kept.release / "turned.png").metadata.exif or b"")
@@ -383,7 +394,7 @@ def test_labels_that_the_generator_does_not_know(config: ProtectConfig) -> None:
 
 
 def test_a_full_disk_stops_the_run_and_can_be_resumed(config: ProtectConfig, monkeypatch: pytest.MonkeyPatch) -> None:
-    def full(files: Mapping[Path, bytes]) -> dict[Path, OSError]:
+    def full(files: Mapping[Path, bytes], **_: object) -> dict[Path, OSError]:
         return dict.fromkeys(files, OSError(28, "No space left on device"))
 
     with monkeypatch.context() as patch:

@@ -28,8 +28,8 @@ from mtlue_cli.workflows.protect.config import ProtectConfig
 from mtlue_cli.workflows.protect.run import ProtectResult, protect_folder
 from tests.small_set import write_checkpoint, write_images
 
-DIGITS, OTHER = "ab" * 32, "cd" * 32
-FINGERPRINT = "ca02dfc261c8631e"
+DIGITS, OTHER = "abba" * 16, "cddc" * 16
+FINGERPRINT = "319941f44632fdb6"
 
 
 @pytest.fixture
@@ -84,7 +84,7 @@ def test_the_same_key_gives_the_same_release_and_another_an_unrelated_one(
     assert pictures(first.release) == pictures(again.release)
     one, alike = change(first.release, config), []
     for number in range(8):  # codes have six dimensions here: a single other key may be near by chance
-        monkeypatch.setenv(VARIABLE, f"{number:064x}")
+        monkeypatch.setenv(VARIABLE, f"{number + 1:064x}")
         two = change(run(config, out=tmp_path / str(number)).release, config)
         alike.append(float(np.corrcoef(one, two)[0, 1]))
     assert abs(np.mean(alike)) < 0.3
@@ -263,6 +263,7 @@ def test_part_of_the_columns_can_be_protected(config: ProtectConfig, tmp_path: P
 def test_a_key_for_weights_that_take_none_is_refused(config: ProtectConfig, tmp_path: Path) -> None:
     weights = write_checkpoint(tmp_path / "own.safetensors")
     (tmp_path / "key").write_text(DIGITS)
+    (tmp_path / "key").chmod(0o600)
     with pytest.raises(InputError, match="take no key"):
         run(config, weights=str(weights), key=tmp_path / "key")
     assert run(config, weights=str(weights)).key_fingerprint is None

@@ -153,7 +153,7 @@ def test_the_command_that_is_recommended_reads_the_labels_alike(config: ProtectC
 @pytest.fixture
 def keyed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ProtectConfig:
     """Twelve photos, to be protected by universal weights."""
-    monkeypatch.setenv(VARIABLE, "5a" * 32)
+    monkeypatch.setenv(VARIABLE, "5aa5" * 16)
     weights = write_checkpoint(tmp_path / "universal.safetensors", None)
     draw(tmp_path / "photos", *(f"{row}.png" for row in range(16)))
     return ProtectConfig(tmp_path / "photos", tmp_path / "labels.csv", weights=str(weights), device="cpu")

@@ -1,6 +1,7 @@
 """The train-generator workflow on a tiny folder: checkpoint, contact sheet, interruption, refusals."""
 
 import csv
+import json
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -9,11 +10,13 @@ import pytest
 from PIL import Image
 
 from mtlue_cli.choices import FEW_TASKS, BackboneName, ObjectiveName, TaskKind
-from mtlue_cli.errors import InputError
+from mtlue_cli.errors import CheckpointError, InputError
 from mtlue_cli.generator.checkpoint import load_checkpoint
 from mtlue_cli.generator.model import GeneratorConfig
+from mtlue_cli.keys import Key
 from mtlue_cli.tasks.spec import Task, TaskSet
 from mtlue_cli.training.distortions import PLAIN
+from mtlue_cli.training.runtime import load_state, save_state
 from mtlue_cli.workflows.progress import SilentProgress
 from mtlue_cli.workflows.train.config import TrainConfig
 from mtlue_cli.workflows.train.generator import train_generator
@@ -273,3 +276,36 @@ def test_many_columns_and_maps_are_trained_in_colour(config: TrainConfig) -> Non
     assert recipe_for(plain, many, images) == IN_COLOUR
     assert recipe_for(plain, masks, images) == IN_COLOUR
     assert recipe_for(plain, masks, images[:, :1].expand(-1, 3, -1, -1)) == IN_COLOUR
+
+
+def test_state_that_another_hand_wrote_is_not_continued(config: TrainConfig) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        train_generator(config, Interrupting(at=2))
+    plan, state = config.state_folder / "plan.json", config.state_folder / "generator.safetensors"
+    whole = plan.read_bytes(), state.read_bytes()
+    plan.write_text(json.dumps({**json.loads(whole[0]), "steps": 7}))
+    with pytest.raises(InputError, match="of another key"):
+        train_generator(config, SilentProgress())
+    plan.write_bytes(whole[0])
+    found = load_state(state)
+    found["loop"]["step"] = 5
+    save_state(state, found)
+    with pytest.raises(CheckpointError, match="by someone else"):
+        train_generator(config, SilentProgress())
+    save_state(state, found, Key(bytes(range(32))))
+    with pytest.raises(CheckpointError, match="by someone else"):
+        train_generator(config, SilentProgress())
+    state.write_bytes(whole[1])
+    assert train_generator(config, SilentProgress()).card.settings["steps"] == 6
+
+
+def test_a_training_without_a_key_continues_too(
+    config: TrainConfig, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "file"))
+    progress = Interrupting(at=2)
+    with pytest.raises(KeyboardInterrupt):
+        train_generator(config, progress)
+    assert any(note.startswith("no key vouches for the state of this training") for note in progress.notes)
+    assert train_generator(config, SilentProgress()).card.settings["steps"] == 6

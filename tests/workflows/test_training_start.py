@@ -24,7 +24,7 @@ from tests.small_set import TASKS as OTHER_TASKS
 from tests.small_set import write_checkpoint
 from tests.workflows.test_train_generator import folder
 
-DIGITS = "ab" * 32
+DIGITS = "abba" * 16
 __all__ = ["folder"]
 
 
@@ -69,7 +69,7 @@ def test_training_from_a_start_leaves_an_ordinary_checkpoint(
     assert DIGITS[:16] not in str(card.to_json())
     assert load_checkpoint(small.out).generator.config.decoder_width == 8
     fresh = train_generator(replace(small, start=None, overwrite=True), SilentProgress()).card
-    monkeypatch.setenv(VARIABLE, "cd" * 32)
+    monkeypatch.setenv(VARIABLE, "cddc" * 16)
     other = train_generator(replace(small, overwrite=True), SilentProgress()).card
     assert len({card.digest, fresh.digest, other.digest}) == 3
 

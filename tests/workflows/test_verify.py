@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast
 
+import msgspec
 import pytest
 import torch
 from msgspec import structs
@@ -22,6 +23,7 @@ from mtlue_cli.choices import (
     WeightingName,
 )
 from mtlue_cli.errors import InputError
+from mtlue_cli.keys import cache_key
 from mtlue_cli.metrics.flip import SAMPLE
 from mtlue_cli.release.records import FOLDER, read_run
 from mtlue_cli.training.intervention import Mixture
@@ -30,9 +32,11 @@ from mtlue_cli.training.pretrained import PretrainedStart, save_start
 from mtlue_cli.verification.countermeasures.base import Augmentation, CountermeasureChoice
 from mtlue_cli.verification.countermeasures.registry import COUNTERMEASURES
 from mtlue_cli.verification.report import VerifyResult
+from mtlue_cli.verification.result_cache import ResultCache
 from mtlue_cli.verification.split import Side, Sides, divide
 from mtlue_cli.verification.tiers import TIERS, TierSpec
 from mtlue_cli.verification.verdict import Verdict
+from mtlue_cli.verification.victim_result import VictimResult
 from mtlue_cli.workflows.progress import Progress, SilentProgress
 from mtlue_cli.workflows.protect.config import ProtectConfig
 from mtlue_cli.workflows.protect.run import protect_folder
@@ -154,7 +158,7 @@ def test_a_release_that_misleads_is_protected(config: VerifyConfig, made: MadeSe
 
 
 def test_the_verdict_rests_on_what_the_cache_holds(config: VerifyConfig, made: MadeSet, tmp_path: Path) -> None:
-    """A changed entry changes the figures: a cached victim is not trained again behind the scenes."""
+    """An entry of other scores changes the figures, if the user's key made it; an edited one is not used."""
     make_release(made, tmp_path / "release", useless)
     quick = replace(config, control=False, epochs=2, cache=tmp_path / "cache")
     first = verify_release(quick, SilentProgress())
@@ -162,6 +166,11 @@ def test_the_verdict_rests_on_what_the_cache_holds(config: VerifyConfig, made: M
     entry, stored = next((path, found) for path, found in entries.items() if found["result"]["condition"] == "small")
     stored["result"]["scores"]["accuracy"] = {"green": 0.25, "red": 0.125}
     entry.write_text(json.dumps(stored))
+    progress = RecordedProgress()
+    assert scores(verify_release(quick, progress)) == scores(first)
+    assert sum("that this key did not make are not used" in note for note in progress.notes) == 1
+    result = msgspec.convert(stored["result"], VictimResult, strict=False)
+    ResultCache(tmp_path / "cache", cache_key().key).store(stored["key"], result)
     assert scores(verify_release(quick, SilentProgress())) == [0.25, 0.125]
     assert scores(verify_release(replace(quick, cache=None), SilentProgress())) == scores(first)
 

@@ -1,11 +1,12 @@
 """The options of ``protect``."""
 
 import shlex
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated
 
-from mtlue_cli.choices import MAX_PIXELS, ImageFormat, Unlabelled
+from mtlue_cli.choices import MAX_PIXELS, ImageFormat, MetadataGroup, Unlabelled, metadata_groups
 from mtlue_cli.errors import InputError
 from mtlue_cli.options import (
     COMPUTATION,
@@ -35,6 +36,21 @@ def _batch_size(text: str) -> int | None:
     return int(text)
 
 
+def _groups(text: str) -> bool | tuple[MetadataGroup, ...]:
+    """What ``--keep-metadata`` says; yes and no in the words of a switch, which it was."""
+    word = text.strip().lower()
+    if word in ("true", "t", "yes", "y", "on", "1"):
+        return True
+    return () if word in ("", "false", "f", "no", "n", "off", "0") else _checked_groups(listed_names(text))
+
+
+def _checked_groups(names: Iterable[str]) -> tuple[MetadataGroup, ...]:
+    given = list(names)
+    if unknown := [name for name in given if name not in list(MetadataGroup)]:
+        raise InputError(f"--keep-metadata is {', '.join(map(str, unknown))}, expected {', '.join(MetadataGroup)}")
+    return tuple(group for group in MetadataGroup if group in given)
+
+
 @dataclass(frozen=True)
 class ProtectConfig:
     """What a user asks of ``protect``.
@@ -55,7 +71,10 @@ class ProtectConfig:
         image_format: png and webp are lossless: the bound holds for every pixel. keep: JPEG stays JPEG, and so on.
         batch_size: Images per call of the network on a GPU, halved when memory runs out; auto: {GPU_CALL_SIZE}. No
             effect on a CPU, which always takes {CPU_CALL_SIZE}.
-        keep_metadata: Keep EXIF data (including location and time), XMP and text; previews are always dropped.
+        keep_metadata: Keep these groups of EXIF data, XMP and text, separated by commas: {MetadataGroup}. Without a
+            list: all but place. What may show the original, such as previews and maker notes, is always dropped.
+        sign: Also sign the records, with the Ed25519 key in FILE; made if there is no such file, with its public half
+            in FILE.pub. Anyone who has that can check the release. Needs the extra mtlue[sign].
         force: Protect images again that a manifest lists as protected; the changes add up beyond the bound.
     """
 
@@ -82,7 +101,19 @@ class ProtectConfig:
     ] = None
     device: Device = "auto"
     workers: Workers = field(default_factory=usable_threads)
-    keep_metadata: Annotated[bool, Option(panel=OUTPUT)] = False
+    keep_metadata: Annotated[
+        bool | tuple[MetadataGroup, ...],
+        Option(
+            panel=OUTPUT,
+            metavar="[GROUPS]",
+            typed=str,
+            convert=_groups,
+            bare="true",
+            optional=True,
+            completions=MetadataGroup,
+        ),
+    ] = False
+    sign: Annotated[Path | None, Option(panel=OUTPUT, metavar="FILE", takes="file")] = None
     overwrite: Overwrite = False
     force: Annotated[bool, Option(panel=INPUT)] = False
     max_pixels: MaxPixels = MAX_PIXELS
@@ -94,6 +125,16 @@ class ProtectConfig:
             return self.out
         absolute = self.images.resolve()
         return absolute.with_name(absolute.name + "-protected")
+
+    @property
+    def metadata(self) -> bool | tuple[MetadataGroup, ...]:
+        """:attr:`keep_metadata`, of several ways to say the same always the one.
+
+        Raises:
+            InputError: It names a group that there is not.
+        """
+        groups = _checked_groups(metadata_groups(self.keep_metadata))
+        return bool(groups) if groups in ((), metadata_groups(True)) else groups
 
     @property
     def training_command(self) -> str:

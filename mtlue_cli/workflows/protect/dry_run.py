@@ -7,7 +7,7 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
-from mtlue_cli.choices import ExitCode
+from mtlue_cli.choices import ExitCode, metadata_groups
 from mtlue_cli.devices import choose_device, describe_device
 from mtlue_cli.documents import Document
 from mtlue_cli.errors import ImageError, InputError
@@ -149,14 +149,15 @@ def _estimated_size(config: ProtectConfig, inputs: ProtectInputs, epsilon: int, 
     table = inputs.labels.table
     pattern = epsilon * np.sign(np.random.default_rng(0).standard_normal((3, PATTERN_CELLS, PATTERN_CELLS)))
     before = after = 0
+    kept = metadata_groups(config.metadata)
     rows = np.unique(np.linspace(0, len(table) - 1, min(SAMPLE, len(table))).astype(int)).tolist()
     progress.start("estimating the size", len(rows))
     for row in rows:
         try:
             content = read_content(config.images / table.file_names[row])
-            photo = decode_bytes(content, config.keep_metadata)
+            photo = decode_bytes(content, kept)
             changed = protect_pixels(photo.pixels, pattern.astype(np.float32), epsilon)
-            after += len(encode_image(changed, photo, config.image_format, config.keep_metadata))
+            after += len(encode_image(changed, photo, config.image_format, bool(kept)))
             before += len(content)
         except ImageError:
             pass  # it will be in quarantine

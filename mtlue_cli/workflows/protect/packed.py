@@ -13,6 +13,7 @@ from mtlue_cli.choices import LabelFormat
 from mtlue_cli.errors import InputError, MtlueError
 from mtlue_cli.files import unwritable
 from mtlue_cli.images.folder import refuse_nesting
+from mtlue_cli.keys import find_key
 from mtlue_cli.layouts.shards import FILE_COLUMN, Shards
 from mtlue_cli.release.packed import CARDS, is_packed, pack, refuse_other, unpack
 from mtlue_cli.release.records import is_release, read_run
@@ -21,6 +22,7 @@ from mtlue_cli.tasks.label_options import LabelOptions
 from mtlue_cli.tasks.wording import counted, listed
 from mtlue_cli.workflows.progress import Progress
 from mtlue_cli.workflows.protect.config import ProtectConfig
+from mtlue_cli.workflows.protect.plan import sealer_of
 from mtlue_cli.workflows.protect.run import ProtectResult, protect_folder
 
 WORK = ".mtlue-work"
@@ -69,7 +71,8 @@ def protect_shards(config: ProtectConfig, shards: Shards, progress: Progress) ->
             inner = replace(config, images=images, labels=labels, out=plain, reading=reading)
             result = protect_folder(inner, progress)
             progress.start("writing shards", len(shards.names))
-            pack(shards, plain, out, progress.advance)
+            key = None if result.key_fingerprint is None else find_key(config.key)
+            pack(shards, plain, out, progress.advance, sealer_of(config.sign, key)[0])
             progress.finish()
             shutil.rmtree(plain)
         except OSError as error:

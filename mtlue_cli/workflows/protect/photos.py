@@ -15,9 +15,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from mtlue_cli.choices import metadata_groups
 from mtlue_cli.devices import compute_alone
 from mtlue_cli.errors import ImageError, MtlueError
-from mtlue_cli.files import discard, file_digest, unwritable, write_atomically, write_together
+from mtlue_cli.files import OpenFolder, discard, file_digest, unwritable, write_atomically, write_together
 from mtlue_cli.generator.generator import Generator
 from mtlue_cli.generator.inference import Labels
 from mtlue_cli.images.dataset import to_square
@@ -111,21 +112,25 @@ class PhotoSteps:
 
     Attributes:
         fixes: What to do about photos that got less than the least effect, so far.
+        lost_profiles: Photos that were protected without their colour profile, so far.
     """
 
     def __init__(self, plan: ProtectPlan, images: Path) -> None:
         self.fixes: set[str] = set()
+        self.lost_profiles: set[str] = set()
         self._plan = plan
         self._images = images
         self._release = plan.release.folder
         self._format = plan.run.image_format
+        self._groups = metadata_groups(plan.run.keep_metadata)
         table = plan.labels.table
-        self._maps = MapCopies(table.maps_folder, self._release, table.turns)
+        self._within = plan.release.opened
+        self._maps = MapCopies(table.maps_folder, self._release, table.turns, self._within)
 
     def read(self, row: int) -> bytes | QuarantineRecord:
         """Content of the original."""
         try:
-            return read_content(self._images / self._plan.table.file_names[row])
+            return read_content(self._images / self._plan.table.file_names[row], self._images)
         except ImageError as error:
             return self.quarantine(row, error)
 
@@ -149,7 +154,7 @@ class PhotoSteps:
             if record is not None and self._is_current(row, record, digest, maps):
                 return record
             table, size = self._plan.table, self._plan.card.image_size
-            image = decode_bytes(content, self._plan.run.keep_metadata)
+            image = decode_bytes(content, self._groups)
             targets = row_maps(table, table.tasks, row, size)
             if self._plan.is_drawn(row):
                 key = self._plan.key
@@ -167,9 +172,9 @@ class PhotoSteps:
         run, image = self._plan.run, prepared.image
         try:
             pixels = protect_pixels(image.pixels, delta, run.epsilon)
-            content = encode_image(pixels, image, self._format, run.keep_metadata)
+            content = encode_image(pixels, image, self._format, bool(self._groups))
             del pixels  # makes room for what is read back
-            saved = decode_bytes(content, metadata=False)
+            saved = decode_bytes(content, metadata=())
             before = comparable_pixels(image.pixels, saved.pixels)
             labelled = not self._plan.is_unlabelled(prepared.row) or self._plan.is_drawn(prepared.row)
             found = measure(before, saved.pixels, delta, run.epsilon, image.alpha, labelled=labelled)
@@ -185,6 +190,8 @@ class PhotoSteps:
                 raise ImageError(reason)
         except Exception as error:  # one bad photo must not end the run, whatever its encoder raises
             return self.quarantine(prepared.row, error)
+        if image.lost_profile:
+            self.lost_profiles.add(self._plan.table.file_names[prepared.row])
         record = FileRecord(
             self._plan.targets[prepared.row],
             self._plan.table.file_names[prepared.row],
@@ -215,7 +222,7 @@ class PhotoSteps:
             except ImageError as error:
                 refused[photo.row] = error
         files = {place: photo.content for place, photo in zip(places, photos, strict=True) if photo.row not in refused}
-        faults = write_together(files)
+        faults = write_together(files, within=self._within)
         for place, photo in zip(places, photos, strict=True):
             fault = faults.get(place)
             if fault is not None and fault.errno == errno.ENAMETOOLONG:
@@ -231,7 +238,7 @@ class PhotoSteps:
 
         Maps that no released photo names go when the run is closed.
         """
-        discard(self._release / self._plan.targets[row])
+        discard(self._release / self._plan.targets[row], self._within)
         known = isinstance(error, ImageError | ValueError)
         reason = str(error) if known else f"cannot be protected: {type(error).__name__}: {error}"
         if isinstance(error, MemoryError):
@@ -286,10 +293,12 @@ class MapCopies:
         folder: Where the names lead from among the originals.
         release: Where they lead from in the release.
         turns: EXIF orientation of the photo of each map that is released upright with it.
+        within: The release, opened.
     """
 
-    def __init__(self, folder: Path, release: Path, turns: Mapping[str, int]) -> None:
+    def __init__(self, folder: Path, release: Path, turns: Mapping[str, int], within: OpenFolder | None = None) -> None:
         self._folder = folder
+        self._within = within
         self._turns = turns
         self._release = release
         self._locks: dict[str, threading.Lock] = {}
@@ -327,7 +336,7 @@ class MapCopies:
                 if hashlib.sha256(content).hexdigest() != digest:
                     raise ImageError(f"its map {quoted(name)} changed while the image was protected")
                 try:
-                    write_atomically(self._release / name, content, keep_name=False)
+                    write_atomically(self._release / name, content, keep_name=False, within=self._within)
                 except OSError as error:
                     raise MtlueError(unwritable(self._release / name, error)) from error
 
@@ -340,7 +349,7 @@ class MapCopies:
 
     def _original(self, name: str) -> bytes:
         try:
-            return read_content(self._folder / name)
+            return read_content(self._folder / name, self._folder)
         except ImageError as error:
             raise ImageError(f"its map {quoted(name)} {error}") from error
 

@@ -3,7 +3,7 @@
 import math
 import shlex
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path, PurePosixPath
@@ -23,20 +23,23 @@ from mtlue_cli.images.folder import (
     released_names,
 )
 from mtlue_cli.images.labelled import read_folder_labels
-from mtlue_cli.keys import FoundKey
+from mtlue_cli.keys import FoundKey, find_key
 from mtlue_cli.layouts.companions import FOLDERS_ARE_CLASSES, refuse_images_in_labels
 from mtlue_cli.options import range_faults
-from mtlue_cli.release.records import LABELS_NAME, RunRecord
+from mtlue_cli.release.records import LABELS_NAME, Manifest, RunRecord
 from mtlue_cli.release.release import Contents, Release, Resumption, refuse_protected
+from mtlue_cli.release.seal import Sealer
+from mtlue_cli.release.signing import signing_key
 from mtlue_cli.tasks.bins import Bins, edges_of
 from mtlue_cli.tasks.classes import spelling_faults
 from mtlue_cli.tasks.columns import ColumnKind
 from mtlue_cli.tasks.labels import LabelFile, read_label_file, released_options
 from mtlue_cli.tasks.names import resolved_names
 from mtlue_cli.tasks.overview import ColumnUse, column_uses
+from mtlue_cli.tasks.paths import folded
 from mtlue_cli.tasks.spec import LabelTable, TaskSet
 from mtlue_cli.tasks.spelling import respelled
-from mtlue_cli.tasks.wording import quoted
+from mtlue_cli.tasks.wording import counted, quoted
 from mtlue_cli.workflows.protect.config import ProtectConfig
 from mtlue_cli.workflows.protect.keyed import Codes, codes_for, in_code_order, key_for, offered_tasks
 
@@ -130,6 +133,8 @@ class ProtectPlan:
         force: Whether to protect what is protected already.
         draws: Whether an image that no label says anything about is protected as one of random classes.
         columns: What becomes of each column.
+        sealer: What the records are sealed with.
+        notes: What to know of the seal, and of records that it does not vouch for.
     """
 
     release: Release
@@ -148,6 +153,8 @@ class ProtectPlan:
     force: bool
     draws: bool
     columns: tuple[ColumnUse, ...]
+    sealer: Sealer = field(default_factory=Sealer)
+    notes: tuple[str, ...] = ()
 
     def is_drawn(self, row: int) -> bool:
         """Whether the image of a row is protected as one of random classes."""
@@ -179,7 +186,7 @@ def read_inputs(config: ProtectConfig) -> ProtectInputs:
     given = replace(given, notes=(*given.notes, *match.notes))
     labels, left_out = _with_unlabelled(config, given, match)
     table, maps = labels.table, labels.table.all_map_files
-    if any(PurePosixPath(name).parts[0].lower() == LABELS_NAME for name in (*table.file_names, *maps)):
+    if any(folded(PurePosixPath(name).parts[0]) == LABELS_NAME for name in (*table.file_names, *maps)):
         raise InputError(
             f"{config.images / LABELS_NAME} is a folder, where the release has its label file",
             hint="rename that folder",
@@ -230,8 +237,11 @@ def plan_protection(
     key = key_for(card, config.key, keep=keep_key)
     fingerprint = None if key is None else key.key.fingerprint
     # A release that is replaced decides nothing: the new one is what it would be in a new folder.
+    sealer, notes = sealer_of(config.sign, key, keep=keep_key)
+    found = inputs.contents.manifest
+    vouched = None if found is None else sealer.vouched(inputs.release.folder, found)
     alike = earlier is not None and (earlier.weights_sha256, earlier.key_fingerprint) == (card.digest, fingerprint)
-    continued = earlier if alike and not config.overwrite else None
+    continued = earlier if alike and vouched is not None and not config.overwrite else None
     codes = Codes()
     if key is not None:
         refuse_spellings(tasks, inputs, overwrite=config.overwrite)
@@ -248,7 +258,7 @@ def plan_protection(
         weights_sha256=card.digest,
         tasks=tasks.names,
         image_format=config.image_format,
-        keep_metadata=config.keep_metadata,
+        keep_metadata=config.metadata,
         versions=_versions(),
         file_column=labels.header[labels.file_index],
         key_fingerprint=fingerprint,
@@ -270,12 +280,50 @@ def plan_protection(
         table=table,
         targets=inputs.targets,
         unlabelled=inputs.left_out,
-        earlier=inputs.release.resume(inputs.contents, run, overwrite=config.overwrite),
+        earlier=inputs.release.resume(inputs.contents, run, vouched, overwrite=config.overwrite),
         force=config.force,
         draws=config.unlabelled is Unlabelled.PROTECT,
         columns=column_uses(
             labels, tasks.names, reasons_against(config, labels.table.tasks, offered.unfit, card.tasks.names)
         ),
+        sealer=sealer,
+        notes=(*notes, *_unvouched(inputs, vouched, overwrite=config.overwrite)),
+    )
+
+
+def sealer_of(sign: Path | None, key: FoundKey | None, *, keep: bool = True) -> tuple[Sealer, tuple[str, ...]]:
+    """What a release is sealed with, and what the user must know of it.
+
+    Args:
+        sign: The signing key that ``--sign`` names.
+        key: The key of the weights; None: they take none, and the user's own key seals.
+        keep: Whether keys that are made are kept.
+
+    Raises:
+        InputError: The signing key cannot be used.
+    """
+    signer = None if sign is None else signing_key(sign, keep=keep)
+    notes = () if signer is None else (signer.described(),)
+    if key is not None:
+        return Sealer(key.key, signer), notes
+    try:
+        own = find_key(None, keep=keep)
+    except InputError as error:
+        return Sealer(None, signer), (*notes, f"the records are not sealed: {error}")
+    return Sealer(own.key, signer), (*notes, *(own.announced("seals your releases") if keep else ()))
+
+
+def _unvouched(inputs: ProtectInputs, vouched: Manifest | None, *, overwrite: bool) -> tuple[str, ...]:
+    """That records are not believed, a line if it is so."""
+    found = inputs.contents.manifest
+    if found is None or not found.files or overwrite:
+        return ()
+    lost = len(found.files) - (0 if vouched is None else len(vouched.files))
+    if not lost:
+        return ()
+    return (
+        f"{counted(lost, 'record')} of {inputs.release.folder} without a seal of this key: an older version, another "
+        "key or someone else wrote them; these images are protected again",
     )
 
 
@@ -409,6 +457,7 @@ def select_tasks(
 
 def _check_options(config: ProtectConfig) -> None:
     faults = range_faults(config)
+    _ = config.metadata  # raises where a group is unknown
     if config.tasks is not None and config.exclude is not None:
         faults.append("--tasks and --except cannot be used together; give one of them")
     minutes = config.train_minutes

@@ -1,7 +1,7 @@
 """Protect a folder of labelled images: plan, stream, record."""
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from statistics import median
 from typing import Literal
@@ -12,7 +12,7 @@ from msgspec import structs
 from mtlue_cli.choices import GPU_CALL_SIZE, ExitCode, ImageFormat
 from mtlue_cli.devices import choose_device, describe_device
 from mtlue_cli.documents import Document
-from mtlue_cli.errors import MtlueError
+from mtlue_cli.errors import InputError, MtlueError
 from mtlue_cli.files import unwritable
 from mtlue_cli.generator.generator import Generator
 from mtlue_cli.generator.shipped import is_shipped
@@ -25,7 +25,7 @@ from mtlue_cli.notebook import html_table
 from mtlue_cli.release.records import FileRecord, QuarantineRecord, Record
 from mtlue_cli.tasks.labels import released_labels
 from mtlue_cli.tasks.overview import ColumnUse, overview_lines
-from mtlue_cli.tasks.wording import quoted
+from mtlue_cli.tasks.wording import counted, quoted
 from mtlue_cli.workflows.progress import Progress
 from mtlue_cli.workflows.protect.config import ProtectConfig
 from mtlue_cli.workflows.protect.flip import release_flip
@@ -80,7 +80,7 @@ class ProtectResult(
         compressed: Released files that are compressed with loss: their bound holds before compression.
         weights: Name of the generator.
         key_fingerprint: Of the key, for weights that take one.
-        warnings: What the user must know of the weights.
+        warnings: What the user must know of the weights and of colour profiles.
         device: Where it ran, in words.
         seconds: Time taken.
         columns: What became of each column of the labels.
@@ -177,6 +177,8 @@ def protect_folder(config: ProtectConfig, progress: Progress, inputs: ProtectInp
             f"the weights {plan.card.name} are public: whoever has them can learn to undo the perturbation; "
             f"weights of your own, kept to yourself, do not have that weakness: {plan.training_command}"
         )
+    for line in plan.notes:
+        progress.note(line)
     generator = load_generator(config, plan, device)
     if plan.key is not None and len(plan.tasks.dense) and not is_tinted(plan.tasks):
         names = ", ".join(map(quoted, plan.tasks.dense.names))
@@ -187,7 +189,7 @@ def protect_folder(config: ProtectConfig, progress: Progress, inputs: ProtectInp
     generator.check_label_effect(plan.run.epsilon, f"train weights on these images: {plan.training_command}")
     release = plan.release
     try:
-        with release.open(plan.run, plan.earlier), photos_up_to(config.max_pixels):
+        with release.open(plan.run, plan.earlier, plan.sealer), photos_up_to(config.max_pixels):
             steps = PhotoSteps(plan, config.images)
             records = protect_photos(plan, steps, generator, config.workers, progress)
             ordered = [records[row] for row in sorted(records)]
@@ -200,7 +202,7 @@ def protect_folder(config: ProtectConfig, progress: Progress, inputs: ProtectInp
             release.close(ordered, labels, flip, companions)
     except OSError as error:
         raise MtlueError(unwritable(Path(error.filename or release.folder), error)) from error
-    return _result(plan, records, steps.fixes, flip, describe_device(device), time.monotonic() - began)
+    return _result(plan, records, steps, flip, describe_device(device), time.monotonic() - began)
 
 
 def show_columns(columns: Sequence[ColumnUse], notes: Sequence[str], progress: Progress) -> None:
@@ -210,8 +212,12 @@ def show_columns(columns: Sequence[ColumnUse], notes: Sequence[str], progress: P
 
 
 def load_generator(config: ProtectConfig, plan: ProtectPlan, device: torch.device) -> Generator:
-    """The generator of a plan, bound to its key if it takes one."""
-    return Generator.load(
+    """The generator of a plan, bound to its key if it takes one.
+
+    Raises:
+        InputError: The weights are no longer those of the plan.
+    """
+    generator = Generator.load(
         plan.weights,
         key=None if plan.key is None else plan.key.key,
         tasks=plan.tasks,
@@ -220,12 +226,15 @@ def load_generator(config: ProtectConfig, plan: ProtectPlan, device: torch.devic
         device=device,
         call_size=config.batch_size or GPU_CALL_SIZE,
     )
+    if generator.card.digest != plan.run.weights_sha256:
+        raise InputError(f"the weights {plan.weights} were replaced by others since the run began", hint="run it again")
+    return generator
 
 
 def _result(
     plan: ProtectPlan,
     records: Mapping[int, Record],
-    fixes: set[str],
+    steps: PhotoSteps,
     flip: MeanFlip | None,
     device: str,
     seconds: float,
@@ -246,7 +255,7 @@ def _result(
         maps=len(maps),
         turned_maps=len(maps & plan.labels.table.turns.keys()),
         quarantine=left_out,
-        fixes=tuple(sorted(fixes)),
+        fixes=tuple(sorted(steps.fixes)),
         unlabelled=plan.unlabelled,
         tasks=plan.tasks.names,
         unprotected_tasks=tuple(name for name in columns if name not in plan.tasks),
@@ -258,11 +267,20 @@ def _result(
         compressed=sum(keeps and _is_compressed_with_loss(plan.release.folder / record.file_name) for record in files),
         weights=plan.card.name,
         key_fingerprint=plan.run.key_fingerprint,
-        warnings=plan.warnings,
+        warnings=(*plan.warnings, *_profile_warnings(steps.lost_profiles)),
         device=device,
         seconds=round(seconds, 3),
         columns=plan.columns,
         exit_code=ExitCode.QUARANTINE if left_out else ExitCode.SUCCESS,
+    )
+
+
+def _profile_warnings(lost: Collection[str]) -> tuple[str, ...]:
+    if not lost:
+        return ()
+    return (
+        f"{counted(len(lost), 'photo')} protected without the colour profile, which is damaged or for colours that the "
+        f"released file does not have, such as {min(lost)}: convert them to sRGB first if their colours look wrong",
     )
 
 

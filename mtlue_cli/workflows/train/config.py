@@ -104,7 +104,7 @@ class TrainConfig:
     device: Device = "auto"
     precision: Annotated[Precision, Option(panel=COMPUTATION)] = Precision.AUTO
     licence: Annotated[str, Option(panel=OUTPUT, metavar="TEXT")] = "unspecified"
-    contact_sheet: Annotated[Path | None, Option(panel=OUTPUT, metavar="FILE.png")] = None
+    contact_sheet: Annotated[Path | None, Option(panel=OUTPUT, metavar="FILE.png", result=True)] = None
     overwrite: Overwrite = False
     workers: Workers = field(default_factory=usable_threads)
     limit: Limit = None

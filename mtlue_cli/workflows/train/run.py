@@ -5,7 +5,7 @@ import json
 import math
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from mtlue_cli.devices import on_device
 from mtlue_cli.errors import InputError
 from mtlue_cli.files import TEMPORARY, write_atomically
 from mtlue_cli.generator.model import GeneratorConfig, PerturbationGenerator
+from mtlue_cli.keys import Key, find_key
 from mtlue_cli.networks.multitask import build_network
 from mtlue_cli.objectives import OBJECTIVES, Ingredients, Objective
 from mtlue_cli.tasks.label_tensors import class_shares
@@ -30,6 +31,7 @@ from mtlue_cli.workflows.train.config import TrainConfig
 from mtlue_cli.workflows.train.settings import TrainingData, generator_size, recipe_for
 from mtlue_cli.workflows.train.start import TrainingStart
 
+GENERATOR_STATE, SURROGATE_STATE = "generator.safetensors", "surrogate.safetensors"
 SURROGATE_SHARE = 0.4
 """Largest share of ``max_minutes`` that a clean surrogate may take."""
 SURROGATE_BATCH = 64
@@ -54,10 +56,18 @@ class StateFolder:
         identity: Everything that decides the outcome, JSON-ready; a folder of another identity belongs to another run.
         overwrite: Whether another run's folder may be dropped.
         progress: Where messages go.
+        secret: Key of the user's that vouches for what is in the folder; None: nothing does.
     """
 
-    def __init__(self, path: Path, identity: Any, overwrite: bool, progress: Progress) -> None:  # noqa: ANN401
-        self.path, self.overwrite, self.progress = path, overwrite, progress
+    def __init__(
+        self,
+        path: Path,
+        identity: Any,  # noqa: ANN401 - JSON
+        overwrite: bool,
+        progress: Progress,
+        secret: Key | None = None,
+    ) -> None:
+        self.path, self.overwrite, self.progress, self.secret = path, overwrite, progress, secret
         whole = [identity, [mtlue_cli.__version__, torch.__version__]]
         self.fingerprint = hashlib.sha256(json.dumps(whole, sort_keys=True).encode()).hexdigest()
         self.plan: dict[str, Any] = {"fingerprint": self.fingerprint}
@@ -80,17 +90,19 @@ class StateFolder:
             found = json.loads(plan.read_text())
         except ValueError:
             found = {}
-        if found.get("fingerprint") == self.fingerprint:
+        mac = found.pop("mac", None) if isinstance(found, dict) else None
+        if isinstance(found, dict) and found.get("fingerprint") == self.fingerprint and mac == self._mac(found):
             self.plan = found
             self.progress.note(f"continuing the unfinished training in {self.path}")
             return
         if not self.overwrite:
             raise InputError(
-                f"{self.path} holds an unfinished run with other settings, labels or images",
+                f"{self.path} holds an unfinished run with other settings, labels or images, or of another key",
                 hint="finish it with the command that began it, or discard it with --overwrite",
             )
         self.progress.note(
-            f"the unfinished training in {self.path} is discarded: settings, labels or images have changed since"
+            f"the unfinished training in {self.path} is discarded: settings, labels or images have changed since, or "
+            "your key did not begin it"
         )
         shutil.rmtree(self.path)
         self._write_plan()
@@ -103,7 +115,26 @@ class StateFolder:
         return int(self.plan[name])
 
     def _write_plan(self) -> None:
-        write_atomically(self.path / "plan.json", json.dumps(self.plan).encode())
+        mac = self._mac(self.plan)
+        written = self.plan if mac is None else {**self.plan, "mac": mac}
+        write_atomically(self.path / "plan.json", json.dumps(written).encode())
+
+    def _mac(self, plan: Mapping[str, Any]) -> str | None:
+        message = b"mtlue training plan v1\n" + json.dumps(dict(plan), sort_keys=True).encode()
+        return None if self.secret is None else self.secret.derive(message).hex()
+
+    def save(self, name: str, state: Mapping[str, Any]) -> None:
+        """Write a state into the folder."""
+        save_state(self.path / name, state, self.secret)
+
+    def load(self, name: str) -> dict[str, Any] | None:
+        """A state that was written into the folder; None if there is none.
+
+        Raises:
+            CheckpointError: It is damaged, or someone else wrote it.
+        """
+        path = self.path / name
+        return load_state(path, self.secret) if path.exists() else None
 
 
 @dataclass
@@ -137,7 +168,18 @@ class TrainingRun:
             settings = {name: value for name, value in settings.items() if name not in ("max_minutes", "max_steps")}
         start = None if self.start is None else self.start.to_json()
         identity = [settings, data.tasks.to_json(), data.digest, start]
-        self.state = StateFolder(config.state_folder, identity, config.overwrite, self.progress)
+        self.state = StateFolder(config.state_folder, identity, config.overwrite, self.progress, self._secret())
+
+    def _secret(self) -> Key | None:
+        """The key that vouches for the state of this run: the user's own; None where there can be none."""
+        try:
+            found = find_key(None)
+        except InputError as error:
+            self.progress.note(f"no key vouches for the state of this training: {error}")
+            return None
+        for line in found.announced("vouches for the state of trainings"):
+            self.progress.note(line)
+        return found.key
 
     def train(self) -> tuple[GeneratorLoop, list[dict[str, float]]]:
         """Both stages, or what is left of them; the finished loop and its history of mean figures.
@@ -154,11 +196,10 @@ class TrainingRun:
 
     def _finish(self, loop: GeneratorLoop) -> list[dict[str, float]]:
         """Run ``loop``, which is at step 0, from its state on disk to its end; the history of mean figures."""
-        path = self.state.path / "generator.safetensors"
         history: list[dict[str, float]] = []
         recent: list[StepRecord] = []
-        if path.exists():
-            state = load_state(path)
+        state = self.state.load(GENERATOR_STATE)
+        if state is not None:
             loop.load_state_dict(state["loop"])
             history = state["history"]
             recent = [StepRecord(**record) for record in state["recent"]]
@@ -167,7 +208,7 @@ class TrainingRun:
 
         def keep() -> None:
             unfinished = [asdict(record) for record in recent]
-            save_state(path, {"loop": loop.state_dict(), "history": history, "recent": unfinished})
+            self.state.save(GENERATOR_STATE, {"loop": loop.state_dict(), "history": history, "recent": unfinished})
 
         def on_step(record: StepRecord) -> None:
             nonlocal saved
@@ -209,9 +250,8 @@ class TrainingRun:
             seed=config.seed + SURROGATE_SEED_OFFSET,
             precision=config.precision,
         )
-        path = self.state.path / "surrogate.safetensors"
-        if path.exists():
-            state = load_state(path)
+        state = self.state.load(SURROGATE_STATE)
+        if state is not None:
             settings = replace(settings, epochs=int(state["epochs"]))
             return SurrogateRun(tuple(state["checkpoints"]), state["accuracy"], settings)
 
@@ -240,8 +280,8 @@ class TrainingRun:
             self.recipe.distortions,
         )
         self.progress.finish()
-        save_state(
-            path,
+        self.state.save(
+            SURROGATE_STATE,
             {"checkpoints": list(run.checkpoints), "accuracy": dict(run.accuracy), "epochs": settings.epochs},
         )
         return run

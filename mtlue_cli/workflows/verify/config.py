@@ -20,16 +20,27 @@ from mtlue_cli.options import (
     TRAINING,
     Device,
     Images,
-    KeyFile,
     Limit,
     Option,
     Seed,
+    SignerFile,
     Workers,
     usable_threads,
 )
 from mtlue_cli.tasks.label_options import LabelOptions, Labels
 
 ATTACK = "Attack"
+
+JudgingKeyFile = Annotated[
+    Path | None,
+    Option(
+        help="File with the key: the one that must have sealed the release, or the one of --weights that take one. "
+        "Unset: MTLUE_KEY or your own key.",
+        panel=INPUT,
+        metavar="FILE",
+        environment=False,
+    ),
+]
 
 MARGIN = 1.1
 """Side of the loaded images over the side of the crops that a victim sees."""
@@ -90,7 +101,8 @@ class VerifyConfig:
     weights: Annotated[
         str | None, Option(flags="--weights -w", panel=INPUT, metavar="NAME|FILE", file_or_name=True)
     ] = None
-    key: KeyFile = None
+    key: JudgingKeyFile = None
+    signer: SignerFile = None
     test: Annotated[Path | None, Option(panel=INPUT, metavar="DIR", takes="folder", exists=True)] = None
     test_labels: Annotated[Path | None, Option(panel=INPUT, metavar="FILE", takes="file", exists=True)] = None
     test_fraction: Annotated[float, Option(panel=INPUT, metavar="SHARE", minimum=0.01, maximum=0.9)] = 0.2
@@ -192,8 +204,8 @@ def check_options(config: VerifyConfig) -> None:
     """
     if (config.protected is None) == (config.weights is None):
         raise InputError("give exactly one of --protected and --weights: a release to judge, or a generator")
-    if config.key is not None and config.weights is None:
-        raise InputError("--key needs --weights: a release is judged as it is")
+    if config.signer is not None and config.protected is None:
+        raise InputError("--signer needs --protected: a generator is not signed")
     if (config.test is None) != (config.test_labels is None):
         raise InputError("--test and --test-labels belong together: a folder of clean test images and its labels")
     if not config.has_own_test and not 0 < config.test_fraction < 1:

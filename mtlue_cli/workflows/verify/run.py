@@ -16,6 +16,8 @@ from mtlue_cli.images.colouring import coloured
 from mtlue_cli.images.dataset import load_labels
 from mtlue_cli.images.folder import match_labels
 from mtlue_cli.images.labelled import read_folder_labels
+from mtlue_cli.keys import cache_key
+from mtlue_cli.release.seal import trust_of
 from mtlue_cli.tasks.label_tensors import with_spans
 from mtlue_cli.tasks.labels import LabelFile
 from mtlue_cli.tasks.overview import column_uses, overview_lines
@@ -65,6 +67,7 @@ def verify_release(config: VerifyConfig, progress: Progress, given: LabelFile | 
     """
     started = time.monotonic()
     plan = checked_plan(config)
+    trust = trust_of(None if config.protected is None else config.key, config.signer)
     starts = read_starts(config, plan)
     given = given or read_folder_labels(config.clean, config.labels, config.reading, for_learning=False)
     labels = given.table
@@ -109,6 +112,7 @@ def verify_release(config: VerifyConfig, progress: Progress, given: LabelFile | 
             workers=config.workers,
             on_start=lambda files: progress.start("audit", files),
             on_file=progress.advance,
+            trust=trust,
         )
         progress.finish()
         for note in audit.notes:
@@ -165,13 +169,14 @@ def verify_release(config: VerifyConfig, progress: Progress, given: LabelFile | 
     setting["settings"]["epochs"] = settings.epochs
     for start in starts.values():
         progress.note(f"fine-tuned victims start from {start.source}")
+    cache = _cache(config, progress)
     lab = Laboratory(
         data,
         TrainingImages(clean, lambda: sources.release, promise.epsilon),
         settings,
         device,
-        ResultCache(config.cache),
-        starts | train_starts(config, plan, settings, (sides.train, sides.test), device, progress),
+        cache,
+        starts | train_starts(config, plan, settings, (sides.train, sides.test), device, cache, progress),
         attackers_weights(config.weights, config.protected),
     )
     run = PlanRun(lab, config, plan, promise, progress)
@@ -191,6 +196,20 @@ def verify_release(config: VerifyConfig, progress: Progress, given: LabelFile | 
         seconds=_since(started),
         **setting,
     )
+
+
+def _cache(config: VerifyConfig, progress: Progress) -> ResultCache:
+    """The finished victims that the user's key vouches for; none where there is no key."""
+    if config.cache is None:
+        return ResultCache(None, None)
+    try:
+        found = cache_key()
+    except InputError as error:
+        progress.note(f"no finished victim is kept in {config.cache} or taken from it: {error}")
+        return ResultCache(None, None)
+    for line in found.announced("vouches for finished victims"):
+        progress.note(line)
+    return ResultCache(config.cache, found.key, progress.note)
 
 
 @dataclass

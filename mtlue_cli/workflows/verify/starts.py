@@ -18,7 +18,7 @@ from mtlue_cli.training.multitask_loop import EpochRecord, LearningSettings, tra
 from mtlue_cli.training.named_settings import combined
 from mtlue_cli.training.pretrained import PACKAGED, TIMM_PREFIX, PretrainedStart, load_start, read_start, save_start
 from mtlue_cli.training.runtime import data_digest
-from mtlue_cli.verification.result_cache import document_digest
+from mtlue_cli.verification.result_cache import ResultCache, document_digest
 from mtlue_cli.verification.split import Side
 from mtlue_cli.workflows.progress import Progress
 from mtlue_cli.workflows.verify.config import VerifyConfig
@@ -61,11 +61,12 @@ def train_starts(
     settings: LearningSettings,
     judged: Sequence[Side],
     device: torch.device,
+    cache: ResultCache,
     progress: Progress,
 ) -> dict[BackboneName, PretrainedStart]:
     """Train each backbone that some victim starts from on the other clean images that the user named, if any.
 
-    Starts are kept in the cache of finished victims. None may have seen ``judged``, the images of the verification.
+    Starts are kept in ``cache``, with finished victims. None may have seen ``judged``, the images of the verification.
 
     Raises:
         InputError: The training images of a start are the judged ones, or cannot be read.
@@ -99,8 +100,8 @@ def train_starts(
             "settings": asdict(own),
             "versions": [__version__, torch.__version__],
         }
-        kept = None if config.cache is None else config.cache / f"start-{document_digest(settled)}.safetensors"
-        if kept is not None and kept.exists():
+        kept = cache.file(f"start-{document_digest(settled)}.safetensors")
+        if kept is not None and cache.is_vouched(kept):
             starts[backbone] = load_start(kept, backbone)
             progress.note(f"start for {backbone.value}: trained earlier, taken from the cache")
             continue
@@ -115,4 +116,5 @@ def train_starts(
         progress.finish()
         if kept is not None:
             save_start(kept, starts[backbone])
+            cache.vouch(kept)
     return starts

@@ -27,7 +27,7 @@ from mtlue_cli.workflows.trace.copy import CopyFile, CopyResult, trace_copy
 from tests.small_set import TASKS, write_checkpoint
 
 Photo = Image.Image
-DIGITS, OTHER = "ab" * 32, "cd" * 32
+DIGITS, OTHER = "0123456789abcdef" * 4, "fedcba9876543210" * 4
 
 
 def drawn(seed: int, width: int = 160, height: int = 120) -> Photo:
@@ -384,6 +384,7 @@ def test_a_key_that_is_not_that_of_the_release_is_refused(tmp_path: Path, monkey
     assert clean.share is not None
     assert abs(clean.share.mean) < 0.15
     (tmp_path / "key").write_text(OTHER)
+    (tmp_path / "key").chmod(0o600)
     with pytest.raises(InputError, match="not that of the release") as caught:
         traced(tmp_path, release, weights=None, key=tmp_path / "key")
     assert OTHER not in str(caught.value) + str(caught.value.hint)
@@ -395,6 +396,7 @@ def test_a_key_that_is_not_that_of_the_release_is_refused(tmp_path: Path, monkey
 
 def test_weights_that_take_no_key_refuse_one(folder: Path, tmp_path: Path) -> None:
     (tmp_path / "key").write_text(OTHER)
+    (tmp_path / "key").chmod(0o600)
     with pytest.raises(InputError, match="take no key"):
         traced(folder, folder / "photos", key=tmp_path / "key")
 

@@ -1,0 +1,1 @@
+"""Hostile files, made without end: ``python -m tests.fuzz --minutes 2``."""

@@ -1,0 +1,368 @@
+"""What is attacked: of each kind of file sound ones, made anew at every start, and what the program does with one."""
+
+import io
+import itertools
+import json
+import shutil
+import struct
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import numpy as np
+import torch
+from hypothesis import HealthCheck, Phase, given, seed, settings
+from PIL import Image, PngImagePlugin, features
+from safetensors.torch import load, save
+
+from mtlue_cli.choices import ImageFormat, SplitPart
+from mtlue_cli.commands.console import PlainConsole, grouped, table_of
+from mtlue_cli.errors import ImageError, InputError, MtlueError
+from mtlue_cli.generator.checkpoint import METADATA_KEY, sealed
+from mtlue_cli.images.arrays import encode_array
+from mtlue_cli.images.decode import decode_bytes, readable_formats
+from mtlue_cli.images.encode import comparable_pixels, encode_image
+from mtlue_cli.images.targets import as_target, stored_array, turned, turned_map
+from mtlue_cli.release.records import FOLDER, LABELS_NAME, MANIFEST_NAME, PLANNED_NAME, RUN_NAME
+from mtlue_cli.tasks.label_options import LabelOptions
+from mtlue_cli.tasks.labels import read_label_file, released_labels, released_options
+from mtlue_cli.training.runtime import load_state, save_state
+from mtlue_cli.workflows.inspect import CheckpointReport, inspect_path, inspect_release
+from mtlue_cli.workflows.progress import SilentProgress
+from mtlue_cli.workflows.protect.config import ProtectConfig
+from mtlue_cli.workflows.protect.run import protect_folder
+from tests.dense_sample import DEPTH, NORMALS, PARTS
+from tests.fuzz.mutations import mutated, with_other_value
+from tests.images.pictures import LCMS_SRGB, encoded
+from tests.images.test_metadata import XMP
+from tests.small_set import write_checkpoint, write_images
+from tests.tasks.test_label_fuzz import label_files
+
+NAME = "generator.safetensors"
+
+
+@dataclass(frozen=True)
+class Case:
+    """A file: its name, which the program may look at, and its content."""
+
+    name: str
+    content: bytes
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A kind of file.
+
+    Attributes:
+        corpus: Makes sound files; takes an empty folder to work in and a seed.
+        attempt: Gives a file to the program, in a folder that is its own: True if it was accepted, False if it was
+            refused with a reason. Whatever it raises is a finding.
+        change: Makes a case of a sound one, at random; takes others of the corpus too.
+    """
+
+    corpus: Callable[[Path, int], Sequence[Case]]
+    attempt: Callable[[Case, Path], bool]
+    change: Callable[[Case, Random, Sequence[Case]], Case]
+
+
+def by_bytes(case: Case, random: Random, others: Sequence[Case]) -> Case:
+    """A file with changed bytes."""
+    return replace(case, content=mutated(case.content, random, [other.content for other in others]))
+
+
+def images(folder: Path, number: int) -> list[Case]:
+    """Photos of every format, with all that they can carry."""
+    del folder
+    rng = np.random.default_rng(number)
+    photo = Image.fromarray(rng.integers(0, 256, (20, 24, 3), dtype=np.uint8))
+    exif = Image.Exif()
+    exif[0x010E], exif[0x0112], exif[0x013B] = "a description", int(rng.integers(1, 9)), "Ada"
+    exif[0x8769] = {0x9003: "2020:01:01 00:00:00", 0x829A: 0.5, 0x927C: b"maker note"}
+    exif[0x8825] = {1: "N", 2: (51.0, 28.0, 38.0)}
+    text = PngImagePlugin.PngInfo()
+    text.add_text("Author", "Ada", zip=True)
+    text.add_itxt("XML:com.adobe.xmp", XMP)
+    more: dict[str, Any] = {"exif": exif.tobytes(), "icc_profile": LCMS_SRGB}
+    with_xmp = more | {"xmp": XMP.encode()}
+    grey = photo.convert("L")
+    made = [
+        encoded(photo, "JPEG", comment=b"a comment", **with_xmp),
+        encoded(photo, "JPEG", progressive=True, subsampling=2),
+        encoded(photo.convert("CMYK"), "JPEG"),
+        encoded(photo, "MPO", save_all=True, append_images=[grey.convert("RGB")]),
+        encoded(photo, "PNG", pnginfo=text, **more),
+        encoded(photo.quantize(16), "PNG", transparency=3, bits=4),
+        encoded(photo.convert("RGBA"), "PNG"),
+        encoded(grey.convert("1"), "PNG"),
+        encoded(Image.fromarray(rng.integers(0, 65536, (20, 24), dtype=np.uint16)), "PNG"),
+        encoded(photo, "TIFF", **more),
+        encoded(photo, "TIFF", compression="tiff_lzw"),
+        encoded(photo, "TIFF", compression="jpeg"),
+        encoded(grey.convert("1"), "TIFF", compression="group4"),
+        encoded(photo, "WEBP", lossless=True, **with_xmp),
+        encoded(photo.convert("RGBA"), "WEBP"),
+        encoded(photo.quantize(32), "GIF", comment=b"a comment"),
+        encoded(photo, "BMP"),
+        encoded(grey, "PPM"),
+        encoded(photo, "TGA", compression="tga_rle"),
+        encode_array(rng.random((20, 24, 3)).astype(np.float32)),
+    ]
+    if features.check_codec("jpg_2000"):
+        made.append(encoded(photo, "JPEG2000"))
+    if "AVIF" in readable_formats() and features.check("avif"):
+        made.append(encoded(photo, "AVIF", **with_xmp))
+    return [Case("photo", content) for content in made]
+
+
+def attempt_image(case: Case, folder: Path) -> bool:
+    """Decode, encode in both ways with all metadata, and decode again: a lossless file holds the same."""
+    del folder
+    try:
+        image = decode_bytes(case.content)
+    except ImageError as error:
+        return _refused(error)
+    for image_format in (ImageFormat.PNG, ImageFormat.KEEP):
+        try:
+            released = encode_image(image.pixels, image, image_format, keep_metadata=True)
+        except ImageError as error:
+            _refused(error)
+            continue
+        again = decode_bytes(released)
+        if image_format is ImageFormat.PNG:
+            assert np.array_equal(comparable_pixels(image.pixels, again.pixels), again.pixels), "other pixels"
+            assert again.icc_profile in (None, image.icc_profile), "another profile"
+            assert set(again.metadata.text) <= set(image.metadata.text), "more text"
+    return True
+
+
+def maps(folder: Path, number: int) -> list[Case]:
+    """Masks, depth maps and maps of normals."""
+    del folder
+    rng = np.random.default_rng(number)
+    numbers = rng.integers(0, 3, (20, 24), dtype=np.uint8)
+    depth = rng.uniform(1, 5, (20, 24)).astype(np.float32)
+    normals = rng.normal(size=(20, 24, 3))
+    normals /= np.linalg.norm(normals, axis=2, keepdims=True)
+    picture = Image.fromarray(numbers)
+    made = [
+        *(encoded(picture, name) for name in ("PNG", "TIFF", "BMP", "GIF")),
+        encoded(picture.quantize(3), "PNG"),
+        encoded(picture.convert("RGBA"), "PNG"),
+        encoded(picture, "WEBP", lossless=True),
+        encoded(Image.fromarray(depth), "TIFF"),
+        encoded(Image.fromarray((depth * 1000).astype(np.uint16)), "PNG"),
+        encoded(Image.fromarray(((normals + 1) * 127.5).astype(np.uint8)), "PNG"),
+        encode_array(normals.astype(np.float16)),
+        encode_array(depth.astype(np.float64)),
+        encode_array(numbers.astype(np.int64)),
+    ]
+    return [Case("map", content) for content in made]
+
+
+def attempt_map(case: Case, folder: Path) -> bool:
+    """Read it as what every kind of task is labelled by, turned and not."""
+    del folder
+    try:
+        stored = stored_array(case.content)
+    except ImageError as error:
+        return _refused(error)
+    assert stored.ndim in (2, 3)
+    accepted = False
+    for task in (PARTS, DEPTH, NORMALS):
+        try:
+            assert as_target(turned(stored, 6), task).size
+            accepted = True
+        except ImageError as error:
+            _refused(error)
+    try:
+        turned_map(case.content, 6)
+    except ImageError as error:
+        _refused(error)
+    return accepted
+
+
+def label_tables(folder: Path, number: int) -> list[Case]:
+    """Label files of every format as Hypothesis makes them, sound and not."""
+    del folder
+    made: list[Case] = []
+
+    @seed(number)
+    @settings(
+        max_examples=100,
+        deadline=None,
+        database=None,
+        phases=[Phase.generate],
+        suppress_health_check=list(HealthCheck),
+    )
+    @given(file=label_files())
+    def collect(file: tuple[str, bytes]) -> None:
+        made.append(Case(f"labels{file[0]}", file[1]))
+
+    collect()
+    return made
+
+
+def changed_labels(case: Case, random: Random, others: Sequence[Case]) -> Case:
+    """As Hypothesis made it, which is odd enough to be tried, or with changed bytes."""
+    return case if random.random() < 0.3 else by_bytes(case, random, others)
+
+
+def attempt_labels(case: Case, folder: Path) -> bool:
+    """Read a label file; write what is released of it, and read that."""
+    path = folder / case.name
+    path.write_bytes(case.content)
+    accepted = False
+    for options in (LabelOptions(), LabelOptions(split=SplitPart.TRAIN, missing_values=("NA",))):
+        try:
+            labels = read_label_file(path, options, for_learning=False)
+        except InputError as error:
+            _refused(error)
+            continue
+        accepted = True
+        release = folder / "released.csv"
+        release.write_bytes(released_labels(labels, dict(enumerate(labels.table.file_names))))
+        again = read_label_file(release, released_options(labels.header[labels.file_index]), for_learning=False)
+        assert again.table.file_names == labels.table.file_names, "other files"
+        for task in labels.table.tasks:
+            for row in range(len(labels.table)):
+                name = labels.table.class_name(task.name, row)
+                assert again.table.class_name(task.name, row) == name, "another class"
+    return accepted
+
+
+def checkpoints(folder: Path, number: int) -> list[Case]:
+    """Generators with tasks and without."""
+    folder.mkdir(exist_ok=True)
+    paths = [write_checkpoint(folder / "tasks.safetensors", seed=number)]
+    paths.append(write_checkpoint(folder / "universal.safetensors", None, seed=number))
+    return [Case(NAME, path.read_bytes()) for path in paths]
+
+
+def changed_checkpoint(case: Case, random: Random, others: Sequence[Case]) -> Case:
+    """Bytes changed at random; or the card changed and sealed again, as by someone who knows the format."""
+    if random.random() < 0.4:
+        return by_bytes(case, random, others)
+    size = int.from_bytes(case.content[:8], "little")
+    card = json.loads(json.loads(case.content[8 : 8 + size])["__metadata__"][METADATA_KEY])
+    tensors = load(case.content)
+    card.pop("card_sha256", None)
+    for _ in range(random.choice((1, 1, 3))):
+        card = with_other_value(card, random)
+    if random.random() < 0.2:
+        name = random.choice(list(tensors))
+        tensors[name] = random.choice((torch.zeros(0), tensors[name].half(), tensors[name].flatten()[:1].clone()))
+    try:
+        text = sealed(card) if isinstance(card, dict) else json.dumps(card)
+        return replace(case, content=save(tensors, metadata={METADATA_KEY: text}))
+    except (UnicodeEncodeError, ValueError, struct.error):
+        return by_bytes(case, random, others)
+
+
+def attempt_checkpoint(case: Case, folder: Path) -> bool:
+    """Look at it as ``inspect`` does."""
+    path = folder / case.name
+    path.write_bytes(case.content)
+    try:
+        report = inspect_path(path, SilentProgress())
+    except InputError as error:
+        return _refused(error)
+    assert isinstance(report, CheckpointReport)
+    _shown(report.rows())
+    json.dumps(report.to_json(), allow_nan=False)
+    return True
+
+
+def records(folder: Path, number: int) -> list[Case]:
+    """The records of a release, which stands in ``folder``; and the state of a training."""
+    shutil.rmtree(folder, ignore_errors=True)
+    labels = write_images(folder / "photos", count=3)
+    weights = write_checkpoint(folder / NAME, seed=number)
+    config = ProtectConfig(folder / "photos", labels, out=folder / "release", weights=str(weights), device="cpu")
+    release = protect_folder(config, SilentProgress()).release
+    made = [Case(name, (release / name).read_bytes()) for name in (LABELS_NAME, *RECORDS)]
+    save_state(folder / STATE, {"step": 3, "weights": [torch.ones(2)], "rng": {"a": None, "b": 0.5}})
+    return [
+        *made,
+        Case(f"{FOLDER}/{PLANNED_NAME}", json.dumps(["photo1.png"]).encode()),
+        Case(STATE, (folder / STATE).read_bytes()),
+    ]
+
+
+STATE = "state.safetensors"
+RECORDS = (RUN := f"{FOLDER}/{RUN_NAME}", f"{FOLDER}/{MANIFEST_NAME}")
+
+
+def attempt_records(case: Case, folder: Path) -> bool:
+    """Look at the release as ``inspect`` does, with the changed file in the place of its own."""
+    if case.name == STATE:
+        (folder / STATE).write_bytes(case.content)
+        try:
+            load_state(folder / STATE)
+        except MtlueError as error:
+            return _refused(error)
+        return True
+    place = folder / "release" / case.name
+    before = place.read_bytes() if place.exists() else None
+    place.write_bytes(case.content)
+    try:
+        report = inspect_release(folder / "release", SilentProgress(), None, 1)
+    except InputError as error:
+        return _refused(error)
+    finally:
+        if before is None:
+            place.unlink(missing_ok=True)
+        else:
+            place.write_bytes(before)
+    _shown(report.rows())
+    json.dumps(report.to_json(), allow_nan=False)
+    for line in grouped(report.faults, ""):
+        _shown({"fault": line})
+    if not report.faults and case.name in (LABELS_NAME, *RECORDS):
+        assert _meaning(case.name, case.content) == _meaning(case.name, before or b""), "a changed record passes"
+    return not report.faults
+
+
+def _meaning(name: str, content: bytes) -> object:
+    """What a record says, however it is spaced; of ``run.json`` without the digests that stand in it."""
+    if name != RUN:
+        return content
+    return {key: value for key, value in json.loads(content).items() if key != "digests"}
+
+
+def _refused(error: MtlueError) -> bool:
+    """False; what is said must be something, and short enough to be read."""
+    texts = [*map(str, error.args), *getattr(error, "faults", ())]
+    assert texts, "no reason is given"
+    assert all(text.strip() for text in texts), "an empty reason is given"
+    assert all(len(text) < 6000 for text in texts), "the reason is too long"
+    return False
+
+
+def _shown(rows: dict[str, str]) -> None:
+    stream = io.StringIO()
+    PlainConsole(file=stream, width=200).print(table_of(rows))
+    assert {char for char in stream.getvalue() if ord(char) < 32} <= {"\n"}, "control characters are shown"
+
+
+KINDS = {
+    "images": Kind(images, attempt_image, by_bytes),
+    "labels": Kind(label_tables, attempt_labels, changed_labels),
+    "maps": Kind(maps, attempt_map, by_bytes),
+    "checkpoints": Kind(checkpoints, attempt_checkpoint, changed_checkpoint),
+    "records": Kind(records, attempt_records, by_bytes),
+}
+
+ROUND = 1000
+"""Cases of one corpus."""
+
+
+def cases(kind: Kind, folder: Path, number: int, on_corpus: Callable[[], None] = lambda: None) -> Iterator[Case]:
+    """Changed files without end; each round has sound files of its own seed, and calls ``on_corpus`` before it."""
+    for turn in itertools.count(number):
+        on_corpus()
+        corpus = kind.corpus(folder, turn)
+        random = Random(turn)
+        for _ in range(ROUND):
+            yield kind.change(random.choice(corpus), random, corpus)
