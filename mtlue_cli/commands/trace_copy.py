@@ -30,7 +30,9 @@ class CopyReport:
         report: Write one self-contained HTML page.
     """
 
-    report: Annotated[Path | None, Option(panel=OUTPUT, metavar="FILE.html", takes="file", environment=False)] = None
+    report: Annotated[
+        Path | None, Option(panel=OUTPUT, metavar="FILE.html", takes="file", environment=False, result=True)
+    ] = None
 
 
 def show_copies(given: Given) -> None:
