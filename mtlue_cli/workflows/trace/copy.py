@@ -183,7 +183,7 @@ class _Photo:
             ImageError: It cannot be read.
         """
         content = read_content(path)
-        photo = decode_bytes(content, metadata=False)
+        photo = decode_bytes(content, metadata=())
         pixels = reduced_pixels(photo)
         digest = hashlib.sha256(content).hexdigest()
         return cls(pixels, luma(pixels), reduced_opacity(photo), photo.size, digest)

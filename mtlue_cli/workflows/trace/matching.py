@@ -120,8 +120,7 @@ def thumbnail(values: Grey) -> Grey:
 
 def _smaller(values: Grey) -> Grey:
     everything = _averages(0.0, 1.0)
-    small: Grey = everything @ values @ everything.T
-    return small.ravel()
+    return np.asarray(everything @ values @ everything.T, np.float32).ravel()
 
 
 def _averages(start: float, end: float) -> npt.NDArray[np.float32]:
@@ -138,7 +137,7 @@ def _normal(values: Grey) -> Grey:
     """Vectors of mean 0 and length 1."""
     centred = values - values.mean(axis=-1, keepdims=True)
     length = np.linalg.norm(centred, axis=-1, keepdims=True)
-    return (centred / np.maximum(length, 1e-6)).astype(np.float32)
+    return np.asarray(centred / np.maximum(length, 1e-6), np.float32)
 
 
 def _stem(name: str) -> str:
