@@ -7,6 +7,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from mtlue_cli import trace
     from mtlue_cli.api import inspect, protect, train_generator, verify
     from mtlue_cli.errors import InputError, MtlueError
     from mtlue_cli.generator.dataset import ProtectedDataset, ProtectTransform
@@ -42,16 +43,19 @@ __all__ = [
     "__version__",
     "inspect",
     "protect",
+    "trace",
     "train_generator",
     "verify",
 ]
 
 
 def __getattr__(name: str) -> Any:  # noqa: ANN401 - the type of the name
+    if name == "trace":  # a module of functions
+        return import_module("mtlue_cli.trace")
     if name not in _MODULES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(import_module(_MODULES[name]), name)
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *_MODULES})
+    return sorted({*globals(), *__all__})

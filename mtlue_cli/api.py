@@ -45,7 +45,7 @@ Labels = Any
 """A path; a mapping of column names to columns, a pandas ``DataFrame`` or a pyarrow ``Table`` with a file column and a
 column per task; or None for the label file among the images."""
 
-_COMMAND = re.compile(r"(\bmtlue (?:protect|train-generator|verify|inspect|demo) .*)")
+_COMMAND = re.compile(r"(\bmtlue (?:protect|train-generator|verify|inspect|demo|trace) .*)")
 _FLAG = re.compile(r"(?<![\w-])(--[a-z][a-z-]*)(?: ([\w.]*\w))?")
 _NUMBER = re.compile(r"\d+(\.\d+)?")
 
@@ -166,8 +166,8 @@ def protect(
     """
     with PROTECT.boundary():
         values = PROTECT.values({**options, "images": images})
-        with _limits(values), _reading(labels, values) as (file, reading):
-            config = _checked(_config(ProtectConfig, values, labels=file, reading=reading))
+        with limits(values), _reading(labels, values) as (file, reading):
+            config = checked(config_of(ProtectConfig, values, labels=file, reading=reading))
 
             from mtlue_cli.workflows.protect.packed import protect_shards
             from mtlue_cli.workflows.protect.run import protect_folder
@@ -175,12 +175,12 @@ def protect(
 
             shards = shards_of(config.images, file, reading)
             if shards is None:
-                result = protect_folder(config, _progress(progress))
+                result = protect_folder(config, progress_of(progress))
             else:
-                result = protect_shards(config, shards, _progress(progress))
+                result = protect_shards(config, shards, progress_of(progress))
 
     def worded(text: str) -> str:
-        return PROTECT.worded(text if _is_file(labels) else text.replace(str(file), "labels"))
+        return PROTECT.worded(text if is_file(labels) else text.replace(str(file), "labels"))
 
     return structs.replace(
         result,
@@ -216,15 +216,15 @@ def train_generator(
     """
     with TRAIN.boundary():
         values = TRAIN.values({**options, "images": images, "out": out})
-        with _limits(values), _reading(labels, values) as (file, reading):
-            config = _checked(_config(TrainConfig, values, labels=file, reading=reading))
+        with limits(values), _reading(labels, values) as (file, reading):
+            config = checked(config_of(TrainConfig, values, labels=file, reading=reading))
             if config.epochs is None and config.max_minutes is None:
                 config = replace(config, max_minutes=TRAIN_MINUTES)
             check_usage(config)
 
             from mtlue_cli.workflows.train.generator import train_generator as run
 
-            return run(config, _progress(progress))
+            return run(config, progress_of(progress))
 
 
 @VERIFY.shown_by
@@ -253,15 +253,15 @@ def verify(
     with VERIFY.boundary():
         values = VERIFY.values({**options, "clean": clean})
         typed = ", ".join([repr(str(clean)), *(f"{name}={value!r}" for name, value in options.items())])
-        with _limits(values), _reading(labels, values) as (file, reading):
-            config = _config(VerifyConfig, values, labels=file, reading=reading, command_line=f"verify({typed})")
+        with limits(values), _reading(labels, values) as (file, reading):
+            config = config_of(VerifyConfig, values, labels=file, reading=reading, command_line=f"verify({typed})")
             config = config.with_test_labels()
-            _checked(config)
+            checked(config)
 
             from mtlue_cli.workflows.verify.run import verify_release
 
-            result = verify_release(config, _progress(progress))
-    if _is_file(labels):
+            result = verify_release(config, progress_of(progress))
+    if is_file(labels):
         return result
     settings = {**result.settings, "labels": "labels"}  # the file of a table is gone
     return structs.replace(result, settings=settings)
@@ -293,14 +293,14 @@ def inspect(
     """
     with INSPECT.boundary():
         values = INSPECT.values({**options, "path": path, "against": against, "key": key, "signer": signer})
-        found = _checked(_config(InspectOptions, values))
-        with _limits(values):
+        found = checked(config_of(InspectOptions, values))
+        with limits(values):
             from mtlue_cli.release.seal import trust_of
             from mtlue_cli.workflows.inspect import inspect_path
 
             return inspect_path(
                 found.path,
-                _progress(progress),
+                progress_of(progress),
                 against=found.against,
                 workers=found.workers,
                 trust=trust_of(found.key, found.signer),
@@ -361,12 +361,18 @@ def _path_fault(found: OptionField, value: object) -> str | None:
     return f"{found.name}: {value} is a folder" if found.option.takes == "file" and value.is_dir() else None
 
 
-def _config(config: type[ConfigT], values: Mapping[str, Any], **more: Any) -> ConfigT:  # noqa: ANN401 - other fields
+def config_of(config: type[ConfigT], values: Mapping[str, Any], **more: Any) -> ConfigT:  # noqa: ANN401 - other fields
+    """A config of the ``values`` that are its fields; ``more`` are fields that come from elsewhere."""
     own = {field.name for field in fields(config)}  # type: ignore[arg-type]  # config classes are dataclasses
     return config(**{name: value for name, value in values.items() if name in own}, **more)
 
 
-def _checked(config: ConfigT) -> ConfigT:
+def checked(config: ConfigT) -> ConfigT:
+    """``config``, its numbers checked.
+
+    Raises:
+        InputError: Numbers are out of range; lists all.
+    """
     if faults := range_faults(config):
         raise InputError("wrong arguments", faults)
     return config
@@ -378,7 +384,7 @@ def _reading(labels: Labels, values: Mapping[str, Any]) -> Iterator[tuple[Path, 
     from mtlue_cli.layouts.find import find_labels
 
     images = values["clean"] if "clean" in values else values["images"]
-    reading = _config(LabelOptions, values)
+    reading = config_of(LabelOptions, values)
     reading.refuse_lone_split()
     if labels is None:
         yield find_labels(images, reading.format, reading.preset.labels if reading.preset else ()), reading
@@ -390,7 +396,7 @@ def _reading(labels: Labels, values: Mapping[str, Any]) -> Iterator[tuple[Path, 
         return
     with tempfile.TemporaryDirectory(prefix="mtlue-") as folder:
         file = Path(folder) / "labels.parquet"
-        _write_table(labels, file)
+        write_table(labels, file)
         try:
             yield file, replace(reading, maps_folder=images)
         except MtlueError as error:
@@ -398,11 +404,12 @@ def _reading(labels: Labels, values: Mapping[str, Any]) -> Iterator[tuple[Path, 
             raise
 
 
-def _is_file(labels: Labels) -> bool:
+def is_file(labels: Labels) -> bool:
+    """Whether ``labels`` is no table: a path, or None."""
     return labels is None or isinstance(labels, str | Path)
 
 
-def _write_table(labels: Labels, file: Path) -> None:
+def write_table(labels: Labels, file: Path) -> None:
     """Write a table as Parquet.
 
     Raises:
@@ -431,10 +438,12 @@ def _write_table(labels: Labels, file: Path) -> None:
 
 
 @contextmanager
-def _limits(values: Mapping[str, Any]) -> Iterator[None]:
-    with limited_to(_checked(_config(Budget, values))):
+def limits(values: Mapping[str, Any]) -> Iterator[None]:
+    """Within it files are read within the limits among ``values``."""
+    with limited_to(checked(config_of(Budget, values))):
         yield
 
 
-def _progress(shown: bool) -> Progress:
+def progress_of(shown: bool) -> Progress:
+    """Progress on standard error, or none."""
     return Terminal().progress if shown else SilentProgress()

@@ -31,6 +31,7 @@ from mtlue_cli.training.named_settings import assignments
 from mtlue_cli.verification.countermeasures.registry import COUNTERMEASURES, countermeasure_named
 from mtlue_cli.workflows.demo_config import DemoConfig
 from mtlue_cli.workflows.protect.config import ProtectConfig
+from mtlue_cli.workflows.trace.config import CopyConfig, JudgeConfig, ProbesConfig
 from mtlue_cli.workflows.train.config import TrainConfig
 from mtlue_cli.workflows.verify.config import VerifyConfig, check_options
 from tests.test_imports import LAYERS
@@ -53,6 +54,9 @@ CONFIGS: Mapping[str, tuple[type[Any], dict[str, Any]]] = {
     "train-generator": (TrainConfig, {"labels": Path("labels.csv")}),
     "verify": (VerifyConfig, {"labels": Path("labels.csv"), "command_line": ""}),
     "inspect": (InspectOptions, {}),
+    "trace probes": (ProbesConfig, {}),
+    "trace judge": (JudgeConfig, {}),
+    "trace copy": (CopyConfig, {}),
 }
 """Command to the class that its options build, and to the fields that come from elsewhere."""
 
@@ -114,10 +118,15 @@ def _named(words: list[str]) -> str:
     return " ".join(words)[:100]
 
 
-def command_named(name: str) -> Any:  # noqa: ANN401 - Typer's own command class
-    program: Any = typer.main.get_command(app)
-    assert name in program.commands, f"mtlue has no command {name}"
-    return program.commands[name]
+def command_named(words: list[str]) -> tuple[str, Any, list[str]]:
+    """Name of the command that a line begins with, the command, and the words after its name."""
+    command: Any = typer.main.get_command(app)
+    count = 0
+    while hasattr(command, "commands") and (words[count:] or not count):
+        count += 1
+        assert "".join(words[count - 1 : count]) in command.commands, f"mtlue has no command {' '.join(words[:count])}"
+        command = command.commands[words[count - 1]]
+    return " ".join(words[:count]), command, words[count:]
 
 
 def parsed(command: Any, words: list[str]) -> dict[str, Any]:  # noqa: ANN401 - Typer's own command class
@@ -135,15 +144,15 @@ def test_a_command_of_a_document_is_understood(
     if words == ["--version"] or "--help" in words:
         return  # these are run below
     monkeypatch.chdir(tmp_path)
-    command = command_named(words[0])
-    typed = parsed(command, words[1:])
-    config, elsewhere = CONFIGS[words[0]]
+    name, command, rest = command_named(words)
+    typed = parsed(command, rest)
+    config, elsewhere = CONFIGS[name]
     for found in (*option_fields(config), *option_fields(ResultOptions)):
         if found.option.exists and typed.get(found.name) is not None:  # what must exist does so for the reader
             path = tmp_path / typed[found.name]
             path.parent.mkdir(parents=True, exist_ok=True)
             path.mkdir(exist_ok=True) if found.option.takes == "folder" else path.touch()
-    values = command.make_context(words[0], words[1:]).params
+    values = command.make_context(name, rest).params
     made = built(config, {"split": None, **values}, **elsewhere)
     if isinstance(made, VerifyConfig):
         if made.protected is not None:
@@ -159,7 +168,9 @@ def test_a_command_of_a_document_is_understood(
 def test_a_command_within_a_sentence_has_these_options(document: str, words: list[str]) -> None:
     del document
     if words[1] != "--help" and words[1] != "COMMAND":
-        parsed(command_named(words[1]), words[2:])
+        _, command, rest = command_named(words[1:])
+        if not hasattr(command, "commands"):  # a sentence may name all commands of trace
+            parsed(command, rest)
 
 
 def _needs_no_data(words: list[str]) -> bool:
@@ -273,8 +284,8 @@ def test_the_check_itself_finds_what_is_not_understood(
 
 def test_headline_and_help_promise_no_more_than_is_measured() -> None:
     described = [
-        CliRunner().invoke(app, [*command, "--help"]).output for command in ([], *([name] for name in CONFIGS))
+        CliRunner().invoke(app, [*command, "--help"]).output for command in ([], *(name.split() for name in CONFIGS))
     ]
-    assert len(described) == 6
+    assert len(described) == 9
     for text in (DOCUMENTS["README.md"], DOCUMENTS["docs/index.md"], *described):
         assert not re.search(r"nobody can learn|invisible", " ".join(text.split()), flags=re.IGNORECASE)

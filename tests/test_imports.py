@@ -9,6 +9,7 @@ import mtlue_cli
 
 ROOT = Path(mtlue_cli.__file__).parent
 LAYERS: tuple[tuple[str, ...], ...] = (
+    ("trace",),
     ("api",),
     ("commands",),
     ("workflows",),
@@ -27,7 +28,7 @@ HEAVY = {"torch", "torchvision", "torchmetrics", "safetensors", "torchjd"}
 MODULES = sorted(ROOT.rglob("*.py"))
 LIGHT_WORKFLOWS = {
     f"mtlue_cli.workflows.{name}"
-    for name in ("progress", "protect.config", "train.config", "verify.config", "demo_config")
+    for name in ("progress", "protect.config", "train.config", "verify.config", "demo_config", "trace.config")
 }
 """Workflow modules that commands may import at module level: they import nothing heavy themselves."""
 

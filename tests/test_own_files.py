@@ -12,6 +12,7 @@ from mtlue_cli.errors import InputError, MtlueError
 from mtlue_cli.files import read_regular
 from mtlue_cli.generator.checkpoint import read_card
 from mtlue_cli.images.palettes import read_palette
+from mtlue_cli.keys import Key
 from mtlue_cli.release.packed import SHARDS_NAME, unpack
 from mtlue_cli.release.records import (
     FOLDER,
@@ -58,7 +59,7 @@ OWN: dict[str, Callable[[Path], object]] = {
     f"{FOLDER}/{PLANNED_NAME}": _nothing(lambda path: read_planned(path.parents[1])),
     f"{FOLDER}/{SHARDS_NAME}": lambda path: unpack(path.parents[1], path.parents[1] / "plain"),
     "beside/.mtlue": lambda path: read_run(path.parent),
-    "key.json": _nothing(lambda path: ResultCache(path.parent).load("key")),
+    "key.json": _nothing(lambda path: ResultCache(path.parent, Key(bytes(range(32)))).load("key")),
     "generator.safetensors": load_state,
     "start.safetensors": lambda path: load_start(path, BackboneName.SMALL),
     "weights.safetensors": read_card,

@@ -12,12 +12,13 @@ from PIL import Image
 
 import mtlue_cli
 from mtlue_cli.choices import ExitCode
-from mtlue_cli.commands.app import app
+from mtlue_cli.commands.app import app, trace
 
 HEAVY = ("torch", "torchvision", "torchmetrics", "safetensors")
 MOST_SECONDS = 0.4
 MOST_TIMES_LIBRARIES = 2.0
-COMMANDS = [command.name for command in app.registered_commands]
+COMMANDS = [str(command.name) for command in app.registered_commands]
+COMMANDS += [f"trace {command.name}" for command in trace.registered_commands]
 ASK = """
 import sys
 from mtlue_cli.commands.app import main
@@ -32,10 +33,13 @@ sys.exit(f"loaded: {{loaded}}" if loaded else 0)
 
 
 def test_all_commands_of_the_contract_are_there() -> None:
-    assert COMMANDS == ["demo", "protect", "train-generator", "verify", "inspect"]
+    assert COMMANDS[:5] == ["demo", "protect", "train-generator", "verify", "inspect"]
+    assert {"trace probes", "trace judge", "trace copy"} <= set(COMMANDS)
 
 
-@pytest.mark.parametrize("words", [["--help"], ["--version"], *([name, "--help"] for name in COMMANDS)], ids=" ".join)
+@pytest.mark.parametrize(
+    "words", [["--help"], ["--version"], *([*name.split(), "--help"] for name in COMMANDS)], ids=" ".join
+)
 def test_help_loads_nothing_heavy(words: list[str]) -> None:
     asked = subprocess.run(
         [sys.executable, "-c", ASK.format(words=words, heavy=HEAVY)], capture_output=True, text=True, check=False

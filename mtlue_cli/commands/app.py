@@ -16,12 +16,13 @@ from typer.core import TyperCommand, TyperGroup
 
 from mtlue_cli import __version__
 from mtlue_cli.choices import ExitCode
-from mtlue_cli.commands.config_file import COMMANDS
 from mtlue_cli.commands.console import PlainConsole, grouped, stop_drawing, visible
 from mtlue_cli.commands.demo import demo
 from mtlue_cli.commands.from_config import ResultOptions, origin_of
 from mtlue_cli.commands.inspect import inspect
 from mtlue_cli.commands.protect import protect
+from mtlue_cli.commands.trace import COMMANDS as TRACE_COMMANDS
+from mtlue_cli.commands.trace import HELP as TRACE_HELP
 from mtlue_cli.commands.train_generator import train_generator
 from mtlue_cli.commands.verify import verify
 from mtlue_cli.errors import InputError, MtlueError
@@ -195,8 +196,12 @@ def _root(
     """Carry the options of the program itself."""
 
 
-for _name, _command in zip(COMMANDS, (demo, protect, train_generator, verify, inspect), strict=True):
-    app.command(_name, cls=Command)(bounded(_command))
+trace = typer.Typer(help=TRACE_HELP, no_args_is_help=True, rich_markup_mode="rich")
+for _command in (demo, protect, train_generator, verify, inspect):
+    app.command(_command.__name__.replace("_", "-"), cls=Command)(bounded(_command))
+for _name, _command in TRACE_COMMANDS.items():
+    trace.command(_name, cls=Command)(bounded(_command))
+app.add_typer(trace, name="trace")
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:  # noqa: ARG001 - the signature of a signal handler

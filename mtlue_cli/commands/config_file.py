@@ -16,7 +16,8 @@ from mtlue_cli.files import read_regular
 from mtlue_cli.options import OptionField, listed_names
 
 PYPROJECT = "pyproject.toml"
-COMMANDS = ("demo", "protect", "train-generator", "verify", "inspect")
+COMMANDS = ("demo", "protect", "train-generator", "verify", "inspect", "trace-probes", "trace-judge", "trace-copy")
+"""The table of each command; ``mtlue trace probes`` has ``[trace-probes]``."""
 
 
 def values_of_files(
@@ -57,9 +58,14 @@ def values_of_files(
             values |= given
             origins |= {each.name: f"{path}: {table_name}.{_key(each)}" for each in options if each.name in given}
     if faults:
-        hint = f"mtlue {command} --help lists the options; a key is one without its leading dashes"
+        hint = f"mtlue {typed(command)} --help lists the options; a key is one without its leading dashes"
         raise InputError("the config file is not valid", faults, hint)
     return values, origins
+
+
+def typed(command: str) -> str:
+    """The command of a table as it is typed."""
+    return command.replace("trace-", "trace ")
 
 
 def _read(path: Path) -> Mapping[str, Any]:

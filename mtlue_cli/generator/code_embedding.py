@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from mtlue_cli.generator.codebook import Codebook, centred_codes, evenness, origins, reserved_axes
+from mtlue_cli.generator.codebook import Codebook, Numbers, centred_codes, evenness, origins, reserved_axes
 from mtlue_cli.generator.label_embedding import cells_of, mirrored_patterns, pattern_dimension
 from mtlue_cli.generator.network import resized
 from mtlue_cli.generator.tiles import GREEN, is_tinted
@@ -50,6 +50,21 @@ def shares_for_codes(table: LabelTable, tasks: TaskSet, size: int) -> dict[str, 
         for task in tasks.dense:
             found[task.name] = code_shares(torch.from_numpy(np.stack([own[task.name] for own in maps])), task)
     return found
+
+
+def painted_codes(codebook: Codebook, shares: Mapping[str, Sequence[float]] | None = None) -> dict[str, Numbers]:
+    """The codes of each task that has some about their origin, ``(C, d)``, as they are painted but for their scale.
+
+    Args:
+        codebook: The codes.
+        shares: Of each class among the images, by task; a task that is absent has classes of equal share.
+    """
+    coded = coded_tasks(codebook.tasks)
+    frequency = [np.asarray((shares or {}).get(task.name, task.equal_shares), dtype=np.float64) for task in coded]
+    return {
+        name: evenness(share) * centred_codes(codebook.of_task(name), share, origin)
+        for name, share, origin in zip(coded.names, frequency, origins(frequency), strict=True)
+    }
 
 
 class CodeEmbedding(nn.Module):
@@ -106,20 +121,37 @@ class CodeEmbedding(nn.Module):
         Raises:
             ValueError: The codes have a dimension that no patterns have.
         """
-        cells = cells_of(codebook.dimension)
-        coded = coded_tasks(codebook.tasks)
-        frequency = [np.asarray((shares or {}).get(task.name, task.equal_shares), dtype=np.float64) for task in coded]
-        found = [
-            evenness(share) * centred_codes(codebook.of_task(name), share, origin)
-            for name, share, origin in zip(coded.names, frequency, origins(frequency), strict=True)
-        ]
-        flat = torch.from_numpy(np.concatenate([*found, np.zeros((1, codebook.dimension))]))
-        patterns = mirrored_patterns(flat, 1, cells)
-        power = float(torch.from_numpy(np.concatenate([*frequency, []])) @ self._pixel_power(patterns[:-1, 0]))
-        patterns = patterns * math.sqrt(len(found) / max(power, _LEAST_POWER)) * torch.tensor(GREEN).view(3, 1, 1)
-        self.tasks, self.patterns = codebook.tasks, patterns.float().to(self.patterns.device)
-        counts = np.cumsum([0, *(task.num_classes for task in coded)]).tolist()
-        self._first = dict(zip(coded.names, counts, strict=False))
+        found = painted_codes(codebook, shares)
+        self.take(codebook.tasks, found, self.unit_scale(found, shares))
+
+    def unit_scale(self, codes: Mapping[str, Numbers], shares: Mapping[str, Sequence[float]] | None = None) -> float:
+        """What :func:`painted_codes` are multiplied by to have unit power; arguments as there.
+
+        Raises:
+            ValueError: The codes have a dimension that no patterns have.
+        """
+        flat = np.concatenate(list(codes.values())) if codes else np.zeros((0, pattern_dimension(1, self.pattern_grid)))
+        patterns = mirrored_patterns(torch.from_numpy(flat), 1, cells_of(flat.shape[1]))
+        each = [(shares or {}).get(name, [1 / len(own)] * len(own)) for name, own in codes.items()]
+        frequency = torch.tensor([share for own in each for share in own], dtype=torch.float64)
+        power = float(frequency @ self._pixel_power(patterns[:, 0]))
+        return math.sqrt(len(codes) / max(power, _LEAST_POWER))
+
+    def take(self, tasks: TaskSet, codes: Mapping[str, Numbers], scale: float) -> None:
+        """Paint these codes from now on.
+
+        Args:
+            tasks: All tasks that are protected.
+            codes: ``(C, d)`` of each task that has codes, a row per class.
+            scale: What they are multiplied by.
+        """
+        dimension = next((own.shape[1] for own in codes.values()), pattern_dimension(1, self.pattern_grid))
+        flat = torch.from_numpy(np.concatenate([*codes.values(), np.zeros((1, dimension))]))
+        patterns = mirrored_patterns(flat, 1, cells_of(dimension))
+        patterns = patterns * scale * torch.tensor(GREEN).view(3, 1, 1)
+        self.tasks, self.patterns = tasks, patterns.float().to(self.patterns.device)
+        counts = np.cumsum([0, *(len(own) for own in codes.values())]).tolist()
+        self._first = dict(zip(codes, counts, strict=False))
 
     def _pixel_power(self, cells: Tensor) -> Tensor:
         """Mean square over pixels of ``(R, g, g)`` patterns as drawn: scaled up to maps, and these to images."""

@@ -23,13 +23,8 @@ def to_square(image: DecodedImage, size: int) -> npt.NDArray[np.uint8]:
     Returns:
         ``(3, size, size)`` uint8.
     """
-    pixels = image.pixels
-    if np.issubdtype(pixels.dtype, np.floating):
-        pixels = _rounded(pixels)
-    elif pixels.dtype == np.uint16:
-        pixels = pixels >> 8
     # torch scales bytes with vector instructions: a third of Pillow's time, for the same values but for some roundings.
-    writable = np.require(pixels, np.uint8, requirements="W")
+    writable = np.require(eight_bit(image.pixels), requirements="W")
     planes = torch.from_numpy(np.atleast_3d(writable)).reshape(1, *image.size, -1).permute(0, 3, 1, 2)
     square = nn.functional.interpolate(planes, size=(size, size), mode="bilinear", antialias=True)
     seen: npt.NDArray[np.uint8] = square[0].expand(3, -1, -1).contiguous().numpy()
@@ -42,6 +37,15 @@ def _rounded(pixels: Pixels) -> npt.NDArray[np.uint8]:
     for row, colours in zip(levels, pixels, strict=True):
         row[...] = np.rint(colours * np.float32(255))
     return levels
+
+
+def eight_bit(pixels: Pixels) -> npt.NDArray[np.uint8]:
+    """Pixels of a photo as uint8, in the same shape."""
+    if np.issubdtype(pixels.dtype, np.floating):
+        return _rounded(pixels)
+    if pixels.dtype == np.uint16:
+        pixels = pixels >> 8
+    return pixels.astype(np.uint8, copy=False)
 
 
 def load_square_images(

@@ -16,11 +16,14 @@ from typer.testing import CliRunner
 
 from mtlue_cli import __version__
 from mtlue_cli.choices import ExitCode
-from mtlue_cli.commands.app import Command, app, bounded, with_bare_options
+from mtlue_cli.commands.app import Command, app, bounded, trace, with_bare_options
 from mtlue_cli.commands.console import LineProgress, duration, grouped
 from mtlue_cli.commands.from_config import Given, command_of
 from mtlue_cli.errors import CheckpointError, ImageError, InputError
 from mtlue_cli.options import Device, usable_threads
+
+COMMANDS = [str(command.name) for command in app.registered_commands]
+COMMANDS += [f"trace {command.name}" for command in trace.registered_commands]
 
 
 def program(command: Callable[..., None]) -> typer.Typer:
@@ -43,9 +46,9 @@ def test_version_is_the_package_version() -> None:
     assert result.stdout == f"mtlue {__version__}\n"
 
 
-@pytest.mark.parametrize("name", [command.name for command in app.registered_commands])
+@pytest.mark.parametrize("name", COMMANDS)
 def test_help_of_every_command_has_an_example_panels_and_the_common_options(name: str) -> None:
-    result = CliRunner().invoke(app, [name, "--help"], env={"COLUMNS": "200", "NO_COLOR": "1"})
+    result = CliRunner().invoke(app, [*name.split(), "--help"], env={"COLUMNS": "200", "NO_COLOR": "1"})
     assert result.exit_code == 0
     assert f"Example: mtlue {name}" in re.sub(r"\s+", " ", result.stdout)
     assert "─ Output ─" in result.stdout
@@ -290,7 +293,9 @@ def test_json_that_fails_after_the_work_is_not_wrong_input(tmp_path: Path) -> No
 def test_commands_that_share_a_variable_mean_the_same_by_it() -> None:
     meanings: dict[str, dict[str, tuple[str, str, str]]] = {}
     group = typer.main.get_command(app)
-    for name, command in group.commands.items():  # type: ignore[attr-defined]  # typer's group, vendored or click's
+    commands = dict(group.commands)  # type: ignore[attr-defined]  # typer's group, vendored or click's
+    commands |= {f"trace {name}": command for name, command in commands.pop("trace").commands.items()}
+    for name, command in commands.items():
         for option in command.params:
             if isinstance(option.envvar, str):
                 sentence = option.help.split(". ")[0].rstrip(".")
@@ -298,8 +303,8 @@ def test_commands_that_share_a_variable_mean_the_same_by_it() -> None:
                 meanings.setdefault(option.envvar, {})[name] = meaning
     assert len(meanings) > 40
     assert {name: found for name, found in meanings.items() if len(set(found.values())) > 1} == {}
-    commands = {"PROTECT", "TRAIN", "VERIFY", "INSPECT", "DEMO"}
-    own = {name for name in meanings if name.split("_")[1] in commands}
+    alone = {"PROTECT", "TRAIN", "VERIFY", "INSPECT", "DEMO"}
+    own = {name for name in meanings if name.split("_")[1] in alone}
     assert {"MTLUE_PROTECT_OUT", "MTLUE_TRAIN_OUT", "MTLUE_DEMO_OUT", "MTLUE_VERIFY_WEIGHTS"} <= own
     assert [name for name in own if len(meanings[name]) > 1] == []
 

@@ -13,7 +13,7 @@ from typer.testing import CliRunner, Result
 
 from mtlue_cli.choices import ExitCode, ImageFormat
 from mtlue_cli.commands.app import Command, app, bounded
-from mtlue_cli.commands.config_file import COMMANDS, values_of_files
+from mtlue_cli.commands.config_file import COMMANDS, typed, values_of_files
 from mtlue_cli.commands.from_config import Given, command_of
 from mtlue_cli.options import EPSILON, Device, Limit, Option, Seed, Tasks, Workers, option_fields, usable_threads
 from mtlue_cli.tasks.bins import Bins
@@ -225,14 +225,14 @@ def test_a_file_that_is_not_there_is_wrong_usage(folder: Path) -> None:
 def test_help_is_given_whatever_the_files_hold(folder: Path) -> None:
     (folder / "pyproject.toml").write_text("[tool.mtlue]\nx = 1\n")
     for name in COMMANDS:
-        assert CliRunner().invoke(app, [name, "--help"]).exit_code == ExitCode.SUCCESS
+        assert CliRunner().invoke(app, [*typed(name).split(), "--help"]).exit_code == ExitCode.SUCCESS
 
 
 def test_every_command_takes_a_config_file(folder: Path) -> None:
     (folder / "mtlue.toml").write_text("".join(f"[{name}]\nnonsense = 1\n" for name in COMMANDS))
     for name in COMMANDS:
         needed = [] if name == "demo" else [str(folder)]
-        result = CliRunner().invoke(app, [name, *needed, "--config", "mtlue.toml"])
+        result = CliRunner().invoke(app, [*typed(name).split(), *needed, "--config", "mtlue.toml"])
         assert result.exit_code == ExitCode.INPUT
         assert f"mtlue.toml: [{name}] has no key nonsense" in result.stderr
 

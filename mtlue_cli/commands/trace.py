@@ -1,0 +1,129 @@
+"""``mtlue trace``: evidence that a model was trained on a release, and what of it is left in copies."""
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import typer
+from rich.table import Table
+from rich.text import Text
+
+from mtlue_cli.budget import Budget
+from mtlue_cli.choices import ExitCode
+from mtlue_cli.commands.console import Terminal, check_target, table_of
+from mtlue_cli.commands.decoders import reading_photos
+from mtlue_cli.commands.from_config import Given, command_of
+from mtlue_cli.commands.trace_copy import CopyReport, show_copies
+from mtlue_cli.workflows.trace.config import CopyConfig, JudgeConfig, JudgeReportOptions, ProbesConfig
+
+if TYPE_CHECKING:
+    from mtlue_cli.workflows.trace.judge import JudgeResult
+
+HELP = "Find out whether a model was trained on a release, and whether copies of it still protect."
+
+
+@command_of("trace-probes", ProbesConfig, Budget)
+def probes(given: Given) -> None:
+    """Make probe images from clean photos, with which to ask a model.
+
+    Send the folder, publish the digest of its commitment.json, and keep the sealed answers to yourself. The release
+    must have been made with weights that take a key.
+
+    [bold]Example:[/bold] mtlue trace probes clean --release photos-protected --out probes
+    """
+    from mtlue_cli.workflows.trace.probes import make_probes
+
+    terminal = given.terminal
+    with reading_photos():
+        result = make_probes(given.build(ProbesConfig), terminal.progress)
+    for note in result.notes:
+        terminal.say(note)
+    terminal.show(
+        table_of(
+            {
+                "probes": f"{result.count} in {result.probes}: {result.stages} stages of {result.images} images, each "
+                f"with the true codes and {result.arms - 1} decoys",
+                "ask for": ", ".join(result.tasks),
+                "smallest p-value": f"{result.smallest_p:.1e}, if the model follows every true code and no decoy",
+                "keep to yourself": result.sealed,
+                "publish": f"{result.commitment_sha256} (SHA-256 of commitment.json)",
+            }
+        )
+    )
+    terminal.say("send these probes once, to one model, and never publish them; fill in answers.csv for trace judge")
+    terminal.write_json(result.to_json())
+
+
+@command_of("trace-judge", JudgeConfig, JudgeReportOptions, Budget)
+def judge(given: Given) -> None:
+    """Judge from a model's answers to probes whether it was trained on the release.
+
+    Exit code 0: trained on this release; 4: no evidence; 5: too few queries to tell.
+
+    [bold]Example:[/bold] mtlue trace judge probes --answers predictions.csv
+    """
+    from mtlue_cli.workflows.trace.judge import judge_model
+
+    terminal, report = given.terminal, given.build(JudgeReportOptions).report
+    if report is not None:
+        check_target("--report", report)
+    with reading_photos():
+        result = judge_model(given.build(JudgeConfig), terminal.progress)
+    show_judgement(terminal, result)
+    terminal.write_json(result.to_json())
+    if report is not None:
+        terminal.write_file("--report", report, result.html().encode())
+    if result.exit_code is not ExitCode.SUCCESS:
+        raise typer.Exit(result.exit_code)
+
+
+def show_judgement(terminal: Terminal, result: "JudgeResult") -> None:
+    """The figures of each task, then the verdict."""
+    table = Table(box=None, pad_edge=False)
+    for heading in ("task", "follows true codes", "follows decoys", "difference", "p-value", "with Holm", "by scores"):
+        table.add_column(heading, justify="left" if heading == "task" else "right")
+    for task in result.tasks:
+        low, high = task.difference_low, task.difference_high
+        between = "" if low is None or high is None else f" ({100 * low:+.0f} to {100 * high:+.0f})"
+        table.add_row(
+            Text(task.name),
+            f"{task.follow_true:.1%}",
+            f"{task.follow_decoys:.1%}",
+            f"{100 * (task.follow_true - task.follow_decoys):+.0f}{between}",
+            _shown(task.p_value),
+            _shown(task.p_holm),
+            _shown(task.p_scores),
+        )
+    terminal.show(table)
+    by_scores = "" if result.p_scores is None else f", by scores {_shown(result.p_scores)}"
+    terminal.show(
+        table_of(
+            {
+                "all tasks": f"p-value by labels {_shown(result.p_labels)}{by_scores}; the least possible is "
+                f"{_shown(result.smallest_p)}",
+                "power": f"{result.power:.0%} for a model that follows {result.full_signal:.0%} of the true codes, at "
+                f"the level {result.level:g}",
+                "verdict": f"{result.verdict}: {result.reason}",
+            }
+        )
+    )
+
+
+def _shown(p: float | None) -> str:
+    return "" if p is None else f"{p:.3f}" if p >= 0.001 else f"{p:.1e}"
+
+
+@command_of("trace-copy", CopyConfig, CopyReport, Budget)
+def copy(given: Given) -> None:
+    """Measure what of the perturbation is left in copies of released photos.
+
+    Copies are matched by their bytes, their names or their pictures, and may be scaled, cropped, turned, mirrored and
+    recompressed. Exit code 3: some copies could not be measured; 4: less than --least-share is left; 5: none could be
+    measured.
+
+    [bold]Example:[/bold] mtlue trace copy downloaded --release photos-protected --against photos
+    """
+    show_copies(given)
+
+
+COMMANDS: dict[str, Callable[..., None]] = {"probes": probes, "judge": judge, "copy": copy}
+"""The commands of ``mtlue trace``, by name; each has the table ``[trace-NAME]`` in a config file."""
