@@ -221,7 +221,7 @@ def open_release(folder: Path, key_file: Path | None, weights: Path | None) -> t
             hint="give the file of its weights with --weights",
         )
     release = KeyedRelease(run, loaded, tasks, {}, run.shares, frozenset(record.sha256 for record in manifest.files))
-    return replace(release, codes=release.with_codes_of(found.key)), ()
+    return replace(release, codes=release.with_codes_of(found.key)), tuple(found.described())
 
 
 class Drawn:

@@ -62,7 +62,7 @@ def write_smooth(folder: Path, count: int, seed: int) -> Path:
     return folder / "labels.csv"
 
 
-def make_release(folder: Path, name: str = "release", digits: str = "ab" * 32) -> Traced:
+def make_release(folder: Path, name: str = "release", digits: str = "0123456789abcdef" * 4) -> Traced:
     """Protect 240 drawn images under a key."""
     photos, clean, key = folder / "photos", folder / "clean", folder / f"{name}.key"
     if not photos.exists():

@@ -57,7 +57,7 @@ def test_a_victim_of_the_release_is_found(traced: Traced, victim: LinearVictim, 
 
 
 def test_a_victim_of_another_key_and_one_of_clean_images_are_not(traced: Traced, tmp_path: Path) -> None:
-    other = make_release(traced.folder, "other", "cd" * 32)
+    other = make_release(traced.folder, "other", "fedcba9876543210" * 4)
     for images in (other.release, traced.folder / "photos"):
         write_answers(traced.folder / "probes", train_victim(images), tmp_path / "answers.csv")
         result = judge_model(JudgeConfig(traced.folder / "probes", answers=tmp_path / "answers.csv"), SilentProgress())

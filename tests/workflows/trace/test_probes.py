@@ -74,7 +74,7 @@ def test_the_sealed_answers_are_private_and_beside_the_folder(traced: Traced) ->
     path = sealed_path(traced.folder / "private")
     assert result.sealed == str(path)
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
-    assert "ab" * 32 not in path.read_text()  # the key
+    assert "0123456789abcdef" * 4 not in path.read_text()  # the key
     commitment = json.loads((traced.folder / "private" / COMMITMENT).read_text())
     assert commitment["sealed_sha256"] == hashlib.sha256(path.read_bytes()).hexdigest()
 
@@ -115,7 +115,8 @@ def test_a_run_that_fails_leaves_nothing(traced: Traced, tmp_path: Path) -> None
 
 
 def test_another_key_and_other_weights_are_refused(traced: Traced, tmp_path: Path) -> None:
-    (tmp_path / "key").write_text("cd" * 32)
+    (tmp_path / "key").write_text("fedcba9876543210" * 4)
+    (tmp_path / "key").chmod(0o600)
     with pytest.raises(InputError, match="is not that of"):
         make_probes(replace(traced.config("x"), key=tmp_path / "key"), SilentProgress())
     other = write_checkpoint(tmp_path / "other.safetensors", None, seed=5)
