@@ -69,7 +69,7 @@ def tree(folder: Path) -> dict[str, bytes]:
     return {path.relative_to(folder).as_posix(): path.read_bytes() for path in files}
 
 
-def _fork(work: Callable[[], object], log: Path) -> int:
+def fork(work: Callable[[], object], log: Path) -> int:
     """Do ``work`` in a process of its own that writes to ``log``; returns its id."""
     sys.stdout.flush()
     process = os.fork()
@@ -96,10 +96,10 @@ def _start(images: Path, weights: Path, out: Path) -> int:
         sys.argv = words
         mtlue()
 
-    return _fork(protect, out.with_suffix(".log"))
+    return fork(protect, out.with_suffix(".log"))
 
 
-def _end_of(process: int) -> int:
+def end_of(process: int) -> int:
     """Exit code of a process, or the negative number of the signal that ended it."""
     return os.waitstatus_to_exitcode(os.waitpid(process, 0)[1])
 
@@ -118,11 +118,11 @@ def _draw(folder: Path, count: int) -> Path:
 def prepare(place: Path, count: int) -> Trial:
     """Draw ``count`` images, make a generator, and protect them once without disturbance."""
     weights = place / "tiny.safetensors"
-    if _end_of(_fork(partial(write_untrained, weights, config=SHAPE), place / "weights.log")) != ExitCode.SUCCESS:
+    if end_of(fork(partial(write_untrained, weights, config=SHAPE), place / "weights.log")) != ExitCode.SUCCESS:
         raise SystemExit(f"no generator could be made:\n{(place / 'weights.log').read_text()}")
     images = _draw(place / "images", count)
     began = time.monotonic()
-    code = _end_of(_start(images, weights, place / "whole"))
+    code = end_of(_start(images, weights, place / "whole"))
     if code != ExitCode.SUCCESS:
         raise SystemExit(f"the undisturbed run ended with {code}:\n{(place / 'whole.log').read_text()}")
     return Trial(images, weights, tree(place / "whole"), time.monotonic() - began)
@@ -133,14 +133,14 @@ def disturb(trial: Trial, out: Path, number: signal.Signals, rng: random.Random)
     process = trial.start(out)
     time.sleep(rng.uniform(0, trial.seconds))
     os.kill(process, number)
-    code = _end_of(process)
+    code = end_of(process)
     if code == ExitCode.SUCCESS:
         return None
     expected = -number if number == signal.SIGKILL else int(ExitCode.INTERRUPTED)
     faults = [] if code == expected else [f"ended with {code}, expected {expected}"]
     faults += trial.faults_after_kill(out)
     done = len(find_images(out)) if out.is_dir() else 0
-    code = _end_of(trial.start(out))
+    code = end_of(trial.start(out))
     if code != ExitCode.SUCCESS:
         faults.append(f"the run after it ended with {code}: {out.with_suffix('.log').read_text()}")
     found = tree(out)

@@ -19,9 +19,9 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from msgspec import structs
 
+from mtlue_cli.budget import Budget, limited_to
 from mtlue_cli.choices import TRAIN_MINUTES
 from mtlue_cli.commands.console import Terminal
-from mtlue_cli.commands.from_config import PhotoOptions
 from mtlue_cli.commands.inspect import InspectOptions
 from mtlue_cli.errors import InputError, MtlueError
 from mtlue_cli.options import OptionField, option_fields, range_faults
@@ -134,10 +134,10 @@ class Arguments:
             raise
 
 
-PROTECT = Arguments("protect", ProtectConfig)
-TRAIN = Arguments("train_generator", TrainConfig, PhotoOptions)
-VERIFY = Arguments("verify", VerifyConfig, PhotoOptions, without=("split",))
-INSPECT = Arguments("inspect", InspectOptions, PhotoOptions)
+PROTECT = Arguments("protect", ProtectConfig, Budget)
+TRAIN = Arguments("train_generator", TrainConfig, Budget)
+VERIFY = Arguments("verify", VerifyConfig, Budget, without=("split",))
+INSPECT = Arguments("inspect", InspectOptions, Budget)
 
 
 @PROTECT.shown_by
@@ -156,7 +156,8 @@ def protect(
             from ``images``.
         progress: Whether to show progress on standard error.
         options: Fields of :class:`~mtlue_cli.workflows.protect.config.ProtectConfig` and
-            :class:`~mtlue_cli.tasks.label_options.LabelOptions`, such as ``out``, ``weights``, ``epsilon``.
+            :class:`~mtlue_cli.tasks.label_options.LabelOptions`, such as ``out``, ``weights``, ``epsilon``; and of
+            :class:`~mtlue_cli.budget.Budget`, such as ``max_pixels``.
 
     Raises:
         InputError: Something does not fit; nothing was written.
@@ -165,7 +166,7 @@ def protect(
     """
     with PROTECT.boundary():
         values = PROTECT.values({**options, "images": images})
-        with _reading(labels, values) as (file, reading):
+        with limits(values), _reading(labels, values) as (file, reading):
             config = checked(config_of(ProtectConfig, values, labels=file, reading=reading))
 
             from mtlue_cli.workflows.protect.packed import protect_shards
@@ -176,8 +177,7 @@ def protect(
             if shards is None:
                 result = protect_folder(config, progress_of(progress))
             else:
-                with photos(values):
-                    result = protect_shards(config, shards, progress_of(progress))
+                result = protect_shards(config, shards, progress_of(progress))
 
     def worded(text: str) -> str:
         return PROTECT.worded(text if is_file(labels) else text.replace(str(file), "labels"))
@@ -207,7 +207,8 @@ def train_generator(
         labels: As :func:`protect` takes them.
         progress: Whether to show progress on standard error.
         options: Fields of :class:`~mtlue_cli.workflows.train.config.TrainConfig` and
-            :class:`~mtlue_cli.tasks.label_options.LabelOptions`, such as ``epochs``, ``objective``; ``max_pixels``.
+            :class:`~mtlue_cli.tasks.label_options.LabelOptions`, such as ``epochs``, ``objective``; and of
+            :class:`~mtlue_cli.budget.Budget`, such as ``max_pixels``.
 
     Raises:
         InputError: Faults in labels, images or arguments; nothing was written.
@@ -215,7 +216,7 @@ def train_generator(
     """
     with TRAIN.boundary():
         values = TRAIN.values({**options, "images": images, "out": out})
-        with _reading(labels, values) as (file, reading), photos(values):
+        with limits(values), _reading(labels, values) as (file, reading):
             config = checked(config_of(TrainConfig, values, labels=file, reading=reading))
             if config.epochs is None and config.max_minutes is None:
                 config = replace(config, max_minutes=TRAIN_MINUTES)
@@ -241,7 +242,8 @@ def verify(
         labels: As :func:`protect` takes them.
         progress: Whether to show progress on standard error.
         options: Fields of :class:`~mtlue_cli.workflows.verify.config.VerifyConfig` and
-            :class:`~mtlue_cli.tasks.label_options.LabelOptions`, such as ``protected``, ``tier``; ``max_pixels``.
+            :class:`~mtlue_cli.tasks.label_options.LabelOptions`, such as ``protected``, ``tier``; and of
+            :class:`~mtlue_cli.budget.Budget`, such as ``max_pixels``.
             Without ``cache`` no finished victim is kept.
 
     Raises:
@@ -251,7 +253,7 @@ def verify(
     with VERIFY.boundary():
         values = VERIFY.values({**options, "clean": clean})
         typed = ", ".join([repr(str(clean)), *(f"{name}={value!r}" for name, value in options.items())])
-        with _reading(labels, values) as (file, reading), photos(values):
+        with limits(values), _reading(labels, values) as (file, reading):
             config = config_of(VerifyConfig, values, labels=file, reading=reading, command_line=f"verify({typed})")
             config = config.with_test_labels()
             checked(config)
@@ -283,7 +285,7 @@ def inspect(
         key: File with the key that must have sealed the release.
         signer: File with the public key that must have signed it.
         progress: Whether to show progress on standard error.
-        options: ``workers`` and ``max_pixels``.
+        options: ``workers``, and fields of :class:`~mtlue_cli.budget.Budget`, such as ``max_pixels``.
 
     Raises:
         InputError: ``path`` is neither, or the checkpoint is damaged.
@@ -292,7 +294,7 @@ def inspect(
     with INSPECT.boundary():
         values = INSPECT.values({**options, "path": path, "against": against, "key": key, "signer": signer})
         found = checked(config_of(InspectOptions, values))
-        with photos(values):
+        with limits(values):
             from mtlue_cli.release.seal import trust_of
             from mtlue_cli.workflows.inspect import inspect_path
 
@@ -436,11 +438,9 @@ def write_table(labels: Labels, file: Path) -> None:
 
 
 @contextmanager
-def photos(values: Mapping[str, Any]) -> Iterator[None]:
-    """Within it photos of up to ``max_pixels`` are read."""
-    from mtlue_cli.images.reading import photos_up_to
-
-    with photos_up_to(checked(config_of(PhotoOptions, values)).max_pixels):
+def limits(values: Mapping[str, Any]) -> Iterator[None]:
+    """Within it files are read within the limits among ``values``."""
+    with limited_to(checked(config_of(Budget, values))):
         yield
 
 

@@ -13,6 +13,9 @@ from pathlib import Path, PurePosixPath
 TEMPORARY = re.compile(r"^\..+\.\d+\.tmp$")
 """Names of files that a killed process may leave half written."""
 
+MOST_RECORD = 64 << 20
+"""Bytes of a record, a config file or a preset: more than any that the program writes."""
+
 HAS_HANDLES = os.open in os.supports_dir_fd and hasattr(os, "O_NOFOLLOW")
 """Whether files can be opened from a handle of their folder; Windows has none."""
 
@@ -35,34 +38,39 @@ def kind_of(mode: int) -> str | None:
     return next((words for is_kind, words in _KINDS if is_kind(mode)), "a device")
 
 
-def open_regular(path: Path, opener: Callable[[int], int] | None = None) -> io.FileIO:
+def open_regular(path: Path, most: int | None = None, opener: Callable[[int], int] | None = None) -> io.FileIO:
     """Open an ordinary file for reading; a FIFO that nobody writes to is refused, not waited for.
 
-    ``opener`` opens it with the flags that it is given; None: by its path.
+    ``most`` is the number of bytes that it may have; None: any. ``opener`` opens it with the flags that it is given;
+    None: by its path.
 
     Raises:
-        OSError: It cannot be opened, or is no ordinary file.
+        OSError: It cannot be opened, is no ordinary file, or is larger.
     """
     opener = opener or (lambda flags: os.open(path, flags))
     stream = io.FileIO(path, opener=lambda _, flags: opener(flags | getattr(os, "O_NONBLOCK", 0)))
-    kind = kind_of(os.fstat(stream.fileno()).st_mode)
-    if kind is not None:
+    status = os.fstat(stream.fileno())
+    kind = kind_of(status.st_mode)
+    fault = None if kind is None else f"is {kind}, expected a file"
+    if fault is None and most is not None and status.st_size > most:
+        fault = f"has {status.st_size:,} bytes, expected at most {most:,}"
+    if fault is not None:
         stream.close()
-        raise OSError(errno.EINVAL, f"is {kind}, expected a file", str(path))
+        raise OSError(errno.EINVAL, fault, str(path))
     return stream
 
 
-def open_below(folder: Path, name: str) -> io.FileIO:
+def open_below(folder: Path, name: str, most: int | None = None) -> io.FileIO:
     """Open an ordinary file of a folder, which no link may lead out of, whatever stood there when it was looked at.
 
     Every folder on the way is opened from the one before, so that none can be swapped for a link in between. A link
-    that stays inside is followed.
+    that stays inside is followed. ``most`` is the number of bytes that it may have.
 
     Raises:
         OSError: As :func:`open_regular`, or a link leads out of the folder.
     """
     try:
-        return open_regular(folder / name, lambda flags: _open_step_by_step(folder, name, flags))
+        return open_regular(folder / name, most, lambda flags: _open_step_by_step(folder, name, flags))
     except OSError as error:
         if error.errno not in (errno.ELOOP, errno.EMLINK, errno.ENOTDIR):
             raise
@@ -70,7 +78,7 @@ def open_below(folder: Path, name: str) -> io.FileIO:
     if root not in real.parents:
         raise OSError(errno.ELOOP, f"leaves {folder} by a symbolic link", str(folder / name))
     inside = real.relative_to(root).as_posix()
-    return open_regular(folder / name, lambda flags: _open_step_by_step(root, inside, flags))
+    return open_regular(folder / name, most, lambda flags: _open_step_by_step(root, inside, flags))
 
 
 def _open_step_by_step(folder: Path, name: str, flags: int) -> int:
@@ -159,13 +167,23 @@ class OpenFolder:
         return at
 
 
-def file_digest(path: Path) -> str:
-    """SHA-256 of an ordinary file, hexadecimal.
+def read_regular(path: Path, most: int = MOST_RECORD) -> bytes:
+    """All bytes of an ordinary file that has at most ``most`` of them.
 
     Raises:
         OSError: As :func:`open_regular`.
     """
-    with open_regular(path) as stream:
+    with open_regular(path, most) as stream:
+        return stream.readall()
+
+
+def file_digest(path: Path, most: int | None = None) -> str:
+    """SHA-256 of an ordinary file that has at most ``most`` bytes, hexadecimal; None: of any size.
+
+    Raises:
+        OSError: As :func:`open_regular`.
+    """
+    with open_regular(path, most) as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 

@@ -31,6 +31,7 @@ PROTECTION = "Protection"
 TRAINING = "Training"
 COMPUTATION = "Computation"
 OUTPUT = "Output"
+LIMITS = "Limits"
 
 _CONSTANTS = {
     name: ", ".join(value) if isinstance(value, type) and issubclass(value, StrEnum) else value
@@ -334,13 +335,3 @@ Workers = Annotated[
     ),
 ]
 Overwrite = Annotated[bool, Option(help="Replace an earlier result.", panel=OUTPUT, shared=True)]
-MaxPixels = Annotated[
-    int,
-    Option(
-        help="Refuse photos of more pixels, width times height; protecting one takes up to 30 bytes per pixel.",
-        panel=COMPUTATION,
-        metavar="N",
-        minimum=1,
-        shared=True,
-    ),
-]

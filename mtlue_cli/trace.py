@@ -4,17 +4,19 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mtlue_cli.api import Arguments, checked, config_of, is_file, photos, progress_of, write_table
-from mtlue_cli.commands.from_config import PhotoOptions
+from mtlue_cli.api import Arguments, checked, config_of, is_file, limits, progress_of, write_table
+from mtlue_cli.budget import Budget
 from mtlue_cli.errors import MtlueError
-from mtlue_cli.workflows.trace.config import JudgeConfig, ProbesConfig
+from mtlue_cli.workflows.trace.config import CopyConfig, JudgeConfig, ProbesConfig
 
 if TYPE_CHECKING:
+    from mtlue_cli.workflows.trace.copy import CopyResult
     from mtlue_cli.workflows.trace.judge import JudgeResult
     from mtlue_cli.workflows.trace.probes import ProbesResult
 
-PROBES = Arguments("probes", ProbesConfig, PhotoOptions)
-JUDGE = Arguments("judge", JudgeConfig, PhotoOptions)
+PROBES = Arguments("probes", ProbesConfig, Budget)
+JUDGE = Arguments("judge", JudgeConfig, Budget)
+COPY = Arguments("copy", CopyConfig, Budget)
 
 
 @PROBES.shown_by
@@ -43,7 +45,7 @@ def probes(
     with PROBES.boundary():
         values = PROBES.values({**options, "images": images, "release": release, "out": out})
         config = checked(config_of(ProbesConfig, values))
-        with photos(values):
+        with limits(values):
             from mtlue_cli.workflows.trace.probes import make_probes
 
             return make_probes(config, progress_of(progress))
@@ -85,7 +87,7 @@ def judge(
         if not is_file(answers):
             known["answers"] = table
         config = checked(config_of(JudgeConfig, known))
-        with photos(known):
+        with limits(known):
             from mtlue_cli.workflows.trace.judge import judge_model
 
             try:
@@ -93,3 +95,38 @@ def judge(
             except MtlueError as error:
                 error.reword(lambda text: text.replace(str(table), "answers"))
                 raise
+
+
+@COPY.shown_by
+def copy(
+    copies: str | Path,
+    *,
+    release: str | Path,
+    progress: bool = False,
+    **options: Any,  # noqa: ANN401 - fields of the config
+) -> "CopyResult":
+    """Measure what of the perturbation of a release is left in copies of its photos.
+
+    Args:
+        copies: A photo, or a folder of photos.
+        release: The release that they were copied from.
+        progress: Whether to show progress on standard error.
+        options: Fields of :class:`~mtlue_cli.workflows.trace.config.CopyConfig`, such as ``against``, ``key``,
+            ``least_share``; ``max_pixels``.
+
+    Returns:
+        The share of every copy and of all; ``result.exit_code`` says whether ``least_share`` is reached.
+
+    Raises:
+        InputError: There are no copies, it is no release, or originals, weights or key are missing.
+        TypeError: An argument is unknown.
+    """
+    with COPY.boundary():
+        values = COPY.values({**options, "copies": copies, "release": release})
+        config = checked(config_of(CopyConfig, values))
+        with limits(values):
+            from mtlue_cli.workflows.shards import unpacked_release
+            from mtlue_cli.workflows.trace.copy import trace_copy
+
+            with unpacked_release(config.release) as plain:
+                return trace_copy(config, progress_of(progress), plain)

@@ -23,8 +23,8 @@ from PIL import Image
 
 import mtlue_cli as mtlue
 from mtlue_cli import api
+from mtlue_cli.budget import DEFAULT, Budget, budget, limited_to
 from mtlue_cli.choices import ImageFormat, Tier
-from mtlue_cli.images.reading import max_pixels, photos_up_to
 from mtlue_cli.images.synthetic import draw_set
 from mtlue_cli.notebook import html_table
 from tests.small_set import TASKS, write_checkpoint, write_images
@@ -195,10 +195,10 @@ def test_two_calls_at_once_give_what_they_give_alone(photos: Path, tmp_path: Pat
 
 
 def test_a_limit_holds_for_the_calling_thread_alone() -> None:
-    with photos_up_to(5), ThreadPoolExecutor(1) as other:
-        assert max_pixels() == 5
-        assert other.submit(max_pixels).result() == api.PROTECT.fields["max_pixels"].default
-    assert max_pixels() == api.PROTECT.fields["max_pixels"].default
+    with limited_to(Budget(5)), ThreadPoolExecutor(1) as other:
+        assert budget() == Budget(max_pixels=5)
+        assert other.submit(budget).result() == DEFAULT
+    assert budget() == DEFAULT == Budget()
 
 
 def test_nothing_is_printed_unless_asked(photos: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:

@@ -31,7 +31,7 @@ from mtlue_cli.training.named_settings import assignments
 from mtlue_cli.verification.countermeasures.registry import COUNTERMEASURES, countermeasure_named
 from mtlue_cli.workflows.demo_config import DemoConfig
 from mtlue_cli.workflows.protect.config import ProtectConfig
-from mtlue_cli.workflows.trace.config import JudgeConfig, ProbesConfig
+from mtlue_cli.workflows.trace.config import CopyConfig, JudgeConfig, ProbesConfig
 from mtlue_cli.workflows.train.config import TrainConfig
 from mtlue_cli.workflows.verify.config import VerifyConfig, check_options
 from tests.test_imports import LAYERS
@@ -56,6 +56,7 @@ CONFIGS: Mapping[str, tuple[type[Any], dict[str, Any]]] = {
     "inspect": (InspectOptions, {}),
     "trace probes": (ProbesConfig, {}),
     "trace judge": (JudgeConfig, {}),
+    "trace copy": (CopyConfig, {}),
 }
 """Command to the class that its options build, and to the fields that come from elsewhere."""
 
@@ -285,6 +286,6 @@ def test_headline_and_help_promise_no_more_than_is_measured() -> None:
     described = [
         CliRunner().invoke(app, [*command, "--help"]).output for command in ([], *(name.split() for name in CONFIGS))
     ]
-    assert len(described) == 8
+    assert len(described) == 9
     for text in (DOCUMENTS["README.md"], DOCUMENTS["docs/index.md"], *described):
         assert not re.search(r"nobody can learn|invisible", " ".join(text.split()), flags=re.IGNORECASE)

@@ -19,6 +19,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("layouts",),
     ("perturbation", "images", "keys"),
     ("tasks", "devices"),
+    ("budget",),
     ("options",),
     ("choices", "documents", "errors", "files", "notebook"),
 )

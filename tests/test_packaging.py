@@ -35,6 +35,12 @@ def test_the_wheel_holds_what_the_html_report_is_made_of(unpacked: Path) -> None
     assert parts <= {path.name for path in (unpacked / folder).iterdir()}
 
 
+@pytest.mark.parametrize("name", ["worth.json", "copy.html.jinja"])
+def test_the_wheel_holds_the_data_of_trace_copy(name: str, unpacked: Path) -> None:
+    file = Path("mtlue_cli", "workflows", "trace", name)
+    assert (unpacked / file).read_bytes() == (ROOT / file).read_bytes()
+
+
 def test_an_installed_package_finds_weights_by_name(unpacked: Path) -> None:
     code = (
         "from mtlue_cli.generator.shipped import shipped_weights, resolve_weights\n"

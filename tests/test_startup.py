@@ -34,7 +34,7 @@ sys.exit(f"loaded: {{loaded}}" if loaded else 0)
 
 def test_all_commands_of_the_contract_are_there() -> None:
     assert COMMANDS[:5] == ["demo", "protect", "train-generator", "verify", "inspect"]
-    assert {"trace probes", "trace judge"} <= set(COMMANDS)
+    assert {"trace probes", "trace judge", "trace copy"} <= set(COMMANDS)
 
 
 @pytest.mark.parametrize(

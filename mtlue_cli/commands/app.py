@@ -2,6 +2,7 @@
 
 import contextlib
 import functools
+import io
 import os
 import signal
 import sys
@@ -151,7 +152,8 @@ def bounded(command: Callable[..., None]) -> Callable[..., None]:
             if os.environ.get(DEBUG_VARIABLE):
                 _complain(*"".join(traceback.format_exception(error)).rstrip().split("\n"))
             _complain(*_described(error))
-            raise typer.Exit(ExitCode.INPUT if isinstance(error, InputError) else ExitCode.UNEXPECTED) from None
+            known = isinstance(error, InputError | PermissionError)
+            raise typer.Exit(ExitCode.INPUT if known else ExitCode.UNEXPECTED) from None
 
     return within_boundary
 
@@ -165,6 +167,9 @@ def _described(error: Exception) -> list[str]:
         return [*lines, f"hint: {error.hint}"] if error.hint else lines
     if isinstance(error, MtlueError):
         return [f"error: {error}"]
+    if isinstance(error, PermissionError):  # what cannot be written in a run is an MtlueError that says how it goes on
+        what = f"no access to {error.filename or 'a file'}: {error.strerror or error}"
+        return [f"error: {what}", "hint: give yourself access to it and to the folders above it"]
     summary = str(error).strip().splitlines()
     what = f"{type(error).__name__}: {summary[0]}" if summary else type(error).__name__
     return [f"unexpected failure: {what}", f"hint: set {DEBUG_VARIABLE}=1 and run again to see the traceback"]
@@ -213,7 +218,13 @@ def _end_at_once(number: int, frame: FrameType | None) -> None:  # noqa: ARG001 
 
 
 def main() -> None:
-    """Run the program; a polite request to end is treated like Ctrl-C, so that work can be resumed."""
+    """Run the program; a polite request to end is treated like Ctrl-C, so that work can be resumed.
+
+    Characters that the terminal or the file behind a stream cannot show are spelled out, once the work is done.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper) and stream.errors == "strict":
+            stream.reconfigure(errors="backslashreplace")
     signal.signal(signal.SIGTERM, _interrupt)
     if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:  # a shell's background job ignores Ctrl-C
         signal.signal(signal.SIGINT, _interrupt)

@@ -12,10 +12,11 @@ from pathlib import Path
 from typing import Any
 
 from mtlue_cli.errors import InputError
+from mtlue_cli.files import read_regular
 from mtlue_cli.options import OptionField, listed_names
 
 PYPROJECT = "pyproject.toml"
-COMMANDS = ("demo", "protect", "train-generator", "verify", "inspect", "trace-probes", "trace-judge")
+COMMANDS = ("demo", "protect", "train-generator", "verify", "inspect", "trace-probes", "trace-judge", "trace-copy")
 """The table of each command; ``mtlue trace probes`` has ``[trace-probes]``."""
 
 
@@ -69,10 +70,10 @@ def typed(command: str) -> str:
 
 def _read(path: Path) -> Mapping[str, Any]:
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
+        return tomllib.loads(read_regular(path).decode())
     except OSError as error:
         raise InputError(f"{path} cannot be read: {error.strerror or error}") from error
-    except ValueError as error:  # no TOML, or no UTF-8
+    except (ValueError, RecursionError) as error:  # no TOML, or no UTF-8
         raise InputError(f"{path} is not a TOML file: {error}") from error
 
 

@@ -10,28 +10,26 @@ import sys
 import warnings
 from collections.abc import Iterator
 
-from mtlue_cli.choices import MAX_PIXELS
+from mtlue_cli.budget import budget
 from mtlue_cli.commands.console import stop_drawing
 
 
 @contextlib.contextmanager
-def reading_photos(limit: int = MAX_PIXELS) -> Iterator[None]:
-    """Within it photos of up to ``limit`` pixels are read, and decoders write nothing to standard error.
+def reading_photos() -> Iterator[None]:
+    """Within it photos of as many pixels as the budget has are read, and decoders write nothing to standard error.
 
     Pillow warns and logs of odd metadata and of sizes, libtiff writes of damage straight to standard error; a photo
     that cannot be read is refused with a reason of our own. Not to be entered by two threads.
     """
     from PIL import Image
 
-    from mtlue_cli.images.reading import photos_up_to
-
     before = Image.MAX_IMAGE_PIXELS
     logger = logging.getLogger("PIL")
     before_level = logger.level
-    Image.MAX_IMAGE_PIXELS = max(limit, before or 0)
+    Image.MAX_IMAGE_PIXELS = max(budget().max_pixels, before or 0)
     logger.setLevel(logging.CRITICAL)
     try:
-        with warnings.catch_warnings(), photos_up_to(limit), _c_libraries_silenced():
+        with warnings.catch_warnings(), _c_libraries_silenced():
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
             warnings.filterwarnings("ignore", module=r"PIL\..*")
             yield

@@ -10,11 +10,12 @@ from typing import Annotated, Any, TypeVar
 
 import typer
 
-from mtlue_cli.choices import MAX_PIXELS, ExitCode
+from mtlue_cli.budget import Budget, limited_to
+from mtlue_cli.choices import ExitCode
 from mtlue_cli.commands.config_file import values_of_files
 from mtlue_cli.commands.console import Terminal
 from mtlue_cli.commands.targets import refuse_overwriting, results_of
-from mtlue_cli.options import OUTPUT, MaxPixels, Option, OptionField, built, option_fields
+from mtlue_cli.options import OUTPUT, Option, OptionField, built, option_fields
 from mtlue_cli.tasks.label_options import LabelOptions
 
 ConfigT = TypeVar("ConfigT")
@@ -40,13 +41,6 @@ class ResultOptions:
         Path | None,
         Option(flags="--json", panel=OUTPUT, metavar="[FILE]", dash=True, bare="-", shared=True, result=True),
     ] = None
-
-
-@dataclass(frozen=True)
-class PhotoOptions:
-    """How large a photo may be."""
-
-    max_pixels: MaxPixels = MAX_PIXELS
 
 
 @dataclass(frozen=True)
@@ -103,6 +97,8 @@ def command_of(
 ) -> Callable[[Callable[[Given], None]], Callable[..., None]]:
     """Make a command of a function that takes what was given; its docstring is the help.
 
+    It runs within the limits that were given, if it has their options.
+
     Args:
         name: The command, which is also its table in a config file. Its first word is in its variables.
         configs: Classes whose options it has, in order.
@@ -131,6 +127,8 @@ def command_of(
             used = [key for key in context.default_map or {} if origin_of(context, key) is not None]
             if used:
                 terminal.say(f"from a config file: {', '.join(found[key].option.flag for key in used)}")
+            if Budget in configs:
+                context.with_resource(limited_to(built(Budget, values)))
             run(Given(dict.fromkeys(without) | values, terminal, context.with_resource, written))
 
         command.__name__ = run.__name__

@@ -4,9 +4,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated
 
+from mtlue_cli.budget import Budget
 from mtlue_cli.commands.console import grouped, table_of
 from mtlue_cli.commands.decoders import reading_photos
-from mtlue_cli.commands.from_config import Given, PhotoOptions, command_of
+from mtlue_cli.commands.from_config import Given, command_of
 from mtlue_cli.options import INPUT, Option, SealKeyFile, SignerFile, Workers, usable_threads
 
 
@@ -26,7 +27,7 @@ class InspectOptions:
     workers: Workers = field(default_factory=usable_threads)
 
 
-@command_of("inspect", InspectOptions, PhotoOptions)
+@command_of("inspect", InspectOptions, Budget)
 def inspect(given: Given) -> None:
     """Describe a checkpoint or a release, and check its files against their recorded hashes.
 
@@ -39,7 +40,7 @@ def inspect(given: Given) -> None:
     from mtlue_cli.workflows.inspect import CheckpointReport, inspect_path
 
     terminal, options = given.terminal, given.build(InspectOptions)
-    with reading_photos(given.build(PhotoOptions).max_pixels):
+    with reading_photos():
         report = inspect_path(
             options.path,
             terminal.progress,

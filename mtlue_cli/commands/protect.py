@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated
 
+from mtlue_cli.budget import Budget
 from mtlue_cli.commands.console import MOST_EXAMPLES, duration, grouped, table_of
 from mtlue_cli.commands.decoders import reading_photos
 from mtlue_cli.commands.from_config import Given, command_of
@@ -32,7 +33,7 @@ class LookOptions:
     preview: Annotated[int | None, Option(panel=OUTPUT, metavar="N", minimum=1, maximum=64)] = None
 
 
-@command_of("protect", ProtectConfig, LookOptions)
+@command_of("protect", ProtectConfig, LookOptions, Budget)
 def protect(given: Given) -> None:
     """Write a protected copy of every labelled image, and labels.csv with it.
 
@@ -70,12 +71,12 @@ def _protected(config: ProtectConfig, given: Given, look: LookOptions) -> "Prote
 
         if look.dry_run or look.preview is not None:
             raise InputError("--dry-run and --preview do not look into shards", hint="leave them out")
-        with reading_photos(config.max_pixels):
+        with reading_photos():
             return protect_shards(config, shards, given.terminal.progress)
 
     from mtlue_cli.workflows.protect.plan import named_weights, read_inputs
 
-    with reading_photos(config.max_pixels):  # what may be wrong is looked at before torch is loaded
+    with reading_photos():  # what may be wrong is looked at before torch is loaded
         inputs = read_inputs(config)
     if config.weights is not None:
         named_weights(config, inputs, config.weights)
@@ -86,7 +87,7 @@ def _protected(config: ProtectConfig, given: Given, look: LookOptions) -> "Prote
 
     from mtlue_cli.workflows.protect.run import protect_folder
 
-    with reading_photos(config.max_pixels):
+    with reading_photos():
         return protect_folder(config, given.terminal.progress, inputs)
 
 
@@ -95,7 +96,7 @@ def look_ahead(given: Given, config: ProtectConfig, look: LookOptions, inputs: "
     from mtlue_cli.workflows.protect.dry_run import draw_preview, dry_run
 
     terminal = given.terminal
-    with reading_photos(config.max_pixels):
+    with reading_photos():
         if look.preview is not None:
             preview = draw_preview(config, look.preview, terminal.progress, inputs)
             terminal.show(f"preview of {len(preview.files)} photos with the weights {preview.weights}: {preview.path}")

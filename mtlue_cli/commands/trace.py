@@ -1,4 +1,4 @@
-"""``mtlue trace``: evidence that a model was trained on a release."""
+"""``mtlue trace``: evidence that a model was trained on a release, and what of it is left in copies."""
 
 from collections.abc import Callable
 from typing import TYPE_CHECKING
@@ -7,19 +7,21 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
+from mtlue_cli.budget import Budget
 from mtlue_cli.choices import ExitCode
 from mtlue_cli.commands.console import Terminal, check_target, table_of
 from mtlue_cli.commands.decoders import reading_photos
-from mtlue_cli.commands.from_config import Given, PhotoOptions, command_of
-from mtlue_cli.workflows.trace.config import JudgeConfig, JudgeReportOptions, ProbesConfig
+from mtlue_cli.commands.from_config import Given, command_of
+from mtlue_cli.commands.trace_copy import CopyReport, show_copies
+from mtlue_cli.workflows.trace.config import CopyConfig, JudgeConfig, JudgeReportOptions, ProbesConfig
 
 if TYPE_CHECKING:
     from mtlue_cli.workflows.trace.judge import JudgeResult
 
-HELP = "Find out whether a model was trained on a release."
+HELP = "Find out whether a model was trained on a release, and whether copies of it still protect."
 
 
-@command_of("trace-probes", ProbesConfig, PhotoOptions)
+@command_of("trace-probes", ProbesConfig, Budget)
 def probes(given: Given) -> None:
     """Make probe images from clean photos, with which to ask a model.
 
@@ -31,7 +33,7 @@ def probes(given: Given) -> None:
     from mtlue_cli.workflows.trace.probes import make_probes
 
     terminal = given.terminal
-    with reading_photos(given.build(PhotoOptions).max_pixels):
+    with reading_photos():
         result = make_probes(given.build(ProbesConfig), terminal.progress)
     for note in result.notes:
         terminal.say(note)
@@ -51,7 +53,7 @@ def probes(given: Given) -> None:
     terminal.write_json(result.to_json())
 
 
-@command_of("trace-judge", JudgeConfig, JudgeReportOptions, PhotoOptions)
+@command_of("trace-judge", JudgeConfig, JudgeReportOptions, Budget)
 def judge(given: Given) -> None:
     """Judge from a model's answers to probes whether it was trained on the release.
 
@@ -64,7 +66,7 @@ def judge(given: Given) -> None:
     terminal, report = given.terminal, given.build(JudgeReportOptions).report
     if report is not None:
         check_target("--report", report)
-    with reading_photos(given.build(PhotoOptions).max_pixels):
+    with reading_photos():
         result = judge_model(given.build(JudgeConfig), terminal.progress)
     show_judgement(terminal, result)
     terminal.write_json(result.to_json())
@@ -110,5 +112,18 @@ def _shown(p: float | None) -> str:
     return "" if p is None else f"{p:.3f}" if p >= 0.001 else f"{p:.1e}"
 
 
-COMMANDS: dict[str, Callable[..., None]] = {"probes": probes, "judge": judge}
+@command_of("trace-copy", CopyConfig, CopyReport, Budget)
+def copy(given: Given) -> None:
+    """Measure what of the perturbation is left in copies of released photos.
+
+    Copies are matched by their bytes, their names or their pictures, and may be scaled, cropped, turned, mirrored and
+    recompressed. Exit code 3: some copies could not be measured; 4: less than --least-share is left; 5: none could be
+    measured.
+
+    [bold]Example:[/bold] mtlue trace copy downloaded --release photos-protected --against photos
+    """
+    show_copies(given)
+
+
+COMMANDS: dict[str, Callable[..., None]] = {"probes": probes, "judge": judge, "copy": copy}
 """The commands of ``mtlue trace``, by name; each has the table ``[trace-NAME]`` in a config file."""

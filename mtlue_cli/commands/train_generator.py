@@ -5,14 +5,15 @@ from dataclasses import replace
 
 from rich.table import Table
 
+from mtlue_cli.budget import Budget
 from mtlue_cli.choices import TRAIN_MINUTES, USEFUL_STEPS, ObjectiveName
 from mtlue_cli.commands.console import duration
 from mtlue_cli.commands.decoders import reading_photos
-from mtlue_cli.commands.from_config import Given, PhotoOptions, command_of
+from mtlue_cli.commands.from_config import Given, command_of
 from mtlue_cli.workflows.train.config import TrainConfig, check_usage
 
 
-@command_of("train-generator", TrainConfig, PhotoOptions)
+@command_of("train-generator", TrainConfig, Budget)
 def train_generator(given: Given) -> None:
     """Train a perturbation generator on a folder of labelled images.
 
@@ -34,15 +35,14 @@ def train_generator(given: Given) -> None:
     given_images, given_labels, reading_given = config.images, config.labels, config.reading
     images, table, reading = given.within(unpacked_images(config.images, config.labels, config.reading))
     config = replace(config, images=images, labels=table, reading=reading)
-    photos = given.build(PhotoOptions)
-    with reading_photos(photos.max_pixels):  # what may be wrong is looked at before torch is loaded
+    with reading_photos():  # what may be wrong is looked at before torch is loaded
         labels = read_folder_labels(config.images, config.labels, config.reading, learned=config.tasks)
     if config.start is not None:
         find_weights(config.start)
 
     from mtlue_cli.workflows.train.generator import train_generator as run
 
-    with reading_photos(photos.max_pixels):
+    with reading_photos():
         result = run(config, given.terminal.progress, labels)
     table = Table("generator", str(result.checkpoint))
     for name, value in (result.rows() | {"steps": f"{result.steps} in {duration(result.seconds)}"}).items():

@@ -9,10 +9,11 @@ from typing import Annotated
 
 import typer
 
+from mtlue_cli.budget import Budget
 from mtlue_cli.choices import ExitCode
 from mtlue_cli.commands.console import check_target
 from mtlue_cli.commands.decoders import reading_photos
-from mtlue_cli.commands.from_config import Given, PhotoOptions, command_of
+from mtlue_cli.commands.from_config import Given, command_of
 from mtlue_cli.commands.verify_tables import show_dry_run, show_verification
 from mtlue_cli.errors import MtlueError
 from mtlue_cli.options import OUTPUT, Option
@@ -38,7 +39,7 @@ class ReportOptions:
     no_cache: Annotated[bool, Option(panel=OUTPUT)] = False
 
 
-@command_of("verify", VerifyConfig, ReportOptions, PhotoOptions, without=("split",))
+@command_of("verify", VerifyConfig, ReportOptions, Budget, without=("split",))
 def verify(given: Given) -> None:
     """Audit a release, train victims on it, and measure what they learn.
 
@@ -50,7 +51,7 @@ def verify(given: Given) -> None:
 
     [bold]Example:[/bold] mtlue verify photos --labels labels.csv --protected photos-protected
     """
-    terminal, reports, photos = given.terminal, given.build(ReportOptions), given.build(PhotoOptions)
+    terminal, reports = given.terminal, given.build(ReportOptions)
     for option, target in (("--junit", reports.junit), ("--markdown", reports.markdown), ("--report", reports.report)):
         if target is not None:
             check_target(option, target)
@@ -68,14 +69,14 @@ def verify(given: Given) -> None:
     images, table, reading = given.within(unpacked_images(config.clean, config.labels, config.reading))
     released = given.within(unpacked_release(config.protected))
     config = replace(config, clean=images, labels=table, reading=reading, protected=released)
-    with reading_photos(photos.max_pixels):  # what may be wrong is looked at before torch is loaded
+    with reading_photos():  # what may be wrong is looked at before torch is loaded
         labels = read_folder_labels(config.clean, config.labels, config.reading, for_learning=False)
     if config.weights is not None:
         resolve_weights(config.weights, labels.table.tasks)
     if reports.dry_run:
         from mtlue_cli.workflows.verify.dry_run import dry_run
 
-        with reading_photos(photos.max_pixels):
+        with reading_photos():
             planned = dry_run(config, terminal.progress, labels)
         show_dry_run(terminal, planned)
         terminal.write_json(planned.to_json())
@@ -85,7 +86,7 @@ def verify(given: Given) -> None:
     from mtlue_cli.verification.reports.markdown import write_markdown
     from mtlue_cli.workflows.verify.run import verify_release
 
-    with reading_photos(photos.max_pixels):
+    with reading_photos():
         result = verify_release(config, terminal.progress, labels)
     show_verification(terminal, result)
     writers: list[Callable[[], None]] = [lambda: terminal.write_json(result.to_json())]

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from safetensors import SafetensorError, safe_open
 
-from mtlue_cli.choices import MAX_PATTERN_CELLS
+from mtlue_cli.budget import budget
+from mtlue_cli.choices import CPU_CALL_SIZE, MAX_PATTERN_CELLS
 from mtlue_cli.errors import CheckpointError, MtlueError
 from mtlue_cli.files import open_regular, write_atomically
 from mtlue_cli.tasks.spec import TaskSet
@@ -29,6 +30,8 @@ _ANEW = "get a fresh copy, or train one with mtlue train-generator"
 _DIGEST_KEY = "card_sha256"
 _SUMMARISED = 8
 _LARGEST = {"epsilon": 255, "image_size": 4096, "label_grid": 1024, "pattern_grid": MAX_PATTERN_CELLS}
+_TEXTS = ("objective", "data_digest", "licence", "created", "digest")
+_OBJECTS = ("settings", "generator", "versions")
 _LARGEST_WIDTH, _LARGEST_DEPTH = 2048, 64
 _LARGEST_NUMBER = 1e6
 _BYTES_A_NUMBER = 4
@@ -181,11 +184,14 @@ def _card_of(path: Path, metadata: Mapping[str, str]) -> CheckpointCard:
         document["tasks"] = TaskSet.from_json(document["tasks"])
         if type(universal := document.get("universal", False)) is not bool or (universal and document["tasks"]):
             raise TypeError("a universal generator has no tasks, every other one has some")
-        card = CheckpointCard(**document, name=path.stem)
-        texts = [getattr(card, name) for name in ("objective", "data_digest", "licence", "created", "digest")]
-        if not all(isinstance(text, str) for text in (*texts, *card.versions, *card.versions.values())):
-            raise TypeError("objective, digests, licence, versions and time of creation are text")
-        return card
+        odd = [name for name in _TEXTS if not isinstance(document.get(name, ""), str)]
+        odd += [name for name in _OBJECTS if not isinstance(document.get(name, {}), dict)]
+        odd += [f"versions: {name}" for name, number in document["versions"].items() if not isinstance(number, str)]
+        odd += [name for name in ("epsilon", "image_size") if type(document[name]) is not int]
+        odd += ["pattern_grid"] if universal and type(document["generator"].get("pattern_grid")) is not int else []
+        if odd:
+            raise TypeError(f"{odd[0]} is of another type")
+        return CheckpointCard(**document, name=path.stem)
     except (AttributeError, KeyError, TypeError, ValueError, RecursionError) as error:
         raise CheckpointError(f"{path} has damaged metadata: {type(error).__name__}: {error}", hint=_ANEW) from None
 
@@ -276,6 +282,22 @@ def _check_shape(path: Path, card: CheckpointCard, numbers: Mapping[str, object]
             faults.append(f"embeddings and blocks alone take {least * _BYTES_A_NUMBER} bytes, the file has {size}")
     if faults:
         raise CheckpointError(f"{path} describes a generator that is larger than the file", faults, _ANEW)
+    memory, most = _memory_of_call(shape), budget().max_network_bytes
+    if memory > most:
+        raise CheckpointError(
+            f"{path} describes a generator that takes about {memory:,} bytes of memory per call, the limit is {most:,}",
+            hint="set another one with --max-network-bytes if you trust these weights",
+        )
+
+
+def _memory_of_call(shape: Mapping[str, Any]) -> int:
+    """Bytes that a call of the network takes on a CPU, about: the layers that are in memory at once."""
+    pixels = shape["image_size"] ** 2
+    # A block holds its input, three layers of its width and one of twice that (network.py); 16 pixels are a cell.
+    cells = 6 * max(shape["encoder_width"], shape["decoder_width"]) + shape["encoder_width"] + shape["label_channels"]
+    # Images, patterns, and the perturbation before and after each step, of three colours.
+    numbers: int = pixels * cells // 16 + 3 * 10 * pixels
+    return numbers * _BYTES_A_NUMBER * CPU_CALL_SIZE
 
 
 def _differences(expected: Mapping[str, "Tensor"], found: Mapping[str, "Tensor"]) -> list[str]:

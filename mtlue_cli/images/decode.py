@@ -15,13 +15,13 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, UnidentifiedImageError, features
 
+from mtlue_cli.budget import BYTES_A_PIXEL, MAX_SIDE, budget, deadline
 from mtlue_cli.choices import MetadataGroup
 from mtlue_cli.errors import ImageError
 from mtlue_cli.files import open_below, open_regular
 from mtlue_cli.images.arrays import Array, decode_array, is_array
 from mtlue_cli.images.metadata import TURNS, Metadata, read_metadata, turn_to_upright
 from mtlue_cli.images.profiles import rebuilt_profile
-from mtlue_cli.images.reading import MAX_SIDE, max_bytes, max_pixels
 
 Pixels = Array
 """Of a photo: uint8 or uint16, of an array also floating point in [0, 1]."""
@@ -176,9 +176,9 @@ def read_content(path: Path, below: Path | None = None) -> bytes:
         opened = open_regular(path) if below is None else open_below(below, path.relative_to(below).as_posix())
         with opened as stream:
             size = os.fstat(stream.fileno()).st_size
-            if size > max_bytes():
+            if size > budget().photo_bytes:
                 raise ImageError(
-                    f"has {size:,} bytes, more than a photo of {max_pixels():,} pixels takes; "
+                    f"has {size:,} bytes, more than a photo of {budget().max_pixels:,} pixels takes; "
                     "set another limit with --max-pixels"
                 )
             return stream.read()
@@ -220,7 +220,7 @@ def opened_image(source: bytes | io.FileIO) -> Iterator[Image.Image]:
     formats = readable_formats()
     try:
         if isinstance(source, bytes):
-            formats, stream = _formats_of(source[:START], len(source)), io.BytesIO(source)
+            formats, stream = _formats_of(source[:START], len(source)), _TimedBytes(source)
         else:
             formats, stream = _formats_of(source.read(START), os.fstat(source.fileno()).st_size), source  # type: ignore[assignment]  # both are read from
             source.seek(0)
@@ -228,13 +228,16 @@ def opened_image(source: bytes | io.FileIO) -> Iterator[Image.Image]:
             if opened.format == "TIFF" and _DNG_VERSION in opened.tag_v2:  # type: ignore[attr-defined]  # TIFF images have it
                 raise ImageError(IS_RAW)
             check_size(opened.width, opened.height)
-            if _has_frames(opened):
+            if _has_frames(opened, source):
                 raise ImageError("holds several frames or pages; save the one you want as a separate file")
+            if opened.format in ("JPEG", "MPO") and isinstance(source, bytes):
+                _check_scans(source)
+                opened.decodermaxblock = _JPEG_BLOCK
             yield opened
     except ImageError:
         raise
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        if max_pixels() > 2 * (Image.MAX_IMAGE_PIXELS or 0):
+        if budget().max_pixels > 2 * (Image.MAX_IMAGE_PIXELS or 0):
             raise ImageError("has more pixels than Pillow opens; raise PIL.Image.MAX_IMAGE_PIXELS") from error
         raise ImageError(_too_large("more pixels than allowed")) from error
     except UnidentifiedImageError as error:
@@ -245,6 +248,48 @@ def opened_image(source: bytes | io.FileIO) -> Iterator[Image.Image]:
         # Pillow's decoders raise almost anything on damaged files.
         reason = str(error) or type(error).__name__
         raise ImageError(f"is damaged or an unsupported variant; Pillow says: {reason}") from error
+
+
+class _TimedBytes(io.BytesIO):
+    """A file's content that can be read as long as a photo may take to decode: decoders ask for one block at a time."""
+
+    def __init__(self, content: bytes) -> None:
+        super().__init__(content)
+        self._check = deadline()
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        """The next bytes; ImageError once there is no time left."""
+        self._check()
+        return super().read(size)
+
+
+_JPEG_BLOCK = 1 << 14
+"""Bytes of a JPEG that are decoded at once: a scan of hardly any bytes is decoded over the whole photo."""
+
+_MARKER = re.compile(rb"\xff([^\x00\xff])")
+_WITHOUT_LENGTH = frozenset({0x01, *range(0xD0, 0xD9)})
+_SOS, _EOI = 0xDA, 0xD9
+
+
+def _check_scans(content: bytes) -> None:
+    """Refuse a JPEG of too many scans before it is decoded.
+
+    Source: ITU-T T.81, annex B: a marker is 0xFF and a byte that is neither 0 nor 0xFF; a segment states its length.
+
+    Raises:
+        ImageError: It has too many.
+    """
+    limit = budget().max_scans
+    if content.count(b"\xff\xda") <= limit:  # most have; what a segment or another picture holds is counted too
+        return
+    scans, at = 0, 2
+    while (found := _MARKER.search(content, at)) is not None and (kind := found[1][0]) != _EOI:
+        at = found.end()
+        if kind not in _WITHOUT_LENGTH:
+            at += int.from_bytes(content[at : at + 2], "big")
+        scans += kind == _SOS
+        if scans > limit:
+            raise ImageError(f"has more than {limit:,} scans, the limit; set another one with --max-scans")
 
 
 def pixel_count(content: bytes) -> int:
@@ -285,6 +330,12 @@ def _decode_array(content: bytes) -> DecodedImage:
     if pixels.ndim != 3 or pixels.shape[2] != 3:
         raise ImageError(f"is an array of the shape {array.shape}, expected height x width x 3 or 3 x height x width")
     check_size(pixels.shape[1], pixels.shape[0])
+    most = budget().max_pixels * BYTES_A_PIXEL
+    if pixels.nbytes > most:
+        raise ImageError(
+            f"has {pixels.nbytes:,} bytes of {pixels.dtype}, the limit is {most:,}, {BYTES_A_PIXEL} for each pixel of "
+            "--max-pixels; set another one with it, or save uint8"
+        )
     if pixels.dtype == np.uint8:
         return DecodedImage(pixels, None, ARRAY, channels_first=channels_first)
     if pixels.dtype not in (np.float16, np.float32, np.float64):
@@ -315,7 +366,7 @@ def check_size(width: int, height: int) -> None:
     Raises:
         ImageError: It is so.
     """
-    if width * height > max_pixels():
+    if width * height > budget().max_pixels:
         raise ImageError(_too_large(f"{width} x {height} = {width * height:,} pixels"))
     if max(width, height) > MAX_SIDE:
         raise ImageError(f"has {width} x {height} pixels, a side may have at most {MAX_SIDE:,}")
@@ -324,11 +375,11 @@ def check_size(width: int, height: int) -> None:
 
 
 def _too_large(size: str) -> str:
-    return f"has {size}, the limit is {max_pixels():,}; set another one with --max-pixels"
+    return f"has {size}, the limit is {budget().max_pixels:,}; set another one with --max-pixels"
 
 
-def _has_frames(opened: Image.Image) -> bool:
-    """Whether a file holds more than one picture.
+def _has_frames(opened: Image.Image, source: object) -> bool:
+    """Whether a file, opened from its content or a stream, holds more than one picture.
 
     An MPO is a JPEG with others behind it. As phones write it these are previews and maps, and the first is the photo;
     those that the format itself calls frames are not.
@@ -336,7 +387,19 @@ def _has_frames(opened: Image.Image) -> bool:
     if opened.format == "MPO":
         views = getattr(opened, "mpinfo", {}).get(0xB002, ())
         return any(view["Attribute"]["MPType"].startswith("Multi-Frame") for view in views)
+    if opened.format == "PNG" and isinstance(source, bytes) and _holds_frame(source):
+        return True
     return bool(getattr(opened, "is_animated", False))
+
+
+def _holds_frame(content: bytes) -> bool:
+    """Whether a PNG has the data of a frame beside its picture, whatever number of frames it states."""
+    at = 8 if b"fdAT" in content else len(content)
+    while at < len(content):
+        if content[at + 4 : at + 8] == b"fdAT":
+            return True
+        at += 12 + int.from_bytes(content[at : at + 4], "big")
+    return False
 
 
 def _pixels(image: Image.Image, source_format: str) -> tuple[Pixels, npt.NDArray[np.uint8] | None]:
@@ -378,8 +441,9 @@ def _strips(image: Image.Image, mode: str) -> Iterator[tuple[slice, npt.NDArray[
 def is_deep_colour(opened: Image.Image, content: bytes) -> bool:
     """Whether a file has more than 8 bits a sample in a mode that Pillow silently cuts to 8."""
     if opened.format == "PNG":
-        depth, colour_type = content[24], content[25]
-        return depth == 16 and colour_type != 0
+        # What Pillow decodes, whatever chunks stand before the header and however often it stands there.
+        how = [str(tile[3]) for tile in opened.tile]  # type: ignore[attr-defined]  # image files have them
+        return any(each.endswith(";16B") and not each.startswith("I") for each in how)
     if opened.format == "TIFF":
         depths = opened.tag_v2.get(0x0102, (1,))  # type: ignore[attr-defined]  # TIFF images have it
         return max(depths) > 8 and opened.mode not in ("I", "F") and not opened.mode.startswith("I;16")

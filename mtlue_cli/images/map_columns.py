@@ -10,13 +10,13 @@ from pathlib import Path
 
 import numpy as np
 
+from mtlue_cli.budget import ReadingThreads
 from mtlue_cli.choices import TaskKind
 from mtlue_cli.errors import ImageError, InputError
 from mtlue_cli.images.arrays import Array
 from mtlue_cli.images.decode import read_content, upright_frame
 from mtlue_cli.images.folder import file_check
 from mtlue_cli.images.palettes import Colour, Palette, find_palettes, read_palette
-from mtlue_cli.images.reading import ReadingThreads
 from mtlue_cli.images.soft_edges import soft_numbers
 from mtlue_cli.images.targets import (
     as_target,

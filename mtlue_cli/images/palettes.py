@@ -3,12 +3,14 @@
 import csv
 import json
 import re
+from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from mtlue_cli.errors import ImageError
+from mtlue_cli.files import open_regular
 from mtlue_cli.tasks.spec import numbered_classes
 from mtlue_cli.tasks.wording import quoted
 
@@ -63,7 +65,7 @@ def read_palette(path: Path, named: str | None = None) -> Palette:
         ImageError: It cannot be read, or holds no colours.
     """
     try:
-        with path.open("rb") as stream:
+        with open_regular(path) as stream:
             content = stream.read(_MOST_BYTES + 1)
         text = content.decode("utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
@@ -115,11 +117,11 @@ def _entries(path: Path, text: str) -> Iterator[tuple[str, Colour]]:
 
 def _of_json(text: str) -> Iterator[tuple[str, Colour]]:
     try:
-        waiting: list[Any] = [json.loads(text)]
+        waiting: deque[Any] = deque([json.loads(text)])
     except (ValueError, RecursionError) as error:
         raise ImageError(f"is not JSON: {error}") from error
     while waiting:
-        value = waiting.pop(0)
+        value = waiting.popleft()
         if isinstance(value, dict):
             found = next((_colour(value[key]) for key in value if _LIKE_A_COLOUR.search(key)), None)
             if found is not None:

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
 
 from mtlue_cli.choices import LabelFormat
+from mtlue_cli.errors import MtlueError
+from mtlue_cli.files import read_regular
 from mtlue_cli.layouts.find import LABEL_NAMES
 from mtlue_cli.layouts.image_text import holds_image, image_text_error
 from mtlue_cli.layouts.tables import DELIMITED, REWRITERS, column_of_images, rewritten, rewritten_by_preset
@@ -91,13 +93,20 @@ def _files_beside_masks(images: Path, form: LabelFormat, names: Mapping[str, str
     """What a data set of folders of masks has besides: files of the released images, and lists without the others."""
     matches = [match for name in names if (match := MASK_FOLDERS[form].photo.fullmatch(name)) is not None]
     beside = sorted({match.expand(COPIED[form]) for match in matches})
-    found = {name: (images / name).read_bytes() for name in beside if (images / name).is_file()}
+    found = {name: _content(images / name) for name in beside if (images / name).is_file()}
     for root in {match["root"] for match in matches} if form in LISTS else ():
         stems = {os.fsencode(PurePosixPath(match["stem"]).name) for match in matches if match["root"] == root}
         for path in (images / root).glob(LISTS[form]):
-            lines = [line for line in path.read_bytes().splitlines() if line.split() and line.split()[0] in stems]
+            lines = [line for line in _content(path).splitlines() if line.split() and line.split()[0] in stems]
             found[path.relative_to(images).as_posix()] = b"".join(line + b"\n" for line in lines)
     return found
+
+
+def _content(path: Path) -> bytes:
+    try:
+        return read_regular(path)
+    except OSError as error:
+        raise MtlueError(f"{path} cannot be copied to the release: {error.strerror or error}") from error
 
 
 def _place_among(images: Path, labels: Path, table: LabelFile) -> str | None:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
+from mtlue_cli.budget import check_table
 from mtlue_cli.errors import InputError
 from mtlue_cli.layouts.image_text import has_image, image_text_error
 from mtlue_cli.layouts.shards import ShardKind, ShardRow, suffix_for
@@ -97,7 +98,9 @@ def _opened(path: Path) -> Any:  # noqa: ANN401 - pyarrow has no types
     from pyarrow import parquet
 
     try:
-        return parquet.ParquetFile(path)
+        file = parquet.ParquetFile(path)
+        check_table(path, file.metadata.num_rows, file.metadata.num_columns)
+        return file
     except (pyarrow.ArrowException, OSError) as error:
         reason = next(iter(str(error).splitlines()), type(error).__name__)
         raise InputError(f"{path} cannot be read as Parquet: {quoted(reason)}") from error

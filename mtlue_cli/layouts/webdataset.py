@@ -12,6 +12,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
+from mtlue_cli.budget import budget
 from mtlue_cli.errors import InputError
 from mtlue_cli.layouts.image_text import holds_image, image_text_error
 from mtlue_cli.layouts.shards import ShardKind, ShardRow, suffix_for
@@ -132,6 +133,11 @@ def _members(path: Path) -> Iterator[tuple[str, str, tarfile.TarInfo, bytes]]:
                     raise InputError(f"{path}: {quoted(info.name)} is a link or a device, expected a file")
                 folder, slash, file = info.name.rpartition("/")
                 stem, _, ending = file.partition(".")
+                if info.size > budget().photo_bytes:
+                    raise InputError(
+                        f"{path}: {quoted(info.name)} has {info.size:,} bytes, more than a photo may have",
+                        hint="set another limit with --max-pixels",
+                    )
                 stream = archive.extractfile(info)
                 if stem and "." in file and stream is not None:
                     yield folder + slash + stem, ending, info, stream.read()

@@ -9,9 +9,10 @@ from typing import Any
 
 import numpy as np
 
+from mtlue_cli.budget import budget
 from mtlue_cli.choices import ExitCode, ImageFormat
 from mtlue_cli.errors import ImageError, InputError
-from mtlue_cli.files import TEMPORARY, file_digest
+from mtlue_cli.files import TEMPORARY, file_digest, read_regular
 from mtlue_cli.images.decode import Pixels, decode_image, read_content
 from mtlue_cli.images.encode import comparable_pixels, is_lossless, same_alpha
 from mtlue_cli.images.folder import find_files_and_links
@@ -31,6 +32,7 @@ from mtlue_cli.release.records import (
     LABELS_NAME,
     LOCK_NAME,
     MANIFEST_PATH,
+    MOST_LIST,
     PLANNED_NAME,
     RUN_PATH,
     SHORT_DIGEST,
@@ -270,7 +272,7 @@ def check_file(
         return FileCheck((f"{record.file_name}: missing in the release", *of_maps))
     faults = record_faults(record, run.epsilon)
     try:
-        if file_digest(path) != record.sha256:
+        if file_digest(path, budget().photo_bytes) != record.sha256:
             faults.append(f"{record.file_name}: its bytes are not those of the manifest")
     except OSError as error:
         return FileCheck((f"{record.file_name}: cannot be read: {error.strerror or error}", *of_maps))
@@ -281,7 +283,7 @@ def check_file(
         if not must_measure and not original.is_file():
             return FileCheck((*faults, *of_maps), no_original=True)
         try:
-            if file_digest(original) != record.source_sha256:
+            if file_digest(original, budget().photo_bytes) != record.source_sha256:
                 faults.append(f"{record.source}: the original is not the one that was protected")
             pair = compare_files(original, path)
         except OSError as error:
@@ -488,17 +490,19 @@ def _changed_records(release: Path, manifest: Manifest) -> list[str]:
     faults: list[str] = []
     for name, digest in manifest.run.digests.items():
         if (unsafe := path_fault(name, "release")) is not None:
-            faults.append(f"{RUN_PATH}: in its digests, {unsafe}")
+            faults.append(f"{RUN_PATH}: among its digests, {unsafe}")
             continue
         try:
             if name == RUN_PATH:
-                found = settings_digest(json.loads(record_path(release, name).read_bytes()))
+                found = settings_digest(json.loads(read_regular(record_path(release, name))))
             else:
-                found = file_digest(record_path(release, name))
+                found = file_digest(record_path(release, name), MOST_LIST)
             if found != digest:
                 faults.append(f"{name}: its bytes are not those that the run wrote")
         except OSError as error:
             faults.append(f"{name}: cannot be read: {error.strerror or error}")
+        except (ValueError, RecursionError) as error:
+            faults.append(f"{name}: is damaged: {error}")
     return faults
 
 
@@ -515,7 +519,7 @@ def _described(pixels: np.ndarray[tuple[int, ...], np.dtype[np.generic]]) -> str
 def _digest(path: Path) -> str | None:
     """SHA-256 of a file; None if it cannot be read."""
     try:
-        return file_digest(path)
+        return file_digest(path, budget().photo_bytes)
     except OSError:
         return None
 

@@ -7,7 +7,6 @@ shard, the digest of each one, and the other files that were copied.
 import hashlib
 import json
 import re
-import shutil
 from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -16,13 +15,14 @@ import msgspec
 from msgspec import structs
 
 from mtlue_cli.errors import InputError
-from mtlue_cli.files import discard, file_digest, write_atomically
+from mtlue_cli.files import discard, file_digest, read_regular, write_atomically
 from mtlue_cli.images.folder import find_files_and_links
 from mtlue_cli.layouts.shards import Shards, number_of, shard_kinds, stem_of
 from mtlue_cli.release.records import (
     FOLDER,
     LABELS_NAME,
     MANIFEST_NAME,
+    MOST_LIST,
     RUN_NAME,
     RUN_PATH,
     FileRecord,
@@ -34,6 +34,8 @@ from mtlue_cli.tasks.paths import path_fault
 
 SHARDS_NAME = "shards.json"
 SHARDS_PATH = f"{FOLDER}/{SHARDS_NAME}"
+_ANEW = "protect the originals into a new folder"
+_ROW = re.compile(r"/\d{1,18}\.[^/]*\Z", re.ASCII)
 
 
 class ShardsRecord(msgspec.Struct, frozen=True):
@@ -115,7 +117,7 @@ def pack(
         on_shard()
     lost = Counter(record.source.rpartition("/")[0] for record in manifest.quarantine)
     for name in cards:
-        write_atomically(out / name, without_lost_rows((source.folder / name).read_bytes(), lost))
+        write_atomically(out / name, without_lost_rows(read_regular(source.folder / name), lost))
     for name, place in _records(plain).items():
         if name != RUN_NAME:
             write_atomically(out / FOLDER / name, place.read_bytes())
@@ -142,15 +144,24 @@ def unpack(release: Path, plain: Path) -> list[str]:
     kind = next(kind for kind in shard_kinds() if kind.suffix == document.kind)
     expected: dict[str, list[str]] = defaultdict(list)
     for record in manifest.files:
-        if path_fault(record.file_name) is None:
+        if path_fault(record.file_name) is not None or not _ROW.search(record.file_name):
+            faults.append(f"{record.file_name}: in the manifest, is no row of a shard")
+        else:
             expected[record.file_name.rpartition("/")[0]].append(record.file_name)
     (plain / FOLDER).mkdir(parents=True, exist_ok=True)
     for name, place in _records(plain).items():
-        shutil.copyfile(release / FOLDER / name, place)
+        try:
+            place.write_bytes(read_regular(release / FOLDER / name, MOST_LIST))
+        except OSError as error:
+            raise InputError(
+                f"{release / FOLDER / name} cannot be read: {error.strerror or error}", hint=_ANEW
+            ) from error
     seal = read_seal(release)
     if isinstance(seal, Seal):
         faults += sealed_file_faults(release, seal, [SHARDS_PATH])
-        shutil.copyfile(release / SEAL_PATH, plain / SEAL_PATH)  # it covers the plain release too, and is checked there
+        (plain / SEAL_PATH).write_bytes(
+            read_regular(release / SEAL_PATH)
+        )  # it covers the plain release too, and is checked there
     elif seal is not None:
         faults.append(f"{SEAL_PATH}: {seal}")
     for name, digest in document.shards.items():
@@ -161,11 +172,10 @@ def unpack(release: Path, plain: Path) -> list[str]:
         if file_digest(path) != digest:
             faults.append(f"{name}: its bytes are not those that the run wrote")
         rows = 0
-        for row in kind.read(path):
-            if rows < len(files):
-                (plain / files[rows]).parent.mkdir(parents=True, exist_ok=True)
-                (plain / files[rows]).write_bytes(row.image or b"")
-            rows += 1
+        for rows, row in enumerate(kind.read(path), 1):
+            if rows <= len(files):
+                (plain / files[rows - 1]).parent.mkdir(parents=True, exist_ok=True)
+                (plain / files[rows - 1]).write_bytes(row.image or b"")
         if rows != len(files):
             faults.append(f"{name}: holds {rows} rows, {len(files)} are recorded")
     known = {
@@ -213,12 +223,12 @@ def _records(plain: Path) -> dict[str, Path]:
 def _read(release: Path) -> ShardsRecord:
     path = release / FOLDER / SHARDS_NAME
     try:
-        document = msgspec.json.decode(path.read_bytes(), type=ShardsRecord)
+        document = msgspec.json.decode(read_regular(path, MOST_LIST), type=ShardsRecord)
         known = document.kind in [kind.suffix for kind in shard_kinds()]
         if not known or any(path_fault(name) is not None for name in (*document.shards, *document.cards)):
             raise ValueError("names that no release has")
     except (OSError, ValueError, RecursionError) as error:
-        raise InputError(f"{path} is damaged: {error}", hint="protect the originals into a new folder") from error
+        raise InputError(f"{path} is damaged: {error}", hint=_ANEW) from error
     return document
 
 

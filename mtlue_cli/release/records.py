@@ -9,9 +9,10 @@ run before it may have put into the release: a killed run leaves files that no r
 """
 
 import hashlib
+import io
 import json
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -23,7 +24,7 @@ from msgspec import Meta
 from mtlue_cli.choices import MAX_PATTERN_CELLS, ImageFormat, MetadataGroup
 from mtlue_cli.documents import Document
 from mtlue_cli.errors import InputError
-from mtlue_cli.files import write_atomically
+from mtlue_cli.files import open_regular, read_regular, write_atomically
 from mtlue_cli.metrics.flip import MeanFlip
 from mtlue_cli.tasks.paths import path_fault
 
@@ -33,6 +34,12 @@ MANIFEST_NAME = "manifest.jsonl"
 PLANNED_NAME = "planned.json"
 LABELS_NAME = "labels.csv"
 LOCK_NAME = "lock"
+MOST_POINTER = 4096
+"""Bytes of the file that names the folder of the records."""
+MOST_LINE = 16 << 20
+"""Bytes of a line of the manifest: the maps and labels of one image."""
+MOST_LIST = 1 << 30
+"""Bytes of a list of files: tens of millions of names."""
 RUN_PATH = f"{FOLDER}/{RUN_NAME}"
 MANIFEST_PATH = f"{FOLDER}/{MANIFEST_NAME}"
 
@@ -227,7 +234,7 @@ def records_folder(release: Path) -> Path:
     if not place.is_file():
         return place
     try:
-        name = place.read_text(encoding="utf-8").strip()
+        name = read_regular(place, MOST_POINTER).decode().strip()
     except (OSError, ValueError) as error:
         raise InputError(f"{place} cannot be read: {error}") from error
     if path_fault(name) is not None or "/" in name:
@@ -263,7 +270,7 @@ def run_and_digest(release: Path) -> tuple[RunRecord, str]:
     """
     path = records_folder(release) / RUN_NAME
     try:
-        content = path.read_bytes()
+        content = read_regular(path)
         version = msgspec.json.decode(content, type=_Schema).schema_version
         if version != SCHEMA_VERSION:
             raise InputError(
@@ -309,18 +316,15 @@ def read_manifest(release: Path) -> Manifest:
     run, run_sha256 = run_and_digest(release)
     path = records_folder(release) / MANIFEST_NAME
     records: dict[str, Record] = {}
-    try:
-        content = path.read_bytes() if path.exists() else b""
-    except OSError as error:
-        raise InputError(f"{path} cannot be read: {error}") from error
-    lines = content.split(b"\n")
-    for number, line in enumerate(lines, 1):
-        if not line:
+    content = hashlib.sha256()
+    for number, line in enumerate(_lines(path), 1):
+        content.update(line)
+        if not line.strip(b"\n"):
             continue
         try:
             record: Record = _RECORDS[_KIND.decode(line).status].decode(line)
         except (ValueError, RecursionError) as error:
-            if number == len(lines):
+            if not line.endswith(b"\n") and len(line) <= MOST_LINE:
                 break
             raise InputError(f"{path}, line {number} is damaged: {error}", hint=_ANEW) from error
         records.pop(record.source, None)
@@ -330,8 +334,20 @@ def read_manifest(release: Path) -> Manifest:
         tuple(record for record in records.values() if isinstance(record, FileRecord)),
         tuple(record for record in records.values() if isinstance(record, QuarantineRecord)),
         run_sha256,
-        hashlib.sha256(content).hexdigest(),
+        content.hexdigest(),
     )
+
+
+def _lines(path: Path) -> Iterator[bytes]:
+    """The lines of a file, each with its end, those that are too long in parts; nothing without the file."""
+    try:
+        with io.BufferedReader(open_regular(path)) as stream:
+            while line := stream.readline(MOST_LINE + 1):
+                yield line
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise InputError(f"{path} cannot be read: {error.strerror or error}", hint=_ANEW) from error
 
 
 def write_manifest(release: Path, records: Iterable[Record]) -> None:
@@ -351,9 +367,9 @@ def manifest_line(record: Record) -> str:
 def read_planned(release: Path) -> frozenset[str]:
     """Files that unfinished runs may have put into the release; none if the list cannot be read."""
     try:
-        names = json.loads((records_folder(release) / PLANNED_NAME).read_text(encoding="utf-8"))
-        return frozenset(name for name in names if isinstance(name, str))
-    except (OSError, ValueError, TypeError, RecursionError):
+        content = read_regular(records_folder(release) / PLANNED_NAME, MOST_LIST)
+        return frozenset(msgspec.json.decode(content, type=list[str]))
+    except (OSError, ValueError, RecursionError):
         return frozenset()
 
 

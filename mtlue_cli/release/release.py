@@ -13,10 +13,18 @@ from pathlib import Path, PurePosixPath
 
 from msgspec import structs
 
+from mtlue_cli.budget import ReadingThreads
 from mtlue_cli.errors import InputError, MtlueError
-from mtlue_cli.files import TEMPORARY, OpenFolder, discard, file_digest, synchronise, write_atomically
+from mtlue_cli.files import (
+    TEMPORARY,
+    OpenFolder,
+    discard,
+    file_digest,
+    open_regular,
+    synchronise,
+    write_atomically,
+)
 from mtlue_cli.images.folder import find_files_and_links, may_be_photo
-from mtlue_cli.images.reading import ReadingThreads
 from mtlue_cli.metrics.flip import MeanFlip
 from mtlue_cli.release.check import (
     FileCheck,
@@ -489,10 +497,10 @@ def refuse_protected(images: Path, names: Sequence[str]) -> None:
 
 def _open_log(path: Path) -> io.TextIOWrapper:
     """The manifest, to append to; a torn last line is cut off."""
-    if path.exists():
-        whole = path.read_bytes()
-        if whole and not whole.endswith(b"\n"):
-            write_atomically(path, whole[: whole.rfind(b"\n") + 1])
+    with contextlib.suppress(FileNotFoundError), io.BufferedReader(open_regular(path)) as stream:
+        end = sum(len(line) for line in stream if line.endswith(b"\n"))
+        if end < stream.tell():
+            os.truncate(path, end)
     return path.open("a", encoding="utf-8")
 
 

@@ -12,6 +12,7 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 import numpy.typing as npt
 
+from mtlue_cli.budget import check_table
 from mtlue_cli.choices import LabelFormat, TaskKind
 from mtlue_cli.errors import InputError
 from mtlue_cli.tasks.bins import Bins, parse_bins, parse_number
@@ -125,7 +126,7 @@ def read_label_file(
         form = "no image name has the form that this format expects"
         faults.append(form if reader.reads_names else "no row below the header")
     missing, missing_notes = _missing_cells(raw, options.missing_values)
-    raw = _with_multi_labels(raw, options.multi_labels, missing)
+    raw = _with_multi_labels(path, raw, options.multi_labels, missing)
     file_index = _find_file_column(path, raw, options, file_columns, folder, unread)
     faults += _header_faults(raw.header, options)
     if len(raw.header) < 2:
@@ -469,7 +470,7 @@ def _without_unnamed(raw: RawTable) -> tuple[RawTable, list[Column]]:
     return replace(raw, header=header, rows=rows, notes=(*raw.notes, *notes)), found
 
 
-def _with_multi_labels(raw: RawTable, wanted: Sequence[MultiLabel], missing: Collection[str]) -> RawTable:
+def _with_multi_labels(path: Path, raw: RawTable, wanted: Sequence[MultiLabel], missing: Collection[str]) -> RawTable:
     """The table with a binary column for each label of the columns in ``wanted``, and notes on them."""
     for column in wanted:
         name = quoted(column.column)
@@ -482,12 +483,14 @@ def _with_multi_labels(raw: RawTable, wanted: Sequence[MultiLabel], missing: Col
         separator = column.separator or separator_of(filled)
         length = vector_length(filled, separator)
         if length is not None:
+            check_table(path, len(cells), len(raw.header) + length)
             names = tuple(f"{column.column}:{position}" for position in range(length))
             made = [vector_cells(cell, separator, length) for cell in cells]
             notes, holds = [], "holds 0 or 1 for each position"
         else:
             lists = [None if cell is None else labels_of(cell, separator) for cell in cells]
             labels = ordered_classes(label for found in lists for label in found or ())
+            check_table(path, len(cells), len(raw.header) + len(labels))
             taken = set(raw.header) - {column.column}
             clear = all(re.search(r"[^\W\d_]", label) for label in labels) and taken.isdisjoint(labels)
             names = labels if clear else tuple(f"{column.column}:{label}" for label in labels)

@@ -170,13 +170,22 @@ class GeneratorLoop:
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Resume from what :meth:`state_dict` gave."""
+        """Resume from what :meth:`state_dict` gave.
+
+        Raises:
+            ValueError: The step or the order of the images is none of this loop's; of what else does not fit, whatever
+                it raises.
+        """
         self.generator.load_state_dict(state["generator"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.objective.load_state_dict(state["objective"])
         self.rng.set_state(state["rng"])
         self.order = list(state["order"])
         self.step = int(state["step"])
+        if not 0 <= self.step <= self.steps:
+            raise ValueError(f"step {self.step} of {self.steps}")
+        if not all(type(row) is int and 0 <= row < len(self.images) for row in self.order):
+            raise ValueError("it names images that are not there")
 
 
 def rate_share(step: int, steps: int, warmup_steps: int) -> float:

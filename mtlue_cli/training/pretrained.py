@@ -14,7 +14,7 @@ from torch import Tensor
 
 from mtlue_cli.choices import BackboneName, TaskKind
 from mtlue_cli.errors import CheckpointError, InputError
-from mtlue_cli.files import write_atomically
+from mtlue_cli.files import open_regular, write_atomically
 from mtlue_cli.generator.checkpoint import weights_digest
 from mtlue_cli.networks.multitask import MultiTaskNetwork, build_network
 from mtlue_cli.tasks.spec import Task, TaskSet
@@ -139,6 +139,7 @@ def load_start(path: Path, backbone: BackboneName) -> PretrainedStart:
         CheckpointError: The file is unreadable, damaged or of another architecture.
     """
     try:
+        open_regular(path).close()  # a FIFO would be waited for
         with safe_open(path, framework="pt") as stream:
             named = (stream.metadata() or {}).get(METADATA_KEY)
             weights = {name: stream.get_tensor(name) for name in stream.keys()}  # noqa: SIM118  # not a dictionary

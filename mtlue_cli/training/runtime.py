@@ -21,7 +21,7 @@ from torch import Tensor
 import mtlue_cli
 from mtlue_cli.choices import Precision
 from mtlue_cli.errors import CheckpointError
-from mtlue_cli.files import write_atomically
+from mtlue_cli.files import open_regular, write_atomically
 from mtlue_cli.keys import Key
 
 STATE_KEY = "mtlue-training-state"
@@ -124,22 +124,35 @@ def load_state(path: Path, secret: Key | None = None) -> dict[str, Any]:
     Raises:
         CheckpointError: The file is damaged or something else, or someone else wrote it.
     """
-    try:
+    with state_faults(path):
+        open_regular(path).close()  # a FIFO would be waited for
         with safe_open(path, framework="pt") as stream:
             metadata = stream.metadata() or {}
             tensors = {name: stream.get_tensor(name) for name in stream.keys()}  # noqa: SIM118  # not a dictionary
-        state = _decode(json.loads(metadata[STATE_KEY]), tensors)
-    except (OSError, SafetensorError, KeyError, ValueError) as error:
-        raise CheckpointError(f"the training state {path} is damaged: {error}", hint=f"delete {path.parent}") from None
-    assert isinstance(state, dict)
-    if secret is not None:
-        mac = _state_mac(secret, metadata[STATE_KEY], tensors)
-        if not hmac.compare_digest(mac.encode(), metadata.get(_MAC_KEY, "").encode()):
+        mac = None if secret is None else _state_mac(secret, metadata[STATE_KEY], tensors)
+        if mac is not None and not hmac.compare_digest(mac.encode(), metadata.get(_MAC_KEY, "").encode()):
             raise CheckpointError(
                 f"the training state {path} was written by an older version, with another key, or by someone else",
                 hint=f"delete {path.parent}",
             )
-    return state
+        state = _decode(json.loads(metadata[STATE_KEY]), tensors)
+        if not isinstance(state, dict):
+            raise ValueError("it is no dictionary")
+        return state
+
+
+@contextmanager
+def state_faults(path: Path) -> Iterator[None]:
+    """Within it what is wrong with the values of a training state becomes an error that says what to do.
+
+    Raises:
+        CheckpointError: For everything that damaged values raise.
+    """
+    odd = (OSError, SafetensorError, ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError)
+    try:
+        yield
+    except odd as error:  # RecursionError is a RuntimeError
+        raise CheckpointError(f"the training state {path} is damaged: {error}", hint=f"delete {path.parent}") from None
 
 
 def _state_mac(secret: Key, structure: str, tensors: Mapping[str, Tensor]) -> str:

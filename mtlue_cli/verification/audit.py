@@ -6,11 +6,11 @@ from pathlib import Path, PurePosixPath
 
 from msgspec import structs
 
+from mtlue_cli.budget import ReadingThreads
 from mtlue_cli.choices import ImageFormat
 from mtlue_cli.documents import Document
 from mtlue_cli.errors import ImageError, InputError
 from mtlue_cli.images.folder import find_files_and_links, find_images
-from mtlue_cli.images.reading import ReadingThreads
 from mtlue_cli.release.check import compare_files
 from mtlue_cli.release.records import FOLDER
 from mtlue_cli.release.release import Release

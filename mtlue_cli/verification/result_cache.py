@@ -17,7 +17,7 @@ import msgspec
 from msgspec import structs
 
 from mtlue_cli.documents import Document
-from mtlue_cli.files import file_digest, write_atomically
+from mtlue_cli.files import file_digest, read_regular, write_atomically
 from mtlue_cli.keys import Key
 from mtlue_cli.verification.victim_result import VictimResult
 
@@ -66,7 +66,7 @@ class ResultCache:
         if self._folder is None:
             return None
         try:
-            content = (self._folder / f"{key}.json").read_bytes()
+            content = read_regular(self._folder / f"{key}.json")
         except OSError:
             return None
         try:

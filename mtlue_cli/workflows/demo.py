@@ -9,7 +9,7 @@ from typing import Any
 
 from mtlue_cli.choices import BackboneName, ExitCode, ObjectiveName
 from mtlue_cli.errors import InputError
-from mtlue_cli.files import write_atomically
+from mtlue_cli.files import read_regular, write_atomically
 from mtlue_cli.images.rendered_scenes import SCENE_TASKS, write_scenes
 from mtlue_cli.images.synthetic import LABELS_FILE, draw_set
 from mtlue_cli.tasks.declared import parse_declarations
@@ -135,8 +135,8 @@ def claim_folder(config: DemoConfig) -> None:
         raise InputError(f"{config.out} is a file, expected a folder of the demo", hint=fresh)
     if marker.is_file():
         try:
-            found = json.loads(marker.read_text(encoding="utf-8"))
-        except ValueError:
+            found = json.loads(read_regular(marker))
+        except (OSError, ValueError, RecursionError):
             found = None
         if found != settings:
             raise InputError(f"{config.out} holds a demo with other settings", hint=fresh)

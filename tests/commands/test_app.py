@@ -1,3 +1,4 @@
+import errno
 import json
 import os
 import re
@@ -112,6 +113,11 @@ def test_of_many_kinds_of_faults_the_first_are_shown() -> None:
         (ImageError("cut short"), ExitCode.UNEXPECTED, "error: cut short"),
         (RuntimeError("boom\nmore"), ExitCode.UNEXPECTED, "unexpected failure: RuntimeError: boom"),
         (AssertionError(), ExitCode.UNEXPECTED, "unexpected failure: AssertionError"),
+        (
+            PermissionError(errno.EACCES, "Permission denied", "set/.mtlue"),
+            ExitCode.INPUT,
+            "error: no access to set/.mtlue: Permission denied",
+        ),
         (KeyboardInterrupt(), ExitCode.INTERRUPTED, "interrupted, run the same command again to continue"),
     ],
 )
@@ -179,6 +185,15 @@ def test_a_second_request_ends_at_once(number: signal.Signals) -> None:
             process.send_signal(number)
         assert "Traceback" not in process.stderr.read()
     assert process.returncode == ExitCode.INTERRUPTED
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "utf-8"])
+def test_what_a_stream_cannot_show_is_spelled_out_and_no_failure(encoding: str) -> None:
+    words = child("from rich.console import Console; Console().print('\\u2500 caf\\xe9 \\udcff')")
+    environment = {**os.environ, "PYTHONIOENCODING": encoding}
+    done = subprocess.run(words, capture_output=True, check=False, env=environment)
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert done.stdout.decode(encoding).endswith("\\udcff\n")
 
 
 def test_reader_that_leaves_is_no_reason_for_noise() -> None:

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
+from mtlue_cli.budget import Budget
 from mtlue_cli.choices import TRAIN_MINUTES, ExitCode, LabelFormat, SplitPart
 from mtlue_cli.commands.app import app
 from mtlue_cli.commands.train_generator import train_generator
@@ -135,12 +136,8 @@ def test_every_field_of_the_workflow_has_its_option() -> None:
     set_elsewhere = {"reading", "max_steps", "least_steps", "most_images", "private", "maps_folder"}
     fields = {field.name for field in (*dataclasses.fields(TrainConfig), *dataclasses.fields(LabelOptions))}
     offered = set(inspect.signature(train_generator).parameters) - {"context"}
-    assert fields - set_elsewhere == offered - {
-        "config",
-        "quiet",
-        "json_target",
-        "max_pixels",
-    }
+    limits = {field.name for field in dataclasses.fields(Budget)}
+    assert fields - set_elsewhere == offered - {"config", "quiet", "json_target", *limits}
 
 
 def test_epochs_unset_the_default_time(labels: Path) -> None:

@@ -169,11 +169,12 @@ def work(kind: str, seed: int, folder: Path, findings: Findings, limits: Limits)
 
 def tried(kind: str, case: "Case", place: Path) -> tuple[str, str]:
     """The outcome of a file, and what is unexpected about it."""
+    from mtlue_cli.budget import Budget, limited_to
     from mtlue_cli.commands.decoders import reading_photos
     from tests.fuzz.kinds import KINDS
 
     try:
-        with reading_photos(MOST_PIXELS), warnings.catch_warnings():
+        with limited_to(Budget(max_pixels=MOST_PIXELS)), reading_photos(), warnings.catch_warnings():
             warnings.simplefilter("ignore")
             return ("accepted" if KINDS[kind].attempt(case, place) else "refused"), ""
     except Exception as error:
@@ -183,6 +184,7 @@ def tried(kind: str, case: "Case", place: Path) -> tuple[str, str]:
 
 def replay(path: Path) -> int:
     """Try a saved file again, with the traceback of what is unexpected."""
+    from mtlue_cli.budget import Budget, limited_to
     from mtlue_cli.commands.decoders import reading_photos
     from tests.fuzz.kinds import KINDS, Case
 
@@ -191,7 +193,7 @@ def replay(path: Path) -> int:
         place = Path(folder)
         names = {Path(case.name).name: case.name for case in KINDS[kind].corpus(place, 0)}
         case = Case(names.get(name, name), path.read_bytes())
-        with reading_photos(MOST_PIXELS):
+        with limited_to(Budget(max_pixels=MOST_PIXELS)), reading_photos():
             accepted = KINDS[kind].attempt(case, place)
     print("accepted" if accepted else "refused")
     return 0

@@ -10,6 +10,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from mtlue_cli.budget import Budget, limited_to
 from mtlue_cli.errors import CheckpointError
 from mtlue_cli.generator.checkpoint import (
     METADATA_KEY,
@@ -272,6 +273,11 @@ def test_weights_that_are_not_finite_are_refused(path: Path) -> None:
         {"tasks": [{"name": "colour", "kind": "odd", "classes": ["0", "1"]}]},
         {"tasks": [{"name": "a.b", "kind": "binary", "classes": ["0", "1"]}]},
         {"schema_version": "1"},
+        *({name: 5} for name in ("objective", "data_digest", "licence", "created", "digest", "settings", "versions")),
+        *({name: "8"} for name in ("epsilon", "image_size")),
+        {"versions": {"mtlue": 1}},
+        {"versions": ["mtlue"]},
+        {"universal": True, "tasks": [], "generator": {"pattern_grid": "9"}},
         {"licence": 3},
         {"created": None},
         {"versions": ["1"]},
@@ -283,6 +289,21 @@ def test_a_card_with_fields_of_other_types_is_refused(path: Path, field: dict[st
     rewrite(path, **field)
     with pytest.raises(CheckpointError):
         load_checkpoint(path)
+
+
+@pytest.mark.parametrize("size", [2048, 4096])
+def test_weights_that_take_too_much_memory_per_call_are_refused_before_they_are_read(
+    path: Path, size: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rewrite(path, generator={**asdict(CONFIG), "image_size": size}, image_size=size)
+    monkeypatch.setattr("safetensors.torch.load_file", lambda _: pytest.fail("the weights were read"))
+    with pytest.raises(CheckpointError, match="bytes of memory per call, the limit is 2,147,483,648") as caught:
+        load_checkpoint(path)
+    assert caught.value.hint is not None
+    assert "--max-network-bytes" in caught.value.hint
+    monkeypatch.undo()
+    with limited_to(Budget(max_network_bytes=1 << 40)):
+        assert load_checkpoint(path).card.image_size == size
 
 
 @pytest.mark.parametrize("document", ["card", ["card"], 3, None])

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from mtlue_cli.budget import Budget, limited_to
 from mtlue_cli.choices import ImageFormat
-from mtlue_cli.commands.decoders import reading_photos
 from mtlue_cli.errors import ImageError
 from mtlue_cli.images import decode
 from mtlue_cli.images.dataset import to_square
@@ -122,7 +122,7 @@ def test_what_cannot_be_protected_says_why(content: bytes, reason: str) -> None:
 
 
 def test_too_large() -> None:
-    with reading_photos(50), pytest.raises(ImageError, match="the limit is 50"):
+    with limited_to(Budget(max_pixels=50)), pytest.raises(ImageError, match="the limit is 50"):
         decode_bytes(encoded(Image.fromarray(COLOUR)))
 
 

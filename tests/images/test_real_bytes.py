@@ -14,7 +14,8 @@ import numpy as np
 import pytest
 from PIL import Image, PngImagePlugin, features
 
-from mtlue_cli.choices import ImageFormat, MetadataGroup
+from mtlue_cli.budget import Budget, limited_to
+from mtlue_cli.choices import MAX_PIXELS, ImageFormat, MetadataGroup
 from mtlue_cli.commands.decoders import reading_photos
 from mtlue_cli.errors import ImageError
 from mtlue_cli.images.decode import (
@@ -283,7 +284,7 @@ def test_truncated_anywhere_it_is_refused_or_nothing_is_missing(kind: str) -> No
 @pytest.mark.parametrize("kind", SOURCES)
 def test_changed_anywhere_it_is_read_or_refused(kind: str) -> None:
     rng = np.random.default_rng(5)
-    with reading_photos(1_000_000):
+    with limited_to(Budget(max_pixels=1_000_000)), reading_photos():
         for _ in range(60):
             content = bytearray(SOURCES[kind])
             for place in rng.integers(0, min(len(content), 400), 3):
@@ -325,13 +326,13 @@ def announced(width: int, height: int) -> bytes:
     ],
 )
 def test_too_large_is_told_before_anything_is_decoded(width: int, height: int, limit: int | None, reason: str) -> None:
-    with reading_photos(limit) if limit else reading_photos(), pytest.raises(ImageError) as caught:
+    with limited_to(Budget(limit or MAX_PIXELS)), reading_photos(), pytest.raises(ImageError) as caught:
         decode_bytes(announced(width, height))
     assert reason in str(caught.value)
 
 
 def test_a_larger_limit_allows_larger_photos() -> None:
-    with reading_photos(700_000_000), pytest.raises(ImageError, match="is damaged"):
+    with limited_to(Budget(700_000_000)), reading_photos(), pytest.raises(ImageError, match="is damaged"):
         decode_bytes(announced(30_000, 20_000))  # on to its pixels, of which few are there
 
 

@@ -7,11 +7,11 @@ import pytest
 import torch
 from PIL import Image
 
+from mtlue_cli.budget import Budget, limited_to
 from mtlue_cli.choices import TaskKind
 from mtlue_cli.errors import ImageError, InputError
 from mtlue_cli.images.dataset import load_labels
 from mtlue_cli.images.metadata import TURNS
-from mtlue_cli.images.reading import photos_up_to
 from mtlue_cli.images.targets import (
     read_target,
     single_channel,
@@ -150,7 +150,7 @@ def test_a_truncated_mask_ends_in_a_reason(tmp_path: Path) -> None:
 
 def test_maps_have_the_limit_of_photos(tmp_path: Path) -> None:
     for path in (save(tmp_path, Image.new("L", (40, 30)), "a.png"), save(tmp_path, np.zeros((30, 40), int), "a.npy")):
-        with photos_up_to(1000), pytest.raises(ImageError, match="the limit is 1,000"):
+        with limited_to(Budget(1000)), pytest.raises(ImageError, match="the limit is 1,000"):
             read_target(path, MASK)
 
 

@@ -19,6 +19,7 @@ from mtlue_cli.workflows.progress import SilentProgress
 from mtlue_cli.workflows.protect.config import ProtectConfig
 from mtlue_cli.workflows.protect.run import protect_folder
 from tests.small_set import write_checkpoint, write_images
+from tests.workflows.faulty_disk import rights_that_count
 
 RUNNER = CliRunner()
 PUT_BACK = "photo5.png"
@@ -123,6 +124,30 @@ def test_inspect_and_verify_find_the_same_faults(
     faults = json.loads(looked.stdout)["faults"]
     assert fault in faults
     assert set(faults) <= set(json.loads(judged.stdout)["audit"]["faults"])
+
+
+@pytest.mark.parametrize("name", ["a\0b", "../outside", "/etc/passwd", "\ud800"], ids=range(4))
+def test_a_digest_of_what_no_release_holds_is_a_fault(config: ProtectConfig, name: str) -> None:
+    path = config.release / FOLDER / RUN_NAME
+    document = json.loads(path.read_text())
+    path.write_text(json.dumps({**document, "digests": {**document["digests"], name: "0" * 64}}))
+    looked = inspected(config)
+    assert looked.exit_code in (ExitCode.NOT_PROTECTED, ExitCode.INPUT), looked.output
+    assert "unexpected failure" not in looked.output
+
+
+@pytest.mark.parametrize("folder", [f"{FOLDER}", ".", ".."])
+def test_a_release_that_may_not_be_read_is_no_unexpected_failure(config: ProtectConfig, folder: str) -> None:
+    place = (config.release / folder).resolve()
+    mode = place.stat().st_mode
+    place.chmod(0)
+    try:
+        with rights_that_count():
+            for looked in (inspected(config), verified(config)):
+                assert looked.exit_code in (ExitCode.INPUT, ExitCode.NOT_PROTECTED), looked.output
+                assert "unexpected" not in looked.output
+    finally:
+        place.chmod(mode)
 
 
 def test_a_release_that_nobody_touched_is_whole(config: ProtectConfig) -> None:

@@ -21,6 +21,16 @@ def test_other_cells_stay_as_they_are(cell: str) -> None:
     assert unescaped(cell) == cell
 
 
+@pytest.mark.parametrize("cell", ["x;=cmd", "x\t+1", "x; @SUM(A1)", "x|-1+2", "x,=1"])
+def test_a_formula_behind_what_parts_cells_elsewhere_stands_in_quotation_marks(cell: str, tmp_path: Path) -> None:
+    labels = read_label_file(write(tmp_path, f'image,t\na.png,"{cell}"\nb.png,0\n'), for_learning=False)
+    content = released_labels(labels, {0: "a.png", 1: "b.png"})
+    assert content.splitlines()[1:] == [f'"a.png","{cell}"'.encode(), b"b.png,0"]
+    (tmp_path / "released.csv").write_bytes(content)
+    found = read_label_file(tmp_path / "released.csv", released_options("image"), for_learning=False)
+    assert found.table.class_name("t", 0) == cell
+
+
 def test_file_names_stay_paths_for_every_program() -> None:
     assert [escaped_name(name) for name in ("=a.png", "'-a.png", " a.png", "a.png", "-1")] == [
         "./=a.png",

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import save_file
 from torch import nn
 
 from mtlue_cli.choices import BackboneName, ObjectiveName
@@ -16,7 +17,7 @@ from mtlue_cli.training.augment import View, apply_view, draw_crop, draw_zoom
 from mtlue_cli.training.distortions import PLAIN
 from mtlue_cli.training.generator_loop import GeneratorLoop, GeneratorSettings, StepRecord, mean_record
 from mtlue_cli.training.multitask_loop import LearningSettings
-from mtlue_cli.training.runtime import load_state, save_state
+from mtlue_cli.training.runtime import STATE_KEY, load_state, save_state
 from mtlue_cli.training.surrogate import train_surrogate
 from tests.multitask_sample import TASKS, draw_sample
 
@@ -96,6 +97,16 @@ def test_a_damaged_state_is_refused(tmp_path: Path) -> None:
     assert load_state(path)["c"] is None
     path.write_bytes(path.read_bytes()[:20])
     with pytest.raises(CheckpointError, match="damaged"):
+        load_state(path)
+
+
+@pytest.mark.parametrize(
+    "structure", ["[]", "3", '{"list": []}', '{"map": 3}', '{"map": [[[], {"plain": 1}]]}', "[" * 9999]
+)
+def test_a_state_of_another_form_is_damaged(tmp_path: Path, structure: str) -> None:
+    path = tmp_path / "state.safetensors"
+    save_file({}, path, metadata={STATE_KEY: structure})
+    with pytest.raises(CheckpointError, match="is damaged"):
         load_state(path)
 
 

@@ -371,3 +371,14 @@ def test_runs_that_are_killed_or_interrupted_at_random_moments_end_in_the_same_b
     done = subprocess.run(command, cwd=root, capture_output=True, text=True, check=False, timeout=900)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "9 of 9 kills recovered to the same bytes" in done.stdout
+
+
+@pytest.mark.slow
+def test_the_soak_takes_files_through_every_command_and_prints_ratios() -> None:
+    root = Path(__file__).parents[2]
+    command = [sys.executable, "-m", "benchmarks.soak", "--files", "20"]
+    done = subprocess.run(command, cwd=root, capture_output=True, text=True, check=False, timeout=900)
+    assert done.returncode == 0, done.stdout + done.stderr
+    heading, *rows = done.stdout.splitlines()
+    assert "20 files        80 files" in heading
+    assert len(rows) == 6

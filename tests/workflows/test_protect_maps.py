@@ -13,6 +13,7 @@ import numpy.typing as npt
 import pytest
 from PIL import Image
 
+from mtlue_cli.budget import Budget, limited_to
 from mtlue_cli.choices import ExitCode, ImageFormat, LabelFormat, TaskKind, Unlabelled
 from mtlue_cli.commands.decoders import reading_photos
 from mtlue_cli.errors import InputError
@@ -337,8 +338,8 @@ def test_nothing_of_the_decoders_reaches_the_terminal(config: ProtectConfig, cap
 
 
 def test_the_limit_of_photos_is_that_of_maps(config: ProtectConfig) -> None:
-    with pytest.raises(InputError) as caught:
-        run(config, max_pixels=15)
+    with limited_to(Budget(max_pixels=15)), pytest.raises(InputError) as caught:
+        run(config)
     assert any("the limit is 15" in fault for fault in caught.value.faults)
 
 

@@ -13,6 +13,7 @@ import msgspec
 
 from mtlue_cli.choices import Uncertain
 from mtlue_cli.errors import InputError
+from mtlue_cli.files import read_regular
 from mtlue_cli.tasks.bins import parse_bins
 from mtlue_cli.tasks.readers.base import CANONICAL_FILE_COLUMN, Cell, RawTable
 from mtlue_cli.tasks.wording import counted, listed, quoted
@@ -136,14 +137,14 @@ def load_preset(given: str) -> Preset:
         text = files(__package__).joinpath(given + SUFFIX).read_text(encoding="utf-8")
     elif path.suffix == SUFFIX:
         try:
-            text = path.read_text(encoding="utf-8")
+            text = read_regular(path).decode()
         except (OSError, ValueError) as error:
             raise InputError(f"--preset {given} cannot be read: {error}") from error
     else:
         raise InputError(f"there is no preset {quoted(given)}", hint=f"known: {', '.join(names)}; or name a .toml file")
     try:
         document = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
+    except (tomllib.TOMLDecodeError, RecursionError) as error:
         raise InputError(f"--preset {given} is not TOML: {error}") from error
     faults = list(_faults(document))
     if faults:

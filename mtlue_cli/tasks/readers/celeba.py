@@ -8,6 +8,7 @@ Source: Liu et al., "Deep Learning Face Attributes in the Wild", ICCV 2015; the 
 from collections.abc import Mapping
 from pathlib import Path
 
+from mtlue_cli.budget import check_table
 from mtlue_cli.choices import LabelFormat, SplitPart
 from mtlue_cli.errors import InputError
 from mtlue_cli.tasks.readers.base import Cell, LabelReader, LabelSource, RawTable, image_table
@@ -31,6 +32,7 @@ def read_celeba(source: LabelSource) -> RawTable:
             [f"{place}: {quoted(' '.join(words))}" for place, words in lines[:2]],
         )
     (_, (stated,)), (_, attributes), *others = lines
+    check_table(source.path, len(others), 1 + len(attributes))
     faults: list[str] = []
     if int(stated) != len(others):
         found = counted(len(others), "row")

@@ -11,6 +11,7 @@ from collections.abc import Collection, Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from mtlue_cli.budget import check_table
 from mtlue_cli.choices import LabelFormat, TaskKind
 from mtlue_cli.errors import InputError
 from mtlue_cli.tasks.declared import Declaration
@@ -42,6 +43,7 @@ def read_coco(source: LabelSource) -> RawTable:
         for entry in document["annotations"]:
             parts = entry.get("segments_info", (entry,))
             shown[entry["image_id"]].update(part["category_id"] for part in parts)
+        check_table(source.path, len(document["images"]), 2 + len(categories))
         images = [(entry["id"], str(entry["file_name"])) for entry in document["images"]]
         classes = tuple(categories.values())
         numbers = dict(zip(categories, Task(COLUMN, TaskKind.SEGMENTATION, classes).numbers, strict=True))

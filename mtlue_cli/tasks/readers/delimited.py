@@ -11,11 +11,13 @@ Source: OWASP, CSV Injection.
 import csv
 import io
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import Literal
 
+from mtlue_cli.budget import check_table
 from mtlue_cli.choices import LabelFormat
 from mtlue_cli.errors import InputError
 from mtlue_cli.tasks.bins import NUMBER
@@ -29,7 +31,13 @@ DELIMITERS = (",", ";", "\t")
 _STATED = re.compile(r'(?:"sep=(.)"|sep=(.))(?:\r\n|\r|\n)', re.IGNORECASE)
 """The row that some spreadsheets put on top of all to say how cells are separated."""
 
+_LONG_LINE = 1 << 20
+"""Characters from which the cells of a line are counted before they are separated."""
+_LOOKED_AT = 1024
+"""Rows between two looks at how large a table is by now."""
+
 _FORMULA = "[=+\\-@\uff1d\uff0b\uff0d\uff20]"  # the last four are the full-width signs
+_SEPARATED = re.compile(f"\r|[,;\t|]\\s*{_FORMULA}")
 _EXECUTED = re.compile(f"'*{_FORMULA}")
 _ESCAPED = re.compile(f"'+{_FORMULA}")
 
@@ -65,7 +73,7 @@ def read_delimited(source: LabelSource, delimiters: Sequence[str] = DELIMITERS) 
         InputError: The file is no text, or empty.
     """
     parted = part(read_text(source.path), delimiters, source.file_columns)
-    rows, places, faults = _parse(parted.rows, parted.delimiter, parted.above)
+    rows, places, faults = _parse(parted.rows, parted.delimiter, parted.above, path=source.path)
     if not rows:
         raise InputError(f"{source.path}: no header can be read", faults, "expected a header and one row per image")
     header, width = rows[0], len(rows[0])
@@ -89,13 +97,25 @@ def header_of(start: str, delimiter: str) -> tuple[str, ...]:
 
 
 def _parse(
-    text: str, delimiter: str, above: int = 0, most: int | None = None
+    text: str, delimiter: str, above: int = 0, most: int | None = None, path: Path | None = None
 ) -> tuple[list[tuple[str, ...]], list[str], list[str]]:
-    """Rows, their places, and faults; reading ends at the first row whose quotation marks make no sense."""
+    """Rows, their places, and faults; reading ends at the first row whose quotation marks make no sense.
+
+    Raises:
+        InputError: The file ``path``, if it is given, has more rows, columns or cells than the budget.
+    """
     rows: list[tuple[str, ...]] = []
     places: list[str] = []
     faults: list[str] = []
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
+    widest = 0
+
+    def lines() -> Iterator[str]:
+        for line in io.StringIO(text, newline=""):
+            if path is not None and len(line) > _LONG_LINE:
+                check_table(path, 1, line.count(delimiter) - csv.field_size_limit())  # one cell may hold some
+            yield line
+
+    reader = csv.reader(lines(), delimiter=delimiter, strict=True)
     while most is None or len(rows) < most:
         place = f"row {reader.line_num + 1 + above}"
         try:
@@ -108,6 +128,9 @@ def _parse(
         if any(cell.strip() for cell in cells):
             rows.append(tuple(unescaped(cell.strip()) for cell in cells))
             places.append(place)
+            if path is not None and (len(cells) > widest or len(rows) % _LOOKED_AT == 0):
+                widest = max(widest, len(cells))
+                check_table(path, len(rows), widest)
     return rows, places, faults
 
 
@@ -142,9 +165,10 @@ def escaped_name(name: str) -> str:
 
 def write_row(text: io.StringIO, cells: Sequence[str], delimiter: str = ",") -> None:
     """Append a row of a delimited table."""
-    # A lone carriage return would end the row where the writer does not quote it, as Python's did not before 3.13.
-    lone = any("\r" in cell for cell in cells)
-    quoting: Literal[0, 1] = csv.QUOTE_ALL if lone else csv.QUOTE_MINIMAL
+    # A lone carriage return would end the row where the writer does not quote it, as Python's did not before 3.13. A
+    # spreadsheet that separates cells elsewhere would find a formula in x;=1+1.
+    quoted = any(map(_SEPARATED.search, cells))
+    quoting: Literal[0, 1] = csv.QUOTE_ALL if quoted else csv.QUOTE_MINIMAL
     csv.writer(text, lineterminator="\n", delimiter=delimiter, quoting=quoting).writerow(cells)
 
 

@@ -3,6 +3,7 @@
 import json
 from typing import Any
 
+from mtlue_cli.budget import check_table
 from mtlue_cli.choices import LabelFormat
 from mtlue_cli.tasks.readers.base import Cell, LabelReader, LabelSource, RawTable, list_text, number_text
 from mtlue_cli.tasks.readers.text import read_text
@@ -45,6 +46,7 @@ def read_json_lines(source: LabelSource) -> RawTable:
             continue
         header.update(dict.fromkeys(cells))
         found.append((place, cells))
+        check_table(source.path, len(found), len(header))
         for name, cell in cells.items():
             if isinstance(cell, _Nested):
                 unread.setdefault(name, f"holds {cell} ({place}), {_EXPECTED}")

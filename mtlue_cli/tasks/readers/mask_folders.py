@@ -12,6 +12,7 @@ from xml.etree import ElementTree
 
 from mtlue_cli.choices import LabelFormat, TaskKind
 from mtlue_cli.errors import InputError
+from mtlue_cli.files import read_regular
 from mtlue_cli.tasks.declared import Declaration
 from mtlue_cli.tasks.readers.base import Cell, LabelReader, LabelSource, RawTable, image_table
 from mtlue_cli.tasks.spec import numbered_classes
@@ -110,7 +111,7 @@ def _objects(folder: Path, match: re.Match[str]) -> tuple[Cell, ...]:
     if not path.is_file():
         return (None,) * len(VOC_CLASSES)
     try:
-        found = {element.text for element in ElementTree.parse(path).getroot().iterfind("object/name")}
+        found = {element.text for element in ElementTree.fromstring(read_regular(path)).iterfind("object/name")}
     except (ElementTree.ParseError, OSError) as error:
         raise InputError(f"{path} cannot be read: {error}") from error
     return tuple(str(int(name in found)) for name in VOC_CLASSES)

@@ -2,16 +2,21 @@
 
 import math
 import re
+from collections.abc import Iterable, Sequence
 from decimal import Decimal
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from mtlue_cli.budget import budget, check_table
 from mtlue_cli.choices import LabelFormat
 from mtlue_cli.errors import InputError
+from mtlue_cli.files import open_regular
 from mtlue_cli.tasks.readers.base import Cell, LabelReader, LabelSource, RawTable, list_text, number_text
 from mtlue_cli.tasks.wording import quoted
 
 if TYPE_CHECKING:
     import pyarrow
+    from pyarrow import parquet
 
 _ROW_INDEX = re.compile(r"__index_level_\d+__")
 """Columns in which pandas keeps the numbers of its rows."""
@@ -23,36 +28,100 @@ _READABLE = ("string", "large_string", "string_view", "integer", "floating", "bo
 def read_parquet(source: LabelSource) -> RawTable:
     """Read the columns of text, numbers, booleans, decimals, dates and times, and lists of these.
 
-    Null and NaN are missing cells. Rows count from 1, as there is no header above them. Columns in which pandas numbers
-    its rows are left out; a column of anything else is not read.
+    Null and NaN are missing cells. Rows count from 1, as no header stands above them. Columns in which pandas numbers
+    its rows are left out; a column of anything else is not read. Each text is read once, however many rows hold it: a
+    long one in many rows is a small file.
 
     Raises:
-        InputError: The file is no Parquet.
+        InputError: The file is no Parquet, or is larger than the budget.
     """
     import pyarrow
     from pyarrow import parquet
 
+    header: list[str] = []
+    columns: list[list[Cell]] = []
     try:
+        open_regular(source.path).close()  # a FIFO would be waited for
         with parquet.ParquetFile(source.path) as file:
-            names, kinds = file.schema_arrow.names, file.schema_arrow.types
-            kind_of = {name: kind for name, kind in zip(names, kinds, strict=True) if not _ROW_INDEX.fullmatch(name)}
-            expected = "expected text, numbers, booleans, dates, times, or lists of these"
-            unread = {
-                name.strip(): f"holds {quoted(str(kind))}, {expected}"
-                for name, kind in kind_of.items()
-                if not _is_readable(kind)
-            }
-            rows = file.metadata.num_rows
-            table = file.read(columns=[name for name in kind_of if name.strip() not in unread], use_threads=False)
+            stored, names, kinds = file.metadata, file.schema_arrow.names, file.schema_arrow.types
+        kind_of = {name: kind for name, kind in zip(names, kinds, strict=True) if not _ROW_INDEX.fullmatch(name)}
+        expected = "expected text, numbers, booleans, dates, times, or lists of these"
+        unread = {
+            name.strip(): f"holds {quoted(str(kind))}, {expected}"
+            for name, kind in kind_of.items()
+            if not _is_readable(kind)
+        }
+        wanted = [name for name in kind_of if name.strip() not in unread]
+        _check(source.path, stored, wanted)
+        leaves = map(stored.schema.column, range(stored.num_columns))
+        texts = [leaf.path for leaf in leaves if leaf.logical_type.type == "STRING"]
+        with parquet.ParquetFile(source.path, read_dictionary=texts) as file:
+            # pyarrow cannot read such lists from several groups at once.
+            groups = [file.read_row_group(at, wanted, use_threads=False) for at in range(stored.num_row_groups)]
+        groups = groups or [file.schema_arrow.empty_table().select(wanted)]
+        for at, name in enumerate(groups[0].column_names):
             # Reading ``a.b`` brings the struct ``a`` too, which may hold a field of that name.
-            read = [at for at, name in enumerate(table.column_names) if name.strip() not in unread]
-            columns = [list(map(_text, table.column(at).to_pylist())) for at in read]
+            if name.strip() in unread:
+                continue
+            try:
+                columns.append(_cells(chunk for group in groups for chunk in group.column(at).chunks))
+                header.append(name.strip())
+            except OverflowError as error:
+                unread[name.strip()] = f"holds dates or times beyond the year 9999: {error}"
     except (pyarrow.ArrowException, OSError, ValueError, MemoryError) as error:
         reason = next(iter(str(error).splitlines()), type(error).__name__)
         raise InputError(f"{source.path} cannot be read as Parquet: {quoted(reason)}") from error
-    header = tuple(table.column_names[at].strip() for at in read)
-    places = tuple(f"row {number}" for number in range(1, rows + 1))
-    return RawTable(header, tuple(zip(*columns, strict=True)), places if columns else (), unread=unread)
+    places = tuple(f"row {number}" for number in range(1, stored.num_rows + 1))
+    return RawTable(tuple(header), tuple(zip(*columns, strict=True)), places if columns else (), unread=unread)
+
+
+def _check(path: Path, stored: "parquet.FileMetaData", columns: Sequence[str]) -> None:
+    """Refuse a file whose ``columns`` hold more than the budget, by what its footer says of them.
+
+    Raises:
+        InputError: They do.
+    """
+    check_table(path, stored.num_rows, len(columns))
+    groups = [stored.row_group(at) for at in range(stored.num_row_groups)]
+    found = [group.column(at) for group in groups for at in range(group.num_columns)]
+    inside = tuple(f"{name}." for name in columns)
+    found = [chunk for chunk in found if f"{chunk.path_in_schema}.".startswith(inside)]
+    values = sum(chunk.num_values for chunk in found)  # of lists, each element
+    check_table(path, values // max(1, len(columns)), len(columns))
+    size, most = sum(chunk.total_uncompressed_size for chunk in found), budget().max_label_bytes
+    if size > most:
+        raise InputError(
+            f"{path} has {size:,} bytes of labels, uncompressed, the limit is {most:,}",
+            hint="set another one with --max-label-bytes",
+        )
+
+
+def _cells(chunks: "Iterable[pyarrow.Array]") -> list[Cell]:
+    """The cells of a column; those of one text are one object.
+
+    Raises:
+        ValueError: Lists hold more text than a label file may have.
+        OverflowError: A date or time is beyond those of Python.
+    """
+    from pyarrow import compute, types
+
+    cells: list[Cell] = []
+    for chunk in chunks:
+        if types.is_dictionary(chunk.type):
+            values = list(map(_text, chunk.dictionary.to_pylist()))
+            cells += [None if at is None else values[at] for at in chunk.indices.to_pylist()]
+        elif types.is_list(chunk.type) or types.is_large_list(chunk.type) or types.is_fixed_size_list(chunk.type):
+            parts = iter(_cells([compute.list_flatten(chunk)]))
+            left = budget().max_label_bytes
+            for length in compute.list_value_length(chunk).to_pylist():
+                own = [next(parts) for _ in range(length or 0)]
+                left -= sum(len(part or "") for part in own)
+                if left < 0:
+                    raise ValueError("its lists hold more text than --max-label-bytes allows")
+                cells.append(None if length is None else list_text(own))
+        else:
+            cells += map(_text, chunk.to_pylist())
+    return cells
 
 
 def _is_readable(kind: "pyarrow.DataType") -> bool:
@@ -70,8 +139,6 @@ def _text(value: Any) -> Cell:  # noqa: ANN401 - whatever a column holds
         return None
     if isinstance(value, bool):
         return str(value).lower()
-    if isinstance(value, list):
-        return list_text(map(_text, value))
     return number_text(value) if isinstance(value, float) else str(value).strip()
 
 

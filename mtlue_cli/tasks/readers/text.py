@@ -3,7 +3,9 @@
 import codecs
 from pathlib import Path
 
+from mtlue_cli.budget import budget
 from mtlue_cli.errors import InputError
+from mtlue_cli.files import open_regular, read_regular
 
 START = 65536
 """Bytes that are looked at to tell a format."""
@@ -25,9 +27,10 @@ def read_text(path: Path) -> str:
         InputError: The file cannot be read, is empty, or is no such text; says where.
     """
     try:
-        content = path.read_bytes()
+        content = read_regular(path, budget().max_label_bytes)
     except OSError as error:
-        raise InputError(f"{path} cannot be read: {error.strerror or error}") from error
+        hint = "set another limit with --max-label-bytes" if "at most" in str(error) else None
+        raise InputError(f"{path} cannot be read: {error.strerror or error}", hint=hint) from error
     encoding = _encoding(content)
     try:
         text = content.decode(encoding)
@@ -46,7 +49,7 @@ def read_text(path: Path) -> str:
 def read_start(path: Path) -> str:
     """The first characters of a file, whatever they are, for telling its format; nothing if it cannot be read."""
     try:
-        with path.open("rb") as stream:
+        with open_regular(path) as stream:
             content = stream.read(START)
     except OSError:
         return ""

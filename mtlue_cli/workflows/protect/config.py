@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated
 
-from mtlue_cli.choices import MAX_PIXELS, ImageFormat, MetadataGroup, Unlabelled, metadata_groups
+from mtlue_cli.choices import ImageFormat, MetadataGroup, Unlabelled, metadata_groups
 from mtlue_cli.errors import InputError
 from mtlue_cli.options import (
     COMPUTATION,
@@ -17,7 +17,6 @@ from mtlue_cli.options import (
     Device,
     Images,
     KeyFile,
-    MaxPixels,
     Option,
     Overwrite,
     Tasks,
@@ -116,7 +115,6 @@ class ProtectConfig:
     sign: Annotated[Path | None, Option(panel=OUTPUT, metavar="FILE", takes="file")] = None
     overwrite: Overwrite = False
     force: Annotated[bool, Option(panel=INPUT)] = False
-    max_pixels: MaxPixels = MAX_PIXELS
 
     @property
     def release(self) -> Path:

@@ -15,7 +15,6 @@ from mtlue_cli.images.contact_sheet import draw_contact_sheet
 from mtlue_cli.images.dataset import to_square
 from mtlue_cli.images.decode import decode_bytes, read_content
 from mtlue_cli.images.encode import encode_image
-from mtlue_cli.images.reading import photos_up_to
 from mtlue_cli.perturbation.bound import protect_pixels
 from mtlue_cli.release.records import Record
 from mtlue_cli.release.release import Resumption
@@ -113,35 +112,34 @@ def dry_run(config: ProtectConfig, progress: Progress, inputs: ProtectInputs) ->
     Raises:
         InputError: Something does not fit, as in a real run.
     """
-    with photos_up_to(config.max_pixels):
-        found = find_weights(config, inputs, progress)
-        plan: ProtectPlan | None = None
-        if isinstance(found, OwnWeights):
-            columns, epsilon = found.columns, config.epsilon or TrainConfig.epsilon
-        else:
-            plan = plan_protection(config, inputs, found, keep_key=False)
-            columns, epsilon = plan.columns, plan.run.epsilon
-        show_columns(columns, inputs.labels.notes, progress)
-        table = inputs.labels.table
-        if plan is not None:
-            empty = sum(plan.is_unlabelled(row) and not plan.is_drawn(row) for row in range(len(table)))
-        else:
-            used = table.tasks.subset(column.name for column in columns if column.used)
-            empty = len(table) - labelled_images(table, used)
-        return ProtectDryRun(
-            release=config.release,
-            columns=columns,
-            tasks=tuple(column.name for column in columns if column.used),
-            images=len(table) - empty,
-            kept=0 if plan is None else sum(name in plan.earlier.records for name in table.file_names),
-            unlabelled=inputs.left_out,
-            without_label=empty,
-            weights="trained on these images" if plan is None else f"{plan.card.name} ({plan.weights})",
-            minutes=found.minutes if isinstance(found, OwnWeights) else None,
-            epsilon=epsilon,
-            size=_estimated_size(config, inputs, epsilon, progress),
-            notes=inputs.labels.notes,
-        )
+    found = find_weights(config, inputs, progress)
+    plan: ProtectPlan | None = None
+    if isinstance(found, OwnWeights):
+        columns, epsilon = found.columns, config.epsilon or TrainConfig.epsilon
+    else:
+        plan = plan_protection(config, inputs, found, keep_key=False)
+        columns, epsilon = plan.columns, plan.run.epsilon
+    show_columns(columns, inputs.labels.notes, progress)
+    table = inputs.labels.table
+    if plan is not None:
+        empty = sum(plan.is_unlabelled(row) and not plan.is_drawn(row) for row in range(len(table)))
+    else:
+        used = table.tasks.subset(column.name for column in columns if column.used)
+        empty = len(table) - labelled_images(table, used)
+    return ProtectDryRun(
+        release=config.release,
+        columns=columns,
+        tasks=tuple(column.name for column in columns if column.used),
+        images=len(table) - empty,
+        kept=0 if plan is None else sum(name in plan.earlier.records for name in table.file_names),
+        unlabelled=inputs.left_out,
+        without_label=empty,
+        weights="trained on these images" if plan is None else f"{plan.card.name} ({plan.weights})",
+        minutes=found.minutes if isinstance(found, OwnWeights) else None,
+        epsilon=epsilon,
+        size=_estimated_size(config, inputs, epsilon, progress),
+        notes=inputs.labels.notes,
+    )
 
 
 def _estimated_size(config: ProtectConfig, inputs: ProtectInputs, epsilon: int, progress: Progress) -> int:
@@ -181,33 +179,32 @@ def draw_preview(config: ProtectConfig, count: int, progress: Progress, inputs: 
     Raises:
         InputError: As in a real run; or there are no weights yet, or no photo that can be shown.
     """
-    with photos_up_to(config.max_pixels):
-        found = find_weights(config, inputs, progress)
-        if isinstance(found, OwnWeights):
-            raise InputError(
-                "there are no weights for a preview yet: protect would train them first",
-                hint="look at ready-made patterns with --quick, or run protect without --preview: it trains, "
-                "and a preview of other images can follow",
-            )
-        plan = plan_protection(config, inputs, found, keep_key=False)
-        show_columns(plan.columns, plan.labels.notes, progress)
-        device = choose_device(config.device)
-        progress.note(f"device: {describe_device(device)}")
-        generator = load_generator(config, plan, device)
-        generator.check_label_effect(plan.run.epsilon, f"train weights on these images: {plan.training_command}")
-        rows = [row for row in range(len(plan.table)) if plan.is_drawn(row) or not plan.is_unlabelled(row)]
-        rows = [rows[at] for at in np.unique(np.linspace(0, len(rows) - 1, min(count, len(rows))).astype(int))]
-        # What a release holds already is shown as it would be made, too.
-        shown = _prepared(replace(plan, force=True, earlier=Resumption()), config.images, rows, progress)
-        if not shown:
-            raise InputError("none of the photos can be protected, so there is nothing to show")
-        deltas = generator.perturb([photo.square for photo in shown], labels_of(shown), plan.run.epsilon)
-        originals = np.stack([_small(photo) for photo in shown])
-        protected = np.stack(
-            [protect_pixels(pixels, delta, plan.run.epsilon) for pixels, delta in zip(originals, deltas, strict=True)]
+    found = find_weights(config, inputs, progress)
+    if isinstance(found, OwnWeights):
+        raise InputError(
+            "there are no weights for a preview yet: protect would train them first",
+            hint="look at ready-made patterns with --quick, or run protect without --preview: it trains, "
+            "and a preview of other images can follow",
         )
-        path = config.release.with_name(f"{config.release.name}-preview.png")
-        draw_contact_sheet(originals, protected, path, scale=1)
+    plan = plan_protection(config, inputs, found, keep_key=False)
+    show_columns(plan.columns, plan.labels.notes, progress)
+    device = choose_device(config.device)
+    progress.note(f"device: {describe_device(device)}")
+    generator = load_generator(config, plan, device)
+    generator.check_label_effect(plan.run.epsilon, f"train weights on these images: {plan.training_command}")
+    rows = [row for row in range(len(plan.table)) if plan.is_drawn(row) or not plan.is_unlabelled(row)]
+    rows = [rows[at] for at in np.unique(np.linspace(0, len(rows) - 1, min(count, len(rows))).astype(int))]
+    # What a release holds already is shown as it would be made, too.
+    shown = _prepared(replace(plan, force=True, earlier=Resumption()), config.images, rows, progress)
+    if not shown:
+        raise InputError("none of the photos can be protected, so there is nothing to show")
+    deltas = generator.perturb([photo.square for photo in shown], labels_of(shown), plan.run.epsilon)
+    originals = np.stack([_small(photo) for photo in shown])
+    protected = np.stack(
+        [protect_pixels(pixels, delta, plan.run.epsilon) for pixels, delta in zip(originals, deltas, strict=True)]
+    )
+    path = config.release.with_name(f"{config.release.name}-preview.png")
+    draw_contact_sheet(originals, protected, path, scale=1)
     files = tuple(plan.table.file_names[photo.row] for photo in shown)
     return Preview(path=path, files=files, weights=plan.card.name, columns=plan.columns)
 

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from mtlue_cli.budget import ReadingThreads
 from mtlue_cli.choices import metadata_groups
 from mtlue_cli.devices import compute_alone
 from mtlue_cli.errors import ImageError, MtlueError
@@ -24,7 +25,6 @@ from mtlue_cli.generator.inference import Labels
 from mtlue_cli.images.dataset import to_square
 from mtlue_cli.images.decode import NO_MEMORY, DecodedImage, decode_bytes, pixel_count, read_content
 from mtlue_cli.images.encode import comparable_pixels, encode_image, is_lossless, same_alpha
-from mtlue_cli.images.reading import ReadingThreads
 from mtlue_cli.images.targets import row_maps, turned_map
 from mtlue_cli.keys import Key
 from mtlue_cli.perturbation.bound import protect_pixels

@@ -18,7 +18,6 @@ from mtlue_cli.generator.generator import Generator
 from mtlue_cli.generator.shipped import is_shipped
 from mtlue_cli.generator.tiles import is_tinted
 from mtlue_cli.images.encode import is_compressed_with_loss
-from mtlue_cli.images.reading import photos_up_to
 from mtlue_cli.layouts.companions import companion_files
 from mtlue_cli.metrics.flip import MeanFlip
 from mtlue_cli.notebook import html_table
@@ -158,15 +157,14 @@ def protect_folder(config: ProtectConfig, progress: Progress, inputs: ProtectInp
         MtlueError: The output cannot be written; the same command continues later.
     """
     began = time.monotonic()
-    with photos_up_to(config.max_pixels):  # maps are read and the sizes of photos looked up
-        inputs = inputs or read_inputs(config)
-        found = find_weights(config, inputs, progress)
-        if isinstance(found, Weights):
-            plan = plan_protection(config, inputs, found)
-            show_columns(plan.columns, plan.labels.notes, progress)
-        else:
-            show_columns(found.columns, inputs.labels.notes, progress)
-            plan = plan_protection(config, inputs, found.made())
+    inputs = inputs or read_inputs(config)
+    found = find_weights(config, inputs, progress)
+    if isinstance(found, Weights):
+        plan = plan_protection(config, inputs, found)
+        show_columns(plan.columns, plan.labels.notes, progress)
+    else:
+        show_columns(found.columns, inputs.labels.notes, progress)
+        plan = plan_protection(config, inputs, found.made())
     device = choose_device(config.device)
     progress.note(f"device: {describe_device(device)}")
     if plan.key is not None:
@@ -189,7 +187,7 @@ def protect_folder(config: ProtectConfig, progress: Progress, inputs: ProtectInp
     generator.check_label_effect(plan.run.epsilon, f"train weights on these images: {plan.training_command}")
     release = plan.release
     try:
-        with release.open(plan.run, plan.earlier, plan.sealer), photos_up_to(config.max_pixels):
+        with release.open(plan.run, plan.earlier, plan.sealer):
             steps = PhotoSteps(plan, config.images)
             records = protect_photos(plan, steps, generator, config.workers, progress)
             ordered = [records[row] for row in sorted(records)]

@@ -1,10 +1,10 @@
-"""The options of ``trace probes`` and ``trace judge``."""
+"""The options of ``trace probes``, ``trace judge`` and ``trace copy``."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated
 
-from mtlue_cli.choices import MAX_EPSILON
+from mtlue_cli.choices import LEAST_COPY_SHARE, MAX_EPSILON
 from mtlue_cli.options import (
     COMPUTATION,
     INPUT,
@@ -14,7 +14,9 @@ from mtlue_cli.options import (
     Images,
     KeyFile,
     Option,
+    Workers,
     listed_names,
+    usable_threads,
 )
 
 LEVEL = 0.001
@@ -101,3 +103,29 @@ class JudgeReportOptions:
     """
 
     report: Annotated[Path | None, Option(panel=OUTPUT, metavar="FILE.html", takes="file")] = None
+
+
+@dataclass(frozen=True)
+class CopyConfig:
+    """What ``trace copy`` compares.
+
+    Attributes:
+        copies: A photo, or a folder of photos, as they came back.
+        release: The release that they were copied from.
+        against: Folder of the originals: the share is measured exactly. Unset: the perturbation is computed again from
+            the weights of the release, which are found by their digest, and from its key.
+        weights: Weights of the release, if they are neither shipped nor in the data folder.
+        least_share: Exit with code 4 if the copies in all may have less of the perturbation left than this share, from
+            0 to 1, or if one of them clearly has.
+    """
+
+    copies: Annotated[Path, Option(argument=True, metavar="COPY_FOLDER|PHOTO", exists=True)]
+    release: Annotated[Path, Option(panel=INPUT, metavar="RELEASE", takes="folder", exists=True, environment=False)]
+    against: Annotated[Path | None, Option(panel=INPUT, metavar="ORIGINALS", takes="folder", exists=True)] = None
+    key: KeyFile = None
+    weights: Annotated[
+        Path | None, Option(panel=PROTECTION, metavar="FILE", takes="file", exists=True, environment=False)
+    ] = None
+    least_share: Annotated[float, Option(panel=COMPUTATION, metavar="SHARE", minimum=0, maximum=1)] = LEAST_COPY_SHARE
+    device: Device = "auto"
+    workers: Workers = field(default_factory=usable_threads)

@@ -16,7 +16,7 @@ import mtlue_cli
 from mtlue_cli.choices import ObjectiveName
 from mtlue_cli.devices import on_device
 from mtlue_cli.errors import InputError
-from mtlue_cli.files import TEMPORARY, write_atomically
+from mtlue_cli.files import TEMPORARY, read_regular, write_atomically
 from mtlue_cli.generator.model import GeneratorConfig, PerturbationGenerator
 from mtlue_cli.keys import Key, find_key
 from mtlue_cli.networks.multitask import build_network
@@ -24,7 +24,7 @@ from mtlue_cli.objectives import OBJECTIVES, Ingredients, Objective
 from mtlue_cli.tasks.label_tensors import class_shares
 from mtlue_cli.training.generator_loop import GeneratorLoop, GeneratorSettings, StepRecord, mean_record
 from mtlue_cli.training.multitask_loop import EpochRecord, LearningSettings
-from mtlue_cli.training.runtime import deferred_interrupt, load_state, save_state
+from mtlue_cli.training.runtime import deferred_interrupt, load_state, save_state, state_faults
 from mtlue_cli.training.surrogate import SurrogateRun, epochs_within, train_surrogate
 from mtlue_cli.workflows.progress import Progress
 from mtlue_cli.workflows.train.config import TrainConfig
@@ -87,11 +87,17 @@ class StateFolder:
                 f"{self.path} exists and is not an unfinished run", hint="move it, or choose another --out"
             )
         try:
-            found = json.loads(plan.read_text())
-        except ValueError:
+            found = json.loads(read_regular(plan))
+        except (OSError, ValueError, RecursionError):
             found = {}
         mac = found.pop("mac", None) if isinstance(found, dict) else None
         if isinstance(found, dict) and found.get("fingerprint") == self.fingerprint and mac == self._mac(found):
+            odd = [name for name in found if name != "fingerprint" and not _is_count(found[name])]
+            if odd:
+                raise InputError(
+                    f"{plan} is damaged: {odd[0]} is {found[odd[0]]!r}, expected a number from 1 up",
+                    hint=f"delete {self.path}",
+                )
             self.plan = found
             self.progress.note(f"continuing the unfinished training in {self.path}")
             return
@@ -112,7 +118,8 @@ class StateFolder:
         if name not in self.plan:
             self.plan[name] = decide()
             self._write_plan()
-        return int(self.plan[name])
+        number: int = self.plan[name]
+        return number
 
     def _write_plan(self) -> None:
         mac = self._mac(self.plan)
@@ -135,6 +142,10 @@ class StateFolder:
         """
         path = self.path / name
         return load_state(path, self.secret) if path.exists() else None
+
+
+def _is_count(value: object) -> bool:
+    return type(value) is int and value >= 1
 
 
 @dataclass
@@ -200,9 +211,10 @@ class TrainingRun:
         recent: list[StepRecord] = []
         state = self.state.load(GENERATOR_STATE)
         if state is not None:
-            loop.load_state_dict(state["loop"])
-            history = state["history"]
-            recent = [StepRecord(**record) for record in state["recent"]]
+            with state_faults(self.state.path / GENERATOR_STATE):
+                loop.load_state_dict(state["loop"])
+                history = list(state["history"])
+                recent = [StepRecord(**record) for record in state["recent"]]
         saved = time.monotonic()
         self.progress.start(f"generator ({self.config.objective.value})", loop.steps - loop.step)
 
@@ -252,8 +264,9 @@ class TrainingRun:
         )
         state = self.state.load(SURROGATE_STATE)
         if state is not None:
-            settings = replace(settings, epochs=int(state["epochs"]))
-            return SurrogateRun(tuple(state["checkpoints"]), state["accuracy"], settings)
+            with state_faults(self.state.path / SURROGATE_STATE):
+                settings = replace(settings, epochs=int(state["epochs"]))
+                return SurrogateRun(tuple(state["checkpoints"]), dict(state["accuracy"]), settings)
 
         def affordable() -> int:
             if config.max_minutes is None:
