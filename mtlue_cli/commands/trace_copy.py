@@ -76,16 +76,22 @@ def show_copies(given: Given) -> None:
 
 def copies_table(files: "list[CopyFile]") -> Table:
     """A line per measured copy."""
-    table = Table("copy", "released photo", "found by", "how it lies")
-    for name in ("shows", "share left", "95 % interval"):
-        table.add_column(name, justify="right")
+    table = Table()
+    for heading in ("copy", "released photo"):
+        table.add_column(heading, overflow="fold", min_width=12)
+    table.add_column("found by")
+    for heading in ("shows", "left", "95 % interval"):
+        table.add_column(heading, justify="right", no_wrap=True)
     for one in files:
-        lies = [f"turned by {one.rotated}°" if one.rotated else "", "mirrored" if one.mirrored else ""]
+        found = [
+            one.matched_by or "",
+            f"turned by {one.rotated}°" if one.rotated else "",
+            "mirrored" * bool(one.mirrored),
+        ]
         table.add_row(
             Text(visible(one.name)),
             Text(visible(one.released or "")),
-            one.matched_by or "",
-            ", ".join(part for part in lies if part) or "upright",
+            ", ".join(filter(None, found)),
             f"{one.covered or 0:.0%}",
             f"{one.share or 0:.2f}",
             f"{one.share_low or 0:.2f} to {one.share_high or 0:.2f}",

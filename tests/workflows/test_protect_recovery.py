@@ -198,13 +198,15 @@ def test_public_weights_are_said_to_be_public(config: ProtectConfig, monkeypatch
     assert f"mtlue train-generator {config.images}" in said
 
 
-@pytest.mark.parametrize("epsilon", [0, 65, 8.5])
-def test_a_checkpoint_with_an_impossible_epsilon_is_refused(config: ProtectConfig, epsilon: float) -> None:
+@pytest.mark.parametrize(
+    ("epsilon", "fault"), [(0, "from 1 to 64"), (65, "from 1 to 64"), (8.5, "epsilon is of another type")]
+)
+def test_a_checkpoint_with_an_impossible_epsilon_is_refused(config: ProtectConfig, epsilon: float, fault: str) -> None:
     path = Path(str(config.weights))
     loaded = load_checkpoint(path)
     card: CheckpointCard = replace(loaded.card, epsilon=epsilon)  # type: ignore[arg-type]  # on purpose
     save_checkpoint(path, loaded.generator, card)
     for asked in (None, 4):
-        with pytest.raises(InputError, match="from 1 to 64"):
+        with pytest.raises(InputError, match=fault):
             run(config, epsilon=asked)
     assert not config.release.exists()

@@ -70,7 +70,7 @@ def test_scores_decide_where_there_are_scores(traced: Traced, victim: LinearVict
     result = judge_model(config, SilentProgress())
     assert result.basis == "scores"
     assert result.p_value == result.p_scores
-    assert result.p_value <= result.p_labels
+    assert max(result.p_value, result.p_labels) < 1e-6
     assert result.verdict is TraceVerdict.TRAINED
 
 
