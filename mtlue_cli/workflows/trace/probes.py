@@ -357,7 +357,7 @@ def _paint(
         progress.advance(len(contents))
     progress.finish()
     for probe in probes:  # the time of writing would tell the arms apart
-        os.utime(config.out / probe.file, (0, 0))
+        os.utime(config.out / probe.file, (_SAME_TIME, _SAME_TIME))
     synchronise(config.out)
     return probes
 
