@@ -153,5 +153,5 @@ def _inspect_shards(
         unpacked = work / "originals"
         shards.unpack(unpacked, work / "labels.jsonl")
     check = inspect_release(work / "release", progress, unpacked, workers, trust)
-    authentication = Authentication() if faults else check.authentication
+    authentication = Authentication(tuple(faults)) if faults else check.authentication
     return replace(check, path=release, faults=(*faults, *check.faults), authentication=authentication)
