@@ -151,7 +151,7 @@ class CopyResult(Document, frozen=True, kw_only=True):
             "share left": ""
             if share is None
             else f"{share.mean:.0%}, 95 % interval {share.low:.0%} to {share.high:.0%}",
-            "of a copy": "" if share is None else f"{share.smallest:.0%} to {share.largest:.0%}",
+            "per copy": "" if share is None else f"{share.smallest:.0%} to {share.largest:.0%}",
             "worth": "" if self.worth is None else self.worth.meaning,
         }
 
