@@ -62,7 +62,7 @@ class CheckpointReport:
             "digest": card.digest,
             "licence": card.licence,
             "made": f"{card.created} by {', '.join(f'{name} {version}' for name, version in card.versions.items())}",
-            "trained on": card.data_digest,
+            "trained on": "nothing" if card.objective == "none" else card.data_digest,
             "tasks": "any: what it adds depends on a key" if card.universal else "",
         }
         for task in card.tasks:
