@@ -151,7 +151,11 @@ def origin_of(context: Any, key: str) -> str | None:  # noqa: ANN401 - typer's o
 def _parameter(found: OptionField, word: str, callback: Callable[..., Any] | None) -> inspect.Parameter:
     """One parameter as Typer wants it; ``word`` is the command's part of a variable's name."""
     option, default = found.option, found.default
-    details: dict[str, Any] = {"help": option.help, "metavar": option.metavar, "rich_help_panel": option.panel}
+    details: dict[str, Any] = {
+        "help": option.help.replace("[", r"\["),
+        "metavar": option.metavar,
+        "rich_help_panel": option.panel,
+    }
     if found.value_type is Path:
         details |= {
             "exists": option.exists,

@@ -13,6 +13,7 @@ from mtlue_cli.commands.console import Terminal, check_target, table_of
 from mtlue_cli.commands.decoders import reading_photos
 from mtlue_cli.commands.from_config import Given, command_of
 from mtlue_cli.commands.trace_copy import CopyReport, show_copies
+from mtlue_cli.tasks.wording import counted
 from mtlue_cli.workflows.trace.config import CopyConfig, JudgeConfig, JudgeReportOptions, ProbesConfig
 
 if TYPE_CHECKING:
@@ -40,8 +41,8 @@ def probes(given: Given) -> None:
     terminal.show(
         table_of(
             {
-                "probes": f"{result.count} in {result.probes}: {result.stages} stages of {result.images} images, each "
-                f"with the true codes and {result.arms - 1} decoys",
+                "probes": f"{result.count} in {result.probes}: {counted(result.stages, 'stage')} of "
+                f"{counted(result.images, 'image')}, each with the true codes and {result.arms - 1} decoys",
                 "ask for": ", ".join(result.tasks),
                 "smallest p-value": f"{result.smallest_p:.1e}, if the model follows every true code and no decoy",
                 "keep to yourself": result.sealed,

@@ -390,7 +390,7 @@ class Release:
         faults += label_faults(folder, manifest, labels, file_column)
         seal = authenticate(folder, manifest, trust) if manifest.run.complete else Authentication()
         faults += seal.faults
-        authentication = Authentication() if faults else seal
+        authentication = Authentication(tuple(faults)) if faults else seal
         return ReleaseCheck(folder, manifest, tuple(found), tuple(faults), manifest.run.measured_flip, authentication)
 
     def _state(self) -> Seen:

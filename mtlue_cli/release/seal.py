@@ -207,7 +207,9 @@ class Authentication:
     @property
     def described(self) -> str:
         """In words."""
-        return f"authenticated by {' and '.join(self.by)}" if self.by else NOT_AUTHENTICATED
+        if self.by:
+            return f"authenticated by {' and '.join(self.by)}"
+        return "not authenticated, see the faults" if self.faults else NOT_AUTHENTICATED
 
 
 def trust_of(key: Path | None, signer: Path | None) -> Trust:

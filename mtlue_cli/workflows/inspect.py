@@ -62,7 +62,7 @@ class CheckpointReport:
             "digest": card.digest,
             "licence": card.licence,
             "made": f"{card.created} by {', '.join(f'{name} {version}' for name, version in card.versions.items())}",
-            "trained on": card.data_digest,
+            "trained on": "nothing" if card.objective == "none" else card.data_digest,
             "tasks": "any: what it adds depends on a key" if card.universal else "",
         }
         for task in card.tasks:
@@ -153,5 +153,5 @@ def _inspect_shards(
         unpacked = work / "originals"
         shards.unpack(unpacked, work / "labels.jsonl")
     check = inspect_release(work / "release", progress, unpacked, workers, trust)
-    authentication = Authentication() if faults else check.authentication
+    authentication = Authentication(tuple(faults)) if faults else check.authentication
     return replace(check, path=release, faults=(*faults, *check.faults), authentication=authentication)

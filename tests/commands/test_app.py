@@ -316,6 +316,12 @@ def test_a_paragraph_of_a_help_text_has_no_line_ends_of_the_source() -> None:
     assert "continue an interrupted demo." in line
 
 
+def test_help_names_extras_in_brackets() -> None:
+    """What stands in brackets is no markup of the terminal."""
+    for name in ("protect", "inspect"):
+        assert "mtlue[sign]" in CliRunner().invoke(app, [name, "--help"], env={"COLUMNS": "200"}).output
+
+
 def test_help_tells_about_the_variables() -> None:
     words = CliRunner().invoke(app, ["--help"], env={"COLUMNS": "200", "NO_COLOR": "1"}).stdout
     assert "MTLUE_PROTECT_OUT" in words

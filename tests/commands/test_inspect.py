@@ -1,5 +1,6 @@
 import json
 import os
+import re
 from pathlib import Path
 
 import pytest
@@ -52,6 +53,10 @@ def test_shipped_weights_are_found_by_name() -> None:
     result = RUNNER.invoke(app, ["inspect", "utkface", "--json"])
     assert result.exit_code == 0, result.output
     assert json.loads(result.stdout)["card"]["epsilon"] == 8
+
+
+def test_weights_of_a_formula_were_trained_on_nothing() -> None:
+    assert re.search(r"trained on +nothing", run("default").stdout)
 
 
 def test_a_whole_release(photos: Path) -> None:

@@ -116,6 +116,7 @@ def test_a_release_says_who_vouches_for_it(config: ProtectConfig, own: Path, oth
     result = inspected(release, "--key", other)
     assert result.exit_code == ExitCode.NOT_PROTECTED
     assert f"made with the key {fingerprint}, not with {find_key(other).key.fingerprint}" in result.stderr
+    assert "not authenticated, see the faults" in result.stdout
     assert inspect(release, key=own).exit_code == ExitCode.SUCCESS
     assert inspect(release, key=other).exit_code == ExitCode.NOT_PROTECTED
 

@@ -254,5 +254,10 @@ class _Columns:
 
 def _hint(faults: Sequence[str]) -> str:
     if any("expected" in fault and "is '" in fault for fault in faults):
-        return "name classes as the release does, or say which is which with --map theirs=ours"
+        return (
+            "name classes as the release does, or say which is which with --map theirs=ours; if nobody knows, give "
+            "--unknown-names"
+        )
+    if any("is empty" in fault for fault in faults):
+        return "leave out the columns of tasks that the model does not answer"
     return "one row per probe, and nothing else; see answers.csv in the folder of the probes"

@@ -4,7 +4,7 @@ import hashlib
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from statistics import fmean
 from typing import Literal
@@ -151,7 +151,7 @@ class CopyResult(Document, frozen=True, kw_only=True):
             "share left": ""
             if share is None
             else f"{share.mean:.0%}, 95 % interval {share.low:.0%} to {share.high:.0%}",
-            "of a copy": "" if share is None else f"{share.smallest:.0%} to {share.largest:.0%}",
+            "per copy": "" if share is None else f"{share.smallest:.0%} to {share.largest:.0%}",
             "worth": "" if self.worth is None else self.worth.meaning,
         }
 
@@ -248,12 +248,15 @@ class _Search:
         return None
 
     def most_similar(
-        self, name: str, copy: _Photo, likely: Sequence[tuple[FileRecord, Alignment]]
+        self, name: str, copy: _Photo, likely: Sequence[tuple[FileRecord, Alignment]], *, thorough: bool
     ) -> _Match | CopyFile:
-        """The released photo among the likely ones that shows the same picture, or why there is none."""
+        """The released photo among the likely ones that shows the same picture, or why there is none.
+
+        ``thorough`` aligns those that look most like it in every way before it gives up.
+        """
         found = [match for record, hint in likely if (match := self._compared(name, copy, record, "picture", hint))]
         found.sort(key=_by_correlation)
-        if found and found[0].alignment.correlation < SAME_PICTURE:
+        if thorough and found and found[0].alignment.correlation < SAME_PICTURE:
             found = [replace(one, alignment=_aligned(one.released, copy)) for one in found[:SEARCHED]]
             found.sort(key=_by_correlation)
         best = found[0].alignment.correlation if found else 0.0
@@ -382,12 +385,18 @@ def _by_picture(
                 else:
                     copies[name] = copy
             matches: list[_Match] = []
-            likely = search.thumbnails.likely([thumbnail(copy.grey) for copy in copies.values()])
-            for one in pool.map(search.most_similar, copies, copies.values(), likely):
-                if isinstance(one, CopyFile):
-                    found[one.name] = one
-                else:
-                    matches.append(one)
+            for cropped in (False, True):
+                seen = [thumbnail(copy.grey) for copy in copies.values()]
+                likely = search.thumbnails.likely(seen, cropped=cropped) if copies else []
+                compare = partial(search.most_similar, thorough=cropped)
+                for one in pool.map(compare, list(copies), list(copies.values()), likely):
+                    if isinstance(one, _Match):
+                        matches.append(one)
+                    elif one.status == "unmatched" and not cropped:
+                        continue  # small parts of released photos are tried next
+                    else:
+                        found[one.name] = one
+                    del copies[one.name]
             found |= {one.name: one for one in _measured(matches, generator, search.manifest, config)}
             search.progress.advance(len(chunk))
     return found

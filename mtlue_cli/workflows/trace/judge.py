@@ -385,12 +385,12 @@ def _classes(sealed: SealedAnswers, task: str, probes: Sequence[int]) -> npt.NDA
 def _verdict(p_value: float, level: float, least: float, found_by: float) -> tuple[TraceVerdict, str]:
     if p_value <= level:
         return TraceVerdict.TRAINED, (
-            f"true codes are followed more than decoys: a model that has never seen the release does so with a "
-            f"probability of {p_value:.1e}"
+            f"true codes are followed more than decoys, to a degree that a model that has never seen the release "
+            f"reaches with a probability of {p_value:.1e}"
         )
     if least > level:
         return TraceVerdict.TOO_FEW, (
-            f"these probes cannot give a p-value below {least:.1e}, and {level:g} is asked for: make more probes"
+            f"these probes cannot give a p-value below {least:.2g}, and {level:g} is asked for: make more probes"
         )
     if found_by < ENOUGH_POWER:
         return TraceVerdict.TOO_FEW, (

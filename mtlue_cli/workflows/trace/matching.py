@@ -1,7 +1,8 @@
 """Which released photo a copy may show: by its name, or by how it looks in thumbnails."""
 
+import math
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path, PurePosixPath
 
 import numpy as np
@@ -29,6 +30,20 @@ _WINDOWS: tuple[Box, ...] = (
     *((0.0, top, 1.0, top + 0.7) for top in (0.0, 0.15, 0.3)),
 )
 """Parts of a released photo that a copy may show, for the comparison of thumbnails."""
+
+_SIDES = (0.88, 0.78, 0.69, 0.61, 0.54, 0.47, 0.41, 0.36)
+_STEP = 0.15
+
+
+def _crops() -> Iterator[Box]:
+    """Parts of all sizes down to about a third of a side, so close together that every crop has one like it."""
+    for side in _SIDES:
+        starts = np.linspace(0.0, 1.0 - side, math.ceil((1.0 - side) / (_STEP * side)) + 1).tolist()
+        yield from ((left, top, left + side, top + side) for left in starts for top in starts)
+
+
+_ALL_WINDOWS = (*_WINDOWS, *_crops())
+"""The same for copies that are not found otherwise: forty times as many."""
 
 
 class Names:
@@ -81,13 +96,19 @@ class Thumbnails:
                     found.append(np.rint(seen).clip(0, 255).astype(np.uint8))
         return cls(kept, np.array(found, np.uint8).reshape(-1, THUMBNAIL, THUMBNAIL))
 
-    def likely(self, copies: Sequence[Grey]) -> list[list[tuple[FileRecord, Alignment]]]:
-        """Of each copy's thumbnail the released files that look most like it, with a rough alignment."""
+    def likely(self, copies: Sequence[Grey], *, cropped: bool = False) -> list[list[tuple[FileRecord, Alignment]]]:
+        """Of each copy's thumbnail the released files that look most like it, with a rough alignment.
+
+        Args:
+            copies: The thumbnails.
+            cropped: Whether small parts of released photos are compared too; takes some forty times as long.
+        """
+        windows = _ALL_WINDOWS if cropped else _WINDOWS
         seen = [_normal(_smaller(np.asarray(turned(copy, turn), np.float32))) for copy in copies for turn in range(8)]
         queries = np.stack(seen).reshape(len(copies), 8, -1)
         best = np.full((len(copies), len(self.records)), -1.0, np.float32)
         how = np.zeros((len(copies), len(self.records)), np.int32)
-        for number, window in enumerate(_WINDOWS):
+        for number, window in enumerate(windows):
             known = self._shown(window)
             for turn in range(8):
                 score = queries[:, turn] @ known.T
@@ -99,7 +120,7 @@ class Thumbnails:
             order = np.argsort(-scores, kind="stable")[:LIKELY]
             found.append(
                 [
-                    (self.records[row], Alignment(int(kinds[row]) % 8, _WINDOWS[int(kinds[row]) // 8], 0.0))
+                    (self.records[row], Alignment(int(kinds[row]) % 8, windows[int(kinds[row]) // 8], 0.0))
                     for row in order.tolist()
                 ]
             )

@@ -50,6 +50,8 @@ from mtlue_cli.workflows.trace.sealed import (
 
 _ROUNDS = 3
 """How often an image may be used, where there are few."""
+_SAME_TIME = 946_684_800.0
+"""When all probes were last changed: the year 2000, since a ZIP archive holds no time before 1980."""
 _SEED = re.compile("[0-9a-f]{64}")
 
 
@@ -207,7 +209,13 @@ def open_release(folder: Path, key_file: Path | None, weights: Path | None) -> t
             "traced",
             hint="protect the image-level columns alone with --tasks",
         )
-    found = find_key(key_file)
+    found = find_key(key_file, keep=False)  # a new key is not that of a release
+    if found.made:
+        raise InputError(
+            f"{folder} was made with the key {run.key_fingerprint}; no key was given, and there is none in "
+            f"{found.origin}",
+            hint="give the key of the release with --key FILE",
+        )
     if found.key.fingerprint != run.key_fingerprint:
         raise InputError(
             f"the key of {found.origin} is not that of {folder}: fingerprint {found.key.fingerprint}, expected "
@@ -357,7 +365,7 @@ def _paint(
         progress.advance(len(contents))
     progress.finish()
     for probe in probes:  # the time of writing would tell the arms apart
-        os.utime(config.out / probe.file, (0, 0))
+        os.utime(config.out / probe.file, (_SAME_TIME, _SAME_TIME))
     synchronise(config.out)
     return probes
 

@@ -57,10 +57,16 @@ def generator_of(run: RunRecord, weights: Path, key: Path | None, device: str) -
         return Generator.load(weights, device=device)
     found = key_for(card, key, keep=False)
     assert found is not None  # universal weights take one
+    if found.made:
+        raise InputError(
+            f"the release was made with the key {run.key_fingerprint}; no key was given, and there is none in "
+            f"{found.origin}",
+            hint="give the key of the release with --key FILE, or the folder of the originals with --against",
+        )
     if found.key.fingerprint != run.key_fingerprint:
         raise InputError(
             f"the key is not that of the release: its fingerprint is {found.key.fingerprint}, expected "
-            f"{run.key_fingerprint}" + (" (no key was given, and there is none of your own)" if found.made else ""),
+            f"{run.key_fingerprint}",
             hint="give the key of the release with --key FILE, or the folder of the originals with --against",
         )
     if run.code_version not in (0, CODE_VERSION):

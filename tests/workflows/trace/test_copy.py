@@ -179,6 +179,23 @@ def test_a_renamed_copy_is_found_by_its_picture(folder: Path, tmp_path: Path) ->
     assert result.exit_code is ExitCode.SUCCESS
 
 
+def test_small_crops_are_found_among_many_photos(tmp_path: Path) -> None:
+    """Crops to two fifths of both sides, wherever they lie, under names that say nothing."""
+    write_checkpoint(tmp_path / "weights.safetensors")
+    photos(tmp_path / "photos", count=24)
+    release_of(tmp_path)
+    (tmp_path / "copies").mkdir()
+    places = {3: (0, 0), 9: (90, 66), 14: (41, 60), 20: (77, 13)}
+    for index, (left, top) in places.items():
+        saved = Image.open(tmp_path / "release" / f"photo{index}.png").convert("RGB")
+        jpeg(80)(saved.crop((left, top, left + 66, top + 50))).save(tmp_path / "copies" / f"crop-{index}.png")
+    result = exact(tmp_path, tmp_path / "copies")
+    assert {one.name: one.released for one in result.files} == {
+        f"crop-{index}.png": f"photo{index}.png" for index in places
+    }
+    assert all(one.matched_by == "picture" and one.covered == pytest.approx(0.17, abs=0.02) for one in result.files)
+
+
 def test_a_copy_with_another_photos_name_is_found_by_its_picture(folder: Path, tmp_path: Path) -> None:
     jpeg(90)(released(folder, 2)).save(tmp_path / "photo5.jpg", quality=95)
     (one,) = traced(folder, tmp_path).files

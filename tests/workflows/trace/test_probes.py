@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import shutil
 import stat
 from dataclasses import replace
 from pathlib import Path
@@ -13,6 +14,7 @@ from PIL import Image
 from mtlue_cli.choices import TaskKind
 from mtlue_cli.errors import InputError
 from mtlue_cli.files import write_atomically
+from mtlue_cli.keys import VARIABLE
 from mtlue_cli.tasks.spec import Task, TaskSet
 from mtlue_cli.workflows.progress import SilentProgress
 from mtlue_cli.workflows.protect.config import ProtectConfig
@@ -62,6 +64,7 @@ def test_names_order_and_times_say_nothing(traced: Traced) -> None:
     sealed, _ = opened(folder)
     assert {path.name for path in folder.iterdir()} == {probe.file for probe in sealed.probes} | {COMMITMENT, TEMPLATE}
     assert len({(folder / probe.file).stat().st_mtime for probe in sealed.probes}) == 1
+    shutil.make_archive(str(traced.folder / "names"), "zip", folder)  # which refuses times before 1980
     arms = [probe.arm for probe in sorted(sealed.probes, key=lambda probe: probe.file)]
     assert arms != sorted(arms)
     told = (folder / COMMITMENT).read_text() + (folder / TEMPLATE).read_text()
@@ -126,6 +129,15 @@ def test_another_key_and_other_weights_are_refused(traced: Traced, tmp_path: Pat
         traced.probes("x", seed="12")
     with pytest.raises(InputError, match="is the release"):
         make_probes(replace(traced.config("x"), images=traced.release), SilentProgress())
+
+
+def test_no_key_is_made_for_probes(traced: Traced, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
+    monkeypatch.delenv(VARIABLE, raising=False)
+    with pytest.raises(InputError, match="no key was given") as found:
+        make_probes(replace(traced.config("x"), key=None), SilentProgress())
+    assert "--key FILE" in str(found.value.hint)
+    assert not (tmp_path / "config").exists()
 
 
 def test_a_release_without_a_key_cannot_be_traced(traced: Traced, tmp_path: Path) -> None:
