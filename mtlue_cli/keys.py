@@ -28,7 +28,9 @@ CACHE_VARIABLE = "MTLUE_CACHE_KEY"
 """The key under which finished victims are cached, where computers share a cache."""
 
 _HEX = re.compile(rf"[0-9a-fA-F]{{{2 * KEY_BYTES}}}")
-_LIKE_A_KEY = re.compile(r"(0x)?[0-9a-fA-F][0-9a-fA-F\s:_-]{30,}")
+_DIGITS = re.compile(r"[^0-9a-fA-F]+")
+_LIKE_A_KEY = 32
+"""Hexadecimal digits in a name, a few other characters among them, from which it may be a key with a typing error."""
 _IS_POSIX = os.name == "posix"
 _LONGEST_FILE = 4096
 _LOCK_SECONDS = 30
@@ -189,7 +191,7 @@ def read_secret(path: Path) -> bytes:
     Raises:
         InputError: It cannot be read, or others can read or write it.
     """
-    if _LIKE_A_KEY.fullmatch(path.name) and not os.path.lexists(path):
+    if any(_is_like_a_key(part) for part in path.parts) and not os.path.lexists(path):
         raise InputError(
             "the path of a file that holds a key was expected, and what was given looks like a key itself",
             hint="a command line stays in the shell's history: make a new key, and write it to a file that only you "
@@ -203,6 +205,12 @@ def read_secret(path: Path) -> bytes:
             return stream.read(_LONGEST_FILE) or b""
     except OSError as error:
         raise InputError(f"the key {path} cannot be read: {error.strerror or error}", hint=_MAKE_ONE) from None
+
+
+def _is_like_a_key(name: str) -> bool:
+    """Whether a name is mostly the digits of a key, though perhaps with one missing, wrong or too many."""
+    digits = len(_DIGITS.sub("", name))
+    return digits >= _LIKE_A_KEY and 4 * digits >= 3 * len(name.replace(":", "").replace(" ", ""))
 
 
 def _refuse_open(path: Path, status: os.stat_result) -> None:

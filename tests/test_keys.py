@@ -113,7 +113,15 @@ def test_a_key_that_anyone_can_guess_is_refused(tmp_path: Path, environment: dic
         find_key(None, {**environment, VARIABLE: byte * 32})
 
 
-@pytest.mark.parametrize("given", [DIGITS, DIGITS[:-1], f"0x{DIGITS}", DIGITS[:32], DIGITS.upper()])
+@pytest.mark.parametrize(
+    "given",
+    [
+        *(DIGITS, DIGITS[:-1], f"0x{DIGITS}", DIGITS[:32], DIGITS.upper()),
+        # With a typing error, or what was copied with it.
+        *(f"{DIGITS[:63]}O", f"{DIGITS}.", f"'{DIGITS}'", f"key={DIGITS}", f"hex:{DIGITS}", f"{DIGITS}/key"),
+        DIGITS[:20] + "g" + DIGITS[20:],
+    ],
+)
 def test_a_key_in_place_of_its_file_is_not_repeated(given: str) -> None:
     with pytest.raises(InputError, match="looks like a key itself") as caught:
         read_key(Path(given))

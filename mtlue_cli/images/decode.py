@@ -220,6 +220,7 @@ def opened_image(source: bytes | io.FileIO) -> Iterator[Image.Image]:
     formats = readable_formats()
     try:
         if isinstance(source, bytes):
+            _check_parts(source)
             formats, stream = _formats_of(source[:START], len(source)), _TimedBytes(source)
         else:
             formats, stream = _formats_of(source.read(START), os.fstat(source.fileno()).st_size), source  # type: ignore[assignment]  # both are read from
@@ -271,6 +272,23 @@ _WITHOUT_LENGTH = frozenset({0x01, *range(0xD0, 0xD9)})
 _SOS, _EOI = 0xDA, 0xD9
 
 
+_PARTS = {b"\xff\xd8": (b"Exif\0\0", 100), b"GIF8": (b"!\xfe", 100_000)}
+"""Beginning of a file to what begins a part of its metadata, and how many there may be: Pillow joins the parts one by
+one, each time copying what it has. A JPEG has one, or as many as its EXIF data have 64 KiB; in the pixels of a large
+GIF two such bytes stand by chance some thousand times."""
+
+
+def _check_parts(content: bytes) -> None:
+    """Refuse a file whose metadata are so many parts that joining them takes longer than decoding.
+
+    Raises:
+        ImageError: They are.
+    """
+    for begin, (part, most) in _PARTS.items():
+        if content.startswith(begin) and content.count(part) > most:
+            raise ImageError(f"has metadata in more than {most:,} parts; save it without its metadata")
+
+
 def _check_scans(content: bytes) -> None:
     """Refuse a JPEG of too many scans before it is decoded.
 
@@ -295,7 +313,8 @@ def _check_scans(content: bytes) -> None:
 def pixel_count(content: bytes) -> int:
     """Number of pixels that the header in a file's content announces; 0 where it is unknown."""
     try:
-        with Image.open(io.BytesIO(content), formats=_formats_of(content[:START], len(content))) as opened:
+        _check_parts(content)
+        with Image.open(_TimedBytes(content), formats=_formats_of(content[:START], len(content))) as opened:
             return opened.width * opened.height
     except Exception:  # the reason follows when the file is decoded
         return 0

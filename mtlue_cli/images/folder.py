@@ -366,6 +366,20 @@ def refuse_nesting(images: Path, out: Path) -> None:
         )
 
 
+def refuse_secret_inside(secret: Path | None, *folders: Path) -> None:
+    """Refuse a file of a secret among images or in a release, which are there to be handed on.
+
+    Raises:
+        InputError: It lies in one of ``folders``.
+    """
+    for folder in folders if secret is not None else ():
+        if folder.resolve() in secret.resolve().parents:
+            raise InputError(
+                f"the signing key {secret} lies in {folder}, and would be handed on with it",
+                hint="keep it elsewhere, such as in ~/.config/mtlue",
+            )
+
+
 def _suffix(name: str) -> str:
     """Suffix of a file, lower case."""
     return os.path.splitext(name)[1].lower()

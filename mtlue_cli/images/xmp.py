@@ -12,6 +12,8 @@ from mtlue_cli.images.kept_text import kept_text
 
 MOST_BYTES = 1 << 20
 """Of a packet that is read at all."""
+MOST_LIST = 512
+"""Bytes of all values of one property together: many short texts could be one long one, such as a preview."""
 MOST_VALUES = 50
 """Of one property, such as keywords; and parts of a packet that are looked at."""
 
@@ -128,9 +130,10 @@ def _kept(given: etree.Element | str, qualified: str, most: int) -> etree.Elemen
     if array is None:
         return None
     items = etree.SubElement(made, array.tag)
+    left = MOST_LIST
     for item in array.findall(f"{{{_RDF}}}li")[:MOST_VALUES]:
         text = kept_text(item.text or "", most)
-        if text is not None and not len(item):
+        if text is not None and not len(item) and (left := left - len(text.encode())) >= 0:
             kept = etree.SubElement(items, f"{{{_RDF}}}li")
             kept.text = text
             if _LANGUAGE_TAG.fullmatch(language := item.get(_LANGUAGE, "")):

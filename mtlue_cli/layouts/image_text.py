@@ -13,6 +13,10 @@ _IMAGE = re.compile(
 """How JPEG, PNG, WebP, GIF and TIFF begin in base64; JSON may write ``\\/`` for a slash."""
 
 
+_BEGINNINGS = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"RIFF", b"GIF8", b"II*\0", b"MM\0*", b"BM")
+_LEAST_FILE = 32
+"""Bytes of the smallest image files."""
+
 _LEAST = 8
 """Sides of a picture in lists of numbers; boxes and outlines have shorter rows."""
 
@@ -26,7 +30,7 @@ def has_image(value: Any) -> bool:  # noqa: ANN401 - any cell
     """Whether a cell holds an image, however deep: as text in base64, or as rows of pixels."""
     if isinstance(value, str):
         return holds_image(value.encode(errors="replace"))
-    if isinstance(value, list) and _is_picture(value):
+    if isinstance(value, list) and (_is_picture(value) or _is_file(value)):
         return True
     parts: Iterable[Any] = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
     return any(map(has_image, parts))
@@ -38,6 +42,13 @@ def _is_picture(rows: list[Any]) -> bool:
         return False
     pixels = (pixel if isinstance(pixel, list) else [pixel] for row in rows for pixel in row)
     return all(isinstance(number, int) and 0 <= number < 256 for pixel in pixels for number in pixel)
+
+
+def _is_file(numbers: list[Any]) -> bool:
+    """Whether a list is the bytes of an image file, as numbers with or without a sign."""
+    if len(numbers) < _LEAST_FILE or not all(isinstance(one, int) and -128 <= one < 256 for one in numbers):
+        return False
+    return bytes(one % 256 for one in numbers[:12]).startswith(_BEGINNINGS)
 
 
 def image_text_error(path: Path, what: str, hint: str = "write a data set without it, and protect that") -> InputError:

@@ -20,6 +20,10 @@ if TYPE_CHECKING:
 BATCH = 64
 """Rows of a shard that are decoded at once."""
 
+MOST_METADATA = 1 << 20
+"""Bytes of what a schema says of its columns: the names of very many classes."""
+_METADATA = (b"huggingface", b"pandas")
+
 NAMES = frozenset({"image", "img", "jpg", "jpeg", "png", "picture", "photo"})
 """Columns of plain bytes that are taken for images."""
 
@@ -41,6 +45,8 @@ def read_rows(path: Path) -> Iterator[ShardRow]:
                 image = next((name for name in (*labels, *others) if has_image(row[name])), None)
                 if image is not None:
                     raise image_text_error(path, f"column {quoted(image)}")
+                if isinstance(row[column], dict) and has_image(row[column]["path"]):
+                    raise image_text_error(path, f"the path in column {quoted(column)}")
                 cells = {name: _cell(row[name], names.get(name)) for name in labels}
                 yield ShardRow(_bytes(row[column]), cells, others)
 
@@ -51,14 +57,14 @@ def write_shard(out: Path, source: Path, image_of: Callable[[int], bytes | None]
     from pyarrow import parquet
 
     with _opened(source) as file:
-        schema = file.schema_arrow
+        schema = _without_strange_metadata(file.schema_arrow)
         column = image_column(source, schema)
         at, field = schema.get_field_index(column), schema.field(column)
         codec = file.metadata.row_group(0).column(0).compression.lower() if file.num_row_groups else "snappy"
         first = 0
         with parquet.ParquetWriter(out, schema, compression="none" if codec == "uncompressed" else codec) as writer:
             for group in range(file.num_row_groups):
-                table = file.read_row_group(group, use_threads=False)
+                table = file.read_row_group(group, use_threads=False).cast(schema)
                 images = [image_of(first + row) for row in range(table.num_rows)]
                 first += table.num_rows
                 kept = [row for row, image in enumerate(images) if image is not None]
@@ -68,6 +74,24 @@ def write_shard(out: Path, source: Path, image_of: Callable[[int], bytes | None]
                     cells = [_replaced(cell, images[row] or b"") for row, cell in zip(kept, old, strict=True)]
                     table = table.set_column(at, field, pyarrow.array(cells, field.type))
                     writer.write_table(table, row_group_size=table.num_rows)
+
+
+def _without_strange_metadata(schema: "pyarrow.Schema") -> "pyarrow.Schema":
+    """A schema with what ``datasets`` and pandas say of the columns; whatever else stands there could be an image."""
+    given = schema.metadata or {}
+    kept = {name: given[name] for name in _METADATA if name in given and _is_plain_json(given[name])}
+    bare = schema.with_metadata(kept or None)
+    for at, field in enumerate(schema):
+        bare = bare.set(at, field.remove_metadata())
+    return bare
+
+
+def _is_plain_json(text: bytes) -> bool:
+    """Whether a text is JSON without an image in it."""
+    try:
+        return len(text) <= MOST_METADATA and not has_image(json.loads(text))
+    except (ValueError, RecursionError):
+        return False
 
 
 def image_column(path: Path, schema: "pyarrow.Schema") -> str:

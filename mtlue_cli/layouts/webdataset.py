@@ -14,7 +14,7 @@ from typing import Any
 
 from mtlue_cli.budget import budget
 from mtlue_cli.errors import InputError
-from mtlue_cli.layouts.image_text import holds_image, image_text_error
+from mtlue_cli.layouts.image_text import has_image, holds_image, image_text_error
 from mtlue_cli.layouts.shards import ShardKind, ShardRow, suffix_for
 from mtlue_cli.tasks.wording import listed, quoted
 
@@ -154,6 +154,8 @@ def _cells(path: Path, key: str, ending: str, content: bytes) -> dict[str, Any]:
         raise InputError(f"{path}: {quoted(f'{key}.{ending}')} cannot be read: {error}") from error
     if name != "json":
         return {name: text}
+    if has_image(document):
+        raise image_text_error(path, quoted(f"{key}.{ending}"))
     if not isinstance(document, dict):
         return {"json": document} if isinstance(document, str | int | float) else {}
     return {name: value for name, value in document.items() if value is None or isinstance(value, str | int | float)}

@@ -237,7 +237,7 @@ def records_folder(release: Path) -> Path:
         name = read_regular(place, MOST_POINTER).decode().strip()
     except (OSError, ValueError) as error:
         raise InputError(f"{place} cannot be read: {error}") from error
-    if path_fault(name) is not None or "/" in name:
+    if path_fault(name) is not None or "/" in name or name == FOLDER or not name.endswith(FOLDER):
         raise InputError(f"{place} is damaged: expected the name of a folder beside the release", hint=_ANEW)
     return Path(os.path.abspath(release)).with_name(name)
 

@@ -16,8 +16,10 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
+from typing import Annotated
 
 import msgspec
+from msgspec import Meta
 
 from mtlue_cli.documents import Document
 from mtlue_cli.files import file_digest, open_regular, write_atomically
@@ -62,10 +64,14 @@ class Seal(Document, frozen=True, forbid_unknown_fields=True, tag_field="schema_
     """
 
     files: Mapping[str, str]
-    key_fingerprint: str | None = None
-    mac: str | None = None
-    signer: str | None = None
-    signature: str | None = None
+    key_fingerprint: Annotated[str, Meta(pattern="^[0-9a-f]{16}$")] | None = None
+    mac: Annotated[str, Meta(pattern="^[0-9a-f]{64}$")] | None = None
+    signer: Annotated[str, Meta(pattern="^[0-9a-f]{64}$")] | None = None
+    signature: Annotated[str, Meta(pattern="^[0-9a-f]{128}$")] | None = None
+
+    def content(self) -> bytes:
+        """The file, to the byte."""
+        return (json.dumps(self.to_json(), indent=2) + "\n").encode()
 
     @property
     def message(self) -> bytes:
@@ -109,8 +115,7 @@ class Sealer:
         if self.signer is not None:
             signature = self.signer.sign(found.message)
             found = Seal(files, found.key_fingerprint, found.mac, self.signer.public.hex, signature)
-        content = json.dumps(found.to_json(), indent=2) + "\n"
-        write_atomically(record_path(release, SEAL_PATH), content.encode())
+        write_atomically(record_path(release, SEAL_PATH), found.content())
 
     def journal(self, run: RunRecord) -> "Journal | None":
         """What vouches for the records of an unfinished run with these settings; None without a key."""
@@ -226,9 +231,11 @@ def trust_of(key: Path | None, signer: Path | None) -> Trust:
 def read_seal(release: Path) -> Seal | str | None:
     """The seal of a release; None without one, or what is wrong with it, in words."""
     try:
-        with open_regular(record_path(release, SEAL_PATH)) as stream:
-            content = stream.read(_LONGEST_SEAL) or b""
-        return msgspec.json.decode(content, type=Seal)
+        with open_regular(record_path(release, SEAL_PATH), _LONGEST_SEAL) as stream:
+            content = stream.readall()
+        found = msgspec.json.decode(content, type=Seal)
+        # Nothing but the files is authenticated: whatever else there is room for could be a photo.
+        return found if found.content() == content else "holds something that a seal does not"
     except FileNotFoundError:
         return None
     except OSError as error:

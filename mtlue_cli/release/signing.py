@@ -3,6 +3,7 @@
 import base64
 import binascii
 import hashlib
+import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -133,6 +134,11 @@ def signing_key(path: Path, *, keep: bool = True) -> SigningKey:
         made = SigningKey(private, path, made=True)
         form = serialization.PrivateFormat.OpenSSH
         text = private.private_bytes(serialization.Encoding.PEM, form, serialization.NoEncryption())
+        if keep and os.path.lexists(public := path.with_name(path.name + PUBLIC_SUFFIX)):
+            raise InputError(
+                f"{path} does not exist, but {public} does: it would be replaced by the public half of another key",
+                hint=f"put the key of {public} back, or name another file",
+            )
         try:
             if keep:
                 write_atomically(path.with_name(path.name + PUBLIC_SUFFIX), made.public.line)

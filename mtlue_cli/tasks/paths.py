@@ -29,6 +29,8 @@ def path_fault(name: str, folder: str = "image folder") -> str | None:
     """
     if not name:
         return "file name is empty"
+    if len(name) > LONGEST_PATH:  # before each of its characters is looked at
+        return f"file name {quoted(name)} is longer than a file system allows"
     if "\0" in name:
         return "file name contains a NUL character"
     if not is_unicode(name):

@@ -42,6 +42,7 @@ class _Entry(Document, frozen=True):
 
 
 _CACHE_KEY = b"mtlue verify cache v1"
+_LONGEST_MAC = 4096
 
 
 class ResultCache:
@@ -102,7 +103,7 @@ class ResultCache:
         except OSError:
             return False
         try:
-            mac = _beside(file).read_text(encoding="ascii")
+            mac = read_regular(_beside(file), _LONGEST_MAC).decode("ascii")
         except (OSError, ValueError):
             mac = ""
         found = self._is_own(mac, f"{file.name} {digest}")

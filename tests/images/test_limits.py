@@ -16,7 +16,7 @@ from mtlue_cli.budget import Budget, limited_to
 from mtlue_cli.errors import ImageError
 from mtlue_cli.images.arrays import encode_array
 from mtlue_cli.images.dataset import to_square
-from mtlue_cli.images.decode import ARRAY, DecodedImage, decode_bytes
+from mtlue_cli.images.decode import ARRAY, DecodedImage, decode_bytes, pixel_count
 from mtlue_cli.images.targets import stored_array, turned_map
 from tests.images.pictures import encoded
 
@@ -133,3 +133,18 @@ def test_floating_point_colours_become_levels_without_a_copy_of_them_all(kind: t
     assert peak < 4 * 1500 * 1500  # three bytes per pixel, and a row; all at once: 27 and more
     levels = np.rint(pixels * np.float32(255)).astype(np.uint8)
     assert np.array_equal(square, to_square(DecodedImage(levels, None, ARRAY), 8))
+
+
+@pytest.mark.parametrize(
+    ("form", "begin", "part"),
+    [("JPEG", 2, b"\xff\xe1\x00\x09Exif\x00\x00a"), ("GIF", 13 + 768, b"!\xfe\x01a\x00")],
+)
+def test_metadata_in_very_many_parts_are_refused_before_they_are_joined(form: str, begin: int, part: bytes) -> None:
+    content = encoded(Image.fromarray(PIXELS).quantize(256) if form == "GIF" else Image.fromarray(PIXELS), form)
+    if form == "GIF":
+        begin = 13 + 3 * (2 << (content[10] & 7))
+    few = content[:begin] + part * 3 + content[begin:]
+    assert decode_bytes(few).format == form
+    with pytest.raises(ImageError, match="metadata in more than"):
+        decode_bytes(content[:begin] + part * 200_000 + content[begin:])
+    assert pixel_count(content[:begin] + part * 200_000 + content[begin:]) == 0

@@ -257,3 +257,18 @@ def test_xmp_that_is_no_packet_is_left_out() -> None:
     assert (rebuilt_xmp(many.encode(), groups) or b"").count(b"<rdf:li>sea") == 50
     nested = XMP.replace("London", "<rdf:Bag>" * 5000 + "</rdf:Bag>" * 5000)
     assert b"City" not in (rebuilt_xmp(nested.encode(), groups) or b"")
+
+
+def test_a_preview_in_many_short_texts_of_a_list_does_not_survive() -> None:
+    text = base64.b64encode(bytes(range(256)) * 40).decode()
+    words = [text[start : start + 60] for start in range(0, len(text), 60)]
+    items = "".join(f"<rdf:li>{' '.join(words[start : start + 8])}</rdf:li>" for start in range(0, len(words), 8))
+    packet = (
+        '<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#">'
+        '<rdf:Description xmlns:dc="http://purl.org/dc/elements/1.1/">'
+        f"<dc:description><rdf:Alt>{items}</rdf:Alt></dc:description>"
+        "</rdf:Description></rdf:RDF></x:xmpmeta>"
+    )
+    kept = rebuilt_xmp(packet.encode(), tuple(MetadataGroup))
+    assert kept is not None
+    assert sum(word.encode() in kept for word in words) * 61 <= 512

@@ -76,8 +76,9 @@ def test_the_records_stand_beside_the_release(photos: Path, tmp_path: Path) -> N
     mtlue("inspect", moved)
     refused = mtlue("protect", photos, "--weights", weights, code=ExitCode.INPUT)
     assert "photos-protected.mtlue is there already" in " ".join(refused.stderr.split())
-    (moved / ".mtlue").write_text("../elsewhere\n")
-    assert "is damaged" in mtlue("inspect", moved, code=ExitCode.INPUT).stderr
+    for elsewhere in ("../elsewhere", "photos", ".mtlue"):
+        (moved / ".mtlue").write_text(f"{elsewhere}\n")
+        assert "is damaged" in mtlue("inspect", moved, code=ExitCode.INPUT).stderr
 
 
 def test_levels_of_folders_are_tasks_on_request(tmp_path: Path) -> None:

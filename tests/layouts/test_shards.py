@@ -309,6 +309,7 @@ def test_samples_that_are_not_clear_are_refused(tmp_path: Path) -> None:
         ((("1.jpg", encoded(1)), ("1.jpg", encoded(2))), "'1' has several images"),
         ((("1.left.jpg", encoded(1)), ("1.right.jpg", encoded(2))), "has no image of its own name, but 'left.jpg'"),
         ((("1.jpg", encoded(1)), ("1.txt", b"to see " + AS_TEXT)), "'1.txt' holds images"),
+        ((("1.jpg", encoded(1)), ("1.json", json.dumps(list(encoded(1))).encode())), "'1.json' holds images"),
         ((("1.jpg", encoded(1)), ("1.json", b'{"a": [{"b": "' + AS_TEXT + b'"}]}')), "'1.json' holds images"),
     ],
 )
@@ -367,6 +368,8 @@ def test_what_may_be_a_second_image_is_refused(
         [{"deep": "data:image/webp;base64," + AS_TEXT.decode()}],
         photo(1).tolist(),
         photo(1)[..., 0].tolist(),
+        list(encoded(1)),
+        [byte - 256 if byte > 127 else byte for byte in encoded(1)],
     ],
 )
 def test_images_as_text_are_refused(tmp_path: Path, weights: Path, cell: Any) -> None:  # noqa: ANN401 - any cell
@@ -480,3 +483,24 @@ def test_a_release_in_shards_that_was_tampered_with_is_found(
     assert any(found.startswith(fault) for found in with_key.faults), with_key.faults
     assert with_key.authentication.by == ()
     assert (without.exit_code is ExitCode.NOT_PROTECTED) is seen
+
+
+def test_an_image_in_the_path_of_another_is_refused(tmp_path: Path, weights: Path) -> None:
+    (tmp_path / "pets").mkdir()
+    cells = [{**CELL, "path": AS_TEXT.decode()}] * 2
+    parquet.write_table(pyarrow.table({"image": cells, "label": ["cat", "dog"]}), tmp_path / "pets" / "train.parquet")
+    _, said = protect(tmp_path / "pets", weights, code=ExitCode.INPUT)
+    assert "the path in column 'image' holds images" in " ".join(said.split())
+
+
+def test_strange_metadata_of_a_schema_are_not_released(tmp_path: Path) -> None:
+    features = b'{"info": {"features": {}}}'
+    table = pyarrow.table({"image": [CELL] * 2, "label": ["cat", "dog"]})
+    for huggingface, kept in ((features, {b"huggingface": features}), (b'{"a": "' + AS_TEXT + b'"}', None)):
+        strange = {b"huggingface": huggingface, b"thumb": encoded(1), encoded(1): b"x"}
+        parquet.write_table(table.replace_schema_metadata(strange), tmp_path / "in.parquet")
+        PARQUET_IMAGES.write(tmp_path / "out.parquet", tmp_path / "in.parquet", lambda _: encoded(2))
+        written = parquet.read_table(tmp_path / "out.parquet")
+        assert (written.schema.metadata or None) == kept
+        assert written.column("label").to_pylist() == ["cat", "dog"]
+        assert encoded(1)[:64] not in (tmp_path / "out.parquet").read_bytes()

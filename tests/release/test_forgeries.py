@@ -171,7 +171,8 @@ def raise_epsilon(key: Key | None = FORGER, **changes: Any) -> Callable[[Path, P
 
 def edit_json(name: str, **changes: Any) -> Callable[[Path, Path], None]:  # noqa: ANN401 - any JSON
     def do(release: Path, photos: Path) -> None:  # noqa: ARG001 - what all are given
-        (release / name).write_text(json.dumps({**json.loads((release / name).read_text()), **changes}))
+        changed = {**json.loads((release / name).read_text()), **changes}
+        (release / name).write_text(json.dumps(changed, indent=2) + "\n")
 
     return do
 
@@ -223,7 +224,7 @@ def keep_the_mac(release: Path, photos: Path) -> None:
     before = json.loads((release / SEAL_PATH).read_text())
     edit_run(weights_name="other")(release, photos)
     files = json.loads((release / SEAL_PATH).read_text())["files"]
-    (release / SEAL_PATH).write_text(json.dumps({**before, "files": files}))
+    (release / SEAL_PATH).write_text(json.dumps({**before, "files": files}, indent=2) + "\n")
 
 
 def seal_of_another_release(release: Path, photos: Path) -> None:

@@ -389,3 +389,37 @@ def test_a_damaged_seal_is_a_fault(config: ProtectConfig, content: bytes) -> Non
     assert any(fault.startswith(f"{SEAL_PATH}: is damaged") for fault in Release(release).check().faults)
     assert protected(config)[0].kept == 0
     assert isinstance(read_seal(release), Seal)
+
+
+@pytest.mark.parametrize("field", ["signature", "signer", "behind", "spaces"])
+def test_a_seal_has_no_room_for_anything_else(config: ProtectConfig, own: Path, field: str) -> None:
+    release = protect_folder(config, SilentProgress()).release
+    path = release / SEAL_PATH
+    hidden = (release.parent / "photos").joinpath(sorted(os.listdir(release.parent / "photos"))[0]).read_bytes()
+    if field == "behind":
+        path.write_bytes(path.read_bytes().ljust(1 << 20) + hidden)
+    elif field == "spaces":
+        path.write_bytes(path.read_bytes() + b" \t" * 100)
+    else:
+        path.write_text(json.dumps({**json.loads(path.read_text()), field: hidden.hex()}, indent=2) + "\n")
+    found = inspect(release, key=own)
+    assert [fault for fault in found.faults if fault.startswith(SEAL_PATH)]
+    assert not found.authentication.by
+
+
+@pytest.mark.parametrize("place", ["photos", "photos-protected"])
+def test_a_signing_key_is_not_made_where_it_would_be_handed_on(config: ProtectConfig, place: str) -> None:
+    pytest.importorskip("cryptography")
+    sign = config.images.parent / place / "signer"
+    with pytest.raises(InputError, match="would be handed on"):
+        protect_folder(replace(config, sign=sign), SilentProgress())
+    assert not sign.exists()
+
+
+def test_a_public_key_without_its_private_half_is_not_replaced(tmp_path: Path) -> None:
+    pytest.importorskip("cryptography")
+    (tmp_path / "signer.pub").write_text("of someone else")
+    with pytest.raises(InputError, match="would be replaced"):
+        signing_key(tmp_path / "signer")
+    assert (tmp_path / "signer.pub").read_text() == "of someone else"
+    assert not (tmp_path / "signer").exists()

@@ -1,6 +1,9 @@
+import time
 from pathlib import Path
 
+import pyarrow
 import pytest
+from pyarrow import parquet
 
 from mtlue_cli.choices import TaskKind
 from mtlue_cli.errors import InputError
@@ -208,3 +211,15 @@ def test_a_table_without_a_header_is_recognised(tmp_path: Path) -> None:
     with pytest.raises(InputError) as caught:
         read_label_file(write(tmp_path, "a.jpg,1\nb.jpg,0\n"))
     assert str(caught.value.hint).startswith("give the table a header")
+
+
+def test_a_long_text_in_very_many_rows_is_refused_at_once(tmp_path: Path) -> None:
+    rows = 100_000
+    text = pyarrow.DictionaryArray.from_arrays(pyarrow.array([0] * rows, pyarrow.int32()), ["a" * 1_000_000])
+    names = [f"{number}.png" for number in range(rows)]
+    start = time.monotonic()
+    for columns in ({"file_name": names, "label": text}, {"file_name": text, "label": names}):
+        parquet.write_table(pyarrow.table(columns), tmp_path / "labels.parquet", compression="zstd")
+        with pytest.raises(InputError):
+            read_label_file(tmp_path / "labels.parquet")
+    assert time.monotonic() - start < 20

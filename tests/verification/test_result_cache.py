@@ -1,4 +1,5 @@
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -123,3 +124,11 @@ def test_default_folder_follows_xdg(monkeypatch: pytest.MonkeyPatch, tmp_path: P
 
 def test_digest_of_a_document_ignores_the_order_of_keys() -> None:
     assert document_digest({"x": 1, "y": 2}) == document_digest({"y": 2, "x": 1})
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="there are no FIFOs")
+def test_a_fifo_in_place_of_an_hmac_is_not_waited_for(tmp_path: Path) -> None:
+    cache = ResultCache(tmp_path, Key(bytes(range(32))))
+    (tmp_path / "backbone").write_bytes(b"content")
+    os.mkfifo(tmp_path / "backbone.mac")
+    assert not cache.is_vouched(tmp_path / "backbone")

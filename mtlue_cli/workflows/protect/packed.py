@@ -12,7 +12,7 @@ from msgspec import structs
 from mtlue_cli.choices import LabelFormat
 from mtlue_cli.errors import InputError, MtlueError
 from mtlue_cli.files import unwritable
-from mtlue_cli.images.folder import refuse_nesting
+from mtlue_cli.images.folder import refuse_nesting, refuse_secret_inside
 from mtlue_cli.keys import find_key
 from mtlue_cli.layouts.shards import FILE_COLUMN, Shards
 from mtlue_cli.release.packed import CARDS, is_packed, pack, refuse_other, unpack
@@ -38,6 +38,7 @@ def protect_shards(config: ProtectConfig, shards: Shards, progress: Progress) ->
     """
     out = config.release
     refuse_nesting(config.images, out)
+    refuse_secret_inside(config.sign, config.images, out)
     refuse_other(out)
     if is_packed(config.images) and not config.force:
         raise InputError(

@@ -20,6 +20,7 @@ from mtlue_cli.images.folder import (
     list_folder,
     match_labels,
     refuse_nesting,
+    refuse_secret_inside,
     released_names,
 )
 from mtlue_cli.images.labelled import read_folder_labels
@@ -179,6 +180,7 @@ def read_inputs(config: ProtectConfig) -> ProtectInputs:
     """
     _check_options(config)
     refuse_nesting(config.images, config.release)
+    refuse_secret_inside(config.sign, config.images, config.release)
     files = list_folder(config.images)
     given = read_folder_labels(config.images, config.labels, config.reading, for_learning=False, found=files.images)
     refuse_images_in_labels(config.images, config.labels, given)

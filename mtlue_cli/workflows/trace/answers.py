@@ -83,6 +83,11 @@ class Renamed:
             raise InputError("class names cannot be mapped", faults)
         return cls(pairs)
 
+    def notes(self) -> tuple[str, ...]:
+        """What was renamed, in words: whoever may choose among many namings finds one that fits."""
+        found = [f"{task}:{theirs}={ours}" for (task, theirs), ours in sorted(self.pairs.items())]
+        return (f"classes were named by --map: {', '.join(found)}",) if found else ()
+
     def ours(self, task: str, name: str) -> str:
         """What the release calls a class of the answers."""
         return self.pairs.get((task, name), name)

@@ -1,7 +1,7 @@
 """``mtlue trace judge``: from answers to a verdict."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from pathlib import Path
 
@@ -161,6 +161,7 @@ def judge_model(config: JudgeConfig, progress: Progress) -> JudgeResult:
         from mtlue_cli.workflows.trace.models import ask_model
 
         answers = ask_model(config.probes, sealed, config, renamed, progress)
+    answers = replace(answers, notes=(*answers.notes, *renamed.notes()))
     return judge_answers(sealed, answers, config.level, config.probes, commitment, unknown=config.unknown_names)
 
 

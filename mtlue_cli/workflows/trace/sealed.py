@@ -15,7 +15,7 @@ from msgspec import Meta
 
 from mtlue_cli.documents import Document
 from mtlue_cli.errors import InputError
-from mtlue_cli.files import file_digest
+from mtlue_cli.files import file_digest, read_regular
 from mtlue_cli.tasks.paths import path_fault
 
 SCHEMA_VERSION = 1
@@ -161,6 +161,8 @@ def opened(probes: Path, sealed: Path | None = None) -> tuple[SealedAnswers, str
 def _design_faults(sealed: SealedAnswers) -> list[str]:
     """What is wrong with the design that the probes follow, one per line."""
     faults: list[str] = []
+    if sealed.stages * sealed.arms > len(sealed.probes):
+        return ["there are fewer probes than stages and arms"]
     cells: dict[tuple[int, int], list[tuple[str, int, tuple[tuple[str, str], ...], tuple[str, ...]]]] = {}
     for probe in sealed.probes:
         if path_fault(probe.file) is not None or "/" in probe.file:
@@ -174,14 +176,33 @@ def _design_faults(sealed: SealedAnswers) -> list[str]:
     wanted = {(stage, arm) for stage in range(sealed.stages) for arm in range(sealed.arms)}
     if set(cells) != wanted or any(sorted(cells[stage, arm]) != sorted(cells[stage, 0]) for stage, arm in cells):
         faults.append("the arms of a stage do not ask the same questions")
+    faults += _repeated_codes(sealed)
     if len({probe.file for probe in sealed.probes}) < len(sealed.probes):
         faults.append("two probes have the same name")
     return faults
 
 
+def _repeated_codes(sealed: SealedAnswers) -> list[str]:
+    """Codes that a stage tests and an earlier one has shown, one per line: their ranks are not independent."""
+    stages: list[dict[tuple[str, str], bool]] = [{} for _ in range(sealed.stages)]
+    for probe in sealed.probes:
+        if probe.arm == TRUE_ARM and probe.stage < sealed.stages:
+            stages[probe.stage] |= {code: code[0] in probe.tested for code in probe.classes.items()}
+    seen: set[tuple[str, str]] = set()
+    faults: list[str] = []
+    for number, shown in enumerate(stages):
+        faults += [
+            f"stage {number + 1} tests the code of {name} {label!r}, which an earlier one has shown"
+            for (name, label), is_tested in shown.items()
+            if is_tested and (name, label) in seen
+        ]
+        seen |= shown.keys()
+    return faults
+
+
 def _read(path: Path, kind: type[DocumentT], hint: str) -> tuple[DocumentT, bytes]:
     try:
-        content = path.read_bytes()
+        content = read_regular(path)
         return msgspec.json.decode(content, type=kind), content
     except FileNotFoundError as error:
         raise InputError(f"{path} is missing", hint=hint) from error

@@ -116,3 +116,9 @@ def test_outputs_of_one_column() -> None:
     assert np.isfinite(scores).all()
     assert "sigmoid" in words
     assert np.isfinite(as_scores(np.array([[1000.0, -1000.0]]))[0]).all()
+
+
+def test_names_that_were_mapped_are_told() -> None:
+    renamed = Renamed.read(["old=young", "age:new=old"], {"age": ("young", "old")})
+    assert renamed.notes() == ("classes were named by --map: age:new=old, age:old=young",)
+    assert Renamed().notes() == ()
