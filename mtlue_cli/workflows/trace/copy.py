@@ -114,7 +114,7 @@ class CopyResult(Document, frozen=True, kw_only=True):
         files: What was found of every copy.
         counts: Number of copies of each status.
         share: Over the measured copies; null if there are none.
-        worth: What the mean share is worth; null without one.
+        worth: What the mean share is worth; null without one, and for releases of universal weights.
         least_share: The share that was asked for.
         below: Copies with clearly less, in their order.
         reason: One sentence for a reader.
@@ -152,7 +152,7 @@ class CopyResult(Document, frozen=True, kw_only=True):
             if share is None
             else f"{share.mean:.0%}, 95 % interval {share.low:.0%} to {share.high:.0%}",
             "per copy": "" if share is None else f"{share.smallest:.0%} to {share.largest:.0%}",
-            "worth": "" if self.worth is None else self.worth.meaning,
+            "worth": "" if share is None else self.worth.meaning if self.worth else "not measured for these weights",
         }
 
     def html(self) -> str:
@@ -564,7 +564,8 @@ def _result(config: CopyConfig, manifest: Manifest, files: tuple[CopyFile, ...])
         files=files,
         counts=counts,
         share=share,
-        worth=None if share is None else worth_of(share.low, fmean(covered)),
+        # Measured with trained weights; patterns of universal weights are lost in other ways, such as in grey.
+        worth=None if share is None or manifest.run.key_fingerprint else worth_of(share.low, fmean(covered)),
         least_share=least,
         below=below,
         reason=reason,

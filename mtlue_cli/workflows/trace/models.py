@@ -14,6 +14,7 @@ import torch
 
 from mtlue_cli.devices import choose_device
 from mtlue_cli.errors import InputError
+from mtlue_cli.files import open_regular
 from mtlue_cli.images.dataset import to_square
 from mtlue_cli.images.decode import decode_image
 from mtlue_cli.tasks.wording import counted, listed
@@ -121,6 +122,7 @@ def load_model(path: Path, device_name: str) -> LoadedModel:
     if path.suffix.lower() != ".onnx" and not zipfile.is_zipfile(path):
         raise InputError(f"{path} cannot be read as a model", hint=hint)
     try:
+        open_regular(path).close()  # a FIFO would be waited for
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of formats that will be replaced some day
             return loaders.get(path.suffix.lower(), _load_script)(path, choose_device(device_name))

@@ -397,6 +397,8 @@ def test_a_key_that_is_not_that_of_the_release_is_refused(tmp_path: Path, monkey
     result = traced(tmp_path, release, weights=None)
     assert result.share is not None
     assert result.share.mean == pytest.approx(1.0, abs=0.02)
+    assert result.worth is None  # the table is of trained weights
+    assert result.rows()["worth"] == "not measured for these weights"
     clean = traced(tmp_path, tmp_path / "photos", weights=None)
     assert clean.share is not None
     assert abs(clean.share.mean) < 0.15

@@ -1,6 +1,7 @@
 """From probes and answers to a verdict, with a linear victim on drawn images."""
 
 import json
+import os
 import warnings
 from dataclasses import replace
 from pathlib import Path
@@ -141,8 +142,13 @@ def test_what_a_file_does_not_say_is_stated_and_can_be_given(
 
 
 def test_a_file_that_is_no_model_is_refused(traced: Traced, tmp_path: Path) -> None:
-    for name in ("model.pt", "model.pt2", "model.onnx"):
-        (tmp_path / name).write_bytes(b"nothing")
+    (tmp_path / "fifo.onnx").touch()
+    if hasattr(os, "mkfifo"):
+        (tmp_path / "fifo.onnx").unlink()
+        os.mkfifo(tmp_path / "fifo.onnx")
+    for name in ("model.pt", "model.pt2", "model.onnx", "fifo.onnx"):
+        if not name.startswith("fifo"):
+            (tmp_path / name).write_bytes(b"nothing")
         with pytest.raises(InputError, match="cannot be read as a model"):
             judge_model(JudgeConfig(traced.folder / "probes", model=tmp_path / name, device="cpu"), SilentProgress())
 
