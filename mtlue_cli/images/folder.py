@@ -372,8 +372,8 @@ def refuse_secret_inside(secret: Path | None, *folders: Path) -> None:
     Raises:
         InputError: It lies in one of ``folders``.
     """
-    for folder in folders if secret is not None else ():
-        if folder.resolve() in secret.resolve().parents:
+    for folder in folders:
+        if secret is not None and folder.resolve() in secret.resolve().parents:
             raise InputError(
                 f"the signing key {secret} lies in {folder}, and would be handed on with it",
                 hint="keep it elsewhere, such as in ~/.config/mtlue",

@@ -118,6 +118,7 @@ def test_the_shipped_weights_protect_and_noise_does_not(tmp_path: Path) -> None:
 def test_the_default_weights_protect_columns_that_they_never_saw(tmp_path: Path) -> None:
     key = tmp_path / "key"
     key.write_text(bytes(range(32)).hex())
+    key.chmod(0o600)
     done = mtlue(
         *("verify", FACES / "train", "--labels", FACES / "train" / "labels.csv", "--weights", "default", "--key", key),
         *("--test", FACES / "test", "--test-labels", FACES / "test" / "labels.csv"),
@@ -135,6 +136,7 @@ def test_quick_protection_depends_on_the_key_and_leaves_out_grey_photos(faces: P
     releases: dict[str, dict[str, bytes]] = {}
     for name, key in digits.items():
         (tmp_path / f"{name}.key").write_text(key)
+        (tmp_path / f"{name}.key").chmod(0o600)
         options = ("--quick", "--key", tmp_path / f"{name}.key", "--out", tmp_path / name, "--json")
         done = json.loads(mtlue("protect", faces, "--labels", faces / "labels.csv", *options, check=False).stdout)
         assert (done["weights"], done["max_change"], done["exit_code"]) == ("default", 8, 3)

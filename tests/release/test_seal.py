@@ -16,6 +16,7 @@ from mtlue_cli.choices import ExitCode
 from mtlue_cli.commands.app import app
 from mtlue_cli.errors import InputError
 from mtlue_cli.keys import VARIABLE, find_key, own_key_path
+from mtlue_cli.release.check import ReleaseCheck
 from mtlue_cli.release.records import FOLDER, RUN_PATH, Record, read_manifest
 from mtlue_cli.release.release import Release
 from mtlue_cli.release.seal import JOURNAL_NAME, NOT_AUTHENTICATED, SEAL_PATH, Seal, read_seal
@@ -403,6 +404,7 @@ def test_a_seal_has_no_room_for_anything_else(config: ProtectConfig, own: Path, 
     else:
         path.write_text(json.dumps({**json.loads(path.read_text()), field: hidden.hex()}, indent=2) + "\n")
     found = inspect(release, key=own)
+    assert isinstance(found, ReleaseCheck)
     assert [fault for fault in found.faults if fault.startswith(SEAL_PATH)]
     assert not found.authentication.by
 
