@@ -7,10 +7,12 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+from msgspec import structs
 
 from mtlue_cli.choices import ExitCode
 from mtlue_cli.documents import Document
 from mtlue_cli.errors import InputError
+from mtlue_cli.files import file_digest
 from mtlue_cli.workflows.progress import Progress
 from mtlue_cli.workflows.trace.answers import LEAST_COUNTED, Answers, Numbers, Renamed, TaskAnswers, read_answers
 from mtlue_cli.workflows.trace.config import FULL_SIGNAL, JudgeConfig
@@ -97,6 +99,7 @@ class JudgeResult(Document, frozen=True, tag_field="schema_version", tag=1):
         tasks: Figures per task.
         stages: What happened in each stage.
         answers: Where the answers come from.
+        answers_sha256: Digest of that file.
         probes, made: The folder, and when it was made.
         commitment_sha256: Digest of its commitment.
         seed_sha256, key_fingerprint, release_sha256: What the commitment is to.
@@ -121,6 +124,7 @@ class JudgeResult(Document, frozen=True, tag_field="schema_version", tag=1):
     tasks: Sequence[TaskResult]
     stages: Sequence[StageResult]
     answers: str
+    answers_sha256: str
     probes: str
     made: str
     commitment_sha256: str
@@ -162,7 +166,10 @@ def judge_model(config: JudgeConfig, progress: Progress) -> JudgeResult:
 
         answers = ask_model(config.probes, sealed, config, renamed, progress)
     answers = replace(answers, notes=(*answers.notes, *renamed.notes()))
-    return judge_answers(sealed, answers, config.level, config.probes, commitment, unknown=config.unknown_names)
+    result = judge_answers(sealed, answers, config.level, config.probes, commitment, unknown=config.unknown_names)
+    read = config.model if config.answers is None else config.answers
+    assert read is not None
+    return structs.replace(result, answers_sha256=file_digest(read))
 
 
 def judge_answers(
@@ -202,6 +209,7 @@ def judge_answers(
         tasks=tasks,
         stages=counted.stage_results(with_scores=with_scores),
         answers=answers.source,
+        answers_sha256="",
         probes=str(probes),
         made=sealed.made,
         commitment_sha256=commitment,

@@ -1,5 +1,6 @@
 """From probes and answers to a verdict, with a linear victim on drawn images."""
 
+import hashlib
 import json
 import os
 import warnings
@@ -53,6 +54,8 @@ def test_a_victim_of_the_release_is_found(traced: Traced, victim: LinearVictim, 
     assert result.verdict is TraceVerdict.TRAINED
     assert result.p_value == result.p_labels <= 0.001
     assert result.basis == "labels"
+    assert result.answers_sha256 == hashlib.sha256((tmp_path / "answers.csv").read_bytes()).hexdigest()
+    assert result.answers_sha256 in result.html()
     for task in result.tasks:
         assert task.follow_true > task.follow_decoys
 
