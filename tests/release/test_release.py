@@ -2,7 +2,6 @@
 
 import traceback
 from collections import Counter
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -15,11 +14,12 @@ from mtlue_cli.images import folder as image_folder
 from mtlue_cli.images.folder import find_images
 from mtlue_cli.images.labelled import read_folder_labels
 from mtlue_cli.release import records as recording
-from mtlue_cli.release.records import FileRecord, Record, RunRecord, read_manifest, released_files
+from mtlue_cli.release.records import FileRecord, RunRecord, read_manifest, released_files
 from mtlue_cli.release.release import Release
 from mtlue_cli.workflows.progress import SilentProgress
 from mtlue_cli.workflows.protect.config import ProtectConfig
 from mtlue_cli.workflows.protect.run import protect_folder
+from tests.protect_runs import interrupt
 from tests.small_set import write_checkpoint, write_images
 from tests.verification.made_release import make_release, make_set
 
@@ -29,22 +29,6 @@ def config(tmp_path: Path) -> ProtectConfig:
     labels = write_images(tmp_path / "photos")
     weights = write_checkpoint(tmp_path / "generator.safetensors")
     return ProtectConfig(tmp_path / "photos", labels, weights=str(weights), device="cpu")
-
-
-def interrupt(config: ProtectConfig, after: int) -> None:
-    """A run that is killed after a number of records."""
-    original, done = Release.add, Counter[str]()
-
-    def add(release: Release, record: Record) -> None:
-        original(release, record)
-        done["records"] += 1
-        if done["records"] == after:
-            raise KeyboardInterrupt
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Release, "add", add)
-        with pytest.raises(KeyboardInterrupt):
-            protect_folder(replace(config, workers=1), SilentProgress())
 
 
 def test_an_unfinished_release_is_one_fault_that_says_how_to_finish_it(config: ProtectConfig) -> None:

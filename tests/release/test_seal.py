@@ -3,7 +3,6 @@
 import json
 import os
 import sys
-from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,28 +16,18 @@ from mtlue_cli.commands.app import app
 from mtlue_cli.errors import InputError
 from mtlue_cli.keys import VARIABLE, find_key, own_key_path
 from mtlue_cli.release.check import ReleaseCheck
-from mtlue_cli.release.records import FOLDER, RUN_PATH, Record, read_manifest
+from mtlue_cli.release.records import FOLDER, RUN_PATH, read_manifest
 from mtlue_cli.release.release import Release
 from mtlue_cli.release.seal import JOURNAL_NAME, NOT_AUTHENTICATED, SEAL_PATH, Seal, read_seal
 from mtlue_cli.release.signing import read_public_key, signing_key
 from mtlue_cli.workflows.progress import SilentProgress
 from mtlue_cli.workflows.protect.config import ProtectConfig
 from mtlue_cli.workflows.protect.run import ProtectResult, protect_folder
+from tests.protect_runs import Notes, interrupt
 from tests.small_set import write_checkpoint, write_images
 
 RUNNER = CliRunner()
 OTHER = "01" * 16 + "ab" * 16
-
-
-class Notes(SilentProgress):
-    """Keeps what a user is told."""
-
-    def __init__(self) -> None:
-        self.lines: list[str] = []
-
-    def note(self, message: str) -> None:
-        """Keep it."""
-        self.lines.append(message)
 
 
 @pytest.fixture
@@ -64,22 +53,6 @@ def other(tmp_path: Path) -> Path:
 
 def inspected(release: Path, *options: object) -> Result:
     return RUNNER.invoke(app, ["inspect", str(release), *map(str, options)])
-
-
-def interrupt(config: ProtectConfig, after: int) -> None:
-    """A run that is killed after a number of records."""
-    original, done = Release.add, Counter[str]()
-
-    def add(release: Release, record: Record) -> None:
-        original(release, record)
-        done["records"] += 1
-        if done["records"] == after:
-            raise KeyboardInterrupt
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Release, "add", add)
-        with pytest.raises(KeyboardInterrupt):
-            protect_folder(replace(config, workers=1), SilentProgress())
 
 
 def protected(config: ProtectConfig) -> tuple[ProtectResult, list[str]]:

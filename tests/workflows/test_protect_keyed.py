@@ -26,6 +26,7 @@ from mtlue_cli.workflows.inspect import inspect_release
 from mtlue_cli.workflows.progress import SilentProgress
 from mtlue_cli.workflows.protect.config import ProtectConfig
 from mtlue_cli.workflows.protect.run import ProtectResult, protect_folder
+from tests.protect_runs import Notes
 from tests.small_set import write_checkpoint, write_images
 
 DIGITS, OTHER = "abba" * 16, "cddc" * 16
@@ -40,14 +41,6 @@ def config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ProtectConfig:
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
     monkeypatch.setenv(VARIABLE, DIGITS)
     return ProtectConfig(tmp_path / "photos", labels, device="cpu")
-
-
-class Notes(SilentProgress):
-    def __init__(self) -> None:
-        self.lines: list[str] = []
-
-    def note(self, message: str) -> None:
-        self.lines.append(message)
 
 
 def run(config: ProtectConfig, **changes: Any) -> ProtectResult:  # noqa: ANN401 - any field of the config

@@ -20,18 +20,8 @@ from mtlue_cli.workflows.progress import SilentProgress
 from mtlue_cli.workflows.protect import photos as photo_steps
 from mtlue_cli.workflows.protect.config import ProtectConfig
 from mtlue_cli.workflows.protect.run import ProtectResult, protect_folder
+from tests.protect_runs import Notes
 from tests.small_set import write_checkpoint, write_images
-
-
-class Notes(SilentProgress):
-    """Keeps what a user is told."""
-
-    def __init__(self) -> None:
-        self.lines: list[str] = []
-
-    def note(self, message: str) -> None:
-        """Keep it."""
-        self.lines.append(message)
 
 
 @pytest.fixture
