@@ -17,6 +17,7 @@ from mtlue_cli.verification.conditions import Role
 from mtlue_cli.verification.document import VerifyDocument
 from mtlue_cli.verification.reports import curves, wording
 from mtlue_cli.verification.reports.heat_map import heat_map
+from mtlue_cli.verification.reports.pages import page_environment
 from mtlue_cli.verification.reports.wording import NOTHING, SIGNS
 
 TEMPLATE = "report.html.jinja"
@@ -58,17 +59,7 @@ def write_html(document: VerifyDocument, samples: Sequence[Sample] = ()) -> str:
     Every text of the document is escaped. A content security policy in the page forbids scripts and everything that
     would have to be loaded; the pictures of ``samples`` are data URIs. The same arguments give the same page.
     """
-    from jinja2 import Environment, PackageLoader, StrictUndefined
-
-    environment = Environment(
-        loader=PackageLoader("mtlue_cli.verification", "reports"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-        finalize=_finalize,
-    )
+    environment = page_environment()
     environment.filters.update(
         counted=counted,
         elapsed=wording.elapsed,
@@ -96,13 +87,6 @@ def write_html(document: VerifyDocument, samples: Sequence[Sample] = ()) -> str:
         listed_faults=LISTED_FAULTS,
         nothing=NOTHING,
     )
-
-
-def _finalize(value: object) -> object:
-    """Text as a page can carry it, a missing figure as a dash; what a macro made is escaped already and stays."""
-    if value is None:
-        return NOTHING
-    return wording.clean_text(value) if isinstance(value, str) and not hasattr(value, "__html__") else value
 
 
 def _setting(value: Any) -> str:  # noqa: ANN401 - whatever a settings dataclass holds

@@ -38,6 +38,7 @@ from mtlue_cli.workflows.progress import Progress
 from mtlue_cli.workflows.trace.config import ProbesConfig
 from mtlue_cli.workflows.trace.plan import Plan, plan_probes
 from mtlue_cli.workflows.trace.ranks import smallest_p
+from mtlue_cli.workflows.trace.release_weights import require_key
 from mtlue_cli.workflows.trace.sealed import (
     COMMITMENT,
     TEMPLATE,
@@ -210,18 +211,7 @@ def open_release(folder: Path, key_file: Path | None, weights: Path | None) -> t
             hint="protect the image-level columns alone with --tasks",
         )
     found = find_key(key_file, keep=False)  # a new key is not that of a release
-    if found.made:
-        raise InputError(
-            f"{folder} was made with the key {run.key_fingerprint}; no key was given, and there is none in "
-            f"{found.origin}",
-            hint="give the key of the release with --key FILE",
-        )
-    if found.key.fingerprint != run.key_fingerprint:
-        raise InputError(
-            f"the key of {found.origin} is not that of {folder}: fingerprint {found.key.fingerprint}, expected "
-            f"{run.key_fingerprint}",
-            hint="give the key of the release with --key FILE",
-        )
+    require_key(found, run, str(folder), "give the key of the release with --key FILE")
     loaded = load_checkpoint(find_weights(run.weights_name if weights is None else weights))
     if loaded.card.digest != run.weights_sha256:
         raise InputError(

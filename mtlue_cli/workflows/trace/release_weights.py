@@ -9,7 +9,7 @@ from mtlue_cli.generator.checkpoint import read_card
 from mtlue_cli.generator.codebook import CODE_VERSION
 from mtlue_cli.generator.generator import Generator
 from mtlue_cli.generator.shipped import SUFFIX, shipped_weights
-from mtlue_cli.keys import Key
+from mtlue_cli.keys import FoundKey, Key
 from mtlue_cli.release.records import RunRecord
 from mtlue_cli.tasks.spec import Task, TaskSet
 from mtlue_cli.workflows.protect.keyed import key_for
@@ -57,24 +57,38 @@ def generator_of(run: RunRecord, weights: Path, key: Path | None, device: str) -
         return Generator.load(weights, device=device)
     found = key_for(card, key, keep=False)
     assert found is not None  # universal weights take one
-    if found.made:
-        raise InputError(
-            f"the release was made with the key {run.key_fingerprint}; no key was given, and there is none in "
-            f"{found.origin}",
-            hint="give the key of the release with --key FILE, or the folder of the originals with --against",
-        )
-    if found.key.fingerprint != run.key_fingerprint:
-        raise InputError(
-            f"the key is not that of the release: its fingerprint is {found.key.fingerprint}, expected "
-            f"{run.key_fingerprint}",
-            hint="give the key of the release with --key FILE, or the folder of the originals with --against",
-        )
+    require_key(
+        found,
+        run,
+        "the release",
+        "give the key of the release with --key FILE, or the folder of the originals with --against",
+    )
     if run.code_version not in (0, CODE_VERSION):
         raise InputError(
             f"the release has codes of version {run.code_version}, and this mtlue draws those of {CODE_VERSION}",
             hint="give the folder of the originals with --against",
         )
     return _bound(run, weights, found.key, device)
+
+
+def require_key(found: FoundKey, run: RunRecord, release: str, hint: str) -> None:
+    """Refuse a key that is not that of ``release``, which messages name so.
+
+    Raises:
+        InputError: It was made just now, or its fingerprint is another.
+    """
+    if found.made:
+        raise InputError(
+            f"{release} was made with the key {run.key_fingerprint}; no key was given, and there is none in "
+            f"{found.origin}",
+            hint=hint,
+        )
+    if found.key.fingerprint != run.key_fingerprint:
+        raise InputError(
+            f"the key of {found.origin} is not that of {release}: its fingerprint is {found.key.fingerprint}, "
+            f"expected {run.key_fingerprint}",
+            hint=hint,
+        )
 
 
 def _bound(run: RunRecord, weights: Path, key: Key, device: str) -> Generator:
