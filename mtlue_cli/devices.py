@@ -4,14 +4,15 @@ import threading
 from collections.abc import Iterator
 from concurrent.futures import Executor
 from contextlib import contextmanager
-from typing import TypeVar
-
-import torch
-from torch import nn
+from typing import TYPE_CHECKING, TypeVar
 
 from mtlue_cli.errors import InputError
 
-ModuleT = TypeVar("ModuleT", bound=nn.Module)
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+
+ModuleT = TypeVar("ModuleT", bound="nn.Module")
 
 _RANDOM = threading.RLock()
 """Held while the global random numbers are seeded: modules within modules seed their own."""
@@ -19,12 +20,14 @@ _STARTING = threading.Lock()
 """Held while the number of torch's threads for threads to come is another."""
 
 
-def choose_device(name: str) -> torch.device:
+def choose_device(name: str) -> "torch.device":
     """The device called ``name``; ``auto`` takes CUDA, then MPS, then the CPU.
 
     Raises:
         InputError: No such device here.
     """
+    import torch
+
     if name == "auto":
         if torch.cuda.is_available():
             return torch.device("cuda")
@@ -37,8 +40,10 @@ def choose_device(name: str) -> torch.device:
     return device
 
 
-def describe_device(device: torch.device) -> str:
+def describe_device(device: "torch.device") -> str:
     """The device in words, for the first line of a run."""
+    import torch
+
     if device.type == "cuda":
         return f"{device} ({torch.cuda.get_device_name(device)})"
     if device.type == "cpu":
@@ -47,14 +52,18 @@ def describe_device(device: torch.device) -> str:
     return str(device)
 
 
-def on_device(module: ModuleT, device: torch.device) -> ModuleT:
+def on_device(module: ModuleT, device: "torch.device") -> ModuleT:
     """The module on ``device`` with channels-last weights, the faster layout for convolutions."""
+    import torch
+
     return module.to(device).to(memory_format=torch.channels_last)
 
 
 @contextmanager
 def seeded(seed: int) -> Iterator[None]:
     """Within it torch's global random numbers start from ``seed``; then they are as before. One thread at a time."""
+    import torch
+
     with _RANDOM, torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         yield
@@ -65,6 +74,8 @@ def compute_alone(pool: Executor, workers: int) -> None:
 
     Torch keeps the number for each thread, and one more for threads to come: that one is as before when this returns.
     """
+    import torch
+
     with _STARTING:
         before = torch.get_num_threads()
         started = threading.Barrier(workers)

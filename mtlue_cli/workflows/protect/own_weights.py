@@ -35,7 +35,6 @@ from mtlue_cli.workflows.protect.plan import (
     select_tasks,
 )
 from mtlue_cli.workflows.train.config import TrainConfig, state_folder
-from mtlue_cli.workflows.train.generator import train_generator
 
 MOST_IMAGES = 50_000
 """Training takes at most so many images, spread evenly over the rows: it keeps them in memory."""
@@ -232,6 +231,8 @@ class OwnWeights:
             InputError: As :func:`~mtlue_cli.workflows.train.generator.train_generator`, or training was far too short.
             MtlueError: The weights cannot be kept.
         """
+        from mtlue_cli.workflows.train.generator import train_generator  # brings torch
+
         config, before = self.config, self._latest()
         unfinished = self._unfinished()
         with self._sole_trainer():

@@ -20,11 +20,11 @@ from mtlue_cli.choices import metadata_groups
 from mtlue_cli.devices import compute_alone
 from mtlue_cli.errors import ImageError, MtlueError
 from mtlue_cli.files import OpenFolder, discard, file_digest, unwritable, write_atomically, write_together
+from mtlue_cli.generator.closed_form import Labels
 from mtlue_cli.generator.generator import Generator
-from mtlue_cli.generator.inference import Labels
-from mtlue_cli.images.dataset import to_square
 from mtlue_cli.images.decode import NO_MEMORY, DecodedImage, decode_bytes, pixel_count, read_content
 from mtlue_cli.images.encode import comparable_pixels, encode_image, is_lossless, same_alpha
+from mtlue_cli.images.square import to_square
 from mtlue_cli.images.targets import row_maps, turned_map
 from mtlue_cli.keys import Key
 from mtlue_cli.perturbation.bound import protect_pixels
@@ -56,6 +56,7 @@ BYTES_A_PIXEL = 3
 DISK_THREADS = 4
 """Threads that write. They mostly wait: the disk takes its time to confirm a file, but confirms several at once."""
 
+_UNSEEN = np.empty((3, 0, 0), np.uint8)
 _RANDOM_CLASS = "mtlue random class v1"
 
 
@@ -67,7 +68,7 @@ class Prepared:
         row: Its row in the plan.
         digest: SHA-256 of its file.
         image: What it holds.
-        square: ``(3, S, S)`` uint8, what the generator sees.
+        square: ``(3, S, S)`` uint8, what the generator sees; empty if it looks at no image.
         classes: Class index of each protected image-level task.
         maps: Of each protected dense task, in the size of ``square``.
         map_digests: SHA-256 of every map of the row, by its path.
@@ -109,17 +110,19 @@ class PhotoSteps:
     Args:
         plan: What is to be done.
         images: Folder of the originals.
+        sees_images: Whether the weights look at the images.
 
     Attributes:
         fixes: What to do about photos that got less than the least effect, so far.
         lost_profiles: Photos that were protected without their colour profile, so far.
     """
 
-    def __init__(self, plan: ProtectPlan, images: Path) -> None:
+    def __init__(self, plan: ProtectPlan, images: Path, *, sees_images: bool = True) -> None:
         self.fixes: set[str] = set()
         self.lost_profiles: set[str] = set()
         self._plan = plan
         self._images = images
+        self._sees_images = sees_images
         self._release = plan.release.folder
         self._format = plan.run.image_format
         self._groups = metadata_groups(plan.run.keep_metadata)
@@ -163,7 +166,8 @@ class PhotoSteps:
                 )
             else:
                 classes = {name: int(column[row]) for name, column in table.columns.items()}
-            return Prepared(row, digest, image, to_square(image, size), classes, targets, maps)
+            square = to_square(image, size) if self._sees_images else _UNSEEN
+            return Prepared(row, digest, image, square, classes, targets, maps)
         except Exception as error:  # one bad photo must not end the run, whatever its decoder raises
             return self.quarantine(row, error)
 
@@ -537,9 +541,9 @@ def protect_photos(
         records[row] = record
         progress.advance()
 
-    on_cpu = generator.device.type == "cpu"
+    on_cpu = generator.device is None or generator.device.type == "cpu"
     pool = ReadingThreads(workers, thread_name_prefix="photo")
-    if on_cpu:  # a thread of the pool computes alone: threads within threads would fight for cores
+    if on_cpu and generator.sees_images:  # a thread computes alone: threads within threads would fight for cores
         compute_alone(pool, workers)
     disk = ReadingThreads(DISK_THREADS, thread_name_prefix="disk")
     try:

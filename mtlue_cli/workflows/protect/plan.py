@@ -12,6 +12,7 @@ from mtlue_cli import __version__
 from mtlue_cli.choices import MAX_EPSILON, Unlabelled
 from mtlue_cli.errors import CheckpointError, InputError
 from mtlue_cli.generator.checkpoint import CheckpointCard, read_card
+from mtlue_cli.generator.code_patterns import shares_for_codes
 from mtlue_cli.generator.shipped import resolve_weights
 from mtlue_cli.images.encode import released_suffix
 from mtlue_cli.images.folder import (
@@ -250,8 +251,6 @@ def plan_protection(
         tasks = in_code_order(tasks, {} if continued is None else continued.classes)
     table = labels.table.recoded(tasks)
     if key is not None:
-        from mtlue_cli.generator.code_embedding import shares_for_codes  # brings torch
-
         cells = card.generator["pattern_grid"]
         codes = codes_for(tasks, continued, cells, lambda: shares_for_codes(table, tasks, card.image_size))
     run = RunRecord(

@@ -6,17 +6,15 @@ from pathlib import Path
 from statistics import median
 from typing import Literal
 
-import torch
 from msgspec import structs
 
 from mtlue_cli.choices import GPU_CALL_SIZE, ExitCode, ImageFormat
-from mtlue_cli.devices import choose_device, describe_device
 from mtlue_cli.documents import Document
 from mtlue_cli.errors import InputError, MtlueError
 from mtlue_cli.files import unwritable
+from mtlue_cli.generator.code_patterns import is_tinted
 from mtlue_cli.generator.generator import Generator
 from mtlue_cli.generator.shipped import is_shipped
-from mtlue_cli.generator.tiles import is_tinted
 from mtlue_cli.images.encode import is_compressed_with_loss
 from mtlue_cli.layouts.companions import companion_files
 from mtlue_cli.metrics.flip import MeanFlip
@@ -165,8 +163,8 @@ def protect_folder(config: ProtectConfig, progress: Progress, inputs: ProtectInp
     else:
         show_columns(found.columns, inputs.labels.notes, progress)
         plan = plan_protection(config, inputs, found.made())
-    device = choose_device(config.device)
-    progress.note(f"device: {describe_device(device)}")
+    generator = load_generator(config, plan)
+    progress.note(f"device: {generator.described_device}")
     if plan.key is not None:
         for line in plan.key.described():
             progress.note(line)
@@ -177,7 +175,6 @@ def protect_folder(config: ProtectConfig, progress: Progress, inputs: ProtectInp
         )
     for line in plan.notes:
         progress.note(line)
-    generator = load_generator(config, plan, device)
     if plan.key is not None and len(plan.tasks.dense) and not is_tinted(plan.tasks):
         names = ", ".join(map(quoted, plan.tasks.dense.names))
         progress.note(
@@ -188,7 +185,7 @@ def protect_folder(config: ProtectConfig, progress: Progress, inputs: ProtectInp
     release = plan.release
     try:
         with release.open(plan.run, plan.earlier, plan.sealer):
-            steps = PhotoSteps(plan, config.images)
+            steps = PhotoSteps(plan, config.images, sees_images=generator.sees_images)
             records = protect_photos(plan, steps, generator, config.workers, progress)
             ordered = [records[row] for row in sorted(records)]
             released = {row: record for row, record in records.items() if isinstance(record, FileRecord)}
@@ -200,7 +197,7 @@ def protect_folder(config: ProtectConfig, progress: Progress, inputs: ProtectInp
             release.close(ordered, labels, flip, companions)
     except OSError as error:
         raise MtlueError(unwritable(Path(error.filename or release.folder), error)) from error
-    return _result(plan, records, steps, flip, describe_device(device), time.monotonic() - began)
+    return _result(plan, records, steps, flip, generator.described_device, time.monotonic() - began)
 
 
 def show_columns(columns: Sequence[ColumnUse], notes: Sequence[str], progress: Progress) -> None:
@@ -209,7 +206,7 @@ def show_columns(columns: Sequence[ColumnUse], notes: Sequence[str], progress: P
         progress.note(line)
 
 
-def load_generator(config: ProtectConfig, plan: ProtectPlan, device: torch.device) -> Generator:
+def load_generator(config: ProtectConfig, plan: ProtectPlan) -> Generator:
     """The generator of a plan, bound to its key if it takes one.
 
     Raises:
@@ -221,7 +218,7 @@ def load_generator(config: ProtectConfig, plan: ProtectPlan, device: torch.devic
         tasks=plan.tasks,
         shares=plan.run.shares,
         cells=plan.run.code_cells,
-        device=device,
+        device=config.device,
         call_size=config.batch_size or GPU_CALL_SIZE,
     )
     if generator.card.digest != plan.run.weights_sha256:
