@@ -113,6 +113,14 @@ class ObjectiveName(StrEnum):
     SEP = "sep"
 
 
+class Visibility(StrEnum):
+    """How much of a trained perturbation people may see."""
+
+    LOW = "low"
+    NORMAL = "normal"
+    HIGH = "high"
+
+
 class BackboneName(StrEnum):
     """The shared part of a surrogate or victim."""
 
