@@ -125,6 +125,7 @@ class BackboneName(StrEnum):
     """The shared part of a surrogate or victim."""
 
     RESNET18 = "resnet18"
+    RESNET18_SMALL_STEM = "resnet18-small-stem"
     RESNET50 = "resnet50"
     VGG16 = "vgg16"
     DENSENET121 = "densenet121"
