@@ -28,6 +28,7 @@ from mtlue_cli.generator.code_patterns import (
 from mtlue_cli.generator.codebook import Codebook
 from mtlue_cli.keys import Key
 from mtlue_cli.perturbation.resize import quantised
+from mtlue_cli.perturbation.shared import as_shared
 from mtlue_cli.tasks.spec import UNLABELLED, TaskSet
 
 Labels = Mapping[str, Sequence[int] | Sequence[npt.NDArray[Any]]]
@@ -93,8 +94,7 @@ class ClosedForm:
             if found is not None:
                 self._kept.move_to_end((classes, scale))
                 return found
-        found = self._computed(classes, scale)
-        found.setflags(write=False)
+        found = as_shared(self._computed(classes, scale))
         with self._lock:
             self._kept[classes, scale] = found
             if len(self._kept) > KEPT:

@@ -13,7 +13,10 @@ STEPS = 16
 last bits then reaches no pixel, but for the rare value beside a rounding edge."""
 
 STRIP_PIXELS = 1 << 19
-"""Pixels that are interpolated at a time, so that memory does not grow with the photo."""
+"""Pixels of a photo that is scaled as bytes, as a whole; larger ones are scaled as numbers, in strips."""
+
+_STRIP = 1 << 13
+"""Pixels that are interpolated as numbers at a time, so that they stay in the processor's cache."""
 
 _CACHED_VALUES = 1 << 14
 """Values that are scaled at a time where they should stay in the processor's cache."""
@@ -40,7 +43,7 @@ def scaled_strips(
     # Now (width, [3,] S): rows first, colour last.
     source = np.ascontiguousarray(np.moveaxis(across, (-1, 0), (0, 1)))
     indices, weights = _taps(delta.shape[-2], height)
-    rows = max(1, STRIP_PIXELS // width) * step
+    rows = max(1, _STRIP // width) * step
     for start in range(0, height, rows):
         strip = slice(start, min(start + rows, height), step)
         yield strip, _weighted(source, indices[strip], weights[strip])
