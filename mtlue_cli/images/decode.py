@@ -323,7 +323,7 @@ def pixel_count(content: bytes) -> int:
     """Number of pixels that the header in a file's content announces; 0 where it is unknown."""
     try:
         if content.startswith(JXL):
-            width, height = _jxl_size(content)
+            width, height = _jxl_size(_jxl_codestream(content))
             return width * height
         _check_parts(content)
         with Image.open(_TimedBytes(content), formats=_formats_of(content[:START], len(content))) as opened:
@@ -378,8 +378,8 @@ def _decode_array(content: bytes) -> DecodedImage:
     return DecodedImage(pixels, None, ARRAY, channels_first=channels_first)
 
 
-JXL = b"\xff\x0a"
-"""How a bare codestream of JPEG XL begins, which is what releases hold."""
+JXL = (b"\xff\x0a", b"\0\0\0\x0cJXL ")
+"""How JPEG XL begins: a bare codestream, or boxes around one."""
 
 
 def _decode_jxl(content: bytes) -> DecodedImage:
@@ -389,8 +389,9 @@ def _decode_jxl(content: bytes) -> DecodedImage:
     except ImportError:
         raise ImageError(NO_JXL) from None
     try:
-        check_size(*_jxl_size(content))
-        decoded = np.asarray(imagecodecs.jpegxl_decode(content, numthreads=1))
+        stream = _jxl_codestream(content)
+        check_size(*_jxl_size(stream))
+        decoded = np.asarray(imagecodecs.jpegxl_decode(stream, numthreads=1))
     except (RuntimeError, ValueError, IndexError) as error:
         raise ImageError(f"is damaged or an unsupported variant; libjxl says: {error}") from error
     channels = 1 if decoded.ndim == 2 else decoded.shape[2] if decoded.ndim == 3 else 0
@@ -401,6 +402,19 @@ def _decode_jxl(content: bytes) -> DecodedImage:
     pixels = decoded[..., 0] if channels == 2 else decoded[..., :3]
     alpha = np.ascontiguousarray(decoded[..., -1]) if channels in (2, 4) else None
     return DecodedImage(np.ascontiguousarray(pixels), alpha, "JXL")
+
+
+def _jxl_codestream(content: bytes) -> bytes:
+    """The codestream of a file, which must be in one piece. Source: ISO/IEC 18181-2, boxes."""
+    at = 0 if content.startswith(JXL[1]) else len(content)
+    while at < len(content):
+        size, kind = int.from_bytes(content[at : at + 4], "big") or len(content) - at, content[at + 4 : at + 8]
+        if size < 8 or kind == b"jxlp":
+            raise ImageError("is a JPEG XL file in several pieces, which is not supported; convert it to PNG")
+        if kind == b"jxlc":
+            return content[at + 8 : at + size]
+        at += size
+    return content
 
 
 def _jxl_size(content: bytes) -> tuple[int, int]:

@@ -248,8 +248,7 @@ def _promised(
         return scaled_strips(delta, height, width, step)
 
     def whole() -> tuple[npt.NDArray[np.float32]]:
-        ((_, values),) = scaled_strips(delta, height, width, step)
-        return (values,)
+        return (np.concatenate([values for _, values in scaled_strips(delta, height, width, step)]),)
 
     return iter([(slice(0, height, step), *computed_once(delta, ("promised", height, width, step), whole))])
 

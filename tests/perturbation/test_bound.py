@@ -2,9 +2,11 @@ import numpy as np
 import pytest
 import torch
 
+from mtlue_cli.perturbation import resize, shared
 from mtlue_cli.perturbation.bound import Pixels, add_bounded, add_up_and_down, as_steps, protect_pixels, up_and_down
-from mtlue_cli.perturbation.effect import measure_change
-from mtlue_cli.perturbation.resize import STRIP_PIXELS, quantised, scaled_bytes, scaled_strips
+from mtlue_cli.perturbation.effect import measure, measure_change
+from mtlue_cli.perturbation.resize import quantised, scaled_bytes, scaled_strips
+from mtlue_cli.perturbation.shared import as_shared, computed_once
 
 RNG = np.random.default_rng(2)
 
@@ -27,7 +29,7 @@ def test_scaling_agrees_with_the_antialiased_bilinear_of_torch_and_keeps_the_ran
 
 def test_strips_cover_a_large_photo_without_seams() -> None:
     delta = RNG.normal(0, 5, (8, 8)).astype(np.float32)
-    height = STRIP_PIXELS // 64 * 2 + 3
+    height = resize._STRIP // 64 * 2 + 3
     strips = list(scaled_strips(delta, height, 64))
     assert len(strips) == 3
     whole = np.concatenate([values for _, values in strips])
@@ -87,6 +89,43 @@ def test_a_perturbation_scaled_as_bytes_is_that_scaled_as_numbers_but_for_roundi
     difference = protect_pixels(pixels, colour, 8).astype(int) - add_bounded(pixels, scaled(delta, *shape[:2]), 8)
     assert np.abs(difference).max() <= 1
     assert np.abs(difference).mean() < (0.2 if difference.size > 99 else 0.5)
+
+
+@pytest.mark.parametrize("side", [16, 72, 75])
+@pytest.mark.parametrize("shape", [(200, 200), (72, 100), (30, 44), (1, 1), (218, 178), (400, 7)])
+def test_scaling_without_torch_gives_the_same_bytes(side: int, shape: tuple[int, int]) -> None:
+    for steps in (RNG.integers(8, 249, (3, side, side), np.uint8), RNG.integers(8, 249, (side, side), np.uint8)):
+        assert np.array_equal(resize._scaled_by_numpy(steps, *shape), resize._scaled_by_torch(steps, *shape))
+
+
+def test_what_is_computed_of_a_shared_perturbation_is_kept_and_is_the_same() -> None:
+    delta = RNG.uniform(-8, 8, (3, 16, 16)).astype(np.float32)
+    own = as_shared(delta.copy())
+    for pixels in (RNG.integers(0, 256, (30, 20, 3), np.uint8), RNG.integers(0, 256, (30, 20), np.uint8)):
+        expected = protect_pixels(pixels, delta, 8)
+        for _ in range(2):
+            protected = protect_pixels(pixels, own, 8)
+            assert np.array_equal(protected, expected)
+            assert measure(pixels, protected, own, 8) == measure(pixels, expected, delta, 8)
+            alpha = RNG.integers(100, 256, (30, 20), np.uint8)
+            assert measure(pixels, protected, own, 8, alpha) == measure(pixels, expected, delta, 8, alpha)
+
+
+def test_what_is_kept_of_shared_perturbations_is_bounded() -> None:
+    delta = RNG.uniform(-8, 8, (3, 16, 16)).astype(np.float32)
+    own = as_shared(delta.copy())
+    made: list[int] = []
+
+    def compute() -> tuple[np.ndarray]:
+        made.append(1)
+        return (np.zeros(shared.KEPT_BYTES // 4, np.uint8),)
+
+    for purpose in (0, 0, 1, 2, 3, 4, 0):  # the first goes when there is no room left
+        computed_once(own, purpose, compute)
+    assert len(made) == 6
+    computed_once(delta, 0, compute)
+    computed_once(delta, 0, compute)
+    assert len(made) == 8
 
 
 def test_a_constant_perturbation_is_added_everywhere() -> None:

@@ -22,7 +22,7 @@ from mtlue_cli.errors import ImageError, MtlueError
 from mtlue_cli.files import OpenFolder, discard, file_digest, unwritable, write_atomically, write_together
 from mtlue_cli.generator.closed_form import Labels
 from mtlue_cli.generator.generator import Generator
-from mtlue_cli.images.decode import NO_MEMORY, DecodedImage, decode_bytes, pixel_count, read_content
+from mtlue_cli.images.decode import NO_MEMORY, DecodedImage, decode_bytes, pixel_count, read_back, read_content
 from mtlue_cli.images.encode import comparable_pixels, encode_image, is_lossless, same_alpha
 from mtlue_cli.images.square import to_square
 from mtlue_cli.images.targets import row_maps, turned_map
@@ -111,18 +111,28 @@ class PhotoSteps:
         plan: What is to be done.
         images: Folder of the originals.
         sees_images: Whether the weights look at the images.
+        fast, same_quality: As :func:`~mtlue_cli.images.encode.encode_image` takes them.
 
     Attributes:
         fixes: What to do about photos that got less than the least effect, so far.
         lost_profiles: Photos that were protected without their colour profile, so far.
     """
 
-    def __init__(self, plan: ProtectPlan, images: Path, *, sees_images: bool = True) -> None:
+    def __init__(
+        self,
+        plan: ProtectPlan,
+        images: Path,
+        *,
+        sees_images: bool = True,
+        fast: bool = False,
+        same_quality: bool = False,
+    ) -> None:
         self.fixes: set[str] = set()
         self.lost_profiles: set[str] = set()
         self._plan = plan
         self._images = images
         self._sees_images = sees_images
+        self._encoding = {"fast": fast, "same_quality": same_quality}
         self._release = plan.release.folder
         self._format = plan.run.image_format
         self._groups = metadata_groups(plan.run.keep_metadata)
@@ -158,6 +168,8 @@ class PhotoSteps:
                 return record
             table, size = self._plan.table, self._plan.card.image_size
             image = decode_bytes(content, self._groups)
+            if image.format == "JXL":
+                raise ImageError("is a JPEG XL photo, which is read from releases alone; convert it to PNG")
             targets = row_maps(table, table.tasks, row, size)
             if self._plan.is_drawn(row):
                 key = self._plan.key
@@ -176,9 +188,9 @@ class PhotoSteps:
         run, image = self._plan.run, prepared.image
         try:
             pixels = protect_pixels(image.pixels, delta, run.epsilon)
-            content = encode_image(pixels, image, self._format, bool(self._groups))
+            content = encode_image(pixels, image, self._format, bool(self._groups), **self._encoding)
             del pixels  # makes room for what is read back
-            saved = decode_bytes(content, metadata=())
+            saved = read_back(content)
             before = comparable_pixels(image.pixels, saved.pixels)
             labelled = not self._plan.is_unlabelled(prepared.row) or self._plan.is_drawn(prepared.row)
             found = measure(before, saved.pixels, delta, run.epsilon, image.alpha, labelled=labelled)

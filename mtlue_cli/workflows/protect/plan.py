@@ -9,12 +9,12 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path, PurePosixPath
 
 from mtlue_cli import __version__
-from mtlue_cli.choices import MAX_EPSILON, Unlabelled
+from mtlue_cli.choices import MAX_EPSILON, ImageFormat, Quality, Unlabelled
 from mtlue_cli.errors import CheckpointError, InputError
 from mtlue_cli.generator.checkpoint import CheckpointCard, read_card
 from mtlue_cli.generator.code_patterns import shares_for_codes
 from mtlue_cli.generator.shipped import resolve_weights
-from mtlue_cli.images.encode import released_suffix
+from mtlue_cli.images.encode import released_suffix, writes_jxl
 from mtlue_cli.images.folder import (
     FolderMatch,
     file_check,
@@ -472,8 +472,14 @@ def _check_options(config: ProtectConfig) -> None:
         faults.append("--visibility is for training weights: leave out --weights and --quick")
     if config.key is not None and config.weights is None and not config.quick:
         faults.append("--key needs weights that take a key: add --quick or --weights default")
+    if config.quality is not Quality.HIGH and config.image_format is not ImageFormat.KEEP:
+        faults.append("--quality is for JPEG files that stay JPEG: add --format keep")
+    if config.fast and config.image_format is not ImageFormat.PNG:
+        faults.append("--fast is for PNG: leave out --format")
     if faults:
         raise InputError("these options cannot be used together", faults)
+    if config.image_format is ImageFormat.JXL and not writes_jxl():
+        raise InputError("--format jxl needs an extra", hint="pip install 'mtlue[jxl]'")
 
 
 def _check_bound(weights: Path, card: CheckpointCard) -> None:

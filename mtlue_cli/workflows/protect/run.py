@@ -8,14 +8,14 @@ from typing import Literal
 
 from msgspec import structs
 
-from mtlue_cli.choices import GPU_CALL_SIZE, ExitCode, ImageFormat
+from mtlue_cli.choices import GPU_CALL_SIZE, ExitCode, ImageFormat, Quality
 from mtlue_cli.documents import Document
 from mtlue_cli.errors import InputError, MtlueError
 from mtlue_cli.files import unwritable
 from mtlue_cli.generator.code_patterns import is_tinted
 from mtlue_cli.generator.generator import Generator
 from mtlue_cli.generator.shipped import is_shipped
-from mtlue_cli.images.encode import is_compressed_with_loss
+from mtlue_cli.images.encode import is_compressed_with_loss, writes_fast
 from mtlue_cli.layouts.companions import companion_files
 from mtlue_cli.metrics.flip import MeanFlip
 from mtlue_cli.notebook import html_table
@@ -120,13 +120,17 @@ class ProtectResult(
             "masks and maps": _maps_in_words(self.maps, self.turned_maps),
             "tasks": ", ".join(self.tasks),
             "not protected": ", ".join(self.unprotected_tasks),
-            "largest change": "" if self.max_change is None else f"{self.max_change:g}/255 (bound {self.epsilon}/255)",
+            "largest change": "" if self.max_change is None else self._largest_change(),
             "change per file": "" if self.mean_change is None else spread.format(*structs.astuple(self.mean_change)),
             "mean PSNR": "" if self.mean_psnr is None else f"{self.mean_psnr:.2f} dB",
             "FLIP": "" if self.flip is None else self.flip.described(),
             "weights": self.weights,
             "key": self.key_fingerprint or "",
         }
+
+    def _largest_change(self) -> str:
+        compressed = (" after compression", " before it") if self.compressed else ("", "")
+        return f"{self.max_change:g}/255{compressed[0]} (bound {self.epsilon}/255{compressed[1]})"
 
     def _repr_html_(self) -> str:
         more = {
@@ -175,6 +179,8 @@ def protect_folder(config: ProtectConfig, progress: Progress, inputs: ProtectInp
         )
     for line in plan.notes:
         progress.note(line)
+    if config.fast and not writes_fast():
+        progress.note("--fast has no effect without an extra: pip install 'mtlue[fast]'")
     if plan.key is not None and len(plan.tasks.dense) and not is_tinted(plan.tasks):
         names = ", ".join(map(quoted, plan.tasks.dense.names))
         progress.note(
@@ -185,7 +191,13 @@ def protect_folder(config: ProtectConfig, progress: Progress, inputs: ProtectInp
     release = plan.release
     try:
         with release.open(plan.run, plan.earlier, plan.sealer):
-            steps = PhotoSteps(plan, config.images, sees_images=generator.sees_images)
+            steps = PhotoSteps(
+                plan,
+                config.images,
+                sees_images=generator.sees_images,
+                fast=config.fast,
+                same_quality=config.quality is Quality.SAME,
+            )
             records = protect_photos(plan, steps, generator, config.workers, progress)
             ordered = [records[row] for row in sorted(records)]
             released = {row: record for row, record in records.items() if isinstance(record, FileRecord)}
