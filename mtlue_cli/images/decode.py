@@ -457,7 +457,7 @@ def _jpeg_compression(opened: Image.Image) -> dict[str, Any] | None:
     """Quantisation tables and subsampling, of grey and ordinary colours alone."""
     if opened.mode not in ("L", "RGB"):
         return None
-    sampling = JpegImagePlugin.get_sampling(opened)  # type: ignore[no-untyped-call]
+    sampling = JpegImagePlugin.get_sampling(opened)
     return {"qtables": opened.quantization, "subsampling": max(0, sampling)}  # type: ignore[attr-defined]  # JPEGs have it
 
 
