@@ -7,21 +7,25 @@ from typing import Annotated
 from mtlue_cli.choices import (
     BackboneName,
     CountermeasureName,
+    EngineName,
     LearnerName,
     MetricName,
     Tier,
     TrainingMethodName,
     WeightingName,
 )
+from mtlue_cli.engines.engine import check_engine
 from mtlue_cli.errors import InputError
 from mtlue_cli.options import (
     INPUT,
     OUTPUT,
     TRAINING,
     Device,
+    Engine,
     Images,
     Limit,
     Option,
+    RayAddress,
     Seed,
     SignerFile,
     Workers,
@@ -152,6 +156,8 @@ class VerifyConfig:
     seed: Seed = 0
     device: Device = "auto"
     workers: Workers = field(default_factory=usable_threads)
+    engine: Engine = EngineName.LOCAL
+    ray_address: RayAddress = None
     command_line: str = ""
 
     @property
@@ -202,6 +208,7 @@ def check_options(config: VerifyConfig) -> None:
     Raises:
         InputError: Says what, and what to do instead.
     """
+    check_engine(config.engine, config.ray_address)
     if (config.protected is None) == (config.weights is None):
         raise InputError("give exactly one of --protected and --weights: a release to judge, or a generator")
     if config.signer is not None and config.protected is None:

@@ -73,7 +73,9 @@ class VerifyPlan:
 def settings_to_json(config: VerifyConfig, plan: VerifyPlan) -> dict[str, Any]:
     """What was asked for, JSON-ready; ``epochs`` is final once the training images are known."""
     document: dict[str, Any] = json.loads(json.dumps(asdict(config), default=str))
-    del document["command_line"], document["reading"]["maps_folder"]
+    for name in ("command_line", "engine", "ray_address"):  # none decides what is found
+        del document[name]
+    del document["reading"]["maps_folder"]
     for declaration in document["reading"]["declarations"]:
         del declaration["ids"]  # only readers state them
     names = ("epochs", "least_steps", "batch_size", "limit")
