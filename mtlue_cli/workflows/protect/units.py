@@ -1,4 +1,4 @@
-"""The photos of a plan in units: rows that a worker takes through all steps, wherever an engine runs it.
+"""The photos of a plan in units that travel: rows that a worker in another process takes through all steps.
 
 Work on a unit is a function of its rows, the plan and the generator. It writes the released files, each whole or not at
 all, and returns their records; the driver alone writes manifest, labels and run record. Workers write the files
@@ -24,7 +24,7 @@ from mtlue_cli.release.lent import Lent
 from mtlue_cli.release.records import FileRecord
 from mtlue_cli.release.release import Release, Resumption
 from mtlue_cli.release.seal import Sealer
-from mtlue_cli.workflows.protect.photos import PhotoSteps, plan_draws
+from mtlue_cli.workflows.protect.photos import Outcome, PhotoSteps, Remarks, photo_work, plan_draws
 from mtlue_cli.workflows.protect.plan import ProtectPlan
 
 
