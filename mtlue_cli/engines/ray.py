@@ -178,10 +178,14 @@ class RayEngine:
         waiting = deque(_Task(unit) for unit in islice(rest, most))
         while len(self._actors) < len(waiting):
             self._hire(gpu)
+        results: Iterable[ResultT] = ()
         while True:
             while self._idle and (waiting or (waiting := deque(_Task(unit) for unit in islice(rest, 1)))):
                 actor, task = self._idle.pop(), waiting.popleft()
                 self._pending[actor.run.remote(task.unit)] = actor, task
+            for result in results:  # while the workers are busy
+                done(result)
+            results = ()
             if not waiting and all(task is None for _, task in self._pending.values()):
                 return
             ((ready, *_), _) = ray.wait(list(self._pending), num_returns=1)
@@ -201,8 +205,7 @@ class RayEngine:
                 raise found
             self._idle.append(actor)
             self._failed_starts = 0
-            for result in found or ():
-                done(result)
+            results = found or ()
 
     def dismiss(self) -> None:
         """End all workers."""
