@@ -45,7 +45,7 @@ def refusing() -> Iterator[Callable[[int, Callable[[int], None]], None]]:
 
 @contextmanager
 def dying() -> Iterator[Callable[[int, Callable[[int], None]], None]]:
-    def work(unit: int, _: object) -> None:
+    def work(*_: object) -> None:
         raise RayError("out of memory")
 
     yield work
@@ -78,7 +78,7 @@ def test_workers_that_die_lose_nothing(dies_at: set[int]) -> None:
 
 
 def test_workers_that_always_die_end_the_run() -> None:
-    with pytest.raises(MtlueError, match="while they start: .*process has exited"):
+    with pytest.raises(MtlueError, match=r"while they start: .*process has exited"):
         results(dies_at=frozenset(range(1, 100)))
     with pytest.raises(MtlueError, match=r"4 workers .* died in turn at 0: out of memory"):
         results(1, dying)

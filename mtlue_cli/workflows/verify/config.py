@@ -14,7 +14,6 @@ from mtlue_cli.choices import (
     TrainingMethodName,
     WeightingName,
 )
-from mtlue_cli.engines.engine import check_engine
 from mtlue_cli.errors import InputError
 from mtlue_cli.options import (
     INPUT,
@@ -208,7 +207,6 @@ def check_options(config: VerifyConfig) -> None:
     Raises:
         InputError: Says what, and what to do instead.
     """
-    check_engine(config.engine, config.ray_address)
     if (config.protected is None) == (config.weights is None):
         raise InputError("give exactly one of --protected and --weights: a release to judge, or a generator")
     if config.signer is not None and config.protected is None:

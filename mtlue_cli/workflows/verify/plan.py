@@ -15,6 +15,7 @@ from mtlue_cli.choices import (
     ProbeName,
     Tier,
 )
+from mtlue_cli.engines.engine import check_engine
 from mtlue_cli.errors import InputError
 from mtlue_cli.generator.checkpoint import read_card
 from mtlue_cli.generator.shipped import is_shipped, shipped_weights
@@ -89,6 +90,7 @@ def checked_plan(config: VerifyConfig) -> VerifyPlan:
         InputError: They do not; says what to do instead.
     """
     check_options(config)
+    check_engine(config.engine, config.ray_address)
     for name in config.weightings or ():
         require_installed(name, WEIGHTINGS[name])
     if config.weightings and config.learners and LearnerName.MTL not in config.learners:
