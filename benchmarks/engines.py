@@ -30,10 +30,10 @@ STORE = 200 << 20
 
 
 class Clock(SilentProgress):
-    """When each image was done."""
+    """When each image was done, and how much processor time this process had taken by then."""
 
     def __init__(self) -> None:
-        self.times: list[float] = []
+        self.times: list[tuple[float, float]] = []
         self._counts = False
 
     def start(self, stage: str, total: int | None) -> None:  # noqa: ARG002 - as every progress
@@ -43,12 +43,13 @@ class Clock(SilentProgress):
     def advance(self, steps: int = 1, figures: Mapping[str, float] | None = None) -> None:  # noqa: ARG002 - likewise
         """Look at the clock."""
         if self._counts:
-            self.times += [time.monotonic()] * steps
+            self.times += [(time.monotonic(), time.process_time())] * steps
 
-    def rate(self) -> float:
-        """Images per second in the second half."""
+    def second_half(self) -> tuple[float, float]:
+        """Images per second, and milliseconds of this process's processor time for each."""
         half = len(self.times) // 2
-        return (len(self.times) - half) / (self.times[-1] - self.times[half - 1])
+        count, (began, used), (ended, used_then) = len(self.times) - half, self.times[half - 1], self.times[-1]
+        return count / (ended - began), 1e3 * (used_then - used) / count
 
 
 @contextmanager
@@ -80,8 +81,8 @@ def sleeping() -> Iterator[Callable[[int, Callable[[int], None]], None]]:
     yield work
 
 
-def rate(config: ProtectConfig, engine: EngineName, workers: int) -> float:
-    """Images per second."""
+def cost(config: ProtectConfig, engine: EngineName, workers: int) -> tuple[float, float]:
+    """As :meth:`Clock.second_half`."""
     clock = Clock()
     config = replace(config, engine=engine, workers=workers)
     if engine is EngineName.LOCAL:
@@ -89,7 +90,7 @@ def rate(config: ProtectConfig, engine: EngineName, workers: int) -> float:
     else:
         with cluster(workers):
             protect_folder(config, clock)
-    return clock.rate()
+    return clock.second_half()
 
 
 def seconds_a_unit(workers: int) -> float:
@@ -116,6 +117,7 @@ def main() -> None:
         "ray, 2 workers": (EngineName.RAY, 2),
     }
     rates: dict[str, list[float]] = {name: [] for name in passes}
+    driver: dict[str, list[float]] = {name: [] for name in passes}
     with tempfile.TemporaryDirectory() as folder:
         place = Path(folder)
         (place / "labels.csv").write_bytes(released_labels(labels, dict(enumerate(names))))
@@ -124,9 +126,13 @@ def main() -> None:
             for name, (engine, workers) in passes.items():
                 out = place / f"{name}{turn}"
                 config = ProtectConfig(arguments.images, place / "labels.csv", out, weights=str(weights), device="cpu")
-                rates[name].append(rate(config, engine, workers))
+                speed, used = cost(config, engine, workers)
+                rates[name].append(speed)
+                driver[name].append(used)
     for name, found in rates.items():
-        print(f"{name:17}{median(found):5.0f} images/s ({', '.join(f'{each:.0f}' for each in found)})")
+        each = ", ".join(f"{speed:.0f}" for speed in found)
+        used = f"{median(driver[name]):.2f} ms of the driver's processor time each"
+        print(f"{name:17}{median(found):5.0f} images/s ({each}), {used}")
     for base in ("local, 2 threads", "ray, 1 worker", "local, 1 thread"):
         ratios = [two / one for two, one in zip(rates["ray, 2 workers"], rates[base], strict=True)]
         print(f"ray with 2 workers against {base}: {median(ratios):.2f}")

@@ -271,7 +271,7 @@ def connected(address: str | None, device: str, processes: int) -> Iterator[RayE
                 f"no Ray cluster can be used at {address or 'this computer'}: {reason}",
                 hint="start one with ray start --head, or leave out --ray-address for this computer alone",
             ) from error
-        if threading.current_thread() is threading.main_thread():
+        if handler is not None and threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGTERM, handler)  # Ray sets its own, which ends without a word
     try:
         engine = RayEngine(ray, device)
