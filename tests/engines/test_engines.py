@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from mtlue_cli.choices import EngineName, ExitCode, Unlabelled
+from mtlue_cli.choices import BackboneName, EngineName, ExitCode, Unlabelled
 from mtlue_cli.commands.app import app
 from mtlue_cli.engines import ray as ray_engine
 from mtlue_cli.engines.engine import engine_of
@@ -19,13 +19,19 @@ from mtlue_cli.keys import VARIABLE
 from mtlue_cli.release.lent import Lent
 from mtlue_cli.release.records import FOLDER, LENT_NAME
 from mtlue_cli.release.release import Release
+from mtlue_cli.verification.conditions import Condition, Material
+from mtlue_cli.verification.experiment import DivergedError, Laboratory
+from mtlue_cli.verification.victim_result import VictimResult
 from mtlue_cli.workflows.inspect import inspect_release
 from mtlue_cli.workflows.progress import SilentProgress
 from mtlue_cli.workflows.protect.config import ProtectConfig
 from mtlue_cli.workflows.protect.run import ProtectResult, protect_folder
+from mtlue_cli.workflows.verify.config import VerifyConfig
+from mtlue_cli.workflows.verify.run import verify_release
 from tests.engines.fake_ray import RayError, fake_cluster
 from tests.protect_runs import Notes, interrupt
 from tests.small_set import write_checkpoint, write_images
+from tests.verification.made_release import make_release, make_set
 
 KEY = "abba" * 16
 
@@ -259,3 +265,68 @@ def test_wrong_usage_is_found_before_work_starts(
         result = CliRunner().invoke(app, [command, str(config.images), *common, *words])
         assert result.exit_code == ExitCode.INPUT
         assert said in result.output
+
+
+def test_verify_takes_and_keeps_finished_victims_on_either_engine(tmp_path: Path) -> None:
+    made = make_set(tmp_path / "clean", 60)
+    make_release(made, tmp_path / "release")
+    config = VerifyConfig(
+        made.images,
+        made.labels,
+        tmp_path / "release",
+        backbones=(BackboneName.SMALL,),
+        countermeasures=("grayscale",),
+        epochs=1,
+        size=16,
+        probes=False,
+        cache=tmp_path / "cache",
+        device="cpu",
+        workers=1,
+        engine=EngineName.RAY,
+    )
+    notes = Notes()
+    with fake_cluster() as fake:
+        first = verify_release(config, SilentProgress()).to_json()
+        assert fake.calls == 2 + 2 * len(first["conditions"])
+        again = verify_release(config, notes).to_json()
+        assert fake.calls == 2 + 2 * len(first["conditions"]) + 2 + len(first["conditions"])
+    here = verify_release(replace(config, engine=EngineName.LOCAL), SilentProgress()).to_json()
+    assert [row["name"] for row in first["conditions"]][:3] == ["small: clean images", "small", "small: noise"]
+    assert not any(row["cached"] for row in first["conditions"])
+    assert all(row["cached"] for row in (*again["conditions"], *here["conditions"]))
+    assert sum("taken from the cache" in line for line in notes.lines) == len(first["conditions"])
+    assert again["digest"] == here["digest"] == first["digest"]
+    assert here["settings"] == first["settings"]
+
+
+@pytest.mark.parametrize("engine", EngineName)
+def test_a_victim_that_cannot_be_trained_is_left_out_on_either_engine(tmp_path: Path, engine: EngineName) -> None:
+    made = make_set(tmp_path / "clean", 60)
+    make_release(made, tmp_path / "release")
+    config = VerifyConfig(
+        made.images,
+        made.labels,
+        tmp_path / "release",
+        backbones=(BackboneName.SMALL,),
+        epochs=1,
+        size=16,
+        seeds=2,
+        probes=False,
+        device="cpu",
+        workers=1,
+        engine=engine,
+    )
+    with pytest.MonkeyPatch.context() as patch, fake_cluster():
+        patch.setattr(Laboratory, "run", diverge_on_noise(Laboratory.run))
+        result = verify_release(config, SilentProgress())
+    assert [left.name for left in result.not_tested if "diverged" in left.reason] == ["small: noise"]
+    assert [row.name for row in result.conditions] == ["small: clean images", "small"]
+
+
+def diverge_on_noise(run: Callable[..., VictimResult]) -> Callable[..., VictimResult]:
+    def either(lab: Laboratory, condition: Condition, *rest: Any, **options: Any) -> VictimResult:  # noqa: ANN401
+        if condition.material is Material.NOISE:
+            raise DivergedError("its training diverged")
+        return run(lab, condition, *rest, **options)
+
+    return either
