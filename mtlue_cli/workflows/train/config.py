@@ -5,7 +5,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-from mtlue_cli.choices import FEW_TASKS, BackboneName, ObjectiveName, Precision
+from mtlue_cli.choices import FEW_TASKS, BackboneName, ObjectiveName, Precision, Visibility
 from mtlue_cli.errors import InputError
 from mtlue_cli.options import (
     COMPUTATION,
@@ -60,6 +60,8 @@ class TrainConfig:
         chroma: Share of colour difference that the perturbation may use: 0 changes luminance only, which is less
             visible and survives conversion to grey. Unset: 0 for tap with at most {FEW_TASKS} columns and for
             grey images, else 1.
+        visibility: How much of the perturbation people may see: high asks for nothing and protects best, normal aims at
+            a FLIP of 0.13, low at 0.09. FLIP is a measure of visible differences; uniform noise has 0.05.
         batch_size: Images per training step. Unset: 32 for tap with at most {FEW_TASKS} columns, else 64.
         learning_rate: Adam's learning rate. Unset: 4e-3 for tap with at most {FEW_TASKS} columns, else 2e-3.
         precision: Number format of the training; auto uses bfloat16 where it is faster.
@@ -94,6 +96,7 @@ class TrainConfig:
         Option(panel=TRAINING, metavar="NAME[:SETTING=VALUE,...]", typed=str, convert=_distortions),
     ] = None
     chroma: Annotated[float | None, Option(panel=TRAINING, metavar="SHARE", minimum=0.0, maximum=1.0)] = None
+    visibility: Annotated[Visibility, Option(panel=TRAINING)] = Visibility.HIGH
     batch_size: Annotated[
         int | None, Option(flags="--batch-size -b", panel=TRAINING, metavar="N", minimum=2, shared=True)
     ] = None

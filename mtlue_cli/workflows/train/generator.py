@@ -156,6 +156,7 @@ def _card(
             "steps": loop.steps,
             "images": len(data.images),
             **({"follows": round(history[-1]["agreement"], 4)} if history else {}),
+            **({} if loop.visibility is None else {"flip": round(loop.visibility.measure(loop.generator), 4)}),
             **({} if start is None else {"start": start.to_json()}),
         },
         generator=asdict(shape),

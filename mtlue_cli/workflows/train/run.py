@@ -26,6 +26,7 @@ from mtlue_cli.training.generator_loop import GeneratorLoop, GeneratorSettings, 
 from mtlue_cli.training.multitask_loop import EpochRecord, LearningSettings
 from mtlue_cli.training.runtime import deferred_interrupt, load_state, save_state, state_faults
 from mtlue_cli.training.surrogate import SurrogateRun, epochs_within, train_surrogate
+from mtlue_cli.training.visibility import FLIP_TARGETS, VisibilityControl
 from mtlue_cli.workflows.progress import Progress
 from mtlue_cli.workflows.train.config import TrainConfig
 from mtlue_cli.workflows.train.settings import TrainingData, generator_size, recipe_for
@@ -344,7 +345,9 @@ class TrainingRun:
             seed=config.seed,
             precision=config.precision,
         )
-        return GeneratorLoop(generator, objective, data.images, data.labels, settings, self.device)
+        target = FLIP_TARGETS[config.visibility]
+        control = None if target is None else VisibilityControl(target, data.images, data.labels)
+        return GeneratorLoop(generator, objective, data.images, data.labels, settings, self.device, control)
 
     def _planned_steps(self, clean: list[Any]) -> int:
         """Steps of ``epochs``; or as many as fit into the rest of ``max_minutes``, by the time that a few take."""
