@@ -171,6 +171,15 @@ class RayEngine:
         Raises:
             MtlueError: The work raised it, the worker of one unit dies again and again, or none can be started.
         """
+        try:
+            self._run(start, units, done, gpu)
+        except BaseException:  # what is under way belongs to these units
+            self.dismiss()
+            raise
+
+    def _run(
+        self, start: Start[UnitT, ResultT], units: Iterable[UnitT], done: Callable[[ResultT], None], gpu: float
+    ) -> None:
         ray, most, rest = self._ray, self.most(gpu), iter(units)
         if start is not self._start:
             self.dismiss()
@@ -181,8 +190,8 @@ class RayEngine:
         results: Iterable[ResultT] = ()
         while True:
             while self._idle and (waiting or (waiting := deque(_Task(unit) for unit in islice(rest, 1)))):
-                actor, task = self._idle.pop(), waiting.popleft()
-                self._pending[actor.run.remote(task.unit)] = actor, task
+                actor, handed = self._idle.pop(), waiting.popleft()
+                self._pending[actor.run.remote(handed.unit)] = actor, handed
             for result in results:  # while the workers are busy
                 done(result)
             results = ()

@@ -35,10 +35,9 @@ STORE = 100 << 20
 def cluster() -> Iterator[Any]:
     """A node for the driver, without a CPU for workers, and two with one each."""
     ray = pytest.importorskip("ray")
-    from ray.cluster_utils import Cluster
-
+    cluster_utils = pytest.importorskip("ray.cluster_utils")
     head = {"num_cpus": 0, "include_dashboard": False, "object_store_memory": STORE}
-    found = Cluster(initialize_head=True, head_node_args=head)
+    found = cluster_utils.Cluster(initialize_head=True, head_node_args=head)
     for _ in range(2):
         found.add_node(num_cpus=1, object_store_memory=STORE)
     ray.init(address=found.address, log_to_driver=False, logging_level="ERROR")

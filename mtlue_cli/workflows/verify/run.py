@@ -45,7 +45,7 @@ from mtlue_cli.verification.tiers import NotTested
 from mtlue_cli.verification.training_images import FROM_CLEAN, TrainingImages
 from mtlue_cli.verification.verdict import Judgement, failed_audit, judge
 from mtlue_cli.verification.victim_result import CurvePoint, VictimResult
-from mtlue_cli.workflows.progress import Progress
+from mtlue_cli.workflows.progress import Progress, SilentProgress
 from mtlue_cli.workflows.verify.config import VerifyConfig
 from mtlue_cli.workflows.verify.images import Sources, load_judged, load_side, protect_side, read_test_side
 from mtlue_cli.workflows.verify.plan import (
@@ -426,7 +426,12 @@ class PlanRun:
         release = partial(_given, self.lab.images.release())
         images = replace(self.lab.images, release=release)
         return RemoteVictims(
-            replace(self.lab, images=images, cache=ResultCache(None, None), device=torch.device("cpu")),
+            replace(
+                self.lab,
+                images=images,
+                cache=ResultCache(None, None, SilentProgress().note),
+                device=torch.device("cpu"),
+            ),
             self.engine.device,
         )
 
