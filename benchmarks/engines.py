@@ -107,6 +107,7 @@ def main() -> None:
     parser.add_argument("images", type=Path)
     parser.add_argument("--limit", type=int, default=1200)
     parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--weights", help="a generator that fits the labels; unset: an untrained one")
     arguments = parser.parse_args()
     labels = read_label_file(arguments.images / "labels.csv")
     names = list(labels.table.file_names[: arguments.limit])
@@ -121,11 +122,11 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         place = Path(folder)
         (place / "labels.csv").write_bytes(released_labels(labels, dict(enumerate(names))))
-        weights = write_untrained(place / "untrained.safetensors", labels.table.tasks)
+        weights = arguments.weights or str(write_untrained(place / "untrained.safetensors", labels.table.tasks))
         for turn in range(arguments.repeats):
             for name, (engine, workers) in passes.items():
                 out = place / f"{name}{turn}"
-                config = ProtectConfig(arguments.images, place / "labels.csv", out, weights=str(weights), device="cpu")
+                config = ProtectConfig(arguments.images, place / "labels.csv", out, weights=weights, device="cpu")
                 speed, used = cost(config, engine, workers)
                 rates[name].append(speed)
                 driver[name].append(used)
