@@ -322,5 +322,5 @@ BACKBONES: Mapping[BackboneName, BackboneSpec] = {
     BackboneName.DENSENET121: BackboneSpec(build_densenet121, relative_cost=6.25),
     BackboneName.VIT_B_16: BackboneSpec(build_vit_b_16, relative_cost=38.1, learning_rate_scale=0.1),
     BackboneName.SMALL: BackboneSpec(build_small, relative_cost=0.266),
-    BackboneName.EFFICIENTNET_LITE0: BackboneSpec(build_efficientnet_lite0, relative_cost=0.212),
+    BackboneName.EFFICIENTNET_LITE0: BackboneSpec(build_efficientnet_lite0, relative_cost=0.212, smallest_side=32),
 }
