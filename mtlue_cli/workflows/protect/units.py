@@ -17,7 +17,8 @@ import numpy.typing as npt
 
 from mtlue_cli.devices import choose_device
 from mtlue_cli.engines.engine import Engine
-from mtlue_cli.errors import ImageError
+from mtlue_cli.errors import ImageError, MtlueError
+from mtlue_cli.files import unwritable
 from mtlue_cli.generator.generator import Generator
 from mtlue_cli.images.decode import read_content
 from mtlue_cli.release.lent import Lent
@@ -154,7 +155,10 @@ class RemoteStart:
 
                 plan = unit.plan(whole)
                 steps = PhotoSteps(plan, self.images, draw if plan.card.universal else None)
-                take_through(steps, plan, lambda outcome: done(_shifted(outcome, unit.first)))
+                try:
+                    take_through(steps, plan, lambda outcome: done(_shifted(outcome, unit.first)))
+                except OSError as error:
+                    raise MtlueError(unwritable(Path(error.filename or release.folder), error)) from error
 
             yield work
 
