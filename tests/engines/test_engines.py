@@ -1,5 +1,6 @@
 """Engines, on a stand-in for Ray; ``test_ray_cluster.py`` has the same on real clusters."""
 
+import errno
 import pickle
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -25,6 +26,7 @@ from mtlue_cli.verification.victim_result import VictimResult
 from mtlue_cli.workflows.inspect import inspect_release
 from mtlue_cli.workflows.progress import SilentProgress
 from mtlue_cli.workflows.protect.config import ProtectConfig
+from mtlue_cli.workflows.protect.photos import PhotoSteps
 from mtlue_cli.workflows.protect.run import ProtectResult, protect_folder
 from mtlue_cli.workflows.verify.config import VerifyConfig
 from mtlue_cli.workflows.verify.run import verify_release
@@ -242,6 +244,18 @@ def test_what_dead_workers_half_wrote_is_removed(config: ProtectConfig, monkeypa
     release = on_ray(config).release
     assert not list(release.rglob("*.tmp"))
     assert not inspect_release(release, SilentProgress(), None, 1).faults
+
+
+@pytest.mark.parametrize("engine", EngineName)
+def test_a_disk_that_refuses_is_said_on_either_engine(
+    config: ProtectConfig, engine: EngineName, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(*_: object) -> None:
+        raise OSError(errno.EROFS, "Read-only file system", "a.png")
+
+    monkeypatch.setattr(PhotoSteps, "quarantine", refused)
+    with fake_cluster(), pytest.raises(MtlueError, match=r"a\.png cannot be written: .*make the file system writable"):
+        protect_folder(replace(config, engine=engine), SilentProgress())
 
 
 def test_where_it_runs_is_said(config: ProtectConfig) -> None:
