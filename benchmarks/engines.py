@@ -17,6 +17,7 @@ from statistics import median
 from benchmarks.untrained import write_untrained
 from mtlue_cli.choices import EngineName
 from mtlue_cli.engines.engine import engine_of
+from mtlue_cli.release.records import FOLDER, MANIFEST_NAME
 from mtlue_cli.tasks.labels import read_label_file, released_labels
 from mtlue_cli.workflows.progress import SilentProgress
 from mtlue_cli.workflows.protect.config import ProtectConfig
@@ -130,6 +131,12 @@ def main() -> None:
                 speed, used = cost(config, engine, workers)
                 rates[name].append(speed)
                 driver[name].append(used)
+            sizes = [path.stat().st_size for path in out.rglob("*.png")]
+            lines = (out / FOLDER / MANIFEST_NAME).stat().st_size
+    before = sum((arguments.images / name).stat().st_size for name in names) / len(names)
+    print(
+        f"{before:,.0f} bytes an original, {sum(sizes) / len(sizes):,.0f} released, {lines / len(names):,.0f} a record"
+    )
     for name, found in rates.items():
         each = ", ".join(f"{speed:.0f}" for speed in found)
         used = f"{median(driver[name]):.2f} ms of the driver's processor time each"
