@@ -198,6 +198,7 @@ class CountermeasureName(StrEnum):
     UERASER = "ueraser"
     FGSM_TRAINING = "fgsm-training"
     ADVERSARIAL_TRAINING = "adversarial-training"
+    PURIFICATION = "purification"
     PAIR_REMOVER = "pair-remover"
     RECOMPUTE_REMOVAL = "recompute-removal"
 

@@ -3,6 +3,7 @@
 import math
 import time
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -24,6 +25,7 @@ from mtlue_cli.tasks.overview import column_uses, overview_lines
 from mtlue_cli.training.multitask_loop import LearningSettings
 from mtlue_cli.training.runtime import library_versions
 from mtlue_cli.verification.audit import audit_release
+from mtlue_cli.verification.bootstrap import Bootstrap
 from mtlue_cli.verification.conditions import Condition, Material, Role, VictimSpec
 from mtlue_cli.verification.document import Counts
 from mtlue_cli.verification.experiment import DivergedError, ExperimentData, Laboratory
@@ -41,7 +43,14 @@ from mtlue_cli.verification.verdict import Judgement, failed_audit, judge
 from mtlue_cli.verification.victim_result import CurvePoint, VictimResult
 from mtlue_cli.workflows.progress import Progress
 from mtlue_cli.workflows.verify.config import VerifyConfig
-from mtlue_cli.workflows.verify.images import Sources, load_judged, load_side, protect_side, read_test_side
+from mtlue_cli.workflows.verify.images import (
+    Sources,
+    load_judged,
+    load_own_images,
+    load_side,
+    protect_side,
+    read_test_side,
+)
 from mtlue_cli.workflows.verify.plan import (
     VerifyPlan,
     attackers_weights,
@@ -52,6 +61,9 @@ from mtlue_cli.workflows.verify.plan import (
     settings_to_json,
 )
 from mtlue_cli.workflows.verify.starts import read_starts, train_starts
+
+CONFIDENCE = 0.95
+"""Of the intervals that are shown where none is asked for."""
 
 SAMPLES = 6
 """Images that are shown in the report."""
@@ -167,6 +179,10 @@ def verify_release(config: VerifyConfig, progress: Progress, given: LabelFile | 
         seed=config.seed,
     )
     setting["settings"]["epochs"] = settings.epochs
+    own_images = load_own_images(config, (sides.train, sides.test), progress)
+    if own_images is not None:
+        setting["notes"].append(f"the attacker has {len(own_images):,} clean images of his own")
+        progress.note(setting["notes"][-1])
     for start in starts.values():
         progress.note(f"fine-tuned victims start from {start.source}")
     cache = _cache(config, progress)
@@ -178,6 +194,7 @@ def verify_release(config: VerifyConfig, progress: Progress, given: LabelFile | 
         cache,
         starts | train_starts(config, plan, settings, (sides.train, sides.test), device, cache, progress),
         attackers_weights(config.weights, config.protected),
+        own_images,
     )
     run = PlanRun(lab, config, plan, promise, progress)
     judgement, probes = run.judgement(), run.probes()
@@ -267,6 +284,7 @@ class PlanRun:
             self.config.metric,
             self.config.max_learned,
             self.promise.tasks,
+            confidence=self.config.confidence,
             complete=first not in useless,
             missing=[left for left in self.skipped if left.name in asked],
         )
@@ -303,8 +321,18 @@ class PlanRun:
     ) -> ConditionFigures:
         data, metric = self.lab.data, self.config.metric
         floor, place_floor = self.lab.scoring.floors(metric), self.lab.scoring.place_floors
-        steps = self.lab.steps_per_epoch(condition)
-        return figures_of(condition, victims, clean, floor, data.tasks, self.promise.tasks, metric, place_floor, steps)
+        steps, judged = self.lab.steps_per_epoch(condition), self.promise.tasks
+        return figures_of(
+            condition, victims, clean, floor, data.tasks, judged, metric, place_floor, steps, self.bootstrap
+        )
+
+    @cached_property
+    def bootstrap(self) -> Bootstrap:
+        """What draws the test images anew for intervals."""
+        data, config = self.lab.data, self.config
+        confidence = CONFIDENCE if config.confidence is None else config.confidence
+        first_half = self.lab.scoring.first_half
+        return Bootstrap(data.tasks.image_level, data.test_labels, first_half, config.metric, confidence, config.seed)
 
     def _victim(self, condition: Condition, seed: int) -> VictimResult:
         name = condition.name if self.config.seeds == 1 else f"{condition.name} (seed {seed})"
