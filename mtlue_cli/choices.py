@@ -208,6 +208,7 @@ class TrainingMethodName(StrEnum):
 
     SCRATCH = "scratch"
     SPARSE = "sparse"
+    STAGED = "staged"
     GPS = "gps"
     HEAD = "head"
     FULL = "full"

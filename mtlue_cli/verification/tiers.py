@@ -52,6 +52,7 @@ _STANDARD_VICTIMS = (
     *(VictimSpec(backbone) for backbone in BackboneName if backbone is not BackboneName.RESNET18),
     *(VictimSpec(weighting=weighting) for weighting in PAPER_WEIGHTINGS),
     VictimSpec(method=METHODS[TrainingMethodName.SPARSE]),
+    VictimSpec(method=METHODS[TrainingMethodName.STAGED]),
 )
 
 TIERS: Mapping[Tier, TierSpec] = {

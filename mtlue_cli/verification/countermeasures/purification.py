@@ -1,57 +1,57 @@
 """Purification: a denoiser that an attacker trains on clean images of his own, run over the release."""
 
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, field
 from typing import Annotated
 
 import torch
 from msgspec import Meta
 from torch import Tensor, nn
 
-from mtlue_cli.devices import on_device, seeded
 from mtlue_cli.training.multitask_loop import to_float
 from mtlue_cli.verification.countermeasures.base import CALL, AttackerView, Countermeasure, chunks, rounded_by_chance
-from mtlue_cli.verification.countermeasures.restoration import RemoverNetwork, fit_remover
+
+RIDGES = (1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0)
+"""Weight decays that are tried, against the mean variance of a value that is seen."""
+
+HELD_OUT = 5
+"""One of so many of the attacker's images chooses the weight decay."""
 
 
 @dataclass(frozen=True)
 class Purification(Countermeasure):
-    """Adds Gaussian noise to the release and takes it out again together with the perturbation.
+    """Takes out of the release what clean images of the same kind do not show.
 
-    The denoiser has seen clean images of the same kind alone, which whoever wants to learn from a release may have: no
-    original of it, no label, no generator. It learns to undo the noise and random patterns of the release's bound, from
-    single pixels to the whole image, in colour and in grey; what the protection really adds it never sees.
+    The denoiser has seen clean images alone, which whoever wants to learn from a release may have: no original of it,
+    no label, no generator. It learns to undo random patterns of the release's bound, from half of the image to single
+    pixels, in colour and in grey; what the protection really adds it never sees. As it is linear, it finds colours and
+    fine patterns, and takes coarse grey ones for shading.
 
     Attributes:
-        noise: Standard deviation of the added noise against the bound of the release.
-        steps: Steps of training.
-        batch_size: Crops per step.
-        learning_rate: Of Adam at its highest; it rises over the first twentieth of the steps and falls to zero.
-        width: Channels of the network's first stage, a multiple of 8.
-        crop_share: Side of the random crops against the image's.
+        examples: Perturbed copies of the attacker's images that it learns from.
+        coarse: Side in pixels of the whole image, averaged down, that the first stage sees.
+        patch: Side in pixels of the patches that the second stage sees.
 
     Source:
         Dolatabadi, Erfani and Leckie, "The Devil's Advocate: Shattering the Illusion of Unexploitable Data using
-        Diffusion Models" (AVATAR), arXiv 2303.08500: noise drowns the perturbation, a denoiser of clean images takes
-        both out, and the larger the perturbation the more noise it takes. Deviations: in place of a diffusion model,
-        whose training takes a GPU, a U-Net that denoises in one step, trained on the attacker's own images; it is
-        also trained to take out random patterns, for denoising alone leaves what is smooth. Images to be judged are
-        not purified.
+        Diffusion Models" (AVATAR), arXiv 2303.08500: purify a release with a denoiser that was trained on clean images.
+        Deviation: in place of a diffusion model, whose training takes a GPU, linear denoising autoencoders in closed
+        form (Chen et al., Marginalized Denoising Autoencoders for Domain Adaptation, ICML 2012), the whole image first,
+        then patches; so nothing has to drown in noise first. The weight decay is the one that is best on images of
+        the attacker's that are held out. No value moves by more than the bound. Images to be judged are not purified.
     """
 
-    title = "Purification (denoiser of own images)"
-    source = "Dolatabadi et al., The Devil's Advocate (AVATAR), 2023, arXiv 2303.08500, with a small denoiser"
-    noise: Annotated[float, Meta(ge=0)] = 1.0
-    steps: Annotated[int, Meta(ge=1)] = 600
-    batch_size: Annotated[int, Meta(ge=1)] = 16
-    learning_rate: Annotated[float, Meta(gt=0)] = 2e-3
-    width: Annotated[int, Meta(ge=8, multiple_of=8)] = 32
-    crop_share: Annotated[float, Meta(gt=0, le=1)] = 0.75
+    title = "Purification by own images"
+    source = "Dolatabadi et al., AVATAR, 2023, arXiv 2303.08500, with the denoiser of Chen et al., ICML 2012"
+    examples: Annotated[int, Meta(ge=1)] = 2000
+    coarse: Annotated[int, Meta(ge=2, le=32)] = 16
+    patch: Annotated[int, Meta(ge=2, le=16)] = 8
     needs_own_images = True
 
     @property
     def cost(self) -> float:
         """Against plain training."""
-        return 1 + self.steps / 1200
+        return 1.1
 
     def before_training(self, images: Tensor, view: AttackerView) -> Tensor:
         """The release as the denoiser restores it, ``(N, 3, S, S)`` uint8.
@@ -59,50 +59,158 @@ class Purification(Countermeasure):
         Raises:
             ValueError: The attacker has no images of his own.
         """
-        network = self.train(view)
+        stages, bound = self.train(view), view.epsilon / 255.0
         rng = torch.Generator().manual_seed(view.seed)
         cleaned = torch.empty_like(images)
-        with torch.inference_mode():
-            for rows in chunks(len(images), CALL):
-                noise = torch.randn(images[rows].shape, generator=rng) * self._deviation(view)
-                noisy = to_float(images[rows], view.device) + noise.to(view.device)
-                cleaned[rows] = rounded_by_chance(((noisy - network(noisy)) * 255.0).cpu(), rng)
+        for rows in chunks(len(images), CALL):
+            pixels = to_float(images[rows], view.device)
+            restored = pixels - removed(pixels, stages).clamp(-bound, bound)
+            cleaned[rows] = rounded_by_chance((restored * 255.0).cpu(), rng)
+            view.report((1 + rows.stop / len(images)) / 2)
         return cleaned
 
-    def train(self, view: AttackerView) -> RemoverNetwork:
-        """Fit a network to noise and random patterns on the attacker's own images; deterministic on a CPU.
+    def train(self, view: AttackerView) -> "list[Stage]":
+        """The stages, each fitted to what those before it leave of the perturbation of examples.
 
         Raises:
-            ValueError: He has none.
+            ValueError: The attacker has no images of his own.
         """
         own = view.own_images
         if own is None or not len(own):
             raise ValueError("purification needs clean images of the attacker's own")
-        bound, deviation = view.epsilon / 255.0, self._deviation(view)
-        with seeded(view.seed):
-            network = RemoverNetwork(None, bound + 3 * deviation, self.width)
-        network = on_device(network, view.device)
+        fitted: list[Stage] = []
+        for stage in (WholeImage(self.coarse), Patches(self.patch)):
+            learned, held = Moments(), Moments()
+            for rows, perturbed, clean in self._examples(own, view):
+                perturbed -= removed(perturbed, fitted)
+                seen, wanted = stage.seen(perturbed), stage.seen(perturbed - clean)
+                is_held = (rows % HELD_OUT == 0).to(view.device)
+                learned.add(seen[~is_held], wanted[~is_held])
+                held.add(seen[is_held], wanted[is_held])
+            stage.weights = best_weights(learned, held).float().to(view.device)
+            fitted.append(stage)
+            view.report(len(fitted) / 4)
+        return fitted
 
-        def examples(rng: torch.Generator) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
-            rows = torch.randint(len(own), (self.batch_size,), generator=rng)
+    def _examples(self, own: Tensor, view: AttackerView) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+        """Rows of the attacker's images, the images perturbed, and as they are; the same ones each time."""
+        rng = torch.Generator().manual_seed(view.seed)
+        for part in chunks(self.examples, CALL):
+            rows = torch.randint(len(own), (part.stop - part.start,), generator=rng)
             clean = to_float(own[rows], view.device)
-            added = bound * random_patterns(len(rows), own.shape[-1], rng)
-            perturbed = (clean + added.to(view.device)).clamp(0, 1)  # as a release is clipped
-            noise = deviation * torch.randn(clean.shape, generator=rng)
-            return perturbed + noise.to(view.device), clean, {}
+            added = random_patterns(len(rows), own.shape[-1], rng).to(view.device) * (view.epsilon / 255.0)
+            yield rows, (clean + added).clamp(0, 1), clean
 
-        return fit_remover(
-            network,
-            examples,
-            view,
-            steps=self.steps,
-            learning_rate=self.learning_rate,
-            crop_share=self.crop_share,
+
+class Stage:
+    """A linear map from what is seen of an image to the perturbation there."""
+
+    weights: Tensor
+
+    def seen(self, images: Tensor) -> Tensor:
+        """What is seen of ``(B, 3, S, S)`` images: ``(B, L, D)``."""
+        raise NotImplementedError
+
+    def spread(self, found: Tensor, side: int) -> Tensor:
+        """Back from ``(B, L, D)`` to images ``(B, 3, S, S)``."""
+        raise NotImplementedError
+
+
+class WholeImage(Stage):
+    """The whole image, averaged down to ``side`` pixels."""
+
+    def __init__(self, side: int) -> None:
+        self.side = side
+
+    def seen(self, images: Tensor) -> Tensor:
+        """One row per image."""
+        return nn.functional.adaptive_avg_pool2d(images, min(self.side, images.shape[-1])).flatten(1)[:, None]
+
+    def spread(self, found: Tensor, side: int) -> Tensor:
+        """Scaled up bilinearly."""
+        coarse = found.view(len(found), 3, *2 * [min(self.side, side)])
+        return nn.functional.interpolate(coarse, size=(side, side), mode="bilinear", align_corners=False)
+
+
+class Patches(Stage):
+    """Overlapping patches of ``side`` pixels, half a patch apart."""
+
+    def __init__(self, side: int) -> None:
+        self.side, self.stride = side, max(1, side // 2)
+
+    def seen(self, images: Tensor) -> Tensor:
+        """One row per patch; the image is continued by its last pixels until patches cover it."""
+        beyond = self._padded(images.shape[-1]) - images.shape[-1]
+        filled = nn.functional.pad(images, (0, beyond, 0, beyond), mode="replicate")
+        return nn.functional.unfold(filled, self.side, stride=self.stride).transpose(1, 2)
+
+    def spread(self, found: Tensor, side: int) -> Tensor:
+        """The mean of the patches that cover a pixel."""
+        size = 2 * (self._padded(side),)
+        columns = found.transpose(1, 2)
+        sums, counts = (
+            nn.functional.fold(part, size, self.side, stride=self.stride)
+            for part in (columns, torch.ones_like(columns))
         )
+        return (sums / counts)[..., :side, :side]
 
-    def _deviation(self, view: AttackerView) -> float:
-        """Of the noise, as a share of the whole scale."""
-        return self.noise * view.epsilon / 255.0
+    def _padded(self, side: int) -> int:
+        return max(self.side, side + (self.side - side) % self.stride)
+
+
+def removed(images: Tensor, stages: list[Stage]) -> Tensor:
+    """What the stages, one after the other, take out of ``(B, 3, S, S)`` float images."""
+    left = images
+    for stage in stages:
+        found = with_constant(stage.seen(left)) @ stage.weights
+        left = left - stage.spread(found, images.shape[-1])
+    return images - left
+
+
+def with_constant(rows: Tensor) -> Tensor:
+    """``rows`` with a one at the end of each."""
+    return torch.cat([rows, rows.new_ones(*rows.shape[:-1], 1)], dim=-1)
+
+
+@dataclass
+class Moments:
+    """Sums of squares of what is seen and what is wanted: all that linear regression takes.
+
+    Attributes:
+        count: Rows.
+        seen, both: ``(D, D)`` and ``(D, W)`` float64 on the CPU; None before the first row.
+    """
+
+    count: int = 0
+    seen: Tensor | None = field(default=None)
+    both: Tensor | None = field(default=None)
+
+    def add(self, seen: Tensor, wanted: Tensor) -> None:
+        """Add rows ``(..., D - 1)`` and ``(..., W)``."""
+        x, y = with_constant(seen).flatten(0, -2), wanted.flatten(0, -2)
+        self.count += len(x)
+        for name, product in (("seen", x.T @ x), ("both", x.T @ y)):
+            so_far = getattr(self, name)
+            added = product.double().cpu()
+            setattr(self, name, added if so_far is None else so_far + added)
+
+
+def best_weights(learned: Moments, held: Moments) -> Tensor:
+    """Ridge regression ``(D, W)`` of the decay that is best on held-out rows; nothing, if that is better still."""
+    assert learned.seen is not None
+    assert learned.both is not None
+    assert held.seen is not None
+    assert held.both is not None
+    best, least = torch.zeros_like(learned.both), 0.0
+    identity = torch.eye(len(learned.seen), dtype=torch.float64)
+    scale = learned.seen.diagonal().mean()
+    for ridge in RIDGES:
+        weights = torch.linalg.solve(learned.seen + ridge * scale * identity, learned.both)
+        # The squared error on what is held out, less that of zero weights.
+        error = float((weights * (held.seen @ weights)).sum() - 2 * (weights * held.both).sum())
+        if error < least:
+            best, least = weights, error
+    return best
 
 
 def random_patterns(count: int, side: int, rng: torch.Generator) -> Tensor:
@@ -116,6 +224,6 @@ def random_patterns(count: int, side: int, rng: torch.Generator) -> Tensor:
     coarse = torch.rand(count, 3, cells, cells, generator=rng) * 2 - 1
     grey = (torch.rand(count, generator=rng) < 0.5).view(-1, 1, 1, 1)
     coarse = torch.where(grey, coarse[:, :1], coarse)
-    strength = 4 * torch.rand(count, 1, 1, 1, generator=rng)
+    strength = 8 * torch.rand(count, 1, 1, 1, generator=rng)
     scaled = nn.functional.interpolate(coarse, size=(side, side), mode="bilinear", align_corners=False)
     return (scaled * strength).clamp(-1, 1)

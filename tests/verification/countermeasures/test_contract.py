@@ -38,7 +38,9 @@ def release(seed: int = 0) -> tuple[Tensor, dict[str, Tensor]]:
 def build(name: CountermeasureName) -> Countermeasure:
     """As verification builds it, but for how long it trains a network of its own."""
     built: Countermeasure = COUNTERMEASURES[name].settings
-    return replace(built, steps=8) if isinstance(built, PairRemover | Purification) else built
+    if isinstance(built, Purification):
+        return replace(built, examples=64)
+    return replace(built, steps=8) if isinstance(built, PairRemover) else built
 
 
 @pytest.fixture(scope="module", autouse=True)

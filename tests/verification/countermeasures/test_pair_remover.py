@@ -8,8 +8,7 @@ from torch import Tensor
 
 from mtlue_cli.tasks.spec import UNLABELLED
 from mtlue_cli.verification.countermeasures.base import AttackerView
-from mtlue_cli.verification.countermeasures.pair_remover import PairRemover
-from mtlue_cli.verification.countermeasures.restoration import RemoverNetwork
+from mtlue_cli.verification.countermeasures.pair_remover import PairRemover, RemoverNetwork
 from tests.multitask_sample import TASKS
 from tests.verification.countermeasures.toy_release import class_signal, make_release, with_seed
 
