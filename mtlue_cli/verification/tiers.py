@@ -87,6 +87,12 @@ TIERS: Mapping[Tier, TierSpec] = {
         # The cheapest way past a perturbation in colour; each further one costs more than the smoke tier.
         countermeasures=(COUNTERMEASURES[CountermeasureName.GRAYSCALE],),
     ),
+    Tier.ADAPTIVE: TierSpec(
+        epochs=27,
+        batch_size=64,
+        victims=(VictimSpec(BackboneName.SMALL),),
+        countermeasures=countermeasures_of(Tier.STANDARD),
+    ),
 }
 
 

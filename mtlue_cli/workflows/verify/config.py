@@ -60,7 +60,9 @@ class VerifyConfig:
         test_fraction: Share of IMAGES held out for testing; the content of a file decides whether it is.
         reading: How the labels are read. With a split, its test part is the test side, unless ``test`` is given.
         tier: smoke (minutes on a CPU), standard (an hour on a GPU), full, or converged (few conditions, at least 3,000
-            steps each: 12 minutes per victim on two cores with 8,000 images); what it leaves out is listed.
+            steps each: 12 minutes per victim on two cores with 8,000 images), or adaptive (short runs of all attackers,
+            whole ones of the strongest); what it leaves out is listed.
+        adaptive_minutes: Time that --tier adaptive has, about; at least one attacker is run whole.
         backbones: Network of a victim; may be repeated. Countermeasures are tried with the first victim only. One of
             {BackboneName}.
         learners: One network for all tasks (mtl) or one per task (stl); may be repeated.
@@ -113,6 +115,7 @@ class VerifyConfig:
     test_fraction: Annotated[float, Option(panel=INPUT, metavar="SHARE", minimum=0.01, maximum=0.9)] = 0.2
     reading: LabelOptions = field(default_factory=LabelOptions)
     tier: Annotated[Tier | None, Option(panel=ATTACK)] = None
+    adaptive_minutes: Annotated[float, Option(panel=ATTACK, metavar="MINUTES", minimum=0.0)] = 120.0
     backbones: Annotated[tuple[BackboneName, ...] | None, Option(flags="--backbone", panel=ATTACK, metavar="NAME")] = (
         None
     )

@@ -2,6 +2,7 @@
 
 import math
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
@@ -10,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 from torch import Tensor
 
-from mtlue_cli.choices import LearnerName
+from mtlue_cli.choices import LearnerName, Tier
 from mtlue_cli.devices import choose_device, describe_device
 from mtlue_cli.errors import InputError
 from mtlue_cli.images.colouring import coloured
@@ -42,6 +43,7 @@ from mtlue_cli.verification.training_images import FROM_CLEAN, TrainingImages
 from mtlue_cli.verification.verdict import Judgement, failed_audit, judge
 from mtlue_cli.verification.victim_result import CurvePoint, VictimResult
 from mtlue_cli.workflows.progress import Progress
+from mtlue_cli.workflows.verify.adaptive import narrowed
 from mtlue_cli.workflows.verify.config import VerifyConfig
 from mtlue_cli.workflows.verify.images import (
     Sources,
@@ -196,6 +198,17 @@ def verify_release(config: VerifyConfig, progress: Progress, given: LabelFile | 
         attackers_weights(config.weights, config.protected),
         own_images,
     )
+    if config.tier is Tier.ADAPTIVE:
+
+        def short_runs(part: VerifyPlan, epochs: int) -> tuple[Sequence[ConditionFigures], Sequence[NotTested]]:
+            brief = replace(lab, settings=replace(settings, epochs=epochs))
+            found = PlanRun(brief, replace(config, seeds=1), part, promise, progress)
+            return found.judgement().conditions, found.skipped
+
+        plan, notes = narrowed(plan, settings.epochs, 60 * config.adaptive_minutes, short_runs)
+        setting["notes"] += notes
+        for note in notes:
+            progress.note(note)
     run = PlanRun(lab, config, plan, promise, progress)
     judgement, probes = run.judgement(), run.probes()
     setting["flip"] = sources.flip()
