@@ -2,8 +2,9 @@
 
 Source:
     Successive halving: Jamieson and Talwalkar, "Non-stochastic Best Arm Identification and Hyperparameter
-    Optimization", AISTATS 2016 (arXiv 1502.07943), with thirds in place of halves, as Li et al., "Hyperband", JMLR 2018. Deviations: a limit of time
-    decides too how many go on; the two best of the first round go on as one attacker, too, who does both.
+    Optimization", AISTATS 2016 (arXiv 1502.07943), with thirds in place of halves, as Li et al., "Hyperband", JMLR
+    2018. Deviations: a limit of time decides too how many go on; the two best of the first round go on as one
+    attacker, too, who does both.
 """
 
 import math

@@ -59,10 +59,10 @@ class VerifyConfig:
         test_labels: Labels of the test images. Unset: the label file among them, as with --labels.
         test_fraction: Share of IMAGES held out for testing; the content of a file decides whether it is.
         reading: How the labels are read. With a split, its test part is the test side, unless ``test`` is given.
-        tier: smoke (minutes on a CPU), standard (an hour on a GPU), full, or converged (few conditions, at least 3,000
+        tier: smoke (minutes on a CPU), standard (an hour on a GPU), full, converged (few conditions, at least 3,000
             steps each: 12 minutes per victim on two cores with 8,000 images), or adaptive (short runs of all attackers,
-            whole ones of the strongest); what it leaves out is listed.
-        adaptive_minutes: Time that --tier adaptive has, about; at least one attacker is run whole.
+            full ones of the strongest); what it leaves out is listed.
+        adaptive_minutes: Time that --tier adaptive has, about; at least one attacker is run at full length.
         backbones: Network of a victim; may be repeated. Countermeasures are tried with the first victim only. One of
             {BackboneName}.
         learners: One network for all tasks (mtl) or one per task (stl); may be repeated.
