@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+import pytest
 from msgspec import structs
 
 from mtlue_cli.choices import CountermeasureName, Tier
@@ -144,6 +145,7 @@ def test_the_tier_tries_what_the_standard_tier_tries() -> None:
     assert adaptive == standard
 
 
+@pytest.mark.slow
 def test_a_release_is_judged_by_the_strongest(tmp_path: Path) -> None:
     made = make_set(tmp_path / "clean")
     make_release(made, tmp_path / "release")

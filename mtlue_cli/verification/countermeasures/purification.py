@@ -174,43 +174,34 @@ def with_constant(rows: Tensor) -> Tensor:
 
 @dataclass
 class Moments:
-    """Sums of squares of what is seen and what is wanted: all that linear regression takes.
+    """Sums of products of what is seen and what is wanted: all that linear regression takes.
 
     Attributes:
-        count: Rows.
-        seen, both: ``(D, D)`` and ``(D, W)`` float64 on the CPU; None before the first row.
+        seen, both: ``(D, D)`` and ``(D, W)`` float64 on the CPU; a single 0 before the first rows.
     """
 
-    count: int = 0
-    seen: Tensor | None = field(default=None)
-    both: Tensor | None = field(default=None)
+    seen: Tensor = field(default_factory=lambda: torch.zeros((), dtype=torch.float64))
+    both: Tensor = field(default_factory=lambda: torch.zeros((), dtype=torch.float64))
 
     def add(self, seen: Tensor, wanted: Tensor) -> None:
         """Add rows ``(..., D - 1)`` and ``(..., W)``."""
         x, y = with_constant(seen).flatten(0, -2), wanted.flatten(0, -2)
-        self.count += len(x)
-        for name, product in (("seen", x.T @ x), ("both", x.T @ y)):
-            so_far = getattr(self, name)
-            added = product.double().cpu()
-            setattr(self, name, added if so_far is None else so_far + added)
+        self.seen = self.seen + (x.T @ x).double().cpu()
+        self.both = self.both + (x.T @ y).double().cpu()
 
 
 def best_weights(learned: Moments, held: Moments) -> Tensor:
     """Ridge regression ``(D, W)`` of the decay that is best on held-out rows; nothing, if that is better still."""
-    assert learned.seen is not None
-    assert learned.both is not None
-    assert held.seen is not None
-    assert held.both is not None
-    best, least = torch.zeros_like(learned.both), 0.0
-    identity = torch.eye(len(learned.seen), dtype=torch.float64)
-    scale = learned.seen.diagonal().mean()
+    scales, basis = torch.linalg.eigh(learned.seen)  # once for every decay
+    wanted, mixed = basis.T @ learned.both, basis.T @ held.seen @ basis
+    best, least = torch.zeros_like(wanted), 0.0
     for ridge in RIDGES:
-        weights = torch.linalg.solve(learned.seen + ridge * scale * identity, learned.both)
+        weights = wanted / (scales.clamp_min(0.0) + ridge * scales.mean())[:, None]
         # The squared error on what is held out, less that of zero weights.
-        error = float((weights * (held.seen @ weights)).sum() - 2 * (weights * held.both).sum())
+        error = float((weights * (mixed @ weights)).sum() - 2 * (weights * (basis.T @ held.both)).sum())
         if error < least:
             best, least = weights, error
-    return best
+    return basis @ best
 
 
 def random_patterns(count: int, side: int, rng: torch.Generator) -> Tensor:

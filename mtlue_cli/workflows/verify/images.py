@@ -142,7 +142,7 @@ def refuse_judged(folder: Path, names: Sequence[str], judged: Sequence[Side]) ->
         raise InputError(
             f"{len(common)} of the {len(names)} images in {folder} are among those that are judged",
             common[:20],
-            "the attacker's own images must be others; remove these and their rows",
+            "what an attacker has of his own must be other images; remove these, and their rows if they are labelled",
         )
 
 

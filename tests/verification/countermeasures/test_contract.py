@@ -39,7 +39,7 @@ def build(name: CountermeasureName) -> Countermeasure:
     """As verification builds it, but for how long it trains a network of its own."""
     built: Countermeasure = COUNTERMEASURES[name].settings
     if isinstance(built, Purification):
-        return replace(built, examples=64)
+        return replace(built, examples=64, coarse=4)
     return replace(built, steps=8) if isinstance(built, PairRemover) else built
 
 

@@ -18,7 +18,7 @@ from mtlue_cli.verification.countermeasures.purification import (
 from mtlue_cli.verification.countermeasures.registry import countermeasure_named
 from tests.verification.countermeasures.toy_release import class_signal, make_release, with_seed
 
-QUICK = Purification(examples=64)
+QUICK = Purification(examples=64, coarse=4)
 
 
 def view(count: int = 60) -> AttackerView:
@@ -32,7 +32,7 @@ def error(images: Tensor, originals: Tensor) -> float:
 
 def test_it_lowers_the_error_and_the_class_signal_of_a_perturbation_that_it_never_saw() -> None:
     toy = make_release(80, block=8)
-    cleaned = replace(QUICK, examples=500).before_training(toy.release, view())
+    cleaned = Purification(examples=500, coarse=8).before_training(toy.release, view())
     assert error(cleaned, toy.originals) < 0.7 * error(toy.release, toy.originals)
     left, given = (images.double() - toy.originals.double() for images in (cleaned, toy.release))
     assert class_signal(left, toy.labels) < 0.6 * class_signal(given, toy.labels)
@@ -80,7 +80,7 @@ def test_patches_cover_every_pixel_once_in_the_mean(side: int) -> None:
     torch.testing.assert_close(stage.spread(stage.seen(images), side), images)
 
 
-@pytest.mark.parametrize("other", [replace(QUICK, examples=128), replace(QUICK, coarse=4), replace(QUICK, patch=4)])
+@pytest.mark.parametrize("other", [replace(QUICK, examples=128), replace(QUICK, coarse=8), replace(QUICK, patch=4)])
 def test_every_setting_changes_the_result(other: Purification) -> None:
     toy = make_release(20)
     assert not torch.equal(QUICK.before_training(toy.release, view()), other.before_training(toy.release, view()))
@@ -96,7 +96,7 @@ def test_bound_images_and_seed_change_the_result() -> None:
 def test_own_images_go_through_the_steps_before_it() -> None:
     """Whoever purifies a grey release trains on grey images."""
     toy = make_release(20)
-    combined = in_order([countermeasure_named("grayscale"), countermeasure_named("purification:examples=64")])
+    combined = in_order([countermeasure_named("grayscale"), countermeasure_named("purification:examples=64,coarse=4")])
     assert combined.settings.needs_own_images
     grey = countermeasure_named("grayscale").settings
     attacker = view()
