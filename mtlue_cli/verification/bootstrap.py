@@ -117,18 +117,20 @@ class Bootstrap:
             shares = np.where(sizes > 0, right / np.maximum(sizes, 1), 0.0)
             ends = np.cumsum([len(group) for group in groups])[:-1]
             parts = zip(np.split(shares, ends, axis=1), np.split(sizes > 0, ends, axis=1), strict=True)
-            return np.mean([part.sum(axis=1) / drawn.sum(axis=1) for part, drawn in parts], axis=0)
+            scores: Values = np.mean([part.sum(axis=1) / drawn.sum(axis=1) for part, drawn in parts], axis=0)
+        return scores
 
     def _groups(self, name: str, *, by_half: bool) -> Hits:
         """The images over which a share is counted, ``(G, M)``: a task's score is the mean of these shares."""
         truth = self.labels[name].cpu().numpy()
+        groups: Hits = (truth >= 0)[None]
         if self.metric is MetricName.BALANCED:
-            return truth == np.unique(truth[truth >= 0])[:, None]
-        if not by_half:
-            return (truth >= 0)[None]
-        half = self.first_half.cpu().numpy()
-        groups = (truth >= 0) & np.stack([half, ~half])
-        return groups[groups.any(axis=1)]
+            groups = truth == np.unique(truth[truth >= 0])[:, None]
+        elif by_half:
+            half = self.first_half.cpu().numpy()
+            groups = groups & np.stack([half, ~half])
+            groups = groups[groups.any(axis=1)]
+        return groups
 
     def _sums(self, vectors: Hits) -> Values:
         """How many of the marked images are drawn each time, ``(RESAMPLES, K)``, for ``(K, M)`` marks."""

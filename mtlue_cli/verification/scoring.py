@@ -103,12 +103,10 @@ class Scoring:
         """
         found: dict[str, bytes] = {}
         for name, classes in run.predictions().items():
-            shown = (
-                classes[-1]
-                if epochs is None
-                else torch.where(self.first_half, *(classes[epochs[i] - 1] for i in (1, 0)))
-            )
-            found[name] = packed(shown == self._truth[name])
+            shown = classes[-1]
+            if epochs is not None:
+                shown = torch.where(self.first_half, classes[epochs[1] - 1], classes[epochs[0] - 1])
+            found[name] = packed(shown.eq(self._truth[name]))
         return found
 
     def floors(self, metric: MetricName) -> dict[str, float]:

@@ -139,11 +139,11 @@ def test_a_release_that_misleads_is_protected(config: VerifyConfig, made: MadeSe
     reference, judged, control = result.conditions
     assert reference.learned is not None
     assert reference.learned.interval is None
-    for row in (judged, control):
-        assert row.average is not None
-        assert row.average.interval is not None
-        assert row.average.interval.low <= row.average.learned_fraction.mean <= row.average.interval.high
-        assert row.average.interval.high - row.average.interval.low < 1
+    for found in (judged, control):
+        assert found.average is not None
+        assert found.average.interval is not None
+        assert found.average.interval.low <= found.average.learned_fraction.mean <= found.average.interval.high
+        assert found.average.interval.high - found.average.interval.low < 1
     assert judged.learned is not None
     assert judged.learned.interval is not None
     assert f"({judged.learned.interval.low:.2f} to {judged.learned.interval.high:.2f})" in result.reason
