@@ -702,7 +702,9 @@ def test_a_start_must_not_have_seen_the_judged_images(config: VerifyConfig, made
 def test_an_attacker_purifies_with_images_of_his_own(config: VerifyConfig, made: MadeSet, tmp_path: Path) -> None:
     make_release(made, tmp_path / "release")
     other = make_set(tmp_path / "other", count=12, seed=8)
-    named = replace(config, control=False, epochs=1, countermeasures=("purification:examples=64,coarse=4",))
+    named = replace(
+        config, control=False, probes=False, epochs=1, countermeasures=("purification:examples=64,coarse=4",)
+    )
     with pytest.raises(InputError, match="coarse=4: the attacker needs clean images of his own") as caught:
         verify_release(named, SilentProgress())
     assert caught.value.hint == "give them with --attacker-images DIR"
