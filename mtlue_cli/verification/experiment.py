@@ -34,7 +34,7 @@ from mtlue_cli.verification.split import draw_share
 from mtlue_cli.verification.training_images import FROM_CLEAN, TrainingImages
 from mtlue_cli.verification.victim_result import CurvePoint, VictimResult
 
-RESULT_SCHEMA = 5
+RESULT_SCHEMA = 6
 """Of cached results; another number makes all earlier entries invalid."""
 
 PAIRS = 200
@@ -93,6 +93,7 @@ class Laboratory:
         cache: Finished victims.
         starts: Where training methods that need one start from, by backbone.
         weights: The generator's checkpoint, where an attacker has it.
+        own_images: Clean images of an attacker's own, ``(K, 3, S, S)`` uint8; None: he has none.
     """
 
     data: ExperimentData
@@ -102,6 +103,7 @@ class Laboratory:
     cache: ResultCache
     starts: Mapping[BackboneName, PretrainedStart] = field(default_factory=dict)
     weights: Path | None = None
+    own_images: Tensor | None = None
 
     def run(
         self,
@@ -176,6 +178,8 @@ class Laboratory:
             round(time.monotonic() - started, 2),
             key,
             cached=False,
+            correct=self.scoring.correct(run),
+            best_correct=None if early is None else self.scoring.correct(run, early.epochs),
         )
         self.cache.store(key, result)
         return result
@@ -196,6 +200,8 @@ class Laboratory:
             condition.countermeasure.require_fit(self.data.tasks, side, has_weights=self.weights is not None)
         if condition.attack.needs_pairs and self._pairs < FEWEST_PAIRS:
             raise InputError(f"{len(self.images.clean)} training images leave too few for pairs")
+        if condition.attack.needs_own_images and self.own_images is None:
+            raise InputError("the attacker has no clean images of his own: give them with --attacker-images DIR")
         require_labelled(condition.victim.learner, self.data.train_labels, self.data.tasks)
         if condition.material is Material.CLEAN_PART:
             clean = len(self.images.clean) - round(condition.protected_fraction * len(self.images.clean))
@@ -233,12 +239,17 @@ class Laboratory:
             pair_labels,
             self.images.epsilon,
             self.weights if countermeasure.needs_weights else None,
+            self.own_images if countermeasure.needs_own_images else None,
         )
 
     @property
     def _pairs(self) -> int:
         """Originals with their protected versions that an attacker with a published generator is given."""
         return min(PAIRS, int(PAIRS_SHARE * len(self.images.clean)))
+
+    @cached_property
+    def _own_digest(self) -> str | None:
+        return None if self.own_images is None else data_digest(self.own_images, {})
 
     @cached_property
     def scoring(self) -> Scoring:
@@ -276,6 +287,7 @@ class Laboratory:
                 "epsilon": None if condition.material is Material.CLEAN else self.images.epsilon,
                 "weights": None if weights is None else file_digest(weights),
                 "pairs": [PAIRS, PAIRS_SHARE],
+                "own_images": self._own_digest if condition.attack.needs_own_images else None,
                 "data": self.data.digest,
                 "halves": self.settings.seed,
                 "device": self.device.type,

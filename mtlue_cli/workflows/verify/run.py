@@ -13,7 +13,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from mtlue_cli.choices import LearnerName
+from mtlue_cli.choices import LearnerName, Tier
 from mtlue_cli.devices import choose_device, describe_device
 from mtlue_cli.engines.engine import Engine, engine_of
 from mtlue_cli.errors import InputError, MtlueError
@@ -30,6 +30,7 @@ from mtlue_cli.tasks.overview import column_uses, overview_lines
 from mtlue_cli.training.multitask_loop import LearningSettings
 from mtlue_cli.training.runtime import library_versions
 from mtlue_cli.verification.audit import audit_release
+from mtlue_cli.verification.bootstrap import Bootstrap
 from mtlue_cli.verification.conditions import Condition, Material, Role, VictimSpec
 from mtlue_cli.verification.document import Counts
 from mtlue_cli.verification.experiment import DivergedError, ExperimentData, Laboratory
@@ -46,8 +47,16 @@ from mtlue_cli.verification.training_images import FROM_CLEAN, TrainingImages
 from mtlue_cli.verification.verdict import Judgement, failed_audit, judge
 from mtlue_cli.verification.victim_result import CurvePoint, VictimResult
 from mtlue_cli.workflows.progress import Progress, SilentProgress
+from mtlue_cli.workflows.verify.adaptive import narrowed
 from mtlue_cli.workflows.verify.config import VerifyConfig
-from mtlue_cli.workflows.verify.images import Sources, load_judged, load_side, protect_side, read_test_side
+from mtlue_cli.workflows.verify.images import (
+    Sources,
+    load_judged,
+    load_own_images,
+    load_side,
+    protect_side,
+    read_test_side,
+)
 from mtlue_cli.workflows.verify.plan import (
     VerifyPlan,
     attackers_weights,
@@ -61,6 +70,9 @@ from mtlue_cli.workflows.verify.starts import read_starts, train_starts
 
 GPU_SHARE = 0.25
 """Of a GPU, that a victim on a cluster takes: networks and images are small. Whether more fit well was not measured."""
+
+CONFIDENCE = 0.95
+"""Of the intervals that are shown where none is asked for."""
 
 SAMPLES = 6
 """Images that are shown in the report."""
@@ -184,6 +196,10 @@ def _verified(
         seed=config.seed,
     )
     setting["settings"]["epochs"] = settings.epochs
+    own_images = load_own_images(config, (sides.train, sides.test), progress)
+    if own_images is not None:
+        setting["notes"].append(f"the attacker has {len(own_images):,} clean images of his own")
+        progress.note(setting["notes"][-1])
     for start in starts.values():
         progress.note(f"fine-tuned victims start from {start.source}")
     cache = _cache(config, progress)
@@ -195,7 +211,19 @@ def _verified(
         cache,
         starts | train_starts(config, plan, settings, (sides.train, sides.test), device, cache, progress),
         attackers_weights(config.weights, config.protected),
+        own_images,
     )
+    if config.tier is Tier.ADAPTIVE:
+
+        def short_runs(part: VerifyPlan, epochs: int) -> tuple[Sequence[ConditionFigures], Sequence[NotTested]]:
+            brief = replace(lab, settings=replace(settings, epochs=epochs))
+            found = PlanRun(brief, replace(config, seeds=1), part, promise, progress, engine)
+            return found.judgement().conditions, found.skipped
+
+        plan, notes = narrowed(plan, settings.epochs, 60 * config.adaptive_minutes, short_runs)
+        setting["notes"] += notes
+        for note in notes:
+            progress.note(note)
     run = PlanRun(lab, config, plan, promise, progress, engine)
     judgement, probes = run.judgement(), run.probes()
     setting["flip"] = sources.flip()
@@ -357,6 +385,7 @@ class PlanRun:
             self.config.metric,
             self.config.max_learned,
             self.promise.tasks,
+            confidence=self.config.confidence,
             complete=first not in useless,
             missing=[left for left in self.skipped if left.name in asked],
         )
@@ -479,8 +508,18 @@ class PlanRun:
     ) -> ConditionFigures:
         data, metric = self.lab.data, self.config.metric
         floor, place_floor = self.lab.scoring.floors(metric), self.lab.scoring.place_floors
-        steps = self.lab.steps_per_epoch(condition)
-        return figures_of(condition, victims, clean, floor, data.tasks, self.promise.tasks, metric, place_floor, steps)
+        steps, judged = self.lab.steps_per_epoch(condition), self.promise.tasks
+        return figures_of(
+            condition, victims, clean, floor, data.tasks, judged, metric, place_floor, steps, self.bootstrap
+        )
+
+    @cached_property
+    def bootstrap(self) -> Bootstrap:
+        """What draws the test images anew for intervals."""
+        data, config = self.lab.data, self.config
+        confidence = CONFIDENCE if config.confidence is None else config.confidence
+        first_half = self.lab.scoring.first_half
+        return Bootstrap(data.tasks.image_level, data.test_labels, first_half, config.metric, confidence, config.seed)
 
     def _victim(self, condition: Condition, seed: int) -> VictimResult:
         name = self._name(condition, seed)
