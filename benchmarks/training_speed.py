@@ -5,8 +5,8 @@ Usage: python -m benchmarks.training_speed [--size 64] [--steps 8] [--rounds 5] 
 The plain loops are what one writes with torchvision: index a tensor of images, ``v2.RandomCrop`` and
 ``v2.RandomHorizontalFlip``, forward, cross-entropy, backward, Adam; channels-last and float32 like ours. The generator
 is compared twice: with crops and flips alone, and with the distortions of its default recipe, which the plain loop
-lacks. On a CPU time is the process's processor time, which other work disturbs less. ``--profile`` prints what our steps
-cost by operator instead. Prints medians and ratios; asserts nothing.
+lacks. On a CPU time is the process's processor time, which other work disturbs less. ``--profile`` prints what our
+steps cost by operator instead. Prints medians and ratios; asserts nothing.
 """
 
 import argparse
