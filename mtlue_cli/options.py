@@ -234,6 +234,15 @@ def usable_threads() -> int:
     return max(2, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
 
 
+def launched_as() -> tuple[int, int]:
+    """Number of this process and how many a launcher, such as ``accelerate launch``, started: (0, 1) if none did."""
+    try:
+        rank, count = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
+    except (KeyError, ValueError):
+        return 0, 1
+    return (rank, count) if "MASTER_ADDR" in os.environ else (0, 1)
+
+
 def listed_names(text: str) -> tuple[str, ...]:
     """The names in a comma-separated option; one in quotation marks may hold commas, as a cell of a CSV file does."""
     rows = csv.reader(io.StringIO(text, newline=""), skipinitialspace=True) if '"' in text else [text.split(",")]
