@@ -1,18 +1,21 @@
 """Where networks run."""
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Executor
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, TypeVar
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor, distributed, nn
 
 from mtlue_cli.errors import InputError
+from mtlue_cli.options import launched_as
 
-if TYPE_CHECKING:
-    import torch
-    from torch import nn
-
-ModuleT = TypeVar("ModuleT", bound="nn.Module")
+ModuleT = TypeVar("ModuleT", bound=nn.Module)
+ResultT = TypeVar("ResultT")
 
 _RANDOM = threading.RLock()
 """Held while the global random numbers are seeded: modules within modules seed their own."""
@@ -20,14 +23,12 @@ _STARTING = threading.Lock()
 """Held while the number of torch's threads for threads to come is another."""
 
 
-def choose_device(name: str) -> "torch.device":
+def choose_device(name: str) -> torch.device:
     """The device called ``name``; ``auto`` takes CUDA, then MPS, then the CPU.
 
     Raises:
         InputError: No such device here.
     """
-    import torch
-
     if name == "auto":
         if torch.cuda.is_available():
             return torch.device("cuda")
@@ -40,10 +41,107 @@ def choose_device(name: str) -> "torch.device":
     return device
 
 
-def describe_device(device: "torch.device") -> str:
-    """The device in words, for the first line of a run."""
-    import torch
+@dataclass(frozen=True)
+class Processes:
+    """The processes that train one network together, each on its own part of every batch.
 
+    Attributes:
+        rank: Number of this one; the main process, which writes files and messages, is 0.
+        count: How many there are.
+        device: Where this one computes; None: it is alone and may choose.
+    """
+
+    rank: int = 0
+    count: int = 1
+    device: torch.device | None = None
+
+    @property
+    def is_main(self) -> bool:
+        """Whether this is the one that writes."""
+        return self.rank == 0
+
+    def parts(self, batch: int, accumulate: int) -> list[slice]:
+        """The rows of a batch that this process computes, in ``accumulate`` parts of equal size, one after the other.
+
+        ``batch`` is a multiple of ``count * accumulate``; together the processes compute every row once.
+        """
+        size = batch // (self.count * accumulate)
+        first = self.rank * accumulate
+        return [slice(part * size, (part + 1) * size) for part in range(first, first + accumulate)]
+
+    def mean(self, values: Sequence[float]) -> list[float]:
+        """The mean of each value over the processes, the same on all."""
+        if self.count == 1:
+            return list(values)
+        summed = torch.tensor(values, dtype=torch.float64, device=self.device)
+        distributed.all_reduce(summed)
+        return [value / self.count for value in summed.tolist()]
+
+    def average_gradients(self, parameters: Iterable[nn.Parameter]) -> None:
+        """Replace gradients by their mean over the processes."""
+        gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
+        if self.count == 1 or not gradients:
+            return
+        joint = torch.cat([gradient.reshape(-1) for gradient in gradients])
+        distributed.all_reduce(joint)
+        joint /= self.count
+        means: Sequence[Tensor] = torch.split(joint, [gradient.numel() for gradient in gradients])  # type: ignore[no-untyped-call]  # torch's stubs leave it untyped
+        for gradient, mean in zip(gradients, means, strict=True):
+            gradient.copy_(mean.view(gradient.shape))
+
+    def on_main(self, compute: Callable[[], ResultT]) -> ResultT:
+        """What ``compute`` gives on the main process, handed to all; the others wait for it.
+
+        Raises:
+            BaseException: Whatever it raises, on all of them.
+        """
+        if self.count == 1:
+            return compute()
+        outcome: list[Any] = [None, None]
+        if self.is_main:
+            try:
+                outcome[0] = compute()
+            except BaseException as error:
+                outcome[1] = error
+        distributed.broadcast_object_list(outcome, device=self.device)
+        if outcome[1] is not None:
+            raise outcome[1]
+        result: ResultT = outcome[0]
+        return result
+
+
+ALONE = Processes()
+
+
+@contextmanager
+def launched_processes(device: str) -> Iterator[Processes]:
+    """The processes that ``accelerate launch`` or ``torchrun`` started, connected; one alone if neither did.
+
+    ``device`` is ``cpu``, or any other word for the accelerator of each process.
+
+    Raises:
+        InputError: There are several, and the package accelerate is not installed.
+    """
+    if launched_as()[1] == 1:
+        yield ALONE
+        return
+    try:
+        from accelerate import PartialState
+    except ImportError:
+        raise InputError(
+            "training in several processes needs the package accelerate, which is not installed",
+            hint="pip install 'mtlue[accelerate]'",
+        ) from None
+    # The others wait while the main process trains the surrogate, however long that takes.
+    state = PartialState(cpu=device == "cpu", timeout=timedelta(days=7))
+    try:
+        yield Processes(state.process_index, state.num_processes, state.device)
+    finally:
+        state.destroy_process_group()
+
+
+def describe_device(device: torch.device) -> str:
+    """The device in words, for the first line of a run."""
     if device.type == "cuda":
         return f"{device} ({torch.cuda.get_device_name(device)})"
     if device.type == "cpu":
@@ -52,18 +150,14 @@ def describe_device(device: "torch.device") -> str:
     return str(device)
 
 
-def on_device(module: ModuleT, device: "torch.device") -> ModuleT:
+def on_device(module: ModuleT, device: torch.device) -> ModuleT:
     """The module on ``device`` with channels-last weights, the faster layout for convolutions."""
-    import torch
-
     return module.to(device).to(memory_format=torch.channels_last)
 
 
 @contextmanager
 def seeded(seed: int) -> Iterator[None]:
     """Within it torch's global random numbers start from ``seed``; then they are as before. One thread at a time."""
-    import torch
-
     with _RANDOM, torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         yield
@@ -74,8 +168,6 @@ def compute_alone(pool: Executor, workers: int) -> None:
 
     Torch keeps the number for each thread, and one more for threads to come: that one is as before when this returns.
     """
-    import torch
-
     with _STARTING:
         before = torch.get_num_threads()
         started = threading.Barrier(workers)

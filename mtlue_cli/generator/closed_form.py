@@ -37,6 +37,7 @@ Labels = Mapping[str, Sequence[int] | Sequence[npt.NDArray[Any]]]
 KEPT = 256
 """Perturbations that are kept for images with the same labels, 62 KB each at 72 pixels."""
 
+_LOCK = Lock()
 _STRIDE = 4
 """Of the encoder, to a multiple of which an image is continued."""
 _WHOLE = {"epsilon": 255, "image_size": 4096, "label_grid": 1024, "pattern_grid": 1024}
@@ -75,7 +76,10 @@ class ClosedForm:
         self._drawing = linear_weights(grid, side + -side % _STRIDE)[:side] @ linear_weights(cells, grid)
         self._gain = gain / math.sqrt(max(1, len(codes)))
         self._kept: OrderedDict[tuple[Any, ...], npt.NDArray[np.float32]] = OrderedDict()
-        self._lock = Lock()
+
+    def __getstate__(self) -> dict[str, Any]:
+        """All but what is kept, which the process that it travels to computes anew."""
+        return self.__dict__ | {"_kept": OrderedDict()}
 
     def __call__(
         self, images: Sequence[npt.NDArray[np.uint8]], labels: Labels, scale: float = 1.0
@@ -89,13 +93,13 @@ class ClosedForm:
         return [self._of(tuple((name, int(labels[name][at])) for name in names), scale) for at in range(len(images))]
 
     def _of(self, classes: tuple[tuple[str, int], ...], scale: float) -> npt.NDArray[np.float32]:
-        with self._lock:
+        with _LOCK:
             found = self._kept.get((classes, scale))
             if found is not None:
                 self._kept.move_to_end((classes, scale))
                 return found
         found = as_shared(self._computed(classes, scale))
-        with self._lock:
+        with _LOCK:
             self._kept[classes, scale] = found
             if len(self._kept) > KEPT:
                 self._kept.popitem(last=False)

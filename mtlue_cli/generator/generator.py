@@ -8,7 +8,6 @@ import numpy as np
 import numpy.typing as npt
 
 from mtlue_cli.choices import GPU_CALL_SIZE, MAX_EPSILON
-from mtlue_cli.devices import choose_device, describe_device, on_device
 from mtlue_cli.errors import CheckpointError, ImageError, InputError
 from mtlue_cli.generator.checkpoint import CheckpointCard, LoadedGenerator, load_checkpoint, read_card
 from mtlue_cli.generator.closed_form import ClosedForm, Labels, closed_form
@@ -47,6 +46,7 @@ class Generator:
     >>> protected = generator.protect(images, {"age": ages, "gender": genders}, epsilon=8)
 
     Attributes:
+        loaded: What it was made of.
         card: Metadata of the checkpoint.
         tasks: Those that are protected.
         device: Where its network runs; None for a closed form, which is computed with NumPy.
@@ -59,6 +59,7 @@ class Generator:
         tasks: TaskSet | None = None,
         call_size: int = GPU_CALL_SIZE,
     ) -> None:
+        self.loaded = loaded
         self.card: CheckpointCard = loaded.card
         self.tasks = self.card.tasks if tasks is None else tasks
         self.device = None if isinstance(loaded, ClosedForm) else device
@@ -66,7 +67,8 @@ class Generator:
         if isinstance(loaded, ClosedForm):
             self._batched = loaded
         else:
-            from mtlue_cli.generator import inference  # brings torch
+            from mtlue_cli.devices import on_device  # bring torch
+            from mtlue_cli.generator import inference
 
             assert device is not None
             network = on_device(loaded.generator, device).eval()
@@ -124,11 +126,15 @@ class Generator:
                 shares = shares_for_codes(table.recoded(wanted), wanted, card.image_size)
             form = closed_form(path, key, wanted, shares, cells)
             if form is not None:
-                if device not in ("auto", "cpu"):  # one that is not there is refused all the same
-                    choose_device(str(device))
+                if device not in ("auto", "cpu"):
+                    from mtlue_cli.devices import choose_device
+
+                    choose_device(str(device))  # one that is not there is refused all the same
                 return cls(form, None, wanted)
         elif table is not None and (differences := wanted.unmet_by(table.tasks)):
             raise InputError(f"the weights {card.name} do not fit the labels", differences)
+        from mtlue_cli.devices import choose_device
+
         loaded = load_checkpoint(path).bound(key, wanted, shares, cells)
         return cls(loaded, choose_device(device) if isinstance(device, str) else device, wanted, call_size)
 
@@ -145,7 +151,11 @@ class Generator:
     @property
     def described_device(self) -> str:
         """Where it runs, in words."""
-        return "cpu" if self.device is None else describe_device(self.device)
+        if self.device is None:
+            return "cpu"
+        from mtlue_cli.devices import describe_device
+
+        return describe_device(self.device)
 
     def square(self, pixels: Pixels) -> npt.NDArray[np.uint8]:
         """``(H, W)`` or ``(H, W, 3)`` pixels, uint8, uint16, or floating point in [0, 1], as the network sees them."""

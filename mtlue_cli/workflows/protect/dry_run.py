@@ -188,7 +188,7 @@ def draw_preview(config: ProtectConfig, count: int, progress: Progress, inputs: 
         )
     plan = plan_protection(config, inputs, found, keep_key=False)
     show_columns(plan.columns, plan.labels.notes, progress)
-    generator = load_generator(config, plan)
+    generator = load_generator(config, plan, config.device)
     progress.note(f"device: {generator.described_device}")
     generator.check_label_effect(plan.run.epsilon, f"train weights on these images: {plan.training_command}")
     rows = [row for row in range(len(plan.table)) if plan.is_drawn(row) or not plan.is_unlabelled(row)]

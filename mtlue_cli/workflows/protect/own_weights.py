@@ -14,7 +14,6 @@ from filelock import FileLock, Timeout
 from platformdirs import user_data_path
 
 from mtlue_cli.choices import FEW_TASKS, FEWEST_IMAGES, TRAIN_MINUTES, USEFUL_STEPS, Visibility
-from mtlue_cli.devices import choose_device, describe_device
 from mtlue_cli.errors import CheckpointError, InputError, MtlueError
 from mtlue_cli.files import unwritable
 from mtlue_cli.generator.checkpoint import CheckpointCard, read_card
@@ -236,7 +235,8 @@ class OwnWeights:
             InputError: As :func:`~mtlue_cli.workflows.train.generator.train_generator`, or training was far too short.
             MtlueError: The weights cannot be kept.
         """
-        from mtlue_cli.workflows.train.generator import train_generator  # brings torch
+        from mtlue_cli.devices import choose_device, describe_device  # bring torch
+        from mtlue_cli.workflows.train.generator import train_generator
 
         config, before = self.config, self._latest()
         unfinished = self._unfinished()

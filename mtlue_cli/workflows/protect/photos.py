@@ -5,8 +5,9 @@ import hashlib
 import hmac
 import threading
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor, Future
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -17,7 +18,7 @@ import numpy.typing as npt
 
 from mtlue_cli.budget import ReadingThreads
 from mtlue_cli.choices import metadata_groups
-from mtlue_cli.devices import compute_alone
+from mtlue_cli.engines.engine import Engine
 from mtlue_cli.errors import ImageError, MtlueError
 from mtlue_cli.files import OpenFolder, discard, file_digest, unwritable, write_atomically, write_together
 from mtlue_cli.generator.closed_form import Labels
@@ -110,8 +111,8 @@ class PhotoSteps:
     Args:
         plan: What is to be done.
         images: Folder of the originals.
+        draw: Classes for an image of random ones, by the digest of its file; None: drawn as the plan says.
         sees_images: Whether the weights look at the images.
-        fast, same_quality: As :func:`~mtlue_cli.images.encode.encode_image` takes them.
 
     Attributes:
         fixes: What to do about photos that got less than the least effect, so far.
@@ -122,17 +123,16 @@ class PhotoSteps:
         self,
         plan: ProtectPlan,
         images: Path,
+        draw: Callable[[str], Mapping[str, int]] | None = None,
         *,
         sees_images: bool = True,
-        fast: bool = False,
-        same_quality: bool = False,
     ) -> None:
         self.fixes: set[str] = set()
         self.lost_profiles: set[str] = set()
         self._plan = plan
         self._images = images
         self._sees_images = sees_images
-        self._encoding = {"fast": fast, "same_quality": same_quality}
+        self._draw = draw or plan_draws(plan)
         self._release = plan.release.folder
         self._format = plan.run.image_format
         self._groups = metadata_groups(plan.run.keep_metadata)
@@ -172,10 +172,7 @@ class PhotoSteps:
                 raise ImageError("is a JPEG XL photo, which is read from releases alone; convert it to PNG")
             targets = row_maps(table, table.tasks, row, size)
             if self._plan.is_drawn(row):
-                key = self._plan.key
-                classes = random_classes(
-                    self._plan.tasks, digest, self._plan.run.weights_sha256, None if key is None else key.key
-                )
+                classes = self._draw(digest)
             else:
                 classes = {name: int(column[row]) for name, column in table.columns.items()}
             square = to_square(image, size) if self._sees_images else _UNSEEN
@@ -188,7 +185,14 @@ class PhotoSteps:
         run, image = self._plan.run, prepared.image
         try:
             pixels = protect_pixels(image.pixels, delta, run.epsilon)
-            content = encode_image(pixels, image, self._format, bool(self._groups), **self._encoding)
+            content = encode_image(
+                pixels,
+                image,
+                self._format,
+                bool(self._groups),
+                fast=self._plan.fast,
+                same_quality=self._plan.same_quality,
+            )
             del pixels  # makes room for what is read back
             saved = read_back(content)
             before = comparable_pixels(image.pixels, saved.pixels)
@@ -400,6 +404,12 @@ def random_classes(tasks: TaskSet, content: str, weights: str, key: Key | None) 
     return found
 
 
+def plan_draws(plan: ProtectPlan) -> Callable[[str], dict[str, int]]:
+    """Random classes for an image of the plan, by the digest of its file."""
+    key = None if plan.key is None else plan.key.key
+    return lambda digest: random_classes(plan.tasks, digest, plan.run.weights_sha256, key)
+
+
 @dataclass
 class Pipeline:
     """Takes photos through in units of a few, ahead of and behind the network, within a fixed budget of memory.
@@ -537,33 +547,89 @@ class Pipeline:
         return list(zip((photo.row for photo in encoded), self.steps.write(encoded), strict=True))
 
 
+@dataclass(frozen=True)
+class Remarks:
+    """What to say of the photos of a unit, as :class:`PhotoSteps` collects it."""
+
+    fixes: frozenset[str]
+    lost_profiles: frozenset[str]
+
+
+Outcome = tuple[int, Record | None] | Remarks
+"""A row and its record, None where the earlier one stays; or, at the end of a unit, what else there is to say."""
+
+Work = Callable[[PhotoSteps, ProtectPlan, Callable[[Outcome], None]], None]
+
+
 def protect_photos(
-    plan: ProtectPlan, steps: PhotoSteps, generator: Generator, workers: int, progress: Progress
-) -> dict[int, Record]:
-    """Take every photo of the plan through its steps; each record goes to the manifest as soon as it is known.
+    plan: ProtectPlan, images: Path, generator: Generator, engine: Engine, progress: Progress
+) -> tuple[dict[int, Record], Remarks]:
+    """Take every photo of an open release through its steps; each record goes to the manifest as soon as it is known.
 
     Returns:
-        Row of the plan to record.
+        Row of the plan to record, and what else there is to say.
     """
     records: dict[int, Record] = {}
+    remarks: list[Remarks] = []
 
-    def done(row: int, record: Record) -> None:
-        if plan.earlier.records.get(record.source) is not record:
+    def done(outcome: Outcome) -> None:
+        if isinstance(outcome, Remarks):
+            remarks.append(outcome)
+            return
+        row, record = outcome
+        if record is None:
+            records[row] = plan.earlier.records[plan.table.file_names[row]]
+        else:
             plan.release.add(record)
-        records[row] = record
+            records[row] = record
         progress.advance()
 
-    on_cpu = generator.device is None or generator.device.type == "cpu"
-    pool = ReadingThreads(workers, thread_name_prefix="photo")
-    if on_cpu and generator.sees_images:  # a thread computes alone: threads within threads would fight for cores
-        compute_alone(pool, workers)
-    disk = ReadingThreads(DISK_THREADS, thread_name_prefix="disk")
+    progress.start("protecting", len(plan.table))
     try:
-        progress.start("protecting", len(plan.table))
+        if engine.is_remote:
+            from mtlue_cli.workflows.protect.units import RemoteStart, units_of
+
+            size = engine.rows_a_unit(len(plan.table), generator.call_size if engine.device != "cpu" else 1)
+            engine.run(RemoteStart.of(plan, images, generator, engine), units_of(plan, images, size), done)
+        else:
+            engine.run(partial(_here, images, generator, engine.threads), [plan], done)
+    finally:
+        progress.finish()
+    return records, Remarks(
+        frozenset().union(*(each.fixes for each in remarks)),
+        frozenset().union(*(each.lost_profiles for each in remarks)),
+    )
+
+
+@contextmanager
+def _here(images: Path, generator: Generator, threads: int) -> Iterator[Callable[[ProtectPlan, Any], None]]:
+    """Work on whole plans in this process."""
+    with photo_work(generator, threads) as work:
+        yield lambda plan, done: work(PhotoSteps(plan, images, sees_images=generator.sees_images), plan, done)
+
+
+@contextmanager
+def photo_work(generator: Generator, threads: int) -> Iterator[Work]:
+    """What takes all photos of a plan through their steps, in threads that stay for the next plan."""
+    on_cpu = generator.device is None or generator.device.type == "cpu"
+    pool = ReadingThreads(threads, thread_name_prefix="photo")
+    if on_cpu and generator.sees_images:  # a thread computes alone: threads within threads would fight for cores
+        from mtlue_cli.devices import compute_alone  # brings torch
+
+        compute_alone(pool, threads)
+    disk = ReadingThreads(DISK_THREADS, thread_name_prefix="disk")
+
+    def work(steps: PhotoSteps, plan: ProtectPlan, done: Callable[[Outcome], None]) -> None:
+        def each(row: int, record: Record) -> None:
+            done((row, None if plan.earlier.records.get(record.source) is record else record))
+
         perturb = partial(generator.perturb, epsilon=plan.run.epsilon)
-        Pipeline(steps, perturb, pool, disk, workers, generator.call_size, done, on_cpu).run(range(len(plan.table)))
+        rows = range(len(plan.table))
+        Pipeline(steps, perturb, pool, disk, threads, generator.call_size, each, on_cpu).run(rows)
+        done(Remarks(frozenset(steps.fixes), frozenset(steps.lost_profiles)))
+
+    try:
+        yield work
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
         disk.shutdown(wait=True, cancel_futures=True)
-        progress.finish()
-    return records

@@ -10,6 +10,7 @@ from pathlib import Path, PurePosixPath
 
 from mtlue_cli import __version__
 from mtlue_cli.choices import MAX_EPSILON, ImageFormat, Quality, Unlabelled
+from mtlue_cli.engines.engine import check_engine
 from mtlue_cli.errors import CheckpointError, InputError
 from mtlue_cli.generator.checkpoint import CheckpointCard, read_card
 from mtlue_cli.generator.code_patterns import shares_for_codes
@@ -136,6 +137,7 @@ class ProtectPlan:
         draws: Whether an image that no label says anything about is protected as one of random classes.
         columns: What becomes of each column.
         sealer: What the records are sealed with.
+        fast, same_quality: As :func:`~mtlue_cli.images.encode.encode_image` takes them.
         notes: What to know of the seal, and of records that it does not vouch for.
     """
 
@@ -157,6 +159,8 @@ class ProtectPlan:
     columns: tuple[ColumnUse, ...]
     sealer: Sealer = field(default_factory=Sealer)
     notes: tuple[str, ...] = ()
+    fast: bool = False
+    same_quality: bool = False
 
     def is_drawn(self, row: int) -> bool:
         """Whether the image of a row is protected as one of random classes."""
@@ -289,6 +293,8 @@ def plan_protection(
         ),
         sealer=sealer,
         notes=(*notes, *_unvouched(inputs, vouched, overwrite=config.overwrite)),
+        fast=config.fast,
+        same_quality=config.quality is Quality.SAME,
     )
 
 
@@ -457,6 +463,7 @@ def select_tasks(
 
 
 def _check_options(config: ProtectConfig) -> None:
+    check_engine(config.engine, config.ray_address)
     faults = range_faults(config)
     _ = config.metadata  # raises where a group is unknown
     if config.tasks is not None and config.exclude is not None:

@@ -8,8 +8,9 @@ from typing import Literal
 
 from msgspec import structs
 
-from mtlue_cli.choices import GPU_CALL_SIZE, ExitCode, ImageFormat, Quality
+from mtlue_cli.choices import GPU_CALL_SIZE, ExitCode, ImageFormat
 from mtlue_cli.documents import Document
+from mtlue_cli.engines.engine import Engine, engine_of
 from mtlue_cli.errors import InputError, MtlueError
 from mtlue_cli.files import unwritable
 from mtlue_cli.generator.code_patterns import is_tinted
@@ -27,7 +28,7 @@ from mtlue_cli.workflows.progress import Progress
 from mtlue_cli.workflows.protect.config import ProtectConfig
 from mtlue_cli.workflows.protect.flip import release_flip
 from mtlue_cli.workflows.protect.own_weights import find_weights
-from mtlue_cli.workflows.protect.photos import PhotoSteps, protect_photos
+from mtlue_cli.workflows.protect.photos import Remarks, protect_photos
 from mtlue_cli.workflows.protect.plan import ProtectInputs, ProtectPlan, Weights, plan_protection, read_inputs
 
 
@@ -160,6 +161,13 @@ def protect_folder(config: ProtectConfig, progress: Progress, inputs: ProtectInp
     """
     began = time.monotonic()
     inputs = inputs or read_inputs(config)
+    with engine_of(config.engine, config.ray_address, config.device, config.workers) as engine:
+        return _protected(config, progress, inputs, engine, began)
+
+
+def _protected(
+    config: ProtectConfig, progress: Progress, inputs: ProtectInputs, engine: Engine, began: float
+) -> ProtectResult:
     found = find_weights(config, inputs, progress)
     if isinstance(found, Weights):
         plan = plan_protection(config, inputs, found)
@@ -167,8 +175,9 @@ def protect_folder(config: ProtectConfig, progress: Progress, inputs: ProtectInp
     else:
         show_columns(found.columns, inputs.labels.notes, progress)
         plan = plan_protection(config, inputs, found.made())
-    generator = load_generator(config, plan)
-    progress.note(f"device: {generator.described_device}")
+    generator = load_generator(config, plan, "cpu" if engine.is_remote else config.device)
+    described = engine.described(generator.described_device)
+    progress.note(f"device: {described}")
     if plan.key is not None:
         for line in plan.key.described():
             progress.note(line)
@@ -191,14 +200,7 @@ def protect_folder(config: ProtectConfig, progress: Progress, inputs: ProtectInp
     release = plan.release
     try:
         with release.open(plan.run, plan.earlier, plan.sealer):
-            steps = PhotoSteps(
-                plan,
-                config.images,
-                sees_images=generator.sees_images,
-                fast=config.fast,
-                same_quality=config.quality is Quality.SAME,
-            )
-            records = protect_photos(plan, steps, generator, config.workers, progress)
+            records, remarks = protect_photos(plan, config.images, generator, engine, progress)
             ordered = [records[row] for row in sorted(records)]
             released = {row: record for row, record in records.items() if isinstance(record, FileRecord)}
             sources = {record.file_name: record.source for record in released.values()}
@@ -209,7 +211,7 @@ def protect_folder(config: ProtectConfig, progress: Progress, inputs: ProtectInp
             release.close(ordered, labels, flip, companions)
     except OSError as error:
         raise MtlueError(unwritable(Path(error.filename or release.folder), error)) from error
-    return _result(plan, records, steps, flip, generator.described_device, time.monotonic() - began)
+    return _result(plan, records, remarks, flip, described, time.monotonic() - began)
 
 
 def show_columns(columns: Sequence[ColumnUse], notes: Sequence[str], progress: Progress) -> None:
@@ -218,7 +220,7 @@ def show_columns(columns: Sequence[ColumnUse], notes: Sequence[str], progress: P
         progress.note(line)
 
 
-def load_generator(config: ProtectConfig, plan: ProtectPlan) -> Generator:
+def load_generator(config: ProtectConfig, plan: ProtectPlan, device: str) -> Generator:
     """The generator of a plan, bound to its key if it takes one.
 
     Raises:
@@ -230,7 +232,7 @@ def load_generator(config: ProtectConfig, plan: ProtectPlan) -> Generator:
         tasks=plan.tasks,
         shares=plan.run.shares,
         cells=plan.run.code_cells,
-        device=config.device,
+        device=device,
         call_size=config.batch_size or GPU_CALL_SIZE,
     )
     if generator.card.digest != plan.run.weights_sha256:
@@ -241,7 +243,7 @@ def load_generator(config: ProtectConfig, plan: ProtectPlan) -> Generator:
 def _result(
     plan: ProtectPlan,
     records: Mapping[int, Record],
-    steps: PhotoSteps,
+    remarks: Remarks,
     flip: MeanFlip | None,
     device: str,
     seconds: float,
@@ -262,7 +264,7 @@ def _result(
         maps=len(maps),
         turned_maps=len(maps & plan.labels.table.turns.keys()),
         quarantine=left_out,
-        fixes=tuple(sorted(steps.fixes)),
+        fixes=tuple(sorted(remarks.fixes)),
         unlabelled=plan.unlabelled,
         tasks=plan.tasks.names,
         unprotected_tasks=tuple(name for name in columns if name not in plan.tasks),
@@ -274,7 +276,7 @@ def _result(
         compressed=sum(keeps and _is_compressed_with_loss(plan.release.folder / record.file_name) for record in files),
         weights=plan.card.name,
         key_fingerprint=plan.run.key_fingerprint,
-        warnings=(*plan.warnings, *_profile_warnings(steps.lost_profiles)),
+        warnings=(*plan.warnings, *_profile_warnings(remarks.lost_profiles)),
         device=device,
         seconds=round(seconds, 3),
         columns=plan.columns,
