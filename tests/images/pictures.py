@@ -7,12 +7,15 @@ from collections.abc import Mapping
 import numpy as np
 from PIL import Image, ImageCms
 
+from mtlue_cli.choices import ImageFormat
 from mtlue_cli.images.profiles import rebuilt_profile
 
 LCMS_SRGB = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
 """sRGB as Little CMS writes it."""
 SRGB = rebuilt_profile(LCMS_SRGB)
 """As photos keep it."""
+KEEP_PROFILES = tuple(each for each in ImageFormat if each is not ImageFormat.JXL)
+"""What a photo with a colour profile can be written as; JPEG XL refuses it."""
 
 
 def encoded(image: Image.Image, name: str = "PNG", **options: object) -> bytes:

@@ -18,7 +18,7 @@ from mtlue_cli.images.encode import (
     writes_jxl,
 )
 from mtlue_cli.images.metadata import Metadata
-from tests.images.pictures import SRGB
+from tests.images.pictures import KEEP_PROFILES, SRGB
 
 RNG = np.random.default_rng(1)
 COLOUR = RNG.integers(0, 256, (7, 5, 3), dtype=np.uint8)
@@ -67,7 +67,7 @@ def test_jpeg_is_kept_as_jpeg_with_full_colour_resolution() -> None:
         assert {component[1:3] for component in saved.layer} == {(1, 1)}  # type: ignore[attr-defined]  # JPEG has it
 
 
-@pytest.mark.parametrize("image_format", [one for one in ImageFormat if one is not ImageFormat.JXL])
+@pytest.mark.parametrize("image_format", KEEP_PROFILES)
 def test_profile_always_and_metadata_only_when_asked(image_format: ImageFormat) -> None:
     exif = Image.Exif()
     exif[0x010E] = "a description"

@@ -30,7 +30,7 @@ from mtlue_cli.images.encode import encode_image, is_compressed_with_loss
 from mtlue_cli.images.metadata import Metadata
 from mtlue_cli.images.profiles import rebuilt_profile
 from mtlue_cli.images.xmp import rebuilt_xmp
-from tests.images.pictures import LCMS_SRGB, SRGB, encoded, grey_profile, seen_upright
+from tests.images.pictures import KEEP_PROFILES, LCMS_SRGB, SRGB, encoded, grey_profile, seen_upright
 
 RNG = np.random.default_rng(4)
 COLOUR = np.kron(RNG.integers(0, 256, (4, 6, 3), dtype=np.uint8), np.ones((8, 8, 1), dtype=np.uint8))
@@ -217,7 +217,7 @@ def test_colour_profiles_are_rebuilt_once_and_broken_ones_are_left_out(name: str
         image = decode_bytes(encoded(Image.fromarray(COLOUR), name, icc_profile=profile))
         assert image.icc_profile == kept
         assert image.lost_profile is (kept is None)
-        for image_format in ImageFormat:
+        for image_format in KEEP_PROFILES:
             again = decode_bytes(encode_image(image.pixels, image, image_format))
             assert again.icc_profile == kept
             assert not again.lost_profile
@@ -403,7 +403,7 @@ def latitude(content: bytes) -> object:
         return dict(opened.getexif().get_ifd(0x8825)).get(2)
 
 
-@pytest.mark.parametrize("image_format", list(ImageFormat))
+@pytest.mark.parametrize("image_format", KEEP_PROFILES)
 @pytest.mark.parametrize("name", ["JPEG", "PNG", "TIFF", "WEBP", pytest.param("AVIF", marks=NEEDS_AVIF)])
 def test_metadata_are_dropped_unless_asked_for(name: str, image_format: ImageFormat) -> None:
     source = with_metadata(name)
