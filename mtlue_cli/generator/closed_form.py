@@ -27,8 +27,7 @@ from mtlue_cli.generator.code_patterns import (
 )
 from mtlue_cli.generator.codebook import Codebook
 from mtlue_cli.keys import Key
-from mtlue_cli.perturbation.resize import quantised
-from mtlue_cli.perturbation.shared import as_shared
+from mtlue_cli.perturbation.resize import as_shared, quantised
 from mtlue_cli.tasks.spec import UNLABELLED, TaskSet
 
 Labels = Mapping[str, Sequence[int] | Sequence[npt.NDArray[Any]]]

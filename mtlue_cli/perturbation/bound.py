@@ -8,8 +8,7 @@ import numpy.typing as npt
 if TYPE_CHECKING:
     from torch import Tensor
 
-from mtlue_cli.perturbation.resize import STRIP_PIXELS, scaled_bytes, scaled_strips
-from mtlue_cli.perturbation.shared import computed_once
+from mtlue_cli.perturbation.resize import STRIP_PIXELS, computed_once, scaled_bytes, scaled_strips
 
 Pixels = npt.NDArray[Any]
 """uint8, uint16, or floating point in [0, 1]."""

@@ -14,8 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mtlue_cli.perturbation.bound import LEVELS, Pixels, is_grey
-from mtlue_cli.perturbation.resize import STRIP_PIXELS, scaled_strips
-from mtlue_cli.perturbation.shared import computed_once
+from mtlue_cli.perturbation.resize import STRIP_PIXELS, computed_once, scaled_strips
 
 LEAST_STRENGTH = 0.125
 """Least root mean square of the promised perturbation, as a part of epsilon. Most labels get 0.6 to 0.9; the weights

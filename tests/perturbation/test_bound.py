@@ -2,11 +2,10 @@ import numpy as np
 import pytest
 import torch
 
-from mtlue_cli.perturbation import resize, shared
+from mtlue_cli.perturbation import resize
 from mtlue_cli.perturbation.bound import Pixels, add_bounded, add_up_and_down, as_steps, protect_pixels, up_and_down
 from mtlue_cli.perturbation.effect import measure, measure_change
-from mtlue_cli.perturbation.resize import quantised, scaled_bytes, scaled_strips
-from mtlue_cli.perturbation.shared import as_shared, computed_once
+from mtlue_cli.perturbation.resize import as_shared, computed_once, quantised, scaled_bytes, scaled_strips
 
 RNG = np.random.default_rng(2)
 
@@ -118,7 +117,7 @@ def test_what_is_kept_of_shared_perturbations_is_bounded() -> None:
 
     def compute() -> tuple[np.ndarray]:
         made.append(1)
-        return (np.zeros(shared.KEPT_BYTES // 4, np.uint8),)
+        return (np.zeros(resize.KEPT_BYTES // 4, np.uint8),)
 
     for purpose in (0, 0, 1, 2, 3, 4, 0):  # the first goes when there is no room left
         computed_once(own, purpose, compute)
