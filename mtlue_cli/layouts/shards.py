@@ -4,14 +4,13 @@ A shard is shown to the rest of the program as a folder of images, ``SHARD/ROW.p
 """
 
 import json
-import os
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from mtlue_cli.errors import InputError
-from mtlue_cli.files import synchronise, temporary_beside
+from mtlue_cli.files import put_in_place, temporary_beside
 from mtlue_cli.images.folder import FolderFiles, list_folder
 from mtlue_cli.tasks.wording import counted, listed
 
@@ -132,10 +131,7 @@ class Shards:
         temporary = temporary_beside(path)
         try:
             self.kind.write(temporary, self.folder / name, image_of)
-            with temporary.open("rb+") as stream:
-                os.fsync(stream.fileno())
-            temporary.replace(path)
-            synchronise(path.parent)
+            put_in_place(temporary, path)
         finally:
             temporary.unlink(missing_ok=True)
         return path

@@ -45,6 +45,8 @@ from mtlue_cli.release.records import (
     settings_digest,
 )
 from mtlue_cli.release.seal import JOURNAL_NAME, SEAL_PATH, Authentication
+from mtlue_cli.storage.parts import PARTS
+from mtlue_cli.storage.writer import WRITER
 from mtlue_cli.tasks.labels import read_label_file, released_options
 from mtlue_cli.tasks.paths import path_fault
 from mtlue_cli.tasks.spec import LabelTable
@@ -409,7 +411,8 @@ def stranger_faults(release: Path, names: frozenset[str], planned: frozenset[str
         files, links = (
             [*here, *(f"{FOLDER}/{name}" for name in there)] for here, there in zip((files, links), inside, strict=True)
         )
-    working = frozenset({f"{FOLDER}/{PLANNED_NAME}", f"{FOLDER}/{JOURNAL_NAME}"})
+    working = {f"{FOLDER}/{name}" for name in (PLANNED_NAME, JOURNAL_NAME, WRITER)}
+    working |= {name for name in files if name.startswith(f"{FOLDER}/{PARTS}/")}
     lock = f"{FOLDER}/{LOCK_NAME}"
     expected = names | {FOLDER, LABELS_NAME, RUN_PATH, MANIFEST_PATH, SEAL_PATH, lock}
     expected |= planned | working if unfinished else frozenset()

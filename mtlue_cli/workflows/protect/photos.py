@@ -18,8 +18,17 @@ import numpy.typing as npt
 from mtlue_cli.budget import ReadingThreads
 from mtlue_cli.choices import metadata_groups
 from mtlue_cli.devices import compute_alone
-from mtlue_cli.errors import ImageError, MtlueError
-from mtlue_cli.files import OpenFolder, discard, file_digest, unwritable, write_atomically, write_together
+from mtlue_cli.errors import ImageError, MtlueError, StorageError
+from mtlue_cli.files import (
+    OpenFolder,
+    discard,
+    expect,
+    file_digest,
+    known_digest,
+    unwritable,
+    write_atomically,
+    write_together,
+)
 from mtlue_cli.generator.generator import Generator
 from mtlue_cli.generator.inference import Labels
 from mtlue_cli.images.dataset import to_square
@@ -111,6 +120,7 @@ class PhotoSteps:
         images: Folder of the originals.
 
     Attributes:
+        images: Folder of the originals.
         fixes: What to do about photos that got less than the least effect, so far.
         lost_profiles: Photos that were protected without their colour profile, so far.
     """
@@ -119,7 +129,7 @@ class PhotoSteps:
         self.fixes: set[str] = set()
         self.lost_profiles: set[str] = set()
         self._plan = plan
-        self._images = images
+        self.images = images
         self._release = plan.release.folder
         self._format = plan.run.image_format
         self._groups = metadata_groups(plan.run.keep_metadata)
@@ -130,9 +140,17 @@ class PhotoSteps:
     def read(self, row: int) -> bytes | QuarantineRecord:
         """Content of the original."""
         try:
-            return read_content(self._images / self._plan.table.file_names[row], self._images)
+            return read_content(self.images / self._plan.table.file_names[row], self.images)
         except ImageError as error:
             return self.quarantine(row, error)
+
+    def unread(self, row: int) -> FileRecord | None:
+        """The earlier record of a photo that is known to be as it was without being read; None: read it."""
+        source = self._plan.table.file_names[row]
+        record, digest = self._plan.earlier.records.get(source), known_digest(self.images / source)
+        if record is None or digest is None or self._plan.labels.table.map_files(row):
+            return None
+        return record if self._is_current(row, record, digest, {}) else None
 
     def prepare(self, row: int, content: bytes) -> Prepared | Record:
         """Decode; the earlier record if the release already holds this very photo.
@@ -145,7 +163,7 @@ class PhotoSteps:
         released = None if self._plan.force else self._plan.earlier.released.get(digest)
         if released is not None:
             raise MtlueError(
-                f"{self._images / source} is protected already: it is {released}, byte for byte; put the original "
+                f"{self.images / source} is protected already: it is {released}, byte for byte; put the original "
                 "back, or give --force to protect it a second time, and run the command again to continue"
             )
         record = self._plan.earlier.records.get(source)
@@ -164,6 +182,8 @@ class PhotoSteps:
             else:
                 classes = {name: int(column[row]) for name, column in table.columns.items()}
             return Prepared(row, digest, image, to_square(image, size), classes, targets, maps)
+        except StorageError:
+            raise
         except Exception as error:  # one bad photo must not end the run, whatever its decoder raises
             return self.quarantine(row, error)
 
@@ -545,7 +565,15 @@ def protect_photos(
     try:
         progress.start("protecting", len(plan.table))
         perturb = partial(generator.perturb, epsilon=plan.run.epsilon)
-        Pipeline(steps, perturb, pool, disk, workers, generator.call_size, done, on_cpu).run(range(len(plan.table)))
+        rows: list[int] = []
+        for row in range(len(plan.table)):
+            record = steps.unread(row)
+            if record is None:
+                rows.append(row)
+            else:
+                done(row, record)
+        expect(steps.images, [plan.table.file_names[row] for row in rows])
+        Pipeline(steps, perturb, pool, disk, workers, generator.call_size, done, on_cpu).run(rows)
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
         disk.shutdown(wait=True, cancel_futures=True)

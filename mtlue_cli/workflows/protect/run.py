@@ -187,7 +187,7 @@ def protect_folder(config: ProtectConfig, progress: Progress, inputs: ProtectInp
     generator.check_label_effect(plan.run.epsilon, f"train weights on these images: {plan.training_command}")
     release = plan.release
     try:
-        with release.open(plan.run, plan.earlier, plan.sealer):
+        with release.open(plan.run, plan.earlier, plan.sealer, config.images):
             steps = PhotoSteps(plan, config.images)
             records = protect_photos(plan, steps, generator, config.workers, progress)
             ordered = [records[row] for row in sorted(records)]
