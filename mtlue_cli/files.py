@@ -90,8 +90,8 @@ def shown(text: str) -> str:
     return text
 
 
-def _held(path: Path) -> AbstractContextManager[None]:
-    """Within it a file that lies elsewhere is here."""
+def held(path: Path) -> AbstractContextManager[None]:
+    """Within it a file that lies elsewhere is here, for what opens it by its path."""
     found = remote_of(path) if _remotes else None
     return nullcontext() if found is None else found[0].held(found[1])
 
@@ -132,7 +132,7 @@ def open_regular(path: Path, most: int | None = None, opener: Callable[[int], in
         OSError: It cannot be opened, is no ordinary file, or is larger.
     """
     opener = opener or (lambda flags: os.open(path, flags))
-    with _held(path):
+    with held(path):
         stream = io.FileIO(path, opener=lambda _, flags: opener(flags | getattr(os, "O_NONBLOCK", 0)))
     status = os.fstat(stream.fileno())
     kind = kind_of(status.st_mode)

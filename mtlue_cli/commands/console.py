@@ -129,7 +129,7 @@ class Terminal:
             MtlueError: The file cannot be written; whatever the command made is there all the same.
         """
         try:
-            write_atomically(target, content)
+            write_atomically(target, shown(content.decode()).encode())
         except OSError as error:
             raise MtlueError(f"the work is done, but {option}: {target} cannot be written: {error.strerror}") from error
 

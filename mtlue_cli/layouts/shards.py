@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from mtlue_cli.errors import InputError
-from mtlue_cli.files import put_in_place, temporary_beside
+from mtlue_cli.files import held, put_in_place, temporary_beside
 from mtlue_cli.images.folder import FolderFiles, list_folder
 from mtlue_cli.tasks.wording import counted, listed
 
@@ -106,15 +106,16 @@ class Shards:
         with labels.open("w", encoding="utf-8") as table:
             for name in self.names:
                 (images / stem_of(name)).mkdir(parents=True, exist_ok=True)
-                for number, row in enumerate(self.kind.read(self.folder / name)):
-                    if FILE_COLUMN in row.labels:
-                        raise InputError(f"{self.folder / name} has a column {FILE_COLUMN}", hint="rename it")
-                    rows, empty = rows + 1, empty + (not row.image)
-                    others.update(row.others)
-                    image = row.image or b""
-                    file = f"{stem_of(name)}/{number:0{DIGITS}d}{suffix_for('', image) or '.png'}"
-                    (images / file).write_bytes(image)
-                    table.write(json.dumps({FILE_COLUMN: file, **row.labels}, ensure_ascii=False) + "\n")
+                with held(self.folder / name):
+                    for number, row in enumerate(self.kind.read(self.folder / name)):
+                        if FILE_COLUMN in row.labels:
+                            raise InputError(f"{self.folder / name} has a column {FILE_COLUMN}", hint="rename it")
+                        rows, empty = rows + 1, empty + (not row.image)
+                        others.update(row.others)
+                        image = row.image or b""
+                        file = f"{stem_of(name)}/{number:0{DIGITS}d}{suffix_for('', image) or '.png'}"
+                        (images / file).write_bytes(image)
+                        table.write(json.dumps({FILE_COLUMN: file, **row.labels}, ensure_ascii=False) + "\n")
                 on_shard()
         if empty == rows:
             raise InputError(
@@ -130,7 +131,8 @@ class Shards:
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary = temporary_beside(path)
         try:
-            self.kind.write(temporary, self.folder / name, image_of)
+            with held(self.folder / name):
+                self.kind.write(temporary, self.folder / name, image_of)
             put_in_place(temporary, path)
         finally:
             temporary.unlink(missing_ok=True)

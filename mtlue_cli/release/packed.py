@@ -15,7 +15,7 @@ import msgspec
 from msgspec import structs
 
 from mtlue_cli.errors import InputError
-from mtlue_cli.files import discard, file_digest, read_regular, write_atomically
+from mtlue_cli.files import discard, file_digest, held, read_regular, write_atomically
 from mtlue_cli.images.folder import find_files_and_links
 from mtlue_cli.layouts.shards import Shards, number_of, shard_kinds, stem_of
 from mtlue_cli.release.records import (
@@ -172,10 +172,11 @@ def unpack(release: Path, plain: Path) -> list[str]:
         if file_digest(path) != digest:
             faults.append(f"{name}: its bytes are not those that the run wrote")
         rows = 0
-        for rows, row in enumerate(kind.read(path), 1):
-            if rows <= len(files):
-                (plain / files[rows - 1]).parent.mkdir(parents=True, exist_ok=True)
-                (plain / files[rows - 1]).write_bytes(row.image or b"")
+        with held(path):
+            for rows, row in enumerate(kind.read(path), 1):
+                if rows <= len(files):
+                    (plain / files[rows - 1]).parent.mkdir(parents=True, exist_ok=True)
+                    (plain / files[rows - 1]).write_bytes(row.image or b"")
         if rows != len(files):
             faults.append(f"{name}: holds {rows} rows, {len(files)} are recorded")
     known = {

@@ -2,6 +2,7 @@
 
 import os
 import socket
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -61,8 +62,7 @@ def sole_remote_writer(release: Path, records: Path) -> Iterator[Callable[[], No
         records: The folder of its records.
 
     Yields:
-        What says that the run is under way, to be called before each step; it raises StorageError if another run has
-        taken the release.
+        A check to be made before each step; it raises StorageError if another run has taken the release.
 
     Raises:
         InputError: Another run holds it, or has written to it since it was listed.
@@ -76,17 +76,21 @@ def sole_remote_writer(release: Path, records: Path) -> Iterator[Callable[[], No
     name, own = f"{folder}/{WRITER}", token_hex(16)
     _take(remote, name, own)
     _OWN.add(own)
-    said = time.monotonic()
+    ended = threading.Event()
 
     def is_under_way() -> None:
-        nonlocal said
         holder = _holder(remote, name)
         if holder is None or holder.run != own:
             raise StorageError(f"another run has taken {remote.objects.url}; this one has ended")
-        if time.monotonic() - said > STALE / 10:
-            said = time.monotonic()
-            remote.objects.put(name, _content(own))
 
+    def say() -> None:
+        while not ended.wait(STALE / 10):
+            with suppress(StorageError):
+                is_under_way()
+                remote.objects.put(name, _content(own))
+
+    saying = threading.Thread(target=say, daemon=True)
+    saying.start()
     try:
         run = f"{folder}/run.json"
         listed = remote.objects.listed(run)
@@ -97,6 +101,8 @@ def sole_remote_writer(release: Path, records: Path) -> Iterator[Callable[[], No
             )
         yield is_under_way
     finally:
+        ended.set()
+        saying.join()
         _OWN.discard(own)
         with suppress(StorageError):
             holder = _holder(remote, name)

@@ -60,7 +60,7 @@ def protect_shards(config: ProtectConfig, shards: Shards, progress: Progress) ->
     others = [name for name in shards.others if name not in CARDS]
     if others:
         progress.note(f"{counted(len(others), 'other file')} not in the release: {listed(others)}")
-    with _renamed(names), sole_writer(work), sole_remote_writer(out, out / FOLDER):
+    with _renamed(names), sole_writer(work), sole_remote_writer(out, out / FOLDER) as is_under_way:
         work.chmod(0o700)
         try:
             progress.start("unpacking shards", len(shards.names))
@@ -75,7 +75,12 @@ def protect_shards(config: ProtectConfig, shards: Shards, progress: Progress) ->
             result = protect_folder(inner, progress)
             progress.start("writing shards", len(shards.names))
             key = None if result.key_fingerprint is None else find_key(config.key)
-            pack(shards, plain, out, progress.advance, sealer_of(config.sign, key)[0])
+
+            def on_shard() -> None:
+                is_under_way()
+                progress.advance()
+
+            pack(shards, plain, out, on_shard, sealer_of(config.sign, key)[0])
             progress.finish()
             shutil.rmtree(plain)
         except OSError as error:
