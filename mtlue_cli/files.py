@@ -42,8 +42,8 @@ class Remote(Protocol):
     def held(self, name: str) -> AbstractContextManager[None]:
         """Within it the file is here as a whole."""
 
-    def stream(self, name: str) -> IO[bytes]:
-        """The file, to be read in parts from where it lies."""
+    def stream(self, name: str) -> IO[bytes] | None:
+        """The file, to be read in parts from where it lies; None if it is here."""
 
     def digest(self, name: str) -> str | None:
         """SHA-256 of the file if that is known without reading it."""
@@ -112,7 +112,7 @@ def known_digest(path: Path) -> str | None:
 def source_of(path: Path) -> Path | IO[bytes]:
     """A large file for a library that reads it in parts: its path, or a stream of one that lies elsewhere."""
     found = remote_of(path)
-    return path if found is None else found[0].stream(found[1])
+    return (None if found is None else found[0].stream(found[1])) or path
 
 
 def kind_of(mode: int) -> str | None:

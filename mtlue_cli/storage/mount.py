@@ -128,9 +128,9 @@ class RemoteFolder:
                 self._held[name] -= 1
                 self._make_room()
 
-    def stream(self, name: str) -> IO[bytes]:
-        """The file, to be read in parts from where it lies."""
-        return self.objects.stream(name) if name in self._away else (self._root / name).open("rb")
+    def stream(self, name: str) -> IO[bytes] | None:
+        """The file, to be read in parts from where it lies; None if it is here."""
+        return self.objects.stream(name) if name in self._away else None
 
     def digest(self, name: str) -> str | None:
         """SHA-256 of the file, if this run has written it or :meth:`vouch` knows it."""

@@ -17,7 +17,7 @@ from mtlue_cli.tasks.wording import quoted
 _MARKS = ("ETag", "etag", "md5Hash", "blob_id", "generation", "created", "mtime", "LastModified", "updated")
 """What listings of the stores call what changes with the content of an object, the best first."""
 
-_EXTRAS = {"s3": "mtlue[s3]", "gs": "mtlue[gs]", "hf": "mtlue[hf]", "https": "mtlue[http]", "http": "mtlue[http]"}
+_EXTRAS = {"s3": "mtlue[s3]", "gs": "mtlue[gs]", "hf": "mtlue[hf]", "https": "mtlue[storage]", "http": "mtlue[storage]"}
 
 
 @dataclass(frozen=True)

@@ -33,16 +33,6 @@ IMAGES, OUT = "memory://data/photos", "memory://data/release"
 
 
 @pytest.fixture
-def store() -> Iterator[fsspec.AbstractFileSystem]:
-    """An empty object store."""
-    filesystem = fsspec.filesystem("memory")
-    filesystem.store.clear()
-    filesystem.pseudo_dirs[:] = [""]
-    yield filesystem
-    filesystem.store.clear()
-
-
-@pytest.fixture
 def weights(tmp_path: Path) -> str:
     return str(write_checkpoint(tmp_path / "generator.safetensors"))
 
@@ -84,7 +74,8 @@ def test_a_release_by_url_is_the_local_one_byte_for_byte(
     assert content("memory://data/other") == local == local_content(tmp_path / "here")
 
 
-def test_the_command_line_speaks_of_urls_alone(weights: str, photos: Path) -> None:
+@pytest.mark.usefixtures("photos")
+def test_the_command_line_speaks_of_urls_alone(weights: str) -> None:
     words = ["protect", IMAGES, "--labels", f"{IMAGES}/labels.csv", "--weights", weights, "--out", OUT, "--json", "-"]
     done = CliRunner().invoke(app, [*words, "--device", "cpu"])
     assert done.exit_code == ExitCode.SUCCESS, done.output
@@ -106,7 +97,7 @@ def test_a_second_run_changes_nothing(local: dict[str, bytes], weights: str) -> 
     assert content(OUT) == local
 
 
-@pytest.mark.parametrize("puts", [0, 1, 3, 5, 8, 11, 13, 15])
+@pytest.mark.parametrize("puts", [0, 4, 8, 13, 16])
 def test_a_connection_that_is_cut_leaves_whole_parts_and_the_next_run_ends_with_the_same_bytes(
     puts: int, local: dict[str, bytes], weights: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -171,9 +162,7 @@ def test_what_was_put_in_place_of_a_released_file_is_not_taken_for_it(
     assert content(OUT) == local
 
 
-def test_a_release_whose_loader_takes_folders_for_classes(
-    tmp_path: Path, weights: str, store: fsspec.AbstractFileSystem
-) -> None:
+def test_a_release_whose_loader_takes_folders_for_classes(tmp_path: Path, store: fsspec.AbstractFileSystem) -> None:
     write_images(tmp_path / "photos", 8)
     (tmp_path / "photos" / "labels.csv").unlink()
     for at, path in enumerate(sorted((tmp_path / "photos").rglob("photo*"))):
@@ -190,8 +179,9 @@ def test_a_release_whose_loader_takes_folders_for_classes(
     assert mtlue.inspect(OUT).faults == ()
 
 
+@pytest.mark.usefixtures("photos")
 def test_a_photo_that_is_gone_is_quarantined_and_a_store_that_fails_ends_the_run(
-    weights: str, photos: Path, monkeypatch: pytest.MonkeyPatch
+    weights: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     get_file = Objects.get_file
 
@@ -212,8 +202,9 @@ def test_a_photo_that_is_gone_is_quarantined_and_a_store_that_fails_ends_the_run
     assert "photo5.png" not in content(OUT)
 
 
+@pytest.mark.usefixtures("photos")
 def test_a_store_that_holds_other_bytes_than_were_put_ends_the_run(
-    weights: str, photos: Path, store: fsspec.AbstractFileSystem, monkeypatch: pytest.MonkeyPatch
+    weights: str, store: fsspec.AbstractFileSystem, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pipe_file = type(store).pipe_file
 
@@ -226,8 +217,9 @@ def test_a_store_that_holds_other_bytes_than_were_put_ends_the_run(
 
 
 @pytest.mark.parametrize("early", [True, False])
+@pytest.mark.usefixtures("photos")
 def test_images_of_someone_else_are_not_released(
-    early: bool, weights: str, photos: Path, store: fsspec.AbstractFileSystem, monkeypatch: pytest.MonkeyPatch
+    early: bool, weights: str, store: fsspec.AbstractFileSystem, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def put_stranger() -> None:
         store.pipe_file("/data/release/mine.jpg", b"\xff\xd8\xff")
@@ -243,7 +235,8 @@ def test_images_of_someone_else_are_not_released(
     assert "mine.jpg" in f"{raised.value}{getattr(raised.value, 'faults', '')}"
 
 
-def test_a_changed_object_is_a_fault(weights: str, photos: Path, store: fsspec.AbstractFileSystem) -> None:
+@pytest.mark.usefixtures("photos")
+def test_a_changed_object_is_a_fault(weights: str, store: fsspec.AbstractFileSystem) -> None:
     protect(weights)
     store.pipe_file("/data/release/photo1.png", store.cat_file("/data/photos/photo1.png"))
     found = CliRunner().invoke(app, ["inspect", OUT])
@@ -251,8 +244,9 @@ def test_a_changed_object_is_a_fault(weights: str, photos: Path, store: fsspec.A
     assert "photo1.png: its bytes are not those of the manifest" in found.stderr
 
 
+@pytest.mark.usefixtures("photos")
 def test_one_run_writes_at_a_time(
-    weights: str, photos: Path, store: fsspec.AbstractFileSystem, monkeypatch: pytest.MonkeyPatch
+    weights: str, store: fsspec.AbstractFileSystem, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     key = f"/data/release/.mtlue/{writer.WRITER}"
 
@@ -272,16 +266,15 @@ def test_one_run_writes_at_a_time(
         part(self)
 
     monkeypatch.setattr(parts.Parts, "put", stolen)
+    key = f"/data/other/.mtlue/{writer.WRITER}"
     with pytest.raises(StorageError, match="another run has taken memory://data/other"):
-        key = f"/data/other/.mtlue/{writer.WRITER}"
         protect(weights, out="memory://data/other")
     assert store.exists(key)  # that of the other run
 
 
 @pytest.mark.parametrize("key", ["a//b.jpg", "../b.jpg", "a/../b.jpg", "a\\b.jpg", "photo1.png/b.jpg", "./b.jpg"])
-def test_keys_that_no_folder_can_hold_are_refused(
-    key: str, weights: str, photos: Path, store: fsspec.AbstractFileSystem
-) -> None:
+@pytest.mark.usefixtures("photos")
+def test_keys_that_no_folder_can_hold_are_refused(key: str, weights: str, store: fsspec.AbstractFileSystem) -> None:
     store.store[f"/data/photos/{key}"] = store.store["/data/photos/photo1.png"]
     with pytest.raises(InputError, match="keys that no folder can hold"):
         protect(weights)
@@ -300,9 +293,8 @@ def test_keys_that_no_folder_can_hold_are_refused(
         ("memory://a/../b", OUT, "does not name a folder"),
     ],
 )
-def test_urls_that_cannot_be_used_are_refused(
-    images: str, out: str | None, message: str, weights: str, photos: Path
-) -> None:
+@pytest.mark.usefixtures("photos")
+def test_urls_that_cannot_be_used_are_refused(images: str, out: str | None, message: str, weights: str) -> None:
     with pytest.raises(InputError, match=message):
         mtlue.protect(images, weights=weights, out=out)
     words = ["protect", images, "--weights", weights, *(["--out", out] if out else [])]
@@ -331,14 +323,14 @@ def mtlue_digest(path: Path) -> str:
     return file_digest(path)
 
 
-def test_a_web_server_is_read(local: dict[str, bytes], weights: str, photos: Path, tmp_path: Path) -> None:
+def test_a_web_server_is_read(weights: str, photos: Path, tmp_path: Path) -> None:
     (photos / "sub").rename(photos / "sub folder")
     labels = photos / "labels.csv"
     labels.write_text(labels.read_text().replace("sub/", "sub folder/"))
     mtlue.protect(photos, weights=weights, out=tmp_path / "wanted", device="cpu")
 
     class Handler(http.server.SimpleHTTPRequestHandler):
-        def log_message(self, format: str, *args: object) -> None:  # noqa: A002, ARG002 - the base class's names
+        def log_message(self, format: str, *args: object) -> None:
             """Say nothing."""
 
     with http.server.ThreadingHTTPServer(
@@ -353,7 +345,8 @@ def test_a_web_server_is_read(local: dict[str, bytes], weights: str, photos: Pat
     assert local_content(tmp_path / "found") == local_content(tmp_path / "named") == wanted
 
 
-def test_a_damaged_part_is_reported(weights: str, photos: Path, store: fsspec.AbstractFileSystem) -> None:
+@pytest.mark.usefixtures("photos")
+def test_a_damaged_part_is_reported(weights: str, store: fsspec.AbstractFileSystem) -> None:
     store.pipe_file("/data/release/.mtlue/parts/000001.json", b"{")
     with pytest.raises(InputError, match=r"release/\.mtlue/parts/000001\.json is damaged") as raised:
         protect(weights)
