@@ -51,8 +51,8 @@ class Remote(Protocol):
     def expect(self, names: Iterable[str]) -> None:
         """Files that are about to be opened, in order."""
 
-    def put(self, files: Mapping[str, bytes]) -> None:
-        """Write whole files."""
+    def put(self, files: Mapping[str, bytes]) -> Mapping[str, OSError]:
+        """Write whole files; why one could not have its name, for each of those."""
 
     def put_file(self, name: str, content: Path) -> None:
         """Write one whole file."""
@@ -314,8 +314,8 @@ def write_together(
     elsewhere = {path: found for path in files if (found := remote_of(path)) is not None} if _remotes else {}
     if elsewhere:
         (remote,) = {remote for remote, _ in elsewhere.values()}
-        remote.put({name: files[path] for path, (_, name) in elsewhere.items()})
-        return {}
+        refused = remote.put({name: files[path] for path, (_, name) in elsewhere.items()})
+        return {path: refused[name] for path, (_, name) in elsewhere.items() if name in refused}
     faults: dict[Path, OSError] = {}
     opened: dict[Path, int] = {}
     named: set[Path] = set()

@@ -5,6 +5,7 @@ others need its room; what is written is put at once. So whatever reads and writ
 works on objects too.
 """
 
+import errno
 import hashlib
 import os
 import tempfile
@@ -22,6 +23,7 @@ from mtlue_cli.options import OptionField
 from mtlue_cli.storage.objects import Listed, Objects
 from mtlue_cli.storage.parts import PARTS, Part, read_part
 from mtlue_cli.storage.urls import checked_url, url_of
+from mtlue_cli.tasks.paths import LONGEST_PART
 
 CONNECTIONS = 16
 """Objects that are fetched or put at once."""
@@ -99,8 +101,9 @@ class RemoteFolder:
         """
         for folder in (self.objects.name, self.objects.name + RECORDS):
             for name, listed in self.objects.list(folder).items():
-                if name not in self._tokens:
-                    self._place(name, listed)
+                with self._lock:
+                    if name not in self._tokens:
+                        self._place(name, listed)
 
     def path_of(self, name: str) -> Path:
         """The file that stands for an object."""
@@ -126,6 +129,8 @@ class RemoteFolder:
         finally:
             with self._lock:
                 self._held[name] -= 1
+                if not self._held[name]:
+                    del self._held[name]
                 self._make_room()
 
     def stream(self, name: str) -> IO[bytes] | None:
@@ -150,14 +155,23 @@ class RemoteFolder:
         """Files that are about to be opened, in order."""
         with self._lock:
             self._queue = deque(names)
+            self._ahead.clear()
             self._fetch_ahead()
 
-    def put(self, files: Mapping[str, bytes]) -> None:
+    def put(self, files: Mapping[str, bytes]) -> dict[str, OSError]:
         """Write whole files.
+
+        Returns:
+            Why a file was not written, for each whose name no folder of this machine could hold.
 
         Raises:
             StorageError: One could not be written; others may be.
         """
+        refused = {
+            name: OSError(errno.ENAMETOOLONG, os.strerror(errno.ENAMETOOLONG), name)
+            for name in files
+            if max(len(part.encode()) for part in name.split("/")) > LONGEST_PART
+        }
 
         def put(name: str) -> None:
             content = files[name]
@@ -170,8 +184,9 @@ class RemoteFolder:
                 if self._is_record(name):  # it may be appended to
                     self._put_here(name, content)
 
-        for _ in self._pool.map(put, files):
+        for _ in self._pool.map(put, [name for name in files if name not in refused]):
             pass
+        return refused
 
     def put_file(self, name: str, content: Path) -> None:
         """Write one whole file.

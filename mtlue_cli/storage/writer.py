@@ -116,6 +116,8 @@ def _take(remote: RemoteFolder, name: str, own: str) -> None:
             remote.objects.put(name, _content(own), new=True)
         except FileExistsError:
             holder = _holder(remote, name)
+            if holder is not None and holder.run == own:
+                return  # the store had taken it before the connection was lost
             if holder is not None and not holder.is_dead:
                 raise InputError(
                     f"another run is writing to {remote.objects.url}: process {holder.process} on {holder.host}",

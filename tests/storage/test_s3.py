@@ -96,6 +96,8 @@ def photos(tmp_path: Path, port: int) -> Path:  # noqa: ARG001 - the server runs
 
     write_images(tmp_path / "photos")
     s3fs.S3FileSystem(use_listings_cache=False).put(str(tmp_path / "photos"), "bucket/data/photos", recursive=True)
+    # What a console of S3 puts for an empty folder.
+    s3fs.S3FileSystem(use_listings_cache=False).call_s3("put_object", Bucket="bucket", Key="data/photos/", Body=b"")
     return tmp_path / "photos"
 
 

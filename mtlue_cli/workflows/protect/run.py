@@ -13,7 +13,7 @@ from mtlue_cli.choices import GPU_CALL_SIZE, ExitCode, ImageFormat
 from mtlue_cli.devices import choose_device, describe_device
 from mtlue_cli.documents import Document
 from mtlue_cli.errors import InputError, MtlueError
-from mtlue_cli.files import unwritable
+from mtlue_cli.files import remote_of, unwritable
 from mtlue_cli.generator.generator import Generator
 from mtlue_cli.generator.shipped import is_shipped
 from mtlue_cli.generator.tiles import is_tinted
@@ -283,6 +283,8 @@ def _profile_warnings(lost: Collection[str]) -> tuple[str, ...]:
 
 
 def _is_compressed_with_loss(released: Path) -> bool:
+    if remote_of(released) is not None:  # not worth fetching each
+        return released.suffix.lower() in (".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".avif")
     try:
         with released.open("rb") as stream:
             return is_compressed_with_loss(stream.read(12))
