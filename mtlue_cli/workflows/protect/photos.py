@@ -120,7 +120,6 @@ class PhotoSteps:
         images: Folder of the originals.
 
     Attributes:
-        images: Folder of the originals.
         fixes: What to do about photos that got less than the least effect, so far.
         lost_profiles: Photos that were protected without their colour profile, so far.
     """
@@ -129,7 +128,7 @@ class PhotoSteps:
         self.fixes: set[str] = set()
         self.lost_profiles: set[str] = set()
         self._plan = plan
-        self.images = images
+        self._images = images
         self._release = plan.release.folder
         self._format = plan.run.image_format
         self._groups = metadata_groups(plan.run.keep_metadata)
@@ -140,14 +139,24 @@ class PhotoSteps:
     def read(self, row: int) -> bytes | QuarantineRecord:
         """Content of the original."""
         try:
-            return read_content(self.images / self._plan.table.file_names[row], self.images)
+            return read_content(self._images / self._plan.table.file_names[row], self._images)
         except ImageError as error:
             return self.quarantine(row, error)
 
-    def unread(self, row: int) -> FileRecord | None:
+    def to_read(self, rows: Iterable[int], done: Callable[[int, Record], None]) -> list[int]:
+        """The rows whose originals are to be read; ``done`` gets all others, whose record is known to hold."""
+        unread = {row: self._unread(row) for row in rows}
+        for row, record in unread.items():
+            if record is not None:
+                done(row, record)
+        left = [row for row, record in unread.items() if record is None]
+        expect(self._images, [self._plan.table.file_names[row] for row in left])
+        return left
+
+    def _unread(self, row: int) -> FileRecord | None:
         """The earlier record of a photo that is known to be as it was without being read; None: read it."""
         source = self._plan.table.file_names[row]
-        record, digest = self._plan.earlier.records.get(source), known_digest(self.images / source)
+        record, digest = self._plan.earlier.records.get(source), known_digest(self._images / source)
         if record is None or digest is None or self._plan.labels.table.map_files(row):
             return None
         return record if self._is_current(row, record, digest, {}) else None
@@ -163,7 +172,7 @@ class PhotoSteps:
         released = None if self._plan.force else self._plan.earlier.released.get(digest)
         if released is not None:
             raise MtlueError(
-                f"{self.images / source} is protected already: it is {released}, byte for byte; put the original "
+                f"{self._images / source} is protected already: it is {released}, byte for byte; put the original "
                 "back, or give --force to protect it a second time, and run the command again to continue"
             )
         record = self._plan.earlier.records.get(source)
@@ -440,6 +449,7 @@ class Pipeline:
 
     def run(self, rows: Sequence[int]) -> None:
         """Bring ``rows`` through."""
+        rows = self.steps.to_read(rows, self.done)
         # A small folder is shared out too.
         most = min(self.batch_size if self.in_pool else UNIT, -(-len(rows) // self.workers))
         for row in rows:
@@ -565,15 +575,7 @@ def protect_photos(
     try:
         progress.start("protecting", len(plan.table))
         perturb = partial(generator.perturb, epsilon=plan.run.epsilon)
-        rows: list[int] = []
-        for row in range(len(plan.table)):
-            record = steps.unread(row)
-            if record is None:
-                rows.append(row)
-            else:
-                done(row, record)
-        expect(steps.images, [plan.table.file_names[row] for row in rows])
-        Pipeline(steps, perturb, pool, disk, workers, generator.call_size, done, on_cpu).run(rows)
+        Pipeline(steps, perturb, pool, disk, workers, generator.call_size, done, on_cpu).run(range(len(plan.table)))
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
         disk.shutdown(wait=True, cancel_futures=True)
