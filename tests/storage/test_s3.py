@@ -129,7 +129,7 @@ def test_a_cut_connection_and_a_resumed_run_end_with_the_bytes_of_a_local_releas
                 mtlue.protect(IMAGES, out=OUT, **options)
             assert SECRET not in str(raised.value)
         s3fs.S3FileSystem.clear_instance_cache()
-        assert any(name.endswith(".png") for name in content(OUT))
+        assert len(content(OUT)) > 1
     result = mtlue.protect(IMAGES, out=OUT, **options)
     assert result.kept > 0
     assert content(OUT) == local
