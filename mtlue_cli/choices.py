@@ -113,10 +113,19 @@ class ObjectiveName(StrEnum):
     SEP = "sep"
 
 
+class Visibility(StrEnum):
+    """How much of a trained perturbation people may see."""
+
+    LOW = "low"
+    NORMAL = "normal"
+    HIGH = "high"
+
+
 class BackboneName(StrEnum):
     """The shared part of a surrogate or victim."""
 
     RESNET18 = "resnet18"
+    RESNET18_SMALL_STEM = "resnet18-small-stem"
     RESNET50 = "resnet50"
     VGG16 = "vgg16"
     DENSENET121 = "densenet121"

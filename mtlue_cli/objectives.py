@@ -202,6 +202,44 @@ class SelfEnsemble(Objective):
         self.deck = list(state["deck"])
 
 
+class TakingTurns(Objective):
+    """Several objectives, one at each step, each as often as its share says.
+
+    Whichever is furthest behind its share goes next: the same steps in every run, without chance.
+
+    Args:
+        parts: Objectives whose surrogates are frozen.
+        shares: Of the steps; they sum to 1.
+    """
+
+    def __init__(self, parts: Sequence[Objective], shares: Sequence[float]) -> None:
+        super().__init__(parts[0].tasks)
+        self.parts, self.shares = parts, shares
+        self.taken = [0] * len(parts)
+
+    def loss(self, protected: Tensor, labels: Mapping[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
+        """Loss and logits of the one whose turn it is."""
+        step = sum(self.taken) + 1
+        behind = [share * step - taken for share, taken in zip(self.shares, self.taken, strict=True)]
+        turn = behind.index(max(behind))
+        self.taken[turn] += 1
+        return self.parts[turn].loss(protected, labels)
+
+    def targets(self, labels: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Those of the parts, which are alike."""
+        return self.parts[0].targets(labels)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Steps that each has taken, and its own state."""
+        return {"taken": list(self.taken), "parts": [part.state_dict() for part in self.parts]}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Resume with the same turns."""
+        self.taken = [int(count) for count in state["taken"]]
+        for part, own in zip(self.parts, state["parts"], strict=True):
+            part.load_state_dict(own)
+
+
 class Learnable(Objective):
     """``main + weight * EM``: mislead a clean surrogate and be learned at once by a fresh one.
 
@@ -243,17 +281,18 @@ class Learnable(Objective):
 
 @dataclass(frozen=True)
 class Ingredients:
-    """What objectives are made from: tasks, checkpoints of a clean-trained surrogate (oldest first), and a seed.
+    """What objectives are made from: tasks, the checkpoints of each clean-trained surrogate (oldest first), and a seed.
 
     ``fresh`` makes an untrained surrogate from a seed; ``learnability`` is the weight of an error-minimising companion
-    beside TAP and SEP.
+    beside TAP and SEP. ``shares`` are those of the surrogates in the steps; they sum to 1.
     """
 
     tasks: TaskSet
-    clean: Sequence[nn.Module]
+    clean: Sequence[Sequence[nn.Module]]
     fresh: Callable[[int], nn.Module]
     seed: int
     learnability: float = 0.0
+    shares: Sequence[float] = (1.0,)
 
 
 @dataclass(frozen=True)
@@ -269,16 +308,18 @@ def _em(given: Ingredients) -> ErrorMinimizing:
     return ErrorMinimizing(given.tasks, given.fresh, given.seed)
 
 
-def _with_companion(main: Objective, given: Ingredients) -> Objective:
+def _misleading(given: Ingredients, against: Callable[[Sequence[nn.Module]], Objective]) -> Objective:
+    parts = [against(checkpoints) for checkpoints in given.clean]
+    main = parts[0] if len(parts) == 1 else TakingTurns(parts, given.shares)
     return Learnable(main, _em(given), given.learnability) if given.learnability else main
 
 
 OBJECTIVES: Mapping[ObjectiveName, ObjectiveSpec] = {
     ObjectiveName.EM: ObjectiveSpec(_em, 0, "surrogate accuracy"),
     ObjectiveName.TAP: ObjectiveSpec(
-        lambda given: _with_companion(TargetedAdversarial(given.tasks, given.clean[-1]), given), 1
+        lambda given: _misleading(given, lambda clean: TargetedAdversarial(given.tasks, clean[-1])), 1
     ),
     ObjectiveName.SEP: ObjectiveSpec(
-        lambda given: _with_companion(SelfEnsemble(given.tasks, given.clean, given.seed), given), 15
+        lambda given: _misleading(given, lambda clean: SelfEnsemble(given.tasks, clean, given.seed)), 15
     ),
 }

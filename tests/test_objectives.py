@@ -14,6 +14,7 @@ from mtlue_cli.objectives import (
     Learnable,
     Objective,
     SelfEnsemble,
+    TargetedAdversarial,
 )
 from mtlue_cli.tasks.spec import UNLABELLED
 from tests.multitask_sample import TASKS
@@ -37,7 +38,7 @@ class LinearSurrogate(nn.Module):
 
 def build(name: ObjectiveName) -> Objective:
     members = [LinearSurrogate(seed) for seed in range(3)]
-    return OBJECTIVES[name].build(Ingredients(TASKS, members, LinearSurrogate, seed=0))
+    return OBJECTIVES[name].build(Ingredients(TASKS, [members], LinearSurrogate, seed=0))
 
 
 def images() -> Tensor:
@@ -145,7 +146,7 @@ def test_em_surrogate_starts_afresh_when_it_has_learned_the_shortcut_and_is_old_
 @pytest.mark.parametrize("name", [ObjectiveName.TAP, ObjectiveName.SEP])
 def test_the_companion_adds_its_weighted_loss_and_trains_its_own_surrogate(name: ObjectiveName) -> None:
     members = [LinearSurrogate(seed) for seed in range(3)]
-    both = OBJECTIVES[name].build(Ingredients(TASKS, members, LinearSurrogate, seed=0, learnability=0.5))
+    both = OBJECTIVES[name].build(Ingredients(TASKS, [members], LinearSurrogate, seed=0, learnability=0.5))
     alone, em = build(name), build(ObjectiveName.EM)
     expected = alone.loss(images(), LABELS)[0] + 0.5 * em.loss(images(), LABELS)[0]
     assert both.loss(images(), LABELS)[0].item() == pytest.approx(expected.item(), rel=1e-5)
@@ -154,9 +155,24 @@ def test_the_companion_adds_its_weighted_loss_and_trains_its_own_surrogate(name:
     both.loss(images(), LABELS)[0].backward()  # type: ignore[no-untyped-call]  # torch's stubs leave it untyped
     both.step_surrogate()
     assert both.companion.loss(images(), LABELS)[0].item() != before
-    again = OBJECTIVES[name].build(Ingredients(TASKS, members, LinearSurrogate, seed=0, learnability=0.5))
+    again = OBJECTIVES[name].build(Ingredients(TASKS, [members], LinearSurrogate, seed=0, learnability=0.5))
     again.load_state_dict(both.state_dict())
     assert again.loss(images(), LABELS)[0].item() == both.loss(images(), LABELS)[0].item()
+
+
+def test_surrogates_take_turns_by_their_shares_and_go_on_where_they_stopped() -> None:
+    pair = [[LinearSurrogate(1)], [LinearSurrogate(2)]]
+
+    def made() -> Objective:
+        return OBJECTIVES[ObjectiveName.TAP].build(Ingredients(TASKS, pair, LinearSurrogate, 0, shares=(0.75, 0.25)))
+
+    alone = [TargetedAdversarial(TASKS, member).loss(images(), LABELS)[0].item() for (member,) in pair]
+    objective = made()
+    turns = [alone.index(objective.loss(images(), LABELS)[0].item()) for _ in range(9)]
+    assert turns == [0, 0, 1, 0, 0, 0, 1, 0, 0]
+    again = made()
+    again.load_state_dict(objective.state_dict())
+    assert [alone.index(again.loss(images(), LABELS)[0].item()) for _ in range(2)] == [0, 1]
 
 
 @pytest.mark.parametrize("name", [ObjectiveName.TAP, ObjectiveName.SEP])

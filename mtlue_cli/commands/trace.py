@@ -80,7 +80,15 @@ def judge(given: Given) -> None:
 def show_judgement(terminal: Terminal, result: "JudgeResult") -> None:
     """The figures of each task, then the verdict."""
     table = Table(box=None, pad_edge=False)
-    for heading in ("task", "follows true codes", "follows decoys", "difference", "p-value", "with Holm", "by scores"):
+    for heading in (
+        "task",
+        "follows true codes",
+        "follows decoys",
+        "difference",
+        "p-value",
+        "corrected p-value",
+        "by scores",
+    ):
         table.add_column(heading, justify="left" if heading == "task" else "right")
     for task in result.tasks:
         low, high = task.difference_low, task.difference_high
@@ -110,7 +118,9 @@ def show_judgement(terminal: Terminal, result: "JudgeResult") -> None:
 
 
 def _shown(p: float | None) -> str:
-    return "" if p is None else f"{p:.3f}" if p >= 0.001 else f"{p:.1e}"
+    from mtlue_cli.workflows.trace.ranks import p_in_words
+
+    return "" if p is None else p_in_words(p)
 
 
 @command_of("trace-copy", CopyConfig, CopyReport, Budget)

@@ -74,6 +74,22 @@ def build_resnet(network: nn.Module, first: int) -> Backbone:
     return Backbone(network, widths["layer4"], _maps_at({"relu": 64, **widths}, vector="fc"))
 
 
+def build_resnet18_small_stem() -> Backbone:
+    """ResNet-18 for small images: a first convolution of 3x3 with stride 1 and no pooling behind it.
+
+    It sees each pixel, where the usual stem of stride 4 sees averages: published figures for unlearnable images differ
+    by tens of per cent between the two. Fifteen times the multiply-adds at the same size.
+
+    Source:
+        He et al., CVPR 2016, section 4.2, with the four stages of ResNet-18.
+    """
+    network = resnet18(weights=None)
+    network.conv1 = nn.Conv2d(3, 64, 3, padding=1, bias=False)
+    nn.init.kaiming_normal_(network.conv1.weight, mode="fan_out", nonlinearity="relu")
+    network.maxpool = nn.Identity()
+    return build_resnet(network, 64)
+
+
 def build_small() -> Backbone:
     """ResNet-18 at half the width (32, 64, 128, 256 channels): a quarter of its multiply-adds.
 
@@ -300,10 +316,11 @@ def _start_convolutions(network: nn.Module) -> None:
 
 BACKBONES: Mapping[BackboneName, BackboneSpec] = {
     BackboneName.RESNET18: BackboneSpec(lambda: build_resnet(resnet18(weights=None), 64), relative_cost=1.0),
+    BackboneName.RESNET18_SMALL_STEM: BackboneSpec(build_resnet18_small_stem, relative_cost=15.0),
     BackboneName.RESNET50: BackboneSpec(lambda: build_resnet(resnet50(weights=None), 256), relative_cost=2.25),
     BackboneName.VGG16: BackboneSpec(build_vgg16, relative_cost=8.46, smallest_side=32),
     BackboneName.DENSENET121: BackboneSpec(build_densenet121, relative_cost=6.25),
     BackboneName.VIT_B_16: BackboneSpec(build_vit_b_16, relative_cost=38.1, learning_rate_scale=0.1),
     BackboneName.SMALL: BackboneSpec(build_small, relative_cost=0.266),
-    BackboneName.EFFICIENTNET_LITE0: BackboneSpec(build_efficientnet_lite0, relative_cost=0.212),
+    BackboneName.EFFICIENTNET_LITE0: BackboneSpec(build_efficientnet_lite0, relative_cost=0.212, smallest_side=32),
 }

@@ -59,10 +59,19 @@ class ImageLevelNetwork(MultiTaskNetwork):
         self.shared = nn.Linear(backbone.features, SHARED_WIDTH)
         self.heads = nn.Linear(SHARED_WIDTH, sum(task.num_classes for task in tasks))
 
+    def encode(self, images: Tensor) -> Tensor:
+        """The backbone's features, ``(B, features)``."""
+        features: Tensor = self.backbone(_centred(images))
+        return features
+
+    def classify(self, encoded: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        """The shared layer's output, ``(B, 256)``, and logits per task, from the backbone's features."""
+        features = nn.functional.relu(self.shared(encoded))
+        return features, _split(self.heads(features), self.tasks)
+
     def represent(self, images: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         """The shared layer's output, ``(B, 256)``, and logits per task."""
-        features = nn.functional.relu(self.shared(self.backbone(_centred(images))))
-        return features, _split(self.heads(features), self.tasks)
+        return self.classify(self.encode(images))
 
 
 class _Shared(nn.Module):

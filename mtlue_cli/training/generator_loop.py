@@ -18,6 +18,7 @@ from mtlue_cli.training.augment import labels_of, view_labels
 from mtlue_cli.training.distortions import PLAIN, DistortionSettings, distort, draw_window
 from mtlue_cli.training.multitask_loop import to_float
 from mtlue_cli.training.runtime import autocast, choose_precision
+from mtlue_cli.training.visibility import ADAPT_STEPS, VisibilityControl
 
 
 @dataclass(frozen=True)
@@ -74,6 +75,7 @@ class GeneratorLoop:
         labels: Task name to class indices, ``(N,)`` int64, negative where unlabelled, or to label maps of that size.
         settings: How.
         device: Where.
+        visibility: Keeps the perturbation's FLIP at a target; None: nothing does.
     """
 
     def __init__(
@@ -84,11 +86,13 @@ class GeneratorLoop:
         labels: Mapping[str, Tensor],
         settings: GeneratorSettings,
         device: torch.device,
+        visibility: VisibilityControl | None = None,
     ) -> None:
         self.generator = generator.train()
         self.objective = objective
         self.images, self.labels, self.settings, self.device = images, labels, settings, device
         self.optimizer = torch.optim.Adam(generator.parameters(), settings.learning_rate, betas=(0.9, 0.99))
+        self.visibility = visibility
         self.dtype = choose_precision(settings.precision, device)
         self.rng = torch.Generator().manual_seed(settings.seed)
         self.order: list[int] = []
@@ -124,11 +128,15 @@ class GeneratorLoop:
         embeddings = {task.name: self.generator.label_embedding.of_task(task.name) for task in image_level}
         intra, inter = intra_task_similarity(embeddings), inter_task_similarity(embeddings)
         loss = base + self.settings.intra_weight * intra + self.settings.inter_weight * inter
+        if self.visibility is not None:
+            loss = loss + self.visibility.loss(delta.float(), self.generator.config.epsilon)
         loss.backward()  # type: ignore[no-untyped-call]  # torch's stubs leave it untyped
         torch.nn.utils.clip_grad_norm_(self.generator.parameters(), self.settings.clip_norm)
         self.optimizer.step()
         self.objective.step_surrogate()
         self.step += 1
+        if self.visibility is not None and self.step % ADAPT_STEPS == 0:
+            self.visibility.adapt(self.generator)
         return StepRecord(
             self.step,
             float(loss.detach()),
@@ -167,6 +175,7 @@ class GeneratorLoop:
             "rng": self.rng.get_state(),
             "order": list(self.order),
             "step": self.step,
+            **({} if self.visibility is None else {"visibility": self.visibility.state_dict()}),
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -182,6 +191,8 @@ class GeneratorLoop:
         self.rng.set_state(state["rng"])
         self.order = list(state["order"])
         self.step = int(state["step"])
+        if self.visibility is not None:
+            self.visibility.load_state_dict(state["visibility"])
         if not 0 <= self.step <= self.steps:
             raise ValueError(f"step {self.step} of {self.steps}")
         if not all(type(row) is int and 0 <= row < len(self.images) for row in self.order):

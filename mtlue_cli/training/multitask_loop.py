@@ -94,7 +94,7 @@ def train_multitask(
     method = method or TrainingMethod()
     network = on_device(build_network(settings.backbone, tasks, settings.seed), device)
     weighting = build_weighting(settings.weighting, len(tasks), settings.seed).to(device)
-    batches = partial(_epoch, images, labels, tasks, settings, device)
+    batches = partial(epoch_batches, images, labels, tasks, settings, device)
 
     def sample_losses() -> Iterator[Tensor]:
         for batch, batch_labels in batches(torch.Generator().manual_seed(settings.seed)):
@@ -141,7 +141,7 @@ def train_multitask(
     return network
 
 
-def _epoch(
+def epoch_batches(
     images: Tensor,
     labels: Mapping[str, Tensor],
     tasks: TaskSet,

@@ -9,13 +9,20 @@ import torch
 from torch import Tensor, nn
 
 from mtlue_cli.devices import on_device
-from mtlue_cli.networks.multitask import MultiTaskNetwork, build_network
+from mtlue_cli.networks.multitask import ImageLevelNetwork, MultiTaskNetwork, build_network
+from mtlue_cli.tasks.losses import count_correct, mean_loss, task_losses
 from mtlue_cli.tasks.spec import TaskSet
 from mtlue_cli.training.distortions import PLAIN, DistortionSettings, distort
 from mtlue_cli.training.intervention import Mixture
-from mtlue_cli.training.multitask_loop import EpochRecord, LearningSettings, train_multitask
+from mtlue_cli.training.methods import TrainingMethod
+from mtlue_cli.training.multitask_loop import EpochRecord, LearningSettings, epoch_batches, train_multitask
+from mtlue_cli.training.pretrained import PretrainedStart
+from mtlue_cli.training.runtime import autocast, choose_precision
 
 Weights = dict[str, Tensor]
+
+HEAD_IMAGES, HEAD_VIEWS, HEAD_EPOCHS = 8000, 2, 20
+"""Of the head on frozen features: most images, views of each, passes over the features of these."""
 
 
 @dataclass(frozen=True)
@@ -44,6 +51,7 @@ def train_surrogate(
     on_step: Callable[[int], None] | None = None,
     on_epoch: Callable[[EpochRecord], None] | None = None,
     distortions: DistortionSettings = PLAIN,
+    method: TrainingMethod | None = None,
 ) -> SurrogateRun:
     """Train on clean images and keep the weights after each of the last ``keep`` epochs.
 
@@ -61,15 +69,75 @@ def train_surrogate(
         if on_epoch is not None:
             on_epoch(epoch)
 
-    @torch.no_grad()
     def distorted(network: nn.Module, images: Tensor, labels: Mapping[str, Tensor], rng: torch.Generator) -> Mixture:
         del network
-        seen = distort(images, None, images.shape[-1], distortions, rng)
-        return Mixture(seen.contiguous(memory_format=torch.channels_last), labels)
+        return Mixture(_distorted(images, distortions, rng), labels)
 
     intervention = distorted if distortions.photometric else None
-    train_multitask(images, labels, tasks, settings, device, on_step, record, intervention=intervention)
+    train_multitask(images, labels, tasks, settings, device, on_step, record, intervention=intervention, method=method)
     return SurrogateRun(tuple(checkpoints), accuracy, settings)
+
+
+@torch.no_grad()
+def _distorted(images: Tensor, distortions: DistortionSettings, rng: torch.Generator) -> Tensor:
+    seen = distort(images, None, images.shape[-1], distortions, rng)
+    return seen.contiguous(memory_format=torch.channels_last)
+
+
+def head_images(count: int) -> int:
+    """Of ``count`` training images, the views that :func:`train_head` computes features of."""
+    return HEAD_VIEWS * min(count, HEAD_IMAGES)
+
+
+def train_head(
+    images: Tensor,
+    labels: Mapping[str, Tensor],
+    tasks: TaskSet,
+    settings: LearningSettings,
+    start: PretrainedStart,
+    device: torch.device,
+    on_step: Callable[[int], None] | None = None,
+    distortions: DistortionSettings = PLAIN,
+) -> SurrogateRun:
+    """Train shared layer and heads on features of clean images that the frozen backbone of ``start`` gives once.
+
+    It is the attacker of :class:`~mtlue_cli.training.methods.HeadOnly` at the cost of :func:`head_images` forward
+    passes. ``tasks`` are of images, not of pixels; ``settings.epochs`` does not count.
+    """
+    network = build_network(settings.backbone, tasks, settings.seed)
+    assert isinstance(network, ImageLevelNetwork)  # the tasks are
+    start.load_into(network)
+    network = on_device(network, device).eval()
+    rng = torch.Generator().manual_seed(settings.seed)
+    chosen = torch.randperm(len(images), generator=rng)[:HEAD_IMAGES]
+    few, own = images[chosen], {name: column[chosen] for name, column in labels.items()}
+    encoded, known = [], []
+    with torch.no_grad(), autocast(device, choose_precision(settings.precision, device)):
+        for _ in range(HEAD_VIEWS):
+            for batch, batch_labels in epoch_batches(few, own, tasks, settings, device, rng):
+                seen = _distorted(batch, distortions, rng) if distortions.photometric else batch
+                encoded.append(network.encode(seen).float())
+                known.append(batch_labels)
+                if on_step is not None:
+                    on_step(len(batch))
+    features = torch.cat(encoded)
+    targets = {task.name: torch.cat([batch[task.name] for batch in known]) for task in tasks}
+    steps = HEAD_EPOCHS * -(-len(features) // settings.batch_size)
+    optimizer = torch.optim.Adam([*network.shared.parameters(), *network.heads.parameters()], settings.learning_rate)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
+    for _ in range(HEAD_EPOCHS):
+        for rows in torch.split(torch.randperm(len(features), generator=rng).to(device), settings.batch_size):
+            optimizer.zero_grad(set_to_none=True)
+            outputs = network.classify(features[rows])[1]
+            loss = mean_loss(task_losses(outputs, {name: column[rows] for name, column in targets.items()}, tasks))
+            loss.backward()  # type: ignore[no-untyped-call]  # torch's stubs leave it untyped
+            optimizer.step()
+            schedule.step()
+    with torch.no_grad():
+        counts = count_correct(network.classify(features)[1], targets, tasks)
+    weights = {name: tensor.detach().cpu().clone() for name, tensor in network.state_dict().items()}
+    accuracy = {name: correct / max(1, seen) for name, (correct, seen) in counts.items()}
+    return SurrogateRun((weights,), accuracy, settings)
 
 
 def epochs_within(

@@ -49,7 +49,7 @@ def loop(objective: ObjectiveName, tasks: TaskSet, steps: int, seed: int = 0) ->
     # Quiet at the start: what fills the bound from the first step has no gradient left to move it.
     shape = GeneratorConfig(image_size=36, pattern_gain=0.5)
     generator = PerturbationGenerator(shape, tasks, seed, class_shares(labels, tasks))
-    made = spec.build(Ingredients(tasks, clean, lambda own: build_network(BackboneName.SMALL, tasks, own), seed))
+    made = spec.build(Ingredients(tasks, [clean], lambda own: build_network(BackboneName.SMALL, tasks, own), seed))
     settings = GeneratorSettings(
         steps, batch_size=16, learning_rate=5e-3, view_size=32, precision=Precision.FLOAT32, warmup_steps=2
     )

@@ -32,7 +32,7 @@ def fresh(seed: int) -> nn.Module:
 
 def make_loop(name: ObjectiveName, settings: GeneratorSettings = SETTINGS) -> GeneratorLoop:
     images, labels = draw_sample(40, 20)
-    objective = OBJECTIVES[name].build(Ingredients(TASKS, [fresh(1), fresh(2)], fresh, seed=0))
+    objective = OBJECTIVES[name].build(Ingredients(TASKS, [[fresh(1), fresh(2)]], fresh, seed=0))
     return GeneratorLoop(PerturbationGenerator(SHAPE, TASKS, seed=0), objective, images, labels, settings, CPU)
 
 
@@ -79,7 +79,7 @@ def test_training_misleads_a_clean_surrogate() -> None:
     images, labels = draw_sample(96, 20)
     learning = LearningSettings(epochs=3, batch_size=16, crop_size=16, backbone=BackboneName.SMALL)
     clean = train_surrogate(images, labels, TASKS, learning, 1, CPU).networks(TASKS, CPU)
-    objective = OBJECTIVES[ObjectiveName.TAP].build(Ingredients(TASKS, clean, fresh, seed=0))
+    objective = OBJECTIVES[ObjectiveName.TAP].build(Ingredients(TASKS, [clean], fresh, seed=0))
     settings = replace(SETTINGS, steps=60, learning_rate=1e-2, batch_size=16)
     generator = PerturbationGenerator(replace(SHAPE, epsilon=64), TASKS, seed=0)
     records: list[StepRecord] = []

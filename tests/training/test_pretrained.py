@@ -14,7 +14,7 @@ from mtlue_cli.choices import BackboneName
 from mtlue_cli.errors import CheckpointError, InputError
 from mtlue_cli.networks.multitask import build_network
 from mtlue_cli.training import pretrained
-from mtlue_cli.training.multitask_loop import LearningSettings, train_multitask
+from mtlue_cli.training.multitask_loop import LearningSettings, predict, train_multitask
 from mtlue_cli.training.pretrained import (
     TIMM_ARCHITECTURES,
     PretrainedStart,
@@ -23,6 +23,7 @@ from mtlue_cli.training.pretrained import (
     read_start,
     save_start,
 )
+from mtlue_cli.training.surrogate import head_images, train_head
 from tests.multitask_sample import TASKS, draw_sample
 
 CPU = torch.device("cpu")
@@ -149,6 +150,20 @@ def test_the_packaged_weights_are_those_of_the_package_that_publishes_them() -> 
         features = network.backbone.eval()(2 * ramp)[0]
     assert features.mean().item() == pytest.approx(0.1220948, rel=1e-4)
     assert features[:3].tolist() == pytest.approx([0, 0, 3.887293], rel=1e-3, abs=1e-5)
+
+
+def test_a_head_on_frozen_features_learns_and_leaves_the_backbone_as_it_is() -> None:
+    images, labels = draw_sample(64, 66)
+    start = read_start("efficientnet-lite0", BackboneName.EFFICIENTNET_LITE0)
+    settings = LearningSettings(batch_size=8, crop_size=64, backbone=start.backbone)
+    seen: list[int] = []
+    run = train_head(images, labels, TASKS, settings, start, CPU, seen.append)
+    assert sum(seen) == head_images(64) == 128
+    (network,) = run.networks(TASKS, CPU)
+    assert all(torch.equal(tensor, start.weights[name]) for name, tensor in network.backbone.state_dict().items())
+    answers = predict(network, images, 64, CPU)
+    assert all((answers[name].argmax(dim=1) == labels[name]).float().mean() > 0.9 for name in TASKS.names)
+    assert min(run.accuracy.values()) > 0.9
 
 
 def test_packaged_weights_fit_their_own_backbone_alone() -> None:

@@ -13,6 +13,7 @@ import pytest
 from msgspec import structs
 from PIL import Image
 
+from mtlue_cli.choices import Visibility
 from mtlue_cli.errors import InputError
 from mtlue_cli.generator.checkpoint import read_card
 from mtlue_cli.release.records import read_run, write_run
@@ -306,3 +307,24 @@ def test_many_columns_are_warned_of(config: ProtectConfig) -> None:
     more += [f"{row}," + ",".join(str((at + index) % 2) for index in range(8)) for at, row in enumerate(rows)]
     config.labels.write_text("\n".join(more) + "\n")
     assert any("weights for more than 8 columns" in warning for warning in run(config).warnings)
+
+
+def test_visibility_is_that_of_the_training_and_never_changes_silently(config: ProtectConfig) -> None:
+    result = run(config, visibility=Visibility.LOW)
+    card = read_card(kept()[0])
+    assert card.settings["visibility"] == "low"
+    assert 0 < card.settings["flip"] < 1
+    with pytest.raises(InputError, match="have the visibility low"):
+        run(config, visibility=Visibility.HIGH)
+    assert run(config).weights == result.weights  # without the option the earlier weights serve
+    run(config, visibility=Visibility.HIGH, overwrite=True)
+    assert read_card(kept()[-1]).settings["visibility"] == "high"
+
+
+@pytest.mark.parametrize("changes", [{"quick": True}, {"weights": "default"}, {"train_minutes": None}])
+def test_visibility_is_refused_where_nothing_is_trained(
+    config: ProtectConfig, changes: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(own_weights, "FEWEST_IMAGES", COUNT + 1)
+    with pytest.raises(InputError, match="visibility"):
+        run(config, visibility=Visibility.LOW, **({"train_minutes": None} | changes))

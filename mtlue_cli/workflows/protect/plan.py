@@ -469,6 +469,8 @@ def _check_options(config: ProtectConfig) -> None:
     named = [name for name, value in given.items() if value not in (None, False)]
     if len(named) > 1:
         faults.append(f"{' and '.join(named)} cannot be used together; give one of them")
+    if config.visibility is not None and (config.weights is not None or config.quick):
+        faults.append("--visibility is for training weights: leave out --weights and --quick")
     if config.key is not None and config.weights is None and not config.quick:
         faults.append("--key needs weights that take a key: add --quick or --weights default")
     if faults:

@@ -327,7 +327,11 @@ def trace_copy(config: CopyConfig, progress: Progress, plain: Path | None = None
                 f"the release protects labels of every pixel ({', '.join(dense)}), for which this needs its originals",
                 hint="give the folder of the originals with --against",
             )
-        weights = weights_of(manifest.run, config.weights)
+        weights = weights_of(
+            manifest.run,
+            config.weights,
+            "name them with --weights FILE, or give the folder of the originals with --against",
+        )
         generator = generator_of(manifest.run, weights, config.key, config.device)
     search = _Search(release, manifest, config.workers, progress)
     try:

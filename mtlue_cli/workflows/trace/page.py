@@ -3,6 +3,7 @@
 from mtlue_cli.verification.reports.pages import page_environment
 from mtlue_cli.verification.reports.wording import NOTHING
 from mtlue_cli.workflows.trace.judge import JudgeResult, TraceVerdict
+from mtlue_cli.workflows.trace.ranks import p_in_words
 
 SIGNS = {
     TraceVerdict.TRAINED: ("protected", "\N{HEAVY CHECK MARK}"),
@@ -15,13 +16,6 @@ SIGNS = {
 def write_page(result: JudgeResult) -> str:
     """A result as one self-contained HTML page: no script, no request. All texts are escaped."""
     environment = page_environment("mtlue_cli.workflows", "trace")
-    environment.filters["p"] = p_in_words
+    environment.filters["p"] = lambda p: NOTHING if p is None else p_in_words(p)
     colour, sign = SIGNS[result.verdict]
     return environment.get_template("trace.html.jinja").render(result=result, colour=colour, sign=sign)
-
-
-def p_in_words(p: float | None) -> str:
-    """A p-value for a reader."""
-    if p is None:
-        return NOTHING
-    return f"{p:.3f}" if p >= 0.001 else f"{p:.1e}"

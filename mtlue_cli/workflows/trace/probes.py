@@ -27,7 +27,6 @@ from mtlue_cli.generator.codebook import CODE_VERSION, Codebook, Numbers
 from mtlue_cli.generator.decoys import decoys
 from mtlue_cli.generator.generator import Generator
 from mtlue_cli.generator.label_embedding import pattern_dimension
-from mtlue_cli.generator.shipped import find_weights
 from mtlue_cli.images.decode import decode_image
 from mtlue_cli.images.encode import encode_image
 from mtlue_cli.images.folder import find_images, refuse_nesting
@@ -38,7 +37,7 @@ from mtlue_cli.workflows.progress import Progress
 from mtlue_cli.workflows.trace.config import ProbesConfig
 from mtlue_cli.workflows.trace.plan import Plan, plan_probes
 from mtlue_cli.workflows.trace.ranks import smallest_p
-from mtlue_cli.workflows.trace.release_weights import require_key
+from mtlue_cli.workflows.trace.release_weights import require_key, weights_of
 from mtlue_cli.workflows.trace.sealed import (
     COMMITMENT,
     TEMPLATE,
@@ -212,12 +211,7 @@ def open_release(folder: Path, key_file: Path | None, weights: Path | None) -> t
         )
     found = find_key(key_file, keep=False)  # a new key is not that of a release
     require_key(found, run, str(folder), "give the key of the release with --key FILE")
-    loaded = load_checkpoint(find_weights(run.weights_name if weights is None else weights))
-    if loaded.card.digest != run.weights_sha256:
-        raise InputError(
-            f"the weights {loaded.card.name} are not those of {folder}",
-            hint="give the file of its weights with --weights",
-        )
+    loaded = load_checkpoint(weights_of(run, weights, "name them with --weights FILE"))
     release = KeyedRelease(run, loaded, tasks, {}, run.shares, frozenset(record.sha256 for record in manifest.files))
     return replace(release, codes=release.with_codes_of(found.key)), tuple(found.described())
 

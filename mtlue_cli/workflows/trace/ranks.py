@@ -120,3 +120,8 @@ def _ways(stages: int, arms: int) -> list[int]:
         ways = np.convolve(ways, np.full(arms, 1, dtype=object))
     found: list[int] = ways.tolist()
     return found
+
+
+def p_in_words(p: float) -> str:
+    """A p-value for a reader."""
+    return f"{p:.3f}" if p >= 0.001 else f"{p:.1e}"

@@ -16,8 +16,10 @@ from mtlue_cli.workflows.protect.keyed import key_for
 from mtlue_cli.workflows.protect.own_weights import weights_store
 
 
-def weights_of(run: RunRecord, named: Path | None) -> Path:
+def weights_of(run: RunRecord, named: Path | None, hint: str) -> Path:
     """The weights of a release: those that are named, or shipped ones or own ones with the digest of its record.
+
+    ``hint`` says what to do if none are found.
 
     Raises:
         InputError: The named ones are others, or none are found.
@@ -41,7 +43,7 @@ def weights_of(run: RunRecord, named: Path | None) -> Path:
     raise InputError(
         f"the release was made with the weights {run.weights_name}, which are neither shipped nor in {weights_store()}",
         unreadable,
-        "name them with --weights FILE, or give the folder of the originals with --against",
+        hint,
     )
 
 

@@ -1,11 +1,12 @@
 """The options of ``train-generator``."""
 
 import json
+import math
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-from mtlue_cli.choices import FEW_TASKS, BackboneName, ObjectiveName, Precision
+from mtlue_cli.choices import FEW_TASKS, BackboneName, ObjectiveName, Precision, TrainingMethodName, Visibility
 from mtlue_cli.errors import InputError
 from mtlue_cli.options import (
     COMPUTATION,
@@ -35,6 +36,49 @@ def _distortions(text: str) -> "DistortionSettings":
     return distortions_named(text)
 
 
+IMAGENET_SURROGATES = {"imagenet-head": TrainingMethodName.HEAD, "imagenet-full": TrainingMethodName.FULL}
+"""Surrogates that start from ImageNet weights, and how they are trained from there."""
+
+
+@dataclass(frozen=True)
+class SurrogateChoice:
+    """One surrogate: its backbone, whether it starts from ImageNet weights, and its share of the generator's steps."""
+
+    name: str
+    backbone: BackboneName
+    method: TrainingMethodName
+    share: float
+
+
+def surrogates_named(text: str) -> tuple[SurrogateChoice, ...]:
+    """Read ``NAME[=SHARE],...``; shares sum to 1 in the result.
+
+    Raises:
+        InputError: Lists every name and share that is none.
+    """
+    known = {name.value: (name, TrainingMethodName.SCRATCH) for name in BackboneName}
+    known |= {name: (BackboneName.EFFICIENTNET_LITE0, method) for name, method in IMAGENET_SURROGATES.items()}
+    weights: dict[str, float] = {}
+    faults: list[str] = []
+    for part in text.split(","):
+        name, _, share = (piece.strip() for piece in part.partition("="))
+        try:
+            weight = float(share or 1)
+        except ValueError:
+            weight = math.nan
+        if name not in known:
+            faults.append(f"there is no surrogate {name!r}")
+        elif name in weights:
+            faults.append(f"{name} is given twice")
+        elif not 0 < weight < math.inf:
+            faults.append(f"the share of {name} is {share!r}, expected a positive number")
+        weights[name] = weight
+    if faults:
+        raise InputError(f"--surrogate {text} cannot be used", faults, f"known: {', '.join(known)}")
+    total = sum(weights.values())
+    return tuple(SurrogateChoice(name, *known[name], weight / total) for name, weight in weights.items())
+
+
 @dataclass(frozen=True)
 class TrainConfig:
     """What a user asks of ``train-generator``; the help of each option says the rest.
@@ -48,7 +92,10 @@ class TrainConfig:
         epochs: Passes over the images. Without --epochs and --max-minutes, training takes {TRAIN_MINUTES:g} minutes.
         max_minutes: Time for surrogate and generator together, in minutes; instead of --epochs.
         max_steps: Generator steps after which training ends, also if ``max_minutes`` has time left.
-        surrogate: Network that the generator is trained against; it plays the attacker.
+        surrogate: Network that the generator is trained against; it plays the attacker. One of {BackboneName}, or with
+            mtlue[pretrained] and tap or sep: imagenet-head (EfficientNet-Lite0 with frozen ImageNet weights, only the
+            layers behind them are trained) and imagenet-full (all of it is trained). Several, separated by commas, take
+            turns; NAME=SHARE sets how often, such as small=3,imagenet-head=1.
         surrogate_epochs: Passes over the clean images for the surrogate of tap and sep.
         intra_weight: Weight of the regulariser that separates the classes of a task; 0 removes it.
         inter_weight: Weight of the regulariser that separates the tasks; 0 removes it.
@@ -60,6 +107,8 @@ class TrainConfig:
         chroma: Share of colour difference that the perturbation may use: 0 changes luminance only, which is less
             visible and survives conversion to grey. Unset: 0 for tap with at most {FEW_TASKS} columns and for
             grey images, else 1.
+        visibility: How much of the perturbation people may see: high asks for nothing and protects best, normal aims at
+            a FLIP of 0.13, low at 0.09. FLIP is a measure of visible differences; uniform noise has 0.05.
         batch_size: Images per training step. Unset: 32 for tap with at most {FEW_TASKS} columns, else 64.
         learning_rate: Adam's learning rate. Unset: 4e-3 for tap with at most {FEW_TASKS} columns, else 2e-3.
         precision: Number format of the training; auto uses bfloat16 where it is faster.
@@ -84,7 +133,9 @@ class TrainConfig:
     max_minutes: Annotated[float | None, Option(panel=TRAINING, metavar="M", minimum=0.01)] = None
     max_steps: int | None = None
     least_steps: int = 0
-    surrogate: Annotated[BackboneName, Option(panel=TRAINING)] = BackboneName.SMALL
+    surrogate: Annotated[str, Option(panel=TRAINING, metavar="NAME[=SHARE],...", completions=BackboneName)] = (
+        BackboneName.SMALL
+    )
     surrogate_epochs: Annotated[int, Option(panel=TRAINING, metavar="N", minimum=1)] = 6
     intra_weight: Annotated[float, Option(panel=TRAINING, metavar="W", minimum=0.0)] = 1.0
     inter_weight: Annotated[float, Option(panel=TRAINING, metavar="W", minimum=0.0)] = 10.0
@@ -94,6 +145,7 @@ class TrainConfig:
         Option(panel=TRAINING, metavar="NAME[:SETTING=VALUE,...]", typed=str, convert=_distortions),
     ] = None
     chroma: Annotated[float | None, Option(panel=TRAINING, metavar="SHARE", minimum=0.0, maximum=1.0)] = None
+    visibility: Annotated[Visibility, Option(panel=TRAINING)] = Visibility.HIGH
     batch_size: Annotated[
         int | None, Option(flags="--batch-size -b", panel=TRAINING, metavar="N", minimum=2, shared=True)
     ] = None
@@ -112,6 +164,11 @@ class TrainConfig:
     private: bool = False
     start: Annotated[str | None, Option(flags="--from", panel=TRAINING, metavar="NAME|FILE", file_or_name=True)] = None
     key: KeyFile = None
+
+    @property
+    def surrogates(self) -> tuple[SurrogateChoice, ...]:
+        """What :attr:`surrogate` names."""
+        return surrogates_named(self.surrogate)
 
     @property
     def state_folder(self) -> Path:
@@ -172,6 +229,13 @@ def check_usage(config: TrainConfig) -> None:
         faults.append("one of --epochs and --max-minutes is needed")
     if config.key is not None and config.start is None:
         faults.append("--key needs --from: training from scratch uses no key")
+    try:
+        surrogates = config.surrogates
+    except InputError as error:
+        faults += [f"--surrogate: {fault}; {error.hint}" for fault in error.faults]
+    else:
+        if config.objective is ObjectiveName.EM and (len(surrogates) > 1 or surrogates[0].name in IMAGENET_SURROGATES):
+            faults.append("--objective em trains one surrogate from scratch; name one backbone with --surrogate")
     if not config.images.is_dir():
         faults.append(f"{config.images} is not a folder")
     if faults:

@@ -22,6 +22,7 @@ from mtlue_cli.images.contact_sheet import draw_contact_sheet
 from mtlue_cli.images.dataset import load_labels, load_square_images
 from mtlue_cli.images.folder import match_labels
 from mtlue_cli.images.labelled import read_folder_labels
+from mtlue_cli.networks.backbones import BACKBONES
 from mtlue_cli.perturbation.bound import add_bounded
 from mtlue_cli.tasks.label_tensors import as_labels, with_spans
 from mtlue_cli.tasks.labels import LabelFile
@@ -31,9 +32,10 @@ from mtlue_cli.tasks.paths import names_below
 from mtlue_cli.tasks.spec import LabelTable
 from mtlue_cli.tasks.wording import counted
 from mtlue_cli.training.generator_loop import GeneratorLoop
+from mtlue_cli.training.pretrained import load_packaged
 from mtlue_cli.training.runtime import data_digest, flush_denormals, library_versions
 from mtlue_cli.workflows.progress import Progress
-from mtlue_cli.workflows.train.config import TrainConfig, check_usage
+from mtlue_cli.workflows.train.config import IMAGENET_SURROGATES, TrainConfig, check_usage
 from mtlue_cli.workflows.train.run import TrainingRun
 from mtlue_cli.workflows.train.settings import TrainingData, TrainResult, generator_size, recipe_for
 from mtlue_cli.workflows.train.start import TrainingStart, read_start
@@ -67,11 +69,16 @@ def train_generator(config: TrainConfig, progress: Progress, labels: LabelFile |
     start = None if config.start is None else read_start(config.start, config.key, table)
     for note in () if start is None or start.key is None else start.key.described():
         progress.note(note)
+    large = [one.name for one in config.surrogates if BACKBONES[one.backbone].smallest_side > config.size]
+    if large:
+        raise InputError(f"--size {config.size} is too small for the surrogate {large[0]}", hint="give a larger --size")
+    on_imagenet = [one.backbone for one in config.surrogates if one.name in IMAGENET_SURROGATES]
+    pretrained = load_packaged(on_imagenet[0]) if on_imagenet else None
     data = _load(table, config, progress)
     if config.private:
         started = time.monotonic()  # its minutes are for training alone
     with flush_denormals():
-        run = TrainingRun(config, data, device, progress, started, start)
+        run = TrainingRun(config, data, device, progress, started, start, pretrained)
         loop, history = run.train()
     card = _card(config, data, loop, start, history)
     try:
@@ -156,6 +163,7 @@ def _card(
             "steps": loop.steps,
             "images": len(data.images),
             **({"follows": round(history[-1]["agreement"], 4)} if history else {}),
+            **({} if loop.visibility is None else {"flip": round(loop.visibility.measure(loop.generator), 4)}),
             **({} if start is None else {"start": start.to_json()}),
         },
         generator=asdict(shape),

@@ -13,27 +13,30 @@ from typing import Any
 import torch
 
 import mtlue_cli
-from mtlue_cli.choices import ObjectiveName
+from mtlue_cli.choices import BackboneName, ObjectiveName, TrainingMethodName
 from mtlue_cli.devices import on_device
 from mtlue_cli.errors import InputError
 from mtlue_cli.files import TEMPORARY, read_regular, write_atomically
 from mtlue_cli.generator.model import GeneratorConfig, PerturbationGenerator
 from mtlue_cli.keys import Key, find_key
-from mtlue_cli.networks.multitask import build_network
+from mtlue_cli.networks.multitask import MultiTaskNetwork, build_network
 from mtlue_cli.objectives import OBJECTIVES, Ingredients, Objective
 from mtlue_cli.tasks.label_tensors import class_shares
 from mtlue_cli.training.generator_loop import GeneratorLoop, GeneratorSettings, StepRecord, mean_record
+from mtlue_cli.training.methods import METHODS
 from mtlue_cli.training.multitask_loop import EpochRecord, LearningSettings
+from mtlue_cli.training.pretrained import PretrainedStart
 from mtlue_cli.training.runtime import deferred_interrupt, load_state, save_state, state_faults
-from mtlue_cli.training.surrogate import SurrogateRun, epochs_within, train_surrogate
+from mtlue_cli.training.surrogate import SurrogateRun, epochs_within, head_images, train_head, train_surrogate
+from mtlue_cli.training.visibility import FLIP_TARGETS, VisibilityControl
 from mtlue_cli.workflows.progress import Progress
-from mtlue_cli.workflows.train.config import TrainConfig
+from mtlue_cli.workflows.train.config import SurrogateChoice, TrainConfig
 from mtlue_cli.workflows.train.settings import TrainingData, generator_size, recipe_for
 from mtlue_cli.workflows.train.start import TrainingStart
 
-GENERATOR_STATE, SURROGATE_STATE = "generator.safetensors", "surrogate.safetensors"
+GENERATOR_STATE = "generator.safetensors"
 SURROGATE_SHARE = 0.4
-"""Largest share of ``max_minutes`` that a clean surrogate may take."""
+"""Largest share of ``max_minutes`` that clean surrogates may take together; a head on frozen features counts little."""
 SURROGATE_BATCH = 64
 """Least images per step of a surrogate: on a CPU half as many take nearly as long."""
 SURROGATE_SEED_OFFSET = 1000
@@ -159,6 +162,7 @@ class TrainingRun:
         progress: Where it reports.
         started: ``time.monotonic()`` at the start, from which ``max_minutes`` counts.
         start: The weights that the generator begins with; None: untrained.
+        pretrained: Those that surrogates on ImageNet start from, if there are such.
     """
 
     config: TrainConfig
@@ -167,10 +171,12 @@ class TrainingRun:
     progress: Progress
     started: float
     start: TrainingStart | None = None
+    pretrained: PretrainedStart | None = None
 
     def __post_init__(self) -> None:
         config, data = self.config, self.data
         self.spec = OBJECTIVES[config.objective]
+        self.surrogates = config.surrogates
         self.recipe = recipe_for(config, data.tasks, data.images)
         self.learnability = config.learnability(len(data.tasks))
         settings = config.recorded_settings()
@@ -199,7 +205,13 @@ class TrainingRun:
             InputError: As :meth:`StateFolder.open`.
         """
         self.state.open()
-        clean = self._surrogate().networks(self.data.tasks, self.device) if self.spec.clean_checkpoints else []
+        clean: list[list[MultiTaskNetwork]] = []
+        if self.spec.clean_checkpoints:
+            long = sum(one.method is not TrainingMethodName.HEAD for one in self.surrogates)
+            limited = self.config.max_minutes is not None
+            seconds = self._remaining() * SURROGATE_SHARE / max(1, long) if limited else None
+            for index, surrogate in enumerate(self.surrogates):
+                clean.append(self._trained(index, surrogate, seconds).networks(self.data.tasks, self.device))
         generator = self._fresh_generator()
         steps = self.state.planned("steps", lambda: self._planned_steps(clean))
         loop = self._loop(generator, self._objective(clean), steps)
@@ -252,49 +264,52 @@ class TrainingRun:
         assert self.config.max_minutes is not None
         return self.config.max_minutes * 60 - (time.monotonic() - self.started)
 
-    def _surrogate(self) -> SurrogateRun:
+    def _trained(self, index: int, surrogate: SurrogateChoice, seconds: float | None) -> SurrogateRun:
+        """A surrogate trained on clean images in ``seconds`` at most, or the one that an earlier run left."""
         config, data = self.config, self.data
+        suffix = f"-{index + 1}" if index else ""
+        state_name = f"surrogate{suffix}.safetensors"
         settings = LearningSettings(
             epochs=config.surrogate_epochs,
             batch_size=max(SURROGATE_BATCH, self.recipe.batch_size),
             crop_size=config.size,
-            backbone=config.surrogate,
-            seed=config.seed + SURROGATE_SEED_OFFSET,
+            backbone=surrogate.backbone,
+            seed=config.seed + SURROGATE_SEED_OFFSET + index,
             precision=config.precision,
         )
-        state = self.state.load(SURROGATE_STATE)
+        state = self.state.load(state_name)
         if state is not None:
-            with state_faults(self.state.path / SURROGATE_STATE):
+            with state_faults(self.state.path / state_name):
                 settings = replace(settings, epochs=int(state["epochs"]))
                 return SurrogateRun(tuple(state["checkpoints"]), dict(state["accuracy"]), settings)
 
-        def affordable() -> int:
-            if config.max_minutes is None:
-                return settings.epochs
-            budget = self._remaining() * SURROGATE_SHARE
-            return epochs_within(budget, data.images, data.labels, data.tasks, settings, self.device)
-
-        settings = replace(settings, epochs=self.state.planned("surrogate_epochs", affordable))
-        self.progress.start(f"clean surrogate ({config.surrogate.value})", settings.epochs * len(data.images))
+        stage = f"clean surrogate ({surrogate.name})"
         figures: dict[str, float] = {}
+
+        def on_step(count: int) -> None:
+            self.progress.advance(count, figures)
+
+        def affordable() -> int:
+            if seconds is None:
+                return settings.epochs
+            return epochs_within(seconds, data.images, data.labels, data.tasks, settings, self.device)
 
         def on_epoch(record: EpochRecord) -> None:
             figures.update(loss=record.loss, accuracy=sum(record.accuracy.values()) / len(record.accuracy))
 
-        run = train_surrogate(
-            data.images,
-            data.labels,
-            data.tasks,
-            settings,
-            self.spec.clean_checkpoints,
-            self.device,
-            lambda count: self.progress.advance(count, figures),
-            on_epoch,
-            self.recipe.distortions,
-        )
+        learned = data.images, data.labels, data.tasks
+        distortions = self.recipe.distortions
+        if surrogate.method is TrainingMethodName.HEAD and self.pretrained is not None and not len(data.tasks.dense):
+            self.progress.start(stage, head_images(len(data.images)))
+            run = train_head(*learned, settings, self.pretrained, self.device, on_step, distortions)
+        else:
+            settings = replace(settings, epochs=self.state.planned(f"surrogate{suffix}_epochs", affordable))
+            self.progress.start(stage, settings.epochs * len(data.images))
+            keep, method = self.spec.clean_checkpoints, METHODS[surrogate.method].build(self.pretrained)
+            run = train_surrogate(*learned, settings, keep, self.device, on_step, on_epoch, distortions, method)
         self.progress.finish()
         self.state.save(
-            SURROGATE_STATE,
+            state_name,
             {"checkpoints": list(run.checkpoints), "accuracy": dict(run.accuracy), "epochs": settings.epochs},
         )
         return run
@@ -327,9 +342,13 @@ class TrainingRun:
 
     def _objective(self, clean: list[Any]) -> Objective:
         def fresh(seed: int) -> torch.nn.Module:
-            return on_device(build_network(self.config.surrogate, self.data.tasks, seed), self.device)
+            return on_device(build_network(learning, self.data.tasks, seed), self.device)
 
-        return self.spec.build(Ingredients(self.data.tasks, clean, fresh, self.config.seed, self.learnability))
+        # The one that learns beside the generator starts from scratch, as whoever knows nothing of these images does.
+        scratch = [one.backbone for one in self.surrogates if one.method is TrainingMethodName.SCRATCH]
+        learning = scratch[0] if scratch else BackboneName.SMALL
+        shares = [one.share for one in self.surrogates]
+        return self.spec.build(Ingredients(self.data.tasks, clean, fresh, self.config.seed, self.learnability, shares))
 
     def _loop(self, generator: PerturbationGenerator, objective: Objective, steps: int) -> GeneratorLoop:
         config, data = self.config, self.data
@@ -344,7 +363,9 @@ class TrainingRun:
             seed=config.seed,
             precision=config.precision,
         )
-        return GeneratorLoop(generator, objective, data.images, data.labels, settings, self.device)
+        target = FLIP_TARGETS[config.visibility]
+        control = None if target is None else VisibilityControl(target, data.images, data.labels)
+        return GeneratorLoop(generator, objective, data.images, data.labels, settings, self.device, control)
 
     def _planned_steps(self, clean: list[Any]) -> int:
         """Steps of ``epochs``; or as many as fit into the rest of ``max_minutes``, by the time that a few take."""

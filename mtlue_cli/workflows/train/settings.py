@@ -113,6 +113,8 @@ class TrainResult:
                 aim: f"{last['agreement']:.1%}",
                 "mean change": f"{last['mean_change']:.3g}/255",
             }
+        if "flip" in self.card.settings:
+            rows["FLIP in training"] = f"{self.card.settings['flip']:.3f}"
         return rows | {"contact sheet": str(self.contact_sheet), "digest": self.card.digest}
 
     def _repr_html_(self) -> str:

@@ -123,7 +123,7 @@ def test_another_key_and_other_weights_are_refused(traced: Traced, tmp_path: Pat
     with pytest.raises(InputError, match="is not that of"):
         make_probes(replace(traced.config("x"), key=tmp_path / "key"), SilentProgress())
     other = write_checkpoint(tmp_path / "other.safetensors", None, seed=5)
-    with pytest.raises(InputError, match="are not those of"):
+    with pytest.raises(InputError, match="holds other weights"):
         make_probes(replace(traced.config("x"), weights=other), SilentProgress())
     with pytest.raises(InputError, match="seed"):
         traced.probes("x", seed="12")

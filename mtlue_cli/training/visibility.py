@@ -1,0 +1,116 @@
+"""A penalty on what people see of a perturbation, whose weight follows the FLIP of training images to a target."""
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from mtlue_cli.choices import Visibility
+from mtlue_cli.generator.model import PerturbationGenerator
+from mtlue_cli.metrics.flip import SAMPLE, mean_flip
+from mtlue_cli.perturbation.bound import LEVELS, add_bounded
+
+FLIP_TARGETS: Mapping[Visibility, float | None] = {
+    Visibility.LOW: 0.09,
+    Visibility.NORMAL: 0.13,
+    Visibility.HIGH: None,
+}
+"""Mean FLIP that training aims at; None: nothing is asked for, which gives about 0.15."""
+
+POWER = 0.35
+"""Half of FLIP's exponent: FLIP raises a colour difference to 0.7, the penalty starts from its square. A concave
+penalty prefers a few loud places to a faint pattern everywhere, as FLIP does."""
+
+CHROMA_COST = 2.4
+"""Squared chroma counts so many times squared luminance: at half the amplitude, coarse chroma has a FLIP of 0.098 and
+coarse luminance of 0.072, and (0.098 / 0.072) ** (1 / POWER) is 2.4."""
+
+ADAPT_STEPS = 25
+"""Steps between two measurements of FLIP."""
+
+FIRST_WEIGHT, LEAST_WEIGHT, LARGEST_WEIGHT = 0.5, 0.01, 20.0
+GAIN = 2.0
+"""The weight is multiplied by ``exp(GAIN * (flip / target - 1))`` at each measurement."""
+
+MARGIN = 0.98
+"""Part of the target that is aimed at: what is measured on other images is not exactly what was trained."""
+
+
+def visibility_penalty(delta: Tensor, epsilon: int) -> Tensor:
+    """How visible a perturbation is, roughly as FLIP sees it: a scalar from nearly 0 to about 1, differentiable.
+
+    Args:
+        delta: ``(B, 3, H, W)`` float within ``[-epsilon/255, epsilon/255]``.
+        epsilon: Bound in 255ths.
+
+    Source:
+        The exponent is that of Andersson et al., "FLIP", HPG 2020; its spatial filters are left out, since they are
+        narrower than a pixel of the generator.
+    """
+    scaled = delta * (LEVELS / epsilon)
+    luminance = scaled.mean(dim=1)
+    chroma = (scaled - luminance[:, None]).square().mean(dim=1)
+    return (luminance.square() + CHROMA_COST * chroma + 1e-3).pow(POWER).mean()
+
+
+class VisibilityControl:
+    """Weighs :func:`visibility_penalty` so that a sample of the training images comes to a FLIP.
+
+    Args:
+        target: Mean FLIP to reach.
+        images: ``(N, 3, S, S)`` uint8, the training images; evenly spaced ones are the sample.
+        labels: Theirs, as the generator takes them.
+
+    Attributes:
+        flip: Of the sample, when it was measured last; None: not yet.
+    """
+
+    def __init__(self, target: float, images: Tensor, labels: Mapping[str, Tensor]) -> None:
+        self._target = target * MARGIN
+        rows = torch.linspace(0, len(images) - 1, min(SAMPLE, len(images))).long()
+        self._images, self._labels = images[rows], {name: column[rows] for name, column in labels.items()}
+        self._weight = FIRST_WEIGHT
+        self.flip: float | None = None
+
+    def loss(self, delta: Tensor, epsilon: int) -> Tensor:
+        """The weighted penalty of ``(B, 3, H, W)`` perturbations."""
+        return self._weight * visibility_penalty(delta, epsilon)
+
+    def adapt(self, generator: PerturbationGenerator) -> None:
+        """Measure the sample and change the weight."""
+        self.flip = self.measure(generator)
+        factor = math.exp(GAIN * (self.flip / self._target - 1))
+        self._weight = min(max(self._weight * factor, LEAST_WEIGHT), LARGEST_WEIGHT)
+
+    def measure(self, generator: PerturbationGenerator) -> float:
+        """Mean FLIP of the sample at the generator's size."""
+        was_training, device = generator.training, next(generator.parameters()).device
+        generator.eval()
+        labels = {name: column.to(device) for name, column in self._labels.items()}
+        delta = generator.perturb(self._images.to(device).float() / LEVELS, labels).cpu().numpy()
+        generator.train(was_training)
+        originals = self._images.numpy()
+        released = add_bounded(originals, delta, generator.config.epsilon)
+        found = mean_flip(
+            (original.transpose(1, 2, 0), changed.transpose(1, 2, 0))
+            for original, changed in zip(originals, released, strict=True)
+        )
+        assert found is not None
+        return found.mean
+
+    def state_dict(self) -> dict[str, Any]:
+        """What the next step depends on."""
+        return {"weight": self._weight}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Resume from what :meth:`state_dict` gave.
+
+        Raises:
+            ValueError: The weight is out of range.
+        """
+        weight = float(state["weight"])
+        if not LEAST_WEIGHT <= weight <= LARGEST_WEIGHT:
+            raise ValueError(f"the weight of the visibility penalty is {weight}")
+        self._weight = weight
