@@ -196,19 +196,20 @@ def _parameter(found: OptionField, word: str, callback: Callable[..., Any] | Non
     )
 
 
-def _checking(option: Option) -> Callable[[Path | None], Path | None]:
+def _checking(option: Option) -> Callable[..., Path | None]:
     """Refuses a URL that is not taken, and a path to nothing where something must be there."""
 
-    def check(value: Path | None) -> Path | None:
+    def check(context: typer.Context, parameter: typer.CallbackParam, value: Path | None) -> Path | None:
         if value is None:
             return None
         try:
             is_url = checked_url(value, written=option.url == "written") is not None
         except InputError as error:
-            raise typer.BadParameter(f"{error}; {error.hint}" if error.hint else str(error)) from None
+            message = f"{error}; {error.hint}" if error.hint else str(error)
+            raise typer.BadParameter(message, context, parameter) from None
         if option.exists and not is_url and not os.path.exists(value):
             kind = {"folder": "Directory", "file": "File", "any": "Path"}[option.takes]
-            raise typer.BadParameter(f"{kind} {str(value)!r} does not exist.")
+            raise typer.BadParameter(f"{kind} {str(value)!r} does not exist.", context, parameter)
         return value
 
     return check

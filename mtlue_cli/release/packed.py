@@ -30,6 +30,7 @@ from mtlue_cli.release.records import (
     write_run,
 )
 from mtlue_cli.release.seal import SEAL_PATH, Seal, Sealer, read_seal, sealed_file_faults
+from mtlue_cli.storage.writer import WRITER
 from mtlue_cli.tasks.paths import path_fault
 
 SHARDS_NAME = "shards.json"
@@ -70,7 +71,8 @@ def refuse_other(out: Path) -> None:
     """
     if out.exists() and not out.is_dir():
         raise InputError(f"the output {out} is a file, expected a folder", hint="give another one with --out")
-    if out.is_dir() and any(out.iterdir()) and not is_packed(out):
+    begun = ([f"{FOLDER}/{WRITER}"], [])  # a run by a URL that was killed before it wrote anything
+    if out.is_dir() and any(out.iterdir()) and not is_packed(out) and find_files_and_links(out) != begun:
         raise InputError(
             f"the output folder {out} is not empty and holds no release in shards",
             hint="give another one with --out",

@@ -48,9 +48,9 @@ def checked_url(path: Path, *, written: bool = False) -> str | None:
     scheme, _, rest = url.partition("://")
     # Nothing of it is shown before it is known to hold no secret.
     if not _HOST.fullmatch(rest.split("/")[0]):
-        raise InputError(f"a {scheme}:// URL holds a user or a password", hint=_FROM_ENVIRONMENT)
+        raise InputError(f"the {scheme}:// URL holds a user or a password", hint=_FROM_ENVIRONMENT)
     if "?" in rest:
-        raise InputError(f"a {scheme}:// URL has a query, which may be a signature", hint=_FROM_ENVIRONMENT)
+        raise InputError(f"the {scheme}:// URL has a query, which may be a signature", hint=_FROM_ENVIRONMENT)
     if scheme not in SCHEMES:
         raise InputError(
             f"{url} cannot be read: the scheme {scheme} is not known",
