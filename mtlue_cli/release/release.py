@@ -264,7 +264,7 @@ class Release:
             is_under_way = leaving.enter_context(sole_remote_writer(self.folder, self.records))
             remote = remote_folder(self.folder)
             if remote is not None:
-                name = self.records.relative_to(remote.path_of("")).as_posix()
+                name = self.records.relative_to(remote.root).as_posix()
                 source = None if originals is None else remote_folder(originals)
                 self._parts = Parts(remote, name, sealer.mac, source, is_under_way)
                 if resumption.records:
@@ -408,6 +408,8 @@ class Release:
         if on_start is not None:
             on_start(len(manifest.files))
         expect(folder, [record.file_name for record in manifest.files])
+        if originals is not None:
+            expect(originals, [record.source for record in manifest.files])
         found: list[FileCheck] = []
         with ReadingThreads(max_workers=max(1, workers)) as pool:
             for result in pool.map(look, manifest.files):

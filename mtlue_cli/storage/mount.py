@@ -46,6 +46,7 @@ class RemoteFolder:
 
     Attributes:
         objects: Those of the URL.
+        root: The folder of this machine that names lead from.
         folder: Stands for the URL.
         parts: Parts of the manifest that an unfinished run has left, by name, in order.
         room: Bytes of fetched files that may lie on the disk.
@@ -59,7 +60,7 @@ class RemoteFolder:
         self.folder = root / objects.name
         self.parts: dict[str, Part] = {}
         self.room = ROOM
-        self._root = root
+        self.root = root
         self._pool = ThreadPoolExecutor(CONNECTIONS, thread_name_prefix="storage")
         self._lock = threading.RLock()
         self._away: dict[str, Listed] = {}
@@ -104,10 +105,6 @@ class RemoteFolder:
                 with self._lock:
                     if name not in self._tokens:
                         self._place(name, listed)
-
-    def path_of(self, name: str) -> Path:
-        """The file that stands for an object."""
-        return self._root / name
 
     @contextmanager
     def held(self, name: str) -> Iterator[None]:
@@ -216,16 +213,16 @@ class RemoteFolder:
             for state in (self._away, self._tokens, self._digests):
                 state.pop(name, None)
             with suppress(OSError):  # such as a name that is too long for a file
-                (self._root / name).unlink(missing_ok=True)
+                (self.root / name).unlink(missing_ok=True)
 
     def _is_record(self, name: str) -> bool:
         return name.startswith((f"{self.objects.name}/{RECORDS}/", f"{self.objects.name}{RECORDS}/"))
 
     def _place(self, name: str, listed: Listed) -> None:
         """Put a file without content in place, of the size of the object where that costs no room."""
-        path = self._root / name
+        path = self.root / name
         path.parent.mkdir(parents=True, exist_ok=True)
-        empty = self._root / WORK / f"{threading.get_ident()}"
+        empty = self.root / WORK / f"{threading.get_ident()}"
         with empty.open("wb") as stream:
             if os.name == "posix":
                 stream.truncate(listed.size or 0)
@@ -235,9 +232,9 @@ class RemoteFolder:
         self._here_bytes -= self._here.pop(name, 0)
 
     def _put_here(self, name: str, content: bytes) -> None:
-        fetched = self._root / WORK / f"{threading.get_ident()}"
+        fetched = self.root / WORK / f"{threading.get_ident()}"
         fetched.write_bytes(content)
-        fetched.replace(self._root / name)
+        fetched.replace(self.root / name)
         self._away.pop(name, None)
 
     def _fetch(self, name: str) -> "Future[None] | None":
@@ -247,13 +244,13 @@ class RemoteFolder:
         return self._fetching.get(name)
 
     def _get(self, name: str) -> None:
-        fetched = self._root / WORK / f"{threading.get_ident()}"
+        fetched = self.root / WORK / f"{threading.get_ident()}"
         try:
             self.objects.get_file(name, fetched)
             size = fetched.stat().st_size
             with self._lock:
                 if self._away.pop(name, None) is not None:
-                    fetched.replace(self._root / name)
+                    fetched.replace(self.root / name)
                     if not self._is_record(name):
                         self._here[name] = size
                         self._here_bytes += size

@@ -72,7 +72,7 @@ def sole_remote_writer(release: Path, records: Path) -> Iterator[Callable[[], No
     if remote is None:
         yield lambda: None
         return
-    folder = records.relative_to(remote.path_of("")).as_posix()
+    folder = records.relative_to(remote.root).as_posix()
     name, own = f"{folder}/{WRITER}", token_hex(16)
     _take(remote, name, own)
     _OWN.add(own)
