@@ -4,6 +4,7 @@ import os
 import socket
 import threading
 import time
+import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -37,7 +38,7 @@ class Writer(msgspec.Struct, frozen=True):
     @property
     def is_dead(self) -> bool:
         """Whether its process has ended, or has not been heard of for long."""
-        if self.host == socket.gethostname():
+        if self.host == _host():
             if self.process == os.getpid():
                 return self.run not in _OWN
             try:
@@ -110,6 +111,15 @@ def sole_remote_writer(release: Path, records: Path) -> Iterator[Callable[[], No
                 remote.objects.discard(name)
 
 
+def _host() -> str:
+    """This machine since it was started: names of machines are not unique."""
+    try:
+        started = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    except OSError:
+        started = f"{uuid.getnode():x}"
+    return f"{socket.gethostname()} {started}"
+
+
 def _take(remote: RemoteFolder, name: str, own: str) -> None:
     for _ in range(2):
         try:
@@ -120,7 +130,7 @@ def _take(remote: RemoteFolder, name: str, own: str) -> None:
                 return  # the store had taken it before the connection was lost
             if holder is not None and not holder.is_dead:
                 raise InputError(
-                    f"another run is writing to {remote.objects.url}: process {holder.process} on {holder.host}",
+                    f"another run is writing to {remote.objects.url}: process {holder.process} on {holder.host.split()[0]}",
                     hint=f"wait until it has ended; if it was killed, wait {STALE / 60:g} minutes, or remove "
                     f"{remote.objects.url_of(name)}",
                 ) from None
@@ -142,4 +152,4 @@ def _holder(remote: RemoteFolder, name: str) -> Writer | None:
 
 
 def _content(own: str) -> bytes:
-    return msgspec.json.encode(Writer(socket.gethostname(), os.getpid(), own, time.time()))
+    return msgspec.json.encode(Writer(_host(), os.getpid(), own, time.time()))
