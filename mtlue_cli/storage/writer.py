@@ -47,7 +47,7 @@ class Writer(msgspec.Struct, frozen=True):
                 return True
             except OSError:
                 pass
-        return time.time() - self.seconds > STALE
+        return abs(time.time() - self.seconds) > STALE
 
 
 _OWN: set[str] = set()
@@ -129,8 +129,9 @@ def _take(remote: RemoteFolder, name: str, own: str) -> None:
             if holder is not None and holder.run == own:
                 return  # the store had taken it before the connection was lost
             if holder is not None and not holder.is_dead:
+                host = holder.host.partition(" ")[0]
                 raise InputError(
-                    f"another run is writing to {remote.objects.url}: process {holder.process} on {holder.host.split()[0]}",
+                    f"another run is writing to {remote.objects.url}: process {holder.process} on {host}",
                     hint=f"wait until it has ended; if it was killed, wait {STALE / 60:g} minutes, or remove "
                     f"{remote.objects.url_of(name)}",
                 ) from None

@@ -5,6 +5,7 @@ import functools
 import http.server
 import json
 import threading
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -256,7 +257,7 @@ def test_one_run_writes_at_a_time(
     def say(seconds: float) -> None:
         store.pipe_file(key, json.dumps({"host": "far", "process": 1, "run": "x", "seconds": seconds}).encode())
 
-    say(10**11)
+    say(time.time())
     with pytest.raises(InputError, match="another run is writing to memory://data/release: process 1 on far"):
         protect(weights)
     say(0)  # long dead
@@ -265,7 +266,7 @@ def test_one_run_writes_at_a_time(
     part = parts.Parts.put
 
     def stolen(self: parts.Parts) -> None:
-        say(10**11)
+        say(time.time())
         part(self)
 
     monkeypatch.setattr(parts.Parts, "put", stolen)
