@@ -112,7 +112,8 @@ def known_digest(path: Path) -> str | None:
 def source_of(path: Path) -> Path | IO[bytes]:
     """A large file for a library that reads it in parts: its path, or a stream of one that lies elsewhere."""
     found = remote_of(path)
-    return (None if found is None else found[0].stream(found[1])) or path
+    stream = None if found is None else found[0].stream(found[1])
+    return path if stream is None else stream
 
 
 def kind_of(mode: int) -> str | None:

@@ -127,8 +127,8 @@ def _members(path: Path) -> Iterator[tuple[str, str, tarfile.TarInfo, bytes]]:
     """Name, ending, header and content of each file; a file without a name or an ending is left out."""
     try:
         source = source_of(path)
-        opened = {"name": source} if isinstance(source, Path) else {"fileobj": source}
-        with tarfile.open(mode="r|*", **opened) as archive:
+        opened = tarfile.open(source, "r|*") if isinstance(source, Path) else tarfile.open(fileobj=source, mode="r|*")
+        with opened as archive:
             for info in archive:
                 if info.isdir():
                     continue

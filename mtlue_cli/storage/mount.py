@@ -341,9 +341,8 @@ def located(options: Iterable[OptionField], values: Mapping[str, Any]) -> Iterat
             named = option.option.flag if option.option.flags else str(option.option.metavar)
             given = checked_url(value, written=url == "written") or ""
             for other, (theirs, written) in urls.items():
-                if (written or url == "written") and f"{given}/".startswith(f"{theirs}/") | f"{theirs}/".startswith(
-                    f"{given}/"
-                ):
+                inner, outer = sorted((f"{given}/", f"{theirs}/"), key=len, reverse=True)
+                if (written or url == "written") and inner.startswith(outer):
                     raise InputError(
                         f"{named} {given} and {other} {theirs} overlap", hint="give the release a folder of its own"
                     )
