@@ -109,11 +109,10 @@ def known_digest(path: Path) -> str | None:
     return None if found is None else found[0].digest(found[1])
 
 
-def source_of(path: Path) -> Path | IO[bytes]:
-    """A large file for a library that reads it in parts: its path, or a stream of one that lies elsewhere."""
+def stream_of(path: Path) -> IO[bytes] | None:
+    """A large file that lies elsewhere, for a library that reads it in parts; None for one to open by its path."""
     found = remote_of(path)
-    stream = None if found is None else found[0].stream(found[1])
-    return path if stream is None else stream
+    return None if found is None else found[0].stream(found[1])
 
 
 def kind_of(mode: int) -> str | None:
