@@ -349,7 +349,6 @@ def test_a_web_server_is_read(weights: str, photos: Path, tmp_path: Path) -> Non
     assert local_content(tmp_path / "found") == local_content(tmp_path / "named") == wanted
 
 
-@pytest.mark.usefixtures("photos")
 def test_tables_that_were_dropped_from_the_disk_are_fetched_again(
     photos: Path, tmp_path: Path, store: fsspec.AbstractFileSystem, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -383,6 +382,7 @@ def test_weights_of_a_url_are_found_again(photos: Path, tmp_path: Path, store: f
     assert str(mtlue.inspect("memory://data/own.safetensors").path) == "memory://data/own.safetensors"
 
 
+@pytest.mark.usefixtures("photos")
 def test_a_damaged_part_is_reported(weights: str, store: fsspec.AbstractFileSystem) -> None:
     store.pipe_file("/data/release/.mtlue/parts/000001.json", b"{")
     with pytest.raises(InputError, match=r"release/\.mtlue/parts/000001\.json is damaged") as raised:
