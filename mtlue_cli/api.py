@@ -315,7 +315,7 @@ def inspect(
         with limits(values), INSPECT.located(values):
             found = checked(config_of(InspectOptions, values))
             from mtlue_cli.release.seal import trust_of
-            from mtlue_cli.workflows.inspect import inspect_path
+            from mtlue_cli.workflows.inspect import CheckpointReport, inspect_path
 
             report = inspect_path(
                 found.path,
@@ -324,8 +324,9 @@ def inspect(
                 workers=found.workers,
                 trust=trust_of(found.key, found.signer),
             )
-            said = {"faults": tuple(map(shown, report.faults))} if hasattr(report, "faults") else {}
-            return replace(report, path=_by_url(report.path), **said)
+            if isinstance(report, CheckpointReport):
+                return replace(report, path=_by_url(report.path))
+            return replace(report, path=_by_url(report.path), faults=tuple(map(shown, report.faults)))
 
 
 def _by_url(path: Path) -> Path:

@@ -200,16 +200,16 @@ def _checking(option: Option) -> Callable[..., Path | None]:
     """Refuses a URL that is not taken, and a path to nothing where something must be there."""
 
     def check(context: typer.Context, parameter: typer.CallbackParam, value: Path | None) -> Path | None:
-        if value is None:
-            return None
+        fault = None
         try:
-            is_url = checked_url(value, written=option.url == "written") is not None
+            is_url = value is not None and checked_url(value, written=option.url == "written") is not None
+            if value is not None and option.exists and not is_url and not os.path.exists(value):
+                kind = {"folder": "Directory", "file": "File", "any": "Path"}[option.takes]
+                fault = f"{kind} {str(value)!r} does not exist."
         except InputError as error:
-            message = f"{error}; {error.hint}" if error.hint else str(error)
-            raise typer.BadParameter(message, context, parameter) from None
-        if option.exists and not is_url and not os.path.exists(value):
-            kind = {"folder": "Directory", "file": "File", "any": "Path"}[option.takes]
-            raise typer.BadParameter(f"{kind} {str(value)!r} does not exist.", context, parameter)
+            fault = f"{error}; {error.hint}" if error.hint else str(error)
+        if fault is not None:
+            raise typer.BadParameter(fault, context, parameter)  # type: ignore[arg-type]  # it is one at run time
         return value
 
     return check

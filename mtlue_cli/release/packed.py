@@ -71,8 +71,10 @@ def refuse_other(out: Path) -> None:
     """
     if out.exists() and not out.is_dir():
         raise InputError(f"the output {out} is a file, expected a folder", hint="give another one with --out")
-    begun = ([f"{FOLDER}/{WRITER}"], [])  # a run by a URL that was killed before it wrote anything
-    if out.is_dir() and any(out.iterdir()) and not is_packed(out) and find_files_and_links(out) != begun:
+    if out.is_dir() and any(out.iterdir()) and not is_packed(out):
+        files, links = find_files_and_links(out)
+        if files == [f"{FOLDER}/{WRITER}"] and not links:
+            return  # a run by a URL that was killed before it wrote anything
         raise InputError(
             f"the output folder {out} is not empty and holds no release in shards",
             hint="give another one with --out",

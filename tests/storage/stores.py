@@ -9,9 +9,24 @@ from typing import Any
 import fsspec
 import pytest
 
+import mtlue_cli as mtlue
 from mtlue_cli.errors import StorageError
+from mtlue_cli.release.check import ReleaseCheck
 from mtlue_cli.release.records import FOLDER, LOCK_NAME
 from mtlue_cli.storage.objects import Listed, Objects
+from mtlue_cli.workflows.protect.run import ProtectResult
+
+
+def protect(images: str | Path, out: str | Path, **options: Any) -> ProtectResult:  # noqa: ANN401 - any option
+    """What ``mtlue.protect`` gives on a CPU."""
+    return mtlue.protect(images, out=out, device="cpu", **options)
+
+
+def faults(release: str | Path, **options: Any) -> tuple[str, ...]:  # noqa: ANN401 - any option
+    """What ``mtlue.inspect`` finds wrong with a release."""
+    found = mtlue.inspect(release, **options)
+    assert isinstance(found, ReleaseCheck)
+    return found.faults
 
 
 def local_content(folder: Path) -> dict[str, bytes]:

@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import fsspec
 import pytest
@@ -31,7 +32,8 @@ from mtlue_cli.workflows.protect.plan import read_inputs
 from mtlue_cli.workflows.protect.run import ProtectResult, protect_folder
 from tests.protect_runs import interrupt
 from tests.small_set import write_checkpoint, write_images
-from tests.storage.stores import content, cut_after, local_content, watched
+from tests.storage import stores
+from tests.storage.stores import content, cut_after, faults, local_content, watched
 
 IMAGES, OUT = "memory://data/photos", "memory://data/release"
 
@@ -55,8 +57,8 @@ def local(photos: Path, weights: str, tmp_path: Path) -> dict[str, bytes]:
     return local_content(tmp_path / "local")
 
 
-def protect(weights: str, images: str | Path = IMAGES, out: str | Path = OUT, **options: object) -> ProtectResult:
-    return mtlue.protect(images, weights=weights, out=out, device="cpu", workers=1, **options)
+def protect(weights: str, images: str | Path = IMAGES, out: str | Path = OUT, **options: str) -> ProtectResult:
+    return stores.protect(images, out, weights=weights, workers=1, **options)
 
 
 @contextlib.contextmanager
@@ -72,7 +74,7 @@ def test_a_release_by_url_is_the_local_one_byte_for_byte(
     result = protect(weights)
     assert content(OUT) == local
     assert str(result.release) == OUT
-    assert mtlue.inspect(result.release, against=IMAGES).faults == ()
+    assert faults(result.release, against=IMAGES) == ()
     protect(weights, photos, "memory://data/other")
     protect(weights, IMAGES, tmp_path / "here")
     assert content("memory://data/other") == local == local_content(tmp_path / "here")
@@ -120,9 +122,8 @@ def test_a_connection_that_is_cut_leaves_whole_parts_and_the_next_run_ends_with_
 def test_a_run_that_is_resumed_reads_nothing_of_complete_parts(local: dict[str, bytes], weights: str) -> None:
     with small_parts(), mount.mounted(Path(IMAGES)) as images, mount.mounted(Path(OUT), written=True) as out:
         interrupt(ProtectConfig(images, images / "labels.csv", out, weights=weights, device="cpu"), 4)
-    unfinished = mtlue.inspect(OUT)
-    assert len(unfinished.faults) == 1
-    assert "4 images are recorded" in unfinished.faults[0]
+    (unfinished,) = faults(OUT)
+    assert "4 images are recorded" in unfinished
     with watched() as found:
         result = protect(weights)
     assert (result.protected, result.kept) == (3, 4)
@@ -173,14 +174,13 @@ def test_a_release_whose_loader_takes_folders_for_classes(tmp_path: Path, store:
         (tmp_path / "classes" / "ab"[at % 2]).mkdir(parents=True, exist_ok=True)
         path.rename(tmp_path / "classes" / "ab"[at % 2] / path.name)
     store.put(str(tmp_path / "classes"), "/data/classes", recursive=True)
-    options = {"weights": "default", "device": "cpu"}
-    mtlue.protect(tmp_path / "classes", out=tmp_path / "release", **options)
-    mtlue.protect("memory://data/classes", out=OUT, **options)
+    protect("default", tmp_path / "classes", tmp_path / "release")
+    protect("default", "memory://data/classes")
     assert content(OUT) == local_content(tmp_path / "release")
     assert content(f"{OUT}.mtlue") == {
         name: text for name, text in local_content(tmp_path / "release.mtlue").items() if name != "lock"
     }
-    assert mtlue.inspect(OUT).faults == ()
+    assert faults(OUT) == ()
 
 
 @pytest.mark.usefixtures("photos")
@@ -233,7 +233,12 @@ def test_images_of_someone_else_are_not_released(
         put_stranger()
     else:
         close = Release.close
-        monkeypatch.setattr(Release, "close", lambda *words: (put_stranger(), close(*words))[1])
+
+        def close_later(*words: Any) -> None:  # noqa: ANN401 - whatever it takes
+            put_stranger()
+            close(*words)
+
+        monkeypatch.setattr(Release, "close", close_later)
     with pytest.raises(MtlueError, match=r"mtlue did not write") as raised:
         protect(weights)
     assert "mine.jpg" in f"{raised.value}{getattr(raised.value, 'faults', '')}"
@@ -358,9 +363,8 @@ def test_tables_that_were_dropped_from_the_disk_are_fetched_again(
     parquet.write_table(table, photos / "metadata.parquet")
     store.put(str(photos / "metadata.parquet"), "/data/photos/metadata.parquet")
     monkeypatch.setattr(mount, "ROOM", 0)
-    options = {"weights": "default", "device": "cpu", "image_format": "keep"}
-    wanted = mtlue.protect(photos, out=tmp_path / "local", **options)
-    found = mtlue.protect(IMAGES, out=OUT, **options)
+    wanted = protect("default", photos, tmp_path / "local", image_format="keep")
+    found = protect("default", image_format="keep")
     assert content(OUT) == local_content(tmp_path / "local")
     assert "metadata.parquet" in content(OUT)
     assert found.compressed == wanted.compressed > 0

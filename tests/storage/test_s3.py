@@ -15,13 +15,12 @@ from typing import Any
 
 import pytest
 
-import mtlue_cli as mtlue
 from mtlue_cli.errors import StorageError
 from mtlue_cli.storage import parts
 from mtlue_cli.storage.objects import Listed, Objects
 from mtlue_cli.storage.writer import Writer
 from tests.small_set import write_checkpoint, write_images
-from tests.storage.stores import content, local_content
+from tests.storage.stores import content, faults, local_content, protect
 
 pytest.importorskip("s3fs")
 server = pytest.importorskip("moto.server")
@@ -106,8 +105,8 @@ def test_a_cut_connection_and_a_resumed_run_end_with_the_bytes_of_a_local_releas
 ) -> None:
     import s3fs
 
-    options = {"weights": str(write_checkpoint(tmp_path / "generator.safetensors")), "device": "cpu", "workers": 1}
-    mtlue.protect(photos, out=tmp_path / "local", **options)
+    options = {"weights": str(write_checkpoint(tmp_path / "generator.safetensors")), "workers": 1}
+    protect(photos, tmp_path / "local", **options)
     local = local_content(tmp_path / "local")
     monkeypatch.setattr(parts, "PART_RECORDS", 2)
     monkeypatch.setattr(Writer, "is_dead", True)
@@ -126,15 +125,15 @@ def test_a_cut_connection_and_a_resumed_run_end_with_the_bytes_of_a_local_releas
             patch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{wire.port}")
             s3fs.S3FileSystem.clear_instance_cache()
             with pytest.raises(StorageError, match="run the same command again to continue") as raised:
-                mtlue.protect(IMAGES, out=OUT, **options)
+                protect(IMAGES, OUT, **options)
             assert SECRET not in str(raised.value)
         s3fs.S3FileSystem.clear_instance_cache()
         assert len(content(OUT)) > 1
-    result = mtlue.protect(IMAGES, out=OUT, **options)
+    result = protect(IMAGES, OUT, **options)
     assert result.kept > 0
     assert content(OUT) == local
     assert not any(SECRET.encode() in text or b"testing" in text for text in content(OUT).values())
-    assert mtlue.inspect(OUT, against=IMAGES).faults == ()
+    assert faults(OUT, against=IMAGES) == ()
 
 
 def test_the_lock_is_taken_in_one_step(port: int) -> None:  # noqa: ARG001 - the server runs
@@ -155,8 +154,8 @@ def test_a_killed_run_is_resumed(photos: Path, tmp_path: Path, monkeypatch: pyte
 
     s3fs.S3FileSystem(use_listings_cache=False).put(f"{photos}/", "bucket/data/photos", recursive=True)
     weights = write_checkpoint(tmp_path / "generator.safetensors")
-    options = {"weights": str(weights), "device": "cpu", "workers": 1}
-    mtlue.protect(photos, out=tmp_path / "local", **options)
+    options = {"weights": str(weights), "workers": 1}
+    protect(photos, tmp_path / "local", **options)
     monkeypatch.setattr(parts, "PART_RECORDS", 20)
     code = (
         "from mtlue_cli.storage import parts; parts.PART_RECORDS = 20; import mtlue_cli as mtlue; "
@@ -168,6 +167,6 @@ def test_a_killed_run_is_resumed(photos: Path, tmp_path: Path, monkeypatch: pyte
         time.sleep(0.05)
     run.send_signal(signal.SIGKILL)
     assert run.wait() == -signal.SIGKILL
-    result = mtlue.protect(IMAGES, out=OUT, **options)
+    result = protect(IMAGES, OUT, **options)
     assert result.kept >= 60
     assert content(OUT) == local_content(tmp_path / "local")

@@ -11,11 +11,10 @@ import pytest
 from PIL import Image
 from pyarrow import parquet
 
-import mtlue_cli as mtlue
 from mtlue_cli.errors import StorageError
 from mtlue_cli.storage.writer import Writer
 from tests.small_set import write_checkpoint
-from tests.storage.stores import content, cut_after, local_content
+from tests.storage.stores import content, cut_after, faults, local_content, protect
 
 SHARDS, OUT = "memory://data/shards", "memory://data/release"
 
@@ -59,15 +58,15 @@ def test_shards_by_url_are_those_of_a_local_release_also_after_a_cut(
 ) -> None:
     monkeypatch.setattr(Writer, "is_dead", True)
     weights = write_checkpoint(tmp_path / "generator.safetensors", None)
-    options = {"weights": str(weights), "device": "cpu"}
-    mtlue.protect(shards, out=tmp_path / "release", **options)
+    options = {"weights": str(weights)}
+    protect(shards, tmp_path / "release", **options)
     local = local_content(tmp_path / "release")
     for puts in (1, 6):
         with cut_after(puts), pytest.raises(StorageError, match="cut"):
-            mtlue.protect(SHARDS, out=OUT, **options)
+            protect(SHARDS, OUT, **options)
         there = content(OUT)
         assert all(there[name] == local[name] for name in there if name.startswith("train-"))
-    result = mtlue.protect(SHARDS, out=OUT, **options)
+    result = protect(SHARDS, OUT, **options)
     assert content(OUT) == local
     assert str(result.release) == OUT
-    assert mtlue.inspect(OUT, against=SHARDS).faults == ()
+    assert faults(OUT, against=SHARDS) == ()
