@@ -105,6 +105,13 @@ class Unlabelled(StrEnum):
     FAIL = "fail"
 
 
+class EngineName(StrEnum):
+    """Where units of work run."""
+
+    LOCAL = "local"
+    RAY = "ray"
+
+
 class ObjectiveName(StrEnum):
     """The base method a generator is trained on."""
 

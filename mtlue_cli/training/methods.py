@@ -259,6 +259,9 @@ class MethodChoice(Choice[SettingsT]):
     make: Callable[[SettingsT, PretrainedStart | None], TrainingMethod]
     needs_start: bool = False
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        return method_named, (self.name,)  # what makes it is a function of this module, which cannot be pickled
+
     def build(self, start: PretrainedStart | None = None) -> TrainingMethod:
         """A fresh one, for one run; training from scratch leaves a start unused.
 

@@ -155,7 +155,8 @@ def epoch_batches(
         if len(rows) == 1 < min(settings.batch_size, len(images)):
             continue  # the ragged last batch: batch statistics of a single sample are of no use
         view = draw_crop(images.shape[-1], crop, len(rows), rng)
-        batch = apply_view(to_float(images[rows], device), view, crop)
+        # The window as uint8: a quarter of the bytes to move.
+        batch = to_float(apply_view(images[rows].to(device), view, crop), device)
         yield batch, view_labels(labels_of(labels, tasks, rows, device), tasks, view, crop)
 
 

@@ -126,12 +126,10 @@ class Laboratory:
             ValueError: A task has no labelled test image.
         """
         self.require(condition)
-        victim = condition.victim
-        start = self.starts.get(victim.backbone) if victim.method.needs_start else None
-        settings = replace(self.settings, backbone=victim.backbone, weighting=victim.weighting, seed=seed)
-        key = self._key(condition, settings, start)
-        found = self.cache.load(key)
-        if found is not None and found.is_of(self.data.tasks):  # else a damaged entry: train again and replace it
+        victim, start, settings = condition.victim, self._start(condition), self._settings(condition, seed)
+        key = self.key_of(condition, seed)
+        found = self.finished(key)
+        if found is not None:
             return found
         started = time.monotonic()
         images, labels = self.images.of(condition, self.data.train_labels, seed)
@@ -185,6 +183,11 @@ class Laboratory:
         )
         self.cache.store(key, result)
         return result
+
+    def finished(self, key: str) -> VictimResult | None:
+        """What the cache holds under a :meth:`key_of`; None if that is nothing, or a damaged entry."""
+        found = self.cache.load(key)
+        return found if found is not None and found.is_of(self.data.tasks) else None
 
     def require(self, condition: Condition) -> None:
         """Refuse a condition that cannot be run, as far as that is known before anything is trained.
@@ -255,9 +258,18 @@ class Laboratory:
         first_half = draw_share(data.test_images, 0.5, self.settings.seed, "early stopping")
         return Scoring(data.tasks, data.train_labels, data.test_labels, self.settings.crop_size, first_half)
 
-    def _key(self, condition: Condition, settings: LearningSettings, start: PretrainedStart | None) -> str:
+    def _start(self, condition: Condition) -> PretrainedStart | None:
+        victim = condition.victim
+        return self.starts.get(victim.backbone) if victim.method.needs_start else None
+
+    def _settings(self, condition: Condition, seed: int) -> LearningSettings:
+        victim = condition.victim
+        return replace(self.settings, backbone=victim.backbone, weighting=victim.weighting, seed=seed)
+
+    def key_of(self, condition: Condition, seed: int) -> str:
         """Digest of everything that decides the result; numbers go in as they are, not as names show them."""
         victim, countermeasure = condition.victim, condition.countermeasure
+        settings, start = self._settings(condition, seed), self._start(condition)
         weights = self.weights if condition.attack.needs_weights else None
         packages = PACKAGES if settings.weighting is WeightingName.LS else (*PACKAGES, "torchjd")
         return document_digest(

@@ -7,6 +7,7 @@ from typing import Annotated
 from mtlue_cli.choices import (
     BackboneName,
     CountermeasureName,
+    EngineName,
     LearnerName,
     MetricName,
     Tier,
@@ -19,9 +20,11 @@ from mtlue_cli.options import (
     OUTPUT,
     TRAINING,
     Device,
+    Engine,
     Images,
     Limit,
     Option,
+    RayAddress,
     Seed,
     SignerFile,
     Workers,
@@ -162,6 +165,8 @@ class VerifyConfig:
     seed: Seed = 0
     device: Device = "auto"
     workers: Workers = field(default_factory=usable_threads)
+    engine: Engine = EngineName.LOCAL
+    ray_address: RayAddress = None
     command_line: str = ""
 
     @property

@@ -15,6 +15,7 @@ from mtlue_cli.choices import (
     ProbeName,
     Tier,
 )
+from mtlue_cli.engines.engine import check_engine
 from mtlue_cli.errors import InputError
 from mtlue_cli.generator.checkpoint import read_card
 from mtlue_cli.generator.shipped import is_shipped, shipped_weights
@@ -73,7 +74,9 @@ class VerifyPlan:
 def settings_to_json(config: VerifyConfig, plan: VerifyPlan) -> dict[str, Any]:
     """What was asked for, JSON-ready; ``epochs`` is final once the training images are known."""
     document: dict[str, Any] = json.loads(json.dumps(asdict(config), default=str))
-    del document["command_line"], document["reading"]["maps_folder"]
+    for name in ("command_line", "engine", "ray_address"):  # none decides what is found
+        del document[name]
+    del document["reading"]["maps_folder"]
     for declaration in document["reading"]["declarations"]:
         del declaration["ids"]  # only readers state them
     names = ("epochs", "least_steps", "batch_size", "limit")
@@ -87,6 +90,7 @@ def checked_plan(config: VerifyConfig) -> VerifyPlan:
         InputError: They do not; says what to do instead.
     """
     check_options(config)
+    check_engine(config.engine, config.ray_address)
     for name in config.weightings or ():
         require_installed(name, WEIGHTINGS[name])
     if config.weightings and config.learners and LearnerName.MTL not in config.learners:
