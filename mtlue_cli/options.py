@@ -22,7 +22,7 @@ from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin
 
 from mtlue_cli import choices
-from mtlue_cli.choices import MAX_EPSILON
+from mtlue_cli.choices import MAX_EPSILON, EngineName
 
 ConfigT = TypeVar("ConfigT")
 
@@ -340,6 +340,25 @@ Workers = Annotated[
         metavar="N",
         minimum=1,
         maximum=256,
+        shared=True,
+    ),
+]
+Engine = Annotated[
+    EngineName,
+    Option(
+        help="local: this computer. ray: all computers of a Ray cluster, which need IMAGES and the release under the "
+        "same paths. Needs the extra mtlue[ray].",
+        panel=COMPUTATION,
+        shared=True,
+    ),
+]
+RayAddress = Annotated[
+    str | None,
+    Option(
+        help="Ray cluster for --engine ray: HOST:PORT, or auto for the one that this computer belongs to. Unset: one "
+        "is started on this computer alone, with --workers processes.",
+        panel=COMPUTATION,
+        metavar="auto|HOST:PORT",
         shared=True,
     ),
 ]

@@ -30,6 +30,7 @@ from mtlue_cli.perturbation.effect import (
 from mtlue_cli.release.records import (
     FOLDER,
     LABELS_NAME,
+    LENT_NAME,
     LOCK_NAME,
     MANIFEST_PATH,
     MOST_LIST,
@@ -409,7 +410,7 @@ def stranger_faults(release: Path, names: frozenset[str], planned: frozenset[str
         files, links = (
             [*here, *(f"{FOLDER}/{name}" for name in there)] for here, there in zip((files, links), inside, strict=True)
         )
-    working = frozenset({f"{FOLDER}/{PLANNED_NAME}", f"{FOLDER}/{JOURNAL_NAME}"})
+    working = frozenset(f"{FOLDER}/{name}" for name in (PLANNED_NAME, JOURNAL_NAME, LENT_NAME))
     lock = f"{FOLDER}/{LOCK_NAME}"
     expected = names | {FOLDER, LABELS_NAME, RUN_PATH, MANIFEST_PATH, SEAL_PATH, lock}
     expected |= planned | working if unfinished else frozenset()

@@ -112,7 +112,7 @@ def train_multitask(
     schedule = torch.optim.lr_scheduler.MultiStepLR(optimizer, drops, gamma=0.1)
     dtype = choose_precision(settings.precision, device)
     for epoch in range(1, settings.epochs + 1):
-        method.train_mode(network)
+        method.start_epoch(network, (epoch - 1) / settings.epochs)
         weighting.new_epoch()
         loss_sum, counts = 0.0, {task.name: (0, 0) for task in tasks}
         for batch, batch_labels in batches(rng):
