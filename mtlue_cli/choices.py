@@ -105,6 +105,13 @@ class Unlabelled(StrEnum):
     FAIL = "fail"
 
 
+class EngineName(StrEnum):
+    """Where units of work run."""
+
+    LOCAL = "local"
+    RAY = "ray"
+
+
 class ObjectiveName(StrEnum):
     """The base method a generator is trained on."""
 
@@ -163,14 +170,16 @@ class MetricName(StrEnum):
 class Tier(StrEnum):
     """How much a verification tries.
 
-    Smoke, standard and full form a chain: each includes those before it. Converged stands beside the chain: it tries
-    little and trains long. Text compares by its letters, so ask :meth:`includes` rather than ``<``.
+    Smoke, standard and full form a chain: each includes those before it. Converged and adaptive stand beside the chain:
+    the one tries little and trains long, the other trains long what is strongest in short runs. Text compares by its
+    letters, so ask :meth:`includes` rather than ``<``.
     """
 
     SMOKE = "smoke"
     STANDARD = "standard"
     FULL = "full"
     CONVERGED = "converged"
+    ADAPTIVE = "adaptive"
 
     def includes(self, other: "Tier") -> bool:
         """Whether whoever runs this tier runs what belongs to ``other``."""
@@ -207,6 +216,7 @@ class CountermeasureName(StrEnum):
     UERASER = "ueraser"
     FGSM_TRAINING = "fgsm-training"
     ADVERSARIAL_TRAINING = "adversarial-training"
+    PURIFICATION = "purification"
     PAIR_REMOVER = "pair-remover"
     RECOMPUTE_REMOVAL = "recompute-removal"
 
@@ -216,6 +226,7 @@ class TrainingMethodName(StrEnum):
 
     SCRATCH = "scratch"
     SPARSE = "sparse"
+    STAGED = "staged"
     GPS = "gps"
     HEAD = "head"
     FULL = "full"

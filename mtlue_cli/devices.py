@@ -1,17 +1,21 @@
 """Where networks run."""
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Executor
 from contextlib import contextmanager
-from typing import TypeVar
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any, TypeVar
 
 import torch
-from torch import nn
+from torch import Tensor, distributed, nn
 
 from mtlue_cli.errors import InputError
+from mtlue_cli.options import launched_as
 
 ModuleT = TypeVar("ModuleT", bound=nn.Module)
+ResultT = TypeVar("ResultT")
 
 _RANDOM = threading.RLock()
 """Held while the global random numbers are seeded: modules within modules seed their own."""
@@ -35,6 +39,105 @@ def choose_device(name: str) -> torch.device:
     except (RuntimeError, AssertionError) as error:
         raise InputError(f"device {name!r} is not available here", [str(error).splitlines()[0]], "try cpu") from None
     return device
+
+
+@dataclass(frozen=True)
+class Processes:
+    """The processes that train one network together, each on its own part of every batch.
+
+    Attributes:
+        rank: Number of this one; the main process, which writes files and messages, is 0.
+        count: How many there are.
+        device: Where this one computes; None: it is alone and may choose.
+    """
+
+    rank: int = 0
+    count: int = 1
+    device: torch.device | None = None
+
+    @property
+    def is_main(self) -> bool:
+        """Whether this is the one that writes."""
+        return self.rank == 0
+
+    def parts(self, batch: int, accumulate: int) -> list[slice]:
+        """The rows of a batch that this process computes, in ``accumulate`` parts of equal size, one after the other.
+
+        ``batch`` is a multiple of ``count * accumulate``; together the processes compute every row once.
+        """
+        size = batch // (self.count * accumulate)
+        first = self.rank * accumulate
+        return [slice(part * size, (part + 1) * size) for part in range(first, first + accumulate)]
+
+    def mean(self, values: Sequence[float]) -> list[float]:
+        """The mean of each value over the processes, the same on all."""
+        if self.count == 1:
+            return list(values)
+        summed = torch.tensor(values, dtype=torch.float64, device=self.device)
+        distributed.all_reduce(summed)
+        return [value / self.count for value in summed.tolist()]
+
+    def average_gradients(self, parameters: Iterable[nn.Parameter]) -> None:
+        """Replace gradients by their mean over the processes."""
+        gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
+        if self.count == 1 or not gradients:
+            return
+        joint = torch.cat([gradient.reshape(-1) for gradient in gradients])
+        distributed.all_reduce(joint)
+        joint /= self.count
+        means: Sequence[Tensor] = torch.split(joint, [gradient.numel() for gradient in gradients])  # type: ignore[no-untyped-call]  # torch's stubs leave it untyped
+        for gradient, mean in zip(gradients, means, strict=True):
+            gradient.copy_(mean.view(gradient.shape))
+
+    def on_main(self, compute: Callable[[], ResultT]) -> ResultT:
+        """What ``compute`` gives on the main process, handed to all; the others wait for it.
+
+        Raises:
+            BaseException: Whatever it raises, on all of them.
+        """
+        if self.count == 1:
+            return compute()
+        outcome: list[Any] = [None, None]
+        if self.is_main:
+            try:
+                outcome[0] = compute()
+            except BaseException as error:
+                outcome[1] = error
+        distributed.broadcast_object_list(outcome, device=self.device)
+        if outcome[1] is not None:
+            raise outcome[1]
+        result: ResultT = outcome[0]
+        return result
+
+
+ALONE = Processes()
+
+
+@contextmanager
+def launched_processes(device: str) -> Iterator[Processes]:
+    """The processes that ``accelerate launch`` or ``torchrun`` started, connected; one alone if neither did.
+
+    ``device`` is ``cpu``, or any other word for the accelerator of each process.
+
+    Raises:
+        InputError: There are several, and the package accelerate is not installed.
+    """
+    if launched_as()[1] == 1:
+        yield ALONE
+        return
+    try:
+        from accelerate import PartialState
+    except ImportError:
+        raise InputError(
+            "training in several processes needs the package accelerate, which is not installed",
+            hint="pip install 'mtlue[accelerate]'",
+        ) from None
+    # The others wait while the main process trains the surrogate, however long that takes.
+    state = PartialState(cpu=device == "cpu", timeout=timedelta(days=7))
+    try:
+        yield Processes(state.process_index, state.num_processes, state.device)
+    finally:
+        state.destroy_process_group()
 
 
 def describe_device(device: torch.device) -> str:

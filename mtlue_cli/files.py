@@ -5,8 +5,10 @@ import errno
 import hashlib
 import io
 import os
+import platform
 import re
 import stat
+import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path, PurePosixPath
@@ -88,6 +90,11 @@ def shown(text: str) -> str:
     for folder, (_, _, url) in _remotes.items():
         text = text.replace(str(folder), url)
     return text
+
+
+def are_elsewhere() -> bool:
+    """Whether files of this process lie elsewhere, where other processes do not find them."""
+    return bool(_remotes)
 
 
 def held(path: Path) -> AbstractContextManager[None]:
@@ -435,9 +442,12 @@ def synchronise(folder: Path) -> None:
 
 
 def temporary_beside(path: Path) -> Path:
-    """The temporary file for ``path``: its name is short, whatever the other is, so that it fits the file system."""
+    """The temporary file for ``path``, of this process of this computer.
+
+    Its name is short, whatever the other is, so that it fits the file system.
+    """
     short = hashlib.sha256(os.fsencode(path.name)).hexdigest()[:16]
-    return path.with_name(f".{short}.{os.getpid()}.tmp")
+    return path.with_name(f".{short}.{zlib.crc32(platform.node().encode())}{os.getpid()}.tmp")
 
 
 def unwritable(path: Path, error: OSError) -> str:

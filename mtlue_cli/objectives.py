@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from mtlue_cli.choices import ObjectiveName
+from mtlue_cli.devices import ALONE, Processes
 from mtlue_cli.tasks.losses import count_correct, mean_loss, shifted_labels, task_losses
 from mtlue_cli.tasks.spec import TaskSet
 
@@ -35,12 +36,18 @@ class Objective(ABC):
             labels: Task name to true class indices, ``(B,)``, negative where unlabelled, or to label maps.
         """
 
+    def begin_step(self) -> None:  # noqa: B027
+        """Called before each generator step, whose batch may come in several calls of :meth:`loss`."""
+
     def targets(self, labels: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """The labels that the surrogate should see in a protected image: shifted ones."""
         return shifted_labels(labels, self.tasks)
 
-    def step_surrogate(self) -> None:  # noqa: B027
-        """Called after each generator step: a surrogate that learns beside it takes its own; others are frozen."""
+    def step_surrogate(self, processes: Processes = ALONE) -> None:  # noqa: B027
+        """Called after each generator step: a surrogate that learns beside it takes its own; others are frozen.
+
+        ``processes`` each have seen a part of the batch.
+        """
 
     def agreement(self, logits: Mapping[str, Tensor], labels: Mapping[str, Tensor]) -> float:
         """Share of labelled cells, over all tasks, where the surrogate says :meth:`targets`."""
@@ -90,6 +97,7 @@ class ErrorMinimizing(Objective):
         self.solved_loss, self.least_steps, self.learning_rate = solved_loss, least_steps, learning_rate
         self.restarts = self.age = 0
         self.running_loss: float | None = None
+        self.losses: list[float] = []
         self.surrogate, self.optimizer = self._fresh()
 
     def _fresh(self) -> tuple[nn.Module, torch.optim.Adam]:
@@ -100,23 +108,29 @@ class ErrorMinimizing(Objective):
         """The true labels."""
         return dict(labels)
 
-    def loss(self, protected: Tensor, labels: Mapping[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
-        """Mean task loss towards the true labels; its gradient reaches the surrogate too."""
+    def begin_step(self) -> None:
+        """Forget gradients, and restart the surrogate if it is due."""
         solved = self.running_loss is not None and self.running_loss < self.solved_loss
         if solved and self.age >= self.least_steps:
             self.restarts += 1
             self.age, self.running_loss = 0, None
             self.surrogate, self.optimizer = self._fresh()
         self.optimizer.zero_grad(set_to_none=True)
+        self.losses = []
+
+    def loss(self, protected: Tensor, labels: Mapping[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
+        """Mean task loss towards the true labels; its gradient reaches the surrogate too."""
         logits = self.surrogate(protected)
         loss = mean_loss(task_losses(logits, labels, self.tasks))
-        latest = float(loss.detach())
-        known = latest if self.running_loss is None else self.running_loss
-        self.running_loss = RUNNING_SHARE * known + (1 - RUNNING_SHARE) * latest
+        self.losses.append(float(loss.detach()))
         return loss, logits
 
-    def step_surrogate(self) -> None:
-        """One Adam step from the gradients that the generator's backward pass left."""
+    def step_surrogate(self, processes: Processes = ALONE) -> None:
+        """One Adam step from the gradients that the generator's backward passes left."""
+        processes.average_gradients(self.surrogate.parameters())
+        (latest,) = processes.mean([sum(self.losses) / len(self.losses)])
+        known = latest if self.running_loss is None else self.running_loss
+        self.running_loss = RUNNING_SHARE * known + (1 - RUNNING_SHARE) * latest
         self.optimizer.step()
         self.age += 1
 
@@ -180,14 +194,18 @@ class SelfEnsemble(Objective):
         self.members_per_step = min(members_per_step or len(members), len(members))
         self.rng = torch.Generator().manual_seed(seed)
         self.deck: list[int] = []
+        self.drawn: list[int] = []
+
+    def begin_step(self) -> None:
+        """Draw the members of this step."""
+        if len(self.deck) < self.members_per_step:
+            self.deck = torch.randperm(len(self.members), generator=self.rng).tolist()
+        self.drawn, self.deck = self.deck[: self.members_per_step], self.deck[self.members_per_step :]
 
     def loss(self, protected: Tensor, labels: Mapping[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
         """Mean over the members of this step; the logits are the mean of theirs."""
-        if len(self.deck) < self.members_per_step:
-            self.deck = torch.randperm(len(self.members), generator=self.rng).tolist()
-        drawn, self.deck = self.deck[: self.members_per_step], self.deck[self.members_per_step :]
         targets = self.targets(labels)
-        each = [self.members[index](protected) for index in drawn]
+        each = [self.members[index](protected) for index in self.drawn]
         losses = [mean_loss(task_losses(logits, targets, self.tasks)) for logits in each]
         mean_logits = {name: torch.stack([logits[name] for logits in each]).mean(dim=0) for name in each[0]}
         return torch.stack(losses).mean(), mean_logits
@@ -216,14 +234,19 @@ class TakingTurns(Objective):
         super().__init__(parts[0].tasks)
         self.parts, self.shares = parts, shares
         self.taken = [0] * len(parts)
+        self.turn = 0
+
+    def begin_step(self) -> None:
+        """Choose whose turn it is."""
+        step = sum(self.taken) + 1
+        behind = [share * step - taken for share, taken in zip(self.shares, self.taken, strict=True)]
+        self.turn = behind.index(max(behind))
+        self.taken[self.turn] += 1
+        self.parts[self.turn].begin_step()
 
     def loss(self, protected: Tensor, labels: Mapping[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
         """Loss and logits of the one whose turn it is."""
-        step = sum(self.taken) + 1
-        behind = [share * step - taken for share, taken in zip(self.shares, self.taken, strict=True)]
-        turn = behind.index(max(behind))
-        self.taken[turn] += 1
-        return self.parts[turn].loss(protected, labels)
+        return self.parts[self.turn].loss(protected, labels)
 
     def targets(self, labels: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Those of the parts, which are alike."""
@@ -259,9 +282,14 @@ class Learnable(Objective):
         """Those of the main objective."""
         return self.main.targets(labels)
 
-    def step_surrogate(self) -> None:
+    def begin_step(self) -> None:
+        """Of both parts."""
+        self.main.begin_step()
+        self.companion.begin_step()
+
+    def step_surrogate(self, processes: Processes = ALONE) -> None:
         """The companion's."""
-        self.companion.step_surrogate()
+        self.companion.step_surrogate(processes)
 
     def loss(self, protected: Tensor, labels: Mapping[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
         """The weighted sum, and the main surrogate's logits."""

@@ -22,7 +22,7 @@ from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin
 
 from mtlue_cli import choices
-from mtlue_cli.choices import MAX_EPSILON
+from mtlue_cli.choices import MAX_EPSILON, EngineName
 
 ConfigT = TypeVar("ConfigT")
 
@@ -236,6 +236,15 @@ def usable_threads() -> int:
     return max(2, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
 
 
+def launched_as() -> tuple[int, int]:
+    """Number of this process and how many a launcher, such as ``accelerate launch``, started: (0, 1) if none did."""
+    try:
+        rank, count = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
+    except (KeyError, ValueError):
+        return 0, 1
+    return (rank, count) if "MASTER_ADDR" in os.environ else (0, 1)
+
+
 def listed_names(text: str) -> tuple[str, ...]:
     """The names in a comma-separated option; one in quotation marks may hold commas, as a cell of a CSV file does."""
     rows = csv.reader(io.StringIO(text, newline=""), skipinitialspace=True) if '"' in text else [text.split(",")]
@@ -334,6 +343,25 @@ Workers = Annotated[
         metavar="N",
         minimum=1,
         maximum=256,
+        shared=True,
+    ),
+]
+Engine = Annotated[
+    EngineName,
+    Option(
+        help="local: this computer. ray: all computers of a Ray cluster, which need IMAGES and the release under the "
+        "same paths. Needs the extra mtlue[ray].",
+        panel=COMPUTATION,
+        shared=True,
+    ),
+]
+RayAddress = Annotated[
+    str | None,
+    Option(
+        help="Ray cluster for --engine ray: HOST:PORT, or auto for the one that this computer belongs to. Unset: one "
+        "is started on this computer alone, with --workers processes.",
+        panel=COMPUTATION,
+        metavar="auto|HOST:PORT",
         shared=True,
     ),
 ]

@@ -18,6 +18,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("generator", "objectives", "regularisers", "networks", "weightings", "metrics"),
     ("layouts",),
     ("perturbation", "images", "keys", "storage"),
+    ("engines",),
     ("tasks", "devices"),
     ("budget",),
     ("options",),

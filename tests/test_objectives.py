@@ -1,6 +1,7 @@
 """Every objective: what it asks of the generator, and what it keeps."""
 
 from collections.abc import Mapping
+from typing import TypeVar
 
 import pytest
 import torch
@@ -19,6 +20,7 @@ from mtlue_cli.objectives import (
 from mtlue_cli.tasks.spec import UNLABELLED
 from tests.multitask_sample import TASKS
 
+ObjectiveT = TypeVar("ObjectiveT", bound=Objective)
 LABELS = {"colour": torch.tensor([0, 1, 2, UNLABELLED]), "bright": torch.tensor([0, 1, 0, 1])}
 
 
@@ -41,6 +43,12 @@ def build(name: ObjectiveName) -> Objective:
     return OBJECTIVES[name].build(Ingredients(TASKS, [members], LinearSurrogate, seed=0))
 
 
+def begun(objective: ObjectiveT) -> ObjectiveT:
+    """The objective in the next step."""
+    objective.begin_step()
+    return objective
+
+
 def images() -> Tensor:
     return torch.rand(4, 3, 8, 8, generator=torch.Generator().manual_seed(0))
 
@@ -55,7 +63,7 @@ def expected_loss(logits: Mapping[str, Tensor], colour: list[int], bright: list[
 def test_the_loss_reaches_the_perturbation_and_only_a_surrogate_that_learns(name: ObjectiveName) -> None:
     objective = build(name)
     protected = images().requires_grad_(True)
-    loss, logits = objective.loss(protected, LABELS)
+    loss, logits = begun(objective).loss(protected, LABELS)
     loss.backward()  # type: ignore[no-untyped-call]
     assert protected.grad is not None
     assert protected.grad.abs().sum() > 0
@@ -70,23 +78,23 @@ def test_descending_the_loss_raises_the_agreement(name: ObjectiveName) -> None:
     objective = build(name)
     protected = images().requires_grad_(True)
     optimizer = torch.optim.Adam([protected], 0.5)
-    before = objective.agreement(objective.loss(protected, LABELS)[1], LABELS)
+    before = objective.agreement(begun(objective).loss(protected, LABELS)[1], LABELS)
     for _ in range(60):
         optimizer.zero_grad()
-        loss, logits = objective.loss(protected, LABELS)
+        loss, logits = begun(objective).loss(protected, LABELS)
         loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
     assert objective.agreement(logits, LABELS) > max(before, 0.8)
 
 
 def test_tap_aims_at_shifted_labels_of_the_last_checkpoint() -> None:
-    loss, _ = build(ObjectiveName.TAP).loss(images(), LABELS)
+    loss, _ = begun(build(ObjectiveName.TAP)).loss(images(), LABELS)
     expected = expected_loss(LinearSurrogate(2)(images()), colour=[1, 2, 0], bright=[1, 0, 1, 0])
     assert loss.item() == pytest.approx(expected, rel=1e-5)
 
 
 def test_em_aims_at_the_labels_themselves() -> None:
-    loss, _ = build(ObjectiveName.EM).loss(images(), LABELS)
+    loss, _ = begun(build(ObjectiveName.EM)).loss(images(), LABELS)
     expected = expected_loss(LinearSurrogate(0)(images()), colour=[0, 1, 2], bright=[0, 1, 0, 1])
     assert loss.item() == pytest.approx(expected, rel=1e-5)
 
@@ -98,22 +106,22 @@ def test_sep_over_a_deck_is_tap_averaged_over_its_members() -> None:
     mean = sum(expected_loss(member(images()), colour=[1, 2, 0], bright=[1, 0, 1, 0]) for member in members) / len(
         members
     )
-    assert whole.loss(images(), LABELS)[0].item() == pytest.approx(mean, rel=1e-5)
-    drawn = [single.loss(images(), LABELS)[0].item() for _ in range(3)]
+    assert begun(whole).loss(images(), LABELS)[0].item() == pytest.approx(mean, rel=1e-5)
+    drawn = [begun(single).loss(images(), LABELS)[0].item() for _ in range(3)]
     assert sum(drawn) / 3 == pytest.approx(mean, rel=1e-5)
     assert len(set(drawn)) == 3
 
 
 def test_sep_goes_on_with_the_same_draws() -> None:
     first, second = build(ObjectiveName.SEP), build(ObjectiveName.SEP)
-    first.loss(images(), LABELS)
+    begun(first).loss(images(), LABELS)
     second.load_state_dict(first.state_dict())
     for _ in range(7):
-        assert first.loss(images(), LABELS)[0].item() == second.loss(images(), LABELS)[0].item()
+        assert begun(first).loss(images(), LABELS)[0].item() == begun(second).loss(images(), LABELS)[0].item()
 
 
 def em_step(objective: ErrorMinimizing) -> float:
-    loss, _ = objective.loss(images(), LABELS)
+    loss, _ = begun(objective).loss(images(), LABELS)
     loss.backward()  # type: ignore[no-untyped-call]  # torch's stubs leave it untyped
     objective.step_surrogate()
     return loss.item()
@@ -148,16 +156,16 @@ def test_the_companion_adds_its_weighted_loss_and_trains_its_own_surrogate(name:
     members = [LinearSurrogate(seed) for seed in range(3)]
     both = OBJECTIVES[name].build(Ingredients(TASKS, [members], LinearSurrogate, seed=0, learnability=0.5))
     alone, em = build(name), build(ObjectiveName.EM)
-    expected = alone.loss(images(), LABELS)[0] + 0.5 * em.loss(images(), LABELS)[0]
-    assert both.loss(images(), LABELS)[0].item() == pytest.approx(expected.item(), rel=1e-5)
+    expected = begun(alone).loss(images(), LABELS)[0] + 0.5 * begun(em).loss(images(), LABELS)[0]
+    assert begun(both).loss(images(), LABELS)[0].item() == pytest.approx(expected.item(), rel=1e-5)
     assert isinstance(both, Learnable)
-    before = both.companion.loss(images(), LABELS)[0].item()
-    both.loss(images(), LABELS)[0].backward()  # type: ignore[no-untyped-call]  # torch's stubs leave it untyped
+    before = begun(both.companion).loss(images(), LABELS)[0].item()
+    begun(both).loss(images(), LABELS)[0].backward()  # type: ignore[no-untyped-call]  # torch's stubs leave it untyped
     both.step_surrogate()
-    assert both.companion.loss(images(), LABELS)[0].item() != before
+    assert begun(both.companion).loss(images(), LABELS)[0].item() != before
     again = OBJECTIVES[name].build(Ingredients(TASKS, [members], LinearSurrogate, seed=0, learnability=0.5))
     again.load_state_dict(both.state_dict())
-    assert again.loss(images(), LABELS)[0].item() == both.loss(images(), LABELS)[0].item()
+    assert begun(again).loss(images(), LABELS)[0].item() == begun(both).loss(images(), LABELS)[0].item()
 
 
 def test_surrogates_take_turns_by_their_shares_and_go_on_where_they_stopped() -> None:
@@ -168,22 +176,22 @@ def test_surrogates_take_turns_by_their_shares_and_go_on_where_they_stopped() ->
 
     alone = [TargetedAdversarial(TASKS, member).loss(images(), LABELS)[0].item() for (member,) in pair]
     objective = made()
-    turns = [alone.index(objective.loss(images(), LABELS)[0].item()) for _ in range(9)]
+    turns = [alone.index(begun(objective).loss(images(), LABELS)[0].item()) for _ in range(9)]
     assert turns == [0, 0, 1, 0, 0, 0, 1, 0, 0]
     again = made()
     again.load_state_dict(objective.state_dict())
-    assert [alone.index(again.loss(images(), LABELS)[0].item()) for _ in range(2)] == [0, 1]
+    assert [alone.index(begun(again).loss(images(), LABELS)[0].item()) for _ in range(2)] == [0, 1]
 
 
 @pytest.mark.parametrize("name", [ObjectiveName.TAP, ObjectiveName.SEP])
 def test_a_frozen_surrogate_stays_as_it_is(name: ObjectiveName) -> None:
     objective = build(name)
     probe = torch.zeros_like(images()).requires_grad_()
-    loss, _ = objective.loss(images() + probe, LABELS)
+    loss, _ = begun(objective).loss(images() + probe, LABELS)
     loss.backward()  # type: ignore[no-untyped-call]  # torch's stubs leave it untyped
     objective.step_surrogate()
     assert probe.grad is not None
     # The draw of SEP moves on; a frozen member gives the same loss each time its turn comes.
-    losses = {round(objective.loss(images(), LABELS)[0].item(), 5) for _ in range(9)}
+    losses = {round(begun(objective).loss(images(), LABELS)[0].item(), 5) for _ in range(9)}
     assert round(loss.item(), 5) in losses
     assert len(losses) == (1 if name is ObjectiveName.TAP else 3)

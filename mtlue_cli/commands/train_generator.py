@@ -7,9 +7,10 @@ from rich.table import Table
 
 from mtlue_cli.budget import Budget
 from mtlue_cli.choices import TRAIN_MINUTES, USEFUL_STEPS, ObjectiveName
-from mtlue_cli.commands.console import duration
+from mtlue_cli.commands.console import Terminal, duration
 from mtlue_cli.commands.decoders import reading_photos
 from mtlue_cli.commands.from_config import Given, command_of
+from mtlue_cli.options import launched_as
 from mtlue_cli.workflows.train.config import TrainConfig, check_usage
 
 
@@ -21,6 +22,8 @@ def train_generator(given: Given) -> None:
 
     [bold]Example:[/bold] mtlue train-generator photos --labels labels.csv --out photos.safetensors
     """
+    if launched_as()[0] > 0:
+        given = replace(given, terminal=Terminal(quiet=True))  # the main process speaks
     config = given.build(TrainConfig, labels=given.labels(given.values["images"]))
     config.reading.refuse_lone_split()
     if config.epochs is None and config.max_minutes is None:
@@ -40,10 +43,12 @@ def train_generator(given: Given) -> None:
     if config.start is not None:
         find_weights(config.start)
 
+    from mtlue_cli.devices import launched_processes
     from mtlue_cli.workflows.train.generator import train_generator as run
 
+    processes = given.within(launched_processes(config.device))
     with reading_photos():
-        result = run(config, given.terminal.progress, labels)
+        result = run(config, given.terminal.progress, labels, processes)
     table = Table("generator", str(result.checkpoint))
     for name, value in (result.rows() | {"steps": f"{result.steps} in {duration(result.seconds)}"}).items():
         table.add_row(name, value)

@@ -106,7 +106,7 @@ def task_table(result: "VerifyDocument") -> Table:
             _percent(average.score),
             *((_percent(control.score if control else None),) if noise else ()),
             f"{100 * average.floor:.1f}",
-            _fraction(average.learned_fraction),
+            _learned(average),
             style="bold",
         )
         if control is not None:
@@ -144,8 +144,8 @@ def condition_table(result: "VerifyDocument") -> Table:
         table.add_row(
             found.name,
             _percent(found.average.score if found.average else None),
-            _fraction(_learned(found.average)),
-            _fraction(_learned(found.best_epoch_average)),
+            _learned(found.average),
+            _learned(found.best_epoch_average),
             _remark(found, result),
         )
     return table
@@ -179,13 +179,17 @@ def _remark(found: "ConditionFigures", result: "VerifyDocument") -> Text:
         words.append("the worst")
     if found.average is None:
         words.append("inconclusive")
+    if found.undecided:
+        words.append("undecided")
     if not words and found.role.value != "judged":
         words.append(f"({found.role.value})")
     return Text(", ".join(words), style="bold red" if found.above_gate else "")
 
 
-def _learned(average: "Average | None") -> "Repeated | None":
-    return None if average is None else average.learned_fraction
+def _learned(average: "Average | None") -> str:
+    if average is None or average.interval is None:
+        return _fraction(None if average is None else average.learned_fraction)
+    return f"{average.learned_fraction.mean:.2f} ({average.interval.low:.2f} to {average.interval.high:.2f})"
 
 
 def _percent(figure: "Repeated | None") -> str:

@@ -43,6 +43,7 @@ class Generator:
     >>> protected = generator.protect(images, {"age": ages, "gender": genders}, epsilon=8)
 
     Attributes:
+        loaded: What it was made of.
         card: Metadata of the checkpoint.
         tasks: Those that are protected.
         device: Where it runs.
@@ -55,6 +56,7 @@ class Generator:
         tasks: TaskSet | None = None,
         call_size: int = GPU_CALL_SIZE,
     ) -> None:
+        self.loaded = loaded
         self.card: CheckpointCard = loaded.card
         self.tasks = self.card.tasks if tasks is None else tasks
         self.device = device

@@ -30,6 +30,7 @@ from mtlue_cli.perturbation.effect import (
 from mtlue_cli.release.records import (
     FOLDER,
     LABELS_NAME,
+    LENT_NAME,
     LOCK_NAME,
     MANIFEST_PATH,
     MOST_LIST,
@@ -411,7 +412,7 @@ def stranger_faults(release: Path, names: frozenset[str], planned: frozenset[str
         files, links = (
             [*here, *(f"{FOLDER}/{name}" for name in there)] for here, there in zip((files, links), inside, strict=True)
         )
-    working = {f"{FOLDER}/{name}" for name in (PLANNED_NAME, JOURNAL_NAME, WRITER)}
+    working = {f"{FOLDER}/{name}" for name in (PLANNED_NAME, JOURNAL_NAME, LENT_NAME, WRITER)}
     working |= {name for name in files if name.startswith(f"{FOLDER}/{PARTS}/")}
     lock = f"{FOLDER}/{LOCK_NAME}"
     expected = names | {FOLDER, LABELS_NAME, RUN_PATH, MANIFEST_PATH, SEAL_PATH, lock}

@@ -34,6 +34,8 @@ MANIFEST_NAME = "manifest.jsonl"
 PLANNED_NAME = "planned.json"
 LABELS_NAME = "labels.csv"
 LOCK_NAME = "lock"
+LENT_NAME = "lent"
+"""Names the run whose workers write to the release too."""
 MOST_POINTER = 4096
 """Bytes of the file that names the folder of the records."""
 MOST_LINE = 16 << 20

@@ -6,6 +6,7 @@ import hmac
 import io
 import os
 import re
+import secrets
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -35,9 +36,11 @@ from mtlue_cli.release.check import (
     folder_faults,
     label_faults,
 )
+from mtlue_cli.release.lent import Lent
 from mtlue_cli.release.records import (
     FOLDER,
     LABELS_NAME,
+    LENT_NAME,
     LOCK_NAME,
     MANIFEST_NAME,
     PLANNED_NAME,
@@ -259,6 +262,7 @@ class Release:
                     hint="run the same command again to continue from there",
                 )
             self._run, self._ours, self._sealer = run, resumption.ours, sealer
+            discard(self.records / LENT_NAME)  # workers of an earlier run write no more
             self.opened = OpenFolder(self.folder)
             leaving.callback(self._leave)
             is_under_way = leaving.enter_context(sole_remote_writer(self.folder, self.records))
@@ -302,6 +306,16 @@ class Release:
         if self._parts is not None:
             self._parts.add(line, digest, released_files([record]), record.source)
 
+    def lend(self) -> Lent:
+        """Let other processes write photos and maps too, until the release is closed or another run opens it.
+
+        Raises:
+            OSError: The records cannot be written.
+        """
+        lent = Lent(self.folder, self.records, secrets.token_hex(16))
+        write_atomically(self.records / LENT_NAME, lent.name.encode())
+        return lent
+
     def close(
         self,
         records: Sequence[Record],
@@ -327,6 +341,9 @@ class Release:
                 f"{folder} was replaced by another folder or a link while the run wrote to it; put it back and run the "
                 "same command again"
             )
+        if (self.records / LENT_NAME).exists():
+            discard(self.records / LENT_NAME)
+            self._remove_temporaries()  # of workers that died
         remote = remote_folder(folder)
         if self._parts is not None and remote is not None:
             self._parts.put()
@@ -441,6 +458,7 @@ class Release:
         finally:
             if self.opened is not None:
                 self.opened.close()
+                discard(self.records / LENT_NAME)
             self.opened = None
 
     def _merge_parts(self) -> None:

@@ -62,13 +62,14 @@ def count_correct(
     A depth is correct within :data:`~mtlue_cli.tasks.kinds.NEAR_DEPTH` of the true one, a normal within
     :data:`~mtlue_cli.tasks.kinds.NEAR_ANGLE`.
     """
-    counts: dict[str, tuple[int, int]] = {}
+    sums: list[Tensor] = []
     for task in tasks:
         rules, target = KINDS[task.kind], labels[task.name]
         known = rules.known(target)
         correct = rules.right(outputs[task.name], target) & known
-        counts[task.name] = (int(correct.sum()), int(known.sum()))
-    return counts
+        sums += [correct.sum(), known.sum()]
+    counts = iter(torch.stack(sums).tolist())  # a GPU is waited for once
+    return {task.name: (next(counts), next(counts)) for task in tasks}
 
 
 def shifted_labels(labels: Mapping[str, Tensor], tasks: TaskSet) -> dict[str, Tensor]:

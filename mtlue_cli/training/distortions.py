@@ -5,7 +5,8 @@ Forward values are those of the real thing, or close to it; where rounding has n
 """
 
 import math
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from functools import cache
 from typing import Annotated
 
@@ -103,41 +104,67 @@ def draw_window(image_size: int, batch: int, settings: DistortionSettings, rng: 
     return draw_zoom(image_size, settings.smallest_zoom if zooms else settings.smallest_view, batch, rng)
 
 
+@dataclass(frozen=True)
+class Distortion:
+    """What was drawn for one batch.
+
+    Attributes:
+        happens: Whether images are shrunk, compressed, turned grey, blurred, jittered, quantised.
+        strength, sigma, depth: Where each lies in its range, from 0 to 1.
+        factors: ``(3, B, 1, 1, 1)``, of the jitter.
+    """
+
+    happens: Sequence[bool]
+    strength: float
+    sigma: float
+    depth: float
+    factors: Tensor
+
+    def of(self, part: slice) -> "Distortion":
+        """The same for a part of the batch."""
+        return replace(self, factors=self.factors[:, part])
+
+
+def draw_distortion(batch: int, settings: DistortionSettings, rng: torch.Generator) -> Distortion:
+    """Draw what happens to ``batch`` images; ``rng``, on the CPU, draws as many numbers whatever happens."""
+    chances = (settings.shrink, settings.jpeg, settings.grey, settings.blur, settings.jitter, settings.bits)
+    happens = (torch.rand(len(chances), generator=rng) < torch.tensor(chances)).tolist()
+    strength, sigma, depth = torch.rand(3, generator=rng).tolist()
+    factors = 1 + settings.jitter_strength * (2 * torch.rand(3, batch, 1, 1, 1, generator=rng) - 1)
+    return Distortion(happens, strength, sigma, depth, factors)
+
+
 def distort(
-    images: Tensor, view: View | None, out_size: int, settings: DistortionSettings, rng: torch.Generator
+    images: Tensor, view: View | None, out_size: int, settings: DistortionSettings, drawn: Distortion
 ) -> Tensor:
-    """A window of each batch under whatever distortions are drawn.
+    """A window of each image under the distortions that were drawn.
 
     Args:
         images: ``(B, 3, S, S)``.
         view: The window (:func:`draw_window`); None: the images are windows already.
         out_size: Side of the result in pixels.
-        settings: Chances and strengths.
-        rng: On the CPU. It draws as many numbers whatever happens.
+        settings: Ranges of strengths.
+        drawn: What happens (:func:`draw_distortion`).
     """
-    chances = (settings.shrink, settings.jpeg, settings.grey, settings.blur, settings.jitter, settings.bits)
-    happens = (torch.rand(len(chances), generator=rng) < torch.tensor(chances)).tolist()
-    strength, sigma, depth = torch.rand(3, generator=rng).tolist()
-    factors = 1 + settings.jitter_strength * (2 * torch.rand(3, len(images), 1, 1, 1, generator=rng) - 1)
-    shrinks, compresses, greys, blurs, jitters, quantises = happens
+    shrinks, compresses, greys, blurs, jitters, quantises = drawn.happens
     # Storage first, then what the victim does.
     if shrinks:
         images = shrunk(images)
     if compresses:
         low, high = settings.quality
-        images = jpeg_like(images, low + (high - low) * strength)
+        images = jpeg_like(images, low + (high - low) * drawn.strength)
     if view is not None:
         images = apply_view(images, view, out_size)
     if greys:
         images = grey(images)
     if blurs:
         low_sigma, high_sigma = settings.sigma
-        images = blurred(images, low_sigma + (high_sigma - low_sigma) * sigma)
+        images = blurred(images, low_sigma + (high_sigma - low_sigma) * drawn.sigma)
     if jitters:
-        images = jittered(images, *factors.to(images))
+        images = jittered(images, *drawn.factors.to(images))
     if quantises:
         fewest, most = settings.depth
-        images = bit_depth(images, fewest + min(int(depth * (most - fewest + 1)), most - fewest))
+        images = bit_depth(images, fewest + min(int(drawn.depth * (most - fewest + 1)), most - fewest))
     return images
 
 

@@ -10,12 +10,13 @@ import torch
 from torch import Tensor
 
 from mtlue_cli.choices import Precision
+from mtlue_cli.devices import ALONE, Processes
 from mtlue_cli.generator.model import PerturbationGenerator
 from mtlue_cli.objectives import Objective
 from mtlue_cli.perturbation.bound import add_to_training_images
 from mtlue_cli.regularisers import inter_task_similarity, intra_task_similarity
-from mtlue_cli.training.augment import labels_of, view_labels
-from mtlue_cli.training.distortions import PLAIN, DistortionSettings, distort, draw_window
+from mtlue_cli.training.augment import View, labels_of, view_labels
+from mtlue_cli.training.distortions import PLAIN, Distortion, DistortionSettings, distort, draw_distortion, draw_window
 from mtlue_cli.training.multitask_loop import to_float
 from mtlue_cli.training.runtime import autocast, choose_precision
 from mtlue_cli.training.visibility import ADAPT_STEPS, VisibilityControl
@@ -27,7 +28,8 @@ class GeneratorSettings:
 
     ``learning_rate`` is the peak of Adam's: reached in a linear rise of ``warmup_steps``, at most a quarter of all, and
     followed by a half cosine to nothing. The surrogate sees views of ``view_size`` pixels after ``distortions``. A
-    weight of 0 removes an embedding regulariser; ``seed`` is that of order and augmentation.
+    weight of 0 removes an embedding regulariser; ``seed`` is that of order and augmentation. A batch is computed in
+    ``accumulate`` parts.
     """
 
     steps: int
@@ -41,6 +43,14 @@ class GeneratorSettings:
     distortions: DistortionSettings = PLAIN
     seed: int = 0
     precision: Precision = Precision.AUTO
+    accumulate: int = 1
+
+
+@dataclass(frozen=True)
+class _Batch:
+    rows: Tensor
+    view: View
+    distortion: Distortion
 
 
 @dataclass(frozen=True)
@@ -76,6 +86,7 @@ class GeneratorLoop:
         settings: How.
         device: Where.
         visibility: Keeps the perturbation's FLIP at a target; None: nothing does.
+        processes: Those that train together; each has the same arguments.
     """
 
     def __init__(
@@ -87,12 +98,13 @@ class GeneratorLoop:
         settings: GeneratorSettings,
         device: torch.device,
         visibility: VisibilityControl | None = None,
+        processes: Processes = ALONE,
     ) -> None:
         self.generator = generator.train()
         self.objective = objective
         self.images, self.labels, self.settings, self.device = images, labels, settings, device
         self.optimizer = torch.optim.Adam(generator.parameters(), settings.learning_rate, betas=(0.9, 0.99))
-        self.visibility = visibility
+        self.visibility, self.processes = visibility, processes
         self.dtype = choose_precision(settings.precision, device)
         self.rng = torch.Generator().manual_seed(settings.seed)
         self.order: list[int] = []
@@ -120,8 +132,26 @@ class GeneratorLoop:
         for group in self.optimizer.param_groups:
             group["lr"] = self.settings.learning_rate * share
         self.optimizer.zero_grad(set_to_none=True)
+        self.objective.begin_step()
+        batch = self._next_batch()
+        parts = self.processes.parts(len(batch.rows), self.settings.accumulate)
+        figures = [self._learn_from(batch, part, 1 / len(parts)) for part in parts]
+        self.processes.average_gradients(self.generator.parameters())
+        torch.nn.utils.clip_grad_norm_(self.generator.parameters(), self.settings.clip_norm)
+        self.optimizer.step()
+        self.objective.step_surrogate(self.processes)
+        self.step += 1
+        if self.visibility is not None and self.step % ADAPT_STEPS == 0:
+            self.visibility.adapt(self.generator)
+        loss, base, intra, inter, agreement, change = self.processes.mean(
+            [sum(values) / len(parts) for values in zip(*figures, strict=True)]
+        )
+        return StepRecord(self.step, loss, base, intra, inter, agreement, change, time.monotonic() - started)
+
+    def _learn_from(self, batch: "_Batch", part: slice, share: float) -> tuple[float, ...]:
+        """Add ``share`` of the gradient on a part of the batch; loss, base, intra, inter, agreement, mean change."""
         with autocast(self.device, self.dtype):
-            protected, labels, delta = self._protected_views()
+            protected, labels, delta = self._protected_views(batch, part)
             base, logits = self.objective.loss(protected, labels)
         # Label maps have no embeddings of classes that could be pushed apart.
         image_level = self.generator.tasks.image_level
@@ -130,37 +160,32 @@ class GeneratorLoop:
         loss = base + self.settings.intra_weight * intra + self.settings.inter_weight * inter
         if self.visibility is not None:
             loss = loss + self.visibility.loss(delta.float(), self.generator.config.epsilon)
-        loss.backward()  # type: ignore[no-untyped-call]  # torch's stubs leave it untyped
-        torch.nn.utils.clip_grad_norm_(self.generator.parameters(), self.settings.clip_norm)
-        self.optimizer.step()
-        self.objective.step_surrogate()
-        self.step += 1
-        if self.visibility is not None and self.step % ADAPT_STEPS == 0:
-            self.visibility.adapt(self.generator)
-        return StepRecord(
-            self.step,
-            float(loss.detach()),
-            float(base.detach()),
-            float(intra.detach()),
-            float(inter.detach()),
-            self.objective.agreement(logits, labels),
-            float(delta.detach().abs().mean()) * 255,
-            time.monotonic() - started,
-        )
+        (loss if share == 1 else loss * share).backward()  # type: ignore[no-untyped-call]  # torch's stubs leave it untyped
+        agreement = self.objective.agreement(logits, labels)
+        values = (float(value.detach()) for value in (loss, base, intra, inter))
+        return *values, agreement, float(delta.detach().abs().mean()) * 255
 
-    def _protected_views(self) -> tuple[Tensor, dict[str, Tensor], Tensor]:
-        rows = self._next_rows()
+    def _protected_views(self, batch: "_Batch", part: slice) -> tuple[Tensor, dict[str, Tensor], Tensor]:
+        rows = batch.rows[part]
         images = to_float(self.images[rows], self.device)
         labels = labels_of(self.labels, self.generator.tasks, rows, self.device)
         delta = self.generator(images, labels)
         size, distortions = self.settings.view_size, self.settings.distortions
-        view = draw_window(images.shape[-1], len(images), distortions, self.rng)
-        protected = distort(add_to_training_images(images, delta), view, size, distortions, self.rng)
+        view = replace(batch.view, flip=batch.view.flip[part])
+        added = add_to_training_images(images, delta)
+        protected = distort(added, view, size, distortions, batch.distortion.of(part))
         seen = view_labels(labels, self.generator.tasks, view, size)
         return protected.contiguous(memory_format=torch.channels_last), seen, delta
 
+    def _next_batch(self) -> "_Batch":
+        """What the next step sees, drawn for the whole batch: the same in every process."""
+        rows, distortions = self._next_rows(), self.settings.distortions
+        view = draw_window(self.images.shape[-1], len(rows), distortions, self.rng)
+        return _Batch(rows, view, draw_distortion(len(rows), distortions, self.rng))
+
     def _next_rows(self) -> Tensor:
         size = min(self.settings.batch_size, len(self.images))
+        size -= size % (self.processes.count * self.settings.accumulate)
         if len(self.order) < size:
             self.order += torch.randperm(len(self.images), generator=self.rng).tolist()
         rows, self.order = self.order[:size], self.order[size:]

@@ -96,8 +96,8 @@ class TrainingMethod:
         if self.start is not None:
             self.start.load_into(network)
 
-    def train_mode(self, network: MultiTaskNetwork) -> None:
-        """Called at the start of every epoch: which modules are in training mode."""
+    def start_epoch(self, network: MultiTaskNetwork, done: float) -> None:  # noqa: ARG002 - shared signature
+        """Set which modules are in training mode; ``done`` is the share of the epochs that are over, in [0, 1)."""
         network.train()
 
 
@@ -114,9 +114,9 @@ class HeadOnly(TrainingMethod):
         super().prepare(network, sample_losses)
         network.backbone.requires_grad_(False)
 
-    def train_mode(self, network: MultiTaskNetwork) -> None:
+    def start_epoch(self, network: MultiTaskNetwork, done: float) -> None:
         """The backbone stays in evaluation mode: in training mode its batch statistics would move."""
-        network.train()
+        super().start_epoch(network, done)
         network.backbone.eval()
 
 
@@ -158,6 +158,48 @@ class SparseTraining(TrainingMethod):
                 for weight in weights
             }
         )
+
+
+@dataclass(frozen=True)
+class StagedSettings:
+    """Shares of the epochs after which the backbone's first and last layer are frozen; InputError out of order."""
+
+    first: float = 0.1
+    last: float = 0.7
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.first < self.last <= 1:
+            raise InputError(f"first is {self.first:g} and last {self.last:g}, expected 0 <= first < last <= 1")
+
+
+class StagedTraining(TrainingMethod):
+    """Everything is trained at first; then the backbone's layers are frozen one after the other, the shallowest first.
+
+    A network learns the content of unlearnable images at first and is then trapped by the perturbation, which shallow
+    layers pick up; so these stop learning first. A frozen layer keeps its batch statistics.
+
+    Source:
+        Dang et al., "Flew Over Learning Trap: Learn Unlearnable Samples by Progressive Staged Training", 2023 (arXiv
+        2306.02064). Deviations: a fixed schedule in epochs, in place of one that watches how activations cluster and
+        goes back to an earlier network; a layer is frozen at once, rather than slowed down.
+    """
+
+    def __init__(self, settings: StagedSettings, start: PretrainedStart | None = None) -> None:
+        super().__init__(start)
+        self.settings = settings
+
+    def start_epoch(self, network: MultiTaskNetwork, done: float) -> None:
+        """Freeze as many layers as it is time for; layers are modules with parameters of their own, in order."""
+        super().start_epoch(network, done)
+        layers = [part for part in network.backbone.modules() if next(part.parameters(recurse=False), None) is not None]
+        first, last = self.settings.first, self.settings.last
+        passed = (done - first) / (last - first)
+        frozen = 0 if passed < 0 else 1 + int(passed * (len(layers) - 1))
+        for layer in layers[:frozen]:
+            layer.training = False
+            for parameter in layer.parameters(recurse=False):
+                parameter.requires_grad_(False)
+                parameter.grad = None
 
 
 @dataclass(frozen=True)
@@ -217,6 +259,9 @@ class MethodChoice(Choice[SettingsT]):
     make: Callable[[SettingsT, PretrainedStart | None], TrainingMethod]
     needs_start: bool = False
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        return method_named, (self.name,)  # what makes it is a function of this module, which cannot be pickled
+
     def build(self, start: PretrainedStart | None = None) -> TrainingMethod:
         """A fresh one, for one run; training from scratch leaves a start unused.
 
@@ -238,6 +283,7 @@ METHODS: Mapping[str, MethodChoice[Any]] = {
     for method in (
         MethodChoice(name=TrainingMethodName.SCRATCH, settings=_NONE, make=lambda *_: TrainingMethod()),
         MethodChoice(name=TrainingMethodName.SPARSE, settings=SparseSettings(), make=SparseTraining),
+        MethodChoice(name=TrainingMethodName.STAGED, settings=StagedSettings(), make=StagedTraining),
         MethodChoice(
             name=TrainingMethodName.GPS, settings=GradientSelectionSettings(), make=GradientSelection, needs_start=True
         ),

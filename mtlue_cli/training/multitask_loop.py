@@ -112,7 +112,7 @@ def train_multitask(
     schedule = torch.optim.lr_scheduler.MultiStepLR(optimizer, drops, gamma=0.1)
     dtype = choose_precision(settings.precision, device)
     for epoch in range(1, settings.epochs + 1):
-        method.train_mode(network)
+        method.start_epoch(network, (epoch - 1) / settings.epochs)
         weighting.new_epoch()
         loss_sum, counts = 0.0, {task.name: (0, 0) for task in tasks}
         for batch, batch_labels in batches(rng):
@@ -155,7 +155,8 @@ def epoch_batches(
         if len(rows) == 1 < min(settings.batch_size, len(images)):
             continue  # the ragged last batch: batch statistics of a single sample are of no use
         view = draw_crop(images.shape[-1], crop, len(rows), rng)
-        batch = apply_view(to_float(images[rows], device), view, crop)
+        # The window as uint8: a quarter of the bytes to move.
+        batch = to_float(apply_view(images[rows].to(device), view, crop), device)
         yield batch, view_labels(labels_of(labels, tasks, rows, device), tasks, view, crop)
 
 

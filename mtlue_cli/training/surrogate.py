@@ -12,7 +12,7 @@ from mtlue_cli.devices import on_device
 from mtlue_cli.networks.multitask import ImageLevelNetwork, MultiTaskNetwork, build_network
 from mtlue_cli.tasks.losses import count_correct, mean_loss, task_losses
 from mtlue_cli.tasks.spec import TaskSet
-from mtlue_cli.training.distortions import PLAIN, DistortionSettings, distort
+from mtlue_cli.training.distortions import PLAIN, DistortionSettings, distort, draw_distortion
 from mtlue_cli.training.intervention import Mixture
 from mtlue_cli.training.methods import TrainingMethod
 from mtlue_cli.training.multitask_loop import EpochRecord, LearningSettings, epoch_batches, train_multitask
@@ -80,7 +80,8 @@ def train_surrogate(
 
 @torch.no_grad()
 def _distorted(images: Tensor, distortions: DistortionSettings, rng: torch.Generator) -> Tensor:
-    seen = distort(images, None, images.shape[-1], distortions, rng)
+    drawn = draw_distortion(len(images), distortions, rng)
+    seen = distort(images, None, images.shape[-1], distortions, drawn)
     return seen.contiguous(memory_format=torch.channels_last)
 
 

@@ -36,6 +36,7 @@ class VerifyDocument(Document, frozen=True, kw_only=True):
         warning: What a reader should know in spite of the verdict, such as a single task that is learned.
         max_learned: The gate: the highest average learned fraction of a judged condition that counts as protected.
         metric: What the victims are judged by.
+        confidence: Of the intervals whose ends the gate is on; null: it is on the figures themselves.
         worst_condition: Name of the judged condition with the highest average learned fraction.
         exit_code: 0 protected, 4 not protected, 5 inconclusive.
         tier: What was asked for; null if the conditions were chosen one by one.
@@ -66,6 +67,7 @@ class VerifyDocument(Document, frozen=True, kw_only=True):
     warning: str | None
     max_learned: float
     metric: MetricName
+    confidence: float | None = None
     worst_condition: str | None
     exit_code: ExitCode
     tier: Tier | None

@@ -34,7 +34,7 @@ from mtlue_cli.verification.split import draw_share
 from mtlue_cli.verification.training_images import FROM_CLEAN, TrainingImages
 from mtlue_cli.verification.victim_result import CurvePoint, VictimResult
 
-RESULT_SCHEMA = 5
+RESULT_SCHEMA = 6
 """Of cached results; another number makes all earlier entries invalid."""
 
 PAIRS = 200
@@ -93,6 +93,7 @@ class Laboratory:
         cache: Finished victims.
         starts: Where training methods that need one start from, by backbone.
         weights: The generator's checkpoint, where an attacker has it.
+        own_images: Clean images of an attacker's own, ``(K, 3, S, S)`` uint8; None: he has none.
     """
 
     data: ExperimentData
@@ -102,6 +103,7 @@ class Laboratory:
     cache: ResultCache
     starts: Mapping[BackboneName, PretrainedStart] = field(default_factory=dict)
     weights: Path | None = None
+    own_images: Tensor | None = None
 
     def run(
         self,
@@ -124,12 +126,10 @@ class Laboratory:
             ValueError: A task has no labelled test image.
         """
         self.require(condition)
-        victim = condition.victim
-        start = self.starts.get(victim.backbone) if victim.method.needs_start else None
-        settings = replace(self.settings, backbone=victim.backbone, weighting=victim.weighting, seed=seed)
-        key = self._key(condition, settings, start)
-        found = self.cache.load(key)
-        if found is not None and found.is_of(self.data.tasks):  # else a damaged entry: train again and replace it
+        victim, start, settings = condition.victim, self._start(condition), self._settings(condition, seed)
+        key = self.key_of(condition, seed)
+        found = self.finished(key)
+        if found is not None:
             return found
         started = time.monotonic()
         images, labels = self.images.of(condition, self.data.train_labels, seed)
@@ -178,9 +178,16 @@ class Laboratory:
             round(time.monotonic() - started, 2),
             key,
             cached=False,
+            correct=self.scoring.correct(run),
+            best_correct=None if early is None else self.scoring.correct(run, early.epochs),
         )
         self.cache.store(key, result)
         return result
+
+    def finished(self, key: str) -> VictimResult | None:
+        """What the cache holds under a :meth:`key_of`; None if that is nothing, or a damaged entry."""
+        found = self.cache.load(key)
+        return found if found is not None and found.is_of(self.data.tasks) else None
 
     def require(self, condition: Condition) -> None:
         """Refuse a condition that cannot be run, as far as that is known before anything is trained.
@@ -193,6 +200,8 @@ class Laboratory:
             condition.countermeasure.require_fit(self.data.tasks, side, has_weights=self.weights is not None)
         if condition.attack.needs_pairs and self._pairs < FEWEST_PAIRS:
             raise InputError(f"{len(self.images.clean)} training images leave too few for pairs")
+        if condition.attack.needs_own_images and self.own_images is None:
+            raise InputError("the attacker has no clean images of his own: give them with --attacker-images DIR")
         require_labelled(condition.victim.learner, self.data.train_labels, self.data.tasks)
         if condition.material is Material.CLEAN_PART:
             clean = len(self.images.clean) - round(condition.protected_fraction * len(self.images.clean))
@@ -230,6 +239,7 @@ class Laboratory:
             pair_labels,
             self.images.epsilon,
             self.weights if countermeasure.needs_weights else None,
+            self.own_images if countermeasure.needs_own_images else None,
         )
 
     @property
@@ -238,15 +248,28 @@ class Laboratory:
         return min(PAIRS, int(PAIRS_SHARE * len(self.images.clean)))
 
     @cached_property
+    def _own_digest(self) -> str | None:
+        return None if self.own_images is None else data_digest(self.own_images, {})
+
+    @cached_property
     def scoring(self) -> Scoring:
         """What victims are scored by."""
         data = self.data
         first_half = draw_share(data.test_images, 0.5, self.settings.seed, "early stopping")
         return Scoring(data.tasks, data.train_labels, data.test_labels, self.settings.crop_size, first_half)
 
-    def _key(self, condition: Condition, settings: LearningSettings, start: PretrainedStart | None) -> str:
+    def _start(self, condition: Condition) -> PretrainedStart | None:
+        victim = condition.victim
+        return self.starts.get(victim.backbone) if victim.method.needs_start else None
+
+    def _settings(self, condition: Condition, seed: int) -> LearningSettings:
+        victim = condition.victim
+        return replace(self.settings, backbone=victim.backbone, weighting=victim.weighting, seed=seed)
+
+    def key_of(self, condition: Condition, seed: int) -> str:
         """Digest of everything that decides the result; numbers go in as they are, not as names show them."""
         victim, countermeasure = condition.victim, condition.countermeasure
+        settings, start = self._settings(condition, seed), self._start(condition)
         weights = self.weights if condition.attack.needs_weights else None
         packages = PACKAGES if settings.weighting is WeightingName.LS else (*PACKAGES, "torchjd")
         return document_digest(
@@ -264,6 +287,7 @@ class Laboratory:
                 "epsilon": None if condition.material is Material.CLEAN else self.images.epsilon,
                 "weights": None if weights is None else file_digest(weights),
                 "pairs": [PAIRS, PAIRS_SHARE],
+                "own_images": self._own_digest if condition.attack.needs_own_images else None,
                 "data": self.data.digest,
                 "halves": self.settings.seed,
                 "device": self.device.type,

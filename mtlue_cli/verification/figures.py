@@ -3,12 +3,15 @@
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
+from msgspec import structs
+
 from mtlue_cli.choices import LearnerName, MetricName
 from mtlue_cli.documents import Document
 from mtlue_cli.metrics.dense import beats_floor, learned_fraction, lower_is_better
 from mtlue_cli.metrics.measures import gain, measure_of
 from mtlue_cli.metrics.repeated import Repeated
 from mtlue_cli.tasks.spec import Task, TaskSet
+from mtlue_cli.verification.bootstrap import Bootstrap, Interval
 from mtlue_cli.verification.conditions import Condition, Role, VictimSpec
 from mtlue_cli.verification.victim_result import CurvePoint, VictimResult
 
@@ -25,11 +28,13 @@ class Learned(Document, frozen=True):
         fraction: Learned fraction.
         score: The figure under the metric that it comes from.
         at_best_epoch: Whether it is of the best epoch, which is higher than the last by more than 0.00001.
+        interval: Of the mean; null of a single task, and where the average has none.
     """
 
     fraction: Repeated
     score: Repeated
     at_best_epoch: bool = False
+    interval: Interval | None = None
 
     @property
     def mean(self) -> float:
@@ -123,6 +128,8 @@ class Average(Document, frozen=True):
             per seed.
         floor: Mean floor; that of a gain is 0.
         learned_fraction: Ratio of the means: single ratios with a small denominator would drown the rest.
+        interval: Where its mean may lie, as the test images are a sample; null for clean victims, for AUROC, with tasks
+            that label every pixel, and where the clean victim hardly beats the floor.
     """
 
     tasks: tuple[str, ...]
@@ -130,6 +137,7 @@ class Average(Document, frozen=True):
     clean_score: Repeated
     floor: float
     learned_fraction: Repeated
+    interval: Interval | None = None
 
 
 class Curve(Document, frozen=True):
@@ -165,7 +173,9 @@ class ConditionFigures(Document, frozen=True, kw_only=True):
         best_epoch_steps: The same pairs in optimiser steps from the start of the training, or null.
         learned: What reports say was learned on average; null if no judged task is conclusive.
         learned_fraction: What the gate compares: the higher of the two averages' learned fractions.
-        above_gate: Whether a judged condition's average learned fraction exceeds ``max_learned``.
+        above_gate: Whether a judged condition's average learned fraction exceeds ``max_learned``; with ``confidence``,
+            the lower end of its interval.
+        undecided: Whether, with ``confidence``, the interval holds ``max_learned``, or there is none.
         recovers_half: Whether a judged condition recovers more than half of the gap to clean images.
         curves: One per seed.
         seconds: What training took, over all seeds (when it was trained, if it comes from the cache).
@@ -190,6 +200,7 @@ class ConditionFigures(Document, frozen=True, kw_only=True):
     learned: Learned | None
     learned_fraction: float | None
     above_gate: bool = False
+    undecided: bool = False
     recovers_half: bool = False
     curves: tuple[Curve, ...]
     seconds: float
@@ -226,6 +237,7 @@ def figures_of(
     metric: MetricName,
     place_floor: Mapping[str, float] | None = None,
     steps_per_epoch: int = 0,
+    bootstrap: Bootstrap | None = None,
 ) -> ConditionFigures:
     """Put the figures of one condition together; whether it passes the gate is for the verdict to say.
 
@@ -239,6 +251,7 @@ def figures_of(
         metric: What is measured of image-level tasks.
         place_floor: What one guess per position in the image reaches, per dense task.
         steps_per_epoch: Optimiser steps of one epoch of the victims.
+        bootstrap: Draws the test images anew, for intervals; None: there are none.
     """
     countermeasure, place_floor = condition.countermeasure, place_floor or {}
     stops_early = condition.role not in (Role.CONTROL, Role.REFERENCE)
@@ -255,8 +268,16 @@ def figures_of(
         for task in tasks
     )
     kept = [line for line in lines if line.judged and line.conclusive]
-    average = average_of(kept, [line.score for line in kept])
-    best_average = average_of(kept, [line.best_epoch_accuracy for line in kept])
+
+    def bounded(average: Average | None, *, at_best_epoch: bool = False) -> Average | None:
+        if average is None or bootstrap is None or condition.role is Role.REFERENCE:
+            return average
+        names, learned = average.tasks, average.learned_fraction
+        interval = bootstrap.interval(victims, clean, names, learned, at_best_epoch=at_best_epoch)
+        return structs.replace(average, interval=interval)
+
+    average = bounded(average_of(kept, [line.score for line in kept]))
+    best_average = bounded(average_of(kept, [line.best_epoch_accuracy for line in kept]), at_best_epoch=True)
     last, best = reached(average), reached(best_average, at_best_epoch=True)
     most = stronger(last, best)
     best_epochs = tuple(victim.best_epochs for victim in victims)
@@ -291,7 +312,9 @@ def stronger(last: Learned | None, best: Learned | None) -> Learned | None:
 
 def reached(average: Average | None, *, at_best_epoch: bool = False) -> Learned | None:
     """What an average says was learned; None without one."""
-    return None if average is None else Learned(average.learned_fraction, average.score, at_best_epoch)
+    if average is None:
+        return None
+    return Learned(average.learned_fraction, average.score, at_best_epoch, average.interval)
 
 
 def _line(

@@ -122,6 +122,7 @@ def verify_result(
         "warning": judgement.warning,
         "max_learned": judgement.max_learned,
         "metric": judgement.metric,
+        "confidence": judgement.confidence,
         "worst_condition": judgement.worst.name if judgement.worst else None,
     }
     identity = {

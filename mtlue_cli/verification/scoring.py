@@ -16,6 +16,7 @@ from mtlue_cli.tasks.kinds import labelled_rows
 from mtlue_cli.tasks.losses import count_correct
 from mtlue_cli.tasks.spec import TaskSet
 from mtlue_cli.training.augment import centred_labels
+from mtlue_cli.verification.bootstrap import packed
 from mtlue_cli.verification.learner import DenseEpoch, Halves, LearnedEpoch, LearnerRun
 
 PLACE_FLOOR_MAPS = 1000
@@ -94,6 +95,19 @@ class Scoring:
             return None
         own = {name: of_gain(stop.accuracy[name], *scale) for name, scale in scales.items()}
         return EarlyStop({**stop.accuracy, **own}, stop.epochs)
+
+    def correct(self, run: LearnerRun, epochs: tuple[int, int] | None = None) -> dict[str, bytes]:
+        """Which test images are right, by image-level task, as :attr:`VictimResult.correct` has them.
+
+        After the last epoch; with ``epochs``, from 1, those that each half chose, each half at that of the other.
+        """
+        found: dict[str, bytes] = {}
+        for name, classes in run.predictions().items():
+            shown = classes[-1]
+            if epochs is not None:
+                shown = torch.where(self.first_half, classes[epochs[1] - 1], classes[epochs[0] - 1])
+            found[name] = packed(shown.eq(self._truth[name]))
+        return found
 
     def floors(self, metric: MetricName) -> dict[str, float]:
         """What a constant guess reaches under ``metric``, of a dense task in its main figure, per task.

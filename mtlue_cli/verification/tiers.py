@@ -52,6 +52,7 @@ _STANDARD_VICTIMS = (
     *(VictimSpec(backbone) for backbone in BackboneName if backbone is not BackboneName.RESNET18),
     *(VictimSpec(weighting=weighting) for weighting in PAPER_WEIGHTINGS),
     VictimSpec(method=METHODS[TrainingMethodName.SPARSE]),
+    VictimSpec(method=METHODS[TrainingMethodName.STAGED]),
 )
 
 TIERS: Mapping[Tier, TierSpec] = {
@@ -85,6 +86,12 @@ TIERS: Mapping[Tier, TierSpec] = {
         victims=(VictimSpec(BackboneName.SMALL),),
         # The cheapest way past a perturbation in colour; each further one costs more than the smoke tier.
         countermeasures=(COUNTERMEASURES[CountermeasureName.GRAYSCALE],),
+    ),
+    Tier.ADAPTIVE: TierSpec(
+        epochs=27,
+        batch_size=64,
+        victims=(VictimSpec(BackboneName.SMALL),),
+        countermeasures=countermeasures_of(Tier.STANDARD),
     ),
 }
 

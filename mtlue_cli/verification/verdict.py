@@ -1,5 +1,6 @@
 """From the figures of all victims to one verdict: the gate is the worst condition."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
@@ -45,6 +46,7 @@ class Judgement:
         reason: One sentence for a reader.
         max_learned: The gate on the average learned fraction of every judged condition.
         metric: What is measured.
+        confidence: Of the intervals that the gate is on; None: it is on the figures themselves.
         conditions: In the order they were run.
         worst: The judged condition whose victims learned most; None if none is conclusive.
     """
@@ -53,6 +55,7 @@ class Judgement:
     reason: str
     max_learned: float
     metric: MetricName = MetricName.ACCURACY
+    confidence: float | None = None
     conditions: tuple[ConditionFigures, ...] = ()
     worst: ConditionFigures | None = None
 
@@ -90,6 +93,7 @@ def judge(
     max_learned: float,
     judged: Sequence[str],
     *,
+    confidence: float | None = None,
     complete: bool = True,
     missing: Sequence[NotTested] = (),
 ) -> Judgement:
@@ -100,29 +104,51 @@ def judge(
         metric: What was measured.
         max_learned: Highest average learned fraction that still counts as protected.
         judged: Names of the tasks that the release means to protect.
+        confidence: Judge by the ends of the intervals, which have this confidence: the protection holds if no upper end
+            exceeds ``max_learned``, and fails if a lower end does. None: judge by the figures.
         complete: Whether the first victim learned from clean images, so that noise and countermeasures were tried.
         missing: What was asked for and could not be run: without it the release cannot be called protected.
     """
-    conditions = [_gated(found, max_learned) for found in conditions]
+    conditions = [_gated(found, max_learned, certain=confidence is not None) for found in conditions]
     tried = [(found, found.learned) for found in conditions if found.role is Role.JUDGED and found.learned is not None]
     worst, most = max(tried, key=lambda pair: pair[1].mean, default=(None, None))
     reason = _in_words(worst, most, len(tried), max_learned, judged) if worst and most else ""
-    if most is not None and most.mean > max_learned:
+    above = [pair for pair in tried if pair[0].above_gate]
+    undecided = [found for found in conditions if found.undecided]
+    if above:
         # What was learned in spite of the protection counts even if the measurement is weak.
         verdict = Verdict.NOT_PROTECTED
+        surest = max(above, key=lambda pair: _ends(pair[1], certain=confidence is not None)[0])
+        if surest[0] is not worst:
+            reason = _in_words(*surest, len(tried), max_learned, judged, which="a condition that is surely above")
     elif unreliable := _unreliable(conditions, complete=complete, missing=missing):
         verdict, reason = Verdict.INCONCLUSIVE, unreliable
+    elif undecided and confidence is not None:
+        verdict, reason = Verdict.INCONCLUSIVE, _undecided_in_words(undecided, max_learned, confidence)
     else:
         verdict = Verdict.PROTECTED
-    return Judgement(verdict, reason, max_learned, metric, tuple(conditions), worst)
+    return Judgement(verdict, reason, max_learned, metric, confidence, tuple(conditions), worst)
 
 
-def _gated(found: ConditionFigures, max_learned: float) -> ConditionFigures:
-    """A condition with what the gate says of it."""
+def _gated(found: ConditionFigures, max_learned: float, *, certain: bool) -> ConditionFigures:
+    """A condition with what the gate says of it, by the ends of its interval if ``certain``."""
     learned = found.learned_fraction
-    if found.role is not Role.JUDGED or learned is None:
+    if found.role is not Role.JUDGED or found.learned is None or learned is None:
         return found
-    return structs.replace(found, above_gate=learned > max_learned, recovers_half=learned > HALF)
+    low, high = _ends(found.learned, certain=certain)
+    return structs.replace(
+        found,
+        above_gate=low > max_learned,
+        undecided=low <= max_learned < high,
+        recovers_half=learned > HALF,
+    )
+
+
+def _ends(learned: Learned, *, certain: bool) -> tuple[float, float]:
+    """Between what the figure lies: the ends of its interval if ``certain``, else twice the figure itself."""
+    if not certain:
+        return learned.mean, learned.mean
+    return (-math.inf, math.inf) if learned.interval is None else (learned.interval.low, learned.interval.high)
 
 
 def failed_audit(faults: int, max_learned: float, metric: MetricName = MetricName.ACCURACY) -> Judgement:
@@ -167,13 +193,45 @@ def _best_in_words(found: ConditionFigures) -> str:
     return f"{found.name} (after {between} of {found.steps:,} steps)"
 
 
-def _in_words(worst: ConditionFigures, learned: Learned, tried: int, max_learned: float, judged: Sequence[str]) -> str:
-    where = "" if tried == 1 else f"under the worst of {tried} conditions, {worst.name}, "
+def _undecided_in_words(undecided: Sequence[ConditionFigures], max_learned: float, confidence: float) -> str:
+    """Which intervals hold the gate, the widest upward first."""
+    found = sorted(
+        undecided, key=lambda one: -one.learned.interval.high if one.learned and one.learned.interval else -math.inf
+    )
+    named = [
+        f"{one.name} ({_figure(one.learned)})" if one.learned and one.learned.interval else f"{one.name} (no interval)"
+        for one in found[:NAMED_CONDITIONS]
+    ]
+    rest = len(found) - NAMED_CONDITIONS
+    return (
+        f"too few test images to tell with {100 * confidence:g} % confidence whether a victim learns more than "
+        f"{max_learned:.2f}: {', '.join(named)}"
+        + (f" and {rest} more" if rest > 0 else "")
+        + "; give more test images "
+        "with --test or --test-fraction"
+    )
+
+
+def _figure(learned: Learned) -> str:
+    """Such as ``0.12 (0.05 to 0.19)``."""
+    interval = learned.interval
+    return f"{learned.mean:.2f}" + (f" ({interval.low:.2f} to {interval.high:.2f})" if interval is not None else "")
+
+
+def _in_words(
+    worst: ConditionFigures,
+    learned: Learned,
+    tried: int,
+    max_learned: float,
+    judged: Sequence[str],
+    which: str | None = None,
+) -> str:
+    where = "" if tried == 1 else f"under {which or f'the worst of {tried} conditions'}, {worst.name}, "
     early = " when it stops at its best epoch" if learned.at_best_epoch else ""
     task = worst.worst_task
     alone = f"; worst task: {task[0].task} with {task[1].mean:.2f}" if task is not None else ""
     reason = (
-        f"{where}a victim learns {learned.mean:.2f} of what clean images teach on average{early} "
+        f"{where}a victim learns {_figure(learned)} of what clean images teach on average{early} "
         f"(at most {max_learned:.2f} allowed{alone})"
     )
     averaged = worst.average.tasks if worst.average is not None else ()

@@ -54,6 +54,8 @@ class VictimResult(Document, frozen=True):
         seconds: What its training took (when it was trained, if it comes from the cache).
         digest: Identity of everything that determines it.
         cached: Whether it comes from the cache.
+        correct: Image-level task to a bit per test image, in their order: whether it is right after the last epoch.
+        best_correct: The same at the best epochs, each half of the images at the epoch that the other chose.
     """
 
     condition: str
@@ -66,6 +68,8 @@ class VictimResult(Document, frozen=True):
     seconds: float
     digest: str
     cached: bool
+    correct: Mapping[str, bytes] = {}
+    best_correct: Mapping[str, bytes] | None = None
 
     def figure(self, task: Task, measure: str) -> float | None:
         """The figure called ``measure`` of a task after the last epoch; None where there is none."""

@@ -88,6 +88,7 @@ def test_defaults_are_those_of_the_workflow_but_for_the_time(labels: Path) -> No
         ("--intra-weight 0", "intra_weight", 0.0),
         ("--inter-weight 3", "inter_weight", 3.0),
         ("--batch-size 16", "batch_size", 16),
+        ("--accumulate 2", "accumulate", 2),
         ("--learning-rate 0.01", "learning_rate", 0.01),
         ("--tasks colour,shape", "tasks", ("colour", "shape")),
         ("--limit 9", "limit", 9),

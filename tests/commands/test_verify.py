@@ -71,6 +71,8 @@ def test_not_protected_ends_with_4(made: MadeSet, cache: Path, tmp_path: Path) -
     assert "noise %" not in result.stdout
     # The gate is what the option says.
     assert _verify(made, *options, "--max-learned", 1.0).exit_code == ExitCode.SUCCESS
+    sure = _verify(made, *options, "--max-learned", 0.5, "--confidence", 0.95)
+    assert sure.exit_code == ExitCode.NOT_PROTECTED, sure.output
 
 
 def test_an_audit_fault_ends_with_4_and_lists_the_faults(made: MadeSet, tmp_path: Path) -> None:
@@ -104,6 +106,8 @@ def test_inconclusive_ends_with_5(tmp_path: Path) -> None:
         (["--weights", "w", "--test-fraction", "0"], "--test-fraction"),
         (["--weights", "w", "--test", "."], "belong together"),
         (["--weights", "w", "--batch-size", "1"], "--batch-size"),
+        (["--weights", "w", "--confidence", "95"], "--confidence"),
+        (["--weights", "w", "--confidence", "0.95", "--metric", "auroc"], "no interval of AUROC"),
     ],
 )
 def test_wrong_usage_ends_with_2(made: MadeSet, options: list[str], message: str) -> None:

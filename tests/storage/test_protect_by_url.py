@@ -17,8 +17,9 @@ from pyarrow import csv, parquet
 from typer.testing import CliRunner
 
 import mtlue_cli as mtlue
-from mtlue_cli.choices import ExitCode
+from mtlue_cli.choices import EngineName, ExitCode
 from mtlue_cli.commands.app import app
+from mtlue_cli.engines.engine import check_engine
 from mtlue_cli.errors import InputError, MtlueError, StorageError
 from mtlue_cli.release.release import Release
 from mtlue_cli.storage import mount, parts, writer
@@ -384,6 +385,12 @@ def test_weights_of_a_url_are_found_again(photos: Path, tmp_path: Path, store: f
     weights = write_checkpoint(tmp_path / "own.safetensors")
     store.put(str(weights), "/data/own.safetensors")
     assert str(mtlue.inspect("memory://data/own.safetensors").path) == "memory://data/own.safetensors"
+
+
+@pytest.mark.usefixtures("photos")
+def test_a_cluster_is_refused_what_it_cannot_read() -> None:
+    with mount.mounted(Path(IMAGES)), pytest.raises(InputError, match="not URLs"):
+        check_engine(EngineName.RAY, None)
 
 
 @pytest.mark.usefixtures("photos")

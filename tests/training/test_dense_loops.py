@@ -61,6 +61,7 @@ def whole_loss(running: GeneratorLoop) -> float:
     images, labels = draw_scenes(32, 36)
     pixels = images.float() / 255
     protected = (pixels + running.generator(pixels, labels)).clamp(0, 1)
+    running.objective.begin_step()
     return float(running.objective.loss(protected, labels)[0].detach())
 
 

@@ -16,6 +16,7 @@ from mtlue_cli.training.distortions import (
     bit_depth,
     blurred,
     distort,
+    draw_distortion,
     draw_window,
     grey,
     jittered,
@@ -30,7 +31,8 @@ NONE = replace(PLAIN, smallest_view=1.0)
 def through(images: Tensor, size: int, settings: DistortionSettings, seed: int = 0) -> Tensor:
     """A random window under ``settings``."""
     rng = torch.Generator().manual_seed(seed)
-    return distort(images, draw_window(images.shape[-1], len(images), settings, rng), size, settings, rng)
+    view = draw_window(images.shape[-1], len(images), settings, rng)
+    return distort(images, view, size, settings, draw_distortion(len(images), settings, rng))
 
 
 @pytest.fixture(scope="module")
@@ -147,8 +149,9 @@ def test_a_zoom_takes_smaller_windows_and_only_by_its_chance() -> None:
 
 def test_windows_that_are_cut_already_keep_their_geometry(images: Tensor) -> None:
     rng = torch.Generator().manual_seed(0)
-    assert torch.equal(distort(images, None, 48, NONE, rng), images)
-    dim = distort(images, None, 48, replace(NONE, grey=1.0), rng)
+    assert torch.equal(distort(images, None, 48, NONE, draw_distortion(4, NONE, rng)), images)
+    greyed = replace(NONE, grey=1.0)
+    dim = distort(images, None, 48, greyed, draw_distortion(4, greyed, rng))
     assert torch.equal(dim, grey(images))
 
 

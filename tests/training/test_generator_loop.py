@@ -9,6 +9,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 from mtlue_cli.choices import BackboneName, ObjectiveName
+from mtlue_cli.devices import ALONE, Processes
 from mtlue_cli.errors import CheckpointError
 from mtlue_cli.generator.model import GeneratorConfig, PerturbationGenerator
 from mtlue_cli.networks.multitask import build_network
@@ -73,6 +74,22 @@ def test_every_setting_changes_the_result(change: dict[str, float]) -> None:
     base.run(until=3)
     changed.run(until=3)
     assert not torch.equal(weights(base), weights(changed))
+
+
+@pytest.mark.parametrize("objective", [ObjectiveName.TAP, ObjectiveName.SEP])
+def test_accumulated_parts_give_the_weights_of_whole_batches(objective: ObjectiveName) -> None:
+    whole, parts = make_loop(objective), make_loop(objective, replace(SETTINGS, accumulate=2))
+    whole.run(until=3)
+    parts.run(until=3)
+    assert torch.allclose(weights(whole), weights(parts), rtol=1e-3, atol=1e-4)
+
+
+def test_processes_share_every_batch() -> None:
+    shares = [Processes(rank, 2).parts(12, 3) for rank in range(2)]
+    rows = [row for parts in shares for part in parts for row in range(12)[part]]
+    assert rows == list(range(12))
+    assert all(len(parts) == 3 for parts in shares)
+    assert ALONE.parts(5, 1) == [slice(0, 5)]
 
 
 def test_training_misleads_a_clean_surrogate() -> None:

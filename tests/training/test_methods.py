@@ -12,7 +12,14 @@ from mtlue_cli.errors import InputError
 from mtlue_cli.networks.multitask import MultiTaskNetwork
 from mtlue_cli.tasks.losses import mean_loss, task_losses
 from mtlue_cli.training import multitask_loop
-from mtlue_cli.training.methods import METHODS, GradientSelectionSettings, SparseSettings, method_named, strongest
+from mtlue_cli.training.methods import (
+    METHODS,
+    GradientSelectionSettings,
+    SparseSettings,
+    StagedSettings,
+    method_named,
+    strongest,
+)
 from mtlue_cli.training.multitask_loop import EpochRecord, LearningSettings, predict, train_multitask
 from mtlue_cli.training.pretrained import PretrainedStart
 from tests.multitask_sample import TASKS, draw_sample
@@ -161,6 +168,36 @@ def test_choosing_by_gradient_leaves_statistics_and_gradients_alone() -> None:
 def test_the_head_alone_leaves_the_backbone_bit_by_bit_with_its_statistics() -> None:
     network = train(TrainingMethodName.HEAD)
     assert all(torch.equal(start().weights[name], value) for name, value in network.backbone.state_dict().items())
+
+
+def test_staged_training_freezes_the_shallowest_layers_first() -> None:
+    settings = replace(SETTINGS, epochs=4, learning_rate=3e-3)
+    before: dict[str, Tensor] = {}
+    frozen: list[set[str]] = []
+
+    def compare(_: EpochRecord, network: MultiTaskNetwork) -> None:
+        now = {name: value.clone() for name, value in network.state_dict().items()}
+        frozen.append({name for name, value in now.items() if name in before and torch.equal(value, before[name])})
+        before.update(now)
+
+    def backbone(names: set[str]) -> set[str]:
+        return {name.split(".")[1] for name in names if name.startswith("backbone")}
+
+    method = method_named("staged:first=0.25,last=0.75").build()
+    train_multitask(IMAGES, LABELS, TASKS, settings, CPU, on_epoch=compare, method=method)
+    # Layers 0 (convolution), 1 (batch norm) and 3 (convolution) of the backbone, frozen at a quarter, half, three.
+    assert backbone(frozen[0]) == set()
+    assert backbone(frozen[1]) == {"0"}
+    assert backbone(frozen[2]) == {"0", "1"}
+    assert "backbone.1.running_mean" in frozen[2]  # statistics too
+    assert backbone(frozen[3]) == {"0", "1", "3"}
+    assert not any(name.startswith(("shared.weight", "heads")) for name in frozen[3])
+
+
+@pytest.mark.parametrize(("first", "last"), [(0.5, 0.5), (0.7, 0.1), (-0.1, 0.5), (0.5, 1.1), (float("nan"), 1)])
+def test_a_schedule_out_of_order_is_refused(first: float, last: float) -> None:
+    with pytest.raises(InputError, match="expected 0 <= first < last <= 1"):
+        StagedSettings(first, last)
 
 
 def test_full_fine_tuning_moves_every_parameter() -> None:

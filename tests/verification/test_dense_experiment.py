@@ -278,6 +278,8 @@ def test_every_countermeasure_serves_mixed_tasks_or_says_why_not(name: Counterme
             choice.require_fit(TASKS.dense, SIDE, has_weights=True)
     if name is CountermeasureName.PAIR_REMOVER:
         choice = countermeasure_named("pair-remover:steps=2")
+    if name is CountermeasureName.PURIFICATION:
+        choice = countermeasure_named("purification:examples=64")
     view = AttackerView(
         {label: column[:8] for label, column in STORED.items()},
         TASKS,
@@ -286,6 +288,7 @@ def test_every_countermeasure_serves_mixed_tasks_or_says_why_not(name: Counterme
         0,
         torch.device("cpu"),
         pair_labels={label: column[:8] for label, column in STORED.items()},
+        own_images=IMAGES[8:16],
     )
     made = choice.settings
     if name is CountermeasureName.RECOMPUTE_REMOVAL:

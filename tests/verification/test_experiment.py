@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+import numpy as np
 import pytest
 import torch
 from msgspec import structs
@@ -71,7 +72,8 @@ def accuracy(result: VictimResult) -> dict[str, float | None]:
 def test_a_victim_learns_and_is_tested_after_every_epoch() -> None:
     steps: list[int] = []
     points: list[CurvePoint] = []
-    result = laboratory().run(CLEAN, 1, steps.append, points.append)
+    lab = laboratory()
+    result = lab.run(CLEAN, 1, steps.append, points.append)
     assert sum(steps) == 2 * 160
     assert [point.epoch for point in points] == [1, 2]
     assert result.curve == tuple(points)
@@ -81,6 +83,16 @@ def test_a_victim_learns_and_is_tested_after_every_epoch() -> None:
     assert result.best_accuracy is not None
     assert min(result.best_accuracy.values()) > 0.8
     assert not result.cached
+    # Which images were right, from which intervals are made, is what the scores count.
+    assert result.best_correct is not None
+    half = lab.scoring.first_half.numpy()
+    for name in TASKS.names:
+        last, best = (
+            np.unpackbits(np.frombuffer(kept[name], np.uint8), count=60)
+            for kept in (result.correct, result.best_correct)
+        )
+        assert last.mean() == pytest.approx(accuracy(result)[name])
+        assert (best[half].mean() + best[~half].mean()) / 2 == pytest.approx(result.best_accuracy[name])
 
 
 def test_a_grey_release_teaches_nothing() -> None:

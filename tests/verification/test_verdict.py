@@ -5,6 +5,7 @@ from msgspec.structs import replace
 
 from mtlue_cli.choices import BackboneName, CountermeasureName, MetricName, TaskKind
 from mtlue_cli.tasks.spec import Task, TaskSet
+from mtlue_cli.verification.bootstrap import Interval
 from mtlue_cli.verification.conditions import Condition, Material, VictimSpec
 from mtlue_cli.verification.countermeasures.registry import COUNTERMEASURES
 from mtlue_cli.verification.figures import ConditionFigures, figures_of
@@ -88,6 +89,60 @@ def test_partly_protected_releases_are_shown_and_not_judged() -> None:
     assert judgement.verdict is Verdict.PROTECTED
     assert not any(found.recovers_half for found in judgement.conditions)
     assert judgement.conditions[-1].learned_fraction == pytest.approx(1.0)
+
+
+def bounded(release: Scores, low: float, high: float, judged: str = "abc") -> ConditionFigures:
+    """The figures of a release with an interval."""
+    found = figures(Condition(SMALL), [victim(release)], judged)
+    assert found.learned is not None
+    return replace(found, learned=replace(found.learned, interval=Interval(low, high, 0.95)))
+
+
+def with_confidence(*rows: ConditionFigures, confidence: float | None = 0.95) -> Judgement:
+    clean = figures(Condition(SMALL, Material.CLEAN), [victim(CLEAN)])
+    return judge([clean, *rows], MetricName.ACCURACY, 0.25, ("a", "b", "c"), confidence=confidence)
+
+
+LITTLE, MUCH = {"a": 0.5, "b": 0.53, "c": 0.5}, {"a": 0.6, "b": 0.6, "c": 0.5}
+"""Learned 0.05 and 0.33 of a and b."""
+
+
+@pytest.mark.parametrize(
+    ("release", "ends", "verdict", "figures_alone"),
+    [
+        (LITTLE, (-0.05, 0.2), Verdict.PROTECTED, Verdict.PROTECTED),
+        (LITTLE, (-0.05, 0.25), Verdict.PROTECTED, Verdict.PROTECTED),
+        (LITTLE, (-0.2, 0.3), Verdict.INCONCLUSIVE, Verdict.PROTECTED),
+        (MUCH, (0.2, 0.5), Verdict.INCONCLUSIVE, Verdict.NOT_PROTECTED),
+        (MUCH, (0.26, 0.5), Verdict.NOT_PROTECTED, Verdict.NOT_PROTECTED),
+    ],
+)
+def test_with_confidence_the_ends_of_the_interval_decide(
+    release: Scores, ends: tuple[float, float], verdict: Verdict, figures_alone: Verdict
+) -> None:
+    judgement = with_confidence(bounded(release, *ends))
+    assert judgement.verdict is verdict
+    assert judgement.confidence == 0.95
+    assert judgement.conditions[-1].above_gate == (verdict is Verdict.NOT_PROTECTED)
+    assert judgement.conditions[-1].undecided == (verdict is Verdict.INCONCLUSIVE)
+    assert f"({ends[0]:.2f} to {ends[1]:.2f})" in judgement.reason
+    assert ("--test" in judgement.reason) == (verdict is Verdict.INCONCLUSIVE)
+    assert with_confidence(bounded(release, *ends), confidence=None).verdict is figures_alone
+
+
+def test_one_condition_that_is_surely_above_decides_whatever_the_others_leave_open() -> None:
+    jpeg = replace(bounded(LITTLE, 0.3, 0.4), name=JPEG.name)
+    judgement = with_confidence(bounded(MUCH, 0.1, 0.6), jpeg)
+    assert judgement.verdict is Verdict.NOT_PROTECTED
+    assert judgement.reason.startswith(f"under a condition that is surely above, {JPEG.name}, a victim learns 0.05")
+    assert judgement.worst is not None
+    assert judgement.worst.name == "small"
+
+
+def test_without_an_interval_nothing_is_certain() -> None:
+    judgement = with_confidence(figures(Condition(SMALL), [victim(LITTLE)]))
+    assert judgement.verdict is Verdict.INCONCLUSIVE
+    assert "small (no interval)" in judgement.reason
 
 
 MISSING = NotTested("small: noise", "its training diverged")

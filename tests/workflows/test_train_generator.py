@@ -2,11 +2,16 @@
 
 import csv
 import json
+import os
+import socket
+import subprocess
+import sys
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 from PIL import Image
 
 from mtlue_cli.choices import FEW_TASKS, BackboneName, ObjectiveName, TaskKind, TrainingMethodName
@@ -149,6 +154,78 @@ def test_unfit_surrogates_are_refused(
     with pytest.raises(InputError, match="cannot start") as caught:
         train_generator(replace(config, surrogate=surrogate, objective=objective), SilentProgress())
     assert fault in caught.value.faults[0]
+
+
+def test_a_step_that_cannot_be_divided_is_refused(config: TrainConfig) -> None:
+    with pytest.raises(InputError, match="8 images cannot be divided into 3 equal parts"):
+        train_generator(replace(config, accumulate=3), SilentProgress())
+
+
+RUN = """
+import os, signal, sys
+from pathlib import Path
+from mtlue_cli.choices import ObjectiveName, Precision
+from mtlue_cli.devices import launched_processes
+from mtlue_cli.workflows.progress import SilentProgress
+from mtlue_cli.workflows.train.config import TrainConfig
+from mtlue_cli.workflows.train.generator import train_generator
+
+class Stopped(SilentProgress):
+    steps = 0
+    def start(self, stage, total):
+        self.counts = stage.startswith("generator")
+    def advance(self, steps=1, figures=None):
+        self.steps += self.counts
+        if self.counts and self.steps == stop:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+folder, out, objective, stop = Path(sys.argv[1]), Path(sys.argv[2]), ObjectiveName(sys.argv[3]), int(sys.argv[4])
+with launched_processes("cpu") as processes:
+    config = TrainConfig(
+        folder, folder / "labels.csv", out, size=16, epochs=2, objective=objective, surrogate_epochs=1, batch_size=8,
+        device="cpu", precision=Precision.FLOAT32,
+    )
+    progress = Stopped() if processes.is_main else SilentProgress()
+    print(train_generator(config, progress, processes=processes).card.digest)
+"""
+
+
+def in_processes(count: int, *words: str) -> list[tuple[int, str]]:
+    """Exit code and output of each of ``count`` processes that train together, as a launcher starts them."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    launch = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": str(count), "OMP_NUM_THREADS": "1"}
+    started = [
+        subprocess.Popen(
+            [sys.executable, "-c", RUN, *words],
+            env=os.environ | launch | {"RANK": str(rank), "LOCAL_RANK": str(rank), "LOCAL_WORLD_SIZE": str(count)},
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        for rank in range(count)
+    ]
+    answers = [process.communicate(timeout=300)[0].strip() for process in started]
+    return [(process.returncode, answer) for process, answer in zip(started, answers, strict=True)]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("objective", ["tap", "em"])
+def test_two_processes_train_what_one_trains_and_go_on_together(folder: Path, tmp_path: Path, objective: str) -> None:
+    pytest.importorskip("accelerate", reason="the extra accelerate is not installed")
+    one, two, resumed = (tmp_path / f"{name}.safetensors" for name in ("one", "two", "resumed"))
+    (first, digest), (second, other) = in_processes(2, str(folder), str(two), objective, "0")
+    assert first == second == 0
+    assert digest == other == load_checkpoint(two).card.digest
+    if objective == "tap":  # the surrogate of em normalises within each part of the batch
+        assert in_processes(1, str(folder), str(one), objective, "0")[0][0] == 0
+        alike = load_checkpoint(one).generator.state_dict()
+        for name, tensor in load_checkpoint(two).generator.state_dict().items():
+            assert torch.allclose(tensor, alike[name], rtol=1e-3, atol=1e-4), name
+    stopped = in_processes(2, str(folder), str(resumed), objective, "2")
+    assert all(code != 0 for code, _ in stopped)
+    assert (tmp_path / "resumed.safetensors.training" / "generator.safetensors").is_file()
+    assert in_processes(2, str(folder), str(resumed), objective, "0") == [(0, digest), (0, digest)]
 
 
 def test_views_that_are_too_small_for_a_surrogate_are_refused(config: TrainConfig) -> None:

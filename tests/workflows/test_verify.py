@@ -34,7 +34,7 @@ from mtlue_cli.verification.countermeasures.registry import COUNTERMEASURES
 from mtlue_cli.verification.report import VerifyResult
 from mtlue_cli.verification.result_cache import ResultCache
 from mtlue_cli.verification.split import Side, Sides, divide
-from mtlue_cli.verification.tiers import TIERS, TierSpec
+from mtlue_cli.verification.tiers import TIERS, NotTested, TierSpec
 from mtlue_cli.verification.verdict import Verdict
 from mtlue_cli.verification.victim_result import VictimResult
 from mtlue_cli.workflows.progress import Progress, SilentProgress
@@ -42,8 +42,9 @@ from mtlue_cli.workflows.protect.config import ProtectConfig
 from mtlue_cli.workflows.protect.run import protect_folder
 from mtlue_cli.workflows.verify.config import VerifyConfig
 from mtlue_cli.workflows.verify.dry_run import dry_run
-from mtlue_cli.workflows.verify.plan import plan_verification
+from mtlue_cli.workflows.verify.plan import plan_verification, require_fit
 from mtlue_cli.workflows.verify.run import verify_release
+from tests.dense_sample import TASKS
 from tests.small_set import write_checkpoint
 from tests.verification.made_release import (
     EPSILON,
@@ -135,6 +136,17 @@ def test_a_release_that_misleads_is_protected(config: VerifyConfig, made: MadeSe
     assert fractions[0] == pytest.approx(1.0)
     assert fractions[1] < 0.1
     assert fractions[2] > 0.6
+    reference, judged, control = result.conditions
+    assert reference.learned is not None
+    assert reference.learned.interval is None
+    for found in (judged, control):
+        assert found.average is not None
+        assert found.average.interval is not None
+        assert found.average.interval.low <= found.average.learned_fraction.mean <= found.average.interval.high
+        assert found.average.interval.high - found.average.interval.low < 1
+    assert judged.learned is not None
+    assert judged.learned.interval is not None
+    assert f"({judged.learned.interval.low:.2f} to {judged.learned.interval.high:.2f})" in result.reason
     assert {probe["name"] for probe in document["probes"]} == {"detectability", "label-recovery"}
     untried = {left["name"] for left in document["not_tested"]}
     assert {"backbone resnet18", "countermeasure jpeg-10", "learner stl"} <= untried
@@ -155,6 +167,10 @@ def test_a_release_that_misleads_is_protected(config: VerifyConfig, made: MadeSe
     assert repeated.reason == result.reason
     assert repeated.to_json()["digest"] == document["digest"]
     assert all("accuracy" not in again.figures[row] for row in ROWS)
+    assert repeated.conditions[1].learned == judged.learned
+    surely = verify_release(replace(config, confidence=0.95, max_learned=judged.learned.mean), SilentProgress())
+    assert surely.verdict is Verdict.INCONCLUSIVE
+    assert surely.conditions[1].undecided
 
 
 def test_the_verdict_rests_on_what_the_cache_holds(config: VerifyConfig, made: MadeSet, tmp_path: Path) -> None:
@@ -681,6 +697,50 @@ def test_a_start_must_not_have_seen_the_judged_images(config: VerifyConfig, made
         verify_release(copied, SilentProgress())
     with pytest.raises(InputError, match="no victim of this plan uses a start"):
         verify_release(replace(copied, methods=(TrainingMethodName.SPARSE,)), SilentProgress())
+
+
+def test_an_attacker_purifies_with_images_of_his_own(config: VerifyConfig, made: MadeSet, tmp_path: Path) -> None:
+    make_release(made, tmp_path / "release")
+    other = make_set(tmp_path / "other", count=12, seed=8)
+    named = replace(
+        config, control=False, probes=False, epochs=1, countermeasures=("purification:examples=64,coarse=4",)
+    )
+    with pytest.raises(InputError, match="coarse=4: the attacker needs clean images of his own") as caught:
+        verify_release(named, SilentProgress())
+    assert caught.value.hint == "give them with --attacker-images DIR"
+    given = replace(named, attacker_images=other.images)
+    result = verify_release(given, SilentProgress())
+    assert [found.name for found in result.conditions] == [*ROWS[:2], "small + purification:examples=64,coarse=4"]
+    assert "the attacker has 12 clean images of his own" in result.notes
+    # Others give another victim.
+    fewer = make_set(tmp_path / "fewer", count=10, seed=9)
+    changed = verify_release(replace(given, attacker_images=fewer.images), SilentProgress())
+    assert [found.cached for found in changed.conditions] == [True, True, False]
+    shutil.copytree(made.images, tmp_path / "copy")
+    with pytest.raises(InputError, match="among those that are judged"):
+        verify_release(replace(given, attacker_images=tmp_path / "copy"), SilentProgress())
+    with pytest.raises(InputError, match="no countermeasure of this plan uses --attacker-images"):
+        verify_release(replace(given, countermeasures=()), SilentProgress())
+    few = make_set(tmp_path / "few", count=3, seed=10)
+    with pytest.raises(InputError, match="holds 3 images, expected at least 8"):
+        verify_release(replace(given, attacker_images=few.images), SilentProgress())
+
+
+def test_confidence_is_refused_where_tasks_label_every_pixel(config: VerifyConfig) -> None:
+    config = replace(config, confidence=0.95)
+    plan = plan_verification(config)
+    require_fit(config, plan, TASKS.image_level)
+    with pytest.raises(InputError, match=r"these label every pixel: .*depth"):
+        require_fit(config, plan, TASKS)
+
+
+def test_a_tier_purifies_where_there_are_images(config: VerifyConfig, made: MadeSet) -> None:
+    without = plan_verification(replace(config, tier=Tier.STANDARD))
+    assert NotTested("countermeasure purification", "needs --attacker-images: clean images") in without.left_out
+    plan = plan_verification(replace(config, tier=Tier.STANDARD, attacker_images=made.images))
+    assert "purification" in {
+        condition.countermeasure and condition.countermeasure.name for condition in plan.conditions
+    }
 
 
 def test_a_start_is_trained_once(config: VerifyConfig, made: MadeSet, tmp_path: Path) -> None:

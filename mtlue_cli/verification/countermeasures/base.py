@@ -40,6 +40,7 @@ class AttackerView:
         pair_labels: Labels of the pairs, as ``labels``, ``(M,)``: whoever makes pairs chose them. None without pairs.
         epsilon: Bound of the release in 255ths, which anyone can read off it.
         weights: The generator's checkpoint, where he has it; never the key.
+        own_images: Clean images of his own, ``(K, 3, S, S)`` uint8, none of which is in the release; None: he has none.
     """
 
     labels: Mapping[str, Tensor]
@@ -52,6 +53,7 @@ class AttackerView:
     pair_labels: Mapping[str, Tensor] | None = None
     epsilon: int = 8
     weights: Path | None = None
+    own_images: Tensor | None = None
 
     def report(self, done: float) -> None:
         """Tell whoever listens that a share of the preparation, in [0, 1], is done."""
@@ -71,6 +73,7 @@ class Countermeasure(ABC):  # noqa: B024 - each hook has a neutral default; a co
         family: Its name with other settings, where several names stand for settings of it; else empty.
         needs_pairs: Whether it cannot run without :attr:`AttackerView.pairs`.
         needs_weights: Whether it cannot run without :attr:`AttackerView.weights`.
+        needs_own_images: Whether it cannot run without :attr:`AttackerView.own_images`.
         image_level_only: Whether it works on labels of images: it does not see label maps, and cannot run on these
             alone.
         moves_content: Whether it moves what an image shows and leaves label maps where they are: it would spoil what it
@@ -83,6 +86,7 @@ class Countermeasure(ABC):  # noqa: B024 - each hook has a neutral default; a co
     family = ""
     needs_pairs = False
     needs_weights = False
+    needs_own_images = False
     image_level_only = False
     moves_content = False
     blends_labels = False

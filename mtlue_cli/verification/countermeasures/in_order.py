@@ -30,7 +30,14 @@ class InOrder(Countermeasure):
     steps: tuple[Countermeasure, ...]
 
     def __post_init__(self) -> None:
-        for name in ("needs_pairs", "needs_weights", "image_level_only", "moves_content", "blends_labels"):
+        for name in (
+            "needs_pairs",
+            "needs_weights",
+            "needs_own_images",
+            "image_level_only",
+            "moves_content",
+            "blends_labels",
+        ):
             object.__setattr__(self, name, any(getattr(step, name) for step in self.steps))
         object.__setattr__(self, "source", "; ".join(dict.fromkeys(step.source for step in self.steps)))
 
@@ -45,16 +52,18 @@ class InOrder(Countermeasure):
         return max(step.smallest_side for step in self.steps)
 
     def before_training(self, images: Tensor, view: AttackerView) -> Tensor:
-        """The release after all steps, ``(N, 3, S, S)`` uint8; what an attacker has in pairs goes the same way."""
-        pairs = view.pairs
+        """The release after all steps, ``(N, 3, S, S)`` uint8; the attacker's pairs and own images go the same way."""
+        pairs, own = view.pairs, view.own_images
         for index, step in enumerate(self.steps):
 
             def report(done: float, index: int = index) -> None:
                 view.report((index + done) / len(self.steps))
 
-            images = step.before_training(images, replace(view, pairs=pairs, on_progress=report))
+            images = step.before_training(images, replace(view, pairs=pairs, own_images=own, on_progress=report))
             if pairs is not None:
                 pairs = step.at_inference(pairs[0]), step.at_inference(pairs[1])
+            if own is not None:
+                own = step.at_inference(own)
         return images
 
     def at_inference(self, images: Tensor) -> Tensor:

@@ -8,9 +8,9 @@ from mtlue_cli.verification.conditions import Role
 from mtlue_cli.verification.document import VerifyDocument
 from mtlue_cli.verification.figures import ConditionFigures, Learned, TaskFigures
 from mtlue_cli.verification.reports.wording import (
+    bounded_fraction,
     epoch_remark,
     fraction,
-    fraction_with_interval,
     worst_first,
 )
 
@@ -111,7 +111,7 @@ def _judged_cell(learned: Learned | None, gate: float, why_none: str) -> Cell:
     if learned is None:
         return Cell(fraction(None), "none", why_none)
     figure = learned.fraction
-    note = "" if figure.low is None else fraction_with_interval(figure)
+    note = "" if figure.low is None and learned.interval is None else bounded_fraction(learned)
     return Cell(fraction(figure.mean, gate), colour(figure.mean, gate), note, epoch_remark(learned))
 
 

@@ -149,7 +149,8 @@ def _average_case(condition: ConditionFigures, max_learned: float, metric: Metri
         f"{metric} {share_with_interval(learned.score)} %, clean {share_with_interval(average.clean_score)} %, "
         f"floor {percent(average.floor)} %, over {counted(len(average.tasks), 'task')}"
     )
-    return Case(name, Outcome.FAILURE if condition.above_gate else None, message, seconds)
+    outcome = Outcome.FAILURE if condition.above_gate else Outcome.ERROR if condition.undecided else None
+    return Case(name, outcome, message, seconds)
 
 
 def _task_case(task: TaskFigures, condition: ConditionFigures, max_learned: float) -> Case:

@@ -22,6 +22,7 @@ from mtlue_cli.verification.reports.wording import (
     elapsed,
     flip_in_words,
     fraction,
+    gate_in_words,
     learned_in_parentheses,
     learned_with_interval,
     mean_of,
@@ -85,8 +86,7 @@ def _head(document: VerifyDocument) -> Iterable[str]:
         yield f"⚠️ **Warning:** {_prose(document.warning)}"
     facts = [
         f"Judged: {_prose(document.subject)}",
-        f"Gate: the average learned fraction of no condition may exceed {document.max_learned:g} "
-        "(0 learned nothing, 1 learned as from clean images, below 0 misled)",
+        f"Gate: {gate_in_words(document)} (0 learned nothing, 1 learned as from clean images, below 0 misled)",
     ]
     if document.worst_condition is not None:
         named = _name(document.worst_condition)
@@ -154,6 +154,8 @@ def _condition_row(condition: ConditionFigures, gate: float) -> list[str]:
     task = f"{_name(worst[0].task)} ({learned_in_parentheses(worst[1], gate)})" if worst else NOTHING
     if condition.role is not Role.JUDGED or average is None:
         passed = NOTHING
+    elif condition.undecided:
+        passed = "⚠️ undecided"
     else:
         passed = "❌ above" if condition.above_gate else "✅ below"
     return [f"{name} ({_victim(condition)})", condition.role, *figures, task, passed]

@@ -10,6 +10,7 @@ from mtlue_cli.metrics.measures import in_unit
 from mtlue_cli.metrics.repeated import Repeated
 from mtlue_cli.tasks.wording import counted
 from mtlue_cli.verification.conditions import Role
+from mtlue_cli.verification.document import VerifyDocument
 from mtlue_cli.verification.figures import ConditionFigures, Learned, TaskFigures
 from mtlue_cli.verification.verdict import Verdict
 
@@ -140,9 +141,26 @@ def epoch_remark(learned: Learned | None) -> str:
     return f" {BEST_EPOCH}" if learned is not None and learned.at_best_epoch else ""
 
 
+def bounded_fraction(learned: Learned, gate: float | None = None) -> str:
+    """A learned fraction with its interval, or that of its seeds where it has none: ``0.12 (0.05 to 0.19)``."""
+    if learned.interval is None:
+        return fraction_with_interval(learned.fraction, gate)
+    return f"{fraction(learned.mean, gate)} ({fraction(learned.interval.low)} to {fraction(learned.interval.high)})"
+
+
 def learned_with_interval(learned: Learned, gate: float) -> str:
     """Mean, interval and epoch: ``0.12 (0.05 to 0.19) (best epoch)``."""
-    return fraction_with_interval(learned.fraction, gate) + epoch_remark(learned)
+    return bounded_fraction(learned, gate) + epoch_remark(learned)
+
+
+def gate_in_words(document: VerifyDocument) -> str:
+    """What may not exceed the gate."""
+    if document.confidence is None:
+        return f"the average learned fraction of no condition may exceed {document.max_learned:g}"
+    return (
+        f"the {100 * document.confidence:g} % interval of no condition's average learned fraction may reach above "
+        f"{document.max_learned:g}"
+    )
 
 
 def learned_in_parentheses(learned: Learned, gate: float) -> str:

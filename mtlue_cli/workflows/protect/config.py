@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated
 
-from mtlue_cli.choices import ImageFormat, MetadataGroup, Unlabelled, Visibility, metadata_groups
+from mtlue_cli.choices import EngineName, ImageFormat, MetadataGroup, Unlabelled, Visibility, metadata_groups
 from mtlue_cli.errors import InputError
 from mtlue_cli.files import remote_of
 from mtlue_cli.options import (
@@ -16,10 +16,12 @@ from mtlue_cli.options import (
     OUTPUT,
     PROTECTION,
     Device,
+    Engine,
     Images,
     KeyFile,
     Option,
     Overwrite,
+    RayAddress,
     Tasks,
     Workers,
     listed_names,
@@ -106,6 +108,8 @@ class ProtectConfig:
     ] = None
     device: Device = "auto"
     workers: Workers = field(default_factory=usable_threads)
+    engine: Engine = EngineName.LOCAL
+    ray_address: RayAddress = None
     keep_metadata: Annotated[
         bool | tuple[MetadataGroup, ...],
         Option(

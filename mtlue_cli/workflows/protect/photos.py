@@ -5,8 +5,9 @@ import hashlib
 import hmac
 import threading
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor, Future
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -18,6 +19,7 @@ import numpy.typing as npt
 from mtlue_cli.budget import ReadingThreads
 from mtlue_cli.choices import metadata_groups
 from mtlue_cli.devices import compute_alone
+from mtlue_cli.engines.engine import Engine
 from mtlue_cli.errors import ImageError, MtlueError, StorageError
 from mtlue_cli.files import (
     OpenFolder,
@@ -118,17 +120,19 @@ class PhotoSteps:
     Args:
         plan: What is to be done.
         images: Folder of the originals.
+        draw: Classes for an image of random ones, by the digest of its file; None: drawn as the plan says.
 
     Attributes:
         fixes: What to do about photos that got less than the least effect, so far.
         lost_profiles: Photos that were protected without their colour profile, so far.
     """
 
-    def __init__(self, plan: ProtectPlan, images: Path) -> None:
+    def __init__(self, plan: ProtectPlan, images: Path, draw: Callable[[str], Mapping[str, int]] | None = None) -> None:
         self.fixes: set[str] = set()
         self.lost_profiles: set[str] = set()
         self._plan = plan
         self._images = images
+        self._draw = draw or plan_draws(plan)
         self._release = plan.release.folder
         self._format = plan.run.image_format
         self._groups = metadata_groups(plan.run.keep_metadata)
@@ -184,10 +188,7 @@ class PhotoSteps:
             image = decode_bytes(content, self._groups)
             targets = row_maps(table, table.tasks, row, size)
             if self._plan.is_drawn(row):
-                key = self._plan.key
-                classes = random_classes(
-                    self._plan.tasks, digest, self._plan.run.weights_sha256, None if key is None else key.key
-                )
+                classes = self._draw(digest)
             else:
                 classes = {name: int(column[row]) for name, column in table.columns.items()}
             return Prepared(row, digest, image, to_square(image, size), classes, targets, maps)
@@ -413,6 +414,12 @@ def random_classes(tasks: TaskSet, content: str, weights: str, key: Key | None) 
     return found
 
 
+def plan_draws(plan: ProtectPlan) -> Callable[[str], dict[str, int]]:
+    """Random classes for an image of the plan, by the digest of its file."""
+    key = None if plan.key is None else plan.key.key
+    return lambda digest: random_classes(plan.tasks, digest, plan.run.weights_sha256, key)
+
+
 @dataclass
 class Pipeline:
     """Takes photos through in units of a few, ahead of and behind the network, within a fixed budget of memory.
@@ -551,33 +558,87 @@ class Pipeline:
         return list(zip((photo.row for photo in encoded), self.steps.write(encoded), strict=True))
 
 
+@dataclass(frozen=True)
+class Remarks:
+    """What to say of the photos of a unit, as :class:`PhotoSteps` collects it."""
+
+    fixes: frozenset[str]
+    lost_profiles: frozenset[str]
+
+
+Outcome = tuple[int, Record | None] | Remarks
+"""A row and its record, None where the earlier one stays; or, at the end of a unit, what else there is to say."""
+
+Work = Callable[[PhotoSteps, ProtectPlan, Callable[[Outcome], None]], None]
+
+
 def protect_photos(
-    plan: ProtectPlan, steps: PhotoSteps, generator: Generator, workers: int, progress: Progress
-) -> dict[int, Record]:
-    """Take every photo of the plan through its steps; each record goes to the manifest as soon as it is known.
+    plan: ProtectPlan, images: Path, generator: Generator, engine: Engine, progress: Progress
+) -> tuple[dict[int, Record], Remarks]:
+    """Take every photo of an open release through its steps; each record goes to the manifest as soon as it is known.
 
     Returns:
-        Row of the plan to record.
+        Row of the plan to record, and what else there is to say.
     """
     records: dict[int, Record] = {}
+    remarks: list[Remarks] = []
 
-    def done(row: int, record: Record) -> None:
-        if plan.earlier.records.get(record.source) is not record:
+    def done(outcome: Outcome) -> None:
+        if isinstance(outcome, Remarks):
+            remarks.append(outcome)
+            return
+        row, record = outcome
+        if record is None:
+            records[row] = plan.earlier.records[plan.table.file_names[row]]
+        else:
             plan.release.add(record)
-        records[row] = record
+            records[row] = record
         progress.advance()
 
-    on_cpu = generator.device.type == "cpu"
-    pool = ReadingThreads(workers, thread_name_prefix="photo")
-    if on_cpu:  # a thread of the pool computes alone: threads within threads would fight for cores
-        compute_alone(pool, workers)
-    disk = ReadingThreads(DISK_THREADS, thread_name_prefix="disk")
+    progress.start("protecting", len(plan.table))
     try:
-        progress.start("protecting", len(plan.table))
+        if engine.is_remote:
+            from mtlue_cli.workflows.protect.units import RemoteStart, units_of
+
+            size = engine.rows_a_unit(len(plan.table), generator.call_size if engine.device != "cpu" else 1)
+            engine.run(RemoteStart.of(plan, images, generator, engine), units_of(plan, images, size), done)
+        else:
+            engine.run(partial(_here, images, generator, engine.threads), [plan], done)
+    finally:
+        progress.finish()
+    return records, Remarks(
+        frozenset().union(*(each.fixes for each in remarks)),
+        frozenset().union(*(each.lost_profiles for each in remarks)),
+    )
+
+
+@contextmanager
+def _here(images: Path, generator: Generator, threads: int) -> Iterator[Callable[[ProtectPlan, Any], None]]:
+    """Work on whole plans in this process."""
+    with photo_work(generator, threads) as work:
+        yield lambda plan, done: work(PhotoSteps(plan, images), plan, done)
+
+
+@contextmanager
+def photo_work(generator: Generator, threads: int) -> Iterator[Work]:
+    """What takes all photos of a plan through their steps, in threads that stay for the next plan."""
+    on_cpu = generator.device.type == "cpu"
+    pool = ReadingThreads(threads, thread_name_prefix="photo")
+    if on_cpu:  # a thread of the pool computes alone: threads within threads would fight for cores
+        compute_alone(pool, threads)
+    disk = ReadingThreads(DISK_THREADS, thread_name_prefix="disk")
+
+    def work(steps: PhotoSteps, plan: ProtectPlan, done: Callable[[Outcome], None]) -> None:
+        def each(row: int, record: Record) -> None:
+            done((row, None if plan.earlier.records.get(record.source) is record else record))
+
         perturb = partial(generator.perturb, epsilon=plan.run.epsilon)
-        Pipeline(steps, perturb, pool, disk, workers, generator.call_size, done, on_cpu).run(range(len(plan.table)))
+        rows = range(len(plan.table))
+        Pipeline(steps, perturb, pool, disk, threads, generator.call_size, each, on_cpu).run(rows)
+        done(Remarks(frozenset(steps.fixes), frozenset(steps.lost_profiles)))
+
+    try:
+        yield work
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
         disk.shutdown(wait=True, cancel_futures=True)
-        progress.finish()
-    return records

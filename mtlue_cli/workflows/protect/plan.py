@@ -10,6 +10,7 @@ from pathlib import Path, PurePosixPath
 
 from mtlue_cli import __version__
 from mtlue_cli.choices import MAX_EPSILON, Unlabelled
+from mtlue_cli.engines.engine import check_engine
 from mtlue_cli.errors import CheckpointError, InputError
 from mtlue_cli.generator.checkpoint import CheckpointCard, read_card
 from mtlue_cli.generator.shipped import resolve_weights
@@ -458,6 +459,7 @@ def select_tasks(
 
 
 def _check_options(config: ProtectConfig) -> None:
+    check_engine(config.engine, config.ray_address)
     faults = range_faults(config)
     _ = config.metadata  # raises where a group is unknown
     if config.tasks is not None and config.exclude is not None:

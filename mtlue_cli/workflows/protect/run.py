@@ -12,6 +12,7 @@ from msgspec import structs
 from mtlue_cli.choices import GPU_CALL_SIZE, ExitCode, ImageFormat
 from mtlue_cli.devices import choose_device, describe_device
 from mtlue_cli.documents import Document
+from mtlue_cli.engines.engine import Engine, engine_of
 from mtlue_cli.errors import InputError, MtlueError
 from mtlue_cli.files import remote_of, unwritable
 from mtlue_cli.generator.generator import Generator
@@ -29,7 +30,7 @@ from mtlue_cli.workflows.progress import Progress
 from mtlue_cli.workflows.protect.config import ProtectConfig
 from mtlue_cli.workflows.protect.flip import release_flip
 from mtlue_cli.workflows.protect.own_weights import find_weights
-from mtlue_cli.workflows.protect.photos import PhotoSteps, protect_photos
+from mtlue_cli.workflows.protect.photos import Remarks, protect_photos
 from mtlue_cli.workflows.protect.plan import ProtectInputs, ProtectPlan, Weights, plan_protection, read_inputs
 
 
@@ -158,6 +159,13 @@ def protect_folder(config: ProtectConfig, progress: Progress, inputs: ProtectInp
     """
     began = time.monotonic()
     inputs = inputs or read_inputs(config)
+    with engine_of(config.engine, config.ray_address, config.device, config.workers) as engine:
+        return _protected(config, progress, inputs, engine, began)
+
+
+def _protected(
+    config: ProtectConfig, progress: Progress, inputs: ProtectInputs, engine: Engine, began: float
+) -> ProtectResult:
     found = find_weights(config, inputs, progress)
     if isinstance(found, Weights):
         plan = plan_protection(config, inputs, found)
@@ -165,8 +173,9 @@ def protect_folder(config: ProtectConfig, progress: Progress, inputs: ProtectInp
     else:
         show_columns(found.columns, inputs.labels.notes, progress)
         plan = plan_protection(config, inputs, found.made())
-    device = choose_device(config.device)
-    progress.note(f"device: {describe_device(device)}")
+    device = choose_device("cpu" if engine.is_remote else config.device)
+    described = engine.described(describe_device(device))
+    progress.note(f"device: {described}")
     if plan.key is not None:
         for line in plan.key.described():
             progress.note(line)
@@ -188,8 +197,7 @@ def protect_folder(config: ProtectConfig, progress: Progress, inputs: ProtectInp
     release = plan.release
     try:
         with release.open(plan.run, plan.earlier, plan.sealer, config.images):
-            steps = PhotoSteps(plan, config.images)
-            records = protect_photos(plan, steps, generator, config.workers, progress)
+            records, remarks = protect_photos(plan, config.images, generator, engine, progress)
             ordered = [records[row] for row in sorted(records)]
             released = {row: record for row, record in records.items() if isinstance(record, FileRecord)}
             sources = {record.file_name: record.source for record in released.values()}
@@ -200,7 +208,7 @@ def protect_folder(config: ProtectConfig, progress: Progress, inputs: ProtectInp
             release.close(ordered, labels, flip, companions)
     except OSError as error:
         raise MtlueError(unwritable(Path(error.filename or release.folder), error)) from error
-    return _result(plan, records, steps, flip, describe_device(device), time.monotonic() - began)
+    return _result(plan, records, remarks, flip, described, time.monotonic() - began)
 
 
 def show_columns(columns: Sequence[ColumnUse], notes: Sequence[str], progress: Progress) -> None:
@@ -232,7 +240,7 @@ def load_generator(config: ProtectConfig, plan: ProtectPlan, device: torch.devic
 def _result(
     plan: ProtectPlan,
     records: Mapping[int, Record],
-    steps: PhotoSteps,
+    remarks: Remarks,
     flip: MeanFlip | None,
     device: str,
     seconds: float,
@@ -253,7 +261,7 @@ def _result(
         maps=len(maps),
         turned_maps=len(maps & plan.labels.table.turns.keys()),
         quarantine=left_out,
-        fixes=tuple(sorted(steps.fixes)),
+        fixes=tuple(sorted(remarks.fixes)),
         unlabelled=plan.unlabelled,
         tasks=plan.tasks.names,
         unprotected_tasks=tuple(name for name in columns if name not in plan.tasks),
@@ -265,7 +273,7 @@ def _result(
         compressed=sum(keeps and _is_compressed_with_loss(plan.release.folder / record.file_name) for record in files),
         weights=plan.card.name,
         key_fingerprint=plan.run.key_fingerprint,
-        warnings=(*plan.warnings, *_profile_warnings(steps.lost_profiles)),
+        warnings=(*plan.warnings, *_profile_warnings(remarks.lost_profiles)),
         device=device,
         seconds=round(seconds, 3),
         columns=plan.columns,

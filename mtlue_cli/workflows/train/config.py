@@ -110,6 +110,7 @@ class TrainConfig:
         visibility: How much of the perturbation people may see: high asks for nothing and protects best, normal aims at
             a FLIP of 0.13, low at 0.09. FLIP is a measure of visible differences; uniform noise has 0.05.
         batch_size: Images per training step. Unset: 32 for tap with at most {FEW_TASKS} columns, else 64.
+        accumulate: Compute each step's images in so many parts, for less memory; the weights differ by rounding alone.
         learning_rate: Adam's learning rate. Unset: 4e-3 for tap with at most {FEW_TASKS} columns, else 2e-3.
         precision: Number format of the training; auto uses bfloat16 where it is faster.
         licence: Licence to record in the checkpoint, for example that of the images.
@@ -149,6 +150,7 @@ class TrainConfig:
     batch_size: Annotated[
         int | None, Option(flags="--batch-size -b", panel=TRAINING, metavar="N", minimum=2, shared=True)
     ] = None
+    accumulate: Annotated[int, Option(panel=TRAINING, metavar="N", minimum=1)] = 1
     learning_rate: Annotated[
         float | None, Option(panel=TRAINING, metavar="RATE", minimum=1e-7, maximum=10.0, shared=True)
     ] = None

@@ -6,6 +6,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mtlue_cli.devices import choose_device, describe_device
+from mtlue_cli.devices import ALONE, Processes, choose_device, describe_device
 from mtlue_cli.errors import InputError, MtlueError
 from mtlue_cli.generator.checkpoint import CheckpointCard, save_checkpoint
 from mtlue_cli.generator.model import PerturbationGenerator
@@ -43,19 +44,23 @@ from mtlue_cli.workflows.train.start import TrainingStart, read_start
 SHEET_IMAGES = 8
 
 
-def train_generator(config: TrainConfig, progress: Progress, labels: LabelFile | None = None) -> TrainResult:
+def train_generator(
+    config: TrainConfig, progress: Progress, labels: LabelFile | None = None, processes: Processes = ALONE
+) -> TrainResult:
     """Train, checkpoint, draw the contact sheet.
 
     An interrupted run (KeyboardInterrupt passes through) keeps its state beside ``config.out``; the same configuration
     resumes it and, on a CPU, ends with the weights of an undisturbed run.
 
-    ``labels`` are what the label file holds; None: they are read now.
+    ``labels`` are what the label file holds; None: they are read now. ``processes`` train together; the main one alone
+    writes, and messages of the others belong nowhere.
 
     Raises:
         InputError: Faults in labels, images or options; nothing was written.
     """
     started = time.monotonic()
-    device = choose_device(config.device)
+    own = processes.device if config.device in ("auto", "cuda") else None
+    device = own or choose_device(config.device)
     check_usage(config)
     labels = labels or read_folder_labels(config.images, config.labels, config.reading, learned=config.tasks)
     table, notes = _chosen(labels, config)
@@ -75,21 +80,30 @@ def train_generator(config: TrainConfig, progress: Progress, labels: LabelFile |
     on_imagenet = [one.backbone for one in config.surrogates if one.name in IMAGENET_SURROGATES]
     pretrained = load_packaged(on_imagenet[0]) if on_imagenet else None
     data = _load(table, config, progress)
+    batch, parts = recipe_for(config, data.tasks, data.images).batch_size, processes.count * config.accumulate
+    if batch % parts or len(data.images) < parts:
+        raise InputError(
+            f"a step of {batch} images cannot be divided into {parts} equal parts, "
+            f"--accumulate {config.accumulate} in each of {processes.count} processes",
+            hint=f"give a --batch-size that {parts} divides, and at least as many images",
+        )
     if config.private:
         started = time.monotonic()  # its minutes are for training alone
     with flush_denormals():
-        run = TrainingRun(config, data, device, progress, started, start, pretrained)
+        run = TrainingRun(config, data, device, progress, started, start, pretrained, processes)
         loop, history = run.train()
     card = _card(config, data, loop, start, history)
     try:
-        card = save_checkpoint(config.out, loop.generator, card, private=config.private)
+        save = partial(save_checkpoint, config.out, loop.generator, card, private=config.private)
+        card = processes.on_main(save)
     except MtlueError:  # it has diverged: resuming would not help
         shutil.rmtree(config.state_folder, ignore_errors=True)
         raise
     if config.private:
         config.sheet_path.touch(mode=0o600)  # a file that is there keeps its mode when it is written
-    _draw_sheet(loop.generator, data.images, data.labels, config.sheet_path)
-    shutil.rmtree(config.state_folder, ignore_errors=True)
+    if processes.is_main:
+        _draw_sheet(loop.generator, data.images, data.labels, config.sheet_path)
+        shutil.rmtree(config.state_folder, ignore_errors=True)
     seconds = time.monotonic() - started
     return TrainResult(config.out, config.sheet_path, card, history, seconds, loop.step, config.size, columns)
 

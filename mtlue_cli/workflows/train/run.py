@@ -7,6 +7,7 @@ import shutil
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ import torch
 
 import mtlue_cli
 from mtlue_cli.choices import BackboneName, ObjectiveName, TrainingMethodName
-from mtlue_cli.devices import on_device
+from mtlue_cli.devices import ALONE, Processes, on_device
 from mtlue_cli.errors import InputError
 from mtlue_cli.files import TEMPORARY, read_regular, write_atomically
 from mtlue_cli.generator.model import GeneratorConfig, PerturbationGenerator
@@ -60,6 +61,7 @@ class StateFolder:
         overwrite: Whether another run's folder may be dropped.
         progress: Where messages go.
         secret: Key of the user's that vouches for what is in the folder; None: nothing does.
+        processes: Those that share the run; the main one alone reads and writes the folder.
     """
 
     def __init__(
@@ -69,8 +71,10 @@ class StateFolder:
         overwrite: bool,
         progress: Progress,
         secret: Key | None = None,
+        processes: Processes = ALONE,
     ) -> None:
         self.path, self.overwrite, self.progress, self.secret = path, overwrite, progress, secret
+        self.processes = processes
         whole = [identity, [mtlue_cli.__version__, torch.__version__]]
         self.fingerprint = hashlib.sha256(json.dumps(whole, sort_keys=True).encode()).hexdigest()
         self.plan: dict[str, Any] = {"fingerprint": self.fingerprint}
@@ -81,9 +85,12 @@ class StateFolder:
         Raises:
             InputError: The folder holds another unfinished run, or something else.
         """
+        self.plan = self.processes.on_main(self._opened)
+
+    def _opened(self) -> dict[str, Any]:
         if not self.path.exists() or all(TEMPORARY.match(entry.name) for entry in self.path.iterdir()):
             self._write_plan()  # new, or left by a run that was killed before it wrote its plan
-            return
+            return self.plan
         plan = self.path / "plan.json"
         if not plan.is_file():
             raise InputError(
@@ -101,9 +108,8 @@ class StateFolder:
                     f"{plan} is damaged: {odd[0]} is {found[odd[0]]!r}, expected a number from 1 up",
                     hint=f"delete {self.path}",
                 )
-            self.plan = found
             self.progress.note(f"continuing the unfinished training in {self.path}")
-            return
+            return found
         if not self.overwrite:
             raise InputError(
                 f"{self.path} holds an unfinished run with other settings, labels or images, or of another key",
@@ -115,9 +121,10 @@ class StateFolder:
         )
         shutil.rmtree(self.path)
         self._write_plan()
+        return self.plan
 
     def planned(self, name: str, decide: Callable[[], int]) -> int:
-        """The number of this name in the plan; the first time, ``decide`` gives it."""
+        """The number of this name in the plan; the first time, ``decide`` gives it, the same in all processes."""
         if name not in self.plan:
             self.plan[name] = decide()
             self._write_plan()
@@ -125,6 +132,8 @@ class StateFolder:
         return number
 
     def _write_plan(self) -> None:
+        if not self.processes.is_main:
+            return
         mac = self._mac(self.plan)
         written = self.plan if mac is None else {**self.plan, "mac": mac}
         write_atomically(self.path / "plan.json", json.dumps(written).encode())
@@ -135,7 +144,8 @@ class StateFolder:
 
     def save(self, name: str, state: Mapping[str, Any]) -> None:
         """Write a state into the folder."""
-        save_state(self.path / name, state, self.secret)
+        if self.processes.is_main:
+            save_state(self.path / name, state, self.secret)
 
     def load(self, name: str) -> dict[str, Any] | None:
         """A state that was written into the folder; None if there is none.
@@ -144,7 +154,7 @@ class StateFolder:
             CheckpointError: It is damaged, or someone else wrote it.
         """
         path = self.path / name
-        return load_state(path, self.secret) if path.exists() else None
+        return self.processes.on_main(lambda: load_state(path, self.secret) if path.exists() else None)
 
 
 def _is_count(value: object) -> bool:
@@ -163,6 +173,7 @@ class TrainingRun:
         started: ``time.monotonic()`` at the start, from which ``max_minutes`` counts.
         start: The weights that the generator begins with; None: untrained.
         pretrained: Those that surrogates on ImageNet start from, if there are such.
+        processes: Those that train the generator together. Its surrogate is trained by the main one.
     """
 
     config: TrainConfig
@@ -172,6 +183,7 @@ class TrainingRun:
     started: float
     start: TrainingStart | None = None
     pretrained: PretrainedStart | None = None
+    processes: Processes = ALONE
 
     def __post_init__(self) -> None:
         config, data = self.config, self.data
@@ -185,7 +197,8 @@ class TrainingRun:
             settings = {name: value for name, value in settings.items() if name not in ("max_minutes", "max_steps")}
         start = None if self.start is None else self.start.to_json()
         identity = [settings, data.tasks.to_json(), data.digest, start]
-        self.state = StateFolder(config.state_folder, identity, config.overwrite, self.progress, self._secret())
+        secret = self._secret() if self.processes.is_main else None
+        self.state = StateFolder(config.state_folder, identity, config.overwrite, self.progress, secret, self.processes)
 
     def _secret(self) -> Key | None:
         """The key that vouches for the state of this run: the user's own; None where there can be none."""
@@ -237,7 +250,7 @@ class TrainingRun:
         def on_step(record: StepRecord) -> None:
             nonlocal saved
             recent.append(record)
-            if interrupted():
+            if any(self.processes.mean([interrupted()])):
                 raise KeyboardInterrupt
             mean = mean_record(recent)
             figures = {"loss": mean.base, self.spec.agreement: mean.agreement, "mean change": mean.mean_change}
@@ -292,7 +305,8 @@ class TrainingRun:
         def affordable() -> int:
             if seconds is None:
                 return settings.epochs
-            return epochs_within(seconds, data.images, data.labels, data.tasks, settings, self.device)
+            within = partial(epochs_within, seconds, data.images, data.labels, data.tasks, settings, self.device)
+            return self.processes.on_main(within)
 
         def on_epoch(record: EpochRecord) -> None:
             figures.update(loss=record.loss, accuracy=sum(record.accuracy.values()) / len(record.accuracy))
@@ -301,12 +315,15 @@ class TrainingRun:
         distortions = self.recipe.distortions
         if surrogate.method is TrainingMethodName.HEAD and self.pretrained is not None and not len(data.tasks.dense):
             self.progress.start(stage, head_images(len(data.images)))
-            run = train_head(*learned, settings, self.pretrained, self.device, on_step, distortions)
+            train = partial(train_head, *learned, settings, self.pretrained, self.device, on_step, distortions)
         else:
             settings = replace(settings, epochs=self.state.planned(f"surrogate{suffix}_epochs", affordable))
             self.progress.start(stage, settings.epochs * len(data.images))
             keep, method = self.spec.clean_checkpoints, METHODS[surrogate.method].build(self.pretrained)
-            run = train_surrogate(*learned, settings, keep, self.device, on_step, on_epoch, distortions, method)
+            train = partial(
+                train_surrogate, *learned, settings, keep, self.device, on_step, on_epoch, distortions, method
+            )
+        run = self.processes.on_main(train)
         self.progress.finish()
         self.state.save(
             state_name,
@@ -362,10 +379,13 @@ class TrainingRun:
             distortions=self.recipe.distortions,
             seed=config.seed,
             precision=config.precision,
+            accumulate=config.accumulate,
         )
         target = FLIP_TARGETS[config.visibility]
         control = None if target is None else VisibilityControl(target, data.images, data.labels)
-        return GeneratorLoop(generator, objective, data.images, data.labels, settings, self.device, control)
+        return GeneratorLoop(
+            generator, objective, data.images, data.labels, settings, self.device, control, self.processes
+        )
 
     def _planned_steps(self, clean: list[Any]) -> int:
         """Steps of ``epochs``; or as many as fit into the rest of ``max_minutes``, by the time that a few take."""
@@ -376,7 +396,8 @@ class TrainingRun:
         trial.run(until=TRIAL_STEPS, on_step=lambda _: marks.append(time.monotonic()))
         warm = marks[TRIAL_STEPS // 3 :]
         step_seconds = (warm[-1] - warm[0]) / (len(warm) - 1)
-        steps = max(10, int(self._remaining() * TIMED_SHARE / step_seconds))
+        step_seconds, remaining = self.processes.mean([step_seconds, self._remaining()])
+        steps = max(10, int(remaining * TIMED_SHARE / step_seconds))
         least = self.config.least_steps
         if steps < least:
             shutil.rmtree(self.state.path)  # a longer training gives its surrogate more time too

@@ -7,6 +7,7 @@ from typing import Annotated
 from mtlue_cli.choices import (
     BackboneName,
     CountermeasureName,
+    EngineName,
     LearnerName,
     MetricName,
     Tier,
@@ -19,9 +20,11 @@ from mtlue_cli.options import (
     OUTPUT,
     TRAINING,
     Device,
+    Engine,
     Images,
     Limit,
     Option,
+    RayAddress,
     Seed,
     SignerFile,
     Workers,
@@ -59,8 +62,10 @@ class VerifyConfig:
         test_labels: Labels of the test images. Unset: the label file among them, as with --labels.
         test_fraction: Share of IMAGES held out for testing; the content of a file decides whether it is.
         reading: How the labels are read. With a split, its test part is the test side, unless ``test`` is given.
-        tier: smoke (minutes on a CPU), standard (an hour on a GPU), full, or converged (few conditions, at least 3,000
-            steps each: 12 minutes per victim on two cores with 8,000 images); what it leaves out is listed.
+        tier: smoke (minutes on a CPU), standard (an hour on a GPU), full, converged (few conditions, at least 3,000
+            steps each: 12 minutes per victim on two cores with 8,000 images), or adaptive (short runs of all attackers,
+            full ones of the strongest); what it leaves out is listed.
+        adaptive_minutes: Time that --tier adaptive has, about; at least one attacker is run at full length.
         backbones: Network of a victim; may be repeated. Countermeasures are tried with the first victim only. One of
             {BackboneName}.
         learners: One network for all tasks (mtl) or one per task (stl); may be repeated.
@@ -77,6 +82,8 @@ class VerifyConfig:
             that --backbone.
         pretrain_images: Other clean images, instead of --start: a backbone is trained on them first.
         pretrain_labels: Labels of --pretrain-images.
+        attacker_images: Clean images of the same kind that the attacker has, without labels, for --countermeasure
+            purification. None of them may be among the judged images.
         epochs: Passes of every victim over the images. Unset: 8, or the tier's; --tier converged takes as many as its
             steps need.
         size: Side in pixels of the random crops that a victim sees; images are loaded a tenth larger.
@@ -85,6 +92,9 @@ class VerifyConfig:
         metric: Score of a victim on the test images.
         max_learned: Highest average learned fraction that passes: at 0 a victim learns nothing, at 1 as much as from
             clean images.
+        confidence: Judge by intervals of this confidence, such as 0.95: it passes if no upper end exceeds
+            --max-learned, fails if a lower end does, and is inconclusive (exit code 5) in between. Unset: the figures
+            themselves decide.
         control: Also train a victim on plain noise of the same epsilon. If noise protects too, the result is
             inconclusive.
         probes: Also measure how well a linear model detects protected images and reads their labels.
@@ -108,6 +118,7 @@ class VerifyConfig:
     test_fraction: Annotated[float, Option(panel=INPUT, metavar="SHARE", minimum=0.01, maximum=0.9)] = 0.2
     reading: LabelOptions = field(default_factory=LabelOptions)
     tier: Annotated[Tier | None, Option(panel=ATTACK)] = None
+    adaptive_minutes: Annotated[float, Option(panel=ATTACK, metavar="MINUTES", minimum=0.0)] = 120.0
     backbones: Annotated[tuple[BackboneName, ...] | None, Option(flags="--backbone", panel=ATTACK, metavar="NAME")] = (
         None
     )
@@ -136,6 +147,7 @@ class VerifyConfig:
     ] = None
     pretrain_images: Annotated[Path | None, Option(panel=ATTACK, metavar="DIR", takes="folder", exists=True)] = None
     pretrain_labels: Annotated[Path | None, Option(panel=ATTACK, metavar="FILE", takes="file", exists=True)] = None
+    attacker_images: Annotated[Path | None, Option(panel=ATTACK, metavar="DIR", takes="folder", exists=True)] = None
     epochs: Annotated[int | None, Option(panel=TRAINING, metavar="N", minimum=1)] = None
     size: Annotated[int, Option(panel=TRAINING, metavar="PIXELS", minimum=16, maximum=512)] = 64
     batch_size: Annotated[int | None, Option(flags="--batch-size -b", panel=TRAINING, metavar="N", minimum=2)] = None
@@ -144,6 +156,7 @@ class VerifyConfig:
     )
     metric: Annotated[MetricName, Option(panel=OUTPUT)] = MetricName.ACCURACY
     max_learned: Annotated[float, Option(panel=OUTPUT, metavar="FRACTION", minimum=-10.0, maximum=1.0)] = 0.25
+    confidence: Annotated[float | None, Option(panel=OUTPUT, metavar="SHARE", minimum=0.5, maximum=0.999)] = None
     control: Annotated[bool, Option(flags="--control/--no-control", panel=ATTACK)] = True
     probes: Annotated[bool, Option(flags="--probes/--no-probes", panel=ATTACK)] = True
     seeds: Annotated[int, Option(panel=TRAINING, metavar="N", minimum=1, maximum=100)] = 1
@@ -152,6 +165,8 @@ class VerifyConfig:
     seed: Seed = 0
     device: Device = "auto"
     workers: Workers = field(default_factory=usable_threads)
+    engine: Engine = EngineName.LOCAL
+    ray_address: RayAddress = None
     command_line: str = ""
 
     @property
@@ -221,5 +236,10 @@ def check_options(config: VerifyConfig) -> None:
         raise InputError("--pretrain-images and --pretrain-labels belong together: other clean images and their labels")
     if config.start is not None and config.pretrain_images is not None:
         raise InputError("give one of --start and --pretrain-images: an existing start, or one to be trained")
+    if config.confidence is not None and config.metric is MetricName.AUROC:
+        raise InputError(
+            "--confidence and --metric auroc do not go together: there is no interval of AUROC",
+            hint="use --metric accuracy or balanced-accuracy",
+        )
     if config.seeds < 1:
         raise InputError(f"--seeds is {config.seeds}, expected at least 1")

@@ -6,7 +6,7 @@ from typing import Literal
 
 import torch
 
-from mtlue_cli.choices import BackboneName, LearnerName
+from mtlue_cli.choices import BackboneName, LearnerName, Tier
 from mtlue_cli.devices import choose_device, describe_device
 from mtlue_cli.documents import Document
 from mtlue_cli.images.labelled import read_folder_labels
@@ -32,7 +32,7 @@ class PlannedCondition(Document, frozen=True):
     Attributes:
         name, role: Of the condition.
         victims: Networks that are trained: one per seed, times the tasks where each has its own.
-        seconds: Estimate for all of them.
+        seconds: Estimate for all of them, trained for all epochs.
     """
 
     name: str
@@ -66,7 +66,8 @@ class DryRun(Document, frozen=True, kw_only=True, rename={"left_out": "not_teste
         images: Training images, about: the split is drawn by content when it runs.
         epochs, steps: Of every victim; optimiser steps over all epochs, about.
         device: Where, in words.
-        seconds: Estimate for everything; victims that are cached already cost nothing.
+        seconds: Estimate for everything, at most the time that ``--tier adaptive`` has; victims that are cached already
+            cost nothing.
     """
 
     schema_version: Literal[1] = 1
@@ -113,6 +114,9 @@ def dry_run(config: VerifyConfig, progress: Progress, given: LabelFile | None = 
         networks = len(table.tasks) if condition.victim.learner is LearnerName.STL else 1
         seconds = an_image * images * epochs * relative_cost(condition, table.tasks) * config.seeds
         rows.append(PlannedCondition(condition.name, condition.role, networks * config.seeds, round(seconds, 1)))
+    seconds = sum(start.seconds for start in starts) + sum(row.seconds for row in rows)
+    if config.tier is Tier.ADAPTIVE:  # most conditions are run in part
+        seconds = min(seconds, 60 * config.adaptive_minutes)
     return DryRun(
         starts=tuple(starts),
         conditions=tuple(rows),
@@ -121,7 +125,7 @@ def dry_run(config: VerifyConfig, progress: Progress, given: LabelFile | None = 
         epochs=epochs,
         steps=epochs * steps_an_epoch(images, plan.batch_size),
         device=describe_device(device),
-        seconds=round(sum(start.seconds for start in starts) + sum(row.seconds for row in rows), 1),
+        seconds=round(seconds, 1),
     )
 
 

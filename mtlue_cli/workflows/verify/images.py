@@ -11,18 +11,20 @@ from torch import Tensor
 
 from mtlue_cli.choices import SplitPart
 from mtlue_cli.errors import InputError
+from mtlue_cli.files import file_digest
 from mtlue_cli.generator.checkpoint import LoadedGenerator, load_checkpoint
 from mtlue_cli.generator.code_embedding import shares_for_codes
 from mtlue_cli.generator.generator import Generator
 from mtlue_cli.generator.shipped import resolve_weights
 from mtlue_cli.images.dataset import load_labels, load_square_images
-from mtlue_cli.images.folder import match_labels
+from mtlue_cli.images.folder import find_images, match_labels
 from mtlue_cli.images.labelled import read_folder_labels
 from mtlue_cli.keys import FoundKey
 from mtlue_cli.metrics.flip import MeanFlip, mean_flip, sampled
 from mtlue_cli.tasks.bins import Bins
 from mtlue_cli.tasks.labels import LabelFile
 from mtlue_cli.tasks.spec import LabelTable
+from mtlue_cli.tasks.wording import counted
 from mtlue_cli.verification.audit import Audit
 from mtlue_cli.verification.in_memory import protect_in_memory
 from mtlue_cli.verification.split import Side
@@ -30,6 +32,9 @@ from mtlue_cli.workflows.progress import Progress
 from mtlue_cli.workflows.protect.flip import release_flip
 from mtlue_cli.workflows.protect.keyed import key_for, offered_tasks
 from mtlue_cli.workflows.verify.config import VerifyConfig
+
+FEWEST_OWN_IMAGES = 8
+"""Clean images of his own that an attacker needs to train on."""
 
 
 @dataclass
@@ -121,6 +126,41 @@ def load_side(side: Side, what: str, config: VerifyConfig, progress: Progress) -
     images = load_square_images(
         side.folder, side.table.file_names, config.side, workers=config.workers, on_image=progress.advance
     )
+    progress.finish()
+    return images
+
+
+def refuse_judged(folder: Path, names: Sequence[str], judged: Sequence[Side]) -> None:
+    """Refuse images of an attacker's own that are among the judged ones, by content.
+
+    Raises:
+        InputError: Lists them.
+    """
+    known = {file_digest(side.folder / name) for side in judged for name in side.table.file_names}
+    common = [name for name in names if file_digest(folder / name) in known]
+    if common:
+        raise InputError(
+            f"{len(common)} of the {len(names)} images in {folder} are among those that are judged",
+            common[:20],
+            "what an attacker has of his own must be other images; remove these, and their rows if they are labelled",
+        )
+
+
+def load_own_images(config: VerifyConfig, judged: Sequence[Side], progress: Progress) -> Tensor | None:
+    """The attacker's clean images, ``(K, 3, S, S)`` uint8; None if he has none.
+
+    Raises:
+        InputError: There are too few, they are among the judged ones, or one cannot be read.
+    """
+    folder = config.attacker_images
+    if folder is None:
+        return None
+    names = find_images(folder)
+    if len(names) < FEWEST_OWN_IMAGES:
+        raise InputError(f"{folder} holds {counted(len(names), 'image')}, expected at least {FEWEST_OWN_IMAGES}")
+    refuse_judged(folder, names, judged)
+    progress.start("loading the attacker's images", len(names))
+    images = load_square_images(folder, names, config.side, workers=config.workers, on_image=progress.advance)
     progress.finish()
     return images
 

@@ -15,6 +15,7 @@ from mtlue_cli.choices import (
     ProbeName,
     Tier,
 )
+from mtlue_cli.engines.engine import check_engine
 from mtlue_cli.errors import InputError
 from mtlue_cli.generator.checkpoint import read_card
 from mtlue_cli.generator.shipped import is_shipped, shipped_weights
@@ -73,7 +74,9 @@ class VerifyPlan:
 def settings_to_json(config: VerifyConfig, plan: VerifyPlan) -> dict[str, Any]:
     """What was asked for, JSON-ready; ``epochs`` is final once the training images are known."""
     document: dict[str, Any] = json.loads(json.dumps(asdict(config), default=str))
-    del document["command_line"], document["reading"]["maps_folder"]
+    for name in ("command_line", "engine", "ray_address"):  # none decides what is found
+        del document[name]
+    del document["reading"]["maps_folder"]
     for declaration in document["reading"]["declarations"]:
         del declaration["ids"]  # only readers state them
     names = ("epochs", "least_steps", "batch_size", "limit")
@@ -87,6 +90,7 @@ def checked_plan(config: VerifyConfig) -> VerifyPlan:
         InputError: They do not; says what to do instead.
     """
     check_options(config)
+    check_engine(config.engine, config.ray_address)
     for name in config.weightings or ():
         require_installed(name, WEIGHTINGS[name])
     if config.weightings and config.learners and LearnerName.MTL not in config.learners:
@@ -106,17 +110,30 @@ def checked_plan(config: VerifyConfig) -> VerifyPlan:
             hint="give one with --start FILE|timm:NAME, images to train one on first with --pretrain-images DIR "
             f"--pretrain-labels FILE, or use --backbone {PACKAGED.value}",
         )
+    purified = [one for one in plan.conditions if one.attack.needs_own_images]
+    if purified and config.attacker_images is None:
+        raise InputError(
+            f"{purified[0].name}: the attacker needs clean images of his own",
+            hint="give them with --attacker-images DIR",
+        )
+    if config.attacker_images is not None and not purified:
+        raise InputError(
+            "no countermeasure of this plan uses --attacker-images", hint="add --countermeasure purification"
+        )
     if config.has_start and not tuned:
         raise InputError("no victim of this plan uses a start", hint="add --method head, gps or full")
     return plan
 
 
 def require_fit(config: VerifyConfig, plan: VerifyPlan, tasks: TaskSet) -> None:
-    """Refuse countermeasures that were asked for and cannot be tried on ``tasks``; a tier's are left to the run.
+    """Refuse what was asked for and cannot be tried on ``tasks``; a tier's countermeasures are left to the run.
 
     Raises:
         InputError: Lists every one with its reason.
     """
+    if config.confidence is not None and len(tasks.dense):
+        named = ", ".join(tasks.dense.names)
+        raise InputError(f"--confidence is for labels of whole images; these label every pixel: {named}")
     has_weights = attackers_weights(config.weights, config.protected) is not None
 
     def require(condition: Condition) -> None:
@@ -168,6 +185,8 @@ def plan_verification(config: VerifyConfig) -> VerifyPlan:
     is_public = published_weights(config.weights, config.protected) is not None
     if not is_public:
         usual = tuple(choice for choice in usual if not choice.of_published_weights)
+    if config.attacker_images is None:
+        usual = tuple(choice for choice in usual if not choice.settings.needs_own_images)
     countermeasures = _chosen(None if config.countermeasures is None else named, usual)
     fractions = _chosen(config.fractions, tier.fractions if tier else ())
     conditions = plan_conditions(victims, countermeasures, fractions, control=config.control)
@@ -184,6 +203,9 @@ def plan_verification(config: VerifyConfig) -> VerifyPlan:
             for method in METHODS.values()
             if method.needs_start
         }
+    if config.attacker_images is None:
+        needy = [choice for choice in COUNTERMEASURES.values() if choice.settings.needs_own_images]
+        reasons |= {f"countermeasure {choice.name}": "needs --attacker-images: clean images" for choice in needy}
     if config.metric is not MetricName.ACCURACY:
         untried = (*untried, NotTested("early stopping", "it is measured under --metric accuracy only"))
     if not is_public:

@@ -2,16 +2,22 @@
 
 import math
 import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import torch
 from torch import Tensor
 
-from mtlue_cli.choices import LearnerName
+from mtlue_cli.choices import LearnerName, Tier
 from mtlue_cli.devices import choose_device, describe_device
-from mtlue_cli.errors import InputError
+from mtlue_cli.engines.engine import Engine, engine_of
+from mtlue_cli.errors import InputError, MtlueError
+from mtlue_cli.generator.shipped import shipped_weights
 from mtlue_cli.images.colouring import coloured
 from mtlue_cli.images.dataset import load_labels
 from mtlue_cli.images.folder import match_labels
@@ -24,6 +30,7 @@ from mtlue_cli.tasks.overview import column_uses, overview_lines
 from mtlue_cli.training.multitask_loop import LearningSettings
 from mtlue_cli.training.runtime import library_versions
 from mtlue_cli.verification.audit import audit_release
+from mtlue_cli.verification.bootstrap import Bootstrap
 from mtlue_cli.verification.conditions import Condition, Material, Role, VictimSpec
 from mtlue_cli.verification.document import Counts
 from mtlue_cli.verification.experiment import DivergedError, ExperimentData, Laboratory
@@ -39,9 +46,17 @@ from mtlue_cli.verification.tiers import NotTested
 from mtlue_cli.verification.training_images import FROM_CLEAN, TrainingImages
 from mtlue_cli.verification.verdict import Judgement, failed_audit, judge
 from mtlue_cli.verification.victim_result import CurvePoint, VictimResult
-from mtlue_cli.workflows.progress import Progress
+from mtlue_cli.workflows.progress import Progress, SilentProgress
+from mtlue_cli.workflows.verify.adaptive import narrowed
 from mtlue_cli.workflows.verify.config import VerifyConfig
-from mtlue_cli.workflows.verify.images import Sources, load_judged, load_side, protect_side, read_test_side
+from mtlue_cli.workflows.verify.images import (
+    Sources,
+    load_judged,
+    load_own_images,
+    load_side,
+    protect_side,
+    read_test_side,
+)
 from mtlue_cli.workflows.verify.plan import (
     VerifyPlan,
     attackers_weights,
@@ -52,6 +67,12 @@ from mtlue_cli.workflows.verify.plan import (
     settings_to_json,
 )
 from mtlue_cli.workflows.verify.starts import read_starts, train_starts
+
+GPU_SHARE = 0.25
+"""Of a GPU, that a victim on a cluster takes: networks and images are small. Whether more fit well was not measured."""
+
+CONFIDENCE = 0.95
+"""Of the intervals that are shown where none is asked for."""
 
 SAMPLES = 6
 """Images that are shown in the report."""
@@ -65,8 +86,15 @@ def verify_release(config: VerifyConfig, progress: Progress, given: LabelFile | 
     Raises:
         InputError: A fault of the input, found before anything is trained.
     """
-    started = time.monotonic()
     plan = checked_plan(config)
+    with engine_of(config.engine, config.ray_address, config.device, config.workers) as engine:
+        return _verified(config, plan, progress, given, engine)
+
+
+def _verified(
+    config: VerifyConfig, plan: VerifyPlan, progress: Progress, given: LabelFile | None, engine: Engine
+) -> VerifyResult:
+    started = time.monotonic()
     trust = trust_of(None if config.protected is None else config.key, config.signer)
     starts = read_starts(config, plan)
     given = given or read_folder_labels(config.clean, config.labels, config.reading, for_learning=False)
@@ -82,11 +110,12 @@ def verify_release(config: VerifyConfig, progress: Progress, given: LabelFile | 
     table = labels.recoded(labels.tasks.subset(promise.tasks))
     require_fit(config, plan, table.tasks)
     own_test = read_test_side(config, table, given.bins)
-    device = choose_device(config.device)
+    device = choose_device("cpu" if engine.is_remote else config.device)
+    described = engine.described(describe_device(device))
     others = dict.fromkeys((name for name in labels.tasks.names if name not in given.left_out), "is not protected")
     for line in overview_lines(column_uses(given, promise.tasks, others), "measured", can_choose=False):
         progress.note(line)
-    progress.note(f"device: {describe_device(device)}")
+    progress.note(f"device: {described}")
     for note in (*given.notes, *notes, *promise.notes):
         progress.note(note)
     setting: dict[str, Any] = {
@@ -94,7 +123,7 @@ def verify_release(config: VerifyConfig, progress: Progress, given: LabelFile | 
         "tier": config.tier,
         "command_line": config.command_line,
         "settings": settings_to_json(config, plan),
-        "device": describe_device(device),
+        "device": described,
         "versions": library_versions(),
         "epsilon": promise.epsilon,
         "key_fingerprint": None if key is None else key.key.fingerprint,
@@ -167,6 +196,10 @@ def verify_release(config: VerifyConfig, progress: Progress, given: LabelFile | 
         seed=config.seed,
     )
     setting["settings"]["epochs"] = settings.epochs
+    own_images = load_own_images(config, (sides.train, sides.test), progress)
+    if own_images is not None:
+        setting["notes"].append(f"the attacker has {len(own_images):,} clean images of his own")
+        progress.note(setting["notes"][-1])
     for start in starts.values():
         progress.note(f"fine-tuned victims start from {start.source}")
     cache = _cache(config, progress)
@@ -178,8 +211,20 @@ def verify_release(config: VerifyConfig, progress: Progress, given: LabelFile | 
         cache,
         starts | train_starts(config, plan, settings, (sides.train, sides.test), device, cache, progress),
         attackers_weights(config.weights, config.protected),
+        own_images,
     )
-    run = PlanRun(lab, config, plan, promise, progress)
+    if config.tier is Tier.ADAPTIVE:
+
+        def short_runs(part: VerifyPlan, epochs: int) -> tuple[Sequence[ConditionFigures], Sequence[NotTested]]:
+            brief = replace(lab, settings=replace(settings, epochs=epochs))
+            found = PlanRun(brief, replace(config, seeds=1), part, promise, progress, engine)
+            return found.judgement().conditions, found.skipped
+
+        plan, notes = narrowed(plan, settings.epochs, 60 * config.adaptive_minutes, short_runs)
+        setting["notes"] += notes
+        for note in notes:
+            progress.note(note)
+    run = PlanRun(lab, config, plan, promise, progress, engine)
     judgement, probes = run.judgement(), run.probes()
     setting["flip"] = sources.flip()
     return verify_result(
@@ -212,6 +257,70 @@ def _cache(config: VerifyConfig, progress: Progress) -> ResultCache:
     return ResultCache(config.cache, found.key, progress.note)
 
 
+@dataclass(frozen=True)
+class Unit:
+    """One victim.
+
+    Attributes:
+        number: Of its condition among those that are trained together.
+        condition, seed: What it is.
+        trains: Whether it is to be trained; else its key in the cache is asked for.
+    """
+
+    number: int
+    condition: Condition
+    seed: int
+    trains: bool = True
+
+    def __str__(self) -> str:
+        return f"{self.condition.name}, seed {self.seed}"
+
+
+Done = Callable[[tuple[int, int, Any]], None]
+"""Takes the number and the seed of a unit, and its result, its key, or why there is none."""
+
+
+@dataclass(frozen=True)
+class RemoteVictims:
+    """Work on victims in another process.
+
+    Attributes:
+        lab: Everything that they share, without a cache.
+        device: Where they are trained.
+    """
+
+    lab: Laboratory
+    device: str
+
+    @contextmanager
+    def __call__(self) -> Iterator[Callable[[Unit, Done], None]]:
+        """Make the work.
+
+        Raises:
+            MtlueError: A file that the attacker needs is not there.
+        """
+        weights = self.lab.weights
+        if weights is not None and not weights.exists():  # those that come with the program may lie elsewhere here
+            weights = shipped_weights().get(weights.stem)
+            if weights is None:
+                raise MtlueError(f"{self.lab.weights} is not on all computers of the cluster; put it where all see it")
+        lab = replace(self.lab, device=choose_device(self.device), weights=weights)
+
+        def work(unit: Unit, done: Done) -> None:
+            try:
+                found = (lab.run if unit.trains else lab.key_of)(unit.condition, unit.seed)
+            except (DivergedError, InputError) as error:
+                done((unit.number, unit.seed, error))
+            else:
+                done((unit.number, unit.seed, found))
+
+        yield work
+
+
+def _given(images: Tensor) -> Tensor:
+    return images
+
+
 @dataclass
 class PlanRun:
     """All conditions of one plan, as far as their clean victims learn anything.
@@ -221,6 +330,7 @@ class PlanRun:
         config, plan: What was asked for.
         promise: Which tasks are judged.
         progress: Reports the work.
+        engine: Trains the victims.
         skipped: What was planned and could not be run, with the reason.
         victims: Digests of all victims that the judgement rests on.
     """
@@ -230,6 +340,7 @@ class PlanRun:
     plan: VerifyPlan
     promise: Promise
     progress: Progress
+    engine: Engine
     skipped: list[NotTested] = field(default_factory=list)
     victims: list[str] = field(default_factory=list)
 
@@ -240,33 +351,41 @@ class PlanRun:
             InputError: Something that was asked for cannot be run; found before anything is trained.
         """
         require_asked(self.plan, self.lab.require)
-        clean: dict[VictimSpec, list[VictimResult]] = {}
+        conditions = self.plan.conditions
+        victims: dict[Condition, Sequence[VictimResult]] = {}
+        figures: dict[Condition, ConditionFigures] = {}
         useless: dict[VictimSpec, str] = {}
-        found: list[ConditionFigures] = []
-        for condition in self.plan.conditions:
-            if condition.victim in useless:
-                self._skip(condition, useless[condition.victim])
-                continue
-            try:
-                victims = [self._victim(condition, seed) for seed in self.config.seed_range]
-            except (DivergedError, InputError) as error:
-                self._skip(condition, reason_of(error))
-                if condition.role is Role.REFERENCE:
-                    useless[condition.victim] = f"its victim cannot be trained on clean images: {reason_of(error)}"
-                continue
-            if condition.role is Role.REFERENCE:
-                clean[condition.victim] = victims
-            self.victims += [victim.digest for victim in victims]
-            found.append(self._figures(condition, victims, clean[condition.victim]))
-            if condition.role is Role.REFERENCE and found[-1].average is None:
-                useless[condition.victim] = "its victim learns nothing from clean images either"
-        first = self.plan.conditions[0].victim
+        # Clean victims come first: what rests on one that learns nothing need not be trained.
+        references = [condition for condition in conditions if condition.role is Role.REFERENCE]
+        for wave in (references, [condition for condition in conditions if condition.role is not Role.REFERENCE]):
+            trained = self._train([condition for condition in wave if condition.victim not in useless])
+            for condition in wave:
+                if condition.victim in useless:
+                    self._skip(condition, useless[condition.victim])
+                    continue
+                found = trained[condition]
+                if isinstance(found, Exception):
+                    self._skip(condition, reason_of(found))
+                    if condition.role is Role.REFERENCE:
+                        useless[condition.victim] = f"its victim cannot be trained on clean images: {reason_of(found)}"
+                    continue
+                victims[condition] = found
+                clean = victims[Condition(condition.victim, Material.CLEAN)]
+                figures[condition] = self._figures(condition, found, clean)
+                if condition.role is Role.REFERENCE and figures[condition].average is None:
+                    useless[condition.victim] = "its victim learns nothing from clean images either"
+        in_order = [condition for condition in conditions if condition in figures]
+        self.victims += [victim.digest for condition in in_order for victim in victims[condition]]
+        names = [condition.name for condition in conditions]
+        self.skipped.sort(key=lambda left: names.index(left.name))
+        first = conditions[0].victim
         asked = {condition.name for condition in self.plan.asked}
         return judge(
-            found,
+            [figures[condition] for condition in in_order],
             self.config.metric,
             self.config.max_learned,
             self.promise.tasks,
+            confidence=self.config.confidence,
             complete=first not in useless,
             missing=[left for left in self.skipped if left.name in asked],
         )
@@ -294,20 +413,116 @@ class PlanRun:
         self.progress.finish()
         return tuple(results)
 
+    def _train(self, conditions: Sequence[Condition]) -> dict[Condition, Sequence[VictimResult] | Exception]:
+        """The victims of each condition, or why one of them cannot be trained."""
+        trained: dict[Unit, VictimResult] = {}
+        errors: dict[int, Exception] = {}
+        seeds = self.config.seed_range
+        units = [Unit(number, condition, seed) for number, condition in enumerate(conditions) for seed in seeds]
+
+        def done(outcome: tuple[int, int, VictimResult | Exception]) -> None:
+            number, seed, found = outcome
+            if isinstance(found, Exception):
+                errors.setdefault(number, found)
+            else:
+                trained[Unit(number, conditions[number], seed)] = found
+
+        if self.engine.is_remote:
+            self._train_afar(units, done)
+        else:
+            self.engine.run(self._here, (unit for unit in units if unit.number not in errors), done)
+        return {
+            condition: errors[number]
+            if number in errors
+            else [trained[Unit(number, condition, seed)] for seed in seeds]
+            for number, condition in enumerate(conditions)
+        }
+
+    @contextmanager
+    def _here(self) -> Iterator[Callable[[Unit, Done], None]]:
+        """Work on victims in this process."""
+
+        def work(unit: Unit, done: Done) -> None:
+            try:
+                done((unit.number, unit.seed, self._victim(unit.condition, unit.seed)))
+            except (DivergedError, InputError) as error:
+                done((unit.number, unit.seed, error))
+
+        yield work
+
+    @cached_property
+    def _afar(self) -> RemoteVictims:
+        release = partial(_given, self.lab.images.release())
+        images = replace(self.lab.images, release=release)
+        return RemoteVictims(
+            replace(
+                self.lab,
+                images=images,
+                cache=ResultCache(None, None, SilentProgress().note),
+                device=torch.device("cpu"),
+            ),
+            self.engine.device,
+        )
+
+    def _train_afar(self, units: Sequence[Unit], done: Done) -> None:
+        """Have workers train victims that are not in the cache, which is read and written here alone, with the key."""
+        keys: dict[tuple[int, int], str | Exception] = {}
+        self.engine.run(
+            self._afar,
+            [replace(unit, trains=False) for unit in units],
+            lambda found: keys.__setitem__(found[:2], found[2]),
+            GPU_SHARE,
+        )
+        left: list[Unit] = []
+        for unit in units:
+            key = keys[unit.number, unit.seed]
+            found = self.lab.finished(key) if isinstance(key, str) else key
+            if found is None:
+                left.append(unit)
+                continue
+            if isinstance(found, VictimResult):
+                self.progress.note(f"{self._name(unit.condition, unit.seed)}: finished earlier, taken from the cache")
+            done((unit.number, unit.seed, found))
+
+        def store(outcome: tuple[int, int, VictimResult | Exception]) -> None:
+            if isinstance(outcome[2], VictimResult):
+                self.lab.cache.store(outcome[2].digest, outcome[2])
+            done(outcome)
+            self.progress.advance()
+
+        self.progress.start("victims", len(left))
+        try:
+            self.engine.run(self._afar, left, store, GPU_SHARE)
+        finally:
+            self.progress.finish()
+
+    def _name(self, condition: Condition, seed: int) -> str:
+        return condition.name if self.config.seeds == 1 else f"{condition.name} (seed {seed})"
+
     def _skip(self, condition: Condition, reason: str) -> None:
         self.skipped.append(NotTested(condition.name, reason))
         self.progress.note(f"not tested: {condition.name}: {reason}")
 
     def _figures(
-        self, condition: Condition, victims: list[VictimResult], clean: list[VictimResult]
+        self, condition: Condition, victims: Sequence[VictimResult], clean: Sequence[VictimResult]
     ) -> ConditionFigures:
         data, metric = self.lab.data, self.config.metric
         floor, place_floor = self.lab.scoring.floors(metric), self.lab.scoring.place_floors
-        steps = self.lab.steps_per_epoch(condition)
-        return figures_of(condition, victims, clean, floor, data.tasks, self.promise.tasks, metric, place_floor, steps)
+        steps, judged = self.lab.steps_per_epoch(condition), self.promise.tasks
+        return figures_of(
+            condition, victims, clean, floor, data.tasks, judged, metric, place_floor, steps, self.bootstrap
+        )
+
+    @cached_property
+    def bootstrap(self) -> Bootstrap:
+        """What draws the test images anew for intervals."""
+        data, config = self.lab.data, self.config
+        confidence = CONFIDENCE if config.confidence is None else config.confidence
+        first_half = self.lab.scoring.first_half
+        return Bootstrap(data.tasks.image_level, data.test_labels, first_half, config.metric, confidence, config.seed)
 
     def _victim(self, condition: Condition, seed: int) -> VictimResult:
-        name = condition.name if self.config.seeds == 1 else f"{condition.name} (seed {seed})"
+        name = self._name(condition, seed)
         if condition.material not in FROM_CLEAN:
             self.lab.images.release()  # loading the release is a stage of its own
         data = self.lab.data

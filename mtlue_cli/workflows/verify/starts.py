@@ -8,7 +8,6 @@ import torch
 from mtlue_cli import __version__
 from mtlue_cli.choices import BackboneName
 from mtlue_cli.errors import InputError
-from mtlue_cli.files import file_digest
 from mtlue_cli.images.dataset import load_labels, load_square_images
 from mtlue_cli.images.folder import match_labels
 from mtlue_cli.images.labelled import read_folder_labels
@@ -22,6 +21,7 @@ from mtlue_cli.verification.result_cache import ResultCache, document_digest
 from mtlue_cli.verification.split import Side
 from mtlue_cli.workflows.progress import Progress
 from mtlue_cli.workflows.verify.config import VerifyConfig
+from mtlue_cli.workflows.verify.images import refuse_judged
 from mtlue_cli.workflows.verify.plan import VerifyPlan
 
 
@@ -77,14 +77,7 @@ def train_starts(
     given = read_folder_labels(folder, labels, config.whole_reading)
     table = given.table.recoded(given.usual_tasks)
     match_labels(folder, table)
-    known = {file_digest(side.folder / name) for side in judged for name in side.table.file_names}
-    common = [name for name in table.file_names if file_digest(folder / name) in known]
-    if common:
-        raise InputError(
-            f"{len(common)} of the {len(table)} images in {folder} are among those that are judged",
-            common[:20],
-            "a start must come from other images; remove these and their rows",
-        )
+    refuse_judged(folder, table.file_names, judged)
     progress.start("loading images for the start", len(table))
     images = load_square_images(
         folder, table.file_names, config.side, workers=config.workers, on_image=progress.advance

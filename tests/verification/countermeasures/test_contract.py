@@ -16,6 +16,7 @@ from mtlue_cli.tasks.spec import UNLABELLED
 from mtlue_cli.training.intervention import Mixture
 from mtlue_cli.verification.countermeasures.base import AttackerView, Countermeasure
 from mtlue_cli.verification.countermeasures.pair_remover import PairRemover
+from mtlue_cli.verification.countermeasures.purification import Purification
 from mtlue_cli.verification.countermeasures.registry import COUNTERMEASURES, countermeasure_named, countermeasures_of
 from tests.multitask_sample import TASKS, draw_sample
 from tests.small_set import write_checkpoint
@@ -37,6 +38,8 @@ def release(seed: int = 0) -> tuple[Tensor, dict[str, Tensor]]:
 def build(name: CountermeasureName) -> Countermeasure:
     """As verification builds it, but for how long it trains a network of its own."""
     built: Countermeasure = COUNTERMEASURES[name].settings
+    if isinstance(built, Purification):
+        return replace(built, examples=64, coarse=4)
     return replace(built, steps=8) if isinstance(built, PairRemover) else built
 
 
@@ -47,13 +50,15 @@ def published(tmp_path_factory: pytest.TempPathFactory) -> None:
 
 
 def view_for(name: CountermeasureName, labels: Mapping[str, Tensor], seed: int = 0) -> AttackerView:
-    """What the attacker has; pairs and weights only for who declares that he needs them."""
+    """What the attacker has; pairs, weights and own images only for who declares that he needs them."""
     pairs, pair_labels = None, None
     if build(name).needs_pairs:
         originals, pair_labels = draw_sample(8, SIZE, seed=7)
         pairs = (originals, originals.roll(1, dims=-1))
     weights = WEIGHTS["published"] if build(name).needs_weights else None
-    return AttackerView(labels, TASKS, pairs, CROP, seed, torch.device("cpu"), pair_labels=pair_labels, weights=weights)
+    own = draw_sample(8, SIZE, seed=9)[0] if build(name).needs_own_images else None
+    cpu = torch.device("cpu")
+    return AttackerView(labels, TASKS, pairs, CROP, seed, cpu, pair_labels=pair_labels, weights=weights, own_images=own)
 
 
 def batch(seed: int = 0) -> tuple[Tensor, dict[str, Tensor]]:

@@ -9,6 +9,7 @@ from mtlue_cli.choices import ImageFormat, LearnerName, MetricName, Tier
 from mtlue_cli.metrics.flip import MeanFlip
 from mtlue_cli.metrics.repeated import Repeated
 from mtlue_cli.verification.audit import AuditReport
+from mtlue_cli.verification.bootstrap import Interval
 from mtlue_cli.verification.conditions import Role
 from mtlue_cli.verification.document import Counts, VerifyDocument
 from mtlue_cli.verification.figures import (
@@ -269,6 +270,21 @@ def not_protected(seeds: int = 2) -> VerifyDocument:
             condition("resnet18 + noise", row(0.99, 0.98, 1.0), role=Role.CONTROL, title="Noise of the same size"),
         ],
     )
+
+
+def undecided() -> VerifyDocument:
+    """One judged condition whose interval holds the gate, judged with a confidence of 0.95."""
+    made = condition("small", [task("age", 0.2, best_gain=None)])
+    assert made.average is not None
+    assert made.learned is not None
+    interval = Interval(0.05, 0.371, 0.95)
+    bounded = replace(
+        made,
+        average=replace(made.average, interval=interval),
+        learned=replace(made.learned, interval=interval),
+        undecided=True,
+    )
+    return document(Verdict.INCONCLUSIVE, "too few test images to tell", [bounded], confidence=0.95)
 
 
 def stopped_early(seeds: int = 1) -> VerifyDocument:

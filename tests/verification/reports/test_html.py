@@ -104,6 +104,14 @@ def test_intervals_show_where_several_seeds_were_run() -> None:
     assert not single.all("span", cls="interval")
 
 
+def test_the_interval_over_test_images_decides_where_confidence_is_asked_for() -> None:
+    page = _page(documents.undecided())
+    (row,) = page.all("table", cls="plain")[0].all("tbody")[0].all("tr")
+    assert [_words(cell) for cell in row.all("td")[:2]] == ["? undecided", "0.200.05 to 0.37"]
+    assert "the 95 % interval decides" in page.text
+    assert "of which 0 above the gate, 1 undecided" in page.text
+
+
 def test_conditions_tell_gate_and_what_is_half_recovered() -> None:
     table = _page(documents.not_protected()).all("table", cls="plain")[0]
     rows = {_words(row.all("th")[0]): row for row in table.all("tbody")[0].all("tr")}

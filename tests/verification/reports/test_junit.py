@@ -74,6 +74,14 @@ def test_a_failure_says_its_figures_with_their_interval() -> None:
     )
 
 
+def test_what_the_interval_leaves_open_is_an_error_like_the_verdict() -> None:
+    suites = _suites(documents.undecided())
+    (error,) = _cases(suites["small"])["average"].result
+    assert isinstance(error, Error)
+    assert error.message.startswith("learned 0.20 (0.05 to 0.37), at most 0.25 allowed")
+    assert _outcomes(suites["verdict"]) == {"verdict": [Error]}
+
+
 def test_the_best_epoch_tells_its_figures_where_it_decides() -> None:
     # At the best epoch 1.03 and 0.47, in the mean 0.75, after the last 0.13; of 40 points above the floor of 50.
     suites = _suites(documents.stopped_early())

@@ -39,6 +39,14 @@ def test_a_row_a_condition_worst_first() -> None:
     assert rows[5][9] == rows[6][9] == NOTHING
 
 
+def test_the_interval_over_test_images_decides_where_confidence_is_asked_for() -> None:
+    text = write_markdown(documents.undecided())
+    assert "- Gate: the 95 % interval of no condition's average learned fraction may reach above 0.25 (0" in text
+    assert "- Worst condition: **small, learned 0.20 (0.05 to 0.37)**\n" in text
+    row = _rows(text, "Conditions")[2]
+    assert (row[2], row[9]) == ("0.20 (0.05 to 0.37)", "⚠️ undecided")
+
+
 def test_the_best_epoch_ranks_and_is_told_where_it_decides() -> None:
     text = write_markdown(documents.stopped_early())
     assert "- Worst condition: **small, learned 0.75 (best epoch)**\n" in text
