@@ -92,6 +92,11 @@ def shown(text: str) -> str:
     return text
 
 
+def are_elsewhere() -> bool:
+    """Whether files of this process lie elsewhere, where other processes do not find them."""
+    return bool(_remotes)
+
+
 def held(path: Path) -> AbstractContextManager[None]:
     """Within it a file that lies elsewhere is here, for what opens it by its path."""
     found = remote_of(path) if _remotes else None

@@ -17,8 +17,9 @@ from pyarrow import csv, parquet
 from typer.testing import CliRunner
 
 import mtlue_cli as mtlue
-from mtlue_cli.choices import ExitCode
+from mtlue_cli.choices import EngineName, ExitCode
 from mtlue_cli.commands.app import app
+from mtlue_cli.engines.engine import check_engine
 from mtlue_cli.errors import InputError, MtlueError, StorageError
 from mtlue_cli.release.release import Release
 from mtlue_cli.storage import mount, parts, writer
@@ -387,6 +388,12 @@ def test_weights_of_a_url_are_found_again(photos: Path, tmp_path: Path, store: f
 
 
 @pytest.mark.usefixtures("photos")
+def test_a_cluster_is_refused_what_it_cannot_read() -> None:
+    with mount.mounted(Path(IMAGES)), pytest.raises(InputError, match="not URLs"):
+        check_engine(EngineName.RAY, None)
+
+
+@pytest.mark.usefixtures("photos")
 def test_a_damaged_part_is_reported(weights: str, store: fsspec.AbstractFileSystem) -> None:
     store.pipe_file("/data/release/.mtlue/parts/000001.json", b"{")
     with pytest.raises(InputError, match=r"release/\.mtlue/parts/000001\.json is damaged") as raised:
@@ -398,10 +405,3 @@ def test_the_config_of_a_local_run_needs_no_store(photos: Path, weights: str, tm
     config = ProtectConfig(photos, photos / "labels.csv", tmp_path / "out", weights=weights, device="cpu")
     assert protect_folder(replace(config, workers=1), SilentProgress()).protected == 7
     assert Part("", "", {}, {}).mac is None
-
-
-@pytest.mark.usefixtures("photos")
-def test_a_cluster_does_not_take_urls(weights: str) -> None:
-    pytest.importorskip("ray")
-    with pytest.raises(InputError, match="not on URLs"):
-        protect(weights, engine="ray")

@@ -9,10 +9,9 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path, PurePosixPath
 
 from mtlue_cli import __version__
-from mtlue_cli.choices import MAX_EPSILON, EngineName, Unlabelled
+from mtlue_cli.choices import MAX_EPSILON, Unlabelled
 from mtlue_cli.engines.engine import check_engine
 from mtlue_cli.errors import CheckpointError, InputError
-from mtlue_cli.files import remote_of
 from mtlue_cli.generator.checkpoint import CheckpointCard, read_card
 from mtlue_cli.generator.shipped import resolve_weights
 from mtlue_cli.images.encode import released_suffix
@@ -461,11 +460,6 @@ def select_tasks(
 
 def _check_options(config: ProtectConfig) -> None:
     check_engine(config.engine, config.ray_address)
-    if config.engine is EngineName.RAY and any(remote_of(path) for path in (config.images, config.release)):
-        raise InputError(
-            "--engine ray works on folders that all computers see, not on URLs",
-            hint="leave out --engine ray, or protect a shared folder and copy the release",
-        )
     faults = range_faults(config)
     _ = config.metadata  # raises where a group is unknown
     if config.tasks is not None and config.exclude is not None:
