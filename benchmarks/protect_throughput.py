@@ -1,12 +1,13 @@
 """Speed of ``protect`` against passes over the same files without a generator.
 
-The first only decodes and encodes, with the fast settings that ``protect`` uses. The second also reads each file back,
-compares it and writes it durably, as every release promises: what it costs more is no matter of the generator. The
-third is the first with Pillow's own settings, which is what converting a folder by hand costs.
+The first, (a), only decodes and encodes with Pillow and the settings that ``protect`` uses (for JPEG XL, which Pillow
+does not write, those of PNG). The second, (b), also reads each file back, compares it and writes it durably, as every
+release promises: what it costs more is no matter of the generator. The third is the first with Pillow's own settings,
+which is what converting a folder by hand costs. All take the same number of workers and take turns, in one run.
 
 Run from a checkout: ``python -m benchmarks.protect_throughput FOLDER --limit 400``. ``FOLDER`` holds images and a
-``labels.csv``. At least half of the first pass's speed is wanted at 200x200 pixels. On a machine that does other
-work, processor time is the steadier figure.
+``labels.csv``. On a machine that does other work, processor time is the steadier figure. ``--weights default`` measures
+ready-made patterns; what ``protect`` does once a run, such as FLIP on a sample, is part of its time.
 """
 
 import argparse
@@ -22,7 +23,7 @@ from typing import Any
 from PIL import Image, ImageChops
 
 from benchmarks.untrained import write_untrained
-from mtlue_cli.choices import ImageFormat
+from mtlue_cli.choices import ImageFormat, Quality
 from mtlue_cli.files import write_atomically
 from mtlue_cli.tasks.labels import read_label_file, released_labels
 from mtlue_cli.workflows.progress import SilentProgress
@@ -32,7 +33,11 @@ from mtlue_cli.workflows.protect.run import protect_folder
 OPTIONS: dict[str, dict[str, Any]] = {
     "png": {"compress_level": 1, "compress_type": Image.RLE},
     "webp": {"lossless": True, "exact": True, "method": 0, "quality": 20},
+    "keep": {"quality": 95, "subsampling": 0},
 }
+OPTIONS["jxl"] = OPTIONS["png"]
+FORMATS = {"jxl": "png", "keep": "jpeg"}
+"""What Pillow writes where it is not what ``protect`` writes."""
 
 
 def recode(
@@ -48,22 +53,26 @@ def recode(
     settings = OPTIONS[image_format.value] if options is None else options
 
     def one(position: int) -> None:
-        target = out / f"{position}.{image_format.value}"
+        written = FORMATS.get(image_format.value, image_format.value)
+        target = out / f"{position}.{written}"
         with Image.open(images / names[position]) as photo:
             upright = photo.convert("RGB")
         if not checked:
             upright.save(target, **settings)
             return
         stream = io.BytesIO()
-        upright.save(stream, format=image_format.value, **settings)
+        upright.save(stream, format=written, **settings)
         with Image.open(stream) as saved:
-            if ImageChops.difference(upright, saved).getbbox() is not None:
+            if written != "jpeg" and ImageChops.difference(upright, saved).getbbox() is not None:
                 raise RuntimeError(f"{target} is not what was encoded")
         write_atomically(target, stream.getvalue(), keep_name=False)
 
     out.mkdir()
     with ThreadPoolExecutor(workers) as pool:
         list(pool.map(one, range(len(names))))
+
+
+_SUFFIXES = (".png", ".webp", ".jxl", ".jpg", ".jpeg")
 
 
 def timed(work: Callable[[], object]) -> tuple[float, float]:
@@ -79,9 +88,9 @@ def main() -> None:
     parser.add_argument("--limit", type=int, default=400)
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--repeats", type=int, default=1)
-    parser.add_argument(
-        "--format", type=ImageFormat, choices=[ImageFormat.PNG, ImageFormat.WEBP], default=ImageFormat.PNG
-    )
+    parser.add_argument("--format", type=ImageFormat, choices=list(ImageFormat), default=ImageFormat.PNG)
+    parser.add_argument("--fast", action="store_true")
+    parser.add_argument("--quality", type=Quality, choices=list(Quality), default=Quality.HIGH)
     parser.add_argument("--weights", help="a generator that fits the labels; unset: an untrained one")
     arguments = parser.parse_args()
     labels = read_label_file(arguments.images / "labels.csv")
@@ -98,6 +107,8 @@ def main() -> None:
                 place / f"release{turn}",
                 weights=weights,
                 image_format=arguments.format,
+                fast=arguments.fast,
+                quality=arguments.quality,
                 workers=arguments.workers,
                 device="cpu",
             )
@@ -114,6 +125,11 @@ def main() -> None:
             }
             seconds = {name: timed(work) for name, work in passes.items()}
             count = len(names)
+            sizes = {
+                name: sum(file.stat().st_size for file in where.rglob("*") if file.suffix in _SUFFIXES) / count / 1000
+                for name, where in (("decode and encode", folders[0]), ("protect", config.release))
+            }
+            print(f"{sizes['decode and encode']:.1f} kB a file by Pillow, {sizes['protect']:.1f} by protect")
             for name, (clock, processor) in seconds.items():
                 print(f"{name:20}{count / clock:5.0f} images/s, {1e3 * processor / count:5.2f} ms of processor each")
             whole = seconds.pop("protect")

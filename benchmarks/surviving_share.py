@@ -27,8 +27,8 @@ import numpy.typing as npt
 import torch
 from PIL import Image, ImageEnhance, ImageFilter, ImageOps
 
-from mtlue_cli.images.dataset import to_square
 from mtlue_cli.images.decode import decode_image
+from mtlue_cli.images.square import to_square
 from mtlue_cli.release.records import read_manifest, write_manifest, write_run
 from mtlue_cli.verification.countermeasures.base import Augmentation, Preprocessing
 from mtlue_cli.verification.countermeasures.registry import countermeasure_named

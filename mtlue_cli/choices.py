@@ -251,7 +251,15 @@ class ImageFormat(StrEnum):
 
     PNG = "png"
     WEBP = "webp"
+    JXL = "jxl"
     KEEP = "keep"
+
+
+class Quality(StrEnum):
+    """How strongly a JPEG that stays one is compressed."""
+
+    HIGH = "95"
+    SAME = "same"
 
 
 class MetadataGroup(StrEnum):

@@ -114,7 +114,7 @@ def test_an_unknown_argument_is_a_type_error_that_names_the_nearest(photos: Path
             "epsilon is 0.03, expected an integer number of 255ths: 0.03 is about 8/255, write epsilon=8",
         ),
         ({"epsilon": 65}, "epsilon is 65, expected 1 to 64"),
-        ({"image_format": "bmp"}, "image_format is 'bmp', expected one of png, webp, keep"),
+        ({"image_format": "bmp"}, "image_format is 'bmp', expected one of png, webp, jxl, keep"),
         ({"overwrite": 1}, "overwrite is 1, expected True or False"),
         ({"split_file": "missing.txt"}, "split_file: missing.txt does not exist"),
         ({"out": 3}, "out is 3, expected a path"),

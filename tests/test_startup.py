@@ -123,6 +123,25 @@ def test_faults_of_labels_weights_and_options_do_not_wait_for_torch(
     assert sorted(path.name for path in tmp_path.iterdir()) == ["labels.csv", "photos"]
 
 
+def test_ready_made_patterns_do_not_load_torch(tmp_path: Path) -> None:
+    (tmp_path / "photos").mkdir()
+    for name, colour in (("a.png", (90, 120, 200)), ("b.png", (200, 120, 90))):
+        Image.new("RGB", (40, 30), colour).save(tmp_path / "photos" / name)
+    (tmp_path / "labels.csv").write_text(SOUND)
+    source = FAULTY.replace("== 2", "in (None, 0)").format(
+        words=["protect", "photos", "--labels", "labels.csv", "--quick", "--key", "k"]
+    )
+    (tmp_path / "k").touch(mode=0o600)
+    (tmp_path / "k").write_text("8f3b1c0e77a2d94c5e60b1f823c9aa17d05e4b3691f7820cae13d65b48c2f09e")
+    environment = {**os.environ, "PYTHONPATH": str(Path(mtlue_cli.__file__).parents[1])}
+    asked = subprocess.run(
+        [sys.executable, "-c", source], capture_output=True, text=True, check=False, cwd=tmp_path, env=environment
+    )
+    assert asked.returncode == 0, asked.stderr
+    assert asked.stdout.splitlines()[-1] == "False"
+    assert len(list((tmp_path / "photos-protected").glob("*.png"))) == 2
+
+
 @pytest.mark.parametrize("words", [["-m", "mtlue_cli"], ["-c", "from mtlue_cli.__main__ import main; main()"]])
 def test_ctrl_c_while_the_program_loads_is_one_line_and_130(tmp_path: Path, words: list[str]) -> None:
     # The first library that loads is interrupted, as by a user who is quick.

@@ -12,7 +12,7 @@ from PIL import Image
 from torch import Tensor
 
 from mtlue_cli.errors import ImageError, InputError
-from mtlue_cli.generator.inference import Labels
+from mtlue_cli.generator.closed_form import Labels
 from mtlue_cli.images.targets import as_target, channels_last, to_size, unlabelled_target
 from mtlue_cli.perturbation.bound import Pixels
 from mtlue_cli.tasks.kinds import labelled_rows

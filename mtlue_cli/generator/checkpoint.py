@@ -7,6 +7,8 @@ from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+import numpy.typing as npt
 from safetensors import SafetensorError, safe_open
 
 from mtlue_cli.budget import budget
@@ -92,7 +94,7 @@ class LoadedGenerator:
         """This generator for ``tasks``: a universal one with the codes of ``key``, any other as it is.
 
         The weights are shared with this one, which is bound too. Shares are those of
-        :func:`~mtlue_cli.generator.code_embedding.shares_for_codes` (None: equal ones); ``cells`` is the side of the
+        :func:`~mtlue_cli.generator.code_patterns.shares_for_codes` (None: equal ones); ``cells`` is the side of the
         patterns of codes (0: as many as the tasks ask for).
 
         Raises:
@@ -206,14 +208,7 @@ def load_checkpoint(path: Path) -> LoadedGenerator:
 
     from mtlue_cli.generator.model import GeneratorConfig, PerturbationGenerator
 
-    read_card(path)  # says what is wrong with the file before all of it is read
-    try:
-        with open_regular(path) as stream:
-            content = stream.readall()  # once: the card and the weights are of the same bytes
-        header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
-        card = _card_of(path, header.get("__metadata__", {}))
-    except (OSError, AttributeError, ValueError, RecursionError) as error:
-        raise _unreadable(path, error) from None
+    content, card = read_checkpoint(path)
     _check_shape(path, card, {number.name: number.type for number in fields(GeneratorConfig)})
     unlike = f"{path} does not hold the weights that its metadata describe"
     try:
@@ -233,12 +228,28 @@ def load_checkpoint(path: Path) -> LoadedGenerator:
     return LoadedGenerator(generator.eval(), card)
 
 
-def weights_digest(tensors: Mapping[str, "Tensor"]) -> str:
+def read_checkpoint(path: Path) -> tuple[bytes, CheckpointCard]:
+    """All of a file, and its card; the weights are not looked at.
+
+    Raises:
+        CheckpointError: As :func:`read_card`.
+    """
+    read_card(path)  # says what is wrong with the file before all of it is read
+    try:
+        with open_regular(path) as stream:
+            content = stream.readall()  # once: the card and the weights are of the same bytes
+        header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
+        return content, _card_of(path, header.get("__metadata__", {}))
+    except (OSError, AttributeError, ValueError, RecursionError) as error:
+        raise _unreadable(path, error) from None
+
+
+def weights_digest(tensors: "Mapping[str, Tensor] | Mapping[str, npt.NDArray[Any]]") -> str:
     """SHA-256 over names, shapes and values, in the order of the names."""
     digest = hashlib.sha256()
     for name in sorted(tensors):
         digest.update(f"{name}{tuple(tensors[name].shape)}".encode())
-        digest.update(tensors[name].contiguous().numpy().data)
+        digest.update(np.ascontiguousarray(tensors[name]).data)
     return digest.hexdigest()
 
 

@@ -7,64 +7,19 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from mtlue_cli.generator.codebook import Codebook, Numbers, centred_codes, evenness, origins, reserved_axes
-from mtlue_cli.generator.label_embedding import cells_of, mirrored_patterns, pattern_dimension
+from mtlue_cli.generator.code_patterns import (
+    GREEN,
+    cells_for,
+    cells_of,
+    mirrored,
+    painted_codes,
+    pattern_dimension,
+    unit_scale,
+)
+from mtlue_cli.generator.codebook import Codebook, Numbers
 from mtlue_cli.generator.network import resized
-from mtlue_cli.generator.tiles import GREEN, is_tinted
-from mtlue_cli.images.targets import row_maps
 from mtlue_cli.keys import Key
-from mtlue_cli.tasks.label_tensors import COUNTED, code_shares, image_level_shares
-from mtlue_cli.tasks.spec import UNLABELLED, LabelTable, TaskSet
-
-COARSEST_GRID, FINEST_GRID = 7, 15
-"""Sides in cells of the patterns of universal weights, for tasks that need few directions or many."""
-
-_LEAST_POWER = 1e-12
-_PIXELS = 64
-
-
-def coded_tasks(tasks: TaskSet) -> TaskSet:
-    """Those of ``tasks`` that have codes: all but masks that are tinted."""
-    return tasks.image_level if is_tinted(tasks) else tasks
-
-
-def cells_for(tasks: TaskSet, least: int) -> int:
-    """Side in cells, ``least`` or more, of the coarsest patterns with as many axes as ``tasks`` reserve."""
-    axes = sum(reserved_axes(task.num_classes) for task in coded_tasks(tasks))
-    finest = max(FINEST_GRID, least)
-    return next((cells for cells in range(least, finest + 1, 2) if pattern_dimension(1, cells) >= axes), finest)
-
-
-def shares_for_codes(table: LabelTable, tasks: TaskSet, size: int) -> dict[str, list[float]]:
-    """Share of each class of the tasks that codes or tints are made for: among images, or among the pixels of masks.
-
-    Masks are counted at ``size`` x ``size`` pixels; at most :data:`~mtlue_cli.tasks.label_tensors.COUNTED` are read.
-
-    Raises:
-        ImageError: A mask cannot be read.
-    """
-    found = image_level_shares(table.columns, tasks)
-    if is_tinted(tasks):
-        rows = np.linspace(0, len(table) - 1, min(COUNTED, len(table))).astype(int).tolist()
-        maps = [row_maps(table, tasks, row, size) for row in rows]
-        for task in tasks.dense:
-            found[task.name] = code_shares(torch.from_numpy(np.stack([own[task.name] for own in maps])), task)
-    return found
-
-
-def painted_codes(codebook: Codebook, shares: Mapping[str, Sequence[float]] | None = None) -> dict[str, Numbers]:
-    """The codes of each task that has some about their origin, ``(C, d)``, as they are painted but for their scale.
-
-    Args:
-        codebook: The codes.
-        shares: Of each class among the images, by task; a task that is absent has classes of equal share.
-    """
-    coded = coded_tasks(codebook.tasks)
-    frequency = [np.asarray((shares or {}).get(task.name, task.equal_shares), dtype=np.float64) for task in coded]
-    return {
-        name: evenness(share) * centred_codes(codebook.of_task(name), share, origin)
-        for name, share, origin in zip(coded.names, frequency, origins(frequency), strict=True)
-    }
+from mtlue_cli.tasks.spec import UNLABELLED, TaskSet
 
 
 class CodeEmbedding(nn.Module):
@@ -125,17 +80,8 @@ class CodeEmbedding(nn.Module):
         self.take(codebook.tasks, found, self.unit_scale(found, shares))
 
     def unit_scale(self, codes: Mapping[str, Numbers], shares: Mapping[str, Sequence[float]] | None = None) -> float:
-        """What :func:`painted_codes` are multiplied by to have unit power; arguments as there.
-
-        Raises:
-            ValueError: The codes have a dimension that no patterns have.
-        """
-        flat = np.concatenate(list(codes.values())) if codes else np.zeros((0, pattern_dimension(1, self.pattern_grid)))
-        patterns = mirrored_patterns(torch.from_numpy(flat), 1, cells_of(flat.shape[1]))
-        each = [(shares or {}).get(name, [1 / len(own)] * len(own)) for name, own in codes.items()]
-        frequency = torch.tensor([share for own in each for share in own], dtype=torch.float64)
-        power = float(frequency @ self._pixel_power(patterns[:, 0]))
-        return math.sqrt(len(codes) / max(power, _LEAST_POWER))
+        """:func:`~.code_patterns.unit_scale` of codes in the space of these maps."""
+        return unit_scale(codes, self.grid, self.pattern_grid, shares)
 
     def take(self, tasks: TaskSet, codes: Mapping[str, Numbers], scale: float) -> None:
         """Paint these codes from now on.
@@ -146,21 +92,12 @@ class CodeEmbedding(nn.Module):
             scale: What they are multiplied by.
         """
         dimension = next((own.shape[1] for own in codes.values()), pattern_dimension(1, self.pattern_grid))
-        flat = torch.from_numpy(np.concatenate([*codes.values(), np.zeros((1, dimension))]))
-        patterns = mirrored_patterns(flat, 1, cells_of(dimension))
+        flat = np.concatenate([*codes.values(), np.zeros((1, dimension))])
+        patterns = torch.from_numpy(mirrored(flat, cells_of(dimension)))[:, None]
         patterns = patterns * scale * torch.tensor(GREEN).view(3, 1, 1)
         self.tasks, self.patterns = tasks, patterns.float().to(self.patterns.device)
         counts = np.cumsum([0, *(len(own) for own in codes.values())]).tolist()
         self._first = dict(zip(codes, counts, strict=False))
-
-    def _pixel_power(self, cells: Tensor) -> Tensor:
-        """Mean square over pixels of ``(R, g, g)`` patterns as drawn: scaled up to maps, and these to images."""
-        line = nn.functional.interpolate(
-            torch.eye(cells.shape[-1])[None], self.grid, mode="linear", align_corners=False
-        )
-        line = nn.functional.interpolate(line, _PIXELS, mode="linear", align_corners=False)[0].to(cells.dtype)
-        gram = line @ line.T / _PIXELS
-        return (gram @ cells @ gram * cells).sum(dim=(1, 2))
 
     def of_task(self, name: str) -> Tensor:
         """All maps of one task, ``(C, channels, grid, grid)``; the row is the class index."""

@@ -2,28 +2,31 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
-import torch
 
 from mtlue_cli.choices import GPU_CALL_SIZE, MAX_EPSILON
-from mtlue_cli.devices import choose_device, on_device
 from mtlue_cli.errors import CheckpointError, ImageError, InputError
-from mtlue_cli.generator.arguments import GivenImages, is_missing, labelled_images, read_images, read_labels
-from mtlue_cli.generator.checkpoint import CheckpointCard, LoadedGenerator, load_checkpoint
-from mtlue_cli.generator.code_embedding import shares_for_codes
-from mtlue_cli.generator.inference import BatchedPerturbation, Labels, for_inference
+from mtlue_cli.generator.checkpoint import CheckpointCard, LoadedGenerator, load_checkpoint, read_card
+from mtlue_cli.generator.closed_form import ClosedForm, Labels, closed_form
+from mtlue_cli.generator.code_patterns import shares_for_codes
 from mtlue_cli.generator.shipped import find_weights
-from mtlue_cli.images.dataset import to_square
 from mtlue_cli.images.decode import ARRAY, DecodedImage
+from mtlue_cli.images.square import to_square
 from mtlue_cli.keys import Key
 from mtlue_cli.perturbation.bound import Pixels, protect_pixels
 from mtlue_cli.perturbation.effect import Shortfall, measure
 from mtlue_cli.tasks.classes import class_faults, make_task
 from mtlue_cli.tasks.spec import LabelTable, TaskSet
 from mtlue_cli.tasks.wording import listed, quoted
+
+if TYPE_CHECKING:
+    import torch
+
+    from mtlue_cli.generator.arguments import GivenImages
+    from mtlue_cli.generator.inference import BatchedPerturbation
 
 LEAST_LABEL_EFFECT = 0.1
 """Least share of the perturbation that depends on the labels. The shipped generators have 0.85 to 0.95, one that was
@@ -46,22 +49,30 @@ class Generator:
         loaded: What it was made of.
         card: Metadata of the checkpoint.
         tasks: Those that are protected.
-        device: Where it runs.
+        device: Where its network runs; None for a closed form, which is computed with NumPy.
     """
 
     def __init__(
         self,
-        loaded: LoadedGenerator,
-        device: torch.device,
+        loaded: LoadedGenerator | ClosedForm,
+        device: "torch.device | None" = None,
         tasks: TaskSet | None = None,
         call_size: int = GPU_CALL_SIZE,
     ) -> None:
         self.loaded = loaded
         self.card: CheckpointCard = loaded.card
         self.tasks = self.card.tasks if tasks is None else tasks
-        self.device = device
-        network = on_device(loaded.generator, device).eval()
-        self._batched = BatchedPerturbation(for_inference(network, device), device, call_size)
+        self.device = None if isinstance(loaded, ClosedForm) else device
+        self._batched: BatchedPerturbation | ClosedForm
+        if isinstance(loaded, ClosedForm):
+            self._batched = loaded
+        else:
+            from mtlue_cli.devices import on_device  # bring torch
+            from mtlue_cli.generator import inference
+
+            assert device is not None
+            network = on_device(loaded.generator, device).eval()
+            self._batched = inference.BatchedPerturbation(inference.for_inference(network, device), device, call_size)
 
     @classmethod
     def load(
@@ -73,7 +84,7 @@ class Generator:
         tasks: TaskSet | Sequence[str] | None = None,
         shares: Mapping[str, Sequence[float]] | None = None,
         cells: int = 0,
-        device: str | torch.device = "auto",
+        device: "str | torch.device" = "auto",
         call_size: int = GPU_CALL_SIZE,
     ) -> "Generator":
         """Load weights and bind them to a key if they take one.
@@ -95,8 +106,8 @@ class Generator:
             InputError: No such weights, key, labels and weights do not go together, or the device is not there.
             CheckpointError: The file cannot be used.
         """
-        loaded = load_checkpoint(find_weights(weights))
-        card = loaded.card
+        path = find_weights(weights)
+        card = read_card(path)
         if card.universal and key is None:
             raise InputError(f"the weights {card.name} need a key", hint="give key=Key.read(FILE)")
         if key is not None and not card.universal:
@@ -113,15 +124,38 @@ class Generator:
         if card.universal:
             if shares is None and table is not None:
                 shares = shares_for_codes(table.recoded(wanted), wanted, card.image_size)
-            loaded = loaded.bound(key, wanted, shares, cells)
+            form = closed_form(path, key, wanted, shares, cells)
+            if form is not None:
+                if device not in ("auto", "cpu"):
+                    from mtlue_cli.devices import choose_device
+
+                    choose_device(str(device))  # one that is not there is refused all the same
+                return cls(form, None, wanted)
         elif table is not None and (differences := wanted.unmet_by(table.tasks)):
             raise InputError(f"the weights {card.name} do not fit the labels", differences)
+        from mtlue_cli.devices import choose_device
+
+        loaded = load_checkpoint(path).bound(key, wanted, shares, cells)
         return cls(loaded, choose_device(device) if isinstance(device, str) else device, wanted, call_size)
 
     @property
     def call_size(self) -> int:
         """Images per call of the network, now."""
         return self._batched.call_size
+
+    @property
+    def sees_images(self) -> bool:
+        """Whether what is added depends on the image, and not on its labels alone."""
+        return self.device is not None
+
+    @property
+    def described_device(self) -> str:
+        """Where it runs, in words."""
+        if self.device is None:
+            return "cpu"
+        from mtlue_cli.devices import describe_device
+
+        return describe_device(self.device)
 
     def square(self, pixels: Pixels) -> npt.NDArray[np.uint8]:
         """``(H, W)`` or ``(H, W, 3)`` pixels, uint8, uint16, or floating point in [0, 1], as the network sees them."""
@@ -133,7 +167,7 @@ class Generator:
         """Perturbations of images as the network sees them; safe to call from several threads.
 
         Args:
-            squares: ``(3, S, S)`` each.
+            squares: ``(3, S, S)`` each; of any content unless :attr:`sees_images`.
             labels: Task name to class indices, or maps of side ``S`` in the layout of a loop, one per image; a task
                 that is absent is not protected.
             epsilon: Bound in 255ths, to which the perturbation is scaled; None: that of the weights.
@@ -169,6 +203,8 @@ class Generator:
         Raises:
             InputError: Images, labels and epsilon do not go together.
         """
+        from mtlue_cli.generator.arguments import read_images
+
         given = read_images(images)
         found = self._deltas(given.pixels, self._labels(given, labels), epsilon)
         return found[0] if given.one else found
@@ -199,6 +235,8 @@ class Generator:
             InputError: Images, labels and epsilon do not go together.
             ImageError: Images lack the least effect: nobody would be kept from learning from them.
         """
+        from mtlue_cli.generator.arguments import labelled_images, read_images
+
         given = read_images(images)
         numbers = self._labels(given, labels)
         deltas = self._deltas(given.pixels, numbers, epsilon)
@@ -248,7 +286,9 @@ class Generator:
                 hint=hint,
             )
 
-    def _labels(self, given: GivenImages, labels: Mapping[str, Any]) -> Labels:
+    def _labels(self, given: "GivenImages", labels: Mapping[str, Any]) -> Labels:
+        from mtlue_cli.generator.arguments import read_labels
+
         return read_labels(labels, self.tasks, len(given.pixels), self.card.image_size, one=given.one)
 
     def _deltas(self, pixels: Sequence[Pixels], labels: Labels, epsilon: int | None) -> list[Delta]:
@@ -259,6 +299,8 @@ class Generator:
 
 def _table(labels: Mapping[str, Sequence[str | None]]) -> LabelTable:
     """Columns of class names as a label table; InputError if a column does not fit."""
+    from mtlue_cli.generator.arguments import is_missing
+
     counts = {len(cells) for cells in labels.values()}
     faults = [f"the columns have {', '.join(map(str, sorted(counts)))} rows"] if len(counts) > 1 else []
     tasks, columns = [], {}

@@ -3,7 +3,7 @@
 import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -12,14 +12,12 @@ from torch import Tensor, nn
 
 from mtlue_cli.choices import CPU_CALL_SIZE, GPU_CALL_SIZE
 from mtlue_cli.errors import MtlueError
+from mtlue_cli.generator.closed_form import Labels
 from mtlue_cli.generator.model import PerturbationGenerator
 from mtlue_cli.generator.network import STRIDE, InvertedBlock, resized
 from mtlue_cli.perturbation.bound import LEVELS, soft_bound, with_chroma
 from mtlue_cli.perturbation.resize import quantised
 from mtlue_cli.tasks.label_tensors import as_labels
-
-Labels = Mapping[str, Sequence[int] | Sequence[npt.NDArray[Any]]]
-"""Task name to a label per image: a class index, or the map of a dense task."""
 
 _OUT_OF_MEMORY = re.compile("out of memory|not enough memory|can't allocate memory", re.IGNORECASE)
 

@@ -5,11 +5,11 @@ Patterns are coarse, mirror-symmetric, a simplex per task and orthogonal between
 
 import math
 from collections.abc import Mapping, Sequence
-from itertools import count
 
 import torch
 from torch import Tensor, nn
 
+from mtlue_cli.generator.code_patterns import pattern_dimension
 from mtlue_cli.generator.network import resized
 from mtlue_cli.tasks.spec import UNLABELLED, TaskSet
 
@@ -79,19 +79,6 @@ class LabelEmbedding(nn.Module):
         # A product with a selection matrix: its gradient is deterministic, that of indexing is not.
         summed = torch.cat(weights, dim=1) @ maps.flatten(1)
         return summed.view(batch, *maps.shape[1:]) / math.sqrt(len(self.tasks))
-
-
-def pattern_dimension(channels: int, grid: int) -> int:
-    """Dimension of the space of mirror-symmetric patterns of ``channels`` x ``grid`` x ``grid`` cells."""
-    return channels * grid * ((grid + 1) // 2)
-
-
-def cells_of(dimension: int) -> int:
-    """Side in cells of the patterns of one channel that have so many dimensions; ValueError if none have."""
-    cells = next(cells for cells in count(1) if pattern_dimension(1, cells) >= dimension)
-    if pattern_dimension(1, cells) != dimension:
-        raise ValueError(f"no patterns have {dimension} dimensions")
-    return cells
 
 
 def mirrored_patterns(directions: Tensor, channels: int, grid: int) -> Tensor:

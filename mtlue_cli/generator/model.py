@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from mtlue_cli.devices import seeded
 from mtlue_cli.generator.code_embedding import CodeEmbedding
+from mtlue_cli.generator.code_patterns import is_tinted
 from mtlue_cli.generator.codebook import Codebook
 from mtlue_cli.generator.label_embedding import LabelEmbedding
 from mtlue_cli.generator.network import STRIDE, ImageEncoder, PerturbationDecoder
@@ -19,7 +20,7 @@ from mtlue_cli.generator.painting import (
     dense_embeddings_for,
     paint_class_patterns,
 )
-from mtlue_cli.generator.tiles import COLOURS, is_tinted
+from mtlue_cli.generator.tiles import COLOURS
 from mtlue_cli.perturbation.bound import LEVELS, soft_bound, with_chroma
 from mtlue_cli.tasks.spec import TaskSet
 

@@ -20,8 +20,9 @@ from torch import Tensor, nn
 
 from mtlue_cli.choices import TaskKind
 from mtlue_cli.devices import seeded
+from mtlue_cli.generator.code_patterns import is_tinted
 from mtlue_cli.generator.network import STRIDE, resized
-from mtlue_cli.generator.tiles import COLOURS, PRECEDENCE, carrier_tiles, is_tinted, tint_tiles
+from mtlue_cli.generator.tiles import COLOURS, PRECEDENCE, carrier_tiles, tint_tiles
 from mtlue_cli.tasks.kinds import labelled_rows
 from mtlue_cli.tasks.label_tensors import MAPS, code_weights
 from mtlue_cli.tasks.spec import UNLABELLED, Task, TaskSet
@@ -265,7 +266,7 @@ class UnlearnedTints:
     learned at a pixel (docs/dense.md). So these tints are no secret.
 
     Args:
-        tasks: Of which :func:`~mtlue_cli.generator.tiles.is_tinted` holds.
+        tasks: Of which :func:`~mtlue_cli.generator.code_patterns.is_tinted` holds.
         shares: Of each class among the images, or among the pixels of masks, by task; a task that is absent has classes
             of equal share.
     """

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from mtlue_cli.choices import TaskKind
-from mtlue_cli.tasks.spec import TaskSet
+from mtlue_cli.generator.code_patterns import GREEN
 
 COLOURS = 3
 """Channels of a pattern: red, green, blue."""
@@ -21,9 +21,6 @@ SIDE = 8
 LOUDNESS = 1.5
 """Of a tint, before the gain of patterns: it fills the bound."""
 
-GREEN = (-1.0, 1.0, -1.0)
-"""Colour in which photos vary least, against its opposite."""
-
 COVERED, RARE = 2 / 3, 0.02
 """Least share of the pixels of the classes that are tinted; share below which a class has no tint."""
 
@@ -33,15 +30,6 @@ CARRIER_ROWS, CARRIER_COLUMNS = (1.0, 1.0, -1.0, -1.0), (1.0, -1.0)
 PRECEDENCE = (TaskKind.SEGMENTATION, TaskKind.NORMALS, TaskKind.DEPTH)
 """Where several maps are protected, the first of these kinds is painted with the carrier. Two at once are learned late
 or never."""
-
-
-def is_tinted(tasks: TaskSet) -> bool:
-    """Whether an image that has a mask is painted with tints alone: segmentation, with one image-level task at most."""
-    return (
-        len(tasks.dense) > 0
-        and len(tasks.image_level) <= 1
-        and all(task.kind is TaskKind.SEGMENTATION for task in tasks.dense)
-    )
 
 
 def tint_tiles(kinds: Sequence[TaskKind], priors: Sequence[Sequence[float]], rng: torch.Generator) -> list[Tensor]:

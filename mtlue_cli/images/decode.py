@@ -1,19 +1,21 @@
 """Decoding of photos: upright pixels, alpha, colour profile and metadata, or a reason why not."""
 
+import importlib
 import importlib.util
 import io
 import os
 import re
 import struct
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, UnidentifiedImageError, features
+from PIL import Image, JpegImagePlugin, UnidentifiedImageError, features
 
 from mtlue_cli.budget import BYTES_A_PIXEL, MAX_SIDE, budget, deadline
 from mtlue_cli.choices import MetadataGroup
@@ -44,6 +46,9 @@ IS_RAW = "is a RAW photo, the sensor's data before development; develop it to TI
 HEIC_SUFFIXES = frozenset({".heic", ".heif", ".hif"})
 """Suffixes of HEIC photos, lower case."""
 
+NO_JXL = "is a JPEG XL photo, which needs an extra to be read: pip install 'mtlue[jxl]'"
+"""Why it is refused where the extra is not installed."""
+
 NO_HEIC = "is a HEIC photo, which needs an extra to be read: pip install 'mtlue[heic]', or convert it to PNG"
 """Why it is refused where the extra is not installed."""
 
@@ -66,6 +71,7 @@ class DecodedImage:
         metadata: What else may travel with a protected copy.
         channels_first: Whether the file, an array, holds ``(3, H, W)``.
         lost_profile: Whether the file has a colour profile that cannot be kept.
+        compression: Quantisation tables and subsampling of a JPEG, as Pillow's encoder takes them; None of any other.
     """
 
     pixels: Pixels
@@ -75,6 +81,7 @@ class DecodedImage:
     metadata: Metadata = field(default_factory=Metadata)
     channels_first: bool = False
     lost_profile: bool = False
+    compression: Mapping[str, Any] | None = None
 
     @property
     def size(self) -> tuple[int, int]:
@@ -201,6 +208,8 @@ def decode_bytes(content: bytes, metadata: Collection[MetadataGroup] = tuple(Met
     """:func:`decode_image` of a file's content, with those groups of its metadata."""
     if is_array(content):
         return _decode_array(content)
+    if content.startswith(JXL):
+        return _decode_jxl(content)
     with opened_image(content) as opened:
         return _decode(opened, content, metadata)
 
@@ -313,6 +322,9 @@ def _check_scans(content: bytes) -> None:
 def pixel_count(content: bytes) -> int:
     """Number of pixels that the header in a file's content announces; 0 where it is unknown."""
     try:
+        if content.startswith(JXL):
+            width, height = _jxl_size(_jxl_codestream(content))
+            return width * height
         _check_parts(content)
         with Image.open(_TimedBytes(content), formats=_formats_of(content[:START], len(content))) as opened:
             return opened.width * opened.height
@@ -327,7 +339,8 @@ def upright_frame(path: Path) -> tuple[int, int, int] | None:
     """
     try:
         with open_regular(path) as stream:
-            if is_array(stream.read(8)):
+            start = stream.read(8)
+            if is_array(start) or start.startswith(JXL):
                 return (*decode_image(path).size, 1)
             stream.seek(0)
             with opened_image(stream) as opened:
@@ -365,6 +378,66 @@ def _decode_array(content: bytes) -> DecodedImage:
     return DecodedImage(pixels, None, ARRAY, channels_first=channels_first)
 
 
+JXL = (b"\xff\x0a", b"\0\0\0\x0cJXL ")
+"""How JPEG XL begins: a bare codestream, or boxes around one."""
+
+
+def _decode_jxl(content: bytes) -> DecodedImage:
+    """A photo that was written with ``--format jxl``: no profile, no orientation, no frames."""
+    try:
+        import imagecodecs
+    except ImportError:
+        raise ImageError(NO_JXL) from None
+    try:
+        stream = _jxl_codestream(content)
+        check_size(*_jxl_size(stream))
+        decoded = np.asarray(imagecodecs.jpegxl_decode(stream, numthreads=1))
+    except (RuntimeError, ValueError, IndexError) as error:
+        raise ImageError(f"is damaged or an unsupported variant; libjxl says: {error}") from error
+    channels = 1 if decoded.ndim == 2 else decoded.shape[2] if decoded.ndim == 3 else 0
+    if channels not in (1, 2, 3, 4) or (decoded.dtype != np.uint8 and (decoded.dtype != np.uint16 or channels > 1)):
+        raise ImageError(f"has {channels} channels of {decoded.dtype}, which is not supported; convert it to PNG")
+    if channels == 1:
+        return DecodedImage(decoded.reshape(decoded.shape[:2]), None, "JXL")
+    pixels = decoded[..., 0] if channels == 2 else decoded[..., :3]
+    alpha = np.ascontiguousarray(decoded[..., -1]) if channels in (2, 4) else None
+    return DecodedImage(np.ascontiguousarray(pixels), alpha, "JXL")
+
+
+def _jxl_codestream(content: bytes) -> bytes:
+    """The codestream of a file, which must be in one piece. Source: ISO/IEC 18181-2, boxes."""
+    at = 0 if content.startswith(JXL[1]) else len(content)
+    while at < len(content):
+        size, kind = int.from_bytes(content[at : at + 4], "big") or len(content) - at, content[at + 4 : at + 8]
+        if size < 8 or kind == b"jxlp":
+            raise ImageError("is a JPEG XL file in several pieces, which is not supported; convert it to PNG")
+        if kind == b"jxlc":
+            return content[at + 8 : at + size]
+        at += size
+    return content
+
+
+def _jxl_size(content: bytes) -> tuple[int, int]:
+    """Width and height that a codestream states. Source: ISO/IEC 18181-1, SizeHeader; bits go from the lowest up."""
+    bits, at = int.from_bytes(content[2:14], "little"), 0
+
+    def number(count: int) -> int:
+        nonlocal at
+        at += count
+        return bits >> (at - count) & ((1 << count) - 1)
+
+    small = number(1)
+
+    def side() -> int:
+        return 8 * (number(5) + 1) if small else number((9, 13, 18, 30)[number(2)]) + 1
+
+    height, ratio = side(), number(3)
+    if ratio == 0:
+        return side(), height
+    across, down = ((1, 1), (12, 10), (4, 3), (3, 2), (16, 9), (5, 4), (2, 1))[ratio - 1]
+    return height * across // down, height
+
+
 def _decode(opened: Image.Image, content: bytes, metadata: Collection[MetadataGroup]) -> DecodedImage:
     if is_deep_colour(opened, content):
         raise ImageError("has more than 8 bits per colour, which would be cut to 8; convert it to 8 bits first")
@@ -376,7 +449,43 @@ def _decode(opened: Image.Image, content: bytes, metadata: Collection[MetadataGr
     icc = rebuilt_profile(profile) if profile and opened.mode not in ("CMYK", "YCbCr", "LAB") else None
     pixels, alpha = _pixels(opened if turn is None else opened.transpose(turn), source_format)
     kept = read_metadata(opened, metadata) if metadata else Metadata()
-    return DecodedImage(pixels, alpha, source_format, icc, kept, lost_profile=bool(profile) and icc is None)
+    compression = _jpeg_compression(opened) if source_format == "JPEG" else None
+    return DecodedImage(pixels, alpha, source_format, icc, kept, False, bool(profile) and icc is None, compression)
+
+
+def _jpeg_compression(opened: Image.Image) -> dict[str, Any] | None:
+    """Quantisation tables and subsampling, of grey and ordinary colours alone."""
+    if opened.mode not in ("L", "RGB"):
+        return None
+    sampling = JpegImagePlugin.get_sampling(opened)
+    return {"qtables": opened.quantization, "subsampling": max(0, sampling)}  # type: ignore[attr-defined]  # JPEGs have it
+
+
+def read_back(content: bytes) -> DecodedImage:
+    """The pixels of a file that was just encoded, without its profile and metadata.
+
+    A PNG of 8-bit RGB is decoded by libspng where that is installed: another library than the one that wrote it.
+
+    Raises:
+        ImageError: It cannot be decoded.
+    """
+    is_plain = content.startswith(b"\x89PNG") and content[24:26] == b"\x08\x02" and FPNG not in content[:64]
+    if is_plain and _spng() is not None:
+        try:
+            return DecodedImage(_spng().load(content, "RGB"), None, "PNG")
+        except Exception as error:
+            raise ImageError(f"is damaged; libspng says: {error}") from error
+    return decode_bytes(content, metadata=())
+
+
+FPNG = b"fdEC"
+"""Chunk by which fpng marks its files: those are read back with Pillow."""
+
+
+@cache
+def _spng() -> Any:  # noqa: ANN401 - has no types
+    """pyspng; None where it is not installed."""
+    return importlib.import_module("pyspng") if importlib.util.find_spec("pyspng") else None
 
 
 def check_size(width: int, height: int) -> None:

@@ -31,12 +31,13 @@ ARRAY_SUFFIX = ".npy"
 
 SUFFIXES = HEIC_SUFFIXES | {
     *(".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".png", ".apng", ".bmp", ".tif", ".tiff", ".webp", ".gif", ".tga"),
-    *(".ppm", ".pgm", ".pbm", ".pnm", ".avif", ".avifs", ".jp2", ".j2k", ".j2c", ".jpc", ".jpf", ".jpx", ARRAY_SUFFIX),
+    *(".ppm", ".pgm", ".pbm", ".pnm", ".avif", ".avifs", ".jp2", ".j2k", ".j2c", ".jpc", ".jpf", ".jpx", ".jxl"),
+    ARRAY_SUFFIX,
 }
 """What counts as an image when a folder is searched, lower case."""
 
 UNREAD_SUFFIXES = {
-    *(".jxl", ".jxr", ".wdp", ".psd", ".xcf", ".exr", ".hdr", ".dcm", ".dicom", ".dds", ".pcx", ".qoi", ".sgi"),
+    *(".jxr", ".wdp", ".psd", ".xcf", ".exr", ".hdr", ".dcm", ".dicom", ".dds", ".pcx", ".qoi", ".sgi"),
     *(".ras", ".ico", ".icns", ".eps", ".svg", ".fits", ".djvu", ".dpx", ".cin", ".svs", ".ndpi", ".bpg", ".flif"),
 }
 """Pictures of kinds that are not read, lower case."""

@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 from mtlue_cli.perturbation.resize import STRIP_PIXELS, scaled_bytes, scaled_strips
+from mtlue_cli.perturbation.shared import computed_once
 
 Pixels = npt.NDArray[Any]
 """uint8, uint16, or floating point in [0, 1]."""
@@ -65,13 +66,19 @@ def protect_pixels(pixels: Pixels, delta: npt.NDArray[np.float32], epsilon: int)
     Raises:
         ValueError: ``delta`` holds values that are not finite.
     """
-    low = delta.mean(axis=0) if is_grey(pixels) else delta
-    if pixels.ndim > low.ndim:
-        low = np.broadcast_to(low, delta.shape)
-    if pixels.dtype == np.uint8 and pixels.shape[0] * pixels.shape[1] <= STRIP_PIXELS:
-        steps = as_steps(low, epsilon)
-        if steps is not None:
-            return add_bounded_steps(pixels, scaled_bytes(steps, pixels.shape[0], pixels.shape[1]), epsilon)
+    grey, shape = is_grey(pixels), pixels.shape
+
+    def mean_or_all() -> npt.NDArray[np.float32]:
+        low: npt.NDArray[np.float32] = np.asarray(delta).mean(axis=0) if grey else np.asarray(delta)
+        return np.broadcast_to(low, delta.shape) if len(shape) > low.ndim else low
+
+    if pixels.dtype == np.uint8 and shape[0] * shape[1] <= STRIP_PIXELS and epsilon <= _LARGEST_IN_STEPS:
+
+        def changes() -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8]]:
+            return up_and_down(scaled_bytes(as_steps(mean_or_all(), epsilon), shape[0], shape[1]), epsilon)
+
+        return add_up_and_down(pixels, *computed_once(delta, ("changes", grey, shape, epsilon), changes))
+    low = mean_or_all()
     protected = np.empty_like(pixels)
     for rows, values in scaled_strips(low, pixels.shape[0], pixels.shape[1]):
         protected[rows] = add_bounded(pixels[rows], values, epsilon)
@@ -106,17 +113,14 @@ def add_bounded(original: Pixels, delta: npt.NDArray[np.float32], epsilon: int) 
     return total.astype(original.dtype)
 
 
-def as_steps(delta: npt.NDArray[np.float32], epsilon: int) -> npt.NDArray[np.uint8] | None:
+def as_steps(delta: npt.NDArray[np.float32], epsilon: int) -> npt.NDArray[np.uint8]:
     """A perturbation as bytes: clipped to epsilon, in steps of one :data:`STEPS_A_LEVEL`-th of a 255th, 128 for none.
 
-    Returns:
-        The shape of ``delta``; None if epsilon is too large for bytes.
-
     Raises:
-        ValueError: A value of ``delta`` is not finite.
+        ValueError: A value of ``delta`` is not finite, or epsilon is too large for bytes.
     """
     if epsilon > _LARGEST_IN_STEPS:
-        return None
+        raise ValueError(f"epsilon is {epsilon}, and {_LARGEST_IN_STEPS} is the largest whose steps fit into bytes")
     if not np.isfinite(delta).all():
         raise ValueError("the perturbation holds values that are not finite")
     reach = epsilon * STEPS_A_LEVEL
@@ -126,17 +130,11 @@ def as_steps(delta: npt.NDArray[np.float32], epsilon: int) -> npt.NDArray[np.uin
     return steps.astype(np.uint8)
 
 
-def add_bounded_steps(
-    original: npt.NDArray[np.uint8], steps: npt.NDArray[np.uint8], epsilon: int
-) -> npt.NDArray[np.uint8]:
-    """:func:`add_bounded` of a perturbation as bytes (:func:`as_steps`): a fifth of the time.
+def up_and_down(steps: npt.NDArray[np.uint8], epsilon: int) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8]]:
+    """A perturbation as bytes (:func:`as_steps`) in whole levels: how much up and how much down, at most epsilon each.
 
-    Raises:
-        ValueError: The shapes differ.
+    Up and down apart, everything stays within bytes, at the ends of the range too, and both round alike.
     """
-    if original.shape != steps.shape:
-        raise ValueError(f"image of shape {original.shape} and steps of shape {steps.shape} do not match")
-    # Up and down apart: then everything, at the ends of the range too, stays within bytes, and both round alike.
     reach, half = epsilon * STEPS_A_LEVEL, STEPS_A_LEVEL // 2
     up = steps.clip(_NO_STEP, _NO_STEP + reach)
     up -= np.uint8(_NO_STEP - half)
@@ -144,6 +142,19 @@ def add_bounded_steps(
     down = steps.clip(_NO_STEP - reach, _NO_STEP)
     np.subtract(np.uint8(_NO_STEP + half), down, out=down)
     down >>= np.uint8(_SHIFT)
+    return up, down
+
+
+def add_up_and_down(
+    original: npt.NDArray[np.uint8], up: npt.NDArray[np.uint8], down: npt.NDArray[np.uint8]
+) -> npt.NDArray[np.uint8]:
+    """:func:`add_bounded` of a perturbation in levels (:func:`up_and_down`): a fifth of the time.
+
+    Raises:
+        ValueError: The shapes differ.
+    """
+    if original.shape != up.shape:
+        raise ValueError(f"image of shape {original.shape} and steps of shape {up.shape} do not match")
     total: npt.NDArray[np.uint8] = np.subtract(np.uint8(np.iinfo(np.uint8).max), up)
     np.minimum(original, total, out=total)
     total += up

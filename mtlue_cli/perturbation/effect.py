@@ -14,7 +14,8 @@ import numpy as np
 import numpy.typing as npt
 
 from mtlue_cli.perturbation.bound import LEVELS, Pixels, is_grey
-from mtlue_cli.perturbation.resize import scaled_strips
+from mtlue_cli.perturbation.resize import STRIP_PIXELS, scaled_strips
+from mtlue_cli.perturbation.shared import computed_once
 
 LEAST_STRENGTH = 0.125
 """Least root mean square of the promised perturbation, as a part of epsilon. Most labels get 0.6 to 0.9; the weights
@@ -211,7 +212,7 @@ def measure_effect(
     unit = 1.0 if np.issubdtype(original.dtype, np.floating) else float(np.iinfo(original.dtype).max)
     # Sums over all values: of each, of their squares and of their product.
     promised_sum = arrived_sum = promised_power = arrived_power = product = count = 0.0
-    for rows, promised in scaled_strips(delta, height, width, step):
+    for rows, promised in _promised(delta, height, width, step):
         arrived = saved[rows].astype(np.float32)
         arrived -= original[rows]
         arrived *= LEVELS / unit
@@ -221,7 +222,7 @@ def measure_effect(
         if alpha is not None:
             weight = (alpha[rows].astype(np.float32) / np.float32(LEVELS))[..., None]
             arrived *= weight
-            promised *= weight
+            promised = promised * weight
             visible = 3 * float(np.vdot(weight, weight))
         promised_sum += _total(promised, weight)
         arrived_sum += _total(arrived, weight)
@@ -237,6 +238,19 @@ def measure_effect(
         return Effect(0.0, 0.0, 0.0)
     correlation = product / math.sqrt(promised_power * arrived_power) if arrived_power > _NOTHING * count else 0.0
     return Effect(math.sqrt(promised_power / count) / epsilon, product / promised_power, correlation)
+
+
+def _promised(
+    delta: npt.NDArray[np.float32], height: int, width: int, step: int
+) -> Iterator[tuple[slice, npt.NDArray[np.float32]]]:
+    """:func:`~.resize.scaled_strips`, kept where the image is small enough to be one strip."""
+    if height * width > STRIP_PIXELS:
+        return scaled_strips(delta, height, width, step)
+
+    def whole() -> tuple[npt.NDArray[np.float32]]:
+        return (np.concatenate([values for _, values in scaled_strips(delta, height, width, step)]),)
+
+    return iter([(slice(0, height, step), *computed_once(delta, ("promised", height, width, step), whole))])
 
 
 def _total(values: npt.NDArray[np.float32], weight: npt.NDArray[np.float32] | None) -> float:

@@ -3,14 +3,13 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
-import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 from torch.nn.functional import normalize, one_hot
 
 from mtlue_cli.choices import TaskKind
 from mtlue_cli.tasks.kinds import KINDS, span_of
+from mtlue_cli.tasks.shares import COUNTED
 from mtlue_cli.tasks.spec import UNLABELLED, Task, TaskSet
 
 STORED = {TaskKind.SEGMENTATION: torch.int16, TaskKind.DEPTH: torch.float32, TaskKind.NORMALS: torch.float16}
@@ -19,8 +18,8 @@ STORED = {TaskKind.SEGMENTATION: torch.int16, TaskKind.DEPTH: torch.float32, Tas
 DEPTH_CODES = 8
 """Depths between which a depth is interpolated."""
 
-COUNTED, CHUNK = 256, 16
-"""Label maps that shares are counted over at most, and those that are turned into weights at a time."""
+CHUNK = 16
+"""Label maps that are turned into weights at a time."""
 
 SPAN_SHARES, SPAN_VALUES = (0.01, 0.99), 1_000_000
 """Quantiles of the valid depths that bound a span, as a few wild ones must not stretch it; values they are taken of."""
@@ -130,13 +129,6 @@ def class_shares(labels: Mapping[str, Tensor], tasks: TaskSet) -> list[list[floa
             counts = torch.bincount(column[column >= 0], minlength=task.num_classes).double() + 1
             shares.append((counts / counts.sum()).tolist())
     return shares
-
-
-def image_level_shares(labels: Mapping[str, Tensor | npt.NDArray[np.int64]], tasks: TaskSet) -> dict[str, list[float]]:
-    """:func:`class_shares` of the tasks that label whole images, by task; ``labels`` may hold more than theirs."""
-    chosen = tasks.image_level
-    columns = {name: torch.as_tensor(labels[name]).cpu() for name in chosen.names}
-    return dict(zip(chosen.names, class_shares(columns, chosen), strict=True))
 
 
 def with_spans(tasks: TaskSet, labels: Mapping[str, Tensor]) -> TaskSet:

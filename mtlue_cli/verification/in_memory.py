@@ -13,8 +13,8 @@ from mtlue_cli.budget import ReadingThreads
 from mtlue_cli.errors import ImageError, InputError
 from mtlue_cli.generator.arguments import labelled_images
 from mtlue_cli.generator.generator import Generator
-from mtlue_cli.images.dataset import to_square
 from mtlue_cli.images.decode import ARRAY, DecodedImage, decode_image
+from mtlue_cli.images.square import to_square
 from mtlue_cli.perturbation.effect import Shortfall
 
 CHUNK = 64

@@ -170,7 +170,7 @@ def test_what_a_file_decides_is_said(folder: Path) -> None:
         ("[demo]\ndevice = ['cpu']", "mtlue.toml: [demo] device is ['cpu'], expected text in quotation marks"),
         (
             "[demo]\nformat = 'wepb'",
-            'mtlue.toml: [demo] format is "wepb", expected one of png, webp, keep; did you mean webp?',
+            'mtlue.toml: [demo] format is "wepb", expected one of png, webp, jxl, keep; did you mean webp?',
         ),
         ("[demo]\nmissing-value = [1]", "mtlue.toml: [demo] missing-value is [1], expected text in quotation marks"),
         ("[demo]\nbins = 'age'", "mtlue.toml: [demo] bins is \"age\", --bins is not valid; 'age' names no column"),

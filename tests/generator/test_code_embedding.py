@@ -12,7 +12,8 @@ from torch import Tensor, nn
 from mtlue_cli.choices import TaskKind
 from mtlue_cli.errors import CheckpointError
 from mtlue_cli.generator.checkpoint import load_checkpoint, read_card, save_checkpoint
-from mtlue_cli.generator.code_embedding import CodeEmbedding, cells_for
+from mtlue_cli.generator.code_embedding import CodeEmbedding
+from mtlue_cli.generator.code_patterns import cells_for
 from mtlue_cli.generator.codebook import CODE_VERSION, COMMON, Codebook, evenness
 from mtlue_cli.generator.inference import PreparedGenerator
 from mtlue_cli.generator.model import GeneratorConfig, PerturbationGenerator

@@ -9,7 +9,7 @@ from mtlue_cli.choices import TaskKind
 from mtlue_cli.errors import InputError
 from mtlue_cli.generator import shipped
 from mtlue_cli.generator.checkpoint import load_checkpoint, save_checkpoint
-from mtlue_cli.generator.code_embedding import cells_for
+from mtlue_cli.generator.code_patterns import cells_for
 from mtlue_cli.generator.model import PerturbationGenerator
 from mtlue_cli.tasks.spec import Task, TaskSet
 from tests.generator.test_checkpoint import CONFIG, make_card

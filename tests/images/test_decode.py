@@ -10,9 +10,9 @@ from mtlue_cli.budget import Budget, limited_to
 from mtlue_cli.choices import ImageFormat
 from mtlue_cli.errors import ImageError
 from mtlue_cli.images import decode
-from mtlue_cli.images.dataset import to_square
 from mtlue_cli.images.decode import decode_bytes, decode_image, pixel_count, upright_frame
 from mtlue_cli.images.encode import encode_image
+from mtlue_cli.images.square import to_square
 from tests.images.pictures import LCMS_SRGB, SRGB, encoded, seen_upright
 
 RNG = np.random.default_rng(0)

@@ -15,8 +15,8 @@ from PIL import Image, ImageFile
 from mtlue_cli.budget import Budget, limited_to
 from mtlue_cli.errors import ImageError
 from mtlue_cli.images.arrays import encode_array
-from mtlue_cli.images.dataset import to_square
 from mtlue_cli.images.decode import ARRAY, DecodedImage, decode_bytes, pixel_count
+from mtlue_cli.images.square import to_square
 from mtlue_cli.images.targets import stored_array, turned_map
 from tests.images.pictures import encoded
 

@@ -2,9 +2,11 @@ import numpy as np
 import pytest
 import torch
 
-from mtlue_cli.perturbation.bound import Pixels, add_bounded, add_bounded_steps, as_steps, protect_pixels
-from mtlue_cli.perturbation.effect import measure_change
-from mtlue_cli.perturbation.resize import STRIP_PIXELS, quantised, scaled_bytes, scaled_strips
+from mtlue_cli.perturbation import resize, shared
+from mtlue_cli.perturbation.bound import Pixels, add_bounded, add_up_and_down, as_steps, protect_pixels, up_and_down
+from mtlue_cli.perturbation.effect import measure, measure_change
+from mtlue_cli.perturbation.resize import quantised, scaled_bytes, scaled_strips
+from mtlue_cli.perturbation.shared import as_shared, computed_once
 
 RNG = np.random.default_rng(2)
 
@@ -27,11 +29,11 @@ def test_scaling_agrees_with_the_antialiased_bilinear_of_torch_and_keeps_the_ran
 
 def test_strips_cover_a_large_photo_without_seams() -> None:
     delta = RNG.normal(0, 5, (8, 8)).astype(np.float32)
-    height = STRIP_PIXELS // 64 * 2 + 3
-    strips = list(scaled_strips(delta, height, 64))
+    height = resize._STRIP // 4 * 2 + 3
+    strips = list(scaled_strips(delta, height, 4))
     assert len(strips) == 3
     whole = np.concatenate([values for _, values in strips])
-    assert whole.shape == (height, 64)
+    assert whole.shape == (height, 4)
     assert np.abs(np.diff(whole, axis=0)).max() < 0.1
 
 
@@ -57,28 +59,27 @@ def test_no_pixel_leaves_the_bound(pixels: Pixels, epsilon: int) -> None:
 @pytest.mark.parametrize("epsilon", [1, 8, 15])
 def test_bytes_are_added_as_numbers_are_and_none_leaves_the_bound(epsilon: int) -> None:
     pixels, steps = np.meshgrid(np.arange(256, dtype=np.uint8), np.arange(256, dtype=np.uint8))
-    protected = add_bounded_steps(pixels, steps, epsilon)
+    protected = add_up_and_down(pixels, *up_and_down(steps, epsilon))
     assert protected.dtype == np.uint8
     assert measure_change(pixels, protected).largest == epsilon
     eighths = steps.astype(np.float32) - 128
     level = np.copysign(np.floor(np.abs(eighths) / 8 + 0.5), eighths)
     assert np.array_equal(protected, add_bounded(pixels, level, epsilon))
     with pytest.raises(ValueError, match="do not match"):
-        add_bounded_steps(pixels, steps[:1], epsilon)
+        add_up_and_down(pixels, *up_and_down(steps[:1], epsilon))
 
 
 def test_steps_by_hand() -> None:
     steps = as_steps(np.array([0, 0.5, -1, 9, -1e9], dtype=np.float32), 8)
-    assert steps is not None
     assert steps.tolist() == [128, 132, 120, 192, 64]
-    assert as_steps(np.zeros(1, dtype=np.float32), 16) is None
+    with pytest.raises(ValueError, match="fit into bytes"):
+        as_steps(np.zeros(1, dtype=np.float32), 16)
 
 
 @pytest.mark.parametrize("shape", [(41, 23, 3), (41, 23), (9, 100, 3), (7, 7), (1, 1, 3)])
 def test_a_perturbation_scaled_as_bytes_is_that_scaled_as_numbers_but_for_rounding(shape: tuple[int, ...]) -> None:
     delta = RNG.uniform(-8, 8, (3, 16, 16) if len(shape) == 3 else (16, 16)).astype(np.float32)
     steps = as_steps(delta, 8)
-    assert steps is not None
     ours = scaled_bytes(steps, shape[0], shape[1])
     assert ours.shape == shape
     assert ours.flags.c_contiguous
@@ -88,6 +89,43 @@ def test_a_perturbation_scaled_as_bytes_is_that_scaled_as_numbers_but_for_roundi
     difference = protect_pixels(pixels, colour, 8).astype(int) - add_bounded(pixels, scaled(delta, *shape[:2]), 8)
     assert np.abs(difference).max() <= 1
     assert np.abs(difference).mean() < (0.2 if difference.size > 99 else 0.5)
+
+
+@pytest.mark.parametrize("side", [16, 72, 75])
+@pytest.mark.parametrize("shape", [(200, 200), (72, 100), (30, 44), (1, 1), (218, 178), (400, 7)])
+def test_scaling_without_torch_gives_the_same_bytes(side: int, shape: tuple[int, int]) -> None:
+    for steps in (RNG.integers(8, 249, (3, side, side), np.uint8), RNG.integers(8, 249, (side, side), np.uint8)):
+        assert np.array_equal(resize._scaled_by_numpy(steps, *shape), resize._scaled_by_torch(steps, *shape))
+
+
+def test_what_is_computed_of_a_shared_perturbation_is_kept_and_is_the_same() -> None:
+    delta = RNG.uniform(-8, 8, (3, 16, 16)).astype(np.float32)
+    own = as_shared(delta.copy())
+    for pixels in (RNG.integers(0, 256, (30, 20, 3), np.uint8), RNG.integers(0, 256, (30, 20), np.uint8)):
+        expected = protect_pixels(pixels, delta, 8)
+        for _ in range(2):
+            protected = protect_pixels(pixels, own, 8)
+            assert np.array_equal(protected, expected)
+            assert measure(pixels, protected, own, 8) == measure(pixels, expected, delta, 8)
+            alpha = RNG.integers(100, 256, (30, 20), np.uint8)
+            assert measure(pixels, protected, own, 8, alpha) == measure(pixels, expected, delta, 8, alpha)
+
+
+def test_what_is_kept_of_shared_perturbations_is_bounded() -> None:
+    delta = RNG.uniform(-8, 8, (3, 16, 16)).astype(np.float32)
+    own = as_shared(delta.copy())
+    made: list[int] = []
+
+    def compute() -> tuple[np.ndarray]:
+        made.append(1)
+        return (np.zeros(shared.KEPT_BYTES // 4, np.uint8),)
+
+    for purpose in (0, 0, 1, 2, 3, 4, 0):  # the first goes when there is no room left
+        computed_once(own, purpose, compute)
+    assert len(made) == 6
+    computed_once(delta, 0, compute)
+    computed_once(delta, 0, compute)
+    assert len(made) == 8
 
 
 def test_a_constant_perturbation_is_added_everywhere() -> None:

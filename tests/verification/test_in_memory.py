@@ -10,8 +10,9 @@ from mtlue_cli.errors import InputError
 from mtlue_cli.generator.checkpoint import CheckpointCard, LoadedGenerator
 from mtlue_cli.generator.generator import Generator
 from mtlue_cli.generator.model import GeneratorConfig, PerturbationGenerator
-from mtlue_cli.images.dataset import load_square_images, to_square
+from mtlue_cli.images.dataset import load_square_images
 from mtlue_cli.images.decode import decode_image
+from mtlue_cli.images.square import to_square
 from mtlue_cli.perturbation.bound import protect_pixels
 from mtlue_cli.perturbation.effect import Shortfall
 from mtlue_cli.verification.in_memory import protect_in_memory

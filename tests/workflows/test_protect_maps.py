@@ -19,7 +19,7 @@ from mtlue_cli.commands.decoders import reading_photos
 from mtlue_cli.errors import InputError
 from mtlue_cli.files import file_digest
 from mtlue_cli.generator.checkpoint import read_card, save_checkpoint
-from mtlue_cli.generator.inference import Labels
+from mtlue_cli.generator.closed_form import Labels
 from mtlue_cli.generator.model import GeneratorConfig, PerturbationGenerator
 from mtlue_cli.images.labelled import read_folder_labels
 from mtlue_cli.images.metadata import TURNS

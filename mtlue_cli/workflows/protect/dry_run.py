@@ -8,13 +8,11 @@ import numpy as np
 import numpy.typing as npt
 
 from mtlue_cli.choices import ExitCode, metadata_groups
-from mtlue_cli.devices import choose_device, describe_device
 from mtlue_cli.documents import Document
 from mtlue_cli.errors import ImageError, InputError
-from mtlue_cli.images.contact_sheet import draw_contact_sheet
-from mtlue_cli.images.dataset import to_square
 from mtlue_cli.images.decode import decode_bytes, read_content
 from mtlue_cli.images.encode import encode_image
+from mtlue_cli.images.square import to_square
 from mtlue_cli.perturbation.bound import protect_pixels
 from mtlue_cli.release.records import Record
 from mtlue_cli.release.release import Resumption
@@ -179,6 +177,8 @@ def draw_preview(config: ProtectConfig, count: int, progress: Progress, inputs: 
     Raises:
         InputError: As in a real run; or there are no weights yet, or no photo that can be shown.
     """
+    from mtlue_cli.images.contact_sheet import draw_contact_sheet  # brings torchvision
+
     found = find_weights(config, inputs, progress)
     if isinstance(found, OwnWeights):
         raise InputError(
@@ -188,9 +188,8 @@ def draw_preview(config: ProtectConfig, count: int, progress: Progress, inputs: 
         )
     plan = plan_protection(config, inputs, found, keep_key=False)
     show_columns(plan.columns, plan.labels.notes, progress)
-    device = choose_device(config.device)
-    progress.note(f"device: {describe_device(device)}")
-    generator = load_generator(config, plan, device)
+    generator = load_generator(config, plan, config.device)
+    progress.note(f"device: {generator.described_device}")
     generator.check_label_effect(plan.run.epsilon, f"train weights on these images: {plan.training_command}")
     rows = [row for row in range(len(plan.table)) if plan.is_drawn(row) or not plan.is_unlabelled(row)]
     rows = [rows[at] for at in np.unique(np.linspace(0, len(rows) - 1, min(count, len(rows))).astype(int))]

@@ -7,6 +7,7 @@ from pathlib import Path
 from mtlue_cli.choices import TaskKind
 from mtlue_cli.errors import InputError
 from mtlue_cli.generator.checkpoint import CheckpointCard
+from mtlue_cli.generator.code_patterns import cells_for, coded_tasks
 from mtlue_cli.generator.codebook import CODE_VERSION
 from mtlue_cli.keys import FoundKey, find_key
 from mtlue_cli.release.records import RunRecord
@@ -145,8 +146,6 @@ def codes_for(
         least_cells: Side in cells of the coarsest patterns that the weights take.
         count: Share of each class among the labels, by task; called if it is needed.
     """
-    from mtlue_cli.generator.code_embedding import cells_for, coded_tasks  # brings torch
-
     known = {} if earlier is None else earlier.shares
     classes = {task.name: list(task.classes) for task in tasks}
     if all(len(known.get(name, ())) == len(own) for name, own in classes.items()):

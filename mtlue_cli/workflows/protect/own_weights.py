@@ -14,7 +14,6 @@ from filelock import FileLock, Timeout
 from platformdirs import user_data_path
 
 from mtlue_cli.choices import FEW_TASKS, FEWEST_IMAGES, TRAIN_MINUTES, USEFUL_STEPS, Visibility
-from mtlue_cli.devices import choose_device, describe_device
 from mtlue_cli.errors import CheckpointError, InputError, MtlueError
 from mtlue_cli.files import shown, unwritable
 from mtlue_cli.generator.checkpoint import CheckpointCard, read_card
@@ -35,7 +34,6 @@ from mtlue_cli.workflows.protect.plan import (
     select_tasks,
 )
 from mtlue_cli.workflows.train.config import TrainConfig, state_folder
-from mtlue_cli.workflows.train.generator import train_generator
 
 MOST_IMAGES = 50_000
 """Training takes at most so many images, spread evenly over the rows: it keeps them in memory."""
@@ -237,6 +235,9 @@ class OwnWeights:
             InputError: As :func:`~mtlue_cli.workflows.train.generator.train_generator`, or training was far too short.
             MtlueError: The weights cannot be kept.
         """
+        from mtlue_cli.devices import choose_device, describe_device  # bring torch
+        from mtlue_cli.workflows.train.generator import train_generator
+
         config, before = self.config, self._latest()
         unfinished = self._unfinished()
         with self._sole_trainer():

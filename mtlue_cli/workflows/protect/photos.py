@@ -18,7 +18,6 @@ import numpy.typing as npt
 
 from mtlue_cli.budget import ReadingThreads
 from mtlue_cli.choices import metadata_groups
-from mtlue_cli.devices import compute_alone
 from mtlue_cli.engines.engine import Engine
 from mtlue_cli.errors import ImageError, MtlueError, StorageError
 from mtlue_cli.files import (
@@ -31,11 +30,11 @@ from mtlue_cli.files import (
     write_atomically,
     write_together,
 )
+from mtlue_cli.generator.closed_form import Labels
 from mtlue_cli.generator.generator import Generator
-from mtlue_cli.generator.inference import Labels
-from mtlue_cli.images.dataset import to_square
-from mtlue_cli.images.decode import NO_MEMORY, DecodedImage, decode_bytes, pixel_count, read_content
+from mtlue_cli.images.decode import NO_MEMORY, DecodedImage, decode_bytes, pixel_count, read_back, read_content
 from mtlue_cli.images.encode import comparable_pixels, encode_image, is_lossless, same_alpha
+from mtlue_cli.images.square import to_square
 from mtlue_cli.images.targets import row_maps, turned_map
 from mtlue_cli.keys import Key
 from mtlue_cli.perturbation.bound import protect_pixels
@@ -67,6 +66,7 @@ BYTES_A_PIXEL = 3
 DISK_THREADS = 4
 """Threads that write. They mostly wait: the disk takes its time to confirm a file, but confirms several at once."""
 
+_UNSEEN = np.empty((3, 0, 0), np.uint8)
 _RANDOM_CLASS = "mtlue random class v1"
 
 
@@ -78,7 +78,7 @@ class Prepared:
         row: Its row in the plan.
         digest: SHA-256 of its file.
         image: What it holds.
-        square: ``(3, S, S)`` uint8, what the generator sees.
+        square: ``(3, S, S)`` uint8, what the generator sees; empty if it looks at no image.
         classes: Class index of each protected image-level task.
         maps: Of each protected dense task, in the size of ``square``.
         map_digests: SHA-256 of every map of the row, by its path.
@@ -121,17 +121,26 @@ class PhotoSteps:
         plan: What is to be done.
         images: Folder of the originals.
         draw: Classes for an image of random ones, by the digest of its file; None: drawn as the plan says.
+        sees_images: Whether the weights look at the images.
 
     Attributes:
         fixes: What to do about photos that got less than the least effect, so far.
         lost_profiles: Photos that were protected without their colour profile, so far.
     """
 
-    def __init__(self, plan: ProtectPlan, images: Path, draw: Callable[[str], Mapping[str, int]] | None = None) -> None:
+    def __init__(
+        self,
+        plan: ProtectPlan,
+        images: Path,
+        draw: Callable[[str], Mapping[str, int]] | None = None,
+        *,
+        sees_images: bool = True,
+    ) -> None:
         self.fixes: set[str] = set()
         self.lost_profiles: set[str] = set()
         self._plan = plan
         self._images = images
+        self._sees_images = sees_images
         self._draw = draw or plan_draws(plan)
         self._release = plan.release.folder
         self._format = plan.run.image_format
@@ -186,12 +195,15 @@ class PhotoSteps:
                 return record
             table, size = self._plan.table, self._plan.card.image_size
             image = decode_bytes(content, self._groups)
+            if image.format == "JXL":
+                raise ImageError("is a JPEG XL photo, which is read from releases alone; convert it to PNG")
             targets = row_maps(table, table.tasks, row, size)
             if self._plan.is_drawn(row):
                 classes = self._draw(digest)
             else:
                 classes = {name: int(column[row]) for name, column in table.columns.items()}
-            return Prepared(row, digest, image, to_square(image, size), classes, targets, maps)
+            square = to_square(image, size) if self._sees_images else _UNSEEN
+            return Prepared(row, digest, image, square, classes, targets, maps)
         except StorageError:
             raise
         except Exception as error:  # one bad photo must not end the run, whatever its decoder raises
@@ -202,9 +214,16 @@ class PhotoSteps:
         run, image = self._plan.run, prepared.image
         try:
             pixels = protect_pixels(image.pixels, delta, run.epsilon)
-            content = encode_image(pixels, image, self._format, bool(self._groups))
+            content = encode_image(
+                pixels,
+                image,
+                self._format,
+                bool(self._groups),
+                fast=self._plan.fast,
+                same_quality=self._plan.same_quality,
+            )
             del pixels  # makes room for what is read back
-            saved = decode_bytes(content, metadata=())
+            saved = read_back(content)
             before = comparable_pixels(image.pixels, saved.pixels)
             labelled = not self._plan.is_unlabelled(prepared.row) or self._plan.is_drawn(prepared.row)
             found = measure(before, saved.pixels, delta, run.epsilon, image.alpha, labelled=labelled)
@@ -616,15 +635,17 @@ def protect_photos(
 def _here(images: Path, generator: Generator, threads: int) -> Iterator[Callable[[ProtectPlan, Any], None]]:
     """Work on whole plans in this process."""
     with photo_work(generator, threads) as work:
-        yield lambda plan, done: work(PhotoSteps(plan, images), plan, done)
+        yield lambda plan, done: work(PhotoSteps(plan, images, sees_images=generator.sees_images), plan, done)
 
 
 @contextmanager
 def photo_work(generator: Generator, threads: int) -> Iterator[Work]:
     """What takes all photos of a plan through their steps, in threads that stay for the next plan."""
-    on_cpu = generator.device.type == "cpu"
+    on_cpu = generator.device is None or generator.device.type == "cpu"
     pool = ReadingThreads(threads, thread_name_prefix="photo")
-    if on_cpu:  # a thread of the pool computes alone: threads within threads would fight for cores
+    if on_cpu and generator.sees_images:  # a thread computes alone: threads within threads would fight for cores
+        from mtlue_cli.devices import compute_alone  # brings torch
+
         compute_alone(pool, threads)
     disk = ReadingThreads(DISK_THREADS, thread_name_prefix="disk")
 

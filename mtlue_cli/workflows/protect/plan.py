@@ -9,12 +9,13 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path, PurePosixPath
 
 from mtlue_cli import __version__
-from mtlue_cli.choices import MAX_EPSILON, Unlabelled
+from mtlue_cli.choices import MAX_EPSILON, ImageFormat, Quality, Unlabelled
 from mtlue_cli.engines.engine import check_engine
 from mtlue_cli.errors import CheckpointError, InputError
 from mtlue_cli.generator.checkpoint import CheckpointCard, read_card
+from mtlue_cli.generator.code_patterns import shares_for_codes
 from mtlue_cli.generator.shipped import resolve_weights
-from mtlue_cli.images.encode import released_suffix
+from mtlue_cli.images.encode import released_suffix, writes_jxl
 from mtlue_cli.images.folder import (
     FolderMatch,
     file_check,
@@ -136,6 +137,7 @@ class ProtectPlan:
         draws: Whether an image that no label says anything about is protected as one of random classes.
         columns: What becomes of each column.
         sealer: What the records are sealed with.
+        fast, same_quality: As :func:`~mtlue_cli.images.encode.encode_image` takes them.
         notes: What to know of the seal, and of records that it does not vouch for.
     """
 
@@ -157,6 +159,8 @@ class ProtectPlan:
     columns: tuple[ColumnUse, ...]
     sealer: Sealer = field(default_factory=Sealer)
     notes: tuple[str, ...] = ()
+    fast: bool = False
+    same_quality: bool = False
 
     def is_drawn(self, row: int) -> bool:
         """Whether the image of a row is protected as one of random classes."""
@@ -251,8 +255,6 @@ def plan_protection(
         tasks = in_code_order(tasks, {} if continued is None else continued.classes)
     table = labels.table.recoded(tasks)
     if key is not None:
-        from mtlue_cli.generator.code_embedding import shares_for_codes  # brings torch
-
         cells = card.generator["pattern_grid"]
         codes = codes_for(tasks, continued, cells, lambda: shares_for_codes(table, tasks, card.image_size))
     run = RunRecord(
@@ -291,6 +293,8 @@ def plan_protection(
         ),
         sealer=sealer,
         notes=(*notes, *_unvouched(inputs, vouched, overwrite=config.overwrite)),
+        fast=config.fast,
+        same_quality=config.quality is Quality.SAME,
     )
 
 
@@ -475,8 +479,14 @@ def _check_options(config: ProtectConfig) -> None:
         faults.append("--visibility is for training weights: leave out --weights and --quick")
     if config.key is not None and config.weights is None and not config.quick:
         faults.append("--key needs weights that take a key: add --quick or --weights default")
+    if config.quality is not Quality.HIGH and config.image_format is not ImageFormat.KEEP:
+        faults.append("--quality is for JPEG files that stay JPEG: add --format keep")
+    if config.fast and config.image_format is not ImageFormat.PNG:
+        faults.append("--fast is for PNG: leave out --format")
     if faults:
         raise InputError("these options cannot be used together", faults)
+    if config.image_format is ImageFormat.JXL and not writes_jxl():
+        raise InputError("--format jxl needs an extra", hint="pip install 'mtlue[jxl]'")
 
 
 def _check_bound(weights: Path, card: CheckpointCard) -> None:

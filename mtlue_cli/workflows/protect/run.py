@@ -6,19 +6,17 @@ from pathlib import Path
 from statistics import median
 from typing import Literal
 
-import torch
 from msgspec import structs
 
 from mtlue_cli.choices import GPU_CALL_SIZE, ExitCode, ImageFormat
-from mtlue_cli.devices import choose_device, describe_device
 from mtlue_cli.documents import Document
 from mtlue_cli.engines.engine import Engine, engine_of
 from mtlue_cli.errors import InputError, MtlueError
 from mtlue_cli.files import remote_of, unwritable
+from mtlue_cli.generator.code_patterns import is_tinted
 from mtlue_cli.generator.generator import Generator
 from mtlue_cli.generator.shipped import is_shipped
-from mtlue_cli.generator.tiles import is_tinted
-from mtlue_cli.images.encode import is_compressed_with_loss
+from mtlue_cli.images.encode import is_compressed_with_loss, writes_fast
 from mtlue_cli.layouts.companions import companion_files
 from mtlue_cli.metrics.flip import MeanFlip
 from mtlue_cli.notebook import html_table
@@ -123,13 +121,17 @@ class ProtectResult(
             "masks and maps": _maps_in_words(self.maps, self.turned_maps),
             "tasks": ", ".join(self.tasks),
             "not protected": ", ".join(self.unprotected_tasks),
-            "largest change": "" if self.max_change is None else f"{self.max_change:g}/255 (bound {self.epsilon}/255)",
+            "largest change": "" if self.max_change is None else self._largest_change(),
             "change per file": "" if self.mean_change is None else spread.format(*structs.astuple(self.mean_change)),
             "mean PSNR": "" if self.mean_psnr is None else f"{self.mean_psnr:.2f} dB",
             "FLIP": "" if self.flip is None else self.flip.described(),
             "weights": self.weights,
             "key": self.key_fingerprint or "",
         }
+
+    def _largest_change(self) -> str:
+        compressed = (" after compression", " before it") if self.compressed else ("", "")
+        return f"{self.max_change:g}/255{compressed[0]} (bound {self.epsilon}/255{compressed[1]})"
 
     def _repr_html_(self) -> str:
         more = {
@@ -173,8 +175,8 @@ def _protected(
     else:
         show_columns(found.columns, inputs.labels.notes, progress)
         plan = plan_protection(config, inputs, found.made())
-    device = choose_device("cpu" if engine.is_remote else config.device)
-    described = engine.described(describe_device(device))
+    generator = load_generator(config, plan, "cpu" if engine.is_remote else config.device)
+    described = engine.described(generator.described_device)
     progress.note(f"device: {described}")
     if plan.key is not None:
         for line in plan.key.described():
@@ -186,7 +188,8 @@ def _protected(
         )
     for line in plan.notes:
         progress.note(line)
-    generator = load_generator(config, plan, device)
+    if config.fast and not writes_fast():
+        progress.note("--fast has no effect without an extra: pip install 'mtlue[fast]'")
     if plan.key is not None and len(plan.tasks.dense) and not is_tinted(plan.tasks):
         names = ", ".join(map(quoted, plan.tasks.dense.names))
         progress.note(
@@ -217,7 +220,7 @@ def show_columns(columns: Sequence[ColumnUse], notes: Sequence[str], progress: P
         progress.note(line)
 
 
-def load_generator(config: ProtectConfig, plan: ProtectPlan, device: torch.device) -> Generator:
+def load_generator(config: ProtectConfig, plan: ProtectPlan, device: str) -> Generator:
     """The generator of a plan, bound to its key if it takes one.
 
     Raises:

@@ -154,7 +154,9 @@ class RemoteStart:
                     return unit.drawn[digest]
 
                 plan = unit.plan(whole)
-                steps = PhotoSteps(plan, self.images, draw if plan.card.universal else None)
+                steps = PhotoSteps(
+                    plan, self.images, draw if plan.card.universal else None, sees_images=generator.sees_images
+                )
                 try:
                     take_through(steps, plan, lambda outcome: done(_shifted(outcome, unit.first)))
                 except OSError as error:

@@ -15,8 +15,8 @@ import torch
 from mtlue_cli.devices import choose_device
 from mtlue_cli.errors import InputError
 from mtlue_cli.files import open_regular
-from mtlue_cli.images.dataset import to_square
 from mtlue_cli.images.decode import decode_image
+from mtlue_cli.images.square import to_square
 from mtlue_cli.tasks.wording import counted, listed
 from mtlue_cli.workflows.progress import Progress
 from mtlue_cli.workflows.trace.answers import Answers, Numbers, Renamed, TaskAnswers, as_scores, of_one_column

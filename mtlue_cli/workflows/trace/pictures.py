@@ -4,8 +4,8 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from mtlue_cli.images.dataset import eight_bit
 from mtlue_cli.images.decode import DecodedImage
+from mtlue_cli.images.square import eight_bit
 from mtlue_cli.workflows.trace.alignment import Box, Grey, part
 from mtlue_cli.workflows.trace.surviving import Planes
 

@@ -22,11 +22,10 @@ from mtlue_cli.documents import Document
 from mtlue_cli.errors import ImageError, InputError
 from mtlue_cli.files import file_digest, synchronise, write_atomically
 from mtlue_cli.generator.checkpoint import LoadedGenerator, load_checkpoint
-from mtlue_cli.generator.code_embedding import painted_codes
+from mtlue_cli.generator.code_patterns import painted_codes, pattern_dimension
 from mtlue_cli.generator.codebook import CODE_VERSION, Codebook, Numbers
 from mtlue_cli.generator.decoys import decoys
 from mtlue_cli.generator.generator import Generator
-from mtlue_cli.generator.label_embedding import pattern_dimension
 from mtlue_cli.images.decode import decode_image
 from mtlue_cli.images.encode import encode_image
 from mtlue_cli.images.folder import find_images, refuse_nesting

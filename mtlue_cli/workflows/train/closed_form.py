@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from mtlue_cli.generator.checkpoint import CheckpointCard, save_checkpoint
-from mtlue_cli.generator.code_embedding import COARSEST_GRID
+from mtlue_cli.generator.code_patterns import COARSEST_GRID
 from mtlue_cli.generator.model import GeneratorConfig, PerturbationGenerator
 from mtlue_cli.tasks.spec import TaskSet
 from mtlue_cli.training.runtime import library_versions

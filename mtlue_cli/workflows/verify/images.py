@@ -13,7 +13,7 @@ from mtlue_cli.choices import SplitPart
 from mtlue_cli.errors import InputError
 from mtlue_cli.files import file_digest
 from mtlue_cli.generator.checkpoint import LoadedGenerator, load_checkpoint
-from mtlue_cli.generator.code_embedding import shares_for_codes
+from mtlue_cli.generator.code_patterns import shares_for_codes
 from mtlue_cli.generator.generator import Generator
 from mtlue_cli.generator.shipped import resolve_weights
 from mtlue_cli.images.dataset import load_labels, load_square_images

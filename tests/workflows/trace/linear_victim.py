@@ -108,8 +108,8 @@ def train_victim(images: Path) -> LinearVictim:
 
 def as_seen(path: Path) -> npt.NDArray[np.float64]:
     """``(3, 16, 16)`` in [0, 1]."""
-    from mtlue_cli.images.dataset import to_square
     from mtlue_cli.images.decode import decode_image
+    from mtlue_cli.images.square import to_square
 
     found: npt.NDArray[np.float64] = to_square(decode_image(path), SIDE) / 255.0
     return found

@@ -4,10 +4,9 @@ import numpy as np
 import pytest
 
 from mtlue_cli.choices import TaskKind
-from mtlue_cli.generator.code_embedding import painted_codes
+from mtlue_cli.generator.code_patterns import painted_codes, pattern_dimension
 from mtlue_cli.generator.codebook import Codebook
 from mtlue_cli.generator.decoys import decoys
-from mtlue_cli.generator.label_embedding import pattern_dimension
 from mtlue_cli.keys import Key
 from mtlue_cli.tasks.spec import Task, TaskSet
 from mtlue_cli.workflows.trace.plan import MOST_STAGES, plan_probes

@@ -1,0 +1,151 @@
+"""Universal weights whose network draws nothing: what they add follows from the labels alone. Numpy only, no torch."""
+
+import math
+from collections import OrderedDict
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from threading import Lock
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from safetensors import SafetensorError
+from safetensors.numpy import load
+
+from mtlue_cli.choices import CPU_CALL_SIZE
+from mtlue_cli.generator.checkpoint import CheckpointCard, read_checkpoint, weights_digest
+from mtlue_cli.generator.code_patterns import (
+    GREEN,
+    cells_for,
+    cells_of,
+    linear_weights,
+    mirrored,
+    painted_codes,
+    pattern_dimension,
+    unit_scale,
+)
+from mtlue_cli.generator.codebook import Codebook
+from mtlue_cli.keys import Key
+from mtlue_cli.perturbation.resize import quantised
+from mtlue_cli.perturbation.shared import as_shared
+from mtlue_cli.tasks.spec import UNLABELLED, TaskSet
+
+Labels = Mapping[str, Sequence[int] | Sequence[npt.NDArray[Any]]]
+"""Task name to a label per image: a class index, or the map of a dense task."""
+
+KEPT = 256
+"""Perturbations that are kept for images with the same labels, 62 KB each at 72 pixels."""
+
+_LOCK = Lock()
+_STRIDE = 4
+"""Of the encoder, to a multiple of which an image is continued."""
+_WHOLE = {"epsilon": 255, "image_size": 4096, "label_grid": 1024, "pattern_grid": 1024}
+
+
+class ClosedForm:
+    """The perturbations of :class:`~.model.PerturbationGenerator` where its network draws nothing, to the rounding.
+
+    They are computed in double precision, so that machines and devices agree. Images with the same labels get the same
+    array, which is not to be written to.
+
+    Args:
+        card: Of the weights, with the tasks that they are bound to.
+        gain: Of the patterns before the bound.
+        key: Draws the codes.
+        shares, cells: As :meth:`.LoadedGenerator.bound` takes them.
+    """
+
+    call_size = CPU_CALL_SIZE
+
+    def __init__(
+        self,
+        card: CheckpointCard,
+        gain: float,
+        key: Key,
+        shares: Mapping[str, Sequence[float]] | None = None,
+        cells: int = 0,
+    ) -> None:
+        self.card = card
+        shape, grid = card.generator, card.generator["label_grid"]
+        cells = cells or cells_for(card.tasks, shape["pattern_grid"])
+        codes = painted_codes(Codebook(key, card.tasks, pattern_dimension(1, cells)), shares)
+        scale = unit_scale(codes, grid, shape["pattern_grid"], shares)
+        self._patterns = {name: scale * mirrored(own, cells_of(own.shape[1])) for name, own in codes.items()}
+        side = card.image_size
+        self._drawing = linear_weights(grid, side + -side % _STRIDE)[:side] @ linear_weights(cells, grid)
+        self._gain = gain / math.sqrt(max(1, len(codes)))
+        self._kept: OrderedDict[tuple[Any, ...], npt.NDArray[np.float32]] = OrderedDict()
+
+    def __getstate__(self) -> dict[str, Any]:
+        """All but what is kept, which the process that it travels to computes anew."""
+        return self.__dict__ | {"_kept": OrderedDict()}
+
+    def __call__(
+        self, images: Sequence[npt.NDArray[np.uint8]], labels: Labels, scale: float = 1.0
+    ) -> list[npt.NDArray[np.float32]]:
+        """Perturbations of as many images as there are, times ``scale``; only the labels matter.
+
+        Returns:
+            ``(3, S, S)`` float32 in 255ths each, rounded (see :mod:`mtlue_cli.perturbation.resize`).
+        """
+        names = [name for name in self._patterns if name in labels]
+        return [self._of(tuple((name, int(labels[name][at])) for name in names), scale) for at in range(len(images))]
+
+    def _of(self, classes: tuple[tuple[str, int], ...], scale: float) -> npt.NDArray[np.float32]:
+        with _LOCK:
+            found = self._kept.get((classes, scale))
+            if found is not None:
+                self._kept.move_to_end((classes, scale))
+                return found
+        found = as_shared(self._computed(classes, scale))
+        with _LOCK:
+            self._kept[classes, scale] = found
+            if len(self._kept) > KEPT:
+                self._kept.popitem(last=False)
+        return found
+
+    def _computed(self, classes: tuple[tuple[str, int], ...], scale: float) -> npt.NDArray[np.float32]:
+        cells = self._drawing.shape[1]
+        pattern = np.zeros((cells, cells))
+        for name, index in classes:
+            if index != UNLABELLED:
+                pattern += self._patterns[name][index]
+        unbounded = self._gain * (self._drawing @ pattern @ self._drawing.T)
+        delta = np.tanh(unbounded * np.array(GREEN)[:, None, None]) * (self.card.epsilon * scale)
+        chroma = self.card.generator["chroma"]
+        if chroma != 1.0:
+            mean = delta.mean(axis=0)
+            delta = mean + chroma * (delta - mean)
+        return quantised(delta.astype(np.float32))
+
+
+def closed_form(
+    path: Path, key: Key | None, tasks: TaskSet, shares: Mapping[str, Sequence[float]] | None = None, cells: int = 0
+) -> ClosedForm | None:
+    """The closed form of a checkpoint for ``tasks``; None where a network is needed, or the file is not sound.
+
+    :func:`~.checkpoint.load_checkpoint` says then what is wrong with it. Arguments as :meth:`.LoadedGenerator.bound`.
+
+    Raises:
+        CheckpointError: As :func:`~.checkpoint.read_card`.
+    """
+    if len(tasks.dense) or key is None:
+        return None
+    content, card = read_checkpoint(path)
+    shape = card.generator
+    if not card.universal or any(
+        type(shape.get(name)) is not int or not 1 <= shape[name] <= most for name, most in _WHOLE.items()
+    ):
+        return None
+    try:
+        tensors = load(content)
+        gain, chroma = float(tensors["decoder.gain"]), float(shape["chroma"])
+        draws = any(bool(tensors[f"decoder.draw.{name}"].any()) for name in ("weight", "bias"))
+    except (SafetensorError, KeyError, TypeError, ValueError):
+        return None
+    sound = weights_digest(tensors) == card.digest and all(np.isfinite(one).all() for one in tensors.values())
+    alike = (shape["epsilon"], shape["image_size"]) == (card.epsilon, card.image_size)
+    if draws or not sound or not alike or not 0 <= chroma <= 1:
+        return None
+    return ClosedForm(replace(card, tasks=tasks), gain, key, shares, cells)
