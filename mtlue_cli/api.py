@@ -24,7 +24,10 @@ from mtlue_cli.choices import TRAIN_MINUTES
 from mtlue_cli.commands.console import Terminal
 from mtlue_cli.commands.inspect import InspectOptions
 from mtlue_cli.errors import InputError, MtlueError
+from mtlue_cli.files import remote_of, shown
 from mtlue_cli.options import OptionField, option_fields, range_faults
+from mtlue_cli.storage.mount import located, mounted
+from mtlue_cli.storage.urls import UrlPath, url_of
 from mtlue_cli.tasks.label_options import LabelOptions
 from mtlue_cli.workflows.progress import Progress, SilentProgress
 from mtlue_cli.workflows.protect.config import ProtectConfig
@@ -125,6 +128,21 @@ class Arguments:
         return f"{found.name} {following}" if following else found.name
 
     @contextmanager
+    def located(self, values: dict[str, Any]) -> Iterator[None]:
+        """Within it ``values`` have paths of this machine in place of URLs, and errors speak of the URLs.
+
+        Raises:
+            InputError: A URL is not taken, or cannot be listed.
+        """
+        with located(self.fields.values(), values) as found:
+            values.update(found)
+            try:
+                yield
+            except MtlueError as error:
+                error.reword(shown)
+                raise
+
+    @contextmanager
     def boundary(self) -> Iterator[None]:
         """Within it errors speak of arguments."""
         try:
@@ -166,7 +184,7 @@ def protect(
     """
     with PROTECT.boundary():
         values = PROTECT.values({**options, "images": images})
-        with limits(values), _reading(labels, values) as (file, reading):
+        with limits(values), PROTECT.located(values), _reading(labels, values) as (file, reading):
             config = checked(config_of(ProtectConfig, values, labels=file, reading=reading))
 
             from mtlue_cli.workflows.protect.packed import protect_shards
@@ -179,15 +197,16 @@ def protect(
             else:
                 result = protect_shards(config, shards, progress_of(progress))
 
-    def worded(text: str) -> str:
-        return PROTECT.worded(text if is_file(labels) else text.replace(str(file), "labels"))
+            def worded(text: str) -> str:
+                return PROTECT.worded(shown(text if is_file(labels) else text.replace(str(file), "labels")))
 
-    return structs.replace(
-        result,
-        fixes=tuple(map(worded, result.fixes)),
-        warnings=tuple(map(worded, result.warnings)),
-        quarantine=tuple(structs.replace(record, reason=worded(record.reason)) for record in result.quarantine),
-    )
+            return structs.replace(
+                result,
+                release=_by_url(result.release),
+                fixes=tuple(map(worded, result.fixes)),
+                warnings=tuple(map(worded, result.warnings)),
+                quarantine=tuple(structs.replace(record, reason=worded(record.reason)) for record in result.quarantine),
+            )
 
 
 @TRAIN.shown_by
@@ -216,7 +235,7 @@ def train_generator(
     """
     with TRAIN.boundary():
         values = TRAIN.values({**options, "images": images, "out": out})
-        with limits(values), _reading(labels, values) as (file, reading):
+        with limits(values), TRAIN.located(values), _reading(labels, values) as (file, reading):
             config = checked(config_of(TrainConfig, values, labels=file, reading=reading))
             if config.epochs is None and config.max_minutes is None:
                 config = replace(config, max_minutes=TRAIN_MINUTES)
@@ -253,7 +272,7 @@ def verify(
     with VERIFY.boundary():
         values = VERIFY.values({**options, "clean": clean})
         typed = ", ".join([repr(str(clean)), *(f"{name}={value!r}" for name, value in options.items())])
-        with limits(values), _reading(labels, values) as (file, reading):
+        with limits(values), VERIFY.located(values), _reading(labels, values) as (file, reading):
             config = config_of(VerifyConfig, values, labels=file, reading=reading, command_line=f"verify({typed})")
             config = config.with_test_labels()
             checked(config)
@@ -293,18 +312,26 @@ def inspect(
     """
     with INSPECT.boundary():
         values = INSPECT.values({**options, "path": path, "against": against, "key": key, "signer": signer})
-        found = checked(config_of(InspectOptions, values))
-        with limits(values):
+        with limits(values), INSPECT.located(values):
+            found = checked(config_of(InspectOptions, values))
             from mtlue_cli.release.seal import trust_of
-            from mtlue_cli.workflows.inspect import inspect_path
+            from mtlue_cli.workflows.inspect import CheckpointReport, inspect_path
 
-            return inspect_path(
+            report = inspect_path(
                 found.path,
                 progress_of(progress),
                 against=found.against,
                 workers=found.workers,
                 trust=trust_of(found.key, found.signer),
             )
+            if isinstance(report, CheckpointReport):
+                return replace(report, path=_by_url(report.path))
+            return replace(report, path=_by_url(report.path), faults=tuple(map(shown, report.faults)))
+
+
+def _by_url(path: Path) -> Path:
+    """A path as the caller gave it: the URL that it stands for, if it stands for one."""
+    return path if remote_of(path) is None else UrlPath(shown(str(path)))
 
 
 def _value(found: OptionField, value: Any) -> Any:  # noqa: ANN401 - whatever the field holds
@@ -354,6 +381,8 @@ def _is_enum(kind: Any) -> bool:  # noqa: ANN401 - any type
 def _path_fault(found: OptionField, value: object) -> str | None:
     if not isinstance(value, Path):
         return None
+    if found.option.url is not None and url_of(value) is not None:
+        return None
     if not value.exists():
         return f"{found.name}: {value} does not exist" if found.option.exists else None
     if found.option.takes == "folder" and not value.is_dir():
@@ -390,9 +419,10 @@ def _reading(labels: Labels, values: Mapping[str, Any]) -> Iterator[tuple[Path, 
         yield find_labels(images, reading.format, reading.preset.labels if reading.preset else ()), reading
         return
     if isinstance(labels, str | Path):
-        if not Path(labels).exists():
-            raise InputError(f"labels: {labels} does not exist")
-        yield Path(labels), reading
+        with mounted(Path(labels), is_file=True, exists=True) as file:
+            if not file.exists():
+                raise InputError(f"labels: {labels} does not exist")
+            yield file, reading
         return
     with tempfile.TemporaryDirectory(prefix="mtlue-") as folder:
         file = Path(folder) / "labels.parquet"

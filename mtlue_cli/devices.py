@@ -85,7 +85,7 @@ class Processes:
         joint = torch.cat([gradient.reshape(-1) for gradient in gradients])
         distributed.all_reduce(joint)
         joint /= self.count
-        means: Sequence[Tensor] = torch.split(joint, [gradient.numel() for gradient in gradients])  # type: ignore[no-untyped-call]  # torch's stubs leave it untyped
+        means: Sequence[Tensor] = torch.split(joint, [gradient.numel() for gradient in gradients])
         for gradient, mean in zip(gradients, means, strict=True):
             gradient.copy_(mean.view(gradient.shape))
 

@@ -52,3 +52,7 @@ class CheckpointError(InputError):
 
 class ImageError(MtlueError):
     """One image that cannot be read or written; recorded for that image, and the run continues."""
+
+
+class StorageError(MtlueError):
+    """An object store that cannot be read or written: the run ends, and the same command continues it."""

@@ -9,8 +9,10 @@ import platform
 import re
 import stat
 import zlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path, PurePosixPath
+from typing import IO, Protocol
 
 TEMPORARY = re.compile(r"^\..+\.\d+\.tmp$")
 """Names of files that a killed process may leave half written."""
@@ -33,6 +35,93 @@ _STEPS = {
 }
 
 
+class Remote(Protocol):
+    """What a folder stands for whose files lie in an object store (:mod:`mtlue_cli.storage`).
+
+    Files are called by their paths relative to the folder in which :func:`stands_for` put it.
+    """
+
+    def held(self, name: str) -> AbstractContextManager[None]:
+        """Within it the file is here as a whole."""
+
+    def stream(self, name: str) -> IO[bytes] | None:
+        """The file, to be read in parts from where it lies; None if it is here."""
+
+    def digest(self, name: str) -> str | None:
+        """SHA-256 of the file if that is known without reading it."""
+
+    def expect(self, names: Iterable[str]) -> None:
+        """Files that are about to be opened, in order."""
+
+    def put(self, files: Mapping[str, bytes]) -> Mapping[str, OSError]:
+        """Write whole files; why one could not have its name, for each of those."""
+
+    def put_file(self, name: str, content: Path) -> None:
+        """Write one whole file."""
+
+    def discard(self, name: str) -> None:
+        """Remove the file if it is there."""
+
+
+_remotes: dict[Path, tuple[Remote, Path, str]] = {}
+"""Local folder to what it stands for, the folder that its names lead from, and its URL."""
+
+
+@contextmanager
+def stands_for(folder: Path, remote: Remote, root: Path, url: str) -> Iterator[None]:
+    """Within it ``folder``, which need not exist, stands for files of ``remote``; their names lead from ``root``."""
+    _remotes[folder] = remote, root, url
+    try:
+        yield
+    finally:
+        del _remotes[folder]
+
+
+def remote_of(path: Path) -> tuple[Remote, str] | None:
+    """Where a file lies, and what it is called there; None for one of this machine."""
+    for folder, (remote, root, _) in _remotes.items():
+        if path.is_relative_to(folder):
+            return remote, path.relative_to(root).as_posix()
+    return None
+
+
+def shown(text: str) -> str:
+    """``text`` with URLs in place of the folders that stand for them."""
+    for folder, (_, _, url) in _remotes.items():
+        text = text.replace(str(folder), url)
+    return text
+
+
+def are_elsewhere() -> bool:
+    """Whether files of this process lie elsewhere, where other processes do not find them."""
+    return bool(_remotes)
+
+
+def held(path: Path) -> AbstractContextManager[None]:
+    """Within it a file that lies elsewhere is here, for what opens it by its path."""
+    found = remote_of(path) if _remotes else None
+    return nullcontext() if found is None else found[0].held(found[1])
+
+
+def expect(folder: Path, names: Iterable[str]) -> None:
+    """Say which files of a folder are about to be opened, in order; if they lie elsewhere they are fetched ahead."""
+    found = remote_of(folder)
+    if found is not None:
+        found[0].expect(f"{found[1]}/{name}" for name in names)
+
+
+def known_digest(path: Path) -> str | None:
+    """SHA-256 of a file that lies elsewhere, if it is known without reading it; None for any other."""
+    found = remote_of(path) if _remotes else None
+    return None if found is None else found[0].digest(found[1])
+
+
+def stream_of(path: Path) -> IO[bytes] | None:
+    """A large file that lies elsewhere, for a library that reads it in parts; None for one to open by its path."""
+    found = remote_of(path)
+    return None if found is None else found[0].stream(found[1])
+
+
 def kind_of(mode: int) -> str | None:
     """What stands where a file was expected, in words, from its ``st_mode``; None for an ordinary file."""
     if stat.S_ISREG(mode):
@@ -50,7 +139,8 @@ def open_regular(path: Path, most: int | None = None, opener: Callable[[int], in
         OSError: It cannot be opened, is no ordinary file, or is larger.
     """
     opener = opener or (lambda flags: os.open(path, flags))
-    stream = io.FileIO(path, opener=lambda _, flags: opener(flags | getattr(os, "O_NONBLOCK", 0)))
+    with held(path):
+        stream = io.FileIO(path, opener=lambda _, flags: opener(flags | getattr(os, "O_NONBLOCK", 0)))
     status = os.fstat(stream.fileno())
     kind = kind_of(status.st_mode)
     fault = None if kind is None else f"is {kind}, expected a file"
@@ -185,6 +275,9 @@ def file_digest(path: Path, most: int | None = None) -> str:
     Raises:
         OSError: As :func:`open_regular`.
     """
+    known = known_digest(path)
+    if known is not None:
+        return known
     with open_regular(path, most) as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
@@ -221,7 +314,15 @@ def write_together(
 
     Returns:
         Why a file could not be written, for each that was not: nothing is left of those. All others are written.
+
+    Raises:
+        StorageError: The files lie elsewhere, and one could not be written there.
     """
+    elsewhere = {path: found for path in files if (found := remote_of(path)) is not None} if _remotes else {}
+    if elsewhere:
+        (remote,) = {remote for remote, _ in elsewhere.values()}
+        refused = remote.put({name: files[path] for path, (_, name) in elsewhere.items()})
+        return {path: refused[name] for path, (_, name) in elsewhere.items() if name in refused}
     faults: dict[Path, OSError] = {}
     opened: dict[Path, int] = {}
     named: set[Path] = set()
@@ -276,6 +377,23 @@ def write_together(
     return faults
 
 
+def put_in_place(temporary: Path, path: Path) -> None:
+    """Bring a file that is written to the disk, and give it its name; one that lies elsewhere is put there as a whole.
+
+    Raises:
+        OSError: The disk refuses.
+        StorageError: It could not be written elsewhere.
+    """
+    found = remote_of(path)
+    if found is not None:
+        found[0].put_file(found[1], temporary)
+        return
+    with temporary.open("rb+") as stream:
+        os.fsync(stream.fileno())
+    temporary.replace(path)
+    synchronise(path.parent)
+
+
 def discard(path: Path, within: OpenFolder | None = None) -> None:
     """Remove a file if it is there; one whose name is too long for the file system is not.
 
@@ -284,6 +402,10 @@ def discard(path: Path, within: OpenFolder | None = None) -> None:
     Raises:
         OSError: It cannot be removed.
     """
+    found = remote_of(path) if _remotes else None
+    if found is not None:
+        found[0].discard(found[1])
+        return
     try:
         at = None if within is None else within.parent_of(path, make=False)
         if at is None:

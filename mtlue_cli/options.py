@@ -71,6 +71,7 @@ class Option:
         bare: What is meant where no value follows on the command line, and by ``true`` in a config file. A word that
             names none of ``completions`` is then no value.
         result: Whether it names a file that the command writes, which must not replace anything that it reads.
+        url: Whether a path may be a URL (:mod:`mtlue_cli.storage`), and what is done there.
     """
 
     flags: str = ""
@@ -93,6 +94,7 @@ class Option:
     completions: type[StrEnum] | None = None
     bare: str | None = None
     result: bool = False
+    url: Literal["read", "written"] | None = None
 
     @property
     def flag(self) -> str:
@@ -275,10 +277,11 @@ Images = Annotated[
     Path,
     Option(
         argument=True,
-        help="Folder of images; folders in it are read too.",
+        help="Folder of images; folders in it are read too. May be a URL.",
         metavar="IMAGES",
         takes="folder",
         exists=True,
+        url="read",
     ),
 ]
 Tasks = Annotated[

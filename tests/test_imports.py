@@ -17,7 +17,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("training", "release"),
     ("generator", "objectives", "regularisers", "networks", "weightings", "metrics"),
     ("layouts",),
-    ("perturbation", "images", "keys"),
+    ("perturbation", "images", "keys", "storage"),
     ("engines",),
     ("tasks", "devices"),
     ("budget",),

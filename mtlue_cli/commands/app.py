@@ -26,6 +26,7 @@ from mtlue_cli.commands.trace import HELP as TRACE_HELP
 from mtlue_cli.commands.train_generator import train_generator
 from mtlue_cli.commands.verify import verify
 from mtlue_cli.errors import InputError, MtlueError
+from mtlue_cli.files import shown
 from mtlue_cli.options import Option, option_fields
 from mtlue_cli.workflows.protect.config import ProtectConfig
 
@@ -178,7 +179,7 @@ def _described(error: Exception) -> list[str]:
 def _complain(*lines: str) -> None:
     console = PlainConsole(stderr=True)
     for line in lines:
-        console.print(line, soft_wrap=True)
+        console.print(shown(line), soft_wrap=True)
 
 
 def _version(wanted: bool) -> None:

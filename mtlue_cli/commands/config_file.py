@@ -14,6 +14,7 @@ from typing import Any
 from mtlue_cli.errors import InputError
 from mtlue_cli.files import read_regular
 from mtlue_cli.options import OptionField, listed_names
+from mtlue_cli.storage.urls import url_of
 
 PYPROJECT = "pyproject.toml"
 COMMANDS = ("demo", "protect", "train-generator", "verify", "inspect", "trace-probes", "trace-judge", "trace-copy")
@@ -160,7 +161,7 @@ def _single(found: OptionField, key: str, value: Any, folder: Path) -> Any:  # n
         return str(value).lower()
     if not isinstance(value, str):
         raise ValueError("expected text in quotation marks")
-    is_path = kind is Path and not (option.dash and value == "-")
+    is_path = kind is Path and not (option.dash and value == "-") and not (option.url and url_of(Path(value)))
     if is_path or (option.file_or_name and (folder / value).is_file()):
         return str(folder.absolute() / value)
     return value

@@ -16,7 +16,7 @@ from rich.table import Table
 from rich.text import Text
 
 from mtlue_cli.errors import InputError, MtlueError
-from mtlue_cli.files import temporary_beside, write_atomically
+from mtlue_cli.files import shown, temporary_beside, write_atomically
 from mtlue_cli.workflows.progress import Progress, SilentProgress
 
 if TYPE_CHECKING:
@@ -95,7 +95,7 @@ class Terminal:
     def say(self, text: str) -> None:
         """One remark on stderr, unless quiet."""
         if not self.quiet:
-            self._stderr.print(text, soft_wrap=True)
+            self._stderr.print(shown(text), soft_wrap=True)
 
     def show(self, renderable: RenderableType) -> None:
         """A result on stdout, unless quiet or JSON goes there."""
@@ -115,7 +115,7 @@ class Terminal:
         """
         if self.json_target is None:
             return
-        text = json.dumps(document, indent=2, allow_nan=False, default=str) + "\n"
+        text = shown(json.dumps(document, indent=2, allow_nan=False, default=str)) + "\n"
         if self.json_target == STDOUT:
             # Not through rich, which would wrap long lines.
             print(text, end="")
@@ -129,7 +129,7 @@ class Terminal:
             MtlueError: The file cannot be written; whatever the command made is there all the same.
         """
         try:
-            write_atomically(target, content)
+            write_atomically(target, shown(content.decode()).encode())
         except OSError as error:
             raise MtlueError(f"the work is done, but {option}: {target} cannot be written: {error.strerror}") from error
 
@@ -245,7 +245,7 @@ class BarProgress:
 
     def note(self, message: str) -> None:
         """A line above the bar."""
-        self._console.print(message, soft_wrap=True)
+        self._console.print(shown(message), soft_wrap=True)
 
 
 _drawing: "list[RichProgress]" = []
@@ -311,7 +311,7 @@ def table_of(rows: Mapping[str, str]) -> Table:
     table = Table(show_header=False, box=None, pad_edge=False)
     for name, value in rows.items():
         if value:
-            table.add_row(name, value)
+            table.add_row(name, shown(value))
     return table
 
 

@@ -1,6 +1,7 @@
 """Commands made from config classes: signature, help, environment variables and config file from one description."""
 
 import inspect
+import os
 import re
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
@@ -15,7 +16,9 @@ from mtlue_cli.choices import ExitCode
 from mtlue_cli.commands.config_file import values_of_files
 from mtlue_cli.commands.console import Terminal
 from mtlue_cli.commands.targets import refuse_overwriting, results_of
+from mtlue_cli.errors import InputError
 from mtlue_cli.options import OUTPUT, Option, OptionField, built, option_fields
+from mtlue_cli.storage.urls import checked_url, url_of
 from mtlue_cli.tasks.label_options import LabelOptions
 
 ConfigT = TypeVar("ConfigT")
@@ -121,6 +124,10 @@ def command_of(
 
     def decorate(run: Callable[[Given], None]) -> Callable[..., None]:
         def command(context: typer.Context, **values: Any) -> None:  # noqa: ANN401 - whatever the options hold
+            if any(option.option.url and values[key] and url_of(values[key]) for key, option in found.items()):
+                from mtlue_cli.storage.mount import located
+
+                values = context.with_resource(located(found.values(), values))
             written = results_of(found.values(), values)
             results = built(ResultOptions, values)
             terminal = Terminal(results.quiet, results.json_target)
@@ -158,7 +165,7 @@ def _parameter(found: OptionField, word: str, callback: Callable[..., Any] | Non
     }
     if found.value_type is Path:
         details |= {
-            "exists": option.exists,
+            "exists": option.exists and option.url is None,
             "file_okay": option.takes != "folder",
             "dir_okay": option.takes != "file",
             "allow_dash": option.dash,
@@ -170,6 +177,8 @@ def _parameter(found: OptionField, word: str, callback: Callable[..., Any] | Non
     if option.completions is not None:
         names = [name.value for name in option.completions]
         details["autocompletion"] = lambda: names
+    if option.url is not None:
+        details["callback"] = _checking(option)
     if callback is not None:
         details |= {"callback": callback, "is_eager": True}
     single: Any = found.value_type
@@ -185,6 +194,25 @@ def _parameter(found: OptionField, word: str, callback: Callable[..., Any] | Non
         default=inspect.Parameter.empty if default is MISSING else default,
         annotation=Annotated[value_type if default is not None else value_type | None, marker],
     )
+
+
+def _checking(option: Option) -> Callable[..., Path | None]:
+    """Refuses a URL that is not taken, and a path to nothing where something must be there."""
+
+    def check(context: typer.Context, parameter: typer.CallbackParam, value: Path | None) -> Path | None:
+        fault = None
+        try:
+            is_url = value is not None and checked_url(value, written=option.url == "written") is not None
+            if value is not None and option.exists and not is_url and not os.path.exists(value):
+                kind = {"folder": "Directory", "file": "File", "any": "Path"}[option.takes]
+                fault = f"{kind} {str(value)!r} does not exist."
+        except InputError as error:
+            fault = f"{error}; {error.hint}" if error.hint else str(error)
+        if fault is not None:
+            raise typer.BadParameter(fault, context, parameter)  # type: ignore[arg-type]  # it is one at run time
+        return value
+
+    return check
 
 
 def _explaining(found: OptionField) -> Callable[[str], int]:

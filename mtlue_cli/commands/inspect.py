@@ -16,12 +16,12 @@ class InspectOptions:
     """What to look at: a checkpoint, or a release and perhaps its originals.
 
     Attributes:
-        path: A .safetensors file, the name of shipped weights, or a folder made by protect.
+        path: A .safetensors file, the name of shipped weights, or a folder made by protect, which may be a URL.
         against: Folder of the originals. Measures every released file against its original.
     """
 
-    path: Annotated[Path, Option(argument=True, metavar="CHECKPOINT|RELEASE")]
-    against: Annotated[Path | None, Option(panel=INPUT, metavar="ORIGINALS")] = None
+    path: Annotated[Path, Option(argument=True, metavar="CHECKPOINT|RELEASE", url="read")]
+    against: Annotated[Path | None, Option(panel=INPUT, metavar="ORIGINALS", url="read")] = None
     key: SealKeyFile = None
     signer: SignerFile = None
     workers: Workers = field(default_factory=usable_threads)

@@ -8,6 +8,7 @@ from mtlue_cli.commands.console import MOST_EXAMPLES, duration, grouped, table_o
 from mtlue_cli.commands.decoders import reading_photos
 from mtlue_cli.commands.from_config import Given, command_of
 from mtlue_cli.errors import InputError
+from mtlue_cli.files import remote_of
 from mtlue_cli.options import OUTPUT, Option
 from mtlue_cli.tasks.wording import counted
 from mtlue_cli.workflows.protect.config import ProtectConfig
@@ -51,6 +52,8 @@ def protect(given: Given) -> None:
     look = given.build(LookOptions)
     if look.dry_run and look.preview is not None:
         raise InputError("--dry-run and --preview cannot be used together", hint="give one of them")
+    if look.preview is not None and remote_of(config.release) is not None:
+        raise InputError("--preview draws beside the release, and --out is a URL", hint="give a folder with --out")
     result = _protected(config, given, look)
     if result is None:
         return

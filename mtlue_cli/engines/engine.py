@@ -8,6 +8,7 @@ from typing import Protocol
 from mtlue_cli.choices import EngineName
 from mtlue_cli.engines.local import LocalEngine, ResultT, Start, UnitT
 from mtlue_cli.errors import InputError
+from mtlue_cli.files import are_elsewhere
 
 
 class Engine(Protocol):
@@ -74,12 +75,17 @@ def engine_of(name: EngineName, address: str | None, device: str, threads: int) 
 
 
 def check_engine(name: EngineName, address: str | None) -> None:
-    """Refuse an engine that is not installed, and an address that none needs.
+    """Refuse an engine that is not installed or cannot read URLs, and an address that none needs.
 
     Raises:
         InputError: Says what to do instead.
     """
     if name is EngineName.LOCAL and address is not None:
         raise InputError("--ray-address needs --engine ray", hint="add --engine ray, or leave out --ray-address")
+    if name is EngineName.RAY and are_elsewhere():
+        raise InputError(
+            "--engine ray reads folders that all computers share, not URLs",
+            hint="mount the bucket on all computers under the same path, or leave out --engine ray",
+        )
     if name is EngineName.RAY and find_spec("ray") is None:
         raise InputError("--engine ray needs the package ray, which is not installed", hint="pip install 'mtlue[ray]'")

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from mtlue_cli.budget import check_table
 from mtlue_cli.errors import InputError
+from mtlue_cli.files import stream_of
 from mtlue_cli.layouts.image_text import has_image, image_text_error
 from mtlue_cli.layouts.shards import ShardKind, ShardRow, suffix_for
 from mtlue_cli.tasks.wording import listed, quoted
@@ -122,7 +123,8 @@ def _opened(path: Path) -> Any:  # noqa: ANN401 - pyarrow has no types
     from pyarrow import parquet
 
     try:
-        file = parquet.ParquetFile(path)
+        stream = stream_of(path)
+        file = parquet.ParquetFile(path if stream is None else stream)
         check_table(path, file.metadata.num_rows, file.metadata.num_columns)
         return file
     except (pyarrow.ArrowException, OSError) as error:

@@ -4,14 +4,13 @@ A shard is shown to the rest of the program as a folder of images, ``SHARD/ROW.p
 """
 
 import json
-import os
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from mtlue_cli.errors import InputError
-from mtlue_cli.files import synchronise, temporary_beside
+from mtlue_cli.files import held, put_in_place, temporary_beside
 from mtlue_cli.images.folder import FolderFiles, list_folder
 from mtlue_cli.tasks.wording import counted, listed
 
@@ -107,15 +106,16 @@ class Shards:
         with labels.open("w", encoding="utf-8") as table:
             for name in self.names:
                 (images / stem_of(name)).mkdir(parents=True, exist_ok=True)
-                for number, row in enumerate(self.kind.read(self.folder / name)):
-                    if FILE_COLUMN in row.labels:
-                        raise InputError(f"{self.folder / name} has a column {FILE_COLUMN}", hint="rename it")
-                    rows, empty = rows + 1, empty + (not row.image)
-                    others.update(row.others)
-                    image = row.image or b""
-                    file = f"{stem_of(name)}/{number:0{DIGITS}d}{suffix_for('', image) or '.png'}"
-                    (images / file).write_bytes(image)
-                    table.write(json.dumps({FILE_COLUMN: file, **row.labels}, ensure_ascii=False) + "\n")
+                with held(self.folder / name):
+                    for number, row in enumerate(self.kind.read(self.folder / name)):
+                        if FILE_COLUMN in row.labels:
+                            raise InputError(f"{self.folder / name} has a column {FILE_COLUMN}", hint="rename it")
+                        rows, empty = rows + 1, empty + (not row.image)
+                        others.update(row.others)
+                        image = row.image or b""
+                        file = f"{stem_of(name)}/{number:0{DIGITS}d}{suffix_for('', image) or '.png'}"
+                        (images / file).write_bytes(image)
+                        table.write(json.dumps({FILE_COLUMN: file, **row.labels}, ensure_ascii=False) + "\n")
                 on_shard()
         if empty == rows:
             raise InputError(
@@ -131,11 +131,9 @@ class Shards:
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary = temporary_beside(path)
         try:
-            self.kind.write(temporary, self.folder / name, image_of)
-            with temporary.open("rb+") as stream:
-                os.fsync(stream.fileno())
-            temporary.replace(path)
-            synchronise(path.parent)
+            with held(self.folder / name):
+                self.kind.write(temporary, self.folder / name, image_of)
+            put_in_place(temporary, path)
         finally:
             temporary.unlink(missing_ok=True)
         return path

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path, PurePosixPath
 
 from mtlue_cli.choices import LabelFormat
+from mtlue_cli.files import held
 from mtlue_cli.layouts.image_text import has_image
 from mtlue_cli.tasks.presets.preset import Preset
 from mtlue_cli.tasks.readers.delimited import part, unescaped, write_row
@@ -98,7 +99,7 @@ def _parquet(labels: Path, file_column: str, renamed: Renamed) -> bytes:
     import pyarrow
     from pyarrow import parquet
 
-    with parquet.ParquetFile(labels) as file:
+    with held(labels), parquet.ParquetFile(labels) as file:
         table = file.read(use_threads=False)
     at = [name.strip() for name in table.column_names].index(file_column)
     names = [None if cell is None else renamed(str(cell)) for cell in table.column(at).to_pylist()]
@@ -117,7 +118,7 @@ def column_of_images(labels: Path) -> str | None:
 
     from mtlue_cli.layouts.parquet_images import holds_bytes
 
-    with parquet.ParquetFile(labels) as file:
+    with held(labels), parquet.ParquetFile(labels) as file:
         table = file.read(use_threads=False)
     columns = zip(table.column_names, table.columns, strict=True)
     return next((name for name, cells in columns if holds_bytes(cells.type) or has_image(cells.to_pylist())), None)

@@ -14,6 +14,7 @@ from typing import Any
 
 from mtlue_cli.budget import budget
 from mtlue_cli.errors import InputError
+from mtlue_cli.files import stream_of
 from mtlue_cli.layouts.image_text import has_image, holds_image, image_text_error
 from mtlue_cli.layouts.shards import ShardKind, ShardRow, suffix_for
 from mtlue_cli.tasks.wording import listed, quoted
@@ -125,7 +126,7 @@ def _samples(path: Path) -> Iterator[Sample]:
 def _members(path: Path) -> Iterator[tuple[str, str, tarfile.TarInfo, bytes]]:
     """Name, ending, header and content of each file; a file without a name or an ending is left out."""
     try:
-        with tarfile.open(path, "r|*") as archive:
+        with tarfile.open(path, "r|*", stream_of(path)) as archive:
             for info in archive:
                 if info.isdir():
                     continue

@@ -46,6 +46,8 @@ from mtlue_cli.release.records import (
     settings_digest,
 )
 from mtlue_cli.release.seal import JOURNAL_NAME, SEAL_PATH, Authentication
+from mtlue_cli.storage.parts import PARTS
+from mtlue_cli.storage.writer import WRITER
 from mtlue_cli.tasks.labels import read_label_file, released_options
 from mtlue_cli.tasks.paths import path_fault
 from mtlue_cli.tasks.spec import LabelTable
@@ -410,7 +412,8 @@ def stranger_faults(release: Path, names: frozenset[str], planned: frozenset[str
         files, links = (
             [*here, *(f"{FOLDER}/{name}" for name in there)] for here, there in zip((files, links), inside, strict=True)
         )
-    working = frozenset(f"{FOLDER}/{name}" for name in (PLANNED_NAME, JOURNAL_NAME, LENT_NAME))
+    working = {f"{FOLDER}/{name}" for name in (PLANNED_NAME, JOURNAL_NAME, LENT_NAME, WRITER)}
+    working |= {name for name in files if name.startswith(f"{FOLDER}/{PARTS}/")}
     lock = f"{FOLDER}/{LOCK_NAME}"
     expected = names | {FOLDER, LABELS_NAME, RUN_PATH, MANIFEST_PATH, SEAL_PATH, lock}
     expected |= planned | working if unfinished else frozenset()

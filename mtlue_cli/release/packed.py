@@ -15,7 +15,7 @@ import msgspec
 from msgspec import structs
 
 from mtlue_cli.errors import InputError
-from mtlue_cli.files import discard, file_digest, read_regular, write_atomically
+from mtlue_cli.files import discard, file_digest, held, read_regular, write_atomically
 from mtlue_cli.images.folder import find_files_and_links
 from mtlue_cli.layouts.shards import Shards, number_of, shard_kinds, stem_of
 from mtlue_cli.release.records import (
@@ -30,6 +30,7 @@ from mtlue_cli.release.records import (
     write_run,
 )
 from mtlue_cli.release.seal import SEAL_PATH, Seal, Sealer, read_seal, sealed_file_faults
+from mtlue_cli.storage.writer import WRITER
 from mtlue_cli.tasks.paths import path_fault
 
 SHARDS_NAME = "shards.json"
@@ -71,6 +72,9 @@ def refuse_other(out: Path) -> None:
     if out.exists() and not out.is_dir():
         raise InputError(f"the output {out} is a file, expected a folder", hint="give another one with --out")
     if out.is_dir() and any(out.iterdir()) and not is_packed(out):
+        files, links = find_files_and_links(out)
+        if files == [f"{FOLDER}/{WRITER}"] and not links:
+            return  # a run by a URL that was killed before it wrote anything
         raise InputError(
             f"the output folder {out} is not empty and holds no release in shards",
             hint="give another one with --out",
@@ -172,10 +176,11 @@ def unpack(release: Path, plain: Path) -> list[str]:
         if file_digest(path) != digest:
             faults.append(f"{name}: its bytes are not those that the run wrote")
         rows = 0
-        for rows, row in enumerate(kind.read(path), 1):
-            if rows <= len(files):
-                (plain / files[rows - 1]).parent.mkdir(parents=True, exist_ok=True)
-                (plain / files[rows - 1]).write_bytes(row.image or b"")
+        with held(path):
+            for rows, row in enumerate(kind.read(path), 1):
+                if rows <= len(files):
+                    (plain / files[rows - 1]).parent.mkdir(parents=True, exist_ok=True)
+                    (plain / files[rows - 1]).write_bytes(row.image or b"")
         if rows != len(files):
             faults.append(f"{name}: holds {rows} rows, {len(files)} are recorded")
     known = {

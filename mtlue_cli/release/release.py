@@ -15,11 +15,12 @@ from pathlib import Path, PurePosixPath
 from msgspec import structs
 
 from mtlue_cli.budget import ReadingThreads
-from mtlue_cli.errors import InputError, MtlueError
+from mtlue_cli.errors import InputError, MtlueError, StorageError
 from mtlue_cli.files import (
     TEMPORARY,
     OpenFolder,
     discard,
+    expect,
     file_digest,
     open_regular,
     synchronise,
@@ -64,6 +65,9 @@ from mtlue_cli.release.records import (
     write_run,
 )
 from mtlue_cli.release.seal import JOURNAL_NAME, SEAL_PATH, Authentication, Sealer, Trust, authenticate
+from mtlue_cli.storage.mount import remote_folder
+from mtlue_cli.storage.parts import Parts
+from mtlue_cli.storage.writer import sole_remote_writer
 from mtlue_cli.tasks.paths import folded, path_fault
 from mtlue_cli.tasks.spec import LabelTable
 from mtlue_cli.tasks.wording import counted
@@ -135,6 +139,7 @@ class Release:
         self._sealer = Sealer()
         self._begun: hmac.HMAC | None = None
         self._macs: io.TextIOWrapper | None = None
+        self._parts: Parts | None = None
 
     @property
     def records(self) -> Path:
@@ -232,14 +237,21 @@ class Release:
         return Resumption(records, ours - vouched.names, ours, released, contents.seen)
 
     @contextmanager
-    def open(self, run: RunRecord, resumption: Resumption, sealer: Sealer = Sealer()) -> Iterator[None]:  # noqa: B008 - frozen
+    def open(
+        self,
+        run: RunRecord,
+        resumption: Resumption,
+        sealer: Sealer = Sealer(),  # noqa: B008 - frozen
+        originals: Path | None = None,
+    ) -> Iterator[None]:
         """Hold the release for one run, and make it ready: nothing half written, nothing of other settings.
 
-        ``sealer`` seals it when it is closed, and vouches for each record until then.
+        ``sealer`` seals it when it is closed, and vouches for each record until then. ``originals`` is their folder.
 
         Raises:
             InputError: Another run holds it, or has written to it since it was looked at.
             OSError: It cannot be written.
+            StorageError: Likewise, by a URL.
         """
         if self._beside and not (self.folder / FOLDER).exists():
             write_atomically(self.folder / FOLDER, f"{self.records.name}\n".encode())
@@ -253,6 +265,17 @@ class Release:
             discard(self.records / LENT_NAME)  # workers of an earlier run write no more
             self.opened = OpenFolder(self.folder)
             leaving.callback(self._leave)
+            is_under_way = leaving.enter_context(sole_remote_writer(self.folder, self.records))
+            remote = remote_folder(self.folder)
+            if remote is not None:
+                name = self.records.relative_to(remote.root).as_posix()
+                source = None if originals is None else remote_folder(originals)
+                self._parts = Parts(remote, name, sealer.mac, source, is_under_way)
+                if resumption.records:
+                    self._parts.take_up()
+                else:
+                    self._parts.discard()
+                leaving.push(self._leave_parts)
             write_planned(self.folder, self._ours)
             self._remove_temporaries()
             self._remove(resumption.obsolete)
@@ -271,14 +294,17 @@ class Release:
     def add(self, record: Record) -> None:
         """Append a record to the manifest; it reaches the operating system at once. Only while the release is open."""
         assert self._log is not None, "the release is not open"
-        line = manifest_line(record)
+        line, digest = manifest_line(record), None
         self._log.write(line)
         self._log.flush()
         if self._begun is not None and self._macs is not None:
             mac = self._begun.copy()  # as Journal.of does it
             mac.update(line.encode("utf-8", "surrogatepass"))
-            self._macs.write(f"{mac.hexdigest()}\n")
+            digest = mac.hexdigest()
+            self._macs.write(f"{digest}\n")
             self._macs.flush()
+        if self._parts is not None:
+            self._parts.add(line, digest, released_files([record]), record.source)
 
     def lend(self) -> Lent:
         """Let other processes write photos and maps too, until the release is closed or another run opens it.
@@ -318,8 +344,13 @@ class Release:
         if (self.records / LENT_NAME).exists():
             discard(self.records / LENT_NAME)
             self._remove_temporaries()  # of workers that died
+        remote = remote_folder(folder)
+        if self._parts is not None and remote is not None:
+            self._parts.put()
+            remote.refresh()
         self._remove(self._ours - released)
         write_manifest(folder, records)
+        self._merge_parts()
         texts = {**(companions or {}), LABELS_NAME: labels}
         for name, content in texts.items():
             write_atomically(folder / name, content, keep_name=False, within=self.opened)
@@ -345,7 +376,7 @@ class Release:
         self._sealer.seal(folder, {RUN_PATH: hashlib.sha256(run_content(run)).hexdigest()})
         write_run(folder, run)
         for name in (PLANNED_NAME, JOURNAL_NAME):
-            (self.records / name).unlink(missing_ok=True)
+            discard(self.records / name)
 
     def check(
         self,
@@ -393,6 +424,9 @@ class Release:
 
         if on_start is not None:
             on_start(len(manifest.files))
+        expect(folder, [record.file_name for record in manifest.files])
+        if originals is not None:
+            expect(originals, [record.source for record in manifest.files])
         found: list[FileCheck] = []
         with ReadingThreads(max_workers=max(1, workers)) as pool:
             for result in pool.map(look, manifest.files):
@@ -426,6 +460,21 @@ class Release:
                 self.opened.close()
                 discard(self.records / LENT_NAME)
             self.opened = None
+
+    def _merge_parts(self) -> None:
+        """Let the manifest, which is written, and the journal take the place of the parts that a URL has."""
+        if self._parts is not None:
+            journal = self.records / JOURNAL_NAME
+            if journal.exists():
+                write_atomically(journal, journal.read_bytes())
+            self._parts.discard()
+
+    def _leave_parts(self, kind: type[BaseException] | None, *_: object) -> None:
+        """Put the last part of a run that ends early; nothing if the store is why."""
+        parts, self._parts = self._parts, None
+        if parts is not None and kind is not None and not issubclass(kind, StorageError):
+            with contextlib.suppress(StorageError):
+                parts.put()
 
     def _close_log(self) -> None:
         """End the logs, and bring them to the disk."""

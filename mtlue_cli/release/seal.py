@@ -117,6 +117,10 @@ class Sealer:
             found = Seal(files, found.key_fingerprint, found.mac, self.signer.public.hex, signature)
         write_atomically(record_path(release, SEAL_PATH), found.content())
 
+    def mac(self, message: bytes) -> str | None:
+        """HMAC of a message of this program under the sealing key, hexadecimal; None without a key."""
+        return None if self.key is None else _sealing_key(self.key).derive(message).hex()
+
     def journal(self, run: RunRecord) -> "Journal | None":
         """What vouches for the records of an unfinished run with these settings; None without a key."""
         return None if self.key is None else Journal(_sealing_key(self.key), run)

@@ -29,6 +29,7 @@ Labels = Annotated[
         takes="file",
         exists=True,
         optional=True,
+        url="read",
     ),
 ]
 """The label file of a command; unset, it is looked for among the images."""

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from mtlue_cli.budget import budget, check_table
 from mtlue_cli.choices import LabelFormat
 from mtlue_cli.errors import InputError
-from mtlue_cli.files import open_regular
+from mtlue_cli.files import held, open_regular
 from mtlue_cli.tasks.readers.base import Cell, LabelReader, LabelSource, RawTable, list_text, number_text
 from mtlue_cli.tasks.wording import quoted
 
@@ -42,7 +42,7 @@ def read_parquet(source: LabelSource) -> RawTable:
     columns: list[list[Cell]] = []
     try:
         open_regular(source.path).close()  # a FIFO would be waited for
-        with parquet.ParquetFile(source.path) as file:
+        with held(source.path), parquet.ParquetFile(source.path) as file:
             stored, names, kinds = file.metadata, file.schema_arrow.names, file.schema_arrow.types
         kind_of = {name: kind for name, kind in zip(names, kinds, strict=True) if not _ROW_INDEX.fullmatch(name)}
         expected = "expected text, numbers, booleans, dates, times, or lists of these"
@@ -55,7 +55,7 @@ def read_parquet(source: LabelSource) -> RawTable:
         _check(source.path, stored, wanted)
         leaves = map(stored.schema.column, range(stored.num_columns))
         texts = [leaf.path for leaf in leaves if leaf.logical_type.type == "STRING"]
-        with parquet.ParquetFile(source.path, read_dictionary=texts) as file:
+        with held(source.path), parquet.ParquetFile(source.path, read_dictionary=texts) as file:
             # pyarrow cannot read such lists from several groups at once.
             groups = [file.read_row_group(at, wanted, use_threads=False) for at in range(stored.num_row_groups)]
         groups = groups or [file.schema_arrow.empty_table().select(wanted)]

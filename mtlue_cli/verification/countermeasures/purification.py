@@ -201,7 +201,8 @@ def best_weights(learned: Moments, held: Moments) -> Tensor:
         error = float((weights * (mixed @ weights)).sum() - 2 * (weights * (basis.T @ held.both)).sum())
         if error < least:
             best, least = weights, error
-    return basis.mm(best)
+    chosen: Tensor = basis @ best
+    return chosen
 
 
 def random_patterns(count: int, side: int, rng: torch.Generator) -> Tensor:

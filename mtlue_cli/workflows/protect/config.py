@@ -8,6 +8,7 @@ from typing import Annotated
 
 from mtlue_cli.choices import EngineName, ImageFormat, MetadataGroup, Quality, Unlabelled, Visibility, metadata_groups
 from mtlue_cli.errors import InputError
+from mtlue_cli.files import remote_of
 from mtlue_cli.options import (
     COMPUTATION,
     EPSILON,
@@ -57,7 +58,8 @@ class ProtectConfig:
     """What a user asks of ``protect``.
 
     Attributes:
-        out: Folder of the release. Unset: beside IMAGES, with -protected after its name.
+        out: Folder of the release, or a URL such as s3://bucket/release. Unset: beside IMAGES, with -protected after
+            its name.
         reading: How the labels are read.
         unlabelled: Images without a row: skip leaves them out, protect protects them as images of random classes, fail
             refuses to start. protect also covers rows without a label in any protected column; cells stay empty.
@@ -87,7 +89,7 @@ class ProtectConfig:
 
     images: Images
     labels: Labels
-    out: Annotated[Path | None, Option(flags="--out -o", panel=OUTPUT, metavar="DIR")] = None
+    out: Annotated[Path | None, Option(flags="--out -o", panel=OUTPUT, metavar="DIR", url="written")] = None
     reading: LabelOptions = field(default_factory=LabelOptions)
     unlabelled: Annotated[Unlabelled, Option(panel=INPUT)] = Unlabelled.SKIP
     weights: Annotated[
@@ -131,9 +133,15 @@ class ProtectConfig:
 
     @property
     def release(self) -> Path:
-        """The output folder."""
+        """The output folder.
+
+        Raises:
+            InputError: It is not given, and the images lie in an object store.
+        """
         if self.out is not None:
             return self.out
+        if remote_of(self.images) is not None:
+            raise InputError("--out is not given, and IMAGES is a URL", hint="give the folder or URL of the release")
         absolute = self.images.resolve()
         return absolute.with_name(absolute.name + "-protected")
 

@@ -15,7 +15,7 @@ from platformdirs import user_data_path
 
 from mtlue_cli.choices import FEW_TASKS, FEWEST_IMAGES, TRAIN_MINUTES, USEFUL_STEPS, Visibility
 from mtlue_cli.errors import CheckpointError, InputError, MtlueError
-from mtlue_cli.files import unwritable
+from mtlue_cli.files import shown, unwritable
 from mtlue_cli.generator.checkpoint import CheckpointCard, read_card
 from mtlue_cli.generator.shipped import DEFAULT, SUFFIX, shipped_weights
 from mtlue_cli.tasks.classes import MAX_CLASSES, class_faults
@@ -147,9 +147,9 @@ class OwnWeights:
     def stem(self) -> str:
         """How the names of all weights for this folder and these tasks begin."""
         folder = self.config.images.resolve()
-        identity = b"\0".join((os.fsencode(folder), *(name.encode() for name in sorted(self.tasks.names))))
-        shown = re.sub(r"[^\w.-]+", "-", folder.name.encode(errors="replace").decode()).strip(".-")[:40] or "images"
-        return f"{shown}-{hashlib.sha256(identity).hexdigest()[:12]}"
+        identity = b"\0".join((os.fsencode(shown(str(folder))), *(name.encode() for name in sorted(self.tasks.names))))
+        stem = re.sub(r"[^\w.-]+", "-", folder.name.encode(errors="replace").decode()).strip(".-")[:40] or "images"
+        return f"{stem}-{hashlib.sha256(identity).hexdigest()[:12]}"
 
     @property
     def retrains(self) -> bool:

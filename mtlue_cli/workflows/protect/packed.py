@@ -16,8 +16,10 @@ from mtlue_cli.images.folder import refuse_nesting, refuse_secret_inside
 from mtlue_cli.keys import find_key
 from mtlue_cli.layouts.shards import FILE_COLUMN, Shards
 from mtlue_cli.release.packed import CARDS, is_packed, pack, refuse_other, unpack
-from mtlue_cli.release.records import is_release, read_run
+from mtlue_cli.release.records import FOLDER, is_release, read_run
 from mtlue_cli.release.release import sole_writer
+from mtlue_cli.storage.mount import work_folder
+from mtlue_cli.storage.writer import sole_remote_writer
 from mtlue_cli.tasks.label_options import LabelOptions
 from mtlue_cli.tasks.wording import counted, listed
 from mtlue_cli.workflows.progress import Progress
@@ -46,7 +48,7 @@ def protect_shards(config: ProtectConfig, shards: Shards, progress: Progress) ->
             hint="give the folder of the originals, or --force to protect them a second time",
         )
     absolute = out.resolve()
-    work = absolute.with_name(f".{absolute.name}{WORK}")
+    work = work_folder(absolute) or absolute.with_name(f".{absolute.name}{WORK}")
     images, plain = work / config.images.resolve().name, work / "release"
     if images == plain:
         images = work / "originals"
@@ -58,7 +60,7 @@ def protect_shards(config: ProtectConfig, shards: Shards, progress: Progress) ->
     others = [name for name in shards.others if name not in CARDS]
     if others:
         progress.note(f"{counted(len(others), 'other file')} not in the release: {listed(others)}")
-    with _renamed(names), sole_writer(work):
+    with _renamed(names), sole_writer(work), sole_remote_writer(out, out / FOLDER) as is_under_way:
         work.chmod(0o700)
         try:
             progress.start("unpacking shards", len(shards.names))
@@ -73,7 +75,12 @@ def protect_shards(config: ProtectConfig, shards: Shards, progress: Progress) ->
             result = protect_folder(inner, progress)
             progress.start("writing shards", len(shards.names))
             key = None if result.key_fingerprint is None else find_key(config.key)
-            pack(shards, plain, out, progress.advance, sealer_of(config.sign, key)[0])
+
+            def on_shard() -> None:
+                is_under_way()
+                progress.advance()
+
+            pack(shards, plain, out, on_shard, sealer_of(config.sign, key)[0])
             progress.finish()
             shutil.rmtree(plain)
         except OSError as error:

@@ -19,8 +19,17 @@ import numpy.typing as npt
 from mtlue_cli.budget import ReadingThreads
 from mtlue_cli.choices import metadata_groups
 from mtlue_cli.engines.engine import Engine
-from mtlue_cli.errors import ImageError, MtlueError
-from mtlue_cli.files import OpenFolder, discard, file_digest, unwritable, write_atomically, write_together
+from mtlue_cli.errors import ImageError, MtlueError, StorageError
+from mtlue_cli.files import (
+    OpenFolder,
+    discard,
+    expect,
+    file_digest,
+    known_digest,
+    unwritable,
+    write_atomically,
+    write_together,
+)
 from mtlue_cli.generator.closed_form import Labels
 from mtlue_cli.generator.generator import Generator
 from mtlue_cli.images.decode import NO_MEMORY, DecodedImage, decode_bytes, pixel_count, read_back, read_content
@@ -147,6 +156,24 @@ class PhotoSteps:
         except ImageError as error:
             return self.quarantine(row, error)
 
+    def to_read(self, rows: Iterable[int], done: Callable[[int, Record], None]) -> list[int]:
+        """The rows whose originals are to be read; ``done`` gets all others, whose record is known to hold."""
+        unread = {row: self._unread(row) for row in rows}
+        for row, record in unread.items():
+            if record is not None:
+                done(row, record)
+        left = [row for row, record in unread.items() if record is None]
+        expect(self._images, [self._plan.table.file_names[row] for row in left])
+        return left
+
+    def _unread(self, row: int) -> FileRecord | None:
+        """The earlier record of a photo that is known to be as it was without being read; None: read it."""
+        source = self._plan.table.file_names[row]
+        record, digest = self._plan.earlier.records.get(source), known_digest(self._images / source)
+        if record is None or digest is None or self._plan.labels.table.map_files(row):
+            return None
+        return record if self._is_current(row, record, digest, {}) else None
+
     def prepare(self, row: int, content: bytes) -> Prepared | Record:
         """Decode; the earlier record if the release already holds this very photo.
 
@@ -177,6 +204,8 @@ class PhotoSteps:
                 classes = {name: int(column[row]) for name, column in table.columns.items()}
             square = to_square(image, size) if self._sees_images else _UNSEEN
             return Prepared(row, digest, image, square, classes, targets, maps)
+        except StorageError:
+            raise
         except Exception as error:  # one bad photo must not end the run, whatever its decoder raises
             return self.quarantine(row, error)
 
@@ -446,6 +475,7 @@ class Pipeline:
 
     def run(self, rows: Sequence[int]) -> None:
         """Bring ``rows`` through."""
+        rows = self.steps.to_read(rows, self.done)
         # A small folder is shared out too.
         most = min(self.batch_size if self.in_pool else UNIT, -(-len(rows) // self.workers))
         for row in rows:

@@ -12,7 +12,7 @@ from mtlue_cli.choices import GPU_CALL_SIZE, ExitCode, ImageFormat
 from mtlue_cli.documents import Document
 from mtlue_cli.engines.engine import Engine, engine_of
 from mtlue_cli.errors import InputError, MtlueError
-from mtlue_cli.files import unwritable
+from mtlue_cli.files import remote_of, unwritable
 from mtlue_cli.generator.code_patterns import is_tinted
 from mtlue_cli.generator.generator import Generator
 from mtlue_cli.generator.shipped import is_shipped
@@ -199,7 +199,7 @@ def _protected(
     generator.check_label_effect(plan.run.epsilon, f"train weights on these images: {plan.training_command}")
     release = plan.release
     try:
-        with release.open(plan.run, plan.earlier, plan.sealer):
+        with release.open(plan.run, plan.earlier, plan.sealer, config.images):
             records, remarks = protect_photos(plan, config.images, generator, engine, progress)
             ordered = [records[row] for row in sorted(records)]
             released = {row: record for row, record in records.items() if isinstance(record, FileRecord)}
@@ -294,6 +294,8 @@ def _profile_warnings(lost: Collection[str]) -> tuple[str, ...]:
 
 
 def _is_compressed_with_loss(released: Path) -> bool:
+    if remote_of(released) is not None:  # not worth fetching each
+        return released.suffix.lower() in (".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".avif")
     try:
         with released.open("rb") as stream:
             return is_compressed_with_loss(stream.read(12))

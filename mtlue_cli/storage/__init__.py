@@ -1,0 +1,1 @@
+"""Images and releases in object stores, by URL."""

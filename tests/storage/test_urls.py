@@ -1,0 +1,91 @@
+"""Secrets of a URL or of the environment are never recorded, shown or passed on."""
+
+import json
+from pathlib import Path
+
+import fsspec
+import pytest
+from typer.testing import CliRunner
+
+import mtlue_cli as mtlue
+from mtlue_cli.choices import ExitCode
+from mtlue_cli.commands.app import app
+from mtlue_cli.errors import InputError, StorageError
+from mtlue_cli.storage.objects import Objects
+from mtlue_cli.storage.urls import UrlPath, checked_url, url_of, without_secrets
+from tests.small_set import write_images
+
+SECRETS = [
+    "s3://AKIAUSER:hunter2secret@bucket/photos",
+    "s3://AKIAUSER:hunter2/secret@bucket/photos",
+    "https://user@host/photos?X-Amz-Signature=hunter2secret",
+    "https://host/photos?X-Amz-Credential=AKIAUSER&X-Amz-Signature=hunter2secret",
+    "gs://hunter2secret@bucket/photos",
+]
+
+
+@pytest.mark.parametrize("url", SECRETS)
+@pytest.mark.parametrize("place", ["images", "out", "labels", "environment", "file", "inspect", "function"])
+def test_urls_with_secrets_are_refused_and_not_shown(
+    url: str, place: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_images(tmp_path / "photos", 1)
+    monkeypatch.chdir(tmp_path)
+    images = url if place == "images" else str(tmp_path / "photos")
+    words = ["protect", images, "--out", url if place == "out" else str(tmp_path / "out"), "--quick"]
+    words += ["--labels", url] if place == "labels" else []
+    if place == "environment":
+        monkeypatch.setenv("MTLUE_LABELS", url)
+    if place == "file":
+        (tmp_path / "mtlue.toml").write_text(f"[protect]\nlabels = {json.dumps(url)}\n")
+        words += ["--config", "mtlue.toml"]
+    if place == "function":
+        with pytest.raises(InputError) as raised:
+            mtlue.protect(url, out=tmp_path / "out")
+        text = f"{raised.value} {raised.value.hint}"
+    else:
+        done = CliRunner().invoke(app, ["inspect", url] if place == "inspect" else words)
+        assert done.exit_code == ExitCode.INPUT
+        text = done.output
+    assert "environment" in " ".join(text.split())
+    assert "hunter2" not in text
+    assert "AKIAUSER" not in text
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("path", "url"),
+    [
+        ("s3://bucket/a b", "s3://bucket/a b"),
+        ("s3:/bucket/photos", "s3://bucket/photos"),
+        ("hf://datasets/me/faces@main/train/", "hf://datasets/me/faces@main/train"),
+        ("http://127.0.0.1:8000/photos", "http://127.0.0.1:8000/photos"),
+        ("photos", None),
+        ("/photos:1/x", None),
+        ("c:/photos", None),
+    ],
+)
+def test_a_path_is_a_url_by_its_scheme(path: str, url: str | None) -> None:
+    assert checked_url(Path(path)) == url
+    assert url is None or (str(UrlPath(path)) == url and url_of(UrlPath(path)) == url)
+
+
+def test_a_folder_with_the_name_of_a_scheme_is_a_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "s3:" / "photos").mkdir(parents=True)
+    assert url_of(Path("s3:/photos")) is None
+
+
+def test_what_a_store_says_of_a_fault_is_shown_without_secrets(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "hunter2secret")
+
+    def refuse(*_: object, **__: object) -> None:
+        raise PermissionError("refused https://me:pass@host/x?sig=abc for hunter2secret")
+
+    monkeypatch.setattr(type(fsspec.filesystem("memory")), "pipe_file", refuse)
+    with pytest.raises(StorageError) as raised:
+        Objects("memory://data/release").put("release/a", b"")
+    said = "memory://data/release/a cannot be written: refused https://host/x for ***; run the same command again"
+    assert str(raised.value).startswith(said)
+    assert raised.value.__suppress_context__
+    assert without_secrets("a token", {"SOME_TOKEN": "token"}) == "a token"  # too short to be one
