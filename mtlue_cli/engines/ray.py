@@ -33,7 +33,7 @@ UNITS_A_WORKER = 8
 MOST_DEATHS = 3
 """Times that the worker of one unit may die, or a worker while it starts: more often it is no accident."""
 
-_PACKAGES = ("torch", "torchvision", "numpy", "pillow")
+_PACKAGES = ("torch", "torchvision", "numpy", "pillow", "fpng-py", "pyspng", "imagecodecs")
 """What decides the bytes of a release and the figures of a victim, beside this program."""
 
 _SHOWN = 300

@@ -21,7 +21,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import Meta
 
-from mtlue_cli.choices import MAX_PATTERN_CELLS, ImageFormat, MetadataGroup
+from mtlue_cli.choices import MAX_PATTERN_CELLS, ImageFormat, MetadataGroup, Quality
 from mtlue_cli.documents import Document
 from mtlue_cli.errors import InputError
 from mtlue_cli.files import open_regular, read_regular, write_atomically
@@ -74,6 +74,7 @@ class RunRecord(Document, frozen=True, forbid_unknown_fields=True, tag_field="sc
         code_cells: Side in cells of their patterns; 0 where there are none.
         flip: ``mean`` FLIP of a sample, its number of ``files`` and ``pixels_per_degree``, once the run is complete;
             empty in releases of older versions, and where no file could be compared.
+        quality: Of JPEG files that stay JPEG.
     """
 
     epsilon: Annotated[int, Meta(ge=0, le=255)]
@@ -93,6 +94,14 @@ class RunRecord(Document, frozen=True, forbid_unknown_fields=True, tag_field="sc
     code_version: int = 0
     code_cells: Annotated[int, Meta(ge=0, le=MAX_PATTERN_CELLS)] = 0
     flip: Mapping[str, Any] = {}
+    quality: Quality = Quality.HIGH
+
+    def to_json(self) -> dict[str, Any]:
+        """As ``run.json`` holds it: without the usual quality, which older versions do not know."""
+        found = super().to_json()
+        if self.quality is Quality.HIGH:
+            del found["quality"]
+        return found
 
     def __post_init__(self) -> None:
         """Refuse a ``flip`` that is neither empty nor a measurement, as a ValueError."""
@@ -131,6 +140,7 @@ _CHOICES: Mapping[str, tuple[str, Callable[[RunRecord], str]]] = {
     "key": ("key_fingerprint", lambda run: run.key_fingerprint or "none"),
     "tasks": ("tasks", lambda run: ", ".join(run.tasks)),
     "format": ("image_format", lambda run: run.image_format),
+    "quality": ("quality", lambda run: run.quality),
     "metadata": ("keep_metadata", lambda run: _kept(run.keep_metadata)),
 }
 """What a user chooses that decides about the released bytes: the field that holds it, and how it is shown."""

@@ -10,10 +10,10 @@ from mtlue_cli.errors import InputError
 SCHEMES = ("s3", "gs", "hf", "https", "http", "memory")
 READ_ONLY = ("https", "http")
 
-_URL = re.compile(r"([a-z][a-z0-9+.-]+):/+(.*)", re.DOTALL)
+_URL = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):/+(.*)", re.DOTALL)
 _USER = re.compile(r"(?<=://)[^/\s]*@")
 _HOST = re.compile(r"[^@:]*(:\d+)?")
-_QUERY = re.compile(r"((?:[a-z][a-z0-9+.-]+)://[^\s?]*)\?[^\s'\")]*")
+_QUERY = re.compile(r"((?:[A-Za-z][A-Za-z0-9+.-]+)://[^\s?]*)\?[^\s'\")]*")
 _SECRET = re.compile(r"SECRET|TOKEN|PASSWORD|PASSWD|ACCESS_KEY|CREDENTIAL|CONNECTION_STRING")
 _LEAST_SECRET = 8
 """Characters of an environment variable from which it is taken for a secret, not for a switch."""
@@ -27,13 +27,13 @@ class UrlPath(type(Path())):  # type: ignore[misc]  # the class of this system's
     def __str__(self) -> str:
         """The URL."""
         scheme, _, rest = super().__str__().replace("\\", "/").partition(":/")
-        return f"{scheme}://{rest}"
+        return f"{scheme.lower()}://{rest}"
 
 
 def url_of(path: Path) -> str | None:
     """The URL that a path was written as; None for a path of this machine."""
     found = _URL.fullmatch(str(path).replace("\\", "/"))
-    return None if found is None or os.path.lexists(path) else f"{found[1]}://{found[2]}"
+    return None if found is None or os.path.lexists(path) else f"{found[1].lower()}://{found[2]}"
 
 
 def checked_url(path: Path, *, written: bool = False) -> str | None:
@@ -49,7 +49,7 @@ def checked_url(path: Path, *, written: bool = False) -> str | None:
     # Nothing of it is shown before it is known to hold no secret.
     if not _HOST.fullmatch(rest.split("/")[0]):
         raise InputError(f"the {scheme}:// URL holds a user or a password", hint=_FROM_ENVIRONMENT)
-    if "?" in rest:
+    if re.search(r"[?#;]", rest) and ("?" in rest or "=" in rest):
         raise InputError(f"the {scheme}:// URL has a query, which may be a signature", hint=_FROM_ENVIRONMENT)
     if scheme not in SCHEMES:
         raise InputError(

@@ -1,5 +1,6 @@
 """How far chance in the choice of test images may put a learned fraction off."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -106,7 +107,17 @@ class Bootstrap:
         high = float(np.quantile(np.where(bounded, drawn, np.inf), 1 - tail, method="higher"))
         if not np.isfinite([low, high]).all():
             return None
-        return Interval(min(low, learned.mean), max(high, learned.mean), self.confidence)
+        least = self._least_reach(names) / float(gap.mean())
+        return Interval(min(low, learned.mean - least), max(high, learned.mean + least), self.confidence)
+
+    def _least_reach(self, names: Sequence[str]) -> float:
+        """How far a share over so many images may be off if it is 0 or 1 in all draws: 3 / n for a confidence of 0.95.
+
+        Source:
+            The rule of three: Hanley and Lippman-Hand, JAMA 249, 1983.
+        """
+        fewest = min(int((self.labels[name] >= 0).sum()) for name in names)
+        return -math.log(1 - self.confidence) / max(1, fewest)
 
     def _scores(self, hits: Mapping[str, Hits], names: Sequence[str], *, by_half: bool = False) -> Values:
         """Mean score over the tasks each time, ``(RESAMPLES,)``, of who is right where ``hits`` say so."""

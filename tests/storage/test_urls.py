@@ -21,6 +21,9 @@ SECRETS = [
     "https://user@host/photos?X-Amz-Signature=hunter2secret",
     "https://host/photos?X-Amz-Credential=AKIAUSER&X-Amz-Signature=hunter2secret",
     "gs://hunter2secret@bucket/photos",
+    "S3://AKIAUSER:hunter2secret@bucket/photos",
+    "https://host/photos;sig=hunter2secret",
+    "s3://bucket/photos#sig=hunter2secret",
 ]
 
 
@@ -58,6 +61,7 @@ def test_urls_with_secrets_are_refused_and_not_shown(
     [
         ("s3://bucket/a b", "s3://bucket/a b"),
         ("s3:/bucket/photos", "s3://bucket/photos"),
+        ("S3://bucket/Photos", "s3://bucket/Photos"),
         ("hf://datasets/me/faces@main/train/", "hf://datasets/me/faces@main/train"),
         ("http://127.0.0.1:8000/photos", "http://127.0.0.1:8000/photos"),
         ("photos", None),

@@ -155,7 +155,7 @@ def test_a_release_is_judged_by_the_strongest(tmp_path: Path) -> None:
             labels=made.labels,
             protected=tmp_path / "release",
             tier=Tier.ADAPTIVE,
-            adaptive_minutes=0.0,
+            adaptive_minutes=0.01,
             countermeasures=(CountermeasureName.GRAYSCALE, CountermeasureName.CUTOUT),
             control=False,
             probes=False,

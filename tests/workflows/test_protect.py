@@ -16,7 +16,7 @@ import pytest
 from PIL import Image
 
 from mtlue_cli.budget import Budget, limited_to
-from mtlue_cli.choices import ExitCode, ImageFormat
+from mtlue_cli.choices import ExitCode, ImageFormat, Quality
 from mtlue_cli.errors import InputError, MtlueError
 from mtlue_cli.files import file_digest
 from mtlue_cli.images.decode import decode_image
@@ -414,3 +414,19 @@ def test_a_folder_may_show_few_classes(config: ProtectConfig) -> None:
 def test_a_relative_folder_gets_its_sibling(config: ProtectConfig) -> None:
     relative = os.path.relpath(config.images)
     assert run(config, images=Path(relative)).release == config.images.resolve().with_name("photos-protected")
+
+
+def test_a_release_keeps_its_jpeg_quality(config: ProtectConfig) -> None:
+    kept = replace(config, image_format=ImageFormat.KEEP)
+    run(kept)
+    with pytest.raises(InputError, match="other settings") as caught:
+        run(kept, quality=Quality.SAME)
+    assert "quality: the release has 95, this run same" in str(caught.value.faults)
+    run(kept, quality=Quality.SAME, overwrite=True)
+    assert run(kept, quality=Quality.SAME).kept > 0
+
+
+def test_jpeg_xl_takes_no_metadata(config: ProtectConfig) -> None:
+    with pytest.raises(InputError) as caught:
+        run(config, image_format=ImageFormat.JXL, keep_metadata=True)
+    assert "keeps no metadata" in str(caught.value.faults)

@@ -719,6 +719,8 @@ def test_an_attacker_purifies_with_images_of_his_own(config: VerifyConfig, made:
     shutil.copytree(made.images, tmp_path / "copy")
     with pytest.raises(InputError, match="among those that are judged"):
         verify_release(replace(given, attacker_images=tmp_path / "copy"), SilentProgress())
+    with pytest.raises(InputError, match="or in the release"):
+        verify_release(replace(given, attacker_images=tmp_path / "release"), SilentProgress())
     with pytest.raises(InputError, match="no countermeasure of this plan uses --attacker-images"):
         verify_release(replace(given, countermeasures=()), SilentProgress())
     few = make_set(tmp_path / "few", count=3, seed=10)

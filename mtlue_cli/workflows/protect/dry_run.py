@@ -7,7 +7,7 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
-from mtlue_cli.choices import ExitCode, metadata_groups
+from mtlue_cli.choices import ExitCode, Quality, metadata_groups
 from mtlue_cli.documents import Document
 from mtlue_cli.errors import ImageError, InputError
 from mtlue_cli.images.decode import decode_bytes, read_content
@@ -153,7 +153,16 @@ def _estimated_size(config: ProtectConfig, inputs: ProtectInputs, epsilon: int, 
             content = read_content(config.images / table.file_names[row])
             photo = decode_bytes(content, kept)
             changed = protect_pixels(photo.pixels, pattern.astype(np.float32), epsilon)
-            after += len(encode_image(changed, photo, config.image_format, bool(kept)))
+            after += len(
+                encode_image(
+                    changed,
+                    photo,
+                    config.image_format,
+                    bool(kept),
+                    fast=config.fast,
+                    same_quality=config.quality is Quality.SAME,
+                )
+            )
             before += len(content)
         except ImageError:
             pass  # it will be in quarantine

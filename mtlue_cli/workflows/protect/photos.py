@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mtlue_cli.budget import ReadingThreads
-from mtlue_cli.choices import metadata_groups
+from mtlue_cli.choices import Quality, metadata_groups
 from mtlue_cli.engines.engine import Engine
 from mtlue_cli.errors import ImageError, MtlueError, StorageError
 from mtlue_cli.files import (
@@ -220,7 +220,7 @@ class PhotoSteps:
                 self._format,
                 bool(self._groups),
                 fast=self._plan.fast,
-                same_quality=self._plan.same_quality,
+                same_quality=self._plan.run.quality is Quality.SAME,
             )
             del pixels  # makes room for what is read back
             saved = read_back(content)

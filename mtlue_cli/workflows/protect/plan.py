@@ -137,7 +137,7 @@ class ProtectPlan:
         draws: Whether an image that no label says anything about is protected as one of random classes.
         columns: What becomes of each column.
         sealer: What the records are sealed with.
-        fast, same_quality: As :func:`~mtlue_cli.images.encode.encode_image` takes them.
+        fast: As :func:`~mtlue_cli.images.encode.encode_image` takes it.
         notes: What to know of the seal, and of records that it does not vouch for.
     """
 
@@ -160,7 +160,6 @@ class ProtectPlan:
     sealer: Sealer = field(default_factory=Sealer)
     notes: tuple[str, ...] = ()
     fast: bool = False
-    same_quality: bool = False
 
     def is_drawn(self, row: int) -> bool:
         """Whether the image of a row is protected as one of random classes."""
@@ -263,6 +262,7 @@ def plan_protection(
         weights_sha256=card.digest,
         tasks=tasks.names,
         image_format=config.image_format,
+        quality=config.quality,
         keep_metadata=config.metadata,
         versions=_versions(),
         file_column=labels.header[labels.file_index],
@@ -294,7 +294,6 @@ def plan_protection(
         sealer=sealer,
         notes=(*notes, *_unvouched(inputs, vouched, overwrite=config.overwrite)),
         fast=config.fast,
-        same_quality=config.quality is Quality.SAME,
     )
 
 
@@ -482,7 +481,9 @@ def _check_options(config: ProtectConfig) -> None:
     if config.quality is not Quality.HIGH and config.image_format is not ImageFormat.KEEP:
         faults.append("--quality is for JPEG files that stay JPEG: add --format keep")
     if config.fast and config.image_format is not ImageFormat.PNG:
-        faults.append("--fast is for PNG: leave out --format")
+        faults.append("--fast is for PNG: leave out --format, or give --format png")
+    if config.image_format is ImageFormat.JXL and config.metadata:
+        faults.append("--format jxl keeps no metadata: leave out --keep-metadata, or take another --format")
     if faults:
         raise InputError("these options cannot be used together", faults)
     if config.image_format is ImageFormat.JXL and not writes_jxl():

@@ -118,7 +118,7 @@ class VerifyConfig:
     test_fraction: Annotated[float, Option(panel=INPUT, metavar="SHARE", minimum=0.01, maximum=0.9)] = 0.2
     reading: LabelOptions = field(default_factory=LabelOptions)
     tier: Annotated[Tier | None, Option(panel=ATTACK)] = None
-    adaptive_minutes: Annotated[float, Option(panel=ATTACK, metavar="MINUTES", minimum=0.0)] = 120.0
+    adaptive_minutes: Annotated[float, Option(panel=ATTACK, metavar="MINUTES", minimum=0.01)] = 120.0
     backbones: Annotated[tuple[BackboneName, ...] | None, Option(flags="--backbone", panel=ATTACK, metavar="NAME")] = (
         None
     )

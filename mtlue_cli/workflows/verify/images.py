@@ -130,17 +130,19 @@ def load_side(side: Side, what: str, config: VerifyConfig, progress: Progress) -
     return images
 
 
-def refuse_judged(folder: Path, names: Sequence[str], judged: Sequence[Side]) -> None:
-    """Refuse images of an attacker's own that are among the judged ones, by content.
+def refuse_judged(folder: Path, names: Sequence[str], judged: Sequence[Side], release: Path | None = None) -> None:
+    """Refuse images of an attacker's own that are among the judged ones, or released ones, by content.
 
     Raises:
         InputError: Lists them.
     """
     known = {file_digest(side.folder / name) for side in judged for name in side.table.file_names}
+    if release is not None:
+        known |= {file_digest(release / name) for name in find_images(release)}
     common = [name for name in names if file_digest(folder / name) in known]
     if common:
         raise InputError(
-            f"{len(common)} of the {len(names)} images in {folder} are among those that are judged",
+            f"{len(common)} of the {len(names)} images in {folder} are among those that are judged, or in the release",
             common[:20],
             "what an attacker has of his own must be other images; remove these, and their rows if they are labelled",
         )
@@ -158,7 +160,7 @@ def load_own_images(config: VerifyConfig, judged: Sequence[Side], progress: Prog
     names = find_images(folder)
     if len(names) < FEWEST_OWN_IMAGES:
         raise InputError(f"{folder} holds {counted(len(names), 'image')}, expected at least {FEWEST_OWN_IMAGES}")
-    refuse_judged(folder, names, judged)
+    refuse_judged(folder, names, judged, config.protected)
     progress.start("loading the attacker's images", len(names))
     images = load_square_images(folder, names, config.side, workers=config.workers, on_image=progress.advance)
     progress.finish()
