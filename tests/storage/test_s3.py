@@ -162,7 +162,7 @@ def test_a_killed_run_is_resumed(photos: Path, tmp_path: Path, monkeypatch: pyte
         f"mtlue.protect({IMAGES!r}, out={OUT!r}, weights={str(weights)!r}, device='cpu', workers=1)"
     )
     run = subprocess.Popen([sys.executable, "-c", code], env={**os.environ, "OMP_NUM_THREADS": "1"})
-    until = time.monotonic() + 120
+    until = time.monotonic() + 300
     while sum("/parts/" in name for name in content(OUT)) < 3 and run.poll() is None and time.monotonic() < until:
         time.sleep(0.05)
     run.send_signal(signal.SIGKILL)
