@@ -1,13 +1,11 @@
 """A real S3 server, which runs here, with a connection that is cut or a run that is killed."""
 
 import contextlib
-import os
 import signal
 import socket
 import subprocess
 import sys
 import threading
-import time
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
@@ -157,15 +155,23 @@ def test_a_killed_run_is_resumed(photos: Path, tmp_path: Path, monkeypatch: pyte
     options = {"weights": str(weights), "workers": 1}
     protect(photos, tmp_path / "local", **options)
     monkeypatch.setattr(parts, "PART_RECORDS", 20)
-    code = (
-        "from mtlue_cli.storage import parts; parts.PART_RECORDS = 20; import mtlue_cli as mtlue; "
-        f"mtlue.protect({IMAGES!r}, out={OUT!r}, weights={str(weights)!r}, device='cpu', workers=1)"
-    )
-    run = subprocess.Popen([sys.executable, "-c", code], env={**os.environ, "OMP_NUM_THREADS": "1"})
-    until = time.monotonic() + 300
-    while sum("/parts/" in name for name in content(OUT)) < 3 and run.poll() is None and time.monotonic() < until:
-        time.sleep(0.05)
-    run.send_signal(signal.SIGKILL)
+    code = f"""
+import os, signal
+import mtlue_cli as mtlue
+from mtlue_cli.storage import parts
+
+put, done = parts.Parts.put, []
+
+def put_and_die(self):
+    put(self)
+    done.append(1)
+    if len(done) == 3:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+parts.PART_RECORDS, parts.Parts.put = 20, put_and_die
+mtlue.protect({IMAGES!r}, out={OUT!r}, weights={str(weights)!r}, device='cpu', workers=1)
+"""
+    run = subprocess.Popen([sys.executable, "-c", code])
     assert run.wait() == -signal.SIGKILL
     result = protect(IMAGES, OUT, **options)
     assert result.kept >= 60
