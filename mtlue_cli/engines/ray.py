@@ -8,6 +8,7 @@ actor itself, but the unit would wait for that, for ever where the actor's node 
 
 import importlib
 import os
+import platform
 import signal
 import threading
 from collections import deque
@@ -63,7 +64,7 @@ class Worker:
             for name, found in here.items()
             if found != self._versions[name]
         ]
-        where = f"the worker on {os.uname().nodename if hasattr(os, 'uname') else 'another computer'}"
+        where = f"the worker on {platform.node() or 'another computer'}"
         if other:
             return MtlueError(f"{where} has {', '.join(other)}; install the same versions on all computers")
         try:

@@ -31,7 +31,8 @@ METADATA_KEY = "mtlue"
 _ANEW = "get a fresh copy, or train one with mtlue train-generator"
 _DIGEST_KEY = "card_sha256"
 _SUMMARISED = 8
-_LARGEST = {"epsilon": 255, "image_size": 4096, "label_grid": 1024, "pattern_grid": MAX_PATTERN_CELLS}
+LARGEST = {"epsilon": 255, "image_size": 4096, "label_grid": 1024, "pattern_grid": MAX_PATTERN_CELLS}
+"""Of numbers of a generator's shape; widths and depths have limits of their own."""
 _TEXTS = ("objective", "data_digest", "licence", "created", "digest")
 _OBJECTS = ("settings", "generator", "versions")
 _LARGEST_WIDTH, _LARGEST_DEPTH = 2048, 64
@@ -275,7 +276,7 @@ def _check_shape(path: Path, card: CheckpointCard, numbers: Mapping[str, object]
             elif name == "chroma" and not 0 <= value <= 1:
                 faults.append(f"generator: chroma is {value!r}, expected a number from 0 to 1")
             continue
-        largest = _LARGEST.get(name, _LARGEST_DEPTH if name.endswith("depth") else _LARGEST_WIDTH)
+        largest = LARGEST.get(name, _LARGEST_DEPTH if name.endswith("depth") else _LARGEST_WIDTH)
         if not (type(value) is int and 1 <= value <= largest):
             faults.append(f"generator: {name} is {value!r}, expected a whole number from 1 to {largest}")
     for name, value in (("epsilon", card.epsilon), ("image_size", card.image_size)):

@@ -1,11 +1,10 @@
 """Universal weights whose network draws nothing: what they add follows from the labels alone. Numpy only, no torch."""
 
 import math
-from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import lru_cache
 from pathlib import Path
-from threading import Lock
 from typing import Any
 
 import numpy as np
@@ -14,7 +13,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load
 
 from mtlue_cli.choices import CPU_CALL_SIZE
-from mtlue_cli.generator.checkpoint import CheckpointCard, read_checkpoint, weights_digest
+from mtlue_cli.generator.checkpoint import LARGEST, CheckpointCard, read_checkpoint, weights_digest
 from mtlue_cli.generator.code_patterns import (
     GREEN,
     cells_for,
@@ -36,10 +35,8 @@ Labels = Mapping[str, Sequence[int] | Sequence[npt.NDArray[Any]]]
 KEPT = 256
 """Perturbations that are kept for images with the same labels, 62 KB each at 72 pixels."""
 
-_LOCK = Lock()
 _STRIDE = 4
 """Of the encoder, to a multiple of which an image is continued."""
-_WHOLE = {"epsilon": 255, "image_size": 4096, "label_grid": 1024, "pattern_grid": 1024}
 
 
 class ClosedForm:
@@ -74,11 +71,15 @@ class ClosedForm:
         side = card.image_size
         self._drawing = linear_weights(grid, side + -side % _STRIDE)[:side] @ linear_weights(cells, grid)
         self._gain = gain / math.sqrt(max(1, len(codes)))
-        self._kept: OrderedDict[tuple[Any, ...], npt.NDArray[np.float32]] = OrderedDict()
+        self._of = lru_cache(maxsize=KEPT)(self._shared)
 
     def __getstate__(self) -> dict[str, Any]:
         """All but what is kept, which the process that it travels to computes anew."""
-        return self.__dict__ | {"_kept": OrderedDict()}
+        return {name: value for name, value in self.__dict__.items() if name != "_of"}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._of = lru_cache(maxsize=KEPT)(self._shared)
 
     def __call__(
         self, images: Sequence[npt.NDArray[np.uint8]], labels: Labels, scale: float = 1.0
@@ -91,20 +92,7 @@ class ClosedForm:
         names = [name for name in self._patterns if name in labels]
         return [self._of(tuple((name, int(labels[name][at])) for name in names), scale) for at in range(len(images))]
 
-    def _of(self, classes: tuple[tuple[str, int], ...], scale: float) -> npt.NDArray[np.float32]:
-        with _LOCK:
-            found = self._kept.get((classes, scale))
-            if found is not None:
-                self._kept.move_to_end((classes, scale))
-                return found
-        found = as_shared(self._computed(classes, scale))
-        with _LOCK:
-            self._kept[classes, scale] = found
-            if len(self._kept) > KEPT:
-                self._kept.popitem(last=False)
-        return found
-
-    def _computed(self, classes: tuple[tuple[str, int], ...], scale: float) -> npt.NDArray[np.float32]:
+    def _shared(self, classes: tuple[tuple[str, int], ...], scale: float) -> npt.NDArray[np.float32]:
         cells = self._drawing.shape[1]
         pattern = np.zeros((cells, cells))
         for name, index in classes:
@@ -116,7 +104,7 @@ class ClosedForm:
         if chroma != 1.0:
             mean = delta.mean(axis=0)
             delta = mean + chroma * (delta - mean)
-        return quantised(delta.astype(np.float32))
+        return as_shared(quantised(delta.astype(np.float32)))
 
 
 def closed_form(
@@ -134,7 +122,7 @@ def closed_form(
     content, card = read_checkpoint(path)
     shape = card.generator
     if not card.universal or any(
-        type(shape.get(name)) is not int or not 1 <= shape[name] <= most for name, most in _WHOLE.items()
+        type(shape.get(name)) is not int or not 1 <= shape[name] <= most for name, most in LARGEST.items()
     ):
         return None
     try:

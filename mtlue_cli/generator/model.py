@@ -21,7 +21,7 @@ from mtlue_cli.generator.painting import (
     paint_class_patterns,
 )
 from mtlue_cli.generator.tiles import COLOURS
-from mtlue_cli.perturbation.bound import LEVELS, soft_bound, with_chroma
+from mtlue_cli.perturbation.bound import LEVELS, add_bounded, soft_bound, with_chroma
 from mtlue_cli.tasks.spec import TaskSet
 
 DENSE_SEED_OFFSET = 500
@@ -144,6 +144,13 @@ class PerturbationGenerator(nn.Module):
         """:meth:`forward` without gradients, in 255ths."""
         delta: Tensor = self(images, labels)
         return delta * LEVELS
+
+    def protected(self, images: Tensor, labels: Mapping[str, Tensor]) -> Tensor:
+        """``(B, 3, S, S)`` uint8 images with their perturbation, within the bound; on the CPU, as they are."""
+        device = next(self.parameters()).device
+        own = {name: column.to(device) for name, column in labels.items()}
+        delta = self.perturb(images.to(device).float() / LEVELS, own).cpu()
+        return torch.from_numpy(add_bounded(images.numpy(), delta.numpy(), self.config.epsilon))
 
 
 def divided_priors(tasks: TaskSet, priors: Shares | None) -> tuple[Shares | None, Shares | None]:

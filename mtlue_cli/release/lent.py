@@ -1,7 +1,7 @@
 """A release that other processes write to as well, while the run that holds it lasts."""
 
 import errno
-import os
+import platform
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -37,7 +37,7 @@ class Lent:
             MtlueError: The folder here is not that release.
         """
         if not self.is_valid():
-            where = os.uname().nodename if hasattr(os, "uname") else "another computer"
+            where = platform.node() or "another computer"
             raise MtlueError(
                 f"{self.folder} on {where} is not the release that the run has open: give all computers the same "
                 "folders under the same paths, and run the same command again to continue"

@@ -160,7 +160,7 @@ class GeneratorLoop:
         loss = base + self.settings.intra_weight * intra + self.settings.inter_weight * inter
         if self.visibility is not None:
             loss = loss + self.visibility.loss(delta.float(), self.generator.config.epsilon)
-        (loss if share == 1 else loss * share).backward()  # type: ignore[no-untyped-call]  # torch's stubs leave it untyped
+        (loss * share).backward()  # type: ignore[no-untyped-call]  # torch's stubs leave it untyped
         agreement = self.objective.agreement(logits, labels)
         values = (float(value.detach()) for value in (loss, base, intra, inter))
         return *values, agreement, float(delta.detach().abs().mean()) * 255

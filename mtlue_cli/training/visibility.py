@@ -10,7 +10,7 @@ from torch import Tensor
 from mtlue_cli.choices import Visibility
 from mtlue_cli.generator.model import PerturbationGenerator
 from mtlue_cli.metrics.flip import SAMPLE, mean_flip
-from mtlue_cli.perturbation.bound import LEVELS, add_bounded
+from mtlue_cli.perturbation.bound import LEVELS
 
 FLIP_TARGETS: Mapping[Visibility, float | None] = {
     Visibility.LOW: 0.09,
@@ -86,17 +86,12 @@ class VisibilityControl:
 
     def measure(self, generator: PerturbationGenerator) -> float:
         """Mean FLIP of the sample at the generator's size."""
-        was_training, device = generator.training, next(generator.parameters()).device
+        was_training = generator.training
         generator.eval()
-        labels = {name: column.to(device) for name, column in self._labels.items()}
-        delta = generator.perturb(self._images.to(device).float() / LEVELS, labels).cpu().numpy()
+        released = generator.protected(self._images, self._labels)
         generator.train(was_training)
-        originals = self._images.numpy()
-        released = add_bounded(originals, delta, generator.config.epsilon)
-        found = mean_flip(
-            (original.transpose(1, 2, 0), changed.transpose(1, 2, 0))
-            for original, changed in zip(originals, released, strict=True)
-        )
+        pairs = zip(self._images, released, strict=True)
+        found = mean_flip(tuple(image.permute(1, 2, 0).numpy() for image in pair) for pair in pairs)
         assert found is not None
         return found.mean
 

@@ -21,6 +21,7 @@ import traceback
 import warnings
 from collections import Counter
 from dataclasses import dataclass, field
+from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -82,13 +83,14 @@ def attack(kind: str, seconds: float, seed: int, findings: Findings, limits: Lim
     tally = Tally()
     deadline = time.monotonic() + seconds
     with tempfile.TemporaryDirectory(prefix="mtlue-fuzz-") as folder:
-        while time.monotonic() < deadline and len(tally.findings) < MOST_FINDINGS:
-            # Another process goes on with other files.
+        for started in count():  # another process goes on with other files
+            if time.monotonic() >= deadline or len(tally.findings) >= MOST_FINDINGS:
+                break
             words = [
                 "--worker",
                 kind,
                 "--seed",
-                str(seed + 10**6 * len(tally.findings)),
+                str(seed + 10**6 * started),
                 "--saved",
                 str(findings.folder),
             ]

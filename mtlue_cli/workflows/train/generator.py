@@ -24,7 +24,6 @@ from mtlue_cli.images.dataset import load_labels, load_square_images
 from mtlue_cli.images.folder import match_labels
 from mtlue_cli.images.labelled import read_folder_labels
 from mtlue_cli.networks.backbones import BACKBONES
-from mtlue_cli.perturbation.bound import add_bounded
 from mtlue_cli.tasks.label_tensors import as_labels, with_spans
 from mtlue_cli.tasks.labels import LabelFile
 from mtlue_cli.tasks.names import resolved_names
@@ -191,14 +190,10 @@ def _card(
 def _draw_sheet(generator: PerturbationGenerator, images: Tensor, labels: Mapping[str, Tensor], path: Path) -> None:
     """Picture of a few images, evenly from first to last: original, protected, perturbation, and label maps."""
     generator.eval()
-    device = next(generator.parameters()).device
     rows = torch.linspace(0, len(images) - 1, min(SHEET_IMAGES, len(images))).long()
-    pixels = images[rows]
-    chosen = {name: as_labels(column[rows]).to(device) for name, column in labels.items()}
-    delta = generator.perturb(pixels.to(device).float() / 255, chosen).cpu()
-    originals = pixels.permute(0, 2, 3, 1).contiguous().numpy()
-    added = delta.permute(0, 2, 3, 1).contiguous().numpy()
-    protected = add_bounded(originals, added, generator.config.epsilon).astype("uint8")
+    chosen = {name: as_labels(column[rows]) for name, column in labels.items()}
+    pair = images[rows], generator.protected(images[rows], chosen)
+    originals, protected = (pixels.permute(0, 2, 3, 1).contiguous().numpy() for pixels in pair)
     maps = [
         np.stack([coloured(target, task) for target in labels[task.name][rows].numpy()])
         for task in generator.tasks.dense
