@@ -478,12 +478,14 @@ class Release:
 
     def _close_log(self) -> None:
         """End the logs, and bring them to the disk."""
-        logs, self._log, self._macs = (self._log, self._macs), None, None
-        for log in logs:
-            if log is not None:
-                with log:
-                    log.flush()
-                    os.fsync(log.fileno())
+        logs = [log for log in (self._log, self._macs) if log is not None]
+        self._log = self._macs = None
+        with contextlib.ExitStack() as closing:  # each is closed, also where another cannot be written
+            for log in logs:
+                closing.enter_context(log)
+            for log in logs:
+                log.flush()
+                os.fsync(log.fileno())
 
     def _remove_temporaries(self) -> None:
         folders = {(self.folder / name).parent for name in self._ours if path_fault(name) is None}

@@ -33,23 +33,30 @@ class Wire:
     def __init__(self, port: int) -> None:
         self._to = port
         self._open: list[socket.socket] = []
+        self._changing, self._is_cut = threading.Lock(), False
         self._listening = socket.create_server(("127.0.0.1", 0))
         self.port = int(self._listening.getsockname()[1])
         threading.Thread(target=self._accept, daemon=True).start()
 
     def cut(self) -> None:
-        for one in (self._listening, *self._open):
-            with contextlib.suppress(OSError):
-                one.shutdown(socket.SHUT_RDWR)
-            one.close()
+        with self._changing:
+            self._is_cut = True
+            for one in (self._listening, *self._open):
+                with contextlib.suppress(OSError):
+                    one.shutdown(socket.SHUT_RDWR)
+                one.close()
 
     def _accept(self) -> None:
         with contextlib.suppress(OSError):
             while True:
                 near, _ = self._listening.accept()
-                near.settimeout(30)
-                far = socket.create_connection(("127.0.0.1", self._to))
-                self._open += near, far
+                with self._changing:
+                    if self._is_cut:  # a client that tries again meanwhile
+                        near.close()
+                        return
+                    near.settimeout(30)
+                    far = socket.create_connection(("127.0.0.1", self._to))
+                    self._open += near, far
                 for ends in ((near, far), (far, near)):
                     threading.Thread(target=self._pass, args=ends, daemon=True).start()
 
