@@ -344,7 +344,7 @@ def read_manifest(release: Path) -> Manifest:
                 break
             raise InputError(f"{path}, line {number} is damaged: {error}", hint=_ANEW) from error
         if isinstance(record, FileRecord):
-            _share(record, known)
+            share_values(record, known)
         records.pop(record.source, None)
         records[record.source] = record
     return Manifest(
@@ -356,7 +356,7 @@ def read_manifest(release: Path) -> Manifest:
     )
 
 
-def _share(record: FileRecord, known: dict[Any, Any]) -> None:
+def share_values(record: FileRecord, known: dict[Any, Any]) -> None:
     """Let a record hold values that earlier ones hold too, of ``known``: a million records fit in memory only so."""
     for name in ("labels", "maps", "max_change", "psnr", "mean_change", "share"):
         value = getattr(record, name)

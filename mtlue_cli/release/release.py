@@ -11,6 +11,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 from msgspec import structs
 
@@ -60,6 +61,7 @@ from mtlue_cli.release.records import (
     released_files,
     run_content,
     settings_digest,
+    share_values,
     write_manifest,
     write_planned,
     write_run,
@@ -143,6 +145,7 @@ class Release:
         self._begun: hmac.HMAC | None = None
         self._macs: io.TextIOWrapper | None = None
         self._parts: Parts | None = None
+        self._known: dict[Any, Any] = {}
 
     @property
     def records(self) -> Path:
@@ -295,6 +298,8 @@ class Release:
     def add(self, record: Record) -> None:
         """Append a record to the manifest; it reaches the operating system at once. Only while the release is open."""
         assert self._log is not None, "the release is not open"
+        if isinstance(record, FileRecord):
+            share_values(record, self._known)
         line, digest = manifest_line(record), None
         self._log.write(line)
         self._log.flush()

@@ -2,6 +2,7 @@ import json
 import re
 import subprocess
 import sys
+import tracemalloc
 from pathlib import Path
 
 import pytest
@@ -49,6 +50,25 @@ def test_records_come_back_as_they_were_written(tmp_path: Path) -> None:
     assert manifest.run == RUN
     assert manifest.files == (FILE,)
     assert manifest.quarantine == (BAD,)
+
+
+def test_records_take_little_memory_and_are_written_one_by_one(tmp_path: Path) -> None:
+    count = 3000
+    write_run(tmp_path, RUN)
+    names = [f"{number:07}" for number in range(count)]
+    many = (replace(FILE, source=name, file_name=f"{name}.png", psnr=30 + int(name) % 9 / 8) for name in names)
+    tracemalloc.start()
+    try:
+        write_manifest(tmp_path, many)
+        _, writing = tracemalloc.get_traced_memory()
+        found = read_manifest(tmp_path).files
+        reading, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert writing < (tmp_path / FOLDER / MANIFEST_NAME).stat().st_size / 2
+    assert reading < 650 * count
+    assert [record.psnr for record in found] == [30 + number % 9 / 8 for number in range(count)]
+    assert found[0].labels is found[-1].labels
 
 
 def test_the_later_record_of_a_source_counts(tmp_path: Path) -> None:
