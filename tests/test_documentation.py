@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import typer
 import yaml
 from typer.testing import CliRunner
 
@@ -20,7 +21,7 @@ from mtlue_cli.choices import (
     TrainingMethodName,
     WeightingName,
 )
-from mtlue_cli.commands.app import COMMANDS, app, loaded, with_bare_options
+from mtlue_cli.commands.app import COMMANDS, app, loaded, trace, with_bare_options
 from mtlue_cli.commands.from_config import ResultOptions
 from mtlue_cli.commands.inspect import InspectOptions
 from mtlue_cli.networks.backbones import BACKBONES
@@ -121,6 +122,8 @@ def command_named(words: list[str]) -> tuple[str, Any, list[str]]:
     """Name of the command that a line begins with, the command, and the words after its name."""
     count = 2 if words[:1] == ["trace"] else 1
     name = " ".join(words[:count])
+    if name == "trace":
+        return name, typer.main.get_group(trace), []
     assert name in COMMANDS, f"mtlue has no command {name}"
     return name, loaded(name), words[count:]
 
