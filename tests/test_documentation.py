@@ -120,7 +120,7 @@ def _named(words: list[str]) -> str:
 
 def command_named(words: list[str]) -> tuple[str, Any, list[str]]:
     """Name of the command that a line begins with, the command, and the words after its name."""
-    count = 2 if words[:1] == ["trace"] else 1
+    count = 2 if words[:1] == ["trace"] and words[1:2] != ["--help"] else 1
     name = " ".join(words[:count])
     if name == "trace":
         return name, typer.main.get_group(trace), []
