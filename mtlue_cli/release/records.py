@@ -43,7 +43,7 @@ MOST_LINE = 16 << 20
 MOST_LIST = 1 << 30
 """Bytes of a list of files: tens of millions of names."""
 MOST_SHARED = 50_000
-"""Values that records of a manifest share; a table of many columns has few rows alike."""
+"""Values that records of a manifest share; of a table of many columns few rows are alike."""
 RUN_PATH = f"{FOLDER}/{RUN_NAME}"
 MANIFEST_PATH = f"{FOLDER}/{MANIFEST_NAME}"
 
@@ -356,15 +356,45 @@ def read_manifest(release: Path) -> Manifest:
     )
 
 
+class _Labels(Mapping[str, str | None]):
+    """Labels of a record: ``at`` has the position of each task in ``classes``, for all records alike."""
+
+    __slots__ = ("_at", "_classes")
+
+    def __init__(self, at: Mapping[str, int], classes: tuple[str | None, ...]) -> None:
+        self._at, self._classes = at, classes
+
+    def __getitem__(self, task: str) -> str | None:
+        return self._classes[self._at[task]]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._at)
+
+    def __len__(self) -> int:
+        return len(self._at)
+
+
+_NO_MAPS: Mapping[str, str] = {}
+
+
 def share_values(record: FileRecord, known: dict[Any, Any]) -> None:
     """Let a record hold values that earlier ones hold too, of ``known``: a million records fit in memory only so."""
-    for name in ("labels", "maps", "max_change", "psnr", "mean_change", "share"):
-        value = getattr(record, name)
-        key = (*value, *value.values()) if isinstance(value, Mapping) else value
-        if key in known:
-            msgspec.structs.force_setattr(record, name, known[key])
-        elif len(known) < MOST_SHARED:
-            known[key] = value
+
+    def shared(key: Any, value: Any) -> Any:  # noqa: ANN401 - of several fields
+        return known.setdefault(key, value) if len(known) < MOST_SHARED else known.get(key, value)
+
+    tasks = tuple(record.labels)
+    at = known.get(tasks) or shared(tasks, {task: number for number, task in enumerate(tasks)})
+    classes = tuple(record.labels.values())
+    labels = known.get((id(at), classes))
+    if labels is None:
+        classes = tuple(shared(name, name) for name in classes)
+        labels = shared((id(at), classes), _Labels(at, classes))
+    fields = {"labels": labels, "maps": record.maps or _NO_MAPS}
+    for name in ("max_change", "psnr", "mean_change", "share"):
+        fields[name] = shared(value := getattr(record, name), value)
+    for name, value in fields.items():
+        msgspec.structs.force_setattr(record, name, value)
 
 
 def _lines(path: Path) -> Iterator[bytes]:
@@ -387,6 +417,8 @@ def write_manifest(release: Path, records: Iterable[Record]) -> None:
 def manifest_line(record: Record) -> str:
     """A record as its line of the manifest."""
     document = msgspec.structs.asdict(record)
+    if isinstance(record, FileRecord):
+        document["labels"] = dict(record.labels)
     if not document.get("maps"):
         document.pop("maps", None)
     return _TEXT_OF(document) + "\n"
