@@ -1,10 +1,12 @@
 """What every test may rely on."""
 
+import functools
 import os
 import signal
 from collections.abc import Iterator
 
 import pytest
+import typer.main
 
 if "PYTEST_XDIST_WORKER" in os.environ:  # before torch is imported: processes side by side take one thread each
     os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -20,8 +22,28 @@ def own_folders(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 
 
 @pytest.fixture(scope="session", autouse=True)
+def commands_made_once() -> Iterator[None]:
+    """The commands are made of their options once in a process, as for a user, not at every call of one."""
+    once = functools.cache(typer.main.get_command)
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("typer.main.get_command", "typer.testing._get_command"):
+            patch.setattr(name, once)
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
 def interruptible() -> Iterator[None]:
     """Ctrl-C reaches the processes that tests start, also where the test run itself was told to ignore it."""
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     yield
     signal.signal(signal.SIGINT, before)
+
+
+@pytest.fixture(scope="module")
+def tiny_small() -> Iterator[None]:
+    """The backbone ``small`` is a far smaller network, in a module whose tests train many and need no certain one."""
+    from tests.tiny_network import make_small_tiny  # loads torch
+
+    with pytest.MonkeyPatch.context() as patch:
+        make_small_tiny(patch)
+        yield

@@ -29,6 +29,8 @@ from mtlue_cli.images.synthetic import draw_set
 from mtlue_cli.notebook import html_table
 from tests.small_set import TASKS, write_checkpoint, write_images
 
+pytestmark = pytest.mark.usefixtures("tiny_small")
+
 DOCS = Path(__file__).parents[1] / "docs"
 
 
@@ -293,7 +295,9 @@ def test_the_notebook_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     book = nbformat.reads((DOCS / "python.ipynb").read_text(encoding="utf-8"), 4)  # type: ignore[no-untyped-call]  # its own
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of the kernel's own libraries
-        NotebookClient(book, timeout=120, resources={"metadata": {"path": str(tmp_path)}}).execute()
+        NotebookClient(
+            book, timeout=600, startup_timeout=600, resources={"metadata": {"path": str(tmp_path)}}
+        ).execute()
     shown = json.dumps(book)
     assert "Protected images" in shown
     assert "Verification of release release" in shown

@@ -15,6 +15,8 @@ from mtlue_cli.workflows.demo import MARKER, DemoResult, claim_folder, run_demo
 from mtlue_cli.workflows.demo_config import DemoConfig
 from mtlue_cli.workflows.progress import SilentProgress
 
+pytestmark = pytest.mark.usefixtures("tiny_small")
+
 DENSE = ("segmentation", "depth", "normals")
 
 

@@ -35,6 +35,8 @@ from tests.protect_runs import Notes, interrupt
 from tests.small_set import write_checkpoint, write_images
 from tests.verification.made_release import make_release, make_set
 
+pytestmark = pytest.mark.usefixtures("tiny_small")
+
 KEY = "abba" * 16
 
 

@@ -18,6 +18,8 @@ from mtlue_cli.training.multitask_loop import EpochRecord, LearningSettings, pre
 from mtlue_cli.training.surrogate import train_surrogate
 from tests.dense_sample import TASKS, draw_scenes
 
+pytestmark = pytest.mark.usefixtures("tiny_small")
+
 CPU = torch.device("cpu")
 SETTINGS = LearningSettings(
     epochs=14, batch_size=8, crop_size=32, backbone=BackboneName.SMALL, precision=Precision.FLOAT32

@@ -22,6 +22,8 @@ from mtlue_cli.training.runtime import STATE_KEY, load_state, save_state
 from mtlue_cli.training.surrogate import train_surrogate
 from tests.multitask_sample import TASKS, draw_sample
 
+pytestmark = pytest.mark.usefixtures("tiny_small")
+
 CPU = torch.device("cpu")
 SHAPE = GeneratorConfig(image_size=20, encoder_width=8, decoder_width=16, label_channels=8, label_grid=8)
 SETTINGS = GeneratorSettings(steps=12, batch_size=8, view_size=16, warmup_steps=3)

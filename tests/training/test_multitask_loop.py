@@ -65,8 +65,8 @@ def test_an_unlabelled_task_stays_at_its_initial_head() -> None:
 
 @pytest.mark.parametrize("backbone", list(BackboneName))
 def test_every_backbone_gives_logits_a_task(backbone: BackboneName) -> None:
-    network = build_network(backbone, TASKS, 0).eval()
-    logits = network(torch.rand(2, 3, 32, 32))
+    with torch.device("meta"):  # shapes only
+        logits = build_network(backbone, TASKS, 0).eval()(torch.rand(2, 3, 32, 32))
     assert {name: tuple(scores.shape) for name, scores in logits.items()} == {"colour": (2, 3), "bright": (2, 2)}
 
 

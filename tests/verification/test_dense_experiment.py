@@ -35,6 +35,8 @@ from mtlue_cli.verification.verdict import Judgement, Verdict, judge
 from mtlue_cli.verification.victim_result import VictimResult
 from tests.dense_sample import TASKS, draw_scenes
 
+pytestmark = pytest.mark.usefixtures("tiny_small")
+
 KEY = Key(bytes(range(32)))
 SMALL = VictimSpec(BackboneName.SMALL)
 CLEAN, RELEASE = Condition(SMALL, Material.CLEAN), Condition(SMALL)

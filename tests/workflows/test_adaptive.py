@@ -20,6 +20,8 @@ from mtlue_cli.workflows.verify.run import verify_release
 from tests.verification.made_release import make_release, make_set
 from tests.verification.reports import documents
 
+pytestmark = pytest.mark.usefixtures("tiny_small")
+
 SECONDS = 9.0
 """A short run of one victim for one epoch."""
 

@@ -29,6 +29,8 @@ from mtlue_cli.workflows.train.run import QUIET_PATTERNS
 from mtlue_cli.workflows.train.settings import IN_COLOUR, THROUGH_ATTACKS, Recipe, generator_size, recipe_for
 from tests.multitask_sample import TASKS, draw_sample
 
+pytestmark = pytest.mark.usefixtures("tiny_small")
+
 COUNT = 24
 
 

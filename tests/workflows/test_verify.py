@@ -56,6 +56,7 @@ from tests.verification.made_release import (
     useless,
 )
 
+pytestmark = pytest.mark.usefixtures("tiny_small")
 ROWS = ("small: clean images", "small", "small: noise")
 
 

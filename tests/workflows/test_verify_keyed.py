@@ -20,6 +20,8 @@ from mtlue_cli.workflows.verify.run import verify_release
 from tests.small_set import write_checkpoint
 from tests.verification.made_release import MadeSet, make_set
 
+pytestmark = pytest.mark.usefixtures("tiny_small")
+
 DIGITS = "abba" * 16
 REMOVAL = CountermeasureName.RECOMPUTE_REMOVAL.value
 
