@@ -2,7 +2,9 @@
 
 import functools
 import os
+import random
 import signal
+import sys
 from collections.abc import Iterator
 
 import pytest
@@ -12,12 +14,25 @@ if "PYTEST_XDIST_WORKER" in os.environ:  # before torch is imported: processes s
     os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup() -> None:
+    """What is drawn from a global generator does not depend on the tests before, nor on the run."""
+    random.seed(0)
+    if "torch" in sys.modules:
+        sys.modules["torch"].manual_seed(0)
+
+
 @pytest.fixture(scope="session", autouse=True)
 def own_folders(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Keys and weights of tests are not those of whoever runs them."""
+    """Keys and weights of tests are not those of whoever runs them; the key is the same in every run."""
+    folders = {name: tmp_path_factory.mktemp(name.lower()) for name in ("CONFIG", "DATA", "CACHE")}
+    key = folders["CONFIG"] / "mtlue" / "key"
+    key.parent.mkdir(mode=0o700)
+    key.touch(mode=0o600)
+    key.write_text("5eed" * 16)
     with pytest.MonkeyPatch.context() as patch:
-        for name in ("CONFIG", "DATA", "CACHE"):
-            patch.setenv(f"XDG_{name}_HOME", str(tmp_path_factory.mktemp(name.lower())))
+        for name, folder in folders.items():
+            patch.setenv(f"XDG_{name}_HOME", str(folder))
         yield
 
 

@@ -1,5 +1,6 @@
 """The commands as functions."""
 
+import ast
 import inspect as signatures
 import json
 import os
@@ -290,15 +291,45 @@ def test_the_arguments_that_the_document_names_are_there() -> None:
     assert [flag for flag in renamed if flag not in documented] == []
 
 
-def test_the_notebook_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def notebook() -> Any:  # noqa: ANN401 - nbformat has no types
+    return nbformat.reads((DOCS / "python.ipynb").read_text(encoding="utf-8"), 4)  # type: ignore[no-untyped-call]  # its own
+
+
+def test_the_cells_of_the_notebook_run(
+    notebook: Any,  # noqa: ANN401 - nbformat has no types
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    names: dict[str, Any] = {}
+    shown = ""
+    for cell in notebook.cells:
+        if cell.cell_type == "code":
+            tree = ast.parse(cell.source)
+            last = tree.body.pop() if isinstance(tree.body[-1], ast.Expr) else None
+            exec(compile(tree, "cell", "exec"), names)
+            if isinstance(last, ast.Expr):
+                value = eval(compile(ast.Expression(last.value), "cell", "eval"), names)
+                shown += getattr(value, "_repr_html_", lambda: "")()
+    assert "Protected images" in shown
+    assert "Verification of release release" in shown
+    assert "write epsilon=8" in capsys.readouterr().out
+
+
+@pytest.mark.slow
+def test_the_notebook_runs_in_a_kernel(
+    notebook: Any,  # noqa: ANN401 - nbformat has no types
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setenv("PYTHONPATH", str(DOCS.parent))
-    book = nbformat.reads((DOCS / "python.ipynb").read_text(encoding="utf-8"), 4)  # type: ignore[no-untyped-call]  # its own
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of the kernel's own libraries
-        NotebookClient(
-            book, timeout=600, startup_timeout=600, resources={"metadata": {"path": str(tmp_path)}}
-        ).execute()
-    shown = json.dumps(book)
+        resources = {"metadata": {"path": str(tmp_path)}}
+        NotebookClient(notebook, timeout=600, startup_timeout=600, resources=resources).execute()
+    shown = json.dumps(notebook)
     assert "Protected images" in shown
     assert "Verification of release release" in shown
     assert "write epsilon=8" in shown

@@ -21,7 +21,7 @@ from tests.verification.test_verdict import early_verdict, verdict_on
 
 pytestmark = pytest.mark.usefixtures("tiny_small")
 
-QUICK = ["--backbone", "small", "--size", "16", "--batch-size", "10", "--learning-rate", "3e-3", "--device", "cpu"]
+QUICK = ["--backbone", "small", "--size", "16", "--batch-size", "10", "--learning-rate", "1e-2", "--device", "cpu"]
 
 
 @pytest.fixture(scope="module")

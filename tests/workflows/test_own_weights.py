@@ -26,6 +26,8 @@ from mtlue_cli.workflows.train import run as training_run
 from mtlue_cli.workflows.train.settings import THROUGH_ATTACKS
 from tests.small_set import write_checkpoint, write_images
 
+pytestmark = pytest.mark.usefixtures("tiny_small")
+
 COUNT = 12
 
 

@@ -113,7 +113,7 @@ def config(made: MadeSet, cache: Path, tmp_path: Path) -> VerifyConfig:
         epochs=4,
         size=16,
         batch_size=10,
-        learning_rate=3e-3,
+        learning_rate=1e-2,
         cache=cache,
         device="cpu",
         workers=1,
