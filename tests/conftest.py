@@ -47,6 +47,14 @@ def commands_made_once() -> Iterator[None]:
 
 
 @pytest.fixture(scope="session", autouse=True)
+def written_at_once() -> Iterator[None]:
+    """Nothing waits for the disk: what is written need not outlast the computer."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "fsync", os.fstat)  # an error too where the file is closed
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
 def interruptible() -> Iterator[None]:
     """Ctrl-C reaches the processes that tests start, also where the test run itself was told to ignore it."""
     before = signal.signal(signal.SIGINT, signal.default_int_handler)

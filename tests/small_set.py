@@ -1,7 +1,9 @@
 """A tiny labelled folder and an untrained generator for it, shared by the tests of several layers."""
 
 import csv
+import tempfile
 from dataclasses import asdict
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -30,6 +32,12 @@ SHAPE = {
 
 def write_checkpoint(path: Path, tasks: TaskSet | None = TASKS, seed: int = 0) -> Path:
     """An untrained generator: class patterns and random weights; a universal one without tasks."""
+    path.write_bytes(_checkpoint(tasks, seed))
+    return path
+
+
+@cache
+def _checkpoint(tasks: TaskSet | None, seed: int) -> bytes:
     config = GeneratorConfig(**SHAPE)
     card = CheckpointCard(
         tasks=tasks or TaskSet(()),
@@ -44,8 +52,10 @@ def write_checkpoint(path: Path, tasks: TaskSet | None = TASKS, seed: int = 0) -
         created="2020-01-01T00:00:00+00:00",
         universal=tasks is None,
     )
-    save_checkpoint(path, PerturbationGenerator(config, tasks, seed), card)
-    return path
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "generator.safetensors")
+        save_checkpoint(path, PerturbationGenerator(config, tasks, seed), card)
+        return path.read_bytes()
 
 
 def write_images(folder: Path, count: int = 7, side: int = 24) -> Path:

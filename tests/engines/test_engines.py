@@ -296,7 +296,7 @@ def verification(folder: Path) -> VerifyConfig:
         epochs=4,
         size=16,
         batch_size=10,
-        learning_rate=3e-3,
+        learning_rate=1e-2,
         probes=False,
         device="cpu",
         workers=1,

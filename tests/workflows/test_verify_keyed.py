@@ -55,7 +55,7 @@ def config(made: MadeSet, cache: Path, tmp_path: Path, monkeypatch: pytest.Monke
         epochs=4,
         size=16,
         batch_size=10,
-        learning_rate=3e-3,
+        learning_rate=1e-2,
         control=False,
         probes=False,
         cache=cache,

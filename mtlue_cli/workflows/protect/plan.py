@@ -4,7 +4,7 @@ import math
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import cache, cached_property
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path, PurePosixPath
 
@@ -507,7 +507,8 @@ def _epsilon_warnings(run: RunRecord, card: CheckpointCard) -> tuple[str, ...]:
     )
 
 
-def _versions() -> dict[str, str]:
+@cache
+def _versions() -> Mapping[str, str]:
     found = {"mtlue": __version__}
     for package in ("torch", "numpy", "pillow"):
         try:
