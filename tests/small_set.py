@@ -32,6 +32,7 @@ SHAPE = {
 
 def write_checkpoint(path: Path, tasks: TaskSet | None = TASKS, seed: int = 0) -> Path:
     """An untrained generator: class patterns and random weights; a universal one without tasks."""
+    path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(_checkpoint(tasks, seed))
     return path
 

@@ -88,10 +88,16 @@ def test_file_in_place_of_the_folder_is_refused(tmp_path: Path) -> None:
     assert CliRunner().invoke(app, ["demo", "--out", str(tmp_path / "file")]).exit_code == ExitCode.INPUT
 
 
-def test_second_run_continues_with_what_is_there(tmp_path: Path) -> None:
-    config = tiny(tmp_path / "demo")
-    first_stages, second_stages = Stages(), Stages()
-    first = run_demo(config, first_stages)
+@pytest.fixture(scope="module")
+def unjudged(tmp_path_factory: pytest.TempPathFactory) -> tuple[DemoConfig, Stages, DemoResult]:
+    """A demo whose scenes are not judged, and the stages of its run."""
+    config, stages = tiny(tmp_path_factory.mktemp("demo") / "demo"), Stages()
+    return config, stages, run_demo(dataclasses.replace(config, judge_scenes=False), stages)
+
+
+def test_second_run_continues_with_what_is_there(unjudged: tuple[DemoConfig, Stages, DemoResult]) -> None:
+    config, first_stages, _ = unjudged
+    first, second_stages = run_demo(config, SilentProgress()), Stages()
     for found, count in ((first.shapes, config.train_count), (first.scenes, config.scene_count)):
         manifest = read_manifest(found.release)
         assert len(manifest.files) == count
@@ -137,9 +143,8 @@ def test_demo_protects_as_its_own_verification_says(tmp_path: Path) -> None:
     assert "600 protected" in result.stdout
 
 
-def test_scenes_are_judged_only_if_asked(tmp_path: Path) -> None:
-    config = tiny(tmp_path / "demo")
-    result = run_demo(dataclasses.replace(config, judge_scenes=False), SilentProgress())
+def test_scenes_are_judged_only_if_asked(unjudged: tuple[DemoConfig, Stages, DemoResult]) -> None:
+    config, _, result = unjudged
     assert result.scenes.verification is None
     assert result.to_json()["scenes"]["verification"] is None
     judged = run_demo(config, SilentProgress()).scenes.verification
