@@ -4,8 +4,6 @@ import ast
 import inspect as signatures
 import json
 import os
-import subprocess
-import sys
 import threading
 import traceback
 import warnings
@@ -21,11 +19,13 @@ import pytest
 import torch
 from nbclient import NotebookClient
 from PIL import Image
+from typer.testing import CliRunner
 
 import mtlue_cli as mtlue
 from mtlue_cli import api
 from mtlue_cli.budget import DEFAULT, Budget, budget, limited_to
 from mtlue_cli.choices import ImageFormat, Tier
+from mtlue_cli.commands.app import app
 from mtlue_cli.images.synthetic import draw_set
 from mtlue_cli.notebook import html_table
 from tests.small_set import TASKS, write_checkpoint, write_images
@@ -56,7 +56,7 @@ def test_a_release_is_that_of_the_command_line(photos: Path, tmp_path: Path) -> 
     result = protected(photos, labels=str(photos / "labels.csv"), out=str(tmp_path / "release"), epsilon=np.int64(8))
     assert result.protected == 7
     words = ["protect", str(photos), "-l", str(photos / "labels.csv"), "-w", str(tmp_path / "weights.safetensors")]
-    subprocess.run([sys.executable, "-m", "mtlue_cli", *words, "-o", tmp_path / "again", "-q"], check=True)
+    assert CliRunner().invoke(app, [*words, "-o", str(tmp_path / "again"), "-q"]).exit_code == 0
     for name in ("labels.csv", *(record.file_name for record in mtlue.Release(result.release).manifest.files)):
         assert (result.release / name).read_bytes() == (tmp_path / "again" / name).read_bytes()
     check = mtlue.Release(result.release).check(against=photos)

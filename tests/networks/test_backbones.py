@@ -15,6 +15,7 @@ from mtlue_cli.choices import BackboneName
 from mtlue_cli.networks.backbones import BACKBONES, Backbone, VisionTransformerOfAnySize, patches_a_side
 from mtlue_cli.networks.multitask import build_network
 from tests.multitask_sample import TASKS
+from tests.tiny_network import make_transformer_shallow
 
 EVERY = pytest.mark.parametrize("name", list(BACKBONES), ids=lambda name: name.value)
 
@@ -57,7 +58,8 @@ def test_its_declared_cost_is_what_is_counted(name: BackboneName) -> None:
 
 
 @EVERY
-def test_a_gradient_reaches_every_parameter_and_the_image(name: BackboneName) -> None:
+def test_a_gradient_reaches_every_parameter_and_the_image(name: BackboneName, monkeypatch: pytest.MonkeyPatch) -> None:
+    make_transformer_shallow(monkeypatch)
     backbone = BACKBONES[name].build()
     images = torch.rand(2, 3, 32, 32, generator=torch.Generator().manual_seed(0)).requires_grad_()
     features = backbone.network(images)

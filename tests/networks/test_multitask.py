@@ -6,25 +6,18 @@ from torch import nn
 
 from mtlue_cli.choices import BackboneName, WeightingName
 from mtlue_cli.errors import InputError
-from mtlue_cli.networks import backbones
-from mtlue_cli.networks.backbones import BACKBONES, Backbone, VisionTransformerOfAnySize
+from mtlue_cli.networks.backbones import BACKBONES, Backbone
 from mtlue_cli.networks.multitask import ImageLevelNetwork, MixedNetwork, build_network
 from mtlue_cli.tasks.losses import task_losses
 from mtlue_cli.tasks.spec import TaskSet
 from mtlue_cli.weightings.registry import build_weighting
 from tests.dense_sample import BRIGHT, TASKS, draw_scenes
-
-
-class ShallowTransformer(VisionTransformerOfAnySize):
-    """Two layers of the twelve, which are alike."""
-
-    def __init__(self, **shape: int) -> None:
-        super().__init__(**shape | {"num_layers": 2})
+from tests.tiny_network import make_transformer_shallow
 
 
 @pytest.fixture(autouse=True)
 def shallow(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(backbones, "VisionTransformerOfAnySize", ShallowTransformer)
+    make_transformer_shallow(monkeypatch)
 
 
 @pytest.mark.parametrize("name", BackboneName)

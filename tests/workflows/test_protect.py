@@ -203,7 +203,7 @@ def test_the_rest_is_done_after_a_kill(config: ProtectConfig, tmp_path: Path) ->
 
 
 def test_killed_in_the_middle_and_run_again_gives_the_same(config: ProtectConfig, tmp_path: Path) -> None:
-    write_images(config.images, count=150, side=64)
+    write_images(config.images, count=60, side=48)
     reference = snapshot(run(config, out=tmp_path / "whole").release)
     out = tmp_path / "killed"
     program = (
@@ -225,7 +225,7 @@ def test_killed_in_the_middle_and_run_again_gives_the_same(config: ProtectConfig
     assert len(written) >= 10
     assert all(content == reference[name] for name, content in written.items())
     result = run(config, out=out)
-    assert result.kept + result.protected == 150
+    assert result.kept + result.protected == 60
     assert snapshot(out) == reference
 
 
