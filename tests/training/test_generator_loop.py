@@ -96,7 +96,7 @@ def test_processes_share_every_batch() -> None:
 
 def test_training_misleads_a_clean_surrogate() -> None:
     images, labels = draw_sample(96, 20)
-    learning = LearningSettings(epochs=3, batch_size=16, crop_size=16, backbone=BackboneName.SMALL)
+    learning = LearningSettings(epochs=3, batch_size=16, learning_rate=1e-2, crop_size=16, backbone=BackboneName.SMALL)
     clean = train_surrogate(images, labels, TASKS, learning, 1, CPU).networks(TASKS, CPU)
     objective = OBJECTIVES[ObjectiveName.TAP].build(Ingredients(TASKS, [clean], fresh, seed=0))
     settings = replace(SETTINGS, steps=60, learning_rate=1e-2, batch_size=16)
