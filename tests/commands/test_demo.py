@@ -89,15 +89,16 @@ def test_file_in_place_of_the_folder_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.fixture(scope="module")
-def unjudged(tmp_path_factory: pytest.TempPathFactory) -> tuple[DemoConfig, Stages, DemoResult]:
-    """A demo whose scenes are not judged, and the stages of its run."""
+def ran(tmp_path_factory: pytest.TempPathFactory) -> tuple[DemoConfig, Stages, DemoResult, DemoResult]:
+    """A demo whose scenes are not judged, the same with these judged, and the stages of both."""
     config, stages = tiny(tmp_path_factory.mktemp("demo") / "demo"), Stages()
-    return config, stages, run_demo(dataclasses.replace(config, judge_scenes=False), stages)
+    unjudged = run_demo(dataclasses.replace(config, judge_scenes=False), stages)
+    return config, stages, unjudged, run_demo(config, stages)
 
 
-def test_second_run_continues_with_what_is_there(unjudged: tuple[DemoConfig, Stages, DemoResult]) -> None:
-    config, first_stages, _ = unjudged
-    first, second_stages = run_demo(config, SilentProgress()), Stages()
+def test_second_run_continues_with_what_is_there(ran: tuple[DemoConfig, Stages, DemoResult, DemoResult]) -> None:
+    config, first_stages, _, first = ran
+    second_stages = Stages()
     for found, count in ((first.shapes, config.train_count), (first.scenes, config.scene_count)):
         manifest = read_manifest(found.release)
         assert len(manifest.files) == count
@@ -143,11 +144,11 @@ def test_demo_protects_as_its_own_verification_says(tmp_path: Path) -> None:
     assert "600 protected" in result.stdout
 
 
-def test_scenes_are_judged_only_if_asked(unjudged: tuple[DemoConfig, Stages, DemoResult]) -> None:
-    config, _, result = unjudged
+def test_scenes_are_judged_only_if_asked(ran: tuple[DemoConfig, Stages, DemoResult, DemoResult]) -> None:
+    _, _, result, with_scenes = ran
     assert result.scenes.verification is None
     assert result.to_json()["scenes"]["verification"] is None
-    judged = run_demo(config, SilentProgress()).scenes.verification
+    judged = with_scenes.scenes.verification
     assert judged is not None
     assert [task.task for task in judged.conditions[0].tasks] == list(DENSE)
 
