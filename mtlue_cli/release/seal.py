@@ -208,10 +208,12 @@ class Authentication:
     Attributes:
         faults: One per line.
         by: Who vouches for the records, in words; empty if nobody does.
+        signer: Fingerprint of whoever signed them; as the seal says, unless ``by`` names the signature. None: nobody.
     """
 
     faults: tuple[str, ...] = ()
     by: tuple[str, ...] = ()
+    signer: str | None = None
 
     @property
     def described(self) -> str:
@@ -219,6 +221,13 @@ class Authentication:
         if self.by:
             return f"authenticated by {' and '.join(self.by)}"
         return "not authenticated, see the faults" if self.faults else NOT_AUTHENTICATED
+
+    @property
+    def signed_by(self) -> str:
+        """Who signed them, in words; empty if nobody did."""
+        if self.signer is None or any(self.signer in who for who in self.by):
+            return self.signer or ""
+        return f"{self.signer}, as the seal says: check it with --signer FILE"
 
 
 def trust_of(key: Path | None, signer: Path | None) -> Trust:
@@ -274,7 +283,8 @@ def authenticate(release: Path, manifest: Manifest, trust: Trust) -> Authenticat
             break
     if trust.signer is not None and seal.is_of_signer(trust.signer):
         by.append(f"the signature of {trust.signer.fingerprint}")
-    return Authentication(tuple(faults), () if faults else tuple(by))
+    signer = None if seal.signer is None else PublicKey(bytes.fromhex(seal.signer)).fingerprint
+    return Authentication(tuple(faults), () if faults else tuple(by), signer)
 
 
 def sealed_file_faults(release: Path, seal: Seal, required: Iterable[str]) -> list[str]:

@@ -270,11 +270,33 @@ class TestSigned:
         result = inspected(release, "--signer", f"{signed.sign}.pub")
         assert result.exit_code == ExitCode.SUCCESS, result.output
         assert f"the signature of {public.fingerprint}" in " ".join(result.stdout.split())
+        assert f"signed by {public.fingerprint}" in " ".join(result.stdout.split())
+        claimed = inspected(release, "--json")
+        assert json.loads(claimed.stdout)["signer"] == public.fingerprint
+        shown = " ".join(inspected(release).stdout.split())
+        assert f"signed by {public.fingerprint}, as the seal says: check it with --signer FILE" in shown
         progress = Notes()
         before = (release / SEAL_PATH).read_bytes()
         protect_folder(signed, progress)
         assert f"signing with {signed.sign} ({public.fingerprint})" in progress.lines
         assert (release / SEAL_PATH).read_bytes() == before
+
+    def test_a_dry_run_and_a_run_name_who_seals_and_signs(self, signed: ProtectConfig, own: Path) -> None:
+        words = ["protect", signed.images, "--labels", signed.labels, "--weights", signed.weights, "--device", "cpu"]
+        words = [*map(str, [*words, "--sign", signed.sign])]
+        planned = RUNNER.invoke(app, [*words, "--dry-run", "--json"])
+        key = find_key(own)
+        assert planned.exit_code == ExitCode.SUCCESS, planned.output
+        document = json.loads(planned.stdout)
+        assert document["seal"] == f"{key.key.fingerprint}, from {own}"
+        assert (document["key"], document["signer"]) == (None, f"a new one, in {signed.sign}")
+        assert own.read_text().strip() not in planned.output
+        result = protect_folder(signed, SilentProgress())
+        public = read_public_key(Path(f"{signed.sign}.pub"))
+        assert (result.signer, result.rows()["signed by"]) == (public.fingerprint, public.fingerprint)
+        shown = " ".join(RUNNER.invoke(app, [*words, "--dry-run"]).stdout.split())
+        assert f"sealed with {key.key.fingerprint}, from {own}" in shown
+        assert f"signed by {public.fingerprint}, from {signed.sign}" in shown
 
     def test_another_signer_or_none_is_a_fault(self, signed: ProtectConfig, tmp_path: Path) -> None:
         release = protect_folder(signed, SilentProgress()).release
