@@ -28,6 +28,7 @@ from mtlue_cli.commands.verify import verify
 from mtlue_cli.errors import InputError, MtlueError
 from mtlue_cli.files import shown
 from mtlue_cli.options import Option, option_fields
+from mtlue_cli.storage.urls import without_secrets
 from mtlue_cli.workflows.protect.config import ProtectConfig
 
 DEBUG_VARIABLE = "MTLUE_DEBUG"
@@ -36,12 +37,12 @@ SHOW_CURSOR = b"\x1b[?25h"
 
 @contextlib.contextmanager
 def _visible_faults() -> Iterator[None]:
-    """Within it what Typer says of wrong usage, which it prints itself, has visible characters alone."""
+    """Within it what Typer says of wrong usage, which it prints itself, has visible characters and no passwords."""
     try:
         yield
     except Exception as error:
         if isinstance(message := getattr(error, "message", None), str):
-            error.message = visible(message)  # type: ignore[attr-defined]  # just found
+            error.message = visible(without_secrets(message, {}))  # type: ignore[attr-defined]  # just found
         raise
 
 
@@ -179,7 +180,7 @@ def _described(error: Exception) -> list[str]:
 def _complain(*lines: str) -> None:
     console = PlainConsole(stderr=True)
     for line in lines:
-        console.print(shown(line), soft_wrap=True)
+        console.print(shown(without_secrets(line, {})), soft_wrap=True)
 
 
 def _version(wanted: bool) -> None:
