@@ -215,7 +215,7 @@ def decode_bytes(content: bytes, metadata: Collection[MetadataGroup] = tuple(Met
 
 _ONE_CALL = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+", b"RIFF", b"\0\0\0\x0cjP  ", b"\xff\x4f\xff\x51")
 """How formats begin that are decoded in one call of a library, which nothing can interrupt; and those of ISO media."""
-LONG_CALL = 1 << 24
+LONG_CALL = 1 << 23
 """Pixels, or bytes of a file, from which such a call may take more than a few seconds."""
 
 

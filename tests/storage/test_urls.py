@@ -122,7 +122,7 @@ def test_passwords_of_urls_are_never_said_back(
     assert result.stderr
 
 
-def test_a_file_url_is_shown_as_it_was_typed(tmp_path: Path) -> None:
+def test_a_file_url_is_shown_as_it_was_typed() -> None:
     assert url_of(Path("file:///none/photos")) == "file:///none/photos"
     assert str(UrlPath("file:///none/photos")) == "file:///none/photos"
     with pytest.raises(InputError, match=r"file:///none/photos cannot be read: the scheme file is not known"):
