@@ -5,7 +5,6 @@ done waits a few seconds for the next request, so that many files cost one start
 """
 
 import atexit
-import contextlib
 import io
 import os
 import select
@@ -24,7 +23,9 @@ import msgspec
 from mtlue_cli.budget import Budget, budget, deadline, limited_to
 
 BASE_BYTES = 1 << 30
-"""Of address space that a process has for itself."""
+"""Of address space that a process has for each request, beside what loading its libraries takes."""
+_SMALL = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "ARROW_DEFAULT_MEMORY_POOL": "system"}
+"""Environment in which libraries reserve little memory ahead."""
 
 _REQUEST = struct.Struct("<QQ")
 """Bytes of a request, and of the memory that it may take."""
@@ -110,7 +111,7 @@ class Answer(io.RawIOBase):
 def asked(module: str, request: Mapping[str, Any], memory: int) -> Iterator[Answer]:
     """Ask the function ``answer`` of a module, in a process that may take so many bytes besides :data:`BASE_BYTES`.
 
-    The limits of the running call hold there too. Windows has no limit of memory.
+    The limits of the running call hold there too. Memory is limited on Linux alone.
 
     Raises:
         IsolationError: The file is refused, or the process ended; also while the answer is read.
@@ -170,6 +171,7 @@ def _waiting(module: str) -> "subprocess.Popen[bytes] | None":
 def _started(module: str) -> "subprocess.Popen[bytes]":
     words = [sys.executable, "-P", "-m", "mtlue_cli.isolation", module]
     environment = {name: value for name, value in os.environ.items() if not name.startswith("MTLUE_")}
+    environment |= _SMALL
     environment["PYTHONPATH"] = os.pathsep.join(os.path.abspath(part) for part in sys.path)
     pipe, none = subprocess.PIPE, subprocess.DEVNULL
     return subprocess.Popen(words, bufsize=0, stdin=pipe, stdout=pipe, stderr=none, env=environment)
@@ -227,10 +229,11 @@ def serve(module: str) -> None:
     for handle in (0, 1, 2):
         os.dup2(nowhere, handle)
     work = import_module(module).answer
+    loaded = _address_space()
     while _is_asked(requests) and len(head := requests.read(_REQUEST.size)) == _REQUEST.size:
         size, memory = _REQUEST.unpack(head)
         given = msgspec.msgpack.decode(requests.read(size))
-        _limit_memory(memory)
+        _limit_memory(loaded + memory)
         try:
             with limited_to(Budget(**given["limits"])):
                 work(out, **given["request"])
@@ -250,8 +253,17 @@ def _is_asked(requests: io.BufferedReader) -> bool:
     return bool(poll.poll(_IDLE_MS))
 
 
+def _address_space() -> int:
+    """Bytes of this process; 0 where that is not known."""
+    try:
+        with open("/proc/self/statm", encoding="ascii") as stream:
+            return int(stream.read().split()[0]) * os.sysconf("SC_PAGE_SIZE")
+    except (OSError, ValueError, IndexError):
+        return 0
+
+
 def _limit_memory(most: int) -> None:
-    with contextlib.suppress(ImportError, OSError, ValueError):
+    if sys.platform == "linux":
         import resource
 
         _, hard = resource.getrlimit(resource.RLIMIT_AS)
