@@ -1,4 +1,4 @@
-"""A large JSON document, read entry by entry: as objects of Python the whole would take thirty times its size."""
+"""A large JSON document, read entry by entry: an element of a list of the document, or a member that is none."""
 
 import json
 import re
@@ -7,11 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from mtlue_cli.errors import InputError
-from mtlue_cli.tasks.readers.text import read_text
+from mtlue_cli.tasks.readers.text import MOST_ENTRY, read_text
 from mtlue_cli.tasks.wording import quoted
-
-MOST_ENTRY = 4 << 20
-"""Characters of one entry at most: an element of a list of the document, or a member that is none."""
 
 _SPACE = re.compile(r"[ \t\n\r]*")
 

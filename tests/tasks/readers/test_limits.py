@@ -17,7 +17,7 @@ from mtlue_cli.layouts.parquet_images import holds_images
 from mtlue_cli.tasks.label_options import LabelOptions
 from mtlue_cli.tasks.labels import read_label_file
 from mtlue_cli.tasks.multi_label import MultiLabel
-from mtlue_cli.tasks.readers import json_members
+from mtlue_cli.tasks.readers import json_lines, json_members
 from mtlue_cli.tasks.readers.base import LabelSource
 from mtlue_cli.tasks.readers.json_members import read_members
 from mtlue_cli.tasks.readers.parquet import read_parquet
@@ -247,6 +247,26 @@ def test_an_entry_of_a_json_document_is_limited_and_the_document_is_not(
     path.write_text(json.dumps(document))
     with pytest.raises(InputError, match="an entry is damaged, or longer than 60 characters: line 1 column 10"):
         read_label_file(path)
+
+
+def test_lines_without_a_row_count_and_a_long_one_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(json_lines, "MOST_ENTRY", 30)
+    path = tmp_path / "labels.jsonl"
+    path.write_text('{"image": "a.png", "t": 0}\n{"image": "b.png", "t": [[],[],[],[]]}\n')
+    with pytest.raises(InputError) as raised:
+        read_label_file(path)
+    assert "row 2: has 38 characters, expected at most 30" in str(raised.value.faults)
+    path.write_text("x\n" * 11)
+    with limited_to(Budget(max_rows=10)), pytest.raises(InputError, match="has 11 rows, the limit is 10"):
+        read_label_file(path)
+    path = tmp_path / "list_attr_celeba.txt"
+    with limited_to(Budget(max_rows=2, max_columns=3)):
+        path.write_text("3\nA\n" + "x.jpg 1\n" * 3)
+        with pytest.raises(InputError, match="has 3 rows, the limit is 2"):
+            read_label_file(path)
+        path.write_text(f"1\n{'A ' * 4}\nx.jpg 1 1 1 1\n")
+        with pytest.raises(InputError, match="has 4 columns, the limit is 3"):
+            read_label_file(path, LabelOptions(format=LabelFormat.CELEBA))
 
 
 @pytest.mark.parametrize(
