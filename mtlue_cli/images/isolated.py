@@ -4,7 +4,7 @@ import io
 import warnings
 from collections.abc import Collection, Mapping
 from math import prod
-from typing import IO, Literal
+from typing import IO, Any, Literal
 
 import msgspec
 import numpy as np
@@ -78,9 +78,9 @@ def _decoded(content: bytes, **request: object) -> tuple[_Head, Array, Array | N
 _MOST_CHANNELS = 4
 
 
-def _array(stream: io.BufferedReader, shape: tuple[int, ...], dtype: str) -> Array:
+def _array(stream: "io.BufferedReader[Any]", shape: tuple[int, ...], dtype: str) -> Array:
     found = np.empty(shape, dtype)
-    if stream.readinto(memoryview(found).cast("B")) != found.nbytes:
+    if stream.readinto(found.data.cast("B")) != found.nbytes:
         raise ValueError("the answer ends early")
     return found
 
@@ -89,17 +89,20 @@ def answer(out: IO[bytes], content: bytes, metadata: Collection[str] = (), colou
     """Write the decoded photo, or with ``colours`` the stored map, to ``out``, in the process for it."""
     Image.MAX_IMAGE_PIXELS = None  # the size is looked at all the same
     warnings.simplefilter("ignore")
+    alpha: Array | None = None
+    rest: dict[str, Any] = {}
     if colours is None:
         image = decode_here(content, [MetadataGroup(name) for name in metadata])
-        parts, kept = (image.pixels, image.alpha), image.metadata
-        rest = (image.format, image.icc_profile, kept.exif, kept.xmp, kept.text, image.lost_profile)
+        array, alpha, kept = image.pixels, image.alpha, image.metadata
+        rest = {"format": image.format, "icc_profile": image.icc_profile, "lost_profile": image.lost_profile}
+        rest |= {"exif": kept.exif, "xmp": kept.xmp, "text": kept.text}
     else:
         from mtlue_cli.images.targets import stored_here
 
-        parts, rest = (stored_here(content, colours), None), ()
-    head = _Head(parts[0].shape, str(parts[0].dtype), parts[1] is not None, *rest)  # type: ignore[arg-type]  # checked when it is read
+        array = stored_here(content, colours)
+    head = {"shape": array.shape, "dtype": str(array.dtype), "has_alpha": alpha is not None, **rest}
     encoded = msgspec.msgpack.encode(head)
     out.write(len(encoded).to_bytes(8, "little") + encoded)
-    for part in parts:
+    for part in (array, alpha):
         if part is not None:
-            out.write(memoryview(np.ascontiguousarray(part)).cast("B"))
+            out.write(np.ascontiguousarray(part).data.cast("B"))

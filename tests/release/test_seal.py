@@ -282,8 +282,8 @@ class TestSigned:
         assert (release / SEAL_PATH).read_bytes() == before
 
     def test_a_dry_run_and_a_run_name_who_seals_and_signs(self, signed: ProtectConfig, own: Path) -> None:
-        words = ["protect", signed.images, "--labels", signed.labels, "--weights", signed.weights, "--device", "cpu"]
-        words = [*map(str, [*words, "--sign", signed.sign])]
+        given = ["protect", signed.images, "--labels", signed.labels, "--weights", signed.weights, "--device", "cpu"]
+        words = [*map(str, [*given, "--sign", signed.sign])]
         planned = RUNNER.invoke(app, [*words, "--dry-run", "--json"])
         key = find_key(own)
         assert planned.exit_code == ExitCode.SUCCESS, planned.output
