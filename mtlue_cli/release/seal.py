@@ -79,13 +79,17 @@ class Seal(Document, frozen=True, forbid_unknown_fields=True, tag_field="schema_
         return _SEALING_KEY + b"\n" + json.dumps(dict(self.files), sort_keys=True).encode("utf-8", "surrogatepass")
 
     def is_of_key(self, key: Key) -> bool:
-        """Whether ``key`` made it."""
+        """Whether ``key`` made it, and it says so."""
         expected = _sealing_key(key).derive(self.message).hex()
-        return self.mac is not None and hmac.compare_digest(expected.encode(), self.mac.encode("utf-8", "replace"))
+        if self.mac is None or self.key_fingerprint != key.fingerprint:
+            return False
+        return hmac.compare_digest(expected.encode(), self.mac.encode("utf-8", "replace"))
 
     def is_of_signer(self, signer: PublicKey) -> bool:
-        """Whether the owner of ``signer`` made it."""
-        return self.signature is not None and signer.has_signed(self.signature, self.message)
+        """Whether the owner of ``signer`` made it, and it says so."""
+        return (
+            self.signature is not None and self.signer == signer.hex and signer.has_signed(self.signature, self.message)
+        )
 
 
 @dataclass(frozen=True)

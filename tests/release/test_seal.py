@@ -307,6 +307,17 @@ class TestSigned:
         protect_folder(replace(signed, sign=None), SilentProgress())
         assert inspected(release, "--signer", f"{signed.sign}.pub").exit_code == ExitCode.NOT_PROTECTED
 
+    def test_a_seal_that_names_another_key_or_signer_is_a_fault(self, signed: ProtectConfig, own: Path) -> None:
+        path = protect_folder(signed, SilentProgress()).release / SEAL_PATH
+        sound, options = json.loads(path.read_text()), ("--key", own, "--signer", f"{signed.sign}.pub")
+        for field, fault in (("key_fingerprint", "is made with the key"), ("signer", "is not signed by SHA256:")):
+            path.write_text(
+                json.dumps({**sound, field: sound[field][:-1] + "0123"[sound[field][-1] == "0"]}, indent=2) + "\n"
+            )
+            result = inspected(path.parents[1], *options)
+            assert result.exit_code == ExitCode.NOT_PROTECTED
+            assert fault in result.stderr
+
     def test_verify_takes_a_signer_for_a_release_alone(self, signed: ProtectConfig) -> None:
         signing_key(signed.images.parent / "signer")
         words = ["verify", signed.images, "--labels", signed.labels, "--weights", signed.weights]

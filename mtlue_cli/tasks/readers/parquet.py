@@ -62,6 +62,8 @@ def read_parquet(source: LabelSource) -> RawTable:
     except (OSError, ValueError, MemoryError) as error:  # pyarrow's are among them
         reason = next(iter(str(error).splitlines()), type(error).__name__)
         raise InputError(f"{source.path} cannot be read as Parquet: {quoted(reason)}") from error
+    if any(len(column) != stored.rows for column in columns):
+        raise InputError(f"{source.path} cannot be read as Parquet: it states {stored.rows:,} rows and has others")
     places = tuple(f"row {number}" for number in range(1, stored.rows + 1))
     return RawTable(tuple(header), tuple(zip(*columns, strict=True)), places if columns else (), unread=unread)
 

@@ -223,6 +223,16 @@ def test_a_parquet_file_at_which_pyarrow_aborts_is_refused(tmp_path: Path) -> No
         holds_images(path)
 
 
+def test_a_parquet_file_of_other_rows_than_it_states_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "labels.parquet"
+    parquet.write_table(pyarrow.table({"image": ["a.png", "b.png"], "t": [0, 1]}), path)
+    monkeypatch.setattr("mtlue_cli.tasks.readers.parquet.read_tables", lambda *_: [])
+    with pytest.raises(InputError, match="it states 2 rows and has others"):
+        read_label_file(path)
+
+
 def test_an_entry_of_a_json_document_is_limited_and_the_document_is_not(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
