@@ -24,11 +24,11 @@ from msgspec import Meta
 from mtlue_cli.choices import MAX_PATTERN_CELLS, ImageFormat, MetadataGroup, Quality
 from mtlue_cli.documents import Document
 from mtlue_cli.errors import InputError
-from mtlue_cli.files import open_regular, read_regular, write_atomically
+from mtlue_cli.files import RECORDS, open_regular, read_regular, write_atomically
 from mtlue_cli.metrics.flip import MeanFlip
 from mtlue_cli.tasks.paths import path_fault
 
-FOLDER = ".mtlue"
+FOLDER = RECORDS
 RUN_NAME = "run.json"
 MANIFEST_NAME = "manifest.jsonl"
 PLANNED_NAME = "planned.json"

@@ -78,6 +78,7 @@ class ProtectResult(
         compressed: Released files that are compressed with loss: their bound holds before compression.
         weights: Name of the generator.
         key_fingerprint: Of the key, for weights that take one.
+        signer: Fingerprint of the signing key; None: the release is not signed.
         warnings: What the user must know of the weights and of colour profiles.
         device: Where it ran, in words.
         seconds: Time taken.
@@ -105,6 +106,7 @@ class ProtectResult(
     compressed: int
     weights: str
     key_fingerprint: str | None
+    signer: str | None = None
     warnings: tuple[str, ...]
     device: str
     seconds: float
@@ -127,6 +129,7 @@ class ProtectResult(
             "FLIP": "" if self.flip is None else self.flip.described(),
             "weights": self.weights,
             "key": self.key_fingerprint or "",
+            "signed by": self.signer or "",
         }
 
     def _largest_change(self) -> str:
@@ -276,6 +279,7 @@ def _result(
         compressed=sum(keeps and _is_compressed_with_loss(plan.release.folder / record.file_name) for record in files),
         weights=plan.card.name,
         key_fingerprint=plan.run.key_fingerprint,
+        signer=None if plan.sealer.signer is None else plan.sealer.signer.public.fingerprint,
         warnings=(*plan.warnings, *_profile_warnings(remarks.lost_profiles)),
         device=device,
         seconds=round(seconds, 3),

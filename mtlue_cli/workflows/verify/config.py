@@ -241,5 +241,7 @@ def check_options(config: VerifyConfig) -> None:
             "--confidence and --metric auroc do not go together: there is no interval of AUROC",
             hint="use --metric accuracy or balanced-accuracy",
         )
+    if config.tier is not Tier.ADAPTIVE and config.adaptive_minutes != VerifyConfig.adaptive_minutes:
+        raise InputError("--adaptive-minutes has no effect without --tier adaptive", hint="give both, or neither")
     if config.seeds < 1:
         raise InputError(f"--seeds is {config.seeds}, expected at least 1")
