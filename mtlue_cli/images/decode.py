@@ -56,7 +56,8 @@ _READABLE_MODES = frozenset({"1", "L", "LA", "La", "P", "PA", "RGB", "RGBA", "RG
 """Pillow's modes of 8 bits that it turns into grey or RGB."""
 _GREY_MODES = ("1", "L", "LA", "La")
 _TRANSPARENT_MODES = ("LA", "La", "RGBA", "RGBa", "PA")
-_STRIP_PIXELS = 1 << 22
+_STRIP_PIXELS = 1 << 18
+"""Pixels that are copied at a time: what is copied twice stays in the processor's cache."""
 
 
 @dataclass(frozen=True)

@@ -56,7 +56,7 @@ from mtlue_cli.tasks.wording import counted
 SCHEMA_VERSION = 1
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class FileCheck:
     """What was found of one released file.
 

@@ -127,3 +127,16 @@ def test_a_file_url_is_shown_as_it_was_typed() -> None:
     assert str(UrlPath("file:///none/photos")) == "file:///none/photos"
     with pytest.raises(InputError, match=r"file:///none/photos cannot be read: the scheme file is not known"):
         checked_url(Path("file:///none/photos"))
+
+
+def test_a_store_that_refuses_to_list_names_the_variables_of_its_credentials(monkeypatch: pytest.MonkeyPatch) -> None:
+    s3fs = pytest.importorskip("s3fs")
+
+    def refuse(*_: object, **__: object) -> None:
+        raise PermissionError("The AWS Access Key Id you provided does not exist in our records.")
+
+    monkeypatch.setattr(s3fs.S3FileSystem, "find", refuse)
+    with pytest.raises(InputError, match="s3://bucket/photos cannot be listed: The AWS Access Key Id") as raised:
+        Objects("s3://bucket/photos").list("photos")
+    for variable in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_PROFILE", "AWS_ENDPOINT_URL"):
+        assert variable in str(raised.value.hint)
