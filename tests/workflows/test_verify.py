@@ -752,7 +752,7 @@ def test_an_attacker_has_his_own_images_protected(config: VerifyConfig, made: Ma
     more = replace(named, countermeasures=("pair-purification:steps=2,pairs=8",), cache=config.cache)
     assert [found.cached for found in verify_release(more, SilentProgress()).conditions] == [True, True, False]
     with pytest.raises(InputError, match="judge the generator with --weights"):
-        verify_release(replace(named, weights=None, protected=made.images), SilentProgress())
+        verify_release(replace(named, weights=None, protected=tmp_path), SilentProgress())
 
 
 def test_confidence_is_refused_where_tasks_label_every_pixel(config: VerifyConfig) -> None:
