@@ -199,6 +199,7 @@ class ReleaseCheck:
             "files": f"{self.files}, {len(self.quarantine)} in quarantine",
             "masks and maps": str(self.maps or ""),
             "tasks": ", ".join(run.tasks),
+            "kept useful": ", ".join(run.keep),
             "weights": f"{run.weights_name} ({run.weights_sha256[:SHORT_DIGEST]})",
             "key": run.key_fingerprint or "none",
             "codes": codes if run.code_version else "",

@@ -70,6 +70,7 @@ class ProtectResult(
         fixes: What to do about those that got too little, each said once.
         unlabelled: Images of the folder without a row; they are not released.
         tasks, unprotected_tasks: Names.
+        kept_useful: Those of ``unprotected_tasks`` that the weights were trained to keep useful.
         epsilon: Bound in 255ths.
         max_change: Largest measured change over all released files in 255ths; None if there is none.
         mean_change: Over all released files; None without any.
@@ -111,6 +112,7 @@ class ProtectResult(
     device: str
     seconds: float
     columns: tuple[ColumnUse, ...] = ()
+    kept_useful: tuple[str, ...] = ()
     exit_code: ExitCode
 
     def rows(self) -> dict[str, str]:
@@ -123,6 +125,7 @@ class ProtectResult(
             "masks and maps": _maps_in_words(self.maps, self.turned_maps),
             "tasks": ", ".join(self.tasks),
             "not protected": ", ".join(self.unprotected_tasks),
+            "kept useful": ", ".join(self.kept_useful),
             "largest change": "" if self.max_change is None else self._largest_change(),
             "change per file": "" if self.mean_change is None else spread.format(*structs.astuple(self.mean_change)),
             "mean PSNR": "" if self.mean_psnr is None else f"{self.mean_psnr:.2f} dB",
@@ -284,6 +287,7 @@ def _result(
         device=device,
         seconds=round(seconds, 3),
         columns=plan.columns,
+        kept_useful=plan.run.keep,
         exit_code=ExitCode.QUARANTINE if left_out else ExitCode.SUCCESS,
     )
 
