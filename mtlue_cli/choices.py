@@ -219,6 +219,7 @@ class CountermeasureName(StrEnum):
     PURIFICATION = "purification"
     PAIR_REMOVER = "pair-remover"
     RECOMPUTE_REMOVAL = "recompute-removal"
+    EARLY_STOP = "early-stop"
 
 
 class TrainingMethodName(StrEnum):
@@ -230,6 +231,7 @@ class TrainingMethodName(StrEnum):
     GPS = "gps"
     HEAD = "head"
     FULL = "full"
+    RES_CBM = "res-cbm"
 
 
 class LearnerName(StrEnum):
