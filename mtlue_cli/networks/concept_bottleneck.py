@@ -14,7 +14,7 @@ class ConceptBottleneck(nn.Module):
     """In place of a network's heads: the classes of all other columns are concepts, from which the target is predicted.
 
     The concepts are learned from their own labels. The target is predicted from their logits by a linear layer, and a
-    second one adds what ``residuals`` vectors find in the features: their cosine with them, scaled to unit variance.
+    second one adds what ``residuals`` vectors find in the features: their cosines with these, scaled to unit variance.
     The target's loss trains both layers and the vectors, never the concepts or what lies below them.
 
     In training every other image is predicted from the concepts alone; of the rest only the residual part is trained.
@@ -24,7 +24,8 @@ class ConceptBottleneck(nn.Module):
         residual vectors in the feature space, and training in which neither part learns for the other. Deviations: the
         concepts are labelled columns, so their logits take the place of similarities of CLIP's image and text features,
         and the features are learned with them; no bank of candidate concepts is there to name the vectors with, so
-        the incremental discovery is left out, and with it the penalty on the weights.
+        the incremental discovery is left out, and so is the penalty on the weights; features are standardised, since
+        those behind a ReLU have nearly the same cosine with every vector.
     """
 
     def __init__(self, width: int, tasks: TaskSet, target: str, residuals: int) -> None:
@@ -35,6 +36,7 @@ class ConceptBottleneck(nn.Module):
         self.concepts = nn.Linear(width, concepts)
         self.base = nn.Linear(concepts, classes)
         self.residual = nn.Linear(residuals, classes)
+        self.centre = nn.BatchNorm1d(width, affine=False)
         self.vectors = nn.Parameter(torch.randn(residuals, width))
         self._completes = True
 
@@ -46,7 +48,9 @@ class ConceptBottleneck(nn.Module):
         base = self.base(known.detach()) + 0.0 * features.sum(dim=1, keepdim=True)
         logits = base
         if self._completes:
-            cosines = nn.functional.normalize(fixed, dim=1) @ nn.functional.normalize(self.vectors, dim=1).T
+            cosines = (
+                nn.functional.normalize(self.centre(fixed), dim=1) @ nn.functional.normalize(self.vectors, dim=1).T
+            )
             completed = base.detach() + self.residual(cosines * fixed.shape[1] ** 0.5)
             alone = torch.arange(len(features), device=features.device) % 2 == 0
             logits = torch.where(alone.unsqueeze(1), base, completed) if self.training else completed
