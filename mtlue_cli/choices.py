@@ -217,6 +217,7 @@ class CountermeasureName(StrEnum):
     FGSM_TRAINING = "fgsm-training"
     ADVERSARIAL_TRAINING = "adversarial-training"
     PURIFICATION = "purification"
+    PAIR_PURIFICATION = "pair-purification"
     PAIR_REMOVER = "pair-remover"
     RECOMPUTE_REMOVAL = "recompute-removal"
     EARLY_STOP = "early-stop"

@@ -99,7 +99,7 @@ class RunRecord(Document, frozen=True, forbid_unknown_fields=True, tag_field="sc
     keep: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
-        """As ``run.json`` holds it: without the usual quality and an empty ``keep``, unknown to older versions."""
+        """As ``run.json`` holds it: without a usual quality or an empty ``keep``, which older versions do not know."""
         found = super().to_json()
         if not self.keep:
             del found["keep"]

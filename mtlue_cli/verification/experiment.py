@@ -53,6 +53,8 @@ FEWEST_PAIRS = 8
 FEWEST_VALIDATION = 8
 """Validation images that an attacker who stops early needs."""
 
+NO_SERVICE = "nobody protects the attacker's images for him: judge the generator with --weights instead of a release"
+
 PACKAGES = ("numpy", "pillow", "torch", "torchmetrics", "torchvision")
 """What computes a result beside this program; another version may compute another one."""
 
@@ -105,6 +107,8 @@ class Laboratory:
         starts: Where training methods that need one start from, by backbone.
         weights: The generator's checkpoint, where an attacker has it.
         own_images: Clean images of an attacker's own, ``(K, 3, S, S)`` uint8; None: he has none.
+        own_pairs: Some of these and what the owner's service made of them, ``(P, 3, S, S)`` uint8 each, and the labels
+            that he gave them; None: there is no service.
     """
 
     data: ExperimentData
@@ -115,6 +119,7 @@ class Laboratory:
     starts: Mapping[BackboneName, PretrainedStart] = field(default_factory=dict)
     weights: Path | None = None
     own_images: Tensor | None = None
+    own_pairs: tuple[Tensor, Tensor, Mapping[str, Tensor]] | None = None
 
     def run(
         self,
@@ -238,6 +243,8 @@ class Laboratory:
             raise InputError(f"{len(self.images.clean)} training images leave too few for pairs")
         if condition.attack.needs_own_images and self.own_images is None:
             raise InputError("the attacker has no clean images of his own: give them with --attacker-images DIR")
+        if condition.attack.needs_own_pairs and self.own_pairs is None:
+            raise InputError(NO_SERVICE)
         require_labelled(condition.victim.learner, self.data.train_labels, self.data.tasks)
         if condition.material is Material.CLEAN_PART:
             clean = len(self.images.clean) - round(condition.protected_fraction * len(self.images.clean))
@@ -289,6 +296,8 @@ class Laboratory:
             chosen = torch.randperm(len(self.images.clean), generator=rng)[: self._pairs]
             pairs = self.images.clean[chosen], self.images.release()[chosen]
             pair_labels = {name: column[chosen] for name, column in self.data.train_labels.items()}
+        elif countermeasure.needs_own_pairs and self.own_pairs is not None:
+            pairs, pair_labels = self.own_pairs[:2], self.own_pairs[2]
         return AttackerView(
             labels,
             self.data.tasks,
@@ -311,6 +320,10 @@ class Laboratory:
     @cached_property
     def _own_digest(self) -> str | None:
         return None if self.own_images is None else data_digest(self.own_images, {})
+
+    @cached_property
+    def _pairs_digest(self) -> str | None:
+        return None if self.own_pairs is None else data_digest(self.own_pairs[1], self.own_pairs[2])
 
     @cached_property
     def scoring(self) -> Scoring:
@@ -351,6 +364,7 @@ class Laboratory:
                 "weights": None if weights is None else file_digest(weights),
                 "pairs": [PAIRS, PAIRS_SHARE],
                 "own_images": self._own_digest if condition.attack.needs_own_images else None,
+                **({"own_pairs": self._pairs_digest} if condition.attack.needs_own_pairs else {}),
                 "data": self.data.digest,
                 "halves": self.settings.seed,
                 "device": self.device.type,

@@ -25,6 +25,18 @@ def test_a_release_without_records_is_held_to_protect_everything(tmp_path: Path)
     assert "8/255" in promise.notes[0]
 
 
+def test_kept_columns_are_learned_and_not_judged(tmp_path: Path) -> None:
+    run = RunRecord(8, "w", "0", ("a",), ImageFormat.PNG, keep_metadata=False, complete=True, keep=("b", "gone"))
+    write_run(tmp_path, run)
+    promise = promised_by_release(tmp_path, LABELS)
+    assert (promise.tasks, promise.kept) == (("a",), ("b",))
+    assert promise.notes == (
+        "not protected by design and left out: c",
+        "kept useful by design, so learned too and not judged: b",
+    )
+    assert "keep" not in RunRecord(8, "w", "0", ("a",), ImageFormat.PNG, keep_metadata=False).to_json()
+
+
 def test_a_promise_about_no_column_is_an_error() -> None:
     with pytest.raises(InputError, match="no label column is a protected task"):
         promised(8, ["other"], LABELS)

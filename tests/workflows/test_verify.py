@@ -728,6 +728,33 @@ def test_an_attacker_purifies_with_images_of_his_own(config: VerifyConfig, made:
         verify_release(replace(given, attacker_images=few.images), SilentProgress())
 
 
+def test_an_attacker_has_his_own_images_protected(config: VerifyConfig, made: MadeSet, tmp_path: Path) -> None:
+    """A generator that keeps one column useful is judged; its service makes the pairs."""
+    other = make_set(tmp_path / "other", count=12, seed=8)
+    weights = write_checkpoint(tmp_path / "g.safetensors", made.table.tasks.subset(["green"]), keep=("red",))
+    named = replace(
+        config,
+        protected=None,
+        weights=str(weights),
+        control=False,
+        probes=False,
+        epochs=1,
+        attacker_images=other.images,
+        countermeasures=("pair-purification:steps=2,pairs=10",),
+    )
+    result = verify_release(named, SilentProgress())
+    assert result.conditions[2].name == "small + pair-purification:steps=2,pairs=10"
+    assert "the owner protected 10 images for the attacker, as a service" in result.notes
+    assert {task.task: task.judged for task in result.conditions[1].tasks} == {"green": True, "red": False}
+    assert result.conditions[1].average is None or result.conditions[1].average.tasks == ("green",)
+    assert "kept useful by design, so learned too and not judged: red" in result.notes
+    assert any(note.startswith("kept useful, share of what clean images teach") for note in result.notes)
+    more = replace(named, countermeasures=("pair-purification:steps=2,pairs=8",), cache=config.cache)
+    assert [found.cached for found in verify_release(more, SilentProgress()).conditions] == [True, True, False]
+    with pytest.raises(InputError, match="judge the generator with --weights"):
+        verify_release(replace(named, weights=None, protected=tmp_path), SilentProgress())
+
+
 def test_confidence_is_refused_where_tasks_label_every_pixel(config: VerifyConfig) -> None:
     config = replace(config, confidence=0.95)
     plan = plan_verification(config)

@@ -43,7 +43,7 @@ class AttackerView:
         labels: The published labels: task name to ``(N,)`` int64, negative where unlabelled, or to label maps.
         tasks: Their tasks.
         pairs: A few originals and their protected versions, ``(M, 3, S, S)`` uint8 each, which whoever has the
-            generator can make from any images; None where no generator is public.
+            generator can make from any images; or his own images, which the owner protected for him. None: he has none.
         crop_size: Side in pixels of what his network will see.
         seed: Of whatever he draws.
         device: Where he computes.
@@ -85,6 +85,8 @@ class Countermeasure(ABC):  # noqa: B024 - each hook has a neutral default; a co
         needs_pairs: Whether it cannot run without :attr:`AttackerView.pairs`.
         needs_weights: Whether it cannot run without :attr:`AttackerView.weights`.
         needs_own_images: Whether it cannot run without :attr:`AttackerView.own_images`.
+        needs_own_pairs: Pairs of his own images, protected by the owner as a service, that it takes at most; 0: it
+            takes none.
         image_level_only: Whether it works on labels of images: it does not see label maps, and cannot run on these
             alone.
         moves_content: Whether it moves what an image shows and leaves label maps where they are: it would spoil what it
@@ -98,6 +100,7 @@ class Countermeasure(ABC):  # noqa: B024 - each hook has a neutral default; a co
     needs_pairs = False
     needs_weights = False
     needs_own_images = False
+    needs_own_pairs = 0
     image_level_only = False
     moves_content = False
     blends_labels = False

@@ -34,11 +34,12 @@ class InOrder(Countermeasure):
             "needs_pairs",
             "needs_weights",
             "needs_own_images",
+            "needs_own_pairs",
             "image_level_only",
             "moves_content",
             "blends_labels",
         ):
-            object.__setattr__(self, name, any(getattr(step, name) for step in self.steps))
+            object.__setattr__(self, name, max(getattr(step, name) for step in self.steps))
         object.__setattr__(self, "source", "; ".join(dict.fromkeys(step.source for step in self.steps)))
 
     @property
@@ -126,6 +127,8 @@ def in_order(steps: Sequence[CountermeasureChoice]) -> CountermeasureChoice:
     name = "+".join(step.name for step in steps)
     if len(set(steps)) < len(steps) or sum(step.settings.validation is not None for step in steps) > 1:
         raise InputError(f"countermeasure {name!r} names the same step twice")
+    if any(step.settings.needs_pairs for step in steps) and any(step.settings.needs_own_pairs for step in steps):
+        raise InputError(f"countermeasure {name!r} takes pairs of two kinds", hint="name each in an option of its own")
     early = next((step for step in steps[:-1] if step.settings.blends_labels), None)
     if early is not None:
         others = "+".join(step.name for step in steps if step is not early)

@@ -34,6 +34,7 @@ from mtlue_cli.verification.countermeasures.low_pass import LowPass
 from mtlue_cli.verification.countermeasures.mixing import CutMix, MixUp
 from mtlue_cli.verification.countermeasures.nonlinear import NonlinearTransformations
 from mtlue_cli.verification.countermeasures.orthogonal_projection import OrthogonalProjection
+from mtlue_cli.verification.countermeasures.pair_purification import PairPurification
 from mtlue_cli.verification.countermeasures.pair_remover import PairRemover
 from mtlue_cli.verification.countermeasures.purification import Purification
 from mtlue_cli.verification.countermeasures.random_interpolation import RandomInterpolation
@@ -71,6 +72,7 @@ COUNTERMEASURES: Mapping[str, CountermeasureChoice] = {
         (CountermeasureName.FGSM_TRAINING, Tier.STANDARD, FgsmTraining()),
         (CountermeasureName.ADVERSARIAL_TRAINING, Tier.FULL, AdversarialTraining()),
         (CountermeasureName.PURIFICATION, Tier.STANDARD, Purification()),
+        (CountermeasureName.PAIR_PURIFICATION, Tier.STANDARD, PairPurification()),
         (CountermeasureName.PAIR_REMOVER, Tier.STANDARD, PairRemover()),
         (CountermeasureName.RECOMPUTE_REMOVAL, Tier.STANDARD, RecomputeRemoval()),
         (CountermeasureName.EARLY_STOP, Tier.STANDARD, EarlyStop()),

@@ -30,6 +30,7 @@ from mtlue_cli.training.named_settings import choose, choose_all, combined
 from mtlue_cli.training.pretrained import PACKAGED, packaged_is_installed
 from mtlue_cli.verification.conditions import Condition, VictimSpec, plan_conditions, plan_victims
 from mtlue_cli.verification.countermeasures.registry import COUNTERMEASURES, countermeasure_named
+from mtlue_cli.verification.experiment import NO_SERVICE
 from mtlue_cli.verification.tiers import TIERS, NotTested, not_tested
 from mtlue_cli.weightings.registry import INSTALL, WEIGHTINGS, require_installed
 from mtlue_cli.workflows.verify.config import VerifyConfig, check_options
@@ -118,6 +119,9 @@ def checked_plan(config: VerifyConfig) -> VerifyPlan:
             f"{purified[0].name}: the attacker needs clean images of his own",
             hint="give them with --attacker-images DIR",
         )
+    served = [one for one in plan.conditions if one.attack.needs_own_pairs]
+    if served and config.weights is None:
+        raise InputError(f"{served[0].name}: {NO_SERVICE}")
     if config.attacker_images is not None and not purified:
         raise InputError(
             "no countermeasure of this plan uses --attacker-images", hint="add --countermeasure purification"
@@ -204,6 +208,8 @@ def plan_verification(config: VerifyConfig) -> VerifyPlan:
         usual = tuple(choice for choice in usual if not choice.of_published_weights)
     if config.attacker_images is None:
         usual = tuple(choice for choice in usual if not choice.settings.needs_own_images)
+    if config.weights is None:
+        usual = tuple(choice for choice in usual if not choice.settings.needs_own_pairs)
     countermeasures = _chosen(None if config.countermeasures is None else named, usual)
     fractions = _chosen(config.fractions, tier.fractions if tier else ())
     conditions = plan_conditions(
@@ -222,6 +228,9 @@ def plan_verification(config: VerifyConfig) -> VerifyPlan:
             for method in METHODS.values()
             if method.needs_start
         }
+    if config.weights is None:
+        served = [choice for choice in COUNTERMEASURES.values() if choice.settings.needs_own_pairs]
+        reasons |= {f"countermeasure {choice.name}": NO_SERVICE for choice in served}
     if config.attacker_images is None:
         needy = [choice for choice in COUNTERMEASURES.values() if choice.settings.needs_own_images]
         reasons |= {f"countermeasure {choice.name}": "needs --attacker-images: clean images" for choice in needy}

@@ -56,6 +56,7 @@ from mtlue_cli.workflows.verify.images import (
     load_side,
     protect_side,
     read_test_side,
+    service_pairs,
 )
 from mtlue_cli.workflows.verify.plan import (
     VerifyPlan,
@@ -206,6 +207,13 @@ def _verified(
     if own_images is not None:
         setting["notes"].append(f"the attacker has {len(own_images):,} clean images of his own")
         progress.note(setting["notes"][-1])
+    own_pairs = None
+    wanted_pairs = max(one.attack.needs_own_pairs for one in plan.conditions)
+    if own_images is not None and loaded is not None and wanted_pairs and len(loaded.card.tasks.image_level):
+        mine, theirs, rows = service_pairs(loaded, sides.train, labels, own_images, wanted_pairs, config.seed, device)
+        own_pairs = mine, theirs, {name: column[rows] for name, column in train_labels.items()}
+        setting["notes"].append(f"the owner protected {len(mine):,} images for the attacker, as a service")
+        progress.note(setting["notes"][-1])
     for start in starts.values():
         progress.note(f"fine-tuned victims start from {start.source}")
     cache = _cache(config, progress)
@@ -218,6 +226,7 @@ def _verified(
         starts | train_starts(config, plan, settings, (sides.train, sides.test), device, cache, progress),
         attackers_weights(config.weights, config.protected),
         own_images,
+        own_pairs,
     )
     if config.tier is Tier.ADAPTIVE:
 
@@ -232,7 +241,9 @@ def _verified(
             progress.note(note)
     run = PlanRun(lab, config, plan, promise, progress, engine)
     judgement, probes = run.judgement(), run.probes()
-    setting["notes"] += utility_notes(judgement.conditions, promise.kept)
+    for note in utility_notes(judgement.conditions, promise.kept):
+        setting["notes"].append(note)
+        progress.note(note)
     setting["flip"] = sources.flip()
     return verify_result(
         judgement,
