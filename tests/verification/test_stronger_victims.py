@@ -18,6 +18,7 @@ from mtlue_cli.verification.countermeasures.registry import countermeasure_named
 from mtlue_cli.verification.figures import ConditionFigures, figures_of
 from mtlue_cli.verification.training_images import TrainingImages, mix
 from mtlue_cli.verification.victim_result import VictimResult
+from mtlue_cli.workflows.verify.config import falling_shares
 from tests.tiny_network import build_tiny
 from tests.verification.test_experiment import DATA, GREY, IMAGES, LABELS, SETTINGS, SMALL, TASKS, laboratory, under
 
@@ -198,3 +199,10 @@ def test_what_is_to_stay_useful_has_an_average_of_its_own() -> None:
     assert found.utility.tasks == ("bright",)
     assert found.utility.learned_fraction.mean == pytest.approx(1)
     assert figures(Condition(SMALL), clean, clean, {"red", "bright"}).utility is None
+
+
+@pytest.mark.parametrize("text", ["1.0", "0.2,x", "0.5,0.5", "1.2,0", "0.5,-0.1", ""])
+def test_shares_that_do_not_fall_are_refused(text: str) -> None:
+    with pytest.raises(InputError, match="at least two protected shares that fall"):
+        falling_shares(text)
+    assert falling_shares("1.0, 0.5,0") == (1.0, 0.5, 0.0)

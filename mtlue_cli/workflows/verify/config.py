@@ -49,7 +49,7 @@ JudgingKeyFile = Annotated[
 ]
 
 
-def _falling_shares(text: str) -> tuple[float, ...]:
+def falling_shares(text: str) -> tuple[float, ...]:
     """The protected shares of a sequence of releases.
 
     Raises:
@@ -178,7 +178,7 @@ class VerifyConfig:
         tuple[float, ...] | None, Option(flags="--protected-fraction", panel=ATTACK, metavar="SHARE")
     ] = None
     gradual: Annotated[
-        tuple[float, ...] | None, Option(panel=ATTACK, metavar="SHARE,SHARE,...", typed=str, convert=_falling_shares)
+        tuple[float, ...] | None, Option(panel=ATTACK, metavar="SHARE,SHARE,...", typed=str, convert=falling_shares)
     ] = None
     keep: Annotated[tuple[str, ...] | None, Option(panel=INPUT, metavar="C", typed=str, convert=listed_names)] = None
     start: Annotated[
