@@ -220,6 +220,7 @@ class CountermeasureName(StrEnum):
     PAIR_PURIFICATION = "pair-purification"
     PAIR_REMOVER = "pair-remover"
     RECOMPUTE_REMOVAL = "recompute-removal"
+    EARLY_STOP = "early-stop"
 
 
 class TrainingMethodName(StrEnum):
@@ -231,6 +232,7 @@ class TrainingMethodName(StrEnum):
     GPS = "gps"
     HEAD = "head"
     FULL = "full"
+    RES_CBM = "res-cbm"
 
 
 class LearnerName(StrEnum):

@@ -37,7 +37,9 @@ class Promise:
     kept: tuple[str, ...] = ()
 
 
-def promised_by_release(release: Path, labels: TaskSet, usual: Sequence[str] | None = None) -> Promise:
+def promised_by_release(
+    release: Path, labels: TaskSet, usual: Sequence[str] | None = None, keep: Sequence[str] | None = None
+) -> Promise:
     """The promise of a release; one without a readable run record is held to protect the columns in ``usual``, or all.
 
     Raises:
@@ -48,9 +50,10 @@ def promised_by_release(release: Path, labels: TaskSet, usual: Sequence[str] | N
         with contextlib.suppress(InputError):  # the audit reports what is wrong with it
             run = read_run(release)
     if run is not None:
-        return promised(run.epsilon, run.tasks, labels, run.keep)
+        return promised(run.epsilon, run.tasks, labels, run.keep if keep is None else keep)
     note = f"the release does not say its epsilon: the noise control uses {ASSUMED_EPSILON}/255"
-    promise = promised(ASSUMED_EPSILON, labels.names if usual is None else usual, labels)
+    covered = [name for name in (labels.names if usual is None else usual) if name not in (keep or ())]
+    promise = promised(ASSUMED_EPSILON, covered, labels, keep or ())
     return replace(promise, notes=(note, *promise.notes))
 
 
@@ -79,6 +82,27 @@ def promised(epsilon: int, tasks: Sequence[str], labels: TaskSet, keep: Sequence
         notes.append(f"protected, but not measured, since the labels have no such column: {absent}")
     notes += [f"not measured: {fault}" for fault in unfit]
     return Promise(epsilon, measured, tuple(notes), kept)
+
+
+def refuse_unkept(keep: Sequence[str], promise: Promise, labels: TaskSet) -> None:
+    """Refuse columns that are to stay useful and cannot be measured as such.
+
+    Raises:
+        InputError: Says of each why.
+    """
+    faults = {
+        name: f"no label column is called {name}"
+        if name not in labels
+        else f"{name} is protected"
+        if name in promise.tasks
+        else "; ".join(class_faults(labels[name]))
+        for name in keep
+        if name not in promise.kept
+    }
+    if faults:
+        raise InputError(
+            "columns of --keep cannot be measured", list(faults.values()), "name columns that the release leaves alone"
+        )
 
 
 def utility_notes(conditions: Sequence[ConditionFigures], kept: Sequence[str]) -> list[str]:

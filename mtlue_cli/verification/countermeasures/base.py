@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from string import Formatter
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -22,6 +23,16 @@ CHUNK = 256
 
 CALL = 64
 """Images that a network cleans at a time."""
+
+
+class Validation(NamedTuple):
+    """Images that an attacker holds out of his training and picks the epoch by.
+
+    ``share`` is that of the training images, ``clean`` the share of them that he has as clean originals.
+    """
+
+    share: float
+    clean: float
 
 
 @dataclass(frozen=True)
@@ -107,6 +118,11 @@ class Countermeasure(ABC):  # noqa: B024 - each hook has a neutral default; a co
     def smallest_side(self) -> int:
         """Smallest side in pixels of the images that it can work on."""
         return 1
+
+    @property
+    def validation(self) -> Validation | None:
+        """What he picks the epoch by; None: the last counts."""
+        return None
 
     def before_training(self, images: Tensor, view: AttackerView) -> Tensor:
         """The release as he trains on it: ``(N, 3, S, S)`` uint8, a new tensor or ``images`` itself, unchanged."""

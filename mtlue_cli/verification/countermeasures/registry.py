@@ -23,6 +23,7 @@ from mtlue_cli.verification.countermeasures.bit_depth import FewerBits
 from mtlue_cli.verification.countermeasures.chroma_low_pass import ChromaBlur
 from mtlue_cli.verification.countermeasures.colour_jitter import ColourJitter
 from mtlue_cli.verification.countermeasures.cutout import Cutout
+from mtlue_cli.verification.countermeasures.early_stop import EarlyStop
 from mtlue_cli.verification.countermeasures.gaussian_blur import Blur
 from mtlue_cli.verification.countermeasures.gaussian_noise import GaussianNoise
 from mtlue_cli.verification.countermeasures.grayscale import ToGrayscale
@@ -74,6 +75,7 @@ COUNTERMEASURES: Mapping[str, CountermeasureChoice] = {
         (CountermeasureName.PAIR_PURIFICATION, Tier.STANDARD, PairPurification()),
         (CountermeasureName.PAIR_REMOVER, Tier.STANDARD, PairRemover()),
         (CountermeasureName.RECOMPUTE_REMOVAL, Tier.STANDARD, RecomputeRemoval()),
+        (CountermeasureName.EARLY_STOP, Tier.STANDARD, EarlyStop()),
     )
 }
 

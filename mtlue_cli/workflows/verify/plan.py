@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -14,6 +15,7 @@ from mtlue_cli.choices import (
     MetricName,
     ProbeName,
     Tier,
+    TrainingMethodName,
 )
 from mtlue_cli.engines.engine import check_engine
 from mtlue_cli.errors import InputError
@@ -124,6 +126,11 @@ def checked_plan(config: VerifyConfig) -> VerifyPlan:
         raise InputError(
             "no countermeasure of this plan uses --attacker-images", hint="add --countermeasure purification"
         )
+    if config.gradual is not None and plan.conditions[0].victim.method.variant == TrainingMethodName.STAGED:
+        raise InputError(
+            "--gradual and --method staged do not go together: what is frozen learns nothing from later releases",
+            hint="name another --method first",
+        )
     if config.has_start and not tuned:
         raise InputError("no victim of this plan uses a start", hint="add --method head, gps or full")
     return plan
@@ -141,10 +148,20 @@ def require_fit(config: VerifyConfig, plan: VerifyPlan, tasks: TaskSet) -> None:
     has_weights = attackers_weights(config.weights, config.protected) is not None
 
     def require(condition: Condition) -> None:
+        condition.notes(tasks)
         if condition.countermeasure is not None:
             condition.countermeasure.require_fit(tasks, config.side, has_weights=has_weights)
 
     require_asked(plan, require)
+
+
+def plan_notes(plan: VerifyPlan, tasks: TaskSet) -> tuple[str, ...]:
+    """What a reader should know of the conditions before work starts; those that do not fit are reported elsewhere."""
+    notes: list[str] = []
+    for condition in plan.conditions:
+        with suppress(InputError):
+            notes += condition.notes(tasks)
+    return tuple(dict.fromkeys(notes))
 
 
 def require_asked(plan: VerifyPlan, require: Callable[[Condition], None]) -> None:
@@ -195,7 +212,9 @@ def plan_verification(config: VerifyConfig) -> VerifyPlan:
         usual = tuple(choice for choice in usual if not choice.settings.needs_own_pairs)
     countermeasures = _chosen(None if config.countermeasures is None else named, usual)
     fractions = _chosen(config.fractions, tier.fractions if tier else ())
-    conditions = plan_conditions(victims, countermeasures, fractions, control=config.control)
+    conditions = plan_conditions(
+        victims, countermeasures, fractions, trajectory=config.gradual or (), control=config.control
+    )
     probes = tuple(ProbeName) if config.probes else ()
     untried = not_tested(conditions, probes)
     reasons = {

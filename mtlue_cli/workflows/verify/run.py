@@ -38,7 +38,7 @@ from mtlue_cli.verification.figures import ConditionFigures, figures_of
 from mtlue_cli.verification.learner import images_an_epoch
 from mtlue_cli.verification.probes.base import FEWEST_IMAGES, ProbeFigures, ProbeSample
 from mtlue_cli.verification.probes.registry import PROBES
-from mtlue_cli.verification.promise import Promise, promised, promised_by_release, utility_notes
+from mtlue_cli.verification.promise import Promise, promised, promised_by_release, refuse_unkept, utility_notes
 from mtlue_cli.verification.report import VerifyResult, verify_result
 from mtlue_cli.verification.result_cache import ResultCache
 from mtlue_cli.verification.split import Side, divide
@@ -62,6 +62,7 @@ from mtlue_cli.workflows.verify.plan import (
     VerifyPlan,
     attackers_weights,
     checked_plan,
+    plan_notes,
     reason_of,
     require_asked,
     require_fit,
@@ -103,11 +104,13 @@ def _verified(
     match_labels(config.clean, labels)
     if config.weights is not None:
         loaded, key, notes = load_judged(config.weights, config.key, given)
-        promise = promised(loaded.card.epsilon, loaded.card.tasks.names, labels.tasks, loaded.card.kept)
+        kept = loaded.card.kept if config.keep is None else config.keep
+        promise = promised(loaded.card.epsilon, loaded.card.tasks.names, labels.tasks, kept)
     else:
         assert config.protected is not None  # checked with the options
         loaded, key, notes = None, None, ()
-        promise = promised_by_release(config.protected, labels.tasks, given.usual_tasks.names)
+        promise = promised_by_release(config.protected, labels.tasks, given.usual_tasks.names, config.keep)
+    refuse_unkept(config.keep or (), promise, labels.tasks)
     table = labels.recoded(labels.tasks.subset((*promise.tasks, *promise.kept)))
     require_fit(config, plan, table.tasks)
     own_test = read_test_side(config, table, given.bins)
@@ -118,7 +121,8 @@ def _verified(
     for line in overview_lines(column_uses(given, promise.tasks, others), "measured", can_choose=False):
         progress.note(line)
     progress.note(f"device: {described}")
-    for note in (*given.notes, *notes, *promise.notes):
+    planned = plan_notes(plan, table.tasks)
+    for note in (*given.notes, *notes, *promise.notes, *planned):
         progress.note(note)
     setting: dict[str, Any] = {
         "subject": f"release {config.protected}" if loaded is None else f"generator {loaded.card.name}",
@@ -129,7 +133,7 @@ def _verified(
         "versions": library_versions(),
         "epsilon": promise.epsilon,
         "key_fingerprint": None if key is None else key.key.fingerprint,
-        "notes": list(promise.notes),
+        "notes": [*promise.notes, *planned],
         "counts": None,
         "flip": None,
     }
@@ -188,6 +192,7 @@ def _verified(
         train_labels,
         load_side(sides.test, "test images", config, progress),
         load_labels(sides.test.table, config.side, workers=config.workers),
+        promise.tasks if promise.kept else None,
     )
     sources = Sources(config, sides.train, clean, made, audit, progress)
     settings = LearningSettings(
@@ -541,11 +546,7 @@ class PlanRun:
         name = self._name(condition, seed)
         if condition.material not in FROM_CLEAN:
             self.lab.images.release()  # loading the release is a stage of its own
-        data = self.lab.data
-        total = images_an_epoch(condition.victim.learner, data.train_labels, data.tasks)
-        total *= self.lab.settings.epochs
-        if condition.material is Material.CLEAN_PART:
-            total = round(total * (1 - condition.protected_fraction))
+        total = self.lab.images_seen(condition)
         self.progress.start(name, total)
 
         def on_epoch(point: CurvePoint) -> None:
