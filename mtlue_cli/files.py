@@ -17,6 +17,9 @@ from typing import IO, Protocol
 TEMPORARY = re.compile(r"^\..+\.\d+\.tmp$")
 """Names of files that a killed process may leave half written."""
 
+RECORDS = ".mtlue"
+"""Name of the folder of a release's records."""
+
 MOST_RECORD = 64 << 20
 """Bytes of a record, a config file or a preset: more than any that the program writes."""
 

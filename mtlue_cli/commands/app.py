@@ -21,6 +21,7 @@ from mtlue_cli.commands.console import PlainConsole, grouped, stop_drawing, visi
 from mtlue_cli.errors import InputError, MtlueError
 from mtlue_cli.files import shown
 from mtlue_cli.options import Option, option_fields
+from mtlue_cli.storage.urls import without_secrets
 
 COMMANDS = {
     "demo": "Draw a small image set, train a generator for it, protect it and verify the protection.",
@@ -40,12 +41,17 @@ SHOW_CURSOR = b"\x1b[?25h"
 
 @contextlib.contextmanager
 def _visible_faults() -> Iterator[None]:
-    """Within it what Typer says of wrong usage, which it prints itself, has visible characters alone."""
+    """Within it what Typer says of wrong usage, which it prints itself, has visible characters and no passwords.
+
+    An interruption ends with the exit code for it, from the first option that is read.
+    """
     try:
         yield
+    except KeyboardInterrupt:
+        raise _interrupted() from None
     except Exception as error:
         if isinstance(message := getattr(error, "message", None), str):
-            error.message = visible(message)  # type: ignore[attr-defined]  # just found
+            error.message = visible(without_secrets(message, {}))  # type: ignore[attr-defined]  # just found
         raise
 
 
@@ -158,9 +164,7 @@ def bounded(command: Callable[..., None]) -> Callable[..., None]:
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             raise typer.Exit(ExitCode.UNEXPECTED) from None
         except KeyboardInterrupt:
-            stop_drawing()
-            _complain("interrupted, run the same command again to continue")
-            raise typer.Exit(ExitCode.INTERRUPTED) from None
+            raise _interrupted() from None
         except Exception as error:
             stop_drawing()
             if os.environ.get(DEBUG_VARIABLE):
@@ -170,6 +174,12 @@ def bounded(command: Callable[..., None]) -> Callable[..., None]:
             raise typer.Exit(ExitCode.INPUT if known else ExitCode.UNEXPECTED) from None
 
     return within_boundary
+
+
+def _interrupted() -> typer.Exit:
+    stop_drawing()
+    _complain("interrupted, run the same command again to continue")
+    return typer.Exit(ExitCode.INTERRUPTED)
 
 
 def _described(error: Exception) -> list[str]:
@@ -192,7 +202,7 @@ def _described(error: Exception) -> list[str]:
 def _complain(*lines: str) -> None:
     console = PlainConsole(stderr=True)
     for line in lines:
-        console.print(shown(line), soft_wrap=True)
+        console.print(shown(without_secrets(line, {})), soft_wrap=True)
 
 
 def _version(wanted: bool) -> None:

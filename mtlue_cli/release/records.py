@@ -24,11 +24,11 @@ from msgspec import Meta
 from mtlue_cli.choices import MAX_PATTERN_CELLS, ImageFormat, MetadataGroup, Quality
 from mtlue_cli.documents import Document
 from mtlue_cli.errors import InputError
-from mtlue_cli.files import open_regular, read_regular, write_atomically, write_lines
+from mtlue_cli.files import RECORDS, open_regular, read_regular, write_atomically, write_lines
 from mtlue_cli.metrics.flip import MeanFlip
 from mtlue_cli.tasks.paths import path_fault
 
-FOLDER = ".mtlue"
+FOLDER = RECORDS
 RUN_NAME = "run.json"
 MANIFEST_NAME = "manifest.jsonl"
 PLANNED_NAME = "planned.json"
@@ -77,6 +77,7 @@ class RunRecord(Document, frozen=True, forbid_unknown_fields=True, tag_field="sc
         flip: ``mean`` FLIP of a sample, its number of ``files`` and ``pixels_per_degree``, once the run is complete;
             empty in releases of older versions, and where no file could be compared.
         quality: Of JPEG files that stay JPEG.
+        keep: Label columns that the weights were trained to keep useful; they are not protected.
     """
 
     epsilon: Annotated[int, Meta(ge=0, le=255)]
@@ -97,10 +98,13 @@ class RunRecord(Document, frozen=True, forbid_unknown_fields=True, tag_field="sc
     code_cells: Annotated[int, Meta(ge=0, le=MAX_PATTERN_CELLS)] = 0
     flip: Mapping[str, Any] = {}
     quality: Quality = Quality.HIGH
+    keep: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
-        """As ``run.json`` holds it: without the usual quality, which older versions do not know."""
+        """As ``run.json`` holds it: without a usual quality or an empty ``keep``, which older versions do not know."""
         found = super().to_json()
+        if not self.keep:
+            del found["keep"]
         if self.quality is Quality.HIGH:
             del found["quality"]
         return found

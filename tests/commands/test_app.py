@@ -164,6 +164,18 @@ def test_interrupted_process_exits_with_130(number: signal.Signals) -> None:
     assert process.returncode == ExitCode.INTERRUPTED
 
 
+def test_an_interruption_while_options_are_read_exits_with_130_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("mtlue_cli.commands.from_config.values_of_files", interrupt)
+    result = CliRunner().invoke(app, ["inspect", "none"])
+    assert (result.exit_code, result.stderr) == (
+        ExitCode.INTERRUPTED,
+        "interrupted, run the same command again to continue\n",
+    )
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_second_request_ends_at_once(number: signal.Signals) -> None:
     words = child(
