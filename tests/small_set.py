@@ -30,7 +30,7 @@ SHAPE = {
 }
 
 
-def write_checkpoint(path: Path, tasks: TaskSet | None = TASKS, seed: int = 0) -> Path:
+def write_checkpoint(path: Path, tasks: TaskSet | None = TASKS, seed: int = 0, keep: tuple[str, ...] = ()) -> Path:
     """An untrained generator: class patterns and random weights; a universal one without tasks."""
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(_checkpoint(tasks, seed))
@@ -45,7 +45,7 @@ def _checkpoint(tasks: TaskSet | None, seed: int) -> bytes:
         epsilon=config.epsilon,
         image_size=config.image_size,
         objective="tap",
-        settings={"steps": 0},
+        settings={"steps": 0, **({"keep": list(keep)} if keep else {})},
         generator=asdict(config),
         data_digest="0" * 64,
         licence="Apache-2.0",

@@ -12,7 +12,7 @@ from PIL import Image
 
 import mtlue_cli
 from mtlue_cli.choices import ExitCode
-from mtlue_cli.commands.app import app, trace
+from mtlue_cli.commands.app import COMMANDS, app, loaded, trace
 
 HEAVY = ("torch", "torchvision", "torchmetrics", "safetensors")
 THEN = "=" * 30
@@ -20,8 +20,6 @@ THEN = "=" * 30
 
 MOST_SECONDS = 0.4
 MOST_TIMES_LIBRARIES = 2.0
-COMMANDS = [str(command.name) for command in app.registered_commands]
-COMMANDS += [f"trace {command.name}" for command in trace.registered_commands]
 ASK = """
 import sys
 from mtlue_cli.commands.app import main
@@ -39,8 +37,22 @@ for words in {words!r}:
 
 
 def test_all_commands_of_the_contract_are_there() -> None:
-    assert COMMANDS[:5] == ["demo", "protect", "train-generator", "verify", "inspect"]
-    assert {"trace probes", "trace judge", "trace copy"} <= set(COMMANDS)
+    names = [str(command.name) for command in app.registered_commands]
+    assert names == ["demo", "protect", "train-generator", "verify", "inspect"]
+    assert [command.name for command in trace.registered_commands] == ["probes", "judge", "copy"]
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_the_list_of_commands_says_what_the_help_of_each_begins_with(name: str) -> None:
+    assert loaded(name).name == name.split()[-1]
+    assert loaded(name).help.split("\n\n")[0] == COMMANDS[name]
+
+
+def test_a_command_that_is_not_asked_for_is_not_imported() -> None:
+    source = ASK.format(words=["inspect", "--help"], heavy=("mtlue_cli.commands.verify", "mtlue_cli.commands.trace"))
+    asked = subprocess.run([sys.executable, "-c", source], capture_output=True, text=True, check=False)
+    assert asked.returncode == 0, asked.stderr
+    assert "--against" in asked.stdout
 
 
 def test_help_loads_nothing_heavy() -> None:

@@ -278,8 +278,8 @@ def test_every_countermeasure_serves_mixed_tasks_or_says_why_not(name: Counterme
     if choice.settings.image_level_only:
         with pytest.raises(InputError, match="image-level labels"):
             choice.require_fit(TASKS.dense, SIDE, has_weights=True)
-    if name is CountermeasureName.PAIR_REMOVER:
-        choice = countermeasure_named("pair-remover:steps=2")
+    if name in (CountermeasureName.PAIR_REMOVER, CountermeasureName.PAIR_PURIFICATION):
+        choice = countermeasure_named(f"{name.value}:steps=2")
     if name is CountermeasureName.PURIFICATION:
         choice = countermeasure_named("purification:examples=64")
     view = AttackerView(

@@ -1,4 +1,5 @@
 import csv
+import json
 import os
 import shutil
 import signal
@@ -131,6 +132,17 @@ def test_labels_matter_and_an_unprotected_task_does_not(config: ProtectConfig, t
     assert (part.release / name).read_bytes() != (both / name).read_bytes()
     # An empty cell is the neutral embedding too.
     assert (both / "photo4.png").read_bytes() == (part.release / "photo4.png").read_bytes()
+
+
+def test_columns_that_the_weights_keep_useful_are_never_called_protected(config: ProtectConfig, tmp_path: Path) -> None:
+    keeping = write_checkpoint(tmp_path / "keeping.safetensors", TASKS.subset(["colour"]), keep=("round", "absent"))
+    result = run(config, weights=str(keeping))
+    assert (result.tasks, result.unprotected_tasks, result.kept_useful) == (("colour",), ("round",), ("round",))
+    assert result.rows()["kept useful"] == "round"
+    assert [column.reason for column in result.columns] == ["", "is kept useful by the weights"]
+    assert json.loads((result.release / FOLDER / RUN_NAME).read_bytes())["keep"] == ["round"]
+    with pytest.raises(InputError, match="no task 'round'"):
+        run(config, weights=str(keeping), tasks=("round",), overwrite=True)
 
 
 @pytest.mark.parametrize("epsilon", [2, 16])

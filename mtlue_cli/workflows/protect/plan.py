@@ -263,6 +263,7 @@ def plan_protection(
         tasks=tasks.names,
         image_format=config.image_format,
         quality=config.quality,
+        keep=tuple(name for name in card.kept if name in labels.table.tasks),
         keep_metadata=config.metadata,
         versions=_versions(),
         file_column=labels.header[labels.file_index],
@@ -289,7 +290,10 @@ def plan_protection(
         force=config.force,
         draws=config.unlabelled is Unlabelled.PROTECT,
         columns=column_uses(
-            labels, tasks.names, reasons_against(config, labels.table.tasks, offered.unfit, card.tasks.names)
+            labels,
+            tasks.names,
+            reasons_against(config, labels.table.tasks, offered.unfit, card.tasks.names)
+            | dict.fromkeys(card.kept, "is kept useful by the weights"),
         ),
         sealer=sealer,
         notes=(*notes, *_unvouched(inputs, vouched, overwrite=config.overwrite)),
