@@ -229,6 +229,16 @@ class Manifest:
         """Every file that the records say is released: images and their maps."""
         return released_files(self.files)
 
+    @property
+    def dense_tasks(self) -> frozenset[str]:
+        """The protected tasks whose labels are maps."""
+        return frozenset(name for record in self.files for name, label in record.labels.items() if label in record.maps)
+
+    @property
+    def is_traceable(self) -> bool:
+        """Whether ``mtlue trace probes`` can ask a model about it: its images carry codes of whole images."""
+        return self.run.key_fingerprint is not None and self.run.code_version > 0 and not self.dense_tasks
+
 
 def released_files(records: Iterable[Record]) -> frozenset[str]:
     """The files that ``records`` say are released: images and their maps."""
