@@ -69,7 +69,7 @@ class Option:
         file_or_name: Whether the text may be a path; in a config file it is then relative to that file.
         completions: What a shell offers.
         bare: What is meant where no value follows on the command line, and by ``true`` in a config file. A word that
-            names none of ``completions`` is then no value.
+            names none of ``completions``, or no number where there is a ``minimum``, is then no value.
         result: Whether it names a file that the command writes, which must not replace anything that it reads.
         url: Whether a path may be a URL (:mod:`mtlue_cli.storage`), and what is done there.
     """

@@ -77,7 +77,8 @@ class ProtectResult(
         flip: Mean FLIP over a sample of the released files; None if none could be compared.
         compressed: Released files that are compressed with loss: their bound holds before compression.
         weights: Name of the generator.
-        key_fingerprint: Of the key, for weights that take one.
+        key_fingerprint: Of the key, for weights that take one, and for traceable releases.
+        traceable: Levels of the bound that carry codes beside what trained weights add; None where none do.
         warnings: What the user must know of the weights and of colour profiles.
         device: Where it ran, in words.
         seconds: Time taken.
@@ -105,6 +106,7 @@ class ProtectResult(
     compressed: int
     weights: str
     key_fingerprint: str | None
+    traceable: int | None = None
     warnings: tuple[str, ...]
     device: str
     seconds: float
@@ -127,6 +129,7 @@ class ProtectResult(
             "FLIP": "" if self.flip is None else self.flip.described(),
             "weights": self.weights,
             "key": self.key_fingerprint or "",
+            "traceable": "" if self.traceable is None else f"{self.traceable} of {self.epsilon} levels",
         }
 
     def _largest_change(self) -> str:
@@ -181,11 +184,18 @@ def _protected(
     if plan.key is not None:
         for line in plan.key.described():
             progress.note(line)
-    elif is_shipped(plan.weights):
+    if not plan.card.universal and is_shipped(plan.weights):
         progress.note(
             f"the weights {plan.card.name} are public: whoever has them can learn to undo the perturbation; "
             f"weights of your own, kept to yourself, do not have that weakness: {plan.training_command}"
         )
+    if plan.run.traceable is not None:
+        progress.note(
+            f"traceable: {plan.run.traceable.levels} of {plan.run.epsilon} levels carry codes of the key, and the "
+            "weights have the rest; keep the key to use mtlue trace later"
+        )
+    elif config.traceable is not None:
+        progress.note(f"--traceable changes nothing: all that {plan.card.name} adds are codes of the key")
     for line in plan.notes:
         progress.note(line)
     if config.fast and not writes_fast():
@@ -232,6 +242,7 @@ def load_generator(config: ProtectConfig, plan: ProtectPlan, device: str) -> Gen
         tasks=plan.tasks,
         shares=plan.run.shares,
         cells=plan.run.code_cells,
+        traceable=0 if plan.run.traceable is None else plan.run.traceable.levels,
         device=device,
         call_size=config.batch_size or GPU_CALL_SIZE,
     )
@@ -276,6 +287,7 @@ def _result(
         compressed=sum(keeps and _is_compressed_with_loss(plan.release.folder / record.file_name) for record in files),
         weights=plan.card.name,
         key_fingerprint=plan.run.key_fingerprint,
+        traceable=None if plan.run.traceable is None else plan.run.traceable.levels,
         warnings=(*plan.warnings, *_profile_warnings(remarks.lost_profiles)),
         device=device,
         seconds=round(seconds, 3),

@@ -26,6 +26,7 @@ from mtlue_cli.generator.code_patterns import painted_codes, pattern_dimension
 from mtlue_cli.generator.codebook import CODE_VERSION, Codebook, Numbers
 from mtlue_cli.generator.decoys import decoys
 from mtlue_cli.generator.generator import Generator
+from mtlue_cli.generator.shipped import DEFAULT
 from mtlue_cli.images.decode import decode_image
 from mtlue_cli.images.encode import encode_image
 from mtlue_cli.images.folder import find_images, refuse_nesting
@@ -193,7 +194,7 @@ def open_release(folder: Path, key_file: Path | None, weights: Path | None) -> t
         raise InputError(
             f"{folder} was made with the weights {run.weights_name}, which take no key: what they write is no random "
             "draw, so that no exact test is possible",
-            hint="protect with --quick or --weights default to make a release that can be traced",
+            hint="protect with --traceable, --quick or --weights default to make a release that can be traced",
         )
     if not run.complete:
         raise InputError(f"{folder} is unfinished", hint="run mtlue protect again to finish it")
@@ -211,7 +212,10 @@ def open_release(folder: Path, key_file: Path | None, weights: Path | None) -> t
     tasks = TaskSet(tuple(_task(name, run) for name in run.tasks))
     found = find_key(key_file, keep=False)  # a new key is not that of a release
     require_key(found, run, str(folder), "give the key of the release with --key FILE")
-    loaded = load_checkpoint(weights_of(run, weights, "name them with --weights FILE"))
+    coded_by = (run.weights_name, run.weights_sha256)
+    if run.traceable is not None:
+        coded_by = (DEFAULT, run.traceable.weights_sha256)
+    loaded = load_checkpoint(weights_of(*coded_by, weights, "name them with --weights FILE"))
     release = KeyedRelease(run, loaded, tasks, {}, run.shares, frozenset(record.sha256 for record in manifest.files))
     return replace(release, codes=release.with_codes_of(found.key)), tuple(found.described())
 
