@@ -57,13 +57,13 @@ def main() -> None:
         for count in arguments.counts:
             images = draw(place / f"images{count}", count, arguments.side)
             command = [sys.executable, "-m", "benchmarks.protect_memory", "--run"]
-            told = subprocess.run(
+            measured = subprocess.run(
                 [*command, str(images), str(place / f"release{count}"), str(weights)],
                 check=True,
                 capture_output=True,
                 text=True,
             )
-            peaks.append(int(told.stdout) / 1024)
+            peaks.append(int(measured.stdout) / 1024)
             print(f"{count} images of {arguments.side}x{arguments.side}: peak {peaks[-1]:.0f} MiB")
     growth = 1024 * (peaks[-1] - peaks[0]) / (arguments.counts[-1] - arguments.counts[0])
     print(f"ratio {peaks[-1] / peaks[0]:.2f}, {growth:.2f} KiB an image")

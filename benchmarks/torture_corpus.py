@@ -116,8 +116,8 @@ def judge(names: list[str], manifest: Manifest) -> list[str]:
     faults: list[str] = []
     refused = {record.source: record.reason for record in manifest.quarantine}
     protected = {record.source: record for record in manifest.files}
-    told = Counter([*refused, *protected])
-    faults += [f"{name}: stands {told[name]} times in the manifest" for name in names if told[name] != 1]
+    listed = Counter([*refused, *protected])
+    faults += [f"{name}: stands {listed[name]} times in the manifest" for name in names if listed[name] != 1]
     faults += [f"{name}: refused without a reason" for name, reason in refused.items() if not reason.strip()]
     print(f"{len(names)} files, {len(protected)} protected, {len(refused)} refused")
     examples = {general(reason): name for name, reason in refused.items()}

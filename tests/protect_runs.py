@@ -13,7 +13,7 @@ from mtlue_cli.workflows.protect.run import protect_folder
 
 
 class Notes(SilentProgress):
-    """Keeps what a user is told."""
+    """Keeps the messages to the user."""
 
     def __init__(self) -> None:
         self.lines: list[str] = []

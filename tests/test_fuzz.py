@@ -1,4 +1,4 @@
-"""Flipped bytes and torn ends, seeded: of images, checkpoints and releases; each is told, none ends in a traceback."""
+"""Flipped bytes and torn ends, seeded: of images, checkpoints and releases; faults are reported, never a traceback."""
 
 import io
 import shutil

@@ -54,12 +54,12 @@ def test_a_key_is_read_whatever_stands_around_it(tmp_path: Path, text: str) -> N
 
 
 @pytest.mark.parametrize(
-    ("text", "told"),
+    ("text", "reported"),
     [("", "0 characters"), (DIGITS[:-1], "63 characters"), (DIGITS + "00", "66 characters"), ("g" * 64, "not hexa")],
 )
-def test_what_is_no_key_is_refused_without_being_repeated(tmp_path: Path, text: str, told: str) -> None:
+def test_what_is_no_key_is_refused_without_being_repeated(tmp_path: Path, text: str, reported: str) -> None:
     path = write(tmp_path / "key", text)
-    with pytest.raises(InputError, match=told) as caught:
+    with pytest.raises(InputError, match=reported) as caught:
         read_key(path)
     assert not text or text[:20] not in f"{caught.value}{caught.value.faults}{caught.value.hint}"
 
@@ -201,7 +201,7 @@ def test_without_the_variable_it_is_below_the_home_folder(tmp_path: Path, monkey
         assert own_key_path(value) == tmp_path / ".config" / "mtlue" / "key"
 
 
-def test_a_folder_that_cannot_be_made_is_told(tmp_path: Path) -> None:
+def test_a_folder_that_cannot_be_made_is_reported(tmp_path: Path) -> None:
     (tmp_path / "config").write_text("a file")
     with pytest.raises(InputError, match="the key cannot be written"):
         find_key(None, {"XDG_CONFIG_HOME": str(tmp_path / "config")})

@@ -112,7 +112,7 @@ def test_sep_over_a_deck_is_tap_averaged_over_its_members() -> None:
     assert len(set(drawn)) == 3
 
 
-def test_sep_goes_on_with_the_same_draws() -> None:
+def test_sep_continues_with_the_same_draws() -> None:
     first, second = build(ObjectiveName.SEP), build(ObjectiveName.SEP)
     begun(first).loss(images(), LABELS)
     second.load_state_dict(first.state_dict())
@@ -168,7 +168,7 @@ def test_the_companion_adds_its_weighted_loss_and_trains_its_own_surrogate(name:
     assert begun(again).loss(images(), LABELS)[0].item() == begun(both).loss(images(), LABELS)[0].item()
 
 
-def test_surrogates_take_turns_by_their_shares_and_go_on_where_they_stopped() -> None:
+def test_surrogates_take_turns_by_their_shares_and_continue_where_they_stopped() -> None:
     pair = [[LinearSurrogate(1)], [LinearSurrogate(2)]]
 
     def made() -> Objective:

@@ -107,6 +107,8 @@ def look_ahead(given: Given, config: ProtectConfig, look: LookOptions, inputs: "
             return
         planned = dry_run(config, terminal.progress, inputs)
     terminal.show(dry_run_summary(planned))
+    for warning in planned.warnings:
+        terminal.say(f"warning: {warning}")
     terminal.write_json(planned.to_json())
 
 

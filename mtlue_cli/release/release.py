@@ -574,7 +574,7 @@ def _open_log(path: Path) -> io.TextIOWrapper:
 
 
 def _strange_photos(folder: Path, files: Iterable[str], ours: Collection[str]) -> list[str]:
-    """Files of the folder that are photos, by name or content, and not ours; those half written are not told."""
+    """Files of the folder that are photos, by name or content, and not ours; those half written are left out."""
     return [
         name
         for name in files

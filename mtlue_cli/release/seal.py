@@ -129,7 +129,7 @@ class Sealer:
         """What of a release is known to come from a run with this key; None: nothing, not even its settings.
 
         Of a complete release that is all or nothing, of an unfinished one every record by itself. Without a key nothing
-        can be told, and all is taken as it is.
+        can be checked, and all is taken as it is.
         """
         if self.key is None:
             return manifest

@@ -42,7 +42,7 @@ class RemoteFolder:
 
     Args:
         objects: Those of the URL.
-        root: An empty folder of this machine, where the files are placed.
+        root: An empty folder of this machine, for the files.
 
     Attributes:
         objects: Those of the URL.

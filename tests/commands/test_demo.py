@@ -86,7 +86,7 @@ def test_file_in_place_of_the_folder_is_refused(tmp_path: Path) -> None:
     assert CliRunner().invoke(app, ["demo", "--out", str(tmp_path / "file")]).exit_code == ExitCode.INPUT
 
 
-def test_second_run_goes_on_with_what_is_there(tmp_path: Path) -> None:
+def test_second_run_continues_with_what_is_there(tmp_path: Path) -> None:
     config = tiny(tmp_path / "demo")
     first_stages, second_stages = Stages(), Stages()
     first = run_demo(config, first_stages)
@@ -148,7 +148,7 @@ def test_scenes_are_judged_only_if_asked(tmp_path: Path) -> None:
 def test_the_worst_of_both_sets_is_the_exit_code() -> None:
     codes = ExitCode
 
-    def told(shapes: ExitCode, scenes: ExitCode | None, left_out: ExitCode = ExitCode.SUCCESS) -> ExitCode:
+    def reported(shapes: ExitCode, scenes: ExitCode | None, left_out: ExitCode = ExitCode.SUCCESS) -> ExitCode:
         protection, judged = (SimpleNamespace(exit_code=code) for code in (left_out, scenes))
         drawn = SimpleNamespace(
             protection=SimpleNamespace(exit_code=codes.SUCCESS), verification=SimpleNamespace(exit_code=shapes)
@@ -156,7 +156,7 @@ def test_the_worst_of_both_sets_is_the_exit_code() -> None:
         rendered = SimpleNamespace(protection=protection, verification=None if scenes is None else judged)
         return DemoResult(drawn, rendered, 0.0).exit_code  # type: ignore[arg-type]  # as much of a set as is asked for
 
-    assert told(codes.SUCCESS, None) == codes.SUCCESS
-    assert told(codes.SUCCESS, None, codes.QUARANTINE) == codes.QUARANTINE
-    assert told(codes.INCONCLUSIVE, codes.NOT_PROTECTED, codes.QUARANTINE) == codes.NOT_PROTECTED
-    assert told(codes.SUCCESS, codes.INCONCLUSIVE) == codes.INCONCLUSIVE
+    assert reported(codes.SUCCESS, None) == codes.SUCCESS
+    assert reported(codes.SUCCESS, None, codes.QUARANTINE) == codes.QUARANTINE
+    assert reported(codes.INCONCLUSIVE, codes.NOT_PROTECTED, codes.QUARANTINE) == codes.NOT_PROTECTED
+    assert reported(codes.SUCCESS, codes.INCONCLUSIVE) == codes.INCONCLUSIVE

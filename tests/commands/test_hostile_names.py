@@ -224,8 +224,8 @@ def test_inspect_of_a_checkpoint_is_plain(tmp_path: Path) -> None:
     assert made.exit_code == 0, made.output
     assert_plain(made.output)
     assert made.output.count("\\x1b]52") >= 6
-    told = json.loads(RUNNER.invoke(app, ["inspect", str(path), "--json", "-"]).stdout)
-    assert CLIPBOARD in told["card"]["licence"]
+    reported = json.loads(RUNNER.invoke(app, ["inspect", str(path), "--json", "-"]).stdout)
+    assert CLIPBOARD in reported["card"]["licence"]
 
 
 def test_protect_and_inspect_of_a_release_are_plain(tmp_path: Path) -> None:
@@ -245,8 +245,8 @@ def test_protect_and_inspect_of_a_release_are_plain(tmp_path: Path) -> None:
         assert_plain(made.output)
     assert "release\\n[red]" in made.stdout
     assert "stranger\\x1b]52" in made.stderr
-    told = RUNNER.invoke(app, [*words, "--json", "-"])
-    assert json.loads(told.stdout)["release"] == str(release)
+    reported = RUNNER.invoke(app, [*words, "--json", "-"])
+    assert json.loads(reported.stdout)["release"] == str(release)
     run = read_run(release)
     write_run(release, msgspec.structs.replace(run, weights_name=HOSTILE.replace("\udcff", "")))
     (release / f"{CLIPBOARD}\nerror: forged.png").write_bytes(b"nothing")

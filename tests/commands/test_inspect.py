@@ -89,7 +89,7 @@ def test_flip_is_as_recorded_or_measured_again(photos: Path) -> None:
     assert json.loads(run(release, "--against", photos, "--json").stdout)["flip"]["files"] == 4
 
 
-def test_every_fault_of_a_release_is_told(photos: Path) -> None:
+def test_every_fault_of_a_release_is_reported(photos: Path) -> None:
     release = released(photos)
     (release / "photo1.png").write_bytes((release / "photo2.png").read_bytes())
     (release / "sub" / "photo0.png").unlink()
@@ -109,7 +109,7 @@ def test_every_fault_of_a_release_is_told(photos: Path) -> None:
         assert expected in result.stderr
 
 
-def test_changed_records_links_and_leftovers_are_told(photos: Path) -> None:
+def test_changed_records_links_and_leftovers_are_reported(photos: Path) -> None:
     release = released(photos)
     labels = release / "labels.csv"
     labels.write_text(labels.read_text().replace("red", "green"))
@@ -158,7 +158,7 @@ def test_a_release_of_an_older_version_has_no_digests_to_check(photos: Path) -> 
     assert run(release).exit_code == ExitCode.SUCCESS
 
 
-def test_an_original_in_the_release_is_told(photos: Path) -> None:
+def test_an_original_in_the_release_is_reported(photos: Path) -> None:
     release = released(photos)
     (release / "photo1.png").write_bytes((photos / "photo1.png").read_bytes())
     result = run(release, "--against", photos)
@@ -166,7 +166,7 @@ def test_an_original_in_the_release_is_told(photos: Path) -> None:
     assert "photo1.png: is its original, unchanged: protect it again" in result.stderr
 
 
-def test_a_file_over_the_bound_and_another_original_are_told(photos: Path) -> None:
+def test_a_file_over_the_bound_and_another_original_are_reported(photos: Path) -> None:
     release = released(photos)
     manifest = release / FOLDER / MANIFEST_NAME
     manifest.write_text(manifest.read_text().replace('"max_change": ', '"max_change": 2'))

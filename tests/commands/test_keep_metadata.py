@@ -118,8 +118,8 @@ def test_a_release_keeps_the_groups_and_notes_them(tmp_path: Path) -> None:
         assert "1 photo protected without the colour profile" in warning
         assert "photo1.png" in warning
         assert read_run(result.release).keep_metadata == config.metadata
-        told = json.loads((result.release / FOLDER / RUN_NAME).read_text())["keep_metadata"]
-        return (result.release / "photo1.png").read_bytes(), told
+        reported = json.loads((result.release / FOLDER / RUN_NAME).read_text())["keep_metadata"]
+        return (result.release / "photo1.png").read_bytes(), reported
 
     for kept, expected, recorded in (
         (False, set(), False),
@@ -127,8 +127,8 @@ def test_a_release_keeps_the_groups_and_notes_them(tmp_path: Path) -> None:
         (("place",), {"place"}, ["place"]),
         (("copyright", "camera"), {"maker", "copyright"}, ["copyright", "camera"]),
     ):
-        content, told = release(kept)
-        assert told == recorded
+        content, reported = release(kept)
+        assert reported == recorded
         with Image.open(io.BytesIO(content)) as opened:
             places = {2} & set(opened.getexif().get_ifd(0x8825))
         found = {name for name, text in (("maker", b"Maker"), ("copyright", "© Ada".encode())) if text in content}

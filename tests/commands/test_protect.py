@@ -168,12 +168,28 @@ def test_a_dry_run_shows_what_would_be_done_and_writes_nothing(
     document = json.loads(result.stdout)
     assert (document["command"], document["images"], document["tasks"]) == ("protect --dry-run", 4, ["colour", "round"])
     assert document["training_minutes"] == (5 if "--train" in options else None)
+    takes_patterns = "--quick" in options or not options
+    assert any("turning the images grey undoes them" in line for line in document["warnings"]) == takes_patterns
+    assert ("warning: the ready-made patterns" in result.stderr) == takes_patterns
     shown = run(words, "--dry-run")
     assert "dry run: nothing was written" in shown.stdout
     assert run(words).exit_code == ExitCode.SUCCESS if "--train" not in options else True
     if "--train" not in options:
         size = sum(len(content) for content in everything(tmp_path / "photos-protected").values())
         assert 0.5 * size < document["estimated_bytes"] < 1.5 * size
+
+
+@pytest.mark.usefixtures("homeless")
+def test_a_dry_run_warns_of_weights_for_many_columns(arguments: list[str], tmp_path: Path) -> None:
+    labels = tmp_path / "photos" / "labels.csv"
+    first, *rest = labels.read_text().splitlines()
+    more = [f"{first}," + ",".join(f"extra{number}" for number in range(7))]
+    more += [f"{line}," + ",".join("ab"[row % 2] for _ in range(7)) for row, line in enumerate(rest)]
+    for lines, is_warned in (([first, *rest], False), (more, True)):
+        labels.write_text("\n".join(lines) + "\n")
+        result = run(without_weights(arguments), "--train", "5", "--dry-run")
+        assert result.exit_code == ExitCode.SUCCESS, result.stderr
+        assert ("turning the images grey may undo them" in result.stderr) == is_warned
 
 
 def test_a_dry_run_finds_the_faults_of_a_run(arguments: list[str], tmp_path: Path) -> None:

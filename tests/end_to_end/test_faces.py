@@ -70,7 +70,7 @@ def test_every_saved_file_is_within_the_bound_and_changed(faces: Path, release: 
         assert np.abs(change).mean() > 4
 
 
-def test_a_killed_run_goes_on_to_the_same_bytes(faces: Path, release: Path, tmp_path: Path) -> None:
+def test_a_killed_run_continues_to_the_same_bytes(faces: Path, release: Path, tmp_path: Path) -> None:
     out = tmp_path / "killed"
     command = [sys.executable, "-m", "mtlue_cli", "protect", str(faces), "--labels", str(faces / "labels.csv")]
     command += ["--weights", "utkface", "--out", str(out)]

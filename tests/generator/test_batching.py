@@ -60,7 +60,7 @@ def test_every_call_has_the_same_size() -> None:
     assert run(IMAGES[:1], {"t": [8]}, scale=0.5)[0][0, 0, 0] == 4.0
 
 
-def test_other_failures_pass_and_a_single_image_that_does_not_fit_is_told() -> None:
+def test_other_failures_pass_and_a_single_image_that_does_not_fit_is_reported() -> None:
     with pytest.raises(RuntimeError, match="shapes"):
         BatchedPerturbation(Limited(0, RuntimeError("shapes differ")), CPU)(IMAGES, LABELS)
     with pytest.raises(MtlueError, match="too little memory"):

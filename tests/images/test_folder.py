@@ -40,7 +40,7 @@ def test_images_are_found_sorted_without_hidden_ones(tmp_path: Path) -> None:
         find_images(tmp_path / "absent")
 
 
-def test_rows_without_file_are_all_listed_and_images_without_row_are_told(tmp_path: Path) -> None:
+def test_rows_without_file_are_all_listed_and_images_without_row_are_reported(tmp_path: Path) -> None:
     touch(tmp_path, "a.jpg", "b.jpg", "c.odd")
     assert match_labels(tmp_path, table("b.jpg", "c.odd")).unlabelled == ("a.jpg",)
     with pytest.raises(InputError) as caught:
@@ -57,7 +57,7 @@ def test_rows_of_other_parts_are_not_unlabelled(tmp_path: Path) -> None:
     assert match_labels(tmp_path, table("a.jpg"), {"b.jpg"}).unlabelled == ("c.jpg",)
 
 
-def test_a_row_that_nearly_names_a_file_is_told_which(tmp_path: Path) -> None:
+def test_a_row_that_nearly_names_a_file_is_reported_with_that_name(tmp_path: Path) -> None:
     touch(tmp_path, "Case.jpg", "e\u0301.jpg", "suffix.jpg")
     places = ("row 2", "row 3", "row 4", "row 5")
     rows = replace(table("case.JPG", "\u00e9.jpg", "suffix.png", "x" * 5000), places=places)
@@ -159,7 +159,7 @@ def test_a_folder_may_itself_be_a_link(tmp_path: Path) -> None:
         refuse_nesting(tmp_path / "link", tmp_path / "photos" / "out")
 
 
-def test_what_is_no_ordinary_file_is_told(tmp_path: Path) -> None:
+def test_what_is_no_ordinary_file_is_reported(tmp_path: Path) -> None:
     (tmp_path / "folder.jpg").mkdir()
     os.mkfifo(tmp_path / "pipe.jpg")
     os.mkfifo(tmp_path / "pipe.odd")
@@ -225,7 +225,7 @@ def test_names_that_some_file_system_takes_for_one_do_not_meet(one: str, other: 
     assert folded(names[one]) != folded(names[other])
 
 
-def test_what_may_be_a_photo_is_told_by_its_name_or_content(tmp_path: Path) -> None:
+def test_what_may_be_a_photo_is_recognised_by_its_name_or_content(tmp_path: Path) -> None:
     Image.new("RGB", (4, 4)).save(tmp_path / "photo.png")
     content = (tmp_path / "photo.png").read_bytes()
     for name in ("orphan", "orphan.bak", ".orphan", "orphan.heic", "raw.dng", "drawing.svg"):

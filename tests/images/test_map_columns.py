@@ -54,7 +54,7 @@ def faults(folder: Path, *kinds: str) -> tuple[str, ...]:
     return caught.value.faults
 
 
-def test_masks_are_told_by_their_files(tmp_path: Path) -> None:
+def test_masks_are_recognised_by_their_files(tmp_path: Path) -> None:
     folder_of(tmp_path, {"m/a.png": CLASSES, "m/c.png": CLASSES * 0 + 5}, ["m/a.png", "", "./m/c.png"])
     labels = read(tmp_path)
     task = labels.table.tasks["m"]
@@ -152,7 +152,7 @@ def test_a_fault_of_a_map_has_the_documented_message(fault: str, tmp_path: Path)
     assert documented[1] in faults(tmp_path, *([kind] if kind else []))[0]
 
 
-def test_faults_of_all_columns_are_told_together_with_their_rows(tmp_path: Path) -> None:
+def test_faults_of_all_columns_are_reported_together_with_their_rows(tmp_path: Path) -> None:
     folder_of(tmp_path, {"m/a.png": CLASSES + 9}, ["m/a.png", "m/none.png", "/m.png"])
     found = faults(tmp_path, "m=segmentation:classes=4", "x=depth")
     assert [fault.split(":")[0] for fault in found] == ["--task x=depth", "row 4", "row 3", "row 2"]

@@ -126,7 +126,7 @@ def test_avif() -> None:
     assert any(flags & 0x40 for flags in av1_configurations(deep))
 
 
-def test_what_is_compressed_with_loss_is_told_by_content() -> None:
+def test_what_is_compressed_with_loss_is_recognised_by_content() -> None:
     assert is_compressed_with_loss(encoded(Image.fromarray(COLOUR), "JPEG")[:12])
     for name in ("PNG", "WEBP", "TIFF", "BMP", "PPM"):
         assert not is_compressed_with_loss(encoded(Image.fromarray(COLOUR), name)[:12])
@@ -325,7 +325,9 @@ def announced(width: int, height: int) -> bytes:
         (1, 70_000, None, "a side may have at most 65,535"),
     ],
 )
-def test_too_large_is_told_before_anything_is_decoded(width: int, height: int, limit: int | None, reason: str) -> None:
+def test_too_large_is_reported_before_anything_is_decoded(
+    width: int, height: int, limit: int | None, reason: str
+) -> None:
     with limited_to(Budget(limit or MAX_PIXELS)), reading_photos(), pytest.raises(ImageError) as caught:
         decode_bytes(announced(width, height))
     assert reason in str(caught.value)
@@ -477,11 +479,11 @@ def test_libraries_say_nothing_on_the_terminal(capfd: pytest.CaptureFixture[str]
         logging.getLogger("PIL.TiffImagePlugin").warning("odd TIFF")
         print("a line of our own", file=sys.stderr)
     os.write(2, b"and after\n")
-    told = capfd.readouterr().err
-    assert "Fax" not in told
-    assert "odd" not in told
-    assert "a line of our own" in told
-    assert told.endswith("and after\n")
+    reported = capfd.readouterr().err
+    assert "Fax" not in reported
+    assert "odd" not in reported
+    assert "a line of our own" in reported
+    assert reported.endswith("and after\n")
 
 
 def test_a_tiff_keeps_xmp_without_exif() -> None:

@@ -68,7 +68,7 @@ def test_a_prediction_without_direction_is_a_right_angle_off() -> None:
     [(MASK, torch.full((1, 2, 2), -1)), (FAR, torch.zeros(1, 1, 2, 2)), (FACING, torch.zeros(1, 3, 2, 2))],
     ids=["mask", "far", "facing"],
 )
-def test_nothing_labelled_is_told(task: Task, labels: torch.Tensor) -> None:
+def test_nothing_labelled_is_reported(task: Task, labels: torch.Tensor) -> None:
     with pytest.raises(ValueError, match="has no labelled pixel"):
         dense_scores(torch.ones(1, task.channels, 2, 2), labels, task)
     with pytest.raises(ValueError, match="has no labelled pixel"):

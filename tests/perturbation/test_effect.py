@@ -107,7 +107,7 @@ def test_an_image_that_nobody_sees_or_that_has_no_label_is_not_protected() -> No
     assert found.effect == measure_effect(COLOUR, saved, LUMINANCE, EPSILON, faint)
 
 
-def test_grey_is_told_from_colour() -> None:
+def test_grey_is_reported_apart_from_colour() -> None:
     grey = np.stack([GREY] * 3, axis=-1)
     noisy = grey + RNG.integers(0, 3, grey.shape, dtype=np.uint8)
     assert all(map(is_grey, (GREY, grey, noisy, grey / 255, GREY.astype(np.uint16) * 257)))

@@ -154,7 +154,7 @@ def test_other_kinds_of_files(tmp_path: Path) -> None:
     assert "row 2: the bytes ff fe 2e 6a are not UTF-8" in faults_of(path)
 
 
-def test_a_row_that_repeats_another_is_left_out_and_told(tmp_path: Path) -> None:
+def test_a_row_that_repeats_another_is_left_out_and_reported(tmp_path: Path) -> None:
     labels = read_label_file(write(tmp_path, "file_name,t\na.jpg,0\nb.jpg,1\n./a.jpg,0\n"))
     assert labels.table.file_names == ("a.jpg", "b.jpg")
     assert labels.notes == ("row 4 repeats row 2 and is left out: file 'a.jpg'",)
@@ -193,7 +193,7 @@ def test_spellings_of_one_class_are_a_fault_only_where_they_are_learned(tmp_path
     assert len(read_label_file(path, for_learning=False).table) == 4
 
 
-def test_an_unlabelled_column_of_a_folder_to_protect_is_told(tmp_path: Path) -> None:
+def test_an_unlabelled_column_of_a_folder_to_protect_is_reported(tmp_path: Path) -> None:
     labels = read_label_file(write(tmp_path, "file_name,t,u\na.jpg,0,\n"), for_learning=False)
     assert labels.notes == ("column 'u' has no labels",)
 

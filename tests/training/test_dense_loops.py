@@ -89,7 +89,7 @@ def test_dense_tasks_alone_have_the_carrier_which_training_leaves_as_it_is() -> 
     assert (records[0].intra, records[0].inter) == (0, 0)
 
 
-def test_a_stopped_run_with_dense_tasks_goes_on_bit_for_bit() -> None:
+def test_a_stopped_run_with_dense_tasks_continues_bit_for_bit() -> None:
     whole, first, second = (loop(ObjectiveName.EM, TASKS, 4) for _ in range(3))
     whole.run()
     first.run(until=2)

@@ -42,7 +42,7 @@ def weights(loop: GeneratorLoop) -> torch.Tensor:
 
 
 @pytest.mark.parametrize("name", list(ObjectiveName))
-def test_a_stopped_run_goes_on_to_the_same_weights(name: ObjectiveName, tmp_path: Path) -> None:
+def test_a_stopped_run_continues_to_the_same_weights(name: ObjectiveName, tmp_path: Path) -> None:
     whole = make_loop(name)
     whole.run()
     first = make_loop(name)

@@ -49,20 +49,20 @@ def test_what_a_weighting_learns_keeps_the_learning_rate(monkeypatch: pytest.Mon
     assert learned.abs().tolist() == pytest.approx([SETTINGS.learning_rate] * 2, rel=1e-3)
 
 
-def test_a_weighting_is_told_of_every_epoch_before_its_first_step(monkeypatch: pytest.MonkeyPatch) -> None:
-    told: list[str] = []
+def test_a_weighting_hears_of_every_epoch_before_its_first_step(monkeypatch: pytest.MonkeyPatch) -> None:
+    reported: list[str] = []
 
     class Recorder(LinearScalarisation):
         def new_epoch(self) -> None:
-            told.append("epoch")
+            reported.append("epoch")
 
         def backward(self, losses: object, features: object) -> None:
-            told.append("step")
+            reported.append("step")
             super().backward(losses, features)  # type: ignore[arg-type]  # handed on as they are
 
     monkeypatch.setitem(WAYS, WeightingName.LS, WeightingSpec(Recorder))
     train(SETTINGS)
-    assert told == ["epoch", "step", "step"] * 2
+    assert reported == ["epoch", "step", "step"] * 2
 
 
 @pytest.mark.parametrize("weighting", [WeightingName.PCGRAD, WeightingName.DWA, WeightingName.UW], ids=str)

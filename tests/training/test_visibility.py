@@ -62,7 +62,7 @@ def test_training_comes_nearer_to_the_target() -> None:
     assert judge.measure(less_seen.generator) < 0.7 * judge.measure(plain.generator)
 
 
-def test_a_stopped_run_goes_on_to_the_same_weights(tmp_path: Path) -> None:
+def test_a_stopped_run_continues_to_the_same_weights(tmp_path: Path) -> None:
     whole, first, second = (with_control(0.03, ADAPT_STEPS + 6) for _ in range(3))
     whole.run()
     first.run(until=ADAPT_STEPS + 2)

@@ -87,7 +87,7 @@ def test_floors_are_those_of_the_centre_that_is_predicted() -> None:
     assert list(lab.scoring.floors(MetricName.AUROC)) == list(TASKS.names)
 
 
-def test_place_floors_are_told_from_the_same_centre_and_reach_every_document() -> None:
+def test_place_floors_come_from_the_same_centre_and_reach_every_document() -> None:
     lab = laboratory()
     own, truth = (centred_labels(labels, TASKS, 32)["depth"] for labels in (STORED, TEST_LABELS))
     placed = lab.scoring.place_floors
@@ -105,8 +105,8 @@ def test_place_floors_are_told_from_the_same_centre_and_reach_every_document() -
     assert lines["depth"]["learned_beyond_place"]["mean"] == pytest.approx(0.2)
     assert lines["bright"]["place_floor"] is None
     assert lines["normals"]["learned_beyond_place"] is None
-    told = by_place_alone(figures)
-    assert told == "by position alone, without the image: depth error 1.5, learned beyond it 0.20"
+    reported = by_place_alone(figures)
+    assert reported == "by position alone, without the image: depth error 1.5, learned beyond it 0.20"
 
 
 def test_nothing_is_said_to_be_learned_beyond_a_place_floor_that_clean_images_do_not_beat() -> None:

@@ -81,7 +81,7 @@ LEARNED = {
 }
 
 
-def test_a_third_goes_on_with_the_two_best_as_one_and_the_others_say_what_they_learned() -> None:
+def test_a_third_continues_with_the_two_best_as_one_and_the_others_say_what_they_learned() -> None:
     run, rounds = laboratory(LEARNED, clock := Clock())
     plan, notes = narrowed(plan_of(), 27, 1e9, run, clock)
     assert rounds == [(3, list(NAMES)), (9, ["grayscale", "gaussian-blur", "grayscale+gaussian-blur"])]
@@ -92,7 +92,7 @@ def test_a_third_goes_on_with_the_two_best_as_one_and_the_others_say_what_they_l
     assert notes[0].startswith("tried for 3 of 27 epochs, learned: small + grayscale 0.50, small + gaussian-blur 0.40,")
 
 
-def test_a_limit_of_time_lets_fewer_go_on_but_always_one() -> None:
+def test_a_limit_of_time_lets_fewer_continue_but_always_one() -> None:
     run, rounds = laboratory(LEARNED, clock := Clock())
     # A first round of 7 victims for 3 epochs takes 189 seconds; the next has half of what is left: 81 seconds a victim.
     plan, _ = narrowed(plan_of(), 27, 189 + 2 * 2 * 81 + 1, run, clock)
@@ -114,7 +114,7 @@ def test_what_fails_is_left_out_unless_it_was_asked_for() -> None:
     assert "small + resize" not in [one.name for one in plan.conditions]
 
 
-def test_where_the_clean_victim_has_learned_nothing_yet_all_go_on() -> None:
+def test_where_the_clean_victim_has_learned_nothing_yet_all_continue() -> None:
     run, rounds = laboratory(LEARNED, clock := Clock())
 
     def late(plan: VerifyPlan, epochs: int) -> tuple[list[ConditionFigures], list[NotTested]]:

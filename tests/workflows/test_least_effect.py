@@ -86,7 +86,7 @@ def zero_embeddings(path: Path) -> None:
 
 @dataclass(frozen=True)
 class Attempt:
-    """A photo and what ``protect`` is told.
+    """A photo and the options of ``protect``.
 
     Attributes:
         write: Writes the photo.
@@ -294,7 +294,7 @@ def a_fifth_of_the_change(config: ProtectConfig, record: FileRecord) -> FileReco
         (lambda _, record: structs.replace(record, mean_change=9.5), "9.50 is recorded", True),
     ],
 )
-def test_a_release_that_was_tampered_with_is_told_by_inspection_and_audit(
+def test_a_release_that_was_tampered_with_is_reported_by_inspection_and_audit(
     folder: Path, tamper: Callable[[ProtectConfig, FileRecord], FileRecord], message: str, needs_originals: bool
 ) -> None:
     config = configured(folder)
@@ -321,7 +321,7 @@ def edit(config: ProtectConfig, tamper: Callable[[ProtectConfig, FileRecord], Fi
     (config.release / SEAL_PATH).unlink()
 
 
-def test_a_release_of_an_older_version_is_read_and_measured_when_it_goes_on(folder: Path) -> None:
+def test_a_release_of_an_older_version_is_read_and_measured_when_it_continues(folder: Path) -> None:
     config = configured(folder)
     first = run(config)
     path = first.release / FOLDER / MANIFEST_NAME

@@ -229,7 +229,7 @@ def test_killed_in_the_middle_and_run_again_gives_the_same(config: ProtectConfig
     assert snapshot(out) == reference
 
 
-def test_bad_images_are_left_out_and_told(config: ProtectConfig) -> None:
+def test_bad_images_are_left_out_and_reported(config: ProtectConfig) -> None:
     release = run(config).release
     assert (release / "photo1.png").exists()
     (config.images / "photo1.png").write_bytes(b"not an image")
@@ -334,7 +334,7 @@ def test_whatever_a_file_holds_it_is_released_or_listed_with_a_reason(config: Pr
         change = measure_change(comparable_pixels(decode_image(config.images / record.source).pixels, saved), saved)
         assert change.largest == record.max_change <= 8
     kept = run(config, image_format=ImageFormat.KEEP, overwrite=True)
-    assert kept.compressed == 1  # told by content: the JPEG has no suffix, and what is called a JPEG is none
+    assert kept.compressed == 1  # recognised by content: the JPEG has no suffix, and what is called a JPEG is none
     assert "one.gif" in {record.source for record in kept.quarantine}
 
 

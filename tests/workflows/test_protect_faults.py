@@ -63,7 +63,7 @@ class BeforeTheLock(SilentProgress):
         self._act = act
 
     def note(self, message: str) -> None:
-        """Act when the device is told."""
+        """Act when the device is announced."""
         if message.startswith("device"):
             self._act()
 
@@ -104,7 +104,7 @@ def command(config: ProtectConfig, out: Path) -> tuple[int, str]:
     return result.exit_code, result.stderr
 
 
-def test_a_full_disk_is_told_and_the_run_goes_on_after_space_is_made(
+def test_a_full_disk_is_reported_and_the_run_continues_after_space_is_made(
     config: ProtectConfig, reference: dict[str, bytes], tmp_path: Path
 ) -> None:
     with small_disk(tmp_path / "disk", "256k") as disk:
@@ -122,7 +122,7 @@ def test_a_full_disk_is_told_and_the_run_goes_on_after_space_is_made(
         assert tree(out) == reference
 
 
-def test_a_limit_on_the_size_of_files_is_told_and_can_be_raised(
+def test_a_limit_on_the_size_of_files_is_reported_and_can_be_raised(
     config: ProtectConfig, reference: dict[str, bytes]
 ) -> None:
     with short_files(1500), pytest.raises(MtlueError, match="File too large; raise the limit"):
@@ -131,7 +131,7 @@ def test_a_limit_on_the_size_of_files_is_told_and_can_be_raised(
     assert tree(run(config).release) == reference
 
 
-def test_an_output_that_turns_read_only_is_told_and_the_run_goes_on_later(
+def test_an_output_that_turns_read_only_is_reported_and_the_run_continues_later(
     config: ProtectConfig, reference: dict[str, bytes]
 ) -> None:
     release = config.release
@@ -157,7 +157,7 @@ def test_an_output_that_turns_read_only_is_told_and_the_run_goes_on_later(
     assert tree(run(config).release) == reference
 
 
-def test_folders_without_the_right_to_write_are_told(config: ProtectConfig, reference: dict[str, bytes]) -> None:
+def test_folders_without_the_right_to_write_are_reported(config: ProtectConfig, reference: dict[str, bytes]) -> None:
     release = config.release
     with rights_that_count():
         try:
@@ -220,9 +220,9 @@ def test_an_original_that_changes_is_released_as_it_was_when_its_digest_was_take
 
 
 def test_a_second_run_on_the_same_output_is_refused(config: ProtectConfig, reference: dict[str, bytes]) -> None:
-    told: list[tuple[int, str]] = []
-    result = run(config, At(lambda: told.append(command(config, config.release)), images=3))
-    code, said = told[0]
+    reported: list[tuple[int, str]] = []
+    result = run(config, At(lambda: reported.append(command(config, config.release)), images=3))
+    code, said = reported[0]
     assert code == ExitCode.INPUT
     assert f"error: another run is writing to {config.release}" in said
     assert "hint: wait until it has ended" in said
@@ -239,7 +239,7 @@ def test_a_run_that_was_planned_before_another_one_wrote_is_refused(
 
 
 @pytest.mark.parametrize("error", [RuntimeError("out of memory"), SystemExit(1)])
-def test_a_thread_that_dies_ends_the_run_which_goes_on_later(
+def test_a_thread_that_dies_ends_the_run_which_continues_later(
     config: ProtectConfig, reference: dict[str, bytes], monkeypatch: pytest.MonkeyPatch, error: BaseException
 ) -> None:
     original = BatchedPerturbation.__call__

@@ -97,7 +97,7 @@ def test_only_the_fingerprint_is_recorded_and_inspection_shows_it(config: Protec
     assert report.to_json()["key_fingerprint"] == FINGERPRINT
 
 
-def test_a_release_goes_on_under_its_own_key_alone(config: ProtectConfig, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_release_continues_under_its_own_key_alone(config: ProtectConfig, monkeypatch: pytest.MonkeyPatch) -> None:
     release = run(config).release
     before = pictures(release)
     monkeypatch.setenv(VARIABLE, OTHER)
@@ -180,7 +180,7 @@ def test_files_that_are_added_are_protected_by_the_shares_of_the_first(config: P
     ("version", "age"), [(0, "an older"), (CODE_VERSION - 1, "an older"), (CODE_VERSION + 1, "a newer")]
 )
 @pytest.mark.parametrize("noted", [True, False])
-def test_a_release_with_the_codes_of_another_version_is_not_gone_on_with(
+def test_a_release_with_the_codes_of_another_version_is_not_continued(
     config: ProtectConfig, version: int, age: str, noted: bool
 ) -> None:
     release = run(config).release

@@ -204,7 +204,7 @@ def test_another_mask_among_the_images_of_a_release_is_found(config: ProtectConf
     assert any("maps/more.png: not in the manifest" in fault for fault in audited(config))
 
 
-def test_a_bad_map_is_told_before_anything_is_written(config: ProtectConfig) -> None:
+def test_a_bad_map_is_reported_before_anything_is_written(config: ProtectConfig) -> None:
     (config.images / "photo1.mask.png").write_bytes(b"no mask")
     with pytest.raises(InputError) as caught:
         run(config)

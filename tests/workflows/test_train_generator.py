@@ -109,7 +109,7 @@ def test_a_run_leaves_a_checkpoint_a_contact_sheet_and_nothing_else(config: Trai
         (ObjectiveName.TAP, 0.0, "small=2,imagenet-head"),
     ],
 )
-def test_an_interrupted_run_goes_on_to_the_same_weights(
+def test_an_interrupted_run_continues_to_the_same_weights(
     config: TrainConfig, objective: ObjectiveName, learnability: float, surrogate: str
 ) -> None:
     if "imagenet" in surrogate:
@@ -211,7 +211,9 @@ def in_processes(count: int, *words: str) -> list[tuple[int, str]]:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("objective", ["tap", "em"])
-def test_two_processes_train_what_one_trains_and_go_on_together(folder: Path, tmp_path: Path, objective: str) -> None:
+def test_two_processes_train_what_one_trains_and_continue_together(
+    folder: Path, tmp_path: Path, objective: str
+) -> None:
     pytest.importorskip("accelerate", reason="the extra accelerate is not installed")
     one, two, resumed = (tmp_path / f"{name}.safetensors" for name in ("one", "two", "resumed"))
     (first, digest), (second, other) = in_processes(2, str(folder), str(two), objective, "0")
@@ -243,7 +245,7 @@ def test_missing_imagenet_weights_are_named_before_images_are_read(
     assert progress.stage == ""
 
 
-def test_an_unfinished_run_of_other_settings_is_dropped_only_when_told(config: TrainConfig) -> None:
+def test_an_unfinished_run_of_other_settings_is_dropped_only_on_request(config: TrainConfig) -> None:
     with pytest.raises(KeyboardInterrupt):
         train_generator(config, Interrupting(at=3))
     other = replace(config, seed=1)
@@ -352,7 +354,7 @@ def test_wrong_input_is_refused_before_anything_is_written(
     assert list(config.out.parent.iterdir()) == []
 
 
-def test_an_existing_checkpoint_is_kept_unless_told_otherwise(config: TrainConfig) -> None:
+def test_an_existing_checkpoint_is_kept_by_default(config: TrainConfig) -> None:
     config.out.write_bytes(b"precious")
     with pytest.raises(InputError) as caught:
         train_generator(config, SilentProgress())

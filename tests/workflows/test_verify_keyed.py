@@ -66,7 +66,7 @@ def released(config: VerifyConfig) -> list[object]:
     return [picture.tolist() for picture in verify_release(config, SilentProgress()).samples[1]]
 
 
-def test_the_key_decides_what_is_judged_and_its_fingerprint_is_told(
+def test_the_key_decides_what_is_judged_and_its_fingerprint_is_reported(
     config: VerifyConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     config = replace(config, epochs=1)

@@ -63,6 +63,7 @@ class ProtectDryRun(
         epsilon: Bound in 255ths.
         size: Estimate of the release in bytes, masks and maps included.
         notes: What else is to know of the labels.
+        warnings: What the user must know of the weights.
         exit_code: Always success: a plan that does not fit ends with an error.
     """
 
@@ -80,6 +81,7 @@ class ProtectDryRun(
     epsilon: int
     size: int
     notes: tuple[str, ...]
+    warnings: tuple[str, ...]
     exit_code: ExitCode = ExitCode.SUCCESS
 
 
@@ -137,6 +139,7 @@ def dry_run(config: ProtectConfig, progress: Progress, inputs: ProtectInputs) ->
         epsilon=epsilon,
         size=_estimated_size(config, inputs, epsilon, progress),
         notes=inputs.labels.notes,
+        warnings=found.warnings if plan is None else plan.warnings,
     )
 
 

@@ -50,6 +50,12 @@ QUICK_WARNING = (
     "orthogonal projection (learned 0.97 and 0.69 of what clean images teach)"
 )
 
+COLOUR_WARNING = (
+    f"weights for more than {FEW_TASKS} columns, or for labels of every pixel, are not trained through the changes "
+    "that attackers make: turning the images grey may undo them, and on grey images they were not measured. Check the "
+    "release with mtlue verify"
+)
+
 
 def weights_store() -> Path:
     """Where trained weights are kept: ``mtlue/weights`` in the user's data folder (``XDG_DATA_HOME``)."""
@@ -228,6 +234,11 @@ class OwnWeights:
         """Time limit of the training."""
         return TRAIN_MINUTES if self.config.train_minutes is None else self.config.train_minutes
 
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What the user must know of the weights before they are trained."""
+        return (COLOUR_WARNING,) if len(self.tasks) > FEW_TASKS or any(task.is_dense for task in self.tasks) else ()
+
     @_store_faults()
     def made(self) -> Weights:
         """Train weights.
@@ -252,6 +263,8 @@ class OwnWeights:
                 f"training weights for these {used}: about {self.minutes:g} minutes on "
                 f"{describe_device(choose_device(config.device))}; --train MINUTES changes that, --quick skips it"
             )
+            for warning in self.warnings:
+                self.progress.note(f"warning: {warning}")
             card = train_generator(self._training(out), self.progress).card
             if _steps(card) < LEAST_STEPS:
                 out.unlink()
@@ -362,11 +375,7 @@ def _warnings(card: CheckpointCard) -> tuple[str, ...]:
     steps, follows = _steps(card), card.settings.get("follows")
     found: list[str] = []
     if len(card.tasks) > FEW_TASKS or card.generator["chroma"] > 0:
-        found.append(
-            f"weights for more than {FEW_TASKS} columns, or for labels of every pixel, are not trained through the "
-            "changes that attackers make: turning the images grey may undo them, and on grey images they were not "
-            "measured. Check the release with mtlue verify"
-        )
+        found.append(COLOUR_WARNING)
     if steps >= USEFUL_STEPS:
         return tuple(found)
     share = f", and its surrogate follows {follows:.0%} of the shifted labels" if isinstance(follows, float) else ""

@@ -207,7 +207,7 @@ def _tasks_of(
     """Task to output and, where one output holds several tasks, its column; and that in words.
 
     Raises:
-        InputError: It cannot be told which output is which task.
+        InputError: It is not clear which output belongs to which task.
     """
     tasks = list(sealed.tasks)
     if odd := [name for name in named if name not in tasks]:

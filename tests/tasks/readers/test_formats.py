@@ -75,7 +75,7 @@ def test_line_ends_and_encodings(tmp_path: Path, line_end: str, encoding: str) -
         'file_name,"a, b"\nx.jpg,1\n',
     ],
 )
-def test_delimiters_are_told_by_the_header(tmp_path: Path, text: str) -> None:
+def test_delimiters_are_recognised_by_the_header(tmp_path: Path, text: str) -> None:
     assert cells_of(read(write(tmp_path, text))) == {"x.jpg": {"a, b": "1"}}
 
 
@@ -85,7 +85,7 @@ def test_rows_are_counted_as_an_editor_counts_them(tmp_path: Path) -> None:
     assert cells_of(labels)["a.jpg"] == {"t": "two\r\nlines"}
 
 
-def test_values_of_json_are_told_by_their_value(tmp_path: Path) -> None:
+def test_values_of_json_are_recognised_by_their_value(tmp_path: Path) -> None:
     values = ["1", "1.0", "1e0", '"1"', "true", "null", '""', "2.5", "12345678901234567890123", "NaN"]
     text = "".join(f'{{"file_name": "{row}.jpg", "t": {value}}}\n' for row, value in enumerate(values))
     found = [row["t"] for row in cells_of(read(write(tmp_path, text, "labels.jsonl"))).values()]
@@ -227,10 +227,10 @@ def test_utkface_names(tmp_path: Path) -> None:
         names[0]: {"age": "26", "gender": "female", "race": "indian"},
         names[1]: {"age": "100", "gender": "male", "race": "white"},
     }
-    told = "\n".join(labels.notes)
-    assert "4 of 6 file names carry no labels" in told
+    reported = "\n".join(labels.notes)
+    assert "4 of 6 file names carry no labels" in reported
     for name, reason in zip(names[2:], ("no age_gender_race_date", "age 117", "gender 2", "race 5"), strict=True):
-        assert f"{name!r}: {reason}" in told
+        assert f"{name!r}: {reason}" in reported
 
 
 def test_utkface_without_any_such_name(tmp_path: Path) -> None:

@@ -159,7 +159,7 @@ def test_the_fast_variant_is_one_step_of_one_and_a_quarter_radius() -> None:
     assert AdversarialTraining(radius=8, steps=5).lengths(4) == (8.0, 4.0)
 
 
-def test_unless_told_otherwise_the_radius_is_the_bound_of_the_release() -> None:
+def test_by_default_the_radius_is_the_bound_of_the_release() -> None:
     assert AdversarialTraining(steps=5).lengths(12) == (12.0, 6.0)
     assert AdversarialTraining(radius=4.0).lengths(12)[0] == 4.0
     assert FgsmTraining().attack(12).step_size == 15.0

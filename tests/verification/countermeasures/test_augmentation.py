@@ -26,7 +26,7 @@ from mtlue_cli.verification.countermeasures.random_sharpening import RandomSharp
 from tests.multitask_sample import TASKS
 
 IDENTITIES = {"colour": torch.arange(8), "bright": torch.arange(8)}
-"""Labels that are row numbers, so that a partner can be told by its label."""
+"""Labels that are row numbers, so that the label identifies a partner."""
 
 
 def seeded(seed: int = 0) -> torch.Generator:

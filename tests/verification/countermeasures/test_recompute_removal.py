@@ -94,11 +94,11 @@ def test_the_bound_of_the_release_scales_what_is_subtracted(tmp_path: Path) -> N
 def test_images_of_another_side_are_cleaned_too(tmp_path: Path) -> None:
     _, _, view = protected(write_checkpoint(tmp_path / "own.safetensors", TASKS), count=4)
     images = torch.full((4, 3, 50, 50), 128, dtype=torch.uint8)
-    told: list[float] = []
-    cleaned = RecomputeRemoval().before_training(images, replace(view, on_progress=told.append))
+    reported: list[float] = []
+    cleaned = RecomputeRemoval().before_training(images, replace(view, on_progress=reported.append))
     assert cleaned.shape == images.shape
     assert not torch.equal(cleaned, images)
-    assert told == [1.0]
+    assert reported == [1.0]
 
 
 def test_labels_are_recoded_by_name() -> None:

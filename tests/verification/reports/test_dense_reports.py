@@ -36,11 +36,11 @@ def test_junit_tells_errors_in_degrees(judged: VerifyDocument) -> None:
 
 
 def test_junit_and_markdown_tell_what_place_alone_gives(judged: VerifyDocument) -> None:
-    told = "by position alone 30.0°, learned beyond it -0.60"
-    case = next(line for line in write_junit(judged).decode().splitlines() if told in line)
+    reported = "by position alone 30.0°, learned beyond it -0.60"
+    case = next(line for line in write_junit(judged).decode().splitlines() if reported in line)
     assert "age" not in case
     section = write_markdown(judged).split("### Learned beyond position")[1].split("###")[0]
-    assert section.strip() == f"- tilt, resnet18: {told}"
+    assert section.strip() == f"- tilt, resnet18: {reported}"
     alone = document(Verdict.PROTECTED, "x", [condition("resnet18", [task("age", 0.1)])])
     assert "beyond position" not in write_markdown(alone)
 

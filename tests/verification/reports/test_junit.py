@@ -176,7 +176,7 @@ def test_names_of_any_kind_survive_without_their_control_characters() -> None:
         assert list(_cases(suite)) == ["average", *expected]
 
 
-def test_seconds_and_victim_of_a_condition_are_told() -> None:
+def test_seconds_and_victim_of_a_condition_are_reported() -> None:
     suite = _suites(documents.protected())["resnet18 + jpeg-10"]
     assert suite.time == 42.5
     properties = {entry.name: entry.value for entry in suite.properties()}  # type: ignore[no-untyped-call]  # untyped in junitparser

@@ -47,7 +47,7 @@ def test_the_interval_over_test_images_decides_where_confidence_is_asked_for() -
     assert (row[2], row[9]) == ("0.20 (0.05 to 0.37)", "⚠️ undecided")
 
 
-def test_the_best_epoch_ranks_and_is_told_where_it_decides() -> None:
+def test_the_best_epoch_ranks_and_is_reported_where_it_decides() -> None:
     text = write_markdown(documents.stopped_early())
     assert "- Worst condition: **small, learned 0.75 (best epoch)**\n" in text
     assert "recovered under: small (0.75, best epoch)." in text
@@ -111,7 +111,7 @@ def test_warning_probes_notes_and_what_was_not_tested_are_there() -> None:
     assert "### Audit" not in bare
 
 
-def test_flip_is_told_where_it_was_measured() -> None:
+def test_flip_is_reported_where_it_was_measured() -> None:
     assert "- FLIP: 0.150 (mean of 24 images; 0 = identical" in write_markdown(documents.protected())
     assert "FLIP" not in write_markdown(documents.failed_audit())
 

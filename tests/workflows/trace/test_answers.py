@@ -118,7 +118,7 @@ def test_outputs_of_one_column() -> None:
     assert np.isfinite(as_scores(np.array([[1000.0, -1000.0]]))[0]).all()
 
 
-def test_names_that_were_mapped_are_told() -> None:
+def test_names_that_were_mapped_are_reported() -> None:
     renamed = Renamed.read(["old=young", "age:new=old"], {"age": ("young", "old")})
     assert renamed.notes() == ("classes were named by --map: age:new=old, age:old=young",)
     assert Renamed().notes() == ()

@@ -67,9 +67,9 @@ def test_names_order_and_times_say_nothing(traced: Traced) -> None:
     shutil.make_archive(str(traced.folder / "names"), "zip", folder)  # which refuses times before 1980
     arms = [probe.arm for probe in sorted(sealed.probes, key=lambda probe: probe.file)]
     assert arms != sorted(arms)
-    told = (folder / COMMITMENT).read_text() + (folder / TEMPLATE).read_text()
-    assert "arm" not in told
-    assert sealed.seed not in told
+    reported = (folder / COMMITMENT).read_text() + (folder / TEMPLATE).read_text()
+    assert "arm" not in reported
+    assert sealed.seed not in reported
 
 
 def test_the_sealed_answers_are_private_and_beside_the_folder(traced: Traced) -> None:
