@@ -109,11 +109,14 @@ class ClosedForm:
 
 @dataclass(frozen=True)
 class KeyedComponent:
-    """Codes of a key within a part of the bound, beside what trained weights add within the rest.
+    """Codes of a key that are added to what trained weights add; the sum is cut off at the bound.
+
+    The two hardly meet: weights that are trained for few columns write in brightness, codes in one colour. Both parts
+    give way where their sum is beyond the bound, which costs less than a share of the bound for each.
 
     Attributes:
         form: What draws them.
-        levels: That part, in 255ths.
+        levels: Their own bound, in 255ths.
     """
 
     form: ClosedForm

@@ -103,8 +103,8 @@ class Generator:
                 in the order of the codes. None: all.
             shares: Of each class, by task, for universal weights; None: counted in ``labels``.
             cells: Side of the patterns of codes; 0: as many as the tasks ask for.
-            traceable: Levels of the bound, in 255ths, that take codes of ``key``, so that victims of trained weights
-                can be traced; 0: none. Victims of universal weights always can.
+            traceable: Strength, in 255ths, of codes of ``key`` that are added within the bound, so that victims of
+                trained weights can be traced; 0: none. Victims of universal weights always can.
             device: ``auto``, ``cpu``, ``cuda`` and so on.
             call_size: Images per call of the network, on a GPU; a CPU has its own.
 
@@ -182,18 +182,18 @@ class Generator:
             epsilon: Bound in 255ths, to which the perturbation is scaled; None: that of the weights.
 
         Raises:
-            InputError: The codes of :attr:`keyed` leave nothing of the bound.
+            InputError: The codes of :attr:`keyed` alone are beyond the bound.
             MtlueError: Not even one image fits into memory.
         """
         bound = self.card.epsilon if epsilon is None else epsilon
+        own = self._batched(squares, labels, bound / self.card.epsilon)
         if self.keyed is None:
-            return self._batched(squares, labels, bound / self.card.epsilon)
+            return own
         form, levels = self.keyed.form, self.keyed.levels
-        if levels >= bound:
-            raise InputError(f"codes of {levels} levels leave nothing of a bound of {bound}", hint="give fewer levels")
-        trained = self._batched(squares, labels, (bound - levels) / self.card.epsilon)
+        if levels > bound:
+            raise InputError(f"codes of {levels} levels are beyond the bound of {bound}", hint="give fewer levels")
         drawn = form(squares, labels, levels / form.card.epsilon)
-        return [one + other for one, other in zip(trained, drawn, strict=True)]
+        return [np.clip(one + other, -bound, bound) for one, other in zip(own, drawn, strict=True)]
 
     def added(
         self,

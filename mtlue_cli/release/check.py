@@ -201,7 +201,7 @@ class ReleaseCheck:
             "weights": f"{run.weights_name} ({run.weights_sha256[:SHORT_DIGEST]})",
             "key": run.key_fingerprint or "none",
             "codes": codes if run.code_version else "",
-            "traceable": "" if run.traceable is None else f"codes in {run.traceable.levels} of {run.epsilon} levels",
+            "traceable": "" if run.traceable is None else f"codes of {run.traceable.levels}/255",
             "format": run.image_format,
             "largest change": largest,
             "over the bound": f"{over} files, by their compression alone" if over else "",

@@ -52,10 +52,10 @@ SHORT_DIGEST = 16
 
 
 class KeyedPart(Document, frozen=True, forbid_unknown_fields=True):
-    """What makes a release of trained weights traceable: codes of a key within a part of the bound.
+    """What makes a release of trained weights traceable: codes of a key that are added to what the weights add.
 
     Attributes:
-        levels: That part, in 255ths; the weights have the rest.
+        levels: Bound of the codes in 255ths; the sum is cut off at that of the release.
         weights_sha256: The universal weights that draw the codes.
     """
 
@@ -151,7 +151,7 @@ def _kept(groups: bool | Sequence[str]) -> str:
 
 
 def _levels(part: KeyedPart | None) -> str:
-    return "no" if part is None else f"{part.levels} levels ({part.weights_sha256[:SHORT_DIGEST]})"
+    return "no" if part is None else f"{part.levels}/255 ({part.weights_sha256[:SHORT_DIGEST]})"
 
 
 _CHOICES: Mapping[str, tuple[str, Callable[[RunRecord], str]]] = {

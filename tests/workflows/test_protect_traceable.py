@@ -1,4 +1,4 @@
-"""``protect --traceable``: codes of a key beside trained weights, within one bound; found again by ``mtlue trace``."""
+"""``protect --traceable``: codes of a key on top of trained weights, within the bound; found by ``mtlue trace``."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -6,10 +6,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
 
 import mtlue_cli as mtlue
-from mtlue_cli.choices import EngineName, TaskKind, Unlabelled
+from mtlue_cli.choices import TRACE_LEVELS, EngineName, TaskKind, Unlabelled
 from mtlue_cli.commands.app import with_bare_options
 from mtlue_cli.errors import InputError
 from mtlue_cli.generator import shipped
@@ -34,7 +33,7 @@ from tests.workflows.trace.linear_victim import CLASSES, train_victim, write_ans
 
 DIGITS = "abba" * 16
 KEY = Key(bytes.fromhex(DIGITS))
-LEVELS = 3
+LEVELS = 5
 
 
 @pytest.fixture
@@ -62,14 +61,14 @@ def test_codes_and_weights_share_the_bound(config: ProtectConfig) -> None:
     both = Generator.load(str(config.weights), key=KEY, tasks=TASKS, traceable=LEVELS, device="cpu")
     squares = [np.full((3, 16, 16), value, np.uint8) for value in (60, 180)]
     labels = {"colour": [0, 2], "round": [1, -1]}
-    parts = zip(own.perturb(squares, labels, 8 - LEVELS), codes(squares, labels, LEVELS / 8), strict=True)
-    found = both.perturb(squares, labels)
+    parts = zip(own.perturb(squares, labels, 6), codes(squares, labels, LEVELS / 8), strict=True)
+    found = both.perturb(squares, labels, 6)
     for (trained, drawn), one in zip(parts, found, strict=True):
-        assert np.abs(trained).max() <= 8 - LEVELS
         assert 0.5 * LEVELS < np.abs(drawn).max() <= LEVELS
-        np.testing.assert_array_equal(one, trained + drawn)
-    with pytest.raises(InputError, match="leave nothing"):
-        both.perturb(squares, labels, LEVELS)
+        assert np.abs(trained + drawn).max() > 6
+        np.testing.assert_array_equal(one, (trained + drawn).clip(-6, 6))
+    with pytest.raises(InputError, match="beyond the bound"):
+        both.perturb(squares, labels, LEVELS - 1)
     with pytest.raises(InputError, match="need a key"):
         Generator.load(str(config.weights), tasks=TASKS, traceable=LEVELS)
 
@@ -79,13 +78,13 @@ def test_it_is_recorded_and_continued_with_the_same_levels_alone(
 ) -> None:
     whole = run(config, out=tmp_path / "whole")
     assert (whole.traceable, whole.key_fingerprint) == (LEVELS, KEY.fingerprint)
-    assert whole.rows()["traceable"] == "3 of 8 levels"
+    assert whole.rows()["traceable"] == "codes of 5/255"
     assert whole.max_change is not None
     assert 4 < whole.max_change <= 8
     report = inspect_release(whole.release, SilentProgress(), config.images, 1)
     assert report.faults == ()
     assert report.to_json()["traceable"] == LEVELS
-    assert report.rows()["traceable"] == "codes in 3 of 8 levels"
+    assert report.rows()["traceable"] == "codes of 5/255"
     part = read_run(whole.release).traceable
     assert part is not None
     assert part.weights_sha256 == Generator.load("default", key=KEY, tasks=TASKS).card.digest
@@ -94,10 +93,10 @@ def test_it_is_recorded_and_continued_with_the_same_levels_alone(
     interrupt(cut, 3)
     assert run(cut).kept == 3
     assert pictures(cut.release) == pictures(whole.release)
-    for levels, other in ((None, "no"), (2, "2 levels")):
+    for levels, other in ((None, "no"), (2, "2/255")):
         with pytest.raises(InputError, match="other settings") as caught:
             run(cut, traceable=levels)
-        assert any(fault.startswith("traceable: the release has 3 levels") for fault in caught.value.faults)
+        assert any(fault.startswith("traceable: the release has 5/255") for fault in caught.value.faults)
         assert any(other in fault for fault in caught.value.faults)
     plain = run(config, out=tmp_path / "plain", traceable=None)
     assert plain.key_fingerprint is None
@@ -118,8 +117,8 @@ def test_workers_of_a_cluster_write_the_same(config: ProtectConfig, tmp_path: Pa
 
 
 def test_what_cannot_be_traceable_is_refused_or_said(config: ProtectConfig, tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="leaves nothing of the bound"):
-        run(config, traceable=8)
+    with pytest.raises(InputError, match="is beyond the bound"):
+        run(config, traceable=9)
     with pytest.raises(InputError, match="expected"):
         run(config, traceable=0)
     notes = Notes()
@@ -131,7 +130,7 @@ def test_what_cannot_be_traceable_is_refused_or_said(config: ProtectConfig, tmp_
 
 
 def test_levels_may_be_left_out_on_the_command_line() -> None:
-    assert with_bare_options(["--traceable", "photos"]) == ["--traceable", "2", "photos"]
+    assert with_bare_options(["--traceable", "photos"]) == ["--traceable", str(TRACE_LEVELS), "photos"]
     assert with_bare_options(["--traceable", "4", "photos"]) == ["--traceable", "4", "photos"]
 
 
@@ -147,7 +146,6 @@ def test_a_victim_is_found_and_copies_are_measured(config: ProtectConfig, tmp_pa
     write_answers(probes.out, train_victim(made.release), tmp_path / "answers.csv")
     judge = JudgeConfig(probes.out, answers=tmp_path / "answers.csv")
     assert judge_model(judge, SilentProgress()).verdict is TraceVerdict.TRAINED
-    torch.manual_seed(0)
     plain = run(config, images=photos, labels=labels, weights=str(weights), out=tmp_path / "plain", traceable=None)
     write_answers(probes.out, train_victim(plain.release), tmp_path / "answers.csv")
     assert judge_model(judge, SilentProgress()).verdict is not TraceVerdict.TRAINED
@@ -155,8 +153,8 @@ def test_a_victim_is_found_and_copies_are_measured(config: ProtectConfig, tmp_pa
     copies = mtlue.trace.copy(made.release / "000.png", release=made.release, weights=weights, device="cpu")
     assert copies.share is not None
     assert 0.9 < copies.share.mean < 1.1
+    key = tmp_path / "other.key"
+    key.write_text("cddc" * 16)
+    key.chmod(0o600)
     with pytest.raises(InputError, match="is not that of"):
-        key = tmp_path / "other.key"
-        key.write_text("cddc" * 16)
-        key.chmod(0o600)
         trace_copy(CopyConfig(made.release / "000.png", made.release, weights=weights, key=key), SilentProgress())

@@ -82,9 +82,9 @@ class ProtectConfig:
         visibility: How much of the perturbation people may see, for training weights on these images: high asks for
             nothing and protects best, normal aims at a FLIP of 0.13, low at 0.09. Unset: that of weights from an
             earlier run, else high.
-        traceable: Let LEVELS of the bound, in 255ths, carry codes of your key, so that mtlue trace can find models
-            trained on the release; {TRACE_LEVELS} without a number. The weights have the rest, and protect less.
-            Ready-made patterns can be traced anyway.
+        traceable: Add codes of your key, LEVELS 255ths strong ({TRACE_LEVELS} without a number), so that mtlue trace
+            can find models trained on the release. The bound stays, and what the weights add gives way: they protect
+            less. Ready-made patterns can be traced anyway.
         epsilon: Largest change of a pixel value, in 255ths. Unset: the generator's own, 8 if trained here.
         exclude: Leave out these tasks, separated by commas. Columns that the weights do not know may be named too.
         image_format: png, webp and jxl are lossless: the bound holds for every pixel. jxl, JPEG XL, needs the extra

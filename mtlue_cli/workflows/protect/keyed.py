@@ -139,13 +139,13 @@ def weights_of_codes(card: CheckpointCard, levels: int | None, epsilon: int, tas
     None where nothing draws any.
 
     Raises:
-        InputError: The codes leave nothing of the bound, or a task labels every pixel.
+        InputError: The codes are beyond the bound, or a task labels every pixel.
     """
     if card.universal or levels is None:
         return card if card.universal else None
-    if levels >= epsilon:
+    if levels > epsilon:
         raise InputError(
-            f"--traceable {levels} leaves nothing of the bound, {epsilon}/255, to the weights",
+            f"--traceable {levels} is beyond the bound, {epsilon}/255",
             hint="give fewer levels, or a larger --epsilon",
         )
     if len(tasks.dense):

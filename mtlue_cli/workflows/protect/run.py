@@ -78,7 +78,7 @@ class ProtectResult(
         compressed: Released files that are compressed with loss: their bound holds before compression.
         weights: Name of the generator.
         key_fingerprint: Of the key, for weights that take one, and for traceable releases.
-        traceable: Levels of the bound that carry codes beside what trained weights add; None where none do.
+        traceable: Bound in 255ths of the codes beside what trained weights add; None without any.
         warnings: What the user must know of the weights and of colour profiles.
         device: Where it ran, in words.
         seconds: Time taken.
@@ -129,7 +129,7 @@ class ProtectResult(
             "FLIP": "" if self.flip is None else self.flip.described(),
             "weights": self.weights,
             "key": self.key_fingerprint or "",
-            "traceable": "" if self.traceable is None else f"{self.traceable} of {self.epsilon} levels",
+            "traceable": "" if self.traceable is None else f"codes of {self.traceable}/255",
         }
 
     def _largest_change(self) -> str:
@@ -191,8 +191,8 @@ def _protected(
         )
     if plan.run.traceable is not None:
         progress.note(
-            f"traceable: {plan.run.traceable.levels} of {plan.run.epsilon} levels carry codes of the key, and the "
-            "weights have the rest; keep the key to use mtlue trace later"
+            f"traceable: codes of the key are added, {plan.run.traceable.levels}/255 strong; keep the key to use mtlue "
+            "trace later"
         )
     elif config.traceable is not None:
         progress.note(f"--traceable changes nothing: all that {plan.card.name} adds are codes of the key")
