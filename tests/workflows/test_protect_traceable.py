@@ -140,14 +140,14 @@ def test_a_victim_is_found_and_copies_are_measured(config: ProtectConfig, tmp_pa
     write_smooth(tmp_path / "clean", 40, 2)
     tasks = TaskSet(tuple(Task(name, TaskKind.CATEGORICAL, classes) for name, classes in CLASSES.items()))
     weights = write_checkpoint(tmp_path / "learned.safetensors", tasks)
-    made = run(config, images=photos, labels=labels, weights=str(weights), out=tmp_path / "release")
+    out = tmp_path / "release"
+    made = run(config, images=photos, labels=labels, weights=str(weights), out=out, traceable=6)
     probes = ProbesConfig(tmp_path / "clean", made.release, tmp_path / "probes", queries=200, seed="5" * 64)
     make_probes(probes, SilentProgress())
     write_answers(probes.out, train_victim(made.release), tmp_path / "answers.csv")
     judge = JudgeConfig(probes.out, answers=tmp_path / "answers.csv")
     assert judge_model(judge, SilentProgress()).verdict is TraceVerdict.TRAINED
-    plain = run(config, images=photos, labels=labels, weights=str(weights), out=tmp_path / "plain", traceable=None)
-    write_answers(probes.out, train_victim(plain.release), tmp_path / "answers.csv")
+    write_answers(probes.out, train_victim(photos), tmp_path / "answers.csv")
     assert judge_model(judge, SilentProgress()).verdict is not TraceVerdict.TRAINED
 
     copies = mtlue.trace.copy(made.release / "000.png", release=made.release, weights=weights, device="cpu")
