@@ -73,9 +73,7 @@ def test_codes_and_weights_share_the_bound(config: ProtectConfig) -> None:
         Generator.load(str(config.weights), tasks=TASKS, traceable=LEVELS)
 
 
-def test_it_is_recorded_and_continued_with_the_same_levels_alone(
-    config: ProtectConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_it_is_recorded_and_continued_with_the_same_levels_alone(config: ProtectConfig, tmp_path: Path) -> None:
     whole = run(config, out=tmp_path / "whole")
     assert (whole.traceable, whole.key_fingerprint) == (LEVELS, KEY.fingerprint)
     assert whole.rows()["traceable"] == "codes of 5/255"
@@ -98,11 +96,6 @@ def test_it_is_recorded_and_continued_with_the_same_levels_alone(
             run(cut, traceable=levels)
         assert any(fault.startswith("traceable: the release has 5/255") for fault in caught.value.faults)
         assert any(other in fault for fault in caught.value.faults)
-    plain = run(config, out=tmp_path / "plain", traceable=None)
-    assert plain.key_fingerprint is None
-    assert "traceable" not in (plain.release / ".mtlue" / "run.json").read_text()
-    monkeypatch.setenv(VARIABLE, "cddc" * 16)
-    assert pictures(run(config, out=tmp_path / "other").release) != pictures(whole.release)
 
 
 def test_workers_of_a_cluster_write_the_same(config: ProtectConfig, tmp_path: Path) -> None:
