@@ -76,6 +76,7 @@ def test_codes_and_weights_share_the_bound(config: ProtectConfig) -> None:
 def test_it_is_recorded_and_continued_with_the_same_levels_alone(config: ProtectConfig, tmp_path: Path) -> None:
     whole = run(config, out=tmp_path / "whole")
     assert (whole.traceable, whole.key_fingerprint) == (LEVELS, KEY.fingerprint)
+    assert any("grey images learned 0.81" in warning for warning in whole.warnings)
     assert whole.rows()["traceable"] == "codes of 5/255"
     assert whole.max_change is not None
     assert 4 < whole.max_change <= 8

@@ -84,7 +84,7 @@ class ProtectConfig:
             earlier run, else high.
         traceable: Add codes of your key, LEVELS 255ths strong ({TRACE_LEVELS} without a number), so that mtlue trace
             can find models trained on the release. The bound stays, and what the weights add gives way: they protect
-            less. Ready-made patterns can be traced anyway.
+            much less against training in grey. Ready-made patterns can be traced anyway.
         epsilon: Largest change of a pixel value, in 255ths. Unset: the generator's own, 8 if trained here.
         exclude: Leave out these tasks, separated by commas. Columns that the weights do not know may be named too.
         image_format: png, webp and jxl are lossless: the bound holds for every pixel. jxl, JPEG XL, needs the extra
