@@ -49,7 +49,8 @@ def test_the_list_of_commands_says_what_the_help_of_each_begins_with(name: str) 
 
 
 def test_a_command_that_is_not_asked_for_is_not_imported() -> None:
-    source = ASK.format(words=["inspect", "--help"], heavy=("mtlue_cli.commands.verify", "mtlue_cli.commands.trace"))
+    others = ("mtlue_cli.commands.verify", "mtlue_cli.commands.trace")
+    source = ASK.format(words=[["inspect", "--help"]], heavy=others, then=THEN)
     asked = subprocess.run([sys.executable, "-c", source], capture_output=True, text=True, check=False)
     assert asked.returncode == 0, asked.stderr
     assert "--against" in asked.stdout
