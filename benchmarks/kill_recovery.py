@@ -1,8 +1,9 @@
 """Kill ``mtlue protect`` at random moments and run it again: the release must be that of an undisturbed run.
 
 Run from a checkout: ``python -m benchmarks.kill_recovery``. Every run is a process of its own that starts as the
-command does. After each kill, every image under a final name is decoded and measured against its original; after the
-run that follows, the whole tree, records included, is compared byte for byte. Exit code 1 if anything differs.
+command does. Every second one uses weights that take a key; all are sealed. After each kill, every image under a final
+name is decoded and measured against its original; after the run that follows, the whole tree, records included, is
+compared byte for byte. Exit code 1 if anything differs.
 """
 
 import argparse
@@ -14,7 +15,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 
@@ -27,10 +28,13 @@ import mtlue_cli.workflows.protect.run  # noqa: F401
 from benchmarks.untrained import write_untrained
 from mtlue_cli.choices import ExitCode
 from mtlue_cli.commands.app import main as mtlue
-from mtlue_cli.generator.model import GeneratorConfig
+from mtlue_cli.generator.checkpoint import CheckpointCard, save_checkpoint
+from mtlue_cli.generator.model import GeneratorConfig, PerturbationGenerator
 from mtlue_cli.images.decode import decode_image
 from mtlue_cli.images.folder import find_images
 from mtlue_cli.perturbation.effect import measure_change
+from mtlue_cli.release.seal import SEAL_PATH
+from mtlue_cli.tasks.spec import TaskSet
 
 EPSILON = 8
 SHAPE = GeneratorConfig(
@@ -40,16 +44,16 @@ SHAPE = GeneratorConfig(
 
 @dataclass(frozen=True)
 class Trial:
-    """A folder of images and what an undisturbed run makes of it."""
+    """A folder of images, the options of a run, and what an undisturbed one makes of it."""
 
     images: Path
-    weights: Path
+    words: tuple[str, ...]
     reference: dict[str, bytes]
     seconds: float
 
     def start(self, out: Path) -> int:
         """Start a run; returns the id of its process."""
-        return _start(self.images, self.weights, out)
+        return _start(self.images, self.words, out)
 
     def faults_after_kill(self, out: Path) -> list[str]:
         """What stands half written, or out of bounds, under a final name."""
@@ -88,8 +92,8 @@ def fork(work: Callable[[], object], log: Path) -> int:
         os._exit(code)
 
 
-def _start(images: Path, weights: Path, out: Path) -> int:
-    options = ["--labels", str(images / "labels.csv"), "--out", str(out), "--weights", str(weights)]
+def _start(images: Path, more: Sequence[str], out: Path) -> int:
+    options = ["--labels", str(images / "labels.csv"), "--out", str(out), *more]
     words = ["mtlue", "protect", str(images), *options, "--device", "cpu", "--batch-size", "4", "--workers", "2"]
 
     def protect() -> None:
@@ -115,17 +119,38 @@ def _draw(folder: Path, count: int) -> Path:
     return folder
 
 
-def prepare(place: Path, count: int) -> Trial:
-    """Draw ``count`` images, make a generator, and protect them once without disturbance."""
-    weights = place / "tiny.safetensors"
-    if end_of(fork(partial(write_untrained, weights, config=SHAPE), place / "weights.log")) != ExitCode.SUCCESS:
-        raise SystemExit(f"no generator could be made:\n{(place / 'weights.log').read_text()}")
+def _write_universal(path: Path) -> None:
+    """Save weights with random values that take a key."""
+    shape, none = GeneratorConfig(EPSILON, 48, encoder_width=8, decoder_width=8, decoder_depth=1), TaskSet(())
+    card = CheckpointCard(
+        none, EPSILON, shape.image_size, "tap", {}, asdict(shape), "", "MIT", {}, "1970", universal=True
+    )
+    save_checkpoint(path, PerturbationGenerator(shape, None), card)
+
+
+def prepare(place: Path, count: int) -> tuple[Trial, ...]:
+    """Draw ``count`` images, make weights of both kinds, and protect the images with each once without disturbance."""
+    os.environ["XDG_CONFIG_HOME"] = str(place / "config")  # for the key that seals
+    tiny, universal, key = place / "tiny.safetensors", place / "universal.safetensors", place / "key"
+    key.write_text(random.Random(0).randbytes(32).hex())
+    key.chmod(0o600)
+    for make in (partial(write_untrained, tiny, config=SHAPE), partial(_write_universal, universal)):
+        if end_of(fork(make, place / "weights.log")) != ExitCode.SUCCESS:
+            raise SystemExit(f"no generator could be made:\n{(place / 'weights.log').read_text()}")
     images = _draw(place / "images", count)
-    began = time.monotonic()
-    code = end_of(_start(images, weights, place / "whole"))
-    if code != ExitCode.SUCCESS:
-        raise SystemExit(f"the undisturbed run ended with {code}:\n{(place / 'whole.log').read_text()}")
-    return Trial(images, weights, tree(place / "whole"), time.monotonic() - began)
+    trials = []
+    for name, words in (
+        ("sealed", ("--weights", str(tiny))),
+        ("keyed", ("--weights", str(universal), "--key", str(key))),
+    ):
+        began, out = time.monotonic(), place / name
+        code = end_of(_start(images, words, out))
+        if code != ExitCode.SUCCESS:
+            raise SystemExit(f"the undisturbed run ended with {code}:\n{out.with_suffix('.log').read_text()}")
+        assert (out / SEAL_PATH).is_file()
+        trials.append(Trial(images, words, tree(out), time.monotonic() - began))
+        print(f"undisturbed, {name}: {count} images in {trials[-1].seconds:.1f} s", flush=True)
+    return tuple(trials)
 
 
 def disturb(trial: Trial, out: Path, number: signal.Signals, rng: random.Random) -> list[str] | None:
@@ -160,8 +185,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     rng = random.Random(options.seed)
     recovered = 0
     with tempfile.TemporaryDirectory() as folder:
-        trial = prepare(Path(folder), options.images)
-        print(f"undisturbed: {options.images} images in {trial.seconds:.1f} s", flush=True)
+        trials = prepare(Path(folder), options.images)
         for kill in range(options.kills):
             faults = None
             while faults is None:
@@ -169,7 +193,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 shutil.rmtree(out, ignore_errors=True)
                 out.with_suffix(".log").unlink(missing_ok=True)
                 number = signal.Signals[options.signals[kill % len(options.signals)]]
-                faults = disturb(trial, out, number, rng)
+                faults = disturb(trials[kill % len(trials)], out, number, rng)
             recovered += not faults
     print(f"{recovered} of {options.kills} kills recovered to the same bytes")
     return 0 if recovered == options.kills else 1

@@ -3,11 +3,13 @@
 import contextlib
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextvars import ContextVar, copy_context
 from dataclasses import dataclass
 from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import Annotated, Any, ParamSpec, TypeVar
 
@@ -130,6 +132,27 @@ class ReadingThreads(ThreadPoolExecutor):
         context = copy_context()
         context.run(_stopped.set, self._interrupted)
         return super().submit(partial(context.run, fn, *args, **kwargs))
+
+    def map(
+        self,
+        fn: Callable[..., ResultT],
+        *iterables: Iterable[Any],
+        timeout: float | None = None,  # noqa: ARG002 - part of the signature
+        chunksize: int = 1,
+    ) -> Iterator[ResultT]:
+        """Results in order, ``chunksize`` of them by one thread in a row.
+
+        Only as much work is begun as keeps the threads busy until the caller takes the next result: what waits in
+        memory does not grow with the number of results.
+        """
+        rows = zip(*iterables, strict=False)
+        waiting: deque[Future[list[ResultT]]] = deque()
+        while chunk := list(islice(rows, chunksize)):
+            waiting.append(self.submit(lambda chunk: [fn(*row) for row in chunk], chunk))
+            if len(waiting) > 2 * self._max_workers:
+                yield from waiting.popleft().result()
+        while waiting:
+            yield from waiting.popleft().result()
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
         """End the threads; with ``cancel_futures`` those that decode stop between two blocks of their file."""

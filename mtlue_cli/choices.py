@@ -220,8 +220,10 @@ class CountermeasureName(StrEnum):
     FGSM_TRAINING = "fgsm-training"
     ADVERSARIAL_TRAINING = "adversarial-training"
     PURIFICATION = "purification"
+    PAIR_PURIFICATION = "pair-purification"
     PAIR_REMOVER = "pair-remover"
     RECOMPUTE_REMOVAL = "recompute-removal"
+    EARLY_STOP = "early-stop"
 
 
 class TrainingMethodName(StrEnum):
@@ -233,6 +235,7 @@ class TrainingMethodName(StrEnum):
     GPS = "gps"
     HEAD = "head"
     FULL = "full"
+    RES_CBM = "res-cbm"
 
 
 class LearnerName(StrEnum):

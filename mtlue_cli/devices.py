@@ -79,7 +79,10 @@ class Processes:
 
     def average_gradients(self, parameters: Iterable[nn.Parameter]) -> None:
         """Replace gradients by their mean over the processes."""
-        gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
+        self.average([parameter.grad for parameter in parameters if parameter.grad is not None])
+
+    def average(self, gradients: Sequence[Tensor]) -> None:
+        """Replace each tensor by its mean over the processes."""
         if self.count == 1 or not gradients:
             return
         joint = torch.cat([gradient.reshape(-1) for gradient in gradients])

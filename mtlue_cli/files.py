@@ -17,6 +17,9 @@ from typing import IO, Protocol
 TEMPORARY = re.compile(r"^\..+\.\d+\.tmp$")
 """Names of files that a killed process may leave half written."""
 
+RECORDS = ".mtlue"
+"""Name of the folder of a release's records."""
+
 MOST_RECORD = 64 << 20
 """Bytes of a record, a config file or a preset: more than any that the program writes."""
 
@@ -375,6 +378,29 @@ def write_together(
         for at in folders.values():
             os.close(at)
     return faults
+
+
+def write_lines(path: Path, lines: Iterable[str]) -> None:
+    """Write a file of text as :func:`write_atomically` does, without holding all of it in memory if it stays here.
+
+    Raises:
+        OSError: It cannot be written; its ``filename`` is ``path``, and nothing is left behind.
+        StorageError: It lies elsewhere, and could not be written there.
+    """
+    if remote_of(path) is not None:
+        write_atomically(path, "".join(lines).encode())
+        return
+    temporary = temporary_beside(path)
+    try:
+        _make_folder(path.parent)
+        with temporary.open("w", encoding="utf-8", newline="\n") as stream:
+            stream.writelines(lines)
+        put_in_place(temporary, path)
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(path)) from error
+    finally:
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
 
 
 def put_in_place(temporary: Path, path: Path) -> None:

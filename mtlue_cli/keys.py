@@ -110,6 +110,10 @@ class FoundKey:
         first = f"{said} {self.origin}, fingerprint {self.key.fingerprint}"
         return [first, *([warning] if self.made else [])]
 
+    def in_words(self) -> str:
+        """Its public name and where it is; one that was made just now may be made anew by the next run."""
+        return f"a new one, in {self.origin}" if self.made else f"{self.key.fingerprint}, from {self.origin}"
+
     def announced(self, use: str) -> tuple[str, ...]:
         """A note for the user if the key was made just now; ``use`` says what it does."""
         return (f"created a key in {self.origin}, which {use}: keep it to yourself",) if self.made else ()

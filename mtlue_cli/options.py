@@ -207,6 +207,7 @@ def _is_config(kind: Any) -> bool:  # noqa: ANN401 - any type
     return isinstance(kind, type) and is_dataclass(kind) and next(option_fields(kind), None) is not None
 
 
+@functools.cache
 def _described(config: type[Any], field: "Field[Any]") -> OptionField | None:
     if get_origin(field.type) is not Annotated:
         return None

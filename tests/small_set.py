@@ -1,7 +1,9 @@
 """A tiny labelled folder and an untrained generator for it, shared by the tests of several layers."""
 
 import csv
+import tempfile
 from dataclasses import asdict
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -28,15 +30,22 @@ SHAPE = {
 }
 
 
-def write_checkpoint(path: Path, tasks: TaskSet | None = TASKS, seed: int = 0) -> Path:
+def write_checkpoint(path: Path, tasks: TaskSet | None = TASKS, seed: int = 0, keep: tuple[str, ...] = ()) -> Path:
     """An untrained generator: class patterns and random weights; a universal one without tasks."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(_checkpoint(tasks, seed))
+    return path
+
+
+@cache
+def _checkpoint(tasks: TaskSet | None, seed: int) -> bytes:
     config = GeneratorConfig(**SHAPE)
     card = CheckpointCard(
         tasks=tasks or TaskSet(()),
         epsilon=config.epsilon,
         image_size=config.image_size,
         objective="tap",
-        settings={"steps": 0},
+        settings={"steps": 0, **({"keep": list(keep)} if keep else {})},
         generator=asdict(config),
         data_digest="0" * 64,
         licence="Apache-2.0",
@@ -44,8 +53,10 @@ def write_checkpoint(path: Path, tasks: TaskSet | None = TASKS, seed: int = 0) -
         created="2020-01-01T00:00:00+00:00",
         universal=tasks is None,
     )
-    save_checkpoint(path, PerturbationGenerator(config, tasks, seed), card)
-    return path
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "generator.safetensors")
+        save_checkpoint(path, PerturbationGenerator(config, tasks, seed), card)
+        return path.read_bytes()
 
 
 def write_images(folder: Path, count: int = 7, side: int = 24) -> Path:

@@ -8,10 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import typer
 import yaml
 
-from mtlue_cli.commands.app import app
+from mtlue_cli.commands.app import loaded
 
 ROOT = Path(__file__).parents[1]
 FOLDER = ROOT / ".github" / "actions" / "verify"
@@ -59,8 +58,7 @@ def _options_used() -> set[str]:
 
 
 def test_every_option_that_it_uses_is_one_of_the_command() -> None:
-    command: Any = typer.main.get_command(app)
-    known = {option for parameter in command.commands["verify"].params for option in parameter.opts}
+    known = {option for parameter in loaded("verify").params for option in parameter.opts}
     documented = set(re.findall(r"^\| `(--[\w-]+)", DOCUMENTATION.read_text(encoding="utf-8"), flags=re.M))
     assert _options_used() >= {"--tier", "--json", "--junit", "--markdown", "--report"}
     assert sorted((_options_used() | documented) - known) == []

@@ -1,10 +1,9 @@
 """The commands as functions."""
 
+import ast
 import inspect as signatures
 import json
 import os
-import subprocess
-import sys
 import threading
 import traceback
 import warnings
@@ -20,14 +19,18 @@ import pytest
 import torch
 from nbclient import NotebookClient
 from PIL import Image
+from typer.testing import CliRunner
 
 import mtlue_cli as mtlue
 from mtlue_cli import api
 from mtlue_cli.budget import DEFAULT, Budget, budget, limited_to
 from mtlue_cli.choices import ImageFormat, Tier
+from mtlue_cli.commands.app import app
 from mtlue_cli.images.synthetic import draw_set
 from mtlue_cli.notebook import html_table
 from tests.small_set import TASKS, write_checkpoint, write_images
+
+pytestmark = pytest.mark.usefixtures("tiny_small")
 
 DOCS = Path(__file__).parents[1] / "docs"
 
@@ -53,7 +56,7 @@ def test_a_release_is_that_of_the_command_line(photos: Path, tmp_path: Path) -> 
     result = protected(photos, labels=str(photos / "labels.csv"), out=str(tmp_path / "release"), epsilon=np.int64(8))
     assert result.protected == 7
     words = ["protect", str(photos), "-l", str(photos / "labels.csv"), "-w", str(tmp_path / "weights.safetensors")]
-    subprocess.run([sys.executable, "-m", "mtlue_cli", *words, "-o", tmp_path / "again", "-q"], check=True)
+    assert CliRunner().invoke(app, [*words, "-o", str(tmp_path / "again"), "-q"]).exit_code == 0
     for name in ("labels.csv", *(record.file_name for record in mtlue.Release(result.release).manifest.files)):
         assert (result.release / name).read_bytes() == (tmp_path / "again" / name).read_bytes()
     check = mtlue.Release(result.release).check(against=photos)
@@ -288,13 +291,45 @@ def test_the_arguments_that_the_document_names_are_there() -> None:
     assert [flag for flag in renamed if flag not in documented] == []
 
 
-def test_the_notebook_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def notebook() -> Any:  # noqa: ANN401 - nbformat has no types
+    return nbformat.reads((DOCS / "python.ipynb").read_text(encoding="utf-8"), 4)  # type: ignore[no-untyped-call]  # its own
+
+
+def test_the_cells_of_the_notebook_run(
+    notebook: Any,  # noqa: ANN401 - nbformat has no types
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    names: dict[str, Any] = {}
+    shown = ""
+    for cell in notebook.cells:
+        if cell.cell_type == "code":
+            tree = ast.parse(cell.source)
+            last = tree.body.pop() if isinstance(tree.body[-1], ast.Expr) else None
+            exec(compile(tree, "cell", "exec"), names)
+            if isinstance(last, ast.Expr):
+                value = eval(compile(ast.Expression(last.value), "cell", "eval"), names)
+                shown += getattr(value, "_repr_html_", lambda: "")()
+    assert "Protected images" in shown
+    assert "Verification of release release" in shown
+    assert "write epsilon=8" in capsys.readouterr().out
+
+
+@pytest.mark.slow
+def test_the_notebook_runs_in_a_kernel(
+    notebook: Any,  # noqa: ANN401 - nbformat has no types
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setenv("PYTHONPATH", str(DOCS.parent))
-    book = nbformat.reads((DOCS / "python.ipynb").read_text(encoding="utf-8"), 4)  # type: ignore[no-untyped-call]  # its own
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of the kernel's own libraries
-        NotebookClient(book, timeout=120, resources={"metadata": {"path": str(tmp_path)}}).execute()
-    shown = json.dumps(book)
+        resources = {"metadata": {"path": str(tmp_path)}}
+        NotebookClient(notebook, timeout=600, startup_timeout=600, resources=resources).execute()
+    shown = json.dumps(notebook)
     assert "Protected images" in shown
     assert "Verification of release release" in shown
     assert "write epsilon=8" in shown

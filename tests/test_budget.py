@@ -83,3 +83,18 @@ def test_threads_that_end_in_order_finish_their_work() -> None:
     with ReadingThreads(1) as threads:
         found = [threads.submit(deadline()) for _ in range(5)]
     assert [each.result() for each in found] == [None] * 5
+
+
+def test_results_come_in_order_and_no_more_work_is_begun_than_threads_need() -> None:
+    begun: list[int] = []
+
+    def square(number: int) -> int:
+        begun.append(number)
+        return number**2
+
+    with ReadingThreads(2) as threads:
+        found = threads.map(square, range(10_000), chunksize=3)
+        assert next(found) == 0
+        threads.submit(lambda: None).result()
+        assert len(begun) <= 3 * 6
+        assert list(found) == [number**2 for number in range(1, 10_000)]

@@ -21,7 +21,7 @@ from mtlue_cli.choices import (
     TrainingMethodName,
     WeightingName,
 )
-from mtlue_cli.commands.app import app, with_bare_options
+from mtlue_cli.commands.app import COMMANDS, app, loaded, trace, with_bare_options
 from mtlue_cli.commands.from_config import ResultOptions
 from mtlue_cli.commands.inspect import InspectOptions
 from mtlue_cli.networks.backbones import BACKBONES
@@ -120,13 +120,12 @@ def _named(words: list[str]) -> str:
 
 def command_named(words: list[str]) -> tuple[str, Any, list[str]]:
     """Name of the command that a line begins with, the command, and the words after its name."""
-    command: Any = typer.main.get_command(app)
-    count = 0
-    while hasattr(command, "commands") and (words[count:] or not count):
-        count += 1
-        assert "".join(words[count - 1 : count]) in command.commands, f"mtlue has no command {' '.join(words[:count])}"
-        command = command.commands[words[count - 1]]
-    return " ".join(words[:count]), command, words[count:]
+    count = 2 if words[:1] == ["trace"] and words[1:2] != ["--help"] else 1
+    name = " ".join(words[:count])
+    if name == "trace":
+        return name, typer.main.get_group(trace), []
+    assert name in COMMANDS, f"mtlue has no command {name}"
+    return name, loaded(name), words[count:]
 
 
 def parsed(command: Any, words: list[str]) -> dict[str, Any]:  # noqa: ANN401 - Typer's own command class

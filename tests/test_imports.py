@@ -20,6 +20,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("perturbation", "images", "keys", "storage"),
     ("engines",),
     ("tasks", "devices"),
+    ("isolation",),
     ("budget",),
     ("options",),
     ("choices", "documents", "errors", "files", "notebook"),

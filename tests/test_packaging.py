@@ -44,8 +44,8 @@ def test_the_wheel_holds_the_data_of_trace_copy(name: str, unpacked: Path) -> No
 def test_an_installed_package_finds_weights_by_name(unpacked: Path) -> None:
     code = (
         "from mtlue_cli.generator.shipped import shipped_weights, resolve_weights\n"
-        "from mtlue_cli.generator.checkpoint import load_checkpoint\n"
-        "card = load_checkpoint(shipped_weights()['utkface']).card\n"
+        "from mtlue_cli.generator.checkpoint import read_card\n"
+        "card = read_card(shipped_weights()['utkface'])\n"
         "print(resolve_weights('utkface', card.tasks), card.epsilon)\n"
     )
     environment = {**os.environ, "PYTHONPATH": str(unpacked)}

@@ -12,44 +12,63 @@ from PIL import Image
 
 import mtlue_cli
 from mtlue_cli.choices import ExitCode
-from mtlue_cli.commands.app import app, trace
+from mtlue_cli.commands.app import COMMANDS, app, loaded, trace
 
 HEAVY = ("torch", "torchvision", "torchmetrics", "safetensors")
+THEN = "=" * 30
+"""Between the answers to several commands."""
+
 MOST_SECONDS = 0.4
 MOST_TIMES_LIBRARIES = 2.0
-COMMANDS = [str(command.name) for command in app.registered_commands]
-COMMANDS += [f"trace {command.name}" for command in trace.registered_commands]
 ASK = """
 import sys
 from mtlue_cli.commands.app import main
-sys.argv = ["mtlue", *{words!r}]
-try:
-    main()
-except SystemExit as end:
-    assert not end.code, end.code
-loaded = sorted(set({heavy!r}) & set(sys.modules))
-sys.exit(f"loaded: {{loaded}}" if loaded else 0)
+for words in {words!r}:
+    sys.argv = ["mtlue", *words]
+    try:
+        main()
+    except SystemExit as end:
+        assert not end.code, end.code
+    loaded = sorted(set({heavy!r}) & set(sys.modules))
+    if loaded:
+        sys.exit(f"{{words}} loaded: {{loaded}}")
+    print("{then}")
 """
 
 
 def test_all_commands_of_the_contract_are_there() -> None:
-    assert COMMANDS[:5] == ["demo", "protect", "train-generator", "verify", "inspect"]
-    assert {"trace probes", "trace judge", "trace copy"} <= set(COMMANDS)
+    names = [str(command.name) for command in app.registered_commands]
+    assert names == ["demo", "protect", "train-generator", "verify", "inspect"]
+    assert [command.name for command in trace.registered_commands] == ["probes", "judge", "copy"]
 
 
-@pytest.mark.parametrize(
-    "words", [["--help"], ["--version"], *([*name.split(), "--help"] for name in COMMANDS)], ids=" ".join
-)
-def test_help_loads_nothing_heavy(words: list[str]) -> None:
-    asked = subprocess.run(
-        [sys.executable, "-c", ASK.format(words=words, heavy=HEAVY)], capture_output=True, text=True, check=False
-    )
+@pytest.mark.parametrize("name", COMMANDS)
+def test_the_list_of_commands_says_what_the_help_of_each_begins_with(name: str) -> None:
+    assert loaded(name).name == name.split()[-1]
+    assert loaded(name).help.split("\n\n")[0] == COMMANDS[name]
+
+
+def test_a_command_that_is_not_asked_for_is_not_imported() -> None:
+    source = ASK.format(words=["inspect", "--help"], heavy=("mtlue_cli.commands.verify", "mtlue_cli.commands.trace"))
+    asked = subprocess.run([sys.executable, "-c", source], capture_output=True, text=True, check=False)
     assert asked.returncode == 0, asked.stderr
-    assert asked.stdout.strip()
+    assert "--against" in asked.stdout
+
+
+def test_help_loads_nothing_heavy() -> None:
+    words = [["--version"], ["--help"], *([*name.split(), "--help"] for name in COMMANDS)]
+    source = ASK.format(words=words, heavy=HEAVY, then=THEN)
+    asked = subprocess.run([sys.executable, "-c", source], capture_output=True, text=True, check=False)
+    assert asked.returncode == 0, asked.stderr
+    *answers, last = asked.stdout.split(f"{THEN}\n")
+    assert last == ""
+    assert len(answers) == len(words)
+    assert all(answer.strip() for answer in answers)
 
 
 def test_the_check_itself_notices_a_heavy_import() -> None:
-    source = ASK.format(words=["--help"], heavy=HEAVY).replace("import sys\n", "import sys\nimport safetensors\n", 1)
+    source = ASK.format(words=[["--help"]], heavy=HEAVY, then=THEN)
+    source = source.replace("import sys\n", "import sys\nimport safetensors\n", 1)
     asked = subprocess.run([sys.executable, "-c", source], capture_output=True, text=True, check=False)
     assert asked.returncode == 1
     assert "safetensors" in asked.stderr
@@ -69,59 +88,65 @@ def test_help_answers_within_its_cpu_time(tmp_path: Path) -> None:
     # slow one a multiple of what the libraries that draw the help take by themselves, in turns. The first run of each
     # compiles byte code.
     commands = [("-c", "import typer.rich_utils"), ("-m", "mtlue_cli", "--help")]
-    turns = [[processor_seconds(tmp_path, *command) for command in commands] for _ in range(7)]
+    turns = [[processor_seconds(tmp_path, *command) for command in commands] for _ in range(5)]
     libraries, spent = (min(seconds) for seconds in zip(*turns[1:], strict=True))
     assert spent < max(MOST_SECONDS, MOST_TIMES_LIBRARIES * libraries)
 
 
-FAULTY = """
+RUN = """
 import sys
 from mtlue_cli.commands.app import main
-sys.argv = ["mtlue", *{words!r}]
-try:
-    main()
-except SystemExit as end:
-    assert end.code == 2, end.code
-print("torch" in sys.modules)
+for words in {words!r}:
+    sys.argv = ["mtlue", *words]
+    try:
+        main()
+    except SystemExit as end:
+        assert end.code in {codes!r}, end.code
+    print("torch" in sys.modules)
+    print("{then}", file=sys.stderr)
 """
-
-
 SOUND, UNSAFE = "file_name,t\na.png,x\nb.png,y\n", "file_name,t\na.png,x\n../b.png,y\n"
 
 
-@pytest.mark.parametrize(
-    ("words", "labels", "fault"),
-    [
-        (["protect"], UNSAFE, "row 3"),
-        (["protect", "--weights", "nowhere"], SOUND, "no weights called 'nowhere'"),
-        (["protect", "--weights", "utkface"], SOUND, "'age' is missing"),
-        (["train-generator", "--out", "g.safetensors"], UNSAFE, "row 3"),
-        (["train-generator", "--out", "g.safetensors", "--from", "nowhere"], SOUND, "no weights called 'nowhere'"),
-        (["train-generator", "--out", "g.weights"], SOUND, "end the name in .safetensors"),
-        (["verify", "--weights", "utkface"], UNSAFE, "row 3"),
-        (["verify", "--weights", "nowhere"], SOUND, "no weights called 'nowhere'"),
-        (["verify", "--weights", "utkface"], SOUND, "'age' is missing"),
-        (["verify"], SOUND, "exactly one of --protected and --weights"),
-    ],
-)
-def test_faults_of_labels_weights_and_options_do_not_wait_for_torch(
-    tmp_path: Path, words: list[str], labels: str, fault: str
-) -> None:
+def run(folder: Path, *words: list[str], codes: tuple[int | None, ...]) -> subprocess.CompletedProcess[str]:
+    """Commands one after another in a process of their own, whose current folder is this one."""
+    # So that a checkout is found from another folder.
+    environment = {**os.environ, "PYTHONPATH": str(Path(mtlue_cli.__file__).parents[1])}
+    command = [sys.executable, "-c", RUN.format(words=words, codes=codes, then=THEN)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=folder, env=environment)
+    assert done.returncode == 0, done.stderr
+    return done
+
+
+def test_faults_of_labels_weights_and_options_do_not_wait_for_torch(tmp_path: Path) -> None:
     (tmp_path / "photos").mkdir()
     for name in ("a.png", "b.png"):
         Image.new("RGB", (8, 8)).save(tmp_path / "photos" / name)
-    (tmp_path / "labels.csv").write_text(labels)
-    given = [*words, "photos", "--labels", "labels.csv"]
-    source = FAULTY.format(words=given)
-    # So that a checkout is found from another folder.
-    environment = {**os.environ, "PYTHONPATH": str(Path(mtlue_cli.__file__).parents[1])}
-    asked = subprocess.run(
-        [sys.executable, "-c", source], capture_output=True, text=True, check=False, cwd=tmp_path, env=environment
-    )
-    assert asked.returncode == 0, asked.stderr
-    assert fault in asked.stderr
-    assert asked.stdout == "False\n"
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["labels.csv", "photos"]
+    (tmp_path / "sound.csv").write_text(SOUND)
+    (tmp_path / "unsafe.csv").write_text(UNSAFE)
+    cases = [
+        (["protect"], "unsafe.csv", "row 3"),
+        (["protect", "--weights", "nowhere"], "sound.csv", "no weights called 'nowhere'"),
+        (["protect", "--weights", "utkface"], "sound.csv", "'age' is missing"),
+        (["train-generator", "--out", "g.safetensors"], "unsafe.csv", "row 3"),
+        (
+            ["train-generator", "--out", "g.safetensors", "--from", "nowhere"],
+            "sound.csv",
+            "no weights called 'nowhere'",
+        ),
+        (["train-generator", "--out", "g.weights"], "sound.csv", "end the name in .safetensors"),
+        (["verify", "--weights", "utkface"], "unsafe.csv", "row 3"),
+        (["verify", "--weights", "nowhere"], "sound.csv", "no weights called 'nowhere'"),
+        (["verify", "--weights", "utkface"], "sound.csv", "'age' is missing"),
+        (["verify"], "sound.csv", "exactly one of --protected and --weights"),
+    ]
+    done = run(tmp_path, *([*words, "photos", "--labels", labels] for words, labels, _ in cases), codes=(2,))
+    *answers, last = done.stderr.split(f"{THEN}\n")
+    assert last == ""
+    for answer, (words, _, fault) in zip(answers, cases, strict=True):
+        assert fault in answer, words
+    assert done.stdout == "False\n" * len(cases)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["photos", "sound.csv", "unsafe.csv"]
 
 
 def test_ready_made_patterns_do_not_load_torch(tmp_path: Path) -> None:
@@ -129,17 +154,11 @@ def test_ready_made_patterns_do_not_load_torch(tmp_path: Path) -> None:
     for name, colour in (("a.png", (90, 120, 200)), ("b.png", (200, 120, 90))):
         Image.new("RGB", (40, 30), colour).save(tmp_path / "photos" / name)
     (tmp_path / "labels.csv").write_text(SOUND)
-    source = FAULTY.replace("== 2", "in (None, 0)").format(
-        words=["protect", "photos", "--labels", "labels.csv", "--quick", "--key", "k"]
-    )
     (tmp_path / "k").touch(mode=0o600)
     (tmp_path / "k").write_text("8f3b1c0e77a2d94c5e60b1f823c9aa17d05e4b3691f7820cae13d65b48c2f09e")
-    environment = {**os.environ, "PYTHONPATH": str(Path(mtlue_cli.__file__).parents[1])}
-    asked = subprocess.run(
-        [sys.executable, "-c", source], capture_output=True, text=True, check=False, cwd=tmp_path, env=environment
-    )
-    assert asked.returncode == 0, asked.stderr
-    assert asked.stdout.splitlines()[-1] == "False"
+    words = ["protect", "photos", "--labels", "labels.csv", "--quick", "--key", "k"]
+    done = run(tmp_path, words, codes=(None, 0))
+    assert done.stdout.splitlines()[-1] == "False"
     assert len(list((tmp_path / "photos-protected").glob("*.png"))) == 2
 
 

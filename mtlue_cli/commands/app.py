@@ -2,6 +2,7 @@
 
 import contextlib
 import functools
+import importlib
 import io
 import os
 import signal
@@ -17,18 +18,22 @@ from typer.core import TyperCommand, TyperGroup
 from mtlue_cli import __version__
 from mtlue_cli.choices import ExitCode
 from mtlue_cli.commands.console import PlainConsole, grouped, stop_drawing, visible
-from mtlue_cli.commands.demo import demo
-from mtlue_cli.commands.from_config import ResultOptions, origin_of
-from mtlue_cli.commands.inspect import inspect
-from mtlue_cli.commands.protect import protect
-from mtlue_cli.commands.trace import COMMANDS as TRACE_COMMANDS
-from mtlue_cli.commands.trace import HELP as TRACE_HELP
-from mtlue_cli.commands.train_generator import train_generator
-from mtlue_cli.commands.verify import verify
 from mtlue_cli.errors import InputError, MtlueError
 from mtlue_cli.files import shown
 from mtlue_cli.options import Option, option_fields
-from mtlue_cli.workflows.protect.config import ProtectConfig
+from mtlue_cli.storage.urls import without_secrets
+
+COMMANDS = {
+    "demo": "Draw a small image set, train a generator for it, protect it and verify the protection.",
+    "protect": "Write a protected copy of every labelled image, and labels.csv with it.",
+    "train-generator": "Train a perturbation generator on a folder of labelled images.",
+    "verify": "Audit a release, train victims on it, and measure what they learn.",
+    "inspect": "Describe a checkpoint or a release, and check its files against their recorded hashes.",
+    "trace probes": "Make probe images from clean photos, with which to ask a model.",
+    "trace judge": "Judge from a model's answers to probes whether it was trained on the release.",
+    "trace copy": "Measure what of the perturbation is left in copies of released photos.",
+}
+"""Every command, and how its help begins: a command is imported, and its options are made, once it is asked for."""
 
 DEBUG_VARIABLE = "MTLUE_DEBUG"
 SHOW_CURSOR = b"\x1b[?25h"
@@ -36,17 +41,28 @@ SHOW_CURSOR = b"\x1b[?25h"
 
 @contextlib.contextmanager
 def _visible_faults() -> Iterator[None]:
-    """Within it what Typer says of wrong usage, which it prints itself, has visible characters alone."""
+    """Within it what Typer says of wrong usage, which it prints itself, has visible characters and no passwords.
+
+    An interruption ends with the exit code for it, from the first option that is read.
+    """
     try:
         yield
+    except KeyboardInterrupt:
+        raise _interrupted() from None
     except Exception as error:
         if isinstance(message := getattr(error, "message", None), str):
-            error.message = visible(message)  # type: ignore[attr-defined]  # just found
+            error.message = visible(without_secrets(message, {}))  # type: ignore[attr-defined]  # just found
         raise
 
 
 class Program(TyperGroup):
     """The commands; words that are none of their options are repeated with visible characters alone."""
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:  # noqa: ANN401 - typer's own context, vendored or click's
+        """The command that is asked for, with its options."""
+        name, command, rest = super().resolve_command(ctx, args)
+        path = f"trace {name}" if self.name == "trace" else str(name)
+        return name, loaded(path) if path in COMMANDS else command, rest
 
     def make_context(self, *words: Any, **options: Any) -> Any:  # noqa: ANN401 - typer's own context, vendored or click's
         """Read the options of the program itself."""
@@ -86,6 +102,8 @@ class Command(TyperCommand):
 
         A value that does not fit, such as the path of a file that is not there, is said with its config file and key.
         """
+        from mtlue_cli.commands.from_config import origin_of
+
         try:
             parsed: list[str] = super().parse_args(ctx, with_bare_options(args))
         except typer.BadParameter as error:
@@ -99,13 +117,14 @@ class Command(TyperCommand):
         return parsed
 
 
-_BARE = {
-    found.option.flag: found.option
-    for config in (ProtectConfig, ResultOptions)
-    for found in option_fields(config)
-    if found.option.bare is not None
-}
-"""Flag to option, of those that need no value."""
+@functools.cache
+def _bare_options() -> dict[str, Option]:
+    """Flag to option, of those that need no value."""
+    from mtlue_cli.commands.from_config import ResultOptions
+    from mtlue_cli.workflows.protect.config import ProtectConfig
+
+    fields = (found for config in (ProtectConfig, ResultOptions) for found in option_fields(config))
+    return {found.option.flag: found.option for found in fields if found.option.bare is not None}
 
 
 def with_bare_options(words: Sequence[str]) -> list[str]:
@@ -116,7 +135,7 @@ def with_bare_options(words: Sequence[str]) -> list[str]:
         if word == "--":
             return [*filled, *words[position + 1 :]]
         following = words[position + 1] if position + 1 < len(words) else None
-        option = _BARE.get(word)
+        option = _bare_options().get(word)
         if option is not None and option.bare is not None and not _is_value(following, option):
             filled.append(option.bare)
     return filled
@@ -147,9 +166,7 @@ def bounded(command: Callable[..., None]) -> Callable[..., None]:
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             raise typer.Exit(ExitCode.UNEXPECTED) from None
         except KeyboardInterrupt:
-            stop_drawing()
-            _complain("interrupted, run the same command again to continue")
-            raise typer.Exit(ExitCode.INTERRUPTED) from None
+            raise _interrupted() from None
         except Exception as error:
             stop_drawing()
             if os.environ.get(DEBUG_VARIABLE):
@@ -159,6 +176,12 @@ def bounded(command: Callable[..., None]) -> Callable[..., None]:
             raise typer.Exit(ExitCode.INPUT if known else ExitCode.UNEXPECTED) from None
 
     return within_boundary
+
+
+def _interrupted() -> typer.Exit:
+    stop_drawing()
+    _complain("interrupted, run the same command again to continue")
+    return typer.Exit(ExitCode.INTERRUPTED)
 
 
 def _described(error: Exception) -> list[str]:
@@ -181,7 +204,7 @@ def _described(error: Exception) -> list[str]:
 def _complain(*lines: str) -> None:
     console = PlainConsole(stderr=True)
     for line in lines:
-        console.print(shown(line), soft_wrap=True)
+        console.print(shown(without_secrets(line, {})), soft_wrap=True)
 
 
 def _version(wanted: bool) -> None:
@@ -199,12 +222,25 @@ def _root(
     """Carry the options of the program itself."""
 
 
-trace = typer.Typer(help=TRACE_HELP, no_args_is_help=True, rich_markup_mode="rich")
-for _command in (demo, protect, train_generator, verify, inspect):
-    app.command(_command.__name__.replace("_", "-"), cls=Command)(bounded(_command))
-for _name, _command in TRACE_COMMANDS.items():
-    trace.command(_name, cls=Command)(bounded(_command))
+trace = typer.Typer(
+    cls=Program,
+    help="Find out whether a model was trained on a release, and whether copies of it still protect.",
+    no_args_is_help=True,
+    rich_markup_mode="rich",
+)
+for _path, _help in COMMANDS.items():
+    (trace if " " in _path else app).command(_path.removeprefix("trace "), help=_help)(lambda: None)
 app.add_typer(trace, name="trace")
+
+
+@functools.cache
+def loaded(path: str) -> Any:  # noqa: ANN401 - typer's own command, vendored or click's
+    """A command of :data:`COMMANDS` with its options."""
+    group, _, name = path.replace("-", "_").rpartition(" ")
+    module = importlib.import_module(f"mtlue_cli.commands.{group or name}")
+    alone = typer.Typer(add_completion=False, rich_markup_mode="rich", pretty_exceptions_enable=False)
+    alone.command(path.removeprefix("trace "), cls=Command)(bounded(getattr(module, name)))
+    return typer.main.get_command(alone)
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:  # noqa: ARG001 - the signature of a signal handler

@@ -128,6 +128,9 @@ def dry_run_summary(planned: "ProtectDryRun") -> "Table":
             "not protected": ", ".join(column.name for column in planned.columns if not column.used),
             "epsilon": f"{planned.epsilon}/255",
             "weights": planned.weights + training,
+            "key": planned.key or "",
+            "sealed with": "" if planned.key else planned.seal or "nothing",
+            "signed by": planned.signer or "",
             "size": f"about {decimal(planned.size)}",
         }
     )

@@ -1,6 +1,5 @@
 """``mtlue trace``: evidence that a model was trained on a release, and what of it is left in copies."""
 
-from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import typer
@@ -18,8 +17,6 @@ from mtlue_cli.workflows.trace.config import CopyConfig, JudgeConfig, JudgeRepor
 
 if TYPE_CHECKING:
     from mtlue_cli.workflows.trace.judge import JudgeResult
-
-HELP = "Find out whether a model was trained on a release, and whether copies of it still protect."
 
 
 @command_of("trace-probes", ProbesConfig, Budget)
@@ -134,7 +131,3 @@ def copy(given: Given) -> None:
     [bold]Example:[/bold] mtlue trace copy downloaded --release photos-protected --against photos
     """
     show_copies(given)
-
-
-COMMANDS: dict[str, Callable[..., None]] = {"probes": probes, "judge": judge, "copy": copy}
-"""The commands of ``mtlue trace``, by name; each has the table ``[trace-NAME]`` in a config file."""

@@ -39,7 +39,7 @@ def train_generator(given: Given) -> None:
     images, table, reading = given.within(unpacked_images(config.images, config.labels, config.reading))
     config = replace(config, images=images, labels=table, reading=reading)
     with reading_photos():  # what may be wrong is looked at before torch is loaded
-        labels = read_folder_labels(config.images, config.labels, config.reading, learned=config.tasks)
+        labels = read_folder_labels(config.images, config.labels, config.reading, learned=config.named_columns)
     if config.start is not None:
         find_weights(config.start)
 

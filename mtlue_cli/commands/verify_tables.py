@@ -34,6 +34,8 @@ def show_verification(terminal: Terminal, result: "VerifyResult", *, brief: bool
         terminal.show(task_table(result))
     if len(result.conditions) > 3 or any(found.best_epoch_average for found in result.conditions):
         terminal.show(condition_table(result))
+    for line in said_of_conditions(result):
+        terminal.show(line)
     for probe in result.probes:
         terminal.show(f"{probe.name}: {probe.meaning}")
     if result.conditions and not brief:
@@ -44,6 +46,15 @@ def show_verification(terminal: Terminal, result: "VerifyResult", *, brief: bool
         terminal.show(Text(f"warning: {result.warning}", style="bold yellow"))
     if result.early_note is not None and not brief:
         terminal.show(f"note: {result.early_note}")
+
+
+def said_of_conditions(result: "VerifyDocument") -> list[str]:
+    """Of kept tasks, of sequences of releases, of concepts: what the tables have no column for."""
+    from mtlue_cli.verification.reports.wording import concepts_in_words, trade_off_in_words, trajectory_in_words
+
+    words = trade_off_in_words, trajectory_in_words, concepts_in_words
+    pairs = [(found.name, say(found)) for say in words for found in result.conditions]
+    return [f"{name}: {said}" for name, said in pairs if said is not None]
 
 
 def show_not_tested(terminal: Terminal, left: "Sequence[NotTested]") -> None:

@@ -72,6 +72,11 @@ class CheckpointCard:
     universal: bool = False
     name: str = field(default="", compare=False)
 
+    @property
+    def kept(self) -> tuple[str, ...]:
+        """Columns that training kept useful (``train-generator --keep``); they are not protected."""
+        return tuple(map(str, self.settings.get("keep") or ()))
+
     def to_json(self) -> dict[str, Any]:
         """A JSON-ready document."""
         document = asdict(self)

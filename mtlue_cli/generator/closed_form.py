@@ -16,6 +16,7 @@ from mtlue_cli.choices import CPU_CALL_SIZE
 from mtlue_cli.generator.checkpoint import LARGEST, CheckpointCard, read_checkpoint, weights_digest
 from mtlue_cli.generator.code_patterns import (
     GREEN,
+    STRIDE,
     cells_for,
     cells_of,
     linear_weights,
@@ -34,9 +35,6 @@ Labels = Mapping[str, Sequence[int] | Sequence[npt.NDArray[Any]]]
 
 KEPT = 256
 """Perturbations that are kept for images with the same labels, 62 KB each at 72 pixels."""
-
-_STRIDE = 4
-"""Of the encoder, to a multiple of which an image is continued."""
 
 
 class ClosedForm:
@@ -69,7 +67,7 @@ class ClosedForm:
         scale = unit_scale(codes, grid, shape["pattern_grid"], shares)
         self._patterns = {name: scale * mirrored(own, cells_of(own.shape[1])) for name, own in codes.items()}
         side = card.image_size
-        self._drawing = linear_weights(grid, side + -side % _STRIDE)[:side] @ linear_weights(cells, grid)
+        self._drawing = linear_weights(grid, side + -side % STRIDE)[:side] @ linear_weights(cells, grid)
         self._gain = gain / math.sqrt(max(1, len(codes)))
         self._of = lru_cache(maxsize=KEPT)(self._shared)
 

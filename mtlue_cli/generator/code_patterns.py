@@ -19,6 +19,9 @@ COARSEST_GRID, FINEST_GRID = 7, 15
 GREEN = (-1.0, 1.0, -1.0)
 """Colour in which photos vary least, against its opposite."""
 
+STRIDE = 4
+"""Pixels per cell of what a generator sees and draws, each way."""
+
 _LEAST_POWER = 1e-12
 _PIXELS = 64
 

@@ -13,8 +13,9 @@ from torch import Tensor, nn
 from mtlue_cli.choices import CPU_CALL_SIZE, GPU_CALL_SIZE
 from mtlue_cli.errors import MtlueError
 from mtlue_cli.generator.closed_form import Labels
+from mtlue_cli.generator.code_patterns import STRIDE
 from mtlue_cli.generator.model import PerturbationGenerator
-from mtlue_cli.generator.network import STRIDE, InvertedBlock, resized
+from mtlue_cli.generator.network import InvertedBlock, resized
 from mtlue_cli.perturbation.bound import LEVELS, soft_bound, with_chroma
 from mtlue_cli.perturbation.resize import quantised
 from mtlue_cli.tasks.label_tensors import as_labels

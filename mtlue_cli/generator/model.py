@@ -8,10 +8,10 @@ from torch import Tensor, nn
 
 from mtlue_cli.devices import seeded
 from mtlue_cli.generator.code_embedding import CodeEmbedding
-from mtlue_cli.generator.code_patterns import is_tinted
+from mtlue_cli.generator.code_patterns import STRIDE, is_tinted
 from mtlue_cli.generator.codebook import Codebook
 from mtlue_cli.generator.label_embedding import LabelEmbedding
-from mtlue_cli.generator.network import STRIDE, ImageEncoder, PerturbationDecoder
+from mtlue_cli.generator.network import ImageEncoder, PerturbationDecoder
 from mtlue_cli.generator.painting import (
     Painter,
     Painting,

@@ -3,8 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-STRIDE = 4
-"""Pixels per cell of a latent, each way."""
+from mtlue_cli.generator.code_patterns import STRIDE
 
 
 class InvertedBlock(nn.Module):

@@ -20,8 +20,8 @@ from torch import Tensor, nn
 
 from mtlue_cli.choices import TaskKind
 from mtlue_cli.devices import seeded
-from mtlue_cli.generator.code_patterns import is_tinted
-from mtlue_cli.generator.network import STRIDE, resized
+from mtlue_cli.generator.code_patterns import STRIDE, is_tinted
+from mtlue_cli.generator.network import resized
 from mtlue_cli.generator.tiles import COLOURS, PRECEDENCE, carrier_tiles, tint_tiles
 from mtlue_cli.tasks.kinds import labelled_rows
 from mtlue_cli.tasks.label_tensors import MAPS, code_weights

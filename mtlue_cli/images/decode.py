@@ -56,7 +56,8 @@ _READABLE_MODES = frozenset({"1", "L", "LA", "La", "P", "PA", "RGB", "RGBA", "RG
 """Pillow's modes of 8 bits that it turns into grey or RGB."""
 _GREY_MODES = ("1", "L", "LA", "La")
 _TRANSPARENT_MODES = ("LA", "La", "RGBA", "RGBa", "PA")
-_STRIP_PIXELS = 1 << 22
+_STRIP_PIXELS = 1 << 18
+"""Pixels that are copied at a time: what is copied twice stays in the processor's cache."""
 
 
 @dataclass(frozen=True)
@@ -206,6 +207,28 @@ def decode_image(path: Path) -> DecodedImage:
 
 def decode_bytes(content: bytes, metadata: Collection[MetadataGroup] = tuple(MetadataGroup)) -> DecodedImage:
     """:func:`decode_image` of a file's content, with those groups of its metadata."""
+    if is_long_call(content):
+        from mtlue_cli.images.isolated import decode_isolated
+
+        return decode_isolated(content, metadata)
+    return decode_here(content, metadata)
+
+
+_ONE_CALL = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+", b"RIFF", b"\0\0\0\x0cjP  ", b"\xff\x4f\xff\x51")
+"""How formats begin that are decoded in one call of a library, which nothing can interrupt; and those of ISO media."""
+LONG_CALL = 1 << 23
+"""Pixels, or bytes of a file, from which such a call may take more than a few seconds."""
+
+
+def is_long_call(content: bytes) -> bool:
+    """Whether a file may keep a library busy for long without a moment to interrupt it."""
+    if not (content.startswith((*_ONE_CALL, *JXL)) or content[4:8] == b"ftyp"):
+        return False
+    return len(content) > LONG_CALL or pixel_count(content) > LONG_CALL
+
+
+def decode_here(content: bytes, metadata: Collection[MetadataGroup]) -> DecodedImage:
+    """:func:`decode_bytes` in this process, whatever time a library takes."""
     if is_array(content):
         return _decode_array(content)
     if content.startswith(JXL):
@@ -227,13 +250,15 @@ def opened_image(source: bytes | io.FileIO) -> Iterator[Image.Image]:
     if source == b"":
         raise ImageError("is empty")
     formats = readable_formats()
+    stream: io.BytesIO | io.FileIO
     try:
         if isinstance(source, bytes):
             _check_parts(source)
             formats, stream = _formats_of(source[:START], len(source)), _TimedBytes(source)
         else:
-            formats, stream = _formats_of(source.read(START), os.fstat(source.fileno()).st_size), source  # type: ignore[assignment]  # both are read from
+            formats = _formats_of(source.read(START), os.fstat(source.fileno()).st_size)
             source.seek(0)
+            stream = _TimedFile(source.fileno(), closefd=False)
         with Image.open(stream, formats=formats) as opened:
             if opened.format == "TIFF" and _DNG_VERSION in opened.tag_v2:  # type: ignore[attr-defined]  # TIFF images have it
                 raise ImageError(IS_RAW)
@@ -271,6 +296,23 @@ class _TimedBytes(io.BytesIO):
         """The next bytes; ImageError once there is no time left."""
         self._check()
         return super().read(size)
+
+
+class _TimedFile(io.FileIO):
+    """As :class:`_TimedBytes`, for the header of a file, whose parts are counted as they are read."""
+
+    def __init__(self, handle: int, *, closefd: bool) -> None:
+        super().__init__(handle, closefd=closefd)
+        self._check, self._left = deadline(), _PARTS[b"\xff\xd8"][1]
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        """The next bytes; ImageError once there is no time left, or too many parts were read."""
+        self._check()
+        found = super().read(size)
+        self._left -= found.startswith(_PARTS[b"\xff\xd8"][0])
+        if self._left < 0:
+            raise ImageError("has too many parts of metadata")
+        return found
 
 
 _JPEG_BLOCK = 1 << 14
@@ -343,7 +385,7 @@ def upright_frame(path: Path) -> tuple[int, int, int] | None:
             if is_array(start) or start.startswith(JXL):
                 return (*decode_image(path).size, 1)
             stream.seek(0)
-            with opened_image(stream) as opened:
+            with opened_image(read_content(path) if start.startswith(b"GIF8") else stream) as opened:
                 turn = turn_to_upright(opened)
                 orientation = next((number for number, known in TURNS.items() if known is turn), 1)
                 if orientation < 5:
@@ -475,7 +517,7 @@ def read_back(content: bytes) -> DecodedImage:
             return DecodedImage(_spng().load(content, "RGB"), None, "PNG")
         except Exception as error:
             raise ImageError(f"is damaged; libspng says: {error}") from error
-    return decode_bytes(content, metadata=())
+    return decode_here(content, metadata=())
 
 
 FPNG = b"fdEC"

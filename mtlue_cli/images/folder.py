@@ -266,8 +266,11 @@ def _start(path: Path) -> bytes:
 
 def _link_notes(folder: Path, others: Iterable[str], named: Collection[str]) -> list[str]:
     """That links to folders in which no row has its image are not followed, a line if there are such."""
+    links = [name for name in others if os.path.isdir(os.path.join(folder, name))]
+    if not links:
+        return []
     used = {str(parent) for name in named for parent in PurePosixPath(name).parents}
-    links = [name for name in others if name not in used and os.path.isdir(os.path.join(folder, name))]
+    links = [name for name in links if name not in used]
     note = f"{counted(len(links), 'link')} to a folder not followed, what is in it is left out: {_some(links)}"
     return [note] if links else []
 

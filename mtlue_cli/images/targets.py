@@ -18,7 +18,7 @@ from PIL import Image
 from mtlue_cli.choices import TaskKind
 from mtlue_cli.errors import ImageError
 from mtlue_cli.images.arrays import Array, decode_array, encode_array, is_array
-from mtlue_cli.images.decode import check_size, is_deep_colour, opened_image, read_content
+from mtlue_cli.images.decode import check_size, is_deep_colour, is_long_call, opened_image, read_content
 from mtlue_cli.images.metadata import TURNS
 from mtlue_cli.tasks.spec import UNLABELLED, LabelTable, Task, TaskSet, number_range
 from mtlue_cli.tasks.wording import quoted
@@ -69,6 +69,15 @@ def stored_array(content: bytes, *, colours: bool = False) -> Array:
     Raises:
         ImageError: The file is damaged, too large, changed by compression, or holds another number of channels.
     """
+    if is_long_call(content):
+        from mtlue_cli.images.isolated import stored_isolated
+
+        return stored_isolated(content, colours)
+    return stored_here(content, colours)
+
+
+def stored_here(content: bytes, colours: bool) -> Array:
+    """:func:`stored_array` in this process, whatever time a library takes."""
     if is_array(content):
         array = channels_last(decode_array(content))
     else:

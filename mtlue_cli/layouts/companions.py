@@ -2,8 +2,9 @@
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 from mtlue_cli.choices import LabelFormat
 from mtlue_cli.errors import MtlueError
@@ -13,7 +14,7 @@ from mtlue_cli.layouts.image_text import holds_image, image_text_error
 from mtlue_cli.layouts.tables import DELIMITED, REWRITERS, column_of_images, rewritten, rewritten_by_preset
 from mtlue_cli.tasks.label_options import LabelOptions
 from mtlue_cli.tasks.labels import LabelFile
-from mtlue_cli.tasks.readers.coco import read_document
+from mtlue_cli.tasks.readers.json_members import read_members
 from mtlue_cli.tasks.readers.mask_folders import MASK_FOLDERS
 from mtlue_cli.tasks.readers.text import read_text
 from mtlue_cli.tasks.wording import quoted
@@ -78,15 +79,26 @@ def refuse_images_in_labels(images: Path, labels: Path, table: LabelFile) -> Non
 
 def _coco_document(labels: Path, names: Mapping[str, str]) -> bytes:
     """COCO's annotations with the released images and what belongs to them; boxes and outlines as they are."""
-    document = read_document(labels)
-    kept = [
-        {**entry, "file_name": names[name]}
-        for entry in document["images"]
-        if (name := str(PurePosixPath(entry["file_name"]))) in names
-    ]
-    known = {entry["id"] for entry in kept}
-    annotations = [entry for entry in document["annotations"] if entry["image_id"] in known]
-    return json.dumps({**document, "images": kept, "annotations": annotations}, ensure_ascii=False).encode()
+
+    def is_kept(image: Mapping[str, Any]) -> bool:
+        return str(PurePosixPath(image["file_name"])) in names
+
+    images = (entries for member, entries in read_members(labels) if member == "images")
+    known = {entry["id"] for entries in images for entry in entries if is_kept(entry)}
+    parts: list[str] = []
+    for member, value in read_members(labels):
+        if member == "images":
+            kept = filter(is_kept, value)
+            value = ({**entry, "file_name": names[str(PurePosixPath(entry["file_name"]))]} for entry in kept)
+        elif member == "annotations":
+            value = (entry for entry in value if entry["image_id"] in known)
+        text = f"[{', '.join(map(_json, value))}]" if isinstance(value, Iterator) else _json(value)
+        parts.append(f"{_json(member)}: {text}")
+    return f"{{{', '.join(parts)}}}".encode()
+
+
+def _json(value: object) -> str:
+    return json.dumps(value, ensure_ascii=False)
 
 
 def _files_beside_masks(images: Path, form: LabelFormat, names: Mapping[str, str]) -> dict[str, bytes]:

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from mtlue_cli.choices import LabelFormat
 from mtlue_cli.errors import InputError
+from mtlue_cli.files import RECORDS
 from mtlue_cli.images.folder import FolderFiles, find_images, list_folder
 from mtlue_cli.layouts.shards import Shards, find_shards, shards_among
 from mtlue_cli.tasks.readers.image_folder import doubt
@@ -16,9 +17,6 @@ METADATA_NAMES = ("metadata.csv", "metadata.jsonl", "metadata.parquet")
 
 LABEL_NAMES = ("labels.csv", *METADATA_NAMES)
 """Label files that are found beside the images."""
-
-RECORDS = ".mtlue"
-"""Stands in every release; its ``labels.csv`` says what the other label files in it say."""
 
 
 def find_labels(folder: Path, wanted: LabelFormat | None = None, names: Sequence[str] = ()) -> Path:

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 from mtlue_cli.budget import check_table
 from mtlue_cli.errors import InputError
-from mtlue_cli.files import stream_of
 from mtlue_cli.layouts.image_text import has_image, image_text_error
 from mtlue_cli.layouts.shards import ShardKind, ShardRow, suffix_for
+from mtlue_cli.tasks.parquet_file import read_batches, read_footer, read_tables
 from mtlue_cli.tasks.wording import listed, quoted
 
 if TYPE_CHECKING:
@@ -35,21 +35,20 @@ def read_rows(path: Path) -> Iterator[ShardRow]:
     Raises:
         InputError: The file is damaged, or holds images elsewhere than in its image column.
     """
-    with _opened(path) as file:
-        schema = file.schema_arrow
-        column = image_column(path, schema)
-        names = {name: feature["names"] for name, feature in _features(schema).items() if _has_class_names(feature)}
-        labels = [field.name for field in schema if field.name != column and _is_label(field.type)]
-        others = tuple(field.name for field in schema if field.name not in (column, *labels))
-        for batch in file.iter_batches(BATCH, columns=[column, *labels, *others], use_threads=False):
-            for row in batch.to_pylist():
-                image = next((name for name in (*labels, *others) if has_image(row[name])), None)
-                if image is not None:
-                    raise image_text_error(path, f"column {quoted(image)}")
-                if isinstance(row[column], dict) and has_image(row[column]["path"]):
-                    raise image_text_error(path, f"the path in column {quoted(column)}")
-                cells = {name: _cell(row[name], names.get(name)) for name in labels}
-                yield ShardRow(_bytes(row[column]), cells, others)
+    schema = _schema(path)
+    column = image_column(path, schema)
+    names = {name: feature["names"] for name, feature in _features(schema).items() if _has_class_names(feature)}
+    labels = [field.name for field in schema if field.name != column and _is_label(field.type)]
+    others = tuple(field.name for field in schema if field.name not in (column, *labels))
+    for batch in read_batches(path, [column, *labels, *others], BATCH):
+        for row in batch.to_pylist():
+            image = next((name for name in (*labels, *others) if has_image(row[name])), None)
+            if image is not None:
+                raise image_text_error(path, f"column {quoted(image)}")
+            if isinstance(row[column], dict) and has_image(row[column]["path"]):
+                raise image_text_error(path, f"the path in column {quoted(column)}")
+            cells = {name: _cell(row[name], names.get(name)) for name in labels}
+            yield ShardRow(_bytes(row[column]), cells, others)
 
 
 def write_shard(out: Path, source: Path, image_of: Callable[[int], bytes | None]) -> None:
@@ -57,24 +56,23 @@ def write_shard(out: Path, source: Path, image_of: Callable[[int], bytes | None]
     import pyarrow
     from pyarrow import parquet
 
-    with _opened(source) as file:
-        schema = _without_strange_metadata(file.schema_arrow)
-        column = image_column(source, schema)
-        at, field = schema.get_field_index(column), schema.field(column)
-        codec = file.metadata.row_group(0).column(0).compression.lower() if file.num_row_groups else "snappy"
-        first = 0
-        with parquet.ParquetWriter(out, schema, compression="none" if codec == "uncompressed" else codec) as writer:
-            for group in range(file.num_row_groups):
-                table = file.read_row_group(group, use_threads=False).cast(schema)
-                images = [image_of(first + row) for row in range(table.num_rows)]
-                first += table.num_rows
-                kept = [row for row, image in enumerate(images) if image is not None]
-                if kept:
-                    table = table.take(pyarrow.array(kept, pyarrow.int64()))
-                    old = table.column(at).to_pylist()
-                    cells = [_replaced(cell, images[row] or b"") for row, cell in zip(kept, old, strict=True)]
-                    table = table.set_column(at, field, pyarrow.array(cells, field.type))
-                    writer.write_table(table, row_group_size=table.num_rows)
+    footer = read_footer(source)
+    schema = _without_strange_metadata(footer.schema)
+    column = image_column(source, schema)
+    at, field = schema.get_field_index(column), schema.field(column)
+    codec, first = footer.codec or "snappy", 0
+    with parquet.ParquetWriter(out, schema, compression="none" if codec == "uncompressed" else codec) as writer:
+        for group in read_tables(source, schema.names):
+            table = group.cast(schema)
+            images = [image_of(first + row) for row in range(table.num_rows)]
+            first += table.num_rows
+            kept = [row for row, image in enumerate(images) if image is not None]
+            if kept:
+                table = table.take(pyarrow.array(kept, pyarrow.int64()))
+                old = table.column(at).to_pylist()
+                cells = [_replaced(cell, images[row] or b"") for row, cell in zip(kept, old, strict=True)]
+                table = table.set_column(at, field, pyarrow.array(cells, field.type))
+                writer.write_table(table, row_group_size=table.num_rows)
 
 
 def _without_strange_metadata(schema: "pyarrow.Schema") -> "pyarrow.Schema":
@@ -114,22 +112,13 @@ def image_column(path: Path, schema: "pyarrow.Schema") -> str:
 
 def holds_images(path: Path) -> bool:
     """Whether a file is Parquet with an image column."""
-    with _opened(path) as file:
-        return bool(_image_columns(file.schema_arrow))
+    return bool(_image_columns(_schema(path)))
 
 
-def _opened(path: Path) -> Any:  # noqa: ANN401 - pyarrow has no types
-    import pyarrow
-    from pyarrow import parquet
-
-    try:
-        stream = stream_of(path)
-        file = parquet.ParquetFile(path if stream is None else stream)
-        check_table(path, file.metadata.num_rows, file.metadata.num_columns)
-        return file
-    except (pyarrow.ArrowException, OSError) as error:
-        reason = next(iter(str(error).splitlines()), type(error).__name__)
-        raise InputError(f"{path} cannot be read as Parquet: {quoted(reason)}") from error
+def _schema(path: Path) -> "pyarrow.Schema":
+    footer = read_footer(path)
+    check_table(path, footer.rows, len(footer.leaves))
+    return footer.schema
 
 
 def _image_columns(schema: "pyarrow.Schema") -> list[str]:

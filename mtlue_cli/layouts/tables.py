@@ -7,8 +7,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path, PurePosixPath
 
 from mtlue_cli.choices import LabelFormat
-from mtlue_cli.files import held
 from mtlue_cli.layouts.image_text import has_image
+from mtlue_cli.tasks.parquet_file import read_table
 from mtlue_cli.tasks.presets.preset import Preset
 from mtlue_cli.tasks.readers.delimited import part, unescaped, write_row
 from mtlue_cli.tasks.readers.nih import FILES
@@ -99,8 +99,7 @@ def _parquet(labels: Path, file_column: str, renamed: Renamed) -> bytes:
     import pyarrow
     from pyarrow import parquet
 
-    with held(labels), parquet.ParquetFile(labels) as file:
-        table = file.read(use_threads=False)
+    table = read_table(labels)
     at = [name.strip() for name in table.column_names].index(file_column)
     names = [None if cell is None else renamed(str(cell)) for cell in table.column(at).to_pylist()]
     field, kept = table.schema.field(at), [row for row, name in enumerate(names) if name is not None]
@@ -114,12 +113,9 @@ def _parquet(labels: Path, file_column: str, renamed: Renamed) -> bytes:
 
 def column_of_images(labels: Path) -> str | None:
     """The first column of a Parquet table of labels that holds bytes, or an image in base64; None if there is none."""
-    from pyarrow import parquet
-
     from mtlue_cli.layouts.parquet_images import holds_bytes
 
-    with held(labels), parquet.ParquetFile(labels) as file:
-        table = file.read(use_threads=False)
+    table = read_table(labels)
     columns = zip(table.column_names, table.columns, strict=True)
     return next((name for name, cells in columns if holds_bytes(cells.type) or has_image(cells.to_pylist())), None)
 

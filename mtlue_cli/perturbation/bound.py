@@ -105,9 +105,8 @@ def add_bounded(original: Pixels, delta: npt.NDArray[np.float32], epsilon: int) 
     bound = epsilon * scale
     steps = np.rint(delta if scale == 1 else delta * scale)
     np.clip(steps, -bound, bound, out=steps)
-    # 16-bit arithmetic where it is wide enough: half the memory traffic.
-    total = steps.astype(np.int16 if original.dtype == np.uint8 else np.int32)
-    np.add(total, original, out=total)
+    total = original.astype(np.float32)  # whole numbers below 2**24, of which it holds each
+    total += steps
     np.clip(total, 0, limit, out=total)
     return total.astype(original.dtype)
 

@@ -56,7 +56,7 @@ from mtlue_cli.tasks.wording import counted
 SCHEMA_VERSION = 1
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class FileCheck:
     """What was found of one released file.
 
@@ -163,6 +163,7 @@ class ReleaseCheck:
             "path": str(self.path),
             "whole": not self.faults,
             "authenticated_by": list(self.authentication.by),
+            "signer": self.authentication.signer,
             "epsilon": self.run.epsilon,
             "tasks": list(self.run.tasks),
             "weights": {"name": self.run.weights_name, "sha256": self.run.weights_sha256},
@@ -195,9 +196,11 @@ class ReleaseCheck:
             "release": str(self.path),
             "intact": f"no, {counted(len(self.faults), 'fault')}" if self.faults else "yes",
             "records": self.authentication.described,
+            "signed by": self.authentication.signed_by,
             "files": f"{self.files}, {len(self.quarantine)} in quarantine",
             "masks and maps": str(self.maps or ""),
             "tasks": ", ".join(run.tasks),
+            "kept useful": ", ".join(run.keep),
             "weights": f"{run.weights_name} ({run.weights_sha256[:SHORT_DIGEST]})",
             "key": run.key_fingerprint or "none",
             "codes": codes if run.code_version else "",

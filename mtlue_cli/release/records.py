@@ -24,11 +24,11 @@ from msgspec import Meta
 from mtlue_cli.choices import MAX_PATTERN_CELLS, ImageFormat, MetadataGroup, Quality
 from mtlue_cli.documents import Document
 from mtlue_cli.errors import InputError
-from mtlue_cli.files import open_regular, read_regular, write_atomically
+from mtlue_cli.files import RECORDS, open_regular, read_regular, write_atomically, write_lines
 from mtlue_cli.metrics.flip import MeanFlip
 from mtlue_cli.tasks.paths import path_fault
 
-FOLDER = ".mtlue"
+FOLDER = RECORDS
 RUN_NAME = "run.json"
 MANIFEST_NAME = "manifest.jsonl"
 PLANNED_NAME = "planned.json"
@@ -42,6 +42,8 @@ MOST_LINE = 16 << 20
 """Bytes of a line of the manifest: the maps and labels of one image."""
 MOST_LIST = 1 << 30
 """Bytes of a list of files: tens of millions of names."""
+MOST_SHARED = 50_000
+"""Values that records of a manifest share; of a table of many columns few rows are alike."""
 RUN_PATH = f"{FOLDER}/{RUN_NAME}"
 MANIFEST_PATH = f"{FOLDER}/{MANIFEST_NAME}"
 
@@ -88,6 +90,7 @@ class RunRecord(Document, frozen=True, forbid_unknown_fields=True, tag_field="sc
             empty in releases of older versions, and where no file could be compared.
         quality: Of JPEG files that stay JPEG.
         traceable: The codes beside what trained weights add; None where there are none.
+        keep: Label columns that the weights were trained to keep useful; they are not protected.
     """
 
     epsilon: Annotated[int, Meta(ge=0, le=255)]
@@ -109,10 +112,13 @@ class RunRecord(Document, frozen=True, forbid_unknown_fields=True, tag_field="sc
     flip: Mapping[str, Any] = {}
     quality: Quality = Quality.HIGH
     traceable: KeyedPart | None = None
+    keep: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """As ``run.json`` holds it: without the usual of what older versions do not know."""
         found = super().to_json()
+        if not self.keep:
+            del found["keep"]
         if self.quality is Quality.HIGH:
             del found["quality"]
         if self.traceable is None:
@@ -167,7 +173,7 @@ _CHOICES: Mapping[str, tuple[str, Callable[[RunRecord], str]]] = {
 """What a user chooses that decides about the released bytes: the field that holds it, and how it is shown."""
 
 
-class FileRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class FileRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True, gc=False):
     """One protected file.
 
     Attributes:
@@ -198,7 +204,7 @@ class FileRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     drawn: bool = False
 
 
-class QuarantineRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class QuarantineRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True, gc=False):
     """One original that could not be protected and is therefore not in the release."""
 
     source: str
@@ -221,6 +227,7 @@ class _Schema(msgspec.Struct):
     schema_version: int
 
 
+_TEXT_OF = json.JSONEncoder(ensure_ascii=False, allow_nan=False).encode
 _KIND = msgspec.json.Decoder(_Kind)
 _RECORDS: Mapping[str, msgspec.json.Decoder[Any]] = {
     "protected": msgspec.json.Decoder(FileRecord),
@@ -359,6 +366,7 @@ def read_manifest(release: Path) -> Manifest:
     run, run_sha256 = run_and_digest(release)
     path = records_folder(release) / MANIFEST_NAME
     records: dict[str, Record] = {}
+    known: dict[Any, Any] = {}
     content = hashlib.sha256()
     for number, line in enumerate(_lines(path), 1):
         content.update(line)
@@ -370,6 +378,8 @@ def read_manifest(release: Path) -> Manifest:
             if not line.endswith(b"\n") and len(line) <= MOST_LINE:
                 break
             raise InputError(f"{path}, line {number} is damaged: {error}", hint=_ANEW) from error
+        if isinstance(record, FileRecord):
+            share_values(record, known)
         records.pop(record.source, None)
         records[record.source] = record
     return Manifest(
@@ -379,6 +389,47 @@ def read_manifest(release: Path) -> Manifest:
         run_sha256,
         content.hexdigest(),
     )
+
+
+class _Labels(Mapping[str, str | None]):
+    """Labels of a record: ``at`` has the position of each task in ``classes``, for all records alike."""
+
+    __slots__ = ("_at", "_classes")
+
+    def __init__(self, at: Mapping[str, int], classes: tuple[str | None, ...]) -> None:
+        self._at, self._classes = at, classes
+
+    def __getitem__(self, task: str) -> str | None:
+        return self._classes[self._at[task]]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._at)
+
+    def __len__(self) -> int:
+        return len(self._at)
+
+
+_NO_MAPS: Mapping[str, str] = {}
+
+
+def share_values(record: FileRecord, known: dict[Any, Any]) -> None:
+    """Let a record hold values that earlier ones hold too, of ``known``: a million records fit in memory only so."""
+
+    def shared(key: Any, value: Any) -> Any:  # noqa: ANN401 - of several fields
+        return known.setdefault(key, value) if len(known) < MOST_SHARED else known.get(key, value)
+
+    tasks = tuple(record.labels)
+    at = known.get(tasks) or shared(tasks, {task: number for number, task in enumerate(tasks)})
+    classes = tuple(record.labels.values())
+    labels = known.get((id(at), classes))
+    if labels is None:
+        classes = tuple(shared(name, name) for name in classes)
+        labels = shared((id(at), classes), _Labels(at, classes))
+    fields = {"labels": labels, "maps": record.maps or _NO_MAPS}
+    for name in ("max_change", "psnr", "mean_change", "share"):
+        fields[name] = shared(value := getattr(record, name), value)
+    for name, value in fields.items():
+        msgspec.structs.force_setattr(record, name, value)
 
 
 def _lines(path: Path) -> Iterator[bytes]:
@@ -395,16 +446,17 @@ def _lines(path: Path) -> Iterator[bytes]:
 
 def write_manifest(release: Path, records: Iterable[Record]) -> None:
     """Write the whole manifest, atomically, in the order given."""
-    text = "".join(manifest_line(record) for record in records)
-    write_atomically(records_folder(release) / MANIFEST_NAME, text.encode())
+    write_lines(records_folder(release) / MANIFEST_NAME, map(manifest_line, records))
 
 
 def manifest_line(record: Record) -> str:
     """A record as its line of the manifest."""
     document = msgspec.structs.asdict(record)
+    if isinstance(record, FileRecord):
+        document["labels"] = dict(record.labels)
     if not document.get("maps"):
         document.pop("maps", None)
-    return json.dumps(document, ensure_ascii=False, allow_nan=False) + "\n"
+    return _TEXT_OF(document) + "\n"
 
 
 def read_planned(release: Path) -> frozenset[str]:

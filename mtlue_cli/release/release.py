@@ -11,6 +11,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 from msgspec import structs
 
@@ -60,6 +61,7 @@ from mtlue_cli.release.records import (
     released_files,
     run_content,
     settings_digest,
+    share_values,
     write_manifest,
     write_planned,
     write_run,
@@ -74,6 +76,9 @@ from mtlue_cli.tasks.wording import counted
 
 _SHORT_NAME = re.compile(r"mtlue~\d+|labels~\d+\.csv")
 """What Windows may also call them."""
+
+CHECKED_AT_ONCE = 16
+"""Files that a thread reads in a row: handing each over alone costs more than reading a small one."""
 
 Seen = tuple[int, int] | None
 """Inode and time of a release's run record, which every run writes anew; None without one."""
@@ -103,14 +108,14 @@ class Resumption:
         obsolete: Files to be removed before work starts: those of a release that is replaced, and those that a killed
             run left without a record.
         ours: Every file that this run or an earlier one may have put there.
-        released: Released file of each digest: what an original must not be.
+        released: Released file of each digest, as the release calls it: what an original must not be.
         seen: State of the run record when the folder was read.
     """
 
     records: Mapping[str, FileRecord] = field(default_factory=dict)
     obsolete: frozenset[str] = frozenset()
     ours: frozenset[str] = frozenset()
-    released: Mapping[str, Path] = field(default_factory=dict)
+    released: Mapping[str, str] = field(default_factory=dict)
     seen: Seen = None
 
 
@@ -140,6 +145,7 @@ class Release:
         self._begun: hmac.HMAC | None = None
         self._macs: io.TextIOWrapper | None = None
         self._parts: Parts | None = None
+        self._known: dict[Any, Any] = {}
 
     @property
     def records(self) -> Path:
@@ -227,10 +233,8 @@ class Release:
                 "--overwrite",
             )
         # A file that is its own original, which older versions released, says nothing of the originals.
-        changed = [record for record in manifest.files if record.max_change > 0]
-        released = {
-            record.sha256: self.folder / record.file_name for record in changed if record.sha256 != record.source_sha256
-        }
+        changed = (record for record in manifest.files if record.max_change > 0)
+        released = {record.sha256: record.file_name for record in changed if record.sha256 != record.source_sha256}
         if vouched is None or differences or (overwrite and not run.has_codes_of(manifest.run)):
             return Resumption({}, ours, ours, released, contents.seen)
         records = {record.source: record for record in vouched.files}
@@ -294,6 +298,8 @@ class Release:
     def add(self, record: Record) -> None:
         """Append a record to the manifest; it reaches the operating system at once. Only while the release is open."""
         assert self._log is not None, "the release is not open"
+        if isinstance(record, FileRecord):
+            share_values(record, self._known)
         line, digest = manifest_line(record), None
         self._log.write(line)
         self._log.flush()
@@ -362,8 +368,8 @@ class Release:
                 f"images that mtlue did not write appeared in {folder}, they may be unprotected: "
                 f"{', '.join(strangers)}; move them out and run the same command again"
             )
-        for parent in {(folder / name).parent for name in (*released, *texts)}:
-            synchronise(parent)
+        for parent in {name.rpartition("/")[0] for name in (*released, *texts)}:
+            synchronise(folder / parent)
         images = sum(isinstance(record, FileRecord) for record in records)
         counts = {"released": images, "quarantined": len(records) - images}
         if len(released) > images:
@@ -422,14 +428,17 @@ class Release:
                 folder, record, manifest.run, originals, maps, turns, must_measure=must_measure, with_ssim=with_ssim
             )
 
-        if on_start is not None:
-            on_start(len(manifest.files))
         expect(folder, [record.file_name for record in manifest.files])
         if originals is not None:
             expect(originals, [record.source for record in manifest.files])
+            if with_ssim:
+                import mtlue_cli.metrics.image_quality  # noqa: F401 - takes seconds, which are no file's
+        if on_start is not None:
+            on_start(len(manifest.files))
         found: list[FileCheck] = []
+        at_once = CHECKED_AT_ONCE if originals is None else 1
         with ReadingThreads(max_workers=max(1, workers)) as pool:
-            for result in pool.map(look, manifest.files):
+            for result in pool.map(look, manifest.files, chunksize=at_once):
                 found.append(result)
                 if on_file is not None:
                     on_file()
@@ -488,7 +497,8 @@ class Release:
                 os.fsync(log.fileno())
 
     def _remove_temporaries(self) -> None:
-        folders = {(self.folder / name).parent for name in self._ours if path_fault(name) is None}
+        names = {name.rpartition("/")[0] for name in self._ours}
+        folders = {self.folder / name for name in names if path_fault(name) is None}
         for parent in {self.records, self.folder, *folders}:
             for left in parent.glob(".*.tmp") if os.path.isdir(parent) else ():
                 if TEMPORARY.match(left.name):

@@ -79,13 +79,17 @@ class Seal(Document, frozen=True, forbid_unknown_fields=True, tag_field="schema_
         return _SEALING_KEY + b"\n" + json.dumps(dict(self.files), sort_keys=True).encode("utf-8", "surrogatepass")
 
     def is_of_key(self, key: Key) -> bool:
-        """Whether ``key`` made it."""
+        """Whether ``key`` made it, and it says so."""
         expected = _sealing_key(key).derive(self.message).hex()
-        return self.mac is not None and hmac.compare_digest(expected.encode(), self.mac.encode("utf-8", "replace"))
+        if self.mac is None or self.key_fingerprint != key.fingerprint:
+            return False
+        return hmac.compare_digest(expected.encode(), self.mac.encode("utf-8", "replace"))
 
     def is_of_signer(self, signer: PublicKey) -> bool:
-        """Whether the owner of ``signer`` made it."""
-        return self.signature is not None and signer.has_signed(self.signature, self.message)
+        """Whether the owner of ``signer`` made it, and it says so."""
+        return (
+            self.signature is not None and self.signer == signer.hex and signer.has_signed(self.signature, self.message)
+        )
 
 
 @dataclass(frozen=True)
@@ -208,10 +212,12 @@ class Authentication:
     Attributes:
         faults: One per line.
         by: Who vouches for the records, in words; empty if nobody does.
+        signer: Fingerprint of whoever signed them; as the seal says, unless ``by`` names the signature. None: nobody.
     """
 
     faults: tuple[str, ...] = ()
     by: tuple[str, ...] = ()
+    signer: str | None = None
 
     @property
     def described(self) -> str:
@@ -219,6 +225,13 @@ class Authentication:
         if self.by:
             return f"authenticated by {' and '.join(self.by)}"
         return "not authenticated, see the faults" if self.faults else NOT_AUTHENTICATED
+
+    @property
+    def signed_by(self) -> str:
+        """Who signed them, in words; empty if nobody did."""
+        if self.signer is None or any(self.signer in who for who in self.by):
+            return self.signer or ""
+        return f"{self.signer}, as the seal says: check it with --signer FILE"
 
 
 def trust_of(key: Path | None, signer: Path | None) -> Trust:
@@ -274,7 +287,8 @@ def authenticate(release: Path, manifest: Manifest, trust: Trust) -> Authenticat
             break
     if trust.signer is not None and seal.is_of_signer(trust.signer):
         by.append(f"the signature of {trust.signer.fingerprint}")
-    return Authentication(tuple(faults), () if faults else tuple(by))
+    signer = None if seal.signer is None else PublicKey(bytes.fromhex(seal.signer)).fingerprint
+    return Authentication(tuple(faults), () if faults else tuple(by), signer)
 
 
 def sealed_file_faults(release: Path, seal: Seal, required: Iterable[str]) -> list[str]:

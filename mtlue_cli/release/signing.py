@@ -78,6 +78,10 @@ class SigningKey:
         """Signature of ``message``, hexadecimal."""
         return self.private.sign(message).hex()
 
+    def in_words(self) -> str:
+        """The public name of its public half and where it is, as :meth:`~mtlue_cli.keys.FoundKey.in_words`."""
+        return f"a new one, in {self.path}" if self.made else f"{self.public.fingerprint}, from {self.path}"
+
     def described(self) -> str:
         """A note for the user."""
         if self.made:

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from mtlue_cli.errors import InputError
-from mtlue_cli.files import remote_of, stands_for
+from mtlue_cli.files import RECORDS, remote_of, stands_for
 from mtlue_cli.options import OptionField
 from mtlue_cli.storage.objects import Listed, Objects
 from mtlue_cli.storage.parts import PARTS, Part, read_part
@@ -32,8 +32,6 @@ ROOM = 1 << 30
 AHEAD = 64
 AHEAD_BYTES = 256 << 20
 """Files, and their bytes, that are fetched before they are opened."""
-RECORDS = ".mtlue"
-"""Name of the folder of a release's records, and the end of that of one beside the release."""
 WORK = "fetched"
 
 

@@ -19,6 +19,14 @@ _MARKS = ("ETag", "etag", "md5Hash", "blob_id", "generation", "created", "mtime"
 
 _EXTRAS = {"s3": "mtlue[s3]", "gs": "mtlue[gs]", "hf": "mtlue[hf]", "https": "mtlue[storage]", "http": "mtlue[storage]"}
 
+_CREDENTIALS = {
+    "s3": "if it is no public bucket (FSSPEC_S3_ANON=true), set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or "
+    "AWS_PROFILE, and AWS_ENDPOINT_URL for a store that is not Amazon's",
+    "gs": "set GOOGLE_APPLICATION_CREDENTIALS",
+    "hf": "set HF_TOKEN",
+}
+"""What to do about a store that refuses."""
+
 
 @dataclass(frozen=True)
 class Listed:
@@ -63,6 +71,7 @@ class Objects:
                 f"{url} cannot be read: a library for {scheme}:// is missing", hint=f"pip install '{extra}'"
             ) from error
         self._quoted = scheme in READ_ONLY
+        self._credentials = _CREDENTIALS.get(scheme, "credentials come from the environment")
         path = str(self._fs._strip_protocol(url)).rstrip("/")
         self.name = path.rpartition("/")[2]
         self._base = path[: len(path) - len(self.name)]
@@ -84,7 +93,7 @@ class Objects:
         except FileNotFoundError:
             return {}
         except StorageError as error:
-            raise InputError(str(error), hint="credentials come from the environment, see docs/storage.md") from None
+            raise InputError(str(error), hint=f"{self._credentials}, see docs/storage.md") from None
         listed: dict[str, Listed] = {}
         faults: list[str] = []
         for key, info in found.items():

@@ -11,9 +11,9 @@ SCHEMES = ("s3", "gs", "hf", "https", "http", "memory")
 READ_ONLY = ("https", "http")
 
 _URL = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):/+(.*)", re.DOTALL)
-_USER = re.compile(r"(?<=://)[^/\s]*@")
+_USER = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+:/+)[^/\s]*@")
 _HOST = re.compile(r"[^@:]*(:\d+)?")
-_QUERY = re.compile(r"((?:[A-Za-z][A-Za-z0-9+.-]+)://[^\s?]*)\?[^\s'\")]*")
+_QUERY = re.compile(r"((?:[A-Za-z][A-Za-z0-9+.-]+):/+[^\s?]*)\?[^\s'\")]*")
 _SECRET = re.compile(r"SECRET|TOKEN|PASSWORD|PASSWD|ACCESS_KEY|CREDENTIAL|CONNECTION_STRING")
 _LEAST_SECRET = 8
 """Characters of an environment variable from which it is taken for a secret, not for a switch."""
@@ -27,13 +27,18 @@ class UrlPath(type(Path())):  # type: ignore[misc]  # the class of this system's
     def __str__(self) -> str:
         """The URL."""
         scheme, _, rest = super().__str__().replace("\\", "/").partition(":/")
-        return f"{scheme.lower()}://{rest}"
+        return _written(scheme, rest)
 
 
 def url_of(path: Path) -> str | None:
     """The URL that a path was written as; None for a path of this machine."""
     found = _URL.fullmatch(str(path).replace("\\", "/"))
-    return None if found is None or os.path.lexists(path) else f"{found[1].lower()}://{found[2]}"
+    return None if found is None or os.path.lexists(path) else _written(found[1], found[2])
+
+
+def _written(scheme: str, rest: str) -> str:
+    """A URL as it was typed before a path made one slash of several; that of a file names no host."""
+    return f"{scheme.lower()}:{'///' if scheme.lower() == 'file' else '//'}{rest}"
 
 
 def checked_url(path: Path, *, written: bool = False) -> str | None:
@@ -71,4 +76,4 @@ def without_secrets(text: str, environment: Mapping[str, str] = os.environ) -> s
     for name, value in environment.items():
         if len(value) >= _LEAST_SECRET and _SECRET.search(name.upper()):
             text = text.replace(value, "***")
-    return _QUERY.sub(r"\1", _USER.sub("", text))
+    return _QUERY.sub(r"\1", _USER.sub(r"\1", text))

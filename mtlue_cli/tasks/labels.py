@@ -7,7 +7,7 @@ import shlex
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -22,7 +22,7 @@ from mtlue_cli.tasks.label_options import LabelOptions
 from mtlue_cli.tasks.maps import MAP_SUFFIXES, LookAtMaps, MapColumn, find_maps, may_be_maps, named_files, not_maps_note
 from mtlue_cli.tasks.multi_label import MultiLabel, labels_of, separator_of, vector_cells, vector_length
 from mtlue_cli.tasks.names import resolved_names
-from mtlue_cli.tasks.paths import is_unicode, names_below, path_fault
+from mtlue_cli.tasks.paths import is_unicode, names_below, path_fault, shortest
 from mtlue_cli.tasks.presets.preset import Preset
 from mtlue_cli.tasks.readers.base import FILE_COLUMNS, Cell, LabelSource, RawTable
 from mtlue_cli.tasks.readers.celeba import read_partition
@@ -392,7 +392,7 @@ def _sound_rows(raw: RawTable, file_index: int) -> tuple[tuple[str, ...], RawTab
         if problem is not None:
             faults.append(f"{place}: {problem}")
             continue
-        name = str(PurePosixPath(cells[file_index] or ""))
+        name = shortest(cells[file_index] or "")
         if name not in rows:
             rows[name] = (place, cells)
             continue

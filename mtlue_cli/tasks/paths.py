@@ -5,7 +5,7 @@ import posixpath
 import re
 import unicodedata
 from collections.abc import Iterable
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 from mtlue_cli.tasks.wording import quoted
 
@@ -39,13 +39,19 @@ def path_fault(name: str, folder: str = "image folder") -> str | None:
         return f"file name {quoted(name)} holds a backslash, use / between folders"
     if name.startswith("/") or _DRIVE.match(name):
         return f"file name {quoted(name)} is absolute, expected one relative to the {folder}"
-    if ".." in name.split("/"):
+    parts = name.split("/")
+    if ".." in parts:
         return f"file name {quoted(name)} leaves the {folder}"
-    if not PurePosixPath(name).name:
+    if not shortest(name):
         return f"file name {quoted(name)} names no file"
-    if max(len(part.encode()) for part in name.split("/")) > LONGEST_PART or len(name.encode()) > LONGEST_PATH:
+    if max(len(part.encode()) for part in parts) > LONGEST_PART or len(name.encode()) > LONGEST_PATH:
         return f"file name {quoted(name)} is longer than a file system allows ({LONGEST_PART} bytes per part)"
     return None
+
+
+def shortest(name: str) -> str:
+    """The shortest spelling of a relative path, as :class:`~pathlib.PurePosixPath` writes it; empty for ``.``."""
+    return "/".join(part for part in name.split("/") if part not in ("", "."))
 
 
 def folded(name: str) -> str:

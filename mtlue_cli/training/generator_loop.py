@@ -2,12 +2,12 @@
 
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from mtlue_cli.choices import Precision
 from mtlue_cli.devices import ALONE, Processes
@@ -15,6 +15,8 @@ from mtlue_cli.generator.model import PerturbationGenerator
 from mtlue_cli.objectives import Objective
 from mtlue_cli.perturbation.bound import add_to_training_images
 from mtlue_cli.regularisers import inter_task_similarity, intra_task_similarity
+from mtlue_cli.tasks.losses import mean_loss, task_losses
+from mtlue_cli.tasks.spec import TaskSet
 from mtlue_cli.training.augment import View, labels_of, view_labels
 from mtlue_cli.training.distortions import PLAIN, Distortion, DistortionSettings, distort, draw_distortion, draw_window
 from mtlue_cli.training.multitask_loop import to_float
@@ -87,6 +89,9 @@ class GeneratorLoop:
         device: Where.
         visibility: Keeps the perturbation's FLIP at a target; None: nothing does.
         processes: Those that train together; each has the same arguments.
+        kept: Tasks beside the generator's that are to stay useful, which the objective's surrogate knows too. No step
+            takes the part of its gradient that would, to first order, raise the surrogate's loss on them:
+            :func:`remove_conflict`.
     """
 
     def __init__(
@@ -99,8 +104,10 @@ class GeneratorLoop:
         device: torch.device,
         visibility: VisibilityControl | None = None,
         processes: Processes = ALONE,
+        kept: TaskSet = TaskSet(()),  # noqa: B008 - frozen
     ) -> None:
         self.generator = generator.train()
+        self.kept, self.kept_gradients = kept, list[Tensor]()
         self.objective = objective
         self.images, self.labels, self.settings, self.device = images, labels, settings, device
         self.optimizer = torch.optim.Adam(generator.parameters(), settings.learning_rate, betas=(0.9, 0.99))
@@ -132,11 +139,15 @@ class GeneratorLoop:
         for group in self.optimizer.param_groups:
             group["lr"] = self.settings.learning_rate * share
         self.optimizer.zero_grad(set_to_none=True)
+        self.kept_gradients = [torch.zeros_like(one) for one in self.generator.parameters()] if self.kept else []
         self.objective.begin_step()
         batch = self._next_batch()
         parts = self.processes.parts(len(batch.rows), self.settings.accumulate)
         figures = [self._learn_from(batch, part, 1 / len(parts)) for part in parts]
         self.processes.average_gradients(self.generator.parameters())
+        if self.kept:
+            self.processes.average(self.kept_gradients)
+            remove_conflict(self.generator.parameters(), self.kept_gradients)
         torch.nn.utils.clip_grad_norm_(self.generator.parameters(), self.settings.clip_norm)
         self.optimizer.step()
         self.objective.step_surrogate(self.processes)
@@ -160,6 +171,12 @@ class GeneratorLoop:
         loss = base + self.settings.intra_weight * intra + self.settings.inter_weight * inter
         if self.visibility is not None:
             loss = loss + self.visibility.loss(delta.float(), self.generator.config.epsilon)
+        if self.kept:
+            kept_loss = mean_loss(task_losses(logits, labels, self.kept)) * share
+            parameters = list(self.generator.parameters())
+            found = torch.autograd.grad(kept_loss, parameters, retain_graph=True, materialize_grads=True)
+            for total, part in zip(self.kept_gradients, found, strict=True):
+                total += part
         (loss * share).backward()  # type: ignore[no-untyped-call]  # torch's stubs leave it untyped
         agreement = self.objective.agreement(logits, labels)
         values = (float(value.detach()) for value in (loss, base, intra, inter))
@@ -168,13 +185,14 @@ class GeneratorLoop:
     def _protected_views(self, batch: "_Batch", part: slice) -> tuple[Tensor, dict[str, Tensor], Tensor]:
         rows = batch.rows[part]
         images = to_float(self.images[rows], self.device)
-        labels = labels_of(self.labels, self.generator.tasks, rows, self.device)
+        tasks = TaskSet((*self.generator.tasks, *self.kept))
+        labels = labels_of(self.labels, tasks, rows, self.device)
         delta = self.generator(images, labels)
         size, distortions = self.settings.view_size, self.settings.distortions
         view = replace(batch.view, flip=batch.view.flip[part])
         added = add_to_training_images(images, delta)
         protected = distort(added, view, size, distortions, batch.distortion.of(part))
-        seen = view_labels(labels, self.generator.tasks, view, size)
+        seen = view_labels(labels, tasks, view, size)
         return protected.contiguous(memory_format=torch.channels_last), seen, delta
 
     def _next_batch(self) -> "_Batch":
@@ -222,6 +240,27 @@ class GeneratorLoop:
             raise ValueError(f"step {self.step} of {self.steps}")
         if not all(type(row) is int and 0 <= row < len(self.images) for row in self.order):
             raise ValueError("it names images that are not there")
+
+
+def remove_conflict(parameters: Iterable[nn.Parameter], kept: Sequence[Tensor]) -> bool:
+    """Project gradients off those of what is to be kept, where the two conflict; returns whether they did.
+
+    All parameters together are one vector ``g``, the tensors of ``kept`` another, ``k``. If ``g . k < 0``, a step
+    against ``g`` would raise the loss that ``k`` is the gradient of: ``g`` becomes ``g - (g . k) / |k|^2 k``.
+
+    Source:
+        Yu et al., "Gradient Surgery for Multi-Task Learning" (PCGrad), NeurIPS 2020, equation 1; one-sided as the
+        concept-preserving gradient of Wu et al., "Unlearning Concepts in Diffusion Model via Concept Domain Correction
+        and Concept Preserving Gradient", AAAI 2025: what is kept never gives way.
+    """
+    pairs = [(one.grad, other) for one, other in zip(parameters, kept, strict=True) if one.grad is not None]
+    dot = torch.stack([(gradient * other).sum() for gradient, other in pairs]).sum()
+    if dot >= 0:
+        return False
+    share = dot / torch.stack([other.square().sum() for other in kept]).sum()
+    for gradient, other in pairs:
+        gradient.sub_(share * other)
+    return True
 
 
 def rate_share(step: int, steps: int, warmup_steps: int) -> float:

@@ -8,8 +8,11 @@ import torch
 from torch import Tensor, nn
 
 from mtlue_cli.choices import TrainingMethodName
+from mtlue_cli.devices import seeded
 from mtlue_cli.errors import InputError
-from mtlue_cli.networks.multitask import MultiTaskNetwork
+from mtlue_cli.networks.concept_bottleneck import ConceptBottleneck
+from mtlue_cli.networks.multitask import SHARED_WIDTH, ImageLevelNetwork, MultiTaskNetwork
+from mtlue_cli.tasks.spec import TaskSet
 from mtlue_cli.training.named_settings import Choice, NoSettings, choose
 from mtlue_cli.training.pretrained import PretrainedStart
 
@@ -252,12 +255,83 @@ class GradientSelection(TrainingMethod):
             parameter.requires_grad_(True)
 
 
+@dataclass(frozen=True)
+class ResCbmSettings:
+    """Column that is predicted through the others, None: the last; number of vectors that complete these.
+
+    InputError unless there is at least one vector.
+    """
+
+    target: str | None = None
+    residuals: int = 8
+
+    def __post_init__(self) -> None:
+        if self.residuals < 1:
+            raise InputError(f"{self.residuals} residual vectors, expected at least 1")
+
+    def target_of(self, tasks: TaskSet) -> str:
+        """The column among ``tasks``.
+
+        Raises:
+            InputError: It is none of them, none is left as a concept, or one labels every pixel.
+        """
+        if len(tasks.dense):
+            raise InputError(
+                f"res-cbm is for labels of whole images; these label every pixel: {', '.join(tasks.dense.names)}"
+            )
+        if len(tasks) < 2:
+            raise InputError("res-cbm predicts one column through others, and a network has one column alone")
+        if self.target is not None and self.target not in tasks:
+            raise InputError(
+                f"res-cbm: no measured column is called {self.target!r} (columns: {', '.join(tasks.names)})"
+            )
+        return self.target or tasks.names[-1]
+
+    def described(self, tasks: TaskSet) -> str:
+        """What is predicted through what; InputError as :meth:`target_of`."""
+        target = self.target_of(tasks)
+        others = [task for task in tasks if task.name != target]
+        return (
+            f"res-cbm predicts {target} through {', '.join(task.name for task in others)}: "
+            f"{sum(task.num_classes for task in others)} concepts and {self.residuals} residual vectors"
+        )
+
+
+class ResidualConceptBottleneck(TrainingMethod):
+    """One column is predicted through the others as concepts: :class:`ConceptBottleneck` in place of the heads.
+
+    Its layers and vectors start from the same random numbers whatever the seed.
+    """
+
+    def __init__(self, settings: ResCbmSettings, start: PretrainedStart | None = None) -> None:
+        super().__init__(start)
+        self.settings = settings
+
+    def prepare(self, network: MultiTaskNetwork, sample_losses: Callable[[], Iterator[Tensor]]) -> None:
+        """Replace the heads.
+
+        Raises:
+            InputError: The tasks do not fit.
+        """
+        super().prepare(network, sample_losses)
+        target = self.settings.target_of(network.tasks)
+        assert isinstance(network, ImageLevelNetwork)
+        device = next(network.heads.parameters()).device
+        with seeded(0):
+            heads = ConceptBottleneck(SHARED_WIDTH, network.tasks, target, self.settings.residuals)
+        network.register_module("heads", heads.to(device))
+
+
 @dataclass(frozen=True, kw_only=True)
 class MethodChoice(Choice[SettingsT]):
-    """One training method with its settings; ``make`` takes these and a start, if there is one."""
+    """One training method with its settings; ``make`` takes these and a start, if there is one.
+
+    ``note`` says what a reader should know of it on given tasks, None: nothing, and refuses those that do not fit.
+    """
 
     make: Callable[[SettingsT, PretrainedStart | None], TrainingMethod]
     needs_start: bool = False
+    note: Callable[[SettingsT, TaskSet], str | None] = lambda *_: None
 
     def __reduce__(self) -> tuple[Any, ...]:
         return method_named, (self.name,)  # what makes it is a function of this module, which cannot be pickled
@@ -292,6 +366,12 @@ METHODS: Mapping[str, MethodChoice[Any]] = {
         ),
         MethodChoice(
             name=TrainingMethodName.FULL, settings=_NONE, make=lambda _, start: TrainingMethod(start), needs_start=True
+        ),
+        MethodChoice(
+            name=TrainingMethodName.RES_CBM,
+            settings=ResCbmSettings(),
+            make=ResidualConceptBottleneck,
+            note=ResCbmSettings.described,
         ),
     )
 }

@@ -75,6 +75,7 @@ def train_multitask(
     *,
     intervention: Intervention | None = None,
     method: TrainingMethod | None = None,
+    network: MultiTaskNetwork | None = None,
 ) -> MultiTaskNetwork:
     """Train with Adam on random crops and flips; deterministic on a CPU.
 
@@ -89,10 +90,12 @@ def train_multitask(
         on_epoch: Called after each epoch with its figures and the network, which is returned at last.
         intervention: Changes each batch, such as MixUp.
         method: What is trained and from where; None: everything, from scratch.
+        network: One to train on, which ``method`` has prepared; None: a new one.
     """
     rng = torch.Generator().manual_seed(settings.seed)
     method = method or TrainingMethod()
-    network = on_device(build_network(settings.backbone, tasks, settings.seed), device)
+    is_new = network is None
+    network = network or on_device(build_network(settings.backbone, tasks, settings.seed), device)
     weighting = build_weighting(settings.weighting, len(tasks), settings.seed).to(device)
     batches = partial(epoch_batches, images, labels, tasks, settings, device)
 
@@ -100,7 +103,8 @@ def train_multitask(
         for batch, batch_labels in batches(torch.Generator().manual_seed(settings.seed)):
             yield mean_loss(task_losses(network(batch), batch_labels, tasks))
 
-    method.prepare(network, sample_losses)
+    if is_new:
+        method.prepare(network, sample_losses)
     rate = settings.learning_rate * BACKBONES[settings.backbone].learning_rate_scale
     groups: list[dict[str, Any]] = [
         {"params": [p for p in network.parameters() if p.requires_grad], "lr": rate},

@@ -16,7 +16,7 @@ SettingsT = TypeVar("SettingsT")
 RANGE, NONE = "..", "none"
 """Between the two ends of a range, as in ``intensity=0.5..1``; and the text for None."""
 
-_WORDS = {int: "a whole number", float: "a number", bool: "yes or no"}
+_WORDS = {int: "a whole number", float: "a number", bool: "yes or no", str: "a name"}
 _TRUTHS = {"yes": True, "true": True, "no": False, "false": False}
 
 
@@ -34,7 +34,8 @@ class Choice(Generic[SettingsT]):
     Attributes:
         name: As an option takes it, such as ``jpeg-10`` or ``jpeg:quality=20``. The same settings always have the same
             name: that of the registered variant that has them, or the family's with all that differ from its first.
-        settings: A frozen dataclass of numbers, truth values and ranges; ``ValueError`` for what is out of range.
+        settings: A frozen dataclass of numbers, truth values, names and ranges; ``ValueError`` for what is out of
+            range.
         family: Common name of variants that differ in their settings alone; its own unless given.
     """
 
@@ -169,6 +170,8 @@ def _read(text: str, kind: Any) -> Any:  # noqa: ANN401 - a type, and a value of
         return None if text == NONE else _read(text, _not_none(kind))
     if get_origin(kind) is tuple:
         return tuple(_read(end, part) for end, part in zip(text.split(RANGE), get_args(kind), strict=True))
+    if kind is str:
+        return text
     if kind is bool:
         if text not in _TRUTHS:
             raise ValueError(text)
@@ -186,7 +189,7 @@ def _text(value: Any) -> str:  # noqa: ANN401 - of any type that settings have
         return "yes" if value else "no"
     if isinstance(value, tuple):
         return RANGE.join(map(_text, value))
-    return str(value).removesuffix(".0")
+    return value if isinstance(value, str) else str(value).removesuffix(".0")
 
 
 def _expected(kind: Any) -> str:  # noqa: ANN401 - a type

@@ -8,8 +8,11 @@ from itertools import product
 from typing import Any
 
 from mtlue_cli.choices import BackboneName, LearnerName, TrainingMethodName, WeightingName
+from mtlue_cli.errors import InputError
+from mtlue_cli.tasks.spec import TaskSet
 from mtlue_cli.training.methods import METHODS, MethodChoice
 from mtlue_cli.verification.countermeasures.base import Countermeasure, CountermeasureChoice
+from mtlue_cli.verification.learner import LEARNERS
 
 
 class Material(StrEnum):
@@ -63,12 +66,35 @@ class Condition:
         material: Training images.
         countermeasure: What is done against the protection; None: nothing.
         protected_fraction: Share of the release that is protected; below 1 the rest is clean.
+        trajectory: Protected shares of a sequence of releases that the victim is trained on one after the other,
+            falling; empty: there is one release.
     """
 
     victim: VictimSpec
     material: Material = Material.RELEASE
     countermeasure: CountermeasureChoice | None = None
     protected_fraction: float = 1.0
+    trajectory: tuple[float, ...] = ()
+
+    def stage_epochs(self, epochs: int) -> int:
+        """Epochs on each release of the trajectory, where a whole run has ``epochs``; without one, these."""
+        return -(-epochs // max(1, len(self.trajectory)))
+
+    def total_epochs(self, epochs: int) -> int:
+        """Epochs on all releases of the trajectory, where a whole run has ``epochs``; without one, these."""
+        return self.stage_epochs(epochs) * max(1, len(self.trajectory))
+
+    def notes(self, tasks: TaskSet) -> tuple[str, ...]:
+        """What a reader should know before the victim is trained on ``tasks``.
+
+        Raises:
+            InputError: They do not fit.
+        """
+        if self.trajectory and len(tasks.dense):
+            raise InputError("a trajectory is measured on labels of whole images alone")
+        method = self.victim.method
+        found = (method.note(method.settings, own) for own in LEARNERS[self.victim.learner](tasks))
+        return tuple(note for note in found if note is not None)
 
     @property
     def attack(self) -> Countermeasure:
@@ -79,10 +105,12 @@ class Condition:
     def name(self) -> str:
         """What a table calls it; no two conditions of one plan share a name."""
         # Exact, for shares that differ must read differently.
-        share = f"{(100 * Decimal(str(self.protected_fraction))).normalize():f} % protected"
+        stages = self.trajectory or (self.protected_fraction,)
+        shares = [f"{(100 * Decimal(str(share))).normalize():f}" for share in stages]
+        share = f"{', '.join(shares)} % protected"
         images = {
             Material.CLEAN: ": clean images",
-            Material.RELEASE: f": {share}" if self.protected_fraction < 1 else "",
+            Material.RELEASE: f": {share}" if self.trajectory or self.protected_fraction < 1 else "",
             Material.NOISE: ": noise",
             Material.CLEAN_PART: f": the clean part of {share} alone",
         }[self.material]
@@ -93,7 +121,8 @@ class Condition:
     def role(self) -> Role:
         """Only a release that is protected as a whole can fail to protect."""
         roles = {Material.CLEAN: Role.REFERENCE, Material.NOISE: Role.CONTROL, Material.CLEAN_PART: Role.COMPARISON}
-        return roles.get(self.material, Role.COMPARISON if self.protected_fraction < 1 else Role.JUDGED)
+        is_whole = self.protected_fraction == 1 and not self.trajectory
+        return roles.get(self.material, Role.JUDGED if is_whole else Role.COMPARISON)
 
 
 def plan_victims(
@@ -116,12 +145,14 @@ def plan_conditions(
     countermeasures: Sequence[CountermeasureChoice] = (),
     fractions: Sequence[float] = (),
     *,
+    trajectory: tuple[float, ...] = (),
     control: bool = True,
 ) -> tuple[Condition, ...]:
     """What is trained, in order: for each victim clean images, then the release.
 
-    Noise (the ``control``), countermeasures and releases of which a fraction in (0, 1) is protected, each beside its
-    clean part alone, are tried with the first victim alone; the others show whether the protection holds for them too.
+    Noise (the ``control``), countermeasures, releases of which a fraction in (0, 1) is protected, each beside its
+    clean part alone, and the sequence of releases of a ``trajectory`` are tried with the first victim alone; the others
+    show whether the protection holds for them too.
     """
     first, *others = victims
     planned = [Condition(first, Material.CLEAN), Condition(first)]
@@ -130,5 +161,6 @@ def plan_conditions(
     planned += [Condition(first, countermeasure=choice) for choice in countermeasures]
     materials = (Material.RELEASE, Material.CLEAN_PART)
     planned += [Condition(first, which, protected_fraction=share) for share in fractions for which in materials]
+    planned += [Condition(first, trajectory=trajectory)] if trajectory else []
     planned += [Condition(victim, which) for victim in others for which in (Material.CLEAN, Material.RELEASE)]
     return tuple(dict.fromkeys(planned))

@@ -14,8 +14,10 @@ from mtlue_cli import __version__
 from mtlue_cli.choices import BackboneName, WeightingName
 from mtlue_cli.errors import InputError
 from mtlue_cli.files import file_digest
+from mtlue_cli.networks.concept_bottleneck import bottleneck_of
 from mtlue_cli.networks.multitask import MultiTaskNetwork
 from mtlue_cli.tasks.spec import TaskSet
+from mtlue_cli.training.intervention import Intervention
 from mtlue_cli.training.multitask_loop import LearningSettings, predict, steps_an_epoch
 from mtlue_cli.training.pretrained import PretrainedStart
 from mtlue_cli.training.runtime import choose_precision, data_digest
@@ -24,7 +26,10 @@ from mtlue_cli.verification.countermeasures.base import AttackerView, Countermea
 from mtlue_cli.verification.learner import (
     FEWEST_IMAGES,
     LearnedEpoch,
+    LearnerRun,
+    Networks,
     images_a_network,
+    images_an_epoch,
     require_labelled,
     train_learner,
 )
@@ -32,9 +37,9 @@ from mtlue_cli.verification.result_cache import ResultCache, document_digest
 from mtlue_cli.verification.scoring import Scoring
 from mtlue_cli.verification.split import draw_share
 from mtlue_cli.verification.training_images import FROM_CLEAN, TrainingImages
-from mtlue_cli.verification.victim_result import CurvePoint, VictimResult
+from mtlue_cli.verification.victim_result import ConceptResult, CurvePoint, VictimResult
 
-RESULT_SCHEMA = 6
+RESULT_SCHEMA = 7
 """Of cached results; another number makes all earlier entries invalid."""
 
 PAIRS = 200
@@ -44,6 +49,11 @@ PAIRS_SHARE = 0.1
 """Most pairs as a share of the training images: with more he would simply train on his clean ones."""
 
 FEWEST_PAIRS = 8
+
+FEWEST_VALIDATION = 8
+"""Validation images that an attacker who stops early needs."""
+
+NO_SERVICE = "nobody protects the attacker's images for him: judge the generator with --weights instead of a release"
 
 PACKAGES = ("numpy", "pillow", "torch", "torchmetrics", "torchvision")
 """What computes a result beside this program; another version may compute another one."""
@@ -62,12 +72,14 @@ class ExperimentData:
         train_labels: Task name to ``(N,)`` int64, or to label maps, in the order of every condition's images.
         test_images: ``(M, 3, S, S)`` uint8, clean.
         test_labels: Task name to ``(M,)`` int64, or to label maps.
+        judged: The tasks whose figures choose a best epoch; None: all.
     """
 
     tasks: TaskSet
     train_labels: Mapping[str, Tensor]
     test_images: Tensor
     test_labels: Mapping[str, Tensor]
+    judged: tuple[str, ...] | None = None
 
     @cached_property
     def digest(self) -> str:
@@ -77,6 +89,7 @@ class ExperimentData:
                 "tasks": self.tasks.to_json(),
                 "train": data_digest(torch.empty(0, dtype=torch.uint8), self.train_labels),
                 "test": data_digest(self.test_images, self.test_labels),
+                "judged": self.judged,
             }
         )
 
@@ -94,6 +107,8 @@ class Laboratory:
         starts: Where training methods that need one start from, by backbone.
         weights: The generator's checkpoint, where an attacker has it.
         own_images: Clean images of an attacker's own, ``(K, 3, S, S)`` uint8; None: he has none.
+        own_pairs: Some of these and what the owner's service made of them, ``(P, 3, S, S)`` uint8 each, and the labels
+            that he gave them; None: there is no service.
     """
 
     data: ExperimentData
@@ -104,6 +119,7 @@ class Laboratory:
     starts: Mapping[BackboneName, PretrainedStart] = field(default_factory=dict)
     weights: Path | None = None
     own_images: Tensor | None = None
+    own_pairs: tuple[Tensor, Tensor, Mapping[str, Tensor]] | None = None
 
     def run(
         self,
@@ -115,7 +131,8 @@ class Laboratory:
     ) -> VictimResult:
         """Train the victim of ``condition`` and test it after every epoch, or fetch it from the cache.
 
-        The last epoch counts, and beside it the best one as chosen by clean images that it is not measured on.
+        The last epoch counts, and beside it the best one as chosen by clean images that it is not measured on. Of an
+        attacker who stops early by validation images, the one that these choose counts, and no other.
 
         The seed is that of weights, order, augmentation and whatever the attacker draws. ``on_step`` is called with the
         number of images in each step, ``on_preparation`` with the share in [0, 1] of the attacker's preparation.
@@ -132,41 +149,58 @@ class Laboratory:
         if found is not None:
             return found
         started = time.monotonic()
-        images, labels = self.images.of(condition, self.data.train_labels, seed)
         attack = condition.attack
-        view = self._view(attack, labels, seed, on_preparation)
-        images = attack.before_training(images, view)
         test_images = attack.at_inference(self.data.test_images)
         curve: list[CurvePoint] = []
+        concepts: ConceptResult | None = None
 
         def test(network: MultiTaskNetwork) -> Mapping[str, Tensor]:
-            return predict(network, test_images, settings.crop_size, self.device)
+            nonlocal concepts
+            found = predict(network, test_images, settings.crop_size, self.device)
+            if (bottleneck := bottleneck_of(network)) is not None:
+                with bottleneck.without_residuals():
+                    alone = predict(network, test_images, settings.crop_size, self.device)
+                concepts = self.scoring.concepts(bottleneck, found, alone)
+            return found
 
         def record(epoch: LearnedEpoch) -> None:
             scores = self.scoring.accuracies(epoch)
             figures = epoch.record
-            curve.append(CurvePoint.of(figures.epoch, figures.loss, figures.accuracy, scores))
+            curve.append(CurvePoint.of(len(curve) + 1, figures.loss, figures.accuracy, scores))
             if on_epoch is not None:
                 on_epoch(curve[-1])
 
-        run = train_learner(
-            victim.learner,
-            images,
-            labels,
-            self.data.tasks,
-            settings,
-            self.device,
-            test,
-            intervention_factory=lambda tasks, own: attack.during_training(replace(view, tasks=tasks, labels=own)),
-            method_factory=partial(victim.method.build, start),
-            on_step=on_step,
-            on_epoch=record,
-            read=self.scoring.read,
-        )
+        run: LearnerRun | None = None
+        networks: Networks | None = {} if condition.trajectory else None
+        for images, labels in self.images.stages(condition, self.data.train_labels, seed):
+            validate = None
+            if attack.validation is not None:
+                (images, labels), held_out = self.images.hold_out((images, labels), attack.validation, seed)
+                validate = self._validator(attack.at_inference(held_out[0]), held_out[1])
+            view = self._view(attack, labels, seed, on_preparation)
+            done = run
+            run = train_learner(
+                victim.learner,
+                attack.before_training(images, view),
+                labels,
+                self.data.tasks,
+                settings,
+                self.device,
+                test,
+                intervention_factory=partial(_intervention, attack, view),
+                method_factory=partial(victim.method.build, start),
+                on_step=on_step,
+                on_epoch=record,
+                read=self.scoring.read,
+                validate=validate,
+                networks=networks,
+            )
+            run = run if done is None else run.after(done.epochs)
+        assert run is not None, "there is always something to train on"
         outputs = (bool(found.isfinite().all()) for found in (*run.probabilities.values(), *run.maps.values()))
         if curve[-1].loss is None or not all(outputs):
             raise DivergedError("its training diverged: the loss or the output is not finite")
-        early = self.scoring.early_stop(run)
+        early = None if attack.validation is not None else self.scoring.early_stop(run)
         result = VictimResult(
             condition.name,
             seed,
@@ -180,6 +214,8 @@ class Laboratory:
             cached=False,
             correct=self.scoring.correct(run),
             best_correct=None if early is None else self.scoring.correct(run, early.epochs),
+            stopped=None if attack.validation is None else run.counted,
+            concepts=concepts,
         )
         self.cache.store(key, result)
         return result
@@ -195,13 +231,20 @@ class Laboratory:
         Raises:
             InputError: The countermeasure does not fit or lacks what it needs, or there is too little to learn from.
         """
+        condition.notes(self.data.tasks)
         if condition.countermeasure is not None:
             side = self.images.clean.shape[-1]
             condition.countermeasure.require_fit(self.data.tasks, side, has_weights=self.weights is not None)
+        if (validation := condition.attack.validation) is not None:
+            held_out = round(validation.share * len(self.images.clean))
+            if held_out < FEWEST_VALIDATION:
+                raise InputError(f"{held_out} validation images are too few, expected at least {FEWEST_VALIDATION}")
         if condition.attack.needs_pairs and self._pairs < FEWEST_PAIRS:
             raise InputError(f"{len(self.images.clean)} training images leave too few for pairs")
         if condition.attack.needs_own_images and self.own_images is None:
             raise InputError("the attacker has no clean images of his own: give them with --attacker-images DIR")
+        if condition.attack.needs_own_pairs and self.own_pairs is None:
+            raise InputError(NO_SERVICE)
         require_labelled(condition.victim.learner, self.data.train_labels, self.data.tasks)
         if condition.material is Material.CLEAN_PART:
             clean = len(self.images.clean) - round(condition.protected_fraction * len(self.images.clean))
@@ -211,9 +254,34 @@ class Laboratory:
     def steps_per_epoch(self, condition: Condition) -> int:
         """Optimiser steps of one epoch of the condition's victim; of several networks, of the one with most images."""
         images = max(images_a_network(condition.victim.learner, self.data.train_labels, self.data.tasks))
-        if condition.material is Material.CLEAN_PART:
-            images -= round(condition.protected_fraction * images)
-        return steps_an_epoch(images, self.settings.batch_size)
+        return steps_an_epoch(images - round(_left_out(condition) * images), self.settings.batch_size)
+
+    def images_seen(self, condition: Condition) -> int:
+        """How many images all networks of the condition's victim see in its training: what progress is counted in."""
+        images = images_an_epoch(condition.victim.learner, self.data.train_labels, self.data.tasks)
+        return round(images * condition.total_epochs(self.settings.epochs) * (1 - _left_out(condition)))
+
+    def _validator(self, images: Tensor, labels: Mapping[str, Tensor]) -> Callable[[MultiTaskNetwork], float]:
+        """Mean accuracy of a network on validation images, over those of its tasks that choose the epoch.
+
+        Raises:
+            InputError: None of the images has a label.
+        """
+        tasks = self.data.tasks.image_level
+        known = {name: labels[name] >= 0 for name in (self.data.judged or tasks.names) if name in tasks}
+        if not any(bool(rows.any()) for rows in known.values()):
+            raise InputError("no validation image has a label")
+
+        def score(network: MultiTaskNetwork) -> float:
+            outputs = predict(network, images, self.settings.crop_size, self.device)
+            accuracies = [
+                float((outputs[name].argmax(dim=1) == labels[name])[rows].double().mean())
+                for name, rows in known.items()
+                if name in outputs and bool(rows.any())
+            ]
+            return sum(accuracies) / max(1, len(accuracies))
+
+        return score
 
     def _view(
         self,
@@ -228,6 +296,8 @@ class Laboratory:
             chosen = torch.randperm(len(self.images.clean), generator=rng)[: self._pairs]
             pairs = self.images.clean[chosen], self.images.release()[chosen]
             pair_labels = {name: column[chosen] for name, column in self.data.train_labels.items()}
+        elif countermeasure.needs_own_pairs and self.own_pairs is not None:
+            pairs, pair_labels = self.own_pairs[:2], self.own_pairs[2]
         return AttackerView(
             labels,
             self.data.tasks,
@@ -252,19 +322,24 @@ class Laboratory:
         return None if self.own_images is None else data_digest(self.own_images, {})
 
     @cached_property
+    def _pairs_digest(self) -> str | None:
+        return None if self.own_pairs is None else data_digest(self.own_pairs[1], self.own_pairs[2])
+
+    @cached_property
     def scoring(self) -> Scoring:
         """What victims are scored by."""
         data = self.data
         first_half = draw_share(data.test_images, 0.5, self.settings.seed, "early stopping")
-        return Scoring(data.tasks, data.train_labels, data.test_labels, self.settings.crop_size, first_half)
+        crop = self.settings.crop_size
+        return Scoring(data.tasks, data.train_labels, data.test_labels, crop, first_half, data.judged)
 
     def _start(self, condition: Condition) -> PretrainedStart | None:
         victim = condition.victim
         return self.starts.get(victim.backbone) if victim.method.needs_start else None
 
     def _settings(self, condition: Condition, seed: int) -> LearningSettings:
-        victim = condition.victim
-        return replace(self.settings, backbone=victim.backbone, weighting=victim.weighting, seed=seed)
+        victim, epochs = condition.victim, condition.stage_epochs(self.settings.epochs)
+        return replace(self.settings, backbone=victim.backbone, weighting=victim.weighting, seed=seed, epochs=epochs)
 
     def key_of(self, condition: Condition, seed: int) -> str:
         """Digest of everything that decides the result; numbers go in as they are, not as names show them."""
@@ -277,6 +352,7 @@ class Laboratory:
                 "schema": RESULT_SCHEMA,
                 "material": condition.material,
                 "protected_fraction": condition.protected_fraction,
+                "trajectory": condition.trajectory,
                 "countermeasure": countermeasure and [countermeasure.family, countermeasure.settings_to_json()],
                 "learner": victim.learner,
                 "method": [victim.method.family, victim.method.settings_to_json()],
@@ -288,6 +364,7 @@ class Laboratory:
                 "weights": None if weights is None else file_digest(weights),
                 "pairs": [PAIRS, PAIRS_SHARE],
                 "own_images": self._own_digest if condition.attack.needs_own_images else None,
+                **({"own_pairs": self._pairs_digest} if condition.attack.needs_own_pairs else {}),
                 "data": self.data.digest,
                 "halves": self.settings.seed,
                 "device": self.device.type,
@@ -295,3 +372,18 @@ class Laboratory:
                 "versions": {"mtlue": __version__, **{package: version(package) for package in packages}},
             }
         )
+
+
+def _left_out(condition: Condition) -> float:
+    """Share of the training images that the condition's victim is not trained on."""
+    if condition.material is Material.CLEAN_PART:
+        return condition.protected_fraction
+    validation = condition.attack.validation
+    return 0.0 if validation is None else validation.share
+
+
+def _intervention(
+    attack: Countermeasure, view: AttackerView, tasks: TaskSet, labels: Mapping[str, Tensor]
+) -> Intervention | None:
+    """What is done to the batches of a network of ``tasks``."""
+    return attack.during_training(replace(view, tasks=tasks, labels=labels))

@@ -152,6 +152,50 @@ class Curve(Document, frozen=True):
     epochs: tuple[CurvePoint, ...]
 
 
+class Stage(Document, frozen=True, kw_only=True):
+    """A victim after the last epoch on one release of a sequence; means over the judged, conclusive tasks.
+
+    Attributes:
+        protected_fraction: Share of this release that is protected.
+        score: Accuracy on clean test images.
+        learned_fraction: As everywhere, against the victim that was trained on clean images alone.
+        error: Learning error on the release itself: 1 minus the accuracy in training.
+        mean_error: Mean of the errors so far, on which the bound of Dong et al., TMLR 2022 (arXiv 2204.11644) on the
+            error on the last release depends linearly.
+    """
+
+    protected_fraction: float
+    score: Repeated
+    learned_fraction: Repeated
+    error: Repeated
+    mean_error: Repeated
+
+
+class Concepts(Document, frozen=True, kw_only=True):
+    """One column predicted through the others as concepts, on clean test images after the last epoch.
+
+    Attributes:
+        target: The column that is predicted.
+        concepts, residuals: Number of concepts (classes of the other columns), and of vectors that complete them.
+        accuracy: Of the target, with the vectors.
+        by_concepts: Of the target from the concepts alone.
+        learned_by_concepts: Learned fraction from the concepts alone, against the victim on clean images from its
+            concepts alone; null if that hardly beats the floor.
+        efficiency: Concept utilisation efficiency (Shang et al., CVPR 2024): accuracy in percent over number times mean
+            length of concepts in characters, without a factor of scale; the vectors count as concepts.
+        efficiency_by_concepts: The same of the concepts alone.
+    """
+
+    target: str
+    concepts: int
+    residuals: int
+    accuracy: Repeated
+    by_concepts: Repeated
+    learned_by_concepts: Repeated | None
+    efficiency: Repeated
+    efficiency_by_concepts: Repeated
+
+
 class ConditionFigures(Document, frozen=True, kw_only=True):
     """One kind of victim on one kind of training images.
 
@@ -177,6 +221,11 @@ class ConditionFigures(Document, frozen=True, kw_only=True):
             the lower end of its interval.
         undecided: Whether, with ``confidence``, the interval holds ``max_learned``, or there is none.
         recovers_half: Whether a judged condition recovers more than half of the gap to clean images.
+        utility: The average over the conclusive tasks that are not judged, which are to stay useful; null without any.
+        trajectory: Of a victim that is trained on a sequence of releases, after each of them; else empty.
+        stopped_epochs: Per seed, task to the epoch that validation images chose, which all figures are of in place of
+            the last; null: the last counts.
+        concepts: Of a victim that predicts one column through the others; else null.
         curves: One per seed.
         seconds: What training took, over all seeds (when it was trained, if it comes from the cache).
         cached: Whether all of it comes from the cache.
@@ -202,6 +251,10 @@ class ConditionFigures(Document, frozen=True, kw_only=True):
     above_gate: bool = False
     undecided: bool = False
     recovers_half: bool = False
+    utility: Average | None = None
+    trajectory: tuple[Stage, ...] = ()
+    stopped_epochs: tuple[Mapping[str, int] | None, ...] = ()
+    concepts: Concepts | None = None
     curves: tuple[Curve, ...]
     seconds: float
     cached: bool
@@ -281,6 +334,7 @@ def figures_of(
     last, best = reached(average), reached(best_average, at_best_epoch=True)
     most = stronger(last, best)
     best_epochs = tuple(victim.best_epochs for victim in victims)
+    unjudged = [line for line in lines if not line.judged and line.conclusive]
     return ConditionFigures(
         name=condition.name,
         title=f"{condition.victim.name} + {countermeasure.title}" if countermeasure else condition.name,
@@ -299,9 +353,70 @@ def figures_of(
         best_epoch_steps=tuple(pair and (pair[0] * steps_per_epoch, pair[1] * steps_per_epoch) for pair in best_epochs),
         learned=most if stops_early else last,
         learned_fraction=None if most is None else most.mean,
+        utility=average_of(unjudged, [line.score for line in unjudged]),
+        trajectory=_trajectory(condition, victims, average, metric),
+        stopped_epochs=tuple(victim.stopped for victim in victims),
+        concepts=_concepts(victims, clean, floor, metric),
         curves=tuple(Curve(victim.seed, victim.curve) for victim in victims),
         seconds=round(sum(victim.seconds for victim in victims), 2),
         cached=all(victim.cached for victim in victims),
+    )
+
+
+def _trajectory(
+    condition: Condition, victims: Sequence[VictimResult], average: Average | None, metric: MetricName
+) -> tuple[Stage, ...]:
+    """After each release of a sequence; nothing under another metric than accuracy, which alone is kept per epoch."""
+    if not condition.trajectory or average is None or metric is not MetricName.ACCURACY:
+        return ()
+
+    def mean(accuracy: Mapping[str, float | None]) -> float:
+        return sum(accuracy[name] or 0.0 for name in average.tasks) / len(average.tasks)
+
+    each = len(victims[0].curve) // len(condition.trajectory)
+    ends = [[victim.curve[(stage + 1) * each - 1] for victim in victims] for stage in range(len(condition.trajectory))]
+    errors = [[1 - mean(point.train_accuracy) for point in points] for points in ends]
+    stages: list[Stage] = []
+    for share, points, error in zip(condition.trajectory, ends, errors, strict=True):
+        scores = [mean(point.test_accuracy) for point in points]
+        so_far = errors[: len(stages) + 1]
+        stages.append(
+            Stage(
+                protected_fraction=share,
+                score=Repeated.of(scores),
+                learned_fraction=Repeated.of(
+                    learned_fraction(score, average.clean_score.mean, average.floor) for score in scores
+                ),
+                error=Repeated.of(error),
+                mean_error=Repeated.of(sum(values) / len(values) for values in zip(*so_far, strict=True)),
+            )
+        )
+    return tuple(stages)
+
+
+def _concepts(
+    victims: Sequence[VictimResult], clean: Sequence[VictimResult], floor: Mapping[str, float], metric: MetricName
+) -> Concepts | None:
+    """What concept bottlenecks reach; None if the victims have none."""
+    found = [victim.concepts for victim in victims if victim.concepts is not None]
+    reference = [victim.concepts for victim in clean if victim.concepts is not None]
+    if not found:
+        return None
+    target, alone = found[0].target, Repeated.of(one.by_concepts for one in found)
+    learned = None
+    if metric is MetricName.ACCURACY and reference:
+        above, best = floor[target], Repeated.of(one.by_concepts for one in reference).mean
+        if beats_floor(best, above, metric.value):
+            learned = Repeated.of(learned_fraction(value, best, above) for value in alone.values)
+    return Concepts(
+        target=target,
+        concepts=found[0].concepts,
+        residuals=found[0].residuals,
+        accuracy=Repeated.of(one.accuracy for one in found),
+        by_concepts=alone,
+        learned_by_concepts=learned,
+        efficiency=Repeated.of(one.efficiency for one in found),
+        efficiency_by_concepts=Repeated.of(one.efficiency_by_concepts for one in found),
     )
 
 

@@ -1,6 +1,7 @@
 """Learners: one network for all tasks, or one per task. They differ only in how they share the tasks out."""
 
-from collections.abc import Callable, Mapping, Sequence
+import math
+from collections.abc import Callable, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import torch
@@ -65,20 +66,26 @@ class LearnedEpoch:
     dense: Mapping[str, DenseEpoch] = field(default_factory=dict)
 
 
+Networks = MutableMapping[tuple[str, ...], tuple[MultiTaskNetwork, TrainingMethod]]
+"""Trained networks and their methods, by the names of their tasks."""
+
+
 @dataclass(frozen=True)
 class LearnerRun:
     """What a learner left.
 
     Attributes:
         epochs: In order.
-        probabilities: Image-level task to class probabilities of the test images after the last epoch, ``(M, C)``
-            float32.
-        maps: Dense task to its outputs for the test images after the last epoch, ``(M, channels, S, S)`` float32.
+        probabilities: Image-level task to class probabilities of the test images after the epoch that counts,
+            ``(M, C)`` float32.
+        maps: Dense task to its outputs for the test images after that epoch, ``(M, channels, S, S)`` float32.
+        counted: Task to the epoch that counts, from 1: the last, or the one that validation images chose.
     """
 
     epochs: tuple[LearnedEpoch, ...]
     probabilities: Mapping[str, Tensor]
-    maps: Mapping[str, Tensor] = field(default_factory=dict)
+    maps: Mapping[str, Tensor]
+    counted: Mapping[str, int]
 
     def predictions(self) -> dict[str, Tensor]:
         """Image-level task to predicted classes of the test images after every epoch, ``(E, M)`` int32."""
@@ -86,6 +93,11 @@ class LearnerRun:
             name: torch.stack([epoch.predictions[name] for epoch in self.epochs])
             for name in self.epochs[-1].predictions
         }
+
+    def after(self, earlier: Sequence[LearnedEpoch]) -> "LearnerRun":
+        """This run with the epochs before it, whose numbers they continue."""
+        counted = {name: len(earlier) + epoch for name, epoch in self.counted.items()}
+        return replace(self, epochs=(*earlier, *self.epochs), counted=counted)
 
 
 def train_learner(
@@ -102,6 +114,8 @@ def train_learner(
     on_step: Callable[[int], None] | None = None,
     on_epoch: Callable[[LearnedEpoch], None] | None = None,
     read: Read | None = None,
+    validate: Callable[[MultiTaskNetwork], float] | None = None,
+    networks: Networks | None = None,
 ) -> LearnerRun:
     """Train the networks of a learner one after another, each on the images that have a label for it.
 
@@ -113,6 +127,9 @@ def train_learner(
     ``method_factory`` makes its training method; ``on_step`` is called with the number of images in each step,
     ``on_epoch`` with each epoch that all networks have reached. Dense tasks need ``read``.
 
+    ``validate`` scores a network after an epoch: of each network the epoch of the highest score counts, the earliest of
+    equals; None: the last. ``networks`` are trained on, where they have the same tasks, and take up the new ones.
+
     Raises:
         InputError: A network would have fewer than two labelled images; found before any is trained.
     """
@@ -122,13 +139,18 @@ def train_learner(
     reached: dict[int, list[LearnedEpoch]] = {}
     probabilities: dict[str, Tensor] = {}
     maps: dict[str, Tensor] = {}
+    counted: dict[str, int] = {}
+    best: dict[tuple[str, ...], float] = {}
 
     def add(record: EpochRecord, network: MultiTaskNetwork) -> None:
         """Test a network after one of its epochs; report the epoch if it was the last network to reach it."""
         outputs = {name: scores.detach().float().cpu() for name, scores in test(network).items()}
         dense_outputs = {name: outputs.pop(name) for name in network.tasks.dense.names}
         predictions = {name: scores.argmax(dim=1).to(torch.int32) for name, scores in outputs.items()}
-        if record.epoch == record.epochs:
+        score = float(record.epoch) if validate is None else validate(network)
+        if score > best.get(network.tasks.names, -math.inf):
+            best[network.tasks.names] = score
+            counted.update(dict.fromkeys(network.tasks.names, record.epoch))
             probabilities.update({name: scores.softmax(dim=1) for name, scores in outputs.items()})
             maps.update(dense_outputs)
         assert read is not None or not dense_outputs
@@ -147,7 +169,9 @@ def train_learner(
             # Does not depend on the other tasks.
             seed = int.from_bytes(draw("learner", settings.seed, " ".join(group.names).encode())[:4], "big")
             own_settings = replace(settings, seed=seed, weighting=WeightingName.LS)
-        train_multitask(
+        known = None if networks is None else networks.get(group.names)
+        method = known[1] if known is not None else method_factory() if method_factory is not None else TrainingMethod()
+        trained = train_multitask(
             images if bool(rows.all()) else images[rows],
             own_labels,
             group,
@@ -156,12 +180,16 @@ def train_learner(
             on_step,
             add,
             intervention=intervention_factory(group, own_labels) if intervention_factory is not None else None,
-            method=method_factory() if method_factory is not None else None,
+            method=method,
+            network=None if known is None else known[0],
         )
+        if networks is not None:
+            networks[group.names] = trained, method
     return LearnerRun(
         tuple(epochs),
         {name: probabilities[name] for name in tasks.image_level.names},
         {name: maps[name] for name in tasks.dense.names},
+        counted,
     )
 
 

@@ -1,6 +1,6 @@
 """What a victim's outputs on the clean test images are worth, after the last epoch and after the best."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import NamedTuple
@@ -12,12 +12,14 @@ from mtlue_cli.choices import MetricName
 from mtlue_cli.metrics.classification import accuracies, aurocs, balanced_accuracies, floors
 from mtlue_cli.metrics.dense import dense_floor, dense_scores, main_metric
 from mtlue_cli.metrics.measures import gain, of_gain
+from mtlue_cli.networks.concept_bottleneck import ConceptBottleneck
 from mtlue_cli.tasks.kinds import labelled_rows
 from mtlue_cli.tasks.losses import count_correct
 from mtlue_cli.tasks.spec import TaskSet
 from mtlue_cli.training.augment import centred_labels
 from mtlue_cli.verification.bootstrap import packed
 from mtlue_cli.verification.learner import DenseEpoch, Halves, LearnedEpoch, LearnerRun
+from mtlue_cli.verification.victim_result import ConceptResult
 
 PLACE_FLOOR_MAPS = 1000
 """Most label maps that the place floor is computed from."""
@@ -40,6 +42,7 @@ class Scoring:
         test_labels: Task name to labels of the test images, as they are kept; label maps of whole images.
         crop_size: Side in pixels of the centre that a victim predicts.
         first_half: ``(M,)`` bool, which test images choose an epoch that the others measure.
+        chosen_by: The tasks whose figures choose it; None: all.
     """
 
     tasks: TaskSet
@@ -47,6 +50,7 @@ class Scoring:
     test_labels: Mapping[str, Tensor]
     crop_size: int
     first_half: Tensor
+    chosen_by: Collection[str] | None = None
 
     def read(self, name: str, outputs: Tensor) -> DenseEpoch:
         """What is kept of a dense task's outputs ``(M, channels, S, S)`` after an epoch."""
@@ -76,6 +80,18 @@ class Scoring:
             MetricName.AUROC: aurocs(logits, labels, tasks),
         }
 
+    def concepts(
+        self, bottleneck: ConceptBottleneck, outputs: Mapping[str, Tensor], alone: Mapping[str, Tensor]
+    ) -> ConceptResult:
+        """What a concept bottleneck reaches on its target, with its residual vectors and without (``alone``)."""
+        target = self.tasks.subset([bottleneck.target])
+        names = [name for task in bottleneck.others for name in task.classes]
+        accuracy, by_concepts = (
+            accuracies(found, self._truth, target)[bottleneck.target] for found in (outputs, alone)
+        )
+        length = sum(map(len, names)) / len(names)
+        return ConceptResult(bottleneck.target, len(names), len(bottleneck.vectors), length, accuracy, by_concepts)
+
     def dense(self, run: LearnerRun) -> dict[str, dict[str, float]]:
         """Every figure of the dense tasks after the last epoch."""
         return {task.name: dense_scores(run.maps[task.name], self._truth[task.name], task) for task in self.tasks.dense}
@@ -90,7 +106,7 @@ class Scoring:
             ]
             for name, scale in scales.items()
         }
-        stop = stop_early(run.predictions(), self._truth, self.first_half, gains)
+        stop = stop_early(run.predictions(), self._truth, self.first_half, gains, self.chosen_by)
         if stop is None:
             return None
         own = {name: of_gain(stop.accuracy[name], *scale) for name, scale in scales.items()}
@@ -99,11 +115,12 @@ class Scoring:
     def correct(self, run: LearnerRun, epochs: tuple[int, int] | None = None) -> dict[str, bytes]:
         """Which test images are right, by image-level task, as :attr:`VictimResult.correct` has them.
 
-        After the last epoch; with ``epochs``, from 1, those that each half chose, each half at that of the other.
+        After the epoch that counts; with ``epochs``, from 1, at those that the halves chose, each half at that of the
+        other.
         """
         found: dict[str, bytes] = {}
         for name, classes in run.predictions().items():
-            shown = classes[-1]
+            shown = classes[run.counted[name] - 1]
             if epochs is not None:
                 shown = torch.where(self.first_half, classes[epochs[1] - 1], classes[epochs[0] - 1])
             found[name] = packed(shown.eq(self._truth[name]))
@@ -154,12 +171,13 @@ def stop_early(
     labels: Mapping[str, Tensor],
     first_half: Tensor,
     gains: Mapping[str, Sequence[Halves]] | None = None,
+    chosen_by: Collection[str] | None = None,
 ) -> EarlyStop | None:
     """Choose the epoch on one half of the clean test images, measure it on the other, and the other way round.
 
-    The best epoch counts by its mean accuracy over the tasks (for a dense task its main figure's gain), the earliest of
-    equals. A task's accuracy is the mean of its two measurements; one that is labelled in one half only is chosen by
-    and measured on that half.
+    The best epoch counts by its mean accuracy over the tasks, or those of ``chosen_by`` (for a dense task its main
+    figure's gain), the earliest of equals. A task's accuracy is the mean of its two measurements; one that is labelled
+    in one half only is chosen by and measured on that half.
 
     Predictions are class indices after every epoch, ``(E, M)`` integers, labels ``(M,)`` int64, the first half ``(M,)``
     bool; gains of a dense task are those of its main figure after every epoch.
@@ -189,9 +207,10 @@ def stop_early(
     unlabelled = [name for name in names if not any(name in half for half in curves)]
     if unlabelled:
         raise ValueError(f"tasks without a labelled image: {', '.join(unlabelled)}")
-    if not all(curves):
+    choosing = [{name: half[name] for name in half if chosen_by is None or name in chosen_by} for half in curves]
+    if not all(choosing):
         return None
-    first, second = (_best_epoch(half) for half in curves)
+    first, second = (_best_epoch(half) for half in choosing)
     accuracy: dict[str, float] = {}
     for name in names:
         measured = [half[name][epoch] for half, epoch in zip(curves, (second, first), strict=True) if name in half]

@@ -123,4 +123,6 @@ def not_tested(conditions: Sequence[Condition], probes: Collection[ProbeName]) -
     missing = [f"{kind} {name}" for kind, names, done in tried for name in names if name not in done]
     if all(condition.protected_fraction == 1 for condition in conditions):
         missing.append("a release that is protected in part")
+    if not any(condition.trajectory for condition in conditions):
+        missing.append("a sequence of releases that leaks bit by bit")
     return tuple(NotTested(name, "not part of this run") for name in missing)

@@ -1,7 +1,7 @@
 """What victims are trained on: clean images, the release, plain noise, a release that is protected in part."""
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import torch
@@ -9,10 +9,15 @@ from torch import Tensor
 
 from mtlue_cli.training.runtime import data_digest
 from mtlue_cli.verification.conditions import Condition, Material
+from mtlue_cli.verification.countermeasures.base import Validation
 from mtlue_cli.verification.split import draw_share
 
 FROM_CLEAN = frozenset({Material.CLEAN, Material.NOISE})
 """What is made without the release."""
+
+
+Labelled = tuple[Tensor, Mapping[str, Tensor]]
+"""Images ``(N, 3, S, S)`` uint8, and task name to their labels ``(N,)`` or label maps."""
 
 
 @dataclass(frozen=True)
@@ -39,7 +44,7 @@ class TrainingImages:
         """Identity of the released images; hashed once for all conditions."""
         return data_digest(self.release(), {})
 
-    def of(self, condition: Condition, labels: Mapping[str, Tensor], seed: int) -> tuple[Tensor, Mapping[str, Tensor]]:
+    def of(self, condition: Condition, labels: Mapping[str, Tensor], seed: int) -> Labelled:
         """Training images of a condition before any countermeasure, and their labels.
 
         The seed is that of the noise, and of which images are protected.
@@ -50,11 +55,36 @@ class TrainingImages:
             return uniform_noise(self.clean, self.epsilon, seed), labels
         if condition.protected_fraction == 1:
             return self.release(), labels
+        if condition.protected_fraction == 0:
+            return self.clean, labels
         mixed, protected = mix(self.release(), self.clean, condition.protected_fraction, seed)
         if condition.material is Material.RELEASE:
             return mixed, labels
         # What an attacker has who throws the protected share away.
         return mixed[~protected], {name: column[~protected] for name, column in labels.items()}
+
+    def stages(self, condition: Condition, labels: Mapping[str, Tensor], seed: int) -> Iterator[Labelled]:
+        """What the victim is trained on, one after the other: a sequence of releases, or the images of :meth:`of`."""
+        for share in condition.trajectory or (condition.protected_fraction,):
+            yield self.of(replace(condition, protected_fraction=share), labels, seed)
+
+    def hold_out(self, labelled: Labelled, validation: Validation, seed: int) -> tuple[Labelled, Labelled]:
+        """Split off validation images, of which a share are clean originals; both are drawn by content.
+
+        Returns:
+            The images that are left with their labels, and the validation images with theirs.
+        """
+        images, labels = labelled
+        chosen = draw_share(self.clean, validation.share, seed, "validation")
+        originals = self.clean[chosen]
+        is_clean = draw_share(originals, validation.clean, seed, "clean validation").view(-1, 1, 1, 1)
+        return (
+            (images[~chosen], {name: column[~chosen] for name, column in labels.items()}),
+            (
+                torch.where(is_clean, originals, images[chosen]),
+                {name: column[chosen] for name, column in labels.items()},
+            ),
+        )
 
 
 def uniform_noise(images: Tensor, epsilon: int, seed: int) -> Tensor:

@@ -39,13 +39,48 @@ class CurvePoint(Document, frozen=True, rename={"loss": "train_loss"}):
         return cls(epoch, _finite(loss), trained, dict(test_accuracy))
 
 
+class ConceptResult(Document, frozen=True):
+    """What a victim with a concept bottleneck reaches on test images after its last epoch.
+
+    Attributes:
+        target: The column that is predicted through the others.
+        concepts, residuals: Classes of the other columns, and vectors that complete them.
+        length: Mean number of characters of a concept's name.
+        accuracy: Of the target.
+        by_concepts: Of the target from the concepts alone.
+    """
+
+    target: str
+    concepts: int
+    residuals: int
+    length: float
+    accuracy: Share
+    by_concepts: Share
+
+    @property
+    def efficiency(self) -> float:
+        """Accuracy in percent over number times mean length of concepts, those that the vectors stand for included.
+
+        Source:
+            Concept Utilization Efficiency of Shang et al., CVPR 2024: what accuracy is worth against number and length
+            of the concepts. Deviation: a plain ratio, without a factor of scale.
+        """
+        return 100 * self.accuracy / ((self.concepts + self.residuals) * self.length)
+
+    @property
+    def efficiency_by_concepts(self) -> float:
+        """The same of the concepts alone."""
+        return 100 * self.by_concepts / (self.concepts * self.length)
+
+
 class VictimResult(Document, frozen=True):
     """A finished victim.
 
     Attributes:
         condition: Name of its row.
         seed: Of its weights, order and augmentation.
-        scores: Metric to image-level task to the figure on test images after the last epoch; None where there is none.
+        scores: Metric to image-level task to the figure on test images after the last epoch, or that of ``stopped``;
+            None where there is none.
         dense: Dense task to its figures on test images after the last epoch, by name.
         best_accuracy: Task name to test accuracy of who stops at the best epoch by other clean images, of a dense task
             to its main figure; None where too few are labelled to choose by.
@@ -56,6 +91,9 @@ class VictimResult(Document, frozen=True):
         cached: Whether it comes from the cache.
         correct: Image-level task to a bit per test image, in their order: whether it is right after the last epoch.
         best_correct: The same at the best epochs, each half of the images at the epoch that the other chose.
+        stopped: Task to the epoch, from 1, that validation images chose, and that all figures are of in place of the
+            last; None: the last counts.
+        concepts: Of a victim with a concept bottleneck.
     """
 
     condition: str
@@ -70,6 +108,8 @@ class VictimResult(Document, frozen=True):
     cached: bool
     correct: Mapping[str, bytes] = {}
     best_correct: Mapping[str, bytes] | None = None
+    stopped: Mapping[str, int] | None = None
+    concepts: ConceptResult | None = None
 
     def figure(self, task: Task, measure: str) -> float | None:
         """The figure called ``measure`` of a task after the last epoch; None where there is none."""

@@ -16,14 +16,11 @@ from typer.testing import CliRunner
 
 from mtlue_cli import __version__
 from mtlue_cli.choices import ExitCode
-from mtlue_cli.commands.app import Command, app, bounded, trace, with_bare_options
+from mtlue_cli.commands.app import COMMANDS, Command, app, bounded, loaded, with_bare_options
 from mtlue_cli.commands.console import LineProgress, duration, grouped
 from mtlue_cli.commands.from_config import Given, command_of
 from mtlue_cli.errors import CheckpointError, ImageError, InputError
 from mtlue_cli.options import Device, usable_threads
-
-COMMANDS = [str(command.name) for command in app.registered_commands]
-COMMANDS += [f"trace {command.name}" for command in trace.registered_commands]
 
 
 def program(command: Callable[..., None]) -> typer.Typer:
@@ -167,6 +164,18 @@ def test_interrupted_process_exits_with_130(number: signal.Signals) -> None:
     assert process.returncode == ExitCode.INTERRUPTED
 
 
+def test_an_interruption_while_options_are_read_exits_with_130_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("mtlue_cli.commands.from_config.values_of_files", interrupt)
+    result = CliRunner().invoke(app, ["inspect", "none"])
+    assert (result.exit_code, result.stderr) == (
+        ExitCode.INTERRUPTED,
+        "interrupted, run the same command again to continue\n",
+    )
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_second_request_ends_at_once(number: signal.Signals) -> None:
     words = child(
@@ -292,11 +301,8 @@ def test_json_that_fails_after_the_work_is_not_wrong_input(tmp_path: Path) -> No
 
 def test_commands_that_share_a_variable_mean_the_same_by_it() -> None:
     meanings: dict[str, dict[str, tuple[str, str, str]]] = {}
-    group = typer.main.get_command(app)
-    commands = dict(group.commands)  # type: ignore[attr-defined]  # typer's group, vendored or click's
-    commands |= {f"trace {name}": command for name, command in commands.pop("trace").commands.items()}
-    for name, command in commands.items():
-        for option in command.params:
+    for name in COMMANDS:
+        for option in loaded(name).params:
             if isinstance(option.envvar, str):
                 sentence = option.help.split(". ")[0].rstrip(".")
                 meaning = (option.opts[0], str(option.metavar), sentence)

@@ -15,6 +15,8 @@ from mtlue_cli.workflows.demo import MARKER, DemoResult, claim_folder, run_demo
 from mtlue_cli.workflows.demo_config import DemoConfig
 from mtlue_cli.workflows.progress import SilentProgress
 
+pytestmark = pytest.mark.usefixtures("tiny_small")
+
 DENSE = ("segmentation", "depth", "normals")
 
 
@@ -86,10 +88,17 @@ def test_file_in_place_of_the_folder_is_refused(tmp_path: Path) -> None:
     assert CliRunner().invoke(app, ["demo", "--out", str(tmp_path / "file")]).exit_code == ExitCode.INPUT
 
 
-def test_second_run_continues_with_what_is_there(tmp_path: Path) -> None:
-    config = tiny(tmp_path / "demo")
-    first_stages, second_stages = Stages(), Stages()
-    first = run_demo(config, first_stages)
+@pytest.fixture(scope="module")
+def ran(tmp_path_factory: pytest.TempPathFactory) -> tuple[DemoConfig, Stages, DemoResult, DemoResult]:
+    """A demo whose scenes are not judged, the same with these judged, and the stages of both."""
+    config, stages = tiny(tmp_path_factory.mktemp("demo") / "demo"), Stages()
+    unjudged = run_demo(dataclasses.replace(config, judge_scenes=False), stages)
+    return config, stages, unjudged, run_demo(config, stages)
+
+
+def test_second_run_continues_with_what_is_there(ran: tuple[DemoConfig, Stages, DemoResult, DemoResult]) -> None:
+    config, first_stages, _, first = ran
+    second_stages = Stages()
     for found, count in ((first.shapes, config.train_count), (first.scenes, config.scene_count)):
         manifest = read_manifest(found.release)
         assert len(manifest.files) == count
@@ -135,12 +144,11 @@ def test_demo_protects_as_its_own_verification_says(tmp_path: Path) -> None:
     assert "600 protected" in result.stdout
 
 
-def test_scenes_are_judged_only_if_asked(tmp_path: Path) -> None:
-    config = tiny(tmp_path / "demo")
-    result = run_demo(dataclasses.replace(config, judge_scenes=False), SilentProgress())
+def test_scenes_are_judged_only_if_asked(ran: tuple[DemoConfig, Stages, DemoResult, DemoResult]) -> None:
+    _, _, result, with_scenes = ran
     assert result.scenes.verification is None
     assert result.to_json()["scenes"]["verification"] is None
-    judged = run_demo(config, SilentProgress()).scenes.verification
+    judged = with_scenes.scenes.verification
     assert judged is not None
     assert [task.task for task in judged.conditions[0].tasks] == list(DENSE)
 

@@ -5,12 +5,11 @@ import json
 from pathlib import Path
 
 import pytest
-import typer
 from PIL import Image
 from typer.testing import CliRunner
 
 from mtlue_cli.choices import ExitCode, MetadataGroup
-from mtlue_cli.commands.app import app, with_bare_options
+from mtlue_cli.commands.app import app, loaded, with_bare_options
 from mtlue_cli.errors import InputError
 from mtlue_cli.options import built
 from mtlue_cli.release.records import FOLDER, RUN_NAME, read_run
@@ -33,8 +32,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def asked(*words: str) -> ProtectConfig:
     """What ``mtlue protect`` would be asked."""
-    command = typer.main.get_command(app).commands["protect"]  # type: ignore[attr-defined]  # typer's group
-    values = command.make_context("protect", list(words)).params
+    values = loaded("protect").make_context("protect", list(words)).params
     return built(ProtectConfig, {"split": None, **values}, labels=Path("labels.csv"))
 
 

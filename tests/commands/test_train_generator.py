@@ -19,6 +19,8 @@ from mtlue_cli.tasks.bins import Bins
 from mtlue_cli.tasks.label_options import LabelOptions
 from mtlue_cli.workflows.train.config import TrainConfig
 
+pytestmark = pytest.mark.usefixtures("tiny_small")
+
 QUICK = ("--size", "32", "--surrogate", "small", "--surrogate-epochs", "1", "--batch-size", "8", "--device", "cpu")
 
 SHARED = {

@@ -19,7 +19,9 @@ from mtlue_cli.workflows.verify.dry_run import DryRun
 from tests.verification.made_release import MadeSet, make_release, make_set, useless
 from tests.verification.test_verdict import early_verdict, verdict_on
 
-QUICK = ["--backbone", "small", "--size", "16", "--batch-size", "10", "--learning-rate", "3e-3", "--device", "cpu"]
+pytestmark = pytest.mark.usefixtures("tiny_small")
+
+QUICK = ["--backbone", "small", "--size", "16", "--batch-size", "10", "--learning-rate", "1e-2", "--device", "cpu"]
 
 
 @pytest.fixture(scope="module")

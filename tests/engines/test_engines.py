@@ -35,6 +35,8 @@ from tests.protect_runs import Notes, interrupt
 from tests.small_set import write_checkpoint, write_images
 from tests.verification.made_release import make_release, make_set
 
+pytestmark = pytest.mark.usefixtures("tiny_small")
+
 KEY = "abba" * 16
 
 
@@ -294,7 +296,7 @@ def verification(folder: Path) -> VerifyConfig:
         epochs=4,
         size=16,
         batch_size=10,
-        learning_rate=3e-3,
+        learning_rate=1e-2,
         probes=False,
         device="cpu",
         workers=1,

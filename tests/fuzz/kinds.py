@@ -6,7 +6,9 @@ import json
 import shutil
 import struct
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
+from importlib.util import find_spec
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -14,21 +16,37 @@ from typing import Any
 import numpy as np
 import torch
 from hypothesis import HealthCheck, Phase, given, seed, settings
+from msgspec import structs
 from PIL import Image, PngImagePlugin, features
 from safetensors.torch import load, save
 
-from mtlue_cli.choices import ImageFormat, SplitPart
+from mtlue_cli.choices import ImageFormat, MetricName, SplitPart
 from mtlue_cli.commands.console import PlainConsole, grouped, table_of
 from mtlue_cli.errors import ImageError, InputError, MtlueError
+from mtlue_cli.files import write_atomically
 from mtlue_cli.generator.checkpoint import METADATA_KEY, sealed
 from mtlue_cli.images.arrays import encode_array
 from mtlue_cli.images.decode import decode_bytes, readable_formats
 from mtlue_cli.images.encode import comparable_pixels, encode_image
 from mtlue_cli.images.targets import as_target, stored_array, turned, turned_map
-from mtlue_cli.release.records import FOLDER, LABELS_NAME, MANIFEST_NAME, PLANNED_NAME, RUN_NAME
+from mtlue_cli.keys import Key
+from mtlue_cli.release.records import (
+    FOLDER,
+    LABELS_NAME,
+    MANIFEST_NAME,
+    PLANNED_NAME,
+    RUN_NAME,
+    manifest_line,
+    read_manifest,
+    run_content,
+)
+from mtlue_cli.release.seal import JOURNAL_NAME, SEAL_NAME, Sealer, Trust
+from mtlue_cli.release.signing import read_public_key
 from mtlue_cli.tasks.label_options import LabelOptions
 from mtlue_cli.tasks.labels import read_label_file, released_labels, released_options
 from mtlue_cli.training.runtime import load_state, save_state
+from mtlue_cli.verification.result_cache import ResultCache
+from mtlue_cli.verification.victim_result import CurvePoint, VictimResult
 from mtlue_cli.workflows.inspect import CheckpointReport, inspect_path, inspect_release
 from mtlue_cli.workflows.progress import SilentProgress
 from mtlue_cli.workflows.protect.config import ProtectConfig
@@ -324,6 +342,103 @@ def attempt_records(case: Case, folder: Path) -> bool:
     return not report.faults
 
 
+SIGNER, CACHED, WEIGHTS = "signer.pub", "victim.json", "start.safetensors"
+SEAL, JOURNAL, MANIFEST = (f"{FOLDER}/{name}" for name in (SEAL_NAME, JOURNAL_NAME, MANIFEST_NAME))
+UNFINISHED = "unfinished"
+SECRET = Key(bytes(range(32)))
+"""That of the owner, which an attacker has not."""
+SIGNS = find_spec("cryptography") is not None
+
+
+def seals(folder: Path, number: int) -> list[Case]:
+    """What vouches for a release, which stands in ``folder``, complete and not; and the public key of its signer."""
+    shutil.rmtree(folder, ignore_errors=True)
+    labels = write_images(folder / "photos", count=3)
+    weights, key = write_checkpoint(folder / NAME, None, seed=number), folder / "key"
+    write_atomically(key, bytes(range(32)).hex().encode(), private=True)
+    config = ProtectConfig(folder / "photos", labels, out=folder / "release", weights=str(weights), device="cpu")
+    config = replace(config, key=key, sign=folder / "signer" if SIGNS else None)
+    release = protect_folder(config, SilentProgress()).release
+    found = read_manifest(release)
+    run = structs.replace(found.run, complete=False, digests={})
+    journal = Sealer(SECRET).journal(run)
+    assert journal is not None
+    unfinished = shutil.copytree(release / FOLDER, folder / UNFINISHED / FOLDER).parent
+    (unfinished / RUN).write_bytes(run_content(run))
+    (unfinished / JOURNAL).write_bytes(journal.text(found.files))
+    made = [Case(SEAL, (release / SEAL).read_bytes())]
+    made += [Case(name, (unfinished / name).read_bytes()) for name in (MANIFEST, JOURNAL)]
+    return [*made, *([Case(SIGNER, (folder / SIGNER).read_bytes())] if SIGNS else [])]
+
+
+def attempt_seals(case: Case, folder: Path) -> bool:
+    """Whoever has the key takes up only what it vouches for: all of a complete release, each record of another."""
+    if case.name == SIGNER:
+        (folder / "changed").write_bytes(case.content)
+        try:
+            return len(read_public_key(folder / "changed").raw) == len(SECRET.derive(b""))
+        except InputError as error:
+            return _refused(error)
+    release = folder / ("release" if case.name == SEAL else UNFINISHED)
+    before, own = (release / case.name).read_bytes(), set(map(manifest_line, read_manifest(release).files))
+    (release / case.name).write_bytes(case.content)
+    try:
+        if case.name == SEAL:
+            trust = Trust(SECRET, read_public_key(folder / SIGNER) if SIGNS else None)
+            report = inspect_release(release, SilentProgress(), None, 1, trust)
+            _shown(report.rows())
+            assert report.faults or case.content == before, "a changed seal passes"
+            return not report.faults
+        vouched = Sealer(SECRET).vouched(release, read_manifest(release))
+    except InputError as error:
+        return _refused(error)
+    finally:
+        (release / case.name).write_bytes(before)
+    taken = set() if vouched is None else set(map(manifest_line, vouched.files))
+    assert taken <= own, "a record of another hand is taken up"
+    return taken == own
+
+
+def cache_entries(folder: Path, number: int) -> list[Case]:
+    """A finished victim of ``verify``, and a start of a training with what vouches for it."""
+    folder.mkdir(exist_ok=True)
+    cache, random = ResultCache(folder, SECRET), Random(number)
+    (folder / WEIGHTS).write_bytes(random.randbytes(100))
+    cache.vouch(folder / WEIGHTS)
+    shares = {metric: {"a": round(random.random(), 3)} for metric in MetricName}
+    curve = (CurvePoint(1, 0.5, {"a": None}, {"a": 0.75}),)
+    dense, bits = {"d": {"loss": 1.25}}, {"a": random.randbytes(4)}
+    victim = VictimResult("clean", 0, shares, dense, {"a": 0.7}, (1, 1), curve, 1.5, "victim", False, bits, bits)
+    cache.store("victim", victim)
+    return [Case(name, (folder / name).read_bytes()) for name in (CACHED, WEIGHTS, f"{WEIGHTS}.mac")]
+
+
+def attempt_cache(case: Case, folder: Path) -> bool:
+    """Only what the owner stored is used."""
+    place, cache = folder / case.name, ResultCache(folder, SECRET)
+    before, stored = place.read_bytes(), cache.load("victim")
+    place.write_bytes(case.content)
+    try:
+        if case.name == CACHED:
+            found = cache.load("victim")
+            assert found in (None, stored), "edited scores are used"
+            return found is not None
+        found_whole = cache.is_vouched(folder / WEIGHTS)
+        assert not found_whole or case.content == before or case.name != WEIGHTS, "another file is used"
+        return found_whole
+    finally:
+        place.write_bytes(before)
+
+
+def changed_json(case: Case, random: Random, others: Sequence[Case]) -> Case:
+    """Bytes changed at random, or values of JSON."""
+    with suppress(ValueError, UnicodeEncodeError):
+        if random.random() < 0.5:
+            document = with_other_value(json.loads(case.content), random)
+            return replace(case, content=json.dumps(document, indent=1).encode())
+    return by_bytes(case, random, others)
+
+
 def _meaning(name: str, content: bytes) -> object:
     """What a record says, however it is spaced; of ``run.json`` without the digests that stand in it."""
     if name != RUN:
@@ -352,6 +467,8 @@ KINDS = {
     "maps": Kind(maps, attempt_map, by_bytes),
     "checkpoints": Kind(checkpoints, attempt_checkpoint, changed_checkpoint),
     "records": Kind(records, attempt_records, by_bytes),
+    "seals": Kind(seals, attempt_seals, changed_json),
+    "cache": Kind(cache_entries, attempt_cache, changed_json),
 }
 
 ROUND = 1000

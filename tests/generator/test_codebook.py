@@ -28,6 +28,7 @@ from mtlue_cli.keys import Key
 from mtlue_cli.tasks.spec import Task, TaskSet
 
 KEY = Key(bytes(range(32)))
+REPEATABLE = settings(derandomize=True, deadline=None, database=None)
 keys = st.binary(min_size=32, max_size=32).map(Key)
 names = st.text(max_size=8)
 sizes = st.lists(st.integers(1, 12), min_size=1, max_size=6)
@@ -48,7 +49,7 @@ def cosines(first: npt.NDArray[np.float64], second: npt.NDArray[np.float64]) -> 
     return product
 
 
-@settings(max_examples=40, deadline=None)
+@settings(REPEATABLE, max_examples=40)
 @given(keys, sizes)
 def test_codes_of_a_task_form_a_simplex_and_tasks_are_orthogonal(key: Key, counts: list[int]) -> None:
     tasks = tasks_of(counts)
@@ -66,7 +67,7 @@ def test_codes_of_a_task_form_a_simplex_and_tasks_are_orthogonal(key: Key, count
             np.testing.assert_allclose(codes @ other.T, 0.0, atol=1e-9)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(REPEATABLE, max_examples=40)
 @given(keys, st.integers(1, 40), st.integers(1, 40), st.integers(2, 48))
 def test_added_classes_leave_the_codes_of_the_old_ones(key: Key, few: int, more: int, dimension: int) -> None:
     before, after = (Codebook(key, tasks_of([3, count, 2]), dimension) for count in (few, few + more))
@@ -78,7 +79,7 @@ def test_added_classes_leave_the_codes_of_the_old_ones(key: Key, few: int, more:
     assert last == 0 or reserved_axes(few) != reserved_axes(few + more)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(REPEATABLE, max_examples=30)
 @given(keys, keys, names, names)
 def test_other_keys_tasks_and_classes_are_unrelated(key: Key, other: Key, task: str, name: str) -> None:
     drawn = normal_numbers(key, [("class", task, name)], 4096)[0]

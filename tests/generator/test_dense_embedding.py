@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 
 from mtlue_cli.generator.checkpoint import CheckpointCard, load_checkpoint, save_checkpoint
+from mtlue_cli.generator.code_patterns import STRIDE
 from mtlue_cli.generator.inference import PreparedGenerator
 from mtlue_cli.generator.model import GeneratorConfig, PerturbationGenerator
-from mtlue_cli.generator.network import STRIDE
 from mtlue_cli.generator.painting import QUIET, SOFT, TintVolume
 from mtlue_cli.generator.tiles import SIDE, class_tints
 from mtlue_cli.tasks.label_tensors import as_labels, class_shares, empty_maps

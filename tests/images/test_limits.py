@@ -6,6 +6,7 @@ import struct
 import tracemalloc
 import zlib
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,11 +15,12 @@ from PIL import Image, ImageFile
 
 from mtlue_cli.budget import Budget, limited_to
 from mtlue_cli.errors import ImageError
+from mtlue_cli.images import decode
 from mtlue_cli.images.arrays import encode_array
-from mtlue_cli.images.decode import ARRAY, DecodedImage, decode_bytes, pixel_count
+from mtlue_cli.images.decode import ARRAY, DecodedImage, decode_bytes, pixel_count, upright_frame
 from mtlue_cli.images.square import to_square
 from mtlue_cli.images.targets import stored_array, turned_map
-from tests.images.pictures import encoded
+from tests.images.pictures import LCMS_SRGB, encoded
 
 RNG = np.random.default_rng(0)
 PIXELS = RNG.integers(0, 256, (24, 24, 3), dtype=np.uint8)
@@ -148,3 +150,59 @@ def test_metadata_in_very_many_parts_are_refused_before_they_are_joined(form: st
     with pytest.raises(ImageError, match="metadata in more than"):
         decode_bytes(content[:begin] + part * 200_000 + content[begin:])
     assert pixel_count(content[:begin] + part * 200_000 + content[begin:]) == 0
+
+
+@pytest.mark.parametrize("kind", ["TIFF", "WEBP", "JPEG2000", "AVIF"])
+def test_what_one_long_call_decodes_comes_from_another_process_and_is_the_same(
+    kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options: dict[str, Any] = {"lossless": True} if kind == "WEBP" else {}
+    if kind not in decode.readable_formats():
+        pytest.skip("this Pillow does not read it")
+    photo = Image.fromarray(PIXELS)
+    exif = Image.Exif()
+    exif[0x013B], exif[0x0112] = "Ada", 6
+    photos = [
+        encoded(photo.convert("RGBA"), kind, icc_profile=LCMS_SRGB, **options),
+        encoded(photo, kind, **options, **({} if kind == "JPEG2000" else {"exif": exif.tobytes()})),
+    ]
+    maps = [encoded(photo.convert("L").point(lambda level: level // 100), kind, **options)]
+    expected = [decode_bytes(content) for content in photos]
+    stored = [stored_array(content) for content in maps] if kind in ("TIFF", "WEBP") else []
+    damaged = photos[0][: len(photos[0]) // 2]
+    with pytest.raises(ImageError) as fault:
+        decode_bytes(damaged)
+    monkeypatch.setattr(decode, "LONG_CALL", 1)
+    monkeypatch.setattr(decode, "decode_here", lambda *_: pytest.fail("it was decoded here"))
+    monkeypatch.setattr("mtlue_cli.images.targets.stored_here", lambda *_: pytest.fail("it was decoded here"))
+    for content, photo_here in zip(photos, expected, strict=True):
+        found = decode_bytes(content)
+        assert np.array_equal(found.pixels, photo_here.pixels)
+        assert np.array_equal(np.asarray(found.alpha), np.asarray(photo_here.alpha))
+        for name in ("format", "icc_profile", "metadata", "channels_first", "lost_profile", "compression"):
+            assert getattr(found, name) == getattr(photo_here, name)
+    for content, here in zip(maps, stored, strict=False):
+        assert np.array_equal(stored_array(content), here)
+        assert stored_array(content).dtype == here.dtype
+    with pytest.raises(ImageError, match=re.escape(str(fault.value))):
+        decode_bytes(damaged)
+
+
+def test_a_photo_whose_decoder_ends_its_process_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(decode, "LONG_CALL", 1)
+    monkeypatch.setattr("mtlue_cli.images.isolated.__name__", "tests.isolated_photo")
+    with pytest.raises(ImageError, match="cannot be decoded: the library that reads it crashed"):
+        decode_bytes(encoded(Image.fromarray(PIXELS), "TIFF"))
+
+
+def test_the_frame_of_a_photo_is_read_within_the_limits_of_photos(tmp_path: Path) -> None:
+    content, part = encoded(Image.fromarray(PIXELS), "JPEG"), b"\xff\xe1\x00\x0aExif\0\0xx"
+    (tmp_path / "a.jpg").write_bytes(content[:2] + 100 * part + content[2:])
+    (tmp_path / "b.jpg").write_bytes(content[:2] + 101 * part + content[2:])
+    gif = encoded(Image.fromarray(PIXELS).quantize(8), "GIF")
+    at = gif.index(b"\x2c", 13 + 3 * 8)
+    (tmp_path / "c.gif").write_bytes(gif[:at] + b"!\xfe\x01x\x00" * 100_001 + gif[at:])
+    frames = [upright_frame(tmp_path / name) for name in ("a.jpg", "b.jpg", "c.gif")]
+    assert frames == [(24, 24, 1), None, None]
+    with limited_to(Budget(max_seconds=0)):
+        assert upright_frame(tmp_path / "a.jpg") is None

@@ -38,6 +38,8 @@ from mtlue_cli.workflows.inspect import inspect_path
 from mtlue_cli.workflows.progress import SilentProgress
 from tests.layouts.sample import draw, encoded, hub_rows, mtlue, photo, protect, weights_for
 
+pytestmark = pytest.mark.usefixtures("tiny_small")
+
 FEATURES = Features(
     {
         "image": ImageFeature(),

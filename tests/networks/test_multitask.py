@@ -12,6 +12,12 @@ from mtlue_cli.tasks.losses import task_losses
 from mtlue_cli.tasks.spec import TaskSet
 from mtlue_cli.weightings.registry import build_weighting
 from tests.dense_sample import BRIGHT, TASKS, draw_scenes
+from tests.tiny_network import make_transformer_shallow
+
+
+@pytest.fixture(autouse=True)
+def shallow(monkeypatch: pytest.MonkeyPatch) -> None:
+    make_transformer_shallow(monkeypatch)
 
 
 @pytest.mark.parametrize("name", BackboneName)

@@ -1,7 +1,9 @@
 import json
+import pickle
 import re
 import subprocess
 import sys
+import tracemalloc
 from pathlib import Path
 
 import pytest
@@ -49,6 +51,34 @@ def test_records_come_back_as_they_were_written(tmp_path: Path) -> None:
     assert manifest.run == RUN
     assert manifest.files == (FILE,)
     assert manifest.quarantine == (BAD,)
+
+
+@pytest.mark.parametrize(("tasks", "most"), [(2, 650), (40, 1000)])
+def test_records_take_little_memory_and_are_written_one_by_one(tmp_path: Path, tasks: int, most: int) -> None:
+    count = 3000
+    write_run(tmp_path, RUN)
+
+    def labels(number: int) -> dict[str, str | None]:
+        return {f"task {task}": ("yes", "not sure", None)[number // (task + 1) % 3] for task in range(tasks)}
+
+    names = [f"{number:07}" for number in range(count)]
+    many = (
+        replace(FILE, source=name, file_name=f"{name}.png", labels=labels(int(name)), psnr=30 + int(name) % 9 / 8)
+        for name in names
+    )
+    tracemalloc.start()
+    try:
+        write_manifest(tmp_path, many)
+        _, writing = tracemalloc.get_traced_memory()
+        found = read_manifest(tmp_path).files
+        reading, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert writing < (tmp_path / FOLDER / MANIFEST_NAME).stat().st_size / 2
+    assert reading < most * count
+    assert [record.psnr for record in found] == [30 + number % 9 / 8 for number in range(count)]
+    assert [record.labels for record in found] == [labels(number) for number in range(count)]
+    assert pickle.loads(pickle.dumps(found[5])) == found[5]
 
 
 def test_the_later_record_of_a_source_counts(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """A release as an object: what is looked at, how often, and what an unfinished one says."""
 
+import sys
 import traceback
 from collections import Counter
 from pathlib import Path
@@ -77,6 +78,23 @@ def test_the_work_of_a_check_grows_with_the_files_and_not_with_their_square(
     monkeypatch.setattr(recording, "released_files", counted)
     assert Release(tmp_path / "release").check(made.images, made.table).faults == ()
     assert read["records"] <= 12
+
+
+def test_a_check_is_timed_from_its_first_file_and_not_from_the_libraries(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = make_set(tmp_path / "clean", count=4)
+    make_release(made, tmp_path / "release")
+    monkeypatch.delitem(sys.modules, "mtlue_cli.metrics.image_quality", raising=False)
+    loaded: list[bool] = []
+
+    def start(files: int) -> None:
+        assert files == 4
+        loaded.append("mtlue_cli.metrics.image_quality" in sys.modules)
+
+    found = Release(tmp_path / "release").check(made.images, with_ssim=True, on_start=start)
+    assert found.mean_ssim is not None
+    assert loaded == [True]
 
 
 def test_a_run_reads_the_folders_and_the_run_record_once_before_it_decides(

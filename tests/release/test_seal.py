@@ -270,11 +270,33 @@ class TestSigned:
         result = inspected(release, "--signer", f"{signed.sign}.pub")
         assert result.exit_code == ExitCode.SUCCESS, result.output
         assert f"the signature of {public.fingerprint}" in " ".join(result.stdout.split())
+        assert f"signed by {public.fingerprint}" in " ".join(result.stdout.split())
+        claimed = inspected(release, "--json")
+        assert json.loads(claimed.stdout)["signer"] == public.fingerprint
+        shown = " ".join(inspected(release).stdout.split())
+        assert f"signed by {public.fingerprint}, as the seal says: check it with --signer FILE" in shown
         progress = Notes()
         before = (release / SEAL_PATH).read_bytes()
         protect_folder(signed, progress)
         assert f"signing with {signed.sign} ({public.fingerprint})" in progress.lines
         assert (release / SEAL_PATH).read_bytes() == before
+
+    def test_a_dry_run_and_a_run_name_who_seals_and_signs(self, signed: ProtectConfig, own: Path) -> None:
+        given = ["protect", signed.images, "--labels", signed.labels, "--weights", signed.weights, "--device", "cpu"]
+        words = [*map(str, [*given, "--sign", signed.sign])]
+        planned = RUNNER.invoke(app, [*words, "--dry-run", "--json"])
+        key = find_key(own)
+        assert planned.exit_code == ExitCode.SUCCESS, planned.output
+        document = json.loads(planned.stdout)
+        assert document["seal"] == f"{key.key.fingerprint}, from {own}"
+        assert (document["key"], document["signer"]) == (None, f"a new one, in {signed.sign}")
+        assert own.read_text().strip() not in planned.output
+        result = protect_folder(signed, SilentProgress())
+        public = read_public_key(Path(f"{signed.sign}.pub"))
+        assert (result.signer, result.rows()["signed by"]) == (public.fingerprint, public.fingerprint)
+        shown = " ".join(RUNNER.invoke(app, [*words, "--dry-run"]).stdout.split())
+        assert f"sealed with {key.key.fingerprint}, from {own}" in shown
+        assert f"signed by {public.fingerprint}, from {signed.sign}" in shown
 
     def test_another_signer_or_none_is_a_fault(self, signed: ProtectConfig, tmp_path: Path) -> None:
         release = protect_folder(signed, SilentProgress()).release
@@ -284,6 +306,17 @@ class TestSigned:
         assert "is not signed by SHA256:" in result.stderr
         protect_folder(replace(signed, sign=None), SilentProgress())
         assert inspected(release, "--signer", f"{signed.sign}.pub").exit_code == ExitCode.NOT_PROTECTED
+
+    def test_a_seal_that_names_another_key_or_signer_is_a_fault(self, signed: ProtectConfig, own: Path) -> None:
+        path = protect_folder(signed, SilentProgress()).release / SEAL_PATH
+        sound, options = json.loads(path.read_text()), ("--key", own, "--signer", f"{signed.sign}.pub")
+        for field, fault in (("key_fingerprint", "is made with the key"), ("signer", "is not signed by SHA256:")):
+            path.write_text(
+                json.dumps({**sound, field: sound[field][:-1] + "0123"[sound[field][-1] == "0"]}, indent=2) + "\n"
+            )
+            result = inspected(path.parents[1], *options)
+            assert result.exit_code == ExitCode.NOT_PROTECTED
+            assert fault in result.stderr
 
     def test_verify_takes_a_signer_for_a_release_alone(self, signed: ProtectConfig) -> None:
         signing_key(signed.images.parent / "signer")

@@ -93,3 +93,50 @@ def test_what_a_store_says_of_a_fault_is_shown_without_secrets(monkeypatch: pyte
     assert str(raised.value).startswith(said)
     assert raised.value.__suppress_context__
     assert without_secrets("a token", {"SOME_TOKEN": "token"}) == "a token"  # too short to be one
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["protect", "photos", "--workers", "{}"],
+        ["protect", "photos", "{}"],
+        ["{}"],
+        ["protect", "photos", "--{}"],
+        ["protect", "photos", "--config", "{}"],
+        ["protect", "photos", "--labels", "photos/labels.csv", "--key", "{}"],
+        ["protect", "photos", "--labels", "photos/labels.csv", "--weights", "{}"],
+        ["inspect", "photos", "--json", "{}"],
+        ["inspect", "photos", "--key", "{}"],
+    ],
+)
+def test_passwords_of_urls_are_never_said_back(
+    words: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "photos" / "labels.csv").write_text("image,t\na.png,0\n")
+    result = CliRunner().invoke(app, [word.format("https://me:hunter2@host/x?sig=abc9") for word in words])
+    assert result.exit_code == ExitCode.INPUT, result.output
+    assert "hunter2" not in result.output
+    assert "abc9" not in result.output
+    assert result.stderr
+
+
+def test_a_file_url_is_shown_as_it_was_typed() -> None:
+    assert url_of(Path("file:///none/photos")) == "file:///none/photos"
+    assert str(UrlPath("file:///none/photos")) == "file:///none/photos"
+    with pytest.raises(InputError, match=r"file:///none/photos cannot be read: the scheme file is not known"):
+        checked_url(Path("file:///none/photos"))
+
+
+def test_a_store_that_refuses_to_list_names_the_variables_of_its_credentials(monkeypatch: pytest.MonkeyPatch) -> None:
+    s3fs = pytest.importorskip("s3fs")
+
+    def refuse(*_: object, **__: object) -> None:
+        raise PermissionError("The AWS Access Key Id you provided does not exist in our records.")
+
+    monkeypatch.setattr(s3fs.S3FileSystem, "find", refuse)
+    with pytest.raises(InputError, match="s3://bucket/photos cannot be listed: The AWS Access Key Id") as raised:
+        Objects("s3://bucket/photos").list("photos")
+    for variable in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_PROFILE", "AWS_ENDPOINT_URL"):
+        assert variable in str(raised.value.hint)

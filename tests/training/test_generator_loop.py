@@ -14,13 +14,22 @@ from mtlue_cli.errors import CheckpointError
 from mtlue_cli.generator.model import GeneratorConfig, PerturbationGenerator
 from mtlue_cli.networks.multitask import build_network
 from mtlue_cli.objectives import OBJECTIVES, Ingredients
+from mtlue_cli.tasks.spec import TaskSet
 from mtlue_cli.training.augment import View, apply_view, draw_crop, draw_zoom
 from mtlue_cli.training.distortions import PLAIN
-from mtlue_cli.training.generator_loop import GeneratorLoop, GeneratorSettings, StepRecord, mean_record
+from mtlue_cli.training.generator_loop import (
+    GeneratorLoop,
+    GeneratorSettings,
+    StepRecord,
+    mean_record,
+    remove_conflict,
+)
 from mtlue_cli.training.multitask_loop import LearningSettings
 from mtlue_cli.training.runtime import STATE_KEY, load_state, save_state
 from mtlue_cli.training.surrogate import train_surrogate
 from tests.multitask_sample import TASKS, draw_sample
+
+pytestmark = pytest.mark.usefixtures("tiny_small")
 
 CPU = torch.device("cpu")
 SHAPE = GeneratorConfig(image_size=20, encoder_width=8, decoder_width=16, label_channels=8, label_grid=8)
@@ -92,9 +101,52 @@ def test_processes_share_every_batch() -> None:
     assert ALONE.parts(5, 1) == [slice(0, 5)]
 
 
+def test_a_conflict_is_projected_off_and_agreement_is_left_alone() -> None:
+    first, second = nn.Parameter(torch.zeros(2)), nn.Parameter(torch.zeros(1))
+    first.grad, second.grad = torch.tensor([1.0, 0.0]), torch.tensor([2.0])
+    kept = [torch.tensor([3.0, 1.0]), torch.tensor([-2.0])]  # 3 - 4 = -1, of square 14
+    assert remove_conflict([first, second], kept)
+    assert torch.allclose(first.grad, torch.tensor([1 + 3 / 14, 1 / 14]))
+    assert torch.allclose(second.grad, torch.tensor([2 - 2 / 14]))
+    assert abs((first.grad * kept[0]).sum() + (second.grad * kept[1]).sum()) < 1e-6
+    before = first.grad.clone()
+    assert not remove_conflict([first, second], [torch.tensor([1.0, 0.0]), torch.tensor([0.0])])
+    assert torch.equal(first.grad, before)
+
+
+def keeping_loop(accumulate: int = 1, *, keeps: bool = True) -> GeneratorLoop:
+    """One task is protected, the other kept useful; the surrogate knows both."""
+    images, labels = draw_sample(40, 20)
+    protected, kept = TASKS.subset(["colour"]), TASKS.subset(["bright"])
+    objective = OBJECTIVES[ObjectiveName.TAP].build(Ingredients(protected, [[fresh(1)]], fresh, seed=0))
+    generator = PerturbationGenerator(SHAPE, protected, seed=0)
+    settings = replace(SETTINGS, accumulate=accumulate)
+    return GeneratorLoop(generator, objective, images, labels, settings, CPU, kept=kept if keeps else TaskSet(()))
+
+
+def test_no_step_raises_the_loss_of_kept_tasks_to_first_order() -> None:
+    loop = keeping_loop()
+    for _ in range(6):
+        loop.run(until=loop.step + 1)
+        parameters = list(loop.generator.parameters())
+        dots = [(one.grad * kept).sum() for one, kept in zip(parameters, loop.kept_gradients, strict=True)]  # type: ignore[operator]  # every parameter has a gradient
+        length = torch.stack([kept.square().sum() for kept in loop.kept_gradients]).sum().sqrt()
+        assert torch.stack(dots).sum() > -1e-4 * length
+    other = keeping_loop(keeps=False)
+    other.run(until=6)
+    assert not torch.equal(weights(loop), weights(other))
+
+
+def test_kept_tasks_may_be_computed_in_parts() -> None:
+    whole, parts = keeping_loop(), keeping_loop(accumulate=2)
+    whole.run(until=3)
+    parts.run(until=3)
+    assert torch.allclose(weights(whole), weights(parts), rtol=1e-3, atol=1e-4)
+
+
 def test_training_misleads_a_clean_surrogate() -> None:
     images, labels = draw_sample(96, 20)
-    learning = LearningSettings(epochs=3, batch_size=16, crop_size=16, backbone=BackboneName.SMALL)
+    learning = LearningSettings(epochs=3, batch_size=16, learning_rate=1e-2, crop_size=16, backbone=BackboneName.SMALL)
     clean = train_surrogate(images, labels, TASKS, learning, 1, CPU).networks(TASKS, CPU)
     objective = OBJECTIVES[ObjectiveName.TAP].build(Ingredients(TASKS, [clean], fresh, seed=0))
     settings = replace(SETTINGS, steps=60, learning_rate=1e-2, batch_size=16)

@@ -15,6 +15,8 @@ from mtlue_cli.weightings.losses import LinearScalarisation, UncertaintyWeightin
 from mtlue_cli.weightings.registry import WEIGHTINGS, WeightingSpec
 from tests.multitask_sample import TASKS, draw_sample
 
+pytestmark = pytest.mark.usefixtures("tiny_small")
+
 SETTINGS = LearningSettings(epochs=2, batch_size=16, crop_size=16, backbone=BackboneName.SMALL, seed=4)
 SPECS = cast(MutableMapping[BackboneName, BackboneSpec], BACKBONES)
 WAYS = cast(MutableMapping[WeightingName, WeightingSpec], WEIGHTINGS)

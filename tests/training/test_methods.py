@@ -15,6 +15,7 @@ from mtlue_cli.training import multitask_loop
 from mtlue_cli.training.methods import (
     METHODS,
     GradientSelectionSettings,
+    ResCbmSettings,
     SparseSettings,
     StagedSettings,
     method_named,
@@ -30,7 +31,9 @@ IMAGES, LABELS = draw_sample(24, 16)
 SETTINGS = LearningSettings(
     epochs=1, batch_size=12, weight_decay=0.1, crop_size=16, backbone=BackboneName.SMALL, seed=4
 )
-METHOD_NAMES = list(TrainingMethodName)
+METHOD_NAMES = [name for name in TrainingMethodName if name is not TrainingMethodName.RES_CBM]
+"""Those that leave the network's layers as they are."""
+
 STARTED = [name for name in METHOD_NAMES if name is not TrainingMethodName.SCRATCH]
 
 
@@ -77,7 +80,7 @@ def test_the_head_learns_and_a_seed_repeats_itself(name: TrainingMethodName) -> 
     assert all(torch.equal(first.state_dict()[key], value) for key, value in second.state_dict().items())
 
 
-@pytest.mark.parametrize("name", METHOD_NAMES)
+@pytest.mark.parametrize("name", TrainingMethodName)
 def test_every_way_of_training_lowers_the_loss(name: TrainingMethodName) -> None:
     records: list[EpochRecord] = []
     settings = replace(SETTINGS, epochs=5, batch_size=6, learning_rate=3e-3, weight_decay=0.0)
@@ -198,6 +201,30 @@ def test_staged_training_freezes_the_shallowest_layers_first() -> None:
 def test_a_schedule_out_of_order_is_refused(first: float, last: float) -> None:
     with pytest.raises(InputError, match="expected 0 <= first < last <= 1"):
         StagedSettings(first, last)
+
+
+def test_a_concept_bottleneck_takes_the_place_of_the_heads_and_learns() -> None:
+    first, second = train("res-cbm"), train("res-cbm")
+    assert all(torch.equal(first.state_dict()[key], value) for key, value in second.state_dict().items())
+    network = fresh()
+    method_named("res-cbm").build().prepare(network, lambda: iter(()))
+    before = network.state_dict()
+    moved_ = {name for name, value in first.state_dict().items() if not torch.equal(value, before[name])}
+    parts = ("concepts", "base", "residual")
+    assert moved_ >= {"heads.vectors", *(f"heads.{part}.weight" for part in parts), "shared.weight"}
+
+
+@pytest.mark.parametrize("residuals", [0, -1])
+def test_a_concept_bottleneck_without_a_vector_is_refused(residuals: int) -> None:
+    with pytest.raises(InputError, match=f"{residuals} residual vectors"):
+        ResCbmSettings(residuals=residuals)
+
+
+def test_the_name_of_a_column_is_a_setting() -> None:
+    named = method_named("res-cbm:target=v1.0,residuals=3")
+    assert named.name == "res-cbm:target=v1.0,residuals=3"
+    assert named.settings_to_json() == {"target": "v1.0", "residuals": 3}
+    assert method_named("res-cbm:target=none") is METHODS["res-cbm"]
 
 
 def test_full_fine_tuning_moves_every_parameter() -> None:

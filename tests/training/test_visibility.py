@@ -12,6 +12,8 @@ from mtlue_cli.training.runtime import load_state, save_state
 from mtlue_cli.training.visibility import ADAPT_STEPS, VisibilityControl, visibility_penalty
 from tests.training.test_generator_loop import SETTINGS, make_loop, weights
 
+pytestmark = pytest.mark.usefixtures("tiny_small")
+
 EPSILON = 8
 
 

@@ -76,3 +76,18 @@ def test_a_task_without_any_label_is_an_error() -> None:
     labels = {"a": torch.tensor([0, 1, 0, 1]), "b": torch.full((4,), -1)}
     with pytest.raises(ValueError, match="without a labelled image: b"):
         stop_early({"a": torch.zeros(2, 4), "b": torch.zeros(2, 4)}, labels, FIRST)
+
+
+def test_tasks_that_are_not_judged_have_no_say_in_the_epoch() -> None:
+    """``a`` is best in the first epoch, ``b``, which has more to gain, in the second."""
+    labels = {"a": torch.zeros(4, dtype=torch.long), "b": torch.zeros(4, dtype=torch.long)}
+    predictions = {
+        "a": torch.tensor([[0, 0, 0, 0], [0, 1, 0, 1]], dtype=torch.int32),
+        "b": torch.tensor([[1, 1, 1, 1], [0, 0, 0, 0]], dtype=torch.int32),
+    }
+    half = torch.tensor([True, True, False, False])
+    by_all, by_one = (stop_early(predictions, labels, half, None, names) for names in (None, ["a"]))
+    assert by_all is not None
+    assert by_one is not None
+    assert (by_all.epochs, by_one.epochs) == ((2, 2), (1, 1))
+    assert by_one.accuracy == {"a": 1.0, "b": 0.0}

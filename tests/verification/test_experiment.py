@@ -31,8 +31,10 @@ from mtlue_cli.verification.result_cache import ResultCache
 from mtlue_cli.verification.training_images import TrainingImages
 from mtlue_cli.verification.victim_result import CurvePoint, VictimResult
 
+pytestmark = pytest.mark.usefixtures("tiny_small")
+
 TASKS = TaskSet((Task("bright", TaskKind.BINARY, ("0", "1")), Task("red", TaskKind.BINARY, ("0", "1"))))
-SETTINGS = LearningSettings(epochs=2, batch_size=20, learning_rate=3e-3, crop_size=16, seed=1)
+SETTINGS = LearningSettings(epochs=2, batch_size=20, learning_rate=1e-2, crop_size=16, seed=1)
 KEY = Key(bytes(range(32)))
 SMALL = VictimSpec(BackboneName.SMALL)
 CLEAN = Condition(SMALL, Material.CLEAN)

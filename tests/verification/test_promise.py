@@ -6,7 +6,7 @@ from mtlue_cli.choices import ImageFormat, TaskKind
 from mtlue_cli.errors import InputError
 from mtlue_cli.release.records import FOLDER, RunRecord, write_run
 from mtlue_cli.tasks.spec import Task, TaskSet
-from mtlue_cli.verification.promise import promised, promised_by_release
+from mtlue_cli.verification.promise import promised, promised_by_release, refuse_unkept
 
 LABELS = TaskSet(tuple(Task(name, TaskKind.BINARY, ("0", "1")) for name in ("a", "b", "c")))
 
@@ -23,6 +23,30 @@ def test_a_release_without_records_is_held_to_protect_everything(tmp_path: Path)
     promise = promised_by_release(tmp_path, LABELS)
     assert promise.tasks == ("a", "b", "c")
     assert "8/255" in promise.notes[0]
+
+
+def test_kept_columns_are_learned_and_not_judged(tmp_path: Path) -> None:
+    run = RunRecord(8, "w", "0", ("a",), ImageFormat.PNG, keep_metadata=False, complete=True, keep=("b", "gone"))
+    write_run(tmp_path, run)
+    promise = promised_by_release(tmp_path, LABELS)
+    assert (promise.tasks, promise.kept) == (("a",), ("b",))
+    assert promise.notes == (
+        "not protected by design and left out: c",
+        "kept useful by design, so learned too and not judged: b",
+    )
+    assert "keep" not in RunRecord(8, "w", "0", ("a",), ImageFormat.PNG, keep_metadata=False).to_json()
+
+
+def test_columns_to_keep_can_be_named(tmp_path: Path) -> None:
+    assert promised_by_release(tmp_path, LABELS, keep=("b",)).tasks == ("a", "c")
+    run = RunRecord(8, "w", "0", ("a",), ImageFormat.PNG, keep_metadata=False, complete=True, keep=("b",))
+    write_run(tmp_path, run)
+    promise = promised_by_release(tmp_path, LABELS, keep=("c",))
+    assert (promise.tasks, promise.kept) == (("a",), ("c",))
+    refuse_unkept(("c",), promise, LABELS)
+    with pytest.raises(InputError, match="--keep cannot be measured") as caught:
+        refuse_unkept(("a", "c", "x"), promise, LABELS)
+    assert caught.value.faults == ("a is protected", "no label column is called x")
 
 
 def test_a_promise_about_no_column_is_an_error() -> None:

@@ -14,6 +14,8 @@ from mtlue_cli.verification.result_cache import (
 )
 from mtlue_cli.verification.victim_result import CurvePoint, VictimResult
 
+pytestmark = pytest.mark.usefixtures("tiny_small")
+
 KEY, OTHER = Key(bytes(range(32))), Key(bytes(range(1, 33)))
 POINT = CurvePoint(1, 0.5, {"a": None}, {"a": 0.75})
 SCORES = {metric: {"a": 0.75} for metric in MetricName}

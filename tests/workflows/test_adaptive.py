@@ -8,17 +8,20 @@ import pytest
 from msgspec import structs
 
 from mtlue_cli.choices import CountermeasureName, Tier
+from mtlue_cli.errors import InputError
 from mtlue_cli.metrics.repeated import Repeated
 from mtlue_cli.verification.conditions import Role
 from mtlue_cli.verification.figures import ConditionFigures, Learned
 from mtlue_cli.verification.tiers import NotTested
 from mtlue_cli.workflows.progress import SilentProgress
 from mtlue_cli.workflows.verify.adaptive import narrowed
-from mtlue_cli.workflows.verify.config import VerifyConfig
+from mtlue_cli.workflows.verify.config import VerifyConfig, check_options
 from mtlue_cli.workflows.verify.plan import VerifyPlan, plan_verification
 from mtlue_cli.workflows.verify.run import verify_release
 from tests.verification.made_release import make_release, make_set
 from tests.verification.reports import documents
+
+pytestmark = pytest.mark.usefixtures("tiny_small")
 
 SECONDS = 9.0
 """A short run of one victim for one epoch."""
@@ -143,6 +146,12 @@ def test_the_tier_tries_what_the_standard_tier_tries() -> None:
         for tier in (Tier.ADAPTIVE, Tier.STANDARD)
     )
     assert adaptive == standard
+
+
+def test_a_limit_of_time_needs_the_tier_that_has_one(tmp_path: Path) -> None:
+    config = VerifyConfig(tmp_path, tmp_path, protected=tmp_path, adaptive_minutes=5, tier=Tier.SMOKE)
+    with pytest.raises(InputError, match="--adaptive-minutes has no effect without --tier adaptive"):
+        check_options(replace(config, clean=tmp_path / "clean"))
 
 
 @pytest.mark.slow

@@ -1,13 +1,14 @@
 """The shipped ``default`` weights can be written again."""
 
-import subprocess
-import sys
+import runpy
 from pathlib import Path
 
+import pytest
 import torch
 
 from mtlue_cli.generator.checkpoint import load_checkpoint
 from mtlue_cli.generator.shipped import weights_folder
+from mtlue_cli.workflows.train import closed_form
 from mtlue_cli.workflows.train.closed_form import write_closed_form
 
 
@@ -26,7 +27,8 @@ def test_the_shipped_weights_are_written_again(tmp_path: Path) -> None:
     assert not written.generator.decoder.draws
 
 
-def test_the_documented_command_writes_them(tmp_path: Path) -> None:
+def test_the_documented_command_writes_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     out = tmp_path / "any.safetensors"
-    subprocess.run([sys.executable, "-m", "mtlue_cli.workflows.train.closed_form", str(out)], check=True)
+    monkeypatch.setattr("sys.argv", ["closed_form", str(out)])
+    runpy.run_path(closed_form.__file__, run_name="__main__")
     assert load_checkpoint(out).card.universal

@@ -38,6 +38,8 @@ from mtlue_cli.workflows.verify.run import verify_release
 from tests.dense_sample import TASKS, draw_scenes
 from tests.generator.test_checkpoint import make_card
 
+pytestmark = pytest.mark.usefixtures("tiny_small")
+
 COUNT, SIDE = 32, 40
 READING = LabelOptions(declarations=parse_declarations(["depth=depth:scale=0.001", "normals=normals"]))
 

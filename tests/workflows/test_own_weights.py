@@ -5,6 +5,7 @@ import re
 import stat
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,8 +24,11 @@ from mtlue_cli.workflows.protect.config import ProtectConfig
 from mtlue_cli.workflows.protect.own_weights import weights_store
 from mtlue_cli.workflows.protect.run import ProtectResult, protect_folder
 from mtlue_cli.workflows.train import run as training_run
+from mtlue_cli.workflows.train.config import TrainConfig
 from mtlue_cli.workflows.train.settings import THROUGH_ATTACKS
 from tests.small_set import write_checkpoint, write_images
+
+pytestmark = pytest.mark.usefixtures("tiny_small")
 
 COUNT = 12
 
@@ -61,6 +65,7 @@ def config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ProtectConfig:
     monkeypatch.setattr(own_weights, "MOST_STEPS", 4)
     monkeypatch.setattr(own_weights, "LEAST_STEPS", 1)
     monkeypatch.setattr(training_run, "TRIAL_STEPS", 3)
+    monkeypatch.setattr(own_weights, "TrainConfig", partial(TrainConfig, size=16))
     labels = write_images(tmp_path / "photos", COUNT)
     return ProtectConfig(tmp_path / "photos", labels, device="cpu", train_minutes=0.01)
 

@@ -1,4 +1,5 @@
 import csv
+import json
 import os
 import shutil
 import signal
@@ -133,6 +134,17 @@ def test_labels_matter_and_an_unprotected_task_does_not(config: ProtectConfig, t
     assert (both / "photo4.png").read_bytes() == (part.release / "photo4.png").read_bytes()
 
 
+def test_columns_that_the_weights_keep_useful_are_never_called_protected(config: ProtectConfig, tmp_path: Path) -> None:
+    keeping = write_checkpoint(tmp_path / "keeping.safetensors", TASKS.subset(["colour"]), keep=("round", "absent"))
+    result = run(config, weights=str(keeping))
+    assert (result.tasks, result.unprotected_tasks, result.kept_useful) == (("colour",), ("round",), ("round",))
+    assert result.rows()["kept useful"] == "round"
+    assert [column.reason for column in result.columns] == ["", "is kept useful by the weights"]
+    assert json.loads((result.release / FOLDER / RUN_NAME).read_bytes())["keep"] == ["round"]
+    with pytest.raises(InputError, match="no task 'round'"):
+        run(config, weights=str(keeping), tasks=("round",), overwrite=True)
+
+
 @pytest.mark.parametrize("epsilon", [2, 16])
 def test_epsilon_scales(config: ProtectConfig, epsilon: int) -> None:
     result = run(config, epsilon=epsilon)
@@ -203,7 +215,7 @@ def test_the_rest_is_done_after_a_kill(config: ProtectConfig, tmp_path: Path) ->
 
 
 def test_killed_in_the_middle_and_run_again_gives_the_same(config: ProtectConfig, tmp_path: Path) -> None:
-    write_images(config.images, count=150, side=64)
+    write_images(config.images, count=60, side=48)
     reference = snapshot(run(config, out=tmp_path / "whole").release)
     out = tmp_path / "killed"
     program = (
@@ -225,7 +237,7 @@ def test_killed_in_the_middle_and_run_again_gives_the_same(config: ProtectConfig
     assert len(written) >= 10
     assert all(content == reference[name] for name, content in written.items())
     result = run(config, out=out)
-    assert result.kept + result.protected == 150
+    assert result.kept + result.protected == 60
     assert snapshot(out) == reference
 
 

@@ -7,11 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image
 
 from mtlue_cli.choices import ExitCode, ImageFormat
 from mtlue_cli.errors import InputError, MtlueError
 from mtlue_cli.generator import shipped
 from mtlue_cli.generator.checkpoint import CheckpointCard, load_checkpoint, save_checkpoint
+from mtlue_cli.images.decode import DecodedImage, decode_bytes
 from mtlue_cli.images.folder import find_images
 from mtlue_cli.release.records import FOLDER, PLANNED_NAME, Record, read_manifest
 from mtlue_cli.release.release import Release
@@ -200,3 +202,22 @@ def test_a_checkpoint_with_an_impossible_epsilon_is_refused(config: ProtectConfi
         with pytest.raises(InputError, match=fault):
             run(config, epsilon=asked)
     assert not config.release.exists()
+
+
+def test_photos_that_are_done_are_not_decoded_again(config: ProtectConfig, monkeypatch: pytest.MonkeyPatch) -> None:
+    done = run(config).protected
+    decoded: list[int] = []
+
+    def decode(content: bytes, *more: Any) -> DecodedImage:  # noqa: ANN401 - as it is
+        decoded.append(len(content))
+        return decode_bytes(content, *more)
+
+    monkeypatch.setattr(photo_steps, "decode_bytes", decode)
+    monkeypatch.setattr(photo_steps, "pixel_count", None)
+    again = run(config)
+    assert (again.protected, again.kept, decoded) == (0, done, [])
+    monkeypatch.undo()
+    monkeypatch.setattr(photo_steps, "decode_bytes", decode)
+    Image.new("RGB", (40, 30), (90, 120, 200)).save(config.images / find_images(config.images)[0])
+    again = run(config)
+    assert (again.protected, again.kept, len(decoded)) == (1, done - 1, 1)

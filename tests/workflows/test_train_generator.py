@@ -29,6 +29,8 @@ from mtlue_cli.workflows.train.run import QUIET_PATTERNS
 from mtlue_cli.workflows.train.settings import IN_COLOUR, THROUGH_ATTACKS, Recipe, generator_size, recipe_for
 from tests.multitask_sample import TASKS, draw_sample
 
+pytestmark = pytest.mark.usefixtures("tiny_small")
+
 COUNT = 24
 
 
@@ -326,6 +328,37 @@ def test_minutes_bound_the_number_of_steps(config: TrainConfig) -> None:
     result = train_generator(replace(config, epochs=None, max_minutes=0.02), SilentProgress())
     assert result.steps >= 10
     assert result.card.settings["max_minutes"] == 0.02
+
+
+def test_kept_columns_are_learned_by_the_surrogate_and_not_protected(config: TrainConfig) -> None:
+    plain = train_generator(replace(config, tasks=("colour",)), SilentProgress())
+    config = replace(config, keep=("bright",), overwrite=True)
+    kept = train_generator(config, SilentProgress())
+    assert kept.card.tasks.names == ("colour",)
+    assert kept.card.kept == ("bright",)
+    assert kept.rows()["kept useful"] == "bright"
+    assert [(use.name, use.used, use.reason) for use in kept.columns] == [
+        ("colour", True, ""),
+        ("bright", False, "is kept useful (--keep)"),
+    ]
+    assert kept.card.digest != plain.card.digest
+    assert (plain.card.kept, "keep" in plain.card.settings) == ((), False)
+    both = replace(config, tasks=("colour",))
+    assert train_generator(both, SilentProgress()).card.digest == kept.card.digest
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"keep": ("size",)}, "--keep names columns that do not exist"),
+        ({"keep": ("bright",), "tasks": ("bright", "colour")}, "named by both --tasks and --keep"),
+        ({"keep": ("bright", "colour")}, "leaves no column to protect"),
+        ({"keep": ("bright",), "objective": ObjectiveName.EM}, "the training cannot start"),
+    ],
+)
+def test_what_cannot_be_kept_is_refused(config: TrainConfig, change: dict[str, object], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        train_generator(replace(config, **change), SilentProgress())  # type: ignore[arg-type]  # mixed value types
 
 
 def test_chosen_tasks_are_the_only_ones(config: TrainConfig) -> None:

@@ -24,6 +24,8 @@ from tests.small_set import TASKS as OTHER_TASKS
 from tests.small_set import write_checkpoint
 from tests.workflows.test_train_generator import folder
 
+pytestmark = pytest.mark.usefixtures("tiny_small")
+
 DIGITS = "abba" * 16
 __all__ = ["folder"]
 

@@ -26,9 +26,11 @@ from mtlue_cli.errors import InputError
 from mtlue_cli.keys import cache_key
 from mtlue_cli.metrics.flip import SAMPLE
 from mtlue_cli.release.records import FOLDER, read_run
+from mtlue_cli.training import multitask_loop
 from mtlue_cli.training.intervention import Mixture
 from mtlue_cli.training.multitask_loop import steps_an_epoch
 from mtlue_cli.training.pretrained import PretrainedStart, save_start
+from mtlue_cli.verification.conditions import Role
 from mtlue_cli.verification.countermeasures.base import Augmentation, CountermeasureChoice
 from mtlue_cli.verification.countermeasures.registry import COUNTERMEASURES
 from mtlue_cli.verification.report import VerifyResult
@@ -46,6 +48,7 @@ from mtlue_cli.workflows.verify.plan import plan_verification, require_fit
 from mtlue_cli.workflows.verify.run import verify_release
 from tests.dense_sample import TASKS
 from tests.small_set import write_checkpoint
+from tests.tiny_network import build_tiny
 from tests.verification.made_release import (
     EPSILON,
     MadeSet,
@@ -56,6 +59,7 @@ from tests.verification.made_release import (
     useless,
 )
 
+pytestmark = pytest.mark.usefixtures("tiny_small")
 ROWS = ("small: clean images", "small", "small: noise")
 
 
@@ -112,7 +116,7 @@ def config(made: MadeSet, cache: Path, tmp_path: Path) -> VerifyConfig:
         epochs=4,
         size=16,
         batch_size=10,
-        learning_rate=3e-3,
+        learning_rate=1e-2,
         cache=cache,
         device="cpu",
         workers=1,
@@ -252,6 +256,48 @@ def test_tasks_left_open_and_quarantined_images(config: VerifyConfig, made: Made
     assert result.to_json()["notes"][0] == "not protected by design and left out: green"
 
 
+def test_a_kept_column_is_measured_by_all_victims(
+    config: VerifyConfig, made: MadeSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(multitask_loop, "build_network", build_tiny)
+
+    def only_red(green: int, red: int) -> tuple[int, int, int]:  # noqa: ARG001 - a Shift
+        return EPSILON * (1 - 2 * red), 0, 0
+
+    manifest = make_release(made, tmp_path / "release", only_red)
+    save_manifest(tmp_path / "release", replace(manifest, run=structs.replace(manifest.run, tasks=("red",))))
+    progress = RecordedProgress()
+    config = replace(
+        config,
+        keep=("green",),
+        control=False,
+        probes=False,
+        methods=("scratch", "res-cbm:target=green"),
+        countermeasures=("early-stop",),
+        gradual=(1.0, 0.0),
+        learning_rate=2e-2,
+        cache=None,
+    )
+    result = verify_release(config, progress)
+    assert "res-cbm predicts green through red: 2 concepts and 8 residual vectors" in progress.notes
+    assert result.notes[1].startswith("res-cbm predicts green")
+    assert all([task.judged for task in one.tasks] == [False, True] for one in result.conditions)
+    by_name = {one.name: one for one in result.conditions}
+    names = ["small", "small + early-stop", "small: 100, 0 % protected", "small res-cbm:target=green"]
+    for name in names:
+        utility = by_name[name].utility
+        assert utility is None or utility.tasks == ("green",)
+    released = by_name["small"]
+    assert released.utility is not None
+    assert released.average is not None
+    assert released.utility.learned_fraction.mean > 0.8 > released.average.learned_fraction.mean
+    assert by_name[names[2]].role is Role.COMPARISON
+    assert len(by_name[names[2]].trajectory) == 2
+    assert by_name[names[1]].stopped_epochs != (None,)
+    assert by_name[names[3]].concepts is not None
+    assert 'id="trade-off"' in result.html()
+
+
 def test_columns_that_are_no_tasks_do_not_stop_it(config: VerifyConfig, made: MadeSet, tmp_path: Path) -> None:
     def widened(path: Path) -> Path:
         head, *rows = path.read_text().splitlines()
@@ -320,6 +366,10 @@ def test_usage_faults_are_found_first(config: VerifyConfig, made: MadeSet, tmp_p
         ({"methods": (TrainingMethodName.HEAD,)}, "head starts from a pretrained backbone"),
         ({"pretrain_images": made.images}, "belong together"),
         ({"seeds": 0}, "--seeds is 0"),
+        ({"gradual": (0.5, 0.8)}, "--gradual is 0.5,0.8, expected"),
+        ({"gradual": (1.0, 0.0), "metric": MetricName.BALANCED}, "--metric accuracy only"),
+        ({"gradual": (1.0, 0.0), "methods": ("staged",)}, "--gradual and --method staged"),
+        ({"keep": ("red",)}, "columns of --keep cannot be measured"),
     ):
         with pytest.raises(InputError, match=message):
             verify_release(replace(config, **wrong), SilentProgress())
@@ -648,6 +698,8 @@ def test_a_noise_control_that_fails_is_inconclusive(
         ({"fractions": (0.999,)}, "small: the clean part of 99.9 % protected alone: too little to learn from: 0 of"),
         ({"countermeasures": ("gaussian-blur:sigma=9",)}, "small + gaussian-blur:sigma=9: it needs images of at least"),
         ({"countermeasures": ("pair-remover",), "limit": 60}, "small + pair-remover: "),
+        ({"countermeasures": ("early-stop",), "limit": 60}, "small + early-stop: "),
+        ({"methods": ("res-cbm:target=blue",)}, "small res-cbm:target=blue: clean images: res-cbm: no measured column"),
     ],
 )
 def test_what_was_asked_for_and_cannot_be_run_is_refused_before_training(
@@ -726,6 +778,33 @@ def test_an_attacker_purifies_with_images_of_his_own(config: VerifyConfig, made:
     few = make_set(tmp_path / "few", count=3, seed=10)
     with pytest.raises(InputError, match="holds 3 images, expected at least 8"):
         verify_release(replace(given, attacker_images=few.images), SilentProgress())
+
+
+def test_an_attacker_has_his_own_images_protected(config: VerifyConfig, made: MadeSet, tmp_path: Path) -> None:
+    """A generator that keeps one column useful is judged; its service makes the pairs."""
+    other = make_set(tmp_path / "other", count=12, seed=8)
+    weights = write_checkpoint(tmp_path / "g.safetensors", made.table.tasks.subset(["green"]), keep=("red",))
+    named = replace(
+        config,
+        protected=None,
+        weights=str(weights),
+        control=False,
+        probes=False,
+        epochs=1,
+        attacker_images=other.images,
+        countermeasures=("pair-purification:steps=2,pairs=10",),
+    )
+    result = verify_release(named, SilentProgress())
+    assert result.conditions[2].name == "small + pair-purification:steps=2,pairs=10"
+    assert "the owner protected 10 images for the attacker, as a service" in result.notes
+    assert {task.task: task.judged for task in result.conditions[1].tasks} == {"green": True, "red": False}
+    assert result.conditions[1].average is None or result.conditions[1].average.tasks == ("green",)
+    assert "kept useful by design, so learned too and not judged: red" in result.notes
+    assert any(note.startswith("kept useful, share of what clean images teach") for note in result.notes)
+    more = replace(named, countermeasures=("pair-purification:steps=2,pairs=8",), cache=config.cache)
+    assert [found.cached for found in verify_release(more, SilentProgress()).conditions] == [True, True, False]
+    with pytest.raises(InputError, match="judge the generator with --weights"):
+        verify_release(replace(named, weights=None, protected=tmp_path), SilentProgress())
 
 
 def test_confidence_is_refused_where_tasks_label_every_pixel(config: VerifyConfig) -> None:

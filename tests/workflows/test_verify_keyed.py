@@ -20,6 +20,8 @@ from mtlue_cli.workflows.verify.run import verify_release
 from tests.small_set import write_checkpoint
 from tests.verification.made_release import MadeSet, make_set
 
+pytestmark = pytest.mark.usefixtures("tiny_small")
+
 DIGITS = "abba" * 16
 REMOVAL = CountermeasureName.RECOMPUTE_REMOVAL.value
 
@@ -53,7 +55,7 @@ def config(made: MadeSet, cache: Path, tmp_path: Path, monkeypatch: pytest.Monke
         epochs=4,
         size=16,
         batch_size=10,
-        learning_rate=3e-3,
+        learning_rate=1e-2,
         control=False,
         probes=False,
         cache=cache,

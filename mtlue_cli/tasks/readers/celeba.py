@@ -5,14 +5,15 @@ The first holds a count, the attributes, and one row of -1 and 1 per image; the 
 Source: Liu et al., "Deep Learning Face Attributes in the Wild", ICCV 2015; the files of the published data set.
 """
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 
-from mtlue_cli.budget import check_table
+from mtlue_cli.budget import budget, check_table
 from mtlue_cli.choices import LabelFormat, SplitPart
 from mtlue_cli.errors import InputError
 from mtlue_cli.tasks.readers.base import Cell, LabelReader, LabelSource, RawTable, image_table
-from mtlue_cli.tasks.readers.text import read_text
+from mtlue_cli.tasks.readers.text import lines_of, read_text
 from mtlue_cli.tasks.wording import counted, quoted
 
 _CLASSES = {"-1": "0", "1": "1"}
@@ -73,9 +74,22 @@ def read_partition(path: Path) -> Mapping[str, SplitPart]:
 
 
 def _lines(path: Path) -> list[tuple[str, list[str]]]:
-    """Place and words of each line that is not blank."""
-    lines = enumerate(read_text(path).split("\n"), 1)
-    return [(f"row {number}", words) for number, line in lines if (words := line.split())]
+    """Place and words of each line that is not blank.
+
+    Raises:
+        InputError: They are more than a label file may have.
+    """
+    found: list[tuple[str, list[str]]] = []
+    for number, line in enumerate(lines_of(read_text(path)), 1):
+        if len(line) > 2 * budget().max_columns:
+            check_table(path, 1, sum(1 for _ in _WORD.finditer(line)))
+        if words := line.split():
+            found.append((f"row {number}", words))
+            check_table(path, len(found) - 2, len(words))
+    return found
+
+
+_WORD = re.compile(r"\S+")
 
 
 def _is_count(words: list[str]) -> bool:

@@ -4,20 +4,19 @@ Sources: Lin et al., "Microsoft COCO", ECCV 2014; Kirillov et al., "Panoptic Seg
 "COCO-Stuff", CVPR 2018; the data formats of the published data sets.
 """
 
-import json
 import os
 from collections import Counter, defaultdict
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from mtlue_cli.budget import check_table
+from mtlue_cli.budget import budget, check_table
 from mtlue_cli.choices import LabelFormat, TaskKind
 from mtlue_cli.errors import InputError
 from mtlue_cli.tasks.declared import Declaration
 from mtlue_cli.tasks.readers.base import LabelReader, LabelSource, RawTable, image_table
+from mtlue_cli.tasks.readers.json_members import read_members
 from mtlue_cli.tasks.readers.mask_folders import COLUMN
-from mtlue_cli.tasks.readers.text import read_text
 from mtlue_cli.tasks.spec import UNLABELLED, Task
 from mtlue_cli.tasks.wording import quoted
 
@@ -36,24 +35,35 @@ def read_coco(source: LabelSource) -> RawTable:
     Raises:
         InputError: It is no such document.
     """
-    document = read_document(source.path)
+    found: dict[str, Any] = {}
+    panoptic: list[_Segments] | None = [] if source.path.with_suffix("").is_dir() else None
     try:
-        categories = {entry["id"]: str(entry["name"]).strip() for entry in document["categories"]}
-        shown: dict[Any, set[Any]] = defaultdict(set)
-        for entry in document["annotations"]:
-            parts = entry.get("segments_info", (entry,))
-            shown[entry["image_id"]].update(part["category_id"] for part in parts)
-        check_table(source.path, len(document["images"]), 2 + len(categories))
-        images = [(entry["id"], str(entry["file_name"])) for entry in document["images"]]
+        for name, entries in read_members(source.path):
+            if name == "images":
+                images = found[name] = []
+                for entry in entries:
+                    images.append((entry["id"], str(entry["file_name"])))
+                    if len(images) > budget().max_rows:
+                        check_table(source.path, len(images), 2)
+            elif name == "categories":
+                categories = found[name] = {}
+                for entry in entries:
+                    categories[entry["id"]] = str(entry["name"]).strip()
+                    check_table(source.path, 0, 2 + len(categories))
+            elif name == "annotations":
+                found[name] = _shown(source.path, entries, panoptic)
+        categories, shown, images = found["categories"], found["annotations"], found["images"]
+        check_table(source.path, len(images), 2 + len(categories))
         classes = tuple(categories.values())
         numbers = dict(zip(categories, Task(COLUMN, TaskKind.SEGMENTATION, classes).numbers, strict=True))
-        masks = _panoptic(source.path, document, numbers) or _pixel_maps(source.path, images, shown.keys(), numbers)
+        masks = _panoptic(source.path, panoptic or (), numbers)
+        masks = masks or _pixel_maps(source.path, images, shown.keys(), numbers)
     except (KeyError, TypeError, AttributeError, ValueError, OverflowError) as error:
         raise InputError(
             f"{source.path} is not COCO: {_fault(error)}",
             hint="expected images, annotations and categories, as instances_val2017.json has them",
         ) from error
-    unknown = sorted({str(key) for found in shown.values() for key in found - categories.keys()})
+    unknown = sorted({str(key) for keys in shown.values() for key in keys - categories.keys()})
     faults = [f"annotations name the category {key}, which categories lacks" for key in unknown]
     masks = [] if unknown else masks
     for at, what, others in ((0, "image", "masks"), (1, "mask", "images")):
@@ -74,15 +84,42 @@ def read_coco(source: LabelSource) -> RawTable:
     )
 
 
-def _panoptic(path: Path, document: Mapping[str, Any], numbers: Mapping[Any, int]) -> list[Mask]:
+_Segments = tuple[Any, str, Mapping[int, Any]]
+"""Key of an image, its mask, and the category of each id in it."""
+
+
+def _shown(path: Path, annotations: Iterable[Any], panoptic: list[_Segments] | None) -> dict[Any, set[Any]]:
+    """The categories that each image shows; those of panoptic masks are added to ``panoptic`` too, if it is a list.
+
+    Raises:
+        InputError: They are more than a label file may hold.
+    """
+    shown: dict[Any, set[Any]] = defaultdict(set)
+    kept, most = 0, budget().max_cells
+    for entry in annotations:
+        parts, categories = entry.get("segments_info", (entry,)), shown[entry["image_id"]]
+        kept -= len(categories)
+        categories.update(part["category_id"] for part in parts)
+        kept += len(categories)
+        if panoptic is not None and "segments_info" in entry:
+            ids = {int(part["id"]): part["category_id"] for part in parts}
+            panoptic.append((entry["image_id"], str(entry["file_name"]), ids))
+            kept += len(ids)
+        if kept > most:
+            raise InputError(
+                f"{path} has more than {most:,} annotations of categories", hint="set another limit with --max-cells"
+            )
+        if len(shown) > budget().max_rows:
+            check_table(path, len(shown), 2)
+    return shown
+
+
+def _panoptic(path: Path, entries: Iterable[_Segments], numbers: Mapping[Any, int]) -> list[Mask]:
     """Masks that hold ids of segments, in the folder of the document's name; 0 is no segment."""
-    folder = path.with_suffix("")
     masks: list[Mask] = []
-    for entry in document["annotations"] if folder.is_dir() else ():
-        if "segments_info" in entry:
-            parts = {int(part["id"]): part["category_id"] for part in entry["segments_info"]}
-            ids = {key: numbers.get(category, UNLABELLED) for key, category in parts.items()} | {0: UNLABELLED}
-            masks.append((entry["image_id"], str(PurePosixPath(folder.name, entry["file_name"])), ids))
+    for image, file, parts in entries:
+        ids = {key: numbers.get(category, UNLABELLED) for key, category in parts.items()} | {0: UNLABELLED}
+        masks.append((image, str(PurePosixPath(path.stem, file)), ids))
     return masks
 
 
@@ -105,21 +142,6 @@ def _pixel_maps(
 
 def _fault(error: Exception) -> str:
     return f"an entry lacks {error}" if isinstance(error, KeyError) else f"an entry has another form ({error})"
-
-
-def read_document(path: Path) -> dict[str, Any]:
-    """The whole document.
-
-    Raises:
-        InputError: It is no JSON object.
-    """
-    try:
-        document = json.loads(read_text(path))
-    except (ValueError, RecursionError) as error:
-        raise InputError(f"{path} is not JSON: {error}") from error
-    if not isinstance(document, dict):
-        raise InputError(f"{path} is not COCO: expected an object with images, annotations and categories")
-    return document
 
 
 COCO = LabelReader(LabelFormat.COCO, "COCO's annotations", read_coco, (".json",))

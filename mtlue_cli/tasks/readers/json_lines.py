@@ -6,7 +6,7 @@ from typing import Any
 from mtlue_cli.budget import check_table
 from mtlue_cli.choices import LabelFormat
 from mtlue_cli.tasks.readers.base import Cell, LabelReader, LabelSource, RawTable, list_text, number_text
-from mtlue_cli.tasks.readers.text import read_text
+from mtlue_cli.tasks.readers.text import MOST_ENTRY, lines_of, read_text
 from mtlue_cli.tasks.wording import quoted
 
 _KINDS = {list: "a list", dict: "an object", str: "text", bool: "true or false", type(None): "null"}
@@ -35,14 +35,17 @@ def read_json_lines(source: LabelSource) -> RawTable:
     unread: dict[str, str] = {}
     found: list[tuple[str, dict[str, Cell]]] = []
     faults: list[str] = []
-    for number, line in enumerate(read_text(source.path).split("\n"), 1):
+    for number, line in enumerate(lines_of(read_text(source.path)), 1):
         if not line.strip():
             continue
         place = f"row {number}"
         try:
+            if len(line) > MOST_ENTRY:
+                raise ValueError(f"has {len(line):,} characters, expected at most {MOST_ENTRY:,}")
             cells = _cells(line)
         except (ValueError, RecursionError) as error:
             faults.append(f"{place}: {_described(error)}")
+            check_table(source.path, len(found) + len(faults), len(header))
             continue
         header.update(dict.fromkeys(cells))
         found.append((place, cells))

@@ -10,13 +10,12 @@ from typing import TYPE_CHECKING, Any
 from mtlue_cli.budget import budget, check_table
 from mtlue_cli.choices import LabelFormat
 from mtlue_cli.errors import InputError
-from mtlue_cli.files import held, open_regular
+from mtlue_cli.tasks.parquet_file import Footer, read_footer, read_tables
 from mtlue_cli.tasks.readers.base import Cell, LabelReader, LabelSource, RawTable, list_text, number_text
 from mtlue_cli.tasks.wording import quoted
 
 if TYPE_CHECKING:
     import pyarrow
-    from pyarrow import parquet
 
 _ROW_INDEX = re.compile(r"__index_level_\d+__")
 """Columns in which pandas keeps the numbers of its rows."""
@@ -35,30 +34,22 @@ def read_parquet(source: LabelSource) -> RawTable:
     Raises:
         InputError: The file is no Parquet, or is larger than the budget.
     """
-    import pyarrow
-    from pyarrow import parquet
-
+    stored = read_footer(source.path)
+    schema = stored.schema
+    kind_of = {field.name: field.type for field in schema if not _ROW_INDEX.fullmatch(field.name)}
+    expected = "expected text, numbers, booleans, dates, times, or lists of these"
+    unread = {
+        name.strip(): f"holds {quoted(str(kind))}, {expected}"
+        for name, kind in kind_of.items()
+        if not _is_readable(kind)
+    }
+    wanted = [name for name in kind_of if name.strip() not in unread]
+    _check(source.path, stored, wanted)
+    texts = [leaf.path for leaf in stored.leaves if leaf.is_text]
+    groups = list(read_tables(source.path, wanted, texts)) or [schema.empty_table().select(wanted)]
     header: list[str] = []
     columns: list[list[Cell]] = []
     try:
-        open_regular(source.path).close()  # a FIFO would be waited for
-        with held(source.path), parquet.ParquetFile(source.path) as file:
-            stored, names, kinds = file.metadata, file.schema_arrow.names, file.schema_arrow.types
-        kind_of = {name: kind for name, kind in zip(names, kinds, strict=True) if not _ROW_INDEX.fullmatch(name)}
-        expected = "expected text, numbers, booleans, dates, times, or lists of these"
-        unread = {
-            name.strip(): f"holds {quoted(str(kind))}, {expected}"
-            for name, kind in kind_of.items()
-            if not _is_readable(kind)
-        }
-        wanted = [name for name in kind_of if name.strip() not in unread]
-        _check(source.path, stored, wanted)
-        leaves = map(stored.schema.column, range(stored.num_columns))
-        texts = [leaf.path for leaf in leaves if leaf.logical_type.type == "STRING"]
-        with held(source.path), parquet.ParquetFile(source.path, read_dictionary=texts) as file:
-            # pyarrow cannot read such lists from several groups at once.
-            groups = [file.read_row_group(at, wanted, use_threads=False) for at in range(stored.num_row_groups)]
-        groups = groups or [file.schema_arrow.empty_table().select(wanted)]
         for at, name in enumerate(groups[0].column_names):
             # Reading ``a.b`` brings the struct ``a`` too, which may hold a field of that name.
             if name.strip() in unread:
@@ -68,27 +59,27 @@ def read_parquet(source: LabelSource) -> RawTable:
                 header.append(name.strip())
             except OverflowError as error:
                 unread[name.strip()] = f"holds dates or times beyond the year 9999: {error}"
-    except (pyarrow.ArrowException, OSError, ValueError, MemoryError) as error:
+    except (OSError, ValueError, MemoryError) as error:  # pyarrow's are among them
         reason = next(iter(str(error).splitlines()), type(error).__name__)
         raise InputError(f"{source.path} cannot be read as Parquet: {quoted(reason)}") from error
-    places = tuple(f"row {number}" for number in range(1, stored.num_rows + 1))
+    if any(len(column) != stored.rows for column in columns):
+        raise InputError(f"{source.path} cannot be read as Parquet: it states {stored.rows:,} rows and has others")
+    places = tuple(f"row {number}" for number in range(1, stored.rows + 1))
     return RawTable(tuple(header), tuple(zip(*columns, strict=True)), places if columns else (), unread=unread)
 
 
-def _check(path: Path, stored: "parquet.FileMetaData", columns: Sequence[str]) -> None:
+def _check(path: Path, stored: Footer, columns: Sequence[str]) -> None:
     """Refuse a file whose ``columns`` hold more than the budget, by what its footer says of them.
 
     Raises:
         InputError: They do.
     """
-    check_table(path, stored.num_rows, len(columns))
-    groups = [stored.row_group(at) for at in range(stored.num_row_groups)]
-    found = [group.column(at) for group in groups for at in range(group.num_columns)]
+    check_table(path, stored.rows, len(columns))
     inside = tuple(f"{name}." for name in columns)
-    found = [chunk for chunk in found if f"{chunk.path_in_schema}.".startswith(inside)]
-    values = sum(chunk.num_values for chunk in found)  # of lists, each element
+    found = [leaf for leaf in stored.leaves if f"{leaf.path}.".startswith(inside)]
+    values = sum(leaf.values for leaf in found)  # of lists, each element
     check_table(path, values // max(1, len(columns)), len(columns))
-    size, most = sum(chunk.total_uncompressed_size for chunk in found), budget().max_label_bytes
+    size, most = sum(leaf.size for leaf in found), budget().max_label_bytes
     if size > most:
         raise InputError(
             f"{path} has {size:,} bytes of labels, uncompressed, the limit is {most:,}",

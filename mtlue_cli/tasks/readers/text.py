@@ -1,6 +1,7 @@
 """Text of a label file in whatever encoding it states."""
 
 import codecs
+from collections.abc import Iterator
 from pathlib import Path
 
 from mtlue_cli.budget import budget
@@ -9,6 +10,9 @@ from mtlue_cli.files import open_regular, read_regular
 
 START = 65536
 """Bytes that are looked at to tell a format."""
+
+MOST_ENTRY = 4 << 20
+"""Characters at most of a part of a JSON file that is read at once: its objects may take thirty times as many bytes."""
 
 MARKS = (
     (codecs.BOM_UTF8, "utf-8-sig"),
@@ -44,6 +48,16 @@ def read_text(path: Path) -> str:
     if not text.strip():
         raise InputError(f"{path} is empty", hint="expected a header and one row per image")
     return text
+
+
+def lines_of(text: str) -> Iterator[str]:
+    """The lines of a text, one at a time, without their ends: a list of very many empty ones would take much memory."""
+    at = 0
+    while at <= len(text):
+        end = text.find("\n", at)
+        end = len(text) if end < 0 else end
+        yield text[at:end]
+        at = end + 1
 
 
 def read_start(path: Path) -> str:

@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from string import Formatter
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -24,6 +25,16 @@ CALL = 64
 """Images that a network cleans at a time."""
 
 
+class Validation(NamedTuple):
+    """Images that an attacker holds out of his training and picks the epoch by.
+
+    ``share`` is that of the training images, ``clean`` the share of them that he has as clean originals.
+    """
+
+    share: float
+    clean: float
+
+
 @dataclass(frozen=True)
 class AttackerView:
     """What an attacker has at hand.
@@ -32,7 +43,7 @@ class AttackerView:
         labels: The published labels: task name to ``(N,)`` int64, negative where unlabelled, or to label maps.
         tasks: Their tasks.
         pairs: A few originals and their protected versions, ``(M, 3, S, S)`` uint8 each, which whoever has the
-            generator can make from any images; None where no generator is public.
+            generator can make from any images; or his own images, which the owner protected for him. None: he has none.
         crop_size: Side in pixels of what his network will see.
         seed: Of whatever he draws.
         device: Where he computes.
@@ -74,6 +85,8 @@ class Countermeasure(ABC):  # noqa: B024 - each hook has a neutral default; a co
         needs_pairs: Whether it cannot run without :attr:`AttackerView.pairs`.
         needs_weights: Whether it cannot run without :attr:`AttackerView.weights`.
         needs_own_images: Whether it cannot run without :attr:`AttackerView.own_images`.
+        needs_own_pairs: Pairs of his own images, protected by the owner as a service, that it takes at most; 0: it
+            takes none.
         image_level_only: Whether it works on labels of images: it does not see label maps, and cannot run on these
             alone.
         moves_content: Whether it moves what an image shows and leaves label maps where they are: it would spoil what it
@@ -87,6 +100,7 @@ class Countermeasure(ABC):  # noqa: B024 - each hook has a neutral default; a co
     needs_pairs = False
     needs_weights = False
     needs_own_images = False
+    needs_own_pairs = 0
     image_level_only = False
     moves_content = False
     blends_labels = False
@@ -104,6 +118,11 @@ class Countermeasure(ABC):  # noqa: B024 - each hook has a neutral default; a co
     def smallest_side(self) -> int:
         """Smallest side in pixels of the images that it can work on."""
         return 1
+
+    @property
+    def validation(self) -> Validation | None:
+        """What he picks the epoch by; None: the last counts."""
+        return None
 
     def before_training(self, images: Tensor, view: AttackerView) -> Tensor:
         """The release as he trains on it: ``(N, 3, S, S)`` uint8, a new tensor or ``images`` itself, unchanged."""

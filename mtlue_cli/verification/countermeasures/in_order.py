@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from mtlue_cli.choices import Tier
 from mtlue_cli.errors import InputError
 from mtlue_cli.training.intervention import Intervention, Mixture
-from mtlue_cli.verification.countermeasures.base import AttackerView, Countermeasure, CountermeasureChoice
+from mtlue_cli.verification.countermeasures.base import AttackerView, Countermeasure, CountermeasureChoice, Validation
 
 STEPS = re.compile(r"\+(?=[a-z])")
 """Between the countermeasures of one option, as in ``jpeg:quality=30+grayscale``; ``1e+3`` is a number."""
@@ -34,11 +34,12 @@ class InOrder(Countermeasure):
             "needs_pairs",
             "needs_weights",
             "needs_own_images",
+            "needs_own_pairs",
             "image_level_only",
             "moves_content",
             "blends_labels",
         ):
-            object.__setattr__(self, name, any(getattr(step, name) for step in self.steps))
+            object.__setattr__(self, name, max(getattr(step, name) for step in self.steps))
         object.__setattr__(self, "source", "; ".join(dict.fromkeys(step.source for step in self.steps)))
 
     @property
@@ -50,6 +51,11 @@ class InOrder(Countermeasure):
     def smallest_side(self) -> int:
         """Smallest side in pixels of the images that all steps can work on."""
         return max(step.smallest_side for step in self.steps)
+
+    @property
+    def validation(self) -> Validation | None:
+        """What the step that stops early picks the epoch by; None: no step does."""
+        return next((found for step in self.steps if (found := step.validation) is not None), None)
 
     def before_training(self, images: Tensor, view: AttackerView) -> Tensor:
         """The release after all steps, ``(N, 3, S, S)`` uint8; the attacker's pairs and own images go the same way."""
@@ -119,8 +125,10 @@ def in_order(steps: Sequence[CountermeasureChoice]) -> CountermeasureChoice:
     if len(steps) == 1:
         return steps[0]
     name = "+".join(step.name for step in steps)
-    if len(set(steps)) < len(steps):
+    if len(set(steps)) < len(steps) or sum(step.settings.validation is not None for step in steps) > 1:
         raise InputError(f"countermeasure {name!r} names the same step twice")
+    if any(step.settings.needs_pairs for step in steps) and any(step.settings.needs_own_pairs for step in steps):
+        raise InputError(f"countermeasure {name!r} takes pairs of two kinds", hint="name each in an option of its own")
     early = next((step for step in steps[:-1] if step.settings.blends_labels), None)
     if early is not None:
         others = "+".join(step.name for step in steps if step is not early)

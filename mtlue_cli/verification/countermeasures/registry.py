@@ -23,6 +23,7 @@ from mtlue_cli.verification.countermeasures.bit_depth import FewerBits
 from mtlue_cli.verification.countermeasures.chroma_low_pass import ChromaBlur
 from mtlue_cli.verification.countermeasures.colour_jitter import ColourJitter
 from mtlue_cli.verification.countermeasures.cutout import Cutout
+from mtlue_cli.verification.countermeasures.early_stop import EarlyStop
 from mtlue_cli.verification.countermeasures.gaussian_blur import Blur
 from mtlue_cli.verification.countermeasures.gaussian_noise import GaussianNoise
 from mtlue_cli.verification.countermeasures.grayscale import ToGrayscale
@@ -33,6 +34,7 @@ from mtlue_cli.verification.countermeasures.low_pass import LowPass
 from mtlue_cli.verification.countermeasures.mixing import CutMix, MixUp
 from mtlue_cli.verification.countermeasures.nonlinear import NonlinearTransformations
 from mtlue_cli.verification.countermeasures.orthogonal_projection import OrthogonalProjection
+from mtlue_cli.verification.countermeasures.pair_purification import PairPurification
 from mtlue_cli.verification.countermeasures.pair_remover import PairRemover
 from mtlue_cli.verification.countermeasures.purification import Purification
 from mtlue_cli.verification.countermeasures.random_interpolation import RandomInterpolation
@@ -70,8 +72,10 @@ COUNTERMEASURES: Mapping[str, CountermeasureChoice] = {
         (CountermeasureName.FGSM_TRAINING, Tier.STANDARD, FgsmTraining()),
         (CountermeasureName.ADVERSARIAL_TRAINING, Tier.FULL, AdversarialTraining()),
         (CountermeasureName.PURIFICATION, Tier.STANDARD, Purification()),
+        (CountermeasureName.PAIR_PURIFICATION, Tier.STANDARD, PairPurification()),
         (CountermeasureName.PAIR_REMOVER, Tier.STANDARD, PairRemover()),
         (CountermeasureName.RECOMPUTE_REMOVAL, Tier.STANDARD, RecomputeRemoval()),
+        (CountermeasureName.EARLY_STOP, Tier.STANDARD, EarlyStop()),
     )
 }
 

@@ -71,6 +71,26 @@ def charts(document: VerifyDocument) -> tuple[Chart, ...]:
     return tuple(_chart(one, ticks) for one in series)
 
 
+def trajectories(document: VerifyDocument) -> tuple[Chart, ...]:
+    """A chart for every victim that was trained on a sequence of releases, over their protected shares.
+
+    ``test``: accuracy on clean images. ``train``: 1 minus the mean of the learning errors so far.
+    """
+    found: list[Chart] = []
+    for one in document.conditions:
+        if not one.trajectory or one.average is None:
+            continue
+        numbers = tuple(range(len(one.trajectory)))
+        runs = (
+            ("train", numbers, tuple(1 - stage.mean_error.mean for stage in one.trajectory)),
+            ("test", numbers, tuple(stage.score.mean for stage in one.trajectory)),
+        )
+        series = _Series(one, runs, (("floor", one.average.floor), ("clean", one.average.clean_score.mean)))
+        shares = [f"{100 * stage.protected_fraction:g}" for stage in one.trajectory]
+        found.append(_chart(series, _grid(min(series.values()), max(series.values())), shares))
+    return tuple(found)
+
+
 @dataclass(frozen=True)
 class _Series:
     """Means over the tasks that a condition's average runs over.
@@ -128,7 +148,8 @@ def _grid(low: float, high: float) -> tuple[float, ...]:
     return tuple(number * step for number in range(first, last + 1))
 
 
-def _chart(series: _Series, grid: Sequence[float]) -> Chart:
+def _chart(series: _Series, grid: Sequence[float], texts: Sequence[str] = ()) -> Chart:
+    """``texts`` stand at the numbers from 0; none: the numbers themselves."""
     numbers = sorted({number for _, epochs, _ in series.runs for number in epochs})
     first, last = numbers[0], numbers[-1]
 
@@ -147,7 +168,9 @@ def _chart(series: _Series, grid: Sequence[float]) -> Chart:
         condition=series.condition,
         summary=_summary(series),
         lines=tuple(lines),
-        x_ticks=tuple(Tick(round(x(number), 1), str(number)) for number in _thinned(numbers)),
+        x_ticks=tuple(
+            Tick(round(x(number), 1), texts[number] if texts else str(number)) for number in _thinned(numbers)
+        ),
         y_ticks=tuple(Tick(round(y(value), 1), f"{100 * value:.0f} %") for value in grid),
     )
 

@@ -15,7 +15,7 @@ from mtlue_cli.images.contact_sheet import AMPLIFICATION
 from mtlue_cli.tasks.wording import counted
 from mtlue_cli.verification.conditions import Role
 from mtlue_cli.verification.document import VerifyDocument
-from mtlue_cli.verification.reports import curves, wording
+from mtlue_cli.verification.reports import curves, trade_off, wording
 from mtlue_cli.verification.reports.heat_map import heat_map
 from mtlue_cli.verification.reports.pages import page_environment
 from mtlue_cli.verification.reports.wording import NOTHING, SIGNS
@@ -69,6 +69,7 @@ def write_html(document: VerifyDocument, samples: Sequence[Sample] = ()) -> str:
         mean=wording.mean_of,
         percent=wording.percent,
         setting=_setting,
+        trajectory=wording.trajectory_in_words,
         victim=wording.victim_in_words,
     )
     conditions = wording.worst_first(document.conditions)
@@ -81,6 +82,9 @@ def write_html(document: VerifyDocument, samples: Sequence[Sample] = ()) -> str:
         sign=SIGNS[document.verdict],
         heat_map=heat_map(document),
         charts=curves.charts(document),
+        trajectories=curves.trajectories(document),
+        trade_off=trade_off.trade_off(document),
+        trade_plot=trade_off,
         plot=curves,
         samples=samples,
         amplification=AMPLIFICATION,

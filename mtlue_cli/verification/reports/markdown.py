@@ -5,7 +5,7 @@ does not fit is left out from the end of its table or list, and a sentence in it
 """
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from mtlue_cli.tasks.wording import counted
 from mtlue_cli.verification.audit import AuditReport
@@ -19,6 +19,7 @@ from mtlue_cli.verification.reports.wording import (
     NOTHING,
     by_place,
     clipped,
+    concepts_in_words,
     elapsed,
     flip_in_words,
     fraction,
@@ -28,6 +29,8 @@ from mtlue_cli.verification.reports.wording import (
     mean_of,
     percent,
     share_with_interval,
+    trade_off_in_words,
+    trajectory_in_words,
     victim_in_words,
     worst_first,
 )
@@ -40,7 +43,7 @@ MOST_NAME, MOST_TEXT, MOST_COMMAND = 80, 2_000, 20_000
 """Characters of a name, of a free text and of the command line; longer ones are cut."""
 
 TABLE_BYTES, MATRIX_BYTES, LIST_BYTES = 250_000, 400_000, 40_000
-"""Budgets of the table of conditions, of the table of tasks by conditions, and of every list. With six lists and the
+"""Budgets of the table of conditions, of the table of tasks by conditions, and of every list. With nine lists and the
 texts at four bytes a character they stay below :data:`MOST_BYTES`."""
 
 OPEN_COLUMNS = 8
@@ -64,6 +67,9 @@ def write_markdown(document: VerifyDocument) -> str:
         *_conditions(document),
         *_matrix(document),
         *_listed("Learned beyond position", list(_beyond_place(document)), "task"),
+        *_listed("Utility and forgetting", _said(document, trade_off_in_words), "condition"),
+        *_listed("A sequence of releases", _said(document, trajectory_in_words), "condition"),
+        *_listed("Concepts", _said(document, concepts_in_words), "condition"),
         *_listed("Probes", [_probe(probe) for probe in document.probes], "probe"),
         *_listed(
             "Not tested",
@@ -194,6 +200,12 @@ def _matrix(document: VerifyDocument) -> Iterable[str]:
 
 def _cell(cell: Cell) -> str:
     return (f"**{cell.text}**" if cell.colour.startswith("above") else cell.text or NOTHING) + cell.remark
+
+
+def _said(document: VerifyDocument, words: Callable[[ConditionFigures], str | None]) -> list[str]:
+    """A line for every condition that ``words`` says something of."""
+    pairs = [(one, words(one)) for one in worst_first(document.conditions)]
+    return [f"{_name(one.name)}: {_prose(said)}" for one, said in pairs if said is not None]
 
 
 def _beyond_place(document: VerifyDocument) -> Iterable[str]:

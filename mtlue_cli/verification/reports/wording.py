@@ -133,7 +133,49 @@ def elapsed(seconds: float) -> str:
 def victim_in_words(condition: ConditionFigures) -> str:
     """Backbone, learner, weighting and training method of a condition's victim, in one phrase."""
     victim = condition.victim
-    return ", ".join(map(clean_text, filter(None, (victim.backbone, victim.learner, victim.weighting, victim.method))))
+    parts = victim.backbone, victim.learner, victim.weighting, victim.method, stopped_in_words(condition)
+    return ", ".join(map(clean_text, filter(None, parts)))
+
+
+def stopped_in_words(condition: ConditionFigures) -> str:
+    """Which epochs validation images chose, such as ``epoch 3 of 8 by validation``; empty where the last counts."""
+    chosen = sorted({epoch for found in condition.stopped_epochs if found is not None for epoch in found.values()})
+    total = max((len(curve.epochs) for curve in condition.curves), default=0)
+    return f"epoch {' or '.join(map(str, chosen))} of {total} by validation" if chosen else ""
+
+
+def trajectory_in_words(condition: ConditionFigures) -> str | None:
+    """What is learned after each release of a sequence, by its protected share; None without one."""
+    if not condition.trajectory:
+        return None
+    learned = (
+        f"{fraction(one.learned_fraction.mean)} at {100 * one.protected_fraction:g} %" for one in condition.trajectory
+    )
+    return f"learned after each release, by the share that is protected: {', '.join(learned)}"
+
+
+def concepts_in_words(condition: ConditionFigures) -> str | None:
+    """What is predicted through concepts, and how well; None without a concept bottleneck."""
+    found = condition.concepts
+    if found is None:
+        return None
+    return (
+        f"{clean_text(found.target)} through {found.concepts} concepts {share_with_interval(found.by_concepts)} %, "
+        f"with {found.residuals} residual vectors {share_with_interval(found.accuracy)} %; learned through the "
+        f"concepts alone {fraction_with_interval(found.learned_by_concepts)}; concept utilisation efficiency "
+        f"{fraction(found.efficiency_by_concepts.mean)}, with the vectors {fraction(found.efficiency.mean)}"
+    )
+
+
+def trade_off_in_words(condition: ConditionFigures) -> str | None:
+    """What is forgotten of the protected tasks, and left of the kept ones; None where no task is kept."""
+    if condition.role is Role.REFERENCE or condition.utility is None or condition.learned is None:
+        return None
+    names = ", ".join(map(clean_text, condition.utility.tasks))
+    return (
+        f"forgotten of what is protected {fraction(1 - condition.learned.mean)}, learned of what is kept ({names}) "
+        f"{fraction_with_interval(condition.utility.learned_fraction)}"
+    )
 
 
 def epoch_remark(learned: Learned | None) -> str:

@@ -1,5 +1,6 @@
 """What ``protect`` would do, and how its release would look; nothing is written but a preview that is asked for."""
 
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Literal
@@ -13,9 +14,11 @@ from mtlue_cli.errors import ImageError, InputError
 from mtlue_cli.images.decode import decode_bytes, read_content
 from mtlue_cli.images.encode import encode_image
 from mtlue_cli.images.square import to_square
+from mtlue_cli.keys import find_key
 from mtlue_cli.perturbation.bound import protect_pixels
 from mtlue_cli.release.records import Record
 from mtlue_cli.release.release import Resumption
+from mtlue_cli.release.signing import signing_key
 from mtlue_cli.tasks.overview import ColumnUse
 from mtlue_cli.workflows.progress import Progress
 from mtlue_cli.workflows.protect.config import ProtectConfig
@@ -61,6 +64,9 @@ class ProtectDryRun(
         weights: The weights, in words.
         minutes: Longest time that training them would take; None: they are there.
         epsilon: Bound in 255ths.
+        key: Public name of the key that the weights take, and where it is; None: they take none.
+        seal: That of the key that seals the records, likewise; None: there is none.
+        signer: That of the signing key, likewise; None: nothing is signed.
         size: Estimate of the release in bytes, masks and maps included.
         notes: What else is to know of the labels.
         warnings: What the user must know of the weights.
@@ -79,6 +85,9 @@ class ProtectDryRun(
     weights: str
     minutes: float | None
     epsilon: int
+    key: str | None
+    seal: str | None
+    signer: str | None
     size: int
     notes: tuple[str, ...]
     warnings: tuple[str, ...]
@@ -120,6 +129,11 @@ def dry_run(config: ProtectConfig, progress: Progress, inputs: ProtectInputs) ->
         plan = plan_protection(config, inputs, found, keep_key=False)
         columns, epsilon = plan.columns, plan.run.epsilon
     show_columns(columns, inputs.labels.notes, progress)
+    key = seal = None if plan is None else plan.key
+    if seal is None:
+        with suppress(InputError):  # such a run leaves its records without a seal
+            seal = find_key(None, keep=False)
+    signer = None if config.sign is None else signing_key(config.sign, keep=False)
     table = inputs.labels.table
     if plan is not None:
         empty = sum(plan.is_unlabelled(row) and not plan.is_drawn(row) for row in range(len(table)))
@@ -137,6 +151,9 @@ def dry_run(config: ProtectConfig, progress: Progress, inputs: ProtectInputs) ->
         weights="trained on these images" if plan is None else f"{plan.card.name} ({plan.weights})",
         minutes=found.minutes if isinstance(found, OwnWeights) else None,
         epsilon=epsilon,
+        key=None if key is None else key.in_words(),
+        seal=None if seal is None else seal.in_words(),
+        signer=None if signer is None else signer.in_words(),
         size=_estimated_size(config, inputs, epsilon, progress),
         notes=inputs.labels.notes,
         warnings=found.warnings if plan is None else plan.warnings,

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from mtlue_cli.budget import ReadingThreads
+from mtlue_cli.budget import ReadingThreads, budget
 from mtlue_cli.choices import Quality, metadata_groups
 from mtlue_cli.engines.engine import Engine
 from mtlue_cli.errors import ImageError, MtlueError, StorageError
@@ -26,6 +26,8 @@ from mtlue_cli.files import (
     expect,
     file_digest,
     known_digest,
+    open_below,
+    remote_of,
     unwritable,
     write_atomically,
     write_together,
@@ -143,6 +145,8 @@ class PhotoSteps:
         self._sees_images = sees_images
         self._draw = draw or plan_draws(plan)
         self._release = plan.release.folder
+        self._released = {} if plan.force else plan.earlier.released
+        self._is_remote = remote_of(images) is not None
         self._format = plan.run.image_format
         self._groups = metadata_groups(plan.run.keep_metadata)
         table = plan.labels.table
@@ -156,21 +160,34 @@ class PhotoSteps:
         except ImageError as error:
             return self.quarantine(row, error)
 
-    def to_read(self, rows: Iterable[int], done: Callable[[int, Record], None]) -> list[int]:
-        """The rows whose originals are to be read; ``done`` gets all others, whose record is known to hold."""
-        unread = {row: self._unread(row) for row in rows}
-        for row, record in unread.items():
-            if record is not None:
-                done(row, record)
-        left = [row for row, record in unread.items() if record is None]
-        expect(self._images, [self._plan.table.file_names[row] for row in left])
-        return left
+    def to_read(self, rows: Sequence[int], pool: Executor, done: Callable[[int, Record], None]) -> Sequence[int]:
+        """The rows whose originals are to be protected; ``done`` gets all others, whose record holds."""
+        if self._plan.earlier.records:
+            current = pool.map(self._current, rows, chunksize=UNIT)
+            left: list[int] = []
+            for row, record in zip(rows, current, strict=True):
+                if record is None:
+                    left.append(row)
+                else:
+                    done(row, record)
+            rows = left
+        expect(self._images, [self._plan.table.file_names[row] for row in rows])
+        return rows
 
-    def _unread(self, row: int) -> FileRecord | None:
-        """The earlier record of a photo that is known to be as it was without being read; None: read it."""
+    def _current(self, row: int) -> FileRecord | None:
+        """The earlier record of a photo if it holds by digests alone; None: read the photo."""
         source = self._plan.table.file_names[row]
-        record, digest = self._plan.earlier.records.get(source), known_digest(self._images / source)
-        if record is None or digest is None or self._plan.labels.table.map_files(row):
+        record = self._plan.earlier.records.get(source)
+        if record is None or self._plan.labels.table.map_files(row):
+            return None
+        digest = known_digest(self._images / source)
+        if digest is None and not self._is_remote:
+            try:
+                with open_below(self._images, source, budget().photo_bytes) as stream:
+                    digest = hashlib.file_digest(stream, "sha256").hexdigest()
+            except OSError:
+                return None
+        if digest is None or digest in self._released:
             return None
         return record if self._is_current(row, record, digest, {}) else None
 
@@ -182,11 +199,11 @@ class PhotoSteps:
         """
         source = self._plan.table.file_names[row]
         digest = hashlib.sha256(content).hexdigest()
-        released = None if self._plan.force else self._plan.earlier.released.get(digest)
+        released = self._released.get(digest)
         if released is not None:
             raise MtlueError(
-                f"{self._images / source} is protected already: it is {released}, byte for byte; put the original "
-                "back, or give --force to protect it a second time, and run the command again to continue"
+                f"{self._images / source} is protected already: it is {self._release / released}, byte for byte; put "
+                "the original back, or give --force to protect it a second time, and run the command again to continue"
             )
         record = self._plan.earlier.records.get(source)
         try:
@@ -475,7 +492,7 @@ class Pipeline:
 
     def run(self, rows: Sequence[int]) -> None:
         """Bring ``rows`` through."""
-        rows = self.steps.to_read(rows, self.done)
+        rows = self.steps.to_read(rows, self.pool, self.done)
         # A small folder is shared out too.
         most = min(self.batch_size if self.in_pool else UNIT, -(-len(rows) // self.workers))
         for row in rows:

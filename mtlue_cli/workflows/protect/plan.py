@@ -4,7 +4,7 @@ import math
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import cache, cached_property
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path, PurePosixPath
 
@@ -281,6 +281,7 @@ def plan_protection(
         tasks=tasks.names,
         image_format=config.image_format,
         quality=config.quality,
+        keep=tuple(name for name in card.kept if name in labels.table.tasks),
         keep_metadata=config.metadata,
         versions=_versions(),
         file_column=labels.header[labels.file_index],
@@ -308,7 +309,10 @@ def plan_protection(
         force=config.force,
         draws=config.unlabelled is Unlabelled.PROTECT,
         columns=column_uses(
-            labels, tasks.names, reasons_against(config, labels.table.tasks, offered.unfit, card.tasks.names)
+            labels,
+            tasks.names,
+            reasons_against(config, labels.table.tasks, offered.unfit, card.tasks.names)
+            | dict.fromkeys(card.kept, "is kept useful by the weights"),
         ),
         sealer=sealer,
         notes=(*notes, *_unvouched(inputs, vouched, overwrite=config.overwrite)),
@@ -526,7 +530,8 @@ def _epsilon_warnings(run: RunRecord, card: CheckpointCard) -> tuple[str, ...]:
     )
 
 
-def _versions() -> dict[str, str]:
+@cache
+def _versions() -> Mapping[str, str]:
     found = {"mtlue": __version__}
     for package in ("torch", "numpy", "pillow"):
         try:

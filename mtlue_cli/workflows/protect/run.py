@@ -70,6 +70,7 @@ class ProtectResult(
         fixes: What to do about those that got too little, each said once.
         unlabelled: Images of the folder without a row; they are not released.
         tasks, unprotected_tasks: Names.
+        kept_useful: Those of ``unprotected_tasks`` that the weights were trained to keep useful.
         epsilon: Bound in 255ths.
         max_change: Largest measured change over all released files in 255ths; None if there is none.
         mean_change: Over all released files; None without any.
@@ -79,6 +80,7 @@ class ProtectResult(
         weights: Name of the generator.
         key_fingerprint: Of the key, for weights that take one, and for traceable releases.
         traceable: Bound in 255ths of the codes beside what trained weights add; None without any.
+        signer: Fingerprint of the signing key; None: the release is not signed.
         warnings: What the user must know of the weights and of colour profiles.
         device: Where it ran, in words.
         seconds: Time taken.
@@ -107,10 +109,12 @@ class ProtectResult(
     weights: str
     key_fingerprint: str | None
     traceable: int | None = None
+    signer: str | None = None
     warnings: tuple[str, ...]
     device: str
     seconds: float
     columns: tuple[ColumnUse, ...] = ()
+    kept_useful: tuple[str, ...] = ()
     exit_code: ExitCode
 
     def rows(self) -> dict[str, str]:
@@ -123,6 +127,7 @@ class ProtectResult(
             "masks and maps": _maps_in_words(self.maps, self.turned_maps),
             "tasks": ", ".join(self.tasks),
             "not protected": ", ".join(self.unprotected_tasks),
+            "kept useful": ", ".join(self.kept_useful),
             "largest change": "" if self.max_change is None else self._largest_change(),
             "change per file": "" if self.mean_change is None else spread.format(*structs.astuple(self.mean_change)),
             "mean PSNR": "" if self.mean_psnr is None else f"{self.mean_psnr:.2f} dB",
@@ -130,6 +135,7 @@ class ProtectResult(
             "weights": self.weights,
             "key": self.key_fingerprint or "",
             "traceable": "" if self.traceable is None else f"codes of {self.traceable}/255",
+            "signed by": self.signer or "",
         }
 
     def _largest_change(self) -> str:
@@ -288,10 +294,12 @@ def _result(
         weights=plan.card.name,
         key_fingerprint=plan.run.key_fingerprint,
         traceable=None if plan.run.traceable is None else plan.run.traceable.levels,
+        signer=None if plan.sealer.signer is None else plan.sealer.signer.public.fingerprint,
         warnings=(*plan.warnings, *_profile_warnings(remarks.lost_profiles)),
         device=device,
         seconds=round(seconds, 3),
         columns=plan.columns,
+        kept_useful=plan.run.keep,
         exit_code=ExitCode.QUARANTINE if left_out else ExitCode.SUCCESS,
     )
 

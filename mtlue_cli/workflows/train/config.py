@@ -12,6 +12,7 @@ from mtlue_cli.options import (
     COMPUTATION,
     EPSILON,
     OUTPUT,
+    PROTECTION,
     TRAINING,
     Device,
     Images,
@@ -22,6 +23,7 @@ from mtlue_cli.options import (
     Seed,
     Tasks,
     Workers,
+    listed_names,
     usable_threads,
 )
 from mtlue_cli.tasks.label_options import LabelOptions, Labels
@@ -84,6 +86,8 @@ class TrainConfig:
     """What a user asks of ``train-generator``; the help of each option says the rest.
 
     Attributes:
+        keep: Columns that stay useful, separated by commas. They are not protected, and no training step takes what
+            would harm them. The surrogate learns them too; for tap and sep.
         out: Checkpoint to write. An unfinished training is kept beside it, in FILE.safetensors.training.
         objective: em: minimise the surrogate's loss. tap: make a surrogate that was trained on clean images predict
             wrong classes. sep: the same for the surrogate after each of its last epochs.
@@ -127,6 +131,9 @@ class TrainConfig:
     out: Annotated[Path, Option(flags="--out -o", panel=OUTPUT, metavar="FILE.safetensors")]
     reading: LabelOptions = field(default_factory=LabelOptions)
     tasks: Tasks = None
+    keep: Annotated[tuple[str, ...] | None, Option(panel=PROTECTION, metavar="C", typed=str, convert=listed_names)] = (
+        None
+    )
     objective: Annotated[ObjectiveName, Option(panel=TRAINING)] = ObjectiveName.TAP
     size: Annotated[int, Option(panel=TRAINING, metavar="PIXELS", minimum=16, maximum=512)] = 64
     epsilon: Annotated[int, EPSILON] = 8
@@ -168,6 +175,11 @@ class TrainConfig:
     key: KeyFile = None
 
     @property
+    def named_columns(self) -> tuple[str, ...] | None:
+        """The columns of :attr:`tasks` and :attr:`keep`; None: those that are tasks by default."""
+        return None if self.tasks is None else (*self.tasks, *(self.keep or ()))
+
+    @property
     def surrogates(self) -> tuple[SurrogateChoice, ...]:
         """What :attr:`surrogate` names."""
         return surrogates_named(self.surrogate)
@@ -195,7 +207,7 @@ class TrainConfig:
     def recorded_settings(self) -> dict[str, Any]:
         """Everything that decides the weights, without paths and without the weights to begin from."""
         aside = {"images", "labels", "out", "device", "licence", "contact_sheet", "overwrite", "workers", "reading"}
-        aside |= {"start", "key", "private", "least_steps"}
+        aside |= {"start", "key", "private", "least_steps"} | (set() if self.keep else {"keep"})
         return {
             name: value
             for name, value in json.loads(json.dumps(asdict(self), default=str)).items()
@@ -238,6 +250,8 @@ def check_usage(config: TrainConfig) -> None:
     else:
         if config.objective is ObjectiveName.EM and (len(surrogates) > 1 or surrogates[0].name in IMAGENET_SURROGATES):
             faults.append("--objective em trains one surrogate from scratch; name one backbone with --surrogate")
+    if config.keep and config.objective is ObjectiveName.EM:
+        faults.append("--keep needs a surrogate of clean images: use --objective tap or sep")
     if not config.images.is_dir():
         faults.append(f"{config.images} is not a folder")
     if faults:

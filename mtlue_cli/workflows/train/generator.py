@@ -29,7 +29,7 @@ from mtlue_cli.tasks.labels import LabelFile
 from mtlue_cli.tasks.names import resolved_names
 from mtlue_cli.tasks.overview import column_uses, overview_lines
 from mtlue_cli.tasks.paths import names_below
-from mtlue_cli.tasks.spec import LabelTable
+from mtlue_cli.tasks.spec import LabelTable, TaskSet
 from mtlue_cli.tasks.wording import counted
 from mtlue_cli.training.generator_loop import GeneratorLoop
 from mtlue_cli.training.pretrained import load_packaged
@@ -61,16 +61,17 @@ def train_generator(
     own = processes.device if config.device in ("auto", "cuda") else None
     device = own or choose_device(config.device)
     check_usage(config)
-    labels = labels or read_folder_labels(config.images, config.labels, config.reading, learned=config.tasks)
-    table, notes = _chosen(labels, config)
+    labels = labels or read_folder_labels(config.images, config.labels, config.reading, learned=config.named_columns)
+    table, kept, notes = _chosen(labels, config)
+    protected = table.tasks.subset(name for name in table.tasks.names if name not in kept)
     named = config.tasks is not None
     why_not = dict.fromkeys(labels.table.tasks.names, "is not named by --tasks") if named else {}
-    columns = column_uses(labels, table.tasks.names, why_not)
+    columns = column_uses(labels, protected.names, why_not | dict.fromkeys(kept, "is kept useful (--keep)"))
     if not config.private:
         for line in (*overview_lines(columns, "learned"), *notes, *labels.notes):
             progress.note(line)
     progress.note(f"device: {describe_device(device)}")
-    start = None if config.start is None else read_start(config.start, config.key, table)
+    start = None if config.start is None else read_start(config.start, config.key, table.recoded(protected))
     for note in () if start is None or start.key is None else start.key.described():
         progress.note(note)
     large = [one.name for one in config.surrogates if BACKBONES[one.backbone].smallest_side > config.size]
@@ -78,8 +79,8 @@ def train_generator(
         raise InputError(f"--size {config.size} is too small for the surrogate {large[0]}", hint="give a larger --size")
     on_imagenet = [one.backbone for one in config.surrogates if one.name in IMAGENET_SURROGATES]
     pretrained = load_packaged(on_imagenet[0]) if on_imagenet else None
-    data = _load(table, config, progress)
-    batch, parts = recipe_for(config, data.tasks, data.images).batch_size, processes.count * config.accumulate
+    data = _load(table, kept, config, progress)
+    batch, parts = recipe_for(config, data.protected, data.images).batch_size, processes.count * config.accumulate
     if batch % parts or len(data.images) < parts:
         raise InputError(
             f"a step of {batch} images cannot be divided into {parts} equal parts, "
@@ -107,8 +108,12 @@ def train_generator(
     return TrainResult(config.out, config.sheet_path, card, history, seconds, loop.step, config.size, columns)
 
 
-def _chosen(labels: LabelFile, config: TrainConfig) -> tuple[LabelTable, tuple[str, ...]]:
-    """The rows of ``limit`` and the columns of ``tasks``, every file of which must be there; and notes on others."""
+def _chosen(labels: LabelFile, config: TrainConfig) -> tuple[LabelTable, tuple[str, ...], tuple[str, ...]]:
+    """The rows of ``limit`` and the columns of ``tasks`` and ``keep``, every file of which must be there.
+
+    Returns:
+        The table, the names of the kept columns, and notes on other files.
+    """
     table, wanted = labels.table, labels.usual_tasks
     maps = names_below(config.images, table.all_map_files, table.maps_folder)
     others = {*table.file_names, *maps, *labels.other_parts}
@@ -119,7 +124,8 @@ def _chosen(labels: LabelFile, config: TrainConfig) -> tuple[LabelTable, tuple[s
             columns = ", ".join(table.tasks.names)
             raise InputError("--tasks names columns that do not exist", unknown, f"columns: {columns}")
         wanted = table.tasks.subset(named)
-    table = table.recoded(wanted)
+    kept = _kept(config, labels, wanted)
+    table = table.recoded(table.tasks.subset((*wanted.names, *kept)))
     if config.limit is not None:
         table = table.take(range(min(config.limit, len(table))))
     if config.most_images is not None and len(table) > config.most_images:
@@ -128,10 +134,34 @@ def _chosen(labels: LabelFile, config: TrainConfig) -> tuple[LabelTable, tuple[s
     if len(table) < 2:
         number = counted(len(table), "image")
         raise InputError(f"{config.labels} has {number}; a generator needs at least two to learn from")
-    return table, match.notes
+    return table, kept, match.notes
 
 
-def _load(table: LabelTable, config: TrainConfig, progress: Progress) -> TrainingData:
+def _kept(config: TrainConfig, labels: LabelFile, wanted: TaskSet) -> tuple[str, ...]:
+    """The columns of ``--keep``; ``wanted`` are those of ``--tasks``, or all that are tasks by default.
+
+    Raises:
+        InputError: One is no column, no task, or is to be protected too; or nothing is left to protect.
+    """
+    kept = resolved_names(config.keep or (), labels.table.tasks.names)
+    unknown = [name for name in kept if name not in labels.table.tasks]
+    if unknown:
+        columns = ", ".join(labels.table.tasks.names)
+        raise InputError("--keep names columns that do not exist", unknown, f"columns: {columns}")
+    if config.tasks is not None:
+        both = [name for name in kept if name in wanted]
+        if both:
+            raise InputError("columns are named by both --tasks and --keep", both, "name each in one of them")
+        return kept
+    no_tasks = [f"{name}: it {labels.left_out[name]}" for name in kept if name in labels.left_out]
+    if no_tasks:
+        raise InputError("--keep names columns that are no tasks", no_tasks, "list the columns to protect with --tasks")
+    if all(name in kept for name in wanted.names):
+        raise InputError("--keep leaves no column to protect", hint=f"columns: {', '.join(wanted.names)}")
+    return kept
+
+
+def _load(table: LabelTable, kept: tuple[str, ...], config: TrainConfig, progress: Progress) -> TrainingData:
     unread: dict[int, str] = {}
     progress.start("reading images", len(table))
     images = load_square_images(
@@ -152,7 +182,7 @@ def _load(table: LabelTable, config: TrainConfig, progress: Progress) -> Trainin
             raise InputError(f"only {number} can be read; training needs at least two", list(unread.values()))
         table, images = table.take(rows), images[rows]
     labels = load_labels(table, generator_size(config.size), workers=config.workers)
-    return TrainingData(images, labels, with_spans(table.tasks, labels), data_digest(images, labels))
+    return TrainingData(images, labels, with_spans(table.tasks, labels), data_digest(images, labels), kept)
 
 
 def _card(
@@ -163,16 +193,17 @@ def _card(
     history: Sequence[Mapping[str, float]],
 ) -> CheckpointCard:
     shape = loop.generator.config
-    recipe: dict[str, Any] = json.loads(json.dumps(asdict(recipe_for(config, data.tasks, data.images))))
+    recipe: dict[str, Any] = json.loads(json.dumps(asdict(recipe_for(config, data.protected, data.images))))
     return CheckpointCard(
-        tasks=data.tasks,
+        tasks=data.protected,
         epsilon=config.epsilon,
         image_size=shape.image_size,
         objective=config.objective.value,
         settings={
             **config.recorded_settings(),
-            "learnability_weight": config.learnability(len(data.tasks)),
+            "learnability_weight": config.learnability(len(data.protected)),
             **recipe,
+            **({"keep": list(data.kept)} if data.kept else {}),
             "steps": loop.steps,
             "images": len(data.images),
             **({"follows": round(history[-1]["agreement"], 4)} if history else {}),

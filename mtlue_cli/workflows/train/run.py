@@ -189,8 +189,8 @@ class TrainingRun:
         config, data = self.config, self.data
         self.spec = OBJECTIVES[config.objective]
         self.surrogates = config.surrogates
-        self.recipe = recipe_for(config, data.tasks, data.images)
-        self.learnability = config.learnability(len(data.tasks))
+        self.recipe = recipe_for(config, data.protected, data.images)
+        self.learnability = config.learnability(len(data.protected))
         settings = config.recorded_settings()
         if config.private:
             # Its length is no part of it: a run with another --train continues as planned.
@@ -332,7 +332,7 @@ class TrainingRun:
         return run
 
     def _fresh_generator(self) -> PerturbationGenerator:
-        config, tasks = self.config, self.data.tasks
+        config, tasks = self.config, self.data.protected
         size, priors = generator_size(config.size), class_shares(self.data.labels, tasks)
         if self.start is not None:
             begun = self.start.generator(
@@ -359,13 +359,14 @@ class TrainingRun:
 
     def _objective(self, clean: list[Any]) -> Objective:
         def fresh(seed: int) -> torch.nn.Module:
-            return on_device(build_network(learning, self.data.tasks, seed), self.device)
+            return on_device(build_network(learning, tasks, seed), self.device)
 
         # The one that learns beside the generator starts from scratch, as whoever knows nothing of these images does.
+        tasks = self.data.protected
         scratch = [one.backbone for one in self.surrogates if one.method is TrainingMethodName.SCRATCH]
         learning = scratch[0] if scratch else BackboneName.SMALL
         shares = [one.share for one in self.surrogates]
-        return self.spec.build(Ingredients(self.data.tasks, clean, fresh, self.config.seed, self.learnability, shares))
+        return self.spec.build(Ingredients(tasks, clean, fresh, self.config.seed, self.learnability, shares))
 
     def _loop(self, generator: PerturbationGenerator, objective: Objective, steps: int) -> GeneratorLoop:
         config, data = self.config, self.data
@@ -384,7 +385,15 @@ class TrainingRun:
         target = FLIP_TARGETS[config.visibility]
         control = None if target is None else VisibilityControl(target, data.images, data.labels)
         return GeneratorLoop(
-            generator, objective, data.images, data.labels, settings, self.device, control, self.processes
+            generator,
+            objective,
+            data.images,
+            data.labels,
+            settings,
+            self.device,
+            control,
+            self.processes,
+            data.tasks.subset(data.kept),
         )
 
     def _planned_steps(self, clean: list[Any]) -> int:

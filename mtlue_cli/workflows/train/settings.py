@@ -104,6 +104,7 @@ class TrainResult:
         for task in self.card.tasks:
             shown = f"{task.num_classes} classes: {', '.join(task.classes[:12])}"
             rows[f"task {task.name}"] = shown if task.classes else task.kind.value
+        rows |= {"kept useful": ", ".join(self.card.kept)} if self.card.kept else {}
         rows |= {"epsilon": f"{self.card.epsilon}/255", "size": f"{self.card.image_size} pixels"}
         rows["steps"] = str(self.steps)
         if self.history:
@@ -128,14 +129,21 @@ class TrainingData:
     Attributes:
         images: ``(N, 3, S, S)`` uint8 at the generator's size.
         labels: Task name to labels.
-        tasks: Those of depth have their spans.
+        tasks: What surrogates learn. Those of depth have their spans.
         digest: SHA-256 of images and labels.
+        kept: Names of the tasks that are to stay useful.
     """
 
     images: Tensor
     labels: Mapping[str, Tensor]
     tasks: TaskSet
     digest: str
+    kept: tuple[str, ...] = ()
+
+    @property
+    def protected(self) -> TaskSet:
+        """The tasks of the generator."""
+        return self.tasks.subset(name for name in self.tasks.names if name not in self.kept)
 
 
 def recipe_for(config: TrainConfig, tasks: TaskSet, images: Tensor) -> Recipe:

@@ -1,6 +1,8 @@
 """The options of ``verify``."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Annotated
 
@@ -28,6 +30,7 @@ from mtlue_cli.options import (
     Seed,
     SignerFile,
     Workers,
+    listed_names,
     usable_threads,
 )
 from mtlue_cli.tasks.label_options import LabelOptions, Labels
@@ -44,6 +47,34 @@ JudgingKeyFile = Annotated[
         environment=False,
     ),
 ]
+
+
+def falling_shares(text: str) -> tuple[float, ...]:
+    """The protected shares of a sequence of releases.
+
+    Raises:
+        InputError: They are no numbers in [0, 1] that fall.
+    """
+    try:
+        shares = tuple(float(part) for part in text.split(","))
+    except ValueError:
+        shares = ()
+    check_falling(shares, text)
+    return shares
+
+
+def check_falling(shares: Sequence[float], text: str) -> None:
+    """Refuse what is no sequence of protected shares; ``text`` is how it was given.
+
+    Raises:
+        InputError: Fewer than two, outside [0, 1], or not falling.
+    """
+    falls = all(before > after for before, after in pairwise(shares))
+    if len(shares) < 2 or not falls or shares[-1] < 0 or shares[0] > 1:
+        raise InputError(
+            f"--gradual is {text}, expected at least two protected shares that fall, such as 1.0,0.8,0.6,0.4,0.2,0.0"
+        )
+
 
 MARGIN = 1.1
 """Side of the loaded images over the side of the crops that a victim sees."""
@@ -77,6 +108,10 @@ class VerifyConfig:
             by ``+``. One of {CountermeasureName}. Settings follow a colon: jpeg:quality=20,
             adversarial-training:steps=10,radius=4.
         fractions: Also try a release of which only this share is protected, and its clean part alone; may be repeated.
+        gradual: Also train a victim on a sequence of releases that leaks bit by bit: their protected shares, falling,
+            such as 1.0,0.8,0.6,0.4,0.2,0.0. What it learns is shown after each.
+        keep: Columns that are to stay useful, separated by commas: victims learn them too, and what they learn of them
+            is shown beside that of the protected ones, not judged. Unset: those that the weights were trained to keep.
         start: Pretrained backbone for these methods: a .safetensors file, efficientnet-lite0 for the
             ImageNet weights of mtlue[pretrained], or timm:NAME for a network of timm. Unset: efficientnet-lite0 for
             that --backbone.
@@ -142,6 +177,10 @@ class VerifyConfig:
     fractions: Annotated[
         tuple[float, ...] | None, Option(flags="--protected-fraction", panel=ATTACK, metavar="SHARE")
     ] = None
+    gradual: Annotated[
+        tuple[float, ...] | None, Option(panel=ATTACK, metavar="SHARE,SHARE,...", typed=str, convert=falling_shares)
+    ] = None
+    keep: Annotated[tuple[str, ...] | None, Option(panel=INPUT, metavar="C", typed=str, convert=listed_names)] = None
     start: Annotated[
         str | None, Option(panel=ATTACK, metavar="FILE|efficientnet-lite0|timm:NAME", file_or_name=True)
     ] = None
@@ -232,6 +271,10 @@ def check_options(config: VerifyConfig) -> None:
     odd = [share for share in config.fractions or () if not 0 < share < 1]
     if odd:
         raise InputError(f"--protected-fraction is {odd[0]:g}, expected a share between 0 and 1")
+    if config.gradual is not None:
+        check_falling(config.gradual, ",".join(map(str, config.gradual)))
+        if config.metric is not MetricName.ACCURACY:
+            raise InputError("--gradual is measured under --metric accuracy only")
     if (config.pretrain_images is None) != (config.pretrain_labels is None):
         raise InputError("--pretrain-images and --pretrain-labels belong together: other clean images and their labels")
     if config.start is not None and config.pretrain_images is not None:
@@ -241,5 +284,7 @@ def check_options(config: VerifyConfig) -> None:
             "--confidence and --metric auroc do not go together: there is no interval of AUROC",
             hint="use --metric accuracy or balanced-accuracy",
         )
+    if config.tier is not Tier.ADAPTIVE and config.adaptive_minutes != VerifyConfig.adaptive_minutes:
+        raise InputError("--adaptive-minutes has no effect without --tier adaptive", hint="give both, or neither")
     if config.seeds < 1:
         raise InputError(f"--seeds is {config.seeds}, expected at least 1")

@@ -112,7 +112,8 @@ def dry_run(config: VerifyConfig, progress: Progress, given: LabelFile | None = 
     rows: list[PlannedCondition] = []
     for condition in plan.conditions:
         networks = len(table.tasks) if condition.victim.learner is LearnerName.STL else 1
-        seconds = an_image * images * epochs * relative_cost(condition, table.tasks) * config.seeds
+        seconds = an_image * images * condition.total_epochs(epochs) * config.seeds
+        seconds *= relative_cost(condition, table.tasks)
         rows.append(PlannedCondition(condition.name, condition.role, networks * config.seeds, round(seconds, 1)))
     seconds = sum(start.seconds for start in starts) + sum(row.seconds for row in rows)
     if config.tier is Tier.ADAPTIVE:  # most conditions are run in part

@@ -21,6 +21,7 @@ from mtlue_cli.images.folder import find_images, match_labels
 from mtlue_cli.images.labelled import read_folder_labels
 from mtlue_cli.keys import FoundKey
 from mtlue_cli.metrics.flip import MeanFlip, mean_flip, sampled
+from mtlue_cli.perturbation.effect import Shortfall
 from mtlue_cli.tasks.bins import Bins
 from mtlue_cli.tasks.labels import LabelFile
 from mtlue_cli.tasks.spec import LabelTable
@@ -165,6 +166,35 @@ def load_own_images(config: VerifyConfig, judged: Sequence[Side], progress: Prog
     images = load_square_images(folder, names, config.side, workers=config.workers, on_image=progress.advance)
     progress.finish()
     return images
+
+
+def service_pairs(
+    loaded: LoadedGenerator, train: Side, labels: LabelTable, own: Tensor, count: int, seed: int, device: torch.device
+) -> tuple[Tensor, Tensor, Tensor]:
+    """What an attacker gets who has his own images protected by the owner, under labels of released images.
+
+    Args:
+        loaded: The generator, bound to its key; he never sees either.
+        train: The training side, of which the release is made.
+        labels: Those of all images in every column.
+        own: His clean images, ``(K, 3, S, S)`` uint8.
+        count: Most images that he gives.
+        seed: Of whose labels he gives them.
+        device: Where they are protected.
+
+    Returns:
+        Images as they were and protected, ``(P, 3, S, S)`` uint8 each, and of each the row of ``train`` whose labels it
+        has, ``(P,)`` int64. What lacks the least effect is left out, as in a release.
+    """
+    rows = torch.randint(len(train.table), (min(count, len(own)),), generator=torch.Generator().manual_seed(seed))
+    row_of = {name: row for row, name in enumerate(labels.file_names)}
+    tasks = loaded.card.tasks.image_level
+    given = labels.take(row_of[train.table.file_names[row]] for row in rows.tolist()).recoded(tasks)
+    columns = {name: [int(cell) if cell >= 0 else None for cell in column] for name, column in given.columns.items()}
+    lacking: dict[int, Shortfall] = {}
+    protected = Generator(loaded, device).protect(own[: len(rows)], columns, lacking=lacking)
+    kept = [row for row in range(len(rows)) if row not in lacking]
+    return own[kept], protected[kept], rows[kept]
 
 
 def protect_side(

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -14,6 +15,7 @@ from mtlue_cli.choices import (
     MetricName,
     ProbeName,
     Tier,
+    TrainingMethodName,
 )
 from mtlue_cli.engines.engine import check_engine
 from mtlue_cli.errors import InputError
@@ -28,6 +30,7 @@ from mtlue_cli.training.named_settings import choose, choose_all, combined
 from mtlue_cli.training.pretrained import PACKAGED, packaged_is_installed
 from mtlue_cli.verification.conditions import Condition, VictimSpec, plan_conditions, plan_victims
 from mtlue_cli.verification.countermeasures.registry import COUNTERMEASURES, countermeasure_named
+from mtlue_cli.verification.experiment import NO_SERVICE
 from mtlue_cli.verification.tiers import TIERS, NotTested, not_tested
 from mtlue_cli.weightings.registry import INSTALL, WEIGHTINGS, require_installed
 from mtlue_cli.workflows.verify.config import VerifyConfig, check_options
@@ -116,9 +119,17 @@ def checked_plan(config: VerifyConfig) -> VerifyPlan:
             f"{purified[0].name}: the attacker needs clean images of his own",
             hint="give them with --attacker-images DIR",
         )
+    served = [one for one in plan.conditions if one.attack.needs_own_pairs]
+    if served and config.weights is None:
+        raise InputError(f"{served[0].name}: {NO_SERVICE}")
     if config.attacker_images is not None and not purified:
         raise InputError(
             "no countermeasure of this plan uses --attacker-images", hint="add --countermeasure purification"
+        )
+    if config.gradual is not None and plan.conditions[0].victim.method.variant == TrainingMethodName.STAGED:
+        raise InputError(
+            "--gradual and --method staged do not go together: what is frozen learns nothing from later releases",
+            hint="name another --method first",
         )
     if config.has_start and not tuned:
         raise InputError("no victim of this plan uses a start", hint="add --method head, gps or full")
@@ -137,10 +148,20 @@ def require_fit(config: VerifyConfig, plan: VerifyPlan, tasks: TaskSet) -> None:
     has_weights = attackers_weights(config.weights, config.protected) is not None
 
     def require(condition: Condition) -> None:
+        condition.notes(tasks)
         if condition.countermeasure is not None:
             condition.countermeasure.require_fit(tasks, config.side, has_weights=has_weights)
 
     require_asked(plan, require)
+
+
+def plan_notes(plan: VerifyPlan, tasks: TaskSet) -> tuple[str, ...]:
+    """What a reader should know of the conditions before work starts; those that do not fit are reported elsewhere."""
+    notes: list[str] = []
+    for condition in plan.conditions:
+        with suppress(InputError):
+            notes += condition.notes(tasks)
+    return tuple(dict.fromkeys(notes))
 
 
 def require_asked(plan: VerifyPlan, require: Callable[[Condition], None]) -> None:
@@ -187,9 +208,13 @@ def plan_verification(config: VerifyConfig) -> VerifyPlan:
         usual = tuple(choice for choice in usual if not choice.of_published_weights)
     if config.attacker_images is None:
         usual = tuple(choice for choice in usual if not choice.settings.needs_own_images)
+    if config.weights is None:
+        usual = tuple(choice for choice in usual if not choice.settings.needs_own_pairs)
     countermeasures = _chosen(None if config.countermeasures is None else named, usual)
     fractions = _chosen(config.fractions, tier.fractions if tier else ())
-    conditions = plan_conditions(victims, countermeasures, fractions, control=config.control)
+    conditions = plan_conditions(
+        victims, countermeasures, fractions, trajectory=config.gradual or (), control=config.control
+    )
     probes = tuple(ProbeName) if config.probes else ()
     untried = not_tested(conditions, probes)
     reasons = {
@@ -203,6 +228,9 @@ def plan_verification(config: VerifyConfig) -> VerifyPlan:
             for method in METHODS.values()
             if method.needs_start
         }
+    if config.weights is None:
+        served = [choice for choice in COUNTERMEASURES.values() if choice.settings.needs_own_pairs]
+        reasons |= {f"countermeasure {choice.name}": NO_SERVICE for choice in served}
     if config.attacker_images is None:
         needy = [choice for choice in COUNTERMEASURES.values() if choice.settings.needs_own_images]
         reasons |= {f"countermeasure {choice.name}": "needs --attacker-images: clean images" for choice in needy}

@@ -38,7 +38,7 @@ from mtlue_cli.verification.figures import ConditionFigures, figures_of
 from mtlue_cli.verification.learner import images_an_epoch
 from mtlue_cli.verification.probes.base import FEWEST_IMAGES, ProbeFigures, ProbeSample
 from mtlue_cli.verification.probes.registry import PROBES
-from mtlue_cli.verification.promise import Promise, promised, promised_by_release
+from mtlue_cli.verification.promise import Promise, promised, promised_by_release, refuse_unkept, utility_notes
 from mtlue_cli.verification.report import VerifyResult, verify_result
 from mtlue_cli.verification.result_cache import ResultCache
 from mtlue_cli.verification.split import Side, divide
@@ -56,11 +56,13 @@ from mtlue_cli.workflows.verify.images import (
     load_side,
     protect_side,
     read_test_side,
+    service_pairs,
 )
 from mtlue_cli.workflows.verify.plan import (
     VerifyPlan,
     attackers_weights,
     checked_plan,
+    plan_notes,
     reason_of,
     require_asked,
     require_fit,
@@ -102,21 +104,25 @@ def _verified(
     match_labels(config.clean, labels)
     if config.weights is not None:
         loaded, key, notes = load_judged(config.weights, config.key, given)
-        promise = promised(loaded.card.epsilon, loaded.card.tasks.names, labels.tasks)
+        kept = loaded.card.kept if config.keep is None else config.keep
+        promise = promised(loaded.card.epsilon, loaded.card.tasks.names, labels.tasks, kept)
     else:
         assert config.protected is not None  # checked with the options
         loaded, key, notes = None, None, ()
-        promise = promised_by_release(config.protected, labels.tasks, given.usual_tasks.names)
-    table = labels.recoded(labels.tasks.subset(promise.tasks))
+        promise = promised_by_release(config.protected, labels.tasks, given.usual_tasks.names, config.keep)
+    refuse_unkept(config.keep or (), promise, labels.tasks)
+    table = labels.recoded(labels.tasks.subset((*promise.tasks, *promise.kept)))
     require_fit(config, plan, table.tasks)
     own_test = read_test_side(config, table, given.bins)
     device = choose_device("cpu" if engine.is_remote else config.device)
     described = engine.described(describe_device(device))
     others = dict.fromkeys((name for name in labels.tasks.names if name not in given.left_out), "is not protected")
+    others |= dict.fromkeys(promise.kept, "is kept useful")
     for line in overview_lines(column_uses(given, promise.tasks, others), "measured", can_choose=False):
         progress.note(line)
     progress.note(f"device: {described}")
-    for note in (*given.notes, *notes, *promise.notes):
+    planned = plan_notes(plan, table.tasks)
+    for note in (*given.notes, *notes, *promise.notes, *planned):
         progress.note(note)
     setting: dict[str, Any] = {
         "subject": f"release {config.protected}" if loaded is None else f"generator {loaded.card.name}",
@@ -127,7 +133,7 @@ def _verified(
         "versions": library_versions(),
         "epsilon": promise.epsilon,
         "key_fingerprint": None if key is None else key.key.fingerprint,
-        "notes": list(promise.notes),
+        "notes": [*promise.notes, *planned],
         "counts": None,
         "flip": None,
     }
@@ -186,6 +192,7 @@ def _verified(
         train_labels,
         load_side(sides.test, "test images", config, progress),
         load_labels(sides.test.table, config.side, workers=config.workers),
+        promise.tasks if promise.kept else None,
     )
     sources = Sources(config, sides.train, clean, made, audit, progress)
     settings = LearningSettings(
@@ -200,6 +207,13 @@ def _verified(
     if own_images is not None:
         setting["notes"].append(f"the attacker has {len(own_images):,} clean images of his own")
         progress.note(setting["notes"][-1])
+    own_pairs = None
+    wanted_pairs = max(one.attack.needs_own_pairs for one in plan.conditions)
+    if own_images is not None and loaded is not None and wanted_pairs and len(loaded.card.tasks.image_level):
+        mine, theirs, rows = service_pairs(loaded, sides.train, labels, own_images, wanted_pairs, config.seed, device)
+        own_pairs = mine, theirs, {name: column[rows] for name, column in train_labels.items()}
+        setting["notes"].append(f"the owner protected {len(mine):,} images for the attacker, as a service")
+        progress.note(setting["notes"][-1])
     for start in starts.values():
         progress.note(f"fine-tuned victims start from {start.source}")
     cache = _cache(config, progress)
@@ -212,6 +226,7 @@ def _verified(
         starts | train_starts(config, plan, settings, (sides.train, sides.test), device, cache, progress),
         attackers_weights(config.weights, config.protected),
         own_images,
+        own_pairs,
     )
     if config.tier is Tier.ADAPTIVE:
 
@@ -226,6 +241,9 @@ def _verified(
             progress.note(note)
     run = PlanRun(lab, config, plan, promise, progress, engine)
     judgement, probes = run.judgement(), run.probes()
+    for note in utility_notes(judgement.conditions, promise.kept):
+        setting["notes"].append(note)
+        progress.note(note)
     setting["flip"] = sources.flip()
     return verify_result(
         judgement,
@@ -400,7 +418,10 @@ class PlanRun:
         data = self.lab.data
         # Loading the release is a stage of its own.
         sample = ProbeSample(
-            self.lab.images.clean, self.lab.images.release(), data.train_labels, data.tasks.image_level
+            self.lab.images.clean,
+            self.lab.images.release(),
+            data.train_labels,
+            data.tasks.subset(self.promise.tasks).image_level,
         )
         self.progress.start("probes", len(self.plan.probes))
         results: list[ProbeFigures] = []
@@ -525,11 +546,7 @@ class PlanRun:
         name = self._name(condition, seed)
         if condition.material not in FROM_CLEAN:
             self.lab.images.release()  # loading the release is a stage of its own
-        data = self.lab.data
-        total = images_an_epoch(condition.victim.learner, data.train_labels, data.tasks)
-        total *= self.lab.settings.epochs
-        if condition.material is Material.CLEAN_PART:
-            total = round(total * (1 - condition.protected_fraction))
+        total = self.lab.images_seen(condition)
         self.progress.start(name, total)
 
         def on_epoch(point: CurvePoint) -> None:

@@ -2,7 +2,8 @@
 
 import datetime
 import json
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pyarrow
@@ -10,11 +11,15 @@ import pytest
 from pyarrow import parquet
 
 from mtlue_cli.budget import Budget, check_table, limited_to
+from mtlue_cli.choices import LabelFormat
 from mtlue_cli.errors import InputError
+from mtlue_cli.layouts.parquet_images import holds_images
 from mtlue_cli.tasks.label_options import LabelOptions
 from mtlue_cli.tasks.labels import read_label_file
 from mtlue_cli.tasks.multi_label import MultiLabel
+from mtlue_cli.tasks.readers import json_lines, json_members
 from mtlue_cli.tasks.readers.base import LabelSource
+from mtlue_cli.tasks.readers.json_members import read_members
 from mtlue_cli.tasks.readers.parquet import read_parquet
 
 ROWS = 3000
@@ -154,7 +159,7 @@ def test_the_uncompressed_size_in_the_footer_is_limited_without_columns_that_are
     parquet.write_table(pyarrow.table({**labels, "bytes": [bytes(1000)] * ROWS}), path, use_dictionary=False)
     with limited_to(Budget(max_label_bytes=200_000)):
         assert read_label_file(path).table.tasks.names == ("t",)
-    monkeypatch.setattr(parquet.ParquetFile, "read_row_group", lambda *_, **__: pytest.fail("the table was read"))
+    monkeypatch.setattr("mtlue_cli.tasks.readers.parquet.read_tables", lambda *_: pytest.fail("the table was read"))
     with limited_to(Budget(max_label_bytes=20_000)), pytest.raises(InputError, match="bytes of labels, uncompressed"):
         read_label_file(path)
 
@@ -197,3 +202,99 @@ def test_cells_of_parquet_are_those_of_their_rows(tmp_path: Path) -> None:
         ("c.png", None, None, None, None, "2020-01-02"),
         ("d.png", "p", "u", None, None, "2020-01-02"),
     )
+
+
+def damaged_parquet(path: Path) -> Path:
+    """A file whose footer states histograms of other sizes than its columns have: pyarrow aborts when it looks."""
+    table = pyarrow.table({"image": ["a.png", "b.png", "c.png", None], "t": [0, 1, None, 1]})
+    parquet.write_table(table, path)
+    content = path.read_bytes()
+    histogram = b"\x29\x06\x19\x26"  # of Thrift: field 2 an empty list, field 3 a list of two
+    assert histogram in content
+    path.write_bytes(content.replace(histogram, b"\x29\x42\x19\x26"))
+    return path
+
+
+def test_a_parquet_file_at_which_pyarrow_aborts_is_refused(tmp_path: Path) -> None:
+    path = damaged_parquet(tmp_path / "labels.parquet")
+    with pytest.raises(InputError, match="cannot be read as Parquet: 'the library that reads it crashed"):
+        read_label_file(path)
+    with pytest.raises(InputError, match="cannot be read as Parquet"):
+        holds_images(path)
+
+
+def test_a_parquet_file_of_other_rows_than_it_states_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "labels.parquet"
+    parquet.write_table(pyarrow.table({"image": ["a.png", "b.png"], "t": [0, 1]}), path)
+    monkeypatch.setattr("mtlue_cli.tasks.readers.parquet.read_tables", lambda *_: [])
+    with pytest.raises(InputError, match="it states 2 rows and has others"):
+        read_label_file(path)
+
+
+def test_an_entry_of_a_json_document_is_limited_and_the_document_is_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(json_members, "MOST_ENTRY", 60)
+    path = tmp_path / "labels.json"
+    document = {
+        "info": {"note": "é"},
+        "images": [{"id": number, "file_name": f"{number}.jpg"} for number in range(30)],
+        "annotations": [{"image_id": number, "category_id": number % 2} for number in range(30)],
+        "licenses": [[], "]", 1e300, -1234567, None],
+        "categories": [{"id": 0, "name": "cat"}, {"id": 1, "name": "dog"}],
+    }
+    path.write_text(json.dumps(document, indent=1), encoding="utf-8")
+    found = {name: list(value) if isinstance(value, Iterator) else value for name, value in read_members(path)}
+    assert found == document
+    assert read_label_file(path).table.tasks.names == ("cat", "dog")
+    with limited_to(Budget(max_cells=20)), pytest.raises(InputError, match="more than 20 annotations"):
+        read_label_file(path)
+    with limited_to(Budget(max_rows=29)), pytest.raises(InputError, match="has 30 rows"):
+        read_label_file(path)
+    document["info"] = {"note": "x" * 60}
+    path.write_text(json.dumps(document))
+    with pytest.raises(InputError, match="an entry is damaged, or longer than 60 characters: line 1 column 10"):
+        read_label_file(path)
+
+
+def test_lines_without_a_row_count_and_a_long_one_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(json_lines, "MOST_ENTRY", 30)
+    path = tmp_path / "labels.jsonl"
+    path.write_text('{"image": "a.png", "t": 0}\n{"image": "b.png", "t": [[],[],[],[]]}\n')
+    with pytest.raises(InputError) as raised:
+        read_label_file(path)
+    assert "row 2: has 38 characters, expected at most 30" in str(raised.value.faults)
+    path.write_text("x\n" * 11)
+    with limited_to(Budget(max_rows=10)), pytest.raises(InputError, match="has 11 rows, the limit is 10"):
+        read_label_file(path)
+    path = tmp_path / "list_attr_celeba.txt"
+    with limited_to(Budget(max_rows=2, max_columns=3)):
+        path.write_text("3\nA\n" + "x.jpg 1\n" * 3)
+        with pytest.raises(InputError, match="has 3 rows, the limit is 2"):
+            read_label_file(path)
+        path.write_text(f"1\n{'A ' * 4}\nx.jpg 1 1 1 1\n")
+        with pytest.raises(InputError, match="has 4 columns, the limit is 3"):
+            read_label_file(path, LabelOptions(format=LabelFormat.CELEBA))
+
+
+@pytest.mark.parametrize(
+    ("text", "fault"),
+    [
+        ("nope", "not JSON: Expecting value: line 1 column 1"),
+        ("[1]", "is not COCO: expected an object"),
+        ('{"a": 1,\n}', "not JSON: Expecting value: line 2 column 1"),
+        ('{"a" 1}', "not JSON: Expecting ':': line 1 column 6"),
+        ('{"a": [1 2]}', "not JSON: Expecting ',': line 1 column 10"),
+        ('{"a": 1, "a": 2}', "not JSON: expected a name that is new, found 'a'"),
+        ("{} x", "not JSON: Extra data: line 1 column 4"),
+        ('{"a": ' + "[" * 100_000, "not JSON: maximum recursion depth"),
+        ('{"a": 1}', "is not COCO: an entry lacks 'categories'"),
+    ],
+)
+def test_what_is_wrong_with_a_json_document_is_said_with_its_place(text: str, fault: str, tmp_path: Path) -> None:
+    path = tmp_path / "labels.json"
+    path.write_text(text)
+    with pytest.raises(InputError, match=re.escape(fault)):
+        read_label_file(path, LabelOptions(format=LabelFormat.COCO))

@@ -18,6 +18,8 @@ from mtlue_cli.verification.countermeasures.adversarial_training import Adversar
 from mtlue_cli.verification.countermeasures.base import AttackerView, steady
 from tests.multitask_sample import TASKS, draw_sample
 
+pytestmark = pytest.mark.usefixtures("tiny_small")
+
 CPU = torch.device("cpu")
 PGD = AdversarialTraining(radius=8, steps=3)
 

@@ -6,9 +6,13 @@ import pytest
 import torch
 from torch import Tensor
 
+from mtlue_cli.errors import InputError
 from mtlue_cli.tasks.spec import UNLABELLED
 from mtlue_cli.verification.countermeasures.base import AttackerView
+from mtlue_cli.verification.countermeasures.in_order import in_order
+from mtlue_cli.verification.countermeasures.pair_purification import PairPurification
 from mtlue_cli.verification.countermeasures.pair_remover import PairRemover, RemoverNetwork
+from mtlue_cli.verification.countermeasures.registry import countermeasure_named
 from tests.multitask_sample import TASKS
 from tests.verification.countermeasures.toy_release import class_signal, make_release, with_seed
 
@@ -125,3 +129,30 @@ def test_labels_lay_the_maps_of_their_classes_beside_the_pixels() -> None:
     inputs = network.inputs(torch.zeros(3, 3, 8, 8), labels)
     # Class 2 of the first task is row 2, class 1 of the second row 4; the sum is divided by the root of two tasks.
     assert inputs[:, 3].amax((1, 2)).tolist() == pytest.approx([6 / 2**0.5, 1 / 2**0.5, 0.0])
+
+
+def test_purification_by_own_pairs_takes_the_first_of_them_and_no_weights() -> None:
+    toy, given = make_release(20), view()
+    quick = PairPurification(steps=2, batch_size=4, width=8, pairs=40)
+    assert (quick.needs_own_pairs, quick.needs_own_images, quick.needs_weights, quick.needs_pairs) == (40, 1, 0, 0)
+    assert PairPurification().needs_own_pairs == 500
+    cleaned = quick.before_training(toy.release, given)
+    assert torch.equal(cleaned, QUICK.before_training(toy.release, view_of(given, 40)))
+    assert not torch.equal(cleaned, replace(quick, pairs=30).before_training(toy.release, given))
+    with pytest.raises(ValueError, match="pairs of the attacker's own images"):
+        quick.before_training(toy.release, toy.view)
+
+
+def view_of(given: AttackerView, count: int) -> AttackerView:
+    assert given.pairs is not None
+    assert given.pair_labels is not None
+    originals, protected = (images[:count] for images in given.pairs)
+    labels = {name: column[:count] for name, column in given.pair_labels.items()}
+    return replace(given, pairs=(originals, protected), pair_labels=labels)
+
+
+def test_own_pairs_combine_with_other_steps_but_not_with_pairs_of_another_kind() -> None:
+    combined = in_order([countermeasure_named("grayscale"), countermeasure_named("pair-purification:pairs=60")])
+    assert combined.settings.needs_own_pairs == 60
+    with pytest.raises(InputError, match="pairs of two kinds"):
+        countermeasure_named("pair-purification+pair-remover")

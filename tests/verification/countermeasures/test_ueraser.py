@@ -25,6 +25,8 @@ from mtlue_cli.verification.countermeasures.ueraser import (
 )
 from tests.multitask_sample import TASKS, draw_sample
 
+pytestmark = pytest.mark.usefixtures("tiny_small")
+
 CPU = torch.device("cpu")
 SETTINGS = UEraser(candidates=3)
 

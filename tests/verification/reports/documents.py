@@ -13,9 +13,11 @@ from mtlue_cli.verification.bootstrap import Interval
 from mtlue_cli.verification.conditions import Role
 from mtlue_cli.verification.document import Counts, VerifyDocument
 from mtlue_cli.verification.figures import (
+    Concepts,
     ConditionFigures,
     Curve,
     Learned,
+    Stage,
     TaskFigures,
     Victim,
     average_of,
@@ -244,6 +246,49 @@ def protected() -> VerifyDocument:
             ),
         ],
         warning="taken alone, a victim learns more than 0.25 of: race (0.30)",
+    )
+
+
+def with_new_victims() -> VerifyDocument:
+    """Two kept tasks; victims that saw a sequence of releases, have a concept bottleneck, or stopped early."""
+    rows = [task("age", 0.1), task("race", 0.2), task("gender", 1.0, judged=False), task("hat", 0.8, judged=False)]
+    unjudged = average_of(rows[2:], [row.score for row in rows[2:]])
+
+    def made(name: str, **others: Any) -> ConditionFigures:  # noqa: ANN401 - any field
+        return replace(condition(name, rows), utility=unjudged, **others)
+
+    stages = tuple(
+        Stage(
+            protected_fraction=share,
+            score=Repeated.of([score]),
+            learned_fraction=Repeated.of([(score - 0.5) / 0.4]),
+            error=Repeated.of([error]),
+            mean_error=Repeated.of([mean]),
+        )
+        for share, score, error, mean in ((1.0, 0.5, 0.1, 0.1), (0.5, 0.7, 0.2, 0.15), (0.0, 0.9, 0.3, 0.2))
+    )
+    concepts = Concepts(
+        target="gender",
+        concepts=12,
+        residuals=8,
+        accuracy=Repeated.of([0.8]),
+        by_concepts=Repeated.of([0.6]),
+        learned_by_concepts=Repeated.of([0.25]),
+        efficiency=Repeated.of([0.5]),
+        efficiency_by_concepts=Repeated.of([0.75]),
+    )
+    return document(
+        Verdict.PROTECTED,
+        "fine",
+        [
+            condition(
+                "small: clean images", [task(row.task, 1.0, judged=row.judged) for row in rows], role=Role.REFERENCE
+            ),
+            made("small"),
+            made("small + early-stop", stopped_epochs=({"age": 2, "race": 2, "gender": 2, "hat": 2},)),
+            made("small res-cbm", concepts=concepts),
+            made("small: 100, 50, 0 % protected", role=Role.COMPARISON, trajectory=stages),
+        ],
     )
 
 

@@ -100,6 +100,7 @@ def test_the_page_is_what_the_types_say() -> None:
         documents.protected(),
         documents.not_protected(),
         documents.stopped_early(),
+        documents.with_new_victims(),
         documents.other_metric(),
         documents.inconclusive(),
         documents.failed_audit(),

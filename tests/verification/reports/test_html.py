@@ -266,7 +266,7 @@ def _browse(page: Path, folder: Path) -> tuple[str, list[str], list[str]]:
     command += ["--disable-background-networking", "--host-resolver-rules=MAP * ~NOTFOUND", "--enable-logging=stderr"]
     command += ["--v=0", f"--user-data-dir={folder / 'profile'}", f"--log-net-log={log}", "--dump-dom", page.as_uri()]
     opened = subprocess.run(
-        command, capture_output=True, text=True, timeout=120, check=True, env={**os.environ, "HOME": str(folder)}
+        command, capture_output=True, text=True, timeout=600, check=True, env={**os.environ, "HOME": str(folder)}
     )
     events = [event.get("params", {}) for event in json.loads(log.read_text(encoding="utf-8"))["events"]]
     # What the browser does on its own account has no origin.

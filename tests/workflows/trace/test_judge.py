@@ -180,7 +180,8 @@ def test_either_a_table_or_a_model(traced: Traced, tmp_path: Path) -> None:
 
 def test_the_commands_and_the_page(traced: Traced, victim: LinearVictim, tmp_path: Path) -> None:
     made = ["trace", "probes", str(traced.clean), "--release", str(traced.release), "--key", str(traced.key)]
-    made += ["--weights", str(traced.weights), "--out", str(tmp_path / "p"), "--queries", "400", "--json"]
+    made += ["--weights", str(traced.weights), "--seed", SEED]
+    made += ["--out", str(tmp_path / "p"), "--queries", "400", "--json"]
     first = CliRunner().invoke(app, made)
     assert first.exit_code == 0, first.output
     document = json.loads(first.stdout)
@@ -211,7 +212,13 @@ def test_the_commands_and_the_page(traced: Traced, victim: LinearVictim, tmp_pat
 
 def test_the_functions(traced: Traced, victim: LinearVictim, tmp_path: Path) -> None:
     made = mtlue.trace.probes(
-        traced.clean, release=traced.release, out=tmp_path / "p", key=traced.key, weights=traced.weights, queries=400
+        traced.clean,
+        release=traced.release,
+        out=tmp_path / "p",
+        key=traced.key,
+        weights=traced.weights,
+        queries=400,
+        seed=SEED,
     )
     rows = write_answers(tmp_path / "p", victim, tmp_path / "answers.csv")
     columns = {name: [row[name] for row in rows] for name in rows[0]}
