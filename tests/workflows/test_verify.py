@@ -37,6 +37,7 @@ from mtlue_cli.verification.report import VerifyResult
 from mtlue_cli.verification.result_cache import ResultCache
 from mtlue_cli.verification.split import Side, Sides, divide
 from mtlue_cli.verification.tiers import TIERS, NotTested, TierSpec
+from mtlue_cli.verification.training_images import uniform_noise
 from mtlue_cli.verification.verdict import Verdict
 from mtlue_cli.verification.victim_result import VictimResult
 from mtlue_cli.workflows.progress import Progress, SilentProgress
@@ -226,9 +227,15 @@ def test_clean_images_that_teach_nothing_are_inconclusive(config: VerifyConfig, 
     assert "learns nothing from clean images" in {left.name: left.reason for left in result.not_tested}["small"]
 
 
-def test_noise_that_protects_is_inconclusive(config: VerifyConfig, made: MadeSet, tmp_path: Path) -> None:
-    make_release(made, tmp_path / "release", epsilon=140)  # of which its shift is the least effect
-    result = verify_release(config, SilentProgress())
+def test_noise_that_protects_is_inconclusive(
+    config: VerifyConfig, made: MadeSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def louder(images: Tensor, epsilon: int, seed: int) -> Tensor:
+        return uniform_noise(images, 50 * epsilon, seed)  # which leaves nothing of the images
+
+    monkeypatch.setattr("mtlue_cli.verification.training_images.uniform_noise", louder)
+    make_release(made, tmp_path / "release")
+    result = verify_release(replace(config, cache=tmp_path / "cache"), SilentProgress())
     control = result.conditions[2].average
     assert control is not None
     assert control.learned_fraction.mean < 0.5
