@@ -33,12 +33,12 @@ SHAPE = {
 def write_checkpoint(path: Path, tasks: TaskSet | None = TASKS, seed: int = 0, keep: tuple[str, ...] = ()) -> Path:
     """An untrained generator: class patterns and random weights; a universal one without tasks."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(_checkpoint(tasks, seed))
+    path.write_bytes(_checkpoint(tasks, seed, keep))
     return path
 
 
 @cache
-def _checkpoint(tasks: TaskSet | None, seed: int) -> bytes:
+def _checkpoint(tasks: TaskSet | None, seed: int, keep: tuple[str, ...]) -> bytes:
     config = GeneratorConfig(**SHAPE)
     card = CheckpointCard(
         tasks=tasks or TaskSet(()),
