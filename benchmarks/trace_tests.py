@@ -17,7 +17,7 @@ from mtlue_cli.choices import TaskKind
 from mtlue_cli.devices import choose_device
 from mtlue_cli.generator.checkpoint import load_checkpoint
 from mtlue_cli.generator.generator import Generator
-from mtlue_cli.generator.shipped import find_weights
+from mtlue_cli.generator.shipped import DEFAULT, find_weights
 from mtlue_cli.images.dataset import load_square_images
 from mtlue_cli.images.folder import find_images
 from mtlue_cli.keys import Key, read_key
@@ -49,7 +49,7 @@ class Bench:
     def __init__(self, release: Path, model: Path, images: Path, count: int, epsilon: int | None) -> None:
         run = read_run(release)
         self.tasks = TaskSet(tuple(Task(name, TaskKind.CATEGORICAL, tuple(run.classes[name])) for name in run.tasks))
-        self.loaded = load_checkpoint(find_weights(run.weights_name))
+        self.loaded = load_checkpoint(find_weights(run.weights_name if run.traceable is None else DEFAULT))
         self.base = KeyedRelease(run, self.loaded, self.tasks, {}, run.shares)
         self.model: LoadedModel = load_model(model, "cpu")
         self.size = int(self.model.described["size"])

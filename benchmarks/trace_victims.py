@@ -19,7 +19,9 @@ from mtlue_cli.choices import BackboneName
 from mtlue_cli.images.dataset import load_labels, load_square_images
 from mtlue_cli.images.labelled import read_folder_labels
 from mtlue_cli.networks.multitask import MultiTaskNetwork
+from mtlue_cli.training.methods import TrainingMethod
 from mtlue_cli.training.multitask_loop import EpochRecord, LearningSettings, predict, train_multitask
+from mtlue_cli.training.pretrained import read_start
 
 
 class InOrder(nn.Module):
@@ -68,6 +70,8 @@ def main() -> None:
     parser.add_argument("--test", type=Path)
     parser.add_argument("--change", choices=list(CHANGES))
     parser.add_argument("--backbone", type=BackboneName, default=BackboneName.SMALL)
+    parser.add_argument("--start", help="pretrained backbone that is fine-tuned, such as efficientnet-lite0")
+    parser.add_argument("--learning-rate", type=float, default=1e-3)
     parser.add_argument("--epochs", type=int, default=5)
     parser.add_argument("--batch-size", type=int, default=64)
     parser.add_argument("--size", type=int, default=64)
@@ -94,8 +98,14 @@ def main() -> None:
     if given.change is not None:
         images = torch.stack([CHANGES[given.change](image) for image in images])
     settings = LearningSettings(
-        given.epochs, given.batch_size, crop_size=given.size, backbone=given.backbone, seed=given.seed
+        given.epochs,
+        given.batch_size,
+        given.learning_rate,
+        crop_size=given.size,
+        backbone=given.backbone,
+        seed=given.seed,
     )
+    method = None if given.start is None else TrainingMethod(read_start(given.start, given.backbone))
 
     def said(record: EpochRecord, network: MultiTaskNetwork) -> None:
         del network
@@ -104,7 +114,7 @@ def main() -> None:
         )
 
     device = torch.device("cpu")
-    network = train_multitask(images, labels, table.tasks, settings, device, on_epoch=said)
+    network = train_multitask(images, labels, table.tasks, settings, device, on_epoch=said, method=method)
     if given.test is not None:
         test, truth, _ = read(given.test, 1000)
         scores = predict(network, test, given.size, device)

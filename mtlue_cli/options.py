@@ -69,7 +69,7 @@ class Option:
         file_or_name: Whether the text may be a path; in a config file it is then relative to that file.
         completions: What a shell offers.
         bare: What is meant where no value follows on the command line, and by ``true`` in a config file. A word that
-            names none of ``completions`` is then no value.
+            names none of ``completions``, or no number where there is a ``minimum``, is then no value.
         result: Whether it names a file that the command writes, which must not replace anything that it reads.
         url: Whether a path may be a URL (:mod:`mtlue_cli.storage`), and what is done there.
     """
@@ -163,7 +163,7 @@ def option_fields(config: type[Any]) -> Iterator[OptionField]:
     for field in fields(config):
         if _is_config(field.type):
             yield from option_fields(field.type)  # type: ignore[arg-type]  # just checked
-        elif (found := _described(config, field)) is not None:
+        elif (found := _described(config, field)) is not None:  # type: ignore[arg-type]  # a class is hashable
             yield found
 
 
@@ -184,7 +184,7 @@ def built(config: type[ConfigT], values: Mapping[str, Any], **more: Any) -> Conf
             continue
         if _is_config(field.type):
             given[field.name] = built(field.type, values)  # type: ignore[arg-type]  # just checked
-        elif (found := _described(config, field)) is not None:
+        elif (found := _described(config, field)) is not None:  # type: ignore[arg-type]  # as above
             value = values[field.name]
             if value is not None and not (found.repeated and not value):
                 convert = found.option.convert or (tuple if found.repeated else None)

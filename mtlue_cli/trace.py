@@ -32,7 +32,7 @@ def probes(
 
     Args:
         images: Folder of clean images.
-        release: A release made with weights that take a key.
+        release: A release that holds codes of a key, as those of ``traceable`` and ``quick`` do.
         out: New folder for the probes; the sealed answers are written beside it.
         progress: Whether to show progress on standard error.
         options: Fields of :class:`~mtlue_cli.workflows.trace.config.ProbesConfig`, such as ``queries``, ``key``;

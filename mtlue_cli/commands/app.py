@@ -144,6 +144,8 @@ def with_bare_options(words: Sequence[str]) -> list[str]:
 def _is_value(word: str | None, option: Option) -> bool:
     if word is None or (word.startswith("-") and word != "-"):
         return False
+    if option.minimum is not None:
+        return word.isdecimal()
     known = option.completions
     return known is None or any(part.strip() in list(known) for part in word.split(","))
 

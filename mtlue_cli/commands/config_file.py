@@ -145,6 +145,8 @@ def _single(found: OptionField, key: str, value: Any, folder: Path) -> Any:  # n
         if not isinstance(value, bool):
             raise ValueError("expected true or false")
         return value
+    if kind is int and value is True and option.bare is not None:
+        return int(option.bare)
     if kind in (int, float):
         fault = found.number_fault(value, f"{key} = ")
         if fault is not None:

@@ -24,7 +24,7 @@ def probes(given: Given) -> None:
     """Make probe images from clean photos, with which to ask a model.
 
     Send the folder, publish the digest of its commitment.json, and keep the sealed answers to yourself. The release
-    must have been made with weights that take a key.
+    must hold codes of a key: see --release.
 
     [bold]Example:[/bold] mtlue trace probes clean --release photos-protected --out probes
     """

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -105,12 +105,34 @@ class ClosedForm:
         return as_shared(quantised(delta.astype(np.float32)))
 
 
+@dataclass(frozen=True)
+class KeyedComponent:
+    """Codes of a key that are added to what trained weights add; the sum is cut off at the bound.
+
+    The two hardly meet: weights that are trained for few columns write in brightness, codes in one colour. Both parts
+    give way where their sum is beyond the bound, which costs less than a share of the bound for each.
+
+    Attributes:
+        form: What draws them.
+        levels: Their own bound, in 255ths.
+    """
+
+    form: ClosedForm
+    levels: int
+
+
 def closed_form(
-    path: Path, key: Key | None, tasks: TaskSet, shares: Mapping[str, Sequence[float]] | None = None, cells: int = 0
+    path: Path,
+    key: Key | None,
+    tasks: TaskSet,
+    shares: Mapping[str, Sequence[float]] | None = None,
+    cells: int = 0,
+    side: int = 0,
 ) -> ClosedForm | None:
     """The closed form of a checkpoint for ``tasks``; None where a network is needed, or the file is not sound.
 
-    :func:`~.checkpoint.load_checkpoint` says then what is wrong with it. Arguments as :meth:`.LoadedGenerator.bound`.
+    :func:`~.checkpoint.load_checkpoint` says then what is wrong with it. ``side`` is that of the perturbations in
+    pixels (0: that of the card); other arguments as :meth:`.LoadedGenerator.bound`.
 
     Raises:
         CheckpointError: As :func:`~.checkpoint.read_card`.
@@ -133,4 +155,4 @@ def closed_form(
     alike = (shape["epsilon"], shape["image_size"]) == (card.epsilon, card.image_size)
     if draws or not sound or not alike or not 0 <= chroma <= 1:
         return None
-    return ClosedForm(replace(card, tasks=tasks), gain, key, shares, cells)
+    return ClosedForm(replace(card, tasks=tasks, image_size=side or card.image_size), gain, key, shares, cells)

@@ -10,9 +10,9 @@ import numpy.typing as npt
 from mtlue_cli.choices import GPU_CALL_SIZE, MAX_EPSILON
 from mtlue_cli.errors import CheckpointError, ImageError, InputError
 from mtlue_cli.generator.checkpoint import CheckpointCard, LoadedGenerator, load_checkpoint, read_card
-from mtlue_cli.generator.closed_form import ClosedForm, Labels, closed_form
+from mtlue_cli.generator.closed_form import ClosedForm, KeyedComponent, Labels, closed_form
 from mtlue_cli.generator.code_patterns import shares_for_codes
-from mtlue_cli.generator.shipped import find_weights
+from mtlue_cli.generator.shipped import DEFAULT, find_weights
 from mtlue_cli.images.decode import ARRAY, DecodedImage
 from mtlue_cli.images.square import to_square
 from mtlue_cli.keys import Key
@@ -50,6 +50,7 @@ class Generator:
         card: Metadata of the checkpoint.
         tasks: Those that are protected.
         device: Where its network runs; None for a closed form, which is computed with NumPy.
+        keyed: Codes of a key that are added too, so that victims of trained weights can be traced; or None.
     """
 
     def __init__(
@@ -58,8 +59,10 @@ class Generator:
         device: "torch.device | None" = None,
         tasks: TaskSet | None = None,
         call_size: int = GPU_CALL_SIZE,
+        keyed: KeyedComponent | None = None,
     ) -> None:
         self.loaded = loaded
+        self.keyed = keyed
         self.card: CheckpointCard = loaded.card
         self.tasks = self.card.tasks if tasks is None else tasks
         self.device = None if isinstance(loaded, ClosedForm) else device
@@ -84,6 +87,7 @@ class Generator:
         tasks: TaskSet | Sequence[str] | None = None,
         shares: Mapping[str, Sequence[float]] | None = None,
         cells: int = 0,
+        traceable: int = 0,
         device: "str | torch.device" = "auto",
         call_size: int = GPU_CALL_SIZE,
     ) -> "Generator":
@@ -91,7 +95,7 @@ class Generator:
 
         Args:
             weights: Name of shipped weights, or a file.
-            key: For universal weights, such as ``default``; others take none.
+            key: For universal weights, such as ``default``, and for ``traceable``; others take none.
             labels: Of all images that will be protected: task name to class names, None where unlabelled, or a label
                 table. Universal weights learn from them the classes and how frequent each is; for others it is checked
                 that they know all classes.
@@ -99,6 +103,8 @@ class Generator:
                 in the order of the codes. None: all.
             shares: Of each class, by task, for universal weights; None: counted in ``labels``.
             cells: Side of the patterns of codes; 0: as many as the tasks ask for.
+            traceable: Strength, in 255ths, of codes of ``key`` that are added within the bound, so that victims of
+                trained weights can be traced; 0: none. Victims of universal weights always can.
             device: ``auto``, ``cpu``, ``cuda`` and so on.
             call_size: Images per call of the network, on a GPU; a CPU has its own.
 
@@ -110,7 +116,7 @@ class Generator:
         card = read_card(path)
         if card.universal and key is None:
             raise InputError(f"the weights {card.name} need a key", hint="give key=Key.read(FILE)")
-        if key is not None and not card.universal:
+        if key is not None and not card.universal and not traceable:
             raise InputError(f"the weights {card.name} take no key", hint="leave out key")
         table = _table(labels) if isinstance(labels, Mapping) else labels
         known = card.tasks if not card.universal else TaskSet(()) if table is None else table.tasks
@@ -121,9 +127,9 @@ class Generator:
             raise InputError(
                 "there is no task to protect", hint="give labels, or tasks with their classes, to universal weights"
             )
+        if (card.universal or traceable) and shares is None and table is not None:
+            shares = shares_for_codes(table.recoded(wanted), wanted, card.image_size)
         if card.universal:
-            if shares is None and table is not None:
-                shares = shares_for_codes(table.recoded(wanted), wanted, card.image_size)
             form = closed_form(path, key, wanted, shares, cells)
             if form is not None:
                 if device not in ("auto", "cpu"):
@@ -136,7 +142,10 @@ class Generator:
         from mtlue_cli.devices import choose_device
 
         loaded = load_checkpoint(path).bound(key, wanted, shares, cells)
-        return cls(loaded, choose_device(device) if isinstance(device, str) else device, wanted, call_size)
+        keyed = None
+        if traceable and not card.universal:
+            keyed = KeyedComponent(_codes_beside(card, key, wanted, shares, cells), traceable)
+        return cls(loaded, choose_device(device) if isinstance(device, str) else device, wanted, call_size, keyed)
 
     @property
     def call_size(self) -> int:
@@ -173,9 +182,18 @@ class Generator:
             epsilon: Bound in 255ths, to which the perturbation is scaled; None: that of the weights.
 
         Raises:
+            InputError: The codes of :attr:`keyed` alone are beyond the bound.
             MtlueError: Not even one image fits into memory.
         """
-        return self._batched(squares, labels, 1.0 if epsilon is None else epsilon / self.card.epsilon)
+        bound = self.card.epsilon if epsilon is None else epsilon
+        own = self._batched(squares, labels, bound / self.card.epsilon)
+        if self.keyed is None:
+            return own
+        form, levels = self.keyed.form, self.keyed.levels
+        if levels > bound:
+            raise InputError(f"codes of {levels} levels are beyond the bound of {bound}", hint="give fewer levels")
+        drawn = form(squares, labels, levels / form.card.epsilon)
+        return [np.clip(one + other, -bound, bound) for one, other in zip(own, drawn, strict=True)]
 
     def added(
         self,
@@ -295,6 +313,32 @@ class Generator:
         if epsilon is not None and not (type(epsilon) is int and 1 <= epsilon <= MAX_EPSILON):
             raise InputError(f"epsilon is {epsilon!r}, expected a whole number of 255ths from 1 to {MAX_EPSILON}")
         return self.perturb([self.square(own) for own in pixels], labels, epsilon)
+
+
+def _codes_beside(
+    card: CheckpointCard,
+    key: Key | None,
+    tasks: TaskSet,
+    shares: Mapping[str, Sequence[float]] | None,
+    cells: int,
+) -> ClosedForm:
+    """The codes of ``key`` for what trained weights protect, in the size of these.
+
+    Raises:
+        InputError: There is no key, or a task labels every pixel.
+    """
+    if key is None:
+        raise InputError("codes with which a release can be traced need a key", hint="give key=Key.read(FILE)")
+    if len(tasks.dense):
+        raise InputError(
+            f"{listed(list(tasks.dense.names))}: codes with which a release can be traced are for labels of whole "
+            "images",
+            hint="protect the other columns alone, or do not make the release traceable",
+        )
+    form = closed_form(find_weights(DEFAULT), key, tasks, shares, cells, card.image_size)
+    if form is None:
+        raise InputError(f"the weights {DEFAULT} that come with the program are damaged", hint="install mtlue again")
+    return form
 
 
 def _table(labels: Mapping[str, Sequence[str | None]]) -> LabelTable:

@@ -53,6 +53,18 @@ SHORT_DIGEST = 16
 """Hexadecimal digits of a digest that are shown."""
 
 
+class KeyedPart(Document, frozen=True, forbid_unknown_fields=True):
+    """What makes a release of trained weights traceable: codes of a key that are added to what the weights add.
+
+    Attributes:
+        levels: Bound of the codes in 255ths; the sum is cut off at that of the release.
+        weights_sha256: The universal weights that draw the codes.
+    """
+
+    levels: Annotated[int, Meta(ge=1, le=255)]
+    weights_sha256: str
+
+
 class RunRecord(Document, frozen=True, forbid_unknown_fields=True, tag_field="schema_version", tag=SCHEMA_VERSION):
     """The settings of a release, as ``run.json`` holds them.
 
@@ -68,8 +80,8 @@ class RunRecord(Document, frozen=True, forbid_unknown_fields=True, tag_field="sc
         file_column: Header of the file column in the release's label file; None in releases of older versions.
         digests: SHA-256 of the manifest, the label file and ``run.json`` (:func:`settings_digest`) by their names, once
             the run is complete; releases of older versions have none, or none of ``run.json``.
-        key_fingerprint: Of the key, for weights that take one.
-        classes: Classes of each task in the order of their codes, for weights that take a key; else empty.
+        key_fingerprint: Of the key, for weights that take one, and for traceable releases.
+        classes: Classes of each task in the order of their codes, where there is a key; else empty.
         shares: Share of each of these classes by which codes and tints were drawn; empty in releases of older versions.
         code_version: Number of the construction of codes, for weights that draw them from a key; else, and in releases
             of older versions, 0.
@@ -78,6 +90,7 @@ class RunRecord(Document, frozen=True, forbid_unknown_fields=True, tag_field="sc
             empty in releases of older versions, and where no file could be compared.
         quality: Of JPEG files that stay JPEG.
         keep: Label columns that the weights were trained to keep useful; they are not protected.
+        traceable: The codes beside what trained weights add; None where there are none.
     """
 
     epsilon: Annotated[int, Meta(ge=0, le=255)]
@@ -99,14 +112,17 @@ class RunRecord(Document, frozen=True, forbid_unknown_fields=True, tag_field="sc
     flip: Mapping[str, Any] = {}
     quality: Quality = Quality.HIGH
     keep: tuple[str, ...] = ()
+    traceable: KeyedPart | None = None
 
     def to_json(self) -> dict[str, Any]:
-        """As ``run.json`` holds it: without a usual quality or an empty ``keep``, which older versions do not know."""
+        """As ``run.json`` holds it: without the usual of what older versions do not know."""
         found = super().to_json()
         if not self.keep:
             del found["keep"]
         if self.quality is Quality.HIGH:
             del found["quality"]
+        if self.traceable is None:
+            del found["traceable"]
         return found
 
     def __post_init__(self) -> None:
@@ -140,6 +156,10 @@ def _kept(groups: bool | Sequence[str]) -> str:
     return ("kept" if groups else "dropped") if isinstance(groups, bool) else f"kept ({', '.join(groups)})"
 
 
+def _levels(part: KeyedPart | None) -> str:
+    return "no" if part is None else f"{part.levels}/255 ({part.weights_sha256[:SHORT_DIGEST]})"
+
+
 _CHOICES: Mapping[str, tuple[str, Callable[[RunRecord], str]]] = {
     "epsilon": ("epsilon", lambda run: f"{run.epsilon}/255"),
     "weights": ("weights_sha256", lambda run: f"{run.weights_name} ({run.weights_sha256[:SHORT_DIGEST]})"),
@@ -147,6 +167,7 @@ _CHOICES: Mapping[str, tuple[str, Callable[[RunRecord], str]]] = {
     "tasks": ("tasks", lambda run: ", ".join(run.tasks)),
     "format": ("image_format", lambda run: run.image_format),
     "quality": ("quality", lambda run: run.quality),
+    "traceable": ("traceable", lambda run: _levels(run.traceable)),
     "metadata": ("keep_metadata", lambda run: _kept(run.keep_metadata)),
 }
 """What a user chooses that decides about the released bytes: the field that holds it, and how it is shown."""
@@ -235,6 +256,16 @@ class Manifest:
     def names(self) -> frozenset[str]:
         """Every file that the records say is released: images and their maps."""
         return released_files(self.files)
+
+    @property
+    def dense_tasks(self) -> frozenset[str]:
+        """The protected tasks whose labels are maps."""
+        return frozenset(name for record in self.files for name, label in record.labels.items() if label in record.maps)
+
+    @property
+    def is_traceable(self) -> bool:
+        """Whether ``mtlue trace probes`` can ask a model about it: its images carry codes of whole images."""
+        return self.run.key_fingerprint is not None and self.run.code_version > 0 and not self.dense_tasks
 
 
 def released_files(records: Iterable[Record]) -> frozenset[str]:

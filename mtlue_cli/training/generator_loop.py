@@ -175,8 +175,8 @@ class GeneratorLoop:
             kept_loss = mean_loss(task_losses(logits, labels, self.kept)) * share
             parameters = list(self.generator.parameters())
             found = torch.autograd.grad(kept_loss, parameters, retain_graph=True, materialize_grads=True)
-            for total, part in zip(self.kept_gradients, found, strict=True):
-                total += part
+            for total, gradient in zip(self.kept_gradients, found, strict=True):
+                total += gradient
         (loss * share).backward()  # type: ignore[no-untyped-call]  # torch's stubs leave it untyped
         agreement = self.objective.agreement(logits, labels)
         values = (float(value.detach()) for value in (loss, base, intra, inter))

@@ -1,6 +1,7 @@
 """The audit of a release before any victim is trained: its own check, or what can be said of one of another tool."""
 
 import os
+import shlex
 from collections.abc import Callable, Mapping
 from pathlib import Path, PurePosixPath
 
@@ -33,6 +34,7 @@ class AuditReport(Document, frozen=True, kw_only=True):
         max_change: Largest change of a colour value over all measured files, in 255ths.
         quarantined: File that is not in the release to the reason.
         authenticated_by: Who vouches for the records: a key, a signer, or nobody.
+        trace: The command with which a model is asked whether it was trained on this release; null where none can.
         faults: Everything that breaks a promise; if there is any, nothing is trained.
         notes: What is no fault and should be known.
     """
@@ -48,6 +50,7 @@ class AuditReport(Document, frozen=True, kw_only=True):
     max_change: float | None = None
     quarantined: Mapping[str, str] = {}
     authenticated_by: tuple[str, ...] = ()
+    trace: str | None = None
     faults: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
 
@@ -136,10 +139,16 @@ def audit_release(
         max_change=check.max_change,
         quarantined=missing,
         authenticated_by=check.authentication.by,
+        trace=_trace_command(release) if manifest.is_traceable else None,
         faults=check.faults,
         notes=tuple(notes),
         released=released,
     )
+
+
+def _trace_command(release: Path) -> str:
+    words = ["mtlue", "trace", "probes", "CLEAN_PHOTOS", "--release", str(release), "--out", "probes"]
+    return shlex.join(words)
 
 
 def _audit_foreign(

@@ -290,7 +290,8 @@ class Laboratory:
         seed: int,
         on_progress: Callable[[float], None] | None,
     ) -> AttackerView:
-        pairs, pair_labels = None, None
+        pairs: tuple[Tensor, Tensor] | None = None
+        pair_labels: Mapping[str, Tensor] | None = None
         if countermeasure.needs_pairs:
             rng = torch.Generator().manual_seed(seed)
             chosen = torch.randperm(len(self.images.clean), generator=rng)[: self._pairs]

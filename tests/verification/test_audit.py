@@ -10,7 +10,7 @@ from PIL import Image
 
 from mtlue_cli.choices import ImageFormat
 from mtlue_cli.files import file_digest
-from mtlue_cli.release.records import FOLDER, Manifest
+from mtlue_cli.release.records import FOLDER, Manifest, read_run, write_run
 from mtlue_cli.release.seal import NOT_AUTHENTICATED
 from mtlue_cli.verification.audit import Audit, audit_release
 from tests.verification.made_release import (
@@ -44,6 +44,16 @@ def test_a_whole_release_has_no_faults(made: MadeSet, tmp_path: Path) -> None:
     assert audit.measured == len(seen) == 6
     assert audit.max_change == EPSILON
     assert audit.released == {name: name for name in made.table.file_names}
+    assert audit.trace is None
+
+
+def test_a_keyed_release_says_how_it_is_traced(made: MadeSet, tmp_path: Path) -> None:
+    release = tmp_path / "my release"
+    make_release(made, release)
+    write_run(release, structs.replace(read_run(release), key_fingerprint="ab" * 8, code_version=2))
+    audit = _audit(made, release)
+    assert audit.faults == ()
+    assert audit.trace == f"mtlue trace probes CLEAN_PHOTOS --release '{release}' --out probes"
 
 
 def _lose_file(release: Path, manifest: Manifest) -> None:

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import shutil
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -12,13 +13,14 @@ import torch
 from PIL import Image
 
 from mtlue_cli.choices import BackboneName, MetricName, ObjectiveName
+from mtlue_cli.errors import InputError
 from mtlue_cli.generator.checkpoint import load_checkpoint, read_card, save_checkpoint
 from mtlue_cli.generator.codebook import CODE_VERSION
 from mtlue_cli.generator.model import GeneratorConfig, PerturbationGenerator
 from mtlue_cli.generator.tiles import class_tints
 from mtlue_cli.images.decode import decode_image
 from mtlue_cli.keys import VARIABLE
-from mtlue_cli.release.records import read_run
+from mtlue_cli.release.records import read_manifest, read_run
 from mtlue_cli.tasks.declared import parse_declarations
 from mtlue_cli.tasks.label_options import LabelOptions
 from mtlue_cli.tasks.label_tensors import DEPTH_CODES, class_shares
@@ -26,6 +28,8 @@ from mtlue_cli.tasks.spec import LabelTable, TaskSet
 from mtlue_cli.workflows.progress import SilentProgress
 from mtlue_cli.workflows.protect.config import ProtectConfig
 from mtlue_cli.workflows.protect.run import protect_folder
+from mtlue_cli.workflows.trace.config import ProbesConfig
+from mtlue_cli.workflows.trace.probes import make_probes
 from mtlue_cli.workflows.train.config import TrainConfig
 from mtlue_cli.workflows.train.generator import train_generator
 from mtlue_cli.workflows.train.start import read_start
@@ -114,12 +118,20 @@ def test_a_release_keeps_the_bound_and_tells_maps_apart(folder: Path, weights: P
 
 
 def test_weights_for_any_labels_tint_masks_beside_one_label(folder: Path, tmp_path: Path) -> None:
+    """Such a release cannot be traced, and says so."""
+    clean = tmp_path / "clean"
+    clean.mkdir()
+    for row in range(4):
+        shutil.copy(folder / f"{row:02}.png", clean)
     shape = GeneratorConfig(image_size=SIDE)
     card = replace(make_card(), tasks=TaskSet(()), universal=True, image_size=SIDE, generator=asdict(shape))
     save_checkpoint(tmp_path / "any.safetensors", PerturbationGenerator(shape, None), card)
     (tmp_path / "key").write_text("abba" * 16)
     (tmp_path / "key").chmod(0o600)
     key = tmp_path / "key"
+    probes = ProbesConfig(
+        clean, tmp_path / "bright", tmp_path / "probes", queries=8, key=key, weights=tmp_path / "any.safetensors"
+    )
     released = pixels(protect(folder, tmp_path / "any.safetensors", tmp_path / "release", key=key))
     images, labels = draw_scenes(COUNT, SIDE)
     parts = labels["parts"].numpy()
@@ -144,6 +156,13 @@ def test_weights_for_any_labels_tint_masks_beside_one_label(folder: Path, tmp_pa
     masks = protect(folder, tmp_path / "any.safetensors", tmp_path / "masks", ("03.png",), key=key, tasks=("parts",))
     noted = read_run(masks)
     assert (noted.code_version, noted.code_cells) == (0, 0)
+    for release in (tmp_path / "release", masks):
+        with pytest.raises(InputError, match="protects masks or maps: 'parts'"):
+            make_probes(replace(probes, release=release), SilentProgress())
+    # Masks that are only copied are no obstacle.
+    image_level = protect(folder, tmp_path / "any.safetensors", probes.release, key=key, tasks=("bright",))
+    assert any(record.maps for record in read_manifest(image_level).files)
+    assert make_probes(probes, SilentProgress()).tasks == ["bright"]
 
 
 def test_training_with_maps_begins_with_weights_for_any_labels_or_with_others(

@@ -108,6 +108,8 @@ def _head(document: VerifyDocument) -> Iterable[str]:
     facts.append(f"Epsilon: {document.epsilon}/255")
     if document.flip is not None:
         facts.append(f"FLIP: {flip_in_words(document.flip)}")
+    if document.audit is not None and document.audit.trace is not None:
+        facts.append(f"Was a model trained on this release? {_name(document.audit.trace)}")
     yield "\n".join(f"- {fact}" for fact in facts)
 
 

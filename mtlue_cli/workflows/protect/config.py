@@ -6,7 +6,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated
 
-from mtlue_cli.choices import EngineName, ImageFormat, MetadataGroup, Quality, Unlabelled, Visibility, metadata_groups
+from mtlue_cli.choices import (
+    MAX_EPSILON,
+    TRACE_LEVELS,
+    EngineName,
+    ImageFormat,
+    MetadataGroup,
+    Quality,
+    Unlabelled,
+    Visibility,
+    metadata_groups,
+)
 from mtlue_cli.errors import InputError
 from mtlue_cli.files import remote_of
 from mtlue_cli.options import (
@@ -72,6 +82,9 @@ class ProtectConfig:
         visibility: How much of the perturbation people may see, for training weights on these images: high asks for
             nothing and protects best, normal aims at a FLIP of 0.13, low at 0.09. Unset: that of weights from an
             earlier run, else high.
+        traceable: Add codes of your key, LEVELS 255ths strong ({TRACE_LEVELS} without a number), so that mtlue trace
+            can find models trained on the release. The bound stays, and what the weights add gives way: they protect
+            much less against training in grey. Ready-made patterns can be traced anyway.
         epsilon: Largest change of a pixel value, in 255ths. Unset: the generator's own, 8 if trained here.
         exclude: Leave out these tasks, separated by commas. Columns that the weights do not know may be named too.
         image_format: png, webp and jxl are lossless: the bound holds for every pixel. jxl, JPEG XL, needs the extra
@@ -99,6 +112,10 @@ class ProtectConfig:
     quick: Annotated[bool, Option(panel=PROTECTION)] = False
     visibility: Annotated[Visibility | None, Option(panel=PROTECTION)] = None
     key: KeyFile = None
+    traceable: Annotated[
+        int | None,
+        Option(panel=PROTECTION, metavar="[LEVELS]", minimum=1, maximum=MAX_EPSILON, bare=str(TRACE_LEVELS)),
+    ] = None
     epsilon: Annotated[int | None, EPSILON] = None
     tasks: Tasks = None
     exclude: Annotated[

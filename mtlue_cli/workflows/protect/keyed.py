@@ -6,9 +6,10 @@ from pathlib import Path
 
 from mtlue_cli.choices import TaskKind
 from mtlue_cli.errors import InputError
-from mtlue_cli.generator.checkpoint import CheckpointCard
+from mtlue_cli.generator.checkpoint import CheckpointCard, read_card
 from mtlue_cli.generator.code_patterns import cells_for, coded_tasks
 from mtlue_cli.generator.codebook import CODE_VERSION
+from mtlue_cli.generator.shipped import DEFAULT, find_weights
 from mtlue_cli.keys import FoundKey, find_key
 from mtlue_cli.release.records import RunRecord
 from mtlue_cli.tasks.classes import MAX_CLASSES
@@ -116,19 +117,43 @@ def in_code_order(tasks: TaskSet, earlier: Mapping[str, Sequence[str]]) -> TaskS
     return TaskSet(tuple(ordered))
 
 
-def key_for(card: CheckpointCard, file: Path | None, *, keep: bool = True) -> FoundKey | None:
-    """The key that a generator needs; None for one with learned embeddings, which takes none.
+def key_for(card: CheckpointCard, file: Path | None, *, traceable: bool = False, keep: bool = True) -> FoundKey | None:
+    """The key that a generator needs; None for one with learned embeddings, which takes none unless ``traceable``.
 
     Raises:
         InputError: ``file`` is given though no key is needed; or as :func:`~mtlue_cli.keys.find_key`.
     """
-    if card.universal:
+    if card.universal or traceable:
         return find_key(file, keep=keep)
     if file is not None:
         raise InputError(
-            f"the weights {card.name} take no key", hint="leave out --key; the shipped weights default take one"
+            f"the weights {card.name} take no key",
+            hint="leave out --key, or add --traceable; the shipped weights default take one",
         )
     return None
+
+
+def weights_of_codes(card: CheckpointCard, levels: int | None, epsilon: int, tasks: TaskSet) -> CheckpointCard | None:
+    """The universal weights that draw the codes of a run: its own, or those beside trained ones for ``--traceable``.
+
+    None where nothing draws any.
+
+    Raises:
+        InputError: The codes are beyond the bound, or a task labels every pixel.
+    """
+    if card.universal or levels is None:
+        return card if card.universal else None
+    if levels > epsilon:
+        raise InputError(
+            f"--traceable {levels} is beyond the bound, {epsilon}/255",
+            hint="give fewer levels, or a larger --epsilon",
+        )
+    if len(tasks.dense):
+        raise InputError(
+            f"--traceable is for labels of whole images, and {quoted(tasks.dense.names[0])} labels every pixel",
+            hint="leave --traceable out, or protect the other columns alone with --tasks",
+        )
+    return read_card(find_weights(DEFAULT))
 
 
 def codes_for(

@@ -78,8 +78,9 @@ class ProtectResult(
         flip: Mean FLIP over a sample of the released files; None if none could be compared.
         compressed: Released files that are compressed with loss: their bound holds before compression.
         weights: Name of the generator.
-        key_fingerprint: Of the key, for weights that take one.
+        key_fingerprint: Of the key, for weights that take one, and for traceable releases.
         signer: Fingerprint of the signing key; None: the release is not signed.
+        traceable: Bound in 255ths of the codes beside what trained weights add; None without any.
         warnings: What the user must know of the weights and of colour profiles.
         device: Where it ran, in words.
         seconds: Time taken.
@@ -108,6 +109,7 @@ class ProtectResult(
     weights: str
     key_fingerprint: str | None
     signer: str | None = None
+    traceable: int | None = None
     warnings: tuple[str, ...]
     device: str
     seconds: float
@@ -133,6 +135,7 @@ class ProtectResult(
             "weights": self.weights,
             "key": self.key_fingerprint or "",
             "signed by": self.signer or "",
+            "traceable": "" if self.traceable is None else f"codes of {self.traceable}/255",
         }
 
     def _largest_change(self) -> str:
@@ -187,11 +190,18 @@ def _protected(
     if plan.key is not None:
         for line in plan.key.described():
             progress.note(line)
-    elif is_shipped(plan.weights):
+    if not plan.card.universal and is_shipped(plan.weights):
         progress.note(
             f"the weights {plan.card.name} are public: whoever has them can learn to undo the perturbation; "
             f"weights of your own, kept to yourself, do not have that weakness: {plan.training_command}"
         )
+    if plan.run.traceable is not None:
+        progress.note(
+            f"traceable: codes of the key are added, {plan.run.traceable.levels}/255 strong; keep the key to use mtlue "
+            "trace later"
+        )
+    elif config.traceable is not None:
+        progress.note(f"--traceable changes nothing: all that {plan.card.name} adds are codes of the key")
     for line in plan.notes:
         progress.note(line)
     if config.fast and not writes_fast():
@@ -238,6 +248,7 @@ def load_generator(config: ProtectConfig, plan: ProtectPlan, device: str) -> Gen
         tasks=plan.tasks,
         shares=plan.run.shares,
         cells=plan.run.code_cells,
+        traceable=0 if plan.run.traceable is None else plan.run.traceable.levels,
         device=device,
         call_size=config.batch_size or GPU_CALL_SIZE,
     )
@@ -283,6 +294,7 @@ def _result(
         weights=plan.card.name,
         key_fingerprint=plan.run.key_fingerprint,
         signer=None if plan.sealer.signer is None else plan.sealer.signer.public.fingerprint,
+        traceable=None if plan.run.traceable is None else plan.run.traceable.levels,
         warnings=(*plan.warnings, *_profile_warnings(remarks.lost_profiles)),
         device=device,
         seconds=round(seconds, 3),

@@ -106,7 +106,7 @@ class RemoteStart:
         images: Folder of the originals.
         plan: The plan without its rows, and without the key.
         lent: Leave to write to the release.
-        generator: What it is made of: the weights, bound to the key; and its tasks and size of a call.
+        generator: What it is made of: the weights, bound to the key; its tasks, size of a call, and codes beside them.
         device: Where it runs.
         threads: How many threads may work.
     """
@@ -114,7 +114,7 @@ class RemoteStart:
     images: Path
     plan: ProtectPlan
     lent: Lent
-    generator: tuple[Any, Any, int]
+    generator: tuple[Any, Any, int, Any]
     device: str
     threads: int
 
@@ -134,14 +134,14 @@ class RemoteStart:
             columns=(),
             sealer=Sealer(),
         )
-        made_of = generator.loaded, generator.tasks, generator.call_size
+        made_of = generator.loaded, generator.tasks, generator.call_size, generator.keyed
         return cls(images, rowless, plan.release.lend(), made_of, engine.device, engine.threads)
 
     @contextmanager
     def __call__(self) -> Iterator[Callable[[Unit, Callable[[Outcome], None]], None]]:
         """Make the work."""
-        loaded, tasks, call_size = self.generator
-        generator = Generator(loaded, choose_device(self.device), tasks, call_size)
+        loaded, tasks, call_size, keyed = self.generator
+        generator = Generator(loaded, choose_device(self.device), tasks, call_size, keyed)
         with self.lent.open() as opened, photo_work(generator, self.threads) as take_through:
             release = Release(self.plan.release.folder)
             release.opened = opened
@@ -154,9 +154,8 @@ class RemoteStart:
                     return unit.drawn[digest]
 
                 plan = unit.plan(whole)
-                steps = PhotoSteps(
-                    plan, self.images, draw if plan.card.universal else None, sees_images=generator.sees_images
-                )
+                is_keyed = plan.run.key_fingerprint is not None
+                steps = PhotoSteps(plan, self.images, draw if is_keyed else None, sees_images=generator.sees_images)
                 try:
                     take_through(steps, plan, lambda outcome: done(_shifted(outcome, unit.first)))
                 except OSError as error:

@@ -34,7 +34,7 @@ class ProbesConfig:
     """What ``trace probes`` makes.
 
     Attributes:
-        release: The release, made with weights that take a key (--quick or --weights default).
+        release: The release, made with a key (--traceable, --quick or --weights default).
         out: New folder for the probes. The sealed answers are written beside it, to OUT.sealed.json.
         queries: Most probes to make; the model is asked once about each.
         epsilon: Bound of the probes in 255ths. Unset: twice that of the release.

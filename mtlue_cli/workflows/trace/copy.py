@@ -319,16 +319,15 @@ def trace_copy(config: CopyConfig, progress: Progress, plain: Path | None = None
     folder, names = _found_copies(config.copies)
     generator: Generator | None = None
     if config.against is None:
-        dense = sorted(
-            {name for record in manifest.files for name, label in record.labels.items() if label in record.maps}
-        )
-        if dense:
+        if dense := manifest.dense_tasks:
             raise InputError(
-                f"the release protects labels of every pixel ({', '.join(dense)}), for which this needs its originals",
+                f"the release protects labels of every pixel ({', '.join(sorted(dense))}), for which this needs its "
+                "originals",
                 hint="give the folder of the originals with --against",
             )
         weights = weights_of(
-            manifest.run,
+            manifest.run.weights_name,
+            manifest.run.weights_sha256,
             config.weights,
             "name them with --weights FILE, or give the folder of the originals with --against",
         )

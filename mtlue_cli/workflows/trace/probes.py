@@ -26,12 +26,14 @@ from mtlue_cli.generator.code_patterns import painted_codes, pattern_dimension
 from mtlue_cli.generator.codebook import CODE_VERSION, Codebook, Numbers
 from mtlue_cli.generator.decoys import decoys
 from mtlue_cli.generator.generator import Generator
+from mtlue_cli.generator.shipped import DEFAULT
 from mtlue_cli.images.decode import decode_image
 from mtlue_cli.images.encode import encode_image
 from mtlue_cli.images.folder import find_images, refuse_nesting
 from mtlue_cli.keys import Key, find_key
 from mtlue_cli.release.records import FOLDER, MANIFEST_NAME, RunRecord, read_manifest, record_path
 from mtlue_cli.tasks.spec import UNLABELLED, Task, TaskSet
+from mtlue_cli.tasks.wording import quoted
 from mtlue_cli.workflows.progress import Progress
 from mtlue_cli.workflows.trace.config import ProbesConfig
 from mtlue_cli.workflows.trace.plan import Plan, plan_probes
@@ -192,25 +194,28 @@ def open_release(folder: Path, key_file: Path | None, weights: Path | None) -> t
         raise InputError(
             f"{folder} was made with the weights {run.weights_name}, which take no key: what they write is no random "
             "draw, so that no exact test is possible",
-            hint="protect with --quick or --weights default to make a release that can be traced",
+            hint="protect with --traceable, --quick or --weights default to make a release that can be traced",
         )
     if not run.complete:
         raise InputError(f"{folder} is unfinished", hint="run mtlue protect again to finish it")
+    if dense := manifest.dense_tasks:
+        raise InputError(
+            f"{folder} protects masks or maps: {', '.join(map(quoted, sorted(dense)))}; only releases whose protected "
+            "labels are all of whole images can be traced",
+            hint="protect the other columns alone, with --tasks, to make a release that can be traced",
+        )
     if run.code_version != CODE_VERSION:
         raise InputError(
             f"{folder} has codes of version {run.code_version}, this mtlue draws version {CODE_VERSION}",
             hint="use the version of mtlue that made the release",
         )
     tasks = TaskSet(tuple(_task(name, run) for name in run.tasks))
-    if any(record.maps for record in manifest.files):
-        raise InputError(
-            f"{folder} has masks or maps among its tasks; only releases whose labels are all of whole images can be "
-            "traced",
-            hint="protect the image-level columns alone with --tasks",
-        )
     found = find_key(key_file, keep=False)  # a new key is not that of a release
     require_key(found, run, str(folder), "give the key of the release with --key FILE")
-    loaded = load_checkpoint(weights_of(run, weights, "name them with --weights FILE"))
+    coded_by = (run.weights_name, run.weights_sha256)
+    if run.traceable is not None:
+        coded_by = (DEFAULT, run.traceable.weights_sha256)
+    loaded = load_checkpoint(weights_of(*coded_by, weights, "name them with --weights FILE"))
     release = KeyedRelease(run, loaded, tasks, {}, run.shares, frozenset(record.sha256 for record in manifest.files))
     return replace(release, codes=release.with_codes_of(found.key)), tuple(found.described())
 

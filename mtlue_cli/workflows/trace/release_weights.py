@@ -5,10 +5,10 @@ from pathlib import Path
 
 from mtlue_cli.choices import TaskKind
 from mtlue_cli.errors import CheckpointError, InputError
-from mtlue_cli.generator.checkpoint import read_card
+from mtlue_cli.generator.checkpoint import CheckpointCard, read_card
 from mtlue_cli.generator.codebook import CODE_VERSION
 from mtlue_cli.generator.generator import Generator
-from mtlue_cli.generator.shipped import SUFFIX, shipped_weights
+from mtlue_cli.generator.shipped import DEFAULT, SUFFIX, find_weights, shipped_weights
 from mtlue_cli.keys import FoundKey, Key
 from mtlue_cli.release.records import RunRecord
 from mtlue_cli.tasks.spec import Task, TaskSet
@@ -16,32 +16,32 @@ from mtlue_cli.workflows.protect.keyed import key_for
 from mtlue_cli.workflows.protect.own_weights import weights_store
 
 
-def weights_of(run: RunRecord, named: Path | None, hint: str) -> Path:
+def weights_of(name: str, digest: str, named: Path | None, hint: str) -> Path:
     """The weights of a release: those that are named, or shipped ones or own ones with the digest of its record.
 
-    ``hint`` says what to do if none are found.
+    ``name`` and ``digest`` are those of its record; ``hint`` says what to do if none are found.
 
     Raises:
         InputError: The named ones are others, or none are found.
     """
     if named is not None:
         card = read_card(named)
-        if card.digest != run.weights_sha256:
+        if card.digest != digest:
             raise InputError(
-                f"{named} holds other weights than those of the release, {run.weights_name}",
-                [f"digest {card.digest[:16]}, the release has {run.weights_sha256[:16]}"],
+                f"{named} holds other weights than those of the release, {name}",
+                [f"digest {card.digest[:16]}, the release has {digest[:16]}"],
                 "name the weights that the release was made with",
             )
         return named
     unreadable: list[str] = []
     for path in _known():
         try:
-            if read_card(path).digest == run.weights_sha256:
+            if read_card(path).digest == digest:
                 return path
         except CheckpointError as error:
             unreadable.append(str(error))
     raise InputError(
-        f"the release was made with the weights {run.weights_name}, which are neither shipped nor in {weights_store()}",
+        f"the release was made with the weights {name}, which are neither shipped nor in {weights_store()}",
         unreadable,
         hint,
     )
@@ -54,11 +54,14 @@ def generator_of(run: RunRecord, weights: Path, key: Path | None, device: str) -
         InputError: The key is not that of the release, or the labels are those of every pixel.
     """
     card = read_card(weights)
-    if not card.universal:
-        key_for(card, key)  # refuses one
+    found = key_for(card, key, traceable=run.traceable is not None, keep=False)
+    if found is None:
         return Generator.load(weights, device=device)
-    found = key_for(card, key, keep=False)
-    assert found is not None  # universal weights take one
+    if run.traceable is not None and run.traceable.weights_sha256 != read_card(find_weights(DEFAULT)).digest:
+        raise InputError(
+            "the release has codes of other ready-made weights than this mtlue has",
+            hint="give the folder of the originals with --against",
+        )
     require_key(
         found,
         run,
@@ -70,7 +73,7 @@ def generator_of(run: RunRecord, weights: Path, key: Path | None, device: str) -
             f"the release has codes of version {run.code_version}, and this mtlue draws those of {CODE_VERSION}",
             hint="give the folder of the originals with --against",
         )
-    return _bound(run, weights, found.key, device)
+    return _bound(run, weights, card, found.key, device)
 
 
 def require_key(found: FoundKey, run: RunRecord, release: str, hint: str) -> None:
@@ -93,15 +96,23 @@ def require_key(found: FoundKey, run: RunRecord, release: str, hint: str) -> Non
         )
 
 
-def _bound(run: RunRecord, weights: Path, key: Key, device: str) -> Generator:
-    tasks = TaskSet(
+def _bound(run: RunRecord, weights: Path, card: CheckpointCard, key: Key, device: str) -> Generator:
+    tasks = card.tasks.subset(run.tasks) if run.traceable is not None else _recorded(run)
+    shares = {name: list(own) for name, own in run.shares.items()} or None
+    levels = 0 if run.traceable is None else run.traceable.levels
+    return Generator.load(
+        weights, key=key, tasks=tasks, shares=shares, cells=run.code_cells, traceable=levels, device=device
+    )
+
+
+def _recorded(run: RunRecord) -> TaskSet:
+    """The tasks of a keyed release, with their classes in the order of the codes."""
+    return TaskSet(
         tuple(
             Task(name, TaskKind.BINARY if len(classes) <= 2 else TaskKind.CATEGORICAL, tuple(classes))
             for name, classes in run.classes.items()
         )
     )
-    shares = {name: list(own) for name, own in run.shares.items()} or None
-    return Generator.load(weights, key=key, tasks=tasks, shares=shares, cells=run.code_cells, device=device)
 
 
 def _known() -> Iterator[Path]:

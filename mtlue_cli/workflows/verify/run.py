@@ -104,8 +104,8 @@ def _verified(
     match_labels(config.clean, labels)
     if config.weights is not None:
         loaded, key, notes = load_judged(config.weights, config.key, given)
-        kept = loaded.card.kept if config.keep is None else config.keep
-        promise = promised(loaded.card.epsilon, loaded.card.tasks.names, labels.tasks, kept)
+        useful = loaded.card.kept if config.keep is None else config.keep
+        promise = promised(loaded.card.epsilon, loaded.card.tasks.names, labels.tasks, useful)
     else:
         assert config.protected is not None  # checked with the options
         loaded, key, notes = None, None, ()

@@ -41,6 +41,7 @@ AUDIT = AuditReport(
     measured=2000,
     max_change=8.0,
     quarantined={"00017.jpg": "truncated"},
+    trace="mtlue trace probes CLEAN_PHOTOS --release faces-protected --out probes",
     notes=("12 files of the release have no row in the labels: checked all the same, but not trained on",),
 )
 
@@ -431,5 +432,5 @@ def hostile() -> VerifyDocument:
         device=evil,
         versions={evil: evil},
         command_line=f"mtlue verify {evil} ```` </pre>",
-        audit=replace(AUDIT, notes=(evil,), quarantined={evil: evil}),
+        audit=replace(AUDIT, trace=evil, notes=(evil,), quarantined={evil: evil}),
     )

@@ -140,6 +140,7 @@ def test_all_parts_of_the_document_are_there() -> None:
         document.notes[0],
         document.probes[0].meaning,
         documents.AUDIT.notes[0],
+        str(documents.AUDIT.trace),
         "vit-b-16 left out by --tier smoke",
         "auroc 0.987",
         "torch 2.15.0",

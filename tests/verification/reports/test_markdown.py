@@ -116,6 +116,11 @@ def test_flip_is_reported_where_it_was_measured() -> None:
     assert "FLIP" not in write_markdown(documents.failed_audit())
 
 
+def test_how_to_trace_a_keyed_release_is_told() -> None:
+    assert "- Was a model trained on this release? mtlue trace probes" in write_markdown(documents.protected())
+    assert "mtlue trace" not in write_markdown(documents.generator())
+
+
 def test_audit_faults_show_without_any_condition() -> None:
     text = write_markdown(documents.failed_audit(2))
     assert "- ❌ 00001.png: its bytes are not those of the manifest" in text
