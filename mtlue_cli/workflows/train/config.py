@@ -86,8 +86,9 @@ class TrainConfig:
     """What a user asks of ``train-generator``; the help of each option says the rest.
 
     Attributes:
-        keep: Columns that stay useful, separated by commas. They are not protected, and no training step takes what
-            would harm them. The surrogate learns them too; for tap and sep.
+        keep: Columns that are to stay useful, separated by commas. They are not protected, and training steps are
+            projected off what would harm them in the surrogate; mtlue verify measures whether that helped. For tap and
+            sep.
         out: Checkpoint to write. An unfinished training is kept beside it, in FILE.safetensors.training.
         objective: em: minimise the surrogate's loss. tap: make a surrogate that was trained on clean images predict
             wrong classes. sep: the same for the surrogate after each of its last epochs.
