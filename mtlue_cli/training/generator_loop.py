@@ -139,7 +139,8 @@ class GeneratorLoop:
         for group in self.optimizer.param_groups:
             group["lr"] = self.settings.learning_rate * share
         self.optimizer.zero_grad(set_to_none=True)
-        self.kept_gradients = [torch.zeros_like(one) for one in self.generator.parameters()] if self.kept else []
+        learned = [one for one in self.generator.parameters() if one.requires_grad]
+        self.kept_gradients = [torch.zeros_like(one) for one in learned] if self.kept else []
         self.objective.begin_step()
         batch = self._next_batch()
         parts = self.processes.parts(len(batch.rows), self.settings.accumulate)
@@ -147,7 +148,7 @@ class GeneratorLoop:
         self.processes.average_gradients(self.generator.parameters())
         if self.kept:
             self.processes.average(self.kept_gradients)
-            remove_conflict(self.generator.parameters(), self.kept_gradients)
+            remove_conflict(learned, self.kept_gradients)
         torch.nn.utils.clip_grad_norm_(self.generator.parameters(), self.settings.clip_norm)
         self.optimizer.step()
         self.objective.step_surrogate(self.processes)
@@ -173,7 +174,7 @@ class GeneratorLoop:
             loss = loss + self.visibility.loss(delta.float(), self.generator.config.epsilon)
         if self.kept:
             kept_loss = mean_loss(task_losses(logits, labels, self.kept)) * share
-            parameters = list(self.generator.parameters())
+            parameters = [one for one in self.generator.parameters() if one.requires_grad]
             found = torch.autograd.grad(kept_loss, parameters, retain_graph=True, materialize_grads=True)
             for total, gradient in zip(self.kept_gradients, found, strict=True):
                 total += gradient

@@ -255,19 +255,23 @@ class GradientSelection(TrainingMethod):
             parameter.requires_grad_(True)
 
 
+MOST_RESIDUALS = 256
+"""Vectors that complete the concepts: more than features leave room for."""
+
+
 @dataclass(frozen=True)
 class ResCbmSettings:
     """Column that is predicted through the others, None: the last; number of vectors that complete these.
 
-    InputError unless there is at least one vector.
+    InputError unless there are 1 to 256 vectors.
     """
 
     target: str | None = None
     residuals: int = 8
 
     def __post_init__(self) -> None:
-        if self.residuals < 1:
-            raise InputError(f"{self.residuals} residual vectors, expected at least 1")
+        if not 1 <= self.residuals <= MOST_RESIDUALS:
+            raise InputError(f"{self.residuals} residual vectors, expected 1 to {MOST_RESIDUALS}")
 
     def target_of(self, tasks: TaskSet) -> str:
         """The column among ``tasks``.

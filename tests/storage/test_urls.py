@@ -122,6 +122,17 @@ def test_passwords_of_urls_are_never_said_back(
     assert result.stderr
 
 
+def test_an_option_that_takes_no_url_refuses_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "photos").mkdir()
+    words = ["protect", "photos", "--quick", "--sign", "https://me:hunter2@host/signer"]
+    result = CliRunner().invoke(app, words)
+    assert result.exit_code == ExitCode.INPUT
+    assert "--sign takes no URL" in result.stderr
+    assert "hunter2" not in result.output
+    assert [path.name for path in tmp_path.iterdir()] == ["photos"]
+
+
 def test_a_file_url_is_shown_as_it_was_typed() -> None:
     assert url_of(Path("file:///none/photos")) == "file:///none/photos"
     assert str(UrlPath("file:///none/photos")) == "file:///none/photos"

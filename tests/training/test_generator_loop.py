@@ -137,6 +137,15 @@ def test_no_step_raises_the_loss_of_kept_tasks_to_first_order() -> None:
     assert not torch.equal(weights(loop), weights(other))
 
 
+def test_tasks_are_kept_where_a_part_of_the_generator_is_frozen() -> None:
+    loop = keeping_loop()
+    frozen = next(loop.generator.parameters()).requires_grad_(False)
+    before = frozen.clone()
+    loop.run(until=2)
+    assert torch.equal(frozen, before)
+    assert len(loop.kept_gradients) == len(list(loop.generator.parameters())) - 1
+
+
 def test_kept_tasks_may_be_computed_in_parts() -> None:
     whole, parts = keeping_loop(), keeping_loop(accumulate=2)
     whole.run(until=3)

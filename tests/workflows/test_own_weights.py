@@ -99,6 +99,9 @@ def test_weights_are_trained_kept_in_private_and_used_again_for_new_photos(confi
     assert stat.S_IMODE(weights.parent.stat().st_mode) == 0o700
     assert not weights.resolve().is_relative_to(first.release.resolve())
 
+    named = replace(config, weights=str(weights), train_minutes=None, out=config.images.with_name("named"))
+    assert any("train them for longer with mtlue train-generator" in warning for warning in run(named).warnings)
+
     add_photo(config, "late.png")
     later = Notes()
     second = run(config, later, train_minutes=None)

@@ -42,13 +42,15 @@ def read_coco(source: LabelSource) -> RawTable:
             if name == "images":
                 images = found[name] = []
                 for entry in entries:
-                    images.append((entry["id"], str(entry["file_name"])))
+                    images.append((_key(entry["id"]), str(entry["file_name"])))
                     if len(images) > budget().max_rows:
                         check_table(source.path, len(images), 2)
             elif name == "categories":
                 categories = found[name] = {}
                 for entry in entries:
-                    categories[entry["id"]] = str(entry["name"]).strip()
+                    if _key(entry["id"]) in categories:
+                        raise ValueError(f"two categories have the id {entry['id']}")
+                    categories[entry["id"]] = entry["name"].strip()
                     check_table(source.path, 0, 2 + len(categories))
             elif name == "annotations":
                 found[name] = _shown(source.path, entries, panoptic)
@@ -66,6 +68,8 @@ def read_coco(source: LabelSource) -> RawTable:
     unknown = sorted({str(key) for keys in shown.values() for key in keys - categories.keys()})
     faults = [f"annotations name the category {key}, which categories lacks" for key in unknown]
     masks = [] if unknown else masks
+    repeated_ids = [key for key, count in Counter(key for key, _ in images).items() if count > 1]
+    faults += [f"several images have the id {quoted(str(key))}" for key in repeated_ids]
     for at, what, others in ((0, "image", "masks"), (1, "mask", "images")):
         repeated = [key for key, count in Counter(mask[at] for mask in masks).items() if count > 1]
         faults += [f"{what} {quoted(str(key))} has several {others}" for key in repeated]
@@ -97,7 +101,7 @@ def _shown(path: Path, annotations: Iterable[Any], panoptic: list[_Segments] | N
     shown: dict[Any, set[Any]] = defaultdict(set)
     kept, most = 0, budget().max_cells
     for entry in annotations:
-        parts, categories = entry.get("segments_info", (entry,)), shown[entry["image_id"]]
+        parts, categories = entry.get("segments_info", (entry,)), shown[_key(entry["image_id"])]
         kept -= len(categories)
         categories.update(part["category_id"] for part in parts)
         kept += len(categories)
@@ -138,6 +142,17 @@ def _pixel_maps(
     return [
         (image, str(file), ids) for image, file in files if image in annotated or os.path.isfile(path.parent / file)
     ]
+
+
+def _key(value: Any) -> int | str:  # noqa: ANN401 - whatever the document holds
+    """An id, which identifies an image or a category.
+
+    Raises:
+        TypeError: It is of another kind.
+    """
+    if isinstance(value, bool) or not isinstance(value, int | str):
+        raise TypeError("an id is neither a whole number nor text")
+    return value
 
 
 def _fault(error: Exception) -> str:

@@ -86,7 +86,9 @@ def find_weights(config: ProtectConfig, inputs: ProtectInputs, progress: Progres
         MtlueError: The store cannot be read.
     """
     if config.weights is not None:
-        return named_weights(config, inputs, config.weights)
+        named = named_weights(config, inputs, config.weights)
+        longer = "train them for longer with mtlue train-generator"
+        return replace(named, warnings=_short_training(named.card, longer)) if _steps(named.card) else named
     if config.quick:
         return _ready_made(config, inputs)
     columns = inputs.labels.table.tasks
@@ -372,15 +374,19 @@ def _steps(card: CheckpointCard) -> int:
 
 def _warnings(card: CheckpointCard) -> tuple[str, ...]:
     """What a user must know of trained weights: how they were trained, and that training was short."""
-    steps, follows = _steps(card), card.settings.get("follows")
     found: list[str] = []
     if len(card.tasks) > FEW_TASKS or card.generator["chroma"] > 0:
         found.append(COLOUR_WARNING)
+    return *found, *_short_training(card, "train longer with --train MINUTES --overwrite")
+
+
+def _short_training(card: CheckpointCard, longer: str) -> tuple[str, ...]:
+    """That training was short, if it was; ``longer`` says how to train for longer."""
+    steps, follows = _steps(card), card.settings.get("follows")
     if steps >= USEFUL_STEPS:
-        return tuple(found)
+        return ()
     share = f", and its surrogate follows {follows:.0%} of the shifted labels" if isinstance(follows, float) else ""
-    found.append(
+    return (
         f"training was short: {steps} steps{share}. Runs that were measured to protect took at least {USEFUL_STEPS}. "
-        "Check the release with mtlue verify, or train longer with --train MINUTES --overwrite"
+        f"Check the release with mtlue verify, or {longer}",
     )
-    return tuple(found)

@@ -54,8 +54,8 @@ from mtlue_cli.workflows.protect.keyed import (
 )
 
 TRACEABLE_WARNING = (
-    "the codes of --traceable take room from what the weights add: short victims that saw grey images learned 0.81 of "
-    "what clean images teach, without the codes 0.21. Check the release with mtlue verify"
+    "the codes of --traceable take room from what the weights add: with the weights utkface, short victims that saw "
+    "grey images learned 0.81 of what clean images teach, without the codes 0.21. Check the release with mtlue verify"
 )
 
 _ONE_SPELLING = "use one spelling per class in the label file, or leave these columns out with --except"

@@ -144,7 +144,7 @@ def refuse_judged(folder: Path, names: Sequence[str], judged: Sequence[Side], re
     if common:
         raise InputError(
             f"{len(common)} of the {len(names)} images in {folder} are among those that are judged, or in the release",
-            common[:20],
+            common,
             "what an attacker has of his own must be other images; remove these, and their rows if they are labelled",
         )
 

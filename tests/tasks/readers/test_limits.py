@@ -279,6 +279,17 @@ def test_lines_without_a_row_count_and_a_long_one_is_refused(tmp_path: Path, mon
             read_label_file(path, LabelOptions(format=LabelFormat.CELEBA))
 
 
+def test_two_images_of_one_id_are_a_fault(tmp_path: Path) -> None:
+    images = [{"id": 7, "file_name": f"{name}.jpg"} for name in "ab"]
+    annotations = [{"image_id": 7, "category_id": 1}]
+    document = {"images": images, "categories": [{"id": 1, "name": "cat"}], "annotations": annotations}
+    path = tmp_path / "labels.json"
+    path.write_text(json.dumps(document))
+    with pytest.raises(InputError) as raised:
+        read_label_file(path, LabelOptions(format=LabelFormat.COCO))
+    assert "several images have the id '7'" in " ".join(map(str, (raised.value, *raised.value.faults)))
+
+
 @pytest.mark.parametrize(
     ("text", "fault"),
     [
@@ -291,6 +302,10 @@ def test_lines_without_a_row_count_and_a_long_one_is_refused(tmp_path: Path, mon
         ("{} x", "not JSON: Extra data: line 1 column 4"),
         ('{"a": ' + "[" * 100_000, "not JSON: maximum recursion depth"),
         ('{"a": 1}', "is not COCO: an entry lacks 'categories'"),
+        ('{"images": [{"id": [1], "file_name": "a.jpg"}]}', "an id is neither a whole number nor text"),
+        ('{"annotations": [{"image_id": NaN, "category_id": 1}]}', "an id is neither a whole number nor text"),
+        ('{"categories": [{"id": 1, "name": null}]}', "is not COCO: an entry has another form"),
+        ('{"categories": [{"id": 1, "name": "a"}, {"id": 1, "name": "b"}]}', "two categories have the id 1"),
     ],
 )
 def test_what_is_wrong_with_a_json_document_is_said_with_its_place(text: str, fault: str, tmp_path: Path) -> None:
