@@ -354,6 +354,7 @@ def test_kept_columns_are_learned_by_the_surrogate_and_not_protected(config: Tra
         ({"keep": ("bright",), "tasks": ("bright", "colour")}, "named by both --tasks and --keep"),
         ({"keep": ("bright", "colour")}, "leaves no column to protect"),
         ({"keep": ("bright",), "objective": ObjectiveName.EM}, "the training cannot start"),
+        ({"keep": ()}, "the training cannot start"),
     ],
 )
 def test_what_cannot_be_kept_is_refused(config: TrainConfig, change: dict[str, object], message: str) -> None:

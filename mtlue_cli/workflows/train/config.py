@@ -251,6 +251,8 @@ def check_usage(config: TrainConfig) -> None:
     else:
         if config.objective is ObjectiveName.EM and (len(surrogates) > 1 or surrogates[0].name in IMAGENET_SURROGATES):
             faults.append("--objective em trains one surrogate from scratch; name one backbone with --surrogate")
+    if config.keep is not None and not config.keep:
+        faults.append("--keep names no column")
     if config.keep and config.objective is ObjectiveName.EM:
         faults.append("--keep needs a surrogate of clean images: use --objective tap or sep")
     if not config.images.is_dir():
