@@ -23,7 +23,7 @@ from mtlue_cli.budget import Budget, limited_to
 from mtlue_cli.choices import TRAIN_MINUTES
 from mtlue_cli.commands.console import Terminal
 from mtlue_cli.commands.inspect import InspectOptions
-from mtlue_cli.errors import InputError, MtlueError
+from mtlue_cli.errors import InputError, MtlueError, first_line
 from mtlue_cli.files import remote_of, shown
 from mtlue_cli.options import OptionField, option_fields, range_faults
 from mtlue_cli.storage.mount import located, mounted
@@ -463,7 +463,7 @@ def write_table(labels: Labels, file: Path) -> None:
             )
         parquet.write_table(table, file)
     except (pyarrow.ArrowException, TypeError, ValueError) as error:
-        reason = next(iter(str(error).splitlines()), type(error).__name__)
+        reason = first_line(error)
         raise InputError(f"labels cannot be read as a table: {reason}") from error
 
 

@@ -56,3 +56,8 @@ class ImageError(MtlueError):
 
 class StorageError(MtlueError):
     """An object store that cannot be read or written: the run ends, and the same command continues it."""
+
+
+def first_line(error: BaseException) -> str:
+    """What an exception of a library says first, or its type if it says nothing."""
+    return next(iter(str(error).splitlines()), type(error).__name__)

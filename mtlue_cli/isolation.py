@@ -16,11 +16,12 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict
 from importlib import import_module
-from typing import Any, Literal
+from typing import IO, Any, Literal
 
 import msgspec
 
 from mtlue_cli.budget import Budget, budget, deadline, limited_to
+from mtlue_cli.errors import first_line
 
 BASE_BYTES = 1 << 30
 """Of address space that a process has for each request, beside what loading its libraries takes."""
@@ -134,8 +135,9 @@ def _begun(
     process = waiting or _started(module)
     answer = Answer(process)
     try:
+        assert process.stdin is not None
         for part in parts:
-            _write(process, part)
+            _write(process.stdin, part)
         answer.begin()
         return process, answer
     except (IsolationError, BrokenPipeError) as error:
@@ -177,11 +179,11 @@ def _started(module: str) -> "subprocess.Popen[bytes]":
     return subprocess.Popen(words, bufsize=0, stdin=pipe, stdout=pipe, stderr=none, env=environment)
 
 
-def _write(process: "subprocess.Popen[bytes]", content: bytes) -> None:
-    assert process.stdin is not None
+def _write(stream: IO[bytes] | io.FileIO, content: bytes | memoryview) -> None:
+    """Write all to a pipe that is not buffered, which takes a part at a time."""
     rest = memoryview(content)
     while rest:
-        rest = rest[process.stdin.write(rest) :]
+        rest = rest[stream.write(rest) :]
 
 
 def _end(process: "subprocess.Popen[bytes]") -> None:
@@ -216,9 +218,7 @@ class _Frames(io.RawIOBase):
         """Write a part of a kind; an empty one of data is none."""
         if len(content) or kind != _DATA:
             for part in (_FRAME.pack(kind, len(content)), content):
-                rest = memoryview(part)
-                while rest:
-                    rest = rest[self._stream.write(rest) :]
+                _write(self._stream, part)
 
 
 def serve(module: str) -> None:
@@ -241,8 +241,7 @@ def serve(module: str) -> None:
         except BrokenPipeError:
             return
         except Exception as error:
-            reason = next(iter(str(error).splitlines()), type(error).__name__)[:_MOST_FAULT]
-            out.frame(_FAULT, reason.encode(errors="replace"))
+            out.frame(_FAULT, first_line(error)[:_MOST_FAULT].encode(errors="replace"))
 
 
 def _is_asked(requests: io.BufferedReader) -> bool:

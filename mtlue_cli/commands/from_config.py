@@ -124,10 +124,11 @@ def command_of(
 
     def decorate(run: Callable[[Given], None]) -> Callable[..., None]:
         def command(context: typer.Context, **values: Any) -> None:  # noqa: ANN401 - whatever the options hold
-            for key, option in found.items():
-                if option.option.url is None and isinstance(values[key], Path) and url_of(values[key]):
-                    raise InputError(f"{option.option.flag} takes no URL", hint="give a path of this machine")
-            if any(option.option.url and values[key] and url_of(values[key]) for key, option in found.items()):
+            urls = [found[key].option for key, value in values.items() if isinstance(value, Path) and url_of(value)]
+            for option in urls:
+                if option.url is None:
+                    raise InputError(f"{option.flag} takes no URL", hint="give a path of this machine")
+            if urls:
                 from mtlue_cli.storage.mount import located
 
                 values = context.with_resource(located(found.values(), values))

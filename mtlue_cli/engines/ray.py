@@ -22,7 +22,7 @@ from typing import Any
 from mtlue_cli import __version__
 from mtlue_cli.budget import Budget, budget, limited_to
 from mtlue_cli.engines.local import ResultT, Start, UnitT
-from mtlue_cli.errors import InputError, MtlueError
+from mtlue_cli.errors import InputError, MtlueError, first_line
 from mtlue_cli.tasks.wording import counted
 
 MOST_ROWS = 256
@@ -276,7 +276,7 @@ def connected(address: str | None, device: str, processes: int) -> Iterator[RayE
         try:
             ray.init(address=address or "local", log_to_driver=False, logging_level="ERROR", **alone)
         except (ConnectionError, ValueError, RuntimeError, TimeoutError) as error:
-            reason = next(iter(str(error).splitlines()), type(error).__name__)
+            reason = first_line(error)
             raise InputError(
                 f"no Ray cluster can be used at {address or 'this computer'}: {reason}",
                 hint="start one with ray start --head, or leave out --ray-address for this computer alone",

@@ -4,14 +4,14 @@ import io
 import os
 import tempfile
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 import msgspec
 
 from mtlue_cli.budget import budget
-from mtlue_cli.errors import ImageError, InputError
+from mtlue_cli.errors import ImageError, InputError, first_line
 from mtlue_cli.files import held, open_regular, stream_of
 from mtlue_cli.isolation import IsolationError, asked
 from mtlue_cli.tasks.wording import quoted
@@ -62,15 +62,14 @@ def read_footer(path: Path) -> Footer:
     Raises:
         InputError: It is damaged, or no Parquet.
     """
-    stream = stream_of(path)
-    if stream is None:
-        with _answer(path, {"what": "footer"}) as answer:
-            return msgspec.msgpack.decode(answer.read(), type=Footer)
-    with stream, tempfile.TemporaryDirectory(prefix="mtlue-") as folder:
-        copy = Path(folder, "footer.parquet")
-        copy.write_bytes(_MARK + _end_of(stream))
-        with _answer(copy, {"what": "footer"}, path) as answer:
-            return msgspec.msgpack.decode(answer.read(), type=Footer)
+    with ExitStack() as leaving:
+        stream, here = stream_of(path), path
+        if stream is not None:
+            leaving.enter_context(stream)
+            here = Path(leaving.enter_context(tempfile.TemporaryDirectory(prefix="mtlue-")), "footer.parquet")
+            here.write_bytes(_MARK + _end_of(stream))
+        answer = leaving.enter_context(_answer(here, {"what": "footer"}, path))
+        return msgspec.msgpack.decode(answer.read(), type=Footer)
 
 
 def read_tables(path: Path, columns: Sequence[str], texts: Sequence[str] = ()) -> "Iterator[pyarrow.Table]":
@@ -127,7 +126,7 @@ def _answer(path: Path, request: dict[str, Any], shown: Path | None = None) -> I
         with held(path), asked(__name__, {"path": os.fspath(path), **request}, memory) as answer:
             yield io.BufferedReader(answer, 1 << 20)
     except (pyarrow.ArrowException, IsolationError, ImageError, OSError, MemoryError, msgspec.MsgspecError) as error:
-        reason = next(iter(str(error).splitlines()), type(error).__name__)
+        reason = first_line(error)
         raise InputError(f"{shown or path} cannot be read as Parquet: {quoted(reason)}") from error
 
 

@@ -139,8 +139,7 @@ class GeneratorLoop:
         for group in self.optimizer.param_groups:
             group["lr"] = self.settings.learning_rate * share
         self.optimizer.zero_grad(set_to_none=True)
-        learned = [one for one in self.generator.parameters() if one.requires_grad]
-        self.kept_gradients = [torch.zeros_like(one) for one in learned] if self.kept else []
+        self.kept_gradients = [torch.zeros_like(one) for one in self._learned()] if self.kept else []
         self.objective.begin_step()
         batch = self._next_batch()
         parts = self.processes.parts(len(batch.rows), self.settings.accumulate)
@@ -148,7 +147,7 @@ class GeneratorLoop:
         self.processes.average_gradients(self.generator.parameters())
         if self.kept:
             self.processes.average(self.kept_gradients)
-            remove_conflict(learned, self.kept_gradients)
+            remove_conflict(self._learned(), self.kept_gradients)
         torch.nn.utils.clip_grad_norm_(self.generator.parameters(), self.settings.clip_norm)
         self.optimizer.step()
         self.objective.step_surrogate(self.processes)
@@ -159,6 +158,10 @@ class GeneratorLoop:
             [sum(values) / len(parts) for values in zip(*figures, strict=True)]
         )
         return StepRecord(self.step, loss, base, intra, inter, agreement, change, time.monotonic() - started)
+
+    def _learned(self) -> list[nn.Parameter]:
+        """The generator's parameters that are not frozen."""
+        return [one for one in self.generator.parameters() if one.requires_grad]
 
     def _learn_from(self, batch: "_Batch", part: slice, share: float) -> tuple[float, ...]:
         """Add ``share`` of the gradient on a part of the batch; loss, base, intra, inter, agreement, mean change."""
@@ -174,8 +177,7 @@ class GeneratorLoop:
             loss = loss + self.visibility.loss(delta.float(), self.generator.config.epsilon)
         if self.kept:
             kept_loss = mean_loss(task_losses(logits, labels, self.kept)) * share
-            parameters = [one for one in self.generator.parameters() if one.requires_grad]
-            found = torch.autograd.grad(kept_loss, parameters, retain_graph=True, materialize_grads=True)
+            found = torch.autograd.grad(kept_loss, self._learned(), retain_graph=True, materialize_grads=True)
             for total, gradient in zip(self.kept_gradients, found, strict=True):
                 total += gradient
         (loss * share).backward()  # type: ignore[no-untyped-call]  # torch's stubs leave it untyped

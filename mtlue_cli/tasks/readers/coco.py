@@ -68,10 +68,9 @@ def read_coco(source: LabelSource) -> RawTable:
     unknown = sorted({str(key) for keys in shown.values() for key in keys - categories.keys()})
     faults = [f"annotations name the category {key}, which categories lacks" for key in unknown]
     masks = [] if unknown else masks
-    repeated_ids = [key for key, count in Counter(key for key, _ in images).items() if count > 1]
-    faults += [f"several images have the id {quoted(str(key))}" for key in repeated_ids]
+    faults += [f"several images have the id {quoted(str(key))}" for key in _repeated(key for key, _ in images)]
     for at, what, others in ((0, "image", "masks"), (1, "mask", "images")):
-        repeated = [key for key, count in Counter(mask[at] for mask in masks).items() if count > 1]
+        repeated = _repeated(mask[at] for mask in masks)
         faults += [f"{what} {quoted(str(key))} has several {others}" for key in repeated]
     file_of = {image: file for image, file, _ in masks}
     ids_of = {file: ids for _, file, ids in masks}
@@ -142,6 +141,10 @@ def _pixel_maps(
     return [
         (image, str(file), ids) for image, file in files if image in annotated or os.path.isfile(path.parent / file)
     ]
+
+
+def _repeated(keys: Iterable[Any]) -> list[Any]:
+    return [key for key, count in Counter(keys).items() if count > 1]
 
 
 def _key(value: Any) -> int | str:  # noqa: ANN401 - whatever the document holds

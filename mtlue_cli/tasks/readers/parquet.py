@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from mtlue_cli.budget import budget, check_table
 from mtlue_cli.choices import LabelFormat
-from mtlue_cli.errors import InputError
+from mtlue_cli.errors import InputError, first_line
 from mtlue_cli.tasks.parquet_file import Footer, read_footer, read_tables
 from mtlue_cli.tasks.readers.base import Cell, LabelReader, LabelSource, RawTable, list_text, number_text
 from mtlue_cli.tasks.wording import quoted
@@ -60,7 +60,7 @@ def read_parquet(source: LabelSource) -> RawTable:
             except OverflowError as error:
                 unread[name.strip()] = f"holds dates or times beyond the year 9999: {error}"
     except (OSError, ValueError, MemoryError) as error:  # pyarrow's are among them
-        reason = next(iter(str(error).splitlines()), type(error).__name__)
+        reason = first_line(error)
         raise InputError(f"{source.path} cannot be read as Parquet: {quoted(reason)}") from error
     if any(len(column) != stored.rows for column in columns):
         raise InputError(f"{source.path} cannot be read as Parquet: it states {stored.rows:,} rows and has others")
