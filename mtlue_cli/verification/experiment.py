@@ -29,7 +29,6 @@ from mtlue_cli.verification.learner import (
     LearnerRun,
     Networks,
     images_a_network,
-    images_an_epoch,
     require_labelled,
     train_learner,
 )
@@ -258,7 +257,7 @@ class Laboratory:
 
     def images_seen(self, condition: Condition) -> int:
         """How many images all networks of the condition's victim see in its training: what progress is counted in."""
-        images = images_an_epoch(condition.victim.learner, self.data.train_labels, self.data.tasks)
+        images = sum(images_a_network(condition.victim.learner, self.data.train_labels, self.data.tasks))
         return round(images * condition.total_epochs(self.settings.epochs) * (1 - _left_out(condition)))
 
     def _validator(self, images: Tensor, labels: Mapping[str, Tensor]) -> Callable[[MultiTaskNetwork], float]:

@@ -26,7 +26,7 @@ from mtlue_cli.verification.countermeasures.base import AttackerView
 from mtlue_cli.verification.countermeasures.registry import COUNTERMEASURES, countermeasure_named
 from mtlue_cli.verification.experiment import ExperimentData, Laboratory
 from mtlue_cli.verification.figures import figures_of
-from mtlue_cli.verification.learner import images_an_epoch
+from mtlue_cli.verification.learner import images_a_network
 from mtlue_cli.verification.result_cache import ResultCache
 from mtlue_cli.verification.scoring import evenly, stop_early
 from mtlue_cli.verification.training_images import TrainingImages
@@ -136,8 +136,8 @@ def test_images_without_any_labelled_pixel_are_not_trained_on() -> None:
     half = STORED | {"depth": STORED["depth"].clone()}
     half["depth"][:10] = empty_maps(TASKS["depth"], 10, 36)
     tasks = TASKS.subset(["depth", "parts"])
-    assert images_an_epoch(LearnerName.STL, half, tasks) == 64 + 54
-    assert images_an_epoch(LearnerName.MTL, half, tasks) == 64
+    assert sum(images_a_network(LearnerName.STL, half, tasks)) == 64 + 54
+    assert sum(images_a_network(LearnerName.MTL, half, tasks)) == 64
 
 
 def victim(depth: float, angle: float, bright: float) -> VictimResult:

@@ -35,7 +35,7 @@ from mtlue_cli.verification.conditions import Condition, Material, Role, VictimS
 from mtlue_cli.verification.document import Counts
 from mtlue_cli.verification.experiment import DivergedError, ExperimentData, Laboratory
 from mtlue_cli.verification.figures import ConditionFigures, figures_of
-from mtlue_cli.verification.learner import images_an_epoch
+from mtlue_cli.verification.learner import images_a_network
 from mtlue_cli.verification.probes.base import FEWEST_IMAGES, ProbeFigures, ProbeSample
 from mtlue_cli.verification.probes.registry import PROBES
 from mtlue_cli.verification.promise import Promise, promised, promised_by_release, refuse_unkept, utility_notes
@@ -196,7 +196,7 @@ def _verified(
     )
     sources = Sources(config, sides.train, clean, made, audit, progress)
     settings = LearningSettings(
-        epochs=plan.epochs_with(images_an_epoch(LearnerName.MTL, data.train_labels, data.tasks)),
+        epochs=plan.epochs_with(sum(images_a_network(LearnerName.MTL, data.train_labels, data.tasks))),
         batch_size=plan.batch_size,
         learning_rate=config.learning_rate,
         crop_size=config.size,
