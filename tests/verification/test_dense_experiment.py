@@ -22,7 +22,7 @@ from mtlue_cli.training.augment import centred_labels
 from mtlue_cli.training.multitask_loop import LearningSettings
 from mtlue_cli.verification.conditions import Condition, Material, VictimSpec
 from mtlue_cli.verification.countermeasures.augmentation import CutMix, RandomResizedCrop, zoom_map
-from mtlue_cli.verification.countermeasures.base import AttackerView
+from mtlue_cli.verification.countermeasures.base import AttackerView, Pairs
 from mtlue_cli.verification.countermeasures.registry import COUNTERMEASURES, countermeasure_named
 from mtlue_cli.verification.experiment import ExperimentData, Laboratory
 from mtlue_cli.verification.figures import figures_of
@@ -281,16 +281,9 @@ def test_every_countermeasure_serves_mixed_tasks_or_says_why_not(name: Counterme
         choice = countermeasure_named(f"{name.value}:steps=2")
     if name is CountermeasureName.PURIFICATION:
         choice = countermeasure_named("purification:examples=64")
-    view = AttackerView(
-        {label: column[:8] for label, column in STORED.items()},
-        TASKS,
-        (IMAGES[:8], IMAGES[:8].roll(1, dims=-1)),
-        32,
-        0,
-        torch.device("cpu"),
-        pair_labels={label: column[:8] for label, column in STORED.items()},
-        own_images=IMAGES[8:16],
-    )
+    labels = {label: column[:8] for label, column in STORED.items()}
+    pairs = Pairs(IMAGES[:8], IMAGES[:8].roll(1, dims=-1), labels)
+    view = AttackerView(labels, TASKS, pairs, 32, 0, torch.device("cpu"), own_images=IMAGES[8:16])
     made = choice.settings
     if name is CountermeasureName.RECOMPUTE_REMOVAL:
         with pytest.raises(ValueError, match="weights"):
