@@ -318,9 +318,9 @@ class PhotoSteps:
         train = f"train weights on these images: {self._plan.training_command}"
         if lacking is Shortfall.UNLABELLED:
             draw = ", or give --unlabelled protect to protect it as an image of random classes"
-            return f"no label says anything about this image: label it{draw if prepared.classes else ''}", None
+            return f"this image has no label in a protected column: label it{draw if prepared.classes else ''}", None
         if lacking is Shortfall.TRANSPARENT:
-            return "it is (nearly) transparent: what is added to it cannot be seen; leave it out", None
+            return "it is (nearly) transparent: a perturbation of it has no effect; leave it out", None
         if lacking is Shortfall.GREY:
             return f"{weights} write mostly in colour and this photo is grey: {arrives}", train
         if lacking is Shortfall.NO_ROOM:

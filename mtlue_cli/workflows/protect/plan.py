@@ -54,8 +54,9 @@ from mtlue_cli.workflows.protect.keyed import (
 )
 
 TRACEABLE_WARNING = (
-    "the codes of --traceable take room from what the weights add: with the weights utkface, short victims that saw "
-    "grey images learned 0.81 of what clean images teach, without the codes 0.21. Check the release with mtlue verify"
+    "the codes of --traceable weaken the perturbation of the weights: with the weights utkface, victims that trained "
+    "briefly on grey images learned 0.81 of what clean images teach, and 0.21 without the codes. Check the release "
+    "with mtlue verify"
 )
 
 _ONE_SPELLING = "use one spelling per class in the label file, or leave these columns out with --except"
@@ -422,7 +423,7 @@ def _with_unlabelled(config: ProtectConfig, labels: LabelFile, match: FolderMatc
     if config.unlabelled is Unlabelled.FAIL and (unlabelled or match.unread):
         raise InputError(
             f"{len(unlabelled) + len(match.unread)} images of {config.images} have no row in the labels",
-            [*map(quoted, unlabelled), *(f"{quoted(name)} (of a kind that is not read)" for name in match.unread)],
+            [*map(quoted, unlabelled), *(f"{quoted(name)} (in a format that is not read)" for name in match.unread)],
             "--unlabelled protect protects them as images of random classes, --unlabelled skip leaves them out",
         )
     if not unlabelled or config.unlabelled is Unlabelled.SKIP:
