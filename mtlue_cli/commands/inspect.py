@@ -1,4 +1,4 @@
-"""``mtlue inspect``: what a checkpoint or a release is, and whether it is whole."""
+"""``mtlue inspect``: what a checkpoint or a release is, and whether it is intact."""
 
 from dataclasses import dataclass, field
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Look at a checkpoint or a release: what it is, and whether it is whole."""
+"""Look at a checkpoint or a release: what it is, and whether it is intact."""
 
 import tempfile
 from dataclasses import dataclass, replace

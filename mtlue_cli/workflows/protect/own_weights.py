@@ -39,7 +39,7 @@ MOST_IMAGES = 50_000
 """Training takes at most so many images, spread evenly over the rows: it keeps them in memory."""
 
 LEAST_STEPS = 500
-"""Weights of fewer generator steps are not used: 265 left 0.92 of 500 faces to learn, 527 left 0.05 of 800 X-rays
+"""Weights of fewer generator steps are not used: victims learned 0.92 of 500 faces after 265, 0.05 of 800 X-rays
 (docs/results.md)."""
 
 MOST_STEPS = 6000

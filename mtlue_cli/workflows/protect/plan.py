@@ -1,4 +1,4 @@
-"""What ``protect`` is asked, and everything that is checked before the first file is written."""
+"""The plan of ``protect``: everything that is checked and decided before the first file is written."""
 
 import math
 import shlex
@@ -130,7 +130,7 @@ class Weights:
 
 @dataclass(frozen=True)
 class ProtectPlan:
-    """A sound run: nothing but single images can fail now.
+    """A checked run: from here on, only single images can fail.
 
     Attributes:
         release: The release to come.
@@ -147,7 +147,7 @@ class ProtectPlan:
         unlabelled: Images without a row; they are not released.
         earlier: What is continued of the release in the output folder.
         force: Whether to protect what is protected already.
-        draws: Whether an image that no label says anything about is protected as one of random classes.
+        draws: Whether an image without a label is protected as one of random classes.
         columns: What becomes of each column.
         sealer: What the records are sealed with.
         fast: As :func:`~mtlue_cli.images.encode.encode_image` takes it.
@@ -344,7 +344,7 @@ def sealer_of(sign: Path | None, key: FoundKey | None, *, keep: bool = True) -> 
 
 
 def _unvouched(inputs: ProtectInputs, vouched: Manifest | None, *, overwrite: bool) -> tuple[str, ...]:
-    """That records are not believed, a line if it is so."""
+    """A line if records are not authenticated."""
     found = inputs.contents.manifest
     if found is None or not found.files or overwrite:
         return ()
