@@ -42,7 +42,7 @@ SURROGATE_BATCH = 64
 """Least images per step of a surrogate: on a CPU half as many take nearly as long."""
 SURROGATE_SEED_OFFSET = 1000
 QUIET_PATTERNS = 0.5
-"""Initial gain of the closed-form patterns for objectives that do not rely on them; :meth:`TrainingRun._pattern_gain`."""
+"""Initial gain of the closed-form patterns for objectives that do not need them: :meth:`TrainingRun._pattern_gain`."""
 SAVE_SECONDS = 30.0
 """Least time between two states on disk."""
 HISTORY_STEPS = 50
