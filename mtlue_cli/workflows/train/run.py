@@ -205,9 +205,9 @@ class TrainingRun:
         try:
             found = find_key(None)
         except InputError as error:
-            self.progress.note(f"no key vouches for the state of this training: {error}")
+            self.progress.note(f"no key authenticates the state of this training: {error}")
             return None
-        for line in found.announced("vouches for the state of trainings"):
+        for line in found.announced("authenticates the states of trainings"):
             self.progress.note(line)
         return found.key
 
