@@ -19,10 +19,10 @@ from pathlib import Path
 from typing import Annotated
 
 import msgspec
-from msgspec import Meta
+from msgspec import Meta, structs
 
 from mtlue_cli.documents import Document
-from mtlue_cli.files import file_digest, open_regular, write_atomically
+from mtlue_cli.files import has_digest, open_regular, read_regular, write_atomically
 from mtlue_cli.keys import Key, present_keys, read_key
 from mtlue_cli.release.records import (
     FOLDER,
@@ -114,11 +114,10 @@ class Sealer:
             return
         found = Seal(files)
         if self.key is not None:
-            mac = _sealing_key(self.key).derive(found.message).hex()
-            found = Seal(files, self.key.fingerprint, mac)
+            found = structs.replace(found, key_fingerprint=self.key.fingerprint, mac=self.mac(found.message))
         if self.signer is not None:
             signature = self.signer.sign(found.message)
-            found = Seal(files, found.key_fingerprint, found.mac, self.signer.public.hex, signature)
+            found = structs.replace(found, signer=self.signer.public.hex, signature=signature)
         write_atomically(record_path(release, SEAL_PATH), found.content())
 
     def mac(self, message: bytes) -> str | None:
@@ -149,7 +148,8 @@ class Sealer:
             return None
         if journal.of_settings not in lines:
             return None
-        return replace(manifest, files=tuple(record for record in manifest.files if journal.of(record) in lines))
+        known = (record for record in manifest.files if journal.of(manifest_line(record)) in lines)
+        return replace(manifest, files=tuple(known))
 
 
 @dataclass(frozen=True)
@@ -170,19 +170,20 @@ class Journal:
         return self.key.derive(f"settings {settings_digest(self.run.to_json())}".encode()).hex()
 
     @cached_property
-    def of_records(self) -> hmac.HMAC:
+    def _of_records(self) -> hmac.HMAC:
         """The HMAC of a record as it begins: what is missing is the record's line of the manifest."""
         return self.key.begun(f"record {self.of_settings} ".encode())
 
-    def of(self, record: Record) -> str:
-        """HMAC of a record, hexadecimal."""
-        mac = self.of_records.copy()
-        mac.update(manifest_line(record).encode("utf-8", "surrogatepass"))
+    def of(self, line: str) -> str:
+        """HMAC of a record, hexadecimal, by its line of the manifest."""
+        mac = self._of_records.copy()
+        mac.update(line.encode("utf-8", "surrogatepass"))
         return mac.hexdigest()
 
     def text(self, records: Iterable[Record]) -> bytes:
         """The journal as it begins, with the records that are continued."""
-        return "".join(f"{line}\n" for line in (self.of_settings, *map(self.of, records))).encode()
+        macs = map(self.of, map(manifest_line, records))
+        return "".join(f"{mac}\n" for mac in (self.of_settings, *macs)).encode()
 
 
 @dataclass(frozen=True)
@@ -248,8 +249,7 @@ def trust_of(key: Path | None, signer: Path | None) -> Trust:
 def read_seal(release: Path) -> Seal | str | None:
     """The seal of a release; None without one, or what is wrong with it, in words."""
     try:
-        with open_regular(record_path(release, SEAL_PATH), _LONGEST_SEAL) as stream:
-            content = stream.readall()
+        content = read_regular(record_path(release, SEAL_PATH), _LONGEST_SEAL)
         found = msgspec.json.decode(content, type=Seal)
         # Nothing but the files is authenticated: whatever else there is room for could be a photo.
         return found if found.content() == content else "holds something that a seal does not"
@@ -297,11 +297,8 @@ def sealed_file_faults(release: Path, seal: Seal, required: Iterable[str]) -> li
     for name, digest in seal.files.items():
         if name == RUN_PATH:
             continue
-        try:
-            same = path_fault(name, "release") is None and file_digest(record_path(release, name)) == digest
-        except OSError:
-            same = False
-        faults += [] if same else [f"{name}: its bytes are not those that were sealed"]
+        if path_fault(name, "release") is not None or not has_digest(record_path(release, name), digest):
+            faults.append(f"{name}: its bytes are not those that were sealed")
     return faults
 
 
