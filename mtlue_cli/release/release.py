@@ -2,6 +2,7 @@
 
 import contextlib
 import hashlib
+import hmac
 import io
 import os
 import re
@@ -66,7 +67,7 @@ from mtlue_cli.release.records import (
     write_planned,
     write_run,
 )
-from mtlue_cli.release.seal import JOURNAL_NAME, SEAL_PATH, Authentication, Journal, Sealer, Trust, authenticate
+from mtlue_cli.release.seal import JOURNAL_NAME, SEAL_PATH, Authentication, Sealer, Trust, authenticate
 from mtlue_cli.storage.mount import remote_folder
 from mtlue_cli.storage.parts import Parts
 from mtlue_cli.storage.writer import sole_remote_writer
@@ -142,7 +143,7 @@ class Release:
         self._log: io.TextIOWrapper | None = None
         self.opened: OpenFolder | None = None
         self._sealer = Sealer()
-        self._journal: Journal | None = None
+        self._begun: hmac.HMAC | None = None
         self._macs: io.TextIOWrapper | None = None
         self._parts: Parts | None = None
         self._known: dict[Any, Any] = {}
@@ -283,16 +284,16 @@ class Release:
             write_planned(self.folder, self._ours)
             self._remove_temporaries()
             self._remove(resumption.obsolete)
-            self._journal = sealer.journal(run)
-            if self._journal is not None:
-                write_atomically(self.records / JOURNAL_NAME, self._journal.text(resumption.records.values()))
+            journal = sealer.journal(run)
+            self._begun = None if journal is None else journal.of_records
+            if journal is not None:
+                write_atomically(self.records / JOURNAL_NAME, journal.text(resumption.records.values()))
             if not resumption.records:
                 write_manifest(self.folder, ())
             write_run(self.folder, run)
             discard(record_path(self.folder, SEAL_PATH))
             self._log = _open_log(self.records / MANIFEST_NAME)
-            if self._journal is not None:
-                self._macs = (self.records / JOURNAL_NAME).open("a", encoding="ascii")
+            self._macs = None if journal is None else (self.records / JOURNAL_NAME).open("a", encoding="ascii")
             yield
 
     def add(self, record: Record) -> None:
@@ -303,8 +304,10 @@ class Release:
         line, digest = manifest_line(record), None
         self._log.write(line)
         self._log.flush()
-        if self._journal is not None and self._macs is not None:
-            digest = self._journal.of(line)
+        if self._begun is not None and self._macs is not None:
+            mac = self._begun.copy()  # as Journal.of does it
+            mac.update(line.encode("utf-8", "surrogatepass"))
+            digest = mac.hexdigest()
             self._macs.write(f"{digest}\n")
             self._macs.flush()
         if self._parts is not None:

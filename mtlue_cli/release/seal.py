@@ -148,8 +148,7 @@ class Sealer:
             return None
         if journal.of_settings not in lines:
             return None
-        known = (record for record in manifest.files if journal.of(manifest_line(record)) in lines)
-        return replace(manifest, files=tuple(known))
+        return replace(manifest, files=tuple(record for record in manifest.files if journal.of(record) in lines))
 
 
 @dataclass(frozen=True)
@@ -170,20 +169,19 @@ class Journal:
         return self.key.derive(f"settings {settings_digest(self.run.to_json())}".encode()).hex()
 
     @cached_property
-    def _of_records(self) -> hmac.HMAC:
+    def of_records(self) -> hmac.HMAC:
         """The HMAC of a record as it begins: what is missing is the record's line of the manifest."""
         return self.key.begun(f"record {self.of_settings} ".encode())
 
-    def of(self, line: str) -> str:
-        """HMAC of a record, hexadecimal, by its line of the manifest."""
-        mac = self._of_records.copy()
-        mac.update(line.encode("utf-8", "surrogatepass"))
+    def of(self, record: Record) -> str:
+        """HMAC of a record, hexadecimal."""
+        mac = self.of_records.copy()
+        mac.update(manifest_line(record).encode("utf-8", "surrogatepass"))
         return mac.hexdigest()
 
     def text(self, records: Iterable[Record]) -> bytes:
         """The journal as it begins, with the records that are continued."""
-        macs = map(self.of, map(manifest_line, records))
-        return "".join(f"{mac}\n" for mac in (self.of_settings, *macs)).encode()
+        return "".join(f"{line}\n" for line in (self.of_settings, *map(self.of, records))).encode()
 
 
 @dataclass(frozen=True)
