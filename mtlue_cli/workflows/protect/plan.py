@@ -1,4 +1,4 @@
-"""What ``protect`` is asked, and everything that is checked before the first file is written."""
+"""The plan of ``protect``: everything that is checked and decided before the first file is written."""
 
 import math
 import shlex
@@ -53,8 +53,9 @@ from mtlue_cli.workflows.protect.keyed import (
 )
 
 TRACEABLE_WARNING = (
-    "the codes of --traceable take room from what the weights add: with the weights utkface, short victims that saw "
-    "grey images learned 0.81 of what clean images teach, without the codes 0.21. Check the release with mtlue verify"
+    "the codes of --traceable weaken the perturbation of the weights: with the weights utkface, victims that trained "
+    "briefly on grey images learned 0.81 of what clean images teach, and 0.21 without the codes. Check the release "
+    "with mtlue verify"
 )
 
 _ONE_SPELLING = "use one spelling per class in the label file, or leave these columns out with --except"
@@ -128,7 +129,7 @@ class Weights:
 
 @dataclass(frozen=True)
 class ProtectPlan:
-    """A sound run: nothing but single images can fail now.
+    """A checked run: from here on, only single images can fail.
 
     Attributes:
         release: The release to come.
@@ -145,7 +146,7 @@ class ProtectPlan:
         unlabelled: Images without a row; they are not released.
         earlier: What is continued of the release in the output folder.
         force: Whether to protect what is protected already.
-        draws: Whether an image that no label says anything about is protected as one of random classes.
+        draws: Whether an image without a label is protected as one of random classes.
         columns: What becomes of each column.
         sealer: What the records are sealed with.
         fast: As :func:`~mtlue_cli.images.encode.encode_image` takes it.
@@ -337,7 +338,7 @@ def sealer_of(sign: Path | None, key: FoundKey | None, *, keep: bool = True) -> 
 
 
 def _unvouched(inputs: ProtectInputs, vouched: Manifest | None, *, overwrite: bool) -> tuple[str, ...]:
-    """That records are not believed, a line if it is so."""
+    """A line if records are not authenticated."""
     found = inputs.contents.manifest
     if found is None or not found.files or overwrite:
         return ()
@@ -416,7 +417,7 @@ def _with_unlabelled(config: ProtectConfig, labels: LabelFile, match: FolderMatc
     if config.unlabelled is Unlabelled.FAIL and (unlabelled or match.unread):
         raise InputError(
             f"{len(unlabelled) + len(match.unread)} images of {config.images} have no row in the labels",
-            [*map(quoted, unlabelled), *(f"{quoted(name)} (of a kind that is not read)" for name in match.unread)],
+            [*map(quoted, unlabelled), *(f"{quoted(name)} (in a format that is not read)" for name in match.unread)],
             "--unlabelled protect protects them as images of random classes, --unlabelled skip leaves them out",
         )
     if not unlabelled or config.unlabelled is Unlabelled.SKIP:
