@@ -24,7 +24,7 @@ from mtlue_cli.files import (
     OpenFolder,
     discard,
     expect,
-    file_digest,
+    has_digest,
     known_digest,
     open_below,
     remote_of,
@@ -346,10 +346,7 @@ class PhotoSteps:
             return False
         if record.share is None or record_faults(record, self._plan.run.epsilon):
             return False  # of an older version, which released whatever came out; or edited
-        try:
-            return file_digest(self._release / record.file_name) == record.sha256
-        except OSError:
-            return False
+        return has_digest(self._release / record.file_name, record.sha256)
 
 
 class MapCopies:
@@ -408,10 +405,7 @@ class MapCopies:
 
     def is_copied(self, name: str, digest: str) -> bool:
         """Whether the release holds a map of this digest under this name."""
-        try:
-            return file_digest(self._release / name) == digest
-        except OSError:
-            return False
+        return has_digest(self._release / name, digest)
 
     def _original(self, name: str) -> bytes:
         try:

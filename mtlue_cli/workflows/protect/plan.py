@@ -45,12 +45,11 @@ from mtlue_cli.tasks.spelling import respelled
 from mtlue_cli.tasks.wording import counted, quoted
 from mtlue_cli.workflows.protect.config import ProtectConfig
 from mtlue_cli.workflows.protect.keyed import (
-    Codes,
-    codes_for,
     in_code_order,
     key_for,
     offered_tasks,
     weights_of_codes,
+    with_codes,
 )
 
 TRACEABLE_WARNING = (
@@ -263,14 +262,10 @@ def plan_protection(
     vouched = None if found is None else sealer.vouched(inputs.release.folder, found)
     alike = earlier is not None and (earlier.weights_sha256, earlier.key_fingerprint) == (card.digest, fingerprint)
     continued = earlier if alike and vouched is not None and not config.overwrite else None
-    codes = Codes()
     if card.universal:
         refuse_spellings(tasks, inputs, overwrite=config.overwrite)
         tasks = in_code_order(tasks, {} if continued is None else continued.classes)
     table = labels.table.recoded(tasks)
-    if coding is not None:
-        cells = coding.generator["pattern_grid"]
-        codes = codes_for(tasks, continued, cells, lambda: shares_for_codes(table, tasks, card.image_size))
     part = None
     if coding is not None and coding is not card:
         assert config.traceable is not None  # which is why there are codes
@@ -287,12 +282,11 @@ def plan_protection(
         versions=_versions(),
         file_column=labels.header[labels.file_index],
         key_fingerprint=fingerprint,
-        classes=codes.classes,
-        shares=codes.shares,
-        code_version=codes.version,
-        code_cells=codes.cells,
         traceable=part,
     )
+    if coding is not None:
+        cells = coding.generator["pattern_grid"]
+        run = with_codes(run, tasks, continued, cells, lambda: shares_for_codes(table, tasks, card.image_size))
     return ProtectPlan(
         release=inputs.release,
         weights=weights.path,
@@ -451,7 +445,7 @@ def _stem(path: str) -> str:
 
 
 def select_tasks(
-    known: TaskSet, only: Sequence[str] | None, exclude: Sequence[str] | None, columns: TaskSet | None = None
+    known: TaskSet, only: Sequence[str] | None, exclude: Sequence[str] | None, columns: TaskSet
 ) -> TaskSet:
     """The tasks to protect out of those that the generator knows.
 
@@ -462,15 +456,13 @@ def select_tasks(
         columns: Those of the labels: what is excluded may be one that the generator does not know.
 
     Raises:
-        InputError: Both choices are given, a name is unknown, or no task is left.
+        InputError: A name is unknown, or no task is left.
     """
-    if only is not None and exclude is not None:
-        raise InputError("--tasks and --except cannot be used together", hint="give one of them")
-    every = (*known.names, *(() if columns is None else columns.names))
+    every = (*known.names, *columns.names)
     only = None if only is None else resolved_names(only, every)
     exclude = None if exclude is None else resolved_names(exclude, every)
     unknown = [name for name in only or () if name not in known]
-    unknown += [name for name in exclude or () if name not in known and name not in (columns or ())]
+    unknown += [name for name in exclude or () if name not in known and name not in columns]
     if unknown:
         raise InputError(
             f"the generator has no task {', '.join(repr(name) for name in unknown)}",

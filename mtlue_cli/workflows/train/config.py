@@ -55,7 +55,7 @@ class SurrogateChoice:
 
 def trained_through_grey(card: "CheckpointCard") -> bool:
     """Whether the surrogate saw grey images, so that the perturbation does not rest on colour alone."""
-    return card.settings.get("distortions", {}).get("grey", 0) > 0
+    return bool(card.settings.get("distortions", {}).get("grey", 0) > 0)
 
 
 def surrogates_named(text: str) -> tuple[SurrogateChoice, ...]:
