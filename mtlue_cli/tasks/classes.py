@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mtlue_cli.choices import TaskKind
-from mtlue_cli.tasks.spec import UNLABELLED, Task
+from mtlue_cli.tasks.spec import UNLABELLED, Task, image_task
 from mtlue_cli.tasks.spelling import abbreviated, alike, differing_in_case, likely_missing, turned_to_dates
 from mtlue_cli.tasks.wording import LONGEST, listed, quoted
 
@@ -25,8 +25,7 @@ def make_task(name: str, cells: Sequence[str | None], places: Sequence[str]) -> 
     """
     classes = ordered_classes(cells)
     first = {cell: place for cell, place in zip(reversed(cells), reversed(places), strict=True) if cell is not None}
-    kind = TaskKind.BINARY if len(classes) <= 2 else TaskKind.CATEGORICAL
-    task = Task(name, kind, classes, tuple(first[value] for value in classes))
+    task = image_task(name, classes, [first[value] for value in classes])
     index_of: Mapping[str | None, int] = {value: index for index, value in enumerate(classes)}
     return task, np.array([index_of.get(cell, UNLABELLED) for cell in cells], dtype=np.int64)
 

@@ -441,16 +441,17 @@ def _measured(
         if left is None:
             yield _described(match, status="unmeasured", reason="the part that it shows holds no perturbation")
             continue
-        share = left.share
-        method = METHOD_ERROR if config.against is not None else math.hypot(METHOD_ERROR, MATCHED_ERROR * (1 - share))
-        error = math.hypot(left.error, method)
-        if not math.isfinite(error):
+        left = replace(left, error=math.hypot(left.error, _method_error(left.share, config.against)))
+        if not math.isfinite(left.error):
             yield _described(match, status="unmeasured", reason="the copy has no contrast to measure in")
             continue
-        low, high = share - NORMAL_95 * error, share + NORMAL_95 * error
-        yield _described(
-            match, status="measured", share=round(share, 3), share_low=round(low, 3), share_high=round(high, 3)
-        )
+        share, low, high = (round(value, 3) for value in (left.share, left.low, left.high))
+        yield _described(match, status="measured", share=share, share_low=low, share_high=high)
+
+
+def _method_error(share: float, against: Path | None) -> float:
+    """Standard error of a share that all copies have in common."""
+    return METHOD_ERROR if against is not None else math.hypot(METHOD_ERROR, MATCHED_ERROR * (1 - share))
 
 
 def _described(match: _Match, **more: object) -> CopyFile:
@@ -470,8 +471,7 @@ def _described(match: _Match, **more: object) -> CopyFile:
 def _surviving(match: _Match, clean: npt.NDArray[np.uint8]) -> Surviving | None:
     box, copy = match.alignment.box, match.copy
     size = grid_size(box)
-    upright = np.asarray(turned(copy.pixels, match.alignment.turn), np.uint8)
-    seen = on_grid(upright, WHOLE, size)
+    seen = on_grid(turned(copy.pixels, match.alignment.turn), WHOLE, size)
     base = on_grid(clean, box, size)
     delta: Planes = on_grid(match.released.pixels, box, size) - base
     weight = _weight(match, size)
@@ -484,8 +484,7 @@ def _weight(match: _Match, size: tuple[int, int]) -> npt.NDArray[np.float32] | N
     if match.released.opacity is not None:
         found = part(match.released.opacity, match.alignment.box, *size)
     if match.copy.opacity is not None:
-        upright = np.asarray(turned(match.copy.opacity, match.alignment.turn), np.float32)
-        own = part(upright, WHOLE, *size)
+        own = part(turned(match.copy.opacity, match.alignment.turn), WHOLE, *size)
         found = own if found is None else found * own
     return found
 
@@ -538,8 +537,7 @@ def _result(config: CopyConfig, manifest: Manifest, files: tuple[CopyFile, ...])
     counts: dict[Status, int] = dict.fromkeys(("measured", "ambiguous", "unmatched", "unmeasured", "unreadable"), 0)
     for one in files:
         counts[one.status] += 1
-    method: Method = "originals" if config.against is not None else "weights"
-    share = _mean_share(files, method)
+    share = _mean_share(files, config.against)
     least = config.least_share
     below = tuple(one.name for one in files if one.share_high is not None and one.share_high < least)
     others = len(files) - counts["measured"]
@@ -562,7 +560,7 @@ def _result(config: CopyConfig, manifest: Manifest, files: tuple[CopyFile, ...])
     return CopyResult(
         release=str(config.release),
         copies=str(config.copies),
-        method=method,
+        method="weights" if config.against is None else "originals",
         weights=manifest.run.weights_name,
         files=files,
         counts=counts,
@@ -576,16 +574,15 @@ def _result(config: CopyConfig, manifest: Manifest, files: tuple[CopyFile, ...])
     )
 
 
-def _mean_share(files: Sequence[CopyFile], method: Method) -> MeanShare | None:
+def _mean_share(files: Sequence[CopyFile], against: Path | None) -> MeanShare | None:
     """The mean over the measured copies, with the error of measurement: what all have in common stays in the mean."""
     found = [(one.share, (one.share_high or 0.0) - one.share) for one in files if one.share is not None]
     if not found:
         return None
     shares = [share for share, _ in found]
     mean, count = fmean(shares), len(shares)
-    common = METHOD_ERROR if method == "originals" else math.hypot(METHOD_ERROR, MATCHED_ERROR * (1 - mean))
     own = math.sqrt(sum(half**2 for _, half in found)) / count / NORMAL_95
-    half = NORMAL_95 * math.hypot(common, own)
+    half = NORMAL_95 * math.hypot(_method_error(mean, against), own)
     return MeanShare(
         round(mean, 3), round(mean - half, 3), round(mean + half, 3), round(min(shares), 3), round(max(shares), 3)
     )

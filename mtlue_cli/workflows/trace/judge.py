@@ -255,14 +255,14 @@ class Counted:
                 arms = cells[stage, name]
                 self.asked[row, place] = len(arms[TRUE_ARM])
                 count = _count_unknown if unknown else _count
+                given: dict[int, set[int]] = {}
                 for arm, probes in arms.items():
-                    count_of, score = count(sealed, answers[name], name, probes, taken[name])
-                    self.followed[row, arm, place], self.scores[row, arm, place] = count_of, score
+                    counted = count(sealed, answers[name], name, probes, taken[name])
+                    self.followed[row, arm, place], self.scores[row, arm, place], given[arm] = counted
                     full = [number for number in probes if sealed.probes[number].epsilon == sealed.epsilon]
                     self.asked_full[row, place] = len(full)
                     self.followed_full[row, arm, place] = count(sealed, answers[name], name, full, taken[name])[0]
-                if unknown:
-                    taken[name] |= _names_given(sealed, answers[name], name, arms[TRUE_ARM], taken[name])
+                taken[name] = given[TRUE_ARM]
 
     def ranks(self, scores: Numbers) -> list[int]:
         """Ranks of the true codes by ``scores``, ``(stages, arms)``."""
@@ -338,17 +338,19 @@ class Counted:
 
 def _count(
     sealed: SealedAnswers, answers: TaskAnswers, task: str, probes: Sequence[int], taken: set[int]
-) -> tuple[float, float]:
-    """How many of ``probes`` are answered with the class of their code, and the log-probabilities of these classes."""
-    del taken
+) -> tuple[float, float, set[int]]:
+    """How many of ``probes`` are answered with the class of their code, and the log-probabilities of these classes.
+
+    ``taken`` are names that stages have given to classes, where the naming is unknown; returned with those of this one.
+    """
     classes = _classes(sealed, task, probes)
     followed = float((answers.labels[list(probes)] == classes).sum())
-    return followed, 0.0 if answers.scores is None else _counted(answers.scores[list(probes), classes])
+    return followed, 0.0 if answers.scores is None else _counted(answers.scores[list(probes), classes]), taken
 
 
 def _count_unknown(
     sealed: SealedAnswers, answers: TaskAnswers, task: str, probes: Sequence[int], taken: set[int]
-) -> tuple[float, float]:
+) -> tuple[float, float, set[int]]:
     """The same for whichever naming fits best: one name per class, and none that an earlier stage has given away."""
     followed, score = 0.0, 0.0
     rows, classes = np.asarray(probes), _classes(sealed, task, probes)
@@ -357,33 +359,19 @@ def _count_unknown(
         own = rows[classes == shown]
         free = [name for name in range(len(answers.names)) if name not in given]
         if not free:
-            return followed, score
+            break
         counts = np.bincount(answers.labels[own], minlength=len(answers.names))
         best = max(free, key=lambda name: (int(counts[name]), -name))
         followed += int(counts[best])
         if answers.scores is not None:
             score += max(_counted(answers.scores[own, name]) for name in free)
         given.add(best)
-    return followed, score
+    return followed, score, given
 
 
 def _counted(logs: Numbers) -> float:
     """Sum of log-probabilities, each as it counts."""
     return float(np.maximum(logs, LEAST_COUNTED).sum())
-
-
-def _names_given(
-    sealed: SealedAnswers, answers: TaskAnswers, task: str, probes: Sequence[int], taken: set[int]
-) -> set[int]:
-    """The names that the true codes of a stage have been answered with most, of those not taken."""
-    rows, classes = np.asarray(probes), _classes(sealed, task, probes)
-    given = set(taken)
-    for shown in np.unique(classes):
-        counts = np.bincount(answers.labels[rows[classes == shown]], minlength=len(answers.names))
-        free = [name for name in range(len(answers.names)) if name not in given]
-        if free:
-            given.add(max(free, key=lambda name: (int(counts[name]), -name)))
-    return given - taken
 
 
 def _classes(sealed: SealedAnswers, task: str, probes: Sequence[int]) -> npt.NDArray[np.int64]:

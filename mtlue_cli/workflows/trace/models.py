@@ -13,7 +13,7 @@ import numpy.typing as npt
 import torch
 
 from mtlue_cli.devices import choose_device
-from mtlue_cli.errors import InputError
+from mtlue_cli.errors import InputError, first_line
 from mtlue_cli.files import open_regular
 from mtlue_cli.images.decode import decode_image
 from mtlue_cli.images.square import to_square
@@ -127,10 +127,7 @@ def load_model(path: Path, device_name: str) -> LoadedModel:
             warnings.simplefilter("ignore")  # of formats that will be replaced some day
             return loaders.get(path.suffix.lower(), _load_script)(path, choose_device(device_name))
     except (OSError, RuntimeError, ValueError, KeyError, TypeError) as error:
-        raise InputError(
-            f"{path} cannot be read as a model: {str(error).splitlines()[0] if str(error) else type(error).__name__}",
-            hint=hint,
-        ) from error
+        raise InputError(f"{path} cannot be read as a model: {first_line(error)}", hint=hint) from error
 
 
 def _load_script(path: Path, device: torch.device) -> LoadedModel:
