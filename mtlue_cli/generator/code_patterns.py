@@ -3,6 +3,7 @@
 import math
 from collections.abc import Mapping, Sequence
 from itertools import count
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -21,6 +22,8 @@ GREEN = (-1.0, 1.0, -1.0)
 
 STRIDE = 4
 """Pixels per cell of what a generator sees and draws, each way."""
+
+FloatT = TypeVar("FloatT", bound=np.floating)
 
 _LEAST_POWER = 1e-12
 _PIXELS = 64
@@ -120,10 +123,14 @@ def cells_of(dimension: int) -> int:
     return cells
 
 
-def mirrored(codes: Numbers, cells: int) -> Numbers:
-    """:func:`~.label_embedding.mirrored_patterns` of one channel: ``(C, d)`` to ``(C, cells, cells)``."""
+def mirrored(codes: npt.NDArray[FloatT], cells: int) -> npt.NDArray[FloatT]:
+    """Patterns of one channel that a horizontal flip leaves as they are, with the lengths and angles of the codes.
+
+    Codes are ``(C, d)``, where ``d`` is :func:`pattern_dimension`; patterns ``(C, cells, cells)``, of the same type.
+    """
     half = (cells + 1) // 2
-    weight = np.full(half, math.sqrt(0.5))
+    # Off-centre columns stand twice in the mirrored grid: weigh them so that angles are kept.
+    weight = np.full(half, math.sqrt(0.5), codes.dtype)
     if cells % 2:
         weight[-1] = 1.0
     left = codes.reshape(len(codes), cells, half) * weight

@@ -53,6 +53,11 @@ MATCHED_ERROR = 0.06
 """The same where the perturbation is computed from the released photo, for a copy that has none of it left; it falls
 to nothing for one that has all (docs/trace.md)."""
 
+LISTED = 500
+"""Copies that a page lists: those that were not measured and those with the least left come first."""
+
+_LOOKS = {ExitCode.SUCCESS: ("protected", "✓"), ExitCode.NOT_PROTECTED: ("not-protected", "✗")}
+
 Method = Literal["originals", "weights"]
 Status = Literal["measured", "ambiguous", "unmatched", "unmeasured", "unreadable"]
 
@@ -156,10 +161,21 @@ class CopyResult(Document, frozen=True, kw_only=True):
         }
 
     def html(self) -> str:
-        """The result as a page of its own."""
-        from mtlue_cli.workflows.trace.copy_page import write_page
+        """The result as one self-contained page, without script or request; every text is escaped."""
+        from mtlue_cli.verification.reports.pages import page_environment  # brings torch
 
-        return write_page(self)
+        files = sorted(self.files, key=lambda one: (one.share is not None, one.share or 0.0))
+        look, sign = _LOOKS.get(self.exit_code, ("inconclusive", "?"))
+        template = page_environment("mtlue_cli.workflows", "trace").get_template("copy.html.jinja")
+        return template.render(
+            result=self,
+            rows=self.rows(),
+            files=files[:LISTED],
+            below=frozenset(self.below),
+            heading=f"{self.share.mean:.0%} of the perturbation is left" if self.share else "Nothing measured",
+            look=look,
+            sign=sign,
+        )
 
     def _repr_html_(self) -> str:
         return html_table("Copies of a release", self.rows())

@@ -16,7 +16,7 @@ from mtlue_cli.files import file_digest
 from mtlue_cli.workflows.progress import Progress
 from mtlue_cli.workflows.trace.answers import LEAST_COUNTED, Answers, Numbers, Renamed, TaskAnswers, read_answers
 from mtlue_cli.workflows.trace.config import FULL_SIGNAL, JudgeConfig
-from mtlue_cli.workflows.trace.ranks import holm, interval, power, rank_sum_p, ranks, smallest_p
+from mtlue_cli.workflows.trace.ranks import holm, interval, p_in_words, power, rank_sum_p, ranks, smallest_p
 from mtlue_cli.workflows.trace.sealed import TRUE_ARM, SealedAnswers, opened
 
 ENOUGH_POWER = 0.8
@@ -35,6 +35,14 @@ class TraceVerdict(StrEnum):
         """What the process says."""
         codes = {self.TRAINED: ExitCode.SUCCESS, self.NO_EVIDENCE: ExitCode.NOT_PROTECTED}
         return codes.get(self, ExitCode.INCONCLUSIVE)
+
+
+_SIGNS = {
+    TraceVerdict.TRAINED: ("protected", "\N{HEAVY CHECK MARK}"),
+    TraceVerdict.NO_EVIDENCE: ("inconclusive", "\N{EN DASH}"),
+    TraceVerdict.TOO_FEW: ("inconclusive", "?"),
+}
+"""Verdict to its colour on a page and the sign beside its word."""
 
 
 class TaskResult(Document, frozen=True):
@@ -141,9 +149,13 @@ class JudgeResult(Document, frozen=True, tag_field="schema_version", tag=1):
 
     def html(self) -> str:
         """The page of ``--report``."""
-        from mtlue_cli.workflows.trace.page import write_page
+        from mtlue_cli.verification.reports.pages import page_environment  # brings torch
+        from mtlue_cli.verification.reports.wording import NOTHING
 
-        return write_page(self)
+        environment = page_environment("mtlue_cli.workflows", "trace")
+        environment.filters["p"] = lambda p: NOTHING if p is None else p_in_words(p)
+        colour, sign = _SIGNS[self.verdict]
+        return environment.get_template("trace.html.jinja").render(result=self, colour=colour, sign=sign)
 
 
 def judge_model(config: JudgeConfig, progress: Progress) -> JudgeResult:
