@@ -11,7 +11,7 @@ import numpy.typing as npt
 from mtlue_cli.choices import TaskKind
 from mtlue_cli.generator.codebook import Codebook, Numbers, centred_codes, evenness, origins, reserved_axes
 from mtlue_cli.images.targets import row_maps
-from mtlue_cli.tasks.shares import COUNTED, image_level_shares
+from mtlue_cli.tasks.classes import image_level_shares
 from mtlue_cli.tasks.spec import LabelTable, TaskSet
 
 COARSEST_GRID, FINEST_GRID = 7, 15
@@ -53,7 +53,7 @@ def cells_for(tasks: TaskSet, least: int) -> int:
 def shares_for_codes(table: LabelTable, tasks: TaskSet, size: int) -> dict[str, list[float]]:
     """Share of each class of the tasks that codes or tints are made for: among images, or among the pixels of masks.
 
-    Masks are counted at ``size`` x ``size`` pixels; at most :data:`~mtlue_cli.tasks.shares.COUNTED` are read.
+    Masks are counted at ``size`` x ``size`` pixels; at most :data:`~mtlue_cli.tasks.label_tensors.COUNTED` are read.
 
     Raises:
         ImageError: A mask cannot be read.
@@ -62,7 +62,7 @@ def shares_for_codes(table: LabelTable, tasks: TaskSet, size: int) -> dict[str, 
     if is_tinted(tasks):
         import torch
 
-        from mtlue_cli.tasks.label_tensors import code_shares
+        from mtlue_cli.tasks.label_tensors import COUNTED, code_shares
 
         rows = np.linspace(0, len(table) - 1, min(COUNTED, len(table))).astype(int).tolist()
         maps = [row_maps(table, tasks, row, size) for row in rows]

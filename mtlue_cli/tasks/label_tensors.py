@@ -8,8 +8,8 @@ from torch import Tensor
 from torch.nn.functional import normalize, one_hot
 
 from mtlue_cli.choices import TaskKind
+from mtlue_cli.tasks.classes import image_level_shares
 from mtlue_cli.tasks.kinds import KINDS, span_of
-from mtlue_cli.tasks.shares import COUNTED, image_level_shares
 from mtlue_cli.tasks.spec import UNLABELLED, Task, TaskSet
 
 STORED = {TaskKind.SEGMENTATION: torch.int16, TaskKind.DEPTH: torch.float32, TaskKind.NORMALS: torch.float16}
@@ -17,6 +17,9 @@ STORED = {TaskKind.SEGMENTATION: torch.int16, TaskKind.DEPTH: torch.float32, Tas
 
 DEPTH_CODES = 8
 """Depths between which a depth is interpolated."""
+
+COUNTED = 256
+"""Label maps that shares are counted over at most."""
 
 CHUNK = 16
 """Label maps that are turned into weights at a time."""
@@ -114,7 +117,7 @@ def code_shares(stored: Tensor, task: Task) -> list[float]:
 
 
 def class_shares(labels: Mapping[str, Tensor], tasks: TaskSet) -> list[list[float]]:
-    """:func:`~mtlue_cli.tasks.shares.image_level_shares`, and :func:`code_shares` of dense tasks: a list per task.
+    """:func:`~mtlue_cli.tasks.classes.image_level_shares`, and :func:`code_shares` of dense tasks: a list per task.
 
     Labels go by task, on the CPU: ``(N,)`` int64, negative where unlabelled, or label maps.
     """

@@ -219,11 +219,23 @@ class _Match:
 
 @dataclass(frozen=True)
 class _Search:
-    """Finds the released photo of a copy."""
+    """Finds the released photos of copies, and measures what is left in these.
+
+    Attributes:
+        release: The release as a folder of photos.
+        manifest: Its records.
+        folder: Where the copies are.
+        generator: What the release was made with; None where there are originals.
+        config: How copies are compared.
+        progress: Where it reports.
+        damaged: Released photos that are not as recorded.
+    """
 
     release: Path
     manifest: Manifest
-    workers: int
+    folder: Path
+    generator: Generator | None
+    config: CopyConfig
     progress: Progress
     damaged: set[str] = field(default_factory=set)
 
@@ -244,12 +256,70 @@ class _Search:
     def thumbnails(self) -> Thumbnails:
         """Thumbnails of all released files, read when they are first asked for."""
         self.progress.start("reading released photos", len(self.manifest.files))
-        found = Thumbnails.of_release(self.release, self.manifest.files, self.workers, self.progress.advance)
+        found = Thumbnails.of_release(self.release, self.manifest.files, self.config.workers, self.progress.advance)
         self.progress.finish()
         return found
 
-    def known(self, name: str, copy: _Photo) -> _Match | None:
-        """The released photo with the same bytes or the same name, if the copy shows it."""
+    def by_name(self, names: Sequence[str]) -> dict[str, CopyFile]:
+        """What is found of the copies that have the bytes or the name of a released photo, and of unreadable ones."""
+        found: dict[str, CopyFile] = {}
+        self.progress.start("comparing copies", len(names))
+        with ReadingThreads(max_workers=max(1, self.config.workers)) as pool:
+            for chunk in _chunks(names):
+                matches: list[_Match] = []
+                for one in pool.map(self._known, chunk):
+                    if isinstance(one, CopyFile):
+                        found[one.name] = one
+                    elif one is not None:
+                        matches.append(one)
+                found |= {one.name: one for one in self._measured(matches)}
+                self.progress.advance(len(chunk))
+        return found
+
+    def by_picture(self, names: Sequence[str]) -> dict[str, CopyFile]:
+        """What is found of the other copies, which are compared with all released photos."""
+        if not names:
+            return {}
+        found: dict[str, CopyFile] = {}
+        _ = self.thumbnails
+        self.progress.start("searching by picture", len(names))
+        with ReadingThreads(max_workers=max(1, self.config.workers)) as pool:
+            for chunk in _chunks(names):
+                copies: dict[str, _Photo] = {}
+                for name, copy in zip(chunk, pool.map(self._read, chunk), strict=True):
+                    if isinstance(copy, CopyFile):
+                        found[name] = copy
+                    else:
+                        copies[name] = copy
+                matches: list[_Match] = []
+                for cropped in (False, True):
+                    seen = [thumbnail(copy.grey) for copy in copies.values()]
+                    likely = self.thumbnails.likely(seen, cropped=cropped) if copies else []
+                    compare = partial(self._most_similar, thorough=cropped)
+                    for one in pool.map(compare, list(copies), list(copies.values()), likely):
+                        if isinstance(one, _Match):
+                            matches.append(one)
+                        elif one.status == "unmatched" and not cropped:
+                            continue  # small parts of released photos are tried next
+                        else:
+                            found[one.name] = one
+                        del copies[one.name]
+                found |= {one.name: one for one in self._measured(matches)}
+                self.progress.advance(len(chunk))
+        return found
+
+    def _read(self, name: str) -> _Photo | CopyFile:
+        """A copy, or why it cannot be read."""
+        try:
+            return _Photo.of_file(self.folder / name)
+        except ImageError as error:
+            return CopyFile(name=name, status="unreadable", reason=str(error))
+
+    def _known(self, name: str) -> _Match | CopyFile | None:
+        """The released photo with the same bytes or the same name, if the copy shows it; or why it cannot be read."""
+        copy = self._read(name)
+        if isinstance(copy, CopyFile):
+            return copy
         named = self.names.of(name)
         same = self.by_digest.get(copy.digest, [])
         if len(same) > 1:
@@ -263,7 +333,7 @@ class _Search:
                 return found
         return None
 
-    def most_similar(
+    def _most_similar(
         self, name: str, copy: _Photo, likely: Sequence[tuple[FileRecord, Alignment]], *, thorough: bool
     ) -> _Match | CopyFile:
         """The released photo among the likely ones that shows the same picture, or why there is none.
@@ -271,10 +341,10 @@ class _Search:
         ``thorough`` aligns those that look most like it in every way before it gives up.
         """
         found = [match for record, hint in likely if (match := self._compared(name, copy, record, "picture", hint))]
-        found.sort(key=_by_correlation)
+        found.sort(key=lambda match: -match.alignment.correlation)
         if thorough and found and found[0].alignment.correlation < SAME_PICTURE:
             found = [replace(one, alignment=_aligned(one.released, copy)) for one in found[:SEARCHED]]
-            found.sort(key=_by_correlation)
+            found.sort(key=lambda match: -match.alignment.correlation)
         best = found[0].alignment.correlation if found else 0.0
         if best < SAME_PICTURE:
             reason = "no released photo shows this picture, or too little of it is left to tell"
@@ -311,13 +381,32 @@ class _Search:
         found = _aligned(released, copy, hint, thorough=by != "picture")
         return _Match(name, copy, record, by, found, released)
 
+    def _measured(self, matches: Sequence[_Match]) -> Iterator[CopyFile]:
+        """The shares of copies whose released photos are known."""
+        cleans: list[npt.NDArray[np.uint8] | str]
+        if self.config.against is not None:
+            cleans = [_original(self.config.against, match) for match in matches]
+        else:
+            assert self.generator is not None  # it is loaded where there are no originals
+            cleans = _estimated(self.generator, matches, self.manifest)
+        for match, clean in zip(matches, cleans, strict=True):
+            if isinstance(clean, str):
+                yield _described(match, status="unmeasured", reason=clean)
+                continue
+            left = _surviving(match, clean)
+            if left is None:
+                yield _described(match, status="unmeasured", reason="the part that it shows holds no perturbation")
+                continue
+            left = replace(left, error=math.hypot(left.error, _method_error(left.share, self.config.against)))
+            if not math.isfinite(left.error):
+                yield _described(match, status="unmeasured", reason="the copy has no contrast to measure in")
+                continue
+            share, low, high = (round(value, 3) for value in (left.share, left.low, left.high))
+            yield _described(match, status="measured", share=share, share_low=low, share_high=high)
+
 
 def _aligned(released: _Photo, copy: _Photo, hint: Alignment | None = None, *, thorough: bool = True) -> Alignment:
     return align(Seen(released.grey, released.opacity), Seen(copy.grey, copy.opacity), hint, thorough=thorough)
-
-
-def _by_correlation(match: _Match) -> float:
-    return -match.alignment.correlation
 
 
 def trace_copy(config: CopyConfig, progress: Progress, plain: Path | None = None) -> CopyResult:
@@ -348,11 +437,10 @@ def trace_copy(config: CopyConfig, progress: Progress, plain: Path | None = None
             "name them with --weights FILE, or give the folder of the originals with --against",
         )
         generator = generator_of(manifest.run, weights, config.key, config.device)
-    search = _Search(release, manifest, config.workers, progress)
+    search = _Search(release, manifest, folder, generator, config, progress)
     try:
-        found = _by_name(folder, names, search, generator, config)
-        left = [name for name in names if name not in found]
-        found |= _by_picture(folder, left, search, generator, config)
+        found = search.by_name(names)
+        found |= search.by_picture([name for name in names if name not in found])
     finally:
         progress.finish()
     return _result(config, manifest, tuple(found[name] for name in names))
@@ -367,102 +455,9 @@ def _found_copies(copies: Path) -> tuple[Path, list[str]]:
     return copies.parent, [copies.name]
 
 
-def _by_name(
-    folder: Path, names: Sequence[str], search: _Search, generator: Generator | None, config: CopyConfig
-) -> dict[str, CopyFile]:
-    """What is found of the copies that have the bytes or the name of a released photo, and of unreadable ones."""
-    found: dict[str, CopyFile] = {}
-    search.progress.start("comparing copies", len(names))
-    with ReadingThreads(max_workers=max(1, config.workers)) as pool:
-        for chunk in _chunks(names):
-            matches: list[_Match] = []
-            for one in pool.map(lambda name: _known(folder, name, search), chunk):
-                if isinstance(one, CopyFile):
-                    found[one.name] = one
-                elif one is not None:
-                    matches.append(one)
-            found |= {one.name: one for one in _measured(matches, generator, search.manifest, config)}
-            search.progress.advance(len(chunk))
-    return found
-
-
-def _by_picture(
-    folder: Path, names: Sequence[str], search: _Search, generator: Generator | None, config: CopyConfig
-) -> dict[str, CopyFile]:
-    """What is found of the other copies, which are compared with all released photos."""
-    if not names:
-        return {}
-    found: dict[str, CopyFile] = {}
-    _ = search.thumbnails
-    search.progress.start("searching by picture", len(names))
-    with ReadingThreads(max_workers=max(1, config.workers)) as pool:
-        for chunk in _chunks(names):
-            copies: dict[str, _Photo] = {}
-            for name, copy in zip(chunk, pool.map(lambda name: _read(folder, name), chunk), strict=True):
-                if isinstance(copy, CopyFile):
-                    found[name] = copy
-                else:
-                    copies[name] = copy
-            matches: list[_Match] = []
-            for cropped in (False, True):
-                seen = [thumbnail(copy.grey) for copy in copies.values()]
-                likely = search.thumbnails.likely(seen, cropped=cropped) if copies else []
-                compare = partial(search.most_similar, thorough=cropped)
-                for one in pool.map(compare, list(copies), list(copies.values()), likely):
-                    if isinstance(one, _Match):
-                        matches.append(one)
-                    elif one.status == "unmatched" and not cropped:
-                        continue  # small parts of released photos are tried next
-                    else:
-                        found[one.name] = one
-                    del copies[one.name]
-            found |= {one.name: one for one in _measured(matches, generator, search.manifest, config)}
-            search.progress.advance(len(chunk))
-    return found
-
-
 def _chunks(names: Sequence[str]) -> Iterator[Sequence[str]]:
     for start in range(0, len(names), CHUNK):
         yield names[start : start + CHUNK]
-
-
-def _known(folder: Path, name: str, search: _Search) -> _Match | CopyFile | None:
-    copy = _read(folder, name)
-    return search.known(name, copy) if isinstance(copy, _Photo) else copy
-
-
-def _read(folder: Path, name: str) -> _Photo | CopyFile:
-    """A copy, or why it cannot be read."""
-    try:
-        return _Photo.of_file(folder / name)
-    except ImageError as error:
-        return CopyFile(name=name, status="unreadable", reason=str(error))
-
-
-def _measured(
-    matches: Sequence[_Match], generator: Generator | None, manifest: Manifest, config: CopyConfig
-) -> Iterator[CopyFile]:
-    """The shares of copies whose released photos are known."""
-    cleans: list[npt.NDArray[np.uint8] | str]
-    if config.against is not None:
-        cleans = [_original(config.against, match) for match in matches]
-    else:
-        assert generator is not None  # it is loaded where there are no originals
-        cleans = _estimated(generator, matches, manifest)
-    for match, clean in zip(matches, cleans, strict=True):
-        if isinstance(clean, str):
-            yield _described(match, status="unmeasured", reason=clean)
-            continue
-        left = _surviving(match, clean)
-        if left is None:
-            yield _described(match, status="unmeasured", reason="the part that it shows holds no perturbation")
-            continue
-        left = replace(left, error=math.hypot(left.error, _method_error(left.share, config.against)))
-        if not math.isfinite(left.error):
-            yield _described(match, status="unmeasured", reason="the copy has no contrast to measure in")
-            continue
-        share, low, high = (round(value, 3) for value in (left.share, left.low, left.high))
-        yield _described(match, status="measured", share=share, share_low=low, share_high=high)
 
 
 def _method_error(share: float, against: Path | None) -> float:
