@@ -14,7 +14,7 @@ import pytest
 import torch
 from PIL import Image
 
-from mtlue_cli.choices import FEW_TASKS, BackboneName, ObjectiveName, TaskKind, TrainingMethodName
+from mtlue_cli.choices import FEW_TASKS, BackboneName, ObjectiveName, TaskKind, TrainingMethodName, Visibility
 from mtlue_cli.errors import CheckpointError, InputError
 from mtlue_cli.generator.checkpoint import load_checkpoint
 from mtlue_cli.generator.model import GeneratorConfig
@@ -419,6 +419,9 @@ def test_missing_files_are_all_named(config: TrainConfig, tmp_path: Path) -> Non
         ({"chroma": 0.5, "batch_size": 6}, False, replace(THROUGH_ATTACKS, chroma=0.5, batch_size=6)),
         ({"distortions": PLAIN}, False, replace(THROUGH_ATTACKS, distortions=PLAIN)),
         ({"learning_rate": 0.1}, False, replace(THROUGH_ATTACKS, learning_rate=0.1)),
+        ({"visibility": Visibility.NORMAL}, False, replace(THROUGH_ATTACKS, chroma=1.0)),
+        ({"visibility": Visibility.NORMAL}, True, THROUGH_ATTACKS),
+        ({"visibility": Visibility.LOW, "chroma": 0.0}, False, THROUGH_ATTACKS),
     ],
 )
 def test_the_recipe_depends_on_objective_tasks_and_images(

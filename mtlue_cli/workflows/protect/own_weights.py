@@ -33,7 +33,7 @@ from mtlue_cli.workflows.protect.plan import (
     refuse_spellings,
     select_tasks,
 )
-from mtlue_cli.workflows.train.config import TrainConfig, state_folder
+from mtlue_cli.workflows.train.config import TrainConfig, state_folder, trained_through_grey
 
 MOST_IMAGES = 50_000
 """Training takes at most so many images, spread evenly over the rows: it keeps them in memory."""
@@ -375,7 +375,7 @@ def _steps(card: CheckpointCard) -> int:
 def _warnings(card: CheckpointCard) -> tuple[str, ...]:
     """What a user must know of trained weights: how they were trained, and that training was short."""
     found: list[str] = []
-    if len(card.tasks) > FEW_TASKS or card.generator["chroma"] > 0:
+    if len(card.tasks) > FEW_TASKS or not trained_through_grey(card):
         found.append(COLOUR_WARNING)
     return *found, *_short_training(card, "train longer with --train MINUTES --overwrite")
 

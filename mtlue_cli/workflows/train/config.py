@@ -29,6 +29,7 @@ from mtlue_cli.options import (
 from mtlue_cli.tasks.label_options import LabelOptions, Labels
 
 if TYPE_CHECKING:
+    from mtlue_cli.generator.checkpoint import CheckpointCard
     from mtlue_cli.training.distortions import DistortionSettings
 
 
@@ -50,6 +51,11 @@ class SurrogateChoice:
     backbone: BackboneName
     method: TrainingMethodName
     share: float
+
+
+def trained_through_grey(card: "CheckpointCard") -> bool:
+    """Whether the surrogate saw grey images, so that the perturbation does not rest on colour alone."""
+    return card.settings.get("distortions", {}).get("grey", 0) > 0
 
 
 def surrogates_named(text: str) -> tuple[SurrogateChoice, ...]:
@@ -110,8 +116,8 @@ class TrainConfig:
             and zoom, each by its chance, such as attacks:grey=0.3,jpeg=0.25. plain: crops and flips alone. Unset:
             attacks for tap with at most {FEW_TASKS} columns, else plain.
         chroma: Share of colour difference that the perturbation may use: 0 changes luminance only, which is less
-            visible and survives conversion to grey. Unset: 0 for tap with at most {FEW_TASKS} columns and for
-            grey images, else 1.
+            visible and survives conversion to grey. Unset: 0 for grey images, and for tap with at most {FEW_TASKS}
+            columns and --visibility high; else 1.
         visibility: How much of the perturbation people may see: high asks for nothing and protects best, normal aims at
             a FLIP of 0.13, low at 0.09. FLIP is a measure of visible differences; uniform noise has 0.05.
         batch_size: Images per training step. Unset: 32 for tap with at most {FEW_TASKS} columns, else 64.
