@@ -235,11 +235,15 @@ def _key_of(digits: str, origin: str) -> Key:
         InputError: All its bytes are the same, so that anyone can guess it.
     """
     secret = bytes.fromhex(digits)
-    if len(set(secret)) == 1:
+    if _is_guessable(secret):
         raise InputError(
             f"the key of {origin} is the same byte {KEY_BYTES} times, which anyone can guess", hint=_MAKE_ONE
         )
     return Key(secret)
+
+
+def _is_guessable(secret: bytes) -> bool:
+    return len(set(secret)) == 1
 
 
 def own_key_path(environment: Mapping[str, str]) -> Path:
