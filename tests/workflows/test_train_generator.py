@@ -473,5 +473,5 @@ def test_a_training_without_a_key_continues_too(
     progress = Interrupting(at=2)
     with pytest.raises(KeyboardInterrupt):
         train_generator(config, progress)
-    assert any(note.startswith("no key vouches for the state of this training") for note in progress.notes)
+    assert any(note.startswith("no key authenticates the state of this training") for note in progress.notes)
     assert train_generator(config, SilentProgress()).card.settings["steps"] == 6

@@ -40,8 +40,8 @@ class Recipe:
 
 
 THROUGH_ATTACKS = Recipe(32, 4e-3, 64, ATTACKS, 0.0)
-"""TAP for few columns: through what attackers do, in luminance (docs/research/luminance.md). Where visibility has a
-cost, colour is allowed: the penalty counts it (docs/research/visibility.md)."""
+"""TAP for few columns: with the distortions of attackers, in luminance (docs/research/luminance.md). If visibility has
+a cost, colour is allowed: the penalty counts it (docs/research/visibility.md)."""
 
 IN_COLOUR = Recipe(64, 2e-3, 96, PLAIN, 1.0)
 """The rest. Of CelebA's forty columns a victim learned 0.70 under the other recipe (675 steps, luminance and the
