@@ -10,7 +10,8 @@ from mtlue_cli.errors import InputError
 from mtlue_cli.tasks.spec import UNLABELLED
 from mtlue_cli.verification.countermeasures.base import AttackerView, Pairs
 from mtlue_cli.verification.countermeasures.in_order import in_order
-from mtlue_cli.verification.countermeasures.pair_remover import PairPurification, PairRemover, RemoverNetwork
+from mtlue_cli.verification.countermeasures.pair_purification import PairPurification
+from mtlue_cli.verification.countermeasures.pair_remover import PairRemover, RemoverNetwork
 from mtlue_cli.verification.countermeasures.registry import countermeasure_named
 from tests.multitask_sample import TASKS
 from tests.verification.countermeasures.toy_release import class_signal, make_release, with_seed
