@@ -80,8 +80,8 @@ class ProtectConfig:
         quick: Skip training and use ready-made patterns. They stop plain training only: turning the images grey undoes
             them.
         visibility: How much of the perturbation people may see, for training weights on these images: high asks for
-            nothing and protects best, normal aims at a FLIP of 0.13, low at 0.09. Unset: that of weights from an
-            earlier run, else high.
+            nothing and protects best, normal aims at a FLIP of {FLIP_NORMAL}, low at {FLIP_LOW}. Unset: that of
+            weights from an earlier run, else high.
         traceable: Add codes of your key, LEVELS 255ths strong ({TRACE_LEVELS} without a number), so that mtlue trace
             can find models trained on the release. The bound stays, and what the weights add gives way: they protect
             much less against training in grey. Ready-made patterns can be traced anyway.
