@@ -40,9 +40,9 @@ class Budget:
         max_seconds: Refuse photos that take longer to decode.
         max_label_bytes: Refuse label files of more bytes.
         max_rows: Refuse label files of more rows.
-        max_columns: Refuse label files of more columns, those included that lists of labels give.
+        max_columns: Refuse label files of more columns, including those that lists of labels make.
         max_cells: Refuse label files of more cells, rows times columns.
-        max_network_bytes: Refuse weights whose network takes more memory for one call, by what they say of themselves.
+        max_network_bytes: Refuse weights whose network takes more memory for one call, by the sizes that they state.
     """
 
     max_pixels: Annotated[int, Option(panel=LIMITS, metavar="N", minimum=1, shared=True)] = MAX_PIXELS

@@ -285,6 +285,14 @@ def file_digest(path: Path, most: int | None = None) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
+def has_digest(path: Path, digest: str, most: int | None = None) -> bool:
+    """Whether there is an ordinary file that can be read and has this SHA-256 and at most ``most`` bytes."""
+    try:
+        return file_digest(path, most) == digest
+    except OSError:
+        return False
+
+
 def write_atomically(
     path: Path, content: bytes, *, keep_name: bool = True, private: bool = False, within: OpenFolder | None = None
 ) -> None:

@@ -313,7 +313,7 @@ KeyFile = Annotated[
 SealKeyFile = Annotated[
     Path | None,
     Option(
-        help="File with the key that must have sealed the release: a missing or other seal is a fault. Unset: "
+        help="File with the key that must have sealed the release: a missing or different seal is an error. Unset: "
         "MTLUE_KEY or your own key is tried.",
         panel=INPUT,
         metavar="FILE",

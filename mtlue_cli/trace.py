@@ -28,7 +28,7 @@ def probes(
     progress: bool = False,
     **options: Any,  # noqa: ANN401 - fields of the config
 ) -> "ProbesResult":
-    """Make probe images from clean photos, with which to ask a model.
+    """Make probe images from clean photos, to ask a model about.
 
     Args:
         images: Folder of clean images.
@@ -105,7 +105,7 @@ def copy(
     progress: bool = False,
     **options: Any,  # noqa: ANN401 - fields of the config
 ) -> "CopyResult":
-    """Measure what of the perturbation of a release is left in copies of its photos.
+    """Measure how much of the perturbation of a release is left in copies of its photos.
 
     Args:
         copies: A photo, or a folder of photos.

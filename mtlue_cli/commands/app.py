@@ -29,9 +29,9 @@ COMMANDS = {
     "train-generator": "Train a perturbation generator on a folder of labelled images.",
     "verify": "Audit a release, train victims on it, and measure what they learn.",
     "inspect": "Describe a checkpoint or a release, and check its files against their recorded hashes.",
-    "trace probes": "Make probe images from clean photos, with which to ask a model.",
+    "trace probes": "Make probe images from clean photos, to ask a model about.",
     "trace judge": "Judge from a model's answers to probes whether it was trained on the release.",
-    "trace copy": "Measure what of the perturbation is left in copies of released photos.",
+    "trace copy": "Measure how much of the perturbation is left in copies of released photos.",
 }
 """Every command, and how its help begins: a command is imported, and its options are made, once it is asked for."""
 

@@ -274,7 +274,7 @@ def stop_drawing() -> None:
 
 
 def visible(text: str) -> str:
-    """``text`` with every character that is not seen spelled out: a name must not command a terminal or forge a line.
+    """``text`` with every character that is not seen spelled out: a name must not control a terminal or forge a line.
 
     Such are control characters, line breaks, marks that turn the direction of writing, and lone surrogates.
     """

@@ -1,4 +1,4 @@
-"""``mtlue inspect``: what a checkpoint or a release is, and whether it is whole."""
+"""``mtlue inspect``: what a checkpoint or a release is, and whether it is intact."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -31,8 +31,8 @@ class InspectOptions:
 def inspect(given: Given) -> None:
     """Describe a checkpoint or a release, and check its files against their recorded hashes.
 
-    Whoever can edit a file can edit its hash too: --key or --signer checks who wrote the records.
-    Exit code 4: files of the release are missing, changed or not recorded, or its seal is another.
+    Anyone who can edit a file can edit its hash too: --key or --signer checks who wrote the records.
+    Exit code 4: files of the release are missing, changed or not recorded, or its seal does not match.
 
     [bold]Example:[/bold] mtlue inspect photos-protected --against photos
     """

@@ -1,4 +1,4 @@
-"""``mtlue trace``: evidence that a model was trained on a release, and what of it is left in copies."""
+"""``mtlue trace``: evidence that a model was trained on a release, and how much of it is left in copies."""
 
 from typing import TYPE_CHECKING
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 @command_of("trace-probes", ProbesConfig, Budget)
 def probes(given: Given) -> None:
-    """Make probe images from clean photos, with which to ask a model.
+    """Make probe images from clean photos, to ask a model about.
 
     Send the folder, publish the digest of its commitment.json, and keep the sealed answers to yourself. The release
     must hold codes of a key: see --release.
@@ -122,7 +122,7 @@ def _shown(p: float | None) -> str:
 
 @command_of("trace-copy", CopyConfig, CopyReport, Budget)
 def copy(given: Given) -> None:
-    """Measure what of the perturbation is left in copies of released photos.
+    """Measure how much of the perturbation is left in copies of released photos.
 
     Copies are matched by their bytes, their names or their pictures, and may be scaled, cropped, turned, mirrored and
     recompressed. Exit code 3: some copies could not be measured; 4: less than --least-share is left; 5: none could be

@@ -11,7 +11,7 @@ from mtlue_cli.commands.console import Terminal, duration
 from mtlue_cli.commands.decoders import reading_photos
 from mtlue_cli.commands.from_config import Given, command_of
 from mtlue_cli.options import launched_as
-from mtlue_cli.workflows.train.config import TrainConfig, check_usage
+from mtlue_cli.workflows.train.config import TrainConfig, check_usage, trained_through_grey
 
 
 @command_of("train-generator", TrainConfig, Budget)
@@ -53,8 +53,8 @@ def train_generator(given: Given) -> None:
     for name, value in (result.rows() | {"steps": f"{result.steps} in {duration(result.seconds)}"}).items():
         table.add_row(name, value)
     given.terminal.show(table)
-    in_luminance = config.objective is ObjectiveName.TAP and result.card.generator["chroma"] == 0
-    if in_luminance and result.steps < USEFUL_STEPS:
+    measured = config.objective is ObjectiveName.TAP and trained_through_grey(result.card)
+    if measured and result.steps < USEFUL_STEPS:
         given.terminal.say(
             f"warning: training was short: {result.steps} steps. Runs that were measured to protect took at least "
             f"{USEFUL_STEPS}. Train longer with --max-minutes or --epochs"

@@ -21,7 +21,7 @@ from typing import Any
 
 from mtlue_cli import __version__
 from mtlue_cli.budget import Budget, budget, limited_to
-from mtlue_cli.engines.local import ResultT, Start, UnitT
+from mtlue_cli.engines.engine import ResultT, Start, UnitT
 from mtlue_cli.errors import InputError, MtlueError, first_line
 from mtlue_cli.tasks.wording import counted
 

@@ -7,7 +7,7 @@ import posixpath
 import stat
 import unicodedata
 from collections import defaultdict
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
@@ -89,26 +89,12 @@ def list_folder(folder: Path) -> FolderFiles:
     if not folder.is_dir():
         raise InputError(f"{folder} is not a folder")
     found = FolderFiles([], [], [])
-    prefixes = [""]
-    for prefix in prefixes:
-        try:
-            with os.scandir(folder / prefix) as scanned:
-                entries = [entry for entry in scanned if not entry.name.startswith(".")]
-        except OSError as error:
-            raise InputError(
-                f"{error.filename} cannot be read: {error.strerror}",
-                hint="make it readable, or move it out of the folder",
-            ) from error
-        for entry in entries:
-            name, is_link = prefix + entry.name, entry.is_symlink()
-            if is_link:
-                found.links.append(name)
-            if entry.is_dir(follow_symlinks=False):
-                prefixes.append(f"{name}/")
-            elif _suffix(name) in SUFFIXES and not (is_link and os.path.isdir(entry)):
-                found.images.append(name)
-            else:
-                found.others.append(name)
+    for name, entry in _below(folder, hidden=False):
+        is_link = entry.is_symlink()
+        if is_link:
+            found.links.append(name)
+        is_image = _suffix(name) in SUFFIXES and not (is_link and os.path.isdir(entry))
+        (found.images if is_image else found.others).append(name)
     return FolderFiles(sorted(found.images), sorted(found.others), sorted(found.links))
 
 
@@ -125,24 +111,31 @@ def find_files_and_links(folder: Path) -> tuple[list[str], list[str]]:
     """
     files: list[str] = []
     links: list[str] = []
-    left = [""]
-    while left:
-        prefix = left.pop()
+    for name, entry in _below(folder, hidden=True):
+        (links if entry.is_symlink() else files).append(name)
+    return sorted(files), sorted(links)
+
+
+def _below(folder: Path, *, hidden: bool) -> Iterator[tuple[str, os.DirEntry[str]]]:
+    """All that is no folder below ``folder``, by its relative POSIX path; no link is followed.
+
+    ``hidden`` says whether files and folders count whose names begin with a dot.
+    """
+    prefixes = [""]
+    for prefix in prefixes:
         try:
             with os.scandir(folder / prefix) as entries:
                 for entry in entries:
-                    name = prefix + entry.name
-                    if entry.is_symlink():
-                        links.append(name)
-                    elif entry.is_dir(follow_symlinks=False):
-                        left.append(f"{name}/")
+                    if entry.name.startswith(".") and not hidden:
+                        continue
+                    if entry.is_dir(follow_symlinks=False):
+                        prefixes.append(f"{prefix}{entry.name}/")
                     else:
-                        files.append(name)
+                        yield prefix + entry.name, entry
         except OSError as error:
             raise InputError(
                 f"{error.filename} cannot be read: {error.strerror}", hint="make it readable, or move it elsewhere"
             ) from error
-    return sorted(files), sorted(links)
 
 
 def may_be_photo(path: Path) -> bool:

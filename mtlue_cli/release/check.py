@@ -12,7 +12,7 @@ import numpy as np
 from mtlue_cli.budget import budget
 from mtlue_cli.choices import ExitCode, ImageFormat
 from mtlue_cli.errors import ImageError, InputError
-from mtlue_cli.files import TEMPORARY, file_digest, read_regular
+from mtlue_cli.files import TEMPORARY, file_digest, has_digest, read_regular
 from mtlue_cli.images.decode import Pixels, decode_image, read_content
 from mtlue_cli.images.encode import comparable_pixels, is_lossless, same_alpha
 from mtlue_cli.images.folder import find_files_and_links
@@ -352,7 +352,7 @@ def map_faults(release: Path, record: FileRecord) -> list[str]:
             faults.append(f"{name}: missing in the release, it is a map of {record.file_name}")
         elif digest == record.source_sha256:
             faults.append(f"{name}: is the original of {record.file_name}, released as its map")
-        elif _digest(release / name) != digest:
+        elif not has_digest(release / name, digest, budget().photo_bytes):
             faults.append(f"{name}: its bytes are not those of the manifest")
     return faults
 
@@ -363,16 +363,17 @@ def changed_maps(release: Path, record: FileRecord, given: Mapping[str, Path], t
     ``turns`` are the EXIF orientations of the photos of those that are released upright with them.
     """
     faults = [f"{record.source}: {name} is in its labels and was not released" for name in given.keys() - record.maps]
-    return sorted(faults) + [
-        f"{record.source}: protected with other bytes of {name} than its labels hold"
-        for name in record.maps
-        if name in given
-        and not (
-            _is_turned(given[name], release / name, turns[name])
-            if name in turns
-            else _digest(given[name]) == record.maps[name]
-        )
-    ]
+    faults.sort()
+    for name, digest in record.maps.items():
+        if name in given:
+            same = (
+                _is_turned(given[name], release / name, turns[name])
+                if name in turns
+                else has_digest(given[name], digest, budget().photo_bytes)
+            )
+            if not same:
+                faults.append(f"{record.source}: protected with other bytes of {name} than its labels hold")
+    return faults
 
 
 def _is_turned(original: Path, released: Path, orientation: int) -> bool:
@@ -524,14 +525,6 @@ def _too_little(name: str, mean: float, epsilon: int) -> str:
 def _described(pixels: np.ndarray[tuple[int, ...], np.dtype[np.generic]]) -> str:
     colour = "grey" if pixels.ndim == 2 else "colour"
     return f"{pixels.shape[1]} x {pixels.shape[0]} pixels of {pixels.dtype.itemsize * 8}-bit {colour}"
-
-
-def _digest(path: Path) -> str | None:
-    """SHA-256 of a file; None if it cannot be read."""
-    try:
-        return file_digest(path, budget().photo_bytes)
-    except OSError:
-        return None
 
 
 def _mean(values: Iterable[float | None]) -> float | None:

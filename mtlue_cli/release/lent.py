@@ -3,7 +3,7 @@
 import errno
 import platform
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -42,11 +42,8 @@ class Lent:
                 f"{self.folder} on {where} is not the release that the run has open: give all computers the same "
                 "folders under the same paths, and run the same command again to continue"
             )
-        opened = _LentFolder(self)
-        try:
+        with closing(_LentFolder(self)) as opened:
             yield opened
-        finally:
-            opened.close()
 
     def is_valid(self) -> bool:
         """Whether the run still has the release open."""

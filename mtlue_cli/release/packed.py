@@ -19,6 +19,7 @@ from mtlue_cli.files import discard, file_digest, held, read_regular, write_atom
 from mtlue_cli.images.folder import find_files_and_links
 from mtlue_cli.layouts.shards import Shards, number_of, shard_kinds, stem_of
 from mtlue_cli.release.records import (
+    ANEW,
     FOLDER,
     LABELS_NAME,
     MANIFEST_NAME,
@@ -35,7 +36,6 @@ from mtlue_cli.tasks.paths import path_fault
 
 SHARDS_NAME = "shards.json"
 SHARDS_PATH = f"{FOLDER}/{SHARDS_NAME}"
-_ANEW = "protect the originals into a new folder"
 _ROW = re.compile(r"/\d{1,18}\.[^/]*\Z", re.ASCII)
 
 
@@ -158,7 +158,7 @@ def unpack(release: Path, plain: Path) -> list[str]:
             place.write_bytes(read_regular(release / FOLDER / name, MOST_LIST))
         except OSError as error:
             raise InputError(
-                f"{release / FOLDER / name} cannot be read: {error.strerror or error}", hint=_ANEW
+                f"{release / FOLDER / name} cannot be read: {error.strerror or error}", hint=ANEW
             ) from error
     seal = read_seal(release)
     if isinstance(seal, Seal):
@@ -233,7 +233,7 @@ def _read(release: Path) -> ShardsRecord:
         if not known or any(path_fault(name) is not None for name in (*document.shards, *document.cards)):
             raise ValueError("names that no release has")
     except (OSError, ValueError, RecursionError) as error:
-        raise InputError(f"{path} is damaged: {error}", hint=_ANEW) from error
+        raise InputError(f"{path} is damaged: {error}", hint=ANEW) from error
     return document
 
 

@@ -48,7 +48,7 @@ RUN_PATH = f"{FOLDER}/{RUN_NAME}"
 MANIFEST_PATH = f"{FOLDER}/{MANIFEST_NAME}"
 
 SCHEMA_VERSION = 1
-_ANEW = "protect the originals into a new folder"
+ANEW = "protect the originals into a new folder"
 SHORT_DIGEST = 16
 """Hexadecimal digits of a digest that are shown."""
 
@@ -293,7 +293,7 @@ def records_folder(release: Path) -> Path:
     except (OSError, ValueError) as error:
         raise InputError(f"{place} cannot be read: {error}") from error
     if path_fault(name) is not None or "/" in name or name == FOLDER or not name.endswith(FOLDER):
-        raise InputError(f"{place} is damaged: expected the name of a folder beside the release", hint=_ANEW)
+        raise InputError(f"{place} is damaged: expected the name of a folder beside the release", hint=ANEW)
     return Path(os.path.abspath(release)).with_name(name)
 
 
@@ -334,16 +334,11 @@ def run_and_digest(release: Path) -> tuple[RunRecord, str]:
         return msgspec.json.decode(content, type=RunRecord), hashlib.sha256(content).hexdigest()
     except FileNotFoundError as error:
         raise InputError(
-            f"{release} is not a release: {_shown_run(release)} is missing", hint="give a folder made by mtlue protect"
+            f"{release} is not a release: {RUN_PATH if path == release / RUN_PATH else path} is missing",
+            hint="give a folder made by mtlue protect",
         ) from error
     except (OSError, ValueError, RecursionError) as error:
-        raise InputError(f"{path} is damaged: {error}", hint=_ANEW) from error
-
-
-def _shown_run(release: Path) -> str:
-    """The run record as messages call it."""
-    folder = records_folder(release)
-    return RUN_PATH if folder == release / FOLDER else str(folder / RUN_NAME)
+        raise InputError(f"{path} is damaged: {error}", hint=ANEW) from error
 
 
 def write_run(release: Path, run: RunRecord) -> None:
@@ -382,7 +377,7 @@ def read_manifest(release: Path) -> Manifest:
         except (ValueError, RecursionError) as error:
             if not line.endswith(b"\n") and len(line) <= MOST_LINE:
                 break
-            raise InputError(f"{path}, line {number} is damaged: {error}", hint=_ANEW) from error
+            raise InputError(f"{path}, line {number} is damaged: {error}", hint=ANEW) from error
         if isinstance(record, FileRecord):
             share_values(record, known)
         records.pop(record.source, None)
@@ -446,7 +441,7 @@ def _lines(path: Path) -> Iterator[bytes]:
     except FileNotFoundError:
         return
     except OSError as error:
-        raise InputError(f"{path} cannot be read: {error.strerror or error}", hint=_ANEW) from error
+        raise InputError(f"{path} cannot be read: {error.strerror or error}", hint=ANEW) from error
 
 
 def write_manifest(release: Path, records: Iterable[Record]) -> None:

@@ -23,6 +23,7 @@ from mtlue_cli.files import (
     discard,
     expect,
     file_digest,
+    has_digest,
     open_regular,
     synchronise,
     write_atomically,
@@ -532,18 +533,14 @@ def sole_writer(release: Path) -> Iterator[None]:
 
     path = records_folder(release) / LOCK_NAME
     path.parent.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(path, timeout=0)
     try:
-        lock.acquire()
+        with FileLock(path, timeout=0):
+            yield
     except Timeout:
         raise InputError(
             f"another run is writing to {release}",
             hint="wait until it has ended, or give another output folder",
         ) from None
-    try:
-        yield
-    finally:
-        lock.release()
 
 
 def refuse_protected(images: Path, names: Sequence[str]) -> None:
@@ -561,11 +558,8 @@ def refuse_protected(images: Path, names: Sequence[str]) -> None:
     faults: list[str] = []
     for name in names:
         recorded = digests.get((PurePosixPath(inside) / name).as_posix())
-        try:
-            if recorded is not None and file_digest(folder / name) == recorded:
-                faults.append(f"{name}: is a released file of {release}")
-        except OSError:
-            continue  # its own record will say so
+        if recorded is not None and has_digest(folder / name, recorded):
+            faults.append(f"{name}: is a released file of {release}")
     if faults:
         raise InputError(
             f"{len(faults)} of {len(names)} images are protected already",

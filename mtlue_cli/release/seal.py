@@ -19,10 +19,10 @@ from pathlib import Path
 from typing import Annotated
 
 import msgspec
-from msgspec import Meta
+from msgspec import Meta, structs
 
 from mtlue_cli.documents import Document
-from mtlue_cli.files import file_digest, open_regular, write_atomically
+from mtlue_cli.files import has_digest, open_regular, read_regular, write_atomically
 from mtlue_cli.keys import Key, present_keys, read_key
 from mtlue_cli.release.records import (
     FOLDER,
@@ -114,11 +114,10 @@ class Sealer:
             return
         found = Seal(files)
         if self.key is not None:
-            mac = _sealing_key(self.key).derive(found.message).hex()
-            found = Seal(files, self.key.fingerprint, mac)
+            found = structs.replace(found, key_fingerprint=self.key.fingerprint, mac=self.mac(found.message))
         if self.signer is not None:
             signature = self.signer.sign(found.message)
-            found = Seal(files, found.key_fingerprint, found.mac, self.signer.public.hex, signature)
+            found = structs.replace(found, signer=self.signer.public.hex, signature=signature)
         write_atomically(record_path(release, SEAL_PATH), found.content())
 
     def mac(self, message: bytes) -> str | None:
@@ -248,8 +247,7 @@ def trust_of(key: Path | None, signer: Path | None) -> Trust:
 def read_seal(release: Path) -> Seal | str | None:
     """The seal of a release; None without one, or what is wrong with it, in words."""
     try:
-        with open_regular(record_path(release, SEAL_PATH), _LONGEST_SEAL) as stream:
-            content = stream.readall()
+        content = read_regular(record_path(release, SEAL_PATH), _LONGEST_SEAL)
         found = msgspec.json.decode(content, type=Seal)
         # Nothing but the files is authenticated: whatever else there is room for could be a photo.
         return found if found.content() == content else "holds something that a seal does not"
@@ -297,11 +295,8 @@ def sealed_file_faults(release: Path, seal: Seal, required: Iterable[str]) -> li
     for name, digest in seal.files.items():
         if name == RUN_PATH:
             continue
-        try:
-            same = path_fault(name, "release") is None and file_digest(record_path(release, name)) == digest
-        except OSError:
-            same = False
-        faults += [] if same else [f"{name}: its bytes are not those that were sealed"]
+        if path_fault(name, "release") is not None or not has_digest(record_path(release, name), digest):
+            faults.append(f"{name}: its bytes are not those that were sealed")
     return faults
 
 

@@ -215,10 +215,7 @@ class Objects:
         same = info.get("size") == size
         if same and not marks & {md5.hex(), b64encode(md5).decode()}:
             with self._faults(name, "read back"), self._fs.open(self._key(name), "rb") as stream:
-                digest = hashlib.sha256()
-                while block := stream.read(1 << 20):
-                    digest.update(block)
-                same = digest.hexdigest() == sha256
+                same = hashlib.file_digest(stream, "sha256").hexdigest() == sha256
         if not same:
             raise StorageError(
                 f"{self.url_of(name)} does not hold what was written there; run the same command again to write it anew"

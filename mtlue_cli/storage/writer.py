@@ -80,8 +80,7 @@ def sole_remote_writer(release: Path, records: Path) -> Iterator[Callable[[], No
     ended = threading.Event()
 
     def is_under_way() -> None:
-        holder = _holder(remote, name)
-        if holder is None or holder.run != own:
+        if not _is_of(remote, name, own):
             raise StorageError(f"another run has taken {remote.objects.url}; this one has ended")
 
     def say() -> None:
@@ -106,8 +105,7 @@ def sole_remote_writer(release: Path, records: Path) -> Iterator[Callable[[], No
         saying.join()
         _OWN.discard(own)
         with suppress(StorageError):
-            holder = _holder(remote, name)
-            if holder is not None and holder.run == own:
+            if _is_of(remote, name, own):
                 remote.objects.discard(name)
 
 
@@ -137,8 +135,7 @@ def _take(remote: RemoteFolder, name: str, own: str) -> None:
                 ) from None
             remote.objects.discard(name)
             continue
-        holder = _holder(remote, name)
-        if holder is not None and holder.run == own:
+        if _is_of(remote, name, own):
             return
     raise InputError(f"another run is writing to {remote.objects.url}", hint="wait until it has ended")
 
@@ -150,6 +147,11 @@ def _holder(remote: RemoteFolder, name: str) -> Writer | None:
         return None
     except (ValueError, RecursionError):
         return Writer("", 0, "", 0.0)  # whatever it is, no run that is under way wrote it
+
+
+def _is_of(remote: RemoteFolder, name: str, own: str) -> bool:
+    holder = _holder(remote, name)
+    return holder is not None and holder.run == own
 
 
 def _content(own: str) -> bytes:

@@ -69,8 +69,8 @@ def centred_labels(labels: Mapping[str, Tensor], tasks: TaskSet, size: int) -> d
 def view_labels(labels: Mapping[str, Tensor], tasks: TaskSet, view: View, out_size: int) -> dict[str, Tensor]:
     """The labels of what :func:`apply_view` gives: maps of the images' size are cut, flipped and resized like them.
 
-    Maps are resized by the nearest pixel: a class between two others is none, and a depth keeps its value, since a
-    window that is enlarged comes no nearer. The mirror image of a normal has its x reversed.
+    Maps are resized by the nearest pixel: classes are not interpolated, and a depth keeps its value when its
+    window is enlarged. A flip reverses the x of a normal.
     """
     return {
         task.name: _view_map(labels[task.name], task, view, out_size) if task.is_dense else labels[task.name]

@@ -1,6 +1,6 @@
-"""What happens to a release on its way into a victim: compression, lost colour, blur, jitter; all with a gradient.
+"""Differentiable distortions that an attacker may apply to a release: compression, lost colour, blur, jitter.
 
-Forward values are those of the real thing, or close to it; where rounding has no gradient, one is passed on
+Forward values are exactly or nearly those of the real operation. Rounding passes on an approximate gradient
 (:func:`rounded_through`). Every function takes ``(B, 3, H, W)`` float in [0, 1] and gives the same shape and range.
 """
 
@@ -79,12 +79,12 @@ class DistortionSettings:
 
 
 PLAIN = DistortionSettings()
-"""Crops and flips alone."""
+"""Crops and flips only."""
 
 ATTACKS = DistortionSettings(
     zoom=0.1, jpeg=0.25, grey=0.2, blur=0.08, jitter=0.08, shrink=0.08, bits=0.08, depth=(2, 4)
 )
-"""What attackers do, at the frequencies that were measured to protect best."""
+"""The distortions of attackers, with the probabilities that were measured to protect best."""
 
 _NAMED = (Choice(name="attacks", settings=ATTACKS), Choice(name="plain", settings=PLAIN))
 
@@ -173,7 +173,7 @@ def rounded_through(values: Tensor) -> Tensor:
 
     Source:
         The cubic of Shin and Song, "JPEG-resistant Adversarial Images", 2017, whose slope this passes on; the forward
-        value is exact. A slope of 1 would hide that what is small rounds away.
+        value is exact. A slope of 1 would hide that small values round to zero.
     """
     whole = values.detach().round()
     soft = whole + (values - whole) ** 3

@@ -74,7 +74,7 @@ class TrainedConnections:
 
     @torch.no_grad()
     def restore(self) -> None:
-        """After the step: put back what was changed all the same."""
+        """After the step: restore the connections that are not trained."""
         for weight, held, value in self._held:
             weight.copy_(torch.where(held, value, weight))
 
@@ -118,7 +118,7 @@ class HeadOnly(TrainingMethod):
         network.backbone.requires_grad_(False)
 
     def start_epoch(self, network: MultiTaskNetwork, done: float) -> None:
-        """The backbone stays in evaluation mode: in training mode its batch statistics would move."""
+        """The backbone stays in evaluation mode: in training mode its batch statistics would change."""
         super().start_epoch(network, done)
         network.backbone.eval()
 
@@ -137,7 +137,7 @@ class SparseSettings:
 class SparseTraining(TrainingMethod):
     """Every neuron's largest weights are trained; the others stay at their start.
 
-    They are chosen once, by their magnitude before the first step. Tasks that pull at fewer common weights conflict
+    They are chosen once, by their magnitude before the first step. Tasks that share fewer trained weights conflict
     less often.
 
     Source:

@@ -108,7 +108,7 @@ def data_digest(images: Tensor, labels: Mapping[str, Tensor]) -> str:
 def save_state(path: Path, state: Mapping[str, Any], secret: Key | None = None) -> None:
     """Write nested dictionaries and lists of tensors and plain JSON values, atomically and without pickle.
 
-    ``secret`` vouches for them by an HMAC.
+    ``secret`` authenticates them by an HMAC.
     """
     tensors: dict[str, Tensor] = {}
     structure = json.dumps(_encode(state, tensors))

@@ -17,11 +17,11 @@ FLIP_TARGETS: Mapping[Visibility, float | None] = {
     Visibility.NORMAL: FLIP_NORMAL,
     Visibility.HIGH: None,
 }
-"""Mean FLIP that training aims at; None: nothing is asked for, which gives about 0.15."""
+"""Mean FLIP that training aims at; None: no target, which gives about 0.15."""
 
 POWER = 0.35
 """Half of FLIP's exponent: FLIP raises a colour difference to 0.7, the penalty starts from its square. A concave
-penalty prefers a few loud places to a faint pattern everywhere, as FLIP does."""
+penalty prefers a few strong places to a faint pattern everywhere, as FLIP does."""
 
 CHROMA_COST = 2.4
 """Squared chroma counts so many times squared luminance: at half the amplitude, coarse chroma has a FLIP of 0.098 and
@@ -35,7 +35,7 @@ GAIN = 2.0
 """The weight is multiplied by ``exp(GAIN * (flip / target - 1))`` at each measurement."""
 
 MARGIN = 0.98
-"""Part of the target that is aimed at: what is measured on other images is not exactly what was trained."""
+"""Share of the target that training aims at, since FLIP on other images is not exactly that of the sample."""
 
 
 def visibility_penalty(delta: Tensor, epsilon: int) -> Tensor:

@@ -124,5 +124,5 @@ def not_tested(conditions: Sequence[Condition], probes: Collection[ProbeName]) -
     if all(condition.protected_fraction == 1 for condition in conditions):
         missing.append("a release that is protected in part")
     if not any(condition.trajectory for condition in conditions):
-        missing.append("a sequence of releases that leaks bit by bit")
+        missing.append("a sequence of releases with fewer and fewer protected images")
     return tuple(NotTested(name, "not part of this run") for name in missing)

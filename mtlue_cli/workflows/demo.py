@@ -43,7 +43,7 @@ _REMEMBERED = (
     *("seed", "minutes", "train_count", "test_count", "image_size", "generator_size", "surrogate_epochs"),
     *("scene_count", "scene_test_count", "scene_size"),
 )
-"""Settings that what lies in a demo's folder was made with."""
+"""Settings with which the content of a demo's folder was made."""
 
 
 @dataclass(frozen=True)
@@ -224,7 +224,7 @@ def _judging(config: DemoConfig, training: TrainConfig, test: Path) -> VerifyCon
 def _drawn(
     what: str, draw: Callable[..., Path], folder: Path, count: int, size: int, seed: int, progress: Progress
 ) -> Path:
-    """The label file of a set; it is written last, so where it stands the set is whole."""
+    """The label file of a set; it is written last, so if it exists the set is complete."""
     labels = folder / LABELS_FILE
     if not labels.is_file():
         progress.start(f"draw {what}: {folder.name}", count)

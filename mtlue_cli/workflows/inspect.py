@@ -1,4 +1,4 @@
-"""Look at a checkpoint or a release: what it is, and whether it is whole."""
+"""Look at a checkpoint or a release: what it is, and whether it is intact."""
 
 import tempfile
 from dataclasses import dataclass, replace
@@ -63,7 +63,7 @@ class CheckpointReport:
             "licence": card.licence,
             "made": f"{card.created} by {', '.join(f'{name} {version}' for name, version in card.versions.items())}",
             "trained on": "nothing" if card.objective == "none" else card.data_digest,
-            "tasks": "any: what it adds depends on a key" if card.universal else "",
+            "tasks": "any: the perturbation depends on a key" if card.universal else "",
             "kept useful": ", ".join(card.kept),
         }
         for task in card.tasks:

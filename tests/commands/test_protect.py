@@ -189,7 +189,7 @@ def test_a_dry_run_warns_of_weights_for_many_columns(arguments: list[str], tmp_p
         labels.write_text("\n".join(lines) + "\n")
         result = run(without_weights(arguments), "--train", "5", "--dry-run")
         assert result.exit_code == ExitCode.SUCCESS, result.stderr
-        assert ("turning the images grey undoes them" in result.stderr) == is_warned
+        assert ("turning the images grey removes the protection" in result.stderr) == is_warned
 
 
 def test_a_dry_run_finds_the_faults_of_a_run(arguments: list[str], tmp_path: Path) -> None:

@@ -51,7 +51,7 @@ HALVES = np.repeat(np.array([0, 255], dtype=np.uint8), SIDE // 2)[:, None] * np.
 MARKED = IN_COLOUR.copy()
 MARKED[0, 0] = 255, 0, 0
 NO_ROOM = "nearly all pixels are black or white"
-NOTHING = "no label says anything"
+NOTHING = "this image has no label"
 TOO_LITTLE = "add too little"
 IS_GREY = "this photo is grey"
 

@@ -14,7 +14,7 @@ import pytest
 import torch
 from PIL import Image
 
-from mtlue_cli.choices import FEW_TASKS, BackboneName, ObjectiveName, TaskKind, TrainingMethodName
+from mtlue_cli.choices import FEW_TASKS, BackboneName, ObjectiveName, TaskKind, TrainingMethodName, Visibility
 from mtlue_cli.errors import CheckpointError, InputError
 from mtlue_cli.generator.checkpoint import load_checkpoint
 from mtlue_cli.generator.model import GeneratorConfig
@@ -419,6 +419,9 @@ def test_missing_files_are_all_named(config: TrainConfig, tmp_path: Path) -> Non
         ({"chroma": 0.5, "batch_size": 6}, False, replace(THROUGH_ATTACKS, chroma=0.5, batch_size=6)),
         ({"distortions": PLAIN}, False, replace(THROUGH_ATTACKS, distortions=PLAIN)),
         ({"learning_rate": 0.1}, False, replace(THROUGH_ATTACKS, learning_rate=0.1)),
+        ({"visibility": Visibility.NORMAL}, False, replace(THROUGH_ATTACKS, chroma=1.0)),
+        ({"visibility": Visibility.NORMAL}, True, THROUGH_ATTACKS),
+        ({"visibility": Visibility.LOW, "chroma": 0.0}, False, THROUGH_ATTACKS),
     ],
 )
 def test_the_recipe_depends_on_objective_tasks_and_images(
@@ -470,5 +473,5 @@ def test_a_training_without_a_key_continues_too(
     progress = Interrupting(at=2)
     with pytest.raises(KeyboardInterrupt):
         train_generator(config, progress)
-    assert any(note.startswith("no key vouches for the state of this training") for note in progress.notes)
+    assert any(note.startswith("no key authenticates the state of this training") for note in progress.notes)
     assert train_generator(config, SilentProgress()).card.settings["steps"] == 6

@@ -77,26 +77,26 @@ class ProtectConfig:
         train_minutes: Time limit for training weights on these images, in minutes. Unset: {TRAIN_MINUTES:g}, or
             no training with fewer than {FEWEST_IMAGES} labelled images. Weights that an earlier run trained for this
             folder are used again; --train with --overwrite trains new ones.
-        quick: Skip training and use ready-made patterns. They stop plain training only: turning the images grey undoes
+        quick: Skip training and use ready-made patterns. They stop plain training only: turning the images grey removes
             them.
-        visibility: How much of the perturbation people may see, for training weights on these images: high asks for
-            nothing and protects best, normal aims at a FLIP of {FLIP_NORMAL}, low at {FLIP_LOW}. Unset: that of
-            weights from an earlier run, else high.
+        visibility: How visible the perturbation may be, for training weights on these images: high sets no limit and
+            protects best, normal aims at a FLIP of {FLIP_NORMAL}, low at {FLIP_LOW}. Unset: that of weights from an
+            earlier run, else high.
         traceable: Add codes of your key, LEVELS 255ths strong ({TRACE_LEVELS} without a number), so that mtlue trace
-            can find models trained on the release. The bound stays, and what the weights add gives way: they protect
-            much less against training in grey. Ready-made patterns can be traced anyway.
+            can find models trained on the release. The bound stays the same, so the weights' own perturbation becomes
+            weaker and protects much less against training in grey. Ready-made patterns can always be traced.
         epsilon: Largest change of a pixel value, in 255ths. Unset: the generator's own, 8 if trained here.
         exclude: Leave out these tasks, separated by commas. Columns that the weights do not know may be named too.
         image_format: png, webp and jxl are lossless: the bound holds for every pixel. jxl, JPEG XL, needs the extra
             mtlue[jxl]. keep: JPEG stays JPEG, and so on.
-        fast: Write PNG with fpng: a tenth of the time, for files a quarter larger. Needs the extra mtlue[fast].
-        quality: Of JPEG files with --format keep. same: the quantisation tables and subsampling of each original.
+        fast: Write PNG with fpng: a tenth of the time, and files a quarter larger. Needs the extra mtlue[fast].
+        quality: Quality of JPEG files with --format keep. same: the tables and subsampling of each original.
         batch_size: Images per call of the network on a GPU, halved when memory runs out; auto: {GPU_CALL_SIZE}. No
             effect on a CPU, which always takes {CPU_CALL_SIZE}.
         keep_metadata: Keep these groups of EXIF data, XMP and text, separated by commas: {MetadataGroup}. Without a
-            list: all but place. What may show the original, such as previews and maker notes, is always dropped.
-        sign: Also sign the records, with the Ed25519 key in FILE; made if there is no such file, with its public half
-            in FILE.pub. Anyone who has that can check the release. Needs the extra mtlue[sign].
+            list: all but place. Anything that may show the original, such as a preview, is always dropped.
+        sign: Also sign the records with the Ed25519 key in FILE. If FILE does not exist, the key is made, with its
+            public half in FILE.pub, by which anyone can check the release. Needs the extra mtlue[sign].
         force: Protect images again that a manifest lists as protected; the changes add up beyond the bound.
     """
 

@@ -1,8 +1,10 @@
 """Universal weights in use: which label columns they protect, in which order of classes, under which key."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
+
+from msgspec import structs
 
 from mtlue_cli.choices import TaskKind
 from mtlue_cli.errors import InputError
@@ -31,23 +33,6 @@ class CodableColumns:
 
     tasks: TaskSet
     unfit: Mapping[str, str]
-
-
-@dataclass(frozen=True)
-class Codes:
-    """What decides about the codes of a run beside its key; nothing for weights that take none.
-
-    Attributes:
-        classes: Of each task, in the order of the codes.
-        shares: Of each class, among images or among the pixels of masks.
-        version: Number of the construction of codes; 0 where there are none.
-        cells: Side in cells of their patterns; 0 where there are none.
-    """
-
-    classes: Mapping[str, Sequence[str]] = field(default_factory=dict)
-    shares: Mapping[str, Sequence[float]] = field(default_factory=dict)
-    version: int = 0
-    cells: int = 0
 
 
 def offered_tasks(
@@ -156,15 +141,17 @@ def weights_of_codes(card: CheckpointCard, levels: int | None, epsilon: int, tas
     return read_card(find_weights(DEFAULT))
 
 
-def codes_for(
+def with_codes(
+    run: RunRecord,
     tasks: TaskSet,
     earlier: RunRecord | None,
     least_cells: int,
     count: Callable[[], Mapping[str, Sequence[float]]],
-) -> Codes:
-    """What decides about the codes of a keyed run, beside the key.
+) -> RunRecord:
+    """The settings of a keyed run with what decides about its codes, beside the key.
 
     Args:
+        run: All other settings.
         tasks: Those that are protected, with their classes in the order of the codes.
         earlier: The run that is continued, if any: its shares and cells stay, so that files that are added later get
             what they would have got then.
@@ -179,7 +166,8 @@ def codes_for(
         shares = {name: _extended(known.get(name, ()), own) for name, own in count().items()}
     version = CODE_VERSION if len(coded_tasks(tasks)) else 0
     cells = 0 if earlier is None else earlier.code_cells
-    return Codes(classes, shares, version, cells or (cells_for(tasks, least_cells) if version else 0))
+    cells = cells or (cells_for(tasks, least_cells) if version else 0)
+    return structs.replace(run, classes=classes, shares=shares, code_version=version, code_cells=cells)
 
 
 def _extended(before: Sequence[float], now: Sequence[float]) -> list[float]:

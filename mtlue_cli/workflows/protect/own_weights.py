@@ -33,13 +33,13 @@ from mtlue_cli.workflows.protect.plan import (
     refuse_spellings,
     select_tasks,
 )
-from mtlue_cli.workflows.train.config import TrainConfig, state_folder
+from mtlue_cli.workflows.train.config import TrainConfig, state_folder, trained_through_grey
 
 MOST_IMAGES = 50_000
 """Training takes at most so many images, spread evenly over the rows: it keeps them in memory."""
 
 LEAST_STEPS = 500
-"""Weights of fewer generator steps are not used: 265 left 0.92 of 500 faces to learn, 527 left 0.05 of 800 X-rays
+"""Weights of fewer generator steps are not used: victims learned 0.92 of 500 faces after 265, 0.05 of 800 X-rays
 (docs/results.md)."""
 
 MOST_STEPS = 6000
@@ -47,13 +47,13 @@ MOST_STEPS = 6000
 
 QUICK_WARNING = (
     "the ready-made patterns of --quick stop plain training only: turning the images grey undoes them, and so does "
-    "orthogonal projection (learned 0.97 and 0.69 of what clean images teach)"
+    "orthogonal projection (victims learned 0.97 and 0.69 of what clean images teach)"
 )
 
 COLOUR_WARNING = (
-    f"weights for more than {FEW_TASKS} columns, or for labels of every pixel, are not trained through the changes "
-    "that attackers make: turning the images grey undoes them (learned 0.91 of what clean images teach for 40 columns, "
-    "0.95 for masks). Check the release with mtlue verify"
+    f"weights for more than {FEW_TASKS} columns, or for labels of every pixel, are trained without the distortions "
+    "that attackers apply: turning the images grey removes the protection (victims learned 0.91 of what clean images "
+    "teach for 40 columns, 0.95 for masks). Check the release with mtlue verify"
 )
 
 
@@ -375,7 +375,7 @@ def _steps(card: CheckpointCard) -> int:
 def _warnings(card: CheckpointCard) -> tuple[str, ...]:
     """What a user must know of trained weights: how they were trained, and that training was short."""
     found: list[str] = []
-    if len(card.tasks) > FEW_TASKS or card.generator["chroma"] > 0:
+    if len(card.tasks) > FEW_TASKS or not trained_through_grey(card):
         found.append(COLOUR_WARNING)
     return *found, *_short_training(card, "train longer with --train MINUTES --overwrite")
 

@@ -1,4 +1,4 @@
-"""Photos on their way into a release: the steps of one, and the pipeline that takes many through them."""
+"""The steps that make a released file of a photo, and the pipeline that runs them for many photos."""
 
 import errno
 import hashlib
@@ -24,7 +24,7 @@ from mtlue_cli.files import (
     OpenFolder,
     discard,
     expect,
-    file_digest,
+    has_digest,
     known_digest,
     open_below,
     remote_of,
@@ -60,7 +60,7 @@ UNIT = 8
 decoding."""
 
 UNIT_PIXELS = 4_000_000
-"""Pixels of a unit: large photos go by ones, so that no thread waits for another's."""
+"""Pixels of a unit: each large photo is a unit, so that no thread waits for another's."""
 
 BYTES_A_PIXEL = 3
 """Of a decoded photo; bytes of a file count as pixels at this rate."""
@@ -117,7 +117,7 @@ class Encoded:
 
 
 class PhotoSteps:
-    """The steps of a photo's way, either side of the network; safe to call from several threads.
+    """The steps of a photo before and after the network; safe to call from several threads.
 
     Args:
         plan: What is to be done.
@@ -300,7 +300,7 @@ class PhotoSteps:
         return records
 
     def quarantine(self, row: int, error: Exception) -> QuarantineRecord:
-        """Record why a photo is not released, and see to it that no earlier version of it is.
+        """Record why a photo is not released, and make sure that no earlier version of it is.
 
         Maps that no released photo names go when the run is closed.
         """
@@ -318,9 +318,9 @@ class PhotoSteps:
         train = f"train weights on these images: {self._plan.training_command}"
         if lacking is Shortfall.UNLABELLED:
             draw = ", or give --unlabelled protect to protect it as an image of random classes"
-            return f"no label says anything about this image: label it{draw if prepared.classes else ''}", None
+            return f"this image has no label in a protected column: label it{draw if prepared.classes else ''}", None
         if lacking is Shortfall.TRANSPARENT:
-            return "it is (nearly) transparent: what is added to it cannot be seen; leave it out", None
+            return "it is (nearly) transparent: a perturbation of it has no effect; leave it out", None
         if lacking is Shortfall.GREY:
             return f"{weights} write mostly in colour and this photo is grey: {arrives}", train
         if lacking is Shortfall.NO_ROOM:
@@ -346,10 +346,7 @@ class PhotoSteps:
             return False
         if record.share is None or record_faults(record, self._plan.run.epsilon):
             return False  # of an older version, which released whatever came out; or edited
-        try:
-            return file_digest(self._release / record.file_name) == record.sha256
-        except OSError:
-            return False
+        return has_digest(self._release / record.file_name, record.sha256)
 
 
 class MapCopies:
@@ -408,10 +405,7 @@ class MapCopies:
 
     def is_copied(self, name: str, digest: str) -> bool:
         """Whether the release holds a map of this digest under this name."""
-        try:
-            return file_digest(self._release / name) == digest
-        except OSError:
-            return False
+        return has_digest(self._release / name, digest)
 
     def _original(self, name: str) -> bytes:
         try:
@@ -458,15 +452,15 @@ def plan_draws(plan: ProtectPlan) -> Callable[[str], dict[str, int]]:
 
 @dataclass
 class Pipeline:
-    """Takes photos through in units of a few, ahead of and behind the network, within a fixed budget of memory.
+    """Runs the steps before and after the network for small units of photos, within a fixed memory budget.
 
     A network on the CPU is called by the threads of ``pool``: each takes a whole unit from its files to encoded photos,
-    so that cores are shared out by units instead of being fought over within each. One on an accelerator is called from
-    the caller's thread, with batches of many units that the pool has decoded and will encode. Encoded photos are handed
-    to ``disk``, whose threads wait for the disk while the others compute.
+    so that threads do not compete for cores. A network on an accelerator is called from the caller's thread, with
+    batches of many units that the pool has decoded and will encode. Encoded photos are handed to ``disk``, whose
+    threads wait for the disk while the others compute.
 
     Attributes:
-        steps: The steps of a photo's way.
+        steps: Those before and after the network.
         perturb: The network: squares and labels to perturbations; called from several threads if ``in_pool``.
         pool: Threads that compute.
         disk: Threads that write.
@@ -530,7 +524,7 @@ class Pipeline:
             self._take_encoded()
 
     def _bring_on(self) -> None:
-        """Wait for the photos that are furthest on their way."""
+        """Wait for the oldest photos in the pipeline."""
         if self._encoding:
             self._take_encoded()
         elif self._decoding:

@@ -1,4 +1,4 @@
-"""What ``protect`` is asked, and everything that is checked before the first file is written."""
+"""The plan of ``protect``: everything that is checked and decided before the first file is written."""
 
 import math
 import shlex
@@ -45,17 +45,17 @@ from mtlue_cli.tasks.spelling import respelled
 from mtlue_cli.tasks.wording import counted, quoted
 from mtlue_cli.workflows.protect.config import ProtectConfig
 from mtlue_cli.workflows.protect.keyed import (
-    Codes,
-    codes_for,
     in_code_order,
     key_for,
     offered_tasks,
     weights_of_codes,
+    with_codes,
 )
 
 TRACEABLE_WARNING = (
-    "the codes of --traceable take room from what the weights add: with the weights utkface, short victims that saw "
-    "grey images learned 0.81 of what clean images teach, without the codes 0.21. Check the release with mtlue verify"
+    "the codes of --traceable weaken the perturbation of the weights: with the weights utkface, victims that trained "
+    "briefly on grey images learned 0.81 of what clean images teach, and 0.21 without the codes. Check the release "
+    "with mtlue verify"
 )
 
 _ONE_SPELLING = "use one spelling per class in the label file, or leave these columns out with --except"
@@ -129,7 +129,7 @@ class Weights:
 
 @dataclass(frozen=True)
 class ProtectPlan:
-    """A sound run: nothing but single images can fail now.
+    """A checked run: from here on, only single images can fail.
 
     Attributes:
         release: The release to come.
@@ -146,7 +146,7 @@ class ProtectPlan:
         unlabelled: Images without a row; they are not released.
         earlier: What is continued of the release in the output folder.
         force: Whether to protect what is protected already.
-        draws: Whether an image that no label says anything about is protected as one of random classes.
+        draws: Whether an image without a label is protected as one of random classes.
         columns: What becomes of each column.
         sealer: What the records are sealed with.
         fast: As :func:`~mtlue_cli.images.encode.encode_image` takes it.
@@ -262,14 +262,10 @@ def plan_protection(
     vouched = None if found is None else sealer.vouched(inputs.release.folder, found)
     alike = earlier is not None and (earlier.weights_sha256, earlier.key_fingerprint) == (card.digest, fingerprint)
     continued = earlier if alike and vouched is not None and not config.overwrite else None
-    codes = Codes()
     if card.universal:
         refuse_spellings(tasks, inputs, overwrite=config.overwrite)
         tasks = in_code_order(tasks, {} if continued is None else continued.classes)
     table = labels.table.recoded(tasks)
-    if coding is not None:
-        cells = coding.generator["pattern_grid"]
-        codes = codes_for(tasks, continued, cells, lambda: shares_for_codes(table, tasks, card.image_size))
     part = None
     if coding is not None and coding is not card:
         assert config.traceable is not None  # which is why there are codes
@@ -286,12 +282,11 @@ def plan_protection(
         versions=_versions(),
         file_column=labels.header[labels.file_index],
         key_fingerprint=fingerprint,
-        classes=codes.classes,
-        shares=codes.shares,
-        code_version=codes.version,
-        code_cells=codes.cells,
         traceable=part,
     )
+    if coding is not None:
+        cells = coding.generator["pattern_grid"]
+        run = with_codes(run, tasks, continued, cells, lambda: shares_for_codes(table, tasks, card.image_size))
     return ProtectPlan(
         release=inputs.release,
         weights=weights.path,
@@ -343,7 +338,7 @@ def sealer_of(sign: Path | None, key: FoundKey | None, *, keep: bool = True) -> 
 
 
 def _unvouched(inputs: ProtectInputs, vouched: Manifest | None, *, overwrite: bool) -> tuple[str, ...]:
-    """That records are not believed, a line if it is so."""
+    """A line if records are not authenticated."""
     found = inputs.contents.manifest
     if found is None or not found.files or overwrite:
         return ()
@@ -422,7 +417,7 @@ def _with_unlabelled(config: ProtectConfig, labels: LabelFile, match: FolderMatc
     if config.unlabelled is Unlabelled.FAIL and (unlabelled or match.unread):
         raise InputError(
             f"{len(unlabelled) + len(match.unread)} images of {config.images} have no row in the labels",
-            [*map(quoted, unlabelled), *(f"{quoted(name)} (of a kind that is not read)" for name in match.unread)],
+            [*map(quoted, unlabelled), *(f"{quoted(name)} (in a format that is not read)" for name in match.unread)],
             "--unlabelled protect protects them as images of random classes, --unlabelled skip leaves them out",
         )
     if not unlabelled or config.unlabelled is Unlabelled.SKIP:
@@ -450,7 +445,7 @@ def _stem(path: str) -> str:
 
 
 def select_tasks(
-    known: TaskSet, only: Sequence[str] | None, exclude: Sequence[str] | None, columns: TaskSet | None = None
+    known: TaskSet, only: Sequence[str] | None, exclude: Sequence[str] | None, columns: TaskSet
 ) -> TaskSet:
     """The tasks to protect out of those that the generator knows.
 
@@ -461,15 +456,13 @@ def select_tasks(
         columns: Those of the labels: what is excluded may be one that the generator does not know.
 
     Raises:
-        InputError: Both choices are given, a name is unknown, or no task is left.
+        InputError: A name is unknown, or no task is left.
     """
-    if only is not None and exclude is not None:
-        raise InputError("--tasks and --except cannot be used together", hint="give one of them")
-    every = (*known.names, *(() if columns is None else columns.names))
+    every = (*known.names, *columns.names)
     only = None if only is None else resolved_names(only, every)
     exclude = None if exclude is None else resolved_names(exclude, every)
     unknown = [name for name in only or () if name not in known]
-    unknown += [name for name in exclude or () if name not in known and name not in (columns or ())]
+    unknown += [name for name in exclude or () if name not in known and name not in columns]
     if unknown:
         raise InputError(
             f"the generator has no task {', '.join(repr(name) for name in unknown)}",

@@ -1,4 +1,4 @@
-"""The photos of a plan in units that travel: rows that a worker in another process takes through all steps.
+"""Units of photos for workers: rows of a plan that another process takes through all steps.
 
 Work on a unit is a function of its rows, the plan and the generator. It writes the released files, each whole or not at
 all, and returns their records; the driver alone writes manifest, labels and run record. Workers write the files

@@ -393,8 +393,8 @@ def _seen_originals(release: KeyedRelease, images: Path, used: Collection[str]) 
         return ()
     return (
         f"{seen} of {len(used)} images of the probes are originals of the release: a model that was trained on it may "
-        "remember their labels in place of reading the codes, and then the test misses it; a false alarm stays as rare. "
-        "Give photos that are not in the release, if you have any",
+        "remember their labels in place of reading the codes, and then the test misses it; a false alarm stays as "
+        "rare. Give photos that are not in the release, if you have any",
     )
 
 

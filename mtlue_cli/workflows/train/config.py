@@ -29,6 +29,7 @@ from mtlue_cli.options import (
 from mtlue_cli.tasks.label_options import LabelOptions, Labels
 
 if TYPE_CHECKING:
+    from mtlue_cli.generator.checkpoint import CheckpointCard
     from mtlue_cli.training.distortions import DistortionSettings
 
 
@@ -50,6 +51,11 @@ class SurrogateChoice:
     backbone: BackboneName
     method: TrainingMethodName
     share: float
+
+
+def trained_through_grey(card: "CheckpointCard") -> bool:
+    """Whether the surrogate saw grey images, so that the perturbation does not rest on colour alone."""
+    return bool(card.settings.get("distortions", {}).get("grey", 0) > 0)
 
 
 def surrogates_named(text: str) -> tuple[SurrogateChoice, ...]:
@@ -86,9 +92,9 @@ class TrainConfig:
     """What a user asks of ``train-generator``; the help of each option says the rest.
 
     Attributes:
-        keep: Columns that are to stay useful, separated by commas. They are not protected, and training steps are
-            projected off what would harm them in the surrogate; mtlue verify measures whether that helped. For tap and
-            sep.
+        keep: Columns that are to stay useful, separated by commas. They are not protected. Each training
+            step is projected so that the surrogate's loss on them does not grow; mtlue verify measures whether that
+            helped. For tap and sep.
         out: Checkpoint to write. An unfinished training is kept beside it, in FILE.safetensors.training.
         objective: em: minimise the surrogate's loss. tap: make a surrogate that was trained on clean images predict
             wrong classes. sep: the same for the surrogate after each of its last epochs.
@@ -99,24 +105,24 @@ class TrainConfig:
         max_steps: Generator steps after which training ends, also if ``max_minutes`` has time left.
         surrogate: Network that the generator is trained against; it plays the attacker. One of {BackboneName}, or with
             mtlue[pretrained] and tap or sep: imagenet-head (EfficientNet-Lite0 with frozen ImageNet weights, only the
-            layers behind them are trained) and imagenet-full (all of it is trained). Several, separated by commas, take
-            turns; NAME=SHARE sets how often, such as small=3,imagenet-head=1.
+            layers after them are trained) and imagenet-full (all layers are trained). Several, separated by commas,
+            take turns; NAME=SHARE sets how often, such as small=3,imagenet-head=1.
         surrogate_epochs: Passes over the clean images for the surrogate of tap and sep.
         intra_weight: Weight of the regulariser that separates the classes of a task; 0 removes it.
         inter_weight: Weight of the regulariser that separates the tasks; 0 removes it.
         learnability_weight: tap and sep: weight of a second loss that keeps the perturbation easy to learn; 0 turns it
             off. Unset: 0 for tap with at most {FEW_TASKS} tasks, else 1.
-        distortions: What happens to images in training. attacks: random JPEG, grey, blur, half size, bit depth, jitter
-            and zoom, each by its chance, such as attacks:grey=0.3,jpeg=0.25. plain: crops and flips alone. Unset:
+        distortions: Data augmentation in training. attacks: random JPEG, grey, blur, half size, bit depth, jitter and
+            zoom, each with its probability, such as attacks:grey=0.3,jpeg=0.25. plain: crops and flips only. Unset:
             attacks for tap with at most {FEW_TASKS} columns, else plain.
         chroma: Share of colour difference that the perturbation may use: 0 changes luminance only, which is less
-            visible and survives conversion to grey. Unset: 0 for tap with at most {FEW_TASKS} columns and for
-            grey images, else 1.
-        visibility: How much of the perturbation people may see: high asks for nothing and protects best, normal aims at
+            visible and survives conversion to grey. Unset: 0 for grey images, and for tap with at most {FEW_TASKS}
+            columns and --visibility high; else 1.
+        visibility: How visible the perturbation may be: high sets no limit and protects best, normal aims at
             a FLIP of {FLIP_NORMAL}, low at {FLIP_LOW}. FLIP is a measure of visible differences; uniform noise has
             0.05.
         batch_size: Images per training step. Unset: 32 for tap with at most {FEW_TASKS} columns, else 64.
-        accumulate: Compute each step's images in so many parts, for less memory; the weights differ by rounding alone.
+        accumulate: Compute each step's images in N parts, for less memory; the weights differ by rounding only.
         learning_rate: Adam's learning rate. Unset: 4e-3 for tap with at most {FEW_TASKS} columns, else 2e-3.
         precision: Number format of the training; auto uses bfloat16 where it is faster.
         licence: Licence to record in the checkpoint, for example that of the images.
@@ -125,7 +131,7 @@ class TrainConfig:
         most_images: Train on at most so many images, spread evenly over the rows.
         private: Nobody but the owner may read the checkpoint, and images that cannot be read are left out with a note
             instead of refused: ``protect`` trains for itself.
-        start: Weights to begin from: universal ones with your key, or ones that know these columns and classes.
+        start: Weights to start from: universal ones with your key, or ones that know these columns and classes.
     """
 
     images: Images

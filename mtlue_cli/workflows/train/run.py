@@ -42,12 +42,12 @@ SURROGATE_BATCH = 64
 """Least images per step of a surrogate: on a CPU half as many take nearly as long."""
 SURROGATE_SEED_OFFSET = 1000
 QUIET_PATTERNS = 0.5
-"""Initial gain of the closed-form patterns where nothing asks for them; see :meth:`TrainingRun._pattern_gain`."""
+"""Initial gain of the closed-form patterns for objectives that do not need them: :meth:`TrainingRun._pattern_gain`."""
 SAVE_SECONDS = 30.0
 """Least time between two states on disk."""
 HISTORY_STEPS = 50
 TIMED_SHARE = 0.97
-"""Share of the time left that the planned steps fill."""
+"""Share of the remaining time that the planned steps fill."""
 TRIAL_STEPS = 30
 """Steps that are timed to plan a run by minutes; the first third, when memory is still being taken, does not count."""
 
@@ -60,7 +60,7 @@ class StateFolder:
         identity: Everything that decides the outcome, JSON-ready; a folder of another identity belongs to another run.
         overwrite: Whether another run's folder may be dropped.
         progress: Where messages go.
-        secret: Key of the user's that vouches for what is in the folder; None: nothing does.
+        secret: Key of the user that authenticates the content of the folder; None: it is not authenticated.
         processes: Those that share the run; the main one alone reads and writes the folder.
     """
 
@@ -201,13 +201,13 @@ class TrainingRun:
         self.state = StateFolder(config.state_folder, identity, config.overwrite, self.progress, secret, self.processes)
 
     def _secret(self) -> Key | None:
-        """The key that vouches for the state of this run: the user's own; None where there can be none."""
+        """The key that authenticates the state of this run: the user's own; None where there can be none."""
         try:
             found = find_key(None)
         except InputError as error:
-            self.progress.note(f"no key vouches for the state of this training: {error}")
+            self.progress.note(f"no key authenticates the state of this training: {error}")
             return None
-        for line in found.announced("vouches for the state of trainings"):
+        for line in found.announced("authenticates the states of trainings"):
             self.progress.note(line)
         return found.key
 
@@ -349,10 +349,10 @@ class TrainingRun:
         return on_device(PerturbationGenerator(shape, tasks, config.seed, priors), self.device)
 
     def _pattern_gain(self) -> float:
-        """How loudly the closed-form patterns start.
+        """Initial amplitude of the closed-form patterns.
 
-        Where something asks for what is easy to learn, they are most of the answer. Targeted poisoning alone finds
-        patterns of its own, in luminance too, and is held up by loud ones: they fill the bound.
+        Objectives that reward what is easy to learn rely on these patterns. Targeted poisoning alone finds patterns of
+        its own, also in luminance, and strong initial patterns slow it down: they fill the bound.
         """
         targeted_alone = self.config.objective is not ObjectiveName.EM and not self.learnability
         return QUIET_PATTERNS if targeted_alone else GeneratorConfig().pattern_gain
@@ -361,7 +361,7 @@ class TrainingRun:
         def fresh(seed: int) -> torch.nn.Module:
             return on_device(build_network(learning, tasks, seed), self.device)
 
-        # The one that learns beside the generator starts from scratch, as whoever knows nothing of these images does.
+        # The surrogate that learns beside the generator starts from scratch, like a victim.
         tasks = self.data.protected
         scratch = [one.backbone for one in self.surrogates if one.method is TrainingMethodName.SCRATCH]
         learning = scratch[0] if scratch else BackboneName.SMALL

@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import Tensor
 
-from mtlue_cli.choices import ObjectiveName
+from mtlue_cli.choices import ObjectiveName, Visibility
 from mtlue_cli.generator.checkpoint import CheckpointCard
 from mtlue_cli.notebook import html_table
 from mtlue_cli.objectives import OBJECTIVES
@@ -40,7 +40,8 @@ class Recipe:
 
 
 THROUGH_ATTACKS = Recipe(32, 4e-3, 64, ATTACKS, 0.0)
-"""TAP for few columns: through what attackers do, in luminance (docs/research/luminance.md)."""
+"""TAP for few columns: with the distortions of attackers, in luminance (docs/research/luminance.md). If visibility has
+a cost, colour is allowed: the penalty counts it (docs/research/visibility.md)."""
 
 IN_COLOUR = Recipe(64, 2e-3, 96, PLAIN, 1.0)
 """The rest. Of CelebA's forty columns a victim learned 0.70 under the other recipe (675 steps, luminance and the
@@ -149,11 +150,13 @@ class TrainingData:
 def recipe_for(config: TrainConfig, tasks: TaskSet, images: Tensor) -> Recipe:
     """:data:`THROUGH_ATTACKS` where that was measured to protect, else :data:`IN_COLOUR`.
 
-    What ``config`` asks for overrules both. Where most of ``images``, ``(N, 3, S, S)`` uint8, are grey, they can carry
-    no colour.
+    What ``config`` asks for overrules both. A limit of visibility has a cost for colour, so colour is allowed there.
+    Where most of ``images``, ``(N, 3, S, S)`` uint8, are grey, they can carry no colour.
     """
     measured = config.objective is ObjectiveName.TAP and not config.learnability(len(tasks)) and not len(tasks.dense)
     recipe = THROUGH_ATTACKS if measured else IN_COLOUR
+    if measured and config.visibility is not Visibility.HIGH:
+        recipe = replace(recipe, chroma=1.0)
     grey = sum(is_grey(image.permute(1, 2, 0).numpy()) for image in images) if not len(tasks.dense) else 0
     if grey > MOSTLY_GREY * len(images):
         recipe = replace(recipe, chroma=0.0)

@@ -91,25 +91,25 @@ class VerifyConfig:
         weights: Generator to judge instead of a release: IMAGES are protected in memory.
         test: Clean test images. Unset: a share of IMAGES is held out.
         test_labels: Labels of the test images. Unset: the label file among them, as with --labels.
-        test_fraction: Share of IMAGES held out for testing; the content of a file decides whether it is.
+        test_fraction: Share of IMAGES held out for testing; the content of a file decides whether it is held out.
         reading: How the labels are read. With a split, its test part is the test side, unless ``test`` is given.
         tier: smoke (minutes on a CPU), standard (an hour on a GPU), full, converged (few conditions, at least 3,000
             steps each: 12 minutes per victim on two cores with 8,000 images), or adaptive (short runs of all attackers,
             full ones of the strongest); what it leaves out is listed.
-        adaptive_minutes: Time that --tier adaptive has, about; at least one attacker is run at full length.
+        adaptive_minutes: Approximate time limit of --tier adaptive; at least one attacker is trained at full length.
         backbones: Network of a victim; may be repeated. Countermeasures are tried with the first victim only. One of
             {BackboneName}.
         learners: One network for all tasks (mtl) or one per task (stl); may be repeated.
         weightings: How a network weighs its tasks; may be repeated. One of {WeightingName}.
         methods: Which part of the victim is trained; may be repeated. One of {TrainingMethodName}; gps, head and full
-            need --start or --pretrain-images. Settings follow a colon: sparse:share=0.1. An unknown one lists the
-            known ones.
+            need --start or --pretrain-images. Settings follow a colon: sparse:share=0.1. The error for an unknown
+            one lists the known ones.
         countermeasures: What the attacker does against the protection; may be repeated. Several in order are joined
             by ``+``. One of {CountermeasureName}. Settings follow a colon: jpeg:quality=20,
             adversarial-training:steps=10,radius=4.
         fractions: Also try a release of which only this share is protected, and its clean part alone; may be repeated.
-        gradual: Also train a victim on a sequence of releases that leaks bit by bit: their protected shares, falling,
-            such as 1.0,0.8,0.6,0.4,0.2,0.0. What it learns is shown after each.
+        gradual: Also train a victim on a sequence of releases with fewer and fewer protected images: their protected
+            shares, such as 1.0,0.8,0.6,0.4,0.2,0.0. What it learns is shown after each.
         keep: Columns that are to stay useful, separated by commas: victims learn them too, and what they learn of them
             is shown beside that of the protected ones, not judged. Unset: those that the weights were trained to keep.
         start: Pretrained backbone for these methods: a .safetensors file, efficientnet-lite0 for the
@@ -130,7 +130,7 @@ class VerifyConfig:
         confidence: Judge by intervals of this confidence, such as 0.95: it passes if no upper end exceeds
             --max-learned, fails if a lower end does, and is inconclusive (exit code 5) in between. Unset: the figures
             themselves decide.
-        control: Also train a victim on plain noise of the same epsilon. If noise protects too, the result is
+        control: Also train a victim on uniform noise of the same epsilon. If noise protects too, the result is
             inconclusive.
         probes: Also measure how well a linear model detects protected images and reads their labels.
         seeds: Victims per condition, with the seeds from --seed on. Figures become means with a 95 % interval.

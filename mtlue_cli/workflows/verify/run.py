@@ -260,7 +260,7 @@ def _cache(config: VerifyConfig, progress: Progress) -> ResultCache:
     except InputError as error:
         progress.note(f"no finished victim is kept in {config.cache} or taken from it: {error}")
         return ResultCache(None, None)
-    for line in found.announced("vouches for finished victims"):
+    for line in found.announced("authenticates finished victims"):
         progress.note(line)
     return ResultCache(config.cache, found.key, progress.note)
 
