@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor, distributed, nn
 
-from mtlue_cli.errors import InputError
+from mtlue_cli.errors import InputError, first_line
 from mtlue_cli.options import launched_as
 
 ModuleT = TypeVar("ModuleT", bound=nn.Module)
@@ -37,7 +37,7 @@ def choose_device(name: str) -> torch.device:
         device = torch.device(name)
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError) as error:
-        raise InputError(f"device {name!r} is not available here", [str(error).splitlines()[0]], "try cpu") from None
+        raise InputError(f"device {name!r} is not available here", [first_line(error)], "try cpu") from None
     return device
 
 

@@ -102,7 +102,7 @@ def are_elsewhere() -> bool:
 
 def held(path: Path) -> AbstractContextManager[None]:
     """Within it a file that lies elsewhere is here, for what opens it by its path."""
-    found = remote_of(path) if _remotes else None
+    found = remote_of(path)
     return nullcontext() if found is None else found[0].held(found[1])
 
 
@@ -115,7 +115,7 @@ def expect(folder: Path, names: Iterable[str]) -> None:
 
 def known_digest(path: Path) -> str | None:
     """SHA-256 of a file that lies elsewhere, if it is known without reading it; None for any other."""
-    found = remote_of(path) if _remotes else None
+    found = remote_of(path)
     return None if found is None else found[0].digest(found[1])
 
 
@@ -329,7 +329,7 @@ def write_together(
     Raises:
         StorageError: The files lie elsewhere, and one could not be written there.
     """
-    elsewhere = {path: found for path in files if (found := remote_of(path)) is not None} if _remotes else {}
+    elsewhere = {path: found for path in files if (found := remote_of(path)) is not None}
     if elsewhere:
         (remote,) = {remote for remote, _ in elsewhere.values()}
         refused = remote.put({name: files[path] for path, (_, name) in elsewhere.items()})
@@ -436,7 +436,7 @@ def discard(path: Path, within: OpenFolder | None = None) -> None:
     Raises:
         OSError: It cannot be removed.
     """
-    found = remote_of(path) if _remotes else None
+    found = remote_of(path)
     if found is not None:
         found[0].discard(found[1])
         return

@@ -124,41 +124,38 @@ def key_in_words(fingerprint: str, place: str, *, made: bool) -> str:
     return f"a new one, in {place}" if made else f"{fingerprint}, from {place}"
 
 
-def find_key(file: Path | None, environment: Mapping[str, str] | None = None, *, keep: bool = True) -> FoundKey:
+def find_key(file: Path | None, environment: Mapping[str, str] = os.environ, *, keep: bool = True) -> FoundKey:
     """The key of ``file``, else that of ``MTLUE_KEY`` (digits or a path), else the user's own, made if need be.
 
     Args:
         file: What ``--key`` named.
-        environment: In place of the process's own.
+        environment: Environment variables.
         keep: Whether a key that is made is kept; else nothing is written.
 
     Raises:
         InputError: It cannot be read, is no key, or cannot be stored.
     """
-    variables = os.environ if environment is None else environment
     if file is not None:
         return read_key(file)
-    return key_of_variable(VARIABLE, variables) or own_key(variables, keep=keep)
+    return key_of_variable(VARIABLE, environment) or own_key(environment, keep=keep)
 
 
-def cache_key(environment: Mapping[str, str] | None = None) -> FoundKey:
+def cache_key(environment: Mapping[str, str] = os.environ) -> FoundKey:
     """The key under which finished victims are cached: that of ``MTLUE_CACHE_KEY``, else of the user's own.
 
     Raises:
         InputError: As :func:`find_key`.
     """
-    variables = os.environ if environment is None else environment
-    return key_of_variable(CACHE_VARIABLE, variables) or own_key(variables)
+    return key_of_variable(CACHE_VARIABLE, environment) or own_key(environment)
 
 
-def present_keys(environment: Mapping[str, str] | None = None) -> tuple[Key, ...]:
+def present_keys(environment: Mapping[str, str] = os.environ) -> tuple[Key, ...]:
     """The keys that are there without being named: of ``MTLUE_KEY`` and the user's own; makes and refuses none."""
-    variables = os.environ if environment is None else environment
     found: list[FoundKey | None] = []
     with contextlib.suppress(InputError):
-        found.append(key_of_variable(VARIABLE, variables))
+        found.append(key_of_variable(VARIABLE, environment))
     with contextlib.suppress(InputError):
-        found.append(own_key(variables, keep=False))
+        found.append(own_key(environment, keep=False))
     return tuple(key.key for key in found if key is not None and not key.made)
 
 

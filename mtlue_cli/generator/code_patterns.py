@@ -3,6 +3,7 @@
 import math
 from collections.abc import Mapping, Sequence
 from itertools import count
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -10,7 +11,7 @@ import numpy.typing as npt
 from mtlue_cli.choices import TaskKind
 from mtlue_cli.generator.codebook import Codebook, Numbers, centred_codes, evenness, origins, reserved_axes
 from mtlue_cli.images.targets import row_maps
-from mtlue_cli.tasks.shares import COUNTED, image_level_shares
+from mtlue_cli.tasks.classes import image_level_shares
 from mtlue_cli.tasks.spec import LabelTable, TaskSet
 
 COARSEST_GRID, FINEST_GRID = 7, 15
@@ -21,6 +22,8 @@ GREEN = (-1.0, 1.0, -1.0)
 
 STRIDE = 4
 """Pixels per cell of what a generator sees and draws, each way."""
+
+FloatT = TypeVar("FloatT", bound=np.floating)
 
 _LEAST_POWER = 1e-12
 _PIXELS = 64
@@ -50,7 +53,7 @@ def cells_for(tasks: TaskSet, least: int) -> int:
 def shares_for_codes(table: LabelTable, tasks: TaskSet, size: int) -> dict[str, list[float]]:
     """Share of each class of the tasks that codes or tints are made for: among images, or among the pixels of masks.
 
-    Masks are counted at ``size`` x ``size`` pixels; at most :data:`~mtlue_cli.tasks.shares.COUNTED` are read.
+    Masks are counted at ``size`` x ``size`` pixels; at most :data:`~mtlue_cli.tasks.label_tensors.COUNTED` are read.
 
     Raises:
         ImageError: A mask cannot be read.
@@ -59,7 +62,7 @@ def shares_for_codes(table: LabelTable, tasks: TaskSet, size: int) -> dict[str, 
     if is_tinted(tasks):
         import torch
 
-        from mtlue_cli.tasks.label_tensors import code_shares
+        from mtlue_cli.tasks.label_tensors import COUNTED, code_shares
 
         rows = np.linspace(0, len(table) - 1, min(COUNTED, len(table))).astype(int).tolist()
         maps = [row_maps(table, tasks, row, size) for row in rows]
@@ -120,10 +123,14 @@ def cells_of(dimension: int) -> int:
     return cells
 
 
-def mirrored(codes: Numbers, cells: int) -> Numbers:
-    """:func:`~.label_embedding.mirrored_patterns` of one channel: ``(C, d)`` to ``(C, cells, cells)``."""
+def mirrored(codes: npt.NDArray[FloatT], cells: int) -> npt.NDArray[FloatT]:
+    """Patterns of one channel that a horizontal flip leaves as they are, with the lengths and angles of the codes.
+
+    Codes are ``(C, d)``, where ``d`` is :func:`pattern_dimension`; patterns ``(C, cells, cells)``, of the same type.
+    """
     half = (cells + 1) // 2
-    weight = np.full(half, math.sqrt(0.5))
+    # Off-centre columns stand twice in the mirrored grid: weigh them so that angles are kept.
+    weight = np.full(half, math.sqrt(0.5), codes.dtype)
     if cells % 2:
         weight[-1] = 1.0
     left = codes.reshape(len(codes), cells, half) * weight

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
-from mtlue_cli.generator.code_patterns import pattern_dimension
+from mtlue_cli.generator.code_patterns import mirrored, pattern_dimension
 from mtlue_cli.generator.network import resized
 from mtlue_cli.tasks.spec import UNLABELLED, TaskSet
 
@@ -25,7 +25,7 @@ class LabelEmbedding(nn.Module):
         tasks: In the order in which their maps are stored.
         channels, grid: Channels and side in cells of a map.
         pattern_channels, pattern_grid: How many leading channels are the pattern, and the side of its coarse grid.
-        priors: Share of each class among the labels, a list per task; None: equally frequent.
+        priors: Share of each class among the labels, a list per task.
         rng: Source of the initial values.
 
     Source:
@@ -39,14 +39,13 @@ class LabelEmbedding(nn.Module):
         grid: int,
         pattern_channels: int,
         pattern_grid: int,
-        priors: Sequence[Sequence[float]] | None,
+        priors: Sequence[Sequence[float]],
         rng: torch.Generator,
     ) -> None:
         super().__init__()
         self.tasks = tasks
         self.maps = nn.ParameterDict()
-        shares = [task.equal_shares for task in tasks] if priors is None else priors
-        patterns = initial_patterns(shares, pattern_channels, pattern_grid, rng)
+        patterns = initial_patterns(priors, pattern_channels, pattern_grid, rng)
         for index, (task, pattern) in enumerate(zip(tasks, patterns, strict=True)):
             coarse = resized(pattern, (grid, grid))
             rest = 0.1 * torch.randn(task.num_classes, channels - pattern_channels, grid, grid, generator=rng)
@@ -81,20 +80,6 @@ class LabelEmbedding(nn.Module):
         return summed.view(batch, *maps.shape[1:]) / math.sqrt(len(self.tasks))
 
 
-def mirrored_patterns(directions: Tensor, channels: int, grid: int) -> Tensor:
-    """Patterns that a horizontal flip leaves as they are, with the lengths and angles of the directions.
-
-    Directions are ``(C, D)``, where ``D`` is :func:`pattern_dimension`; patterns ``(C, channels, grid, grid)``.
-    """
-    half = (grid + 1) // 2
-    # Off-centre columns stand twice in the mirrored grid: weigh them so that angles are kept.
-    weight = directions.new_full((half,), math.sqrt(0.5))
-    if grid % 2:
-        weight[-1] = 1.0
-    left = directions.reshape(len(directions), channels, grid, half) * weight
-    return torch.cat([left, left[..., : grid - half].flip(-1)], dim=-1)
-
-
 def initial_patterns(priors: Sequence[Sequence[float]], channels: int, grid: int, rng: torch.Generator) -> list[Tensor]:
     """Mirror-symmetric patterns, far apart within a task, orthogonal between tasks, centred on the images.
 
@@ -127,7 +112,8 @@ def initial_patterns(priors: Sequence[Sequence[float]], channels: int, grid: int
         start += len(shares)
         if len(shares) > 1:
             chosen = chosen - chosen.mean(dim=0, keepdim=True)
-        full = mirrored_patterns(chosen, channels, grid)
+        full = torch.from_numpy(mirrored(chosen.reshape(len(shares) * channels, -1).numpy(), grid))
+        full = full.view(len(shares), channels, grid, grid)
         full = full / full.square().mean().sqrt().clamp_min(1e-8)
         share = torch.tensor(list(shares)).view(-1, 1, 1, 1)
         full = full - (share * full).sum(dim=0, keepdim=True)

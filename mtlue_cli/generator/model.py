@@ -22,6 +22,7 @@ from mtlue_cli.generator.painting import (
 )
 from mtlue_cli.generator.tiles import COLOURS
 from mtlue_cli.perturbation.bound import LEVELS, add_bounded, soft_bound, with_chroma
+from mtlue_cli.tasks.label_tensors import MAPS
 from mtlue_cli.tasks.spec import TaskSet
 
 DENSE_SEED_OFFSET = 500
@@ -61,7 +62,8 @@ class PerturbationGenerator(nn.Module):
         config: The shape.
         tasks: Those of the labels; None: a universal generator, which :meth:`bind` gives codes.
         seed: Of the initial weights.
-        priors: Share of each class among the training labels, a list per task, for the initial patterns.
+        priors: Share of each class among the training labels, a list per task, for the initial patterns; None: all
+            are as frequent.
 
     Source:
         Yu et al., ICML 2025, section 4 and figure 2. Deviations: light encoder and decoder, tanh instead of clamp,
@@ -89,10 +91,14 @@ class PerturbationGenerator(nn.Module):
                 for parameter in self.decoder.draw.parameters():  # patterns alone, until the network is trained
                     nn.init.zeros_(parameter)
             else:
-                image_level, dense = divided_priors(tasks, priors)
+                if priors is None:
+                    counts = [MAPS[task.kind].count(task) if task.is_dense else task.num_classes for task in tasks]
+                    priors = [[1 / count] * count for count in counts]
+                shares = dict(zip(tasks.names, priors, strict=True))
+                image_level = [shares[name] for name in tasks.image_level.names]
                 self.label_embedding = LabelEmbedding(tasks.image_level, *shape, image_level, rng)
         if tasks is not None and len(tasks.dense):
-            self.dense_embeddings = dense_embeddings_for(tasks, channels, dense, seed + DENSE_SEED_OFFSET, image_level)
+            self.dense_embeddings = dense_embeddings_for(tasks, channels, shares, seed + DENSE_SEED_OFFSET)
             self.painter = self.dense_embeddings.paint
 
     @property
@@ -151,11 +157,3 @@ class PerturbationGenerator(nn.Module):
         own = {name: column.to(device) for name, column in labels.items()}
         delta = self.perturb(images.to(device).float() / LEVELS, own).cpu()
         return torch.from_numpy(add_bounded(images.numpy(), delta.numpy(), self.config.epsilon))
-
-
-def divided_priors(tasks: TaskSet, priors: Shares | None) -> tuple[Shares | None, Shares | None]:
-    """Those of the image-level tasks and those of the dense ones."""
-    if priors is None:
-        return None, None
-    each = list(zip(tasks, priors, strict=True))
-    return [own for task, own in each if not task.is_dense], [own for task, own in each if task.is_dense]

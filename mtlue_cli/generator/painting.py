@@ -24,7 +24,7 @@ from mtlue_cli.generator.code_patterns import STRIDE, is_tinted
 from mtlue_cli.generator.network import resized
 from mtlue_cli.generator.tiles import COLOURS, PRECEDENCE, carrier_tiles, tint_tiles
 from mtlue_cli.tasks.kinds import labelled_rows
-from mtlue_cli.tasks.label_tensors import MAPS, code_weights
+from mtlue_cli.tasks.label_tensors import code_weights
 from mtlue_cli.tasks.spec import UNLABELLED, Task, TaskSet
 
 ALONE_GAIN = 2.0
@@ -209,9 +209,7 @@ class TintsAlone(DenseEmbeddings):
     ones, and a victim is no longer misled by these.
     """
 
-    def __init__(
-        self, tasks: TaskSet, channels: int, tiles: Sequence[Tensor], seed: int, image_level: Shares | None
-    ) -> None:
+    def __init__(self, tasks: TaskSet, channels: int, tiles: Sequence[Tensor], seed: int, image_level: Shares) -> None:
         super().__init__(tasks, channels, tiles, seed)
         self.volume = TintVolume(tasks.image_level, image_level)
 
@@ -244,18 +242,16 @@ class CarrierOfOneMap(DenseEmbeddings):
 
 
 def dense_embeddings_for(
-    tasks: TaskSet, channels: int, dense: Shares | None, seed: int, image_level: Shares | None = None
+    tasks: TaskSet, channels: int, shares: Mapping[str, Sequence[float]], seed: int
 ) -> DenseEmbeddings:
-    """The embeddings of a task set that has dense tasks; shares of the dense and the other tasks (None: equal ones)."""
+    """The embeddings of a task set that has dense tasks; ``shares`` are those of the classes or codes of each task."""
     kinds = [task.kind for task in tasks.dense]
-    if dense is None:
-        counts = [MAPS[task.kind].count(task) for task in tasks.dense]
-        dense = [[1 / count] * count for count in counts]
+    dense = [shares[name] for name in tasks.dense.names]
     if not len(tasks.image_level) and not is_tinted(tasks):
         return CarrierOfOneMap(tasks, channels, carrier_tiles(kinds, dense), seed)
     tiles = tint_tiles(kinds, dense, torch.Generator().manual_seed(seed))
     if is_tinted(tasks):
-        return TintsAlone(tasks, channels, tiles, seed, image_level)
+        return TintsAlone(tasks, channels, tiles, seed, [shares[name] for name in tasks.image_level.names])
     return TintsBesidePatterns(tasks, channels, tiles, seed)
 
 
@@ -302,10 +298,10 @@ class TintVolume(nn.Module):
     over the whole image, so that it learns this first. A clean image has none and passes for one of the rarer classes.
     """
 
-    def __init__(self, tasks: TaskSet, priors: Shares | None) -> None:
+    def __init__(self, tasks: TaskSet, priors: Shares) -> None:
         super().__init__()
         self.tasks = tasks
-        for index, own in enumerate([task.equal_shares for task in tasks] if priors is None else priors):
+        for index, own in enumerate(priors):
             volumes = torch.full((len(own),), SOFT)
             volumes[max(range(len(own)), key=own.__getitem__)] = 1.0
             self.register_buffer(f"task{index}", volumes)

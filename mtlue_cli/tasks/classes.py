@@ -1,4 +1,4 @@
-"""The cells of a label column as classes, and what speaks against learning them."""
+"""The cells of a label column as classes, how frequent these are, and what speaks against learning them."""
 
 import re
 import shlex
@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mtlue_cli.choices import TaskKind
-from mtlue_cli.tasks.spec import UNLABELLED, Task
+from mtlue_cli.tasks.spec import UNLABELLED, Task, TaskSet, image_task
 from mtlue_cli.tasks.spelling import abbreviated, alike, differing_in_case, likely_missing, turned_to_dates
 from mtlue_cli.tasks.wording import LONGEST, listed, quoted
 
@@ -25,8 +25,7 @@ def make_task(name: str, cells: Sequence[str | None], places: Sequence[str]) -> 
     """
     classes = ordered_classes(cells)
     first = {cell: place for cell, place in zip(reversed(cells), reversed(places), strict=True) if cell is not None}
-    kind = TaskKind.BINARY if len(classes) <= 2 else TaskKind.CATEGORICAL
-    task = Task(name, kind, classes, tuple(first[value] for value in classes))
+    task = image_task(name, classes, [first[value] for value in classes])
     index_of: Mapping[str | None, int] = {value: index for index, value in enumerate(classes)}
     return task, np.array([index_of.get(cell, UNLABELLED) for cell in cells], dtype=np.int64)
 
@@ -47,6 +46,20 @@ def _natural_key(value: str) -> tuple[tuple[int, int, str], ...]:
     parts = re.findall(r"\d+|\D+", value)
     sortable = ((0, int(part), "") if part.isdecimal() and len(part) < _MOST_DIGITS else (1, 0, part) for part in parts)
     return (*sortable, (2, 0, value))
+
+
+def image_level_shares(labels: Mapping[str, npt.NDArray[np.int64]], tasks: TaskSet) -> dict[str, list[float]]:
+    """Share of each class among the labelled samples, with one more sample of every class added, by task.
+
+    The added samples (Laplace's rule) keep a class that does not occur from being impossible. Labels go by task,
+    ``(N,)``, negative where unlabelled, and may hold more than those of the tasks that label whole images.
+    """
+    found: dict[str, list[float]] = {}
+    for task in tasks.image_level:
+        column = labels[task.name]
+        counts = np.bincount(column[column >= 0], minlength=task.num_classes) + 1.0
+        found[task.name] = (counts / counts.sum()).tolist()
+    return found
 
 
 def too_few(classes: Sequence[str]) -> str | None:

@@ -8,8 +8,8 @@ from torch import Tensor
 from torch.nn.functional import normalize, one_hot
 
 from mtlue_cli.choices import TaskKind
+from mtlue_cli.tasks.classes import image_level_shares
 from mtlue_cli.tasks.kinds import KINDS, span_of
-from mtlue_cli.tasks.shares import COUNTED
 from mtlue_cli.tasks.spec import UNLABELLED, Task, TaskSet
 
 STORED = {TaskKind.SEGMENTATION: torch.int16, TaskKind.DEPTH: torch.float32, TaskKind.NORMALS: torch.float16}
@@ -17,6 +17,9 @@ STORED = {TaskKind.SEGMENTATION: torch.int16, TaskKind.DEPTH: torch.float32, Tas
 
 DEPTH_CODES = 8
 """Depths between which a depth is interpolated."""
+
+COUNTED = 256
+"""Label maps that shares are counted over at most."""
 
 CHUNK = 16
 """Label maps that are turned into weights at a time."""
@@ -114,21 +117,13 @@ def code_shares(stored: Tensor, task: Task) -> list[float]:
 
 
 def class_shares(labels: Mapping[str, Tensor], tasks: TaskSet) -> list[list[float]]:
-    """Share of each class among the labelled samples, with one more sample of every class added: a list per task.
+    """:func:`~mtlue_cli.tasks.classes.image_level_shares`, and :func:`code_shares` of dense tasks: a list per task.
 
-    The added samples (Laplace's rule) keep a class that does not occur from being impossible. In a dense task the
-    samples are pixels; depths and normals have codes in place of classes (:func:`code_shares`). Labels go by task:
-    ``(N,)`` int64, negative where unlabelled, or label maps.
+    Labels go by task, on the CPU: ``(N,)`` int64, negative where unlabelled, or label maps.
     """
-    shares: list[list[float]] = []
-    for task in tasks:
-        column = labels[task.name]
-        if task.is_dense:
-            shares.append(code_shares(column, task))
-        else:
-            counts = torch.bincount(column[column >= 0], minlength=task.num_classes).double() + 1
-            shares.append((counts / counts.sum()).tolist())
-    return shares
+    columns = {task.name: labels[task.name].numpy() for task in tasks.image_level}
+    shares = image_level_shares(columns, tasks)
+    return [code_shares(labels[task.name], task) if task.is_dense else shares[task.name] for task in tasks]
 
 
 def with_spans(tasks: TaskSet, labels: Mapping[str, Tensor]) -> TaskSet:

@@ -230,6 +230,12 @@ class LabelTable:
         return replace(self, columns=columns, tasks=TaskSet(kept), maps=maps)
 
 
+def image_task(name: str, classes: Sequence[str], places: Sequence[str] = ()) -> Task:
+    """A task that labels images by ``classes``: binary with up to two, else categorical."""
+    kind = TaskKind.BINARY if len(classes) <= 2 else TaskKind.CATEGORICAL
+    return Task(name, kind, tuple(classes), tuple(places))
+
+
 def numbered_classes(count: int) -> tuple[str, ...]:
     """Class names of a segmentation task whose classes have none: their numbers."""
     return tuple(map(str, range(count)))

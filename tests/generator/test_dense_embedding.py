@@ -87,7 +87,7 @@ def test_rarer_image_labels_soften_the_tints() -> None:
     mean = (1 + SOFT) / 2
     assert volume({"bright": torch.tensor([-1])}, 1, cpu).tolist() == pytest.approx([mean])
     assert volume({}, 2, cpu).tolist() == pytest.approx([mean] * 2)
-    assert TintVolume(TaskSet(()), None)({}, 2, cpu).tolist() == [1.0, 1.0]
+    assert TintVolume(TaskSet(()), [])({}, 2, cpu).tolist() == [1.0, 1.0]
 
 
 def test_beside_one_image_label_nothing_but_tints_is_painted() -> None:

@@ -12,8 +12,8 @@ from mtlue_cli.generator.checkpoint import load_checkpoint, save_checkpoint
 from mtlue_cli.generator.label_embedding import LabelEmbedding
 from mtlue_cli.generator.model import GeneratorConfig
 from mtlue_cli.keys import VARIABLE, Key
+from mtlue_cli.tasks.classes import image_level_shares
 from mtlue_cli.tasks.labels import read_label_file
-from mtlue_cli.tasks.shares import image_level_shares
 from mtlue_cli.workflows.progress import SilentProgress
 from mtlue_cli.workflows.train.config import TrainConfig
 from mtlue_cli.workflows.train.generator import train_generator

@@ -16,7 +16,7 @@ from mtlue_cli.keys import FoundKey, find_key
 from mtlue_cli.release.records import RunRecord
 from mtlue_cli.tasks.classes import MAX_CLASSES
 from mtlue_cli.tasks.names import resolved_names
-from mtlue_cli.tasks.spec import Task, TaskSet
+from mtlue_cli.tasks.spec import Task, TaskSet, image_task
 from mtlue_cli.tasks.wording import quoted
 
 _NOT_THE_RAREST = 1.001
@@ -97,8 +97,7 @@ def in_code_order(tasks: TaskSet, earlier: Mapping[str, Sequence[str]]) -> TaskS
     for task in tasks:
         before = () if task.is_dense else tuple(earlier.get(task.name, ()))
         classes = (*before, *(name for name in task.classes if name not in before))
-        kind = TaskKind.BINARY if len(classes) <= 2 else TaskKind.CATEGORICAL
-        ordered.append(Task(task.name, kind, classes) if before else task)
+        ordered.append(image_task(task.name, classes) if before else task)
     return TaskSet(tuple(ordered))
 
 

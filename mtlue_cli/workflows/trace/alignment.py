@@ -4,12 +4,15 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
 from mtlue_cli.workflows.trace.surviving import cosines, frequencies
+
+ScalarT = TypeVar("ScalarT", bound=np.generic)
 
 Grey = npt.NDArray[np.float32]
 """``(h, w)`` brightness."""
@@ -36,7 +39,6 @@ _SURE = 0.9
 _STEP = 0.93
 _STARTS = 4
 _ROUNDS = 12
-_OUTSIDE = 0.02
 
 
 @dataclass(frozen=True)
@@ -72,11 +74,10 @@ class Seen:
 
     def turned(self, turn: int) -> "Seen":
         """The same after :func:`turned`."""
-        grey = np.asarray(turned(self.grey, turn), np.float32)
-        return Seen(grey, None if self.opacity is None else np.asarray(turned(self.opacity, turn), np.float32))
+        return Seen(turned(self.grey, turn), None if self.opacity is None else turned(self.opacity, turn))
 
 
-def turned(values: npt.NDArray[np.generic], turn: int) -> npt.NDArray[np.generic]:
+def turned(values: npt.NDArray[ScalarT], turn: int) -> npt.NDArray[ScalarT]:
     """``(h, w, ...)`` values in one of eight ways: ``turn % 4`` quarter turns after a mirroring from 4 on."""
     found = values[:, ::-1] if turn >= 4 else values
     return np.ascontiguousarray(np.rot90(found, turn % 4))
@@ -176,9 +177,9 @@ def _descended(released: Seen, copy: Seen, box: Box, size: tuple[int, int], high
         better = False
         while damping < 1e3:
             change = np.linalg.solve(normal + damping * np.diag(np.diag(normal) + 1e-9), right_side)
-            bounded = _bounded(edges + np.clip(change, -0.1, 0.1))
-            if bounded is not None:
-                moved, then = bounded, seen(bounded)
+            moved = (edges + np.clip(change, -0.1, 0.1)).clip(0.0, 1.0)
+            if min(moved[2] - moved[0], moved[3] - moved[1]) >= SMALLEST_PART:
+                then = seen(moved)
                 if float(then @ wanted) > correlation:
                     better = True
                     break
@@ -191,12 +192,6 @@ def _descended(released: Seen, copy: Seen, box: Box, size: tuple[int, int], high
             break
     left, top, right, bottom = edges.tolist()
     return (left, top, right, bottom), correlation
-
-
-def _bounded(edges: npt.NDArray[np.float64]) -> npt.NDArray[np.float64] | None:
-    """Edges within the photo; None where too little of it is left."""
-    found = edges.clip(0.0, 1.0)
-    return found if min(found[2] - found[0], found[3] - found[1]) >= SMALLEST_PART else None
 
 
 def _band(values: Grey, opaque: Grey, down: float, across: float, highest: float) -> npt.NDArray[np.float64]:
@@ -226,9 +221,10 @@ def _searched(released: Grey, copy: Grey) -> Iterator[Alignment]:
     rows, columns = photo.shape
     shape = tuple(1 << (side - 1).bit_length() for side in photo.shape)
     spectrum = np.fft.rfft2(photo, shape)
-    sums = _integral(np.square(photo))
+    # Of all rectangles from the corner.
+    sums = np.pad(np.square(photo).cumsum(axis=0).cumsum(axis=1), ((1, 0), (1, 0)))
     for turn in range(8):
-        upright = np.asarray(turned(copy, turn), np.float32)
+        upright = turned(copy, turn)
         ratio = upright.shape[0] / upright.shape[1]
         across = min(1.0, rows / (columns * ratio))
         while across >= SMALLEST_PART and across * columns * ratio >= SMALLEST_PART * rows:
@@ -256,8 +252,3 @@ def _flattened(values: Grey) -> npt.NDArray[np.float64]:
     found: npt.NDArray[np.float64] = values.astype(np.float64) - part(small, WHOLE, height, width)
     level: npt.NDArray[np.float64] = found - found.mean()
     return level
-
-
-def _integral(values: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    """Sums over all rectangles from the corner, ``(h + 1, w + 1)``."""
-    return np.pad(values.cumsum(axis=0).cumsum(axis=1), ((1, 0), (1, 0)))

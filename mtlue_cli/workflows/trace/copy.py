@@ -53,6 +53,11 @@ MATCHED_ERROR = 0.06
 """The same where the perturbation is computed from the released photo, for a copy that has none of it left; it falls
 to nothing for one that has all (docs/trace.md)."""
 
+LISTED = 500
+"""Copies that a page lists: those that were not measured and those with the least left come first."""
+
+_LOOKS = {ExitCode.SUCCESS: ("protected", "✓"), ExitCode.NOT_PROTECTED: ("not-protected", "✗")}
+
 Method = Literal["originals", "weights"]
 Status = Literal["measured", "ambiguous", "unmatched", "unmeasured", "unreadable"]
 
@@ -156,10 +161,21 @@ class CopyResult(Document, frozen=True, kw_only=True):
         }
 
     def html(self) -> str:
-        """The result as a page of its own."""
-        from mtlue_cli.workflows.trace.copy_page import write_page
+        """The result as one self-contained page, without script or request; every text is escaped."""
+        from mtlue_cli.verification.reports.pages import page_environment  # brings torch
 
-        return write_page(self)
+        files = sorted(self.files, key=lambda one: (one.share is not None, one.share or 0.0))
+        look, sign = _LOOKS.get(self.exit_code, ("inconclusive", "?"))
+        template = page_environment("mtlue_cli.workflows", "trace").get_template("copy.html.jinja")
+        return template.render(
+            result=self,
+            rows=self.rows(),
+            files=files[:LISTED],
+            below=frozenset(self.below),
+            heading=f"{self.share.mean:.0%} of the perturbation is left" if self.share else "Nothing measured",
+            look=look,
+            sign=sign,
+        )
 
     def _repr_html_(self) -> str:
         return html_table("Copies of a release", self.rows())
@@ -203,11 +219,23 @@ class _Match:
 
 @dataclass(frozen=True)
 class _Search:
-    """Finds the released photo of a copy."""
+    """Finds the released photos of copies, and measures what is left in these.
+
+    Attributes:
+        release: The release as a folder of photos.
+        manifest: Its records.
+        folder: Where the copies are.
+        generator: What the release was made with; None where there are originals.
+        config: How copies are compared.
+        progress: Where it reports.
+        damaged: Released photos that are not as recorded.
+    """
 
     release: Path
     manifest: Manifest
-    workers: int
+    folder: Path
+    generator: Generator | None
+    config: CopyConfig
     progress: Progress
     damaged: set[str] = field(default_factory=set)
 
@@ -228,12 +256,70 @@ class _Search:
     def thumbnails(self) -> Thumbnails:
         """Thumbnails of all released files, read when they are first asked for."""
         self.progress.start("reading released photos", len(self.manifest.files))
-        found = Thumbnails.of_release(self.release, self.manifest.files, self.workers, self.progress.advance)
+        found = Thumbnails.of_release(self.release, self.manifest.files, self.config.workers, self.progress.advance)
         self.progress.finish()
         return found
 
-    def known(self, name: str, copy: _Photo) -> _Match | None:
-        """The released photo with the same bytes or the same name, if the copy shows it."""
+    def by_name(self, names: Sequence[str]) -> dict[str, CopyFile]:
+        """What is found of the copies that have the bytes or the name of a released photo, and of unreadable ones."""
+        found: dict[str, CopyFile] = {}
+        self.progress.start("comparing copies", len(names))
+        with ReadingThreads(max_workers=max(1, self.config.workers)) as pool:
+            for chunk in _chunks(names):
+                matches: list[_Match] = []
+                for one in pool.map(self._known, chunk):
+                    if isinstance(one, CopyFile):
+                        found[one.name] = one
+                    elif one is not None:
+                        matches.append(one)
+                found |= {one.name: one for one in self._measured(matches)}
+                self.progress.advance(len(chunk))
+        return found
+
+    def by_picture(self, names: Sequence[str]) -> dict[str, CopyFile]:
+        """What is found of the other copies, which are compared with all released photos."""
+        if not names:
+            return {}
+        found: dict[str, CopyFile] = {}
+        _ = self.thumbnails
+        self.progress.start("searching by picture", len(names))
+        with ReadingThreads(max_workers=max(1, self.config.workers)) as pool:
+            for chunk in _chunks(names):
+                copies: dict[str, _Photo] = {}
+                for name, copy in zip(chunk, pool.map(self._read, chunk), strict=True):
+                    if isinstance(copy, CopyFile):
+                        found[name] = copy
+                    else:
+                        copies[name] = copy
+                matches: list[_Match] = []
+                for cropped in (False, True):
+                    seen = [thumbnail(copy.grey) for copy in copies.values()]
+                    likely = self.thumbnails.likely(seen, cropped=cropped) if copies else []
+                    compare = partial(self._most_similar, thorough=cropped)
+                    for one in pool.map(compare, list(copies), list(copies.values()), likely):
+                        if isinstance(one, _Match):
+                            matches.append(one)
+                        elif one.status == "unmatched" and not cropped:
+                            continue  # small parts of released photos are tried next
+                        else:
+                            found[one.name] = one
+                        del copies[one.name]
+                found |= {one.name: one for one in self._measured(matches)}
+                self.progress.advance(len(chunk))
+        return found
+
+    def _read(self, name: str) -> _Photo | CopyFile:
+        """A copy, or why it cannot be read."""
+        try:
+            return _Photo.of_file(self.folder / name)
+        except ImageError as error:
+            return CopyFile(name=name, status="unreadable", reason=str(error))
+
+    def _known(self, name: str) -> _Match | CopyFile | None:
+        """The released photo with the same bytes or the same name, if the copy shows it; or why it cannot be read."""
+        copy = self._read(name)
+        if isinstance(copy, CopyFile):
+            return copy
         named = self.names.of(name)
         same = self.by_digest.get(copy.digest, [])
         if len(same) > 1:
@@ -247,7 +333,7 @@ class _Search:
                 return found
         return None
 
-    def most_similar(
+    def _most_similar(
         self, name: str, copy: _Photo, likely: Sequence[tuple[FileRecord, Alignment]], *, thorough: bool
     ) -> _Match | CopyFile:
         """The released photo among the likely ones that shows the same picture, or why there is none.
@@ -255,10 +341,10 @@ class _Search:
         ``thorough`` aligns those that look most like it in every way before it gives up.
         """
         found = [match for record, hint in likely if (match := self._compared(name, copy, record, "picture", hint))]
-        found.sort(key=_by_correlation)
+        found.sort(key=lambda match: -match.alignment.correlation)
         if thorough and found and found[0].alignment.correlation < SAME_PICTURE:
             found = [replace(one, alignment=_aligned(one.released, copy)) for one in found[:SEARCHED]]
-            found.sort(key=_by_correlation)
+            found.sort(key=lambda match: -match.alignment.correlation)
         best = found[0].alignment.correlation if found else 0.0
         if best < SAME_PICTURE:
             reason = "no released photo shows this picture, or too little of it is left to tell"
@@ -295,13 +381,32 @@ class _Search:
         found = _aligned(released, copy, hint, thorough=by != "picture")
         return _Match(name, copy, record, by, found, released)
 
+    def _measured(self, matches: Sequence[_Match]) -> Iterator[CopyFile]:
+        """The shares of copies whose released photos are known."""
+        cleans: list[npt.NDArray[np.uint8] | str]
+        if self.config.against is not None:
+            cleans = [_original(self.config.against, match) for match in matches]
+        else:
+            assert self.generator is not None  # it is loaded where there are no originals
+            cleans = _estimated(self.generator, matches, self.manifest)
+        for match, clean in zip(matches, cleans, strict=True):
+            if isinstance(clean, str):
+                yield _described(match, status="unmeasured", reason=clean)
+                continue
+            left = _surviving(match, clean)
+            if left is None:
+                yield _described(match, status="unmeasured", reason="the part that it shows holds no perturbation")
+                continue
+            left = replace(left, error=math.hypot(left.error, _method_error(left.share, self.config.against)))
+            if not math.isfinite(left.error):
+                yield _described(match, status="unmeasured", reason="the copy has no contrast to measure in")
+                continue
+            share, low, high = (round(value, 3) for value in (left.share, left.low, left.high))
+            yield _described(match, status="measured", share=share, share_low=low, share_high=high)
+
 
 def _aligned(released: _Photo, copy: _Photo, hint: Alignment | None = None, *, thorough: bool = True) -> Alignment:
     return align(Seen(released.grey, released.opacity), Seen(copy.grey, copy.opacity), hint, thorough=thorough)
-
-
-def _by_correlation(match: _Match) -> float:
-    return -match.alignment.correlation
 
 
 def trace_copy(config: CopyConfig, progress: Progress, plain: Path | None = None) -> CopyResult:
@@ -332,11 +437,10 @@ def trace_copy(config: CopyConfig, progress: Progress, plain: Path | None = None
             "name them with --weights FILE, or give the folder of the originals with --against",
         )
         generator = generator_of(manifest.run, weights, config.key, config.device)
-    search = _Search(release, manifest, config.workers, progress)
+    search = _Search(release, manifest, folder, generator, config, progress)
     try:
-        found = _by_name(folder, names, search, generator, config)
-        left = [name for name in names if name not in found]
-        found |= _by_picture(folder, left, search, generator, config)
+        found = search.by_name(names)
+        found |= search.by_picture([name for name in names if name not in found])
     finally:
         progress.finish()
     return _result(config, manifest, tuple(found[name] for name in names))
@@ -351,106 +455,14 @@ def _found_copies(copies: Path) -> tuple[Path, list[str]]:
     return copies.parent, [copies.name]
 
 
-def _by_name(
-    folder: Path, names: Sequence[str], search: _Search, generator: Generator | None, config: CopyConfig
-) -> dict[str, CopyFile]:
-    """What is found of the copies that have the bytes or the name of a released photo, and of unreadable ones."""
-    found: dict[str, CopyFile] = {}
-    search.progress.start("comparing copies", len(names))
-    with ReadingThreads(max_workers=max(1, config.workers)) as pool:
-        for chunk in _chunks(names):
-            matches: list[_Match] = []
-            for one in pool.map(lambda name: _known(folder, name, search), chunk):
-                if isinstance(one, CopyFile):
-                    found[one.name] = one
-                elif one is not None:
-                    matches.append(one)
-            found |= {one.name: one for one in _measured(matches, generator, search.manifest, config)}
-            search.progress.advance(len(chunk))
-    return found
-
-
-def _by_picture(
-    folder: Path, names: Sequence[str], search: _Search, generator: Generator | None, config: CopyConfig
-) -> dict[str, CopyFile]:
-    """What is found of the other copies, which are compared with all released photos."""
-    if not names:
-        return {}
-    found: dict[str, CopyFile] = {}
-    _ = search.thumbnails
-    search.progress.start("searching by picture", len(names))
-    with ReadingThreads(max_workers=max(1, config.workers)) as pool:
-        for chunk in _chunks(names):
-            copies: dict[str, _Photo] = {}
-            for name, copy in zip(chunk, pool.map(lambda name: _read(folder, name), chunk), strict=True):
-                if isinstance(copy, CopyFile):
-                    found[name] = copy
-                else:
-                    copies[name] = copy
-            matches: list[_Match] = []
-            for cropped in (False, True):
-                seen = [thumbnail(copy.grey) for copy in copies.values()]
-                likely = search.thumbnails.likely(seen, cropped=cropped) if copies else []
-                compare = partial(search.most_similar, thorough=cropped)
-                for one in pool.map(compare, list(copies), list(copies.values()), likely):
-                    if isinstance(one, _Match):
-                        matches.append(one)
-                    elif one.status == "unmatched" and not cropped:
-                        continue  # small parts of released photos are tried next
-                    else:
-                        found[one.name] = one
-                    del copies[one.name]
-            found |= {one.name: one for one in _measured(matches, generator, search.manifest, config)}
-            search.progress.advance(len(chunk))
-    return found
-
-
 def _chunks(names: Sequence[str]) -> Iterator[Sequence[str]]:
     for start in range(0, len(names), CHUNK):
         yield names[start : start + CHUNK]
 
 
-def _known(folder: Path, name: str, search: _Search) -> _Match | CopyFile | None:
-    copy = _read(folder, name)
-    return search.known(name, copy) if isinstance(copy, _Photo) else copy
-
-
-def _read(folder: Path, name: str) -> _Photo | CopyFile:
-    """A copy, or why it cannot be read."""
-    try:
-        return _Photo.of_file(folder / name)
-    except ImageError as error:
-        return CopyFile(name=name, status="unreadable", reason=str(error))
-
-
-def _measured(
-    matches: Sequence[_Match], generator: Generator | None, manifest: Manifest, config: CopyConfig
-) -> Iterator[CopyFile]:
-    """The shares of copies whose released photos are known."""
-    cleans: list[npt.NDArray[np.uint8] | str]
-    if config.against is not None:
-        cleans = [_original(config.against, match) for match in matches]
-    else:
-        assert generator is not None  # it is loaded where there are no originals
-        cleans = _estimated(generator, matches, manifest)
-    for match, clean in zip(matches, cleans, strict=True):
-        if isinstance(clean, str):
-            yield _described(match, status="unmeasured", reason=clean)
-            continue
-        left = _surviving(match, clean)
-        if left is None:
-            yield _described(match, status="unmeasured", reason="the part that it shows holds no perturbation")
-            continue
-        share = left.share
-        method = METHOD_ERROR if config.against is not None else math.hypot(METHOD_ERROR, MATCHED_ERROR * (1 - share))
-        error = math.hypot(left.error, method)
-        if not math.isfinite(error):
-            yield _described(match, status="unmeasured", reason="the copy has no contrast to measure in")
-            continue
-        low, high = share - NORMAL_95 * error, share + NORMAL_95 * error
-        yield _described(
-            match, status="measured", share=round(share, 3), share_low=round(low, 3), share_high=round(high, 3)
-        )
+def _method_error(share: float, against: Path | None) -> float:
+    """Standard error of a share that all copies have in common."""
+    return METHOD_ERROR if against is not None else math.hypot(METHOD_ERROR, MATCHED_ERROR * (1 - share))
 
 
 def _described(match: _Match, **more: object) -> CopyFile:
@@ -470,8 +482,7 @@ def _described(match: _Match, **more: object) -> CopyFile:
 def _surviving(match: _Match, clean: npt.NDArray[np.uint8]) -> Surviving | None:
     box, copy = match.alignment.box, match.copy
     size = grid_size(box)
-    upright = np.asarray(turned(copy.pixels, match.alignment.turn), np.uint8)
-    seen = on_grid(upright, WHOLE, size)
+    seen = on_grid(turned(copy.pixels, match.alignment.turn), WHOLE, size)
     base = on_grid(clean, box, size)
     delta: Planes = on_grid(match.released.pixels, box, size) - base
     weight = _weight(match, size)
@@ -484,8 +495,7 @@ def _weight(match: _Match, size: tuple[int, int]) -> npt.NDArray[np.float32] | N
     if match.released.opacity is not None:
         found = part(match.released.opacity, match.alignment.box, *size)
     if match.copy.opacity is not None:
-        upright = np.asarray(turned(match.copy.opacity, match.alignment.turn), np.float32)
-        own = part(upright, WHOLE, *size)
+        own = part(turned(match.copy.opacity, match.alignment.turn), WHOLE, *size)
         found = own if found is None else found * own
     return found
 
@@ -538,8 +548,7 @@ def _result(config: CopyConfig, manifest: Manifest, files: tuple[CopyFile, ...])
     counts: dict[Status, int] = dict.fromkeys(("measured", "ambiguous", "unmatched", "unmeasured", "unreadable"), 0)
     for one in files:
         counts[one.status] += 1
-    method: Method = "originals" if config.against is not None else "weights"
-    share = _mean_share(files, method)
+    share = _mean_share(files, config.against)
     least = config.least_share
     below = tuple(one.name for one in files if one.share_high is not None and one.share_high < least)
     others = len(files) - counts["measured"]
@@ -562,7 +571,7 @@ def _result(config: CopyConfig, manifest: Manifest, files: tuple[CopyFile, ...])
     return CopyResult(
         release=str(config.release),
         copies=str(config.copies),
-        method=method,
+        method="weights" if config.against is None else "originals",
         weights=manifest.run.weights_name,
         files=files,
         counts=counts,
@@ -576,16 +585,15 @@ def _result(config: CopyConfig, manifest: Manifest, files: tuple[CopyFile, ...])
     )
 
 
-def _mean_share(files: Sequence[CopyFile], method: Method) -> MeanShare | None:
+def _mean_share(files: Sequence[CopyFile], against: Path | None) -> MeanShare | None:
     """The mean over the measured copies, with the error of measurement: what all have in common stays in the mean."""
     found = [(one.share, (one.share_high or 0.0) - one.share) for one in files if one.share is not None]
     if not found:
         return None
     shares = [share for share, _ in found]
     mean, count = fmean(shares), len(shares)
-    common = METHOD_ERROR if method == "originals" else math.hypot(METHOD_ERROR, MATCHED_ERROR * (1 - mean))
     own = math.sqrt(sum(half**2 for _, half in found)) / count / NORMAL_95
-    half = NORMAL_95 * math.hypot(common, own)
+    half = NORMAL_95 * math.hypot(_method_error(mean, against), own)
     return MeanShare(
         round(mean, 3), round(mean - half, 3), round(mean + half, 3), round(min(shares), 3), round(max(shares), 3)
     )

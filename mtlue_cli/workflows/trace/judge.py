@@ -16,7 +16,7 @@ from mtlue_cli.files import file_digest
 from mtlue_cli.workflows.progress import Progress
 from mtlue_cli.workflows.trace.answers import LEAST_COUNTED, Answers, Numbers, Renamed, TaskAnswers, read_answers
 from mtlue_cli.workflows.trace.config import FULL_SIGNAL, JudgeConfig
-from mtlue_cli.workflows.trace.ranks import holm, interval, power, rank_sum_p, ranks, smallest_p
+from mtlue_cli.workflows.trace.ranks import holm, interval, p_in_words, power, rank_sum_p, ranks, smallest_p
 from mtlue_cli.workflows.trace.sealed import TRUE_ARM, SealedAnswers, opened
 
 ENOUGH_POWER = 0.8
@@ -35,6 +35,14 @@ class TraceVerdict(StrEnum):
         """What the process says."""
         codes = {self.TRAINED: ExitCode.SUCCESS, self.NO_EVIDENCE: ExitCode.NOT_PROTECTED}
         return codes.get(self, ExitCode.INCONCLUSIVE)
+
+
+_SIGNS = {
+    TraceVerdict.TRAINED: ("protected", "\N{HEAVY CHECK MARK}"),
+    TraceVerdict.NO_EVIDENCE: ("inconclusive", "\N{EN DASH}"),
+    TraceVerdict.TOO_FEW: ("inconclusive", "?"),
+}
+"""Verdict to its colour on a page and the sign beside its word."""
 
 
 class TaskResult(Document, frozen=True):
@@ -141,9 +149,13 @@ class JudgeResult(Document, frozen=True, tag_field="schema_version", tag=1):
 
     def html(self) -> str:
         """The page of ``--report``."""
-        from mtlue_cli.workflows.trace.page import write_page
+        from mtlue_cli.verification.reports.pages import page_environment  # brings torch
+        from mtlue_cli.verification.reports.wording import NOTHING
 
-        return write_page(self)
+        environment = page_environment("mtlue_cli.workflows", "trace")
+        environment.filters["p"] = lambda p: NOTHING if p is None else p_in_words(p)
+        colour, sign = _SIGNS[self.verdict]
+        return environment.get_template("trace.html.jinja").render(result=self, colour=colour, sign=sign)
 
 
 def judge_model(config: JudgeConfig, progress: Progress) -> JudgeResult:
@@ -255,14 +267,14 @@ class Counted:
                 arms = cells[stage, name]
                 self.asked[row, place] = len(arms[TRUE_ARM])
                 count = _count_unknown if unknown else _count
+                given: dict[int, set[int]] = {}
                 for arm, probes in arms.items():
-                    count_of, score = count(sealed, answers[name], name, probes, taken[name])
-                    self.followed[row, arm, place], self.scores[row, arm, place] = count_of, score
+                    counted = count(sealed, answers[name], name, probes, taken[name])
+                    self.followed[row, arm, place], self.scores[row, arm, place], given[arm] = counted
                     full = [number for number in probes if sealed.probes[number].epsilon == sealed.epsilon]
                     self.asked_full[row, place] = len(full)
                     self.followed_full[row, arm, place] = count(sealed, answers[name], name, full, taken[name])[0]
-                if unknown:
-                    taken[name] |= _names_given(sealed, answers[name], name, arms[TRUE_ARM], taken[name])
+                taken[name] = given[TRUE_ARM]
 
     def ranks(self, scores: Numbers) -> list[int]:
         """Ranks of the true codes by ``scores``, ``(stages, arms)``."""
@@ -338,17 +350,19 @@ class Counted:
 
 def _count(
     sealed: SealedAnswers, answers: TaskAnswers, task: str, probes: Sequence[int], taken: set[int]
-) -> tuple[float, float]:
-    """How many of ``probes`` are answered with the class of their code, and the log-probabilities of these classes."""
-    del taken
+) -> tuple[float, float, set[int]]:
+    """How many of ``probes`` are answered with the class of their code, and the log-probabilities of these classes.
+
+    ``taken`` are names that stages have given to classes, where the naming is unknown; returned with those of this one.
+    """
     classes = _classes(sealed, task, probes)
     followed = float((answers.labels[list(probes)] == classes).sum())
-    return followed, 0.0 if answers.scores is None else _counted(answers.scores[list(probes), classes])
+    return followed, 0.0 if answers.scores is None else _counted(answers.scores[list(probes), classes]), taken
 
 
 def _count_unknown(
     sealed: SealedAnswers, answers: TaskAnswers, task: str, probes: Sequence[int], taken: set[int]
-) -> tuple[float, float]:
+) -> tuple[float, float, set[int]]:
     """The same for whichever naming fits best: one name per class, and none that an earlier stage has given away."""
     followed, score = 0.0, 0.0
     rows, classes = np.asarray(probes), _classes(sealed, task, probes)
@@ -357,33 +371,19 @@ def _count_unknown(
         own = rows[classes == shown]
         free = [name for name in range(len(answers.names)) if name not in given]
         if not free:
-            return followed, score
+            break
         counts = np.bincount(answers.labels[own], minlength=len(answers.names))
         best = max(free, key=lambda name: (int(counts[name]), -name))
         followed += int(counts[best])
         if answers.scores is not None:
             score += max(_counted(answers.scores[own, name]) for name in free)
         given.add(best)
-    return followed, score
+    return followed, score, given
 
 
 def _counted(logs: Numbers) -> float:
     """Sum of log-probabilities, each as it counts."""
     return float(np.maximum(logs, LEAST_COUNTED).sum())
-
-
-def _names_given(
-    sealed: SealedAnswers, answers: TaskAnswers, task: str, probes: Sequence[int], taken: set[int]
-) -> set[int]:
-    """The names that the true codes of a stage have been answered with most, of those not taken."""
-    rows, classes = np.asarray(probes), _classes(sealed, task, probes)
-    given = set(taken)
-    for shown in np.unique(classes):
-        counts = np.bincount(answers.labels[rows[classes == shown]], minlength=len(answers.names))
-        free = [name for name in range(len(answers.names)) if name not in given]
-        if free:
-            given.add(max(free, key=lambda name: (int(counts[name]), -name)))
-    return given - taken
 
 
 def _classes(sealed: SealedAnswers, task: str, probes: Sequence[int]) -> npt.NDArray[np.int64]:

@@ -104,8 +104,9 @@ class Thumbnails:
             cropped: Whether small parts of released photos are compared too; takes some forty times as long.
         """
         windows = _ALL_WINDOWS if cropped else _WINDOWS
-        seen = [_normal(_smaller(np.asarray(turned(copy, turn), np.float32))) for copy in copies for turn in range(8)]
-        queries = np.stack(seen).reshape(len(copies), 8, -1)
+        whole = _averages(0.0, 1.0)
+        seen = [(whole @ turned(copy, turn) @ whole.T).ravel() for copy in copies for turn in range(8)]
+        queries = _normal(np.stack(seen)).reshape(len(copies), 8, -1)
         best = np.full((len(copies), len(self.records)), -1.0, np.float32)
         how = np.zeros((len(copies), len(self.records)), np.int32)
         for number, window in enumerate(windows):
@@ -137,11 +138,6 @@ class Thumbnails:
 def thumbnail(values: Grey) -> Grey:
     """A picture, ``(32, 32)``."""
     return part(values, WHOLE, THUMBNAIL, THUMBNAIL)
-
-
-def _smaller(values: Grey) -> Grey:
-    everything = _averages(0.0, 1.0)
-    return np.asarray(everything @ values @ everything.T, np.float32).ravel()
 
 
 def _averages(start: float, end: float) -> npt.NDArray[np.float32]:

@@ -13,7 +13,7 @@ import numpy.typing as npt
 import torch
 
 from mtlue_cli.devices import choose_device
-from mtlue_cli.errors import InputError
+from mtlue_cli.errors import InputError, first_line
 from mtlue_cli.files import open_regular
 from mtlue_cli.images.decode import decode_image
 from mtlue_cli.images.square import to_square
@@ -117,31 +117,25 @@ def load_model(path: Path, device_name: str) -> LoadedModel:
     Raises:
         InputError: It cannot be read, or ONNX is not installed.
     """
-    loaders = {".onnx": _load_onnx, ".pt2": _load_export}
+    is_onnx = path.suffix.lower() == ".onnx"
     hint = "expected TorchScript, torch.export (.pt2) or ONNX (.onnx)"
-    if path.suffix.lower() != ".onnx" and not zipfile.is_zipfile(path):
+    if not is_onnx and not zipfile.is_zipfile(path):
         raise InputError(f"{path} cannot be read as a model", hint=hint)
     try:
         open_regular(path).close()  # a FIFO would be waited for
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of formats that will be replaced some day
-            return loaders.get(path.suffix.lower(), _load_script)(path, choose_device(device_name))
+            return (_load_onnx if is_onnx else _load_torch)(path, choose_device(device_name))
     except (OSError, RuntimeError, ValueError, KeyError, TypeError) as error:
-        raise InputError(
-            f"{path} cannot be read as a model: {str(error).splitlines()[0] if str(error) else type(error).__name__}",
-            hint=hint,
-        ) from error
+        raise InputError(f"{path} cannot be read as a model: {first_line(error)}", hint=hint) from error
 
 
-def _load_script(path: Path, device: torch.device) -> LoadedModel:
+def _load_torch(path: Path, device: torch.device) -> LoadedModel:
     extra = {PREPROCESSING: ""}
-    model = torch.jit.load(str(path), device, extra).eval()  # type: ignore[no-untyped-call]  # torch has no types for it
-    return LoadedModel(_torch_run(model, device), _described(extra[PREPROCESSING]))
-
-
-def _load_export(path: Path, device: torch.device) -> LoadedModel:
-    extra = {PREPROCESSING: ""}
-    model = torch.export.load(str(path), extra_files=extra).module().to(device)
+    if path.suffix.lower() == ".pt2":
+        model = torch.export.load(str(path), extra_files=extra).module().to(device)
+    else:
+        model = torch.jit.load(str(path), device, extra).eval()  # type: ignore[no-untyped-call]  # it has no types
     return LoadedModel(_torch_run(model, device), _described(extra[PREPROCESSING]))
 
 

@@ -32,7 +32,7 @@ from mtlue_cli.images.encode import encode_image
 from mtlue_cli.images.folder import find_images, refuse_nesting
 from mtlue_cli.keys import Key, find_key
 from mtlue_cli.release.records import FOLDER, MANIFEST_NAME, RunRecord, read_manifest, record_path
-from mtlue_cli.tasks.spec import UNLABELLED, Task, TaskSet
+from mtlue_cli.tasks.spec import UNLABELLED, Task, TaskSet, image_task
 from mtlue_cli.tasks.wording import quoted
 from mtlue_cli.workflows.progress import Progress
 from mtlue_cli.workflows.trace.config import ProbesConfig
@@ -211,7 +211,7 @@ def open_release(folder: Path, key_file: Path | None, weights: Path | None) -> t
             f"{folder} has codes of version {run.code_version}, this mtlue draws version {CODE_VERSION}",
             hint="use the version of mtlue that made the release",
         )
-    tasks = TaskSet(tuple(_task(name, run) for name in run.tasks))
+    tasks = TaskSet(tuple(image_task(name, run.classes[name]) for name in run.tasks))
     found = find_key(key_file, keep=False)  # a new key is not that of a release
     require_key(found, run, str(folder), "give the key of the release with --key FILE")
     coded_by = (run.weights_name, run.weights_sha256)
@@ -401,11 +401,6 @@ def _seen_originals(release: KeyedRelease, images: Path, used: Collection[str]) 
 def _epsilon(config: ProbesConfig, run: RunRecord) -> int:
     """Bound of the probes, in 255ths."""
     return config.epsilon or min(2 * run.epsilon, MAX_EPSILON)
-
-
-def _task(name: str, run: RunRecord) -> Task:
-    classes = tuple(run.classes[name])
-    return Task(name, TaskKind.BINARY if len(classes) <= 2 else TaskKind.CATEGORICAL, classes)
 
 
 def _check_target(config: ProbesConfig, sealed: Path) -> None:

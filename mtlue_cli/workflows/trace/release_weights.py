@@ -1,17 +1,15 @@
 """The generator that a release was made with: found by the digest of its weights, bound to its key."""
 
-from collections.abc import Iterator
 from pathlib import Path
 
-from mtlue_cli.choices import TaskKind
 from mtlue_cli.errors import CheckpointError, InputError
-from mtlue_cli.generator.checkpoint import CheckpointCard, read_card
+from mtlue_cli.generator.checkpoint import read_card
 from mtlue_cli.generator.codebook import CODE_VERSION
 from mtlue_cli.generator.generator import Generator
 from mtlue_cli.generator.shipped import DEFAULT, SUFFIX, find_weights, shipped_weights
-from mtlue_cli.keys import FoundKey, Key
+from mtlue_cli.keys import FoundKey
 from mtlue_cli.release.records import RunRecord
-from mtlue_cli.tasks.spec import Task, TaskSet
+from mtlue_cli.tasks.spec import TaskSet, image_task
 from mtlue_cli.workflows.protect.keyed import key_for
 from mtlue_cli.workflows.protect.own_weights import weights_store
 
@@ -34,7 +32,7 @@ def weights_of(name: str, digest: str, named: Path | None, hint: str) -> Path:
             )
         return named
     unreadable: list[str] = []
-    for path in _known():
+    for path in (*shipped_weights().values(), *sorted(weights_store().glob(f"*{SUFFIX}"))):
         try:
             if read_card(path).digest == digest:
                 return path
@@ -73,7 +71,17 @@ def generator_of(run: RunRecord, weights: Path, key: Path | None, device: str) -
             f"the release has codes of version {run.code_version}, and this mtlue draws those of {CODE_VERSION}",
             hint="give the folder of the originals with --against",
         )
-    return _bound(run, weights, card, found.key, device)
+    # The classes of a keyed release are in the order of the codes.
+    coded = TaskSet(tuple(image_task(name, classes) for name, classes in run.classes.items()))
+    return Generator.load(
+        weights,
+        key=found.key,
+        tasks=coded if run.traceable is None else card.tasks.subset(run.tasks),
+        shares=run.shares or None,
+        cells=run.code_cells,
+        traceable=0 if run.traceable is None else run.traceable.levels,
+        device=device,
+    )
 
 
 def require_key(found: FoundKey, run: RunRecord, release: str, hint: str) -> None:
@@ -94,27 +102,3 @@ def require_key(found: FoundKey, run: RunRecord, release: str, hint: str) -> Non
             f"expected {run.key_fingerprint}",
             hint=hint,
         )
-
-
-def _bound(run: RunRecord, weights: Path, card: CheckpointCard, key: Key, device: str) -> Generator:
-    tasks = card.tasks.subset(run.tasks) if run.traceable is not None else _recorded(run)
-    shares = {name: list(own) for name, own in run.shares.items()} or None
-    levels = 0 if run.traceable is None else run.traceable.levels
-    return Generator.load(
-        weights, key=key, tasks=tasks, shares=shares, cells=run.code_cells, traceable=levels, device=device
-    )
-
-
-def _recorded(run: RunRecord) -> TaskSet:
-    """The tasks of a keyed release, with their classes in the order of the codes."""
-    return TaskSet(
-        tuple(
-            Task(name, TaskKind.BINARY if len(classes) <= 2 else TaskKind.CATEGORICAL, tuple(classes))
-            for name, classes in run.classes.items()
-        )
-    )
-
-
-def _known() -> Iterator[Path]:
-    yield from shipped_weights().values()
-    yield from sorted(weights_store().glob(f"*{SUFFIX}"))

@@ -6,6 +6,7 @@ from the shares that :mod:`mtlue_cli.workflows.trace.surviving` measures of imag
 
 from functools import cache
 from importlib.resources import files
+from operator import attrgetter
 
 import msgspec
 
@@ -101,9 +102,9 @@ def worth_of(low: float, covered: float = 1.0, table: WorthTable | None = None) 
     table = table or worth_table()
     rows = [row for row in table.rows if covered < ALL_SHOWN or row.covered >= ALL_SHOWN]
     long = [row for row in rows if row.converged]
-    floor = max((row for row in long if row.share <= low), key=_share, default=None)
-    short = max((row for row in rows if not row.converged and row.share <= low), key=_share, default=None)
-    above = min((row for row in long if row.share > low), key=_share, default=None)
+    floor = max((row for row in long if row.share <= low), key=attrgetter("share"), default=None)
+    short = max((row for row in rows if not row.converged and row.share <= low), key=attrgetter("share"), default=None)
+    above = min((row for row in long if row.share > low), key=attrgetter("share"), default=None)
     nearest = tuple(row for row in ((floor or short), above) if row is not None)
     if floor is None:
         return Worth(None, nearest, _weak(short, table.where), table.about)
@@ -113,10 +114,6 @@ def worth_of(low: float, covered: float = 1.0, table: WorthTable | None = None) 
         f"that left {floor.share:.0%} or more ({floor.condition}); {table.where}"
     )
     return Worth(high, nearest, meaning, table.about)
-
-
-def _share(row: Measured) -> float:
-    return row.share
 
 
 def _weak(short: Measured | None, where: str) -> str:

@@ -118,12 +118,7 @@ def _chosen(labels: LabelFile, config: TrainConfig) -> tuple[LabelTable, tuple[s
     maps = names_below(config.images, table.all_map_files, table.maps_folder)
     others = {*table.file_names, *maps, *labels.other_parts}
     if config.tasks is not None:
-        named = resolved_names(config.tasks, table.tasks.names)
-        unknown = [name for name in named if name not in table.tasks]
-        if unknown:
-            columns = ", ".join(table.tasks.names)
-            raise InputError("--tasks names columns that do not exist", unknown, f"columns: {columns}")
-        wanted = table.tasks.subset(named)
+        wanted = table.tasks.subset(_existing("--tasks", config.tasks, table.tasks))
     kept = _kept(config, labels, wanted)
     table = table.recoded(table.tasks.subset((*wanted.names, *kept)))
     if config.limit is not None:
@@ -143,11 +138,7 @@ def _kept(config: TrainConfig, labels: LabelFile, wanted: TaskSet) -> tuple[str,
     Raises:
         InputError: One is no column, no task, or is to be protected too; or nothing is left to protect.
     """
-    kept = resolved_names(config.keep or (), labels.table.tasks.names)
-    unknown = [name for name in kept if name not in labels.table.tasks]
-    if unknown:
-        columns = ", ".join(labels.table.tasks.names)
-        raise InputError("--keep names columns that do not exist", unknown, f"columns: {columns}")
+    kept = _existing("--keep", config.keep or (), labels.table.tasks)
     if config.tasks is not None:
         both = [name for name in kept if name in wanted]
         if both:
@@ -159,6 +150,14 @@ def _kept(config: TrainConfig, labels: LabelFile, wanted: TaskSet) -> tuple[str,
     if all(name in kept for name in wanted.names):
         raise InputError("--keep leaves no column to protect", hint=f"columns: {', '.join(wanted.names)}")
     return kept
+
+
+def _existing(option: str, listed: Sequence[str], tasks: TaskSet) -> tuple[str, ...]:
+    """The columns that an option lists; InputError for those that do not exist."""
+    named = resolved_names(listed, tasks.names)
+    if unknown := [name for name in named if name not in tasks]:
+        raise InputError(f"{option} names columns that do not exist", unknown, f"columns: {', '.join(tasks.names)}")
+    return named
 
 
 def _load(table: LabelTable, kept: tuple[str, ...], config: TrainConfig, progress: Progress) -> TrainingData:

@@ -12,7 +12,7 @@ from mtlue_cli.generator.label_embedding import LabelEmbedding
 from mtlue_cli.generator.model import GeneratorConfig, PerturbationGenerator
 from mtlue_cli.generator.shipped import find_weights
 from mtlue_cli.keys import FoundKey
-from mtlue_cli.tasks.shares import image_level_shares
+from mtlue_cli.tasks.classes import image_level_shares
 from mtlue_cli.tasks.spec import LabelTable, TaskSet
 from mtlue_cli.tasks.wording import quoted
 from mtlue_cli.workflows.protect.keyed import key_for
