@@ -44,7 +44,7 @@ class MeanFlip(Document, frozen=True, forbid_unknown_fields=True):
         return f"{self.mean:.3f} ({how} of {self.files} files; {SCALE})"
 
 
-def flip(original: npt.NDArray[Any], released: npt.NDArray[Any], pixels_per_degree: float = PIXELS_PER_DEGREE) -> float:
+def flip(original: npt.NDArray[Any], released: npt.NDArray[Any]) -> float:
     """Mean FLIP over the pixels of an image, in [0, 1]; 0 for equal images.
 
     An image of more than :data:`WHOLE` pixels is judged at full resolution on four tiles of at most 256 x 256 pixels,
@@ -53,10 +53,9 @@ def flip(original: npt.NDArray[Any], released: npt.NDArray[Any], pixels_per_degr
     Args:
         original: ``(H, W)`` or ``(H, W, 3)``, uint8 or uint16, or floating point in [0, 1]; sRGB.
         released: The same shape and type.
-        pixels_per_degree: Pixels in a degree of the viewer's sight; more pixels make a change less visible.
 
     Raises:
-        ValueError: The images differ in shape or type, or ``pixels_per_degree`` is not above 0.
+        ValueError: The images differ in shape or type.
 
     Source: Andersson, Nilsson, Akenine-Möller, Oskarsson, Åström and Fairchild, "FLIP: A Difference Evaluator for
     Alternating Images", HPG 2020, as the authors' package computes it. The tiles are ours: on a photo of 12 megapixels
@@ -66,9 +65,7 @@ def flip(original: npt.NDArray[Any], released: npt.NDArray[Any], pixels_per_degr
 
     if original.shape != released.shape or original.dtype != released.dtype:
         raise ValueError(f"{released.shape} of {released.dtype}, the original is {original.shape} of {original.dtype}")
-    if not pixels_per_degree > 0:
-        raise ValueError(f"pixels_per_degree is {pixels_per_degree}, expected more than 0")
-    options = {"applyMagma": False, "computeMeanError": False, "parameters": {"ppd": float(pixels_per_degree)}}
+    options = {"applyMagma": False, "computeMeanError": False, "parameters": {"ppd": float(PIXELS_PER_DEGREE)}}
     means: list[float] = []
     for tile in tiles(*original.shape[:2]):
         pair = _as_colour(original[tile]), _as_colour(released[tile])

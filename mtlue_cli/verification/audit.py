@@ -126,6 +126,7 @@ def audit_release(
             f"{check.without_original} of them have no original here: their hashes were checked, their change was not"
         )
     notes.append(f"the records are {check.authentication.described}")
+    trace = ["mtlue", "trace", "probes", "CLEAN_PHOTOS", "--release", str(release), "--out", "probes"]
     run = manifest.run
     return Audit(
         manifest=True,
@@ -139,16 +140,11 @@ def audit_release(
         max_change=check.max_change,
         quarantined=missing,
         authenticated_by=check.authentication.by,
-        trace=_trace_command(release) if manifest.is_traceable else None,
+        trace=shlex.join(trace) if manifest.is_traceable else None,
         faults=check.faults,
         notes=tuple(notes),
         released=released,
     )
-
-
-def _trace_command(release: Path) -> str:
-    words = ["mtlue", "trace", "probes", "CLEAN_PHOTOS", "--release", str(release), "--out", "probes"]
-    return shlex.join(words)
 
 
 def _audit_foreign(

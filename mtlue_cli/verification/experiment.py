@@ -22,14 +22,13 @@ from mtlue_cli.training.multitask_loop import LearningSettings, predict, steps_a
 from mtlue_cli.training.pretrained import PretrainedStart
 from mtlue_cli.training.runtime import choose_precision, data_digest
 from mtlue_cli.verification.conditions import Condition, Material
-from mtlue_cli.verification.countermeasures.base import AttackerView, Countermeasure
+from mtlue_cli.verification.countermeasures.base import AttackerView, Countermeasure, Pairs
 from mtlue_cli.verification.learner import (
     FEWEST_IMAGES,
     LearnedEpoch,
     LearnerRun,
     Networks,
     images_a_network,
-    images_an_epoch,
     require_labelled,
     train_learner,
 )
@@ -107,8 +106,8 @@ class Laboratory:
         starts: Where training methods that need one start from, by backbone.
         weights: The generator's checkpoint, where an attacker has it.
         own_images: Clean images of an attacker's own, ``(K, 3, S, S)`` uint8; None: he has none.
-        own_pairs: Some of these and what the owner's service made of them, ``(P, 3, S, S)`` uint8 each, and the labels
-            that he gave them; None: there is no service.
+        own_pairs: Some of these and what the owner's service made of them, under labels of his choice; None: there is
+            no service.
     """
 
     data: ExperimentData
@@ -119,7 +118,7 @@ class Laboratory:
     starts: Mapping[BackboneName, PretrainedStart] = field(default_factory=dict)
     weights: Path | None = None
     own_images: Tensor | None = None
-    own_pairs: tuple[Tensor, Tensor, Mapping[str, Tensor]] | None = None
+    own_pairs: Pairs | None = None
 
     def run(
         self,
@@ -249,7 +248,7 @@ class Laboratory:
 
     def images_seen(self, condition: Condition) -> int:
         """How many images all networks of the condition's victim see in its training: what progress is counted in."""
-        images = images_an_epoch(condition.victim.learner, self.data.train_labels, self.data.tasks)
+        images = sum(images_a_network(condition.victim.learner, self.data.train_labels, self.data.tasks))
         return round(images * condition.total_epochs(self.settings.epochs) * (1 - _left_out(condition)))
 
     def _validator(self, images: Tensor, labels: Mapping[str, Tensor]) -> Callable[[MultiTaskNetwork], float]:
@@ -281,15 +280,12 @@ class Laboratory:
         seed: int,
         on_progress: Callable[[float], None] | None,
     ) -> AttackerView:
-        pairs: tuple[Tensor, Tensor] | None = None
-        pair_labels: Mapping[str, Tensor] | None = None
+        pairs = self.own_pairs if countermeasure.needs_own_pairs else None
         if countermeasure.needs_pairs:
             rng = torch.Generator().manual_seed(seed)
             chosen = torch.randperm(len(self.images.clean), generator=rng)[: _pairs_of(len(self.images.clean))]
-            pairs = self.images.clean[chosen], self.images.release()[chosen]
             pair_labels = {name: column[chosen] for name, column in self.data.train_labels.items()}
-        elif countermeasure.needs_own_pairs and self.own_pairs is not None:
-            pairs, pair_labels = self.own_pairs[:2], self.own_pairs[2]
+            pairs = Pairs(self.images.clean[chosen], self.images.release()[chosen], pair_labels)
         return AttackerView(
             labels,
             self.data.tasks,
@@ -298,7 +294,6 @@ class Laboratory:
             seed,
             self.device,
             on_progress,
-            pair_labels,
             self.images.epsilon,
             self.weights if countermeasure.needs_weights else None,
             self.own_images if countermeasure.needs_own_images else None,
@@ -310,7 +305,7 @@ class Laboratory:
 
     @cached_property
     def _pairs_digest(self) -> str | None:
-        return None if self.own_pairs is None else data_digest(self.own_pairs[1], self.own_pairs[2])
+        return None if self.own_pairs is None else data_digest(self.own_pairs.protected, self.own_pairs.labels)
 
     @cached_property
     def scoring(self) -> Scoring:

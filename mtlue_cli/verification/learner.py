@@ -193,13 +193,8 @@ def train_learner(
     )
 
 
-def images_an_epoch(learner: LearnerName, labels: Mapping[str, Tensor], tasks: TaskSet) -> int:
-    """How many images all networks of a learner see in one epoch: what its progress is counted in."""
-    return sum(images_a_network(learner, labels, tasks))
-
-
 def images_a_network(learner: LearnerName, labels: Mapping[str, Tensor], tasks: TaskSet) -> tuple[int, ...]:
-    """How many images each network of a learner trains on."""
+    """How many images each network of a learner sees in one epoch."""
     return tuple(int(_labelled(labels, group).sum()) for group in LEARNERS[learner](tasks))
 
 

@@ -41,16 +41,10 @@ def test_grey_counts_as_three_equal_channels_and_16_bits_as_8() -> None:
     assert flip(grey / 255, saved / 255) == pytest.approx(three, abs=1e-5)
 
 
-def test_a_viewer_further_away_sees_less() -> None:
-    assert flip(PHOTO, SAVED, pixels_per_degree=20) > flip(PHOTO, SAVED) > flip(PHOTO, SAVED, pixels_per_degree=200) > 0
-
-
-@pytest.mark.parametrize(
-    ("saved", "pixels_per_degree"), [(SAVED[1:], 67), (SAVED.astype(np.uint16), 67), (SAVED, 0), (SAVED, float("nan"))]
-)
-def test_what_cannot_be_compared_is_refused(saved: npt.NDArray[np.generic], pixels_per_degree: float) -> None:
-    with pytest.raises(ValueError, match=r"the original is|expected more than 0"):
-        flip(PHOTO, saved, pixels_per_degree)
+@pytest.mark.parametrize("saved", [SAVED[1:], SAVED.astype(np.uint16)])
+def test_what_cannot_be_compared_is_refused(saved: npt.NDArray[np.generic]) -> None:
+    with pytest.raises(ValueError, match="the original is"):
+        flip(PHOTO, saved)
 
 
 def test_a_large_image_is_judged_on_a_tile_in_the_middle_of_each_quarter() -> None:

@@ -21,13 +21,13 @@ from mtlue_cli.tasks.spec import TaskSet
 from mtlue_cli.training.augment import centred_labels
 from mtlue_cli.training.multitask_loop import LearningSettings
 from mtlue_cli.verification.conditions import Condition, Material, VictimSpec
-from mtlue_cli.verification.countermeasures.base import AttackerView
+from mtlue_cli.verification.countermeasures.base import AttackerView, Pairs
 from mtlue_cli.verification.countermeasures.mixing import CutMix
 from mtlue_cli.verification.countermeasures.random_resized_crop import RandomResizedCrop, zoom_map
 from mtlue_cli.verification.countermeasures.registry import COUNTERMEASURES, countermeasure_named
 from mtlue_cli.verification.experiment import ExperimentData, Laboratory
 from mtlue_cli.verification.figures import figures_of
-from mtlue_cli.verification.learner import images_an_epoch
+from mtlue_cli.verification.learner import images_a_network
 from mtlue_cli.verification.result_cache import ResultCache
 from mtlue_cli.verification.scoring import evenly, stop_early
 from mtlue_cli.verification.training_images import TrainingImages
@@ -137,8 +137,8 @@ def test_images_without_any_labelled_pixel_are_not_trained_on() -> None:
     half = STORED | {"depth": STORED["depth"].clone()}
     half["depth"][:10] = empty_maps(TASKS["depth"], 10, 36)
     tasks = TASKS.subset(["depth", "parts"])
-    assert images_an_epoch(LearnerName.STL, half, tasks) == 64 + 54
-    assert images_an_epoch(LearnerName.MTL, half, tasks) == 64
+    assert sum(images_a_network(LearnerName.STL, half, tasks)) == 64 + 54
+    assert sum(images_a_network(LearnerName.MTL, half, tasks)) == 64
 
 
 def victim(depth: float, angle: float, bright: float) -> VictimResult:
@@ -282,16 +282,9 @@ def test_every_countermeasure_serves_mixed_tasks_or_says_why_not(name: Counterme
         choice = countermeasure_named(f"{name.value}:steps=2")
     if name is CountermeasureName.PURIFICATION:
         choice = countermeasure_named("purification:examples=64")
-    view = AttackerView(
-        {label: column[:8] for label, column in STORED.items()},
-        TASKS,
-        (IMAGES[:8], IMAGES[:8].roll(1, dims=-1)),
-        32,
-        0,
-        torch.device("cpu"),
-        pair_labels={label: column[:8] for label, column in STORED.items()},
-        own_images=IMAGES[8:16],
-    )
+    labels = {label: column[:8] for label, column in STORED.items()}
+    pairs = Pairs(IMAGES[:8], IMAGES[:8].roll(1, dims=-1), labels)
+    view = AttackerView(labels, TASKS, pairs, 32, 0, torch.device("cpu"), own_images=IMAGES[8:16])
     made = choice.settings
     if name is CountermeasureName.RECOMPUTE_REMOVAL:
         with pytest.raises(ValueError, match="weights"):

@@ -15,7 +15,7 @@ from mtlue_cli.training import multitask_loop
 from mtlue_cli.training.intervention import Intervention, Mixture
 from mtlue_cli.training.methods import SparseSettings, SparseTraining, TrainingMethod
 from mtlue_cli.training.multitask_loop import LearningSettings, predict, train_multitask
-from mtlue_cli.verification.learner import LEARNERS, LearnedEpoch, LearnerRun, images_an_epoch, train_learner
+from mtlue_cli.verification.learner import LEARNERS, LearnedEpoch, LearnerRun, images_a_network, train_learner
 from tests.multitask_sample import TASKS, draw_sample
 from tests.tiny_network import build_tiny
 
@@ -61,7 +61,7 @@ def test_every_task_is_predicted_after_every_epoch(learner: LearnerName) -> None
         on_step=steps.append,
         on_epoch=epochs.append,
     )
-    assert sum(steps) == 2 * images_an_epoch(learner, LABELS, TASKS)
+    assert sum(steps) == 2 * sum(images_a_network(learner, LABELS, TASKS))
     assert run.epochs == tuple(epochs)
     assert [(epoch.record.epoch, epoch.record.epochs) for epoch in epochs] == [(1, 2), (2, 2)]
     assert all(set(epoch.record.accuracy) == set(TASKS.names) for epoch in epochs)
@@ -117,8 +117,8 @@ def test_with_one_task_a_network_there_is_nothing_to_weigh(weighting: WeightingN
 
 def test_a_network_of_its_own_sees_only_the_images_that_are_labelled_for_it() -> None:
     labels = {**LABELS, "bright": torch.where(torch.arange(24) < 14, LABELS["bright"], UNLABELLED)}
-    assert images_an_epoch(LearnerName.STL, labels, TASKS) == 24 + 14
-    assert images_an_epoch(LearnerName.MTL, labels, TASKS) == 24
+    assert sum(images_a_network(LearnerName.STL, labels, TASKS)) == 24 + 14
+    assert sum(images_a_network(LearnerName.MTL, labels, TASKS)) == 24
     masked = learn(LearnerName.STL, labels).probabilities["bright"]
     disturbed = IMAGES.clone()
     disturbed[14:] = 255 - disturbed[14:]

@@ -35,6 +35,14 @@ class Validation(NamedTuple):
     clean: float
 
 
+class Pairs(NamedTuple):
+    """Images as they were and protected, ``(M, 3, S, S)`` uint8 each, and their labels, as those of the release."""
+
+    originals: Tensor
+    protected: Tensor
+    labels: Mapping[str, Tensor]
+
+
 @dataclass(frozen=True)
 class AttackerView:
     """What an attacker has at hand.
@@ -42,13 +50,12 @@ class AttackerView:
     Attributes:
         labels: The published labels: task name to ``(N,)`` int64, negative where unlabelled, or to label maps.
         tasks: Their tasks.
-        pairs: A few originals and their protected versions, ``(M, 3, S, S)`` uint8 each, which whoever has the
-            generator can make from any images; or his own images, which the owner protected for him. None: he has none.
+        pairs: A few pairs, which whoever has the generator can make from any images, under labels of his choice; or of
+            his own images, which the owner protected for him. None: he has none.
         crop_size: Side in pixels of what his network will see.
         seed: Of whatever he draws.
         device: Where he computes.
         on_progress: Called now and then with the share that is done, in [0, 1]; None: nobody listens.
-        pair_labels: Labels of the pairs, as ``labels``, ``(M,)``: whoever makes pairs chose them. None without pairs.
         epsilon: Bound of the release in 255ths, which anyone can read off it.
         weights: The generator's checkpoint, where he has it; never the key.
         own_images: Clean images of his own, ``(K, 3, S, S)`` uint8, none of which is in the release; None: he has none.
@@ -56,12 +63,11 @@ class AttackerView:
 
     labels: Mapping[str, Tensor]
     tasks: TaskSet
-    pairs: tuple[Tensor, Tensor] | None
+    pairs: Pairs | None
     crop_size: int
     seed: int
     device: torch.device
     on_progress: Callable[[float], None] | None = None
-    pair_labels: Mapping[str, Tensor] | None = None
     epsilon: int = 8
     weights: Path | None = None
     own_images: Tensor | None = None

@@ -12,7 +12,13 @@ from torch import Tensor, nn
 from mtlue_cli.choices import Tier
 from mtlue_cli.errors import InputError
 from mtlue_cli.training.intervention import Intervention, Mixture
-from mtlue_cli.verification.countermeasures.base import AttackerView, Countermeasure, CountermeasureChoice, Validation
+from mtlue_cli.verification.countermeasures.base import (
+    AttackerView,
+    Countermeasure,
+    CountermeasureChoice,
+    Pairs,
+    Validation,
+)
 
 STEPS = re.compile(r"\+(?=[a-z])")
 """Between the countermeasures of one option, as in ``jpeg:quality=30+grayscale``; ``1e+3`` is a number."""
@@ -67,7 +73,7 @@ class InOrder(Countermeasure):
 
             images = step.before_training(images, replace(view, pairs=pairs, own_images=own, on_progress=report))
             if pairs is not None:
-                pairs = step.at_inference(pairs[0]), step.at_inference(pairs[1])
+                pairs = Pairs(step.at_inference(pairs.originals), step.at_inference(pairs.protected), pairs.labels)
             if own is not None:
                 own = step.at_inference(own)
         return images

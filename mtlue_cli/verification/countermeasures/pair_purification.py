@@ -5,7 +5,7 @@ from typing import Annotated
 
 from msgspec import Meta
 
-from mtlue_cli.verification.countermeasures.base import AttackerView
+from mtlue_cli.verification.countermeasures.base import AttackerView, Pairs
 from mtlue_cli.verification.countermeasures.pair_remover import PairRemover, RemoverNetwork
 
 
@@ -40,13 +40,9 @@ class PairPurification(PairRemover):
         object.__setattr__(self, "needs_own_pairs", self.pairs)
 
     def train(self, view: AttackerView) -> RemoverNetwork:
-        """As the remover does, on the first :attr:`pairs` pairs.
-
-        Raises:
-            ValueError: There are none.
-        """
-        if view.pairs is None:
-            raise ValueError("purification by pairs needs pairs of the attacker's own images")
-        clean, protected = (images[: self.pairs] for images in view.pairs)
-        labels = {name: column[: self.pairs] for name, column in (view.pair_labels or {}).items()}
-        return super().train(replace(view, pairs=(clean, protected), pair_labels=labels))
+        """As the remover does, on the first :attr:`pairs` pairs."""
+        if view.pairs is not None:
+            originals, protected, labels = view.pairs
+            labels = {name: column[: self.pairs] for name, column in labels.items()}
+            view = replace(view, pairs=Pairs(originals[: self.pairs], protected[: self.pairs], labels))
+        return super().train(view)

@@ -12,7 +12,13 @@ from mtlue_cli.devices import on_device, seeded
 from mtlue_cli.tasks.spec import TaskSet
 from mtlue_cli.training.augment import apply_view, draw_crop
 from mtlue_cli.training.multitask_loop import to_float
-from mtlue_cli.verification.countermeasures.base import CALL, AttackerView, Countermeasure, chunks, rounded_by_chance
+from mtlue_cli.verification.countermeasures.base import (
+    CALL,
+    AttackerView,
+    Countermeasure,
+    chunks,
+    rounded_by_chance,
+)
 
 STRIDE = 8
 """Sides are filled up to multiples of this: one space-to-depth and two halvings."""
@@ -66,7 +72,7 @@ class PairRemover(Countermeasure):
         """The release as the remover restores it, ``(N, 3, S, S)`` uint8; no value moves by more than in the pairs.
 
         Raises:
-            ValueError: There are no pairs, or no labels of theirs although the network is to see them.
+            ValueError: There are no pairs.
         """
         network = self.train(view)
         names = network.tasks.names if network.tasks is not None else ()
@@ -82,14 +88,11 @@ class PairRemover(Countermeasure):
 
     def train(self, view: AttackerView) -> "RemoverNetwork":
         """Fit a network to what protection adds to the pairs, left in evaluation mode; deterministic on a CPU."""
-        if view.pairs is None or not len(view.pairs[0]):
+        if view.pairs is None or not len(view.pairs.originals):
             raise ValueError("a pair-trained remover needs pairs of clean and protected images")
-        if self.use_labels and view.pair_labels is None:
-            raise ValueError("a remover that sees labels needs the labels of its pairs")
-        originals, protected = view.pairs
+        originals, protected, labels = view.pairs
         tasks = view.tasks.image_level
         sees_labels = self.use_labels and len(tasks) > 0
-        labels = view.pair_labels if sees_labels and view.pair_labels is not None else {}
         size = originals.shape[-1]
         bound = max(1, int((protected.short() - originals.short()).abs().max())) / 255.0
         with seeded(view.seed):
@@ -105,7 +108,7 @@ class PairRemover(Countermeasure):
         for step in range(self.steps):
             rows = torch.randint(len(originals), (min(self.batch_size, len(originals)),), generator=rng)
             seen, target = to_float(protected[rows], view.device), to_float(originals[rows], view.device)
-            known = {name: column[rows].to(view.device) for name, column in labels.items()}
+            known = {name: labels[name][rows].to(view.device) for name in (tasks.names if sees_labels else ())}
             crops = draw_crop(size, crop, len(rows), rng)
             predicted = network(apply_view(network.inputs(seen, known), crops, crop))
             # In units of the bound, so that the size of the gradient does not depend on epsilon.

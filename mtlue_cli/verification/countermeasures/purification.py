@@ -47,11 +47,7 @@ class Purification(Countermeasure):
     coarse: Annotated[int, Meta(ge=2, le=32)] = 16
     patch: Annotated[int, Meta(ge=2, le=16)] = 8
     needs_own_images = True
-
-    @property
-    def cost(self) -> float:
-        """Against plain training."""
-        return 1.1
+    cost = 1.1
 
     def before_training(self, images: Tensor, view: AttackerView) -> Tensor:
         """The release as the denoiser restores it, ``(N, 3, S, S)`` uint8.

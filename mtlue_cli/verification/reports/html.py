@@ -35,7 +35,6 @@ class Sample:
     """One image before and after, as PNG data URIs.
 
     Attributes:
-        name: What it is, such as its file name; may be empty.
         original, protected: The two images.
         change: ``protected - original`` times :data:`AMPLIFICATION` on grey.
         largest_change: Largest absolute change of a colour value, in 255ths, before any scaling.
@@ -43,7 +42,6 @@ class Sample:
         maps: Names and pictures of its masks and maps.
     """
 
-    name: str
     original: str
     protected: str
     change: str
@@ -109,7 +107,6 @@ def _setting(value: Any) -> str:  # noqa: ANN401 - whatever a settings dataclass
 def draw_samples(
     originals: Sequence[npt.NDArray[np.uint8]],
     protected: Sequence[npt.NDArray[np.uint8]],
-    names: Sequence[str] | None = None,
     maps: Sequence[Mapping[str, npt.NDArray[np.uint8]]] = (),
 ) -> tuple[Sample, ...]:
     """Draw the first :data:`MOST_SAMPLES` images.
@@ -117,23 +114,18 @@ def draw_samples(
     Args:
         originals: Images of ``(H, W, 3)`` uint8 each.
         protected: Of each the protected version, of the same shape and type.
-        names: What they are; None: nothing.
         maps: Of each its masks and maps, coloured, ``(h, w, 3)`` uint8, by name; none: of no image.
 
     Raises:
         ValueError: The sequences differ in length, or an image has another shape or type.
     """
-    titles = [""] * len(originals) if names is None else names
     beside = maps or [{}] * len(originals)
-    found = list(zip(originals, protected, titles, beside, strict=True))[:MOST_SAMPLES]
+    found = list(zip(originals, protected, beside, strict=True))[:MOST_SAMPLES]
     return tuple(_draw(*one) for one in found)
 
 
 def _draw(
-    original: npt.NDArray[np.uint8],
-    protected: npt.NDArray[np.uint8],
-    name: str,
-    maps: Mapping[str, npt.NDArray[np.uint8]],
+    original: npt.NDArray[np.uint8], protected: npt.NDArray[np.uint8], maps: Mapping[str, npt.NDArray[np.uint8]]
 ) -> Sample:
     for image in (original, protected):
         if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
@@ -144,7 +136,6 @@ def _draw(
     amplified = np.clip(128 + AMPLIFICATION * change, 0, 255).astype(np.uint8)
     height, width, _ = original.shape
     return Sample(
-        name=name,
         original=_data_uri(original),
         protected=_data_uri(protected),
         change=_data_uri(amplified),

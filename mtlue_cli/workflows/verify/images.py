@@ -1,7 +1,7 @@
 """The images of a verification: divided, loaded, protected in memory."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -66,9 +66,8 @@ class Sources:
         if self.made is not None:
             return self.made
         assert self.audit is not None and self.config.protected is not None  # noqa: PT018 - one of the two is there
-        names = tuple(self.audit.released[name] for name in self.train.table.file_names)
-        released = replace(self.train.table, file_names=names)
-        return load_side(Side(self.config.protected, released), "released images", self.config, self.progress)
+        names = [self.audit.released[name] for name in self.train.table.file_names]
+        return load_images(self.config.protected, names, "released images", self.config, self.progress)
 
     def flip(self) -> MeanFlip | None:
         """Mean FLIP: of a sample of the released files, or of the training images as victims see them."""
@@ -145,12 +144,10 @@ def read_test_side(config: VerifyConfig, table: LabelTable, bins: tuple[Bins, ..
     return Side(folder, found.recoded(table.tasks))
 
 
-def load_side(side: Side, what: str, config: VerifyConfig, progress: Progress) -> Tensor:
-    """The images of one side as victims see them, ``(N, 3, S, S)`` uint8; ``what`` names them for the progress."""
-    progress.start(f"loading {what}", len(side.table))
-    images = load_square_images(
-        side.folder, side.table.file_names, config.side, workers=config.workers, on_image=progress.advance
-    )
+def load_images(folder: Path, names: Sequence[str], what: str, config: VerifyConfig, progress: Progress) -> Tensor:
+    """Images as victims see them, ``(N, 3, S, S)`` uint8; ``what`` names them for the progress."""
+    progress.start(f"loading {what}", len(names))
+    images = load_square_images(folder, names, config.side, workers=config.workers, on_image=progress.advance)
     progress.finish()
     return images
 
@@ -186,10 +183,7 @@ def load_own_images(config: VerifyConfig, judged: Sequence[Side], progress: Prog
     if len(names) < FEWEST_OWN_IMAGES:
         raise InputError(f"{folder} holds {counted(len(names), 'image')}, expected at least {FEWEST_OWN_IMAGES}")
     refuse_judged(folder, names, judged, config.protected)
-    progress.start("loading the attacker's images", len(names))
-    images = load_square_images(folder, names, config.side, workers=config.workers, on_image=progress.advance)
-    progress.finish()
-    return images
+    return load_images(folder, names, "the attacker's images", config, progress)
 
 
 def service_pairs(
@@ -211,9 +205,8 @@ def service_pairs(
         has, ``(P,)`` int64. What lacks the least effect is left out, as in a release.
     """
     rows = torch.randint(len(train.table), (min(count, len(own)),), generator=torch.Generator().manual_seed(seed))
-    row_of = {name: row for row, name in enumerate(labels.file_names)}
-    tasks = loaded.card.tasks.image_level
-    given = labels.take(row_of[train.table.file_names[row]] for row in rows.tolist()).recoded(tasks)
+    names = (train.table.file_names[row] for row in rows.tolist())
+    given = _labels_of(names, labels).recoded(loaded.card.tasks.image_level)
     columns = {name: [int(cell) if cell >= 0 else None for cell in column] for name, column in given.columns.items()}
     lacking: dict[int, Shortfall] = {}
     protected = Generator(loaded, device).protect(own[: len(rows)], columns, lacking=lacking)
@@ -242,8 +235,7 @@ def protect_side(
         InputError: A photo cannot be read, or fewer than two are left.
     """
     # The generator takes all its tasks, also those that these labels cannot measure.
-    row_of = {name: row for row, name in enumerate(labels.file_names)}
-    given = labels.take(row_of[name] for name in train.table.file_names).recoded(loaded.card.tasks)
+    given = _labels_of(train.table.file_names, labels).recoded(loaded.card.tasks)
     kept = load_labels(given, loaded.card.image_size, workers=config.workers)
     progress.start("protecting in memory", len(clean))
     protected, lacking = protect_in_memory(
@@ -265,3 +257,9 @@ def protect_side(
     if len(rows) < 2:
         raise InputError(note, hint="train weights on these images: mtlue train-generator")
     return Side(train.folder, train.table.take(rows)), clean[rows], protected[rows], (note,)
+
+
+def _labels_of(names: Iterable[str], labels: LabelTable) -> LabelTable:
+    """The rows of the images called ``names``, in their order."""
+    row_of = {name: row for row, name in enumerate(labels.file_names)}
+    return labels.take(row_of[name] for name in names)

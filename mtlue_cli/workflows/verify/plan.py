@@ -202,14 +202,8 @@ def plan_verification(config: VerifyConfig) -> VerifyPlan:
     tier = TIERS[config.tier] if config.tier is not None else None
     wanted = _victims(config, methods, tier.victims if tier is not None else (VictimSpec(),))
     victims = [victim for victim in wanted if not WEIGHTINGS[victim.weighting].missing()]
-    usual = tier.countermeasures if tier else ()
-    is_public = published_weights(config.weights, config.protected) is not None
-    if not is_public:
-        usual = tuple(choice for choice in usual if not choice.of_published_weights)
-    if config.attacker_images is None:
-        usual = tuple(choice for choice in usual if not choice.settings.needs_own_images)
-    if config.weights is None:
-        usual = tuple(choice for choice in usual if not choice.settings.needs_own_pairs)
+    named_only = _named_only(config)
+    usual = tuple(choice for choice in (tier.countermeasures if tier else ()) if choice.name not in named_only)
     countermeasures = _chosen(None if config.countermeasures is None else named, usual)
     fractions = _chosen(config.fractions, tier.fractions if tier else ())
     conditions = plan_conditions(
@@ -217,7 +211,8 @@ def plan_verification(config: VerifyConfig) -> VerifyPlan:
     )
     probes = tuple(ProbeName) if config.probes else ()
     untried = not_tested(conditions, probes)
-    reasons = {
+    reasons = {f"countermeasure {name}": why for name, why in named_only.items()}
+    reasons |= {
         f"weighting {name.value}": f"needs {', '.join(spec.missing())}: {INSTALL}"
         for name, spec in WEIGHTINGS.items()
         if spec.missing()
@@ -228,21 +223,8 @@ def plan_verification(config: VerifyConfig) -> VerifyPlan:
             for method in METHODS.values()
             if method.needs_start
         }
-    if config.weights is None:
-        served = [choice for choice in COUNTERMEASURES.values() if choice.settings.needs_own_pairs]
-        reasons |= {f"countermeasure {choice.name}": NO_SERVICE for choice in served}
-    if config.attacker_images is None:
-        needy = [choice for choice in COUNTERMEASURES.values() if choice.settings.needs_own_images]
-        reasons |= {f"countermeasure {choice.name}": "needs --attacker-images: clean images" for choice in needy}
     if config.metric is not MetricName.ACCURACY:
         untried = (*untried, NotTested("early stopping", "it is measured under --metric accuracy only"))
-    if not is_public:
-        unknown = "the generator is assumed to be private; name it to try it anyway"
-        reasons |= {
-            f"countermeasure {choice.name}": unknown
-            for choice in COUNTERMEASURES.values()
-            if choice.of_published_weights
-        }
     return VerifyPlan(
         conditions,
         probes,
@@ -253,6 +235,20 @@ def plan_verification(config: VerifyConfig) -> VerifyPlan:
         tier.least_steps if tier is not None and config.epochs is None else 0,
         frozenset(condition for condition in conditions if _is_asked_for(condition, conditions[0], config)),
     )
+
+
+def _named_only(config: VerifyConfig) -> dict[str, str]:
+    """Countermeasures that this run tries only if an option names them, each with the reason."""
+    is_public = published_weights(config.weights, config.protected) is not None
+    reasons: dict[str, str] = {}
+    for choice in COUNTERMEASURES.values():
+        if not is_public and choice.of_published_weights:
+            reasons[choice.name] = "the generator is assumed to be private; name it to try it anyway"
+        elif config.attacker_images is None and choice.settings.needs_own_images:
+            reasons[choice.name] = "needs --attacker-images: clean images"
+        elif config.weights is None and choice.settings.needs_own_pairs:
+            reasons[choice.name] = NO_SERVICE
+    return reasons
 
 
 def _is_asked_for(condition: Condition, first: Condition, config: VerifyConfig) -> bool:

@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
@@ -31,10 +31,11 @@ from mtlue_cli.training.runtime import library_versions
 from mtlue_cli.verification.audit import audit_release
 from mtlue_cli.verification.bootstrap import Bootstrap
 from mtlue_cli.verification.conditions import Condition, Material, Role, VictimSpec
+from mtlue_cli.verification.countermeasures.base import Pairs
 from mtlue_cli.verification.document import Counts
 from mtlue_cli.verification.experiment import DivergedError, ExperimentData, Laboratory
 from mtlue_cli.verification.figures import ConditionFigures, figures_of
-from mtlue_cli.verification.learner import images_an_epoch
+from mtlue_cli.verification.learner import images_a_network
 from mtlue_cli.verification.probes.base import FEWEST_IMAGES, ProbeFigures, ProbeSample
 from mtlue_cli.verification.probes.registry import PROBES
 from mtlue_cli.verification.promise import Promise, utility_notes
@@ -51,9 +52,9 @@ from mtlue_cli.workflows.verify.config import VerifyConfig
 from mtlue_cli.workflows.verify.images import (
     Sources,
     checked_labels,
+    load_images,
     load_judged,
     load_own_images,
-    load_side,
     protect_side,
     service_pairs,
 )
@@ -127,6 +128,13 @@ def _verified(
         "counts": None,
         "flip": None,
     }
+
+    def note_all(found: Iterable[str]) -> None:
+        """Tell the user, now and in the result."""
+        for note in found:
+            setting["notes"].append(note)
+            progress.note(note)
+
     audit = None
     if config.protected is not None:
         audit = audit_release(
@@ -166,44 +174,39 @@ def _verified(
         on_file=progress.advance,
     )
     progress.finish()
-    for note in sides.notes:
-        progress.note(note)
-    clean, made = load_side(sides.train, "clean images", config, progress), None
+    note_all(sides.notes)
+    train, test = sides.train, sides.test
+    clean, made = load_images(train.folder, train.table.file_names, "clean images", config, progress), None
     if loaded is not None:
-        kept, clean, made, quarantined = protect_side(loaded, sides.train, labels, clean, config, device, progress)
-        sides = replace(sides, train=kept, notes=(*sides.notes, *quarantined))
-        for note in quarantined:
-            progress.note(note)
-    setting["counts"] = Counts(len(sides.train.table), len(sides.test.table))
-    setting["notes"] += list(sides.notes)
-    train_labels = load_labels(sides.train.table, config.side, workers=config.workers)
+        train, clean, made, quarantined = protect_side(loaded, train, labels, clean, config, device, progress)
+        note_all(quarantined)
+    setting["counts"] = Counts(len(train.table), len(test.table))
+    train_labels = load_labels(train.table, config.side, workers=config.workers)
     data = ExperimentData(
         with_spans(table.tasks, train_labels),
         train_labels,
-        load_side(sides.test, "test images", config, progress),
-        load_labels(sides.test.table, config.side, workers=config.workers),
+        load_images(test.folder, test.table.file_names, "test images", config, progress),
+        load_labels(test.table, config.side, workers=config.workers),
         promise.tasks if promise.kept else None,
     )
-    sources = Sources(config, sides.train, clean, made, audit, progress)
+    sources = Sources(config, train, clean, made, audit, progress)
     settings = LearningSettings(
-        epochs=plan.epochs_with(images_an_epoch(LearnerName.MTL, data.train_labels, data.tasks)),
+        epochs=plan.epochs_with(sum(images_a_network(LearnerName.MTL, data.train_labels, data.tasks))),
         batch_size=plan.batch_size,
         learning_rate=config.learning_rate,
         crop_size=config.size,
         seed=config.seed,
     )
     setting["settings"]["epochs"] = settings.epochs
-    own_images = load_own_images(config, (sides.train, sides.test), progress)
+    own_images = load_own_images(config, (train, test), progress)
     if own_images is not None:
-        setting["notes"].append(f"the attacker has {len(own_images):,} clean images of his own")
-        progress.note(setting["notes"][-1])
+        note_all([f"the attacker has {len(own_images):,} clean images of his own"])
     own_pairs = None
     wanted_pairs = max(one.attack.needs_own_pairs for one in plan.conditions)
     if own_images is not None and loaded is not None and wanted_pairs and len(loaded.card.tasks.image_level):
-        mine, theirs, rows = service_pairs(loaded, sides.train, labels, own_images, wanted_pairs, config.seed, device)
-        own_pairs = mine, theirs, {name: column[rows] for name, column in train_labels.items()}
-        setting["notes"].append(f"the owner protected {len(mine):,} images for the attacker, as a service")
-        progress.note(setting["notes"][-1])
+        mine, theirs, rows = service_pairs(loaded, train, labels, own_images, wanted_pairs, config.seed, device)
+        own_pairs = Pairs(mine, theirs, {name: column[rows] for name, column in train_labels.items()})
+        note_all([f"the owner protected {len(mine):,} images for the attacker, as a service"])
     for start in starts.values():
         progress.note(f"fine-tuned victims start from {start.source}")
     cache = _cache(config, progress)
@@ -213,7 +216,7 @@ def _verified(
         settings,
         device,
         cache,
-        starts | train_starts(config, plan, settings, (sides.train, sides.test), device, cache, progress),
+        starts | train_starts(config, plan, settings, (train, test), device, cache, progress),
         attackers_weights(config.weights, config.protected),
         own_images,
         own_pairs,
@@ -226,14 +229,10 @@ def _verified(
             return found.judgement().conditions, found.skipped
 
         plan, notes = narrowed(plan, settings.epochs, 60 * config.adaptive_minutes, short_runs)
-        setting["notes"] += notes
-        for note in notes:
-            progress.note(note)
+        note_all(notes)
     run = PlanRun(lab, config, plan, promise, progress, engine)
     judgement, probes = run.judgement(), run.probes()
-    for note in utility_notes(judgement.conditions, promise.kept):
-        setting["notes"].append(note)
-        progress.note(note)
+    note_all(utility_notes(judgement.conditions, promise.kept))
     setting["flip"] = sources.flip()
     return verify_result(
         judgement,
@@ -314,15 +313,15 @@ class RemoteVictims:
                 raise MtlueError(f"{self.lab.weights} is not on all computers of the cluster; put it where all see it")
         lab = replace(self.lab, device=choose_device(self.device), weights=weights)
 
-        def work(unit: Unit, done: Done) -> None:
-            try:
-                found = (lab.run if unit.trains else lab.key_of)(unit.condition, unit.seed)
-            except (DivergedError, InputError) as error:
-                done((unit.number, unit.seed, error))
-            else:
-                done((unit.number, unit.seed, found))
+        yield lambda unit, done: _work(lab.run if unit.trains else lab.key_of, unit, done)
 
-        yield work
+
+def _work(attempt: Callable[[Condition, int], Any], unit: Unit, done: Done) -> None:
+    try:
+        found = attempt(unit.condition, unit.seed)
+    except (DivergedError, InputError) as error:
+        found = error
+    done((unit.number, unit.seed, found))
 
 
 def _given(images: Tensor) -> Tensor:
@@ -426,7 +425,7 @@ class PlanRun:
 
     def _train(self, conditions: Sequence[Condition]) -> dict[Condition, Sequence[VictimResult] | Exception]:
         """The victims of each condition, or why one of them cannot be trained."""
-        trained: dict[Unit, VictimResult] = {}
+        trained: dict[tuple[int, int], VictimResult] = {}
         errors: dict[int, Exception] = {}
         seeds = self.config.seed_range
         units = [Unit(number, condition, seed) for number, condition in enumerate(conditions) for seed in seeds]
@@ -436,30 +435,21 @@ class PlanRun:
             if isinstance(found, Exception):
                 errors.setdefault(number, found)
             else:
-                trained[Unit(number, conditions[number], seed)] = found
+                trained[number, seed] = found
 
         if self.engine.is_remote:
             self._train_afar(units, done)
         else:
             self.engine.run(self._here, (unit for unit in units if unit.number not in errors), done)
         return {
-            condition: errors[number]
-            if number in errors
-            else [trained[Unit(number, condition, seed)] for seed in seeds]
+            condition: errors[number] if number in errors else [trained[number, seed] for seed in seeds]
             for number, condition in enumerate(conditions)
         }
 
     @contextmanager
     def _here(self) -> Iterator[Callable[[Unit, Done], None]]:
         """Work on victims in this process."""
-
-        def work(unit: Unit, done: Done) -> None:
-            try:
-                done((unit.number, unit.seed, self._victim(unit.condition, unit.seed)))
-            except (DivergedError, InputError) as error:
-                done((unit.number, unit.seed, error))
-
-        yield work
+        yield partial(_work, self._victim)
 
     @cached_property
     def _afar(self) -> RemoteVictims:

@@ -8,7 +8,7 @@ import torch
 from mtlue_cli import __version__
 from mtlue_cli.choices import BackboneName
 from mtlue_cli.errors import InputError
-from mtlue_cli.images.dataset import load_labels, load_square_images
+from mtlue_cli.images.dataset import load_labels
 from mtlue_cli.images.folder import match_labels
 from mtlue_cli.images.labelled import read_folder_labels
 from mtlue_cli.networks.multitask import MultiTaskNetwork
@@ -21,7 +21,7 @@ from mtlue_cli.verification.result_cache import ResultCache, document_digest
 from mtlue_cli.verification.split import Side
 from mtlue_cli.workflows.progress import Progress
 from mtlue_cli.workflows.verify.config import VerifyConfig
-from mtlue_cli.workflows.verify.images import refuse_judged
+from mtlue_cli.workflows.verify.images import load_images, refuse_judged
 from mtlue_cli.workflows.verify.plan import VerifyPlan
 
 
@@ -78,11 +78,7 @@ def train_starts(
     table = given.table.recoded(given.usual_tasks)
     match_labels(folder, table)
     refuse_judged(folder, table.file_names, judged)
-    progress.start("loading images for the start", len(table))
-    images = load_square_images(
-        folder, table.file_names, config.side, workers=config.workers, on_image=progress.advance
-    )
-    progress.finish()
+    images = load_images(folder, table.file_names, "images for the start", config, progress)
     columns = load_labels(table, config.side, workers=config.workers)
     tasks = with_spans(table.tasks, columns)
     starts: dict[BackboneName, PretrainedStart] = {}

@@ -14,7 +14,7 @@ from mtlue_cli.networks.backbones import Backbone
 from mtlue_cli.networks.multitask import ImageLevelNetwork
 from mtlue_cli.tasks.spec import UNLABELLED
 from mtlue_cli.training.intervention import Mixture
-from mtlue_cli.verification.countermeasures.base import AttackerView, Countermeasure
+from mtlue_cli.verification.countermeasures.base import AttackerView, Countermeasure, Pairs
 from mtlue_cli.verification.countermeasures.pair_remover import PairRemover
 from mtlue_cli.verification.countermeasures.purification import Purification
 from mtlue_cli.verification.countermeasures.registry import COUNTERMEASURES, countermeasure_named, countermeasures_of
@@ -51,14 +51,14 @@ def published(tmp_path_factory: pytest.TempPathFactory) -> None:
 
 def view_for(name: CountermeasureName, labels: Mapping[str, Tensor], seed: int = 0) -> AttackerView:
     """What the attacker has; pairs, weights and own images only for who declares that he needs them."""
-    pairs, pair_labels = None, None
+    pairs = None
     if build(name).needs_pairs or build(name).needs_own_pairs:
         originals, pair_labels = draw_sample(8, SIZE, seed=7)
-        pairs = (originals, originals.roll(1, dims=-1))
+        pairs = Pairs(originals, originals.roll(1, dims=-1), pair_labels)
     weights = WEIGHTS["published"] if build(name).needs_weights else None
     own = draw_sample(8, SIZE, seed=9)[0] if build(name).needs_own_images else None
     cpu = torch.device("cpu")
-    return AttackerView(labels, TASKS, pairs, CROP, seed, cpu, pair_labels=pair_labels, weights=weights, own_images=own)
+    return AttackerView(labels, TASKS, pairs, CROP, seed, cpu, weights=weights, own_images=own)
 
 
 def batch(seed: int = 0) -> tuple[Tensor, dict[str, Tensor]]:

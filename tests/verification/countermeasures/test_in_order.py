@@ -1,12 +1,14 @@
 """Countermeasures one after the other."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
 from mtlue_cli.errors import InputError
 from mtlue_cli.training.intervention import Mixture
 from mtlue_cli.verification.conditions import Condition, VictimSpec
-from mtlue_cli.verification.countermeasures.base import AttackerView, Countermeasure
+from mtlue_cli.verification.countermeasures.base import AttackerView, Countermeasure, Pairs
 from mtlue_cli.verification.countermeasures.registry import COUNTERMEASURES, countermeasure_named
 from tests.multitask_sample import TASKS
 from tests.verification.countermeasures.test_contract import CROP, batch, network, release, same_mixture
@@ -57,20 +59,11 @@ def test_pairs_go_the_way_of_the_release() -> None:
     """A remover that comes second learns from pairs that were greyed too."""
     images, labels = release()
     grey = countermeasure_named("grayscale").settings
-    pairs = images[:8], images[:8].roll(1, dims=-1)
+    pairs = Pairs(images[:8], images[:8].roll(1, dims=-1), {name: column[:8] for name, column in labels.items()})
     remover = countermeasure_named("pair-remover:steps=2").settings
-    view = AttackerView(
-        labels, TASKS, pairs, CROP, 0, torch.device("cpu"), pair_labels={k: v[:8] for k, v in labels.items()}
-    )
-    greyed = AttackerView(
-        labels,
-        TASKS,
-        (grey.at_inference(pairs[0]), grey.at_inference(pairs[1])),
-        CROP,
-        0,
-        torch.device("cpu"),
-        pair_labels={name: column[:8] for name, column in labels.items()},
-    )
+    view = AttackerView(labels, TASKS, pairs, CROP, 0, torch.device("cpu"))
+    grey_pairs = Pairs(grey.at_inference(pairs.originals), grey.at_inference(pairs.protected), pairs.labels)
+    greyed = replace(view, pairs=grey_pairs)
     both = countermeasure_named("grayscale+pair-remover:steps=2").settings
     assert both.needs_pairs
     expected = remover.before_training(grey.at_inference(images), greyed)
