@@ -29,6 +29,9 @@ LEAST_COPY_SHARE = 0.8
 """Share of the perturbation that a copy must have left, unless the user says otherwise. Victims that were trained to
 the end learned at most 0.10 with 0.85 left; short ones learned 0.26 with 0.75 left, 0.89 with half (docs/trace.md)."""
 
+FLIP_LOW, FLIP_NORMAL = 0.09, 0.13
+"""Mean FLIP that training with ``--visibility low`` and ``normal`` aims at."""
+
 TRACE_LEVELS = 6
 """Bound in 255ths of the codes that ``--traceable`` without a number adds."""
 

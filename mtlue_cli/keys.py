@@ -112,11 +112,16 @@ class FoundKey:
 
     def in_words(self) -> str:
         """Its public name and where it is; one that was made just now may be made anew by the next run."""
-        return f"a new one, in {self.origin}" if self.made else f"{self.key.fingerprint}, from {self.origin}"
+        return key_in_words(self.key.fingerprint, self.origin, made=self.made)
 
     def announced(self, use: str) -> tuple[str, ...]:
         """A note for the user if the key was made just now; ``use`` says what it does."""
         return (f"created a key in {self.origin}, which {use}: keep it to yourself",) if self.made else ()
+
+
+def key_in_words(fingerprint: str, place: str, *, made: bool) -> str:
+    """The public name of a secret and where it is; one that was ``made`` just now has no name that lasts."""
+    return f"a new one, in {place}" if made else f"{fingerprint}, from {place}"
 
 
 def find_key(file: Path | None, environment: Mapping[str, str] = os.environ, *, keep: bool = True) -> FoundKey:

@@ -20,20 +20,44 @@ THEN = "=" * 30
 
 MOST_SECONDS = 0.4
 MOST_TIMES_LIBRARIES = 2.0
-ASK = """
+SCRIPT = """
 import sys
+{first}
 from mtlue_cli.commands.app import main
 for words in {words!r}:
     sys.argv = ["mtlue", *words]
     try:
         main()
     except SystemExit as end:
-        assert not end.code, end.code
+        assert end.code in {codes!r}, end.code
     loaded = sorted(set({heavy!r}) & set(sys.modules))
     if loaded:
         sys.exit(f"{{words}} loaded: {{loaded}}")
-    print("{then}")
+    for stream in sys.stdout, sys.stderr:
+        print("{then}", file=stream)
 """
+
+
+def run(
+    *words: list[str],
+    heavy: tuple[str, ...] = HEAVY,
+    codes: tuple[int | None, ...] = (None, 0),
+    folder: Path | None = None,
+    first: str = "",
+) -> subprocess.CompletedProcess[str]:
+    """Commands one after another in a process of their own, in this folder; fails where one loads what is heavy."""
+    # So that a checkout is found from another folder.
+    environment = {**os.environ, "PYTHONPATH": str(Path(mtlue_cli.__file__).parents[1])}
+    source = SCRIPT.format(first=first, words=words, codes=codes, heavy=heavy, then=THEN)
+    command = [sys.executable, "-c", source]
+    return subprocess.run(command, capture_output=True, text=True, check=False, cwd=folder, env=environment)
+
+
+def answers_to(said: str) -> list[str]:
+    """What each command of :func:`run` printed."""
+    *answers, last = said.split(f"{THEN}\n")
+    assert last == ""
+    return answers
 
 
 def test_all_commands_of_the_contract_are_there() -> None:
@@ -50,27 +74,22 @@ def test_the_list_of_commands_says_what_the_help_of_each_begins_with(name: str) 
 
 def test_a_command_that_is_not_asked_for_is_not_imported() -> None:
     others = ("mtlue_cli.commands.verify", "mtlue_cli.commands.trace")
-    source = ASK.format(words=[["inspect", "--help"]], heavy=others, then=THEN)
-    asked = subprocess.run([sys.executable, "-c", source], capture_output=True, text=True, check=False)
+    asked = run(["inspect", "--help"], heavy=others)
     assert asked.returncode == 0, asked.stderr
     assert "--against" in asked.stdout
 
 
 def test_help_loads_nothing_heavy() -> None:
     words = [["--version"], ["--help"], *([*name.split(), "--help"] for name in COMMANDS)]
-    source = ASK.format(words=words, heavy=HEAVY, then=THEN)
-    asked = subprocess.run([sys.executable, "-c", source], capture_output=True, text=True, check=False)
+    asked = run(*words)
     assert asked.returncode == 0, asked.stderr
-    *answers, last = asked.stdout.split(f"{THEN}\n")
-    assert last == ""
+    answers = answers_to(asked.stdout)
     assert len(answers) == len(words)
     assert all(answer.strip() for answer in answers)
 
 
 def test_the_check_itself_notices_a_heavy_import() -> None:
-    source = ASK.format(words=[["--help"]], heavy=HEAVY, then=THEN)
-    source = source.replace("import sys\n", "import sys\nimport safetensors\n", 1)
-    asked = subprocess.run([sys.executable, "-c", source], capture_output=True, text=True, check=False)
+    asked = run(["--help"], first="import safetensors")
     assert asked.returncode == 1
     assert "safetensors" in asked.stderr
 
@@ -94,29 +113,7 @@ def test_help_answers_within_its_cpu_time(tmp_path: Path) -> None:
     assert spent < max(MOST_SECONDS, MOST_TIMES_LIBRARIES * libraries)
 
 
-RUN = """
-import sys
-from mtlue_cli.commands.app import main
-for words in {words!r}:
-    sys.argv = ["mtlue", *words]
-    try:
-        main()
-    except SystemExit as end:
-        assert end.code in {codes!r}, end.code
-    print("torch" in sys.modules)
-    print("{then}", file=sys.stderr)
-"""
 SOUND, UNSAFE = "file_name,t\na.png,x\nb.png,y\n", "file_name,t\na.png,x\n../b.png,y\n"
-
-
-def run(folder: Path, *words: list[str], codes: tuple[int | None, ...]) -> subprocess.CompletedProcess[str]:
-    """Commands one after another in a process of their own, whose current folder is this one."""
-    # So that a checkout is found from another folder.
-    environment = {**os.environ, "PYTHONPATH": str(Path(mtlue_cli.__file__).parents[1])}
-    command = [sys.executable, "-c", RUN.format(words=words, codes=codes, then=THEN)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=folder, env=environment)
-    assert done.returncode == 0, done.stderr
-    return done
 
 
 def test_faults_of_labels_weights_and_options_do_not_wait_for_torch(tmp_path: Path) -> None:
@@ -141,12 +138,12 @@ def test_faults_of_labels_weights_and_options_do_not_wait_for_torch(tmp_path: Pa
         (["verify", "--weights", "utkface"], "sound.csv", "'age' is missing"),
         (["verify"], "sound.csv", "exactly one of --protected and --weights"),
     ]
-    done = run(tmp_path, *([*words, "photos", "--labels", labels] for words, labels, _ in cases), codes=(2,))
-    *answers, last = done.stderr.split(f"{THEN}\n")
-    assert last == ""
-    for answer, (words, _, fault) in zip(answers, cases, strict=True):
+    words_of = ([*words, "photos", "--labels", labels] for words, labels, _ in cases)
+    done = run(*words_of, heavy=("torch",), codes=(2,), folder=tmp_path)
+    assert done.returncode == 0, done.stderr
+    for answer, (words, _, fault) in zip(answers_to(done.stderr), cases, strict=True):
         assert fault in answer, words
-    assert done.stdout == "False\n" * len(cases)
+    assert answers_to(done.stdout) == [""] * len(cases)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["photos", "sound.csv", "unsafe.csv"]
 
 
@@ -158,8 +155,8 @@ def test_ready_made_patterns_do_not_load_torch(tmp_path: Path) -> None:
     (tmp_path / "k").touch(mode=0o600)
     (tmp_path / "k").write_text("8f3b1c0e77a2d94c5e60b1f823c9aa17d05e4b3691f7820cae13d65b48c2f09e")
     words = ["protect", "photos", "--labels", "labels.csv", "--quick", "--key", "k"]
-    done = run(tmp_path, words, codes=(None, 0))
-    assert done.stdout.splitlines()[-1] == "False"
+    done = run(words, heavy=("torch",), folder=tmp_path)
+    assert done.returncode == 0, done.stderr
     assert len(list((tmp_path / "photos-protected").glob("*.png"))) == 2
 
 

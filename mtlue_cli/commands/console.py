@@ -172,11 +172,13 @@ class LineProgress:
                 self._say(self._line(now))
 
     def finish(self) -> None:
-        """Say that the stage is over and how long it took; nothing if none is running."""
+        """Say how far the stage came and how long it took; nothing if none is running."""
         with self._lock:
             if self._stage is None:
                 return
-            parts = [f"{self._stage}: done, {self._done} in {duration(self._clock() - self._began)}"]
+            is_cut = self._total is not None and self._done < self._total
+            how_far = f"ended at {self._done} of {self._total}" if is_cut else f"done, {self._done}"
+            parts = [f"{self._stage}: {how_far} in {duration(self._clock() - self._began)}"]
             parts.extend(written(self._figures))
             self._stage = None
             self._say(", ".join(parts))

@@ -9,7 +9,7 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 from mtlue_cli.budget import check_table
-from mtlue_cli.errors import InputError
+from mtlue_cli.errors import InputError, first_line
 from mtlue_cli.layouts.image_text import has_image, image_text_error
 from mtlue_cli.layouts.shards import ShardKind, ShardRow, suffix_for
 from mtlue_cli.tasks.parquet_file import read_batches, read_footer, read_tables
@@ -41,7 +41,11 @@ def read_rows(path: Path) -> Iterator[ShardRow]:
     labels = [field.name for field in schema if field.name != column and _is_label(field.type)]
     others = tuple(field.name for field in schema if field.name not in (column, *labels))
     for batch in read_batches(path, [column, *labels, *others], BATCH):
-        for row in batch.to_pylist():
+        try:
+            rows = batch.to_pylist()
+        except ValueError as error:
+            raise InputError(f"{path} has a text that cannot be read: {first_line(error)}", hint="repair it") from error
+        for row in rows:
             image = next((name for name in (*labels, *others) if has_image(row[name])), None)
             if image is not None:
                 raise image_text_error(path, f"column {quoted(image)}")
@@ -185,7 +189,7 @@ def _replaced(cell: Any, image: bytes) -> Any:  # noqa: ANN401 - a struct or byt
     path = cell["path"]
     old = PurePosixPath(path or "").suffix
     suffix = suffix_for(old, image)
-    if path and suffix != old:
+    if path and suffix != old and PurePosixPath(path).name:
         path = str(PurePosixPath(path).with_suffix(suffix))
     return {"bytes": image, "path": path}
 

@@ -5,15 +5,17 @@ Source: the documentation of the ``webdataset`` package.
 
 import io
 import json
+import lzma
 import tarfile
+import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from mtlue_cli.budget import budget
-from mtlue_cli.errors import InputError
+from mtlue_cli.errors import InputError, first_line
 from mtlue_cli.files import stream_of
 from mtlue_cli.layouts.image_text import has_image, holds_image, image_text_error
 from mtlue_cli.layouts.shards import ShardKind, ShardRow, suffix_for
@@ -24,6 +26,10 @@ IMAGES = frozenset({"jpg", "jpeg", "png", "webp", "gif", "bmp", "tif", "tiff"})
 
 TEXTS = frozenset({"json", "cls", "cls2", "index", "inx", "id", "txt", "text", "transcript", "caption"})
 """Endings of members that are released as they are; others are left out, as they may be images too."""
+
+
+_ANEW = "write the shard again, or move it out of the folder"
+_BLOCKS = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -119,6 +125,8 @@ def _samples(path: Path) -> Iterator[Sample]:
                 raise InputError(
                     f"{path}: the sample {quoted(key)} has several images", hint="protect samples of one image"
                 )
+            if ending in members:
+                raise InputError(f"{path} has two members called {quoted(info.name)}", hint=_ANEW)
             members[ending] = (info, content)
         yield Sample(key, members)
 
@@ -126,10 +134,12 @@ def _samples(path: Path) -> Iterator[Sample]:
 def _members(path: Path) -> Iterator[tuple[str, str, tarfile.TarInfo, bytes]]:
     """Name, ending, header and content of each file; a file without a name or an ending is left out."""
     try:
-        with tarfile.open(path, "r|*", stream_of(path)) as archive:
+        with tarfile.open(path, "r|*", stream_of(path), tarinfo=_StrictHeader) as archive:
             for info in archive:
                 if info.isdir():
                     continue
+                if info.name.startswith("/") or ".." in info.name.split("/"):
+                    raise InputError(f"{path}: {quoted(info.name)} leads out of the shard", hint=_ANEW)
                 if not info.isreg():
                     raise InputError(f"{path}: {quoted(info.name)} is a link or a device, expected a file")
                 folder, slash, file = info.name.rpartition("/")
@@ -142,8 +152,32 @@ def _members(path: Path) -> Iterator[tuple[str, str, tarfile.TarInfo, bytes]]:
                 stream = archive.extractfile(info)
                 if stem and "." in file and stream is not None:
                     yield folder + slash + stem, ending, info, stream.read()
-    except (tarfile.TarError, EOFError, OSError) as error:
-        raise InputError(f"{path} cannot be read as a tar file: {error}") from error
+            while rest := archive.fileobj.read(_BLOCKS) if archive.fileobj is not None else b"":
+                if rest.strip(b"\0"):
+                    raise InputError(f"{path} has more behind its end, such as a second tar file", hint=_ANEW)
+    except (tarfile.TarError, EOFError, OSError, ValueError, OverflowError, zlib.error, lzma.LZMAError) as error:
+        raise InputError(f"{path} cannot be read as a tar file: {first_line(error)}", hint=_ANEW) from error
+
+
+class _StrictHeader(tarfile.TarInfo):
+    """A header of a member; one that is damaged is an error, at which tarfile itself would silently end."""
+
+    @classmethod
+    def fromtarfile(cls, tarfile_: tarfile.TarFile) -> Self:
+        """The next header.
+
+        Raises:
+            ReadError: It is damaged, or the file ends before its mark of the end.
+        """
+        try:
+            found = super().fromtarfile(tarfile_)
+        except tarfile.EOFHeaderError:  # type: ignore[attr-defined]  # typeshed lacks it
+            raise
+        except tarfile.HeaderError as error:
+            raise tarfile.ReadError(f"damaged or cut off after {tarfile_.offset:,} bytes: {error}") from error
+        if found.size < 0:
+            raise tarfile.ReadError(f"a member has {found.size} bytes")
+        return found
 
 
 def _cells(path: Path, key: str, ending: str, content: bytes) -> dict[str, Any]:

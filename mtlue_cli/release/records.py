@@ -156,6 +156,11 @@ def _kept(groups: bool | Sequence[str]) -> str:
     return ("kept" if groups else "dropped") if isinstance(groups, bool) else f"kept ({', '.join(groups)})"
 
 
+def codes_in_words(levels: int | None) -> str:
+    """How strong the codes beside what trained weights add are; empty without any."""
+    return "" if levels is None else f"codes of {levels}/255"
+
+
 def _levels(part: KeyedPart | None) -> str:
     return "no" if part is None else f"{part.levels}/255 ({part.weights_sha256[:SHORT_DIGEST]})"
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from mtlue_cli.errors import InputError
 from mtlue_cli.files import open_regular, write_atomically
-from mtlue_cli.keys import read_secret
+from mtlue_cli.keys import key_in_words, read_secret
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -80,7 +80,7 @@ class SigningKey:
 
     def in_words(self) -> str:
         """The public name of its public half and where it is, as :meth:`~mtlue_cli.keys.FoundKey.in_words`."""
-        return f"a new one, in {self.path}" if self.made else f"{self.public.fingerprint}, from {self.path}"
+        return key_in_words(self.public.fingerprint, str(self.path), made=self.made)
 
     def described(self) -> str:
         """A note for the user."""

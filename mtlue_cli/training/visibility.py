@@ -7,14 +7,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from mtlue_cli.choices import Visibility
+from mtlue_cli.choices import FLIP_LOW, FLIP_NORMAL, Visibility
 from mtlue_cli.generator.model import PerturbationGenerator
 from mtlue_cli.metrics.flip import SAMPLE, mean_flip
 from mtlue_cli.perturbation.bound import LEVELS
 
 FLIP_TARGETS: Mapping[Visibility, float | None] = {
-    Visibility.LOW: 0.09,
-    Visibility.NORMAL: 0.13,
+    Visibility.LOW: FLIP_LOW,
+    Visibility.NORMAL: FLIP_NORMAL,
     Visibility.HIGH: None,
 }
 """Mean FLIP that training aims at; None: no target, which gives about 0.15."""

@@ -234,21 +234,12 @@ class Laboratory:
         if condition.countermeasure is not None:
             side = self.images.clean.shape[-1]
             condition.countermeasure.require_fit(self.data.tasks, side, has_weights=self.weights is not None)
-        if (validation := condition.attack.validation) is not None:
-            held_out = round(validation.share * len(self.images.clean))
-            if held_out < FEWEST_VALIDATION:
-                raise InputError(f"{held_out} validation images are too few, expected at least {FEWEST_VALIDATION}")
-        if condition.attack.needs_pairs and self._pairs < FEWEST_PAIRS:
-            raise InputError(f"{len(self.images.clean)} training images leave too few for pairs")
+        require_images(condition, len(self.images.clean))
         if condition.attack.needs_own_images and self.own_images is None:
             raise InputError("the attacker has no clean images of his own: give them with --attacker-images DIR")
         if condition.attack.needs_own_pairs and self.own_pairs is None:
             raise InputError(NO_SERVICE)
         require_labelled(condition.victim.learner, self.data.train_labels, self.data.tasks)
-        if condition.material is Material.CLEAN_PART:
-            clean = len(self.images.clean) - round(condition.protected_fraction * len(self.images.clean))
-            if clean < FEWEST_IMAGES:
-                raise InputError(f"too little to learn from: {clean} of {len(self.images.clean)} images are clean")
 
     def steps_per_epoch(self, condition: Condition) -> int:
         """Optimiser steps of one epoch of the condition's victim; of several networks, of the one with most images."""
@@ -292,7 +283,7 @@ class Laboratory:
         pairs = self.own_pairs if countermeasure.needs_own_pairs else None
         if countermeasure.needs_pairs:
             rng = torch.Generator().manual_seed(seed)
-            chosen = torch.randperm(len(self.images.clean), generator=rng)[: self._pairs]
+            chosen = torch.randperm(len(self.images.clean), generator=rng)[: _pairs_of(len(self.images.clean))]
             pair_labels = {name: column[chosen] for name, column in self.data.train_labels.items()}
             pairs = Pairs(self.images.clean[chosen], self.images.release()[chosen], pair_labels)
         return AttackerView(
@@ -307,11 +298,6 @@ class Laboratory:
             self.weights if countermeasure.needs_weights else None,
             self.own_images if countermeasure.needs_own_images else None,
         )
-
-    @property
-    def _pairs(self) -> int:
-        """Originals with their protected versions that an attacker with a published generator is given."""
-        return min(PAIRS, int(PAIRS_SHARE * len(self.images.clean)))
 
     @cached_property
     def _own_digest(self) -> str | None:
@@ -368,6 +354,29 @@ class Laboratory:
                 "versions": {"mtlue": __version__, **{package: version(package) for package in packages}},
             }
         )
+
+
+def require_images(condition: Condition, images: int) -> None:
+    """Refuse a condition that so many training images are too few for.
+
+    Raises:
+        InputError: They are.
+    """
+    if (validation := condition.attack.validation) is not None:
+        held_out = round(validation.share * images)
+        if held_out < FEWEST_VALIDATION:
+            raise InputError(f"{held_out} validation images are too few, expected at least {FEWEST_VALIDATION}")
+    if condition.attack.needs_pairs and _pairs_of(images) < FEWEST_PAIRS:
+        raise InputError(f"{images} training images leave too few for pairs")
+    if condition.material is Material.CLEAN_PART:
+        clean = images - round(condition.protected_fraction * images)
+        if clean < FEWEST_IMAGES:
+            raise InputError(f"too little to learn from: {clean} of {images} images are clean")
+
+
+def _pairs_of(images: int) -> int:
+    """Originals with their protected versions that an attacker with a published generator is given."""
+    return min(PAIRS, int(PAIRS_SHARE * images))
 
 
 def _left_out(condition: Condition) -> float:

@@ -366,6 +366,15 @@ def test_lines_of_an_unknown_total_say_the_time_so_far_and_a_new_stage_ends_the_
     assert lines == ["train ...", "train: 7, 1:01 so far", "train: done, 7 in 1:01", "next: 3 to do"]
 
 
+def test_a_stage_that_is_cut_short_is_not_called_done() -> None:
+    lines: list[str] = []
+    progress = LineProgress(lines.append, lambda: 0.0)
+    progress.start("protect", 100)
+    progress.advance(3)
+    progress.finish()
+    assert lines == ["protect: 100 to do", "protect: ended at 3 of 100 in 0:00"]
+
+
 def test_duration_is_written_as_a_clock() -> None:
     assert [duration(seconds) for seconds in (0, 9.6, 75, 3700)] == ["0:00", "0:10", "1:15", "1:01:40"]
 

@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from tests.fuzz.kinds import Case
 
-NAMES = ("images", "labels", "maps", "checkpoints", "records", "seals", "cache")
+NAMES = ("images", "labels", "maps", "checkpoints", "records", "seals", "cache", "shards")
 OUTCOMES = ("refused", "accepted", "unexpected")
 MOST_SECONDS = 10.0
 """For one file."""

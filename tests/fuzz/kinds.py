@@ -1,10 +1,12 @@
 """What is attacked: of each kind of file sound ones, made anew at every start, and what the program does with one."""
 
+import gzip
 import io
 import itertools
 import json
 import shutil
 import struct
+import tarfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -14,13 +16,15 @@ from random import Random
 from typing import Any
 
 import numpy as np
+import pyarrow
 import torch
 from hypothesis import HealthCheck, Phase, given, seed, settings
 from msgspec import structs
 from PIL import Image, PngImagePlugin, features
+from pyarrow import parquet
 from safetensors.torch import load, save
 
-from mtlue_cli.choices import ImageFormat, MetricName, SplitPart
+from mtlue_cli.choices import ImageFormat, LabelFormat, MetricName, SplitPart
 from mtlue_cli.commands.console import PlainConsole, grouped, table_of
 from mtlue_cli.errors import ImageError, InputError, MtlueError
 from mtlue_cli.files import write_atomically
@@ -30,6 +34,7 @@ from mtlue_cli.images.decode import decode_bytes, readable_formats
 from mtlue_cli.images.encode import comparable_pixels, encode_image
 from mtlue_cli.images.targets import as_target, stored_array, turned, turned_map
 from mtlue_cli.keys import Key
+from mtlue_cli.layouts.shards import FILE_COLUMN, find_shards, number_of
 from mtlue_cli.release.records import (
     FOLDER,
     LABELS_NAME,
@@ -439,6 +444,62 @@ def changed_json(case: Case, random: Random, others: Sequence[Case]) -> Case:
     return by_bytes(case, random, others)
 
 
+def shards(folder: Path, number: int) -> list[Case]:
+    """Images inside Parquet and tar files, the latter compressed or not."""
+    del folder
+    rng = np.random.default_rng(number)
+    photos = [Image.fromarray(rng.integers(0, 256, (12, 16, 3), dtype=np.uint8)) for _ in range(3)]
+    contents = [encoded(photo, name) for photo, name in zip(photos, ("JPEG", "PNG", "WEBP"), strict=True)]
+    cells = [{"bytes": content, "path": f"{row}.jpg"} for row, content in enumerate(contents)]
+    table, packed = io.BytesIO(), io.BytesIO()
+    parquet.write_table(pyarrow.table({"image": cells, "label": ["a", "b", None], "note": ["x", "", "z"]}), table)
+    with tarfile.open(fileobj=packed, mode="w") as archive:
+        for row, (content, ending) in enumerate(zip(contents, ("jpg", "png", "webp"), strict=True)):
+            members = {ending: content, "cls": b"%d" % (row % 2), "json": b'{"age": %d, "name": "n"}' % row}
+            for end, own in members.items():
+                header = tarfile.TarInfo(f"sub/{row}.{end}")
+                header.size = len(own)
+                archive.addfile(header, io.BytesIO(own))
+    whole = packed.getvalue()
+    return [Case("s.parquet", table.getvalue()), Case("s.tar", whole), Case("s.tar", gzip.compress(whole, mtime=0))]
+
+
+def changed_shard(case: Case, random: Random, others: Sequence[Case]) -> Case:
+    """Bytes changed at random; or a header of a tar file, whose checksum fits again."""
+    content = bytearray(case.content)
+    if random.random() < 0.5 or content[257:262] != b"ustar":
+        return by_bytes(case, random, [other for other in others if other.name == case.name])
+    at = 512 * random.choice([at for at in range(len(content) // 512) if content[512 * at + 257 :][:5] == b"ustar"])
+    start, length = random.choice(((0, 100), (100, 8), (124, 12), (136, 12), (156, 1), (157, 100), (345, 155)))
+    values = (b"../x.jpg", b"/x.jpg", b"sub/0.jpg", b"777777", b"0", b"\xff" * 12, b"x", b"L", b"S", b"2", b"g", b"")
+    content[at + start : at + start + length] = random.choice(values)[:length].ljust(length, b"\0")
+    content[at + 148 : at + 156] = b" " * 8
+    content[at + 148 : at + 156] = b"%06o\0 " % sum(content[at : at + 512])
+    return replace(case, content=bytes(content))
+
+
+def attempt_shard(case: Case, folder: Path) -> bool:
+    """Take the images out, read the labels, and write the shard again: it holds a row for every image."""
+    shutil.rmtree(folder / "set", ignore_errors=True)
+    (folder / "set").mkdir()
+    (folder / "set" / case.name).write_bytes(case.content)
+    images, labels = folder / "set" / "images", folder / "set" / "labels.jsonl"
+    try:
+        found = find_shards(folder / "set")
+        if found is None:
+            return False
+        found.unpack(images, labels)
+        reading = LabelOptions(format=LabelFormat.JSONL, file_column=FILE_COLUMN)
+        table = read_label_file(labels, reading, for_learning=False).table
+    except InputError as error:
+        return _refused(error)
+    files = {number_of(path.as_posix()): path.read_bytes() for path in images.rglob("*") if path.is_file()}
+    assert len(files) == len(table), "rows without a label or an image"
+    made = found.pack(folder / "set" / "out", case.name, lambda row: files.get(row) or None)
+    assert [row.image for row in found.kind.read(made)] == [files[row] for row in sorted(files) if files[row]], "lost"
+    return True
+
+
 def _meaning(name: str, content: bytes) -> object:
     """What a record says, however it is spaced; of ``run.json`` without the digests that stand in it."""
     if name != RUN:
@@ -469,6 +530,7 @@ KINDS = {
     "records": Kind(records, attempt_records, by_bytes),
     "seals": Kind(seals, attempt_seals, changed_json),
     "cache": Kind(cache_entries, attempt_cache, changed_json),
+    "shards": Kind(shards, attempt_shard, changed_shard),
 }
 
 ROUND = 1000

@@ -30,6 +30,7 @@ from mtlue_cli.keys import find_key, own_key_path
 from mtlue_cli.layouts.find import find_labels
 from mtlue_cli.layouts.parquet_images import PARQUET_IMAGES
 from mtlue_cli.layouts.shards import ShardRow, find_shards
+from mtlue_cli.layouts.webdataset import WEBDATASET
 from mtlue_cli.release.check import ReleaseCheck
 from mtlue_cli.release.packed import SHARDS_NAME, unpack
 from mtlue_cli.release.records import FOLDER, RUN_PATH, read_manifest
@@ -506,3 +507,73 @@ def test_strange_metadata_of_a_schema_are_not_released(tmp_path: Path) -> None:
         assert (written.schema.metadata or None) == kept
         assert written.column("label").to_pylist() == ["cat", "dog"]
         assert encoded(1)[:64] not in (tmp_path / "out.parquet").read_bytes()
+
+
+def tar_of(*members: tuple[str, bytes]) -> bytes:
+    stream = io.BytesIO()
+    with tarfile.open(fileobj=stream, mode="w") as archive:
+        for name, content in members:
+            header = tarfile.TarInfo(name)
+            header.size = len(content)
+            archive.addfile(header, io.BytesIO(content))
+    return stream.getvalue()
+
+
+def with_size(content: bytes, size: bytes) -> bytes:
+    """A tar file whose first header names another size, with a checksum that fits."""
+    header = bytearray(content[:512])
+    header[124:136], header[148:156] = size.ljust(12, b"\0"), b" " * 8
+    header[148:156] = b"%06o\0 " % sum(header)
+    return bytes(header) + content[512:]
+
+
+SAMPLES = tuple((f"{row}.{end}", own) for row in "ab" for end, own in (("jpg", encoded(ord(row))), ("cls", b"1")))
+WHOLE = tar_of(*SAMPLES)
+SECOND = WHOLE.index(b"a.cls")
+"""Where the header of the second member begins."""
+
+
+@pytest.mark.parametrize(
+    ("content", "fault"),
+    [
+        (WHOLE[:300], "damaged or cut off after"),
+        (WHOLE[: SECOND - 200], "unexpected end of data"),
+        (WHOLE[: SECOND + 100], "damaged or cut off after"),
+        (WHOLE[:SECOND], "damaged or cut off after"),
+        (WHOLE[:SECOND] + b"X" + WHOLE[SECOND + 1 :], "bad checksum"),
+        (with_size(WHOLE, b"00000000010"), "damaged or cut off after 1,024 bytes"),
+        (with_size(WHOLE, b"77777777777"), "more than a photo may have"),
+        (with_size(WHOLE, b"\xff" * 12), "-1 bytes"),
+        (tar_of(*SAMPLES[:2], *SAMPLES[1:]), "two members called 'a.cls'"),
+        (tar_of(("../c.jpg", SAMPLES[0][1]), *SAMPLES), "'../c.jpg' leads out of the shard"),
+        (tar_of(("/c.jpg", SAMPLES[0][1]), *SAMPLES), "'/c.jpg' leads out of the shard"),
+        (WHOLE + WHOLE, "more behind its end, such as a second tar file"),
+    ],
+)
+def test_a_damaged_tar_file_is_refused_and_loses_no_sample(tmp_path: Path, content: bytes, fault: str) -> None:
+    (tmp_path / "pets").mkdir()
+    (tmp_path / "pets" / "s.tar").write_bytes(content)
+    with pytest.raises(InputError) as caught:
+        list(WEBDATASET.read(tmp_path / "pets" / "s.tar"))
+    assert fault in str(caught.value)
+    assert f"{tmp_path / 'pets' / 's.tar'}" in str(caught.value)
+    assert caught.value.hint
+
+
+def test_a_text_of_a_shard_that_is_no_text_is_refused(tmp_path: Path) -> None:
+    offsets = np.arange(2, dtype=np.int32).tobytes()
+    odd = pyarrow.Array.from_buffers(
+        pyarrow.string(), 1, [None, pyarrow.py_buffer(offsets), pyarrow.py_buffer(b"\xff")]
+    )
+    parquet.write_table(
+        pyarrow.table({"image": [{"bytes": encoded(1), "path": "a"}], "text": odd}), tmp_path / "s.parquet"
+    )
+    with pytest.raises(InputError, match="has a text that cannot be read: 'utf-8' codec"):
+        list(PARQUET_IMAGES.read(tmp_path / "s.parquet"))
+
+
+@pytest.mark.parametrize("path", ["/", "."])
+def test_a_path_without_a_name_stays_as_it_is(tmp_path: Path, path: str) -> None:
+    parquet.write_table(pyarrow.table({"image": [{"bytes": encoded(1), "path": path}]}), tmp_path / "s.parquet")
+    PARQUET_IMAGES.write(tmp_path / "out.parquet", tmp_path / "s.parquet", lambda _: encoded(2))
+    assert parquet.read_table(tmp_path / "out.parquet").to_pylist() == [{"image": {"bytes": encoded(2), "path": path}}]

@@ -6,15 +6,27 @@ from pathlib import Path
 import pytest
 import torch
 
-from mtlue_cli.choices import ObjectiveName
+from mtlue_cli.choices import ObjectiveName, Visibility
+from mtlue_cli.options import option_fields
 from mtlue_cli.training.generator_loop import GeneratorLoop
 from mtlue_cli.training.runtime import load_state, save_state
-from mtlue_cli.training.visibility import ADAPT_STEPS, VisibilityControl, visibility_penalty
+from mtlue_cli.training.visibility import ADAPT_STEPS, FLIP_TARGETS, VisibilityControl, visibility_penalty
+from mtlue_cli.workflows.protect.config import ProtectConfig
+from mtlue_cli.workflows.train.config import TrainConfig
 from tests.training.test_generator_loop import SETTINGS, make_loop, weights
 
 pytestmark = pytest.mark.usefixtures("tiny_small")
 
 EPSILON = 8
+
+
+@pytest.mark.parametrize("config", [ProtectConfig, TrainConfig])
+def test_the_help_names_the_targets(config: type) -> None:
+    (option,) = (found.option for found in option_fields(config) if found.name == "visibility")
+    assert f"normal aims at a FLIP of {FLIP_TARGETS[Visibility.NORMAL]}, low at {FLIP_TARGETS[Visibility.LOW]}." in (
+        option.help
+    )
+    assert "{FLIP_NORMAL}" in str(config.__doc__)
 
 
 def with_control(target: float, steps: int = 12) -> GeneratorLoop:

@@ -10,6 +10,7 @@ import pytest
 from PIL import Image
 
 from mtlue_cli.choices import ExitCode, ImageFormat
+from mtlue_cli.commands.console import LineProgress
 from mtlue_cli.errors import InputError, MtlueError
 from mtlue_cli.generator import shipped
 from mtlue_cli.generator.checkpoint import CheckpointCard, load_checkpoint, save_checkpoint
@@ -221,3 +222,29 @@ def test_photos_that_are_done_are_not_decoded_again(config: ProtectConfig, monke
     Image.new("RGB", (40, 30), (90, 120, 200)).save(config.images / find_images(config.images)[0])
     again = run(config)
     assert (again.protected, again.kept, len(decoded)) == (1, done - 1, 1)
+
+
+def test_an_interrupted_run_says_how_many_photos_are_recorded(config: ProtectConfig) -> None:
+    lines: list[str] = []
+
+    def killed(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Release, "add", killed)
+        with pytest.raises(KeyboardInterrupt):
+            protect_folder(config, LineProgress(lines.append))
+    assert find_images(config.release)
+    ended, said = lines[-2:]
+    assert ended.startswith("protecting: ended at 0 of 7 in ")
+    assert said.startswith("0 of 7 photos are recorded as done; files that were written after them")
+
+
+def test_fast_says_that_files_of_the_release_stay(config: ProtectConfig) -> None:
+    first, again = Notes(), Notes()
+    config = replace(config, fast=True)
+    protect_folder(config, first)
+    protect_folder(config, again)
+    said = "--fast is for files that are still to be written: 7 files of the release stay as they are"
+    assert not any(said in line for line in first.lines)
+    assert any(said in line for line in again.lines)

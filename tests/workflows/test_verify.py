@@ -595,6 +595,30 @@ def test_a_dry_run_counts_the_training_of_a_start(config: VerifyConfig, made: Ma
 
 
 @pytest.mark.parametrize("run", [verify_release, dry_run])
+@pytest.mark.parametrize(
+    ("more", "fault"),
+    [
+        ({"keep": ("green",)}, "green is protected"),
+        ({"keep": ("gone",)}, "no label column is called gone"),
+        ({"countermeasures": ("early-stop:share=0.01",)}, "small + early-stop:share=0.01: 1 validation images are too"),
+        ({"fractions": (0.999,)}, "small: the clean part of 99.9 % protected alone: too little to learn from: 0 of"),
+    ],
+)
+def test_a_dry_run_refuses_what_the_run_refuses(
+    config: VerifyConfig,
+    made: MadeSet,
+    tmp_path: Path,
+    run: Callable[[VerifyConfig, Progress], object],
+    more: dict[str, Any],
+    fault: str,
+) -> None:
+    make_release(made, tmp_path / "release")
+    with pytest.raises(InputError) as caught:
+        run(replace(config, **more), SilentProgress())
+    assert any(fault in line for line in caught.value.faults)
+
+
+@pytest.mark.parametrize("run", [verify_release, dry_run])
 def test_a_start_is_opened_before_any_work(
     config: VerifyConfig,
     made: MadeSet,

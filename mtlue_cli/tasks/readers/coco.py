@@ -6,7 +6,7 @@ Sources: Lin et al., "Microsoft COCO", ECCV 2014; Kirillov et al., "Panoptic Seg
 
 import os
 from collections import Counter, defaultdict
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -36,24 +36,27 @@ def read_coco(source: LabelSource) -> RawTable:
         InputError: It is no such document.
     """
     found: dict[str, Any] = {}
+    place: list[str] = []
     panoptic: list[_Segments] | None = [] if source.path.with_suffix("").is_dir() else None
     try:
         for name, entries in read_members(source.path):
+            entries = _numbered(name, entries, place)
             if name == "images":
                 images = found[name] = []
                 for entry in entries:
-                    images.append((_key(entry["id"]), str(entry["file_name"])))
+                    images.append((_key(entry, "id"), str(entry["file_name"])))
                     if len(images) > budget().max_rows:
                         check_table(source.path, len(images), 2)
             elif name == "categories":
                 categories = found[name] = {}
                 for entry in entries:
-                    if _key(entry["id"]) in categories:
+                    if _key(entry, "id") in categories:
                         raise ValueError(f"two categories have the id {entry['id']}")
                     categories[entry["id"]] = entry["name"].strip()
                     check_table(source.path, 0, 2 + len(categories))
             elif name == "annotations":
                 found[name] = _shown(source.path, entries, panoptic)
+        place.clear()
         categories, shown, images = found["categories"], found["annotations"], found["images"]
         check_table(source.path, len(images), 2 + len(categories))
         classes = tuple(categories.values())
@@ -62,7 +65,7 @@ def read_coco(source: LabelSource) -> RawTable:
         masks = masks or _pixel_maps(source.path, images, shown.keys(), numbers)
     except (KeyError, TypeError, AttributeError, ValueError, OverflowError) as error:
         raise InputError(
-            f"{source.path} is not COCO: {_fault(error)}",
+            f"{source.path} is not COCO: {_fault(error, ''.join(place))}",
             hint="expected images, annotations and categories, as instances_val2017.json has them",
         ) from error
     unknown = sorted({str(key) for keys in shown.values() for key in keys - categories.keys()})
@@ -100,12 +103,12 @@ def _shown(path: Path, annotations: Iterable[Any], panoptic: list[_Segments] | N
     shown: dict[Any, set[Any]] = defaultdict(set)
     kept, most = 0, budget().max_cells
     for entry in annotations:
-        parts, categories = entry.get("segments_info", (entry,)), shown[_key(entry["image_id"])]
+        parts, categories = entry.get("segments_info", (entry,)), shown[_key(entry, "image_id")]
         kept -= len(categories)
-        categories.update(part["category_id"] for part in parts)
+        categories.update(_key(part, "category_id") for part in parts)
         kept += len(categories)
         if panoptic is not None and "segments_info" in entry:
-            ids = {int(part["id"]): part["category_id"] for part in parts}
+            ids = {int(_key(part, "id")): part["category_id"] for part in parts}
             panoptic.append((entry["image_id"], str(entry["file_name"]), ids))
             kept += len(ids)
         if kept > most:
@@ -147,19 +150,32 @@ def _repeated(keys: Iterable[Any]) -> list[Any]:
     return [key for key, count in Counter(keys).items() if count > 1]
 
 
-def _key(value: Any) -> int | str:  # noqa: ANN401 - whatever the document holds
-    """An id, which identifies an image or a category.
+def _numbered(name: str, entries: Any, place: list[str]) -> Iterator[Any]:  # noqa: ANN401 - whatever the document holds
+    """The entries of a member; ``place`` says which one is looked at."""
+    place.clear()
+    for number, entry in enumerate(entries, 1):
+        place[:] = [f"entry {number:,} of {name}"]
+        yield entry
+
+
+def _key(entry: Any, name: str) -> int | str:  # noqa: ANN401 - whatever the document holds
+    """What identifies an image, a category or a segment in an entry.
 
     Raises:
         TypeError: It is of another kind.
+        ValueError: It is larger than any id.
     """
+    value = entry[name]
     if isinstance(value, bool) or not isinstance(value, int | str):
-        raise TypeError("an id is neither a whole number nor text")
+        raise TypeError(f"{name} is neither a whole number nor text")
+    if isinstance(value, int) and not -(2**63) <= value < 2**63:
+        raise ValueError(f"{name} is beyond 64 bits: {str(value)[:9]}..., {len(str(abs(value))):,} digits")
     return value
 
 
-def _fault(error: Exception) -> str:
-    return f"an entry lacks {error}" if isinstance(error, KeyError) else f"an entry has another form ({error})"
+def _fault(error: Exception, place: str) -> str:
+    place = place or "an entry"
+    return f"{place} lacks {error}" if isinstance(error, KeyError) else f"{place} has another form ({error})"
 
 
 COCO = LabelReader(LabelFormat.COCO, "COCO's annotations", read_coco, (".json",))

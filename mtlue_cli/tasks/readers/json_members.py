@@ -93,7 +93,7 @@ class _Document:
                 if isinstance(fault, json.JSONDecodeError) and self._is_last():
                     raise self._fault(fault.msg, self._start + fault.pos) from fault
                 if fault is not None and not isinstance(fault, json.JSONDecodeError):
-                    raise InputError(f"{self._path} is not JSON: {fault}") from fault
+                    raise self._fault("the entry here holds a number of too many digits", self._at) from fault
                 raise self._fault(f"an entry is damaged, or longer than {MOST_ENTRY:,} characters", self._at)
             self._start, self._window = self._at, self._text[self._at : self._at + MOST_ENTRY]
             if not self._window:

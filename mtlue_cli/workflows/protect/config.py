@@ -80,8 +80,8 @@ class ProtectConfig:
         quick: Skip training and use ready-made patterns. They stop plain training only: turning the images grey removes
             them.
         visibility: How visible the perturbation may be, for training weights on these images: high sets no limit and
-            protects best, normal aims at a FLIP of 0.13, low at 0.09. Unset: that of weights from an earlier run,
-            else high.
+            protects best, normal aims at a FLIP of {FLIP_NORMAL}, low at {FLIP_LOW}. Unset: that of weights from an
+            earlier run, else high.
         traceable: Add codes of your key, LEVELS 255ths strong ({TRACE_LEVELS} without a number), so that mtlue trace
             can find models trained on the release. The bound stays the same, so the weights' own perturbation becomes
             weaker and protects much less against training in grey. Ready-made patterns can always be traced.

@@ -634,6 +634,13 @@ def protect_photos(
             engine.run(RemoteStart.of(plan, images, generator, engine), units_of(plan, images, size), done)
         else:
             engine.run(partial(_here, images, generator, engine.threads), [plan], done)
+    except KeyboardInterrupt:
+        progress.finish()
+        progress.note(
+            f"{len(records)} of {len(plan.table)} photos are recorded as done; files that were written after them "
+            "have no record yet and are written again"
+        )
+        raise
     finally:
         progress.finish()
     return records, Remarks(

@@ -20,7 +20,7 @@ from mtlue_cli.images.encode import is_compressed_with_loss, writes_fast
 from mtlue_cli.layouts.companions import companion_files
 from mtlue_cli.metrics.flip import MeanFlip
 from mtlue_cli.notebook import html_table
-from mtlue_cli.release.records import FileRecord, QuarantineRecord, Record
+from mtlue_cli.release.records import FileRecord, QuarantineRecord, Record, codes_in_words
 from mtlue_cli.tasks.labels import released_labels
 from mtlue_cli.tasks.overview import ColumnUse, overview_lines
 from mtlue_cli.tasks.wording import counted, quoted
@@ -135,7 +135,7 @@ class ProtectResult(
             "weights": self.weights,
             "key": self.key_fingerprint or "",
             "signed by": self.signer or "",
-            "traceable": "" if self.traceable is None else f"codes of {self.traceable}/255",
+            "traceable": codes_in_words(self.traceable),
         }
 
     def _largest_change(self) -> str:
@@ -206,6 +206,12 @@ def _protected(
         progress.note(line)
     if config.fast and not writes_fast():
         progress.note("--fast has no effect without an extra: pip install 'mtlue[fast]'")
+    done = sum(isinstance(record, FileRecord) for record in plan.earlier.records.values())
+    if config.fast and done:
+        progress.note(
+            f"--fast is for files that are still to be written: {counted(done, 'file')} of the release stay as they "
+            "are; --overwrite writes all again"
+        )
     if plan.key is not None and len(plan.tasks.dense) and not is_tinted(plan.tasks):
         names = ", ".join(map(quoted, plan.tasks.dense.names))
         progress.note(

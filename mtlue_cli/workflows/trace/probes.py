@@ -7,7 +7,7 @@ import os
 import re
 import secrets
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -92,7 +92,7 @@ class KeyedRelease:
         tasks: Those that have codes.
         codes: ``(C, d)`` of each task, as they are painted but for their scale.
         shares: Of each class.
-        released: Digests of its images.
+        released, originals: Digests of its images, and of what they were made from.
     """
 
     run: RunRecord
@@ -101,6 +101,7 @@ class KeyedRelease:
     codes: Mapping[str, Numbers]
     shares: Mapping[str, Sequence[float]]
     released: frozenset[str] = frozenset()
+    originals: frozenset[str] = frozenset()
 
     def with_codes_of(self, key: Key) -> Mapping[str, Numbers]:
         """The codes that ``key`` draws for the same tasks and classes."""
@@ -146,6 +147,7 @@ def make_probes(config: ProbesConfig, progress: Progress) -> ProbesResult:
     digest = hashlib.sha256(record_path(config.release, f"{FOLDER}/{MANIFEST_NAME}").read_bytes()).hexdigest()
     try:
         probes = _paint(release, plan, seed, config, names, progress)
+        notes = (*notes, *_seen_originals(release, config.images, {probe.image for probe in probes}))
         sealed = SealedAnswers(
             seed=seed,
             made=datetime.now(UTC).isoformat(timespec="seconds"),
@@ -216,7 +218,9 @@ def open_release(folder: Path, key_file: Path | None, weights: Path | None) -> t
     if run.traceable is not None:
         coded_by = (DEFAULT, run.traceable.weights_sha256)
     loaded = load_checkpoint(weights_of(*coded_by, weights, "name them with --weights FILE"))
-    release = KeyedRelease(run, loaded, tasks, {}, run.shares, frozenset(record.sha256 for record in manifest.files))
+    released = frozenset(record.sha256 for record in manifest.files)
+    originals = frozenset(record.source_sha256 for record in manifest.files)
+    release = KeyedRelease(run, loaded, tasks, {}, run.shares, released, originals)
     return replace(release, codes=release.with_codes_of(found.key)), tuple(found.described())
 
 
@@ -377,6 +381,21 @@ def _arms(generator: Generator, drawn: Drawn, question: Question, arms: int, pat
         changed, _ = generator.added(photo.pixels, delta, question.epsilon, photo.alpha)
         contents.append(encode_image(changed, photo, ImageFormat.PNG))
     return contents
+
+
+def _seen_originals(release: KeyedRelease, images: Path, used: Collection[str]) -> tuple[str, ...]:
+    """A note if probes were made of originals of the release.
+
+    A false alarm stays as rare: without the key no model can tell true codes from decoys, whatever the photo.
+    """
+    seen = sum(file_digest(images / name) in release.originals for name in used)
+    if not seen:
+        return ()
+    return (
+        f"{seen} of {len(used)} images of the probes are originals of the release: a model that was trained on it may "
+        "remember their labels in place of reading the codes, and then the test misses it; a false alarm stays as "
+        "rare. Give photos that are not in the release, if you have any",
+    )
 
 
 def _epsilon(config: ProbesConfig, run: RunRecord) -> int:

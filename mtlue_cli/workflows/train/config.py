@@ -119,7 +119,8 @@ class TrainConfig:
             visible and survives conversion to grey. Unset: 0 for grey images, and for tap with at most {FEW_TASKS}
             columns and --visibility high; else 1.
         visibility: How visible the perturbation may be: high sets no limit and protects best, normal aims at
-            a FLIP of 0.13, low at 0.09. FLIP is a measure of visible differences; uniform noise has 0.05.
+            a FLIP of {FLIP_NORMAL}, low at {FLIP_LOW}. FLIP is a measure of visible differences; uniform noise has
+            0.05.
         batch_size: Images per training step. Unset: 32 for tap with at most {FEW_TASKS} columns, else 64.
         accumulate: Compute each step's images in N parts, for less memory; the weights differ by rounding only.
         learning_rate: Adam's learning rate. Unset: 4e-3 for tap with at most {FEW_TASKS} columns, else 2e-3.

@@ -9,17 +9,23 @@ import torch
 from mtlue_cli.choices import BackboneName, LearnerName, Tier
 from mtlue_cli.devices import choose_device, describe_device
 from mtlue_cli.documents import Document
+from mtlue_cli.generator.checkpoint import read_card
+from mtlue_cli.generator.shipped import resolve_weights
 from mtlue_cli.images.labelled import read_folder_labels
 from mtlue_cli.networks.backbones import BACKBONES
+from mtlue_cli.release.seal import trust_of
 from mtlue_cli.tasks.label_tensors import empty_maps
 from mtlue_cli.tasks.labels import LabelFile
 from mtlue_cli.tasks.spec import TaskSet
 from mtlue_cli.training.multitask_loop import LearningSettings, steps_an_epoch, train_multitask
 from mtlue_cli.verification.conditions import Condition, Material, Role
+from mtlue_cli.verification.experiment import require_images
 from mtlue_cli.verification.tiers import NotTested
 from mtlue_cli.workflows.progress import Progress
+from mtlue_cli.workflows.protect.keyed import key_for
 from mtlue_cli.workflows.verify.config import VerifyConfig
-from mtlue_cli.workflows.verify.plan import checked_plan, require_fit
+from mtlue_cli.workflows.verify.images import checked_labels
+from mtlue_cli.workflows.verify.plan import checked_plan, require_asked
 from mtlue_cli.workflows.verify.starts import backbones_to_start, read_starts
 
 TIMED_STEPS = 6
@@ -88,15 +94,18 @@ def dry_run(config: VerifyConfig, progress: Progress, given: LabelFile | None = 
     ``given`` is what the label file of the clean images holds; None: it is read now.
 
     Raises:
-        InputError: The options or the labels are at fault.
+        InputError: The run would refuse it too before it trains anything; as to the number of images, about.
     """
     plan = checked_plan(config)
     read_starts(config, plan, fetch=False)
     given = given or read_folder_labels(config.clean, config.labels, config.reading, for_learning=False)
-    table = given.table.recoded(given.usual_tasks)
-    require_fit(config, plan, table.tasks)
+    trust_of(None if config.protected is None else config.key, config.signer)
+    _, table, own_test = checked_labels(config, plan, given)
+    if config.weights is not None:
+        key_for(read_card(resolve_weights(config.weights, given.table.tasks)), config.key, keep=False)
     available = len(table) if plan.limit is None else min(plan.limit, len(table))
-    images = available if config.has_own_test else round(available * (1 - config.test_fraction))
+    images = available if own_test is not None else round(available * (1 - config.test_fraction))
+    require_asked(plan, lambda condition: require_images(condition, images))
     device = choose_device(config.device)
     for note in (f"device: {describe_device(device)}", *given.notes):
         progress.note(note)

@@ -12,7 +12,7 @@ from torch import Tensor
 from mtlue_cli.choices import SplitPart
 from mtlue_cli.errors import InputError
 from mtlue_cli.files import file_digest
-from mtlue_cli.generator.checkpoint import LoadedGenerator, load_checkpoint
+from mtlue_cli.generator.checkpoint import LoadedGenerator, load_checkpoint, read_card
 from mtlue_cli.generator.code_patterns import shares_for_codes
 from mtlue_cli.generator.generator import Generator
 from mtlue_cli.generator.shipped import resolve_weights
@@ -28,11 +28,13 @@ from mtlue_cli.tasks.spec import LabelTable
 from mtlue_cli.tasks.wording import counted
 from mtlue_cli.verification.audit import Audit
 from mtlue_cli.verification.in_memory import protect_in_memory
+from mtlue_cli.verification.promise import Promise, promised, promised_by_release, refuse_unkept
 from mtlue_cli.verification.split import Side
 from mtlue_cli.workflows.progress import Progress
 from mtlue_cli.workflows.protect.flip import release_flip
 from mtlue_cli.workflows.protect.keyed import key_for, offered_tasks
 from mtlue_cli.workflows.verify.config import VerifyConfig
+from mtlue_cli.workflows.verify.plan import VerifyPlan, require_fit
 
 FEWEST_OWN_IMAGES = 8
 """Clean images of his own that an attacker needs to train on."""
@@ -76,6 +78,28 @@ class Sources:
         rows = [row_of[name] for name in sampled(row_of)]
         before, after = (images[rows].permute(0, 2, 3, 1).numpy() for images in (self.clean, self.release))
         return mean_flip(zip(before, after, strict=True))
+
+
+def checked_labels(config: VerifyConfig, plan: VerifyPlan, given: LabelFile) -> tuple[Promise, LabelTable, Side | None]:
+    """What is judged, the labels of its tasks, and own test images; refuses what labels and options decide.
+
+    Raises:
+        InputError: Labels, images, weights, ``--keep`` or requested conditions do not fit together.
+    """
+    labels = given.table
+    match_labels(config.clean, labels)
+    if config.weights is not None:
+        card = read_card(resolve_weights(config.weights, labels.tasks))
+        offered = offered_tasks(card, labels.tasks, None, given.left_out)
+        useful = card.kept if config.keep is None else config.keep
+        promise = promised(card.epsilon, offered.tasks.names, labels.tasks, useful)
+    else:
+        assert config.protected is not None  # checked with the options
+        promise = promised_by_release(config.protected, labels.tasks, given.usual_tasks.names, config.keep)
+    refuse_unkept(config.keep or (), promise, labels.tasks)
+    table = labels.recoded(labels.tasks.subset((*promise.tasks, *promise.kept)))
+    require_fit(config, plan, table.tasks)
+    return promise, table, read_test_side(config, table, given.bins)
 
 
 def load_judged(

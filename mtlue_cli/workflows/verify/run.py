@@ -20,7 +20,6 @@ from mtlue_cli.errors import InputError, MtlueError
 from mtlue_cli.generator.shipped import shipped_weights
 from mtlue_cli.images.colouring import coloured
 from mtlue_cli.images.dataset import load_labels
-from mtlue_cli.images.folder import match_labels
 from mtlue_cli.images.labelled import read_folder_labels
 from mtlue_cli.keys import cache_key
 from mtlue_cli.release.seal import trust_of
@@ -39,7 +38,7 @@ from mtlue_cli.verification.figures import ConditionFigures, figures_of
 from mtlue_cli.verification.learner import images_a_network
 from mtlue_cli.verification.probes.base import FEWEST_IMAGES, ProbeFigures, ProbeSample
 from mtlue_cli.verification.probes.registry import PROBES
-from mtlue_cli.verification.promise import Promise, promised, promised_by_release, refuse_unkept, utility_notes
+from mtlue_cli.verification.promise import Promise, utility_notes
 from mtlue_cli.verification.report import VerifyResult, verify_result
 from mtlue_cli.verification.result_cache import ResultCache
 from mtlue_cli.verification.split import Side, divide
@@ -52,11 +51,11 @@ from mtlue_cli.workflows.verify.adaptive import narrowed
 from mtlue_cli.workflows.verify.config import VerifyConfig
 from mtlue_cli.workflows.verify.images import (
     Sources,
+    checked_labels,
     load_images,
     load_judged,
     load_own_images,
     protect_side,
-    read_test_side,
     service_pairs,
 )
 from mtlue_cli.workflows.verify.plan import (
@@ -66,7 +65,6 @@ from mtlue_cli.workflows.verify.plan import (
     plan_notes,
     reason_of,
     require_asked,
-    require_fit,
     settings_to_json,
 )
 from mtlue_cli.workflows.verify.starts import read_starts, train_starts
@@ -102,19 +100,11 @@ def _verified(
     starts = read_starts(config, plan)
     given = given or read_folder_labels(config.clean, config.labels, config.reading, for_learning=False)
     labels = given.table
-    match_labels(config.clean, labels)
+    promise, table, own_test = checked_labels(config, plan, given)
     if config.weights is not None:
         loaded, key, notes = load_judged(config.weights, config.key, given)
-        useful = loaded.card.kept if config.keep is None else config.keep
-        promise = promised(loaded.card.epsilon, loaded.card.tasks.names, labels.tasks, useful)
     else:
-        assert config.protected is not None  # checked with the options
         loaded, key, notes = None, None, ()
-        promise = promised_by_release(config.protected, labels.tasks, given.usual_tasks.names, config.keep)
-    refuse_unkept(config.keep or (), promise, labels.tasks)
-    table = labels.recoded(labels.tasks.subset((*promise.tasks, *promise.kept)))
-    require_fit(config, plan, table.tasks)
-    own_test = read_test_side(config, table, given.bins)
     device = choose_device("cpu" if engine.is_remote else config.device)
     described = engine.described(describe_device(device))
     others = dict.fromkeys((name for name in labels.tasks.names if name not in given.left_out), "is not protected")

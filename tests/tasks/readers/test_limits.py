@@ -302,9 +302,26 @@ def test_two_images_of_one_id_are_a_fault(tmp_path: Path) -> None:
         ("{} x", "not JSON: Extra data: line 1 column 4"),
         ('{"a": ' + "[" * 100_000, "not JSON: maximum recursion depth"),
         ('{"a": 1}', "is not COCO: an entry lacks 'categories'"),
-        ('{"images": [{"id": [1], "file_name": "a.jpg"}]}', "an id is neither a whole number nor text"),
-        ('{"annotations": [{"image_id": NaN, "category_id": 1}]}', "an id is neither a whole number nor text"),
-        ('{"categories": [{"id": 1, "name": null}]}', "is not COCO: an entry has another form"),
+        (
+            '{"images": [{"id": [1], "file_name": "a.jpg"}]}',
+            "entry 1 of images has another form (id is neither a whole number",
+        ),
+        ('{"annotations": [{"image_id": NaN, "category_id": 1}]}', "image_id is neither a whole number nor text"),
+        ('{"categories": [{"id": 1, "name": null}]}', "is not COCO: entry 1 of categories has another form"),
+        (
+            f'{{"images": [{{"id": 1, "file_name": "a"}}, {{"id": 1{"0" * 400}}}]}}',
+            "entry 2 of images has another form",
+        ),
+        (f'{{"images": [{{"id": 1{"0" * 400}}}]}}', "(id is beyond 64 bits: 100000000..., 401 digits)"),
+        ('{"images": [{"id": 1e999}]}', "entry 1 of images has another form (id is neither a whole number nor text)"),
+        (
+            '{"annotations": [{"image_id": 1, "category_id": 1e999}]}',
+            "(category_id is neither a whole number nor text)",
+        ),
+        (
+            f'{{"images": [{{"id": 1{"0" * 5000}}}]}}',
+            "the entry here holds a number of too many digits: line 1 column 13",
+        ),
         ('{"categories": [{"id": 1, "name": "a"}, {"id": 1, "name": "b"}]}', "two categories have the id 1"),
     ],
 )

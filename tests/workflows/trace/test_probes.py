@@ -183,3 +183,18 @@ def test_changed_and_missing_probes_are_found_by_name(traced: Traced) -> None:
     with pytest.raises(InputError, match="not those that were made") as found:
         opened(traced.folder / "probes-changed")
     assert [fault.split(":")[0] for fault in found.value.faults] == [first.name, second.name]
+
+
+def test_originals_of_the_release_among_the_images_are_counted(traced: Traced) -> None:
+    mixed = shutil.copytree(traced.clean, traced.folder / "mixed")
+    for number in range(40):
+        shutil.copy(traced.folder / "photos" / f"{number:03}.png", mixed / f"seen-{number:03}.png")
+    alone = make_probes(replace(traced.config("alone", 24), images=traced.folder / "photos"), SilentProgress())
+    used = {probe.image for probe in opened(traced.folder / "alone")[0].probes}
+    assert f"{len(used)} of {len(used)} images of the probes are originals of the release" in alone.notes[-1]
+    made = make_probes(replace(traced.config("of-mixed", seed=SEED), images=mixed), SilentProgress())
+    used = {probe.image for probe in opened(traced.folder / "of-mixed")[0].probes}
+    seen = sum(name.startswith("seen-") for name in used)
+    assert seen
+    assert any(line.startswith(f"{seen} of {len(used)} images of the probes are originals") for line in made.notes)
+    assert not any("originals" in line for line in traced.probes("unseen", 24).notes)
