@@ -152,7 +152,7 @@ def remarks(result: "ProtectResult") -> list[str]:
         lines += [f"  ... and {more} more"] if more > 0 else []
     if result.quarantine:
         number = counted(len(result.quarantine), "image")
-        lines.append(f"{number} could not be protected and are not in the release:")
+        lines.append(f"{number} could not be protected, not in the release:")
         reasons = [f"{record.source}: {record.reason}" for record in result.quarantine]
         lines += [f"  {line}" for line in grouped(reasons, "--json lists all")]
         lines += [f"to protect more of them: {fix}" for fix in result.fixes]

@@ -40,11 +40,13 @@ class ShardRow:
         image: Content of its image file; None if it has none.
         labels: Its other columns, as far as they hold text, numbers or truth values.
         others: Names of all further columns or members.
+        is_sample: Whether it counts: without an image it is then left out of the release with a reason.
     """
 
     image: bytes | None
     labels: Mapping[str, Any]
     others: tuple[str, ...]
+    is_sample: bool = True
 
 
 @dataclass(frozen=True)
@@ -110,8 +112,10 @@ class Shards:
                     for number, row in enumerate(self.kind.read(self.folder / name)):
                         if FILE_COLUMN in row.labels:
                             raise InputError(f"{self.folder / name} has a column {FILE_COLUMN}", hint="rename it")
-                        rows, empty = rows + 1, empty + (not row.image)
                         others.update(row.others)
+                        if not row.is_sample:
+                            continue
+                        rows, empty = rows + 1, empty + (not row.image)
                         image = row.image or b""
                         file = f"{stem_of(name)}/{number:0{DIGITS}d}{suffix_for('', image) or '.png'}"
                         (images / file).write_bytes(image)

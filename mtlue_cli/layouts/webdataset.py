@@ -58,6 +58,8 @@ class Sample:
 def read_samples(path: Path) -> Iterator[ShardRow]:
     """The samples of a shard: ``.cls`` and ``.txt`` are columns, and so is each plain key of ``.json``.
 
+    Members such as ``README.md``, with neither an image nor a text of their name, are no sample.
+
     Raises:
         InputError: The file is damaged, holds links, a text with an image, or a sample without an image of its own.
     """
@@ -79,7 +81,7 @@ def read_samples(path: Path) -> Iterator[ShardRow]:
                 raise image_text_error(path, quoted(f"{sample.key}.{ending}"))
             else:
                 cells |= _cells(path, sample.key, ending, content)
-        yield ShardRow(image, cells, tuple(others))
+        yield ShardRow(image, cells, tuple(others), is_sample=image is not None or len(others) < len(sample.members))
 
 
 def write_samples(out: Path, source: Path, image_of: Callable[[int], bytes | None]) -> None:
@@ -114,9 +116,16 @@ def _samples(path: Path) -> Iterator[Sample]:
     """The samples in order, one in memory at a time.
 
     Raises:
-        InputError: The file is damaged, or holds links, or several images in one sample.
+        InputError: The file is damaged, or holds links, several images in one sample, or one sample in two places.
     """
+    ended: set[str] = set()
     for key, group in groupby(_members(path), lambda member: member[0]):
+        if key in ended:
+            raise InputError(
+                f"{path}: the members of the sample {quoted(key)} do not follow each other",
+                hint="write the shard again in the order of its names, as tar --sort=name does",
+            )
+        ended.add(key)
         members: dict[str, tuple[tarfile.TarInfo, bytes]] = {}
         images = 0
         for _, ending, info, content in group:

@@ -545,6 +545,7 @@ SECOND = WHOLE.index(b"a.cls")
         (with_size(WHOLE, b"77777777777"), "more than a photo may have"),
         (with_size(WHOLE, b"\xff" * 12), "-1 bytes"),
         (tar_of(*SAMPLES[:2], *SAMPLES[1:]), "two members called 'a.cls'"),
+        (tar_of(*SAMPLES, SAMPLES[0]), "the members of the sample 'a' do not follow each other"),
         (tar_of(("../c.jpg", SAMPLES[0][1]), *SAMPLES), "'../c.jpg' leads out of the shard"),
         (tar_of(("/c.jpg", SAMPLES[0][1]), *SAMPLES), "'/c.jpg' leads out of the shard"),
         (WHOLE + WHOLE, "more behind its end, such as a second tar file"),
@@ -558,6 +559,20 @@ def test_a_damaged_tar_file_is_refused_and_loses_no_sample(tmp_path: Path, conte
     assert fault in str(caught.value)
     assert f"{tmp_path / 'pets' / 's.tar'}" in str(caught.value)
     assert caught.value.hint
+
+
+def test_members_of_no_sample_are_named_and_left_out(tmp_path: Path) -> None:
+    folder = tmp_path / "pets"
+    folder.mkdir()
+    (folder / "s.tar").write_bytes(tar_of(("README.md", b"Pets."), *SAMPLES, ("sums.md5", b"1")))
+    found = find_shards(folder)
+    assert found is not None
+    notes = found.unpack(tmp_path / "images", tmp_path / "labels.jsonl")
+    assert notes == ["members of other kinds are not in the release: 'md', 'md5'"]
+    assert len((tmp_path / "labels.jsonl").read_text().splitlines()) == 2
+    made = found.pack(tmp_path, "s.tar", {1: encoded(9), 2: encoded(8)}.get)
+    with tarfile.open(made) as archive:
+        assert archive.getnames() == ["a.png", "a.cls", "b.png", "b.cls"]
 
 
 def test_a_text_of_a_shard_that_is_no_text_is_refused(tmp_path: Path) -> None:

@@ -105,14 +105,14 @@ class VerifyConfig:
             need --start or --pretrain-images. Settings follow a colon: sparse:share=0.1. The error for an unknown
             one lists the known ones.
         countermeasures: What the attacker does against the protection; may be repeated. Several in order are joined
-            by ``+``. One of {CountermeasureName}. Settings follow a colon: jpeg:quality=20,
+            by a plus sign. One of {CountermeasureName}. Settings follow a colon: jpeg:quality=20,
             adversarial-training:steps=10,radius=4.
         fractions: Also try a release of which only this share is protected, and its clean part alone; may be repeated.
         gradual: Also train a victim on a sequence of releases with fewer and fewer protected images: their protected
             shares, such as 1.0,0.8,0.6,0.4,0.2,0.0. What it learns is shown after each.
         keep: Columns that are to stay useful, separated by commas: victims learn them too, and what they learn of them
             is shown beside that of the protected ones, not judged. Unset: those that the weights were trained to keep.
-        start: Pretrained backbone for these methods: a .safetensors file, efficientnet-lite0 for the
+        start: Pretrained backbone for full, head and gps: a .safetensors file, efficientnet-lite0 for the
             ImageNet weights of mtlue[pretrained], or timm:NAME for a network of timm. Unset: efficientnet-lite0 for
             that --backbone.
         pretrain_images: Other clean images, instead of --start: a backbone is trained on them first.
