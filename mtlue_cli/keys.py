@@ -121,7 +121,7 @@ class FoundKey:
 
 def key_in_words(fingerprint: str, place: str, *, made: bool) -> str:
     """The public name of a secret and where it is; one that was ``made`` just now has no name that lasts."""
-    return f"a new one, in {place}" if made else f"{fingerprint}, from {place}"
+    return f"a new key, in {place}" if made else f"{fingerprint}, from {place}"
 
 
 def find_key(file: Path | None, environment: Mapping[str, str] = os.environ, *, keep: bool = True) -> FoundKey:

@@ -127,7 +127,9 @@ def _answer(path: Path, request: dict[str, Any], shown: Path | None = None) -> I
             yield io.BufferedReader(answer, 1 << 20)
     except (pyarrow.ArrowException, IsolationError, ImageError, OSError, MemoryError, msgspec.MsgspecError) as error:
         reason = first_line(error)
-        raise InputError(f"{shown or path} cannot be read as Parquet: {quoted(reason)}") from error
+        raise InputError(
+            f"{shown or path} cannot be read as Parquet: {quoted(reason)}", hint="write the file again"
+        ) from error
 
 
 def _end_of(stream: IO[bytes]) -> bytes:

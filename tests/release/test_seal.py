@@ -290,7 +290,7 @@ class TestSigned:
         assert planned.exit_code == ExitCode.SUCCESS, planned.output
         document = json.loads(planned.stdout)
         assert document["seal"] == f"{key.key.fingerprint}, from {own}"
-        assert (document["key"], document["signer"]) == (None, f"a new one, in {signed.sign}")
+        assert (document["key"], document["signer"]) == (None, f"a new key, in {signed.sign}")
         assert own.read_text().strip() not in planned.output
         result = protect_folder(signed, SilentProgress())
         public = read_public_key(Path(f"{signed.sign}.pub"))
