@@ -534,13 +534,14 @@ def sole_writer(release: Path) -> Iterator[None]:
     path = records_folder(release) / LOCK_NAME
     path.parent.mkdir(parents=True, exist_ok=True)
     try:
-        with FileLock(path, timeout=0):
-            yield
+        lock = FileLock(path, timeout=0).acquire()
     except Timeout:
         raise InputError(
             f"another run is writing to {release}",
             hint="wait until it has ended, or give another output folder",
         ) from None
+    with lock:
+        yield
 
 
 def refuse_protected(images: Path, names: Sequence[str]) -> None:

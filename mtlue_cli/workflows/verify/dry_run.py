@@ -100,9 +100,10 @@ def dry_run(config: VerifyConfig, progress: Progress, given: LabelFile | None = 
     read_starts(config, plan, fetch=False)
     given = given or read_folder_labels(config.clean, config.labels, config.reading, for_learning=False)
     trust_of(None if config.protected is None else config.key, config.signer)
-    _, table, own_test = checked_labels(config, plan, given)
-    if config.weights is not None:
-        key_for(read_card(resolve_weights(config.weights, given.table.tasks)), config.key, keep=False)
+    card = None if config.weights is None else read_card(resolve_weights(config.weights, given.table.tasks))
+    _, table, own_test = checked_labels(config, plan, given, card)
+    if card is not None:
+        key_for(card, config.key, keep=False)
     available = len(table) if plan.limit is None else min(plan.limit, len(table))
     images = available if own_test is not None else round(available * (1 - config.test_fraction))
     require_asked(plan, lambda condition: require_images(condition, images))

@@ -12,10 +12,9 @@ from torch import Tensor
 from mtlue_cli.choices import SplitPart
 from mtlue_cli.errors import InputError
 from mtlue_cli.files import file_digest
-from mtlue_cli.generator.checkpoint import LoadedGenerator, load_checkpoint, read_card
+from mtlue_cli.generator.checkpoint import CheckpointCard, LoadedGenerator
 from mtlue_cli.generator.code_patterns import shares_for_codes
 from mtlue_cli.generator.generator import Generator
-from mtlue_cli.generator.shipped import resolve_weights
 from mtlue_cli.images.dataset import load_labels, load_square_images
 from mtlue_cli.images.folder import find_images, match_labels
 from mtlue_cli.images.labelled import read_folder_labels
@@ -80,16 +79,19 @@ class Sources:
         return mean_flip(zip(before, after, strict=True))
 
 
-def checked_labels(config: VerifyConfig, plan: VerifyPlan, given: LabelFile) -> tuple[Promise, LabelTable, Side | None]:
+def checked_labels(
+    config: VerifyConfig, plan: VerifyPlan, given: LabelFile, card: CheckpointCard | None
+) -> tuple[Promise, LabelTable, Side | None]:
     """What is judged, the labels of its tasks, and own test images; refuses what labels and options decide.
+
+    ``card`` is that of the weights that are judged; None: a release is.
 
     Raises:
         InputError: Labels, images, weights, ``--keep`` or requested conditions do not fit together.
     """
     labels = given.table
     match_labels(config.clean, labels)
-    if config.weights is not None:
-        card = read_card(resolve_weights(config.weights, labels.tasks))
+    if card is not None:
         offered = offered_tasks(card, labels.tasks, None, given.left_out)
         useful = card.kept if config.keep is None else config.keep
         promise = promised(card.epsilon, offered.tasks.names, labels.tasks, useful)
@@ -102,19 +104,18 @@ def checked_labels(config: VerifyConfig, plan: VerifyPlan, given: LabelFile) -> 
     return promise, table, read_test_side(config, table, given.bins)
 
 
-def load_judged(
-    weights: str, key: Path | None, given: LabelFile
+def bound_to_key(
+    loaded: LoadedGenerator, key: Path | None, given: LabelFile
 ) -> tuple[LoadedGenerator, FoundKey | None, Sequence[str]]:
-    """The generator called ``weights`` for these labels, bound to its key if it takes one.
+    """A generator for these labels, bound to its key if it takes one.
 
     Returns:
         The generator, whose card holds the tasks that it protects; its key; what a reader should know.
 
     Raises:
-        InputError: There is none, it does not fit, or its key cannot be read.
+        InputError: It does not fit, or its key cannot be read.
     """
     labels = given.table
-    loaded = load_checkpoint(resolve_weights(weights, labels.tasks))
     offered = offered_tasks(loaded.card, labels.tasks, None, given.left_out)
     found = key_for(loaded.card, key)
     if found is None:

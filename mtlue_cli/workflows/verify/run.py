@@ -17,7 +17,8 @@ from mtlue_cli.choices import LearnerName, Tier
 from mtlue_cli.devices import choose_device, describe_device
 from mtlue_cli.engines.engine import Engine, engine_of
 from mtlue_cli.errors import InputError, MtlueError
-from mtlue_cli.generator.shipped import shipped_weights
+from mtlue_cli.generator.checkpoint import load_checkpoint
+from mtlue_cli.generator.shipped import resolve_weights, shipped_weights
 from mtlue_cli.images.colouring import coloured
 from mtlue_cli.images.dataset import load_labels
 from mtlue_cli.images.labelled import read_folder_labels
@@ -51,9 +52,9 @@ from mtlue_cli.workflows.verify.adaptive import narrowed
 from mtlue_cli.workflows.verify.config import VerifyConfig
 from mtlue_cli.workflows.verify.images import (
     Sources,
+    bound_to_key,
     checked_labels,
     load_images,
-    load_judged,
     load_own_images,
     protect_side,
     service_pairs,
@@ -100,11 +101,9 @@ def _verified(
     starts = read_starts(config, plan)
     given = given or read_folder_labels(config.clean, config.labels, config.reading, for_learning=False)
     labels = given.table
-    promise, table, own_test = checked_labels(config, plan, given)
-    if config.weights is not None:
-        loaded, key, notes = load_judged(config.weights, config.key, given)
-    else:
-        loaded, key, notes = None, None, ()
+    loaded = None if config.weights is None else load_checkpoint(resolve_weights(config.weights, labels.tasks))
+    promise, table, own_test = checked_labels(config, plan, given, None if loaded is None else loaded.card)
+    loaded, key, notes = (None, None, ()) if loaded is None else bound_to_key(loaded, config.key, given)
     device = choose_device("cpu" if engine.is_remote else config.device)
     described = engine.described(describe_device(device))
     others = dict.fromkeys((name for name in labels.tasks.names if name not in given.left_out), "is not protected")
