@@ -151,9 +151,13 @@ class PerturbationGenerator(nn.Module):
         delta: Tensor = self(images, labels)
         return delta * LEVELS
 
-    def protected(self, images: Tensor, labels: Mapping[str, Tensor]) -> Tensor:
-        """``(B, 3, S, S)`` uint8 images with their perturbation, within the bound; on the CPU, as they are."""
+    def perturb_on_device(self, images: Tensor, labels: Mapping[str, Tensor]) -> Tensor:
+        """:meth:`perturb` of ``(B, 3, S, S)`` uint8 images on the CPU, computed where the generator is; on the CPU."""
         device = next(self.parameters()).device
         own = {name: column.to(device) for name, column in labels.items()}
-        delta = self.perturb(images.to(device).float() / LEVELS, own).cpu()
+        return self.perturb(images.to(device).float() / LEVELS, own).cpu()
+
+    def protected(self, images: Tensor, labels: Mapping[str, Tensor]) -> Tensor:
+        """``(B, 3, S, S)`` uint8 images with their perturbation, within the bound; on the CPU, as they are."""
+        delta = self.perturb_on_device(images, labels)
         return torch.from_numpy(add_bounded(images.numpy(), delta.numpy(), self.config.epsilon))

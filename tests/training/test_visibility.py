@@ -69,7 +69,7 @@ def test_the_weight_rises_above_the_target_and_falls_below_it() -> None:
 
 
 def test_training_comes_nearer_to_the_target() -> None:
-    plain, less_seen = make_loop(ObjectiveName.TAP, replace(SETTINGS, steps=4 * ADAPT_STEPS)), with_control(0.03, 100)
+    plain, less_seen = make_loop(ObjectiveName.TAP, replace(SETTINGS, steps=100)), with_control(0.03, 100)
     judge = VisibilityControl(0.03, plain.images, plain.labels)
     plain.run()
     less_seen.run()
