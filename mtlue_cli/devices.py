@@ -4,6 +4,7 @@ import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Executor
 from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, TypeVar
@@ -69,6 +70,16 @@ class Processes:
         first = self.rank * accumulate
         return [slice(part * size, (part + 1) * size) for part in range(first, first + accumulate)]
 
+    def rows(self, batch: int) -> tuple[slice, float]:
+        """The rows of a batch of any size that this process computes, and the weight of their mean in the whole mean.
+
+        A batch with fewer than two rows for each process is computed by all, with weight 1.
+        """
+        if batch < 2 * self.count:
+            return slice(batch), 1.0
+        first, end = (place * batch // self.count for place in (self.rank, self.rank + 1))
+        return slice(first, end), (end - first) * self.count / batch
+
     def mean(self, values: Sequence[float]) -> list[float]:
         """The mean of each value over the processes, the same on all."""
         if self.count == 1:
@@ -78,8 +89,16 @@ class Processes:
         return [value / self.count for value in summed.tolist()]
 
     def average_gradients(self, parameters: Iterable[nn.Parameter]) -> None:
-        """Replace gradients by their mean over the processes."""
-        self.average([parameter.grad for parameter in parameters if parameter.grad is not None])
+        """Replace gradients by their mean over the processes; one that is missing here counts as zero."""
+        if self.count == 1:
+            return
+        gradients = []
+        for parameter in parameters:
+            if parameter.requires_grad:
+                if parameter.grad is None:  # no label of its task in this part of the batch
+                    parameter.grad = torch.zeros_like(parameter)
+                gradients.append(parameter.grad)
+        self.average(gradients)
 
     def average(self, gradients: Sequence[Tensor]) -> None:
         """Replace each tensor by its mean over the processes."""
@@ -91,6 +110,22 @@ class Processes:
         means: Sequence[Tensor] = torch.split(joint, [gradient.numel() for gradient in gradients])
         for gradient, mean in zip(gradients, means, strict=True):
             gradient.copy_(mean.view(gradient.shape))
+
+    def share(self, tensors: Iterable[Tensor]) -> None:
+        """Replace tensors by those of the main process."""
+        if self.count > 1:
+            for tensor in tensors:
+                distributed.broadcast(tensor, 0)
+
+    def hand_out(self, order: object) -> None:
+        """Send something that can be pickled from the main process to the others, which :meth:`receive` it."""
+        distributed.broadcast_object_list([order], device=self.device)
+
+    def receive(self) -> Any:  # noqa: ANN401 - whatever the main process hands out
+        """Wait for what the main process hands out."""
+        order: list[Any] = [None]
+        distributed.broadcast_object_list(order, device=self.device)
+        return order[0]
 
     def on_main(self, compute: Callable[[], ResultT]) -> ResultT:
         """What ``compute`` gives on the main process, handed to all; the others wait for it.
@@ -114,6 +149,23 @@ class Processes:
 
 
 ALONE = Processes()
+
+_TOGETHER: ContextVar[Processes] = ContextVar("processes that train each network together", default=ALONE)
+
+
+def training_processes() -> Processes:
+    """The processes that train each network of this thread together: :data:`ALONE`, or what was set last."""
+    return _TOGETHER.get()
+
+
+@contextmanager
+def training_together(processes: Processes) -> Iterator[None]:
+    """Within it all ``processes`` train each network together; all of them must train the same ones in this order."""
+    token = _TOGETHER.set(processes)
+    try:
+        yield
+    finally:
+        _TOGETHER.reset(token)
 
 
 @contextmanager

@@ -3,6 +3,7 @@
 import shlex
 import sys
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated
@@ -11,12 +12,12 @@ import typer
 
 from mtlue_cli.budget import Budget
 from mtlue_cli.choices import ExitCode
-from mtlue_cli.commands.console import check_target
+from mtlue_cli.commands.console import Terminal, check_target
 from mtlue_cli.commands.decoders import reading_photos
 from mtlue_cli.commands.from_config import Given, command_of
 from mtlue_cli.commands.verify_tables import show_dry_run, show_verification
 from mtlue_cli.errors import MtlueError
-from mtlue_cli.options import OUTPUT, Option
+from mtlue_cli.options import OUTPUT, Option, launched_as
 from mtlue_cli.workflows.verify.config import VerifyConfig, check_options
 
 
@@ -51,6 +52,8 @@ def verify(given: Given) -> None:
 
     [bold]Example:[/bold] mtlue verify photos --labels labels.csv --protected photos-protected
     """
+    if launched_as()[0] > 0:
+        given = replace(given, terminal=Terminal(quiet=True))  # the main process speaks
     terminal, reports = given.terminal, given.build(ReportOptions)
     for option, target in (("--junit", reports.junit), ("--markdown", reports.markdown), ("--report", reports.report)):
         if target is not None:
@@ -66,6 +69,16 @@ def verify(given: Given) -> None:
     config = config.with_test_labels()
     config = replace(config, cache=None if reports.no_cache else config.cache or default_cache_folder())
     check_options(config)
+    engine = None
+    if launched_as()[1] > 1:
+        from mtlue_cli.devices import launched_processes
+        from mtlue_cli.engines.launched import LaunchedEngine, follow
+
+        processes = given.within(launched_processes(config.device))
+        if not processes.is_main:
+            follow(processes)
+            return
+        engine = given.within(closing(LaunchedEngine(processes)))
     images, table, reading = given.within(unpacked_images(config.clean, config.labels, config.reading))
     released = given.within(unpacked_release(config.protected))
     config = replace(config, clean=images, labels=table, reading=reading, protected=released)
@@ -87,7 +100,7 @@ def verify(given: Given) -> None:
     from mtlue_cli.workflows.verify.run import verify_release
 
     with reading_photos():
-        result = verify_release(config, terminal.progress, labels)
+        result = verify_release(config, terminal.progress, labels, engine)
     show_verification(terminal, result)
     writers: list[Callable[[], None]] = [lambda: terminal.write_json(result.to_json())]
     if (junit := reports.junit) is not None:

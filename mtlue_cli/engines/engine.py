@@ -9,6 +9,7 @@ from typing import Protocol, TypeVar
 from mtlue_cli.choices import EngineName
 from mtlue_cli.errors import InputError
 from mtlue_cli.files import are_elsewhere
+from mtlue_cli.options import launched_as
 
 UnitT = TypeVar("UnitT")
 ResultT = TypeVar("ResultT")
@@ -115,13 +116,15 @@ def engine_of(name: EngineName, address: str | None, device: str, threads: int) 
 
 
 def check_engine(name: EngineName, address: str | None) -> None:
-    """Refuse an engine that is not installed or cannot read URLs, and an address that none needs.
+    """Refuse an engine that is not installed, cannot read URLs or is launched, and an address that none needs.
 
     Raises:
         InputError: Says what to do instead.
     """
     if name is EngineName.LOCAL and address is not None:
         raise InputError("--ray-address needs --engine ray", hint="add --engine ray, or leave out --ray-address")
+    if name is EngineName.RAY and launched_as()[1] > 1:
+        raise InputError("--engine ray starts its own processes", hint="leave out the launcher, or --engine ray")
     if name is EngineName.RAY and are_elsewhere():
         raise InputError(
             "--engine ray reads folders that all computers share, not URLs",

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from mtlue_cli.choices import BackboneName, Precision, WeightingName
-from mtlue_cli.devices import on_device
+from mtlue_cli.devices import on_device, training_processes
 from mtlue_cli.networks.backbones import BACKBONES
 from mtlue_cli.networks.multitask import MultiTaskNetwork, build_network
 from mtlue_cli.tasks.losses import count_correct, mean_loss, task_losses
@@ -79,6 +79,10 @@ def train_multitask(
 ) -> MultiTaskNetwork:
     """Train with Adam on random crops and flips; deterministic on a CPU.
 
+    Several processes (:func:`~mtlue_cli.devices.training_together`) compute a part of each batch each. Their gradients
+    are averaged, so all of them get the same network. Batch statistics, ``intervention`` and weightings that compare
+    gradients see the parts, and the statistics that are kept are those of the main process.
+
     Args:
         images: ``(N, 3, S, S)`` uint8 with ``S >= settings.crop_size``.
         labels: Task name to labels, such as class indices ``(N,)`` int64, negative where unlabelled (masked); label
@@ -115,34 +119,50 @@ def train_multitask(
     drops = [max(1, round(settings.epochs * share)) for share in MILESTONES]
     schedule = torch.optim.lr_scheduler.MultiStepLR(optimizer, drops, gamma=0.1)
     dtype = choose_precision(settings.precision, device)
+    processes = training_processes()
+    trained = [parameter for group in groups for parameter in group["params"]]
+    chance = rng if processes.count == 1 else torch.Generator().manual_seed(settings.seed + processes.rank)
     for epoch in range(1, settings.epochs + 1):
         method.start_epoch(network, (epoch - 1) / settings.epochs)
         weighting.new_epoch()
         loss_sum, counts = 0.0, {task.name: (0, 0) for task in tasks}
-        for batch, batch_labels in batches(rng):
+        for whole, whole_labels in batches(rng):
+            rows, weight = processes.rows(len(whole))
+            batch, batch_labels = whole[rows], {name: column[rows] for name, column in whole_labels.items()}
             mixture = Mixture(batch, batch_labels)
             if intervention is not None:
-                mixture = intervention(network, batch, batch_labels, rng)
+                mixture = intervention(network, batch, batch_labels, chance)
             optimizer.zero_grad(set_to_none=True)
             with autocast(device, dtype):
                 features, outputs = network.represent(mixture.images)
             losses = mixture.losses(outputs, tasks)
-            weighting.backward(losses, features)
+            weighting.backward(weighed(losses, weight), features)
+            processes.average_gradients(trained)
             method.connections.mask_gradients()
             optimizer.step()
             method.connections.restore()
-            loss_sum += float(mean_loss(losses).detach()) * len(batch)
+            part = weight * len(whole)  # of all processes together count times the batch
+            loss_sum += float(mean_loss(losses).detach()) * part
             for name, (correct, known) in count_correct(outputs, mixture.labels, tasks).items():
                 counts[name] = (counts[name][0] + correct, counts[name][1] + known)
             if on_step is not None:
-                on_step(len(batch))
+                on_step(len(whole))
         schedule.step()
+        processes.share(network.buffers())
         if on_epoch is not None:
-            accuracy = {name: correct / known if known else float("nan") for name, (correct, known) in counts.items()}
+            sums = [loss_sum, *(figure for pair in counts.values() for figure in pair)]
+            loss_sum, *found = processes.mean(sums)
+            pairs = zip(counts, found[::2], found[1::2], strict=True)
+            accuracy = {name: correct / known if known else float("nan") for name, correct, known in pairs}
             network.eval()
             on_epoch(EpochRecord(epoch, settings.epochs, loss_sum / len(images), accuracy), network)
     network.eval()
     return network
+
+
+def weighed(losses: Mapping[str, Tensor], weight: float) -> Mapping[str, Tensor]:
+    """The losses of a part of a batch by its weight."""
+    return losses if weight == 1 else {name: weight * loss for name, loss in losses.items()}
 
 
 def epoch_batches(

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from mtlue_cli import __version__
 from mtlue_cli.choices import BackboneName, WeightingName
+from mtlue_cli.devices import training_processes
 from mtlue_cli.errors import InputError
 from mtlue_cli.files import file_digest
 from mtlue_cli.networks.concept_bottleneck import bottleneck_of
@@ -351,6 +352,7 @@ class Laboratory:
                 "halves": self.settings.seed,
                 "device": self.device.type,
                 "arithmetic": str(choose_precision(settings.precision, self.device)),
+                **({} if (count := training_processes().count) == 1 else {"processes": count}),
                 "versions": {"mtlue": __version__, **{package: version(package) for package in packages}},
             }
         )

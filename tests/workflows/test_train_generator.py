@@ -2,10 +2,6 @@
 
 import csv
 import json
-import os
-import socket
-import subprocess
-import sys
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -27,6 +23,7 @@ from mtlue_cli.workflows.train.config import TrainConfig, surrogates_named
 from mtlue_cli.workflows.train.generator import train_generator
 from mtlue_cli.workflows.train.run import QUIET_PATTERNS
 from mtlue_cli.workflows.train.settings import IN_COLOUR, THROUGH_ATTACKS, Recipe, generator_size, recipe_for
+from tests.launched import in_processes
 from tests.multitask_sample import TASKS, draw_sample
 
 pytestmark = pytest.mark.usefixtures("tiny_small")
@@ -192,25 +189,6 @@ with launched_processes("cpu") as processes:
 """
 
 
-def in_processes(count: int, *words: str) -> list[tuple[int, str]]:
-    """Exit code and output of each of ``count`` processes that train together, as a launcher starts them."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    launch = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": str(count), "OMP_NUM_THREADS": "1"}
-    started = [
-        subprocess.Popen(
-            [sys.executable, "-c", RUN, *words],
-            env=os.environ | launch | {"RANK": str(rank), "LOCAL_RANK": str(rank), "LOCAL_WORLD_SIZE": str(count)},
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-        for rank in range(count)
-    ]
-    answers = [process.communicate(timeout=300)[0].strip() for process in started]
-    return [(process.returncode, answer) for process, answer in zip(started, answers, strict=True)]
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize("objective", ["tap", "em"])
 def test_two_processes_train_what_one_trains_and_continue_together(
@@ -218,18 +196,18 @@ def test_two_processes_train_what_one_trains_and_continue_together(
 ) -> None:
     pytest.importorskip("accelerate", reason="the extra accelerate is not installed")
     one, two, resumed = (tmp_path / f"{name}.safetensors" for name in ("one", "two", "resumed"))
-    (first, digest), (second, other) = in_processes(2, str(folder), str(two), objective, "0")
+    (first, digest), (second, other) = in_processes(2, "-c", RUN, str(folder), str(two), objective, "0")
     assert first == second == 0
     assert digest == other == load_checkpoint(two).card.digest
     if objective == "tap":  # the surrogate of em normalises within each part of the batch
-        assert in_processes(1, str(folder), str(one), objective, "0")[0][0] == 0
+        assert in_processes(1, "-c", RUN, str(folder), str(one), objective, "0")[0][0] == 0
         alike = load_checkpoint(one).generator.state_dict()
         for name, tensor in load_checkpoint(two).generator.state_dict().items():
             assert torch.allclose(tensor, alike[name], rtol=1e-3, atol=1e-4), name
-    stopped = in_processes(2, str(folder), str(resumed), objective, "2")
+    stopped = in_processes(2, "-c", RUN, str(folder), str(resumed), objective, "2")
     assert all(code != 0 for code, _ in stopped)
     assert (tmp_path / "resumed.safetensors.training" / "generator.safetensors").is_file()
-    assert in_processes(2, str(folder), str(resumed), objective, "0") == [(0, digest), (0, digest)]
+    assert in_processes(2, "-c", RUN, str(folder), str(resumed), objective, "0") == [(0, digest), (0, digest)]
 
 
 def test_views_that_are_too_small_for_a_surrogate_are_refused(config: TrainConfig) -> None:

@@ -28,7 +28,7 @@ from mtlue_cli.images.folder import (
 from mtlue_cli.images.labelled import read_folder_labels
 from mtlue_cli.keys import FoundKey, find_key
 from mtlue_cli.layouts.companions import FOLDERS_ARE_CLASSES, refuse_images_in_labels
-from mtlue_cli.options import range_faults
+from mtlue_cli.options import launched_as, range_faults
 from mtlue_cli.release.records import LABELS_NAME, KeyedPart, Manifest, RunRecord
 from mtlue_cli.release.release import Contents, Release, Resumption, refuse_protected
 from mtlue_cli.release.seal import Sealer
@@ -480,6 +480,8 @@ def select_tasks(
 def _check_options(config: ProtectConfig) -> None:
     check_engine(config.engine, config.ray_address)
     faults = range_faults(config)
+    if launched_as()[1] > 1:
+        faults.append("protect runs in one process: leave out the launcher, or share the work with --engine ray")
     _ = config.metadata  # raises where a group is unknown
     if config.tasks is not None and config.exclude is not None:
         faults.append("--tasks and --except cannot be used together; give one of them")

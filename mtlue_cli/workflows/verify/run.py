@@ -80,15 +80,20 @@ SAMPLES = 6
 """Images that are shown in the report."""
 
 
-def verify_release(config: VerifyConfig, progress: Progress, given: LabelFile | None = None) -> VerifyResult:
+def verify_release(
+    config: VerifyConfig, progress: Progress, given: LabelFile | None = None, engine: Engine | None = None
+) -> VerifyResult:
     """Judge a release, or a generator, by training victims.
 
-    ``given`` is what the label file of the clean images holds; None: it is read now.
+    ``given`` is what the label file of the clean images holds; None: it is read now. ``engine`` trains the victims;
+    None: the one that ``config`` names.
 
     Raises:
         InputError: A fault of the input, found before anything is trained.
     """
     plan = checked_plan(config)
+    if engine is not None:
+        return _verified(config, plan, progress, given, engine)
     with engine_of(config.engine, config.ray_address, config.device, config.workers) as engine:
         return _verified(config, plan, progress, given, engine)
 

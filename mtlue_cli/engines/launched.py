@@ -1,0 +1,103 @@
+"""Several processes, started by ``accelerate launch`` or ``torchrun``, that train each network together.
+
+The main process runs the command. The others wait for units of work, and do each one in step with it: the training loop
+gives every process its part of each batch (:func:`~mtlue_cli.devices.training_together`).
+"""
+
+from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager, ExitStack
+from typing import Any
+
+from mtlue_cli.devices import Processes, training_together
+from mtlue_cli.engines.engine import ResultT, Start, UnitT
+
+
+class LaunchedEngine:
+    """The processes of a launcher, seen from the main one.
+
+    Attributes:
+        is_remote: Always True: the others get pickled units.
+        threads: Always 1.
+        device: ``cuda`` or ``cpu``; each process has its own GPU.
+    """
+
+    is_remote = True
+    threads = 1
+
+    def __init__(self, processes: Processes) -> None:
+        assert processes.device is not None, "there is one process only"
+        self.device = processes.device.type
+        self._processes = processes
+        self._follower = Follower(processes)
+        self._start: Start[Any, Any] | None = None
+        self._in_step = True
+
+    def described(self, here: str) -> str:  # noqa: ARG002 - the main process's own device does not matter
+        """Such as ``cuda (4 processes for each network)``."""
+        return f"{self.device} ({self._processes.count} processes for each network)"
+
+    def rows_a_unit(self, count: int, least: int) -> int:
+        """All."""
+        return max(count, least)
+
+    def run(
+        self,
+        start: Start[UnitT, ResultT],
+        units: Iterable[UnitT],
+        done: Callable[[ResultT], None],
+        gpu: float = 1.0,  # noqa: ARG002 - each process has a whole one
+    ) -> None:
+        """Run all units, one after another, each in all processes; the results are those of the main process."""
+        self._in_step = False  # unless the units end as they should, the others no longer wait for orders
+        if start is not self._start:
+            self._processes.hand_out((start, None))
+            self._follower.begin(start)
+            self._start = start
+        for unit in units:
+            self._processes.hand_out((None, unit))
+            self._follower.work(unit, done)
+        self._in_step = True
+
+    def close(self) -> None:
+        """Let the other processes end. After an error within :meth:`run` they end when the main process does."""
+        self._follower.close()
+        if self._in_step:
+            self._processes.hand_out(None)
+
+
+class Follower:
+    """Does units of work in step with the other processes."""
+
+    def __init__(self, processes: Processes) -> None:
+        self._processes = processes
+        self._stack = ExitStack()
+        self._work: Callable[[Any, Callable[[Any], None]], None] | None = None
+
+    def begin(self, start: Callable[[], AbstractContextManager[Any]]) -> None:
+        """Make the work for units to come."""
+        self._stack.close()
+        self._work = self._stack.enter_context(start())
+
+    def work(self, unit: Any, done: Callable[[Any], None]) -> None:  # noqa: ANN401 - whatever the work takes
+        """Do a unit."""
+        assert self._work is not None, "the work has not begun"
+        with training_together(self._processes):
+            self._work(unit, done)
+
+    def close(self) -> None:
+        """End the work."""
+        self._stack.close()
+
+
+def follow(processes: Processes) -> None:
+    """Do what the main process hands out, until it ends."""
+    follower = Follower(processes)
+    try:
+        while (order := processes.receive()) is not None:
+            start, unit = order
+            if start is not None:
+                follower.begin(start)
+            else:
+                follower.work(unit, lambda _: None)
+    finally:
+        follower.close()
