@@ -55,6 +55,14 @@ def written_at_once() -> Iterator[None]:
 
 
 @pytest.fixture(scope="session", autouse=True)
+def same_arithmetic() -> Iterator[None]:
+    """Networks are trained in float32, also on a CPU with bfloat16 instructions: bits and figures are the same."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("torch.cpu.get_capabilities", dict)
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
 def interruptible() -> Iterator[None]:
     """Ctrl-C reaches the processes that tests start, also where the test run itself was told to ignore it."""
     before = signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -368,6 +368,11 @@ def require_images(condition: Condition, images: int) -> None:
         held_out = round(validation.share * images)
         if held_out < FEWEST_VALIDATION:
             raise InputError(f"{held_out} validation images are too few, expected at least {FEWEST_VALIDATION}")
+        if validation.clean > 0 and not round(validation.clean * held_out):
+            raise InputError(
+                f"clean={validation.clean:g} of {held_out} validation images is none, expected 0 or at least "
+                f"{1 / held_out:.2g}"
+            )
     if condition.attack.needs_pairs and _pairs_of(images) < FEWEST_PAIRS:
         raise InputError(f"{images} training images leave too few for pairs")
     if condition.material is Material.CLEAN_PART:

@@ -118,7 +118,7 @@ class VerifyConfig:
         pretrain_images: Other clean images, instead of --start: a backbone is trained on them first.
         pretrain_labels: Labels of --pretrain-images.
         attacker_images: Clean images of the same kind that the attacker has, without labels, for --countermeasure
-            purification. None of them may be among the judged images.
+            purification and pair-purification. None of them may be among the judged images.
         epochs: Passes of every victim over the images. Unset: 8, or the tier's; --tier converged takes as many as its
             steps need.
         size: Side in pixels of the random crops that a victim sees; images are loaded a tenth larger.
