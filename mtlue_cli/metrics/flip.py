@@ -16,11 +16,14 @@ PIXELS_PER_DEGREE = 67
 SAMPLE = 24
 """Images that a mean runs over."""
 
-TILE = 256
+TILE = 128
 """Side of a tile in pixels."""
 
-WHOLE = 4 * TILE * TILE
-"""Pixels of the largest image that is judged whole, as many as four tiles have."""
+GRID = 4
+"""Tiles along each side of an image: four in all miss what lies in the corners and in the middle."""
+
+WHOLE = GRID * GRID * TILE * TILE
+"""Pixels of the largest image that is judged whole, as many as all tiles have."""
 
 SCALE = "0 = identical, uniform noise of 8 levels 0.05"
 """How to read the figure."""
@@ -47,8 +50,8 @@ class MeanFlip(Document, frozen=True, forbid_unknown_fields=True):
 def flip(original: npt.NDArray[Any], released: npt.NDArray[Any]) -> float:
     """Mean FLIP over the pixels of an image, in [0, 1]; 0 for equal images.
 
-    An image of more than :data:`WHOLE` pixels is judged at full resolution on four tiles of at most 256 x 256 pixels,
-    one in the middle of each quarter. Grey counts as three equal channels.
+    An image of more than :data:`WHOLE` pixels is judged at full resolution on 16 tiles of at most 128 x 128 pixels,
+    on a grid of four by four. Grey counts as three equal channels.
 
     Args:
         original: ``(H, W)`` or ``(H, W, 3)``, uint8 or uint16, or floating point in [0, 1]; sRGB.
@@ -74,7 +77,7 @@ def flip(original: npt.NDArray[Any], released: npt.NDArray[Any]) -> float:
 
 
 def tiles(height: int, width: int) -> list[tuple[slice, slice]]:
-    """Rows and columns of what is judged of an image: all of it, or four tiles."""
+    """Rows and columns of what is judged of an image: all of it, or a grid of tiles."""
     if height * width <= WHOLE:
         return [(slice(height), slice(width))]
     return [(rows, columns) for rows in _middles(height) for columns in _middles(width)]
@@ -94,9 +97,10 @@ def mean_flip(pairs: Iterable[tuple[npt.NDArray[Any], npt.NDArray[Any]]]) -> Mea
 
 
 def _middles(length: int) -> list[slice]:
-    """Along one side of an image: a tile in the middle of either half."""
+    """Along one side of an image: a tile in the middle of each of :data:`GRID` equal parts."""
     tile = min(TILE, length)
-    starts = (min(max(length * part // 4 - tile // 2, 0), length - tile) for part in (1, 3))
+    middles = (length * (2 * part + 1) // (2 * GRID) for part in range(GRID))
+    starts = (min(max(middle - tile // 2, 0), length - tile) for middle in middles)
     return [slice(start, start + tile) for start in starts]
 
 
