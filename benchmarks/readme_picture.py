@@ -26,7 +26,7 @@ def main(portrait: Path, out: Path) -> None:
         with Image.open(portrait) as image:
             image.convert("RGB").crop(FACE).resize((SIDE, SIDE), Image.Resampling.LANCZOS).save(photos / "face.png")
         (photos / "labels.csv").write_text("file_name,age,race,gender\nface.png,30-39,white,female\n")
-        command = ["mtlue", "protect", photos, "--labels", photos / "labels.csv", "--weights", "utkface"]
+        command = ["mtlue", "protect", photos, "--labels", photos / "labels.csv", "--weights", "utkface-normal"]
         subprocess.run([*command, "--out", release], check=True)
         before, after = (np.asarray(Image.open(path / "face.png")).astype(int) for path in (photos, release))
     difference = np.clip(128 + 10 * (after - before), 0, 255)
