@@ -70,15 +70,11 @@ class Processes:
         first = self.rank * accumulate
         return [slice(part * size, (part + 1) * size) for part in range(first, first + accumulate)]
 
-    def rows(self, batch: int) -> tuple[slice, float]:
-        """The rows of a batch of any size that this process computes, and the weight of their mean in the whole mean.
-
-        A batch with fewer than two rows for each process is computed by all, with weight 1.
-        """
+    def rows(self, batch: int) -> slice:
+        """The rows of a batch of any size that this process computes; all, if there are fewer than two for each."""
         if batch < 2 * self.count:
-            return slice(batch), 1.0
-        first, end = (place * batch // self.count for place in (self.rank, self.rank + 1))
-        return slice(first, end), (end - first) * self.count / batch
+            return slice(batch)
+        return slice(self.rank * batch // self.count, (self.rank + 1) * batch // self.count)
 
     def mean(self, values: Sequence[float]) -> list[float]:
         """The mean of each value over the processes, the same on all."""

@@ -21,5 +21,9 @@ def in_processes(count: int, *words: str) -> list[tuple[int, str]]:
         )
         for rank in range(count)
     ]
-    answers = [process.communicate(timeout=300)[0].strip() for process in started]
+    try:
+        answers = [process.communicate(timeout=300)[0].strip() for process in started]
+    finally:
+        for process in started:
+            process.kill()
     return [(process.returncode, answer) for process, answer in zip(started, answers, strict=True)]

@@ -3,7 +3,6 @@
 import shlex
 import sys
 from collections.abc import Callable
-from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated
@@ -78,7 +77,7 @@ def verify(given: Given) -> None:
         if not processes.is_main:
             follow(processes)
             return
-        engine = given.within(closing(LaunchedEngine(processes)))
+        engine = given.within(LaunchedEngine(processes))
     images, table, reading = given.within(unpacked_images(config.clean, config.labels, config.reading))
     released = given.within(unpacked_release(config.protected))
     config = replace(config, clean=images, labels=table, reading=reading, protected=released)

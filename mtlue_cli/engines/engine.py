@@ -34,6 +34,10 @@ class Engine(Protocol):
     threads: int
     device: str
 
+    @property
+    def here(self) -> str:
+        """Where this process computes what it does itself, as ``--device`` names it."""
+
     def described(self, here: str) -> str:
         """Where networks run, in words; ``here`` is what this process would use."""
 
@@ -70,6 +74,11 @@ class LocalEngine:
     device: str
     threads: int
     is_remote: bool = False
+
+    @property
+    def here(self) -> str:
+        """As ``device``."""
+        return self.device
 
     def described(self, here: str) -> str:
         """``here``."""
@@ -116,7 +125,7 @@ def engine_of(name: EngineName, address: str | None, device: str, threads: int) 
 
 
 def check_engine(name: EngineName, address: str | None) -> None:
-    """Refuse an engine that is not installed, cannot read URLs or is launched, and an address that none needs.
+    """Refuse an engine that is not installed, cannot read URLs or runs under a launcher, and an unneeded address.
 
     Raises:
         InputError: Says what to do instead.
@@ -124,7 +133,7 @@ def check_engine(name: EngineName, address: str | None) -> None:
     if name is EngineName.LOCAL and address is not None:
         raise InputError("--ray-address needs --engine ray", hint="add --engine ray, or leave out --ray-address")
     if name is EngineName.RAY and launched_as()[1] > 1:
-        raise InputError("--engine ray starts its own processes", hint="leave out the launcher, or --engine ray")
+        raise InputError("--engine ray cannot run under a launcher", hint="leave out the launcher, or --engine ray")
     if name is EngineName.RAY and are_elsewhere():
         raise InputError(
             "--engine ray reads folders that all computers share, not URLs",

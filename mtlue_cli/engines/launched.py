@@ -4,9 +4,9 @@ The main process runs the command. The others wait for units of work, and do eac
 gives every process its part of each batch (:func:`~mtlue_cli.devices.training_together`).
 """
 
-from collections.abc import Callable, Iterable
-from contextlib import AbstractContextManager, ExitStack
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from typing import Any, Self
 
 from mtlue_cli.devices import Processes, training_together
 from mtlue_cli.engines.engine import ResultT, Start, UnitT
@@ -18,7 +18,7 @@ class LaunchedEngine:
     Attributes:
         is_remote: Always True: the others get pickled units.
         threads: Always 1.
-        device: ``cuda`` or ``cpu``; each process has its own GPU.
+        device, here: ``cuda`` or ``cpu``; each process has its own GPU.
     """
 
     is_remote = True
@@ -26,7 +26,7 @@ class LaunchedEngine:
 
     def __init__(self, processes: Processes) -> None:
         assert processes.device is not None, "there is one process only"
-        self.device = processes.device.type
+        self.device = self.here = processes.device.type
         self._processes = processes
         self._follower = Follower(processes)
         self._start: Start[Any, Any] | None = None
@@ -48,20 +48,37 @@ class LaunchedEngine:
         gpu: float = 1.0,  # noqa: ARG002 - each process has a whole one
     ) -> None:
         """Run all units, one after another, each in all processes; the results are those of the main process."""
-        self._in_step = False  # unless the units end as they should, the others no longer wait for orders
         if start is not self._start:
-            self._processes.hand_out((start, None))
-            self._follower.begin(start)
+            with self._in_step_again():
+                self._processes.hand_out((start, None))
+                self._follower.begin(start)
             self._start = start
         for unit in units:
-            self._processes.hand_out((None, unit))
-            self._follower.work(unit, done)
+            found: list[ResultT] = []
+            with self._in_step_again():
+                self._processes.hand_out((None, unit))
+                self._follower.work(unit, found.append)
+            for result in found:
+                done(result)
+
+    @contextmanager
+    def _in_step_again(self) -> Iterator[None]:
+        """If what is within fails here, the others no longer wait for orders."""
+        self._in_step = False
+        yield
         self._in_step = True
 
-    def close(self) -> None:
-        """Let the other processes end. After an error within :meth:`run` they end when the main process does."""
+    def __enter__(self) -> Self:
+        """The engine."""
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        """Let the other processes end.
+
+        Where they wait for no order they end when this one does; so do they after a signal, which all of them get.
+        """
         self._follower.close()
-        if self._in_step:
+        if self._in_step and (kind is None or issubclass(kind, Exception)):
             self._processes.hand_out(None)
 
 

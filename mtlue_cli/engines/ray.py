@@ -119,6 +119,7 @@ class RayEngine:
 
     Attributes:
         is_remote: Always True.
+        here: Always ``cpu``.
         device: ``cuda`` or ``cpu``.
         threads: CPUs of a worker.
 
@@ -127,6 +128,7 @@ class RayEngine:
     """
 
     is_remote = True
+    here = "cpu"
 
     def __init__(self, ray: Any, device: str) -> None:  # noqa: ANN401 - a module that need not be installed
         self._ray = ray

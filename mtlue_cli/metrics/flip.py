@@ -20,7 +20,7 @@ TILE = 128
 """Side of a tile in pixels."""
 
 GRID = 4
-"""Tiles along each side of an image: four in all miss what lies in the corners and in the middle."""
+"""Tiles along each side of an image."""
 
 WHOLE = GRID * GRID * TILE * TILE
 """Pixels of the largest image that is judged whole, as many as all tiles have."""
@@ -98,9 +98,9 @@ def mean_flip(pairs: Iterable[tuple[npt.NDArray[Any], npt.NDArray[Any]]]) -> Mea
 
 def _middles(length: int) -> list[slice]:
     """Along one side of an image: a tile in the middle of each of :data:`GRID` equal parts."""
-    tile = min(TILE, length)
+    tile = min(TILE, max(length // GRID, 1))
     middles = (length * (2 * part + 1) // (2 * GRID) for part in range(GRID))
-    starts = (min(max(middle - tile // 2, 0), length - tile) for middle in middles)
+    starts = dict.fromkeys(min(max(middle - tile // 2, 0), length - tile) for middle in middles)
     return [slice(start, start + tile) for start in starts]
 
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from mtlue_cli.choices import TrainingMethodName
-from mtlue_cli.devices import seeded
+from mtlue_cli.devices import seeded, training_processes
 from mtlue_cli.errors import InputError
 from mtlue_cli.networks.concept_bottleneck import ConceptBottleneck
 from mtlue_cli.networks.multitask import SHARED_WIDTH, ImageLevelNetwork, MultiTaskNetwork
@@ -243,6 +243,7 @@ class GradientSelection(TrainingMethod):
         for loss in sample_losses():
             for total, gradient in zip(totals, torch.autograd.grad(loss, neurons.weights), strict=True):
                 total += gradient
+        training_processes().average(totals)  # so that all choose the same connections
         network.train()
         self.connections = TrainedConnections(
             {

@@ -9,9 +9,10 @@ import torch
 from torch import Tensor
 
 from mtlue_cli.choices import BackboneName, Precision, WeightingName
-from mtlue_cli.devices import on_device, training_processes
+from mtlue_cli.devices import Processes, on_device, training_processes
 from mtlue_cli.networks.backbones import BACKBONES
 from mtlue_cli.networks.multitask import MultiTaskNetwork, build_network
+from mtlue_cli.tasks.kinds import KINDS
 from mtlue_cli.tasks.losses import count_correct, mean_loss, task_losses
 from mtlue_cli.tasks.spec import TaskSet
 from mtlue_cli.training.augment import apply_view, draw_crop, labels_of, view_labels
@@ -80,8 +81,8 @@ def train_multitask(
     """Train with Adam on random crops and flips; deterministic on a CPU.
 
     Several processes (:func:`~mtlue_cli.devices.training_together`) compute a part of each batch each. Their gradients
-    are averaged, so all of them get the same network. Batch statistics, ``intervention`` and weightings that compare
-    gradients see the parts, and the statistics that are kept are those of the main process.
+    are averaged, so all of them get the same network. Batch statistics, ``intervention`` and weightings that adapt see
+    the parts, and the statistics that are kept are those of the main process.
 
     Args:
         images: ``(N, 3, S, S)`` uint8 with ``S >= settings.crop_size``.
@@ -121,13 +122,14 @@ def train_multitask(
     dtype = choose_precision(settings.precision, device)
     processes = training_processes()
     trained = [parameter for group in groups for parameter in group["params"]]
-    chance = rng if processes.count == 1 else torch.Generator().manual_seed(settings.seed + processes.rank)
+    # Each process mixes and cuts its own part; the order of the images is the same for all.
+    chance = rng if processes.count == 1 else torch.Generator().manual_seed((settings.seed << 16) + processes.rank + 1)
     for epoch in range(1, settings.epochs + 1):
         method.start_epoch(network, (epoch - 1) / settings.epochs)
         weighting.new_epoch()
-        loss_sum, counts = 0.0, {task.name: (0, 0) for task in tasks}
+        loss_sum, counts = 0.0, {task.name: (0.0, 0.0) for task in tasks}
         for whole, whole_labels in batches(rng):
-            rows, weight = processes.rows(len(whole))
+            rows = processes.rows(len(whole))
             batch, batch_labels = whole[rows], {name: column[rows] for name, column in whole_labels.items()}
             mixture = Mixture(batch, batch_labels)
             if intervention is not None:
@@ -136,15 +138,17 @@ def train_multitask(
             with autocast(device, dtype):
                 features, outputs = network.represent(mixture.images)
             losses = mixture.losses(outputs, tasks)
-            weighting.backward(weighed(losses, weight), features)
+            if processes.count > 1:
+                losses = weighed(losses, mixture.labels, tasks, processes)
+            weighting.backward(losses, features)
             processes.average_gradients(trained)
             method.connections.mask_gradients()
             optimizer.step()
             method.connections.restore()
-            part = weight * len(whole)  # of all processes together count times the batch
-            loss_sum += float(mean_loss(losses).detach()) * part
+            loss_sum += float(mean_loss(losses).detach()) * len(whole)
+            once = 1 if processes.count == 1 or len(batch) < len(whole) else 1 / processes.count
             for name, (correct, known) in count_correct(outputs, mixture.labels, tasks).items():
-                counts[name] = (counts[name][0] + correct, counts[name][1] + known)
+                counts[name] = (counts[name][0] + once * correct, counts[name][1] + once * known)
             if on_step is not None:
                 on_step(len(whole))
         schedule.step()
@@ -160,9 +164,14 @@ def train_multitask(
     return network
 
 
-def weighed(losses: Mapping[str, Tensor], weight: float) -> Mapping[str, Tensor]:
-    """The losses of a part of a batch by its weight."""
-    return losses if weight == 1 else {name: weight * loss for name, loss in losses.items()}
+def weighed(
+    losses: Mapping[str, Tensor], labels: Mapping[str, Tensor], tasks: TaskSet, processes: Processes
+) -> dict[str, Tensor]:
+    """Losses of a part of a batch, weighed so that their mean over the processes is the loss of the whole batch."""
+    known = [float(KINDS[task.kind].known(labels[task.name]).sum()) for task in tasks]
+    means = processes.mean(known)
+    shares = zip(tasks.names, known, means, strict=True)
+    return {name: losses[name] * (here / mean if mean else 1.0) for name, here, mean in shares}
 
 
 def epoch_batches(

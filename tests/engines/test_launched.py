@@ -8,9 +8,11 @@ import pytest
 import torch
 from torch import nn
 
+from mtlue_cli.choices import Precision
 from mtlue_cli.devices import ALONE, Processes, training_processes, training_together
 from mtlue_cli.networks.backbones import Backbone
 from mtlue_cli.networks.multitask import ImageLevelNetwork, MultiTaskNetwork
+from mtlue_cli.tasks.spec import UNLABELLED
 from mtlue_cli.training.multitask_loop import EpochRecord, LearningSettings, train_multitask
 from tests.launched import in_processes
 from tests.small_set import TASKS, write_checkpoint, write_images
@@ -34,29 +36,31 @@ def plain_network() -> MultiTaskNetwork:
 
 
 def trained() -> tuple[str, float, float, float]:
-    """Digest and norm of the weights, and the figures of the last epoch, after batches of 8, 8 and 5 images."""
+    """Digest and norm of the weights, and the figures of the last epoch, after batches of 8, 8 and 3 images."""
     rng = torch.Generator().manual_seed(0)
-    images = torch.randint(0, 256, (21, 3, 18, 18), dtype=torch.uint8, generator=rng)
-    labels = {task.name: torch.randint(0, task.num_classes, (21,), generator=rng) for task in TASKS}
+    images = torch.randint(0, 256, (19, 3, 18, 18), dtype=torch.uint8, generator=rng)
+    labels = {task.name: torch.randint(0, task.num_classes, (19,), generator=rng) for task in TASKS}
+    labels["round"][torch.rand(19, generator=rng) < 0.6] = UNLABELLED
     network, records = plain_network(), []
 
     def on_epoch(record: EpochRecord, _: MultiTaskNetwork) -> None:
         records.append(record)
 
-    settings = LearningSettings(epochs=3, batch_size=8, crop_size=16, learning_rate=0.01)
+    settings = LearningSettings(epochs=3, batch_size=8, crop_size=16, learning_rate=0.01, precision=Precision.FLOAT32)
     train_multitask(images, labels, TASKS, settings, torch.device("cpu"), on_epoch=on_epoch, network=network)
     weights = torch.cat([parameter.detach().flatten() for parameter in network.parameters()])
     accuracy = sum(records[-1].accuracy.values())
     return hashlib.sha256(weights.numpy().tobytes()).hexdigest(), float(weights.norm()), records[-1].loss, accuracy
 
 
-@pytest.mark.parametrize("batch", [1, 3, 4, 5, 64])
-def test_parts_cover_a_batch_and_their_weights_give_its_mean(batch: int) -> None:
-    values = torch.arange(batch, dtype=torch.float64)
-    parts = [Processes(rank, 2).rows(batch) for rank in range(2)]
-    assert sum(weight * float(values[rows].mean()) for rows, weight in parts) / 2 == pytest.approx(values.mean())
-    covered = sorted({int(value) for rows, _ in parts for value in values[rows]})
-    assert covered == list(range(batch))
+@pytest.mark.parametrize("batch", [4, 5, 64])
+def test_parts_cover_a_batch_once(batch: int) -> None:
+    values = list(range(batch))
+    assert [value for rank in range(2) for value in values[Processes(rank, 2).rows(batch)]] == values
+
+
+def test_a_batch_of_too_few_images_is_computed_by_all() -> None:
+    assert [Processes(rank, 2).rows(3) for rank in range(2)] == [slice(3), slice(3)]
 
 
 def test_processes_train_together_within_their_context_only() -> None:

@@ -28,13 +28,14 @@ def photos(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     monkeypatch.setenv("STORAGE_EMULATOR_HOST", f"http://127.0.0.1:{port}")
     monkeypatch.setitem(fsspec.config.conf, "gs", {"token": "anon"})
     gcsfs.GCSFileSystem.clear_instance_cache()
-    write_images(tmp_path / "photos")
-    gcsfs.GCSFileSystem(token="anon", use_listings_cache=False).put(
-        str(tmp_path / "photos"), "bucket/data/photos", recursive=True
-    )
-    yield tmp_path / "photos"
-    gcsfs.GCSFileSystem.clear_instance_cache()
-    server.stop()
+    try:
+        write_images(tmp_path / "photos")
+        filesystem = gcsfs.GCSFileSystem(token="anon", use_listings_cache=False)
+        filesystem.put(str(tmp_path / "photos"), "bucket/data/photos", recursive=True)
+        yield tmp_path / "photos"
+    finally:
+        gcsfs.GCSFileSystem.clear_instance_cache()
+        server.stop()
 
 
 def test_a_cut_run_that_is_resumed_ends_with_the_bytes_of_a_local_release(

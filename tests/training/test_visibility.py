@@ -7,10 +7,18 @@ import pytest
 import torch
 
 from mtlue_cli.choices import ObjectiveName, Visibility
+from mtlue_cli.metrics.flip import mean_flip
 from mtlue_cli.options import option_fields
 from mtlue_cli.training.generator_loop import GeneratorLoop
 from mtlue_cli.training.runtime import load_state, save_state
-from mtlue_cli.training.visibility import ADAPT_STEPS, FLIP_TARGETS, VisibilityControl, visibility_penalty
+from mtlue_cli.training.visibility import (
+    ADAPT_STEPS,
+    FLIP_TARGETS,
+    VIEW_SIDE,
+    VisibilityControl,
+    enlarged,
+    visibility_penalty,
+)
 from mtlue_cli.workflows.protect.config import ProtectConfig
 from mtlue_cli.workflows.train.config import TrainConfig
 from tests.training.test_generator_loop import SETTINGS, make_loop, weights
@@ -57,6 +65,18 @@ def test_the_penalty_has_a_finite_gradient_everywhere() -> None:
     assert delta.grad.isfinite().all()
 
 
+def test_flip_is_that_of_photos_that_are_larger_than_the_images_of_the_training() -> None:
+    loop = with_control(0.03)
+    images, labels = loop.images[:4], {name: column[:4] for name, column in loop.labels.items()}
+    small = loop.generator.protected(images, labels)
+    pairs = (tuple(image.permute(1, 2, 0).numpy() for image in pair) for pair in zip(images, small, strict=True))
+    at_their_size = mean_flip(pairs)
+    assert at_their_size is not None
+    assert VisibilityControl(0.03, images, labels).measure(loop.generator) > 1.05 * at_their_size.mean
+    large = torch.rand(1, 3, VIEW_SIDE + 24, VIEW_SIDE + 24)
+    assert enlarged(large) is large
+
+
 def test_the_weight_rises_above_the_target_and_falls_below_it() -> None:
     seen, hidden = with_control(0.02), with_control(0.9)
     for loop in (seen, hidden):
@@ -68,7 +88,8 @@ def test_the_weight_rises_above_the_target_and_falls_below_it() -> None:
         assert (loop.visibility.state_dict()["weight"] > before) == (loop is seen)
 
 
-def test_training_comes_nearer_to_the_target() -> None:
+def test_training_comes_nearer_to_the_target(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mtlue_cli.training.generator_loop.ADAPT_STEPS", 20)
     plain, less_seen = make_loop(ObjectiveName.TAP, replace(SETTINGS, steps=100)), with_control(0.03, 100)
     judge = VisibilityControl(0.03, plain.images, plain.labels)
     plain.run()

@@ -87,7 +87,7 @@ class RemoteVictims:
         if weights is not None and not weights.exists():  # those that come with the program may lie elsewhere here
             weights = shipped_weights().get(weights.stem)
             if weights is None:
-                raise MtlueError(f"{self.lab.weights} is not on all computers of the cluster; put it where all see it")
+                raise MtlueError(f"{self.lab.weights} is not on all computers; put it where all see it")
         lab = replace(self.lab, device=choose_device(self.device), weights=weights)
 
         yield lambda unit, done: _work(lab.run if unit.trains else lab.key_of, unit, done)
