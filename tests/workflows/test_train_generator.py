@@ -389,7 +389,7 @@ def test_missing_files_are_all_named(config: TrainConfig, tmp_path: Path) -> Non
     ("changes", "grey", "expected"),
     [
         ({}, False, THROUGH_ATTACKS),
-        ({}, True, THROUGH_ATTACKS),
+        ({}, True, replace(THROUGH_ATTACKS, visibility=Visibility.HIGH, chroma=0.0)),
         ({"objective": ObjectiveName.EM}, False, IN_COLOUR),
         ({"objective": ObjectiveName.SEP}, False, IN_COLOUR),
         ({"learnability_weight": 1.0}, False, IN_COLOUR),
@@ -397,9 +397,13 @@ def test_missing_files_are_all_named(config: TrainConfig, tmp_path: Path) -> Non
         ({"chroma": 0.5, "batch_size": 6}, False, replace(THROUGH_ATTACKS, chroma=0.5, batch_size=6)),
         ({"distortions": PLAIN}, False, replace(THROUGH_ATTACKS, distortions=PLAIN)),
         ({"learning_rate": 0.1}, False, replace(THROUGH_ATTACKS, learning_rate=0.1)),
-        ({"visibility": Visibility.NORMAL}, False, replace(THROUGH_ATTACKS, chroma=1.0)),
-        ({"visibility": Visibility.NORMAL}, True, THROUGH_ATTACKS),
-        ({"visibility": Visibility.LOW, "chroma": 0.0}, False, THROUGH_ATTACKS),
+        ({"visibility": Visibility.HIGH}, False, replace(THROUGH_ATTACKS, visibility=Visibility.HIGH, chroma=0.0)),
+        ({"visibility": Visibility.NORMAL}, True, replace(THROUGH_ATTACKS, chroma=0.0)),
+        (
+            {"visibility": Visibility.LOW, "chroma": 0.0},
+            False,
+            replace(THROUGH_ATTACKS, visibility=Visibility.LOW, chroma=0.0),
+        ),
     ],
 )
 def test_the_recipe_depends_on_objective_tasks_and_images(

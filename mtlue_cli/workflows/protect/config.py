@@ -79,9 +79,9 @@ class ProtectConfig:
             folder are used again; --train with --overwrite trains new ones.
         quick: Skip training and use ready-made patterns. They stop plain training only: turning the images grey removes
             them.
-        visibility: How visible the perturbation may be, for training weights on these images: high sets no limit and
-            protects best, normal aims at a FLIP of {FLIP_NORMAL}, low at {FLIP_LOW}. Unset: that of weights from an
-            earlier run, else high.
+        visibility: How visible the perturbation may be, for training weights on these images: high sets no limit,
+            normal aims at a FLIP of {FLIP_NORMAL}, low at {FLIP_LOW}. Unset: that of weights from an earlier run, else
+            normal, or high where no limit was measured: for grey images, more than {FEW_TASKS} columns, and maps.
         traceable: Add codes of your key, LEVELS 255ths strong ({TRACE_LEVELS} without a number), so that mtlue trace
             can find models trained on the release. The bound stays the same, so the weights' own perturbation becomes
             weaker and protects much less against training in grey. Ready-made patterns can always be traced.

@@ -135,6 +135,7 @@ def dry_run(config: ProtectConfig, progress: Progress, inputs: ProtectInputs) ->
             seal = find_key(None, keep=False)
     signer = None if config.sign is None else signing_key(config.sign, keep=False)
     table = inputs.labels.table
+    limit = "" if config.visibility is None else f" with --visibility {config.visibility}"
     if plan is not None:
         empty = sum(plan.is_unlabelled(row) and not plan.is_drawn(row) for row in range(len(table)))
     else:
@@ -148,7 +149,7 @@ def dry_run(config: ProtectConfig, progress: Progress, inputs: ProtectInputs) ->
         kept=0 if plan is None else sum(name in plan.earlier.records for name in table.file_names),
         unlabelled=inputs.left_out,
         without_label=empty,
-        weights="trained on these images" if plan is None else f"{plan.card.name} ({plan.weights})",
+        weights=f"trained on these images{limit}" if plan is None else f"{plan.card.name} ({plan.weights})",
         minutes=found.minutes if isinstance(found, OwnWeights) else None,
         epsilon=epsilon,
         key=None if key is None else key.in_words(),

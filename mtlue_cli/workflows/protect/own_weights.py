@@ -299,7 +299,7 @@ class OwnWeights:
             reading=config.reading,
             tasks=self.tasks.names,
             epsilon=8 if config.epsilon is None else config.epsilon,
-            visibility=config.visibility or Visibility.HIGH,
+            visibility=config.visibility,
             max_minutes=self.minutes,
             max_steps=MOST_STEPS,
             least_steps=LEAST_STEPS,

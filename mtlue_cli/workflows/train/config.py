@@ -118,9 +118,9 @@ class TrainConfig:
         chroma: Share of colour difference that the perturbation may use: 0 changes luminance only, which is less
             visible and survives conversion to grey. Unset: 0 for grey images, and for tap with at most {FEW_TASKS}
             columns and --visibility high; else 1.
-        visibility: How visible the perturbation may be: high sets no limit and protects best, normal aims at
-            a FLIP of {FLIP_NORMAL}, low at {FLIP_LOW}. FLIP is a measure of visible differences; uniform noise has
-            0.05.
+        visibility: How visible the perturbation may be: high sets no limit, normal aims at a FLIP of {FLIP_NORMAL},
+            low at {FLIP_LOW}. FLIP is a measure of visible differences; uniform noise has 0.05. Unset: normal for tap
+            with at most {FEW_TASKS} columns, none of them of maps, and images in colour; else high.
         batch_size: Images per training step. Unset: 32 for tap with at most {FEW_TASKS} columns, else 64.
         accumulate: Compute each step's images in N parts, for less memory; the weights differ by rounding only.
         learning_rate: Adam's learning rate. Unset: 4e-3 for tap with at most {FEW_TASKS} columns, else 2e-3.
@@ -161,7 +161,7 @@ class TrainConfig:
         Option(panel=TRAINING, metavar="NAME[:SETTING=VALUE,...]", typed=str, convert=_distortions),
     ] = None
     chroma: Annotated[float | None, Option(panel=TRAINING, metavar="SHARE", minimum=0.0, maximum=1.0)] = None
-    visibility: Annotated[Visibility, Option(panel=TRAINING)] = Visibility.HIGH
+    visibility: Annotated[Visibility | None, Option(panel=TRAINING)] = None
     batch_size: Annotated[
         int | None, Option(flags="--batch-size -b", panel=TRAINING, metavar="N", minimum=2, shared=True)
     ] = None

@@ -382,7 +382,7 @@ class TrainingRun:
             precision=config.precision,
             accumulate=config.accumulate,
         )
-        target = FLIP_TARGETS[config.visibility]
+        target = FLIP_TARGETS[self.recipe.visibility]
         control = None if target is None else VisibilityControl(target, data.images, data.labels)
         return GeneratorLoop(
             generator,

@@ -29,6 +29,7 @@ class Recipe:
         learning_rate: Peak rate of the generator's Adam.
         decoder_width: Channels of the decoder.
         distortions: What happens to the surrogate's images.
+        visibility: How visible the perturbation may be.
         chroma: Share of colour difference that the generator may use.
     """
 
@@ -36,14 +37,15 @@ class Recipe:
     learning_rate: float
     decoder_width: int
     distortions: DistortionSettings
+    visibility: Visibility
     chroma: float
 
 
-THROUGH_ATTACKS = Recipe(32, 4e-3, 64, ATTACKS, 0.0)
-"""TAP for few columns: with the distortions of attackers, in luminance (docs/research/luminance.md). If visibility has
-a cost, colour is allowed: the penalty counts it (docs/research/visibility.md)."""
+THROUGH_ATTACKS = Recipe(32, 4e-3, 64, ATTACKS, Visibility.NORMAL, 1.0)
+"""TAP for few columns: with the distortions of attackers (docs/research/luminance.md), and colour, whose visibility has
+a cost (docs/research/visibility.md). Without a limit of visibility, and for grey images, it keeps to luminance."""
 
-IN_COLOUR = Recipe(64, 2e-3, 96, PLAIN, 1.0)
+IN_COLOUR = Recipe(64, 2e-3, 96, PLAIN, Visibility.HIGH, 1.0)
 """The rest. Of CelebA's forty columns a victim learned 0.70 under the other recipe (675 steps, luminance and the
 companion) and -0.52 under this one (1,209 steps); see docs/research/luminance.md."""
 
@@ -150,18 +152,19 @@ class TrainingData:
 def recipe_for(config: TrainConfig, tasks: TaskSet, images: Tensor) -> Recipe:
     """:data:`THROUGH_ATTACKS` where that was measured to protect, else :data:`IN_COLOUR`.
 
-    What ``config`` asks for overrules both. A limit of visibility has a cost for colour, so colour is allowed there.
-    Where most of ``images``, ``(N, 3, S, S)`` uint8, are grey, they can carry no colour.
+    What ``config`` asks for overrules both. Where most of ``images``, ``(N, 3, S, S)`` uint8, are grey, they can carry
+    no colour, and there is no limit of visibility: none was measured there.
     """
     measured = config.objective is ObjectiveName.TAP and not config.learnability(len(tasks)) and not len(tasks.dense)
     recipe = THROUGH_ATTACKS if measured else IN_COLOUR
-    if measured and config.visibility is not Visibility.HIGH:
-        recipe = replace(recipe, chroma=1.0)
     grey = sum(is_grey(image.permute(1, 2, 0).numpy()) for image in images) if not len(tasks.dense) else 0
     if grey > MOSTLY_GREY * len(images):
+        recipe = replace(recipe, visibility=Visibility.HIGH, chroma=0.0)
+    if measured and config.visibility is Visibility.HIGH:
         recipe = replace(recipe, chroma=0.0)
-    asked = {name: getattr(config, name) for name in ("batch_size", "learning_rate", "distortions", "chroma")}
-    return replace(recipe, **{name: value for name, value in asked.items() if value is not None})
+    settings = ("batch_size", "learning_rate", "distortions", "visibility", "chroma")
+    asked = {name: value for name in settings if (value := getattr(config, name)) is not None}
+    return replace(recipe, **asked)
 
 
 def generator_size(view_size: int) -> int:
