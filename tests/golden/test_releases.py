@@ -167,15 +167,26 @@ def _described(path: Path) -> str:
     return f"{size} {image.pixels.dtype} {_digest(image.pixels.tobytes() + alpha)}"
 
 
+def _content(path: Path) -> bytes:
+    """A file's bytes; of an array, whose last bits depend on the processor, its values to three digits."""
+    return path.read_bytes() if path.suffix != ".npy" else (np.load(path).round(3) + 0.0).tobytes()
+
+
 def _found(release: Path) -> dict[str, Any]:
-    """All that a release is, without what depends on versions of libraries."""
+    """All that a release is, without what depends on versions of libraries, or on the processor.
+
+    It decides about the last bits of drawn weights and of measured figures.
+    """
     run = json.loads((release / FOLDER / RUN_NAME).read_text())
-    for name in ("versions", "digests", "flip", "created"):
+    for name in ("versions", "digests", "flip", "created", "weights_sha256"):
         run.pop(name, None)
     records = [json.loads(line) for line in (release / FOLDER / MANIFEST_NAME).read_text().splitlines()]
     for record in records:
         for name in ("sha256", "source_sha256"):
             record.pop(name, None)
+        record |= {name: round(value, 2) for name, value in record.items() if isinstance(value, float)}
+        if "maps" in record:
+            record["maps"] = sorted(record["maps"])
         if "reason" in record:
             record["reason"] = record["reason"].replace(str(release.parent), "")
     images = {record["file_name"] for record in records if "file_name" in record}
@@ -183,7 +194,7 @@ def _found(release: Path) -> dict[str, Any]:
     others = {name for name in names - images if not name.startswith(FOLDER)}
     return {
         "images": {name: _described(release / name) for name in sorted(images)},
-        "files": _digest(b"".join(name.encode() + (release / name).read_bytes() for name in sorted(others))),
+        "files": _digest(b"".join(name.encode() + _content(release / name) for name in sorted(others))),
         "labels": (release / LABELS_NAME).read_text().splitlines()[:4],
         "manifest": {record["source"]: _digest(json.dumps(record, sort_keys=True).encode()) for record in records},
         "record": next(record for record in records if "file_name" in record),

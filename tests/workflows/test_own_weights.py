@@ -94,7 +94,8 @@ def test_weights_are_trained_kept_in_private_and_used_again_for_new_photos(confi
     assert first.protected + len(first.quarantine) == COUNT
     card = read_card(weights)
     assert read_run(first.release).weights_sha256 == card.digest
-    assert card.generator["chroma"] == THROUGH_ATTACKS.chroma == 0
+    assert card.generator["chroma"] == THROUGH_ATTACKS.chroma == 1
+    assert card.settings["visibility"] == THROUGH_ATTACKS.visibility == "normal"
     assert stat.S_IMODE(weights.stat().st_mode) == 0o600
     assert stat.S_IMODE(weights.parent.stat().st_mode) == 0o700
     assert not weights.resolve().is_relative_to(first.release.resolve())
