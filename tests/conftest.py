@@ -5,7 +5,8 @@ import os
 import random
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 import typer.main
@@ -55,11 +56,17 @@ def written_at_once() -> Iterator[None]:
 
 
 @pytest.fixture(scope="session", autouse=True)
-def same_arithmetic() -> Iterator[None]:
-    """Networks are trained in float32, also on a CPU with bfloat16 instructions: bits and figures are the same."""
+def same_arithmetic() -> Iterator[Callable[..., Any]]:
+    """Networks are trained in float32, also on a CPU with bfloat16 instructions: bits and figures are the same.
+
+    Other processes than that of the tests take what their CPU has; the value is what says that.
+    """
+    import torch
+
+    before = torch.cpu.get_capabilities
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("torch.cpu.get_capabilities", dict)
-        yield
+        patch.setattr(torch.cpu, "get_capabilities", dict)
+        yield before
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -10,6 +10,7 @@ from typing import Any, Self
 
 from mtlue_cli.devices import Processes, training_together
 from mtlue_cli.engines.engine import ResultT, Start, UnitT
+from mtlue_cli.errors import MtlueError
 
 
 class LaunchedEngine:
@@ -65,7 +66,8 @@ class LaunchedEngine:
     def _in_step_again(self) -> Iterator[None]:
         """If what is within fails here, the others no longer wait for orders."""
         self._in_step = False
-        yield
+        with _while_all_run():
+            yield
         self._in_step = True
 
     def __enter__(self) -> Self:
@@ -107,14 +109,30 @@ class Follower:
 
 
 def follow(processes: Processes) -> None:
-    """Do what the main process hands out, until it ends."""
+    """Do what the main process hands out, until it ends.
+
+    Raises:
+        MtlueError: Another process ended before.
+    """
     follower = Follower(processes)
     try:
-        while (order := processes.receive()) is not None:
-            start, unit = order
-            if start is not None:
-                follower.begin(start)
-            else:
-                follower.work(unit, lambda _: None)
+        with _while_all_run():
+            while (order := processes.receive()) is not None:
+                start, unit = order
+                if start is not None:
+                    follower.begin(start)
+                else:
+                    follower.work(unit, lambda _: None)
     finally:
         follower.close()
+
+
+@contextmanager
+def _while_all_run() -> Iterator[None]:
+    """Within it a lost connection says what it means."""
+    try:
+        yield
+    except RuntimeError as error:
+        if "peer" not in str(error):
+            raise
+        raise MtlueError("another process of the launcher ended; run the same command again to continue") from error
