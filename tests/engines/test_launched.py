@@ -8,12 +8,16 @@ import pytest
 import torch
 from torch import nn
 
-from mtlue_cli.choices import Precision
+from mtlue_cli.choices import EngineName, Precision
 from mtlue_cli.devices import ALONE, Processes, training_processes, training_together
+from mtlue_cli.engines.engine import check_engine
+from mtlue_cli.errors import InputError
 from mtlue_cli.networks.backbones import Backbone
 from mtlue_cli.networks.multitask import ImageLevelNetwork, MultiTaskNetwork
 from mtlue_cli.tasks.spec import UNLABELLED
 from mtlue_cli.training.multitask_loop import EpochRecord, LearningSettings, train_multitask
+from mtlue_cli.workflows.protect.config import ProtectConfig
+from mtlue_cli.workflows.protect.plan import read_inputs
 from tests.launched import in_processes
 from tests.small_set import TASKS, write_checkpoint, write_images
 
@@ -111,3 +115,13 @@ def test_a_fault_that_the_main_process_finds_ends_all(tmp_path: Path) -> None:
     words = ["verify", str(tmp_path / "photos"), "--labels", str(labels), "--weights", str(weights), "--device", "cpu"]
     (code, _), (other, _) = in_processes(2, "-m", "mtlue_cli", *words)
     assert (code, other) == (2, 0)
+
+
+def test_protect_and_ray_are_refused_under_a_launcher(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    labels = write_images(tmp_path / "photos", 4)
+    for name, value in {"RANK": "0", "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1"}.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(InputError, match="protect cannot run under a launcher"):
+        read_inputs(ProtectConfig(tmp_path / "photos", labels, device="cpu", quick=True))
+    with pytest.raises(InputError, match="--engine ray cannot run under a launcher"):
+        check_engine(EngineName.RAY, None)

@@ -479,9 +479,9 @@ def select_tasks(
 
 def _check_options(config: ProtectConfig) -> None:
     check_engine(config.engine, config.ray_address)
-    faults = range_faults(config)
     if launched_as()[1] > 1:
-        faults.append("protect runs in one process: leave out the launcher, or share the work with --engine ray")
+        raise InputError("protect cannot run under a launcher", hint="leave it out; --engine ray shares the work")
+    faults = range_faults(config)
     _ = config.metadata  # raises where a group is unknown
     if config.tasks is not None and config.exclude is not None:
         faults.append("--tasks and --except cannot be used together; give one of them")
