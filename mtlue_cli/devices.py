@@ -131,16 +131,19 @@ class Processes:
         """
         if self.count == 1:
             return compute()
-        outcome: list[Any] = [None, None]
+        outcome: Any
         if self.is_main:
             try:
-                outcome[0] = compute()
+                outcome = compute(), None
             except BaseException as error:
-                outcome[1] = error
-        distributed.broadcast_object_list(outcome, device=self.device)
-        if outcome[1] is not None:
-            raise outcome[1]
-        result: ResultT = outcome[0]
+                outcome = None, error
+            self.hand_out(outcome)
+        else:
+            outcome = self.receive()
+        result: ResultT
+        result, fault = outcome
+        if fault is not None:
+            raise fault
         return result
 
 

@@ -5,7 +5,7 @@ import os
 import re
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
-from dataclasses import MISSING, dataclass
+from dataclasses import MISSING, dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
@@ -17,7 +17,7 @@ from mtlue_cli.commands.config_file import values_of_files
 from mtlue_cli.commands.console import Terminal
 from mtlue_cli.commands.targets import refuse_overwriting, results_of
 from mtlue_cli.errors import InputError
-from mtlue_cli.options import OUTPUT, Option, OptionField, built, option_fields
+from mtlue_cli.options import OUTPUT, Option, OptionField, built, launched_as, option_fields
 from mtlue_cli.storage.urls import checked_url, url_of
 from mtlue_cli.tasks.label_options import LabelOptions
 
@@ -69,6 +69,10 @@ class Given:
             InputError: A value is not understood.
         """
         return built(config, self.values, **more)
+
+    def of_main_process(self) -> "Given":
+        """The same, silent in all processes of a launcher but the main one, which speaks for them."""
+        return replace(self, terminal=Terminal(quiet=True)) if launched_as()[0] > 0 else self
 
     def finish(self, result: Any) -> None:  # noqa: ANN401 - of any command
         """Write the JSON document of a result where it was asked for, and end with its exit code."""

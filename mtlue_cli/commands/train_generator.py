@@ -7,10 +7,9 @@ from rich.table import Table
 
 from mtlue_cli.budget import Budget
 from mtlue_cli.choices import TRAIN_MINUTES, USEFUL_STEPS, ObjectiveName
-from mtlue_cli.commands.console import Terminal, duration
+from mtlue_cli.commands.console import duration
 from mtlue_cli.commands.decoders import reading_photos
 from mtlue_cli.commands.from_config import Given, command_of
-from mtlue_cli.options import launched_as
 from mtlue_cli.workflows.train.config import TrainConfig, check_usage, trained_through_grey
 
 
@@ -22,8 +21,7 @@ def train_generator(given: Given) -> None:
 
     [bold]Example:[/bold] mtlue train-generator photos --labels labels.csv --out photos.safetensors
     """
-    if launched_as()[0] > 0:
-        given = replace(given, terminal=Terminal(quiet=True))  # the main process speaks
+    given = given.of_main_process()
     config = given.build(TrainConfig, labels=given.labels(given.values["images"]))
     config.reading.refuse_lone_split()
     if config.epochs is None and config.max_minutes is None:

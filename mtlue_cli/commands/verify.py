@@ -11,7 +11,7 @@ import typer
 
 from mtlue_cli.budget import Budget
 from mtlue_cli.choices import ExitCode
-from mtlue_cli.commands.console import Terminal, check_target
+from mtlue_cli.commands.console import check_target
 from mtlue_cli.commands.decoders import reading_photos
 from mtlue_cli.commands.from_config import Given, command_of
 from mtlue_cli.commands.verify_tables import show_dry_run, show_verification
@@ -51,8 +51,7 @@ def verify(given: Given) -> None:
 
     [bold]Example:[/bold] mtlue verify photos --labels labels.csv --protected photos-protected
     """
-    if launched_as()[0] > 0:
-        given = replace(given, terminal=Terminal(quiet=True))  # the main process speaks
+    given = given.of_main_process()
     terminal, reports = given.terminal, given.build(ReportOptions)
     for option, target in (("--junit", reports.junit), ("--markdown", reports.markdown), ("--report", reports.report)):
         if target is not None:

@@ -68,7 +68,7 @@ class LocalEngine:
     Attributes:
         device: Where networks run.
         threads: How many threads the work may use.
-        is_remote: Always False.
+        is_remote: False; several processes of a launcher say otherwise.
     """
 
     device: str

@@ -9,25 +9,19 @@ from contextlib import AbstractContextManager, ExitStack, contextmanager
 from typing import Any, Self
 
 from mtlue_cli.devices import Processes, training_together
-from mtlue_cli.engines.engine import ResultT, Start, UnitT
+from mtlue_cli.engines.engine import LocalEngine, ResultT, Start, UnitT
 from mtlue_cli.errors import MtlueError
 
 
-class LaunchedEngine:
+class LaunchedEngine(LocalEngine):
     """The processes of a launcher, seen from the main one.
 
-    Attributes:
-        is_remote: Always True: the others get pickled units.
-        threads: Always 1.
-        device, here: ``cuda`` or ``cpu``; each process has its own GPU.
+    It is remote, since the others get pickled units. Its device is ``cuda`` or ``cpu``; each process has its own GPU.
     """
-
-    is_remote = True
-    threads = 1
 
     def __init__(self, processes: Processes) -> None:
         assert processes.device is not None, "there is one process only"
-        self.device = self.here = processes.device.type
+        super().__init__(processes.device.type, threads=1, is_remote=True)
         self._processes = processes
         self._follower = Follower(processes)
         self._start: Start[Any, Any] | None = None
@@ -36,10 +30,6 @@ class LaunchedEngine:
     def described(self, here: str) -> str:  # noqa: ARG002 - the main process's own device does not matter
         """Such as ``cuda (4 processes for each network)``."""
         return f"{self.device} ({self._processes.count} processes for each network)"
-
-    def rows_a_unit(self, count: int, least: int) -> int:
-        """All."""
-        return max(count, least)
 
     def run(
         self,

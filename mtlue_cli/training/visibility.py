@@ -83,6 +83,7 @@ class VisibilityControl:
         self._target = target * MARGIN
         rows = torch.linspace(0, len(images) - 1, min(SAMPLE, len(images))).long()
         self._images, self._labels = images[rows], {name: column[rows] for name, column in labels.items()}
+        self._photos = enlarged(self._images.float()).round().byte()
         self._weight = FIRST_WEIGHT
         self.flip: float | None = None
 
@@ -102,9 +103,8 @@ class VisibilityControl:
         generator.eval()
         delta = enlarged(generator.perturb_on_device(self._images, self._labels))
         generator.train(was_training)
-        images = enlarged(self._images.float()).round().byte()
-        released = torch.from_numpy(add_bounded(images.numpy(), delta.numpy(), generator.config.epsilon))
-        pairs = zip(images, released, strict=True)
+        released = torch.from_numpy(add_bounded(self._photos.numpy(), delta.numpy(), generator.config.epsilon))
+        pairs = zip(self._photos, released, strict=True)
         found = mean_flip(tuple(image.permute(1, 2, 0).numpy() for image in pair) for pair in pairs)
         assert found is not None
         return found.mean

@@ -22,7 +22,6 @@ from tests.launched import in_processes
 from tests.small_set import TASKS, write_checkpoint, write_images
 
 TOGETHER = """
-import sys
 from mtlue_cli.devices import launched_processes, training_together
 from tests.engines.test_launched import trained
 

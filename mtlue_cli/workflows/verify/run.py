@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from functools import partial
 
@@ -78,10 +79,9 @@ def verify_release(
         InputError: A fault of the input, found before anything is trained.
     """
     plan = checked_plan(config)
-    if engine is not None:
-        return _Verification(config, plan, progress, engine).result(given)
-    with engine_of(config.engine, config.ray_address, config.device, config.workers) as engine:
-        return _Verification(config, plan, progress, engine).result(given)
+    own = engine_of(config.engine, config.ray_address, config.device, config.workers)
+    with own if engine is None else nullcontext(engine) as found:
+        return _Verification(config, plan, progress, found).result(given)
 
 
 @dataclass
