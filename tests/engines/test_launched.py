@@ -29,6 +29,20 @@ with launched_processes("cpu") as processes, training_together(processes):
     print(*trained())
 """
 
+THREADS_LEFT = """
+from pathlib import Path
+from mtlue_cli.devices import launched_processes
+
+def threads():
+    return {name.read_text().strip() for name in Path("/proc/self/task").glob("*/comm")}
+
+with launched_processes("cpu") as processes:
+    import torchvision
+    processes.mean([1.0])
+    within = threads()
+print("pt_gloo_runloop" in within, *sorted(name for name in threads() if "gloo" in name or "tcpstore" in name))
+"""
+
 
 def plain_network() -> MultiTaskNetwork:
     """A network without batch normalisation, which would see the parts of a batch."""
@@ -81,6 +95,13 @@ def test_two_processes_train_the_network_that_one_trains() -> None:
     assert answer == other
     _, *figures = answer.split()
     assert [float(figure) for figure in figures] == pytest.approx(trained()[1:], rel=1e-4)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="the names of threads are read from /proc")
+def test_no_thread_of_the_process_group_is_left() -> None:  # one that is left can abort Python's end
+    pytest.importorskip("accelerate", reason="the extra accelerate is not installed")
+    assert in_processes(2, "-c", THREADS_LEFT) == [(0, "True")] * 2
 
 
 @pytest.mark.slow
