@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-from rich.table import Table
+from rich.table import Column, Table
 from rich.text import Text
 
 from mtlue_cli.choices import ExitCode
@@ -83,7 +83,8 @@ def task_table(result: "VerifyDocument") -> Table:
     release = next((found for found in own if found.role.value == "judged"), None)
     noise = next((found for found in own if found.role.value == "control"), None)
     bare = not any(task.lower_is_better for task in clean.tasks)
-    table = Table("task")
+    several = any(found.victim != clean.victim for found in result.conditions)
+    table = Table(f"task, victim {release.name}" if several and release else "task")
     for name in ("clean", "protected", *(("noise",) if noise else ()), "floor"):
         table.add_column(f"{name} %" if bare else name, justify="right")
     table.add_column("learned", justify="right")
@@ -147,7 +148,7 @@ def by_place_alone(release: "ConditionFigures") -> str | None:
 
 def condition_table(result: "VerifyDocument") -> Table:
     """One line per condition: average figures over the judged, conclusive tasks."""
-    table = Table("condition")
+    table = Table(Column("condition", overflow="fold"))
     for name in (f"{result.metric.value} %", "learned", "at best epoch"):
         table.add_column(name, justify="right")
     table.add_column("")
@@ -164,7 +165,7 @@ def condition_table(result: "VerifyDocument") -> Table:
 
 def show_dry_run(terminal: Terminal, planned: "DryRun") -> None:
     """The plan and its estimate, on stdout."""
-    table = Table("condition", "role")
+    table = Table(Column("condition", overflow="fold"), "role")
     for name in ("networks", "about"):
         table.add_column(name, justify="right")
     for start in planned.starts:

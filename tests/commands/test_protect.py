@@ -190,6 +190,7 @@ def test_a_dry_run_warns_of_weights_for_many_columns(arguments: list[str], tmp_p
         result = run(without_weights(arguments), "--train", "5", "--dry-run")
         assert result.exit_code == ExitCode.SUCCESS, result.stderr
         assert ("turning the images grey removes the protection" in result.stderr) == is_warned
+        assert f"with --visibility {'high' if is_warned else 'normal'}" in result.stdout
 
 
 def test_a_dry_run_finds_the_faults_of_a_run(arguments: list[str], tmp_path: Path) -> None:

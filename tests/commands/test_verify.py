@@ -12,12 +12,14 @@ from mtlue_cli.choices import ExitCode
 from mtlue_cli.commands.app import app
 from mtlue_cli.commands.console import Terminal
 from mtlue_cli.commands.verify_tables import show_verification
+from mtlue_cli.verification.conditions import Condition, VictimSpec
+from mtlue_cli.verification.countermeasures.registry import countermeasure_named
 from mtlue_cli.verification.document import VerifyDocument
 from mtlue_cli.verification.report import VerifyResult, verify_result
 from mtlue_cli.verification.verdict import Judgement
 from mtlue_cli.workflows.verify.dry_run import DryRun
 from tests.verification.made_release import MadeSet, make_release, make_set, useless
-from tests.verification.test_verdict import early_verdict, verdict_on
+from tests.verification.test_verdict import FLOOR, SMALL, early_verdict, verdict_on
 
 pytestmark = pytest.mark.usefixtures("tiny_small")
 
@@ -137,6 +139,20 @@ def test_a_task_above_the_gate_is_shown_below_the_verdict() -> None:
     shown = CliRunner().invoke(bounded_app(lambda: show_verification(Terminal(), result)), []).stdout
     assert "PROTECTED: a victim learns" in shown
     assert "warning: taken alone, a victim learns more than 0.25 of: b (1.00)" in shown
+
+
+def test_tables_say_which_victim_and_condition_they_show() -> None:
+    one = result_of(verdict_on({"a": 0.1, "b": 0.2, "c": 0.5}))
+    chain = countermeasure_named("jpeg:quality=30+grayscale+bit-depth+gaussian-blur+resize+low-pass")
+    others = {Condition(VictimSpec()): {"a": 0.1, "b": 0.2, "c": 0.5}, Condition(SMALL, countermeasure=chain): FLOOR}
+    two = result_of(verdict_on({"a": 0.1, "b": 0.2, "c": 0.5}, others=others))
+    alone, both = (
+        CliRunner().invoke(bounded_app(lambda result=result: show_verification(Terminal(), result)), []).stdout
+        for result in (one, two)
+    )
+    assert "task, victim small" in both
+    assert "victim small" not in alone
+    assert chain.variant.split("+")[-1] in both
 
 
 def test_an_early_best_epoch_is_noted_below_the_verdict() -> None:

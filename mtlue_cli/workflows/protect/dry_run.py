@@ -124,10 +124,10 @@ def dry_run(config: ProtectConfig, progress: Progress, inputs: ProtectInputs) ->
     found = find_weights(config, inputs, progress)
     plan: ProtectPlan | None = None
     if isinstance(found, OwnWeights):
-        columns, epsilon = found.columns, config.epsilon or TrainConfig.epsilon
+        columns, epsilon, weights = found.columns, config.epsilon or TrainConfig.epsilon, found.in_words
     else:
         plan = plan_protection(config, inputs, found, keep_key=False)
-        columns, epsilon = plan.columns, plan.run.epsilon
+        columns, epsilon, weights = plan.columns, plan.run.epsilon, f"{plan.card.name} ({plan.weights})"
     show_columns(columns, inputs.labels.notes, progress)
     key = seal = None if plan is None else plan.key
     if seal is None:
@@ -135,7 +135,6 @@ def dry_run(config: ProtectConfig, progress: Progress, inputs: ProtectInputs) ->
             seal = find_key(None, keep=False)
     signer = None if config.sign is None else signing_key(config.sign, keep=False)
     table = inputs.labels.table
-    limit = "" if config.visibility is None else f" with --visibility {config.visibility}"
     if plan is not None:
         empty = sum(plan.is_unlabelled(row) and not plan.is_drawn(row) for row in range(len(table)))
     else:
@@ -149,7 +148,7 @@ def dry_run(config: ProtectConfig, progress: Progress, inputs: ProtectInputs) ->
         kept=0 if plan is None else sum(name in plan.earlier.records for name in table.file_names),
         unlabelled=inputs.left_out,
         without_label=empty,
-        weights=f"trained on these images{limit}" if plan is None else f"{plan.card.name} ({plan.weights})",
+        weights=weights,
         minutes=found.minutes if isinstance(found, OwnWeights) else None,
         epsilon=epsilon,
         key=None if key is None else key.in_words(),

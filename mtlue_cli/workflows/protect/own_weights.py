@@ -239,7 +239,18 @@ class OwnWeights:
     @property
     def warnings(self) -> tuple[str, ...]:
         """What the user must know of the weights before they are trained."""
-        return (COLOUR_WARNING,) if len(self.tasks) > FEW_TASKS or any(task.is_dense for task in self.tasks) else ()
+        return () if self._through_attacks else (COLOUR_WARNING,)
+
+    @property
+    def in_words(self) -> str:
+        """How they are trained, unless they are there."""
+        default = f"{Visibility.NORMAL}, or high if most are grey" if self._through_attacks else f"{Visibility.HIGH}"
+        return f"trained on these images with --visibility {self.config.visibility or default}"
+
+    @property
+    def _through_attacks(self) -> bool:
+        """Whether training goes through the distortions that attackers apply."""
+        return len(self.tasks) <= FEW_TASKS and not any(task.is_dense for task in self.tasks)
 
     @_store_faults()
     def made(self) -> Weights:
