@@ -26,11 +26,13 @@ class Engine(Protocol):
 
     Attributes:
         is_remote: Whether work runs in other processes, perhaps on other computers.
+        works_here: Whether it runs in this process, alone or in step with others.
         threads: How many threads the work of one worker may use.
         device: Where networks run, as ``--device`` names it.
     """
 
     is_remote: bool
+    works_here: bool
     threads: int
     device: str
 
@@ -69,11 +71,13 @@ class LocalEngine:
         device: Where networks run.
         threads: How many threads the work may use.
         is_remote: False; several processes of a launcher say otherwise.
+        works_here: Always True.
     """
 
     device: str
     threads: int
     is_remote: bool = False
+    works_here: bool = True
 
     @property
     def here(self) -> str:

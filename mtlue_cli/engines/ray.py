@@ -119,6 +119,7 @@ class RayEngine:
 
     Attributes:
         is_remote: Always True.
+        works_here: Always False.
         here: Always ``cpu``.
         device: ``cuda`` or ``cpu``.
         threads: CPUs of a worker.
@@ -128,6 +129,7 @@ class RayEngine:
     """
 
     is_remote = True
+    works_here = False
     here = "cpu"
 
     def __init__(self, ray: Any, device: str) -> None:  # noqa: ANN401 - a module that need not be installed

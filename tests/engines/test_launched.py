@@ -105,7 +105,7 @@ def test_no_thread_of_the_process_group_is_left() -> None:  # one that is left c
 
 
 @pytest.mark.slow
-def test_verify_trains_each_victim_in_all_processes(tmp_path: Path) -> None:
+def test_verify_trains_each_victim_in_all_processes(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     pytest.importorskip("accelerate", reason="the extra accelerate is not installed")
     labels = write_images(tmp_path / "photos", 24)
     weights = write_checkpoint(tmp_path / "generator.safetensors")
@@ -118,6 +118,9 @@ def test_verify_trains_each_victim_in_all_processes(tmp_path: Path) -> None:
         assert (other, silence) == (0, "")
         ends.append((code, json.loads(answer)))
     (code, first), (again, second) = ends
+    said = capfd.readouterr().err
+    assert said.count("small + mixup: done, 18 in") == 1  # the main process alone says so, and the second run has it
+    assert said.count("small + mixup: finished earlier") == 1
     assert code == again
     assert code in (0, 4, 5)
     assert first["device"] == "cpu (2 processes for each network)"

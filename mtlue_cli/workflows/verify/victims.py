@@ -65,16 +65,74 @@ Done = Callable[[tuple[int, int, Any]], None]
 
 
 @dataclass(frozen=True)
+class ShownVictims:
+    """Trains victims one after another, and shows how far each is.
+
+    Attributes:
+        lab: Everything that they share.
+        progress: Where it is shown.
+        seeds: How many of each there are.
+    """
+
+    lab: Laboratory
+    progress: Progress
+    seeds: int
+
+    def name(self, condition: Condition, seed: int) -> str:
+        """What a victim is called."""
+        return condition.name if self.seeds == 1 else f"{condition.name} (seed {seed})"
+
+    def train(self, condition: Condition, seed: int) -> VictimResult:
+        """A victim, as :meth:`~mtlue_cli.verification.experiment.Laboratory.run` makes it."""
+        name = self.name(condition, seed)
+        if condition.material not in FROM_CLEAN:
+            self.lab.images.release()  # loading the release is a stage of its own
+        total = self.lab.images_seen(condition)
+        self.progress.start(name, total)
+
+        def on_epoch(point: CurvePoint) -> None:
+            accuracy = sum(point.test_accuracy.values()) / len(point.test_accuracy)
+            self.progress.advance(0, {"loss": math.nan if point.loss is None else point.loss, "accuracy": accuracy})
+
+        try:
+            result = self.lab.run(
+                condition,
+                seed,
+                on_step=self.progress.advance,
+                on_epoch=on_epoch,
+                on_preparation=lambda share: self.progress.advance(0, {"prepared %": 100 * share}),
+            )
+            if result.cached:
+                self.progress.advance(total)
+        finally:
+            self.progress.finish()
+        if result.cached:
+            self.note_cached(condition, seed)
+        return result
+
+    def note_cached(self, condition: Condition, seed: int) -> None:
+        """Say that a victim need not be trained again."""
+        self.progress.note(f"{self.name(condition, seed)}: finished earlier, taken from the cache")
+
+
+@dataclass(frozen=True)
 class RemoteVictims:
-    """Work on victims in another process.
+    """Work on victims in several processes.
 
     Attributes:
         lab: Everything that they share, without a cache.
         device: Where they are trained.
+        progress: Where the process that made this shows how far its victims are; the others are silent.
+        seeds: How many of each there are.
     """
 
     lab: Laboratory
     device: str
+    progress: Progress
+    seeds: int
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return RemoteVictims, (self.lab, self.device, SilentProgress(), self.seeds)
 
     @contextmanager
     def __call__(self) -> Iterator[Callable[[Unit, Done], None]]:
@@ -90,7 +148,8 @@ class RemoteVictims:
                 raise MtlueError(f"{self.lab.weights} is not on all computers; put it where all see it")
         lab = replace(self.lab, device=choose_device(self.device), weights=weights)
 
-        yield lambda unit, done: _work(lab.run if unit.trains else lab.key_of, unit, done)
+        train = ShownVictims(lab, self.progress, self.seeds).train
+        yield lambda unit, done: _work(train if unit.trains else lab.key_of, unit, done)
 
 
 def _work(attempt: Callable[[Condition, int], Any], unit: Unit, done: Done) -> None:
@@ -226,7 +285,11 @@ class PlanRun:
     @contextmanager
     def _here(self) -> Iterator[Callable[[Unit, Done], None]]:
         """Work on victims in this process."""
-        yield partial(_work, self._victim)
+        yield partial(_work, self._shown.train)
+
+    @cached_property
+    def _shown(self) -> ShownVictims:
+        return ShownVictims(self.lab, self.progress, self.config.seeds)
 
     @cached_property
     def _afar(self) -> RemoteVictims:
@@ -240,6 +303,8 @@ class PlanRun:
                 device=torch.device("cpu"),
             ),
             self.engine.device,
+            self.progress,
+            self.config.seeds,
         )
 
     def _train_afar(self, units: Sequence[Unit], done: Done) -> None:
@@ -259,23 +324,22 @@ class PlanRun:
                 left.append(unit)
                 continue
             if isinstance(found, VictimResult):
-                self.progress.note(f"{self._name(unit.condition, unit.seed)}: finished earlier, taken from the cache")
+                self._shown.note_cached(unit.condition, unit.seed)
             done((unit.number, unit.seed, found))
 
         def store(outcome: tuple[int, int, VictimResult | Exception]) -> None:
             if isinstance(outcome[2], VictimResult):
                 self.lab.cache.store(outcome[2].digest, outcome[2])
             done(outcome)
-            self.progress.advance()
+            progress.advance()
 
-        self.progress.start("victims", len(left))
+        # Each victim is a stage of its own where this process trains it too.
+        progress: Progress = SilentProgress() if self.engine.works_here else self.progress
+        progress.start("victims", len(left))
         try:
             self.engine.run(self._afar, left, store, GPU_SHARE)
         finally:
-            self.progress.finish()
-
-    def _name(self, condition: Condition, seed: int) -> str:
-        return condition.name if self.config.seeds == 1 else f"{condition.name} (seed {seed})"
+            progress.finish()
 
     def _skip(self, condition: Condition, reason: str) -> None:
         self.skipped.append(NotTested(condition.name, reason))
@@ -298,30 +362,3 @@ class PlanRun:
         confidence = CONFIDENCE if config.confidence is None else config.confidence
         first_half = self.lab.scoring.first_half
         return Bootstrap(data.tasks.image_level, data.test_labels, first_half, config.metric, confidence, config.seed)
-
-    def _victim(self, condition: Condition, seed: int) -> VictimResult:
-        name = self._name(condition, seed)
-        if condition.material not in FROM_CLEAN:
-            self.lab.images.release()  # loading the release is a stage of its own
-        total = self.lab.images_seen(condition)
-        self.progress.start(name, total)
-
-        def on_epoch(point: CurvePoint) -> None:
-            accuracy = sum(point.test_accuracy.values()) / len(point.test_accuracy)
-            self.progress.advance(0, {"loss": math.nan if point.loss is None else point.loss, "accuracy": accuracy})
-
-        try:
-            result = self.lab.run(
-                condition,
-                seed,
-                on_step=self.progress.advance,
-                on_epoch=on_epoch,
-                on_preparation=lambda share: self.progress.advance(0, {"prepared %": 100 * share}),
-            )
-            if result.cached:
-                self.progress.advance(total)
-        finally:
-            self.progress.finish()
-        if result.cached:
-            self.progress.note(f"{name}: finished earlier, taken from the cache")
-        return result
