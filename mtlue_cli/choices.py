@@ -145,6 +145,7 @@ class BackboneName(StrEnum):
     VIT_B_16 = "vit_b_16"
     SMALL = "small"
     EFFICIENTNET_LITE0 = "efficientnet-lite0"
+    EFFICIENTNET_LITE2 = "efficientnet-lite2"
 
 
 class WeightingName(StrEnum):

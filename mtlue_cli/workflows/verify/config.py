@@ -102,8 +102,8 @@ class VerifyConfig:
         learners: One network for all tasks (mtl) or one per task (stl); may be repeated.
         weightings: How a network weighs its tasks; may be repeated. One of {WeightingName}.
         methods: Which part of the victim is trained; may be repeated. One of {TrainingMethodName}; gps, head and full
-            need --start or --pretrain-images. Settings follow a colon: sparse:share=0.1. The error for an unknown
-            one lists the known ones.
+            need --start or --pretrain-images, except with the backbones efficientnet-lite0 and -lite2. Settings
+            follow a colon: sparse:share=0.1. The error for an unknown one lists the known ones.
         countermeasures: What the attacker does against the protection; may be repeated. Several in order are joined
             by a plus sign. One of {CountermeasureName}. Settings follow a colon: jpeg:quality=20,
             adversarial-training:steps=10,radius=4.
@@ -112,9 +112,9 @@ class VerifyConfig:
             shares, such as 1.0,0.8,0.6,0.4,0.2,0.0. What it learns is shown after each.
         keep: Columns that are to stay useful, separated by commas: victims learn them too, and what they learn of them
             is shown beside that of the protected ones, not judged. Unset: those that the weights were trained to keep.
-        start: Pretrained backbone for full, head and gps: a .safetensors file, efficientnet-lite0 for the
-            ImageNet weights of mtlue[pretrained], or timm:NAME for a network of timm. Unset: efficientnet-lite0 for
-            that --backbone.
+        start: Pretrained backbone for full, head and gps: a .safetensors file, efficientnet-lite0 or efficientnet-lite2
+            for the ImageNet weights of mtlue[pretrained], or timm:NAME for a network of timm. Unset: these two
+            backbones start from their own.
         pretrain_images: Other clean images, instead of --start: a backbone is trained on them first.
         pretrain_labels: Labels of --pretrain-images.
         attacker_images: Clean images of the same kind that the attacker has, without labels, for --countermeasure
@@ -181,9 +181,7 @@ class VerifyConfig:
         tuple[float, ...] | None, Option(panel=ATTACK, metavar="SHARE,SHARE,...", typed=str, convert=falling_shares)
     ] = None
     keep: Annotated[tuple[str, ...] | None, Option(panel=INPUT, metavar="C", typed=str, convert=listed_names)] = None
-    start: Annotated[
-        str | None, Option(panel=ATTACK, metavar="FILE|efficientnet-lite0|timm:NAME", file_or_name=True)
-    ] = None
+    start: Annotated[str | None, Option(panel=ATTACK, metavar="FILE|NAME|timm:NAME", file_or_name=True)] = None
     pretrain_images: Annotated[Path | None, Option(panel=ATTACK, metavar="DIR", takes="folder", exists=True)] = None
     pretrain_labels: Annotated[Path | None, Option(panel=ATTACK, metavar="FILE", takes="file", exists=True)] = None
     attacker_images: Annotated[Path | None, Option(panel=ATTACK, metavar="DIR", takes="folder", exists=True)] = None

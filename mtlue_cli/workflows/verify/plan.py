@@ -27,7 +27,7 @@ from mtlue_cli.tasks.spec import TaskSet
 from mtlue_cli.training.methods import METHODS, MethodChoice
 from mtlue_cli.training.multitask_loop import steps_an_epoch
 from mtlue_cli.training.named_settings import choose, choose_all, combined
-from mtlue_cli.training.pretrained import PACKAGED, packaged_is_installed
+from mtlue_cli.training.pretrained import PACKAGED, USUAL_START, packaged_is_installed
 from mtlue_cli.verification.conditions import Condition, VictimSpec, plan_conditions, plan_victims
 from mtlue_cli.verification.countermeasures.registry import COUNTERMEASURES, countermeasure_named
 from mtlue_cli.verification.experiment import NO_SERVICE
@@ -106,12 +106,12 @@ def checked_plan(config: VerifyConfig) -> VerifyPlan:
             f"--size {config.size} is too small for {', '.join(sorted(small))}", hint="use --size 32 or more"
         )
     tuned = [victim for victim in plan.victims if victim.method.needs_start]
-    waiting = [victim.method for victim in tuned if victim.backbone is not PACKAGED]
+    waiting = [victim.method for victim in tuned if victim.backbone not in PACKAGED]
     if waiting and not config.has_start:
         raise InputError(
             f"--method {waiting[0].name} starts from a pretrained backbone, and none is given",
             hint="give one with --start FILE|timm:NAME, images to train one on first with --pretrain-images DIR "
-            f"--pretrain-labels FILE, or use --backbone {PACKAGED.value}",
+            f"--pretrain-labels FILE, or use --backbone {USUAL_START.value}",
         )
     purified = [one for one in plan.conditions if one.attack.needs_own_images]
     if purified and config.attacker_images is None:
@@ -264,7 +264,7 @@ def _victims(
     config: VerifyConfig, methods: tuple[MethodChoice[Any], ...], usual: Sequence[VictimSpec]
 ) -> tuple[VictimSpec, ...]:
     first = usual[0]
-    usual_backbone = PACKAGED if config.start == PACKAGED else first.backbone
+    usual_backbone = next((name for name in PACKAGED if name == config.start), first.backbone)
     if config.names_victims:
         return plan_victims(
             config.backbones or (usual_backbone,),
@@ -273,10 +273,10 @@ def _victims(
             methods or (first.method,),
         )
     if not config.has_start and config.tier is not None and config.tier.includes(Tier.STANDARD):
-        usual_backbone = PACKAGED
+        usual_backbone = USUAL_START
     elif config.tier is None or not config.has_start:
         return tuple(usual)
-    if usual_backbone is PACKAGED and not packaged_is_installed():
+    if usual_backbone in PACKAGED and not packaged_is_installed(usual_backbone):
         return tuple(usual)
     tuned = (VictimSpec(usual_backbone, method=method) for method in METHODS.values() if method.needs_start)
     return (*usual, *tuned)

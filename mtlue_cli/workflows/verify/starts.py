@@ -15,7 +15,7 @@ from mtlue_cli.networks.multitask import MultiTaskNetwork
 from mtlue_cli.tasks.label_tensors import with_spans
 from mtlue_cli.training.multitask_loop import EpochRecord, LearningSettings, train_multitask
 from mtlue_cli.training.named_settings import combined
-from mtlue_cli.training.pretrained import PACKAGED, TIMM_PREFIX, PretrainedStart, load_start, read_start, save_start
+from mtlue_cli.training.pretrained import TIMM_PREFIX, PretrainedStart, load_start, read_start, save_start
 from mtlue_cli.training.runtime import data_digest
 from mtlue_cli.verification.result_cache import ResultCache, document_digest
 from mtlue_cli.verification.split import Side
@@ -33,7 +33,7 @@ def backbones_to_start(plan: VerifyPlan) -> tuple[BackboneName, ...]:
 def read_starts(config: VerifyConfig, plan: VerifyPlan, *, fetch: bool = True) -> dict[BackboneName, PretrainedStart]:
     """Open what ``--start`` names, for every backbone of the plan that needs it.
 
-    Without it, the packaged backbone starts from its packaged weights, and the others have no start. Weights of timm,
+    Without it, packaged backbones start from their packaged weights, and the others have no start. Weights of timm,
     which it may have to download, are left out unless ``fetch``.
 
     Raises:
@@ -45,7 +45,7 @@ def read_starts(config: VerifyConfig, plan: VerifyPlan, *, fetch: bool = True) -
     faults: list[InputError] = []
     for backbone in backbones_to_start(plan):
         try:
-            starts[backbone] = read_start(config.start or PACKAGED, backbone)
+            starts[backbone] = read_start(config.start or backbone, backbone)
         except InputError as error:
             faults.append(error)
     if len(faults) == 1:
