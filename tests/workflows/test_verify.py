@@ -479,9 +479,7 @@ def test_a_tier_brings_its_own_budget_and_options_go_before_it(config: VerifyCon
     assert "efficientnet-lite0 head" not in {condition.name for condition in with_start.conditions}
 
 
-def test_the_packaged_start_is_tried_where_it_is_installed(
-    config: VerifyConfig, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_packaged_start_is_tried(config: VerifyConfig) -> None:
     plain = replace(config, backbones=None, learners=None, weightings=None, methods=None)
     standard = plan_verification(replace(plain, tier=Tier.STANDARD))
     names = {condition.name for condition in standard.conditions}
@@ -492,11 +490,6 @@ def test_the_packaged_start_is_tried_where_it_is_installed(
     assert plan_verification(replace(plain, methods=("full",), backbones=(BackboneName.EFFICIENTNET_LITE0,))) == tuned
     other = plan_verification(replace(plain, methods=("head",), start="efficientnet-lite2"))
     assert [victim.name for victim in other.victims] == ["efficientnet-lite2 head"]
-
-    monkeypatch.setattr("mtlue_cli.workflows.verify.plan.packaged_is_installed", lambda *_: False)
-    without = plan_verification(replace(plain, tier=Tier.STANDARD))
-    reasons = {left.name: left.reason for left in without.left_out}
-    assert "pip install 'mtlue[pretrained]'" in reasons["method full"]
 
 
 def converged(config: VerifyConfig, **changes: Any) -> VerifyConfig:  # noqa: ANN401 - any field

@@ -104,9 +104,10 @@ class TrainConfig:
         max_minutes: Time for surrogate and generator together, in minutes; instead of --epochs.
         max_steps: Generator steps after which training ends, also if ``max_minutes`` has time left.
         surrogate: Network that the generator is trained against; it plays the attacker. One of {BackboneName}, or with
-            mtlue[pretrained] and tap or sep: imagenet-head (EfficientNet-Lite0 with frozen ImageNet weights, only the
-            layers after them are trained) and imagenet-full (all layers are trained). Several, separated by commas,
-            take turns; NAME=SHARE sets how often, such as small=3,imagenet-head=1.
+            tap or sep: imagenet-head (EfficientNet-Lite0 with frozen ImageNet weights, only the layers after them are
+            trained) and imagenet-full (all layers are trained). Several, separated by commas, take turns; NAME=SHARE
+            sets how often. Unset: small=3,imagenet-head=1 for tap with at most {FEW_TASKS} columns, none of them of
+            maps, images in colour and --visibility normal or low; else small.
         surrogate_epochs: Passes over the clean images for the surrogate of tap and sep.
         intra_weight: Weight of the regulariser that separates the classes of a task; 0 removes it.
         inter_weight: Weight of the regulariser that separates the tasks; 0 removes it.
@@ -149,8 +150,8 @@ class TrainConfig:
     max_minutes: Annotated[float | None, Option(panel=TRAINING, metavar="M", minimum=0.01)] = None
     max_steps: int | None = None
     least_steps: int = 0
-    surrogate: Annotated[str, Option(panel=TRAINING, metavar="NAME[=SHARE],...", completions=BackboneName)] = (
-        BackboneName.SMALL
+    surrogate: Annotated[str | None, Option(panel=TRAINING, metavar="NAME[=SHARE],...", completions=BackboneName)] = (
+        None
     )
     surrogate_epochs: Annotated[int, Option(panel=TRAINING, metavar="N", minimum=1)] = 6
     intra_weight: Annotated[float, Option(panel=TRAINING, metavar="W", minimum=0.0)] = 1.0
@@ -186,11 +187,6 @@ class TrainConfig:
     def named_columns(self) -> tuple[str, ...] | None:
         """The columns of :attr:`tasks` and :attr:`keep`; None: those that are tasks by default."""
         return None if self.tasks is None else (*self.tasks, *(self.keep or ()))
-
-    @property
-    def surrogates(self) -> tuple[SurrogateChoice, ...]:
-        """What :attr:`surrogate` names."""
-        return surrogates_named(self.surrogate)
 
     @property
     def state_folder(self) -> Path:
@@ -252,11 +248,12 @@ def check_usage(config: TrainConfig) -> None:
     if config.key is not None and config.start is None:
         faults.append("--key needs --from: training from scratch uses no key")
     try:
-        surrogates = config.surrogates
+        surrogates = () if config.surrogate is None else surrogates_named(config.surrogate)
     except InputError as error:
         faults += [f"--surrogate: {fault}; {error.hint}" for fault in error.faults]
     else:
-        if config.objective is ObjectiveName.EM and (len(surrogates) > 1 or surrogates[0].name in IMAGENET_SURROGATES):
+        several = len(surrogates) > 1 or any(one.name in IMAGENET_SURROGATES for one in surrogates)
+        if config.objective is ObjectiveName.EM and several:
             faults.append("--objective em trains one surrogate from scratch; name one backbone with --surrogate")
     if config.keep is not None and not config.keep:
         faults.append("--keep names no column")

@@ -32,10 +32,16 @@ from mtlue_cli.tasks.paths import names_below
 from mtlue_cli.tasks.spec import LabelTable, TaskSet
 from mtlue_cli.tasks.wording import counted
 from mtlue_cli.training.generator_loop import GeneratorLoop
-from mtlue_cli.training.pretrained import load_packaged
+from mtlue_cli.training.pretrained import PretrainedStart, load_packaged
 from mtlue_cli.training.runtime import data_digest, flush_denormals, library_versions
 from mtlue_cli.workflows.progress import Progress
-from mtlue_cli.workflows.train.config import IMAGENET_SURROGATES, TrainConfig, check_usage
+from mtlue_cli.workflows.train.config import (
+    IMAGENET_SURROGATES,
+    SurrogateChoice,
+    TrainConfig,
+    check_usage,
+    surrogates_named,
+)
 from mtlue_cli.workflows.train.run import TrainingRun
 from mtlue_cli.workflows.train.settings import TrainingData, TrainResult, generator_size, recipe_for
 from mtlue_cli.workflows.train.start import TrainingStart, read_start
@@ -74,13 +80,15 @@ def train_generator(
     start = None if config.start is None else read_start(config.start, config.key, table.recoded(protected))
     for note in () if start is None or start.key is None else start.key.described():
         progress.note(note)
-    large = [one.name for one in config.surrogates if BACKBONES[one.backbone].smallest_side > config.size]
+    asked = () if config.surrogate is None else surrogates_named(config.surrogate)
+    large = [one.name for one in asked if BACKBONES[one.backbone].smallest_side > config.size]
     if large:
         raise InputError(f"--size {config.size} is too small for the surrogate {large[0]}", hint="give a larger --size")
-    on_imagenet = [one.backbone for one in config.surrogates if one.name in IMAGENET_SURROGATES]
-    pretrained = load_packaged(on_imagenet[0]) if on_imagenet else None
+    pretrained = _imagenet_weights(asked)
     data = _load(table, kept, config, progress)
-    batch, parts = recipe_for(config, data.protected, data.images).batch_size, processes.count * config.accumulate
+    recipe = recipe_for(config, data.protected, data.images)
+    pretrained = pretrained or _imagenet_weights(recipe.surrogates)
+    batch, parts = recipe.batch_size, processes.count * config.accumulate
     if batch % parts or len(data.images) < parts:
         raise InputError(
             f"a step of {batch} images cannot be divided into {parts} equal parts, "
@@ -182,6 +190,12 @@ def _load(table: LabelTable, kept: tuple[str, ...], config: TrainConfig, progres
         table, images = table.take(rows), images[rows]
     labels = load_labels(table, generator_size(config.size), workers=config.workers)
     return TrainingData(images, labels, with_spans(table.tasks, labels), data_digest(images, labels), kept)
+
+
+def _imagenet_weights(surrogates: Sequence[SurrogateChoice]) -> PretrainedStart | None:
+    """What surrogates on ImageNet start from; None if there is no such surrogate."""
+    backbones = [one.backbone for one in surrogates if one.name in IMAGENET_SURROGATES]
+    return load_packaged(backbones[0]) if backbones else None
 
 
 def _card(

@@ -188,8 +188,8 @@ class TrainingRun:
     def __post_init__(self) -> None:
         config, data = self.config, self.data
         self.spec = OBJECTIVES[config.objective]
-        self.surrogates = config.surrogates
         self.recipe = recipe_for(config, data.protected, data.images)
+        self.surrogates = self.recipe.surrogates
         self.learnability = config.learnability(len(data.protected))
         settings = config.recorded_settings()
         if config.private:

@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import Tensor
 
-from mtlue_cli.choices import ObjectiveName, Visibility
+from mtlue_cli.choices import BackboneName, ObjectiveName, Visibility
 from mtlue_cli.generator.checkpoint import CheckpointCard
 from mtlue_cli.notebook import html_table
 from mtlue_cli.objectives import OBJECTIVES
@@ -15,7 +15,7 @@ from mtlue_cli.perturbation.bound import is_grey
 from mtlue_cli.tasks.overview import ColumnUse
 from mtlue_cli.tasks.spec import TaskSet
 from mtlue_cli.training.distortions import ATTACKS, PLAIN, DistortionSettings
-from mtlue_cli.workflows.train.config import TrainConfig
+from mtlue_cli.workflows.train.config import SurrogateChoice, TrainConfig, surrogates_named
 
 SCHEMA_VERSION = 1
 
@@ -31,6 +31,7 @@ class Recipe:
         distortions: What happens to the surrogate's images.
         visibility: How visible the perturbation may be.
         chroma: Share of colour difference that the generator may use.
+        surrogate: Networks that it is trained against, as ``--surrogate`` names them.
     """
 
     batch_size: int
@@ -39,15 +40,29 @@ class Recipe:
     distortions: DistortionSettings
     visibility: Visibility
     chroma: float
+    surrogate: str
+
+    @property
+    def surrogates(self) -> tuple[SurrogateChoice, ...]:
+        """What :attr:`surrogate` names."""
+        return surrogates_named(self.surrogate)
 
 
-THROUGH_ATTACKS = Recipe(32, 4e-3, 64, ATTACKS, Visibility.NORMAL, 1.0)
+BOTH_ATTACKERS = "small=3,imagenet-head=1"
+"""A network from scratch, and in every fourth step a classifier on frozen ImageNet features, which learned 0.67 from
+weights that were trained against the first alone (docs/research/surrogates.md)."""
+
+THROUGH_ATTACKS = Recipe(32, 4e-3, 64, ATTACKS, Visibility.NORMAL, 1.0, BOTH_ATTACKERS)
 """TAP for few columns: with the distortions of attackers (docs/research/luminance.md), and colour, whose visibility has
-a cost (docs/research/visibility.md). Without a limit of visibility, and for grey images, it keeps to luminance."""
+a cost (docs/research/visibility.md). Without a limit of visibility, and for grey images, it keeps to luminance and one
+surrogate: the rest was not measured there."""
 
-IN_COLOUR = Recipe(64, 2e-3, 96, PLAIN, Visibility.HIGH, 1.0)
+IN_COLOUR = Recipe(64, 2e-3, 96, PLAIN, Visibility.HIGH, 1.0, BackboneName.SMALL)
 """The rest. Of CelebA's forty columns a victim learned 0.70 under the other recipe (675 steps, luminance and the
 companion) and -0.52 under this one (1,209 steps); see docs/research/luminance.md."""
+
+SMALLEST_ON_IMAGENET = 32
+"""Side in pixels of the smallest crops that the network with ImageNet weights can work on."""
 
 MOSTLY_GREY = 0.5
 """Share of grey images from which a generator is trained in luminance alone."""
@@ -159,10 +174,12 @@ def recipe_for(config: TrainConfig, tasks: TaskSet, images: Tensor) -> Recipe:
     recipe = THROUGH_ATTACKS if measured else IN_COLOUR
     grey = sum(is_grey(image.permute(1, 2, 0).numpy()) for image in images) if not len(tasks.dense) else 0
     if grey > MOSTLY_GREY * len(images):
-        recipe = replace(recipe, visibility=Visibility.HIGH, chroma=0.0)
+        recipe = replace(recipe, visibility=Visibility.HIGH, chroma=0.0, surrogate=BackboneName.SMALL)
     if measured and config.visibility is Visibility.HIGH:
-        recipe = replace(recipe, chroma=0.0)
-    settings = ("batch_size", "learning_rate", "distortions", "visibility", "chroma")
+        recipe = replace(recipe, chroma=0.0, surrogate=BackboneName.SMALL)
+    if config.size < SMALLEST_ON_IMAGENET:
+        recipe = replace(recipe, surrogate=BackboneName.SMALL)
+    settings = ("batch_size", "learning_rate", "distortions", "visibility", "chroma", "surrogate")
     asked = {name: value for name in settings if (value := getattr(config, name)) is not None}
     return replace(recipe, **asked)
 

@@ -113,8 +113,8 @@ class VerifyConfig:
         keep: Columns that are to stay useful, separated by commas: victims learn them too, and what they learn of them
             is shown beside that of the protected ones, not judged. Unset: those that the weights were trained to keep.
         start: Pretrained backbone for full, head and gps: a .safetensors file, efficientnet-lite0 or efficientnet-lite2
-            for the ImageNet weights of mtlue[pretrained], or timm:NAME for a network of timm. Unset: these two
-            backbones start from their own.
+            for their ImageNet weights (the latter with mtlue[pretrained]), or timm:NAME for a network of timm. Unset:
+            these two backbones start from their own.
         pretrain_images: Other clean images, instead of --start: a backbone is trained on them first.
         pretrain_labels: Labels of --pretrain-images.
         attacker_images: Clean images of the same kind that the attacker has, without labels, for --countermeasure

