@@ -186,8 +186,8 @@ def launched_processes(device: str) -> Iterator[Processes]:
             "training in several processes needs the package accelerate, which is not installed",
             hint="pip install 'mtlue[accelerate]'",
         ) from None
-    # Its functions keep the process group as a default argument if it exists when they are imported. The group then
-    # outlives its destruction, and its threads may abort the process while Python ends.
+    # The functions of this module keep the process group as a default argument if it exists when they are imported. The
+    # group then outlives its destruction, and its threads may abort the process while Python ends.
     import torch.distributed.nn.functional  # noqa: F401
 
     # The others wait while the main process trains the surrogate, however long that takes.

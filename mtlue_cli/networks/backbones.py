@@ -232,7 +232,7 @@ EFFICIENTNET_LITE0_STAGES = (
 
 
 def build_efficientnet_lite(width: float = 1.0, depth: float = 1.0) -> Backbone:
-    """EfficientNet-Lite without dropout and classification layer; Lite0 as it is.
+    """EfficientNet-Lite without dropout and classification layer; with both factors 1 it is Lite0.
 
     The stem keeps its stride, as that of a ResNet: 64-pixel input reaches the last stage at 2x2. Parameters come
     in the order of the published weights, see :func:`~mtlue_cli.training.pretrained.load_packaged`.

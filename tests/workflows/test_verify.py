@@ -370,7 +370,11 @@ def test_usage_faults_are_found_first(config: VerifyConfig, made: MadeSet, tmp_p
         ({"protected": tmp_path / "none"}, "not a folder"),
         ({"protected": made.images}, "same folder"),
         ({"fractions": (0.5, 1.5)}, "protected-fraction is 1.5"),
-        ({"methods": (TrainingMethodName.HEAD,)}, "head starts from a pretrained backbone"),
+        ({"methods": (TrainingMethodName.HEAD,)}, "head starts from a pretrained backbone, and none is given for small"),
+        (
+            {"methods": ("head",), "backbones": (BackboneName.EFFICIENTNET_LITE0, BackboneName.RESNET18)},
+            "none is given for resnet18",
+        ),
         ({"pretrain_images": made.images}, "belong together"),
         ({"seeds": 0}, "--seeds is 0"),
         ({"gradual": (0.5, 0.8)}, "--gradual is 0.5,0.8, expected"),
@@ -485,6 +489,8 @@ def test_the_packaged_start_is_tried(config: VerifyConfig) -> None:
     names = {condition.name for condition in standard.conditions}
     assert {f"efficientnet-lite0 {method}" for method in ("full", "head", "gps")} <= names
     assert not {"method full", "method head", "method gps"} & {left.name for left in standard.left_out}
+    assert "efficientnet-lite2" not in names
+    assert "backbone efficientnet-lite2" in {left.name for left in standard.left_out}
     tuned = plan_verification(replace(plain, methods=("full",), start="efficientnet-lite0"))
     assert [victim.name for victim in tuned.victims] == ["efficientnet-lite0 full"]
     assert plan_verification(replace(plain, methods=("full",), backbones=(BackboneName.EFFICIENTNET_LITE0,))) == tuned
@@ -629,7 +635,7 @@ def test_a_start_is_opened_before_any_work(
     save_start(wrong, PretrainedStart(BackboneName.RESNET50, {"x": torch.zeros(1)}, "a test"))
     with pytest.raises(InputError, match="holds the backbone 'resnet50', expected 'small'"):
         run(tuned, progress)
-    with pytest.raises(InputError, match="does not fit every backbone") as caught:
+    with pytest.raises(InputError, match="not every backbone can begin with --start") as caught:
         run(replace(tuned, backbones=(BackboneName.SMALL, BackboneName.RESNET18)), progress)
     assert len(caught.value.faults) == 2
     assert progress.stages == {}

@@ -244,7 +244,7 @@ class OwnWeights:
     @property
     def in_words(self) -> str:
         """How they are trained, unless they are there."""
-        default = f"{Visibility.NORMAL}, or high if most are grey" if self._through_attacks else f"{Visibility.HIGH}"
+        default = f"{Visibility.NORMAL}, or high if most are grey" if self._through_attacks else Visibility.HIGH
         return f"trained on these images with --visibility {self.config.visibility or default}"
 
     @property

@@ -107,7 +107,7 @@ class TrainConfig:
             tap or sep: imagenet-head (EfficientNet-Lite0 with frozen ImageNet weights, only the layers after them are
             trained) and imagenet-full (all layers are trained). Several, separated by commas, take turns; NAME=SHARE
             sets how often. Unset: small=3,imagenet-head=1 for tap with at most {FEW_TASKS} columns, none of them of
-            maps, images in colour and --visibility normal or low; else small.
+            maps, images in colour, --size 32 or more and --visibility normal or low; else small.
         surrogate_epochs: Passes over the clean images for the surrogate of tap and sep.
         intra_weight: Weight of the regulariser that separates the classes of a task; 0 removes it.
         inter_weight: Weight of the regulariser that separates the tasks; 0 removes it.
@@ -252,8 +252,8 @@ def check_usage(config: TrainConfig) -> None:
     except InputError as error:
         faults += [f"--surrogate: {fault}; {error.hint}" for fault in error.faults]
     else:
-        several = len(surrogates) > 1 or any(one.name in IMAGENET_SURROGATES for one in surrogates)
-        if config.objective is ObjectiveName.EM and several:
+        from_scratch = all(one.name not in IMAGENET_SURROGATES for one in surrogates)
+        if config.objective is ObjectiveName.EM and (len(surrogates) > 1 or not from_scratch):
             faults.append("--objective em trains one surrogate from scratch; name one backbone with --surrogate")
     if config.keep is not None and not config.keep:
         faults.append("--keep names no column")

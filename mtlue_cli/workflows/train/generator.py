@@ -1,6 +1,5 @@
 """Train a generator: images and labels in, checkpoint and contact sheet out; an interrupted run resumes."""
 
-import json
 import shutil
 import time
 from collections.abc import Mapping, Sequence
@@ -8,7 +7,6 @@ from dataclasses import asdict
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -43,7 +41,14 @@ from mtlue_cli.workflows.train.config import (
     surrogates_named,
 )
 from mtlue_cli.workflows.train.run import TrainingRun
-from mtlue_cli.workflows.train.settings import TrainingData, TrainResult, generator_size, recipe_for
+from mtlue_cli.workflows.train.settings import (
+    THROUGH_ATTACKS,
+    Recipe,
+    TrainingData,
+    TrainResult,
+    generator_size,
+    recipe_for,
+)
 from mtlue_cli.workflows.train.start import TrainingStart, read_start
 
 SHEET_IMAGES = 8
@@ -84,10 +89,9 @@ def train_generator(
     large = [one.name for one in asked if BACKBONES[one.backbone].smallest_side > config.size]
     if large:
         raise InputError(f"--size {config.size} is too small for the surrogate {large[0]}", hint="give a larger --size")
-    pretrained = _imagenet_weights(asked)
+    pretrained = _imagenet_weights(asked or THROUGH_ATTACKS.surrogates)  # before images, which take long to read
     data = _load(table, kept, config, progress)
-    recipe = recipe_for(config, data.protected, data.images)
-    pretrained = pretrained or _imagenet_weights(recipe.surrogates)
+    recipe = recipe_for(config, data)
     batch, parts = recipe.batch_size, processes.count * config.accumulate
     if batch % parts or len(data.images) < parts:
         raise InputError(
@@ -98,9 +102,9 @@ def train_generator(
     if config.private:
         started = time.monotonic()  # its minutes are for training alone
     with flush_denormals():
-        run = TrainingRun(config, data, device, progress, started, start, pretrained, processes)
+        run = TrainingRun(config, data, recipe, device, progress, started, start, pretrained, processes)
         loop, history = run.train()
-    card = _card(config, data, loop, start, history)
+    card = _card(config, data, loop, start, history, recipe)
     try:
         save = partial(save_checkpoint, config.out, loop.generator, card, private=config.private)
         card = processes.on_main(save)
@@ -204,9 +208,9 @@ def _card(
     loop: GeneratorLoop,
     start: TrainingStart | None,
     history: Sequence[Mapping[str, float]],
+    recipe: Recipe,
 ) -> CheckpointCard:
     shape = loop.generator.config
-    recipe: dict[str, Any] = json.loads(json.dumps(asdict(recipe_for(config, data.protected, data.images))))
     return CheckpointCard(
         tasks=data.protected,
         epsilon=config.epsilon,
@@ -215,7 +219,7 @@ def _card(
         settings={
             **config.recorded_settings(),
             "learnability_weight": config.learnability(len(data.protected)),
-            **recipe,
+            **recipe.to_json(),
             **({"keep": list(data.kept)} if data.kept else {}),
             "steps": loop.steps,
             "images": len(data.images),

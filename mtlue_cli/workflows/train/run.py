@@ -32,7 +32,7 @@ from mtlue_cli.training.surrogate import SurrogateRun, epochs_within, head_image
 from mtlue_cli.training.visibility import FLIP_TARGETS, VisibilityControl
 from mtlue_cli.workflows.progress import Progress
 from mtlue_cli.workflows.train.config import SurrogateChoice, TrainConfig
-from mtlue_cli.workflows.train.settings import TrainingData, generator_size, recipe_for
+from mtlue_cli.workflows.train.settings import Recipe, TrainingData, generator_size
 from mtlue_cli.workflows.train.start import TrainingStart
 
 GENERATOR_STATE = "generator.safetensors"
@@ -168,6 +168,7 @@ class TrainingRun:
     Attributes:
         config: Its settings.
         data: What it learns from.
+        recipe: The settings that depend on the data.
         device: Where.
         progress: Where it reports.
         started: ``time.monotonic()`` at the start, from which ``max_minutes`` counts.
@@ -178,6 +179,7 @@ class TrainingRun:
 
     config: TrainConfig
     data: TrainingData
+    recipe: Recipe
     device: torch.device
     progress: Progress
     started: float
@@ -188,10 +190,9 @@ class TrainingRun:
     def __post_init__(self) -> None:
         config, data = self.config, self.data
         self.spec = OBJECTIVES[config.objective]
-        self.recipe = recipe_for(config, data.protected, data.images)
         self.surrogates = self.recipe.surrogates
         self.learnability = config.learnability(len(data.protected))
-        settings = config.recorded_settings()
+        settings = config.recorded_settings() | self.recipe.to_json()
         if config.private:
             # Its length is no part of it: a run with another --train continues as planned.
             settings = {name: value for name, value in settings.items() if name not in ("max_minutes", "max_steps")}

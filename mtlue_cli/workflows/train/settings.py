@@ -1,7 +1,8 @@
 """The settings of a training run, the data it works on and its result."""
 
+import json
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -9,12 +10,14 @@ from torch import Tensor
 
 from mtlue_cli.choices import BackboneName, ObjectiveName, Visibility
 from mtlue_cli.generator.checkpoint import CheckpointCard
+from mtlue_cli.networks.backbones import BACKBONES
 from mtlue_cli.notebook import html_table
 from mtlue_cli.objectives import OBJECTIVES
 from mtlue_cli.perturbation.bound import is_grey
 from mtlue_cli.tasks.overview import ColumnUse
 from mtlue_cli.tasks.spec import TaskSet
 from mtlue_cli.training.distortions import ATTACKS, PLAIN, DistortionSettings
+from mtlue_cli.training.pretrained import USUAL_START
 from mtlue_cli.workflows.train.config import SurrogateChoice, TrainConfig, surrogates_named
 
 SCHEMA_VERSION = 1
@@ -47,6 +50,11 @@ class Recipe:
         """What :attr:`surrogate` names."""
         return surrogates_named(self.surrogate)
 
+    def to_json(self) -> dict[str, Any]:
+        """A JSON-ready document."""
+        document: dict[str, Any] = json.loads(json.dumps(asdict(self)))
+        return document
+
 
 BOTH_ATTACKERS = "small=3,imagenet-head=1"
 """A network from scratch, and in every fourth step a classifier on frozen ImageNet features, which learned 0.67 from
@@ -60,9 +68,6 @@ surrogate: the rest was not measured there."""
 IN_COLOUR = Recipe(64, 2e-3, 96, PLAIN, Visibility.HIGH, 1.0, BackboneName.SMALL)
 """The rest. Of CelebA's forty columns a victim learned 0.70 under the other recipe (675 steps, luminance and the
 companion) and -0.52 under this one (1,209 steps); see docs/research/luminance.md."""
-
-SMALLEST_ON_IMAGENET = 32
-"""Side in pixels of the smallest crops that the network with ImageNet weights can work on."""
 
 MOSTLY_GREY = 0.5
 """Share of grey images from which a generator is trained in luminance alone."""
@@ -164,20 +169,22 @@ class TrainingData:
         return self.tasks.subset(name for name in self.tasks.names if name not in self.kept)
 
 
-def recipe_for(config: TrainConfig, tasks: TaskSet, images: Tensor) -> Recipe:
+def recipe_for(config: TrainConfig, data: TrainingData) -> Recipe:
     """:data:`THROUGH_ATTACKS` where that was measured to protect, else :data:`IN_COLOUR`.
 
-    What ``config`` asks for overrules both. Where most of ``images``, ``(N, 3, S, S)`` uint8, are grey, they can carry
-    no colour, and there is no limit of visibility: none was measured there.
+    What ``config`` asks for overrules both. Where most images are grey, they can carry no colour, and there is no limit
+    of visibility: none was measured there.
     """
+    tasks, images = data.protected, data.images
     measured = config.objective is ObjectiveName.TAP and not config.learnability(len(tasks)) and not len(tasks.dense)
     recipe = THROUGH_ATTACKS if measured else IN_COLOUR
     grey = sum(is_grey(image.permute(1, 2, 0).numpy()) for image in images) if not len(tasks.dense) else 0
     if grey > MOSTLY_GREY * len(images):
-        recipe = replace(recipe, visibility=Visibility.HIGH, chroma=0.0, surrogate=BackboneName.SMALL)
+        recipe = replace(recipe, visibility=Visibility.HIGH, chroma=0.0)
     if measured and config.visibility is Visibility.HIGH:
-        recipe = replace(recipe, chroma=0.0, surrogate=BackboneName.SMALL)
-    if config.size < SMALLEST_ON_IMAGENET:
+        recipe = replace(recipe, visibility=Visibility.HIGH, chroma=0.0)
+    too_small = config.size < BACKBONES[USUAL_START].smallest_side
+    if recipe.visibility is Visibility.HIGH or too_small or len(data.tasks.dense):
         recipe = replace(recipe, surrogate=BackboneName.SMALL)
     settings = ("batch_size", "learning_rate", "distortions", "visibility", "chroma", "surrogate")
     asked = {name: value for name in settings if (value := getattr(config, name)) is not None}

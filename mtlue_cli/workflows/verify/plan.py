@@ -106,10 +106,11 @@ def checked_plan(config: VerifyConfig) -> VerifyPlan:
             f"--size {config.size} is too small for {', '.join(sorted(small))}", hint="use --size 32 or more"
         )
     tuned = [victim for victim in plan.victims if victim.method.needs_start]
-    waiting = [victim.method for victim in tuned if victim.backbone not in PACKAGED]
+    waiting = [victim for victim in tuned if victim.backbone not in PACKAGED]
     if waiting and not config.has_start:
         raise InputError(
-            f"--method {waiting[0].name} starts from a pretrained backbone, and none is given",
+            f"--method {waiting[0].method.name} starts from a pretrained backbone, and none is given for "
+            f"{waiting[0].backbone.value}",
             hint="give one with --start FILE|timm:NAME, images to train one on first with --pretrain-images DIR "
             f"--pretrain-labels FILE, or use --backbone {USUAL_START.value}",
         )

@@ -51,7 +51,8 @@ def read_starts(config: VerifyConfig, plan: VerifyPlan, *, fetch: bool = True) -
     if len(faults) == 1:
         raise faults[0]
     if faults:
-        raise combined(f"--start {config.start} does not fit every backbone", faults)
+        given = "their own start" if config.start is None else f"--start {config.start}"
+        raise combined(f"not every backbone can begin with {given}", faults)
     return starts
 
 
