@@ -370,9 +370,12 @@ def test_usage_faults_are_found_first(config: VerifyConfig, made: MadeSet, tmp_p
         ({"protected": tmp_path / "none"}, "not a folder"),
         ({"protected": made.images}, "same folder"),
         ({"fractions": (0.5, 1.5)}, "protected-fraction is 1.5"),
-        ({"methods": (TrainingMethodName.HEAD,)}, "head starts from a pretrained backbone, and none is given for small"),
         (
-            {"methods": ("head",), "backbones": (BackboneName.EFFICIENTNET_LITE0, BackboneName.RESNET18)},
+            {"methods": (TrainingMethodName.HEAD,)},
+            "head starts from a pretrained backbone, and none is given for small",
+        ),
+        (
+            {"methods": ("head",), "backbones": (BackboneName.EFFICIENTNET_LITE0, BackboneName.RESNET18), "size": 32},
             "none is given for resnet18",
         ),
         ({"pretrain_images": made.images}, "belong together"),
