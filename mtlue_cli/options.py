@@ -13,7 +13,7 @@ import io
 import math
 import os
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import MISSING, Field, dataclass, fields, is_dataclass, replace
 from enum import StrEnum
 from fractions import Fraction
@@ -60,6 +60,8 @@ class Option:
         convert: Makes the field's value of what is typed.
 
             Raises: InputError: It is not understood.
+        listed: Whether the text is a list separated by commas; given more than once, all of them count. So it is where
+            ``convert`` is :func:`listed_names`.
         explain: What to write instead of text that is no whole number, or None; takes the text, and what stands before
             a value (``--epsilon ``).
         optional: Whether the command finds a value itself if none is given, although the field has no default.
@@ -85,13 +87,14 @@ class Option:
     environment: bool = True
     typed: Any = None
     convert: Callable[[Any], Any] | None = None
+    listed: bool = False
     explain: Callable[[str, str], str | None] | None = None
     optional: bool = False
     takes: Literal["file", "folder", "any"] = "any"
     exists: bool = False
     dash: bool = False
     file_or_name: bool = False
-    completions: type[StrEnum] | None = None
+    completions: Collection[str] | None = None
     bare: str | None = None
     result: bool = False
     url: Literal["read", "written"] | None = None
@@ -132,6 +135,11 @@ class OptionField:
     def name(self) -> str:
         """The field's name."""
         return self.field.name
+
+    @property
+    def listed(self) -> bool:
+        """Whether its text is a list; given more than once, all of them count."""
+        return self.option.listed or self.option.convert is listed_names
 
     @property
     def default(self) -> Any:  # noqa: ANN401 - whatever the field holds
@@ -186,6 +194,8 @@ def built(config: type[ConfigT], values: Mapping[str, Any], **more: Any) -> Conf
             given[field.name] = built(field.type, values)  # type: ignore[arg-type]  # just checked
         elif (found := _described(config, field)) is not None:  # type: ignore[arg-type]  # as above
             value = values[field.name]
+            if found.listed and value is not None:
+                value = ",".join(value) if value else None
             if value is not None and not (found.repeated and not value):
                 convert = found.option.convert or (tuple if found.repeated else None)
                 given[field.name] = value if convert is None else convert(value)

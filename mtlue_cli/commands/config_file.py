@@ -13,7 +13,7 @@ from typing import Any
 
 from mtlue_cli.errors import InputError
 from mtlue_cli.files import read_regular
-from mtlue_cli.options import OptionField, listed_names
+from mtlue_cli.options import OptionField
 from mtlue_cli.storage.urls import url_of
 
 PYPROJECT = "pyproject.toml"
@@ -127,7 +127,7 @@ def _given(found: OptionField, key: str, value: Any, folder: Path) -> Any:  # no
     given: Any
     if found.repeated:
         given = [_single(found, key, each, folder) for each in (value if isinstance(value, list) else [value])]
-    elif isinstance(value, list) and (found.option.convert is listed_names or found.option.bare == "true"):
+    elif isinstance(value, list) and (found.listed or found.option.bare == "true"):
         given = ",".join(_single(found, key, each, folder) for each in value)
     else:
         given = _single(found, key, value, folder)

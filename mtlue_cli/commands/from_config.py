@@ -123,11 +123,15 @@ def command_of(
         """Take what config files say as defaults, before any other option is looked at."""
         if not context.resilient_parsing:
             options = [option for key, option in found.items() if key != "config"]
-            context.default_map, context.meta[ORIGINS] = values_of_files(name, options, config)
+            values, context.meta[ORIGINS] = values_of_files(name, options, config)
+            context.default_map = {key: [value] if found[key].listed else value for key, value in values.items()}
         return config
 
     def decorate(run: Callable[[Given], None]) -> Callable[..., None]:
         def command(context: typer.Context, **values: Any) -> None:  # noqa: ANN401 - whatever the options hold
+            for key, option in found.items():
+                if option.listed and (text := _in_environment(context, option, word)) is not None:
+                    values[key] = [text]  # Typer splits it at blanks
             urls = [found[key].option for key, value in values.items() if isinstance(value, Path) and url_of(value)]
             for option in urls:
                 if option.url is None:
@@ -163,6 +167,12 @@ def origin_of(context: Any, key: str) -> str | None:  # noqa: ANN401 - typer's o
     return context.meta[ORIGINS][key] if source is not None and source.name == "DEFAULT_MAP" else None
 
 
+def _in_environment(context: Any, found: OptionField, word: str) -> str | None:  # noqa: ANN401 - as above
+    """The value of a field if it comes from its environment variable."""
+    source, variable = context.get_parameter_source(found.name), found.option.variable(word)
+    return os.environ[variable] if variable and source is not None and source.name == "ENVIRONMENT" else None
+
+
 def _parameter(found: OptionField, word: str, callback: Callable[..., Any] | None) -> inspect.Parameter:
     """One parameter as Typer wants it; ``word`` is the command's part of a variable's name."""
     option, default = found.option, found.default
@@ -183,14 +193,14 @@ def _parameter(found: OptionField, word: str, callback: Callable[..., Any] | Non
     if option.explain is not None:
         details["parser"] = _explaining(found)
     if option.completions is not None:
-        names = [name.value for name in option.completions]
+        names = [str(name) for name in option.completions]
         details["autocompletion"] = lambda: names
     if option.url is not None:
         details["callback"] = _checking(option)
     if callback is not None:
         details |= {"callback": callback, "is_eager": True}
     single: Any = found.value_type
-    value_type: Any = list[single] if found.repeated else single
+    value_type: Any = list[single] if found.repeated or found.listed else single
     marker = (
         typer.Option(*option.flags.split(), envvar=option.variable(word), **details)
         if option.flags

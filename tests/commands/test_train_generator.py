@@ -113,6 +113,17 @@ def test_option_reaches_its_field_from_the_line_and_from_the_environment(
     assert getattr(asked(labels, environment={name: given or "1"}), field) == value
 
 
+def test_a_list_that_is_given_twice_is_one_list(labels: Path, tmp_path: Path) -> None:
+    assert asked(labels, "--tasks", "colour", "--tasks", '"skin, tone",hue').tasks == ("colour", "skin, tone", "hue")
+    assert asked(labels, "--surrogate", "small=3", "--surrogate", "imagenet-head").surrogate == "small=3,imagenet-head"
+    assert asked(labels, environment={"MTLUE_TASKS": "skin tone,shape"}).tasks == ("skin tone", "shape")
+    assert asked(labels, "--keep", "shape", environment={"MTLUE_TRAIN_KEEP": "colour"}).keep == ("shape",)
+    config = tmp_path / "mtlue.toml"
+    config.write_text('[train-generator]\ntasks = ["skin tone", "shape"]\nkeep = "colour"\n')
+    found = asked(labels, "--config", str(config))
+    assert (found.tasks, found.keep) == (("skin tone", "shape"), ("colour",))
+
+
 def test_options_of_labels_reach_the_reader(labels: Path) -> None:
     words = "--file-column photo --missing-value NA --missing-value ? --bins age=2,9 --label-format csv --split test"
     reading = asked(labels, *words.split(), "--split-file", str(labels)).reading

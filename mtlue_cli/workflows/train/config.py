@@ -150,9 +150,15 @@ class TrainConfig:
     max_minutes: Annotated[float | None, Option(panel=TRAINING, metavar="M", minimum=0.01)] = None
     max_steps: int | None = None
     least_steps: int = 0
-    surrogate: Annotated[str | None, Option(panel=TRAINING, metavar="NAME[=SHARE],...", completions=BackboneName)] = (
-        None
-    )
+    surrogate: Annotated[
+        str | None,
+        Option(
+            panel=TRAINING,
+            metavar="NAME[=SHARE],...",
+            listed=True,
+            completions=(*BackboneName, *IMAGENET_SURROGATES),
+        ),
+    ] = None
     surrogate_epochs: Annotated[int, Option(panel=TRAINING, metavar="N", minimum=1)] = 6
     intra_weight: Annotated[float, Option(panel=TRAINING, metavar="W", minimum=0.0)] = 1.0
     inter_weight: Annotated[float, Option(panel=TRAINING, metavar="W", minimum=0.0)] = 10.0
