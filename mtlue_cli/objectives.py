@@ -221,27 +221,32 @@ class SelfEnsemble(Objective):
 
 
 class TakingTurns(Objective):
-    """Several objectives, one at each step, each as often as its share says.
+    """Several objectives, one at each step: the first one alone, then each as often as its share says.
 
     Whichever is furthest behind its share goes next: the same steps in every run, without chance.
 
     Args:
         parts: Objectives whose surrogates are frozen.
-        shares: Of the steps; they sum to 1.
+        shares: Of the steps in which they take turns; they sum to 1.
+        alone: Steps of the first one alone. A generator that has to mislead several surrogates from the start is slow
+            to mislead any (docs/research/surrogates.md).
     """
 
-    def __init__(self, parts: Sequence[Objective], shares: Sequence[float]) -> None:
+    def __init__(self, parts: Sequence[Objective], shares: Sequence[float], alone: int = 0) -> None:
         super().__init__(parts[0].tasks)
-        self.parts, self.shares = parts, shares
+        self.parts, self.shares, self.alone = parts, shares, alone
         self.taken = [0] * len(parts)
         self.turn = 0
 
     def begin_step(self) -> None:
         """Choose whose turn it is."""
-        step = sum(self.taken) + 1
-        behind = [share * step - taken for share, taken in zip(self.shares, self.taken, strict=True)]
-        self.turn = behind.index(max(behind))
-        self.taken[self.turn] += 1
+        if self.alone:
+            self.alone -= 1
+        else:
+            step = sum(self.taken) + 1
+            behind = [share * step - taken for share, taken in zip(self.shares, self.taken, strict=True)]
+            self.turn = behind.index(max(behind))
+            self.taken[self.turn] += 1
         self.parts[self.turn].begin_step()
 
     def loss(self, protected: Tensor, labels: Mapping[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
@@ -253,11 +258,13 @@ class TakingTurns(Objective):
         return self.parts[0].targets(labels)
 
     def state_dict(self) -> dict[str, Any]:
-        """Steps that each has taken, and its own state."""
-        return {"taken": list(self.taken), "parts": [part.state_dict() for part in self.parts]}
+        """Steps that the first one still has alone, those that each has taken since, and its own state."""
+        parts = [part.state_dict() for part in self.parts]
+        return {"alone": self.alone, "taken": list(self.taken), "parts": parts}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Resume with the same turns."""
+        self.alone = int(state["alone"])
         self.taken = [int(count) for count in state["taken"]]
         for part, own in zip(self.parts, state["parts"], strict=True):
             part.load_state_dict(own)
@@ -312,7 +319,8 @@ class Ingredients:
     """What objectives are made from: tasks, the checkpoints of each clean-trained surrogate (oldest first), and a seed.
 
     ``fresh`` makes an untrained surrogate from a seed; ``learnability`` is the weight of an error-minimising companion
-    beside TAP and SEP. ``shares`` are those of the surrogates in the steps; they sum to 1.
+    beside TAP and SEP. ``shares`` are those of the surrogates in the steps after the first ``alone``, which are the
+    first one's; they sum to 1.
     """
 
     tasks: TaskSet
@@ -321,6 +329,7 @@ class Ingredients:
     seed: int
     learnability: float = 0.0
     shares: Sequence[float] = (1.0,)
+    alone: int = 0
 
 
 @dataclass(frozen=True)
@@ -338,7 +347,7 @@ def _em(given: Ingredients) -> ErrorMinimizing:
 
 def _misleading(given: Ingredients, against: Callable[[Sequence[nn.Module]], Objective]) -> Objective:
     parts = [against(checkpoints) for checkpoints in given.clean]
-    main = parts[0] if len(parts) == 1 else TakingTurns(parts, given.shares)
+    main = parts[0] if len(parts) == 1 else TakingTurns(parts, given.shares, given.alone)
     return Learnable(main, _em(given), given.learnability) if given.learnability else main
 
 

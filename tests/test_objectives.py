@@ -168,19 +168,22 @@ def test_the_companion_adds_its_weighted_loss_and_trains_its_own_surrogate(name:
     assert begun(again).loss(images(), LABELS)[0].item() == begun(both).loss(images(), LABELS)[0].item()
 
 
-def test_surrogates_take_turns_by_their_shares_and_continue_where_they_stopped() -> None:
+@pytest.mark.parametrize("stopped", [2, 12])
+def test_surrogates_take_turns_by_their_shares_after_the_first_alone(stopped: int) -> None:
     pair = [[LinearSurrogate(1)], [LinearSurrogate(2)]]
+    each = [TargetedAdversarial(TASKS, member).loss(images(), LABELS)[0].item() for (member,) in pair]
 
     def made() -> Objective:
-        return OBJECTIVES[ObjectiveName.TAP].build(Ingredients(TASKS, pair, LinearSurrogate, 0, shares=(0.75, 0.25)))
+        given = Ingredients(TASKS, pair, LinearSurrogate, 0, shares=(0.75, 0.25), alone=3)
+        return OBJECTIVES[ObjectiveName.TAP].build(given)
 
-    alone = [TargetedAdversarial(TASKS, member).loss(images(), LABELS)[0].item() for (member,) in pair]
-    objective = made()
-    turns = [alone.index(begun(objective).loss(images(), LABELS)[0].item()) for _ in range(9)]
-    assert turns == [0, 0, 1, 0, 0, 0, 1, 0, 0]
-    again = made()
+    def turns(objective: Objective, steps: int) -> list[int]:
+        return [each.index(begun(objective).loss(images(), LABELS)[0].item()) for _ in range(steps)]
+
+    objective, again = made(), made()
+    before = turns(objective, stopped)
     again.load_state_dict(objective.state_dict())
-    assert [alone.index(begun(again).loss(images(), LABELS)[0].item()) for _ in range(2)] == [0, 1]
+    assert before + turns(again, 14 - stopped) == [0, 0, 0, *[0, 0, 1, 0, 0, 0, 1, 0, 0, 0, 1]]
 
 
 @pytest.mark.parametrize("name", [ObjectiveName.TAP, ObjectiveName.SEP])

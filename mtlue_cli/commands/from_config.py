@@ -129,8 +129,8 @@ def command_of(
 
     def decorate(run: Callable[[Given], None]) -> Callable[..., None]:
         def command(context: typer.Context, **values: Any) -> None:  # noqa: ANN401 - whatever the options hold
-            for key, option in found.items():
-                if option.listed and (text := _in_environment(context, option, word)) is not None:
+            for key, field in found.items():
+                if field.listed and (text := _in_environment(context, field, word)) is not None:
                     values[key] = [text]  # Typer splits it at blanks
             urls = [found[key].option for key, value in values.items() if isinstance(value, Path) and url_of(value)]
             for option in urls:

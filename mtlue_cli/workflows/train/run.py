@@ -367,7 +367,8 @@ class TrainingRun:
         scratch = [one.backbone for one in self.surrogates if one.method is TrainingMethodName.SCRATCH]
         learning = scratch[0] if scratch else BackboneName.SMALL
         shares = [one.share for one in self.surrogates]
-        return self.spec.build(Ingredients(tasks, clean, fresh, self.config.seed, self.learnability, shares))
+        alone = self.recipe.first_alone
+        return self.spec.build(Ingredients(tasks, clean, fresh, self.config.seed, self.learnability, shares, alone))
 
     def _loop(self, generator: PerturbationGenerator, objective: Objective, steps: int) -> GeneratorLoop:
         config, data = self.config, self.data

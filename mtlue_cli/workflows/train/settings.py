@@ -22,6 +22,10 @@ from mtlue_cli.workflows.train.config import SurrogateChoice, TrainConfig, surro
 
 SCHEMA_VERSION = 1
 
+FIRST_ALONE = 1500
+"""Steps against the first of several surrogates before all take turns: more than training against one needs to protect
+(docs/research/surrogates.md). So a run that is too short for several is one against the first."""
+
 
 @dataclass(frozen=True)
 class Recipe:
@@ -35,6 +39,7 @@ class Recipe:
         visibility: How visible the perturbation may be.
         chroma: Share of colour difference that the generator may use.
         surrogate: Networks that it is trained against, as ``--surrogate`` names them.
+        first_alone: Steps against the first of several, before all take turns.
     """
 
     batch_size: int
@@ -44,6 +49,7 @@ class Recipe:
     visibility: Visibility
     chroma: float
     surrogate: str
+    first_alone: int = FIRST_ALONE
 
     @property
     def surrogates(self) -> tuple[SurrogateChoice, ...]:
