@@ -349,6 +349,8 @@ def _value(found: OptionField, value: Any) -> Any:  # noqa: ANN401 - whatever th
         if not found.repeated and isinstance(value, str):
             return option.convert(value)
         return tuple(parts) if found.repeated or several else value
+    if found.listed and several and all(isinstance(part, str) for part in parts):
+        return ",".join(parts)
     if found.repeated:
         return tuple(_single(found.value_type, part) for part in parts)
     return _single(found.value_type, value)

@@ -18,6 +18,11 @@ FEWEST_IMAGES = 500
 USEFUL_STEPS = 1100
 """Steps from which training was measured to protect: tap, in luminance (docs/research/luminance.md)."""
 
+FIRST_ALONE = 1500
+"""Steps against the first of several surrogates, before all take turns: more than training against one needs to protect
+(docs/research/surrogates.md). So a run that is too short for several is one against the first. Measured with tap and
+three columns."""
+
 CPU_CALL_SIZE = 8
 """Images per call of the network on a CPU, where 8 stay in its cache: 1.9 ms per image at 72 pixels on one core,
 and 2.9 ms with 16."""

@@ -13,7 +13,7 @@ import io
 import math
 import os
 import re
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import MISSING, Field, dataclass, fields, is_dataclass, replace
 from enum import StrEnum
 from fractions import Fraction
@@ -194,12 +194,17 @@ def built(config: type[ConfigT], values: Mapping[str, Any], **more: Any) -> Conf
             given[field.name] = built(field.type, values)  # type: ignore[arg-type]  # just checked
         elif (found := _described(config, field)) is not None:  # type: ignore[arg-type]  # as above
             value = values[field.name]
-            if found.listed and value is not None:
-                value = ",".join(value) if value else None
-            if value is not None and not (found.repeated and not value):
+            several = found.repeated or found.listed
+            if value is not None and not (several and not value):
                 convert = found.option.convert or (tuple if found.repeated else None)
+                if found.listed:
+                    convert = _all_names if convert is listed_names else ",".join
                 given[field.name] = value if convert is None else convert(value)
     return config(**given, **more)
+
+
+def _all_names(texts: Sequence[str]) -> tuple[str, ...]:
+    return tuple(name for text in texts for name in listed_names(text))
 
 
 def range_faults(config: object) -> list[str]:
@@ -298,7 +303,7 @@ Images = Annotated[
 Tasks = Annotated[
     tuple[str, ...] | None,
     Option(
-        help="Use these columns only, separated by commas.",
+        help="Use these columns only, separated by commas. May be repeated.",
         panel=PROTECTION,
         metavar="A,B",
         typed=str,

@@ -11,7 +11,15 @@ import pytest
 import torch
 from PIL import Image
 
-from mtlue_cli.choices import FEW_TASKS, BackboneName, ObjectiveName, TaskKind, TrainingMethodName, Visibility
+from mtlue_cli.choices import (
+    FEW_TASKS,
+    FIRST_ALONE,
+    BackboneName,
+    ObjectiveName,
+    TaskKind,
+    TrainingMethodName,
+    Visibility,
+)
 from mtlue_cli.errors import CheckpointError, InputError
 from mtlue_cli.generator.checkpoint import load_checkpoint
 from mtlue_cli.generator.model import GeneratorConfig
@@ -20,6 +28,7 @@ from mtlue_cli.tasks.spec import Task, TaskSet
 from mtlue_cli.training.distortions import PLAIN
 from mtlue_cli.training.runtime import load_state, save_state
 from mtlue_cli.workflows.progress import SilentProgress
+from mtlue_cli.workflows.train import settings
 from mtlue_cli.workflows.train.config import TrainConfig, surrogates_named
 from mtlue_cli.workflows.train.generator import train_generator
 from mtlue_cli.workflows.train.run import QUIET_PATTERNS
@@ -117,10 +126,11 @@ def test_a_run_leaves_a_checkpoint_a_contact_sheet_and_nothing_else(config: Trai
     ],
 )
 def test_an_interrupted_run_continues_to_the_same_weights(
-    config: TrainConfig, objective: ObjectiveName, learnability: float, surrogate: str
+    config: TrainConfig, objective: ObjectiveName, learnability: float, surrogate: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if "imagenet" in surrogate:
         config = replace(config, size=32)
+        monkeypatch.setattr(settings, "FIRST_ALONE", 2)
     config = replace(config, objective=objective, learnability_weight=learnability, surrogate=surrogate)
     whole = train_generator(config, SilentProgress()).card.digest
     config.out.unlink()
@@ -138,13 +148,25 @@ def test_an_interrupted_run_continues_to_the_same_weights(
 
 def test_usual_training_meets_both_attackers(config: TrainConfig, monkeypatch: pytest.MonkeyPatch) -> None:
     trained: list[str] = []
+    monkeypatch.setattr(settings, "FIRST_ALONE", 2)
     monkeypatch.setattr(SilentProgress, "start", lambda _, stage, total: trained.append(stage))  # noqa: ARG005
     card = train_generator(replace(config, size=32, surrogate=None), SilentProgress()).card
     assert [stage for stage in trained if "surrogate" in stage] == [
         "clean surrogate (small)",
         "clean surrogate (imagenet-head)",
     ]
-    assert card.settings["surrogate"] == THROUGH_ATTACKS.surrogate
+    assert (card.settings["surrogate"], card.settings["first_alone"]) == (THROUGH_ATTACKS.surrogate, 2)
+
+
+def test_a_surrogate_whose_turn_never_comes_is_not_trained(config: TrainConfig) -> None:
+    seen = Interrupting(at=-1)
+    card = train_generator(replace(config, size=32, surrogate="small,imagenet-head"), seen).card
+    steps = 2 * COUNT // 8
+    assert f"all {steps} steps are against small: imagenet-head would join after {FIRST_ALONE:,}" in seen.notes
+    alone = train_generator(replace(config, size=32, out=config.out.with_name("a.safetensors")), SilentProgress())
+    assert (card.settings["first_alone"], alone.card.settings["first_alone"]) == (FIRST_ALONE, 0)
+    state, other = (load_checkpoint(path).generator.state_dict() for path in (config.out, alone.checkpoint))
+    assert all(torch.equal(value, other[name]) for name, value in state.items())
 
 
 def test_surrogates_are_named_with_their_shares() -> None:
@@ -447,7 +469,10 @@ def test_the_recipe_depends_on_objective_tasks_and_images(
         images = images[:, :1].expand(-1, 3, -1, -1)
     plain = replace(config, batch_size=None, surrogate=None, size=64)
     data = TrainingData(images, {}, TASKS, "")
-    assert recipe_for(replace(plain, **changes), data) == expected  # type: ignore[arg-type]  # a test's table
+    found = recipe_for(replace(plain, **changes), data)  # type: ignore[arg-type]  # a test's table
+    alone = FIRST_ALONE if len(expected.surrogates) > 1 else 0
+    assert found == replace(expected, first_alone=alone)
+    assert recipe_for(replace(plain, start="utkface"), data).first_alone == 0  # it was trained before
 
 
 def test_many_columns_and_maps_are_trained_in_colour(config: TrainConfig) -> None:

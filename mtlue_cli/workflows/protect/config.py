@@ -86,7 +86,8 @@ class ProtectConfig:
             can find models trained on the release. The bound stays the same, so the weights' own perturbation becomes
             weaker and protects much less against training in grey. Ready-made patterns can always be traced.
         epsilon: Largest change of a pixel value, in 255ths. Unset: the generator's own, 8 if trained here.
-        exclude: Leave out these tasks, separated by commas. Columns that the weights do not know may be named too.
+        exclude: Leave out these tasks, separated by commas; may be repeated. Columns that the weights do not know may
+            be named too.
         image_format: png, webp and jxl are lossless: the bound holds for every pixel. jxl, JPEG XL, needs the extra
             mtlue[jxl]. keep: JPEG stays JPEG, and so on.
         fast: Write PNG with fpng: a tenth of the time, and files a quarter larger. Needs the extra mtlue[fast].

@@ -92,9 +92,9 @@ class TrainConfig:
     """What a user asks of ``train-generator``; the help of each option says the rest.
 
     Attributes:
-        keep: Columns that are to stay useful, separated by commas. They are not protected. Each training
-            step is projected so that the surrogate's loss on them does not grow; mtlue verify measures whether that
-            helped. For tap and sep.
+        keep: Columns that are to stay useful, separated by commas; may be repeated. They are not protected. Each
+            training step is projected so that the surrogate's loss on them does not grow; mtlue verify measures whether
+            that helped. For tap and sep.
         out: Checkpoint to write. An unfinished training is kept beside it, in FILE.safetensors.training.
         objective: em: minimise the surrogate's loss. tap: make a surrogate that was trained on clean images predict
             wrong classes. sep: the same for the surrogate after each of its last epochs.
@@ -105,9 +105,10 @@ class TrainConfig:
         max_steps: Generator steps after which training ends, also if ``max_minutes`` has time left.
         surrogate: Network that the generator is trained against; it plays the attacker. One of {BackboneName}, or with
             tap or sep: imagenet-head (EfficientNet-Lite0 with frozen ImageNet weights, only the layers after them are
-            trained) and imagenet-full (all layers are trained). Several, separated by commas, take turns; NAME=SHARE
-            sets how often. Unset: small=3,imagenet-head=1 for tap with at most {FEW_TASKS} columns, none of them of
-            maps, images in colour, --size 32 or more and --visibility normal or low; else small.
+            trained) and imagenet-full (all layers are trained). Of several, separated by commas, the first is alone
+            for {FIRST_ALONE} steps, unless --from is given; then they take turns, as often as NAME=SHARE says. Unset:
+            small,imagenet-head for tap with at most {FEW_TASKS} columns, none of them of maps, images in colour, --size
+            32 or more and --visibility normal or low; else small. May be repeated.
         surrogate_epochs: Passes over the clean images for the surrogate of tap and sep.
         intra_weight: Weight of the regulariser that separates the classes of a task; 0 removes it.
         inter_weight: Weight of the regulariser that separates the tasks; 0 removes it.

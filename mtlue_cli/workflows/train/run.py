@@ -219,6 +219,7 @@ class TrainingRun:
             InputError: As :meth:`StateFolder.open`.
         """
         self.state.open()
+        self._leave_out_unmet()
         clean: list[list[MultiTaskNetwork]] = []
         if self.spec.clean_checkpoints:
             long = sum(one.method is not TrainingMethodName.HEAD for one in self.surrogates)
@@ -228,8 +229,27 @@ class TrainingRun:
                 clean.append(self._trained(index, surrogate, seconds).networks(self.data.tasks, self.device))
         generator = self._fresh_generator()
         steps = self.state.planned("steps", lambda: self._planned_steps(clean))
-        loop = self._loop(generator, self._objective(clean), steps)
+        if len(self.surrogates) > 1 and steps <= self.recipe.first_alone:
+            self._note_unmet(steps)
+        loop = self._loop(generator, self._objective(clean, self.recipe.first_alone), steps)
         return loop, self._finish(loop)
+
+    def _leave_out_unmet(self) -> None:
+        """Train no surrogate whose turn never comes, if the number of steps is known."""
+        if len(self.surrogates) > 1 and self.config.epochs is not None:
+            steps = self._steps_of_epochs(self.config.epochs)
+            if steps <= self.recipe.first_alone:
+                self._note_unmet(steps)
+                self.surrogates = self.surrogates[:1]
+
+    def _note_unmet(self, steps: int) -> None:
+        first, *others = (one.name for one in self.surrogates)
+        self.progress.note(
+            f"all {steps:,} steps are against {first}: {', '.join(others)} would join after {self.recipe.first_alone:,}"
+        )
+
+    def _steps_of_epochs(self, epochs: int) -> int:
+        return -(-epochs * len(self.data.images) // self.recipe.batch_size)
 
     def _finish(self, loop: GeneratorLoop) -> list[dict[str, float]]:
         """Run ``loop``, which is at step 0, from its state on disk to its end; the history of mean figures."""
@@ -358,7 +378,7 @@ class TrainingRun:
         targeted_alone = self.config.objective is not ObjectiveName.EM and not self.learnability
         return QUIET_PATTERNS if targeted_alone else GeneratorConfig().pattern_gain
 
-    def _objective(self, clean: list[Any]) -> Objective:
+    def _objective(self, clean: list[Any], alone: int) -> Objective:
         def fresh(seed: int) -> torch.nn.Module:
             return on_device(build_network(learning, tasks, seed), self.device)
 
@@ -367,7 +387,6 @@ class TrainingRun:
         scratch = [one.backbone for one in self.surrogates if one.method is TrainingMethodName.SCRATCH]
         learning = scratch[0] if scratch else BackboneName.SMALL
         shares = [one.share for one in self.surrogates]
-        alone = self.recipe.first_alone
         return self.spec.build(Ingredients(tasks, clean, fresh, self.config.seed, self.learnability, shares, alone))
 
     def _loop(self, generator: PerturbationGenerator, objective: Objective, steps: int) -> GeneratorLoop:
@@ -401,18 +420,26 @@ class TrainingRun:
     def _planned_steps(self, clean: list[Any]) -> int:
         """Steps of ``epochs``; or as many as fit into the rest of ``max_minutes``, by the time that a few take."""
         if self.config.epochs is not None:
-            return -(-self.config.epochs * len(self.data.images) // self.recipe.batch_size)
-        trial = self._loop(self._fresh_generator(), self._objective(clean), 10**6)
+            return self._steps_of_epochs(self.config.epochs)
+        warm, alone = TRIAL_STEPS // 3, self.recipe.first_alone
+        trial_alone = 2 * warm if alone else 0
+        trial = self._loop(self._fresh_generator(), self._objective(clean, trial_alone), 10**6)
         marks = [time.monotonic()]
         trial.run(until=TRIAL_STEPS, on_step=lambda _: marks.append(time.monotonic()))
-        warm = marks[TRIAL_STEPS // 3 :]
-        step_seconds = (warm[-1] - warm[0]) / (len(warm) - 1)
-        step_seconds, remaining = self.processes.mean([step_seconds, self._remaining()])
-        steps = max(10, int(remaining * TIMED_SHARE / step_seconds))
+
+        def step_seconds(first: int, last: int) -> float:
+            return (marks[last] - marks[first]) / (last - first)
+
+        turns = step_seconds(trial_alone or warm, TRIAL_STEPS)
+        first = step_seconds(warm, trial_alone) if alone else turns
+        first, turns, remaining = self.processes.mean([first, turns, self._remaining()])
+        seconds = remaining * TIMED_SHARE
+        alone_steps = min(alone, seconds / first)
+        steps = max(10, int(alone_steps + (seconds - alone_steps * first) / turns))
         least = self.config.least_steps
         if steps < least:
             shutil.rmtree(self.state.path)  # a longer training gives its surrogate more time too
-            seconds = (least + TRIAL_STEPS) * step_seconds / TIMED_SHARE / (1 - SURROGATE_SHARE)
+            seconds = (least + TRIAL_STEPS) * first / TIMED_SHARE / (1 - SURROGATE_SHARE)
             minutes = math.ceil(seconds / 60)
             raise InputError(
                 f"the training would end after {steps} steps, and at least {least} are needed to protect",

@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import Tensor
 
-from mtlue_cli.choices import BackboneName, ObjectiveName, Visibility
+from mtlue_cli.choices import FIRST_ALONE, BackboneName, ObjectiveName, Visibility
 from mtlue_cli.generator.checkpoint import CheckpointCard
 from mtlue_cli.networks.backbones import BACKBONES
 from mtlue_cli.notebook import html_table
@@ -21,10 +21,6 @@ from mtlue_cli.training.pretrained import USUAL_START
 from mtlue_cli.workflows.train.config import SurrogateChoice, TrainConfig, surrogates_named
 
 SCHEMA_VERSION = 1
-
-FIRST_ALONE = 1500
-"""Steps against the first of several surrogates before all take turns: more than training against one needs to protect
-(docs/research/surrogates.md). So a run that is too short for several is one against the first."""
 
 
 @dataclass(frozen=True)
@@ -39,7 +35,8 @@ class Recipe:
         visibility: How visible the perturbation may be.
         chroma: Share of colour difference that the generator may use.
         surrogate: Networks that it is trained against, as ``--surrogate`` names them.
-        first_alone: Steps against the first of several, before all take turns.
+        first_alone: Steps against the first of several, before all take turns. None where the generator begins with
+            trained weights.
     """
 
     batch_size: int
@@ -49,7 +46,7 @@ class Recipe:
     visibility: Visibility
     chroma: float
     surrogate: str
-    first_alone: int = FIRST_ALONE
+    first_alone: int = 0
 
     @property
     def surrogates(self) -> tuple[SurrogateChoice, ...]:
@@ -62,9 +59,9 @@ class Recipe:
         return document
 
 
-BOTH_ATTACKERS = "small=3,imagenet-head=1"
-"""A network from scratch, and in every fourth step a classifier on frozen ImageNet features, which learned 0.67 from
-weights that were trained against the first alone (docs/research/surrogates.md)."""
+BOTH_ATTACKERS = "small,imagenet-head"
+"""A network that is trained from scratch, and a classifier on frozen ImageNet features, which learned 0.67 from weights
+that were trained against the first alone (docs/research/surrogates.md)."""
 
 THROUGH_ATTACKS = Recipe(32, 4e-3, 64, ATTACKS, Visibility.NORMAL, 1.0, BOTH_ATTACKERS)
 """TAP for few columns: with the distortions of attackers (docs/research/luminance.md), and colour, whose visibility has
@@ -192,7 +189,9 @@ def recipe_for(config: TrainConfig, data: TrainingData) -> Recipe:
         recipe = replace(recipe, surrogate=BackboneName.SMALL)
     settings = ("batch_size", "learning_rate", "distortions", "visibility", "chroma", "surrogate")
     asked = {name: value for name in settings if (value := getattr(config, name)) is not None}
-    return replace(recipe, **asked)
+    recipe = replace(recipe, **asked)
+    alone = FIRST_ALONE if len(recipe.surrogates) > 1 and config.start is None else 0
+    return replace(recipe, first_alone=alone)
 
 
 def generator_size(view_size: int) -> int:
