@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from mtlue_cli.choices import BackboneName, ObjectiveName
+from mtlue_cli.choices import FIRST_ALONE, BackboneName, ObjectiveName
 from mtlue_cli.errors import InputError
 from mtlue_cli.generator.checkpoint import load_checkpoint, save_checkpoint
 from mtlue_cli.generator.label_embedding import LabelEmbedding
@@ -96,6 +96,17 @@ def test_a_start_that_draws_nothing_begins_as_loudly_as_no_start(
     assert trained.generator.decoder.gain.item() == pytest.approx(expected, abs=1e-4)
     if not draws:
         assert trained.card.generator["pattern_gain"] == gain
+
+
+@pytest.mark.parametrize("draws", [False, True])
+def test_only_a_trained_start_meets_all_surrogates_from_the_first_step(small: TrainConfig, draws: bool) -> None:
+    start = Path(str(small.start))
+    loaded = load_checkpoint(start)
+    if draws:
+        loaded.generator.decoder.draw.weight.data.fill_(0.01)
+    save_checkpoint(start, loaded.generator, loaded.card)
+    card = train_generator(replace(small, surrogate="small,resnet18-small-stem"), SilentProgress()).card
+    assert card.settings["first_alone"] == (0 if draws else FIRST_ALONE)
 
 
 def test_an_ordinary_start_must_know_the_labels(small: TrainConfig, tmp_path: Path) -> None:

@@ -106,9 +106,9 @@ class TrainConfig:
         surrogate: Network that the generator is trained against; it plays the attacker. One of {BackboneName}, or with
             tap or sep: imagenet-head (EfficientNet-Lite0 with frozen ImageNet weights, only the layers after them are
             trained) and imagenet-full (all layers are trained). Of several, separated by commas, the first is alone
-            for {FIRST_ALONE} steps, unless --from is given; then they take turns, as often as NAME=SHARE says. Unset:
-            small,imagenet-head for tap with at most {FEW_TASKS} columns, none of them of maps, images in colour, --size
-            32 or more and --visibility normal or low; else small. May be repeated.
+            for {FIRST_ALONE} steps, unless --from names trained weights; then they take turns, as often as NAME=SHARE
+            says. Unset: small,imagenet-head for tap with at most {FEW_TASKS} columns, none of them of maps, images in
+            colour, --size 32 or more and --visibility normal or low; else small. May be repeated.
         surrogate_epochs: Passes over the clean images for the surrogate of tap and sep.
         intra_weight: Weight of the regulariser that separates the classes of a task; 0 removes it.
         inter_weight: Weight of the regulariser that separates the tasks; 0 removes it.

@@ -91,7 +91,7 @@ def train_generator(
         raise InputError(f"--size {config.size} is too small for the surrogate {large[0]}", hint="give a larger --size")
     pretrained = _imagenet_weights(asked or THROUGH_ATTACKS.surrogates)  # before images, which take long to read
     data = _load(table, kept, config, progress)
-    recipe = recipe_for(config, data)
+    recipe = recipe_for(config, data, trained=start is not None and start.is_trained)
     batch, parts = recipe.batch_size, processes.count * config.accumulate
     if batch % parts or len(data.images) < parts:
         raise InputError(

@@ -430,7 +430,7 @@ class TrainingRun:
         def step_seconds(first: int, last: int) -> float:
             return (marks[last] - marks[first]) / (last - first)
 
-        turns = step_seconds(trial_alone or warm, TRIAL_STEPS)
+        turns = step_seconds(trial_alone + warm // 2 if alone else warm, TRIAL_STEPS)  # others are warm then too
         first = step_seconds(warm, trial_alone) if alone else turns
         first, turns, remaining = self.processes.mean([first, turns, self._remaining()])
         seconds = remaining * TIMED_SHARE

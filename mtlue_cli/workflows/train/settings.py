@@ -35,8 +35,8 @@ class Recipe:
         visibility: How visible the perturbation may be.
         chroma: Share of colour difference that the generator may use.
         surrogate: Networks that it is trained against, as ``--surrogate`` names them.
-        first_alone: Steps against the first of several, before all take turns. None where the generator begins with
-            trained weights.
+        first_alone: Steps against the first of several, before all take turns; 0 for one surrogate, and where the
+            generator begins with trained weights.
     """
 
     batch_size: int
@@ -172,11 +172,11 @@ class TrainingData:
         return self.tasks.subset(name for name in self.tasks.names if name not in self.kept)
 
 
-def recipe_for(config: TrainConfig, data: TrainingData) -> Recipe:
+def recipe_for(config: TrainConfig, data: TrainingData, *, trained: bool = False) -> Recipe:
     """:data:`THROUGH_ATTACKS` where that was measured to protect, else :data:`IN_COLOUR`.
 
     What ``config`` asks for overrules both. Where most images are grey, they can carry no colour, and there is no limit
-    of visibility: none was measured there.
+    of visibility: none was measured there. ``trained`` says that the generator begins with trained weights.
     """
     tasks, images = data.protected, data.images
     measured = config.objective is ObjectiveName.TAP and not config.learnability(len(tasks)) and not len(tasks.dense)
@@ -190,7 +190,7 @@ def recipe_for(config: TrainConfig, data: TrainingData) -> Recipe:
     settings = ("batch_size", "learning_rate", "distortions", "visibility", "chroma", "surrogate")
     asked = {name: value for name in settings if (value := getattr(config, name)) is not None}
     recipe = replace(recipe, **asked)
-    alone = FIRST_ALONE if len(recipe.surrogates) > 1 and config.start is None else 0
+    alone = FIRST_ALONE if len(recipe.surrogates) > 1 and not trained else 0
     return replace(recipe, first_alone=alone)
 
 

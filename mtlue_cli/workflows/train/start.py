@@ -30,6 +30,11 @@ class TrainingStart:
     loaded: LoadedGenerator
     key: FoundKey | None
 
+    @property
+    def is_trained(self) -> bool:
+        """Whether its network draws anything; that of ``default`` does not."""
+        return bool(self.loaded.generator.decoder.draws)
+
     def to_json(self) -> dict[str, str | None]:
         """What identifies it, for a checkpoint's settings."""
         card = self.loaded.card
