@@ -29,7 +29,7 @@ from mtlue_cli.training.multitask_loop import EpochRecord, LearningSettings
 from mtlue_cli.training.pretrained import PretrainedStart
 from mtlue_cli.training.runtime import deferred_interrupt, load_state, save_state, state_faults
 from mtlue_cli.training.surrogate import SurrogateRun, epochs_within, head_images, train_head, train_surrogate
-from mtlue_cli.training.visibility import FLIP_TARGETS, VisibilityControl
+from mtlue_cli.training.visibility import ADAPT_STEPS, FLIP_TARGETS, VisibilityControl
 from mtlue_cli.workflows.progress import Progress
 from mtlue_cli.workflows.train.config import SurrogateChoice, TrainConfig
 from mtlue_cli.workflows.train.settings import Recipe, TrainingData, generator_size
@@ -432,7 +432,11 @@ class TrainingRun:
 
         turns = step_seconds(trial_alone + warm // 2 if alone else warm, TRIAL_STEPS)  # others are warm then too
         first = step_seconds(warm, trial_alone) if alone else turns
-        first, turns, remaining = self.processes.mean([first, turns, self._remaining()])
+        control, began = trial.visibility, time.monotonic()
+        if control is not None:  # what it does every ADAPT_STEPS, which the timed steps do not reach
+            control.measure(trial.generator)
+        adapting = (time.monotonic() - began) / ADAPT_STEPS
+        first, turns, remaining = self.processes.mean([first + adapting, turns + adapting, self._remaining()])
         seconds = remaining * TIMED_SHARE
         alone_steps = min(alone, seconds / first)
         steps = max(10, int(alone_steps + (seconds - alone_steps * first) / turns))
