@@ -163,14 +163,19 @@ def command_of(
 
 def origin_of(context: Any, key: str) -> str | None:  # noqa: ANN401 - typer's own context, vendored or click's
     """The config file and the key there that the value of a field comes from; None if it comes from elsewhere."""
-    source = context.get_parameter_source(key)
-    return context.meta[ORIGINS][key] if source is not None and source.name == "DEFAULT_MAP" else None
+    return context.meta[ORIGINS][key] if _comes_from(context, key, "DEFAULT_MAP") else None
 
 
 def _in_environment(context: Any, found: OptionField, word: str) -> str | None:  # noqa: ANN401 - as above
     """The value of a field if it comes from its environment variable."""
-    source, variable = context.get_parameter_source(found.name), found.option.variable(word)
-    return os.environ[variable] if variable and source is not None and source.name == "ENVIRONMENT" else None
+    variable = found.option.variable(word)
+    return os.environ[variable] if variable and _comes_from(context, found.name, "ENVIRONMENT") else None
+
+
+def _comes_from(context: Any, key: str, source: str) -> bool:  # noqa: ANN401 - as above
+    """Whether the value of a field comes from a source that has this name in click."""
+    found = context.get_parameter_source(key)
+    return found is not None and found.name == source
 
 
 def _parameter(found: OptionField, word: str, callback: Callable[..., Any] | None) -> inspect.Parameter:

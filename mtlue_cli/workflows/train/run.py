@@ -219,7 +219,8 @@ class TrainingRun:
             InputError: As :meth:`StateFolder.open`.
         """
         self.state.open()
-        self._leave_out_unmet()
+        if self.config.epochs is not None:
+            self._leave_out_unmet(self._steps_of_epochs(self.config.epochs))
         clean: list[list[MultiTaskNetwork]] = []
         if self.spec.clean_checkpoints:
             long = sum(one.method is not TrainingMethodName.HEAD for one in self.surrogates)
@@ -229,24 +230,19 @@ class TrainingRun:
                 clean.append(self._trained(index, surrogate, seconds).networks(self.data.tasks, self.device))
         generator = self._fresh_generator()
         steps = self.state.planned("steps", lambda: self._planned_steps(clean))
-        if len(self.surrogates) > 1 and steps <= self.recipe.first_alone:
-            self._note_unmet(steps)
-        loop = self._loop(generator, self._objective(clean, self.recipe.first_alone), steps)
+        self._leave_out_unmet(steps)
+        objective = self._objective(clean[: len(self.surrogates)], self.recipe.first_alone)
+        loop = self._loop(generator, objective, steps)
         return loop, self._finish(loop)
 
-    def _leave_out_unmet(self) -> None:
-        """Train no surrogate whose turn never comes, if the number of steps is known."""
-        if len(self.surrogates) > 1 and self.config.epochs is not None:
-            steps = self._steps_of_epochs(self.config.epochs)
-            if steps <= self.recipe.first_alone:
-                self._note_unmet(steps)
-                self.surrogates = self.surrogates[:1]
-
-    def _note_unmet(self, steps: int) -> None:
+    def _leave_out_unmet(self, steps: int) -> None:
+        """Keep to the first surrogate if the turn of the others does not come within ``steps``."""
         first, *others = (one.name for one in self.surrogates)
-        self.progress.note(
-            f"all {steps:,} steps are against {first}: {', '.join(others)} would join after {self.recipe.first_alone:,}"
-        )
+        alone = self.recipe.first_alone
+        if others and steps <= alone:
+            later = f"{', '.join(others)} would join after {alone:,}"
+            self.progress.note(f"all {steps:,} steps are against {first}: {later}")
+            self.surrogates = self.surrogates[:1]
 
     def _steps_of_epochs(self, epochs: int) -> int:
         return -(-epochs * len(self.data.images) // self.recipe.batch_size)
@@ -384,7 +380,7 @@ class TrainingRun:
 
         # The surrogate that learns beside the generator starts from scratch, like a victim.
         tasks = self.data.protected
-        scratch = [one.backbone for one in self.surrogates if one.method is TrainingMethodName.SCRATCH]
+        scratch = [one.backbone for one in self.recipe.surrogates if one.method is TrainingMethodName.SCRATCH]
         learning = scratch[0] if scratch else BackboneName.SMALL
         shares = [one.share for one in self.surrogates]
         return self.spec.build(Ingredients(tasks, clean, fresh, self.config.seed, self.learnability, shares, alone))
