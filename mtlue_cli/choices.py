@@ -7,7 +7,7 @@ MAX_EPSILON = 64
 """Largest bound that any command accepts, in 255ths."""
 
 FEW_TASKS = 8
-"""Up to so many tasks TAP goes without a companion: it was measured with 3 and with 40, and not between."""
+"""Up to so many columns TAP trains through the distortions of attackers: measured with 3 and with 40, not between."""
 
 TRAIN_MINUTES = 15.0
 """Time limit for the weights that ``protect`` trains on the given images, in minutes; the default of ``--train``."""

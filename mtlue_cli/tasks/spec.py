@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from mtlue_cli.choices import TaskKind
+from mtlue_cli.choices import FEW_TASKS, TaskKind
 from mtlue_cli.tasks.spelling import respelled
 from mtlue_cli.tasks.wording import listed, quoted
 
@@ -122,6 +122,11 @@ class TaskSet:
     def dense(self) -> "TaskSet":
         """The tasks that label every pixel."""
         return TaskSet(tuple(task for task in self.tasks if task.is_dense))
+
+    @property
+    def few_labels(self) -> bool:
+        """At most :data:`FEW_TASKS` tasks, all of which label an image by a class."""
+        return len(self) <= FEW_TASKS and not len(self.dense)
 
     def subset(self, names: Iterable[str]) -> "TaskSet":
         """The tasks called ``names``, in this set's order."""

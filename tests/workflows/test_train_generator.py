@@ -33,7 +33,9 @@ from mtlue_cli.workflows.train.config import TrainConfig, surrogates_named
 from mtlue_cli.workflows.train.generator import train_generator
 from mtlue_cli.workflows.train.run import QUIET_PATTERNS
 from mtlue_cli.workflows.train.settings import (
+    FOR_MAPS,
     IN_COLOUR,
+    IN_LUMINANCE,
     THROUGH_ATTACKS,
     Recipe,
     TrainingData,
@@ -218,11 +220,12 @@ class Stopped(SilentProgress):
         if self.counts and self.steps == stop:
             os.kill(os.getpid(), signal.SIGTERM)
 
-folder, out, objective, stop = Path(sys.argv[1]), Path(sys.argv[2]), ObjectiveName(sys.argv[3]), int(sys.argv[4])
+folder, out, objective, stop = Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3], int(sys.argv[4])
+name, _, weight = objective.partition("+")
 with launched_processes("cpu") as processes:
     config = TrainConfig(
-        folder, folder / "labels.csv", out, size=32, epochs=2, objective=objective, surrogate_epochs=1, batch_size=8,
-        device="cpu", precision=Precision.FLOAT32,
+        folder, folder / "labels.csv", out, size=32, epochs=2, objective=ObjectiveName(name), surrogate_epochs=1,
+        batch_size=8, device="cpu", precision=Precision.FLOAT32, learnability_weight=float(weight or 0),
     )
     progress = Stopped() if processes.is_main else SilentProgress()
     print(train_generator(config, progress, processes=processes).card.digest)
@@ -230,7 +233,7 @@ with launched_processes("cpu") as processes:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("objective", ["tap", "em"])
+@pytest.mark.parametrize("objective", ["tap", "em", "tap+1"])
 def test_two_processes_train_what_one_trains_and_continue_together(
     folder: Path, tmp_path: Path, objective: str
 ) -> None:
@@ -239,7 +242,7 @@ def test_two_processes_train_what_one_trains_and_continue_together(
     (first, digest), (second, other) = in_processes(2, "-c", RUN, str(folder), str(two), objective, "0")
     assert first == second == 0
     assert digest == other == load_checkpoint(two).card.digest
-    if objective == "tap":  # the surrogate of em normalises within each part of the batch
+    if objective == "tap":  # the surrogate of em, which is the companion of tap too, normalises within each part
         assert in_processes(1, "-c", RUN, str(folder), str(one), objective, "0")[0][0] == 0
         alike = load_checkpoint(one).generator.state_dict()
         for name, tensor in load_checkpoint(two).generator.state_dict().items():
@@ -334,7 +337,7 @@ def test_columns_that_are_no_tasks_can_be_left_out(config: TrainConfig, tmp_path
 
 @pytest.mark.parametrize(
     ("objective", "learnability", "loud"),
-    [(ObjectiveName.TAP, None, False), (ObjectiveName.TAP, 1.0, True), (ObjectiveName.EM, None, True)],
+    [(ObjectiveName.TAP, 0.0, False), (ObjectiveName.TAP, None, True), (ObjectiveName.EM, None, True)],
 )
 def test_closed_form_patterns_start_quietly_where_nothing_asks_for_them(
     config: TrainConfig, objective: ObjectiveName, learnability: float | None, loud: bool
@@ -343,13 +346,6 @@ def test_closed_form_patterns_start_quietly_where_nothing_asks_for_them(
     gain = train_generator(config, SilentProgress()).card.generator["pattern_gain"]
     assert (gain == GeneratorConfig().pattern_gain) is loud
     assert (gain == QUIET_PATTERNS) is not loud
-
-
-def test_the_companion_is_for_many_tasks_and_for_sep_unless_a_weight_is_given(config: TrainConfig) -> None:
-    assert (config.learnability(FEW_TASKS), config.learnability(FEW_TASKS + 1)) == (0.0, 1.0)
-    assert replace(config, objective=ObjectiveName.SEP).learnability(2) == 1.0
-    assert replace(config, learnability_weight=0.3).learnability(40) == 0.3
-    assert train_generator(config, SilentProgress()).card.settings["learnability_weight"] == 0.0
 
 
 def test_minutes_bound_the_number_of_steps(config: TrainConfig) -> None:
@@ -435,25 +431,27 @@ def test_missing_files_are_all_named(config: TrainConfig, tmp_path: Path) -> Non
     ]
 
 
-IN_LUMINANCE = replace(THROUGH_ATTACKS, chroma=0.0, surrogate=BackboneName.SMALL)
-
-
 @pytest.mark.parametrize(
     ("changes", "grey", "expected"),
     [
         ({}, False, THROUGH_ATTACKS),
         ({"size": 24}, False, replace(THROUGH_ATTACKS, surrogate=BackboneName.SMALL)),
         ({"surrogate": "resnet18"}, False, replace(THROUGH_ATTACKS, surrogate=BackboneName.RESNET18)),
-        ({}, True, replace(IN_LUMINANCE, visibility=Visibility.HIGH)),
+        ({}, True, IN_LUMINANCE),
         ({"objective": ObjectiveName.EM}, False, IN_COLOUR),
         ({"objective": ObjectiveName.SEP}, False, IN_COLOUR),
-        ({"learnability_weight": 1.0}, False, IN_COLOUR),
-        ({"learnability_weight": 1.0}, True, replace(IN_COLOUR, chroma=0.0)),
+        ({"learnability_weight": 0.3}, False, replace(THROUGH_ATTACKS, learnability_weight=0.3)),
+        ({"learnability_weight": 0.3}, True, replace(IN_LUMINANCE, learnability_weight=0.3)),
+        (
+            {"objective": ObjectiveName.SEP, "learnability_weight": 0.3},
+            True,
+            replace(IN_COLOUR, chroma=0.0, learnability_weight=0.3),
+        ),
         ({"chroma": 0.5, "batch_size": 6}, False, replace(THROUGH_ATTACKS, chroma=0.5, batch_size=6)),
         ({"distortions": PLAIN}, False, replace(THROUGH_ATTACKS, distortions=PLAIN)),
         ({"learning_rate": 0.1}, False, replace(THROUGH_ATTACKS, learning_rate=0.1)),
-        ({"visibility": Visibility.HIGH}, False, replace(IN_LUMINANCE, visibility=Visibility.HIGH)),
-        ({"visibility": Visibility.NORMAL}, True, IN_LUMINANCE),
+        ({"visibility": Visibility.HIGH}, False, IN_LUMINANCE),
+        ({"visibility": Visibility.NORMAL}, True, replace(IN_LUMINANCE, visibility=Visibility.NORMAL)),
         (
             {"visibility": Visibility.LOW, "chroma": 0.0},
             False,
@@ -481,8 +479,8 @@ def test_many_columns_and_maps_are_trained_in_colour(config: TrainConfig) -> Non
     many = TaskSet(tuple(Task(f"t{index}", TaskKind.BINARY, ("0", "1")) for index in range(FEW_TASKS + 1)))
     masks = TaskSet((Task("mask", TaskKind.SEGMENTATION, ("0", "1", "2")),))
     grey = images[:, :1].expand(-1, 3, -1, -1)
-    for shown, tasks in ((images, many), (images, masks), (grey, masks)):
-        assert recipe_for(plain, TrainingData(shown, {}, tasks, "")) == IN_COLOUR
+    for shown, tasks, expected in ((images, many, IN_COLOUR), (images, masks, FOR_MAPS), (grey, masks, FOR_MAPS)):
+        assert recipe_for(plain, TrainingData(shown, {}, tasks, "")) == expected
 
 
 def test_one_attacker_learns_columns_beside_kept_maps(config: TrainConfig) -> None:

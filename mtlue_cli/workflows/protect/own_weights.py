@@ -239,18 +239,13 @@ class OwnWeights:
     @property
     def warnings(self) -> tuple[str, ...]:
         """What the user must know of the weights before they are trained."""
-        return () if self._through_attacks else (COLOUR_WARNING,)
+        return () if self.tasks.few_labels else (COLOUR_WARNING,)
 
     @property
     def in_words(self) -> str:
         """How they are trained, unless they are there."""
-        default = f"{Visibility.NORMAL}, or high if most are grey" if self._through_attacks else Visibility.HIGH
+        default = f"{Visibility.NORMAL}, or high if most are grey" if self.tasks.few_labels else Visibility.HIGH
         return f"trained on these images with --visibility {self.config.visibility or default}"
-
-    @property
-    def _through_attacks(self) -> bool:
-        """Whether training goes through the distortions that attackers apply."""
-        return len(self.tasks) <= FEW_TASKS and not any(task.is_dense for task in self.tasks)
 
     @_store_faults()
     def made(self) -> Weights:

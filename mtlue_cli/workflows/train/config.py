@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-from mtlue_cli.choices import FEW_TASKS, BackboneName, ObjectiveName, Precision, TrainingMethodName, Visibility
+from mtlue_cli.choices import BackboneName, ObjectiveName, Precision, TrainingMethodName, Visibility
 from mtlue_cli.errors import InputError
 from mtlue_cli.options import (
     COMPUTATION,
@@ -112,8 +112,9 @@ class TrainConfig:
         surrogate_epochs: Passes over the clean images for the surrogate of tap and sep.
         intra_weight: Weight of the regulariser that separates the classes of a task; 0 removes it.
         inter_weight: Weight of the regulariser that separates the tasks; 0 removes it.
-        learnability_weight: tap and sep: weight of a second loss that keeps the perturbation easy to learn; 0 turns it
-            off. Unset: 0 for tap with at most {FEW_TASKS} tasks, else 1.
+        learnability_weight: tap and sep: weight of a second loss that makes the perturbation easy to learn; 0 turns it
+            off. Unset: 0 for tap with at most {FEW_TASKS} columns if one of them is of maps, if images are grey or with
+            --visibility high; else 1.
         distortions: Data augmentation in training. attacks: random JPEG, grey, blur, half size, bit depth, jitter and
             zoom, each with its probability, such as attacks:grey=0.3,jpeg=0.25. plain: crops and flips only. Unset:
             attacks for tap with at most {FEW_TASKS} columns, else plain.
@@ -124,7 +125,8 @@ class TrainConfig:
             low at {FLIP_LOW}. FLIP is a measure of visible differences; uniform noise has 0.05. Unset: normal for tap
             with at most {FEW_TASKS} columns, none of them of maps, and images in colour; else high.
         batch_size: Images per training step. Unset: 32 for tap with at most {FEW_TASKS} columns, else 64.
-        accumulate: Compute each step's images in N parts, for less memory; the weights differ by rounding only.
+        accumulate: Compute each step's images in N parts, for less memory. With --learnability-weight 0 the weights
+            differ by rounding only.
         learning_rate: Adam's learning rate. Unset: 4e-3 for tap with at most {FEW_TASKS} columns, else 2e-3.
         precision: Number format of the training; auto uses bfloat16 where it is faster.
         licence: Licence to record in the checkpoint, for example that of the images.
@@ -204,16 +206,6 @@ class TrainConfig:
     def sheet_path(self) -> Path:
         """Where the contact sheet goes: where it is wanted, else beside the checkpoint."""
         return self.contact_sheet or self.out.with_suffix(".png")
-
-    def learnability(self, tasks: int) -> float:
-        """Weight of the learnability companion with so many tasks, unless one is asked for.
-
-        Measured with ResNet-18 victims: for UTKFace's three tasks TAP alone is better (learned fraction -0.50 against
-        -0.42, and it holds in grey), for CelebA's forty far worse (-0.29 against -0.52). EM has no companion.
-        """
-        if self.learnability_weight is not None:
-            return self.learnability_weight
-        return 0.0 if self.objective is ObjectiveName.TAP and tasks <= FEW_TASKS else 1.0
 
     def recorded_settings(self) -> dict[str, Any]:
         """Everything that decides the weights, without paths and without the weights to begin from."""

@@ -218,7 +218,6 @@ def _card(
         objective=config.objective.value,
         settings={
             **config.recorded_settings(),
-            "learnability_weight": config.learnability(len(data.protected)),
             **recipe.to_json(),
             **({"keep": list(data.kept)} if data.kept else {}),
             "steps": loop.steps,

@@ -191,7 +191,6 @@ class TrainingRun:
         config, data = self.config, self.data
         self.spec = OBJECTIVES[config.objective]
         self.surrogates = self.recipe.surrogates
-        self.learnability = config.learnability(len(data.protected))
         settings = config.recorded_settings() | self.recipe.to_json()
         if config.private:
             # Its length is no part of it: a run with another --train continues as planned.
@@ -371,7 +370,7 @@ class TrainingRun:
         Objectives that reward what is easy to learn rely on these patterns. Targeted poisoning alone finds patterns of
         its own, also in luminance, and strong initial patterns slow it down: they fill the bound.
         """
-        targeted_alone = self.config.objective is not ObjectiveName.EM and not self.learnability
+        targeted_alone = self.config.objective is not ObjectiveName.EM and not self.recipe.learnability_weight
         return QUIET_PATTERNS if targeted_alone else GeneratorConfig().pattern_gain
 
     def _objective(self, clean: list[Any], alone: int) -> Objective:
@@ -383,7 +382,9 @@ class TrainingRun:
         scratch = [one.backbone for one in self.recipe.surrogates if one.method is TrainingMethodName.SCRATCH]
         learning = scratch[0] if scratch else BackboneName.SMALL
         shares = [one.share for one in self.surrogates]
-        return self.spec.build(Ingredients(tasks, clean, fresh, self.config.seed, self.learnability, shares, alone))
+        return self.spec.build(
+            Ingredients(tasks, clean, fresh, self.config.seed, self.recipe.learnability_weight, shares, alone)
+        )
 
     def _loop(self, generator: PerturbationGenerator, objective: Objective, steps: int) -> GeneratorLoop:
         config, data = self.config, self.data

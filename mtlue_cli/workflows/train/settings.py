@@ -2,13 +2,13 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor
 
-from mtlue_cli.choices import FIRST_ALONE, BackboneName, ObjectiveName, Visibility
+from mtlue_cli.choices import FEW_TASKS, FIRST_ALONE, BackboneName, ObjectiveName, Visibility
 from mtlue_cli.generator.checkpoint import CheckpointCard
 from mtlue_cli.networks.backbones import BACKBONES
 from mtlue_cli.notebook import html_table
@@ -35,6 +35,7 @@ class Recipe:
         visibility: How visible the perturbation may be.
         chroma: Share of colour difference that the generator may use.
         surrogate: Networks that it is trained against, as ``--surrogate`` names them.
+        learnability_weight: Weight of the error-minimising companion; EM has none.
         first_alone: Steps against the first of several, before all take turns; 0 for one surrogate, and where the
             generator begins with trained weights.
     """
@@ -46,6 +47,7 @@ class Recipe:
     visibility: Visibility
     chroma: float
     surrogate: str
+    learnability_weight: float
     first_alone: int = 0
 
     @property
@@ -63,14 +65,20 @@ BOTH_ATTACKERS = "small,imagenet-head"
 """A network that is trained from scratch, and a classifier on frozen ImageNet features, which learned 0.67 from weights
 that were trained against the first alone (docs/research/surrogates.md)."""
 
-THROUGH_ATTACKS = Recipe(32, 4e-3, 64, ATTACKS, Visibility.NORMAL, 1.0, BOTH_ATTACKERS)
-"""TAP for few columns: with the distortions of attackers (docs/research/luminance.md), and colour, whose visibility has
-a cost (docs/research/visibility.md). Without a limit of visibility, and for grey images, it keeps to luminance and one
-surrogate: the rest was not measured there."""
+THROUGH_ATTACKS = Recipe(32, 4e-3, 96, ATTACKS, Visibility.NORMAL, 1.0, BOTH_ATTACKERS, 1.0)
+"""TAP for few columns: with the distortions of attackers (docs/research/luminance.md), colour, whose visibility has a
+cost (docs/research/visibility.md), and a companion (docs/research/companion.md)."""
 
-IN_COLOUR = Recipe(64, 2e-3, 96, PLAIN, Visibility.HIGH, 1.0, BackboneName.SMALL)
+IN_LUMINANCE = Recipe(32, 4e-3, 64, ATTACKS, Visibility.HIGH, 0.0, BackboneName.SMALL, 0.0)
+"""The same without a limit of visibility, and for grey images: in luminance and against one surrogate, since the rest
+was not measured there."""
+
+IN_COLOUR = Recipe(64, 2e-3, 96, PLAIN, Visibility.HIGH, 1.0, BackboneName.SMALL, 1.0)
 """The rest. Of CelebA's forty columns a victim learned 0.70 under the other recipe (675 steps, luminance and the
 companion) and -0.52 under this one (1,209 steps); see docs/research/luminance.md."""
+
+FOR_MAPS = replace(IN_COLOUR, learnability_weight=0.0)
+"""TAP for few columns of which some are of maps: a companion was not measured to help there (docs/dense.md)."""
 
 MOSTLY_GREY = 0.5
 """Share of grey images from which a generator is trained in luminance alone."""
@@ -173,23 +181,22 @@ class TrainingData:
 
 
 def recipe_for(config: TrainConfig, data: TrainingData, *, trained: bool = False) -> Recipe:
-    """:data:`THROUGH_ATTACKS` where that was measured to protect, else :data:`IN_COLOUR`.
+    """The recipe for the objective, the tasks and the images; what ``config`` asks for overrules it.
 
-    What ``config`` asks for overrules both. Where most images are grey, they can carry no colour, and there is no limit
-    of visibility: none was measured there. ``trained`` says that the generator begins with trained weights.
+    Where most images are grey, they can carry no colour, and there is no limit of visibility: none was measured there.
+    ``trained`` says that the generator begins with trained weights.
     """
     tasks, images = data.protected, data.images
-    measured = config.objective is ObjectiveName.TAP and not config.learnability(len(tasks)) and not len(tasks.dense)
-    recipe = THROUGH_ATTACKS if measured else IN_COLOUR
+    few = config.objective is ObjectiveName.TAP and len(tasks) <= FEW_TASKS
+    measured = few and not len(tasks.dense)
+    recipe = THROUGH_ATTACKS if measured else FOR_MAPS if few else IN_COLOUR
     grey = sum(is_grey(image.permute(1, 2, 0).numpy()) for image in images) if not len(tasks.dense) else 0
     if grey > MOSTLY_GREY * len(images) or (measured and config.visibility is Visibility.HIGH):
-        recipe = replace(recipe, visibility=Visibility.HIGH, chroma=0.0)
-    too_small = config.size < BACKBONES[USUAL_START].smallest_side
-    if recipe.visibility is Visibility.HIGH or too_small or len(data.tasks.dense):
+        recipe = IN_LUMINANCE if measured else replace(recipe, chroma=0.0)
+    if config.size < BACKBONES[USUAL_START].smallest_side or len(data.tasks.dense):
         recipe = replace(recipe, surrogate=BackboneName.SMALL)
-    settings = ("batch_size", "learning_rate", "distortions", "visibility", "chroma", "surrogate")
-    asked = {name: value for name in settings if (value := getattr(config, name)) is not None}
-    recipe = replace(recipe, **asked)
+    settings = [one.name for one in fields(Recipe) if one.name not in ("decoder_width", "first_alone")]
+    recipe = replace(recipe, **{name: value for name in settings if (value := getattr(config, name)) is not None})
     alone = FIRST_ALONE if len(recipe.surrogates) > 1 and not trained else 0
     return replace(recipe, first_alone=alone)
 
