@@ -18,6 +18,11 @@ FEWEST_IMAGES = 500
 USEFUL_STEPS = 1100
 """Steps from which training was measured to protect: tap, in luminance (docs/research/luminance.md)."""
 
+QUICK_EPSILON = 5
+"""Bound in 255ths of ready-made patterns for at most :data:`FEW_TASKS` columns of image labels: FLIP 0.127 in place of
+0.176. Of CelebA's forty columns 0.29 are learned with it, and of more columns all of the bound is taken
+(docs/research/quick.md)."""
+
 FIRST_ALONE = 1500
 """Steps against the first of several surrogates, before all take turns: more than training against one needs to protect
 (docs/research/surrogates.md). So a run that is too short for several is one against the first. Measured with tap and

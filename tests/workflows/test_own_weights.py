@@ -14,7 +14,7 @@ import pytest
 from msgspec import structs
 from PIL import Image
 
-from mtlue_cli.choices import Visibility
+from mtlue_cli.choices import QUICK_EPSILON, Visibility
 from mtlue_cli.errors import InputError
 from mtlue_cli.generator.checkpoint import read_card
 from mtlue_cli.release.records import read_run, write_run
@@ -176,6 +176,12 @@ def test_quick_takes_the_closed_form_and_says_what_that_gives_up(config: Protect
     result = run(config, notes, quick=True, train_minutes=None)
     assert result.weights == "default"
     assert any("stop plain training only" in warning for warning in result.warnings)
+    assert (result.epsilon, result.max_change) == (QUICK_EPSILON, QUICK_EPSILON)
+    assert not any("was not measured" in warning for warning in result.warnings)
+    assert run(config, overwrite=True, quick=True, train_minutes=None, epsilon=8).max_change == 8
+    assert run(config, overwrite=True, weights="default", train_minutes=None).epsilon == 8
+    weak = run(config, overwrite=True, quick=True, train_minutes=None, epsilon=4)
+    assert any("was not measured" in warning for warning in weak.warnings)
     assert result.to_json()["warnings"] == list(result.warnings)
     assert kept() == []
 
@@ -316,6 +322,14 @@ def test_many_columns_are_warned_of(config: ProtectConfig) -> None:
     more += [f"{row}," + ",".join(str((at + index) % 2) for index in range(8)) for at, row in enumerate(rows)]
     config.labels.write_text("\n".join(more) + "\n")
     assert any("weights for more than 8 columns" in warning for warning in run(config).warnings)
+
+
+def test_ready_made_patterns_for_many_columns_take_the_whole_bound(config: ProtectConfig) -> None:
+    header, *rows = config.labels.read_text().splitlines()
+    more = [f"{header}," + ",".join(f"t{index}" for index in range(8))]
+    more += [f"{row}," + ",".join(str((at + index) % 2) for index in range(8)) for at, row in enumerate(rows)]
+    config.labels.write_text("\n".join(more) + "\n")
+    assert run(config, quick=True, train_minutes=None).epsilon == 8
 
 
 def test_visibility_is_that_of_the_training_and_never_changes_silently(config: ProtectConfig) -> None:

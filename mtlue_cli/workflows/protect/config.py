@@ -85,7 +85,8 @@ class ProtectConfig:
         traceable: Add codes of your key, LEVELS 255ths strong ({TRACE_LEVELS} without a number), so that mtlue trace
             can find models trained on the release. The bound stays the same, so the weights' own perturbation becomes
             weaker and protects much less against training in grey. Ready-made patterns can always be traced.
-        epsilon: Largest change of a pixel value, in 255ths. Unset: the generator's own, 8 if trained here.
+        epsilon: Largest change of a pixel value, in 255ths. Unset: the generator's own, 8 if trained here,
+            {QUICK_EPSILON} of ready-made patterns for at most {FEW_TASKS} columns of image labels.
         exclude: Leave out these tasks, separated by commas; may be repeated. Columns that the weights do not know may
             be named too.
         image_format: png, webp and jxl are lossless: the bound holds for every pixel. jxl, JPEG XL, needs the extra

@@ -109,7 +109,7 @@ def _ready_made(config: ProtectConfig, inputs: ProtectInputs) -> Weights:
             "ready-made patterns, which this run would use, have no --visibility",
             hint="--train MINUTES trains weights, also on few images; without --visibility the patterns are taken",
         )
-    return replace(named_weights(config, inputs, DEFAULT), warnings=(QUICK_WARNING,))
+    return replace(named_weights(config, inputs, DEFAULT), ready_made=True, warnings=(QUICK_WARNING,))
 
 
 def labelled_images(table: LabelTable, tasks: TaskSet) -> int:

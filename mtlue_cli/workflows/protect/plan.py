@@ -9,7 +9,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path, PurePosixPath
 
 from mtlue_cli import __version__
-from mtlue_cli.choices import MAX_EPSILON, ImageFormat, Quality, Unlabelled
+from mtlue_cli.choices import MAX_EPSILON, QUICK_EPSILON, ImageFormat, Quality, Unlabelled
 from mtlue_cli.engines.engine import check_engine
 from mtlue_cli.errors import CheckpointError, InputError
 from mtlue_cli.generator.checkpoint import CheckpointCard, read_card
@@ -118,12 +118,14 @@ class Weights:
         path: The checkpoint.
         card: What it says of itself.
         own: Whether ``protect`` itself trained them for these images.
+        ready_made: Whether they are the patterns of ``--quick``, which that option or too few images chose.
         warnings: What the user must know of them.
     """
 
     path: Path
     card: CheckpointCard
     own: bool = False
+    ready_made: bool = False
     warnings: tuple[str, ...] = ()
 
 
@@ -252,7 +254,8 @@ def plan_protection(
     left_out = inputs.left_out_columns(overwrite=config.overwrite)
     offered = offered_tasks(card, labels.table.tasks, config.tasks, left_out)
     tasks = select_tasks(offered.tasks, config.tasks, config.exclude, labels.table.tasks)
-    epsilon = card.epsilon if config.epsilon is None else config.epsilon
+    usual = QUICK_EPSILON if weights.ready_made and tasks.few_labels else card.epsilon
+    epsilon = usual if config.epsilon is None else config.epsilon
     coding = weights_of_codes(card, config.traceable, epsilon, tasks)
     key = key_for(card, config.key, traceable=coding is not None, keep=keep_key)
     fingerprint = None if key is None else key.key.fingerprint
@@ -291,7 +294,7 @@ def plan_protection(
         release=inputs.release,
         weights=weights.path,
         card=replace(card, tasks=offered.tasks),
-        warnings=(*weights.warnings, *_epsilon_warnings(run, card), *((TRACEABLE_WARNING,) if part else ())),
+        warnings=(*weights.warnings, *_epsilon_warnings(run, card, usual), *((TRACEABLE_WARNING,) if part else ())),
         training_command=config.retraining_command if weights.own else config.training_command,
         run=run,
         labels=labels,
@@ -515,9 +518,9 @@ def _check_bound(weights: Path, card: CheckpointCard) -> None:
         )
 
 
-def _epsilon_warnings(run: RunRecord, card: CheckpointCard) -> tuple[str, ...]:
+def _epsilon_warnings(run: RunRecord, card: CheckpointCard, usual: int) -> tuple[str, ...]:
     """What to know of a release whose perturbation is weaker than the one that the weights were trained for."""
-    if run.epsilon >= card.epsilon:
+    if run.epsilon >= min(card.epsilon, usual):
         return ()
     return (
         f"epsilon {run.epsilon} is below the {card.epsilon} that the weights {card.name} were trained for: how much of "

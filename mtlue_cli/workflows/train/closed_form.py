@@ -15,16 +15,13 @@ from mtlue_cli.generator.model import GeneratorConfig, PerturbationGenerator
 from mtlue_cli.tasks.spec import TaskSet
 from mtlue_cli.training.runtime import library_versions
 
-EPSILON = 5
-"""Bound in 255ths: a FLIP of 0.127, where 8 has 0.176 (docs/research/quick.md)."""
-
 SEED = 0
 """Of the network beside the patterns, which draws nothing until ``train-generator --from`` trains it."""
 
 
 def write_closed_form(path: Path) -> CheckpointCard:
     """Write the weights to ``path``, replacing what is there; returns their card."""
-    config = GeneratorConfig(epsilon=EPSILON, pattern_grid=COARSEST_GRID)
+    config = GeneratorConfig(pattern_grid=COARSEST_GRID)
     card = CheckpointCard(
         tasks=TaskSet(()),
         epsilon=config.epsilon,
