@@ -285,12 +285,12 @@ def a_fifth_of_the_change(config: ProtectConfig, record: FileRecord) -> FileReco
     [
         (original_bytes, "is its original, unchanged", False),
         (original_pixels, "is its original, unchanged", True),
-        (original_but_for_a_pixel, "at least 0.40 is needed", True),
+        (original_but_for_a_pixel, "at least 0.25 is needed", True),
         (a_fifth_of_the_change, "is recorded", True),
         (lambda _, record: structs.replace(record, share=0.14), "carries 14% of its perturbation", False),
         (lambda _, record: structs.replace(record, max_change=0.0), "is its original, unchanged", False),
         (lambda _, record: structs.replace(record, psnr=None), "is its original, unchanged", False),
-        (lambda _, record: structs.replace(record, mean_change=0.1), "at least 0.40 is needed", False),
+        (lambda _, record: structs.replace(record, mean_change=0.1), "at least 0.25 is needed", False),
         (lambda _, record: structs.replace(record, mean_change=9.5), "9.50 is recorded", True),
     ],
 )
