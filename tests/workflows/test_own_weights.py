@@ -316,19 +316,20 @@ def test_an_interrupted_release_of_new_weights_continues_with_these(config: Prot
     assert len(kept()) == 2
 
 
-def test_many_columns_are_warned_of(config: ProtectConfig) -> None:
+def add_eight_columns(config: ProtectConfig) -> None:
     header, *rows = config.labels.read_text().splitlines()
     more = [f"{header}," + ",".join(f"t{index}" for index in range(8))]
     more += [f"{row}," + ",".join(str((at + index) % 2) for index in range(8)) for at, row in enumerate(rows)]
     config.labels.write_text("\n".join(more) + "\n")
+
+
+def test_many_columns_are_warned_of(config: ProtectConfig) -> None:
+    add_eight_columns(config)
     assert any("weights for more than 8 columns" in warning for warning in run(config).warnings)
 
 
 def test_ready_made_patterns_for_many_columns_take_the_whole_bound(config: ProtectConfig) -> None:
-    header, *rows = config.labels.read_text().splitlines()
-    more = [f"{header}," + ",".join(f"t{index}" for index in range(8))]
-    more += [f"{row}," + ",".join(str((at + index) % 2) for index in range(8)) for at, row in enumerate(rows)]
-    config.labels.write_text("\n".join(more) + "\n")
+    add_eight_columns(config)
     assert run(config, quick=True, train_minutes=None).epsilon == 8
 
 

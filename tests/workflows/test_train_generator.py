@@ -348,6 +348,12 @@ def test_closed_form_patterns_start_quietly_where_nothing_asks_for_them(
     assert (gain == QUIET_PATTERNS) is not loud
 
 
+def test_the_companion_is_left_out_where_it_was_not_measured_to_help(config: TrainConfig) -> None:
+    recipes = THROUGH_ATTACKS, IN_LUMINANCE, IN_COLOUR, FOR_MAPS
+    assert [recipe.learnability_weight for recipe in recipes] == [1.0, 0.0, 1.0, 0.0]
+    assert train_generator(config, SilentProgress()).card.settings["learnability_weight"] == 1.0
+
+
 def test_minutes_bound_the_number_of_steps(config: TrainConfig) -> None:
     result = train_generator(replace(config, epochs=None, max_minutes=0.02), SilentProgress())
     assert result.steps >= 10

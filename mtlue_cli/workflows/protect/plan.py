@@ -519,8 +519,8 @@ def _check_bound(weights: Path, card: CheckpointCard) -> None:
 
 
 def _epsilon_warnings(run: RunRecord, card: CheckpointCard, usual: int) -> tuple[str, ...]:
-    """What to know of a release whose perturbation is weaker than the one that the weights were trained for."""
-    if run.epsilon >= min(card.epsilon, usual):
+    """What to know of a release whose perturbation is weaker than the ``usual`` one of these weights."""
+    if run.epsilon >= usual:
         return ()
     return (
         f"epsilon {run.epsilon} is below the {card.epsilon} that the weights {card.name} were trained for: how much of "

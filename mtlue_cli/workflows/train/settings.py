@@ -69,7 +69,14 @@ THROUGH_ATTACKS = Recipe(32, 4e-3, 96, ATTACKS, Visibility.NORMAL, 1.0, BOTH_ATT
 """TAP for few columns: with the distortions of attackers (docs/research/luminance.md), colour, whose visibility has a
 cost (docs/research/visibility.md), and a companion (docs/research/companion.md)."""
 
-IN_LUMINANCE = Recipe(32, 4e-3, 64, ATTACKS, Visibility.HIGH, 0.0, BackboneName.SMALL, 0.0)
+IN_LUMINANCE = replace(
+    THROUGH_ATTACKS,
+    decoder_width=64,
+    visibility=Visibility.HIGH,
+    chroma=0.0,
+    surrogate=BackboneName.SMALL,
+    learnability_weight=0.0,
+)
 """The same without a limit of visibility, and for grey images: in luminance and against one surrogate, since the rest
 was not measured there."""
 
@@ -187,9 +194,9 @@ def recipe_for(config: TrainConfig, data: TrainingData, *, trained: bool = False
     ``trained`` says that the generator begins with trained weights.
     """
     tasks, images = data.protected, data.images
-    few = config.objective is ObjectiveName.TAP and len(tasks) <= FEW_TASKS
-    measured = few and not len(tasks.dense)
-    recipe = THROUGH_ATTACKS if measured else FOR_MAPS if few else IN_COLOUR
+    tap = config.objective is ObjectiveName.TAP
+    measured = tap and tasks.few_labels
+    recipe = THROUGH_ATTACKS if measured else FOR_MAPS if tap and len(tasks) <= FEW_TASKS else IN_COLOUR
     grey = sum(is_grey(image.permute(1, 2, 0).numpy()) for image in images) if not len(tasks.dense) else 0
     if grey > MOSTLY_GREY * len(images) or (measured and config.visibility is Visibility.HIGH):
         recipe = IN_LUMINANCE if measured else replace(recipe, chroma=0.0)

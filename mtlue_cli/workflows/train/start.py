@@ -62,7 +62,7 @@ class TrainingStart:
         if chroma is not None:
             shape = replace(shape, chroma=chroma)
         decoder = known.decoder.state_dict()
-        if not known.decoder.draws:
+        if not self.is_trained:
             shape = replace(shape, pattern_gain=gain)
             decoder["gain"] = torch.tensor(gain)
         generator = PerturbationGenerator(shape, tasks, seed, priors)
