@@ -60,10 +60,12 @@ _STANDARD_VICTIMS = (
 
 TIERS: Mapping[Tier, TierSpec] = {
     Tier.SMOKE: TierSpec(
-        epochs=8,
-        limit=2000,
-        # Few images: half the batch gives a victim the steps in which it settles, as it would on a larger release.
-        batch_size=32,
+        # The first steps of the converged tier's victims, on the same images: both look at a victim after the same
+        # numbers of steps, so that their best epochs can be compared.
+        epochs=3,
+        least_steps=375,
+        limit=8000,
+        batch_size=64,
         victims=(VictimSpec(BackboneName.SMALL),),
         countermeasures=countermeasures_of(Tier.SMOKE),
     ),

@@ -69,7 +69,7 @@ def test_training_from_a_start_leaves_an_ordinary_checkpoint(
     assert (card.universal, card.tasks.names, card.settings["start"]["name"]) == (False, TASKS.names, "any")
     assert card.settings["start"]["key_fingerprint"] == Key(bytes.fromhex(DIGITS)).fingerprint
     assert DIGITS[:16] not in str(card.to_json())
-    assert load_checkpoint(small.out).generator.config.decoder_width == 8
+    assert load_checkpoint(small.out).generator.config.decoder_width == card.settings["decoder_width"] == 8
     fresh = train_generator(replace(small, start=None, overwrite=True), SilentProgress()).card
     monkeypatch.setenv(VARIABLE, "cddc" * 16)
     other = train_generator(replace(small, overwrite=True), SilentProgress()).card

@@ -475,7 +475,7 @@ def test_a_tier_brings_its_own_budget_and_options_go_before_it(config: VerifyCon
     names = [condition.name for condition in plan.conditions]
     assert names[:3] == list(ROWS)
     assert {"small + jpeg-10", "small + label-regression"} <= set(names)
-    assert (plan.epochs, plan.limit) == (8, 2000)
+    assert (plan.epochs, plan.least_steps, plan.batch_size, plan.limit) == (3, 375, 64, 8000)
     changed = plan_verification(replace(config, tier=Tier.SMOKE, epochs=3, limit=50, countermeasures=()))
     assert [condition.name for condition in changed.conditions] == list(ROWS)
     assert (changed.epochs, changed.batch_size, changed.limit) == (3, 10, 50)
@@ -519,7 +519,15 @@ def test_the_converged_tier_takes_as_many_epochs_as_its_steps_need(
     assert epochs * steps >= 3000
     assert plan_verification(converged(config, epochs=5)).epochs_with(images) == 5
     assert plan_verification(converged(config, batch_size=32)).epochs_with(8000) == 24
-    assert plan_verification(replace(config, tier=Tier.SMOKE, epochs=None)).epochs_with(images) == 8
+
+
+@pytest.mark.parametrize(("images", "epochs"), [(100, 188), (2000, 12), (8000, 3)])
+def test_the_smoke_tier_stops_at_epochs_of_the_converged_one(config: VerifyConfig, images: int, epochs: int) -> None:
+    plan = plan_verification(converged(config, tier=Tier.SMOKE))
+    assert plan.epochs_with(images) == epochs
+    assert steps_an_epoch(images, plan.batch_size) == steps_an_epoch(
+        images, plan_verification(converged(config)).batch_size
+    )
 
 
 def test_the_converged_tier_tries_the_release_noise_and_grayscale(config: VerifyConfig) -> None:

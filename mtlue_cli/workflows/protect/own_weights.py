@@ -382,7 +382,7 @@ def _steps(card: CheckpointCard) -> int:
 def _warnings(card: CheckpointCard) -> tuple[str, ...]:
     """What a user must know of trained weights: how they were trained, and that training was short."""
     found: list[str] = []
-    if len(card.tasks) > FEW_TASKS or not trained_through_grey(card):
+    if not card.tasks.few_labels or not trained_through_grey(card):
         found.append(COLOUR_WARNING)
     return *found, *_short_training(card, "train longer with --train MINUTES --overwrite")
 

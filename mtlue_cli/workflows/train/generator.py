@@ -219,6 +219,8 @@ def _card(
         settings={
             **config.recorded_settings(),
             **recipe.to_json(),
+            "decoder_width": shape.decoder_width,  # with --from, those of the weights it starts from
+            "chroma": shape.chroma,
             **({"keep": list(data.kept)} if data.kept else {}),
             "steps": loop.steps,
             "images": len(data.images),
