@@ -40,7 +40,7 @@ class DistortionSettings:
 
     Attributes:
         smallest_view: Least side of the random window, as a share of the image's; it is resized to the view.
-        zoom, smallest_zoom: Chance of a smaller window, and its least side.
+        zoom, smallest_zoom: Chance that the least side is ``smallest_zoom`` in place of ``smallest_view``.
         jpeg, quality: Chance of JPEG compression, and the range of its quality.
         grey, shrink: Chances that colour is lost, and that an image is resized to half its side and back.
         blur, sigma: Chance of a Gaussian blur, and the range of its standard deviation in pixels.
@@ -82,9 +82,13 @@ PLAIN = DistortionSettings()
 """Crops and flips only."""
 
 ATTACKS = DistortionSettings(
-    zoom=0.1, jpeg=0.25, grey=0.2, blur=0.08, jitter=0.08, shrink=0.08, bits=0.08, depth=(2, 4)
+    smallest_view=0.5, zoom=0.1, jpeg=0.25, grey=0.2, blur=0.08, jitter=0.08, shrink=0.08, bits=0.08, depth=(2, 4)
 )
-"""The distortions of attackers, with the probabilities that were measured to protect best."""
+"""The distortions of attackers: the probabilities that were measured to protect best with larger windows
+(docs/research/luminance.md), and the windows that were best with them (docs/research/stronger-training.md)."""
+
+WIDE_ATTACKS = replace(ATTACKS, smallest_view=PLAIN.smallest_view)
+"""The same with larger windows, for recipes for which smaller ones were not measured."""
 
 _NAMED = (Choice(name="attacks", settings=ATTACKS), Choice(name="plain", settings=PLAIN))
 

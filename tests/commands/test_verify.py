@@ -190,7 +190,7 @@ def test_a_dry_run_trains_nothing(made: MadeSet, tmp_path: Path) -> None:
     assert (document["schema_version"], document["command"]) == (1, "verify --dry-run")
     assert msgspec.convert(document, DryRun).to_json() == document
     assert "small + grayscale" in done.stdout
-    assert "8 epochs (128 steps)" in " ".join(done.stdout.split())
+    assert "24 epochs (384 steps)" in " ".join(done.stdout.split())
     assert "cached victims take no time" in done.stdout
     assert not cache.exists()
 

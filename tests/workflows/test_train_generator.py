@@ -354,6 +354,12 @@ def test_the_companion_is_left_out_where_it_was_not_measured_to_help(config: Tra
     assert train_generator(config, SilentProgress()).card.settings["learnability_weight"] == 1.0
 
 
+def test_small_windows_are_taken_where_they_were_measured_to_help() -> None:
+    recipes = THROUGH_ATTACKS, IN_LUMINANCE, IN_COLOUR, FOR_MAPS
+    assert [recipe.distortions.smallest_view for recipe in recipes] == [0.5, 0.8, 0.8, 0.8]
+    assert [recipe.distortions.grey for recipe in recipes] == [0.2, 0.2, 0.0, 0.0]
+
+
 def test_minutes_bound_the_number_of_steps(config: TrainConfig) -> None:
     result = train_generator(replace(config, epochs=None, max_minutes=0.02), SilentProgress())
     assert result.steps >= 10

@@ -522,7 +522,7 @@ def test_the_converged_tier_takes_as_many_epochs_as_its_steps_need(
 
 
 @pytest.mark.parametrize(("images", "epochs"), [(100, 188), (2000, 12), (8000, 3)])
-def test_the_smoke_tier_stops_at_epochs_of_the_converged_one(config: VerifyConfig, images: int, epochs: int) -> None:
+def test_the_smoke_tier_has_the_epochs_of_the_converged_one_and_fewer(config: VerifyConfig, images: int, epochs: int) -> None:
     plan = plan_verification(converged(config, tier=Tier.SMOKE))
     assert plan.epochs_with(images) == epochs
     assert steps_an_epoch(images, plan.batch_size) == steps_an_epoch(

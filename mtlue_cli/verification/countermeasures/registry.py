@@ -1,7 +1,7 @@
 """All countermeasures by name, and which of them a tier runs.
 
-``smoke`` has ten minutes on two processor cores for a clean, a protected and a noise victim beside the attacked ones,
-so it takes one countermeasure of each kind, each the one that its kind is judged by:
+``smoke`` is to take minutes on two processor cores, a clean, a protected and a noise victim beside the attacked ones
+included, so it takes one countermeasure of each kind, each the one that its kind is judged by:
 
 - ``jpeg-10``: compression. Of the methods in Liu et al., ICML 2023, those made with fully trained surrogates (TAP, SEP)
   fall to it.

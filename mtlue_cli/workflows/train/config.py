@@ -115,9 +115,10 @@ class TrainConfig:
         learnability_weight: tap and sep: weight of a second loss that makes the perturbation easy to learn; 0 turns it
             off. Unset: 0 for tap with at most {FEW_TASKS} columns if one of them is of maps, if images are grey or with
             --visibility high; else 1.
-        distortions: Data augmentation in training. attacks: random JPEG, grey, blur, half size, bit depth, jitter and
-            zoom, each with its probability, such as attacks:grey=0.3,jpeg=0.25. plain: crops and flips only. Unset:
-            attacks for tap with at most {FEW_TASKS} columns, else plain.
+        distortions: Data augmentation in training. attacks: random windows, JPEG, grey, blur, half size, bit depth and
+            jitter, each with its probability, such as attacks:grey=0.3,jpeg=0.25. plain: crops and flips only. Unset:
+            attacks for tap with at most {FEW_TASKS} columns (with --visibility high or if most images are grey,
+            attacks:smallest_view=0.8), else plain.
         chroma: Share of colour difference that the perturbation may use: 0 changes luminance only, which is less
             visible and survives conversion to grey. Unset: 0 for grey images, and for tap with at most {FEW_TASKS}
             columns and --visibility high; else 1.

@@ -16,7 +16,7 @@ from mtlue_cli.objectives import OBJECTIVES
 from mtlue_cli.perturbation.bound import is_grey
 from mtlue_cli.tasks.overview import ColumnUse
 from mtlue_cli.tasks.spec import TaskSet
-from mtlue_cli.training.distortions import ATTACKS, PLAIN, DistortionSettings
+from mtlue_cli.training.distortions import ATTACKS, PLAIN, WIDE_ATTACKS, DistortionSettings
 from mtlue_cli.training.pretrained import USUAL_START
 from mtlue_cli.workflows.train.config import SurrogateChoice, TrainConfig, surrogates_named
 
@@ -66,12 +66,14 @@ BOTH_ATTACKERS = "small,imagenet-head"
 that were trained against the first alone (docs/research/surrogates.md)."""
 
 THROUGH_ATTACKS = Recipe(32, 4e-3, 96, ATTACKS, Visibility.NORMAL, 1.0, BOTH_ATTACKERS, 1.0)
-"""TAP for few columns: with the distortions of attackers (docs/research/luminance.md), colour, whose visibility has a
-cost (docs/research/visibility.md), and a companion (docs/research/companion.md)."""
+"""TAP for few columns: with the distortions of attackers (docs/research/luminance.md), down to half of the side
+(docs/research/stronger-training.md), colour, whose visibility has a cost (docs/research/visibility.md), and a companion
+(docs/research/companion.md)."""
 
 IN_LUMINANCE = replace(
     THROUGH_ATTACKS,
     decoder_width=64,
+    distortions=WIDE_ATTACKS,
     visibility=Visibility.HIGH,
     chroma=0.0,
     surrogate=BackboneName.SMALL,
