@@ -60,8 +60,8 @@ _STANDARD_VICTIMS = (
 
 TIERS: Mapping[Tier, TierSpec] = {
     Tier.SMOKE: TierSpec(
-        # With 8,000 images an epoch has 125 steps, as in the converged tier: a best epoch after fewer steps says how fast
-        # a network learns from pictures, whatever was added to them.
+        # With 8,000 images an epoch has 125 steps, as in the converged tier: a best epoch after fewer steps says how
+        # fast a network learns from pictures, whatever was added to them.
         epochs=3,
         least_steps=375,
         limit=8000,
