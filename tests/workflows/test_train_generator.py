@@ -204,9 +204,11 @@ def test_a_step_that_cannot_be_divided_is_refused(config: TrainConfig) -> None:
 
 RUN = """
 import os, signal, sys
+from dataclasses import replace
 from pathlib import Path
 from mtlue_cli.choices import ObjectiveName, Precision
 from mtlue_cli.devices import launched_processes
+from mtlue_cli.training.distortions import ATTACKS
 from mtlue_cli.workflows.progress import SilentProgress
 from mtlue_cli.workflows.train.config import TrainConfig
 from mtlue_cli.workflows.train.generator import train_generator
@@ -226,6 +228,7 @@ with launched_processes("cpu") as processes:
     config = TrainConfig(
         folder, folder / "labels.csv", out, size=32, epochs=2, objective=ObjectiveName(name), surrogate_epochs=1,
         batch_size=8, device="cpu", precision=Precision.FLOAT32, learnability_weight=float(weight or 0),
+        distortions=replace(ATTACKS, jitter=1.0),
     )
     progress = Stopped() if processes.is_main else SilentProgress()
     print(train_generator(config, progress, processes=processes).card.digest)
