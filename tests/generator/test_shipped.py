@@ -65,6 +65,7 @@ def test_a_checkout_looks_in_its_own_weights_folder() -> None:
 def test_the_default_weights_are_the_closed_form_in_its_coarsest_patterns() -> None:
     loaded = load_checkpoint(IN_CHECKOUT / "default.safetensors")
     assert loaded.card.universal
+    assert loaded.card.epsilon == loaded.generator.config.epsilon == 8
     assert not loaded.generator.decoder.draws
     for count, grid in ((1, 7), (28, 7), (29, 9)):
         tasks = TaskSet(tuple(Task(str(number), TaskKind.BINARY, ("no", "yes")) for number in range(count)))

@@ -228,7 +228,7 @@ with launched_processes("cpu") as processes:
     config = TrainConfig(
         folder, folder / "labels.csv", out, size=32, epochs=2, objective=ObjectiveName(name), surrogate_epochs=1,
         batch_size=8, device="cpu", precision=Precision.FLOAT32, learnability_weight=float(weight or 0),
-        distortions=replace(ATTACKS, jitter=1.0),
+        distortions=replace(ATTACKS, jitter=1.0), learning_rate=4e-4,
     )
     progress = Stopped() if processes.is_main else SilentProgress()
     print(train_generator(config, progress, processes=processes).card.digest)
@@ -247,12 +247,9 @@ def test_two_processes_train_what_one_trains_and_continue_together(
     assert digest == other == load_checkpoint(two).card.digest
     if objective == "tap":  # the surrogate of em, which is the companion of tap too, normalises within each part
         assert in_processes(1, "-c", RUN, str(folder), str(one), objective, "0")[0][0] == 0
-        # Sums of another order round otherwise. Adam turns that into a part of a step (4e-3) where a gradient is tiny.
         alike = load_checkpoint(one).generator.state_dict()
         for name, tensor in load_checkpoint(two).generator.state_dict().items():
-            difference = (tensor - alike[name]).abs()
-            assert float(difference.max()) < 1e-3, name
-            assert float(difference.mean()) < 1e-5, name
+            assert torch.allclose(tensor, alike[name], rtol=1e-3, atol=1e-4), name
     stopped = in_processes(2, "-c", RUN, str(folder), str(resumed), objective, "2")
     assert all(code != 0 for code, _ in stopped)
     assert (tmp_path / "resumed.safetensors.training" / "generator.safetensors").is_file()
