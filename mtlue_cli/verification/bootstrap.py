@@ -91,14 +91,18 @@ class Bootstrap:
         if self.metric is MetricName.AUROC or not complete:
             return None
         floor = self._scores(self._constant, names)
-        reference = np.mean([self._scores(self._read(victim.correct), names) for victim in clean], axis=0)
+        references = [self._scores(self._read(victim.correct), names) for victim in clean]
+        reference = np.mean(references, axis=0)
         scores = [self._scores(self._read(hits or {}), names, by_half=at_best_epoch) for hits in found]
         gap = reference - floor
         with np.errstate(divide="ignore", invalid="ignore"):
             drawn = (np.mean(scores, axis=0) - floor) / gap
         count = len(learned.values)
         if count > 1:
-            off = float(np.std(learned.values, ddof=1)) / count**0.5
+            # The victims and the clean ones, by whose gain over the floor they are divided, both differ by seed.
+            gains = [scores.mean() - floor.mean() for scores in references]
+            spread = math.hypot(np.std(learned.values, ddof=1), learned.mean * np.std(gains, ddof=1) / gap.mean())
+            off = float(spread) / count**0.5
             drawn = drawn + off * np.random.default_rng(self.seed).standard_t(count - 1, RESAMPLES)
         # Where the clean victim learns nothing, the fraction could be anything.
         bounded = np.isfinite(drawn) & (gap > 0)
@@ -116,7 +120,8 @@ class Bootstrap:
         Source:
             The rule of three: Hanley and Lippman-Hand, JAMA 249, 1983.
         """
-        fewest = min(int((self.labels[name] >= 0).sum()) for name in names)
+        sizes = [self._groups(name, by_half=False).sum(axis=1) for name in names]
+        fewest = min(len(each) * int(each.min()) for each in sizes)  # each group weighs as much as every other
         return -math.log(1 - self.confidence) / max(1, fewest)
 
     def _scores(self, hits: Mapping[str, Hits], names: Sequence[str], *, by_half: bool = False) -> Values:

@@ -152,15 +152,14 @@ class Laboratory:
         attack = condition.attack
         test_images = attack.at_inference(self.data.test_images)
         curve: list[CurvePoint] = []
-        concepts: ConceptResult | None = None
+        concepts: list[ConceptResult] = []
 
         def test(network: MultiTaskNetwork) -> Mapping[str, Tensor]:
-            nonlocal concepts
             found = predict(network, test_images, settings.crop_size, self.device)
             if (bottleneck := bottleneck_of(network)) is not None:
                 with bottleneck.without_residuals():
                     alone = predict(network, test_images, settings.crop_size, self.device)
-                concepts = self.scoring.concepts(bottleneck, found, alone)
+                concepts.append(self.scoring.concepts(bottleneck, found, alone))
             return found
 
         def record(epoch: LearnedEpoch) -> None:
@@ -215,7 +214,7 @@ class Laboratory:
             correct=self.scoring.correct(run),
             best_correct=None if early is None else self.scoring.correct(run, early.epochs),
             stopped=None if attack.validation is None else run.counted,
-            concepts=concepts,
+            concepts=concepts[max(run.counted.values()) - 1] if concepts else None,
         )
         self.cache.store(key, result)
         return result
@@ -233,13 +232,17 @@ class Laboratory:
         """
         condition.notes(self.data.tasks)
         if condition.countermeasure is not None:
-            side = self.images.clean.shape[-1]
-            condition.countermeasure.require_fit(self.data.tasks, side, has_weights=self.weights is not None)
+            side, has_weights = self.settings.crop_size, self.weights is not None  # batches are crops
+            condition.countermeasure.require_fit(self.data.tasks, side, has_weights=has_weights)
         require_images(condition, len(self.images.clean))
         if condition.attack.needs_own_images and self.own_images is None:
             raise InputError("the attacker has no clean images of his own: give them with --attacker-images DIR")
         if condition.attack.needs_own_pairs and self.own_pairs is None:
             raise InputError(NO_SERVICE)
+        if condition.attack.needs_own_pairs and self.own_pairs is not None:
+            left = len(self.own_pairs.originals)
+            if left < FEWEST_PAIRS:
+                raise InputError(f"the generator could protect {left} of the attacker's images, too few for pairs")
         require_labelled(condition.victim.learner, self.data.train_labels, self.data.tasks)
 
     def steps_per_epoch(self, condition: Condition) -> int:
@@ -252,8 +255,10 @@ class Laboratory:
         images = sum(images_a_network(condition.victim.learner, self.data.train_labels, self.data.tasks))
         return round(images * condition.total_epochs(self.settings.epochs) * (1 - _left_out(condition)))
 
-    def _validator(self, images: Tensor, labels: Mapping[str, Tensor]) -> Callable[[MultiTaskNetwork], float]:
+    def _validator(self, images: Tensor, labels: Mapping[str, Tensor]) -> Callable[[MultiTaskNetwork], float | None]:
         """Mean accuracy of a network on validation images, over those of its tasks that choose the epoch.
+
+        None of a network without such a task.
 
         Raises:
             InputError: None of the images has a label.
@@ -263,14 +268,14 @@ class Laboratory:
         if not any(bool(rows.any()) for rows in known.values()):
             raise InputError("no validation image has a label")
 
-        def score(network: MultiTaskNetwork) -> float:
+        def score(network: MultiTaskNetwork) -> float | None:
             outputs = predict(network, images, self.settings.crop_size, self.device)
             accuracies = [
                 float((outputs[name].argmax(dim=1) == labels[name])[rows].double().mean())
                 for name, rows in known.items()
                 if name in outputs and bool(rows.any())
             ]
-            return sum(accuracies) / max(1, len(accuracies))
+            return sum(accuracies) / len(accuracies) if accuracies else None
 
         return score
 

@@ -114,7 +114,7 @@ def train_learner(
     on_step: Callable[[int], None] | None = None,
     on_epoch: Callable[[LearnedEpoch], None] | None = None,
     read: Read | None = None,
-    validate: Callable[[MultiTaskNetwork], float] | None = None,
+    validate: Callable[[MultiTaskNetwork], float | None] | None = None,
     networks: Networks | None = None,
 ) -> LearnerRun:
     """Train the networks of a learner one after another, each on the images that have a label for it.
@@ -128,7 +128,8 @@ def train_learner(
     ``on_epoch`` with each epoch that all networks have reached. Dense tasks need ``read``.
 
     ``validate`` scores a network after an epoch: of each network the epoch of the highest score counts, the earliest of
-    equals; None: the last. ``networks`` are trained on, where they have the same tasks, and take up the new ones.
+    equals. Without it, or where it cannot score a network and gives None, the last epoch counts. ``networks`` are
+    trained on, where they have the same tasks, and take up the new ones.
 
     Raises:
         InputError: A network would have fewer than two labelled images; found before any is trained.
@@ -147,7 +148,9 @@ def train_learner(
         outputs = {name: scores.detach().float().cpu() for name, scores in test(network).items()}
         dense_outputs = {name: outputs.pop(name) for name in network.tasks.dense.names}
         predictions = {name: scores.argmax(dim=1).to(torch.int32) for name, scores in outputs.items()}
-        score = float(record.epoch) if validate is None else validate(network)
+        score = None if validate is None else validate(network)
+        if score is None:
+            score = float(record.epoch)
         if score > best.get(network.tasks.names, -math.inf):
             best[network.tasks.names] = score
             counted.update(dict.fromkeys(network.tasks.names, record.epoch))

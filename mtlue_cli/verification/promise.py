@@ -1,10 +1,12 @@
 """What a release or a generator promises: a bound, and the tasks that nobody is to learn."""
 
 import contextlib
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from mtlue_cli.choices import MAX_EPSILON
 from mtlue_cli.errors import InputError
 from mtlue_cli.release.records import FOLDER, read_run
 from mtlue_cli.tasks.classes import class_faults
@@ -16,7 +18,7 @@ USEFUL = 0.95
 """Least learned fraction of a kept task that counts as useful."""
 
 ASSUMED_EPSILON = 8
-"""Epsilon of the noise control for a release that does not say its own, in 255ths."""
+"""Of a release that does not say its own and whose change cannot be measured, in 255ths."""
 
 
 @dataclass(frozen=True)
@@ -24,17 +26,31 @@ class Promise:
     """What is judged.
 
     Attributes:
-        epsilon: Bound in 255ths; the noise control takes the same.
+        epsilon: Bound in 255ths. The noise control and attackers that need one take it.
         tasks: The label columns that are protected and can be measured; the verdict rests on these.
         notes: What a reader should know, above all what is not measured.
         kept: The label columns that are to stay useful and can be measured: victims learn them too, and the verdict
             does not rest on them.
+        is_assumed: Whether nothing says the bound, so that :data:`ASSUMED_EPSILON` stands for it.
     """
 
     epsilon: int
     tasks: tuple[str, ...]
     notes: tuple[str, ...] = ()
     kept: tuple[str, ...] = ()
+    is_assumed: bool = False
+
+    def measured(self, max_change: float | None) -> "Promise":
+        """This promise with the largest measured change as its bound, in 255ths, if nothing says a bound.
+
+        A note says so. None: nothing could be measured.
+        """
+        if not self.is_assumed:
+            return self
+        epsilon = ASSUMED_EPSILON if not max_change else min(MAX_EPSILON, math.ceil(max_change))
+        why = "the usual bound" if not max_change else "the largest change that was measured"
+        note = f"the release does not say its epsilon: the noise control and attackers use {epsilon}/255, {why}"
+        return replace(self, epsilon=epsilon, notes=(note,), is_assumed=False)
 
 
 def promised_by_release(
@@ -51,10 +67,8 @@ def promised_by_release(
             run = read_run(release)
     if run is not None:
         return promised(run.epsilon, run.tasks, labels, run.keep if keep is None else keep)
-    note = f"the release does not say its epsilon: the noise control uses {ASSUMED_EPSILON}/255"
     covered = [name for name in (labels.names if usual is None else usual) if name not in (keep or ())]
-    promise = promised(ASSUMED_EPSILON, covered, labels, keep or ())
-    return replace(promise, notes=(note, *promise.notes))
+    return replace(promised(ASSUMED_EPSILON, covered, labels, keep or ()), is_assumed=True)
 
 
 def promised(epsilon: int, tasks: Sequence[str], labels: TaskSet, keep: Sequence[str] = ()) -> Promise:

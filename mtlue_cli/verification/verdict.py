@@ -25,6 +25,9 @@ NAMED_TASKS = 6
 EARLY_STEPS = 500
 """A best epoch within so many optimiser steps is called early: a victim may not have found the perturbation yet."""
 
+ENOUGH_SEEDS = 5
+"""With fewer seeds, but more than one, Student's t widens an interval to 1.4 times and more of what many seeds give."""
+
 NAMED_CONDITIONS = 4
 """Most conditions that a reason or a note names; more are counted."""
 
@@ -107,7 +110,8 @@ def judge(
         confidence: Judge by the ends of the intervals, which have this confidence: the protection holds if no upper end
             exceeds ``max_learned``, and fails if a lower end does. None: judge by the figures.
         complete: Whether the first victim learned from clean images, so that noise and countermeasures were tried.
-        missing: What was asked for and could not be run: without it the release cannot be called protected.
+        missing: What was asked for and could not be run, and whatever failed in training: without it the release cannot
+            be called protected.
     """
     conditions = [_gated(found, max_learned, certain=confidence is not None) for found in conditions]
     tried = [(found, found.learned) for found in conditions if found.role is Role.JUDGED and found.learned is not None]
@@ -118,7 +122,7 @@ def judge(
     if above:
         # What was learned in spite of the protection counts even if the measurement is weak.
         verdict = Verdict.NOT_PROTECTED
-        surest = max(above, key=lambda pair: _ends(pair[1], certain=confidence is not None)[0])
+        surest = max(above, key=lambda pair: pair[1].mean if confidence is None else _ends(pair[0])[0])
         if surest[0] is not worst:
             reason = _in_words(*surest, len(tried), max_learned, judged, which="a condition that is surely above")
     elif unreliable := _unreliable(conditions, complete=complete, missing=missing):
@@ -135,7 +139,7 @@ def _gated(found: ConditionFigures, max_learned: float, *, certain: bool) -> Con
     learned = found.learned_fraction
     if found.role is not Role.JUDGED or found.learned is None or learned is None:
         return found
-    low, high = _ends(found.learned, certain=certain)
+    low, high = _ends(found) if certain else (learned, learned)
     return structs.replace(
         found,
         above_gate=low > max_learned,
@@ -144,11 +148,14 @@ def _gated(found: ConditionFigures, max_learned: float, *, certain: bool) -> Con
     )
 
 
-def _ends(learned: Learned, *, certain: bool) -> tuple[float, float]:
-    """Between what the figure lies: the ends of its interval if ``certain``, else twice the figure itself."""
-    if not certain:
-        return learned.mean, learned.mean
-    return (-math.inf, math.inf) if learned.interval is None else (learned.interval.low, learned.interval.high)
+def _ends(found: ConditionFigures) -> tuple[float, float]:
+    """Ends of the interval of the learned fraction: the higher low and the higher high of last and best epoch."""
+    averages = [average for average in (found.average, found.best_epoch_average) if average is not None]
+    ends = [
+        (-math.inf, math.inf) if average.interval is None else (average.interval.low, average.interval.high)
+        for average in averages
+    ]
+    return max(low for low, _ in ends), max(high for _, high in ends)
 
 
 def failed_audit(faults: int, max_learned: float, metric: MetricName = MetricName.ACCURACY) -> Judgement:
@@ -175,7 +182,7 @@ def _unreliable(conditions: Sequence[ConditionFigures], *, complete: bool, missi
     if missing:
         named = "; ".join(f"{left.name} ({left.reason})" for left in missing[:NAMED_CONDITIONS])
         rest = len(missing) - NAMED_CONDITIONS
-        return f"requested conditions could not be tested: {named}" + (f"; and {rest} more" if rest > 0 else "")
+        return f"some conditions could not be tested: {named}" + (f"; and {rest} more" if rest > 0 else "")
     if all(found.role is not Role.JUDGED or found.learned is None for found in conditions):
         return "no victim was trained on protected images"
     return None
@@ -195,20 +202,20 @@ def _best_in_words(found: ConditionFigures) -> str:
 
 def _undecided_in_words(undecided: Sequence[ConditionFigures], max_learned: float, confidence: float) -> str:
     """Which intervals hold the gate, the widest upward first."""
-    found = sorted(
-        undecided, key=lambda one: -one.learned.interval.high if one.learned and one.learned.interval else -math.inf
-    )
+    found = sorted(undecided, key=lambda one: -_ends(one)[1])
     named = [
-        f"{one.name} ({_figure(one.learned)})" if one.learned and one.learned.interval else f"{one.name} (no interval)"
+        f"{one.name} (no interval)" if math.isinf(high) else f"{one.name} ({low:.2f} to {high:.2f})"
         for one in found[:NAMED_CONDITIONS]
+        for low, high in [_ends(one)]
     ]
     rest = len(found) - NAMED_CONDITIONS
+    few_seeds = any(1 < len(one.seeds) < ENOUGH_SEEDS for one in found)
     return (
-        f"too few test images to tell with {100 * confidence:g} % confidence whether a victim learns more than "
+        f"the intervals are too wide to tell with {100 * confidence:g} % confidence whether a victim learns more than "
         f"{max_learned:.2f}: {', '.join(named)}"
         + (f" and {rest} more" if rest > 0 else "")
-        + "; give more test images "
-        "with --test or --test-fraction"
+        + "; give more test images with --test or --test-fraction"
+        + (", and more --seeds" if few_seeds else "")
     )
 
 

@@ -189,3 +189,31 @@ def test_a_victim_that_is_right_everywhere_is_not_certain() -> None:
     found = bootstrap(4000).interval([many], [many], ["a"], Repeated.of([1.0]))
     assert found is not None
     assert 0.99 < found.low < 1 < found.high
+
+
+def test_rare_classes_decide_the_reach_of_balanced_accuracy() -> None:
+    count = 500
+    labels = {"a": torch.zeros(count, dtype=torch.int64)}
+    labels["a"][:10] = 1
+    always = victim({"a": torch.ones(count, dtype=torch.bool)})
+    reach = []
+    for metric in (MetricName.ACCURACY, MetricName.BALANCED):
+        drawn = replace(bootstrap(count), labels=labels, metric=metric)
+        found = drawn.interval([always], [always], ["a"], Repeated.of([1.0]))
+        assert found is not None
+        reach.append((found.high - 1) * (0.02 if metric is MetricName.ACCURACY else 0.5))
+    # Over 500 images, and over two classes of which the smaller has 10.
+    assert reach == pytest.approx([3 / 500, 3 / 20], rel=0.02)
+
+
+def test_clean_victims_that_differ_widen_it() -> None:
+    count = 400
+    victims = [victim({"a": right(count, 0.7)})] * 2
+
+    def width(*shares: float) -> float:
+        clean = [victim({"a": right(count, share, seed=2)}) for share in shares]
+        found = bootstrap(count).interval(victims, clean, ["a"], Repeated.of([0.5, 0.5]))
+        assert found is not None
+        return found.high - found.low
+
+    assert width(0.8, 1.0) > 2 * width(0.9, 0.9)

@@ -22,7 +22,13 @@ def test_a_release_promises_what_its_run_record_says(tmp_path: Path) -> None:
 def test_a_release_without_records_is_held_to_protect_everything(tmp_path: Path) -> None:
     promise = promised_by_release(tmp_path, LABELS)
     assert promise.tasks == ("a", "b", "c")
-    assert "8/255" in promise.notes[0]
+    assert promise.is_assumed
+    assert promise.measured(None).epsilon == 8
+    assert promise.measured(15.2).epsilon == 16
+    assert promise.measured(200.0).epsilon == 64
+    assert "16/255, the largest change that was measured" in promise.measured(15.2).notes[0]
+    stated = promised(4, ["a"], LABELS)
+    assert stated.measured(15.2) is stated
 
 
 def test_kept_columns_are_learned_and_not_judged(tmp_path: Path) -> None:
@@ -65,8 +71,8 @@ def test_columns_that_cannot_be_learned_are_left_out_and_named(tmp_path: Path) -
     identifier = Task("id", TaskKind.CATEGORICAL, tuple(str(number) for number in range(2000)))
     promise = promised_by_release(tmp_path, TaskSet((*LABELS, constant, identifier)))
     assert promise.tasks == ("a", "b", "c")
-    assert "not measured: column 'd' holds only one class" in promise.notes[1]
-    assert "not measured: column 'id' holds 2000 distinct values" in promise.notes[2]
+    assert "not measured: column 'd' holds only one class" in promise.notes[0]
+    assert "not measured: column 'id' holds 2000 distinct values" in promise.notes[1]
     with pytest.raises(InputError, match="no protected task can be measured") as caught:
         promised(8, ["d"], TaskSet((constant,)))
     assert "only one class" in caught.value.faults[0]

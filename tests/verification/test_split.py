@@ -55,14 +55,19 @@ def test_divide_holds_out_a_share_in_order(images: Side) -> None:
 
 
 def test_divide_leaves_out_before_it_limits(images: Side) -> None:
-    sides = divide(images, images, left_out=["00", "02"], limit=3)
+    test = Side(images.folder, images.table.take(range(5, 20)))
+    sides = divide(images, test, left_out=["00", "02"], limit=3)
     assert sides.train.table.file_names == ("01", "03", "04")
 
 
-def test_shared_test_images_are_noted(images: Side) -> None:
-    sides = divide(images, images, limit=5)
-    assert sides.test is images
-    assert sides.notes[0].startswith("5 of 20 test images are training images too")
+def test_few_shared_test_images_are_noted_and_many_are_refused(images: Side) -> None:
+    mostly_others = Side(images.folder, images.table.take([1, *range(2, 20), *range(2, 20)]))
+    sides = divide(images, mostly_others, limit=2)
+    assert sides.test is mostly_others
+    assert sides.notes[0].startswith("1 of 37 test images are training images too")
+    with pytest.raises(InputError, match="2 of 20 test images are training images too") as caught:
+        divide(images, images, limit=2)
+    assert caught.value.faults == ("00", "01")
 
 
 def test_too_few_images_are_an_error(images: Side) -> None:
@@ -73,7 +78,7 @@ def test_too_few_images_are_an_error(images: Side) -> None:
 def test_a_task_without_test_labels_is_an_error(images: Side) -> None:
     test = Side(images.folder, images.table.take([10, 11]))
     with pytest.raises(InputError, match="cannot be tested") as caught:
-        divide(images, test)
+        divide(images, test, limit=5)
     assert caught.value.faults == ("task 't': no test image has a label",)
 
 

@@ -99,6 +99,13 @@ def test_the_judged_tasks_choose_the_epoch_and_each_network_its_own() -> None:
     assert by_all.digest != by_red.digest
 
 
+def test_a_network_without_a_judged_column_counts_at_its_last_epoch() -> None:
+    single = replace(under("early-stop:share=0.25"), victim=VictimSpec(BackboneName.SMALL, LearnerName.STL))
+    found = laboratory(release=misleading(), data=replace(DATA, judged=("red",)), settings=LONG).run(single, 1)
+    assert found.stopped is not None
+    assert found.stopped["bright"] == LONG.epochs
+
+
 @pytest.mark.parametrize(
     ("condition", "data", "message"),
     [
@@ -180,6 +187,14 @@ def test_a_column_is_predicted_through_the_others() -> None:
     assert found.concepts is not None
     assert shown.by_concepts.mean == pytest.approx(found.concepts.by_concepts)
     assert found.concepts.accuracy < concepts.accuracy
+
+
+def test_concepts_are_of_the_epoch_that_validation_images_chose() -> None:
+    early = replace(under("early-stop:share=0.25,clean=1"), victim=RES_CBM)
+    found = laboratory(release=misleading(), settings=LONG).run(early, 1)
+    assert found.concepts is not None
+    assert found.stopped is not None
+    assert found.concepts.accuracy == pytest.approx(found.curve[found.stopped["bright"] - 1].test_accuracy["bright"])
 
 
 def test_the_last_column_is_the_usual_target_and_weightings_by_gradient_take_it() -> None:

@@ -95,7 +95,14 @@ def bounded(release: Scores, low: float, high: float, judged: str = "abc") -> Co
     """The figures of a release with an interval."""
     found = figures(Condition(SMALL), [victim(release)], judged)
     assert found.learned is not None
-    return replace(found, learned=replace(found.learned, interval=Interval(low, high, 0.95)))
+    assert found.average is not None
+    assert found.best_epoch_average is None
+    interval = Interval(low, high, 0.95)
+    return replace(
+        found,
+        learned=replace(found.learned, interval=interval),
+        average=replace(found.average, interval=interval),
+    )
 
 
 def with_confidence(*rows: ConditionFigures, confidence: float | None = 0.95) -> Judgement:
@@ -130,6 +137,17 @@ def test_with_confidence_the_ends_of_the_interval_decide(
     assert with_confidence(bounded(release, *ends), confidence=None).verdict is figures_alone
 
 
+def test_with_confidence_both_epochs_must_pass() -> None:
+    found = bounded(LITTLE, -0.05, 0.2)
+    assert found.average is not None
+    wide = replace(found, best_epoch_average=replace(found.average, interval=Interval(-0.3, 0.4, 0.95)))
+    judgement = with_confidence(wide)
+    assert judgement.verdict is Verdict.INCONCLUSIVE
+    assert "small (-0.05 to 0.40)" in judgement.reason
+    assert "--seeds" not in judgement.reason
+    assert "--seeds" in with_confidence(replace(wide, seeds=(0, 1))).reason
+
+
 def test_one_condition_that_is_surely_above_decides_whatever_the_others_leave_open() -> None:
     jpeg = replace(bounded(LITTLE, 0.3, 0.4), name=JPEG.name)
     judgement = with_confidence(bounded(MUCH, 0.1, 0.6), jpeg)
@@ -158,7 +176,7 @@ def test_what_was_asked_for_and_not_run_is_inconclusive_unless_the_protection_fa
     assert judged_without(held).verdict is Verdict.PROTECTED
     judgement = judged_without(held, MISSING)
     assert judgement.verdict is Verdict.INCONCLUSIVE
-    assert judgement.reason == "requested conditions could not be tested: small: noise (its training diverged)"
+    assert judgement.reason == "some conditions could not be tested: small: noise (its training diverged)"
     assert judged_without(held, *[MISSING] * 6).reason.endswith("; and 2 more")
     assert judged_without(CLEAN, MISSING).verdict is Verdict.NOT_PROTECTED
 

@@ -106,6 +106,23 @@ def test_a_limit_of_time_lets_fewer_continue_but_always_one() -> None:
     assert [one.name for one in plan.conditions] == [*BASIS, "small + grayscale"]
 
 
+def test_a_combination_that_is_there_is_not_made_twice() -> None:
+    run, rounds = laboratory(LEARNED, clock := Clock())
+    narrowed(
+        plan_of(("gaussian-blur", "grayscale", "grayscale+gaussian-blur", "cutmix", "resize")), 27, 1e9, run, clock
+    )
+    # The two best of the first round are the combination and one of its steps, which do not go together again.
+    assert rounds[1] == (9, ["grayscale+gaussian-blur", "grayscale"])
+
+
+@pytest.mark.parametrize(("seeds", "attackers"), [(1, 3), (3, 1)])
+def test_whole_runs_take_the_time_of_all_seeds(seeds: int, attackers: int) -> None:
+    run, _ = laboratory(LEARNED, clock := Clock())
+    # A round of 7 victims for 1 epoch, and whole runs of 3 epochs: 3 without a countermeasure and 2 attackers.
+    plan, _ = narrowed(plan_of(), 3, SECONDS * (7 + 3 * 5), run, clock, seeds=seeds)
+    assert len(plan.conditions) == len(BASIS) + attackers
+
+
 def test_what_fails_is_left_out_unless_it_was_asked_for() -> None:
     asked = plan_of()
     run, _ = laboratory(LEARNED, clock := Clock(), failing=["resize"])

@@ -87,7 +87,7 @@ class OrthogonalProjection(Countermeasure):
             return (pixels if side == size else pool @ pixels @ pool.T).flatten(1)
 
         squares = [seen(part).square().sum() for part in torch.split(images, CHUNK)]
-        norm = float(torch.stack(squares).double().sum()) / len(images)
+        norm = float(torch.stack(squares).cpu().double().sum()) / len(images)
         classes = [task.num_classes for task in tasks]
         weights = nn.Parameter(torch.zeros(sum(classes), 3 * side * side, device=view.device))
         optimizer = torch.optim.SGD([weights], self.learning_rate / max(norm, 1e-12), momentum=0.9)

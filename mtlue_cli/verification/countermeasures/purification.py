@@ -182,8 +182,8 @@ class Moments:
     def add(self, seen: Tensor, wanted: Tensor) -> None:
         """Add rows ``(..., D - 1)`` and ``(..., W)``."""
         x, y = with_constant(seen).flatten(0, -2), wanted.flatten(0, -2)
-        self.seen = self.seen + (x.T @ x).double().cpu()
-        self.both = self.both + (x.T @ y).double().cpu()
+        self.seen = self.seen + (x.T @ x).cpu().double()
+        self.both = self.both + (x.T @ y).cpu().double()
 
 
 def best_weights(learned: Moments, held: Moments) -> Tensor:

@@ -16,7 +16,7 @@ from itertools import pairwise, permutations
 from mtlue_cli.errors import InputError
 from mtlue_cli.tasks.wording import counted
 from mtlue_cli.verification.conditions import Condition, Role
-from mtlue_cli.verification.countermeasures.in_order import in_order
+from mtlue_cli.verification.countermeasures.in_order import ChoiceInOrder, in_order
 from mtlue_cli.verification.figures import ConditionFigures
 from mtlue_cli.verification.tiers import NotTested
 from mtlue_cli.workflows.verify.plan import VerifyPlan
@@ -32,7 +32,12 @@ Round = Callable[[VerifyPlan, int], tuple[Sequence[ConditionFigures], Sequence[N
 
 
 def narrowed(
-    plan: VerifyPlan, epochs: int, seconds: float, run: Round, now: Callable[[], float] = time.monotonic
+    plan: VerifyPlan,
+    epochs: int,
+    seconds: float,
+    run: Round,
+    now: Callable[[], float] = time.monotonic,
+    seeds: int = 1,
 ) -> tuple[VerifyPlan, tuple[str, ...]]:
     """Keep of a plan's attackers the strongest, found in shorter runs against clean victims of the same length.
 
@@ -43,6 +48,7 @@ def narrowed(
             one attacker is run whole.
         run: Runs one round.
         now: Clock in seconds.
+        seeds: Of the whole runs; shorter ones have one.
 
     Returns:
         The plan of the whole runs, which says of every attacker that it leaves out why; and what to note.
@@ -65,6 +71,7 @@ def narrowed(
         required = [one for one in attackers if one.name not in learned and one in plan.asked]
         left_out += [one for one in failed if one.name not in {other.name for other in required}]
         each = following / length * sum(found.seconds for found in figures) / len(figures)
+        each *= seeds if following == epochs else 1
         rest = seconds - (now() - started)
         # The whole runs get at least half of what is left, and the basis is part of them.
         time_for = rest / each - len(basis) if following == epochs else rest / 2 / each - 1
@@ -79,6 +86,8 @@ def narrowed(
             for one in dropped
         ]
         both = _both(ranked) if length == lengths[0] and count > 1 else None
+        if both is not None and any(one.name == both.name for one in (*ranked, *required)):
+            both = None
         attackers = [*kept, *([both] if both is not None else []), *required]
     asked = frozenset(one for one in (*basis, *attackers) if one in plan.asked)
     return replace(plan, conditions=(*basis, *attackers), left_out=tuple(left_out), asked=asked), tuple(notes)
@@ -87,9 +96,10 @@ def narrowed(
 def _both(ranked: Sequence[Condition]) -> Condition | None:
     """The two strongest as one attacker, in the order that fits; None if they do not fit together."""
     choices = [one.countermeasure for one in ranked[:2] if one.countermeasure is not None]
-    for order in permutations(choices):
+    steps = [choice.steps if isinstance(choice, ChoiceInOrder) else (choice,) for choice in choices]
+    for first, second in permutations(steps):
         try:
-            return replace(ranked[0], countermeasure=in_order(order))
+            return replace(ranked[0], countermeasure=in_order((*first, *second)))
         except InputError:
             continue
     return None

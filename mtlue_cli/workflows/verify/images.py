@@ -209,6 +209,7 @@ def service_pairs(
     names = (train.table.file_names[row] for row in rows.tolist())
     given = _labels_of(names, labels).recoded(loaded.card.tasks.image_level)
     columns = {name: [int(cell) if cell >= 0 else None for cell in column] for name, column in given.columns.items()}
+    columns |= {task.name: [None] * len(rows) for task in loaded.card.tasks.dense}
     lacking: dict[int, Shortfall] = {}
     protected = Generator(loaded, device).protect(own[: len(rows)], columns, lacking=lacking)
     kept = [row for row in range(len(rows)) if row not in lacking]

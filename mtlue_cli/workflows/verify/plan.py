@@ -151,7 +151,7 @@ def require_fit(config: VerifyConfig, plan: VerifyPlan, tasks: TaskSet) -> None:
     def require(condition: Condition) -> None:
         condition.notes(tasks)
         if condition.countermeasure is not None:
-            condition.countermeasure.require_fit(tasks, config.side, has_weights=has_weights)
+            condition.countermeasure.require_fit(tasks, config.size, has_weights=has_weights)
 
     require_asked(plan, require)
 

@@ -115,6 +115,10 @@ class _Verification:
         described = self.engine.described(describe_device(device))
         self._show_subject(given, promise, described, key_notes)
         self._note([*promise.notes, *plan_notes(plan, table.tasks)])
+        audit = self._audit(labels, trust)
+        if promise.is_assumed:
+            promise = promise.measured(None if audit is None else audit.max_change)
+            self._note(promise.notes)
         told = partial(
             verify_result,
             subject=f"release {config.protected}" if loaded is None else f"generator {loaded.card.name}",
@@ -127,7 +131,6 @@ class _Verification:
             notes=self.notes,
         )
         settings = settings_to_json(config, plan)
-        audit = self._audit(labels, trust)
         if audit is not None and audit.faults:
             names = [condition.name for condition in plan.conditions] + [f"probe {name.value}" for name in plan.probes]
             return told(
@@ -163,6 +166,7 @@ class _Verification:
             own_images,
             own_pairs,
         )
+        _check_floors(lab, config)
         plan = self._narrowed(lab, promise) if config.tier is Tier.ADAPTIVE else plan
         run = PlanRun(lab, config, plan, promise, self.progress, self.engine)
         judgement, probes = run.judgement(), run.probes()
@@ -297,7 +301,7 @@ class _Verification:
             found = PlanRun(brief, replace(config, seeds=1), part, promise, self.progress, self.engine)
             return found.judgement().conditions, found.skipped
 
-        plan, notes = narrowed(self.plan, epochs, 60 * config.adaptive_minutes, short_runs)
+        plan, notes = narrowed(self.plan, epochs, 60 * config.adaptive_minutes, short_runs, seeds=config.seeds)
         self._note(notes)
         return plan
 
@@ -314,6 +318,19 @@ def _cache(config: VerifyConfig, progress: Progress) -> ResultCache:
     for line in found.announced("authenticates finished victims"):
         progress.note(line)
     return ResultCache(config.cache, found.key, progress.note)
+
+
+def _check_floors(lab: Laboratory, config: VerifyConfig) -> None:
+    """Compute what constant guesses reach, before anything is trained.
+
+    Raises:
+        InputError: No pixel of a task's maps is labelled where victims see them.
+    """
+    try:
+        lab.scoring.floors(config.metric)
+        _ = lab.scoring.place_floors
+    except ValueError as error:
+        raise InputError(f"a task cannot be tested: {error} in the centre of the images, which victims see") from None
 
 
 def _pictures(images: Tensor) -> list[npt.NDArray[np.uint8]]:

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import asdict, replace
+from importlib.metadata import version
 
 import torch
 
@@ -16,7 +17,8 @@ from mtlue_cli.tasks.label_tensors import with_spans
 from mtlue_cli.training.multitask_loop import EpochRecord, LearningSettings, train_multitask
 from mtlue_cli.training.named_settings import combined
 from mtlue_cli.training.pretrained import TIMM_PREFIX, PretrainedStart, load_start, read_start, save_start
-from mtlue_cli.training.runtime import data_digest
+from mtlue_cli.training.runtime import choose_precision, data_digest
+from mtlue_cli.verification.experiment import PACKAGES
 from mtlue_cli.verification.result_cache import ResultCache, document_digest
 from mtlue_cli.verification.split import Side
 from mtlue_cli.workflows.progress import Progress
@@ -78,7 +80,7 @@ def train_starts(
     given = read_folder_labels(folder, labels, config.whole_reading)
     table = given.table.recoded(given.usual_tasks)
     match_labels(folder, table)
-    refuse_judged(folder, table.file_names, judged)
+    refuse_judged(folder, table.file_names, judged, config.protected)
     images = load_images(folder, table.file_names, "images for the start", config, progress)
     columns = load_labels(table, config.side, workers=config.workers)
     tasks = with_spans(table.tasks, columns)
@@ -88,7 +90,9 @@ def train_starts(
         settled = {
             "data": data_digest(images, columns),
             "settings": asdict(own),
-            "versions": [__version__, torch.__version__],
+            "device": device.type,
+            "arithmetic": str(choose_precision(own.precision, device)),
+            "versions": {"mtlue": __version__, **{package: version(package) for package in PACKAGES}},
         }
         kept = cache.file(f"start-{document_digest(settled)}.safetensors")
         if kept is not None and cache.is_vouched(kept):

@@ -198,6 +198,7 @@ class PlanRun:
         victims: dict[Condition, Sequence[VictimResult]] = {}
         figures: dict[Condition, ConditionFigures] = {}
         useless: dict[VictimSpec, str] = {}
+        diverged: set[Condition] = set()
         # Clean victims come first: what rests on one that learns nothing need not be trained.
         references = [condition for condition in conditions if condition.role is Role.REFERENCE]
         for wave in (references, [condition for condition in conditions if condition.role is not Role.REFERENCE]):
@@ -209,6 +210,8 @@ class PlanRun:
                 found = trained[condition]
                 if isinstance(found, Exception):
                     self._skip(condition, reason_of(found))
+                    if isinstance(found, DivergedError):
+                        diverged.add(condition)
                     if condition.role is Role.REFERENCE:
                         useless[condition.victim] = f"its victim cannot be trained on clean images: {reason_of(found)}"
                     continue
@@ -222,7 +225,8 @@ class PlanRun:
         names = [condition.name for condition in conditions]
         self.skipped.sort(key=lambda left: names.index(left.name))
         first = conditions[0].victim
-        asked = {condition.name for condition in self.plan.asked}
+        # What does not fit may be left out of a tier. What failed in training might have learned something.
+        needed = {condition.name for condition in (*self.plan.asked, *diverged)}
         return judge(
             [figures[condition] for condition in in_order],
             self.config.metric,
@@ -230,7 +234,7 @@ class PlanRun:
             self.promise.tasks,
             confidence=self.config.confidence,
             complete=first not in useless,
-            missing=[left for left in self.skipped if left.name in asked],
+            missing=[left for left in self.skipped if left.name in needed],
         )
 
     def probes(self) -> tuple[ProbeFigures, ...]:
