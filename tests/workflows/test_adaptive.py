@@ -53,7 +53,7 @@ def figures(name: str, role: Role, learned: float, seconds: float) -> ConditionF
 
 
 def laboratory(
-    learned: Mapping[str, float], clock: Clock, failing: Sequence[str] = ()
+    learned: Mapping[str, float], clock: Clock, failing: Sequence[str] = (), diverging: Sequence[str] = ()
 ) -> tuple[Callable[[VerifyPlan, int], tuple[list[ConditionFigures], list[NotTested]]], list[tuple[int, list[str]]]]:
     """Runs rounds in which every attacker learns what it always does, and remembers them."""
     rounds: list[tuple[int, list[str]]] = []
@@ -64,8 +64,8 @@ def laboratory(
             name = str(one.countermeasure.name) if one.countermeasure else ""
             clock.seconds += SECONDS * epochs
             if name in failing:
-                failed.append(NotTested(one.name, "diverged"))
-            else:
+                failed.append(NotTested(one.name, "too small"))
+            elif name not in diverging:
                 found.append(figures(one.name, one.role, learned.get(name, 1.0), SECONDS * epochs))
         rounds.append((epochs, [str(one.countermeasure.name) for one in plan.conditions if one.countermeasure]))
         return found, failed
@@ -123,15 +123,18 @@ def test_whole_runs_take_the_time_of_all_seeds(seeds: int, attackers: int) -> No
     assert len(plan.conditions) == len(BASIS) + attackers
 
 
-def test_what_fails_is_left_out_unless_it_was_asked_for() -> None:
+def test_what_does_not_fit_is_left_out_unless_it_was_asked_for_and_what_diverges_stays() -> None:
     asked = plan_of()
     run, _ = laboratory(LEARNED, clock := Clock(), failing=["resize"])
     plan, _ = narrowed(asked, 27, 1e9, run, clock)
     assert "small + resize" in [one.name for one in plan.conditions]  # run whole, so that the verdict counts it
     run, _ = laboratory(LEARNED, clock := Clock(), failing=["resize"])
     plan, _ = narrowed(replace(asked, asked=frozenset()), 27, 1e9, run, clock)
-    assert NotTested("small + resize", "diverged") in plan.left_out
+    assert NotTested("small + resize", "too small") in plan.left_out
     assert "small + resize" not in [one.name for one in plan.conditions]
+    run, _ = laboratory(LEARNED, clock := Clock(), diverging=["resize"])
+    plan, _ = narrowed(replace(asked, asked=frozenset()), 27, 1e9, run, clock)
+    assert "small + resize" in [one.name for one in plan.conditions]
 
 
 def test_where_the_clean_victim_has_learned_nothing_yet_all_continue() -> None:

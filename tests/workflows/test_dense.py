@@ -232,3 +232,50 @@ def test_a_release_with_maps_is_verified(folder: Path, weights: Path, tmp_path: 
     }
     depth = document["conditions"][0]["tasks"][2]
     assert 0.2 < depth["floor"] < 2  # in metres, though the files hold millimetres
+
+
+def test_pairs_of_the_owners_service_have_no_maps(folder: Path, weights: Path, tmp_path: Path) -> None:
+    write_scenes(tmp_path / "other", seed=5)
+    shutil.rmtree(tmp_path / "other" / "maps")
+    config = VerifyConfig(
+        clean=folder,
+        labels=folder / "labels.csv",
+        reading=READING,
+        weights=str(weights),
+        attacker_images=tmp_path / "other",
+        countermeasures=("pair-purification:steps=2,pairs=8",),
+        backbones=(BackboneName.SMALL,),
+        size=32,
+        epochs=1,
+        batch_size=8,
+        control=False,
+        probes=False,
+        device="cpu",
+        cache=None,
+    )
+    result = verify_release(config, SilentProgress())
+    assert result.conditions[-1].name == "small + pair-purification:steps=2,pairs=8"
+
+
+def test_test_maps_without_a_label_are_refused_before_training(folder: Path, weights: Path, tmp_path: Path) -> None:
+    labels = write_scenes(tmp_path / "test", seed=5)
+    for mask in (tmp_path / "test" / "maps").glob("*-parts.png"):
+        pixels = np.asarray(Image.open(mask))
+        Image.fromarray(np.full_like(pixels, 255)).save(mask)
+    config = VerifyConfig(
+        clean=folder,
+        labels=folder / "labels.csv",
+        reading=READING,
+        weights=str(weights),
+        test=tmp_path / "test",
+        test_labels=labels,
+        backbones=(BackboneName.SMALL,),
+        size=32,
+        epochs=1,
+        batch_size=8,
+        device="cpu",
+        cache=None,
+    )
+
+    with pytest.raises(InputError, match="'parts' has no labelled pixel"):
+        verify_release(config, SilentProgress())

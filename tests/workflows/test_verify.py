@@ -791,6 +791,11 @@ def test_a_start_must_not_have_seen_the_judged_images(config: VerifyConfig, made
     )
     with pytest.raises(InputError, match="among those that are judged"):
         verify_release(copied, SilentProgress())
+    released = replace(
+        copied, pretrain_images=tmp_path / "release", pretrain_labels=tmp_path / "release" / "labels.csv"
+    )
+    with pytest.raises(InputError, match="or in the release"):
+        verify_release(released, SilentProgress())
     with pytest.raises(InputError, match="no victim of this plan uses a start"):
         verify_release(replace(copied, methods=(TrainingMethodName.SPARSE,)), SilentProgress())
 

@@ -28,7 +28,7 @@ ROUNDS = 3
 """The last of whole length."""
 
 Round = Callable[[VerifyPlan, int], tuple[Sequence[ConditionFigures], Sequence[NotTested]]]
-"""Runs a plan for so many epochs; gives its figures, and what could not be run."""
+"""Runs a plan for so many epochs; gives its figures, and what does not fit. What failed in training is in neither."""
 
 
 def narrowed(
@@ -68,7 +68,8 @@ def narrowed(
         ranked = sorted((one for one in attackers if one.name in learned), key=lambda one: -learned[one.name])
         if not ranked:  # such as a clean victim that has not learned anything yet: the next length will tell
             continue
-        required = [one for one in attackers if one.name not in learned and one in plan.asked]
+        unfit = {left.name for left in failed}.difference(one.name for one in plan.asked)
+        required = [one for one in attackers if one.name not in learned and one.name not in unfit]
         left_out += [one for one in failed if one.name not in {other.name for other in required}]
         each = following / length * sum(found.seconds for found in figures) / len(figures)
         each *= seeds if following == epochs else 1

@@ -299,7 +299,8 @@ class _Verification:
         def short_runs(part: VerifyPlan, epochs: int) -> tuple[Sequence[ConditionFigures], Sequence[NotTested]]:
             brief = replace(lab, settings=replace(lab.settings, epochs=epochs))
             found = PlanRun(brief, replace(config, seeds=1), part, promise, self.progress, self.engine)
-            return found.judgement().conditions, found.skipped
+            figures = found.judgement().conditions
+            return figures, [left for left in found.skipped if left.name not in found.failed]
 
         plan, notes = narrowed(self.plan, epochs, 60 * config.adaptive_minutes, short_runs, seeds=config.seeds)
         self._note(notes)

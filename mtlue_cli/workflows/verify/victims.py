@@ -175,6 +175,7 @@ class PlanRun:
         progress: Reports the work.
         engine: Trains the victims.
         skipped: What was planned and could not be run, with the reason.
+        failed: Names of the conditions of which a training diverged.
         victims: Digests of all victims that the judgement rests on.
     """
 
@@ -185,6 +186,7 @@ class PlanRun:
     progress: Progress
     engine: Engine
     skipped: list[NotTested] = field(default_factory=list)
+    failed: set[str] = field(default_factory=set)
     victims: list[str] = field(default_factory=list)
 
     def judgement(self) -> Judgement:
@@ -198,7 +200,6 @@ class PlanRun:
         victims: dict[Condition, Sequence[VictimResult]] = {}
         figures: dict[Condition, ConditionFigures] = {}
         useless: dict[VictimSpec, str] = {}
-        diverged: set[Condition] = set()
         # Clean victims come first: what rests on one that learns nothing need not be trained.
         references = [condition for condition in conditions if condition.role is Role.REFERENCE]
         for wave in (references, [condition for condition in conditions if condition.role is not Role.REFERENCE]):
@@ -211,7 +212,7 @@ class PlanRun:
                 if isinstance(found, Exception):
                     self._skip(condition, reason_of(found))
                     if isinstance(found, DivergedError):
-                        diverged.add(condition)
+                        self.failed.add(condition.name)
                     if condition.role is Role.REFERENCE:
                         useless[condition.victim] = f"its victim cannot be trained on clean images: {reason_of(found)}"
                     continue
@@ -226,7 +227,7 @@ class PlanRun:
         self.skipped.sort(key=lambda left: names.index(left.name))
         first = conditions[0].victim
         # What does not fit may be left out of a tier. What failed in training might have learned something.
-        needed = {condition.name for condition in (*self.plan.asked, *diverged)}
+        needed = self.failed | {condition.name for condition in self.plan.asked}
         return judge(
             [figures[condition] for condition in in_order],
             self.config.metric,
