@@ -120,7 +120,6 @@ class RayEngine:
     Attributes:
         is_remote: Always True.
         works_here: Always False.
-        here: Always ``cpu``.
         device: ``cuda`` or ``cpu``.
         threads: CPUs of a worker.
 
@@ -130,7 +129,6 @@ class RayEngine:
 
     is_remote = True
     works_here = False
-    here = "cpu"
 
     def __init__(self, ray: Any, device: str) -> None:  # noqa: ANN401 - a module that need not be installed
         self._ray = ray
