@@ -113,16 +113,6 @@ class _Task:
 class RayEngine:
     """A Ray cluster.
 
-    Args:
-        ray: The module.
-        device: As ``--device`` names it.
-
-    Attributes:
-        is_remote: Always True.
-        works_here: Always False.
-        device: ``cuda`` or ``cpu``.
-        threads: CPUs of a worker.
-
     Raises:
         InputError: The cluster lacks the device.
     """
