@@ -239,7 +239,7 @@ def _shares(change: Any, side: int, options: argparse.Namespace) -> list[float]:
         ]
         saved, clean = pair
         if isinstance(change, Augmentation) and hasattr(change, "draw"):
-            from mtlue_cli.verification.countermeasures.random_resized_crop import zoom
+            from mtlue_cli.verification.countermeasures.augmentation import zoom
 
             windows = change.draw(1, side, side, rng)
             copy = (zoom(saved[None] / 255, windows)[0] * 255).round()

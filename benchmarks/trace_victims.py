@@ -105,7 +105,7 @@ def main() -> None:
         backbone=given.backbone,
         seed=given.seed,
     )
-    method = None if given.start is None else TrainingMethod(read_start(given.start, given.backbone))
+    method = None if given.start is None else TrainingMethod(start=read_start(given.start, given.backbone))
 
     def said(record: EpochRecord, network: MultiTaskNetwork) -> None:
         del network

@@ -173,42 +173,28 @@ class TargetedAdversarial(Objective):
         return mean_loss(task_losses(logits, self.targets(labels), self.tasks)), logits
 
 
-class SelfEnsemble(Objective):
+class SelfEnsemble(TargetedAdversarial):
     """SEP, self-ensemble protection: TAP averaged over checkpoints of one clean training run.
 
-    Args:
-        tasks: The tasks.
-        members: The checkpoints.
-        seed: Of the order in which members are drawn.
-        members_per_step: Members whose loss is averaged at each step; they are drawn in turn from a shuffled deck, so
-            the expectation over steps is the mean over all members. 0: all of them at every step.
+    Each step takes the loss of one member. Members are drawn in turn from a deck, which ``seed`` shuffles, so the
+    expectation over steps is the mean over all of them.
 
     Source:
-        Chen et al., "Self-Ensemble Protection", ICLR 2023; multi-task form of Yu et al., ICML 2025. Deviation: with
-        ``members_per_step`` the mean over members is taken over steps instead of within each.
+        Chen et al., "Self-Ensemble Protection", ICLR 2023; multi-task form of Yu et al., ICML 2025. Deviation: the mean
+        over members is taken over steps instead of within each.
     """
 
-    def __init__(self, tasks: TaskSet, members: Sequence[nn.Module], seed: int, members_per_step: int = 1) -> None:
-        super().__init__(tasks)
+    def __init__(self, tasks: TaskSet, members: Sequence[nn.Module], seed: int) -> None:
+        super().__init__(tasks, members[0])
         self.members = [member.eval().requires_grad_(False) for member in members]
-        self.members_per_step = min(members_per_step or len(members), len(members))
         self.rng = torch.Generator().manual_seed(seed)
         self.deck: list[int] = []
-        self.drawn: list[int] = []
 
     def begin_step(self) -> None:
-        """Draw the members of this step."""
-        if len(self.deck) < self.members_per_step:
+        """Draw the member of this step."""
+        if not self.deck:
             self.deck = torch.randperm(len(self.members), generator=self.rng).tolist()
-        self.drawn, self.deck = self.deck[: self.members_per_step], self.deck[self.members_per_step :]
-
-    def loss(self, protected: Tensor, labels: Mapping[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
-        """Mean over the members of this step; the logits are the mean of theirs."""
-        targets = self.targets(labels)
-        each = [self.members[index](protected) for index in self.drawn]
-        losses = [mean_loss(task_losses(logits, targets, self.tasks)) for logits in each]
-        mean_logits = {name: torch.stack([logits[name] for logits in each]).mean(dim=0) for name in each[0]}
-        return torch.stack(losses).mean(), mean_logits
+        self.surrogate = self.members[self.deck.pop(0)]
 
     def state_dict(self) -> dict[str, Any]:
         """The deck and the random state that shuffles it."""

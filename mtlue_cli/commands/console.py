@@ -135,12 +135,7 @@ class Terminal:
 
 
 class LineProgress:
-    """Progress where no bar can be drawn: a line at a stage's start and end, and at most one every five seconds.
-
-    Args:
-        say: Prints one line.
-        clock: Seconds that only grow.
-    """
+    """Progress where no bar can be drawn: a line at a stage's start and end, and at most one every five seconds."""
 
     def __init__(self, say: Callable[[str], None], clock: Callable[[], float] = time.monotonic) -> None:
         self._say = say

@@ -9,11 +9,7 @@ from mtlue_cli.options import OptionField
 
 
 def results_of(options: Iterable[OptionField], values: Mapping[str, object]) -> dict[str, Path]:
-    """Option to the file that a command is to write with its result; checked.
-
-    Args:
-        options: Those of the command.
-        values: Field name to what was given.
+    """Option to the file that a command is to write with its result; checked. Values are given by field name.
 
     Raises:
         InputError: A result would replace an input, an original, a key, or anything of a release; says which.

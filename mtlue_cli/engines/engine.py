@@ -36,10 +36,6 @@ class Engine(Protocol):
     threads: int
     device: str
 
-    @property
-    def here(self) -> str:
-        """Where this process computes what it does itself, as ``--device`` names it."""
-
     def described(self, here: str) -> str:
         """Where networks run, in words; ``here`` is what this process would use."""
 
@@ -78,11 +74,6 @@ class LocalEngine:
     threads: int
     is_remote: bool = False
     works_here: bool = True
-
-    @property
-    def here(self) -> str:
-        """As ``device``."""
-        return self.device
 
     def described(self, here: str) -> str:
         """``here``."""

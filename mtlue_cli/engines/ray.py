@@ -113,24 +113,12 @@ class _Task:
 class RayEngine:
     """A Ray cluster.
 
-    Args:
-        ray: The module.
-        device: As ``--device`` names it.
-
-    Attributes:
-        is_remote: Always True.
-        works_here: Always False.
-        here: Always ``cpu``.
-        device: ``cuda`` or ``cpu``.
-        threads: CPUs of a worker.
-
     Raises:
         InputError: The cluster lacks the device.
     """
 
     is_remote = True
     works_here = False
-    here = "cpu"
 
     def __init__(self, ray: Any, device: str) -> None:  # noqa: ANN401 - a module that need not be installed
         self._ray = ray

@@ -110,11 +110,8 @@ class KeyedComponent:
     """Codes of a key that are added to what trained weights add; the sum is cut off at the bound.
 
     The two hardly meet: weights that are trained for few columns write in brightness, codes in one colour. Both parts
-    give way where their sum is beyond the bound, which costs less than a share of the bound for each.
-
-    Attributes:
-        form: What draws them.
-        levels: Their own bound, in 255ths.
+    give way where their sum is beyond the bound, which costs less than a share of the bound for each. The bound of the
+    codes themselves is ``levels``, in 255ths.
     """
 
     form: ClosedForm

@@ -111,11 +111,7 @@ class DenseEmbedding(nn.Module):
     A sample without any label of the task is not protected: it gets the running mean of the embedding over batches and
     cells of training, and no tint. Unlabelled pixels of a labelled map have no tint.
 
-    Args:
-        task: The task.
-        channels: Of an embedding.
-        tiles: ``(codes, 3, side, side)``, initial values.
-        refined: Whether training refines them.
+    The initial values ``tiles``, ``(codes, 3, side, side)``, are refined by training if ``refined``.
     """
 
     mean: Tensor

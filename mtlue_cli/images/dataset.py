@@ -62,12 +62,7 @@ def load_square_images(
 
 
 def load_labels(table: LabelTable, size: int, *, workers: int = 2) -> dict[str, Tensor]:
-    """The labels of all rows as a loop takes them, maps at the size of the images.
-
-    Args:
-        table: The labels.
-        size: Side of the maps in pixels.
-        workers: Threads that read maps.
+    """The labels of all rows as a loop takes them, maps with the side ``size`` in pixels, like the images.
 
     Returns:
         Task name to ``(N,)`` int64, or to maps as :func:`~mtlue_cli.tasks.label_tensors.empty_maps` makes them,

@@ -241,9 +241,6 @@ def decode_here(content: bytes, metadata: Collection[MetadataGroup]) -> DecodedI
 def opened_image(source: bytes | io.FileIO) -> Iterator[Image.Image]:
     """A picture of one frame and allowed size, opened but not decoded; errors within become an ImageError.
 
-    Args:
-        source: A file, or its content.
-
     Raises:
         ImageError: Also for every error that decoding it raises.
     """

@@ -75,13 +75,7 @@ class ShardKind:
 
 @dataclass(frozen=True)
 class Shards:
-    """A data set in shards.
-
-    Attributes:
-        folder: Where it is.
-        kind: Of its shards.
-        names: The shards, relative POSIX, sorted.
-    """
+    """A data set in shards, whose names are relative POSIX, sorted."""
 
     folder: Path
     kind: ShardKind

@@ -34,12 +34,7 @@ _BLOCKS = 1 << 20
 
 @dataclass(frozen=True)
 class Sample:
-    """Members of one name.
-
-    Attributes:
-        key: That name.
-        members: Ending to header and content.
-    """
+    """Members of one name, ``key``: ending to header and content."""
 
     key: str
     members: dict[str, tuple[tarfile.TarInfo, bytes]]

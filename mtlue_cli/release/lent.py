@@ -18,11 +18,6 @@ class Lent:
 
     The run that holds the release names itself in a file among the records. The file goes when the run closes the
     release, or when the next run opens it; from then on nobody else writes there, however late a message reaches them.
-
-    Attributes:
-        folder: The release.
-        records: The folder of its records.
-        name: What the run named itself.
     """
 
     folder: Path

@@ -56,7 +56,6 @@ from mtlue_cli.release.records import (
     manifest_line,
     read_manifest,
     read_planned,
-    read_run,
     record_path,
     records_folder,
     released_files,
@@ -155,15 +154,6 @@ class Release:
             absolute = Path(os.path.abspath(self.folder))
             return absolute.with_name(absolute.name + FOLDER)
         return records_folder(self.folder)
-
-    @property
-    def settings(self) -> RunRecord:
-        """Its settings, read from the disk.
-
-        Raises:
-            InputError: It is no release, or its record is damaged.
-        """
-        return read_run(self.folder)
 
     @property
     def manifest(self) -> Manifest:

@@ -153,12 +153,7 @@ class Sealer:
 
 @dataclass(frozen=True)
 class Journal:
-    """HMACs of the settings of an unfinished run, and of its records under these settings.
-
-    Attributes:
-        key: The sealing key.
-        run: The settings.
-    """
+    """HMACs, with the sealing key, of the settings of an unfinished run, and of its records under these settings."""
 
     key: Key
     run: RunRecord

@@ -42,16 +42,10 @@ class Listed:
 
 
 class Objects:
-    """The objects of a URL.
+    """The objects of a URL that is checked (:func:`~mtlue_cli.storage.urls.checked_url`).
 
     They are called by their path, relative POSIX, from the folder above the last part of the URL: what lies in
     ``s3://bucket/data/photos`` is called ``photos/...``.
-
-    Args:
-        url: Checked (:func:`~mtlue_cli.storage.urls.checked_url`).
-
-    Attributes:
-        name: Last part of the URL.
 
     Raises:
         InputError: A library is missing.

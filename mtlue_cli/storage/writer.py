@@ -58,10 +58,6 @@ _OWN: set[str] = set()
 def sole_remote_writer(release: Path, records: Path) -> Iterator[Callable[[], None]]:
     """Hold a release by a URL for one run; nothing is done for a folder of this machine.
 
-    Args:
-        release: The release.
-        records: The folder of its records.
-
     Yields:
         A check to be made before each step; it raises StorageError if another run has taken the release.
 

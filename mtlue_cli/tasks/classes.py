@@ -69,13 +69,18 @@ def too_few(classes: Sequence[str]) -> str | None:
     return f"holds only one class, {quoted(classes[0])}: there is nothing to learn" if len(classes) == 1 else None
 
 
-def class_faults(task: Task) -> list[str]:
-    """Why nothing can be learned from a column, one per line."""
+def unfit(task: Task) -> str | None:
+    """Why nothing can be learned from a column, as said after its name; spelling is no reason."""
     if task.is_dense and (task.num_classes > 1 or task.kind is not TaskKind.SEGMENTATION):
-        return []
-    reason = too_few(task.classes)
+        return None
     if task.num_classes > MAX_CLASSES:
-        reason = f"holds {task.num_classes} distinct values: it looks like an identifier, leave it out"
+        return f"holds {task.num_classes} distinct values: it looks like an identifier, leave it out"
+    return too_few(task.classes)
+
+
+def class_faults(task: Task) -> list[str]:
+    """Why nothing can be learned from a column, or from its classes as they are spelled, one per line."""
+    reason = unfit(task)
     return spelling_faults(task) if reason is None else [f"column {quoted(task.name)} {reason}"]
 
 

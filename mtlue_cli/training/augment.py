@@ -12,12 +12,7 @@ from mtlue_cli.tasks.spec import Task, TaskSet
 
 @dataclass(frozen=True)
 class View:
-    """One augmentation of a batch: a window, common to the batch, and a flip, drawn for each image.
-
-    Attributes:
-        top, left, side: The square window, in pixels.
-        flip: ``(B,)`` bool.
-    """
+    """One augmentation of a batch: a square window in pixels, common to it, and ``(B,)`` bool: each image's flip."""
 
     top: int
     left: int

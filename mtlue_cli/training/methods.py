@@ -85,7 +85,8 @@ class TrainingMethod:
     ``connections`` are those that are trained; methods that train fewer set them before the first step.
     """
 
-    def __init__(self, start: PretrainedStart | None = None) -> None:
+    def __init__(self, settings: object = None, start: PretrainedStart | None = None) -> None:
+        self.settings: Any = settings
         self.start = start
         self.connections = TrainedConnections({})
 
@@ -147,9 +148,7 @@ class SparseTraining(TrainingMethod):
         the backbone, for all tasks meet in it.
     """
 
-    def __init__(self, settings: SparseSettings, start: PretrainedStart | None = None) -> None:
-        super().__init__(start)
-        self.settings = settings
+    settings: SparseSettings
 
     def prepare(self, network: MultiTaskNetwork, sample_losses: Callable[[], Iterator[Tensor]]) -> None:
         """Choose by magnitude; nothing is frozen as a whole."""
@@ -187,9 +186,7 @@ class StagedTraining(TrainingMethod):
         goes back to an earlier network; a layer is frozen at once, rather than slowed down.
     """
 
-    def __init__(self, settings: StagedSettings, start: PretrainedStart | None = None) -> None:
-        super().__init__(start)
-        self.settings = settings
+    settings: StagedSettings
 
     def start_epoch(self, network: MultiTaskNetwork, done: float) -> None:
         """Freeze as many layers as it is time for; layers are modules with parameters of their own, in order."""
@@ -230,9 +227,7 @@ class GradientSelection(TrainingMethod):
         the new images.
     """
 
-    def __init__(self, settings: GradientSelectionSettings, start: PretrainedStart | None) -> None:
-        super().__init__(start)
-        self.settings = settings
+    settings: GradientSelectionSettings
 
     def prepare(self, network: MultiTaskNetwork, sample_losses: Callable[[], Iterator[Tensor]]) -> None:
         """Load the start, choose by gradient, freeze what is not tuned."""
@@ -308,9 +303,7 @@ class ResidualConceptBottleneck(TrainingMethod):
     Its layers and vectors start from the same random numbers whatever the seed.
     """
 
-    def __init__(self, settings: ResCbmSettings, start: PretrainedStart | None = None) -> None:
-        super().__init__(start)
-        self.settings = settings
+    settings: ResCbmSettings
 
     def prepare(self, network: MultiTaskNetwork, sample_losses: Callable[[], Iterator[Tensor]]) -> None:
         """Replace the heads.
@@ -366,12 +359,8 @@ METHODS: Mapping[str, MethodChoice[Any]] = {
         MethodChoice(
             name=TrainingMethodName.GPS, settings=GradientSelectionSettings(), make=GradientSelection, needs_start=True
         ),
-        MethodChoice(
-            name=TrainingMethodName.HEAD, settings=_NONE, make=lambda _, start: HeadOnly(start), needs_start=True
-        ),
-        MethodChoice(
-            name=TrainingMethodName.FULL, settings=_NONE, make=lambda _, start: TrainingMethod(start), needs_start=True
-        ),
+        MethodChoice(name=TrainingMethodName.HEAD, settings=_NONE, make=HeadOnly, needs_start=True),
+        MethodChoice(name=TrainingMethodName.FULL, settings=_NONE, make=TrainingMethod, needs_start=True),
         MethodChoice(
             name=TrainingMethodName.RES_CBM,
             settings=ResCbmSettings(),

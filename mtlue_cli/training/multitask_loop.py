@@ -19,7 +19,7 @@ from mtlue_cli.training.augment import apply_view, draw_crop, labels_of, view_la
 from mtlue_cli.training.intervention import Intervention, Mixture
 from mtlue_cli.training.methods import TrainingMethod
 from mtlue_cli.training.runtime import autocast, choose_precision
-from mtlue_cli.weightings.registry import build_weighting
+from mtlue_cli.weightings import build_weighting
 
 MILESTONES = (0.6, 0.8)
 """Shares of the epochs after which the learning rate drops to a tenth (36 and 48 of the paper's 60)."""

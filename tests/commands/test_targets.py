@@ -22,10 +22,11 @@ DIGITS = "0123456789abcdef" * 4
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """Photos, weights, a key, and a release."""
+    """Photos, weights, a key, a release, and what would be the sealed answers if the photos were probes."""
     labels = write_images(tmp_path / "photos")
     weights = write_checkpoint(tmp_path / "generator.safetensors")
     protect_folder(ProtectConfig(tmp_path / "photos", labels, weights=str(weights), device="cpu"), SilentProgress())
+    (tmp_path / "photos.sealed.json").touch()
     (tmp_path / "key").write_text(DIGITS)
     (tmp_path / "key").chmod(0o600)
     return tmp_path
@@ -60,6 +61,10 @@ def verify(option: str) -> Callable[[Path, Path], Result]:
     return judge
 
 
+def trace_judge(folder: Path, target: Path) -> Result:
+    return run("trace", "judge", folder / "photos", "--answers", folder / "photos/labels.csv", "--report", target)
+
+
 @pytest.mark.parametrize(
     ("command", "target", "reason"),
     [
@@ -76,6 +81,9 @@ def verify(option: str) -> Callable[[Path, Path], Result]:
         (verify("--report"), "photos/photo2.jpg", "is a photo of IMAGES"),
         (verify("--junit"), "photos/labels.csv", "is the file of --labels"),
         (verify("--markdown"), f"photos-protected/{FOLDER}/run.json", "lies in the release"),
+        (trace_judge, "photos/labels.csv", "is the file of --answers"),
+        (trace_judge, "photos/photo1.png", "is a photo of PROBES"),
+        (trace_judge, "photos.sealed.json", "is the file of --sealed"),
     ],
 )
 def test_a_result_that_would_replace_something_is_refused(

@@ -10,7 +10,7 @@ from mtlue_cli.networks.backbones import BACKBONES, Backbone
 from mtlue_cli.networks.multitask import ImageLevelNetwork, MixedNetwork, build_network
 from mtlue_cli.tasks.losses import task_losses
 from mtlue_cli.tasks.spec import TaskSet
-from mtlue_cli.weightings.registry import build_weighting
+from mtlue_cli.weightings import build_weighting
 from tests.dense_sample import BRIGHT, TASKS, draw_scenes
 from tests.tiny_network import make_transformer_shallow
 

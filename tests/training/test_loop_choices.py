@@ -11,8 +11,7 @@ from mtlue_cli.choices import BackboneName, WeightingName
 from mtlue_cli.networks.backbones import BACKBONES, BackboneSpec
 from mtlue_cli.networks.multitask import MultiTaskNetwork, build_network
 from mtlue_cli.training.multitask_loop import LearningSettings, train_multitask
-from mtlue_cli.weightings.losses import LinearScalarisation, UncertaintyWeighting
-from mtlue_cli.weightings.registry import WEIGHTINGS, WeightingSpec
+from mtlue_cli.weightings import WEIGHTINGS, LinearScalarisation, UncertaintyWeighting, WeightingSpec
 from tests.multitask_sample import TASKS, draw_sample
 
 pytestmark = pytest.mark.usefixtures("tiny_small")

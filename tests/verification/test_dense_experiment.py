@@ -21,9 +21,8 @@ from mtlue_cli.tasks.spec import TaskSet
 from mtlue_cli.training.augment import centred_labels
 from mtlue_cli.training.multitask_loop import LearningSettings
 from mtlue_cli.verification.conditions import Condition, Material, VictimSpec
+from mtlue_cli.verification.countermeasures.augmentation import CutMix, RandomResizedCrop, zoom_map
 from mtlue_cli.verification.countermeasures.base import AttackerView, Pairs
-from mtlue_cli.verification.countermeasures.mixing import CutMix
-from mtlue_cli.verification.countermeasures.random_resized_crop import RandomResizedCrop, zoom_map
 from mtlue_cli.verification.countermeasures.registry import COUNTERMEASURES, countermeasure_named
 from mtlue_cli.verification.experiment import ExperimentData, Laboratory
 from mtlue_cli.verification.figures import figures_of

@@ -11,8 +11,7 @@ from mtlue_cli.networks.backbones import Backbone
 from mtlue_cli.networks.multitask import ImageLevelNetwork
 from mtlue_cli.tasks.losses import task_losses
 from mtlue_cli.tasks.spec import Task, TaskSet
-from mtlue_cli.weightings.base import Weighting
-from mtlue_cli.weightings.registry import WEIGHTINGS, build_weighting
+from mtlue_cli.weightings import WEIGHTINGS, Weighting, build_weighting
 
 TASKS = TaskSet(
     (

@@ -9,10 +9,15 @@ import torch
 from mtlue_cli.choices import WeightingName
 from mtlue_cli.errors import InputError
 from mtlue_cli.tasks.spec import UNLABELLED
-from mtlue_cli.weightings.base import Weighting
-from mtlue_cli.weightings.gradients import RepresentationWeighting
-from mtlue_cli.weightings.losses import LinearScalarisation
-from mtlue_cli.weightings.registry import INSTALL, WEIGHTINGS, WeightingSpec, require_installed
+from mtlue_cli.weightings import (
+    INSTALL,
+    WEIGHTINGS,
+    LinearScalarisation,
+    RepresentationWeighting,
+    Weighting,
+    WeightingSpec,
+    require_installed,
+)
 from tests.weightings.small_network import TASKS, below_heads, cosine, draw, network, step, weighting
 
 EVERY = pytest.mark.parametrize("name", list(WEIGHTINGS), ids=lambda name: name.value)

@@ -9,9 +9,15 @@ import torch
 from torch import Tensor
 
 from mtlue_cli.choices import WeightingName
-from mtlue_cli.weightings.base import Weighting
-from mtlue_cli.weightings.gradients import RepresentationWeighting, excess_mtl, torchjd
-from mtlue_cli.weightings.losses import DynamicWeightAverage, RandomLossWeighting, UncertaintyWeighting
+from mtlue_cli.weightings import (
+    DynamicWeightAverage,
+    RandomLossWeighting,
+    RepresentationWeighting,
+    UncertaintyWeighting,
+    Weighting,
+    excess_mtl,
+    torchjd,
+)
 from tests.weightings.small_network import weighting
 
 ORTHOGONAL = ((2.0, 0.0), (0.0, 1.0))

@@ -9,7 +9,7 @@ import pytest
 from mtlue_cli.errors import CheckpointError, InputError, MtlueError
 from mtlue_cli.generator import checkpoint
 from mtlue_cli.generator.checkpoint import CheckpointCard, load_checkpoint
-from mtlue_cli.release.records import FOLDER, Record
+from mtlue_cli.release.records import FOLDER, Record, read_run
 from mtlue_cli.release.release import Release
 from mtlue_cli.workflows.progress import SilentProgress
 from mtlue_cli.workflows.protect.config import ProtectConfig
@@ -136,7 +136,7 @@ def test_a_link_that_appears_in_a_release_keeps_it_from_being_called_complete(
     monkeypatch.setattr(Release, "add", linking)
     with pytest.raises(MtlueError, match=r"did not write appeared in .*: more .a link."):
         protect_folder(config, SilentProgress())
-    assert not Release(config.release).settings.complete
+    assert not read_run(config.release).complete
 
 
 @pytest.mark.parametrize(

@@ -668,7 +668,7 @@ def test_settings_at_fault_are_reported_together(config: VerifyConfig) -> None:
 
 
 def test_a_weighting_that_is_not_installed_is_named(config: VerifyConfig, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("mtlue_cli.weightings.registry.find_spec", lambda _: None)
+    monkeypatch.setattr("mtlue_cli.weightings.find_spec", lambda _: None)
     (config.protected or Path()).mkdir()
     with pytest.raises(InputError, match="fairgrad needs scipy") as caught:
         verify_release(replace(config, weightings=(WeightingName.FAIRGRAD,)), SilentProgress())

@@ -1,1 +1,1 @@
-"""What an attacker may do against the protection, one file each."""
+"""What an attacker may do against the protection."""

@@ -187,11 +187,7 @@ class Augmentation(Countermeasure):
 
 @dataclass(frozen=True, kw_only=True)
 class CountermeasureChoice(Choice[Countermeasure]):
-    """One countermeasure of the registry; its ``settings`` are the countermeasure itself.
-
-    Attributes:
-        tier: The lowest tier that includes it.
-    """
+    """One countermeasure of the registry, which its ``settings`` are, and the lowest tier that includes it."""
 
     tier: Tier
 

@@ -18,30 +18,35 @@ from collections.abc import Mapping
 from mtlue_cli.choices import CountermeasureName, Tier
 from mtlue_cli.training.named_settings import choose
 from mtlue_cli.verification.countermeasures.adversarial_training import AdversarialTraining, FgsmTraining
+from mtlue_cli.verification.countermeasures.augmentation import (
+    ColourJitter,
+    CutMix,
+    Cutout,
+    GaussianNoise,
+    MixUp,
+    NonlinearTransformations,
+    RandomInterpolation,
+    RandomResizedCrop,
+    RandomSharpening,
+)
 from mtlue_cli.verification.countermeasures.base import CountermeasureChoice
-from mtlue_cli.verification.countermeasures.bit_depth import FewerBits
-from mtlue_cli.verification.countermeasures.chroma_low_pass import ChromaBlur
-from mtlue_cli.verification.countermeasures.colour_jitter import ColourJitter
-from mtlue_cli.verification.countermeasures.cutout import Cutout
 from mtlue_cli.verification.countermeasures.early_stop import EarlyStop
-from mtlue_cli.verification.countermeasures.gaussian_blur import Blur
-from mtlue_cli.verification.countermeasures.gaussian_noise import GaussianNoise
-from mtlue_cli.verification.countermeasures.grayscale import ToGrayscale
 from mtlue_cli.verification.countermeasures.in_order import STEPS, in_order
-from mtlue_cli.verification.countermeasures.jpeg import JpegRoundTrip
 from mtlue_cli.verification.countermeasures.label_regression import LabelRegression
-from mtlue_cli.verification.countermeasures.low_pass import LowPass
-from mtlue_cli.verification.countermeasures.mixing import CutMix, MixUp
-from mtlue_cli.verification.countermeasures.nonlinear import NonlinearTransformations
 from mtlue_cli.verification.countermeasures.orthogonal_projection import OrthogonalProjection
 from mtlue_cli.verification.countermeasures.pair_purification import PairPurification
 from mtlue_cli.verification.countermeasures.pair_remover import PairRemover
+from mtlue_cli.verification.countermeasures.preprocessing import (
+    Blur,
+    ChromaBlur,
+    FewerBits,
+    JpegRoundTrip,
+    LowPass,
+    ResizeDownUp,
+    ToGrayscale,
+)
 from mtlue_cli.verification.countermeasures.purification import Purification
-from mtlue_cli.verification.countermeasures.random_interpolation import RandomInterpolation
-from mtlue_cli.verification.countermeasures.random_resized_crop import RandomResizedCrop
-from mtlue_cli.verification.countermeasures.random_sharpening import RandomSharpening
 from mtlue_cli.verification.countermeasures.recompute_removal import RecomputeRemoval
-from mtlue_cli.verification.countermeasures.resize_down_up import ResizeDownUp
 from mtlue_cli.verification.countermeasures.ueraser import UEraser
 
 COUNTERMEASURES: Mapping[str, CountermeasureChoice] = {

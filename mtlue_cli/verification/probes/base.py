@@ -67,11 +67,7 @@ class ProbeFigures(Document, frozen=True):
 
 
 class Probe(ABC):
-    """A measurement that trains no victim; a subclass is a frozen dataclass whose fields are its settings.
-
-    Attributes:
-        title: For a reader, a few words.
-    """
+    """A measurement that trains no victim; a subclass is a frozen dataclass whose fields are its settings."""
 
     title = ""
 

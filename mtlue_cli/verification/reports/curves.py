@@ -44,14 +44,7 @@ class Tick:
 
 @dataclass(frozen=True)
 class Chart:
-    """The curves of one condition.
-
-    Attributes:
-        condition: Which.
-        summary: What the picture shows, in words.
-        lines: Curves, one or more a seed.
-        x_ticks, y_ticks: Epochs and percentages.
-    """
+    """The curves of one condition, one or more a seed, over epochs, in percent."""
 
     condition: ConditionFigures
     summary: str

@@ -166,11 +166,8 @@ def _condition_row(condition: ConditionFigures, gate: float) -> list[str]:
         passed = "⚠️ undecided"
     else:
         passed = "❌ above" if condition.above_gate else "✅ below"
-    return [f"{name} ({_victim(condition)})", condition.role, *figures, task, passed]
-
-
-def _victim(condition: ConditionFigures) -> str:
-    return _escaped(clipped(victim_in_words(condition), MOST_NAME))
+    victim = _escaped(clipped(victim_in_words(condition), MOST_NAME))
+    return [f"{name} ({victim})", condition.role, *figures, task, passed]
 
 
 def _matrix(document: VerifyDocument) -> Iterable[str]:

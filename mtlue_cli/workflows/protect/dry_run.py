@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
-import numpy.typing as npt
 
 from mtlue_cli.choices import ExitCode, Quality, metadata_groups
 from mtlue_cli.documents import Document
@@ -227,7 +226,8 @@ def draw_preview(config: ProtectConfig, count: int, progress: Progress, inputs: 
     if not shown:
         raise InputError("none of the photos can be protected, so there is nothing to show")
     deltas = generator.perturb([photo.square for photo in shown], labels_of(shown), plan.run.epsilon)
-    originals = np.stack([_small(photo) for photo in shown])
+    squares = np.stack([to_square(photo.image, PREVIEW_SIDE) for photo in shown])
+    originals = np.ascontiguousarray(squares.transpose(0, 2, 3, 1))
     protected = np.stack(
         [protect_pixels(pixels, delta, plan.run.epsilon) for pixels, delta in zip(originals, deltas, strict=True)]
     )
@@ -248,7 +248,3 @@ def _prepared(plan: ProtectPlan, images: Path, rows: list[int], progress: Progre
         else:
             progress.note(f"not shown: {plan.table.file_names[row]}: {getattr(outcome, 'reason', '')}")
     return found
-
-
-def _small(photo: Prepared) -> npt.NDArray[np.uint8]:
-    return np.ascontiguousarray(to_square(photo.image, PREVIEW_SIDE).transpose(1, 2, 0))

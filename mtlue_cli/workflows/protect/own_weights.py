@@ -18,7 +18,7 @@ from mtlue_cli.errors import CheckpointError, InputError, MtlueError
 from mtlue_cli.files import shown, unwritable
 from mtlue_cli.generator.checkpoint import CheckpointCard, read_card
 from mtlue_cli.generator.shipped import DEFAULT, SUFFIX, shipped_weights
-from mtlue_cli.tasks.classes import MAX_CLASSES, class_faults
+from mtlue_cli.tasks.classes import unfit
 from mtlue_cli.tasks.overview import ColumnUse, column_uses
 from mtlue_cli.tasks.spec import LabelTable, TaskSet
 from mtlue_cli.tasks.wording import counted, quoted
@@ -94,7 +94,9 @@ def find_weights(config: ProtectConfig, inputs: ProtectInputs, progress: Progres
         return _ready_made(config, inputs)
     columns = inputs.labels.table.tasks
     left_out = inputs.left_out_columns(overwrite=config.overwrite)
-    fit = without(columns, _unfit(columns), config.tasks, left_out)
+    # Several spellings of a class are for training to refuse.
+    reasons = {task.name: reason for task in columns if (reason := unfit(task)) is not None}
+    fit = without(columns, reasons, config.tasks, left_out)
     tasks = select_tasks(fit.tasks, config.tasks, config.exclude, columns)
     refuse_spellings(tasks, inputs, overwrite=config.overwrite)
     uses = column_uses(inputs.labels, tasks.names, reasons_against(config, columns, fit.unfit))
@@ -121,16 +123,6 @@ def labelled_images(table: LabelTable, tasks: TaskSet) -> int:
         else:
             known |= table.columns[task.name] >= 0
     return int(known.sum())
-
-
-def _unfit(columns: TaskSet) -> dict[str, str]:
-    """Why nothing can be learned from a column, by name; several spellings of a class are for training to refuse."""
-    faults = {task.name: class_faults(task) for task in columns}
-    return {
-        task.name: faults[task.name][0].removeprefix(f"column {quoted(task.name)} ")
-        for task in columns
-        if faults[task.name] and (task.is_dense or not 2 <= task.num_classes <= MAX_CLASSES)
-    }
 
 
 @dataclass(frozen=True)

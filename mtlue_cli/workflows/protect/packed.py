@@ -97,12 +97,7 @@ def protect_shards(config: ProtectConfig, shards: Shards, progress: Progress) ->
 
 
 class _Renaming:
-    """Progress that speaks of the user's folders, not of those in which shards are unpacked.
-
-    Args:
-        progress: Reports every step.
-        names: Text to its replacement.
-    """
+    """Progress that speaks of the user's folders, not of those in which shards are unpacked."""
 
     def __init__(self, progress: Progress, names: Mapping[str, str]) -> None:
         self._progress, self._names = progress, names

@@ -367,11 +367,7 @@ class MapCopies:
         self._locks: dict[str, threading.Lock] = {}
 
     def digests(self, names: Iterable[str], photo: str) -> dict[str, str]:
-        """SHA-256 of each map as it is released, by its name.
-
-        Args:
-            names: The maps of a photo.
-            photo: SHA-256 of the photo.
+        """SHA-256 of each map as it is released, by its name; ``photo`` is the SHA-256 of the photo.
 
         Raises:
             ImageError: One cannot be read, or is the photo itself.

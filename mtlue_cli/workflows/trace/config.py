@@ -95,17 +95,6 @@ class JudgeConfig:
 
 
 @dataclass(frozen=True)
-class JudgeReportOptions:
-    """What ``trace judge`` writes.
-
-    Attributes:
-        report: Write one self-contained HTML page for readers who do not know the program.
-    """
-
-    report: Annotated[Path | None, Option(panel=OUTPUT, metavar="FILE.html", takes="file")] = None
-
-
-@dataclass(frozen=True)
 class CopyConfig:
     """What ``trace copy`` compares.
 

@@ -225,13 +225,9 @@ def open_release(folder: Path, key_file: Path | None, weights: Path | None) -> t
 
 
 class Drawn:
-    """Everything that is drawn for a set of probes, from its seed.
+    """Everything that is drawn for a set of probes, from its seed of 64 hexadecimal digits.
 
-    Args:
-        release: With its codes.
-        plan: The design.
-        seed: 64 hexadecimal digits.
-        epsilon: Largest bound, in 255ths.
+    The release is one with its codes; ``epsilon`` is the largest bound, in 255ths.
     """
 
     def __init__(self, release: KeyedRelease, plan: Plan, seed: str, epsilon: int) -> None:

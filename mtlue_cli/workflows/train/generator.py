@@ -30,12 +30,11 @@ from mtlue_cli.tasks.paths import names_below
 from mtlue_cli.tasks.spec import LabelTable, TaskSet
 from mtlue_cli.tasks.wording import counted
 from mtlue_cli.training.generator_loop import GeneratorLoop
-from mtlue_cli.training.pretrained import PretrainedStart, load_packaged
+from mtlue_cli.training.pretrained import load_packaged
 from mtlue_cli.training.runtime import data_digest, flush_denormals, library_versions
 from mtlue_cli.workflows.progress import Progress
 from mtlue_cli.workflows.train.config import (
     IMAGENET_SURROGATES,
-    SurrogateChoice,
     TrainConfig,
     check_usage,
     surrogates_named,
@@ -89,7 +88,8 @@ def train_generator(
     large = [one.name for one in asked if BACKBONES[one.backbone].smallest_side > config.size]
     if large:
         raise InputError(f"--size {config.size} is too small for the surrogate {large[0]}", hint="give a larger --size")
-    pretrained = _imagenet_weights(asked or THROUGH_ATTACKS.surrogates)  # before images, which take long to read
+    imagenet = [one.backbone for one in asked or THROUGH_ATTACKS.surrogates if one.name in IMAGENET_SURROGATES]
+    pretrained = load_packaged(imagenet[0]) if imagenet else None  # before images, which take long to read
     data = _load(table, kept, config, progress)
     recipe = recipe_for(config, data, trained=start is not None and start.is_trained)
     batch, parts = recipe.batch_size, processes.count * config.accumulate
@@ -194,12 +194,6 @@ def _load(table: LabelTable, kept: tuple[str, ...], config: TrainConfig, progres
         table, images = table.take(rows), images[rows]
     labels = load_labels(table, generator_size(config.size), workers=config.workers)
     return TrainingData(images, labels, with_spans(table.tasks, labels), data_digest(images, labels), kept)
-
-
-def _imagenet_weights(surrogates: Sequence[SurrogateChoice]) -> PretrainedStart | None:
-    """What surrogates on ImageNet start from; None if there is no such surrogate."""
-    backbones = [one.backbone for one in surrogates if one.name in IMAGENET_SURROGATES]
-    return load_packaged(backbones[0]) if backbones else None
 
 
 def _card(

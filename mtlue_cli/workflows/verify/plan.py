@@ -32,7 +32,7 @@ from mtlue_cli.verification.conditions import Condition, VictimSpec, plan_condit
 from mtlue_cli.verification.countermeasures.registry import COUNTERMEASURES, countermeasure_named
 from mtlue_cli.verification.experiment import NO_SERVICE
 from mtlue_cli.verification.tiers import TIERS, NotTested, not_tested
-from mtlue_cli.weightings.registry import INSTALL, WEIGHTINGS, require_installed
+from mtlue_cli.weightings import INSTALL, WEIGHTINGS, require_installed
 from mtlue_cli.workflows.verify.config import VerifyConfig, check_options
 
 DEFAULT_EPOCHS = 8

@@ -111,7 +111,7 @@ class _Verification:
         loaded = None if config.weights is None else load_checkpoint(resolve_weights(config.weights, labels.tasks))
         promise, table, own_test = checked_labels(config, plan, given, None if loaded is None else loaded.card)
         loaded, key, key_notes = (None, None, ()) if loaded is None else bound_to_key(loaded, config.key, given)
-        device = choose_device(self.engine.here)
+        device = choose_device(self.engine.device if self.engine.works_here else "cpu")
         described = self.engine.described(describe_device(device))
         self._show_subject(given, promise, described, key_notes)
         self._note([*promise.notes, *plan_notes(plan, table.tasks)])

@@ -8,21 +8,23 @@ from torch import Tensor, nn
 from torchvision.transforms.v2 import functional
 
 from mtlue_cli.training.intervention import Mixture
-from mtlue_cli.verification.countermeasures.base import AttackerView, Augmentation
-from mtlue_cli.verification.countermeasures.colour_jitter import (
+from mtlue_cli.verification.countermeasures.augmentation import (
     ColourJitter,
+    CutMix,
+    Cutout,
+    GaussianNoise,
+    MixUp,
+    NonlinearTransformations,
+    RandomInterpolation,
+    RandomResizedCrop,
+    RandomSharpening,
     brighten,
     change_contrast,
     saturate,
     turn_hue,
+    zoom,
 )
-from mtlue_cli.verification.countermeasures.cutout import Cutout
-from mtlue_cli.verification.countermeasures.gaussian_noise import GaussianNoise
-from mtlue_cli.verification.countermeasures.mixing import CutMix, MixUp
-from mtlue_cli.verification.countermeasures.nonlinear import NonlinearTransformations
-from mtlue_cli.verification.countermeasures.random_interpolation import RandomInterpolation
-from mtlue_cli.verification.countermeasures.random_resized_crop import RandomResizedCrop, zoom
-from mtlue_cli.verification.countermeasures.random_sharpening import RandomSharpening
+from mtlue_cli.verification.countermeasures.base import AttackerView, Augmentation
 from tests.multitask_sample import TASKS
 
 IDENTITIES = {"colour": torch.arange(8), "bright": torch.arange(8)}

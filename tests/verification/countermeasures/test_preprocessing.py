@@ -8,13 +8,15 @@ import torch
 from torch import Tensor
 
 from mtlue_cli.verification.countermeasures.base import CHUNK, AttackerView, Preprocessing, rounded
-from mtlue_cli.verification.countermeasures.bit_depth import FewerBits
-from mtlue_cli.verification.countermeasures.chroma_low_pass import ChromaBlur
-from mtlue_cli.verification.countermeasures.gaussian_blur import Blur
-from mtlue_cli.verification.countermeasures.grayscale import ToGrayscale
-from mtlue_cli.verification.countermeasures.jpeg import JpegRoundTrip
-from mtlue_cli.verification.countermeasures.low_pass import LowPass
-from mtlue_cli.verification.countermeasures.resize_down_up import ResizeDownUp
+from mtlue_cli.verification.countermeasures.preprocessing import (
+    Blur,
+    ChromaBlur,
+    FewerBits,
+    JpegRoundTrip,
+    LowPass,
+    ResizeDownUp,
+    ToGrayscale,
+)
 from tests.multitask_sample import TASKS, draw_sample
 
 

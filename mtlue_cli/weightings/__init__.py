@@ -1,1 +1,0 @@
-"""Task weightings of a multi-task network: adapters on TorchJD."""
