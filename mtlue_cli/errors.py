@@ -50,6 +50,10 @@ class CheckpointError(InputError):
     """A checkpoint that cannot be used: unreadable, damaged, foreign or for other tasks."""
 
 
+class DivergedError(MtlueError):
+    """A training whose loss or weights are no longer finite."""
+
+
 class ImageError(MtlueError):
     """One image that cannot be read or written; recorded for that image, and the run continues."""
 

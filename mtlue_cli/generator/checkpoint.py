@@ -13,7 +13,7 @@ from safetensors import SafetensorError, safe_open
 
 from mtlue_cli.budget import budget
 from mtlue_cli.choices import CPU_CALL_SIZE, MAX_PATTERN_CELLS
-from mtlue_cli.errors import CheckpointError, MtlueError
+from mtlue_cli.errors import CheckpointError, DivergedError
 from mtlue_cli.files import open_regular, write_atomically
 from mtlue_cli.tasks.spec import TaskSet
 
@@ -120,13 +120,13 @@ def save_checkpoint(
     """Write weights and card atomically, for the owner alone if ``private``; returns the card with the weights' digest.
 
     Raises:
-        MtlueError: The weights are not finite: training has diverged.
+        DivergedError: The weights are not finite: training has diverged.
     """
     from safetensors.torch import save
 
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in generator.state_dict().items()}
     if not all(tensor.isfinite().all() for tensor in tensors.values()):
-        raise MtlueError("training has diverged: the generator's weights are not finite; lower --learning-rate")
+        raise DivergedError("training has diverged: the generator's weights are not finite; lower --learning-rate")
     complete = replace(card, digest=weights_digest(tensors), name=path.stem)
     write_atomically(path, save(tensors, metadata={METADATA_KEY: sealed(complete.to_json())}), private=private)
     return complete

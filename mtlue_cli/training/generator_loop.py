@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from mtlue_cli.choices import Precision
 from mtlue_cli.devices import ALONE, Processes
+from mtlue_cli.errors import DivergedError
 from mtlue_cli.generator.model import PerturbationGenerator
 from mtlue_cli.objectives import Objective
 from mtlue_cli.perturbation.bound import add_to_training_images
@@ -152,11 +153,13 @@ class GeneratorLoop:
         self.optimizer.step()
         self.objective.step_surrogate(self.processes)
         self.step += 1
-        if self.visibility is not None and self.step % ADAPT_STEPS == 0:
-            self.visibility.adapt(self.generator)
         loss, base, intra, inter, agreement, change = self.processes.mean(
             [sum(values) / len(parts) for values in zip(*figures, strict=True)]
         )
+        if not math.isfinite(loss):
+            raise DivergedError(f"training has diverged in step {self.step}: the loss is {loss}; lower --learning-rate")
+        if self.visibility is not None and self.step % ADAPT_STEPS == 0:
+            self.visibility.adapt(self.generator)
         return StepRecord(self.step, loss, base, intra, inter, agreement, change, time.monotonic() - started)
 
     def _learned(self) -> list[nn.Parameter]:

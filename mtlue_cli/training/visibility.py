@@ -12,6 +12,7 @@ from mtlue_cli.generator.model import PerturbationGenerator
 from mtlue_cli.generator.network import resized
 from mtlue_cli.metrics.flip import SAMPLE, mean_flip
 from mtlue_cli.perturbation.bound import LEVELS, add_bounded
+from mtlue_cli.tasks.label_tensors import as_labels
 
 FLIP_TARGETS: Mapping[Visibility, float | None] = {
     Visibility.LOW: FLIP_LOW,
@@ -82,7 +83,8 @@ class VisibilityControl:
     def __init__(self, target: float, images: Tensor, labels: Mapping[str, Tensor]) -> None:
         self._target = target * MARGIN
         rows = torch.linspace(0, len(images) - 1, min(SAMPLE, len(images))).long()
-        self._images, self._labels = images[rows], {name: column[rows] for name, column in labels.items()}
+        self._images = images[rows]
+        self._labels = {name: as_labels(column[rows]) for name, column in labels.items()}
         self._photos = enlarged(self._images.float()).round().byte()
         self._weight = FIRST_WEIGHT
         self.flip: float | None = None

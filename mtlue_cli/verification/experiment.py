@@ -13,7 +13,7 @@ from torch import Tensor
 from mtlue_cli import __version__
 from mtlue_cli.choices import BackboneName, WeightingName
 from mtlue_cli.devices import training_processes
-from mtlue_cli.errors import InputError
+from mtlue_cli.errors import DivergedError, InputError
 from mtlue_cli.files import file_digest
 from mtlue_cli.networks.concept_bottleneck import bottleneck_of
 from mtlue_cli.networks.multitask import MultiTaskNetwork
@@ -57,10 +57,6 @@ NO_SERVICE = "nobody protects the attacker's images for him: judge the generator
 
 PACKAGES = ("numpy", "pillow", "torch", "torchmetrics", "torchvision")
 """What computes a result beside this program; another version may compute another one."""
-
-
-class DivergedError(Exception):
-    """A victim whose loss or output is no longer finite; it says nothing of the release."""
 
 
 @dataclass(frozen=True)

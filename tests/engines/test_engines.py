@@ -15,13 +15,13 @@ from mtlue_cli.choices import BackboneName, EngineName, ExitCode, Unlabelled
 from mtlue_cli.commands.app import app
 from mtlue_cli.engines import ray as ray_engine
 from mtlue_cli.engines.engine import engine_of
-from mtlue_cli.errors import InputError, MtlueError
+from mtlue_cli.errors import DivergedError, InputError, MtlueError
 from mtlue_cli.keys import VARIABLE
 from mtlue_cli.release.lent import Lent
 from mtlue_cli.release.records import FOLDER, LENT_NAME
 from mtlue_cli.release.release import Release
 from mtlue_cli.verification.conditions import Condition, Material
-from mtlue_cli.verification.experiment import DivergedError, Laboratory
+from mtlue_cli.verification.experiment import Laboratory
 from mtlue_cli.verification.victim_result import VictimResult
 from mtlue_cli.workflows.inspect import inspect_release
 from mtlue_cli.workflows.progress import SilentProgress

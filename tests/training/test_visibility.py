@@ -7,8 +7,10 @@ import pytest
 import torch
 
 from mtlue_cli.choices import ObjectiveName, Visibility
+from mtlue_cli.generator.model import GeneratorConfig, PerturbationGenerator
 from mtlue_cli.metrics.flip import mean_flip
 from mtlue_cli.options import option_fields
+from mtlue_cli.tasks.label_tensors import STORED
 from mtlue_cli.training.generator_loop import GeneratorLoop
 from mtlue_cli.training.runtime import load_state, save_state
 from mtlue_cli.training.visibility import (
@@ -21,6 +23,8 @@ from mtlue_cli.training.visibility import (
 )
 from mtlue_cli.workflows.protect.config import ProtectConfig
 from mtlue_cli.workflows.train.config import TrainConfig
+from tests.dense_sample import TASKS as SCENES
+from tests.dense_sample import draw_scenes
 from tests.training.test_generator_loop import SETTINGS, make_loop, weights
 
 pytestmark = pytest.mark.usefixtures("tiny_small")
@@ -111,3 +115,13 @@ def test_a_weight_out_of_range_is_refused() -> None:
     loop = with_control(0.03)
     with pytest.raises(ValueError, match="visibility penalty"):
         loop.load_state_dict({**loop.state_dict(), "visibility": {"weight": 1e9}})
+
+
+def test_maps_are_measured_as_they_are_stored() -> None:
+    images, labels = draw_scenes(6, 32)
+    generator = PerturbationGenerator(GeneratorConfig(image_size=32), SCENES, seed=0)
+    stored = {
+        name: column.to(STORED[SCENES[name].kind]) if SCENES[name].is_dense else column
+        for name, column in labels.items()
+    }
+    assert 0 < VisibilityControl(0.13, images, stored).measure(generator) < 1

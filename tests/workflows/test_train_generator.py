@@ -3,9 +3,11 @@
 import csv
 import json
 import sys
+import time
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -20,7 +22,7 @@ from mtlue_cli.choices import (
     TrainingMethodName,
     Visibility,
 )
-from mtlue_cli.errors import CheckpointError, InputError
+from mtlue_cli.errors import CheckpointError, DivergedError, InputError
 from mtlue_cli.generator.checkpoint import load_checkpoint
 from mtlue_cli.generator.model import GeneratorConfig
 from mtlue_cli.keys import Key
@@ -28,6 +30,7 @@ from mtlue_cli.tasks.spec import Task, TaskSet
 from mtlue_cli.training.distortions import PLAIN
 from mtlue_cli.training.runtime import load_state, save_state
 from mtlue_cli.workflows.progress import SilentProgress
+from mtlue_cli.workflows.train import generator as generator_module
 from mtlue_cli.workflows.train import settings
 from mtlue_cli.workflows.train.config import TrainConfig, surrogates_named
 from mtlue_cli.workflows.train.generator import train_generator
@@ -44,6 +47,7 @@ from mtlue_cli.workflows.train.settings import (
 )
 from tests.launched import in_processes
 from tests.multitask_sample import TASKS, draw_sample
+from tests.protect_runs import Notes
 
 pytestmark = pytest.mark.usefixtures("tiny_small")
 
@@ -536,3 +540,42 @@ def test_a_training_without_a_key_continues_too(
         train_generator(config, progress)
     assert any(note.startswith("no key authenticates the state of this training") for note in progress.notes)
     assert train_generator(config, SilentProgress()).card.settings["steps"] == 6
+
+
+def test_images_without_a_label_are_left_out(config: TrainConfig, tmp_path: Path) -> None:
+    rows = config.labels.read_text().splitlines()
+    empty = [f"{row.split(',')[0]}{',' * rows[0].count(',')}" for row in rows[1:11]]
+    labels = tmp_path / "sparse.csv"
+    labels.write_text("\n".join([rows[0], *empty, *rows[11:]]))
+    progress = Notes()
+    result = train_generator(replace(config, labels=labels, limit=20), progress)
+    assert result.card.settings["images"] == 10
+    assert "training leaves out 10 images without a label in these columns" in progress.lines
+
+
+def test_a_training_that_diverges_leaves_nothing_to_continue(config: TrainConfig) -> None:
+    with pytest.raises(DivergedError, match="diverged in step"):
+        train_generator(replace(config, learning_rate=1e30), SilentProgress())
+    assert not config.out.exists()
+    assert not config.state_folder.exists()
+
+
+def test_minutes_begin_after_reading(config: TrainConfig, monkeypatch: pytest.MonkeyPatch) -> None:
+    clock, late = time.monotonic, [0.0]
+    monkeypatch.setattr(time, "monotonic", lambda: clock() + late[0])
+
+    def slow(*given: Any) -> TrainingData:  # noqa: ANN401 - as the function it replaces
+        late[0] += 3600
+        return load(*given)
+
+    load = generator_module._load
+    monkeypatch.setattr(generator_module, "_load", slow)
+    result = train_generator(replace(config, epochs=None, max_minutes=5, max_steps=20), SilentProgress())
+    assert result.steps == 20
+
+
+def test_one_image_per_part_is_refused_where_a_surrogate_learns_beside(config: TrainConfig) -> None:
+    alone = replace(config, batch_size=4, accumulate=4)
+    train_generator(replace(alone, learnability_weight=0.0), SilentProgress())
+    with pytest.raises(InputError, match="have one image each"):
+        train_generator(replace(alone, learnability_weight=1.0, overwrite=True), SilentProgress())

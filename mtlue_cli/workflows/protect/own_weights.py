@@ -33,7 +33,7 @@ from mtlue_cli.workflows.protect.plan import (
     refuse_spellings,
     select_tasks,
 )
-from mtlue_cli.workflows.train.config import TrainConfig, state_folder, trained_through_grey
+from mtlue_cli.workflows.train.config import SURROGATE_BATCH, TrainConfig, state_folder, trained_through_grey
 
 MOST_IMAGES = 50_000
 """Training takes at most so many images, spread evenly over the rows: it keeps them in memory."""
@@ -44,6 +44,10 @@ LEAST_STEPS = 500
 
 MOST_STEPS = 6000
 """Steps after which training ends even if there is time left, as on a GPU."""
+
+SURROGATE_STEPS = 192
+"""Least steps of a surrogate, in 6 to 24 passes over the images: 24 are what was measured with 500 faces
+(docs/results.md)."""
 
 QUICK_WARNING = (
     "the ready-made patterns of --quick stop plain training only: turning the images grey undoes them, and so does "
@@ -260,9 +264,13 @@ class OwnWeights:
             moment = datetime.now(UTC).strftime("%Y%m%dT%H%M%S%f")
             out = unfinished[-1].with_suffix("") if unfinished else weights_store() / f"{self.stem}-{moment}{SUFFIX}"
             used = f"{self.images:,} images" + (f" ({MOST_IMAGES:,} of them)" if self.images > MOST_IMAGES else "")
+            device = describe_device(choose_device(config.device))
             self.progress.note(
-                f"training weights for these {used}: about {self.minutes:g} minutes on "
-                f"{describe_device(choose_device(config.device))}; --train MINUTES changes that, --quick skips it"
+                f"training weights for these {used} on {device}: continuing an interrupted training for as long as it "
+                "was planned; --quick skips it"
+                if unfinished
+                else f"training weights for these {used}: about {self.minutes:g} minutes on {device}; "
+                "--train MINUTES changes that, --quick skips it"
             )
             for warning in self.warnings:
                 self.progress.note(f"warning: {warning}")
@@ -299,6 +307,7 @@ class OwnWeights:
             tasks=self.tasks.names,
             epsilon=8 if config.epsilon is None else config.epsilon,
             visibility=config.visibility,
+            surrogate_epochs=min(24, max(6, -(-SURROGATE_STEPS * SURROGATE_BATCH // max(1, self.images)))),
             max_minutes=self.minutes,
             max_steps=MOST_STEPS,
             least_steps=LEAST_STEPS,

@@ -43,6 +43,10 @@ IMAGENET_SURROGATES = {"imagenet-head": TrainingMethodName.HEAD, "imagenet-full"
 """Surrogates that start from ImageNet weights, and how they are trained from there."""
 
 
+SURROGATE_BATCH = 64
+"""Least images per step of a surrogate: on a CPU half as many take nearly as long."""
+
+
 @dataclass(frozen=True)
 class SurrogateChoice:
     """One surrogate: its backbone, whether it starts from ImageNet weights, and its share of the generator's steps."""
@@ -126,8 +130,8 @@ class TrainConfig:
             low at {FLIP_LOW}. FLIP is a measure of visible differences; uniform noise has 0.05. Unset: normal for tap
             with at most {FEW_TASKS} columns, none of them of maps, and images in colour; else high.
         batch_size: Images per training step. Unset: 32 for tap with at most {FEW_TASKS} columns, else 64.
-        accumulate: Compute each step's images in N parts, for less memory. With --learnability-weight 0 the weights
-            differ by rounding only.
+        accumulate: Compute each step's images in N parts, for less memory. On labelled images with tap or sep and
+            --learnability-weight 0 the weights differ by rounding only.
         learning_rate: Adam's learning rate. Unset: 4e-3 for tap with at most {FEW_TASKS} columns, else 2e-3.
         precision: Number format of the training; auto uses bfloat16 where it is faster.
         licence: Licence to record in the checkpoint, for example that of the images.

@@ -12,8 +12,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from mtlue_cli.choices import ObjectiveName
 from mtlue_cli.devices import ALONE, Processes, choose_device, describe_device
-from mtlue_cli.errors import InputError, MtlueError
+from mtlue_cli.errors import DivergedError, InputError
 from mtlue_cli.generator.checkpoint import CheckpointCard, save_checkpoint
 from mtlue_cli.generator.model import PerturbationGenerator
 from mtlue_cli.images.colouring import coloured
@@ -99,16 +100,21 @@ def train_generator(
             f"--accumulate {config.accumulate} in each of {processes.count} processes",
             hint=f"give a --batch-size that {parts} divides, and at least as many images",
         )
-    if config.private:
-        started = time.monotonic()  # its minutes are for training alone
-    with flush_denormals():
-        run = TrainingRun(config, data, recipe, device, progress, started, start, pretrained, processes)
-        loop, history = run.train()
-    card = _card(config, data, loop, start, history, recipe)
+    if parts > 1 and min(batch, len(data.images)) // parts < 2 and _learns_beside(config, recipe):
+        raise InputError(
+            f"{parts} parts of a step of {batch} images have one image each, and a surrogate that learns beside the "
+            "generator needs two",
+            hint="give a larger --batch-size, or --learnability-weight 0",
+        )
+    read = time.monotonic()  # the minutes are for training alone
     try:
+        with flush_denormals():
+            run = TrainingRun(config, data, recipe, device, progress, read, start, pretrained, processes)
+            loop, history = run.train()
+        card = _card(config, data, loop, start, history, recipe)
         save = partial(save_checkpoint, config.out, loop.generator, card, private=config.private)
         card = processes.on_main(save)
-    except MtlueError:  # it has diverged: resuming would not help
+    except DivergedError:  # resuming would not help
         shutil.rmtree(config.state_folder, ignore_errors=True)
         raise
     if config.private:
@@ -135,13 +141,35 @@ def _chosen(labels: LabelFile, config: TrainConfig) -> tuple[LabelTable, tuple[s
     table = table.recoded(table.tasks.subset((*wanted.names, *kept)))
     if config.limit is not None:
         table = table.take(range(min(config.limit, len(table))))
+    labelled = _labelled(table)
+    unlabelled = len(table) - len(labelled)
+    if unlabelled:
+        table = table.take(labelled)
     if config.most_images is not None and len(table) > config.most_images:
         table = table.take(np.linspace(0, len(table) - 1, config.most_images).astype(int).tolist())
     match = match_labels(config.images, table, others)
     if len(table) < 2:
         number = counted(len(table), "image")
         raise InputError(f"{config.labels} has {number}; a generator needs at least two to learn from")
-    return table, kept, match.notes
+    notes = match.notes
+    if unlabelled:
+        notes = (*notes, f"training leaves out {counted(unlabelled, 'image')} without a label in these columns")
+    return table, kept, notes
+
+
+def _learns_beside(config: TrainConfig, recipe: Recipe) -> bool:
+    """Whether a surrogate is trained together with the generator."""
+    return config.objective is ObjectiveName.EM or bool(recipe.learnability_weight)
+
+
+def _labelled(table: LabelTable) -> list[int]:
+    """The rows that have a label in some column."""
+    found = np.zeros(len(table), bool)
+    for column in table.columns.values():
+        found |= np.asarray(column) >= 0
+    for files in table.maps.values():
+        found |= np.array([file is not None for file in files], bool)
+    return np.flatnonzero(found).tolist()
 
 
 def _kept(config: TrainConfig, labels: LabelFile, wanted: TaskSet) -> tuple[str, ...]:

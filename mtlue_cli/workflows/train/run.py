@@ -16,7 +16,7 @@ import torch
 import mtlue_cli
 from mtlue_cli.choices import BackboneName, ObjectiveName, TrainingMethodName
 from mtlue_cli.devices import ALONE, Processes, on_device
-from mtlue_cli.errors import InputError
+from mtlue_cli.errors import DivergedError, InputError
 from mtlue_cli.files import TEMPORARY, read_regular, write_atomically
 from mtlue_cli.generator.model import GeneratorConfig, PerturbationGenerator
 from mtlue_cli.keys import Key, find_key
@@ -31,15 +31,13 @@ from mtlue_cli.training.runtime import deferred_interrupt, load_state, save_stat
 from mtlue_cli.training.surrogate import SurrogateRun, epochs_within, head_images, train_head, train_surrogate
 from mtlue_cli.training.visibility import ADAPT_STEPS, FLIP_TARGETS, VisibilityControl
 from mtlue_cli.workflows.progress import Progress
-from mtlue_cli.workflows.train.config import SurrogateChoice, TrainConfig
+from mtlue_cli.workflows.train.config import SURROGATE_BATCH, SurrogateChoice, TrainConfig
 from mtlue_cli.workflows.train.settings import Recipe, TrainingData, generator_size
 from mtlue_cli.workflows.train.start import TrainingStart
 
 GENERATOR_STATE = "generator.safetensors"
 SURROGATE_SHARE = 0.4
 """Largest share of ``max_minutes`` that clean surrogates may take together; a head on frozen features counts little."""
-SURROGATE_BATCH = 64
-"""Least images per step of a surrogate: on a CPU half as many take nearly as long."""
 SURROGATE_SEED_OFFSET = 1000
 QUIET_PATTERNS = 0.5
 """Initial gain of the closed-form patterns for objectives that do not need them: :meth:`TrainingRun._pattern_gain`."""
@@ -216,13 +214,16 @@ class TrainingRun:
 
         Raises:
             InputError: As :meth:`StateFolder.open`.
+            DivergedError: A loss or weights are not finite.
         """
         self.state.open()
         if self.config.epochs is not None:
             self._leave_out_unmet(self._steps_of_epochs(self.config.epochs))
         clean: list[list[MultiTaskNetwork]] = []
         if self.spec.clean_checkpoints:
-            long = sum(one.method is not TrainingMethodName.HEAD for one in self.surrogates)
+            # With maps a head is trained like any other surrogate.
+            maps = len(self.data.tasks.dense) > 0
+            long = sum(maps or one.method is not TrainingMethodName.HEAD for one in self.surrogates)
             limited = self.config.max_minutes is not None
             seconds = self._remaining() * SURROGATE_SHARE / max(1, long) if limited else None
             for index, surrogate in enumerate(self.surrogates):
@@ -244,7 +245,8 @@ class TrainingRun:
             self.surrogates = self.surrogates[:1]
 
     def _steps_of_epochs(self, epochs: int) -> int:
-        return -(-epochs * len(self.data.images) // self.recipe.batch_size)
+        images = len(self.data.images)
+        return -(-epochs * images // min(self.recipe.batch_size, images))
 
     def _finish(self, loop: GeneratorLoop) -> list[dict[str, float]]:
         """Run ``loop``, which is at step 0, from its state on disk to its end; the history of mean figures."""
@@ -266,8 +268,6 @@ class TrainingRun:
         def on_step(record: StepRecord) -> None:
             nonlocal saved
             recent.append(record)
-            if any(self.processes.mean([interrupted()])):
-                raise KeyboardInterrupt
             mean = mean_record(recent)
             figures = {"loss": mean.base, self.spec.agreement: mean.agreement, "mean change": mean.mean_change}
             self.progress.advance(1, figures)
@@ -277,6 +277,8 @@ class TrainingRun:
                 if time.monotonic() - saved > SAVE_SECONDS:
                     keep()
                     saved = time.monotonic()
+            if any(self.processes.mean([interrupted()])):
+                raise KeyboardInterrupt
 
         with deferred_interrupt() as interrupted:
             try:
@@ -341,6 +343,8 @@ class TrainingRun:
             )
         run = self.processes.on_main(train)
         self.progress.finish()
+        if not all(bool(one.isfinite().all()) for state in run.checkpoints for one in state.values()):
+            raise DivergedError(f"training the surrogate {surrogate.name} has diverged: its weights are not finite")
         self.state.save(
             state_name,
             {"checkpoints": list(run.checkpoints), "accuracy": dict(run.accuracy), "epochs": settings.epochs},
@@ -351,9 +355,9 @@ class TrainingRun:
         config, tasks = self.config, self.data.protected
         size, priors = generator_size(config.size), class_shares(self.data.labels, tasks)
         if self.start is not None:
-            begun = self.start.generator(
-                tasks, config.epsilon, size, config.seed, priors, self._pattern_gain(), config.chroma
-            )
+            # Where the recipe allows no colour, the start's own would be lost in grey photos.
+            chroma = self.recipe.chroma if self.recipe.chroma == 0 else config.chroma
+            begun = self.start.generator(tasks, config.epsilon, size, config.seed, priors, self._pattern_gain(), chroma)
             return on_device(begun, self.device)
         shape = GeneratorConfig(
             epsilon=config.epsilon,
@@ -440,8 +444,8 @@ class TrainingRun:
         least = self.config.least_steps
         if steps < least:
             shutil.rmtree(self.state.path)  # a longer training gives its surrogate more time too
-            seconds = (least + TRIAL_STEPS) * first / TIMED_SHARE / (1 - SURROGATE_SHARE)
-            minutes = math.ceil(seconds / 60)
+            spent, needed = time.monotonic() - self.started, (least + TRIAL_STEPS) * first / TIMED_SHARE
+            minutes = math.ceil(max(spent + needed, needed / (1 - SURROGATE_SHARE)) / 60)
             raise InputError(
                 f"the training would end after {steps} steps, and at least {least} are needed to protect",
                 hint=f"give it more time with --train {minutes}, or use ready-made patterns with --quick",

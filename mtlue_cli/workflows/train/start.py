@@ -75,7 +75,8 @@ class TrainingStart:
             maps = known.label_embedding.of_task(task.name).detach()
             embedding.of_task(task.name).data.copy_(maps[[index_of[name] for name in task.classes]])
         for task in tasks.dense if not self.loaded.card.universal else ():
-            if task.classes == known.tasks[task.name].classes:
+            alike = type(generator.dense_embeddings) is type(known.dense_embeddings)
+            if alike and task.classes == known.tasks[task.name].classes:
                 learned = known.dense_embeddings.of_task(task.name).state_dict()
                 generator.dense_embeddings.of_task(task.name).load_state_dict(learned)
         return generator

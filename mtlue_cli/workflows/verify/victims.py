@@ -12,11 +12,11 @@ from torch import Tensor
 
 from mtlue_cli.devices import choose_device
 from mtlue_cli.engines.engine import Engine
-from mtlue_cli.errors import InputError, MtlueError
+from mtlue_cli.errors import DivergedError, InputError, MtlueError
 from mtlue_cli.generator.shipped import shipped_weights
 from mtlue_cli.verification.bootstrap import Bootstrap
 from mtlue_cli.verification.conditions import Condition, Material, Role, VictimSpec
-from mtlue_cli.verification.experiment import DivergedError, Laboratory
+from mtlue_cli.verification.experiment import Laboratory
 from mtlue_cli.verification.figures import ConditionFigures, figures_of
 from mtlue_cli.verification.probes.base import FEWEST_IMAGES, ProbeFigures, ProbeSample
 from mtlue_cli.verification.probes.registry import PROBES
