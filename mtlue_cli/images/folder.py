@@ -363,7 +363,7 @@ def refuse_nesting(images: Path, out: Path) -> None:
         )
 
 
-def refuse_secret_inside(secret: Path | None, *folders: Path) -> None:
+def refuse_secret_inside(secret: Path | None, *folders: Path, what: str = "signing key") -> None:
     """Refuse a file of a secret among images or in a release, which are there to be handed on.
 
     Raises:
@@ -372,7 +372,7 @@ def refuse_secret_inside(secret: Path | None, *folders: Path) -> None:
     for folder in folders:
         if secret is not None and folder.resolve() in secret.resolve().parents:
             raise InputError(
-                f"the signing key {secret} lies in {folder}, and would be handed on with it",
+                f"the {what} {secret} lies in {folder}, and would be handed on with it",
                 hint="keep it elsewhere, such as in ~/.config/mtlue",
             )
 

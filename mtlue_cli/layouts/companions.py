@@ -7,10 +7,10 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from mtlue_cli.choices import LabelFormat
-from mtlue_cli.errors import MtlueError
-from mtlue_cli.files import read_regular
+from mtlue_cli.errors import InputError, MtlueError
+from mtlue_cli.files import MOST_RECORD, open_below
 from mtlue_cli.layouts.find import LABEL_NAMES
-from mtlue_cli.layouts.image_text import holds_image, image_text_error
+from mtlue_cli.layouts.image_text import LEAST_TEXT, has_image, holds_image, image_text_error
 from mtlue_cli.layouts.tables import DELIMITED, REWRITERS, column_of_images, rewritten, rewritten_by_preset
 from mtlue_cli.tasks.label_options import LabelOptions
 from mtlue_cli.tasks.labels import LabelFile
@@ -51,7 +51,7 @@ def companion_files(
     if table.format is LabelFormat.COCO:
         return {labels.name: _coco_document(labels, names)}
     if table.format in MASK_FOLDERS:
-        return _files_beside_masks(images, table.format, names)
+        return dict(_files_beside_masks(images, table.format, names))
     place = _place_among(images, labels, table)
     if place is None:
         return {}
@@ -61,11 +61,26 @@ def companion_files(
 
 
 def refuse_images_in_labels(images: Path, labels: Path, table: LabelFile) -> None:
-    """Refuse a label file that :func:`companion_files` would copy to the release although it holds images.
+    """Refuse labels that would bring images into the release: as cells of ``labels.csv``, or in a file that is copied.
+
+    Copied are those of :func:`companion_files`.
 
     Raises:
-        InputError: It holds images.
+        InputError: They hold images, or a file that is copied cannot be read or lies outside of ``images``.
     """
+    for task in table.table.tasks:
+        if task.name in table.header and any(len(text) >= LEAST_TEXT and has_image(text) for text in task.classes):
+            raise image_text_error(labels, f"column {quoted(task.name)}", "write the labels without this column")
+    if table.format in MASK_FOLDERS:
+        everything = {name: name for name in table.table.file_names}
+        try:
+            holding = [
+                name for name, text in _files_beside_masks(images, table.format, everything) if holds_image(text)
+            ]
+        except MtlueError as error:
+            raise InputError(str(error)) from error
+        if holding:
+            raise image_text_error(images / holding[0], "its text (base64)", "write it without the images in it")
     if table.format is not LabelFormat.COCO and _place_among(images, labels, table) is None:
         return
     if table.format is LabelFormat.PARQUET:
@@ -101,24 +116,28 @@ def _json(value: object) -> str:
     return json.dumps(value, ensure_ascii=False)
 
 
-def _files_beside_masks(images: Path, form: LabelFormat, names: Mapping[str, str]) -> dict[str, bytes]:
+def _files_beside_masks(images: Path, form: LabelFormat, names: Mapping[str, str]) -> Iterator[tuple[str, bytes]]:
     """What a data set of folders of masks has besides: files of the released images, and lists without the others."""
     matches = [match for name in names if (match := MASK_FOLDERS[form].photo.fullmatch(name)) is not None]
     beside = sorted({match.expand(COPIED[form]) for match in matches})
-    found = {name: _content(images / name) for name in beside if (images / name).is_file()}
+    for name in beside:
+        if (images / name).is_file():
+            yield name, _content(images, name)
     for root in {match["root"] for match in matches} if form in LISTS else ():
         stems = {os.fsencode(PurePosixPath(match["stem"]).name) for match in matches if match["root"] == root}
         for path in (images / root).glob(LISTS[form]):
-            lines = [line for line in _content(path).splitlines() if line.split() and line.split()[0] in stems]
-            found[path.relative_to(images).as_posix()] = b"".join(line + b"\n" for line in lines)
-    return found
+            name = path.relative_to(images).as_posix()
+            lines = [line for line in _content(images, name).splitlines() if line.split() and line.split()[0] in stems]
+            yield name, b"".join(line + b"\n" for line in lines)
 
 
-def _content(path: Path) -> bytes:
+def _content(images: Path, name: str) -> bytes:
+    """A file among the images, which no link may lead out of."""
     try:
-        return read_regular(path)
+        with open_below(images, name, MOST_RECORD) as stream:
+            return stream.readall()
     except OSError as error:
-        raise MtlueError(f"{path} cannot be copied to the release: {error.strerror or error}") from error
+        raise MtlueError(f"{images / name} cannot be copied to the release: {error.strerror or error}") from error
 
 
 def _place_among(images: Path, labels: Path, table: LabelFile) -> str | None:

@@ -13,7 +13,15 @@ _IMAGE = re.compile(
 """How JPEG, PNG, WebP, GIF and TIFF begin in base64; JSON may write ``\\/`` for a slash."""
 
 
+_NUMBERS = re.compile(
+    r"[\s\[\](),;]*(?:(?:1?\d?\d|2[0-4]\d|25[0-5])(?:\.0*)?[\s\[\](),;]+){255,}\d{1,3}(?:\.0*)?[\s\[\](),;]*"
+)
+"""A picture of 16 x 16 and more pixels as text: numbers from 0 to 255."""
+
 _BEGINNINGS = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"RIFF", b"GIF8", b"II*\0", b"MM\0*", b"BM")
+LEAST_TEXT = 60
+"""Characters of the shortest text that may be an image."""
+
 _LEAST_FILE = 32
 """Bytes of the smallest image files."""
 
@@ -29,7 +37,7 @@ def holds_image(text: bytes) -> bool:
 def has_image(value: Any) -> bool:  # noqa: ANN401 - any cell
     """Whether a cell holds an image, however deep: as text in base64, or as rows of pixels."""
     if isinstance(value, str):
-        return holds_image(value.encode(errors="replace"))
+        return holds_image(value.encode(errors="replace")) or _NUMBERS.fullmatch(value) is not None
     if isinstance(value, list) and (_is_picture(value) or _is_file(value)):
         return True
     parts: Iterable[Any] = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()

@@ -3,7 +3,7 @@
 import csv
 import io
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 
 from mtlue_cli.choices import LabelFormat
@@ -11,7 +11,7 @@ from mtlue_cli.layouts.image_text import has_image
 from mtlue_cli.tasks.parquet_file import read_table
 from mtlue_cli.tasks.presets.preset import Preset
 from mtlue_cli.tasks.readers.delimited import part, unescaped, write_row
-from mtlue_cli.tasks.readers.nih import FILES
+from mtlue_cli.tasks.readers.nih import FILES, LISTED
 from mtlue_cli.tasks.readers.text import read_text
 
 DELIMITED = frozenset({LabelFormat.CSV, LabelFormat.TSV})
@@ -57,8 +57,21 @@ def _delimited(labels: Path, file_column: str, renamed: Renamed) -> bytes:
     return _rows_of(labels, file_column, lambda row: renamed(row[file_column]))
 
 
-def _rows_of(labels: Path, file_column: str, changed: Callable[[Mapping[str, str]], str | None]) -> bytes:
-    """A delimited table with what ``changed`` makes of each row's cell of that column; None leaves the row out."""
+def _nih(labels: Path, file_column: str, renamed: Renamed) -> bytes:
+    """Files and findings alone: the other columns are about patients."""
+    return _rows_of(labels, file_column, lambda row: renamed(row[file_column]), (FILES, LISTED))
+
+
+def _rows_of(
+    labels: Path,
+    file_column: str,
+    changed: Callable[[Mapping[str, str]], str | None],
+    only: Collection[str] | None = None,
+) -> bytes:
+    """A delimited table with what ``changed`` makes of each row's cell of that column; None leaves the row out.
+
+    ``only`` these columns are written; None: all.
+    """
     text = read_text(labels)
     parted = part(text, ("\t",) if labels.suffix.lower() in (".tsv", ".tab") else (",", ";", "\t"), (file_column,))
     rows = csv.reader(io.StringIO(parted.rows, newline=""), delimiter=parted.delimiter, strict=True)
@@ -68,12 +81,18 @@ def _rows_of(labels: Path, file_column: str, changed: Callable[[Mapping[str, str
     at = names.index(file_column)
     made = io.StringIO()
     made.write(text[: len(text) - len(parted.rows)])
-    write_row(made, header, parted.delimiter)
+    kept = [place for place, name in enumerate(names) if only is None or name in only]
+
+    def write(row: Sequence[str]) -> None:
+        cells = row if only is None else [row[place] for place in kept if place < len(row)]
+        write_row(made, cells, parted.delimiter)
+
+    write(header)
     for row in filled:
         # Cells beyond the header, which a spreadsheet leaves, are no fault.
         name = changed(dict(zip(names, (unescaped(cell.strip()) for cell in row), strict=False)))
         if name is not None:
-            write_row(made, [*row[:at], name, *row[at + 1 :]], parted.delimiter)
+            write([*row[:at], name, *row[at + 1 :]])
     return made.getvalue().encode()
 
 
@@ -123,7 +142,7 @@ def column_of_images(labels: Path) -> str | None:
 REWRITERS: Mapping[LabelFormat, Callable[[Path, str, Renamed], bytes]] = {
     LabelFormat.CSV: _delimited,
     LabelFormat.TSV: _delimited,
-    LabelFormat.NIH: _delimited,
+    LabelFormat.NIH: _nih,
     LabelFormat.CELEBA: _celeba,
     LabelFormat.JSONL: _json_lines,
     LabelFormat.PARQUET: _parquet,

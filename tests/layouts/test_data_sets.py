@@ -73,6 +73,35 @@ def test_voc_is_found_and_read(voc: Path) -> None:
     assert any("2 files of other kinds not in the release" in note for note in labels.notes)
 
 
+def test_objects_of_voc_are_classes_of_voc(voc: Path) -> None:
+    folder = voc / "VOCdevkit/VOC2012"
+    (folder / "JPEGImages/2007_1.jpg").rename(folder / "JPEGImages/2007_1.JPG")
+    annotation = folder / "Annotations/2007_1.xml"
+    annotation.write_text(boxes("2007_1", " dog "))
+    cells = cells_of(read_folder_labels(voc, voc, for_learning=False))["VOCdevkit/VOC2012/JPEGImages/2007_1.JPG"]
+    assert cells["dog"] == "1"
+    annotation.write_text(boxes("2007_1", "Dog", "helmet"))
+    with pytest.raises(InputError, match="no classes of Pascal VOC") as caught:
+        read_folder_labels(voc, voc, for_learning=False)
+    assert caught.value.faults == ("'Dog'", "'helmet'")
+
+
+def test_files_beside_masks_hold_no_images_and_stay_in_the_data_set(voc: Path, tmp_path: Path) -> None:
+    weights = weights_for(tmp_path, dog=("0", "1"), cat=("0", "1"))
+    annotation = voc / "VOCdevkit/VOC2012/Annotations/2007_3.xml"
+    text = annotation.read_text()
+    hidden = f"<imageData>{base64.b64encode(encoded(1)).decode()}</imageData>"
+    annotation.write_text(text.replace("</annotation>", f"{hidden}</annotation>"))
+    release, said = protect(voc, weights, "--unlabelled", "protect", code=ExitCode.INPUT)
+    assert "2007_3.xml: its text (base64) holds images" in " ".join(said.split())
+    annotation.unlink()
+    (tmp_path / "elsewhere.xml").write_text(text)
+    annotation.symlink_to(tmp_path / "elsewhere.xml")
+    _, said = protect(voc, weights, "--unlabelled", "protect", code=ExitCode.INPUT)
+    assert "2007_3.xml cannot be copied to the release" in " ".join(said.split())
+    assert not release.exists()
+
+
 def test_torchvision_loads_a_release_of_voc(voc: Path, tmp_path: Path) -> None:
     weights = weights_for(tmp_path, dog=("0", "1"), cat=("0", "1"))
     (voc / "VOCdevkit/VOC2012/JPEGImages/2007_2.jpg").write_bytes(b"no image")
@@ -203,6 +232,20 @@ def test_photos_with_boxes_that_are_turned_are_counted(coco: Path, voc: Path, tm
             f"1 photo turned upright by an EXIF orientation, their boxes and outlines are not: {name!r}" in note
             for note in notes
         )
+
+
+def test_annotations_of_other_images_are_noted_and_ids_as_text_refused(coco: Path, tmp_path: Path) -> None:
+    photos, file = tmp_path / "val2017", coco
+    document = json.loads(file.read_text())
+    document["annotations"].append({**document["annotations"][0], "image_id": 10**6})
+    file.write_text(json.dumps(document))
+    assert "1 image of annotations not among images" in read_folder_labels(photos, file, for_learning=False).notes
+    for entry in document["annotations"]:
+        entry["image_id"] = str(entry["image_id"])
+    file.write_text(json.dumps(document))
+    with pytest.raises(InputError) as caught:
+        read_folder_labels(photos, file, for_learning=False)
+    assert any("as another type" in fault for fault in caught.value.faults)
 
 
 def test_images_in_coco_annotations_are_refused(coco: Path, tmp_path: Path) -> None:

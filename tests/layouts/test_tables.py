@@ -104,7 +104,7 @@ NAMES = {"a.jpg": "a.png", "b/c.jpg": "b/c.png"}
             LabelFormat.NIH,
             "m.csv",
             "Image Index,Finding Labels,Age\na.jpg,Mass|Edema,3\ngone.jpg,Mass,3\n",
-            "Image Index,Finding Labels,Age\na.png,Mass|Edema,3\n",
+            "Image Index,Finding Labels\na.png,Mass|Edema\n",
         ),
         (
             LabelFormat.JSONL,
@@ -163,6 +163,44 @@ def test_images_within_a_label_file_are_refused(tmp_path: Path, name: str, cell:
     release, said = protect(photos, weights, code=ExitCode.INPUT)
     assert "holds images, which would be released unprotected" in " ".join(said.split())
     assert not release.exists()
-    (photos / name).rename(tmp_path / name)  # elsewhere it is not copied
-    protect(photos, weights, "--labels", tmp_path / name)
-    assert not (release / name).exists()
+    (photos / name).rename(tmp_path / name)  # elsewhere it is not copied, but its columns are
+    if isinstance(cell, str):
+        _, said = protect(photos, weights, "--labels", tmp_path / name, code=ExitCode.INPUT)
+        assert "column 'thumb' holds images" in " ".join(said.split())
+        assert not release.exists()
+    else:
+        protect(photos, weights, "--labels", tmp_path / name)
+        assert not (release / name).exists()
+        assert "thumb" not in (release / "labels.csv").read_text()
+
+
+def test_pixels_as_text_are_refused_and_numbers_are_not(tmp_path: Path) -> None:
+    photos = tmp_path / "photos"
+    draw(photos, "a.jpg", "b.jpg")
+    weights = weights_for(tmp_path, colour=("a", "b"))
+    landmarks = " ".join(str(number) for number in range(136))
+    rows = [{"file_name": f"{one}.jpg", "colour": one, "landmarks": f"{landmarks} {one}"} for one in "ab"]
+    write_table(tmp_path / "labels.csv", rows)
+    protect(photos, weights, "--labels", tmp_path / "labels.csv")
+    pixels = [" ".join(str((seed + number) % 256) for number in range(48 * 48)) for seed in (0, 1)]
+    rows = [{"file_name": f"{one}.jpg", "colour": one, "pixels": text} for one, text in zip("ab", pixels, strict=True)]
+    write_table(tmp_path / "faces.csv", rows)
+    other = ("--labels", tmp_path / "faces.csv", "--out", tmp_path / "other")
+    _, said = protect(photos, weights, *other, code=ExitCode.INPUT)
+    assert "column 'pixels' holds images" in " ".join(said.split())
+
+
+def test_labels_keys_and_weights_do_not_lie_in_the_release(tmp_path: Path) -> None:
+    photos = tmp_path / "photos"
+    draw(photos, "a.jpg", "b.jpg")
+    write_table(photos / "labels.csv", [{"file_name": f"{one}.jpg", "colour": one} for one in "ab"])
+    weights = weights_for(tmp_path, colour=("a", "b"))
+    release, _ = protect(photos, weights)
+    written = (release / "labels.csv").read_bytes()
+    _, said = protect(photos, weights, "--labels", release / "labels.csv", "--force", code=ExitCode.INPUT)
+    assert "lies in the output" in " ".join(said.split())
+    assert (release / "labels.csv").read_bytes() == written
+    inside = release / weights.name
+    inside.write_bytes(weights.read_bytes())
+    _, said = protect(photos, inside, code=ExitCode.INPUT)
+    assert "the file of weights" in " ".join(said.split())

@@ -18,7 +18,7 @@ from mtlue_cli.tasks.readers.base import LabelReader, LabelSource, RawTable, ima
 from mtlue_cli.tasks.readers.json_members import read_members
 from mtlue_cli.tasks.readers.mask_folders import COLUMN
 from mtlue_cli.tasks.spec import UNLABELLED, Task
-from mtlue_cli.tasks.wording import quoted
+from mtlue_cli.tasks.wording import counted, quoted
 
 NOTE = "boxes and outlines are copied unchanged and are not protected; the tasks say which categories an image shows"
 
@@ -71,6 +71,15 @@ def read_coco(source: LabelSource) -> RawTable:
     unknown = sorted({str(key) for keys in shown.values() for key in keys - categories.keys()})
     faults = [f"annotations name the category {key}, which categories lacks" for key in unknown]
     masks = [] if unknown else masks
+    ids = {key for key, _ in images}
+    strangers = [key for key in shown if key not in ids]
+    as_text = {str(key) for key in ids}
+    faults += [
+        f"annotations name the image {key!r}, and images have {str(key)!r} as another type"
+        for key in strangers
+        if str(key) in as_text
+    ]
+    lost = f"{counted(len(strangers), 'image')} of annotations not among images"
     faults += [f"several images have the id {quoted(str(key))}" for key in _repeated(key for key, _ in images)]
     for at, what, others in ((0, "image", "masks"), (1, "mask", "images")):
         repeated = _repeated(mask[at] for mask in masks)
@@ -85,7 +94,7 @@ def read_coco(source: LabelSource) -> RawTable:
         ),
         (f"image {quoted(str(image))}" for image, _ in images),
         faults=tuple(faults),
-        notes=(NOTE,),
+        notes=(NOTE, lost) if strangers else (NOTE,),
         declarations=(Declaration(COLUMN, TaskKind.SEGMENTATION, classes, ids=ids_of),) if masks else (),
     )
 

@@ -111,16 +111,23 @@ def _objects(folder: Path, match: re.Match[str]) -> tuple[Cell, ...]:
     if not path.is_file():
         return (None,) * len(VOC_CLASSES)
     try:
-        found = {element.text for element in ElementTree.fromstring(read_regular(path)).iterfind("object/name")}
+        names = ElementTree.fromstring(read_regular(path)).iterfind("object/name")
+        found = {(element.text or "").strip() for element in names}
     except (ElementTree.ParseError, OSError) as error:
         raise InputError(f"{path} cannot be read: {error}") from error
+    if unknown := sorted(found.difference(VOC_CLASSES)):
+        raise InputError(
+            f"{path} names objects that are no classes of Pascal VOC",
+            [quoted(name) for name in unknown],
+            f"classes: {', '.join(VOC_CLASSES)}; for others give a table with --labels",
+        )
     return tuple(str(int(name in found)) for name in VOC_CLASSES)
 
 
 VOC = MaskFolders(
     LabelFormat.VOC,
     "Pascal VOC's folders",
-    re.compile(r"(?P<root>(?:.*/)?)JPEGImages/(?P<stem>[^/]+)\.(?:jpg|png)"),
+    re.compile(r"(?P<root>(?:.*/)?)JPEGImages/(?P<stem>[^/]+)\.(?i:jpe?g|png)"),
     r"\g<root>SegmentationClass/\g<stem>.png",
     ("background", *VOC_CLASSES),
     (255,),
@@ -140,7 +147,7 @@ CITYSCAPES = MaskFolders(
 ADE20K = MaskFolders(
     LabelFormat.ADE20K,
     "ADE20K's folders",
-    re.compile(r"(?P<root>(?:.*/)?)images/(?P<stem>(?:training|validation)/[^/]+)\.(?:jpg|png)"),
+    re.compile(r"(?P<root>(?:.*/)?)images/(?P<stem>(?:training|validation)/[^/]+)\.(?i:jpe?g|png)"),
     r"\g<root>annotations/\g<stem>.png",
     numbered_classes(151),
     (0,),

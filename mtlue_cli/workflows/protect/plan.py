@@ -199,6 +199,14 @@ def read_inputs(config: ProtectConfig) -> ProtectInputs:
     _check_options(config)
     refuse_nesting(config.images, config.release)
     refuse_secret_inside(config.sign, config.images, config.release)
+    refuse_secret_inside(config.key, config.release, what="key")
+    if config.weights is not None and Path(config.weights).is_file():
+        refuse_secret_inside(Path(config.weights), config.release, what="file of weights")
+    if config.release.resolve() in config.labels.resolve().parents:
+        raise InputError(
+            f"the label file {config.labels} lies in the output {config.release}, which would be written over it",
+            hint="copy it to another folder, or give another --out",
+        )
     files = list_folder(config.images)
     given = read_folder_labels(config.images, config.labels, config.reading, for_learning=False, found=files.images)
     refuse_images_in_labels(config.images, config.labels, given)
