@@ -16,7 +16,7 @@ from msgspec import structs
 
 from mtlue_cli.errors import InputError
 from mtlue_cli.files import discard, file_digest, held, read_regular, write_atomically
-from mtlue_cli.images.folder import find_files_and_links
+from mtlue_cli.images.folder import find_files_and_links, find_images
 from mtlue_cli.layouts.shards import Shards, number_of, shard_kinds, stem_of
 from mtlue_cli.release.records import (
     ANEW,
@@ -64,20 +64,40 @@ def is_packed(release: Path) -> bool:
 
 
 def refuse_other(out: Path) -> None:
-    """Refuse an output folder that holds something else than a release in shards.
+    """Refuse an output folder that holds anything but a release in shards: links, other shards or images too.
 
     Raises:
         InputError: It is so.
     """
+    if is_packed(out):
+        _refuse_strangers(out)
+        return
     if out.exists() and not out.is_dir():
         raise InputError(f"the output {out} is a file, expected a folder", hint="give another one with --out")
-    if out.is_dir() and any(out.iterdir()) and not is_packed(out):
+    if out.is_dir() and any(out.iterdir()):
         files, links = find_files_and_links(out)
         if files == [f"{FOLDER}/{WRITER}"] and not links:
             return  # a run by a URL that was killed before it wrote anything
         raise InputError(
             f"the output folder {out} is not empty and holds no release in shards",
             hint="give another one with --out",
+        )
+
+
+def _refuse_strangers(out: Path) -> None:
+    """Refuse what a run did not write into a release in shards, and what loaders would read, or links lead elsewhere.
+
+    Raises:
+        InputError: Lists it.
+    """
+    record = _read(out)
+    files, links = find_files_and_links(out)
+    kinds = tuple(kind.suffix for kind in shard_kinds())
+    read = {name for name in files if name.endswith(kinds)} | {name for name in find_images(out) if name in files}
+    strange = sorted(read.difference(record.shards)) + [f"{name} (a link)" for name in links]
+    if strange:
+        raise InputError(
+            f"{out} holds files that are not of this release", strange, "remove them, or give another --out"
         )
 
 

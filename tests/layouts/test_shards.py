@@ -155,6 +155,23 @@ def test_a_release_in_shards_is_inspected_and_resumed(hub: Path, weights: Path) 
     assert "is damaged" in mtlue("inspect", release, code=ExitCode.INPUT).stderr
 
 
+def test_shards_of_others_and_links_in_a_release_are_refused(hub: Path, tmp_path: Path, weights: Path) -> None:
+    release, _ = protect(hub, weights)
+    shard = next(iter(sorted(release.rglob("*.parquet"))))
+    stranger = shard.with_name("stranger.parquet")
+    stranger.write_bytes(shard.read_bytes())
+    _, said = protect(hub, weights, code=ExitCode.INPUT)
+    assert "stranger.parquet" in said
+    stranger.unlink()
+    original = tmp_path / "elsewhere.parquet"
+    shard.rename(original)
+    shard.symlink_to(original)
+    content = original.read_bytes()
+    _, said = protect(hub, weights, "--overwrite", code=ExitCode.INPUT)
+    assert "(a link)" in said
+    assert original.read_bytes() == content
+
+
 def test_rows_that_cannot_be_protected_are_not_in_the_shard(tmp_path: Path, weights: Path) -> None:
     folder = tmp_path / "pets"
     folder.mkdir()
