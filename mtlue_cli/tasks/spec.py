@@ -201,6 +201,16 @@ class LabelTable:
             maps={name: tuple(files[i] for i in index) for name, files in self.maps.items()},
         )
 
+    def labelled(self, tasks: TaskSet) -> npt.NDArray[np.bool_]:
+        """Which rows have a label of any of ``tasks``, ``(N,)``."""
+        known = np.zeros(len(self), dtype=bool)
+        for task in tasks:
+            if task.is_dense:
+                known |= np.array([name is not None for name in self.maps[task.name]], dtype=bool)
+            else:
+                known |= self.columns[task.name] >= 0
+        return known
+
     def with_unlabelled(self, names: Iterable[str]) -> "LabelTable":
         """This table and a row without any label for each of ``names``."""
         added = tuple(names)

@@ -21,7 +21,7 @@ from mtlue_cli.release.signing import signing_key
 from mtlue_cli.tasks.overview import ColumnUse
 from mtlue_cli.workflows.progress import Progress
 from mtlue_cli.workflows.protect.config import ProtectConfig
-from mtlue_cli.workflows.protect.own_weights import OwnWeights, find_weights, labelled_images
+from mtlue_cli.workflows.protect.own_weights import OwnWeights, find_weights
 from mtlue_cli.workflows.protect.photos import PhotoSteps, Prepared, labels_of
 from mtlue_cli.workflows.protect.plan import ProtectInputs, ProtectPlan, plan_protection
 from mtlue_cli.workflows.protect.run import load_generator, show_columns
@@ -138,7 +138,7 @@ def dry_run(config: ProtectConfig, progress: Progress, inputs: ProtectInputs) ->
         empty = sum(plan.is_unlabelled(row) and not plan.is_drawn(row) for row in range(len(table)))
     else:
         used = table.tasks.subset(column.name for column in columns if column.used)
-        empty = len(table) - labelled_images(table, used)
+        empty = len(table) - int(table.labelled(used).sum())
     return ProtectDryRun(
         release=config.release,
         columns=columns,

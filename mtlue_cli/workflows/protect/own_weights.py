@@ -9,7 +9,6 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
-import numpy as np
 from filelock import FileLock, Timeout
 from platformdirs import user_data_path
 
@@ -20,7 +19,7 @@ from mtlue_cli.generator.checkpoint import CheckpointCard, read_card
 from mtlue_cli.generator.shipped import DEFAULT, SUFFIX, shipped_weights
 from mtlue_cli.tasks.classes import unfit
 from mtlue_cli.tasks.overview import ColumnUse, column_uses
-from mtlue_cli.tasks.spec import LabelTable, TaskSet
+from mtlue_cli.tasks.spec import TaskSet
 from mtlue_cli.tasks.wording import counted, quoted
 from mtlue_cli.workflows.progress import Progress
 from mtlue_cli.workflows.protect.config import ProtectConfig
@@ -104,7 +103,7 @@ def find_weights(config: ProtectConfig, inputs: ProtectInputs, progress: Progres
     tasks = select_tasks(fit.tasks, config.tasks, config.exclude, columns)
     refuse_spellings(tasks, inputs, overwrite=config.overwrite)
     uses = column_uses(inputs.labels, tasks.names, reasons_against(config, columns, fit.unfit))
-    wanted = OwnWeights(config, inputs, tasks, labelled_images(inputs.labels.table, tasks), uses, progress)
+    wanted = OwnWeights(config, inputs, tasks, int(inputs.labels.table.labelled(tasks).sum()), uses, progress)
     with _store_faults():
         return wanted.of_release() or wanted.kept() or wanted.too_few() or wanted
 
@@ -116,17 +115,6 @@ def _ready_made(config: ProtectConfig, inputs: ProtectInputs) -> Weights:
             hint="--train MINUTES trains weights, also on few images; without --visibility the patterns are taken",
         )
     return replace(named_weights(config, inputs, DEFAULT), ready_made=True, warnings=(QUICK_WARNING,))
-
-
-def labelled_images(table: LabelTable, tasks: TaskSet) -> int:
-    """Number of rows that have a label of any of ``tasks``."""
-    known = np.zeros(len(table), dtype=bool)
-    for task in tasks:
-        if task.is_dense:
-            known |= np.array([name is not None for name in table.maps[task.name]])
-        else:
-            known |= table.columns[task.name] >= 0
-    return int(known.sum())
 
 
 @dataclass(frozen=True)

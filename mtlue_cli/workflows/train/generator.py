@@ -141,10 +141,10 @@ def _chosen(labels: LabelFile, config: TrainConfig) -> tuple[LabelTable, tuple[s
     table = table.recoded(table.tasks.subset((*wanted.names, *kept)))
     if config.limit is not None:
         table = table.take(range(min(config.limit, len(table))))
-    labelled = _labelled(table)
-    unlabelled = len(table) - len(labelled)
+    labelled = table.labelled(table.tasks)
+    unlabelled = len(table) - int(labelled.sum())
     if unlabelled:
-        table = table.take(labelled)
+        table = table.take(np.flatnonzero(labelled))
     if config.most_images is not None and len(table) > config.most_images:
         table = table.take(np.linspace(0, len(table) - 1, config.most_images).astype(int).tolist())
     match = match_labels(config.images, table, others)
@@ -160,16 +160,6 @@ def _chosen(labels: LabelFile, config: TrainConfig) -> tuple[LabelTable, tuple[s
 def _learns_beside(config: TrainConfig, recipe: Recipe) -> bool:
     """Whether a surrogate is trained together with the generator."""
     return config.objective is ObjectiveName.EM or bool(recipe.learnability_weight)
-
-
-def _labelled(table: LabelTable) -> list[int]:
-    """The rows that have a label in some column."""
-    found = np.zeros(len(table), bool)
-    for column in table.columns.values():
-        found |= np.asarray(column) >= 0
-    for files in table.maps.values():
-        found |= np.array([file is not None for file in files], bool)
-    return np.flatnonzero(found).tolist()
 
 
 def _kept(config: TrainConfig, labels: LabelFile, wanted: TaskSet) -> tuple[str, ...]:
