@@ -19,6 +19,9 @@ _NUMBERS = re.compile(
 """A picture of 16 x 16 and more pixels as text: numbers from 0 to 255."""
 
 _BEGINNINGS = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"RIFF", b"GIF8", b"II*\0", b"MM\0*", b"BM")
+_LEAST_VALUES = 64
+"""Different values of a picture in a text."""
+
 LEAST_TEXT = 60
 """Characters of the shortest text that may be an image."""
 
@@ -37,11 +40,16 @@ def holds_image(text: bytes) -> bool:
 def has_image(value: Any) -> bool:  # noqa: ANN401 - any cell
     """Whether a cell holds an image, however deep: as text in base64, or as rows of pixels."""
     if isinstance(value, str):
-        return holds_image(value.encode(errors="replace")) or _NUMBERS.fullmatch(value) is not None
+        return holds_image(value.encode(errors="replace")) or _is_picture_in_text(value)
     if isinstance(value, list) and (_is_picture(value) or _is_file(value)):
         return True
     parts: Iterable[Any] = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
     return any(map(has_image, parts))
+
+
+def _is_picture_in_text(text: str) -> bool:
+    """Whether a text is the pixels of a picture; attributes and landmarks are fewer, or fewer different, numbers."""
+    return _NUMBERS.fullmatch(text) is not None and len(set(re.findall(r"\d+", text))) > _LEAST_VALUES
 
 
 def _is_picture(rows: list[Any]) -> bool:

@@ -218,8 +218,8 @@ class ConditionFigures(Document, frozen=True, kw_only=True):
         learned: What reports say was learned on average; null if no judged task is conclusive.
         learned_fraction: What the gate compares: the higher of the two averages' learned fractions.
         above_gate: Whether a judged condition's average learned fraction exceeds ``max_learned``; with ``confidence``,
-            the lower end of its interval.
-        undecided: Whether, with ``confidence``, the interval holds ``max_learned``, or there is none.
+            the lower end of its interval at the last or the best epoch.
+        undecided: Whether, with ``confidence``, one of these two intervals holds ``max_learned``, or is missing.
         recovers_half: Whether a judged condition recovers more than half of the gap to clean images.
         utility: The average over the conclusive tasks that are not judged, which are to stay useful; null without any.
         trajectory: Of a victim that is trained on a sequence of releases, after each of them; else empty.

@@ -48,7 +48,7 @@ class Promise:
         if not self.is_assumed:
             return self
         epsilon = ASSUMED_EPSILON if not max_change else min(MAX_EPSILON, math.ceil(max_change))
-        why = "the usual bound" if not max_change else "the largest change that was measured"
+        why = "the usual bound" if not max_change else f"since the largest measured change is {max_change:g}/255"
         note = f"the release does not say its epsilon: the noise control and attackers use {epsilon}/255, {why}"
         return replace(self, epsilon=epsilon, notes=(note,), is_assumed=False)
 

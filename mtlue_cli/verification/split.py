@@ -115,7 +115,7 @@ def divide(
         common = [name for name, content in zip(test.table.file_names, contents_there, strict=True) if content in known]
         found = f"{len(common)} of {len(test.table)} test images are training images too"
         if len(common) > MOST_COMMON * len(test.table):
-            raise InputError(found, common, "test on other images: remove their rows from --test-labels")
+            raise InputError(found, common, "test on other images: remove these from the test images")
         if common:
             notes.append(f"{found}: what victims of clean images learn is slightly overestimated")
     else:

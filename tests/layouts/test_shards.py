@@ -163,6 +163,11 @@ def test_shards_of_others_and_links_in_a_release_are_refused(hub: Path, tmp_path
     _, said = protect(hub, weights, code=ExitCode.INPUT)
     assert "stranger.parquet" in said
     stranger.unlink()
+    inside = release / weights.name
+    inside.write_bytes(weights.read_bytes())
+    _, said = protect(hub, inside, code=ExitCode.INPUT)
+    assert "the file of weights" in " ".join(said.split())
+    inside.unlink()
     original = tmp_path / "elsewhere.parquet"
     shard.rename(original)
     shard.symlink_to(original)

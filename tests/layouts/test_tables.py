@@ -179,7 +179,11 @@ def test_pixels_as_text_are_refused_and_numbers_are_not(tmp_path: Path) -> None:
     draw(photos, "a.jpg", "b.jpg")
     weights = weights_for(tmp_path, colour=("a", "b"))
     landmarks = " ".join(str(number) for number in range(136))
-    rows = [{"file_name": f"{one}.jpg", "colour": one, "landmarks": f"{landmarks} {one}"} for one in "ab"]
+    attributes = " ".join(str(number % 2) for number in range(312))
+    rows = [
+        {"file_name": f"{one}.jpg", "colour": one, "landmarks": landmarks, "attributes": f"{attributes} {value}"}
+        for value, one in enumerate("ab")
+    ]
     write_table(tmp_path / "labels.csv", rows)
     protect(photos, weights, "--labels", tmp_path / "labels.csv")
     pixels = [" ".join(str((seed + number) % 256) for number in range(48 * 48)) for seed in (0, 1)]
@@ -204,3 +208,8 @@ def test_labels_keys_and_weights_do_not_lie_in_the_release(tmp_path: Path) -> No
     inside.write_bytes(weights.read_bytes())
     _, said = protect(photos, inside, code=ExitCode.INPUT)
     assert "the file of weights" in " ".join(said.split())
+    key = release / "my.key"
+    key.write_text("00" * 31 + "01")
+    key.chmod(0o600)
+    _, said = protect(photos, weights, "--key", key, code=ExitCode.INPUT)
+    assert "the key" in " ".join(said.split())

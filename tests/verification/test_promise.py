@@ -26,7 +26,7 @@ def test_a_release_without_records_is_held_to_protect_everything(tmp_path: Path)
     assert promise.measured(None).epsilon == 8
     assert promise.measured(15.2).epsilon == 16
     assert promise.measured(200.0).epsilon == 64
-    assert "16/255, the largest change that was measured" in promise.measured(15.2).notes[0]
+    assert "16/255, since the largest measured change is 15.2/255" in promise.measured(15.2).notes[0]
     stated = promised(4, ["a"], LABELS)
     assert stated.measured(15.2) is stated
 

@@ -15,6 +15,7 @@ from mtlue_cli.training import multitask_loop
 from mtlue_cli.training.methods import method_named
 from mtlue_cli.verification.conditions import Condition, Material, Role, VictimSpec, plan_conditions
 from mtlue_cli.verification.countermeasures.registry import countermeasure_named
+from mtlue_cli.verification.experiment import Laboratory
 from mtlue_cli.verification.figures import ConditionFigures, figures_of
 from mtlue_cli.verification.training_images import TrainingImages, mix
 from mtlue_cli.verification.victim_result import VictimResult
@@ -189,12 +190,16 @@ def test_a_column_is_predicted_through_the_others() -> None:
     assert found.concepts.accuracy < concepts.accuracy
 
 
-def test_concepts_are_of_the_epoch_that_validation_images_chose() -> None:
-    early = replace(under("early-stop:share=0.25,clean=1"), victim=RES_CBM)
-    found = laboratory(release=misleading(), settings=LONG).run(early, 1)
+def test_concepts_are_of_the_epoch_that_validation_images_chose(monkeypatch: pytest.MonkeyPatch) -> None:
+    scores = iter(range(10, 0, -1))  # the first epoch is the best
+    monkeypatch.setattr(Laboratory, "_validator", lambda *_: lambda _: float(next(scores)))
+    early = replace(under("early-stop:share=0.25,clean=1"), victim=RES_CBM, material=Material.CLEAN)
+    found = laboratory(settings=replace(LONG, epochs=10)).run(early, 1)
+    assert found.stopped == {"bright": 1, "red": 1}
     assert found.concepts is not None
-    assert found.stopped is not None
-    assert found.concepts.accuracy == pytest.approx(found.curve[found.stopped["bright"] - 1].test_accuracy["bright"])
+    first, *_, last = (point.test_accuracy["bright"] for point in found.curve)
+    assert found.concepts.accuracy == pytest.approx(first)
+    assert first != pytest.approx(last)
 
 
 def test_the_last_column_is_the_usual_target_and_weightings_by_gradient_take_it() -> None:

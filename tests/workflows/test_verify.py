@@ -359,7 +359,7 @@ def test_a_release_without_a_manifest_and_test_images_of_their_own(
     assert result.to_json()["counts"] == {"train_images": 120, "test_images": 60}
     assert any("no manifest" in note for note in progress.notes)
     assert result.epsilon == math.ceil(result.audit.max_change) if result.audit and result.audit.max_change else False
-    assert any(f"attackers use {result.epsilon}/255, the largest change" in note for note in progress.notes)
+    assert any(f"attackers use {result.epsilon}/255, since the largest measured" in note for note in progress.notes)
 
 
 def test_usage_faults_are_found_first(config: VerifyConfig, made: MadeSet, tmp_path: Path) -> None:

@@ -45,8 +45,8 @@ MOST_STEPS = 6000
 """Steps after which training ends even if there is time left, as on a GPU."""
 
 SURROGATE_STEPS = 192
-"""Least steps of a surrogate, in 6 to 24 passes over the images: 24 are what was measured with 500 faces
-(docs/results.md)."""
+"""Least steps of a surrogate, in 6 to 24 passes over the images: 24 are what was measured with 500 faces, against
+``small`` alone and without a companion (docs/results.md)."""
 
 QUICK_WARNING = (
     "the ready-made patterns of --quick stop plain training only: turning the images grey undoes them, and so does "

@@ -24,7 +24,7 @@ from mtlue_cli.tasks.label_options import LabelOptions
 from mtlue_cli.tasks.wording import counted, listed
 from mtlue_cli.workflows.progress import Progress
 from mtlue_cli.workflows.protect.config import ProtectConfig
-from mtlue_cli.workflows.protect.plan import sealer_of
+from mtlue_cli.workflows.protect.plan import refuse_keys_inside, sealer_of
 from mtlue_cli.workflows.protect.run import ProtectResult, protect_folder
 
 WORK = ".mtlue-work"
@@ -41,6 +41,7 @@ def protect_shards(config: ProtectConfig, shards: Shards, progress: Progress) ->
     out = config.release
     refuse_nesting(config.images, out)
     refuse_secret_inside(config.sign, config.images, out)
+    refuse_keys_inside(config, out)
     refuse_other(out)
     if is_packed(config.images) and not config.force:
         raise InputError(

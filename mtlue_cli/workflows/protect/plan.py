@@ -188,6 +188,17 @@ class ProtectPlan:
         return {task.name: self.table.class_name(task.name, row) for task in self.tasks}
 
 
+def refuse_keys_inside(config: ProtectConfig, release: Path) -> None:
+    """Refuse a key or weights in the release that is to be handed on.
+
+    Raises:
+        InputError: One lies in it.
+    """
+    refuse_secret_inside(config.key, release, what="key")
+    if config.weights is not None and Path(config.weights).is_file():
+        refuse_secret_inside(Path(config.weights), release, what="file of weights")
+
+
 def read_inputs(config: ProtectConfig) -> ProtectInputs:
     """Check the options, read the labels, both folders and the release that is there; writes nothing.
 
@@ -199,9 +210,7 @@ def read_inputs(config: ProtectConfig) -> ProtectInputs:
     _check_options(config)
     refuse_nesting(config.images, config.release)
     refuse_secret_inside(config.sign, config.images, config.release)
-    refuse_secret_inside(config.key, config.release, what="key")
-    if config.weights is not None and Path(config.weights).is_file():
-        refuse_secret_inside(Path(config.weights), config.release, what="file of weights")
+    refuse_keys_inside(config, config.release)
     if config.release.resolve() in config.labels.resolve().parents:
         raise InputError(
             f"the label file {config.labels} lies in the output {config.release}, which would be written over it",

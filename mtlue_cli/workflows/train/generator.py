@@ -149,7 +149,7 @@ def _chosen(labels: LabelFile, config: TrainConfig) -> tuple[LabelTable, tuple[s
         table = table.take(np.linspace(0, len(table) - 1, config.most_images).astype(int).tolist())
     match = match_labels(config.images, table, others)
     if len(table) < 2:
-        number = counted(len(table), "image")
+        number = counted(len(table), "image") + (" with a label in these columns" if unlabelled else "")
         raise InputError(f"{config.labels} has {number}; a generator needs at least two to learn from")
     notes = match.notes
     if unlabelled:

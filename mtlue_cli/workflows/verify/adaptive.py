@@ -75,7 +75,7 @@ def narrowed(
         each *= seeds if following == epochs else 1
         rest = seconds - (now() - started)
         # The whole runs get at least half of what is left, and the basis is part of them.
-        time_for = rest / each - len(basis) if following == epochs else rest / 2 / each - 1
+        time_for = (rest / each - len(basis) if following == epochs else rest / 2 / each - 1) - len(required)
         count = max(1, min(math.ceil(len(ranked) / FEWER), int(time_for)))
         kept, dropped = ranked[:count], ranked[count:]
         listed = ", ".join(f"{one.name} {learned[one.name]:.2f}" for one in ranked)

@@ -94,8 +94,8 @@ class VerifyConfig:
         test_fraction: Share of IMAGES held out for testing; the content of a file decides whether it is held out.
         reading: How the labels are read. With a split, its test part is the test side, unless ``test`` is given.
         tier: smoke (minutes on a CPU), standard (an hour on a GPU), full, converged (few conditions, at least 3,000
-            steps each: 12 minutes per victim on two cores with 8,000 images), or adaptive (short runs of all attackers,
-            full ones of the strongest); what it leaves out is listed.
+            steps each: 3 to 12 minutes per victim on two cores with 8,000 images), or adaptive (short runs of all
+            attackers, full ones of the strongest); what it leaves out is listed.
         adaptive_minutes: Approximate time limit of --tier adaptive; at least one attacker is trained at full length.
         backbones: Network of a victim; may be repeated. Countermeasures are tried with the first victim only. One of
             {BackboneName}.
@@ -127,9 +127,9 @@ class VerifyConfig:
         metric: Score of a victim on the test images.
         max_learned: Highest average learned fraction that passes: at 0 a victim learns nothing, at 1 as much as from
             clean images.
-        confidence: Judge by intervals of this confidence, such as 0.95: it passes if no upper end exceeds
-            --max-learned, fails if a lower end does, and is inconclusive (exit code 5) in between. Unset: the figures
-            themselves decide.
+        confidence: Judge by intervals of this confidence, such as 0.95, at the last and the best epoch: it passes if no
+            upper end exceeds --max-learned, fails if a lower end does, and is inconclusive (exit code 5) in between.
+            Unset: the figures themselves decide.
         control: Also train a victim on uniform noise of the same epsilon. If noise protects too, the result is
             inconclusive.
         probes: Also measure how well a linear model detects protected images and reads their labels.

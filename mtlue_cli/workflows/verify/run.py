@@ -322,7 +322,7 @@ def _cache(config: VerifyConfig, progress: Progress) -> ResultCache:
 
 
 def _check_floors(lab: Laboratory, config: VerifyConfig) -> None:
-    """Compute what constant guesses reach, before anything is trained.
+    """Compute what constant guesses reach, before any victim is trained.
 
     Raises:
         InputError: No pixel of a task's maps is labelled where victims see them.
