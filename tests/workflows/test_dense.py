@@ -5,6 +5,7 @@ import json
 import shutil
 from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -204,20 +205,25 @@ def test_a_task_left_out_leaves_no_trace_of_its_maps(
     assert not all(np.array_equal(one, two) for one, two in zip(pixels(own), pixels(seen), strict=True))
 
 
-def test_a_release_with_maps_is_verified(folder: Path, weights: Path, tmp_path: Path) -> None:
-    release = protect(folder, weights, tmp_path / "release")
-    config = VerifyConfig(
+def verification(folder: Path, **changes: Any) -> VerifyConfig:  # noqa: ANN401 - any field
+    """Short victims of the scenes in ``folder``."""
+    return VerifyConfig(
         clean=folder,
         labels=folder / "labels.csv",
         reading=READING,
-        protected=release,
         backbones=(BackboneName.SMALL,),
         size=32,
         epochs=1,
         batch_size=8,
         device="cpu",
         cache=None,
+        **changes,
     )
+
+
+def test_a_release_with_maps_is_verified(folder: Path, weights: Path, tmp_path: Path) -> None:
+    release = protect(folder, weights, tmp_path / "release")
+    config = verification(folder, protected=release)
     result = verify_release(config, SilentProgress())
     assert result.audit is not None
     assert result.audit.faults == ()
@@ -237,21 +243,13 @@ def test_a_release_with_maps_is_verified(folder: Path, weights: Path, tmp_path: 
 def test_pairs_of_the_owners_service_have_no_maps(folder: Path, weights: Path, tmp_path: Path) -> None:
     write_scenes(tmp_path / "other", seed=5)
     shutil.rmtree(tmp_path / "other" / "maps")
-    config = VerifyConfig(
-        clean=folder,
-        labels=folder / "labels.csv",
-        reading=READING,
+    config = verification(
+        folder,
         weights=str(weights),
         attacker_images=tmp_path / "other",
         countermeasures=("pair-purification:steps=2,pairs=8",),
-        backbones=(BackboneName.SMALL,),
-        size=32,
-        epochs=1,
-        batch_size=8,
         control=False,
         probes=False,
-        device="cpu",
-        cache=None,
     )
     result = verify_release(config, SilentProgress())
     assert "the owner protected 8 images for the attacker, as a service" in result.notes
@@ -262,20 +260,6 @@ def test_test_maps_without_a_label_are_refused_before_training(folder: Path, wei
     for mask in (tmp_path / "test" / "maps").glob("*-parts.png"):
         pixels = np.asarray(Image.open(mask))
         Image.fromarray(np.full_like(pixels, 255)).save(mask)
-    config = VerifyConfig(
-        clean=folder,
-        labels=folder / "labels.csv",
-        reading=READING,
-        weights=str(weights),
-        test=tmp_path / "test",
-        test_labels=labels,
-        backbones=(BackboneName.SMALL,),
-        size=32,
-        epochs=1,
-        batch_size=8,
-        device="cpu",
-        cache=None,
-    )
-
+    config = verification(folder, weights=str(weights), test=tmp_path / "test", test_labels=labels)
     with pytest.raises(InputError, match="'parts' has no labelled pixel"):
         verify_release(config, SilentProgress())

@@ -32,7 +32,13 @@ from mtlue_cli.workflows.protect.plan import (
     refuse_spellings,
     select_tasks,
 )
-from mtlue_cli.workflows.train.config import SURROGATE_BATCH, TrainConfig, state_folder, trained_through_grey
+from mtlue_cli.workflows.train.config import (
+    SURROGATE_BATCH,
+    SURROGATE_EPOCHS,
+    TrainConfig,
+    state_folder,
+    trained_through_grey,
+)
 
 MOST_IMAGES = 50_000
 """Training takes at most so many images, spread evenly over the rows: it keeps them in memory."""
@@ -45,8 +51,11 @@ MOST_STEPS = 6000
 """Steps after which training ends even if there is time left, as on a GPU."""
 
 SURROGATE_STEPS = 192
-"""Least steps of a surrogate, in 6 to 24 passes over the images: 24 are what was measured with 500 faces, against
-``small`` alone and without a companion (docs/results.md)."""
+"""Least steps of a surrogate, in at most :data:`MOST_SURROGATE_EPOCHS`."""
+
+MOST_SURROGATE_EPOCHS = 24
+"""Most passes over few images: what was measured with 500 faces, against ``small`` alone and without a companion
+(docs/results.md)."""
 
 QUICK_WARNING = (
     "the ready-made patterns of --quick stop plain training only: turning the images grey undoes them, and so does "
@@ -285,6 +294,12 @@ class OwnWeights:
                 f"the output {release} cannot be written: {parent} is not writable", hint="give another --out"
             )
 
+    @property
+    def _surrogate_epochs(self) -> int:
+        """As ``train-generator`` takes, and more where there are few images."""
+        needed = -(-SURROGATE_STEPS * SURROGATE_BATCH // max(1, self.images))
+        return max(SURROGATE_EPOCHS, min(needed, MOST_SURROGATE_EPOCHS))
+
     def _training(self, out: Path) -> TrainConfig:
         config = self.config
         return TrainConfig(
@@ -295,7 +310,7 @@ class OwnWeights:
             tasks=self.tasks.names,
             epsilon=8 if config.epsilon is None else config.epsilon,
             visibility=config.visibility,
-            surrogate_epochs=min(24, max(6, -(-SURROGATE_STEPS * SURROGATE_BATCH // max(1, self.images)))),
+            surrogate_epochs=self._surrogate_epochs,
             max_minutes=self.minutes,
             max_steps=MOST_STEPS,
             least_steps=LEAST_STEPS,

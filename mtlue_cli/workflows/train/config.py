@@ -46,6 +46,9 @@ IMAGENET_SURROGATES = {"imagenet-head": TrainingMethodName.HEAD, "imagenet-full"
 SURROGATE_BATCH = 64
 """Least images per step of a surrogate: on a CPU half as many take nearly as long."""
 
+SURROGATE_EPOCHS = 6
+"""Passes of a surrogate over the images by default."""
+
 
 @dataclass(frozen=True)
 class SurrogateChoice:
@@ -167,7 +170,7 @@ class TrainConfig:
             completions=(*BackboneName, *IMAGENET_SURROGATES),
         ),
     ] = None
-    surrogate_epochs: Annotated[int, Option(panel=TRAINING, metavar="N", minimum=1)] = 6
+    surrogate_epochs: Annotated[int, Option(panel=TRAINING, metavar="N", minimum=1)] = SURROGATE_EPOCHS
     intra_weight: Annotated[float, Option(panel=TRAINING, metavar="W", minimum=0.0)] = 1.0
     inter_weight: Annotated[float, Option(panel=TRAINING, metavar="W", minimum=0.0)] = 10.0
     learnability_weight: Annotated[float | None, Option(panel=TRAINING, metavar="W", minimum=0.0)] = None
