@@ -241,9 +241,11 @@ def train_generator(
                 config = replace(config, max_minutes=TRAIN_MINUTES)
             check_usage(config)
 
+            from mtlue_cli.workflows.shards import unpacked_images
             from mtlue_cli.workflows.train.generator import train_generator as run
 
-            return run(config, progress_of(progress))
+            with unpacked_images(config.images, file, reading) as (folder, table, how):
+                return run(replace(config, images=folder, labels=table, reading=how), progress_of(progress))
 
 
 @VERIFY.shown_by
@@ -271,15 +273,23 @@ def verify(
     """
     with VERIFY.boundary():
         values = VERIFY.values({**options, "clean": clean})
-        typed = ", ".join([repr(str(clean)), *(f"{name}={value!r}" for name, value in options.items())])
+        given = options if labels is None else {"labels": str(labels), **options} if is_file(labels) else options
+        typed = ", ".join([repr(str(clean)), *(f"{name}={value!r}" for name, value in given.items())])
+        typed += "" if is_file(labels) else ", labels=labels"
         with limits(values), VERIFY.located(values), _reading(labels, values) as (file, reading):
             config = config_of(VerifyConfig, values, labels=file, reading=reading, command_line=f"verify({typed})")
             config = config.with_test_labels()
             checked(config)
 
+            from mtlue_cli.workflows.shards import unpacked_images, unpacked_release
             from mtlue_cli.workflows.verify.run import verify_release
 
-            result = verify_release(config, progress_of(progress))
+            with (
+                unpacked_images(config.clean, file, reading) as (folder, table, how),
+                unpacked_release(config.protected) as release,
+            ):
+                config = replace(config, clean=folder, labels=table, reading=how, protected=release)
+                result = verify_release(config, progress_of(progress))
     if is_file(labels):
         return result
     settings = {**result.settings, "labels": "labels"}  # the file of a table is gone
@@ -348,12 +358,29 @@ def _value(found: OptionField, value: Any) -> Any:  # noqa: ANN401 - whatever th
             return option.convert(parts)
         if not found.repeated and isinstance(value, str):
             return option.convert(value)
-        return tuple(parts) if found.repeated or several else value
+        fitting = tuple(_fitting(found, part) for part in parts)
+        return fitting if found.repeated or several else fitting[0]
     if found.listed and several and all(isinstance(part, str) for part in parts):
         return ",".join(parts)
     if found.repeated:
         return tuple(_single(found.value_type, part) for part in parts)
     return _single(found.value_type, value)
+
+
+def _fitting(found: OptionField, part: Any) -> Any:  # noqa: ANN401 - whatever the field holds
+    """What a field that is written as text on the command line holds for a value that is none.
+
+    Raises:
+        TypeError: It fits not.
+    """
+    kinds = found.kinds
+    if type(part).__module__.startswith(f"{__package__}.") or type(part) in kinds or part is None:
+        return part
+    if isinstance(part, int | float) and not isinstance(part, bool):
+        for kind in (float, str):
+            if kind in kinds:
+                return kind(part)
+    raise TypeError(f"expected {'one or more of ' if found.repeated else ''}{found.option.metavar or 'text'}")
 
 
 def _single(kind: Any, value: Any) -> Any:  # noqa: ANN401 - any type, any value
@@ -441,8 +468,8 @@ def is_file(labels: Labels) -> bool:
     return labels is None or isinstance(labels, str | Path)
 
 
-def write_table(labels: Labels, file: Path) -> None:
-    """Write a table as Parquet.
+def write_table(labels: Labels, file: Path, name: str = "labels") -> None:
+    """Write a table, the argument ``name``, as Parquet.
 
     Raises:
         InputError: It is none.
@@ -452,7 +479,7 @@ def write_table(labels: Labels, file: Path) -> None:
 
     try:
         if isinstance(labels, Mapping):
-            columns = {str(name): pyarrow.array(column, from_pandas=True) for name, column in labels.items()}
+            columns = {str(own): pyarrow.array(column, from_pandas=True) for own, column in labels.items()}
             table = pyarrow.table(columns)
         elif isinstance(labels, pyarrow.Table):
             table = labels
@@ -460,13 +487,13 @@ def write_table(labels: Labels, file: Path) -> None:
             table = pyarrow.Table.from_pandas(labels)
         else:
             raise InputError(
-                f"labels is a {type(labels).__name__}, expected a path, a mapping of columns, a pandas DataFrame or a "
+                f"{name} is a {type(labels).__name__}, expected a path, a mapping of columns, a pandas DataFrame or a "
                 "pyarrow Table"
             )
         parquet.write_table(table, file)
     except (pyarrow.ArrowException, TypeError, ValueError) as error:
         reason = first_line(error)
-        raise InputError(f"labels cannot be read as a table: {reason}") from error
+        raise InputError(f"{name} cannot be read as a table: {reason}") from error
 
 
 @contextmanager

@@ -215,9 +215,16 @@ def on_device(module: ModuleT, device: torch.device) -> ModuleT:
 
 @contextmanager
 def seeded(seed: int) -> Iterator[None]:
-    """Within it torch's global random numbers start from ``seed``; then they are as before. One thread at a time."""
+    """Within it random numbers on the CPU start from ``seed``; then they are as before. One thread at a time."""
+    with own_random_numbers():
+        torch.default_generator.manual_seed(seed)  # torch.manual_seed would seed GPUs too
+        yield
+
+
+@contextmanager
+def own_random_numbers() -> Iterator[None]:
+    """Puts the state of torch's random numbers on the CPU back at the end. One thread at a time."""
     with _RANDOM, torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
         yield
 
 

@@ -171,7 +171,7 @@ def open_below(folder: Path, name: str, most: int | None = None) -> io.FileIO:
             raise
     root, real = Path(os.path.realpath(folder)), Path(os.path.realpath(folder / name, strict=True))
     if root not in real.parents:
-        raise OSError(errno.ELOOP, f"leaves {folder} by a symbolic link", str(folder / name))
+        raise OSError(errno.ELOOP, "leaves its folder by a symbolic link", str(folder / name))
     inside = real.relative_to(root).as_posix()
     return open_regular(folder / name, most, lambda flags: _open_step_by_step(root, inside, flags))
 

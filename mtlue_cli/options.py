@@ -142,6 +142,16 @@ class OptionField:
         return self.option.listed or self.option.convert is listed_names
 
     @property
+    def kinds(self) -> set[Any]:
+        """Types of the field's value, or of each of its values."""
+        found, kinds = [get_args(self.field.type)[0]], set[Any]()
+        while found:
+            kind = found.pop()
+            found.extend(get_args(kind))
+            kinds.add(kind)
+        return kinds
+
+    @property
     def default(self) -> Any:  # noqa: ANN401 - whatever the field holds
         """Its value if nothing is given; None where that is worked out, ``MISSING`` where something must be given."""
         if self.option.optional or self.repeated or self.field.default_factory is not MISSING:

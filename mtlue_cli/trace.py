@@ -4,6 +4,8 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from msgspec import structs
+
 from mtlue_cli.api import Arguments, checked, config_of, is_file, limits, progress_of, write_table
 from mtlue_cli.budget import Budget
 from mtlue_cli.errors import MtlueError
@@ -80,7 +82,7 @@ def judge(
         values = {**options, "probes": probes}
         table = Path(folder) / "answers.parquet"
         if not is_file(answers):
-            write_table(answers, table)
+            write_table(answers, table, "answers")
         elif answers is not None:
             values["answers"] = answers
         known = JUDGE.values(values)
@@ -91,10 +93,13 @@ def judge(
             from mtlue_cli.workflows.trace.judge import judge_model
 
             try:
-                return judge_model(config, progress_of(progress))
+                result = judge_model(config, progress_of(progress))
             except MtlueError as error:
                 error.reword(lambda text: text.replace(str(table), "answers"))
                 raise
+    if is_file(answers):
+        return result
+    return structs.replace(result, answers="answers", answers_sha256="")  # the file of a table is gone
 
 
 @COPY.shown_by

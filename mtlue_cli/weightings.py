@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from mtlue_cli.choices import WeightingName
+from mtlue_cli.devices import own_random_numbers
 from mtlue_cli.errors import InputError
 
 
@@ -53,7 +54,7 @@ class RandomStream:
     @contextmanager
     def drawing(self) -> Iterator[None]:
         """Within, global draws on the CPU come from this stream; each use continues where the last one ended."""
-        with torch.random.fork_rng(devices=[]):
+        with own_random_numbers():
             torch.set_rng_state(self._state)
             yield
             self._state = torch.get_rng_state()

@@ -112,6 +112,10 @@ class Generator:
             InputError: No such weights, key, labels and weights do not go together, or the device is not there.
             CheckpointError: The file cannot be used.
         """
+        if key is not None and not isinstance(key, Key):
+            raise InputError(f"key is {key!r}, expected a Key", hint="read it with Key.read(FILE)")
+        if labels is not None and not isinstance(labels, LabelTable | Mapping):
+            raise InputError(f"labels is a {type(labels).__name__}, expected columns of class names by task")
         path = find_weights(weights)
         card = read_card(path)
         if card.universal and key is None:
@@ -127,6 +131,15 @@ class Generator:
             raise InputError(
                 "there is no task to protect", hint="give labels, or tasks with their classes, to universal weights"
             )
+        if not card.universal and table is not None and (differences := wanted.unmet_by(table.tasks)):
+            raise InputError(f"the weights {card.name} do not fit the labels", differences)
+        for task in wanted:
+            own = (shares or {}).get(task.name, task.equal_shares)
+            if len(own) != task.num_classes or not all(share > 0 for share in own):
+                raise InputError(
+                    f"shares of {quoted(task.name)} are {list(own)}, expected a positive number for each of its "
+                    f"{task.num_classes} classes"
+                )
         if (card.universal or traceable) and shares is None and table is not None:
             shares = shares_for_codes(table.recoded(wanted), wanted, card.image_size)
         if card.universal:
@@ -137,8 +150,6 @@ class Generator:
 
                     choose_device(str(device))  # one that is not there is refused all the same
                 return cls(form, None, wanted)
-        elif table is not None and (differences := wanted.unmet_by(table.tasks)):
-            raise InputError(f"the weights {card.name} do not fit the labels", differences)
         from mtlue_cli.devices import choose_device
 
         loaded = load_checkpoint(path).bound(key, wanted, shares, cells)

@@ -57,6 +57,8 @@ _READABLE_MODES = frozenset({"1", "L", "LA", "La", "P", "PA", "RGB", "RGBA", "RG
 _GREY_MODES = ("1", "L", "LA", "La")
 _TRANSPARENT_MODES = ("LA", "La", "RGBA", "RGBa", "PA")
 _STRIP_PIXELS = 1 << 18
+_PHOTOMETRIC, _WHITE_IS_ZERO = 262, 0
+"""TIFF tag of what numbers stand for, and its value where 0 is white."""
 """Pixels that are copied at a time: what is copied twice stays in the processor's cache."""
 
 
@@ -487,6 +489,8 @@ def _decode(opened: Image.Image, content: bytes, metadata: Collection[MetadataGr
     # A profile fits the colours it was made for: only grey and RGB stay what they were.
     icc = rebuilt_profile(profile) if profile and opened.mode not in ("CMYK", "YCbCr", "LAB") else None
     pixels, alpha = _pixels(opened if turn is None else opened.transpose(turn), source_format)
+    if opened.mode.startswith("I;16") and getattr(opened, "tag_v2", {}).get(_PHOTOMETRIC) == _WHITE_IS_ZERO:
+        pixels = np.iinfo(np.uint16).max - pixels  # Pillow does so with 8 bits alone
     kept = read_metadata(opened, metadata) if metadata else Metadata()
     compression = _jpeg_compression(opened) if source_format == "JPEG" else None
     return DecodedImage(pixels, alpha, source_format, icc, kept, False, bool(profile) and icc is None, compression)

@@ -94,6 +94,7 @@ def stored_here(content: bytes, colours: bool) -> Array:
             if picture.mode not in _MODES and not picture.mode.startswith("I;16"):
                 raise ImageError(f"has {picture.mode} pixels, expected one number per pixel, or RGB for normals")
             array = np.array(picture)
+            array = array.astype(array.dtype.newbyteorder("="), copy=False)
             if is_lossy(content):
                 _refuse_soft(array, str(opened.format))
     check_size(array.shape[1], array.shape[0])

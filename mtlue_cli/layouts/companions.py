@@ -14,6 +14,7 @@ from mtlue_cli.layouts.image_text import LEAST_TEXT, has_image, holds_image, ima
 from mtlue_cli.layouts.tables import DELIMITED, REWRITERS, column_of_images, rewritten, rewritten_by_preset
 from mtlue_cli.tasks.label_options import LabelOptions
 from mtlue_cli.tasks.labels import LabelFile
+from mtlue_cli.tasks.paths import json_text
 from mtlue_cli.tasks.readers.json_members import read_members
 from mtlue_cli.tasks.readers.mask_folders import MASK_FOLDERS
 from mtlue_cli.tasks.readers.text import read_text
@@ -86,6 +87,10 @@ def refuse_images_in_labels(images: Path, labels: Path, table: LabelFile) -> Non
     if table.format is LabelFormat.PARQUET:
         column = column_of_images(labels)
         what = None if column is None else f"column {quoted(column)}"
+    elif table.format is LabelFormat.JSONL:
+        lines = (json.loads(line) for line in read_text(labels).split("\n") if line.strip())
+        column = next((name for line in lines for name, value in line.items() if has_image(value)), None)
+        what = None if column is None else f"column {quoted(column)}"
     else:
         what = "its text (base64)" if holds_image(read_text(labels).encode()) else None
     if what is not None:
@@ -107,13 +112,9 @@ def _coco_document(labels: Path, names: Mapping[str, str]) -> bytes:
             value = ({**entry, "file_name": names[str(PurePosixPath(entry["file_name"]))]} for entry in kept)
         elif member == "annotations":
             value = (entry for entry in value if entry["image_id"] in known)
-        text = f"[{', '.join(map(_json, value))}]" if isinstance(value, Iterator) else _json(value)
-        parts.append(f"{_json(member)}: {text}")
+        text = f"[{', '.join(map(json_text, value))}]" if isinstance(value, Iterator) else json_text(value)
+        parts.append(f"{json_text(member)}: {text}")
     return f"{{{', '.join(parts)}}}".encode()
-
-
-def _json(value: object) -> str:
-    return json.dumps(value, ensure_ascii=False)
 
 
 def _files_beside_masks(images: Path, form: LabelFormat, names: Mapping[str, str]) -> Iterator[tuple[str, bytes]]:

@@ -8,13 +8,17 @@ from typing import Any
 from mtlue_cli.errors import InputError
 
 _IMAGE = re.compile(
-    rb"data:image\\?/[\w.+-]+;base64,|(?:\\?/9j\\?/|iVBORw0KGgo|UklGR|R0lGOD|SUkqA|TU0AK)[A-Za-z0-9+/\\=\r\n]{60}"
+    rb"data:image\\?/[\w.+-]+;base64,"
+    rb"|(?:\\?/9j\\?/|iVBORw0KGgo|UklGR|R0lGOD|SUkqA|TU0AK|AAAADGpQ)[A-Za-z0-9+/\\=\r\n]{60}"
+    rb"|(?:[Ff][Ff][Dd]8[Ff][Ff]|89504[Ee]47)[0-9A-Fa-f]{120}"
+    rb"|\\+x(?:ff\\+xd8\\+xff|89PNG)"
 )
-"""How JPEG, PNG, WebP, GIF and TIFF begin in base64; JSON may write ``\\/`` for a slash."""
+"""How JPEG, PNG, WebP, GIF, TIFF and JPEG 2000 begin in base64, where JSON may write ``\\/`` for a slash; and JPEG and
+PNG in hexadecimal, and as Python shows bytes."""
 
 
 _NUMBERS = re.compile(
-    r"[\s\[\](),;]*(?:(?:1?\d?\d|2[0-4]\d|25[0-5])(?:\.0*)?[\s\[\](),;]+){255,}\d{1,3}(?:\.0*)?[\s\[\](),;]*"
+    r"[\s\[\](),;|]*(?:(?:1?\d?\d|2[0-4]\d|25[0-5])(?:\.0*)?[\s\[\](),;|]+){255,}\d{1,3}(?:\.0*)?[\s\[\](),;|]*"
 )
 """A picture of 16 x 16 and more pixels as text: numbers from 0 to 255."""
 
@@ -41,8 +45,11 @@ def has_image(value: Any) -> bool:  # noqa: ANN401 - any cell
     """Whether a cell holds an image, however deep: as text in base64, or as rows of pixels."""
     if isinstance(value, str):
         return holds_image(value.encode(errors="replace")) or _is_picture_in_text(value)
-    if isinstance(value, list) and (_is_picture(value) or _is_file(value)):
-        return True
+    if isinstance(value, list):
+        if _is_picture(value) or _is_file(value):
+            return True
+        if all(isinstance(part, int | float) for part in value):
+            return _is_picture_in_text(" ".join(map(str, value)))
     parts: Iterable[Any] = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
     return any(map(has_image, parts))
 

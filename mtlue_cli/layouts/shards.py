@@ -3,15 +3,15 @@
 A shard is shown to the rest of the program as a folder of images, ``SHARD/ROW.png``, and rows of a label table.
 """
 
-import json
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from mtlue_cli.errors import InputError
-from mtlue_cli.files import held, put_in_place, temporary_beside
+from mtlue_cli.errors import InputError, MtlueError
+from mtlue_cli.files import file_digest, held, put_in_place, temporary_beside
 from mtlue_cli.images.folder import FolderFiles, list_folder
+from mtlue_cli.tasks.paths import json_text
 from mtlue_cli.tasks.wording import counted, listed
 
 KINDS = (
@@ -75,11 +75,15 @@ class ShardKind:
 
 @dataclass(frozen=True)
 class Shards:
-    """A data set in shards, whose names are relative POSIX, sorted."""
+    """A data set in shards, whose names are relative POSIX, sorted.
+
+    ``digests`` are the SHA-256 of the shards when they were unpacked.
+    """
 
     folder: Path
     kind: ShardKind
     names: tuple[str, ...]
+    digests: dict[str, str] = field(default_factory=dict, compare=False, repr=False)
 
     @property
     def others(self) -> list[str]:
@@ -103,6 +107,7 @@ class Shards:
             for name in self.names:
                 (images / stem_of(name)).mkdir(parents=True, exist_ok=True)
                 with held(self.folder / name):
+                    self.digests[name] = file_digest(self.folder / name)
                     for number, row in enumerate(self.kind.read(self.folder / name)):
                         if FILE_COLUMN in row.labels:
                             raise InputError(f"{self.folder / name} has a column {FILE_COLUMN}", hint="rename it")
@@ -113,7 +118,7 @@ class Shards:
                         image = row.image or b""
                         file = f"{stem_of(name)}/{number:0{DIGITS}d}{suffix_for('', image) or '.png'}"
                         (images / file).write_bytes(image)
-                        table.write(json.dumps({FILE_COLUMN: file, **row.labels}, ensure_ascii=False) + "\n")
+                        table.write(json_text({FILE_COLUMN: file, **row.labels}) + "\n")
                 on_shard()
         if empty == rows:
             raise InputError(
@@ -124,12 +129,20 @@ class Shards:
         return remarks + [f"{counted(empty, 'row')} without the bytes of an image, not in the release"] * bool(empty)
 
     def pack(self, out: Path, name: str, image_of: Callable[[int], bytes | None]) -> Path:
-        """Write the shard ``name`` of the release ``out``, atomically; a row whose image is None is left out."""
+        """Write the shard ``name`` of the release ``out``, atomically; a row whose image is None is left out.
+
+        Raises:
+            MtlueError: The shard is not the one that was unpacked.
+        """
         path = out / name
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary = temporary_beside(path)
         try:
             with held(self.folder / name):
+                if file_digest(self.folder / name) != self.digests.get(name):
+                    raise MtlueError(
+                        f"{self.folder / name} has changed while its images were protected; run the same command again"
+                    )
                 self.kind.write(temporary, self.folder / name, image_of)
             put_in_place(temporary, path)
         finally:

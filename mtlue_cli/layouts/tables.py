@@ -9,6 +9,7 @@ from pathlib import Path, PurePosixPath
 from mtlue_cli.choices import LabelFormat
 from mtlue_cli.layouts.image_text import has_image
 from mtlue_cli.tasks.parquet_file import read_table
+from mtlue_cli.tasks.paths import json_text
 from mtlue_cli.tasks.presets.preset import Preset
 from mtlue_cli.tasks.readers.delimited import part, unescaped, write_row
 from mtlue_cli.tasks.readers.nih import FILES, LISTED
@@ -110,7 +111,7 @@ def _json_lines(labels: Path, file_column: str, renamed: Renamed) -> bytes:
         key = next((key for key in document if key.strip() == file_column), None)
         name = None if key is None else renamed(str(document[key]))
         if name is not None:
-            made.append(json.dumps({**document, key: name}, ensure_ascii=False) + "\n")
+            made.append(json_text({**document, key: name}) + "\n")
     return "".join(made).encode()
 
 

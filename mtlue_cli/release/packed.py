@@ -7,6 +7,7 @@ shard, the digest of each one, and the other files that were copied.
 import hashlib
 import json
 import re
+import shutil
 from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -15,7 +16,7 @@ import msgspec
 from msgspec import structs
 
 from mtlue_cli.errors import InputError
-from mtlue_cli.files import discard, file_digest, held, read_regular, write_atomically
+from mtlue_cli.files import TEMPORARY, discard, file_digest, held, open_regular, read_regular, write_atomically
 from mtlue_cli.images.folder import find_files_and_links, find_images
 from mtlue_cli.layouts.shards import Shards, number_of, shard_kinds, stem_of
 from mtlue_cli.release.records import (
@@ -26,6 +27,7 @@ from mtlue_cli.release.records import (
     MOST_LIST,
     RUN_NAME,
     RUN_PATH,
+    SHARDS_NAME,
     FileRecord,
     read_manifest,
     write_run,
@@ -34,7 +36,6 @@ from mtlue_cli.release.seal import SEAL_PATH, Seal, Sealer, read_seal, sealed_fi
 from mtlue_cli.storage.writer import WRITER
 from mtlue_cli.tasks.paths import path_fault
 
-SHARDS_NAME = "shards.json"
 SHARDS_PATH = f"{FOLDER}/{SHARDS_NAME}"
 _ROW = re.compile(r"/\d{1,18}\.[^/]*\Z", re.ASCII)
 
@@ -76,8 +77,9 @@ def refuse_other(out: Path) -> None:
         raise InputError(f"the output {out} is a file, expected a folder", hint="give another one with --out")
     if out.is_dir() and any(out.iterdir()):
         files, links = find_files_and_links(out)
-        if files == [f"{FOLDER}/{WRITER}"] and not links:
-            return  # a run by a URL that was killed before it wrote anything
+        begun = all(name == f"{FOLDER}/{WRITER}" or _is_temporary(name) for name in files)
+        if begun and not links and all(entry.name == FOLDER for entry in out.iterdir()):
+            return  # a run that was killed before it wrote anything
         raise InputError(
             f"the output folder {out} is not empty and holds no release in shards",
             hint="give another one with --out",
@@ -117,6 +119,9 @@ def pack(
         on_shard: Called after each shard.
         sealer: What the records are sealed with.
     """
+    for name in find_files_and_links(out)[0] if out.is_dir() else ():
+        if _is_temporary(name):
+            discard(out / name)  # left by a run that was killed
     manifest = read_manifest(plain)
     released: dict[str, dict[int, FileRecord]] = defaultdict(dict)
     for record in manifest.files:
@@ -175,7 +180,8 @@ def unpack(release: Path, plain: Path) -> list[str]:
     (plain / FOLDER).mkdir(parents=True, exist_ok=True)
     for name, place in _records(plain).items():
         try:
-            place.write_bytes(read_regular(release / FOLDER / name, MOST_LIST))
+            with open_regular(release / FOLDER / name) as stream, place.open("wb") as copied:
+                shutil.copyfileobj(stream, copied)
         except OSError as error:
             raise InputError(
                 f"{release / FOLDER / name} cannot be read: {error.strerror or error}", hint=ANEW
@@ -234,6 +240,10 @@ def without_lost_rows(card: bytes, lost: Mapping[str, int]) -> bytes:
             count = sum(number for shard, number in lost.items() if split in re.split(r"[/._-]", shard))
             lines[at] = found["before"] + str(max(0, int(found["count"]) - count)).encode() + found["after"]
     return b"\n".join(lines)
+
+
+def _is_temporary(name: str) -> bool:
+    return TEMPORARY.match(name.rpartition("/")[2]) is not None
 
 
 def _records(plain: Path) -> dict[str, Path]:

@@ -48,6 +48,7 @@ from mtlue_cli.release.records import (
     PLANNED_NAME,
     RUN_NAME,
     RUN_PATH,
+    SHARDS_NAME,
     FileRecord,
     Manifest,
     Record,
@@ -191,6 +192,8 @@ class Release:
                 f"the output folder {folder} is not empty and holds no release of mtlue",
                 hint="give another output folder",
             )
+        if (self.records / SHARDS_NAME).is_file():
+            raise InputError(f"{folder} holds a release in shards", hint="give another output folder with --out")
         manifest = self.manifest
         ours = manifest.names | read_planned(folder) | targets | companions_of(manifest.run)
         strangers = _strange_photos(folder, files, ours)

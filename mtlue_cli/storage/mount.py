@@ -77,10 +77,19 @@ class RemoteFolder:
                 self._place(objects.name, listed)
             return
         self.refresh()
+        try:
+            self._read_records()
+        except FileNotFoundError as error:
+            raise InputError(
+                f"another run has written to {objects.url} meanwhile", hint="run the same command again"
+            ) from error
+
+    def _read_records(self) -> None:
         for name in sorted(self._away):
             if self._is_record(name):
                 with self.held(name):
                     pass
+        root, objects = self.root, self.objects
         for name in [name for name in sorted(self._tokens) if f"/{PARTS}/" in name and self._is_record(name)]:
             self.parts[name] = read_part(root / name, objects.url_of(name))
             for log, lines in (("manifest.jsonl", self.parts[name].manifest), ("journal", self.parts[name].journal)):
@@ -99,7 +108,13 @@ class RemoteFolder:
             InputError: As the class.
         """
         for folder in (self.objects.name, self.objects.name + RECORDS):
-            for name, listed in self.objects.list(folder).items():
+            try:
+                found = self.objects.list(folder)
+            except InputError:  # whoever may read the folder alone may not list the records beside it
+                if folder == self.objects.name or self.objects.listed(f"{self.objects.name}/{RECORDS}") is not None:
+                    raise
+                continue
+            for name, listed in found.items():
                 with self._lock:
                     if name not in self._tokens:
                         self._place(name, listed)

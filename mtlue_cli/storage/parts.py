@@ -129,15 +129,15 @@ class Parts:
             self.put()
 
     def put(self) -> None:
-        """Put what was taken since the last part.
+        """Put what was taken since the last part, if there is any.
 
         Raises:
             StorageError: It cannot be put.
         """
         self._put = time.monotonic()
+        self._before()
         if not self._lines:
             return
-        self._before()
         released = _tokens(self._remote, self._released)
         originals = {} if self._originals is None else _tokens(self._originals, self._sources)
         part = Part("".join(self._lines), "".join(self._macs), released, originals)
@@ -153,8 +153,8 @@ class Parts:
         Raises:
             StorageError: One cannot be removed.
         """
-        for number in range(1, self._number):
-            self._remote.discard(f"{self._folder}/{number:06}.json")
+        for name in self._remote.objects.list(self._folder):  # also those of another run
+            self._remote.objects.discard(name)
         for name in self._remote.parts:
             self._remote.discard(name)
         self._remote.parts.clear()

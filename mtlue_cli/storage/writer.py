@@ -14,6 +14,7 @@ import msgspec
 
 from mtlue_cli.errors import InputError, StorageError
 from mtlue_cli.storage.mount import RemoteFolder, remote_folder
+from mtlue_cli.storage.parts import PARTS
 
 WRITER = "writer.json"
 """Name of the object, among the records of a release."""
@@ -88,9 +89,12 @@ def sole_remote_writer(release: Path, records: Path) -> Iterator[Callable[[], No
     saying = threading.Thread(target=say, daemon=True)
     saying.start()
     try:
-        run = f"{folder}/run.json"
-        listed = remote.objects.listed(run)
-        if (None if listed is None else listed.token) != remote.token(run):
+        known = {
+            other: listed.token
+            for other, listed in remote.objects.list(folder).items()
+            if other == f"{folder}/run.json" or other.startswith(f"{folder}/{PARTS}/")
+        }
+        if any(remote.token(other) != known.get(other) for other in {f"{folder}/run.json", *known}):
             raise InputError(
                 f"another run has written to {remote.objects.url} meanwhile",
                 hint="run the same command again to continue from there",
@@ -111,6 +115,8 @@ def _host() -> str:
         started = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
     except OSError:
         started = f"{uuid.getnode():x}"
+    with suppress(OSError):
+        started += f" {os.readlink('/proc/self/ns/pid')}"  # containers of one machine have processes of their own
     return f"{socket.gethostname()} {started}"
 
 

@@ -95,7 +95,11 @@ def named_files(column: MapColumn) -> list[str]:
 
 
 def _leads_from(folder: Path, cell: str) -> bool:
-    return len(cell) <= LONGEST_PATH and "\0" not in cell and os.path.isfile(folder / cell.replace("\\", "/"))
+    """Whether a cell is the path of a file below ``folder``."""
+    if len(cell) > LONGEST_PATH or "\0" in cell:
+        return False
+    path = PurePosixPath(cell.replace("\\", "/"))
+    return not path.is_absolute() and ".." not in path.parts and os.path.isfile(folder / path)
 
 
 def _names_own_photo(column: MapColumn, photos: Path) -> bool:

@@ -6,6 +6,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from mtlue_cli.tasks.names import parse_by_column
+from mtlue_cli.tasks.readers.base import LIST_SEPARATOR, ListText
 from mtlue_cli.tasks.spelling import meaning
 
 SEPARATORS = ("|", ";", ",")
@@ -18,7 +19,7 @@ LONGEST_LABEL = 40
 """Characters of one label in a list, at most."""
 
 _NAMED = {"space": " ", "blank": " ", "tab": "\t", "comma": ",", "semicolon": ";", "pipe": "|"}
-_BRACKETS = "[](){} \t\r\n"
+_BRACKETS = (("[", "]"), ("{", "}"), ("(", ")"))
 _QUOTES = "'\" \t\r\n"
 
 
@@ -58,12 +59,18 @@ def _parse(text: str) -> MultiLabel:
 
 def separator_of(cells: Collection[str]) -> str:
     """The separator that the cells of a column show; a blank if they show none other."""
+    if any(isinstance(cell, ListText) for cell in cells):
+        return LIST_SEPARATOR
     return next((sign for sign in SEPARATORS if any(sign in cell for cell in cells)), " ")
 
 
 def parts_of(cell: str, separator: str) -> list[str]:
     """What a cell lists, in order: brackets around all and quotation marks around each go."""
-    inner = cell.strip(_BRACKETS)
+    inner = cell.strip()
+    for opening, closing in _BRACKETS:
+        within = inner[1:-1]
+        if inner.startswith(opening) and inner.endswith(closing) and not {opening, closing} & set(within):
+            inner = within.strip()
     parts = inner.split() if separator == " " else inner.split(separator)
     return [label for part in parts if (label := part.strip(_QUOTES))]
 

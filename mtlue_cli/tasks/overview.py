@@ -97,6 +97,8 @@ def overview_lines(uses: Sequence[ColumnUse], done: str, *, can_choose: bool = T
     advice = [use.advice for use in uses if use.advice]
     if advice:
         lines.append(f"to read a column differently: {', '.join(advice[:SHOWN_CLASSES])}")
+    if done == "protected" and any(not use.used for use in uses):
+        lines.append("the release holds the columns that are left out too: remove what you do not want to publish")
     if can_choose and any(not use.used for use in uses):
         lines.append(
             "to choose the columns yourself, list all of them with --tasks A,B, or add one with --task NAME=categorical"

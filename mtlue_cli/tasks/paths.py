@@ -1,5 +1,6 @@
 """File names in label files and manifests: which of them may be opened."""
 
+import json
 import os
 import posixpath
 import re
@@ -69,6 +70,12 @@ def names_below(folder: Path, names: Iterable[str], base: Path) -> set[str]:
     """Files that lead from ``base``, as names that lead from ``folder``."""
     start = Path(os.path.relpath(base.resolve(), folder.resolve())).as_posix()
     return {posixpath.normpath(posixpath.join(start, name)) for name in names}
+
+
+def json_text(value: object) -> str:
+    """``value`` as JSON that can be written as UTF-8: a half of a surrogate pair stays escaped."""
+    text = json.dumps(value, ensure_ascii=False)
+    return text if is_unicode(text) else json.dumps(value)
 
 
 def is_unicode(text: str) -> bool:

@@ -445,6 +445,7 @@ def test_the_table_says_what_becomes_of_each_column(tmp_path: Path) -> None:
         "score   decimal number  0.0 (1), 1.5 (1), 3.0 (1), 4.5 (1), 4 more  left out: it holds decimal numbers, which "
         "become classes only with --bins",
         "to read a column differently: --bins score=quantiles:5",
+        "the release holds the columns that are left out too: remove what you do not want to publish",
         "to choose the columns yourself, list all of them with --tasks A,B, or add one with --task NAME=categorical",
     ]
     assert uses[0].to_json() == {

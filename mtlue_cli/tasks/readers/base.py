@@ -70,9 +70,17 @@ def number_text(value: float) -> str:
     return str(int(value)) if value.is_integer() and abs(value) < 2**53 else repr(value)
 
 
+LIST_SEPARATOR = "|"
+
+
+class ListText(str):
+    """A cell that is a list in its file."""
+
+
 def list_text(cells: Iterable[Cell]) -> Cell:
     """A list of values as one cell, ``a|b``; missing values are left out, and a list without any is a missing cell."""
-    return "|".join(cell for cell in cells if cell) or None
+    text = LIST_SEPARATOR.join(cell for cell in cells if cell)
+    return ListText(text) if text else None
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from typing import Any
 
 from mtlue_cli.budget import check_table
 from mtlue_cli.choices import LabelFormat
-from mtlue_cli.tasks.readers.base import Cell, LabelReader, LabelSource, RawTable, list_text, number_text
+from mtlue_cli.tasks.readers.base import Cell, LabelReader, LabelSource, ListText, RawTable, list_text, number_text
 from mtlue_cli.tasks.readers.text import MOST_ENTRY, lines_of, read_text
 from mtlue_cli.tasks.wording import quoted
 
@@ -78,7 +78,7 @@ def _cell(value: Any) -> Cell:  # noqa: ANN401 - whatever JSON holds
     if value is None or isinstance(value, bool):
         return None if value is None else str(value).lower()
     parts = [_cell(part) for part in value] if isinstance(value, list) else [_Nested()]
-    if any(isinstance(part, _Nested) for part in parts):
+    if any(isinstance(part, _Nested | ListText) for part in parts):
         return _Nested("a list of lists or objects" if isinstance(value, list) else _KINDS[type(value)])
     return list_text(parts)
 

@@ -231,7 +231,8 @@ def draw_preview(config: ProtectConfig, count: int, progress: Progress, inputs: 
     protected = np.stack(
         [protect_pixels(pixels, delta, plan.run.epsilon) for pixels, delta in zip(originals, deltas, strict=True)]
     )
-    path = config.release.with_name(f"{config.release.name}-preview.png")
+    release = config.release.resolve()
+    path = release.with_name(f"{release.name}-preview.png")
     draw_contact_sheet(originals, protected, path, scale=1)
     files = tuple(plan.table.file_names[photo.row] for photo in shown)
     return Preview(path=path, files=files, weights=plan.card.name, columns=plan.columns)
@@ -239,7 +240,7 @@ def draw_preview(config: ProtectConfig, count: int, progress: Progress, inputs: 
 
 def _prepared(plan: ProtectPlan, images: Path, rows: list[int], progress: Progress) -> list[Prepared]:
     """The photos of ``rows`` with their labels; those that cannot be protected are noted and left out."""
-    steps, found = PhotoSteps(plan, images), []
+    steps, found = PhotoSteps(plan, images, writes=False), []
     for row in rows:
         content = steps.read(row)
         outcome: Prepared | Record = steps.prepare(row, content) if isinstance(content, bytes) else content

@@ -1,5 +1,6 @@
 """Protect a data set in shards: unpack it beside the release, protect its images, write the shards again."""
 
+import os
 import shlex
 import shutil
 from collections.abc import Iterator, Mapping
@@ -12,7 +13,7 @@ from msgspec import structs
 from mtlue_cli.choices import LabelFormat
 from mtlue_cli.errors import InputError, MtlueError
 from mtlue_cli.files import unwritable
-from mtlue_cli.images.folder import refuse_nesting, refuse_secret_inside
+from mtlue_cli.images.folder import file_check, refuse_nesting, refuse_secret_inside
 from mtlue_cli.keys import find_key
 from mtlue_cli.layouts.shards import FILE_COLUMN, Shards
 from mtlue_cli.release.packed import CARDS, is_packed, pack, refuse_other, unpack
@@ -48,6 +49,10 @@ def protect_shards(config: ProtectConfig, shards: Shards, progress: Progress) ->
             f"{config.images} is a release: its images are protected already",
             hint="give the folder of the originals, or --force to protect them a second time",
         )
+    inside = file_check(config.images, shards.names)
+    copied = [name for name in CARDS if os.path.lexists(config.images / name)]
+    if faults := [fault for name in (*shards.names, *copied) if (fault := inside(name)) is not None]:
+        raise InputError(f"files of {config.images} cannot be released", faults, "put the files themselves there")
     absolute = out.resolve()
     work = work_folder(absolute) or absolute.with_name(f".{absolute.name}{WORK}")
     images, plain = work / config.images.resolve().name, work / "release"
@@ -70,10 +75,15 @@ def protect_shards(config: ProtectConfig, shards: Shards, progress: Progress) ->
             progress.finish()
             for line in remarks:
                 progress.note(line)
-            if is_packed(out) and not is_release(plain) and read_run(out).complete:
-                unpack(out, plain)
+            unpacked = _prepared(out, plain, overwrite=config.overwrite)
             inner = replace(config, images=images, labels=labels, out=plain, reading=reading)
-            result = protect_folder(inner, progress)
+            try:
+                result = protect_folder(inner, progress)
+            except InputError:  # nothing was written
+                if unpacked:
+                    shutil.rmtree(plain, ignore_errors=True)
+                raise
+            is_under_way()
             progress.start("writing shards", len(shards.names))
             key = None if result.key_fingerprint is None else find_key(config.key)
 
@@ -95,6 +105,24 @@ def protect_shards(config: ProtectConfig, shards: Shards, progress: Progress) ->
         fixes=tuple(_with_names(fix, names) for fix in result.fixes),
         warnings=tuple(_with_names(warning, names) for warning in result.warnings),
     )
+
+
+def _prepared(out: Path, plain: Path, *, overwrite: bool) -> bool:
+    """Unpack a complete release in shards, so that it is continued, unless an interrupted run left a plain one.
+
+    One that it left with other settings is dropped, unless it is to replace the release.
+
+    Returns:
+        Whether the release was unpacked.
+    """
+    if not (is_packed(out) and is_release(out) and read_run(out).complete):
+        return False
+    if is_release(plain):
+        if overwrite or not read_run(plain).differences(read_run(out)):
+            return False
+        shutil.rmtree(plain)
+    unpack(out, plain)
+    return True
 
 
 class _Renaming:

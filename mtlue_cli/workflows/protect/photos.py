@@ -124,6 +124,7 @@ class PhotoSteps:
         images: Folder of the originals.
         draw: Classes for an image of random ones, by the digest of its file; None: drawn as the plan says.
         sees_images: Whether the weights look at the images.
+        writes: Whether photos are released; a preview releases none.
 
     Attributes:
         fixes: What to do about photos that got less than the least effect, so far.
@@ -137,7 +138,9 @@ class PhotoSteps:
         draw: Callable[[str], Mapping[str, int]] | None = None,
         *,
         sees_images: bool = True,
+        writes: bool = True,
     ) -> None:
+        self._writes = writes
         self.fixes: set[str] = set()
         self.lost_profiles: set[str] = set()
         self._plan = plan
@@ -304,7 +307,8 @@ class PhotoSteps:
 
         Maps that no released photo names go when the run is closed.
         """
-        discard(self._release / self._plan.targets[row], self._within)
+        if self._writes:
+            discard(self._release / self._plan.targets[row], self._within)
         known = isinstance(error, ImageError | ValueError)
         reason = str(error) if known else f"cannot be protected: {type(error).__name__}: {error}"
         if isinstance(error, MemoryError):

@@ -186,6 +186,11 @@ class _Columns:
         }
         self.used = {*self.scores.values(), *([task] if self.label else [])}
 
+    @property
+    def _is_alone(self) -> bool:
+        """Whether one of two classes has scores, which are the other's too."""
+        return len(self.classes) == 2 and len(self.scores) == 1
+
     def read(self, rows: Sequence[tuple[str, Mapping[str, str]]]) -> tuple[TaskAnswers | None, list[str], list[str]]:
         """The answers, faults and notes."""
         faults: list[str] = []
@@ -193,6 +198,8 @@ class _Columns:
         names = self.classes
         if self.scores:
             names = tuple(self.scores) if self.unknown else self.classes
+            if self.unknown and self._is_alone:
+                names = (f"not {names[0]}", names[0])
             values = self._numbers(rows, faults)
             if values is not None:
                 scores, words = values
@@ -231,7 +238,7 @@ class _Columns:
         if odd:
             faults.append(f"columns of {self.task}: {listed(odd)} is no class, expected {listed(list(self.classes))}")
             return None
-        alone = len(self.classes) == 2 and len(names) == 1
+        alone = self._is_alone
         if missing and not alone:
             faults.append(f"columns of {self.task}: no scores of {listed(missing)}")
             return None

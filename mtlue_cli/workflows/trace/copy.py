@@ -522,6 +522,8 @@ def _estimated(
     faults: list[str | None] = [None] * len(matches)
     labels: dict[str, list[int]] = {name: [] for name in manifest.run.tasks}
     for number, match in enumerate(matches):
+        if match.record.drawn:
+            faults[number] = "it was protected as one of random classes; give its originals with --against"
         for name, column in labels.items():
             label, task = match.record.labels.get(name), generator.tasks[name]
             known = label is None or label in task.classes

@@ -107,7 +107,7 @@ class JudgeResult(Document, frozen=True, tag_field="schema_version", tag=1):
         tasks: Figures per task.
         stages: What happened in each stage.
         answers: Where the answers come from.
-        answers_sha256: Digest of that file.
+        answers_sha256: Digest of that file; empty for a table that was given in Python.
         probes, made: The folder, and when it was made.
         commitment_sha256: Digest of its commitment.
         seed_sha256, key_fingerprint, release_sha256: What the commitment is to.

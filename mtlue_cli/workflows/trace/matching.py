@@ -103,6 +103,8 @@ class Thumbnails:
             copies: The thumbnails.
             cropped: Whether small parts of released photos are compared too; takes some forty times as long.
         """
+        if not self.records:
+            return [[] for _ in copies]
         windows = _ALL_WINDOWS if cropped else _WINDOWS
         whole = _averages(0.0, 1.0)
         seen = [(whole @ turned(copy, turn) @ whole.T).ravel() for copy in copies for turn in range(8)]

@@ -13,7 +13,7 @@ import numpy.typing as npt
 import torch
 
 from mtlue_cli.devices import choose_device
-from mtlue_cli.errors import InputError, first_line
+from mtlue_cli.errors import InputError, MtlueError, first_line
 from mtlue_cli.files import open_regular
 from mtlue_cli.images.decode import decode_image
 from mtlue_cli.images.square import to_square
@@ -81,7 +81,15 @@ def ask_model(
         return found
 
     files = [probe.file for probe in sealed.probes]
-    first = model.run(np.repeat(shown(files[:1]), model.batch or 1, axis=0))
+    try:
+        first = model.run(np.repeat(shown(files[:1]), model.batch or 1, axis=0))
+    except Exception as error:  # each runtime has exceptions of its own
+        if isinstance(error, MtlueError):
+            raise
+        raise InputError(
+            f"{config.model} cannot answer images of {size} x {size} pixels: {first_line(error)}",
+            hint="give the side of its images with --size",
+        ) from error
     tasks, remark = _tasks_of(first, sealed, config.outputs or tuple(model.described.get("outputs", ())))
     progress.note(remark)
     parts: list[Outputs] = []
@@ -236,7 +244,7 @@ def _read(
     """The answers for one task, and how they were understood.
 
     Raises:
-        InputError: The output has another number of classes, or others.
+        InputError: The output has another number of classes, or others, or is not a number.
     """
     if values.shape[1] == 1 and len(order) == 2:
         scores, words = of_one_column(values[:, 0])
@@ -249,6 +257,8 @@ def _read(
             f"{listed(list(order))}",
             hint="name the task of each output with --outputs",
         )
+    if unreadable := int(np.isnan(scores).any(axis=1).sum()):
+        raise InputError(f"the model's output for {task} is not a number for {counted(unreadable, 'probe')}")
     note = f"task {task}: outputs are {words}"
     if unknown:
         return TaskAnswers(tuple(order), scores.argmax(axis=1), scores), note
