@@ -165,6 +165,14 @@ def test_values_become_what_the_fields_hold() -> None:
     assert asked == {"tier": Tier.SMOKE, "fractions": (0.5,)}
 
 
+def test_a_value_that_no_text_stands_for_is_a_type_error_that_names_the_argument(photos: Path) -> None:
+    assert api.PROTECT.values({"missing_values": -1})["missing_values"] == ("-1",)
+    assert api.VERIFY.values({"gradual": [1, 0.5, 0]})["gradual"] == (1.0, 0.5, 0.0)
+    for name, value in (("declarations", {"mask": "segmentation"}), ("bins", {"age": [2, 9]}), ("tasks", np.ones(2))):
+        with pytest.raises((TypeError, mtlue.InputError), match=name):
+            protected(photos, **{name: value})
+
+
 @pytest.mark.parametrize("arguments", [api.PROTECT, api.TRAIN, api.VERIFY])
 def test_every_flag_has_its_argument(arguments: api.Arguments) -> None:
     for name, found in arguments.fields.items():
@@ -230,6 +238,7 @@ def test_train_verify_and_inspect(tmp_path: Path) -> None:
     verification = mtlue.verify(labels.parent, labels=table, protected=release, **small)
     assert verification.to_json()["settings"]["labels"] == "labels"
     assert verification.command_line.startswith("verify('")
+    assert verification.command_line.endswith(", labels=labels)")
     assert verification.verdict.value in verification._repr_html_()
     for name, start in {"r.html": "<!doctype html>", "r.md": "#", "r.xml": "<?xml", "r.json": "{"}.items():
         verification.save(tmp_path / name)

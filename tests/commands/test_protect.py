@@ -218,6 +218,17 @@ def test_a_preview_is_a_picture_and_nothing_else(arguments: list[str], tmp_path:
         sheet.unlink()
 
 
+def test_a_preview_leaves_a_release_alone_whose_original_is_damaged(arguments: list[str], tmp_path: Path) -> None:
+    assert run(arguments).exit_code == ExitCode.SUCCESS
+    before = everything(tmp_path / "photos-protected")
+    first = next(name for name in (tmp_path / "photos" / "labels.csv").read_text().split("\n")[1:]).split(",")[0]
+    (tmp_path / "photos" / first).write_bytes(b"")
+    result = run(arguments, "--preview", "64")
+    assert result.exit_code == ExitCode.SUCCESS, result.stderr
+    assert f"not shown: {first}" in result.stderr
+    assert everything(tmp_path / "photos-protected") == before
+
+
 @pytest.mark.usefixtures("homeless")
 def test_a_preview_of_weights_that_are_not_there_says_what_to_do(arguments: list[str], tmp_path: Path) -> None:
     result = run(without_weights(arguments), "--train", "1", "--preview", "3")

@@ -310,3 +310,21 @@ def test_a_generator_goes_to_other_processes(own: Generator) -> None:
     there: Generator = pickle.loads(pickle.dumps(own))
     assert np.array_equal(there.protect(PHOTO, LABELS), own.protect(PHOTO, LABELS))
     assert own.protect([], {"colour": [], "round": []}) == []
+
+
+def test_what_does_not_fit_is_refused_before_anything_is_loaded(
+    own: Generator, tmp_path: Path, universal: Path
+) -> None:
+    del own
+    path, known = tmp_path / "own.safetensors", {"colour": ["red", "green"], "round": ["1", "0"]}
+    with pytest.raises(InputError, match="do not fit the labels"):
+        Generator.load(path, key=KEY, traceable=4, labels={"colour": ["red", "green"]}, device="cpu")
+    with pytest.raises(InputError, match="do not fit the labels"):
+        Generator.load(path, key=KEY, traceable=4, labels=known | {"round": ["1", "new"]}, device="cpu")
+    with pytest.raises(InputError, match="labels is a str, expected columns of class names"):
+        Generator.load(path, labels="labels.csv")  # type: ignore[arg-type]
+    with pytest.raises(InputError, match="expected a Key"):
+        Generator.load(universal, key="my.key", labels=known)  # type: ignore[arg-type]
+    for shares in ([0.5, 0.5, 0.0], [1.0]):
+        with pytest.raises(InputError, match="shares of 'round' are"):
+            Generator.load(universal, key=KEY, labels=known, shares={"round": shares})

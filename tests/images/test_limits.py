@@ -206,3 +206,16 @@ def test_the_frame_of_a_photo_is_read_within_the_limits_of_photos(tmp_path: Path
     assert frames == [(24, 24, 1), None, None]
     with limited_to(Budget(max_seconds=0)):
         assert upright_frame(tmp_path / "a.jpg") is None
+
+
+@pytest.mark.parametrize("order", ["<", ">"])
+def test_a_map_of_16_bits_is_the_same_in_a_process_of_its_own(order: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    numbers = RNG.integers(0, 1 << 16, (24, 24), dtype=np.uint16)
+    mode = "I;16" if order == "<" else "I;16B"
+    content = encoded(Image.frombytes(mode, (24, 24), numbers.astype(f"{order}u2").tobytes()), "TIFF")
+    assert content.startswith(b"II" if order == "<" else b"MM")
+    here = stored_array(content)
+    monkeypatch.setattr(decode, "LONG_CALL", 1)
+    for found in (here, stored_array(content)):
+        assert found.dtype == np.dtype(np.uint16)
+        assert np.array_equal(found, numbers)

@@ -293,6 +293,14 @@ def test_one_bad_cell_does_not_turn_maps_into_classes(cell: str, tmp_path: Path)
         assert table.maps["m"] == ("m/a.png", None, "m/b.png")
 
 
+def test_paths_out_of_the_folder_are_bookkeeping(tmp_path: Path) -> None:
+    (tmp_path / "set").mkdir()
+    Image.fromarray(CLASSES).save(tmp_path / "a.png")
+    for cell in (str(tmp_path / "a.png"), "../a.png"):
+        folder_of(tmp_path / "set", {}, [cell, cell, cell])
+        assert "m" in read_folder_labels(tmp_path / "set", tmp_path / "set" / "labels.csv").left_out
+
+
 def test_a_cell_that_leads_to_a_picture_is_never_a_class(tmp_path: Path) -> None:
     folder_of(tmp_path, {"m/a.png": CLASSES}, ["rain", "sun", "m/a.png", "sun"])
     (fault,) = faults(tmp_path)

@@ -209,6 +209,12 @@ def test_verify_and_training_read_shards(hub: Path, tmp_path: Path, weights: Pat
 def test_the_python_function_takes_shards(hub: Path, tmp_path: Path, weights: Path) -> None:
     result = api.protect(hub, weights=str(weights), device="cpu", out=tmp_path / "out")
     assert (result.protected, result.release) == (7, tmp_path / "out")
+    small: dict[str, Any] = {"size": 16, "epochs": 1, "device": "cpu"}
+    judged = api.verify(hub, protected=tmp_path / "out", control=False, tier="smoke", test_fraction=0.4, **small)
+    assert judged.audit is not None
+    assert judged.audit.files == 7
+    trained = api.train_generator(hub, out=tmp_path / "own.safetensors", objective="em", tasks=["label"], **small)
+    assert trained.card.tasks.names == ("label",)
 
 
 def test_an_interrupted_run_leaves_whole_shards_and_is_finished_later(
@@ -233,6 +239,70 @@ def test_an_interrupted_run_leaves_whole_shards_and_is_finished_later(
     again = mtlue("protect", hub, "--weights", weights, "--device", "cpu")
     assert "0 protected, 7 already done" in again.stdout
     mtlue("inspect", release, "--against", hub)
+
+
+def test_what_a_killed_run_leaves_is_removed_by_the_next(hub: Path, weights: Path) -> None:
+    release = hub.with_name("pets-protected")
+    (release / FOLDER).mkdir(parents=True)
+    (release / FOLDER / ".shards.json.0a1b.17.tmp").write_bytes(b"{")
+    protect(hub, weights)
+    half = release / "data" / ".train-00000-of-00002.parquet.0a1b.17.tmp"
+    half.write_bytes(b"PAR1")
+    protect(hub, weights)
+    assert not half.exists()
+    assert not list((release / FOLDER).glob("*.tmp"))
+    mtlue("inspect", release)
+
+
+def test_a_shard_that_changes_during_the_run_is_not_released(
+    hub: Path, weights: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from mtlue_cli.layouts.shards import Shards
+
+    before = Shards.pack
+
+    def changed(self: Shards, *words: Any) -> Path:  # noqa: ANN401 - whatever pack takes
+        pets(40, 5).to_parquet(self.folder / self.names[0])
+        return before(self, *words)
+
+    monkeypatch.setattr(Shards, "pack", changed)
+    release, said = protect(hub, weights, code=ExitCode.UNEXPECTED)
+    assert "has changed while its images were protected" in " ".join(said.split())
+    assert not list(release.rglob("*.parquet"))
+
+
+def test_an_interrupted_replacement_does_not_decide_for_the_release(hub: Path, weights: Path) -> None:
+    release, _ = protect(hub, weights)
+    work = hub.with_name(".pets-protected.mtlue-work") / "release"
+    api.protect(hub, weights=str(weights), device="cpu", epsilon=4, out=hub.with_name("other"))
+    work.mkdir(parents=True)
+    unpack(hub.with_name("other"), work)
+    said = mtlue("protect", hub, "--weights", weights, "--device", "cpu").stdout
+    assert "0 protected, 7 already done" in said
+    assert read_manifest(release).run.epsilon == 8
+    _, refused = protect(hub, weights, "--epsilon", "4", code=ExitCode.INPUT)
+    assert "the release has 8/255, this run 4/255" in " ".join(refused.split())
+    assert not work.exists()
+
+
+def test_a_release_in_shards_is_not_mixed_with_one_of_files(hub: Path, tmp_path: Path, weights: Path) -> None:
+    release, _ = protect(hub, weights)
+    draw(tmp_path / "photos", "a.png", "b.png")
+    (tmp_path / "photos" / "labels.csv").write_text("file_name,label,round\na.png,cat,0\nb.png,dog,1\n")
+    before = sorted(release.rglob("*"))
+    for more in ((), ("--overwrite",)):
+        _, said = protect(tmp_path / "photos", weights, "--out", release, *more, code=ExitCode.INPUT)
+        assert "holds a release in shards" in " ".join(said.split())
+    assert sorted(release.rglob("*")) == before
+
+
+@pytest.mark.parametrize("name", ["README.md", "data/train-00000-of-00002.parquet"])
+def test_links_out_of_the_data_set_are_refused(hub: Path, tmp_path: Path, weights: Path, name: str) -> None:
+    (hub / name).rename(tmp_path / "private")
+    (hub / name).symlink_to(tmp_path / "private")
+    release, said = protect(hub, weights, code=ExitCode.INPUT)
+    assert "leaves the image folder by a symbolic link" in " ".join(said.split())
+    assert not release.exists()
 
 
 def test_a_release_is_unpacked_row_by_row(
@@ -395,6 +465,10 @@ def test_what_may_be_a_second_image_is_refused(
         photo(1)[..., 0].tolist(),
         list(encoded(1)),
         [byte - 256 if byte > 127 else byte for byte in encoded(1)],
+        photo(1)[..., 0].ravel().tolist(),
+        "|".join(map(str, photo(1)[..., 0].ravel())),
+        str({"bytes": encoded(1), "path": None}),
+        "\\x" + encoded(1, "JPEG").hex(),
     ],
 )
 def test_images_as_text_are_refused(tmp_path: Path, weights: Path, cell: Any) -> None:  # noqa: ANN401 - any cell

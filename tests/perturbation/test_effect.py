@@ -120,6 +120,16 @@ def test_grey_is_reported_apart_from_colour() -> None:
     assert not is_grey(grey + np.array([0, 0, 3], dtype=np.uint8))
 
 
+@pytest.mark.parametrize("kind", [np.uint8, np.uint16, np.float64])
+def test_grey_has_the_same_limit_in_every_type(kind: type) -> None:
+    unit = 1 / 255 if kind is np.float64 else np.iinfo(kind).max // 255
+    grey = np.stack([GREY // 2] * 3, axis=-1).astype(np.float64) * unit
+    slack = 0.01 * unit if kind is np.float64 else 0
+    noise, tint = (np.array([0, 0, levels * unit - slack]) for levels in (2, 3))
+    assert is_grey((grey + noise).astype(kind))
+    assert not is_grey((grey + tint).astype(kind))
+
+
 def test_a_grey_photo_in_three_channels_stays_grey() -> None:
     saved = protect_pixels(np.stack([GREY] * 3, axis=-1), TINT + LUMINANCE, EPSILON)
     assert (saved == saved[..., :1]).all()

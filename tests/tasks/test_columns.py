@@ -1,5 +1,6 @@
 """What a column is: tasks, and bookkeeping that is left out by default."""
 
+import json
 import random
 from collections.abc import Sequence
 from pathlib import Path
@@ -320,6 +321,7 @@ def test_case_alone_is_noted(tmp_path: Path) -> None:
         ("tags:space", ("smile  hat", "hat", "", "smile"), ("hat", "smile")),
         ("tags", ("\"['smile', 'hat']\"", "['hat']", "", "[smile]"), ("hat", "smile")),
         ("tags", ("1|0", "0", "", "1"), ("tags:0", "tags:1")),
+        ("tags", ("cat (wild)|dog", "cat (wild)", "", "dog"), ("cat (wild)", "dog")),
     ],
 )
 def test_lists_of_labels_are_a_binary_task_a_label(
@@ -458,3 +460,22 @@ def test_the_table_says_what_becomes_of_each_column(tmp_path: Path) -> None:
         "reason": "",
         "advice": "",
     }
+
+
+def test_lists_of_a_json_file_keep_their_labels_whole(tmp_path: Path) -> None:
+    rows = (["golden retriever"], ["great dane"], [], ["great dane", "saber (fate)"], ["saber (fate)"])
+    text = "".join(json.dumps({"file_name": f"{row}.png", "tags": tags}) + "\n" for row, tags in enumerate(rows))
+    path = tmp_path / "labels.jsonl"
+    path.write_text(text)
+    labels = read_label_file(path, LabelOptions(multi_labels=parse_multi_labels(["tags"])))
+    assert labels.table.tasks.names == ("golden retriever", "great dane", "saber (fate)")
+    assert cells_of(labels)["3.png"] == {"golden retriever": "0", "great dane": "1", "saber (fate)": "1"}
+
+
+def test_a_list_of_lists_is_no_label(tmp_path: Path) -> None:
+    path = tmp_path / "labels.jsonl"
+    lines = ({"file_name": f"{row}.png", "t": row % 2, "boxes": [[1, 2], [3, row]]} for row in range(4))
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    labels = read_label_file(path)
+    assert labels.table.tasks.names == ("t",)
+    assert labels.unread["boxes"].startswith("holds a list of lists or objects (row 1)")

@@ -107,6 +107,12 @@ def test_unknown_names_are_taken_as_they_are(tmp_path: Path, sealed: SealedAnswe
     assert found.labels.tolist() == [1, 0, 1]
 
 
+def test_one_score_column_of_an_unknown_name_says_both(tmp_path: Path, sealed: SealedAnswers) -> None:
+    found = read(tmp_path, sealed, "file,round:x\naa.png,0.9\nbb.png,0.2\ncc.png,0.8\n", unknown=True).tasks["round"]
+    assert found.names == ("not x", "x")
+    assert found.labels.tolist() == [1, 0, 1]
+
+
 def test_outputs_of_one_column() -> None:
     scores, words = of_one_column(np.array([0.25, 0.75]))
     assert np.exp(scores) == pytest.approx(np.array([[0.75, 0.25], [0.25, 0.75]]))

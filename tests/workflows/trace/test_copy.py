@@ -14,7 +14,7 @@ from PIL import Image, ImageDraw, ImageEnhance, ImageFilter, ImageOps
 from typer.testing import CliRunner, Result
 
 import mtlue_cli as mtlue
-from mtlue_cli.choices import ExitCode
+from mtlue_cli.choices import ExitCode, Unlabelled
 from mtlue_cli.commands.app import app
 from mtlue_cli.errors import InputError
 from mtlue_cli.generator import shipped
@@ -324,6 +324,29 @@ def test_an_original_that_is_missing_is_said(folder: Path, tmp_path: Path) -> No
     assert "its original photo1.png cannot be read" in str(found["photo1.png"].reason)
     assert "another size" in str(found["photo2.png"].reason)
     assert result.counts == {"measured": 6, "ambiguous": 0, "unmatched": 0, "unmeasured": 2, "unreadable": 0}
+
+
+def test_without_originals_an_image_of_random_classes_measures_nothing(tmp_path: Path) -> None:
+    write_checkpoint(tmp_path / "weights.safetensors")
+    photos(tmp_path / "photos")
+    labels = tmp_path / "photos" / "labels.csv"
+    labels.write_text("".join(labels.read_text().splitlines(keepends=True)[:-1]))
+    release_of(tmp_path, unlabelled=Unlabelled.PROTECT)
+    found = {one.name: one for one in traced(tmp_path, tmp_path / "photos").files}
+    assert (found["photo7.png"].status, found["photo6.png"].status) == ("unmeasured", "measured")
+    assert "it was protected as one of random classes" in str(found["photo7.png"].reason)
+    assert exact(tmp_path, tmp_path / "photos").counts["measured"] == 8
+
+
+def test_copies_of_a_release_without_its_photos_are_unmatched(tmp_path: Path) -> None:
+    write_checkpoint(tmp_path / "weights.safetensors")
+    photos(tmp_path / "photos")
+    release = release_of(tmp_path)
+    for path in release.glob("*.png"):
+        path.unlink()
+    drawn(20).save(tmp_path / "copy.png")
+    result = traced(tmp_path, tmp_path / "copy.png")
+    assert (result.files[0].status, result.exit_code) == ("unmatched", ExitCode.INCONCLUSIVE)
 
 
 def test_a_released_photo_that_is_not_as_released_measures_nothing(tmp_path: Path) -> None:

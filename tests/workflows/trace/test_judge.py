@@ -145,6 +145,29 @@ def test_what_a_file_does_not_say_is_stated_and_can_be_given(
         judge_model(replace(config, mean=("0", "x", "0")), SilentProgress())
 
 
+def test_a_model_whose_answers_are_no_numbers_is_not_accused(traced: Traced, tmp_path: Path) -> None:
+    class Broken(torch.nn.Module):
+        def forward(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+            shown = images.mean(dim=(1, 2, 3))[:, None]
+            return (shown / 0 - shown / 0).expand(-1, len(COLOURS)), shown.expand(-1, 2)
+
+    class Flat(torch.nn.Module):
+        def forward(self, images: torch.Tensor) -> torch.Tensor:
+            return images.flatten(1) @ torch.ones(3 * 16 * 16, 2)
+
+    for model, said in (
+        (Broken(), "output for colour is not a number for 384 probes"),
+        (Flat(), "of 224 x 224 pixels"),
+    ):
+        path = tmp_path / "model.pt"
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", FutureWarning)
+            script = torch.jit.trace(model, torch.rand(2, 3, 16, 16))  # type: ignore[no-untyped-call]  # no types
+            torch.jit.save(script, str(path))
+        with pytest.raises(InputError, match=said):
+            judge_model(JudgeConfig(traced.folder / "probes", model=path, device="cpu"), SilentProgress())
+
+
 def test_a_file_that_is_no_model_is_refused(traced: Traced, tmp_path: Path) -> None:
     (tmp_path / "fifo.onnx").touch()
     if hasattr(os, "mkfifo"):
@@ -224,6 +247,7 @@ def test_the_functions(traced: Traced, victim: LinearVictim, tmp_path: Path) -> 
     columns = {name: [row[name] for row in rows] for name in rows[0]}
     result = mtlue.trace.judge(made.probes, answers=columns)
     assert result.verdict == "trained on this release"
+    assert (result.answers, result.answers_sha256) == ("answers", "")
     assert result.p_value == mtlue.trace.judge(tmp_path / "p", answers=tmp_path / "answers.csv").p_value
     assert result.html().startswith("<!DOCTYPE html>")
     with pytest.raises(InputError, match="the answers in answers cannot be used"):
