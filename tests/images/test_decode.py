@@ -1,6 +1,7 @@
 import io
 import zlib
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -221,7 +222,7 @@ def test_heic_is_read_with_the_extra(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("kind", [np.uint8, np.uint16])
 def test_a_tiff_in_which_0_is_white_is_seen_as_it_is_meant(kind: type) -> None:
-    numbers = np.arange(24 * 24).reshape(24, 24).astype(kind)
+    numbers: np.ndarray[Any, Any] = np.arange(24 * 24).reshape(24, 24).astype(kind)
     content = encoded(Image.fromarray(numbers), "TIFF")
     at = content.index(b"\x06\x01\x03\x00\x01\x00\x00\x00") + 8  # the value of PhotometricInterpretation
     inverted = content[:at] + b"\x00" + content[at + 1 :]

@@ -32,8 +32,8 @@ from mtlue_cli.layouts.parquet_images import PARQUET_IMAGES
 from mtlue_cli.layouts.shards import ShardRow, find_shards
 from mtlue_cli.layouts.webdataset import WEBDATASET
 from mtlue_cli.release.check import ReleaseCheck
-from mtlue_cli.release.packed import SHARDS_NAME, unpack
-from mtlue_cli.release.records import FOLDER, RUN_PATH, read_manifest
+from mtlue_cli.release.packed import unpack
+from mtlue_cli.release.records import FOLDER, RUN_PATH, SHARDS_NAME, read_manifest
 from mtlue_cli.release.seal import SEAL_PATH, Sealer
 from mtlue_cli.workflows.inspect import inspect_path
 from mtlue_cli.workflows.progress import SilentProgress

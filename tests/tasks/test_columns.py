@@ -463,7 +463,13 @@ def test_the_table_says_what_becomes_of_each_column(tmp_path: Path) -> None:
 
 
 def test_lists_of_a_json_file_keep_their_labels_whole(tmp_path: Path) -> None:
-    rows = (["golden retriever"], ["great dane"], [], ["great dane", "saber (fate)"], ["saber (fate)"])
+    rows: tuple[list[str], ...] = (
+        ["golden retriever"],
+        ["great dane"],
+        [],
+        ["great dane", "saber (fate)"],
+        ["saber (fate)"],
+    )
     text = "".join(json.dumps({"file_name": f"{row}.png", "tags": tags}) + "\n" for row, tags in enumerate(rows))
     path = tmp_path / "labels.jsonl"
     path.write_text(text)
