@@ -13,12 +13,13 @@ from mtlue_cli.files import read_regular
 from mtlue_cli.generator.checkpoint import read_card
 from mtlue_cli.images.palettes import read_palette
 from mtlue_cli.keys import Key
-from mtlue_cli.release.packed import SHARDS_NAME, unpack
+from mtlue_cli.release.packed import unpack
 from mtlue_cli.release.records import (
     FOLDER,
     MANIFEST_NAME,
     PLANNED_NAME,
     RUN_NAME,
+    SHARDS_NAME,
     RunRecord,
     read_manifest,
     read_planned,
