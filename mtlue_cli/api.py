@@ -273,11 +273,12 @@ def verify(
     """
     with VERIFY.boundary():
         values = VERIFY.values({**options, "clean": clean})
-        given = options if labels is None else {"labels": str(labels), **options} if is_file(labels) else options
-        typed = ", ".join([repr(str(clean)), *(f"{name}={value!r}" for name, value in given.items())])
-        typed += "" if is_file(labels) else ", labels=labels"
+        words = [repr(str(clean)), *(f"{name}={value!r}" for name, value in options.items())]
+        if labels is not None:
+            words.append(f"labels={str(labels)!r}" if is_file(labels) else "labels=labels")
         with limits(values), VERIFY.located(values), _reading(labels, values) as (file, reading):
-            config = config_of(VerifyConfig, values, labels=file, reading=reading, command_line=f"verify({typed})")
+            typed = f"verify({', '.join(words)})"
+            config = config_of(VerifyConfig, values, labels=file, reading=reading, command_line=typed)
             config = config.with_test_labels()
             checked(config)
 
@@ -453,14 +454,8 @@ def _reading(labels: Labels, values: Mapping[str, Any]) -> Iterator[tuple[Path, 
                 raise InputError(f"labels: {labels} does not exist")
             yield file, reading
         return
-    with tempfile.TemporaryDirectory(prefix="mtlue-") as folder:
-        file = Path(folder) / "labels.parquet"
-        write_table(labels, file)
-        try:
-            yield file, replace(reading, maps_folder=images)
-        except MtlueError as error:
-            error.reword(lambda text: text.replace(str(file), "labels"))
-            raise
+    with table_file(labels, "labels") as file:
+        yield file, replace(reading, maps_folder=images)
 
 
 def is_file(labels: Labels) -> bool:
@@ -468,26 +463,38 @@ def is_file(labels: Labels) -> bool:
     return labels is None or isinstance(labels, str | Path)
 
 
-def write_table(labels: Labels, file: Path, name: str = "labels") -> None:
-    """Write a table, the argument ``name``, as Parquet.
+@contextmanager
+def table_file(table: Any, name: str) -> Iterator[Path]:  # noqa: ANN401 - many kinds
+    """A table, the argument ``name``, as a Parquet file within the context alone; errors call the file ``name``.
 
     Raises:
-        InputError: It is none.
+        InputError: It is no table.
     """
+    with tempfile.TemporaryDirectory(prefix="mtlue-") as folder:
+        file = Path(folder) / f"{name}.parquet"
+        _write_table(table, file, name)
+        try:
+            yield file
+        except MtlueError as error:
+            error.reword(lambda text: text.replace(str(file), name))
+            raise
+
+
+def _write_table(given: Any, file: Path, name: str) -> None:  # noqa: ANN401 - many kinds
     import pyarrow
     from pyarrow import parquet
 
     try:
-        if isinstance(labels, Mapping):
-            columns = {str(own): pyarrow.array(column, from_pandas=True) for own, column in labels.items()}
+        if isinstance(given, Mapping):
+            columns = {str(own): pyarrow.array(column, from_pandas=True) for own, column in given.items()}
             table = pyarrow.table(columns)
-        elif isinstance(labels, pyarrow.Table):
-            table = labels
-        elif hasattr(labels, "iloc"):  # a pandas DataFrame; an index with a name is a column
-            table = pyarrow.Table.from_pandas(labels)
+        elif isinstance(given, pyarrow.Table):
+            table = given
+        elif hasattr(given, "iloc"):  # a pandas DataFrame; an index with a name is a column
+            table = pyarrow.Table.from_pandas(given)
         else:
             raise InputError(
-                f"{name} is a {type(labels).__name__}, expected a path, a mapping of columns, a pandas DataFrame or a "
+                f"{name} is a {type(given).__name__}, expected a path, a mapping of columns, a pandas DataFrame or a "
                 "pyarrow Table"
             )
         parquet.write_table(table, file)

@@ -14,8 +14,7 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path, PurePosixPath
 from typing import IO, Protocol
 
-TEMPORARY = re.compile(r"^\..+\.\d+\.tmp$")
-"""Names of files that a killed process may leave half written."""
+_TEMPORARY = re.compile(r"^\..+\.\d+\.tmp$")
 
 RECORDS = ".mtlue"
 """Name of the folder of a release's records."""
@@ -473,6 +472,11 @@ def synchronise(folder: Path) -> None:
             raise
     finally:
         os.close(handle)
+
+
+def is_temporary(name: str) -> bool:
+    """Whether a path, in POSIX form, is that of a file that a killed process may have left half written."""
+    return _TEMPORARY.match(name.rpartition("/")[2]) is not None
 
 
 def temporary_beside(path: Path) -> Path:

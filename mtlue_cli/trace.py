@@ -1,14 +1,13 @@
 """``mtlue.trace``: the commands of ``mtlue trace`` as functions. Importing this module loads no torch."""
 
-import tempfile
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from msgspec import structs
 
-from mtlue_cli.api import Arguments, checked, config_of, is_file, limits, progress_of, write_table
+from mtlue_cli.api import Arguments, checked, config_of, is_file, limits, progress_of, table_file
 from mtlue_cli.budget import Budget
-from mtlue_cli.errors import MtlueError
 from mtlue_cli.workflows.trace.config import CopyConfig, JudgeConfig, ProbesConfig
 
 if TYPE_CHECKING:
@@ -78,25 +77,14 @@ def judge(
         InputError: Probes, sealed answers and answers do not go together.
         TypeError: An argument is unknown.
     """
-    with JUDGE.boundary(), tempfile.TemporaryDirectory(prefix="mtlue-") as folder:
-        values = {**options, "probes": probes}
-        table = Path(folder) / "answers.parquet"
-        if not is_file(answers):
-            write_table(answers, table, "answers")
-        elif answers is not None:
-            values["answers"] = answers
-        known = JUDGE.values(values)
-        if not is_file(answers):
-            known["answers"] = table
+    given = nullcontext(answers) if is_file(answers) else table_file(answers, "answers")
+    with JUDGE.boundary(), given as file:
+        known = JUDGE.values({**options, "probes": probes} | ({} if file is None else {"answers": file}))
         config = checked(config_of(JudgeConfig, known))
         with limits(known):
             from mtlue_cli.workflows.trace.judge import judge_model
 
-            try:
-                result = judge_model(config, progress_of(progress))
-            except MtlueError as error:
-                error.reword(lambda text: text.replace(str(table), "answers"))
-                raise
+            result = judge_model(config, progress_of(progress))
     if is_file(answers):
         return result
     return structs.replace(result, answers="answers", answers_sha256="")  # the file of a table is gone

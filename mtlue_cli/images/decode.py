@@ -57,9 +57,9 @@ _READABLE_MODES = frozenset({"1", "L", "LA", "La", "P", "PA", "RGB", "RGBA", "RG
 _GREY_MODES = ("1", "L", "LA", "La")
 _TRANSPARENT_MODES = ("LA", "La", "RGBA", "RGBa", "PA")
 _STRIP_PIXELS = 1 << 18
+"""Pixels that are copied at a time: what is copied twice stays in the processor's cache."""
 _PHOTOMETRIC, _WHITE_IS_ZERO = 262, 0
 """TIFF tag of what numbers stand for, and its value where 0 is white."""
-"""Pixels that are copied at a time: what is copied twice stays in the processor's cache."""
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,5 @@
 """The files of a layout that stand in a release beside images, maps and ``labels.csv``."""
 
-import json
 import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path, PurePosixPath
@@ -11,7 +10,7 @@ from mtlue_cli.errors import InputError, MtlueError
 from mtlue_cli.files import MOST_RECORD, open_below
 from mtlue_cli.layouts.find import LABEL_NAMES
 from mtlue_cli.layouts.image_text import LEAST_TEXT, has_image, holds_image, image_text_error
-from mtlue_cli.layouts.tables import DELIMITED, REWRITERS, column_of_images, rewritten, rewritten_by_preset
+from mtlue_cli.layouts.tables import COLUMN_OF_IMAGES, DELIMITED, REWRITERS, rewritten, rewritten_by_preset
 from mtlue_cli.tasks.label_options import LabelOptions
 from mtlue_cli.tasks.labels import LabelFile
 from mtlue_cli.tasks.paths import json_text
@@ -84,12 +83,8 @@ def refuse_images_in_labels(images: Path, labels: Path, table: LabelFile) -> Non
             raise image_text_error(images / holding[0], "its text (base64)", "write it without the images in it")
     if table.format is not LabelFormat.COCO and _place_among(images, labels, table) is None:
         return
-    if table.format is LabelFormat.PARQUET:
-        column = column_of_images(labels)
-        what = None if column is None else f"column {quoted(column)}"
-    elif table.format is LabelFormat.JSONL:
-        lines = (json.loads(line) for line in read_text(labels).split("\n") if line.strip())
-        column = next((name for line in lines for name, value in line.items() if has_image(value)), None)
+    if table.format in COLUMN_OF_IMAGES:
+        column = COLUMN_OF_IMAGES[table.format](labels)
         what = None if column is None else f"column {quoted(column)}"
     else:
         what = "its text (base64)" if holds_image(read_text(labels).encode()) else None

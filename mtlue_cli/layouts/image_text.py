@@ -1,7 +1,6 @@
 """Images that stand in cells of text or numbers: a copy of these would release them unprotected."""
 
 import re
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -45,13 +44,13 @@ def has_image(value: Any) -> bool:  # noqa: ANN401 - any cell
     """Whether a cell holds an image, however deep: as text in base64, or as rows of pixels."""
     if isinstance(value, str):
         return holds_image(value.encode(errors="replace")) or _is_picture_in_text(value)
-    if isinstance(value, list):
-        if _is_picture(value) or _is_file(value):
-            return True
-        if all(isinstance(part, int | float) for part in value):
-            return _is_picture_in_text(" ".join(map(str, value)))
-    parts: Iterable[Any] = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
-    return any(map(has_image, parts))
+    if isinstance(value, dict):
+        return any(map(has_image, value.values()))
+    if not isinstance(value, list):
+        return False
+    if all(isinstance(part, int | float) for part in value):
+        return _is_file(value) or _is_picture_in_text(" ".join(map(str, value)))
+    return _is_picture(value) or any(map(has_image, value))
 
 
 def _is_picture_in_text(text: str) -> bool:

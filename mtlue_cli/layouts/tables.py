@@ -131,7 +131,7 @@ def _parquet(labels: Path, file_column: str, renamed: Renamed) -> bytes:
     return content
 
 
-def column_of_images(labels: Path) -> str | None:
+def _column_of_parquet(labels: Path) -> str | None:
     """The first column of a Parquet table of labels that holds bytes, or an image in base64; None if there is none."""
     from mtlue_cli.layouts.parquet_images import holds_bytes
 
@@ -139,6 +139,18 @@ def column_of_images(labels: Path) -> str | None:
     columns = zip(table.column_names, table.columns, strict=True)
     return next((name for name, cells in columns if holds_bytes(cells.type) or has_image(cells.to_pylist())), None)
 
+
+def _column_of_json_lines(labels: Path) -> str | None:
+    """The first key of a file of JSON Lines that holds an image; None if there is none."""
+    lines = (json.loads(line) for line in read_text(labels).split("\n") if line.strip())
+    return next((name for line in lines for name, value in line.items() if has_image(value)), None)
+
+
+COLUMN_OF_IMAGES: Mapping[LabelFormat, Callable[[Path], str | None]] = {
+    LabelFormat.PARQUET: _column_of_parquet,
+    LabelFormat.JSONL: _column_of_json_lines,
+}
+"""How an image is found among the cells of a label file whose cells may be lists; other formats hold text alone."""
 
 REWRITERS: Mapping[LabelFormat, Callable[[Path, str, Renamed], bytes]] = {
     LabelFormat.CSV: _delimited,

@@ -166,8 +166,8 @@ def is_grey(pixels: Pixels) -> bool:
     if pixels.ndim == 2:
         return True
     most = COLOURED_PIXELS * pixels.shape[0] * pixels.shape[1]
-    whole = 1.0 if np.issubdtype(pixels.dtype, np.floating) else float(np.iinfo(pixels.dtype).max)
-    limit = GREY_LEVELS * whole / LEVELS
+    is_float = np.issubdtype(pixels.dtype, np.floating)
+    limit = GREY_LEVELS / LEVELS if is_float else GREY_LEVELS * (np.iinfo(pixels.dtype).max // LEVELS)
     coloured = 0
     # Interleaved rows: a colour photo shows what it is in the first.
     for first in range(min(_INTERLEAVED, len(pixels))):

@@ -12,7 +12,7 @@ import numpy as np
 from mtlue_cli.budget import budget
 from mtlue_cli.choices import ExitCode, ImageFormat
 from mtlue_cli.errors import ImageError, InputError
-from mtlue_cli.files import TEMPORARY, file_digest, has_digest, read_regular
+from mtlue_cli.files import file_digest, has_digest, is_temporary, read_regular
 from mtlue_cli.images.decode import Pixels, decode_image, read_content
 from mtlue_cli.images.encode import comparable_pixels, is_lossless, same_alpha
 from mtlue_cli.images.folder import find_files_and_links
@@ -426,7 +426,7 @@ def stranger_faults(release: Path, names: frozenset[str], planned: frozenset[str
     faults = [f"{name}: is a link; its target may be unprotected" for name in links]
     left: list[str] = []
     for name in files:
-        half_written = bool(TEMPORARY.match(name.rpartition("/")[2]))
+        half_written = is_temporary(name)
         if name == lock and record_path(release, name).stat().st_size:
             faults.append(f"{name}: holds something, and should be empty")
         elif name in expected or (unfinished and half_written):

@@ -16,7 +16,7 @@ import msgspec
 from msgspec import structs
 
 from mtlue_cli.errors import InputError
-from mtlue_cli.files import TEMPORARY, discard, file_digest, held, open_regular, read_regular, write_atomically
+from mtlue_cli.files import discard, file_digest, held, is_temporary, open_regular, read_regular, write_atomically
 from mtlue_cli.images.folder import find_files_and_links, find_images
 from mtlue_cli.layouts.shards import Shards, number_of, shard_kinds, stem_of
 from mtlue_cli.release.records import (
@@ -77,7 +77,7 @@ def refuse_other(out: Path) -> None:
         raise InputError(f"the output {out} is a file, expected a folder", hint="give another one with --out")
     if out.is_dir() and any(out.iterdir()):
         files, links = find_files_and_links(out)
-        begun = all(name == f"{FOLDER}/{WRITER}" or _is_temporary(name) for name in files)
+        begun = all(name == f"{FOLDER}/{WRITER}" or is_temporary(name) for name in files)
         if begun and not links and all(entry.name == FOLDER for entry in out.iterdir()):
             return  # a run that was killed before it wrote anything
         raise InputError(
@@ -120,7 +120,7 @@ def pack(
         sealer: What the records are sealed with.
     """
     for name in find_files_and_links(out)[0] if out.is_dir() else ():
-        if _is_temporary(name):
+        if is_temporary(name):
             discard(out / name)  # left by a run that was killed
     manifest = read_manifest(plain)
     released: dict[str, dict[int, FileRecord]] = defaultdict(dict)
@@ -240,10 +240,6 @@ def without_lost_rows(card: bytes, lost: Mapping[str, int]) -> bytes:
             count = sum(number for shard, number in lost.items() if split in re.split(r"[/._-]", shard))
             lines[at] = found["before"] + str(max(0, int(found["count"]) - count)).encode() + found["after"]
     return b"\n".join(lines)
-
-
-def _is_temporary(name: str) -> bool:
-    return TEMPORARY.match(name.rpartition("/")[2]) is not None
 
 
 def _records(plain: Path) -> dict[str, Path]:

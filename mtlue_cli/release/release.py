@@ -18,12 +18,12 @@ from msgspec import structs
 from mtlue_cli.budget import ReadingThreads
 from mtlue_cli.errors import InputError, MtlueError, StorageError
 from mtlue_cli.files import (
-    TEMPORARY,
     OpenFolder,
     discard,
     expect,
     file_digest,
     has_digest,
+    is_temporary,
     open_regular,
     synchronise,
     write_atomically,
@@ -495,7 +495,7 @@ class Release:
         folders = {self.folder / name for name in names if path_fault(name) is None}
         for parent in {self.records, self.folder, *folders}:
             for left in parent.glob(".*.tmp") if os.path.isdir(parent) else ():
-                if TEMPORARY.match(left.name):
+                if is_temporary(left.name):
                     left.unlink()
 
     def _remove(self, names: Iterable[str]) -> None:
@@ -573,11 +573,7 @@ def _open_log(path: Path) -> io.TextIOWrapper:
 
 def _strange_photos(folder: Path, files: Iterable[str], ours: Collection[str]) -> list[str]:
     """Files of the folder that are photos, by name or content, and not ours; those half written are left out."""
-    return [
-        name
-        for name in files
-        if name not in ours and not TEMPORARY.match(PurePosixPath(name).name) and may_be_photo(folder / name)
-    ]
+    return [name for name in files if name not in ours and not is_temporary(name) and may_be_photo(folder / name)]
 
 
 def is_reserved(name: str) -> bool:

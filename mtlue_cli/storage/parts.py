@@ -153,10 +153,11 @@ class Parts:
         Raises:
             StorageError: One cannot be removed.
         """
-        for name in self._remote.objects.list(self._folder):  # also those of another run
-            self._remote.objects.discard(name)
-        for name in self._remote.parts:
-            self._remote.discard(name)
+        for name in {*self._remote.objects.list(self._folder), *self._remote.parts}:
+            if self._remote.token(name) is None:  # another run has put it since
+                self._remote.objects.discard(name)
+            else:
+                self._remote.discard(name)
         self._remote.parts.clear()
 
 

@@ -89,12 +89,10 @@ def sole_remote_writer(release: Path, records: Path) -> Iterator[Callable[[], No
     saying = threading.Thread(target=say, daemon=True)
     saying.start()
     try:
-        known = {
-            other: listed.token
-            for other, listed in remote.objects.list(folder).items()
-            if other == f"{folder}/run.json" or other.startswith(f"{folder}/{PARTS}/")
-        }
-        if any(remote.token(other) != known.get(other) for other in {f"{folder}/run.json", *known}):
+        run, parts = f"{folder}/run.json", f"{folder}/{PARTS}/"
+        there = remote.objects.list(folder)
+        now = {other: there[other].token for other in there if other == run or other.startswith(parts)}
+        if any(remote.token(other) != now.get(other) for other in (run, *now)):
             raise InputError(
                 f"another run has written to {remote.objects.url} meanwhile",
                 hint="run the same command again to continue from there",

@@ -11,7 +11,7 @@ from pathlib import Path, PurePosixPath
 
 from mtlue_cli.tasks.classes import as_missing, class_faults
 from mtlue_cli.tasks.declared import Declaration
-from mtlue_cli.tasks.paths import LONGEST_PATH, path_fault
+from mtlue_cli.tasks.paths import path_fault
 from mtlue_cli.tasks.readers.base import FILE_COLUMNS
 from mtlue_cli.tasks.spec import Task
 from mtlue_cli.tasks.spelling import LIKELY_MISSING
@@ -96,10 +96,8 @@ def named_files(column: MapColumn) -> list[str]:
 
 def _leads_from(folder: Path, cell: str) -> bool:
     """Whether a cell is the path of a file below ``folder``."""
-    if len(cell) > LONGEST_PATH or "\0" in cell:
-        return False
-    path = PurePosixPath(cell.replace("\\", "/"))
-    return not path.is_absolute() and ".." not in path.parts and os.path.isfile(folder / path)
+    name = cell.replace("\\", "/")
+    return path_fault(name) is None and os.path.isfile(folder / name)
 
 
 def _names_own_photo(column: MapColumn, photos: Path) -> bool:

@@ -115,10 +115,11 @@ def _prepared(out: Path, plain: Path, *, overwrite: bool) -> bool:
     Returns:
         Whether the release was unpacked.
     """
-    if not (is_packed(out) and is_release(out) and read_run(out).complete):
+    run = read_run(out) if is_packed(out) and is_release(out) else None
+    if run is None or not run.complete:
         return False
     if is_release(plain):
-        if overwrite or not read_run(plain).differences(read_run(out)):
+        if overwrite or not read_run(plain).differences(run):
             return False
         shutil.rmtree(plain)
     unpack(out, plain)

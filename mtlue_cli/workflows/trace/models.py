@@ -83,9 +83,9 @@ def ask_model(
     files = [probe.file for probe in sealed.probes]
     try:
         first = model.run(np.repeat(shown(files[:1]), model.batch or 1, axis=0))
+    except MtlueError:
+        raise
     except Exception as error:  # each runtime has exceptions of its own
-        if isinstance(error, MtlueError):
-            raise
         raise InputError(
             f"{config.model} cannot answer images of {size} x {size} pixels: {first_line(error)}",
             hint="give the side of its images with --size",

@@ -17,7 +17,7 @@ import mtlue_cli
 from mtlue_cli.choices import BackboneName, ObjectiveName, TrainingMethodName
 from mtlue_cli.devices import ALONE, Processes, on_device
 from mtlue_cli.errors import DivergedError, InputError
-from mtlue_cli.files import TEMPORARY, read_regular, write_atomically
+from mtlue_cli.files import is_temporary, read_regular, write_atomically
 from mtlue_cli.generator.model import GeneratorConfig, PerturbationGenerator
 from mtlue_cli.keys import Key, find_key
 from mtlue_cli.networks.multitask import MultiTaskNetwork, build_network
@@ -86,7 +86,7 @@ class StateFolder:
         self.plan = self.processes.on_main(self._opened)
 
     def _opened(self) -> dict[str, Any]:
-        if not self.path.exists() or all(TEMPORARY.match(entry.name) for entry in self.path.iterdir()):
+        if not self.path.exists() or all(is_temporary(entry.name) for entry in self.path.iterdir()):
             self._write_plan()  # new, or left by a run that was killed before it wrote its plan
             return self.plan
         plan = self.path / "plan.json"
